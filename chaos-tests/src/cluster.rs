@@ -1,0 +1,356 @@
+//! A quickstart cluster in a directory and at ports of its own.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything about a cluster is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A running quickstart cluster; killed when dropped.
+pub struct Cluster {
+    /// Where it lives.
+    pub dir: PathBuf,
+    /// `cluster.json`.
+    pub json: Value,
+    started: Vec<std::process::Child>,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// An account of a cluster.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its address.
+    pub address: String,
+    /// Its password.
+    pub password: String,
+}
+
+/// The built binary: `MAILRAFT`, or the release build of this checkout.
+pub fn binary() -> PathBuf {
+    match std::env::var_os("MAILRAFT") {
+        Some(path) => path.into(),
+        None => {
+            let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+                || Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).join("target"),
+                PathBuf::from,
+            );
+            target.join("release").join("mailraft")
+        }
+    }
+}
+
+/// A base port that no other cluster of this process uses.
+pub fn free_base_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let offset = (std::process::id() % 20) as u16;
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let base = 11_000 + offset * 5 + (n % 6) * 3_000 + (n / 6) * 100;
+        let free = (0..3u16).all(|i| {
+            [25, 143, 465, 587, 993, 80, 700]
+                .iter()
+                .all(|p| std::net::TcpListener::bind(("127.0.0.1", base + 1_000 * i + p)).is_ok())
+        });
+        if free {
+            return base;
+        }
+    }
+}
+
+impl Cluster {
+    /// A new cluster of three nodes in a temporary directory. `adjust` may change each node's configuration text
+    /// before the nodes start.
+    ///
+    /// # Panics
+    /// If it does not come up: a test can do nothing without it.
+    pub fn start_new(adjust: impl Fn(String) -> String) -> Self {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let mut cluster = Self::start_in(temporary.path().join("cluster"), &adjust);
+        cluster._temporary = Some(temporary);
+        cluster
+    }
+
+    /// A new cluster in this directory.
+    ///
+    /// # Panics
+    /// As [`Cluster::start_new`].
+    pub fn start_in(dir: PathBuf, adjust: &dyn Fn(String) -> String) -> Self {
+        let base = free_base_port();
+        let run = Command::new(binary())
+            .args(["quickstart", "--detach", "--base-port", &base.to_string(), "--dir"])
+            .arg(&dir)
+            .output()
+            .unwrap_or_else(|e| panic!("{} can't be run ({e}): build it with cargo build --release", binary().display()));
+        assert!(
+            run.status.success(),
+            "quickstart failed:\n{}\n{}",
+            String::from_utf8_lossy(&run.stdout),
+            String::from_utf8_lossy(&run.stderr)
+        );
+        let text = std::fs::read_to_string(dir.join("cluster.json")).expect("quickstart wrote cluster.json");
+        let json: Value = serde_json::from_str(&text).expect("cluster.json is JSON");
+        let mut cluster = Cluster { dir, json, started: Vec::new(), _temporary: None };
+        let mut changed = false;
+        for node in cluster.node_ids() {
+            let path = cluster.text(node, "config");
+            let before = std::fs::read_to_string(&path).expect("the node's configuration");
+            let after = adjust(before.clone());
+            if after != before {
+                std::fs::write(&path, after).expect("the node's configuration is written");
+                changed = true;
+            }
+        }
+        if changed {
+            for node in cluster.node_ids() {
+                cluster.stop(node);
+                cluster.start(node);
+            }
+        }
+        cluster.wait_until_caught_up();
+        cluster
+    }
+
+    /// The nodes' numbers.
+    pub fn node_ids(&self) -> Vec<u64> {
+        self.nodes().iter().filter_map(|n| n["id"].as_u64()).collect()
+    }
+
+    /// A field of a node in `cluster.json`.
+    ///
+    /// # Panics
+    /// If there is no such node or field.
+    pub fn text(&self, node: u64, field: &str) -> String {
+        let line = self.nodes().iter().find(|n| n["id"] == node).unwrap_or_else(|| panic!("no node {node}"));
+        line[field].as_str().unwrap_or_else(|| panic!("cluster.json has no {field} for node {node}")).to_owned()
+    }
+
+    /// The first account is alice's, the second bob's.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn account(&self, number: usize) -> Account {
+        let account = &self.json["accounts"][number];
+        Account {
+            address: account["address"].as_str().expect("an account").to_owned(),
+            password: account["password"].as_str().expect("a password").to_owned(),
+        }
+    }
+
+    /// The certificate authority's certificate.
+    ///
+    /// # Panics
+    /// If `cluster.json` has none.
+    pub fn ca_cert(&self) -> PathBuf {
+        self.json["ca_cert"].as_str().expect("ca_cert in cluster.json").into()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, node: u64) {
+        self.signal(node, rustix::process::Signal::KILL);
+        self.reap(node);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self, node: u64) {
+        self.signal(node, rustix::process::Signal::TERM);
+        self.reap(node);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, node: u64, signal: rustix::process::Signal) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid(node)) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// The node's process id.
+    pub fn pid(&self, node: u64) -> i32 {
+        self.nodes().iter().find(|n| n["id"] == node).and_then(|n| n["pid"].as_i64()).unwrap_or(0) as i32
+    }
+
+    /// Starts a node again as DESIGN says: `mailraft node --config`.
+    ///
+    /// # Panics
+    /// If the process can't be made.
+    pub fn start(&mut self, node: u64) {
+        let log = std::fs::OpenOptions::new().append(true).create(true).open(self.text(node, "log")).expect("the log");
+        let errors = log.try_clone().expect("the log");
+        let child = Command::new(binary())
+            .args(["node", "--config", &self.text(node, "config")])
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .expect("mailraft node starts");
+        let pid = child.id();
+        self.started.push(child);
+        if let Some(nodes) = self.json["nodes"].as_array_mut() {
+            for line in nodes.iter_mut().filter(|n| n["id"] == node) {
+                line["pid"] = pid.into();
+            }
+        }
+    }
+
+    /// `mailraft status`, asked of a node; None if it does not answer.
+    pub fn status(&self, node: u64) -> Option<Value> {
+        let text = self.get(node, "/api/v1/status").ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// GET from a node's admin server.
+    ///
+    /// # Errors
+    /// If it does not answer or answers with another code than 200.
+    pub fn get(&self, node: u64, path: &str) -> std::io::Result<String> {
+        self.request(node, "GET", path)
+    }
+
+    /// A request without a body to a node's admin server.
+    ///
+    /// # Errors
+    /// As [`Cluster::get`].
+    pub fn request(&self, node: u64, method: &str, path: &str) -> std::io::Result<String> {
+        let address = self.text(node, "admin");
+        let token_file = self.json["admin_token_file"].as_str().unwrap_or_default();
+        let token = std::fs::read_to_string(token_file)?;
+        let parsed = address.parse().map_err(std::io::Error::other)?;
+        let mut socket = TcpStream::connect_timeout(&parsed, Duration::from_secs(2))?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(
+            socket,
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            token.trim()
+        )?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer)?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
+        if !head.starts_with("HTTP/1.1 200") {
+            return Err(std::io::Error::other(format!("{path}: {} {body}", head.lines().next().unwrap_or_default())));
+        }
+        Ok(body.to_owned())
+    }
+
+    /// Runs `mailraft` with these arguments and `--dir`.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn mailraft(&self, args: &[&str], input: &str) -> String {
+        let mut child = Command::new(binary())
+            .args(args)
+            .arg("--dir")
+            .arg(&self.dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("mailraft runs");
+        if let Some(mut stdin) = child.stdin.take() {
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let run = child.wait_with_output().expect("mailraft ends");
+        assert!(run.status.success(), "mailraft {args:?}: {}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    }
+
+    /// Waits until every node is up, every partition has a leader and no replica lags.
+    ///
+    /// # Panics
+    /// If that takes longer than [`PATIENCE`].
+    pub fn wait_until_caught_up(&self) {
+        self.wait("every node caught up", |cluster| {
+            let Some(status) = cluster.node_ids().into_iter().find_map(|n| cluster.status(n)) else { return false };
+            let nodes = cluster.node_ids().len();
+            status["healthy"] == true
+                && status["nodes"].as_array().is_some_and(|n| n.iter().all(|n| n["up"] == true))
+                && status["partitions"].as_array().is_some_and(|partitions| {
+                    partitions.iter().all(|p| {
+                        p["replicas"].as_array().is_some_and(|r| r.len() == nodes && r.iter().all(|r| r["lag"] == 0))
+                    })
+                })
+        });
+    }
+
+    /// Waits for something, asking every 20 ms.
+    ///
+    /// # Panics
+    /// If it takes longer than [`PATIENCE`].
+    pub fn wait(&self, what: &str, mut ready: impl FnMut(&Self) -> bool) {
+        let started = Instant::now();
+        while !ready(self) {
+            assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} for: {what}");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// User and system time that all nodes have used, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        self.node_ids()
+            .into_iter()
+            .filter_map(|node| {
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid(node))).ok()?;
+                // After the name in parentheses: state is field 3, utime 14, stime 15.
+                let rest: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+                Some((rest.get(11)?.parse::<f64>().ok()? + rest.get(12)?.parse::<f64>().ok()?) / ticks)
+            })
+            .sum()
+    }
+
+    fn nodes(&self) -> &[Value] {
+        self.json["nodes"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    fn reap(&mut self, node: u64) {
+        let pid = self.pid(node);
+        for child in &mut self.started {
+            if child.id() as i32 == pid {
+                let _ = child.wait();
+            }
+        }
+        // Quickstart's own children are not ours: wait until the process is gone.
+        let started = Instant::now();
+        while Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(pid) && started.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn is_zombie(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.trim_start().starts_with('Z')))
+        .unwrap_or(true)
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("MAILRAFT_KEEP").is_some() {
+            eprintln!("left running in {}", self.dir.display());
+            if let Some(temporary) = self._temporary.take() {
+                let _ = temporary.keep();
+            }
+            return;
+        }
+        if std::thread::panicking() {
+            for node in self.node_ids() {
+                let log = std::fs::read_to_string(self.text(node, "log")).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(25).collect();
+                eprintln!("--- the end of node {node}'s log");
+                for line in tail.iter().rev() {
+                    eprintln!("{line}");
+                }
+            }
+        }
+        for node in self.node_ids() {
+            self.kill(node);
+        }
+    }
+}

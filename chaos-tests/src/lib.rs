@@ -1,0 +1,15 @@
+//! Drives the built `mailraft` binary from outside: real processes, real sockets, real kills.
+//!
+//! * [`cluster`]: a quickstart cluster of its own: start, kill, start again, ask.
+//! * [`smtp`] and [`imap`]: small blocking clients over TLS, for load and for looking.
+//! * [`history`]: what was acknowledged, and the check that it is all there exactly once.
+//! * [`bench`]: figures, beside this disk's own.
+//! * [`scenarios`]: what `mailraft-chaos run` runs.
+
+pub mod bench;
+pub mod cluster;
+pub mod history;
+pub mod imap;
+pub mod scenarios;
+pub mod smtp;
+pub mod wire;

@@ -1,0 +1,101 @@
+//! What the driver is told at its start.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mailraft_storage::{ClusterId, NodeId, StoreError};
+
+use crate::fatal::{self, OnFatal};
+use crate::tls::{PeerTls, TlsError};
+
+/// Everything the driver needs but the stores. [`DriverConfig::new`] fills in the defaults.
+pub struct DriverConfig {
+    /// This node.
+    pub node: NodeId,
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// How many mail partitions the cluster has, the control group not counted.
+    pub partitions: u32,
+    /// Where other nodes connect to. With port 0 the system chooses one: see `Cluster::listen_addr`.
+    pub listen: SocketAddr,
+    /// A socket that listens already; taken instead of `listen`.
+    pub listener: Option<TcpListener>,
+    /// The other nodes, as `host:port`.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Certificates for connections between nodes.
+    pub tls: PeerTls,
+    /// Where received snapshots are staged. Made if it is not there.
+    pub staging_dir: PathBuf,
+    /// Rows are flushed this long after the last flush if any were written.
+    pub flush_interval: Duration,
+    /// Rows are flushed earlier once this many bytes of entries were applied.
+    pub flush_after_bytes: u64,
+    /// How many bytes of a replica's log are kept for followers that are behind; past it they get a snapshot.
+    pub log_keep_bytes: u64,
+    /// The rate of one snapshot that is sent, in bytes a second.
+    pub snapshot_bytes_per_second: u64,
+    /// Called with a sentence when the node must not go on: an fsync failed, a store is damaged, a thread
+    /// panicked, replicas disagree. The default ends the process with exit code 1. If it returns, the driver
+    /// has stopped.
+    pub on_fatal: OnFatal,
+}
+
+impl DriverConfig {
+    /// Flushes every 5 s or 64 MiB, keeps 256 MiB of log, sends snapshots at 100 MB/s, ends the process when
+    /// something is fatal.
+    pub fn new(
+        node: NodeId, cluster: ClusterId, partitions: u32, listen: SocketAddr, peers: BTreeMap<NodeId, String>,
+        tls: PeerTls, staging_dir: PathBuf,
+    ) -> Self {
+        DriverConfig {
+            node,
+            cluster,
+            partitions,
+            listen,
+            listener: None,
+            peers,
+            tls,
+            staging_dir,
+            flush_interval: Duration::from_secs(5),
+            flush_after_bytes: 64 << 20,
+            log_keep_bytes: 256 << 20,
+            snapshot_bytes_per_second: 100_000_000,
+            on_fatal: fatal::exit_process(),
+        }
+    }
+}
+
+/// Why a node can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// The certificates don't do.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The stores can't be read.
+    #[error("{0}: the data of this node can't be used as it is; see OPERATIONS, \"A damaged node\"")]
+    Store(#[from] StoreError),
+    /// The core refuses what the stores hold.
+    #[error("{0}")]
+    Refused(String),
+    /// The address to listen on is not to be had.
+    #[error("can't listen for other nodes on {address}: {error}; is another node running there?")]
+    Listen {
+        /// That address.
+        address: SocketAddr,
+        /// The system's words.
+        error: std::io::Error,
+    },
+    /// A file or a thread could not be made.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The system's words.
+        error: std::io::Error,
+    },
+}

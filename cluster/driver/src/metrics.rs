@@ -1,0 +1,125 @@
+//! Every metric of this crate, with its unit in its name.
+
+/// Seconds that one group took to be written and synced.
+pub const LOG_FSYNC: &str = "mailraft_log_fsync_seconds";
+/// Bytes of entries in one group.
+pub const LOG_GROUP: &str = "mailraft_log_group_bytes";
+/// Entries handed to apply.
+pub const APPLY_ENTRIES: &str = "mailraft_apply_entries_total";
+/// Seconds of one round of applying.
+pub const APPLY: &str = "mailraft_apply_seconds";
+/// Apply jobs that wait.
+pub const APPLY_QUEUE: &str = "mailraft_apply_queue_jobs";
+/// Seconds of one flush of the rows.
+pub const FLUSH: &str = "mailraft_rows_flush_seconds";
+/// Inputs that wait for the core.
+pub const CORE_QUEUE: &str = "mailraft_core_queue_inputs";
+/// Seconds that the core worked at one wake-up.
+pub const CORE_ROUND: &str = "mailraft_core_round_seconds";
+/// Ticks that a stall swallowed.
+pub const TICKS_MISSED: &str = "mailraft_core_ticks_missed_total";
+/// Partitions led here, the control group included.
+pub const LED: &str = "mailraft_partitions_led";
+/// Changes of a partition's known leader.
+pub const LEADER_CHANGES: &str = "mailraft_leader_changes_total";
+/// Questions by kind and outcome.
+pub const DECIDED: &str = "mailraft_core_decided_total";
+/// Seconds from a proposal to its outcome.
+pub const PROPOSAL: &str = "mailraft_proposal_seconds";
+/// Whether the connection for Raft messages to a node stands (1 or 0).
+pub const PEER_CONNECTED: &str = "mailraft_peer_connected";
+/// Messages sent to a node.
+pub const PEER_SENT: &str = "mailraft_peer_messages_sent_total";
+/// Bytes sent to a node.
+pub const PEER_SENT_BYTES: &str = "mailraft_peer_sent_bytes_total";
+/// Messages received from a node.
+pub const PEER_RECEIVED: &str = "mailraft_peer_messages_received_total";
+/// Messages to a node thrown away because it is not reached or too slow.
+pub const PEER_DROPPED: &str = "mailraft_peer_messages_dropped_total";
+/// Connections to a node that could not be made.
+pub const PEER_DIAL_FAILURES: &str = "mailraft_peer_dial_failures_total";
+/// Incoming connections refused, by reason.
+pub const PEER_REFUSED: &str = "mailraft_peer_connections_refused_total";
+/// Snapshots sent, by result.
+pub const SNAPSHOTS_SENT: &str = "mailraft_snapshots_sent_total";
+/// Snapshots received, by result.
+pub const SNAPSHOTS_RECEIVED: &str = "mailraft_snapshots_received_total";
+/// Bytes of snapshots sent.
+pub const SNAPSHOT_SENT_BYTES: &str = "mailraft_snapshot_sent_bytes_total";
+/// Bytes of snapshots received.
+pub const SNAPSHOT_RECEIVED_BYTES: &str = "mailraft_snapshot_received_bytes_total";
+/// Seconds that replacing a replica's rows by a snapshot took.
+pub const SNAPSHOT_INSTALL: &str = "mailraft_snapshot_install_seconds";
+/// Reasons to stop at once.
+pub const FATAL: &str = "mailraft_fatal_total";
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// Every metric of this crate: name, kind, help.
+pub const ALL: &[(&str, Kind, &str)] = &[
+    (LOG_FSYNC, Kind::Histogram, "Time to write and sync one group of the Raft log."),
+    (LOG_GROUP, Kind::Histogram, "Bytes of entries in one group of the Raft log."),
+    (APPLY_ENTRIES, Kind::Counter, "Committed entries handed to apply."),
+    (APPLY, Kind::Histogram, "Time of one round of applying entries."),
+    (APPLY_QUEUE, Kind::Gauge, "Apply jobs that wait."),
+    (FLUSH, Kind::Histogram, "Time of one flush of the rows."),
+    (CORE_QUEUE, Kind::Gauge, "Inputs that wait for the core thread."),
+    (CORE_ROUND, Kind::Histogram, "Time the core thread worked at one wake-up."),
+    (TICKS_MISSED, Kind::Counter, "Ticks of 25 ms that a stall of the core thread swallowed."),
+    (LED, Kind::Gauge, "Partitions led by this node, the control group included."),
+    (LEADER_CHANGES, Kind::Counter, "Changes of a partition's leader as this node knows it."),
+    (DECIDED, Kind::Counter, "Questions to the core, by kind and outcome."),
+    (PROPOSAL, Kind::Histogram, "Time from a proposal to its outcome."),
+    (PEER_CONNECTED, Kind::Gauge, "Whether the connection for Raft messages to a node stands."),
+    (PEER_SENT, Kind::Counter, "Raft messages sent to a node."),
+    (PEER_SENT_BYTES, Kind::Counter, "Bytes of Raft messages sent to a node."),
+    (PEER_RECEIVED, Kind::Counter, "Raft messages received from a node."),
+    (PEER_DROPPED, Kind::Counter, "Raft messages thrown away, by node: it is not reached or too slow."),
+    (PEER_DIAL_FAILURES, Kind::Counter, "Connections to a node that could not be made."),
+    (PEER_REFUSED, Kind::Counter, "Connections of other nodes that were refused, by reason."),
+    (SNAPSHOTS_SENT, Kind::Counter, "Snapshots sent to other nodes, by result."),
+    (SNAPSHOTS_RECEIVED, Kind::Counter, "Snapshots received from other nodes, by result."),
+    (SNAPSHOT_SENT_BYTES, Kind::Counter, "Bytes of snapshots sent to other nodes."),
+    (SNAPSHOT_RECEIVED_BYTES, Kind::Counter, "Bytes of snapshots received from other nodes."),
+    (SNAPSHOT_INSTALL, Kind::Histogram, "Time to replace a replica's rows by a snapshot."),
+    (FATAL, Kind::Counter, "Reasons for which this node stopped at once."),
+];
+
+/// Tells the recorder what each metric is. Call once, after a recorder is set.
+pub fn describe() {
+    for &(name, kind, help) in ALL {
+        match kind {
+            Kind::Counter => ::metrics::describe_counter!(name, help),
+            Kind::Gauge => ::metrics::describe_gauge!(name, help),
+            Kind::Histogram => ::metrics::describe_histogram!(name, help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_say_their_unit() {
+        let mut seen = std::collections::BTreeSet::new();
+        for &(name, kind, help) in ALL {
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.starts_with("mailraft_") && help.ends_with('.'), "{name}");
+            match kind {
+                Kind::Counter => assert!(name.ends_with("_total"), "{name}"),
+                Kind::Histogram => assert!(name.ends_with("_seconds") || name.ends_with("_bytes"), "{name}"),
+                Kind::Gauge => assert!(!name.ends_with("_total"), "{name}"),
+            }
+        }
+    }
+}

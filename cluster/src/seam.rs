@@ -1,0 +1,265 @@
+//! The seam between the core and whatever drives it: threads and sockets in production, the simulator
+//! in tests. `Node::step` takes one [`Input`] and yields [`Output`]s.
+
+use mailraft_storage::log::LogBatch;
+use mailraft_storage::{
+    Applied, ClusterId, Incarnation, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Term, UnixMillis,
+    Verdict,
+};
+use raft::eraftpb;
+
+/// Names a question to the core until it is [`Output::Decided`]. The driver never uses one twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A tick of 25 ms passed. Never two for one period: after a stall the driver gives one.
+    Tick,
+    /// A message of another node: decoded, size-checked, from the node that its certificate names.
+    Peer {
+        /// That node.
+        from: NodeId,
+        /// What it says.
+        message: PeerMessage,
+    },
+    /// An owner wants its change appended. Decided with Applied, Dropped, NotLeader, Overloaded or Unknown.
+    Propose {
+        /// Answered under this id.
+        request: RequestId,
+        /// To the log of this partition.
+        partition: PartitionId,
+        /// The change.
+        proposal: Proposal,
+    },
+    /// Asks when the rows here hold everything acknowledged before now. Decided with Read, NotLeader or
+    /// Unavailable.
+    ReadBarrier {
+        /// Answered under this id.
+        request: RequestId,
+        /// Of this partition.
+        partition: PartitionId,
+        /// Fail unless this node leads in this term, now and when the answer comes. None: any replica.
+        term: Option<Term>,
+    },
+    /// Asks when no entry of a mailbox is in flight in this term, so that a new owner may load. Decided with
+    /// SlotFree or NotLeader.
+    AwaitSlot {
+        /// Answered under this id.
+        request: RequestId,
+        /// The partition.
+        partition: PartitionId,
+        /// The term that the new owner decides in.
+        term: Term,
+        /// The mailbox.
+        mailbox: MailboxId,
+    },
+    /// The node is about to stop: hand every leadership to another replica and take none.
+    HandOver,
+    /// The connection to a node broke: what was sent may be lost.
+    Unreachable {
+        /// That node.
+        node: NodeId,
+    },
+    /// The fsync loop made every group up to this one durable.
+    Persisted {
+        /// The group's number.
+        group: u64,
+    },
+    /// Apply wrote entries.
+    Applied {
+        /// Whose.
+        replica: ReplicaId,
+        /// The position after them.
+        applied: Applied,
+        /// What it did with each entry that is no configuration change and not empty.
+        verdicts: Vec<(Index, Verdict)>,
+    },
+    /// Rows up to these indexes survive a crash: the log may be cut below.
+    Flushed {
+        /// For each replica.
+        upto: Vec<(ReplicaId, Index)>,
+    },
+    /// About a snapshot.
+    Snapshot(SnapshotEvent),
+}
+
+/// One thing to do. To be carried out in order.
+#[derive(Debug)]
+pub enum Output {
+    /// Write this group and sync it, then say [`Input::Persisted`]. At most one is outstanding for a node.
+    Persist {
+        /// The group's number, rising.
+        group: u64,
+        /// What to write.
+        batch: LogBatch,
+    },
+    /// Apply committed entries in order, then say [`Input::Applied`].
+    Apply(ApplyJob),
+    /// Send to another node. May leave now. May be lost.
+    Send {
+        /// That node.
+        to: NodeId,
+        /// What to say.
+        message: PeerMessage,
+    },
+    /// The answer to a question.
+    Decided {
+        /// The question's id.
+        request: RequestId,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// This node leads a partition from now on and its owners may start: the term's first entry and the
+    /// incarnation are applied. Or, with None, it leads it no more.
+    Leads {
+        /// The partition.
+        partition: PartitionId,
+        /// Its replica here.
+        replica: ReplicaId,
+        /// The term and incarnation in which owners decide.
+        leading: Option<(Term, Incarnation)>,
+    },
+    /// Whom this replica believes to lead a partition: a hint for routing.
+    Leader {
+        /// The partition.
+        partition: PartitionId,
+        /// The leader's node, if one is known.
+        node: Option<NodeId>,
+    },
+    /// Send or install a snapshot.
+    Snapshot(SnapshotJob),
+    /// Something that must never be: stop the process. Two replicas that disagree, a damaged entry, ...
+    Abort(String),
+}
+
+/// How a question was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Appended, committed and applied here with this verdict.
+    Applied {
+        /// Where.
+        index: Index,
+        /// What apply did.
+        verdict: Verdict,
+    },
+    /// Never appended, and this node still leads in the term: decide again.
+    Dropped,
+    /// Never appended (or, for a read, not answered): this node does not lead in that term.
+    NotLeader {
+        /// Who does, if known.
+        leader: Option<NodeId>,
+    },
+    /// Never appended: too many bytes wait to be committed.
+    Overloaded,
+    /// Appended, but leadership was lost before a verdict: a successor knows.
+    Unknown,
+    /// Everything acknowledged before the question is applied here, up to this index at least.
+    Read {
+        /// The applied index.
+        index: Index,
+    },
+    /// No entry of that mailbox is in flight in that term.
+    SlotFree,
+    /// No leader answered in time.
+    Unavailable,
+}
+
+/// Committed entries of one replica to apply, in order.
+#[derive(Clone, Debug)]
+pub struct ApplyJob {
+    /// Whose.
+    pub replica: ReplicaId,
+    /// The entries, with Raft's configuration after each that changed it.
+    pub entries: Vec<(eraftpb::Entry, Option<eraftpb::ConfState>)>,
+}
+
+/// What one node says to another. Everything is bound to cluster, group, replica and incarnation.
+#[derive(Clone, Debug)]
+pub struct PeerMessage {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The partition whose Raft group it is about.
+    pub partition: PartitionId,
+    /// The sender's replica.
+    pub from: ReplicaId,
+    /// The receiver's replica.
+    pub to: ReplicaId,
+    /// The number of the incarnation that the sender's rows have; 0 before `begin`.
+    pub incarnation: u32,
+    /// The sender's wall clock, for stamps.
+    pub wall: UnixMillis,
+    /// What.
+    pub body: PeerBody,
+}
+
+/// The kinds of peer message.
+#[derive(Clone, Debug)]
+pub enum PeerBody {
+    /// A message of raft-rs.
+    Raft(eraftpb::Message),
+    /// Count and hash over accepted entries, to compare.
+    Hash {
+        /// Entries accepted.
+        count: u64,
+        /// Their hash.
+        hash: [u8; 32],
+    },
+}
+
+/// Something to do about a snapshot.
+#[derive(Clone, Debug)]
+pub enum SnapshotJob {
+    /// Take a view of a replica's rows and send it over a connection of its own; the metadata of the
+    /// message are replaced by the view's own position. Then say [`SnapshotEvent::Sent`].
+    Send {
+        /// Of this replica.
+        replica: ReplicaId,
+        /// To this node.
+        to: NodeId,
+        /// Raft's MsgSnapshot for the other side.
+        message: PeerMessage,
+    },
+    /// Replace a replica's rows by its staged snapshot and flush, then say [`SnapshotEvent::Installed`]. Asked
+    /// again after a crash: the same rows once more.
+    Install {
+        /// Of this replica.
+        replica: ReplicaId,
+        /// The snapshot's position.
+        applied: Applied,
+    },
+    /// Throw a staged snapshot away.
+    Discard {
+        /// Of this replica.
+        replica: ReplicaId,
+    },
+}
+
+/// Something that happened about a snapshot.
+#[derive(Debug)]
+pub enum SnapshotEvent {
+    /// The other side has it whole, or sending failed.
+    Sent {
+        /// Of this replica.
+        replica: ReplicaId,
+        /// To this replica of the other node.
+        to: ReplicaId,
+        /// Whether it has it whole.
+        ok: bool,
+    },
+    /// A snapshot arrived, is whole, and synced as files.
+    Staged {
+        /// From this node.
+        from: NodeId,
+        /// Raft's MsgSnapshot with the position's metadata.
+        message: PeerMessage,
+        /// The position.
+        applied: Applied,
+    },
+    /// A staged snapshot's rows are in place and flushed.
+    Installed {
+        /// Of this replica.
+        replica: ReplicaId,
+    },
+}

@@ -1,0 +1,494 @@
+//! Commands, answers, events and refusals, as sessions on any node speak them. They travel between nodes
+//! in postcard: variants and fields are only ever added at the end.
+
+use bytes::Bytes;
+use mailraft_storage::body::BodyId;
+use mailraft_storage::CommandId;
+use serde::{Deserialize, Serialize};
+
+use crate::flags::Flags;
+use crate::uids::UidSet;
+
+/// A folder of a mailbox: a number that stays through renames and is never reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FolderId(pub u32);
+
+/// The immutable id of a message's content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EmailId(pub [u8; 16]);
+
+/// The most UIDs that one [`Command::Fetch`] answers for.
+pub const FETCH_UIDS_MAX: usize = 500;
+/// The longest folder name, in bytes of UTF-8.
+pub const FOLDER_NAME_MAX_BYTES: usize = 1_000;
+/// The most folders in a mailbox.
+pub const FOLDERS_MAX: usize = 10_000;
+/// What separates the levels of a folder's name.
+pub const HIERARCHY_SEPARATOR: char = '/';
+
+/// A point in time with the zone it was given in (RFC 3501 date-time).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ZonedTime {
+    /// Seconds since 1970-01-01 UTC.
+    pub unix_seconds: i64,
+    /// Minutes east of UTC.
+    pub zone_minutes: i16,
+}
+
+/// A message on its way into the mailbox, prepared and sealed by the session's node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Draft {
+    /// The sealed body's id.
+    pub body: BodyId,
+    /// The key that sealed it, used for nothing else.
+    #[serde(with = "serde_bytes")]
+    pub body_key: Vec<u8>,
+    /// How many chunks it has (`storage::body::chunk_count` of its size).
+    pub chunks: u32,
+    /// The only chunk, if there is one. Otherwise all of them were uploaded before.
+    pub inline: Option<Bytes>,
+    /// The whole message in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 of the whole message.
+    pub digest: [u8; 32],
+    /// SHA-256 of the message without trace header fields.
+    pub content_digest: [u8; 32],
+    /// The header block with its closing empty line, at most 256 KiB.
+    pub header: Bytes,
+    /// `message::Envelope`, encoded; opaque here.
+    pub envelope: Bytes,
+    /// `message::Part`, encoded; opaque here.
+    pub structure: Bytes,
+    /// The Message-ID field's value, if there is one.
+    pub message_id: Option<String>,
+}
+
+/// How STORE changes flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreMode {
+    /// FLAGS
+    Replace,
+    /// +FLAGS
+    Add,
+    /// -FLAGS
+    Remove,
+}
+
+/// What a FETCH needs beside UID, flags and MODSEQ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchWhat {
+    /// INTERNALDATE, size, email id, body id and key.
+    pub content: bool,
+    /// The header block, ENVELOPE and BODYSTRUCTURE.
+    pub header: bool,
+}
+
+/// What a session asks of a mailbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    // Reads.
+    /// Answers [`Answer::Done`] when everything before it is answered; what NOOP asks.
+    Sync,
+    /// All folders.
+    List,
+    /// The counts of a folder, by name.
+    Status {
+        /// Its name.
+        folder: String,
+    },
+    /// Opens a folder: all its messages. The session hears its events from here on until it is closed.
+    Select {
+        /// Its name.
+        folder: String,
+        /// SELECT claims the recent messages, EXAMINE does not.
+        claim_recent: bool,
+    },
+    /// What changed in a folder since a MODSEQ (QRESYNC); what a session asks after a failover. Subscribes
+    /// like [`Command::Select`].
+    Resume {
+        /// The folder.
+        folder: FolderId,
+        /// Its UIDVALIDITY as the session knows it.
+        uid_validity: u32,
+        /// The highest MODSEQ the session knows.
+        since: u64,
+        /// The UIDs that the session knows.
+        known: UidSet,
+    },
+    /// No more events of the open folder.
+    Unselect,
+    /// Metadata of at most [`FETCH_UIDS_MAX`] messages. UIDs that don't exist are left out.
+    Fetch {
+        /// The folder.
+        folder: FolderId,
+        /// Which messages.
+        uids: UidSet,
+        /// What beside flags.
+        what: FetchWhat,
+    },
+    /// One sealed chunk of a body that the session learnt from a fetch.
+    ReadChunk {
+        /// The message, so that only what is still in the mailbox is read.
+        email: EmailId,
+        /// The body.
+        body: BodyId,
+        /// Which chunk.
+        number: u32,
+    },
+
+    // Changes.
+    /// Delivers to INBOX, or to the folder of `+detail` if there is one of that name.
+    Deliver {
+        /// The message.
+        draft: Draft,
+        /// The reverse-path, empty for null.
+        reverse_path: String,
+        /// The `+detail` of the recipient's address.
+        detail: Option<String>,
+        /// Whether a repeat within a day is answered with the first one's answer: not on submission.
+        deduplicate: bool,
+        /// When it arrived.
+        received: ZonedTime,
+    },
+    /// Appends to a folder.
+    Append {
+        /// Its name.
+        folder: String,
+        /// The message.
+        draft: Draft,
+        /// Its flags.
+        flags: Flags,
+        /// Its INTERNALDATE.
+        internal_date: ZonedTime,
+    },
+    /// Changes flags. UIDs that don't exist are left out.
+    Store {
+        /// The folder.
+        folder: FolderId,
+        /// Which messages.
+        uids: UidSet,
+        /// How.
+        mode: StoreMode,
+        /// Which flags.
+        flags: Flags,
+        /// Only messages whose MODSEQ is not above it (CONDSTORE).
+        unchanged_since: Option<u64>,
+    },
+    /// Copies messages to another folder; all or none.
+    Copy {
+        /// From this folder.
+        folder: FolderId,
+        /// Which messages.
+        uids: UidSet,
+        /// To the folder of this name.
+        to: String,
+    },
+    /// Moves messages to another folder; all or none.
+    Move {
+        /// From this folder.
+        folder: FolderId,
+        /// Which messages.
+        uids: UidSet,
+        /// To the folder of this name.
+        to: String,
+    },
+    /// Removes messages that are \Deleted, only those among `uids` if given (UID EXPUNGE).
+    Expunge {
+        /// The folder.
+        folder: FolderId,
+        /// Which of the \Deleted messages; all for None.
+        uids: Option<UidSet>,
+    },
+    /// Makes a folder, and those above it.
+    CreateFolder {
+        /// Its name.
+        name: String,
+    },
+    /// Deletes a folder with its messages; one with folders below it stays as `\Noselect`.
+    DeleteFolder {
+        /// Its name.
+        name: String,
+    },
+    /// Renames a folder and those below it. INBOX: moves its messages to a new folder (RFC 3501, 6.3.5).
+    RenameFolder {
+        /// Its name.
+        from: String,
+        /// The new name.
+        to: String,
+    },
+    /// Subscribes to a name or ends that.
+    Subscribe {
+        /// The name; subscribing needs no folder of it.
+        name: String,
+        /// Whether to subscribe.
+        on: bool,
+    },
+}
+
+impl Command {
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Command::Sync
+            | Command::List
+            | Command::Status { .. }
+            | Command::Select { .. }
+            | Command::Resume { .. }
+            | Command::Unselect
+            | Command::Fetch { .. }
+            | Command::ReadChunk { .. } => true,
+            Command::Deliver { .. }
+            | Command::Append { .. }
+            | Command::Store { .. }
+            | Command::Copy { .. }
+            | Command::Move { .. }
+            | Command::Expunge { .. }
+            | Command::CreateFolder { .. }
+            | Command::DeleteFolder { .. }
+            | Command::RenameFolder { .. }
+            | Command::Subscribe { .. } => false,
+        }
+    }
+}
+
+/// RFC 6154 special uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SpecialUse {
+    /// \Drafts
+    Drafts,
+    /// \Sent
+    Sent,
+    /// \Junk
+    Junk,
+    /// \Trash
+    Trash,
+    /// \Archive
+    Archive,
+}
+
+/// One line of LIST.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderInfo {
+    /// The full name.
+    pub name: String,
+    /// None for a name that is only subscribed to, or only a level above others.
+    pub id: Option<FolderId>,
+    /// Whether it is subscribed to.
+    pub subscribed: bool,
+    /// Its special use.
+    pub special_use: Option<SpecialUse>,
+    /// False for a level that was deleted but has folders below it.
+    pub selectable: bool,
+}
+
+/// A folder's counts (STATUS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderStatus {
+    /// MESSAGES
+    pub messages: u32,
+    /// RECENT
+    pub recent: u32,
+    /// UNSEEN
+    pub unseen: u32,
+    /// UIDNEXT
+    pub uid_next: u32,
+    /// UIDVALIDITY
+    pub uid_validity: u32,
+    /// HIGHESTMODSEQ
+    pub highest_modseq: u64,
+    /// SIZE (RFC 8438)
+    pub size_bytes: u64,
+}
+
+/// A message as a session's view keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageState {
+    /// Its UID.
+    pub uid: u32,
+    /// Its flags.
+    pub flags: Flags,
+    /// When they last changed.
+    pub modseq: u64,
+}
+
+/// A folder as it is opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selected {
+    /// The folder.
+    pub folder: FolderId,
+    /// UIDVALIDITY
+    pub uid_validity: u32,
+    /// UIDNEXT
+    pub uid_next: u32,
+    /// HIGHESTMODSEQ
+    pub highest_modseq: u64,
+    /// UIDs from here on are \Recent in this session.
+    pub first_recent_uid: u32,
+    /// All messages, UIDs rising.
+    pub messages: Vec<MessageState>,
+}
+
+/// What changed in a folder since a MODSEQ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    /// UIDNEXT
+    pub uid_next: u32,
+    /// HIGHESTMODSEQ
+    pub highest_modseq: u64,
+    /// Of the known UIDs, those that are no more.
+    pub vanished: UidSet,
+    /// Messages that are new or whose flags changed.
+    pub changed: Vec<MessageState>,
+}
+
+/// A message's metadata.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// UID, flags, MODSEQ.
+    pub state: MessageState,
+    /// With [`FetchWhat::content`].
+    pub content: Option<FetchedContent>,
+    /// With [`FetchWhat::header`].
+    pub header: Option<FetchedHeader>,
+}
+
+/// Where a message's body is, and its dates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FetchedContent {
+    /// Its immutable id.
+    pub email: EmailId,
+    /// Of its conversation.
+    pub thread: EmailId,
+    /// INTERNALDATE
+    pub internal_date: ZonedTime,
+    /// RFC822.SIZE
+    pub size_bytes: u64,
+    /// The body's id.
+    pub body: BodyId,
+    /// The key that opens it.
+    #[serde(with = "serde_bytes")]
+    pub body_key: Vec<u8>,
+    /// How many chunks it has.
+    pub chunks: u32,
+}
+
+/// What was parsed of a message when it came in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FetchedHeader {
+    /// The header block with its closing empty line.
+    pub header: Bytes,
+    /// `message::Envelope`, encoded.
+    pub envelope: Bytes,
+    /// `message::Part`, encoded.
+    pub structure: Bytes,
+}
+
+/// What the mailbox answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Done; nothing to say (Sync, Unselect, folders, Subscribe).
+    Done,
+    /// To List.
+    Folders(Vec<FolderInfo>),
+    /// To Status.
+    Status(FolderStatus),
+    /// To Select.
+    Selected(Selected),
+    /// To Resume.
+    Resumed(Resumed),
+    /// To Fetch; UIDs rising.
+    Fetched(Vec<Fetched>),
+    /// To ReadChunk; None if it is no more.
+    Chunk(Option<Bytes>),
+    /// To Deliver and Append.
+    Stored {
+        /// In this folder.
+        uid_validity: u32,
+        /// Its UID.
+        uid: u32,
+        /// Its MODSEQ.
+        modseq: u64,
+    },
+    /// To Store.
+    Flagged {
+        /// UIDs refused because of `unchanged_since`.
+        modified: UidSet,
+        /// The MODSEQ of the change; None if nothing changed.
+        modseq: Option<u64>,
+    },
+    /// To Copy and Move: `from[i]` became `to[i]`. Both empty if no message was there.
+    Copied {
+        /// Of the target folder.
+        uid_validity: u32,
+        /// Rising.
+        from: Vec<u32>,
+        /// Rising.
+        to: Vec<u32>,
+    },
+    /// To Expunge.
+    Expunged {
+        /// What went.
+        uids: UidSet,
+        /// The MODSEQ of the change; None if nothing went.
+        modseq: Option<u64>,
+    },
+}
+
+/// Why the mailbox does not do it. Results like answers: kept under the command's id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such folder.
+    #[error("no such folder")]
+    NoSuchFolder,
+    /// The target of APPEND, COPY or MOVE could be created (TRYCREATE).
+    #[error("no such folder; create it first")]
+    TryCreate,
+    /// CREATE or RENAME to a name that exists.
+    #[error("a folder of that name exists")]
+    FolderExists,
+    /// Not a name that a folder can have.
+    #[error("{0}")]
+    BadName(String),
+    /// INBOX can't be deleted, a deleted level can't be selected, and so on.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// A bound of the mailbox is reached.
+    #[error("{0}")]
+    Limit(String),
+    /// The mailbox is full.
+    #[error("the mailbox is full")]
+    OverQuota,
+    /// A row of this mailbox is damaged.
+    #[error("part of this mailbox is damaged and being repaired")]
+    Corrupt,
+    /// The folder was made anew since the session opened it.
+    #[error("the folder was deleted")]
+    FolderGone,
+}
+
+/// What changed in a folder, told to every session that has it open, in the order of the log and before
+/// the answer to the command that caused it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Where.
+    pub folder: FolderId,
+    /// The command that caused it.
+    pub origin: CommandId,
+    /// HIGHESTMODSEQ after it.
+    pub modseq: u64,
+    /// What.
+    pub change: Change,
+}
+
+/// The kinds of change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// New messages, UIDs rising.
+    Added(Vec<MessageState>),
+    /// Flags of messages that were there.
+    Flagged(Vec<MessageState>),
+    /// Messages are gone.
+    Expunged(UidSet),
+    /// The folder itself is gone.
+    FolderDeleted,
+}

@@ -1,0 +1,92 @@
+//! CREATE, and the folders that a mailbox begins with.
+
+use super::subscribe;
+use crate::api::{Answer, FolderId, Refusal, SpecialUse, FOLDERS_MAX, HIERARCHY_SEPARATOR};
+use crate::names;
+use crate::records::FolderRecord;
+use crate::work::Work;
+
+/// What a new mailbox has, all of it subscribed to.
+const FIRST_FOLDERS: [(&str, Option<SpecialUse>); 6] = [
+    (names::INBOX, None),
+    ("Drafts", Some(SpecialUse::Drafts)),
+    ("Sent", Some(SpecialUse::Sent)),
+    ("Junk", Some(SpecialUse::Junk)),
+    ("Trash", Some(SpecialUse::Trash)),
+    ("Archive", Some(SpecialUse::Archive)),
+];
+
+/// Makes the first folders.
+pub fn begin(work: &mut Work<'_>) -> Result<(), Refusal> {
+    for (name, special_use) in FIRST_FOLDERS {
+        make(work, name, special_use)?;
+        subscribe::subscribe(work, name, true)?;
+    }
+    work.state.begun = true;
+    Ok(())
+}
+
+pub fn create_folder(work: &mut Work<'_>, name: &str) -> Result<Answer, Refusal> {
+    // RFC 3501, section 6.3.3: a trailing separator says that folders below are meant to come.
+    let name = names::canonical(name.strip_suffix(HIERARCHY_SEPARATOR).unwrap_or(name))?;
+    match work.state.named(&name) {
+        Some(id) if work.opened(id).is_ok() => return Err(Refusal::FolderExists),
+        Some(id) => revive(work, id)?,
+        None => {
+            make(work, &name, None)?;
+        }
+    }
+    Ok(Answer::Done)
+}
+
+/// Makes a folder of a name that is not there, and those above it.
+pub fn make(work: &mut Work<'_>, name: &str, special_use: Option<SpecialUse>) -> Result<FolderId, Refusal> {
+    let parent = make_above(work, name)?;
+    if work.state.folders().count() >= FOLDERS_MAX {
+        return Err(Refusal::Limit(format!("a mailbox has at most {FOLDERS_MAX} folders")));
+    }
+    let (uid_validity, highest_modseq) = (next_uid_validity(work)?, work.next_modseq());
+    work.state.counters.folder += 1;
+    let id = FolderId(work.state.counters.folder);
+    let record = FolderRecord {
+        parent,
+        leaf: names::leaf(name).to_owned(),
+        uid_validity,
+        uid_next: 1,
+        highest_modseq,
+        special_use,
+        selectable: true,
+        first_unclaimed: 1,
+        expunged_floor: 0,
+    };
+    work.state.add_folder(id, name.to_owned(), record);
+    work.touched.insert(id);
+    Ok(id)
+}
+
+/// Makes what is missing above a name; the folder right above it.
+pub fn make_above(work: &mut Work<'_>, name: &str) -> Result<Option<FolderId>, Refusal> {
+    let missing: Vec<&str> = names::above(name).filter(|above| work.state.named(above).is_none()).collect();
+    for above in missing {
+        make(work, above, None)?;
+    }
+    Ok(names::parent(name).and_then(|above| work.state.named(above)))
+}
+
+/// Makes a level that was deleted a folder again, with another UIDVALIDITY.
+fn revive(work: &mut Work<'_>, id: FolderId) -> Result<(), Refusal> {
+    let (uid_validity, modseq) = (next_uid_validity(work)?, work.next_modseq());
+    let folder = work.touch(id, modseq)?;
+    folder.record.selectable = true;
+    folder.record.uid_validity = uid_validity;
+    Ok(())
+}
+
+fn next_uid_validity(work: &mut Work<'_>) -> Result<u32, Refusal> {
+    let counters = &mut work.state.counters;
+    counters.uid_validity = counters
+        .uid_validity
+        .checked_add(1)
+        .ok_or_else(|| Refusal::Limit("the mailbox made too many folders in its life".to_owned()))?;
+    Ok(counters.uid_validity)
+}

@@ -1,0 +1,80 @@
+//! The changing commands, one a file. Each works on a copy of the mailbox and answers or refuses.
+
+mod append;
+mod copy;
+mod create_folder;
+mod delete_folder;
+mod deliver;
+mod draft;
+mod expunge;
+mod move_messages;
+mod rename_folder;
+mod store;
+mod subscribe;
+
+use mailraft_storage::RowKey;
+
+use crate::api::{Answer, Command, Draft, Refusal};
+use crate::work::{Context, Work};
+
+pub use copy::COPY_UIDS_MAX;
+pub use deliver::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
+pub(crate) use create_folder::begin;
+
+/// Decides one command.
+pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, Refusal> {
+    match command {
+        Command::Deliver { draft, reverse_path, detail, deduplicate, received } => {
+            deliver::deliver(work, draft, reverse_path, detail.as_deref(), *deduplicate, *received)
+        }
+        Command::Append { folder, draft, flags, internal_date } => {
+            append::append(work, folder, draft, flags, *internal_date)
+        }
+        Command::Store { folder, uids, mode, flags, unchanged_since } => {
+            store::store(work, *folder, uids, *mode, flags, *unchanged_since)
+        }
+        Command::Copy { folder, uids, to } => copy::copy(work, *folder, uids, to),
+        Command::Move { folder, uids, to } => move_messages::move_messages(work, *folder, uids, to),
+        Command::Expunge { folder, uids } => expunge::expunge(work, *folder, uids.as_ref()),
+        Command::CreateFolder { name } => create_folder::create_folder(work, name),
+        Command::DeleteFolder { name } => delete_folder::delete_folder(work, name),
+        Command::RenameFolder { from, to } => rename_folder::rename_folder(work, from, to),
+        Command::Subscribe { name, on } => subscribe::subscribe(work, name, *on),
+        Command::Sync
+        | Command::List
+        | Command::Status { .. }
+        | Command::Select { .. }
+        | Command::Resume { .. }
+        | Command::Unselect
+        | Command::Fetch { .. }
+        | Command::ReadChunk { .. } => Err(Refusal::NotAllowed("a read changes nothing".to_owned())),
+    }
+}
+
+/// The message that a command brings.
+pub(crate) fn draft_of(command: &Command) -> Option<&Draft> {
+    match command {
+        Command::Deliver { draft, .. } | Command::Append { draft, .. } => Some(draft),
+        Command::Store { .. }
+        | Command::Copy { .. }
+        | Command::Move { .. }
+        | Command::Expunge { .. }
+        | Command::CreateFolder { .. }
+        | Command::DeleteFolder { .. }
+        | Command::RenameFolder { .. }
+        | Command::Subscribe { .. }
+        | Command::Sync
+        | Command::List
+        | Command::Status { .. }
+        | Command::Select { .. }
+        | Command::Resume { .. }
+        | Command::Unselect
+        | Command::Fetch { .. }
+        | Command::ReadChunk { .. } => None,
+    }
+}
+
+/// The rows of a command's upload, to delete if it comes to nothing. None if nothing was uploaded.
+pub(crate) fn upload_rows(cx: &Context, command: &Command) -> Vec<RowKey> {
+    draft_of(command).map(|draft| draft::upload_rows(cx, draft)).unwrap_or_default()
+}

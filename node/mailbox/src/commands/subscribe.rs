@@ -1,0 +1,29 @@
+//! SUBSCRIBE and UNSUBSCRIBE: of names, whether or not there is a folder (RFC 3501, section 6.3.6).
+
+use crate::api::{Answer, FolderId, Refusal, FOLDERS_MAX};
+use crate::names;
+use crate::records::{folder_key, FolderRow};
+use crate::work::Work;
+
+pub fn subscribe(work: &mut Work<'_>, name: &str, on: bool) -> Result<Answer, Refusal> {
+    let mailbox = work.mailbox();
+    let kept = names::spelt(name);
+    match (work.state.subscribed(&kept), on) {
+        (None, true) => {
+            let name = names::canonical(name)?;
+            if work.state.subscriptions().count() >= FOLDERS_MAX {
+                return Err(Refusal::Limit(format!("at most {FOLDERS_MAX} names can be subscribed to")));
+            }
+            work.state.counters.folder += 1;
+            let row = FolderId(work.state.counters.folder);
+            work.put(folder_key(mailbox, row), &FolderRow::Subscription(name.clone()));
+            work.state.subscribe(name, row);
+        }
+        (Some(row), false) => {
+            work.state.unsubscribe(&kept);
+            work.delete(folder_key(mailbox, row));
+        }
+        (Some(_), true) | (None, false) => {}
+    }
+    Ok(Answer::Done)
+}

@@ -1,0 +1,395 @@
+//! What stands in the rows of a mailbox, their keys, and sealing. Every record is one byte of version and
+//! postcard; fields and variants are only ever added at the end, together with a higher version.
+
+use bytes::Bytes;
+use mailraft_storage::body::BodyId;
+use mailraft_storage::entry::{versioned_decode, versioned_encode};
+use mailraft_storage::seal::{self, Key};
+use mailraft_storage::{
+    ClusterId, CommandId, Env, Epoch, Incarnation, Index, MailboxId, ReplicaId, RowKey, StoreError, Table, Term,
+    UnixMillis,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Answer, EmailId, FolderId, Refusal, SpecialUse, ZonedTime};
+use crate::flags::Flags;
+use crate::uids::UidSet;
+
+/// The newest version of the records, and the one written.
+pub const RECORD_VERSION: u8 = 1;
+/// How many UIDs share a page of flags.
+pub const PAGE_UIDS: u32 = 1_024;
+
+/// Whose rows, where, and in which reign they are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The mailbox.
+    pub mailbox: MailboxId,
+    /// The replica beside which the engine lives.
+    pub replica: ReplicaId,
+    /// The partition's incarnation.
+    pub incarnation: Incarnation,
+    /// The term in which that replica leads.
+    pub term: Term,
+}
+
+/// A mailbox's key and its generation.
+#[derive(Clone, Debug)]
+pub struct MailboxKey {
+    pub(crate) key: Key,
+    pub(crate) epoch: Epoch,
+}
+
+impl MailboxKey {
+    /// A key with the epoch that rows sealed by it name.
+    pub fn new(key: Key, epoch: Epoch) -> Self {
+        MailboxKey { key, epoch }
+    }
+}
+
+/// Marks the rows that one staged or removed change is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct StageId(pub [u8; 16]);
+
+/// A keyed hash as it stands in a row's key.
+pub(crate) type KeyedHash = [u8; 32];
+
+/// Counters of the whole mailbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    /// The last UIDVALIDITY given to a folder.
+    pub uid_validity: u32,
+    /// The last MODSEQ's counter, without the incarnation.
+    pub modseq: u64,
+    /// The last folder id given to a folder or subscription.
+    pub folder: u32,
+    /// The size of all messages, each counted once however many places it has.
+    pub usage_bytes: u64,
+    /// How many messages, in the same way.
+    pub messages: u64,
+    /// The applied position that the last entry was decided on.
+    pub position: Index,
+    /// The number of the incarnation it was decided in.
+    pub incarnation: u32,
+}
+
+/// A row of the folders' table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FolderRow {
+    /// A folder.
+    Folder(FolderRecord),
+    /// A name that is subscribed to, whether or not there is a folder of it.
+    Subscription(String),
+}
+
+/// A folder. It knows its last level and the folder above, so that renaming a subtree changes one row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FolderRecord {
+    pub parent: Option<FolderId>,
+    pub leaf: String,
+    pub uid_validity: u32,
+    pub uid_next: u32,
+    pub highest_modseq: u64,
+    pub special_use: Option<SpecialUse>,
+    pub selectable: bool,
+    /// UIDs from here on are \Recent to the next SELECT.
+    pub first_unclaimed: u32,
+    /// What was expunged up to this MODSEQ is no longer known.
+    pub expunged_floor: u64,
+}
+
+/// A message's content: everything but its body and its places.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContentRecord {
+    pub thread: EmailId,
+    pub body: BodyId,
+    #[serde(with = "serde_bytes")]
+    pub body_key: Vec<u8>,
+    pub chunks: u32,
+    pub internal_date: ZonedTime,
+    pub saved: UnixMillis,
+    pub size_bytes: u64,
+    pub digest: [u8; 32],
+    pub content_digest: [u8; 32],
+    /// The POP3 unique id; the email id in hexadecimal for None.
+    pub uidl: Option<String>,
+    pub message_id: Option<String>,
+    pub header: Bytes,
+    pub envelope: Bytes,
+    pub structure: Bytes,
+}
+
+/// What of a message is kept in memory, and therefore in each of its places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EmailInfo {
+    pub body: BodyId,
+    pub chunks: u32,
+    pub size_bytes: u64,
+    /// The first part of its key in the Message-ID index.
+    pub message_id: Option<KeyedHash>,
+}
+
+/// Where a message is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlaceRecord {
+    pub email: EmailId,
+    pub flags: Flags,
+    pub modseq: u64,
+    /// It counts only if this stage is live.
+    pub stage: Option<StageId>,
+    pub info: EmailInfo,
+}
+
+/// Flags of many places of one page: each group's UIDs got these flags at this MODSEQ. A place whose own
+/// row has a higher MODSEQ does not heed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FlagPageRecord {
+    pub groups: Vec<FlagGroup>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FlagGroup {
+    pub modseq: u64,
+    pub flags: Flags,
+    /// Offsets in the page plus one.
+    pub offsets: PackedUids,
+}
+
+/// What was expunged at one MODSEQ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExpungedRecord {
+    pub uids: PackedUids,
+}
+
+/// What a delivery was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeliveryRecord {
+    pub at: UnixMillis,
+    pub uid_validity: u32,
+    pub uid: u32,
+    pub modseq: u64,
+}
+
+/// A row of the stages' table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum StageRecord {
+    /// The places written under this stage count. Kept for good: they go on naming it.
+    Live,
+    /// These places are gone although their rows may still be there; a sweep deletes them.
+    Removed {
+        folder: FolderId,
+        uids: PackedUids,
+    },
+}
+
+/// An upload that is not live yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OpenBodyRecord {
+    pub opened: UnixMillis,
+    pub chunks: u32,
+}
+
+/// The row that an uploader sends in a body's first chunk entry. `chunks` is how many the body has.
+pub fn open_body_row(
+    env: &mut Env, key: &MailboxKey, cluster: ClusterId, mailbox: MailboxId, body: BodyId, chunks: u32, when: UnixMillis,
+) -> Bytes {
+    let plain = encode(&OpenBodyRecord { opened: when, chunks });
+    seal::seal_row(env, &key.key, key.epoch, cluster, &open_body_key(mailbox, body), &plain)
+}
+
+/// A set of UIDs as gap and length of each range, a fraction of the size of the plain ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PackedUids(Vec<(u32, u32)>);
+
+impl PackedUids {
+    pub fn pack(uids: &UidSet) -> Self {
+        let mut at = 0;
+        PackedUids(
+            uids.ranges()
+                .iter()
+                .map(|&(lo, hi)| {
+                    let packed = (lo - at, hi - lo);
+                    at = hi;
+                    packed
+                })
+                .collect(),
+        )
+    }
+
+    pub fn unpack(&self) -> Result<UidSet, StoreError> {
+        let damaged = || StoreError::damaged("set of UIDs", "it goes past 2^32");
+        let mut at = 0u32;
+        let mut ranges = Vec::with_capacity(self.0.len());
+        for &(gap, more) in &self.0 {
+            let lo = at.checked_add(gap).ok_or_else(damaged)?;
+            at = lo.checked_add(more).ok_or_else(damaged)?;
+            ranges.push((lo, at));
+        }
+        Ok(UidSet::from_ranges(ranges))
+    }
+}
+
+/// A result as it is kept: lists of UIDs packed, so that the largest COPY's fits an entry.
+#[derive(Serialize, Deserialize)]
+enum KeptResult {
+    Plain(Result<Answer, Refusal>),
+    Copied { uid_validity: u32, from: PackedUids, to: PackedUids },
+    Expunged { uids: PackedUids, modseq: Option<u64> },
+}
+
+/// A result, encoded to be sealed.
+pub(crate) fn encode_result(result: &Result<Answer, Refusal>) -> Vec<u8> {
+    let kept = match result {
+        Ok(Answer::Copied { uid_validity, from, to }) => KeptResult::Copied {
+            uid_validity: *uid_validity,
+            from: PackedUids::pack(&from.iter().copied().collect()),
+            to: PackedUids::pack(&to.iter().copied().collect()),
+        },
+        Ok(Answer::Expunged { uids, modseq }) => KeptResult::Expunged { uids: PackedUids::pack(uids), modseq: *modseq },
+        other => KeptResult::Plain(other.clone()),
+    };
+    encode(&kept)
+}
+
+/// The inverse of [`encode_result`].
+pub(crate) fn decode_result(bytes: &[u8]) -> Result<Result<Answer, Refusal>, StoreError> {
+    Ok(match decode("a command's result", bytes)? {
+        KeptResult::Plain(result) => result,
+        KeptResult::Copied { uid_validity, from, to } => Ok(Answer::Copied {
+            uid_validity,
+            from: from.unpack()?.iter().collect(),
+            to: to.unpack()?.iter().collect(),
+        }),
+        KeptResult::Expunged { uids, modseq } => Ok(Answer::Expunged { uids: uids.unpack()?, modseq }),
+    })
+}
+
+pub(crate) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    versioned_encode(RECORD_VERSION, record)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    versioned_decode(place, RECORD_VERSION, bytes)
+}
+
+/// Opens a sealed row and decodes the record in it.
+pub(crate) fn open<T: DeserializeOwned>(
+    key: &MailboxKey, cluster: ClusterId, row: &RowKey, sealed: &[u8],
+) -> Result<T, StoreError> {
+    let name = || format!("row {:02x} of mailbox {}", row.table, row.mailbox);
+    let plain = seal::open_row(&key.key, cluster, row, sealed).map_err(|e| StoreError::damaged(name(), e))?;
+    decode(&name(), &plain)
+}
+
+/// The page that a UID's flags are in.
+pub(crate) fn page_of(uid: u32) -> u32 {
+    uid / PAGE_UIDS
+}
+
+pub(crate) fn counters_key(mailbox: MailboxId) -> RowKey {
+    RowKey::new(mailbox, Table::Counters, [])
+}
+
+pub(crate) fn folder_key(mailbox: MailboxId, folder: FolderId) -> RowKey {
+    RowKey::new(mailbox, Table::Folders, folder.0.to_be_bytes())
+}
+
+pub(crate) fn content_key(mailbox: MailboxId, email: EmailId) -> RowKey {
+    RowKey::new(mailbox, Table::Contents, email.0)
+}
+
+pub(crate) fn place_key(mailbox: MailboxId, folder: FolderId, uid: u32) -> RowKey {
+    RowKey::new(mailbox, Table::Places, two(folder.0, &uid.to_be_bytes()))
+}
+
+pub(crate) fn page_key(mailbox: MailboxId, folder: FolderId, page: u32) -> RowKey {
+    RowKey::new(mailbox, Table::FlagPages, two(folder.0, &page.to_be_bytes()))
+}
+
+pub(crate) fn expunged_key(mailbox: MailboxId, folder: FolderId, modseq: u64) -> RowKey {
+    RowKey::new(mailbox, Table::Expunged, two(folder.0, &modseq.to_be_bytes()))
+}
+
+pub(crate) fn message_id_key(mailbox: MailboxId, hash: &KeyedHash, email: EmailId) -> RowKey {
+    let mut key = hash.to_vec();
+    key.extend_from_slice(&email.0);
+    RowKey::new(mailbox, Table::MessageIds, key)
+}
+
+pub(crate) fn delivery_key(mailbox: MailboxId, hash: &KeyedHash) -> RowKey {
+    RowKey::new(mailbox, Table::Deliveries, *hash)
+}
+
+pub(crate) fn stage_key(mailbox: MailboxId, stage: StageId) -> RowKey {
+    RowKey::new(mailbox, Table::Stages, stage.0)
+}
+
+/// The key of the row that says an upload is not live yet.
+pub fn open_body_key(mailbox: MailboxId, body: BodyId) -> RowKey {
+    RowKey::new(mailbox, Table::OpenBodies, body.0)
+}
+
+/// The key of a chunk of a body.
+pub fn chunk_key(mailbox: MailboxId, body: BodyId, number: u32) -> RowKey {
+    let mut key = body.0.to_vec();
+    key.extend_from_slice(&number.to_be_bytes());
+    RowKey::new(mailbox, Table::Chunks, key)
+}
+
+fn two(first: u32, second: &[u8]) -> Vec<u8> {
+    let mut key = first.to_be_bytes().to_vec();
+    key.extend_from_slice(second);
+    key
+}
+
+/// Seals a command's result for its row.
+pub(crate) fn seal_result(env: &mut Env, key: &MailboxKey, place: &Place, id: CommandId, plain: &[u8]) -> Bytes {
+    seal::seal_row(env, &key.key, key.epoch, place.cluster, &seal::result_place(place.mailbox, id), plain)
+}
+
+/// Opens a command's result.
+pub(crate) fn open_result(
+    key: &MailboxKey, place: &Place, id: CommandId, sealed: &[u8],
+) -> Result<Result<Answer, Refusal>, StoreError> {
+    let plain = seal::open_row(&key.key, place.cluster, &seal::result_place(place.mailbox, id), sealed)
+        .map_err(|e| StoreError::damaged(format!("result of command {id}"), e))?;
+    decode_result(&plain)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn packed_sets_and_results_come_back() {
+        let every_second: UidSet = (1..1_000).map(|n| n * 2).collect();
+        for set in [UidSet::new(), UidSet::range(1, u32::MAX), UidSet::from_ranges(vec![(5, 5), (9, 12)]), every_second.clone()] {
+            assert_eq!(PackedUids::pack(&set).unpack().unwrap(), set);
+        }
+        assert!(PackedUids(vec![(5, 1), (u32::MAX, 0)]).unpack().is_err());
+        assert!(encode(&PackedUids::pack(&every_second)).len() < 2_010, "two bytes a range");
+        for result in [
+            Ok(Answer::Copied { uid_validity: 3, from: vec![1, 5, 6], to: vec![10, 11, 12] }),
+            Ok(Answer::Expunged { uids: every_second, modseq: Some(7) }),
+            Ok(Answer::Done),
+            Err(Refusal::OverQuota),
+        ] {
+            assert_eq!(decode_result(&encode_result(&result)).unwrap(), result);
+        }
+    }
+
+    #[test]
+    fn an_open_body_row_opens_at_its_place_only() {
+        let mut env = Env::seeded(1);
+        let key = MailboxKey::new(Key::generate(&mut env), Epoch(1));
+        let (cluster, mailbox, body) = (ClusterId([1; 16]), MailboxId([2; 16]), BodyId([3; 16]));
+        let row = open_body_row(&mut env, &key, cluster, mailbox, body, 7, UnixMillis(9));
+        let record: OpenBodyRecord = open(&key, cluster, &open_body_key(mailbox, body), &row).unwrap();
+        assert_eq!(record, OpenBodyRecord { opened: UnixMillis(9), chunks: 7 });
+        assert!(open::<OpenBodyRecord>(&key, cluster, &open_body_key(mailbox, BodyId([4; 16])), &row).is_err());
+    }
+}

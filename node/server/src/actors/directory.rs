@@ -1,0 +1,167 @@
+//! The actor of the directory, beside the control group's leader.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use mailraft_cluster::Outcome;
+use mailraft_directory::{Answer, Command, Directory, Lookup, Refusal, Submitted};
+use mailraft_driver::{Cluster, Leading};
+use mailraft_storage::{CommandId, Env, Index, MailboxId, PartitionId, Verdict};
+use tokio::sync::oneshot;
+
+use crate::links::{Detached, Position};
+use crate::world::{os_env, refresh};
+
+/// Commands that wait while the directory is being loaded.
+const BACKLOG_MAX_COMMANDS: usize = 256;
+/// Before deciding again what could not be appended.
+const AGAIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// What the directory answered and where the change stands, or why nobody here can say.
+pub type Reply = Result<(Result<Answer, Refusal>, Position), Detached>;
+
+/// A change of the directory.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DirectoryAsk {
+    /// Its id.
+    pub id: CommandId,
+    /// 0 the first time.
+    pub attempt: u32,
+    /// The change.
+    pub command: Command,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// The actor of the directory.
+pub struct DirectoryActor {
+    cluster: Cluster,
+    lookup: Arc<Lookup>,
+    leading: Leading,
+    env: Env,
+    engine: Option<Directory>,
+    backlog: Vec<DirectoryAsk>,
+    waiting: HashMap<CommandId, Vec<oneshot::Sender<Reply>>>,
+}
+
+impl DirectoryActor {
+    /// Not loaded yet.
+    pub fn new(cluster: Cluster, lookup: Arc<Lookup>, leading: Leading) -> Self {
+        DirectoryActor {
+            cluster,
+            lookup,
+            leading,
+            env: os_env(),
+            engine: None,
+            backlog: Vec::new(),
+            waiting: HashMap::new(),
+        }
+    }
+
+    fn submit(&mut self, asked: DirectoryAsk, ctx: &mut Context<Self>) {
+        let Some(engine) = self.engine.as_mut() else {
+            if self.backlog.len() < BACKLOG_MAX_COMMANDS {
+                self.backlog.push(asked);
+            } else {
+                let _ = asked.reply.send(Err(Detached::Overloaded));
+            }
+            return;
+        };
+        let DirectoryAsk { id, attempt, command, reply } = asked;
+        refresh(&mut self.env);
+        match engine.submit(&mut self.env, id, attempt, command) {
+            Submitted::Answered(result, index) => {
+                let _ = reply.send(Ok((result, position(&self.leading, index))));
+            }
+            Submitted::Queued | Submitted::Joined => self.waiting.entry(id).or_default().push(reply),
+            Submitted::Overloaded => {
+                let _ = reply.send(Err(Detached::Overloaded));
+            }
+            Submitted::Unknown => {
+                let _ = reply.send(Err(Detached::Gone));
+            }
+        }
+        self.pump(ctx);
+    }
+
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        let Some(engine) = self.engine.as_mut() else { return };
+        refresh(&mut self.env);
+        let Some(proposal) = engine.next_entry(&mut self.env) else { return };
+        let proposed = self.cluster.propose(PartitionId::CONTROL, proposal);
+        let decided = actix::fut::wrap_future::<_, Self>(proposed).map(|outcome, actor, ctx| actor.decided(outcome, ctx));
+        ctx.spawn(decided);
+    }
+
+    fn decided(&mut self, outcome: Result<Outcome, oneshot::error::RecvError>, ctx: &mut Context<Self>) {
+        let Some(engine) = self.engine.as_mut() else { return };
+        match outcome {
+            Ok(Outcome::Applied { index, verdict: verdict @ (Verdict::Accepted | Verdict::Missing) }) => {
+                for (id, result, at) in engine.applied(index, verdict) {
+                    for reply in self.waiting.remove(&id).unwrap_or_default() {
+                        let _ = reply.send(Ok((result.clone(), position(&self.leading, at))));
+                    }
+                }
+                self.pump(ctx);
+            }
+            Ok(Outcome::Dropped | Outcome::Overloaded) => {
+                engine.dropped();
+                ctx.run_later(AGAIN_PAUSE, |actor, ctx| actor.pump(ctx));
+            }
+            Ok(
+                Outcome::Applied { verdict: Verdict::Fenced, .. }
+                | Outcome::NotLeader { .. }
+                | Outcome::Unknown
+                | Outcome::Read { .. }
+                | Outcome::SlotFree
+                | Outcome::Unavailable,
+            )
+            | Err(_) => ctx.stop(),
+        }
+    }
+}
+
+fn position(leading: &Leading, index: Index) -> Position {
+    Position { partition: PartitionId::CONTROL, incarnation: leading.incarnation.number, index }
+}
+
+impl Actor for DirectoryActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let slot = self.cluster.await_slot(PartitionId::CONTROL, self.leading.term, MailboxId::PARTITION);
+        let (lookup, leading) = (Arc::clone(&self.lookup), self.leading.clone());
+        let loading = async move {
+            match slot.await {
+                Ok(Outcome::SlotFree) => {}
+                _ => return None,
+            }
+            tokio::task::spawn_blocking(move || Directory::load(&lookup, leading.incarnation, leading.term)).await.ok()
+        };
+        let loading = actix::fut::wrap_future::<_, Self>(loading).map(|loaded, actor, ctx| match loaded {
+            Some(Ok(engine)) => {
+                actor.engine = Some(engine);
+                for asked in std::mem::take(&mut actor.backlog) {
+                    actor.submit(asked, ctx);
+                }
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, "the directory can't be loaded");
+                ctx.stop();
+            }
+            None => ctx.stop(),
+        });
+        ctx.spawn(loading);
+    }
+}
+
+impl Handler<DirectoryAsk> for DirectoryActor {
+    type Result = ();
+
+    fn handle(&mut self, asked: DirectoryAsk, ctx: &mut Self::Context) {
+        self.submit(asked, ctx);
+    }
+}

@@ -1,0 +1,11 @@
+//! Mailbox actors and the directory's actor. The only place that knows actix.
+//!
+//! An actor lives beside its partition's leader and decides in one (incarnation, term). It starts when a
+//! session attaches, after whatever an earlier actor of this term has in flight, and ends when the term
+//! does, when it has been idle for a while, or when it panics; the registry then makes the next.
+
+mod directory;
+mod mailbox;
+mod registry;
+
+pub use registry::{LocalLink, Registry, SessionKey};

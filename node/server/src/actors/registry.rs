@@ -1,0 +1,220 @@
+//! Which actors there are on this node.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix::prelude::*;
+use mailraft_driver::{Cluster, Leading};
+use mailraft_mailbox::Command;
+use mailraft_storage::{CommandId, MailboxId, PartitionId};
+use tokio::sync::oneshot;
+
+use super::directory::{DirectoryActor, DirectoryAsk};
+use super::mailbox::{Ask, Attach, Detach, MailboxActor, Stop};
+use crate::links::{Detached, Outbox, Position};
+use mailraft_directory::Lookup;
+
+/// Messages that may wait for one actor (actix defaults to 16).
+pub const ACTOR_MAILBOX_MAX_MESSAGES: usize = 1_024;
+
+/// A session among all that are attached on this node: connection 0 is this node's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// The connection it came by.
+    pub connection: u64,
+    /// Its number on it.
+    pub session: u64,
+}
+
+/// The actors of this node.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Cluster,
+    lookup: Arc<Lookup>,
+    arbiters: Vec<ArbiterHandle>,
+    limits: Limits,
+    actors: Mutex<Actors>,
+}
+
+/// Bounds of the actors.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Mailbox actors on this node.
+    pub actors: usize,
+    /// Bytes of mail in one mailbox, if limited.
+    pub quota_bytes: Option<u64>,
+}
+
+#[derive(Default)]
+struct Actors {
+    mailboxes: HashMap<MailboxId, Running>,
+    directory: Option<(Leading, Addr<DirectoryActor>)>,
+    started: usize,
+}
+
+struct Running {
+    partition: PartitionId,
+    leading: Leading,
+    addr: Addr<MailboxActor>,
+}
+
+/// A session's way to an actor on this node. Dropping it detaches.
+pub struct LocalLink {
+    addr: Addr<MailboxActor>,
+    key: SessionKey,
+}
+
+impl Registry {
+    /// No actor yet. Actors run on these arbiters.
+    pub fn new(cluster: Cluster, lookup: Arc<Lookup>, arbiters: Vec<ArbiterHandle>, limits: Limits) -> Self {
+        assert!(!arbiters.is_empty());
+        let inner = Inner { cluster, lookup, arbiters, limits, actors: Mutex::default() };
+        Registry { inner: Arc::new(inner) }
+    }
+
+    /// Attaches a session to a mailbox's actor, which is started if need be.
+    ///
+    /// # Errors
+    /// If this node does not lead the partition, or has too many actors.
+    pub fn attach(&self, key: SessionKey, mailbox: MailboxId, outbox: Outbox) -> Result<LocalLink, Detached> {
+        let partition = mailbox.partition(self.inner.cluster.partitions());
+        let leading = self.leading(partition).ok_or(Detached::NotLeader)?;
+        let mut actors = self.actors();
+        let running = actors
+            .mailboxes
+            .get(&mailbox)
+            .filter(|r| r.leading == leading && r.addr.connected())
+            .map(|r| r.addr.clone());
+        let addr = match running {
+            Some(addr) => addr,
+            None => {
+                actors.mailboxes.retain(|_, r| r.addr.connected());
+                if actors.mailboxes.len() >= self.inner.limits.actors {
+                    return Err(Detached::Overloaded);
+                }
+                self.start(&mut actors, mailbox, partition, leading)
+            }
+        };
+        match addr.try_send(Attach { key, outbox }) {
+            Ok(()) => Ok(LocalLink { addr, key }),
+            Err(SendError::Full(_)) => Err(Detached::Overloaded),
+            Err(SendError::Closed(_)) => Err(Detached::Gone),
+        }
+    }
+
+    /// Changes the directory, if this node leads the control group.
+    ///
+    /// # Errors
+    /// If it does not, or the outcome is not known.
+    pub async fn directory(
+        &self,
+        id: CommandId,
+        attempt: u32,
+        command: mailraft_directory::Command,
+    ) -> Result<(Result<mailraft_directory::Answer, mailraft_directory::Refusal>, Position), Detached> {
+        let leading = self.leading(PartitionId::CONTROL).ok_or(Detached::NotLeader)?;
+        let addr = {
+            let mut actors = self.actors();
+            match actors.directory.as_ref().filter(|(at, addr)| *at == leading && addr.connected()) {
+                Some((_, addr)) => addr.clone(),
+                None => {
+                    let (cluster, lookup) = (self.inner.cluster.clone(), Arc::clone(&self.inner.lookup));
+                    let at = leading.clone();
+                    let addr = DirectoryActor::start_in_arbiter(&self.inner.arbiters[0], move |ctx| {
+                        ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
+                        DirectoryActor::new(cluster, lookup, at)
+                    });
+                    actors.directory = Some((leading, addr.clone()));
+                    addr
+                }
+            }
+        };
+        let (reply, answered) = oneshot::channel();
+        match addr.try_send(DirectoryAsk { id, attempt, command, reply }) {
+            Ok(()) => {}
+            Err(SendError::Full(_)) => return Err(Detached::Overloaded),
+            Err(SendError::Closed(_)) => return Err(Detached::Gone),
+        }
+        answered.await.unwrap_or(Err(Detached::Gone))
+    }
+
+    /// Stops actors whose term is over; to be called whenever what this node leads has changed.
+    pub fn leadership_changed(&self) {
+        let mut actors = self.actors();
+        let leading = self.inner.cluster.leading();
+        let leading = leading.borrow();
+        actors.mailboxes.retain(|_, running| {
+            let stays = leading.get(&running.partition) == Some(&running.leading) && running.addr.connected();
+            if !stays {
+                running.addr.do_send(Stop(Detached::NotLeader));
+            }
+            stays
+        });
+        if actors.directory.as_ref().is_some_and(|(at, _)| leading.get(&PartitionId::CONTROL) != Some(at)) {
+            actors.directory = None;
+        }
+    }
+
+    /// How many mailbox actors run here.
+    pub fn len(&self) -> usize {
+        self.actors().mailboxes.values().filter(|r| r.addr.connected()).count()
+    }
+
+    /// Whether no mailbox actor runs here.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn start(
+        &self,
+        actors: &mut Actors,
+        mailbox: MailboxId,
+        partition: PartitionId,
+        leading: Leading,
+    ) -> Addr<MailboxActor> {
+        let inner = &self.inner;
+        actors.started += 1;
+        let arbiter = &inner.arbiters[actors.started % inner.arbiters.len()];
+        let (cluster, lookup, at, quota) =
+            (inner.cluster.clone(), Arc::clone(&inner.lookup), leading.clone(), inner.limits.quota_bytes);
+        let addr = MailboxActor::start_in_arbiter(arbiter, move |ctx| {
+            ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
+            MailboxActor::new(cluster, lookup, mailbox, partition, at, quota)
+        });
+        actors.mailboxes.insert(mailbox, Running { partition, leading, addr: addr.clone() });
+        addr
+    }
+
+    fn leading(&self, partition: PartitionId) -> Option<Leading> {
+        self.inner.cluster.leading().borrow().get(&partition).cloned()
+    }
+
+    fn actors(&self) -> std::sync::MutexGuard<'_, Actors> {
+        self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LocalLink {
+    /// Hands a command over; the answer goes to the session's outbox.
+    ///
+    /// # Errors
+    /// If the actor is gone or can't take more.
+    pub fn ask(&self, id: CommandId, attempt: u32, command: Command) -> Result<(), Detached> {
+        self.addr.try_send(Ask { key: self.key, id, attempt, command }).map_err(|e| match e {
+            SendError::Full(_) => Detached::Overloaded,
+            SendError::Closed(_) => Detached::Gone,
+        })
+    }
+}
+
+impl Drop for LocalLink {
+    fn drop(&mut self) {
+        // Past the bound on purpose: a session that is gone must not be kept, and there is one such
+        // message for each attached session.
+        self.addr.do_send(Detach(self.key));
+    }
+}

@@ -1,0 +1,260 @@
+//! Domains, accounts, addresses and commands over HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use mailraft_cluster::Outcome;
+use mailraft_directory::{password, Answer, Command, Lookup, LookupError, Refusal};
+use mailraft_storage::entry::CommandRow;
+use mailraft_storage::{CommandId, PartitionId, RowKey};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::Admin;
+use crate::links::{Detached, Position, Rpc, RpcReply};
+use crate::world::{os_env, World};
+
+/// How long a change of the directory is tried.
+const GIVE_UP: Duration = Duration::from_secs(5);
+/// Between attempts.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Lines in a listing.
+const LIST_MAX: usize = 10_000;
+
+#[derive(Deserialize)]
+pub(super) struct NewDomain {
+    name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NewAccount {
+    address: String,
+    password: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NewPassword {
+    password: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NewAddress {
+    address: String,
+    targets: Vec<String>,
+}
+
+/// An error as JSON.
+pub(super) fn error(status: StatusCode, sentence: &str) -> Response {
+    (status, Json(json!({"error": sentence}))).into_response()
+}
+
+pub(super) async fn create_domain(State(admin): State<Admin>, Json(new): Json<NewDomain>) -> Response {
+    change(&admin.world, Command::CreateDomain { name: new.name }).await
+}
+
+pub(super) async fn create_account(State(admin): State<Admin>, Json(new): Json<NewAccount>) -> Response {
+    match verifier(new.password).await {
+        Ok(verifier) => change(&admin.world, Command::CreateAccount { address: new.address, verifier }).await,
+        Err(response) => response,
+    }
+}
+
+pub(super) async fn set_password(
+    State(admin): State<Admin>,
+    Path(address): Path<String>,
+    Json(new): Json<NewPassword>,
+) -> Response {
+    match verifier(new.password).await {
+        Ok(verifier) => change(&admin.world, Command::SetPassword { address, verifier }).await,
+        Err(response) => response,
+    }
+}
+
+pub(super) async fn add_address(State(admin): State<Admin>, Json(new): Json<NewAddress>) -> Response {
+    change(&admin.world, Command::AddAddress { address: new.address, targets: new.targets }).await
+}
+
+pub(super) async fn remove_address(State(admin): State<Admin>, Path(address): Path<String>) -> Response {
+    change(&admin.world, Command::RemoveAddress { address }).await
+}
+
+pub(super) async fn list_domains(State(admin): State<Admin>) -> Response {
+    list(&admin.world, |lookup| {
+        Ok(json!(lookup.domains(LIST_MAX)?.into_iter().map(|d| json!({"name": d.name})).collect::<Vec<_>>()))
+    })
+    .await
+}
+
+pub(super) async fn list_accounts(State(admin): State<Admin>) -> Response {
+    let partitions = admin.world.cluster.partitions();
+    list(&admin.world, move |lookup| {
+        let lines: Vec<_> = lookup
+            .accounts(LIST_MAX)?
+            .into_iter()
+            .map(|a| {
+                json!({
+                    "address": a.address,
+                    "mailbox": a.mailbox.to_string(),
+                    "partition": a.mailbox.partition(partitions).0,
+                    "disabled": a.disabled,
+                })
+            })
+            .collect();
+        Ok(json!(lines))
+    })
+    .await
+}
+
+pub(super) async fn list_addresses(State(admin): State<Admin>) -> Response {
+    list(&admin.world, |lookup| {
+        let lines: Vec<_> = lookup
+            .addresses(LIST_MAX)?
+            .into_iter()
+            .map(|a| {
+                let targets: Vec<String> = a.targets.iter().map(ToString::to_string).collect();
+                json!({"address": a.address, "targets": targets})
+            })
+            .collect();
+        Ok(json!(lines))
+    })
+    .await
+}
+
+/// Where a command's effect stands: in the table of any replica here.
+pub(super) async fn command(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    let Some(id) = CommandId::from_hex(&id.replace('-', "").to_ascii_lowercase()) else {
+        return error(StatusCode::BAD_REQUEST, "a command id has 32 hexadecimal digits");
+    };
+    let world = &admin.world;
+    match find_command(world, id).await {
+        Ok(Some(at)) => found(id, at),
+        Ok(None) => {
+            // Replicas here may lag behind: hear what is committed everywhere, then look again.
+            let barriers: Vec<_> = (0..=world.cluster.partitions())
+                .map(|p| world.cluster.read_barrier(PartitionId(p), None))
+                .collect();
+            for barrier in barriers {
+                if !matches!(barrier.await, Ok(Outcome::Read { .. })) {
+                    return error(StatusCode::SERVICE_UNAVAILABLE, "a partition does not answer; try again");
+                }
+            }
+            match find_command(world, id).await {
+                Ok(Some(at)) => found(id, at),
+                Ok(None) => error(StatusCode::NOT_FOUND, "no command of this id is known, or it is too long ago"),
+                Err(sentence) => error(StatusCode::INTERNAL_SERVER_ERROR, &sentence),
+            }
+        }
+        Err(sentence) => error(StatusCode::INTERNAL_SERVER_ERROR, &sentence),
+    }
+}
+
+fn found(id: CommandId, at: Position) -> Response {
+    Json(json!({
+        "id": id.to_string(),
+        "at": at.to_string(),
+        "partition": at.partition.0,
+        "incarnation": at.incarnation,
+        "index": at.index.0,
+    }))
+    .into_response()
+}
+
+async fn find_command(world: &World, id: CommandId) -> Result<Option<Position>, String> {
+    let cluster = world.cluster.clone();
+    let search = tokio::task::spawn_blocking(move || {
+        for number in 0..=cluster.partitions() {
+            let partition = PartitionId(number);
+            let Some(replica) = cluster.replica(partition) else { continue };
+            let Some(row) = cluster.rows().get(replica, &RowKey::command(id)).map_err(|e| e.to_string())? else {
+                continue;
+            };
+            let row = CommandRow::decode(&row).map_err(|e| e.to_string())?;
+            let applied = cluster.rows().applied(replica).map_err(|e| e.to_string())?;
+            let incarnation = applied.and_then(|a| a.incarnation).map_or(0, |i| i.number);
+            return Ok(Some(Position { partition, incarnation, index: row.index }));
+        }
+        Ok(None)
+    });
+    search.await.map_err(|e| e.to_string())?
+}
+
+async fn verifier(given: Zeroizing<String>) -> Result<String, Response> {
+    if given.chars().count() < 8 {
+        return Err(error(StatusCode::BAD_REQUEST, "the password is too short: at least 8 characters"));
+    }
+    let salt: [u8; 16] = os_env().bytes();
+    tokio::task::spawn_blocking(move || password::hash_password(&given, salt))
+        .await
+        .map_err(|_| error(StatusCode::INTERNAL_SERVER_ERROR, "hashing the password failed"))
+}
+
+async fn list(
+    world: &World,
+    read: impl FnOnce(&Lookup) -> Result<serde_json::Value, LookupError> + Send + 'static,
+) -> Response {
+    match world.cluster.read_barrier(PartitionId::CONTROL, None).await {
+        Ok(Outcome::Read { .. }) => {}
+        _ => return error(StatusCode::SERVICE_UNAVAILABLE, "the control group does not answer; try again"),
+    }
+    let lookup = Arc::clone(&world.lookup);
+    match tokio::task::spawn_blocking(move || read(&lookup)).await {
+        Ok(Ok(value)) => Json(value).into_response(),
+        Ok(Err(e)) => error(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+        Err(e) => error(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+    }
+}
+
+/// Changes the directory wherever it is led, again under the same id until someone knows the outcome.
+async fn change(world: &World, command: Command) -> Response {
+    let id = os_env().command_id();
+    let started = Instant::now();
+    let mut leaders = world.cluster.leaders();
+    let mut attempt = 0;
+    loop {
+        let leader = leaders.borrow_and_update().first().copied().flatten();
+        let outcome = match leader {
+            None => Err(Detached::NotLeader),
+            Some(node) if node == world.cluster.node() => world.registry.directory(id, attempt, command.clone()).await,
+            Some(node) => {
+                let rpc = Rpc::Directory { id, attempt, command: command.clone() };
+                match world.links.ask(node, rpc).await {
+                    Ok(RpcReply::Directory { result, at }) => Ok((result, at)),
+                    Ok(RpcReply::Detached(why)) => Err(why),
+                    Ok(RpcReply::Status(_)) => Err(Detached::Gone),
+                    Err(why) => Err(why),
+                }
+            }
+        };
+        match outcome {
+            Ok((Ok(answer), at)) => return done(id, &answer, at),
+            Ok((Err(refusal), _)) => return refused(&refusal),
+            Err(_) if started.elapsed() > GIVE_UP => {
+                return error(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "no majority of the control group answers: see mailraft status, then try again",
+                );
+            }
+            Err(_) => {}
+        }
+        attempt += 1;
+        let _ = tokio::time::timeout(RETRY_PAUSE, leaders.changed()).await;
+    }
+}
+
+fn done(id: CommandId, answer: &Answer, at: Position) -> Response {
+    let mut line = json!({"id": id.to_string(), "at": at.to_string()});
+    if let Answer::AccountCreated { mailbox, .. } = answer {
+        line["mailbox"] = json!(mailbox.to_string());
+    }
+    Json(line).into_response()
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    error(StatusCode::CONFLICT, &refusal.to_string())
+}

@@ -1,0 +1,101 @@
+//! The admin server: health, metrics, and the API that the command line uses.
+
+mod api;
+mod status;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{header, HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use axum::Router;
+use mailraft_cluster::Outcome;
+use mailraft_storage::PartitionId;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::world::World;
+
+pub use status::own_status;
+
+/// The largest body of a request, in bytes.
+const BODY_MAX_BYTES: usize = 64 << 10;
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct Admin {
+    /// The node.
+    pub world: World,
+    /// What requests to `/api` must bear.
+    pub token: Arc<zeroize::Zeroizing<String>>,
+    /// Renders metrics.
+    pub metrics: PrometheusHandle,
+    /// False while the node shuts down.
+    pub serving: tokio::sync::watch::Receiver<bool>,
+}
+
+/// All routes.
+pub fn router(admin: Admin) -> Router {
+    let api = Router::new()
+        .route("/status", get(status::cluster))
+        .route("/status/local", get(status::local))
+        .route("/domains", post(api::create_domain).get(api::list_domains))
+        .route("/accounts", post(api::create_account).get(api::list_accounts))
+        .route("/accounts/{address}/password", put(api::set_password))
+        .route("/addresses", post(api::add_address).get(api::list_addresses))
+        .route("/addresses/{address}", delete(api::remove_address))
+        .route("/commands/{id}", get(api::command))
+        .route("/partitions/{partition}/state-hash", get(status::state_hash))
+        .route("/flush", post(status::flush))
+        .layer(axum::middleware::from_fn_with_state(admin.clone(), authorise));
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(|State(admin): State<Admin>| async move { admin.metrics.render() }))
+        .nest("/api/v1", api)
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .with_state(admin)
+}
+
+/// Ready: the control group answers, and every partition has a leader as far as this node knows.
+async fn ready(State(admin): State<Admin>) -> Response {
+    let no = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response();
+    if !*admin.serving.borrow() {
+        return no("shutting down".into());
+    }
+    let without: Vec<String> = {
+        let leaders = admin.world.cluster.leaders();
+        let leaders = leaders.borrow();
+        (0..=admin.world.cluster.partitions())
+            .filter(|p| leaders.get(*p as usize).copied().flatten().is_none())
+            .map(|p| p.to_string())
+            .collect()
+    };
+    if !without.is_empty() {
+        return no(format!("no leader known for partitions {}", without.join(", ")));
+    }
+    match admin.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
+        Ok(Outcome::Read { .. }) => "ready\n".into_response(),
+        _ => no("the control group does not answer".into()),
+    }
+}
+
+async fn authorise(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let right = given.is_some_and(|given| same(given.as_bytes(), admin.token.as_bytes()));
+    if right {
+        next.run(request).await
+    } else {
+        api::error(StatusCode::UNAUTHORIZED, "send the admin token: Authorization: Bearer <what admin_token_file holds>")
+    }
+}
+
+/// Compares in a time that tells nothing of where they differ.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0u8, |acc, (x, y)| acc | (x ^ y)) == 0
+}

@@ -1,0 +1,88 @@
+//! The first state of a new cluster. Nothing else writes first state: a node refuses an empty directory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mailraft_cluster::bootstrap::{plan, NodeRow};
+use mailraft_directory::keys::RootKey;
+use mailraft_storage::log::LogBatch;
+use mailraft_storage::rows::ReplicaBatch;
+use mailraft_storage::{ClusterId, NodeId};
+
+use crate::world::os_env;
+use crate::{OpenStores, Stores};
+
+/// What a new cluster consists of.
+pub struct FirstState {
+    /// Its id, freshly drawn.
+    pub cluster: ClusterId,
+    /// How many mail partitions, 1 to 1,024, for ever.
+    pub partitions: u32,
+    /// The root key as its file has it: 64 hexadecimal digits.
+    pub root_key_hex: zeroize::Zeroizing<String>,
+    /// Its nodes.
+    pub nodes: Vec<FirstNode>,
+}
+
+/// A node of a new cluster.
+pub struct FirstNode {
+    /// Its number, from 1.
+    pub id: u64,
+    /// A name for people.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// Its zone.
+    pub zone: String,
+    /// Where other nodes reach it: host:port.
+    pub peer: String,
+    /// Its data directory, empty or absent.
+    pub data_dir: PathBuf,
+}
+
+/// Writes the first state of every node.
+///
+/// # Errors
+/// One sentence that says what is wrong and what to do.
+pub fn create_first_state(state: &FirstState, open: &dyn OpenStores) -> Result<(), String> {
+    let root = RootKey::parse(&state.root_key_hex).map_err(|e| e.to_string())?;
+    let mut env = os_env();
+    let control = mailraft_directory::keys::first_rows(&mut env, state.cluster, &root);
+    let nodes: Vec<NodeRow> = state
+        .nodes
+        .iter()
+        .map(|n| NodeRow {
+            id: NodeId(n.id),
+            name: n.name.clone(),
+            region: n.region.clone(),
+            zone: n.zone.clone(),
+            peer: n.peer.clone(),
+        })
+        .collect();
+    let plan = plan(state.cluster, state.partitions, &nodes, control, &mut env);
+    for node in &state.nodes {
+        let Stores { log, rows } = open.open(&node.data_dir, state.cluster)?;
+        let said = |e: mailraft_storage::StoreError| format!("{}: {e}", node.data_dir.display());
+        if !rows.replicas().map_err(said)?.is_empty() {
+            return Err(format!(
+                "{} already holds data of a cluster: choose another directory or start that cluster",
+                node.data_dir.display()
+            ));
+        }
+        let mut batch = LogBatch::default();
+        let mut batches = Vec::new();
+        for first in plan.of(NodeId(node.id)) {
+            batches.push(ReplicaBatch {
+                replica: first.replica,
+                batch: first.rows.clone(),
+                applied: first.applied.clone(),
+            });
+            batch.writes.push(first.log.clone());
+        }
+        rows.write(&batches).map_err(said)?;
+        rows.flush().map_err(said)?;
+        log.write_synced(log.newest_group() + 1, &batch).map_err(said)?;
+        drop(Arc::clone(&log));
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! The server: actors that own mailboxes, sessions that speak to clients, and the links between them.
+//!
+//! * [`config`]: the configuration file.
+//! * [`bootstrap`]: the first state of a new cluster.
+//! * [`actors`]: the only place that knows actix; beside each partition's leader.
+//! * [`links`]: how a session reaches the mailbox actor, here or on another node.
+//! * [`sessions`]: SMTP and IMAP over tokio and rustls.
+//! * [`admin`]: health, metrics and the API that the command line uses.
+//! * [`refusals`]: why something was not done, and how each protocol says so.
+
+pub mod actors;
+pub mod admin;
+pub mod bootstrap;
+pub mod config;
+pub mod credentials;
+pub mod links;
+pub mod metrics;
+pub mod refusals;
+mod run;
+pub mod sessions;
+pub mod world;
+
+pub use run::{run, RunError};
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mailraft_storage::log::Log;
+use mailraft_storage::{ClusterId, Rows};
+
+/// Opens the stores of a data directory. The binary brings the real ones; tests may bring those in memory.
+pub trait OpenStores: Send + Sync {
+    /// Opens, and creates if need be, both stores below this directory.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong and what to do.
+    fn open(&self, data_dir: &Path, cluster: ClusterId) -> Result<Stores, String>;
+}
+
+/// A node's two stores.
+#[derive(Clone)]
+pub struct Stores {
+    /// Raft logs.
+    pub log: Arc<dyn Log>,
+    /// Applied state.
+    pub rows: Arc<dyn Rows>,
+}

@@ -1,0 +1,45 @@
+//! How a session reaches the mailbox actor, here or on another node, and goes on after a failover.
+//!
+//! A session has one [`MailboxSession`]. It attaches to the actor beside the partition's leader, asks one
+//! command at a time, and hears answers and events in the order of the log. When the link breaks, it
+//! attaches again wherever the partition is led now, resumes its open folder, and sends the command once
+//! more under the same id.
+
+mod frame;
+mod outbox;
+mod peer;
+mod serve;
+mod session;
+
+pub use frame::{Rpc, RpcReply};
+pub use outbox::{Detached, Inbox, Outbox, Position, ToSession};
+pub use peer::Links;
+pub use serve::serve_streams;
+pub use session::{MailboxSession, MessageKind, Stored};
+
+use mailraft_mailbox::Command;
+use mailraft_storage::CommandId;
+
+use crate::actors::LocalLink;
+use peer::RemoteLink;
+
+/// A session's way to one actor.
+pub enum Link {
+    /// The actor is on this node.
+    Local(LocalLink),
+    /// The actor is on another node.
+    Remote(RemoteLink),
+}
+
+impl Link {
+    /// Hands a command over. The answer comes through the inbox.
+    ///
+    /// # Errors
+    /// If the link is broken or the other side can't take more.
+    pub fn ask(&self, id: CommandId, attempt: u32, command: Command) -> Result<(), Detached> {
+        match self {
+            Link::Local(link) => link.ask(id, attempt, command),
+            Link::Remote(link) => link.ask(id, attempt, command),
+        }
+    }
+}

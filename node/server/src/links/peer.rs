@@ -1,0 +1,220 @@
+//! Connections to other nodes' actors: one for each node, shared by all sessions here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mailraft_driver::{Cluster, PeerStream, StreamKind};
+use mailraft_mailbox::Command;
+use mailraft_storage::{CommandId, MailboxId, NodeId};
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::sync::{mpsc, oneshot};
+
+use super::frame::{self, Request, Response, Rpc, RpcReply};
+use super::outbox::{Detached, Outbox, ToSession};
+
+/// Requests that may wait for one connection.
+pub const REQUESTS_MAX: usize = 4_096;
+/// How long a connection to another node may take to be made.
+const DIAL_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a question to a node may take.
+const RPC_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections to the other nodes.
+pub struct Links {
+    cluster: Cluster,
+    peers: Mutex<HashMap<NodeId, Arc<Peer>>>,
+    dialling: tokio::sync::Mutex<()>,
+}
+
+/// A session's way to an actor on another node.
+pub struct RemoteLink {
+    peer: Arc<Peer>,
+    session: u64,
+}
+
+struct Peer {
+    requests: mpsc::Sender<Vec<u8>>,
+    numbers: AtomicU64,
+    sessions: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    closed: bool,
+    sessions: HashMap<u64, Outbox>,
+    questions: HashMap<u64, oneshot::Sender<RpcReply>>,
+}
+
+impl Links {
+    /// No connection yet.
+    pub fn new(cluster: Cluster) -> Self {
+        Links { cluster, peers: Mutex::default(), dialling: tokio::sync::Mutex::new(()) }
+    }
+
+    /// Attaches to a mailbox on another node; what it says goes to the outbox.
+    ///
+    /// # Errors
+    /// If the node can't be reached.
+    pub async fn attach(&self, node: NodeId, mailbox: MailboxId, outbox: Outbox) -> Result<RemoteLink, Detached> {
+        let peer = self.peer(node).await?;
+        let session = peer.numbers.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut waiting = peer.waiting();
+            if waiting.closed {
+                return Err(Detached::Gone);
+            }
+            waiting.sessions.insert(session, outbox);
+        }
+        let link = RemoteLink { peer, session };
+        link.peer.send(&Request::Attach { session, mailbox })?;
+        Ok(link)
+    }
+
+    /// Asks another node.
+    ///
+    /// # Errors
+    /// If it can't be reached or does not answer in time.
+    pub async fn ask(&self, node: NodeId, rpc: Rpc) -> Result<RpcReply, Detached> {
+        let peer = self.peer(node).await?;
+        let number = peer.numbers.fetch_add(1, Ordering::Relaxed);
+        let (tx, rx) = oneshot::channel();
+        {
+            let mut waiting = peer.waiting();
+            if waiting.closed {
+                return Err(Detached::Gone);
+            }
+            waiting.questions.insert(number, tx);
+        }
+        peer.send(&Request::Rpc { number, rpc })?;
+        match tokio::time::timeout(RPC_TIMEOUT, rx).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_)) => Err(Detached::Gone),
+            Err(_) => {
+                peer.waiting().questions.remove(&number);
+                Err(Detached::Gone)
+            }
+        }
+    }
+
+    async fn peer(&self, node: NodeId) -> Result<Arc<Peer>, Detached> {
+        if let Some(peer) = self.known(node) {
+            return Ok(peer);
+        }
+        let _one_at_a_time = self.dialling.lock().await;
+        if let Some(peer) = self.known(node) {
+            return Ok(peer);
+        }
+        let dialled = tokio::time::timeout(DIAL_TIMEOUT, self.cluster.dial(node, StreamKind::Sessions)).await;
+        let Ok(Ok(stream)) = dialled else { return Err(Detached::Gone) };
+        let (requests, rx) = mpsc::channel(REQUESTS_MAX);
+        let peer =
+            Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
+        tokio::spawn(carry(stream, rx, Arc::clone(&peer)));
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Arc::clone(&peer));
+        Ok(peer)
+    }
+
+    fn known(&self, node: NodeId) -> Option<Arc<Peer>> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = peers.get(&node)?;
+        if peer.waiting().closed {
+            peers.remove(&node);
+            return None;
+        }
+        Some(Arc::clone(peer))
+    }
+}
+
+impl RemoteLink {
+    /// Hands a command over.
+    ///
+    /// # Errors
+    /// If the connection is over or full.
+    pub fn ask(&self, id: CommandId, attempt: u32, command: Command) -> Result<(), Detached> {
+        self.peer.send(&Request::Ask { session: self.session, id, attempt, command })
+    }
+}
+
+impl Drop for RemoteLink {
+    fn drop(&mut self) {
+        if self.peer.waiting().sessions.remove(&self.session).is_some() {
+            // If it can't be said, the connection's end says it.
+            let _ = self.peer.send(&Request::Detach { session: self.session });
+        }
+    }
+}
+
+impl Peer {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, request: &Request) -> Result<(), Detached> {
+        self.requests.try_send(frame::encode(request)).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => Detached::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Detached::Gone,
+        })
+    }
+
+    fn hear(&self, response: Response) {
+        match response {
+            Response::ToSession { session, message } => {
+                let mut waiting = self.waiting();
+                let over = matches!(message, ToSession::Detached(_));
+                let outbox =
+                    if over { waiting.sessions.remove(&session) } else { waiting.sessions.get(&session).cloned() };
+                if let Some(outbox) = outbox {
+                    outbox.send(message);
+                }
+            }
+            Response::Rpc { number, reply } => {
+                if let Some(asked) = self.waiting().questions.remove(&number) {
+                    let _ = asked.send(reply);
+                }
+            }
+        }
+    }
+
+    fn close(&self) {
+        let mut waiting = self.waiting();
+        waiting.closed = true;
+        for (_, outbox) in waiting.sessions.drain() {
+            outbox.send(ToSession::Detached(Detached::Gone));
+        }
+        waiting.questions.clear();
+    }
+}
+
+/// Carries requests and responses until the connection breaks.
+async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: Arc<Peer>) {
+    let (read, mut write) = tokio::io::split(stream);
+    let writing = async {
+        while let Some(first) = requests.recv().await {
+            let mut batch = first;
+            while batch.len() < (256 << 10) {
+                match requests.try_recv() {
+                    Ok(next) => batch.extend_from_slice(&next),
+                    Err(_) => break,
+                }
+            }
+            write.write_all(&batch).await?;
+            write.flush().await?;
+        }
+        std::io::Result::Ok(())
+    };
+    let reading = async {
+        let mut read = BufReader::with_capacity(64 << 10, read);
+        loop {
+            peer.hear(frame::read::<Response>(&mut read).await?);
+        }
+        #[allow(unreachable_code)]
+        std::io::Result::Ok(())
+    };
+    let end = tokio::select! { end = writing => end, end = reading => end };
+    if let Err(error) = end {
+        tracing::debug!(%error, "a connection to another node's actors ended");
+    }
+    peer.close();
+}

@@ -1,0 +1,172 @@
+//! The other end: sessions of other nodes that attach to actors here, and chunks of bodies they upload.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mailraft_cluster::Outcome;
+use mailraft_driver::{PeerStream, StreamKind};
+use mailraft_storage::entry::ChunkBody;
+use mailraft_storage::{EntryKind, NodeId, Proposal, Verdict};
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::sync::mpsc;
+
+use super::frame::{self, ChunkDone, Request, Response, Rpc, RpcReply, UploadChunk};
+use super::outbox::{channel, Detached, Outbox, ToSession};
+use crate::actors::{LocalLink, SessionKey};
+use crate::world::World;
+
+/// Questions of one connection that may be under way at once.
+const RPCS_MAX: usize = 64;
+
+/// Serves streams that other nodes open, until there are no more.
+pub async fn serve_streams(world: World, mut streams: mpsc::Receiver<(NodeId, StreamKind, PeerStream)>) {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+    while let Some((node, kind, stream)) = streams.recv().await {
+        let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let world = world.clone();
+        tokio::spawn(async move {
+            let end = match kind {
+                StreamKind::Sessions => sessions(world, connection, stream).await,
+                StreamKind::Bodies => bodies(world, stream).await,
+            };
+            if let Err(error) = end {
+                tracing::debug!(node = node.0, %error, "a connection of another node's sessions ended");
+            }
+        });
+    }
+}
+
+async fn sessions(world: World, connection: u64, stream: PeerStream) -> std::io::Result<()> {
+    let (read, mut write) = tokio::io::split(stream);
+    let (outbox, mut inbox) = channel(0);
+    let (replies, mut replied) = mpsc::channel::<(u64, RpcReply)>(RPCS_MAX);
+    let writing = async {
+        loop {
+            let mut batch = tokio::select! {
+                message = inbox.next() => match message {
+                    Some((session, message)) => frame::encode(&Response::ToSession { session, message }),
+                    None => return std::io::Result::Ok(()),
+                },
+                Some((number, reply)) = replied.recv() => frame::encode(&Response::Rpc { number, reply }),
+            };
+            while batch.len() < (256 << 10) {
+                match inbox.try_next() {
+                    Some((session, message)) => {
+                        batch.extend_from_slice(&frame::encode(&Response::ToSession { session, message }));
+                    }
+                    None => break,
+                }
+            }
+            write.write_all(&batch).await?;
+            write.flush().await?;
+        }
+    };
+    let reading = async {
+        let mut read = BufReader::with_capacity(64 << 10, read);
+        let mut attached: HashMap<u64, LocalLink> = HashMap::new();
+        loop {
+            match frame::read::<Request>(&mut read).await? {
+                Request::Attach { session, mailbox } => {
+                    let key = SessionKey { connection, session };
+                    match world.registry.attach(key, mailbox, outbox.for_session(session)) {
+                        Ok(link) => {
+                            attached.insert(session, link);
+                        }
+                        Err(why) => outbox.for_session(session).send(ToSession::Detached(why)),
+                    }
+                }
+                Request::Ask { session, id, attempt, command } => {
+                    let asked = match attached.get(&session) {
+                        Some(link) => link.ask(id, attempt, command),
+                        None => Err(Detached::Gone),
+                    };
+                    if let Err(why) = asked {
+                        attached.remove(&session);
+                        outbox.for_session(session).send(ToSession::Detached(why));
+                    }
+                }
+                Request::Detach { session } => {
+                    attached.remove(&session);
+                }
+                Request::Rpc { number, rpc } => answer(&world, number, rpc, replies.clone()),
+            }
+        }
+        #[allow(unreachable_code)]
+        std::io::Result::Ok(())
+    };
+    tokio::select! { end = writing => end, end = reading => end }
+}
+
+fn answer(world: &World, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, RpcReply)>) {
+    let world = world.clone();
+    tokio::spawn(async move {
+        let reply = match rpc {
+            Rpc::Directory { id, attempt, command } => {
+                match world.registry.directory(id, attempt, command).await {
+                    Ok((result, at)) => RpcReply::Directory { result, at },
+                    Err(why) => RpcReply::Detached(why),
+                }
+            }
+            Rpc::Status => RpcReply::Status(crate::admin::own_status(&world).await),
+        };
+        // The connection may be over; then nobody waits.
+        let _ = replies.send((number, reply)).await;
+    });
+}
+
+/// Chunks come in order and are answered as each becomes durable; the sender keeps at most 8 unanswered.
+async fn bodies(world: World, stream: PeerStream) -> std::io::Result<()> {
+    let (read, mut write) = tokio::io::split(stream);
+    let (done, mut finished) = mpsc::channel::<ChunkDone>(super::session::CHUNKS_UNANSWERED_MAX);
+    let writing = async {
+        while let Some(chunk) = finished.recv().await {
+            frame::write(&mut write, &chunk).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    let reading = async {
+        let mut read = BufReader::with_capacity(64 << 10, read);
+        loop {
+            let chunk = frame::read::<UploadChunk>(&mut read).await?;
+            // Waits for a place: no more than the channel holds are under way.
+            let Ok(place) = done.clone().reserve_owned().await else { return std::io::Result::Ok(()) };
+            let number = chunk.number;
+            // Proposed here and in order: a later chunk requires the row that the first one writes.
+            let proposed = propose_chunk(&world, chunk);
+            tokio::spawn(async move {
+                let ok = proposed.durable().await;
+                place.send(ChunkDone { number, ok });
+            });
+        }
+        #[allow(unreachable_code)]
+        std::io::Result::Ok(())
+    };
+    tokio::select! { end = writing => end, end = reading => end }
+}
+
+/// A chunk on its way into the log.
+pub struct ProposedChunk(Option<tokio::sync::oneshot::Receiver<Outcome>>);
+
+impl ProposedChunk {
+    /// Whether it is on a majority's disks; false if it is not and won't be by this attempt.
+    pub async fn durable(self) -> bool {
+        let Some(outcome) = self.0 else { return false };
+        matches!(outcome.await, Ok(Outcome::Applied { verdict: Verdict::Accepted, .. }))
+    }
+}
+
+/// Hands a chunk to the log of its partition in the term that this node leads, if it leads it.
+pub fn propose_chunk(world: &World, chunk: UploadChunk) -> ProposedChunk {
+    let partition = chunk.mailbox.partition(world.cluster.partitions());
+    let Some(leading) = world.cluster.leading().borrow().get(&partition).cloned() else {
+        return ProposedChunk(None);
+    };
+    let proposal = Proposal {
+        incarnation: leading.incarnation,
+        term: leading.term,
+        mailbox: chunk.mailbox,
+        command: chunk.command,
+        kind: EntryKind::Chunk(ChunkBody { body: chunk.body.0, number: chunk.number, open: chunk.open, data: chunk.data }),
+    };
+    ProposedChunk(Some(world.cluster.propose(partition, proposal)))
+}

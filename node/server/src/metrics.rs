@@ -1,0 +1,27 @@
+//! The metrics that this crate keeps, with what they mean.
+
+use metrics::Unit;
+
+/// Name, unit and meaning of each.
+pub const METRICS: &[(&str, Unit, &str)] = &[
+    ("mailraft_sessions", Unit::Count, "Client sessions on this node"),
+    ("mailraft_sessions_refused_total", Unit::Count, "Connections refused because there were too many"),
+    ("mailraft_mailbox_actors", Unit::Count, "Mailbox actors on this node"),
+    ("mailraft_session_outbox_overflows_total", Unit::Count, "Links given up because a session or node read too slowly"),
+    ("mailraft_logins_total", Unit::Count, "Logins by result: ok, wrong, throttled"),
+    ("mailraft_deliveries_total", Unit::Count, "Messages offered by SMTP, by result: accepted, refused, deferred"),
+    ("mailraft_command_seconds", Unit::Seconds, "From a command's arrival at the session to its answer, by protocol"),
+];
+
+/// Tells the recorder what they mean.
+pub fn describe() {
+    for (name, unit, meaning) in METRICS {
+        if name.ends_with("_total") {
+            metrics::describe_counter!(*name, *unit, *meaning);
+        } else if name.ends_with("_seconds") {
+            metrics::describe_histogram!(*name, *unit, *meaning);
+        } else {
+            metrics::describe_gauge!(*name, *unit, *meaning);
+        }
+    }
+}

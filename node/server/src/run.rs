@@ -1,0 +1,257 @@
+//! A node from its configuration to its end.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock, RwLock};
+use std::time::{Duration, Instant};
+
+use mailraft_directory::keys::RootKey;
+use mailraft_directory::Lookup;
+use mailraft_driver::Cluster;
+use mailraft_storage::PartitionId;
+use tokio::signal::unix::{signal, SignalKind};
+use tokio::sync::{mpsc, watch};
+
+use crate::actors::Registry;
+use crate::admin::{self, Admin};
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::links::{serve_streams, Links};
+use crate::sessions::spool::Budget;
+use crate::sessions::tls::{CertificateFiles, MailTls};
+use crate::sessions::{listen, Service, SessionLimits, Shared};
+use crate::world::World;
+use crate::OpenStores;
+
+/// Leaders are handed over within this at shutdown; the rest elects anew.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
+/// Sessions may finish what they are doing within this at shutdown.
+const SESSIONS_END_MAX: Duration = Duration::from_secs(2);
+/// Connections of other nodes that may wait to be served.
+const STREAMS_MAX: usize = 256;
+/// Threads for actors.
+const ARBITERS: usize = 2;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RunError(pub String);
+
+impl From<String> for RunError {
+    fn from(sentence: String) -> Self {
+        RunError(sentence)
+    }
+}
+
+static STARTED: OnceLock<Instant> = OnceLock::new();
+
+/// Since the node started.
+pub fn uptime() -> Duration {
+    STARTED.get().map_or(Duration::ZERO, Instant::elapsed)
+}
+
+/// Runs a node until it is told to stop (SIGTERM, SIGINT).
+///
+/// # Errors
+/// One sentence that says what keeps it from starting and what to do.
+pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<(), RunError> {
+    STARTED.get_or_init(Instant::now);
+    keep_memory_private();
+    let cluster_id = config.cluster.id;
+    let root = RootKey::read(&config.keys.root_key_file).map_err(|e| e.to_string())?;
+    let stores = open.open(&config.data_dir, cluster_id)?;
+    let empty = stores.rows.replicas().map_err(|e| format!("{}: {e}", config.data_dir.display()))?.is_empty();
+    if empty {
+        return Err(RunError(format!(
+            "{} is empty: a node only starts with what mailraft quickstart wrote there, or by joining with a token",
+            config.data_dir.display()
+        )));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("sessions")
+        .build()
+        .map_err(|e| format!("threads can't be started: {e}"))?;
+    let (arbiters, actors) = start_actors()?;
+    let result = runtime.block_on(serve(config, config_path, root, stores, arbiters));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    actors.stop();
+    result
+}
+
+/// actix runs in a thread of its own; the arbiters are its.
+fn start_actors() -> Result<(Vec<actix::ArbiterHandle>, actix::System), String> {
+    let (tx, rx) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name("actors".into()).spawn(move || {
+        let system = actix::System::new();
+        let made = system.block_on(async {
+            let arbiters: Vec<_> = (0..ARBITERS).map(|_| actix::Arbiter::new().handle()).collect();
+            (arbiters, actix::System::current())
+        });
+        if tx.send(made).is_ok() {
+            let _ = system.run();
+        }
+    });
+    thread.map_err(|e| format!("the actors' thread can't be started: {e}"))?;
+    rx.recv().map_err(|_| "the actors' thread ended at once".to_owned())
+}
+
+async fn serve(
+    config: Config,
+    config_path: &Path,
+    root: RootKey,
+    stores: crate::Stores,
+    arbiters: Vec<actix::ArbiterHandle>,
+) -> Result<(), RunError> {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let rendering = recorder.handle();
+    // A second node in one process keeps the first one's recorder.
+    let _ = ::metrics::set_global_recorder(recorder);
+    crate::metrics::describe();
+    mailraft_driver::metrics::describe();
+
+    let tls = MailTls::load(&certificate_files(&config))?;
+    let token = read_token(&config)?;
+    let driver = config.driver()?;
+    let (streams_in, streams) = mpsc::channel(STREAMS_MAX);
+    let rows = Arc::clone(&stores.rows);
+    let cluster = Cluster::start(driver, stores.log, stores.rows, streams_in).await.map_err(|e| RunError(e.to_string()))?;
+    let control = cluster
+        .replica(PartitionId::CONTROL)
+        .ok_or_else(|| RunError("the data directory has no replica of the control group: it is damaged; set it aside and restore the node".into()))?;
+    let lookup =
+        Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
+    let limits = crate::actors::Limits { actors: config.limits.actors, quota_bytes: config.limits.quota_bytes };
+    let world = World {
+        registry: Registry::new(cluster.clone(), Arc::clone(&lookup), arbiters, limits),
+        links: Arc::new(Links::new(cluster.clone())),
+        credentials: Arc::new(Credentials::new(cluster.clone(), Arc::clone(&lookup), config.limits.auth_parallel)),
+        config: Arc::new(RwLock::new(Arc::new(config.clone()))),
+        cluster: cluster.clone(),
+        lookup,
+    };
+    tokio::spawn(serve_streams(world.clone(), streams));
+    tokio::spawn(watch_leadership(world.clone()));
+
+    let (stop, serving) = watch::channel(true);
+    let shared = Shared {
+        world: world.clone(),
+        tls: tls.clone(),
+        budget: Budget::new(config.limits.body_memory_bytes),
+        limits: SessionLimits::default(),
+        serving: serving.clone(),
+    };
+    let services = [
+        (Service::Smtp, config.listen.smtp),
+        (Service::Submission, config.listen.submission),
+        (Service::Submissions, config.listen.submissions),
+        (Service::Imap, config.listen.imap),
+        (Service::Imaps, config.listen.imaps),
+    ];
+    for (service, address) in services {
+        if let Some(address) = address {
+            listen(shared.clone(), service, address).await?;
+        }
+    }
+    let listener = tokio::net::TcpListener::bind(config.admin.listen)
+        .await
+        .map_err(|e| format!("can't listen on {} ({e}): free the port or change admin.listen", config.admin.listen))?;
+    let router = admin::router(Admin { world: world.clone(), token: Arc::new(token), metrics: rendering.clone(), serving });
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the admin server ended");
+        }
+    });
+    tokio::spawn(async move {
+        let mut pause = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            pause.tick().await;
+            rendering.run_upkeep();
+        }
+    });
+    tracing::info!(node = cluster.node().0, cluster = %cluster.cluster_id(), "node started");
+
+    until_told_to_stop(&world, &tls, config_path).await.map_err(|e| format!("signals can't be heard: {e}"))?;
+    tracing::info!("shutting down: leaders are handed over, sessions end");
+    let _ = stop.send(false);
+    cluster.hand_over(HAND_OVER_MAX).await;
+    let _ = tokio::time::timeout(SESSIONS_END_MAX, stop.closed()).await;
+    cluster.shutdown().await;
+    tracing::info!("node stopped");
+    Ok(())
+}
+
+async fn until_told_to_stop(world: &World, tls: &MailTls, config_path: &Path) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(world, tls, config_path),
+        }
+    }
+}
+
+/// Certificates and limits take effect at once; everything that can't is named.
+fn reload(world: &World, tls: &MailTls, path: &Path) {
+    let new = match Config::load(path) {
+        Ok(new) => new,
+        Err(error) => {
+            tracing::error!(%error, "not reloaded: the old configuration stays");
+            return;
+        }
+    };
+    for sentence in world.config().needs_restart(&new) {
+        tracing::warn!("{sentence}");
+    }
+    if let Err(sentence) = tls.reload(&certificate_files(&new)) {
+        tracing::error!("not reloaded: {sentence}; the old certificates stay");
+        return;
+    }
+    let mut now = (*world.config()).clone();
+    now.limits = new.limits;
+    now.tls = new.tls;
+    *world.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
+    tracing::info!("reloaded: certificates and limits");
+}
+
+/// Ends actors whose term is over.
+async fn watch_leadership(world: World) {
+    let mut leading = world.cluster.leading();
+    while leading.changed().await.is_ok() {
+        leading.borrow_and_update();
+        world.registry.leadership_changed();
+    }
+}
+
+fn certificate_files(config: &Config) -> Vec<CertificateFiles<'_>> {
+    config
+        .tls
+        .certificates
+        .iter()
+        .map(|c| CertificateFiles { certificate: &c.certificate_file, key: &c.key_file })
+        .collect()
+}
+
+fn read_token(config: &Config) -> Result<zeroize::Zeroizing<String>, String> {
+    let path = &config.admin.token_file;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| format!("admin.token_file {} can't be read ({e}): write a long random word into it", path.display()))?;
+    let token = zeroize::Zeroizing::new(text.trim().to_owned());
+    if token.len() < 16 {
+        return Err(format!("admin.token_file {} holds fewer than 16 characters: write a longer word", path.display()));
+    }
+    Ok(token)
+}
+
+/// No core dumps, and no other process of this user reads our memory.
+fn keep_memory_private() {
+    use rustix::process::{setrlimit, DumpableBehavior, Resource, Rlimit};
+    if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "other processes may read this one's memory");
+    }
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "core dumps can't be switched off");
+    }
+}

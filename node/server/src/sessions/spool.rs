@@ -1,0 +1,323 @@
+//! A message on its way in: kept by its session until the mailbox has answered.
+//!
+//! In memory up to 256 KiB and within a budget for the node; past that in an unlinked file, sealed under a
+//! key that is held only in memory.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mailraft_mailbox::api::Draft;
+use mailraft_message::{header, Envelope, Part};
+use mailraft_storage::body::{
+    chunk_count, open_chunk, seal_chunk, BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES,
+};
+use mailraft_storage::entry::versioned_encode;
+use mailraft_storage::seal::Key;
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroizing;
+
+use crate::world::os_env;
+
+/// The longest header block of a message, in bytes.
+pub const HEADER_MAX_BYTES: usize = header::HEADER_MAX_BYTES;
+/// The format of `Envelope` and `Part` in rows.
+const PARSED_VERSION: u8 = 1;
+
+/// Memory for messages on their way in, shared by all sessions of a node, in KiB.
+#[derive(Clone)]
+pub struct Budget {
+    kib: Arc<Semaphore>,
+}
+
+/// Why a message can't be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolRefused {
+    /// The node has no memory for it now.
+    Overloaded,
+    /// Its header block is longer than [`HEADER_MAX_BYTES`].
+    HeaderTooLong,
+    /// The temporary file can't be written.
+    Disk,
+}
+
+/// A message being received.
+pub struct Spool {
+    budget: Budget,
+    memory: Zeroizing<Vec<u8>>,
+    permit: Option<OwnedSemaphorePermit>,
+    file: Option<SealedFile>,
+    size_bytes: u64,
+}
+
+struct SealedFile {
+    file: File,
+    key: Key,
+    id: BodyId,
+    /// Offset and length of each full chunk.
+    chunks: Vec<(u64, u32)>,
+    end: u64,
+}
+
+/// A whole message, parsed.
+pub struct Received {
+    message: Zeroizing<Vec<u8>>,
+    digest: [u8; 32],
+    content_digest: [u8; 32],
+    header: Bytes,
+    envelope: Bytes,
+    structure: Bytes,
+    message_id: Option<String>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Budget {
+    /// This many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Budget { kib: Arc::new(Semaphore::new((bytes >> 10).min(Semaphore::MAX_PERMITS))) }
+    }
+
+    fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
+        Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()
+    }
+
+    async fn wait(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
+        Arc::clone(&self.kib).acquire_many_owned(kib).await.ok()
+    }
+}
+
+impl Spool {
+    /// Nothing received yet.
+    ///
+    /// # Errors
+    /// [`SpoolRefused::Overloaded`] if the node has no memory for one more.
+    pub fn new(budget: &Budget) -> Result<Self, SpoolRefused> {
+        // Small messages are most of all: a little now, the rest as it comes.
+        let permit = budget.take(8 << 10).ok_or(SpoolRefused::Overloaded)?;
+        Ok(Spool {
+            budget: budget.clone(),
+            memory: Zeroizing::new(Vec::new()),
+            permit: Some(permit),
+            file: None,
+            size_bytes: 0,
+        })
+    }
+
+    /// Bytes received.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// If the node has no memory for them or the file can't be written.
+    pub fn write(&mut self, mut bytes: &[u8], directory: &Path) -> Result<(), SpoolRefused> {
+        self.size_bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let room = CHUNK_PLAIN_BYTES - self.memory.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.reserve(self.memory.len() + now.len())?;
+            self.memory.extend_from_slice(now);
+            bytes = later;
+            if self.memory.len() == CHUNK_PLAIN_BYTES && !bytes.is_empty() {
+                self.spill(directory).map_err(|error| {
+                    tracing::error!(directory = %directory.display(), %error, "a message on its way in can't be kept in a file");
+                    SpoolRefused::Disk
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: usize) -> Result<(), SpoolRefused> {
+        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let needed = bytes.div_ceil(1024);
+        if needed > held {
+            // In steps, so that a message is not an acquisition for each packet.
+            let more = (needed - held).max(32).min((CHUNK_PLAIN_BYTES >> 10).saturating_sub(held).max(1));
+            let more = self.budget.take((more as u64) << 10).ok_or(SpoolRefused::Overloaded)?;
+            match self.permit.as_mut() {
+                Some(permit) => permit.merge(more),
+                None => self.permit = Some(more),
+            }
+        }
+        Ok(())
+    }
+
+    fn spill(&mut self, directory: &Path) -> io::Result<()> {
+        let file = match self.file.as_mut() {
+            Some(file) => file,
+            None => {
+                let mut env = os_env();
+                self.file.insert(SealedFile {
+                    file: tempfile::tempfile_in(directory)?,
+                    key: Key::generate(&mut env),
+                    id: BodyId::generate(&mut env),
+                    chunks: Vec::new(),
+                    end: 0,
+                })
+            }
+        };
+        let sealed = seal_chunk(file.id, &file.key, file.chunks.len() as u32, false, &self.memory);
+        file.file.write_all(&sealed)?;
+        file.chunks.push((file.end, sealed.len() as u32));
+        file.end += sealed.len() as u64;
+        self.memory.clear();
+        Ok(())
+    }
+
+    /// The whole message, parsed, with `prefix` before it. Waits until the node has memory for a large one.
+    ///
+    /// # Errors
+    /// If its header block is too long, or its file can't be read.
+    pub async fn finish(mut self, prefix: &[u8]) -> Result<Received, SpoolRefused> {
+        let permit = match self.file.is_some() {
+            // What was held covers one chunk; a whole large message is read back to be parsed.
+            true => {
+                self.permit = None;
+                Some(self.budget.wait(self.size_bytes).await.ok_or(SpoolRefused::Overloaded)?)
+            }
+            false => self.permit.take(),
+        };
+        let prefix = prefix.to_vec();
+        let parsed = tokio::task::spawn_blocking(move || {
+            let mut message = Zeroizing::new(prefix);
+            message.reserve_exact(self.size_bytes as usize);
+            if let Some(mut file) = self.file.take() {
+                file.read_into(&mut message).map_err(|error| {
+                    tracing::error!(%error, "a message on its way in can't be read back");
+                    SpoolRefused::Disk
+                })?;
+            }
+            message.extend_from_slice(&self.memory);
+            Received::parse(message, permit)
+        });
+        parsed.await.map_err(|_| SpoolRefused::Disk)?
+    }
+}
+
+impl SealedFile {
+    fn read_into(&mut self, message: &mut Vec<u8>) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        let mut sealed = Vec::with_capacity(CHUNK_SEALED_MAX_BYTES);
+        for (number, (_, len)) in self.chunks.iter().enumerate() {
+            sealed.resize(*len as usize, 0);
+            self.file.read_exact(&mut sealed)?;
+            let plain = open_chunk(self.id, &self.key, number as u32, false, &sealed)
+                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            message.extend_from_slice(&plain);
+        }
+        Ok(())
+    }
+}
+
+impl Received {
+    fn parse(message: Zeroizing<Vec<u8>>, permit: Option<OwnedSemaphorePermit>) -> Result<Self, SpoolRefused> {
+        let header_len = header::header_len(&message);
+        if header_len > HEADER_MAX_BYTES {
+            return Err(SpoolRefused::HeaderTooLong);
+        }
+        let block = &message[..header_len];
+        let mut content = Sha256::new();
+        header::without_trace(&message, |part| content.update(part));
+        let message_id = header::message_id(block).map(|id| String::from_utf8_lossy(&id).into_owned());
+        Ok(Received {
+            digest: Sha256::digest(message.as_slice()).into(),
+            content_digest: content.finalize().into(),
+            header: Bytes::copy_from_slice(block),
+            envelope: versioned_encode(PARSED_VERSION, &Envelope::parse(block)).into(),
+            structure: versioned_encode(PARSED_VERSION, &Part::parse(&message)).into(),
+            message_id,
+            message,
+            _permit: permit,
+        })
+    }
+
+    /// A draft under a new body id and key; with the body in it, if it fits one chunk.
+    pub fn seal(&self) -> Draft {
+        let mut env = os_env();
+        let (body, key) = (BodyId::generate(&mut env), Key::generate(&mut env));
+        let chunks = chunk_count(self.message.len() as u64);
+        Draft {
+            body,
+            body_key: key.expose().to_vec(),
+            chunks,
+            inline: (chunks == 1).then(|| seal_chunk(body, &key, 0, true, &self.message)),
+            size_bytes: self.message.len() as u64,
+            digest: self.digest,
+            content_digest: self.content_digest,
+            header: self.header.clone(),
+            envelope: self.envelope.clone(),
+            structure: self.structure.clone(),
+            message_id: self.message_id.clone(),
+        }
+    }
+
+    /// One sealed chunk of a draft of this message.
+    pub fn seal_chunk(&self, draft: &Draft, number: u32) -> Bytes {
+        let mut key = [0; 32];
+        key.copy_from_slice(&draft.body_key);
+        let from = number as usize * CHUNK_PLAIN_BYTES;
+        let to = self.message.len().min(from + CHUNK_PLAIN_BYTES);
+        seal_chunk(draft.body, &Key::from_bytes(key), number, number + 1 == draft.chunks, &self.message[from..to])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn message(bytes: usize) -> Vec<u8> {
+        let mut m = b"Subject: spooled\r\n\r\n".to_vec();
+        m.extend((0..bytes).map(|n| b'a' + (n % 23) as u8));
+        m
+    }
+
+    #[tokio::test]
+    async fn messages_small_and_large_come_back_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let budget = Budget::new(4 << 20);
+        for size in [0, 100, CHUNK_PLAIN_BYTES - 20, CHUNK_PLAIN_BYTES, 3 * CHUNK_PLAIN_BYTES + 5] {
+            let whole = message(size);
+            let mut spool = Spool::new(&budget).unwrap();
+            for part in whole.chunks(7_001) {
+                spool.write(part, directory.path()).unwrap();
+            }
+            let received = spool.finish(b"Received: x\r\n").await.unwrap();
+            let draft = received.seal();
+            let mut key = [0; 32];
+            key.copy_from_slice(&draft.body_key);
+            let mut back = Vec::new();
+            for n in 0..draft.chunks {
+                let sealed = received.seal_chunk(&draft, n);
+                let plain = open_chunk(draft.body, &Key::from_bytes(key), n, n + 1 == draft.chunks, &sealed).unwrap();
+                back.extend_from_slice(&plain);
+            }
+            assert_eq!(back, [b"Received: x\r\n".as_slice(), &whole].concat());
+            assert_eq!(draft.size_bytes, back.len() as u64);
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the file has no name");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_budget_bounds_all_sessions_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let budget = Budget::new(64 << 10);
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut spool = Spool::new(&budget).unwrap();
+            spool.write(&[b'x'; 16 << 10], directory.path()).ok();
+            held.push(spool);
+        }
+        assert_eq!(held[3].write(&[b'x'; 200 << 10], directory.path()), Err(SpoolRefused::Overloaded));
+        held.clear();
+        assert!(Spool::new(&budget).is_ok());
+    }
+}

@@ -1,0 +1,32 @@
+//! What every other crate of Mailraft stores and how: ids, the log entry, rows and their keys,
+//! sealing, and the two store traits with implementations in memory.
+//!
+//! Pure: no I/O, no clock, no randomness of its own. The stores on disk are in `mailraft-disk`.
+//!
+//! * [`ids`]: who and where.
+//! * [`entry`]: what travels through a Raft log.
+//! * [`row`]: tables, keys, batches.
+//! * [`rows`] and [`log`]: the two store traits.
+//! * [`seal`] and [`body`]: encryption of rows and of message bodies.
+//! * [`memory`]: both stores in memory, able to crash, tear and lose writes.
+
+pub mod body;
+pub mod entry;
+pub mod env;
+pub mod error;
+pub mod ids;
+pub mod log;
+pub mod memory;
+pub mod row;
+pub mod rows;
+pub mod seal;
+
+pub use entry::{Entry, EntryHeader, EntryKind, Proposal, Verdict};
+pub use env::Env;
+pub use error::StoreError;
+pub use ids::{
+    ClusterId, CommandId, Epoch, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId,
+    Term, UnixMillis,
+};
+pub use row::{RowBatch, RowKey, Table};
+pub use rows::{Applied, Rows};

@@ -1,0 +1,163 @@
+//! The store of applied state.
+//!
+//! There is no write-ahead log under it: the Raft log is the write-ahead log. A write becomes durable
+//! when its store flushes, all tables of all replicas together, so that after a crash each replica
+//! stands at exactly one applied index.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::StoreError;
+use crate::ids::{Incarnation, Index, MailboxId, ReplicaId, Term, UnixMillis};
+use crate::row::{RowBatch, RowKey, Table};
+
+/// Where a replica's rows stand in its log. Kept by the store under [`Table::Applied`], in every batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The last entry applied, of any kind.
+    pub index: Index,
+    /// That entry's term.
+    pub term: Term,
+    /// Raft's configuration at that index: voters, in rising order.
+    pub voters: Vec<ReplicaId>,
+    /// Learners, in rising order.
+    pub learners: Vec<ReplicaId>,
+    /// Outgoing voters of a joint configuration, in rising order.
+    pub voters_outgoing: Vec<ReplicaId>,
+    /// Learners that become members when the joint configuration ends.
+    pub learners_next: Vec<ReplicaId>,
+    /// Whether Raft leaves the joint configuration by itself.
+    pub auto_leave: bool,
+    /// How many entries were accepted: no empty ones, no configuration changes, none discarded.
+    pub count: u64,
+    /// SHA-256 chained over those entries: `SHA-256(previous hash ‖ encoded entry)`, zero before the first.
+    pub hash: [u8; 32],
+    /// The highest stamp applied.
+    pub stamp: UnixMillis,
+    /// The incarnation, once `begin` is applied.
+    pub incarnation: Option<Incarnation>,
+}
+
+/// One replica's change: rows and the position after them.
+#[derive(Clone, Debug)]
+pub struct ReplicaBatch {
+    /// Whose rows.
+    pub replica: ReplicaId,
+    /// Rows to change.
+    pub batch: RowBatch,
+    /// The position they bring the replica to.
+    pub applied: Applied,
+}
+
+/// Part of one table of one mailbox, in key order: the last parts of the keys and the values.
+pub type ScannedRows = Vec<(Vec<u8>, Bytes)>;
+
+/// A store of rows, shared by all replicas of a node. Reads see every write that returned.
+pub trait Rows: Send + Sync {
+    /// One row.
+    ///
+    /// # Errors
+    /// If it can't be read or its block is damaged.
+    fn get(&self, replica: ReplicaId, key: &RowKey) -> Result<Option<Bytes>, StoreError>;
+
+    /// At most `limit` rows of one table of one mailbox whose last key part is `from` or after and
+    /// begins with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn scan(
+        &self, replica: ReplicaId, mailbox: MailboxId, table: Table, prefix: &[u8], from: &[u8], limit: usize,
+    ) -> Result<ScannedRows, StoreError>;
+
+    /// Writes all of it or nothing, each replica's position inside. Not yet durable.
+    ///
+    /// # Errors
+    /// Any error here ends the process.
+    fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError>;
+
+    /// A replica's position; None if the store has no such replica.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn applied(&self, replica: ReplicaId) -> Result<Option<Applied>, StoreError>;
+
+    /// Every replica in the store.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn replicas(&self) -> Result<Vec<ReplicaId>, StoreError>;
+
+    /// Makes everything written so far durable; returns for every replica the index that a crash from
+    /// now on can't take back.
+    ///
+    /// # Errors
+    /// Any error here ends the process.
+    fn flush(&self) -> Result<Vec<(ReplicaId, Index)>, StoreError>;
+
+    /// For every replica the index that a crash can't take back, without flushing.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn flushed(&self) -> Result<Vec<(ReplicaId, Index)>, StoreError>;
+
+    /// An unchanging view of one replica, for snapshots and state hashes.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn view(&self, replica: ReplicaId) -> Result<Option<Box<dyn RowsView>>, StoreError>;
+
+    /// Replaces everything a replica has by these rows and this position, and flushes. May be
+    /// interrupted by a crash at any point: the caller has a mark in the log and does it again.
+    ///
+    /// # Errors
+    /// Those of the store, and the first of `rows`.
+    fn replace(
+        &self, replica: ReplicaId, applied: &Applied,
+        rows: &mut dyn Iterator<Item = Result<(RowKey, Bytes), StoreError>>,
+    ) -> Result<(), StoreError>;
+
+    /// Deletes a replica with all its rows, and flushes.
+    ///
+    /// # Errors
+    /// Any error here ends the process.
+    fn remove(&self, replica: ReplicaId) -> Result<(), StoreError>;
+}
+
+/// An unchanging view of one replica's rows.
+pub trait RowsView: Send {
+    /// The position of the view.
+    fn applied(&self) -> &Applied;
+
+    /// Up to `limit` rows after the key `after` (from the start for None), in key order, without the row
+    /// of [`Table::Applied`].
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn rows(&self, after: Option<&RowKey>, limit: usize) -> Result<Vec<(RowKey, Bytes)>, StoreError>;
+}
+
+/// SHA-256 over all rows of a view without the replica's prefix and without [`Table::Applied`]: equal at
+/// equal applied index on every replica of a partition.
+///
+/// # Errors
+/// As [`Rows::get`].
+pub fn state_hash(view: &dyn RowsView) -> Result<[u8; 32], StoreError> {
+    use sha2::{Digest, Sha256};
+    const PAGE_ROWS: usize = 1_000;
+    let mut hash = Sha256::new();
+    let mut after: Option<RowKey> = None;
+    loop {
+        let page = view.rows(after.as_ref(), PAGE_ROWS)?;
+        for (key, value) in &page {
+            let key = key.encode();
+            hash.update((key.len() as u64).to_be_bytes());
+            hash.update(&key);
+            hash.update((value.len() as u64).to_be_bytes());
+            hash.update(value);
+        }
+        match page.into_iter().next_back() {
+            Some((key, _)) => after = Some(key),
+            None => return Ok(hash.finalize().into()),
+        }
+    }
+}
