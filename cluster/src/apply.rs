@@ -1,0 +1,367 @@
+//! Committed entries become rows. Needs no key and no knowledge of mail; takes each entry whole or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use mailraft_storage::entry::{CommandRow, KNOWN_REQUIRED_FLAGS};
+use mailraft_storage::rows::ReplicaBatch;
+use mailraft_storage::{
+    Applied, Entry, EntryKind, Index, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, Term, Verdict,
+};
+use raft::eraftpb::{self, ConfState, EntryType};
+use sha2::{Digest, Sha256};
+
+use crate::seam::ApplyJob;
+
+/// Every so many accepted entries the running hash is kept in a row.
+pub const HASH_KEPT_EVERY: u64 = 1_024;
+
+/// What applying a job did.
+#[derive(Clone, Debug)]
+pub struct AppliedJob {
+    /// Whose.
+    pub replica: ReplicaId,
+    /// The position after it.
+    pub applied: Applied,
+    /// For each entry that is no configuration change and not empty.
+    pub verdicts: Vec<(Index, Verdict)>,
+}
+
+/// Why a replica can't go on. Nothing is ever skipped.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ApplyStop {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An entry can't be read.
+    #[error("replica {replica}: entry {index}: {error}")]
+    Entry {
+        /// Whose.
+        replica: ReplicaId,
+        /// Which.
+        index: Index,
+        /// What is wrong with it.
+        error: StoreError,
+    },
+    /// An entry needs a feature that this binary does not know.
+    #[error("replica {replica}: entry {index} needs features {flags:#x} that this version of mailraft does not know: run the newer one")]
+    Unknown {
+        /// Whose.
+        replica: ReplicaId,
+        /// Which.
+        index: Index,
+        /// The unknown flags.
+        flags: u32,
+    },
+    /// A job for a replica that the store does not have, or entries that don't follow.
+    #[error("replica {replica}: entry {index} does not follow {applied}")]
+    Order {
+        /// Whose.
+        replica: ReplicaId,
+        /// The entry.
+        index: Index,
+        /// The position before.
+        applied: Index,
+    },
+}
+
+/// Applies jobs in order and writes all of it at once.
+///
+/// # Errors
+/// Why the process must stop.
+pub fn apply(rows: &dyn Rows, jobs: &[ApplyJob]) -> Result<Vec<AppliedJob>, ApplyStop> {
+    let mut replicas: BTreeMap<ReplicaId, Applying<'_>> = BTreeMap::new();
+    let mut order = Vec::new();
+    for job in jobs {
+        if !replicas.contains_key(&job.replica) {
+            let applied = rows.applied(job.replica)?.ok_or(ApplyStop::Order {
+                replica: job.replica,
+                index: Index(job.entries.first().map_or(0, |(e, _)| e.index)),
+                applied: Index(0),
+            })?;
+            order.push(job.replica);
+            replicas.insert(job.replica, Applying::new(rows, job.replica, applied));
+        }
+        let Some(applying) = replicas.get_mut(&job.replica) else { continue };
+        for (entry, conf) in &job.entries {
+            applying.entry(entry, conf.as_ref())?;
+        }
+    }
+    let (mut batches, mut done) = (Vec::new(), Vec::new());
+    for replica in order {
+        let Some(applying) = replicas.remove(&replica) else { continue };
+        if applying.applied.index == applying.before {
+            continue;
+        }
+        let (batch, applied, verdicts) = applying.finish();
+        done.push(AppliedJob { replica, applied: applied.clone(), verdicts });
+        batches.push(ReplicaBatch { replica, batch, applied });
+    }
+    rows.write(&batches)?;
+    Ok(done)
+}
+
+/// One replica while its entries are applied: the store, and over it what this call has changed.
+struct Applying<'a> {
+    rows: &'a dyn Rows,
+    replica: ReplicaId,
+    before: Index,
+    applied: Applied,
+    changed: BTreeMap<RowKey, Option<Bytes>>,
+    verdicts: Vec<(Index, Verdict)>,
+}
+
+impl<'a> Applying<'a> {
+    fn new(rows: &'a dyn Rows, replica: ReplicaId, applied: Applied) -> Self {
+        Applying { rows, replica, before: applied.index, applied, changed: BTreeMap::new(), verdicts: Vec::new() }
+    }
+
+    fn entry(&mut self, raw: &eraftpb::Entry, conf: Option<&ConfState>) -> Result<(), ApplyStop> {
+        let index = Index(raw.index);
+        if raw.index != self.applied.index.0 + 1 {
+            return Err(ApplyStop::Order { replica: self.replica, index, applied: self.applied.index });
+        }
+        self.applied.index = index;
+        self.applied.term = Term(raw.term);
+        if let Some(conf) = conf {
+            let ids = |numbers: &[u64]| {
+                let ids: BTreeSet<ReplicaId> = numbers.iter().map(|n| ReplicaId(*n)).collect();
+                ids.into_iter().collect::<Vec<_>>()
+            };
+            self.applied.voters = ids(conf.get_voters());
+            self.applied.learners = ids(conf.get_learners());
+            self.applied.voters_outgoing = ids(conf.get_voters_outgoing());
+            self.applied.learners_next = ids(conf.get_learners_next());
+            self.applied.auto_leave = conf.auto_leave;
+        }
+        if raw.data.is_empty() || raw.get_entry_type() != EntryType::EntryNormal {
+            return Ok(());
+        }
+        let entry = Entry::decode(&raw.data).map_err(|error| ApplyStop::Entry { replica: self.replica, index, error })?;
+        let unknown = entry.header.required_flags & !KNOWN_REQUIRED_FLAGS;
+        if unknown != 0 {
+            return Err(ApplyStop::Unknown { replica: self.replica, index, flags: unknown });
+        }
+        let verdict = self.decide(raw, &entry)?;
+        if verdict == Verdict::Accepted {
+            self.accept(index, &entry);
+            let mut hash = Sha256::new();
+            hash.update(self.applied.hash);
+            hash.update(&raw.data);
+            self.applied.hash = hash.finalize().into();
+            self.applied.count += 1;
+            if self.applied.count.is_multiple_of(HASH_KEPT_EVERY) {
+                let key = RowKey::partition(Table::Hashes, self.applied.count.to_be_bytes());
+                self.changed.insert(key, Some(Bytes::copy_from_slice(&self.applied.hash)));
+            }
+        }
+        self.applied.stamp = self.applied.stamp.max(entry.header.stamp);
+        self.verdicts.push((index, verdict));
+        Ok(())
+    }
+
+    fn decide(&self, raw: &eraftpb::Entry, entry: &Entry) -> Result<Verdict, ApplyStop> {
+        if entry.header.decided_in.0 != raw.term {
+            return Ok(Verdict::Fenced);
+        }
+        Ok(match &entry.kind {
+            EntryKind::Begin if self.applied.incarnation.is_some() => Verdict::Fenced,
+            EntryKind::Begin => Verdict::Accepted,
+            EntryKind::Rows(_) | EntryKind::Chunk(_) if self.applied.incarnation != Some(entry.header.incarnation) => {
+                Verdict::Fenced
+            }
+            EntryKind::Rows(body) => {
+                let mut verdict = Verdict::Accepted;
+                for key in &body.requires {
+                    if !self.exists(key)? {
+                        verdict = Verdict::Missing;
+                        break;
+                    }
+                }
+                verdict
+            }
+            EntryKind::Chunk(chunk) => {
+                let open = RowKey::new(entry.header.mailbox, Table::OpenBodies, chunk.body);
+                if chunk.open.is_some() || self.exists(&open)? { Verdict::Accepted } else { Verdict::Missing }
+            }
+        })
+    }
+
+    fn accept(&mut self, index: Index, entry: &Entry) {
+        match &entry.kind {
+            EntryKind::Begin => {
+                self.applied.incarnation = Some(entry.header.incarnation);
+                let row = mailraft_storage::entry::versioned_encode(1, &entry.header.incarnation);
+                self.changed.insert(RowKey::partition(Table::Incarnation, []), Some(row.into()));
+            }
+            EntryKind::Rows(body) => {
+                for key in &body.batch.deletes {
+                    self.changed.insert(key.clone(), None);
+                }
+                for (key, value) in &body.batch.puts {
+                    self.changed.insert(key.clone(), Some(value.clone()));
+                }
+                for (id, result) in &body.results {
+                    let row = CommandRow { index, mailbox: entry.header.mailbox, result: result.clone() };
+                    self.changed.insert(RowKey::command(*id), Some(row.encode().into()));
+                }
+            }
+            EntryKind::Chunk(chunk) => {
+                let mailbox = entry.header.mailbox;
+                if let Some(open) = &chunk.open {
+                    self.changed.insert(RowKey::new(mailbox, Table::OpenBodies, chunk.body), Some(open.clone()));
+                }
+                let mut key = chunk.body.to_vec();
+                key.extend_from_slice(&chunk.number.to_be_bytes());
+                self.changed.insert(RowKey::new(mailbox, Table::Chunks, key), Some(chunk.data.clone()));
+            }
+        }
+    }
+
+    fn exists(&self, key: &RowKey) -> Result<bool, StoreError> {
+        match self.changed.get(key) {
+            Some(value) => Ok(value.is_some()),
+            None => Ok(self.rows.get(self.replica, key)?.is_some()),
+        }
+    }
+
+    fn finish(self) -> (RowBatch, Applied, Vec<(Index, Verdict)>) {
+        let mut batch = RowBatch::default();
+        for (key, value) in self.changed {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        (batch, self.applied, self.verdicts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailraft_storage::entry::{ChunkBody, EntryHeader, RowsBody};
+    use mailraft_storage::memory::MemoryRows;
+    use mailraft_storage::{ClusterId, CommandId, Incarnation, MailboxId, UnixMillis};
+
+    use super::*;
+
+    const R: ReplicaId = ReplicaId(1);
+    const BORN: Incarnation = Incarnation { number: 1, nonce: [9; 16] };
+
+    fn raw(index: u64, term: u64, decided_in: u64, incarnation: Incarnation, kind: EntryKind) -> eraftpb::Entry {
+        let header = EntryHeader {
+            cluster: ClusterId([1; 16]),
+            incarnation,
+            mailbox: MailboxId([2; 16]),
+            decided_in: Term(decided_in),
+            command: CommandId([index as u8; 16]),
+            stamp: UnixMillis(index),
+            required_flags: 0,
+            needs_control: Index(0),
+            confirmed: Index(0),
+            mode: 0,
+        };
+        let data = Entry { header, kind }.encode();
+        eraftpb::Entry { index, term, data: data.into(), ..Default::default() }
+    }
+
+    fn rows(key: u8, requires: &[u8]) -> EntryKind {
+        let row = |k: u8| RowKey::new(MailboxId([2; 16]), Table::Folders, [k]);
+        let mut body = RowsBody { requires: requires.iter().map(|k| row(*k)).collect(), ..Default::default() };
+        body.batch.put(row(key), vec![key]);
+        body.results.push((CommandId([key; 16]), Bytes::from_static(b"sealed")));
+        EntryKind::Rows(body)
+    }
+
+    fn store() -> MemoryRows {
+        let store = MemoryRows::new();
+        let applied = Applied { index: Index(1), term: Term(1), voters: vec![R], ..Default::default() };
+        store.write(&[ReplicaBatch { replica: R, batch: RowBatch::default(), applied }]).unwrap();
+        store
+    }
+
+    fn run(store: &MemoryRows, entries: Vec<eraftpb::Entry>) -> AppliedJob {
+        let job = ApplyJob { replica: R, entries: entries.into_iter().map(|e| (e, None)).collect() };
+        apply(store, &[job]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn an_entry_of_another_term_or_incarnation_is_discarded_and_changes_no_hash() {
+        let store = store();
+        let done = run(&store, vec![raw(2, 3, 3, BORN, EntryKind::Begin)]);
+        let hash = done.applied.hash;
+        let other = Incarnation { number: 1, nonce: [8; 16] };
+        let done = run(
+            &store,
+            vec![
+                raw(3, 3, 2, BORN, rows(1, &[])),
+                raw(4, 3, 3, other, rows(2, &[])),
+                raw(5, 3, 3, BORN, EntryKind::Begin),
+                eraftpb::Entry { index: 6, term: 4, ..Default::default() },
+            ],
+        );
+        let fenced = |i| (Index(i), Verdict::Fenced);
+        assert_eq!(done.verdicts, [fenced(3), fenced(4), fenced(5)]);
+        assert_eq!((done.applied.hash, done.applied.count, done.applied.index), (hash, 1, Index(6)));
+        assert!(store.get(R, &RowKey::command(CommandId([1; 16]))).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_required_may_come_from_the_same_call_and_its_absence_leaves_nothing() {
+        let store = store();
+        let done = run(
+            &store,
+            vec![
+                raw(2, 1, 1, BORN, EntryKind::Begin),
+                raw(3, 1, 1, BORN, rows(7, &[6])),
+                raw(4, 1, 1, BORN, rows(6, &[])),
+                raw(5, 1, 1, BORN, rows(8, &[6])),
+            ],
+        );
+        let verdicts: Vec<Verdict> = done.verdicts.iter().map(|v| v.1).collect();
+        assert_eq!(verdicts, [Verdict::Accepted, Verdict::Missing, Verdict::Accepted, Verdict::Accepted]);
+        let row = |k: u8| RowKey::new(MailboxId([2; 16]), Table::Folders, [k]);
+        assert!(store.get(R, &row(7)).unwrap().is_none());
+        assert!(store.get(R, &row(8)).unwrap().is_some());
+        let command = store.get(R, &RowKey::command(CommandId([8; 16]))).unwrap().unwrap();
+        assert_eq!(CommandRow::decode(&command).unwrap().index, Index(5));
+    }
+
+    #[test]
+    fn a_chunk_needs_the_open_row_that_the_first_one_writes() {
+        let store = store();
+        let chunk = |number: u32, open: bool| {
+            EntryKind::Chunk(ChunkBody {
+                body: [5; 16],
+                number,
+                open: open.then(|| Bytes::from_static(b"open")),
+                data: Bytes::from_static(b"data"),
+            })
+        };
+        let done = run(
+            &store,
+            vec![
+                raw(2, 1, 1, BORN, EntryKind::Begin),
+                raw(3, 1, 1, BORN, chunk(1, false)),
+                raw(4, 1, 1, BORN, chunk(0, true)),
+                raw(5, 1, 1, BORN, chunk(1, false)),
+            ],
+        );
+        let verdicts: Vec<Verdict> = done.verdicts.iter().map(|v| v.1).collect();
+        assert_eq!(verdicts, [Verdict::Accepted, Verdict::Missing, Verdict::Accepted, Verdict::Accepted]);
+    }
+
+    #[test]
+    fn an_unknown_required_flag_stops_and_entries_must_follow() {
+        let store = store();
+        let mut unknown = Entry::decode(&raw(2, 1, 1, BORN, EntryKind::Begin).data).unwrap();
+        unknown.header.required_flags = 1 << 31;
+        let entry = eraftpb::Entry { index: 2, term: 1, data: unknown.encode().into(), ..Default::default() };
+        let stop = apply(&store, &[ApplyJob { replica: R, entries: vec![(entry, None)] }]);
+        assert!(matches!(stop, Err(ApplyStop::Unknown { .. })));
+        let gap = raw(4, 1, 1, BORN, EntryKind::Begin);
+        let stop = apply(&store, &[ApplyJob { replica: R, entries: vec![(gap, None)] }]);
+        assert!(matches!(stop, Err(ApplyStop::Order { .. })));
+        assert_eq!(store.applied(R).unwrap().unwrap().index, Index(1));
+    }
+}

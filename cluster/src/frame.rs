@@ -1,0 +1,113 @@
+//! Peer messages as bytes: one of version, then postcard with Raft's own messages as protobuf inside.
+//!
+//! protobuf 2.28 recurses without a bound on unknown groups (RUSTSEC-2024-0437): only what arrived over
+//! mutual TLS, within [`FRAME_MAX_BYTES`], is ever decoded.
+
+use bytes::Bytes;
+use mailraft_storage::entry::{versioned_decode, versioned_encode};
+use mailraft_storage::{ClusterId, PartitionId, ReplicaId, StoreError, UnixMillis};
+use protobuf::Message;
+use raft::eraftpb;
+use serde::{Deserialize, Serialize};
+
+use crate::seam::{PeerBody, PeerMessage};
+
+/// The longest frame, in bytes: a full append and room.
+pub const FRAME_MAX_BYTES: usize = 8 << 20;
+const FRAME_VERSION: u8 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Framed {
+    cluster: ClusterId,
+    partition: PartitionId,
+    from: ReplicaId,
+    to: ReplicaId,
+    incarnation: u32,
+    wall: UnixMillis,
+    body: FramedBody,
+}
+
+#[derive(Serialize, Deserialize)]
+enum FramedBody {
+    Raft(Bytes),
+    Hash { count: u64, hash: [u8; 32] },
+}
+
+/// A peer message as bytes.
+pub fn encode(message: &PeerMessage) -> Vec<u8> {
+    let body = match &message.body {
+        PeerBody::Raft(raft) => {
+            FramedBody::Raft(raft.write_to_bytes().expect("a message of raft-rs encodes").into())
+        }
+        PeerBody::Hash { count, hash } => FramedBody::Hash { count: *count, hash: *hash },
+    };
+    let framed = Framed {
+        cluster: message.cluster,
+        partition: message.partition,
+        from: message.from,
+        to: message.to,
+        incarnation: message.incarnation,
+        wall: message.wall,
+        body,
+    };
+    versioned_encode(FRAME_VERSION, &framed)
+}
+
+/// The inverse of [`encode`].
+///
+/// # Errors
+/// If it is too long, of a later version, or no peer message.
+pub fn decode(bytes: &[u8]) -> Result<PeerMessage, StoreError> {
+    if bytes.len() > FRAME_MAX_BYTES {
+        return Err(StoreError::damaged("peer message", format_args!("{} bytes long", bytes.len())));
+    }
+    let framed: Framed = versioned_decode("peer message", FRAME_VERSION, bytes)?;
+    let body = match framed.body {
+        FramedBody::Raft(bytes) => {
+            let mut raft = eraftpb::Message::default();
+            raft.merge_from_bytes(&bytes).map_err(|e| StoreError::damaged("peer message", e))?;
+            PeerBody::Raft(raft)
+        }
+        FramedBody::Hash { count, hash } => PeerBody::Hash { count, hash },
+    };
+    Ok(PeerMessage {
+        cluster: framed.cluster,
+        partition: framed.partition,
+        from: framed.from,
+        to: framed.to,
+        incarnation: framed.incarnation,
+        wall: framed.wall,
+        body,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_and_junk_is_refused() {
+        let mut raft = eraftpb::Message { term: 7, from: 1, to: 2, ..Default::default() };
+        raft.set_msg_type(eraftpb::MessageType::MsgAppend);
+        raft.mut_entries().push(eraftpb::Entry { index: 9, data: vec![1; 300].into(), ..Default::default() });
+        let message = PeerMessage {
+            cluster: ClusterId([1; 16]),
+            partition: PartitionId(3),
+            from: ReplicaId(1),
+            to: ReplicaId(2),
+            incarnation: 1,
+            wall: UnixMillis(5),
+            body: PeerBody::Raft(raft.clone()),
+        };
+        let bytes = encode(&message);
+        let back = decode(&bytes).unwrap();
+        assert!(matches!(back.body, PeerBody::Raft(r) if r == raft));
+        assert_eq!((back.partition, back.to, back.wall), (PartitionId(3), ReplicaId(2), UnixMillis(5)));
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err());
+        }
+        let mut newer = bytes;
+        newer[0] = 9;
+        assert!(matches!(decode(&newer), Err(StoreError::Newer { .. })));
+    }
+}

@@ -1,0 +1,399 @@
+//! All replicas of a node, and the one group of writes that is outstanding.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mailraft_storage::log::{Log, LogBatch, LogState, LOG_GROUP_MAX_BYTES};
+use mailraft_storage::{ClusterId, Env, Index, NodeId, PartitionId, ReplicaId, Rows, StoreError, UnixMillis};
+
+use crate::balance;
+use crate::placement::{self, MemberRow};
+use crate::replica::Replica;
+use crate::seam::{Input, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent};
+use crate::status::ReplicaStatus;
+
+/// A stamp is at most this far ahead of the median of the nodes' clocks.
+const STAMP_AHEAD_MAX_MS: u64 = 1_000;
+/// Entries read at once when the log is checked at start, in bytes.
+const CHECK_BYTES: usize = 4 << 20;
+
+/// What a node's core is told at its start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaSpec>,
+    /// A slow follower's log is kept up to so many entries behind; past it, it gets a snapshot.
+    pub log_keep_entries: u64,
+    /// Where raft-rs logs to.
+    pub logger: slog::Logger,
+}
+
+/// A replica of this node.
+#[derive(Clone, Debug)]
+pub struct ReplicaSpec {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Itself.
+    pub replica: ReplicaId,
+    /// The nonce of the partition's first incarnation.
+    pub nonce: [u8; 16],
+    /// All members with it, in the order in which they should lead.
+    pub members: Vec<MemberRow>,
+}
+
+/// Why a node can't start.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refuse {
+    /// A store can't be read, or holds damage.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Something that should be there is not.
+    #[error("replica {replica} of partition {partition}: {what}: set this node's data directory aside and restore it as a new node")]
+    Damaged {
+        /// The partition.
+        partition: PartitionId,
+        /// The replica.
+        replica: ReplicaId,
+        /// What.
+        what: String,
+    },
+    /// The stores hold no replica of the control group.
+    #[error("the data directory holds no replica of the control group for node {0}: is it another node's?")]
+    NoControl(NodeId),
+}
+
+impl NodeConfig {
+    /// Reads from the control group's rows which replicas this node has.
+    ///
+    /// # Errors
+    /// If the rows can't be read or there is no control replica.
+    pub fn from_rows(
+        node: NodeId,
+        cluster: ClusterId,
+        rows: &dyn Rows,
+        log_keep_entries: u64,
+        logger: slog::Logger,
+    ) -> Result<Self, Refuse> {
+        let control = placement::control_replica(rows, node)?.ok_or(Refuse::NoControl(node))?;
+        let mut replicas = Vec::new();
+        for placement in placement::placements(rows, control)? {
+            if let Some(own) = placement.members.iter().find(|m| m.node == node) {
+                replicas.push(ReplicaSpec {
+                    partition: placement.partition,
+                    replica: own.replica,
+                    nonce: placement.nonce,
+                    members: placement.members.clone(),
+                });
+            }
+        }
+        Ok(NodeConfig { node, cluster, replicas, log_keep_entries, logger })
+    }
+}
+
+/// The core of a node.
+pub struct Node {
+    config: NodeConfig,
+    replicas: BTreeMap<PartitionId, Replica>,
+    by_replica: BTreeMap<ReplicaId, PartitionId>,
+    resuming: Vec<(PartitionId, LogState)>,
+    dirty: BTreeSet<PartitionId>,
+    /// The group that is being written, and whose writes are in it.
+    outstanding: Option<(u64, Vec<PartitionId>)>,
+    last_group: u64,
+    /// How far the other nodes' clocks are ahead of ours, in milliseconds.
+    clocks: BTreeMap<NodeId, i64>,
+    handing_over: bool,
+    ticks: u64,
+}
+
+impl Node {
+    /// Makes the core of what the stores hold.
+    ///
+    /// # Errors
+    /// If they hold damage. A damaged replica never comes back under its id.
+    pub fn recover(config: NodeConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut Env) -> Result<Node, Refuse> {
+        let flushed: BTreeMap<ReplicaId, Index> = rows.flushed()?.into_iter().collect();
+        let (mut replicas, mut by_replica, mut resuming) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for spec in &config.replicas {
+            let (partition, replica) = (spec.partition, spec.replica);
+            let damaged = |what: String| Refuse::Damaged { partition, replica, what };
+            let state = log.state(replica)?.ok_or_else(|| damaged("its log is not there".into()))?;
+            let applied = rows.applied(replica)?.ok_or_else(|| damaged("its rows are not there".into()))?;
+            if state.installing.is_none() {
+                check(log.as_ref(), replica, &state, applied.index).map_err(damaged)?;
+            } else {
+                resuming.push((partition, state.clone()));
+            }
+            let at = flushed.get(&replica).copied().unwrap_or(Index(0));
+            let made = Replica::recover(&config, spec.clone(), Arc::clone(&log), &state, applied, at, u64::from_be_bytes(env.bytes()))
+                .map_err(|e| damaged(e.to_string()))?;
+            replicas.insert(partition, made);
+            by_replica.insert(replica, partition);
+        }
+        let dirty = replicas.keys().copied().collect();
+        let last_group = log.newest_group();
+        Ok(Node {
+            config,
+            replicas,
+            by_replica,
+            resuming,
+            dirty,
+            outstanding: None,
+            last_group,
+            clocks: BTreeMap::new(),
+            handing_over: false,
+            ticks: 0,
+        })
+    }
+
+    /// What is to be done before the first input.
+    pub fn start(&mut self, env: &mut Env, out: &mut Vec<Output>) {
+        for (partition, state) in std::mem::take(&mut self.resuming) {
+            if let Some(replica) = self.replicas.get_mut(&partition) {
+                replica.resume(&state, out);
+            }
+        }
+        self.settle(env, out);
+    }
+
+    /// Takes one input in.
+    pub fn step(&mut self, env: &mut Env, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick => self.tick(env, out),
+            Input::Peer { from, message } => self.peer(env, from, message, out),
+            Input::Propose { request, partition, proposal } => {
+                let stamp_max = self.stamp_max(env);
+                let config = &self.config;
+                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
+                    r.propose(config, env, stamp_max, proposal, request)
+                });
+            }
+            Input::ReadBarrier { request, partition, term } => {
+                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| r.read_barrier(request, term));
+            }
+            Input::AwaitSlot { request, partition, term, mailbox } => {
+                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
+                    r.await_slot(request, term, mailbox)
+                });
+            }
+            Input::HandOver => {
+                self.handing_over = true;
+                self.hand_over();
+            }
+            Input::Unreachable { node } => {
+                for (partition, replica) in &mut self.replicas {
+                    replica.unreachable(node);
+                    self.dirty.insert(*partition);
+                }
+            }
+            Input::Persisted { group } => {
+                let Some((outstanding, partitions)) = self.outstanding.take() else {
+                    return out.push(Output::Abort(format!("group {group} is durable, and none was outstanding")));
+                };
+                assert_eq!(group, outstanding, "groups become durable in their order");
+                for partition in partitions {
+                    if let Some(replica) = self.replicas.get_mut(&partition) {
+                        replica.persisted(&self.config, env, out);
+                        self.dirty.insert(partition);
+                    }
+                }
+            }
+            Input::Applied { replica, applied, verdicts } => {
+                if let Some((partition, replica)) = self.of(replica) {
+                    replica.applied(applied, &verdicts, out);
+                    self.dirty.insert(partition);
+                }
+            }
+            Input::Flushed { upto } => {
+                let keep = self.config.log_keep_entries;
+                for (replica, index) in upto {
+                    if let Some((partition, replica)) = self.of(replica) {
+                        replica.flushed(index, keep);
+                        self.dirty.insert(partition);
+                    }
+                }
+            }
+            Input::Snapshot(event) => self.snapshot(event, out),
+        }
+        self.settle(env, out);
+    }
+
+    /// How every replica is.
+    pub fn status(&self) -> Vec<ReplicaStatus> {
+        self.replicas.values().map(Replica::status).collect()
+    }
+
+    /// The replica of each partition here.
+    pub fn replica_ids(&self) -> BTreeMap<PartitionId, ReplicaId> {
+        self.by_replica.iter().map(|(r, p)| (*p, *r)).collect()
+    }
+
+    fn of(&mut self, replica: ReplicaId) -> Option<(PartitionId, &mut Replica)> {
+        let partition = *self.by_replica.get(&replica)?;
+        Some((partition, self.replicas.get_mut(&partition)?))
+    }
+
+    fn ask(
+        replicas: &mut BTreeMap<PartitionId, Replica>,
+        dirty: &mut BTreeSet<PartitionId>,
+        partition: PartitionId,
+        request: RequestId,
+        out: &mut Vec<Output>,
+        question: impl FnOnce(&mut Replica) -> Option<Outcome>,
+    ) {
+        let outcome = match replicas.get_mut(&partition) {
+            Some(replica) => question(replica),
+            None => Some(Outcome::NotLeader { leader: None }),
+        };
+        dirty.insert(partition);
+        if let Some(outcome) = outcome {
+            out.push(Output::Decided { request, outcome });
+        }
+    }
+
+    fn tick(&mut self, env: &Env, out: &mut Vec<Output>) {
+        self.ticks += 1;
+        for (partition, replica) in &mut self.replicas {
+            replica.tick(&self.config, env, self.handing_over, out);
+            self.dirty.insert(*partition);
+        }
+        if self.handing_over {
+            self.hand_over();
+        } else if self.ticks.is_multiple_of(balance::LOOK_EVERY_TICKS) {
+            let mut left = balance::HAND_OVERS_MAX;
+            for replica in self.replicas.values_mut() {
+                if left == 0 {
+                    break;
+                }
+                if let Some(to) = replica.hand_over_to(false) {
+                    replica.transfer(to);
+                    left -= 1;
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        for (partition, replica) in &mut self.replicas {
+            if let Some(to) = replica.hand_over_to(true) {
+                replica.transfer(to);
+                self.dirty.insert(*partition);
+            }
+        }
+    }
+
+    fn peer(&mut self, env: &Env, from: NodeId, message: PeerMessage, out: &mut Vec<Output>) {
+        let PeerMessage { cluster, partition, from: sender, to, incarnation: _, wall, body } = message;
+        if cluster != self.config.cluster {
+            return;
+        }
+        let ahead = wall.0 as i64 - env.wall.0 as i64;
+        self.clocks.insert(from, ahead);
+        let handing_over = self.handing_over;
+        let Some(replica) = self.replicas.get_mut(&partition) else { return };
+        let belongs = replica.spec.members.iter().any(|m| m.replica == sender && m.node == from);
+        if !belongs || replica.spec.replica != to {
+            return;
+        }
+        replica.peer(sender, body, handing_over, out);
+        self.dirty.insert(partition);
+    }
+
+    fn snapshot(&mut self, event: SnapshotEvent, out: &mut Vec<Output>) {
+        match event {
+            SnapshotEvent::Sent { replica, to, ok } => {
+                if let Some((partition, replica)) = self.of(replica) {
+                    replica.snapshot_sent(to, ok);
+                    self.dirty.insert(partition);
+                }
+            }
+            SnapshotEvent::Staged { from, message, applied } => {
+                let Some(replica) = self.replicas.get_mut(&message.partition) else { return };
+                let belongs = message.cluster == self.config.cluster
+                    && replica.spec.replica == message.to
+                    && replica.spec.members.iter().any(|m| m.replica == message.from && m.node == from);
+                if let (true, PeerBody::Raft(raft)) = (belongs, message.body) {
+                    replica.snapshot_staged(message.from, raft, applied, out);
+                    self.dirty.insert(message.partition);
+                }
+            }
+            SnapshotEvent::Installed { replica } => {
+                if let Some((partition, replica)) = self.of(replica) {
+                    replica.rows_installed();
+                    self.dirty.insert(partition);
+                }
+            }
+        }
+    }
+
+    /// Carries out what raft-rs has ready, then starts the next group if none is outstanding.
+    fn settle(&mut self, env: &mut Env, out: &mut Vec<Output>) {
+        let stamp_max = self.stamp_max(env);
+        for partition in std::mem::take(&mut self.dirty) {
+            if let Some(replica) = self.replicas.get_mut(&partition) {
+                replica.collect(&self.config, env, stamp_max, out);
+                debug_assert!(!replica.has_work());
+            }
+        }
+        if self.outstanding.is_some() || !self.replicas.values_mut().any(|r| r.writes().needs_sync()) {
+            return;
+        }
+        // Small writes first: heartbeats' answers must not wait behind uploads.
+        let mut waiting: Vec<(usize, PartitionId)> =
+            self.replicas.iter_mut().map(|(p, r)| (r.writes().waiting_bytes(), *p)).collect();
+        waiting.sort_unstable();
+        let (mut batch, mut partitions, mut room) = (LogBatch::default(), Vec::new(), LOG_GROUP_MAX_BYTES);
+        for (_, partition) in waiting {
+            let Some(replica) = self.replicas.get_mut(&partition) else { continue };
+            if let Some(write) = replica.writes().take(room, batch.writes.is_empty()) {
+                let bytes: usize = write.append.iter().map(|e| e.data.len() + 32).sum();
+                room = room.saturating_sub(bytes);
+                batch.writes.push(write);
+                partitions.push(partition);
+            }
+        }
+        if partitions.is_empty() {
+            return;
+        }
+        self.last_group += 1;
+        self.outstanding = Some((self.last_group, partitions));
+        out.push(Output::Persist { group: self.last_group, batch });
+    }
+
+    /// The median of all nodes' clocks, and a second.
+    fn stamp_max(&self, env: &Env) -> UnixMillis {
+        let mut ahead: Vec<i64> = self.clocks.values().copied().collect();
+        ahead.push(0);
+        ahead.sort_unstable();
+        let median = ahead[(ahead.len() - 1) / 2];
+        UnixMillis(env.wall.0.saturating_add_signed(median).saturating_add(STAMP_AHEAD_MAX_MS))
+    }
+}
+
+/// Reads every entry that is not applied yet: raft-rs would stop the process at one that can't be read.
+fn check(log: &dyn Log, replica: ReplicaId, state: &LogState, applied: Index) -> Result<(), String> {
+    if applied < state.cut.0 {
+        return Err(format!("its rows end at {applied}, and its log begins after {}", state.cut.0));
+    }
+    if applied > state.last {
+        return Err(format!("its rows are at {applied}, and its log ends at {}", state.last));
+    }
+    let mut next = Index(applied.0 + 1);
+    while next <= state.last {
+        let read = log.entries(replica, next, Index(state.last.0 + 1), CHECK_BYTES).map_err(|e| e.to_string())?;
+        for entry in &read {
+            if entry.index != next.0 {
+                return Err(format!("its log has entry {} where {next} should be", entry.index));
+            }
+            next = Index(next.0 + 1);
+        }
+        if read.is_empty() {
+            return Err(format!("its log has no entry {next}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! What owners have in flight in a term: for each mailbox at most one entry, whose slot only its own verdict
+//! frees.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mailraft_storage::{Index, MailboxId};
+
+use crate::seam::RequestId;
+
+#[derive(Default)]
+struct Slot {
+    index: Option<Index>,
+    waiting: Vec<RequestId>,
+}
+
+/// Proposals of one replica that are appended and have no verdict.
+#[derive(Default)]
+pub struct Owners {
+    in_flight: BTreeMap<Index, (RequestId, Option<MailboxId>)>,
+    slots: BTreeMap<MailboxId, Slot>,
+}
+
+impl Owners {
+    /// Whether an entry of the mailbox is in flight.
+    pub fn is_taken(&self, mailbox: MailboxId) -> bool {
+        self.slots.get(&mailbox).is_some_and(|s| s.index.is_some())
+    }
+
+    /// A proposal was appended here. With a mailbox it takes the slot.
+    pub fn appended(&mut self, request: RequestId, index: Index, mailbox: Option<MailboxId>) {
+        if let Some(mailbox) = mailbox {
+            let slot = self.slots.entry(mailbox).or_default();
+            assert!(slot.index.is_none(), "two entries of mailbox {mailbox} in flight");
+            slot.index = Some(index);
+        }
+        self.in_flight.insert(index, (request, mailbox));
+    }
+
+    /// Asks for a free slot; true if it is free now.
+    pub fn await_slot(&mut self, request: RequestId, mailbox: MailboxId) -> bool {
+        if !self.is_taken(mailbox) {
+            return true;
+        }
+        self.slots.entry(mailbox).or_default().waiting.push(request);
+        false
+    }
+
+    /// An entry has its verdict: its request, and those that waited for its slot.
+    pub fn decided(&mut self, index: Index) -> Option<(RequestId, Vec<RequestId>)> {
+        let (request, mailbox) = self.in_flight.remove(&index)?;
+        let waiting = mailbox.and_then(|m| self.slots.remove(&m)).map_or(Vec::new(), |slot| {
+            assert_eq!(slot.index, Some(index), "a slot freed by another entry");
+            slot.waiting
+        });
+        Some((request, waiting))
+    }
+
+    /// The term is over: requests whose outcome is not known here, and those that waited for slots.
+    pub fn term_over(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
+        let unknown = std::mem::take(&mut self.in_flight).into_values().map(|(r, _)| r).collect();
+        let waiting: BTreeSet<RequestId> =
+            std::mem::take(&mut self.slots).into_values().flat_map(|s| s.waiting).collect();
+        (unknown, waiting.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_freed_only_by_its_own_verdict() {
+        let (a, b) = (MailboxId([1; 16]), MailboxId([2; 16]));
+        let mut owners = Owners::default();
+        owners.appended(RequestId(1), Index(5), Some(a));
+        owners.appended(RequestId(2), Index(6), Some(b));
+        owners.appended(RequestId(3), Index(7), None);
+        assert!(!owners.await_slot(RequestId(4), a));
+        assert!(owners.await_slot(RequestId(5), MailboxId([3; 16])));
+        assert_eq!(owners.decided(Index(6)), Some((RequestId(2), vec![])));
+        assert!(owners.is_taken(a) && !owners.is_taken(b));
+        assert_eq!(owners.decided(Index(5)), Some((RequestId(1), vec![RequestId(4)])));
+        assert_eq!(owners.decided(Index(5)), None);
+        assert_eq!(owners.term_over(), (vec![RequestId(3)], vec![]));
+    }
+
+    #[test]
+    #[should_panic(expected = "two entries of mailbox")]
+    fn two_entries_in_flight_are_a_bug_that_stops() {
+        let mut owners = Owners::default();
+        owners.appended(RequestId(1), Index(5), Some(MailboxId([1; 16])));
+        owners.appended(RequestId(2), Index(6), Some(MailboxId([1; 16])));
+    }
+}

@@ -1,0 +1,95 @@
+//! Which node holds which replica: rows of the control group, in clear.
+
+use mailraft_storage::entry::{versioned_decode, versioned_encode};
+use mailraft_storage::{MailboxId, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table};
+use serde::{Deserialize, Serialize};
+
+const ROW_VERSION: u8 = 1;
+/// The most partitions and nodes that are read.
+const ROWS_MAX: usize = 4_096;
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its number.
+    pub id: NodeId,
+    /// A name for people.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// Its zone.
+    pub zone: String,
+    /// Where other nodes reach it: host:port.
+    pub peer: String,
+}
+
+/// The replicas of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The nonce of its first incarnation.
+    pub nonce: [u8; 16],
+    /// In order of preference for the lead.
+    pub members: Vec<MemberRow>,
+}
+
+/// A replica and its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Its node.
+    pub node: NodeId,
+    /// Whether it votes; else it learns.
+    pub voter: bool,
+}
+
+/// Writes nodes and placements into a batch.
+pub fn write(batch: &mut RowBatch, nodes: &[NodeRow], placements: &[Placement]) {
+    for node in nodes {
+        let key = RowKey::partition(Table::Nodes, node.id.0.to_be_bytes());
+        batch.put(key, versioned_encode(ROW_VERSION, node));
+    }
+    for placement in placements {
+        let key = RowKey::partition(Table::Placement, placement.partition.0.to_be_bytes());
+        batch.put(key, versioned_encode(ROW_VERSION, placement));
+    }
+}
+
+/// Every node.
+///
+/// # Errors
+/// If a row can't be read.
+pub fn nodes(rows: &dyn Rows, control: ReplicaId) -> Result<Vec<NodeRow>, StoreError> {
+    read(rows, control, Table::Nodes)
+}
+
+/// Every partition's placement, the control group's first.
+///
+/// # Errors
+/// If a row can't be read.
+pub fn placements(rows: &dyn Rows, control: ReplicaId) -> Result<Vec<Placement>, StoreError> {
+    read(rows, control, Table::Placement)
+}
+
+/// The control group's replica among those in a node's store: the one that has placements.
+///
+/// # Errors
+/// If a row can't be read.
+pub fn control_replica(rows: &dyn Rows, node: NodeId) -> Result<Option<ReplicaId>, StoreError> {
+    for replica in rows.replicas()? {
+        let control = placements(rows, replica)?.into_iter().find(|p| p.partition == PartitionId::CONTROL);
+        if control.is_some_and(|c| c.members.iter().any(|m| m.replica == replica && m.node == node)) {
+            return Ok(Some(replica));
+        }
+    }
+    Ok(None)
+}
+
+fn read<T: for<'a> Deserialize<'a>>(rows: &dyn Rows, control: ReplicaId, table: Table) -> Result<Vec<T>, StoreError> {
+    rows.scan(control, MailboxId::PARTITION, table, &[], &[], ROWS_MAX)?
+        .iter()
+        .map(|(_, value)| versioned_decode(&format!("{table:?} row"), ROW_VERSION, value))
+        .collect()
+}

@@ -1,0 +1,231 @@
+//! What a cluster of three must do.
+
+use mailraft_cluster::{Input, Outcome, RequestId};
+use mailraft_storage::{NodeId, PartitionId, Verdict};
+
+use crate::network::Network;
+
+const P1: PartitionId = PartitionId(1);
+const P2: PartitionId = PartitionId(2);
+
+fn elected(partitions: u32) -> Network {
+    let mut network = Network::new(3, partitions);
+    network.until(60, "every partition is led", |n| (0..=partitions).all(|p| n.leader(PartitionId(p)).is_some()));
+    network
+}
+
+fn accepted(outcome: Option<&Outcome>) -> bool {
+    matches!(outcome, Some(Outcome::Applied { verdict: Verdict::Accepted, .. }))
+}
+
+#[test]
+fn partitions_are_led_within_half_a_second_and_spread_as_preferred() {
+    let mut network = Network::new(3, 6);
+    network.trace = Some(Vec::new());
+    network.until(20, "every partition is led", |n| (0..=6).all(|p| n.leader(PartitionId(p)).is_some()));
+    network.ticks(400);
+    let mut leads = [0; 3];
+    for p in 1..=6 {
+        leads[network.leader(PartitionId(p)).unwrap().0 as usize - 1] += 1;
+    }
+    assert_eq!(leads, [2, 2, 2]);
+}
+
+#[test]
+fn a_write_is_on_every_node_once_it_is_answered_and_partitions_stay_apart() {
+    let mut network = elected(2);
+    let (one, two) = (network.leader(P1).unwrap(), network.leader(P2).unwrap());
+    let first = network.propose(one, P1, 1, 10);
+    let second = network.propose(two, P2, 1, 20);
+    assert_eq!(network.outcome(one, first), None, "answered before it was durable anywhere");
+    network.settle();
+    assert!(accepted(network.outcome(one, first)) && accepted(network.outcome(two, second)));
+    network.ticks(4);
+    for node in [1, 2, 3].map(NodeId) {
+        assert!(network.has_row(node, P1, 1, 10) && network.has_row(node, P2, 1, 20));
+        assert!(!network.has_row(node, P1, 1, 20) && !network.has_row(node, P2, 1, 10));
+    }
+}
+
+#[test]
+fn a_dead_leader_is_replaced_within_half_a_second_and_nothing_acknowledged_is_lost() {
+    let mut network = elected(2);
+    for round in 0..6u64 {
+        let leader = network.leader(P1).unwrap();
+        let request = network.propose(leader, P1, 1, round);
+        network.settle();
+        assert!(accepted(network.outcome(leader, request)));
+        network.crash(leader, 0);
+        network.until(20, "the next leader", |n| n.leader(P1).is_some_and(|l| l != leader));
+        for key in 0..=round {
+            assert!(network.has_row(network.leader(P1).unwrap(), P1, 1, key), "{key} is lost");
+        }
+        network.start(leader);
+        network.ticks(120);
+    }
+    let states: Vec<_> = [1, 2, 3].map(|n| network.position(NodeId(n), P1)).to_vec();
+    assert!(states.windows(2).all(|w| w[0] == w[1]), "{states:?}");
+}
+
+#[test]
+fn a_crash_between_any_two_outputs_loses_nothing_acknowledged() {
+    for at in 0..60 {
+        let mut network = elected(1);
+        let leader = network.leader(P1).unwrap();
+        let request = network.propose(leader, P1, 1, 7);
+        for _ in 0..at {
+            network.step_once();
+        }
+        let known = accepted(network.outcome(leader, request));
+        let victim = NodeId(1 + at % 3);
+        network.crash(victim, (at as usize * 13) % 50);
+        network.settle();
+        network.start(victim);
+        network.ticks(60);
+        if known || accepted(network.outcome(leader, request)) {
+            for node in [1, 2, 3].map(NodeId) {
+                assert!(network.has_row(node, P1, 1, 7), "crash of {victim} after {at} steps lost an acknowledged write");
+            }
+        }
+        let states: Vec<_> = [1, 2, 3].map(|n| network.position(NodeId(n), P1)).to_vec();
+        assert!(states.windows(2).all(|w| w[0] == w[1]), "after {at} steps: {states:?}");
+    }
+}
+
+#[test]
+fn a_deposed_leader_answers_no_read_and_no_write() {
+    let mut network = elected(1);
+    let old = network.leader(P1).unwrap();
+    let (term, _) = network.host(old).leading[&P1];
+    let read = network.read(old, P1, Some(term));
+    network.settle();
+    assert!(matches!(network.outcome(old, read), Some(Outcome::Read { .. })));
+    network.cut_off.insert(old);
+    let write = network.propose(old, P1, 1, 1);
+    let stale = network.read(old, P1, Some(term));
+    network.until(80, "someone else leads", |n| n.leader(P1).is_some_and(|l| l != old) && n.host(old).leading.is_empty());
+    assert_eq!(network.outcome(old, write), Some(&Outcome::Unknown));
+    assert!(matches!(network.outcome(old, stale), Some(Outcome::NotLeader { .. })));
+    let new = network.leader(P1).unwrap();
+    let other = network.propose(new, P1, 1, 2);
+    network.settle();
+    assert!(accepted(network.outcome(new, other)));
+    network.cut_off.clear();
+    network.ticks(40);
+    assert!(!network.has_row(old, P1, 1, 1) && network.has_row(old, P1, 1, 2));
+}
+
+#[test]
+fn any_replica_may_ask_what_was_acknowledged_and_gets_no_answer_without_a_majority() {
+    let mut network = elected(1);
+    let leader = network.leader(P1).unwrap();
+    let other = [1, 2, 3].map(NodeId).into_iter().find(|n| *n != leader).unwrap();
+    network.propose(leader, P1, 1, 5);
+    network.settle();
+    let read = network.read(other, P1, None);
+    network.ticks(4);
+    assert!(matches!(network.outcome(other, read), Some(Outcome::Read { .. })));
+    assert!(network.has_row(other, P1, 1, 5));
+    for node in [1, 2, 3].map(NodeId).into_iter().filter(|n| *n != other) {
+        network.crash(node, 0);
+    }
+    let alone = network.read(other, P1, None);
+    network.ticks(70);
+    assert_eq!(network.outcome(other, alone), Some(&Outcome::Unavailable));
+}
+
+#[test]
+fn a_slot_waits_for_the_entry_in_flight_and_for_no_other() {
+    let mut network = elected(1);
+    let leader = network.leader(P1).unwrap();
+    let write = network.propose(leader, P1, 1, 1);
+    let same = network.await_slot(leader, P1, 1);
+    let other = network.await_slot(leader, P1, 2);
+    assert_eq!(network.outcome(leader, same), None);
+    assert_eq!(network.outcome(leader, other), Some(&Outcome::SlotFree));
+    network.settle();
+    assert!(accepted(network.outcome(leader, write)));
+    assert_eq!(network.outcome(leader, same), Some(&Outcome::SlotFree));
+}
+
+#[test]
+fn a_node_that_was_away_longer_than_the_log_reaches_comes_back_by_snapshot() {
+    let mut network = Network::new(3, 1);
+    network.log_keep = 10;
+    for node in [1, 2, 3].map(NodeId) {
+        network.crash(node, 0);
+        network.start(node);
+    }
+    network.until(60, "led", |n| n.leader(P1).is_some());
+    let leader = network.leader(P1).unwrap();
+    let away = [1, 2, 3].map(NodeId).into_iter().find(|n| *n != leader).unwrap();
+    network.crash(away, 0);
+    for key in 0..200 {
+        let leader = network.leader(P1).unwrap();
+        network.propose(leader, P1, 1, key);
+        network.settle();
+    }
+    network.ticks(10);
+    for node in [1, 2, 3].map(NodeId).into_iter().filter(|n| *n != away) {
+        network.flush(node);
+    }
+    assert!(network.first_index(network.leader(P1).unwrap(), P1).0 > 150, "the log was not cut");
+    network.start(away);
+    network.ticks(200);
+    let expected = network.position(network.leader(P1).unwrap(), P1);
+    assert_eq!(network.position(away, P1), expected);
+    // And it goes on from there, through a restart.
+    network.crash(away, 0);
+    network.start(away);
+    let leader = network.leader(P1).unwrap();
+    network.propose(leader, P1, 2, 9);
+    network.ticks(100);
+    assert!(network.has_row(away, P1, 2, 9));
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_snapshot_leaves_a_replica_that_comes_back_whole() {
+    for at in 0..40 {
+        let mut network = Network::new(3, 1);
+        network.log_keep = 5;
+        for node in [1, 2, 3].map(NodeId) {
+            network.crash(node, 0);
+            network.start(node);
+        }
+        network.until(60, "led", |n| n.leader(P1).is_some());
+        let leader = network.leader(P1).unwrap();
+        let away = [1, 2, 3].map(NodeId).into_iter().find(|n| *n != leader).unwrap();
+        network.crash(away, 0);
+        for key in 0..100 {
+            network.propose(leader, P1, 1, key);
+            network.settle();
+        }
+        for node in [1, 2, 3].map(NodeId).into_iter().filter(|n| *n != away) {
+            network.flush(node);
+        }
+        network.start(away);
+        network.ticks(1);
+        network.input(leader, Input::Tick);
+        network.input(leader, Input::Tick);
+        for _ in 0..at {
+            network.step_once();
+        }
+        network.crash(away, 0);
+        network.settle();
+        network.start(away);
+        network.ticks(200);
+        let expected = network.position(network.leader(P1).unwrap(), P1);
+        assert_eq!(network.position(away, P1), expected, "crash after {at} steps");
+    }
+}
+
+#[test]
+fn a_node_that_stops_hands_every_lead_over_first() {
+    let mut network = elected(4);
+    network.ticks(200);
+    let leaving = network.leader(P1).unwrap();
+    network.input(leaving, Input::HandOver);
+    network.until(12, "handed over", |n| n.host(leaving).leading.is_empty());
+    network.until(12, "led by others", |n| (0..=4).all(|p| n.leader(PartitionId(p)).is_some_and(|l| l != leaving)));
+    let _ = RequestId(0);
+}

@@ -1,0 +1,7 @@
+//! Both stores in memory. They can crash, tear and lose writes, as the real ones can.
+
+mod log;
+mod rows;
+
+pub use log::MemoryLog;
+pub use rows::MemoryRows;
