@@ -1,0 +1,175 @@
+//! Header fields as they stand in a message (RFC 5322, section 2.2), undecoded.
+
+use std::ops::Range;
+
+/// The longest header block that a message may have, in bytes.
+pub const HEADER_MAX_BYTES: usize = 256 << 10;
+
+/// Trace fields (RFC 5321, section 4.4, and what servers add beside them).
+const TRACE: [&str; 5] = ["Return-Path", "Received", "Delivered-To", "X-Original-To", "Received-SPF"];
+
+/// A field of a header block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// What follows the colon, folding and all, without the last line's end.
+    pub value: &'a [u8],
+    /// Where all of it stands, with its line ends.
+    pub range: Range<usize>,
+}
+
+/// The length of the header block with its closing empty line; the whole message if there is none.
+pub fn header_len(message: &[u8]) -> usize {
+    let mut at = 0;
+    while at < message.len() {
+        let end = line_end(message, at);
+        if is_empty_line(&message[at..end]) {
+            return end;
+        }
+        at = end;
+    }
+    message.len()
+}
+
+/// The fields of a block, in order. Lines that are none are left out.
+pub fn fields(block: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            if at >= block.len() {
+                return None;
+            }
+            let start = at;
+            at = line_end(block, at);
+            if is_empty_line(&block[start..at]) {
+                at = block.len();
+                return None;
+            }
+            while at < block.len() && matches!(block[at], b' ' | b'\t') && !is_empty_line(&block[at..line_end(block, at)]) {
+                at = line_end(block, at);
+            }
+            let whole = &block[start..at];
+            let Some(colon) = whole.iter().position(|b| *b == b':') else { continue };
+            let name = trim_end(&whole[..colon]);
+            if name.is_empty() || name.iter().any(|b| !b.is_ascii_graphic()) {
+                continue;
+            }
+            let value = strip_line_end(&whole[colon + 1..]);
+            return Some(Field { name, value, range: start..at });
+        }
+    })
+}
+
+/// The raw value of the first field of a name.
+pub fn first<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    fields(block).find(|f| f.name.eq_ignore_ascii_case(name.as_bytes())).map(|f| f.value)
+}
+
+/// A value on one line: line ends of folding go, white space around it too.
+pub fn unfold(value: &[u8]) -> Vec<u8> {
+    let flat: Vec<u8> = value.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
+    trim(&flat).to_vec()
+}
+
+/// The fields of these names (or, with `not`, all others) as they stand, and an empty line: what
+/// BODY[HEADER.FIELDS (...)] asks for (RFC 3501, section 6.4.5).
+pub fn subset(block: &[u8], names: &[Vec<u8>], not: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for field in fields(block) {
+        let named = names.iter().any(|n| n.eq_ignore_ascii_case(field.name));
+        if named != not {
+            out.extend_from_slice(&block[field.range]);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// The Message-ID's value, unfolded.
+pub fn message_id(block: &[u8]) -> Option<Vec<u8>> {
+    first(block, "Message-ID").map(unfold).filter(|id| !id.is_empty())
+}
+
+/// Hands over the message without trace fields, piece by piece: what two deliveries of one message have in
+/// common.
+pub fn without_trace(message: &[u8], mut piece: impl FnMut(&[u8])) {
+    let body = header_len(message);
+    let mut kept = 0;
+    for field in fields(&message[..body]) {
+        if TRACE.iter().any(|t| field.name.eq_ignore_ascii_case(t.as_bytes())) {
+            piece(&message[kept..field.range.start]);
+            kept = field.range.end;
+        }
+    }
+    piece(&message[kept..]);
+}
+
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(bytes.len());
+    trim_end(&bytes[start..])
+}
+
+fn trim_end(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|b| !b.is_ascii_whitespace()).map_or(0, |p| p + 1);
+    &bytes[..end]
+}
+
+/// Behind the line that begins here.
+pub(crate) fn line_end(bytes: &[u8], at: usize) -> usize {
+    bytes[at..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |p| at + p + 1)
+}
+
+fn is_empty_line(line: &[u8]) -> bool {
+    matches!(line, b"\n" | b"\r\n")
+}
+
+fn strip_line_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &[u8] = b"Received: from a\r\n\tby b\r\nSubject: two\r\n lines\r\nno field\r\nTo : x@y\r\nMessage-ID: <1@a>\r\n\r\nbody\r\n";
+
+    #[test]
+    fn fields_keep_their_folding_and_junk_lines_are_left_out() {
+        let block = &MESSAGE[..header_len(MESSAGE)];
+        let names: Vec<&[u8]> = fields(block).map(|f| f.name).collect();
+        assert_eq!(names, [b"Received".as_slice(), b"Subject", b"To", b"Message-ID"]);
+        assert_eq!(first(block, "subject"), Some(b" two\r\n lines".as_slice()));
+        assert_eq!(unfold(first(block, "subject").unwrap()), b"two lines");
+        assert_eq!(message_id(block), Some(b"<1@a>".to_vec()));
+        assert_eq!(&MESSAGE[header_len(MESSAGE)..], b"body\r\n");
+    }
+
+    #[test]
+    fn a_subset_is_what_stands_there_and_an_empty_line() {
+        let block = &MESSAGE[..header_len(MESSAGE)];
+        assert_eq!(subset(block, &[b"SUBJECT".to_vec()], false), b"Subject: two\r\n lines\r\n\r\n");
+        assert_eq!(subset(block, &[b"received".to_vec(), b"subject".to_vec(), b"message-id".to_vec()], true), b"To : x@y\r\n\r\n");
+    }
+
+    #[test]
+    fn trace_fields_make_no_difference_to_the_content() {
+        let collect = |m: &[u8]| {
+            let mut out = Vec::new();
+            without_trace(m, |p| out.extend_from_slice(p));
+            out
+        };
+        let other = [b"Return-Path: <z>\r\nReceived: by q\r\n".as_slice(), MESSAGE].concat();
+        assert_eq!(collect(MESSAGE), collect(&other));
+        assert!(collect(MESSAGE).starts_with(b"Subject: two"));
+    }
+
+    #[test]
+    fn a_message_without_a_body_is_all_header() {
+        assert_eq!(header_len(b"Subject: x\r\n"), 12);
+        assert_eq!(header_len(b""), 0);
+        assert_eq!(header_len(b"\r\nbody"), 2);
+        assert_eq!(header_len(b"A: b\n\nbody"), 6);
+    }
+}
