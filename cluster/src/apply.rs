@@ -1,12 +1,13 @@
 //! Committed entries become rows. Needs no key and no knowledge of mail; takes each entry whole or not at all.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use mailraft_storage::entry::{CommandRow, KNOWN_REQUIRED_FLAGS};
 use mailraft_storage::rows::ReplicaBatch;
 use mailraft_storage::{
-    Applied, Entry, EntryKind, Index, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, Term, Verdict,
+    Applied, Entry as LogEntry, EntryKind, Index, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, Term, Verdict,
 };
 use raft::eraftpb::{self, ConfState, EntryType};
 use sha2::{Digest, Sha256};
@@ -73,16 +74,18 @@ pub fn apply(rows: &dyn Rows, jobs: &[ApplyJob]) -> Result<Vec<AppliedJob>, Appl
     let mut replicas: BTreeMap<ReplicaId, Applying<'_>> = BTreeMap::new();
     let mut order = Vec::new();
     for job in jobs {
-        if !replicas.contains_key(&job.replica) {
-            let applied = rows.applied(job.replica)?.ok_or(ApplyStop::Order {
-                replica: job.replica,
-                index: Index(job.entries.first().map_or(0, |(e, _)| e.index)),
-                applied: Index(0),
-            })?;
-            order.push(job.replica);
-            replicas.insert(job.replica, Applying::new(rows, job.replica, applied));
-        }
-        let Some(applying) = replicas.get_mut(&job.replica) else { continue };
+        let applying = match replicas.entry(job.replica) {
+            Entry::Occupied(applying) => applying.into_mut(),
+            Entry::Vacant(place) => {
+                let applied = rows.applied(job.replica)?.ok_or(ApplyStop::Order {
+                    replica: job.replica,
+                    index: Index(job.entries.first().map_or(0, |(e, _)| e.index)),
+                    applied: Index(0),
+                })?;
+                order.push(job.replica);
+                place.insert(Applying::new(rows, job.replica, applied))
+            }
+        };
         for (entry, conf) in &job.entries {
             applying.entry(entry, conf.as_ref())?;
         }
@@ -137,7 +140,7 @@ impl<'a> Applying<'a> {
         if raw.data.is_empty() || raw.get_entry_type() != EntryType::EntryNormal {
             return Ok(());
         }
-        let entry = Entry::decode(&raw.data).map_err(|error| ApplyStop::Entry { replica: self.replica, index, error })?;
+        let entry = LogEntry::decode(&raw.data).map_err(|error| ApplyStop::Entry { replica: self.replica, index, error })?;
         let unknown = entry.header.required_flags & !KNOWN_REQUIRED_FLAGS;
         if unknown != 0 {
             return Err(ApplyStop::Unknown { replica: self.replica, index, flags: unknown });
@@ -160,7 +163,7 @@ impl<'a> Applying<'a> {
         Ok(())
     }
 
-    fn decide(&self, raw: &eraftpb::Entry, entry: &Entry) -> Result<Verdict, ApplyStop> {
+    fn decide(&self, raw: &eraftpb::Entry, entry: &LogEntry) -> Result<Verdict, ApplyStop> {
         if entry.header.decided_in.0 != raw.term {
             return Ok(Verdict::Fenced);
         }
@@ -187,7 +190,7 @@ impl<'a> Applying<'a> {
         })
     }
 
-    fn accept(&mut self, index: Index, entry: &Entry) {
+    fn accept(&mut self, index: Index, entry: &LogEntry) {
         match &entry.kind {
             EntryKind::Begin => {
                 self.applied.incarnation = Some(entry.header.incarnation);
@@ -261,7 +264,7 @@ mod tests {
             confirmed: Index(0),
             mode: 0,
         };
-        let data = Entry { header, kind }.encode();
+        let data = LogEntry { header, kind }.encode();
         eraftpb::Entry { index, term, data: data.into(), ..Default::default() }
     }
 
@@ -354,7 +357,7 @@ mod tests {
     #[test]
     fn an_unknown_required_flag_stops_and_entries_must_follow() {
         let store = store();
-        let mut unknown = Entry::decode(&raw(2, 1, 1, BORN, EntryKind::Begin).data).unwrap();
+        let mut unknown = LogEntry::decode(&raw(2, 1, 1, BORN, EntryKind::Begin).data).unwrap();
         unknown.header.required_flags = 1 << 31;
         let entry = eraftpb::Entry { index: 2, term: 1, data: unknown.encode().into(), ..Default::default() };
         let stop = apply(&store, &[ApplyJob { replica: R, entries: vec![(entry, None)] }]);

@@ -57,6 +57,11 @@ pub struct Replica {
     commits: VecDeque<(Option<u64>, Vec<raft::eraftpb::Entry>)>,
     durable_number: u64,
     staged: Option<Applied>,
+    /// The last entry handed to apply, and the last that it is done with.
+    handed: Index,
+    done: Index,
+    /// A snapshot whose rows may be put in place once apply is done with what it was handed.
+    install: Option<Applied>,
     flushed: Index,
     hashes: VecDeque<(u64, [u8; 32])>,
     told_leader: Option<Option<NodeId>>,
@@ -113,6 +118,7 @@ impl Replica {
             None => Writes::new(spec.replica),
         };
         let stamp = applied.stamp;
+        let at = applied.index;
         let store = LogStore::new(spec.replica, log, state, applied);
         let raw = RawNode::new(&raft_config, store, &config.logger)?;
         Ok(Replica {
@@ -126,6 +132,9 @@ impl Replica {
             commits: VecDeque::new(),
             durable_number: 0,
             staged: None,
+            handed: at,
+            done: at,
+            install: None,
             flushed,
             hashes: VecDeque::new(),
             told_leader: None,
@@ -237,6 +246,12 @@ impl Replica {
     }
 
     pub fn applied(&mut self, applied: Applied, verdicts: &[(Index, Verdict)], out: &mut Vec<Output>) {
+        self.done = applied.index;
+        self.start_install(out);
+        if applied.index < self.raw.store().applied().index {
+            // Applied before a snapshot took the place of everything.
+            return;
+        }
         let commit = self.raw.raft.raft_log.committed;
         assert!(applied.index.0 <= commit, "applied {} of {commit} committed", applied.index);
         self.remember(applied.count, applied.hash);
@@ -351,8 +366,9 @@ impl Replica {
     /// The group with this replica's writes is durable.
     pub fn persisted(&mut self, config: &NodeConfig, env: &Env, out: &mut Vec<Output>) {
         let Released { number, messages, synced, install, installed } = self.writes.persisted();
-        if let Some(applied) = install {
-            out.push(Output::Snapshot(SnapshotJob::Install { replica: self.spec.replica, applied }));
+        if install.is_some() {
+            self.install = install;
+            self.start_install(out);
         }
         if let Some(synced) = synced {
             self.raw.mut_store().set_synced(synced);
@@ -362,6 +378,8 @@ impl Replica {
             self.raw.on_persist_ready(number);
         }
         if let Some(applied) = installed {
+            self.handed = applied.index;
+            self.done = applied.index;
             self.flushed = applied.index;
             self.stamp = self.stamp.max(applied.stamp);
             self.remember(applied.count, applied.hash);
@@ -369,6 +387,15 @@ impl Replica {
         }
         for message in messages {
             self.send(config, env, message, out);
+        }
+    }
+
+    /// Rows are replaced only when apply has no entry of this replica in hand.
+    fn start_install(&mut self, out: &mut Vec<Output>) {
+        if self.done == self.handed
+            && let Some(applied) = self.install.take()
+        {
+            out.push(Output::Snapshot(SnapshotJob::Install { replica: self.spec.replica, applied }));
         }
     }
 
@@ -448,6 +475,7 @@ impl Replica {
                 return;
             }
             let Some((_, committed)) = self.commits.pop_front() else { return };
+            self.handed = committed.last().map_or(self.handed, |e| Index(e.index));
             let entries = committed
                 .into_iter()
                 .map(|entry| {
@@ -574,6 +602,10 @@ impl Replica {
     }
 
     fn answer_reads(&mut self, out: &mut Vec<Output>) {
+        // The position is the snapshot's already; its rows are not in place yet.
+        if self.writes.is_installing() {
+            return;
+        }
         let index = self.raw.store().applied().index;
         for read in self.reads.applied(index) {
             let outcome = match read.term {

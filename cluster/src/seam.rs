@@ -238,6 +238,7 @@ pub enum SnapshotJob {
 
 /// Something that happened about a snapshot.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One at a time, moved once.
 pub enum SnapshotEvent {
     /// The other side has it whole, or sending failed.
     Sent {

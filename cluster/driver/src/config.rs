@@ -32,8 +32,8 @@ pub struct DriverConfig {
     pub flush_interval: Duration,
     /// Rows are flushed earlier once this many bytes of entries were applied.
     pub flush_after_bytes: u64,
-    /// How many bytes of a replica's log are kept for followers that are behind; past it they get a snapshot.
-    pub log_keep_bytes: u64,
+    /// How many entries of a replica's log are kept for followers that are behind; past it they get a snapshot.
+    pub log_keep_entries: u64,
     /// The rate of one snapshot that is sent, in bytes a second.
     pub snapshot_bytes_per_second: u64,
     /// Called with a sentence when the node must not go on: an fsync failed, a store is damaged, a thread
@@ -43,7 +43,7 @@ pub struct DriverConfig {
 }
 
 impl DriverConfig {
-    /// Flushes every 5 s or 64 MiB, keeps 256 MiB of log, sends snapshots at 100 MB/s, ends the process when
+    /// Flushes every 5 s or 64 MiB, keeps 50,000 entries of each log, sends snapshots at 100 MB/s, ends the process when
     /// something is fatal.
     pub fn new(
         node: NodeId, cluster: ClusterId, partitions: u32, listen: SocketAddr, peers: BTreeMap<NodeId, String>,
@@ -60,7 +60,7 @@ impl DriverConfig {
             staging_dir,
             flush_interval: Duration::from_secs(5),
             flush_after_bytes: 64 << 20,
-            log_keep_bytes: 256 << 20,
+            log_keep_entries: 50_000,
             snapshot_bytes_per_second: 100_000_000,
             on_fatal: fatal::exit_process(),
         }

@@ -1,1 +1,42 @@
 //! Threads and sockets around the cluster core.
+//!
+//! [`Cluster::start`] recovers a node's replicas from its two stores and runs:
+//!
+//! * one thread that owns the core and steps it ([`Cluster::propose`], [`Cluster::read_barrier`], ...),
+//! * one that writes and syncs the Raft log, one that gives back its space,
+//! * one that applies committed entries, one that flushes rows,
+//! * tasks for the connections to other nodes, all of mutual TLS 1.3 ([`tls`]), and for snapshots.
+//!
+//! An error of a store, a panic in one of these threads, or a core that finds what must never be, ends the
+//! node: see [`DriverConfig::on_fatal`].
+
+mod apply_thread;
+mod clock;
+mod cluster;
+mod config;
+mod core_thread;
+mod fatal;
+mod flush_thread;
+mod inputs;
+mod listener;
+mod log_thread;
+pub mod metrics;
+mod outgoing;
+pub mod pki;
+mod slog_bridge;
+mod snapshot;
+mod status;
+mod stream;
+pub mod testing;
+pub mod tls;
+mod wire;
+
+pub use cluster::{Cluster, StateHashError};
+pub use config::{DriverConfig, StartError};
+pub use core_thread::{Leaders, Leading, LeadingMap};
+pub use fatal::{OnFatal, exit_process};
+pub use mailraft_cluster::Outcome;
+pub use slog_bridge::logger;
+pub use status::{FollowerStatus, NodeStatus, PartitionStatus, PeerStatus};
+pub use stream::{DialError, PeerStream, Refusal, StreamKind};
+pub use tls::{PeerTls, TlsError, node_name};

@@ -18,6 +18,7 @@ use mailraft_storage::{ClusterId, NodeId};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -77,6 +78,26 @@ impl Purpose {
 /// A mutually authenticated, encrypted stream to another node.
 pub struct PeerStream {
     inner: TlsStream<TcpStream>,
+    /// Its place among the connections that this node takes.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl PeerStream {
+    fn new(inner: TlsStream<TcpStream>) -> Self {
+        PeerStream { inner, place: None }
+    }
+
+    /// Keeps the place as long as the stream lives.
+    pub(crate) fn holding(mut self, place: OwnedSemaphorePermit) -> Self {
+        self.place = Some(place);
+        self
+    }
+}
+
+impl std::fmt::Debug for PeerStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerStream").field("accepted", &self.place.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl AsyncRead for PeerStream {
@@ -228,7 +249,7 @@ pub(crate) async fn connect(
         tune(&tcp).map_err(io)?;
         let name = tls::server_name(node, me.cluster).ok_or_else(|| io(io::Error::other("no name for the node")))?;
         let tls = TlsConnector::from(me.tls.client()).connect(name, tcp).await.map_err(io)?;
-        let mut stream = PeerStream { inner: TlsStream::Client(tls) };
+        let mut stream = PeerStream::new(TlsStream::Client(tls));
         stream.write_all(&preamble(me, node, purpose)).await.map_err(io)?;
         stream.flush().await.map_err(io)?;
         let mut answer = [0; 2];
@@ -264,7 +285,7 @@ pub(crate) async fn accept(
     let work = async {
         tune(&tcp)?;
         let tls = TlsAcceptor::from(me.tls.server()).accept(tcp).await?;
-        let mut stream = PeerStream { inner: TlsStream::Server(tls) };
+        let mut stream = PeerStream::new(TlsStream::Server(tls));
         let mut bytes = [0; PREAMBLE_BYTES];
         stream.read_exact(&mut bytes).await?;
         let certificate = stream.inner.get_ref().1.peer_certificates().and_then(|chain| chain.first());

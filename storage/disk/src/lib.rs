@@ -1,1 +1,18 @@
-//! RocksDB and raft-engine.
+//! The stores on disk: rows in RocksDB, Raft logs in raft-engine. The only crate that links either.
+//!
+//! * [`DiskRows`]: RocksDB without its write-ahead log.
+//! * [`DiskLog`]: all Raft logs of a node in one raft-engine.
+//! * [`marker`]: which cluster and format a data directory belongs to.
+//! * [`probe`]: what this disk can do.
+
+mod log;
+pub mod marker;
+pub mod probe;
+mod rows;
+
+pub use log::DiskLog;
+pub use rows::DiskRows;
+
+/// The file beside the log that will name the newest durable group, so that a log whose end was lost is
+/// noticed. Its name is kept free; nothing writes it yet.
+pub const SEAL_FILE: &str = "seal";

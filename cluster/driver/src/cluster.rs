@@ -1,0 +1,423 @@
+//! The handle by which a node's other parts use the cluster, and how its threads start and end.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{bounded, unbounded};
+use mailraft_cluster::{Input, Node, NodeConfig, Outcome, Refuse};
+use mailraft_storage::log::Log;
+use mailraft_storage::rows::state_hash;
+use mailraft_storage::{
+    ClusterId, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Rows, StoreError, Term,
+};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::config::{DriverConfig, StartError};
+use crate::core_thread::{CoreThread, Leaders, LeadingMap};
+use crate::fatal::Fatal;
+use crate::flush_thread::{self, Flusher};
+use crate::inputs::{Inputs, Question, proposal_bytes};
+use crate::listener::{Listener, Streams};
+use crate::outgoing::Outgoing;
+use crate::snapshot::{self, Staging};
+use crate::status::{NodeStatus, PartitionStatus, PeerStatus, Recent};
+use crate::stream::{self, DialError, Identity, PeerStream, Purpose, StreamKind};
+use crate::{apply_thread, clock, log_thread, metrics, slog_bridge};
+
+/// A node's part in the cluster. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    me: Identity,
+    partitions: u32,
+    peers: BTreeMap<NodeId, String>,
+    listen: SocketAddr,
+    replicas: BTreeMap<PartitionId, ReplicaId>,
+    rows: Arc<dyn Rows>,
+    inputs: Inputs,
+    outgoing: Outgoing,
+    flusher: Flusher,
+    fsyncs: Recent,
+    applying: Box<dyn Fn() -> usize + Send + Sync>,
+    leading: watch::Receiver<LeadingMap>,
+    leaders: watch::Receiver<Leaders>,
+    fatal: Fatal,
+    threads: Mutex<Threads>,
+}
+
+impl Drop for Shared {
+    /// Who drops the last handle without a shutdown has its threads end by themselves.
+    fn drop(&mut self) {
+        self.fatal.stop_tasks();
+        self.inputs.stop();
+        self.flusher.last();
+    }
+}
+
+/// The threads, in the order in which they end.
+#[derive(Default)]
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    flush: Option<JoinHandle<()>>,
+}
+
+/// Why there is no state hash.
+#[derive(Debug, thiserror::Error)]
+pub enum StateHashError {
+    /// This node has no replica of the partition.
+    #[error("this node has no replica of partition {0}")]
+    NoReplica(PartitionId),
+    /// The rows can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The runtime is about to end.
+    #[error("this node is about to stop")]
+    Stopping,
+}
+
+impl Cluster {
+    /// Recovers what the stores hold, starts all threads, listens, and calls the other nodes. Streams that
+    /// other nodes open arrive in `streams`, each with its node and kind.
+    ///
+    /// # Errors
+    /// If the configuration, the certificates or the stores are not fit.
+    pub async fn start(
+        config: DriverConfig, log: Arc<dyn Log>, rows: Arc<dyn Rows>,
+        streams: mpsc::Sender<(NodeId, StreamKind, PeerStream)>,
+    ) -> Result<Cluster, StartError> {
+        check(&config)?;
+        metrics::describe();
+        let me = Identity { node: config.node, cluster: config.cluster, tls: config.tls.clone() };
+        let socket = listen(&config).await?;
+        let listen = socket.local_addr().map_err(|error| StartError::Listen { address: config.listen, error })?;
+
+        let fatal = Fatal::new(config.on_fatal.clone());
+        let mut env = clock::env().map_err(|e| StartError::Io {
+            what: "the operating system gives no random numbers".into(),
+            error: std::io::Error::other(e.to_string()),
+        })?;
+        let (log_too, rows_too, dir) = (log.clone(), rows.clone(), config.staging_dir.clone());
+        let recovery = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
+            let staging = Staging::open(dir, log_too.as_ref())?;
+            let node = recover(&config, log_too, rows_too.as_ref(), &mut env)?;
+            Ok((config, env, staging, node))
+        });
+        let (config, env, staging, node) =
+            recovery.await.map_err(|e| StartError::Refused(format!("recovering the stores failed: {e}")))??;
+
+        let (inputs, queue) = Inputs::new();
+        let (flusher, flushes) = Flusher::new(config.flush_after_bytes);
+        let (to_log, groups) = unbounded();
+        let (to_apply, jobs) = unbounded();
+        let (to_reclaim, reclaims) = bounded(1);
+        let (to_snapshots, snapshot_jobs) = mpsc::unbounded_channel();
+        let outgoing = Outgoing::new(&config.peers);
+        let fsyncs = Recent::default();
+        let nobody = vec![None; config.partitions as usize + 1];
+        let (leaders_sender, leaders) = watch::channel(Arc::new(nobody));
+        let (leading_sender, leading) = watch::channel(LeadingMap::default());
+        let replicas = node.replica_ids();
+        let applying = { let jobs = jobs.clone(); Box::new(move || jobs.len()) };
+
+        let core = CoreThread {
+            node,
+            env,
+            queue,
+            to_log,
+            to_apply,
+            to_snapshots: to_snapshots.clone(),
+            outgoing: outgoing.clone(),
+            leading: leading_sender,
+            leaders: leaders_sender,
+            fatal: fatal.clone(),
+        };
+        let thread = |name, work: Box<dyn FnOnce() -> Result<(), String> + Send>| {
+            fatal.spawn(name, work).map_err(|error| StartError::Io { what: format!("can't start the thread {name}"), error })
+        };
+        let mut workers = Vec::new();
+        {
+            let (inputs, times, fatal) = (inputs.clone(), fsyncs.clone(), fatal.clone());
+            let (log, to_snapshots) = (log.clone(), to_snapshots.clone());
+            let work = move || log_thread::write(log, groups, to_reclaim, to_snapshots, inputs, times, fatal);
+            workers.push(thread("mailraft-log", Box::new(work))?);
+        }
+        {
+            let fatal = fatal.clone();
+            workers.push(thread("mailraft-reclaim", Box::new(move || log_thread::reclaim(log, reclaims, fatal)))?);
+        }
+        {
+            let (rows, inputs, flusher, fatal) = (rows.clone(), inputs.clone(), flusher.clone(), fatal.clone());
+            let work = move || apply_thread::run(rows, jobs, to_snapshots, flusher, inputs, fatal);
+            workers.push(thread("mailraft-apply", Box::new(work))?);
+        }
+        let flush = {
+            let (rows, inputs, flusher, fatal) = (rows.clone(), inputs.clone(), flusher.clone(), fatal.clone());
+            let interval = config.flush_interval;
+            let work = move || flush_thread::run(rows, flushes, flusher, interval, inputs, fatal);
+            thread("mailraft-flush", Box::new(work))?
+        };
+        // First in the order of ending, last in that of starting: the others are there when it speaks.
+        workers.insert(0, thread("mailraft-core", Box::new(move || core.run()))?);
+
+        for &node in config.peers.keys() {
+            fatal.spawn_task("a connection to another node", outgoing.clone().run(me.clone(), node, inputs.clone()));
+        }
+        let snapshots = snapshot::start(snapshot::Context {
+            me: me.clone(),
+            peers: config.peers.clone(),
+            rows: rows.clone(),
+            staging,
+            bytes_per_second: config.snapshot_bytes_per_second.max(1),
+            inputs: inputs.clone(),
+            fatal: fatal.clone(),
+        }, snapshot_jobs);
+        let streams: Streams = streams;
+        let listener = Listener::new(me.clone(), &config.peers, outgoing.clone(), inputs.clone(), snapshots, streams, fatal.clone());
+        fatal.spawn_task("listener", listener.run(socket));
+
+        let shared = Shared {
+            me,
+            partitions: config.partitions,
+            peers: config.peers,
+            listen,
+            replicas,
+            rows,
+            inputs,
+            outgoing,
+            flusher,
+            fsyncs,
+            applying,
+            leading,
+            leaders,
+            fatal,
+            threads: Mutex::new(Threads { workers, flush: Some(flush) }),
+        };
+        Ok(Cluster { shared: Arc::new(shared) })
+    }
+
+    /// Asks to append a change. Answered with Applied, Dropped, NotLeader, Overloaded or Unknown; a receiver
+    /// that fails (the node ends) means Unknown.
+    pub fn propose(&self, partition: PartitionId, proposal: Proposal) -> oneshot::Receiver<Outcome> {
+        let bytes = proposal_bytes(&proposal);
+        self.shared.inputs.ask(Question::Propose, bytes, Outcome::Overloaded, |request| Input::Propose {
+            request,
+            partition,
+            proposal,
+        })
+    }
+
+    /// Asks when no entry of a mailbox is in flight in this term. Answered with SlotFree or NotLeader, or at
+    /// once with Overloaded if too many questions wait: ask again then.
+    pub fn await_slot(&self, partition: PartitionId, term: Term, mailbox: MailboxId) -> oneshot::Receiver<Outcome> {
+        self.shared.inputs.ask(Question::Slot, 0, Outcome::Overloaded, |request| Input::AwaitSlot {
+            request,
+            partition,
+            term,
+            mailbox,
+        })
+    }
+
+    /// Asks when the rows here hold everything acknowledged before now; with a term, fails unless this node
+    /// leads in it. Answered with Read, NotLeader or Unavailable.
+    pub fn read_barrier(&self, partition: PartitionId, term: Option<Term>) -> oneshot::Receiver<Outcome> {
+        self.shared.inputs.ask(Question::Read, 0, Outcome::Unavailable, |request| Input::ReadBarrier {
+            request,
+            partition,
+            term,
+        })
+    }
+
+    /// What this node leads, ready for owners.
+    pub fn leading(&self) -> watch::Receiver<LeadingMap> {
+        self.shared.leading.clone()
+    }
+
+    /// Whom this node believes to lead each partition, by partition number (0 is the control group).
+    pub fn leaders(&self) -> watch::Receiver<Leaders> {
+        self.shared.leaders.clone()
+    }
+
+    /// The replica of a partition here.
+    pub fn replica(&self, partition: PartitionId) -> Option<ReplicaId> {
+        self.shared.replicas.get(&partition).copied()
+    }
+
+    /// The store of rows.
+    pub fn rows(&self) -> &Arc<dyn Rows> {
+        &self.shared.rows
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.shared.me.node
+    }
+
+    /// The cluster.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.shared.me.cluster
+    }
+
+    /// How many mail partitions there are, the control group not counted.
+    pub fn partitions(&self) -> u32 {
+        self.shared.partitions
+    }
+
+    /// The other nodes.
+    pub fn peers(&self) -> Vec<NodeId> {
+        self.shared.peers.keys().copied().collect()
+    }
+
+    /// The other nodes to which the connection for Raft messages stands.
+    pub fn connected(&self) -> Vec<NodeId> {
+        self.shared.outgoing.connected()
+    }
+
+    /// Where this node listens for others.
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.shared.listen
+    }
+
+    /// A new stream to another node.
+    ///
+    /// # Errors
+    /// If the node is unknown, does not answer within 3 s, or refuses.
+    pub async fn dial(&self, node: NodeId, kind: StreamKind) -> Result<PeerStream, DialError> {
+        let address = self.shared.peers.get(&node).ok_or(DialError::UnknownNode(node))?;
+        stream::connect(&self.shared.me, node, address, Purpose::User(kind)).await
+    }
+
+    /// The state of this node's part in the cluster. Without partitions if the core has ended.
+    pub async fn status(&self) -> NodeStatus {
+        let shared = &self.shared;
+        let partitions = shared.inputs.status().await.unwrap_or_default().into_iter().map(PartitionStatus::from).collect();
+        let [fsync_p50_us, fsync_p99_us] = shared.fsyncs.percentiles_us([50, 99]);
+        let connected = shared.outgoing.connected();
+        let peer = |(&node, address): (&NodeId, &String)| PeerStatus {
+            node,
+            address: address.clone(),
+            connected: connected.contains(&node),
+            queued_messages: shared.outgoing.waiting(node),
+        };
+        NodeStatus {
+            node: shared.me.node,
+            cluster: shared.me.cluster.to_string(),
+            peers: shared.peers.iter().map(peer).collect(),
+            partitions,
+            fsync_p50_us,
+            fsync_p99_us,
+            core_queue: shared.inputs.waiting(),
+            apply_queue: (shared.applying)(),
+        }
+    }
+
+    /// The SHA-256 over all rows of a partition here, and the applied index that it belongs to.
+    ///
+    /// # Errors
+    /// If there is no replica here or the rows can't be read.
+    pub async fn state_hash(&self, partition: PartitionId) -> Result<(Index, [u8; 32]), StateHashError> {
+        let replica = self.replica(partition).ok_or(StateHashError::NoReplica(partition))?;
+        let rows = self.shared.rows.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let view = rows.view(replica)?.ok_or(StateHashError::NoReplica(partition))?;
+            Ok((view.applied().index, state_hash(view.as_ref())?))
+        });
+        work.await.unwrap_or(Err(StateHashError::Stopping))
+    }
+
+    /// Makes everything applied so far durable in the rows.
+    pub async fn flush(&self) {
+        // If the thread has ended there is nothing more to flush.
+        let _ = self.shared.flusher.now().await;
+    }
+
+    /// Hands every leadership to other nodes; returns when none is left here or the time is up.
+    pub async fn hand_over(&self, limit: Duration) {
+        self.shared.inputs.own(Input::HandOver);
+        let mut leading = self.leading();
+        // Time up, or the core has ended: either way there is nothing left to wait for.
+        let _ = timeout(limit, leading.wait_for(|leading| leading.is_empty())).await;
+    }
+
+    /// Ends all threads after a last flush. Hand over first.
+    pub async fn shutdown(self) {
+        self.shared.fatal.stop_tasks();
+        self.shared.inputs.stop();
+        let shared = self.shared.clone();
+        let end = move || {
+            let Threads { workers, flush } =
+                std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            join(workers);
+            shared.flusher.last();
+            join(flush);
+        };
+        // It fails only if the runtime ends, and everything with it.
+        let _ = tokio::task::spawn_blocking(end).await;
+    }
+
+    /// Ends all threads at once, without flush or goodbye, as a crash would: nothing is written after it
+    /// returned. For tests.
+    pub async fn crash(self) {
+        self.shared.fatal.kill();
+        self.shutdown().await;
+    }
+}
+
+fn recover(config: &DriverConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut Env) -> Result<Node, StartError> {
+    let refused = |refuse| match refuse {
+        Refuse::Store(error) => StartError::Store(error),
+        other @ (Refuse::Damaged { .. } | Refuse::NoControl(_)) => StartError::Refused(other.to_string()),
+    };
+    let logger = slog_bridge::logger();
+    let core = NodeConfig::from_rows(config.node, config.cluster, rows, config.log_keep_entries, logger).map_err(refused)?;
+    if let Some(beyond) = core.replicas.iter().find(|replica| replica.partition.0 > config.partitions) {
+        return Err(StartError::Config(format!(
+            "the stores hold partition {}, but the cluster is said to have only {}: the number of partitions is fixed \
+             when a cluster is created",
+            beyond.partition, config.partitions
+        )));
+    }
+    Node::recover(core, log, rows, env).map_err(refused)
+}
+
+fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    for thread in threads {
+        // A panic inside was caught and reported.
+        let _ = thread.join();
+    }
+}
+
+fn check(config: &DriverConfig) -> Result<(), StartError> {
+    let wrong = |what: &str| Err(StartError::Config(what.to_owned()));
+    if config.node.0 == 0 || config.peers.contains_key(&NodeId(0)) {
+        return wrong("node id 0 is not allowed: number nodes from 1");
+    }
+    if config.peers.contains_key(&config.node) {
+        return wrong("this node is among its own peers: name only the others");
+    }
+    if config.partitions == 0 {
+        return wrong("a cluster has at least one partition");
+    }
+    config.tls.check_own(config.node, config.cluster)?;
+    Ok(())
+}
+
+async fn listen(config: &DriverConfig) -> Result<TcpListener, StartError> {
+    let address = config.listen;
+    let failed = |error| StartError::Listen { address, error };
+    match &config.listener {
+        Some(listener) => {
+            let listener = listener.try_clone().map_err(failed)?;
+            listener.set_nonblocking(true).map_err(failed)?;
+            TcpListener::from_std(listener).map_err(failed)
+        }
+        None => TcpListener::bind(address).await.map_err(failed),
+    }
+}

@@ -1,0 +1,240 @@
+//! The thread that owns the core: it takes inputs in the order they come, and has each output carried out
+//! in the order the core gave them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use mailraft_cluster::{Input, Node, Outcome, Output, RequestId, SnapshotJob};
+use mailraft_storage::log::LogBatch;
+use mailraft_storage::{Env, Incarnation, NodeId, PartitionId, ReplicaId, Term};
+use tokio::sync::{mpsc, watch};
+
+use crate::apply_thread::ApplyWork;
+use crate::clock::{self, Ticks};
+use crate::fatal::Fatal;
+use crate::inputs::{Question, Queued, Waiting};
+use crate::metrics;
+use crate::outgoing::Outgoing;
+use crate::snapshot::SnapshotWork;
+
+/// The period of a tick.
+pub(crate) const TICK: Duration = Duration::from_millis(25);
+/// Inputs taken at one wake-up before their outputs are carried out.
+const ROUND_MAX_INPUTS: usize = 128;
+
+/// A partition that this node leads, ready for owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leading {
+    /// Its replica here.
+    pub replica: ReplicaId,
+    /// The term in which owners decide.
+    pub term: Term,
+    /// The incarnation in which owners decide.
+    pub incarnation: Incarnation,
+}
+
+/// What this node leads, by partition.
+pub type LeadingMap = Arc<BTreeMap<PartitionId, Leading>>;
+/// Who leads each partition as far as known, by partition number.
+pub type Leaders = Arc<Vec<Option<NodeId>>>;
+
+pub(crate) struct CoreThread {
+    pub(crate) node: Node,
+    pub(crate) env: Env,
+    pub(crate) queue: Receiver<Queued>,
+    pub(crate) to_log: Sender<(u64, LogBatch)>,
+    pub(crate) to_apply: Sender<ApplyWork>,
+    pub(crate) to_snapshots: mpsc::UnboundedSender<SnapshotWork>,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) leading: watch::Sender<LeadingMap>,
+    pub(crate) leaders: watch::Sender<Leaders>,
+    pub(crate) fatal: Fatal,
+}
+
+/// What users see of leadership, published once a round.
+struct Views {
+    leading: BTreeMap<PartitionId, Leading>,
+    leaders: Vec<Option<NodeId>>,
+    leading_changed: bool,
+    leaders_changed: bool,
+}
+
+impl CoreThread {
+    /// Runs until told to stop or something is fatal; then nothing is led here any more.
+    pub(crate) fn run(mut self) -> Result<(), String> {
+        let result = self.work();
+        self.leading.send_replace(LeadingMap::default());
+        result
+    }
+
+    fn work(&mut self) -> Result<(), String> {
+        let mut waiting: HashMap<RequestId, Waiting> = HashMap::new();
+        let mut views = Views {
+            leading: BTreeMap::new(),
+            leaders: self.leaders.borrow().as_ref().clone(),
+            leading_changed: false,
+            leaders_changed: false,
+        };
+        let mut outputs = Vec::new();
+        self.tell_time();
+        self.node.start(&mut self.env, &mut outputs);
+        self.carry_out(&mut outputs, &mut waiting, &mut views)?;
+        let mut ticks = Ticks::new(TICK, clock::boot());
+        loop {
+            let first = match self.queue.recv_timeout(ticks.wait(clock::boot())) {
+                Ok(queued) => Some(queued),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            if self.fatal.is_dead() {
+                return Ok(());
+            }
+            let begun = Instant::now();
+            self.tell_time();
+            let mut next = first;
+            let mut taken = 0;
+            while let Some(queued) = next {
+                let input = match queued {
+                    Queued::Own(input) => Some(input),
+                    Queued::Peer(input, bytes) => {
+                        drop(bytes);
+                        Some(input)
+                    }
+                    Queued::Ask(input, request, asked, bytes) => {
+                        drop(bytes);
+                        waiting.insert(request, asked);
+                        Some(input)
+                    }
+                    Queued::Status(reply) => {
+                        // Whoever asked may have gone.
+                        let _ = reply.send(self.node.status());
+                        None
+                    }
+                    Queued::Stop => return Ok(()),
+                };
+                if let Some(input) = input {
+                    self.node.step(&mut self.env, input, &mut outputs);
+                }
+                taken += 1;
+                next = if taken < ROUND_MAX_INPUTS { self.queue.try_recv().ok() } else { None };
+            }
+            if let Some(missed) = ticks.take(clock::boot()) {
+                if missed > 0 {
+                    ::metrics::counter!(metrics::TICKS_MISSED).increment(missed);
+                }
+                if missed > 4 {
+                    tracing::warn!(missed, "the core thread stood still; is this machine overloaded or was it suspended?");
+                }
+                self.tell_time();
+                self.node.step(&mut self.env, Input::Tick, &mut outputs);
+                ::metrics::gauge!(metrics::CORE_QUEUE).set(self.queue.len() as f64);
+            }
+            self.carry_out(&mut outputs, &mut waiting, &mut views)?;
+            ::metrics::histogram!(metrics::CORE_ROUND).record(begun.elapsed());
+        }
+    }
+
+    fn tell_time(&mut self) {
+        self.env.now = clock::boot();
+        self.env.wall = clock::wall();
+    }
+
+    fn carry_out(
+        &self, outputs: &mut Vec<Output>, waiting: &mut HashMap<RequestId, Waiting>, views: &mut Views,
+    ) -> Result<(), String> {
+        for output in outputs.drain(..) {
+            match output {
+                Output::Persist { group, batch } => self.to_log.send((group, batch)).map_err(gone)?,
+                Output::Apply(job) => self.to_apply.send(ApplyWork::Entries(job)).map_err(gone)?,
+                Output::Send { to, message } => self.outgoing.send(to, message),
+                Output::Decided { request, outcome } => {
+                    if let Some(waiting) = waiting.remove(&request) {
+                        decided(waiting, outcome);
+                    }
+                }
+                Output::Leads { partition, replica, leading } => views.leads(partition, replica, leading),
+                Output::Leader { partition, node } => views.leader(partition, node),
+                // In the queue of apply, so that everything before it is applied.
+                Output::Snapshot(job @ SnapshotJob::Install { .. }) => {
+                    self.to_apply.send(ApplyWork::Snapshot(Box::new(job))).map_err(gone)?;
+                }
+                Output::Snapshot(job @ (SnapshotJob::Send { .. } | SnapshotJob::Discard { .. })) => {
+                    self.to_snapshots.send(SnapshotWork::Job(Box::new(job))).map_err(gone)?;
+                }
+                Output::Abort(reason) => {
+                    return Err(format!(
+                        "{reason}; nothing was changed after that. Keep this node's data, see OPERATIONS, \"A damaged node\""
+                    ));
+                }
+            }
+        }
+        if std::mem::take(&mut views.leading_changed) {
+            ::metrics::gauge!(metrics::LED).set(views.leading.len() as f64);
+            self.leading.send_replace(Arc::new(views.leading.clone()));
+        }
+        if std::mem::take(&mut views.leaders_changed) {
+            self.leaders.send_replace(Arc::new(views.leaders.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl Views {
+    fn leads(&mut self, partition: PartitionId, replica: ReplicaId, leading: Option<(Term, Incarnation)>) {
+        self.leading_changed = true;
+        match leading {
+            Some((term, incarnation)) => {
+                tracing::info!(%partition, %replica, %term, "leads");
+                self.leading.insert(partition, Leading { replica, term, incarnation });
+            }
+            None => {
+                tracing::info!(%partition, %replica, "leads no more");
+                self.leading.remove(&partition);
+            }
+        }
+    }
+
+    fn leader(&mut self, partition: PartitionId, node: Option<NodeId>) {
+        let Some(known) = usize::try_from(partition.0).ok().and_then(|at| self.leaders.get_mut(at)) else { return };
+        if *known != node {
+            *known = node;
+            self.leaders_changed = true;
+            ::metrics::counter!(metrics::LEADER_CHANGES).increment(1);
+            tracing::debug!(%partition, leader = ?node, "leader");
+        }
+    }
+}
+
+/// A thread that can't be reached has ended: by a failure that it reported itself.
+fn gone<T>(_: T) -> String {
+    "a thread it depends on has ended".to_owned()
+}
+
+fn decided(waiting: Waiting, outcome: Outcome) {
+    let kind = match waiting.kind {
+        Question::Propose => {
+            ::metrics::histogram!(metrics::PROPOSAL).record(waiting.since.elapsed());
+            "propose"
+        }
+        Question::Read => "read",
+        Question::Slot => "slot",
+    };
+    ::metrics::counter!(metrics::DECIDED, "kind" => kind, "outcome" => label(&outcome)).increment(1);
+    // Whoever asked may have gone.
+    let _ = waiting.reply.send(outcome);
+}
+
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Applied { .. } => "applied",
+        Outcome::Dropped => "dropped",
+        Outcome::NotLeader { .. } => "not_leader",
+        Outcome::Overloaded => "overloaded",
+        Outcome::Unknown => "unknown",
+        Outcome::Read { .. } => "read",
+        Outcome::SlotFree => "slot_free",
+        Outcome::Unavailable => "unavailable",
+    }
+}

@@ -1,0 +1,145 @@
+//! The one queue in front of the core thread. What other nodes and users put into it is bounded in bytes;
+//! what the driver's own threads answer is bounded by what the core asked of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mailraft_cluster::{Input, Outcome, ReplicaStatus, RequestId};
+use mailraft_storage::{EntryKind, Proposal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Bytes of proposals and other questions that wait for the core thread.
+pub(crate) const ASKED_MAX_BYTES: usize = 64 << 20;
+/// What a question counts beside its content, in bytes. Bounds their number too.
+const QUESTION_BYTES: usize = 1 << 10;
+
+/// What the core thread finds in its queue.
+pub(crate) enum Queued {
+    /// From a thread of this driver.
+    Own(Input),
+    /// From another node; its permit gives the connection its bytes back.
+    Peer(Input, OwnedSemaphorePermit),
+    /// From a user, to be answered.
+    Ask(Input, RequestId, Waiting, OwnedSemaphorePermit),
+    /// How are you?
+    Status(oneshot::Sender<Vec<ReplicaStatus>>),
+    /// End.
+    Stop,
+}
+
+/// Someone waits for an outcome.
+pub(crate) struct Waiting {
+    pub(crate) kind: Question,
+    pub(crate) since: Instant,
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+/// The kinds of question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    Propose,
+    Read,
+    Slot,
+}
+
+/// The queue's entrance.
+#[derive(Clone)]
+pub(crate) struct Inputs {
+    queue: Sender<Queued>,
+    asked: Arc<Semaphore>,
+    next: Arc<AtomicU64>,
+}
+
+impl Inputs {
+    pub(crate) fn new() -> (Self, Receiver<Queued>) {
+        let (queue, receiver) = unbounded();
+        let inputs =
+            Inputs { queue, asked: Arc::new(Semaphore::new(ASKED_MAX_BYTES)), next: Arc::new(AtomicU64::new(1)) };
+        (inputs, receiver)
+    }
+
+    /// From a thread of this driver. False once the core has ended.
+    pub(crate) fn own(&self, input: Input) -> bool {
+        self.queue.send(Queued::Own(input)).is_ok()
+    }
+
+    /// From another node. False once the core has ended.
+    pub(crate) fn peer(&self, input: Input, permit: OwnedSemaphorePermit) -> bool {
+        self.queue.send(Queued::Peer(input, permit)).is_ok()
+    }
+
+    /// Asks something; `bytes` is the size of its content, `full` the answer if too much waits already. The
+    /// receiver fails if the node ends before an answer.
+    pub(crate) fn ask(
+        &self, kind: Question, bytes: usize, full: Outcome, input: impl FnOnce(RequestId) -> Input,
+    ) -> oneshot::Receiver<Outcome> {
+        let (reply, receiver) = oneshot::channel();
+        let permits = u32::try_from(bytes + QUESTION_BYTES).unwrap_or(u32::MAX);
+        match self.asked.clone().try_acquire_many_owned(permits) {
+            Ok(permit) => {
+                let request = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
+                let waiting = Waiting { kind, since: Instant::now(), reply };
+                // If the core has ended the reply is dropped with what could not be sent.
+                let _ = self.queue.send(Queued::Ask(input(request), request, waiting, permit));
+            }
+            // It does no harm if nobody waits any more.
+            Err(_) => drop(reply.send(full)),
+        }
+        receiver
+    }
+
+    pub(crate) fn status(&self) -> oneshot::Receiver<Vec<ReplicaStatus>> {
+        let (reply, receiver) = oneshot::channel();
+        let _ = self.queue.send(Queued::Status(reply));
+        receiver
+    }
+
+    pub(crate) fn stop(&self) {
+        let _ = self.queue.send(Queued::Stop);
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+/// The bytes of a proposal's content, nearly.
+pub(crate) fn proposal_bytes(proposal: &Proposal) -> usize {
+    match &proposal.kind {
+        EntryKind::Begin => 0,
+        EntryKind::Rows(body) => {
+            let keys: usize = body.requires.iter().map(|k| k.key.len() + 17).sum();
+            let results: usize = body.results.iter().map(|(_, result)| result.len() + 16).sum();
+            keys + results + body.batch.size_bytes()
+        }
+        EntryKind::Chunk(body) => body.data.len() + body.open.as_ref().map_or(0, |open| open.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use mailraft_storage::PartitionId;
+
+    #[test]
+    fn a_full_queue_answers_at_once_and_gives_bytes_back() {
+        let (inputs, queue) = Inputs::new();
+        let ask = |bytes| {
+            inputs.ask(Question::Read, bytes, Outcome::Unavailable, |request| Input::ReadBarrier {
+                request,
+                partition: PartitionId(1),
+                term: None,
+            })
+        };
+        let mut first = ask(ASKED_MAX_BYTES - QUESTION_BYTES);
+        assert_eq!(ask(0).try_recv().unwrap(), Outcome::Unavailable);
+        assert!(first.try_recv().is_err(), "not answered yet");
+        drop(queue.recv().unwrap());
+        assert!(ask(0).try_recv().is_err(), "there is room again");
+        drop(queue);
+        assert_eq!(ask(0).try_recv(), Err(oneshot::error::TryRecvError::Closed), "nobody is there to answer");
+    }
+}

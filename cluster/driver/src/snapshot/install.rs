@@ -1,0 +1,110 @@
+//! Putting a staged snapshot in place.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::time::Instant;
+
+use bytes::Bytes;
+use mailraft_storage::rows::Applied;
+use mailraft_storage::{ReplicaId, RowKey, Rows, StoreError};
+
+use crate::metrics;
+use crate::snapshot::file::{Checker, Header, RECORD_HEAD_BYTES, Record};
+use crate::snapshot::staging::{Staging, file_error};
+
+/// Replaces a replica's rows by its staged snapshot at this position.
+pub(super) fn install(
+    staging: &Staging, rows: &dyn Rows, replica: ReplicaId, applied: &Applied,
+) -> Result<(), String> {
+    let begun = Instant::now();
+    staging.begin(replica, applied.index);
+    replace(staging, rows, replica, applied).map_err(|e| {
+        format!(
+            "the snapshot of replica {replica} at index {} can't be installed: {e}. Check the disk, then start the node \
+             again; if that does not help, set the replica aside and let it join anew",
+            applied.index
+        )
+    })?;
+    ::metrics::histogram!(metrics::SNAPSHOT_INSTALL).record(begun.elapsed());
+    Ok(())
+}
+
+fn replace(staging: &Staging, rows: &dyn Rows, replica: ReplicaId, applied: &Applied) -> Result<(), StoreError> {
+    let path = staging.path(replica, applied.index);
+    let open = || File::open(&path).map_err(|e| file_error(&path, e));
+    // Once to check all of it before anything is replaced, once more to take the rows.
+    for row in Reader::begin(open()?, applied)? {
+        row?;
+    }
+    rows.replace(replica, applied, &mut Reader::begin(open()?, applied)?)
+}
+
+/// The rows of a staged file; ends with an error if the file is not whole.
+struct Reader {
+    file: BufReader<File>,
+    checker: Checker,
+    page: std::vec::IntoIter<(RowKey, Bytes)>,
+    ended: bool,
+}
+
+impl Reader {
+    fn begin(file: File, applied: &Applied) -> Result<Self, StoreError> {
+        let mut file = BufReader::with_capacity(1 << 20, file);
+        let mut version = [0];
+        read(&mut file, &mut version)?;
+        let checker = Checker::begin(version[0])?;
+        let mut reader = Reader { file, checker, page: Vec::new().into_iter(), ended: false };
+        match reader.record()? {
+            Record::Header(header) if is_at(&header, applied) => Ok(reader),
+            Record::Header(header) => Err(StoreError::damaged(
+                "snapshot",
+                format!("it is at index {} and not what Raft accepted", header.applied.index),
+            )),
+            Record::Page(_) | Record::End => Err(StoreError::damaged("snapshot", "its header is missing")),
+        }
+    }
+
+    fn record(&mut self) -> Result<Record, StoreError> {
+        let mut head = [0; RECORD_HEAD_BYTES];
+        read(&mut self.file, &mut head)?;
+        let mut content = vec![0; Checker::length(&head)?];
+        read(&mut self.file, &mut content)?;
+        self.checker.record(&head, Bytes::from(content))
+    }
+
+    fn advance(&mut self) -> Result<Option<(RowKey, Bytes)>, StoreError> {
+        loop {
+            if let Some(row) = self.page.next() {
+                return Ok(Some(row));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match self.record()? {
+                Record::Page(rows) => self.page = rows.into_iter(),
+                Record::End => self.ended = true,
+                Record::Header(_) => return Err(StoreError::damaged("snapshot", "a second header")),
+            }
+        }
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<(RowKey, Bytes), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.advance();
+        if next.is_err() {
+            self.ended = true;
+        }
+        next.transpose()
+    }
+}
+
+fn is_at(header: &Header, applied: &Applied) -> bool {
+    header.applied == *applied
+}
+
+fn read(file: &mut impl Read, buffer: &mut [u8]) -> Result<(), StoreError> {
+    file.read_exact(buffer).map_err(|e| StoreError::io("staged snapshot", e))
+}

@@ -1,0 +1,153 @@
+//! Snapshots: rows of a whole replica, sent over a connection of their own, staged as a file, and put in
+//! place when the core says so.
+
+mod file;
+mod install;
+mod receive;
+mod send;
+mod staging;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailraft_cluster::seam::PeerBody;
+use mailraft_cluster::{Input, PeerMessage, SnapshotEvent, SnapshotJob};
+use mailraft_storage::rows::Applied;
+use mailraft_storage::{NodeId, ReplicaId, Rows};
+use raft::eraftpb::{ConfState, MessageType};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::fatal::Fatal;
+use crate::inputs::Inputs;
+use crate::stream::Identity;
+
+pub(crate) use receive::Receiver;
+pub(crate) use staging::Staging;
+
+/// Snapshots sent at a time; others wait.
+const SENDING_MAX: usize = 2;
+/// After one that failed the next is sent to the same node.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What snapshots need of the driver.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) me: Identity,
+    pub(crate) peers: BTreeMap<NodeId, String>,
+    pub(crate) rows: Arc<dyn Rows>,
+    pub(crate) staging: Staging,
+    pub(crate) bytes_per_second: u64,
+    pub(crate) inputs: Inputs,
+    pub(crate) fatal: Fatal,
+}
+
+/// What is to be done about snapshots.
+pub(crate) enum SnapshotWork {
+    /// The core wants something.
+    Job(Box<SnapshotJob>),
+    /// The log says durably that a replica's installation is over: its file may go.
+    Over(ReplicaId),
+}
+
+/// Starts the task that does what is to be done; returns who takes snapshots of other nodes.
+pub(crate) fn start(context: Context, work: mpsc::UnboundedReceiver<SnapshotWork>) -> Receiver {
+    let receiver = Receiver::new(context.clone());
+    context.fatal.clone().spawn_task("snapshots", run(context, work));
+    receiver
+}
+
+async fn run(context: Context, mut queue: mpsc::UnboundedReceiver<SnapshotWork>) {
+    let places = Arc::new(Semaphore::new(SENDING_MAX));
+    while let Some(work) = queue.recv().await {
+        let job = match work {
+            SnapshotWork::Job(job) => *job,
+            SnapshotWork::Over(replica) => {
+                let staging = context.staging.clone();
+                tokio::task::spawn_blocking(move || staging.over(replica));
+                continue;
+            }
+        };
+        match job {
+            SnapshotJob::Send { replica, to, message } => {
+                let (context, places) = (context.clone(), places.clone());
+                context.fatal.clone().spawn_task("sending a snapshot", async move {
+                    send(&context, &places, replica, to, message).await;
+                });
+            }
+            SnapshotJob::Install { replica, applied } => {
+                let fatal = context.fatal.clone();
+                let context = context.clone();
+                let spawned = context.fatal.clone().spawn("mailraft-install", move || {
+                    install::install(&context.staging, context.rows.as_ref(), replica, &applied)?;
+                    if !context.fatal.is_dead() {
+                        context.inputs.own(Input::Snapshot(SnapshotEvent::Installed { replica }));
+                    }
+                    Ok(())
+                });
+                if let Err(error) = spawned {
+                    fatal.raise(format!("can't start a thread to install a snapshot: {error}; raise the limit of threads"));
+                }
+            }
+            SnapshotJob::Discard { replica } => {
+                let staging = context.staging.clone();
+                tokio::task::spawn_blocking(move || staging.discard(replica));
+            }
+        }
+    }
+}
+
+async fn send(context: &Context, places: &Semaphore, replica: ReplicaId, to: NodeId, message: PeerMessage) {
+    let receiver = message.to;
+    // The semaphore is never closed.
+    let place = places.acquire().await;
+    let result = send::send(context, replica, to, message).await;
+    drop(place);
+    match &result {
+        Ok(index) => tracing::info!(peer = %to, %replica, %index, "sent a snapshot"),
+        Err(error) => tracing::warn!(peer = %to, %replica, %error, "a snapshot could not be sent"),
+    }
+    let ok = result.is_ok();
+    if !ok {
+        // Raft asks for the next one as soon as it hears of it.
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+    context.inputs.own(Input::Snapshot(SnapshotEvent::Sent { replica, to: receiver, ok }));
+}
+
+/// Writes a position into the metadata of Raft's MsgSnapshot; false if the message is none.
+fn set_position(message: &mut PeerMessage, applied: &Applied) -> bool {
+    let PeerBody::Raft(raft) = &mut message.body else { return false };
+    if raft.get_msg_type() != MessageType::MsgSnapshot {
+        return false;
+    }
+    let metadata = raft.mut_snapshot().mut_metadata();
+    metadata.index = applied.index.0;
+    metadata.term = applied.term.0;
+    metadata.set_conf_state(conf_state(applied));
+    true
+}
+
+/// Whether a message is a MsgSnapshot with this position.
+fn has_position(message: &PeerMessage, applied: &Applied) -> bool {
+    let PeerBody::Raft(raft) = &message.body else { return false };
+    let metadata = raft.get_snapshot().get_metadata();
+    raft.get_msg_type() == MessageType::MsgSnapshot
+        && metadata.index == applied.index.0
+        && metadata.term == applied.term.0
+        && *metadata.get_conf_state() == conf_state(applied)
+}
+
+fn conf_state(applied: &Applied) -> ConfState {
+    let ids = |replicas: &[ReplicaId]| replicas.iter().map(|r| r.0).collect();
+    ConfState {
+        voters: ids(&applied.voters),
+        learners: ids(&applied.learners),
+        voters_outgoing: ids(&applied.voters_outgoing),
+        learners_next: ids(&applied.learners_next),
+        auto_leave: applied.auto_leave,
+        ..ConfState::default()
+    }
+}

@@ -1,0 +1,244 @@
+//! Snapshots between two nodes over TLS, without a core.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::Receiver as Queue;
+use mailraft_cluster::{Input, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob};
+use mailraft_storage::log::{Log, LogBatch, LogWrite};
+use mailraft_storage::memory::{MemoryLog, MemoryRows};
+use mailraft_storage::rows::{Applied, ReplicaBatch, state_hash};
+use mailraft_storage::{
+    ClusterId, Index, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, Table, Term, UnixMillis,
+};
+use raft::eraftpb::{self, MessageType};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::{Context, SnapshotWork, Staging, start};
+use crate::fatal::Fatal;
+use crate::inputs::{Inputs, Queued};
+use crate::listener::Listener;
+use crate::outgoing::Outgoing;
+use crate::stream::Identity;
+use crate::testing::{PATIENCE, cluster_ca};
+
+const CLUSTER: ClusterId = ClusterId([9; 16]);
+const THERE: ReplicaId = ReplicaId(2);
+const HERE: ReplicaId = ReplicaId(1);
+
+struct End {
+    rows: MemoryRows,
+    queue: Queue<Queued>,
+    work: mpsc::UnboundedSender<SnapshotWork>,
+}
+
+impl End {
+    fn event(&self) -> SnapshotEvent {
+        match self.queue.recv_timeout(PATIENCE).unwrap() {
+            Queued::Own(Input::Snapshot(event)) => event,
+            _ => panic!("something else than a snapshot's event"),
+        }
+    }
+}
+
+fn batch(replica: ReplicaId, index: u64, rows: usize) -> ReplicaBatch {
+    let mut batch = RowBatch::default();
+    for n in 0..rows {
+        let value = vec![n as u8; if n % 50 == 0 { 300_000 } else { n }];
+        batch.put(RowKey::partition(Table::Commands, (n as u128).to_be_bytes()), value);
+    }
+    let applied = Applied {
+        index: Index(index),
+        term: Term(3),
+        voters: vec![HERE, THERE],
+        count: index,
+        hash: [index as u8; 32],
+        ..Applied::default()
+    };
+    ReplicaBatch { replica, batch, applied }
+}
+
+fn message() -> PeerMessage {
+    let mut raft = eraftpb::Message { from: HERE.0, to: THERE.0, term: 3, ..Default::default() };
+    raft.set_msg_type(MessageType::MsgSnapshot);
+    PeerMessage {
+        cluster: CLUSTER,
+        partition: PartitionId(1),
+        from: HERE,
+        to: THERE,
+        incarnation: 1,
+        wall: UnixMillis(1),
+        body: PeerBody::Raft(raft),
+    }
+}
+
+fn job(job: SnapshotJob) -> SnapshotWork {
+    SnapshotWork::Job(Box::new(job))
+}
+
+async fn ends(dir: &Path) -> (End, End) {
+    let (_, tls) = cluster_ca(CLUSTER, 2);
+    let mut sockets = BTreeMap::new();
+    for node in tls.keys() {
+        sockets.insert(*node, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    let addresses: BTreeMap<NodeId, String> =
+        sockets.iter().map(|(n, s)| (*n, s.local_addr().unwrap().to_string())).collect();
+    let mut ends = Vec::new();
+    for (node, tls) in tls {
+        let mut peers = addresses.clone();
+        peers.remove(&node);
+        let me = Identity { node, cluster: CLUSTER, tls };
+        let (inputs, queue) = Inputs::new();
+        let (work, jobs) = mpsc::unbounded_channel();
+        let rows = MemoryRows::new();
+        let fatal = Fatal::new(Arc::new(|sentence| panic!("{sentence}")));
+        let staging = Staging::open(dir.join(node.to_string()), &MemoryLog::new()).unwrap();
+        let context = Context {
+            me: me.clone(),
+            peers: peers.clone(),
+            rows: Arc::new(rows.clone()),
+            staging,
+            bytes_per_second: 1 << 30,
+            inputs: inputs.clone(),
+            fatal: fatal.clone(),
+        };
+        let receiver = start(context, jobs);
+        let (streams, _) = mpsc::channel(1);
+        let listener = Listener::new(me, &peers, Outgoing::new(&peers), inputs, receiver, streams, fatal.clone());
+        fatal.spawn_task("listener", listener.run(sockets.remove(&node).unwrap()));
+        ends.push(End { rows, queue, work });
+    }
+    let second = ends.pop().unwrap();
+    (ends.pop().unwrap(), second)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_arrive_whole_are_installed_and_the_file_goes_when_the_log_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = ends(dir.path()).await;
+    one.rows.write(&[batch(HERE, 40, 400)]).unwrap();
+    two.rows.write(&[batch(THERE, 1, 3)]).unwrap();
+    one.work.send(job(SnapshotJob::Send { replica: HERE, to: NodeId(2), message: message() })).unwrap();
+
+    let SnapshotEvent::Staged { from, message, applied } = two.event() else { panic!("not staged") };
+    assert_eq!((from, applied.index, applied.term), (NodeId(1), Index(40), Term(3)));
+    let PeerBody::Raft(raft) = &message.body else { panic!("no message of raft") };
+    let metadata = raft.get_snapshot().get_metadata();
+    assert_eq!((metadata.index, metadata.get_conf_state().get_voters()), (40, &[1, 2][..]));
+    assert!(matches!(one.event(), SnapshotEvent::Sent { replica: HERE, to: THERE, ok: true }));
+
+    two.work.send(job(SnapshotJob::Install { replica: THERE, applied: applied.clone() })).unwrap();
+    assert!(matches!(two.event(), SnapshotEvent::Installed { replica: THERE }));
+    assert_eq!(two.rows.applied(THERE).unwrap(), Some(applied));
+    let hash = |rows: &MemoryRows, replica| state_hash(rows.view(replica).unwrap().unwrap().as_ref()).unwrap();
+    assert_eq!(hash(&one.rows, HERE), hash(&two.rows, THERE));
+
+    let file = dir.path().join("2/2-40.snap");
+    // A discard between the installation and the log's word leaves the file: a crash would ask for it again.
+    two.work.send(job(SnapshotJob::Discard { replica: THERE })).unwrap();
+    assert!(file.exists());
+    two.work.send(SnapshotWork::Over(THERE)).unwrap();
+    let gone = async {
+        while file.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_not_there_is_not_sent_and_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, _two) = ends(dir.path()).await;
+    let send = || job(SnapshotJob::Send { replica: HERE, to: NodeId(2), message: message() });
+    one.work.send(send()).unwrap();
+    assert!(matches!(one.event(), SnapshotEvent::Sent { ok: false, .. }), "no such replica here");
+    one.rows.write(&[batch(HERE, 40, 4)]).unwrap();
+    one.work.send(send()).unwrap();
+    assert!(matches!(one.event(), SnapshotEvent::Sent { ok: false, .. }), "no such replica there");
+    let mut other = message();
+    other.cluster = ClusterId([8; 16]);
+    one.work.send(job(SnapshotJob::Send { replica: HERE, to: NodeId(2), message: other })).unwrap();
+    assert!(matches!(one.event(), SnapshotEvent::Sent { ok: false, .. }), "another cluster's message");
+}
+
+#[test]
+fn a_start_keeps_only_what_is_being_installed() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["5.snap.part", "5-30.snap", "5-40.snap", "6-40.snap", "x.snap", "notes.txt"] {
+        std::fs::write(dir.path().join(name), b"").unwrap();
+    }
+    let log = MemoryLog::new();
+    let mark = Applied { index: Index(40), ..Applied::default() };
+    let write = LogWrite { replica: ReplicaId(5), installing: Some(Some(mark)), ..LogWrite::default() };
+    log.write_synced(1, &LogBatch { writes: vec![write] }).unwrap();
+    let staging = Staging::open(dir.path().to_owned(), &log).unwrap();
+    let left = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(left(), ["5-40.snap", "notes.txt"]);
+
+    assert!(staging.claim(ReplicaId(5)).is_none(), "one is being installed");
+    staging.discard(ReplicaId(5));
+    assert_eq!(left(), ["5-40.snap", "notes.txt"], "it is needed until the log says otherwise");
+    staging.over(ReplicaId(5));
+    assert_eq!(left(), ["notes.txt"]);
+}
+
+#[test]
+fn one_snapshot_of_a_replica_at_a_time_until_the_core_has_judged_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = Staging::open(dir.path().to_owned(), &MemoryLog::new()).unwrap();
+    let replica = ReplicaId(5);
+    let claim = staging.claim(replica).unwrap();
+    assert!(staging.claim(replica).is_none() && staging.claim(ReplicaId(6)).is_some());
+    std::fs::write(staging.part(replica), b"").unwrap();
+    staging.publish(replica, Index(50)).unwrap();
+    drop(claim);
+    assert!(staging.claim(replica).is_none(), "the core has not said what becomes of it");
+    staging.discard(replica);
+    assert!(!staging.path(replica, Index(50)).exists());
+    drop(staging.claim(replica).unwrap());
+    staging.begin(replica, Index(60));
+    assert!(staging.claim(replica).is_none());
+    staging.over(replica);
+    assert!(staging.claim(replica).is_some());
+}
+
+#[test]
+fn a_damaged_file_replaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = Staging::open(dir.path().to_owned(), &MemoryLog::new()).unwrap();
+    let rows = MemoryRows::new();
+    rows.write(&[batch(THERE, 1, 3)]).unwrap();
+    let before = state_hash(rows.view(THERE).unwrap().unwrap().as_ref()).unwrap();
+    let applied = Applied { index: Index(9), ..Applied::default() };
+    let header = super::file::Header { cluster: CLUSTER, applied: applied.clone(), message: Bytes::new() };
+    let (mut writer, mut bytes) = super::file::Writer::begin(&header);
+    bytes.extend(writer.page(&[(RowKey::partition(Table::Commands, [1; 16]), Bytes::from_static(b"row"))]));
+    bytes.extend(writer.end());
+    let path = staging.path(THERE, Index(9));
+
+    let missing = super::install::install(&staging, &rows, THERE, &applied).unwrap_err();
+    assert!(missing.contains("2-9.snap"), "{missing}");
+    let at = bytes.len() - 45;
+    bytes[at] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let damaged = super::install::install(&staging, &rows, THERE, &applied).unwrap_err();
+    assert!(damaged.contains("damaged data in snapshot"), "{damaged}");
+    assert_eq!(state_hash(rows.view(THERE).unwrap().unwrap().as_ref()).unwrap(), before);
+    bytes[at] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let other = Applied { count: 1, ..applied.clone() };
+    assert!(super::install::install(&staging, &rows, THERE, &other).is_err(), "another position");
+    super::install::install(&staging, &rows, THERE, &applied).unwrap();
+    assert_eq!(rows.applied(THERE).unwrap(), Some(applied));
+}

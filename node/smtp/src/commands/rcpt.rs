@@ -1,0 +1,51 @@
+//! RCPT (RFC 5321, section 4.1.1.3): all recipients of one transaction are one mailbox.
+
+use crate::parse::{path_and_parameters, Mailbox, PathError};
+use crate::reply::line;
+use crate::session::{Recipient, Session, Step, RECIPIENTS_MAX};
+
+pub fn run(session: &mut Session, argument: &[u8], out: &mut Vec<u8>) -> Option<Step> {
+    let Some(mail) = &session.mail else {
+        session.wrong(out, "503 5.5.1 say MAIL first");
+        return None;
+    };
+    if mail.recipients.len() >= RECIPIENTS_MAX {
+        line(out, "452 4.5.3 too many recipients");
+        return None;
+    }
+    match path_and_parameters(argument, "TO:") {
+        Ok((Some(address), parameters)) => match parameters.first() {
+            None => Some(session.ask_recipient(address)),
+            Some((name, _)) => {
+                session.wrong(out, &format!("555 5.5.4 unknown parameter {name}"));
+                None
+            }
+        },
+        Ok((None, _)) | Err(PathError::Syntax) => {
+            session.wrong(out, "501 5.1.3 say RCPT TO:<address>");
+            None
+        }
+        Err(PathError::NotAscii) => {
+            session.wrong(out, "553 5.6.7 addresses outside ASCII are not taken here");
+            None
+        }
+    }
+}
+
+/// The shell has looked a recipient up.
+pub fn verified(session: &mut Session, address: Mailbox, recipient: Recipient, out: &mut Vec<u8>) {
+    let Some(mail) = session.mail.as_mut() else { return };
+    match recipient {
+        Recipient::Mailbox(mailbox) if mail.mailbox.is_none_or(|m| m == mailbox) => {
+            mail.mailbox = Some(mailbox);
+            mail.recipients.push(address);
+            line(out, "250 2.1.5 Ok");
+        }
+        Recipient::Mailbox(_) => line(out, "452 4.5.3 one mailbox for each message; send it again for this one"),
+        Recipient::Unknown => session.wrong(out, &format!("550 5.1.1 <{address}> is nobody here")),
+        Recipient::NotOurs => session.wrong(out, &format!("550 5.7.1 <{address}> is not in a domain of this server, and it relays for nobody")),
+        Recipient::Several => line(out, "451 4.3.0 this address stands for several mailboxes, which can't be reached at once yet"),
+        Recipient::Unavailable => line(out, "451 4.3.0 whether there is such a mailbox can't be said now; try again"),
+        Recipient::Overloaded => line(out, "451 4.3.2 too busy; try again later"),
+    }
+}

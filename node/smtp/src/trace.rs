@@ -1,0 +1,92 @@
+//! Trace fields (RFC 5321, section 4.4) and dates (RFC 5322, section 3.3).
+
+/// What a Received field tells.
+#[derive(Clone, Debug)]
+pub struct Received<'a> {
+    /// What the client called itself.
+    pub helo: &'a str,
+    /// The client's address.
+    pub peer: std::net::IpAddr,
+    /// This server.
+    pub host: &'a str,
+    /// ESMTP, with S under TLS and A after AUTH (RFC 3848).
+    pub protocol: &'a str,
+    /// The command's id.
+    pub id: &'a str,
+    /// The recipient, if there is only one.
+    pub recipient: Option<&'a str>,
+    /// Seconds since 1970-01-01 UTC.
+    pub unix_seconds: i64,
+}
+
+/// The Received field with its line end.
+pub fn received(r: &Received<'_>) -> String {
+    let peer = match r.peer {
+        std::net::IpAddr::V4(v4) => format!("[{v4}]"),
+        std::net::IpAddr::V6(v6) => format!("[IPv6:{v6}]"),
+    };
+    let recipient = r.recipient.map_or(String::new(), |to| format!("\r\n\tfor <{to}>"));
+    format!(
+        "Received: from {} ({peer})\r\n\tby {} with {}\r\n\tid {}{recipient};\r\n\t{}\r\n",
+        r.helo, r.host, r.protocol, r.id, date(r.unix_seconds)
+    )
+}
+
+/// The Return-Path field with its line end; empty for the null reverse-path.
+pub fn return_path(reverse_path: &str) -> String {
+    format!("Return-Path: <{reverse_path}>\r\n")
+}
+
+/// RFC 3848's name for what was spoken.
+pub fn protocol(extended: bool, tls: bool, authenticated: bool) -> &'static str {
+    match (extended, tls, authenticated) {
+        (false, _, _) => "SMTP",
+        (true, false, false) => "ESMTP",
+        (true, true, false) => "ESMTPS",
+        (true, false, true) => "ESMTPA",
+        (true, true, true) => "ESMTPSA",
+    }
+}
+
+/// A date-time in UTC.
+pub fn date(unix_seconds: i64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (days, second) = (unix_seconds.div_euclid(86_400), unix_seconds.rem_euclid(86_400));
+    // Days to a civil date: years begin in March, so that the leap day is the last.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!(
+        "{}, {day} {} {year} {:02}:{:02}:{:02} +0000",
+        DAYS[days.rem_euclid(7) as usize], MONTHS[month as usize - 1], second / 3_600, second / 60 % 60, second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_every_kind_of_year() {
+        assert_eq!(date(0), "Thu, 1 Jan 1970 00:00:00 +0000");
+        assert_eq!(date(951_827_696), "Tue, 29 Feb 2000 12:34:56 +0000");
+        assert_eq!(date(1_709_251_199), "Thu, 29 Feb 2024 23:59:59 +0000");
+        assert_eq!(date(4_107_542_399), "Sun, 28 Feb 2100 23:59:59 +0000");
+        assert_eq!(date(4_107_542_400), "Mon, 1 Mar 2100 00:00:00 +0000");
+    }
+
+    #[test]
+    fn trace_fields() {
+        let peer = "::1".parse().unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]));
+        let field = received(&Received { helo: "c.example", peer, host: "mx.example", protocol: protocol(true, true, false), id: "0192", recipient: Some("a@b"), unix_seconds: 0 });
+        assert_eq!(field, "Received: from c.example ([IPv6:::1])\r\n\tby mx.example with ESMTPS\r\n\tid 0192\r\n\tfor <a@b>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n");
+        assert_eq!(return_path(""), "Return-Path: <>\r\n");
+    }
+}

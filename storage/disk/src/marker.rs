@@ -1,0 +1,57 @@
+//! A data directory says which cluster it belongs to and in which format it is.
+
+use std::fs;
+use std::path::Path;
+
+use mailraft_storage::{ClusterId, StoreError};
+
+/// The format of data directories that this binary reads and writes.
+pub const FORMAT: u8 = 1;
+const FILE: &str = "MAILRAFT";
+
+/// Checks a data directory's marker, and writes it into one that has none and is empty.
+///
+/// # Errors
+/// One sentence if it belongs to another cluster, to a later version, or holds something else.
+pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
+    let io = |e: std::io::Error| StoreError::io(format!("the data directory {}", dir.display()), e);
+    fs::create_dir_all(dir).map_err(io)?;
+    let file = dir.join(FILE);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            if fs::read_dir(dir).map_err(io)?.next().is_some() {
+                return Err(damaged(dir, "it holds files but no marker of mailraft: name an empty directory, or the right one"));
+            }
+            let text = format!("mailraft data\nformat {FORMAT}\ncluster {cluster}\n");
+            write_synced(dir, &file, &text).map_err(io)?;
+            text
+        }
+        Err(e) => return Err(io(e)),
+    };
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+    let format: u8 = field("format ")
+        .and_then(|f| f.parse().ok())
+        .ok_or_else(|| damaged(dir, "its marker can't be read: restore this node as a new one"))?;
+    if format > FORMAT {
+        return Err(StoreError::Newer { place: format!("the data directory {}", dir.display()), found: format, known: FORMAT });
+    }
+    match field("cluster ").and_then(ClusterId::from_hex) {
+        Some(found) if found == cluster => Ok(()),
+        Some(found) => Err(damaged(
+            dir,
+            format_args!("it belongs to cluster {found}, and the configuration names {cluster}: name the right directory or cluster"),
+        )),
+        None => Err(damaged(dir, "its marker can't be read: restore this node as a new one")),
+    }
+}
+
+fn damaged(dir: &Path, detail: impl std::fmt::Display) -> StoreError {
+    StoreError::damaged(format!("the data directory {}", dir.display()), detail)
+}
+
+fn write_synced(dir: &Path, file: &Path, text: &str) -> std::io::Result<()> {
+    fs::write(file, text)?;
+    fs::File::open(file)?.sync_all()?;
+    fs::File::open(dir)?.sync_all()
+}
