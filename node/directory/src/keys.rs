@@ -1,0 +1,109 @@
+//! Root key (a file) → keyring epoch key → mailbox key. Wrapped keys live here, apart from mail: erasing a
+//! mailbox drops its key.
+
+use std::path::Path;
+
+use mailraft_storage::entry::{versioned_decode, versioned_encode};
+use mailraft_storage::seal::{open_row, seal_row, Key};
+use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table};
+use zeroize::Zeroizing;
+
+use crate::lookup::LookupError;
+
+const KEY_VERSION: u8 = 1;
+/// The first epoch of the keyring.
+pub const FIRST_EPOCH: Epoch = Epoch(1);
+/// The epoch of mailbox keys until one is erased.
+pub const MAILBOX_EPOCH: Epoch = Epoch(1);
+
+/// The key that seals the keyring. It never leaves its file but for memory.
+#[derive(Clone, Debug)]
+pub struct RootKey(Key);
+
+/// Why there is no root key.
+#[derive(Debug, thiserror::Error)]
+pub enum RootKeyError {
+    /// The file can't be read.
+    #[error("the root key {path} can't be read ({error}): keys.root_key_file must name the file that quickstart made, or its copy")]
+    Read {
+        /// The file.
+        path: String,
+        /// The system's words.
+        error: std::io::Error,
+    },
+    /// Not 64 hexadecimal digits.
+    #[error("the root key is not 64 hexadecimal digits: restore the file from its copy; without it nothing here can be read")]
+    Form,
+}
+
+impl RootKey {
+    /// From a file of 64 hexadecimal digits and perhaps a line end.
+    ///
+    /// # Errors
+    /// If it can't be read or is something else.
+    pub fn read(path: &Path) -> Result<Self, RootKeyError> {
+        let text = std::fs::read_to_string(path)
+            .map(Zeroizing::new)
+            .map_err(|error| RootKeyError::Read { path: path.display().to_string(), error })?;
+        RootKey::parse(&text)
+    }
+
+    /// From its text.
+    ///
+    /// # Errors
+    /// If it is not 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, RootKeyError> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text.trim(), bytes.as_mut_slice()).map_err(|_| RootKeyError::Form)?;
+        Ok(RootKey(Key::from_bytes(*bytes)))
+    }
+}
+
+/// The keyring's first key, sealed: what a new cluster's control group begins with.
+pub fn first_rows(env: &mut Env, cluster: ClusterId, root: &RootKey) -> RowBatch {
+    let mut rows = RowBatch::default();
+    let key = Key::generate(env);
+    let place = keyring_place(FIRST_EPOCH);
+    let plain = Zeroizing::new(versioned_encode(KEY_VERSION, key.expose()));
+    rows.put(place.clone(), seal_row(env, &root.0, Epoch(0), cluster, &place, &plain));
+    rows
+}
+
+/// Opens an epoch key of the keyring.
+pub(crate) fn open_epoch_key(cluster: ClusterId, root: &RootKey, epoch: Epoch, sealed: &[u8]) -> Result<Key, LookupError> {
+    let plain = open_row(&root.0, cluster, &keyring_place(epoch), sealed).map_err(|_| LookupError::RootKey)?;
+    key_of(&plain)
+}
+
+pub(crate) fn keyring_place(epoch: Epoch) -> RowKey {
+    RowKey::partition(Table::Keyring, epoch.0.to_be_bytes())
+}
+
+pub(crate) fn mailbox_key_place(mailbox: MailboxId) -> RowKey {
+    RowKey::partition(Table::MailboxKeys, mailbox.0)
+}
+
+/// A key as a row's plaintext.
+pub(crate) fn key_record(key: &Key) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(versioned_encode(KEY_VERSION, key.expose()))
+}
+
+pub(crate) fn key_of(plain: &[u8]) -> Result<Key, LookupError> {
+    let bytes: [u8; 32] = versioned_decode("key", KEY_VERSION, plain)?;
+    Ok(Key::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_key_is_64_hexadecimal_digits() {
+        assert!(RootKey::parse(&format!("{}\n", "0f".repeat(32))).is_ok());
+        for text in ["", "0f", &"0g".repeat(32), &"0f".repeat(33)] {
+            assert!(RootKey::parse(text).is_err(), "{text}");
+        }
+        let missing = RootKey::read(Path::new("/nonexistent/root.key")).err().map(|e| e.to_string());
+        assert!(missing.is_some_and(|m| m.contains("/nonexistent/root.key") && m.contains("keys.root_key_file")));
+    }
+}

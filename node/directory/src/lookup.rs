@@ -1,0 +1,244 @@
+//! Reading the directory from a node's own replica of the control group.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use mailraft_storage::entry::versioned_decode;
+use mailraft_storage::seal::{open_row, sealed_epoch, Key, SealError};
+use mailraft_storage::{ClusterId, Epoch, MailboxId, ReplicaId, RowKey, Rows, StoreError, Table};
+use serde::Deserialize;
+
+use crate::keys::{key_of, keyring_place, mailbox_key_place, open_epoch_key, RootKey, FIRST_EPOCH, MAILBOX_EPOCH};
+use crate::names::without_detail;
+use crate::records::{
+    account_place, address_place, domain_place, Account, AddressRecord, Domain, Target, RECORD_VERSION,
+};
+
+/// Aliases of aliases are followed this far.
+pub const ALIAS_DEPTH_MAX: usize = 8;
+/// An address reaches at most so many mailboxes.
+pub const TARGETS_MAX: usize = 100;
+
+/// Why the directory can't be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LookupError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The root key does not open the keyring.
+    #[error("the root key does not open this cluster's keyring: keys.root_key_file must name this cluster's own key")]
+    RootKey,
+    /// The keyring has no key of an epoch that a row names.
+    #[error("the keyring has no key of epoch {0}")]
+    NoKey(Epoch),
+    /// A row does not open.
+    #[error("a row of {table:?} can't be opened: {error}")]
+    Seal {
+        /// Its table.
+        table: Table,
+        /// Why.
+        error: SealError,
+    },
+}
+
+/// What an address stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The domain is not of this cluster.
+    NotOurs,
+    /// Nobody of that name.
+    Unknown,
+    /// These mailboxes, each once, and the address's detail.
+    Mailboxes(Vec<MailboxId>, Option<String>),
+}
+
+/// Reads the directory.
+pub struct Lookup {
+    rows: Arc<dyn Rows>,
+    replica: ReplicaId,
+    cluster: ClusterId,
+    root: RootKey,
+    keyring: RwLock<BTreeMap<Epoch, Key>>,
+    index: Key,
+}
+
+impl Lookup {
+    /// Over the rows of this replica of the control group.
+    ///
+    /// # Errors
+    /// If the keyring is not there or the root key does not open it.
+    pub fn new(rows: Arc<dyn Rows>, replica: ReplicaId, cluster: ClusterId, root: RootKey) -> Result<Self, LookupError> {
+        let sealed = rows.get(replica, &keyring_place(FIRST_EPOCH))?.ok_or(LookupError::NoKey(FIRST_EPOCH))?;
+        let first = open_epoch_key(cluster, &root, FIRST_EPOCH, &sealed)?;
+        let index = first.derive("mailraft directory index");
+        let keyring = RwLock::new(BTreeMap::from([(FIRST_EPOCH, first)]));
+        Ok(Lookup { rows, replica, cluster, root, keyring, index })
+    }
+
+    /// The domain of this name, in its one form.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn domain(&self, name: &str) -> Result<Option<Domain>, LookupError> {
+        self.record(&domain_place(&self.index, name), Table::Domains)
+    }
+
+    /// The address's own record, in its one form.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn address(&self, address: &str) -> Result<Option<AddressRecord>, LookupError> {
+        self.record(&address_place(&self.index, address), Table::Addresses)
+    }
+
+    /// What an address stands for: itself, or itself without its detail, through aliases.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn resolve(&self, address: &str) -> Result<Resolution, LookupError> {
+        let address = address.to_ascii_lowercase();
+        let Some((_, host)) = address.rsplit_once('@') else { return Ok(Resolution::Unknown) };
+        if self.domain(host)?.is_none() {
+            return Ok(Resolution::NotOurs);
+        }
+        let (found, detail) = match self.address(&address)? {
+            Some(found) => (Some(found), None),
+            None => match without_detail(&address) {
+                Some((base, detail)) => (self.address(&base)?, Some(detail)),
+                None => (None, None),
+            },
+        };
+        let Some(found) = found else { return Ok(Resolution::Unknown) };
+        let mut mailboxes = Vec::new();
+        let mut open = vec![(found, 0)];
+        while let Some((record, depth)) = open.pop() {
+            for target in record.targets {
+                match target {
+                    Target::Mailbox { mailbox, .. } if !mailboxes.contains(&mailbox) && mailboxes.len() < TARGETS_MAX => {
+                        mailboxes.push(mailbox);
+                    }
+                    Target::Mailbox { .. } => {}
+                    Target::Address(next) if depth < ALIAS_DEPTH_MAX && open.len() < TARGETS_MAX => {
+                        open.extend(self.address(&next)?.map(|r| (r, depth + 1)));
+                    }
+                    Target::Address(_) => {}
+                }
+            }
+        }
+        Ok(if mailboxes.is_empty() { Resolution::Unknown } else { Resolution::Mailboxes(mailboxes, detail) })
+    }
+
+    /// The account that logs in under this address.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn account(&self, address: &str) -> Result<Option<Account>, LookupError> {
+        let Some(record) = self.address(address)? else { return Ok(None) };
+        for target in record.targets {
+            if let Target::Mailbox { account, .. } = target {
+                let found: Option<Account> = self.record(&account_place(account), Table::Accounts)?;
+                if found.as_ref().is_some_and(|a| a.address == address) {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A mailbox's key and its epoch.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn mailbox_key(&self, mailbox: MailboxId) -> Result<Option<(Key, Epoch)>, LookupError> {
+        let place = mailbox_key_place(mailbox);
+        match self.open(&place, Table::MailboxKeys)? {
+            Some(plain) => Ok(Some((key_of(&plain)?, MAILBOX_EPOCH))),
+            None => Ok(None),
+        }
+    }
+
+    /// Up to `limit` domains, sorted by name.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn domains(&self, limit: usize) -> Result<Vec<Domain>, LookupError> {
+        let mut all: Vec<Domain> = self.all(Table::Domains, limit)?;
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// Up to `limit` addresses, sorted.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn addresses(&self, limit: usize) -> Result<Vec<AddressRecord>, LookupError> {
+        let mut all: Vec<AddressRecord> = self.all(Table::Addresses, limit)?;
+        all.sort_by(|a, b| a.address.cmp(&b.address));
+        Ok(all)
+    }
+
+    /// Up to `limit` accounts, sorted by address.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn accounts(&self, limit: usize) -> Result<Vec<Account>, LookupError> {
+        let mut all: Vec<Account> = self.all(Table::Accounts, limit)?;
+        all.sort_by(|a, b| a.address.cmp(&b.address));
+        Ok(all)
+    }
+
+    pub(crate) fn rows(&self) -> (&dyn Rows, ReplicaId, ClusterId) {
+        (self.rows.as_ref(), self.replica, self.cluster)
+    }
+
+    pub(crate) fn index(&self) -> &Key {
+        &self.index
+    }
+
+    /// The key that new rows are sealed by.
+    pub(crate) fn newest_key(&self) -> Result<(Key, Epoch), LookupError> {
+        Ok((self.epoch_key(FIRST_EPOCH)?, FIRST_EPOCH))
+    }
+
+    pub(crate) fn epoch_key(&self, epoch: Epoch) -> Result<Key, LookupError> {
+        if let Some(key) = self.keyring.read().unwrap_or_else(PoisonError::into_inner).get(&epoch) {
+            return Ok(key.clone());
+        }
+        let sealed = self.rows.get(self.replica, &keyring_place(epoch))?.ok_or(LookupError::NoKey(epoch))?;
+        let key = open_epoch_key(self.cluster, &self.root, epoch, &sealed)?;
+        self.keyring.write().unwrap_or_else(PoisonError::into_inner).insert(epoch, key.clone());
+        Ok(key)
+    }
+
+    fn open(&self, place: &RowKey, table: Table) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, LookupError> {
+        match self.rows.get(self.replica, place)? {
+            Some(sealed) => self.unseal(place, table, &sealed).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn unseal(&self, place: &RowKey, table: Table, sealed: &Bytes) -> Result<zeroize::Zeroizing<Vec<u8>>, LookupError> {
+        let said = |error| LookupError::Seal { table, error };
+        let key = self.epoch_key(sealed_epoch(sealed).map_err(said)?)?;
+        open_row(&key, self.cluster, place, sealed).map_err(said)
+    }
+
+    pub(crate) fn record<T: for<'a> Deserialize<'a>>(&self, place: &RowKey, table: Table) -> Result<Option<T>, LookupError> {
+        match self.open(place, table)? {
+            Some(plain) => Ok(Some(versioned_decode(&format!("{table:?} row"), RECORD_VERSION, &plain)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn all<T: for<'a> Deserialize<'a>>(&self, table: Table, limit: usize) -> Result<Vec<T>, LookupError> {
+        let found = self.rows.scan(self.replica, MailboxId::PARTITION, table, &[], &[], limit)?;
+        found
+            .iter()
+            .map(|(key, sealed)| {
+                let plain = self.unseal(&RowKey::partition(table, key.clone()), table, sealed)?;
+                Ok(versioned_decode(&format!("{table:?} row"), RECORD_VERSION, &plain)?)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,61 @@
+//! What domains and addresses may look like, and their one form: lower case.
+
+/// The longest address, in bytes (RFC 5321, section 4.5.3.1.3, without the angle brackets).
+pub const ADDRESS_MAX_BYTES: usize = 254;
+/// What separates a local part from its detail (RFC 5233).
+pub const DETAIL_SEPARATOR: char = '+';
+
+/// A domain's name in its one form.
+///
+/// # Errors
+/// One sentence that says what is wrong.
+pub fn domain(text: &str) -> Result<String, String> {
+    let name = text.trim().trim_end_matches('.').to_ascii_lowercase();
+    let label = |l: &str| {
+        !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-')
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    if name.len() > 253 || !name.contains('.') || !name.split('.').all(label) {
+        return Err(format!("{text:?} is not a domain name such as example.org"));
+    }
+    Ok(name)
+}
+
+/// An address in its one form.
+///
+/// # Errors
+/// One sentence that says what is wrong.
+pub fn address(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let (local, host) = text.rsplit_once('@').ok_or_else(|| format!("{text:?} is not an address such as jane@example.org"))?;
+    let host = domain(host)?;
+    let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
+    let dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
+    if local.is_empty() || local.len() > 64 || dots || !local.bytes().all(atom) || text.len() > ADDRESS_MAX_BYTES {
+        return Err(format!("{local:?} is not a local part: letters, digits and some punctuation, at most 64"));
+    }
+    Ok(format!("{}@{host}", local.to_ascii_lowercase()))
+}
+
+/// An address without its detail, and the detail.
+pub fn without_detail(address: &str) -> Option<(String, String)> {
+    let (local, host) = address.rsplit_once('@')?;
+    let (base, detail) = local.split_once(DETAIL_SEPARATOR)?;
+    (!base.is_empty()).then(|| (format!("{base}@{host}"), detail.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_one_form() {
+        assert_eq!(address(" Jane.Doe@Example.ORG "), Ok("jane.doe@example.org".into()));
+        assert_eq!(domain("Example.org."), Ok("example.org".into()));
+        for wrong in ["jane", "@example.org", "a b@example.org", "a..b@example.org", "a@b", "a@-b.org", "jörg@example.org"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(without_detail("a+b+c@d.e"), Some(("a@d.e".into(), "b+c".into())));
+        assert_eq!(without_detail("+b@d.e"), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! Passwords: Argon2id (RFC 9106) in PHC form.
+
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+
+/// Memory of one hash, in KiB.
+pub const MEMORY_KIB: u32 = 19 * 1024;
+/// Passes.
+pub const PASSES: u32 = 2;
+/// Verified where there is no account, so that the answer takes as long.
+pub const DUMMY_VERIFIER: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// A verifier of this password. Slow on purpose.
+///
+/// # Panics
+/// Never: the parameters and the salt's length are fixed and right.
+pub fn hash_password(password: &str, salt: [u8; 16]) -> String {
+    let salt = SaltString::encode_b64(&salt).expect("16 bytes are a salt");
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None).expect("the parameters are valid");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password(password.as_bytes(), &salt)
+        .expect("hashing needs only memory")
+        .to_string()
+}
+
+/// Whether it is the password. Slow on purpose.
+pub fn verify(password: &str, verifier: &str) -> bool {
+    let Ok(parsed) = PasswordHash::new(verifier) else { return false };
+    Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_password_verifies_and_salts_differ() {
+        let verifier = hash_password("correct horse", [1; 16]);
+        assert!(verifier.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(verify("correct horse", &verifier));
+        assert!(!verify("correct hors", &verifier));
+        assert!(!verify("correct horse", "not a verifier"));
+        assert_ne!(verifier, hash_password("correct horse", [2; 16]));
+        assert!(PasswordHash::new(DUMMY_VERIFIER).is_ok() && !verify("x", DUMMY_VERIFIER));
+    }
+}
