@@ -3,11 +3,37 @@
 //!
 //! * [`api`]: commands, answers, events and refusals, as sessions on any node speak them.
 //! * [`flags`] and [`uids`]: sets of flags and of UIDs.
+//! * [`engine`]: the queue, the one entry in flight, answers and events.
+//! * [`reads`]: reads that a worker thread does.
+//! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
+//! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
 
 pub mod api;
+mod commands;
+pub mod engine;
+#[cfg(test)]
+mod engine_tests;
 pub mod flags;
+#[cfg(test)]
+mod harness;
+mod load;
+mod names;
+#[cfg(test)]
+mod properties;
+mod queue;
+pub mod reads;
+mod records;
+mod stage;
+mod state;
 pub mod uids;
+mod work;
 
 pub use api::{Answer, Command, Event, Refusal};
+pub use commands::{COPY_UIDS_MAX, DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
+pub use engine::{Mailbox, Outcome, Submitted};
 pub use flags::{Flags, SystemFlag};
+pub use queue::{SessionNumber, QUEUE_MAX_BYTES, QUEUE_MAX_COMMANDS};
+pub use reads::StoredRead;
+pub use records::{chunk_key, open_body_key, open_body_row, MailboxKey, Place};
 pub use uids::UidSet;
+pub use work::{DIRECT_DELETES_MAX, EXPUNGED_ROWS_MAX, MESSAGES_MAX};

@@ -157,16 +157,13 @@ impl State {
         self.names.iter().map(|(name, id)| (name.as_str(), *id))
     }
 
-    pub fn name_count(&self) -> usize {
-        self.names.len() + self.subscriptions.len()
-    }
-
     /// The folder of an exact name, selectable or not.
     pub fn named(&self, name: &str) -> Option<FolderId> {
         self.names.get(name).copied()
     }
 
     /// The name of a folder, put together from its levels.
+    #[cfg(test)]
     pub fn name_of(&self, id: FolderId) -> Option<String> {
         let mut record = &self.folder(id)?.record;
         let mut name = record.leaf.clone();
@@ -321,6 +318,9 @@ impl State {
         check("counters", self.counters == other.counters)?;
         check("begun", self.begun == other.begun)?;
         check("names", self.names == other.names)?;
+        for (name, id) in self.names() {
+            check("a name and its levels", self.name_of(id).as_deref() == Some(name))?;
+        }
         check("subscriptions", self.subscriptions == other.subscriptions)?;
         for (id, folder) in self.folders() {
             if other.folder(id) != Some(folder) {

@@ -266,18 +266,12 @@ impl<'a> Work<'a> {
     pub fn size_bytes(&self) -> usize {
         let rows: usize = self.rows.iter().map(|(key, row)| row_bytes(key, row)).sum();
         let requires: usize = self.requires.iter().map(key_bytes).sum();
-        let folders: usize = self
-            .touched
-            .iter()
-            .filter_map(|id| self.state.folder(*id))
-            .map(|f| f.record.leaf.len() + FOLDER_ROW_BYTES)
-            .sum();
-        rows + requires + folders
+        rows + requires + folder_bytes(&self.state, &self.touched)
     }
 }
 
 /// A folder's row without its name, in bytes, at most.
-pub(crate) const FOLDER_ROW_BYTES: usize = 200;
+const FOLDER_ROW_BYTES: usize = 200;
 /// A place's record without keywords, in bytes, at most.
 const PLACE_RECORD_BYTES: usize = 150;
 
@@ -294,6 +288,11 @@ pub(crate) fn row_bytes(key: &RowKey, row: &Row) -> usize {
 
 pub(crate) fn place_bytes(record: &PlaceRecord) -> usize {
     record.flags.keywords().map(|k| k.len() + 2).sum::<usize>() + PLACE_RECORD_BYTES + SEAL_OVERHEAD_BYTES
+}
+
+/// What the rows of folders take of an entry, in bytes, as an upper bound.
+pub(crate) fn folder_bytes(state: &State, touched: &BTreeSet<FolderId>) -> usize {
+    touched.iter().filter_map(|id| state.folder(*id)).map(|f| f.record.leaf.len() + FOLDER_ROW_BYTES).sum()
 }
 
 pub(crate) fn key_bytes(key: &RowKey) -> usize {

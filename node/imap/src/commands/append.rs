@@ -1,0 +1,68 @@
+//! APPEND (RFC 3501, section 6.3.11; UIDPLUS, RFC 4315).
+
+use mailraft_mailbox::api::ZonedTime;
+use mailraft_mailbox::Flags;
+
+use crate::cursor::Cursor;
+use crate::date;
+use crate::session::{Config, Done, Outcome};
+use crate::store::{Mailstore, ReceiveFailure};
+
+/// An APPEND before its message.
+#[derive(Debug)]
+pub(crate) struct Append {
+    folder: String,
+    flags: Flags,
+    internal_date: Option<ZonedTime>,
+}
+
+/// Reads everything before the message.
+pub(crate) fn parse(c: &mut Cursor<'_>, size_bytes: u64, config: &Config) -> Result<Append, Done> {
+    c.space()?;
+    c.word()?;
+    c.space()?;
+    let folder = c.folder()?;
+    c.space()?;
+    let mut flags = Flags::none();
+    if c.peek() == Some(b'(') {
+        flags = c.flag_list()?;
+        c.space()?;
+    }
+    let mut internal_date = None;
+    if c.peek() == Some(b'"') {
+        let text = c.text()?;
+        internal_date = Some(date::parse(&text).ok_or_else(|| Done::Bad("a date-time reads \"17-Jul-1996 02:44:25 -0700\"".into()))?);
+        c.space()?;
+    }
+    c.end()?;
+    if size_bytes > config.max_message_bytes {
+        return Err(Done::No(format!("[TOOBIG] a message has at most {} bytes", config.max_message_bytes)));
+    }
+    Ok(Append { folder, flags, internal_date })
+}
+
+/// The message is there.
+pub(crate) async fn run<S: Mailstore>(
+    append: Append,
+    failure: Option<ReceiveFailure>,
+    rest: &[u8],
+    store: &mut S,
+) -> Outcome {
+    if !rest.is_empty() {
+        store.discard();
+        return Err(Done::Bad("APPEND takes one message".into()));
+    }
+    let appended = match failure {
+        Some(failure) => {
+            store.discard();
+            Err(failure)
+        }
+        None => store.append(append.folder, append.flags, append.internal_date).await?,
+    };
+    match appended {
+        Ok((uid_validity, uid)) => Ok(Done::Ok(format!("[APPENDUID {uid_validity} {uid}] APPEND done"))),
+        Err(ReceiveFailure::Overloaded) => Err(Done::No("[LIMIT] too busy; try again later".into())),
+        Err(ReceiveFailure::HeaderTooLong) => Err(Done::No("[TOOBIG] the header is longer than 256 KiB".into())),
+        Err(ReceiveFailure::Unavailable) => Err(Done::No("[UNAVAILABLE] the message can't be kept now; try again".into())),
+    }
+}

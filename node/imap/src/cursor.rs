@@ -1,0 +1,323 @@
+//! Reading a command's arguments (RFC 3501, section 9).
+
+use mailraft_mailbox::Flags;
+use mailraft_mailbox::SystemFlag;
+
+use crate::decoder::Piece;
+use crate::utf7;
+
+/// Why a command can't be understood: text for BAD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong(pub String);
+
+/// The result of reading an argument.
+pub type Read<T> = Result<T, Wrong>;
+
+/// A number or `*` in a sequence set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    Number(u32),
+    Largest,
+}
+
+/// A sequence set as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SequenceSet(pub Vec<(Bound, Bound)>);
+
+/// Ranges in one sequence set.
+pub const SEQUENCE_RANGES_MAX: usize = 10_000;
+/// Parentheses within parentheses.
+const NESTING_MAX: usize = 64;
+
+/// Reads pieces from left to right.
+pub struct Cursor<'a> {
+    pieces: &'a [Piece],
+    at: usize,
+    offset: usize,
+    depth: usize,
+}
+
+pub fn wrong<T>(text: impl Into<String>) -> Read<T> {
+    Err(Wrong(text.into()))
+}
+
+impl<'a> Cursor<'a> {
+    pub fn new(pieces: &'a [Piece]) -> Self {
+        Cursor { pieces, at: 0, offset: 0, depth: 0 }
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        match self.pieces.get(self.at) {
+            Some(Piece::Text(text)) => &text[self.offset..],
+            Some(Piece::Literal(_)) | None => b"",
+        }
+    }
+
+    pub fn peek(&self) -> Option<u8> {
+        self.rest().first().copied()
+    }
+
+    fn at_literal(&self) -> bool {
+        self.rest().is_empty() && matches!(self.pieces.get(self.at + 1), Some(Piece::Literal(_)))
+    }
+
+    pub fn at_end(&self) -> bool {
+        self.rest().is_empty() && self.at + 1 >= self.pieces.len()
+    }
+
+    pub fn end(&self) -> Read<()> {
+        if self.at_end() { Ok(()) } else { wrong("too many arguments") }
+    }
+
+    pub fn space(&mut self) -> Read<()> {
+        if self.eat(b' ') { Ok(()) } else { wrong("a space is missing") }
+    }
+
+    pub fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        if found {
+            self.offset += 1;
+        }
+        found
+    }
+
+    pub fn expect(&mut self, byte: u8) -> Read<()> {
+        if self.eat(byte) { Ok(()) } else { wrong(format!("{:?} is missing", byte as char)) }
+    }
+
+    /// Goes into parentheses; they nest only so far.
+    pub fn open(&mut self) -> Read<()> {
+        self.expect(b'(')?;
+        self.depth += 1;
+        if self.depth > NESTING_MAX { wrong("nested too deep") } else { Ok(()) }
+    }
+
+    pub fn close(&mut self) -> bool {
+        let closed = self.eat(b')');
+        if closed {
+            self.depth = self.depth.saturating_sub(1);
+        }
+        closed
+    }
+
+    fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
+        let rest = self.rest();
+        let end = rest.iter().position(|b| !belongs(*b)).unwrap_or(rest.len());
+        self.offset += end;
+        &rest[..end]
+    }
+
+    /// A word of letters, digits and the like, in upper case.
+    pub fn word(&mut self) -> Read<String> {
+        let word = self.take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+' | b'_' | b'='));
+        if word.is_empty() {
+            return wrong("a word is missing");
+        }
+        Ok(String::from_utf8_lossy(word).to_ascii_uppercase())
+    }
+
+    /// The word that follows, without taking it.
+    pub fn peek_word(&mut self) -> String {
+        let before = self.offset;
+        let word = self.word().unwrap_or_default();
+        self.offset = before;
+        word
+    }
+
+    pub fn tag(&mut self) -> Read<String> {
+        let tag = self.take_while(|b| is_astring(b) && b != b'+');
+        if tag.is_empty() || tag.len() > 64 {
+            return wrong("a tag is missing");
+        }
+        Ok(String::from_utf8_lossy(tag).into_owned())
+    }
+
+    pub fn atom(&mut self) -> Read<String> {
+        let atom = self.take_while(is_atom);
+        if atom.is_empty() { wrong("an atom is missing") } else { Ok(String::from_utf8_lossy(atom).into_owned()) }
+    }
+
+    /// An atom, a quoted string or a literal, as bytes.
+    pub fn astring(&mut self) -> Read<Vec<u8>> {
+        if self.peek() == Some(b'"') || self.at_literal() {
+            return self.string();
+        }
+        let atom = self.take_while(is_astring);
+        if atom.is_empty() { wrong("an argument is missing") } else { Ok(atom.to_vec()) }
+    }
+
+    pub fn string(&mut self) -> Read<Vec<u8>> {
+        if self.at_literal() {
+            let Some(Piece::Literal(literal)) = self.pieces.get(self.at + 1) else { return wrong("a literal is missing") };
+            self.at += 2;
+            self.offset = 0;
+            return Ok(literal.clone());
+        }
+        self.expect(b'"')?;
+        let mut out = Vec::new();
+        let rest = self.rest();
+        let mut at = 0;
+        loop {
+            match rest.get(at) {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    match rest.get(at + 1) {
+                        Some(b @ (b'"' | b'\\')) => out.push(*b),
+                        _ => return wrong("a backslash quotes only a quote or a backslash"),
+                    }
+                    at += 2;
+                }
+                Some(byte) => {
+                    out.push(*byte);
+                    at += 1;
+                }
+                None => return wrong("a quote is missing"),
+            }
+        }
+        self.offset += at + 1;
+        Ok(out)
+    }
+
+    pub fn nstring(&mut self) -> Read<Option<Vec<u8>>> {
+        if self.peek() != Some(b'"') && !self.at_literal() {
+            return if self.atom()?.eq_ignore_ascii_case("NIL") { Ok(None) } else { wrong("a string or NIL is missing") };
+        }
+        self.string().map(Some)
+    }
+
+    pub fn text(&mut self) -> Read<String> {
+        String::from_utf8(self.astring()?).map_err(|_| Wrong("an argument is not UTF-8".into()))
+    }
+
+    /// A folder's name, out of modified UTF-7.
+    pub fn folder(&mut self) -> Read<String> {
+        let raw = self.astring()?;
+        let name = utf7::decode(&raw).ok_or_else(|| Wrong("a folder's name is not modified UTF-7".into()))?;
+        Ok(if name.eq_ignore_ascii_case("INBOX") { "INBOX".into() } else { name })
+    }
+
+    /// A pattern of LIST: like a name, with `%` and `*`.
+    pub fn pattern(&mut self) -> Read<String> {
+        let raw = if self.peek() == Some(b'"') || self.at_literal() {
+            self.string()?
+        } else {
+            self.take_while(|b| is_astring(b) || matches!(b, b'%' | b'*')).to_vec()
+        };
+        utf7::decode(&raw).ok_or_else(|| Wrong("a pattern is not modified UTF-7".into()))
+    }
+
+    pub fn number(&mut self) -> Read<u64> {
+        let digits = self.take_while(|b| b.is_ascii_digit());
+        if digits.is_empty() || digits.len() > 19 {
+            return wrong("a number is missing");
+        }
+        std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok()).ok_or_else(|| Wrong("a number is missing".into()))
+    }
+
+    pub fn number32(&mut self) -> Read<u32> {
+        u32::try_from(self.number()?).map_err(|_| Wrong("a number is too large".into()))
+    }
+
+    pub fn sequence_set(&mut self) -> Read<SequenceSet> {
+        let mut out = Vec::new();
+        loop {
+            let from = self.bound()?;
+            let to = if self.eat(b':') { self.bound()? } else { from };
+            out.push((from, to));
+            if out.len() > SEQUENCE_RANGES_MAX {
+                return wrong("too many ranges");
+            }
+            if !self.eat(b',') {
+                return Ok(SequenceSet(out));
+            }
+        }
+    }
+
+    pub fn at_sequence_set(&self) -> bool {
+        self.peek().is_some_and(|b| b.is_ascii_digit() || b == b'*')
+    }
+
+    fn bound(&mut self) -> Read<Bound> {
+        if self.eat(b'*') {
+            return Ok(Bound::Largest);
+        }
+        match self.number32()? {
+            0 => wrong("0 is no number of a message"),
+            n => Ok(Bound::Number(n)),
+        }
+    }
+
+    /// Flags in parentheses. \Recent is ignored: clients can't set it.
+    pub fn flag_list(&mut self) -> Read<Flags> {
+        self.open()?;
+        let mut flags = Flags::none();
+        while !self.close() {
+            flags = self.flag(flags)?;
+            self.eat(b' ');
+        }
+        Ok(flags)
+    }
+
+    pub fn flag(&mut self, flags: Flags) -> Read<Flags> {
+        if !self.eat(b'\\') {
+            let keyword = self.atom()?;
+            if keyword.len() > mailraft_mailbox::flags::KEYWORD_MAX_BYTES {
+                return wrong("a keyword is too long");
+            }
+            return Ok(flags.with_keyword(&keyword));
+        }
+        let name = format!("\\{}", self.atom()?);
+        if name.eq_ignore_ascii_case("\\Recent") {
+            return Ok(flags);
+        }
+        match SystemFlag::ALL.into_iter().find(|f| f.name().eq_ignore_ascii_case(&name)) {
+            Some(flag) => Ok(flags.with(flag)),
+            None => wrong(format!("there is no flag {name}")),
+        }
+    }
+}
+
+fn is_atom(byte: u8) -> bool {
+    (0x21..0x7f).contains(&byte) && !b"(){%*\"\\]".contains(&byte)
+}
+
+fn is_astring(byte: u8) -> bool {
+    is_atom(byte) || byte == b']' || byte >= 0x80
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn over(text: &str) -> Vec<Piece> {
+        vec![Piece::Text(text.as_bytes().to_vec())]
+    }
+
+    #[test]
+    fn strings_of_every_kind() {
+        let pieces = vec![Piece::Text(b"atom \"qu\\\"oted\" ".to_vec()), Piece::Literal(b"lit\r\n".to_vec()), Piece::Text(b" NIL".to_vec())];
+        let mut c = Cursor::new(&pieces);
+        assert_eq!(c.astring().unwrap(), b"atom");
+        c.space().unwrap();
+        assert_eq!(c.astring().unwrap(), b"qu\"oted");
+        c.space().unwrap();
+        assert_eq!(c.astring().unwrap(), b"lit\r\n");
+        c.space().unwrap();
+        assert_eq!(c.nstring().unwrap(), None);
+        c.end().unwrap();
+    }
+
+    #[test]
+    fn sets_and_flags() {
+        let pieces = over("1,3:*,*:2 (\\Seen $Work \\recent)");
+        let mut c = Cursor::new(&pieces);
+        let n = Bound::Number;
+        assert_eq!(c.sequence_set().unwrap().0, [(n(1), n(1)), (n(3), Bound::Largest), (Bound::Largest, n(2))]);
+        c.space().unwrap();
+        assert_eq!(c.flag_list().unwrap().names(), ["\\Seen", "$Work"]);
+        assert!(Cursor::new(&over("0")).sequence_set().is_err());
+        assert!(Cursor::new(&over("(\\Nonsense)")).flag_list().is_err());
+        assert!(Cursor::new(&over("\"open")).astring().is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! Dates of IMAP (RFC 3501, section 9: date, date-time).
+
+use mailraft_mailbox::api::ZonedTime;
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const DAY_SECONDS: i64 = 86_400;
+
+/// `17-Jul-1996 02:44:25 -0700`, with the day padded by a space.
+pub fn print(time: ZonedTime) -> String {
+    let local = time.unix_seconds + i64::from(time.zone_minutes) * 60;
+    let (year, month, day) = civil(local.div_euclid(DAY_SECONDS));
+    let second = local.rem_euclid(DAY_SECONDS);
+    let (sign, zone) = if time.zone_minutes < 0 { ('-', -time.zone_minutes) } else { ('+', time.zone_minutes) };
+    format!(
+        "{day:>2}-{}-{year:04} {:02}:{:02}:{:02} {sign}{:02}{:02}",
+        MONTHS[month as usize - 1],
+        second / 3_600,
+        second / 60 % 60,
+        second % 60,
+        zone / 60,
+        zone % 60
+    )
+}
+
+/// The inverse of [`print`].
+pub fn parse(text: &str) -> Option<ZonedTime> {
+    let (date, rest) = text.trim_start().split_once(' ')?;
+    let (time, zone) = rest.split_once(' ')?;
+    let mut parts = time.splitn(3, ':').map(|p| (p.len() == 2).then(|| p.parse::<i64>().ok()).flatten());
+    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+    let sign = match zone.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let digits = zone.get(1..).filter(|z| z.len() == 4 && z.bytes().all(|b| b.is_ascii_digit()))?;
+    let zone_minutes = sign * (digits[..2].parse::<i16>().ok()? * 60 + digits[2..].parse::<i16>().ok()?);
+    if hour > 23 || minute > 59 || second > 60 || zone_minutes.abs() > 14 * 60 {
+        return None;
+    }
+    let local = parse_day(date)? * DAY_SECONDS + hour * 3_600 + minute * 60 + second;
+    Some(ZonedTime { unix_seconds: local - i64::from(zone_minutes) * 60, zone_minutes })
+}
+
+/// `1-Feb-1994` as days since 1970-01-01.
+pub fn parse_day(text: &str) -> Option<i64> {
+    let mut parts = text.splitn(3, '-');
+    let (day, month, year) = (parts.next()?.parse::<i64>().ok()?, parts.next()?, parts.next()?);
+    let month = MONTHS.iter().position(|m| m.eq_ignore_ascii_case(month))? as i64 + 1;
+    let year = (year.len() == 4).then(|| year.parse::<i64>().ok()).flatten()?;
+    let days = days_from_civil(year, month, day);
+    (civil(days) == (year, month, day)).then_some(days)
+}
+
+/// The local day of a time, as days since 1970-01-01.
+pub fn local_day(unix_seconds: i64, zone_minutes: i16) -> i64 {
+    (unix_seconds + i64::from(zone_minutes) * 60).div_euclid(DAY_SECONDS)
+}
+
+/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar; years begin in March inside.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let march = (5 * of_year + 2) / 153;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, of_year - (153 * march + 2) / 5 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_come_back() {
+        for text in ["17-Jul-1996 02:44:25 -0700", " 1-Jan-1970 00:00:00 +0000", "29-Feb-2024 23:59:59 +1345"] {
+            assert_eq!(parse(text).map(print).as_deref(), Some(text));
+        }
+        assert_eq!(parse(" 1-Jan-1970 02:00:00 +0200"), Some(ZonedTime { unix_seconds: 0, zone_minutes: 120 }));
+        for text in ["31-Feb-2024 00:00:00 +0000", "1-Jan-70 00:00:00 +0000", "1-Jan-1970 24:00:00 +0000", "1-Jan-1970"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        assert_eq!(parse_day("1-Jan-1970"), Some(0));
+        assert_eq!(local_day(-1, 0), -1);
+        assert_eq!(local_day(-1, 60), 0);
+    }
+}

@@ -1,0 +1,107 @@
+//! Folder names in modified UTF-7 (RFC 3501, section 5.1.3).
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
+
+/// A name as it goes over the wire.
+pub fn encode(name: &str) -> String {
+    let mut out = String::new();
+    let mut shifted: Vec<u16> = Vec::new();
+    for c in name.chars() {
+        if (' '..='~').contains(&c) {
+            flush(&mut shifted, &mut out);
+            out.push(c);
+            if c == '&' {
+                out.push('-');
+            }
+        } else {
+            shifted.extend_from_slice(c.encode_utf16(&mut [0; 2]));
+        }
+    }
+    flush(&mut shifted, &mut out);
+    out
+}
+
+/// A name from the wire. Clients that send UTF-8 as it is are understood too.
+pub fn decode(raw: &[u8]) -> Option<String> {
+    if !raw.is_ascii() {
+        return String::from_utf8(raw.to_vec()).ok();
+    }
+    let mut out = String::new();
+    let mut bytes = raw.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != b'&' {
+            out.push(byte as char);
+            continue;
+        }
+        let (mut bits, mut count, mut units, mut first) = (0u32, 0, Vec::new(), true);
+        loop {
+            let byte = bytes.next()?;
+            if byte == b'-' {
+                break;
+            }
+            first = false;
+            let value = DIGITS.iter().position(|d| *d == byte)? as u32;
+            bits = (bits << 6) | value;
+            count += 6;
+            if count >= 16 {
+                count -= 16;
+                units.push((bits >> count) as u16);
+                bits &= (1 << count) - 1;
+            }
+        }
+        if first {
+            out.push('&');
+        } else {
+            if bits != 0 {
+                return None;
+            }
+            out.push_str(&String::from_utf16(&units).ok()?);
+        }
+    }
+    Some(out)
+}
+
+fn flush(units: &mut Vec<u16>, out: &mut String) {
+    if units.is_empty() {
+        return;
+    }
+    out.push('&');
+    let (mut bits, mut count) = (0u32, 0);
+    for unit in units.drain(..) {
+        bits = (bits << 16) | u32::from(unit);
+        count += 16;
+        while count >= 6 {
+            count -= 6;
+            out.push(DIGITS[(bits >> count) as usize & 63] as char);
+            bits &= (1 << count) - 1;
+        }
+    }
+    if count > 0 {
+        out.push(DIGITS[(bits << (6 - count)) as usize & 63] as char);
+    }
+    out.push('-');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_of_the_rfc_and_others() {
+        assert_eq!(encode("~peter/mail/台北/日本語"), "~peter/mail/&U,BTFw-/&ZeVnLIqe-");
+        assert_eq!(encode("Q&A"), "Q&-A");
+        assert_eq!(decode(b"Entw&APw-rfe"), Some("Entwürfe".into()));
+        assert_eq!(decode("Entwürfe".as_bytes()), Some("Entwürfe".into()));
+        assert_eq!(decode(b"open&AP"), None);
+        assert_eq!(decode(b"&*-"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_comes_back(name in "\\PC{0,20}") {
+            prop_assert_eq!(decode(encode(&name).as_bytes()), Some(name));
+        }
+    }
+}

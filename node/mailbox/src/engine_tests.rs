@@ -1,0 +1,411 @@
+//! The engine as its owner drives it: batches, verdicts, retries, staged changes, sweeps.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use mailraft_storage::memory::MemoryRows;
+use mailraft_storage::{Index, RowBatch, RowKey, Table, UnixMillis, Verdict};
+
+use crate::api::{Answer, Change, Command, FetchWhat, Refusal, StoreMode};
+use crate::engine::{BATCH_MAX_COMMANDS, OPEN_BODY_MAX_MILLIS};
+use crate::flags::{Flags, SystemFlag};
+use crate::harness::{append, create, deliver, stored_uid, World, ALL};
+use crate::{chunk_key, open_body_key, SessionNumber, Submitted, UidSet, QUEUE_MAX_COMMANDS};
+
+fn flag(folder: crate::api::FolderId, uids: UidSet, flag: SystemFlag) -> Command {
+    let flags = Flags::none().with(flag);
+    Command::Store { folder, uids, mode: StoreMode::Add, flags, unchanged_since: None }
+}
+
+#[test]
+fn a_new_mailbox_makes_its_folders_before_anything_else() {
+    let mut world = World::sharing(MemoryRows::new(), 1);
+    let id = world.env.command_id();
+    let early = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 0, Command::List);
+    assert!(matches!(early, Submitted::Queued));
+    let draft = world.draft("first");
+    let delivery = world.submit(2, deliver(draft, "a@x", None));
+    world.drain();
+    let Ok(Answer::Folders(folders)) = &world.answers[&id].0 else { panic!("no folders") };
+    let names: Vec<_> = folders.iter().map(|f| (f.name.as_str(), f.subscribed, f.special_use.is_some())).collect();
+    assert_eq!(
+        names,
+        [
+            ("Archive", true, true), ("Drafts", true, true), ("INBOX", true, false), ("Junk", true, true),
+            ("Sent", true, true), ("Trash", true, true),
+        ]
+    );
+    assert_eq!(stored_uid(world.answers[&delivery].0.clone()), 1);
+    assert_eq!(world.entries, 1, "folders and delivery are one entry");
+    world.assert_rows_are_memory();
+    assert!(world.mailbox.idle());
+}
+
+#[test]
+fn two_mailboxes_share_a_replica_and_not_a_row() {
+    let rows = MemoryRows::new();
+    let (mut a, mut b) = (World::sharing(rows.clone(), 1), World::sharing(rows, 2));
+    for (world, texts) in [(&mut a, 3), (&mut b, 2)] {
+        for n in 0..texts {
+            world.append("INBOX", &n.to_string());
+        }
+    }
+    assert_eq!((a.uids("INBOX").len(), b.uids("INBOX").len()), (3, 2));
+    a.assert_rows_are_memory();
+    b.assert_rows_are_memory();
+}
+
+#[test]
+fn what_waits_is_decided_together_64_at_a_time_and_sessions_take_turns() {
+    let mut world = World::new();
+    let before = world.entries;
+    let greedy: Vec<_> = (0..100).map(|n| world.submit(1, create(&format!("a{n}")))).collect();
+    let other = world.submit(2, create("b"));
+    assert!(world.step());
+    assert!(world.answers.contains_key(&other));
+    assert_eq!(world.answers.len(), BATCH_MAX_COMMANDS);
+    world.drain();
+    assert_eq!(world.entries - before, 2);
+    let positions: Vec<Index> = greedy.iter().map(|id| world.answers[id].1).collect();
+    assert!(positions.is_sorted());
+    world.assert_rows_are_memory();
+}
+
+#[test]
+fn an_entry_stays_within_a_mebibyte_of_bodies() {
+    let mut world = World::new();
+    let big = "x".repeat(200_000);
+    for _ in 0..10 {
+        let draft = world.draft(&big);
+        let mut draft = draft;
+        draft.message_id = None;
+        world.submit(1, append("INBOX", draft, Flags::none()));
+    }
+    world.drain();
+    assert_eq!(world.uids("INBOX").len(), 10);
+    assert!(world.entries >= 3);
+}
+
+#[test]
+fn dropped_and_missing_change_nothing_and_are_decided_again_in_order() {
+    let mut world = World::new();
+    let ids: Vec<_> = ["one", "two", "three"].map(|text| {
+        let draft = world.draft(text);
+        world.submit(1, append("INBOX", draft, Flags::none()))
+    }).to_vec();
+    let _ = world.mailbox.next_entry(&mut world.env).unwrap();
+    assert!(world.mailbox.next_entry(&mut world.env).is_none(), "one is in flight");
+    assert!(world.uids("INBOX").is_empty());
+    world.mailbox.dropped();
+    let _ = world.mailbox.next_entry(&mut world.env).unwrap();
+    let outcome = world.mailbox.applied(Index(99), Verdict::Missing);
+    assert!(outcome.answers.is_empty() && outcome.lost.is_empty());
+    world.drain();
+    let uids: Vec<u32> = ids.iter().map(|id| stored_uid(world.answers[id].0.clone())).collect();
+    assert_eq!(uids, [1, 2, 3]);
+    world.assert_rows_are_memory();
+}
+
+#[test]
+fn a_retry_gets_the_kept_result_and_a_repeat_in_flight_joins() {
+    let mut world = World::new();
+    let draft = world.draft("x");
+    let command = append("INBOX", draft, Flags::none());
+    let id = world.submit(1, command.clone());
+    let again = world.mailbox.submit(&mut world.env, SessionNumber(7), id, 1, command.clone());
+    assert!(matches!(again, Submitted::Joined));
+    let refused = world.submit(1, create("INBOX"));
+    world.drain();
+    world.reload();
+    for (id, command) in [(id, command), (refused, create("INBOX"))] {
+        let Submitted::Answered(result, index) =
+            world.mailbox.submit(&mut world.env, SessionNumber(1), id, 1, command)
+        else {
+            panic!("not kept")
+        };
+        assert_eq!((&result, &index), (&world.answers[&id].0, &world.answers[&id].1));
+    }
+    assert_eq!(world.answers[&refused].0, Err(Refusal::FolderExists), "a refusal is kept like an answer");
+    assert_eq!(world.uids("INBOX"), [1]);
+}
+
+#[test]
+fn below_the_floor_nobody_knows() {
+    let mut world = World::new();
+    let old = world.env.command_id();
+    world.env.wall.0 += 1_000;
+    let mut batch = RowBatch::default();
+    let floor = world.env.command_id();
+    batch.put(RowKey::partition(Table::CommandFloor, []), floor.0.to_vec());
+    world.write(world.next_index(), batch);
+    let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), old, 1, create("a"));
+    assert!(matches!(submitted, Submitted::Unknown));
+    let new = world.env.command_id();
+    let (new, expected) = if new < floor { (floor, ()) } else { (new, ()) };
+    let () = expected;
+    assert!(matches!(world.mailbox.submit(&mut world.env, SessionNumber(1), new, 1, create("a")), Submitted::Queued));
+}
+
+#[test]
+fn the_queue_is_bounded() {
+    let mut world = World::new();
+    for n in 0..QUEUE_MAX_COMMANDS {
+        world.submit(1, create(&n.to_string()));
+    }
+    let id = world.env.command_id();
+    let submitted = world.mailbox.submit(&mut world.env, SessionNumber(2), id, 0, create("x"));
+    assert!(matches!(submitted, Submitted::Overloaded));
+}
+
+#[test]
+fn a_large_body_goes_live_with_its_rows_and_a_lost_one_is_asked_for_again() {
+    let mut world = World::new();
+    let now = world.env.wall;
+    let draft = world.uploaded(3, now);
+    let uid = stored_uid(world.run(append("INBOX", draft.clone(), Flags::none())));
+    assert_eq!((uid, world.count(Table::OpenBodies), world.count(Table::Chunks)), (1, 0, 3));
+    let gone = world.uploaded(2, now);
+    let mut batch = RowBatch::default();
+    batch.delete(open_body_key(world.place.mailbox, gone.body));
+    batch.delete(chunk_key(world.place.mailbox, gone.body, 0));
+    world.write(world.next_index(), batch);
+    let lost = world.submit(1, append("INBOX", gone, Flags::none()));
+    let other = world.submit(1, create("a"));
+    let proposal = world.mailbox.next_entry(&mut world.env).unwrap();
+    let (index, verdict) = world.apply(proposal);
+    assert_eq!(verdict, Verdict::Missing);
+    let outcome = world.mailbox.applied(index, verdict);
+    assert_eq!(outcome.lost, [lost]);
+    world.drain();
+    assert_eq!(world.answers[&other].0, Ok(Answer::Done));
+    // A refused one leaves nothing behind.
+    let refused = world.uploaded(2, now);
+    assert_eq!(world.run(append("nowhere", refused, Flags::none())), Err(Refusal::TryCreate));
+    assert_eq!((world.count(Table::OpenBodies), world.count(Table::Chunks)), (0, 4), "3 live, 1 of the lost upload");
+    world.assert_rows_are_memory();
+}
+
+#[test]
+fn an_abandoned_upload_is_swept_after_an_hour_unless_it_went_live() {
+    let mut world = World::new();
+    let now = world.env.wall;
+    let (old, young) = (UnixMillis(now.0 - OPEN_BODY_MAX_MILLIS - 1), UnixMillis(now.0 - OPEN_BODY_MAX_MILLIS));
+    let live = world.uploaded(2, old);
+    world.uploaded(3, old);
+    world.uploaded(4, young);
+    world.reload();
+    world.submit(1, append("INBOX", live, Flags::none()));
+    world.drain();
+    assert_eq!((world.count(Table::OpenBodies), world.count(Table::Chunks)), (1, 2 + 4));
+    assert_eq!(world.uids("INBOX"), [1]);
+}
+
+#[test]
+fn a_copy_larger_than_an_entry_is_all_or_nothing_whoever_owns_the_mailbox() {
+    let mut world = World::new();
+    world.fill("INBOX", 4_000);
+    world.run(create("a")).unwrap();
+    let inbox = world.id("INBOX");
+    world.fill("INBOX", 9_000);
+    let copy = Command::Copy { folder: inbox, uids: ALL(), to: "a".into() };
+    let id = world.submit(1, copy.clone());
+    let later = world.submit(2, create("b"));
+    world.events.clear();
+    let before = world.entries;
+    assert!(world.step());
+    assert!(world.answers.get(&id).is_none() && world.uids("a").is_empty());
+    // The owner dies in the middle; the next one finds no trace, and sweeps.
+    let parts = world.count(Table::Places);
+    assert!(parts > 9_000, "a part is written");
+    world.reload();
+    assert!(world.uids("a").is_empty());
+    world.assert_rows_are_memory();
+    world.append("a", "reuses a number of the dead stage");
+    world.drain();
+    assert_eq!(world.uids("a"), [1]);
+    let messages = world.uids("INBOX").len();
+    assert_eq!(world.count(Table::Places), messages + 1, "the dead stage is swept");
+    assert!(!world.answers.contains_key(&later));
+    // Again, with a dropped and a repeated part.
+    let id = world.submit(1, copy);
+    let later = world.submit(2, create("b"));
+    let _ = world.mailbox.next_entry(&mut world.env).unwrap();
+    world.mailbox.dropped();
+    world.drain();
+    let Ok(Answer::Copied { from, to, .. }) = world.answers[&id].0.clone() else { panic!("not copied") };
+    assert_eq!((from.len(), to.len(), to[0]), (messages, messages, 2));
+    assert_eq!(world.answers[&later].0, Ok(Answer::Done));
+    assert!(world.entries - before > 4);
+    let added = world.events.iter().filter_map(|e| match &e.change { Change::Added(m) => Some(m.len()), _ => None });
+    assert_eq!(added.collect::<Vec<_>>(), [1, messages]);
+    world.assert_rows_are_memory();
+    let answer = world.answers[&id].0.clone();
+    let Submitted::Answered(kept, _) = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 1, create("x")) else { panic!() };
+    assert_eq!(kept, answer);
+}
+
+#[test]
+fn a_large_move_and_the_renaming_of_a_large_inbox_are_one_change() {
+    let mut world = World::new();
+    world.fill("INBOX", 7_000);
+    let inbox = world.id("INBOX");
+    let Ok(Answer::Copied { from, .. }) = world.run(Command::Move { folder: inbox, uids: ALL(), to: "Archive".into() }) else { panic!() };
+    assert_eq!(from.len(), 7_000);
+    assert!(world.uids("INBOX").is_empty());
+    world.assert_rows_are_memory();
+    let archive = world.id("Archive");
+    world.run(Command::Move { folder: archive, uids: ALL(), to: "INBOX".into() }).unwrap();
+    world.run(Command::RenameFolder { from: "inbox".into(), to: "old/2023".into() }).unwrap();
+    assert_eq!((world.uids("INBOX").len(), world.uids("old/2023").len()), (0, 7_000));
+    assert_eq!(world.count(Table::Places), 7_000);
+    assert_eq!(world.count(Table::Contents), 1);
+    world.assert_rows_are_memory();
+}
+
+#[test]
+fn flags_of_a_hundred_thousand_messages_are_few_rows() {
+    let mut world = World::new();
+    world.fill("INBOX", 100_000);
+    let inbox = world.id("INBOX");
+    // Every third is seen already: their MODSEQ stays.
+    let third: UidSet = (1..=33_000).map(|n| n * 3).collect();
+    world.run(flag(inbox, third, SystemFlag::Seen)).unwrap();
+    let entries = world.entries;
+    world.run(flag(inbox, ALL(), SystemFlag::Seen)).unwrap();
+    assert_eq!(world.entries, entries + 1);
+    assert!(world.last.0 <= 103, "{} rows", world.last.0);
+    world.assert_rows_are_memory();
+    // A few single ones after that: the place's row counts, and once more the page's.
+    world.run(Command::Store { folder: inbox, uids: UidSet::range(5, 7), mode: StoreMode::Replace, flags: Flags::none(), unchanged_since: None }).unwrap();
+    assert_eq!(world.last.0, 3 + 2);
+    world.assert_rows_are_memory();
+}
+
+#[test]
+fn twenty_thousand_messages_are_expunged_by_one_entry_and_swept_after_it() {
+    let mut world = World::new();
+    world.fill("INBOX", 20_000);
+    let inbox = world.id("INBOX");
+    world.run(flag(inbox, ALL(), SystemFlag::Deleted)).unwrap();
+    let expunge = world.submit(1, Command::Expunge { folder: inbox, uids: None });
+    assert!(world.step());
+    let Ok(Answer::Expunged { uids, .. }) = world.answers[&expunge].0.clone() else { panic!() };
+    assert_eq!(uids.len(), 20_000);
+    assert_eq!(world.count(Table::Places), 20_000, "still there");
+    assert!(!world.mailbox.idle());
+    world.assert_rows_are_memory();
+    assert!(world.step());
+    // The next owner goes on.
+    world.reload();
+    assert!(world.uids("INBOX").is_empty());
+    world.assert_rows_are_memory();
+    world.drain();
+    for table in [Table::Places, Table::Contents, Table::MessageIds, Table::Chunks, Table::FlagPages] {
+        let kept = usize::from(table == Table::FlagPages);
+        assert!(world.count(table) <= kept, "{table:?}: {}", world.count(table));
+    }
+    assert!(world.mailbox.idle());
+}
+
+#[test]
+fn a_removed_folder_takes_its_rows_with_it() {
+    for count in [50, 3_000] {
+        let mut world = World::new();
+        world.run(create("a/b")).unwrap();
+        world.fill("a", count);
+        let folder = world.id("a");
+        world.run(flag(folder, ALL(), SystemFlag::Seen)).unwrap();
+        world.run(Command::DeleteFolder { name: "a".into() }).unwrap();
+        assert_eq!(world.run(Command::Status { folder: "a".into() }).unwrap_err(), Refusal::NotAllowed("this level was deleted and only has folders below it".into()));
+        assert_eq!(world.run(create("a")), Ok(Answer::Done));
+        assert!(world.append("a", "new") > count);
+        world.assert_rows_are_memory();
+        world.run(Command::DeleteFolder { name: "a/b".into() }).unwrap();
+        world.run(Command::DeleteFolder { name: "a".into() }).unwrap();
+        world.assert_rows_are_memory();
+        for table in [Table::Places, Table::Contents, Table::MessageIds, Table::Chunks, Table::FlagPages, Table::Expunged] {
+            assert_eq!(world.count(table), 0, "{table:?} of {count}");
+        }
+    }
+}
+
+#[test]
+fn a_select_claims_recent_messages_and_the_next_entry_saves_it() {
+    let mut world = World::new();
+    world.append("INBOX", "1");
+    world.append("INBOX", "2");
+    let recent = |world: &mut World, claim_recent| {
+        let Ok(Answer::Selected(s)) = world.run(Command::Select { folder: "INBOX".into(), claim_recent }) else { panic!() };
+        s.first_recent_uid
+    };
+    assert_eq!(recent(&mut world, false), 1);
+    assert_eq!(recent(&mut world, true), 1);
+    assert_eq!(recent(&mut world, true), 3);
+    world.append("INBOX", "3");
+    world.reload();
+    assert_eq!(recent(&mut world, true), 3);
+    let Ok(Answer::Status(status)) = world.run(Command::Status { folder: "inbox".into() }) else { panic!() };
+    assert_eq!((status.messages, status.recent, status.unseen, status.size_bytes), (3, 0, 3, 3));
+}
+
+#[test]
+fn fetches_read_rows_and_say_when_one_is_damaged() {
+    let mut world = World::new();
+    world.append("INBOX", "text");
+    let inbox = world.id("INBOX");
+    let what = FetchWhat { content: true, header: true };
+    let fetch = Command::Fetch { folder: inbox, uids: ALL(), what };
+    let Ok(Answer::Fetched(fetched)) = world.run(fetch.clone()) else { panic!() };
+    let (content, header) = (fetched[0].content.clone().unwrap(), fetched[0].header.clone().unwrap());
+    assert_eq!((content.size_bytes, content.chunks, header.header.as_ref()), (4, 1, b"Subject: x\r\n\r\n".as_slice()));
+    let chunk = Command::ReadChunk { email: content.email, body: content.body, number: 0 };
+    assert_eq!(world.run(chunk), Ok(Answer::Chunk(Some("text".into()))));
+    let other = Command::ReadChunk { email: content.email, body: content.body, number: 1 };
+    assert_eq!(world.run(other), Ok(Answer::Chunk(None)));
+    let key = crate::records::content_key(world.place.mailbox, content.email);
+    world.rows.corrupt(crate::harness::REPLICA, &key, vec![1; 80].into());
+    assert_eq!(world.run(fetch), Err(Refusal::Corrupt));
+}
+
+#[test]
+fn a_session_that_comes_back_learns_what_changed() {
+    let mut world = World::new();
+    for n in 0..6 {
+        world.append("INBOX", &n.to_string());
+    }
+    let opened = world.select("INBOX");
+    world.run(flag(opened.folder, UidSet::range(2, 3), SystemFlag::Deleted)).unwrap();
+    world.run(Command::Expunge { folder: opened.folder, uids: Some(UidSet::range(3, 3)) }).unwrap();
+    world.append("INBOX", "new");
+    let resume = |since, known| Command::Resume { folder: opened.folder, uid_validity: opened.uid_validity, since, known };
+    let Ok(Answer::Resumed(resumed)) = world.run(resume(opened.highest_modseq, ALL())) else { panic!() };
+    assert_eq!(resumed.vanished, UidSet::range(3, 3));
+    let changed: Vec<u32> = resumed.changed.iter().map(|m| m.uid).collect();
+    assert_eq!((changed, resumed.uid_next), (vec![2, 7], 8));
+    let Ok(Answer::Resumed(resumed)) = world.run(resume(opened.highest_modseq, UidSet::range(4, 9))) else { panic!() };
+    assert!(resumed.vanished.is_empty());
+    let gone = Command::Resume { folder: opened.folder, uid_validity: 999, since: 0, known: ALL() };
+    assert_eq!(world.run(gone), Err(Refusal::FolderGone));
+}
+
+#[test]
+fn past_the_expunge_history_all_that_does_not_exist_has_vanished() {
+    let mut world = World::new();
+    world.fill("INBOX", crate::EXPUNGED_ROWS_MAX as u32 + 20);
+    let opened = world.select("INBOX");
+    world.run(flag(opened.folder, ALL(), SystemFlag::Deleted)).unwrap();
+    let gone: BTreeSet<u32> = (0..crate::EXPUNGED_ROWS_MAX as u32 + 5).map(|n| n + 3).collect();
+    for uid in &gone {
+        world.submit(1, Command::Expunge { folder: opened.folder, uids: Some(UidSet::range(*uid, *uid)) });
+        if uid % 500 == 0 {
+            world.drain();
+        }
+    }
+    world.drain();
+    assert_eq!(world.count(Table::Expunged), crate::EXPUNGED_ROWS_MAX);
+    let resume = Command::Resume { folder: opened.folder, uid_validity: opened.uid_validity, since: opened.highest_modseq, known: ALL() };
+    let Ok(Answer::Resumed(resumed)) = world.run(resume) else { panic!() };
+    assert_eq!(resumed.vanished, gone.into_iter().collect());
+    world.assert_rows_are_memory();
+}

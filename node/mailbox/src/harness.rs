@@ -1,0 +1,265 @@
+//! A mailbox over rows in memory for tests: applies proposals as a replica would.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mailraft_storage::body::{chunk_count, BodyId, CHUNK_PLAIN_BYTES};
+use mailraft_storage::entry::{CommandRow, Entry, EntryHeader, ENTRY_MAX_BYTES, KNOWN_REQUIRED_FLAGS};
+use mailraft_storage::memory::MemoryRows;
+use mailraft_storage::rows::{Applied, ReplicaBatch};
+use mailraft_storage::seal::Key;
+use mailraft_storage::{
+    ClusterId, CommandId, EntryKind, Env, Epoch, Incarnation, Index, MailboxId, Proposal, ReplicaId, RowBatch, RowKey, Rows,
+    Table, Term, UnixMillis, Verdict,
+};
+
+use crate::api::{Answer, Command, Draft, Event, FolderId, Refusal, Selected, ZonedTime};
+use crate::flags::Flags;
+use crate::{chunk_key, open_body_key, open_body_row, Mailbox, MailboxKey, Outcome, Place, SessionNumber, Submitted, UidSet};
+
+pub const REPLICA: ReplicaId = ReplicaId(5);
+
+pub struct World {
+    pub rows: MemoryRows,
+    pub env: Env,
+    pub place: Place,
+    pub key: MailboxKey,
+    pub mailbox: Mailbox,
+    pub events: Vec<Event>,
+    pub answers: BTreeMap<CommandId, (Result<Answer, Refusal>, Index)>,
+    /// Rows of the last entry: puts, deletes.
+    pub last: (usize, usize),
+    pub entries: usize,
+}
+
+impl World {
+    /// A mailbox with its first folders.
+    pub fn new() -> Self {
+        let mut world = Self::sharing(MemoryRows::new(), 1);
+        world.drain();
+        world
+    }
+
+    /// A new mailbox without any entry, in a store that others may use.
+    pub fn sharing(rows: MemoryRows, number: u8) -> Self {
+        let mut env = Env::seeded(u64::from(number));
+        let key = MailboxKey::new(Key::generate(&mut env), Epoch(1));
+        let place = Place {
+            cluster: ClusterId([9; 16]),
+            mailbox: MailboxId([number; 16]),
+            replica: REPLICA,
+            incarnation: Incarnation { number: 1, nonce: [7; 16] },
+            term: Term(3),
+        };
+        let mailbox = Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap();
+        let (events, answers) = (Vec::new(), BTreeMap::new());
+        World { rows, env, place, key, mailbox, events, answers, last: (0, 0), entries: 0 }
+    }
+
+    /// Another owner takes over: only the rows stay.
+    pub fn reload(&mut self) {
+        self.mailbox = Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap();
+    }
+
+    /// A second owner loaded from the rows, for comparing.
+    pub fn assert_rows_are_memory(&self) {
+        let loaded = Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap();
+        if let Err(difference) = self.mailbox.state().same_mail(loaded.state()) {
+            panic!("rows are not memory: {difference}");
+        }
+    }
+
+    pub fn next_index(&self) -> Index {
+        Index(self.rows.applied(REPLICA).unwrap().map_or(0, |a| a.index.0) + 1)
+    }
+
+    /// Applies an entry as a replica does.
+    pub fn apply(&mut self, proposal: Proposal) -> (Index, Verdict) {
+        let index = self.next_index();
+        let entry = Entry {
+            header: EntryHeader {
+                cluster: self.place.cluster,
+                incarnation: proposal.incarnation,
+                mailbox: proposal.mailbox,
+                decided_in: proposal.term,
+                command: proposal.command,
+                stamp: UnixMillis(1),
+                required_flags: KNOWN_REQUIRED_FLAGS,
+                needs_control: Index(0),
+                confirmed: Index(0),
+                mode: 0,
+            },
+            kind: proposal.kind,
+        };
+        let size = entry.encode().len();
+        assert!(size <= ENTRY_MAX_BYTES, "an entry of {size} bytes");
+        let EntryKind::Rows(body) = entry.kind else { panic!("not rows") };
+        let keys = body.batch.puts.iter().map(|(k, _)| k).chain(&body.batch.deletes);
+        let mut seen = BTreeSet::new();
+        for key in keys {
+            assert_eq!(key.mailbox, self.place.mailbox);
+            assert!(seen.insert(key), "a key stands twice in an entry");
+        }
+        let missing = body.requires.iter().any(|key| self.rows.get(REPLICA, key).unwrap().is_none());
+        let (mut batch, verdict) =
+            if missing { (RowBatch::default(), Verdict::Missing) } else { (body.batch, Verdict::Accepted) };
+        if !missing {
+            self.last = (batch.puts.len(), batch.deletes.len());
+            self.entries += 1;
+            for (id, result) in body.results {
+                let row = CommandRow { index, mailbox: self.place.mailbox, result };
+                batch.put(RowKey::command(id), row.encode());
+            }
+        }
+        self.write(index, batch);
+        (index, verdict)
+    }
+
+    pub fn write(&self, index: Index, batch: RowBatch) {
+        let applied = Applied { index, ..Applied::default() };
+        self.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
+    }
+
+    /// One entry decided, applied and answered. False if there was nothing to do.
+    pub fn step(&mut self) -> bool {
+        let Some(proposal) = self.mailbox.next_entry(&mut self.env) else { return false };
+        let (index, verdict) = self.apply(proposal);
+        let outcome = self.mailbox.applied(index, verdict);
+        self.note(outcome);
+        true
+    }
+
+    pub fn note(&mut self, outcome: Outcome) {
+        self.events.extend(outcome.events);
+        for (id, answer, index) in outcome.answers {
+            assert!(self.answers.insert(id, (answer, index)).is_none(), "answered twice");
+        }
+    }
+
+    pub fn drain(&mut self) {
+        while self.step() {}
+    }
+
+    pub fn submit(&mut self, session: u64, command: Command) -> CommandId {
+        let id = self.env.command_id();
+        let submitted = self.mailbox.submit(&mut self.env, SessionNumber(session), id, 0, command);
+        assert!(matches!(submitted, Submitted::Queued), "{submitted:?}");
+        id
+    }
+
+    /// A command and everything that follows from it.
+    pub fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
+        let id = self.env.command_id();
+        match self.mailbox.submit(&mut self.env, SessionNumber(1), id, 0, command) {
+            Submitted::Answered(answer, _) => answer,
+            Submitted::Read(read) => read.run(&self.rows).unwrap(),
+            Submitted::Queued => {
+                self.drain();
+                self.answers.get(&id).expect("answered").0.clone()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn draft(&mut self, text: &str) -> Draft {
+        let body = BodyId::generate(&mut self.env);
+        Draft {
+            body,
+            body_key: vec![7; 32],
+            chunks: 1,
+            inline: Some(Bytes::from(text.as_bytes().to_vec())),
+            size_bytes: text.len() as u64,
+            digest: [1; 32],
+            content_digest: [2; 32],
+            header: Bytes::from_static(b"Subject: x\r\n\r\n"),
+            envelope: Bytes::from_static(b"e"),
+            structure: Bytes::from_static(b"s"),
+            message_id: Some(format!("<{text}@x>")),
+        }
+    }
+
+    /// A draft whose chunks were uploaded at this time.
+    pub fn uploaded(&mut self, chunks: u32, opened: UnixMillis) -> Draft {
+        let mut draft = self.draft("large");
+        draft.inline = None;
+        draft.size_bytes = u64::from(chunks) * CHUNK_PLAIN_BYTES as u64;
+        draft.chunks = chunk_count(draft.size_bytes);
+        let mailbox = self.place.mailbox;
+        let open = open_body_row(&mut self.env, &self.key, self.place.cluster, mailbox, draft.body, chunks, opened);
+        let mut batch = RowBatch::default();
+        batch.put(open_body_key(mailbox, draft.body), open);
+        for n in 0..chunks {
+            batch.put(chunk_key(mailbox, draft.body, n), vec![n as u8]);
+        }
+        self.write(self.next_index(), batch);
+        draft
+    }
+
+    pub fn append(&mut self, folder: &str, text: &str) -> u32 {
+        let draft = self.draft(text);
+        stored_uid(self.run(append(folder, draft, Flags::none())))
+    }
+
+    pub fn select(&mut self, folder: &str) -> Selected {
+        match self.run(Command::Select { folder: folder.into(), claim_recent: false }) {
+            Ok(Answer::Selected(selected)) => selected,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn id(&mut self, folder: &str) -> FolderId {
+        self.select(folder).folder
+    }
+
+    pub fn uids(&mut self, folder: &str) -> Vec<u32> {
+        self.select(folder).messages.iter().map(|m| m.uid).collect()
+    }
+
+    /// At least so many messages in a folder, all the same one, by copying.
+    pub fn fill(&mut self, folder: &str, count: u32) {
+        self.append(folder, "seed");
+        let id = self.id(folder);
+        loop {
+            let have = self.select(folder).messages.len() as u32;
+            if have >= count {
+                return;
+            }
+            let uids = UidSet::range(1, have.min(count - have));
+            self.run(Command::Copy { folder: id, uids, to: folder.into() }).unwrap();
+        }
+    }
+
+    pub fn count(&self, table: Table) -> usize {
+        self.rows.scan(REPLICA, self.place.mailbox, table, &[], &[], usize::MAX).unwrap().len()
+    }
+}
+
+pub fn append(folder: &str, draft: Draft, flags: Flags) -> Command {
+    Command::Append { folder: folder.into(), draft, flags, internal_date: ZonedTime::default() }
+}
+
+pub fn deliver(draft: Draft, reverse_path: &str, detail: Option<&str>) -> Command {
+    Command::Deliver {
+        draft,
+        reverse_path: reverse_path.into(),
+        detail: detail.map(Into::into),
+        deduplicate: true,
+        received: ZonedTime::default(),
+    }
+}
+
+pub fn create(name: &str) -> Command {
+    Command::CreateFolder { name: name.into() }
+}
+
+pub fn stored_uid(answer: Result<Answer, Refusal>) -> u32 {
+    match answer {
+        Ok(Answer::Stored { uid, .. }) => uid,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub const ALL: fn() -> UidSet = || UidSet::range(1, u32::MAX);

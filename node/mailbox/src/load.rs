@@ -1,0 +1,257 @@
+//! Reading a mailbox's rows into memory.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use mailraft_storage::body::BodyId;
+use mailraft_storage::{Index, RowKey, Rows, StoreError, Table, UnixMillis};
+use serde::de::DeserializeOwned;
+
+use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR};
+use crate::records::{
+    self, counters_key, page_of, Counters, DeliveryRecord, EmailInfo, ExpungedRecord, FlagPageRecord, FolderRecord,
+    FolderRow, KeyedHash, OpenBodyRecord, PlaceRecord, StageId, StageRecord, PAGE_UIDS,
+};
+use crate::stage::{bury, place_of};
+use crate::state::{Dead, Garbage, Message, State};
+use crate::uids::UidSet;
+use crate::work::Context;
+
+/// How many rows are read at once.
+const SCAN_ROWS: usize = 1_000;
+/// No folder's name has more levels.
+const LEVELS_MAX: usize = 1_000;
+
+/// A mailbox as its rows say.
+pub(crate) struct Loaded {
+    pub state: State,
+    pub position: Index,
+    pub open: VecDeque<OpenBody>,
+}
+
+/// An upload that is not live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenBody {
+    pub body: BodyId,
+    pub opened: UnixMillis,
+    pub chunks: u32,
+    /// How many chunks are deleted already.
+    pub done: u32,
+}
+
+/// Reads everything.
+///
+/// # Errors
+/// If the store can't be read, or a row does not open or makes no sense.
+pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> {
+    let reader = Reader { rows, cx };
+    let position = rows.applied(cx.place.replica)?.map(|a| a.index).unwrap_or_default();
+    let mut state = State::default();
+    let mut open = VecDeque::new();
+    let counters = counters_key(cx.place.mailbox);
+    if let Some(sealed) = rows.get(cx.place.replica, &counters)? {
+        state.counters = records::open(&cx.key, cx.place.cluster, &counters, &sealed)?;
+        state.begun = true;
+        reader.folders(&mut state)?;
+        reader.messages(&mut state)?;
+        reader.deliveries(&mut state)?;
+    }
+    reader.each(Table::OpenBodies, |key, record: OpenBodyRecord| {
+        let body = BodyId(key.key.as_slice().try_into().map_err(|_| wrong_key(key))?);
+        open.push_back(OpenBody { body, opened: record.opened, chunks: record.chunks, done: 0 });
+        Ok(())
+    })?;
+    Ok(Loaded { state, position, open })
+}
+
+fn wrong_key(key: &RowKey) -> StoreError {
+    StoreError::damaged(format!("row {:02x} of mailbox {}", key.table, key.mailbox), "its key has a wrong length")
+}
+
+/// What the stages' table says.
+#[derive(Default)]
+struct Stages {
+    live: BTreeSet<StageId>,
+    removed: BTreeMap<FolderId, Vec<(StageId, UidSet)>>,
+}
+
+impl Stages {
+    fn removed_by(&self, folder: FolderId, uid: u32) -> Option<StageId> {
+        let sets = self.removed.get(&folder)?;
+        sets.iter().find(|(_, uids)| uids.contains(uid)).map(|(stage, _)| *stage)
+    }
+}
+
+struct Reader<'a> {
+    rows: &'a dyn Rows,
+    cx: &'a Context,
+}
+
+impl Reader<'_> {
+    /// Every row of a table, opened, in the order of keys.
+    fn each<T: DeserializeOwned>(
+        &self, table: Table, mut row: impl FnMut(&RowKey, T) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let place = &self.cx.place;
+        let mut from = Vec::new();
+        loop {
+            let page = self.rows.scan(place.replica, place.mailbox, table, &[], &from, SCAN_ROWS)?;
+            let full = page.len() == SCAN_ROWS;
+            for (key, sealed) in page {
+                let key = RowKey::new(place.mailbox, table, key);
+                row(&key, records::open(&self.cx.key, place.cluster, &key, &sealed)?)?;
+                from = key.key;
+            }
+            if !full {
+                return Ok(());
+            }
+            from.push(0);
+        }
+    }
+
+    fn folders(&self, state: &mut State) -> Result<(), StoreError> {
+        let mut folders: BTreeMap<FolderId, FolderRecord> = BTreeMap::new();
+        self.each(Table::Folders, |key, row: FolderRow| {
+            let id = key.key.as_slice().try_into().map_err(|_| wrong_key(key))?;
+            let id = FolderId(u32::from_be_bytes(id));
+            match row {
+                FolderRow::Folder(record) => {
+                    folders.insert(id, record);
+                }
+                FolderRow::Subscription(name) => state.subscribe(name, id),
+            }
+            Ok(())
+        })?;
+        for (id, record) in &folders {
+            state.add_folder(*id, full_name(&folders, record)?, record.clone());
+        }
+        Ok(())
+    }
+
+    fn messages(&self, state: &mut State) -> Result<(), StoreError> {
+        let mut stages = Stages::default();
+        self.each(Table::Stages, |key, record: StageRecord| {
+            let stage = StageId(key.key.as_slice().try_into().map_err(|_| wrong_key(key))?);
+            match record {
+                StageRecord::Live => {
+                    stages.live.insert(stage);
+                }
+                StageRecord::Removed { folder, uids } => {
+                    stages.removed.entry(folder).or_default().push((stage, uids.unpack()?));
+                }
+            }
+            Ok(())
+        })?;
+        let expected: Counters = std::mem::take(&mut state.counters);
+        state.counters = Counters { usage_bytes: 0, messages: 0, ..expected };
+        let mut removed: BTreeMap<StageId, Vec<(EmailId, EmailInfo, Dead)>> = BTreeMap::new();
+        for sets in stages.removed.values() {
+            removed.extend(sets.iter().map(|(stage, _)| (*stage, Vec::new())));
+        }
+        let mut dead = Vec::new();
+        self.each(Table::Places, |key, record: PlaceRecord| {
+            let (folder, uid) = place_of(key).ok_or_else(|| wrong_key(key))?;
+            if record.stage.is_some_and(|stage| !stages.live.contains(&stage)) {
+                dead.push(Dead::Place(folder, uid));
+            } else if let Some(stage) = stages.removed_by(folder, uid) {
+                removed.entry(stage).or_default().push((record.email, record.info, Dead::Place(folder, uid)));
+            } else if let Some(folder) = state.folder_mut(folder) {
+                let message = Message {
+                    email: record.email,
+                    flags: record.flags,
+                    modseq: record.modseq,
+                    size_bytes: record.info.size_bytes,
+                    paged: false,
+                };
+                folder.insert(uid, message);
+                state.hold_email(record.email, record.info);
+            } else {
+                return Err(StoreError::damaged(format!("place of mailbox {}", key.mailbox), "its folder is missing"));
+            }
+            Ok(())
+        })?;
+        if (state.counters.messages, state.counters.usage_bytes) != (expected.messages, expected.usage_bytes) {
+            let place = format!("counters of mailbox {}", self.cx.place.mailbox);
+            return Err(StoreError::damaged(place, "they don't agree with the messages"));
+        }
+        self.flag_pages(state, &mut dead)?;
+        self.expunged(state, &mut dead)?;
+        bury(state, dead);
+        self.tombstones(state, removed);
+        Ok(())
+    }
+
+    /// Removed places whose rows are still there, and the messages that have no other place.
+    fn tombstones(&self, state: &mut State, removed: BTreeMap<StageId, Vec<(EmailId, EmailInfo, Dead)>>) {
+        let mut ended = BTreeSet::new();
+        for (stage, places) in removed {
+            let mut dead = Vec::new();
+            for (email, info, place) in places {
+                if state.email(email).is_none() && ended.insert(email) {
+                    dead.push(Dead::Email(email, info.into()));
+                }
+                dead.push(place);
+            }
+            let garbage = Garbage { tombstone: Some(stage), dead, done: 0 };
+            Arc::make_mut(&mut state.garbage).push_back(Arc::new(garbage));
+        }
+    }
+
+    fn flag_pages(&self, state: &mut State, dead: &mut Vec<Dead>) -> Result<(), StoreError> {
+        self.each(Table::FlagPages, |key, record: FlagPageRecord| {
+            let (id, page) = place_of(key).ok_or_else(|| wrong_key(key))?;
+            let Some(folder) = state.folder_mut(id).filter(|f| f.has_page(page) || page >= page_of(f.record.uid_next)) else {
+                dead.push(Dead::Page(id, page));
+                return Ok(());
+            };
+            for group in record.groups {
+                for offset in group.offsets.unpack()?.iter() {
+                    let uid = page.saturating_mul(PAGE_UIDS).saturating_add(offset.saturating_sub(1));
+                    if let Some(message) = folder.get_mut(uid).filter(|m| m.modseq < group.modseq) {
+                        message.flags = group.flags.clone();
+                        message.modseq = group.modseq;
+                        message.paged = true;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn expunged(&self, state: &mut State, dead: &mut Vec<Dead>) -> Result<(), StoreError> {
+        self.each(Table::Expunged, |key, record: ExpungedRecord| {
+            let (id, modseq) = key.key.split_at_checked(4).ok_or_else(|| wrong_key(key))?;
+            let id = FolderId(u32::from_be_bytes(id.try_into().map_err(|_| wrong_key(key))?));
+            let modseq = u64::from_be_bytes(modseq.try_into().map_err(|_| wrong_key(key))?);
+            match state.folder_mut(id).filter(|f| modseq > f.record.expunged_floor) {
+                Some(folder) => {
+                    let set = Arc::new(record.uids.unpack()?);
+                    Arc::make_mut(&mut folder.expunged).insert(modseq, set);
+                }
+                None => dead.push(Dead::Expunged(id, modseq)),
+            }
+            Ok(())
+        })
+    }
+
+    fn deliveries(&self, state: &mut State) -> Result<(), StoreError> {
+        self.each(Table::Deliveries, |key, record: DeliveryRecord| {
+            let hash: KeyedHash = key.key.as_slice().try_into().map_err(|_| wrong_key(key))?;
+            state.remember_delivery(hash, record);
+            Ok(())
+        })
+    }
+}
+
+fn full_name(folders: &BTreeMap<FolderId, FolderRecord>, record: &FolderRecord) -> Result<String, StoreError> {
+    let mut levels = vec![record.leaf.as_str()];
+    let mut above = record.parent;
+    while let Some(id) = above {
+        let parent = folders.get(&id).filter(|_| levels.len() < LEVELS_MAX);
+        let parent = parent.ok_or_else(|| StoreError::damaged("folder row", "the levels above it are missing"))?;
+        levels.push(parent.leaf.as_str());
+        above = parent.parent;
+    }
+    levels.reverse();
+    Ok(levels.join(&HIERARCHY_SEPARATOR.to_string()))
+}

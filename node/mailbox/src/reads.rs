@@ -1,0 +1,296 @@
+//! What a mailbox answers without an entry: from memory, or from its rows by a worker thread.
+
+use std::collections::BTreeMap;
+
+use mailraft_storage::{Index, RowKey, Rows, StoreError};
+
+use crate::api::{
+    Answer, Command, EmailId, Fetched, FetchedContent, FetchedHeader, FetchWhat, FolderId, FolderInfo, FolderStatus,
+    MessageState, Refusal, Resumed, Selected, FETCH_UIDS_MAX,
+};
+use crate::names;
+use crate::records::{self, chunk_key, content_key, ContentRecord, MailboxKey, Place};
+use crate::state::{Folder, State};
+use crate::uids::UidSet;
+use crate::work::states;
+
+/// For each folder the first UID that no SELECT has claimed as \Recent, where it is above the saved one.
+pub(crate) type Claims = BTreeMap<FolderId, u32>;
+
+/// An answer, or what of it is still to be read.
+pub(crate) enum ReadAnswer {
+    Now(Result<Answer, Refusal>),
+    Stored(Kind),
+}
+
+/// A read of content rows or chunks, detached from the engine: a worker thread does it.
+#[derive(Debug)]
+pub struct StoredRead {
+    place: Place,
+    key: MailboxKey,
+    position: Index,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Fetch { messages: Vec<(MessageState, EmailId)>, what: FetchWhat },
+    Chunk(RowKey),
+}
+
+impl StoredRead {
+    pub(crate) fn new(place: Place, key: MailboxKey, position: Index, kind: Kind) -> Self {
+        StoredRead { place, key, position, kind }
+    }
+
+    /// The position of the memory it was asked of: the answer waits until that is visible.
+    pub fn position(&self) -> Index {
+        self.position
+    }
+
+    /// Reads. What was removed meanwhile is left out; a damaged row is a refusal.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn run(self, rows: &dyn Rows) -> Result<Result<Answer, Refusal>, StoreError> {
+        match self.read(rows) {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(StoreError::Damaged { .. }) => Ok(Err(Refusal::Corrupt)),
+            Err(error @ (StoreError::Io { .. } | StoreError::Newer { .. })) => Err(error),
+        }
+    }
+
+    fn read(self, rows: &dyn Rows) -> Result<Answer, StoreError> {
+        match self.kind {
+            Kind::Chunk(key) => Ok(Answer::Chunk(rows.get(self.place.replica, &key)?)),
+            Kind::Fetch { messages, what } => {
+                let mut fetched = Vec::with_capacity(messages.len());
+                for (state, email) in messages {
+                    let key = content_key(self.place.mailbox, email);
+                    let Some(sealed) = rows.get(self.place.replica, &key)? else { continue };
+                    let record: ContentRecord = records::open(&self.key, self.place.cluster, &key, &sealed)?;
+                    fetched.push(answer(state, email, record, what));
+                }
+                Ok(Answer::Fetched(fetched))
+            }
+        }
+    }
+}
+
+fn answer(state: MessageState, email: EmailId, record: ContentRecord, what: FetchWhat) -> Fetched {
+    Fetched {
+        state,
+        content: what.content.then_some(FetchedContent {
+            email,
+            thread: record.thread,
+            internal_date: record.internal_date,
+            size_bytes: record.size_bytes,
+            body: record.body,
+            body_key: record.body_key,
+            chunks: record.chunks,
+        }),
+        header: what.header.then_some(FetchedHeader {
+            header: record.header,
+            envelope: record.envelope,
+            structure: record.structure,
+        }),
+    }
+}
+
+/// Answers a read on applied state. A SELECT raises `claims`.
+pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &Command) -> ReadAnswer {
+    match command {
+        Command::Sync | Command::Unselect => ReadAnswer::Now(Ok(Answer::Done)),
+        Command::List => ReadAnswer::Now(Ok(Answer::Folders(list(state)))),
+        Command::Status { folder } => ReadAnswer::Now(status(state, claims, folder).map(Answer::Status)),
+        Command::Select { folder, claim_recent } => {
+            ReadAnswer::Now(select(state, claims, folder, *claim_recent).map(Answer::Selected))
+        }
+        Command::Resume { folder, uid_validity, since, known } => {
+            ReadAnswer::Now(resume(state, *folder, *uid_validity, *since, known).map(Answer::Resumed))
+        }
+        Command::Fetch { folder, uids, what } => fetch(state, *folder, uids, *what),
+        Command::ReadChunk { email, body, number } => {
+            let there = state.email(*email).is_some_and(|e| e.info.body == *body && *number < e.info.chunks);
+            if there {
+                ReadAnswer::Stored(Kind::Chunk(chunk_key(place.mailbox, *body, *number)))
+            } else {
+                ReadAnswer::Now(Ok(Answer::Chunk(None)))
+            }
+        }
+        Command::Deliver { .. }
+        | Command::Append { .. }
+        | Command::Store { .. }
+        | Command::Copy { .. }
+        | Command::Move { .. }
+        | Command::Expunge { .. }
+        | Command::CreateFolder { .. }
+        | Command::DeleteFolder { .. }
+        | Command::RenameFolder { .. }
+        | Command::Subscribe { .. } => ReadAnswer::Now(Err(Refusal::NotAllowed("a change needs an entry".to_owned()))),
+    }
+}
+
+fn list(state: &State) -> Vec<FolderInfo> {
+    let mut lines: BTreeMap<&str, FolderInfo> = BTreeMap::new();
+    for (name, id) in state.names() {
+        let Some(folder) = state.folder(id) else { continue };
+        let info = FolderInfo {
+            name: name.to_owned(),
+            id: folder.record.selectable.then_some(id),
+            subscribed: state.subscribed(name).is_some(),
+            special_use: folder.record.special_use,
+            selectable: folder.record.selectable,
+        };
+        lines.insert(name, info);
+    }
+    for (name, _) in state.subscriptions() {
+        lines.entry(name).or_insert_with(|| FolderInfo {
+            name: name.to_owned(),
+            id: None,
+            subscribed: true,
+            special_use: None,
+            selectable: false,
+        });
+    }
+    lines.into_values().collect()
+}
+
+fn named<'s>(state: &'s State, name: &str) -> Result<(FolderId, &'s Folder), Refusal> {
+    let id = state.named(&names::spelt(name)).ok_or(Refusal::NoSuchFolder)?;
+    let folder = state.folder(id).ok_or(Refusal::NoSuchFolder)?;
+    if !folder.record.selectable {
+        return Err(Refusal::NotAllowed("this level was deleted and only has folders below it".to_owned()));
+    }
+    Ok((id, folder))
+}
+
+fn opened(state: &State, id: FolderId) -> Result<&Folder, Refusal> {
+    state.folder(id).filter(|f| f.record.selectable).ok_or(Refusal::FolderGone)
+}
+
+fn first_unclaimed(claims: &Claims, id: FolderId, folder: &Folder) -> u32 {
+    claims.get(&id).copied().unwrap_or_default().max(folder.record.first_unclaimed)
+}
+
+fn status(state: &State, claims: &Claims, name: &str) -> Result<FolderStatus, Refusal> {
+    let (id, folder) = named(state, name)?;
+    let record = &folder.record;
+    Ok(FolderStatus {
+        messages: folder.messages(),
+        recent: folder.between(first_unclaimed(claims, id, folder), u32::MAX).count() as u32,
+        unseen: folder.unseen(),
+        uid_next: record.uid_next,
+        uid_validity: record.uid_validity,
+        highest_modseq: record.highest_modseq,
+        size_bytes: folder.size_bytes(),
+    })
+}
+
+fn select(state: &State, claims: &mut Claims, name: &str, claim_recent: bool) -> Result<Selected, Refusal> {
+    let (id, folder) = named(state, name)?;
+    let first_recent_uid = first_unclaimed(claims, id, folder);
+    let record = &folder.record;
+    if claim_recent && record.uid_next > first_recent_uid {
+        claims.insert(id, record.uid_next);
+    }
+    Ok(Selected {
+        folder: id,
+        uid_validity: record.uid_validity,
+        uid_next: record.uid_next,
+        highest_modseq: record.highest_modseq,
+        first_recent_uid,
+        messages: states(folder.iter()),
+    })
+}
+
+/// QRESYNC (RFC 7162) for clients and for sessions after a failover. Past the kept expunge history
+/// everything known that does not exist has vanished.
+fn resume(state: &State, id: FolderId, uid_validity: u32, since: u64, known: &UidSet) -> Result<Resumed, Refusal> {
+    let folder = opened(state, id)?;
+    let record = &folder.record;
+    if record.uid_validity != uid_validity {
+        return Err(Refusal::FolderGone);
+    }
+    // UIDs that were never given can't have vanished, however far the client's set reaches.
+    let known = intersect(known, &UidSet::range(1, record.uid_next - 1));
+    let vanished = if since >= record.expunged_floor {
+        let sets = folder.expunged.range(since.saturating_add(1)..);
+        let gone = UidSet::from_ranges(sets.flat_map(|(_, set)| set.ranges().iter().copied()).collect());
+        intersect(&known, &gone)
+    } else {
+        without_existing(&known, folder)
+    };
+    Ok(Resumed {
+        uid_next: record.uid_next,
+        highest_modseq: record.highest_modseq,
+        vanished,
+        changed: states(folder.iter().filter(|(_, m)| m.modseq > since)),
+    })
+}
+
+fn intersect(a: &UidSet, b: &UidSet) -> UidSet {
+    let (mut a, mut b) = (a.ranges().iter().copied().peekable(), b.ranges().iter().copied().peekable());
+    let mut both = Vec::new();
+    while let (Some(x), Some(y)) = (a.peek().copied(), b.peek().copied()) {
+        let (lo, hi) = (x.0.max(y.0), x.1.min(y.1));
+        if lo <= hi {
+            both.push((lo, hi));
+        }
+        if x.1 < y.1 {
+            a.next();
+        } else {
+            b.next();
+        }
+    }
+    UidSet::from_ranges(both)
+}
+
+fn without_existing(known: &UidSet, folder: &Folder) -> UidSet {
+    let mut gaps = Vec::new();
+    for &(lo, hi) in known.ranges() {
+        let mut from = u64::from(lo);
+        for (uid, _) in folder.between(lo, hi) {
+            if u64::from(uid) > from {
+                gaps.push((from as u32, uid - 1));
+            }
+            from = u64::from(uid) + 1;
+        }
+        if from <= u64::from(hi) {
+            gaps.push((from as u32, hi));
+        }
+    }
+    UidSet::from_ranges(gaps)
+}
+
+fn fetch(state: &State, id: FolderId, uids: &UidSet, what: FetchWhat) -> ReadAnswer {
+    let folder = match opened(state, id) {
+        Ok(folder) => folder,
+        Err(refusal) => return ReadAnswer::Now(Err(refusal)),
+    };
+    let messages = folder.within(uids).take(FETCH_UIDS_MAX);
+    if what.content || what.header {
+        let messages = messages.map(|(uid, m)| (m.seen_by_client(uid), m.email)).collect();
+        return ReadAnswer::Stored(Kind::Fetch { messages, what });
+    }
+    let fetched = messages.map(|(uid, m)| Fetched { state: m.seen_by_client(uid), content: None, header: None });
+    ReadAnswer::Now(Ok(Answer::Fetched(fetched.collect())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_intersect_like_sets() {
+        for (a, b, both) in [
+            (vec![(1, 10)], vec![(3, 4), (9, 20)], "3:4,9:10"),
+            (vec![(1, 2), (5, 6)], vec![(3, 4)], ""),
+            (vec![(1, u32::MAX)], vec![(7, 7), (9, u32::MAX)], "7,9:4294967295"),
+        ] {
+            let (a, b) = (UidSet::from_ranges(a), UidSet::from_ranges(b));
+            assert_eq!(intersect(&a, &b).to_string(), both);
+            assert_eq!(intersect(&b, &a).to_string(), both);
+        }
+    }
+}
