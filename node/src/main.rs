@@ -1,1 +1,23 @@
-fn main() {}
+//! Mailraft: a mail cluster in one binary.
+
+mod admin_client;
+mod cli;
+mod node;
+mod quickstart;
+mod status;
+mod stores;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let command = cli::Cli::parse();
+    match cli::run(command) {
+        Ok(code) => code,
+        Err(failed) => {
+            eprintln!("mailraft: {}", failed.sentence);
+            ExitCode::from(failed.code)
+        }
+    }
+}

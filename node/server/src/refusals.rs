@@ -22,6 +22,9 @@ pub enum Refused {
     /// There is no such mailbox, as a read barrier of the control group says.
     #[error("no such mailbox")]
     NoSuchMailbox,
+    /// The uploaded body is gone and nothing was done: upload it again.
+    #[error("the message's body was lost on its way; try again")]
+    BodyLost,
     /// A row could not be read or opened.
     #[error("part of this mailbox is damaged and being repaired")]
     Corrupt,
@@ -32,7 +35,7 @@ impl Refused {
     pub fn to_imap(&self) -> StoreFailure {
         match self {
             Refused::Mailbox(refusal) => StoreFailure::Refused(refusal.clone()),
-            Refused::NoQuorum | Refused::Unknown => StoreFailure::Unavailable,
+            Refused::NoQuorum | Refused::Unknown | Refused::BodyLost => StoreFailure::Unavailable,
             Refused::Overloaded => StoreFailure::Overloaded,
             Refused::NoSuchMailbox => StoreFailure::NoSuchMailbox,
             Refused::Corrupt => StoreFailure::Refused(Refusal::Corrupt),

@@ -10,7 +10,7 @@ use mailraft_cluster::Outcome;
 use mailraft_directory::Lookup;
 use mailraft_driver::{Cluster, Leading};
 use mailraft_mailbox::api::FolderId;
-use mailraft_mailbox::{Answer, Command, Event, Mailbox, Place, Submitted};
+use mailraft_mailbox::{Answer, Command, Event, Mailbox, Place, SessionNumber, Submitted};
 use mailraft_storage::{CommandId, Env, Index, MailboxId, PartitionId, Verdict};
 
 use crate::links::{Detached, Outbox, Position, ToSession};
@@ -148,9 +148,12 @@ impl MailboxActor {
                     find_key(&lookup, mailbox).await?.ok_or(Detached::NoSuchMailbox)?
                 }
             };
-            let loaded = tokio::task::spawn_blocking(move || Mailbox::load(rows, place, key, quota)).await;
+            let loaded = tokio::task::spawn_blocking(move || Mailbox::load(rows, place, key)).await;
             match loaded {
-                Ok(Ok(engine)) => Ok(engine),
+                Ok(Ok(mut engine)) => {
+                    engine.set_quota_bytes(quota);
+                    Ok(engine)
+                }
                 Ok(Err(error)) => {
                     tracing::error!(%mailbox, %error, "a mailbox can't be loaded");
                     Err(Detached::Corrupt)
@@ -161,6 +164,8 @@ impl MailboxActor {
         let loading = actix::fut::wrap_future::<_, Self>(loading).map(|loaded, actor, ctx| match loaded {
             Ok(engine) => {
                 actor.engine = Some(engine);
+                // A new mailbox makes its first folders before anything else.
+                actor.pump(ctx);
                 for asked in std::mem::take(&mut actor.backlog) {
                     actor.submit(asked, ctx);
                 }
@@ -184,15 +189,16 @@ impl MailboxActor {
         self.last_used = Instant::now();
         refresh(&mut self.env);
         let opens = matches!(command, Command::Select { .. } | Command::Resume { .. });
+        let resumes = if let Command::Resume { folder, .. } = &command { Some(*folder) } else { None };
         let closes = matches!(command, Command::Unselect);
-        let session = key.connection.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.session;
+        let session = SessionNumber(key.connection.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.session);
         match engine.submit(&mut self.env, session, id, attempt, command) {
             Submitted::Answered(result, index) => {
                 if let Some(attached) = self.sessions.get_mut(&key) {
                     if opens {
                         attached.open = match &result {
                             Ok(Answer::Selected(selected)) => Some(selected.folder),
-                            Ok(Answer::Resumed(_)) => engine.resumed_folder(),
+                            Ok(Answer::Resumed(_)) => resumes,
                             _ => None,
                         };
                         attached.held = Some(Vec::new());
@@ -206,7 +212,7 @@ impl MailboxActor {
             }
             Submitted::Read(read) => {
                 let rows = Arc::clone(self.cluster.rows());
-                let index = engine.position();
+                let index = read.position();
                 let reading = async move {
                     match tokio::task::spawn_blocking(move || read.run(rows.as_ref())).await {
                         Ok(Ok(result)) => result.map_err(Refused::Mailbox),
@@ -225,6 +231,10 @@ impl MailboxActor {
             }
             Submitted::Overloaded => self.answer_one(key, id, Err(Refused::Overloaded), Index(0)),
             Submitted::Unknown => self.answer_one(key, id, Err(Refused::Unknown), Index(0)),
+            Submitted::Failed(error) => {
+                tracing::error!(command = %id, %error, "a row can't be read");
+                self.answer_one(key, id, Err(Refused::Corrupt), Index(0));
+            }
         }
     }
 
@@ -275,6 +285,10 @@ impl MailboxActor {
                 let said = engine.applied(index, verdict);
                 for event in said.events {
                     self.tell(event);
+                }
+                for id in said.lost {
+                    // The body it needs is gone and nothing was done: the session uploads it again.
+                    self.answer(id, Err(Refused::BodyLost), index);
                 }
                 for (id, result, at) in said.answers {
                     tracing::debug!(command = %id, partition = self.partition.0, index = at.0, ok = result.is_ok(), "applied");
@@ -340,7 +354,7 @@ impl MailboxActor {
 async fn find_key(lookup: &Arc<Lookup>, mailbox: MailboxId) -> Result<Option<mailraft_mailbox::MailboxKey>, Detached> {
     let lookup = Arc::clone(lookup);
     match tokio::task::spawn_blocking(move || lookup.mailbox_key(mailbox)).await {
-        Ok(Ok(key)) => Ok(key.map(|(key, epoch)| mailraft_mailbox::MailboxKey { key, epoch })),
+        Ok(Ok(key)) => Ok(key.map(|(key, epoch)| mailraft_mailbox::MailboxKey::new(key, epoch))),
         Ok(Err(error)) => {
             tracing::error!(%mailbox, %error, "a mailbox key can't be read");
             Err(Detached::Corrupt)

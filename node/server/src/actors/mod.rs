@@ -8,4 +8,4 @@ mod directory;
 mod mailbox;
 mod registry;
 
-pub use registry::{LocalLink, Registry, SessionKey};
+pub use registry::{Limits, LocalLink, Registry, SessionKey};

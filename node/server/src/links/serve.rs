@@ -11,7 +11,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
 use super::frame::{self, ChunkDone, Request, Response, Rpc, RpcReply, UploadChunk};
-use super::outbox::{channel, Detached, Outbox, ToSession};
+use super::outbox::{channel, Detached, ToSession};
 use crate::actors::{LocalLink, SessionKey};
 use crate::world::World;
 

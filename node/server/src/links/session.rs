@@ -178,7 +178,7 @@ impl MailboxSession {
                     Some(Ok(())) => {
                         sent = true;
                         match self.answer(id, started).await {
-                            Some((Err(Refused::Overloaded), _)) | None => {}
+                            Some((Err(Refused::Overloaded | Refused::BodyLost), _)) | None => {}
                             Some((result, at)) => return result.map(|answer| (answer, at)),
                         }
                     }
@@ -413,10 +413,12 @@ impl MailboxSession {
         let node = self.attached.as_ref()?.node;
         let lookup = std::sync::Arc::clone(&self.world.lookup);
         let mailbox = self.mailbox;
-        let key = tokio::task::spawn_blocking(move || lookup.mailbox_key(mailbox)).await.ok()?.ok()??;
+        let (key, epoch) = tokio::task::spawn_blocking(move || lookup.mailbox_key(mailbox)).await.ok()?.ok()??;
+        let key = mailraft_mailbox::MailboxKey::new(key, epoch);
         let body: BodyId = draft.body;
         let mut env = os_env();
-        let open = mailraft_mailbox::open_body_row(&mut env, &key, self.world.cluster.cluster_id(), mailbox, body);
+        let (cluster, now) = (self.world.cluster.cluster_id(), env.wall);
+        let open = mailraft_mailbox::open_body_row(&mut env, &key, cluster, mailbox, body, draft.chunks, now);
         let chunk = |number: u32| UploadChunk {
             mailbox,
             command: id,

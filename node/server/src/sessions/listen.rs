@@ -47,6 +47,11 @@ pub struct Shared {
     pub serving: watch::Receiver<bool>,
 }
 
+/// Waits until the node shuts down.
+pub(super) async fn stopped(serving: &mut watch::Receiver<bool>) {
+    let _ = serving.wait_for(|serving| !serving).await;
+}
+
 /// Serves a port until the node shuts down.
 ///
 /// # Errors
@@ -61,7 +66,7 @@ pub async fn listen(shared: Shared, service: Service, address: SocketAddr) -> Re
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = serving.wait_for(|serving| !serving) => return,
+                () = stopped(&mut serving) => return,
             };
             match accepted {
                 Ok((socket, peer)) => {

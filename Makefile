@@ -1,0 +1,35 @@
+# Mailraft. `make help` lists the targets.
+
+export PATH := /usr/lib/ccache:$(PATH)
+DIR ?= ./mailraft-data
+
+.PHONY: help quickstart test bench audit clean prepare build
+
+help:
+	@echo "make quickstart   build, then run a whole cluster on this machine, in the foreground"
+	@echo "make test         every check and test; what CI runs"
+	@echo "make bench        figures, beside this disk's own"
+	@echo "make audit DB=p   known vulnerabilities, from a checkout of the advisory database at p"
+
+prepare:
+	@bash .ci/prepare
+
+build: prepare
+	@echo "== building (cold: about 25 minutes on two cores, nearly all of it RocksDB; warm: seconds)"
+	cargo build --release --workspace
+
+quickstart: build
+	target/release/mailraft quickstart --dir $(DIR)
+
+test: prepare
+	@bash .ci/test
+
+bench: build
+	target/release/mailraft-chaos bench
+
+audit:
+	@test -n "$(DB)" || { echo "make audit DB=path: name a checkout of the RustSec advisory database"; exit 2; }
+	cargo audit --db $(DB) --no-fetch --ignore RUSTSEC-2024-0437 --ignore RUSTSEC-2025-0057
+
+clean:
+	cargo clean

@@ -1,0 +1,52 @@
+//! `mailraft-chaos`: faults against real node processes, and figures.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mailraft_chaos::{bench, scenarios};
+
+/// Drives the built mailraft binary through faults and measures it.
+#[derive(Parser)]
+#[command(version, after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a scenario: kill-under-load, living-connection, two-nodes-dead
+    Run {
+        /// Its name
+        scenario: String,
+        /// How long load lasts, in seconds
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// How many kills
+        #[arg(long, default_value_t = 30)]
+        kills: usize,
+    },
+    /// Deliveries a second, latency, CPU time, failover time, beside this disk's fdatasync
+    Bench {
+        /// How long each load lasts, in seconds
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// How many kills
+        #[arg(long, default_value_t = 30)]
+        kills: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run { scenario, seconds, kills } => scenarios::run(&scenario, seconds, kills).map(|said| println!("ok: {said}")),
+        Command::Bench { seconds, kills } => bench::run(seconds, kills),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("FAILED: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What `mailraft-chaos run` runs, and the tests with it: load, faults, then the check.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::cluster::{Account, Cluster};
+use crate::history::History;
+use crate::imap::Imap;
+use crate::smtp::{Said, Smtp};
+use crate::wire::Trust;
+
+/// The names of scenarios.
+pub const NAMES: [&str; 3] = ["kill-under-load", "living-connection", "two-nodes-dead"];
+
+/// Runs a scenario against a cluster of its own; a line for the report.
+///
+/// # Errors
+/// What is wrong.
+///
+/// # Panics
+/// If the cluster can't be started.
+pub fn run(name: &str, seconds: u64, kills: usize) -> Result<String, String> {
+    match name {
+        "kill-under-load" => kill_under_load(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds)),
+        "living-connection" => living_connection(&mut Cluster::start_new(|c| c), kills),
+        "two-nodes-dead" => two_nodes_dead(&mut Cluster::start_new(|c| c)),
+        other => Err(format!("there is no scenario {other}; there are {}", NAMES.join(", "))),
+    }
+}
+
+/// Deliveries through all nodes on several connections while nodes are killed and started again.
+///
+/// # Errors
+/// What is missing, there twice, or different between nodes.
+pub fn kill_under_load(cluster: &mut Cluster, time: Duration) -> Result<String, String> {
+    let history = Arc::new(History::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
+    let mut workers = Vec::new();
+    for worker in 0..6usize {
+        let nodes = cluster.node_ids();
+        let addresses: Vec<String> = nodes.iter().map(|n| cluster.text(*n, "submissions")).collect();
+        let (history, stop, trust, from, to) =
+            (Arc::clone(&history), Arc::clone(&stop), trust.clone(), alice.clone(), bob.clone());
+        workers.push(std::thread::spawn(move || {
+            deliver_until(&stop, worker, &addresses, &trust, &from, &to, &history);
+        }));
+    }
+    let begun = Instant::now();
+    let mut kills = 0;
+    while begun.elapsed() < time {
+        let victim = cluster.node_ids()[kills % cluster.node_ids().len()];
+        std::thread::sleep(Duration::from_millis(1_500));
+        cluster.kill(victim);
+        kills += 1;
+        std::thread::sleep(Duration::from_millis(1_500));
+        cluster.start(victim);
+        cluster.wait("a restarted node catches up", |c| {
+            c.status(victim).is_some_and(|s| s["healthy"] == true)
+        });
+    }
+    stop.store(true, Ordering::Relaxed);
+    for worker in workers {
+        worker.join().map_err(|_| "a client panicked".to_owned())?;
+    }
+    cluster.wait_until_caught_up();
+    let said = history.check(cluster, &bob)?;
+    let (accepted, _, refused) = history.counts();
+    if accepted < 50 {
+        return Err(format!("only {accepted} messages were accepted: this was no load"));
+    }
+    Ok(format!("{kills} kills in {:.0} s: {said}; {refused} refused for the moment", begun.elapsed().as_secs_f64()))
+}
+
+/// One client: message after message, on another node whenever the connection breaks.
+fn deliver_until(
+    stop: &AtomicBool,
+    worker: usize,
+    addresses: &[String],
+    trust: &Trust,
+    from: &Account,
+    to: &Account,
+    history: &History,
+) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut node = worker;
+    let mut session: Option<Smtp> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let Some(smtp) = session.as_mut() else {
+            node += 1;
+            session = Smtp::login(trust, &addresses[node % addresses.len()], from).ok();
+            if session.is_none() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            continue;
+        };
+        let subject = format!("m{}-{worker}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let message = format!("Subject: {subject}\r\nMessage-ID: <{subject}@chaos.test>\r\n\r\n{}\r\n", "x".repeat(500));
+        match smtp.send(&from.address, &to.address, message.as_bytes()) {
+            Ok(Said::Accepted { id, at }) => history.accepted(subject, id, at),
+            Ok(Said::Refused(..)) => history.refused(subject),
+            Err(_) => {
+                history.open(subject);
+                session = None;
+            }
+        }
+    }
+}
+
+/// A connection to one node through kills of the others: it never breaks, and no command takes over a second.
+///
+/// # Errors
+/// What broke, or how long a command took.
+pub fn living_connection(cluster: &mut Cluster, kills: usize) -> Result<String, String> {
+    let bob = cluster.account(1);
+    let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
+    let mut imap = Imap::login(&trust, &cluster.text(1, "imaps"), &bob).map_err(|e| e.to_string())?;
+    imap.ok("SELECT INBOX").map_err(|e| e.to_string())?;
+    let mut slowest = Duration::ZERO;
+    let (mut commands, mut appended) = (0u64, 0usize);
+    for round in 0..kills {
+        let victim = 2 + (round as u64 % 2);
+        cluster.kill(victim);
+        let killed = Instant::now();
+        while killed.elapsed() < Duration::from_millis(1_500) {
+            for command in ["NOOP", "FETCH 1:* (FLAGS)", "APPEND"] {
+                let begun = Instant::now();
+                let outcome = match command {
+                    "APPEND" => {
+                        let text = format!("Subject: living-{round}-{commands}\r\n\r\nx\r\n");
+                        appended += 1;
+                        imap.ok(&format!("APPEND INBOX {{{}+}}\r\n{text}", text.len()))
+                    }
+                    // An empty folder has no message 1.
+                    "FETCH 1:* (FLAGS)" if appended == 0 => Ok(String::new()),
+                    other => imap.ok(other),
+                };
+                let took = begun.elapsed();
+                commands += 1;
+                if let Err(error) = outcome {
+                    return Err(format!("kill {} of node {victim}: {command} failed after {took:?}: {error}", round + 1));
+                }
+                if took > Duration::from_secs(1) {
+                    return Err(format!("kill {} of node {victim}: {command} took {took:?}", round + 1));
+                }
+                slowest = slowest.max(took);
+            }
+        }
+        cluster.start(victim);
+        cluster.wait_until_caught_up();
+    }
+    let seen = imap.by_subject("INBOX").map_err(|e| e.to_string())?;
+    let there = seen.keys().filter(|s| s.starts_with("living-")).count();
+    if there != appended {
+        return Err(format!("{appended} messages were appended and {there} are there"));
+    }
+    Ok(format!("{kills} kills: {commands} commands, none lost, the slowest {} ms, {appended} messages appended and there", slowest.as_millis()))
+}
+
+/// With two nodes dead: an answer within two seconds that says so, and nothing lost once they are back.
+///
+/// # Errors
+/// What answered otherwise.
+pub fn two_nodes_dead(cluster: &mut Cluster) -> Result<String, String> {
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
+    let mut smtp = Smtp::login(&trust, &cluster.text(1, "submissions"), &alice).map_err(|e| e.to_string())?;
+    let mut imap = Imap::login(&trust, &cluster.text(1, "imaps"), &bob).map_err(|e| e.to_string())?;
+    imap.ok("SELECT INBOX").map_err(|e| e.to_string())?;
+    let history = History::default();
+    let mut send = |smtp: &mut Smtp, subject: &str| {
+        let message = format!("Subject: {subject}\r\n\r\nx\r\n");
+        smtp.send(&alice.address, &bob.address, message.as_bytes()).map_err(|e| e.to_string())
+    };
+    match send(&mut smtp, "before")? {
+        Said::Accepted { id, at } => history.accepted("before".into(), id, at),
+        Said::Refused(code, text) => return Err(format!("a healthy cluster refused: {code} {text}")),
+    }
+    cluster.kill(2);
+    cluster.kill(3);
+    let begun = Instant::now();
+    let said = send(&mut smtp, "without")?;
+    let smtp_took = begun.elapsed();
+    match said {
+        Said::Refused(451, _) => history.refused("without".into()),
+        other => return Err(format!("without a majority SMTP said {other:?}")),
+    }
+    let begun = Instant::now();
+    let answer = imap.command("NOOP").map_err(|e| e.to_string())?;
+    let imap_took = begun.elapsed();
+    if !answer.starts_with("NO [UNAVAILABLE]") {
+        return Err(format!("without a majority NOOP was answered {answer}"));
+    }
+    let begun = Instant::now();
+    let wrong = Account { address: bob.address.clone(), password: "wrong password".into() };
+    let refused = Imap::login(&trust, &cluster.text(1, "imaps"), &wrong);
+    let login_took = begun.elapsed();
+    if let Err(error) = &refused
+        && error.to_string().contains("AUTHENTICATIONFAILED")
+    {
+        return Err("without a majority a login was told that its password is wrong".into());
+    }
+    for (what, took) in [("SMTP", smtp_took), ("NOOP", imap_took), ("a login", login_took)] {
+        if took > Duration::from_secs(2) {
+            return Err(format!("without a majority {what} took {took:?}"));
+        }
+    }
+    cluster.start(2);
+    cluster.start(3);
+    cluster.wait_until_caught_up();
+    match send(&mut smtp, "after")? {
+        Said::Accepted { id, at } => history.accepted("after".into(), id, at),
+        Said::Refused(code, text) => return Err(format!("a healed cluster refused: {code} {text}")),
+    }
+    let checked = history.check(cluster, &bob)?;
+    Ok(format!(
+        "two of three nodes dead: SMTP said 451 after {} ms, IMAP NO after {} ms; back again: {checked}",
+        smtp_took.as_millis(),
+        imap_took.as_millis()
+    ))
+}

@@ -1,0 +1,269 @@
+//! The file as it is written, and the checks that make a [`Config`] of it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mailraft_storage::{ClusterId, NodeId};
+use serde::Deserialize;
+
+use super::{Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node, Peer, Storage, Tls};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    data_dir: PathBuf,
+    node: NodeSection,
+    cluster: ClusterSection,
+    keys: KeysSection,
+    peer: PeerSection,
+    tls: TlsSection,
+    #[serde(default)]
+    listen: ListenSection,
+    admin: AdminSection,
+    #[serde(default)]
+    limits: LimitsSection,
+    #[serde(default)]
+    storage: StorageSection,
+    #[serde(default)]
+    log: LogSection,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeSection {
+    id: u64,
+    name: Option<String>,
+    #[serde(default = "home")]
+    region: String,
+    #[serde(default)]
+    zone: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClusterSection {
+    id: String,
+    partitions: u32,
+    #[serde(default)]
+    peers: Vec<PeerLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerLine {
+    id: u64,
+    peer: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysSection {
+    root_key_file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerSection {
+    listen: SocketAddr,
+    ca_file: PathBuf,
+    certificate_file: PathBuf,
+    key_file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsSection {
+    hostname: String,
+    certificates: Vec<CertificateLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CertificateLine {
+    certificate_file: PathBuf,
+    key_file: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ListenSection {
+    smtp: Option<SocketAddr>,
+    submission: Option<SocketAddr>,
+    submissions: Option<SocketAddr>,
+    imap: Option<SocketAddr>,
+    imaps: Option<SocketAddr>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdminSection {
+    listen: SocketAddr,
+    token_file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsSection {
+    max_message_bytes: u64,
+    sessions: usize,
+    sessions_per_address: usize,
+    actors: usize,
+    quota_bytes: Option<u64>,
+    body_memory_bytes: usize,
+    auth_parallel: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StorageSection {
+    log_keep: u64,
+    flush_interval_ms: u64,
+    snapshot_bytes_per_second: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LogSection {
+    format: String,
+    level: String,
+}
+
+fn home() -> String {
+    "home".into()
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        LimitsSection {
+            max_message_bytes: 50 << 20,
+            sessions: 10_000,
+            sessions_per_address: 1_000,
+            actors: 20_000,
+            quota_bytes: None,
+            body_memory_bytes: 256 << 20,
+            auth_parallel: 2,
+        }
+    }
+}
+
+impl Default for StorageSection {
+    fn default() -> Self {
+        StorageSection { log_keep: 50_000, flush_interval_ms: 5_000, snapshot_bytes_per_second: 100_000_000 }
+    }
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        LogSection { format: "text".into(), level: "info".into() }
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, low: T, high: T) -> Result<T, ConfigError> {
+    if value < low || value > high {
+        return Err(ConfigError(format!("{key} is {value}: choose between {low} and {high}")));
+    }
+    Ok(value)
+}
+
+fn node_id(key: &str, id: u64) -> Result<NodeId, ConfigError> {
+    within(key, id, 1, 1_000_000).map(NodeId)
+}
+
+impl File {
+    pub fn check(self) -> Result<Config, ConfigError> {
+        let id = node_id("node.id", self.node.id)?;
+        let cluster_id = ClusterId::from_hex(&self.cluster.id).ok_or_else(|| {
+            ConfigError(format!("cluster.id is {:?}: it has 32 hexadecimal digits, the same on every node", self.cluster.id))
+        })?;
+        let mut peers = BTreeMap::new();
+        for line in self.cluster.peers {
+            let peer = node_id("cluster.peers.id", line.id)?;
+            if !line.peer.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok()) {
+                return Err(ConfigError(format!("cluster.peers.peer is {:?}: write host:port", line.peer)));
+            }
+            if peer != id && peers.insert(peer, line.peer).is_some() {
+                return Err(ConfigError(format!("cluster.peers names node {peer} twice: keep one line")));
+            }
+        }
+        if self.tls.certificates.is_empty() {
+            return Err(ConfigError("tls.certificates is empty: name at least one certificate_file and key_file".into()));
+        }
+        if !self.admin.listen.ip().is_loopback() {
+            return Err(ConfigError(format!(
+                "admin.listen is {}: the admin server speaks no TLS, so bind it to 127.0.0.1 and reach it through a tunnel",
+                self.admin.listen
+            )));
+        }
+        let json = match self.log.format.as_str() {
+            "text" => false,
+            "json" => true,
+            other => return Err(ConfigError(format!("log.format is {other:?}: choose \"text\" or \"json\""))),
+        };
+        let limits = self.limits;
+        let quota_bytes = match limits.quota_bytes {
+            Some(bytes) => Some(within("limits.quota_bytes", bytes, 1 << 20, 1 << 50)?),
+            None => None,
+        };
+        Ok(Config {
+            data_dir: self.data_dir,
+            node: Node {
+                id,
+                name: self.node.name.unwrap_or_else(|| format!("node{id}")),
+                region: self.node.region,
+                zone: self.node.zone,
+            },
+            cluster: Cluster { id: cluster_id, partitions: within("cluster.partitions", self.cluster.partitions, 1, 1_024)?, peers },
+            keys: Keys { root_key_file: self.keys.root_key_file },
+            peer: Peer {
+                listen: self.peer.listen,
+                ca_file: self.peer.ca_file,
+                certificate_file: self.peer.certificate_file,
+                key_file: self.peer.key_file,
+            },
+            tls: Tls {
+                hostname: self.tls.hostname,
+                certificates: self
+                    .tls
+                    .certificates
+                    .into_iter()
+                    .map(|c| Certificate { certificate_file: c.certificate_file, key_file: c.key_file })
+                    .collect(),
+            },
+            listen: Listen {
+                smtp: self.listen.smtp,
+                submission: self.listen.submission,
+                submissions: self.listen.submissions,
+                imap: self.listen.imap,
+                imaps: self.listen.imaps,
+            },
+            admin: Admin { listen: self.admin.listen, token_file: self.admin.token_file },
+            limits: Limits {
+                max_message_bytes: within("limits.max_message_bytes", limits.max_message_bytes, 64 << 10, 256 << 20)?,
+                sessions: within("limits.sessions", limits.sessions, 1, 1_000_000)?,
+                sessions_per_address: within("limits.sessions_per_address", limits.sessions_per_address, 1, 1_000_000)?,
+                actors: within("limits.actors", limits.actors, 16, 1_000_000)?,
+                quota_bytes,
+                body_memory_bytes: within("limits.body_memory_bytes", limits.body_memory_bytes, 16 << 20, 64 << 30)?,
+                auth_parallel: within("limits.auth_parallel", limits.auth_parallel, 1, 64)?,
+            },
+            storage: Storage {
+                log_keep: within("storage.log_keep", self.storage.log_keep, 1, 10_000_000)?,
+                flush_interval: Duration::from_millis(within(
+                    "storage.flush_interval_ms",
+                    self.storage.flush_interval_ms,
+                    100,
+                    600_000,
+                )?),
+                snapshot_bytes_per_second: within(
+                    "storage.snapshot_bytes_per_second",
+                    self.storage.snapshot_bytes_per_second,
+                    1 << 20,
+                    10 << 30,
+                )?,
+            },
+            log: Log { json, level: self.log.level },
+        })
+    }
+}

@@ -1,0 +1,243 @@
+//! The configuration file: TOML, every key commented where quickstart writes it, every error naming the key and
+//! what to do. Read into types that can't hold a wrong state.
+
+mod file;
+mod render;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mailraft_driver::{DriverConfig, PeerTls};
+use mailraft_storage::{ClusterId, NodeId};
+
+pub use render::{render, Rendered};
+
+/// Why there is no configuration: one sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// A node's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the node keeps everything.
+    pub data_dir: PathBuf,
+    /// `[node]`
+    pub node: Node,
+    /// `[cluster]`
+    pub cluster: Cluster,
+    /// `[keys]`
+    pub keys: Keys,
+    /// `[peer]`
+    pub peer: Peer,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[storage]`
+    pub storage: Storage,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// This node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// A name for people.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// Its zone.
+    pub zone: String,
+}
+
+/// The cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its id.
+    pub id: ClusterId,
+    /// Mail partitions.
+    pub partitions: u32,
+    /// The other nodes, as host:port.
+    pub peers: BTreeMap<NodeId, String>,
+}
+
+/// Keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// 64 hexadecimal digits.
+    pub root_key_file: PathBuf,
+}
+
+/// Connections between nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where other nodes connect to.
+    pub listen: SocketAddr,
+    /// The cluster's certificate authority, PEM.
+    pub ca_file: PathBuf,
+    /// This node's certificate, PEM.
+    pub certificate_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// This server's name.
+    pub hostname: String,
+    /// Certificates, the preferred one first.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// PEM, the server's own first.
+    pub certificate_file: PathBuf,
+    /// PEM.
+    pub key_file: PathBuf,
+}
+
+/// Where clients connect to; a service without an address is off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// SMTP from other servers.
+    pub smtp: Option<SocketAddr>,
+    /// Submission with STARTTLS.
+    pub submission: Option<SocketAddr>,
+    /// Submission over TLS.
+    pub submissions: Option<SocketAddr>,
+    /// IMAP with STARTTLS.
+    pub imap: Option<SocketAddr>,
+    /// IMAP over TLS.
+    pub imaps: Option<SocketAddr>,
+}
+
+/// The admin server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// On loopback.
+    pub listen: SocketAddr,
+    /// What requests must bear.
+    pub token_file: PathBuf,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest message, in bytes.
+    pub max_message_bytes: u64,
+    /// Sessions of clients on this node.
+    pub sessions: usize,
+    /// Of them from one address.
+    pub sessions_per_address: usize,
+    /// Mailbox actors on this node.
+    pub actors: usize,
+    /// Bytes of mail in one mailbox, if limited.
+    pub quota_bytes: Option<u64>,
+    /// Memory for messages on their way in, in bytes.
+    pub body_memory_bytes: usize,
+    /// Password checks at once.
+    pub auth_parallel: usize,
+}
+
+/// The stores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Entries of a log kept for followers that are behind.
+    pub log_keep: u64,
+    /// Rows are flushed this often.
+    pub flush_interval: Duration,
+    /// The rate of one snapshot.
+    pub snapshot_bytes_per_second: u64,
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// JSON instead of text.
+    pub json: bool,
+    /// A level or a filter of tracing.
+    pub level: String,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// One sentence that names the file, the key and what to do.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let said = |e: String| ConfigError(format!("{}: {e}", path.display()));
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| said(format!("can't be read ({e}): name the file that quickstart wrote, or a copy")))?;
+        Config::parse(&text).map_err(|e| said(e.0))
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// One sentence that names the key and what to do.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let file: file::File = toml::from_str(text).map_err(|e| ConfigError(e.to_string().trim_end().to_owned()))?;
+        file.check()
+    }
+
+    /// A node's name for people.
+    pub fn node_name(&self, node: NodeId) -> String {
+        if node == self.node.id { self.node.name.clone() } else { format!("node{node}") }
+    }
+
+    /// One sentence for each change that a reload can't apply.
+    pub fn needs_restart(&self, new: &Config) -> Vec<String> {
+        let changed = [
+            ("data_dir", self.data_dir != new.data_dir),
+            ("[node]", self.node != new.node),
+            ("[cluster]", self.cluster != new.cluster),
+            ("[keys]", self.keys != new.keys),
+            ("[peer]", self.peer != new.peer),
+            ("[listen]", self.listen != new.listen),
+            ("[admin]", self.admin != new.admin),
+            ("[storage]", self.storage != new.storage),
+            ("[log]", self.log != new.log),
+        ];
+        let sentence = |key: &str| format!("{key} changed: restart the node for it to take effect");
+        changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| sentence(key)).collect()
+    }
+
+    /// What the driver is told.
+    ///
+    /// # Errors
+    /// One sentence if a certificate or key can't be used.
+    pub fn driver(&self) -> Result<DriverConfig, String> {
+        let read = |key: &str, path: &Path| {
+            std::fs::read(path).map_err(|e| format!("peer.{key} {} can't be read ({e}): name the file that quickstart wrote", path.display()))
+        };
+        let ca = read("ca_file", &self.peer.ca_file)?;
+        let chain = read("certificate_file", &self.peer.certificate_file)?;
+        let key = read("key_file", &self.peer.key_file)?;
+        let tls = PeerTls::from_pem(&ca, &chain, &key).map_err(|e| format!("[peer]: {e}"))?;
+        let mut driver = DriverConfig::new(
+            self.node.id,
+            self.cluster.id,
+            self.cluster.partitions,
+            self.peer.listen,
+            self.cluster.peers.clone(),
+            tls,
+            self.data_dir.join("staging"),
+        );
+        driver.flush_interval = self.storage.flush_interval;
+        driver.log_keep_entries = self.storage.log_keep;
+        driver.snapshot_bytes_per_second = self.storage.snapshot_bytes_per_second;
+        Ok(driver)
+    }
+}

@@ -1,0 +1,111 @@
+//! Requests to nodes' admin servers: HTTP/1.1 over loopback, one connection each.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::cli::{Failed, Target};
+
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+const ANSWER_MAX_BYTES: u64 = 64 << 20;
+
+/// The admin servers of a cluster.
+pub struct AdminClient {
+    addresses: Vec<String>,
+    token: Zeroizing<String>,
+}
+
+impl AdminClient {
+    /// Of `--dir` or `--admin`.
+    pub fn of(target: &Target) -> Result<Self, Failed> {
+        match &target.admin {
+            Some(url) => {
+                let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/').to_owned();
+                if url.starts_with("https://") {
+                    return Err(Failed::usage("the admin server speaks no TLS yet: reach it over loopback or a tunnel".into()));
+                }
+                let file = target.token_file.clone().ok_or_else(|| Failed::usage("--admin needs --token-file too".into()))?;
+                Ok(AdminClient { addresses: vec![address], token: read_token(&file)? })
+            }
+            None => AdminClient::in_dir(&target.dir),
+        }
+    }
+
+    /// Of a quickstart directory.
+    pub fn in_dir(dir: &Path) -> Result<Self, Failed> {
+        let json = read_cluster(dir)?;
+        let addresses = json["nodes"]
+            .as_array()
+            .map(|nodes| nodes.iter().filter_map(|n| n["admin"].as_str().map(str::to_owned)).collect())
+            .unwrap_or_default();
+        let file: PathBuf = json["admin_token_file"].as_str().unwrap_or_default().into();
+        Ok(AdminClient { addresses, token: read_token(&file)? })
+    }
+
+    /// Asks one node after the other until one answers: the code and the JSON.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
+        let mut last = "no node is named".to_owned();
+        for address in &self.addresses {
+            match self.request(address, method, path, body) {
+                Ok((200, value)) => return Ok(value),
+                // A node without a majority: another may have one.
+                Ok((503, value)) => last = sentence(&value),
+                Ok((_, value)) => return Err(Failed::failed(sentence(&value))),
+                Err(error) => last = format!("{address} does not answer ({error})"),
+            }
+        }
+        Err(Failed::failed(format!("{last}; is the cluster running? See mailraft status, or start it with mailraft quickstart")))
+    }
+
+    /// Whether a node says that it is ready.
+    pub fn is_ready(&self, address: &str) -> Result<(), String> {
+        match self.request(address, "GET", "/readyz", None) {
+            Ok((200, _)) => Ok(()),
+            Ok((_, value)) => Err(value.as_str().unwrap_or("not ready").trim().to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn request(&self, address: &str, method: &str, path: &str, body: Option<&Value>) -> std::io::Result<(u16, Value)> {
+        let resolved = address.to_socket_addrs()?.next().ok_or_else(|| std::io::Error::other("no such address"))?;
+        let mut socket = TcpStream::connect_timeout(&resolved, CONNECT_MAX)?;
+        socket.set_read_timeout(Some(ANSWER_MAX))?;
+        let body = Zeroizing::new(body.map(Value::to_string).unwrap_or_default());
+        let head = Zeroizing::new(format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            self.token.as_str(),
+            body.len()
+        ));
+        socket.write_all(head.as_bytes())?;
+        socket.write_all(body.as_bytes())?;
+        let mut answer = Vec::new();
+        socket.take(ANSWER_MAX_BYTES).read_to_end(&mut answer)?;
+        let text = String::from_utf8_lossy(&answer);
+        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| std::io::Error::other("not an answer of HTTP"))?;
+        let code = head.split(' ').nth(1).and_then(|c| c.parse().ok()).unwrap_or(0);
+        Ok((code, serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()))))
+    }
+}
+
+/// `cluster.json` of a quickstart directory.
+pub fn read_cluster(dir: &Path) -> Result<Value, Failed> {
+    let path = dir.join("cluster.json");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|e| Failed::failed(format!("{} can't be read ({e}): start a cluster with mailraft quickstart, or name its directory with --dir", path.display())))?;
+    serde_json::from_str(&text).map_err(|e| Failed::failed(format!("{} is damaged ({e})", path.display())))
+}
+
+fn read_token(path: &Path) -> Result<Zeroizing<String>, Failed> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failed::failed(format!("the admin token {} can't be read ({e})", path.display())))?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
+fn sentence(value: &Value) -> String {
+    value["error"].as_str().or(value.as_str()).unwrap_or("the node refused without a reason").trim().to_owned()
+}

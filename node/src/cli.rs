@@ -1,0 +1,275 @@
+//! The command line.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::{json, Value};
+use zeroize::Zeroizing;
+
+use crate::admin_client::AdminClient;
+use crate::{node, quickstart, status};
+
+/// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
+#[derive(Parser)]
+#[command(version, after_help = "Begin with:\n  mailraft quickstart\nthen, in another terminal:\n  mailraft status\n  mailraft account create carol@example.test")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a cluster on this machine and run it: real node processes, a domain, two accounts
+    #[command(after_help = "Examples:\n  mailraft quickstart\n  mailraft quickstart --dir /tmp/m --base-port 20000 --detach\n\nNode i listens at base-port + 1000*(i-1) + 25, 143, 465, 587, 993 and 80 (admin).")]
+    Quickstart(Quickstart),
+    /// Stop the nodes of a quickstart cluster
+    Stop {
+        /// Its directory
+        #[arg(long, default_value = "./mailraft-data")]
+        dir: PathBuf,
+    },
+    /// How nodes and partitions are; exit code 1 if something is wrong
+    Status(Asking),
+    /// Run one node in the foreground
+    #[command(after_help = "A node stops cleanly on SIGTERM: it hands its leaders over first. SIGHUP reloads [tls] and [limits].")]
+    Node {
+        /// Its configuration file
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Domains
+    #[command(subcommand)]
+    Domain(Domain),
+    /// Accounts
+    #[command(subcommand)]
+    Account(Account),
+    /// Addresses
+    #[command(subcommand)]
+    Address(Address),
+}
+
+/// Options of quickstart.
+#[derive(Args)]
+pub struct Quickstart {
+    /// Where everything is kept
+    #[arg(long, default_value = "./mailraft-data")]
+    pub dir: PathBuf,
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub nodes: u64,
+    /// The first node's first port
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1_024..=56_000))]
+    pub base_port: u16,
+    /// Return once everything runs
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// Which cluster.
+#[derive(Args)]
+pub struct Target {
+    /// A quickstart cluster's directory
+    #[arg(long, default_value = "./mailraft-data")]
+    pub dir: PathBuf,
+    /// A node's admin server instead, such as http://127.0.0.1:10080
+    #[arg(long, conflicts_with = "dir")]
+    pub admin: Option<String>,
+    /// The file with the admin token, with --admin
+    #[arg(long)]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Asking {
+    #[command(flatten)]
+    target: Target,
+    /// JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Domain {
+    /// A new domain
+    Create {
+        /// Its name, such as example.org
+        name: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// All domains
+    List(Asking),
+}
+
+#[derive(Subcommand)]
+enum Account {
+    /// A new account with its mailbox; without --password-stdin a password is made and printed
+    Create {
+        /// Its address, such as jane@example.org
+        address: String,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// All accounts
+    List(Asking),
+    /// Another password for an account
+    Password {
+        /// The account's address
+        address: String,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
+}
+
+#[derive(Subcommand)]
+enum Address {
+    /// More targets for an address: an alias, a group
+    Add {
+        /// The address
+        address: String,
+        /// Addresses of this cluster that its mail goes to
+        #[arg(required = true)]
+        targets: Vec<String>,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// All addresses
+    List(Asking),
+    /// Remove an address that is no account's own
+    Remove {
+        /// The address
+        address: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+}
+
+/// Why a command failed, and its exit code.
+pub struct Failed {
+    /// One sentence.
+    pub sentence: String,
+    /// 1 failed, 2 bad usage or configuration.
+    pub code: u8,
+}
+
+impl Failed {
+    /// It did not work.
+    pub fn failed(sentence: String) -> Self {
+        Failed { sentence, code: 1 }
+    }
+
+    /// It was not said right.
+    pub fn usage(sentence: String) -> Self {
+        Failed { sentence, code: 2 }
+    }
+}
+
+/// Runs a command.
+pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
+    match cli.command {
+        Command::Quickstart(options) => quickstart::run(&options)?,
+        Command::Stop { dir } => quickstart::stop(&dir)?,
+        Command::Status(asking) => return status::run(&asking.target, asking.json),
+        Command::Node { config } => node::run(&config)?,
+        Command::Domain(Domain::Create { name, asking }) => {
+            let done = ask(&asking, "POST", "/api/v1/domains", Some(json!({"name": name})))?;
+            say(&asking, &done, &format!("created {name}"));
+        }
+        Command::Domain(Domain::List(asking)) => list(&asking, "/api/v1/domains", &["name"])?,
+        Command::Account(Account::Create { address, password_stdin, asking }) => {
+            let (password, made) = password(password_stdin)?;
+            let body = json!({"address": address, "password": password.as_str()});
+            let mut done = ask(&asking, "POST", "/api/v1/accounts", Some(body))?;
+            let mut said = format!("created {address}");
+            if made {
+                done["password"] = json!(password.as_str());
+                said.push_str(&format!(", password {}", password.as_str()));
+            }
+            say(&asking, &done, &said);
+        }
+        Command::Account(Account::List(asking)) => list(&asking, "/api/v1/accounts", &["address", "partition", "mailbox"])?,
+        Command::Account(Account::Password { address, password_stdin, asking }) => {
+            let (password, made) = password(password_stdin)?;
+            let path = format!("/api/v1/accounts/{address}/password");
+            let mut done = ask(&asking, "PUT", &path, Some(json!({"password": password.as_str()})))?;
+            let mut said = format!("changed the password of {address}");
+            if made {
+                done["password"] = json!(password.as_str());
+                said.push_str(&format!(" to {}", password.as_str()));
+            }
+            say(&asking, &done, &said);
+        }
+        Command::Address(Address::Add { address, targets, asking }) => {
+            let body = json!({"address": address, "targets": targets});
+            let done = ask(&asking, "POST", "/api/v1/addresses", Some(body))?;
+            say(&asking, &done, &format!("{address} now also goes to {}", targets.join(", ")));
+        }
+        Command::Address(Address::List(asking)) => list(&asking, "/api/v1/addresses", &["address", "targets"])?,
+        Command::Address(Address::Remove { address, asking }) => {
+            let done = ask(&asking, "DELETE", &format!("/api/v1/addresses/{address}"), None)?;
+            say(&asking, &done, &format!("removed {address}"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask(asking: &Asking, method: &str, path: &str, body: Option<Value>) -> Result<Value, Failed> {
+    AdminClient::of(&asking.target)?.ask(method, path, body.as_ref())
+}
+
+fn say(asking: &Asking, done: &Value, text: &str) {
+    if asking.json {
+        println!("{done}");
+    } else {
+        println!("{text}");
+    }
+}
+
+fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {
+    let lines = ask(asking, "GET", path, None)?;
+    if asking.json {
+        println!("{lines}");
+        return Ok(());
+    }
+    for line in lines.as_array().into_iter().flatten() {
+        let cells: Vec<String> = columns
+            .iter()
+            .map(|c| match &line[*c] {
+                Value::String(text) => text.clone(),
+                Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+                other => other.to_string(),
+            })
+            .collect();
+        println!("{}", cells.join("  "));
+    }
+    Ok(())
+}
+
+fn password(from_stdin: bool) -> Result<(Zeroizing<String>, bool), Failed> {
+    if !from_stdin {
+        return Ok((random_password()?, true));
+    }
+    let mut text = Zeroizing::new(String::new());
+    std::io::stdin()
+        .take(4_096)
+        .read_to_string(&mut text)
+        .map_err(|e| Failed::failed(format!("the password can't be read from standard input ({e})")))?;
+    let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    Ok((password, false))
+}
+
+/// 16 letters and digits, without those that look alike.
+pub fn random_password() -> Result<Zeroizing<String>, Failed> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = Zeroizing::new([0; 16]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(|e| Failed::failed(format!("the system gives no random bytes ({e})")))?;
+    Ok(Zeroizing::new(bytes.iter().map(|b| LETTERS[usize::from(*b) % LETTERS.len()] as char).collect()))
+}

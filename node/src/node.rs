@@ -1,0 +1,23 @@
+//! `mailraft node`: one node in the foreground.
+
+use std::path::Path;
+
+use mailraft_server::config::Config;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Failed;
+use crate::stores::OnDisk;
+
+/// Runs a node until it is told to stop.
+pub fn run(path: &Path) -> Result<(), Failed> {
+    let config = Config::load(path).map_err(|e| Failed::usage(e.to_string()))?;
+    let filter = EnvFilter::try_new(&config.log.level)
+        .map_err(|e| Failed::usage(format!("{}: log.level is {:?} ({e}): choose info, or a filter", path.display(), config.log.level)))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
+    if config.log.json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+    mailraft_server::run(config, path, &OnDisk).map_err(|e| Failed::failed(e.to_string()))
+}

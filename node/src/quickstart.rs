@@ -1,0 +1,325 @@
+//! `mailraft quickstart`: a whole cluster on this machine, of real node processes.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mailraft_driver::pki::ClusterCa;
+use mailraft_server::bootstrap::{create_first_state, FirstNode, FirstState};
+use mailraft_server::config::{render, Rendered};
+use mailraft_storage::{ClusterId, NodeId};
+use rustix::process::{kill_process, Pid, Signal};
+use serde_json::{json, Value};
+use zeroize::Zeroizing;
+
+use crate::admin_client::{read_cluster, AdminClient};
+use crate::cli::{random_password, Failed, Quickstart};
+use crate::stores::OnDisk;
+
+/// Mail partitions of a quickstart cluster.
+const PARTITIONS: u32 = 16;
+/// What each node listens on, as offsets from its base port; the names are those of `cluster.json`.
+const SERVICES: [(&str, u16); 7] =
+    [("smtp", 25), ("submission", 587), ("submissions", 465), ("imap", 143), ("imaps", 993), ("admin", 80), ("peer", 700)];
+const READY_MAX: Duration = Duration::from_secs(60);
+const STOP_MAX: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+const DOMAIN: &str = "example.test";
+
+/// Makes a cluster, or starts the one that is in the directory.
+pub fn run(options: &Quickstart) -> Result<(), Failed> {
+    let dir = std::path::absolute(&options.dir).map_err(|e| Failed::usage(format!("--dir {}: {e}", options.dir.display())))?;
+    let mut cluster = if dir.join("cluster.json").exists() {
+        println!("Starting the cluster in {}", dir.display());
+        read_cluster(&dir)?
+    } else {
+        create(&dir, options)?
+    };
+    start_nodes(&dir, &mut cluster)?;
+    write_cluster(&dir, &cluster)?;
+    wait_until_ready(&dir, &cluster)?;
+    create_accounts(&dir, &cluster)?;
+    explain(&dir, &cluster, options.detach);
+    if options.detach {
+        return Ok(());
+    }
+    wait_for_signal()?;
+    println!("Stopping");
+    stop(&dir)
+}
+
+/// Stops the nodes of a cluster: SIGTERM, then SIGKILL for those that take too long.
+pub fn stop(dir: &Path) -> Result<(), Failed> {
+    let cluster = read_cluster(dir)?;
+    let running: Vec<Pid> = nodes(&cluster).filter_map(|n| pid_of(n)).filter(|pid| is_mailraft(*pid)).collect();
+    for pid in &running {
+        let _ = kill_process(*pid, Signal::TERM);
+    }
+    let begun = Instant::now();
+    for pid in &running {
+        while is_mailraft(*pid) {
+            if begun.elapsed() > STOP_MAX {
+                let _ = kill_process(*pid, Signal::KILL);
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+    println!("stopped {} nodes", running.len());
+    Ok(())
+}
+
+fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
+    let said = |what: &str| {
+        let what = what.to_owned();
+        move |e: std::io::Error| Failed::failed(format!("{what} can't be written ({e})"))
+    };
+    if fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
+        return Err(Failed::usage(format!("{} is not empty and holds no cluster: name another directory with --dir", dir.display())));
+    }
+    let base = |node: u64| options.base_port + 1_000 * (node as u16 - 1);
+    for node in 1..=options.nodes {
+        for (service, offset) in SERVICES {
+            let port = base(node) + offset;
+            std::net::TcpListener::bind(("127.0.0.1", port)).map_err(|e| {
+                Failed::failed(format!("port {port} for {service} of node {node} is taken ({e}): choose other ports with --base-port"))
+            })?;
+        }
+    }
+    println!("Making a cluster of {} nodes in {}", options.nodes, dir.display());
+    let random = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|e| Failed::failed(format!("the system gives no random bytes ({e})")));
+    let mut id = [0; 16];
+    random(&mut id)?;
+    let cluster = ClusterId(id);
+    let mut root = Zeroizing::new([0; 32]);
+    random(root.as_mut_slice())?;
+    let root_key = Zeroizing::new(hex::encode(root.as_slice()));
+    let mut token = Zeroizing::new([0; 24]);
+    random(token.as_mut_slice())?;
+
+    fs::create_dir_all(dir).map_err(said(&dir.display().to_string()))?;
+    let ca = ClusterCa::create(cluster).map_err(|e| Failed::failed(e.to_string()))?;
+    let (ca_file, token_file) = (dir.join("ca.pem"), dir.join("admin-token"));
+    write(&ca_file, ca.cert_pem().as_bytes(), 0o644)?;
+    write(&dir.join("ca.key"), ca.key_pem().as_bytes(), 0o600)?;
+    write(&token_file, format!("{}\n", hex::encode(token.as_slice())).as_bytes(), 0o600)?;
+    let peer = |node: u64| format!("127.0.0.1:{}", base(node) + 700);
+    let (mut lines, mut first) = (Vec::new(), Vec::new());
+    for node in 1..=options.nodes {
+        let own = dir.join(format!("node{node}"));
+        fs::create_dir_all(&own).map_err(said(&own.display().to_string()))?;
+        write(&own.join("root.key"), format!("{}\n", root_key.as_str()).as_bytes(), 0o600)?;
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let issued = ca.issue_node(NodeId(node), cluster, &names).map_err(|e| Failed::failed(e.to_string()))?;
+        write(&own.join("peer.pem"), issued.chain_pem.as_bytes(), 0o644)?;
+        write(&own.join("peer.key"), issued.key_pem.as_bytes(), 0o600)?;
+        let issued = ca.issue_server(&names).map_err(|e| Failed::failed(e.to_string()))?;
+        write(&own.join("mail.pem"), issued.chain_pem.as_bytes(), 0o644)?;
+        write(&own.join("mail.key"), issued.key_pem.as_bytes(), 0o600)?;
+        let peers: Vec<(u64, String)> = (1..=options.nodes).filter(|n| *n != node).map(|n| (n, peer(n))).collect();
+        let config = render(&Rendered {
+            id: node,
+            cluster: &cluster.to_string(),
+            partitions: PARTITIONS,
+            peers: &peers,
+            dir: &own,
+            ca_file: &ca_file,
+            token_file: &token_file,
+            base_port: base(node),
+        });
+        write(&own.join("config.toml"), config.as_bytes(), 0o644)?;
+        first.push(FirstNode {
+            id: node,
+            name: format!("node{node}"),
+            region: "home".into(),
+            zone: String::new(),
+            peer: peer(node),
+            data_dir: own.join("data"),
+        });
+        let mut line = json!({
+            "id": node, "pid": 0, "region": "home",
+            "data_dir": own.join("data"), "config": own.join("config.toml"), "log": own.join("log"),
+        });
+        for (service, offset) in SERVICES {
+            line[service] = json!(format!("127.0.0.1:{}", base(node) + offset));
+        }
+        lines.push(line);
+    }
+    create_first_state(&FirstState { cluster, partitions: PARTITIONS, root_key_hex: root_key, nodes: first }, &OnDisk)
+        .map_err(Failed::failed)?;
+    let mut accounts = Vec::new();
+    for name in ["alice", "bob"] {
+        accounts.push(json!({"address": format!("{name}@{DOMAIN}"), "password": random_password()?.as_str()}));
+    }
+    let cluster = json!({"nodes": lines, "ca_cert": ca_file, "admin_token_file": token_file, "accounts": accounts});
+    write_cluster(dir, &cluster)?;
+    Ok(cluster)
+}
+
+fn start_nodes(dir: &Path, cluster: &mut Value) -> Result<(), Failed> {
+    let binary = std::env::current_exe().map_err(|e| Failed::failed(format!("this program's own file can't be found ({e})")))?;
+    for line in cluster["nodes"].as_array_mut().into_iter().flatten() {
+        let id = line["id"].as_u64().unwrap_or(0);
+        if pid_of(line).is_some_and(is_mailraft) {
+            println!("  node {id} runs already");
+            continue;
+        }
+        let path = |key: &str| PathBuf::from(line[key].as_str().unwrap_or_default());
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path("log"))
+            .map_err(|e| Failed::failed(format!("{} can't be written ({e})", path("log").display())))?;
+        let errors = log.try_clone().map_err(|e| Failed::failed(e.to_string()))?;
+        let child = Command::new(&binary)
+            .args(["node", "--config"])
+            .arg(path("config"))
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            // Of its own: Ctrl-C here is not for it.
+            .process_group(0)
+            .spawn()
+            .map_err(|e| Failed::failed(format!("node {id} can't be started ({e})")))?;
+        println!("  node {id} started, process {}", child.id());
+        line["pid"] = json!(child.id());
+    }
+    Ok(())
+}
+
+fn wait_until_ready(dir: &Path, cluster: &Value) -> Result<(), Failed> {
+    let client = AdminClient::in_dir(dir)?;
+    let begun = Instant::now();
+    for line in nodes(cluster) {
+        let (id, address) = (line["id"].as_u64().unwrap_or(0), line["admin"].as_str().unwrap_or_default());
+        loop {
+            let why = match client.is_ready(address) {
+                Ok(()) => break,
+                Err(why) => why,
+            };
+            let died = !pid_of(line).is_some_and(is_mailraft);
+            if died || begun.elapsed() > READY_MAX {
+                let log = line["log"].as_str().unwrap_or_default();
+                let text = fs::read_to_string(log).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(8).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                return Err(Failed::failed(format!("node {id} did not get ready ({why}); the end of {log}:\n{}", tail.join("\n"))));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        println!("  node {id} is ready after {:.1} s", begun.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+fn create_accounts(dir: &Path, cluster: &Value) -> Result<(), Failed> {
+    let client = AdminClient::in_dir(dir)?;
+    let has = |path: &str, key: &str, value: &str| -> Result<bool, Failed> {
+        let list = client.ask("GET", path, None)?;
+        Ok(list.as_array().into_iter().flatten().any(|l| l[key] == value))
+    };
+    if !has("/api/v1/domains", "name", DOMAIN)? {
+        client.ask("POST", "/api/v1/domains", Some(&json!({"name": DOMAIN})))?;
+    }
+    for account in cluster["accounts"].as_array().into_iter().flatten() {
+        let address = account["address"].as_str().unwrap_or_default();
+        if !has("/api/v1/accounts", "address", address)? {
+            client.ask("POST", "/api/v1/accounts", Some(account))?;
+            println!("  made {address}");
+        }
+    }
+    Ok(())
+}
+
+fn explain(dir: &Path, cluster: &Value, detached: bool) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let first = &cluster["nodes"][0];
+    let last = nodes(cluster).last().unwrap_or(first);
+    let (alice, bob) = (&cluster["accounts"][0], &cluster["accounts"][1]);
+    let binary = std::env::current_exe().map_or("mailraft".into(), |p| p.display().to_string());
+    println!("\nMailraft runs. Any node serves any client:\n");
+    for line in nodes(cluster) {
+        println!(
+            "  node {}   IMAP {} (TLS {})   submission {} (TLS {})   SMTP {}",
+            line["id"], text(&line["imap"]), text(&line["imaps"]), text(&line["submission"]), text(&line["submissions"]), text(&line["smtp"])
+        );
+    }
+    println!("\n  accounts   {}  {}", text(&alice["address"]), text(&alice["password"]));
+    println!("             {}  {}", text(&bob["address"]), text(&bob["password"]));
+    println!("  TLS is signed by {}\n", text(&cluster["ca_cert"]));
+    println!("Three things to try:\n");
+    println!("1. Deliver a message through one node:");
+    println!(
+        "   printf 'Subject: hello\\r\\n\\r\\nfirst mail\\r\\n' | curl --cacert {} smtps://localhost:{} --mail-from {} --mail-rcpt {} --user '{}:{}' -T -",
+        text(&cluster["ca_cert"]), port(&first["submissions"]), text(&alice["address"]), text(&bob["address"]), text(&alice["address"]), text(&alice["password"])
+    );
+    println!("2. Read it through another (or point a mail program there):");
+    println!(
+        "   curl --cacert {} 'imaps://localhost:{}/INBOX;MAILINDEX=1' --user '{}:{}'",
+        text(&cluster["ca_cert"]), port(&last["imaps"]), text(&bob["address"]), text(&bob["password"])
+    );
+    println!("3. Kill a node, see that mail goes on, start it again:");
+    println!("   kill -9 {}; {binary} status --dir {}", first["pid"], dir.display());
+    println!("   {binary} node --config {}", text(&first["config"]));
+    match detached {
+        true => println!("\nStop it with: {binary} stop --dir {}", dir.display()),
+        false => println!("\nCtrl-C stops it."),
+    }
+}
+
+fn wait_for_signal() -> Result<(), Failed> {
+    let heard = || -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            tokio::select! {
+                stopped = tokio::signal::ctrl_c() => stopped,
+                _ = terminate.recv() => Ok(()),
+            }
+        })
+    };
+    heard().map_err(|e| Failed::failed(format!("signals can't be heard ({e})")))
+}
+
+fn port(address: &Value) -> &str {
+    address.as_str().and_then(|a| a.rsplit_once(':')).map_or("", |(_, port)| port)
+}
+
+fn nodes(cluster: &Value) -> impl Iterator<Item = &Value> {
+    cluster["nodes"].as_array().into_iter().flatten()
+}
+
+fn pid_of(line: &Value) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(line["pid"].as_i64()?).ok()?)
+}
+
+/// Whether a process is (still) a node of ours, and not something else with a number used again.
+fn is_mailraft(pid: Pid) -> bool {
+    let dir = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let zombie = fs::read_to_string(dir.join("stat"))
+        .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')));
+    let named = fs::read(dir.join("cmdline")).is_ok_and(|line| line.windows(4).any(|w| w == b"node") && line.windows(8).any(|w| w == b"mailraft"));
+    named && !zombie
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failed> {
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|e| Failed::failed(format!("{} can't be written ({e})", path.display())))
+}
+
+/// Holds passwords: for its owner alone.
+fn write_cluster(dir: &Path, cluster: &Value) -> Result<(), Failed> {
+    let text = serde_json::to_string_pretty(cluster).map_err(|e| Failed::failed(e.to_string()))?;
+    write(&dir.join("cluster.json"), format!("{text}\n").as_bytes(), 0o600)
+}
