@@ -242,6 +242,8 @@ impl<'a> Applying<'a> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use mailraft_storage::entry::{ChunkBody, EntryHeader, RowsBody};
     use mailraft_storage::memory::MemoryRows;
     use mailraft_storage::{ClusterId, CommandId, Incarnation, MailboxId, UnixMillis};
@@ -366,5 +368,61 @@ mod tests {
         let stop = apply(&store, &[ApplyJob { replica: R, entries: vec![(gap, None)] }]);
         assert!(matches!(stop, Err(ApplyStop::Order { .. })));
         assert_eq!(store.applied(R).unwrap().unwrap().index, Index(1));
+    }
+
+    #[test]
+    fn a_configuration_stands_with_the_position_and_changes_no_hash() {
+        let store = store();
+        let mut conf = ConfState::default();
+        conf.set_voters(vec![3, 1]);
+        conf.set_learners(vec![9]);
+        let mut change = eraftpb::Entry { index: 2, term: 1, data: vec![1].into(), ..Default::default() };
+        change.set_entry_type(EntryType::EntryConfChangeV2);
+        let job = ApplyJob { replica: R, entries: vec![(change, Some(conf))] };
+        let done = apply(&store, &[job]).unwrap().remove(0);
+        assert_eq!((done.applied.voters, done.applied.learners), (vec![ReplicaId(1), ReplicaId(3)], vec![ReplicaId(9)]));
+        assert_eq!((done.applied.count, done.applied.hash, done.verdicts.len()), (0, [0; 32], 0));
+    }
+
+    #[test]
+    fn the_running_hash_is_the_same_however_entries_come_and_every_1024th_is_kept() {
+        let entries = |from: u64, to: u64| -> Vec<_> {
+            let kind = |i: u64| if i == 2 { EntryKind::Begin } else { rows((i % 5) as u8, &[]) };
+            (from..=to).map(|i| raw(i, 1, 1, BORN, kind(i))).collect()
+        };
+        let (whole, parts) = (store(), store());
+        let one = run(&whole, entries(2, HASH_KEPT_EVERY + 10));
+        run(&parts, entries(2, 500));
+        run(&parts, entries(501, HASH_KEPT_EVERY + 1));
+        let kept = RowKey::partition(Table::Hashes, HASH_KEPT_EVERY.to_be_bytes());
+        let at = parts.applied(R).unwrap().unwrap();
+        assert_eq!((at.count, parts.get(R, &kept).unwrap().unwrap().to_vec()), (HASH_KEPT_EVERY, at.hash.to_vec()));
+        let two = run(&parts, entries(HASH_KEPT_EVERY + 2, HASH_KEPT_EVERY + 10));
+        assert_eq!(one.applied, two.applied);
+        assert_eq!(whole.get(R, &kept).unwrap(), parts.get(R, &kept).unwrap());
+    }
+
+    #[test]
+    fn jobs_of_several_replicas_are_written_at_once_each_in_its_order() {
+        let store = store();
+        let other = ReplicaId(2);
+        let applied = Applied { index: Index(1), term: Term(1), voters: vec![other], ..Default::default() };
+        store.write(&[ReplicaBatch { replica: other, batch: RowBatch::default(), applied }]).unwrap();
+        let job = |replica, entry| ApplyJob { replica, entries: vec![(entry, None)] };
+        let done = apply(
+            &store,
+            &[
+                job(R, raw(2, 1, 1, BORN, EntryKind::Begin)),
+                job(other, raw(2, 1, 1, BORN, EntryKind::Begin)),
+                job(R, raw(3, 1, 1, BORN, rows(1, &[]))),
+            ],
+        )
+        .unwrap();
+        let seen: Vec<_> = done.iter().map(|d| (d.replica.0, d.applied.index.0, d.verdicts.len())).collect();
+        assert_eq!(seen, [(1, 3, 2), (2, 2, 1)]);
+        // Nothing of a call that stops is written.
+        let stop = apply(&store, &[job(R, raw(4, 1, 1, BORN, rows(2, &[]))), job(other, raw(9, 1, 1, BORN, rows(2, &[])))]);
+        assert!(stop.is_err());
+        assert_eq!(store.applied(R).unwrap().unwrap().index, Index(3));
     }
 }

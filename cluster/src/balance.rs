@@ -7,8 +7,12 @@ use mailraft_storage::ReplicaId;
 pub const LOOK_EVERY_TICKS: u64 = 40;
 /// A new leader stays at least so many ticks (2 s).
 pub const STAY_TICKS: u64 = 80;
-/// A node hands over at most so many partitions at one look.
-pub const HAND_OVERS_MAX: usize = 4;
+/// A member must be the better leader for so many ticks (1 s) before it is handed the lead.
+pub const STEADY_TICKS: u64 = 40;
+/// A node hands over at most so many partitions at one look, or a share of those it has, whichever is more: all
+/// are where they should be within 30 s.
+const HAND_OVERS: usize = 4;
+const HAND_OVER_SHARE: usize = 32;
 /// A follower this many entries behind is not handed the lead.
 pub const LAG_MAX_ENTRIES: u64 = 64;
 
@@ -20,6 +24,11 @@ pub struct Member {
     /// Heard of within the last election timeout.
     pub active: bool,
     pub lag_entries: u64,
+}
+
+/// How many partitions a node with so many replicas hands over at one look.
+pub fn hand_overs_max(replicas: usize) -> usize {
+    HAND_OVERS.max(replicas / HAND_OVER_SHARE)
 }
 
 /// To whom a leader should hand over: the first in the order that is fit, if that is not itself.
@@ -47,6 +56,8 @@ pub fn successor(own: ReplicaId, members: &[Member]) -> Option<ReplicaId> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn member(n: u64, active: bool, lag_entries: u64) -> Member {

@@ -125,6 +125,8 @@ fn preference(partition: u32, nodes: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn rows(count: u64) -> Vec<NodeRow> {

@@ -83,6 +83,8 @@ pub fn decode(bytes: &[u8]) -> Result<PeerMessage, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -109,5 +111,51 @@ mod tests {
         let mut newer = bytes;
         newer[0] = 9;
         assert!(matches!(decode(&newer), Err(StoreError::Newer { .. })));
+    }
+
+    /// Frames as the first version wrote them; never written anew.
+    const V1: &str = include_str!("../testdata/v1/frames.hex");
+
+    fn v1() -> [PeerMessage; 2] {
+        let mut raft = eraftpb::Message { term: 7, from: 11, to: 12, log_term: 6, index: 40, commit: 39, ..Default::default() };
+        raft.set_msg_type(eraftpb::MessageType::MsgAppend);
+        raft.mut_entries().push(eraftpb::Entry { index: 41, term: 7, data: vec![1, 2, 3].into(), ..Default::default() });
+        let message = |body| PeerMessage {
+            cluster: ClusterId([0xc1; 16]),
+            partition: PartitionId(300),
+            from: ReplicaId(11),
+            to: ReplicaId(12),
+            incarnation: 1,
+            wall: UnixMillis(1_700_000_000_000),
+            body,
+        };
+        [message(PeerBody::Raft(raft)), message(PeerBody::Hash { count: 1_024, hash: [0xab; 32] })]
+    }
+
+    #[test]
+    fn frames_of_the_first_version_are_read_and_written_alike() {
+        assert_eq!(V1.lines().count(), 2);
+        for (line, message) in V1.lines().zip(v1()) {
+            let hex: String = encode(&message).iter().map(|b| format!("{b:02x}")).collect();
+            assert_eq!(line, hex);
+            let bytes: Vec<u8> =
+                (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap()).collect();
+            assert_eq!(format!("{:?}", decode(&bytes).unwrap()), format!("{message:?}"));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_stop_the_decoder(junk: Vec<u8>, at: usize, to: u8) {
+            let _ = decode(&junk);
+            for message in v1() {
+                let mut bytes = encode(&message);
+                let at = at % bytes.len();
+                bytes[at] = to;
+                if let Ok(decoded) = decode(&bytes) {
+                    let _ = encode(&decoded);
+                }
+            }
+        }
     }
 }

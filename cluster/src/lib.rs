@@ -3,7 +3,7 @@
 //!
 //! * [`seam`]: what goes in and comes out.
 //! * [`node`]: all replicas of a node, and the one group of writes that is outstanding.
-//! * [`replica`]: one Raft group.
+//! * `replica`: one Raft group.
 //! * [`apply`]: committed entries become rows.
 //! * [`bootstrap`]: the first state of a new cluster.
 //! * [`frame`]: peer messages as bytes.

@@ -1,6 +1,7 @@
 //! What raft-rs reads: the log on disk, and before it the bounded tail of entries that are not synced or not
 //! applied yet (the log on disk shows an entry only after its fsync).
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -10,8 +11,18 @@ use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
+use crate::writes::ENTRY_HEAD_BYTES;
+
 /// Entries kept in memory for followers that are a little behind, in bytes.
 pub const TAIL_KEPT_BYTES: usize = 4 << 20;
+
+/// Entries in memory that are not synced or not applied yet, in bytes; past it a leader refuses proposals and a
+/// follower takes no appends.
+pub const TAIL_MAX_BYTES: usize = 32 << 20;
+/// How exactly a position in the log is found by bytes.
+const MARK_EVERY_BYTES: u64 = 1 << 20;
+/// Marks that are remembered; past it every second one is forgotten.
+const MARKS_MAX: usize = 1_024;
 
 pub struct LogStore {
     replica: ReplicaId,
@@ -24,23 +35,26 @@ pub struct LogStore {
     synced: Index,
     hard_state: HardState,
     applied: Applied,
+    /// Bytes appended since the start, and marks on the way: (bytes, the entry reached there).
+    appended_bytes: u64,
+    marks: VecDeque<(u64, Index)>,
+    /// To which replica a snapshot is being sent: one at a time.
+    sending: Cell<Option<ReplicaId>>,
 }
 
 impl LogStore {
     pub fn new(replica: ReplicaId, log: Arc<dyn Log>, state: &LogState, applied: Applied) -> Self {
         let mut hard_state = state.hard_state.clone();
-        // Rows may be flushed before the hard state that counts their entries as committed is written.
-        hard_state.commit = hard_state.commit.max(applied.index.0);
         let (cut, last) = match &state.installing {
-            Some(mark) => {
-                if hard_state.term < mark.term.0 {
-                    hard_state.term = mark.term.0;
-                    hard_state.vote = 0;
-                }
-                ((mark.index, mark.term), mark.index)
-            }
+            Some(mark) => ((mark.index, mark.term), mark.index),
             None => (state.cut, state.last),
         };
+        if hard_state.term < cut.1.0 {
+            hard_state.term = cut.1.0;
+            hard_state.vote = 0;
+        }
+        // Rows may be flushed before the hard state that counts their entries as committed is written.
+        hard_state.commit = hard_state.commit.max(applied.index.0);
         LogStore {
             replica,
             log,
@@ -51,7 +65,15 @@ impl LogStore {
             synced: last,
             hard_state,
             applied,
+            appended_bytes: 0,
+            marks: VecDeque::from([(0, last)]),
+            sending: Cell::new(None),
         }
+    }
+
+    /// The hard state that Raft starts from.
+    pub fn first_hard_state(&self) -> &HardState {
+        &self.hard_state
     }
 
     pub fn cut(&self) -> (Index, Term) {
@@ -72,9 +94,30 @@ impl LogStore {
         self.trim();
     }
 
+    /// Everything up to here is durable.
     pub fn set_synced(&mut self, upto: Index) {
-        self.synced = self.synced.max(upto.min(self.last));
+        assert!(upto <= self.last, "synced past the end of the log");
+        self.synced = self.synced.max(upto);
         self.trim();
+    }
+
+    /// Whether too much waits in memory to be synced and applied.
+    pub fn is_full(&self) -> bool {
+        self.tail_bytes > TAIL_MAX_BYTES
+    }
+
+    /// The entry before about the last `bytes` of the log; what was there at the start counts as nothing.
+    pub fn before_bytes(&self, bytes: u64) -> Index {
+        let from = self.appended_bytes.saturating_sub(bytes);
+        let at = self.marks.partition_point(|(appended, _)| *appended <= from);
+        at.checked_sub(1).and_then(|at| self.marks.get(at)).map_or(Index(0), |(_, index)| *index)
+    }
+
+    /// A snapshot was sent or not; the next may go.
+    pub fn snapshot_sent(&self, to: ReplicaId) {
+        if self.sending.get() == Some(to) {
+            self.sending.set(None);
+        }
     }
 
     /// Entries as raft-rs hands them out to be written: those from the first one's index on are replaced.
@@ -87,9 +130,22 @@ impl LogStore {
             }
         }
         self.synced = self.synced.min(Index(first.index - 1));
+        // What is replaced stays counted as bytes: they bound, and need not be exact.
+        self.marks.retain(|(_, index)| index.0 < first.index);
         for entry in entries {
             self.tail_bytes += size(entry);
             self.tail.push_back(entry.clone());
+            self.appended_bytes += size(entry) as u64;
+            if self.marks.back().is_none_or(|(bytes, _)| self.appended_bytes - bytes >= MARK_EVERY_BYTES) {
+                if self.marks.len() == MARKS_MAX {
+                    let mut even = false;
+                    self.marks.retain(|_| {
+                        even = !even;
+                        even
+                    });
+                }
+                self.marks.push_back((self.appended_bytes, Index(entry.index)));
+            }
         }
         self.last = Index(entries.last().map_or(self.last.0, |e| e.index));
     }
@@ -101,6 +157,7 @@ impl LogStore {
         self.synced = applied.index;
         self.tail.clear();
         self.tail_bytes = 0;
+        self.marks = VecDeque::from([(self.appended_bytes, applied.index)]);
         self.applied = applied;
     }
 
@@ -108,6 +165,9 @@ impl LogStore {
     pub fn cut_to(&mut self, cut: (Index, Term)) {
         assert!(cut.0 <= self.applied.index && cut.0 <= self.synced, "the log is cut past what is applied");
         self.cut = cut;
+        while self.marks.get(1).is_some_and(|(_, index)| *index <= cut.0) {
+            self.marks.pop_front();
+        }
         while self.tail.front().is_some_and(|e| e.index <= cut.0.0) {
             if let Some(dropped) = self.tail.pop_front() {
                 self.tail_bytes -= size(&dropped);
@@ -132,7 +192,7 @@ impl LogStore {
 }
 
 fn size(entry: &Entry) -> usize {
-    entry.data.len() + 32
+    entry.data.len() + ENTRY_HEAD_BYTES
 }
 
 fn other(error: mailraft_storage::StoreError) -> Error {
@@ -215,15 +275,120 @@ impl Storage for LogStore {
         Ok(self.last.0)
     }
 
-    fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<Snapshot> {
-        if self.applied.index.0 < request_index {
+    /// Only the position: the driver sends the rows.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let busy = self.sending.get().is_some_and(|other| other.0 != to);
+        if busy || self.applied.index.0 < request_index {
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
+        self.sending.set(Some(ReplicaId(to)));
         let mut snapshot = Snapshot::default();
         let meta = snapshot.mut_metadata();
         meta.index = self.applied.index.0;
         meta.term = self.applied.term.0;
         meta.set_conf_state(conf_state(&self.applied));
         Ok(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use mailraft_storage::log::{LogBatch, LogWrite};
+    use mailraft_storage::memory::MemoryLog;
+
+    use super::*;
+
+    const R: ReplicaId = ReplicaId(1);
+    const DATA_BYTES: usize = 300 << 10;
+
+    fn entries(range: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
+        range.map(|index| Entry { index, term, data: vec![0; DATA_BYTES].into(), ..Default::default() }).collect()
+    }
+
+    fn store(log: &MemoryLog) -> LogStore {
+        let applied = Applied { index: Index(1), term: Term(1), voters: vec![R], ..Applied::default() };
+        let first = LogWrite { replica: R, reset: Some((Index(1), Term(1))), ..LogWrite::default() };
+        log.write_synced(1, &LogBatch { writes: vec![first] }).unwrap();
+        let state = Log::state(log, R).unwrap().unwrap();
+        LogStore::new(R, Arc::new(log.clone()), &state, applied)
+    }
+
+    fn numbers(read: raft::Result<Vec<Entry>>) -> Vec<(u64, u64)> {
+        read.unwrap().iter().map(|e| (e.index, e.term)).collect()
+    }
+
+    fn read(store: &LogStore, low: u64, high: u64, max: u64) -> Vec<(u64, u64)> {
+        numbers(store.entries(low, high, max, GetEntriesContext::empty(false)))
+    }
+
+    #[test]
+    fn entries_are_read_before_their_fsync_and_later_from_disk_and_memory_together() {
+        let log = MemoryLog::new();
+        let mut store = store(&log);
+        store.append(&entries(2..=31, 1));
+        assert_eq!(read(&store, 2, 32, u64::MAX).len(), 30);
+        let write = LogWrite { replica: R, append: entries(2..=20, 1), ..LogWrite::default() };
+        log.write_synced(2, &LogBatch { writes: vec![write] }).unwrap();
+        store.set_synced(Index(20));
+        assert!(store.in_tail(2).is_some(), "synced, but not applied");
+        store.set_applied(Applied { index: Index(20), term: Term(1), ..Applied::default() });
+        let kept = store.tail.front().unwrap().index;
+        assert!(kept > 2 && kept <= 21, "{kept}");
+        assert_eq!(read(&store, 2, 32, u64::MAX), (2..=31).map(|i| (i, 1)).collect::<Vec<_>>());
+        assert_eq!(read(&store, kept - 1, 32, (DATA_BYTES * 3) as u64).len(), 2);
+        assert_eq!(store.term(2).unwrap(), 1);
+        store.cut_to((Index(10), Term(1)));
+        assert!(matches!(store.term(9), Err(Error::Store(StorageError::Compacted))));
+        assert!(matches!(
+            store.entries(10, 12, None, GetEntriesContext::empty(false)),
+            Err(Error::Store(StorageError::Compacted))
+        ));
+    }
+
+    #[test]
+    fn replaced_entries_are_gone_and_no_longer_count_as_synced() {
+        let mut store = store(&MemoryLog::new());
+        store.append(&entries(2..=6, 1));
+        store.set_synced(Index(6));
+        store.append(&entries(4..=5, 2));
+        assert_eq!(read(&store, 2, 6, u64::MAX), [(2, 1), (3, 1), (4, 2), (5, 2)]);
+        assert_eq!((store.synced, store.last_index().unwrap()), (Index(3), 5));
+    }
+
+    #[test]
+    fn the_tail_has_a_bound_and_positions_are_found_by_bytes() {
+        let mut store = store(&MemoryLog::new());
+        assert_eq!(store.before_bytes(0), Index(1));
+        for index in 2..=120 {
+            store.append(&entries(index..=index, 1));
+        }
+        assert!(store.is_full());
+        let before = store.before_bytes(10 * DATA_BYTES as u64);
+        assert!((100..=110).contains(&before.0), "{before}");
+        assert_eq!(store.before_bytes(1 << 40), Index(1));
+    }
+
+    #[test]
+    fn one_snapshot_is_sent_at_a_time() {
+        let store = store(&MemoryLog::new());
+        assert_eq!(store.snapshot(0, 2).unwrap().get_metadata().index, 1);
+        assert!(store.snapshot(0, 3).is_err());
+        store.snapshot_sent(ReplicaId(3));
+        assert!(store.snapshot(0, 3).is_err() && store.snapshot(0, 2).is_ok());
+        store.snapshot_sent(ReplicaId(2));
+        assert!(store.snapshot(0, 3).is_ok());
+    }
+
+    #[test]
+    fn a_start_counts_as_committed_what_is_applied() {
+        let log = MemoryLog::new();
+        store(&log);
+        let state = LogState { cut: (Index(5), Term(3)), last: Index(9), ..LogState::default() };
+        let applied = Applied { index: Index(8), term: Term(3), ..Applied::default() };
+        let store = LogStore::new(R, Arc::new(log.clone()), &state, applied);
+        let first = store.initial_state().unwrap().hard_state;
+        assert_eq!((first.term, first.commit), (3, 8));
     }
 }

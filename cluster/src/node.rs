@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use mailraft_storage::log::{Log, LogBatch, LogState, LOG_GROUP_MAX_BYTES};
 use mailraft_storage::{ClusterId, Env, Index, NodeId, PartitionId, ReplicaId, Rows, StoreError, UnixMillis};
+use raft::eraftpb::HardState;
 
 use crate::balance;
 use crate::placement::{self, MemberRow};
 use crate::replica::Replica;
 use crate::seam::{Input, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent};
 use crate::status::ReplicaStatus;
+use crate::writes::ENTRY_HEAD_BYTES;
 
 /// A stamp is at most this far ahead of the median of the nodes' clocks.
 const STAMP_AHEAD_MAX_MS: u64 = 1_000;
+/// A slow follower's log is kept up to so many bytes, unless the configuration says otherwise.
+pub const LOG_KEEP_BYTES: u64 = 256 << 20;
 /// Entries read at once when the log is checked at start, in bytes.
 const CHECK_BYTES: usize = 4 << 20;
 
@@ -28,6 +32,8 @@ pub struct NodeConfig {
     pub replicas: Vec<ReplicaSpec>,
     /// A slow follower's log is kept up to so many entries behind; past it, it gets a snapshot.
     pub log_keep_entries: u64,
+    /// The same in bytes of entries, counted from the start of the process.
+    pub log_keep_bytes: u64,
     /// Where raft-rs logs to.
     pub logger: slog::Logger,
 }
@@ -90,7 +96,7 @@ impl NodeConfig {
                 });
             }
         }
-        Ok(NodeConfig { node, cluster, replicas, log_keep_entries, logger })
+        Ok(NodeConfig { node, cluster, replicas, log_keep_entries, log_keep_bytes: LOG_KEEP_BYTES, logger })
     }
 }
 
@@ -103,6 +109,8 @@ pub struct Node {
     dirty: BTreeSet<PartitionId>,
     /// The group that is being written, and whose writes are in it.
     outstanding: Option<(u64, Vec<PartitionId>)>,
+    /// Had no place in the last group: first in the next.
+    passed_over: BTreeSet<PartitionId>,
     last_group: u64,
     /// How far the other nodes' clocks are ahead of ours, in milliseconds.
     clocks: BTreeMap<NodeId, i64>,
@@ -143,6 +151,7 @@ impl Node {
             resuming,
             dirty,
             outstanding: None,
+            passed_over: BTreeSet::new(),
             last_group,
             clocks: BTreeMap::new(),
             handing_over: false,
@@ -209,11 +218,11 @@ impl Node {
                 }
             }
             Input::Flushed { upto } => {
-                let keep = self.config.log_keep_entries;
                 for (replica, index) in upto {
-                    if let Some((partition, replica)) = self.of(replica) {
-                        replica.flushed(index, keep);
-                        self.dirty.insert(partition);
+                    let Some(partition) = self.by_replica.get(&replica) else { continue };
+                    if let Some(replica) = self.replicas.get_mut(partition) {
+                        replica.flushed(index, &self.config);
+                        self.dirty.insert(*partition);
                     }
                 }
             }
@@ -264,12 +273,10 @@ impl Node {
         if self.handing_over {
             self.hand_over();
         } else if self.ticks.is_multiple_of(balance::LOOK_EVERY_TICKS) {
-            let mut left = balance::HAND_OVERS_MAX;
+            let mut left = balance::hand_overs_max(self.replicas.len());
             for replica in self.replicas.values_mut() {
-                if left == 0 {
-                    break;
-                }
-                if let Some(to) = replica.hand_over_to(false) {
+                // Every one is asked: each remembers how long another has been the better leader.
+                if let Some(to) = replica.hand_over_to(false).filter(|_| left > 0) {
                     replica.transfer(to);
                     left -= 1;
                 }
@@ -287,18 +294,19 @@ impl Node {
     }
 
     fn peer(&mut self, env: &Env, from: NodeId, message: PeerMessage, out: &mut Vec<Output>) {
+        // Within a group Raft's terms order everything: a member may still be behind `begin`.
         let PeerMessage { cluster, partition, from: sender, to, incarnation: _, wall, body } = message;
         if cluster != self.config.cluster {
             return;
         }
-        let ahead = wall.0 as i64 - env.wall.0 as i64;
-        self.clocks.insert(from, ahead);
         let handing_over = self.handing_over;
         let Some(replica) = self.replicas.get_mut(&partition) else { return };
         let belongs = replica.spec.members.iter().any(|m| m.replica == sender && m.node == from);
         if !belongs || replica.spec.replica != to {
             return;
         }
+        let millis = |time: UnixMillis| i64::try_from(time.0).unwrap_or(i64::MAX);
+        self.clocks.insert(from, millis(wall).saturating_sub(millis(env.wall)));
         replica.peer(sender, body, handing_over, out);
         self.dirty.insert(partition);
     }
@@ -343,17 +351,23 @@ impl Node {
             return;
         }
         // Small writes first: heartbeats' answers must not wait behind uploads.
-        let mut waiting: Vec<(usize, PartitionId)> =
-            self.replicas.iter_mut().map(|(p, r)| (r.writes().waiting_bytes(), *p)).collect();
+        let passed_over = std::mem::take(&mut self.passed_over);
+        let mut waiting: Vec<(bool, usize, PartitionId)> = self
+            .replicas
+            .iter_mut()
+            .map(|(p, r)| (!passed_over.contains(p), r.writes().waiting_bytes(), *p))
+            .collect();
         waiting.sort_unstable();
         let (mut batch, mut partitions, mut room) = (LogBatch::default(), Vec::new(), LOG_GROUP_MAX_BYTES);
-        for (_, partition) in waiting {
+        for (_, _, partition) in waiting {
             let Some(replica) = self.replicas.get_mut(&partition) else { continue };
             if let Some(write) = replica.writes().take(room, batch.writes.is_empty()) {
-                let bytes: usize = write.append.iter().map(|e| e.data.len() + 32).sum();
+                let bytes: usize = write.append.iter().map(|e| e.data.len() + ENTRY_HEAD_BYTES).sum();
                 room = room.saturating_sub(bytes);
                 batch.writes.push(write);
                 partitions.push(partition);
+            } else if replica.writes().needs_sync() {
+                self.passed_over.insert(partition);
             }
         }
         if partitions.is_empty() {
@@ -379,6 +393,10 @@ fn check(log: &dyn Log, replica: ReplicaId, state: &LogState, applied: Index) ->
     if applied < state.cut.0 {
         return Err(format!("its rows end at {applied}, and its log begins after {}", state.cut.0));
     }
+    let HardState { term, commit, .. } = state.hard_state;
+    if commit > state.last.0 {
+        return Err(format!("entries up to {commit} are committed, and its log ends at {}", state.last));
+    }
     if applied > state.last {
         return Err(format!("its rows are at {applied}, and its log ends at {}", state.last));
     }
@@ -388,6 +406,9 @@ fn check(log: &dyn Log, replica: ReplicaId, state: &LogState, applied: Index) ->
         for entry in &read {
             if entry.index != next.0 {
                 return Err(format!("its log has entry {} where {next} should be", entry.index));
+            }
+            if entry.term > term {
+                return Err(format!("its log has entry {next} of term {}, and it has seen only term {term}", entry.term));
             }
             next = Index(next.0 + 1);
         }

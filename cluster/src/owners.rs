@@ -7,6 +7,19 @@ use mailraft_storage::{Index, MailboxId};
 
 use crate::seam::RequestId;
 
+/// New owners that may wait for one slot; one actor at a time is usual.
+const WAITERS_MAX: usize = 16;
+
+/// The answer to who asks for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotAnswer {
+    Free,
+    /// Answered when the entry in flight has its verdict.
+    Wait,
+    /// Too many wait.
+    Full,
+}
+
 #[derive(Default)]
 struct Slot {
     index: Option<Index>,
@@ -36,13 +49,16 @@ impl Owners {
         self.in_flight.insert(index, (request, mailbox));
     }
 
-    /// Asks for a free slot; true if it is free now.
-    pub fn await_slot(&mut self, request: RequestId, mailbox: MailboxId) -> bool {
-        if !self.is_taken(mailbox) {
-            return true;
+    /// Asks for a free slot.
+    pub fn await_slot(&mut self, request: RequestId, mailbox: MailboxId) -> SlotAnswer {
+        match self.slots.get_mut(&mailbox).filter(|s| s.index.is_some()) {
+            None => SlotAnswer::Free,
+            Some(slot) if slot.waiting.len() == WAITERS_MAX => SlotAnswer::Full,
+            Some(slot) => {
+                slot.waiting.push(request);
+                SlotAnswer::Wait
+            }
         }
-        self.slots.entry(mailbox).or_default().waiting.push(request);
-        false
     }
 
     /// An entry has its verdict: its request, and those that waited for its slot.
@@ -75,8 +91,8 @@ mod tests {
         owners.appended(RequestId(1), Index(5), Some(a));
         owners.appended(RequestId(2), Index(6), Some(b));
         owners.appended(RequestId(3), Index(7), None);
-        assert!(!owners.await_slot(RequestId(4), a));
-        assert!(owners.await_slot(RequestId(5), MailboxId([3; 16])));
+        assert_eq!(owners.await_slot(RequestId(4), a), SlotAnswer::Wait);
+        assert_eq!(owners.await_slot(RequestId(5), MailboxId([3; 16])), SlotAnswer::Free);
         assert_eq!(owners.decided(Index(6)), Some((RequestId(2), vec![])));
         assert!(owners.is_taken(a) && !owners.is_taken(b));
         assert_eq!(owners.decided(Index(5)), Some((RequestId(1), vec![RequestId(4)])));
@@ -90,5 +106,16 @@ mod tests {
         let mut owners = Owners::default();
         owners.appended(RequestId(1), Index(5), Some(MailboxId([1; 16])));
         owners.appended(RequestId(2), Index(6), Some(MailboxId([1; 16])));
+    }
+
+    #[test]
+    fn so_many_may_wait_for_a_slot_and_no_more() {
+        let a = MailboxId([1; 16]);
+        let mut owners = Owners::default();
+        owners.appended(RequestId(1), Index(5), Some(a));
+        let answers: Vec<SlotAnswer> = (0..=WAITERS_MAX as u64).map(|n| owners.await_slot(RequestId(10 + n), a)).collect();
+        assert!(answers[..WAITERS_MAX].iter().all(|a| *a == SlotAnswer::Wait));
+        assert_eq!(answers[WAITERS_MAX], SlotAnswer::Full);
+        assert_eq!(owners.term_over().1.len(), WAITERS_MAX);
     }
 }

@@ -13,6 +13,9 @@ const ASK_AGAIN_TICKS: u64 = 4;
 /// A question without an answer is given up after so many ticks (1.5 s).
 const GIVE_UP_TICKS: u64 = 60;
 
+/// Questions of one replica that may wait; past it they are answered as unavailable.
+const READS_MAX: usize = 16_384;
+
 /// A question.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
@@ -38,8 +41,15 @@ pub struct Reads {
 }
 
 impl Reads {
-    pub fn ask(&mut self, request: RequestId, term: Option<Term>) {
-        self.waiting.push(Read { request, term, asked_at: self.now });
+    /// Takes a question; false if too many wait.
+    #[must_use]
+    pub fn ask(&mut self, request: RequestId, term: Option<Term>) -> bool {
+        let under_way: usize = self.rounds.values().map(|r| r.reads.len()).sum();
+        let room = self.waiting.len() + under_way + self.confirmed.len() < READS_MAX;
+        if room {
+            self.waiting.push(Read { request, term, asked_at: self.now });
+        }
+        room
     }
 
     /// The context of a new round for everything that waits, if one may start. A context is never used twice.
@@ -79,9 +89,13 @@ impl Reads {
             }
         }
         let now = self.now;
-        let (old, young): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|r| now - r.asked_at >= GIVE_UP_TICKS);
+        let is_young = |r: &Read| now - r.asked_at < GIVE_UP_TICKS;
+        let (young, mut old): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(is_young);
         self.waiting = young;
+        // Confirmed, but what it waits for is not applied here in time.
+        let (young, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.confirmed).into_iter().partition(|(_, r)| is_young(r));
+        self.confirmed = young;
+        old.extend(late.into_iter().map(|(_, r)| r));
         old
     }
 
@@ -107,6 +121,8 @@ impl Reads {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn ids(reads: Vec<Read>) -> Vec<u64> {
@@ -116,12 +132,12 @@ mod tests {
     #[test]
     fn questions_share_rounds_and_wait_for_their_index() {
         let mut reads = Reads::default();
-        reads.ask(RequestId(1), None);
+        let _ = reads.ask(RequestId(1), None);
         let first = reads.next_round().unwrap();
-        reads.ask(RequestId(2), None);
-        reads.ask(RequestId(3), None);
+        let _ = reads.ask(RequestId(2), None);
+        let _ = reads.ask(RequestId(3), None);
         let second = reads.next_round().unwrap();
-        reads.ask(RequestId(4), None);
+        let _ = reads.ask(RequestId(4), None);
         assert_eq!(reads.next_round(), None, "two rounds are under way");
         reads.confirmed(second, Index(10));
         reads.confirmed(first, Index(9));
@@ -133,7 +149,7 @@ mod tests {
     #[test]
     fn a_lost_round_is_asked_again_and_given_up_in_the_end() {
         let mut reads = Reads::default();
-        reads.ask(RequestId(1), None);
+        let _ = reads.ask(RequestId(1), None);
         let lost = reads.next_round().unwrap();
         let mut given_up = Vec::new();
         for _ in 0..GIVE_UP_TICKS + ASK_AGAIN_TICKS {
@@ -148,13 +164,31 @@ mod tests {
     #[test]
     fn questions_of_an_earlier_term_are_taken_out_wherever_they_are() {
         let mut reads = Reads::default();
-        reads.ask(RequestId(1), Some(Term(3)));
+        let _ = reads.ask(RequestId(1), Some(Term(3)));
         let round = reads.next_round().unwrap();
         reads.confirmed(round, Index(5));
-        reads.ask(RequestId(2), Some(Term(3)));
+        let _ = reads.ask(RequestId(2), Some(Term(3)));
         reads.next_round();
-        reads.ask(RequestId(3), Some(Term(3)));
-        reads.ask(RequestId(4), None);
+        let _ = reads.ask(RequestId(3), Some(Term(3)));
+        let _ = reads.ask(RequestId(4), None);
         assert_eq!(ids(reads.not_in(Some(Term(4)))), [3, 2, 1]);
+    }
+
+    #[test]
+    fn a_question_whose_index_is_not_applied_in_time_is_given_up() {
+        let mut reads = Reads::default();
+        assert!(reads.ask(RequestId(1), None));
+        let round = reads.next_round().unwrap();
+        reads.confirmed(round, Index(5));
+        let given_up: Vec<u64> = (0..GIVE_UP_TICKS).flat_map(|_| ids(reads.tick())).collect();
+        assert_eq!(given_up, [1]);
+        assert!(reads.applied(Index(5)).is_empty());
+    }
+
+    #[test]
+    fn more_questions_than_the_bound_are_refused() {
+        let mut reads = Reads::default();
+        let taken = (0..READS_MAX as u64 + 5).filter(|n| reads.ask(RequestId(*n), None)).count();
+        assert_eq!(taken, READS_MAX);
     }
 }

@@ -44,7 +44,7 @@ pub enum Input {
         term: Option<Term>,
     },
     /// Asks when no entry of a mailbox is in flight in this term, so that a new owner may load. Decided with
-    /// SlotFree or NotLeader.
+    /// SlotFree, NotLeader, or Overloaded if too many wait for the same slot.
     AwaitSlot {
         /// Answered under this id.
         request: RequestId,

@@ -6,6 +6,9 @@ use mailraft_storage::log::LogWrite;
 use mailraft_storage::{Applied, Index, ReplicaId, Term};
 use raft::eraftpb::{Entry, HardState, Message};
 
+/// A bound for what an entry takes in a group beside its data.
+pub const ENTRY_HEAD_BYTES: usize = 32;
+
 /// The part of a ready that goes to disk.
 pub struct ReadyWrite {
     pub number: u64,
@@ -31,6 +34,11 @@ enum Installing {
     ResetWritten,
 }
 
+/// An entry's bytes in a group, with a bound for its head.
+fn size(entry: &Entry) -> usize {
+    entry.data.len() + ENTRY_HEAD_BYTES
+}
+
 /// What became possible when a group was durable.
 #[derive(Default)]
 pub struct Released {
@@ -38,8 +46,6 @@ pub struct Released {
     pub number: Option<u64>,
     /// Messages that waited for it.
     pub messages: Vec<Message>,
-    /// The last entry that is durable, if any was written.
-    pub synced: Option<Index>,
     /// The mark of this snapshot is durable: its rows may be replaced.
     pub install: Option<Applied>,
     /// This snapshot is installed whole.
@@ -63,13 +69,14 @@ impl Writes {
         Writes { replica, queue: VecDeque::new(), in_group: 0, compact: None, lazy_hard_state: None, installing: Installing::No }
     }
 
-    /// A replica whose snapshot was being installed when the process ended: its rows once more, then the reset.
-    pub fn resuming(replica: ReplicaId, mark: Applied) -> Self {
+    /// A replica whose snapshot was being installed when the process ended: its rows once more, then the reset
+    /// with this hard state.
+    pub fn resuming(replica: ReplicaId, mark: Applied, hard_state: HardState) -> Self {
         let mut writes = Writes::new(replica);
         writes.queue.push_back(ReadyWrite {
             number: 0,
             entries: Vec::new(),
-            hard_state: None,
+            hard_state: Some(hard_state),
             must_sync: true,
             snapshot: Some(mark),
             messages: Vec::new(),
@@ -111,11 +118,11 @@ impl Writes {
 
     /// Bytes of entries that wait.
     pub fn waiting_bytes(&self) -> usize {
-        self.queue.iter().skip(self.in_group).flat_map(|w| &w.entries).map(|e| e.data.len() + 32).sum()
+        self.queue.iter().skip(self.in_group).flat_map(|w| &w.entries).map(size).sum()
     }
 
-    /// What goes into the next group: whole readies from the front, within the room, but at least one if the
-    /// group is empty so far.
+    /// What goes into the next group: readies from the front, within the room, the last of them perhaps only in
+    /// part; but at least one entry if the group is empty so far.
     pub fn take(&mut self, room: usize, first: bool) -> Option<LogWrite> {
         assert_eq!(self.in_group, 0, "two groups at once");
         let mut write = LogWrite { replica: self.replica, ..LogWrite::default() };
@@ -127,7 +134,8 @@ impl Writes {
                 let applied = front.snapshot.as_ref()?;
                 write.reset = Some((applied.index, applied.term));
                 write.hard_state = front.hard_state.clone();
-                self.lazy_hard_state = None;
+                // Both are about the log that goes.
+                (self.lazy_hard_state, self.compact) = (None, None);
                 write.installing = Some(None);
                 self.installing = Installing::ResetWritten;
                 self.in_group = 1;
@@ -135,10 +143,10 @@ impl Writes {
             }
             Installing::No => {}
         }
-        let mut bytes = 0;
         let lazy = self.lazy_hard_state.take();
         write.hard_state = lazy.clone();
-        for ready in &self.queue {
+        let (mut bytes, mut in_part) = (0, false);
+        for ready in &mut self.queue {
             if let Some(applied) = &ready.snapshot {
                 if self.in_group == 0 {
                     write.installing = Some(Some(applied.clone()));
@@ -147,22 +155,41 @@ impl Writes {
                 }
                 break;
             }
-            let size: usize = ready.entries.iter().map(|e| e.data.len() + 32).sum();
-            if bytes + size > room && !(first && self.in_group == 0) {
+            let mut fit = 0;
+            for entry in &ready.entries {
+                let size = size(entry);
+                if bytes + size > room && !(first && bytes == 0) {
+                    break;
+                }
+                bytes += size;
+                fit += 1;
+            }
+            let whole = fit == ready.entries.len();
+            if fit == 0 && !whole {
                 break;
             }
-            bytes += size;
-            self.in_group += 1;
             if let Some(entry) = ready.entries.first() {
                 write.append.retain(|e| e.index < entry.index);
+            }
+            if whole {
+                self.in_group += 1;
                 write.append.extend_from_slice(&ready.entries);
+                if ready.hard_state.is_some() {
+                    write.hard_state = ready.hard_state.clone();
+                }
+                continue;
             }
-            if ready.hard_state.is_some() {
-                write.hard_state = ready.hard_state.clone();
+            write.append.extend(ready.entries.drain(..fit));
+            if let Some(mut hard_state) = ready.hard_state.clone() {
+                // Term and vote belong before the entries; no more is counted as committed than is there.
+                hard_state.commit = hard_state.commit.min(write.append.last().map_or(0, |e| e.index));
+                write.hard_state = Some(hard_state);
             }
+            in_part = true;
+            break;
         }
         write.compact = self.compact.take();
-        if self.in_group == 0 && write.compact.is_none() {
+        if self.in_group == 0 && !in_part && write.compact.is_none() {
             self.lazy_hard_state = lazy;
             return None;
         }
@@ -188,9 +215,6 @@ impl Writes {
             let Some(done) = self.queue.pop_front() else { break };
             released.number = Some(done.number);
             released.messages.extend(done.messages);
-            if let Some(last) = done.entries.last() {
-                released.synced = Some(Index(last.index));
-            }
         }
         // What follows and need not be durable by itself waited only for its turn.
         while self.queue.front().is_some_and(|w| !w.must_sync && w.snapshot.is_none()) {
@@ -208,5 +232,107 @@ impl Writes {
     pub fn rows_installed(&mut self) {
         assert_eq!(self.installing, Installing::Rows, "rows were installed that nobody asked for");
         self.installing = Installing::Resetting;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const R: ReplicaId = ReplicaId(1);
+
+    fn ready(number: u64, entries: &[u64], commit: u64) -> ReadyWrite {
+        let entry = |index: &u64| Entry { index: *index, term: 2, data: vec![0; 1_000].into(), ..Default::default() };
+        ReadyWrite {
+            number,
+            entries: entries.iter().map(entry).collect(),
+            hard_state: Some(HardState { term: 2, vote: 1, commit, ..Default::default() }),
+            must_sync: !entries.is_empty(),
+            snapshot: None,
+            messages: Vec::new(),
+        }
+    }
+
+    fn indexes(write: &LogWrite) -> Vec<u64> {
+        write.append.iter().map(|e| e.index).collect()
+    }
+
+    #[test]
+    fn a_ready_larger_than_a_group_is_written_in_parts_and_durable_only_with_the_last() {
+        let mut writes = Writes::new(R);
+        writes.push(ready(1, &[5, 6, 7, 8, 9], 9));
+        writes.push(ready(2, &[10], 9));
+        let (mut parts, mut numbers) = (Vec::new(), Vec::new());
+        while writes.needs_sync() {
+            let write = writes.take(2_200, true).unwrap();
+            let commit = write.hard_state.as_ref().map_or(0, |h| h.commit);
+            let last = write.append.last().unwrap().index;
+            assert!(commit <= last, "entry {commit} would count as committed and the log end at {last}");
+            parts.push(indexes(&write));
+            numbers.push(writes.persisted().number);
+        }
+        assert_eq!(parts, [vec![5, 6], vec![7, 8], vec![9, 10]]);
+        assert_eq!(numbers, [None, None, Some(2)]);
+    }
+
+    #[test]
+    fn an_entry_larger_than_the_room_goes_only_into_an_empty_group() {
+        let mut writes = Writes::new(R);
+        writes.push(ready(1, &[5], 4));
+        assert!(writes.take(100, false).is_none());
+        assert_eq!(indexes(&writes.take(100, true).unwrap()), [5]);
+    }
+
+    #[test]
+    fn later_entries_replace_earlier_ones_of_the_same_group() {
+        let mut writes = Writes::new(R);
+        writes.push(ready(1, &[5, 6, 7], 4));
+        writes.push(ready(2, &[6], 4));
+        assert_eq!(indexes(&writes.take(1 << 20, true).unwrap()), [5, 6]);
+        assert_eq!(writes.persisted().number, Some(2));
+    }
+
+    #[test]
+    fn what_needs_no_sync_keeps_its_turn_and_goes_with_the_next_group() {
+        let mut writes = Writes::new(R);
+        writes.push(ready(1, &[5], 4));
+        assert!(!writes.nothing_waits());
+        writes.take(1 << 20, true).unwrap();
+        writes.push(ready(2, &[], 5));
+        assert!(!writes.needs_sync());
+        assert_eq!(writes.persisted().number, Some(2));
+        assert!(writes.nothing_waits() && !writes.needs_sync());
+        writes.push(ready(3, &[6], 5));
+        writes.compact((Index(3), Term(1)));
+        let write = writes.take(1 << 20, true).unwrap();
+        assert_eq!((write.hard_state.unwrap().commit, write.compact), (5, Some((Index(3), Term(1)))));
+    }
+
+    #[test]
+    fn a_snapshot_is_marked_then_its_rows_then_the_log_begins_anew() {
+        let mut writes = Writes::new(R);
+        let applied = Applied { index: Index(90), term: Term(4), ..Applied::default() };
+        writes.push(ready(1, &[5], 4));
+        writes.push(ReadyWrite { snapshot: Some(applied.clone()), must_sync: true, ..ready(2, &[], 90) });
+        writes.push(ready(3, &[91], 91));
+        writes.compact((Index(4), Term(1)));
+        let before = writes.take(1 << 20, true).unwrap();
+        assert_eq!((indexes(&before), before.installing, before.reset), (vec![5], None, None));
+        assert!(writes.persisted().install.is_none());
+        writes.compact((Index(5), Term(1)));
+        let mark = writes.take(1 << 20, true).unwrap();
+        assert_eq!((mark.installing, mark.reset, mark.append.len()), (Some(Some(applied.clone())), None, 0));
+        assert_eq!(writes.persisted().install, Some(applied.clone()));
+        assert!(!writes.needs_sync() && writes.take(1 << 20, true).is_none(), "while rows are replaced");
+        writes.rows_installed();
+        let reset = writes.take(1 << 20, true).unwrap();
+        assert_eq!((reset.installing, reset.reset), (Some(None), Some((Index(90), Term(4)))));
+        assert_eq!((reset.hard_state.unwrap().commit, reset.compact), (90, None));
+        let released = writes.persisted();
+        assert_eq!((released.number, released.installed), (Some(2), Some(applied)));
+        let after = writes.take(1 << 20, true).unwrap();
+        assert_eq!((indexes(&after), after.compact), (vec![91], None), "a cut of the log that is gone");
     }
 }

@@ -21,7 +21,6 @@ fn accepted(outcome: Option<&Outcome>) -> bool {
 #[test]
 fn partitions_are_led_within_half_a_second_and_spread_as_preferred() {
     let mut network = Network::new(3, 6);
-    network.trace = Some(Vec::new());
     network.until(20, "every partition is led", |n| (0..=6).all(|p| n.leader(PartitionId(p)).is_some()));
     network.ticks(400);
     let mut leads = [0; 3];

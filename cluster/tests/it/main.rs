@@ -1,5 +1,9 @@
 //! Three cores in one process, over stores in memory that can lose what was not synced.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod chaos;
 mod cluster;
+mod load;
 mod network;
+mod start;
+mod talk;

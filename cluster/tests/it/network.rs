@@ -8,13 +8,14 @@ use mailraft_cluster::bootstrap::{plan, NodeRow};
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{Input, Node, NodeConfig, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 use mailraft_storage::entry::RowsBody;
-use mailraft_storage::log::{Log, LogBatch};
+use mailraft_storage::log::{Log, LogBatch, LOG_GROUP_MAX_BYTES};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{state_hash, ReplicaBatch};
 use mailraft_storage::{
     Applied, ClusterId, CommandId, EntryKind, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, Proposal,
     ReplicaId, RowBatch, RowKey, Rows, Table, Term,
 };
+use raft::eraftpb::MessageType;
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 
@@ -26,6 +27,8 @@ pub struct Host {
     core: Option<Node>,
     env: Env,
     persist: VecDeque<(u64, LogBatch)>,
+    /// Of the group in front: written, not yet synced.
+    written: bool,
     apply: VecDeque<ApplyJob>,
     snapshots: VecDeque<SnapshotJob>,
     staged: BTreeMap<ReplicaId, (Applied, Vec<(RowKey, bytes::Bytes)>)>,
@@ -41,7 +44,13 @@ pub struct Network {
     pub cut_off: BTreeSet<NodeId>,
     next_request: u64,
     pub log_keep: u64,
-    pub trace: Option<Vec<String>>,
+    /// What is said about partition 1, if anyone listens.
+    pub talk: Option<Vec<String>>,
+    led: BTreeMap<(PartitionId, Term), NodeId>,
+    /// Snapshots whose rows were put in place.
+    pub installed: u64,
+    /// Nodes die when the rows of a snapshot are in place and nobody knows it yet.
+    pub dies_at_install: bool,
 }
 
 impl Network {
@@ -67,6 +76,7 @@ impl Network {
                 core: None,
                 env: Env::seeded(node.id.0),
                 persist: VecDeque::new(),
+                written: false,
                 apply: VecDeque::new(),
                 snapshots: VecDeque::new(),
                 staged: BTreeMap::new(),
@@ -75,7 +85,7 @@ impl Network {
                 decided: BTreeMap::new(),
             });
         }
-        let mut network = Network { hosts, messages: VecDeque::new(), cut_off: BTreeSet::new(), next_request: 0, log_keep: 100_000, trace: None };
+        let mut network = Network { hosts, messages: VecDeque::new(), cut_off: BTreeSet::new(), next_request: 0, log_keep: 100_000, talk: None, led: BTreeMap::new(), installed: 0, dies_at_install: false };
         for node in 1..=nodes {
             network.start(NodeId(node));
         }
@@ -109,6 +119,7 @@ impl Network {
         host.log.crash(keep);
         host.rows.crash();
         host.persist.clear();
+        host.written = false;
         host.apply.clear();
         host.snapshots.clear();
         host.leading.clear();
@@ -130,8 +141,18 @@ impl Network {
 
     fn take(&mut self, node: NodeId, out: Vec<Output>) {
         for output in out {
+            if let Some(talk) = self.talk.as_mut() {
+                talk.extend(line(node, &output));
+            }
             match output {
-                Output::Persist { group, batch } => self.host_mut(node).persist.push_back((group, batch)),
+                Output::Persist { group, batch } => {
+                    let sizes: Vec<usize> = batch.writes.iter().flat_map(|w| &w.append).map(|e| e.data.len()).collect();
+                    let bytes: usize = sizes.iter().sum();
+                    assert!(bytes <= LOG_GROUP_MAX_BYTES || sizes.len() == 1, "a group of {bytes} bytes");
+                    let host = self.host_mut(node);
+                    assert!(host.persist.is_empty(), "two groups outstanding");
+                    host.persist.push_back((group, batch));
+                }
                 Output::Apply(job) => self.host_mut(node).apply.push_back(job),
                 Output::Send { to, message } => self.messages.push_back((node, to, message)),
                 Output::Decided { request, outcome } => {
@@ -139,11 +160,9 @@ impl Network {
                     assert!(before.is_none(), "{request:?} decided twice");
                 }
                 Output::Leads { partition, leading, .. } => {
-                    if let Some(trace) = self.trace.as_mut() {
-                        trace.push(match leading {
-                            Some((term, _)) => format!("node {node} leads partition {partition} in term {term}"),
-                            None => format!("node {node} leads partition {partition} no more"),
-                        });
+                    if let Some((term, _)) = leading {
+                        let before = self.led.insert((partition, term), node);
+                        assert!(before.is_none(), "term {term} of partition {partition} led by {before:?} and {node}");
                     }
                     let host = self.host_mut(node);
                     match leading {
@@ -172,34 +191,85 @@ impl Network {
             if !self.is_up(node) {
                 continue;
             }
-            if let Some((group, batch)) = self.hosts[at].persist.pop_front() {
-                self.hosts[at].log.write_synced(group, &batch).unwrap();
-                self.input(node, Input::Persisted { group });
-                return true;
-            }
-            if let Some(job) = self.hosts[at].apply.pop_front() {
-                for done in apply(&self.hosts[at].rows, &[job]).unwrap() {
-                    self.input(node, Input::Applied { replica: done.replica, applied: done.applied, verdicts: done.verdicts });
-                }
-                return true;
-            }
-            if let Some(job) = self.hosts[at].snapshots.pop_front() {
-                self.snapshot(node, job);
+            if self.persist_once(at) || self.apply_once(at, 1) || self.snapshot_once(at) {
                 return true;
             }
         }
         match self.messages.pop_front() {
-            Some((from, to, message)) => {
-                if self.cut_off.contains(&from) || self.cut_off.contains(&to) {
-                    return true;
-                }
-                // Over the wire and back.
-                let message = mailraft_cluster::frame::decode(&mailraft_cluster::frame::encode(&message)).unwrap();
-                self.input(to, Input::Peer { from, message });
+            Some(message) => {
+                self.deliver(message);
                 true
             }
             None => false,
         }
+    }
+
+    /// Any one thing that waits, as the dice fall: messages overtake each other, get lost and come twice.
+    pub fn step_at_random(&mut self, dice: &mut Env) {
+        let at = roll(dice, self.hosts.len());
+        match roll(dice, 8) {
+            0 | 1 => drop(self.persist_once(at)),
+            2 => {
+                let jobs = 1 + roll(dice, 3);
+                self.apply_once(at, jobs);
+            }
+            3 => drop(self.snapshot_once(at)),
+            _ if self.messages.is_empty() => {}
+            _ => {
+                let near = roll(dice, self.messages.len().min(4));
+                let Some(message) = self.messages.remove(near) else { return };
+                match roll(dice, 20) {
+                    0 => return,
+                    1 => self.deliver(message.clone()),
+                    _ => {}
+                }
+                self.deliver(message);
+            }
+        }
+    }
+
+    fn persist_once(&mut self, at: usize) -> bool {
+        let host = &mut self.hosts[at];
+        let Some((group, batch)) = host.persist.front() else { return false };
+        if host.written {
+            let group = *group;
+            // As `sync` does, without reading the whole log anew.
+            host.log.crash(0);
+            host.log.write_synced(group, batch).unwrap();
+            host.written = false;
+            host.persist.pop_front();
+            let node = host.id;
+            self.input(node, Input::Persisted { group });
+        } else {
+            host.log.write_unsynced(*group, batch).unwrap();
+            host.written = true;
+        }
+        true
+    }
+
+    fn apply_once(&mut self, at: usize, most: usize) -> bool {
+        let host = &mut self.hosts[at];
+        let jobs: Vec<ApplyJob> = host.apply.drain(..most.min(host.apply.len())).collect();
+        let node = host.id;
+        for done in apply(&host.rows, &jobs).unwrap() {
+            self.input(node, Input::Applied { replica: done.replica, applied: done.applied, verdicts: done.verdicts });
+        }
+        !jobs.is_empty()
+    }
+
+    fn snapshot_once(&mut self, at: usize) -> bool {
+        let Some(job) = self.hosts[at].snapshots.pop_front() else { return false };
+        self.snapshot(self.hosts[at].id, job);
+        true
+    }
+
+    fn deliver(&mut self, (from, to, message): (NodeId, NodeId, PeerMessage)) {
+        if self.cut_off.contains(&from) || self.cut_off.contains(&to) {
+            return;
+        }
+        // Over the wire and back.
+        let message = mailraft_cluster::frame::decode(&mailraft_cluster::frame::encode(&message)).unwrap();
+        self.input(to, Input::Peer { from, message });
     }
 
     fn snapshot(&mut self, node: NodeId, job: SnapshotJob) {
@@ -223,6 +293,12 @@ impl Network {
             SnapshotJob::Install { replica, applied } => {
                 let (staged, rows) = self.host(node).staged.get(&replica).unwrap().clone();
                 assert_eq!(staged, applied);
+                self.installed += 1;
+                if self.dies_at_install {
+                    self.host(node).rows.replace(replica, &applied, &mut rows.into_iter().map(Ok)).unwrap();
+                    self.crash(node, 0);
+                    return;
+                }
                 self.host(node).rows.replace(replica, &applied, &mut rows.into_iter().map(Ok)).unwrap();
                 self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica }));
             }
@@ -233,6 +309,12 @@ impl Network {
     }
 
     pub fn tick(&mut self) {
+        self.tick_only();
+        self.settle();
+    }
+
+    /// A tick without what follows from it.
+    pub fn tick_only(&mut self) {
         for at in 0..self.hosts.len() {
             let node = self.hosts[at].id;
             let host = &mut self.hosts[at];
@@ -240,7 +322,6 @@ impl Network {
             host.env.wall.0 += 25;
             self.input(node, Input::Tick);
         }
-        self.settle();
     }
 
     pub fn ticks(&mut self, count: u32) {
@@ -269,11 +350,17 @@ impl Network {
 
     /// A write of one row to a mailbox through a node that leads.
     pub fn propose(&mut self, node: NodeId, partition: PartitionId, mailbox: u8, key: u64) -> RequestId {
+        self.propose_value(node, partition, mailbox, key, key.to_be_bytes().to_vec())
+    }
+
+    pub fn propose_value(
+        &mut self, node: NodeId, partition: PartitionId, mailbox: u8, key: u64, value: Vec<u8>,
+    ) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
         let (term, incarnation) = self.host(node).leading[&partition];
         let mut body = RowsBody::default();
-        body.batch.put(RowKey::new(MailboxId([mailbox; 16]), Table::Places, key.to_be_bytes()), key.to_be_bytes().to_vec());
+        body.batch.put(RowKey::new(MailboxId([mailbox; 16]), Table::Places, key.to_be_bytes()), value);
         let mut id = [0; 16];
         id[8..].copy_from_slice(&request.0.to_be_bytes());
         body.results.push((CommandId(id), bytes::Bytes::from_static(b"done")));
@@ -323,8 +410,62 @@ impl Network {
     }
 
     pub fn flush(&mut self, node: NodeId) {
-        let upto = self.host(node).rows.flush().unwrap();
-        self.input(node, Input::Flushed { upto });
+        self.flush_only(node);
         self.settle();
     }
+
+    /// A flush without what follows from it.
+    pub fn flush_only(&mut self, node: NodeId) {
+        let upto = self.host(node).rows.flush().unwrap();
+        self.input(node, Input::Flushed { upto });
+    }
+}
+
+/// A number below `sides`.
+pub fn roll(dice: &mut Env, sides: usize) -> usize {
+    u32::from_be_bytes(dice.bytes()) as usize % sides
+}
+
+/// An output as a line of talk, if it is about partition 1 and not about time or hashes.
+fn line(node: NodeId, output: &Output) -> Option<String> {
+    const P1: PartitionId = PartitionId(1);
+    let text = match output {
+        Output::Send { to, message } if message.partition == P1 => match &message.body {
+            PeerBody::Raft(raft) => {
+                let kind = raft.get_msg_type();
+                let mut text = format!("to {to}: {kind:?} term {}", raft.term);
+                if kind == MessageType::MsgAppend {
+                    let entries: Vec<u64> = raft.get_entries().iter().map(|e| e.index).collect();
+                    text += &format!(" after {} entries {entries:?} commit {}", raft.index, raft.commit);
+                }
+                if kind == MessageType::MsgAppendResponse {
+                    text += &format!(" index {}", raft.index);
+                }
+                if raft.reject {
+                    text += " reject";
+                }
+                text
+            }
+            PeerBody::Hash { .. } => return None,
+        },
+        // Replica ids rise with the partition: those of partition 1 of three nodes are 4, 5 and 6.
+        Output::Persist { group: _, batch } => {
+            let write = batch.writes.iter().find(|w| (4..=6).contains(&w.replica.0))?;
+            let entries: Vec<u64> = write.append.iter().map(|e| e.index).collect();
+            let hard = write.hard_state.as_ref().map(|h| format!(" term {} vote {} commit {}", h.term, h.vote, h.commit));
+            format!("sync: entries {entries:?}{}", hard.unwrap_or_default())
+        }
+        Output::Apply(job) if (4..=6).contains(&job.replica.0) => {
+            format!("apply: {:?}", job.entries.iter().map(|(e, _)| e.index).collect::<Vec<_>>())
+        }
+        Output::Leads { partition, leading, .. } if *partition == P1 => {
+            format!("leads: {:?}", leading.map(|(term, incarnation)| (term.0, incarnation.number)))
+        }
+        Output::Leader { partition, node } if *partition == P1 => format!("leader: {:?}", node.map(|n| n.0)),
+        Output::Decided { request, outcome } => format!("decided: {} {outcome:?}", request.0),
+        Output::Send { .. } | Output::Apply(_) | Output::Leads { .. } | Output::Leader { .. } => return None,
+        Output::Snapshot(job) => format!("snapshot: {job:?}"),
+        Output::Abort(why) => format!("abort: {why}"),
+    };
+    Some(format!("{node} {text}"))
 }

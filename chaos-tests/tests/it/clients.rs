@@ -1,0 +1,142 @@
+//! Python's smtplib and imaplib, curl, swaks and mbsync against three nodes over TLS.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mailraft_chaos::cluster::{Account, Cluster};
+use mailraft_chaos::imap::Imap;
+use mailraft_chaos::wire::Trust;
+
+fn run(command: &mut Command, what: &str) -> String {
+    let done = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{what} can't be run: {e}"));
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{what} failed:\n{out}\n{err}");
+    out.into_owned()
+}
+
+fn port(address: &str) -> &str {
+    address.rsplit_once(':').unwrap().1
+}
+
+fn python(cluster: &Cluster, script: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script);
+    run(Command::new("python3").arg(path).arg(cluster.dir.join("cluster.json")), script);
+}
+
+fn subjects(cluster: &Cluster, node: u64, account: &Account) -> Vec<String> {
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let mut imap = Imap::login(&trust, &cluster.text(node, "imaps"), account).unwrap();
+    imap.by_subject("INBOX").unwrap().into_keys().collect()
+}
+
+#[test]
+fn mail_programs_do_their_work_through_any_node() {
+    let cluster = Cluster::start_new(|c| c);
+    python(&cluster, "smtp.py");
+    python(&cluster, "imap.py");
+    curl(&cluster);
+    swaks(&cluster);
+    mbsync(&cluster);
+    operations(&cluster);
+}
+
+fn curl(cluster: &Cluster) {
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let message = cluster.dir.join("message");
+    std::fs::write(&message, "Subject: by curl\r\n\r\nhello\r\n").unwrap();
+    let user = |a: &Account| format!("{}:{}", a.address, a.password);
+    let ca = cluster.ca_cert();
+    run(
+        Command::new("curl")
+            .args(["-sS", "--cacert"])
+            .arg(&ca)
+            .arg(format!("smtps://localhost:{}", port(&cluster.text(1, "submissions"))))
+            .args(["--mail-from", &alice.address, "--mail-rcpt", &bob.address, "--user", &user(&alice), "-T"])
+            .arg(&message),
+        "curl smtps",
+    );
+    let found = run(
+        Command::new("curl")
+            .args(["-sS", "--cacert"])
+            .arg(&ca)
+            .arg(format!("imaps://localhost:{}/INBOX?SUBJECT%20curl", port(&cluster.text(3, "imaps"))))
+            .args(["--user", &user(&bob)]),
+        "curl imaps search",
+    );
+    let number = found.trim().rsplit(' ').next().unwrap();
+    let read = run(
+        Command::new("curl")
+            .args(["-sS", "--cacert"])
+            .arg(&ca)
+            .arg(format!("imaps://localhost:{}/INBOX;MAILINDEX={number}", port(&cluster.text(2, "imaps"))))
+            .args(["--user", &user(&bob)]),
+        "curl imaps",
+    );
+    assert!(read.contains("Subject: by curl") && read.contains("hello") && read.starts_with("Return-Path: <alice@"), "{read}");
+}
+
+fn swaks(cluster: &Cluster) {
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    run(
+        Command::new("swaks")
+            .args(["--server", "127.0.0.1", "--port", port(&cluster.text(2, "submission")), "--tls", "--auth", "LOGIN"])
+            .args(["--auth-user", &alice.address, "--auth-password", &alice.password])
+            .args(["--from", &alice.address, "--to", &bob.address, "--header", "Subject: by swaks"]),
+        "swaks submission",
+    );
+    run(
+        Command::new("swaks")
+            .args(["--server", "127.0.0.1", "--port", port(&cluster.text(3, "smtp")), "--tls-optional"])
+            .args(["--from", "someone@elsewhere.test", "--to", &bob.address, "--header", "Subject: from elsewhere"]),
+        "swaks smtp",
+    );
+    let seen = subjects(cluster, 1, &bob);
+    assert!(seen.contains(&"by swaks".to_owned()) && seen.contains(&"from elsewhere".to_owned()), "{seen:?}");
+}
+
+fn mbsync(cluster: &Cluster) {
+    let bob = cluster.account(1);
+    let dir = cluster.dir.join("mbsync");
+    std::fs::create_dir_all(dir.join("mail")).unwrap();
+    let config = format!(
+        "IMAPAccount m\nHost localhost\nPort {}\nUser {}\nPass {}\nSSLType IMAPS\nCertificateFile {}\n\nIMAPStore far\nAccount m\n\nMaildirStore near\nPath {}/mail/\nInbox {}/mail/INBOX\nSubFolders Verbatim\n\nChannel c\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSyncState *\n",
+        port(&cluster.text(2, "imaps")),
+        bob.address,
+        bob.password,
+        cluster.ca_cert().display(),
+        dir.display(),
+        dir.display()
+    );
+    std::fs::write(dir.join("mbsyncrc"), config).unwrap();
+    let sync = || run(Command::new("mbsync").arg("-c").arg(dir.join("mbsyncrc")).arg("c"), "mbsync");
+    sync();
+    let mut here: Vec<_> = ["new", "cur"]
+        .iter()
+        .flat_map(|d| std::fs::read_dir(dir.join("mail/INBOX").join(d)).unwrap())
+        .map(|f| f.unwrap().path())
+        .collect();
+    here.sort();
+    let there = subjects(cluster, 1, &bob).len();
+    assert_eq!(here.len(), there, "mbsync brought another number of messages");
+    // One more from this side, one less from that.
+    std::fs::write(dir.join("mail/INBOX/new/1.own.host"), "Subject: by mbsync\n\nx\n").unwrap();
+    std::fs::remove_file(&here[0]).unwrap();
+    sync();
+    let seen = subjects(cluster, 3, &bob);
+    assert!(seen.contains(&"by mbsync".to_owned()), "{seen:?}");
+    assert_eq!(seen.len(), there, "one came and one went");
+}
+
+fn operations(cluster: &Cluster) {
+    let table = cluster.mailraft(&["status"], "");
+    assert!(table.starts_with("healthy: all 17 partitions have a leader, 3 of 3 nodes are up"), "{table}");
+    cluster.mailraft(&["domain", "create", "second.test"], "");
+    cluster.mailraft(&["account", "create", "carol@second.test", "--password-stdin"], "a long password\n");
+    cluster.mailraft(&["address", "add", "info@second.test", "carol@second.test"], "");
+    let listed = cluster.mailraft(&["address", "list"], "");
+    assert!(listed.contains("info@second.test  mailbox of carol@second.test"), "{listed}");
+    let metrics = cluster.get(1, "/metrics").unwrap();
+    assert!(metrics.contains("mailraft_deliveries_total") && metrics.contains("mailraft_log_fsync_seconds"), "{metrics}");
+    assert_eq!(cluster.get(2, "/healthz").unwrap(), "ok\n");
+    assert_eq!(cluster.get(3, "/readyz").unwrap(), "ready\n");
+}

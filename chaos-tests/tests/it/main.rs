@@ -1,0 +1,6 @@
+//! Real node processes and clients that nobody here wrote. Needs the built binary: `cargo build --release`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod clients;
+mod faults;
+mod secrecy;

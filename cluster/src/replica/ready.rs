@@ -1,0 +1,267 @@
+//! What raft-rs has ready, carried out: writes, messages, committed entries, a lead won or lost.
+
+use mailraft_storage::{
+    CommandId, EntryKind, Env, Incarnation, Index, MailboxId, Proposal, ReplicaId, Term, UnixMillis,
+};
+use protobuf::Message as _;
+use raft::eraftpb::{self, ConfChange, ConfChangeV2, ConfState, EntryType, Message, MessageType};
+use raft::StateRole;
+
+use super::{Lead, Replica, NOT_LEADING};
+use crate::node::NodeConfig;
+use crate::seam::{ApplyJob, Outcome, Output, PeerBody, SnapshotJob};
+use crate::writes::{ReadyWrite, Released};
+
+impl Replica {
+    /// The group with this replica's writes is durable.
+    pub fn persisted(&mut self, config: &NodeConfig, env: &Env, out: &mut Vec<Output>) {
+        let Released { number, messages, install, installed } = self.writes.persisted();
+        if install.is_some() {
+            self.install = install;
+            self.start_install(out);
+        }
+        // What is put in place after a restart comes from no ready, and has the number 0.
+        if let Some(number) = number.filter(|n| *n > 0) {
+            self.durable(number);
+        }
+        if let Some(applied) = installed {
+            self.handed = applied.index;
+            self.done = applied.index;
+            self.flushed = applied.index;
+            self.stamp = self.stamp.max(applied.stamp);
+            self.remember(applied.count, applied.hash);
+            self.raw.advance_apply_to(applied.index.0);
+            if std::mem::take(&mut self.discard_later) {
+                out.push(Output::Snapshot(SnapshotJob::Discard { replica: self.spec.replica }));
+            }
+        }
+        for message in messages {
+            self.send(config, env, message, out);
+        }
+    }
+
+    /// Every ready up to this one is durable.
+    fn durable(&mut self, number: u64) {
+        self.durable_number = self.durable_number.max(number);
+        self.raw.on_persist_ready(number);
+        let synced = Index(self.raw.raft.raft_log.persisted);
+        self.raw.mut_store().set_synced(synced);
+    }
+
+    /// Rows are replaced only when apply has no entry of this replica in hand.
+    pub(super) fn start_install(&mut self, out: &mut Vec<Output>) {
+        if self.done == self.handed
+            && let Some(applied) = self.install.take()
+        {
+            out.push(Output::Snapshot(SnapshotJob::Install { replica: self.spec.replica, applied }));
+        }
+    }
+
+    /// Carries out everything that raft-rs has ready.
+    pub fn collect(&mut self, config: &NodeConfig, env: &mut Env, stamp_max: UnixMillis, out: &mut Vec<Output>) {
+        self.start_reads();
+        while self.raw.has_ready() {
+            let mut ready = self.raw.ready();
+            let number = ready.number();
+            for state in ready.take_read_states() {
+                if let Some(round) = self.round_of(&state.request_ctx) {
+                    self.reads.confirmed(round, Index(state.index));
+                }
+            }
+            let snapshot = match ready.snapshot().is_empty() {
+                true => None,
+                false => {
+                    let staged = self.staged.take();
+                    let applied = staged.expect("raft-rs takes only a snapshot that was staged");
+                    assert_eq!(applied.index.0, ready.snapshot().get_metadata().index);
+                    self.raw.mut_store().reset(applied.clone());
+                    Some(applied)
+                }
+            };
+            let entries = ready.take_entries();
+            self.raw.mut_store().append(&entries);
+            for message in ready.take_messages() {
+                self.send(config, env, message, out);
+            }
+            let committed = ready.take_committed_entries();
+            let reconfigures = committed.iter().any(|e| e.get_entry_type() != EntryType::EntryNormal);
+            let mut hard_state = ready.hs().cloned();
+            if reconfigures || snapshot.is_some() {
+                hard_state = Some(self.raw.raft.hard_state());
+            }
+            let must_sync = ready.must_sync() || reconfigures;
+            let messages = ready.take_persisted_messages();
+            self.raw.advance_append_async(ready);
+            if !must_sync && self.writes.nothing_waits() {
+                // Nothing to wait for: a hard state that only counts more as committed goes with the next group.
+                self.durable(number);
+                for message in messages {
+                    self.send(config, env, message, out);
+                }
+                if let Some(hard_state) = hard_state {
+                    self.writes.lazily(hard_state);
+                }
+            } else {
+                self.writes.push(ReadyWrite { number, entries, hard_state, must_sync, snapshot, messages });
+            }
+            if !committed.is_empty() {
+                self.commits.push_back((reconfigures.then_some(number), committed));
+            }
+        }
+        self.release_commits(out);
+        self.follow_role(config, env, stamp_max, out);
+        self.answer_reads(out);
+    }
+
+    /// Hands committed entries to apply; a configuration change only when its commit is durable.
+    fn release_commits(&mut self, out: &mut Vec<Output>) {
+        while let Some((wait, _)) = self.commits.front() {
+            if wait.is_some_and(|number| number > self.durable_number) {
+                return;
+            }
+            let Some((_, committed)) = self.commits.pop_front() else { return };
+            self.handed = committed.last().map_or(self.handed, |e| Index(e.index));
+            let mut entries = Vec::with_capacity(committed.len());
+            for entry in committed {
+                match self.reconfigure(&entry) {
+                    Ok(conf) => entries.push((entry, conf)),
+                    Err(error) => {
+                        return out.push(Output::Abort(format!(
+                            "partition {}: replica {}: entry {} is a change of Raft's configuration that can't be made: {error}",
+                            self.spec.partition, self.spec.replica, entry.index
+                        )));
+                    }
+                }
+            }
+            out.push(Output::Apply(ApplyJob { replica: self.spec.replica, entries }));
+        }
+    }
+
+    /// Carries a change of Raft's configuration out; gives the configuration after it.
+    fn reconfigure(&mut self, entry: &eraftpb::Entry) -> Result<Option<ConfState>, raft::Error> {
+        Ok(match entry.get_entry_type() {
+            EntryType::EntryNormal => None,
+            EntryType::EntryConfChange => {
+                let mut change = ConfChange::default();
+                change.merge_from_bytes(&entry.data)?;
+                Some(self.raw.apply_conf_change(&change)?)
+            }
+            EntryType::EntryConfChangeV2 => {
+                let mut change = ConfChangeV2::default();
+                change.merge_from_bytes(&entry.data)?;
+                Some(self.raw.apply_conf_change(&change)?)
+            }
+        })
+    }
+
+    /// Notices a lead won, ready or lost, and a leader that is known or not.
+    fn follow_role(&mut self, config: &NodeConfig, env: &mut Env, stamp_max: UnixMillis, out: &mut Vec<Output>) {
+        let term = Term(self.raw.raft.term);
+        let leads = (self.raw.raft.state == StateRole::Leader).then_some(term);
+        if leads != self.lead.term {
+            let told = self.lead.told;
+            if let Some(term) = leads {
+                assert!(term > self.last_led, "term {term} led twice");
+                self.last_led = term;
+            }
+            self.better = None;
+            self.lead = Lead { term: leads, since_tick: self.ticks, ..NOT_LEADING };
+            let (unknown, waiting) = self.owners.term_over();
+            for request in unknown {
+                out.push(Output::Decided { request, outcome: Outcome::Unknown });
+            }
+            let leader = self.leader();
+            for request in waiting {
+                out.push(Output::Decided { request, outcome: Outcome::NotLeader { leader } });
+            }
+            for read in self.reads.not_in(leads) {
+                out.push(Output::Decided { request: read.request, outcome: Outcome::NotLeader { leader } });
+            }
+            if told {
+                out.push(Output::Leads { partition: self.spec.partition, replica: self.spec.replica, leading: None });
+            }
+        }
+        let leader = self.leader();
+        if self.told_leader != Some(leader) {
+            self.told_leader = Some(leader);
+            out.push(Output::Leader { partition: self.spec.partition, node: leader });
+        }
+        let Some(term) = leads.filter(|t| !self.lead.told && self.raw.store().applied().term == *t) else { return };
+        match self.raw.store().applied().incarnation {
+            Some(incarnation) => {
+                self.lead.told = true;
+                out.push(Output::Leads {
+                    partition: self.spec.partition,
+                    replica: self.spec.replica,
+                    leading: Some((term, incarnation)),
+                });
+            }
+            None if !self.lead.begin_proposed => {
+                let begin = Proposal {
+                    incarnation: Incarnation { number: 1, nonce: self.spec.nonce },
+                    term,
+                    mailbox: MailboxId::PARTITION,
+                    command: CommandId::default(),
+                    kind: EntryKind::Begin,
+                };
+                self.lead.begin_proposed = self.append(config, env, stamp_max, begin).is_some();
+                self.collect(config, env, stamp_max, out);
+            }
+            None => {}
+        }
+    }
+
+    fn start_reads(&mut self) {
+        let may_ask = match self.raw.raft.state {
+            // Before the term's first commit raft-rs ignores it.
+            StateRole::Leader => self.raw.raft.commit_to_current_term(),
+            StateRole::Follower => self.raw.raft.leader_id != 0,
+            StateRole::Candidate | StateRole::PreCandidate => false,
+        };
+        if !may_ask {
+            return;
+        }
+        while let Some(round) = self.reads.next_round() {
+            let context = [self.spec.replica.0, self.boot, round].map(u64::to_be_bytes).concat();
+            self.raw.read_index(context);
+        }
+    }
+
+    /// The round of a context, if it is one of this replica's present life.
+    fn round_of(&self, context: &[u8]) -> Option<u64> {
+        let number = |at: usize| context.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
+        let own = number(0)? == self.spec.replica.0 && number(8)? == self.boot && context.len() == 24;
+        own.then(|| number(16)).flatten()
+    }
+
+    pub(super) fn answer_reads(&mut self, out: &mut Vec<Output>) {
+        // The position is the snapshot's already; its rows are not in place yet.
+        if self.writes.is_installing() {
+            return;
+        }
+        let index = self.raw.store().applied().index;
+        for read in self.reads.applied(index) {
+            let outcome = match read.term {
+                Some(term) if self.lead.term != Some(term) => Outcome::NotLeader { leader: self.leader() },
+                _ => Outcome::Read { index },
+            };
+            out.push(Output::Decided { request: read.request, outcome });
+        }
+    }
+
+    fn send(&mut self, config: &NodeConfig, env: &Env, message: Message, out: &mut Vec<Output>) {
+        let to = ReplicaId(message.to);
+        let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
+        let Some(node) = self.spec.members.iter().find(|m| m.replica == to).map(|m| m.node) else {
+            if snapshot {
+                self.snapshot_sent(to, false);
+            }
+            return;
+        };
+        let message = self.message(config, env, to, PeerBody::Raft(message));
+        out.push(match snapshot {
+            true => Output::Snapshot(SnapshotJob::Send { replica: self.spec.replica, to: node, message }),
+            false => Output::Send { to: node, message },
+        });
+    }
+}

@@ -1,0 +1,134 @@
+//! Where a replica stands among its group: who lags, who should lead, how much log is kept for whom.
+
+use mailraft_storage::{Index, ReplicaId, Term};
+use raft::{ProgressState, StateRole};
+
+use super::{Replica, ELECTION_TICKS};
+use crate::balance::{self, Member};
+use crate::node::NodeConfig;
+use crate::status::{FollowerStatus, ReplicaStatus};
+
+/// The log is cut only when so many entries go at once.
+const CUT_AT_LEAST_ENTRIES: u64 = 64;
+/// A follower, which may lead next, keeps so many entries for others.
+const FOLLOWER_KEEPS_ENTRIES: u64 = 1_024;
+
+impl Replica {
+    /// Cuts the log below what is flushed, and below what followers still need, up to a bound.
+    pub fn flushed(&mut self, upto: Index, config: &NodeConfig) {
+        self.flushed = self.flushed.max(upto);
+        if self.writes.is_installing() {
+            return;
+        }
+        let log_keep = config.log_keep_entries;
+        let applied = self.raw.store().applied().index;
+        let last = self.raw.store().last();
+        // Below this nothing is kept for anyone.
+        let floor = applied.0.saturating_sub(log_keep).max(self.raw.store().before_bytes(config.log_keep_bytes).0);
+        let needed = match self.raw.raft.state {
+            StateRole::Leader => self.raw.raft.prs().iter().map(|(_, p)| p.matched).min().unwrap_or(last.0),
+            StateRole::Follower | StateRole::Candidate | StateRole::PreCandidate => {
+                applied.0.saturating_sub(FOLLOWER_KEEPS_ENTRIES)
+            }
+        };
+        let mut cut = self.flushed.min(applied).0.min(needed.max(floor));
+        let now = self.raw.store().cut().0.0;
+        let last_synced = self.raw.raft.raft_log.persisted;
+        cut = cut.min(last_synced);
+        if cut < now + CUT_AT_LEAST_ENTRIES.min(log_keep.max(1)) {
+            return;
+        }
+        if let Ok(term) = self.raw.raft.raft_log.term(cut) {
+            let position = (Index(cut), Term(term));
+            self.raw.mut_store().cut_to(position);
+            self.writes.compact(position);
+        }
+    }
+
+    /// Whether and to whom to hand the lead over. With `stopping` to anyone, else to whoever is preferred.
+    pub fn hand_over_to(&mut self, stopping: bool) -> Option<ReplicaId> {
+        let leads = self.raw.raft.state == StateRole::Leader && self.raw.raft.lead_transferee.is_none();
+        if !leads {
+            return None;
+        }
+        let last = self.raw.raft.raft_log.last_index();
+        let members: Vec<Member> = self
+            .raw
+            .raft
+            .prs()
+            .iter()
+            .map(|(id, progress)| Member {
+                replica: ReplicaId(*id),
+                voter: self.raw.store().applied().voters.contains(&ReplicaId(*id)),
+                active: self.is_active(ReplicaId(*id)) && progress.state == ProgressState::Replicate,
+                lag_entries: last.saturating_sub(progress.matched),
+            })
+            .collect();
+        if stopping {
+            return balance::successor(self.spec.replica, &members);
+        }
+        if !self.lead.told || self.ticks - self.lead.since_tick < balance::STAY_TICKS {
+            return None;
+        }
+        let order: Vec<ReplicaId> = self.spec.members.iter().map(|m| m.replica).collect();
+        let found = balance::better_leader(&order, self.spec.replica, &members);
+        let since = self.better.filter(|(replica, _)| Some(*replica) == found).map_or(self.ticks, |(_, since)| since);
+        self.better = found.map(|replica| (replica, since));
+        found.filter(|_| self.ticks - since >= balance::STEADY_TICKS)
+    }
+
+    /// Heard of within the election timeout. (raft-rs's own mark is off for a while after each of its checks.)
+    fn is_active(&self, replica: ReplicaId) -> bool {
+        self.heard.get(&replica).is_some_and(|at| self.ticks - at <= ELECTION_TICKS as u64)
+    }
+
+    pub fn transfer(&mut self, to: ReplicaId) {
+        self.raw.transfer_leader(to.0);
+    }
+
+    pub fn status(&self) -> ReplicaStatus {
+        let raft = &self.raw.raft;
+        let applied = self.raw.store().applied();
+        let voter = applied.voters.contains(&self.spec.replica);
+        let role = match raft.state {
+            StateRole::Leader => "leader",
+            StateRole::Candidate | StateRole::PreCandidate => "candidate",
+            StateRole::Follower if voter => "follower",
+            StateRole::Follower => "learner",
+        };
+        let followers = match raft.state {
+            StateRole::Leader => raft
+                .prs()
+                .iter()
+                .filter(|(id, _)| **id != self.spec.replica.0)
+                .filter_map(|(id, progress)| {
+                    let member = self.spec.members.iter().find(|m| m.replica.0 == *id)?;
+                    Some(FollowerStatus {
+                        replica: member.replica,
+                        node: member.node,
+                        matched: Index(progress.matched),
+                        active: self.is_active(member.replica),
+                        snapshot: progress.state == ProgressState::Snapshot,
+                    })
+                })
+                .collect(),
+            StateRole::Follower | StateRole::Candidate | StateRole::PreCandidate => Vec::new(),
+        };
+        ReplicaStatus {
+            partition: self.spec.partition,
+            replica: self.spec.replica,
+            role,
+            term: Term(raft.term),
+            leader: self.leader(),
+            commit: Index(raft.raft_log.committed),
+            applied: applied.index,
+            flushed: self.flushed,
+            first: Index(self.raw.store().cut().0.0 + 1),
+            last: self.raw.store().last(),
+            count: applied.count,
+            hash: applied.hash,
+            installing: self.writes.is_installing(),
+            followers,
+        }
+    }
+}

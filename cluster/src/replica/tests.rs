@@ -1,0 +1,251 @@
+#![allow(clippy::unwrap_used)]
+
+use mailraft_storage::entry::RowsBody;
+use mailraft_storage::log::{LogBatch, LogWrite};
+use mailraft_storage::memory::MemoryLog;
+use mailraft_storage::{ClusterId, CommandId, Incarnation};
+use raft::eraftpb::{ConfChange, ConfChangeType, Entry as RaftEntry, Snapshot};
+
+use super::*;
+use crate::placement::MemberRow;
+
+const OWN: ReplicaId = ReplicaId(1);
+const OTHER: ReplicaId = ReplicaId(2);
+const STAMP_MAX: UnixMillis = UnixMillis(u64::MAX);
+const BORN: Incarnation = Incarnation { number: 1, nonce: [3; 16] };
+
+/// A replica with its log, and what it wants done.
+struct Bench {
+    replica: Replica,
+    config: NodeConfig,
+    env: Env,
+    log: MemoryLog,
+    group: u64,
+    out: Vec<Output>,
+}
+
+impl Bench {
+    fn new(voters: &[ReplicaId]) -> Self {
+        let member = |replica: &ReplicaId| MemberRow { replica: *replica, node: NodeId(replica.0), voter: true };
+        let spec = ReplicaSpec {
+            partition: PartitionId(1),
+            replica: OWN,
+            nonce: BORN.nonce,
+            members: [OWN, OTHER].iter().map(member).collect(),
+        };
+        let config = NodeConfig {
+            node: NodeId(1),
+            cluster: ClusterId([1; 16]),
+            replicas: vec![spec.clone()],
+            log_keep_entries: 100,
+            log_keep_bytes: 1 << 30,
+            logger: slog::Logger::root(slog::Discard, slog::o!()),
+        };
+        let log = MemoryLog::new();
+        let hard_state = Some(eraftpb::HardState { term: 1, commit: 1, ..Default::default() });
+        let first = LogWrite { replica: OWN, reset: Some((Index(1), Term(1))), hard_state, ..LogWrite::default() };
+        log.write_synced(1, &LogBatch { writes: vec![first] }).unwrap();
+        let state = Log::state(&log, OWN).unwrap().unwrap();
+        let applied =
+            Applied { index: Index(1), term: Term(1), voters: voters.to_vec(), incarnation: Some(BORN), ..Applied::default() };
+        let replica =
+            Replica::recover(&config, spec, Arc::new(log.clone()), &state, applied, Index(1), 0).unwrap();
+        Bench { replica, config, env: Env::seeded(1), log, group: 1, out: Vec::new() }
+    }
+
+    fn collect(&mut self) -> Vec<Output> {
+        self.replica.collect(&self.config, &mut self.env, STAMP_MAX, &mut self.out);
+        std::mem::take(&mut self.out)
+    }
+
+    /// Writes what waits as one group; gives the group.
+    fn sync(&mut self) -> LogWrite {
+        let write = self.replica.writes().take(1 << 20, true).unwrap();
+        self.group += 1;
+        self.log.write_synced(self.group, &LogBatch { writes: vec![write.clone()] }).unwrap();
+        self.replica.persisted(&self.config, &self.env, &mut self.out);
+        write
+    }
+
+    fn peer(&mut self, kind: MessageType, message: Message) -> Vec<Output> {
+        let mut message = Message { from: OTHER.0, to: OWN.0, ..message };
+        message.set_msg_type(kind);
+        self.replica.peer(OTHER, PeerBody::Raft(message), false, &mut self.out);
+        self.collect()
+    }
+
+    fn apply(&mut self, upto: u64, term: u64) -> Vec<Output> {
+        let mut applied = self.replica.raw.store().applied().clone();
+        (applied.index, applied.term) = (Index(upto), Term(term));
+        self.replica.applied(applied, &[], &mut self.out);
+        self.collect()
+    }
+
+    fn lead_alone(&mut self) {
+        for _ in 0..20 {
+            self.replica.tick(&self.config, &self.env, false, &mut self.out);
+            self.collect();
+        }
+        while self.replica.writes().needs_sync() {
+            self.sync();
+            self.collect();
+        }
+        assert_eq!(self.replica.raw.raft.state, StateRole::Leader);
+        self.apply(2, 2);
+    }
+
+    fn staged(&mut self, index: u64) -> Vec<Output> {
+        let applied = Applied { index: Index(index), term: Term(2), voters: vec![OWN, OTHER], ..Applied::default() };
+        let mut snapshot = Snapshot::default();
+        snapshot.mut_metadata().index = index;
+        snapshot.mut_metadata().term = 2;
+        snapshot.mut_metadata().mut_conf_state().set_voters(vec![OWN.0, OTHER.0]);
+        let mut message = Message { from: OTHER.0, to: OWN.0, term: 2, ..Message::default() };
+        message.set_msg_type(MessageType::MsgSnapshot);
+        message.set_snapshot(snapshot);
+        self.replica.snapshot_staged(OTHER, message, applied, &mut self.out);
+        self.collect()
+    }
+}
+
+fn jobs(outputs: &[Output]) -> Vec<&SnapshotJob> {
+    outputs.iter().filter_map(|o| if let Output::Snapshot(job) = o { Some(job) } else { None }).collect()
+}
+
+fn applies(outputs: &[Output]) -> Vec<u64> {
+    let job = |o: &Output| if let Output::Apply(job) = o { Some(job.entries.clone()) } else { None };
+    outputs.iter().filter_map(job).flatten().map(|(e, _)| e.index).collect()
+}
+
+fn appended(indexes: std::ops::RangeInclusive<u64>, commit: u64) -> Message {
+    let after = *indexes.start() - 1;
+    let entries: Vec<RaftEntry> = indexes.map(|index| RaftEntry { index, term: 2, ..RaftEntry::default() }).collect();
+    let log_term = if after == 1 { 1 } else { 2 };
+    let mut message = Message { term: 2, index: after, log_term, commit, ..Message::default() };
+    message.set_entries(entries.into());
+    message
+}
+
+#[test]
+fn a_change_of_the_configuration_is_applied_only_when_its_commit_is_durable() {
+    let mut bench = Bench::new(&[OWN]);
+    bench.lead_alone();
+    let mut change = ConfChange { node_id: OTHER.0, ..ConfChange::default() };
+    change.set_change_type(ConfChangeType::AddLearnerNode);
+    bench.replica.raw.propose_conf_change(Vec::new(), change).unwrap();
+    assert!(applies(&bench.collect()).is_empty());
+    assert_eq!(bench.sync().append.len(), 1);
+    // Committed, as only one votes; but a restart would not know it yet.
+    assert!(applies(&bench.collect()).is_empty(), "applied before its commit was durable");
+    let hard_state = bench.sync().hard_state.unwrap();
+    assert_eq!(hard_state.commit, 3);
+    let outputs = bench.collect();
+    assert_eq!(applies(&outputs), [3]);
+    let conf = outputs.iter().find_map(|o| if let Output::Apply(job) = o { job.entries[0].1.clone() } else { None });
+    assert_eq!(conf.unwrap().get_learners(), [OTHER.0]);
+}
+
+#[test]
+fn rows_are_replaced_only_when_apply_has_nothing_in_hand_and_a_second_snapshot_waits() {
+    let mut bench = Bench::new(&[OWN, OTHER]);
+    bench.peer(MessageType::MsgAppend, appended(2..=5, 4));
+    bench.sync();
+    assert_eq!(applies(&bench.collect()), [2, 3, 4]);
+    assert!(jobs(&bench.staged(50)).is_empty());
+    assert!(jobs(&bench.staged(60)).is_empty(), "the first one's file would be thrown away");
+    assert_eq!(bench.sync().installing.unwrap().unwrap().index, Index(50));
+    assert!(jobs(&bench.collect()).is_empty(), "apply still writes rows");
+    // No election may begin now: raft-rs would stop the process.
+    bench.peer(MessageType::MsgTimeoutNow, Message { term: 2, ..Message::default() });
+    for _ in 0..40 {
+        bench.replica.tick(&bench.config, &bench.env, false, &mut bench.out);
+        bench.collect();
+    }
+    assert_eq!(bench.replica.raw.raft.state, StateRole::Follower);
+    let outputs = bench.apply(4, 2);
+    assert!(matches!(jobs(&outputs)[..], [SnapshotJob::Install { applied, .. }] if applied.index == Index(50)));
+    // What the leader sends meanwhile is neither durable nor applied before the rows are there.
+    assert!(applies(&bench.peer(MessageType::MsgAppend, appended(51..=52, 52))).is_empty());
+    assert!(!bench.replica.writes().needs_sync());
+    bench.replica.rows_installed();
+    assert_eq!(bench.sync().reset, Some((Index(50), Term(2))));
+    assert!(matches!(jobs(&bench.collect())[..], [SnapshotJob::Discard { .. }]));
+    assert_eq!(bench.sync().append.len(), 2);
+    assert_eq!(applies(&bench.collect()), [51, 52]);
+}
+
+#[test]
+fn a_snapshot_that_is_not_news_is_thrown_away() {
+    let mut bench = Bench::new(&[OWN, OTHER]);
+    bench.peer(MessageType::MsgAppend, appended(2..=5, 5));
+    bench.sync();
+    bench.collect();
+    assert!(matches!(jobs(&bench.staged(3))[..], [SnapshotJob::Discard { .. }]));
+    assert!(!bench.replica.writes().is_installing());
+}
+
+#[test]
+fn a_log_that_lost_what_it_had_acknowledged_and_replicas_that_disagree_stop_the_process() {
+    let mut bench = Bench::new(&[OWN, OTHER]);
+    let outputs = bench.peer(MessageType::MsgHeartbeat, Message { term: 2, commit: 9, ..Message::default() });
+    assert!(matches!(&outputs[0], Output::Abort(why) if why.contains("log ends at 1")), "{outputs:?}");
+
+    let mut applied = bench.replica.raw.store().applied().clone();
+    (applied.count, applied.hash) = (7, [7; 32]);
+    bench.replica.remember(applied.count, applied.hash);
+    for (count, hash, stops) in [(7, [7; 32], false), (8, [8; 32], false), (7, [9; 32], true)] {
+        let mut out = Vec::new();
+        bench.replica.peer(OTHER, PeerBody::Hash { count, hash }, false, &mut out);
+        assert_eq!(matches!(&out[..], [Output::Abort(_)]), stops, "{count}");
+    }
+}
+
+#[test]
+fn a_follower_whose_apply_lags_takes_no_more_until_it_has_room() {
+    let mut bench = Bench::new(&[OWN, OTHER]);
+    let mut next = 2;
+    let mut taken = 0;
+    for _ in 0..60 {
+        let mut message = appended(next..=next, next);
+        message.mut_entries()[0].data = vec![1; 1 << 20].into();
+        bench.peer(MessageType::MsgAppend, message);
+        let last = bench.replica.raw.raft.raft_log.last_index();
+        if last < next {
+            break;
+        }
+        (next, taken) = (next + 1, taken + 1);
+        // Durable, but for the bytes in the log: nobody reads them back.
+        while bench.replica.writes().take(1 << 20, true).is_some() {
+            bench.replica.persisted(&bench.config, &bench.env, &mut bench.out);
+            bench.collect();
+        }
+    }
+    assert!((30..40).contains(&taken), "{taken} MiB taken");
+    bench.apply(next - 1, 2);
+    let mut message = appended(next..=next, next);
+    message.mut_entries()[0].data = vec![1; 1 << 20].into();
+    bench.peer(MessageType::MsgAppend, message);
+    assert_eq!(bench.replica.raw.raft.raft_log.last_index(), next);
+}
+
+#[test]
+fn stamps_never_go_back_and_never_run_ahead_of_the_median() {
+    let mut bench = Bench::new(&[OWN]);
+    bench.lead_alone();
+    let mut stamps = Vec::new();
+    for (wall, most) in [(1_000, 9_000), (500, 9_000), (5_000, 2_000), (1_500, 9_000)] {
+        bench.env.wall = UnixMillis(wall);
+        let proposal = Proposal {
+            incarnation: BORN,
+            term: Term(2),
+            mailbox: MailboxId([1; 16]),
+            command: CommandId::default(),
+            kind: EntryKind::Rows(RowsBody::default()),
+        };
+        let index = bench.replica.append(&bench.config, &bench.env, UnixMillis(most), proposal).unwrap();
+        bench.collect();
+        let entry = bench.replica.raw.raft.raft_log.entries(index.0, None, raft::GetEntriesContext::empty(false)).unwrap();
+        stamps.push(Entry::decode(&entry[0].data).unwrap().header.stamp.0);
+    }
+    assert_eq!(stamps, [1_000, 1_000, 2_000, 2_000]);
+}
