@@ -170,7 +170,7 @@ pub fn two_nodes_dead(cluster: &mut Cluster) -> Result<String, String> {
     let mut imap = Imap::login(&trust, &cluster.text(1, "imaps"), &bob).map_err(|e| e.to_string())?;
     imap.ok("SELECT INBOX").map_err(|e| e.to_string())?;
     let history = History::default();
-    let mut send = |smtp: &mut Smtp, subject: &str| {
+    let send = |smtp: &mut Smtp, subject: &str| {
         let message = format!("Subject: {subject}\r\n\r\nx\r\n");
         smtp.send(&alice.address, &bob.address, message.as_bytes()).map_err(|e| e.to_string())
     };

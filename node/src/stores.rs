@@ -13,7 +13,7 @@ pub struct OnDisk;
 impl OpenStores for OnDisk {
     fn open(&self, data_dir: &Path, cluster: ClusterId) -> Result<Stores, String> {
         marker::check(data_dir, cluster).map_err(|e| e.to_string())?;
-        let rows = DiskRows::open(&data_dir.join("rows")).map_err(|e| e.to_string())?;
+        let rows = DiskRows::open(&data_dir.join("rows"), cluster).map_err(|e| e.to_string())?;
         let log = DiskLog::open(&data_dir.join("log")).map_err(|e| e.to_string())?;
         Ok(Stores { log: Arc::new(log), rows: Arc::new(rows) })
     }

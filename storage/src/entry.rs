@@ -185,3 +185,151 @@ pub fn versioned_decode<'a, T: Deserialize<'a>>(place: &str, known: u8, bytes: &
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::body::{BodyId, CHUNK_PLAIN_BYTES, FRAME_PLAIN_BYTES, open_chunk, seal_chunk};
+    use crate::env::Env;
+    use crate::ids::{Epoch, ReplicaId};
+    use crate::row::Table;
+    use crate::rows::Applied;
+    use crate::seal::{Key, open_row, seal_row, sealed_epoch};
+
+    const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
+    const BOX: MailboxId = MailboxId([0xb0; 16]);
+
+    #[test]
+    fn entries_of_every_kind_are_read_for_ever() {
+        let begin = EntryKind::Begin;
+        let mut batch = RowBatch::default();
+        batch.put(RowKey::new(BOX, Table::Places, [0, 0, 0, 1, 0, 0, 0, 9]), b"sealed".to_vec());
+        batch.put(RowKey { mailbox: BOX, table: 0xfe, key: vec![1] }, b"of a later version".to_vec());
+        batch.delete(RowKey::new(BOX, Table::Contents, [7; 16]));
+        let rows = EntryKind::Rows(RowsBody {
+            requires: vec![RowKey::new(BOX, Table::OpenBodies, [6; 16])],
+            batch,
+            results: vec![(CommandId([1; 16]), Bytes::from_static(b"result")), (CommandId([2; 16]), Bytes::new())],
+        });
+        let chunk = |number, open| ChunkBody { body: [5; 16], number, open, data: Bytes::from_static(b"frames") };
+        let first = EntryKind::Chunk(chunk(0, Some(Bytes::from_static(b"open row"))));
+        let later = EntryKind::Chunk(chunk(300, None));
+        for (name, kind) in [("entry-begin", begin), ("entry-rows", rows), ("entry-first-chunk", first), ("entry-chunk", later)] {
+            let entry = entry(kind);
+            let kept = golden(name, || entry.encode());
+            assert_eq!(Entry::decode(&kept).unwrap(), entry, "{name}");
+            assert_eq!(entry.encode(), kept, "{name}: other bytes need another version");
+        }
+    }
+
+    #[test]
+    fn rows_in_clear_are_read_for_ever() {
+        let row = CommandRow { index: Index(300), mailbox: BOX, result: Bytes::from_static(b"result") };
+        let kept = golden("command-row", || row.encode());
+        assert_eq!((CommandRow::decode(&kept).unwrap(), row.encode()), (row, kept));
+        let applied = Applied {
+            index: Index(70_000),
+            term: Term(3),
+            voters: vec![ReplicaId(1), ReplicaId(u64::MAX)],
+            learners: vec![ReplicaId(4)],
+            voters_outgoing: vec![ReplicaId(1)],
+            learners_next: vec![ReplicaId(2)],
+            auto_leave: true,
+            count: 69_000,
+            hash: [0xab; 32],
+            stamp: UnixMillis(1_700_000_000_123),
+            incarnation: Some(incarnation()),
+        };
+        let kept = golden("applied-row", || applied.encode());
+        assert_eq!((Applied::decode(ReplicaId(1), &kept).unwrap(), applied.encode()), (applied, kept));
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_for_ever() {
+        let (key, place) = (Key::from_bytes([0x11; 32]), RowKey::new(BOX, Table::Folders, [0, 0, 0, 1]));
+        let row = golden("sealed-row", || seal_row(&mut Env::seeded(1), &key, Epoch(7), CLUSTER, &place, b"a folder").to_vec());
+        assert_eq!(sealed_epoch(&row).unwrap(), Epoch(7));
+        assert_eq!(open_row(&key, CLUSTER, &place, &row).unwrap().as_slice(), b"a folder");
+        // A frame that is compressed and one that is not: a full chunk, and the last.
+        let (body, first) = (BodyId([5; 16]), vec![b'a'; CHUNK_PLAIN_BYTES]);
+        let noise: [u8; 512] = Env::seeded(2).bytes();
+        let last = [vec![b'b'; FRAME_PLAIN_BYTES], noise.to_vec()].concat();
+        let full = golden("body-chunk-0", || seal_chunk(body, &key, 0, false, &first).to_vec());
+        assert!(open_chunk(body, &key, 0, false, &full).unwrap().as_slice() == first);
+        let short = golden("body-chunk-1", || seal_chunk(body, &key, 1, true, &last).to_vec());
+        assert!(short.len() > noise.len() && open_chunk(body, &key, 1, true, &short).unwrap().as_slice() == last);
+    }
+
+    #[test]
+    fn a_later_version_is_named_and_everything_else_is_damage() {
+        let bytes = entry(EntryKind::Begin).encode();
+        let with_version = |version: u8| [&[version], &bytes[1..]].concat();
+        assert!(matches!(Entry::decode(&with_version(2)), Err(StoreError::Newer { found: 2, known: 1, .. })));
+        let error = Entry::decode(&with_version(9)).unwrap_err().to_string();
+        assert_eq!(error, "log entry has format version 9, this binary reads up to 1: run the newer mailraft");
+        assert!(matches!(Entry::decode(&with_version(0)), Err(StoreError::Damaged { .. })));
+        assert!(matches!(Entry::decode(&[bytes.as_slice(), &[0]].concat()), Err(StoreError::Damaged { .. })));
+        for len in 0..bytes.len() {
+            assert!(matches!(Entry::decode(&bytes[..len]), Err(StoreError::Damaged { .. })), "{len}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_decoding_panic_and_what_decodes_encodes_again(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..4,
+        ) {
+            let mut entry = entry(EntryKind::Begin).encode();
+            entry.pop();
+            entry.push(kind);
+            entry.extend_from_slice(&bytes);
+            for bytes in [&bytes, &entry] {
+                if let Ok(entry) = Entry::decode(bytes) {
+                    prop_assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+                }
+                let _ = CommandRow::decode(bytes);
+                let _ = Applied::decode(ReplicaId(1), bytes);
+            }
+        }
+    }
+
+    fn incarnation() -> Incarnation {
+        Incarnation { number: 1, nonce: [0x0e; 16] }
+    }
+
+    fn entry(kind: EntryKind) -> Entry {
+        let header = EntryHeader {
+            cluster: CLUSTER,
+            incarnation: incarnation(),
+            mailbox: BOX,
+            decided_in: Term(300),
+            command: CommandId::v7(UnixMillis(1_700_000_000_000), 7),
+            stamp: UnixMillis(1_700_000_000_500),
+            required_flags: 0,
+            needs_control: Index(0),
+            confirmed: Index(0),
+            mode: 0,
+        };
+        Entry { header, kind }
+    }
+
+    /// Bytes that the first version wrote, in hexadecimal. Only a file that is not there is made, and only
+    /// with `UPDATE_TESTDATA=1`: what stands in one never changes.
+    fn golden(name: &str, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/v1").join(name).with_extension("hex");
+        if !path.exists() && std::env::var_os("UPDATE_TESTDATA").is_some_and(|v| v == "1") {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let hex: String = make().iter().map(|b| format!("{b:02x}")).collect();
+            let lines: Vec<&str> = hex.as_bytes().chunks(100).map(|c| std::str::from_utf8(c).unwrap()).collect();
+            std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+        digits.chunks(2).map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap()).collect()
+    }
+}

@@ -30,7 +30,7 @@ pub struct LogWrite {
     pub append: Vec<eraftpb::Entry>,
     /// The new hard state.
     pub hard_state: Option<eraftpb::HardState>,
-    /// Cut the log: entries up to this position go.
+    /// Cut the log: entries up to this position go. Nothing happens where it was cut further already.
     pub compact: Option<(Index, Term)>,
     /// Remove everything about this replica.
     pub remove: bool,
@@ -49,6 +49,53 @@ pub struct LogState {
     pub installing: Option<Applied>,
 }
 
+impl LogWrite {
+    /// Whether it writes nothing.
+    pub fn is_empty(&self) -> bool {
+        let LogWrite { replica: _, reset, installing, append, hard_state, compact, remove } = self;
+        reset.is_none() && installing.is_none() && append.is_empty() && hard_state.is_none() && compact.is_none() && !remove
+    }
+}
+
+impl LogState {
+    /// What a log in this state holds after a write; `remove` is left to the caller. Both stores go by it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a write that no log can take: entries with a gap, entries at or before the
+    /// cut, a reset to before the cut. Nothing of it may be written.
+    pub fn after(&self, write: &LogWrite) -> Result<LogState, StoreError> {
+        let refuse = |what: std::fmt::Arguments<'_>| Err(StoreError::damaged(format!("raft log of replica {}", write.replica), what));
+        let mut state = self.clone();
+        if let Some(at) = write.reset {
+            if at.0 < state.cut.0 {
+                return refuse(format_args!("reset to {} after it was cut at {}", at.0, state.cut.0));
+            }
+            (state.cut, state.last) = (at, at.0);
+        }
+        if let Some(installing) = &write.installing {
+            state.installing.clone_from(installing);
+        }
+        if let (Some(first), Some(last)) = (write.append.first(), write.append.last()) {
+            let gap = write.append.iter().zip(first.index..).find(|(e, index)| e.index != *index);
+            if let Some((entry, index)) = gap {
+                return refuse(format_args!("entry {} where {index} should be", entry.index));
+            }
+            if first.index <= state.cut.0.0 || first.index > state.last.0 + 1 {
+                return refuse(format_args!("entry {} after {}, cut at {}", first.index, state.last, state.cut.0));
+            }
+            state.last = Index(last.index);
+        }
+        if let Some(hard_state) = &write.hard_state {
+            state.hard_state.clone_from(hard_state);
+        }
+        if let Some(cut) = write.compact.filter(|c| c.0 > state.cut.0) {
+            state.cut = cut;
+            state.last = state.last.max(cut.0);
+        }
+        Ok(state)
+    }
+}
+
 /// A store of Raft logs.
 pub trait Log: Send + Sync {
     /// Every replica in it.
@@ -64,7 +111,7 @@ pub trait Log: Send + Sync {
     fn state(&self, replica: ReplicaId) -> Result<Option<LogState>, StoreError>;
 
     /// Entries from `from` up to but without `to`, at least one and then no more than `max_bytes` of them.
-    /// Only what [`Log::write_synced`] returned for is there.
+    /// Only what [`Log::write_synced`] returned for is there. Nothing if `to` is not after `from`.
     ///
     /// # Errors
     /// If one of them is not there, can't be read or fails its checksum.
@@ -72,13 +119,17 @@ pub trait Log: Send + Sync {
         &self, replica: ReplicaId, from: Index, to: Index, max_bytes: usize,
     ) -> Result<Vec<eraftpb::Entry>, StoreError>;
 
-    /// Writes a group and syncs it. `group` rises with every call. Returns only when it is durable.
+    /// Writes a group and syncs it, all of it or nothing. `group` rises with every call. Returns only when it
+    /// is durable. One thread calls it.
     ///
     /// # Errors
     /// Any error here ends the process.
+    ///
+    /// # Panics
+    /// If `group` does not rise: the log would not tell its newest group.
     fn write_synced(&self, group: u64, batch: &LogBatch) -> Result<(), StoreError>;
 
-    /// The number of the newest group recovered when the log was opened; 0 for a new one.
+    /// The number of the newest durable group; 0 for a new log.
     fn newest_group(&self) -> u64;
 
     /// Gives back the space of what was cut; may be slow, runs outside the fsync loop.
@@ -86,4 +137,32 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// Any error here ends the process.
     fn reclaim(&self) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn entries(indexes: &[u64]) -> Vec<eraftpb::Entry> {
+        indexes.iter().map(|index| eraftpb::Entry { index: *index, term: 1, ..Default::default() }).collect()
+    }
+
+    #[test]
+    fn a_write_no_log_can_take_is_refused() {
+        let state = LogState { cut: (Index(5), Term(1)), last: Index(9), ..LogState::default() };
+        for (indexes, last) in [
+            (&[10][..], Some(10)), (&[6, 7], Some(7)), (&[9, 10, 11], Some(11)),
+            (&[11], None), (&[5, 6], None), (&[7, 9], None), (&[8, 7], None),
+        ] {
+            let after = state.after(&LogWrite { append: entries(indexes), ..LogWrite::default() });
+            assert_eq!(after.ok().map(|s| s.last.0), last, "{indexes:?}");
+        }
+        let reset = |index| state.after(&LogWrite { reset: Some((Index(index), Term(2))), ..LogWrite::default() });
+        assert!(reset(4).is_err());
+        assert_eq!(reset(7).unwrap().last, Index(7), "a tail of another history goes");
+        let compact = |index| state.after(&LogWrite { compact: Some((Index(index), Term(2))), ..LogWrite::default() }).unwrap();
+        assert_eq!(compact(3), state);
+        assert_eq!((compact(12).cut, compact(12).last), ((Index(12), Term(2)), Index(12)));
+    }
 }

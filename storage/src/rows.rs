@@ -7,9 +7,13 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::entry::{versioned_decode, versioned_encode};
 use crate::error::StoreError;
 use crate::ids::{Incarnation, Index, MailboxId, ReplicaId, Term, UnixMillis};
 use crate::row::{RowBatch, RowKey, Table};
+
+/// The newest format of the [`Table::Applied`] row this binary reads, and the one it writes.
+pub const APPLIED_VERSION: u8 = 1;
 
 /// Where a replica's rows stand in its log. Kept by the store under [`Table::Applied`], in every batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +40,26 @@ pub struct Applied {
     pub stamp: UnixMillis,
     /// The incarnation, once `begin` is applied.
     pub incarnation: Option<Incarnation>,
+}
+
+impl Applied {
+    /// The key of its row.
+    pub fn key() -> RowKey {
+        RowKey::partition(Table::Applied, [])
+    }
+
+    /// Version byte and encoding.
+    pub fn encode(&self) -> Vec<u8> {
+        versioned_encode(APPLIED_VERSION, self)
+    }
+
+    /// The inverse of [`Applied::encode`].
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] for a later version, [`StoreError::Damaged`] for anything that is none.
+    pub fn decode(replica: ReplicaId, bytes: &[u8]) -> Result<Self, StoreError> {
+        versioned_decode(&format!("applied row of replica {replica}"), APPLIED_VERSION, bytes)
+    }
 }
 
 /// One replica's change: rows and the position after them.
@@ -73,6 +97,9 @@ pub trait Rows: Send + Sync {
     ///
     /// # Errors
     /// Any error here ends the process.
+    ///
+    /// # Panics
+    /// If a replica's index does not rise: an entry would be applied twice.
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError>;
 
     /// A replica's position; None if the store has no such replica.
@@ -107,7 +134,9 @@ pub trait Rows: Send + Sync {
     fn view(&self, replica: ReplicaId) -> Result<Option<Box<dyn RowsView>>, StoreError>;
 
     /// Replaces everything a replica has by these rows and this position, and flushes. May be
-    /// interrupted by a crash at any point: the caller has a mark in the log and does it again.
+    /// interrupted by a crash at any point: the caller has a mark in the log and does it again. Until it
+    /// returned, the replica's old position and its [`Table::Nodes`] and [`Table::Placement`] rows can be read:
+    /// by them a node finds its replicas at start.
     ///
     /// # Errors
     /// Those of the store, and the first of `rows`.

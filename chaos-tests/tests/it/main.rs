@@ -4,3 +4,4 @@
 mod clients;
 mod faults;
 mod secrecy;
+mod tidy;

@@ -1,4 +1,5 @@
-//! What a command changes, decided on applied state: nothing here changes anything.
+//! What a command changes, decided on applied state and what was decided before it in the same entry: nothing
+//! here changes anything.
 
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::{seal_row, Key};
@@ -7,31 +8,36 @@ use serde::Serialize;
 
 use crate::engine::{Answer, Command, Refusal};
 use crate::keys::{key_record, mailbox_key_place};
-use crate::lookup::{Lookup, LookupError, TARGETS_MAX};
-use crate::names;
+use crate::lookup::{LookupError, Reader, TARGETS_MAX};
+use crate::{names, password};
 use crate::records::{
     account_place, address_place, domain_place, Account, AccountId, AddressRecord, Domain, Target, RECORD_VERSION,
 };
 
 /// A command's exact effects.
 pub struct Effects {
+    /// Rows that were read and must still be there.
+    pub requires: Vec<RowKey>,
     pub rows: RowBatch,
     pub answer: Answer,
 }
 
+type Decision = Result<Result<Effects, Refusal>, LookupError>;
+
 /// Decides one command.
-pub fn decide(lookup: &Lookup, env: &mut Env, command: &Command) -> Result<Result<Effects, Refusal>, LookupError> {
+pub fn decide(at: Reader<'_>, env: &mut Env, command: &Command) -> Decision {
     match command {
-        Command::CreateDomain { name } => create_domain(lookup, env, name),
-        Command::CreateAccount { address, verifier } => create_account(lookup, env, address, verifier),
+        Command::CreateDomain { name } => create_domain(at, env, name),
+        Command::CreateAccount { address, verifier } => create_account(at, env, address, verifier),
+        Command::SetPassword { verifier, .. } if !password::is_verifier(verifier) => Ok(Err(Refusal::BadVerifier)),
         Command::SetPassword { address, verifier } => {
-            change_account(lookup, env, address, |account| account.verifier.clone_from(verifier))
+            change_account(at, env, address, |account| account.verifier.clone_from(verifier))
         }
         Command::SetDisabled { address, disabled } => {
-            change_account(lookup, env, address, |account| account.disabled = *disabled)
+            change_account(at, env, address, |account| account.disabled = *disabled)
         }
-        Command::AddAddress { address, targets } => add_address(lookup, env, address, targets),
-        Command::RemoveAddress { address } => remove_address(lookup, address),
+        Command::AddAddress { address, targets } => add_address(at, env, address, targets),
+        Command::RemoveAddress { address } => remove_address(at, address),
     }
 }
 
@@ -44,37 +50,41 @@ macro_rules! accept {
     };
 }
 
-fn create_domain(lookup: &Lookup, env: &mut Env, name: &str) -> Result<Result<Effects, Refusal>, LookupError> {
+fn create_domain(at: Reader<'_>, env: &mut Env, name: &str) -> Decision {
     let name = accept!(names::domain(name));
-    if lookup.domain(&name)?.is_some() {
+    if at.domain(&name)?.is_some() {
         return Ok(Err(Refusal::DomainExists(name)));
     }
-    let place = domain_place(lookup.index(), &name);
-    let mut sealer = Sealer::new(lookup)?;
+    let place = domain_place(at.lookup().index(), &name);
+    let mut sealer = Sealer::new(at)?;
     sealer.put(env, place, &Domain { name, created: env.wall });
     Ok(Ok(sealer.done(Answer::Done)))
 }
 
 fn create_account(
-    lookup: &Lookup,
+    at: Reader<'_>,
     env: &mut Env,
     address: &str,
     verifier: &str,
-) -> Result<Result<Effects, Refusal>, LookupError> {
+) -> Decision {
     let address = accept!(names::address(address));
-    if let Some(refusal) = needs_domain(lookup, &address)? {
+    if !password::is_verifier(verifier) {
+        return Ok(Err(Refusal::BadVerifier));
+    }
+    if let Some(refusal) = needs_domain(at, &address)? {
         return Ok(Err(refusal));
     }
-    if lookup.address(&address)?.is_some() {
+    if at.address(&address)?.is_some() {
         return Ok(Err(Refusal::AddressExists(address)));
     }
     let (id, mailbox) = (AccountId(env.bytes()), MailboxId(env.bytes()));
     let key = Key::generate(env);
-    let mut sealer = Sealer::new(lookup)?;
+    let mut sealer = Sealer::new(at)?;
+    sealer.requires.push(domain_of(at, &address));
     sealer.put_plain(env, mailbox_key_place(mailbox), &key_record(&key));
     let target = Target::Mailbox { account: id, mailbox, address: address.clone() };
     let record = AddressRecord { address: address.clone(), targets: vec![target] };
-    sealer.put(env, address_place(lookup.index(), &address), &record);
+    sealer.put(env, address_place(at.lookup().index(), &address), &record);
     let account =
         Account { id, address, verifier: verifier.to_owned(), mailbox, disabled: false, created: env.wall };
     sealer.put(env, account_place(id), &account);
@@ -82,43 +92,48 @@ fn create_account(
 }
 
 fn change_account(
-    lookup: &Lookup,
+    at: Reader<'_>,
     env: &mut Env,
     address: &str,
     change: impl FnOnce(&mut Account),
-) -> Result<Result<Effects, Refusal>, LookupError> {
+) -> Decision {
     let address = accept!(names::address(address));
-    let Some(mut account) = lookup.account(&address)? else { return Ok(Err(Refusal::NoSuchAccount(address))) };
+    let Some(mut account) = at.account(&address)? else { return Ok(Err(Refusal::NoSuchAccount(address))) };
     change(&mut account);
-    let mut sealer = Sealer::new(lookup)?;
-    sealer.put(env, account_place(account.id), &account);
+    let mut sealer = Sealer::new(at)?;
+    let place = account_place(account.id);
+    sealer.requires.push(place.clone());
+    sealer.put(env, place, &account);
     Ok(Ok(sealer.done(Answer::Done)))
 }
 
 fn add_address(
-    lookup: &Lookup,
+    at: Reader<'_>,
     env: &mut Env,
     address: &str,
     targets: &[String],
-) -> Result<Result<Effects, Refusal>, LookupError> {
+) -> Decision {
     let address = accept!(names::address(address));
-    if let Some(refusal) = needs_domain(lookup, &address)? {
+    if let Some(refusal) = needs_domain(at, &address)? {
         return Ok(Err(refusal));
     }
     if targets.is_empty() || targets.len() > TARGETS_MAX {
         return Ok(Err(Refusal::BadName(format!("name between 1 and {TARGETS_MAX} targets"))));
     }
-    let place = address_place(lookup.index(), &address);
-    let mut record = lookup.address(&address)?.unwrap_or(AddressRecord { address: address.clone(), targets: Vec::new() });
+    let place = address_place(at.lookup().index(), &address);
+    let mut sealer = Sealer::new(at)?;
+    sealer.requires.push(domain_of(at, &address));
+    let mut record = at.address(&address)?.unwrap_or(AddressRecord { address: address.clone(), targets: Vec::new() });
     for target in targets {
         let target = accept!(names::address(target));
         if target == address {
             return Ok(Err(Refusal::BadName(format!("{address} can't be a target of itself"))));
         }
-        if lookup.address(&target)?.is_none() {
+        if at.address(&target)?.is_none() {
             return Ok(Err(Refusal::NoSuchAddress(target)));
         }
-        let target = match lookup.account(&target)? {
+        sealer.requires.push(address_place(at.lookup().index(), &target));
+        let target = match at.account(&target)? {
             Some(account) => Target::Mailbox { account: account.id, mailbox: account.mailbox, address: target },
             None => Target::Address(target),
         };
@@ -126,27 +141,38 @@ fn add_address(
             record.targets.push(target);
         }
     }
-    let mut sealer = Sealer::new(lookup)?;
+    if record.targets.len() > TARGETS_MAX {
+        return Ok(Err(Refusal::TooManyTargets(address)));
+    }
     sealer.put(env, place, &record);
     Ok(Ok(sealer.done(Answer::Done)))
 }
 
-fn remove_address(lookup: &Lookup, address: &str) -> Result<Result<Effects, Refusal>, LookupError> {
+fn remove_address(at: Reader<'_>, address: &str) -> Decision {
     let address = accept!(names::address(address));
-    if lookup.address(&address)?.is_none() {
+    if at.address(&address)?.is_none() {
         return Ok(Err(Refusal::NoSuchAddress(address)));
     }
-    if lookup.account(&address)?.is_some() {
+    if at.account(&address)?.is_some() {
         return Ok(Err(Refusal::IsAccount(address)));
     }
+    let place = address_place(at.lookup().index(), &address);
     let mut rows = RowBatch::default();
-    rows.delete(address_place(lookup.index(), &address));
-    Ok(Ok(Effects { rows, answer: Answer::Done }))
+    rows.delete(place.clone());
+    Ok(Ok(Effects { requires: vec![place], rows, answer: Answer::Done }))
 }
 
-fn needs_domain(lookup: &Lookup, address: &str) -> Result<Option<Refusal>, LookupError> {
-    let host = address.rsplit_once('@').map_or("", |(_, host)| host);
-    Ok(lookup.domain(host)?.is_none().then(|| Refusal::NoSuchDomain(host.to_owned())))
+fn needs_domain(at: Reader<'_>, address: &str) -> Result<Option<Refusal>, LookupError> {
+    let host = host_of(address);
+    Ok(at.domain(host)?.is_none().then(|| Refusal::NoSuchDomain(host.to_owned())))
+}
+
+fn domain_of(at: Reader<'_>, address: &str) -> RowKey {
+    domain_place(at.lookup().index(), host_of(address))
+}
+
+fn host_of(address: &str) -> &str {
+    address.rsplit_once('@').map_or("", |(_, host)| host)
 }
 
 /// Seals rows by the newest key of the keyring.
@@ -154,14 +180,15 @@ struct Sealer {
     key: Key,
     epoch: Epoch,
     cluster: ClusterId,
+    requires: Vec<RowKey>,
     rows: RowBatch,
 }
 
 impl Sealer {
-    fn new(lookup: &Lookup) -> Result<Self, LookupError> {
-        let (key, epoch) = lookup.newest_key()?;
-        let (_, _, cluster) = lookup.rows();
-        Ok(Sealer { key, epoch, cluster, rows: RowBatch::default() })
+    fn new(at: Reader<'_>) -> Result<Self, LookupError> {
+        let (key, epoch) = at.lookup().newest_key()?;
+        let (_, _, cluster) = at.lookup().rows();
+        Ok(Sealer { key, epoch, cluster, requires: Vec::new(), rows: RowBatch::default() })
     }
 
     fn put<T: Serialize>(&mut self, env: &mut Env, place: RowKey, record: &T) {
@@ -176,6 +203,6 @@ impl Sealer {
     }
 
     fn done(self, answer: Answer) -> Effects {
-        Effects { rows: self.rows, answer }
+        Effects { requires: self.requires, rows: self.rows, answer }
     }
 }

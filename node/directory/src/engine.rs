@@ -1,24 +1,34 @@
-//! The directory's owner: one command at a time, decided on applied state, one entry in flight.
+//! The directory's owner: what waits is decided together, one command after another, each on applied state and
+//! the effects of those before it; one entry is in flight.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mailraft_storage::entry::{versioned_decode, versioned_encode, CommandRow, RowsBody};
-use mailraft_storage::seal::{open_row, result_place, seal_row, sealed_epoch};
-use mailraft_storage::{CommandId, EntryKind, Env, Incarnation, Index, MailboxId, Proposal, RowBatch, RowKey, Term, Verdict};
+use mailraft_storage::entry::{versioned_decode, versioned_encode, CommandRow, RowsBody, ENTRY_MAX_BYTES};
+use mailraft_storage::seal::{open_row, result_place, seal_row, sealed_epoch, Key};
+use mailraft_storage::{
+    CommandId, EntryKind, Env, Epoch, Incarnation, Index, MailboxId, Proposal, RowBatch, RowKey, Table, Term, Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::decide::decide;
-use crate::lookup::{Lookup, LookupError};
+use crate::lookup::{Lookup, LookupError, Overlay};
 use crate::records::AccountId;
 
 /// Commands that may wait.
 pub const QUEUE_MAX_COMMANDS: usize = 1_024;
+/// Texts of commands that may wait, in bytes.
+pub const QUEUE_MAX_BYTES: usize = 16 << 20;
+/// Commands decided together as one entry.
+pub const BATCH_MAX_COMMANDS: usize = 64;
+/// An entry is closed past these bytes. One command's effects are far smaller.
+pub const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES / 2;
 const RESULT_VERSION: u8 = 1;
 
 /// A change of the directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// A new domain.
     CreateDomain {
@@ -58,6 +68,35 @@ pub enum Command {
         /// The address.
         address: String,
     },
+}
+
+/// Without verifiers, which are for no log.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::CreateDomain { name } => write!(f, "CreateDomain({name:?})"),
+            Command::CreateAccount { address, verifier: _ } => write!(f, "CreateAccount({address:?})"),
+            Command::SetPassword { address, verifier: _ } => write!(f, "SetPassword({address:?})"),
+            Command::SetDisabled { address, disabled } => write!(f, "SetDisabled({address:?}, {disabled})"),
+            Command::AddAddress { address, targets } => write!(f, "AddAddress({address:?}, {targets:?})"),
+            Command::RemoveAddress { address } => write!(f, "RemoveAddress({address:?})"),
+        }
+    }
+}
+
+impl Command {
+    fn text_bytes(&self) -> usize {
+        match self {
+            Command::CreateDomain { name } => name.len(),
+            Command::CreateAccount { address, verifier } | Command::SetPassword { address, verifier } => {
+                address.len() + verifier.len()
+            }
+            Command::SetDisabled { address, .. } | Command::RemoveAddress { address } => address.len(),
+            Command::AddAddress { address, targets } => {
+                address.len() + targets.iter().map(|t| t.len() + size_of::<String>()).sum::<usize>()
+            }
+        }
+    }
 }
 
 /// What the directory answers.
@@ -101,6 +140,12 @@ pub enum Refusal {
     /// The directory's rows are damaged.
     #[error("the directory can't be read: {0}")]
     Damaged(String),
+    /// No more fit.
+    #[error("{0} would have more than {max} targets: name another address that stands for some of them", max = crate::lookup::TARGETS_MAX)]
+    TooManyTargets(String),
+    /// Not Argon2id in PHC form, or too dear to verify.
+    #[error("the password's verifier is not Argon2id in PHC form within bounds: let mailraft hash the password")]
+    BadVerifier,
 }
 
 /// What became of handing a command in.
@@ -123,8 +168,19 @@ pub struct Directory {
     lookup: Arc<Lookup>,
     incarnation: Incarnation,
     term: Term,
+    key: Key,
+    epoch: Epoch,
     queue: VecDeque<(CommandId, Command)>,
-    in_flight: Option<(CommandId, Command, Result<Answer, Refusal>)>,
+    queue_bytes: usize,
+    /// Ids that wait or are in flight.
+    known: BTreeSet<CommandId>,
+    in_flight: Option<Vec<Decided>>,
+}
+
+struct Decided {
+    id: CommandId,
+    command: Command,
+    result: Result<Answer, Refusal>,
 }
 
 impl Directory {
@@ -133,227 +189,156 @@ impl Directory {
     /// # Errors
     /// If the keyring can't be read.
     pub fn load(lookup: &Arc<Lookup>, incarnation: Incarnation, term: Term) -> Result<Self, LookupError> {
-        lookup.newest_key()?;
-        Ok(Directory { lookup: Arc::clone(lookup), incarnation, term, queue: VecDeque::new(), in_flight: None })
+        let (key, epoch) = lookup.newest_key()?;
+        Ok(Directory {
+            lookup: Arc::clone(lookup),
+            incarnation,
+            term,
+            key,
+            epoch,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            known: BTreeSet::new(),
+            in_flight: None,
+        })
     }
 
-    /// Takes a command in.
+    /// Takes a command in. `attempt` is above 0 for a retry: then a result kept under the id is the answer.
     pub fn submit(&mut self, _: &mut Env, id: CommandId, attempt: u32, command: Command) -> Submitted {
-        let waits = self.in_flight.as_ref().is_some_and(|(of, _, _)| *of == id) || self.queue.iter().any(|(of, _)| *of == id);
-        if waits {
+        if self.known.contains(&id) {
             return Submitted::Joined;
         }
         if attempt > 0 {
-            match self.result_of(id) {
-                Ok(Some((result, index))) => return Submitted::Answered(result, index),
+            match self.kept_result(id) {
                 Ok(None) => {}
+                Ok(Some(kept)) => return kept,
                 Err(_) => return Submitted::Unknown,
             }
         }
-        if self.queue.len() >= QUEUE_MAX_COMMANDS {
+        let bytes = command.text_bytes();
+        if self.queue.len() >= QUEUE_MAX_COMMANDS || self.queue_bytes + bytes > QUEUE_MAX_BYTES {
             return Submitted::Overloaded;
         }
+        self.known.insert(id);
+        self.queue_bytes += bytes;
         self.queue.push_back((id, command));
         Submitted::Queued
     }
 
-    /// Decides the next command, unless one is in flight. A refusal is a result too and travels.
+    /// Decides what waits as one entry. None while one is in flight or nothing waits. A refusal is a result too
+    /// and travels.
     pub fn next_entry(&mut self, env: &mut Env) -> Option<Proposal> {
         if self.in_flight.is_some() {
             return None;
         }
-        let (id, command) = self.queue.pop_front()?;
-        let (batch, result) = match decide(&self.lookup, env, &command) {
-            Ok(Ok(effects)) => (effects.rows, Ok(effects.answer)),
-            Ok(Err(refusal)) => (RowBatch::default(), Err(refusal)),
-            Err(error) => (RowBatch::default(), Err(Refusal::Damaged(error.to_string()))),
-        };
-        let sealed = self.seal_result(env, id, &result).ok()?;
-        let body = RowsBody { requires: Vec::new(), batch, results: vec![(id, sealed)] };
-        self.in_flight = Some((id, command, result));
+        let (mut overlay, mut requires) = (Overlay::new(), BTreeSet::new());
+        let (mut decided, mut results, mut bytes) = (Vec::<Decided>::new(), Vec::new(), 0);
+        while decided.len() < BATCH_MAX_COMMANDS {
+            let Some((id, command)) = self.queue.pop_front() else { break };
+            let (effects, result) = match decide(self.lookup.reader(Some(&overlay)), env, &command) {
+                Ok(Ok(effects)) => (Some((effects.rows, effects.requires)), Ok(effects.answer)),
+                Ok(Err(refusal)) => (None, Err(refusal)),
+                Err(error) => (None, Err(Refusal::Damaged(error.to_string()))),
+            };
+            let (rows, needed) = effects.unwrap_or_default();
+            let sealed = self.seal_result(env, id, &result);
+            let needs: usize = needed.iter().map(|key| key.encode().len() + 8).sum();
+            let size = rows.size_bytes() + needs + sealed.len() + 32;
+            if !decided.is_empty() && bytes + size > BATCH_MAX_BYTES {
+                self.queue.push_front((id, command));
+                break;
+            }
+            bytes += size;
+            self.queue_bytes -= command.text_bytes();
+            // A row that this entry itself makes is not there before it is applied.
+            requires.extend(needed.into_iter().filter(|key| !overlay.contains_key(key)));
+            overlay.extend(rows.deletes.into_iter().map(|key| (key, None)));
+            overlay.extend(rows.puts.into_iter().map(|(key, value)| (key, Some(value))));
+            results.push((id, sealed));
+            decided.push(Decided { id, command, result });
+        }
+        let first = decided.first()?.id;
+        self.in_flight = Some(decided);
+        let mut batch = RowBatch::default();
+        for (key, value) in overlay {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
         Some(Proposal {
             incarnation: self.incarnation,
             term: self.term,
             mailbox: MailboxId::PARTITION,
-            command: id,
-            kind: EntryKind::Rows(body),
+            command: first,
+            kind: EntryKind::Rows(RowsBody { requires: requires.into_iter().collect(), batch, results }),
         })
     }
 
-    /// The entry in flight has its verdict.
+    /// The entry in flight has its verdict. After anything but [`Verdict::Accepted`] nothing changed and its
+    /// commands wait again, in their order. (After [`Verdict::Fenced`] this owner's reign is over: discard it.)
     ///
     /// # Panics
     /// If none is in flight.
     pub fn applied(&mut self, index: Index, verdict: Verdict) -> Vec<(CommandId, Result<Answer, Refusal>, Index)> {
-        let (id, command, result) = self.in_flight.take().expect("a verdict for an entry in flight");
+        let flight = self.in_flight.take().expect("a verdict for an entry in flight");
         match verdict {
-            Verdict::Accepted => vec![(id, result, index)],
+            Verdict::Accepted => flight
+                .into_iter()
+                .map(|decided| {
+                    self.known.remove(&decided.id);
+                    (decided.id, decided.result, index)
+                })
+                .collect(),
             Verdict::Missing | Verdict::Fenced => {
-                self.queue.push_front((id, command));
+                self.wait_again(flight);
                 Vec::new()
             }
         }
     }
 
-    /// The entry was never appended: its command is decided again.
+    /// The entry was never appended: its commands are decided again.
     pub fn dropped(&mut self) {
-        if let Some((id, command, _)) = self.in_flight.take() {
-            self.queue.push_front((id, command));
+        if let Some(flight) = self.in_flight.take() {
+            self.wait_again(flight);
         }
     }
 
-    fn seal_result(&self, env: &mut Env, id: CommandId, result: &Result<Answer, Refusal>) -> Result<Bytes, LookupError> {
-        let (key, epoch) = self.lookup.newest_key()?;
-        let (_, _, cluster) = self.lookup.rows();
-        let plain = versioned_encode(RESULT_VERSION, result);
-        Ok(seal_row(env, &key, epoch, cluster, &result_place(MailboxId::PARTITION, id), &plain))
+    fn wait_again(&mut self, flight: Vec<Decided>) {
+        for decided in flight.into_iter().rev() {
+            self.queue_bytes += decided.command.text_bytes();
+            self.queue.push_front((decided.id, decided.command));
+        }
     }
 
-    fn result_of(&self, id: CommandId) -> Result<Option<(Result<Answer, Refusal>, Index)>, LookupError> {
+    fn seal_result(&self, env: &mut Env, id: CommandId, result: &Result<Answer, Refusal>) -> Bytes {
+        let (_, _, cluster) = self.lookup.rows();
+        let plain = versioned_encode(RESULT_VERSION, result);
+        seal_row(env, &self.key, self.epoch, cluster, &result_place(MailboxId::PARTITION, id), &plain)
+    }
+
+    /// What is known of a command that was sent before; None if it was never carried out.
+    fn kept_result(&self, id: CommandId) -> Result<Option<Submitted>, LookupError> {
         let (rows, replica, cluster) = self.lookup.rows();
-        let Some(row) = rows.get(replica, &RowKey::command(id))? else { return Ok(None) };
+        let Some(row) = rows.get(replica, &RowKey::command(id))? else {
+            let floor = rows.get(replica, &RowKey::partition(Table::CommandFloor, []))?;
+            // The id stands at the row's end, whatever version byte is before it.
+            let floor = floor.and_then(|row| row.last_chunk::<16>().copied()).map(CommandId);
+            return Ok(floor.filter(|floor| id < *floor).map(|_| Submitted::Unknown));
+        };
         let row = CommandRow::decode(&row)?;
-        let table = mailraft_storage::Table::Commands;
-        let said = |error| LookupError::Seal { table, error };
+        if row.mailbox != MailboxId::PARTITION {
+            return Ok(Some(Submitted::Unknown));
+        }
+        let said = |error| LookupError::Seal { table: Table::Commands, error };
         let key = self.lookup.epoch_key(sealed_epoch(&row.result).map_err(said)?)?;
         let place = result_place(MailboxId::PARTITION, id);
         let plain = open_row(&key, cluster, &place, &row.result).map_err(said)?;
-        Ok(Some((versioned_decode("result", RESULT_VERSION, &plain)?, row.index)))
+        let result = versioned_decode("result", RESULT_VERSION, &plain)?;
+        Ok(Some(Submitted::Answered(result, row.index)))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use mailraft_storage::memory::MemoryRows;
-    use mailraft_storage::rows::{ReplicaBatch, Rows};
-    use mailraft_storage::{Applied, ClusterId, ReplicaId};
-
-    use super::*;
-    use crate::keys::{first_rows, RootKey};
-    use crate::lookup::Resolution;
-
-    const CLUSTER: ClusterId = ClusterId([4; 16]);
-    const REPLICA: ReplicaId = ReplicaId(1);
-
-    struct World {
-        rows: MemoryRows,
-        lookup: Arc<Lookup>,
-        directory: Directory,
-        env: Env,
-        index: u64,
-    }
-
-    fn root() -> RootKey {
-        RootKey::parse(&"ab".repeat(32)).unwrap()
-    }
-
-    impl World {
-        fn new() -> Self {
-            let (rows, mut env) = (MemoryRows::new(), Env::seeded(1));
-            let batch = first_rows(&mut env, CLUSTER, &root());
-            let applied = Applied { index: Index(1), ..Applied::default() };
-            rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
-            let lookup = Arc::new(Lookup::new(Arc::new(rows.clone()), REPLICA, CLUSTER, root()).unwrap());
-            let directory = Directory::load(&lookup, Incarnation::default(), Term(1)).unwrap();
-            World { rows, lookup, directory, env, index: 1 }
-        }
-
-        fn apply(&mut self, proposal: Proposal) -> Vec<(CommandId, Result<Answer, Refusal>, Index)> {
-            self.index += 1;
-            let EntryKind::Rows(body) = proposal.kind else { panic!("no rows") };
-            let mut batch = body.batch;
-            for (id, result) in body.results {
-                let row = CommandRow { index: Index(self.index), mailbox: proposal.mailbox, result };
-                batch.put(RowKey::command(id), row.encode());
-            }
-            let applied = Applied { index: Index(self.index), ..Applied::default() };
-            self.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
-            self.directory.applied(Index(self.index), Verdict::Accepted)
-        }
-
-        fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
-            let id = self.env.command_id();
-            assert!(matches!(self.directory.submit(&mut self.env, id, 0, command), Submitted::Queued));
-            let proposal = self.directory.next_entry(&mut self.env).unwrap();
-            self.apply(proposal).remove(0).1
-        }
-    }
-
-    fn domain(name: &str) -> Command {
-        Command::CreateDomain { name: name.into() }
-    }
-
-    fn account(address: &str) -> Command {
-        Command::CreateAccount { address: address.into(), verifier: "v".into() }
-    }
-
-    fn alias(address: &str, targets: &[&str]) -> Command {
-        Command::AddAddress { address: address.into(), targets: targets.iter().map(|t| (*t).into()).collect() }
-    }
-
-    #[test]
-    fn domains_accounts_and_aliases_resolve() {
-        let mut w = World::new();
-        assert_eq!(w.run(account("a@x.test")), Err(Refusal::NoSuchDomain("x.test".into())));
-        assert_eq!(w.run(domain("X.test")), Ok(Answer::Done));
-        assert_eq!(w.run(domain("x.test")), Err(Refusal::DomainExists("x.test".into())));
-        let Ok(Answer::AccountCreated { mailbox: a, .. }) = w.run(account("A@x.test")) else { panic!("no account") };
-        let Ok(Answer::AccountCreated { mailbox: b, .. }) = w.run(account("b@x.test")) else { panic!("no account") };
-        assert_ne!(a, b);
-        assert_eq!(w.run(account("a@x.test")), Err(Refusal::AddressExists("a@x.test".into())));
-        assert_eq!(w.run(alias("all@x.test", &["a@x.test", "b@x.test"])), Ok(Answer::Done));
-        assert_eq!(w.run(alias("more@x.test", &["all@x.test"])), Ok(Answer::Done));
-        let resolve = |w: &World, address: &str| w.lookup.resolve(address).unwrap();
-        assert_eq!(resolve(&w, "A+box@x.test"), Resolution::Mailboxes(vec![a], Some("box".into())));
-        assert_eq!(resolve(&w, "more@x.test"), Resolution::Mailboxes(vec![a, b], None));
-        assert_eq!(resolve(&w, "c@x.test"), Resolution::Unknown);
-        assert_eq!(resolve(&w, "a@y.test"), Resolution::NotOurs);
-        assert_ne!(w.lookup.mailbox_key(a).unwrap(), w.lookup.mailbox_key(b).unwrap());
-        assert_eq!(w.run(Command::RemoveAddress { address: "a@x.test".into() }), Err(Refusal::IsAccount("a@x.test".into())));
-        assert_eq!(w.run(Command::RemoveAddress { address: "all@x.test".into() }), Ok(Answer::Done));
-        assert_eq!(resolve(&w, "more@x.test"), Resolution::Unknown);
-        assert_eq!(w.lookup.accounts(10).unwrap().len(), 2);
-        assert_eq!(w.lookup.account("all@x.test").unwrap(), None);
-    }
-
-    #[test]
-    fn an_alias_that_leads_to_itself_ends() {
-        let mut w = World::new();
-        w.run(domain("x.test")).unwrap();
-        w.run(account("a@x.test")).unwrap();
-        w.run(alias("b@x.test", &["a@x.test"])).unwrap();
-        w.run(alias("c@x.test", &["b@x.test"])).unwrap();
-        w.run(alias("b@x.test", &["c@x.test"])).unwrap();
-        assert!(matches!(w.lookup.resolve("c@x.test").unwrap(), Resolution::Mailboxes(m, None) if m.len() == 1));
-    }
-
-    #[test]
-    fn a_command_sent_again_is_answered_from_the_table_and_one_dropped_is_decided_again() {
-        let mut w = World::new();
-        let id = w.env.command_id();
-        assert!(matches!(w.directory.submit(&mut w.env, id, 0, domain("x.test")), Submitted::Queued));
-        assert!(matches!(w.directory.submit(&mut w.env, id, 1, domain("x.test")), Submitted::Joined));
-        w.directory.next_entry(&mut w.env).unwrap();
-        assert!(w.directory.next_entry(&mut w.env).is_none(), "one in flight");
-        w.directory.dropped();
-        let proposal = w.directory.next_entry(&mut w.env).unwrap();
-        w.apply(proposal);
-        let again = w.directory.submit(&mut w.env, id, 1, domain("x.test"));
-        assert!(matches!(again, Submitted::Answered(Ok(Answer::Done), Index(2))), "{again:?}");
-    }
-
-    #[test]
-    fn no_name_stands_in_any_row_and_another_root_key_opens_nothing() {
-        let mut w = World::new();
-        w.run(domain("secret-domain.test")).unwrap();
-        w.run(account("secret-name@secret-domain.test")).unwrap();
-        let view = w.rows.view(REPLICA).unwrap().unwrap();
-        for (key, value) in view.rows(None, 1_000).unwrap() {
-            for bytes in [key.encode(), value.to_vec()] {
-                assert!(!bytes.windows(6).any(|w| w == b"secret"), "{key:?}");
-            }
-        }
-        let other = RootKey::parse(&"cd".repeat(32)).unwrap();
-        assert!(matches!(Lookup::new(Arc::new(w.rows.clone()), REPLICA, CLUSTER, other), Err(LookupError::RootKey)));
-    }
-}
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Reading the directory from a node's own replica of the control group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -17,8 +17,18 @@ use crate::records::{
 
 /// Aliases of aliases are followed this far.
 pub const ALIAS_DEPTH_MAX: usize = 8;
-/// An address reaches at most so many mailboxes.
+/// An address reaches at most so many mailboxes, and has at most so many targets.
 pub const TARGETS_MAX: usize = 100;
+/// Addresses that are looked up for one, at most.
+pub const ALIASES_MAX: usize = 1_000;
+/// Rows that one page of a listing holds, at most.
+pub const PAGE_MAX_ROWS: usize = 1_000;
+
+/// Rows as they will be once what is decided is applied: None for one that is deleted.
+pub(crate) type Overlay = BTreeMap<RowKey, Option<Bytes>>;
+
+/// Some records of a listing, and where to go on; None at the end.
+pub type Page<T> = (Vec<T>, Option<Vec<u8>>);
 
 /// Why the directory can't be read.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -81,7 +91,7 @@ impl Lookup {
     /// # Errors
     /// If it can't be read.
     pub fn domain(&self, name: &str) -> Result<Option<Domain>, LookupError> {
-        self.record(&domain_place(&self.index, name), Table::Domains)
+        self.reader(None).domain(name)
     }
 
     /// The address's own record, in its one form.
@@ -89,7 +99,7 @@ impl Lookup {
     /// # Errors
     /// If it can't be read.
     pub fn address(&self, address: &str) -> Result<Option<AddressRecord>, LookupError> {
-        self.record(&address_place(&self.index, address), Table::Addresses)
+        self.reader(None).address(address)
     }
 
     /// What an address stands for: itself, or itself without its detail, through aliases.
@@ -111,18 +121,22 @@ impl Lookup {
         };
         let Some(found) = found else { return Ok(Resolution::Unknown) };
         let mut mailboxes = Vec::new();
-        let mut open = vec![(found, 0)];
-        while let Some((record, depth)) = open.pop() {
+        let mut seen = BTreeSet::from([found.address.clone()]);
+        // The nearest first, so that the depth at which an address is met is its least.
+        let mut open = VecDeque::from([(found, 0)]);
+        while let Some((record, depth)) = open.pop_front() {
             for target in record.targets {
                 match target {
                     Target::Mailbox { mailbox, .. } if !mailboxes.contains(&mailbox) && mailboxes.len() < TARGETS_MAX => {
                         mailboxes.push(mailbox);
                     }
                     Target::Mailbox { .. } => {}
-                    Target::Address(next) if depth < ALIAS_DEPTH_MAX && open.len() < TARGETS_MAX => {
-                        open.extend(self.address(&next)?.map(|r| (r, depth + 1)));
+                    // Each address once: a few lists that name each other have more paths than can be walked.
+                    Target::Address(next) => {
+                        if depth < ALIAS_DEPTH_MAX && seen.len() < ALIASES_MAX && seen.insert(next.clone()) {
+                            open.extend(self.address(&next)?.map(|r| (r, depth + 1)));
+                        }
                     }
-                    Target::Address(_) => {}
                 }
             }
         }
@@ -134,16 +148,7 @@ impl Lookup {
     /// # Errors
     /// If it can't be read.
     pub fn account(&self, address: &str) -> Result<Option<Account>, LookupError> {
-        let Some(record) = self.address(address)? else { return Ok(None) };
-        for target in record.targets {
-            if let Target::Mailbox { account, .. } = target {
-                let found: Option<Account> = self.record(&account_place(account), Table::Accounts)?;
-                if found.as_ref().is_some_and(|a| a.address == address) {
-                    return Ok(found);
-                }
-            }
-        }
-        Ok(None)
+        self.reader(None).account(address)
     }
 
     /// A mailbox's key and its epoch.
@@ -188,6 +193,35 @@ impl Lookup {
         Ok(all)
     }
 
+    /// A page of the domains, in no order that means anything; `after` is what the page before gave.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn domains_page(&self, after: Option<&[u8]>, limit: usize) -> Result<Page<Domain>, LookupError> {
+        self.page(Table::Domains, after, limit)
+    }
+
+    /// A page of the addresses, in no order that means anything; `after` is what the page before gave.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn addresses_page(&self, after: Option<&[u8]>, limit: usize) -> Result<Page<AddressRecord>, LookupError> {
+        self.page(Table::Addresses, after, limit)
+    }
+
+    /// A page of the accounts, in no order that means anything; `after` is what the page before gave.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn accounts_page(&self, after: Option<&[u8]>, limit: usize) -> Result<Page<Account>, LookupError> {
+        self.page(Table::Accounts, after, limit)
+    }
+
+    /// Reads through what is decided and not yet applied.
+    pub(crate) fn reader<'a>(&'a self, overlay: Option<&'a Overlay>) -> Reader<'a> {
+        Reader { lookup: self, overlay }
+    }
+
     pub(crate) fn rows(&self) -> (&dyn Rows, ReplicaId, ClusterId) {
         (self.rows.as_ref(), self.replica, self.cluster)
     }
@@ -224,21 +258,78 @@ impl Lookup {
         open_row(&key, self.cluster, place, sealed).map_err(said)
     }
 
-    pub(crate) fn record<T: for<'a> Deserialize<'a>>(&self, place: &RowKey, table: Table) -> Result<Option<T>, LookupError> {
-        match self.open(place, table)? {
+    fn all<T: for<'a> Deserialize<'a>>(&self, table: Table, limit: usize) -> Result<Vec<T>, LookupError> {
+        let (mut all, mut after) = (Vec::new(), None);
+        while all.len() < limit {
+            let (page, next) = self.page(table, after.as_deref(), limit - all.len())?;
+            all.extend(page);
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        Ok(all)
+    }
+
+    fn page<T: for<'a> Deserialize<'a>>(
+        &self, table: Table, after: Option<&[u8]>, limit: usize,
+    ) -> Result<Page<T>, LookupError> {
+        // The first key behind another is that one and a zero byte.
+        let from = after.map(|key| [key, &[0]].concat()).unwrap_or_default();
+        let limit = limit.clamp(1, PAGE_MAX_ROWS);
+        let found = self.rows.scan(self.replica, MailboxId::PARTITION, table, &[], &from, limit)?;
+        let next = if found.len() == limit { found.last().map(|(key, _)| key.clone()) } else { None };
+        let mut page = Vec::with_capacity(found.len());
+        for (key, sealed) in found {
+            let plain = self.unseal(&RowKey::partition(table, key), table, &sealed)?;
+            page.push(versioned_decode(&format!("{table:?} row"), RECORD_VERSION, &plain)?);
+        }
+        Ok((page, next))
+    }
+}
+
+/// Reads applied rows, and before them those that are decided.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    lookup: &'a Lookup,
+    overlay: Option<&'a Overlay>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn lookup(&self) -> &'a Lookup {
+        self.lookup
+    }
+
+    pub fn domain(&self, name: &str) -> Result<Option<Domain>, LookupError> {
+        self.record(&domain_place(&self.lookup.index, name), Table::Domains)
+    }
+
+    pub fn address(&self, address: &str) -> Result<Option<AddressRecord>, LookupError> {
+        self.record(&address_place(&self.lookup.index, address), Table::Addresses)
+    }
+
+    pub fn account(&self, address: &str) -> Result<Option<Account>, LookupError> {
+        let Some(record) = self.address(address)? else { return Ok(None) };
+        for target in record.targets {
+            if let Target::Mailbox { account, .. } = target {
+                let found: Option<Account> = self.record(&account_place(account), Table::Accounts)?;
+                if found.as_ref().is_some_and(|a| a.address == address) {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn record<T: for<'d> Deserialize<'d>>(&self, place: &RowKey, table: Table) -> Result<Option<T>, LookupError> {
+        let plain = match self.overlay.and_then(|rows| rows.get(place)) {
+            Some(Some(sealed)) => Some(self.lookup.unseal(place, table, sealed)?),
+            Some(None) => None,
+            None => self.lookup.open(place, table)?,
+        };
+        match plain {
             Some(plain) => Ok(Some(versioned_decode(&format!("{table:?} row"), RECORD_VERSION, &plain)?)),
             None => Ok(None),
         }
-    }
-
-    fn all<T: for<'a> Deserialize<'a>>(&self, table: Table, limit: usize) -> Result<Vec<T>, LookupError> {
-        let found = self.rows.scan(self.replica, MailboxId::PARTITION, table, &[], &[], limit)?;
-        found
-            .iter()
-            .map(|(key, sealed)| {
-                let plain = self.unseal(&RowKey::partition(table, key.clone()), table, sealed)?;
-                Ok(versioned_decode(&format!("{table:?} row"), RECORD_VERSION, &plain)?)
-            })
-            .collect()
     }
 }

@@ -4,6 +4,8 @@
 pub const ADDRESS_MAX_BYTES: usize = 254;
 /// What separates a local part from its detail (RFC 5233).
 pub const DETAIL_SEPARATOR: char = '+';
+/// Characters of a wrong name that are told back: refusals are kept in the log.
+const SHOWN_MAX_CHARS: usize = 80;
 
 /// A domain's name in its one form.
 ///
@@ -15,8 +17,10 @@ pub fn domain(text: &str) -> Result<String, String> {
         !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-')
             && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    if name.len() > 253 || !name.contains('.') || !name.split('.').all(label) {
-        return Err(format!("{text:?} is not a domain name such as example.org"));
+    // Four numbers are an IP address.
+    let numeric = name.rsplit('.').next().is_some_and(|top| top.bytes().all(|b| b.is_ascii_digit()));
+    if name.len() > 253 || !name.contains('.') || numeric || !name.split('.').all(label) {
+        return Err(format!("{} is not a domain name such as example.org", shown(text)));
     }
     Ok(name)
 }
@@ -27,14 +31,25 @@ pub fn domain(text: &str) -> Result<String, String> {
 /// One sentence that says what is wrong.
 pub fn address(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let (local, host) = text.rsplit_once('@').ok_or_else(|| format!("{text:?} is not an address such as jane@example.org"))?;
+    let (local, host) = text.rsplit_once('@').ok_or_else(|| format!("{} is not an address such as jane@example.org", shown(text)))?;
     let host = domain(host)?;
     let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
     let dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
     if local.is_empty() || local.len() > 64 || dots || !local.bytes().all(atom) || text.len() > ADDRESS_MAX_BYTES {
-        return Err(format!("{local:?} is not a local part: letters, digits and some punctuation, at most 64"));
+        return Err(format!(
+            "{} is not a local part: use letters, digits and some punctuation, at most 64",
+            shown(local)
+        ));
     }
     Ok(format!("{}@{host}", local.to_ascii_lowercase()))
+}
+
+fn shown(text: &str) -> String {
+    let mut short: String = text.chars().take(SHOWN_MAX_CHARS).collect();
+    if short.len() < text.len() {
+        short.push_str("...");
+    }
+    format!("{short:?}")
 }
 
 /// An address without its detail, and the detail.
@@ -52,8 +67,12 @@ mod tests {
     fn names_have_one_form() {
         assert_eq!(address(" Jane.Doe@Example.ORG "), Ok("jane.doe@example.org".into()));
         assert_eq!(domain("Example.org."), Ok("example.org".into()));
-        for wrong in ["jane", "@example.org", "a b@example.org", "a..b@example.org", "a@b", "a@-b.org", "jörg@example.org"] {
+        for wrong in ["a@1.2.3.4", "jane", "@example.org", "a b@example.org", "a..b@example.org", "a@b", "a@-b.org", "jörg@example.org"] {
             assert!(address(wrong).is_err(), "{wrong}");
+        }
+        let long = "ö".repeat(100_000);
+        for refused in [address(&long), address(&format!("{long}@x.org")), domain(&long)] {
+            assert!(refused.is_err_and(|why| why.len() < 400), "a refusal is short");
         }
         assert_eq!(without_detail("a+b+c@d.e"), Some(("a@d.e".into(), "b+c".into())));
         assert_eq!(without_detail("+b@d.e"), None);

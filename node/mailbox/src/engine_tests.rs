@@ -77,8 +77,7 @@ fn an_entry_stays_within_a_mebibyte_of_bodies() {
     let mut world = World::new();
     let big = "x".repeat(200_000);
     for _ in 0..10 {
-        let draft = world.draft(&big);
-        let mut draft = draft;
+        let mut draft = world.draft(&big);
         draft.message_id = None;
         world.submit(1, append("INBOX", draft, Flags::none()));
     }
@@ -141,10 +140,8 @@ fn below_the_floor_nobody_knows() {
     world.write(world.next_index(), batch);
     let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), old, 1, create("a"));
     assert!(matches!(submitted, Submitted::Unknown));
-    let new = world.env.command_id();
-    let (new, expected) = if new < floor { (floor, ()) } else { (new, ()) };
-    let () = expected;
-    assert!(matches!(world.mailbox.submit(&mut world.env, SessionNumber(1), new, 1, create("a")), Submitted::Queued));
+    let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), floor, 1, create("a"));
+    assert!(matches!(submitted, Submitted::Queued));
 }
 
 #[test]
@@ -187,6 +184,23 @@ fn a_large_body_goes_live_with_its_rows_and_a_lost_one_is_asked_for_again() {
 }
 
 #[test]
+fn what_needs_a_damaged_row_is_refused_and_the_rest_is_done() {
+    let mut world = World::new();
+    world.append("INBOX", "x");
+    let opened = world.select("INBOX");
+    let email = world.mailbox.state().folder(opened.folder).unwrap().get(1).unwrap().email;
+    let mut batch = RowBatch::default();
+    batch.delete(crate::records::content_key(world.place.mailbox, email));
+    world.write(world.next_index(), batch);
+    let copy = world.submit(1, Command::Copy { folder: opened.folder, uids: ALL(), to: "Trash".into() });
+    let other = world.submit(1, create("a"));
+    world.drain();
+    assert_eq!(world.answers[&copy].0, Err(Refusal::Corrupt));
+    assert_eq!(world.answers[&other].0, Ok(Answer::Done));
+    world.assert_rows_are_memory();
+}
+
+#[test]
 fn an_abandoned_upload_is_swept_after_an_hour_unless_it_went_live() {
     let mut world = World::new();
     let now = world.env.wall;
@@ -204,20 +218,19 @@ fn an_abandoned_upload_is_swept_after_an_hour_unless_it_went_live() {
 #[test]
 fn a_copy_larger_than_an_entry_is_all_or_nothing_whoever_owns_the_mailbox() {
     let mut world = World::new();
-    world.fill("INBOX", 4_000);
     world.run(create("a")).unwrap();
+    world.fill("INBOX", 6_000);
     let inbox = world.id("INBOX");
-    world.fill("INBOX", 9_000);
     let copy = Command::Copy { folder: inbox, uids: ALL(), to: "a".into() };
     let id = world.submit(1, copy.clone());
-    let later = world.submit(2, create("b"));
+    let later = world.submit(1, create("b"));
     world.events.clear();
     let before = world.entries;
     assert!(world.step());
-    assert!(world.answers.get(&id).is_none() && world.uids("a").is_empty());
+    assert!(!world.answers.contains_key(&id) && world.uids("a").is_empty());
     // The owner dies in the middle; the next one finds no trace, and sweeps.
     let parts = world.count(Table::Places);
-    assert!(parts > 9_000, "a part is written");
+    assert!(parts > 6_000, "a part is written");
     world.reload();
     assert!(world.uids("a").is_empty());
     world.assert_rows_are_memory();
@@ -228,6 +241,8 @@ fn a_copy_larger_than_an_entry_is_all_or_nothing_whoever_owns_the_mailbox() {
     assert_eq!(world.count(Table::Places), messages + 1, "the dead stage is swept");
     assert!(!world.answers.contains_key(&later));
     // Again, with a dropped and a repeated part.
+    // Others that are served first don't keep it from an entry of its own.
+    world.submit(2, create("c"));
     let id = world.submit(1, copy);
     let later = world.submit(2, create("b"));
     let _ = world.mailbox.next_entry(&mut world.env).unwrap();
@@ -236,7 +251,7 @@ fn a_copy_larger_than_an_entry_is_all_or_nothing_whoever_owns_the_mailbox() {
     let Ok(Answer::Copied { from, to, .. }) = world.answers[&id].0.clone() else { panic!("not copied") };
     assert_eq!((from.len(), to.len(), to[0]), (messages, messages, 2));
     assert_eq!(world.answers[&later].0, Ok(Answer::Done));
-    assert!(world.entries - before > 4);
+    assert!(world.entries - before > 3);
     let added = world.events.iter().filter_map(|e| match &e.change { Change::Added(m) => Some(m.len()), _ => None });
     assert_eq!(added.collect::<Vec<_>>(), [1, messages]);
     world.assert_rows_are_memory();
@@ -248,17 +263,17 @@ fn a_copy_larger_than_an_entry_is_all_or_nothing_whoever_owns_the_mailbox() {
 #[test]
 fn a_large_move_and_the_renaming_of_a_large_inbox_are_one_change() {
     let mut world = World::new();
-    world.fill("INBOX", 7_000);
+    world.fill("INBOX", 5_000);
     let inbox = world.id("INBOX");
     let Ok(Answer::Copied { from, .. }) = world.run(Command::Move { folder: inbox, uids: ALL(), to: "Archive".into() }) else { panic!() };
-    assert_eq!(from.len(), 7_000);
+    assert_eq!(from.len(), 5_000);
     assert!(world.uids("INBOX").is_empty());
     world.assert_rows_are_memory();
     let archive = world.id("Archive");
     world.run(Command::Move { folder: archive, uids: ALL(), to: "INBOX".into() }).unwrap();
     world.run(Command::RenameFolder { from: "inbox".into(), to: "old/2023".into() }).unwrap();
-    assert_eq!((world.uids("INBOX").len(), world.uids("old/2023").len()), (0, 7_000));
-    assert_eq!(world.count(Table::Places), 7_000);
+    assert_eq!((world.uids("INBOX").len(), world.uids("old/2023").len()), (0, 5_000));
+    assert_eq!(world.count(Table::Places), 5_000);
     assert_eq!(world.count(Table::Contents), 1);
     world.assert_rows_are_memory();
 }
@@ -275,11 +290,10 @@ fn flags_of_a_hundred_thousand_messages_are_few_rows() {
     world.run(flag(inbox, ALL(), SystemFlag::Seen)).unwrap();
     assert_eq!(world.entries, entries + 1);
     assert!(world.last.0 <= 103, "{} rows", world.last.0);
-    world.assert_rows_are_memory();
+    // (That pages and places agree after a load is checked on smaller folders.)
     // A few single ones after that: the place's row counts, and once more the page's.
     world.run(Command::Store { folder: inbox, uids: UidSet::range(5, 7), mode: StoreMode::Replace, flags: Flags::none(), unchanged_since: None }).unwrap();
     assert_eq!(world.last.0, 3 + 2);
-    world.assert_rows_are_memory();
 }
 
 #[test]
@@ -294,7 +308,6 @@ fn twenty_thousand_messages_are_expunged_by_one_entry_and_swept_after_it() {
     assert_eq!(uids.len(), 20_000);
     assert_eq!(world.count(Table::Places), 20_000, "still there");
     assert!(!world.mailbox.idle());
-    world.assert_rows_are_memory();
     assert!(world.step());
     // The next owner goes on.
     world.reload();
@@ -407,5 +420,27 @@ fn past_the_expunge_history_all_that_does_not_exist_has_vanished() {
     let resume = Command::Resume { folder: opened.folder, uid_validity: opened.uid_validity, since: opened.highest_modseq, known: ALL() };
     let Ok(Answer::Resumed(resumed)) = world.run(resume) else { panic!() };
     assert_eq!(resumed.vanished, gone.into_iter().collect());
+    world.assert_rows_are_memory();
+}
+
+#[test]
+fn pages_of_flags_and_single_places_overrule_each_other_by_modseq() {
+    let mut world = World::new();
+    world.fill("INBOX", 1_500);
+    let inbox = world.id("INBOX");
+    for (uids, what, paged) in [
+        (UidSet::range(1, 1_500), SystemFlag::Seen, true),
+        (UidSet::range(1_020, 1_028), SystemFlag::Flagged, false),
+        (UidSet::range(1_000, 1_100), SystemFlag::Answered, true),
+        (UidSet::range(3, 3), SystemFlag::Draft, false),
+        (UidSet::range(1, 1_500), SystemFlag::Deleted, true),
+    ] {
+        let count = uids.len() as usize;
+        world.run(flag(inbox, uids, what)).unwrap();
+        assert_eq!(world.last.0, if paged { 2 } else { count } + 2, "{what:?}");
+        world.assert_rows_are_memory();
+    }
+    world.run(Command::Expunge { folder: inbox, uids: Some(UidSet::range(1, 1_023)) }).unwrap();
+    assert_eq!(world.count(Table::FlagPages), 1, "an empty page goes");
     world.assert_rows_are_memory();
 }

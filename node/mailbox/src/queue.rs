@@ -58,9 +58,11 @@ impl Queue {
         self.sessions.entry(queued.session).or_default().push_back(queued);
     }
 
-    /// Puts one back that was taken, before all others of its session.
+    /// Puts one back that was taken, before all others. Were its session to wait for its turn again, a change
+    /// that needs an entry of its own would never find an empty one.
     pub fn push_front(&mut self, queued: Queued) {
         self.count(&queued);
+        self.last = SessionNumber(queued.session.0.wrapping_sub(1));
         self.sessions.entry(queued.session).or_default().push_front(queued);
     }
 
@@ -133,7 +135,7 @@ mod tests {
         assert_eq!(first.id.0[0], 1);
         queue.push_front(first);
         let order: Vec<u8> = std::iter::from_fn(|| queue.pop()).map(|q| q.id.0[0]).collect();
-        assert_eq!(order, [4, 5, 1, 6, 2, 3]);
+        assert_eq!(order, [1, 4, 5, 2, 6, 3]);
         assert!(queue.is_empty() && queue.bytes() == 0);
     }
 }

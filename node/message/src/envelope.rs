@@ -2,10 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::header::{first, trim, unfold};
+use crate::header::{cut, first, trim, unfold};
 
 /// The most addresses of one field that are kept.
 pub const ADDRESSES_MAX: usize = 1_000;
+/// What is kept of a Date, Subject, In-Reply-To or Message-ID, in bytes.
+pub const TEXT_MAX_BYTES: usize = 4 << 10;
+/// What is kept of From, Sender and Reply-To each, in bytes; what follows are no more addresses.
+pub const ORIGINATORS_MAX_BYTES: usize = 8 << 10;
+/// What is kept of To, Cc and Bcc each, in bytes; what follows are no more addresses.
+pub const RECIPIENTS_MAX_BYTES: usize = 32 << 10;
+/// No encoded envelope is longer, in bytes: it shares an entry with the header block and the body.
+pub const ENVELOPE_MAX_BYTES: usize = 4 * TEXT_MAX_BYTES + 3 * ORIGINATORS_MAX_BYTES + 3 * RECIPIENTS_MAX_BYTES + 64;
+/// What is kept of an address's display name, in bytes.
+pub const NAME_MAX_BYTES: usize = 1 << 10;
+/// What an address takes beside its texts, in bytes, at most.
+const ADDRESS_BYTES: usize = 16;
 
 /// An address. A group begins with one that has a mailbox (its name) and no host, and ends with one that has
 /// neither.
@@ -49,23 +61,66 @@ pub struct Envelope {
 impl Envelope {
     /// Of a header block.
     pub fn parse(block: &[u8]) -> Self {
-        let text = |name: &str| first(block, name).map(unfold);
-        let list = |name: &str| first(block, name).map(addresses).unwrap_or_default();
-        let from = list("From");
+        let text = |name: &str| first(block, name).map(|value| cut(unfold(value), TEXT_MAX_BYTES));
+        let list = |name: &str, max_bytes| within(first(block, name).map(addresses).unwrap_or_default(), max_bytes);
+        let from = list("From", ORIGINATORS_MAX_BYTES);
         let or_from = |list: Vec<Address>| if list.is_empty() { from.clone() } else { list };
         Envelope {
             date: text("Date"),
             subject: text("Subject"),
-            sender: or_from(list("Sender")),
-            reply_to: or_from(list("Reply-To")),
-            to: list("To"),
-            cc: list("Cc"),
-            bcc: list("Bcc"),
+            sender: or_from(list("Sender", ORIGINATORS_MAX_BYTES)),
+            reply_to: or_from(list("Reply-To", ORIGINATORS_MAX_BYTES)),
+            to: list("To", RECIPIENTS_MAX_BYTES),
+            cc: list("Cc", RECIPIENTS_MAX_BYTES),
+            bcc: list("Bcc", RECIPIENTS_MAX_BYTES),
             in_reply_to: text("In-Reply-To"),
             message_id: text("Message-ID"),
             from,
         }
     }
+
+    /// What it takes encoded, in bytes, as an upper bound.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let texts = [&self.date, &self.subject, &self.in_reply_to, &self.message_id];
+        let lists = [&self.from, &self.sender, &self.reply_to, &self.to, &self.cc, &self.bcc];
+        64 + texts.into_iter().flatten().map(Vec::len).sum::<usize>()
+            + lists.into_iter().flatten().map(Address::size_bytes).sum::<usize>()
+    }
+}
+
+impl Address {
+    fn size_bytes(&self) -> usize {
+        let texts = [&self.name, &self.route, &self.mailbox, &self.host];
+        ADDRESS_BYTES + texts.into_iter().flatten().map(Vec::len).sum::<usize>()
+    }
+
+    fn ends_group(&self) -> bool {
+        self.mailbox.is_none() && self.host.is_none()
+    }
+
+    fn begins_group(&self) -> bool {
+        self.mailbox.is_some() && self.host.is_none()
+    }
+}
+
+/// The first of them that fit. A group that is cut off is closed.
+fn within(mut list: Vec<Address>, max_bytes: usize) -> Vec<Address> {
+    let (mut bytes, mut kept, mut in_group) = (ADDRESS_BYTES, 0, false);
+    for address in &list {
+        bytes += address.size_bytes();
+        if bytes > max_bytes {
+            break;
+        }
+        kept += 1;
+        in_group = address.begins_group() || (in_group && !address.ends_group());
+    }
+    if kept < list.len() {
+        list.truncate(kept);
+        if in_group {
+            list.push(Address::default());
+        }
+    }
+    list
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +136,7 @@ enum Token {
 
 /// The addresses of a field's value (RFC 5322, section 3.4), as much as can be made of it.
 pub fn addresses(value: &[u8]) -> Vec<Address> {
-    let tokens = tokens(value);
+    let tokens = tokens(&unfold(value));
     let mut out = Vec::new();
     let mut current: Vec<Token> = Vec::new();
     let mut in_group = false;
@@ -125,15 +180,14 @@ pub fn addresses(value: &[u8]) -> Vec<Address> {
 
 fn address(tokens: &[Token]) -> Option<Address> {
     let open = tokens.iter().position(|t| *t == Token::Special(b'<'));
+    // Old mail has the name in a comment.
+    let comment = || tokens.iter().find_map(|t| if let Token::Comment(c) = t { Some(c.clone()) } else { None });
     let (name, mut spec) = match open {
         Some(open) => {
             let close = tokens.iter().rposition(|t| *t == Token::Special(b'>')).filter(|c| *c > open);
-            (phrase(&tokens[..open]), &tokens[open + 1..close.unwrap_or(tokens.len())])
+            (phrase(&tokens[..open]).or_else(comment), &tokens[open + 1..close.unwrap_or(tokens.len())])
         }
-        None => {
-            let comment = tokens.iter().find_map(|t| if let Token::Comment(c) = t { Some(c.clone()) } else { None });
-            (comment, tokens)
-        }
+        None => (comment(), tokens),
     };
     let mut route = None;
     if open.is_some()
@@ -151,6 +205,7 @@ fn address(tokens: &[Token]) -> Option<Address> {
         return None;
     }
     // A group's start has no host: an address without one gets an empty one.
+    let name = name.map(|name| cut(name, NAME_MAX_BYTES));
     Some(Address { name, route, mailbox: Some(local), host: Some(host.unwrap_or_default()) })
 }
 
@@ -270,6 +325,27 @@ mod tests {
         assert_eq!(shown("a@[127.0.0.1]"), ["NIL|NIL|a|[127.0.0.1]"]);
         assert_eq!(shown(", ,"), Vec::<String>::new());
         assert_eq!(shown("Bob <bob@y"), ["Bob|NIL|bob|y"]);
+        assert_eq!(shown("<bob@y> (Bob)"), ["Bob|NIL|bob|y"]);
+        assert_eq!(shown("a\0@b.ex\r\n ample"), ["NIL|NIL|a|b.example"]);
+    }
+
+    #[test]
+    fn an_envelope_is_bounded_whatever_the_header() {
+        let long = "n".repeat(250_000);
+        let many = "some.body@example.org, ".repeat(10_000);
+        for block in [
+            format!("From: {long} <a@b>\r\nSubject: {long}\r\n\r\n"),
+            format!("From: {many}\r\nSender: {many}\r\nTo: {many}\r\nCc: {many}\r\nBcc: {many}\r\n\r\n"),
+            format!("From: g: {many};\r\nTo: {}\r\n\r\n", ":".repeat(200_000)),
+        ] {
+            let envelope = Envelope::parse(block.as_bytes());
+            assert!(envelope.size_bytes() <= ENVELOPE_MAX_BYTES, "{}", envelope.size_bytes());
+        }
+        let named = Envelope::parse(format!("From: {long} <a@b>\r\n\r\n").as_bytes()).from;
+        assert_eq!(named[0].host.as_deref(), Some(b"b".as_slice()), "only the name is cut");
+        let list = Envelope::parse(format!("To: g: {many};\r\n\r\n").as_bytes()).to;
+        assert!(list.len() > 500 && list[1].host.is_some(), "whole addresses are kept");
+        assert_eq!(list.last(), Some(&Address::default()), "the group is closed");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Header fields as they stand in a message (RFC 5322, section 2.2), undecoded.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The longest header block that a message may have, in bytes.
@@ -46,7 +47,7 @@ pub fn fields(block: &[u8]) -> impl Iterator<Item = Field<'_>> {
                 at = block.len();
                 return None;
             }
-            while at < block.len() && matches!(block[at], b' ' | b'\t') && !is_empty_line(&block[at..line_end(block, at)]) {
+            while at < block.len() && matches!(block[at], b' ' | b'\t') {
                 at = line_end(block, at);
             }
             let whole = &block[start..at];
@@ -66,19 +67,21 @@ pub fn first<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
     fields(block).find(|f| f.name.eq_ignore_ascii_case(name.as_bytes())).map(|f| f.value)
 }
 
-/// A value on one line: line ends of folding go, white space around it too.
+/// A value on one line: line ends of folding go, white space around it too, and NUL, which no IMAP string may
+/// hold (RFC 3501, section 4.3).
 pub fn unfold(value: &[u8]) -> Vec<u8> {
-    let flat: Vec<u8> = value.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
+    let flat: Vec<u8> = value.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n' | 0)).collect();
     trim(&flat).to_vec()
 }
 
 /// The fields of these names (or, with `not`, all others) as they stand, and an empty line: what
 /// BODY[HEADER.FIELDS (...)] asks for (RFC 3501, section 6.4.5).
 pub fn subset(block: &[u8], names: &[Vec<u8>], not: bool) -> Vec<u8> {
+    // A client may name thousands, and a header may have tens of thousands.
+    let names: BTreeSet<Vec<u8>> = names.iter().map(|n| n.to_ascii_lowercase()).collect();
     let mut out = Vec::new();
     for field in fields(block) {
-        let named = names.iter().any(|n| n.eq_ignore_ascii_case(field.name));
-        if named != not {
+        if names.contains(&field.name.to_ascii_lowercase()) != not {
             out.extend_from_slice(&block[field.range]);
         }
     }
@@ -103,6 +106,12 @@ pub fn without_trace(message: &[u8], mut piece: impl FnMut(&[u8])) {
         }
     }
     piece(&message[kept..]);
+}
+
+/// At most its first bytes.
+pub(crate) fn cut(mut value: Vec<u8>, max_bytes: usize) -> Vec<u8> {
+    value.truncate(max_bytes);
+    value
 }
 
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
@@ -131,6 +140,7 @@ fn strip_line_end(line: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const MESSAGE: &[u8] = b"Received: from a\r\n\tby b\r\nSubject: two\r\n lines\r\nno field\r\nTo : x@y\r\nMessage-ID: <1@a>\r\n\r\nbody\r\n";
@@ -151,6 +161,11 @@ mod tests {
         let block = &MESSAGE[..header_len(MESSAGE)];
         assert_eq!(subset(block, &[b"SUBJECT".to_vec()], false), b"Subject: two\r\n lines\r\n\r\n");
         assert_eq!(subset(block, &[b"received".to_vec(), b"subject".to_vec(), b"message-id".to_vec()], true), b"To : x@y\r\n\r\n");
+    }
+
+    #[test]
+    fn no_nul_comes_out_of_a_value() {
+        assert_eq!(unfold(b" a\0b\r\n c "), b"ab c");
     }
 
     #[test]

@@ -5,14 +5,34 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::Envelope;
-use crate::header::{fields, header_len, line_end, trim, unfold};
+use crate::header::{cut, fields, header_len, line_end, trim, unfold};
 
 /// Parts nested deeper are opaque.
 pub const DEPTH_MAX: usize = 50;
-/// A message's parts beyond these are opaque.
+/// A message's parts beyond these are one opaque part.
 pub const PARTS_MAX: usize = 1_000;
 /// Parameters of one field that are kept.
 pub const PARAMETERS_MAX: usize = 100;
+/// What is kept of one field's parameters together, in bytes.
+pub const PARAMETERS_MAX_BYTES: usize = 8 << 10;
+/// What is kept of any other text, in bytes.
+pub const VALUE_MAX_BYTES: usize = 1 << 10;
+/// No encoded tree is longer, in bytes: it shares an entry with the header block and the body. Parts for which
+/// no room is left are one opaque part.
+pub const STRUCTURE_MAX_BYTES: usize = 256 << 10;
+/// Looking for boundaries may read the message so many times; what is nested deeper is opaque. Else fifty
+/// levels around a large attachment would cost fifty times as much.
+pub const SCANS_MAX: usize = 8;
+/// Messages up to this size may be read [`DEPTH_MAX`] times, in bytes.
+const SCANNED_FREELY_BYTES: usize = 64 << 10;
+/// What a part takes beside its texts, in bytes, at most.
+const PART_BYTES: usize = 128;
+/// The length of `application` and `octet-stream`, in bytes: what any part may turn out to be.
+const OPAQUE_TYPE_BYTES: usize = 23;
+/// What a parameter takes beside its texts, in bytes, at most.
+const PARAMETER_BYTES: usize = 10;
+/// What a part without texts of its own takes, in bytes, at most: an opaque one, or plain text by default.
+const FALLBACK_BYTES: usize = 192;
 
 /// Names and values, undecoded.
 pub type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
@@ -66,8 +86,12 @@ pub enum Body {
 impl Part {
     /// Of a whole message.
     pub fn parse(message: &[u8]) -> Self {
-        let mut parts = 0;
-        part(message, 0..message.len(), false, 0, &mut parts)
+        let mut left = Left {
+            parts: PARTS_MAX,
+            bytes: STRUCTURE_MAX_BYTES - FALLBACK_BYTES,
+            scan: (message.len() * SCANS_MAX).max(SCANNED_FREELY_BYTES * DEPTH_MAX),
+        };
+        part(message, 0..message.len(), false, 0, &mut left)
     }
 
     /// Its size in octets, as BODYSTRUCTURE tells it.
@@ -108,20 +132,133 @@ impl Part {
     pub fn parameter(&self, name: &str) -> Option<&[u8]> {
         parameter(&self.parameters, name)
     }
+
+    /// What it takes encoded without what is inside it, in bytes, as an upper bound.
+    fn own_bytes(&self) -> usize {
+        let disposition = self.disposition.as_ref().map_or(0, |(value, of)| value.len() + parameters_bytes(of));
+        let texts = [&self.id, &self.description, &self.md5, &self.location];
+        PART_BYTES
+            + (self.media_type.len() + self.subtype.len()).max(OPAQUE_TYPE_BYTES)
+            + self.encoding.len()
+            + texts.into_iter().flatten().map(Vec::len).sum::<usize>()
+            + self.language.iter().map(|l| l.len() + PARAMETER_BYTES).sum::<usize>()
+            + parameters_bytes(&self.parameters)
+            + disposition
+    }
 }
 
-fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a [u8]> {
+/// A parameter by its name, whatever the case.
+pub(crate) fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a [u8]> {
     parameters.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v.as_slice())
 }
 
-fn part(message: &[u8], range: Range<usize>, in_digest: bool, depth: usize, parts: &mut usize) -> Part {
-    *parts += 1;
-    let whole = &message[range.clone()];
-    let header_end = range.start + header_len(whole);
-    let block = &message[range.start..header_end];
+fn parameters_bytes(parameters: &Parameters) -> usize {
+    parameters.iter().map(|(name, value)| name.len() + value.len() + PARAMETER_BYTES).sum()
+}
+
+/// What may still be spent on a message.
+struct Left {
+    parts: usize,
+    bytes: usize,
+    scan: usize,
+}
+
+impl Left {
+    /// Takes so many bytes of the tree; false if they are not left.
+    fn take(&mut self, bytes: usize) -> bool {
+        self.bytes.checked_sub(bytes).map(|left| self.bytes = left).is_some()
+    }
+
+    /// Takes a look at so many bytes of the message; false if that is too much.
+    fn look_at(&mut self, bytes: usize) -> bool {
+        self.scan.checked_sub(bytes).map(|left| self.scan = left).is_some()
+    }
+}
+
+fn part(message: &[u8], range: Range<usize>, in_digest: bool, depth: usize, left: &mut Left) -> Part {
+    left.parts = left.parts.saturating_sub(1);
+    let header_end = range.start + header_len(&message[range.clone()]);
     let body = header_end..range.end;
-    let mut out = Part {
-        header: range.start as u64..header_end as u64,
+    let mut out = bare(range.start..header_end, body.clone());
+    read_fields(&mut out, &message[range.start..header_end]);
+    if out.media_type.is_empty() {
+        match in_digest {
+            true => (out.media_type, out.subtype) = (b"message".to_vec(), b"rfc822".to_vec()),
+            false => be_plain_text(&mut out),
+        }
+    }
+    let is = |media: &[u8]| out.media_type.eq_ignore_ascii_case(media);
+    // A multipart pays at once for the part that stands for what it can't hold.
+    let fallback = if is(b"multipart") { FALLBACK_BYTES } else { 0 };
+    if !left.take(out.own_bytes() + fallback) {
+        // Small parts would go on fitting in between: no more.
+        left.bytes = 0;
+        return opaque(range.start..header_end, body);
+    }
+    if is(b"multipart") {
+        let digest = out.subtype.eq_ignore_ascii_case(b"digest");
+        let boundary = out.parameter("boundary").unwrap_or_default();
+        out.kind = Body::Multipart(inner_parts(message, body, boundary, digest, depth, left));
+    } else if is(b"text") {
+        out.lines = lines(&message[body]);
+        out.kind = Body::Text;
+    } else if is(b"message") && out.subtype.eq_ignore_ascii_case(b"rfc822") {
+        match inner_message(message, body.clone(), &out.encoding, depth, left) {
+            Some(nested) => {
+                out.lines = lines(&message[body]);
+                out.kind = Body::Message(Box::new(nested));
+            }
+            // It has no readable message inside, so it is told as what it is: bytes.
+            None => be_bytes(&mut out),
+        }
+    }
+    out
+}
+
+fn inner_parts(
+    message: &[u8], body: Range<usize>, boundary: &[u8], digest: bool, depth: usize, left: &mut Left,
+) -> Vec<Part> {
+    let mut inner = Vec::new();
+    if depth >= DEPTH_MAX || !left.look_at(body.len()) {
+        // BODYSTRUCTURE needs a part: the body as it is.
+        inner.push(opaque(body.start..body.start, body));
+        return inner;
+    }
+    for range in split(message, body.clone(), boundary) {
+        if left.parts == 0 || left.bytes < PART_BYTES {
+            inner.push(opaque(range.start..range.start, range.start..body.end));
+            return inner;
+        }
+        inner.push(part(message, range, digest, depth + 1, left));
+    }
+    if inner.is_empty() {
+        let mut whole = bare(body.start..body.start, body.clone());
+        be_plain_text(&mut whole);
+        whole.lines = lines(&message[body]);
+        whole.kind = Body::Text;
+        inner.push(whole);
+    }
+    inner
+}
+
+fn inner_message(
+    message: &[u8], body: Range<usize>, encoding: &[u8], depth: usize, left: &mut Left,
+) -> Option<(Envelope, Part)> {
+    let readable = [b"7bit".as_slice(), b"8bit", b"binary"].iter().any(|e| encoding.eq_ignore_ascii_case(e));
+    if !readable || depth >= DEPTH_MAX || left.parts == 0 || !left.look_at(body.len()) {
+        return None;
+    }
+    let header = &message[body.start..body.start + header_len(&message[body.clone()])];
+    let envelope = Envelope::parse(header);
+    if !left.take(envelope.size_bytes()) {
+        return None;
+    }
+    Some((envelope, part(message, body, false, depth + 1, left)))
+}
+
+fn bare(header: Range<usize>, body: Range<usize>) -> Part {
+    Part {
+        header: header.start as u64..header.end as u64,
         body: body.start as u64..body.end as u64,
         media_type: Vec::new(),
         subtype: Vec::new(),
@@ -133,106 +270,65 @@ fn part(message: &[u8], range: Range<usize>, in_digest: bool, depth: usize, part
         disposition: None,
         language: Vec::new(),
         location: None,
-        lines: message[body.clone()].iter().filter(|b| **b == b'\n').count() as u64,
+        lines: 0,
         kind: Body::Leaf,
-    };
-    read_fields(&mut out, block);
-    if out.media_type.is_empty() {
-        (out.media_type, out.subtype) = match in_digest {
-            true => (b"message".to_vec(), b"rfc822".to_vec()),
-            false => (b"text".to_vec(), b"plain".to_vec()),
-        };
-        if !in_digest {
-            out.parameters = vec![(b"charset".to_vec(), b"us-ascii".to_vec())];
-        }
     }
-    let room = depth < DEPTH_MAX && *parts < PARTS_MAX;
-    let encoded = !["7bit", "8bit", "binary"].iter().any(|e| out.encoding.eq_ignore_ascii_case(e.as_bytes()));
-    if out.media_type.eq_ignore_ascii_case(b"multipart") {
-        let boundary = parameter(&out.parameters, "boundary").map(<[u8]>::to_vec);
-        let digest = out.subtype.eq_ignore_ascii_case(b"digest");
-        let mut inner = Vec::new();
-        if let (true, Some(boundary)) = (room, boundary) {
-            for range in split(message, body.clone(), &boundary) {
-                if *parts >= PARTS_MAX {
-                    break;
-                }
-                inner.push(part(message, range, digest, depth + 1, parts));
-            }
-        }
-        if inner.is_empty() {
-            // BODYSTRUCTURE needs one: the body as it is.
-            inner.push(plain(body));
-        }
-        out.kind = Body::Multipart(inner);
-    } else if out.media_type.eq_ignore_ascii_case(b"text") {
-        out.kind = Body::Text;
-    } else if room
-        && !encoded
-        && out.media_type.eq_ignore_ascii_case(b"message")
-        && out.subtype.eq_ignore_ascii_case(b"rfc822")
-    {
-        let nested = part(message, body.clone(), false, depth + 1, parts);
-        let block = &message[nested.header.start as usize..nested.header.end as usize];
-        out.kind = Body::Message(Box::new((Envelope::parse(block), nested)));
-    } else if out.media_type.eq_ignore_ascii_case(b"message") && out.subtype.eq_ignore_ascii_case(b"rfc822") {
-        // It has no readable message inside, so it is told as what it is: bytes.
-        (out.media_type, out.subtype) = (b"application".to_vec(), b"octet-stream".to_vec());
-    }
+}
+
+/// A part that is not looked into.
+fn opaque(header: Range<usize>, body: Range<usize>) -> Part {
+    let mut out = bare(header, body);
+    be_bytes(&mut out);
     out
 }
 
-fn plain(body: Range<usize>) -> Part {
-    Part {
-        header: body.start as u64..body.start as u64,
-        body: body.start as u64..body.end as u64,
-        media_type: b"text".to_vec(),
-        subtype: b"plain".to_vec(),
-        parameters: vec![(b"charset".to_vec(), b"us-ascii".to_vec())],
-        id: None,
-        description: None,
-        encoding: b"7BIT".to_vec(),
-        md5: None,
-        disposition: None,
-        language: Vec::new(),
-        location: None,
-        lines: 0,
-        kind: Body::Text,
-    }
+fn be_bytes(out: &mut Part) {
+    (out.media_type, out.subtype) = (b"application".to_vec(), b"octet-stream".to_vec());
+}
+
+/// RFC 2045, section 5.2.
+fn be_plain_text(out: &mut Part) {
+    (out.media_type, out.subtype) = (b"text".to_vec(), b"plain".to_vec());
+    out.parameters = vec![(b"charset".to_vec(), b"us-ascii".to_vec())];
+}
+
+fn lines(body: &[u8]) -> u64 {
+    body.iter().filter(|b| **b == b'\n').count() as u64
 }
 
 fn read_fields(out: &mut Part, block: &[u8]) {
+    let text = |value: &[u8]| Some(cut(unfold(value), VALUE_MAX_BYTES));
     for field in fields(block) {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name.as_bytes());
         if is("Content-Type") && out.media_type.is_empty() {
             let (value, parameters) = value_and_parameters(field.value);
             let mut halves = value.splitn(2, |b| *b == b'/');
             let (media, sub) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
-            if !media.is_empty() && !sub.is_empty() {
+            if !trim(media).is_empty() && !trim(sub).is_empty() {
                 (out.media_type, out.subtype, out.parameters) = (trim(media).to_vec(), trim(sub).to_vec(), parameters);
             }
         } else if is("Content-ID") {
-            out.id = Some(unfold(field.value));
+            out.id = text(field.value);
         } else if is("Content-Description") {
-            out.description = Some(unfold(field.value));
+            out.description = text(field.value);
         } else if is("Content-Transfer-Encoding") {
             let value = value_and_parameters(field.value).0;
             if !value.is_empty() {
                 out.encoding = value;
             }
         } else if is("Content-MD5") {
-            out.md5 = Some(unfold(field.value));
+            out.md5 = text(field.value);
         } else if is("Content-Disposition") {
             let (value, parameters) = value_and_parameters(field.value);
             if !value.is_empty() {
                 out.disposition = Some((value, parameters));
             }
         } else if is("Content-Language") {
-            let value = unfold(field.value);
+            let value = cut(unfold(field.value), VALUE_MAX_BYTES);
             out.language =
                 value.split(|b| *b == b',').map(|l| trim(l).to_vec()).filter(|l| !l.is_empty()).take(PARAMETERS_MAX).collect();
         } else if is("Content-Location") {
-            out.location = Some(unfold(field.value));
+            out.location = text(field.value);
         }
     }
 }
@@ -267,14 +363,20 @@ fn value_and_parameters(raw: &[u8]) -> (Vec<u8>, Parameters) {
     }
     pieces.push(piece);
     let mut pieces = pieces.into_iter();
-    let value = trim(&pieces.next().unwrap_or_default()).to_vec();
+    let value = cut(trim(&pieces.next().unwrap_or_default()).to_vec(), VALUE_MAX_BYTES);
+    let mut room = PARAMETERS_MAX_BYTES;
     let parameters = pieces
         .filter_map(|p| {
             let equals = p.iter().position(|b| *b == b'=')?;
             let name = trim(&p[..equals]).to_vec();
-            (!name.is_empty()).then(|| (name, trim(&p[equals + 1..]).to_vec()))
+            (!name.is_empty()).then(|| (name, cut(trim(&p[equals + 1..]).to_vec(), VALUE_MAX_BYTES)))
         })
         .take(PARAMETERS_MAX)
+        .take_while(|(name, value)| {
+            let fits = room.checked_sub(name.len() + value.len() + PARAMETER_BYTES);
+            room = fits.unwrap_or(0);
+            fits.is_some()
+        })
         .collect();
     (value, parameters)
 }
@@ -301,7 +403,7 @@ fn split(message: &[u8], body: Range<usize>, boundary: &[u8]) -> Vec<Range<usize
             if let Some(start) = open.take() {
                 out.push(start..before_line_end(message, start, at));
             }
-            if is_close || out.len() >= PARTS_MAX {
+            if is_close || out.len() > PARTS_MAX {
                 return out;
             }
             open = Some(end);
@@ -333,6 +435,7 @@ fn before_line_end(message: &[u8], start: usize, at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::*;
@@ -395,10 +498,58 @@ mod tests {
                 Body::Leaf | Body::Text => 0,
             }
         }
-        assert!(depth(&Part::parse(deep.as_bytes())) <= DEPTH_MAX + 1);
+        assert_eq!(depth(&Part::parse(deep.as_bytes())), DEPTH_MAX + 1);
+        let messages = "Content-Type: message/rfc822\n\n".repeat(100_000);
+        assert!(depth(&Part::parse(messages.as_bytes())) <= DEPTH_MAX);
         let wide = format!("Content-Type: multipart/mixed; boundary=b\n\n{}", "--b\n\nx\n".repeat(3_000));
         let Body::Multipart(parts) = Part::parse(wide.as_bytes()).kind else { panic!("no multipart") };
-        assert!(parts.len() <= PARTS_MAX);
+        assert_eq!(parts.len(), PARTS_MAX);
+        let rest = parts.last().unwrap();
+        assert_eq!(rest.subtype, b"octet-stream", "what is left over is one part");
+        assert_eq!(rest.body.end, wide.len() as u64);
+    }
+
+    #[test]
+    fn a_large_message_is_not_read_once_for_each_level() {
+        let mut deep = String::new();
+        for n in 0..DEPTH_MAX {
+            deep.push_str(&format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n"));
+        }
+        deep.push('\n');
+        deep.push_str(&"x\n".repeat(1 << 20));
+        fn depth(part: &Part) -> usize {
+            match &part.kind {
+                Body::Multipart(parts) => 1 + depth(&parts[0]),
+                Body::Message(_) | Body::Leaf | Body::Text => 0,
+            }
+        }
+        let found = depth(&Part::parse(deep.as_bytes()));
+        assert!((SCANS_MAX..=SCANS_MAX + 1).contains(&found), "{found}");
+    }
+
+    fn tree_bytes(part: &Part) -> usize {
+        part.own_bytes()
+            + match &part.kind {
+                Body::Multipart(parts) => parts.iter().map(tree_bytes).sum(),
+                Body::Message(nested) => nested.0.size_bytes() + tree_bytes(&nested.1),
+                Body::Leaf | Body::Text => 0,
+            }
+    }
+
+    #[test]
+    fn a_tree_is_bounded_whatever_its_texts() {
+        let long = "d".repeat(5_000);
+        let described = format!("--b\nContent-Description: {long}\nContent-ID: {long}\n\nx\n");
+        let named = format!("--b\nContent-Type: a/b{}\n\nx\n", format!("; {}=y", "n".repeat(500)).repeat(200));
+        let messages = format!("--b\nContent-Type: message/rfc822\n\nTo: {}\n\nx\n", "abc@example.org,".repeat(3_000));
+        for inner in [described, named, messages] {
+            let whole = format!("Content-Type: multipart/mixed; boundary=b\n\n{}", inner.repeat(200));
+            let root = Part::parse(whole.as_bytes());
+            let size = tree_bytes(&root);
+            assert!(size <= STRUCTURE_MAX_BYTES && size > STRUCTURE_MAX_BYTES / 2, "{size}");
+            let Body::Multipart(parts) = root.kind else { panic!("no multipart") };
+            assert_eq!(parts.last().unwrap().body.end, whole.len() as u64, "nothing is left out");
+        }
     }
 
     fn inside(part: &Part, outer: &Range<u64>) {
@@ -421,7 +572,9 @@ mod tests {
             ], 0..40),
         ) {
             let message = pieces.concat();
-            inside(&Part::parse(message.as_bytes()), &(0..message.len() as u64));
+            let root = Part::parse(message.as_bytes());
+            inside(&root, &(0..message.len() as u64));
+            prop_assert!(tree_bytes(&root) <= STRUCTURE_MAX_BYTES);
         }
 
         #[test]

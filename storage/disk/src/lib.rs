@@ -7,10 +7,13 @@
 
 mod log;
 pub mod marker;
+mod options;
 pub mod probe;
 mod rows;
+mod view;
 
 pub use log::DiskLog;
+pub use probe::{fdatasync_latency, free_bytes};
 pub use rows::DiskRows;
 
 /// The file beside the log that will name the newest durable group, so that a log whose end was lost is

@@ -1,4 +1,4 @@
-//! A data directory says which cluster it belongs to and in which format it is.
+//! A directory says which cluster it belongs to and in which format it is.
 
 use std::fs;
 use std::path::Path;
@@ -8,6 +8,8 @@ use mailraft_storage::{ClusterId, StoreError};
 /// The format of data directories that this binary reads and writes.
 pub const FORMAT: u8 = 1;
 const FILE: &str = "MAILRAFT";
+/// What a crash may leave of writing it.
+const FILE_UNFINISHED: &str = "MAILRAFT.new";
 
 /// Checks a data directory's marker, and writes it into one that has none and is empty.
 ///
@@ -20,7 +22,8 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            if fs::read_dir(dir).map_err(io)?.next().is_some() {
+            let mut others = fs::read_dir(dir).map_err(io)?;
+            if others.any(|f| f.map_or(true, |f| f.file_name() != FILE_UNFINISHED)) {
                 return Err(damaged(dir, "it holds files but no marker of mailraft: name an empty directory, or the right one"));
             }
             let text = format!("mailraft data\nformat {FORMAT}\ncluster {cluster}\n");
@@ -32,7 +35,7 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
     let format: u8 = field("format ")
         .and_then(|f| f.parse().ok())
-        .ok_or_else(|| damaged(dir, "its marker can't be read: restore this node as a new one"))?;
+        .ok_or_else(|| damaged(dir, "its marker can't be read: set the directory aside and let this node join as a new one"))?;
     if format > FORMAT {
         return Err(StoreError::Newer { place: format!("the data directory {}", dir.display()), found: format, known: FORMAT });
     }
@@ -42,7 +45,7 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
             dir,
             format_args!("it belongs to cluster {found}, and the configuration names {cluster}: name the right directory or cluster"),
         )),
-        None => Err(damaged(dir, "its marker can't be read: restore this node as a new one")),
+        None => Err(damaged(dir, "its marker can't be read: set the directory aside and let this node join as a new one")),
     }
 }
 
@@ -51,7 +54,9 @@ fn damaged(dir: &Path, detail: impl std::fmt::Display) -> StoreError {
 }
 
 fn write_synced(dir: &Path, file: &Path, text: &str) -> std::io::Result<()> {
-    fs::write(file, text)?;
-    fs::File::open(file)?.sync_all()?;
+    let unfinished = dir.join(FILE_UNFINISHED);
+    fs::write(&unfinished, text)?;
+    fs::File::open(&unfinished)?.sync_all()?;
+    fs::rename(&unfinished, file)?;
     fs::File::open(dir)?.sync_all()
 }

@@ -1,30 +1,27 @@
 //! Rows in RocksDB without its write-ahead log: the Raft log is the write-ahead log. All column families flush
 //! together, so that after a crash every replica stands at one applied index.
+//!
+//! A key is `replica (8) ‖ mailbox (16) ‖ table (1) ‖ key`. Chunks of bodies stand in a column family of their
+//! own, their values in blob files.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::rows::{ReplicaBatch, Rows, RowsView, ScannedRows};
-use mailraft_storage::{Applied, Index, MailboxId, ReplicaId, RowKey, StoreError, Table};
+use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
+use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowKey, StoreError, Table};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode, Options,
-    ReadOptions, ReadTier, SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    ColumnFamily, DB, Direction, ErrorKind, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
 };
 
-const ROWS: &str = "default";
-const BODIES: &str = "bodies";
-const APPLIED_VERSION: u8 = 1;
-/// Blocks in memory, for all column families.
-const BLOCK_CACHE_BYTES: usize = 128 << 20;
-/// One memtable; each column family has at most three.
-const MEMTABLE_BYTES: usize = 16 << 20;
-/// Values of chunks from this size on stand in blob files.
-const BLOB_MIN_BYTES: u64 = 4 << 10;
-const OPEN_FILES_MAX: i32 = 1_024;
-/// Rows written at once when a replica is replaced.
+use crate::marker;
+use crate::options::{BODIES, ROWS, describe_open_error, families, of_database};
+use crate::view::DiskView;
+
+/// Rows written at once when a replica is replaced or removed, in bytes.
 const REPLACE_BATCH_BYTES: usize = 4 << 20;
+/// The tables by which a node finds its replicas at start: they stay until others take their place.
+const KEPT_WHILE_REPLACED: [Table; 3] = [Table::Applied, Table::Nodes, Table::Placement];
 
 /// Rows on disk.
 pub struct DiskRows {
@@ -32,115 +29,83 @@ pub struct DiskRows {
 }
 
 impl DiskRows {
-    /// Opens the rows in this directory, or makes them.
+    /// Opens this cluster's rows in this directory, or makes them.
     ///
     /// # Errors
-    /// If the directory can't be read or written, is damaged, or is open in another process.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_atomic_flush(true);
-        options.set_max_open_files(OPEN_FILES_MAX);
-        options.increase_parallelism(2);
-        options.set_keep_log_file_num(4);
-        options.set_max_log_file_size(8 << 20);
-        let families = vec![
-            ColumnFamilyDescriptor::new(ROWS, family(&cache, false)),
-            ColumnFamilyDescriptor::new(BODIES, family(&cache, true)),
-        ];
-        let db = DB::open_cf_descriptors(&options, dir, families).map_err(|e| {
-            let text = e.to_string();
-            let hint = if text.contains("lock") { "another process has it open: stop that first" } else { "set this node's data aside and restore it as a new node" };
-            StoreError::io(format!("opening the rows in {} ({hint})", dir.display()), text)
-        })?;
+    /// One sentence if the directory can't be read or written, belongs to another cluster or a later version,
+    /// is damaged, or is open in another process.
+    pub fn open(dir: &Path, cluster: ClusterId) -> Result<Self, StoreError> {
+        marker::check(dir, cluster)?;
+        let options = of_database().map_err(|e| StoreError::io("setting the options of the rows", e))?;
+        let db = DB::open_cf_descriptors(&options, dir, families()).map_err(|e| describe_open_error(dir, &e))?;
         Ok(DiskRows { db: Arc::new(db) })
     }
 
-    fn family(&self, table: u8) -> Result<&ColumnFamily, StoreError> {
-        family_of(&self.db, table)
-    }
-
     fn applied_from(&self, replica: ReplicaId, read: &ReadOptions) -> Result<Option<Applied>, StoreError> {
-        let key = stored(replica, &RowKey::partition(Table::Applied, []));
-        match self.db.get_opt(key, read).map_err(|e| reading(replica, e))? {
-            Some(value) => versioned_decode(&format!("applied row of replica {replica}"), APPLIED_VERSION, &value).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    fn positions(&self, read: impl Fn() -> ReadOptions) -> Result<Vec<(ReplicaId, Index)>, StoreError> {
-        let mut out = Vec::new();
-        for replica in self.replicas()? {
-            if let Some(applied) = self.applied_from(replica, &read())? {
-                out.push((replica, applied.index));
-            }
-        }
-        Ok(out)
+        let found = self.db.get_opt(stored(replica, &Applied::key()), read).map_err(|e| reading(replica, &e))?;
+        found.map(|row| Applied::decode(replica, &row)).transpose()
     }
 
     fn write_unlogged(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        self.check_background()?;
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db.write_opt(batch, &options).map_err(|e| StoreError::io("writing rows", e))
     }
 
-    /// Deletes a replica's rows. With `keep`, not those by which a node finds its replicas at start: a crash in
-    /// the middle of replacing the control group's rows must not leave it without.
-    fn delete_all(&self, replica: ReplicaId, keep: bool) -> Result<(), StoreError> {
-        for name in [BODIES, ROWS] {
-            let family = self.db.cf_handle(name).ok_or_else(|| StoreError::damaged("rows", format_args!("no family {name}")))?;
-            // Row by row: a range deletion without a log would be undone by a crash before the flush, and would
-            // slow every later read.
-            let mut batch = WriteBatch::default();
-            let mut read = ReadOptions::default();
-            read.set_iterate_upper_bound(upper(replica));
-            for item in self.db.iterator_cf_opt(family, read, IteratorMode::From(&replica.0.to_be_bytes(), Direction::Forward)) {
-                let (key, _) = item.map_err(|e| reading(replica, e))?;
-                let kept = [Table::Applied, Table::Nodes, Table::Placement].map(Table::number);
-                if keep && key.get(24).is_some_and(|table| kept.contains(table)) {
-                    continue;
-                }
-                batch.delete_cf(family, key);
-                if batch.size_in_bytes() > REPLACE_BATCH_BYTES {
-                    self.write_unlogged(std::mem::take(&mut batch))?;
-                }
-            }
-            self.write_unlogged(batch)?;
+    /// A failed flush or compaction is told nowhere else as long as nothing waits for it.
+    fn check_background(&self) -> Result<(), StoreError> {
+        let count = self.db.property_int_value(properties::BACKGROUND_ERRORS);
+        match count.map_err(|e| StoreError::io("asking for background errors of the rows", e))? {
+            Some(0) | None => Ok(()),
+            Some(count) => Err(StoreError::io(
+                "flushing or compacting rows in the background",
+                format_args!("{count} errors; the file LOG beside the rows has their words"),
+            )),
         }
-        Ok(())
+    }
+
+    /// Deletes a replica's chunks, and of its other rows those whose table number is to `go`.
+    fn delete_rows(&self, replica: ReplicaId, go: impl Fn(u8) -> bool) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        if let Some(end) = end_of(replica) {
+            // A crash before the flush undoes it. The caller flushes, and begins again after a crash.
+            batch.delete_range_cf(family(&self.db, BODIES)?, start_of(replica), end);
+        }
+        // The others row by row: a deleted range would slow down every later read of those that replace them.
+        for item in self.db.iterator_opt(IteratorMode::From(&start_of(replica), Direction::Forward), within(replica)) {
+            let (key, _) = item.map_err(|e| reading(replica, &e))?;
+            if key.get(TABLE_AT).is_some_and(|table| go(*table)) {
+                batch.delete(key);
+            }
+            if batch.size_in_bytes() > REPLACE_BATCH_BYTES {
+                self.write_unlogged(std::mem::take(&mut batch))?;
+            }
+        }
+        self.write_unlogged(batch)
     }
 }
 
 impl Rows for DiskRows {
     fn get(&self, replica: ReplicaId, key: &RowKey) -> Result<Option<Bytes>, StoreError> {
-        let found = self.db.get_cf(self.family(key.table)?, stored(replica, key)).map_err(|e| reading(replica, e))?;
+        let found = self.db.get_cf(family_of(&self.db, key.table)?, stored(replica, key)).map_err(|e| reading(replica, &e))?;
         Ok(found.map(Bytes::from))
     }
 
     fn scan(
-        &self,
-        replica: ReplicaId,
-        mailbox: MailboxId,
-        table: Table,
-        prefix: &[u8],
-        from: &[u8],
-        limit: usize,
+        &self, replica: ReplicaId, mailbox: MailboxId, table: Table, prefix: &[u8], from: &[u8], limit: usize,
     ) -> Result<ScannedRows, StoreError> {
         let place = |key: &[u8]| stored(replica, &RowKey { mailbox, table: table.number(), key: key.to_vec() });
-        let within = place(prefix);
-        let head = within.len() - prefix.len();
         let mut read = ReadOptions::default();
-        if let Some(end) = after(&within) {
+        if let Some(end) = after(place(prefix)) {
             read.set_iterate_upper_bound(end);
         }
         let start = place(from.max(prefix));
+        let family = family_of(&self.db, table.number())?;
         let mut out = Vec::new();
-        let family = self.family(table.number())?;
         for item in self.db.iterator_cf_opt(family, read, IteratorMode::From(&start, Direction::Forward)).take(limit) {
-            let (key, value) = item.map_err(|e| reading(replica, e))?;
-            out.push((key[head..].to_vec(), Bytes::from(value)));
+            let (key, value) = item.map_err(|e| reading(replica, &e))?;
+            out.push((key[TABLE_AT + 1..].to_vec(), Bytes::from(value)));
         }
         Ok(out)
     }
@@ -148,13 +113,16 @@ impl Rows for DiskRows {
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError> {
         let mut out = WriteBatch::default();
         for ReplicaBatch { replica, batch, applied } in batches {
+            if let Some(before) = self.applied(*replica)?.map(|a| a.index) {
+                assert!(applied.index > before, "replica {replica} applies {} after {before}", applied.index);
+            }
             for key in &batch.deletes {
-                out.delete_cf(self.family(key.table)?, stored(*replica, key));
+                out.delete_cf(family_of(&self.db, key.table)?, stored(*replica, key));
             }
             for (key, value) in &batch.puts {
-                out.put_cf(self.family(key.table)?, stored(*replica, key), value);
+                out.put_cf(family_of(&self.db, key.table)?, stored(*replica, key), value);
             }
-            put_applied(&mut out, *replica, applied);
+            out.put(stored(*replica, &Applied::key()), applied.encode());
         }
         self.write_unlogged(out)
     }
@@ -168,164 +136,95 @@ impl Rows for DiskRows {
         let mut iterator = self.db.raw_iterator();
         iterator.seek_to_first();
         while let Some(key) = iterator.key() {
-            let replica = key
-                .get(..8)
-                .and_then(|b| b.try_into().ok())
-                .map(|b| ReplicaId(u64::from_be_bytes(b)))
-                .ok_or_else(|| StoreError::damaged("rows", "a key without a replica"))?;
+            let number = key.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
+            let replica = ReplicaId(number.ok_or_else(|| StoreError::damaged("rows", "a key without a replica"))?);
             out.push(replica);
-            iterator.seek(upper(replica));
+            let Some(end) = end_of(replica) else { break };
+            iterator.seek(end);
         }
-        iterator.status().map_err(|e| StoreError::io("reading rows", e))?;
+        iterator.status().map_err(|e| StoreError::io("reading the rows' replicas", e))?;
         Ok(out)
     }
 
     fn flush(&self) -> Result<Vec<(ReplicaId, Index)>, StoreError> {
-        let mut families = Vec::new();
-        for name in [ROWS, BODIES] {
-            families.extend(self.db.cf_handle(name));
-        }
+        self.check_background()?;
         let mut options = FlushOptions::default();
         options.set_wait(true);
+        let families = [family(&self.db, ROWS)?, family(&self.db, BODIES)?];
         self.db.flush_cfs_opt(&families, &options).map_err(|e| StoreError::io("flushing rows", e))?;
         self.flushed()
     }
 
     fn flushed(&self) -> Result<Vec<(ReplicaId, Index)>, StoreError> {
-        self.positions(|| {
+        let mut out = Vec::new();
+        for replica in self.replicas()? {
             let mut read = ReadOptions::default();
             read.set_read_tier(ReadTier::Persisted);
-            read
-        })
+            if let Some(applied) = self.applied_from(replica, &read)? {
+                out.push((replica, applied.index));
+            }
+        }
+        Ok(out)
     }
 
     fn view(&self, replica: ReplicaId) -> Result<Option<Box<dyn RowsView>>, StoreError> {
-        let cell = ViewCell::new(Arc::clone(&self.db), |db| Held(db.snapshot()));
-        let key = stored(replica, &RowKey::partition(Table::Applied, []));
-        let found = cell.with_dependent(|_, held| held.0.get(&key)).map_err(|e| reading(replica, e))?;
-        let Some(value) = found else { return Ok(None) };
-        let applied = versioned_decode(&format!("applied row of replica {replica}"), APPLIED_VERSION, &value)?;
-        Ok(Some(Box::new(DiskView { cell, replica, applied })))
+        let view = DiskView::take(&self.db, replica)?;
+        Ok(view.map(|view| Box::new(view) as Box<dyn RowsView>))
     }
 
     fn replace(
-        &self,
-        replica: ReplicaId,
-        applied: &Applied,
+        &self, replica: ReplicaId, applied: &Applied,
         rows: &mut dyn Iterator<Item = Result<(RowKey, Bytes), StoreError>>,
     ) -> Result<(), StoreError> {
-        self.delete_all(replica, true)?;
+        let kept = KEPT_WHILE_REPLACED.map(Table::number);
+        self.delete_rows(replica, |table| !kept.contains(&table))?;
+        let mut old: Vec<Vec<u8>> = Vec::new();
+        for item in self.db.iterator_opt(IteratorMode::From(&start_of(replica), Direction::Forward), within(replica)) {
+            old.push(item.map_err(|e| reading(replica, &e))?.0.into_vec());
+        }
         let mut batch = WriteBatch::default();
         for row in rows {
             let (key, value) = row?;
-            batch.put_cf(self.family(key.table)?, stored(replica, &key), value);
+            let at = stored(replica, &key);
+            if let Ok(found) = old.binary_search(&at) {
+                old.remove(found);
+            }
+            batch.put_cf(family_of(&self.db, key.table)?, at, value);
             if batch.size_in_bytes() > REPLACE_BATCH_BYTES {
                 self.write_unlogged(std::mem::take(&mut batch))?;
             }
         }
-        put_applied(&mut batch, replica, applied);
+        for key in old {
+            batch.delete(key);
+        }
+        batch.put(stored(replica, &Applied::key()), applied.encode());
         self.write_unlogged(batch)?;
         self.flush()?;
         Ok(())
     }
 
     fn remove(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        self.delete_all(replica, false)?;
+        // Its position last: as long as anything is left, it is among the replicas.
+        self.delete_rows(replica, |table| table != Table::Applied.number())?;
+        self.delete_rows(replica, |_| true)?;
         self.flush()?;
         Ok(())
     }
 }
 
-struct Held<'a>(SnapshotWithThreadMode<'a, DB>);
+/// Where a key's table number stands.
+const TABLE_AT: usize = 24;
 
-self_cell::self_cell!(
-    struct ViewCell {
-        owner: Arc<DB>,
-        #[not_covariant]
-        dependent: Held,
-    }
-);
-
-struct DiskView {
-    cell: ViewCell,
-    replica: ReplicaId,
-    applied: Applied,
-}
-
-impl RowsView for DiskView {
-    fn applied(&self) -> &Applied {
-        &self.applied
-    }
-
-    fn rows(&self, after_key: Option<&RowKey>, limit: usize) -> Result<Vec<(RowKey, Bytes)>, StoreError> {
-        let from = match after_key {
-            // The smallest key behind it.
-            Some(key) => [stored(self.replica, key).as_slice(), &[0]].concat(),
-            None => self.replica.0.to_be_bytes().to_vec(),
-        };
-        let applied_key = stored(self.replica, &RowKey::partition(Table::Applied, []));
-        self.cell.with_dependent(|db, held| {
-            let mut streams = Vec::new();
-            for name in [ROWS, BODIES] {
-                let family = db.cf_handle(name).ok_or_else(|| StoreError::damaged("rows", format_args!("no family {name}")))?;
-                let mut read = ReadOptions::default();
-                read.set_iterate_upper_bound(upper(self.replica));
-                let rows = held.0.iterator_cf_opt(family, read, IteratorMode::From(&from, Direction::Forward));
-                streams.push(rows.peekable());
-            }
-            let mut out = Vec::new();
-            while out.len() < limit {
-                // The stream whose next key comes first; an error comes first of all.
-                let mut first: Option<(usize, Box<[u8]>)> = None;
-                for (at, stream) in streams.iter_mut().enumerate() {
-                    match stream.peek() {
-                        Some(Ok((key, _))) if first.as_ref().is_none_or(|(_, k)| key < k) => first = Some((at, key.clone())),
-                        Some(Ok(_)) | None => {}
-                        Some(Err(e)) => return Err(reading(self.replica, e.clone())),
-                    }
-                }
-                let Some((at, _)) = first else { break };
-                let Some(Ok((key, value))) = streams[at].next() else { break };
-                if *key == *applied_key {
-                    continue;
-                }
-                let row = RowKey::decode(&key[8..])
-                    .ok_or_else(|| StoreError::damaged(format!("rows of replica {}", self.replica), "a key that is none"))?;
-                out.push((row, Bytes::from(value)));
-            }
-            Ok(out)
-        })
-    }
-}
-
-fn family(cache: &Cache, bodies: bool) -> Options {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
-    table.set_bloom_filter(10.0, false);
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_block_size(16 << 10);
-    let mut options = Options::default();
-    options.set_block_based_table_factory(&table);
-    options.set_write_buffer_size(MEMTABLE_BYTES);
-    options.set_max_write_buffer_number(3);
-    // Everything is ciphertext.
-    options.set_compression_type(rocksdb::DBCompressionType::None);
-    options.set_level_compaction_dynamic_level_bytes(true);
-    if bodies {
-        options.set_enable_blob_files(true);
-        options.set_min_blob_size(BLOB_MIN_BYTES);
-        options.set_enable_blob_gc(true);
-    }
-    options
+pub(crate) fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, StoreError> {
+    db.cf_handle(name).ok_or_else(|| StoreError::damaged("rows", format_args!("no column family {name}")))
 }
 
 fn family_of(db: &DB, table: u8) -> Result<&ColumnFamily, StoreError> {
-    let name = if table == Table::Chunks.number() { BODIES } else { ROWS };
-    db.cf_handle(name).ok_or_else(|| StoreError::damaged("rows", format_args!("no family {name}")))
+    family(db, if table == Table::Chunks.number() { BODIES } else { ROWS })
 }
 
-fn stored(replica: ReplicaId, key: &RowKey) -> Vec<u8> {
-    let mut out = Vec::with_capacity(25 + key.key.len());
+pub(crate) fn stored(replica: ReplicaId, key: &RowKey) -> Vec<u8> {
+    let mut out = Vec::with_capacity(TABLE_AT + 1 + key.key.len());
     out.extend_from_slice(&replica.0.to_be_bytes());
     out.extend_from_slice(&key.mailbox.0);
     out.push(key.table);
@@ -333,28 +232,39 @@ fn stored(replica: ReplicaId, key: &RowKey) -> Vec<u8> {
     out
 }
 
-/// The first key behind all of a replica's.
-fn upper(replica: ReplicaId) -> Vec<u8> {
-    replica.0.saturating_add(1).to_be_bytes().to_vec()
+/// The first key a replica may have.
+pub(crate) fn start_of(replica: ReplicaId) -> Vec<u8> {
+    replica.0.to_be_bytes().to_vec()
+}
+
+/// Reads that end with a replica's keys.
+pub(crate) fn within(replica: ReplicaId) -> ReadOptions {
+    let mut read = ReadOptions::default();
+    if let Some(end) = end_of(replica) {
+        read.set_iterate_upper_bound(end);
+    }
+    read
+}
+
+pub(crate) fn reading(replica: ReplicaId, error: &rocksdb::Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::Corruption => StoreError::damaged(format!("rows of replica {replica}"), error),
+        _ => StoreError::io(format!("reading rows of replica {replica}"), error),
+    }
+}
+
+/// The first key behind all of a replica's; None for the last replica there can be.
+fn end_of(replica: ReplicaId) -> Option<Vec<u8>> {
+    after(start_of(replica))
 }
 
 /// The first key behind all that begin with this.
-fn after(prefix: &[u8]) -> Option<Vec<u8>> {
-    let mut out = prefix.to_vec();
-    while let Some(last) = out.pop() {
+fn after(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
+    while let Some(last) = prefix.pop() {
         if last < 0xff {
-            out.push(last + 1);
-            return Some(out);
+            prefix.push(last + 1);
+            return Some(prefix);
         }
     }
     None
-}
-
-fn put_applied(batch: &mut WriteBatch, replica: ReplicaId, applied: &Applied) {
-    let key = stored(replica, &RowKey::partition(Table::Applied, []));
-    batch.put(key, versioned_encode(APPLIED_VERSION, applied));
-}
-
-fn reading(replica: ReplicaId, error: rocksdb::Error) -> StoreError {
-    StoreError::io(format!("reading rows of replica {replica}"), error)
 }

@@ -1,5 +1,5 @@
-//! Raft logs in memory, as bytes with checksums. A crash may leave any part of what was not synced; opening
-//! it again keeps what is whole, cuts a torn tail, and calls everything else damage.
+//! Raft logs in memory, as bytes with checksums. A crash may leave any part of what was not synced; reading
+//! the bytes anew keeps what is whole, cuts a torn tail, and calls everything else damage.
 //!
 //! A record is `length (4) ‖ checksum (4) ‖ group (8) ‖ payload`; the checksum is the first four bytes of
 //! SHA-256 over group and payload.
@@ -18,8 +18,164 @@ use crate::ids::{Index, ReplicaId, Term};
 use crate::log::{Log, LogBatch, LogState, LogWrite};
 use crate::rows::Applied;
 
+const PLACE: &str = "raft log";
 const RECORD_VERSION: u8 = 1;
 const RECORD_HEAD_BYTES: usize = 16;
+/// [`Log::reclaim`] leaves logs below this size as they are, and above it those that have not doubled.
+const RECLAIM_FROM_BYTES: usize = 4 << 20;
+
+/// Raft logs in memory; clones share them.
+#[derive(Clone, Default)]
+pub struct MemoryLog {
+    state: Arc<Mutex<State>>,
+}
+
+impl MemoryLog {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The process dies: of the bytes that were not synced only the first `keep_unsynced` are left. What is
+    /// whole among them can be read after [`MemoryLog::recover`].
+    pub fn crash(&self, keep_unsynced: usize) {
+        let mut state = self.state();
+        let keep = state.bytes.len().min(state.synced + keep_unsynced);
+        state.bytes.truncate(keep);
+        state.synced = keep;
+        state.forget_unsynced();
+    }
+
+    /// Flips a bit: bit rot. [`MemoryLog::recover`] notices it.
+    pub fn corrupt(&self, bit: usize) {
+        let mut state = self.state();
+        if let Some(byte) = state.bytes.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+    }
+
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        self.state().bytes.len()
+    }
+
+    /// Whether nothing was ever written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The next sync fails; its bytes stay unsynced.
+    pub fn fail_next_sync(&self) {
+        self.state().fail_next_sync = true;
+    }
+
+    /// Writes without syncing: it can't be read yet, and a crash may take it.
+    ///
+    /// # Errors
+    /// If no log can take the write (see [`LogState::after`]).
+    ///
+    /// # Panics
+    /// If `group` does not rise.
+    pub fn write_unsynced(&self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
+        self.state().write(group, batch)
+    }
+
+    /// Makes everything written durable and readable.
+    ///
+    /// # Errors
+    /// If it was told to fail.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.state().sync()
+    }
+
+    /// Reads the bytes anew, as after a restart.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if a record that is not a torn tail does not check, if groups don't rise or
+    /// entries have a gap; [`StoreError::Newer`] for a record of a later version. What could be read before
+    /// still can.
+    pub fn recover(&self) -> Result<(), StoreError> {
+        self.state().recover()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log for MemoryLog {
+    fn replicas(&self) -> Result<Vec<ReplicaId>, StoreError> {
+        Ok(self.state().replicas.keys().copied().collect())
+    }
+
+    fn state(&self, replica: ReplicaId) -> Result<Option<LogState>, StoreError> {
+        Ok(MemoryLog::state(self).replicas.get(&replica).map(|r| r.state.clone()))
+    }
+
+    fn entries(
+        &self, replica: ReplicaId, from: Index, to: Index, max_bytes: usize,
+    ) -> Result<Vec<eraftpb::Entry>, StoreError> {
+        let state = MemoryLog::state(self);
+        let missing = |index: u64| StoreError::damaged(PLACE, format_args!("replica {replica} has no entry {index}"));
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        if from >= to {
+            return Ok(out);
+        }
+        let held = state.replicas.get(&replica).ok_or_else(|| missing(from.0))?;
+        if held.state.last.0 + 1 < to.0 {
+            return Err(missing(to.0 - 1));
+        }
+        for index in from.0..to.0 {
+            let entry = held.entries.get(&index).ok_or_else(|| missing(index))?;
+            bytes += entry.compute_size() as usize;
+            if !out.is_empty() && bytes > max_bytes {
+                break;
+            }
+            out.push(entry.clone());
+        }
+        Ok(out)
+    }
+
+    fn write_synced(&self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
+        let mut state = MemoryLog::state(self);
+        state.write(group, batch)?;
+        state.sync()
+    }
+
+    fn newest_group(&self) -> u64 {
+        MemoryLog::state(self).synced_group
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        let mut state = MemoryLog::state(self);
+        if state.bytes.len() < RECLAIM_FROM_BYTES.max(2 * state.reclaimed) || !state.pending.is_empty() {
+            return Ok(());
+        }
+        let writes = state.replicas.iter().map(|(replica, held)| held.whole(*replica)).collect();
+        let record = record(state.synced_group, &LogBatch { writes })?;
+        state.reclaimed = record.len();
+        state.synced = record.len();
+        state.bytes = record;
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// How many of them a crash can't take.
+    synced: usize,
+    synced_group: u64,
+    /// What can be read: the synced part.
+    replicas: BTreeMap<ReplicaId, Replica>,
+    /// What was written since the last sync, and the group and states it leads to.
+    pending: Vec<LogBatch>,
+    written_group: u64,
+    written: BTreeMap<ReplicaId, LogState>,
+    /// The length after the last reclaim.
+    reclaimed: usize,
+    fail_next_sync: bool,
+}
 
 #[derive(Clone, Default)]
 struct Replica {
@@ -27,19 +183,113 @@ struct Replica {
     entries: BTreeMap<u64, eraftpb::Entry>,
 }
 
-#[derive(Default)]
-struct State {
-    bytes: Vec<u8>,
-    synced: usize,
-    newest_group: u64,
-    replicas: BTreeMap<ReplicaId, Replica>,
-    fail_next_sync: bool,
+impl State {
+    fn write(&mut self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
+        assert!(group > self.written_group, "group {group} after {}", self.written_group);
+        let mut written = self.written.clone();
+        for write in &batch.writes {
+            advance(&mut written, write)?;
+        }
+        self.bytes.extend_from_slice(&record(group, batch)?);
+        self.written = written;
+        self.written_group = group;
+        self.pending.push(batch.clone());
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.fail_next_sync) {
+            return Err(StoreError::io("syncing the log", "told to fail"));
+        }
+        for write in std::mem::take(&mut self.pending).into_iter().flat_map(|b| b.writes) {
+            take(&mut self.replicas, write)?;
+        }
+        self.synced = self.bytes.len();
+        self.synced_group = self.written_group;
+        Ok(())
+    }
+
+    fn recover(&mut self) -> Result<(), StoreError> {
+        let (mut at, mut newest, mut replicas) = (0, 0, BTreeMap::new());
+        while at < self.bytes.len() {
+            let Some((group, writes, length)) = record_at(&self.bytes[at..])? else {
+                // A torn tail, unless a whole record follows somewhere behind it.
+                for from in at + 1..self.bytes.len() {
+                    if record_at(&self.bytes[from..])?.is_some() {
+                        return Err(StoreError::damaged(PLACE, format_args!("record at byte {at}")));
+                    }
+                }
+                break;
+            };
+            if group <= newest {
+                return Err(StoreError::damaged(PLACE, format_args!("group {group} after {newest}")));
+            }
+            for write in writes {
+                take(&mut replicas, write)?;
+            }
+            newest = group;
+            at += length;
+        }
+        self.bytes.truncate(at);
+        self.synced = at;
+        self.synced_group = newest;
+        self.replicas = replicas;
+        self.forget_unsynced();
+        Ok(())
+    }
+
+    fn forget_unsynced(&mut self) {
+        self.pending.clear();
+        self.written_group = self.synced_group;
+        self.written = self.replicas.iter().map(|(replica, held)| (*replica, held.state.clone())).collect();
+    }
 }
 
-/// Raft logs in memory; clones share them.
-#[derive(Clone, Default)]
-pub struct MemoryLog {
-    state: Arc<Mutex<State>>,
+impl Replica {
+    /// One write that makes all of it.
+    fn whole(&self, replica: ReplicaId) -> LogWrite {
+        LogWrite {
+            replica,
+            reset: Some(self.state.cut),
+            installing: Some(self.state.installing.clone()),
+            append: self.entries.values().cloned().collect(),
+            hard_state: Some(self.state.hard_state.clone()),
+            compact: None,
+            remove: false,
+        }
+    }
+}
+
+fn advance(states: &mut BTreeMap<ReplicaId, LogState>, write: &LogWrite) -> Result<(), StoreError> {
+    if write.remove {
+        states.remove(&write.replica);
+    } else if !write.is_empty() {
+        let after = states.get(&write.replica).cloned().unwrap_or_default().after(write)?;
+        states.insert(write.replica, after);
+    }
+    Ok(())
+}
+
+fn take(replicas: &mut BTreeMap<ReplicaId, Replica>, write: LogWrite) -> Result<(), StoreError> {
+    if write.remove {
+        replicas.remove(&write.replica);
+        return Ok(());
+    }
+    if write.is_empty() {
+        return Ok(());
+    }
+    let held = replicas.entry(write.replica).or_default();
+    let after = held.state.after(&write)?;
+    if write.reset.is_some() {
+        held.entries.clear();
+    }
+    if let Some(first) = write.append.first() {
+        held.entries.split_off(&first.index);
+    }
+    held.entries.extend(write.append.into_iter().map(|e| (e.index, e)));
+    held.entries = held.entries.split_off(&(after.cut.0.0 + 1));
+    held.state = after;
+    Ok(())
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,170 +308,61 @@ struct RecordedWrite {
     remove: bool,
 }
 
-impl MemoryLog {
-    /// An empty store.
-    pub fn new() -> Self {
-        Self::default()
+fn record(group: u64, batch: &LogBatch) -> Result<Vec<u8>, StoreError> {
+    let mut writes = Vec::with_capacity(batch.writes.len());
+    for write in &batch.writes {
+        let append = write.append.iter().map(Message::write_to_bytes).collect::<Result<_, _>>();
+        writes.push(RecordedWrite {
+            replica: write.replica,
+            reset: write.reset,
+            installing: write.installing.clone(),
+            append: append.map_err(|e| StoreError::io("encoding a log entry", e))?,
+            hard_state: write.hard_state.as_ref().map(|h| (h.term, h.vote, h.commit)),
+            compact: write.compact,
+            remove: write.remove,
+        });
     }
-
-    /// The process dies: of the bytes that were not synced only the first `keep_unsynced` are left.
-    pub fn crash(&self, keep_unsynced: usize) {
-        let mut state = self.state();
-        let keep = state.bytes.len().min(state.synced + keep_unsynced);
-        state.bytes.truncate(keep);
-        state.synced = keep;
-    }
-
-    /// Flips a bit: bit rot.
-    pub fn corrupt(&self, bit: usize) {
-        let mut state = self.state();
-        if let Some(byte) = state.bytes.get_mut(bit / 8) {
-            *byte ^= 1 << (bit % 8);
-        }
-    }
-
-    /// The length in bytes.
-    pub fn len(&self) -> usize {
-        self.state().bytes.len()
-    }
-
-    /// Whether nothing was ever written.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The next [`Log::write_synced`] fails.
-    pub fn fail_next_sync(&self) {
-        self.state().fail_next_sync = true;
-    }
-
-    /// Writes without syncing: a crash may take it.
-    ///
-    /// # Errors
-    /// None today.
-    pub fn write_unsynced(&self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
-        let mut state = self.state();
-        let payload = versioned_encode(RECORD_VERSION, &recorded(batch));
-        let checksum = checksum(group, &payload);
-        state.bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes());
-        state.bytes.extend_from_slice(&checksum);
-        state.bytes.extend_from_slice(&group.to_be_bytes());
-        state.bytes.extend_from_slice(&payload);
-        Ok(())
-    }
-
-    /// Makes everything written durable and readable.
-    ///
-    /// # Errors
-    /// If it was told to fail, or the bytes were damaged.
-    pub fn sync(&self) -> Result<(), StoreError> {
-        let mut state = self.state();
-        if std::mem::take(&mut state.fail_next_sync) {
-            return Err(StoreError::io("syncing the log", "told to fail"));
-        }
-        state.synced = state.bytes.len();
-        drop(state);
-        self.recover()
-    }
-
-    /// Reads the bytes anew, as after a restart.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] if a record that is not a torn tail does not check.
-    pub fn recover(&self) -> Result<(), StoreError> {
-        let mut state = self.state();
-        let (mut at, mut newest, mut replicas) = (0, 0, BTreeMap::new());
-        while at < state.bytes.len() {
-            match record_at(&state.bytes[at..]) {
-                Some((group, record, length)) => {
-                    if group <= newest {
-                        return Err(StoreError::damaged("raft log", format_args!("group {group} after {newest}")));
-                    }
-                    for write in record.writes {
-                        replay(&mut replicas, write)?;
-                    }
-                    newest = group;
-                    at += length;
-                }
-                None => {
-                    // A torn tail, unless a whole record follows somewhere behind it.
-                    let behind = (at + 1..state.bytes.len()).any(|from| record_at(&state.bytes[from..]).is_some());
-                    if behind {
-                        return Err(StoreError::damaged("raft log", format_args!("record at byte {at}")));
-                    }
-                    state.bytes.truncate(at);
-                    state.synced = state.synced.min(at);
-                }
-            }
-        }
-        state.newest_group = newest;
-        state.replicas = replicas;
-        Ok(())
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    let payload = versioned_encode(RECORD_VERSION, &Record { writes });
+    let mut out = Vec::with_capacity(RECORD_HEAD_BYTES + payload.len());
+    out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    out.extend_from_slice(&checksum(group, &payload));
+    out.extend_from_slice(&group.to_be_bytes());
+    out.extend_from_slice(&payload);
+    Ok(out)
 }
 
-impl Log for MemoryLog {
-    fn replicas(&self) -> Result<Vec<ReplicaId>, StoreError> {
-        Ok(self.state().replicas.keys().copied().collect())
-    }
-
-    fn state(&self, replica: ReplicaId) -> Result<Option<LogState>, StoreError> {
-        Ok(MemoryLog::state(self).replicas.get(&replica).map(|r| r.state.clone()))
-    }
-
-    fn entries(
-        &self,
-        replica: ReplicaId,
-        from: Index,
-        to: Index,
-        max_bytes: usize,
-    ) -> Result<Vec<eraftpb::Entry>, StoreError> {
-        let state = MemoryLog::state(self);
-        let missing = |index: u64| StoreError::damaged("raft log", format_args!("replica {replica} has no entry {index}"));
-        let held = state.replicas.get(&replica).ok_or_else(|| missing(from.0))?;
-        let (mut out, mut bytes) = (Vec::new(), 0);
-        for index in from.0..to.0 {
-            let entry = held.entries.get(&index).ok_or_else(|| missing(index))?;
-            bytes += entry.compute_size() as usize;
-            if !out.is_empty() && bytes > max_bytes {
-                break;
-            }
-            out.push(entry.clone());
+/// Group, writes and length of the record these bytes begin with; None if they begin with no whole one.
+fn record_at(bytes: &[u8]) -> Result<Option<(u64, Vec<LogWrite>, usize)>, StoreError> {
+    let Some((group, payload)) = checked(bytes) else { return Ok(None) };
+    let record: Record = versioned_decode(PLACE, RECORD_VERSION, payload)?;
+    let mut writes = Vec::with_capacity(record.writes.len());
+    for write in record.writes {
+        let mut append = Vec::with_capacity(write.append.len());
+        for bytes in &write.append {
+            let mut entry = eraftpb::Entry::default();
+            entry.merge_from_bytes(bytes).map_err(|e| StoreError::damaged(PLACE, e))?;
+            append.push(entry);
         }
-        Ok(out)
+        let hard_state = |(term, vote, commit)| eraftpb::HardState { term, vote, commit, ..Default::default() };
+        writes.push(LogWrite {
+            replica: write.replica,
+            reset: write.reset,
+            installing: write.installing,
+            append,
+            hard_state: write.hard_state.map(hard_state),
+            compact: write.compact,
+            remove: write.remove,
+        });
     }
+    Ok(Some((group, writes, RECORD_HEAD_BYTES + payload.len())))
+}
 
-    fn write_synced(&self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
-        {
-            let mut state = MemoryLog::state(self);
-            assert!(group > state.newest_group, "group {group} after {}", state.newest_group);
-            if std::mem::take(&mut state.fail_next_sync) {
-                return Err(StoreError::io("syncing the log", "told to fail"));
-            }
-        }
-        self.write_unsynced(group, batch)?;
-        let mut state = MemoryLog::state(self);
-        state.synced = state.bytes.len();
-        state.newest_group = group;
-        let mut replicas = std::mem::take(&mut state.replicas);
-        for write in recorded(batch).writes {
-            replay(&mut replicas, write)?;
-        }
-        state.replicas = replicas;
-        Ok(())
-    }
-
-    fn newest_group(&self) -> u64 {
-        MemoryLog::state(self).newest_group
-    }
-
-    fn reclaim(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
+fn checked(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let head = bytes.get(..RECORD_HEAD_BYTES)?;
+    let length = u32::from_be_bytes(head[..4].try_into().ok()?) as usize;
+    let group = u64::from_be_bytes(head[8..16].try_into().ok()?);
+    let payload = bytes.get(RECORD_HEAD_BYTES..RECORD_HEAD_BYTES.checked_add(length)?)?;
+    (checksum(group, payload) == head[4..8]).then_some((group, payload))
 }
 
 fn checksum(group: u64, payload: &[u8]) -> [u8; 4] {
@@ -232,133 +373,116 @@ fn checksum(group: u64, payload: &[u8]) -> [u8; 4] {
     [hash[0], hash[1], hash[2], hash[3]]
 }
 
-fn record_at(bytes: &[u8]) -> Option<(u64, Record, usize)> {
-    let head = bytes.get(..RECORD_HEAD_BYTES)?;
-    let length = u32::from_be_bytes(head[..4].try_into().ok()?) as usize;
-    let group = u64::from_be_bytes(head[8..16].try_into().ok()?);
-    let payload = bytes.get(RECORD_HEAD_BYTES..RECORD_HEAD_BYTES.checked_add(length)?)?;
-    if checksum(group, payload) != head[4..8] {
-        return None;
-    }
-    let record = versioned_decode("raft log", RECORD_VERSION, payload).ok()?;
-    Some((group, record, RECORD_HEAD_BYTES + length))
-}
-
-fn recorded(batch: &LogBatch) -> Record {
-    let write = |w: &LogWrite| RecordedWrite {
-        replica: w.replica,
-        reset: w.reset,
-        installing: w.installing.clone(),
-        append: w.append.iter().map(|e| e.write_to_bytes().unwrap_or_default()).collect(),
-        hard_state: w.hard_state.as_ref().map(|h| (h.term, h.vote, h.commit)),
-        compact: w.compact,
-        remove: w.remove,
-    };
-    Record { writes: batch.writes.iter().map(write).collect() }
-}
-
-fn replay(replicas: &mut BTreeMap<ReplicaId, Replica>, write: RecordedWrite) -> Result<(), StoreError> {
-    if write.remove {
-        replicas.remove(&write.replica);
-        return Ok(());
-    }
-    let replica = replicas.entry(write.replica).or_default();
-    if let Some(cut) = write.reset {
-        replica.entries.clear();
-        replica.state.cut = cut;
-        replica.state.last = cut.0;
-    }
-    if let Some(installing) = write.installing {
-        replica.state.installing = installing;
-    }
-    for bytes in write.append {
-        let mut entry = eraftpb::Entry::default();
-        entry.merge_from_bytes(&bytes).map_err(|e| StoreError::damaged("raft log", e))?;
-        if entry.index > replica.state.last.0 + 1 || entry.index <= replica.state.cut.0.0 {
-            return Err(StoreError::damaged(
-                "raft log",
-                format_args!("replica {}: entry {} after {}", write.replica, entry.index, replica.state.last),
-            ));
-        }
-        replica.entries.split_off(&entry.index);
-        replica.state.last = Index(entry.index);
-        replica.entries.insert(entry.index, entry);
-    }
-    if let Some((term, vote, commit)) = write.hard_state {
-        replica.state.hard_state = eraftpb::HardState { term, vote, commit, ..Default::default() };
-    }
-    if let Some(cut) = write.compact
-        && cut.0 > replica.state.cut.0
-    {
-        replica.entries = replica.entries.split_off(&(cut.0.0 + 1));
-        replica.state.cut = cut;
-        replica.state.last = replica.state.last.max(cut.0);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn write(replica: u64, entries: &[(u64, u64)]) -> LogBatch {
-        let append = entries
-            .iter()
-            .map(|(index, term)| eraftpb::Entry { index: *index, term: *term, data: vec![7; 10].into(), ..Default::default() })
-            .collect();
-        LogBatch { writes: vec![LogWrite { replica: ReplicaId(replica), append, ..Default::default() }] }
+    const R: ReplicaId = ReplicaId(1);
+
+    fn write(entries: &[(u64, u64)]) -> LogBatch {
+        let entry = |(index, term): &(u64, u64)| eraftpb::Entry {
+            index: *index,
+            term: *term,
+            data: vec![7; 10].into(),
+            ..Default::default()
+        };
+        let append = entries.iter().map(entry).collect();
+        LogBatch { writes: vec![LogWrite { replica: R, append, ..Default::default() }] }
+    }
+
+    fn last(log: &MemoryLog) -> Index {
+        Log::state(log, R).unwrap().unwrap().last
     }
 
     #[test]
     fn what_was_synced_survives_and_a_torn_tail_is_cut_at_every_byte() {
-        let whole = {
+        let made = || {
             let log = MemoryLog::new();
-            log.write_synced(1, &write(1, &[(1, 1), (2, 1)])).unwrap();
-            log.write_unsynced(2, &write(1, &[(3, 1)])).unwrap();
-            log.len()
-        };
-        for keep in 0..whole {
-            let log = MemoryLog::new();
-            log.write_synced(1, &write(1, &[(1, 1), (2, 1)])).unwrap();
+            log.write_synced(1, &write(&[(1, 1), (2, 1)])).unwrap();
             let synced = log.len();
-            log.write_unsynced(2, &write(1, &[(3, 1)])).unwrap();
+            log.write_unsynced(2, &write(&[(3, 1)])).unwrap();
+            let second = log.len();
+            log.write_unsynced(3, &write(&[(4, 1)])).unwrap();
+            (log, synced, second)
+        };
+        let whole = made().0.len();
+        for keep in 0..whole {
+            let (log, synced, second) = made();
             log.crash(keep);
             log.recover().unwrap();
-            let last = Log::state(&log, ReplicaId(1)).unwrap().unwrap().last;
-            assert_eq!(last, Index(if synced + keep >= whole { 3 } else { 2 }));
+            let expected = [whole, second].iter().filter(|end| synced + keep >= **end).count() as u64;
+            assert_eq!((last(&log), log.newest_group()), (Index(2 + expected), 1 + expected));
+            log.write_synced(log.newest_group() + 1, &write(&[(last(&log).0 + 1, 1)])).unwrap();
+            log.recover().unwrap();
+            assert_eq!(last(&log), Index(3 + expected), "it goes on after what was kept");
         }
     }
 
     #[test]
-    fn a_flipped_bit_before_the_tail_is_damage() {
+    fn what_is_not_synced_can_not_be_read() {
         let log = MemoryLog::new();
-        log.write_synced(1, &write(1, &[(1, 1)])).unwrap();
-        log.write_synced(2, &write(1, &[(2, 1)])).unwrap();
-        log.corrupt(8 * 20);
-        assert!(matches!(log.recover(), Err(StoreError::Damaged { .. })));
+        log.write_synced(1, &write(&[(1, 1)])).unwrap();
+        log.write_unsynced(2, &write(&[(2, 1)])).unwrap();
+        assert!(log.entries(R, Index(2), Index(3), 1).is_err());
+        assert_eq!(log.newest_group(), 1);
+        log.sync().unwrap();
+        assert_eq!(log.entries(R, Index(2), Index(3), 1).unwrap().len(), 1);
+        log.fail_next_sync();
+        assert!(log.write_synced(3, &write(&[(3, 1)])).is_err());
+        assert_eq!(last(&log), Index(2));
+        log.write_synced(4, &write(&[(4, 1)])).unwrap();
+        assert_eq!(last(&log), Index(4), "a later sync takes both");
     }
 
     #[test]
-    fn appending_replaces_what_was_behind_and_cutting_keeps_the_rest() {
+    fn any_flipped_bit_before_the_last_record_is_damage_and_in_it_a_torn_tail() {
         let log = MemoryLog::new();
-        log.write_synced(1, &write(1, &[(1, 1), (2, 1), (3, 1)])).unwrap();
-        log.write_synced(2, &write(1, &[(2, 2)])).unwrap();
-        let state = Log::state(&log, ReplicaId(1)).unwrap().unwrap();
-        assert_eq!(state.last, Index(2));
-        let cut = LogWrite { replica: ReplicaId(1), compact: Some((Index(1), Term(1))), ..Default::default() };
-        log.write_synced(3, &LogBatch { writes: vec![cut] }).unwrap();
+        log.write_synced(1, &write(&[(1, 1)])).unwrap();
+        let first = log.len();
+        log.write_synced(2, &write(&[(2, 1)])).unwrap();
+        for bit in 0..first * 8 {
+            log.corrupt(bit);
+            assert!(matches!(log.recover(), Err(StoreError::Damaged { .. })), "bit {bit}");
+            log.corrupt(bit);
+        }
         log.recover().unwrap();
-        assert!(log.entries(ReplicaId(1), Index(1), Index(2), 1000).is_err());
-        let kept = log.entries(ReplicaId(1), Index(2), Index(3), 1000).unwrap();
-        assert_eq!((kept[0].index, kept[0].term), (2, 2));
-        assert!(log.write_synced(4, &write(1, &[(9, 2)])).is_err(), "a gap");
+        log.corrupt(first * 8 + 200);
+        log.recover().unwrap();
+        assert_eq!((last(&log), log.newest_group(), log.len()), (Index(1), 1, first));
     }
 
     #[test]
-    fn one_entry_is_given_whatever_its_size_and_then_no_more_than_asked() {
+    fn a_write_that_leaves_a_gap_is_refused_and_nothing_of_it_is_kept() {
         let log = MemoryLog::new();
-        log.write_synced(1, &write(1, &[(1, 1), (2, 1), (3, 1)])).unwrap();
-        assert_eq!(log.entries(ReplicaId(1), Index(1), Index(4), 1).unwrap().len(), 1);
-        assert_eq!(log.entries(ReplicaId(1), Index(1), Index(4), 1 << 20).unwrap().len(), 3);
+        log.write_synced(1, &write(&[(1, 1)])).unwrap();
+        let length = log.len();
+        assert!(log.write_synced(2, &write(&[(9, 2)])).is_err());
+        assert_eq!((log.len(), log.newest_group()), (length, 1));
+        log.recover().unwrap();
+    }
+
+    #[test]
+    fn giving_back_space_keeps_what_is_there() {
+        let log = MemoryLog::new();
+        let big = |index: u64| {
+            let mut batch = write(&[(index, 1)]);
+            batch.writes[0].append[0].data = vec![1; 1 << 20].into();
+            batch.writes[0].hard_state = Some(eraftpb::HardState { term: 1, commit: index, ..Default::default() });
+            batch.writes[0].compact = (index > 2).then(|| (Index(index - 2), Term(1)));
+            batch
+        };
+        for index in 1..=10 {
+            log.write_synced(index, &big(index)).unwrap();
+        }
+        let state = Log::state(&log, R).unwrap();
+        log.reclaim().unwrap();
+        assert!(log.len() < 3 << 20);
+        log.crash(0);
+        log.recover().unwrap();
+        assert_eq!((Log::state(&log, R).unwrap(), log.newest_group()), (state, 10));
+        assert_eq!(log.entries(R, Index(9), Index(11), usize::MAX).unwrap().len(), 2);
+        log.write_synced(11, &big(11)).unwrap();
+        log.recover().unwrap();
     }
 }

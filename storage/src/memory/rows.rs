@@ -1,4 +1,4 @@
-//! Rows in memory: what was written, and beside it what a crash would leave.
+//! Rows in memory, and beside them what a crash would bring back.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,17 +11,7 @@ use crate::ids::{Index, MailboxId, ReplicaId};
 use crate::row::{RowKey, Table};
 use crate::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 
-#[derive(Clone, Default)]
-struct Image {
-    rows: BTreeMap<ReplicaId, BTreeMap<RowKey, Bytes>>,
-    applied: BTreeMap<ReplicaId, Applied>,
-}
-
-#[derive(Default)]
-struct State {
-    now: Image,
-    flushed: Image,
-}
+type Held = BTreeMap<RowKey, Bytes>;
 
 /// Rows in memory; clones share them.
 #[derive(Clone, Default)]
@@ -38,17 +28,21 @@ impl MemoryRows {
     /// The process dies: everything since the last flush is lost.
     pub fn crash(&self) {
         let mut state = self.state();
-        state.now = state.flushed.clone();
+        for ((replica, key), value) in std::mem::take(&mut state.flushed) {
+            state.set(replica, key, value);
+        }
+        state.flushed.clear();
+        state.rows.retain(|_, rows| !rows.is_empty());
     }
 
-    /// Changes a row behind everyone's back: bit rot.
+    /// Changes a row behind everyone's back, if it is there: bit rot. A crash does not undo it.
     pub fn corrupt(&self, replica: ReplicaId, key: &RowKey, value: Bytes) {
         let mut state = self.state();
-        for image in [0, 1] {
-            let image = if image == 0 { &mut state.now } else { &mut state.flushed };
-            if let Some(row) = image.rows.get_mut(&replica).and_then(|rows| rows.get_mut(key)) {
-                *row = value.clone();
-            }
+        if let Some(row) = state.rows.get_mut(&replica).and_then(|rows| Arc::make_mut(rows).get_mut(key)) {
+            *row = value.clone();
+        }
+        if let Some(Some(row)) = state.flushed.get_mut(&(replica, key.clone())) {
+            *row = value;
         }
     }
 
@@ -59,20 +53,14 @@ impl MemoryRows {
 
 impl Rows for MemoryRows {
     fn get(&self, replica: ReplicaId, key: &RowKey) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.state().now.rows.get(&replica).and_then(|rows| rows.get(key)).cloned())
+        Ok(self.state().get(replica, key).cloned())
     }
 
     fn scan(
-        &self,
-        replica: ReplicaId,
-        mailbox: MailboxId,
-        table: Table,
-        prefix: &[u8],
-        from: &[u8],
-        limit: usize,
+        &self, replica: ReplicaId, mailbox: MailboxId, table: Table, prefix: &[u8], from: &[u8], limit: usize,
     ) -> Result<ScannedRows, StoreError> {
         let state = self.state();
-        let Some(rows) = state.now.rows.get(&replica) else { return Ok(Vec::new()) };
+        let Some(rows) = state.rows.get(&replica) else { return Ok(Vec::new()) };
         let start = RowKey { mailbox, table: table.number(), key: from.max(prefix).to_vec() };
         Ok(rows
             .range(start..)
@@ -84,73 +72,107 @@ impl Rows for MemoryRows {
 
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError> {
         let mut state = self.state();
+        for ReplicaBatch { replica, applied, .. } in batches {
+            if let Some(before) = state.applied(*replica)?.map(|a| a.index) {
+                assert!(applied.index > before, "replica {replica} applies {} after {before}", applied.index);
+            }
+        }
         for ReplicaBatch { replica, batch, applied } in batches {
-            let before = state.now.applied.get(replica).map_or(Index(0), |a| a.index);
-            assert!(applied.index > before, "replica {replica} applies {} after {before}", applied.index);
-            let rows = state.now.rows.entry(*replica).or_default();
             for key in &batch.deletes {
-                rows.remove(key);
+                state.set(*replica, key.clone(), None);
             }
             for (key, value) in &batch.puts {
-                rows.insert(key.clone(), value.clone());
+                state.set(*replica, key.clone(), Some(value.clone()));
             }
-            state.now.applied.insert(*replica, applied.clone());
+            state.set(*replica, Applied::key(), Some(applied.encode().into()));
         }
         Ok(())
     }
 
     fn applied(&self, replica: ReplicaId) -> Result<Option<Applied>, StoreError> {
-        Ok(self.state().now.applied.get(&replica).cloned())
+        self.state().applied(replica)
     }
 
     fn replicas(&self) -> Result<Vec<ReplicaId>, StoreError> {
-        Ok(self.state().now.applied.keys().copied().collect())
+        Ok(self.state().rows.keys().copied().collect())
     }
 
     fn flush(&self) -> Result<Vec<(ReplicaId, Index)>, StoreError> {
-        let mut state = self.state();
-        state.flushed = state.now.clone();
-        drop(state);
+        self.state().flushed.clear();
         self.flushed()
     }
 
     fn flushed(&self) -> Result<Vec<(ReplicaId, Index)>, StoreError> {
-        Ok(self.state().flushed.applied.iter().map(|(r, a)| (*r, a.index)).collect())
+        let state = self.state();
+        let mut out = Vec::new();
+        for (replica, rows) in &state.rows {
+            let row = match state.flushed.get(&(*replica, Applied::key())) {
+                Some(flushed) => flushed.as_ref(),
+                None => rows.get(&Applied::key()),
+            };
+            if let Some(row) = row {
+                out.push((*replica, Applied::decode(*replica, row)?.index));
+            }
+        }
+        Ok(out)
     }
 
     fn view(&self, replica: ReplicaId) -> Result<Option<Box<dyn RowsView>>, StoreError> {
         let state = self.state();
-        let Some(applied) = state.now.applied.get(&replica).cloned() else { return Ok(None) };
-        let rows = state.now.rows.get(&replica).cloned().unwrap_or_default();
-        Ok(Some(Box::new(MemoryView { applied, rows })))
+        let (Some(applied), Some(rows)) = (state.applied(replica)?, state.rows.get(&replica)) else { return Ok(None) };
+        Ok(Some(Box::new(MemoryView { applied, rows: Arc::clone(rows) })))
     }
 
     fn replace(
-        &self,
-        replica: ReplicaId,
-        applied: &Applied,
+        &self, replica: ReplicaId, applied: &Applied,
         rows: &mut dyn Iterator<Item = Result<(RowKey, Bytes), StoreError>>,
     ) -> Result<(), StoreError> {
-        let rows: BTreeMap<RowKey, Bytes> = rows.collect::<Result<_, _>>()?;
+        let mut rows: Held = rows.collect::<Result<_, _>>()?;
+        rows.insert(Applied::key(), applied.encode().into());
         let mut state = self.state();
-        state.now.rows.insert(replica, rows);
-        state.now.applied.insert(replica, applied.clone());
-        state.flushed = state.now.clone();
+        state.rows.insert(replica, Arc::new(rows));
+        state.flushed.clear();
         Ok(())
     }
 
     fn remove(&self, replica: ReplicaId) -> Result<(), StoreError> {
         let mut state = self.state();
-        state.now.rows.remove(&replica);
-        state.now.applied.remove(&replica);
-        state.flushed = state.now.clone();
+        state.rows.remove(&replica);
+        state.flushed.clear();
         Ok(())
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// Shared with views, copied by the first write after one was taken.
+    rows: BTreeMap<ReplicaId, Arc<Held>>,
+    /// Of each row changed since the last flush what it was then; None if it was not there.
+    flushed: BTreeMap<(ReplicaId, RowKey), Option<Bytes>>,
+}
+
+impl State {
+    fn get(&self, replica: ReplicaId, key: &RowKey) -> Option<&Bytes> {
+        self.rows.get(&replica).and_then(|rows| rows.get(key))
+    }
+
+    fn applied(&self, replica: ReplicaId) -> Result<Option<Applied>, StoreError> {
+        self.get(replica, &Applied::key()).map(|row| Applied::decode(replica, row)).transpose()
+    }
+
+    fn set(&mut self, replica: ReplicaId, key: RowKey, value: Option<Bytes>) {
+        let rows = Arc::make_mut(self.rows.entry(replica).or_default());
+        let before = match value {
+            Some(value) => rows.insert(key.clone(), value),
+            None => rows.remove(&key),
+        };
+        self.flushed.entry((replica, key)).or_insert(before);
     }
 }
 
 struct MemoryView {
     applied: Applied,
-    rows: BTreeMap<RowKey, Bytes>,
+    rows: Arc<Held>,
 }
 
 impl RowsView for MemoryView {
@@ -159,7 +181,74 @@ impl RowsView for MemoryView {
     }
 
     fn rows(&self, after: Option<&RowKey>, limit: usize) -> Result<Vec<(RowKey, Bytes)>, StoreError> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        Ok(self.rows.range((from, Bound::Unbounded)).take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+        let (from, own) = (after.map_or(Bound::Unbounded, Bound::Excluded), Applied::key());
+        let rows = self.rows.range((from, Bound::Unbounded)).filter(|(k, _)| **k != own);
+        Ok(rows.take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::row::RowBatch;
+
+    const R: ReplicaId = ReplicaId(3);
+
+    fn key(n: u8) -> RowKey {
+        RowKey::new(MailboxId([1; 16]), Table::Folders, [n])
+    }
+
+    fn write(rows: &MemoryRows, index: u64, change: impl FnOnce(&mut RowBatch)) {
+        let mut batch = RowBatch::default();
+        change(&mut batch);
+        rows.write(&[ReplicaBatch { replica: R, batch, applied: Applied { index: Index(index), ..Applied::default() } }]).unwrap();
+    }
+
+    #[test]
+    fn a_crash_brings_back_what_was_flushed_and_nothing_else() {
+        let rows = MemoryRows::new();
+        write(&rows, 1, |b| b.put(key(9), vec![9]));
+        rows.crash();
+        assert!(rows.replicas().unwrap().is_empty(), "never flushed");
+        write(&rows, 1, |b| {
+            b.put(key(1), vec![1]);
+            b.put(key(2), vec![2]);
+        });
+        assert_eq!(rows.flush().unwrap(), [(R, Index(1))]);
+        write(&rows, 2, |b| {
+            b.delete(key(1));
+            b.put(key(2), vec![3]);
+            b.put(key(3), vec![3]);
+        });
+        write(&rows, 3, |b| b.put(key(1), vec![7]));
+        assert_eq!(rows.flushed().unwrap(), [(R, Index(1))]);
+        assert_eq!(rows.applied(R).unwrap().unwrap().index, Index(3));
+        rows.crash();
+        assert_eq!(rows.applied(R).unwrap().unwrap().index, Index(1));
+        let left = [1, 2, 3].map(|n| rows.get(R, &key(n)).unwrap());
+        assert_eq!(left, [Some(vec![1].into()), Some(vec![2].into()), None]);
+        write(&rows, 2, |b| b.put(key(3), vec![3]));
+        rows.crash();
+        assert_eq!(rows.get(R, &key(3)).unwrap(), None, "a second crash");
+    }
+
+    #[test]
+    #[should_panic(expected = "applies 4 after 4")]
+    fn an_entry_applied_twice_stops_the_process() {
+        let rows = MemoryRows::new();
+        write(&rows, 4, |_| ());
+        write(&rows, 4, |_| ());
+    }
+
+    #[test]
+    fn bit_rot_outlives_a_crash() {
+        let rows = MemoryRows::new();
+        write(&rows, 1, |b| b.put(key(1), vec![1]));
+        rows.flush().unwrap();
+        write(&rows, 2, |b| b.put(key(1), vec![2]));
+        rows.corrupt(R, &key(1), vec![0xff].into());
+        rows.crash();
+        assert_eq!(rows.get(R, &key(1)).unwrap(), Some(vec![0xff].into()));
     }
 }

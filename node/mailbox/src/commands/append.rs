@@ -13,3 +13,25 @@ pub fn append(
     let target = target.ok_or(Refusal::TryCreate)?;
     draft::put(work, target, draft, flags, internal_date)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::flags::SystemFlag;
+    use crate::harness::{append as command, World};
+
+    #[test]
+    fn a_message_gets_its_flags_and_rising_uids() {
+        let mut world = World::new();
+        let flags = Flags::none().with(SystemFlag::Seen).with_keyword("$Junk");
+        for uid in 1..4 {
+            let draft = world.draft(&uid.to_string());
+            let answer = world.run(command("inbox", draft, flags.clone()));
+            assert!(matches!(answer, Ok(Answer::Stored { uid: u, uid_validity: 1, .. }) if u == uid));
+        }
+        assert!(world.select("INBOX").messages.iter().all(|m| m.flags == flags));
+        let draft = world.draft("x");
+        assert_eq!(world.run(command("none", draft, flags)), Err(Refusal::TryCreate));
+    }
+}

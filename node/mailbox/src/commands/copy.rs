@@ -35,3 +35,34 @@ pub fn copy_to(work: &mut Work<'_>, id: FolderId, uids: &UidSet, target: FolderI
     let (to, _) = work.add_messages(target, copies)?;
     Ok(Answer::Copied { uid_validity, from, to })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::Command;
+    use crate::harness::{create, World, ALL};
+    use mailraft_storage::Table;
+
+    #[test]
+    fn copies_share_their_content_until_the_last_is_gone() {
+        let mut world = World::new();
+        world.append("INBOX", "x");
+        let inbox = world.id("INBOX");
+        let copy = |to: &str| Command::Copy { folder: inbox, uids: ALL(), to: to.into() };
+        assert_eq!(world.run(copy("a")), Err(Refusal::TryCreate));
+        world.run(create("a")).unwrap();
+        assert!(matches!(world.run(copy("a")), Ok(Answer::Copied { from, to, .. }) if from == [1] && to == [1]));
+        assert!(matches!(world.run(copy("INBOX")), Ok(Answer::Copied { from, to, .. }) if from == [1] && to == [2]));
+        assert_eq!((world.count(Table::Places), world.count(Table::Contents)), (3, 1));
+        let delete = |folder, uids| Command::Move { folder, uids, to: "Trash".into() };
+        world.run(delete(inbox, ALL())).unwrap();
+        for name in ["Trash", "a"] {
+            assert_eq!(world.count(Table::Contents), 1);
+            world.run(Command::DeleteFolder { name: name.into() }).unwrap();
+        }
+        assert_eq!((world.count(Table::Contents), world.count(Table::Chunks)), (0, 0));
+        assert!(matches!(world.run(copy("INBOX")), Ok(Answer::Copied { from, .. }) if from.is_empty()));
+        world.assert_rows_are_memory();
+    }
+}

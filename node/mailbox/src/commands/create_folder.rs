@@ -90,3 +90,28 @@ fn next_uid_validity(work: &mut Work<'_>) -> Result<u32, Refusal> {
         .ok_or_else(|| Refusal::Limit("the mailbox made too many folders in its life".to_owned()))?;
     Ok(counters.uid_validity)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::Command;
+    use crate::harness::{create, World};
+
+    #[test]
+    fn levels_above_are_made_and_no_uid_validity_comes_twice() {
+        let mut world = World::new();
+        world.run(create("a/b/c/")).unwrap();
+        let mut seen: Vec<u32> = ["a", "a/b", "a/b/c"].map(|name| world.select(name).uid_validity).to_vec();
+        for _ in 0..2 {
+            world.run(Command::DeleteFolder { name: "a/b/c".into() }).unwrap();
+            world.run(create("a/b/c")).unwrap();
+            seen.push(world.select("a/b/c").uid_validity);
+        }
+        assert!(seen.windows(2).all(|w| w[0] < w[1]), "{seen:?}");
+        for (name, refusal) in [("Inbox", Refusal::FolderExists), ("a/b", Refusal::FolderExists), ("a/b/", Refusal::FolderExists)] {
+            assert_eq!(world.run(create(name)), Err(refusal), "{name}");
+        }
+        assert!(matches!(world.run(create("a//b")), Err(Refusal::BadName(_))));
+    }
+}

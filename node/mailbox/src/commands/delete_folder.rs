@@ -73,3 +73,34 @@ fn remove(work: &mut Work<'_>, id: FolderId, name: &str) {
     work.touched.remove(&id);
     work.delete(folder_key(work.mailbox(), id));
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::{Command, FolderInfo};
+    use crate::harness::{create, World};
+
+    #[test]
+    fn a_level_stays_until_nothing_is_below_it_and_subscriptions_stay() {
+        let mut world = World::new();
+        world.run(create("a/b/c")).unwrap();
+        world.run(Command::Subscribe { name: "a".into(), on: true }).unwrap();
+        let delete = |name: &str| Command::DeleteFolder { name: name.into() };
+        world.run(delete("a")).unwrap();
+        world.run(delete("a/b")).unwrap();
+        assert!(matches!(world.run(delete("a")), Err(Refusal::NotAllowed(_))));
+        assert!(matches!(world.run(delete("inbox")), Err(Refusal::NotAllowed(_))));
+        assert_eq!(world.run(delete("none")), Err(Refusal::NoSuchFolder));
+        let list = |world: &mut World| match world.run(Command::List) {
+            Ok(Answer::Folders(f)) => f.into_iter().filter(|f| f.name.starts_with('a')).collect::<Vec<FolderInfo>>(),
+            other => panic!("{other:?}"),
+        };
+        let lines: Vec<_> = list(&mut world).into_iter().map(|f| (f.name, f.selectable, f.id.is_some())).collect();
+        assert_eq!(lines, [("a".to_owned(), false, false), ("a/b".to_owned(), false, false), ("a/b/c".to_owned(), true, true)]);
+        world.run(delete("a/b/c")).unwrap();
+        let lines: Vec<_> = list(&mut world).into_iter().map(|f| (f.name, f.subscribed)).collect();
+        assert_eq!(lines, [("a".to_owned(), true)], "the name is still subscribed to");
+        world.assert_rows_are_memory();
+    }
+}

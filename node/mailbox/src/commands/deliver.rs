@@ -65,3 +65,60 @@ fn forget_old(work: &mut Work<'_>) {
         work.delete(delivery_key(mailbox, &hash));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::Command;
+    use crate::harness::{create, deliver as command, stored_uid, World};
+    use mailraft_storage::Table;
+
+    #[test]
+    fn a_repeat_within_a_day_is_answered_with_the_first_one_and_leaves_no_row() {
+        let mut world = World::new();
+        let draft = world.draft("m");
+        let first = world.run(command(draft, "a@x", None));
+        world.reload();
+        let now = world.env.wall;
+        let mut again = world.uploaded(2, now);
+        again.message_id = Some("<m@x>".into());
+        assert_eq!(world.run(command(again, "a@x", None)), first);
+        assert_eq!((world.count(Table::Chunks), world.count(Table::OpenBodies), world.uids("INBOX").len()), (1, 0, 1));
+        // Not the same: another sender, other content, the null reverse-path, no Message-ID, submission.
+        for n in 0..5 {
+            let mut draft = world.draft("m");
+            draft.content_digest = if n == 1 { [8; 32] } else { draft.content_digest };
+            draft.message_id = draft.message_id.filter(|_| n != 3);
+            let mut command = command(draft, ["b@x", "a@x", "", "a@x", "a@x"][n], None);
+            if let Command::Deliver { deduplicate, .. } = &mut command {
+                *deduplicate = n != 4;
+            }
+            assert_eq!(stored_uid(world.run(command)), n as u32 + 2);
+        }
+        // After a day it is new, and the rows of the old ones go.
+        world.env.wall.0 += 2 * DELIVERY_KEPT_MILLIS;
+        let draft = world.draft("m");
+        assert_eq!(stored_uid(world.run(command(draft, "a@x", None))), 7);
+        assert_eq!(world.count(Table::Deliveries), 1);
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn a_detail_names_a_folder_if_there_is_one() {
+        let mut world = World::new();
+        for name in ["lists", "INBOX/bills", "a/b"] {
+            world.run(create(name)).unwrap();
+        }
+        for (detail, folder) in [
+            (Some("lists"), "lists"), (Some("bills"), "INBOX/bills"), (Some("LISTS"), "INBOX"), (Some("none"), "INBOX"),
+            (Some("a/b"), "a/b"), (Some(""), "INBOX"), (None, "INBOX"),
+        ] {
+            let before = world.uids(folder).len();
+            let mut draft = world.draft("x");
+            draft.message_id = None;
+            world.run(command(draft, "a@x", detail)).unwrap();
+            assert_eq!(world.uids(folder).len(), before + 1, "{detail:?}");
+        }
+    }
+}

@@ -18,10 +18,9 @@ pub fn put(
 ) -> Result<Answer, Refusal> {
     check(draft)?;
     check_flags(flags)?;
-    if let Some(quota) = work.cx.quota_bytes {
-        if work.state.counters.usage_bytes.saturating_add(draft.size_bytes) > quota {
-            return Err(Refusal::OverQuota);
-        }
+    let usage = work.state.counters.usage_bytes.saturating_add(draft.size_bytes);
+    if work.cx.quota_bytes.is_some_and(|quota| usage > quota) {
+        return Err(Refusal::OverQuota);
     }
     let email = work.cx.email_id(draft.body);
     if work.state.email(email).is_some() {
@@ -87,5 +86,49 @@ fn check(draft: &Draft) -> Result<(), Refusal> {
     match &draft.inline {
         Some(chunk) if draft.chunks != 1 || chunk.len() > CHUNK_SEALED_MAX_BYTES => wrong("the body fits no single chunk"),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::harness::{append, World};
+
+    #[test]
+    fn a_full_mailbox_refuses_and_copies_cost_nothing() {
+        let mut world = World::new();
+        world.mailbox.set_quota_bytes(Some(10));
+        world.append("INBOX", "sixsix");
+        let inbox = world.id("INBOX");
+        let copy = crate::Command::Copy { folder: inbox, uids: crate::harness::ALL(), to: "Sent".into() };
+        world.run(copy).unwrap();
+        assert_eq!(world.mailbox.usage_bytes(), 6);
+        let draft = world.draft("fives");
+        assert_eq!(world.run(append("INBOX", draft, Flags::none())), Err(Refusal::OverQuota));
+        world.append("INBOX", "four");
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn a_body_is_stored_once_and_fits_what_is_said_of_it() {
+        let mut world = World::new();
+        let draft = world.draft("x");
+        world.run(append("INBOX", draft.clone(), Flags::none())).unwrap();
+        let mut again = draft.clone();
+        again.inline = None;
+        assert!(matches!(world.run(append("INBOX", again, Flags::none())), Err(Refusal::NotAllowed(_))));
+        assert_eq!(world.count(mailraft_storage::Table::Chunks), 1, "a refused repeat takes no live chunk away");
+        let new = world.draft("y");
+        for wrong in [
+            Draft { chunks: 2, ..new.clone() },
+            Draft { body_key: vec![1; 31], ..new.clone() },
+            Draft { size_bytes: u64::MAX, ..new.clone() },
+            Draft { inline: Some(vec![0; CHUNK_SEALED_MAX_BYTES + 1].into()), ..new.clone() },
+        ] {
+            assert!(matches!(world.run(append("INBOX", wrong, Flags::none())), Err(Refusal::Limit(_))));
+        }
+        let flags = (0..65).fold(Flags::none(), |flags, n| flags.with_keyword(&format!("k{n}")));
+        assert!(matches!(world.run(append("INBOX", new, flags)), Err(Refusal::Limit(_))));
     }
 }

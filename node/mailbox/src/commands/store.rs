@@ -42,7 +42,7 @@ pub fn store(
     let total: usize = changed.values().map(Vec::len).sum();
     let as_page = |count: usize| count > PAGE_ABOVE_MESSAGES || (total > PAGES_ABOVE_MESSAGES && count > 1);
     let mut all = UidSet::new();
-    for (_, messages) in &mut changed {
+    for messages in changed.values_mut() {
         let paged = as_page(messages.len());
         for (uid, now) in messages {
             all.insert(*uid);
@@ -65,4 +65,38 @@ pub fn store(
     }
     work.tell(id, modseq, Change::Flagged(flagged));
     Ok(Answer::Flagged { modified, modseq: Some(modseq) })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::Command;
+    use crate::flags::SystemFlag;
+    use crate::harness::{World, ALL};
+
+    #[test]
+    fn only_what_changes_gets_a_new_modseq_and_unchanged_since_holds_others_back() {
+        let mut world = World::new();
+        for text in ["1", "2", "3"] {
+            world.append("INBOX", text);
+        }
+        let opened = world.select("INBOX");
+        let folder = opened.folder;
+        let store = |uids, mode, flags, unchanged_since| Command::Store { folder, uids, mode, flags, unchanged_since };
+        let seen = Flags::none().with(SystemFlag::Seen);
+        let answer = world.run(store(UidSet::range(2, 2), StoreMode::Add, seen.clone(), None)).unwrap();
+        let Answer::Flagged { modseq: Some(first), .. } = answer else { panic!("{answer:?}") };
+        assert!(first > opened.highest_modseq);
+        let same = world.run(store(UidSet::range(2, 2), StoreMode::Add, seen.clone(), None));
+        assert_eq!(same, Ok(Answer::Flagged { modified: UidSet::new(), modseq: None }));
+        let keyword = seen.clone().with_keyword("x");
+        let some = world.run(store(ALL(), StoreMode::Replace, keyword.clone(), Some(opened.highest_modseq))).unwrap();
+        let Answer::Flagged { modified, modseq: Some(second) } = some else { panic!("{some:?}") };
+        assert_eq!((modified, second > first), (UidSet::range(2, 2), true));
+        world.run(store(ALL(), StoreMode::Remove, seen.clone().with_keyword("X"), None)).unwrap();
+        assert!(world.select("INBOX").messages.iter().all(|m| m.flags.is_empty()));
+        let gone = Command::Store { folder: FolderId(99), uids: ALL(), mode: StoreMode::Add, flags: seen, unchanged_since: None };
+        assert_eq!(world.run(gone), Err(Refusal::FolderGone));
+    }
 }

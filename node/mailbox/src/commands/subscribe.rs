@@ -27,3 +27,22 @@ pub fn subscribe(work: &mut Work<'_>, name: &str, on: bool) -> Result<Answer, Re
     }
     Ok(Answer::Done)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::Command;
+    use crate::harness::World;
+
+    #[test]
+    fn names_need_no_folder_and_repeats_are_no_error() {
+        let mut world = World::new();
+        for (on, count) in [(true, 7), (true, 7), (false, 6), (false, 6)] {
+            assert_eq!(world.run(Command::Subscribe { name: "inbox/none".into(), on }), Ok(Answer::Done));
+            assert_eq!(world.mailbox.state().subscriptions().count(), count);
+            world.assert_rows_are_memory();
+        }
+        assert!(matches!(world.run(Command::Subscribe { name: String::new(), on: true }), Err(Refusal::BadName(_))));
+    }
+}

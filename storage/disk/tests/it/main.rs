@@ -1,124 +1,42 @@
-//! Both kinds of store, in memory and on disk, do the same; those on disk survive what a process does not.
+//! Stores on disk do what those in memory do, and survive what a process does not.
 #![allow(clippy::unwrap_used, missing_docs)]
+
+mod damage;
+mod kept;
 
 use std::path::Path;
 
 use bytes::Bytes;
-use mailraft_disk::{DiskLog, DiskRows, marker};
+use mailraft_disk::{DiskLog, DiskRows, fdatasync_latency, free_bytes, marker};
 use mailraft_storage::log::{Log, LogBatch, LogWrite};
-use mailraft_storage::memory::{MemoryLog, MemoryRows};
-use mailraft_storage::rows::{ReplicaBatch, Rows, state_hash};
-use mailraft_storage::{Applied, ClusterId, Index, MailboxId, ReplicaId, RowBatch, RowKey, StoreError, Table, Term};
+use mailraft_storage::memory::conformance;
+use mailraft_storage::rows::{Applied, ReplicaBatch, Rows};
+use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowBatch, RowKey, StoreError, Table, Term};
 use raft::eraftpb::{Entry, HardState};
 
-const A: ReplicaId = ReplicaId(1);
-const B: ReplicaId = ReplicaId(2);
+const CLUSTER: ClusterId = ClusterId([1; 16]);
+const R: ReplicaId = ReplicaId(1);
 
-fn key(mailbox: u8, table: Table, key: &[u8]) -> RowKey {
-    RowKey::new(MailboxId([mailbox; 16]), table, key)
+fn row(table: Table, n: u8) -> RowKey {
+    RowKey::new(MailboxId([1; 16]), table, [n; 20])
 }
 
-fn put(rows: &dyn Rows, replica: ReplicaId, index: u64, puts: &[(RowKey, &str)], deletes: &[RowKey]) {
+fn put(rows: &DiskRows, index: u64, puts: &[(RowKey, Vec<u8>)]) -> Result<(), StoreError> {
     let mut batch = RowBatch::default();
     for (key, value) in puts {
-        batch.put(key.clone(), value.as_bytes().to_vec());
+        batch.put(key.clone(), value.clone());
     }
-    batch.deletes = deletes.to_vec();
-    let applied = Applied { index: Index(index), term: Term(1), ..Applied::default() };
-    rows.write(&[ReplicaBatch { replica, batch, applied }]).unwrap();
+    rows.write(&[ReplicaBatch { replica: R, batch, applied: Applied { index: Index(index), ..Applied::default() } }])
 }
 
-fn rows_conform(rows: &dyn Rows) {
-    let place = |n: u8| key(1, Table::Places, &[0, 0, 0, 1, 0, 0, 0, n]);
-    put(rows, A, 1, &[(place(1), "a1"), (place(2), "a2"), (key(1, Table::Chunks, &[5; 20]), "chunk")], &[]);
-    put(rows, B, 1, &[(place(1), "b1"), (key(2, Table::Places, &[1]), "other")], &[]);
-    put(rows, A, 2, &[(place(3), "a3"), (place(2), "a2'")], &[place(1)]);
-    assert_eq!(rows.get(A, &place(1)).unwrap(), None);
-    assert_eq!(rows.get(B, &place(1)).unwrap(), Some(Bytes::from_static(b"b1")));
-    assert_eq!(rows.get(A, &key(1, Table::Chunks, &[5; 20])).unwrap(), Some(Bytes::from_static(b"chunk")));
-    let scanned = rows.scan(A, MailboxId([1; 16]), Table::Places, &[0, 0, 0, 1], &[], 10).unwrap();
-    let values: Vec<&[u8]> = scanned.iter().map(|(_, v)| v.as_ref()).collect();
-    assert_eq!(values, [b"a2'".as_slice(), b"a3"]);
-    assert_eq!(scanned[0].0, [0, 0, 0, 1, 0, 0, 0, 2]);
-    let later = rows.scan(A, MailboxId([1; 16]), Table::Places, &[0, 0, 0, 1], &[0, 0, 0, 1, 0, 0, 0, 3], 10).unwrap();
-    assert_eq!(later.len(), 1);
-    assert!(rows.scan(A, MailboxId([1; 16]), Table::Places, &[0, 0, 0, 2], &[], 10).unwrap().is_empty());
-    assert_eq!(rows.replicas().unwrap(), [A, B]);
-    assert_eq!(rows.applied(A).unwrap().unwrap().index, Index(2));
-    let view = rows.view(A).unwrap().unwrap();
-    let before = state_hash(view.as_ref()).unwrap();
-    put(rows, A, 3, &[(place(9), "later")], &[]);
-    assert_eq!(state_hash(view.as_ref()).unwrap(), before, "a view does not change");
-    assert_eq!(view.applied().index, Index(2));
-    let all = view.rows(None, 100).unwrap();
-    assert_eq!(all.len(), 3);
-    assert!(all.windows(2).all(|w| w[0].0 < w[1].0));
-    assert_eq!(view.rows(Some(&all[0].0), 1).unwrap()[0], all[1]);
-    let applied = Applied { index: Index(50), term: Term(4), ..Applied::default() };
-    rows.replace(B, &applied, &mut all.clone().into_iter().map(Ok)).unwrap();
-    assert_eq!(state_hash(rows.view(B).unwrap().unwrap().as_ref()).unwrap(), before);
-    assert_eq!(rows.get(B, &key(2, Table::Places, &[1])).unwrap(), None);
-    assert!(rows.flushed().unwrap().contains(&(B, Index(50))));
-    rows.remove(B).unwrap();
-    assert_eq!(rows.replicas().unwrap(), [A]);
-    assert!(rows.view(B).unwrap().is_none());
-    assert_eq!(rows.flush().unwrap(), [(A, Index(3))]);
+fn entries(from: u64, to: u64) -> Vec<Entry> {
+    (from..=to).map(|index| Entry { index, term: 1, data: vec![index as u8; 300].into(), ..Default::default() }).collect()
 }
 
-fn entries(from: u64, to: u64, term: u64) -> Vec<Entry> {
-    (from..=to).map(|index| Entry { index, term, data: vec![index as u8; 100].into(), ..Default::default() }).collect()
-}
-
-fn write(replica: ReplicaId) -> LogWrite {
-    LogWrite { replica, ..LogWrite::default() }
-}
-
-fn log_conforms(log: &dyn Log) {
-    assert_eq!(log.state(A).unwrap(), None);
-    let hard_state = Some(HardState { term: 1, commit: 1, ..Default::default() });
-    let first = LogWrite { reset: Some((Index(1), Term(1))), hard_state, ..write(A) };
-    log.write_synced(1, &LogBatch { writes: vec![first.clone(), LogWrite { replica: B, ..first }] }).unwrap();
-    log.write_synced(2, &LogBatch { writes: vec![LogWrite { append: entries(2, 9, 1), ..write(A) }] }).unwrap();
-    log.write_synced(3, &LogBatch { writes: vec![LogWrite { append: entries(6, 7, 2), ..write(A) }] }).unwrap();
-    let state = log.state(A).unwrap().unwrap();
-    assert_eq!((state.cut, state.last, state.hard_state.term), ((Index(1), Term(1)), Index(7), 1));
-    let read = log.entries(A, Index(5), Index(8), usize::MAX).unwrap();
-    assert_eq!(read.iter().map(|e| (e.index, e.term)).collect::<Vec<_>>(), [(5, 1), (6, 2), (7, 2)]);
-    assert_eq!(log.entries(A, Index(5), Index(8), 1).unwrap().len(), 1);
-    assert!(log.entries(A, Index(7), Index(9), usize::MAX).is_err() || log.entries(A, Index(8), Index(9), 1).is_err());
-    log.write_synced(4, &LogBatch { writes: vec![LogWrite { compact: Some((Index(5), Term(1))), ..write(A) }] }).unwrap();
-    assert_eq!(log.state(A).unwrap().unwrap().cut, (Index(5), Term(1)));
-    assert!(log.entries(A, Index(5), Index(6), 1).is_err());
-    let mark = Applied { index: Index(40), term: Term(3), ..Applied::default() };
-    log.write_synced(5, &LogBatch { writes: vec![LogWrite { installing: Some(Some(mark.clone())), ..write(A) }] }).unwrap();
-    assert_eq!(log.state(A).unwrap().unwrap().installing, Some(mark));
-    let reset = LogWrite { reset: Some((Index(40), Term(3))), installing: Some(None), ..write(A) };
-    log.write_synced(6, &LogBatch { writes: vec![reset] }).unwrap();
-    let state = log.state(A).unwrap().unwrap();
-    assert_eq!((state.cut, state.last, state.installing), ((Index(40), Term(3)), Index(40), None));
-    log.write_synced(7, &LogBatch { writes: vec![LogWrite { append: entries(41, 42, 3), ..write(A) }] }).unwrap();
-    assert_eq!(log.entries(A, Index(41), Index(43), usize::MAX).unwrap().len(), 2);
-    assert_eq!(log.replicas().unwrap(), [A, B]);
-    log.reclaim().unwrap();
-}
-
-#[test]
-fn stores_in_memory_conform() {
-    rows_conform(&MemoryRows::new());
-    log_conforms(&MemoryLog::new());
-}
-
-#[test]
-fn stores_on_disk_conform_and_open_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let (rows_dir, log_dir) = (dir.path().join("rows"), dir.path().join("log"));
-    rows_conform(&DiskRows::open(&rows_dir).unwrap());
-    log_conforms(&DiskLog::open(&log_dir).unwrap());
-    let rows = DiskRows::open(&rows_dir).unwrap();
-    assert_eq!(rows.applied(A).unwrap().unwrap().index, Index(3));
-    let log = DiskLog::open(&log_dir).unwrap();
-    assert_eq!((log.newest_group(), log.state(A).unwrap().unwrap().last), (7, Index(42)));
-    assert_eq!(log.entries(A, Index(41), Index(43), usize::MAX).unwrap()[1].data.as_ref(), [42; 100]);
+fn append(log: &DiskLog, group: u64, from: u64, to: u64) {
+    let hard_state = Some(HardState { term: 1, commit: from - 1, ..Default::default() });
+    let write = LogWrite { replica: R, append: entries(from, to), hard_state, ..LogWrite::default() };
+    log.write_synced(group, &LogBatch { writes: vec![write] }).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -132,44 +50,155 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
+fn rows_on_disk_conform_and_open_again() {
+    let dir = tempfile::tempdir().unwrap();
+    conformance::rows(&DiskRows::open(dir.path(), CLUSTER).unwrap());
+    let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
+    assert_eq!(rows.replicas().unwrap(), [R]);
+    assert_eq!(rows.applied(R).unwrap().unwrap().index, Index(3));
+    assert_eq!(rows.flushed().unwrap(), [(R, Index(3))]);
+}
+
+#[test]
+fn logs_on_disk_conform_and_open_again() {
+    let dir = tempfile::tempdir().unwrap();
+    conformance::log(&DiskLog::open(dir.path()).unwrap());
+    conformance::log_reopened(&DiskLog::open(dir.path()).unwrap());
+}
+
+#[test]
+fn rows_on_disk_agree_with_rows_in_memory() {
+    for seed in 1..=2 {
+        let dir = tempfile::tempdir().unwrap();
+        conformance::rows_agree(seed, 400, &mut |store| {
+            drop(store);
+            Box::new(DiskRows::open(dir.path(), CLUSTER).unwrap())
+        });
+    }
+}
+
+#[test]
+fn logs_on_disk_agree_with_logs_in_memory_though_files_are_given_back() {
+    for seed in 1..=3 {
+        let dir = tempfile::tempdir().unwrap();
+        conformance::log_agrees(seed, 800, &mut |store| {
+            drop(store);
+            Box::new(DiskLog::open_sized(dir.path(), 16 << 10, 48 << 10).unwrap())
+        });
+        let bytes: u64 = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+        assert!(bytes < 1 << 20, "{bytes} bytes: nothing was given back");
+    }
+}
+
+#[test]
 fn a_copy_of_an_open_store_has_what_was_flushed_and_what_was_synced() {
     let dir = tempfile::tempdir().unwrap();
-    let rows = DiskRows::open(&dir.path().join("rows")).unwrap();
-    put(&rows, A, 1, &[(key(1, Table::Folders, &[1]), "flushed"), (key(1, Table::Chunks, &[1; 20]), "flushed too")], &[]);
-    rows.flush().unwrap();
-    put(&rows, A, 2, &[(key(1, Table::Folders, &[2]), "lost"), (key(1, Table::Chunks, &[2; 20]), "lost too")], &[]);
-    assert_eq!(rows.flushed().unwrap(), [(A, Index(1))], "what is only in memory is not flushed");
-    let log = DiskLog::open(&dir.path().join("log")).unwrap();
-    let first = LogWrite { reset: Some((Index(1), Term(1))), append: entries(2, 5, 1), ..write(A) };
-    log.write_synced(1, &LogBatch { writes: vec![first] }).unwrap();
-    copy(&dir.path().join("rows"), &dir.path().join("rows-after-crash"));
-    copy(&dir.path().join("log"), &dir.path().join("log-after-crash"));
-    let rows = DiskRows::open(&dir.path().join("rows-after-crash")).unwrap();
-    assert_eq!(rows.applied(A).unwrap().unwrap().index, Index(1));
-    assert!(rows.get(A, &key(1, Table::Chunks, &[1; 20])).unwrap().is_some());
-    assert!(rows.get(A, &key(1, Table::Chunks, &[2; 20])).unwrap().is_none());
-    let log = DiskLog::open(&dir.path().join("log-after-crash")).unwrap();
-    assert_eq!(log.state(A).unwrap().unwrap().last, Index(5));
+    let at = |name: &str| dir.path().join(name);
+    let rows = DiskRows::open(&at("rows"), CLUSTER).unwrap();
+    let change = |n: u8| [(row(Table::Folders, n), vec![n]), (row(Table::Chunks, n), vec![n; 9_000])];
+    put(&rows, 1, &change(1)).unwrap();
+    assert_eq!(rows.flush().unwrap(), [(R, Index(1))]);
+    put(&rows, 2, &change(2)).unwrap();
+    assert_eq!(rows.flushed().unwrap(), [(R, Index(1))], "what is only in memory is not flushed");
+    assert_eq!(rows.applied(R).unwrap().unwrap().index, Index(2));
+    let log = DiskLog::open(&at("log")).unwrap();
+    append(&log, 1, 1, 5);
+    copy(&at("rows"), &at("rows-after"));
+    copy(&at("log"), &at("log-after"));
+
+    let rows = DiskRows::open(&at("rows-after"), CLUSTER).unwrap();
+    assert_eq!(rows.applied(R).unwrap().unwrap().index, Index(1));
+    assert_eq!(rows.flushed().unwrap(), [(R, Index(1))]);
+    for table in [Table::Folders, Table::Chunks] {
+        assert!(rows.get(R, &row(table, 1)).unwrap().is_some());
+        assert!(rows.get(R, &row(table, 2)).unwrap().is_none());
+    }
+    let log = DiskLog::open(&at("log-after")).unwrap();
+    assert_eq!((log.state(R).unwrap().unwrap().last, log.newest_group()), (Index(5), 1));
+    assert_eq!(log.entries(R, Index(1), Index(6), usize::MAX).unwrap(), entries(1, 5));
 }
 
 #[test]
-fn rows_open_twice_are_refused_with_a_sentence() {
+fn a_replica_half_replaced_or_half_removed_can_be_begun_again() {
     let dir = tempfile::tempdir().unwrap();
-    let _open = DiskRows::open(dir.path()).unwrap();
-    let error = DiskRows::open(dir.path()).err().unwrap().to_string();
-    assert!(error.contains("another process has it open"), "{error}");
+    let at = |name: &str| dir.path().join(name);
+    let rows = DiskRows::open(&at("rows"), CLUSTER).unwrap();
+    let node = RowKey::partition(Table::Nodes, [1; 8]);
+    put(&rows, 1, &[(row(Table::Folders, 1), vec![1]), (row(Table::Chunks, 1), vec![1; 9_000]), (node.clone(), vec![1])]).unwrap();
+    rows.flush().unwrap();
+    let applied = Applied { index: Index(9), ..Applied::default() };
+    let torn = [Ok((row(Table::Folders, 2), Bytes::from_static(b"new"))), Err(StoreError::damaged("snapshot", "torn"))];
+    assert!(rows.replace(R, &applied, &mut torn.into_iter()).is_err());
+    // What stands in memory is flushed whenever RocksDB likes.
+    rows.flush().unwrap();
+    copy(&at("rows"), &at("rows-after"));
+    let rows = DiskRows::open(&at("rows-after"), CLUSTER).unwrap();
+    assert_eq!((rows.replicas().unwrap(), rows.applied(R).unwrap().unwrap().index), (vec![R], Index(1)));
+    assert!(rows.get(R, &node).unwrap().is_some() && rows.get(R, &row(Table::Chunks, 1)).unwrap().is_none());
+    rows.replace(R, &applied, &mut [Ok((row(Table::Folders, 3), Bytes::from_static(b"whole")))].into_iter()).unwrap();
+    let left = rows.view(R).unwrap().unwrap().rows(None, 10).unwrap();
+    assert_eq!(left, [(row(Table::Folders, 3), Bytes::from_static(b"whole"))]);
 }
 
 #[test]
-fn a_directory_of_another_cluster_or_of_something_else_is_refused() {
+fn a_view_outlives_its_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
+    put(&rows, 1, &[(row(Table::Folders, 1), vec![1])]).unwrap();
+    let view = rows.view(R).unwrap().unwrap();
+    drop(rows);
+    let read = std::thread::spawn(move || view.rows(None, 10)).join().unwrap().unwrap();
+    assert_eq!(read, [(row(Table::Folders, 1), Bytes::from_static(&[1]))]);
+}
+
+#[test]
+fn a_store_that_is_open_elsewhere_is_refused_with_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, log) = (dir.path().join("rows"), dir.path().join("log"));
+    let _open = (DiskRows::open(&rows, CLUSTER).unwrap(), DiskLog::open(&log).unwrap());
+    let errors = [DiskRows::open(&rows, CLUSTER).err().unwrap(), DiskLog::open(&log).err().unwrap()];
+    for error in errors.map(|e| e.to_string()) {
+        assert!(error.contains("another process has it open: stop that first"), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_of_another_cluster_a_later_version_or_something_else_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    marker::check(&data, ClusterId([1; 16])).unwrap();
-    marker::check(&data, ClusterId([1; 16])).unwrap();
-    let other = marker::check(&data, ClusterId([2; 16])).unwrap_err().to_string();
-    assert!(other.contains("belongs to cluster 0101"), "{other}");
-    std::fs::write(data.join("MAILRAFT"), "mailraft data\nformat 9\n").unwrap();
-    assert!(matches!(marker::check(&data, ClusterId([1; 16])), Err(StoreError::Newer { .. })));
-    std::fs::write(dir.path().join("file"), "x").unwrap();
-    assert!(marker::check(dir.path(), ClusterId([1; 16])).unwrap_err().to_string().contains("no marker"));
+    drop(DiskRows::open(&data, CLUSTER).unwrap());
+    drop(DiskRows::open(&data, CLUSTER).unwrap());
+    let other = DiskRows::open(&data, ClusterId([2; 16])).err().unwrap().to_string();
+    assert!(other.contains("belongs to cluster 0101") && other.contains("name the right directory or cluster"), "{other}");
+    let write = |text: &str| std::fs::write(data.join("MAILRAFT"), text).unwrap();
+    write("mailraft data\nformat 9\n");
+    let newer = DiskRows::open(&data, CLUSTER).err().unwrap();
+    assert!(matches!(newer, StoreError::Newer { found: 9, known: 1, .. }), "{newer}");
+    for text in ["", "format one\n", "format 1\ncluster 01\n"] {
+        write(text);
+        assert!(DiskRows::open(&data, CLUSTER).err().unwrap().to_string().contains("can't be read"), "{text}");
+    }
+    assert!(marker::check(dir.path(), CLUSTER).unwrap_err().to_string().contains("no marker"));
+    let begun = dir.path().join("begun");
+    std::fs::create_dir(&begun).unwrap();
+    std::fs::write(begun.join("MAILRAFT.new"), "mailr").unwrap();
+    DiskRows::open(&begun, CLUSTER).expect("a crash while the marker was written does no harm");
+}
+
+#[test]
+#[should_panic(expected = "applies 1 after 1")]
+fn an_entry_applied_twice_stops_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
+    put(&rows, 1, &[]).unwrap();
+    put(&rows, 1, &[]).unwrap();
+}
+
+#[test]
+fn the_disk_is_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(fdatasync_latency(dir.path(), 3).unwrap().len(), 3);
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+    assert!(free_bytes(dir.path()).unwrap() > 0);
+    assert!(free_bytes(&dir.path().join("nowhere")).is_err());
 }

@@ -1,0 +1,370 @@
+#![allow(clippy::unwrap_used)]
+
+use mailraft_storage::memory::MemoryRows;
+use mailraft_storage::rows::{ReplicaBatch, Rows};
+use mailraft_storage::{Applied, ClusterId, ReplicaId};
+
+use super::*;
+use crate::keys::{first_rows, RootKey};
+use crate::lookup::{Resolution, TARGETS_MAX};
+use crate::password::DUMMY_VERIFIER;
+
+const CLUSTER: ClusterId = ClusterId([4; 16]);
+const REPLICA: ReplicaId = ReplicaId(1);
+
+struct World {
+    rows: MemoryRows,
+    lookup: Arc<Lookup>,
+    directory: Directory,
+    env: Env,
+    index: u64,
+}
+
+fn root() -> RootKey {
+    RootKey::parse(&"ab".repeat(32)).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let (rows, mut env) = (MemoryRows::new(), Env::seeded(1));
+        let batch = first_rows(&mut env, CLUSTER, &root());
+        let applied = Applied { index: Index(1), ..Applied::default() };
+        rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
+        let lookup = Arc::new(Lookup::new(Arc::new(rows.clone()), REPLICA, CLUSTER, root()).unwrap());
+        let directory = Directory::load(&lookup, Incarnation::default(), Term(1)).unwrap();
+        World { rows, lookup, directory, env, index: 1 }
+    }
+
+    fn apply(&mut self, proposal: Proposal) -> Vec<(CommandId, Result<Answer, Refusal>, Index)> {
+        self.index += 1;
+        let EntryKind::Rows(body) = proposal.kind else { panic!("no rows") };
+        let there = |key| self.rows.get(REPLICA, key).unwrap().is_some();
+        if !body.requires.iter().all(there) {
+            return self.directory.applied(Index(self.index), Verdict::Missing);
+        }
+        let mut batch = body.batch;
+        let keys: BTreeSet<_> = batch.puts.iter().map(|(k, _)| k).chain(&batch.deletes).collect();
+        assert_eq!(keys.len(), batch.puts.len() + batch.deletes.len(), "a key stands in a batch once");
+        for (id, result) in body.results {
+            let row = CommandRow { index: Index(self.index), mailbox: proposal.mailbox, result };
+            batch.put(RowKey::command(id), row.encode());
+        }
+        let applied = Applied { index: Index(self.index), ..Applied::default() };
+        self.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
+        self.directory.applied(Index(self.index), Verdict::Accepted)
+    }
+
+    fn submit(&mut self, command: Command) -> CommandId {
+        let id = self.env.command_id();
+        assert!(matches!(self.directory.submit(&mut self.env, id, 0, command), Submitted::Queued));
+        id
+    }
+
+    /// Everything that waits, entry by entry.
+    fn drain(&mut self) -> Vec<(CommandId, Result<Answer, Refusal>, Index)> {
+        let mut out = Vec::new();
+        while let Some(proposal) = self.directory.next_entry(&mut self.env) {
+            assert!(size(&proposal) <= BATCH_MAX_BYTES + (64 << 10));
+            out.extend(self.apply(proposal));
+        }
+        out
+    }
+
+    fn listed(&self) -> Vec<String> {
+        let domains = self.lookup.domains(10_000).unwrap().into_iter().map(|d| d.name);
+        let addresses = self.lookup.addresses(10_000).unwrap().into_iter();
+        let addresses = addresses.map(|a| format!("{} {:?}", a.address, a.targets.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        let accounts = self.lookup.accounts(10_000).unwrap().into_iter().map(|a| format!("{} {}", a.address, a.disabled));
+        domains.chain(addresses).chain(accounts).collect()
+    }
+
+    fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
+        let id = self.env.command_id();
+        assert!(matches!(self.directory.submit(&mut self.env, id, 0, command), Submitted::Queued));
+        let proposal = self.directory.next_entry(&mut self.env).unwrap();
+        self.apply(proposal).remove(0).1
+    }
+}
+
+fn size(proposal: &Proposal) -> usize {
+    versioned_encode(1, &proposal.kind).len()
+}
+
+fn domain(name: &str) -> Command {
+    Command::CreateDomain { name: name.into() }
+}
+
+fn account(address: &str) -> Command {
+    Command::CreateAccount { address: address.into(), verifier: DUMMY_VERIFIER.into() }
+}
+
+fn alias(address: &str, targets: &[&str]) -> Command {
+    Command::AddAddress { address: address.into(), targets: targets.iter().map(|t| (*t).into()).collect() }
+}
+
+#[test]
+fn domains_accounts_and_aliases_resolve() {
+    let mut w = World::new();
+    assert_eq!(w.run(account("a@x.test")), Err(Refusal::NoSuchDomain("x.test".into())));
+    assert_eq!(w.run(domain("X.test")), Ok(Answer::Done));
+    assert_eq!(w.run(domain("x.test")), Err(Refusal::DomainExists("x.test".into())));
+    let Ok(Answer::AccountCreated { mailbox: a, .. }) = w.run(account("A@x.test")) else { panic!("no account") };
+    let Ok(Answer::AccountCreated { mailbox: b, .. }) = w.run(account("b@x.test")) else { panic!("no account") };
+    assert_ne!(a, b);
+    assert_eq!(w.run(account("a@x.test")), Err(Refusal::AddressExists("a@x.test".into())));
+    assert_eq!(w.run(alias("all@x.test", &["a@x.test", "b@x.test"])), Ok(Answer::Done));
+    assert_eq!(w.run(alias("more@x.test", &["all@x.test"])), Ok(Answer::Done));
+    let resolve = |w: &World, address: &str| w.lookup.resolve(address).unwrap();
+    assert_eq!(resolve(&w, "A+box@x.test"), Resolution::Mailboxes(vec![a], Some("box".into())));
+    assert_eq!(resolve(&w, "more@x.test"), Resolution::Mailboxes(vec![a, b], None));
+    assert_eq!(resolve(&w, "c@x.test"), Resolution::Unknown);
+    assert_eq!(resolve(&w, "a@y.test"), Resolution::NotOurs);
+    assert_ne!(w.lookup.mailbox_key(a).unwrap(), w.lookup.mailbox_key(b).unwrap());
+    assert_eq!(w.run(Command::RemoveAddress { address: "a@x.test".into() }), Err(Refusal::IsAccount("a@x.test".into())));
+    assert_eq!(w.run(Command::RemoveAddress { address: "all@x.test".into() }), Ok(Answer::Done));
+    assert_eq!(resolve(&w, "more@x.test"), Resolution::Unknown);
+    assert_eq!(w.lookup.accounts(10).unwrap().len(), 2);
+    assert_eq!(w.lookup.account("all@x.test").unwrap(), None);
+}
+
+#[test]
+fn an_alias_that_leads_to_itself_ends() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    w.run(account("a@x.test")).unwrap();
+    w.run(alias("b@x.test", &["a@x.test"])).unwrap();
+    w.run(alias("c@x.test", &["b@x.test"])).unwrap();
+    w.run(alias("b@x.test", &["c@x.test"])).unwrap();
+    assert!(matches!(w.lookup.resolve("c@x.test").unwrap(), Resolution::Mailboxes(m, None) if m.len() == 1));
+}
+
+#[test]
+fn a_command_sent_again_is_answered_from_the_table_and_one_dropped_is_decided_again() {
+    let mut w = World::new();
+    let id = w.env.command_id();
+    assert!(matches!(w.directory.submit(&mut w.env, id, 0, domain("x.test")), Submitted::Queued));
+    assert!(matches!(w.directory.submit(&mut w.env, id, 1, domain("x.test")), Submitted::Joined));
+    w.directory.next_entry(&mut w.env).unwrap();
+    assert!(w.directory.next_entry(&mut w.env).is_none(), "one in flight");
+    w.directory.dropped();
+    let proposal = w.directory.next_entry(&mut w.env).unwrap();
+    w.apply(proposal);
+    let again = w.directory.submit(&mut w.env, id, 1, domain("x.test"));
+    assert!(matches!(again, Submitted::Answered(Ok(Answer::Done), Index(2))), "{again:?}");
+}
+
+#[test]
+fn no_name_stands_in_any_row_and_another_root_key_opens_nothing() {
+    let mut w = World::new();
+    w.run(domain("secret-domain.test")).unwrap();
+    w.run(account("secret-name@secret-domain.test")).unwrap();
+    let view = w.rows.view(REPLICA).unwrap().unwrap();
+    for (key, value) in view.rows(None, 1_000).unwrap() {
+        for bytes in [key.encode(), value.to_vec()] {
+            assert!(!bytes.windows(6).any(|w| w == b"secret"), "{key:?}");
+        }
+    }
+    let other = RootKey::parse(&"cd".repeat(32)).unwrap();
+    assert!(matches!(Lookup::new(Arc::new(w.rows.clone()), REPLICA, CLUSTER, other), Err(LookupError::RootKey)));
+}
+
+#[test]
+fn aliases_that_all_name_each_other_resolve_at_once() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    w.run(account("a@x.test")).unwrap();
+    let names: Vec<String> = (0..40).map(|n| format!("list{n}@x.test")).collect();
+    for name in &names {
+        w.run(alias(name, &["a@x.test"])).unwrap();
+    }
+    for name in &names {
+        let others: Vec<&str> = names.iter().filter(|n| *n != name).map(String::as_str).collect();
+        w.run(alias(name, &others)).unwrap();
+    }
+    assert!(matches!(w.lookup.resolve(&names[0]).unwrap(), Resolution::Mailboxes(m, None) if m.len() == 1));
+}
+
+#[test]
+fn aliases_are_followed_so_far_by_the_shortest_way() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    w.run(account("a0@x.test")).unwrap();
+    for n in 1..=10 {
+        w.run(alias(&format!("a{n}@x.test"), &[&format!("a{}@x.test", n - 1)])).unwrap();
+    }
+    // The first alias names the account's mailbox itself, so the ninth is eight aliases away from it.
+    assert!(matches!(w.lookup.resolve("a9@x.test").unwrap(), Resolution::Mailboxes(..)));
+    assert_eq!(w.lookup.resolve("a10@x.test").unwrap(), Resolution::Unknown);
+    w.run(alias("a10@x.test", &["a5@x.test"])).unwrap();
+    assert!(matches!(w.lookup.resolve("a10@x.test").unwrap(), Resolution::Mailboxes(..)));
+}
+
+#[test]
+fn what_waits_is_decided_together_each_on_those_before_it() {
+    let mut w = World::new();
+    let commands = [
+        (domain("x.test"), Ok(Answer::Done)),
+        (domain("x.test"), Err(Refusal::DomainExists("x.test".into()))),
+        (account("a@y.test"), Err(Refusal::NoSuchDomain("y.test".into()))),
+        (alias("b@x.test", &["a@x.test"]), Err(Refusal::NoSuchAddress("a@x.test".into()))),
+    ];
+    let mut ids: Vec<CommandId> = commands.iter().map(|(command, _)| w.submit(command.clone())).collect();
+    ids.push(w.submit(account("a@x.test")));
+    ids.push(w.submit(alias("b@x.test", &["a@x.test"])));
+    ids.push(w.submit(Command::SetDisabled { address: "a@x.test".into(), disabled: true }));
+    ids.push(w.submit(Command::RemoveAddress { address: "b@x.test".into() }));
+    ids.push(w.submit(alias("b@x.test", &["a@x.test"])));
+    let proposal = w.directory.next_entry(&mut w.env).unwrap();
+    assert_eq!(proposal.command, ids[0]);
+    let EntryKind::Rows(body) = &proposal.kind else { panic!("no rows") };
+    assert_eq!(body.requires, [], "all that it reads, it makes");
+    assert_eq!(w.lookup.domains(10).unwrap(), [], "nothing is there before it is applied");
+    let answers = w.apply(proposal);
+    assert_eq!(answers.iter().map(|a| a.0).collect::<Vec<_>>(), ids, "one entry answers all, in their order");
+    for ((_, expected), (_, result, index)) in commands.iter().zip(&answers) {
+        assert_eq!((result, *index), (expected, Index(2)));
+    }
+    assert!(answers[4..].iter().all(|(_, result, _)| result.is_ok()));
+    assert_eq!(w.listed(), ["x.test", "a@x.test [\"mailbox of a@x.test\"]", "b@x.test [\"mailbox of a@x.test\"]", "a@x.test true"]);
+}
+
+#[test]
+fn together_or_one_by_one_comes_to_the_same() {
+    for seed in 0..20 {
+        let mut random = Env::seeded(seed);
+        let mut pick = move |n: u8| random.bytes::<1>()[0] % n;
+        let commands: Vec<Command> = (0..120)
+            .map(|_| {
+                let name = |n: u8| format!("u{}@d{}.test", n % 5, n % 2);
+                let address = name(pick(10));
+                match pick(8) {
+                    0 => domain(&format!("d{}.test", pick(2))),
+                    1 | 2 => account(&address),
+                    3 => Command::RemoveAddress { address },
+                    4 => Command::SetDisabled { address, disabled: pick(2) == 0 },
+                    5 => Command::SetPassword { address, verifier: DUMMY_VERIFIER.into() },
+                    _ => alias(&address, &[&name(pick(10)), &name(pick(10))]),
+                }
+            })
+            .collect();
+        let plain = |r: Result<Answer, Refusal>| r.map(|answer| matches!(answer, Answer::Done));
+        let (mut one, mut many) = (World::new(), World::new());
+        let singly: Vec<_> = commands.iter().map(|c| plain(one.run(c.clone()))).collect();
+        for command in &commands {
+            many.submit(command.clone());
+        }
+        let together: Vec<_> = many.drain().into_iter().map(|(_, r, _)| plain(r)).collect();
+        assert_eq!(singly, together);
+        assert_eq!(one.listed(), many.listed());
+        assert_eq!(many.index, 3, "120 commands are two entries");
+        assert!(singly.iter().any(Result::is_err) && singly.iter().any(Result::is_ok));
+    }
+}
+
+#[test]
+fn a_missing_row_has_everything_decided_again() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    let id = w.submit(account("a@x.test"));
+    let proposal = w.directory.next_entry(&mut w.env).unwrap();
+    let EntryKind::Rows(body) = &proposal.kind else { panic!("no rows") };
+    assert_eq!(body.requires.len(), 1);
+    let mut gone = RowBatch::default();
+    gone.delete(body.requires[0].clone());
+    w.index += 1;
+    let applied = Applied { index: Index(w.index), ..Applied::default() };
+    w.rows.write(&[ReplicaBatch { replica: REPLICA, batch: gone, applied }]).unwrap();
+    assert_eq!(w.apply(proposal), []);
+    let again = w.drain();
+    assert_eq!((again[0].0, &again[0].1), (id, &Err(Refusal::NoSuchDomain("x.test".into()))));
+}
+
+#[test]
+fn entries_and_queue_are_bounded() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    let long = |n: usize| format!("{}{n}@x.test", "u".repeat(50));
+    for n in 0..TARGETS_MAX {
+        w.submit(account(&long(n)));
+    }
+    w.drain();
+    let targets: Vec<String> = (0..TARGETS_MAX).map(long).collect();
+    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+    for n in 0..200 {
+        w.submit(alias(&format!("list{n}@x.test"), &targets));
+    }
+    let answers = w.drain();
+    assert!(answers.len() == 200 && answers.iter().all(|(_, r, _)| r.is_ok()));
+    w.run(account("more@x.test")).unwrap();
+    assert_eq!(w.run(alias("list0@x.test", &["more@x.test"])), Err(Refusal::TooManyTargets("list0@x.test".into())));
+    assert_eq!(w.run(alias("list0@x.test", &targets)), Ok(Answer::Done), "they are there already");
+
+    for _ in 0..QUEUE_MAX_COMMANDS {
+        w.submit(domain("x.test"));
+    }
+    let id = w.env.command_id();
+    assert!(matches!(w.directory.submit(&mut w.env, id, 0, domain("x.test")), Submitted::Overloaded));
+    w.drain();
+    let huge = || domain(&"x".repeat(QUEUE_MAX_BYTES));
+    w.submit(huge());
+    assert!(matches!(w.directory.submit(&mut w.env, id, 0, domain("x.test")), Submitted::Overloaded));
+    w.directory.next_entry(&mut w.env).unwrap();
+    w.directory.dropped();
+    assert!(matches!(w.directory.submit(&mut w.env, id, 0, domain("x.test")), Submitted::Overloaded), "it waits again");
+    assert!(w.drain().iter().all(|(_, r, _)| matches!(r, Err(Refusal::BadName(_)))));
+    w.submit(domain("x.test"));
+}
+
+#[test]
+fn what_is_no_verifier_is_refused_and_none_is_printed() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    w.run(account("a@x.test")).unwrap();
+    for verifier in ["", "secret", "$argon2id$v=19$m=4000000,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAA"] {
+        let new = Command::CreateAccount { address: "b@x.test".into(), verifier: verifier.into() };
+        assert_eq!(w.run(new), Err(Refusal::BadVerifier));
+        let set = Command::SetPassword { address: "a@x.test".into(), verifier: verifier.into() };
+        assert_eq!(w.run(set), Err(Refusal::BadVerifier));
+    }
+    let printed = format!("{:?} {:?}", account("a@x.test"), w.lookup.account("a@x.test").unwrap());
+    assert!(printed.contains("a@x.test") && !printed.contains("argon2"), "{printed}");
+}
+
+#[test]
+fn an_id_below_the_floor_is_unknown_and_a_mailbox_result_is_not_ours() {
+    let mut w = World::new();
+    let (old, floor, mine) = (w.env.command_id(), CommandId([0xff; 16]), w.env.command_id());
+    let mut batch = RowBatch::default();
+    batch.put(RowKey::partition(Table::CommandFloor, []), [&[1], floor.0.as_slice()].concat());
+    let row = CommandRow { index: Index(1), mailbox: MailboxId([7; 16]), result: Bytes::from_static(b"sealed") };
+    batch.put(RowKey::command(mine), row.encode());
+    w.index += 1;
+    let applied = Applied { index: Index(w.index), ..Applied::default() };
+    w.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
+    for id in [old, mine] {
+        assert!(matches!(w.directory.submit(&mut w.env, id, 1, domain("x.test")), Submitted::Unknown));
+    }
+}
+
+#[test]
+fn listings_come_in_pages() {
+    let mut w = World::new();
+    for n in 0..25 {
+        w.submit(domain(&format!("d{n:02}.test")));
+    }
+    w.drain();
+    let (mut names, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let (page, next) = w.lookup.domains_page(after.as_deref(), 10).unwrap();
+        names.extend(page.into_iter().map(|d| d.name));
+        pages += 1;
+        match next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    names.sort();
+    assert_eq!((names, pages), ((0..25).map(|n| format!("d{n:02}.test")).collect(), 3));
+    assert_eq!(w.lookup.domains(7).unwrap().len(), 7);
+    assert_eq!(w.lookup.domains(0).unwrap(), []);
+}

@@ -1,0 +1,90 @@
+//! How RocksDB is set up, and every bound on what it takes.
+
+use std::path::Path;
+
+use mailraft_storage::StoreError;
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Error, ErrorKind, Options};
+
+/// The column family of all rows but chunks.
+pub(crate) const ROWS: &str = "default";
+/// The column family of chunks of bodies.
+pub(crate) const BODIES: &str = "bodies";
+
+/// Blocks in memory, for all column families, in bytes.
+const BLOCK_CACHE_BYTES: usize = 128 << 20;
+const BLOCK_BYTES: usize = 16 << 10;
+/// One memtable, in bytes.
+const MEMTABLE_BYTES: usize = 16 << 20;
+/// Memtables of one column family; the last but one is full when writes begin to wait.
+const MEMTABLES: i32 = 3;
+/// All memtables of both column families, in bytes: past it everything is flushed.
+const MEMTABLES_BYTES: usize = 96 << 20;
+/// Bits for each key: one in a hundred look-ups of what is not there reads a block.
+const BLOOM_BITS: f64 = 10.0;
+/// Values of chunks from this size on stand in blob files, in bytes.
+const BLOB_FROM_BYTES: u64 = 4 << 10;
+const BLOB_FILE_BYTES: u64 = 128 << 20;
+const OPEN_FILES_MAX: i32 = 1_024;
+/// Flushes and compactions at once.
+const BACKGROUND_JOBS: i32 = 2;
+/// RocksDB's own log: files, and bytes of one.
+const INFO_LOG_FILES: usize = 4;
+const INFO_LOG_BYTES: usize = 8 << 20;
+
+pub(crate) fn of_database() -> Result<Options, Error> {
+    // Without a log, RocksDB takes a failed flush for harmless and tries again by itself: never here, the
+    // process ends.
+    let mut options = Options::default().get_options_from_string("max_bgerror_resume_count=0")?;
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_atomic_flush(true);
+    options.set_db_write_buffer_size(MEMTABLES_BYTES);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_keep_log_file_num(INFO_LOG_FILES);
+    options.set_max_log_file_size(INFO_LOG_BYTES);
+    Ok(options)
+}
+
+pub(crate) fn families() -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    let mut bodies = of_family(&cache);
+    bodies.set_enable_blob_files(true);
+    bodies.set_min_blob_size(BLOB_FROM_BYTES);
+    bodies.set_blob_file_size(BLOB_FILE_BYTES);
+    bodies.set_blob_compression_type(DBCompressionType::None);
+    bodies.set_enable_blob_gc(true);
+    vec![ColumnFamilyDescriptor::new(ROWS, of_family(&cache)), ColumnFamilyDescriptor::new(BODIES, bodies)]
+}
+
+/// What to do about rows that don't open, in one sentence with RocksDB's own words.
+pub(crate) fn describe_open_error(dir: &Path, error: &Error) -> StoreError {
+    let text = error.to_string();
+    let locked = text.contains("While lock file") || text.contains("lock hold by current process");
+    let what = format!("opening the rows in {}", dir.display());
+    match error.kind() {
+        ErrorKind::IOError if locked => StoreError::io(format!("{what} (another process has it open: stop that first)"), text),
+        ErrorKind::Corruption => StoreError::damaged(
+            format!("the rows in {}", dir.display()),
+            format_args!("{text} (set this node's data aside and let it join as a new node)"),
+        ),
+        _ => StoreError::io(format!("{what} (check that the disk is well and the directory this user's)"), text),
+    }
+}
+
+fn of_family(cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(BLOCK_BYTES);
+    table.set_bloom_filter(BLOOM_BITS, false);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_size(MEMTABLE_BYTES);
+    options.set_max_write_buffer_number(MEMTABLES);
+    // Everything is ciphertext.
+    options.set_compression_type(DBCompressionType::None);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options
+}

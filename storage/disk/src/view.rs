@@ -1,0 +1,82 @@
+//! An unchanging view of one replica: a snapshot of RocksDB that keeps the database open.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mailraft_storage::rows::{Applied, RowsView};
+use mailraft_storage::{ReplicaId, RowKey, StoreError};
+use rocksdb::{DB, Direction, IteratorMode, SnapshotWithThreadMode};
+
+use crate::options::{BODIES, ROWS};
+use crate::rows::{family, reading, start_of, stored, within};
+
+pub(crate) struct DiskView {
+    cell: ViewCell,
+    replica: ReplicaId,
+    applied: Applied,
+}
+
+impl DiskView {
+    /// A view of a replica as it is now; None if there is no such replica.
+    pub(crate) fn take(db: &Arc<DB>, replica: ReplicaId) -> Result<Option<Self>, StoreError> {
+        let cell = ViewCell::new(Arc::clone(db), |db| Held(db.snapshot()));
+        let found = cell.with_dependent(|_, held| held.0.get(stored(replica, &Applied::key())));
+        match found.map_err(|e| reading(replica, &e))? {
+            Some(row) => Ok(Some(DiskView { cell, replica, applied: Applied::decode(replica, &row)? })),
+            None => Ok(None),
+        }
+    }
+}
+
+impl RowsView for DiskView {
+    fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    fn rows(&self, after: Option<&RowKey>, limit: usize) -> Result<Vec<(RowKey, Bytes)>, StoreError> {
+        let from = match after {
+            // The smallest key behind it.
+            Some(key) => [stored(self.replica, key).as_slice(), &[0]].concat(),
+            None => start_of(self.replica),
+        };
+        let own = stored(self.replica, &Applied::key());
+        self.cell.with_dependent(|db, held| {
+            let mut streams = Vec::new();
+            for name in [ROWS, BODIES] {
+                let mode = IteratorMode::From(&from, Direction::Forward);
+                streams.push(held.0.iterator_cf_opt(family(db, name)?, within(self.replica), mode).peekable());
+            }
+            let mut out = Vec::new();
+            while out.len() < limit {
+                // The stream whose next key comes first; an error comes first of all.
+                let mut first: Option<(usize, &[u8])> = None;
+                for (at, stream) in streams.iter_mut().enumerate() {
+                    match stream.peek() {
+                        Some(Ok((key, _))) if first.is_none_or(|(_, k)| **key < *k) => first = Some((at, key)),
+                        Some(Ok(_)) | None => {}
+                        Some(Err(e)) => return Err(reading(self.replica, e)),
+                    }
+                }
+                let Some((at, _)) = first else { break };
+                let Some(Ok((key, value))) = streams[at].next() else { break };
+                if *key == *own {
+                    continue;
+                }
+                let row = key.get(8..).and_then(RowKey::decode);
+                let row = row.ok_or_else(|| StoreError::damaged(format!("rows of replica {}", self.replica), "a key that is none"))?;
+                out.push((row, Bytes::from(value)));
+            }
+            Ok(out)
+        })
+    }
+}
+
+struct Held<'a>(SnapshotWithThreadMode<'a, DB>);
+
+self_cell::self_cell!(
+    struct ViewCell {
+        owner: Arc<DB>,
+        #[not_covariant]
+        dependent: Held,
+    }
+);

@@ -1,0 +1,151 @@
+//! Damage on disk is said in a sentence or heals; it never panics, and never gives other bytes than were written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mailraft_disk::{DiskLog, DiskRows};
+use mailraft_storage::log::Log;
+use mailraft_storage::rows::Rows;
+use mailraft_storage::{Index, StoreError, Table};
+
+use crate::{CLUSTER, R, append, copy, entries, put, row};
+
+/// How often the bytes of one file are changed.
+const PLACES: usize = 24;
+
+/// Copies of a directory, each with one byte of one file changed.
+fn spoilt(dir: &Path, file: &str, mut look: impl FnMut(&Path, usize)) {
+    let length = fs::metadata(dir.join(file)).unwrap().len() as usize;
+    for place in 0..PLACES.min(length) {
+        let at = place * (length - 1) / (PLACES - 1).max(1);
+        let copied = tempfile::tempdir().unwrap();
+        copy(dir, copied.path());
+        let mut bytes = fs::read(copied.path().join(file)).unwrap();
+        bytes[at] ^= 0x10;
+        fs::write(copied.path().join(file), bytes).unwrap();
+        look(copied.path(), at);
+    }
+}
+
+fn files(dir: &Path, named: impl Fn(&str) -> bool) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| named(name)).collect()
+}
+
+#[test]
+fn a_changed_byte_in_the_rows_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let values = |n: u8| [(row(Table::Folders, n), vec![n; 200]), (row(Table::Chunks, n), vec![n; 9_000])];
+    {
+        let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
+        for n in 1..=20 {
+            put(&rows, n.into(), &values(n)).unwrap();
+        }
+        rows.flush().unwrap();
+    }
+    let (mut said, mut healed) = (0, 0);
+    let kinds = |name: &str| name.ends_with(".sst") || name.ends_with(".blob") || name.starts_with("MANIFEST") || name == "CURRENT";
+    let names = files(dir.path(), kinds);
+    assert!(names.len() >= 5, "{names:?}");
+    for name in names {
+        spoilt(dir.path(), &name, |copied, at| {
+            let read = || -> Result<bool, StoreError> {
+                let rows = DiskRows::open(copied, CLUSTER)?;
+                // A marker of the end of the newest batch may be cut off with it: then nothing of it is there.
+                let there = rows.applied(R)?.is_some();
+                for (key, value) in (1..=20).flat_map(values) {
+                    let found = rows.get(R, &key)?;
+                    assert!(found.as_deref() == there.then_some(value.as_slice()), "{name} at {at}: other bytes");
+                }
+                Ok(there)
+            };
+            match read() {
+                Ok(true) => healed += 1,
+                Ok(false) => panic!("{name} at {at}: the rows are gone without a word"),
+                Err(e) => {
+                    assert!(e.to_string().len() > 20, "{e}");
+                    said += 1;
+                }
+            }
+        });
+    }
+    assert!(said > 50, "{said} said, {healed} healed");
+}
+
+#[test]
+fn a_changed_byte_in_the_log_is_noticed_or_cuts_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let log = DiskLog::open(dir.path()).unwrap();
+        for group in 1..=10 {
+            append(&log, group, group * 4 - 3, group * 4);
+        }
+    }
+    let (mut said, mut cut) = (0, 0);
+    for name in files(dir.path(), |name| name.ends_with(".raftlog")) {
+        spoilt(dir.path(), &name, |copied, at| {
+            let read = || -> Result<Index, StoreError> {
+                let log = DiskLog::open(copied)?;
+                let Some(state) = log.state(R)? else { return Ok(Index(0)) };
+                let read = log.entries(R, Index(1), Index(state.last.0 + 1), usize::MAX)?;
+                assert_eq!(read, entries(1, state.last.0), "{name} at {at}: other bytes");
+                // Where it was cut, it goes on.
+                append(&log, log.newest_group() + 1, state.last.0 + 1, state.last.0 + 2);
+                assert_eq!(log.entries(R, Index(1), Index(state.last.0 + 3), usize::MAX)?, entries(1, state.last.0 + 2));
+                Ok(state.last)
+            };
+            match read() {
+                Ok(last) => cut += usize::from(last < Index(40)),
+                Err(e) => {
+                    assert!(e.to_string().len() > 20, "{e}");
+                    said += 1;
+                }
+            }
+        });
+    }
+    assert!(said > 5 && cut > 0, "{said} said, {cut} cut");
+}
+
+#[test]
+fn a_file_of_the_rows_that_is_missing_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
+        put(&rows, 1, &[(row(Table::Folders, 1), vec![1])]).unwrap();
+        rows.flush().unwrap();
+    }
+    for name in files(dir.path(), |name| name.ends_with(".sst")) {
+        let copied = tempfile::tempdir().unwrap();
+        copy(dir.path(), copied.path());
+        fs::remove_file(copied.path().join(&name)).unwrap();
+        let error = DiskRows::open(copied.path(), CLUSTER).err().unwrap().to_string();
+        assert!(error.contains(&name) && error.contains("(") , "{error}");
+    }
+}
+
+#[test]
+fn a_failed_flush_is_an_error_and_so_is_every_write_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data: PathBuf = dir.path().join("rows");
+    let rows = DiskRows::open(&data, CLUSTER).unwrap();
+    put(&rows, 1, &[(row(Table::Folders, 1), vec![1])]).unwrap();
+    fs::remove_dir_all(&data).unwrap();
+    let error = rows.flush().unwrap_err().to_string();
+    assert!(error.contains("flushing"), "{error}");
+    assert!(rows.flush().is_err(), "it is not forgotten");
+    put(&rows, 2, &[]).expect_err("a write after a failed flush");
+    assert_eq!(rows.applied(R).unwrap().unwrap().index, Index(1));
+}
+
+#[test]
+fn a_flush_that_nothing_waits_for_fails_the_next_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let data: PathBuf = dir.path().join("rows");
+    let rows = DiskRows::open(&data, CLUSTER).unwrap();
+    put(&rows, 1, &[(row(Table::Folders, 1), vec![1])]).unwrap();
+    fs::remove_dir_all(&data).unwrap();
+    // More than the memtables hold: RocksDB begins to flush by itself.
+    let refused = (2..400).find_map(|n| put(&rows, n, &[(row(Table::Folders, 2), vec![2; 1 << 20])]).err());
+    let error = refused.expect("an error").to_string();
+    assert!(error.contains("background") || error.contains("writing rows"), "{error}");
+}
