@@ -59,8 +59,8 @@ assert ok(m.search(None, "LARGER", "3000000"))[0] == large.encode()
 envelope = ok(m.fetch(large, "(ENVELOPE BODYSTRUCTURE INTERNALDATE RFC822.SIZE)"))[0]
 assert b'"large"' in envelope and b'"TEXT" "PLAIN"' in envelope, envelope
 
-ok(m.create("Work/Projekte &- mehr"))
-ok(m.rename("Work/Projekte &- mehr", "Work/Neu"))
+ok(m.create('"Work/Projekte &- mehr"'))
+ok(m.rename('"Work/Projekte &- mehr"', "Work/Neu"))
 ok(m.subscribe("Work/Neu"))
 ok(m.unsubscribe("Work/Neu"))
 answer = m.append("Work/Neu", "(\\Seen $Own)", imaplib.Time2Internaldate(time.time()), b"Subject: appended\r\n\r\nx\r\n")

@@ -25,20 +25,29 @@ const FDATASYNC_ROUNDS: usize = 500;
 pub fn run(seconds: u64, kills: usize) -> Result<(), String> {
     let mut cluster = Cluster::start_new(|c| c);
     let disk = mailraft_disk::probe::fdatasync_latency(&cluster.dir, FDATASYNC_ROUNDS).map_err(|e| e.to_string())?;
-    println!("fdatasync of 4 KiB here: p50 {:.2} ms, p99 {:.2} ms", ms(quantile(&disk, 0.5)), ms(quantile(&disk, 0.99)));
+    println!(
+        "fdatasync of 4 KiB here: p50 {:.2} ms, p99 {:.2} ms",
+        ms(quantile(&disk, 0.5)),
+        ms(quantile(&disk, 0.99))
+    );
     let accounts: Vec<Account> = (0..MAILBOXES).map(|n| create(&cluster, n)).collect();
     println!("connections  messages/s   p50 ms   p99 ms   CPU ms/message");
     for connections in [1, 16, 64] {
         let measured = deliveries(&cluster, &accounts, connections, Duration::from_secs(seconds))?;
         println!(
             "{connections:>11}  {:>10.0}  {:>7.1}  {:>7.1}  {:>15.2}",
-            measured.per_second, ms(measured.p50), ms(measured.p99), measured.cpu_ms
+            measured.per_second,
+            ms(measured.p50),
+            ms(measured.p99),
+            measured.cpu_ms
         );
     }
     let times = failovers(&mut cluster, &accounts, kills)?;
     println!(
         "SIGKILL to the first acknowledged write in the slowest partition the victim led, {} kills: p50 {:.0} ms, max {:.0} ms",
-        times.len(), ms(quantile(&times, 0.5)), ms(quantile(&times, 1.0))
+        times.len(),
+        ms(quantile(&times, 0.5)),
+        ms(quantile(&times, 1.0))
     );
     Ok(())
 }
@@ -118,9 +127,8 @@ fn failovers(cluster: &mut Cluster, accounts: &[Account], kills: usize) -> Resul
     let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
     let listing: serde_json::Value =
         serde_json::from_str(&cluster.mailraft(&["account", "list", "--json"], "")).map_err(|e| e.to_string())?;
-    let partition_of = |address: &str| {
-        listing.as_array()?.iter().find(|a| a["address"] == address)?["partition"].as_u64()
-    };
+    let partition_of =
+        |address: &str| listing.as_array()?.iter().find(|a| a["address"] == address)?["partition"].as_u64();
     let mut times = Vec::new();
     for round in 0..kills {
         let nodes = cluster.node_ids();
@@ -177,7 +185,9 @@ fn failovers(cluster: &mut Cluster, accounts: &[Account], kills: usize) -> Resul
         // Leaders go home again before the next kill.
         cluster.wait("the victim leads again", |c| {
             c.status(via).is_some_and(|s| {
-                s["nodes"].as_array().is_some_and(|n| n.iter().any(|n| n["id"] == victim && n["leads"].as_u64() > Some(2)))
+                s["nodes"]
+                    .as_array()
+                    .is_some_and(|n| n.iter().any(|n| n["id"] == victim && n["leads"].as_u64() > Some(2)))
             })
         });
     }

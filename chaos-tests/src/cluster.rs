@@ -87,7 +87,9 @@ impl Cluster {
             .args(["quickstart", "--detach", "--base-port", &base.to_string(), "--dir"])
             .arg(&dir)
             .output()
-            .unwrap_or_else(|e| panic!("{} can't be run ({e}): build it with cargo build --release", binary().display()));
+            .unwrap_or_else(|e| {
+                panic!("{} can't be run ({e}): build it with cargo build --release", binary().display())
+            });
         assert!(
             run.status.success(),
             "quickstart failed:\n{}\n{}",

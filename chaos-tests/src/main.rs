@@ -7,7 +7,10 @@ use mailraft_chaos::{bench, scenarios};
 
 /// Drives the built mailraft binary through faults and measures it.
 #[derive(Parser)]
-#[command(version, after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos bench")]
+#[command(
+    version,
+    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos bench"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -39,7 +42,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run { scenario, seconds, kills } => scenarios::run(&scenario, seconds, kills).map(|said| println!("ok: {said}")),
+        Command::Run { scenario, seconds, kills } => {
+            scenarios::run(&scenario, seconds, kills).map(|said| println!("ok: {said}"))
+        }
         Command::Bench { seconds, kills } => bench::run(seconds, kills),
     };
     match outcome {

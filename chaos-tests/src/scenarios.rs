@@ -57,9 +57,7 @@ pub fn kill_under_load(cluster: &mut Cluster, time: Duration) -> Result<String, 
         kills += 1;
         std::thread::sleep(Duration::from_millis(1_500));
         cluster.start(victim);
-        cluster.wait("a restarted node catches up", |c| {
-            c.status(victim).is_some_and(|s| s["healthy"] == true)
-        });
+        cluster.wait("a restarted node catches up", |c| c.status(victim).is_some_and(|s| s["healthy"] == true));
     }
     stop.store(true, Ordering::Relaxed);
     for worker in workers {
@@ -97,7 +95,8 @@ fn deliver_until(
             continue;
         };
         let subject = format!("m{}-{worker}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let message = format!("Subject: {subject}\r\nMessage-ID: <{subject}@chaos.test>\r\n\r\n{}\r\n", "x".repeat(500));
+        let message =
+            format!("Subject: {subject}\r\nMessage-ID: <{subject}@chaos.test>\r\n\r\n{}\r\n", "x".repeat(500));
         match smtp.send(&from.address, &to.address, message.as_bytes()) {
             Ok(Said::Accepted { id, at }) => history.accepted(subject, id, at),
             Ok(Said::Refused(..)) => history.refused(subject),
@@ -140,7 +139,10 @@ pub fn living_connection(cluster: &mut Cluster, kills: usize) -> Result<String, 
                 let took = begun.elapsed();
                 commands += 1;
                 if let Err(error) = outcome {
-                    return Err(format!("kill {} of node {victim}: {command} failed after {took:?}: {error}", round + 1));
+                    return Err(format!(
+                        "kill {} of node {victim}: {command} failed after {took:?}: {error}",
+                        round + 1
+                    ));
                 }
                 if took > Duration::from_secs(1) {
                     return Err(format!("kill {} of node {victim}: {command} took {took:?}", round + 1));
@@ -156,7 +158,10 @@ pub fn living_connection(cluster: &mut Cluster, kills: usize) -> Result<String, 
     if there != appended {
         return Err(format!("{appended} messages were appended and {there} are there"));
     }
-    Ok(format!("{kills} kills: {commands} commands, none lost, the slowest {} ms, {appended} messages appended and there", slowest.as_millis()))
+    Ok(format!(
+        "{kills} kills: {commands} commands, none lost, the slowest {} ms, {appended} messages appended and there",
+        slowest.as_millis()
+    ))
 }
 
 /// With two nodes dead: an answer within two seconds that says so, and nothing lost once they are back.

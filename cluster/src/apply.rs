@@ -45,7 +45,9 @@ pub enum ApplyStop {
         error: StoreError,
     },
     /// An entry needs a feature that this binary does not know.
-    #[error("replica {replica}: entry {index} needs features {flags:#x} that this version of mailraft does not know: run the newer one")]
+    #[error(
+        "replica {replica}: entry {index} needs features {flags:#x} that this version of mailraft does not know: run the newer one"
+    )]
     Unknown {
         /// Whose.
         replica: ReplicaId,
@@ -140,7 +142,8 @@ impl<'a> Applying<'a> {
         if raw.data.is_empty() || raw.get_entry_type() != EntryType::EntryNormal {
             return Ok(());
         }
-        let entry = LogEntry::decode(&raw.data).map_err(|error| ApplyStop::Entry { replica: self.replica, index, error })?;
+        let entry =
+            LogEntry::decode(&raw.data).map_err(|error| ApplyStop::Entry { replica: self.replica, index, error })?;
         let unknown = entry.header.required_flags & !KNOWN_REQUIRED_FLAGS;
         if unknown != 0 {
             return Err(ApplyStop::Unknown { replica: self.replica, index, flags: unknown });
@@ -380,7 +383,10 @@ mod tests {
         change.set_entry_type(EntryType::EntryConfChangeV2);
         let job = ApplyJob { replica: R, entries: vec![(change, Some(conf))] };
         let done = apply(&store, &[job]).unwrap().remove(0);
-        assert_eq!((done.applied.voters, done.applied.learners), (vec![ReplicaId(1), ReplicaId(3)], vec![ReplicaId(9)]));
+        assert_eq!(
+            (done.applied.voters, done.applied.learners),
+            (vec![ReplicaId(1), ReplicaId(3)], vec![ReplicaId(9)])
+        );
         assert_eq!((done.applied.count, done.applied.hash, done.verdicts.len()), (0, [0; 32], 0));
     }
 
@@ -421,7 +427,8 @@ mod tests {
         let seen: Vec<_> = done.iter().map(|d| (d.replica.0, d.applied.index.0, d.verdicts.len())).collect();
         assert_eq!(seen, [(1, 3, 2), (2, 2, 1)]);
         // Nothing of a call that stops is written.
-        let stop = apply(&store, &[job(R, raw(4, 1, 1, BORN, rows(2, &[]))), job(other, raw(9, 1, 1, BORN, rows(2, &[])))]);
+        let stop =
+            apply(&store, &[job(R, raw(4, 1, 1, BORN, rows(2, &[]))), job(other, raw(9, 1, 1, BORN, rows(2, &[])))]);
         assert!(stop.is_err());
         assert_eq!(store.applied(R).unwrap().unwrap().index, Index(3));
     }

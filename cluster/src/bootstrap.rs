@@ -79,24 +79,19 @@ pub fn plan(_: ClusterId, partitions: u32, nodes: &[NodeRow], control: RowBatch,
     placement::write(&mut control_rows, nodes, &placements);
     let mut plan: BTreeMap<NodeId, Vec<FirstReplica>> = BTreeMap::new();
     for placement in &placements {
-        let of = |voter: bool| {
-            placement.members.iter().filter(|m| m.voter == voter).map(|m| m.replica).collect::<Vec<_>>()
-        };
+        let of =
+            |voter: bool| placement.members.iter().filter(|m| m.voter == voter).map(|m| m.replica).collect::<Vec<_>>();
         for member in &placement.members {
-            let applied = Applied {
-                index: Index(1),
-                term: Term(1),
-                voters: of(true),
-                learners: of(false),
-                ..Applied::default()
-            };
+            let applied =
+                Applied { index: Index(1), term: Term(1), voters: of(true), learners: of(false), ..Applied::default() };
             let log = LogWrite {
                 replica: member.replica,
                 reset: Some((Index(1), Term(1))),
                 hard_state: Some(HardState { term: 1, commit: 1, ..Default::default() }),
                 ..LogWrite::default()
             };
-            let rows = if placement.partition == PartitionId::CONTROL { control_rows.clone() } else { RowBatch::default() };
+            let rows =
+                if placement.partition == PartitionId::CONTROL { control_rows.clone() } else { RowBatch::default() };
             plan.entry(member.node).or_default().push(FirstReplica { replica: member.replica, rows, applied, log });
         }
     }
@@ -130,7 +125,13 @@ mod tests {
     use super::*;
 
     fn rows(count: u64) -> Vec<NodeRow> {
-        let node = |id| NodeRow { id: NodeId(id), name: String::new(), region: String::new(), zone: String::new(), peer: String::new() };
+        let node = |id| NodeRow {
+            id: NodeId(id),
+            name: String::new(),
+            region: String::new(),
+            zone: String::new(),
+            peer: String::new(),
+        };
         (1..=count).map(node).collect()
     }
 
@@ -142,7 +143,8 @@ mod tests {
                 let first = preference(partition, 3).into_iter().find(|n| *n + 1 != dead).unwrap();
                 leads[first] += 1;
             }
-            let alive: Vec<i32> = leads.into_iter().enumerate().filter(|(n, _)| n + 1 != dead).map(|(_, l)| l).collect();
+            let alive: Vec<i32> =
+                leads.into_iter().enumerate().filter(|(n, _)| n + 1 != dead).map(|(_, l)| l).collect();
             let spread = alive.iter().max().unwrap() - alive.iter().min().unwrap();
             assert!(spread <= 2, "node {dead} dead: {leads:?}");
         }

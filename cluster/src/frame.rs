@@ -36,9 +36,7 @@ enum FramedBody {
 /// A peer message as bytes.
 pub fn encode(message: &PeerMessage) -> Vec<u8> {
     let body = match &message.body {
-        PeerBody::Raft(raft) => {
-            FramedBody::Raft(raft.write_to_bytes().expect("a message of raft-rs encodes").into())
-        }
+        PeerBody::Raft(raft) => FramedBody::Raft(raft.write_to_bytes().expect("a message of raft-rs encodes").into()),
         PeerBody::Hash { count, hash } => FramedBody::Hash { count: *count, hash: *hash },
     };
     let framed = Framed {
@@ -117,9 +115,15 @@ mod tests {
     const V1: &str = include_str!("../testdata/v1/frames.hex");
 
     fn v1() -> [PeerMessage; 2] {
-        let mut raft = eraftpb::Message { term: 7, from: 11, to: 12, log_term: 6, index: 40, commit: 39, ..Default::default() };
+        let mut raft =
+            eraftpb::Message { term: 7, from: 11, to: 12, log_term: 6, index: 40, commit: 39, ..Default::default() };
         raft.set_msg_type(eraftpb::MessageType::MsgAppend);
-        raft.mut_entries().push(eraftpb::Entry { index: 41, term: 7, data: vec![1, 2, 3].into(), ..Default::default() });
+        raft.mut_entries().push(eraftpb::Entry {
+            index: 41,
+            term: 7,
+            data: vec![1, 2, 3].into(),
+            ..Default::default()
+        });
         let message = |body| PeerMessage {
             cluster: ClusterId([0xc1; 16]),
             partition: PartitionId(300),

@@ -23,7 +23,5 @@ pub mod status;
 mod writes;
 
 pub use node::{Node, NodeConfig, Refuse, ReplicaSpec};
-pub use seam::{
-    ApplyJob, Input, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob,
-};
+pub use seam::{ApplyJob, Input, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 pub use status::ReplicaStatus;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mailraft_storage::log::{Log, LogBatch, LogState, LOG_GROUP_MAX_BYTES};
+use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch, LogState};
 use mailraft_storage::{ClusterId, Env, Index, NodeId, PartitionId, ReplicaId, Rows, StoreError, UnixMillis};
 use raft::eraftpb::HardState;
 
@@ -58,7 +58,9 @@ pub enum Refuse {
     #[error("{0}")]
     Store(#[from] StoreError),
     /// Something that should be there is not.
-    #[error("replica {replica} of partition {partition}: {what}: set this node's data directory aside and restore it as a new node")]
+    #[error(
+        "replica {replica} of partition {partition}: {what}: set this node's data directory aside and restore it as a new node"
+    )]
     Damaged {
         /// The partition.
         partition: PartitionId,
@@ -137,8 +139,16 @@ impl Node {
                 resuming.push((partition, state.clone()));
             }
             let at = flushed.get(&replica).copied().unwrap_or(Index(0));
-            let made = Replica::recover(&config, spec.clone(), Arc::clone(&log), &state, applied, at, u64::from_be_bytes(env.bytes()))
-                .map_err(|e| damaged(e.to_string()))?;
+            let made = Replica::recover(
+                &config,
+                spec.clone(),
+                Arc::clone(&log),
+                &state,
+                applied,
+                at,
+                u64::from_be_bytes(env.bytes()),
+            )
+            .map_err(|e| damaged(e.to_string()))?;
             replicas.insert(partition, made);
             by_replica.insert(replica, partition);
         }
@@ -182,7 +192,9 @@ impl Node {
                 });
             }
             Input::ReadBarrier { request, partition, term } => {
-                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| r.read_barrier(request, term));
+                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
+                    r.read_barrier(request, term)
+                });
             }
             Input::AwaitSlot { request, partition, term, mailbox } => {
                 Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
@@ -352,11 +364,8 @@ impl Node {
         }
         // Small writes first: heartbeats' answers must not wait behind uploads.
         let passed_over = std::mem::take(&mut self.passed_over);
-        let mut waiting: Vec<(bool, usize, PartitionId)> = self
-            .replicas
-            .iter_mut()
-            .map(|(p, r)| (!passed_over.contains(p), r.writes().waiting_bytes(), *p))
-            .collect();
+        let mut waiting: Vec<(bool, usize, PartitionId)> =
+            self.replicas.iter_mut().map(|(p, r)| (!passed_over.contains(p), r.writes().waiting_bytes(), *p)).collect();
         waiting.sort_unstable();
         let (mut batch, mut partitions, mut room) = (LogBatch::default(), Vec::new(), LOG_GROUP_MAX_BYTES);
         for (_, _, partition) in waiting {
@@ -408,7 +417,10 @@ fn check(log: &dyn Log, replica: ReplicaId, state: &LogState, applied: Index) ->
                 return Err(format!("its log has entry {} where {next} should be", entry.index));
             }
             if entry.term > term {
-                return Err(format!("its log has entry {next} of term {}, and it has seen only term {term}", entry.term));
+                return Err(format!(
+                    "its log has entry {next} of term {}, and it has seen only term {term}",
+                    entry.term
+                ));
             }
             next = Index(next.0 + 1);
         }

@@ -113,7 +113,8 @@ mod tests {
         let a = MailboxId([1; 16]);
         let mut owners = Owners::default();
         owners.appended(RequestId(1), Index(5), Some(a));
-        let answers: Vec<SlotAnswer> = (0..=WAITERS_MAX as u64).map(|n| owners.await_slot(RequestId(10 + n), a)).collect();
+        let answers: Vec<SlotAnswer> =
+            (0..=WAITERS_MAX as u64).map(|n| owners.await_slot(RequestId(10 + n), a)).collect();
         assert!(answers[..WAITERS_MAX].iter().all(|a| *a == SlotAnswer::Wait));
         assert_eq!(answers[WAITERS_MAX], SlotAnswer::Full);
         assert_eq!(owners.term_over().1.len(), WAITERS_MAX);

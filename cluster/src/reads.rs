@@ -73,7 +73,8 @@ impl Reads {
 
     /// Questions whose index is applied.
     pub fn applied(&mut self, applied: Index) -> Vec<Read> {
-        let (done, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut self.confirmed).into_iter().partition(|(i, _)| *i <= applied);
+        let (done, wait): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.confirmed).into_iter().partition(|(i, _)| *i <= applied);
         self.confirmed = wait;
         done.into_iter().map(|(_, r)| r).collect()
     }
@@ -93,7 +94,8 @@ impl Reads {
         let (young, mut old): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(is_young);
         self.waiting = young;
         // Confirmed, but what it waits for is not applied here in time.
-        let (young, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.confirmed).into_iter().partition(|(_, r)| is_young(r));
+        let (young, late): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.confirmed).into_iter().partition(|(_, r)| is_young(r));
         self.confirmed = young;
         old.extend(late.into_iter().map(|(_, r)| r));
         old

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use mailraft_storage::entry::{EntryHeader, ENTRY_MAX_BYTES};
+use mailraft_storage::entry::{ENTRY_MAX_BYTES, EntryHeader};
 use mailraft_storage::log::{Log, LogState};
 use mailraft_storage::{
     Applied, Entry, EntryKind, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Term, UnixMillis,
@@ -398,7 +398,6 @@ impl Replica {
         }
         self.hashes.push_back((count, hash));
     }
-
 }
 
 /// The kinds of message that one replica's raft-rs sends another's. A forwarded proposal is none: owners

@@ -66,7 +66,14 @@ pub struct Writes {
 
 impl Writes {
     pub fn new(replica: ReplicaId) -> Self {
-        Writes { replica, queue: VecDeque::new(), in_group: 0, compact: None, lazy_hard_state: None, installing: Installing::No }
+        Writes {
+            replica,
+            queue: VecDeque::new(),
+            in_group: 0,
+            compact: None,
+            lazy_hard_state: None,
+            installing: Installing::No,
+        }
     }
 
     /// A replica whose snapshot was being installed when the process ended: its rows once more, then the reset

@@ -27,9 +27,12 @@ impl AdminClient {
             Some(url) => {
                 let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/').to_owned();
                 if url.starts_with("https://") {
-                    return Err(Failed::usage("the admin server speaks no TLS yet: reach it over loopback or a tunnel".into()));
+                    return Err(Failed::usage(
+                        "the admin server speaks no TLS yet: reach it over loopback or a tunnel".into(),
+                    ));
                 }
-                let file = target.token_file.clone().ok_or_else(|| Failed::usage("--admin needs --token-file too".into()))?;
+                let file =
+                    target.token_file.clone().ok_or_else(|| Failed::usage("--admin needs --token-file too".into()))?;
                 Ok(AdminClient { addresses: vec![address], token: read_token(&file)? })
             }
             None => AdminClient::in_dir(&target.dir),
@@ -55,11 +58,13 @@ impl AdminClient {
                 Ok((200, value)) => return Ok(value),
                 // A node without a majority: another may have one.
                 Ok((503, value)) => last = sentence(&value),
-                Ok((_, value)) => return Err(Failed::failed(sentence(&value))),
+                Ok((_, value)) => return Err(Failed::because(sentence(&value))),
                 Err(error) => last = format!("{address} does not answer ({error})"),
             }
         }
-        Err(Failed::failed(format!("{last}; is the cluster running? See mailraft status, or start it with mailraft quickstart")))
+        Err(Failed::because(format!(
+            "{last}; is the cluster running? See mailraft status, or start it with mailraft quickstart"
+        )))
     }
 
     /// Whether a node says that it is ready.
@@ -95,14 +100,18 @@ impl AdminClient {
 /// `cluster.json` of a quickstart directory.
 pub fn read_cluster(dir: &Path) -> Result<Value, Failed> {
     let path = dir.join("cluster.json");
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| Failed::failed(format!("{} can't be read ({e}): start a cluster with mailraft quickstart, or name its directory with --dir", path.display())))?;
-    serde_json::from_str(&text).map_err(|e| Failed::failed(format!("{} is damaged ({e})", path.display())))
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        Failed::because(format!(
+            "{} can't be read ({e}): start a cluster with mailraft quickstart, or name its directory with --dir",
+            path.display()
+        ))
+    })?;
+    serde_json::from_str(&text).map_err(|e| Failed::because(format!("{} is damaged ({e})", path.display())))
 }
 
 fn read_token(path: &Path) -> Result<Zeroizing<String>, Failed> {
     let text = std::fs::read_to_string(path)
-        .map_err(|e| Failed::failed(format!("the admin token {} can't be read ({e})", path.display())))?;
+        .map_err(|e| Failed::because(format!("the admin token {} can't be read ({e})", path.display())))?;
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 

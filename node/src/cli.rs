@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::admin_client::AdminClient;
@@ -13,7 +13,10 @@ use crate::{node, quickstart, status};
 
 /// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
 #[derive(Parser)]
-#[command(version, after_help = "Begin with:\n  mailraft quickstart\nthen, in another terminal:\n  mailraft status\n  mailraft account create carol@example.test")]
+#[command(
+    version,
+    after_help = "Begin with:\n  mailraft quickstart\nthen, in another terminal:\n  mailraft status\n  mailraft account create carol@example.test"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -22,7 +25,9 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Make a cluster on this machine and run it: real node processes, a domain, two accounts
-    #[command(after_help = "Examples:\n  mailraft quickstart\n  mailraft quickstart --dir /tmp/m --base-port 20000 --detach\n\nNode i listens at base-port + 1000*(i-1) + 25, 143, 465, 587, 993 and 80 (admin).")]
+    #[command(
+        after_help = "Examples:\n  mailraft quickstart\n  mailraft quickstart --dir /tmp/m --base-port 20000 --detach\n\nNode i listens at base-port + 1000*(i-1) + 25, 143, 465, 587, 993 and 80 (admin)."
+    )]
     Quickstart(Quickstart),
     /// Stop the nodes of a quickstart cluster
     Stop {
@@ -33,7 +38,9 @@ enum Command {
     /// How nodes and partitions are; exit code 1 if something is wrong
     Status(Asking),
     /// Run one node in the foreground
-    #[command(after_help = "A node stops cleanly on SIGTERM: it hands its leaders over first. SIGHUP reloads [tls] and [limits].")]
+    #[command(
+        after_help = "A node stops cleanly on SIGTERM: it hands its leaders over first. SIGHUP reloads [tls] and [limits]."
+    )]
     Node {
         /// Its configuration file
         #[arg(long)]
@@ -162,7 +169,7 @@ pub struct Failed {
 
 impl Failed {
     /// It did not work.
-    pub fn failed(sentence: String) -> Self {
+    pub fn because(sentence: String) -> Self {
         Failed { sentence, code: 1 }
     }
 
@@ -195,7 +202,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
             }
             say(&asking, &done, &said);
         }
-        Command::Account(Account::List(asking)) => list(&asking, "/api/v1/accounts", &["address", "partition", "mailbox"])?,
+        Command::Account(Account::List(asking)) => {
+            list(&asking, "/api/v1/accounts", &["address", "partition", "mailbox"])?
+        }
         Command::Account(Account::Password { address, password_stdin, asking }) => {
             let (password, made) = password(password_stdin)?;
             let path = format!("/api/v1/accounts/{address}/password");
@@ -261,7 +270,7 @@ fn password(from_stdin: bool) -> Result<(Zeroizing<String>, bool), Failed> {
     std::io::stdin()
         .take(4_096)
         .read_to_string(&mut text)
-        .map_err(|e| Failed::failed(format!("the password can't be read from standard input ({e})")))?;
+        .map_err(|e| Failed::because(format!("the password can't be read from standard input ({e})")))?;
     let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
     Ok((password, false))
 }
@@ -270,6 +279,7 @@ fn password(from_stdin: bool) -> Result<(Zeroizing<String>, bool), Failed> {
 pub fn random_password() -> Result<Zeroizing<String>, Failed> {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = Zeroizing::new([0; 16]);
-    getrandom::fill(bytes.as_mut_slice()).map_err(|e| Failed::failed(format!("the system gives no random bytes ({e})")))?;
+    getrandom::fill(bytes.as_mut_slice())
+        .map_err(|e| Failed::because(format!("the system gives no random bytes ({e})")))?;
     Ok(Zeroizing::new(bytes.iter().map(|b| LETTERS[usize::from(*b) % LETTERS.len()] as char).collect()))
 }

@@ -11,13 +11,18 @@ use crate::stores::OnDisk;
 /// Runs a node until it is told to stop.
 pub fn run(path: &Path) -> Result<(), Failed> {
     let config = Config::load(path).map_err(|e| Failed::usage(e.to_string()))?;
-    let filter = EnvFilter::try_new(&config.log.level)
-        .map_err(|e| Failed::usage(format!("{}: log.level is {:?} ({e}): choose info, or a filter", path.display(), config.log.level)))?;
+    let filter = EnvFilter::try_new(&config.log.level).map_err(|e| {
+        Failed::usage(format!(
+            "{}: log.level is {:?} ({e}): choose info, or a filter",
+            path.display(),
+            config.log.level
+        ))
+    })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
     if config.log.json {
         log.json().init();
     } else {
         log.init();
     }
-    mailraft_server::run(config, path, &OnDisk).map_err(|e| Failed::failed(e.to_string()))
+    mailraft_server::run(config, path, &OnDisk).map_err(|e| Failed::because(e.to_string()))
 }

@@ -9,22 +9,29 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mailraft_driver::pki::ClusterCa;
-use mailraft_server::bootstrap::{create_first_state, FirstNode, FirstState};
-use mailraft_server::config::{render, Rendered};
+use mailraft_server::bootstrap::{FirstNode, FirstState, create_first_state};
+use mailraft_server::config::{Rendered, render};
 use mailraft_storage::{ClusterId, NodeId};
-use rustix::process::{kill_process, Pid, Signal};
-use serde_json::{json, Value};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::admin_client::{read_cluster, AdminClient};
-use crate::cli::{random_password, Failed, Quickstart};
+use crate::admin_client::{AdminClient, read_cluster};
+use crate::cli::{Failed, Quickstart, random_password};
 use crate::stores::OnDisk;
 
 /// Mail partitions of a quickstart cluster.
 const PARTITIONS: u32 = 16;
 /// What each node listens on, as offsets from its base port; the names are those of `cluster.json`.
-const SERVICES: [(&str, u16); 7] =
-    [("smtp", 25), ("submission", 587), ("submissions", 465), ("imap", 143), ("imaps", 993), ("admin", 80), ("peer", 700)];
+const SERVICES: [(&str, u16); 7] = [
+    ("smtp", 25),
+    ("submission", 587),
+    ("submissions", 465),
+    ("imap", 143),
+    ("imaps", 993),
+    ("admin", 80),
+    ("peer", 700),
+];
 const READY_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -32,7 +39,8 @@ const DOMAIN: &str = "example.test";
 
 /// Makes a cluster, or starts the one that is in the directory.
 pub fn run(options: &Quickstart) -> Result<(), Failed> {
-    let dir = std::path::absolute(&options.dir).map_err(|e| Failed::usage(format!("--dir {}: {e}", options.dir.display())))?;
+    let dir = std::path::absolute(&options.dir)
+        .map_err(|e| Failed::usage(format!("--dir {}: {e}", options.dir.display())))?;
     let mut cluster = if dir.join("cluster.json").exists() {
         println!("Starting the cluster in {}", dir.display());
         read_cluster(&dir)?
@@ -55,7 +63,7 @@ pub fn run(options: &Quickstart) -> Result<(), Failed> {
 /// Stops the nodes of a cluster: SIGTERM, then SIGKILL for those that take too long.
 pub fn stop(dir: &Path) -> Result<(), Failed> {
     let cluster = read_cluster(dir)?;
-    let running: Vec<Pid> = nodes(&cluster).filter_map(|n| pid_of(n)).filter(|pid| is_mailraft(*pid)).collect();
+    let running: Vec<Pid> = nodes(&cluster).filter_map(pid_of).filter(|pid| is_mailraft(*pid)).collect();
     for pid in &running {
         let _ = kill_process(*pid, Signal::TERM);
     }
@@ -76,22 +84,29 @@ pub fn stop(dir: &Path) -> Result<(), Failed> {
 fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
     let said = |what: &str| {
         let what = what.to_owned();
-        move |e: std::io::Error| Failed::failed(format!("{what} can't be written ({e})"))
+        move |e: std::io::Error| Failed::because(format!("{what} can't be written ({e})"))
     };
     if fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
-        return Err(Failed::usage(format!("{} is not empty and holds no cluster: name another directory with --dir", dir.display())));
+        return Err(Failed::usage(format!(
+            "{} is not empty and holds no cluster: name another directory with --dir",
+            dir.display()
+        )));
     }
     let base = |node: u64| options.base_port + 1_000 * (node as u16 - 1);
     for node in 1..=options.nodes {
         for (service, offset) in SERVICES {
             let port = base(node) + offset;
             std::net::TcpListener::bind(("127.0.0.1", port)).map_err(|e| {
-                Failed::failed(format!("port {port} for {service} of node {node} is taken ({e}): choose other ports with --base-port"))
+                Failed::because(format!(
+                    "port {port} for {service} of node {node} is taken ({e}): choose other ports with --base-port"
+                ))
             })?;
         }
     }
     println!("Making a cluster of {} nodes in {}", options.nodes, dir.display());
-    let random = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|e| Failed::failed(format!("the system gives no random bytes ({e})")));
+    let random = |bytes: &mut [u8]| {
+        getrandom::fill(bytes).map_err(|e| Failed::because(format!("the system gives no random bytes ({e})")))
+    };
     let mut id = [0; 16];
     random(&mut id)?;
     let cluster = ClusterId(id);
@@ -102,7 +117,7 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
     random(token.as_mut_slice())?;
 
     fs::create_dir_all(dir).map_err(said(&dir.display().to_string()))?;
-    let ca = ClusterCa::create(cluster).map_err(|e| Failed::failed(e.to_string()))?;
+    let ca = ClusterCa::create(cluster).map_err(|e| Failed::because(e.to_string()))?;
     let (ca_file, token_file) = (dir.join("ca.pem"), dir.join("admin-token"));
     write(&ca_file, ca.cert_pem().as_bytes(), 0o644)?;
     write(&dir.join("ca.key"), ca.key_pem().as_bytes(), 0o600)?;
@@ -114,10 +129,10 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
         fs::create_dir_all(&own).map_err(said(&own.display().to_string()))?;
         write(&own.join("root.key"), format!("{}\n", root_key.as_str()).as_bytes(), 0o600)?;
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let issued = ca.issue_node(NodeId(node), cluster, &names).map_err(|e| Failed::failed(e.to_string()))?;
+        let issued = ca.issue_node(NodeId(node), cluster, &names).map_err(|e| Failed::because(e.to_string()))?;
         write(&own.join("peer.pem"), issued.chain_pem.as_bytes(), 0o644)?;
         write(&own.join("peer.key"), issued.key_pem.as_bytes(), 0o600)?;
-        let issued = ca.issue_server(&names).map_err(|e| Failed::failed(e.to_string()))?;
+        let issued = ca.issue_server(&names).map_err(|e| Failed::because(e.to_string()))?;
         write(&own.join("mail.pem"), issued.chain_pem.as_bytes(), 0o644)?;
         write(&own.join("mail.key"), issued.key_pem.as_bytes(), 0o600)?;
         let peers: Vec<(u64, String)> = (1..=options.nodes).filter(|n| *n != node).map(|n| (n, peer(n))).collect();
@@ -150,7 +165,7 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
         lines.push(line);
     }
     create_first_state(&FirstState { cluster, partitions: PARTITIONS, root_key_hex: root_key, nodes: first }, &OnDisk)
-        .map_err(Failed::failed)?;
+        .map_err(Failed::because)?;
     let mut accounts = Vec::new();
     for name in ["alice", "bob"] {
         accounts.push(json!({"address": format!("{name}@{DOMAIN}"), "password": random_password()?.as_str()}));
@@ -161,7 +176,8 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
 }
 
 fn start_nodes(dir: &Path, cluster: &mut Value) -> Result<(), Failed> {
-    let binary = std::env::current_exe().map_err(|e| Failed::failed(format!("this program's own file can't be found ({e})")))?;
+    let binary = std::env::current_exe()
+        .map_err(|e| Failed::because(format!("this program's own file can't be found ({e})")))?;
     for line in cluster["nodes"].as_array_mut().into_iter().flatten() {
         let id = line["id"].as_u64().unwrap_or(0);
         if pid_of(line).is_some_and(is_mailraft) {
@@ -173,8 +189,8 @@ fn start_nodes(dir: &Path, cluster: &mut Value) -> Result<(), Failed> {
             .append(true)
             .create(true)
             .open(path("log"))
-            .map_err(|e| Failed::failed(format!("{} can't be written ({e})", path("log").display())))?;
-        let errors = log.try_clone().map_err(|e| Failed::failed(e.to_string()))?;
+            .map_err(|e| Failed::because(format!("{} can't be written ({e})", path("log").display())))?;
+        let errors = log.try_clone().map_err(|e| Failed::because(e.to_string()))?;
         let child = Command::new(&binary)
             .args(["node", "--config"])
             .arg(path("config"))
@@ -185,7 +201,7 @@ fn start_nodes(dir: &Path, cluster: &mut Value) -> Result<(), Failed> {
             // Of its own: Ctrl-C here is not for it.
             .process_group(0)
             .spawn()
-            .map_err(|e| Failed::failed(format!("node {id} can't be started ({e})")))?;
+            .map_err(|e| Failed::because(format!("node {id} can't be started ({e})")))?;
         println!("  node {id} started, process {}", child.id());
         line["pid"] = json!(child.id());
     }
@@ -208,7 +224,10 @@ fn wait_until_ready(dir: &Path, cluster: &Value) -> Result<(), Failed> {
                 let text = fs::read_to_string(log).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(8).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();
-                return Err(Failed::failed(format!("node {id} did not get ready ({why}); the end of {log}:\n{}", tail.join("\n"))));
+                return Err(Failed::because(format!(
+                    "node {id} did not get ready ({why}); the end of {log}:\n{}",
+                    tail.join("\n")
+                )));
             }
             std::thread::sleep(PAUSE);
         }
@@ -246,7 +265,12 @@ fn explain(dir: &Path, cluster: &Value, detached: bool) {
     for line in nodes(cluster) {
         println!(
             "  node {}   IMAP {} (TLS {})   submission {} (TLS {})   SMTP {}",
-            line["id"], text(&line["imap"]), text(&line["imaps"]), text(&line["submission"]), text(&line["submissions"]), text(&line["smtp"])
+            line["id"],
+            text(&line["imap"]),
+            text(&line["imaps"]),
+            text(&line["submission"]),
+            text(&line["submissions"]),
+            text(&line["smtp"])
         );
     }
     println!("\n  accounts   {}  {}", text(&alice["address"]), text(&alice["password"]));
@@ -256,12 +280,20 @@ fn explain(dir: &Path, cluster: &Value, detached: bool) {
     println!("1. Deliver a message through one node:");
     println!(
         "   printf 'Subject: hello\\r\\n\\r\\nfirst mail\\r\\n' | curl --cacert {} smtps://localhost:{} --mail-from {} --mail-rcpt {} --user '{}:{}' -T -",
-        text(&cluster["ca_cert"]), port(&first["submissions"]), text(&alice["address"]), text(&bob["address"]), text(&alice["address"]), text(&alice["password"])
+        text(&cluster["ca_cert"]),
+        port(&first["submissions"]),
+        text(&alice["address"]),
+        text(&bob["address"]),
+        text(&alice["address"]),
+        text(&alice["password"])
     );
     println!("2. Read it through another (or point a mail program there):");
     println!(
         "   curl --cacert {} 'imaps://localhost:{}/INBOX;MAILINDEX=1' --user '{}:{}'",
-        text(&cluster["ca_cert"]), port(&last["imaps"]), text(&bob["address"]), text(&bob["password"])
+        text(&cluster["ca_cert"]),
+        port(&last["imaps"]),
+        text(&bob["address"]),
+        text(&bob["password"])
     );
     println!("3. Kill a node, see that mail goes on, start it again:");
     println!("   kill -9 {}; {binary} status --dir {}", first["pid"], dir.display());
@@ -283,7 +315,7 @@ fn wait_for_signal() -> Result<(), Failed> {
             }
         })
     };
-    heard().map_err(|e| Failed::failed(format!("signals can't be heard ({e})")))
+    heard().map_err(|e| Failed::because(format!("signals can't be heard ({e})")))
 }
 
 fn port(address: &Value) -> &str {
@@ -303,7 +335,8 @@ fn is_mailraft(pid: Pid) -> bool {
     let dir = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     let zombie = fs::read_to_string(dir.join("stat"))
         .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')));
-    let named = fs::read(dir.join("cmdline")).is_ok_and(|line| line.windows(4).any(|w| w == b"node") && line.windows(8).any(|w| w == b"mailraft"));
+    let named = fs::read(dir.join("cmdline"))
+        .is_ok_and(|line| line.windows(4).any(|w| w == b"node") && line.windows(8).any(|w| w == b"mailraft"));
     named && !zombie
 }
 
@@ -315,11 +348,11 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failed> {
         .mode(mode)
         .open(path)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    written.map_err(|e| Failed::failed(format!("{} can't be written ({e})", path.display())))
+    written.map_err(|e| Failed::because(format!("{} can't be written ({e})", path.display())))
 }
 
 /// Holds passwords: for its owner alone.
 fn write_cluster(dir: &Path, cluster: &Value) -> Result<(), Failed> {
-    let text = serde_json::to_string_pretty(cluster).map_err(|e| Failed::failed(e.to_string()))?;
+    let text = serde_json::to_string_pretty(cluster).map_err(|e| Failed::because(e.to_string()))?;
     write(&dir.join("cluster.json"), format!("{text}\n").as_bytes(), 0o600)
 }

@@ -27,7 +27,11 @@ fn table(status: &Value) -> String {
     if status["healthy"] == true {
         out.push_str(&format!("healthy: all {led} partitions have a leader, {up} of {} nodes are up\n", nodes.len()));
     } else {
-        out.push_str(&format!("NOT HEALTHY: {led} of {} partitions have a leader, {up} of {} nodes are up\n", partitions.len(), nodes.len()));
+        out.push_str(&format!(
+            "NOT HEALTHY: {led} of {} partitions have a leader, {up} of {} nodes are up\n",
+            partitions.len(),
+            nodes.len()
+        ));
         for problem in status["problems"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             out.push_str(&format!("  - {problem}\n"));
         }
@@ -70,7 +74,12 @@ fn table(status: &Value) -> String {
                 format!("{}:{lag}", r["node"].as_u64().unwrap_or(0))
             })
             .collect();
-        out.push_str(&format!("{name:<9}  {leader:<6}  {:<6}  {:>9}  {}\n", text("term"), text("commit"), replicas.join(" ")));
+        out.push_str(&format!(
+            "{name:<9}  {leader:<6}  {:<6}  {:>9}  {}\n",
+            text("term"),
+            text("commit"),
+            replicas.join(" ")
+        ));
     }
     out
 }
@@ -105,7 +114,9 @@ mod tests {
             ],
         });
         let text = table(&status);
-        assert!(text.starts_with("NOT HEALTHY: 1 of 2 partitions have a leader, 1 of 2 nodes are up\n  - node 3 does not answer"));
+        assert!(text.starts_with(
+            "NOT HEALTHY: 1 of 2 partitions have a leader, 1 of 2 nodes are up\n  - node 3 does not answer"
+        ));
         assert!(text.contains("3     node3       DOWN"));
         assert!(text.find("1          none").unwrap() < text.find("0 control").unwrap(), "{text}");
         assert!(text.lines().all(|l| l.len() <= 80), "{text}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mailraft_disk::{marker, DiskLog, DiskRows};
+use mailraft_disk::{DiskLog, DiskRows, marker};
 use mailraft_server::{OpenStores, Stores};
 use mailraft_storage::ClusterId;
 

@@ -10,8 +10,8 @@
 
 use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
 use bytes::Bytes;
-use chacha20poly1305::aead::{KeyInit, Payload};
 use chacha20poly1305::ChaCha20Poly1305;
+use chacha20poly1305::aead::{KeyInit, Payload};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -59,8 +59,11 @@ pub fn seal_chunk(body: BodyId, key: &Key, number: u32, last: bool, plain: &[u8]
     let mut sealed = Vec::with_capacity(plain.len() + 256);
     for (n, frame) in frames.iter().enumerate() {
         let packed = Zeroizing::new(zstd::bulk::compress(frame, ZSTD_LEVEL).unwrap_or_default());
-        let (content, flag) =
-            if !packed.is_empty() && packed.len() < frame.len() { (packed.as_slice(), COMPRESSED) } else { (*frame, 0) };
+        let (content, flag) = if !packed.is_empty() && packed.len() < frame.len() {
+            (packed.as_slice(), COMPRESSED)
+        } else {
+            (*frame, 0)
+        };
         let position = number * CHUNK_FRAMES as u32 + n as u32;
         let is_last = last && n + 1 == frames.len();
         let aad = associated_data(body, flag != 0);
@@ -78,7 +81,13 @@ pub fn seal_chunk(body: BodyId, key: &Key, number: u32, last: bool, plain: &[u8]
 ///
 /// # Errors
 /// If it is not what [`seal_chunk`] made with the same id, key, number and last.
-pub fn open_chunk(body: BodyId, key: &Key, number: u32, last: bool, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+pub fn open_chunk(
+    body: BodyId,
+    key: &Key,
+    number: u32,
+    last: bool,
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let [version, count, rest @ ..] = sealed else { return Err(SealError::Short) };
     if *version != CHUNK_VERSION {
         return Err(SealError::Newer(*version));
@@ -145,7 +154,16 @@ mod tests {
     fn bodies_of_every_awkward_size_come_back() {
         let mut env = Env::seeded(1);
         let (id, key) = (BodyId::generate(&mut env), Key::generate(&mut env));
-        for size in [0, 1, FRAME_PLAIN_BYTES - 1, FRAME_PLAIN_BYTES, FRAME_PLAIN_BYTES + 1, CHUNK_PLAIN_BYTES, CHUNK_PLAIN_BYTES + 1, 3 * CHUNK_PLAIN_BYTES] {
+        for size in [
+            0,
+            1,
+            FRAME_PLAIN_BYTES - 1,
+            FRAME_PLAIN_BYTES,
+            FRAME_PLAIN_BYTES + 1,
+            CHUNK_PLAIN_BYTES,
+            CHUNK_PLAIN_BYTES + 1,
+            3 * CHUNK_PLAIN_BYTES,
+        ] {
             for plain in [noise(&mut env, size), vec![b'a'; size]] {
                 let count = chunk_count(size as u64);
                 let mut out = Vec::new();

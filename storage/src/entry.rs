@@ -219,7 +219,9 @@ mod tests {
         let chunk = |number, open| ChunkBody { body: [5; 16], number, open, data: Bytes::from_static(b"frames") };
         let first = EntryKind::Chunk(chunk(0, Some(Bytes::from_static(b"open row"))));
         let later = EntryKind::Chunk(chunk(300, None));
-        for (name, kind) in [("entry-begin", begin), ("entry-rows", rows), ("entry-first-chunk", first), ("entry-chunk", later)] {
+        for (name, kind) in
+            [("entry-begin", begin), ("entry-rows", rows), ("entry-first-chunk", first), ("entry-chunk", later)]
+        {
             let entry = entry(kind);
             let kept = golden(name, || entry.encode());
             assert_eq!(Entry::decode(&kept).unwrap(), entry, "{name}");
@@ -252,7 +254,9 @@ mod tests {
     #[test]
     fn what_is_sealed_is_opened_for_ever() {
         let (key, place) = (Key::from_bytes([0x11; 32]), RowKey::new(BOX, Table::Folders, [0, 0, 0, 1]));
-        let row = golden("sealed-row", || seal_row(&mut Env::seeded(1), &key, Epoch(7), CLUSTER, &place, b"a folder").to_vec());
+        let row = golden("sealed-row", || {
+            seal_row(&mut Env::seeded(1), &key, Epoch(7), CLUSTER, &place, b"a folder").to_vec()
+        });
         assert_eq!(sealed_epoch(&row).unwrap(), Epoch(7));
         assert_eq!(open_row(&key, CLUSTER, &place, &row).unwrap().as_slice(), b"a folder");
         // A frame that is compressed and one that is not: a full chunk, and the last.

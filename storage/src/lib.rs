@@ -25,8 +25,7 @@ pub use entry::{Entry, EntryHeader, EntryKind, Proposal, Verdict};
 pub use env::Env;
 pub use error::StoreError;
 pub use ids::{
-    ClusterId, CommandId, Epoch, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId,
-    Term, UnixMillis,
+    ClusterId, CommandId, Epoch, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId, Term, UnixMillis,
 };
 pub use row::{RowBatch, RowKey, Table};
 pub use rows::{Applied, Rows};

@@ -53,7 +53,12 @@ impl LogWrite {
     /// Whether it writes nothing.
     pub fn is_empty(&self) -> bool {
         let LogWrite { replica: _, reset, installing, append, hard_state, compact, remove } = self;
-        reset.is_none() && installing.is_none() && append.is_empty() && hard_state.is_none() && compact.is_none() && !remove
+        reset.is_none()
+            && installing.is_none()
+            && append.is_empty()
+            && hard_state.is_none()
+            && compact.is_none()
+            && !remove
     }
 }
 
@@ -64,7 +69,9 @@ impl LogState {
     /// [`StoreError::Damaged`] for a write that no log can take: entries with a gap, entries at or before the
     /// cut, a reset to before the cut. Nothing of it may be written.
     pub fn after(&self, write: &LogWrite) -> Result<LogState, StoreError> {
-        let refuse = |what: std::fmt::Arguments<'_>| Err(StoreError::damaged(format!("raft log of replica {}", write.replica), what));
+        let refuse = |what: std::fmt::Arguments<'_>| {
+            Err(StoreError::damaged(format!("raft log of replica {}", write.replica), what))
+        };
         let mut state = self.clone();
         if let Some(at) = write.reset {
             if at.0 < state.cut.0 {
@@ -116,7 +123,11 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// If one of them is not there, can't be read or fails its checksum.
     fn entries(
-        &self, replica: ReplicaId, from: Index, to: Index, max_bytes: usize,
+        &self,
+        replica: ReplicaId,
+        from: Index,
+        to: Index,
+        max_bytes: usize,
     ) -> Result<Vec<eraftpb::Entry>, StoreError>;
 
     /// Writes a group and syncs it, all of it or nothing. `group` rises with every call. Returns only when it
@@ -152,8 +163,13 @@ mod tests {
     fn a_write_no_log_can_take_is_refused() {
         let state = LogState { cut: (Index(5), Term(1)), last: Index(9), ..LogState::default() };
         for (indexes, last) in [
-            (&[10][..], Some(10)), (&[6, 7], Some(7)), (&[9, 10, 11], Some(11)),
-            (&[11], None), (&[5, 6], None), (&[7, 9], None), (&[8, 7], None),
+            (&[10][..], Some(10)),
+            (&[6, 7], Some(7)),
+            (&[9, 10, 11], Some(11)),
+            (&[11], None),
+            (&[5, 6], None),
+            (&[7, 9], None),
+            (&[8, 7], None),
         ] {
             let after = state.after(&LogWrite { append: entries(indexes), ..LogWrite::default() });
             assert_eq!(after.ok().map(|s| s.last.0), last, "{indexes:?}");
@@ -161,7 +177,8 @@ mod tests {
         let reset = |index| state.after(&LogWrite { reset: Some((Index(index), Term(2))), ..LogWrite::default() });
         assert!(reset(4).is_err());
         assert_eq!(reset(7).unwrap().last, Index(7), "a tail of another history goes");
-        let compact = |index| state.after(&LogWrite { compact: Some((Index(index), Term(2))), ..LogWrite::default() }).unwrap();
+        let compact =
+            |index| state.after(&LogWrite { compact: Some((Index(index), Term(2))), ..LogWrite::default() }).unwrap();
         assert_eq!(compact(3), state);
         assert_eq!((compact(12).cut, compact(12).last), ((Index(12), Term(2)), Index(12)));
     }

@@ -74,11 +74,30 @@ pub enum Table {
 impl Table {
     /// Every table, in the order of their numbers.
     pub const ALL: [Table; 24] = [
-        Table::Applied, Table::Hashes, Table::Commands, Table::CommandFloor, Table::Incarnation,
-        Table::Nodes, Table::Placement, Table::Keyring, Table::MailboxKeys, Table::Domains,
-        Table::Addresses, Table::Accounts, Table::Counters, Table::Folders, Table::Contents,
-        Table::Places, Table::FlagPages, Table::Expunged, Table::MessageIds, Table::Deliveries,
-        Table::Stages, Table::OpenBodies, Table::Chunks, Table::Queue,
+        Table::Applied,
+        Table::Hashes,
+        Table::Commands,
+        Table::CommandFloor,
+        Table::Incarnation,
+        Table::Nodes,
+        Table::Placement,
+        Table::Keyring,
+        Table::MailboxKeys,
+        Table::Domains,
+        Table::Addresses,
+        Table::Accounts,
+        Table::Counters,
+        Table::Folders,
+        Table::Contents,
+        Table::Places,
+        Table::FlagPages,
+        Table::Expunged,
+        Table::MessageIds,
+        Table::Deliveries,
+        Table::Stages,
+        Table::OpenBodies,
+        Table::Chunks,
+        Table::Queue,
     ];
 
     /// The number in keys.
@@ -173,8 +192,7 @@ impl RowBatch {
     /// The sum of keys and values in bytes, as a bound for the encoded size (16 bytes added for each row).
     pub fn size_bytes(&self) -> usize {
         let key = |k: &RowKey| 17 + k.key.len() + 16;
-        self.puts.iter().map(|(k, v)| key(k) + v.len()).sum::<usize>()
-            + self.deletes.iter().map(key).sum::<usize>()
+        self.puts.iter().map(|(k, v)| key(k) + v.len()).sum::<usize>() + self.deletes.iter().map(key).sum::<usize>()
     }
 }
 

@@ -90,7 +90,13 @@ pub trait Rows: Send + Sync {
     /// # Errors
     /// As [`Rows::get`].
     fn scan(
-        &self, replica: ReplicaId, mailbox: MailboxId, table: Table, prefix: &[u8], from: &[u8], limit: usize,
+        &self,
+        replica: ReplicaId,
+        mailbox: MailboxId,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        limit: usize,
     ) -> Result<ScannedRows, StoreError>;
 
     /// Writes all of it or nothing, each replica's position inside. Not yet durable.
@@ -141,7 +147,9 @@ pub trait Rows: Send + Sync {
     /// # Errors
     /// Those of the store, and the first of `rows`.
     fn replace(
-        &self, replica: ReplicaId, applied: &Applied,
+        &self,
+        replica: ReplicaId,
+        applied: &Applied,
         rows: &mut dyn Iterator<Item = Result<(RowKey, Bytes), StoreError>>,
     ) -> Result<(), StoreError>;
 

@@ -72,7 +72,10 @@ fn curl(cluster: &Cluster) {
             .args(["--user", &user(&bob)]),
         "curl imaps",
     );
-    assert!(read.contains("Subject: by curl") && read.contains("hello") && read.starts_with("Return-Path: <alice@"), "{read}");
+    assert!(
+        read.contains("Subject: by curl") && read.contains("hello") && read.starts_with("Return-Path: <alice@"),
+        "{read}"
+    );
 }
 
 fn swaks(cluster: &Cluster) {
@@ -136,7 +139,10 @@ fn operations(cluster: &Cluster) {
     let listed = cluster.mailraft(&["address", "list"], "");
     assert!(listed.contains("info@second.test  mailbox of carol@second.test"), "{listed}");
     let metrics = cluster.get(1, "/metrics").unwrap();
-    assert!(metrics.contains("mailraft_deliveries_total") && metrics.contains("mailraft_log_fsync_seconds"), "{metrics}");
+    assert!(
+        metrics.contains("mailraft_deliveries_total") && metrics.contains("mailraft_log_fsync_seconds"),
+        "{metrics}"
+    );
     assert_eq!(cluster.get(2, "/healthz").unwrap(), "ok\n");
     assert_eq!(cluster.get(3, "/readyz").unwrap(), "ready\n");
 }

@@ -10,7 +10,8 @@ use mailraft_chaos::wire::Trust;
 
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled_while_nodes_are_killed() {
-    let said = scenarios::kill_under_load(&mut Cluster::start_new(|c| c), Duration::from_secs(60)).unwrap_or_else(|e| panic!("{e}"));
+    let said = scenarios::kill_under_load(&mut Cluster::start_new(|c| c), Duration::from_secs(60))
+        .unwrap_or_else(|e| panic!("{e}"));
     println!("{said}");
 }
 
@@ -54,8 +55,12 @@ fn idle_on_one_node_hears_of_a_delivery_through_another_and_sessions_see_each_ot
     one.idle().unwrap();
     let status = cluster.status(1).unwrap();
     let list: serde_json::Value = serde_json::from_str(&cluster.mailraft(&["account", "list", "--json"], "")).unwrap();
-    let partition = list.as_array().unwrap().iter().find(|a| a["address"] == bob.address).unwrap()["partition"].as_u64().unwrap();
-    let leader = status["partitions"].as_array().unwrap().iter().find(|p| p["partition"] == partition).unwrap()["leader"].as_u64().unwrap();
+    let partition =
+        list.as_array().unwrap().iter().find(|a| a["address"] == bob.address).unwrap()["partition"].as_u64().unwrap();
+    let leader =
+        status["partitions"].as_array().unwrap().iter().find(|p| p["partition"] == partition).unwrap()["leader"]
+            .as_u64()
+            .unwrap();
     if leader != 1 {
         cluster.kill(leader);
     }
@@ -88,7 +93,9 @@ fn a_node_away_longer_than_the_log_reaches_comes_back_by_snapshot_with_the_same_
     cluster.start(3);
     cluster.wait_until_caught_up();
     let metrics = cluster.get(3, "/metrics").unwrap();
-    let installed = metrics.lines().any(|l| l.starts_with("mailraft_snapshot") && l.contains("install") && !l.starts_with('#') && !l.ends_with(" 0"));
+    let installed = metrics.lines().any(|l| {
+        l.starts_with("mailraft_snapshot") && l.contains("install") && !l.starts_with('#') && !l.ends_with(" 0")
+    });
     assert!(installed, "node 3 caught up without a snapshot:\n{metrics}");
     let hash = |node: u64| -> (u64, String) {
         let text = cluster.get(node, &format!("/api/v1/partitions/{partition}/state-hash")).unwrap();
@@ -109,11 +116,19 @@ fn a_clean_stop_hands_leaders_over_and_a_damaged_file_stops_a_start_with_one_sen
     });
     let config = cluster.text(1, "config");
     let dir = std::path::Path::new(&config).parent().unwrap().to_owned();
-    for (file, said) in [("root.key", "64 hexadecimal digits"), ("mail.pem", "certificate"), ("peer.key", "peer"), ("config.toml", "config.toml")] {
+    for (file, said) in [
+        ("root.key", "64 hexadecimal digits"),
+        ("mail.pem", "certificate"),
+        ("peer.key", "peer"),
+        ("config.toml", "config.toml"),
+    ] {
         let path = dir.join(file);
         let good = std::fs::read(&path).unwrap();
         std::fs::write(&path, b"damaged").unwrap();
-        let run = std::process::Command::new(mailraft_chaos::cluster::binary()).args(["node", "--config", &config]).output().unwrap();
+        let run = std::process::Command::new(mailraft_chaos::cluster::binary())
+            .args(["node", "--config", &config])
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&run.stderr).into_owned();
         assert!(!run.status.success() && text.contains(said), "{file}: {text}");
         std::fs::write(&path, good).unwrap();

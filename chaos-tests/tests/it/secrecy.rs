@@ -27,7 +27,10 @@ fn search(dir: &Path, needles: &[&str], found: &mut Vec<String>) {
 fn no_marker_of_a_user_is_found_in_any_file_of_any_node() {
     let cluster = Cluster::start_new(|c| c);
     cluster.mailraft(&["account", "create", "zebraaddress@example.test", "--password-stdin"], "zebrapassword\n");
-    let to = mailraft_chaos::cluster::Account { address: "zebraaddress@example.test".into(), password: "zebrapassword".into() };
+    let to = mailraft_chaos::cluster::Account {
+        address: "zebraaddress@example.test".into(),
+        password: "zebrapassword".into(),
+    };
     let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
     let mut smtp = Smtp::login(&trust, &cluster.text(2, "submissions"), &to).unwrap();
     let large = format!("zebraattachment {}", "0123456789abcdef\r\n".repeat(40_000));

@@ -18,24 +18,63 @@ const ARROWS: [(&str, &[&str]); 12] = [
     (
         "mailraft-server",
         &[
-            "mailraft-cluster", "mailraft-directory", "mailraft-driver", "mailraft-imap", "mailraft-mailbox",
-            "mailraft-message", "mailraft-smtp", "mailraft-storage",
+            "mailraft-cluster",
+            "mailraft-directory",
+            "mailraft-driver",
+            "mailraft-imap",
+            "mailraft-mailbox",
+            "mailraft-message",
+            "mailraft-smtp",
+            "mailraft-storage",
         ],
     ),
     ("mailraft", &["mailraft-disk", "mailraft-driver", "mailraft-server", "mailraft-storage"]),
     ("mailraft-chaos", &["mailraft-disk"]),
 ];
-const PURE: [&str; 7] =
-    ["storage/src", "cluster/src", "node/mailbox/src", "node/directory/src", "node/message/src", "node/imap/src", "node/smtp/src"];
+const PURE: [&str; 7] = [
+    "storage/src",
+    "cluster/src",
+    "node/mailbox/src",
+    "node/directory/src",
+    "node/message/src",
+    "node/imap/src",
+    "node/smtp/src",
+];
 const FILE_MAX_LINES: usize = 800;
 /// Licences that may be in the binary. A crate under several is fine with any one of them.
 const LICENCES: [&str; 13] = [
-    "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "0BSD", "Unlicense", "CC0-1.0", "Unicode-3.0",
-    "BSL-1.0", "MIT-0", "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "0BSD",
+    "Unlicense",
+    "CC0-1.0",
+    "Unicode-3.0",
+    "BSL-1.0",
+    "MIT-0",
+    "Apache-2.0 WITH LLVM-exception",
 ];
 const TOP_LEVEL: [&str; 17] = [
-    ".ci", ".gitignore", ".git", "CONTRIBUTING.md", "Cargo.lock", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "Makefile",
-    "README.md", "ansible", "chaos-tests", "cluster", "docs", "node", "rustfmt.toml", "storage",
+    ".ci",
+    ".gitignore",
+    ".git",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "Makefile",
+    "README.md",
+    "ansible",
+    "chaos-tests",
+    "cluster",
+    "docs",
+    "node",
+    "rustfmt.toml",
+    "storage",
 ];
 
 fn root() -> PathBuf {
@@ -100,9 +139,12 @@ fn dependencies_come_from_the_registry_under_licences_that_fit() {
         if let Some(source) = package["source"].as_str() {
             assert!(source.starts_with("registry+"), "{name} comes from {source}");
         }
-        let licence = package["license"].as_str().unwrap_or_else(|| panic!("{name} names no licence")).replace('/', " OR ");
+        let licence =
+            package["license"].as_str().unwrap_or_else(|| panic!("{name} names no licence")).replace('/', " OR ");
         let fits = licence.split(" AND ").all(|all| {
-            all.trim_matches(['(', ')', ' ']).split(" OR ").any(|one| LICENCES.contains(&one.trim_matches(['(', ')', ' '])))
+            all.trim_matches(['(', ')', ' '])
+                .split(" OR ")
+                .any(|one| LICENCES.contains(&one.trim_matches(['(', ')', ' '])))
         });
         assert!(fits, "{name} is under {licence}");
     }
@@ -133,7 +175,16 @@ fn pure_crates_ask_no_clock_and_start_no_thread() {
         assert!(!files.is_empty());
         for path in files {
             let text = std::fs::read_to_string(&path).unwrap();
-            for mark in ["Instant::now", "SystemTime::now", "thread::sleep", "thread::spawn", "OsRng", "thread_rng", "HashMap", "HashSet"] {
+            for mark in [
+                "Instant::now",
+                "SystemTime::now",
+                "thread::sleep",
+                "thread::spawn",
+                "OsRng",
+                "thread_rng",
+                "HashMap",
+                "HashSet",
+            ] {
                 assert!(!text.contains(mark), "{} holds {mark}", path.display());
             }
         }
@@ -145,7 +196,8 @@ fn imports(text: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
     let code: String = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
     let mut out = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
-        let path: String = code[at + 7..].chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':')).collect();
+        let path: String =
+            code[at + 7..].chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':')).collect();
         let mut best = None;
         let mut so_far = String::new();
         for part in path.split("::") {
@@ -159,7 +211,12 @@ fn imports(text: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
     out
 }
 
-fn cycle(of: &str, graph: &BTreeMap<String, BTreeSet<String>>, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
+fn cycle(
+    of: &str,
+    graph: &BTreeMap<String, BTreeSet<String>>,
+    path: &mut Vec<String>,
+    done: &mut BTreeSet<String>,
+) -> Option<Vec<String>> {
     if let Some(at) = path.iter().position(|p| p == of) {
         return Some(path[at..].to_vec());
     }
@@ -191,7 +248,15 @@ fn no_files_of_the_storage_and_cluster_crates_import_in_a_circle() {
         let graph: BTreeMap<String, BTreeSet<String>> = files
             .iter()
             .filter(|f| name(f) != "lib")
-            .map(|f| (name(f), imports(&std::fs::read_to_string(f).unwrap(), &modules).into_iter().filter(|i| *i != name(f)).collect()))
+            .map(|f| {
+                (
+                    name(f),
+                    imports(&std::fs::read_to_string(f).unwrap(), &modules)
+                        .into_iter()
+                        .filter(|i| *i != name(f))
+                        .collect(),
+                )
+            })
             .collect();
         let mut done = BTreeSet::new();
         for module in graph.keys() {

@@ -30,8 +30,12 @@ pub(crate) enum ApplyWork {
 
 /// Applies until the core ends.
 pub(crate) fn run(
-    rows: Arc<dyn Rows>, queue: Receiver<ApplyWork>, to_snapshots: mpsc::UnboundedSender<SnapshotWork>,
-    flusher: Flusher, inputs: Inputs, fatal: Fatal,
+    rows: Arc<dyn Rows>,
+    queue: Receiver<ApplyWork>,
+    to_snapshots: mpsc::UnboundedSender<SnapshotWork>,
+    flusher: Flusher,
+    inputs: Inputs,
+    fatal: Fatal,
 ) -> Result<(), String> {
     while let Ok(first) = queue.recv() {
         let mut jobs = Vec::new();

@@ -90,7 +90,9 @@ impl Cluster {
     /// # Errors
     /// If the configuration, the certificates or the stores are not fit.
     pub async fn start(
-        config: DriverConfig, log: Arc<dyn Log>, rows: Arc<dyn Rows>,
+        config: DriverConfig,
+        log: Arc<dyn Log>,
+        rows: Arc<dyn Rows>,
         streams: mpsc::Sender<(NodeId, StreamKind, PeerStream)>,
     ) -> Result<Cluster, StartError> {
         check(&config)?;
@@ -125,7 +127,10 @@ impl Cluster {
         let (leaders_sender, leaders) = watch::channel(Arc::new(nobody));
         let (leading_sender, leading) = watch::channel(LeadingMap::default());
         let replicas = node.replica_ids();
-        let applying = { let jobs = jobs.clone(); Box::new(move || jobs.len()) };
+        let applying = {
+            let jobs = jobs.clone();
+            Box::new(move || jobs.len())
+        };
 
         let core = CoreThread {
             node,
@@ -140,7 +145,9 @@ impl Cluster {
             fatal: fatal.clone(),
         };
         let thread = |name, work: Box<dyn FnOnce() -> Result<(), String> + Send>| {
-            fatal.spawn(name, work).map_err(|error| StartError::Io { what: format!("can't start the thread {name}"), error })
+            fatal
+                .spawn(name, work)
+                .map_err(|error| StartError::Io { what: format!("can't start the thread {name}"), error })
         };
         let mut workers = Vec::new();
         {
@@ -170,17 +177,28 @@ impl Cluster {
         for &node in config.peers.keys() {
             fatal.spawn_task("a connection to another node", outgoing.clone().run(me.clone(), node, inputs.clone()));
         }
-        let snapshots = snapshot::start(snapshot::Context {
-            me: me.clone(),
-            peers: config.peers.clone(),
-            rows: rows.clone(),
-            staging,
-            bytes_per_second: config.snapshot_bytes_per_second.max(1),
-            inputs: inputs.clone(),
-            fatal: fatal.clone(),
-        }, snapshot_jobs);
+        let snapshots = snapshot::start(
+            snapshot::Context {
+                me: me.clone(),
+                peers: config.peers.clone(),
+                rows: rows.clone(),
+                staging,
+                bytes_per_second: config.snapshot_bytes_per_second.max(1),
+                inputs: inputs.clone(),
+                fatal: fatal.clone(),
+            },
+            snapshot_jobs,
+        );
         let streams: Streams = streams;
-        let listener = Listener::new(me.clone(), &config.peers, outgoing.clone(), inputs.clone(), snapshots, streams, fatal.clone());
+        let listener = Listener::new(
+            me.clone(),
+            &config.peers,
+            outgoing.clone(),
+            inputs.clone(),
+            snapshots,
+            streams,
+            fatal.clone(),
+        );
         fatal.spawn_task("listener", listener.run(socket));
 
         let shared = Shared {
@@ -297,7 +315,8 @@ impl Cluster {
     /// The state of this node's part in the cluster. Without partitions if the core has ended.
     pub async fn status(&self) -> NodeStatus {
         let shared = &self.shared;
-        let partitions = shared.inputs.status().await.unwrap_or_default().into_iter().map(PartitionStatus::from).collect();
+        let partitions =
+            shared.inputs.status().await.unwrap_or_default().into_iter().map(PartitionStatus::from).collect();
         let [fsync_p50_us, fsync_p99_us] = shared.fsyncs.percentiles_us([50, 99]);
         let connected = shared.outgoing.connected();
         let peer = |(&node, address): (&NodeId, &String)| PeerStatus {
@@ -376,7 +395,8 @@ fn recover(config: &DriverConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut 
         other @ (Refuse::Damaged { .. } | Refuse::NoControl(_)) => StartError::Refused(other.to_string()),
     };
     let logger = slog_bridge::logger();
-    let core = NodeConfig::from_rows(config.node, config.cluster, rows, config.log_keep_entries, logger).map_err(refused)?;
+    let core =
+        NodeConfig::from_rows(config.node, config.cluster, rows, config.log_keep_entries, logger).map_err(refused)?;
     if let Some(beyond) = core.replicas.iter().find(|replica| replica.partition.0 > config.partitions) {
         return Err(StartError::Config(format!(
             "the stores hold partition {}, but the cluster is said to have only {}: the number of partitions is fixed \

@@ -46,8 +46,13 @@ impl DriverConfig {
     /// Flushes every 5 s or 64 MiB, keeps 50,000 entries of each log, sends snapshots at 100 MB/s, ends the process when
     /// something is fatal.
     pub fn new(
-        node: NodeId, cluster: ClusterId, partitions: u32, listen: SocketAddr, peers: BTreeMap<NodeId, String>,
-        tls: PeerTls, staging_dir: PathBuf,
+        node: NodeId,
+        cluster: ClusterId,
+        partitions: u32,
+        listen: SocketAddr,
+        peers: BTreeMap<NodeId, String>,
+        tls: PeerTls,
+        staging_dir: PathBuf,
     ) -> Self {
         DriverConfig {
             node,

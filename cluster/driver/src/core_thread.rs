@@ -125,7 +125,10 @@ impl CoreThread {
                     ::metrics::counter!(metrics::TICKS_MISSED).increment(missed);
                 }
                 if missed > 4 {
-                    tracing::warn!(missed, "the core thread stood still; is this machine overloaded or was it suspended?");
+                    tracing::warn!(
+                        missed,
+                        "the core thread stood still; is this machine overloaded or was it suspended?"
+                    );
                 }
                 self.tell_time();
                 self.node.step(&mut self.env, Input::Tick, &mut outputs);
@@ -142,7 +145,10 @@ impl CoreThread {
     }
 
     fn carry_out(
-        &self, outputs: &mut Vec<Output>, waiting: &mut HashMap<RequestId, Waiting>, views: &mut Views,
+        &self,
+        outputs: &mut Vec<Output>,
+        waiting: &mut HashMap<RequestId, Waiting>,
+        views: &mut Views,
     ) -> Result<(), String> {
         for output in outputs.drain(..) {
             match output {

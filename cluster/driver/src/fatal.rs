@@ -66,15 +66,15 @@ impl Fatal {
 
     /// A thread whose error or panic ends the node.
     pub(crate) fn spawn(
-        &self, name: &'static str, work: impl FnOnce() -> Result<(), String> + Send + 'static,
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> Result<(), String> + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
         let fatal = self.clone();
-        thread::Builder::new().name(name.into()).spawn(move || {
-            match panic::catch_unwind(AssertUnwindSafe(work)) {
-                Ok(Ok(())) => {}
-                Ok(Err(sentence)) => fatal.raise(format!("{name}: {sentence}")),
-                Err(payload) => fatal.raise(panicked(name, payload.as_ref())),
-            }
+        thread::Builder::new().name(name.into()).spawn(move || match panic::catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(())) => {}
+            Ok(Err(sentence)) => fatal.raise(format!("{name}: {sentence}")),
+            Err(payload) => fatal.raise(panicked(name, payload.as_ref())),
         })
     }
 
@@ -120,7 +120,10 @@ mod tests {
     #[test]
     fn a_panic_and_an_error_end_the_node_and_only_the_first_is_told() {
         let told = Arc::new(Mutex::new(Vec::new()));
-        let hook = { let told = told.clone(); Arc::new(move |s| told.lock().unwrap().push(s)) };
+        let hook = {
+            let told = told.clone();
+            Arc::new(move |s| told.lock().unwrap().push(s))
+        };
         let fatal = Fatal::new(hook);
         fatal.spawn("t-fine", || Ok(())).unwrap().join().unwrap();
         assert!(!fatal.is_dead());

@@ -63,7 +63,12 @@ impl Flusher {
 
 /// Flushes until told that it was the last time.
 pub(crate) fn run(
-    rows: Arc<dyn Rows>, queue: Receiver<Flush>, flusher: Flusher, interval: Duration, inputs: Inputs, fatal: Fatal,
+    rows: Arc<dyn Rows>,
+    queue: Receiver<Flush>,
+    flusher: Flusher,
+    interval: Duration,
+    inputs: Inputs,
+    fatal: Fatal,
 ) -> Result<(), String> {
     let mut due = Instant::now() + interval;
     loop {

@@ -73,7 +73,11 @@ impl Inputs {
     /// Asks something; `bytes` is the size of its content, `full` the answer if too much waits already. The
     /// receiver fails if the node ends before an answer.
     pub(crate) fn ask(
-        &self, kind: Question, bytes: usize, full: Outcome, input: impl FnOnce(RequestId) -> Input,
+        &self,
+        kind: Question,
+        bytes: usize,
+        full: Outcome,
+        input: impl FnOnce(RequestId) -> Input,
     ) -> oneshot::Receiver<Outcome> {
         let (reply, receiver) = oneshot::channel();
         let permits = u32::try_from(bytes + QUESTION_BYTES).unwrap_or(u32::MAX);

@@ -45,8 +45,13 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn new(
-        me: Identity, peers: &BTreeMap<NodeId, String>, outgoing: Outgoing, inputs: Inputs, snapshots: Receiver,
-        streams: Streams, fatal: Fatal,
+        me: Identity,
+        peers: &BTreeMap<NodeId, String>,
+        outgoing: Outgoing,
+        inputs: Inputs,
+        snapshots: Receiver,
+        streams: Streams,
+        fatal: Fatal,
     ) -> Self {
         let unread = peers.keys().map(|node| (*node, Arc::new(Semaphore::new(UNREAD_MAX_BYTES)))).collect();
         Listener { me, outgoing, inputs, snapshots, streams, fatal, unread: Arc::new(unread) }

@@ -20,8 +20,13 @@ const LOW_PRIORITY: i32 = 10;
 
 /// Writes and syncs groups until the core ends.
 pub(crate) fn write(
-    log: Arc<dyn Log>, groups: Receiver<(u64, LogBatch)>, to_reclaim: Sender<()>,
-    to_snapshots: mpsc::UnboundedSender<SnapshotWork>, inputs: Inputs, times: Recent, fatal: Fatal,
+    log: Arc<dyn Log>,
+    groups: Receiver<(u64, LogBatch)>,
+    to_reclaim: Sender<()>,
+    to_snapshots: mpsc::UnboundedSender<SnapshotWork>,
+    inputs: Inputs,
+    times: Recent,
+    fatal: Fatal,
 ) -> Result<(), String> {
     for (group, batch) in groups {
         if fatal.is_dead() {

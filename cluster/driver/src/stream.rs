@@ -120,7 +120,9 @@ impl AsyncWrite for PeerStream {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>],
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
@@ -241,7 +243,10 @@ pub(crate) struct Identity {
 
 /// Connects to a node; returns when it accepted the stream.
 pub(crate) async fn connect(
-    me: &Identity, node: NodeId, address: &str, purpose: Purpose,
+    me: &Identity,
+    node: NodeId,
+    address: &str,
+    purpose: Purpose,
 ) -> Result<PeerStream, DialError> {
     let io = |error| DialError::Io { node, address: address.to_owned(), error };
     let work = async {
@@ -280,7 +285,9 @@ pub(crate) enum AcceptError {
 
 /// Takes an incoming connection as far as its accepted preamble; `known` says who is a peer.
 pub(crate) async fn accept(
-    me: &Identity, tcp: TcpStream, known: impl Fn(NodeId) -> bool,
+    me: &Identity,
+    tcp: TcpStream,
+    known: impl Fn(NodeId) -> bool,
 ) -> Result<(NodeId, Purpose, PeerStream), AcceptError> {
     let work = async {
         tune(&tcp)?;
@@ -308,8 +315,10 @@ pub(crate) async fn accept(
 fn tune(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(Duration::from_secs(1)).with_retries(KEEPALIVE_PROBES);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(Duration::from_secs(1))
+        .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
@@ -326,7 +335,9 @@ fn preamble(me: &Identity, to: NodeId, purpose: Purpose) -> Vec<u8> {
 }
 
 fn judge(
-    me: &Identity, bytes: &[u8; PREAMBLE_BYTES], is_node: impl Fn(NodeId) -> bool,
+    me: &Identity,
+    bytes: &[u8; PREAMBLE_BYTES],
+    is_node: impl Fn(NodeId) -> bool,
 ) -> Result<(NodeId, Purpose), Refusal> {
     let number = |at: usize| {
         let mut eight = [0; 8];

@@ -46,7 +46,12 @@ pub fn peer_tls(ca: &ClusterCa, node: NodeId, cluster: ClusterId) -> PeerTls {
 /// # Errors
 /// Those of `Cluster::dial`.
 pub async fn dial_as(
-    node: NodeId, cluster: ClusterId, tls: PeerTls, to: NodeId, address: &str, kind: StreamKind,
+    node: NodeId,
+    cluster: ClusterId,
+    tls: PeerTls,
+    to: NodeId,
+    address: &str,
+    kind: StreamKind,
 ) -> Result<PeerStream, DialError> {
     stream::connect(&Identity { node, cluster, tls }, to, address, Purpose::User(kind)).await
 }
@@ -90,7 +95,11 @@ impl TestCluster {
 
     /// As [`TestCluster::start`], with first rows of the control group.
     pub async fn start_with(
-        nodes: u64, partitions: u32, control: RowBatch, dir: impl Into<PathBuf>, configure: fn(&mut DriverConfig),
+        nodes: u64,
+        partitions: u32,
+        control: RowBatch,
+        dir: impl Into<PathBuf>,
+        configure: fn(&mut DriverConfig),
     ) -> Self {
         let id = ClusterId([0xc1; 16]);
         let (ca, mut tls) = cluster_ca(id, nodes);

@@ -26,7 +26,9 @@ pub enum TlsError {
         detail: String,
     },
     /// They don't fit together.
-    #[error("the node's certificate and key can't be used: {0}; they must belong together and be signed by the cluster's CA")]
+    #[error(
+        "the node's certificate and key can't be used: {0}; they must belong together and be signed by the cluster's CA"
+    )]
     Unusable(String),
     /// The certificate is another node's.
     #[error("the node's certificate does not bear the name {expected}: issue one for this node of this cluster")]
@@ -121,9 +123,7 @@ fn load(ca: &[u8], chain: &[u8], key: &[u8]) -> Result<Loaded, TlsError> {
     let unusable = |e: &dyn std::fmt::Display| TlsError::Unusable(e.to_string());
     let mut roots = RootCertStore::empty();
     for root in certificates("the cluster's CA certificate", ca)? {
-        roots
-            .add(root)
-            .map_err(|e| TlsError::Pem { what: "the cluster's CA certificate", detail: e.to_string() })?;
+        roots.add(root).map_err(|e| TlsError::Pem { what: "the cluster's CA certificate", detail: e.to_string() })?;
     }
     let roots = Arc::new(roots);
     let chain = certificates("the node's certificate", chain)?;
@@ -173,7 +173,8 @@ mod tests {
     fn a_certificate_is_one_nodes_of_one_cluster() {
         let ca = ClusterCa::create(CLUSTER).unwrap();
         let issued = ca.issue_node(NodeId(2), CLUSTER, &[]).unwrap();
-        let tls = PeerTls::from_pem(ca.cert_pem().as_bytes(), issued.chain_pem.as_bytes(), issued.key_pem.as_bytes()).unwrap();
+        let tls = PeerTls::from_pem(ca.cert_pem().as_bytes(), issued.chain_pem.as_bytes(), issued.key_pem.as_bytes())
+            .unwrap();
         assert!(tls.check_own(NodeId(2), CLUSTER).is_ok());
         let other = tls.check_own(NodeId(3), CLUSTER).unwrap_err().to_string();
         assert!(other.contains("node-3.07070707070707070707070707070707.mailraft"), "{other}");

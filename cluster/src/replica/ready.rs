@@ -4,10 +4,10 @@ use mailraft_storage::{
     CommandId, EntryKind, Env, Incarnation, Index, MailboxId, Proposal, ReplicaId, Term, UnixMillis,
 };
 use protobuf::Message as _;
-use raft::eraftpb::{self, ConfChange, ConfChangeV2, ConfState, EntryType, Message, MessageType};
 use raft::StateRole;
+use raft::eraftpb::{self, ConfChange, ConfChangeV2, ConfState, EntryType, Message, MessageType};
 
-use super::{Lead, Replica, NOT_LEADING};
+use super::{Lead, NOT_LEADING, Replica};
 use crate::node::NodeConfig;
 use crate::seam::{ApplyJob, Outcome, Output, PeerBody, SnapshotJob};
 use crate::writes::{ReadyWrite, Released};

@@ -3,7 +3,7 @@
 use mailraft_storage::{Index, ReplicaId, Term};
 use raft::{ProgressState, StateRole};
 
-use super::{Replica, ELECTION_TICKS};
+use super::{ELECTION_TICKS, Replica};
 use crate::balance::{self, Member};
 use crate::node::NodeConfig;
 use crate::status::{FollowerStatus, ReplicaStatus};

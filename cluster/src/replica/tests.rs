@@ -46,10 +46,14 @@ impl Bench {
         let first = LogWrite { replica: OWN, reset: Some((Index(1), Term(1))), hard_state, ..LogWrite::default() };
         log.write_synced(1, &LogBatch { writes: vec![first] }).unwrap();
         let state = Log::state(&log, OWN).unwrap().unwrap();
-        let applied =
-            Applied { index: Index(1), term: Term(1), voters: voters.to_vec(), incarnation: Some(BORN), ..Applied::default() };
-        let replica =
-            Replica::recover(&config, spec, Arc::new(log.clone()), &state, applied, Index(1), 0).unwrap();
+        let applied = Applied {
+            index: Index(1),
+            term: Term(1),
+            voters: voters.to_vec(),
+            incarnation: Some(BORN),
+            ..Applied::default()
+        };
+        let replica = Replica::recover(&config, spec, Arc::new(log.clone()), &state, applied, Index(1), 0).unwrap();
         Bench { replica, config, env: Env::seeded(1), log, group: 1, out: Vec::new() }
     }
 
@@ -244,7 +248,8 @@ fn stamps_never_go_back_and_never_run_ahead_of_the_median() {
         };
         let index = bench.replica.append(&bench.config, &bench.env, UnixMillis(most), proposal).unwrap();
         bench.collect();
-        let entry = bench.replica.raw.raft.raft_log.entries(index.0, None, raft::GetEntriesContext::empty(false)).unwrap();
+        let entry =
+            bench.replica.raw.raft.raft_log.entries(index.0, None, raft::GetEntriesContext::empty(false)).unwrap();
         stamps.push(Entry::decode(&entry[0].data).unwrap().header.stamp.0);
     }
     assert_eq!(stamps, [1_000, 1_000, 2_000, 2_000]);

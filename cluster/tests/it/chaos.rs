@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use mailraft_cluster::{Outcome, RequestId};
 use mailraft_storage::{Env, NodeId, PartitionId, Verdict};
 
-use crate::network::{roll, Network};
+use crate::network::{Network, roll};
 
 const PARTITIONS: u32 = 2;
 const ROUNDS: usize = 250;
@@ -63,7 +63,10 @@ fn run(seed: u64) -> (u64, u64) {
     }
     network.ticks(200);
     for partition in (0..=PARTITIONS).map(PartitionId) {
-        assert!(network.leader(partition).is_some(), "seed {seed}: nobody leads partition {partition} after all is well again");
+        assert!(
+            network.leader(partition).is_some(),
+            "seed {seed}: nobody leads partition {partition} after all is well again"
+        );
     }
     let mut acknowledged = 0;
     for (request, (node, partition, mailbox, key)) in &asked {
@@ -71,7 +74,10 @@ fn run(seed: u64) -> (u64, u64) {
             assert_eq!(*verdict, Verdict::Accepted);
             acknowledged += 1;
             for node in [1, 2, 3].map(NodeId) {
-                assert!(network.has_row(node, *partition, *mailbox, *key), "seed {seed}: {request:?} is lost on {node}");
+                assert!(
+                    network.has_row(node, *partition, *mailbox, *key),
+                    "seed {seed}: {request:?} is lost on {node}"
+                );
             }
         }
     }

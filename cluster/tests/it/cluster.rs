@@ -83,7 +83,10 @@ fn a_crash_between_any_two_outputs_loses_nothing_acknowledged() {
         network.ticks(60);
         if known || accepted(network.outcome(leader, request)) {
             for node in [1, 2, 3].map(NodeId) {
-                assert!(network.has_row(node, P1, 1, 7), "crash of {victim} after {at} steps lost an acknowledged write");
+                assert!(
+                    network.has_row(node, P1, 1, 7),
+                    "crash of {victim} after {at} steps lost an acknowledged write"
+                );
             }
         }
         let states: Vec<_> = [1, 2, 3].map(|n| network.position(NodeId(n), P1)).to_vec();
@@ -102,7 +105,8 @@ fn a_deposed_leader_answers_no_read_and_no_write() {
     network.cut_off.insert(old);
     let write = network.propose(old, P1, 1, 1);
     let stale = network.read(old, P1, Some(term));
-    network.until(80, "someone else leads", |n| n.leader(P1).is_some_and(|l| l != old) && n.host(old).leading.is_empty());
+    network
+        .until(80, "someone else leads", |n| n.leader(P1).is_some_and(|l| l != old) && n.host(old).leading.is_empty());
     assert_eq!(network.outcome(old, write), Some(&Outcome::Unknown));
     assert!(matches!(network.outcome(old, stale), Some(Outcome::NotLeader { .. })));
     let new = network.leader(P1).unwrap();

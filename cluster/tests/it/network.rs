@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mailraft_cluster::apply::apply;
-use mailraft_cluster::bootstrap::{plan, NodeRow};
+use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_cluster::seam::ApplyJob;
-use mailraft_cluster::{Input, Node, NodeConfig, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
+use mailraft_cluster::{
+    Input, Node, NodeConfig, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob,
+};
 use mailraft_storage::entry::RowsBody;
-use mailraft_storage::log::{Log, LogBatch, LOG_GROUP_MAX_BYTES};
+use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
-use mailraft_storage::rows::{state_hash, ReplicaBatch};
+use mailraft_storage::rows::{ReplicaBatch, state_hash};
 use mailraft_storage::{
     Applied, ClusterId, CommandId, EntryKind, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, Proposal,
     ReplicaId, RowBatch, RowKey, Rows, Table, Term,
@@ -55,7 +57,13 @@ pub struct Network {
 
 impl Network {
     pub fn new(nodes: u64, partitions: u32) -> Self {
-        let row = |id| NodeRow { id: NodeId(id), name: String::new(), region: String::new(), zone: String::new(), peer: String::new() };
+        let row = |id| NodeRow {
+            id: NodeId(id),
+            name: String::new(),
+            region: String::new(),
+            zone: String::new(),
+            peer: String::new(),
+        };
         let rows: Vec<NodeRow> = (1..=nodes).map(row).collect();
         let plan = plan(CLUSTER, partitions, &rows, RowBatch::default(), &mut Env::seeded(1));
         let mut hosts = Vec::new();
@@ -63,7 +71,8 @@ impl Network {
             let (log, store) = (MemoryLog::new(), MemoryRows::new());
             let mut batch = LogBatch::default();
             for first in plan.of(node.id) {
-                let write = ReplicaBatch { replica: first.replica, batch: first.rows.clone(), applied: first.applied.clone() };
+                let write =
+                    ReplicaBatch { replica: first.replica, batch: first.rows.clone(), applied: first.applied.clone() };
                 store.write(&[write]).unwrap();
                 batch.writes.push(first.log.clone());
             }
@@ -85,7 +94,17 @@ impl Network {
                 decided: BTreeMap::new(),
             });
         }
-        let mut network = Network { hosts, messages: VecDeque::new(), cut_off: BTreeSet::new(), next_request: 0, log_keep: 100_000, talk: None, led: BTreeMap::new(), installed: 0, dies_at_install: false };
+        let mut network = Network {
+            hosts,
+            messages: VecDeque::new(),
+            cut_off: BTreeSet::new(),
+            next_request: 0,
+            log_keep: 100_000,
+            talk: None,
+            led: BTreeMap::new(),
+            installed: 0,
+            dies_at_install: false,
+        };
         for node in 1..=nodes {
             network.start(NodeId(node));
         }
@@ -104,7 +123,9 @@ impl Network {
         let keep = self.log_keep;
         let host = self.host_mut(node);
         host.log.recover().unwrap();
-        let config = NodeConfig::from_rows(node, CLUSTER, &host.rows, keep, slog::Logger::root(slog::Discard, slog::o!())).unwrap();
+        let config =
+            NodeConfig::from_rows(node, CLUSTER, &host.rows, keep, slog::Logger::root(slog::Discard, slog::o!()))
+                .unwrap();
         let mut core = Node::recover(config, Arc::new(host.log.clone()), &host.rows, &mut host.env).unwrap();
         let mut out = Vec::new();
         core.start(&mut host.env, &mut out);
@@ -354,7 +375,12 @@ impl Network {
     }
 
     pub fn propose_value(
-        &mut self, node: NodeId, partition: PartitionId, mailbox: u8, key: u64, value: Vec<u8>,
+        &mut self,
+        node: NodeId,
+        partition: PartitionId,
+        mailbox: u8,
+        key: u64,
+        value: Vec<u8>,
     ) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
@@ -364,7 +390,13 @@ impl Network {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&request.0.to_be_bytes());
         body.results.push((CommandId(id), bytes::Bytes::from_static(b"done")));
-        let proposal = Proposal { incarnation, term, mailbox: MailboxId([mailbox; 16]), command: CommandId(id), kind: EntryKind::Rows(body) };
+        let proposal = Proposal {
+            incarnation,
+            term,
+            mailbox: MailboxId([mailbox; 16]),
+            command: CommandId(id),
+            kind: EntryKind::Rows(body),
+        };
         self.input(node, Input::Propose { request, partition, proposal });
         request
     }
@@ -452,7 +484,8 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
         Output::Persist { group: _, batch } => {
             let write = batch.writes.iter().find(|w| (4..=6).contains(&w.replica.0))?;
             let entries: Vec<u64> = write.append.iter().map(|e| e.index).collect();
-            let hard = write.hard_state.as_ref().map(|h| format!(" term {} vote {} commit {}", h.term, h.vote, h.commit));
+            let hard =
+                write.hard_state.as_ref().map(|h| format!(" term {} vote {} commit {}", h.term, h.vote, h.commit));
             format!("sync: entries {entries:?}{}", hard.unwrap_or_default())
         }
         Output::Apply(job) if (4..=6).contains(&job.replica.0) => {

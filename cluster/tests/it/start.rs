@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mailraft_cluster::bootstrap::{plan, NodeRow};
+use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_cluster::{Node, NodeConfig, Refuse};
 use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
@@ -15,7 +15,13 @@ const ONE: NodeId = NodeId(1);
 
 /// A new cluster's first node with its control replica 1 and the replica of partition 1.
 fn stores() -> (MemoryLog, MemoryRows, ReplicaId) {
-    let row = |id| NodeRow { id: NodeId(id), name: String::new(), region: String::new(), zone: String::new(), peer: String::new() };
+    let row = |id| NodeRow {
+        id: NodeId(id),
+        name: String::new(),
+        region: String::new(),
+        zone: String::new(),
+        peer: String::new(),
+    };
     let plan = plan(CLUSTER, 1, &[row(1), row(2), row(3)], RowBatch::default(), &mut Env::seeded(1));
     let (log, rows) = (MemoryLog::new(), MemoryRows::new());
     let mut batch = LogBatch::default();

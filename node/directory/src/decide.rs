@@ -2,17 +2,17 @@
 //! here changes anything.
 
 use mailraft_storage::entry::versioned_encode;
-use mailraft_storage::seal::{seal_row, Key};
+use mailraft_storage::seal::{Key, seal_row};
 use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table};
 use serde::Serialize;
 
 use crate::engine::{Answer, Command, Refusal};
 use crate::keys::{key_record, mailbox_key_place};
 use crate::lookup::{LookupError, Reader, TARGETS_MAX};
-use crate::{names, password};
 use crate::records::{
-    account_place, address_place, domain_place, Account, AccountId, AddressRecord, Domain, Target, RECORD_VERSION,
+    Account, AccountId, AddressRecord, Domain, RECORD_VERSION, Target, account_place, address_place, domain_place,
 };
+use crate::{names, password};
 
 /// A command's exact effects.
 pub struct Effects {
@@ -61,12 +61,7 @@ fn create_domain(at: Reader<'_>, env: &mut Env, name: &str) -> Decision {
     Ok(Ok(sealer.done(Answer::Done)))
 }
 
-fn create_account(
-    at: Reader<'_>,
-    env: &mut Env,
-    address: &str,
-    verifier: &str,
-) -> Decision {
+fn create_account(at: Reader<'_>, env: &mut Env, address: &str, verifier: &str) -> Decision {
     let address = accept!(names::address(address));
     if !password::is_verifier(verifier) {
         return Ok(Err(Refusal::BadVerifier));
@@ -85,18 +80,12 @@ fn create_account(
     let target = Target::Mailbox { account: id, mailbox, address: address.clone() };
     let record = AddressRecord { address: address.clone(), targets: vec![target] };
     sealer.put(env, address_place(at.lookup().index(), &address), &record);
-    let account =
-        Account { id, address, verifier: verifier.to_owned(), mailbox, disabled: false, created: env.wall };
+    let account = Account { id, address, verifier: verifier.to_owned(), mailbox, disabled: false, created: env.wall };
     sealer.put(env, account_place(id), &account);
     Ok(Ok(sealer.done(Answer::AccountCreated { id, mailbox })))
 }
 
-fn change_account(
-    at: Reader<'_>,
-    env: &mut Env,
-    address: &str,
-    change: impl FnOnce(&mut Account),
-) -> Decision {
+fn change_account(at: Reader<'_>, env: &mut Env, address: &str, change: impl FnOnce(&mut Account)) -> Decision {
     let address = accept!(names::address(address));
     let Some(mut account) = at.account(&address)? else { return Ok(Err(Refusal::NoSuchAccount(address))) };
     change(&mut account);
@@ -107,12 +96,7 @@ fn change_account(
     Ok(Ok(sealer.done(Answer::Done)))
 }
 
-fn add_address(
-    at: Reader<'_>,
-    env: &mut Env,
-    address: &str,
-    targets: &[String],
-) -> Decision {
+fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String]) -> Decision {
     let address = accept!(names::address(address));
     if let Some(refusal) = needs_domain(at, &address)? {
         return Ok(Err(refusal));

@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mailraft_storage::entry::{versioned_decode, versioned_encode, CommandRow, RowsBody, ENTRY_MAX_BYTES};
-use mailraft_storage::seal::{open_row, result_place, seal_row, sealed_epoch, Key};
+use mailraft_storage::entry::{CommandRow, ENTRY_MAX_BYTES, RowsBody, versioned_decode, versioned_encode};
+use mailraft_storage::seal::{Key, open_row, result_place, seal_row, sealed_epoch};
 use mailraft_storage::{
     CommandId, EntryKind, Env, Epoch, Incarnation, Index, MailboxId, Proposal, RowBatch, RowKey, Table, Term, Verdict,
 };

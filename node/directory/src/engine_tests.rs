@@ -5,7 +5,7 @@ use mailraft_storage::rows::{ReplicaBatch, Rows};
 use mailraft_storage::{Applied, ClusterId, ReplicaId};
 
 use super::*;
-use crate::keys::{first_rows, RootKey};
+use crate::keys::{RootKey, first_rows};
 use crate::lookup::{Resolution, TARGETS_MAX};
 use crate::password::DUMMY_VERIFIER;
 
@@ -73,8 +73,10 @@ impl World {
     fn listed(&self) -> Vec<String> {
         let domains = self.lookup.domains(10_000).unwrap().into_iter().map(|d| d.name);
         let addresses = self.lookup.addresses(10_000).unwrap().into_iter();
-        let addresses = addresses.map(|a| format!("{} {:?}", a.address, a.targets.iter().map(ToString::to_string).collect::<Vec<_>>()));
-        let accounts = self.lookup.accounts(10_000).unwrap().into_iter().map(|a| format!("{} {}", a.address, a.disabled));
+        let addresses = addresses
+            .map(|a| format!("{} {:?}", a.address, a.targets.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        let accounts =
+            self.lookup.accounts(10_000).unwrap().into_iter().map(|a| format!("{} {}", a.address, a.disabled));
         domains.chain(addresses).chain(accounts).collect()
     }
 
@@ -120,7 +122,10 @@ fn domains_accounts_and_aliases_resolve() {
     assert_eq!(resolve(&w, "c@x.test"), Resolution::Unknown);
     assert_eq!(resolve(&w, "a@y.test"), Resolution::NotOurs);
     assert_ne!(w.lookup.mailbox_key(a).unwrap(), w.lookup.mailbox_key(b).unwrap());
-    assert_eq!(w.run(Command::RemoveAddress { address: "a@x.test".into() }), Err(Refusal::IsAccount("a@x.test".into())));
+    assert_eq!(
+        w.run(Command::RemoveAddress { address: "a@x.test".into() }),
+        Err(Refusal::IsAccount("a@x.test".into()))
+    );
     assert_eq!(w.run(Command::RemoveAddress { address: "all@x.test".into() }), Ok(Answer::Done));
     assert_eq!(resolve(&w, "more@x.test"), Resolution::Unknown);
     assert_eq!(w.lookup.accounts(10).unwrap().len(), 2);
@@ -225,7 +230,10 @@ fn what_waits_is_decided_together_each_on_those_before_it() {
         assert_eq!((result, *index), (expected, Index(2)));
     }
     assert!(answers[4..].iter().all(|(_, result, _)| result.is_ok()));
-    assert_eq!(w.listed(), ["x.test", "a@x.test [\"mailbox of a@x.test\"]", "b@x.test [\"mailbox of a@x.test\"]", "a@x.test true"]);
+    assert_eq!(
+        w.listed(),
+        ["x.test", "a@x.test [\"mailbox of a@x.test\"]", "b@x.test [\"mailbox of a@x.test\"]", "a@x.test true"]
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::seal::{open_row, seal_row, Key};
+use mailraft_storage::seal::{Key, open_row, seal_row};
 use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table};
 use zeroize::Zeroizing;
 
@@ -24,7 +24,9 @@ pub struct RootKey(Key);
 #[derive(Debug, thiserror::Error)]
 pub enum RootKeyError {
     /// The file can't be read.
-    #[error("the root key {path} can't be read ({error}): keys.root_key_file must name the file that quickstart made, or its copy")]
+    #[error(
+        "the root key {path} can't be read ({error}): keys.root_key_file must name the file that quickstart made, or its copy"
+    )]
     Read {
         /// The file.
         path: String,
@@ -32,7 +34,9 @@ pub enum RootKeyError {
         error: std::io::Error,
     },
     /// Not 64 hexadecimal digits.
-    #[error("the root key is not 64 hexadecimal digits: restore the file from its copy; without it nothing here can be read")]
+    #[error(
+        "the root key is not 64 hexadecimal digits: restore the file from its copy; without it nothing here can be read"
+    )]
     Form,
 }
 
@@ -70,7 +74,12 @@ pub fn first_rows(env: &mut Env, cluster: ClusterId, root: &RootKey) -> RowBatch
 }
 
 /// Opens an epoch key of the keyring.
-pub(crate) fn open_epoch_key(cluster: ClusterId, root: &RootKey, epoch: Epoch, sealed: &[u8]) -> Result<Key, LookupError> {
+pub(crate) fn open_epoch_key(
+    cluster: ClusterId,
+    root: &RootKey,
+    epoch: Epoch,
+    sealed: &[u8],
+) -> Result<Key, LookupError> {
     let plain = open_row(&root.0, cluster, &keyring_place(epoch), sealed).map_err(|_| LookupError::RootKey)?;
     key_of(&plain)
 }

@@ -2,12 +2,12 @@
 //! the control group's; every node reads them from its own replica, and one owner beside the control group's
 //! leader changes them.
 //!
-//! * [`keys`]: root key, keyring, mailbox keys.
-//! * [`records`]: what the rows hold.
-//! * [`lookup`]: reading.
-//! * [`engine`]: changing.
-//! * [`password`]: Argon2id.
-//! * [`names`]: what an address may look like.
+//! * [`keys`] holds the root key, keyring, mailbox keys.
+//! * [`records`] says what the rows hold.
+//! * [`lookup`] reads.
+//! * [`engine`] changes.
+//! * [`password`] has Argon2id.
+//! * [`names`] says what an address may look like.
 
 mod decide;
 pub mod engine;

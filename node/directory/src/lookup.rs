@@ -5,14 +5,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use mailraft_storage::entry::versioned_decode;
-use mailraft_storage::seal::{open_row, sealed_epoch, Key, SealError};
+use mailraft_storage::seal::{Key, SealError, open_row, sealed_epoch};
 use mailraft_storage::{ClusterId, Epoch, MailboxId, ReplicaId, RowKey, Rows, StoreError, Table};
 use serde::Deserialize;
 
-use crate::keys::{key_of, keyring_place, mailbox_key_place, open_epoch_key, RootKey, FIRST_EPOCH, MAILBOX_EPOCH};
+use crate::keys::{FIRST_EPOCH, MAILBOX_EPOCH, RootKey, key_of, keyring_place, mailbox_key_place, open_epoch_key};
 use crate::names::without_detail;
 use crate::records::{
-    account_place, address_place, domain_place, Account, AddressRecord, Domain, Target, RECORD_VERSION,
+    Account, AddressRecord, Domain, RECORD_VERSION, Target, account_place, address_place, domain_place,
 };
 
 /// Aliases of aliases are followed this far.
@@ -78,7 +78,12 @@ impl Lookup {
     ///
     /// # Errors
     /// If the keyring is not there or the root key does not open it.
-    pub fn new(rows: Arc<dyn Rows>, replica: ReplicaId, cluster: ClusterId, root: RootKey) -> Result<Self, LookupError> {
+    pub fn new(
+        rows: Arc<dyn Rows>,
+        replica: ReplicaId,
+        cluster: ClusterId,
+        root: RootKey,
+    ) -> Result<Self, LookupError> {
         let sealed = rows.get(replica, &keyring_place(FIRST_EPOCH))?.ok_or(LookupError::NoKey(FIRST_EPOCH))?;
         let first = open_epoch_key(cluster, &root, FIRST_EPOCH, &sealed)?;
         let index = first.derive("mailraft directory index");
@@ -127,7 +132,9 @@ impl Lookup {
         while let Some((record, depth)) = open.pop_front() {
             for target in record.targets {
                 match target {
-                    Target::Mailbox { mailbox, .. } if !mailboxes.contains(&mailbox) && mailboxes.len() < TARGETS_MAX => {
+                    Target::Mailbox { mailbox, .. }
+                        if !mailboxes.contains(&mailbox) && mailboxes.len() < TARGETS_MAX =>
+                    {
                         mailboxes.push(mailbox);
                     }
                     Target::Mailbox { .. } => {}
@@ -272,7 +279,10 @@ impl Lookup {
     }
 
     fn page<T: for<'a> Deserialize<'a>>(
-        &self, table: Table, after: Option<&[u8]>, limit: usize,
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+        limit: usize,
     ) -> Result<Page<T>, LookupError> {
         // The first key behind another is that one and a zero byte.
         let from = after.map(|key| [key, &[0]].concat()).unwrap_or_default();

@@ -14,7 +14,10 @@ const SHOWN_MAX_CHARS: usize = 80;
 pub fn domain(text: &str) -> Result<String, String> {
     let name = text.trim().trim_end_matches('.').to_ascii_lowercase();
     let label = |l: &str| {
-        !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-')
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && !l.ends_with('-')
             && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     // Four numbers are an IP address.
@@ -31,7 +34,8 @@ pub fn domain(text: &str) -> Result<String, String> {
 /// One sentence that says what is wrong.
 pub fn address(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let (local, host) = text.rsplit_once('@').ok_or_else(|| format!("{} is not an address such as jane@example.org", shown(text)))?;
+    let (local, host) =
+        text.rsplit_once('@').ok_or_else(|| format!("{} is not an address such as jane@example.org", shown(text)))?;
     let host = domain(host)?;
     let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
     let dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
@@ -67,7 +71,16 @@ mod tests {
     fn names_have_one_form() {
         assert_eq!(address(" Jane.Doe@Example.ORG "), Ok("jane.doe@example.org".into()));
         assert_eq!(domain("Example.org."), Ok("example.org".into()));
-        for wrong in ["a@1.2.3.4", "jane", "@example.org", "a b@example.org", "a..b@example.org", "a@b", "a@-b.org", "jörg@example.org"] {
+        for wrong in [
+            "a@1.2.3.4",
+            "jane",
+            "@example.org",
+            "a b@example.org",
+            "a..b@example.org",
+            "a@b",
+            "a@-b.org",
+            "jörg@example.org",
+        ] {
             assert!(address(wrong).is_err(), "{wrong}");
         }
         let long = "ö".repeat(100_000);

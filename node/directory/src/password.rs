@@ -60,7 +60,13 @@ mod tests {
     #[test]
     fn only_argon2id_within_bounds_is_a_verifier() {
         assert!(is_verifier(DUMMY_VERIFIER));
-        for (what, by) in [("argon2id", "argon2i"), ("argon2id", "scrypt"), ("m=19456", "m=4000000"), ("t=2", "t=1000"), ("p=1", "p=200")] {
+        for (what, by) in [
+            ("argon2id", "argon2i"),
+            ("argon2id", "scrypt"),
+            ("m=19456", "m=4000000"),
+            ("t=2", "t=1000"),
+            ("p=1", "p=200"),
+        ] {
             let other = DUMMY_VERIFIER.replace(what, by);
             assert!(other != DUMMY_VERIFIER && !is_verifier(&other), "{other}");
         }

@@ -1,7 +1,7 @@
 //! What the directory's rows hold.
 
-use mailraft_storage::{MailboxId, RowKey, Table, UnixMillis};
 use mailraft_storage::seal::Key;
+use mailraft_storage::{MailboxId, RowKey, Table, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 pub(crate) const RECORD_VERSION: u8 = 1;

@@ -148,7 +148,9 @@ impl<'a> Cursor<'a> {
 
     pub fn string(&mut self) -> Read<Vec<u8>> {
         if self.at_literal() {
-            let Some(Piece::Literal(literal)) = self.pieces.get(self.at + 1) else { return wrong("a literal is missing") };
+            let Some(Piece::Literal(literal)) = self.pieces.get(self.at + 1) else {
+                return wrong("a literal is missing");
+            };
             self.at += 2;
             self.offset = 0;
             return Ok(literal.clone());
@@ -180,7 +182,11 @@ impl<'a> Cursor<'a> {
 
     pub fn nstring(&mut self) -> Read<Option<Vec<u8>>> {
         if self.peek() != Some(b'"') && !self.at_literal() {
-            return if self.atom()?.eq_ignore_ascii_case("NIL") { Ok(None) } else { wrong("a string or NIL is missing") };
+            return if self.atom()?.eq_ignore_ascii_case("NIL") {
+                Ok(None)
+            } else {
+                wrong("a string or NIL is missing")
+            };
         }
         self.string().map(Some)
     }
@@ -296,7 +302,11 @@ mod tests {
 
     #[test]
     fn strings_of_every_kind() {
-        let pieces = vec![Piece::Text(b"atom \"qu\\\"oted\" ".to_vec()), Piece::Literal(b"lit\r\n".to_vec()), Piece::Text(b" NIL".to_vec())];
+        let pieces = vec![
+            Piece::Text(b"atom \"qu\\\"oted\" ".to_vec()),
+            Piece::Literal(b"lit\r\n".to_vec()),
+            Piece::Text(b" NIL".to_vec()),
+        ];
         let mut c = Cursor::new(&pieces);
         assert_eq!(c.astring().unwrap(), b"atom");
         c.space().unwrap();

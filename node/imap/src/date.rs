@@ -87,7 +87,8 @@ mod tests {
             assert_eq!(parse(text).map(print).as_deref(), Some(text));
         }
         assert_eq!(parse(" 1-Jan-1970 02:00:00 +0200"), Some(ZonedTime { unix_seconds: 0, zone_minutes: 120 }));
-        for text in ["31-Feb-2024 00:00:00 +0000", "1-Jan-70 00:00:00 +0000", "1-Jan-1970 24:00:00 +0000", "1-Jan-1970"] {
+        for text in ["31-Feb-2024 00:00:00 +0000", "1-Jan-70 00:00:00 +0000", "1-Jan-1970 24:00:00 +0000", "1-Jan-1970"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse_day("1-Jan-1970"), Some(0));

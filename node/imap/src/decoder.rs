@@ -133,7 +133,11 @@ impl Decoder {
                 State::AfterMessage { dropped } => {
                     let dropped = *dropped;
                     let Some(line) = self.take_line() else {
-                        return if self.input.len() > LINE_MAX_BYTES { Frame::Lost("line too long") } else { Frame::NeedInput };
+                        return if self.input.len() > LINE_MAX_BYTES {
+                            Frame::Lost("line too long")
+                        } else {
+                            Frame::NeedInput
+                        };
                     };
                     self.state = State::Line;
                     if !dropped {
@@ -295,7 +299,13 @@ mod tests {
             frames(b"a LOGIN {3}\r\nbob {2+}\r\nhi\r\nb NOOP\r\n"),
             [
                 Frame::Continue,
-                Frame::Command(vec![text("a LOGIN "), Piece::Literal(b"bob".to_vec()), text(" "), Piece::Literal(b"hi".to_vec()), text("")]),
+                Frame::Command(vec![
+                    text("a LOGIN "),
+                    Piece::Literal(b"bob".to_vec()),
+                    text(" "),
+                    Piece::Literal(b"hi".to_vec()),
+                    text("")
+                ]),
                 Frame::Command(vec![text("b NOOP")]),
             ]
         );
@@ -306,14 +316,24 @@ mod tests {
         let found = frames(b"a APPEND {5}\r\nINBOX (\\Seen) {4}\r\nab\r\n\r\n");
         assert_eq!(found[0], Frame::Continue);
         assert!(matches!(&found[1], Frame::Append { size_bytes: 4, synchronising: true, head } if head.len() == 3));
-        assert_eq!(found[2..6].iter().map(|f| if let Frame::Message(m) = f { m.clone() } else { panic!("{f:?}") }).collect::<Vec<_>>().concat(), b"ab\r\n");
+        assert_eq!(
+            found[2..6]
+                .iter()
+                .map(|f| if let Frame::Message(m) = f { m.clone() } else { panic!("{f:?}") })
+                .collect::<Vec<_>>()
+                .concat(),
+            b"ab\r\n"
+        );
         assert_eq!(found[6], Frame::MessageEnd(Vec::new()));
     }
 
     #[test]
     fn what_is_too_long_or_has_bare_line_ends_is_refused_with_its_tag() {
         let long = [b"a7 ".as_slice(), &vec![b'x'; LINE_MAX_BYTES + 10], b"\r\nb NOOP\r\n"].concat();
-        assert_eq!(frames(&long), [Frame::Wrong(b"a7".to_vec(), "line too long"), Frame::Command(vec![text("b NOOP")])]);
+        assert_eq!(
+            frames(&long),
+            [Frame::Wrong(b"a7".to_vec(), "line too long"), Frame::Command(vec![text("b NOOP")])]
+        );
         assert!(matches!(&frames(b"a NOOP\nb NOOP\r\n")[..], [Frame::Wrong(tag, _)] if tag == b"a"));
         assert!(matches!(&frames(b"a LOGIN {99999}\r\n")[..], [Frame::Wrong(tag, "literal too long")] if tag == b"a"));
         assert_eq!(frames(b"a LOGIN {99999+}\r\n")[0], Frame::Lost("literal too long"));

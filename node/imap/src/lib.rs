@@ -27,5 +27,5 @@ mod utf7;
 mod view;
 
 pub use decoder::{INPUT_MAX_BYTES, LINE_MAX_BYTES, LITERAL_MAX_BYTES};
-pub use session::{Config, Session, Turn, OUTPUT_FLUSH_BYTES, WRONG_COMMANDS_MAX};
+pub use session::{Config, OUTPUT_FLUSH_BYTES, Session, Turn, WRONG_COMMANDS_MAX};
 pub use store::{LoginFailure, Mailstore, Output, ReceiveFailure, StoreFailure};

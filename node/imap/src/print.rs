@@ -219,7 +219,10 @@ mod tests {
             shown(|o| structure(o, &part, true)),
             "((\"TEXT\" \"PLAIN\" (\"CHARSET\" \"us-ascii\") NIL NIL \"7BIT\" 2 0 NIL NIL NIL NIL)(\"IMAGE\" \"PNG\" (\"NAME\" \"p\") NIL NIL \"BASE64\" 4 NIL (\"ATTACHMENT\" NIL) NIL NIL) \"MIXED\" (\"BOUNDARY\" \"b\") NIL NIL NIL)"
         );
-        assert_eq!(shown(|o| structure(o, &part, false)), "((\"TEXT\" \"PLAIN\" (\"CHARSET\" \"us-ascii\") NIL NIL \"7BIT\" 2 0)(\"IMAGE\" \"PNG\" (\"NAME\" \"p\") NIL NIL \"BASE64\" 4) \"MIXED\")");
+        assert_eq!(
+            shown(|o| structure(o, &part, false)),
+            "((\"TEXT\" \"PLAIN\" (\"CHARSET\" \"us-ascii\") NIL NIL \"7BIT\" 2 0)(\"IMAGE\" \"PNG\" (\"NAME\" \"p\") NIL NIL \"BASE64\" 4) \"MIXED\")"
+        );
         let block = &message[..mailraft_message::header::header_len(message)];
         assert_eq!(
             shown(|o| envelope(o, &Envelope::parse(block))),

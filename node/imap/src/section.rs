@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use mailraft_message::{header, Part};
+use mailraft_message::{Part, header};
 
-use crate::cursor::{wrong, Cursor, Read};
+use crate::cursor::{Cursor, Read, wrong};
 
 /// Numbers in a section.
 const PATH_MAX: usize = 100;
@@ -163,7 +163,16 @@ mod tests {
 
     #[test]
     fn sections_print_as_they_parse() {
-        for text in ["[]", "[HEADER]", "[TEXT]", "[1]", "[1.2.MIME]", "[2.HEADER]", "[HEADER.FIELDS (From Subject)]", "[1.HEADER.FIELDS.NOT (To)]"] {
+        for text in [
+            "[]",
+            "[HEADER]",
+            "[TEXT]",
+            "[1]",
+            "[1.2.MIME]",
+            "[2.HEADER]",
+            "[HEADER.FIELDS (From Subject)]",
+            "[1.HEADER.FIELDS.NOT (To)]",
+        ] {
             assert_eq!(format!("[{}]", section(text).unwrap().print()), text);
         }
         for text in ["[MIME]", "[0]", "[FOO]", "[1", "[HEADER.FIELDS]"] {

@@ -6,7 +6,7 @@ use mailraft_mailbox::Refusal;
 
 use crate::commands;
 use crate::cursor::{Cursor, Wrong};
-use crate::decoder::{Decoder, Frame, Piece, LITERAL_MAX_BYTES};
+use crate::decoder::{Decoder, Frame, LITERAL_MAX_BYTES, Piece};
 use crate::store::{Mailstore, Output, StoreFailure};
 use crate::view::View;
 
@@ -134,7 +134,11 @@ enum Mode {
     /// AUTHENTICATE PLAIN of this tag.
     Authenticate(String),
     /// APPEND whose message is being received.
-    Append { tag: String, append: commands::append::Append, failure: Option<crate::store::ReceiveFailure> },
+    Append {
+        tag: String,
+        append: commands::append::Append,
+        failure: Option<crate::store::ReceiveFailure>,
+    },
     Closing,
 }
 
@@ -230,7 +234,20 @@ impl Session {
     }
 
     pub(crate) fn capabilities(&self) -> String {
-        let mut names = vec!["IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "UNSELECT", "CHILDREN", "SPECIAL-USE", "MOVE"];
+        let mut names = vec![
+            "IMAP4rev1",
+            "LITERAL+",
+            "SASL-IR",
+            "ID",
+            "ENABLE",
+            "IDLE",
+            "NAMESPACE",
+            "UIDPLUS",
+            "UNSELECT",
+            "CHILDREN",
+            "SPECIAL-USE",
+            "MOVE",
+        ];
         if self.user.is_none() {
             if self.tls {
                 names.push("AUTH=PLAIN");
@@ -288,7 +305,10 @@ impl Session {
                     }
                 }
                 Frame::MessageEnd(rest) => {
-                    let Mode::Append { tag, append, failure } = std::mem::replace(&mut self.mode, Mode::Commands) else { continue };
+                    let Mode::Append { tag, append, failure } = std::mem::replace(&mut self.mode, Mode::Commands)
+                    else {
+                        continue;
+                    };
                     let outcome = commands::append::run(append, failure, &rest, store).await;
                     self.finish(&tag, outcome, true, store, out);
                 }
@@ -344,7 +364,8 @@ impl Session {
         match std::mem::replace(&mut self.mode, Mode::Commands) {
             Mode::Idle(tag) => {
                 let done = matches!(pieces, [Piece::Text(t)] if t.eq_ignore_ascii_case(b"DONE"));
-                let outcome = if done { Ok(Done::Ok("IDLE done".into())) } else { Err(Done::Bad("IDLE ends with DONE".into())) };
+                let outcome =
+                    if done { Ok(Done::Ok("IDLE done".into())) } else { Err(Done::Bad("IDLE ends with DONE".into())) };
                 self.finish(&tag, outcome, true, store, out);
                 return None;
             }

@@ -45,7 +45,11 @@ pub enum ReceiveFailure {
 /// A session's mailbox, wherever it is.
 pub trait Mailstore: Send {
     /// Logs in; from then on the other methods are about that account's mailbox.
-    fn login(&mut self, user: &str, password: Zeroizing<String>) -> impl Future<Output = Result<(), LoginFailure>> + Send;
+    fn login(
+        &mut self,
+        user: &str,
+        password: Zeroizing<String>,
+    ) -> impl Future<Output = Result<(), LoginFailure>> + Send;
 
     /// One command, with retries and failover inside.
     fn ask(&mut self, command: Command) -> impl Future<Output = Result<Answer, StoreFailure>> + Send;

@@ -4,12 +4,12 @@ use std::io;
 
 use bytes::Bytes;
 use mailraft_mailbox::api::{
-    Change, EmailId, FetchedContent, FetchedHeader, FolderId, FolderInfo, FolderStatus, MessageState, Selected, SpecialUse, StoreMode,
-    ZonedTime,
+    Change, EmailId, FetchedContent, FetchedHeader, FolderId, FolderInfo, FolderStatus, MessageState, Selected,
+    SpecialUse, StoreMode, ZonedTime,
 };
 use mailraft_mailbox::{Answer, Command, Event, Flags, Refusal, SystemFlag, UidSet};
-use mailraft_message::{header, Envelope, Part};
-use mailraft_storage::body::{chunk_count, seal_chunk, BodyId, CHUNK_PLAIN_BYTES};
+use mailraft_message::{Envelope, Part, header};
+use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, chunk_count, seal_chunk};
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::Key;
 use zeroize::Zeroizing;
@@ -63,7 +63,9 @@ impl FakeStore {
     fn answer(&mut self, command: Command) -> Result<Answer, StoreFailure> {
         let refused = |r| Err(StoreFailure::Refused(r));
         Ok(match command {
-            Command::Sync | Command::Unselect | Command::CreateFolder { .. } | Command::Subscribe { .. } => Answer::Done,
+            Command::Sync | Command::Unselect | Command::CreateFolder { .. } | Command::Subscribe { .. } => {
+                Answer::Done
+            }
             Command::List => {
                 let folder = |name: &str, id: u32, special_use| FolderInfo {
                     name: name.into(),
@@ -72,7 +74,11 @@ impl FakeStore {
                     special_use,
                     selectable: true,
                 };
-                Answer::Folders(vec![folder("Sent", 2, Some(SpecialUse::Sent)), folder("INBOX", 1, None), folder("Sent/Entwürfe", 3, None)])
+                Answer::Folders(vec![
+                    folder("Sent", 2, Some(SpecialUse::Sent)),
+                    folder("INBOX", 1, None),
+                    folder("Sent/Entwürfe", 3, None),
+                ])
             }
             Command::Status { folder } if folder == "INBOX" => Answer::Status(FolderStatus {
                 messages: self.inbox.len() as u32,
@@ -154,16 +160,23 @@ impl FakeStore {
                 let gone: UidSet = self
                     .inbox
                     .iter()
-                    .filter(|m| m.state.flags.has(SystemFlag::Deleted) && uids.as_ref().is_none_or(|u| u.contains(m.state.uid)))
+                    .filter(|m| {
+                        m.state.flags.has(SystemFlag::Deleted) && uids.as_ref().is_none_or(|u| u.contains(m.state.uid))
+                    })
                     .map(|m| m.state.uid)
                     .collect();
                 self.expunge(gone.clone());
                 Answer::Expunged { uids: gone, modseq: None }
             }
-            Command::Status { .. } | Command::Select { .. } | Command::DeleteFolder { .. } | Command::RenameFolder { .. } => {
+            Command::Status { .. }
+            | Command::Select { .. }
+            | Command::DeleteFolder { .. }
+            | Command::RenameFolder { .. } => {
                 return refused(Refusal::NoSuchFolder);
             }
-            Command::Resume { .. } | Command::Deliver { .. } | Command::Append { .. } => return Err(StoreFailure::Unavailable),
+            Command::Resume { .. } | Command::Deliver { .. } | Command::Append { .. } => {
+                return Err(StoreFailure::Unavailable);
+            }
         })
     }
 }

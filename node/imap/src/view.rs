@@ -162,7 +162,9 @@ impl View {
                 self.note_keywords(&message.flags, out);
                 self.messages.push(message);
             }
-            out.extend_from_slice(format!("* {} EXISTS\r\n* {} RECENT\r\n", self.messages.len(), self.recent()).as_bytes());
+            out.extend_from_slice(
+                format!("* {} EXISTS\r\n* {} RECENT\r\n", self.messages.len(), self.recent()).as_bytes(),
+            );
         }
         for uid in std::mem::take(&mut self.changed) {
             let Some(number) = self.number(uid) else { continue };
@@ -206,7 +208,14 @@ mod tests {
 
     fn view(uids: &[u32]) -> View {
         let messages = uids.iter().map(|u| state(*u, 1)).collect();
-        let selected = Selected { folder: FolderId(1), uid_validity: 1, uid_next: 100, highest_modseq: 1, first_recent_uid: 50, messages };
+        let selected = Selected {
+            folder: FolderId(1),
+            uid_validity: 1,
+            uid_next: 100,
+            highest_modseq: 1,
+            first_recent_uid: 50,
+            messages,
+        };
         View::new(selected, false)
     }
 
@@ -232,7 +241,11 @@ mod tests {
         assert_eq!(v.by_number(&SequenceSet(vec![(n(2), Bound::Largest)])).map(|s| s.to_string()), Some("5,9".into()));
         assert_eq!(v.by_number(&SequenceSet(vec![(n(4), n(4))])), None);
         assert_eq!(v.by_uid(&SequenceSet(vec![(n(4), n(4_000_000_000))])).to_string(), "5,9");
-        assert_eq!(v.by_uid(&SequenceSet(vec![(n(20), Bound::Largest)])).to_string(), "9", "a range with * has the last message");
+        assert_eq!(
+            v.by_uid(&SequenceSet(vec![(n(20), Bound::Largest)])).to_string(),
+            "9",
+            "a range with * has the last message"
+        );
         assert_eq!(view(&[]).by_number(&SequenceSet(vec![(n(1), Bound::Largest)])), None);
     }
 

@@ -2,8 +2,8 @@
 //! in postcard: variants and fields are only ever added at the end.
 
 use bytes::Bytes;
-use mailraft_storage::body::BodyId;
 use mailraft_storage::CommandId;
+use mailraft_storage::body::BodyId;
 use serde::{Deserialize, Serialize};
 
 use crate::flags::Flags;

@@ -6,22 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mailraft_storage::entry::{CommandRow, RowsBody, ENTRY_MAX_BYTES};
-use mailraft_storage::seal::{seal_row, SEAL_OVERHEAD_BYTES};
-use mailraft_storage::{CommandId, EntryKind, Env, Index, Proposal, RowBatch, RowKey, Rows, StoreError, Table, Verdict};
+use mailraft_storage::entry::{CommandRow, ENTRY_MAX_BYTES, RowsBody};
+use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
+use mailraft_storage::{
+    CommandId, EntryKind, Env, Index, Proposal, RowBatch, RowKey, Rows, StoreError, Table, Verdict,
+};
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::commands;
-use crate::load::{load, OpenBody};
-use crate::queue::{Queue, Queued, SessionNumber, QUEUE_MAX_COMMANDS};
-use crate::reads::{read, Claims, Kind, ReadAnswer, StoredRead};
+use crate::load::{OpenBody, load};
+use crate::queue::{QUEUE_MAX_COMMANDS, Queue, Queued, SessionNumber};
+use crate::reads::{Claims, Kind, ReadAnswer, StoredRead, read};
 use crate::records::{
-    self, chunk_key, content_key, counters_key, encode, encode_result, folder_key, open_body_key, seal_result, FolderRow,
-    MailboxKey, Place, StageId,
+    self, FolderRow, MailboxKey, Place, StageId, chunk_key, content_key, counters_key, encode, encode_result,
+    folder_key, open_body_key, seal_result,
 };
-use crate::stage::{bury, sweep, Staged};
+use crate::stage::{Staged, bury, sweep};
 use crate::state::State;
-use crate::work::{key_bytes, Context, Row, Work, UID_AHEAD_MAX};
+use crate::work::{Context, Row, UID_AHEAD_MAX, Work, key_bytes};
 
 /// The most commands decided together as one entry.
 pub const BATCH_MAX_COMMANDS: usize = 64;
@@ -92,7 +94,10 @@ enum Flight {
     Last,
     Sweep(Box<State>),
     /// Deletion of chunks of the first open body; all of it if true.
-    OpenBody { chunks: u32, last: bool },
+    OpenBody {
+        chunks: u32,
+        last: bool,
+    },
 }
 
 /// Commands decided together.
@@ -145,7 +150,12 @@ impl Mailbox {
     /// Answers a read from memory or hands it out, and queues a change. `attempt` is above 0 for a retry: then
     /// a result kept under the id is the answer.
     pub fn submit(
-        &mut self, _env: &mut Env, session: SessionNumber, id: CommandId, attempt: u32, command: Command,
+        &mut self,
+        _env: &mut Env,
+        session: SessionNumber,
+        id: CommandId,
+        attempt: u32,
+        command: Command,
     ) -> Submitted {
         if command.is_read() {
             return self.submit_read(id, command);
@@ -565,8 +575,13 @@ impl Batch {
 
 /// Adds the rows of folders and counters, and saves what SELECTs claimed meanwhile.
 fn complete(
-    rows: &mut BTreeMap<RowKey, Row>, cx: &Context, next: &mut State, applied: &State, claims: &mut Claims,
-    touched: &BTreeSet<FolderId>, position: Index,
+    rows: &mut BTreeMap<RowKey, Row>,
+    cx: &Context,
+    next: &mut State,
+    applied: &State,
+    claims: &mut Claims,
+    touched: &BTreeSet<FolderId>,
+    position: Index,
 ) {
     let mailbox = cx.place.mailbox;
     let mut written = touched.clone();

@@ -10,8 +10,8 @@ use mailraft_storage::{Index, RowBatch, RowKey, Table, UnixMillis, Verdict};
 use crate::api::{Answer, Change, Command, FetchWhat, Refusal, StoreMode};
 use crate::engine::{BATCH_MAX_COMMANDS, OPEN_BODY_MAX_MILLIS};
 use crate::flags::{Flags, SystemFlag};
-use crate::harness::{append, create, deliver, stored_uid, World, ALL};
-use crate::{chunk_key, open_body_key, SessionNumber, Submitted, UidSet, QUEUE_MAX_COMMANDS};
+use crate::harness::{ALL, World, append, create, deliver, stored_uid};
+use crate::{QUEUE_MAX_COMMANDS, SessionNumber, Submitted, UidSet, chunk_key, open_body_key};
 
 fn flag(folder: crate::api::FolderId, uids: UidSet, flag: SystemFlag) -> Command {
     let flags = Flags::none().with(flag);
@@ -32,8 +32,12 @@ fn a_new_mailbox_makes_its_folders_before_anything_else() {
     assert_eq!(
         names,
         [
-            ("Archive", true, true), ("Drafts", true, true), ("INBOX", true, false), ("Junk", true, true),
-            ("Sent", true, true), ("Trash", true, true),
+            ("Archive", true, true),
+            ("Drafts", true, true),
+            ("INBOX", true, false),
+            ("Junk", true, true),
+            ("Sent", true, true),
+            ("Trash", true, true),
         ]
     );
     assert_eq!(stored_uid(world.answers[&delivery].0.clone()), 1);
@@ -89,10 +93,12 @@ fn an_entry_stays_within_a_mebibyte_of_bodies() {
 #[test]
 fn dropped_and_missing_change_nothing_and_are_decided_again_in_order() {
     let mut world = World::new();
-    let ids: Vec<_> = ["one", "two", "three"].map(|text| {
-        let draft = world.draft(text);
-        world.submit(1, append("INBOX", draft, Flags::none()))
-    }).to_vec();
+    let ids: Vec<_> = ["one", "two", "three"]
+        .map(|text| {
+            let draft = world.draft(text);
+            world.submit(1, append("INBOX", draft, Flags::none()))
+        })
+        .to_vec();
     let _ = world.mailbox.next_entry(&mut world.env).unwrap();
     assert!(world.mailbox.next_entry(&mut world.env).is_none(), "one is in flight");
     assert!(world.uids("INBOX").is_empty());
@@ -118,8 +124,7 @@ fn a_retry_gets_the_kept_result_and_a_repeat_in_flight_joins() {
     world.drain();
     world.reload();
     for (id, command) in [(id, command), (refused, create("INBOX"))] {
-        let Submitted::Answered(result, index) =
-            world.mailbox.submit(&mut world.env, SessionNumber(1), id, 1, command)
+        let Submitted::Answered(result, index) = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 1, command)
         else {
             panic!("not kept")
         };
@@ -252,11 +257,17 @@ fn a_copy_larger_than_an_entry_is_all_or_nothing_whoever_owns_the_mailbox() {
     assert_eq!((from.len(), to.len(), to[0]), (messages, messages, 2));
     assert_eq!(world.answers[&later].0, Ok(Answer::Done));
     assert!(world.entries - before > 3);
-    let added = world.events.iter().filter_map(|e| match &e.change { Change::Added(m) => Some(m.len()), _ => None });
+    let added = world.events.iter().filter_map(|e| match &e.change {
+        Change::Added(m) => Some(m.len()),
+        _ => None,
+    });
     assert_eq!(added.collect::<Vec<_>>(), [1, messages]);
     world.assert_rows_are_memory();
     let answer = world.answers[&id].0.clone();
-    let Submitted::Answered(kept, _) = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 1, create("x")) else { panic!() };
+    let Submitted::Answered(kept, _) = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 1, create("x"))
+    else {
+        panic!()
+    };
     assert_eq!(kept, answer);
 }
 
@@ -265,7 +276,10 @@ fn a_large_move_and_the_renaming_of_a_large_inbox_are_one_change() {
     let mut world = World::new();
     world.fill("INBOX", 5_000);
     let inbox = world.id("INBOX");
-    let Ok(Answer::Copied { from, .. }) = world.run(Command::Move { folder: inbox, uids: ALL(), to: "Archive".into() }) else { panic!() };
+    let Ok(Answer::Copied { from, .. }) = world.run(Command::Move { folder: inbox, uids: ALL(), to: "Archive".into() })
+    else {
+        panic!()
+    };
     assert_eq!(from.len(), 5_000);
     assert!(world.uids("INBOX").is_empty());
     world.assert_rows_are_memory();
@@ -292,7 +306,15 @@ fn flags_of_a_hundred_thousand_messages_are_few_rows() {
     assert!(world.last.0 <= 103, "{} rows", world.last.0);
     // (That pages and places agree after a load is checked on smaller folders.)
     // A few single ones after that: the place's row counts, and once more the page's.
-    world.run(Command::Store { folder: inbox, uids: UidSet::range(5, 7), mode: StoreMode::Replace, flags: Flags::none(), unchanged_since: None }).unwrap();
+    world
+        .run(Command::Store {
+            folder: inbox,
+            uids: UidSet::range(5, 7),
+            mode: StoreMode::Replace,
+            flags: Flags::none(),
+            unchanged_since: None,
+        })
+        .unwrap();
     assert_eq!(world.last.0, 3 + 2);
 }
 
@@ -330,14 +352,19 @@ fn a_removed_folder_takes_its_rows_with_it() {
         let folder = world.id("a");
         world.run(flag(folder, ALL(), SystemFlag::Seen)).unwrap();
         world.run(Command::DeleteFolder { name: "a".into() }).unwrap();
-        assert_eq!(world.run(Command::Status { folder: "a".into() }).unwrap_err(), Refusal::NotAllowed("this level was deleted and only has folders below it".into()));
+        assert_eq!(
+            world.run(Command::Status { folder: "a".into() }).unwrap_err(),
+            Refusal::NotAllowed("this level was deleted and only has folders below it".into())
+        );
         assert_eq!(world.run(create("a")), Ok(Answer::Done));
         assert!(world.append("a", "new") > count);
         world.assert_rows_are_memory();
         world.run(Command::DeleteFolder { name: "a/b".into() }).unwrap();
         world.run(Command::DeleteFolder { name: "a".into() }).unwrap();
         world.assert_rows_are_memory();
-        for table in [Table::Places, Table::Contents, Table::MessageIds, Table::Chunks, Table::FlagPages, Table::Expunged] {
+        for table in
+            [Table::Places, Table::Contents, Table::MessageIds, Table::Chunks, Table::FlagPages, Table::Expunged]
+        {
             assert_eq!(world.count(table), 0, "{table:?} of {count}");
         }
     }
@@ -349,7 +376,9 @@ fn a_select_claims_recent_messages_and_the_next_entry_saves_it() {
     world.append("INBOX", "1");
     world.append("INBOX", "2");
     let recent = |world: &mut World, claim_recent| {
-        let Ok(Answer::Selected(s)) = world.run(Command::Select { folder: "INBOX".into(), claim_recent }) else { panic!() };
+        let Ok(Answer::Selected(s)) = world.run(Command::Select { folder: "INBOX".into(), claim_recent }) else {
+            panic!()
+        };
         s.first_recent_uid
     };
     assert_eq!(recent(&mut world, false), 1);
@@ -391,7 +420,8 @@ fn a_session_that_comes_back_learns_what_changed() {
     world.run(flag(opened.folder, UidSet::range(2, 3), SystemFlag::Deleted)).unwrap();
     world.run(Command::Expunge { folder: opened.folder, uids: Some(UidSet::range(3, 3)) }).unwrap();
     world.append("INBOX", "new");
-    let resume = |since, known| Command::Resume { folder: opened.folder, uid_validity: opened.uid_validity, since, known };
+    let resume =
+        |since, known| Command::Resume { folder: opened.folder, uid_validity: opened.uid_validity, since, known };
     let Ok(Answer::Resumed(resumed)) = world.run(resume(opened.highest_modseq, ALL())) else { panic!() };
     assert_eq!(resumed.vanished, UidSet::range(3, 3));
     let changed: Vec<u32> = resumed.changed.iter().map(|m| m.uid).collect();
@@ -417,7 +447,12 @@ fn past_the_expunge_history_all_that_does_not_exist_has_vanished() {
     }
     world.drain();
     assert_eq!(world.count(Table::Expunged), crate::EXPUNGED_ROWS_MAX);
-    let resume = Command::Resume { folder: opened.folder, uid_validity: opened.uid_validity, since: opened.highest_modseq, known: ALL() };
+    let resume = Command::Resume {
+        folder: opened.folder,
+        uid_validity: opened.uid_validity,
+        since: opened.highest_modseq,
+        known: ALL(),
+    };
     let Ok(Answer::Resumed(resumed)) = world.run(resume) else { panic!() };
     assert_eq!(resumed.vanished, gone.into_iter().collect());
     world.assert_rows_are_memory();

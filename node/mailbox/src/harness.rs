@@ -6,19 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mailraft_storage::body::{chunk_count, BodyId, CHUNK_PLAIN_BYTES};
-use mailraft_storage::entry::{CommandRow, Entry, EntryHeader, ENTRY_MAX_BYTES, KNOWN_REQUIRED_FLAGS};
+use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, chunk_count};
+use mailraft_storage::entry::{CommandRow, ENTRY_MAX_BYTES, Entry, EntryHeader, KNOWN_REQUIRED_FLAGS};
 use mailraft_storage::memory::MemoryRows;
 use mailraft_storage::rows::{Applied, ReplicaBatch};
 use mailraft_storage::seal::Key;
 use mailraft_storage::{
-    ClusterId, CommandId, EntryKind, Env, Epoch, Incarnation, Index, MailboxId, Proposal, ReplicaId, RowBatch, RowKey, Rows,
-    Table, Term, UnixMillis, Verdict,
+    ClusterId, CommandId, EntryKind, Env, Epoch, Incarnation, Index, MailboxId, Proposal, ReplicaId, RowBatch, RowKey,
+    Rows, Table, Term, UnixMillis, Verdict,
 };
 
 use crate::api::{Answer, Command, Draft, Event, FolderId, Refusal, Selected, ZonedTime};
 use crate::flags::Flags;
-use crate::{chunk_key, open_body_key, open_body_row, Mailbox, MailboxKey, Outcome, Place, SessionNumber, Submitted, UidSet};
+use crate::{
+    Mailbox, MailboxKey, Outcome, Place, SessionNumber, Submitted, UidSet, chunk_key, open_body_key, open_body_row,
+};
 
 pub const REPLICA: ReplicaId = ReplicaId(5);
 

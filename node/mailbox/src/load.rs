@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR};
 use crate::records::{
-    self, counters_key, page_of, Counters, DeliveryRecord, EmailInfo, ExpungedRecord, FlagPageRecord, FolderRecord,
-    FolderRow, KeyedHash, OpenBodyRecord, PlaceRecord, StageId, StageRecord, PAGE_UIDS,
+    self, Counters, DeliveryRecord, EmailInfo, ExpungedRecord, FlagPageRecord, FolderRecord, FolderRow, KeyedHash,
+    OpenBodyRecord, PAGE_UIDS, PlaceRecord, StageId, StageRecord, counters_key, page_of,
 };
 use crate::stage::{bury, place_of};
 use crate::state::{Dead, Garbage, Message, State};
@@ -90,7 +90,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Every row of a table, opened, in the order of keys.
     fn each<T: DeserializeOwned>(
-        &self, table: Table, mut row: impl FnMut(&RowKey, T) -> Result<(), StoreError>,
+        &self,
+        table: Table,
+        mut row: impl FnMut(&RowKey, T) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let place = &self.cx.place;
         let mut from = Vec::new();
@@ -200,7 +202,8 @@ impl Reader<'_> {
     fn flag_pages(&self, state: &mut State, dead: &mut Vec<Dead>) -> Result<(), StoreError> {
         self.each(Table::FlagPages, |key, record: FlagPageRecord| {
             let (id, page) = place_of(key).ok_or_else(|| wrong_key(key))?;
-            let Some(folder) = state.folder_mut(id).filter(|f| f.has_page(page) || page >= page_of(f.record.uid_next)) else {
+            let Some(folder) = state.folder_mut(id).filter(|f| f.has_page(page) || page >= page_of(f.record.uid_next))
+            else {
                 dead.push(Dead::Page(id, page));
                 return Ok(());
             };

@@ -1,6 +1,6 @@
 //! Names of folders: which are allowed, and their one spelling.
 
-use crate::api::{Refusal, FOLDER_NAME_MAX_BYTES, HIERARCHY_SEPARATOR};
+use crate::api::{FOLDER_NAME_MAX_BYTES, HIERARCHY_SEPARATOR, Refusal};
 
 /// The folder that every mailbox has.
 pub const INBOX: &str = "INBOX";
@@ -29,11 +29,7 @@ pub fn canonical(name: &str) -> Result<String, Refusal> {
 /// The kept spelling of a name that is only looked up.
 pub fn spelt(name: &str) -> String {
     let first = name.split(HIERARCHY_SEPARATOR).next().unwrap_or_default();
-    if first.eq_ignore_ascii_case(INBOX) {
-        format!("{INBOX}{}", &name[INBOX.len()..])
-    } else {
-        name.to_owned()
-    }
+    if first.eq_ignore_ascii_case(INBOX) { format!("{INBOX}{}", &name[INBOX.len()..]) } else { name.to_owned() }
 }
 
 /// The levels above a name, the highest first: `a`, `a/b` for `a/b/c`.
@@ -57,9 +53,9 @@ mod tests {
 
     #[test]
     fn names_are_checked_and_inbox_has_one_spelling() {
-        for (name, kept) in [
-            ("inbox", "INBOX"), ("Inbox/x", "INBOX/x"), ("inboxes", "inboxes"), ("a/inbox", "a/inbox"), ("Ä b", "Ä b"),
-        ] {
+        for (name, kept) in
+            [("inbox", "INBOX"), ("Inbox/x", "INBOX/x"), ("inboxes", "inboxes"), ("a/inbox", "a/inbox"), ("Ä b", "Ä b")]
+        {
             assert_eq!(canonical(name), Ok(kept.to_owned()));
         }
         let long = "x".repeat(FOLDER_NAME_MAX_BYTES + 1);

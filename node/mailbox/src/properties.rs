@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::api::{Answer, Command, FolderId, StoreMode};
 use crate::flags::{Flags, SystemFlag};
-use crate::harness::{append, deliver, World};
+use crate::harness::{World, append, deliver};
 use crate::uids::UidSet;
 
 #[derive(Clone, Debug)]

@@ -110,7 +110,9 @@ fn command_bytes(command: &Command) -> usize {
             Command::Store { uids, flags: f, .. } => set(uids) + flags(f),
             Command::Copy { uids, to, .. } | Command::Move { uids, to, .. } => set(uids) + to.len(),
             Command::Expunge { uids, .. } => uids.as_ref().map_or(0, set),
-            Command::CreateFolder { name } | Command::DeleteFolder { name } | Command::Subscribe { name, .. } => name.len(),
+            Command::CreateFolder { name } | Command::DeleteFolder { name } | Command::Subscribe { name, .. } => {
+                name.len()
+            }
             Command::RenameFolder { from, to } => from.len() + to.len(),
         }
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use mailraft_storage::{Index, RowKey, Rows, StoreError};
 
 use crate::api::{
-    Answer, Command, EmailId, Fetched, FetchedContent, FetchedHeader, FetchWhat, FolderId, FolderInfo, FolderStatus,
-    MessageState, Refusal, Resumed, Selected, FETCH_UIDS_MAX,
+    Answer, Command, EmailId, FETCH_UIDS_MAX, FetchWhat, Fetched, FetchedContent, FetchedHeader, FolderId, FolderInfo,
+    FolderStatus, MessageState, Refusal, Resumed, Selected,
 };
 use crate::names;
-use crate::records::{self, chunk_key, content_key, ContentRecord, MailboxKey, Place};
+use crate::records::{self, ContentRecord, MailboxKey, Place, chunk_key, content_key};
 use crate::state::{Folder, State};
 use crate::uids::UidSet;
 use crate::work::states;

@@ -179,10 +179,7 @@ pub(crate) enum StageRecord {
     /// The places written under this stage count. Kept for good: they go on naming it.
     Live,
     /// These places are gone although their rows may still be there; a sweep deletes them.
-    Removed {
-        folder: FolderId,
-        uids: PackedUids,
-    },
+    Removed { folder: FolderId, uids: PackedUids },
 }
 
 /// An upload that is not live yet.
@@ -194,7 +191,13 @@ pub(crate) struct OpenBodyRecord {
 
 /// The row that an uploader sends in a body's first chunk entry. `chunks` is how many the body has.
 pub fn open_body_row(
-    env: &mut Env, key: &MailboxKey, cluster: ClusterId, mailbox: MailboxId, body: BodyId, chunks: u32, when: UnixMillis,
+    env: &mut Env,
+    key: &MailboxKey,
+    cluster: ClusterId,
+    mailbox: MailboxId,
+    body: BodyId,
+    chunks: u32,
+    when: UnixMillis,
 ) -> Bytes {
     let plain = encode(&OpenBodyRecord { opened: when, chunks });
     seal::seal_row(env, &key.key, key.epoch, cluster, &open_body_key(mailbox, body), &plain)
@@ -277,7 +280,10 @@ pub(crate) fn decode<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T
 
 /// Opens a sealed row and decodes the record in it.
 pub(crate) fn open<T: DeserializeOwned>(
-    key: &MailboxKey, cluster: ClusterId, row: &RowKey, sealed: &[u8],
+    key: &MailboxKey,
+    cluster: ClusterId,
+    row: &RowKey,
+    sealed: &[u8],
 ) -> Result<T, StoreError> {
     let name = || format!("row {:02x} of mailbox {}", row.table, row.mailbox);
     let plain = seal::open_row(&key.key, cluster, row, sealed).map_err(|e| StoreError::damaged(name(), e))?;
@@ -352,7 +358,10 @@ pub(crate) fn seal_result(env: &mut Env, key: &MailboxKey, place: &Place, id: Co
 
 /// Opens a command's result.
 pub(crate) fn open_result(
-    key: &MailboxKey, place: &Place, id: CommandId, sealed: &[u8],
+    key: &MailboxKey,
+    place: &Place,
+    id: CommandId,
+    sealed: &[u8],
 ) -> Result<Result<Answer, Refusal>, StoreError> {
     let plain = seal::open_row(&key.key, place.cluster, &seal::result_place(place.mailbox, id), sealed)
         .map_err(|e| StoreError::damaged(format!("result of command {id}"), e))?;
@@ -367,7 +376,12 @@ mod tests {
     #[test]
     fn packed_sets_and_results_come_back() {
         let every_second: UidSet = (1..1_000).map(|n| n * 2).collect();
-        for set in [UidSet::new(), UidSet::range(1, u32::MAX), UidSet::from_ranges(vec![(5, 5), (9, 12)]), every_second.clone()] {
+        for set in [
+            UidSet::new(),
+            UidSet::range(1, u32::MAX),
+            UidSet::from_ranges(vec![(5, 5), (9, 12)]),
+            every_second.clone(),
+        ] {
             assert_eq!(PackedUids::pack(&set).unpack().unwrap(), set);
         }
         assert!(PackedUids(vec![(5, 1), (u32::MAX, 0)]).unpack().is_err());

@@ -10,9 +10,9 @@ use mailraft_storage::{RowBatch, RowKey, Table};
 
 use crate::api::{Answer, Event, FolderId, Refusal};
 use crate::queue::Queued;
-use crate::records::{encode, stage_key, PlaceRecord, StageId, StageRecord};
+use crate::records::{PlaceRecord, StageId, StageRecord, encode, stage_key};
 use crate::state::{Dead, Garbage, State};
-use crate::work::{folder_bytes, key_bytes, place_bytes, row_bytes, Context, Row, Work};
+use crate::work::{Context, Row, Work, folder_bytes, key_bytes, place_bytes, row_bytes};
 
 /// The most rows that one sweeping entry deletes.
 pub const SWEEP_ROWS_MAX: usize = 4_000;

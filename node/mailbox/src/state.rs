@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use mailraft_storage::{MailboxId, RowKey, UnixMillis};
 
-use crate::api::{EmailId, FolderId, MessageState, HIERARCHY_SEPARATOR};
+use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR, MessageState};
 use crate::flags::{Flags, SystemFlag};
 use crate::records::{
-    chunk_key, content_key, expunged_key, message_id_key, page_key, page_of, place_key, Counters, DeliveryRecord,
-    EmailInfo, FolderRecord, KeyedHash, StageId,
+    Counters, DeliveryRecord, EmailInfo, FolderRecord, KeyedHash, StageId, chunk_key, content_key, expunged_key,
+    message_id_key, page_key, page_of, place_key,
 };
 use crate::uids::UidSet;
 
@@ -305,10 +305,15 @@ impl State {
         let folders: usize = self
             .folders
             .values()
-            .map(|f| FOLDER_MEMORY_BYTES + f.messages as usize * MESSAGE_MEMORY_BYTES + f.expunged.len() * DEAD_MEMORY_BYTES)
+            .map(|f| {
+                FOLDER_MEMORY_BYTES + f.messages as usize * MESSAGE_MEMORY_BYTES + f.expunged.len() * DEAD_MEMORY_BYTES
+            })
             .sum();
         let garbage: usize = self.garbage.iter().map(|g| g.dead.len() * DEAD_MEMORY_BYTES).sum();
-        folders + garbage + self.subscriptions.len() * FOLDER_MEMORY_BYTES + self.deliveries.count * DELIVERY_MEMORY_BYTES
+        folders
+            + garbage
+            + self.subscriptions.len() * FOLDER_MEMORY_BYTES
+            + self.deliveries.count * DELIVERY_MEMORY_BYTES
     }
 
     /// Whether both are the same mailbox, whatever was swept meanwhile.
@@ -459,7 +464,8 @@ mod tests {
     fn a_copy_changes_alone() {
         let mut state = State::default();
         state.add_folder(FolderId(1), "INBOX".into(), record());
-        let message = |n: u8| Message { email: EmailId([n; 16]), flags: Flags::none(), modseq: 1, size_bytes: 5, paged: false };
+        let message =
+            |n: u8| Message { email: EmailId([n; 16]), flags: Flags::none(), modseq: 1, size_bytes: 5, paged: false };
         for uid in [1, 2, 1_023, 1_024, 5_000] {
             state.folder_mut(FolderId(1)).unwrap().insert(uid, message(1));
         }
@@ -467,7 +473,8 @@ mod tests {
         let folder = copy.folder_mut(FolderId(1)).unwrap();
         assert!(folder.remove(1_023).is_some() && folder.remove(1_023).is_none());
         folder.get_mut(2).unwrap().modseq = 9;
-        let uids = |s: &State, set: &UidSet| s.folder(FolderId(1)).unwrap().within(set).map(|(u, _)| u).collect::<Vec<_>>();
+        let uids =
+            |s: &State, set: &UidSet| s.folder(FolderId(1)).unwrap().within(set).map(|(u, _)| u).collect::<Vec<_>>();
         assert_eq!(uids(&state, &UidSet::range(2, 1_024)), [2, 1_023, 1_024]);
         assert_eq!(uids(&copy, &UidSet::range(1, u32::MAX)), [1, 2, 1_024, 5_000]);
         assert_eq!(state.folder(FolderId(1)).unwrap().get(2).unwrap().modseq, 1);
@@ -476,7 +483,8 @@ mod tests {
     #[test]
     fn old_deliveries_are_forgotten_first_and_a_few_at_a_time() {
         let mut state = State::default();
-        let at = |hours: u64| DeliveryRecord { at: UnixMillis(hours * HOUR_MILLIS), uid_validity: 1, uid: 1, modseq: 1 };
+        let at =
+            |hours: u64| DeliveryRecord { at: UnixMillis(hours * HOUR_MILLIS), uid_validity: 1, uid: 1, modseq: 1 };
         for n in 0..10 {
             state.remember_delivery([n; 32], at(u64::from(n)));
         }

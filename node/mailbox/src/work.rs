@@ -11,10 +11,10 @@ use mailraft_storage::{CommandId, Env, MailboxId, RowKey};
 use serde::Serialize;
 
 use crate::api::{Change, EmailId, Event, FolderId, MessageState, Refusal};
-use crate::flags::{Flags, KEYWORDS_MAX, KEYWORD_MAX_BYTES};
+use crate::flags::{Flags, KEYWORD_MAX_BYTES, KEYWORDS_MAX};
 use crate::records::{
-    encode, expunged_key, page_key, page_of, place_key, stage_key, EmailInfo, ExpungedRecord, FlagGroup, FlagPageRecord,
-    MailboxKey, PackedUids, Place, PlaceRecord, StageId, StageRecord, PAGE_UIDS,
+    EmailInfo, ExpungedRecord, FlagGroup, FlagPageRecord, MailboxKey, PAGE_UIDS, PackedUids, Place, PlaceRecord,
+    StageId, StageRecord, encode, expunged_key, page_key, page_of, place_key, stage_key,
 };
 use crate::state::{Dead, Folder, Garbage, Message, State};
 use crate::uids::UidSet;
@@ -141,7 +141,9 @@ impl<'a> Work<'a> {
 
     /// Puts messages into a folder, all at one new MODSEQ, and tells of it. Returns their UIDs, rising.
     pub fn add_messages(
-        &mut self, id: FolderId, messages: Vec<(EmailId, EmailInfo, Flags)>,
+        &mut self,
+        id: FolderId,
+        messages: Vec<(EmailId, EmailInfo, Flags)>,
     ) -> Result<(Vec<u32>, u64), Refusal> {
         let count = self.state.folders().map(|(_, f)| u64::from(f.messages())).sum::<u64>() + messages.len() as u64;
         if count > MESSAGES_MAX {
@@ -151,7 +153,8 @@ impl<'a> Work<'a> {
         let mailbox = self.mailbox();
         let folder = self.touch(id, modseq)?;
         let first = folder.record.uid_next;
-        if messages.len() as u64 + u64::from(first) > u64::from(u32::MAX) || messages.len() > UID_AHEAD_MAX as usize / 2 {
+        if messages.len() as u64 + u64::from(first) > u64::from(u32::MAX) || messages.len() > UID_AHEAD_MAX as usize / 2
+        {
             return Err(Refusal::Limit("the folder has no UIDs left for these".to_owned()));
         }
         let (mut uids, mut added) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));

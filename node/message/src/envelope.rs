@@ -267,7 +267,8 @@ fn tokens(value: &[u8]) -> Vec<Token> {
                 at += 1;
             }
             _ => {
-                let end = value[at..].iter().position(|b| b" \t\r\n\"(<>,:;@[".contains(b)).map_or(value.len(), |p| at + p);
+                let end =
+                    value[at..].iter().position(|b| b" \t\r\n\"(<>,:;@[".contains(b)).map_or(value.len(), |p| at + p);
                 out.push(Token::Word(value[at..end.max(at + 1)].to_vec()));
                 at = end.max(at + 1);
             }
@@ -309,7 +310,10 @@ mod tests {
 
     fn shown(value: &str) -> Vec<String> {
         let text = |v: &Option<Vec<u8>>| v.as_ref().map_or("NIL".into(), |v| String::from_utf8_lossy(v).into_owned());
-        addresses(value.as_bytes()).iter().map(|a| format!("{}|{}|{}|{}", text(&a.name), text(&a.route), text(&a.mailbox), text(&a.host))).collect()
+        addresses(value.as_bytes())
+            .iter()
+            .map(|a| format!("{}|{}|{}|{}", text(&a.name), text(&a.route), text(&a.mailbox), text(&a.host)))
+            .collect()
     }
 
     #[test]
@@ -319,7 +323,10 @@ mod tests {
         assert_eq!(shown("=?utf-8?q?J=C3=B6rg?= <j@x>"), ["=?utf-8?q?J=C3=B6rg?=|NIL|j|x"]);
         assert_eq!(shown("old@style (Old Name)"), ["Old Name|NIL|old|style"]);
         assert_eq!(shown("<@relay,@other:a@b>"), ["NIL|@relay,@other|a|b"]);
-        assert_eq!(shown("Team: a@b, c@d;, e@f"), ["NIL|NIL|Team|NIL", "NIL|NIL|a|b", "NIL|NIL|c|d", "NIL|NIL|NIL|NIL", "NIL|NIL|e|f"]);
+        assert_eq!(
+            shown("Team: a@b, c@d;, e@f"),
+            ["NIL|NIL|Team|NIL", "NIL|NIL|a|b", "NIL|NIL|c|d", "NIL|NIL|NIL|NIL", "NIL|NIL|e|f"]
+        );
         assert_eq!(shown("undisclosed-recipients:;"), ["NIL|NIL|undisclosed-recipients|NIL", "NIL|NIL|NIL|NIL"]);
         assert_eq!(shown("\"q@q\"@x"), ["NIL|NIL|q@q|x"]);
         assert_eq!(shown("a@[127.0.0.1]"), ["NIL|NIL|a|[127.0.0.1]"]);

@@ -160,7 +160,10 @@ mod tests {
     fn a_subset_is_what_stands_there_and_an_empty_line() {
         let block = &MESSAGE[..header_len(MESSAGE)];
         assert_eq!(subset(block, &[b"SUBJECT".to_vec()], false), b"Subject: two\r\n lines\r\n\r\n");
-        assert_eq!(subset(block, &[b"received".to_vec(), b"subject".to_vec(), b"message-id".to_vec()], true), b"To : x@y\r\n\r\n");
+        assert_eq!(
+            subset(block, &[b"received".to_vec(), b"subject".to_vec(), b"message-id".to_vec()], true),
+            b"To : x@y\r\n\r\n"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::{HeaderValue, MessageParser};
 
 use crate::header::{cut, fields, header_len, unfold};
-use crate::structure::{parameter, Body, Part};
+use crate::structure::{Body, Part, parameter};
 
 /// Text of one message that is searched, in bytes; what lies behind is not found.
 pub const SEARCHED_MAX_BYTES: usize = 16 << 20;
@@ -143,7 +143,8 @@ mod tests {
         assert_eq!(decode_header(b" =?utf-8?q?Gr=C3=BC=C3=9Fe?= from =?iso-8859-1?b?5A==?="), "Grüße from ä");
         assert_eq!(decode_header(b" plain\r\n folded"), "plain folded");
         assert_eq!(decode_header(b""), "");
-        let message = b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\nR3LDvMOfZQ==\r\n";
+        let message =
+            b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\nR3LDvMOfZQ==\r\n";
         assert!(body_text(message).contains("grüße"));
         assert!(contains("Grüße", "grüß"));
     }
@@ -163,7 +164,10 @@ mod tests {
         ] {
             assert!(body(head, bytes).contains("grüße"), "{head}: {:?}", body(head, bytes));
         }
-        assert!(body("Content-Transfer-Encoding: base64\r\nContent-Type: text/plain", b"!!not base64!!").contains("not base64"));
+        assert!(
+            body("Content-Transfer-Encoding: base64\r\nContent-Type: text/plain", b"!!not base64!!")
+                .contains("not base64")
+        );
     }
 
     #[test]
@@ -193,7 +197,18 @@ mod tests {
     }
 
     const CHARSETS: [&str; 12] = [
-        "utf-7", "utf-16", "utf-16le", "big5", "gb18030", "gbk", "euc-jp", "iso-2022-jp", "shift_jis", "euc-kr", "koi8-r", "x",
+        "utf-7",
+        "utf-16",
+        "utf-16le",
+        "big5",
+        "gb18030",
+        "gbk",
+        "euc-jp",
+        "iso-2022-jp",
+        "shift_jis",
+        "euc-kr",
+        "koi8-r",
+        "x",
     ];
 
     proptest! {

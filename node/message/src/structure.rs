@@ -216,7 +216,12 @@ fn part(message: &[u8], range: Range<usize>, in_digest: bool, depth: usize, left
 }
 
 fn inner_parts(
-    message: &[u8], body: Range<usize>, boundary: &[u8], digest: bool, depth: usize, left: &mut Left,
+    message: &[u8],
+    body: Range<usize>,
+    boundary: &[u8],
+    digest: bool,
+    depth: usize,
+    left: &mut Left,
 ) -> Vec<Part> {
     let mut inner = Vec::new();
     if depth >= DEPTH_MAX || !left.look_at(body.len()) {
@@ -242,7 +247,11 @@ fn inner_parts(
 }
 
 fn inner_message(
-    message: &[u8], body: Range<usize>, encoding: &[u8], depth: usize, left: &mut Left,
+    message: &[u8],
+    body: Range<usize>,
+    encoding: &[u8],
+    depth: usize,
+    left: &mut Left,
 ) -> Option<(Envelope, Part)> {
     let readable = [b"7bit".as_slice(), b"8bit", b"binary"].iter().any(|e| encoding.eq_ignore_ascii_case(e));
     if !readable || depth >= DEPTH_MAX || left.parts == 0 || !left.look_at(body.len()) {
@@ -325,8 +334,12 @@ fn read_fields(out: &mut Part, block: &[u8]) {
             }
         } else if is("Content-Language") {
             let value = cut(unfold(field.value), VALUE_MAX_BYTES);
-            out.language =
-                value.split(|b| *b == b',').map(|l| trim(l).to_vec()).filter(|l| !l.is_empty()).take(PARAMETERS_MAX).collect();
+            out.language = value
+                .split(|b| *b == b',')
+                .map(|l| trim(l).to_vec())
+                .filter(|l| !l.is_empty())
+                .take(PARAMETERS_MAX)
+                .collect();
         } else if is("Content-Location") {
             out.location = text(field.value);
         }
@@ -461,7 +474,10 @@ mod tests {
         let Body::Message(nested) = &message.kind else { panic!("no message") };
         assert_eq!(nested.0.subject.as_deref(), Some(b"inner".as_slice()));
         let pdf = root.find(&[3]).unwrap();
-        assert_eq!(pdf.disposition, Some((b"attachment".to_vec(), vec![(b"filename".to_vec(), b"x \"y\".pdf".to_vec())])));
+        assert_eq!(
+            pdf.disposition,
+            Some((b"attachment".to_vec(), vec![(b"filename".to_vec(), b"x \"y\".pdf".to_vec())]))
+        );
         assert_eq!(pdf.parameter("NAME"), Some(b"x.pdf".as_slice()));
     }
 
@@ -553,7 +569,11 @@ mod tests {
     }
 
     fn inside(part: &Part, outer: &Range<u64>) {
-        assert!(part.header.start <= part.header.end && part.header.end == part.body.start && part.body.end >= part.body.start);
+        assert!(
+            part.header.start <= part.header.end
+                && part.header.end == part.body.start
+                && part.body.end >= part.body.start
+        );
         assert!(part.header.start >= outer.start && part.body.end <= outer.end, "{part:?} not in {outer:?}");
         match &part.kind {
             Body::Multipart(parts) => parts.iter().for_each(|p| inside(p, &part.body)),

@@ -1,7 +1,7 @@
 //! Messages as they come, and the tree that is made of them.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use mailraft_message::{header, Body, Envelope, Part};
+use mailraft_message::{Body, Envelope, Part, header};
 
 fn shown(message: &[u8]) -> String {
     let mut out = String::new();
@@ -158,9 +158,18 @@ fn what_is_said_wrongly_or_not_at_all() {
         (b"\0\xff\xfe binary\x80\n\n\0", "text text/plain 0 lines \"\\0\"\n"),
         (b"Content-Type: nonsense\n\nx\n", "text text/plain 1 lines \"x\\n\"\n"),
         (b"Content-Type: /plain\n\nx\n", "text text/plain 1 lines \"x\\n\"\n"),
-        (b"Content-Type: multipart/mixed\n\nx\n", "multipart multipart/mixed 0 lines \"..\"\n  text text/plain 1 lines \"x\\n\"\n"),
-        (b"Content-Type: multipart/mixed; boundary=\"b\n\nx\n", "multipart multipart/mixed 0 lines \"..\"\n  text text/plain 1 lines \"x\\n\"\n"),
-        (b"Content-Type: multipart/mixed; boundary=b\n\n--b--\n", "multipart multipart/mixed 0 lines \"..\"\n  text text/plain 1 lines \"--b--\\n\"\n"),
+        (
+            b"Content-Type: multipart/mixed\n\nx\n",
+            "multipart multipart/mixed 0 lines \"..\"\n  text text/plain 1 lines \"x\\n\"\n",
+        ),
+        (
+            b"Content-Type: multipart/mixed; boundary=\"b\n\nx\n",
+            "multipart multipart/mixed 0 lines \"..\"\n  text text/plain 1 lines \"x\\n\"\n",
+        ),
+        (
+            b"Content-Type: multipart/mixed; boundary=b\n\n--b--\n",
+            "multipart multipart/mixed 0 lines \"..\"\n  text text/plain 1 lines \"--b--\\n\"\n",
+        ),
         (
             b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\nU3ViamVjdA==\n",
             "leaf application/octet-stream 0 lines \"U3ViamVjdA==\\n\"\n",

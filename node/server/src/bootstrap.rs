@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mailraft_cluster::bootstrap::{plan, NodeRow};
+use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_directory::keys::RootKey;
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::rows::ReplicaBatch;

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mailraft_cluster::Outcome;
-use mailraft_directory::{password, Account, Lookup};
+use mailraft_directory::{Account, Lookup, password};
 use mailraft_driver::Cluster;
-use mailraft_storage::seal::Key;
 use mailraft_storage::PartitionId;
+use mailraft_storage::seal::Key;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 

@@ -20,7 +20,7 @@ mod run;
 pub mod sessions;
 pub mod world;
 
-pub use run::{run, RunError};
+pub use run::{RunError, run};
 
 use std::path::Path;
 use std::sync::Arc;

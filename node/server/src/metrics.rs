@@ -7,7 +7,11 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ("mailraft_sessions", Unit::Count, "Client sessions on this node"),
     ("mailraft_sessions_refused_total", Unit::Count, "Connections refused because there were too many"),
     ("mailraft_mailbox_actors", Unit::Count, "Mailbox actors on this node"),
-    ("mailraft_session_outbox_overflows_total", Unit::Count, "Links given up because a session or node read too slowly"),
+    (
+        "mailraft_session_outbox_overflows_total",
+        Unit::Count,
+        "Links given up because a session or node read too slowly",
+    ),
     ("mailraft_logins_total", Unit::Count, "Logins by result: ok, wrong, throttled"),
     ("mailraft_deliveries_total", Unit::Count, "Messages offered by SMTP, by result: accepted, refused, deferred"),
     ("mailraft_command_seconds", Unit::Seconds, "From a command's arrival at the session to its answer, by protocol"),

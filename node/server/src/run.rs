@@ -4,23 +4,23 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
-use mailraft_directory::keys::RootKey;
 use mailraft_directory::Lookup;
+use mailraft_directory::keys::RootKey;
 use mailraft_driver::Cluster;
 use mailraft_storage::PartitionId;
-use tokio::signal::unix::{signal, SignalKind};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::OpenStores;
 use crate::actors::Registry;
 use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::credentials::Credentials;
-use crate::links::{serve_streams, Links};
+use crate::links::{Links, serve_streams};
 use crate::sessions::spool::Budget;
 use crate::sessions::tls::{CertificateFiles, MailTls};
-use crate::sessions::{listen, Service, SessionLimits, Shared};
+use crate::sessions::{Service, SessionLimits, Shared, listen};
 use crate::world::World;
-use crate::OpenStores;
 
 /// Leaders are handed over within this at shutdown; the rest elects anew.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
@@ -114,12 +114,15 @@ async fn serve(
     let driver = config.driver()?;
     let (streams_in, streams) = mpsc::channel(STREAMS_MAX);
     let rows = Arc::clone(&stores.rows);
-    let cluster = Cluster::start(driver, stores.log, stores.rows, streams_in).await.map_err(|e| RunError(e.to_string()))?;
-    let control = cluster
-        .replica(PartitionId::CONTROL)
-        .ok_or_else(|| RunError("the data directory has no replica of the control group: it is damaged; set it aside and restore the node".into()))?;
-    let lookup =
-        Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
+    let cluster =
+        Cluster::start(driver, stores.log, stores.rows, streams_in).await.map_err(|e| RunError(e.to_string()))?;
+    let control = cluster.replica(PartitionId::CONTROL).ok_or_else(|| {
+        RunError(
+            "the data directory has no replica of the control group: it is damaged; set it aside and restore the node"
+                .into(),
+        )
+    })?;
+    let lookup = Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
     let limits = crate::actors::Limits { actors: config.limits.actors, quota_bytes: config.limits.quota_bytes };
     let world = World {
         registry: Registry::new(cluster.clone(), Arc::clone(&lookup), arbiters, limits),
@@ -155,7 +158,8 @@ async fn serve(
     let listener = tokio::net::TcpListener::bind(config.admin.listen)
         .await
         .map_err(|e| format!("can't listen on {} ({e}): free the port or change admin.listen", config.admin.listen))?;
-    let router = admin::router(Admin { world: world.clone(), token: Arc::new(token), metrics: rendering.clone(), serving });
+    let router =
+        admin::router(Admin { world: world.clone(), token: Arc::new(token), metrics: rendering.clone(), serving });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the admin server ended");
@@ -236,8 +240,9 @@ fn certificate_files(config: &Config) -> Vec<CertificateFiles<'_>> {
 
 fn read_token(config: &Config) -> Result<zeroize::Zeroizing<String>, String> {
     let path = &config.admin.token_file;
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| format!("admin.token_file {} can't be read ({e}): write a long random word into it", path.display()))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        format!("admin.token_file {} can't be read ({e}): write a long random word into it", path.display())
+    })?;
     let token = zeroize::Zeroizing::new(text.trim().to_owned());
     if token.len() < 16 {
         return Err(format!("admin.token_file {} holds fewer than 16 characters: write a longer word", path.display()));
@@ -247,7 +252,7 @@ fn read_token(config: &Config) -> Result<zeroize::Zeroizing<String>, String> {
 
 /// No core dumps, and no other process of this user reads our memory.
 fn keep_memory_private() {
-    use rustix::process::{setrlimit, DumpableBehavior, Resource, Rlimit};
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, setrlimit};
     if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "other processes may read this one's memory");
     }

@@ -96,7 +96,20 @@ mod tests {
 
     #[test]
     fn nothing_else_ends_a_message() {
-        for end in ["\n.\n", "\r.\r", "\n.\r\n", "\r\n.\n", "\r\n.\r", "\r\n.\r\r\n", "\r\r\n.\r\r\n", "\r.\r\n", "\n\n.\r\n", "\r\n .\r\n", "\r\n.\0\r\n", "\r\n..\r\n"] {
+        for end in [
+            "\n.\n",
+            "\r.\r",
+            "\n.\r\n",
+            "\r\n.\n",
+            "\r\n.\r",
+            "\r\n.\r\r\n",
+            "\r\r\n.\r\r\n",
+            "\r.\r\n",
+            "\n\n.\r\n",
+            "\r\n .\r\n",
+            "\r\n.\0\r\n",
+            "\r\n..\r\n",
+        ] {
             let (_, ended, _) = read(format!("x{end}y").as_bytes());
             assert_eq!(ended, None, "{end:?}");
         }
@@ -104,7 +117,14 @@ mod tests {
 
     #[test]
     fn bare_line_ends_are_noticed() {
-        for (text, bare) in [("a\r\nb\r\n", false), ("a\nb\r\n", true), ("a\rb\r\n", true), ("a\r\r\n", true), (".\ra\r\n", true), ("a\r\n.\n", true)] {
+        for (text, bare) in [
+            ("a\r\nb\r\n", false),
+            ("a\nb\r\n", true),
+            ("a\rb\r\n", true),
+            ("a\r\r\n", true),
+            (".\ra\r\n", true),
+            ("a\r\n.\n", true),
+        ] {
             assert_eq!(read(text.as_bytes()).2, bare, "{text:?}");
         }
     }

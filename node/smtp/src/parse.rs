@@ -37,8 +37,11 @@ pub enum PathError {
     NotAscii,
 }
 
+/// Names in upper case, and values.
+pub type Parameters = Vec<(String, Option<String>)>;
+
 /// `keyword FROM:<path> parameters`: the path, and the parameters with upper-case names.
-pub fn path_and_parameters(argument: &[u8], keyword: &str) -> Result<(Path, Vec<(String, Option<String>)>), PathError> {
+pub fn path_and_parameters(argument: &[u8], keyword: &str) -> Result<(Path, Parameters), PathError> {
     let rest = strip_keyword(argument, keyword).ok_or(PathError::Syntax)?;
     let rest = rest.strip_prefix(b" ").unwrap_or(rest);
     if !rest.is_ascii() {
@@ -81,7 +84,11 @@ fn path(text: &str) -> Result<(Path, &str), PathError> {
     let (local, rest) = local_part(inner)?;
     if let Some(rest) = rest.strip_prefix('>') {
         let postmaster = local.eq_ignore_ascii_case("postmaster");
-        return if postmaster { Ok((Some(Mailbox { local, domain: String::new() }), rest)) } else { Err(PathError::Syntax) };
+        return if postmaster {
+            Ok((Some(Mailbox { local, domain: String::new() }), rest))
+        } else {
+            Err(PathError::Syntax)
+        };
     }
     let rest = rest.strip_prefix('@').ok_or(PathError::Syntax)?;
     let (domain, rest) = rest.split_once('>').ok_or(PathError::Syntax)?;
@@ -123,10 +130,14 @@ fn local_part(text: &str) -> Result<(String, &str), PathError> {
 /// A domain name or an address literal.
 pub fn is_domain(text: &str) -> bool {
     if let Some(literal) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-        return !literal.is_empty() && literal.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-'));
+        return !literal.is_empty()
+            && literal.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-'));
     }
     let label = |l: &str| {
-        !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-')
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && !l.ends_with('-')
             && l.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
     !text.is_empty() && text.len() <= DOMAIN_MAX_BYTES && text.split('.').all(label)
@@ -151,7 +162,10 @@ mod tests {
     fn paths_that_are() {
         assert_eq!(from("FROM:<a@b.example>").unwrap(), "a|b.example []");
         assert_eq!(from("from:<>").unwrap(), "null []");
-        assert_eq!(from("FROM: <A.b+c@B.Example> SIZE=10 body=8BITMIME").unwrap(), "A.b+c|b.example [(\"SIZE\", Some(\"10\")), (\"BODY\", Some(\"8BITMIME\"))]");
+        assert_eq!(
+            from("FROM: <A.b+c@B.Example> SIZE=10 body=8BITMIME").unwrap(),
+            "A.b+c|b.example [(\"SIZE\", Some(\"10\")), (\"BODY\", Some(\"8BITMIME\"))]"
+        );
         assert_eq!(from("FROM:<@x,@y:a@b>").unwrap(), "a|b []");
         assert_eq!(from("FROM:<\"a b\\\"c\"@d>").unwrap(), "a b\"c|d []");
         assert_eq!(from("FROM:<a@[127.0.0.1]>").unwrap(), "a|[127.0.0.1] []");
@@ -160,7 +174,22 @@ mod tests {
 
     #[test]
     fn paths_that_are_not() {
-        for text in ["FROM:a@b", "FROM:<a@b", "FROM:<a>", "FROM:<@b>", "FROM:<a@>", "FROM:<a@b>x", "FROM:<a..b@c>", "FROM:<.a@c>", "FROM:<a@b\n>", "FROM:<a b@c>", "TO:<a@b>", "FROM:<a@-b>", "FROM:<a@b> =1", "FROM:<\"a@b>"] {
+        for text in [
+            "FROM:a@b",
+            "FROM:<a@b",
+            "FROM:<a>",
+            "FROM:<@b>",
+            "FROM:<a@>",
+            "FROM:<a@b>x",
+            "FROM:<a..b@c>",
+            "FROM:<.a@c>",
+            "FROM:<a@b\n>",
+            "FROM:<a b@c>",
+            "TO:<a@b>",
+            "FROM:<a@-b>",
+            "FROM:<a@b> =1",
+            "FROM:<\"a@b>",
+        ] {
             assert_eq!(from(text), Err(PathError::Syntax), "{text}");
         }
         assert_eq!(from("FROM:<jörg@b>"), Err(PathError::NotAscii));

@@ -28,7 +28,11 @@ pub fn received(r: &Received<'_>) -> String {
     let recipient = r.recipient.map_or(String::new(), |to| format!("\r\n\tfor <{to}>"));
     format!(
         "Received: from {} ({peer})\r\n\tby {} with {}\r\n\tid {}{recipient};\r\n\t{}\r\n",
-        r.helo, r.host, r.protocol, r.id, date(r.unix_seconds)
+        r.helo,
+        r.host,
+        r.protocol,
+        r.id,
+        date(r.unix_seconds)
     )
 }
 
@@ -65,7 +69,11 @@ pub fn date(unix_seconds: i64) -> String {
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     format!(
         "{}, {day} {} {year} {:02}:{:02}:{:02} +0000",
-        DAYS[days.rem_euclid(7) as usize], MONTHS[month as usize - 1], second / 3_600, second / 60 % 60, second % 60
+        DAYS[days.rem_euclid(7) as usize],
+        MONTHS[month as usize - 1],
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
     )
 }
 
@@ -85,8 +93,19 @@ mod tests {
     #[test]
     fn trace_fields() {
         let peer = "::1".parse().unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]));
-        let field = received(&Received { helo: "c.example", peer, host: "mx.example", protocol: protocol(true, true, false), id: "0192", recipient: Some("a@b"), unix_seconds: 0 });
-        assert_eq!(field, "Received: from c.example ([IPv6:::1])\r\n\tby mx.example with ESMTPS\r\n\tid 0192\r\n\tfor <a@b>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n");
+        let field = received(&Received {
+            helo: "c.example",
+            peer,
+            host: "mx.example",
+            protocol: protocol(true, true, false),
+            id: "0192",
+            recipient: Some("a@b"),
+            unix_seconds: 0,
+        });
+        assert_eq!(
+            field,
+            "Received: from c.example ([IPv6:::1])\r\n\tby mx.example with ESMTPS\r\n\tid 0192\r\n\tfor <a@b>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
+        );
         assert_eq!(return_path(""), "Return-Path: <>\r\n");
     }
 }

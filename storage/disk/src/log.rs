@@ -125,7 +125,9 @@ impl DiskLog {
     fn add(&self, batch: &mut EngineBatch, before: &LogState, write: &LogWrite) -> Result<(), StoreError> {
         let region = write.replica.0;
         let put = |batch: &mut EngineBatch, key: &[u8], value: Vec<u8>| {
-            batch.put(region, key.to_vec(), value).map_err(|e| StoreError::io(format!("writing the {}", place(write.replica)), e))
+            batch
+                .put(region, key.to_vec(), value)
+                .map_err(|e| StoreError::io(format!("writing the {}", place(write.replica)), e))
         };
         let mut cut = before.cut;
         if let Some(at) = write.reset {
@@ -209,7 +211,10 @@ impl Log for DiskLog {
         let mut after: BTreeMap<ReplicaId, Option<LogState>> = BTreeMap::new();
         for write in &batch.writes {
             if after.contains_key(&write.replica) {
-                return Err(StoreError::damaged(place(write.replica), format_args!("it stands twice in group {group}")));
+                return Err(StoreError::damaged(
+                    place(write.replica),
+                    format_args!("it stands twice in group {group}"),
+                ));
             }
             if write.remove {
                 engine_batch.add_command(write.replica.0, Command::Clean);

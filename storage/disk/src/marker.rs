@@ -24,7 +24,10 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let mut others = fs::read_dir(dir).map_err(io)?;
             if others.any(|f| f.map_or(true, |f| f.file_name() != FILE_UNFINISHED)) {
-                return Err(damaged(dir, "it holds files but no marker of mailraft: name an empty directory, or the right one"));
+                return Err(damaged(
+                    dir,
+                    "it holds files but no marker of mailraft: name an empty directory, or the right one",
+                ));
             }
             let text = format!("mailraft data\nformat {FORMAT}\ncluster {cluster}\n");
             write_synced(dir, &file, &text).map_err(io)?;
@@ -33,19 +36,27 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
         Err(e) => return Err(io(e)),
     };
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-    let format: u8 = field("format ")
-        .and_then(|f| f.parse().ok())
-        .ok_or_else(|| damaged(dir, "its marker can't be read: set the directory aside and let this node join as a new one"))?;
+    let format: u8 = field("format ").and_then(|f| f.parse().ok()).ok_or_else(|| {
+        damaged(dir, "its marker can't be read: set the directory aside and let this node join as a new one")
+    })?;
     if format > FORMAT {
-        return Err(StoreError::Newer { place: format!("the data directory {}", dir.display()), found: format, known: FORMAT });
+        return Err(StoreError::Newer {
+            place: format!("the data directory {}", dir.display()),
+            found: format,
+            known: FORMAT,
+        });
     }
     match field("cluster ").and_then(ClusterId::from_hex) {
         Some(found) if found == cluster => Ok(()),
         Some(found) => Err(damaged(
             dir,
-            format_args!("it belongs to cluster {found}, and the configuration names {cluster}: name the right directory or cluster"),
+            format_args!(
+                "it belongs to cluster {found}, and the configuration names {cluster}: name the right directory or cluster"
+            ),
         )),
-        None => Err(damaged(dir, "its marker can't be read: set the directory aside and let this node join as a new one")),
+        None => {
+            Err(damaged(dir, "its marker can't be read: set the directory aside and let this node join as a new one"))
+        }
     }
 }
 

@@ -63,7 +63,9 @@ pub(crate) fn describe_open_error(dir: &Path, error: &Error) -> StoreError {
     let locked = text.contains("While lock file") || text.contains("lock hold by current process");
     let what = format!("opening the rows in {}", dir.display());
     match error.kind() {
-        ErrorKind::IOError if locked => StoreError::io(format!("{what} (another process has it open: stop that first)"), text),
+        ErrorKind::IOError if locked => {
+            StoreError::io(format!("{what} (another process has it open: stop that first)"), text)
+        }
         ErrorKind::Corruption => StoreError::damaged(
             format!("the rows in {}", dir.display()),
             format_args!("{text} (set this node's data aside and let it join as a new node)"),

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowKey, StoreError, Table};
 use rocksdb::{
-    ColumnFamily, DB, Direction, ErrorKind, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
+    ColumnFamily, DB, Direction, ErrorKind, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch,
+    WriteOptions, properties,
 };
 
 use crate::marker;
@@ -88,12 +89,19 @@ impl DiskRows {
 
 impl Rows for DiskRows {
     fn get(&self, replica: ReplicaId, key: &RowKey) -> Result<Option<Bytes>, StoreError> {
-        let found = self.db.get_cf(family_of(&self.db, key.table)?, stored(replica, key)).map_err(|e| reading(replica, &e))?;
+        let found =
+            self.db.get_cf(family_of(&self.db, key.table)?, stored(replica, key)).map_err(|e| reading(replica, &e))?;
         Ok(found.map(Bytes::from))
     }
 
     fn scan(
-        &self, replica: ReplicaId, mailbox: MailboxId, table: Table, prefix: &[u8], from: &[u8], limit: usize,
+        &self,
+        replica: ReplicaId,
+        mailbox: MailboxId,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        limit: usize,
     ) -> Result<ScannedRows, StoreError> {
         let place = |key: &[u8]| stored(replica, &RowKey { mailbox, table: table.number(), key: key.to_vec() });
         let mut read = ReadOptions::default();
@@ -173,7 +181,9 @@ impl Rows for DiskRows {
     }
 
     fn replace(
-        &self, replica: ReplicaId, applied: &Applied,
+        &self,
+        replica: ReplicaId,
+        applied: &Applied,
         rows: &mut dyn Iterator<Item = Result<(RowKey, Bytes), StoreError>>,
     ) -> Result<(), StoreError> {
         let kept = KEPT_WHILE_REPLACED.map(Table::number);

@@ -63,7 +63,9 @@ impl RowsView for DiskView {
                     continue;
                 }
                 let row = key.get(8..).and_then(RowKey::decode);
-                let row = row.ok_or_else(|| StoreError::damaged(format!("rows of replica {}", self.replica), "a key that is none"))?;
+                let row = row.ok_or_else(|| {
+                    StoreError::damaged(format!("rows of replica {}", self.replica), "a key that is none")
+                })?;
                 out.push((row, Bytes::from(value)));
             }
             Ok(out)

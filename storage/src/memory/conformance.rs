@@ -1,8 +1,8 @@
 //! What every kind of store must do alike, as tests that each runs: fixed dialogues, and random ones against
 //! the stores in memory as a model. Panics where a store differs.
 
-use rand::{Rng, RngCore};
 use raft::eraftpb::{Entry, HardState};
+use rand::{Rng, RngCore};
 
 use crate::env::Env;
 use crate::error::StoreError;
@@ -76,13 +76,25 @@ fn replacing(store: &dyn Rows, all: &[(RowKey, bytes::Bytes)], hash: [u8; 32]) {
     let broken = all.iter().cloned().map(Ok).chain([Err(StoreError::damaged("snapshot", "torn"))]);
     let applied = Applied { index: Index(50), term: Term(4), voters: vec![A, B], ..Applied::default() };
     assert!(store.replace(B, &applied, &mut Box::new(broken)).is_err());
-    assert_eq!(store.applied(B).expect("applied").map(|a| a.index), Some(Index(2)), "the old position until it is done");
+    assert_eq!(
+        store.applied(B).expect("applied").map(|a| a.index),
+        Some(Index(2)),
+        "the old position until it is done"
+    );
     assert!(store.get(B, &node(1)).expect("a read").is_some(), "what a start needs stays until it is done");
     store.replace(B, &applied, &mut all.iter().cloned().map(Ok)).expect("replace");
     assert_eq!(store.applied(B).expect("applied"), Some(applied.clone()));
-    assert_eq!(state_hash(store.view(B).expect("view").expect("a replica").as_ref()).expect("a hash"), hash, "nothing old is left");
+    assert_eq!(
+        state_hash(store.view(B).expect("view").expect("a replica").as_ref()).expect("a hash"),
+        hash,
+        "nothing old is left"
+    );
     assert!(store.flushed().expect("flushed").contains(&(B, Index(50))));
-    let with_node = all.iter().cloned().chain([(node(2), bytes::Bytes::from_static(b"new"))]).collect::<std::collections::BTreeMap<_, _>>();
+    let with_node = all
+        .iter()
+        .cloned()
+        .chain([(node(2), bytes::Bytes::from_static(b"new"))])
+        .collect::<std::collections::BTreeMap<_, _>>();
     store.replace(B, &applied, &mut with_node.into_iter().map(Ok)).expect("replace");
     assert_eq!(store.get(B, &node(2)).expect("a read").as_deref(), Some(&b"new"[..]));
 }
@@ -98,7 +110,10 @@ pub fn log(store: &dyn Log) {
     group(2, &[LogWrite { append: entries(2, 9, 1), ..of(A) }, of(ReplicaId(5))]).expect("a group");
     group(3, &[LogWrite { append: entries(6, 7, 2), ..of(A) }]).expect("a group");
     assert_eq!(store.replicas().expect("replicas"), [A, B], "an empty write makes no replica");
-    assert_eq!((state().cut, state().last, state().hard_state), ((Index(1), Term(1)), Index(7), hard_state.clone().expect("one")));
+    assert_eq!(
+        (state().cut, state().last, state().hard_state),
+        ((Index(1), Term(1)), Index(7), hard_state.clone().expect("one"))
+    );
     let read = |from, to, max| {
         let read = store.entries(A, Index(from), Index(to), max);
         read.map(|r| r.iter().map(|e| (e.index, e.term)).collect::<Vec<_>>())
@@ -235,13 +250,19 @@ pub fn log_agrees(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn L
                 }
             }
         }
-        assert_eq!(store.replicas().expect("replicas"), model.replicas().expect("replicas"), "step {step} of seed {seed}");
+        assert_eq!(
+            store.replicas().expect("replicas"),
+            model.replicas().expect("replicas"),
+            "step {step} of seed {seed}"
+        );
         assert_eq!(store.newest_group(), model.newest_group());
         for replica in model.replicas().expect("replicas") {
             let expected = Log::state(&model, replica).expect("state");
             assert_eq!(store.state(replica).expect("state"), expected, "step {step} of seed {seed}");
             let Some(LogState { cut, last, .. }) = expected else { continue };
-            let all = |side: &dyn Log| side.entries(replica, Index(cut.0.0 + 1), Index(last.0 + 1), usize::MAX).expect("entries");
+            let all = |side: &dyn Log| {
+                side.entries(replica, Index(cut.0.0 + 1), Index(last.0 + 1), usize::MAX).expect("entries")
+            };
             assert!(all(store.as_ref()) == all(&model), "replica {replica} differs after step {step} of seed {seed}");
         }
     }
@@ -289,8 +310,10 @@ fn random_entries(rng: &mut impl RngCore, from: u64, to: u64, term: u64) -> Vec<
 }
 
 fn random_key(rng: &mut impl RngCore) -> RowKey {
-    let tables = [Table::Nodes, Table::Placement, Table::Folders, Table::Places, Table::Places, Table::Chunks, Table::Chunks];
-    let mut key = RowKey::new(MailboxId([rng.random_range(0..3); 16]), tables[rng.random_range(0..tables.len())], Vec::new());
+    let tables =
+        [Table::Nodes, Table::Placement, Table::Folders, Table::Places, Table::Places, Table::Chunks, Table::Chunks];
+    let mut key =
+        RowKey::new(MailboxId([rng.random_range(0..3); 16]), tables[rng.random_range(0..tables.len())], Vec::new());
     if rng.random_bool(0.1) {
         key.table = 0x99;
     }

@@ -113,7 +113,11 @@ impl Log for MemoryLog {
     }
 
     fn entries(
-        &self, replica: ReplicaId, from: Index, to: Index, max_bytes: usize,
+        &self,
+        replica: ReplicaId,
+        from: Index,
+        to: Index,
+        max_bytes: usize,
     ) -> Result<Vec<eraftpb::Entry>, StoreError> {
         let state = MemoryLog::state(self);
         let missing = |index: u64| StoreError::damaged(PLACE, format_args!("replica {replica} has no entry {index}"));

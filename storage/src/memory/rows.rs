@@ -57,7 +57,13 @@ impl Rows for MemoryRows {
     }
 
     fn scan(
-        &self, replica: ReplicaId, mailbox: MailboxId, table: Table, prefix: &[u8], from: &[u8], limit: usize,
+        &self,
+        replica: ReplicaId,
+        mailbox: MailboxId,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        limit: usize,
     ) -> Result<ScannedRows, StoreError> {
         let state = self.state();
         let Some(rows) = state.rows.get(&replica) else { return Ok(Vec::new()) };
@@ -124,7 +130,9 @@ impl Rows for MemoryRows {
     }
 
     fn replace(
-        &self, replica: ReplicaId, applied: &Applied,
+        &self,
+        replica: ReplicaId,
+        applied: &Applied,
         rows: &mut dyn Iterator<Item = Result<(RowKey, Bytes), StoreError>>,
     ) -> Result<(), StoreError> {
         let mut rows: Held = rows.collect::<Result<_, _>>()?;
@@ -202,7 +210,12 @@ mod tests {
     fn write(rows: &MemoryRows, index: u64, change: impl FnOnce(&mut RowBatch)) {
         let mut batch = RowBatch::default();
         change(&mut batch);
-        rows.write(&[ReplicaBatch { replica: R, batch, applied: Applied { index: Index(index), ..Applied::default() } }]).unwrap();
+        rows.write(&[ReplicaBatch {
+            replica: R,
+            batch,
+            applied: Applied { index: Index(index), ..Applied::default() },
+        }])
+        .unwrap();
     }
 
     #[test]

@@ -13,9 +13,7 @@ use crate::snapshot::file::{Checker, Header, RECORD_HEAD_BYTES, Record};
 use crate::snapshot::staging::{Staging, file_error};
 
 /// Replaces a replica's rows by its staged snapshot at this position.
-pub(super) fn install(
-    staging: &Staging, rows: &dyn Rows, replica: ReplicaId, applied: &Applied,
-) -> Result<(), String> {
+pub(super) fn install(staging: &Staging, rows: &dyn Rows, replica: ReplicaId, applied: &Applied) -> Result<(), String> {
     let begun = Instant::now();
     staging.begin(replica, applied.index);
     replace(staging, rows, replica, applied).map_err(|e| {

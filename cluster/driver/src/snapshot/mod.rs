@@ -88,7 +88,9 @@ async fn run(context: Context, mut queue: mpsc::UnboundedReceiver<SnapshotWork>)
                     Ok(())
                 });
                 if let Err(error) = spawned {
-                    fatal.raise(format!("can't start a thread to install a snapshot: {error}; raise the limit of threads"));
+                    fatal.raise(format!(
+                        "can't start a thread to install a snapshot: {error}; raise the limit of threads"
+                    ));
                 }
             }
             SnapshotJob::Discard { replica } => {

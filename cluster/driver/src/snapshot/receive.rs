@@ -67,7 +67,9 @@ impl Receiver {
             Err(error) => {
                 tracing::warn!(peer = %from, %error, "a snapshot of another node was not taken");
                 if let ReceiveError::NotSynced(error) = &error {
-                    self.context.fatal.raise(format!("{error}. Check the disk and its file system, then start the node again"));
+                    self.context
+                        .fatal
+                        .raise(format!("{error}. Check the disk and its file system, then start the node again"));
                 }
                 if matches!(error, ReceiveError::Busy(_)) { BUSY } else { NOT_TAKEN }
             }
@@ -132,7 +134,9 @@ impl Receiver {
 
 /// Reads a record, appending its bytes.
 async fn next(
-    stream: &mut BufReader<PeerStream>, checker: &mut Checker, bytes: &mut Vec<u8>,
+    stream: &mut BufReader<PeerStream>,
+    checker: &mut Checker,
+    bytes: &mut Vec<u8>,
 ) -> Result<Record, ReceiveError> {
     let mut head = [0; RECORD_HEAD_BYTES];
     patient(stream.read_exact(&mut head)).await?;

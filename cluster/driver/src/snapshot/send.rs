@@ -51,7 +51,10 @@ pub(super) enum SendError {
 
 /// Sends a replica's rows as they are now; returns their position once the other side has them whole.
 pub(super) async fn send(
-    context: &Context, replica: ReplicaId, to: NodeId, message: PeerMessage,
+    context: &Context,
+    replica: ReplicaId,
+    to: NodeId,
+    message: PeerMessage,
 ) -> Result<Index, SendError> {
     let result = transfer(context, replica, to, message).await;
     match &result {
@@ -69,9 +72,7 @@ pub(super) async fn send(
     result
 }
 
-async fn transfer(
-    context: &Context, replica: ReplicaId, to: NodeId, message: PeerMessage,
-) -> Result<Index, SendError> {
+async fn transfer(context: &Context, replica: ReplicaId, to: NodeId, message: PeerMessage) -> Result<Index, SendError> {
     let address = context.peers.get(&to).ok_or(SendError::UnknownNode(to))?;
     let mut stream = stream::connect(&context.me, to, address, Purpose::Snapshot).await?;
     let (pages, mut read) = mpsc::channel(AHEAD_PAGES);
@@ -139,7 +140,8 @@ mod tests {
 
     #[test]
     fn pages_are_bounded_but_for_one_large_row_and_lose_nothing() {
-        let row = |n: usize, bytes: usize| (RowKey::partition(Table::Commands, [n as u8; 16]), Bytes::from(vec![0; bytes]));
+        let row =
+            |n: usize, bytes: usize| (RowKey::partition(Table::Commands, [n as u8; 16]), Bytes::from(vec![0; bytes]));
         let rows = [row(0, 10), row(1, PAGE_BYTES - 10), row(2, 1), row(3, 2 * PAGE_BYTES), row(4, 5), row(5, 5)];
         let parts: Vec<usize> = split(&rows).map(<[_]>::len).collect();
         assert_eq!(parts, [2, 1, 1, 2]);

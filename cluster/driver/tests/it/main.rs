@@ -166,13 +166,10 @@ async fn a_node_far_behind_gets_a_snapshot() {
     write(&cluster, P1, 50, b"after".to_vec()).await;
     barrier(cluster.node(3), P1).await;
     assert_eq!(value(cluster.node(3), P1, 50).unwrap(), b"after");
-    assert_eq!(
-        cluster.node(3).state_hash(P1).await.unwrap().1,
-        {
-            barrier(cluster.node(2), P1).await;
-            cluster.node(2).state_hash(P1).await.unwrap().1
-        }
-    );
+    assert_eq!(cluster.node(3).state_hash(P1).await.unwrap().1, {
+        barrier(cluster.node(2), P1).await;
+        cluster.node(2).state_hash(P1).await.unwrap().1
+    });
     assert!(cluster.fatal.lock().unwrap().is_empty());
     cluster.shutdown().await;
 }
@@ -279,9 +276,16 @@ struct Caller {
 
 impl Caller {
     async fn dial(self, to: NodeId, address: std::net::SocketAddr) -> Result<(), DialError> {
-        mailraft_driver::testing::dial_as(self.node, self.cluster, self.tls, to, &address.to_string(), StreamKind::Sessions)
-            .await
-            .map(drop)
+        mailraft_driver::testing::dial_as(
+            self.node,
+            self.cluster,
+            self.tls,
+            to,
+            &address.to_string(),
+            StreamKind::Sessions,
+        )
+        .await
+        .map(drop)
     }
 }
 
@@ -341,7 +345,8 @@ async fn a_configuration_that_contradicts_itself_is_refused_in_a_sentence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_status_tells_of_every_partition_and_peer() {
     let dir = tempdir();
-    let cluster = TestCluster::start(3, 2, dir.path(), |config| config.flush_interval = Duration::from_millis(50)).await;
+    let cluster =
+        TestCluster::start(3, 2, dir.path(), |config| config.flush_interval = Duration::from_millis(50)).await;
     let index = write(&cluster, P1, 1, b"row".to_vec()).await;
     let (leader, _) = cluster.leader(P1).await;
     let node = cluster.node(leader.0);

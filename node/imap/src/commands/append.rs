@@ -1,7 +1,7 @@
 //! APPEND (RFC 3501, section 6.3.11; UIDPLUS, RFC 4315).
 
-use mailraft_mailbox::api::ZonedTime;
 use mailraft_mailbox::Flags;
+use mailraft_mailbox::api::ZonedTime;
 
 use crate::cursor::Cursor;
 use crate::date;
@@ -31,7 +31,9 @@ pub(crate) fn parse(c: &mut Cursor<'_>, size_bytes: u64, config: &Config) -> Res
     let mut internal_date = None;
     if c.peek() == Some(b'"') {
         let text = c.text()?;
-        internal_date = Some(date::parse(&text).ok_or_else(|| Done::Bad("a date-time reads \"17-Jul-1996 02:44:25 -0700\"".into()))?);
+        internal_date = Some(
+            date::parse(&text).ok_or_else(|| Done::Bad("a date-time reads \"17-Jul-1996 02:44:25 -0700\"".into()))?,
+        );
         c.space()?;
     }
     c.end()?;
@@ -63,6 +65,8 @@ pub(crate) async fn run<S: Mailstore>(
         Ok((uid_validity, uid)) => Ok(Done::Ok(format!("[APPENDUID {uid_validity} {uid}] APPEND done"))),
         Err(ReceiveFailure::Overloaded) => Err(Done::No("[LIMIT] too busy; try again later".into())),
         Err(ReceiveFailure::HeaderTooLong) => Err(Done::No("[TOOBIG] the header is longer than 256 KiB".into())),
-        Err(ReceiveFailure::Unavailable) => Err(Done::No("[UNAVAILABLE] the message can't be kept now; try again".into())),
+        Err(ReceiveFailure::Unavailable) => {
+            Err(Done::No("[UNAVAILABLE] the message can't be kept now; try again".into()))
+        }
     }
 }

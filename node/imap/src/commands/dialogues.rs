@@ -313,7 +313,10 @@ fn a_message_larger_than_a_chunk_is_fetched_whole_and_in_parts() {
     talk.heard.0.clear();
     talk.say(b"b FETCH 3 BODY.PEEK[TEXT]<262120.40>\r\n");
     let heard = String::from_utf8_lossy(&talk.heard.0).into_owned();
-    assert_eq!(heard, format!("* 3 FETCH (BODY[TEXT]<262120> {{40}}\r\n{})\r\nb OK FETCH done\r\n", &body[262_120..262_160]));
+    assert_eq!(
+        heard,
+        format!("* 3 FETCH (BODY[TEXT]<262120> {{40}}\r\n{})\r\nb OK FETCH done\r\n", &body[262_120..262_160])
+    );
 }
 
 proptest! {

@@ -7,7 +7,12 @@ use crate::cursor::Cursor;
 use crate::session::{Outcome, Session};
 use crate::store::Mailstore;
 
-pub(crate) async fn run<S: Mailstore>(session: &mut Session, c: &mut Cursor<'_>, by_uid: bool, store: &mut S) -> Outcome {
+pub(crate) async fn run<S: Mailstore>(
+    session: &mut Session,
+    c: &mut Cursor<'_>,
+    by_uid: bool,
+    store: &mut S,
+) -> Outcome {
     let view = writable(session)?;
     let folder = view.folder;
     let only = match by_uid {

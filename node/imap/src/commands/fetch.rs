@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, StoreMode, FETCH_UIDS_MAX};
+use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, Fetched, FetchedContent, FetchedHeader, StoreMode};
 use mailraft_mailbox::{Answer, Command, Flags, SystemFlag, UidSet};
 use mailraft_message::{Envelope, Part};
-use mailraft_storage::body::{open_chunk, CHUNK_PLAIN_BYTES};
+use mailraft_storage::body::{CHUNK_PLAIN_BYTES, open_chunk};
 use mailraft_storage::entry::versioned_decode;
 use mailraft_storage::seal::Key;
 
 use super::{ok, uids, view};
-use crate::cursor::{wrong, Cursor, Read};
+use crate::cursor::{Cursor, Read, wrong};
 use crate::date;
 use crate::print;
-use crate::section::{fields, Bytes, Section, SectionText};
+use crate::section::{Bytes, Section, SectionText, fields};
 use crate::session::{Done, Out, Outcome, Session};
 use crate::store::{Mailstore, Output};
 
@@ -28,9 +28,16 @@ enum Item {
     InternalDate,
     Size,
     Envelope,
-    Structure { extended: bool },
+    Structure {
+        extended: bool,
+    },
     /// The name it is told under, the section, and `<from.length>`.
-    Section { name: String, section: Section, partial: Option<(u64, u64)>, peek: bool },
+    Section {
+        name: String,
+        section: Section,
+        partial: Option<(u64, u64)>,
+        peek: bool,
+    },
 }
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
@@ -74,7 +81,9 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             }
             false => {
                 let opened = view(session)?;
-                let known = |uid: &u32| opened.message(*uid).cloned().map(|state| Fetched { state, content: None, header: None });
+                let known = |uid: &u32| {
+                    opened.message(*uid).cloned().map(|state| Fetched { state, content: None, header: None })
+                };
                 batch.iter().filter_map(known).collect()
             }
         };
@@ -139,16 +148,20 @@ async fn tell<S: Mailstore, O: Output>(
             out.bytes.push(b' ');
         }
         match (item, content, &message.header, &structure) {
-            (Item::Flags, ..) => out.bytes.extend_from_slice(format!("FLAGS {}", print::flags(&flags, recent)).as_bytes()),
+            (Item::Flags, ..) => {
+                out.bytes.extend_from_slice(format!("FLAGS {}", print::flags(&flags, recent)).as_bytes())
+            }
             (Item::Uid, ..) => out.bytes.extend_from_slice(format!("UID {uid}").as_bytes()),
             (Item::InternalDate, Some(content), ..) => {
-                out.bytes.extend_from_slice(format!("INTERNALDATE \"{}\"", date::print(content.internal_date)).as_bytes());
+                out.bytes
+                    .extend_from_slice(format!("INTERNALDATE \"{}\"", date::print(content.internal_date)).as_bytes());
             }
             (Item::Size, Some(content), ..) => {
                 out.bytes.extend_from_slice(format!("RFC822.SIZE {}", content.size_bytes).as_bytes());
             }
             (Item::Envelope, _, Some(header), _) => {
-                let envelope: Envelope = versioned_decode("envelope", PARSED_VERSION, &header.envelope).map_err(damaged)?;
+                let envelope: Envelope =
+                    versioned_decode("envelope", PARSED_VERSION, &header.envelope).map_err(damaged)?;
                 out.bytes.extend_from_slice(b"ENVELOPE ");
                 print::envelope(&mut out.bytes, &envelope);
             }
@@ -276,7 +289,8 @@ pub(super) async fn read<S: Mailstore>(
             Answer::Chunk(None) => return Ok(None),
             _ => return Err(damaged()),
         };
-        let plain = open_chunk(content.body, &key, number, number + 1 == content.chunks, &sealed).map_err(|_| damaged())?;
+        let plain =
+            open_chunk(content.body, &key, number, number + 1 == content.chunks, &sealed).map_err(|_| damaged())?;
         let base = u64::from(number) * CHUNK_PLAIN_BYTES as u64;
         let end = range.end.min(base + plain.len() as u64);
         if end <= at {
@@ -293,7 +307,13 @@ fn items(c: &mut Cursor<'_>) -> Read<Vec<Item>> {
         let macros = match c.peek_word().as_str() {
             "ALL" => Some(vec![Item::Flags, Item::InternalDate, Item::Size, Item::Envelope]),
             "FAST" => Some(vec![Item::Flags, Item::InternalDate, Item::Size]),
-            "FULL" => Some(vec![Item::Flags, Item::InternalDate, Item::Size, Item::Envelope, Item::Structure { extended: false }]),
+            "FULL" => Some(vec![
+                Item::Flags,
+                Item::InternalDate,
+                Item::Size,
+                Item::Envelope,
+                Item::Structure { extended: false },
+            ]),
             _ => None,
         };
         if let Some(items) = macros {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use mailraft_mailbox::api::{FolderInfo, SpecialUse, HIERARCHY_SEPARATOR};
+use mailraft_mailbox::api::{FolderInfo, HIERARCHY_SEPARATOR, SpecialUse};
 use mailraft_mailbox::{Answer, Command};
 
 use super::ok;
-use crate::cursor::{wrong, Cursor};
+use crate::cursor::{Cursor, wrong};
 use crate::print;
 use crate::session::{Done, Out, Outcome};
 use crate::store::{Mailstore, Output};
@@ -85,7 +85,9 @@ pub(crate) async fn lsub<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mu
         let mut level = folder.name.as_str();
         while let Some((above, _)) = level.rsplit_once(HIERARCHY_SEPARATOR) {
             if pattern.contains('%') && !matches(&pattern, &folder.name) && matches(&pattern, above) {
-                lines.entry(above.to_owned()).or_insert(Line { attributes: vec!["\\Noselect"], name: above.to_owned() });
+                lines
+                    .entry(above.to_owned())
+                    .or_insert(Line { attributes: vec!["\\Noselect"], name: above.to_owned() });
             }
             level = above;
         }
@@ -162,8 +164,17 @@ mod tests {
     #[test]
     fn patterns() {
         for (pattern, name, yes) in [
-            ("*", "a/b", true), ("%", "a/b", false), ("%", "a", true), ("a/%", "a/b", true), ("a/%", "a/b/c", false),
-            ("a*c", "a/b/c", true), ("inbox", "INBOX", true), ("INBOX/%", "INBOX/x", true), ("", "a", false), ("a%", "a", true), ("%/%", "a/b", true),
+            ("*", "a/b", true),
+            ("%", "a/b", false),
+            ("%", "a", true),
+            ("a/%", "a/b", true),
+            ("a/%", "a/b/c", false),
+            ("a*c", "a/b/c", true),
+            ("inbox", "INBOX", true),
+            ("INBOX/%", "INBOX/x", true),
+            ("", "a", false),
+            ("a%", "a", true),
+            ("%/%", "a/b", true),
         ] {
             assert_eq!(matches(pattern, name), yes, "{pattern} {name}");
         }

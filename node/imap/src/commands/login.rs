@@ -61,14 +61,21 @@ fn allowed(session: &Session) -> Result<(), Done> {
     Ok(())
 }
 
-async fn check<S: Mailstore>(session: &mut Session, user: String, password: Zeroizing<String>, store: &mut S) -> Outcome {
+async fn check<S: Mailstore>(
+    session: &mut Session,
+    user: String,
+    password: Zeroizing<String>,
+    store: &mut S,
+) -> Outcome {
     match store.login(&user, password).await {
         Ok(()) => {
             session.logged_in(user);
             Ok(Done::Ok(format!("[CAPABILITY {}] logged in", session.capabilities())))
         }
         // NO would say "wrong password" to a mail program, and it would ask its user.
-        Err(LoginFailure::Unavailable) => Err(Done::Bye("[UNAVAILABLE] no majority of the servers can be reached; try again".into())),
+        Err(LoginFailure::Unavailable) => {
+            Err(Done::Bye("[UNAVAILABLE] no majority of the servers can be reached; try again".into()))
+        }
         Err(LoginFailure::Throttled) => Err(Done::No("[LIMIT] too many wrong logins; try again in a minute".into())),
         Err(LoginFailure::Wrong) if session.wrong_login() => Err(Done::Bye("too many wrong logins".into())),
         Err(LoginFailure::Wrong) => Err(Done::No("[AUTHENTICATIONFAILED] wrong user name or password".into())),

@@ -1,11 +1,11 @@
 //! SEARCH (RFC 3501, section 6.4.4), cheapest keys first: what the view knows, then metadata, then bodies.
 
-use mailraft_mailbox::api::{FetchWhat, Fetched, MessageState, FETCH_UIDS_MAX};
+use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, Fetched, MessageState};
 use mailraft_mailbox::{Answer, Command, UidSet};
 use mailraft_message::{header, search as text};
 
 use super::fetch::read;
-use super::search_key::{keys, Key, Needs};
+use super::search_key::{Key, Needs, keys};
 use super::{ok, view};
 use crate::cursor::Cursor;
 use crate::date;
@@ -51,7 +51,10 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     let maybe: Vec<u32> = view
         .messages()
         .iter()
-        .filter(|m| judge(&wanted, &Known { state: m, recent: view.is_recent(m.uid), numbers: view, fetched: None, body: None }) != Some(false))
+        .filter(|m| {
+            judge(&wanted, &Known { state: m, recent: view.is_recent(m.uid), numbers: view, fetched: None, body: None })
+                != Some(false)
+        })
         .map(|m| m.uid)
         .collect();
     let mut found = Vec::new();
@@ -67,7 +70,8 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             for message in &fetched {
                 let uid = message.state.uid;
                 let Some(state) = view.message(uid) else { continue };
-                let known = Known { state, recent: view.is_recent(uid), numbers: view, fetched: Some(message), body: None };
+                let known =
+                    Known { state, recent: view.is_recent(uid), numbers: view, fetched: Some(message), body: None };
                 let verdict = match judge(&wanted, &known) {
                     Some(verdict) => verdict,
                     None => {

@@ -2,7 +2,7 @@
 
 use mailraft_mailbox::{Flags, SystemFlag};
 
-use crate::cursor::{wrong, Cursor, Read, SequenceSet, Wrong};
+use crate::cursor::{Cursor, Read, SequenceSet, Wrong, wrong};
 use crate::date;
 
 /// Keys of one SEARCH.
@@ -43,7 +43,9 @@ impl Key {
     pub fn needs(&self) -> Needs {
         match self {
             Key::All | Key::Flag(_) | Key::Keyword(_) | Key::Recent | Key::Numbers(_) | Key::Uids(_) => Needs::View,
-            Key::Before(_, false) | Key::On(_, false) | Key::Since(_, false) | Key::Larger(_) | Key::Smaller(_) => Needs::Content,
+            Key::Before(_, false) | Key::On(_, false) | Key::Since(_, false) | Key::Larger(_) | Key::Smaller(_) => {
+                Needs::Content
+            }
             Key::Before(_, true) | Key::On(_, true) | Key::Since(_, true) | Key::Header(..) => Needs::Header,
             Key::Body(_) | Key::Text(_) => Needs::Body,
             Key::And(keys) => keys.iter().map(Key::needs).max().unwrap_or(Needs::View),

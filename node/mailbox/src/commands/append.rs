@@ -7,7 +7,11 @@ use crate::names;
 use crate::work::Work;
 
 pub fn append(
-    work: &mut Work<'_>, folder: &str, draft: &Draft, flags: &Flags, internal_date: ZonedTime,
+    work: &mut Work<'_>,
+    folder: &str,
+    draft: &Draft,
+    flags: &Flags,
+    internal_date: ZonedTime,
 ) -> Result<Answer, Refusal> {
     let target = work.state.named(&names::spelt(folder)).filter(|id| work.opened(*id).is_ok());
     let target = target.ok_or(Refusal::TryCreate)?;
@@ -19,7 +23,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::flags::SystemFlag;
-    use crate::harness::{append as command, World};
+    use crate::harness::{World, append as command};
 
     #[test]
     fn a_message_gets_its_flags_and_rising_uids() {

@@ -41,7 +41,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::Command;
-    use crate::harness::{create, World, ALL};
+    use crate::harness::{ALL, World, create};
     use mailraft_storage::Table;
 
     #[test]

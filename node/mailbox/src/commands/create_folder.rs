@@ -1,7 +1,7 @@
 //! CREATE, and the folders that a mailbox begins with.
 
 use super::subscribe;
-use crate::api::{Answer, FolderId, Refusal, SpecialUse, FOLDERS_MAX, HIERARCHY_SEPARATOR};
+use crate::api::{Answer, FOLDERS_MAX, FolderId, HIERARCHY_SEPARATOR, Refusal, SpecialUse};
 use crate::names;
 use crate::records::FolderRecord;
 use crate::work::Work;
@@ -96,7 +96,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::Command;
-    use crate::harness::{create, World};
+    use crate::harness::{World, create};
 
     #[test]
     fn levels_above_are_made_and_no_uid_validity_comes_twice() {
@@ -109,7 +109,9 @@ mod tests {
             seen.push(world.select("a/b/c").uid_validity);
         }
         assert!(seen.windows(2).all(|w| w[0] < w[1]), "{seen:?}");
-        for (name, refusal) in [("Inbox", Refusal::FolderExists), ("a/b", Refusal::FolderExists), ("a/b/", Refusal::FolderExists)] {
+        for (name, refusal) in
+            [("Inbox", Refusal::FolderExists), ("a/b", Refusal::FolderExists), ("a/b/", Refusal::FolderExists)]
+        {
             assert_eq!(world.run(create(name)), Err(refusal), "{name}");
         }
         assert!(matches!(world.run(create("a//b")), Err(Refusal::BadName(_))));

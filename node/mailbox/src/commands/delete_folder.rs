@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::api::{Answer, Change, FolderId, Refusal};
 use crate::names;
-use crate::records::{folder_key, page_of, PAGE_UIDS};
+use crate::records::{PAGE_UIDS, folder_key, page_of};
 use crate::state::Dead;
 use crate::uids::UidSet;
 use crate::work::Work;
@@ -79,7 +79,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::{Command, FolderInfo};
-    use crate::harness::{create, World};
+    use crate::harness::{World, create};
 
     #[test]
     fn a_level_stays_until_nothing_is_below_it_and_subscriptions_stay() {
@@ -97,7 +97,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let lines: Vec<_> = list(&mut world).into_iter().map(|f| (f.name, f.selectable, f.id.is_some())).collect();
-        assert_eq!(lines, [("a".to_owned(), false, false), ("a/b".to_owned(), false, false), ("a/b/c".to_owned(), true, true)]);
+        assert_eq!(
+            lines,
+            [("a".to_owned(), false, false), ("a/b".to_owned(), false, false), ("a/b/c".to_owned(), true, true)]
+        );
         world.run(delete("a/b/c")).unwrap();
         let lines: Vec<_> = list(&mut world).into_iter().map(|f| (f.name, f.subscribed)).collect();
         assert_eq!(lines, [("a".to_owned(), true)], "the name is still subscribed to");

@@ -3,10 +3,10 @@
 use mailraft_storage::UnixMillis;
 
 use super::draft;
-use crate::api::{Answer, Draft, FolderId, Refusal, ZonedTime, HIERARCHY_SEPARATOR};
+use crate::api::{Answer, Draft, FolderId, HIERARCHY_SEPARATOR, Refusal, ZonedTime};
 use crate::flags::Flags;
 use crate::names::INBOX;
-use crate::records::{delivery_key, DeliveryRecord, KeyedHash};
+use crate::records::{DeliveryRecord, KeyedHash, delivery_key};
 use crate::work::Work;
 
 /// How long a delivery's answer is kept for a sender that repeats it, in milliseconds.
@@ -17,7 +17,12 @@ pub const DELIVERIES_MAX: usize = 50_000;
 const FORGOTTEN_AT_ONCE: usize = 64;
 
 pub fn deliver(
-    work: &mut Work<'_>, draft: &Draft, reverse_path: &str, detail: Option<&str>, deduplicate: bool, received: ZonedTime,
+    work: &mut Work<'_>,
+    draft: &Draft,
+    reverse_path: &str,
+    detail: Option<&str>,
+    deduplicate: bool,
+    received: ZonedTime,
 ) -> Result<Answer, Refusal> {
     forget_old(work);
     let hash = deduplicate.then(|| hash(work, draft, reverse_path)).flatten();
@@ -71,7 +76,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::Command;
-    use crate::harness::{create, deliver as command, stored_uid, World};
+    use crate::harness::{World, create, deliver as command, stored_uid};
     use mailraft_storage::Table;
 
     #[test]
@@ -111,8 +116,13 @@ mod tests {
             world.run(create(name)).unwrap();
         }
         for (detail, folder) in [
-            (Some("lists"), "lists"), (Some("bills"), "INBOX/bills"), (Some("LISTS"), "INBOX"), (Some("none"), "INBOX"),
-            (Some("a/b"), "a/b"), (Some(""), "INBOX"), (None, "INBOX"),
+            (Some("lists"), "lists"),
+            (Some("bills"), "INBOX/bills"),
+            (Some("LISTS"), "INBOX"),
+            (Some("none"), "INBOX"),
+            (Some("a/b"), "a/b"),
+            (Some(""), "INBOX"),
+            (None, "INBOX"),
         ] {
             let before = world.uids(folder).len();
             let mut draft = world.draft("x");

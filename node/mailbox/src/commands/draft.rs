@@ -1,12 +1,12 @@
 //! Storing a new message, for deliveries and APPEND.
 
-use mailraft_storage::body::{chunk_count, CHUNK_SEALED_MAX_BYTES};
 use mailraft_storage::RowKey;
+use mailraft_storage::body::{CHUNK_SEALED_MAX_BYTES, chunk_count};
 
 use crate::api::{Answer, Draft, FolderId, Refusal, ZonedTime};
 use crate::flags::Flags;
-use crate::records::{chunk_key, content_key, message_id_key, open_body_key, ContentRecord, EmailInfo};
-use crate::work::{check_flags, Context, Row, Work};
+use crate::records::{ContentRecord, EmailInfo, chunk_key, content_key, message_id_key, open_body_key};
+use crate::work::{Context, Row, Work, check_flags};
 
 /// The most chunks of a body.
 pub const CHUNKS_MAX: u32 = 8_192;
@@ -14,7 +14,11 @@ const BODY_KEY_BYTES: usize = 32;
 
 /// Writes content and first place of a message.
 pub fn put(
-    work: &mut Work<'_>, folder: FolderId, draft: &Draft, flags: &Flags, internal_date: ZonedTime,
+    work: &mut Work<'_>,
+    folder: FolderId,
+    draft: &Draft,
+    flags: &Flags,
+    internal_date: ZonedTime,
 ) -> Result<Answer, Refusal> {
     check(draft)?;
     check_flags(flags)?;
@@ -84,7 +88,9 @@ fn check(draft: &Draft) -> Result<(), Refusal> {
         return wrong("the body's chunks or key don't fit its size");
     }
     match &draft.inline {
-        Some(chunk) if draft.chunks != 1 || chunk.len() > CHUNK_SEALED_MAX_BYTES => wrong("the body fits no single chunk"),
+        Some(chunk) if draft.chunks != 1 || chunk.len() > CHUNK_SEALED_MAX_BYTES => {
+            wrong("the body fits no single chunk")
+        }
         _ => Ok(()),
     }
 }
@@ -93,7 +99,7 @@ fn check(draft: &Draft) -> Result<(), Refusal> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::harness::{append, World};
+    use crate::harness::{World, append};
 
     #[test]
     fn a_full_mailbox_refuses_and_copies_cost_nothing() {

@@ -22,7 +22,7 @@ mod tests {
     use super::*;
     use crate::api::Command;
     use crate::flags::Flags;
-    use crate::harness::{append, World};
+    use crate::harness::{World, append};
     use mailraft_storage::Table;
 
     #[test]
@@ -40,7 +40,10 @@ mod tests {
         assert_eq!(world.uids("INBOX"), [4]);
         let none = world.run(Command::Expunge { folder, uids: None });
         assert_eq!(none, Ok(Answer::Expunged { uids: UidSet::new(), modseq: None }));
-        assert_eq!((world.count(Table::Contents), world.count(Table::MessageIds), world.count(Table::Chunks)), (1, 1, 1));
+        assert_eq!(
+            (world.count(Table::Contents), world.count(Table::MessageIds), world.count(Table::Chunks)),
+            (1, 1, 1)
+        );
         world.assert_rows_are_memory();
     }
 }

@@ -18,8 +18,8 @@ use crate::api::{Answer, Command, Draft, Refusal};
 use crate::work::{Context, Work};
 
 pub use copy::COPY_UIDS_MAX;
-pub use deliver::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
 pub(crate) use create_folder::begin;
+pub use deliver::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
 
 /// Decides one command.
 pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, Refusal> {

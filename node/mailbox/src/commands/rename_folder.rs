@@ -3,7 +3,7 @@
 use super::copy;
 use super::create_folder::{make, make_above};
 use super::delete_folder::prune_above;
-use crate::api::{Answer, Refusal, FOLDER_NAME_MAX_BYTES, HIERARCHY_SEPARATOR};
+use crate::api::{Answer, FOLDER_NAME_MAX_BYTES, HIERARCHY_SEPARATOR, Refusal};
 use crate::names;
 use crate::uids::UidSet;
 use crate::work::Work;
@@ -55,7 +55,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::Command;
-    use crate::harness::{create, World};
+    use crate::harness::{World, create};
 
     #[test]
     fn a_subtree_is_renamed_by_few_rows_and_keeps_its_messages() {
@@ -72,8 +72,11 @@ mod tests {
         world.run(create("a/b/c")).unwrap();
         assert!(world.select("a/b/c").uid_validity > before.uid_validity);
         for (from, to, refusal) in [
-            ("none", "q", Some(Refusal::NoSuchFolder)), ("x", "Inbox", Some(Refusal::FolderExists)), ("x", "x", Some(Refusal::FolderExists)),
-            ("y", "y/z/q", None), ("x", "", None),
+            ("none", "q", Some(Refusal::NoSuchFolder)),
+            ("x", "Inbox", Some(Refusal::FolderExists)),
+            ("x", "x", Some(Refusal::FolderExists)),
+            ("y", "y/z/q", None),
+            ("x", "", None),
         ] {
             let answer = world.run(rename(from, to)).unwrap_err();
             assert!(refusal.is_none_or(|r| r == answer), "{from} to {to}: {answer:?}");

@@ -6,7 +6,7 @@ use crate::api::{Answer, Change, FolderId, Refusal, StoreMode};
 use crate::flags::Flags;
 use crate::records::page_of;
 use crate::uids::UidSet;
-use crate::work::{check_flags, states, Work};
+use crate::work::{Work, check_flags, states};
 
 /// More changed messages than this in one page are written as the page's row.
 pub const PAGE_ABOVE_MESSAGES: usize = 16;
@@ -14,7 +14,12 @@ pub const PAGE_ABOVE_MESSAGES: usize = 16;
 const PAGES_ABOVE_MESSAGES: usize = 1_000;
 
 pub fn store(
-    work: &mut Work<'_>, id: FolderId, uids: &UidSet, mode: StoreMode, flags: &Flags, unchanged_since: Option<u64>,
+    work: &mut Work<'_>,
+    id: FolderId,
+    uids: &UidSet,
+    mode: StoreMode,
+    flags: &Flags,
+    unchanged_since: Option<u64>,
 ) -> Result<Answer, Refusal> {
     check_flags(flags)?;
     let mut modified = UidSet::new();
@@ -73,7 +78,7 @@ mod tests {
     use super::*;
     use crate::api::Command;
     use crate::flags::SystemFlag;
-    use crate::harness::{World, ALL};
+    use crate::harness::{ALL, World};
 
     #[test]
     fn only_what_changes_gets_a_new_modseq_and_unchanged_since_holds_others_back() {
@@ -96,7 +101,13 @@ mod tests {
         assert_eq!((modified, second > first), (UidSet::range(2, 2), true));
         world.run(store(ALL(), StoreMode::Remove, seen.clone().with_keyword("X"), None)).unwrap();
         assert!(world.select("INBOX").messages.iter().all(|m| m.flags.is_empty()));
-        let gone = Command::Store { folder: FolderId(99), uids: ALL(), mode: StoreMode::Add, flags: seen, unchanged_since: None };
+        let gone = Command::Store {
+            folder: FolderId(99),
+            uids: ALL(),
+            mode: StoreMode::Add,
+            flags: seen,
+            unchanged_since: None,
+        };
         assert_eq!(world.run(gone), Err(Refusal::FolderGone));
     }
 }

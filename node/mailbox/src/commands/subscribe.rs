@@ -1,8 +1,8 @@
 //! SUBSCRIBE and UNSUBSCRIBE: of names, whether or not there is a folder (RFC 3501, section 6.3.6).
 
-use crate::api::{Answer, FolderId, Refusal, FOLDERS_MAX};
+use crate::api::{Answer, FOLDERS_MAX, FolderId, Refusal};
 use crate::names;
-use crate::records::{folder_key, FolderRow};
+use crate::records::{FolderRow, folder_key};
 use crate::work::Work;
 
 pub fn subscribe(work: &mut Work<'_>, name: &str, on: bool) -> Result<Answer, Refusal> {

@@ -92,7 +92,8 @@ impl DirectoryActor {
         refresh(&mut self.env);
         let Some(proposal) = engine.next_entry(&mut self.env) else { return };
         let proposed = self.cluster.propose(PartitionId::CONTROL, proposal);
-        let decided = actix::fut::wrap_future::<_, Self>(proposed).map(|outcome, actor, ctx| actor.decided(outcome, ctx));
+        let decided =
+            actix::fut::wrap_future::<_, Self>(proposed).map(|outcome, actor, ctx| actor.decided(outcome, ctx));
         ctx.spawn(decided);
     }
 
@@ -133,7 +134,7 @@ impl Actor for DirectoryActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let slot = self.cluster.await_slot(PartitionId::CONTROL, self.leading.term, MailboxId::PARTITION);
-        let (lookup, leading) = (Arc::clone(&self.lookup), self.leading.clone());
+        let (lookup, leading) = (Arc::clone(&self.lookup), self.leading);
         let loading = async move {
             match slot.await {
                 Ok(Outcome::SlotFree) => {}

@@ -123,7 +123,7 @@ impl Registry {
                 Some((_, addr)) => addr.clone(),
                 None => {
                     let (cluster, lookup) = (self.inner.cluster.clone(), Arc::clone(&self.inner.lookup));
-                    let at = leading.clone();
+                    let at = leading;
                     let addr = DirectoryActor::start_in_arbiter(&self.inner.arbiters[0], move |ctx| {
                         ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
                         DirectoryActor::new(cluster, lookup, at)
@@ -180,7 +180,7 @@ impl Registry {
         actors.started += 1;
         let arbiter = &inner.arbiters[actors.started % inner.arbiters.len()];
         let (cluster, lookup, at, quota) =
-            (inner.cluster.clone(), Arc::clone(&inner.lookup), leading.clone(), inner.limits.quota_bytes);
+            (inner.cluster.clone(), Arc::clone(&inner.lookup), leading, inner.limits.quota_bytes);
         let addr = MailboxActor::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
             MailboxActor::new(cluster, lookup, mailbox, partition, at, quota)

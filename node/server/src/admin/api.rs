@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use mailraft_cluster::Outcome;
-use mailraft_directory::{password, Answer, Command, Lookup, LookupError, Refusal};
+use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, password};
 use mailraft_storage::entry::CommandRow;
 use mailraft_storage::{CommandId, PartitionId, RowKey};
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::Admin;
 use crate::links::{Detached, Position, Rpc, RpcReply};
-use crate::world::{os_env, World};
+use crate::world::{World, os_env};
 
 /// How long a change of the directory is tried.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -136,9 +136,8 @@ pub(super) async fn command(State(admin): State<Admin>, Path(id): Path<String>) 
         Ok(Some(at)) => found(id, at),
         Ok(None) => {
             // Replicas here may lag behind: hear what is committed everywhere, then look again.
-            let barriers: Vec<_> = (0..=world.cluster.partitions())
-                .map(|p| world.cluster.read_barrier(PartitionId(p), None))
-                .collect();
+            let barriers: Vec<_> =
+                (0..=world.cluster.partitions()).map(|p| world.cluster.read_barrier(PartitionId(p), None)).collect();
             for barrier in barriers {
                 if !matches!(barrier.await, Ok(Outcome::Read { .. })) {
                     return error(StatusCode::SERVICE_UNAVAILABLE, "a partition does not answer; try again");

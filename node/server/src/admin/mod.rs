@@ -5,11 +5,11 @@ mod status;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State;
-use axum::http::{header, HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use axum::Router;
 use mailraft_cluster::Outcome;
 use mailraft_storage::PartitionId;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -86,12 +86,16 @@ async fn authorise(
     request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> Response {
-    let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let given =
+        headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
     let right = given.is_some_and(|given| same(given.as_bytes(), admin.token.as_bytes()));
     if right {
         next.run(request).await
     } else {
-        api::error(StatusCode::UNAUTHORIZED, "send the admin token: Authorization: Bearer <what admin_token_file holds>")
+        api::error(
+            StatusCode::UNAUTHORIZED,
+            "send the admin token: Authorization: Bearer <what admin_token_file holds>",
+        )
     }
 }
 

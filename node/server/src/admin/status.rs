@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use mailraft_storage::{NodeId, PartitionId};
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{api, Admin};
+use super::{Admin, api};
 use crate::links::{Rpc, RpcReply};
 use crate::world::World;
 
@@ -98,7 +98,8 @@ fn merge(world: &World, nodes: &BTreeMap<NodeId, Option<Value>>) -> Value {
                 list.push(json!({"node": node.0, "applied": replica["applied"], "role": replica["role"]}));
             }
             if replica["role"] == "leader" {
-                let newer = entry.get("term").and_then(Value::as_u64).is_none_or(|t| t < replica["term"].as_u64().unwrap_or(0));
+                let newer =
+                    entry.get("term").and_then(Value::as_u64).is_none_or(|t| t < replica["term"].as_u64().unwrap_or(0));
                 if newer {
                     entry.insert("leader".into(), json!(node.0));
                     entry.insert("term".into(), replica["term"].clone());

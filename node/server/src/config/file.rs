@@ -175,7 +175,10 @@ impl File {
     pub fn check(self) -> Result<Config, ConfigError> {
         let id = node_id("node.id", self.node.id)?;
         let cluster_id = ClusterId::from_hex(&self.cluster.id).ok_or_else(|| {
-            ConfigError(format!("cluster.id is {:?}: it has 32 hexadecimal digits, the same on every node", self.cluster.id))
+            ConfigError(format!(
+                "cluster.id is {:?}: it has 32 hexadecimal digits, the same on every node",
+                self.cluster.id
+            ))
         })?;
         let mut peers = BTreeMap::new();
         for line in self.cluster.peers {
@@ -188,7 +191,9 @@ impl File {
             }
         }
         if self.tls.certificates.is_empty() {
-            return Err(ConfigError("tls.certificates is empty: name at least one certificate_file and key_file".into()));
+            return Err(ConfigError(
+                "tls.certificates is empty: name at least one certificate_file and key_file".into(),
+            ));
         }
         if !self.admin.listen.ip().is_loopback() {
             return Err(ConfigError(format!(
@@ -214,7 +219,11 @@ impl File {
                 region: self.node.region,
                 zone: self.node.zone,
             },
-            cluster: Cluster { id: cluster_id, partitions: within("cluster.partitions", self.cluster.partitions, 1, 1_024)?, peers },
+            cluster: Cluster {
+                id: cluster_id,
+                partitions: within("cluster.partitions", self.cluster.partitions, 1, 1_024)?,
+                peers,
+            },
             keys: Keys { root_key_file: self.keys.root_key_file },
             peer: Peer {
                 listen: self.peer.listen,

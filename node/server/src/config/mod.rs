@@ -12,7 +12,7 @@ use std::time::Duration;
 use mailraft_driver::{DriverConfig, PeerTls};
 use mailraft_storage::{ClusterId, NodeId};
 
-pub use render::{render, Rendered};
+pub use render::{Rendered, render};
 
 /// Why there is no configuration: one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -220,7 +220,9 @@ impl Config {
     /// One sentence if a certificate or key can't be used.
     pub fn driver(&self) -> Result<DriverConfig, String> {
         let read = |key: &str, path: &Path| {
-            std::fs::read(path).map_err(|e| format!("peer.{key} {} can't be read ({e}): name the file that quickstart wrote", path.display()))
+            std::fs::read(path).map_err(|e| {
+                format!("peer.{key} {} can't be read ({e}): name the file that quickstart wrote", path.display())
+            })
         };
         let ca = read("ca_file", &self.peer.ca_file)?;
         let chain = read("certificate_file", &self.peer.certificate_file)?;

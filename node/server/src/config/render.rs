@@ -26,8 +26,7 @@ pub struct Rendered<'a> {
 pub fn render(r: &Rendered<'_>) -> String {
     let dir = r.dir.display();
     let port = |offset: u16| r.base_port + offset;
-    let peers: String =
-        r.peers.iter().map(|(id, peer)| format!("  {{ id = {id}, peer = \"{peer}\" }},\n")).collect();
+    let peers: String = r.peers.iter().map(|(id, peer)| format!("  {{ id = {id}, peer = \"{peer}\" }},\n")).collect();
     format!(
         r#"# Mailraft node. After a change: restart the node, or for [tls] and [limits] send it SIGHUP.
 

@@ -18,6 +18,7 @@ const FRAME_VERSION: u8 = 1;
 
 /// From a session's node.
 #[derive(Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // Made, encoded and gone.
 pub enum Request {
     /// A session attaches to a mailbox.
     Attach {

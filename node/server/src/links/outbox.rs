@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mailraft_mailbox::{Answer, Event};
 use mailraft_storage::{CommandId, Index, PartitionId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, Notify};
+use tokio::sync::{Notify, mpsc};
 
 use crate::refusals::Refused;
 

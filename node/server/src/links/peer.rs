@@ -109,8 +109,7 @@ impl Links {
         let dialled = tokio::time::timeout(DIAL_TIMEOUT, self.cluster.dial(node, StreamKind::Sessions)).await;
         let Ok(Ok(stream)) = dialled else { return Err(Detached::Gone) };
         let (requests, rx) = mpsc::channel(REQUESTS_MAX);
-        let peer =
-            Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
+        let peer = Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
         tokio::spawn(carry(stream, rx, Arc::clone(&peer)));
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Arc::clone(&peer));
         Ok(peer)

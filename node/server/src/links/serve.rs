@@ -11,7 +11,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
 use super::frame::{self, ChunkDone, Request, Response, Rpc, RpcReply, UploadChunk};
-use super::outbox::{channel, Detached, ToSession};
+use super::outbox::{Detached, ToSession, channel};
 use crate::actors::{LocalLink, SessionKey};
 use crate::world::World;
 
@@ -101,12 +101,10 @@ fn answer(world: &World, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, RpcR
     let world = world.clone();
     tokio::spawn(async move {
         let reply = match rpc {
-            Rpc::Directory { id, attempt, command } => {
-                match world.registry.directory(id, attempt, command).await {
-                    Ok((result, at)) => RpcReply::Directory { result, at },
-                    Err(why) => RpcReply::Detached(why),
-                }
-            }
+            Rpc::Directory { id, attempt, command } => match world.registry.directory(id, attempt, command).await {
+                Ok((result, at)) => RpcReply::Directory { result, at },
+                Err(why) => RpcReply::Detached(why),
+            },
             Rpc::Status => RpcReply::Status(crate::admin::own_status(&world).await),
         };
         // The connection may be over; then nobody waits.
@@ -166,7 +164,12 @@ pub fn propose_chunk(world: &World, chunk: UploadChunk) -> ProposedChunk {
         term: leading.term,
         mailbox: chunk.mailbox,
         command: chunk.command,
-        kind: EntryKind::Chunk(ChunkBody { body: chunk.body.0, number: chunk.number, open: chunk.open, data: chunk.data }),
+        kind: EntryKind::Chunk(ChunkBody {
+            body: chunk.body.0,
+            number: chunk.number,
+            open: chunk.open,
+            data: chunk.data,
+        }),
     };
     ProposedChunk(Some(world.cluster.propose(partition, proposal)))
 }

@@ -12,14 +12,14 @@ use mailraft_storage::{CommandId, MailboxId, NodeId, PartitionId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::frame::{self, ChunkDone, UploadChunk};
-use super::outbox::{channel, Detached, Inbox, Position, ToSession};
-use super::serve::propose_chunk;
 use super::Link;
+use super::frame::{self, ChunkDone, UploadChunk};
+use super::outbox::{Detached, Inbox, Position, ToSession, channel};
+use super::serve::propose_chunk;
 use crate::actors::SessionKey;
 use crate::refusals::Refused;
 use crate::sessions::spool::Received;
-use crate::world::{os_env, World};
+use crate::world::{World, os_env};
 
 /// How long a client is kept waiting while nobody leads its mailbox's partition.
 pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);
@@ -95,6 +95,7 @@ pub struct Stored {
     pub at: Position,
 }
 
+#[allow(clippy::large_enum_variant)] // One for each command, on the stack.
 enum Work<'a> {
     Plain(Command),
     Message { kind: MessageKind, received: &'a Received },
@@ -242,12 +243,8 @@ impl MailboxSession {
         if let Some(open) = &self.open {
             let id = os_env().command_id();
             let known: UidSet = open.uids.iter().copied().collect();
-            let resume = Command::Resume {
-                folder: open.folder,
-                uid_validity: open.uid_validity,
-                since: open.modseq,
-                known,
-            };
+            let resume =
+                Command::Resume { folder: open.folder, uid_validity: open.uid_validity, since: open.modseq, known };
             link.ask(id, 0, resume)?;
             resuming = Some(id);
         }
@@ -396,13 +393,9 @@ impl MailboxSession {
         let draft = received.seal();
         let draft = if draft.inline.is_some() { draft } else { self.upload(id, draft, received).await? };
         Some(match kind {
-            MessageKind::Deliver { reverse_path, detail, deduplicate } => Command::Deliver {
-                draft,
-                reverse_path,
-                detail,
-                deduplicate,
-                received: crate::world::zoned_now(),
-            },
+            MessageKind::Deliver { reverse_path, detail, deduplicate } => {
+                Command::Deliver { draft, reverse_path, detail, deduplicate, received: crate::world::zoned_now() }
+            }
             MessageKind::Append { folder, flags, internal_date } => {
                 Command::Append { folder, draft, flags, internal_date }
             }

@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::listen::{stopped, Shared, HANDSHAKE_TIMEOUT};
-use super::spool::{Spool, SpoolRefused};
 use super::Connection;
+use super::listen::{HANDSHAKE_TIMEOUT, Shared, stopped};
+use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
 use crate::links::{MailboxSession, MessageKind};
 use crate::world::{os_env, zoned_now};
@@ -205,8 +205,7 @@ impl Mailstore for Store {
             Err(refused) => return Ok(Err(to_imap(refused))),
         };
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(StoreFailure::NoSuchMailbox) };
-        let kind =
-            MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
+        let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
         match mailbox.store(os_env().command_id(), kind, &received).await {
             Ok(stored) => Ok(Ok((stored.uid_validity, stored.uid))),
             Err(refused) => Err(refused.to_imap()),

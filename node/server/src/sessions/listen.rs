@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::spool::Budget;
 use super::tls::MailTls;
-use super::{imap, smtp, SessionLimits};
+use super::{SessionLimits, imap, smtp};
 use crate::world::World;
 
 /// How long a TLS handshake may take.

@@ -8,7 +8,7 @@ pub mod spool;
 pub mod tls;
 
 pub use limits::SessionLimits;
-pub use listen::{listen, Service, Shared};
+pub use listen::{Service, Shared, listen};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use mailraft_cluster::Outcome;
 use mailraft_directory::Resolution;
 use mailraft_mailbox::Refusal;
-use mailraft_smtp::{trace, AuthOutcome, Config, Delivery, Mailbox, Recipient, Session, Step, Transaction};
+use mailraft_smtp::{AuthOutcome, Config, Delivery, Mailbox, Recipient, Session, Step, Transaction, trace};
 use mailraft_storage::{MailboxId, PartitionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::listen::{stopped, Shared, HANDSHAKE_TIMEOUT};
-use super::spool::{Spool, SpoolRefused};
 use super::Connection;
+use super::listen::{HANDSHAKE_TIMEOUT, Shared, stopped};
+use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
 use crate::links::{MailboxSession, MessageKind};
 use crate::refusals::Refused;
@@ -145,11 +145,14 @@ impl Smtp {
                     let delivery = self.deliver(transaction).await;
                     let result = match &delivery {
                         Delivery::Accepted(_) => "accepted",
-                        Delivery::Unavailable | Delivery::Overloaded | Delivery::OverQuota | Delivery::Corrupt => "deferred",
+                        Delivery::Unavailable | Delivery::Overloaded | Delivery::OverQuota | Delivery::Corrupt => {
+                            "deferred"
+                        }
                         Delivery::HeaderTooLong | Delivery::NoSuchMailbox | Delivery::Refused(_) => "refused",
                     };
                     ::metrics::counter!("mailraft_deliveries_total", "result" => result).increment(1);
-                    ::metrics::histogram!("mailraft_command_seconds", "protocol" => "smtp").record(begun.elapsed().as_secs_f64());
+                    ::metrics::histogram!("mailraft_command_seconds", "protocol" => "smtp")
+                        .record(begun.elapsed().as_secs_f64());
                     self.session.delivered(delivery, &mut out);
                 }
             }
@@ -222,7 +225,8 @@ impl Smtp {
             Err(SpoolRefused::Disk) => return Delivery::Unavailable,
         };
         let reverse_path = transaction.reverse_path.as_ref().map(ToString::to_string).unwrap_or_default();
-        let recipient = transaction.recipients.first().filter(|_| transaction.recipients.len() == 1).map(ToString::to_string);
+        let recipient =
+            transaction.recipients.first().filter(|_| transaction.recipients.len() == 1).map(ToString::to_string);
         let hostname = self.shared.world.config().tls.hostname.clone();
         let command_id = id.to_string();
         let submitted = transaction.identity.is_some();

@@ -10,10 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mailraft_mailbox::api::Draft;
-use mailraft_message::{header, Envelope, Part};
-use mailraft_storage::body::{
-    chunk_count, open_chunk, seal_chunk, BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES,
-};
+use mailraft_message::{Envelope, Part, header};
+use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES, chunk_count, open_chunk, seal_chunk};
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::Key;
 use sha2::{Digest, Sha256};

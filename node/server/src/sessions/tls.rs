@@ -91,7 +91,8 @@ fn read_one(files: &CertificateFiles<'_>) -> Result<Arc<CertifiedKey>, String> {
     let key = PrivateKeyDer::from_pem_file(files.key)
         .map_err(|e| format!("the key {key_path} can't be read ({e}): give a PEM file with a private key"))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let certified = CertifiedKey::from_der(chain, key, &provider)
-        .map_err(|e| format!("the key {key_path} does not fit the certificate {path} ({e}): name files that belong together"))?;
+    let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|e| {
+        format!("the key {key_path} does not fit the certificate {path} ({e}): name files that belong together")
+    })?;
     Ok(Arc::new(certified))
 }

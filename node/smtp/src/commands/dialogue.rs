@@ -136,7 +136,10 @@ fn a_message_from_another_server() {
          C: QUIT
          S: 221 2.0.0 bye",
     );
-    assert_eq!(log, ["a@b.test -> alice@here.test alice+x@here.test as None: \"Subject: x\\r\\n\\r\\n.dot\\r\\n\"", "close"]);
+    assert_eq!(
+        log,
+        ["a@b.test -> alice@here.test alice+x@here.test as None: \"Subject: x\\r\\n\\r\\n.dot\\r\\n\"", "close"]
+    );
 }
 
 #[test]
@@ -252,10 +255,15 @@ fn too_many_wrong_commands_end_the_session() {
 #[test]
 fn a_bare_line_end_in_a_message_refuses_it_and_what_follows_is_not_lost() {
     let mut talk = Talk::new(Service::Relay, false);
-    talk.say(b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<alice@here.test>\r\nDATA\r\nx\n.\nMAIL FROM:<evil@x>\r\n.\r\nNOOP\r\n");
+    talk.say(
+        b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<alice@here.test>\r\nDATA\r\nx\n.\nMAIL FROM:<evil@x>\r\n.\r\nNOOP\r\n",
+    );
     assert_eq!(talk.log, ["discard"]);
     let heard = String::from_utf8_lossy(&talk.heard).into_owned();
-    assert!(heard.ends_with("550 5.6.11 a line ends with a bare CR or LF; lines end with CRLF\r\n250 2.0.0 Ok\r\n"), "{heard}");
+    assert!(
+        heard.ends_with("550 5.6.11 a line ends with a bare CR or LF; lines end with CRLF\r\n250 2.0.0 Ok\r\n"),
+        "{heard}"
+    );
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! MAIL (RFC 5321, section 4.1.1.2) with SIZE (RFC 1870) and BODY (RFC 6152).
 
-use crate::parse::{path_and_parameters, PathError};
+use crate::parse::{PathError, path_and_parameters};
 use crate::reply::line;
 use crate::session::{Mail, Service, Session};
 

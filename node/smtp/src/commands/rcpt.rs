@@ -1,8 +1,8 @@
 //! RCPT (RFC 5321, section 4.1.1.3): all recipients of one transaction are one mailbox.
 
-use crate::parse::{path_and_parameters, Mailbox, PathError};
+use crate::parse::{Mailbox, PathError, path_and_parameters};
 use crate::reply::line;
-use crate::session::{Recipient, Session, Step, RECIPIENTS_MAX};
+use crate::session::{RECIPIENTS_MAX, Recipient, Session, Step};
 
 pub fn run(session: &mut Session, argument: &[u8], out: &mut Vec<u8>) -> Option<Step> {
     let Some(mail) = &session.mail else {
@@ -43,8 +43,11 @@ pub fn verified(session: &mut Session, address: Mailbox, recipient: Recipient, o
         }
         Recipient::Mailbox(_) => line(out, "452 4.5.3 one mailbox for each message; send it again for this one"),
         Recipient::Unknown => session.wrong(out, &format!("550 5.1.1 <{address}> is nobody here")),
-        Recipient::NotOurs => session.wrong(out, &format!("550 5.7.1 <{address}> is not in a domain of this server, and it relays for nobody")),
-        Recipient::Several => line(out, "451 4.3.0 this address stands for several mailboxes, which can't be reached at once yet"),
+        Recipient::NotOurs => session
+            .wrong(out, &format!("550 5.7.1 <{address}> is not in a domain of this server, and it relays for nobody")),
+        Recipient::Several => {
+            line(out, "451 4.3.0 this address stands for several mailboxes, which can't be reached at once yet")
+        }
         Recipient::Unavailable => line(out, "451 4.3.0 whether there is such a mailbox can't be said now; try again"),
         Recipient::Overloaded => line(out, "451 4.3.2 too busy; try again later"),
     }

@@ -44,7 +44,9 @@ fn a_changed_byte_in_the_rows_is_noticed() {
         rows.flush().unwrap();
     }
     let (mut said, mut healed) = (0, 0);
-    let kinds = |name: &str| name.ends_with(".sst") || name.ends_with(".blob") || name.starts_with("MANIFEST") || name == "CURRENT";
+    let kinds = |name: &str| {
+        name.ends_with(".sst") || name.ends_with(".blob") || name.starts_with("MANIFEST") || name == "CURRENT"
+    };
     let names = files(dir.path(), kinds);
     assert!(names.len() >= 5, "{names:?}");
     for name in names {
@@ -91,7 +93,10 @@ fn a_changed_byte_in_the_log_is_noticed_or_cuts_its_end() {
                 assert_eq!(read, entries(1, state.last.0), "{name} at {at}: other bytes");
                 // Where it was cut, it goes on.
                 append(&log, log.newest_group() + 1, state.last.0 + 1, state.last.0 + 2);
-                assert_eq!(log.entries(R, Index(1), Index(state.last.0 + 3), usize::MAX)?, entries(1, state.last.0 + 2));
+                assert_eq!(
+                    log.entries(R, Index(1), Index(state.last.0 + 3), usize::MAX)?,
+                    entries(1, state.last.0 + 2)
+                );
                 Ok(state.last)
             };
             match read() {
@@ -119,7 +124,7 @@ fn a_file_of_the_rows_that_is_missing_is_said() {
         copy(dir.path(), copied.path());
         fs::remove_file(copied.path().join(&name)).unwrap();
         let error = DiskRows::open(copied.path(), CLUSTER).err().unwrap().to_string();
-        assert!(error.contains(&name) && error.contains("(") , "{error}");
+        assert!(error.contains(&name) && error.contains("("), "{error}");
     }
 }
 

@@ -11,7 +11,7 @@ use mailraft_disk::{DiskLog, DiskRows, fdatasync_latency, free_bytes, marker};
 use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::conformance;
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows};
-use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowBatch, RowKey, StoreError, Table, Term};
+use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowBatch, RowKey, StoreError, Table};
 use raft::eraftpb::{Entry, HardState};
 
 const CLUSTER: ClusterId = ClusterId([1; 16]);
@@ -30,7 +30,9 @@ fn put(rows: &DiskRows, index: u64, puts: &[(RowKey, Vec<u8>)]) -> Result<(), St
 }
 
 fn entries(from: u64, to: u64) -> Vec<Entry> {
-    (from..=to).map(|index| Entry { index, term: 1, data: vec![index as u8; 300].into(), ..Default::default() }).collect()
+    (from..=to)
+        .map(|index| Entry { index, term: 1, data: vec![index as u8; 300].into(), ..Default::default() })
+        .collect()
 }
 
 fn append(log: &DiskLog, group: u64, from: u64, to: u64) {
@@ -124,7 +126,12 @@ fn a_replica_half_replaced_or_half_removed_can_be_begun_again() {
     let at = |name: &str| dir.path().join(name);
     let rows = DiskRows::open(&at("rows"), CLUSTER).unwrap();
     let node = RowKey::partition(Table::Nodes, [1; 8]);
-    put(&rows, 1, &[(row(Table::Folders, 1), vec![1]), (row(Table::Chunks, 1), vec![1; 9_000]), (node.clone(), vec![1])]).unwrap();
+    put(
+        &rows,
+        1,
+        &[(row(Table::Folders, 1), vec![1]), (row(Table::Chunks, 1), vec![1; 9_000]), (node.clone(), vec![1])],
+    )
+    .unwrap();
     rows.flush().unwrap();
     let applied = Applied { index: Index(9), ..Applied::default() };
     let torn = [Ok((row(Table::Folders, 2), Bytes::from_static(b"new"))), Err(StoreError::damaged("snapshot", "torn"))];
@@ -169,7 +176,10 @@ fn a_directory_of_another_cluster_a_later_version_or_something_else_is_refused()
     drop(DiskRows::open(&data, CLUSTER).unwrap());
     drop(DiskRows::open(&data, CLUSTER).unwrap());
     let other = DiskRows::open(&data, ClusterId([2; 16])).err().unwrap().to_string();
-    assert!(other.contains("belongs to cluster 0101") && other.contains("name the right directory or cluster"), "{other}");
+    assert!(
+        other.contains("belongs to cluster 0101") && other.contains("name the right directory or cluster"),
+        "{other}"
+    );
     let write = |text: &str| std::fs::write(data.join("MAILRAFT"), text).unwrap();
     write("mailraft data\nformat 9\n");
     let newer = DiskRows::open(&data, CLUSTER).err().unwrap();
