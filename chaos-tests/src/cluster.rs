@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,7 +22,11 @@ pub struct Cluster {
     pub json: Value,
     started: Vec<std::process::Child>,
     _temporary: Option<tempfile::TempDir>,
+    /// One cluster at a time in a process: what is measured here must not wait for another one's load.
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// An account of a cluster.
 #[derive(Clone, Debug)]
@@ -82,6 +87,7 @@ impl Cluster {
     /// # Panics
     /// As [`Cluster::start_new`].
     pub fn start_in(dir: PathBuf, adjust: &dyn Fn(String) -> String) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let base = free_base_port();
         let run = Command::new(binary())
             .args(["quickstart", "--detach", "--base-port", &base.to_string(), "--dir"])
@@ -98,7 +104,7 @@ impl Cluster {
         );
         let text = std::fs::read_to_string(dir.join("cluster.json")).expect("quickstart wrote cluster.json");
         let json: Value = serde_json::from_str(&text).expect("cluster.json is JSON");
-        let mut cluster = Cluster { dir, json, started: Vec::new(), _temporary: None };
+        let mut cluster = Cluster { dir, json, started: Vec::new(), _temporary: None, _turn: turn };
         let mut changed = false;
         for node in cluster.node_ids() {
             let path = cluster.text(node, "config");

@@ -38,6 +38,7 @@ fn mail_programs_do_their_work_through_any_node() {
     swaks(&cluster);
     mbsync(&cluster);
     operations(&cluster);
+    reload(&cluster);
 }
 
 fn curl(cluster: &Cluster) {
@@ -145,4 +146,36 @@ fn operations(cluster: &Cluster) {
     );
     assert_eq!(cluster.get(2, "/healthz").unwrap(), "ok\n");
     assert_eq!(cluster.get(3, "/readyz").unwrap(), "ready\n");
+}
+
+/// What EHLO says on node 1's port for other servers.
+fn ehlo(cluster: &Cluster) -> String {
+    use std::io::{Read, Write};
+    let mut socket = std::net::TcpStream::connect(cluster.text(1, "smtp")).unwrap();
+    socket.write_all(b"EHLO chaos.test\r\nQUIT\r\n").unwrap();
+    let mut said = String::new();
+    socket.read_to_string(&mut said).unwrap();
+    said
+}
+
+fn reload(cluster: &Cluster) {
+    assert!(ehlo(cluster).contains("SIZE 52428800"));
+    let path = cluster.text(1, "config");
+    let before = std::fs::read_to_string(&path).unwrap();
+    let hup = || cluster.signal(1, rustix::process::Signal::HUP);
+    // A file that can't be read changes nothing.
+    std::fs::write(&path, before.replace("auth_parallel = 2", "auth_parallel = 0")).unwrap();
+    hup();
+    cluster.wait("the log names the key", |c| {
+        std::fs::read_to_string(c.text(1, "log")).unwrap().contains("limits.auth_parallel is 0")
+    });
+    assert!(ehlo(cluster).contains("SIZE 52428800"));
+    let after = before.replace("max_message_bytes = 52428800", "max_message_bytes = 1048576");
+    assert_ne!(before, after);
+    std::fs::write(&path, after).unwrap();
+    hup();
+    cluster.wait("the new limit is told", |c| ehlo(c).contains("SIZE 1048576"));
+    std::fs::write(&path, before).unwrap();
+    hup();
+    cluster.wait("the old limit is told again", |c| ehlo(c).contains("SIZE 52428800"));
 }

@@ -101,8 +101,11 @@ fn all_sources() -> Vec<PathBuf> {
 }
 
 fn metadata() -> serde_json::Value {
+    let version = Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let host = version.lines().find_map(|l| l.strip_prefix("host: ")).unwrap();
     let run = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", host])
         .current_dir(root())
         .output()
         .unwrap();
@@ -277,7 +280,7 @@ fn every_key_and_metric_is_documented_and_the_top_level_is_as_agreed() {
         }
         for (at, _) in text.match_indices("\"mailraft_") {
             let name: String = text[at + 1..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-            if text[at + 1 + name.len()..].starts_with('"') {
+            if name != "mailraft_" && text[at + 1 + name.len()..].starts_with('"') {
                 metrics += 1;
                 assert!(operations.contains(&format!("`{name}`")), "{name} is not in docs/OPERATIONS.md");
             }

@@ -6,9 +6,10 @@ use mailraft_storage::seal::{Key, seal_row};
 use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table};
 use serde::Serialize;
 
-use crate::engine::{Answer, Command, Refusal};
+use crate::api::{Answer, Command, Refusal};
+use crate::error::LookupError;
 use crate::keys::{key_record, mailbox_key_place};
-use crate::lookup::{LookupError, Reader, TARGETS_MAX};
+use crate::lookup::{Reader, TARGETS_MAX};
 use crate::records::{
     Account, AccountId, AddressRecord, Domain, RECORD_VERSION, Target, account_place, address_place, domain_place,
 };

@@ -2,7 +2,6 @@
 //! the effects of those before it; one entry is in flight.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,11 +10,11 @@ use mailraft_storage::seal::{Key, open_row, result_place, seal_row, sealed_epoch
 use mailraft_storage::{
     CommandId, EntryKind, Env, Epoch, Incarnation, Index, MailboxId, Proposal, RowBatch, RowKey, Table, Term, Verdict,
 };
-use serde::{Deserialize, Serialize};
 
+use crate::api::{Answer, Command, Refusal};
 use crate::decide::decide;
-use crate::lookup::{Lookup, LookupError, Overlay};
-use crate::records::AccountId;
+use crate::error::LookupError;
+use crate::lookup::{Lookup, Overlay};
 
 /// Commands that may wait.
 pub const QUEUE_MAX_COMMANDS: usize = 1_024;
@@ -26,127 +25,6 @@ pub const BATCH_MAX_COMMANDS: usize = 64;
 /// An entry is closed past these bytes. One command's effects are far smaller.
 pub const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES / 2;
 const RESULT_VERSION: u8 = 1;
-
-/// A change of the directory.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Command {
-    /// A new domain.
-    CreateDomain {
-        /// Its name.
-        name: String,
-    },
-    /// A new account with its mailbox.
-    CreateAccount {
-        /// Its address.
-        address: String,
-        /// Its password's verifier.
-        verifier: String,
-    },
-    /// Another password.
-    SetPassword {
-        /// The account.
-        address: String,
-        /// The new verifier.
-        verifier: String,
-    },
-    /// An account may not log in, or may again.
-    SetDisabled {
-        /// The account.
-        address: String,
-        /// Whether it is disabled.
-        disabled: bool,
-    },
-    /// More targets for an address, which is made if need be.
-    AddAddress {
-        /// The address.
-        address: String,
-        /// Addresses of this cluster.
-        targets: Vec<String>,
-    },
-    /// An address that is no account's goes.
-    RemoveAddress {
-        /// The address.
-        address: String,
-    },
-}
-
-/// Without verifiers, which are for no log.
-impl fmt::Debug for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Command::CreateDomain { name } => write!(f, "CreateDomain({name:?})"),
-            Command::CreateAccount { address, verifier: _ } => write!(f, "CreateAccount({address:?})"),
-            Command::SetPassword { address, verifier: _ } => write!(f, "SetPassword({address:?})"),
-            Command::SetDisabled { address, disabled } => write!(f, "SetDisabled({address:?}, {disabled})"),
-            Command::AddAddress { address, targets } => write!(f, "AddAddress({address:?}, {targets:?})"),
-            Command::RemoveAddress { address } => write!(f, "RemoveAddress({address:?})"),
-        }
-    }
-}
-
-impl Command {
-    fn text_bytes(&self) -> usize {
-        match self {
-            Command::CreateDomain { name } => name.len(),
-            Command::CreateAccount { address, verifier } | Command::SetPassword { address, verifier } => {
-                address.len() + verifier.len()
-            }
-            Command::SetDisabled { address, .. } | Command::RemoveAddress { address } => address.len(),
-            Command::AddAddress { address, targets } => {
-                address.len() + targets.iter().map(|t| t.len() + size_of::<String>()).sum::<usize>()
-            }
-        }
-    }
-}
-
-/// What the directory answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
-    /// Done.
-    Done,
-    /// A new account.
-    AccountCreated {
-        /// Its id.
-        id: AccountId,
-        /// Its mailbox.
-        mailbox: MailboxId,
-    },
-}
-
-/// Why the directory does not do it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refusal {
-    /// The name can't be.
-    #[error("{0}")]
-    BadName(String),
-    /// There is one already.
-    #[error("the domain {0} exists already")]
-    DomainExists(String),
-    /// The domain is missing.
-    #[error("there is no domain {0}: create it first with mailraft domain create {0}")]
-    NoSuchDomain(String),
-    /// There is one already.
-    #[error("the address {0} exists already")]
-    AddressExists(String),
-    /// The address is missing.
-    #[error("there is no address {0} in this cluster")]
-    NoSuchAddress(String),
-    /// The account is missing.
-    #[error("there is no account {0}")]
-    NoSuchAccount(String),
-    /// An account's own address stays as long as the account.
-    #[error("{0} is an account's own address and stays as long as the account")]
-    IsAccount(String),
-    /// The directory's rows are damaged.
-    #[error("the directory can't be read: {0}")]
-    Damaged(String),
-    /// No more fit.
-    #[error("{0} would have more than {max} targets: name another address that stands for some of them", max = crate::lookup::TARGETS_MAX)]
-    TooManyTargets(String),
-    /// Not Argon2id in PHC form, or too dear to verify.
-    #[error("the password's verifier is not Argon2id in PHC form within bounds: let mailraft hash the password")]
-    BadVerifier,
-}
 
 /// What became of handing a command in.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use mailraft_storage::seal::{Key, open_row, seal_row};
 use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table};
 use zeroize::Zeroizing;
 
-use crate::lookup::LookupError;
+use crate::error::LookupError;
 
 const KEY_VERSION: u8 = 1;
 /// The first epoch of the keyring.

@@ -9,14 +9,18 @@
 //! * [`password`] has Argon2id.
 //! * [`names`] says what an address may look like.
 
+pub mod api;
 mod decide;
 pub mod engine;
+mod error;
 pub mod keys;
 pub mod lookup;
 pub mod names;
 pub mod password;
 pub mod records;
 
-pub use engine::{Answer, Command, Directory, Refusal, Submitted};
-pub use lookup::{Lookup, LookupError, Resolution};
+pub use api::{Answer, Command, Refusal};
+pub use engine::{Directory, Submitted};
+pub use error::LookupError;
+pub use lookup::{Lookup, Resolution};
 pub use records::{Account, AccountId, AddressRecord, Domain, Target};

@@ -5,10 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use mailraft_storage::entry::versioned_decode;
-use mailraft_storage::seal::{Key, SealError, open_row, sealed_epoch};
-use mailraft_storage::{ClusterId, Epoch, MailboxId, ReplicaId, RowKey, Rows, StoreError, Table};
+use mailraft_storage::seal::{Key, open_row, sealed_epoch};
+use mailraft_storage::{ClusterId, Epoch, MailboxId, ReplicaId, RowKey, Rows, Table};
 use serde::Deserialize;
 
+use crate::error::LookupError;
 use crate::keys::{FIRST_EPOCH, MAILBOX_EPOCH, RootKey, key_of, keyring_place, mailbox_key_place, open_epoch_key};
 use crate::names::without_detail;
 use crate::records::{
@@ -29,28 +30,6 @@ pub(crate) type Overlay = BTreeMap<RowKey, Option<Bytes>>;
 
 /// Some records of a listing, and where to go on; None at the end.
 pub type Page<T> = (Vec<T>, Option<Vec<u8>>);
-
-/// Why the directory can't be read.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum LookupError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The root key does not open the keyring.
-    #[error("the root key does not open this cluster's keyring: keys.root_key_file must name this cluster's own key")]
-    RootKey,
-    /// The keyring has no key of an epoch that a row names.
-    #[error("the keyring has no key of epoch {0}")]
-    NoKey(Epoch),
-    /// A row does not open.
-    #[error("a row of {table:?} can't be opened: {error}")]
-    Seal {
-        /// Its table.
-        table: Table,
-        /// Why.
-        error: SealError,
-    },
-}
 
 /// What an address stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]

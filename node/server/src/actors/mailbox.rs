@@ -77,6 +77,8 @@ pub struct MailboxActor {
     backlog: VecDeque<Ask>,
     sessions: HashMap<SessionKey, Attached>,
     waiting: HashMap<CommandId, Vec<SessionKey>>,
+    /// Commands among them that open a folder when they are answered; a resume knows which.
+    opening: HashMap<CommandId, Option<FolderId>>,
     last_used: Instant,
 }
 
@@ -110,6 +112,7 @@ impl MailboxActor {
             backlog: VecDeque::new(),
             sessions: HashMap::new(),
             waiting: HashMap::new(),
+            opening: HashMap::new(),
             last_used: Instant::now(),
         }
     }
@@ -196,11 +199,7 @@ impl MailboxActor {
             Submitted::Answered(result, index) => {
                 if let Some(attached) = self.sessions.get_mut(&key) {
                     if opens {
-                        attached.open = match &result {
-                            Ok(Answer::Selected(selected)) => Some(selected.folder),
-                            Ok(Answer::Resumed(_)) => resumes,
-                            _ => None,
-                        };
+                        attached.open = opened(&result, resumes);
                         attached.held = Some(Vec::new());
                         attached.reading = Some(id);
                     } else if closes {
@@ -227,6 +226,9 @@ impl MailboxActor {
             }
             Submitted::Queued | Submitted::Joined => {
                 self.waiting.entry(id).or_default().push(key);
+                if opens {
+                    self.opening.insert(id, resumes);
+                }
                 self.pump(ctx);
             }
             Submitted::Overloaded => self.answer_one(key, id, Err(Refused::Overloaded), Index(0)),
@@ -324,6 +326,13 @@ impl MailboxActor {
     }
 
     fn answer(&mut self, id: CommandId, result: Result<Answer, Refused>, at: Index) {
+        if let (Some(resumes), Some(keys)) = (self.opening.remove(&id), self.waiting.get(&id)) {
+            for key in keys {
+                if let Some(attached) = self.sessions.get_mut(key) {
+                    attached.open = opened(&result, resumes);
+                }
+            }
+        }
         for key in self.waiting.remove(&id).unwrap_or_default() {
             self.answer_one(key, id, result.clone(), at);
         }
@@ -348,6 +357,15 @@ impl MailboxActor {
         self.engine = None;
         self.backlog.clear();
         ctx.stop();
+    }
+}
+
+/// The folder that an answer opens.
+fn opened<E>(result: &Result<Answer, E>, resumes: Option<FolderId>) -> Option<FolderId> {
+    match result {
+        Ok(Answer::Selected(selected)) => Some(selected.folder),
+        Ok(Answer::Resumed(_)) => resumes,
+        Ok(_) | Err(_) => None,
     }
 }
 

