@@ -4,7 +4,7 @@
 //! installed, and, from a reset until the next entry, where the log ends. The engine may bring entries back
 //! that were cut, and after a reset still has those of the other history: cut and end say what counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -108,7 +108,7 @@ impl DiskLog {
         let end: Option<Option<Index>> = self.value(replica, KEY_END)?;
         let installing: Option<Option<Applied>> = self.value(replica, KEY_INSTALLING)?;
         let (first, last) = (self.engine.first_index(replica.0), self.engine.last_index(replica.0));
-        if hard.is_none() && cut.is_none() && installing.is_none() && last.is_none() {
+        if hard.is_none() && cut.is_none() && end.is_none() && installing.is_none() && last.is_none() {
             return Ok(None);
         }
         let (term, vote, commit) = hard.unwrap_or_default();
@@ -167,7 +167,15 @@ impl DiskLog {
 
 impl Log for DiskLog {
     fn replicas(&self) -> Result<Vec<ReplicaId>, StoreError> {
-        Ok(self.regions())
+        // The engine still names a region that was removed until its files are given back, and has none for a
+        // replica of which nothing but its beginning is known.
+        let mut held: BTreeSet<ReplicaId> = self.states().keys().copied().collect();
+        for replica in self.regions() {
+            if self.state(replica)?.is_some() {
+                held.insert(replica);
+            }
+        }
+        Ok(held.into_iter().collect())
     }
 
     fn state(&self, replica: ReplicaId) -> Result<Option<LogState>, StoreError> {
