@@ -58,7 +58,7 @@ impl AdminClient {
                 Ok((200, value)) => return Ok(value),
                 // A node without a majority: another may have one.
                 Ok((503, value)) => last = sentence(&value),
-                Ok((_, value)) => return Err(Failed::because(sentence(&value))),
+                Ok((code, value)) => return Err(Failed::because(format!("{} (HTTP {code})", sentence(&value)))),
                 Err(error) => last = format!("{address} does not answer ({error})"),
             }
         }
@@ -78,8 +78,13 @@ impl AdminClient {
 
     fn request(&self, address: &str, method: &str, path: &str, body: Option<&Value>) -> std::io::Result<(u16, Value)> {
         let resolved = address.to_socket_addrs()?.next().ok_or_else(|| std::io::Error::other("no such address"))?;
+        if !resolved.ip().is_loopback() {
+            // The token would travel in clear.
+            return Err(std::io::Error::other("not on loopback: reach the admin server through a tunnel"));
+        }
         let mut socket = TcpStream::connect_timeout(&resolved, CONNECT_MAX)?;
         socket.set_read_timeout(Some(ANSWER_MAX))?;
+        socket.set_write_timeout(Some(ANSWER_MAX))?;
         let body = Zeroizing::new(body.map(Value::to_string).unwrap_or_default());
         let head = Zeroizing::new(format!(
             "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -116,5 +121,24 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, Failed> {
 }
 
 fn sentence(value: &Value) -> String {
-    value["error"].as_str().or(value.as_str()).unwrap_or("the node refused without a reason").trim().to_owned()
+    let said = value["error"].as_str().or(value.as_str()).unwrap_or_default().trim();
+    if said.is_empty() { "the node refused without a reason".to_owned() } else { said.to_owned() }
+}
+
+/// One segment of a path (RFC 3986, section 2.1).
+pub fn segment(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' => (b as char).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn addresses_are_one_segment_of_a_path() {
+        assert_eq!(super::segment("o/b?c#d+e@x.test"), "o%2Fb%3Fc%23d%2Be@x.test");
+    }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::admin_client::AdminClient;
+use crate::admin_client::{AdminClient, segment};
 use crate::{node, quickstart, status};
 
 /// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
@@ -39,7 +39,7 @@ enum Command {
     Status(Asking),
     /// Run one node in the foreground
     #[command(
-        after_help = "A node stops cleanly on SIGTERM: it hands its leaders over first. SIGHUP reloads [tls] and [limits]."
+        after_help = "A node stops cleanly on SIGTERM: it hands its leaders over first. SIGHUP reloads certificates and bounds."
     )]
     Node {
         /// Its configuration file
@@ -207,7 +207,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         }
         Command::Account(Account::Password { address, password_stdin, asking }) => {
             let (password, made) = password(password_stdin)?;
-            let path = format!("/api/v1/accounts/{address}/password");
+            let path = format!("/api/v1/accounts/{}/password", segment(&address));
             let mut done = ask(&asking, "PUT", &path, Some(json!({"password": password.as_str()})))?;
             let mut said = format!("changed the password of {address}");
             if made {
@@ -223,7 +223,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         }
         Command::Address(Address::List(asking)) => list(&asking, "/api/v1/addresses", &["address", "targets"])?,
         Command::Address(Address::Remove { address, asking }) => {
-            let done = ask(&asking, "DELETE", &format!("/api/v1/addresses/{address}"), None)?;
+            let done = ask(&asking, "DELETE", &format!("/api/v1/addresses/{}", segment(&address)), None)?;
             say(&asking, &done, &format!("removed {address}"));
         }
     }

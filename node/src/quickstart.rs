@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mailraft_driver::pki::ClusterCa;
@@ -39,46 +41,71 @@ const DOMAIN: &str = "example.test";
 
 /// Makes a cluster, or starts the one that is in the directory.
 pub fn run(options: &Quickstart) -> Result<(), Failed> {
+    let told_to_stop = hear_signals()?;
     let dir = std::path::absolute(&options.dir)
         .map_err(|e| Failed::usage(format!("--dir {}: {e}", options.dir.display())))?;
     let mut cluster = if dir.join("cluster.json").exists() {
-        println!("Starting the cluster in {}", dir.display());
+        println!("Starting the cluster in {}, with the nodes and ports it was made with", dir.display());
         read_cluster(&dir)?
     } else {
         create(&dir, options)?
     };
-    start_nodes(&dir, &mut cluster)?;
-    write_cluster(&dir, &cluster)?;
-    wait_until_ready(&dir, &cluster)?;
-    create_accounts(&dir, &cluster)?;
+    let before: Vec<Pid> = nodes(&cluster).filter_map(|n| n["config"].as_str()).flat_map(processes_of).collect();
+    if let Err(failed) = bring_up(&dir, &mut cluster, &told_to_stop) {
+        // What was started must not run on unwatched; what ran before is not ours to end.
+        let _ = end(&cluster, &before);
+        return Err(failed);
+    }
     explain(&dir, &cluster, options.detach);
     if options.detach {
         return Ok(());
     }
-    wait_for_signal()?;
+    while !told_to_stop.load(Ordering::Relaxed) {
+        std::thread::sleep(PAUSE);
+    }
     println!("Stopping");
     stop(&dir)
 }
 
-/// Stops the nodes of a cluster: SIGTERM, then SIGKILL for those that take too long.
+fn bring_up(dir: &Path, cluster: &mut Value, told_to_stop: &AtomicBool) -> Result<(), Failed> {
+    start_nodes(dir, cluster)?;
+    write_cluster(dir, cluster)?;
+    wait_until_ready(dir, cluster, told_to_stop)?;
+    create_accounts(dir, cluster)
+}
+
+/// Stops the nodes of a cluster, also those that were started again by hand: SIGTERM, then SIGKILL for those that
+/// take too long.
 pub fn stop(dir: &Path) -> Result<(), Failed> {
-    let cluster = read_cluster(dir)?;
-    let running: Vec<Pid> = nodes(&cluster).filter_map(pid_of).filter(|pid| is_mailraft(*pid)).collect();
-    for pid in &running {
+    let stopped = end(&read_cluster(dir)?, &[])?;
+    println!("stopped {stopped} nodes");
+    Ok(())
+}
+
+/// Ends the nodes that run, but for some: how many.
+fn end(cluster: &Value, but: &[Pid]) -> Result<usize, Failed> {
+    let running: Vec<(Pid, &str)> = nodes(cluster)
+        .filter_map(|n| n["config"].as_str())
+        .flat_map(|config| processes_of(config).into_iter().map(move |pid| (pid, config)))
+        .filter(|(pid, _)| !but.contains(pid))
+        .collect();
+    for (pid, _) in &running {
         let _ = kill_process(*pid, Signal::TERM);
     }
     let begun = Instant::now();
-    for pid in &running {
-        while is_mailraft(*pid) {
-            if begun.elapsed() > STOP_MAX {
+    for (pid, config) in &running {
+        let mut killed = false;
+        while is_node(*pid, config) {
+            if begun.elapsed() > STOP_MAX && !std::mem::replace(&mut killed, true) {
                 let _ = kill_process(*pid, Signal::KILL);
-                break;
+            }
+            if begun.elapsed() > 2 * STOP_MAX {
+                return Err(Failed::because(format!("process {} does not end", pid.as_raw_nonzero())));
             }
             std::thread::sleep(PAUSE);
         }
     }
-    println!("stopped {} nodes", running.len());
-    Ok(())
+    Ok(running.len())
 }
 
 fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
@@ -89,6 +116,12 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
     if fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
         return Err(Failed::usage(format!(
             "{} is not empty and holds no cluster: name another directory with --dir",
+            dir.display()
+        )));
+    }
+    if dir.to_string_lossy().chars().any(|c| c == '"' || c == '\\' || c.is_control()) {
+        return Err(Failed::usage(format!(
+            "{} has quotes or backslashes in it, which the nodes' configuration can't hold: name another directory",
             dir.display()
         )));
     }
@@ -180,8 +213,10 @@ fn start_nodes(dir: &Path, cluster: &mut Value) -> Result<(), Failed> {
         .map_err(|e| Failed::because(format!("this program's own file can't be found ({e})")))?;
     for line in cluster["nodes"].as_array_mut().into_iter().flatten() {
         let id = line["id"].as_u64().unwrap_or(0);
-        if pid_of(line).is_some_and(is_mailraft) {
+        if let Some(pid) = processes_of(line["config"].as_str().unwrap_or_default()).first() {
             println!("  node {id} runs already");
+            // Started by hand after a kill, it has another number than its predecessor.
+            line["pid"] = json!(pid.as_raw_nonzero().get());
             continue;
         }
         let path = |key: &str| PathBuf::from(line[key].as_str().unwrap_or_default());
@@ -208,7 +243,7 @@ fn start_nodes(dir: &Path, cluster: &mut Value) -> Result<(), Failed> {
     Ok(())
 }
 
-fn wait_until_ready(dir: &Path, cluster: &Value) -> Result<(), Failed> {
+fn wait_until_ready(dir: &Path, cluster: &Value, told_to_stop: &AtomicBool) -> Result<(), Failed> {
     let client = AdminClient::in_dir(dir)?;
     let begun = Instant::now();
     for line in nodes(cluster) {
@@ -218,7 +253,7 @@ fn wait_until_ready(dir: &Path, cluster: &Value) -> Result<(), Failed> {
                 Ok(()) => break,
                 Err(why) => why,
             };
-            let died = !pid_of(line).is_some_and(is_mailraft);
+            let died = processes_of(line["config"].as_str().unwrap_or_default()).is_empty();
             if died || begun.elapsed() > READY_MAX {
                 let log = line["log"].as_str().unwrap_or_default();
                 let text = fs::read_to_string(log).unwrap_or_default();
@@ -228,6 +263,9 @@ fn wait_until_ready(dir: &Path, cluster: &Value) -> Result<(), Failed> {
                     "node {id} did not get ready ({why}); the end of {log}:\n{}",
                     tail.join("\n")
                 )));
+            }
+            if told_to_stop.load(Ordering::Relaxed) {
+                return Err(Failed::because("told to stop before the cluster was ready".into()));
             }
             std::thread::sleep(PAUSE);
         }
@@ -304,18 +342,38 @@ fn explain(dir: &Path, cluster: &Value, detached: bool) {
     }
 }
 
-fn wait_for_signal() -> Result<(), Failed> {
-    let heard = || -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// From now on Ctrl-C and SIGTERM only say so here, so that nodes are stopped too.
+fn hear_signals() -> Result<Arc<AtomicBool>, Failed> {
+    let told = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&told);
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(e) => return drop(ready.send(Err(e))),
+        };
         runtime.block_on(async {
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            use tokio::signal::unix::{SignalKind, signal};
+            let (mut terminate, mut interrupt) =
+                match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+                    (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+                    (Err(e), _) | (_, Err(e)) => return drop(ready.send(Err(e))),
+                };
+            let _ = ready.send(Ok(()));
             tokio::select! {
-                stopped = tokio::signal::ctrl_c() => stopped,
-                _ = terminate.recv() => Ok(()),
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
-        })
-    };
-    heard().map_err(|e| Failed::because(format!("signals can't be heard ({e})")))
+            heard.store(true, Ordering::Relaxed);
+            // A second signal changes nothing: stopping has its own bound.
+            std::future::pending::<()>().await;
+        });
+    });
+    match is_ready.recv() {
+        Ok(Ok(())) => Ok(told),
+        Ok(Err(e)) => Err(Failed::because(format!("signals can't be heard ({e})"))),
+        Err(_) => Err(Failed::because("signals can't be heard".into())),
+    }
 }
 
 fn port(address: &Value) -> &str {
@@ -326,18 +384,26 @@ fn nodes(cluster: &Value) -> impl Iterator<Item = &Value> {
     cluster["nodes"].as_array().into_iter().flatten()
 }
 
-fn pid_of(line: &Value) -> Option<Pid> {
-    Pid::from_raw(i32::try_from(line["pid"].as_i64()?).ok()?)
-}
-
-/// Whether a process is (still) a node of ours, and not something else with a number used again.
-fn is_mailraft(pid: Pid) -> bool {
+/// Whether a process is (still) `mailraft node --config` of this file, and not something else with a number used
+/// again.
+fn is_node(pid: Pid, config: &str) -> bool {
     let dir = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     let zombie = fs::read_to_string(dir.join("stat"))
         .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')));
-    let named = fs::read(dir.join("cmdline"))
-        .is_ok_and(|line| line.windows(4).any(|w| w == b"node") && line.windows(8).any(|w| w == b"mailraft"));
-    named && !zombie
+    let ours = fs::read(dir.join("cmdline")).is_ok_and(|line| {
+        let mut words = line.split(|b| *b == 0).skip(1);
+        words.next() == Some(b"node".as_slice()) && words.any(|w| w == config.as_bytes())
+    });
+    ours && !zombie
+}
+
+/// All processes that run the node of this configuration.
+fn processes_of(config: &str) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|e| Pid::from_raw(e.ok()?.file_name().to_str()?.parse().ok()?))
+        .filter(|pid| is_node(*pid, config))
+        .collect()
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failed> {
@@ -351,8 +417,10 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failed> {
     written.map_err(|e| Failed::because(format!("{} can't be written ({e})", path.display())))
 }
 
-/// Holds passwords: for its owner alone.
+/// Holds passwords: for its owner alone. Replaced whole, so that whoever reads it meanwhile reads a whole one.
 fn write_cluster(dir: &Path, cluster: &Value) -> Result<(), Failed> {
     let text = serde_json::to_string_pretty(cluster).map_err(|e| Failed::because(e.to_string()))?;
-    write(&dir.join("cluster.json"), format!("{text}\n").as_bytes(), 0o600)
+    let (new, path) = (dir.join("cluster.json.new"), dir.join("cluster.json"));
+    write(&new, format!("{text}\n").as_bytes(), 0o600)?;
+    fs::rename(&new, &path).map_err(|e| Failed::because(format!("{} can't be written ({e})", path.display())))
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mailraft_disk::{DiskLog, DiskRows, marker};
 use mailraft_server::{OpenStores, Stores};
@@ -13,8 +14,28 @@ pub struct OnDisk;
 impl OpenStores for OnDisk {
     fn open(&self, data_dir: &Path, cluster: ClusterId) -> Result<Stores, String> {
         marker::check(data_dir, cluster).map_err(|e| e.to_string())?;
-        let rows = DiskRows::open(&data_dir.join("rows"), cluster).map_err(|e| e.to_string())?;
+        let rows = open_rows(&data_dir.join("rows"), cluster)?;
         let log = DiskLog::open(&data_dir.join("log")).map_err(|e| e.to_string())?;
         Ok(Stores { log: Arc::new(log), rows: Arc::new(rows) })
+    }
+}
+
+/// A process that was just killed may hold its lock a moment longer than it lives.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+fn open_rows(dir: &Path, cluster: ClusterId) -> Result<DiskRows, String> {
+    let begun = Instant::now();
+    loop {
+        match DiskRows::open(dir, cluster) {
+            Ok(rows) => return Ok(rows),
+            Err(e) => {
+                let said = e.to_string();
+                if !said.contains("another process has it open") || begun.elapsed() > LOCK_WAIT_MAX {
+                    return Err(said);
+                }
+                std::thread::sleep(LOCK_PAUSE);
+            }
+        }
     }
 }

@@ -3,5 +3,6 @@
 
 mod clients;
 mod faults;
+mod quickstart;
 mod secrecy;
 mod tidy;

@@ -173,6 +173,11 @@ fn files_are_short_and_hold_nothing_unfinished() {
 #[test]
 fn pure_crates_ask_no_clock_and_start_no_thread() {
     for dir in PURE {
+        let lints = root().join(dir).with_file_name("clippy.toml");
+        let rules = std::fs::read_to_string(&lints).unwrap_or_else(|e| panic!("{}: {e}", lints.display()));
+        for rule in ["disallowed-methods", "std::time::Instant::now", "std::time::SystemTime::now"] {
+            assert!(rules.contains(rule), "{} does not forbid {rule}", lints.display());
+        }
         let mut files = Vec::new();
         sources(&root().join(dir), &mut files);
         assert!(!files.is_empty());

@@ -183,12 +183,20 @@ impl File {
         let mut peers = BTreeMap::new();
         for line in self.cluster.peers {
             let peer = node_id("cluster.peers.id", line.id)?;
-            if !line.peer.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok()) {
+            if !line.peer.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok_and(|p| p > 0))
+            {
                 return Err(ConfigError(format!("cluster.peers.peer is {:?}: write host:port", line.peer)));
             }
             if peer != id && peers.insert(peer, line.peer).is_some() {
                 return Err(ConfigError(format!("cluster.peers names node {peer} twice: keep one line")));
             }
+        }
+        let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+        if self.tls.hostname.is_empty() || !self.tls.hostname.bytes().all(named) {
+            return Err(ConfigError(format!(
+                "tls.hostname is {:?}: write the server's name, such as mail.example.org",
+                self.tls.hostname
+            )));
         }
         if self.tls.certificates.is_empty() {
             return Err(ConfigError(
