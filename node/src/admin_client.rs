@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::cli::{Failed, Target};
+use crate::failed::Failed;
+use crate::options::Target;
 
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 const ANSWER_MAX: Duration = Duration::from_secs(15);

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::admin_client::{AdminClient, segment};
+use crate::failed::Failed;
+use crate::options::{Quickstart, Target};
+use crate::password::random_password;
 use crate::{node, quickstart, status};
 
 /// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
@@ -55,37 +58,6 @@ enum Command {
     /// Addresses
     #[command(subcommand)]
     Address(Address),
-}
-
-/// Options of quickstart.
-#[derive(Args)]
-pub struct Quickstart {
-    /// Where everything is kept
-    #[arg(long, default_value = "./mailraft-data")]
-    pub dir: PathBuf,
-    /// How many nodes
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
-    pub nodes: u64,
-    /// The first node's first port
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1_024..=56_000))]
-    pub base_port: u16,
-    /// Return once everything runs
-    #[arg(long)]
-    pub detach: bool,
-}
-
-/// Which cluster.
-#[derive(Args)]
-pub struct Target {
-    /// A quickstart cluster's directory
-    #[arg(long, default_value = "./mailraft-data")]
-    pub dir: PathBuf,
-    /// A node's admin server instead, such as http://127.0.0.1:10080
-    #[arg(long, conflicts_with = "dir")]
-    pub admin: Option<String>,
-    /// The file with the admin token, with --admin
-    #[arg(long)]
-    pub token_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -157,26 +129,6 @@ enum Address {
         #[command(flatten)]
         asking: Asking,
     },
-}
-
-/// Why a command failed, and its exit code.
-pub struct Failed {
-    /// One sentence.
-    pub sentence: String,
-    /// 1 failed, 2 bad usage or configuration.
-    pub code: u8,
-}
-
-impl Failed {
-    /// It did not work.
-    pub fn because(sentence: String) -> Self {
-        Failed { sentence, code: 1 }
-    }
-
-    /// It was not said right.
-    pub fn usage(sentence: String) -> Self {
-        Failed { sentence, code: 2 }
-    }
 }
 
 /// Runs a command.
@@ -273,13 +225,4 @@ fn password(from_stdin: bool) -> Result<(Zeroizing<String>, bool), Failed> {
         .map_err(|e| Failed::because(format!("the password can't be read from standard input ({e})")))?;
     let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
     Ok((password, false))
-}
-
-/// 16 letters and digits, without those that look alike.
-pub fn random_password() -> Result<Zeroizing<String>, Failed> {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut bytes = Zeroizing::new([0; 16]);
-    getrandom::fill(bytes.as_mut_slice())
-        .map_err(|e| Failed::because(format!("the system gives no random bytes ({e})")))?;
-    Ok(Zeroizing::new(bytes.iter().map(|b| LETTERS[usize::from(*b) % LETTERS.len()] as char).collect()))
 }

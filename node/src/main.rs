@@ -2,7 +2,10 @@
 
 mod admin_client;
 mod cli;
+mod failed;
 mod node;
+mod options;
+mod password;
 mod quickstart;
 mod status;
 mod stores;

@@ -5,7 +5,7 @@ use std::path::Path;
 use mailraft_server::config::Config;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::Failed;
+use crate::failed::Failed;
 use crate::stores::OnDisk;
 
 /// Runs a node until it is told to stop.

@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::admin_client::{AdminClient, read_cluster};
-use crate::cli::{Failed, Quickstart, random_password};
+use crate::failed::Failed;
+use crate::options::Quickstart;
+use crate::password::random_password;
 use crate::stores::OnDisk;
 
 /// Mail partitions of a quickstart cluster.

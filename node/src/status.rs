@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::admin_client::AdminClient;
-use crate::cli::{Failed, Target};
+use crate::failed::Failed;
+use crate::options::Target;
 
 /// Prints how the cluster is.
 pub fn run(target: &Target, json: bool) -> Result<ExitCode, Failed> {

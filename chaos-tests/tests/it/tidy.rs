@@ -40,6 +40,20 @@ const PURE: [&str; 7] = [
     "node/imap/src",
     "node/smtp/src",
 ];
+/// Crates whose files are checked for circles. The two protocol engines are not among them yet: a session and its
+/// commands know each other there.
+const UNCIRCLED: [&str; 10] = [
+    "storage/src",
+    "storage/disk/src",
+    "cluster/src",
+    "cluster/driver/src",
+    "node/src",
+    "node/server/src",
+    "node/mailbox/src",
+    "node/directory/src",
+    "node/message/src",
+    "chaos-tests/src",
+];
 const FILE_MAX_LINES: usize = 800;
 /// Licences that may be in the binary. A crate under several is fine with any one of them.
 const LICENCES: [&str; 13] = [
@@ -242,8 +256,8 @@ fn cycle(
 }
 
 #[test]
-fn no_files_of_the_storage_and_cluster_crates_import_in_a_circle() {
-    for dir in ["storage/src", "cluster/src", "node/directory/src", "node/message/src"] {
+fn no_files_import_in_a_circle() {
+    for dir in UNCIRCLED {
         let base = root().join(dir);
         let mut files = Vec::new();
         sources(&base, &mut files);

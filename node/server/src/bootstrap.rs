@@ -9,7 +9,7 @@ use mailraft_storage::log::LogBatch;
 use mailraft_storage::rows::ReplicaBatch;
 use mailraft_storage::{ClusterId, NodeId};
 
-use crate::world::os_env;
+use crate::environment::os_env;
 use crate::{OpenStores, Stores};
 
 /// What a new cluster consists of.

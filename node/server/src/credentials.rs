@@ -13,7 +13,7 @@ use mailraft_storage::seal::Key;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::world::os_env;
+use crate::environment::os_env;
 
 /// How long a verified credential is remembered.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);

@@ -13,6 +13,7 @@ pub mod admin;
 pub mod bootstrap;
 pub mod config;
 pub mod credentials;
+pub mod environment;
 pub mod links;
 pub mod metrics;
 pub mod refusals;

@@ -1,14 +1,9 @@
-//! Where time and randomness come from in production, and what all sessions of a node share.
+//! What all sessions of a node share.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mailraft_directory::Lookup;
 use mailraft_driver::Cluster;
-use mailraft_mailbox::api::ZonedTime;
-use mailraft_storage::{Env, UnixMillis};
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
 
 use crate::actors::Registry;
 use crate::config::Config;
@@ -37,35 +32,4 @@ impl World {
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
-}
-
-/// An environment of this moment, seeded by the operating system.
-///
-/// # Panics
-/// If the operating system has no randomness: nothing may be encrypted then.
-pub fn os_env() -> Env {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).expect("the operating system gives random bytes");
-    Env { now: monotonic(), wall: wall(), rng: ChaCha20Rng::from_seed(seed) }
-}
-
-/// Brings an environment's clocks to this moment.
-pub fn refresh(env: &mut Env) {
-    env.now = monotonic();
-    env.wall = wall();
-}
-
-/// The wall clock.
-pub fn wall() -> UnixMillis {
-    UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
-}
-
-/// The wall clock as a date-time in UTC.
-pub fn zoned_now() -> ZonedTime {
-    ZonedTime { unix_seconds: (wall().0 / 1_000) as i64, zone_minutes: 0 }
-}
-
-fn monotonic() -> Duration {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec.clamp(0, 999_999_999) as u32)
 }

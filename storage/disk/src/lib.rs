@@ -5,6 +5,7 @@
 //! * [`marker`]: which cluster and format a data directory belongs to.
 //! * [`probe`]: what this disk can do.
 
+mod keys;
 mod log;
 pub mod marker;
 mod options;

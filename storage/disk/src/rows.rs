@@ -10,11 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowKey, StoreError, Table};
-use rocksdb::{
-    ColumnFamily, DB, Direction, ErrorKind, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch,
-    WriteOptions, properties,
-};
+use rocksdb::{DB, Direction, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties};
 
+use crate::keys::{TABLE_AT, after, end_of, family, family_of, reading, start_of, stored, within};
 use crate::marker;
 use crate::options::{BODIES, ROWS, describe_open_error, families, of_database};
 use crate::view::DiskView;
@@ -220,61 +218,4 @@ impl Rows for DiskRows {
         self.flush()?;
         Ok(())
     }
-}
-
-/// Where a key's table number stands.
-const TABLE_AT: usize = 24;
-
-pub(crate) fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, StoreError> {
-    db.cf_handle(name).ok_or_else(|| StoreError::damaged("rows", format_args!("no column family {name}")))
-}
-
-fn family_of(db: &DB, table: u8) -> Result<&ColumnFamily, StoreError> {
-    family(db, if table == Table::Chunks.number() { BODIES } else { ROWS })
-}
-
-pub(crate) fn stored(replica: ReplicaId, key: &RowKey) -> Vec<u8> {
-    let mut out = Vec::with_capacity(TABLE_AT + 1 + key.key.len());
-    out.extend_from_slice(&replica.0.to_be_bytes());
-    out.extend_from_slice(&key.mailbox.0);
-    out.push(key.table);
-    out.extend_from_slice(&key.key);
-    out
-}
-
-/// The first key a replica may have.
-pub(crate) fn start_of(replica: ReplicaId) -> Vec<u8> {
-    replica.0.to_be_bytes().to_vec()
-}
-
-/// Reads that end with a replica's keys.
-pub(crate) fn within(replica: ReplicaId) -> ReadOptions {
-    let mut read = ReadOptions::default();
-    if let Some(end) = end_of(replica) {
-        read.set_iterate_upper_bound(end);
-    }
-    read
-}
-
-pub(crate) fn reading(replica: ReplicaId, error: &rocksdb::Error) -> StoreError {
-    match error.kind() {
-        ErrorKind::Corruption => StoreError::damaged(format!("rows of replica {replica}"), error),
-        _ => StoreError::io(format!("reading rows of replica {replica}"), error),
-    }
-}
-
-/// The first key behind all of a replica's; None for the last replica there can be.
-fn end_of(replica: ReplicaId) -> Option<Vec<u8>> {
-    after(start_of(replica))
-}
-
-/// The first key behind all that begin with this.
-fn after(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
-    while let Some(last) = prefix.pop() {
-        if last < 0xff {
-            prefix.push(last + 1);
-            return Some(prefix);
-        }
-    }
-    None
 }

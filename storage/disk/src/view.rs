@@ -7,8 +7,8 @@ use mailraft_storage::rows::{Applied, RowsView};
 use mailraft_storage::{ReplicaId, RowKey, StoreError};
 use rocksdb::{DB, Direction, IteratorMode, SnapshotWithThreadMode};
 
+use crate::keys::{family, reading, start_of, stored, within};
 use crate::options::{BODIES, ROWS};
-use crate::rows::{family, reading, start_of, stored, within};
 
 pub(crate) struct DiskView {
     cell: ViewCell,

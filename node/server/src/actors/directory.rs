@@ -11,8 +11,8 @@ use mailraft_driver::{Cluster, Leading};
 use mailraft_storage::{CommandId, Env, Index, MailboxId, PartitionId, Verdict};
 use tokio::sync::oneshot;
 
+use crate::environment::{os_env, refresh};
 use crate::links::{Detached, Position};
-use crate::world::{os_env, refresh};
 
 /// Commands that wait while the directory is being loaded.
 const BACKLOG_MAX_COMMANDS: usize = 256;

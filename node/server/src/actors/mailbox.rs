@@ -13,11 +13,11 @@ use mailraft_mailbox::api::FolderId;
 use mailraft_mailbox::{Answer, Command, Event, Mailbox, Place, SessionNumber, Submitted};
 use mailraft_storage::{CommandId, Env, Index, MailboxId, PartitionId, Verdict};
 
+use crate::environment::{os_env, refresh};
 use crate::links::{Detached, Outbox, Position, ToSession};
 use crate::refusals::Refused;
-use crate::world::{os_env, refresh};
 
-use super::registry::SessionKey;
+use super::key::SessionKey;
 
 /// An actor with no session and nothing to do ends after this long.
 const IDLE_BEFORE_PASSIVATION: Duration = Duration::from_secs(60);

@@ -5,7 +5,9 @@
 //! does, when it has been idle for a while, or when it panics; the registry then makes the next.
 
 mod directory;
+mod key;
 mod mailbox;
 mod registry;
 
-pub use registry::{Limits, LocalLink, Registry, SessionKey};
+pub use key::SessionKey;
+pub use registry::{Limits, LocalLink, Registry};

@@ -10,21 +10,13 @@ use mailraft_storage::{CommandId, MailboxId, PartitionId};
 use tokio::sync::oneshot;
 
 use super::directory::{DirectoryActor, DirectoryAsk};
+use super::key::SessionKey;
 use super::mailbox::{Ask, Attach, Detach, MailboxActor, Stop};
 use crate::links::{Detached, Outbox, Position};
 use mailraft_directory::Lookup;
 
 /// Messages that may wait for one actor (actix defaults to 16).
 pub const ACTOR_MAILBOX_MAX_MESSAGES: usize = 1_024;
-
-/// A session among all that are attached on this node: connection 0 is this node's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionKey {
-    /// The connection it came by.
-    pub connection: u64,
-    /// Its number on it.
-    pub session: u64,
-}
 
 /// The actors of this node.
 #[derive(Clone)]

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::Admin;
+use crate::environment::os_env;
 use crate::links::{Detached, Position, Rpc, RpcReply};
-use crate::world::{World, os_env};
+use crate::world::World;
 
 /// How long a change of the directory is tried.
 const GIVE_UP: Duration = Duration::from_secs(5);

@@ -5,6 +5,7 @@
 //! attaches again wherever the partition is led now, resumes its open folder, and sends the command once
 //! more under the same id.
 
+mod chunks;
 mod frame;
 mod outbox;
 mod peer;

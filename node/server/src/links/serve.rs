@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mailraft_cluster::Outcome;
 use mailraft_driver::{PeerStream, StreamKind};
-use mailraft_storage::entry::ChunkBody;
-use mailraft_storage::{EntryKind, NodeId, Proposal, Verdict};
+use mailraft_storage::NodeId;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
+use super::chunks::propose_chunk;
 use super::frame::{self, ChunkDone, Request, Response, Rpc, RpcReply, UploadChunk};
 use super::outbox::{Detached, ToSession, channel};
 use crate::actors::{LocalLink, SessionKey};
@@ -115,7 +114,7 @@ fn answer(world: &World, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, RpcR
 /// Chunks come in order and are answered as each becomes durable; the sender keeps at most 8 unanswered.
 async fn bodies(world: World, stream: PeerStream) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
-    let (done, mut finished) = mpsc::channel::<ChunkDone>(super::session::CHUNKS_UNANSWERED_MAX);
+    let (done, mut finished) = mpsc::channel::<ChunkDone>(super::chunks::CHUNKS_UNANSWERED_MAX);
     let writing = async {
         while let Some(chunk) = finished.recv().await {
             frame::write(&mut write, &chunk).await?;
@@ -140,36 +139,4 @@ async fn bodies(world: World, stream: PeerStream) -> std::io::Result<()> {
         std::io::Result::Ok(())
     };
     tokio::select! { end = writing => end, end = reading => end }
-}
-
-/// A chunk on its way into the log.
-pub struct ProposedChunk(Option<tokio::sync::oneshot::Receiver<Outcome>>);
-
-impl ProposedChunk {
-    /// Whether it is on a majority's disks; false if it is not and won't be by this attempt.
-    pub async fn durable(self) -> bool {
-        let Some(outcome) = self.0 else { return false };
-        matches!(outcome.await, Ok(Outcome::Applied { verdict: Verdict::Accepted, .. }))
-    }
-}
-
-/// Hands a chunk to the log of its partition in the term that this node leads, if it leads it.
-pub fn propose_chunk(world: &World, chunk: UploadChunk) -> ProposedChunk {
-    let partition = chunk.mailbox.partition(world.cluster.partitions());
-    let Some(leading) = world.cluster.leading().borrow().get(&partition).cloned() else {
-        return ProposedChunk(None);
-    };
-    let proposal = Proposal {
-        incarnation: leading.incarnation,
-        term: leading.term,
-        mailbox: chunk.mailbox,
-        command: chunk.command,
-        kind: EntryKind::Chunk(ChunkBody {
-            body: chunk.body.0,
-            number: chunk.number,
-            open: chunk.open,
-            data: chunk.data,
-        }),
-    };
-    ProposedChunk(Some(world.cluster.propose(partition, proposal)))
 }

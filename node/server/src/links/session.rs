@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Link;
+use super::chunks::{CHUNKS_UNANSWERED_MAX, ProposedChunk, propose_chunk};
 use super::frame::{self, ChunkDone, UploadChunk};
 use super::outbox::{Detached, Inbox, Position, ToSession, channel};
-use super::serve::propose_chunk;
 use crate::actors::SessionKey;
+use crate::environment::os_env;
 use crate::refusals::Refused;
 use crate::sessions::spool::Received;
-use crate::world::{World, os_env};
+use crate::world::World;
 
 /// How long a client is kept waiting while nobody leads its mailbox's partition.
 pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);
@@ -29,8 +30,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_millis(15);
 /// Between attempts of an idling session, unless news of a leader come earlier.
 const IDLE_RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// Chunks of one upload that may be under way.
-pub const CHUNKS_UNANSWERED_MAX: usize = 8;
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -394,7 +393,7 @@ impl MailboxSession {
         let draft = if draft.inline.is_some() { draft } else { self.upload(id, draft, received).await? };
         Some(match kind {
             MessageKind::Deliver { reverse_path, detail, deduplicate } => {
-                Command::Deliver { draft, reverse_path, detail, deduplicate, received: crate::world::zoned_now() }
+                Command::Deliver { draft, reverse_path, detail, deduplicate, received: crate::environment::zoned_now() }
             }
             MessageKind::Append { folder, flags, internal_date } => {
                 Command::Append { folder, draft, flags, internal_date }
@@ -427,7 +426,7 @@ impl MailboxSession {
                 if under_way.len() == CHUNKS_UNANSWERED_MAX
                     && let Some(first) = under_way.pop_front()
                 {
-                    let first: super::serve::ProposedChunk = first;
+                    let first: ProposedChunk = first;
                     ok &= first.durable().await;
                 }
                 if !ok {

@@ -13,11 +13,11 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::Connection;
-use super::listen::{HANDSHAKE_TIMEOUT, Shared, stopped};
+use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
 use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
+use crate::environment::{os_env, zoned_now};
 use crate::links::{MailboxSession, MessageKind};
-use crate::world::{os_env, zoned_now};
 
 /// A silent client is waited for this long: 30 minutes are the least once logged in (RFC 3501, section 5.4).
 const IDLE_MAX: Duration = Duration::from_secs(31 * 60);

@@ -4,16 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::spool::Budget;
-use super::tls::MailTls;
-use super::{SessionLimits, imap, smtp};
-use crate::world::World;
+use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
+use super::{imap, smtp};
 
-/// How long a TLS handshake may take.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After accepting failed (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -30,26 +25,6 @@ pub enum Service {
     Imap,
     /// IMAP over TLS (port 993).
     Imaps,
-}
-
-/// What all sessions of a node share.
-#[derive(Clone)]
-pub struct Shared {
-    /// The node.
-    pub world: World,
-    /// Certificates.
-    pub tls: MailTls,
-    /// Memory for messages on their way in.
-    pub budget: Budget,
-    /// Bounds on their number.
-    pub limits: SessionLimits,
-    /// False while the node shuts down.
-    pub serving: watch::Receiver<bool>,
-}
-
-/// Waits until the node shuts down.
-pub(super) async fn stopped(serving: &mut watch::Receiver<bool>) {
-    let _ = serving.wait_for(|serving| !serving).await;
 }
 
 /// Serves a port until the node shuts down.

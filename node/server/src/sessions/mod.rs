@@ -3,12 +3,14 @@
 pub mod imap;
 mod limits;
 mod listen;
+mod shared;
 pub mod smtp;
 pub mod spool;
 pub mod tls;
 
 pub use limits::SessionLimits;
-pub use listen::{Service, Shared, listen};
+pub use listen::{Service, listen};
+pub use shared::Shared;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -14,12 +14,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Connection;
-use super::listen::{HANDSHAKE_TIMEOUT, Shared, stopped};
+use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
 use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
+use crate::environment::{os_env, wall};
 use crate::links::{MailboxSession, MessageKind};
 use crate::refusals::Refused;
-use crate::world::{os_env, wall};
 
 /// A silent client is waited for this long (RFC 5321, section 4.5.3.2.7).
 const IDLE_MAX: Duration = Duration::from_secs(5 * 60);

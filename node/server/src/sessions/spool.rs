@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
-use crate::world::os_env;
+use crate::environment::os_env;
 
 /// The longest header block of a message, in bytes.
 pub const HEADER_MAX_BYTES: usize = header::HEADER_MAX_BYTES;

@@ -1,0 +1,21 @@
+//! Why a command failed.
+
+/// Why a command failed, and its exit code.
+pub struct Failed {
+    /// One sentence.
+    pub sentence: String,
+    /// 1 failed, 2 bad usage or configuration.
+    pub code: u8,
+}
+
+impl Failed {
+    /// It did not work.
+    pub fn because(sentence: String) -> Self {
+        Failed { sentence, code: 1 }
+    }
+
+    /// It was not said right.
+    pub fn usage(sentence: String) -> Self {
+        Failed { sentence, code: 2 }
+    }
+}
