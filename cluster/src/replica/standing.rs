@@ -121,7 +121,8 @@ impl Replica {
             term: Term(raft.term),
             leader: self.leader(),
             commit: Index(raft.raft_log.committed),
-            applied: applied.index,
+            // While a snapshot is being installed its rows are not in place yet.
+            applied: if self.writes.is_installing() { self.done } else { applied.index },
             flushed: self.flushed,
             first: Index(self.raw.store().cut().0.0 + 1),
             last: self.raw.store().last(),
