@@ -15,7 +15,7 @@ prepare:
 	@bash .ci/prepare
 
 build: prepare
-	@echo "== building (cold: about 25 minutes on two cores, nearly all of it RocksDB; warm: seconds)"
+	@echo "== building (the first time RocksDB's C++ takes about 15 minutes on two cores)"
 	cargo build --release --workspace
 
 quickstart: build
