@@ -16,7 +16,8 @@ prepare:
 
 build: prepare
 	@echo "== building (the first time RocksDB's C++ takes about 15 minutes on two cores)"
-	cargo build --release --workspace
+	@# With all targets, as the tests are built: other features would compile RocksDB once more.
+	cargo build --release --workspace --all-targets
 
 quickstart: build
 	target/release/mailraft quickstart --dir $(DIR)
