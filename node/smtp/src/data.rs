@@ -7,10 +7,12 @@
 #[derive(Debug)]
 pub struct Data {
     state: State,
-    /// Bytes of the message so far.
+    /// Bytes of the message so far, dots undone.
     pub size_bytes: u64,
     /// A CR without LF or an LF without CR was seen.
     pub bare: bool,
+    /// The shell was told to drop it.
+    pub dropped: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,20 +29,30 @@ enum State {
 impl Data {
     /// At the first line's start.
     pub fn new() -> Self {
-        Data { state: State::LineStart, size_bytes: 0, bare: false }
+        Data { state: State::LineStart, size_bytes: 0, bare: false, dropped: false }
     }
 
     /// Takes from the input what belongs to the message and appends it, dots undone. Returns how much it took
     /// and whether the end was there.
     pub fn take(&mut self, input: &[u8], message: &mut Vec<u8>) -> (usize, bool) {
         let before = message.len();
-        for (at, byte) in input.iter().copied().enumerate() {
+        let mut at = 0;
+        let mut ended = false;
+        while !ended && at < input.len() {
+            if self.state == State::Middle {
+                // Most of a message is this.
+                let run = input[at..].iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(input.len() - at);
+                message.extend_from_slice(&input[at..at + run]);
+                at += run;
+            }
+            let Some(byte) = input.get(at).copied() else { break };
+            at += 1;
             self.state = match (self.state, byte) {
                 (State::LineStart, b'.') => State::Dot,
                 (State::Dot, b'\r') => State::DotCr,
                 (State::DotCr, b'\n') => {
-                    self.size_bytes += (message.len() - before) as u64;
-                    return (at + 1, true);
+                    ended = true;
+                    State::LineStart
                 }
                 // The dot was stuffed: it goes, what follows it stays.
                 (State::Dot, byte) => self.plain(byte, message),
@@ -53,7 +65,7 @@ impl Data {
             };
         }
         self.size_bytes += (message.len() - before) as u64;
-        (input.len(), false)
+        (at, ended)
     }
 
     fn plain(&mut self, byte: u8, message: &mut Vec<u8>) -> State {
@@ -92,6 +104,7 @@ mod tests {
     fn dots_are_undone_and_the_end_is_found() {
         assert_eq!(read(b"a\r\n..b\r\n.c\r\n.\r\nQUIT"), (b"a\r\n.b\r\nc\r\n".to_vec(), Some(15), false));
         assert_eq!(read(b".\r\n"), (Vec::new(), Some(3), false));
+        assert_eq!(read(b".\rc\r\n.\r\n"), (b"\rc\r\n".to_vec(), Some(8), true));
     }
 
     #[test]
@@ -109,9 +122,25 @@ mod tests {
             "\r\n .\r\n",
             "\r\n.\0\r\n",
             "\r\n..\r\n",
+            "\n.\r",
+            "\r.\n",
+            "\r\n.\n\r\n",
+            "\r\n.\r.\r\n",
+            "\r\n.\r\r\r\n",
+            "\n\r.\r\n",
+            "\0\n.\r\n",
+            "\r\n\0.\r\n",
+            "\r\0\n.\r\n",
+            "\r\n.\t\r\n",
+            "\u{85}.\u{85}",
+            "\u{2028}.\u{2028}",
         ] {
-            let (_, ended, _) = read(format!("x{end}y").as_bytes());
+            let (message, ended, _) = read(format!("x{end}y").as_bytes());
             assert_eq!(ended, None, "{end:?}");
+            assert_eq!(message.last(), Some(&b'y'), "{end:?}");
+            // And the true end is still found behind it.
+            let whole = format!("x{end}y\r\n.\r\n");
+            assert_eq!(read(whole.as_bytes()).1, Some(whole.len()), "{end:?}");
         }
     }
 
@@ -127,6 +156,14 @@ mod tests {
         ] {
             assert_eq!(read(text.as_bytes()).2, bare, "{text:?}");
         }
+    }
+
+    #[test]
+    fn every_other_byte_is_content() {
+        let all: Vec<u8> = (0..=255).filter(|b| !matches!(b, b'\r' | b'\n')).collect();
+        let input = [&all[..], b"\r\n.\r\n"].concat();
+        let (message, ended, bare) = read(&input);
+        assert_eq!((&message[..all.len()], ended, bare), (&all[..], Some(input.len()), false));
     }
 
     #[test]

@@ -14,17 +14,21 @@
 //! }}
 //! ```
 //!
-//! Framing is the security boundary: commands end at CRLF, data at CRLF.CRLF, and nothing else ends either.
+//! Framing is the security boundary: commands end at CRLF, data at CRLF.CRLF, and nothing else ends either. A
+//! command that holds a bare CR or LF is wrong; a message that does is read to its true end, then refused.
 
 mod commands;
 mod data;
+mod input;
 mod parse;
 mod reply;
 mod session;
 pub mod trace;
 
-pub use parse::{Mailbox, Path};
+pub use input::INPUT_MAX_BYTES;
+pub use parse::{DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES, Path};
+pub use reply::REPLY_LINE_MAX_BYTES;
 pub use session::{
-    AuthOutcome, Config, Delivery, INPUT_MAX_BYTES, LINE_MAX_BYTES, RECIPIENTS_MAX, Recipient, Service, Session, Step,
-    Transaction, WRONG_COMMANDS_MAX,
+    AUTH_LINE_MAX_BYTES, AuthOutcome, COMMAND_LINE_MAX_BYTES, Config, Delivery, MAIL_LINE_MAX_BYTES, RECIPIENTS_MAX,
+    Recipient, Service, Session, Step, Transaction, WRONG_COMMANDS_MAX, WRONG_LOGINS_MAX,
 };

@@ -1,22 +1,30 @@
 //! Paths and parameters of MAIL and RCPT (RFC 5321, section 4.1.2).
 
-/// The longest path, in bytes (RFC 5321, section 4.5.3.1.3).
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The longest path with its angle brackets, in bytes (RFC 5321, section 4.5.3.1.3).
 pub const PATH_MAX_BYTES: usize = 256;
-const LOCAL_PART_MAX_BYTES: usize = 64;
-const DOMAIN_MAX_BYTES: usize = 255;
+/// The longest local part, in bytes (RFC 5321, section 4.5.3.1.1).
+pub const LOCAL_PART_MAX_BYTES: usize = 64;
+/// The longest domain, in bytes (RFC 5321, section 4.5.3.1.2).
+pub const DOMAIN_MAX_BYTES: usize = 255;
+/// The longest part of a domain between dots, in bytes (RFC 1035, section 2.3.4).
+const LABEL_MAX_BYTES: usize = 63;
+/// The longest name of a parameter that is looked at, in bytes.
+const PARAMETER_NAME_MAX_BYTES: usize = 32;
 
 /// An address: a local part without its quoting, and a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mailbox {
     /// The local part, unquoted.
     pub local: String,
-    /// The domain or address literal; empty only for `<postmaster>`.
+    /// The domain or address literal in lower case; empty only for `<postmaster>`.
     pub domain: String,
 }
 
 impl std::fmt::Display for Mailbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.local.bytes().all(|b| is_atom(b) || b == b'.') && !self.local.is_empty() {
+        if is_dot_string(&self.local) {
             f.write_str(&self.local)?;
         } else {
             write!(f, "\"{}\"", self.local.replace('\\', "\\\\").replace('"', "\\\""))?;
@@ -28,77 +36,105 @@ impl std::fmt::Display for Mailbox {
 /// A path: the null reverse-path is `None`.
 pub type Path = Option<Mailbox>;
 
-/// Why a path is none.
+/// Whose path it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathError {
-    /// Not of the grammar.
-    Syntax,
-    /// Has bytes outside ASCII, which need SMTPUTF8.
-    NotAscii,
+pub enum Side {
+    /// MAIL FROM: may be null.
+    From,
+    /// RCPT TO: may be `<postmaster>` without a domain.
+    To,
 }
 
-/// Names in upper case, and values.
+/// Why an argument is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// The path is not of the grammar, or too long.
+    Path,
+    /// It has bytes outside ASCII, which need SMTPUTF8.
+    NotAscii,
+    /// The parameters are not of the grammar, or one comes twice.
+    Parameters,
+}
+
+/// Names in upper case, each once, and values.
 pub type Parameters = Vec<(String, Option<String>)>;
 
-/// `keyword FROM:<path> parameters`: the path, and the parameters with upper-case names.
-pub fn path_and_parameters(argument: &[u8], keyword: &str) -> Result<(Path, Parameters), PathError> {
-    let rest = strip_keyword(argument, keyword).ok_or(PathError::Syntax)?;
-    let rest = rest.strip_prefix(b" ").unwrap_or(rest);
+/// Reads `FROM:<path> parameters` or `TO:<path> parameters`.
+pub fn path_and_parameters(argument: &[u8], side: Side) -> Result<(Path, Parameters), ParseError> {
+    let keyword = match side {
+        Side::From => "FROM:",
+        Side::To => "TO:",
+    };
+    let rest = strip_keyword(argument, keyword).ok_or(ParseError::Path)?;
     if !rest.is_ascii() {
-        return Err(PathError::NotAscii);
+        return Err(ParseError::NotAscii);
     }
-    let text = std::str::from_utf8(rest).map_err(|_| PathError::NotAscii)?;
-    let (path, rest) = path(text)?;
-    let mut parameters = Vec::new();
-    for word in rest.split(' ').filter(|w| !w.is_empty()) {
-        let (name, value) = match word.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (word, None),
-        };
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err(PathError::Syntax);
-        }
-        parameters.push((name.to_ascii_uppercase(), value));
-    }
+    let text = std::str::from_utf8(rest).map_err(|_| ParseError::NotAscii)?;
+    let (path, rest) = path(text.trim_start_matches(' '), side)?;
     if !rest.is_empty() && !rest.starts_with(' ') {
-        return Err(PathError::Syntax);
+        return Err(ParseError::Path);
     }
-    Ok((path, parameters))
+    Ok((path, parameters(rest)?))
 }
 
 fn strip_keyword<'a>(argument: &'a [u8], keyword: &str) -> Option<&'a [u8]> {
-    let head = argument.get(..keyword.len())?;
-    head.eq_ignore_ascii_case(keyword.as_bytes()).then(|| &argument[keyword.len()..])
+    let (head, rest) = argument.split_at_checked(keyword.len())?;
+    head.eq_ignore_ascii_case(keyword.as_bytes()).then_some(rest)
 }
 
-fn path(text: &str) -> Result<(Path, &str), PathError> {
-    let inner = text.strip_prefix('<').ok_or(PathError::Syntax)?;
-    if let Some(rest) = inner.strip_prefix('>') {
-        return Ok((None, rest));
+fn parameters(text: &str) -> Result<Parameters, ParseError> {
+    let mut parameters = Parameters::new();
+    for word in text.split(' ').filter(|w| !w.is_empty()) {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.len() <= PARAMETER_NAME_MAX_BYTES
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let is_value = value.is_none_or(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_graphic() && b != b'='));
+        let name = name.to_ascii_uppercase();
+        if !is_name || !is_value || parameters.iter().any(|(known, _)| *known == name) {
+            return Err(ParseError::Parameters);
+        }
+        parameters.push((name, value.map(str::to_owned)));
     }
-    // A source route is taken and thrown away (RFC 5321, appendix C).
-    let inner = match inner.strip_prefix('@') {
-        Some(route) => route.split_once(':').ok_or(PathError::Syntax)?.1,
-        None => inner,
-    };
-    let (local, rest) = local_part(inner)?;
-    if let Some(rest) = rest.strip_prefix('>') {
-        let postmaster = local.eq_ignore_ascii_case("postmaster");
-        return if postmaster {
-            Ok((Some(Mailbox { local, domain: String::new() }), rest))
-        } else {
-            Err(PathError::Syntax)
+    Ok(parameters)
+}
+
+fn path(text: &str, side: Side) -> Result<(Path, &str), ParseError> {
+    let inner = text.strip_prefix('<').ok_or(ParseError::Path)?;
+    if let Some(rest) = inner.strip_prefix('>') {
+        return match side {
+            Side::From => Ok((None, rest)),
+            Side::To => Err(ParseError::Path),
         };
     }
-    let rest = rest.strip_prefix('@').ok_or(PathError::Syntax)?;
-    let (domain, rest) = rest.split_once('>').ok_or(PathError::Syntax)?;
-    if !is_domain(domain) || local.len() + domain.len() + 1 > PATH_MAX_BYTES {
-        return Err(PathError::Syntax);
+    // A source route is taken and thrown away (RFC 5321, appendix C).
+    let inner = if inner.starts_with('@') {
+        let (route, address) = inner.split_once(':').ok_or(ParseError::Path)?;
+        if !route.split(',').all(|hop| hop.strip_prefix('@').is_some_and(is_domain_name)) {
+            return Err(ParseError::Path);
+        }
+        address
+    } else {
+        inner
+    };
+    let (local, rest) = local_part(inner)?;
+    let (domain, rest) = match rest.strip_prefix('@') {
+        Some(rest) => rest.split_once('>').filter(|(domain, _)| is_domain(domain)).ok_or(ParseError::Path)?,
+        None if side == Side::To && local.eq_ignore_ascii_case("postmaster") => {
+            ("", rest.strip_prefix('>').ok_or(ParseError::Path)?)
+        }
+        None => return Err(ParseError::Path),
+    };
+    if text.len() - rest.len() > PATH_MAX_BYTES {
+        return Err(ParseError::Path);
     }
     Ok((Some(Mailbox { local, domain: domain.to_ascii_lowercase() }), rest))
 }
 
-fn local_part(text: &str) -> Result<(String, &str), PathError> {
+fn local_part(text: &str) -> Result<(String, &str), ParseError> {
     let (local, rest) = match text.strip_prefix('"') {
         Some(quoted) => {
             let mut local = String::new();
@@ -108,39 +144,54 @@ fn local_part(text: &str) -> Result<(String, &str), PathError> {
                     Some((at, '"')) => break (local, &quoted[at + 1..]),
                     Some((_, '\\')) => match chars.next() {
                         Some((_, c)) if (' '..='~').contains(&c) => local.push(c),
-                        _ => return Err(PathError::Syntax),
+                        _ => return Err(ParseError::Path),
                     },
                     Some((_, c)) if (' '..='~').contains(&c) => local.push(c),
-                    _ => return Err(PathError::Syntax),
+                    _ => return Err(ParseError::Path),
                 }
             }
         }
         None => {
             let end = text.bytes().position(|b| !is_atom(b) && b != b'.').unwrap_or(text.len());
-            let local = &text[..end];
-            if local.is_empty() || local.starts_with('.') || local.ends_with('.') || local.contains("..") {
-                return Err(PathError::Syntax);
+            let (local, rest) = text.split_at(end);
+            if !is_dot_string(local) {
+                return Err(ParseError::Path);
             }
-            (local.to_owned(), &text[end..])
+            (local.to_owned(), rest)
         }
     };
-    if local.len() > LOCAL_PART_MAX_BYTES { Err(PathError::Syntax) } else { Ok((local, rest)) }
+    if local.len() > LOCAL_PART_MAX_BYTES { Err(ParseError::Path) } else { Ok((local, rest)) }
 }
 
 /// A domain name or an address literal.
 pub fn is_domain(text: &str) -> bool {
-    if let Some(literal) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-        return !literal.is_empty()
-            && literal.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-'));
+    match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        Some(literal) => is_address(literal),
+        None => is_domain_name(text),
     }
-    let label = |l: &str| {
+}
+
+/// An IPv4 address, or `IPv6:` and one (RFC 5321, section 4.1.3). Other literals are not registered.
+fn is_address(literal: &str) -> bool {
+    match literal.split_at_checked("IPv6:".len()) {
+        Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6:") => address.parse::<Ipv6Addr>().is_ok(),
+        _ => literal.parse::<Ipv4Addr>().is_ok(),
+    }
+}
+
+fn is_domain_name(text: &str) -> bool {
+    let is_label = |l: &str| {
         !l.is_empty()
-            && l.len() <= 63
+            && l.len() <= LABEL_MAX_BYTES
             && !l.starts_with('-')
             && !l.ends_with('-')
             && l.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    !text.is_empty() && text.len() <= DOMAIN_MAX_BYTES && text.split('.').all(label)
+    text.len() <= DOMAIN_MAX_BYTES && text.split('.').all(is_label)
+}
+
+fn is_dot_string(text: &str) -> bool {
+    text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atom))
 }
 
 fn is_atom(byte: u8) -> bool {
@@ -152,54 +203,111 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn from(text: &str) -> Result<String, PathError> {
-        let (path, parameters) = path_and_parameters(text.as_bytes(), "FROM:")?;
+    fn read(text: &str, side: Side) -> Result<String, ParseError> {
+        let (path, parameters) = path_and_parameters(text.as_bytes(), side)?;
         let path = path.map_or("null".into(), |p| format!("{}|{}", p.local, p.domain));
         Ok(format!("{path} {parameters:?}"))
     }
 
+    fn from(text: &str) -> Result<String, ParseError> {
+        read(text, Side::From)
+    }
+
     #[test]
     fn paths_that_are() {
-        assert_eq!(from("FROM:<a@b.example>").unwrap(), "a|b.example []");
-        assert_eq!(from("from:<>").unwrap(), "null []");
-        assert_eq!(
-            from("FROM: <A.b+c@B.Example> SIZE=10 body=8BITMIME").unwrap(),
-            "A.b+c|b.example [(\"SIZE\", Some(\"10\")), (\"BODY\", Some(\"8BITMIME\"))]"
-        );
-        assert_eq!(from("FROM:<@x,@y:a@b>").unwrap(), "a|b []");
-        assert_eq!(from("FROM:<\"a b\\\"c\"@d>").unwrap(), "a b\"c|d []");
-        assert_eq!(from("FROM:<a@[127.0.0.1]>").unwrap(), "a|[127.0.0.1] []");
-        assert_eq!(from("FROM:<Postmaster>").unwrap(), "Postmaster| []");
+        for (text, expected) in [
+            ("FROM:<a@b.example>", "a|b.example []"),
+            ("from:<>", "null []"),
+            ("FROM:<> ", "null []"),
+            (
+                "FROM: <A.b+c@B.Example> SIZE=10  body=8BITMIME",
+                "A.b+c|b.example [(\"SIZE\", Some(\"10\")), (\"BODY\", Some(\"8BITMIME\"))]",
+            ),
+            ("FROM:<@x,@y:a@b>", "a|b []"),
+            ("FROM:<\"a b\\\"c\"@d>", "a b\"c|d []"),
+            ("FROM:<\"a>b@c\"@d>", "a>b@c|d []"),
+            ("FROM:<\"\"@d>", "|d []"),
+            ("FROM:<a@[127.0.0.1]>", "a|[127.0.0.1] []"),
+            ("FROM:<a@[IPv6:2001:db8::1]>", "a|[ipv6:2001:db8::1] []"),
+            ("FROM:<a@b> AUTH=<> X", "a|b [(\"AUTH\", Some(\"<>\")), (\"X\", None)]"),
+        ] {
+            assert_eq!(from(text).as_deref(), Ok(expected), "{text}");
+        }
+        assert_eq!(read("TO:<Postmaster>", Side::To).unwrap(), "Postmaster| []");
+        assert_eq!(read("to:<@x:a@b>", Side::To).unwrap(), "a|b []");
     }
 
     #[test]
     fn paths_that_are_not() {
         for text in [
+            "",
+            "FROM",
+            "FROM:",
             "FROM:a@b",
             "FROM:<a@b",
             "FROM:<a>",
+            "FROM:<postmaster>",
             "FROM:<@b>",
+            "FROM:<@b:>",
+            "FROM:<@:a@b>",
+            "FROM:<@x,y:a@b>",
             "FROM:<a@>",
             "FROM:<a@b>x",
+            "FROM:<a@b>>",
+            "FROM:<<a@b>>",
             "FROM:<a..b@c>",
             "FROM:<.a@c>",
+            "FROM:<a.@c>",
             "FROM:<a@b\n>",
             "FROM:<a b@c>",
+            "FROM:< a@c>",
+            "FROM:<a@c >",
+            "FROM:\t<a@b>",
+            "FROM :<a@b>",
             "TO:<a@b>",
             "FROM:<a@-b>",
-            "FROM:<a@b> =1",
+            "FROM:<a@b..c>",
+            "FROM:<a@b.>",
+            "FROM:<a@[1.2.3]>",
+            "FROM:<a@[1.2.3.4>",
+            "FROM:<a@[IPv6:1.2.3.4]>",
+            "FROM:<a@[::1]>",
+            "FROM:<a@[x:y]>",
             "FROM:<\"a@b>",
+            "FROM:<\"a\\",
+            "FROM:<\"a\0\"@b>",
+            "FROM:<\"a\"b@c>",
         ] {
-            assert_eq!(from(text), Err(PathError::Syntax), "{text}");
+            assert_eq!(from(text), Err(ParseError::Path), "{text}");
         }
-        assert_eq!(from("FROM:<jörg@b>"), Err(PathError::NotAscii));
-        assert_eq!(from(&format!("FROM:<{}@b>", "a".repeat(65))), Err(PathError::Syntax));
+        assert_eq!(read("TO:<>", Side::To), Err(ParseError::Path));
+        assert_eq!(from("FROM:<jörg@b>"), Err(ParseError::NotAscii));
+        assert_eq!(path_and_parameters(b"FROM:<a@\xff>", Side::From), Err(ParseError::NotAscii));
+    }
+
+    #[test]
+    fn parameters_that_are_not() {
+        for text in ["=1", "A=", "A=1 a=2", "A=1=2", "A_B", "-A", "A=\x01", &"A".repeat(33)] {
+            assert_eq!(from(&format!("FROM:<a@b> {text}")), Err(ParseError::Parameters), "{text}");
+        }
+    }
+
+    #[test]
+    fn lengths_have_bounds() {
+        let domain = "abc.".repeat(63)[..251].to_owned();
+        assert!(from(&format!("FROM:<{}@b>", "a".repeat(64))).is_ok());
+        assert_eq!(from(&format!("FROM:<{}@b>", "a".repeat(65))), Err(ParseError::Path));
+        assert!(from(&format!("FROM:<aa@{domain}>")).is_ok(), "256 bytes");
+        assert_eq!(from(&format!("FROM:<aaa@{domain}>")), Err(ParseError::Path), "257 bytes");
+        assert_eq!(from(&format!("FROM:<a@{}>", "a".repeat(64))), Err(ParseError::Path));
     }
 
     #[test]
     fn addresses_print_as_they_parse() {
-        let odd = Mailbox { local: "a b\"\\".into(), domain: "x".into() };
-        let (back, _) = path_and_parameters(format!("TO:<{odd}>").as_bytes(), "TO:").unwrap();
-        assert_eq!(back, Some(odd));
+        for local in ["a", "a.b", "a b\"\\", "", ".", "a..b", "a.", "@", ">"] {
+            let odd = Mailbox { local: local.into(), domain: "x".into() };
+            let (back, _) = path_and_parameters(format!("TO:<{odd}>").as_bytes(), Side::To).unwrap();
+            assert_eq!(back, Some(odd));
+        }
     }
 }

@@ -1,22 +1,25 @@
 //! A session: its state, its input, and what it asks of the shell.
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::commands;
 use crate::data::Data;
+use crate::input::{Input, Line};
 use crate::parse::{Mailbox, Path};
 use crate::reply::line;
 
-/// Input that waits, in bytes. Beyond it the shell must not read.
-pub const INPUT_MAX_BYTES: usize = 64 << 10;
-/// A command line (RFC 5321 asks for 512; AUTH needs 12,288: RFC 4954, section 4).
-pub const LINE_MAX_BYTES: usize = 12_288;
+/// A command line with its CRLF, in bytes (RFC 5321, section 4.5.3.1.4).
+pub const COMMAND_LINE_MAX_BYTES: usize = 512;
+/// A MAIL line: 26 more for SIZE (RFC 1870), 17 for BODY (RFC 6152), 500 for AUTH (RFC 4954).
+pub const MAIL_LINE_MAX_BYTES: usize = COMMAND_LINE_MAX_BYTES + 26 + 17 + 500;
+/// An AUTH line, or one of its answers (RFC 4954, section 4).
+pub const AUTH_LINE_MAX_BYTES: usize = 12_288;
 /// Recipients of one transaction.
 pub const RECIPIENTS_MAX: usize = 100;
 /// Commands that are wrong or refused before the session ends.
 pub const WRONG_COMMANDS_MAX: u32 = 20;
 /// Failed logins before the session ends.
-const WRONG_LOGINS_MAX: u32 = 3;
+pub const WRONG_LOGINS_MAX: u32 = 3;
 
 /// What a port is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +46,12 @@ pub struct Config {
 }
 
 /// What the shell must do next.
-#[derive(Debug)]
 pub enum Step {
     /// Write what was said, then read more.
     NeedInput,
     /// Look a recipient up, then say [`Session::verified`].
     Verify(Mailbox),
-    /// Check credentials, then say [`Session::authenticated`].
+    /// Check credentials, then say [`Session::authenticated`]. Both are as the client sent them.
     Authenticate {
         /// Who.
         user: String,
@@ -58,14 +60,32 @@ pub enum Step {
     },
     /// More of the message: keep it.
     Content(Vec<u8>),
-    /// The message is whole: deliver it, then say [`Session::delivered`].
+    /// The message is whole: deliver it, then say [`Session::delivered`] or [`Session::sender_not_owned`].
     Complete(Transaction),
-    /// The message won't be completed: drop what was kept.
+    /// The message won't be completed, whatever follows of it: drop what was kept.
     Discard,
     /// Write what was said, take up TLS, then say [`Session::tls_started`].
     StartTls,
     /// Write what was said, then close.
     Close,
+}
+
+impl std::fmt::Debug for Step {
+    /// Shows neither passwords nor content.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::NeedInput => f.write_str("NeedInput"),
+            Step::Verify(address) => f.debug_tuple("Verify").field(address).finish(),
+            Step::Authenticate { user, .. } => {
+                f.debug_struct("Authenticate").field("user", user).finish_non_exhaustive()
+            }
+            Step::Content(bytes) => write!(f, "Content({} bytes)", bytes.len()),
+            Step::Complete(transaction) => f.debug_tuple("Complete").field(transaction).finish(),
+            Step::Discard => f.write_str("Discard"),
+            Step::StartTls => f.write_str("StartTls"),
+            Step::Close => f.write_str("Close"),
+        }
+    }
 }
 
 /// A message's envelope.
@@ -81,6 +101,8 @@ pub struct Transaction {
     pub extended: bool,
     /// BODY=8BITMIME.
     pub eight_bit: bool,
+    /// What SIZE= announced, in bytes; nobody checked that it is true.
+    pub announced_bytes: Option<u64>,
     /// Who is logged in.
     pub identity: Option<String>,
     /// Under TLS.
@@ -98,6 +120,8 @@ pub enum Recipient {
     NotOurs,
     /// It stands for several mailboxes, which one transaction can't reach yet.
     Several,
+    /// Its mailbox is full.
+    OverQuota,
     /// Nobody can say now.
     Unavailable,
     /// Too busy.
@@ -145,8 +169,8 @@ pub(crate) enum Reading {
     AuthLoginUser,
     AuthLoginPassword(String),
     Data(Data),
-    /// A line that is too long, up to its end.
-    LongLine,
+    /// The message's end was there.
+    DataEnded,
 }
 
 /// The mail transaction that is being prepared.
@@ -154,6 +178,7 @@ pub(crate) enum Reading {
 pub(crate) struct Mail {
     pub reverse_path: Path,
     pub eight_bit: bool,
+    pub announced_bytes: Option<u64>,
     pub recipients: Vec<Mailbox>,
     pub mailbox: Option<[u8; 16]>,
 }
@@ -176,13 +201,11 @@ pub struct Session {
     pub(crate) identity: Option<String>,
     pub(crate) mail: Option<Mail>,
     pub(crate) reading: Reading,
-    input: Vec<u8>,
+    input: Input,
     asked: Asked,
     wrong: u32,
     wrong_logins: u32,
     closing: bool,
-    /// Said when the shell has something to drop.
-    pub(crate) discard: bool,
 }
 
 impl Session {
@@ -195,12 +218,11 @@ impl Session {
             identity: None,
             mail: None,
             reading: Reading::Commands,
-            input: Vec::new(),
+            input: Input::default(),
             asked: Asked::Nothing,
             wrong: 0,
             wrong_logins: 0,
             closing: false,
-            discard: false,
         }
     }
 
@@ -225,59 +247,60 @@ impl Session {
     /// If there are more.
     pub fn input(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.room(), "more input than there is room for");
-        self.input.extend_from_slice(bytes);
+        self.input.push(bytes);
     }
 
-    /// How many bytes it takes in now.
+    /// How many bytes it takes in now; never 0 after [`Step::NeedInput`].
     pub fn room(&self) -> usize {
-        INPUT_MAX_BYTES - self.input.len()
+        self.input.room()
     }
 
-    /// What to do next. Replies are appended to `out`.
+    /// What to do next. Replies are appended to `out`, those to pipelined commands together; write them out
+    /// before waiting for more input. It is bounded by [`crate::INPUT_MAX_BYTES`]: one reply for each line there.
+    ///
+    /// # Panics
+    /// If a question was not answered.
     pub fn next(&mut self, out: &mut Vec<u8>) -> Step {
+        assert_eq!(self.asked, Asked::Nothing, "a question is open");
         loop {
-            if std::mem::take(&mut self.discard) {
-                return Step::Discard;
-            }
             if self.closing {
                 return Step::Close;
             }
-            assert_eq!(self.asked, Asked::Nothing, "a question is open");
-            if let Reading::Data(data) = &mut self.reading {
-                let mut content = Vec::new();
-                let (took, ended) = data.take(&self.input, &mut content);
-                self.input.drain(..took);
-                let too_long = data.size_bytes > self.config.max_message_bytes;
-                let bare = data.bare;
-                if ended {
-                    if let Some(step) = self.data_ended(too_long, bare, content, out) {
-                        return step;
+            let step = match &mut self.reading {
+                Reading::Data(data) => {
+                    let mut content = Vec::new();
+                    let (took, ended) = data.take(self.input.pending(), &mut content);
+                    self.input.consume(took);
+                    let too_long = data.size_bytes > self.config.max_message_bytes;
+                    let refused = too_long || data.bare;
+                    let drop_now = refused && !std::mem::replace(&mut data.dropped, true);
+                    if ended {
+                        self.data_ended(too_long, refused, out);
                     }
-                    continue;
+                    if drop_now {
+                        Some(Step::Discard)
+                    } else if !refused && !content.is_empty() {
+                        Some(Step::Content(content))
+                    } else if !ended && took == 0 {
+                        Some(Step::NeedInput)
+                    } else {
+                        None
+                    }
                 }
-                if took == 0 {
-                    return Step::NeedInput;
+                Reading::DataEnded => self.complete(),
+                Reading::Commands | Reading::AuthPlain | Reading::AuthLoginUser | Reading::AuthLoginPassword(_) => {
+                    let answers_auth = !matches!(self.reading, Reading::Commands);
+                    match self.input.line(|line| line_max_bytes(line, answers_auth)) {
+                        Line::Incomplete => Some(Step::NeedInput),
+                        Line::TooLong => {
+                            self.reading = Reading::Commands;
+                            self.wrong(out, "500 5.5.2 line too long");
+                            None
+                        }
+                        Line::Whole(text) => self.line(&text, out),
+                    }
                 }
-                if too_long || content.is_empty() {
-                    continue;
-                }
-                return Step::Content(content);
-            }
-            let Some(end) = self.input.windows(2).position(|w| w == b"\r\n") else {
-                if self.input.len() > LINE_MAX_BYTES {
-                    // What can't be a command is thrown away; the last byte may be half of its end.
-                    self.reading = Reading::LongLine;
-                    let keep = self.input.split_off(self.input.len() - 1);
-                    self.input.zeroize();
-                    self.input = keep;
-                }
-                return Step::NeedInput;
             };
-            let rest = self.input.split_off(end + 2);
-            let mut text = std::mem::replace(&mut self.input, rest);
-            text.truncate(end);
-            let text = Zeroizing::new(text);
-            let step = self.line(&text, out);
             if let Some(step) = step {
                 return step;
             }
@@ -285,6 +308,9 @@ impl Session {
     }
 
     /// The answer to [`Step::Verify`].
+    ///
+    /// # Panics
+    /// If that was not asked.
     pub fn verified(&mut self, recipient: Recipient, out: &mut Vec<u8>) {
         let Asked::Recipient(address) = std::mem::replace(&mut self.asked, Asked::Nothing) else {
             unreachable!("no recipient was asked for")
@@ -293,6 +319,9 @@ impl Session {
     }
 
     /// The answer to [`Step::Authenticate`].
+    ///
+    /// # Panics
+    /// If that was not asked.
     pub fn authenticated(&mut self, outcome: AuthOutcome, out: &mut Vec<u8>) {
         assert_eq!(self.asked, Asked::Login, "no login was asked for");
         self.asked = Asked::Nothing;
@@ -315,9 +344,11 @@ impl Session {
     }
 
     /// The answer to [`Step::Complete`].
+    ///
+    /// # Panics
+    /// If that was not asked.
     pub fn delivered(&mut self, delivery: Delivery, out: &mut Vec<u8>) {
-        assert_eq!(self.asked, Asked::Delivery, "no delivery was asked for");
-        self.asked = Asked::Nothing;
+        self.delivery_answered();
         match delivery {
             Delivery::Accepted(text) => line(out, &format!("250 2.0.0 Ok {text}")),
             Delivery::Unavailable => line(out, "451 4.3.0 no majority of the servers can be reached; try again"),
@@ -330,10 +361,24 @@ impl Session {
         }
     }
 
-    /// TLS is up: everything learnt before is forgotten (RFC 3207, section 4.2).
+    /// The other answer to [`Step::Complete`]: who is logged in may not send as this reverse-path.
+    ///
+    /// # Panics
+    /// If that was not asked.
+    pub fn sender_not_owned(&mut self, out: &mut Vec<u8>) {
+        self.delivery_answered();
+        self.wrong(out, "553 5.7.1 this reverse-path is not yours to send from");
+    }
+
+    /// TLS is up: everything learnt before is forgotten (RFC 3207, section 4.2), also input that came in since
+    /// [`Step::StartTls`]; only what is said under TLS may be put in after this.
+    ///
+    /// # Panics
+    /// If that was not asked.
     pub fn tls_started(&mut self) {
         assert_eq!(self.asked, Asked::Tls, "no TLS was asked for");
         self.asked = Asked::Nothing;
+        self.input.clear();
         self.tls = true;
         self.helo = None;
         self.identity = None;
@@ -372,44 +417,39 @@ impl Session {
         self.closing = true;
     }
 
+    fn delivery_answered(&mut self) {
+        assert_eq!(self.asked, Asked::Delivery, "no delivery was asked for");
+        self.asked = Asked::Nothing;
+    }
+
     fn line(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Step> {
         match std::mem::replace(&mut self.reading, Reading::Commands) {
-            Reading::LongLine => {
-                self.wrong(out, "500 5.5.2 line too long");
-                None
-            }
             Reading::AuthPlain => commands::auth::plain(self, text, out),
             Reading::AuthLoginUser => commands::auth::login_user(self, text, out),
             Reading::AuthLoginPassword(user) => commands::auth::login_password(self, user, text, out),
             Reading::Commands => commands::command(self, text, out),
-            Reading::Data(_) => unreachable!("a message is not read by lines"),
+            Reading::Data(_) | Reading::DataEnded => unreachable!("a message is not read by lines"),
         }
     }
 
-    fn data_ended(&mut self, too_long: bool, bare: bool, content: Vec<u8>, out: &mut Vec<u8>) -> Option<Step> {
-        if too_long {
-            self.reading = Reading::Commands;
-            self.mail = None;
-            self.discard = true;
-            line(out, &format!("552 5.3.4 the message is longer than {} bytes", self.config.max_message_bytes));
-            return None;
-        }
-        if bare {
-            self.reading = Reading::Commands;
-            self.mail = None;
-            self.discard = true;
-            line(out, "550 5.6.11 a line ends with a bare CR or LF; lines end with CRLF");
-            return None;
-        }
-        if !content.is_empty() {
-            // The end comes again, by itself.
-            self.input.splice(0..0, *b".\r\n");
-            self.reading = Reading::Data(Data::new());
-            return Some(Step::Content(content));
+    fn data_ended(&mut self, too_long: bool, refused: bool, out: &mut Vec<u8>) {
+        if !refused {
+            self.reading = Reading::DataEnded;
+            return;
         }
         self.reading = Reading::Commands;
+        self.mail = None;
+        if too_long {
+            line(out, &format!("552 5.3.4 the message is longer than {} bytes", self.config.max_message_bytes));
+        } else {
+            line(out, "550 5.6.11 a line ends with a bare CR or LF; lines end with CRLF");
+        }
+    }
+
+    fn complete(&mut self) -> Option<Step> {
+        self.reading = Reading::Commands;
         let mail = self.mail.take()?;
-        let (helo, extended) = self.helo.clone().unwrap_or_default();
+        let (helo, extended) = self.helo.clone()?;
         self.asked = Asked::Delivery;
         Some(Step::Complete(Transaction {
             reverse_path: mail.reverse_path,
@@ -417,8 +457,21 @@ impl Session {
             helo,
             extended,
             eight_bit: mail.eight_bit,
+            announced_bytes: mail.announced_bytes,
             identity: self.identity.clone(),
             tls: self.tls,
         }))
+    }
+}
+
+/// How long a line that begins like this may be.
+fn line_max_bytes(line: &[u8], answers_auth: bool) -> usize {
+    let is = |verb: &[u8]| line.get(..verb.len()).is_some_and(|head| head.eq_ignore_ascii_case(verb));
+    if answers_auth || is(b"AUTH ") {
+        AUTH_LINE_MAX_BYTES
+    } else if is(b"MAIL ") {
+        MAIL_LINE_MAX_BYTES
+    } else {
+        COMMAND_LINE_MAX_BYTES
     }
 }

@@ -21,13 +21,25 @@ pub struct Received<'a> {
 
 /// The Received field with its line end.
 pub fn received(r: &Received<'_>) -> String {
-    let peer = match r.peer {
+    field(r, "")
+}
+
+/// The Received field with its line end, and a comment that tells which TLS was spoken, such as
+/// `TLSv1.3 with TLS13_AES_256_GCM_SHA384`.
+pub fn received_over_tls(r: &Received<'_>, tls: &str) -> String {
+    // Whatever could end the comment or the line is left out.
+    let comment = |c: &char| matches!(c, ' '..='~') && !matches!(c, '(' | ')' | '\\');
+    field(r, &format!("\r\n\t({})", tls.chars().filter(comment).collect::<String>()))
+}
+
+fn field(r: &Received<'_>, comment: &str) -> String {
+    let peer = match r.peer.to_canonical() {
         std::net::IpAddr::V4(v4) => format!("[{v4}]"),
         std::net::IpAddr::V6(v6) => format!("[IPv6:{v6}]"),
     };
     let recipient = r.recipient.map_or(String::new(), |to| format!("\r\n\tfor <{to}>"));
     format!(
-        "Received: from {} ({peer})\r\n\tby {} with {}\r\n\tid {}{recipient};\r\n\t{}\r\n",
+        "Received: from {} ({peer})\r\n\tby {} with {}\r\n\tid {}{comment}{recipient};\r\n\t{}\r\n",
         r.helo,
         r.host,
         r.protocol,
@@ -107,5 +119,36 @@ mod tests {
             "Received: from c.example ([IPv6:::1])\r\n\tby mx.example with ESMTPS\r\n\tid 0192\r\n\tfor <a@b>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
         );
         assert_eq!(return_path(""), "Return-Path: <>\r\n");
+        assert_eq!(return_path("a@b"), "Return-Path: <a@b>\r\n");
+    }
+
+    #[test]
+    fn a_comment_tells_the_tls_and_can_not_break_out() {
+        let r = Received {
+            helo: "[192.0.2.1]",
+            peer: std::net::IpAddr::V6(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped()),
+            host: "mx.example",
+            protocol: protocol(true, true, true),
+            id: "0192",
+            recipient: None,
+            unix_seconds: 0,
+        };
+        assert_eq!(
+            received_over_tls(&r, "TLSv1.3)\r\nX: y"),
+            "Received: from [192.0.2.1] ([192.0.2.1])\r\n\tby mx.example with ESMTPSA\r\n\tid 0192\r\n\t(TLSv1.3X: y);\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
+        );
+    }
+
+    #[test]
+    fn protocols_by_rfc_3848() {
+        for (extended, tls, authenticated, name) in [
+            (false, true, false, "SMTP"),
+            (true, false, false, "ESMTP"),
+            (true, true, false, "ESMTPS"),
+            (true, false, true, "ESMTPA"),
+            (true, true, true, "ESMTPSA"),
+        ] {
+            assert_eq!(protocol(extended, tls, authenticated), name);
+        }
     }
 }

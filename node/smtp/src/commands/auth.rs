@@ -24,12 +24,17 @@ pub fn run(session: &mut Session, argument: &[u8], out: &mut Vec<u8>) -> Option<
     }
     let mut words = argument.split(|b| *b == b' ').filter(|w| !w.is_empty());
     let mechanism = words.next().unwrap_or_default().to_ascii_uppercase();
-    let initial = words.next();
+    // An initial response that is empty is written as `=` (section 4).
+    let initial = words.next().map(|initial| if initial == b"=" { b"".as_slice() } else { initial });
+    if words.next().is_some() {
+        session.wrong(out, "501 5.5.4 AUTH takes a mechanism and one initial response");
+        return None;
+    }
     match (mechanism.as_slice(), initial) {
         (b"PLAIN", Some(initial)) => plain(session, initial, out),
         (b"PLAIN", None) => {
             session.reading = Reading::AuthPlain;
-            out.extend_from_slice(b"334 \r\n");
+            line(out, "334 ");
             None
         }
         (b"LOGIN", Some(initial)) => login_user(session, initial, out),
@@ -51,7 +56,11 @@ pub fn plain(session: &mut Session, text: &[u8], out: &mut Vec<u8>) -> Option<St
     let mut parts = message.split('\0');
     let (authorise, user, password) = (parts.next()?, parts.next(), parts.next());
     match (user, password, parts.next()) {
-        (Some(user), Some(password), None) if !user.is_empty() && (authorise.is_empty() || authorise == user) => {
+        (Some(user), Some(_), None) if !user.is_empty() && !authorise.is_empty() && authorise != user => {
+            session.wrong(out, "535 5.7.8 nobody acts for another here");
+            None
+        }
+        (Some(user), Some(password), None) if !user.is_empty() => {
             Some(session.ask_login(user.to_owned(), Zeroizing::new(password.to_owned())))
         }
         _ => {
@@ -64,6 +73,10 @@ pub fn plain(session: &mut Session, text: &[u8], out: &mut Vec<u8>) -> Option<St
 /// LOGIN's user name.
 pub fn login_user(session: &mut Session, text: &[u8], out: &mut Vec<u8>) -> Option<Step> {
     let user = decoded(session, text, out)?;
+    if user.is_empty() {
+        session.wrong(out, MALFORMED);
+        return None;
+    }
     session.reading = Reading::AuthLoginPassword(user.as_str().to_owned());
     line(out, "334 UGFzc3dvcmQ6");
     None
@@ -81,7 +94,6 @@ fn decoded(session: &mut Session, text: &[u8], out: &mut Vec<u8>) -> Option<Zero
         line(out, "501 5.7.0 login given up");
         return None;
     }
-    let text = if text == b"=" { b"".as_slice() } else { text };
     let bytes = STANDARD.decode(text).ok().map(Zeroizing::new);
     let message = bytes.and_then(|b| std::str::from_utf8(&b).ok().map(|s| Zeroizing::new(s.to_owned())));
     if message.is_none() {

@@ -3,11 +3,16 @@
 pub mod auth;
 mod data;
 mod ehlo;
+mod expn;
+mod help;
 mod mail;
+mod noop;
+mod quit;
 pub mod rcpt;
+mod rset;
 mod starttls;
+mod vrfy;
 
-use crate::reply::line;
 use crate::session::{Session, Step};
 
 /// Carries out a command line.
@@ -18,7 +23,7 @@ pub fn command(session: &mut Session, text: &[u8], out: &mut Vec<u8>) -> Option<
     }
     let space = text.iter().position(|b| *b == b' ').unwrap_or(text.len());
     let (verb, argument) = text.split_at(space);
-    let argument = argument.strip_prefix(b" ").unwrap_or_default();
+    let argument = argument.trim_ascii();
     match verb.to_ascii_uppercase().as_slice() {
         b"EHLO" => ehlo::run(session, argument, true, out),
         b"HELO" => ehlo::run(session, argument, false, out),
@@ -27,18 +32,12 @@ pub fn command(session: &mut Session, text: &[u8], out: &mut Vec<u8>) -> Option<
         b"MAIL" => mail::run(session, argument, out),
         b"RCPT" => return rcpt::run(session, argument, out),
         b"DATA" => data::run(session, argument, out),
-        b"RSET" => {
-            session.mail = None;
-            line(out, "250 2.0.0 Ok");
-        }
-        b"NOOP" => line(out, "250 2.0.0 Ok"),
-        b"QUIT" => {
-            line(out, "221 2.0.0 bye");
-            session.close();
-        }
-        b"VRFY" => line(out, "252 2.5.2 send some mail, I'll try my best"),
-        b"EXPN" => session.wrong(out, "502 5.5.1 EXPN is not offered"),
-        b"HELP" => line(out, "214 2.0.0 see RFC 5321"),
+        b"RSET" => rset::run(session, argument, out),
+        b"NOOP" => noop::run(out),
+        b"QUIT" => quit::run(session, argument, out),
+        b"VRFY" => vrfy::run(session, argument, out),
+        b"EXPN" => expn::run(session, out),
+        b"HELP" => help::run(out),
         _ => session.wrong(out, "500 5.5.2 unknown command"),
     }
     None
@@ -46,3 +45,5 @@ pub fn command(session: &mut Session, text: &[u8], out: &mut Vec<u8>) -> Option<
 
 #[cfg(test)]
 mod dialogue;
+#[cfg(test)]
+mod properties;

@@ -1,6 +1,6 @@
 //! RCPT (RFC 5321, section 4.1.1.3): all recipients of one transaction are one mailbox.
 
-use crate::parse::{Mailbox, PathError, path_and_parameters};
+use crate::parse::{Mailbox, ParseError, Side, path_and_parameters};
 use crate::reply::line;
 use crate::session::{RECIPIENTS_MAX, Recipient, Session, Step};
 
@@ -13,23 +13,17 @@ pub fn run(session: &mut Session, argument: &[u8], out: &mut Vec<u8>) -> Option<
         line(out, "452 4.5.3 too many recipients");
         return None;
     }
-    match path_and_parameters(argument, "TO:") {
+    let reply = match path_and_parameters(argument, Side::To) {
         Ok((Some(address), parameters)) => match parameters.first() {
-            None => Some(session.ask_recipient(address)),
-            Some((name, _)) => {
-                session.wrong(out, &format!("555 5.5.4 unknown parameter {name}"));
-                None
-            }
+            None => return Some(session.ask_recipient(address)),
+            Some((name, _)) => format!("555 5.5.4 unknown parameter {name}"),
         },
-        Ok((None, _)) | Err(PathError::Syntax) => {
-            session.wrong(out, "501 5.1.3 say RCPT TO:<address>");
-            None
-        }
-        Err(PathError::NotAscii) => {
-            session.wrong(out, "553 5.6.7 addresses outside ASCII are not taken here");
-            None
-        }
-    }
+        Ok((None, _)) | Err(ParseError::Path) => "501 5.1.3 say RCPT TO:<address>".to_owned(),
+        Err(ParseError::NotAscii) => "553 5.6.7 addresses outside ASCII are not taken here".to_owned(),
+        Err(ParseError::Parameters) => "501 5.5.4 parameters are NAME=value, each once".to_owned(),
+    };
+    session.wrong(out, &reply);
+    None
 }
 
 /// The shell has looked a recipient up.
@@ -48,6 +42,7 @@ pub fn verified(session: &mut Session, address: Mailbox, recipient: Recipient, o
         Recipient::Several => {
             line(out, "451 4.3.0 this address stands for several mailboxes, which can't be reached at once yet")
         }
+        Recipient::OverQuota => line(out, "452 4.2.2 the mailbox is full"),
         Recipient::Unavailable => line(out, "451 4.3.0 whether there is such a mailbox can't be said now; try again"),
         Recipient::Overloaded => line(out, "451 4.3.2 too busy; try again later"),
     }
