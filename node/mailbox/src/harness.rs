@@ -63,12 +63,17 @@ impl World {
 
     /// Another owner takes over: only the rows stay.
     pub fn reload(&mut self) {
-        self.mailbox = Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap();
+        self.mailbox = self.load();
+    }
+
+    /// The engine that another owner would have.
+    pub fn load(&self) -> Mailbox {
+        Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap()
     }
 
     /// A second owner loaded from the rows, for comparing.
     pub fn assert_rows_are_memory(&self) {
-        let loaded = Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap();
+        let loaded = self.load();
         if let Err(difference) = self.mailbox.state().same_mail(loaded.state()) {
             panic!("rows are not memory: {difference}");
         }

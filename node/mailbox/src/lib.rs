@@ -4,6 +4,8 @@
 //! * [`api`]: commands, answers, events and refusals, as sessions on any node speak them.
 //! * [`flags`] and [`uids`]: sets of flags and of UIDs.
 //! * [`engine`]: the queue, the one entry in flight, answers and events.
+//! * [`owner`]: the engine with its sessions, and what an actor does around it. [`said`]: what they hear.
+//! * [`following`]: what a session knows of its open folder.
 //! * [`reads`]: reads that a worker thread does.
 //! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
@@ -14,15 +16,18 @@ pub mod engine;
 #[cfg(test)]
 mod engine_tests;
 pub mod flags;
+pub mod following;
 #[cfg(test)]
 mod harness;
 mod load;
 mod names;
+pub mod owner;
 #[cfg(test)]
 mod properties;
 mod queue;
 pub mod reads;
 mod records;
+pub mod said;
 mod stage;
 mod state;
 pub mod uids;
@@ -32,8 +37,11 @@ pub use api::{Answer, Command, Event, Refusal};
 pub use commands::{COPY_UIDS_MAX, DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
 pub use engine::{Mailbox, Outcome, Submitted};
 pub use flags::{Flags, SystemFlag};
+pub use following::Following;
+pub use owner::Owner;
 pub use queue::{QUEUE_MAX_BYTES, QUEUE_MAX_COMMANDS, SessionNumber};
 pub use reads::StoredRead;
 pub use records::{MailboxKey, Place, chunk_key, open_body_key, open_body_row};
+pub use said::{Detached, Refused, Said};
 pub use uids::UidSet;
 pub use work::{DIRECT_DELETES_MAX, EXPUNGED_ROWS_MAX, MESSAGES_MAX};

@@ -214,6 +214,7 @@ fn reload(world: &World, tls: &MailTls, path: &Path) {
         return;
     }
     let mut now = (*world.config()).clone();
+    world.registry.set_limits(crate::actors::Limits { actors: new.limits.actors, quota_bytes: new.limits.quota_bytes });
     now.limits = new.limits;
     now.tls = new.tls;
     *world.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);

@@ -8,11 +8,12 @@ use actix::prelude::*;
 use mailraft_cluster::Outcome;
 use mailraft_directory::{Answer, Command, Directory, Lookup, Refusal, Submitted};
 use mailraft_driver::{Cluster, Leading};
+use mailraft_mailbox::Detached;
 use mailraft_storage::{CommandId, Env, Index, MailboxId, PartitionId, Verdict};
 use tokio::sync::oneshot;
 
 use crate::environment::{os_env, refresh};
-use crate::links::{Detached, Position};
+use crate::links::Position;
 
 /// Commands that wait while the directory is being loaded.
 const BACKLOG_MAX_COMMANDS: usize = 256;

@@ -1,7 +1,7 @@
 //! Names for attached sessions.
 
 /// A session among all that are attached on this node: connection 0 is this node's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey {
     /// The connection it came by.
     pub connection: u64,

@@ -1,7 +1,7 @@
-//! The actor of one mailbox: a thin shell that feeds the engine, proposes what it decides, and passes on
-//! what it says.
+//! The actor of one mailbox: a thin shell around its owner. It loads the mailbox, carries out what the owner
+//! wants done, and passes on what it says.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,14 @@ use actix::prelude::*;
 use mailraft_cluster::Outcome;
 use mailraft_directory::Lookup;
 use mailraft_driver::{Cluster, Leading};
-use mailraft_mailbox::api::FolderId;
-use mailraft_mailbox::{Answer, Command, Event, Mailbox, Place, SessionNumber, Submitted};
-use mailraft_storage::{CommandId, Env, Index, MailboxId, PartitionId, Verdict};
+use mailraft_mailbox::owner::{Fate, Owner, Step};
+use mailraft_mailbox::{
+    Answer, Command, Detached, Mailbox, MailboxKey, Place, Refusal, Said, SessionNumber, StoredRead,
+};
+use mailraft_storage::{CommandId, Env, MailboxId, PartitionId, Proposal, StoreError};
 
 use crate::environment::{os_env, refresh};
-use crate::links::{Detached, Outbox, Position, ToSession};
-use crate::refusals::Refused;
+use crate::links::{Outbox, Position, ToSession};
 
 use super::key::SessionKey;
 
@@ -23,12 +24,6 @@ use super::key::SessionKey;
 const IDLE_BEFORE_PASSIVATION: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const IDLE_CHECK: Duration = Duration::from_secs(5);
-/// Commands that wait while the mailbox is being loaded.
-const BACKLOG_MAX_COMMANDS: usize = 256;
-/// Before deciding again what could not be appended.
-const AGAIN_PAUSE: Duration = Duration::from_millis(5);
-/// Before deciding again what the log had no room for.
-const OVERLOADED_PAUSE: Duration = Duration::from_millis(50);
 
 /// A session attaches.
 #[derive(Message)]
@@ -64,6 +59,11 @@ pub struct Detach(pub SessionKey);
 #[rtype(result = "()")]
 pub struct Stop(pub Detached);
 
+/// The most bytes of messages from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SetQuota(pub Option<u64>);
+
 /// The actor of one mailbox.
 pub struct MailboxActor {
     cluster: Cluster,
@@ -73,22 +73,12 @@ pub struct MailboxActor {
     leading: Leading,
     quota_bytes: Option<u64>,
     env: Env,
-    engine: Option<Mailbox>,
-    backlog: VecDeque<Ask>,
-    sessions: HashMap<SessionKey, Attached>,
-    waiting: HashMap<CommandId, Vec<SessionKey>>,
-    /// Commands among them that open a folder when they are answered; a resume knows which.
-    opening: HashMap<CommandId, Option<FolderId>>,
+    owner: Owner<SessionKey>,
+    outboxes: HashMap<SessionKey, Outbox>,
     last_used: Instant,
 }
 
-struct Attached {
-    outbox: Outbox,
-    open: Option<FolderId>,
-    /// Events that came after the folder was read and before the session was told: they follow its answer.
-    held: Option<Vec<Event>>,
-    reading: Option<CommandId>,
-}
+type RowsRead = Result<Result<Answer, Refusal>, StoreError>;
 
 impl MailboxActor {
     /// Not loaded yet.
@@ -108,17 +98,41 @@ impl MailboxActor {
             leading,
             quota_bytes,
             env: os_env(),
-            engine: None,
-            backlog: VecDeque::new(),
-            sessions: HashMap::new(),
-            waiting: HashMap::new(),
-            opening: HashMap::new(),
+            owner: Owner::new(),
+            outboxes: HashMap::new(),
             last_used: Instant::now(),
         }
     }
 
-    fn position(&self, index: Index) -> Position {
-        Position { partition: self.partition, incarnation: self.leading.incarnation.number, index }
+    /// Lets the owner do something, and carries out what it wants done.
+    fn with_owner(
+        &mut self,
+        ctx: &mut Context<Self>,
+        act: impl FnOnce(&mut Owner<SessionKey>, &mut Env, &mut Vec<Step<SessionKey>>),
+    ) {
+        refresh(&mut self.env);
+        let mut steps = Vec::new();
+        act(&mut self.owner, &mut self.env, &mut steps);
+        self.carry_out(steps, ctx);
+    }
+
+    fn carry_out(&mut self, steps: Vec<Step<SessionKey>>, ctx: &mut Context<Self>) {
+        for step in steps {
+            match step {
+                Step::Propose(proposal) => self.propose(proposal, ctx),
+                Step::Gate { number, rows } => self.gate(number, rows, ctx),
+                Step::Say { to, what } => self.say(to, what),
+                Step::Pause { millis } => {
+                    ctx.run_later(Duration::from_millis(millis), |actor, ctx| {
+                        actor.with_owner(ctx, |owner, env, out| owner.again(env, out));
+                    });
+                }
+                Step::Failed { command, error } => {
+                    tracing::error!(%command, mailbox = %self.mailbox, %error, "a row can't be read");
+                }
+                Step::End => ctx.stop(),
+            }
+        }
     }
 
     /// Loads the mailbox once no entry of an earlier actor of this term is in flight.
@@ -127,7 +141,7 @@ impl MailboxActor {
         let barrier = self.cluster.clone();
         let lookup = Arc::clone(&self.lookup);
         let rows = Arc::clone(self.cluster.rows());
-        let (mailbox, quota) = (self.mailbox, self.quota_bytes);
+        let mailbox = self.mailbox;
         let place = Place {
             cluster: self.cluster.cluster_id(),
             mailbox,
@@ -151,12 +165,8 @@ impl MailboxActor {
                     find_key(&lookup, mailbox).await?.ok_or(Detached::NoSuchMailbox)?
                 }
             };
-            let loaded = tokio::task::spawn_blocking(move || Mailbox::load(rows, place, key)).await;
-            match loaded {
-                Ok(Ok(mut engine)) => {
-                    engine.set_quota_bytes(quota);
-                    Ok(engine)
-                }
+            match tokio::task::spawn_blocking(move || Mailbox::load(rows, place, key)).await {
+                Ok(Ok(engine)) => Ok(engine),
                 Ok(Err(error)) => {
                     tracing::error!(%mailbox, %error, "a mailbox can't be loaded");
                     Err(Detached::Corrupt)
@@ -164,215 +174,91 @@ impl MailboxActor {
                 Err(_) => Err(Detached::Gone),
             }
         };
-        let loading = actix::fut::wrap_future::<_, Self>(loading).map(|loaded, actor, ctx| match loaded {
-            Ok(engine) => {
-                actor.engine = Some(engine);
-                // A new mailbox makes its first folders before anything else.
-                actor.pump(ctx);
-                for asked in std::mem::take(&mut actor.backlog) {
-                    actor.submit(asked, ctx);
-                }
-                actor.pump(ctx);
-            }
-            Err(why) => actor.end(why, ctx),
+        let loading = actix::fut::wrap_future::<_, Self>(loading).map(|loaded, actor, ctx| {
+            let quota = actor.quota_bytes;
+            actor.with_owner(ctx, |owner, env, out| {
+                let loaded = loaded.map(|mut engine| {
+                    engine.set_quota_bytes(quota);
+                    engine
+                });
+                owner.loaded(env, loaded, out);
+            });
         });
         ctx.spawn(loading);
     }
 
-    fn submit(&mut self, asked: Ask, ctx: &mut Context<Self>) {
-        let Ask { key, id, attempt, command } = asked;
-        let Some(engine) = self.engine.as_mut() else {
-            if self.backlog.len() >= BACKLOG_MAX_COMMANDS {
-                self.answer_one(key, id, Err(Refused::Overloaded), Index(0));
-            } else {
-                self.backlog.push_back(Ask { key, id, attempt, command });
-            }
-            return;
-        };
-        self.last_used = Instant::now();
-        refresh(&mut self.env);
-        let opens = matches!(command, Command::Select { .. } | Command::Resume { .. });
-        let resumes = if let Command::Resume { folder, .. } = &command { Some(*folder) } else { None };
-        let closes = matches!(command, Command::Unselect);
-        let session = SessionNumber(key.connection.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.session);
-        match engine.submit(&mut self.env, session, id, attempt, command) {
-            Submitted::Answered(result, index) => {
-                if let Some(attached) = self.sessions.get_mut(&key) {
-                    if opens {
-                        attached.open = opened(&result, resumes);
-                        attached.held = Some(Vec::new());
-                        attached.reading = Some(id);
-                    } else if closes {
-                        attached.open = None;
-                        attached.held = None;
-                    }
-                }
-                self.after_gate(key, id, ctx, async move { result.map_err(Refused::Mailbox) }, index);
-            }
-            Submitted::Read(read) => {
-                let rows = Arc::clone(self.cluster.rows());
-                let index = read.position();
-                let reading = async move {
-                    match tokio::task::spawn_blocking(move || read.run(rows.as_ref())).await {
-                        Ok(Ok(result)) => result.map_err(Refused::Mailbox),
-                        Ok(Err(error)) => {
-                            tracing::error!(command = %id, %error, "a row can't be read");
-                            Err(Refused::Corrupt)
-                        }
-                        Err(_) => Err(Refused::Corrupt),
-                    }
-                };
-                self.after_gate(key, id, ctx, reading, index);
-            }
-            Submitted::Queued | Submitted::Joined => {
-                self.waiting.entry(id).or_default().push(key);
-                if opens {
-                    self.opening.insert(id, resumes);
-                }
-                self.pump(ctx);
-            }
-            Submitted::Overloaded => self.answer_one(key, id, Err(Refused::Overloaded), Index(0)),
-            Submitted::Unknown => self.answer_one(key, id, Err(Refused::Unknown), Index(0)),
-            Submitted::Failed(error) => {
-                tracing::error!(command = %id, %error, "a row can't be read");
-                self.answer_one(key, id, Err(Refused::Corrupt), Index(0));
-            }
-        }
-    }
-
-    /// Answers a read when a majority has confirmed that this node still leads in the actor's term.
-    fn after_gate(
-        &mut self,
-        key: SessionKey,
-        id: CommandId,
-        ctx: &mut Context<Self>,
-        read: impl Future<Output = Result<Answer, Refused>> + 'static,
-        index: Index,
-    ) {
+    /// Does a read, and asks whether this node still leads in the actor's term.
+    fn gate(&mut self, number: u64, rows: Option<StoredRead>, ctx: &mut Context<Self>) {
         let gate = self.cluster.read_barrier(self.partition, Some(self.leading.term));
+        let store = Arc::clone(self.cluster.rows());
+        let mailbox = self.mailbox;
         let gated = async move {
-            let result = read.await;
-            match gate.await {
-                Ok(Outcome::Read { .. }) => Ok(result),
-                _ => Err(()),
-            }
+            let read: Option<RowsRead> = match rows {
+                None => None,
+                Some(rows) => match tokio::task::spawn_blocking(move || rows.run(store.as_ref())).await {
+                    Ok(read) => Some(read),
+                    Err(_) => {
+                        tracing::error!(%mailbox, "a read of rows panicked");
+                        None
+                    }
+                },
+            };
+            (matches!(gate.await, Ok(Outcome::Read { .. })), read)
         };
-        let gated = actix::fut::wrap_future::<_, Self>(gated).map(move |gated, actor, ctx| match gated {
-            Ok(result) => actor.answer_one(key, id, result, index),
-            // Whoever does not lead any more says nothing: the session asks the next leader.
-            Err(()) => actor.end(Detached::NotLeader, ctx),
+        let gated = actix::fut::wrap_future::<_, Self>(gated).map(move |(leads, read), actor, ctx| {
+            actor.with_owner(ctx, |owner, _, out| owner.gated(number, leads, read, out));
         });
         ctx.spawn(gated);
     }
 
-    /// Proposes what the engine has decided, if nothing is in flight.
-    fn pump(&mut self, ctx: &mut Context<Self>) {
-        let Some(engine) = self.engine.as_mut() else { return };
-        refresh(&mut self.env);
-        let Some(proposal) = engine.next_entry(&mut self.env) else { return };
+    fn propose(&mut self, proposal: Proposal, ctx: &mut Context<Self>) {
         let first = proposal.command;
         tracing::debug!(command = %first, mailbox = %self.mailbox, partition = self.partition.0, "proposed");
         let proposed = self.cluster.propose(self.partition, proposal);
-        let decided = actix::fut::wrap_future::<_, Self>(proposed).map(|outcome, actor, ctx| match outcome {
-            Ok(outcome) => actor.decided(outcome, ctx),
-            Err(_) => actor.end(Detached::Gone, ctx),
+        let decided = actix::fut::wrap_future::<_, Self>(proposed).map(|outcome, actor, ctx| {
+            let fate = match outcome {
+                Ok(Outcome::Applied { index, verdict }) => Fate::Applied(index, verdict),
+                Ok(Outcome::Dropped) => Fate::Dropped,
+                Ok(Outcome::Overloaded) => Fate::Overloaded,
+                Ok(
+                    Outcome::NotLeader { .. }
+                    | Outcome::Unknown
+                    | Outcome::Read { .. }
+                    | Outcome::SlotFree
+                    | Outcome::Unavailable,
+                )
+                | Err(_) => Fate::Over,
+            };
+            actor.with_owner(ctx, |owner, env, out| owner.decided(env, fate, out));
         });
         ctx.spawn(decided);
     }
 
-    fn decided(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
-        let Some(engine) = self.engine.as_mut() else { return };
-        match outcome {
-            Outcome::Applied { index, verdict: verdict @ (Verdict::Accepted | Verdict::Missing) } => {
-                let said = engine.applied(index, verdict);
-                for event in said.events {
-                    self.tell(event);
+    fn say(&mut self, to: SessionKey, what: Said) {
+        let (partition, incarnation) = (self.partition, self.leading.incarnation.number);
+        let message = match what {
+            Said::Answer { id, result, at } => {
+                tracing::debug!(command = %id, partition = partition.0, index = at.0, ok = result.is_ok(), "answered");
+                ToSession::Answer { id, result, at: Position { partition, incarnation, index: at } }
+            }
+            Said::Event(event) => ToSession::Event(event),
+            Said::Detached(why) => {
+                if let Some(outbox) = self.outboxes.remove(&to) {
+                    outbox.send(ToSession::Detached(why));
                 }
-                for id in said.lost {
-                    // The body it needs is gone and nothing was done: the session uploads it again.
-                    self.answer(id, Err(Refused::BodyLost), index);
-                }
-                for (id, result, at) in said.answers {
-                    tracing::debug!(command = %id, partition = self.partition.0, index = at.0, ok = result.is_ok(), "applied");
-                    self.answer(id, result.map_err(Refused::Mailbox), at);
-                }
-                self.pump(ctx);
+                return;
             }
-            Outcome::Dropped => {
-                engine.dropped();
-                ctx.run_later(AGAIN_PAUSE, |actor, ctx| actor.pump(ctx));
-            }
-            Outcome::Overloaded => {
-                engine.dropped();
-                ctx.run_later(OVERLOADED_PAUSE, |actor, ctx| actor.pump(ctx));
-            }
-            Outcome::Applied { verdict: Verdict::Fenced, .. }
-            | Outcome::NotLeader { .. }
-            | Outcome::Unknown
-            | Outcome::Read { .. }
-            | Outcome::SlotFree
-            | Outcome::Unavailable => self.end(Detached::NotLeader, ctx),
+        };
+        if let Some(outbox) = self.outboxes.get(&to) {
+            outbox.send(message);
         }
-    }
-
-    /// Tells an event to every session that has its folder open.
-    fn tell(&mut self, event: Event) {
-        for attached in self.sessions.values_mut().filter(|a| a.open == Some(event.folder)) {
-            match attached.held.as_mut() {
-                Some(held) => held.push(event.clone()),
-                None => attached.outbox.send(ToSession::Event(event.clone())),
-            }
-        }
-    }
-
-    fn answer(&mut self, id: CommandId, result: Result<Answer, Refused>, at: Index) {
-        if let (Some(resumes), Some(keys)) = (self.opening.remove(&id), self.waiting.get(&id)) {
-            for key in keys {
-                if let Some(attached) = self.sessions.get_mut(key) {
-                    attached.open = opened(&result, resumes);
-                }
-            }
-        }
-        for key in self.waiting.remove(&id).unwrap_or_default() {
-            self.answer_one(key, id, result.clone(), at);
-        }
-    }
-
-    fn answer_one(&mut self, key: SessionKey, id: CommandId, result: Result<Answer, Refused>, at: Index) {
-        let at = self.position(at);
-        let Some(attached) = self.sessions.get_mut(&key) else { return };
-        attached.outbox.send(ToSession::Answer { id, result, at });
-        if attached.reading == Some(id) {
-            attached.reading = None;
-            for event in attached.held.take().unwrap_or_default() {
-                attached.outbox.send(ToSession::Event(event));
-            }
-        }
-    }
-
-    fn end(&mut self, why: Detached, ctx: &mut Context<Self>) {
-        for (_, attached) in self.sessions.drain() {
-            attached.outbox.send(ToSession::Detached(why));
-        }
-        self.engine = None;
-        self.backlog.clear();
-        ctx.stop();
     }
 }
 
-/// The folder that an answer opens.
-fn opened<E>(result: &Result<Answer, E>, resumes: Option<FolderId>) -> Option<FolderId> {
-    match result {
-        Ok(Answer::Selected(selected)) => Some(selected.folder),
-        Ok(Answer::Resumed(_)) => resumes,
-        Ok(_) | Err(_) => None,
-    }
-}
-
-async fn find_key(lookup: &Arc<Lookup>, mailbox: MailboxId) -> Result<Option<mailraft_mailbox::MailboxKey>, Detached> {
+async fn find_key(lookup: &Arc<Lookup>, mailbox: MailboxId) -> Result<Option<MailboxKey>, Detached> {
     let lookup = Arc::clone(lookup);
     match tokio::task::spawn_blocking(move || lookup.mailbox_key(mailbox)).await {
-        Ok(Ok(key)) => Ok(key.map(|(key, epoch)| mailraft_mailbox::MailboxKey::new(key, epoch))),
+        Ok(Ok(key)) => Ok(key.map(|(key, epoch)| MailboxKey::new(key, epoch))),
         Ok(Err(error)) => {
             tracing::error!(%mailbox, %error, "a mailbox key can't be read");
             Err(Detached::Corrupt)
@@ -388,11 +274,8 @@ impl Actor for MailboxActor {
         metrics::gauge!("mailraft_mailbox_actors").increment(1.0);
         self.load(ctx);
         ctx.run_interval(IDLE_CHECK, |actor, ctx| {
-            let idle = actor.sessions.is_empty()
-                && actor.backlog.is_empty()
-                && actor.engine.as_ref().is_some_and(Mailbox::idle);
-            if idle && actor.last_used.elapsed() > IDLE_BEFORE_PASSIVATION {
-                actor.end(Detached::Gone, ctx);
+            if actor.owner.is_idle() && actor.last_used.elapsed() > IDLE_BEFORE_PASSIVATION {
+                actor.with_owner(ctx, |owner, _, out| owner.end(Detached::Gone, out));
             }
         });
     }
@@ -402,8 +285,8 @@ impl Drop for MailboxActor {
     fn drop(&mut self) {
         metrics::gauge!("mailraft_mailbox_actors").decrement(1.0);
         // After a panic the sessions are still here: they attach to the next actor.
-        for (_, attached) in self.sessions.drain() {
-            attached.outbox.send(ToSession::Detached(Detached::Gone));
+        for outbox in self.outboxes.values() {
+            outbox.send(ToSession::Detached(Detached::Gone));
         }
     }
 }
@@ -413,15 +296,19 @@ impl Handler<Attach> for MailboxActor {
 
     fn handle(&mut self, Attach { key, outbox }: Attach, _: &mut Self::Context) {
         self.last_used = Instant::now();
-        self.sessions.insert(key, Attached { outbox, open: None, held: None, reading: None });
+        self.outboxes.insert(key, outbox);
+        let turn = key.connection.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.session;
+        self.owner.attach(key, SessionNumber(turn));
     }
 }
 
 impl Handler<Ask> for MailboxActor {
     type Result = ();
 
-    fn handle(&mut self, asked: Ask, ctx: &mut Self::Context) {
-        self.submit(asked, ctx);
+    fn handle(&mut self, Ask { key, id, attempt, command }: Ask, ctx: &mut Self::Context) {
+        self.last_used = Instant::now();
+        let asked = mailraft_mailbox::owner::Ask { session: key, id, attempt, command };
+        self.with_owner(ctx, |owner, env, out| owner.ask(env, asked, out));
     }
 }
 
@@ -430,7 +317,8 @@ impl Handler<Detach> for MailboxActor {
 
     fn handle(&mut self, Detach(key): Detach, _: &mut Self::Context) {
         self.last_used = Instant::now();
-        self.sessions.remove(&key);
+        self.outboxes.remove(&key);
+        self.owner.detach(key);
     }
 }
 
@@ -438,6 +326,15 @@ impl Handler<Stop> for MailboxActor {
     type Result = ();
 
     fn handle(&mut self, Stop(why): Stop, ctx: &mut Self::Context) {
-        self.end(why, ctx);
+        self.with_owner(ctx, |owner, _, out| owner.end(why, out));
+    }
+}
+
+impl Handler<SetQuota> for MailboxActor {
+    type Result = ();
+
+    fn handle(&mut self, SetQuota(quota): SetQuota, _: &mut Self::Context) {
+        self.quota_bytes = quota;
+        self.owner.set_quota_bytes(quota);
     }
 }

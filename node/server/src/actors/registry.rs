@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::prelude::*;
 use mailraft_driver::{Cluster, Leading};
-use mailraft_mailbox::Command;
+use mailraft_mailbox::{Command, Detached};
 use mailraft_storage::{CommandId, MailboxId, PartitionId};
 use tokio::sync::oneshot;
 
 use super::directory::{DirectoryActor, DirectoryAsk};
 use super::key::SessionKey;
-use super::mailbox::{Ask, Attach, Detach, MailboxActor, Stop};
-use crate::links::{Detached, Outbox, Position};
+use super::mailbox::{Ask, Attach, Detach, MailboxActor, SetQuota, Stop};
+use crate::links::{Outbox, Position};
 use mailraft_directory::Lookup;
 
 /// Messages that may wait for one actor (actix defaults to 16).
@@ -28,7 +28,7 @@ struct Inner {
     cluster: Cluster,
     lookup: Arc<Lookup>,
     arbiters: Vec<ArbiterHandle>,
-    limits: Limits,
+    limits: Mutex<Limits>,
     actors: Mutex<Actors>,
 }
 
@@ -64,6 +64,7 @@ impl Registry {
     /// No actor yet. Actors run on these arbiters.
     pub fn new(cluster: Cluster, lookup: Arc<Lookup>, arbiters: Vec<ArbiterHandle>, limits: Limits) -> Self {
         assert!(!arbiters.is_empty());
+        let limits = Mutex::new(limits);
         let inner = Inner { cluster, lookup, arbiters, limits, actors: Mutex::default() };
         Registry { inner: Arc::new(inner) }
     }
@@ -85,7 +86,7 @@ impl Registry {
             Some(addr) => addr,
             None => {
                 actors.mailboxes.retain(|_, r| r.addr.connected());
-                if actors.mailboxes.len() >= self.inner.limits.actors {
+                if actors.mailboxes.len() >= self.limits().actors {
                     return Err(Detached::Overloaded);
                 }
                 self.start(&mut actors, mailbox, partition, leading)
@@ -134,6 +135,14 @@ impl Registry {
         answered.await.unwrap_or(Err(Detached::Gone))
     }
 
+    /// New bounds from now on. Actors above the bound stay until they fall idle.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.inner.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        for running in self.actors().mailboxes.values() {
+            running.addr.do_send(SetQuota(limits.quota_bytes));
+        }
+    }
+
     /// Stops actors whose term is over; to be called whenever what this node leads has changed.
     pub fn leadership_changed(&self) {
         let mut actors = self.actors();
@@ -172,7 +181,7 @@ impl Registry {
         actors.started += 1;
         let arbiter = &inner.arbiters[actors.started % inner.arbiters.len()];
         let (cluster, lookup, at, quota) =
-            (inner.cluster.clone(), Arc::clone(&inner.lookup), leading, inner.limits.quota_bytes);
+            (inner.cluster.clone(), Arc::clone(&inner.lookup), leading, self.limits().quota_bytes);
         let addr = MailboxActor::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
             MailboxActor::new(cluster, lookup, mailbox, partition, at, quota)
@@ -183,6 +192,10 @@ impl Registry {
 
     fn leading(&self, partition: PartitionId) -> Option<Leading> {
         self.inner.cluster.leading().borrow().get(&partition).cloned()
+    }
+
+    fn limits(&self) -> Limits {
+        *self.inner.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn actors(&self) -> std::sync::MutexGuard<'_, Actors> {

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mailraft_cluster::Outcome;
 use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, password};
+use mailraft_mailbox::Detached;
 use mailraft_storage::entry::CommandRow;
 use mailraft_storage::{CommandId, PartitionId, RowKey};
 use serde::Deserialize;
@@ -18,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::Admin;
 use crate::environment::os_env;
-use crate::links::{Detached, Position, Rpc, RpcReply};
+use crate::links::{Position, Rpc, RpcReply};
 use crate::world::World;
 
 /// How long a change of the directory is tried.

@@ -209,8 +209,6 @@ impl Config {
             ("[admin]", self.admin != new.admin),
             ("[storage]", self.storage != new.storage),
             ("[log]", self.log != new.log),
-            ("limits.actors", self.limits.actors != new.limits.actors),
-            ("limits.quota_bytes", self.limits.quota_bytes != new.limits.quota_bytes),
             ("limits.body_memory_bytes", self.limits.body_memory_bytes != new.limits.body_memory_bytes),
             ("limits.auth_parallel", self.limits.auth_parallel != new.limits.auth_parallel),
         ];

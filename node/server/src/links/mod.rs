@@ -13,12 +13,12 @@ mod serve;
 mod session;
 
 pub use frame::{Rpc, RpcReply};
-pub use outbox::{Detached, Inbox, Outbox, Position, ToSession};
+pub use outbox::{Inbox, Outbox, Position, ToSession};
 pub use peer::Links;
 pub use serve::serve_streams;
 pub use session::{MailboxSession, MessageKind, Stored};
 
-use mailraft_mailbox::Command;
+use mailraft_mailbox::{Command, Detached};
 use mailraft_storage::CommandId;
 
 use crate::actors::LocalLink;

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use mailraft_mailbox::{Answer, Event};
+use mailraft_mailbox::{Answer, Detached, Event, Refused};
 use mailraft_storage::{CommandId, Index, PartitionId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
-
-use crate::refusals::Refused;
 
 /// Answers and events that may wait for one session or one connection to another node.
 pub const OUTBOX_MAX_MESSAGES: usize = 4_096;
@@ -28,21 +26,6 @@ impl std::fmt::Display for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}.{}", self.partition, self.incarnation, self.index)
     }
-}
-
-/// Why a link ended or could not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Detached {
-    /// The actor's node does not lead the partition, or not yet.
-    NotLeader,
-    /// The actor is gone: it panicked, fell idle, or its connection broke.
-    Gone,
-    /// Too much is waiting there.
-    Overloaded,
-    /// There is no such mailbox.
-    NoSuchMailbox,
-    /// The mailbox can't be loaded.
-    Corrupt,
 }
 
 /// What an actor says to a session.

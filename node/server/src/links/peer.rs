@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mailraft_driver::{Cluster, PeerStream, StreamKind};
-use mailraft_mailbox::Command;
+use mailraft_mailbox::{Command, Detached};
 use mailraft_storage::{CommandId, MailboxId, NodeId};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{self, Request, Response, Rpc, RpcReply};
-use super::outbox::{Detached, Outbox, ToSession};
+use super::outbox::{Outbox, ToSession};
 
 /// Requests that may wait for one connection.
 pub const REQUESTS_MAX: usize = 4_096;

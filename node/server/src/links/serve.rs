@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mailraft_driver::{PeerStream, StreamKind};
+use mailraft_mailbox::Detached;
 use mailraft_storage::NodeId;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
 use super::chunks::propose_chunk;
 use super::frame::{self, ChunkDone, Request, Response, Rpc, RpcReply, UploadChunk};
-use super::outbox::{Detached, ToSession, channel};
+use super::outbox::{ToSession, channel};
 use crate::actors::{LocalLink, SessionKey};
 use crate::world::World;
 

@@ -1,12 +1,12 @@
 //! A session's mailbox: one command at a time, wherever the actor is, through failovers.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mailraft_driver::StreamKind;
-use mailraft_mailbox::api::{Change, Draft, FolderId, Resumed, Selected};
-use mailraft_mailbox::{Answer, Command, Event, Refusal, UidSet};
+use mailraft_mailbox::api::Draft;
+use mailraft_mailbox::{Answer, Command, Detached, Event, Following, Refused};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, MailboxId, NodeId, PartitionId};
 use tokio::sync::watch;
@@ -15,10 +15,9 @@ use tokio::time::Instant;
 use super::Link;
 use super::chunks::{CHUNKS_UNANSWERED_MAX, ProposedChunk, propose_chunk};
 use super::frame::{self, ChunkDone, UploadChunk};
-use super::outbox::{Detached, Inbox, Position, ToSession, channel};
+use super::outbox::{Inbox, Position, ToSession, channel};
 use crate::actors::SessionKey;
 use crate::environment::os_env;
-use crate::refusals::Refused;
 use crate::sessions::spool::Received;
 use crate::world::World;
 
@@ -40,8 +39,10 @@ pub struct MailboxSession {
     partition: PartitionId,
     leaders: watch::Receiver<std::sync::Arc<Vec<Option<NodeId>>>>,
     attached: Option<Attached>,
-    open: Option<OpenFolder>,
+    open: Option<Following>,
     events: VecDeque<Event>,
+    /// Why the last link ended, where that is final.
+    ended: Option<Detached>,
 }
 
 struct Attached {
@@ -50,14 +51,6 @@ struct Attached {
     inbox: Inbox,
     /// The open folder is being resumed by this command; events and answers count after it.
     resuming: Option<CommandId>,
-}
-
-/// What the session knows of its open folder: enough to resume it elsewhere.
-struct OpenFolder {
-    folder: FolderId,
-    uid_validity: u32,
-    modseq: u64,
-    uids: BTreeSet<u32>,
 }
 
 /// How a message is put into a mailbox.
@@ -105,7 +98,16 @@ impl MailboxSession {
     pub fn new(world: World, mailbox: MailboxId) -> Self {
         let partition = mailbox.partition(world.cluster.partitions());
         let leaders = world.cluster.leaders();
-        MailboxSession { world, mailbox, partition, leaders, attached: None, open: None, events: VecDeque::new() }
+        MailboxSession {
+            world,
+            mailbox,
+            partition,
+            leaders,
+            attached: None,
+            open: None,
+            events: VecDeque::new(),
+            ended: None,
+        }
     }
 
     /// One command; answered when its effects are visible. Events that came before wait in
@@ -178,7 +180,12 @@ impl MailboxSession {
                     Some(Ok(())) => {
                         sent = true;
                         match self.answer(id, started).await {
-                            Some((Err(Refused::Overloaded | Refused::BodyLost), _)) | None => {}
+                            Some((Err(Refused::Overloaded | Refused::BodyLost), _)) => {}
+                            None => match self.ended.take() {
+                                Some(Detached::NoSuchMailbox) => return Err(Refused::NoSuchMailbox),
+                                Some(Detached::Corrupt) => return Err(Refused::Corrupt),
+                                Some(Detached::NotLeader | Detached::Gone | Detached::Overloaded) | None => {}
+                            },
                             Some((result, at)) => return result.map(|answer| (answer, at)),
                         }
                     }
@@ -206,7 +213,7 @@ impl MailboxSession {
                         Ok(true) => return Ok(()),
                         Ok(false) | Err(_) => {
                             self.attached = None;
-                            Detached::Gone
+                            self.ended.take().unwrap_or(Detached::Gone)
                         }
                     }
                 }
@@ -241,10 +248,7 @@ impl MailboxSession {
         let mut resuming = None;
         if let Some(open) = &self.open {
             let id = os_env().command_id();
-            let known: UidSet = open.uids.iter().copied().collect();
-            let resume =
-                Command::Resume { folder: open.folder, uid_validity: open.uid_validity, since: open.modseq, known };
-            link.ask(id, 0, resume)?;
+            link.ask(id, 0, open.resume())?;
             resuming = Some(id);
         }
         self.attached = Some(Attached { node, link, inbox, resuming });
@@ -311,6 +315,7 @@ impl MailboxSession {
             ToSession::Detached(why) => {
                 tracing::debug!(mailbox = %self.mailbox, ?why, "detached");
                 self.attached = None;
+                self.ended = matches!(why, Detached::NoSuchMailbox | Detached::Corrupt).then_some(why);
                 None
             }
             ToSession::Answer { id, result, at } => {
@@ -319,10 +324,8 @@ impl MailboxSession {
                     self.take_up(id, result);
                     return None;
                 }
-                match &result {
-                    Ok(Answer::Selected(selected)) => self.open = Some(OpenFolder::from(selected)),
-                    Ok(Answer::Done) if self.open.is_some() => {}
-                    _ => {}
+                if let Ok(Answer::Selected(selected)) = &result {
+                    self.open = Some(Following::new(selected));
                 }
                 Some((id, result, at))
             }
@@ -335,47 +338,25 @@ impl MailboxSession {
     }
 
     fn follow(&mut self, event: &Event) {
-        let Some(open) = self.open.as_mut().filter(|o| o.folder == event.folder) else { return };
-        open.modseq = open.modseq.max(event.modseq);
-        match &event.change {
-            Change::Added(messages) => open.uids.extend(messages.iter().map(|m| m.uid)),
-            Change::Flagged(_) => {}
-            Change::Expunged(uids) => open.uids.retain(|uid| !uids.contains(*uid)),
-            Change::FolderDeleted => self.open = None,
+        if let Some(open) = self.open.as_mut() {
+            open.hear(event);
         }
+        self.open.take_if(|open| open.is_gone());
     }
 
     /// Turns the answer to a resume into the events that were missed.
     fn take_up(&mut self, id: CommandId, result: Result<Answer, Refused>) {
-        let Some(open) = &self.open else { return };
-        let folder = open.folder;
+        let Some(open) = self.open.as_mut() else { return };
         match result {
-            Ok(Answer::Resumed(Resumed { uid_next: _, highest_modseq, vanished, changed })) => {
-                let (known, new): (Vec<_>, Vec<_>) = changed.into_iter().partition(|m| open.uids.contains(&m.uid));
-                let mut missed = Vec::new();
-                if !vanished.is_empty() {
-                    missed.push(Change::Expunged(vanished));
-                }
-                if !known.is_empty() {
-                    missed.push(Change::Flagged(known));
-                }
-                if !new.is_empty() {
-                    missed.push(Change::Added(new));
-                }
-                for change in missed {
-                    let event = Event { folder, origin: id, modseq: highest_modseq, change };
-                    self.follow(&event);
-                    self.events.push_back(event);
-                }
-            }
-            Err(Refused::Mailbox(Refusal::FolderGone | Refusal::NoSuchFolder)) => {
-                let event = Event { folder, origin: id, modseq: u64::MAX, change: Change::FolderDeleted };
-                self.open = None;
-                self.events.push_back(event);
-            }
+            Ok(Answer::Resumed(resumed)) => self.events.extend(open.resumed(id, resumed)),
+            Err(Refused::Mailbox(refusal)) => match open.refused(id, &refusal) {
+                Some(event) => self.events.push_back(event),
+                None => self.attached = None,
+            },
             // Attached again at the next command.
             Ok(_) | Err(_) => self.attached = None,
         }
+        self.open.take_if(|open| open.is_gone());
     }
 
     fn leader(&mut self) -> Option<NodeId> {
@@ -460,16 +441,5 @@ impl MailboxSession {
             true
         };
         ok.then_some(draft)
-    }
-}
-
-impl From<&Selected> for OpenFolder {
-    fn from(selected: &Selected) -> Self {
-        OpenFolder {
-            folder: selected.folder,
-            uid_validity: selected.uid_validity,
-            modseq: selected.highest_modseq,
-            uids: selected.messages.iter().map(|m| m.uid).collect(),
-        }
     }
 }

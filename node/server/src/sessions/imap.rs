@@ -18,6 +18,7 @@ use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
 use crate::environment::{os_env, zoned_now};
 use crate::links::{MailboxSession, MessageKind};
+use crate::refusals;
 
 /// A silent client is waited for this long: 30 minutes are the least once logged in (RFC 3501, section 5.4).
 const IDLE_MAX: Duration = Duration::from_secs(31 * 60);
@@ -160,7 +161,7 @@ impl Mailstore for Store {
             Ok((answer, _)) => Ok(answer),
             Err(refused) => {
                 tracing::debug!(command = %id, %refused, "a command was not carried out");
-                Err(refused.to_imap())
+                Err(refusals::to_imap(&refused))
             }
         }
     }
@@ -208,7 +209,7 @@ impl Mailstore for Store {
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
         match mailbox.store(os_env().command_id(), kind, &received).await {
             Ok(stored) => Ok(Ok((stored.uid_validity, stored.uid))),
-            Err(refused) => Err(refused.to_imap()),
+            Err(refused) => Err(refusals::to_imap(&refused)),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mailraft_cluster::Outcome;
 use mailraft_directory::Resolution;
-use mailraft_mailbox::Refusal;
+use mailraft_mailbox::{Refusal, Refused};
 use mailraft_smtp::{AuthOutcome, Config, Delivery, Mailbox, Recipient, Session, Step, Transaction, trace};
 use mailraft_storage::{MailboxId, PartitionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,6 @@ use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
 use crate::environment::{os_env, wall};
 use crate::links::{MailboxSession, MessageKind};
-use crate::refusals::Refused;
 
 /// A silent client is waited for this long (RFC 5321, section 4.5.3.2.7).
 const IDLE_MAX: Duration = Duration::from_secs(5 * 60);

@@ -1,0 +1,66 @@
+//! What a mailbox's owner says to its sessions. It travels between nodes: variants are only ever added at the end.
+
+use mailraft_storage::{CommandId, Index};
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Answer, Event, Refusal};
+
+/// Why a link to an owner ended or could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Detached {
+    /// The owner's node does not lead the partition, or not yet.
+    NotLeader,
+    /// The owner is gone: it panicked, fell idle, or its connection broke.
+    Gone,
+    /// Too much is waiting there.
+    Overloaded,
+    /// There is no such mailbox.
+    NoSuchMailbox,
+    /// The mailbox can't be loaded.
+    Corrupt,
+}
+
+/// A reason outside the mailbox: nothing was decided, or nobody here knows what. One closed list, mapped to each
+/// protocol in one exhaustive match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refused {
+    /// The mailbox decided so; final.
+    #[error(transparent)]
+    Mailbox(#[from] Refusal),
+    /// No leader answered within the time that a client is kept waiting.
+    #[error("no majority of the servers can be reached; try again")]
+    NoQuorum,
+    /// It may have been done; retries were used up before anyone could say.
+    #[error("the outcome is not known yet; try again")]
+    Unknown,
+    /// Too much is waiting.
+    #[error("too busy; try again later")]
+    Overloaded,
+    /// There is no such mailbox, as a read barrier of the control group says.
+    #[error("no such mailbox")]
+    NoSuchMailbox,
+    /// The uploaded body is gone and nothing was done: upload it again.
+    #[error("the message's body was lost on its way; try again")]
+    BodyLost,
+    /// A row could not be read or opened.
+    #[error("part of this mailbox is damaged and being repaired")]
+    Corrupt,
+}
+
+/// What an owner says to a session, in the order of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// The answer to a command.
+    Answer {
+        /// The command.
+        id: CommandId,
+        /// The answer.
+        result: Result<Answer, Refused>,
+        /// The position of the change, or of the memory that was read.
+        at: Index,
+    },
+    /// Something changed in the open folder.
+    Event(Event),
+    /// The link is over.
+    Detached(Detached),
+}
