@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::{ClusterId, PartitionId, ReplicaId, StoreError, UnixMillis};
+use mailraft_storage::{ClusterId, PartitionId, ReplicaId, StoreError, Term, UnixMillis};
 use protobuf::Message;
 use raft::eraftpb;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ struct Framed {
 enum FramedBody {
     Raft(Bytes),
     Hash { count: u64, hash: [u8; 32] },
+    Leads(Vec<(PartitionId, Term)>),
 }
 
 /// A peer message as bytes.
@@ -38,6 +39,7 @@ pub fn encode(message: &PeerMessage) -> Vec<u8> {
     let body = match &message.body {
         PeerBody::Raft(raft) => FramedBody::Raft(raft.write_to_bytes().expect("a message of raft-rs encodes").into()),
         PeerBody::Hash { count, hash } => FramedBody::Hash { count: *count, hash: *hash },
+        PeerBody::Leads(led) => FramedBody::Leads(led.clone()),
     };
     let framed = Framed {
         cluster: message.cluster,
@@ -67,6 +69,7 @@ pub fn decode(bytes: &[u8]) -> Result<PeerMessage, StoreError> {
             PeerBody::Raft(raft)
         }
         FramedBody::Hash { count, hash } => PeerBody::Hash { count, hash },
+        FramedBody::Leads(led) => PeerBody::Leads(led),
     };
     Ok(PeerMessage {
         cluster: framed.cluster,

@@ -12,6 +12,7 @@ pub mod apply;
 mod balance;
 pub mod bootstrap;
 pub mod frame;
+mod hints;
 mod log_store;
 pub mod node;
 mod owners;

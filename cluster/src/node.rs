@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch, LogState};
-use mailraft_storage::{ClusterId, Env, Index, NodeId, PartitionId, ReplicaId, Rows, StoreError, UnixMillis};
+use mailraft_storage::{ClusterId, Env, Index, NodeId, PartitionId, ReplicaId, Rows, StoreError, Term, UnixMillis};
 use raft::eraftpb::HardState;
 
 use crate::balance;
+use crate::hints::{Hints, TELL_EVERY_TICKS};
 use crate::placement::{self, MemberRow};
 use crate::replica::Replica;
 use crate::seam::{Input, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent};
@@ -118,6 +119,8 @@ pub struct Node {
     clocks: BTreeMap<NodeId, i64>,
     handing_over: bool,
     ticks: u64,
+    hints: Hints,
+    led: BTreeMap<PartitionId, Term>,
 }
 
 impl Node {
@@ -166,6 +169,8 @@ impl Node {
             clocks: BTreeMap::new(),
             handing_over: false,
             ticks: 0,
+            hints: Hints::default(),
+            led: BTreeMap::new(),
         })
     }
 
@@ -181,6 +186,8 @@ impl Node {
 
     /// Takes one input in.
     pub fn step(&mut self, env: &mut Env, input: Input, out: &mut Vec<Output>) {
+        let first = out.len();
+        let tick = matches!(input, Input::Tick);
         match input {
             Input::Tick => self.tick(env, out),
             Input::Peer { from, message } => self.peer(env, from, message, out),
@@ -206,6 +213,7 @@ impl Node {
                 self.hand_over();
             }
             Input::Unreachable { node } => {
+                hint(self.hints.unreachable(node), out);
                 for (partition, replica) in &mut self.replicas {
                     replica.unreachable(node);
                     self.dirty.insert(*partition);
@@ -241,6 +249,7 @@ impl Node {
             Input::Snapshot(event) => self.snapshot(event, out),
         }
         self.settle(env, out);
+        self.tell_leads(env, first, tick, out);
     }
 
     /// How every replica is.
@@ -278,6 +287,7 @@ impl Node {
 
     fn tick(&mut self, env: &Env, out: &mut Vec<Output>) {
         self.ticks += 1;
+        hint(self.hints.tick(self.ticks), out);
         for (partition, replica) in &mut self.replicas {
             replica.tick(&self.config, env, self.handing_over, out);
             self.dirty.insert(*partition);
@@ -293,6 +303,35 @@ impl Node {
                     left -= 1;
                 }
             }
+        }
+    }
+
+    /// Tells nodes without a replica of what is led here, in turn and when it changed.
+    fn tell_leads(&mut self, env: &Env, first: usize, tick: bool, out: &mut Vec<Output>) {
+        let mut changed = false;
+        for output in &out[first..] {
+            if let Output::Leads { partition, leading, .. } = output {
+                changed = true;
+                match leading {
+                    Some((term, _)) => self.led.insert(*partition, *term),
+                    None => self.led.remove(partition),
+                };
+            }
+        }
+        let due = tick && self.ticks.is_multiple_of(TELL_EVERY_TICKS);
+        if !changed && !due {
+            return;
+        }
+        let Some(control) = self.replicas.get(&PartitionId::CONTROL) else { return };
+        for member in control.spec.members.iter().filter(|m| m.node != self.config.node) {
+            let elsewhere = |r: &&Replica| !r.spec.members.iter().any(|m| m.node == member.node);
+            if !self.replicas.values().any(|r| elsewhere(&r)) {
+                continue;
+            }
+            let led = self.replicas.values().filter(elsewhere);
+            let led = led.filter_map(|r| Some((r.spec.partition, *self.led.get(&r.spec.partition)?))).collect();
+            let message = control.message(&self.config, env, member.replica, PeerBody::Leads(led));
+            out.push(Output::Send { to: member.node, message });
         }
     }
 
@@ -312,6 +351,12 @@ impl Node {
             return;
         }
         let handing_over = self.handing_over;
+        let led = match &body {
+            PeerBody::Leads(led) => {
+                Some(led.iter().copied().filter(|(p, _)| !self.replicas.contains_key(p)).collect::<Vec<_>>())
+            }
+            PeerBody::Raft(_) | PeerBody::Hash { .. } => None,
+        };
         let Some(replica) = self.replicas.get_mut(&partition) else { return };
         let belongs = replica.spec.members.iter().any(|m| m.replica == sender && m.node == from);
         if !belongs || replica.spec.replica != to {
@@ -319,6 +364,9 @@ impl Node {
         }
         let millis = |time: UnixMillis| i64::try_from(time.0).unwrap_or(i64::MAX);
         self.clocks.insert(from, millis(wall).saturating_sub(millis(env.wall)));
+        if let Some(led) = led {
+            return hint(self.hints.told(from, &led, self.ticks), out);
+        }
         replica.peer(sender, body, handing_over, out);
         self.dirty.insert(partition);
     }
@@ -395,6 +443,11 @@ impl Node {
         let median = ahead[(ahead.len() - 1) / 2];
         UnixMillis(env.wall.0.saturating_add_signed(median).saturating_add(STAMP_AHEAD_MAX_MS))
     }
+}
+
+/// Hints as outputs.
+fn hint(news: Vec<(PartitionId, Option<NodeId>)>, out: &mut Vec<Output>) {
+    out.extend(news.into_iter().map(|(partition, node)| Output::Leader { partition, node }));
 }
 
 /// Reads every entry that is not applied yet: raft-rs would stop the process at one that can't be read.

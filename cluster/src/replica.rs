@@ -212,6 +212,8 @@ impl Replica {
                 // A message of a member that is not known, or of an old term: raft-rs has its own opinion.
                 let _ = self.raw.step(message);
             }
+            // The node takes it in.
+            PeerBody::Leads(_) => {}
             PeerBody::Hash { count, hash } => {
                 let own = self.hashes.iter().rev().find(|(c, _)| *c == count).map(|(_, h)| *h);
                 if own.is_some_and(|own| own != hash) {
@@ -372,7 +374,7 @@ impl Replica {
         Some(Index(index))
     }
 
-    fn message(&self, config: &NodeConfig, env: &Env, to: ReplicaId, body: PeerBody) -> PeerMessage {
+    pub fn message(&self, config: &NodeConfig, env: &Env, to: ReplicaId, body: PeerBody) -> PeerMessage {
         PeerMessage {
             cluster: config.cluster,
             partition: self.spec.partition,

@@ -206,6 +206,9 @@ pub enum PeerBody {
         /// Their hash.
         hash: [u8; 32],
     },
+    /// What the sender's node leads, of the partitions without a replica on the receiver's. Between replicas of
+    /// the control group, which every node has.
+    Leads(Vec<(PartitionId, Term)>),
 }
 
 /// Something to do about a snapshot.

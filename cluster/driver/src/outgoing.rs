@@ -241,6 +241,7 @@ fn message_bytes(message: &PeerMessage) -> usize {
             entries + raft.context.len()
         }
         PeerBody::Hash { .. } => 0,
+        PeerBody::Leads(led) => led.len() * 16,
     };
     body + MESSAGE_BYTES
 }

@@ -232,3 +232,22 @@ fn a_node_that_stops_hands_every_lead_over_first() {
     network.until(12, "led by others", |n| (0..=4).all(|p| n.leader(PartitionId(p)).is_some_and(|l| l != leaving)));
     let _ = RequestId(0);
 }
+
+#[test]
+fn a_node_without_a_replica_hears_who_leads_and_who_leads_next() {
+    let mut network = Network::new(5, 5);
+    let knows = |n: &Network| {
+        (0..=5).map(PartitionId).all(|p| {
+            let leader = n.leader(p);
+            let up = n.hosts.iter().filter(|h| n.is_up(h.id));
+            leader.is_some() && up.into_iter().all(|h| h.leaders.get(&p).copied().flatten() == leader)
+        })
+    };
+    network.until(60, "everyone knows every leader", knows);
+    let dead = network.leader(P1).unwrap();
+    network.crash(dead, 0);
+    network.until(40, "everyone knows the next leaders", knows);
+    network.start(dead);
+    network.ticks(600);
+    assert!(knows(&network));
+}

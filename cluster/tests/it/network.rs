@@ -478,7 +478,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
                 }
                 text
             }
-            PeerBody::Hash { .. } => return None,
+            PeerBody::Hash { .. } | PeerBody::Leads(_) => return None,
         },
         // Replica ids rise with the partition: those of partition 1 of three nodes are 4, 5 and 6.
         Output::Persist { group: _, batch } => {
