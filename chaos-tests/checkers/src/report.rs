@@ -1,0 +1,129 @@
+//! What the checks found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::Micros;
+
+/// What must hold, whatever fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Rule {
+    /// 1
+    ExactlyOnce,
+    /// 2
+    Uids,
+    /// 3
+    Modseq,
+    /// 4
+    Flags,
+    /// 5
+    Uncommitted,
+    /// 6
+    View,
+    /// 7
+    Atomic,
+    /// 8
+    ReplicasAgree,
+    /// 9
+    Stale,
+    /// 10
+    Liveness,
+}
+
+impl Rule {
+    /// All, by number.
+    pub const ALL: [Rule; 10] = [
+        Rule::ExactlyOnce,
+        Rule::Uids,
+        Rule::Modseq,
+        Rule::Flags,
+        Rule::Uncommitted,
+        Rule::View,
+        Rule::Atomic,
+        Rule::ReplicasAgree,
+        Rule::Stale,
+        Rule::Liveness,
+    ];
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rule::ExactlyOnce => "1 each accepted message is stored exactly once, an unanswered one at most once",
+            Rule::Uids => "2 UIDs rise and are never used again, UIDVALIDITY neither",
+            Rule::Modseq => "3 HIGHESTMODSEQ never falls, and who syncs from one misses nothing",
+            Rule::Flags => "4 flags are linearizable",
+            Rule::Uncommitted => "5 nothing is seen that is not in the log",
+            Rule::View => "6 events replayed in a session give the server's state",
+            Rule::Atomic => "7 a change of several messages is seen whole or not at all",
+            Rule::ReplicasAgree => "8 replicas agree",
+            Rule::Stale => "9 no answer is older than what ended before it was asked",
+            Rule::Liveness => "10 once healed, every partition serves within the bound",
+        })
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// What was broken.
+    pub rule: Rule,
+    /// When it was seen.
+    pub at: Micros,
+    /// Mailbox, ids, index, what was expected and what was found.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rule {}: at {} us: {}", self.rule, self.at, self.what)
+    }
+}
+
+/// What a run must keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// After all faults end, each partition with writers serves one of them within this time.
+    pub serves_within: Micros,
+}
+
+/// What a history shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// What is wrong, at most [`VIOLATIONS_MAX`], in the order in which it was found.
+    pub violations: Vec<Violation>,
+    /// How many were wrong, those left out counted too.
+    pub violations_found: u64,
+    /// How many operations were asked.
+    pub operations: u64,
+    /// How many comparisons each rule made.
+    pub checks: BTreeMap<Rule, u64>,
+    /// How many comparisons were left out, because they depend on what nobody knows.
+    pub skipped: u64,
+    /// For each kind of fault the longest time in which a partition had waiting writers and served none.
+    pub without_service: BTreeMap<String, Micros>,
+}
+
+/// The most violations that a report tells one by one.
+pub const VIOLATIONS_MAX: usize = 1_000;
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// Compares once for a rule; `what` tells the violation if it does not hold. Returns whether it holds.
+    pub(crate) fn check(&mut self, rule: Rule, at: Micros, holds: bool, what: impl FnOnce() -> String) -> bool {
+        *self.checks.entry(rule).or_default() += 1;
+        if !holds {
+            self.violations_found += 1;
+            if self.violations.len() < VIOLATIONS_MAX {
+                self.violations.push(Violation { rule, at, what: what() });
+            }
+        }
+        holds
+    }
+}
