@@ -4,10 +4,12 @@ use mailraft_mailbox::api::ZonedTime;
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAY_SECONDS: i64 = 86_400;
+const YEAR_0_SECONDS: i64 = -62_167_219_200;
+const YEAR_9999_SECONDS: i64 = 253_402_300_799;
 
 /// `17-Jul-1996 02:44:25 -0700`, with the day padded by a space.
 pub fn print(time: ZonedTime) -> String {
-    let local = time.unix_seconds + i64::from(time.zone_minutes) * 60;
+    let local = local_seconds(time.unix_seconds, time.zone_minutes);
     let (year, month, day) = civil(local.div_euclid(DAY_SECONDS));
     let second = local.rem_euclid(DAY_SECONDS);
     let (sign, zone) = if time.zone_minutes < 0 { ('-', -time.zone_minutes) } else { ('+', time.zone_minutes) };
@@ -26,7 +28,7 @@ pub fn print(time: ZonedTime) -> String {
 pub fn parse(text: &str) -> Option<ZonedTime> {
     let (date, rest) = text.trim_start().split_once(' ')?;
     let (time, zone) = rest.split_once(' ')?;
-    let mut parts = time.splitn(3, ':').map(|p| (p.len() == 2).then(|| p.parse::<i64>().ok()).flatten());
+    let mut parts = time.splitn(3, ':').map(|p| digits(p, 2, 2));
     let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
     let sign = match zone.as_bytes().first()? {
         b'+' => 1,
@@ -45,16 +47,26 @@ pub fn parse(text: &str) -> Option<ZonedTime> {
 /// `1-Feb-1994` as days since 1970-01-01.
 pub fn parse_day(text: &str) -> Option<i64> {
     let mut parts = text.splitn(3, '-');
-    let (day, month, year) = (parts.next()?.parse::<i64>().ok()?, parts.next()?, parts.next()?);
+    let (day, month, year) = (digits(parts.next()?, 1, 2)?, parts.next()?, parts.next()?);
     let month = MONTHS.iter().position(|m| m.eq_ignore_ascii_case(month))? as i64 + 1;
-    let year = (year.len() == 4).then(|| year.parse::<i64>().ok()).flatten()?;
+    let year = digits(year, 4, 4)?;
     let days = days_from_civil(year, month, day);
     (civil(days) == (year, month, day)).then_some(days)
 }
 
+fn digits(text: &str, least: usize, most: usize) -> Option<i64> {
+    let fits = (least..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if fits { text.parse().ok() } else { None }
+}
+
 /// The local day of a time, as days since 1970-01-01.
 pub fn local_day(unix_seconds: i64, zone_minutes: i16) -> i64 {
-    (unix_seconds + i64::from(zone_minutes) * 60).div_euclid(DAY_SECONDS)
+    local_seconds(unix_seconds, zone_minutes).div_euclid(DAY_SECONDS)
+}
+
+/// Within the years that IMAP can say.
+fn local_seconds(unix_seconds: i64, zone_minutes: i16) -> i64 {
+    (unix_seconds.saturating_add(i64::from(zone_minutes) * 60)).clamp(YEAR_0_SECONDS, YEAR_9999_SECONDS)
 }
 
 /// Days since 1970-01-01 of a date of the proleptic Gregorian calendar; years begin in March inside.
@@ -87,8 +99,17 @@ mod tests {
             assert_eq!(parse(text).map(print).as_deref(), Some(text));
         }
         assert_eq!(parse(" 1-Jan-1970 02:00:00 +0200"), Some(ZonedTime { unix_seconds: 0, zone_minutes: 120 }));
-        for text in ["31-Feb-2024 00:00:00 +0000", "1-Jan-70 00:00:00 +0000", "1-Jan-1970 24:00:00 +0000", "1-Jan-1970"]
-        {
+        for (seconds, text) in [(i64::MAX, "31-Dec-9999 23:59:59 +0000"), (i64::MIN, " 1-Jan-0000 00:00:00 +0000")] {
+            assert_eq!(print(ZonedTime { unix_seconds: seconds, zone_minutes: 0 }), text);
+        }
+        for text in [
+            "31-Feb-2024 00:00:00 +0000",
+            "1-Jan-70 00:00:00 +0000",
+            "1-Jan-1970 24:00:00 +0000",
+            "1-Jan-1970 +1:00:00 +0000",
+            "+1-Jan-1970 01:00:00 +0000",
+            "1-Jan-1970",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse_day("1-Jan-1970"), Some(0));
