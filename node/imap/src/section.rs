@@ -49,18 +49,24 @@ impl Section {
     pub fn parse(c: &mut Cursor<'_>) -> Read<Section> {
         c.expect(b'[')?;
         let mut path = Vec::new();
+        // A number or a word must follow a point, and only a point or the end may follow a number.
+        let mut point = false;
         while c.peek().is_some_and(|b| b.is_ascii_digit()) {
             let number = c.number32()?;
             if number == 0 || path.len() >= PATH_MAX {
                 return wrong("no such part");
             }
             path.push(number);
-            if !c.eat(b'.') {
+            point = c.eat(b'.');
+            if !point {
                 break;
             }
         }
-        if c.eat(b']') {
+        if !point && c.eat(b']') {
             return Ok(Section { path, text: SectionText::All });
+        }
+        if !point && !path.is_empty() {
+            return wrong("no such section");
         }
         let word = c.word()?;
         let text = match word.as_str() {
@@ -72,8 +78,15 @@ impl Section {
                 c.open()?;
                 let mut names = Vec::new();
                 while !c.close() {
-                    names.push(c.astring()?);
+                    let name = c.astring()?;
+                    if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
+                        return wrong("not the name of a header field");
+                    }
+                    names.push(name);
                     c.eat(b' ');
+                }
+                if names.is_empty() {
+                    return wrong("the name of a header field is missing");
                 }
                 SectionText::Fields(names, word.ends_with("NOT"))
             }
@@ -97,7 +110,7 @@ impl Section {
                     if n > 0 {
                         list.push(b' ');
                     }
-                    match name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') && !name.is_empty() {
+                    match name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
                         true => list.extend_from_slice(name),
                         false => crate::print::string(&mut list, name),
                     }
@@ -175,7 +188,18 @@ mod tests {
         ] {
             assert_eq!(format!("[{}]", section(text).unwrap().print()), text);
         }
-        for text in ["[MIME]", "[0]", "[FOO]", "[1", "[HEADER.FIELDS]"] {
+        for text in [
+            "[MIME]",
+            "[0]",
+            "[FOO]",
+            "[1",
+            "[HEADER.FIELDS]",
+            "[HEADER.FIELDS ()]",
+            "[1.]",
+            "[1MIME]",
+            "[1.2",
+            "[HEADER.FIELDS (\"a b\")]",
+        ] {
             assert!(section(text).is_err(), "{text}");
         }
     }
