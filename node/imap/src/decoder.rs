@@ -1,13 +1,20 @@
 //! Bytes into commands: lines that end with CRLF, and literals in them (RFC 3501, section 4.3; RFC 7888).
 
 /// Input that waits, in bytes. Beyond it the shell must not read.
-pub const INPUT_MAX_BYTES: usize = 64 << 10;
+pub const INPUT_MAX_BYTES: usize = 128 << 10;
 /// The text of one command without its literals.
-pub const LINE_MAX_BYTES: usize = 32 << 10;
+pub const LINE_MAX_BYTES: usize = 64 << 10;
 /// The literals of one command but the message of APPEND.
 pub const LITERAL_MAX_BYTES: usize = 64 << 10;
 /// The same before a login.
-pub const LITERAL_MAX_BYTES_EARLY: usize = 4 << 10;
+const LITERAL_MAX_BYTES_EARLY: usize = 4 << 10;
+/// The text of one command before a login, in bytes.
+const LINE_MAX_BYTES_EARLY: usize = 8 << 10;
+/// A message that is not wanted but comes unasked (LITERAL+) is read and dropped up to this size, in bytes, so
+/// that the client hears why. A longer one ends the session.
+pub const DROPPED_MAX_BYTES: u64 = 1 << 30;
+/// What is kept of a line that is too long: `+}` and CR tell how it ends.
+const LINE_TAIL_BYTES: usize = 3;
 
 /// A part of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,44 +60,77 @@ enum State {
     Message { left: u64, dropped: bool },
     AfterMessage { dropped: bool },
     LongLine(Vec<u8>),
+    Lost,
 }
 
 /// Bytes into commands.
 #[derive(Debug)]
 pub struct Decoder {
     input: Vec<u8>,
+    /// Of `input`, so many bytes were taken.
+    taken: usize,
+    /// Of `input`, no line ends before this.
+    searched: usize,
     pieces: Vec<Piece>,
     text_bytes: usize,
     literal_bytes: usize,
     state: State,
-    /// The bound on literals now.
-    pub literal_max: usize,
+    literal_max: usize,
+    line_max: usize,
+    /// Whether messages that are not wanted are read and dropped.
+    drops: bool,
 }
 
 impl Decoder {
     pub fn new() -> Self {
         Decoder {
             input: Vec::new(),
+            taken: 0,
+            searched: 0,
             pieces: Vec::new(),
             text_bytes: 0,
             literal_bytes: 0,
             state: State::Line,
             literal_max: LITERAL_MAX_BYTES_EARLY,
+            line_max: LINE_MAX_BYTES_EARLY,
+            drops: false,
         }
     }
 
     pub fn room(&self) -> usize {
-        INPUT_MAX_BYTES - self.input.len()
+        INPUT_MAX_BYTES - self.waiting()
     }
 
     pub fn input(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.room(), "more input than there is room for");
+        self.input.drain(..self.taken);
+        self.searched -= self.taken;
+        self.taken = 0;
         self.input.extend_from_slice(bytes);
     }
 
     /// Throws away whatever came in clear.
     pub fn clear(&mut self) {
         *self = Decoder::new();
+    }
+
+    /// Someone has logged in: the wider bounds count.
+    pub fn logged_in(&mut self) {
+        self.literal_max = LITERAL_MAX_BYTES;
+        self.line_max = LINE_MAX_BYTES;
+        self.drops = true;
+    }
+
+    fn waiting(&self) -> usize {
+        self.input.len() - self.taken
+    }
+
+    /// Takes so many bytes, which are there.
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        let bytes = self.input[self.taken..self.taken + count].to_vec();
+        self.taken += count;
+        self.searched = self.searched.max(self.taken);
+        bytes
     }
 
     /// The message of APPEND will be taken.
@@ -100,7 +140,13 @@ impl Decoder {
 
     /// The message of APPEND won't be taken. A client that waits sends none; from another it is read and dropped.
     pub fn refuse_message(&mut self, size_bytes: u64, synchronising: bool) {
-        self.state = if synchronising { State::Line } else { State::Message { left: size_bytes, dropped: true } };
+        self.state = match synchronising {
+            true => State::Line,
+            false if self.drops && size_bytes <= DROPPED_MAX_BYTES => {
+                State::Message { left: size_bytes, dropped: true }
+            }
+            false => State::Lost,
+        };
     }
 
     pub fn next(&mut self) -> Frame {
@@ -108,24 +154,23 @@ impl Decoder {
             match &mut self.state {
                 State::Literal(left) => {
                     let left = *left;
-                    if self.input.len() < left {
+                    if self.waiting() < left {
                         return Frame::NeedInput;
                     }
-                    let rest = self.input.split_off(left);
-                    let literal = std::mem::replace(&mut self.input, rest);
+                    let literal = self.take(left);
                     self.pieces.push(Piece::Literal(literal));
                     self.state = State::Line;
                 }
                 State::Message { left: 0, dropped } => self.state = State::AfterMessage { dropped: *dropped },
                 State::Message { left, dropped } => {
-                    if self.input.is_empty() {
+                    let there = self.input.len() - self.taken;
+                    if there == 0 {
                         return Frame::NeedInput;
                     }
-                    let take = usize::try_from(*left).unwrap_or(usize::MAX).min(self.input.len());
+                    let take = usize::try_from(*left).unwrap_or(usize::MAX).min(there);
                     *left -= take as u64;
                     let dropped = *dropped;
-                    let rest = self.input.split_off(take);
-                    let bytes = std::mem::replace(&mut self.input, rest);
+                    let bytes = self.take(take);
                     if !dropped {
                         return Frame::Message(bytes);
                     }
@@ -133,30 +178,35 @@ impl Decoder {
                 State::AfterMessage { dropped } => {
                     let dropped = *dropped;
                     let Some(line) = self.take_line() else {
-                        return if self.input.len() > LINE_MAX_BYTES {
-                            Frame::Lost("line too long")
-                        } else {
-                            Frame::NeedInput
-                        };
+                        if self.waiting() <= self.line_max + 1 {
+                            return Frame::NeedInput;
+                        }
+                        self.state = State::Lost;
+                        continue;
                     };
-                    self.state = State::Line;
+                    // A second message would come next: what it holds must not count as commands.
+                    let lost = ends_unasked(&line) || line.len() > self.line_max;
+                    self.state = if lost { State::Lost } else { State::Line };
+                    if line.len() > self.line_max {
+                        continue;
+                    }
                     if !dropped {
                         return Frame::MessageEnd(line);
                     }
                 }
                 State::LongLine(tag) => {
                     let tag = std::mem::take(tag);
-                    if self.take_line().is_some() {
-                        self.state = State::Line;
+                    if let Some(line) = self.take_line() {
+                        self.state = if ends_unasked(&line) { State::Lost } else { State::Line };
                         return Frame::Wrong(tag, "line too long");
                     }
-                    // Only a CR that may begin the end is kept.
-                    let keep = self.input.last().copied().filter(|b| *b == b'\r');
-                    self.input.clear();
-                    self.input.extend(keep);
+                    // What may be its end, or the mark of a literal, is kept.
+                    self.taken = self.taken.max(self.input.len().saturating_sub(LINE_TAIL_BYTES));
+                    self.searched = self.searched.max(self.taken);
                     self.state = State::LongLine(tag);
                     return Frame::NeedInput;
                 }
+                State::Lost => return Frame::Lost("what follows can't be understood"),
                 State::Line => match self.line() {
                     Some(frame) => return frame,
                     None => continue,
@@ -167,8 +217,10 @@ impl Decoder {
 
     fn line(&mut self) -> Option<Frame> {
         let Some(line) = self.take_line() else {
-            if self.text_bytes + self.input.len() > LINE_MAX_BYTES {
-                let tag = self.tag();
+            // One more may be the CR of its end.
+            if self.text_bytes + self.waiting() > self.line_max + 1 {
+                let start = &self.input[self.taken..];
+                let tag = self.tag_of(start);
                 self.reset();
                 self.state = State::LongLine(tag);
                 return None;
@@ -176,10 +228,20 @@ impl Decoder {
             return Some(Frame::NeedInput);
         };
         self.text_bytes += line.len();
-        if line.iter().any(|b| matches!(b, b'\n' | b'\r' | 0)) {
+        let wrong = if self.text_bytes > self.line_max {
+            Some("line too long")
+        } else if line.iter().any(|b| matches!(b, b'\n' | b'\r' | 0)) {
+            Some("a line ends with CRLF and has no bare CR, LF or NUL")
+        } else {
+            None
+        };
+        if let Some(why) = wrong {
             let tag = self.tag_of(&line);
             self.reset();
-            return Some(Frame::Wrong(tag, "a line ends with CRLF and has no bare CR, LF or NUL"));
+            if ends_unasked(&line) {
+                self.state = State::Lost;
+            }
+            return Some(Frame::Wrong(tag, why));
         }
         let Some((text, size_bytes, synchronising)) = literal_mark(&line) else {
             self.pieces.push(Piece::Text(line));
@@ -194,19 +256,21 @@ impl Decoder {
             self.reset();
             return Some(Frame::Append { head, size_bytes, synchronising });
         }
-        let fits = usize::try_from(size_bytes).ok().filter(|s| self.literal_bytes + s <= self.literal_max);
-        match fits {
+        let left = self.literal_max - self.literal_bytes;
+        match usize::try_from(size_bytes).ok().filter(|s| *s <= left) {
             Some(size) => {
                 self.literal_bytes += size;
                 self.state = State::Literal(size);
                 if synchronising { Some(Frame::Continue) } else { None }
             }
-            None if synchronising => {
-                let tag = self.tag();
+            None => {
+                let tag = self.tag_of(b"");
                 self.reset();
+                if !synchronising {
+                    self.state = State::Lost;
+                }
                 Some(Frame::Wrong(tag, "literal too long"))
             }
-            None => Some(Frame::Lost("literal too long")),
         }
     }
 
@@ -222,22 +286,25 @@ impl Decoder {
     }
 
     fn take_line(&mut self) -> Option<Vec<u8>> {
-        let end = self.input.windows(2).position(|w| w == b"\r\n")?;
-        let rest = self.input.split_off(end + 2);
-        let mut line = std::mem::replace(&mut self.input, rest);
-        line.truncate(end);
+        // The last byte may be the CR of an end that is still to come.
+        let from = self.searched.saturating_sub(1).max(self.taken);
+        let Some(found) = self.input[from..].windows(2).position(|w| w == b"\r\n") else {
+            self.searched = self.input.len();
+            return None;
+        };
+        let length = from + found - self.taken;
+        let line = self.take(length);
+        self.taken += 2;
+        self.searched = self.taken;
         Some(line)
     }
 
-    fn tag(&self) -> Vec<u8> {
+    /// The tag of the command that this line begins or goes on with.
+    fn tag_of(&self, line: &[u8]) -> Vec<u8> {
         match self.pieces.first() {
             Some(Piece::Text(first)) => word(first),
-            Some(Piece::Literal(_)) | None => word(&self.input),
+            Some(Piece::Literal(_)) | None => word(line),
         }
-    }
-
-    fn tag_of(&self, line: &[u8]) -> Vec<u8> {
-        if self.pieces.is_empty() { word(line) } else { self.tag() }
     }
 
     fn reset(&mut self) {
@@ -247,8 +314,10 @@ impl Decoder {
     }
 }
 
+/// The characters that a tag may have (RFC 3501, section 9).
 fn word(line: &[u8]) -> Vec<u8> {
-    line.iter().copied().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')).take(64).collect()
+    let belongs = |b: &u8| b.is_ascii_graphic() && !b"(){%*\"\\+".contains(b);
+    line.iter().copied().take_while(belongs).take(64).collect()
 }
 
 /// `text{123}` or `text{123+}` at a line's end.
@@ -259,15 +328,23 @@ fn literal_mark(line: &[u8]) -> Option<(&[u8], u64, bool)> {
         Some(digits) => (digits, false),
         None => (&inner[open + 1..], true),
     };
-    if digits.is_empty() || digits.len() > 12 || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let size = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    // A number beyond all bounds is one that is too large.
+    let size = std::str::from_utf8(digits).ok()?.parse().unwrap_or(u64::MAX);
     Some((&line[..open], size, synchronising))
+}
+
+/// Whether a literal follows a line that is not understood, without waiting to be asked for.
+fn ends_unasked(line: &[u8]) -> bool {
+    line.ends_with(b"+}")
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn frames(input: &[u8]) -> Vec<Frame> {
@@ -275,15 +352,36 @@ mod tests {
         let mut out = Vec::new();
         for byte in input {
             decoder.input(&[*byte]);
-            loop {
-                match decoder.next() {
-                    Frame::NeedInput => break,
-                    Frame::Append { head, size_bytes, synchronising } => {
-                        out.push(Frame::Append { head, size_bytes, synchronising });
-                        decoder.take_message(size_bytes);
+            drain(&mut decoder, &mut out);
+        }
+        out
+    }
+
+    fn drain(decoder: &mut Decoder, out: &mut Vec<Frame>) {
+        loop {
+            match decoder.next() {
+                Frame::NeedInput => break,
+                lost @ Frame::Lost(_) => {
+                    if out.last() != Some(&lost) {
+                        out.push(lost);
                     }
-                    frame => out.push(frame),
+                    break;
                 }
+                Frame::Append { head, size_bytes, synchronising } => {
+                    out.push(Frame::Append { head, size_bytes, synchronising });
+                    decoder.take_message(size_bytes);
+                }
+                frame => out.push(frame),
+            }
+        }
+    }
+
+    fn joined(frames: Vec<Frame>) -> Vec<Frame> {
+        let mut out: Vec<Frame> = Vec::new();
+        for frame in frames {
+            match (out.last_mut(), frame) {
+                (Some(Frame::Message(before)), Frame::Message(more)) => before.extend(more),
+                (_, frame) => out.push(frame),
             }
         }
         out
@@ -329,13 +427,73 @@ mod tests {
 
     #[test]
     fn what_is_too_long_or_has_bare_line_ends_is_refused_with_its_tag() {
-        let long = [b"a7 ".as_slice(), &vec![b'x'; LINE_MAX_BYTES + 10], b"\r\nb NOOP\r\n"].concat();
+        let long = |end: &str| {
+            [b"a7 ".as_slice(), &vec![b'x'; LINE_MAX_BYTES + 10], end.as_bytes(), b"\r\nb NOOP\r\n"].concat()
+        };
         assert_eq!(
-            frames(&long),
+            frames(&long("")),
             [Frame::Wrong(b"a7".to_vec(), "line too long"), Frame::Command(vec![text("b NOOP")])]
         );
-        assert!(matches!(&frames(b"a NOOP\nb NOOP\r\n")[..], [Frame::Wrong(tag, _)] if tag == b"a"));
+        assert!(matches!(&frames(b"#a NOOP\nb NOOP\r\n")[..], [Frame::Wrong(tag, _)] if tag == b"#a"));
         assert!(matches!(&frames(b"a LOGIN {99999}\r\n")[..], [Frame::Wrong(tag, "literal too long")] if tag == b"a"));
-        assert_eq!(frames(b"a LOGIN {99999+}\r\n")[0], Frame::Lost("literal too long"));
+        assert!(matches!(&frames(b"a LOGIN {99999999999999999999999}\r\n")[..], [Frame::Wrong(_, "literal too long")]));
+        assert!(
+            matches!(&frames(b"a X {3}\r\nabc {99999}\r\n")[..], [Frame::Continue, Frame::Wrong(tag, _)] if tag == b"a")
+        );
+    }
+
+    #[test]
+    fn a_literal_that_comes_unasked_behind_a_refused_line_never_counts_as_commands() {
+        let long = [b"a7 ".as_slice(), &vec![b'x'; LINE_MAX_BYTES + 10], b" {8+}\r\nb NOOP\r\n"].concat();
+        for input in [
+            long.as_slice(),
+            b"a LOGIN {99999+}\r\nb NOOP\r\n",
+            b"a LOGIN {99999999999999999999999+}\r\nb NOOP\r\n",
+            b"a NOOP\n {8+}\r\nb NOOP\r\n",
+        ] {
+            let mut decoder = Decoder::new();
+            decoder.input(input);
+            assert!(matches!(decoder.next(), Frame::Wrong(..)));
+            assert!(matches!(decoder.next(), Frame::Lost(_)));
+            assert!(matches!(decoder.next(), Frame::Lost(_)));
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_not_wanted_is_dropped_or_ends_the_session() {
+        let refused = |size: u64, logged_in: bool| {
+            let mut decoder = Decoder::new();
+            if logged_in {
+                decoder.logged_in();
+            }
+            decoder.input(format!("a APPEND x {{{size}+}}\r\nb NOOP\r\n\r\nc NOOP\r\n").as_bytes());
+            assert!(matches!(decoder.next(), Frame::Append { synchronising: false, .. }));
+            decoder.refuse_message(size, false);
+            decoder.next()
+        };
+        assert_eq!(refused(8, true), Frame::Command(vec![text("c NOOP")]));
+        assert!(matches!(refused(8, false), Frame::Lost(_)));
+        assert!(matches!(refused(DROPPED_MAX_BYTES + 1, true), Frame::Lost(_)));
+    }
+
+    proptest! {
+        /// However the bytes come, the frames are the same; parts of a message count together.
+        #[test]
+        fn any_split_gives_the_same_frames(
+            words in proptest::collection::vec(prop_oneof![
+                "[ -~]{0,20}", Just("\r\n".to_owned()), Just("a APPEND x {7}\r\n".to_owned()), Just(" {3+}\r\n".to_owned()),
+                Just("{5}\r\n".to_owned()), Just("\n".to_owned()), Just("\r".to_owned()), Just("x".repeat(LINE_MAX_BYTES_EARLY)),
+            ], 0..12),
+            cut in 1usize..9_000,
+        ) {
+            let input = words.concat();
+            let mut decoder = Decoder::new();
+            let mut split = Vec::new();
+            for piece in input.as_bytes().chunks(cut) {
+                decoder.input(piece);
+                drain(&mut decoder, &mut split);
+            }
+            prop_assert_eq!(joined(split), joined(frames(input.as_bytes())));
+        }
     }
 }

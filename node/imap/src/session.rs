@@ -6,7 +6,7 @@ use mailraft_mailbox::Refusal;
 
 use crate::commands;
 use crate::cursor::{Cursor, Wrong};
-use crate::decoder::{Decoder, Frame, LITERAL_MAX_BYTES, Piece};
+use crate::decoder::{Decoder, Frame, Piece};
 use crate::store::{Mailstore, Output, StoreFailure};
 use crate::view::View;
 
@@ -269,7 +269,7 @@ impl Session {
 
     pub(crate) fn logged_in(&mut self, user: String) {
         self.user = Some(user);
-        self.decoder.literal_max = LITERAL_MAX_BYTES;
+        self.decoder.logged_in();
     }
 
     fn waiting(&self) -> Turn {
