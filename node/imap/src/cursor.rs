@@ -26,6 +26,8 @@ pub struct SequenceSet(pub Vec<(Bound, Bound)>);
 
 /// Ranges in one sequence set.
 pub const SEQUENCE_RANGES_MAX: usize = 10_000;
+/// No keyword of the protocol is longer.
+const WORD_MAX_BYTES: usize = 64;
 /// Parentheses within parentheses.
 const NESTING_MAX: usize = 64;
 
@@ -110,7 +112,7 @@ impl<'a> Cursor<'a> {
     /// A word of letters, digits and the like, in upper case.
     pub fn word(&mut self) -> Read<String> {
         let word = self.take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+' | b'_' | b'='));
-        if word.is_empty() {
+        if word.is_empty() || word.len() > WORD_MAX_BYTES {
             return wrong("a word is missing");
         }
         Ok(String::from_utf8_lossy(word).to_ascii_uppercase())
@@ -125,7 +127,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn tag(&mut self) -> Read<String> {
-        let tag = self.take_while(|b| is_astring(b) && b != b'+');
+        let tag = self.take_while(|b| is_astring(b) && b != b'+' && b.is_ascii());
         if tag.is_empty() || tag.len() > 64 {
             return wrong("a tag is missing");
         }
@@ -207,7 +209,11 @@ impl<'a> Cursor<'a> {
         let raw = if self.peek() == Some(b'"') || self.at_literal() {
             self.string()?
         } else {
-            self.take_while(|b| is_astring(b) || matches!(b, b'%' | b'*')).to_vec()
+            let raw = self.take_while(|b| is_astring(b) || matches!(b, b'%' | b'*')).to_vec();
+            if raw.is_empty() {
+                return wrong("a pattern is missing");
+            }
+            raw
         };
         utf7::decode(&raw).ok_or_else(|| Wrong("a pattern is not modified UTF-7".into()))
     }

@@ -13,13 +13,17 @@
 //!
 //! Sequence numbers are each session's own (`view`): others' expunges are told only where RFC 3501 allows it.
 
+mod body;
 mod commands;
 mod cursor;
 mod date;
 mod decoder;
+mod out;
+mod outcome;
 mod print;
 mod section;
 mod session;
+mod state;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -27,5 +31,7 @@ mod utf7;
 mod view;
 
 pub use decoder::{INPUT_MAX_BYTES, LINE_MAX_BYTES, LITERAL_MAX_BYTES};
-pub use session::{Config, OUTPUT_FLUSH_BYTES, Session, Turn, WRONG_COMMANDS_MAX};
+pub use out::OUTPUT_FLUSH_BYTES;
+pub use session::{Session, Turn, WRONG_COMMANDS_MAX};
+pub use state::Config;
 pub use store::{LoginFailure, Mailstore, Output, ReceiveFailure, StoreFailure};

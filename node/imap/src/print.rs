@@ -54,12 +54,8 @@ pub fn flags(flags: &Flags, recent: bool) -> String {
     format!("({})", names.join(" "))
 }
 
-/// The FLAGS response.
-pub fn flags_line<'a>(keywords: impl Iterator<Item = &'a str>) -> String {
-    let mut names = vec!["\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"];
-    names.extend(keywords);
-    format!("* FLAGS ({})\r\n", names.join(" "))
-}
+/// The flags that every folder keeps, in the order they are printed.
+pub const SYSTEM_FLAGS: [&str; 5] = ["\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"];
 
 /// ENVELOPE
 pub fn envelope(out: &mut Vec<u8>, envelope: &Envelope) {

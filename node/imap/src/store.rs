@@ -3,9 +3,21 @@
 use std::future::Future;
 use std::io;
 
-use mailraft_mailbox::api::ZonedTime;
+use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, ZonedTime};
 use mailraft_mailbox::{Answer, Command, Event, Flags, Refusal};
 use zeroize::Zeroizing;
+
+/// The version of ENVELOPE and BODYSTRUCTURE as the mailbox keeps them.
+pub(crate) const PARSED_VERSION: u8 = 1;
+
+/// Messages that are asked for at once where their header blocks and structures come too: these may be a quarter
+/// of a MiB each, and an answer must fit a frame between nodes.
+const FETCH_HEADERS_MAX: usize = 64;
+
+/// How many messages are asked for at once.
+pub(crate) fn fetch_at_once(what: FetchWhat) -> usize {
+    if what.header { FETCH_HEADERS_MAX } else { FETCH_UIDS_MAX }
+}
 
 /// Why the mailbox did not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

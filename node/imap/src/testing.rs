@@ -1,8 +1,11 @@
-//! A mailbox of two folders for dialogues: what others do is scripted.
+//! A mailbox of two folders, and dialogues with it: `C:` is what the client says, `S:` what it hears, `!` what
+//! others do meanwhile.
+#![allow(clippy::unwrap_used)]
 
 use std::io;
 
 use bytes::Bytes;
+use futures::executor::block_on;
 use mailraft_mailbox::api::{
     Change, EmailId, FetchedContent, FetchedHeader, FolderId, FolderInfo, FolderStatus, MessageState, Selected,
     SpecialUse, StoreMode, ZonedTime,
@@ -14,6 +17,8 @@ use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::Key;
 use zeroize::Zeroizing;
 
+use crate::session::{Session, Turn};
+use crate::state::Config;
 use crate::store::{LoginFailure, Mailstore, Output, ReceiveFailure, StoreFailure};
 
 #[derive(Clone)]
@@ -31,6 +36,20 @@ pub struct FakeStore {
     pub events: Vec<Event>,
     pub open: bool,
     pub unavailable: bool,
+    /// So many questions are answered; those behind fail.
+    pub answers: Option<usize>,
+    /// Expunged while the next change is on its way.
+    pub meanwhile: Option<UidSet>,
+    /// Events are held back until the session asks for news.
+    pub slow: bool,
+    held: Vec<Event>,
+    /// INBOX was deleted.
+    pub deleted: bool,
+    /// Beside INBOX and Sent.
+    pub folders: Vec<FolderInfo>,
+    pub created: Vec<String>,
+    /// Bodies can't be read any more.
+    pub lost: bool,
     receiving: Vec<u8>,
 }
 
@@ -54,18 +73,47 @@ impl FakeStore {
         self.event(Change::Expunged(uids));
     }
 
-    fn event(&mut self, change: Change) {
+    pub fn event(&mut self, change: Change) {
         if self.open {
-            self.events.push(Event { folder: FolderId(1), origin: Default::default(), modseq: self.modseq, change });
+            let events = if self.slow { &mut self.held } else { &mut self.events };
+            events.push(Event { folder: FolderId(1), origin: Default::default(), modseq: self.modseq, change });
         }
     }
 
     fn answer(&mut self, command: Command) -> Result<Answer, StoreFailure> {
         let refused = |r| Err(StoreFailure::Refused(r));
+        if !command.is_read()
+            && let Some(uids) = self.meanwhile.take()
+        {
+            self.expunge(uids);
+        }
+        let of_folder = matches!(
+            command,
+            Command::Fetch { .. }
+                | Command::Store { .. }
+                | Command::Copy { .. }
+                | Command::Move { .. }
+                | Command::Expunge { .. }
+        );
+        if of_folder && self.deleted {
+            return refused(Refusal::FolderGone);
+        }
         Ok(match command {
-            Command::Sync | Command::Unselect | Command::CreateFolder { .. } | Command::Subscribe { .. } => {
+            Command::Sync => {
+                self.events.append(&mut self.held);
                 Answer::Done
             }
+            Command::CreateFolder { name } => {
+                self.created.push(name);
+                Answer::Done
+            }
+            Command::DeleteFolder { name } if name == "INBOX" => {
+                self.inbox.clear();
+                self.deleted = true;
+                self.event(Change::FolderDeleted);
+                Answer::Done
+            }
+            Command::Unselect | Command::Subscribe { .. } => Answer::Done,
             Command::List => {
                 let folder = |name: &str, id: u32, special_use| FolderInfo {
                     name: name.into(),
@@ -74,11 +122,13 @@ impl FakeStore {
                     special_use,
                     selectable: true,
                 };
-                Answer::Folders(vec![
+                let mut folders = vec![
                     folder("Sent", 2, Some(SpecialUse::Sent)),
                     folder("INBOX", 1, None),
                     folder("Sent/Entwürfe", 3, None),
-                ])
+                ];
+                folders.extend(self.folders.iter().cloned());
+                Answer::Folders(folders)
             }
             Command::Status { folder } if folder == "INBOX" => Answer::Status(FolderStatus {
                 messages: self.inbox.len() as u32,
@@ -122,7 +172,7 @@ impl FakeStore {
                 Answer::Fetched(self.inbox.iter().filter(|m| uids.contains(m.state.uid)).map(of).collect())
             }
             Command::ReadChunk { body, number, .. } => {
-                let found = self.inbox.iter().find(|m| BodyId([m.state.uid as u8; 16]) == body);
+                let found = self.inbox.iter().filter(|_| !self.lost).find(|m| BodyId([m.state.uid as u8; 16]) == body);
                 Answer::Chunk(found.map(|m| {
                     let from = number as usize * CHUNK_PLAIN_BYTES;
                     let to = m.message.len().min(from + CHUNK_PLAIN_BYTES);
@@ -186,12 +236,25 @@ impl Mailstore for FakeStore {
         match (user, password.as_str()) {
             _ if self.unavailable => Err(LoginFailure::Unavailable),
             ("alice", "secret") => Ok(()),
+            ("mallory", _) => Err(LoginFailure::Throttled),
             _ => Err(LoginFailure::Wrong),
         }
     }
 
     async fn ask(&mut self, command: Command) -> Result<Answer, StoreFailure> {
-        if self.unavailable { Err(StoreFailure::Unavailable) } else { self.answer(command) }
+        if self.unavailable || self.answers == Some(0) {
+            return Err(StoreFailure::Unavailable);
+        }
+        self.answers = self.answers.map(|left| left - 1);
+        // Whoever changes something hears of everything before the answer.
+        let slow = self.slow;
+        if !command.is_read() {
+            self.slow = false;
+            self.events.append(&mut self.held);
+        }
+        let answer = self.answer(command);
+        self.slow = slow;
+        answer
     }
 
     fn take_events(&mut self) -> Vec<Event> {
@@ -225,12 +288,120 @@ impl Mailstore for FakeStore {
     }
 }
 
+/// What the client heard, and the most bytes that came at once.
 #[derive(Default)]
-pub struct Heard(pub Vec<u8>);
+pub struct Heard(pub Vec<u8>, pub usize);
 
 impl Output for Heard {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.extend_from_slice(bytes);
+        self.1 = self.1.max(bytes.len());
         Ok(())
     }
+}
+
+const MESSAGE: &str = "From: A <a@b>\r\nSubject: first\r\nDate: Mon, 1 Jan 1996 00:00:00 +0000\r\nMessage-ID: <1@b>\r\n\r\nhello world\r\n";
+
+pub struct Talk {
+    pub session: Session,
+    pub store: FakeStore,
+    pub heard: Heard,
+    pub turn: Turn,
+}
+
+impl Talk {
+    pub fn new(tls: bool) -> Self {
+        let session = Session::new(Config { max_message_bytes: 1_000, tls_available: true }, tls);
+        let mut store = FakeStore::default();
+        store.deliver(MESSAGE);
+        store.deliver("Subject: second\r\n\r\nbye\r\n");
+        Talk { session, store, heard: Heard::default(), turn: Turn::NeedInput }
+    }
+
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.say_in_pieces(bytes, 10_000);
+    }
+
+    /// Up to the end of the session.
+    pub fn say_in_pieces(&mut self, bytes: &[u8], size: usize) {
+        for piece in bytes.chunks(size) {
+            if self.turn == Turn::Close {
+                return;
+            }
+            self.session.input(piece);
+            self.turn = block_on(self.session.drive(&mut self.store, &mut self.heard)).unwrap();
+            if self.turn == Turn::StartTls {
+                self.session.tls_started();
+            }
+        }
+    }
+
+    /// What was heard since the last time.
+    pub fn take_heard(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.heard.0)).into_owned()
+    }
+}
+
+pub fn dialogue(talk: &mut Talk, script: &str) {
+    let mut expected = String::new();
+    for line in script.lines().map(str::trim_start) {
+        if let Some(said) = line.strip_prefix("C: ") {
+            let heard = String::from_utf8_lossy(&std::mem::take(&mut talk.heard.0)).replace("\r\n", "\n");
+            assert_eq!(heard, std::mem::take(&mut expected), "before {said:?}");
+            talk.say(format!("{said}\r\n").as_bytes());
+        } else if let Some(heard) = line.strip_prefix("S: ") {
+            expected.push_str(heard);
+            expected.push('\n');
+        } else if let Some(happens) = line.strip_prefix("! ") {
+            match happens.split_once(' ') {
+                Some(("expunge", uid)) => {
+                    let uid = uid.parse().unwrap();
+                    talk.store.expunge(UidSet::range(uid, uid));
+                }
+                Some(("deliver", text)) => talk.store.deliver(&format!("{text}\r\n\r\n")),
+                Some(("meanwhile", uid)) => {
+                    let uid = uid.parse().unwrap();
+                    talk.store.meanwhile = Some(UidSet::range(uid, uid));
+                }
+                Some(("answers", count)) => talk.store.answers = Some(count.parse().unwrap()),
+                _ if happens == "lost" => talk.store.lost = true,
+                _ if happens == "slow" => talk.store.slow = true,
+                _ if happens == "deleted" => talk.store.event(Change::FolderDeleted),
+                _ => {
+                    talk.store.unavailable = happens == "unavailable";
+                    talk.store.answers = None;
+                }
+            }
+            if talk.turn == Turn::Idle {
+                talk.turn = block_on(talk.session.tell(&mut talk.store, &mut talk.heard)).unwrap();
+            }
+        }
+    }
+    let heard = String::from_utf8_lossy(&std::mem::take(&mut talk.heard.0)).replace("\r\n", "\n");
+    assert_eq!(heard, expected, "at the end");
+}
+
+pub fn logged_in() -> Talk {
+    let mut talk = Talk::new(true);
+    talk.say(b"l LOGIN alice secret\r\n");
+    assert!(String::from_utf8_lossy(&talk.heard.0).starts_with("l OK [CAPABILITY IMAP4rev1 "));
+    talk.heard.0.clear();
+    talk
+}
+
+pub fn selected() -> Talk {
+    let mut talk = logged_in();
+    dialogue(
+        &mut talk,
+        "C: s SELECT inbox
+         S: * FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)
+         S: * OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft \\*)] kept
+         S: * 2 EXISTS
+         S: * 1 RECENT
+         S: * OK [UNSEEN 1] first unseen
+         S: * OK [UIDVALIDITY 7] UIDs valid
+         S: * OK [UIDNEXT 3] next UID
+         S: s OK [READ-WRITE] SELECT done",
+    );
+    talk
 }

@@ -9,13 +9,19 @@ use mailraft_mailbox::{Event, Flags, UidSet};
 use crate::cursor::{Bound, SequenceSet};
 use crate::print;
 
+/// Keywords that FLAGS and PERMANENTFLAGS name. A folder may have more: its messages' own lists have them.
+pub const KEYWORDS_TOLD_MAX: usize = 1_000;
+
 /// A session's view of a folder.
 #[derive(Debug)]
 pub struct View {
     pub folder: FolderId,
     pub read_only: bool,
     pub uid_validity: u32,
+    /// UIDNEXT when the folder was opened.
     pub uid_next: u32,
+    /// The highest UID that was ever heard of: one up to it is known already, or gone.
+    highest: u32,
     first_recent: u32,
     /// What the client knows, UIDs rising.
     messages: Vec<MessageState>,
@@ -24,28 +30,35 @@ pub struct View {
     expunged: BTreeSet<u32>,
     added: BTreeMap<u32, MessageState>,
     keywords: BTreeSet<String>,
+    /// Somebody else deleted the folder.
     pub deleted: bool,
+    /// This session deleted the folder: it goes on with nothing in it.
+    pub gone: bool,
 }
 
 impl View {
     pub fn new(selected: Selected, read_only: bool) -> Self {
-        let mut keywords = BTreeSet::new();
-        for message in &selected.messages {
-            keywords.extend(message.flags.keywords().map(str::to_owned));
-        }
-        View {
+        let mut view = View {
             folder: selected.folder,
             read_only,
             uid_validity: selected.uid_validity,
             uid_next: selected.uid_next,
+            highest: selected.messages.last().map_or(0, |m| m.uid),
             first_recent: selected.first_recent_uid,
             messages: selected.messages,
             changed: BTreeSet::new(),
             expunged: BTreeSet::new(),
             added: BTreeMap::new(),
-            keywords,
+            keywords: BTreeSet::new(),
             deleted: false,
+            gone: false,
+        };
+        for at in 0..view.messages.len() {
+            let flags = std::mem::take(&mut view.messages[at].flags);
+            view.learn_keywords(&flags);
+            view.messages[at].flags = flags;
         }
+        view
     }
 
     pub fn messages(&self) -> &[MessageState] {
@@ -58,10 +71,6 @@ impl View {
 
     pub fn recent(&self) -> usize {
         self.messages.len() - self.messages.partition_point(|m| m.uid < self.first_recent)
-    }
-
-    pub fn keywords(&self) -> impl Iterator<Item = &str> {
-        self.keywords.iter().map(String::as_str)
     }
 
     /// The sequence number of a UID.
@@ -89,20 +98,39 @@ impl View {
         Some(numbers.iter().map(|n| self.messages[n as usize - 1].uid).collect())
     }
 
-    /// The UIDs of those numbers of a set that there are: as a search key, numbers beyond the last fit nothing.
-    pub fn by_number_lenient(&self, set: &SequenceSet) -> UidSet {
-        let last = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
-        let ranges = set.0.iter().map(|(from, to)| (resolve(*from, last), resolve(*to, last))).collect();
-        let wanted = UidSet::from_ranges(ranges);
-        (1..=last).filter(|n| wanted.contains(*n)).map(|n| self.messages[n as usize - 1].uid).collect()
+    /// A set of numbers with `*` resolved: as a search key, numbers beyond the last fit nothing.
+    pub fn numbers(&self, set: &SequenceSet) -> UidSet {
+        resolved(set, u32::try_from(self.messages.len()).unwrap_or(u32::MAX))
+    }
+
+    /// A set of UIDs with `*` resolved.
+    pub fn uids(&self, set: &SequenceSet) -> UidSet {
+        resolved(set, self.messages.last().map_or(0, |m| m.uid))
+    }
+
+    /// Whether a set of UIDs names some that the session has not heard of yet.
+    pub fn reaches_beyond(&self, set: &SequenceSet) -> bool {
+        let beyond = |bound: &Bound| match bound {
+            Bound::Number(uid) => *uid > self.highest,
+            Bound::Largest => true,
+        };
+        set.0.iter().any(|(from, to)| beyond(from) || beyond(to))
     }
 
     /// The UIDs of a set of UIDs that the client knows.
     pub fn by_uid(&self, set: &SequenceSet) -> UidSet {
-        let largest = self.messages.last().map_or(0, |m| m.uid);
-        let ranges = set.0.iter().map(|(from, to)| (resolve(*from, largest), resolve(*to, largest))).collect();
-        let wanted = UidSet::from_ranges(ranges);
+        let wanted = self.uids(set);
         self.messages.iter().map(|m| m.uid).filter(|uid| wanted.contains(*uid)).collect()
+    }
+
+    /// Whether a message is gone, though the client does not know it yet.
+    pub fn is_expunged(&self, uid: u32) -> bool {
+        self.expunged.contains(&uid)
+    }
+
+    /// Whether a message's flags changed since the client was told them.
+    pub fn is_changed(&self, uid: u32) -> bool {
+        self.changed.contains(&uid)
     }
 
     /// Takes an event in. One that is known already changes nothing.
@@ -113,8 +141,8 @@ impl View {
         match event.change {
             Change::Added(messages) => {
                 for message in messages {
-                    self.uid_next = self.uid_next.max(message.uid.saturating_add(1));
-                    if self.message(message.uid).is_none() {
+                    if message.uid > self.highest {
+                        self.highest = message.uid;
                         self.added.insert(message.uid, message);
                     }
                 }
@@ -122,17 +150,22 @@ impl View {
             Change::Flagged(messages) => {
                 for message in messages {
                     if let Some(added) = self.added.get_mut(&message.uid) {
-                        *added = message;
+                        if added.modseq < message.modseq {
+                            *added = message;
+                        }
                     } else if let Ok(at) = self.messages.binary_search_by_key(&message.uid, |m| m.uid)
                         && self.messages[at].modseq < message.modseq
                     {
-                        self.changed.insert(message.uid);
+                        if self.messages[at].flags != message.flags {
+                            self.changed.insert(message.uid);
+                        }
                         self.messages[at] = message;
                     }
                 }
             }
             Change::Expunged(uids) => {
                 self.added.retain(|uid, _| !uids.contains(*uid));
+                self.changed.retain(|uid| !uids.contains(*uid));
                 self.expunged.extend(self.messages.iter().map(|m| m.uid).filter(|uid| uids.contains(*uid)));
             }
             Change::FolderDeleted => self.deleted = true,
@@ -144,45 +177,93 @@ impl View {
         self.changed.remove(&uid);
     }
 
-    /// Tells what waits; expunges only where they are allowed.
-    pub fn tell(&mut self, expunges: bool, out: &mut Vec<u8>) {
-        if expunges {
-            for uid in std::mem::take(&mut self.expunged) {
-                if let Ok(at) = self.messages.binary_search_by_key(&uid, |m| m.uid) {
-                    self.messages.remove(at);
-                    self.changed.remove(&uid);
-                    out.extend_from_slice(format!("* {} EXPUNGE\r\n", at + 1).as_bytes());
-                }
+    /// The session deleted its open folder: all messages are gone, and none will come.
+    pub fn lose(&mut self) {
+        self.deleted = false;
+        self.gone = true;
+        self.added.clear();
+        self.changed.clear();
+        self.expunged = self.messages.iter().map(|m| m.uid).collect();
+    }
+
+    /// Removes the messages that are gone, in one pass however many they are: the numbers to tell in EXPUNGE, in
+    /// this order.
+    pub fn take_expunged(&mut self) -> Vec<u32> {
+        let gone = std::mem::take(&mut self.expunged);
+        let mut numbers = Vec::with_capacity(gone.len());
+        if gone.is_empty() {
+            return numbers;
+        }
+        let mut number = 1;
+        self.messages.retain(|m| {
+            let goes = gone.contains(&m.uid);
+            // The next one takes the number of one that goes.
+            if goes {
+                numbers.push(number)
+            } else {
+                number += 1
             }
+            !goes
+        });
+        numbers
+    }
+
+    /// Tells of messages that are new.
+    pub fn tell_added(&mut self, out: &mut Vec<u8>) {
+        if self.added.is_empty() {
+            return;
         }
-        if !self.added.is_empty() {
-            // UIDs rise: what is new comes behind all that the client knows.
-            for (uid, message) in std::mem::take(&mut self.added) {
-                assert!(self.messages.last().is_none_or(|m| m.uid < uid), "UID {uid} is told out of order");
-                self.note_keywords(&message.flags, out);
-                self.messages.push(message);
-            }
-            out.extend_from_slice(
-                format!("* {} EXISTS\r\n* {} RECENT\r\n", self.messages.len(), self.recent()).as_bytes(),
-            );
+        // UIDs rise: what is new comes behind all that the client knows.
+        for message in std::mem::take(&mut self.added).into_values() {
+            self.note_keywords(&message.flags, out);
+            self.messages.push(message);
         }
-        for uid in std::mem::take(&mut self.changed) {
-            let Some(number) = self.number(uid) else { continue };
-            let flags = self.messages[number - 1].flags.clone();
-            self.note_keywords(&flags, out);
-            let list = print::flags(&flags, self.is_recent(uid));
-            out.extend_from_slice(format!("* {number} FETCH (UID {uid} FLAGS {list})\r\n").as_bytes());
-        }
+        out.extend_from_slice(format!("* {} EXISTS\r\n* {} RECENT\r\n", self.messages.len(), self.recent()).as_bytes());
+    }
+
+    /// Tells the flags of one message where they changed; false if there is none left.
+    pub fn tell_changed(&mut self, out: &mut Vec<u8>) -> bool {
+        let Some(uid) = self.changed.pop_first() else { return false };
+        let Some(number) = self.number(uid) else { return true };
+        let flags = self.messages[number - 1].flags.clone();
+        self.note_keywords(&flags, out);
+        let list = print::flags(&flags, self.is_recent(uid));
+        out.extend_from_slice(format!("* {number} FETCH (UID {uid} FLAGS {list})\r\n").as_bytes());
+        true
     }
 
     /// A keyword that the client has not seen yet is told in FLAGS first.
     pub fn note_keywords(&mut self, flags: &Flags, out: &mut Vec<u8>) {
-        let before = self.keywords.len();
-        self.keywords.extend(flags.keywords().map(str::to_owned));
-        if self.keywords.len() > before {
-            out.extend_from_slice(print::flags_line(self.keywords()).as_bytes());
+        if self.learn_keywords(flags) {
+            out.extend_from_slice(self.flags_lines().as_bytes());
         }
     }
+
+    /// FLAGS and PERMANENTFLAGS (RFC 3501, sections 7.2.6 and 7.1).
+    pub fn flags_lines(&self) -> String {
+        let mut names = print::SYSTEM_FLAGS.to_vec();
+        names.extend(self.keywords.iter().map(String::as_str));
+        let names = names.join(" ");
+        match self.read_only {
+            true => format!("* FLAGS ({names})\r\n* OK [PERMANENTFLAGS ()] opened to read\r\n"),
+            false => format!("* FLAGS ({names})\r\n* OK [PERMANENTFLAGS ({names} \\*)] kept\r\n"),
+        }
+    }
+
+    /// Whether one was new.
+    fn learn_keywords(&mut self, flags: &Flags) -> bool {
+        let before = self.keywords.len();
+        for keyword in flags.keywords() {
+            if self.keywords.len() < KEYWORDS_TOLD_MAX && !self.keywords.contains(keyword) {
+                self.keywords.insert(keyword.to_owned());
+            }
+        }
+        self.keywords.len() > before
+    }
+}
+
+fn resolved(set: &SequenceSet, largest: u32) -> UidSet {
+    UidSet::from_ranges(set.0.iter().map(|(from, to)| (resolve(*from, largest), resolve(*to, largest))).collect())
 }
 
 fn resolve(bound: Bound, largest: u32) -> u32 {
@@ -194,6 +275,7 @@ fn resolve(bound: Bound, largest: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use mailraft_mailbox::SystemFlag;
     use proptest::prelude::*;
 
     use super::*;
@@ -219,18 +301,26 @@ mod tests {
         View::new(selected, false)
     }
 
+    fn told(view: &mut View, expunges: bool) -> String {
+        let mut out = Vec::new();
+        if expunges {
+            for number in view.take_expunged() {
+                out.extend_from_slice(format!("* {number} EXPUNGE\r\n").as_bytes());
+            }
+        }
+        view.tell_added(&mut out);
+        while view.tell_changed(&mut out) {}
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
     #[test]
     fn expunges_wait_and_numbers_stay_until_they_are_told() {
         let mut v = view(&[3, 5, 9]);
         v.take(event(Change::Expunged(UidSet::range(3, 5))));
         v.take(event(Change::Added(vec![state(60, 2)])));
-        let mut out = Vec::new();
-        v.tell(false, &mut out);
-        assert_eq!(String::from_utf8_lossy(&out), "* 4 EXISTS\r\n* 1 RECENT\r\n");
+        assert_eq!(told(&mut v, false), "* 4 EXISTS\r\n* 1 RECENT\r\n");
         assert_eq!(v.number(9), Some(3));
-        out.clear();
-        v.tell(true, &mut out);
-        assert_eq!(String::from_utf8_lossy(&out), "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n");
+        assert_eq!(told(&mut v, true), "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n");
         assert_eq!(v.number(9), Some(1));
     }
 
@@ -247,6 +337,50 @@ mod tests {
             "a range with * has the last message"
         );
         assert_eq!(view(&[]).by_number(&SequenceSet(vec![(n(1), Bound::Largest)])), None);
+    }
+
+    #[test]
+    fn what_comes_late_or_twice_changes_nothing() {
+        let mut v = view(&[3, 5]);
+        v.take(event(Change::Added(vec![state(60, 2)])));
+        v.take(event(Change::Expunged(UidSet::range(60, 60))));
+        v.take(event(Change::Added(vec![state(60, 2), state(4, 2)])));
+        v.take(event(Change::Flagged(vec![state(3, 9), state(77, 9)])));
+        assert_eq!(told(&mut v, true), "", "the same flags, UIDs gone or unknown");
+        v.take(event(Change::Expunged(UidSet::range(1, u32::MAX))));
+        assert_eq!(told(&mut v, true), "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n");
+        v.take(event(Change::Added(vec![state(5, 3), state(61, 3)])));
+        assert_eq!(told(&mut v, true), "* 1 EXISTS\r\n* 1 RECENT\r\n");
+    }
+
+    #[test]
+    fn flags_of_messages_that_are_gone_are_not_told() {
+        let mut v = view(&[3, 5]);
+        let seen = MessageState { flags: Flags::none().with(SystemFlag::Seen), ..state(3, 2) };
+        v.take(event(Change::Flagged(vec![seen])));
+        assert!(v.is_changed(3));
+        v.take(event(Change::Expunged(UidSet::range(3, 3))));
+        assert_eq!(told(&mut v, false), "");
+    }
+
+    #[test]
+    fn a_large_folder_is_emptied_in_one_pass() {
+        let uids: Vec<u32> = (1..=100_000).collect();
+        let mut v = view(&uids);
+        v.take(event(Change::Expunged(UidSet::range(1, 99_999))));
+        let numbers = v.take_expunged();
+        assert!(numbers.len() == 99_999 && numbers.iter().all(|n| *n == 1));
+        assert_eq!((v.messages().len(), v.number(100_000)), (1, Some(1)));
+    }
+
+    #[test]
+    fn keywords_that_flags_names_are_bounded() {
+        let mut v = view(&[1]);
+        let mut out = Vec::new();
+        for n in 0..KEYWORDS_TOLD_MAX + 10 {
+            v.note_keywords(&Flags::none().with_keyword(&format!("k{n}")), &mut out);
+        }
+        assert_eq!(v.keywords.len(), KEYWORDS_TOLD_MAX);
     }
 
     proptest! {
@@ -270,9 +404,7 @@ mod tests {
                         }
                     }
                     _ => {
-                        let mut out = Vec::new();
-                        v.tell(tell, &mut out);
-                        for line in String::from_utf8_lossy(&out).lines() {
+                        for line in told(&mut v, tell).lines() {
                             let words: Vec<&str> = line.split(' ').collect();
                             match words[2] {
                                 "EXPUNGE" => {

@@ -5,7 +5,8 @@ use mailraft_mailbox::api::ZonedTime;
 
 use crate::cursor::Cursor;
 use crate::date;
-use crate::session::{Config, Done, Outcome};
+use crate::outcome::{Done, Outcome};
+use crate::state::Config;
 use crate::store::{Mailstore, ReceiveFailure};
 
 /// An APPEND before its message.

@@ -2,13 +2,15 @@
 
 use mailraft_mailbox::{Answer, Command, UidSet};
 
-use super::{ok, uids, view, writable};
+use crate::commands::opened::{uids, view, writable};
 use crate::cursor::Cursor;
-use crate::session::{Done, Out, Outcome, Session};
+use crate::out::Out;
+use crate::outcome::{Done, Outcome, ok};
+use crate::state::State;
 use crate::store::{Mailstore, Output};
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
-    session: &mut Session,
+    state: &mut State,
     c: &mut Cursor<'_>,
     by_uid: bool,
     moves: bool,
@@ -16,13 +18,13 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     out: &mut Out<'_, O>,
 ) -> Outcome {
     let name = if moves { "MOVE" } else { "COPY" };
-    let view = if moves { writable(session)? } else { view(session)? };
-    let folder = view.folder;
+    let folder = if moves { writable(state)? } else { view(state)? }.folder;
     c.space()?;
-    let uids = uids(view, c, by_uid)?;
+    let set = c.sequence_set()?;
     c.space()?;
     let to = c.folder()?;
     c.end()?;
+    let uids = uids(state, &set, by_uid, store, out).await?;
     if uids.is_empty() {
         return ok(name);
     }
@@ -41,7 +43,9 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             }
             Ok(Done::Ok(format!("{code} {name} done")))
         }
-        Answer::Copied { .. } => Err(Done::No("[EXPUNGEISSUED] these messages are no more".into())),
-        _ => Err(Done::No("the mailbox answered something else".into())),
+        // A UID that is no more is no error (RFC 3501, section 6.4.8).
+        Answer::Copied { .. } if by_uid => ok(name),
+        Answer::Copied { .. } => Err(Done::missing()),
+        _ => Err(Done::odd_answer()),
     }
 }

@@ -1,93 +1,9 @@
-//! Dialogues: `C:` is what the client says, `S:` what it hears, `!` what others do meanwhile.
+//! Dialogues about every command.
 
-use futures::executor::block_on;
-use mailraft_mailbox::UidSet;
 use proptest::prelude::*;
 
-use crate::session::{Config, Session, Turn};
-use crate::testing::{FakeStore, Heard};
-
-const MESSAGE: &str = "From: A <a@b>\r\nSubject: first\r\nDate: Mon, 1 Jan 1996 00:00:00 +0000\r\nMessage-ID: <1@b>\r\n\r\nhello world\r\n";
-
-struct Talk {
-    session: Session,
-    store: FakeStore,
-    heard: Heard,
-    turn: Turn,
-}
-
-impl Talk {
-    fn new(tls: bool) -> Self {
-        let session = Session::new(Config { max_message_bytes: 1_000, tls_available: true }, tls);
-        let mut store = FakeStore::default();
-        store.deliver(MESSAGE);
-        store.deliver("Subject: second\r\n\r\nbye\r\n");
-        Talk { session, store, heard: Heard::default(), turn: Turn::NeedInput }
-    }
-
-    fn say(&mut self, bytes: &[u8]) {
-        for piece in bytes.chunks(10_000) {
-            self.session.input(piece);
-            self.turn = block_on(self.session.drive(&mut self.store, &mut self.heard)).unwrap();
-            if self.turn == Turn::StartTls {
-                self.session.tls_started();
-            }
-        }
-    }
-}
-
-fn dialogue(talk: &mut Talk, script: &str) {
-    let mut expected = String::new();
-    for line in script.lines().map(str::trim_start) {
-        if let Some(said) = line.strip_prefix("C: ") {
-            let heard = String::from_utf8_lossy(&std::mem::take(&mut talk.heard.0)).replace("\r\n", "\n");
-            assert_eq!(heard, std::mem::take(&mut expected), "before {said:?}");
-            talk.say(format!("{said}\r\n").as_bytes());
-        } else if let Some(heard) = line.strip_prefix("S: ") {
-            expected.push_str(heard);
-            expected.push('\n');
-        } else if let Some(happens) = line.strip_prefix("! ") {
-            match happens.split_once(' ') {
-                Some(("expunge", uid)) => {
-                    let uid = uid.parse().unwrap();
-                    talk.store.expunge(UidSet::range(uid, uid));
-                }
-                Some(("deliver", text)) => talk.store.deliver(&format!("{text}\r\n\r\n")),
-                _ => talk.store.unavailable = happens == "unavailable",
-            }
-            if talk.turn == Turn::Idle {
-                talk.turn = block_on(talk.session.tell(&mut talk.store, &mut talk.heard)).unwrap();
-            }
-        }
-    }
-    let heard = String::from_utf8_lossy(&std::mem::take(&mut talk.heard.0)).replace("\r\n", "\n");
-    assert_eq!(heard, expected, "at the end");
-}
-
-fn logged_in() -> Talk {
-    let mut talk = Talk::new(true);
-    talk.say(b"l LOGIN alice secret\r\n");
-    assert!(String::from_utf8_lossy(&talk.heard.0).starts_with("l OK [CAPABILITY IMAP4rev1 "));
-    talk.heard.0.clear();
-    talk
-}
-
-fn selected() -> Talk {
-    let mut talk = logged_in();
-    dialogue(
-        &mut talk,
-        "C: s SELECT inbox
-         S: * FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)
-         S: * OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft \\*)] kept
-         S: * 2 EXISTS
-         S: * 1 RECENT
-         S: * OK [UNSEEN 1] first unseen
-         S: * OK [UIDVALIDITY 7] UIDs valid
-         S: * OK [UIDNEXT 3] next UID
-         S: s OK [READ-WRITE] SELECT done",
-    );
-    talk
-}
+use crate::session::Turn;
+use crate::testing::{Talk, dialogue, logged_in, selected};
 
 #[test]
 fn logins_want_tls_and_the_right_password() {
@@ -159,6 +75,7 @@ fn flags_are_stored_told_and_kept_silent() {
         &mut talk,
         "C: a STORE 1:2 +FLAGS (\\Flagged Work)
          S: * FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work)
+         S: * OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work \\*)] kept
          S: * 1 FETCH (FLAGS (\\Flagged Work))
          S: * 2 FETCH (FLAGS (\\Flagged Work \\Recent))
          S: a OK STORE done
@@ -264,6 +181,19 @@ fn folders_are_listed_and_counted() {
 }
 
 #[test]
+fn a_name_may_end_with_the_separator_when_it_is_created() {
+    let mut talk = logged_in();
+    dialogue(
+        &mut talk,
+        "C: a CREATE work/
+         S: a OK CREATE done
+         C: b CREATE \"work/new\"
+         S: b OK CREATE done",
+    );
+    assert_eq!(talk.store.created, ["work", "work/new"]);
+}
+
+#[test]
 fn messages_are_appended_copied_and_moved() {
     let mut talk = selected();
     dialogue(
@@ -309,7 +239,7 @@ fn a_message_larger_than_a_chunk_is_fetched_whole_and_in_parts() {
     talk.heard.0.clear();
     talk.say(b"a FETCH 3 BODY[TEXT]\r\n");
     let heard = String::from_utf8_lossy(&talk.heard.0).into_owned();
-    assert_eq!(heard, format!("* 3 FETCH (BODY[TEXT] {{400000}}\r\n{body} FLAGS (\\Recent))\r\na OK FETCH done\r\n"));
+    assert_eq!(heard, format!("* 3 FETCH (BODY[TEXT] {{400000}}\r\n{body})\r\na OK FETCH done\r\n"));
     talk.heard.0.clear();
     talk.say(b"b FETCH 3 BODY.PEEK[TEXT]<262120.40>\r\n");
     let heard = String::from_utf8_lossy(&talk.heard.0).into_owned();

@@ -1,28 +1,35 @@
 //! EXPUNGE (RFC 3501, section 6.4.3) and UID EXPUNGE (RFC 4315).
 
-use mailraft_mailbox::Command;
+use mailraft_mailbox::{Command, UidSet};
 
-use super::{ok, uids, writable};
+use crate::commands::opened::{uids, writable};
 use crate::cursor::Cursor;
-use crate::session::{Outcome, Session};
-use crate::store::Mailstore;
+use crate::out::Out;
+use crate::outcome::{Outcome, ok};
+use crate::state::State;
+use crate::store::{Mailstore, Output};
 
-pub(crate) async fn run<S: Mailstore>(
-    session: &mut Session,
+pub(crate) async fn run<S: Mailstore, O: Output>(
+    state: &mut State,
     c: &mut Cursor<'_>,
     by_uid: bool,
     store: &mut S,
+    out: &mut Out<'_, O>,
 ) -> Outcome {
-    let view = writable(session)?;
-    let folder = view.folder;
-    let only = match by_uid {
-        true => {
-            c.space()?;
-            Some(uids(view, c, true)?)
-        }
-        false => None,
-    };
+    let folder = writable(state)?.folder;
+    let mut only = None;
+    if by_uid {
+        c.space()?;
+        only = Some(c.sequence_set()?);
+    }
     c.end()?;
+    let only = match only {
+        Some(set) => Some(uids(state, &set, true, store, out).await?),
+        None => None,
+    };
+    if only.as_ref().is_some_and(UidSet::is_empty) {
+        return ok("EXPUNGE");
+    }
     store.ask(Command::Expunge { folder, uids: only }).await?;
     ok("EXPUNGE")
 }

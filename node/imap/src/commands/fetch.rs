@@ -1,25 +1,24 @@
 //! FETCH (RFC 3501, sections 6.4.5 and 7.4.2).
 
-use std::ops::Range;
-
-use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, Fetched, FetchedContent, FetchedHeader, StoreMode};
+use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, StoreMode};
 use mailraft_mailbox::{Answer, Command, Flags, SystemFlag, UidSet};
+use mailraft_message::header::HEADER_MAX_BYTES;
 use mailraft_message::{Envelope, Part};
-use mailraft_storage::body::{CHUNK_PLAIN_BYTES, open_chunk};
 use mailraft_storage::entry::versioned_decode;
-use mailraft_storage::seal::Key;
 
-use super::{ok, uids, view};
+use crate::body::BodyReader;
+use crate::commands::opened::{uids, view};
 use crate::cursor::{Cursor, Read, wrong};
 use crate::date;
+use crate::out::Out;
+use crate::outcome::{Done, Outcome, ok};
 use crate::print;
 use crate::section::{Bytes, Section, SectionText, fields};
-use crate::session::{Done, Out, Outcome, Session};
-use crate::store::{Mailstore, Output};
+use crate::state::State;
+use crate::store::{Mailstore, Output, PARSED_VERSION, fetch_at_once};
 
 /// Items of one FETCH.
 const ITEMS_MAX: usize = 200;
-const PARSED_VERSION: u8 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Item {
@@ -40,17 +39,24 @@ enum Item {
     },
 }
 
+/// Whether a message was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Whole,
+    /// It is no more, and nothing was told of it.
+    Gone,
+}
+
 pub(crate) async fn run<S: Mailstore, O: Output>(
-    session: &mut Session,
+    state: &mut State,
     c: &mut Cursor<'_>,
     by_uid: bool,
     store: &mut S,
     out: &mut Out<'_, O>,
 ) -> Outcome {
-    let opened = view(session)?;
-    let (folder, read_only) = (opened.folder, opened.read_only);
+    view(state)?;
     c.space()?;
-    let uids = uids(opened, c, by_uid)?;
+    let set = c.sequence_set()?;
     c.space()?;
     let mut items = items(c)?;
     c.end()?;
@@ -62,164 +68,178 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         content: items.iter().any(|i| matches!(i, Item::InternalDate | Item::Size | Item::Section { .. })),
         header: items.iter().any(|i| matches!(i, Item::Envelope | Item::Structure { .. } | Item::Section { .. })),
     };
-    let all: Vec<u32> = uids.iter().collect();
-    let mut missing = false;
-    for batch in all.chunks(FETCH_UIDS_MAX) {
-        if out.is_gone() {
-            break;
-        }
+    let all: Vec<u32> = uids(state, &set, by_uid, store, out).await?.iter().collect();
+    let opened = view(state)?;
+    let (folder, read_only) = (opened.folder, opened.read_only);
+    let mut bodies = BodyReader::default();
+    let mut gone = false;
+    for batch in all.chunks(fetch_at_once(what)) {
         if reads && !read_only {
-            mark_seen(session, batch, store).await?;
+            mark_seen(state, batch, store).await?;
         }
         let fetched = match what.content || what.header {
             true => {
                 let uids: UidSet = batch.iter().copied().collect();
                 match store.ask(Command::Fetch { folder, uids, what }).await? {
                     Answer::Fetched(fetched) => fetched,
-                    _ => return Err(Done::No("the mailbox answered something else".into())),
+                    _ => return Err(Done::odd_answer()),
                 }
             }
             false => {
-                let opened = view(session)?;
+                let opened = view(state)?;
                 let known = |uid: &u32| {
                     opened.message(*uid).cloned().map(|state| Fetched { state, content: None, header: None })
                 };
                 batch.iter().filter_map(known).collect()
             }
         };
-        missing |= fetched.len() < batch.len();
-        session.hear(store);
+        gone |= fetched.len() < batch.len();
+        state.hear(store);
         for message in fetched {
-            missing |= !tell(session, &message, &items, reads, store, out).await?;
+            if out.is_gone() {
+                return ok("FETCH");
+            }
+            note_keywords(state, message.state.uid, &items, out);
+            let mark = out.mark();
+            let told = tell(state, &message, &items, &mut bodies, store, out).await;
+            // A response that was begun and can't be ended must not go out; if some of it did, whatever follows
+            // would count as part of it.
+            if !matches!(told, Ok(Told::Whole)) && !out.roll_back(mark) {
+                return Err(Done::HangUp);
+            }
+            gone |= told? == Told::Gone;
             out.pass_on().await;
         }
     }
-    // RFC 2180, section 4.1.2: what others have removed meanwhile can't be told.
-    match missing {
-        true => Err(Done::No("[EXPUNGEISSUED] some of the messages are no more".into())),
-        false => ok("FETCH"),
-    }
+    // RFC 2180, section 4.1.2: what others have removed meanwhile can't be told. A UID that is no more is no error.
+    if gone && !by_uid { Err(Done::missing()) } else { ok("FETCH") }
 }
 
 /// Reading a body marks it as seen.
-async fn mark_seen<S: Mailstore>(session: &mut Session, batch: &[u32], store: &mut S) -> Result<(), Done> {
-    let opened = view(session)?;
+async fn mark_seen<S: Mailstore>(state: &mut State, batch: &[u32], store: &mut S) -> Result<(), Done> {
+    let opened = view(state)?;
     let folder = opened.folder;
     let unseen = |uid: &u32| opened.message(*uid).is_some_and(|m| !m.flags.has(SystemFlag::Seen));
     let uids: UidSet = batch.iter().copied().filter(|u| unseen(u)).collect();
     if !uids.is_empty() {
         let flags = Flags::none().with(SystemFlag::Seen);
         store.ask(Command::Store { folder, uids, mode: StoreMode::Add, flags, unchanged_since: None }).await?;
-        session.hear(store);
+        state.hear(store);
     }
     Ok(())
 }
 
-/// One FETCH response; false if the message's body is no more.
+/// Keywords that come in the next response are named before it: they count even if it is rolled back.
+fn note_keywords<O: Output>(state: &mut State, uid: u32, items: &[Item], out: &mut Out<'_, O>) {
+    let Some(view) = state.view.as_mut() else { return };
+    let Some(flags) = view.message(uid).map(|m| m.flags.clone()) else { return };
+    if view.is_changed(uid) || items.contains(&Item::Flags) {
+        view.note_keywords(&flags, &mut out.bytes);
+    }
+}
+
+/// One FETCH response. What it wrote must be rolled back unless it says [`Told::Whole`].
 async fn tell<S: Mailstore, O: Output>(
-    session: &mut Session,
+    state: &mut State,
     message: &Fetched,
     items: &[Item],
-    reads: bool,
+    bodies: &mut BodyReader,
     store: &mut S,
     out: &mut Out<'_, O>,
-) -> Result<bool, Done> {
+) -> Result<Told, Done> {
     let uid = message.state.uid;
-    let opened = view(session)?;
-    let Some(number) = opened.number(uid) else { return Ok(true) };
-    let flags = opened.message(uid).map_or_else(Flags::none, |m| m.flags.clone());
-    let flags_told = items.contains(&Item::Flags) || reads;
-    if flags_told {
-        opened.note_keywords(&flags, &mut out.bytes);
-        opened.told(uid);
-    }
-    let recent = opened.is_recent(uid);
-    let content = message.content.as_ref();
-    let damaged = |_| Done::No("[CONTACTADMIN] part of this mailbox is damaged and being repaired".into());
+    let opened = view(state)?;
+    let Some((number, flags)) = opened.number(uid).zip(opened.message(uid).map(|m| m.flags.clone())) else {
+        return Ok(Told::Whole);
+    };
+    // Flags are told unasked where they changed, as by reading.
+    let changed = opened.is_changed(uid);
+    let flags = print::flags(&flags, opened.is_recent(uid));
     let structure: Option<Part> = match &message.header {
-        Some(header) => Some(versioned_decode("structure", PARSED_VERSION, &header.structure).map_err(damaged)?),
+        Some(header) => {
+            Some(versioned_decode("structure", PARSED_VERSION, &header.structure).map_err(|_| Done::damaged())?)
+        }
         None => None,
     };
-    let begun = out.bytes.len();
-    out.bytes.extend_from_slice(format!("* {number} FETCH (").as_bytes());
-    let mut first = true;
-    for item in items {
-        if !std::mem::take(&mut first) {
-            out.bytes.push(b' ');
+    out.text(&format!("* {number} FETCH ("));
+    for (n, item) in items.iter().enumerate() {
+        if n > 0 {
+            out.text(" ");
         }
-        match (item, content, &message.header, &structure) {
-            (Item::Flags, ..) => {
-                out.bytes.extend_from_slice(format!("FLAGS {}", print::flags(&flags, recent)).as_bytes())
-            }
-            (Item::Uid, ..) => out.bytes.extend_from_slice(format!("UID {uid}").as_bytes()),
+        match (item, &message.content, &message.header, &structure) {
+            (Item::Flags, ..) => out.text(&format!("FLAGS {flags}")),
+            (Item::Uid, ..) => out.text(&format!("UID {uid}")),
             (Item::InternalDate, Some(content), ..) => {
-                out.bytes
-                    .extend_from_slice(format!("INTERNALDATE \"{}\"", date::print(content.internal_date)).as_bytes());
+                out.text(&format!("INTERNALDATE \"{}\"", date::print(content.internal_date)));
             }
-            (Item::Size, Some(content), ..) => {
-                out.bytes.extend_from_slice(format!("RFC822.SIZE {}", content.size_bytes).as_bytes());
-            }
+            (Item::Size, Some(content), ..) => out.text(&format!("RFC822.SIZE {}", content.size_bytes)),
             (Item::Envelope, _, Some(header), _) => {
                 let envelope: Envelope =
-                    versioned_decode("envelope", PARSED_VERSION, &header.envelope).map_err(damaged)?;
-                out.bytes.extend_from_slice(b"ENVELOPE ");
+                    versioned_decode("envelope", PARSED_VERSION, &header.envelope).map_err(|_| Done::damaged())?;
+                out.text("ENVELOPE ");
                 print::envelope(&mut out.bytes, &envelope);
             }
             (Item::Structure { extended }, _, _, Some(part)) => {
-                out.bytes.extend_from_slice(if *extended { b"BODYSTRUCTURE " } else { b"BODY " });
+                out.text(if *extended { "BODYSTRUCTURE " } else { "BODY " });
                 print::structure(&mut out.bytes, part, *extended);
             }
             (Item::Section { name, section, partial, .. }, Some(content), Some(header), Some(part)) => {
-                out.bytes.extend_from_slice(name.as_bytes());
+                out.text(name);
                 if let Some((from, _)) = partial {
-                    out.bytes.extend_from_slice(format!("<{from}>").as_bytes());
+                    out.text(&format!("<{from}>"));
                 }
-                out.bytes.push(b' ');
-                let told = tell_section(section, *partial, content, header, part, store, out).await?;
-                if !told {
-                    // The response was begun and can't be ended: nothing of it may go out.
-                    return if begun <= out.bytes.len() && !out.is_gone() {
-                        out.bytes.truncate(begun);
-                        Ok(false)
-                    } else {
-                        Err(Done::Bye("[UNAVAILABLE] a message ended in its middle".into()))
-                    };
+                out.text(" ");
+                let source = Source { content, header, part };
+                if tell_section(section, *partial, source, bodies, store, out).await? == Told::Gone {
+                    return Ok(Told::Gone);
                 }
             }
             (Item::InternalDate | Item::Size | Item::Envelope | Item::Structure { .. } | Item::Section { .. }, ..) => {
-                out.bytes.truncate(begun);
-                return Ok(false);
+                return Ok(Told::Gone);
             }
         }
     }
-    if reads && !items.contains(&Item::Flags) {
-        out.bytes.extend_from_slice(format!(" FLAGS {}", print::flags(&flags, recent)).as_bytes());
+    if changed && !items.contains(&Item::Flags) {
+        out.text(&format!(" FLAGS {flags}"));
     }
-    out.bytes.extend_from_slice(b")\r\n");
-    Ok(true)
+    out.text(")\r\n");
+    if changed {
+        view(state)?.told(uid);
+    }
+    Ok(Told::Whole)
 }
 
-/// One section as a literal. False if the body is no more and nothing was written of it.
+/// Where the bytes of sections come from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    content: &'a FetchedContent,
+    header: &'a FetchedHeader,
+    part: &'a Part,
+}
+
+/// One section as a literal, a chunk at a time.
 async fn tell_section<S: Mailstore, O: Output>(
     section: &Section,
     partial: Option<(u64, u64)>,
-    content: &FetchedContent,
-    header: &FetchedHeader,
-    part: &Part,
+    source: Source<'_>,
+    bodies: &mut BodyReader,
     store: &mut S,
     out: &mut Out<'_, O>,
-) -> Result<bool, Done> {
-    match section.bytes(part) {
-        Bytes::None => out.bytes.extend_from_slice(b"NIL"),
+) -> Result<Told, Done> {
+    match section.bytes(source.part) {
+        Bytes::None => out.text("NIL"),
         Bytes::Fields(range, names, not) => {
-            let block = match section.is_of_top_header() {
-                true => header.header.to_vec(),
-                false => match read(content, range, store).await? {
-                    Some(block) => block,
-                    None => return Ok(false),
-                },
+            let text = match section.is_of_top_header() {
+                true => fields(&source.header.header, &names, not),
+                false => {
+                    // Of a message in a message the header may have any length.
+                    let range = range.start..range.end.min(range.start.saturating_add(HEADER_MAX_BYTES as u64));
+                    match bodies.all(source.content, range, store).await? {
+                        Some(block) => fields(&block, &names, not),
+                        None => return Ok(Told::Gone),
+                    }
+                }
             };
-            let text = fields(&block, &names, not);
             print::literal(&mut out.bytes, cut(&text, partial));
         }
         Bytes::Range(range) => {
@@ -231,36 +251,24 @@ async fn tell_section<S: Mailstore, O: Output>(
                 None => range,
             };
             if section.is_of_top_header() {
-                let block = header.header.get(range.start as usize..range.end as usize).unwrap_or_default();
+                let block =
+                    source.header.header.get(range.start as usize..range.end as usize).ok_or_else(Done::damaged)?;
                 print::literal(&mut out.bytes, block);
-                return Ok(true);
+                return Ok(Told::Whole);
             }
-            // The first chunk before the literal's length is said: a body that is gone is noticed in time.
+            out.text(&format!("{{{}}}\r\n", range.end.saturating_sub(range.start)));
             let mut at = range.start;
-            let mut said = false;
-            loop {
-                let chunk_end = (at / CHUNK_PLAIN_BYTES as u64 + 1) * CHUNK_PLAIN_BYTES as u64;
-                let end = chunk_end.min(range.end);
-                let bytes = if at < end { read(content, at..end, store).await? } else { Some(Vec::new()) };
-                match bytes {
-                    Some(bytes) => {
-                        if !std::mem::replace(&mut said, true) {
-                            out.bytes.extend_from_slice(format!("{{{}}}\r\n", range.end - range.start).as_bytes());
-                        }
-                        out.bytes.extend_from_slice(&bytes);
-                    }
-                    None if !said => return Ok(false),
-                    None => return Err(Done::Bye("[UNAVAILABLE] a message was removed while it was read".into())),
-                }
-                at = end;
-                if at >= range.end {
-                    break;
-                }
+            while at < range.end && !out.is_gone() {
+                let Some(piece) = bodies.piece(source.content, at..range.end, store).await? else {
+                    return Ok(Told::Gone);
+                };
+                out.bytes.extend_from_slice(piece);
+                at += piece.len() as u64;
                 out.pass_on().await;
             }
         }
     }
-    Ok(true)
+    Ok(Told::Whole)
 }
 
 fn cut(text: &[u8], partial: Option<(u64, u64)>) -> &[u8] {
@@ -268,38 +276,6 @@ fn cut(text: &[u8], partial: Option<(u64, u64)>) -> &[u8] {
     let start = usize::try_from(from).unwrap_or(usize::MAX).min(text.len());
     let end = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(text.len());
     &text[start..end]
-}
-
-/// Bytes of a message, from those chunks alone that hold them. None if it is no more.
-pub(super) async fn read<S: Mailstore>(
-    content: &FetchedContent,
-    range: Range<u64>,
-    store: &mut S,
-) -> Result<Option<Vec<u8>>, Done> {
-    let damaged = || Done::No("[CONTACTADMIN] part of this mailbox is damaged and being repaired".into());
-    let key: [u8; 32] = content.body_key.as_slice().try_into().map_err(|_| damaged())?;
-    let key = Key::from_bytes(key);
-    let mut out = Vec::new();
-    let mut at = range.start;
-    while at < range.end {
-        let number = u32::try_from(at / CHUNK_PLAIN_BYTES as u64).map_err(|_| damaged())?;
-        let ask = Command::ReadChunk { email: content.email, body: content.body, number };
-        let sealed = match store.ask(ask).await? {
-            Answer::Chunk(Some(sealed)) => sealed,
-            Answer::Chunk(None) => return Ok(None),
-            _ => return Err(damaged()),
-        };
-        let plain =
-            open_chunk(content.body, &key, number, number + 1 == content.chunks, &sealed).map_err(|_| damaged())?;
-        let base = u64::from(number) * CHUNK_PLAIN_BYTES as u64;
-        let end = range.end.min(base + plain.len() as u64);
-        if end <= at {
-            return Err(damaged());
-        }
-        out.extend_from_slice(&plain[(at - base) as usize..(end - base) as usize]);
-        at = end;
-    }
-    Ok(Some(out))
 }
 
 fn items(c: &mut Cursor<'_>) -> Read<Vec<Item>> {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use mailraft_mailbox::api::{FolderInfo, HIERARCHY_SEPARATOR, SpecialUse};
 use mailraft_mailbox::{Answer, Command};
 
-use super::ok;
 use crate::cursor::{Cursor, wrong};
+use crate::out::Out;
+use crate::outcome::{Done, Outcome, ok};
 use crate::print;
-use crate::session::{Done, Out, Outcome};
 use crate::store::{Mailstore, Output};
 
 /// A line of LIST before it is printed.

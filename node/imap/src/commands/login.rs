@@ -4,21 +4,22 @@ use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
 use crate::cursor::Cursor;
-use crate::session::{Done, Outcome, Session};
+use crate::outcome::{Done, Outcome};
+use crate::state::State;
 use crate::store::{LoginFailure, Mailstore};
 
-pub(crate) async fn login<S: Mailstore>(session: &mut Session, c: &mut Cursor<'_>, store: &mut S) -> Outcome {
-    allowed(session)?;
+pub(crate) async fn login<S: Mailstore>(state: &mut State, c: &mut Cursor<'_>, store: &mut S) -> Outcome {
+    allowed(state)?;
     c.space()?;
     let user = c.text()?;
     c.space()?;
     let password = Zeroizing::new(c.text()?);
     c.end()?;
-    check(session, user, password, store).await
+    check(state, user, password, store).await
 }
 
-pub(crate) async fn authenticate<S: Mailstore>(session: &mut Session, c: &mut Cursor<'_>, store: &mut S) -> Outcome {
-    allowed(session)?;
+pub(crate) async fn authenticate<S: Mailstore>(state: &mut State, c: &mut Cursor<'_>, store: &mut S) -> Outcome {
+    allowed(state)?;
     c.space()?;
     if c.word()? != "PLAIN" {
         return Err(Done::No("PLAIN is offered".into()));
@@ -29,11 +30,11 @@ pub(crate) async fn authenticate<S: Mailstore>(session: &mut Session, c: &mut Cu
     c.space()?;
     let initial = Zeroizing::new(c.astring()?);
     c.end()?;
-    plain(session, &initial, store).await
+    plain(state, &initial, store).await
 }
 
 /// PLAIN's one message.
-pub(crate) async fn plain<S: Mailstore>(session: &mut Session, text: &[u8], store: &mut S) -> Outcome {
+pub(crate) async fn plain<S: Mailstore>(state: &mut State, text: &[u8], store: &mut S) -> Outcome {
     if text == b"*" {
         return Err(Done::Bad("login given up".into()));
     }
@@ -45,39 +46,39 @@ pub(crate) async fn plain<S: Mailstore>(session: &mut Session, text: &[u8], stor
         (Some(authorise), Some(user), Some(password), None)
             if !user.is_empty() && (authorise.is_empty() || authorise == user) =>
         {
-            check(session, user.to_owned(), Zeroizing::new(password.to_owned()), store).await
+            check(state, user.to_owned(), Zeroizing::new(password.to_owned()), store).await
         }
         _ => Err(malformed()),
     }
 }
 
-fn allowed(session: &Session) -> Result<(), Done> {
-    if session.user.is_some() {
+fn allowed(state: &State) -> Result<(), Done> {
+    if state.user.is_some() {
         return Err(Done::Bad("logged in already".into()));
     }
-    if !session.tls {
+    if !state.tls {
         return Err(Done::No("[PRIVACYREQUIRED] say STARTTLS first".into()));
     }
     Ok(())
 }
 
-async fn check<S: Mailstore>(
-    session: &mut Session,
-    user: String,
-    password: Zeroizing<String>,
-    store: &mut S,
-) -> Outcome {
+async fn check<S: Mailstore>(state: &mut State, user: String, password: Zeroizing<String>, store: &mut S) -> Outcome {
     match store.login(&user, password).await {
         Ok(()) => {
-            session.logged_in(user);
-            Ok(Done::Ok(format!("[CAPABILITY {}] logged in", session.capabilities())))
+            state.user = Some(user);
+            Ok(Done::Ok(format!("[CAPABILITY {}] logged in", state.capabilities())))
         }
         // NO would say "wrong password" to a mail program, and it would ask its user.
         Err(LoginFailure::Unavailable) => {
             Err(Done::Bye("[UNAVAILABLE] no majority of the servers can be reached; try again".into()))
         }
-        Err(LoginFailure::Throttled) => Err(Done::No("[LIMIT] too many wrong logins; try again in a minute".into())),
-        Err(LoginFailure::Wrong) if session.wrong_login() => Err(Done::Bye("too many wrong logins".into())),
-        Err(LoginFailure::Wrong) => Err(Done::No("[AUTHENTICATIONFAILED] wrong user name or password".into())),
+        // A client that hears of a wrong password asks its user, which slows it down as it should.
+        Err(LoginFailure::Throttled) => {
+            Err(Done::No("[AUTHENTICATIONFAILED] too many wrong logins; try again in a minute".into()))
+        }
+        Err(LoginFailure::Wrong) => {
+            let text = "[AUTHENTICATIONFAILED] wrong user name or password".to_owned();
+            Err(if state.wrong_login() { Done::LastNo(text) } else { Done::No(text) })
+        }
     }
 }

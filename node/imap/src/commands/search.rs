@@ -1,35 +1,45 @@
 //! SEARCH (RFC 3501, section 6.4.4), cheapest keys first: what the view knows, then metadata, then bodies.
 
-use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, Fetched, MessageState};
-use mailraft_mailbox::{Answer, Command, UidSet};
-use mailraft_message::{header, search as text};
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 
-use super::fetch::read;
-use super::search_key::{Key, Needs, keys};
-use super::{ok, view};
+use mailraft_mailbox::api::{FetchWhat, Fetched, MessageState};
+use mailraft_mailbox::{Answer, Command, SystemFlag, UidSet};
+use mailraft_message::{Part, header, search as text};
+use mailraft_storage::entry::versioned_decode;
+
+use crate::body::BodyReader;
+use crate::commands::opened::view;
+use crate::commands::search_key::{Key, Keys, Needs};
+use crate::commands::search_text;
 use crate::cursor::Cursor;
 use crate::date;
-use crate::session::{Done, Out, Outcome, Session};
-use crate::store::{Mailstore, Output};
-use crate::view::View;
+use crate::out::Out;
+use crate::outcome::{Done, Outcome, ok};
+use crate::state::State;
+use crate::store::{Mailstore, Output, PARSED_VERSION, fetch_at_once};
 
 /// What is known of a message while it is judged.
 struct Known<'a> {
+    number: u32,
     state: &'a MessageState,
     recent: bool,
-    numbers: &'a View,
     fetched: Option<&'a Fetched>,
-    body: Option<&'a str>,
+    /// All header fields, and those of some names, decoded and in lower case once somebody asks.
+    header: OnceCell<String>,
+    fields: RefCell<BTreeMap<String, Vec<String>>>,
+    /// By key, whether the body holds what it looks for.
+    found: Option<Vec<bool>>,
 }
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
-    session: &mut Session,
+    state: &mut State,
     c: &mut Cursor<'_>,
     by_uid: bool,
     store: &mut S,
     out: &mut Out<'_, O>,
 ) -> Outcome {
-    view(session)?;
+    view(state)?;
     c.space()?;
     if c.peek_word() == "CHARSET" {
         c.word()?;
@@ -40,109 +50,108 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         }
         c.space()?;
     }
-    let wanted = Key::And(keys(c, &mut 0)?);
+    let mut wanted = Keys::parse(c)?;
     c.end()?;
-    // Everything acknowledged before this command is to be found.
+    // Everything acknowledged before this command is to be found, so the client must know its number.
     store.ask(Command::Sync).await?;
-    session.hear(store);
-    let view = view(session)?;
+    state.hear(store);
+    state.say_news(false, out).await;
+    let view = view(state)?;
     let folder = view.folder;
     let needs = wanted.needs();
-    let maybe: Vec<u32> = view
-        .messages()
-        .iter()
-        .filter(|m| {
-            judge(&wanted, &Known { state: m, recent: view.is_recent(m.uid), numbers: view, fetched: None, body: None })
-                != Some(false)
+    wanted.resolve(view);
+    let known = |uid: u32| {
+        let number = view.number(uid).filter(|_| !view.is_expunged(uid))?;
+        Some(Known {
+            number: u32::try_from(number).ok()?,
+            state: view.message(uid)?,
+            recent: view.is_recent(uid),
+            fetched: None,
+            header: OnceCell::new(),
+            fields: RefCell::default(),
+            found: None,
         })
-        .map(|m| m.uid)
-        .collect();
+    };
+    // What the client still counts but is gone fits nothing.
+    let mut verdicts = vec![None; wanted.len()];
+    let mut maybe = Vec::new();
+    for uid in view.messages().iter().map(|m| m.uid) {
+        verdicts.fill(None);
+        if known(uid).is_some_and(|known| wanted.judge(&mut verdicts, |n, key| fits(n, key, &known)) != Some(false)) {
+            maybe.push(uid);
+        }
+    }
     let mut found = Vec::new();
     if needs == Needs::View {
         found = maybe;
     } else {
         let what = FetchWhat { content: true, header: needs >= Needs::Header };
-        for batch in maybe.chunks(FETCH_UIDS_MAX) {
+        let (places, words): (Vec<usize>, Vec<&str>) = wanted.words().into_iter().unzip();
+        let mut bodies = BodyReader::default();
+        for batch in maybe.chunks(fetch_at_once(what)) {
+            if out.is_gone() {
+                return ok("SEARCH");
+            }
             let uids: UidSet = batch.iter().copied().collect();
             let Answer::Fetched(fetched) = store.ask(Command::Fetch { folder, uids, what }).await? else {
-                return Err(Done::No("the mailbox answered something else".into()));
+                return Err(Done::odd_answer());
             };
             for message in &fetched {
                 let uid = message.state.uid;
-                let Some(state) = view.message(uid) else { continue };
-                let known =
-                    Known { state, recent: view.is_recent(uid), numbers: view, fetched: Some(message), body: None };
-                let verdict = match judge(&wanted, &known) {
-                    Some(verdict) => verdict,
-                    None => {
-                        let Some(content) = &message.content else { continue };
-                        let Some(whole) = read(content, 0..content.size_bytes, store).await? else { continue };
-                        let body = text::body_text(&whole);
-                        judge(&wanted, &Known { body: Some(&body), ..known }) == Some(true)
-                    }
-                };
-                if verdict {
+                let Some(known) = known(uid).map(|known| Known { fetched: Some(message), ..known }) else { continue };
+                verdicts.fill(None);
+                let mut verdict = wanted.judge(&mut verdicts, |n, key| fits(n, key, &known));
+                if verdict.is_none()
+                    && let (Some(content), Some(header)) = (&message.content, &message.header)
+                {
+                    let root: Part = versioned_decode("structure", PARSED_VERSION, &header.structure)
+                        .map_err(|_| Done::damaged())?;
+                    let Some(told) = search_text::find(&words, content, &root, &mut bodies, store).await? else {
+                        continue;
+                    };
+                    let mut by_key = vec![false; wanted.len()];
+                    places.iter().zip(told).for_each(|(place, told)| by_key[*place] = told);
+                    let known = Known { found: Some(by_key), ..known };
+                    verdict = wanted.judge(&mut verdicts, |n, key| fits(n, key, &known));
+                }
+                if verdict == Some(true) {
                     found.push(uid);
                 }
             }
         }
     }
-    let mut line = "* SEARCH".to_owned();
-    for uid in found {
-        let number = if by_uid { Some(uid as usize) } else { view.number(uid) };
-        if let Some(number) = number {
-            line.push_str(&format!(" {number}"));
-        }
-    }
-    out.line(&line);
+    let numbers = found.into_iter().filter_map(|uid| if by_uid { Some(uid as usize) } else { view.number(uid) });
+    let line: String = numbers.map(|number| format!(" {number}")).collect();
+    out.line(&format!("* SEARCH{line}"));
     ok("SEARCH")
 }
 
-/// Whether a message fits; None if more of it must be known.
-fn judge(key: &Key, known: &Known<'_>) -> Option<bool> {
+/// Whether a message fits a key that is not made of others; None if more of it must be known.
+fn fits(place: usize, key: &Key, known: &Known<'_>) -> Option<bool> {
+    let in_body = || known.found.as_ref().map(|found| found[place]);
     match key {
         Key::All => Some(true),
-        Key::And(keys) => {
-            let mut all = Some(true);
-            for key in keys {
-                match judge(key, known) {
-                    Some(false) => return Some(false),
-                    Some(true) => {}
-                    None => all = None,
-                }
-            }
-            all
-        }
-        Key::Or(both) => match (judge(&both.0, known), judge(&both.1, known)) {
-            (Some(true), _) | (_, Some(true)) => Some(true),
-            (Some(false), Some(false)) => Some(false),
-            (None, _) | (_, None) => None,
-        },
-        Key::Not(key) => judge(key, known).map(|v| !v),
-        Key::Flag(flag) => Some(known.state.flags.has(*flag)),
-        Key::Keyword(keyword) => Some(known.state.flags.has_keyword(keyword)),
-        Key::Recent => Some(known.recent),
-        Key::Numbers(set) => Some(known.numbers.by_number_lenient(set).contains(known.state.uid)),
-        Key::Uids(set) => Some(known.numbers.by_uid(set).contains(known.state.uid)),
+        Key::Flag(flag, set) => Some(known.state.flags.has(*flag) == *set),
+        Key::Keyword(keyword, set) => Some(known.state.flags.has_keyword(keyword) == *set),
+        Key::Recent(recent) => Some(known.recent == *recent),
+        Key::New => Some(known.recent && !known.state.flags.has(SystemFlag::Seen)),
+        Key::NumbersIn(set) => Some(set.contains(known.number)),
+        Key::UidsIn(set) => Some(set.contains(known.state.uid)),
+        // Made of others, or resolved before anything is judged.
+        Key::And(_) | Key::Or(..) | Key::Not(_) | Key::Numbers(_) | Key::Uids(_) => None,
         Key::Before(day, sent) => on_day(*sent, known).map(|d| d.is_some_and(|d| d < *day)),
         Key::On(day, sent) => on_day(*sent, known).map(|d| d.is_some_and(|d| d == *day)),
         Key::Since(day, sent) => on_day(*sent, known).map(|d| d.is_some_and(|d| d >= *day)),
         Key::Larger(bytes) => size(known).map(|s| s > *bytes),
         Key::Smaller(bytes) => size(known).map(|s| s < *bytes),
-        Key::Header(name, needle) => header_block(known).map(|block| has_header(block, name, needle)),
-        Key::Body(needle) => known.body.map(|body| body.contains(needle.as_str())),
+        Key::Header(name, needle) => has_header(known, name, needle),
+        Key::Body(_) => in_body(),
         Key::Text(needle) => {
-            let in_header = header_block(known).map(|block| {
-                header::fields(block).any(|f| {
-                    let line = format!("{}: {}", String::from_utf8_lossy(f.name), text::decode_header(f.value));
-                    text::contains(&line, needle)
-                })
-            });
-            match (in_header, known.body) {
-                (Some(true), _) => Some(true),
-                (_, Some(body)) => Some(body.contains(needle.as_str())),
-                (_, None) => None,
+            let block = header_block(known)?;
+            if known.header.get_or_init(|| text::header_text(block)).contains(needle.as_str()) {
+                return Some(true);
             }
+            in_body()
         }
     }
 }
@@ -155,10 +164,15 @@ fn header_block<'a>(known: &Known<'a>) -> Option<&'a [u8]> {
     Some(known.fetched?.header.as_ref()?.header.as_ref())
 }
 
-fn has_header(block: &[u8], name: &str, needle: &str) -> bool {
-    header::fields(block)
-        .filter(|f| f.name.eq_ignore_ascii_case(name.as_bytes()))
-        .any(|f| needle.is_empty() || text::contains(&text::decode_header(f.value), needle))
+/// Whether a field of that name holds a text; any field does the empty one.
+fn has_header(known: &Known<'_>, name: &str, needle: &str) -> Option<bool> {
+    let block = header_block(known)?;
+    let mut decoded = known.fields.borrow_mut();
+    let values = decoded.entry(name.to_owned()).or_insert_with(|| {
+        let fields = header::fields(block).filter(|f| f.name.eq_ignore_ascii_case(name.as_bytes()));
+        fields.map(|f| text::decode_header(f.value).to_lowercase()).collect()
+    });
+    Some(values.iter().any(|value| value.contains(needle)))
 }
 
 /// The day of INTERNALDATE, or of the Date field, if there is one. Times and zones don't count.

@@ -3,13 +3,14 @@
 use mailraft_mailbox::{Answer, Command, SystemFlag};
 
 use crate::cursor::Cursor;
-use crate::print;
-use crate::session::{Done, Out, Outcome, Session};
+use crate::out::Out;
+use crate::outcome::{Done, Outcome};
+use crate::state::State;
 use crate::store::{Mailstore, Output};
 use crate::view::View;
 
 pub(crate) async fn select<S: Mailstore, O: Output>(
-    session: &mut Session,
+    state: &mut State,
     c: &mut Cursor<'_>,
     read_only: bool,
     store: &mut S,
@@ -19,24 +20,14 @@ pub(crate) async fn select<S: Mailstore, O: Output>(
     let folder = c.folder()?;
     c.end()?;
     // Whatever comes of it, the folder that was open is closed.
-    if session.view.is_some() {
-        close(session, store).await?;
+    if state.view.is_some() {
+        close(state, store).await?;
     }
     let answer = store.ask(Command::Select { folder, claim_recent: !read_only }).await?;
-    let Answer::Selected(selected) = answer else { return Err(Done::No("the mailbox answered something else".into())) };
+    let Answer::Selected(selected) = answer else { return Err(Done::odd_answer()) };
     let view = View::new(selected, read_only);
     let unseen = view.messages().iter().position(|m| !m.flags.has(SystemFlag::Seen));
-    out.bytes.extend_from_slice(print::flags_line(view.keywords()).as_bytes());
-    let permanent = match read_only {
-        true => "* OK [PERMANENTFLAGS ()] opened to read".to_owned(),
-        false => {
-            let mut names = vec!["\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"];
-            names.extend(view.keywords());
-            names.push("\\*");
-            format!("* OK [PERMANENTFLAGS ({})] kept", names.join(" "))
-        }
-    };
-    out.line(&permanent);
+    out.text(&view.flags_lines());
     out.line(&format!("* {} EXISTS", view.messages().len()));
     out.line(&format!("* {} RECENT", view.recent()));
     if let Some(at) = unseen {
@@ -44,7 +35,7 @@ pub(crate) async fn select<S: Mailstore, O: Output>(
     }
     out.line(&format!("* OK [UIDVALIDITY {}] UIDs valid", view.uid_validity));
     out.line(&format!("* OK [UIDNEXT {}] next UID", view.uid_next));
-    session.view = Some(view);
+    state.view = Some(view);
     Ok(Done::Ok(match read_only {
         true => "[READ-ONLY] EXAMINE done".into(),
         false => "[READ-WRITE] SELECT done".into(),
@@ -52,8 +43,8 @@ pub(crate) async fn select<S: Mailstore, O: Output>(
 }
 
 /// Closes the open folder.
-pub(crate) async fn close<S: Mailstore>(session: &mut Session, store: &mut S) -> Result<(), Done> {
-    session.view = None;
+pub(crate) async fn close<S: Mailstore>(state: &mut State, store: &mut S) -> Result<(), Done> {
+    state.view = None;
     store.close_folder();
     store.ask(Command::Unselect).await?;
     store.take_events();

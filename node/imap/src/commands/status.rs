@@ -2,10 +2,10 @@
 
 use mailraft_mailbox::{Answer, Command};
 
-use super::ok;
 use crate::cursor::Cursor;
+use crate::out::Out;
+use crate::outcome::{Done, Outcome, ok};
 use crate::print;
-use crate::session::{Done, Out, Outcome};
 use crate::store::{Mailstore, Output};
 
 pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<'_, O>) -> Outcome {

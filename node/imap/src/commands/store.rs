@@ -3,47 +3,53 @@
 use mailraft_mailbox::api::StoreMode;
 use mailraft_mailbox::{Command, Flags};
 
-use super::{ok, uids, writable};
+use crate::commands::opened::{uids, writable};
 use crate::cursor::Cursor;
+use crate::out::Out;
+use crate::outcome::{Done, Outcome, ok};
 use crate::print;
-use crate::session::{Done, Out, Outcome, Session};
+use crate::state::State;
 use crate::store::{Mailstore, Output};
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
-    session: &mut Session,
+    state: &mut State,
     c: &mut Cursor<'_>,
     by_uid: bool,
     store: &mut S,
     out: &mut Out<'_, O>,
 ) -> Outcome {
-    let view = writable(session)?;
-    let folder = view.folder;
+    let folder = writable(state)?.folder;
     c.space()?;
-    let uids = uids(view, c, by_uid)?;
+    let set = c.sequence_set()?;
     c.space()?;
     let item = c.word()?;
-    let (mode, rest) = match item.as_bytes().first() {
-        Some(b'+') => (StoreMode::Add, &item[1..]),
-        Some(b'-') => (StoreMode::Remove, &item[1..]),
-        _ => (StoreMode::Replace, item.as_str()),
-    };
-    let silent = match rest {
-        "FLAGS" => false,
-        "FLAGS.SILENT" => true,
+    let (mode, silent) = match item.as_str() {
+        "FLAGS" => (StoreMode::Replace, false),
+        "FLAGS.SILENT" => (StoreMode::Replace, true),
+        "+FLAGS" => (StoreMode::Add, false),
+        "+FLAGS.SILENT" => (StoreMode::Add, true),
+        "-FLAGS" => (StoreMode::Remove, false),
+        "-FLAGS.SILENT" => (StoreMode::Remove, true),
         _ => return Err(Done::Bad(format!("STORE does not know {item}"))),
     };
     c.space()?;
     let flags = flags(c)?;
     c.end()?;
+    let uids = uids(state, &set, by_uid, store, out).await?;
     if uids.is_empty() {
         return ok("STORE");
     }
+    let view = writable(state)?;
     let before: Vec<(u32, Flags)> = uids.iter().filter_map(|u| view.message(u).map(|m| (u, m.flags.clone()))).collect();
-    let command = Command::Store { folder, uids: uids.clone(), mode, flags: flags.clone(), unchanged_since: None };
-    store.ask(command).await?;
-    session.hear(store);
-    let view = writable(session)?;
+    store.ask(Command::Store { folder, uids, mode, flags: flags.clone(), unchanged_since: None }).await?;
+    state.hear(store);
+    let view = writable(state)?;
+    let mut gone = false;
     for (uid, before) in before {
+        if view.is_expunged(uid) {
+            gone = true;
+            continue;
+        }
         let expected = match mode {
             StoreMode::Replace => flags.clone(),
             StoreMode::Add => before.union(&flags),
@@ -60,7 +66,8 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         view.told(uid);
         out.pass_on().await;
     }
-    ok("STORE")
+    // RFC 2180, section 4.2: the others' flags are set all the same. A UID that is no more is no error.
+    if gone && !by_uid { Err(Done::missing()) } else { ok("STORE") }
 }
 
 /// Flags with or without parentheses.

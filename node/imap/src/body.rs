@@ -1,0 +1,74 @@
+//! Reading a message's body: only the chunks that hold what is asked for, one in memory at a time.
+
+use std::ops::Range;
+
+use mailraft_mailbox::api::FetchedContent;
+use mailraft_mailbox::{Answer, Command};
+use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, open_chunk};
+use mailraft_storage::seal::Key;
+use zeroize::Zeroizing;
+
+use crate::outcome::Done;
+use crate::store::Mailstore;
+
+const CHUNK: u64 = CHUNK_PLAIN_BYTES as u64;
+
+/// Reads bodies; keeps the chunk it read last, because clients fetch many parts of one message.
+#[derive(Default)]
+pub(crate) struct BodyReader {
+    kept: Option<(BodyId, u32, Zeroizing<Vec<u8>>)>,
+}
+
+impl BodyReader {
+    /// The bytes from the start of a range up to its end or the end of their chunk, whichever is first; none of
+    /// an empty range. None if the message is no more.
+    pub(crate) async fn piece<S: Mailstore>(
+        &mut self,
+        content: &FetchedContent,
+        range: Range<u64>,
+        store: &mut S,
+    ) -> Result<Option<&[u8]>, Done> {
+        if range.is_empty() {
+            return Ok(Some(b""));
+        }
+        let number = u32::try_from(range.start / CHUNK).map_err(|_| Done::damaged())?;
+        if !matches!(&self.kept, Some((body, kept, _)) if *body == content.body && *kept == number) {
+            self.kept = None;
+            let ask = Command::ReadChunk { email: content.email, body: content.body, number };
+            let sealed = match store.ask(ask).await? {
+                Answer::Chunk(Some(sealed)) => sealed,
+                Answer::Chunk(None) => return Ok(None),
+                _ => return Err(Done::damaged()),
+            };
+            let key: [u8; 32] = content.body_key.as_slice().try_into().map_err(|_| Done::damaged())?;
+            let key = Key::from_bytes(key);
+            let last = number.checked_add(1) == Some(content.chunks);
+            let plain = open_chunk(content.body, &key, number, last, &sealed).map_err(|_| Done::damaged())?;
+            self.kept = Some((content.body, number, plain));
+        }
+        let Some((_, _, plain)) = &self.kept else { return Err(Done::damaged()) };
+        let base = u64::from(number) * CHUNK;
+        let end = range.end.min(base + plain.len() as u64);
+        match plain.get((range.start - base) as usize..end.saturating_sub(base) as usize) {
+            Some(bytes) if !bytes.is_empty() => Ok(Some(bytes)),
+            Some(_) | None => Err(Done::damaged()),
+        }
+    }
+
+    /// All bytes of a range, which the caller keeps small. None if the message is no more.
+    pub(crate) async fn all<S: Mailstore>(
+        &mut self,
+        content: &FetchedContent,
+        range: Range<u64>,
+        store: &mut S,
+    ) -> Result<Option<Vec<u8>>, Done> {
+        let mut out = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let Some(piece) = self.piece(content, at..range.end, store).await? else { return Ok(None) };
+            out.extend_from_slice(piece);
+            at += piece.len() as u64;
+        }
+        Ok(Some(out))
+    }
+}

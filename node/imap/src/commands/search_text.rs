@@ -1,0 +1,321 @@
+//! Looking for words in the text of a message (RFC 3501, section 6.4.4: BODY and TEXT) without holding the message:
+//! its parts are read a chunk at a time and decoded as they come. Of one chunk the end is kept for the next, so
+//! that a word across both is found. What is held is a few times `CHUNK_PLAIN_BYTES`.
+
+use mailraft_mailbox::api::FetchedContent;
+use mailraft_message::header::HEADER_MAX_BYTES;
+use mailraft_message::search::{self, SEARCHED_MAX_BYTES};
+use mailraft_message::{Body, Part};
+
+use crate::body::BodyReader;
+use crate::outcome::Done;
+use crate::store::Mailstore;
+
+/// Decoded text without a line end waits for one up to this length, in bytes.
+const LINE_MAX_BYTES: usize = 64 << 10;
+/// Text in a charset whose characters are 2 or 4 bytes can't be cut anywhere: so much of a part is searched, in bytes.
+const WIDE_MAX_BYTES: usize = 1 << 20;
+
+/// Which of the words, in lower case, a message's text parts, attachments' names and inner headers hold. None if
+/// the message is no more. At most [`SEARCHED_MAX_BYTES`] are looked into.
+pub(super) async fn find<S: Mailstore>(
+    words: &[&str],
+    content: &FetchedContent,
+    root: &Part,
+    bodies: &mut BodyReader,
+    store: &mut S,
+) -> Result<Option<Vec<bool>>, Done> {
+    let mut finder = Finder::new(words);
+    let mut left = SEARCHED_MAX_BYTES as u64;
+    let mut parts = vec![root];
+    while let Some(part) = parts.pop() {
+        if finder.is_done() || left == 0 {
+            break;
+        }
+        match &part.kind {
+            Body::Multipart(inner) => parts.extend(inner.iter().rev()),
+            Body::Leaf => {
+                let disposed = part.disposition.as_ref().and_then(|(_, of)| of.iter().find(|(n, _)| is(n, "filename")));
+                let name = disposed.map(|(_, name)| name.as_slice()).or_else(|| part.parameter("name"));
+                finder.feed(&search::decode_header(name.unwrap_or_default()).to_lowercase());
+            }
+            Body::Message(nested) => {
+                let range = &nested.1.header;
+                let range = range.start..range.end.min(range.start.saturating_add(HEADER_MAX_BYTES as u64));
+                let Some(block) = bodies.all(content, range, store).await? else { return Ok(None) };
+                left = left.saturating_sub(block.len() as u64);
+                finder.feed(&search::header_text(&block));
+                parts.push(&nested.1);
+            }
+            Body::Text => {
+                let mut text = Text::new(part);
+                let mut at = part.body.start;
+                let end = part.body.end.min(at.saturating_add(left));
+                while at < end && !finder.is_done() {
+                    let Some(piece) = bodies.piece(content, at..end, store).await? else { return Ok(None) };
+                    at += piece.len() as u64;
+                    left = left.saturating_sub(piece.len() as u64);
+                    finder.feed(&text.take(piece, at >= end));
+                }
+            }
+        }
+        finder.end_part();
+    }
+    Ok(Some(finder.found))
+}
+
+fn is(name: &[u8], other: &str) -> bool {
+    name.eq_ignore_ascii_case(other.as_bytes())
+}
+
+/// Finds words in text that comes in pieces.
+struct Finder<'a> {
+    words: &'a [&'a str],
+    found: Vec<bool>,
+    longest: usize,
+    /// The end of what came before, shorter than the longest word.
+    text: String,
+}
+
+impl<'a> Finder<'a> {
+    fn new(words: &'a [&'a str]) -> Self {
+        let longest = words.iter().map(|w| w.len()).max().unwrap_or(0);
+        Finder { words, found: words.iter().map(|w| w.is_empty()).collect(), longest, text: String::new() }
+    }
+
+    fn feed(&mut self, text: &str) {
+        self.text.push_str(text);
+        for (word, found) in self.words.iter().zip(&mut self.found) {
+            *found = *found || self.text.contains(word);
+        }
+        let mut cut = (self.text.len() + 1).saturating_sub(self.longest).min(self.text.len());
+        while !self.text.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        self.text.drain(..cut);
+    }
+
+    fn end_part(&mut self) {
+        self.text.clear();
+    }
+
+    fn is_done(&self) -> bool {
+        self.found.iter().all(|found| *found)
+    }
+}
+
+/// A text part's bytes into text in lower case.
+struct Text {
+    transfer: Transfer,
+    charset: String,
+    /// Decoded from the transfer encoding, and not yet handed on.
+    waiting: Vec<u8>,
+    /// Characters have 2 or 4 bytes.
+    wide: bool,
+}
+
+/// Content-Transfer-Encoding, and what it remembers from one piece to the next.
+enum Transfer {
+    Identity,
+    Base64 { bits: u32, count: u32 },
+    Quoted(Quoted),
+}
+
+#[derive(Clone, Copy)]
+enum Quoted {
+    Text,
+    /// After `=`, the CR of a line end, or one digit.
+    Sign,
+    Return,
+    Digit(u8),
+}
+
+impl Text {
+    fn new(part: &Part) -> Self {
+        let transfer = match &part.encoding {
+            encoding if is(encoding, "base64") => Transfer::Base64 { bits: 0, count: 0 },
+            encoding if is(encoding, "quoted-printable") => Transfer::Quoted(Quoted::Text),
+            _ => Transfer::Identity,
+        };
+        let named = part.parameter("charset").unwrap_or_default();
+        let plain = named.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+".contains(b));
+        let charset = if plain { String::from_utf8_lossy(named).to_ascii_lowercase() } else { String::new() };
+        let wide = ["utf-16", "utf-32", "utf16", "utf32", "ucs-", "iso-10646", "unicode"].iter();
+        let wide = wide.clone().any(|w| charset.starts_with(w));
+        Text { transfer, charset, waiting: Vec::new(), wide }
+    }
+
+    /// What can be told of the text after one more piece: whole lines, unless they are long.
+    fn take(&mut self, piece: &[u8], last: bool) -> String {
+        self.transfer.decode(piece, &mut self.waiting);
+        let cut = match (last, self.wide, self.waiting.iter().rposition(|b| *b == b'\n')) {
+            (true, ..) => self.waiting.len(),
+            (false, true, _) => {
+                self.waiting.truncate(WIDE_MAX_BYTES);
+                0
+            }
+            (false, false, Some(end)) => end + 1,
+            (false, false, None) if self.waiting.len() > LINE_MAX_BYTES => before_character(&self.waiting),
+            (false, false, None) => 0,
+        };
+        let rest = self.waiting.split_off(cut);
+        let bytes = std::mem::replace(&mut self.waiting, rest);
+        if bytes.is_empty() {
+            return String::new();
+        }
+        // As a message of its own, which says what charset it is in.
+        let head = format!("Content-Type: text/plain; charset=\"{}\"\r\n\r\n", self.charset);
+        let mut text = search::body_text(&[head.as_bytes(), &bytes].concat());
+        // The line end that it puts behind every part.
+        text.pop();
+        text
+    }
+}
+
+/// The end, or the start of a character of UTF-8 that is not whole.
+fn before_character(bytes: &[u8]) -> usize {
+    let end = bytes.len();
+    let start = bytes.iter().rev().take(4).position(|b| *b & 0xc0 != 0x80).map_or(end, |back| end - 1 - back);
+    let needs = match bytes.get(start) {
+        Some(0xc0..=0xdf) => 2,
+        Some(0xe0..=0xef) => 3,
+        Some(0xf0..=0xff) => 4,
+        Some(_) | None => 1,
+    };
+    if end - start < needs { start } else { end }
+}
+
+impl Transfer {
+    /// What can't be decoded is left out (base64) or taken as it is (quoted-printable).
+    fn decode(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Transfer::Identity => out.extend_from_slice(piece),
+            Transfer::Base64 { bits, count } => {
+                for byte in piece {
+                    let value = match byte {
+                        b'A'..=b'Z' => byte - b'A',
+                        b'a'..=b'z' => byte - b'a' + 26,
+                        b'0'..=b'9' => byte - b'0' + 52,
+                        b'+' => 62,
+                        b'/' => 63,
+                        b'=' => {
+                            // The end; whatever follows begins anew.
+                            *count = 0;
+                            continue;
+                        }
+                        _ => continue,
+                    };
+                    *bits = (*bits << 6 | u32::from(value)) & 0xff_ffff;
+                    *count += 6;
+                    if *count >= 8 {
+                        *count -= 8;
+                        out.push((*bits >> *count) as u8);
+                    }
+                }
+            }
+            Transfer::Quoted(state) => {
+                for byte in piece {
+                    *state = state.step(*byte, out);
+                }
+            }
+        }
+    }
+}
+
+impl Quoted {
+    fn step(self, byte: u8, out: &mut Vec<u8>) -> Quoted {
+        let digit = |byte: u8| (byte as char).to_digit(16);
+        match (self, byte) {
+            (Quoted::Text | Quoted::Return, b'=') => Quoted::Sign,
+            // A soft line break.
+            (Quoted::Sign, b'\r') => Quoted::Return,
+            (Quoted::Sign | Quoted::Return, b'\n') => Quoted::Text,
+            (Quoted::Sign, byte) if digit(byte).is_some() => Quoted::Digit(byte),
+            (Quoted::Digit(high), byte) => {
+                match digit(high).zip(digit(byte)) {
+                    Some((high, low)) => out.push((high << 4 | low) as u8),
+                    None => out.extend([b'=', high, byte]),
+                }
+                Quoted::Text
+            }
+            (Quoted::Sign, byte) => {
+                out.extend([b'=', byte]);
+                Quoted::Text
+            }
+            (Quoted::Text | Quoted::Return, byte) => {
+                out.push(byte);
+                Quoted::Text
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text_in_pieces(message: &[u8], size: usize) -> String {
+        let root = Part::parse(message);
+        let body = &message[root.body.start as usize..root.body.end as usize];
+        let mut text = Text::new(&root);
+        let count = body.chunks(size).count();
+        body.chunks(size).enumerate().map(|(n, piece)| text.take(piece, n + 1 == count)).collect()
+    }
+
+    #[test]
+    fn text_reads_the_same_whole_and_in_pieces() {
+        let messages: [&[u8]; 6] = [
+            b"\r\nLine One\r\nline two \xc3\x84\r\n",
+            b"Content-Type: text/plain; charset=iso-8859-1\r\n\r\nGr\xfc\xdfe\r\n",
+            b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\nR3LDvMOfZQpHcsO8\r\nw59lCg==\r\n",
+            b"Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=\r\n=9Fe a=3D b\r\n",
+            b"Content-Type: text/plain; charset=utf-16le\r\nContent-Transfer-Encoding: base64\r\n\r\naABpAAoAaABvAA==\r\n",
+            b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B$3$s\x1b(B\r\n\x1b$B$K\x1b(B\r\n",
+        ];
+        for message in messages {
+            let whole = text_in_pieces(message, usize::MAX);
+            assert_eq!(whole.trim_end(), search::body_text(message).trim_end());
+            for size in 1..20 {
+                assert_eq!(text_in_pieces(message, size), whole, "pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_encoded_is_searched_all_the_same() {
+        let quoted = b"Content-Transfer-Encoding: quoted-printable\r\n\r\na = b=zz=4";
+        let base64 = b"Content-Transfer-Encoding: base64\r\n\r\naGVs*bG8=d29y\r\nbGQ";
+        for size in 1..20 {
+            assert_eq!(text_in_pieces(quoted, size), "a = b=zz");
+            assert_eq!(text_in_pieces(base64, size), "helloworld");
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_not_held() {
+        let long = [b"\r\n".as_slice(), "ä".repeat(LINE_MAX_BYTES).as_bytes()].concat();
+        let root = Part::parse(&long);
+        let mut text = Text::new(&root);
+        for piece in long[2..].chunks(4_999) {
+            let told = text.take(piece, false);
+            assert!(told.chars().all(|c| c == 'ä'));
+            assert!(text.waiting.len() <= LINE_MAX_BYTES + 4_999);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_found_however_the_text_comes(text in "[abä]{0,60}", word in "[abä]{0,5}", size in 1usize..9) {
+            let words = [word.as_str(), "ba"];
+            let mut finder = Finder::new(&words);
+            let characters: Vec<char> = text.chars().collect();
+            for piece in characters.chunks(size) {
+                finder.feed(&piece.iter().collect::<String>());
+                prop_assert!(finder.text.len() < 12);
+            }
+            prop_assert_eq!(finder.found, words.map(|w| text.contains(w)));
+        }
+    }
+}

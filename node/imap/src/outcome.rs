@@ -1,0 +1,84 @@
+//! How commands end.
+
+use mailraft_mailbox::Refusal;
+
+use crate::cursor::Wrong;
+use crate::store::StoreFailure;
+
+/// How a command ended.
+pub(crate) enum Done {
+    /// Tagged OK with this text.
+    Ok(String),
+    /// Tagged NO with this text.
+    No(String),
+    /// Tagged BAD with this text.
+    Bad(String),
+    /// IDLE began.
+    Idle,
+    /// STARTTLS: OK, then TLS.
+    StartTls,
+    /// LOGOUT: OK, then the end.
+    Logout,
+    /// AUTHENTICATE waits for its message.
+    Challenge,
+    /// Tagged NO with this text, and the end.
+    LastNo(String),
+    /// BYE with this text, without a tagged response.
+    Bye(String),
+    /// The end without a word: a response was begun and can't be completed, so a word would count as part of it.
+    HangUp,
+}
+
+/// Either done, or why not.
+pub(crate) type Outcome = Result<Done, Done>;
+
+/// Tagged OK of a command that has no more to say.
+pub(crate) fn ok(command: &str) -> Outcome {
+    Ok(Done::Ok(format!("{command} done")))
+}
+
+impl Done {
+    /// Others have removed messages that the client still counts (RFC 2180, section 4).
+    pub(crate) fn missing() -> Done {
+        Done::No("[EXPUNGEISSUED] some of the messages are no more".into())
+    }
+
+    /// The mailbox answered another question.
+    pub(crate) fn odd_answer() -> Done {
+        Done::No("[UNAVAILABLE] the mailbox answered something else".into())
+    }
+
+    /// A row or body is not what it was when it was written.
+    pub(crate) fn damaged() -> Done {
+        Done::No("[CONTACTADMIN] part of this mailbox is damaged and being repaired".into())
+    }
+}
+
+impl From<Wrong> for Done {
+    fn from(wrong: Wrong) -> Self {
+        Done::Bad(wrong.0)
+    }
+}
+
+impl From<StoreFailure> for Done {
+    fn from(failure: StoreFailure) -> Self {
+        Done::No(match failure {
+            StoreFailure::Unavailable => "[UNAVAILABLE] no majority of the servers can be reached; try again".into(),
+            StoreFailure::Overloaded => "[LIMIT] too busy; try again later".into(),
+            StoreFailure::NoSuchMailbox => "[NONEXISTENT] the mailbox is no more".into(),
+            StoreFailure::Refused(refusal) => {
+                let code = match &refusal {
+                    Refusal::NoSuchFolder => "[NONEXISTENT] ",
+                    Refusal::TryCreate => "[TRYCREATE] ",
+                    Refusal::FolderExists => "[ALREADYEXISTS] ",
+                    Refusal::BadName(_) | Refusal::NotAllowed(_) => "[CANNOT] ",
+                    Refusal::Limit(_) => "[LIMIT] ",
+                    Refusal::OverQuota => "[OVERQUOTA] ",
+                    Refusal::Corrupt => "[CONTACTADMIN] ",
+                    Refusal::FolderGone => "[NONEXISTENT] ",
+                };
+                format!("{code}{refusal}")
+            }
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! What a session is between commands, and what its commands change.
+
+use crate::out::Out;
+use crate::store::{Mailstore, Output};
+use crate::view::View;
+
+/// Logins that may fail before the session ends.
+const WRONG_LOGINS_MAX: u32 = 3;
+
+/// What a session is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The longest message that APPEND takes, in bytes.
+    pub max_message_bytes: u64,
+    /// Whether STARTTLS is there.
+    pub tls_available: bool,
+}
+
+/// A session's state.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) tls: bool,
+    /// Who is logged in.
+    pub(crate) user: Option<String>,
+    /// The open folder.
+    pub(crate) view: Option<View>,
+    wrong_logins: u32,
+}
+
+impl State {
+    pub(crate) fn new(config: Config, tls: bool) -> Self {
+        State { config, tls, user: None, view: None, wrong_logins: 0 }
+    }
+
+    pub(crate) fn capabilities(&self) -> String {
+        let mut names = vec![
+            "IMAP4rev1",
+            "LITERAL+",
+            "SASL-IR",
+            "ID",
+            "ENABLE",
+            "IDLE",
+            "NAMESPACE",
+            "UIDPLUS",
+            "UNSELECT",
+            "CHILDREN",
+            "SPECIAL-USE",
+            "MOVE",
+        ];
+        if self.user.is_none() {
+            if self.tls {
+                names.push("AUTH=PLAIN");
+            } else {
+                if self.config.tls_available {
+                    names.push("STARTTLS");
+                }
+                names.push("LOGINDISABLED");
+            }
+        }
+        names.join(" ")
+    }
+
+    /// A login failed; true if it was one too many.
+    pub(crate) fn wrong_login(&mut self) -> bool {
+        self.wrong_logins += 1;
+        self.wrong_logins >= WRONG_LOGINS_MAX
+    }
+
+    /// Takes events into the view.
+    pub(crate) fn hear<S: Mailstore>(&mut self, store: &mut S) {
+        let events = store.take_events();
+        if let Some(view) = self.view.as_mut() {
+            for event in events {
+                view.take(event);
+            }
+        }
+    }
+
+    /// Whether someone else deleted the open folder: then the session must end.
+    pub(crate) fn is_folder_deleted(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.deleted)
+    }
+
+    /// Tells what waits in the view, in portions; expunges only where they are allowed.
+    pub(crate) async fn say_news<O: Output>(&mut self, expunges: bool, out: &mut Out<'_, O>) {
+        let Some(view) = self.view.as_mut().filter(|view| !view.deleted) else { return };
+        if expunges {
+            for number in view.take_expunged() {
+                out.line(&format!("* {number} EXPUNGE"));
+                out.pass_on().await;
+            }
+        }
+        view.tell_added(&mut out.bytes);
+        while view.tell_changed(&mut out.bytes) {
+            out.pass_on().await;
+        }
+    }
+}
