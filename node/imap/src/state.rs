@@ -47,6 +47,7 @@ impl State {
             "CHILDREN",
             "SPECIAL-USE",
             "MOVE",
+            "STATUS=SIZE",
         ];
         if self.user.is_none() {
             if self.tls {

@@ -1,5 +1,6 @@
 //! Dialogues about every command.
 
+use mailraft_mailbox::api::{FolderId, FolderInfo};
 use proptest::prelude::*;
 
 use crate::session::Turn;
@@ -21,7 +22,7 @@ fn logins_want_tls_and_the_right_password() {
          C: e AUTHENTICATE PLAIN
          S: + 
          C: AGFsaWNlAHNlY3JldA==
-         S: e OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE NAMESPACE UIDPLUS UNSELECT CHILDREN SPECIAL-USE MOVE] logged in
+         S: e OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE NAMESPACE UIDPLUS UNSELECT CHILDREN SPECIAL-USE MOVE STATUS=SIZE] logged in
          C: f LOGOUT
          S: * BYE goodbye
          S: f OK LOGOUT done",
@@ -177,6 +178,61 @@ fn folders_are_listed_and_counted() {
          C: g LIST (SPECIAL-USE) \"\" * RETURN (CHILDREN)
          S: * LIST (\\HasChildren \\Sent) \"/\" \"Sent\"
          S: g OK LIST done",
+    );
+}
+
+#[test]
+fn levels_that_are_no_folders_are_listed_as_such() {
+    let mut talk = logged_in();
+    let folder = |name: &str, id: Option<u32>, subscribed: bool| FolderInfo {
+        name: name.into(),
+        id: id.map(FolderId),
+        subscribed,
+        special_use: None,
+        selectable: id.is_some(),
+    };
+    talk.store.folders = vec![
+        folder("Deleted", None, false),
+        folder("Deleted/Child", Some(4), true),
+        folder("Empty", None, false),
+        folder("Gone/Long Ago", None, true),
+        folder("a/b/c", Some(5), false),
+        folder("a/b-side", Some(6), false),
+    ];
+    dialogue(
+        &mut talk,
+        "C: a LIST \"\" *
+         S: * LIST (\\HasNoChildren) \"/\" \"INBOX\"
+         S: * LIST (\\Noselect \\HasChildren) \"/\" \"Deleted\"
+         S: * LIST (\\HasNoChildren) \"/\" \"Deleted/Child\"
+         S: * LIST (\\HasChildren \\Sent) \"/\" \"Sent\"
+         S: * LIST (\\HasNoChildren) \"/\" \"Sent/Entw&APw-rfe\"
+         S: * LIST (\\Noselect \\HasChildren) \"/\" \"a\"
+         S: * LIST (\\Noselect \\HasChildren) \"/\" \"a/b\"
+         S: * LIST (\\HasNoChildren) \"/\" \"a/b-side\"
+         S: * LIST (\\HasNoChildren) \"/\" \"a/b/c\"
+         S: a OK LIST done
+         C: b LIST \"\" (a/% inbox)
+         S: * LIST (\\HasNoChildren) \"/\" \"INBOX\"
+         S: * LIST (\\Noselect \\HasChildren) \"/\" \"a/b\"
+         S: * LIST (\\HasNoChildren) \"/\" \"a/b-side\"
+         S: b OK LIST done
+         C: c LIST (SUBSCRIBED) \"\" *o*
+         S: * LIST (\\NonExistent \\HasNoChildren \\Subscribed) \"/\" \"Gone/Long Ago\"
+         S: c OK LIST done
+         C: d LSUB \"\" %
+         S: * LSUB () \"/\" \"INBOX\"
+         S: * LSUB (\\Noselect) \"/\" \"Deleted\"
+         S: * LSUB (\\Noselect) \"/\" \"Gone\"
+         S: * LSUB () \"/\" \"Sent\"
+         S: d OK LSUB done
+         C: e LIST \"\" % RETURN (STATUS (MESSAGES UIDNEXT))
+         S: * LIST (\\HasNoChildren) \"/\" \"INBOX\"
+         S: * STATUS \"INBOX\" (MESSAGES 2 UIDNEXT 3)
+         S: * LIST (\\Noselect \\HasChildren) \"/\" \"Deleted\"
+         S: * LIST (\\HasChildren \\Sent) \"/\" \"Sent\"
+         S: * LIST (\\Noselect \\HasChildren) \"/\" \"a\"
+         S: e OK LIST done",
     );
 }
 

@@ -1,127 +1,198 @@
-//! LIST and LSUB (RFC 3501, sections 6.3.8, 6.3.9) with RFC 3348's and RFC 6154's attributes.
+//! LIST and LSUB (RFC 3501, sections 6.3.8, 6.3.9) with the attributes of RFC 3348 and RFC 6154, and what clients
+//! use of RFC 5258 and RFC 5819: SUBSCRIBED and SPECIAL-USE, several patterns, RETURN.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_mailbox::api::{FolderInfo, HIERARCHY_SEPARATOR, SpecialUse};
 use mailraft_mailbox::{Answer, Command};
 
-use crate::cursor::{Cursor, wrong};
+use crate::commands::status;
+use crate::cursor::{Cursor, Read, wrong};
 use crate::out::Out;
 use crate::outcome::{Done, Outcome, ok};
 use crate::print;
 use crate::store::{Mailstore, Output};
 
-/// A line of LIST before it is printed.
-struct Line {
-    attributes: Vec<&'static str>,
-    name: String,
+/// Patterns of one LIST.
+const PATTERNS_MAX: usize = 20;
+/// The patterns of one LIST together, in bytes: matching takes the product of theirs and a name's length, for each
+/// folder.
+const PATTERNS_MAX_BYTES: usize = 2 << 10;
+
+/// What LIST is asked for.
+#[derive(Debug, Default)]
+struct Wanted {
+    special_only: bool,
+    subscribed_only: bool,
+    tell_subscribed: bool,
+    status: Option<Vec<status::Item>>,
+    patterns: Vec<String>,
 }
 
 pub(crate) async fn list<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<'_, O>) -> Outcome {
+    let wanted = parse(c)?;
+    if wanted.patterns.iter().all(String::is_empty) {
+        // Asks for the separator alone.
+        out.line("* LIST (\\Noselect) \"/\" \"\"");
+        return ok("LIST");
+    }
+    let folders = all(store).await?;
+    // Levels that are no folders themselves but have some below them are there too, as \Noselect.
+    let mut there: BTreeSet<&str> = BTreeSet::new();
+    for folder in folders.iter().filter(|f| f.id.is_some()) {
+        let mut name = folder.name.as_str();
+        // Whatever is in there has all levels above it in there too.
+        while there.insert(name) {
+            let Some(end) = name.rfind(HIERARCHY_SEPARATOR) else { break };
+            name = &name[..end];
+        }
+    }
+    let by_name: BTreeMap<&str, &FolderInfo> = folders.iter().map(|f| (f.name.as_str(), f)).collect();
+    let subscribed = folders.iter().filter(|f| f.subscribed).map(|f| f.name.as_str());
+    let mut names: Vec<&str> = match wanted.subscribed_only {
+        true => subscribed.collect(),
+        false => there.iter().copied().collect(),
+    };
+    names.sort_by_key(|name| (*name != "INBOX", *name));
+    for name in names {
+        let info = by_name.get(name);
+        let special = info.and_then(|f| f.special_use);
+        if (wanted.special_only && special.is_none()) || !wanted.patterns.iter().any(|p| matches(p, name)) {
+            continue;
+        }
+        let selectable = info.is_some_and(|f| f.id.is_some() && f.selectable);
+        let mut attributes = Vec::new();
+        if !there.contains(name) {
+            attributes.push("\\NonExistent");
+        } else if !selectable {
+            attributes.push("\\Noselect");
+        }
+        let below = format!("{name}{HIERARCHY_SEPARATOR}");
+        let has_children = there.range(below.as_str()..).next().is_some_and(|n| n.starts_with(&below));
+        attributes.push(if has_children { "\\HasChildren" } else { "\\HasNoChildren" });
+        if wanted.tell_subscribed && info.is_some_and(|f| f.subscribed) {
+            attributes.push("\\Subscribed");
+        }
+        attributes.extend(special.map(special_use));
+        tell("LIST", &attributes, name, out);
+        if let Some(items) = wanted.status.as_ref().filter(|_| selectable) {
+            // One that can't be counted is left out (RFC 5819, section 2).
+            let mark = out.mark();
+            if status::tell(name.to_owned(), items, store, out).await.is_err() {
+                out.roll_back(mark);
+            }
+        }
+        out.pass_on().await;
+    }
+    ok("LIST")
+}
+
+pub(crate) async fn lsub<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<'_, O>) -> Outcome {
     c.space()?;
-    // RFC 6154: only special uses, or their attributes asked for (told always).
-    let mut special_only = false;
+    let reference = c.folder()?;
+    c.space()?;
+    let pattern = whole(&reference, &c.pattern()?)?;
+    c.end()?;
+    let mut lines: BTreeMap<(bool, String), bool> = BTreeMap::new();
+    for folder in all(store).await?.into_iter().filter(|f| f.subscribed) {
+        if matches(&pattern, &folder.name) {
+            let selectable = folder.id.is_some() && folder.selectable;
+            lines.insert((folder.name != "INBOX", folder.name), selectable);
+        } else if pattern.contains('%') {
+            // With `%`, a level above a subscribed name stands for it.
+            for (at, _) in folder.name.match_indices(HIERARCHY_SEPARATOR) {
+                let above = &folder.name[..at];
+                if matches(&pattern, above) {
+                    lines.entry((above != "INBOX", above.to_owned())).or_insert(false);
+                }
+            }
+        }
+    }
+    for ((_, name), selectable) in lines {
+        tell("LSUB", if selectable { &[] } else { &["\\Noselect"] }, &name, out);
+        out.pass_on().await;
+    }
+    ok("LSUB")
+}
+
+fn parse(c: &mut Cursor<'_>) -> Read<Wanted> {
+    let mut wanted = Wanted::default();
+    c.space()?;
     if c.peek() == Some(b'(') {
         c.open()?;
         while !c.close() {
             match c.word()?.as_str() {
-                "SPECIAL-USE" => special_only = true,
-                other => return Err(Done::Bad(format!("LIST does not know {other}"))),
+                "SPECIAL-USE" => wanted.special_only = true,
+                "SUBSCRIBED" => {
+                    wanted.subscribed_only = true;
+                    wanted.tell_subscribed = true;
+                }
+                // There are none elsewhere.
+                "REMOTE" => {}
+                other => return wrong(format!("LIST does not select by {other}")),
             }
             c.eat(b' ');
         }
         c.space()?;
     }
-    let (reference, pattern) = arguments(c)?;
-    if c.peek() == Some(b' ') {
-        c.space()?;
+    let reference = c.folder()?;
+    c.space()?;
+    if c.peek() == Some(b'(') {
+        c.open()?;
+        while !c.close() {
+            wanted.patterns.push(whole(&reference, &c.pattern()?)?);
+            let bytes: usize = wanted.patterns.iter().map(String::len).sum();
+            if wanted.patterns.len() > PATTERNS_MAX || bytes > PATTERNS_MAX_BYTES {
+                return wrong("too many patterns");
+            }
+            c.eat(b' ');
+        }
+    } else {
+        let pattern = c.pattern()?;
+        wanted.patterns.push(if pattern.is_empty() { pattern } else { whole(&reference, &pattern)? });
+    }
+    if c.eat(b' ') {
         if c.word()? != "RETURN" {
-            return Err(wrong::<()>("RETURN is missing").err().map_or(Done::Bad(String::new()), Done::from));
+            return wrong("RETURN is missing");
         }
         c.space()?;
         c.open()?;
         while !c.close() {
             match c.word()?.as_str() {
                 "SPECIAL-USE" | "CHILDREN" => {}
-                other => return Err(Done::Bad(format!("LIST does not return {other}"))),
+                "SUBSCRIBED" => wanted.tell_subscribed = true,
+                "STATUS" => {
+                    c.space()?;
+                    wanted.status = Some(status::items(c)?);
+                }
+                other => return wrong(format!("LIST does not return {other}")),
             }
             c.eat(b' ');
         }
     }
     c.end()?;
-    if pattern.is_empty() {
-        out.line("* LIST (\\Noselect) \"/\" \"\"");
-        return ok("LIST");
-    }
-    let folders = all(store).await?;
-    let names: Vec<String> = folders.iter().filter(|f| f.id.is_some()).map(|f| f.name.clone()).collect();
-    let mut lines = Vec::new();
-    for folder in folders.iter().filter(|f| f.id.is_some()) {
-        if special_only && folder.special_use.is_none() {
-            continue;
-        }
-        let mut attributes = Vec::new();
-        if !folder.selectable {
-            attributes.push("\\Noselect");
-        }
-        let below = format!("{}{HIERARCHY_SEPARATOR}", folder.name);
-        attributes.push(if names.iter().any(|n| n.starts_with(&below)) { "\\HasChildren" } else { "\\HasNoChildren" });
-        attributes.extend(folder.special_use.map(special_use));
-        lines.push(Line { attributes, name: folder.name.clone() });
-    }
-    print_matching("LIST", &format!("{reference}{pattern}"), lines, out).await;
-    ok("LIST")
+    Ok(wanted)
 }
 
-pub(crate) async fn lsub<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<'_, O>) -> Outcome {
-    c.space()?;
-    let (reference, pattern) = arguments(c)?;
-    c.end()?;
-    let pattern = format!("{reference}{pattern}");
-    let mut lines: BTreeMap<String, Line> = BTreeMap::new();
-    for folder in all(store).await?.into_iter().filter(|f| f.subscribed) {
-        let selectable = folder.id.is_some() && folder.selectable;
-        // With `%`, a level above a subscribed name stands for it.
-        let mut level = folder.name.as_str();
-        while let Some((above, _)) = level.rsplit_once(HIERARCHY_SEPARATOR) {
-            if pattern.contains('%') && !matches(&pattern, &folder.name) && matches(&pattern, above) {
-                lines
-                    .entry(above.to_owned())
-                    .or_insert(Line { attributes: vec!["\\Noselect"], name: above.to_owned() });
-            }
-            level = above;
-        }
-        let attributes = if selectable { Vec::new() } else { vec!["\\Noselect"] };
-        lines.insert(folder.name.clone(), Line { attributes, name: folder.name });
+/// Reference and pattern together, with INBOX in its one spelling.
+fn whole(reference: &str, pattern: &str) -> Read<String> {
+    let whole = format!("{reference}{pattern}");
+    if whole.len() > PATTERNS_MAX_BYTES {
+        return wrong("a pattern is too long");
     }
-    print_matching("LSUB", &pattern, lines.into_values().collect(), out).await;
-    ok("LSUB")
-}
-
-fn arguments(c: &mut Cursor<'_>) -> Result<(String, String), Done> {
-    let reference = c.folder()?;
-    c.space()?;
-    Ok((reference, c.pattern()?))
+    let (first, rest) = whole.split_at(whole.find(HIERARCHY_SEPARATOR).unwrap_or(whole.len()));
+    Ok(if first.eq_ignore_ascii_case("INBOX") { format!("INBOX{rest}") } else { whole })
 }
 
 async fn all<S: Mailstore>(store: &mut S) -> Result<Vec<FolderInfo>, Done> {
     match store.ask(Command::List).await? {
-        Answer::Folders(mut folders) => {
-            folders.sort_by(|a, b| (a.name != "INBOX", &a.name).cmp(&(b.name != "INBOX", &b.name)));
-            Ok(folders)
-        }
-        _ => Err(Done::No("the mailbox answered something else".into())),
+        Answer::Folders(folders) => Ok(folders),
+        _ => Err(Done::odd_answer()),
     }
 }
 
-async fn print_matching<O: Output>(response: &str, pattern: &str, lines: Vec<Line>, out: &mut Out<'_, O>) {
-    for line in lines {
-        if matches(pattern, &line.name) {
-            let name = print::folder(&line.name);
-            out.line(&format!("* {response} ({}) \"/\" {name}", line.attributes.join(" ")));
-            out.pass_on().await;
-        }
-    }
+fn tell<O: Output>(response: &str, attributes: &[&str], name: &str, out: &mut Out<'_, O>) {
+    out.line(&format!("* {response} ({}) \"/\" {}", attributes.join(" "), print::folder(name)));
 }
 
 fn special_use(of: SpecialUse) -> &'static str {
@@ -134,32 +205,37 @@ fn special_use(of: SpecialUse) -> &'static str {
     }
 }
 
-/// Whether a pattern with `*` and `%` matches a name. Linear in pattern times name.
-pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    let inbox = |text: &str| text.eq_ignore_ascii_case("INBOX");
-    if inbox(name) && inbox(pattern) {
-        return true;
-    }
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+/// Whether a pattern with `*` and `%` matches a name. Takes at most the product of their lengths.
+fn matches(pattern: &str, name: &str) -> bool {
+    // Up to the first wildcard both must be the same: most names end here.
+    let literal = pattern.find(['*', '%']).unwrap_or(pattern.len());
+    let Some(rest) = name.strip_prefix(&pattern[..literal]) else { return false };
+    let rest: Vec<char> = rest.chars().collect();
     // reached[n]: the pattern so far matches the first n characters.
-    let mut reached = vec![false; name.len() + 1];
+    let mut reached = vec![false; rest.len() + 1];
     reached[0] = true;
-    for p in pattern {
-        let before = std::mem::replace(&mut reached, vec![false; name.len() + 1]);
-        for at in 0..=name.len() {
+    for p in pattern[literal..].chars() {
+        let before = std::mem::replace(&mut reached, vec![false; rest.len() + 1]);
+        let mut any = false;
+        for at in 0..=rest.len() {
             reached[at] = match p {
                 '*' => before[at] || (at > 0 && reached[at - 1]),
-                '%' => before[at] || (at > 0 && reached[at - 1] && name[at - 1] != HIERARCHY_SEPARATOR),
-                c => at > 0 && before[at - 1] && name[at - 1] == c,
+                '%' => before[at] || (at > 0 && reached[at - 1] && rest[at - 1] != HIERARCHY_SEPARATOR),
+                c => at > 0 && before[at - 1] && rest[at - 1] == c,
             };
+            any |= reached[at];
+        }
+        if !any {
+            return false;
         }
     }
-    reached[name.len()]
+    reached[rest.len()]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
     #[test]
     fn patterns() {
@@ -171,12 +247,19 @@ mod tests {
             ("a/%", "a/b/c", false),
             ("a*c", "a/b/c", true),
             ("inbox", "INBOX", true),
+            ("inbox/%", "INBOX/x", true),
             ("INBOX/%", "INBOX/x", true),
+            ("inboxes", "INBOXes", false),
             ("", "a", false),
             ("a%", "a", true),
             ("%/%", "a/b", true),
+            ("a", "ab", false),
+            ("ab", "a", false),
+            ("Ä%", "Äb", true),
         ] {
-            assert_eq!(matches(pattern, name), yes, "{pattern} {name}");
+            assert_eq!(matches(&whole("", pattern).unwrap(), name), yes, "{pattern} {name}");
         }
+        assert!(matches(&whole("a/", "%").unwrap(), "a/b"));
+        assert!(whole("a", &"x".repeat(PATTERNS_MAX_BYTES)).is_err());
     }
 }

@@ -349,6 +349,15 @@ fn sections_that_make_no_sense_are_refused() {
     );
 }
 
+#[test]
+fn patterns_of_any_kind_are_matched_in_time() {
+    let mut talk = logged_in();
+    talk.say(format!("a CREATE {}\r\n", "a".repeat(900)).as_bytes());
+    talk.say(format!("b LIST \"\" {}b\r\n", "a*%".repeat(600)).as_bytes());
+    talk.say(format!("c LIST \"\" {}\r\n", "*".repeat(3_000)).as_bytes());
+    assert_eq!(talk.take_heard(), "a OK CREATE done\r\nb OK LIST done\r\nc BAD a pattern is too long\r\n");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

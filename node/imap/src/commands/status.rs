@@ -1,40 +1,78 @@
 //! STATUS (RFC 3501, section 6.3.10; SIZE from RFC 8438).
 
+use mailraft_mailbox::api::FolderStatus;
 use mailraft_mailbox::{Answer, Command};
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Read, wrong};
 use crate::out::Out;
 use crate::outcome::{Done, Outcome, ok};
 use crate::print;
 use crate::store::{Mailstore, Output};
 
+/// A count of a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    Messages,
+    Recent,
+    Unseen,
+    UidNext,
+    UidValidity,
+    Size,
+}
+
 pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<'_, O>) -> Outcome {
     c.space()?;
     let folder = c.folder()?;
     c.space()?;
+    let items = items(c)?;
+    c.end()?;
+    tell(folder, &items, store, out).await?;
+    ok("STATUS")
+}
+
+/// The items in parentheses, each once.
+pub(super) fn items(c: &mut Cursor<'_>) -> Read<Vec<Item>> {
     c.open()?;
     let mut items = Vec::new();
     while !c.close() {
-        items.push(c.word()?);
+        let item = match c.word()?.as_str() {
+            "MESSAGES" => Item::Messages,
+            "RECENT" => Item::Recent,
+            "UNSEEN" => Item::Unseen,
+            "UIDNEXT" => Item::UidNext,
+            "UIDVALIDITY" => Item::UidValidity,
+            "SIZE" => Item::Size,
+            other => return wrong(format!("STATUS does not know {other}")),
+        };
+        if !items.contains(&item) {
+            items.push(item);
+        }
         c.eat(b' ');
     }
-    c.end()?;
-    let Answer::Status(status) = store.ask(Command::Status { folder: folder.clone() }).await? else {
-        return Err(Done::No("the mailbox answered something else".into()));
-    };
-    let mut list = Vec::new();
-    for item in items {
-        let value = match item.as_str() {
-            "MESSAGES" => u64::from(status.messages),
-            "RECENT" => u64::from(status.recent),
-            "UNSEEN" => u64::from(status.unseen),
-            "UIDNEXT" => u64::from(status.uid_next),
-            "UIDVALIDITY" => u64::from(status.uid_validity),
-            "SIZE" => status.size_bytes,
-            other => return Err(Done::Bad(format!("STATUS does not know {other}"))),
-        };
-        list.push(format!("{item} {value}"));
+    if items.is_empty() { wrong("STATUS wants an item") } else { Ok(items) }
+}
+
+/// One STATUS response.
+pub(super) async fn tell<S: Mailstore, O: Output>(
+    folder: String,
+    items: &[Item],
+    store: &mut S,
+    out: &mut Out<'_, O>,
+) -> Result<(), Done> {
+    let name = print::folder(&folder);
+    let Answer::Status(status) = store.ask(Command::Status { folder }).await? else { return Err(Done::odd_answer()) };
+    let list: Vec<String> = items.iter().map(|item| print_item(*item, &status)).collect();
+    out.line(&format!("* STATUS {name} ({})", list.join(" ")));
+    Ok(())
+}
+
+fn print_item(item: Item, status: &FolderStatus) -> String {
+    match item {
+        Item::Messages => format!("MESSAGES {}", status.messages),
+        Item::Recent => format!("RECENT {}", status.recent),
+        Item::Unseen => format!("UNSEEN {}", status.unseen),
+        Item::UidNext => format!("UIDNEXT {}", status.uid_next),
+        Item::UidValidity => format!("UIDVALIDITY {}", status.uid_validity),
+        Item::Size => format!("SIZE {}", status.size_bytes),
     }
-    out.line(&format!("* STATUS {} ({})", print::folder(&folder), list.join(" ")));
-    ok("STATUS")
 }
