@@ -40,8 +40,7 @@ pub struct FakeStore {
     pub answers: Option<usize>,
     /// Expunged while the next change is on its way.
     pub meanwhile: Option<UidSet>,
-    /// Events are held back until the session asks for news.
-    pub slow: bool,
+    slow: bool,
     held: Vec<Event>,
     /// INBOX was deleted.
     pub deleted: bool,
@@ -71,6 +70,14 @@ impl FakeStore {
     pub fn expunge(&mut self, uids: UidSet) {
         self.inbox.retain(|m| !uids.contains(m.state.uid));
         self.event(Change::Expunged(uids));
+    }
+
+    /// Whether events are held back until the session asks for news.
+    pub fn hold_back(&mut self, slow: bool) {
+        self.slow = slow;
+        if !slow {
+            self.events.append(&mut self.held);
+        }
     }
 
     pub fn event(&mut self, change: Change) {
@@ -365,7 +372,7 @@ pub fn dialogue(talk: &mut Talk, script: &str) {
                 }
                 Some(("answers", count)) => talk.store.answers = Some(count.parse().unwrap()),
                 _ if happens == "lost" => talk.store.lost = true,
-                _ if happens == "slow" => talk.store.slow = true,
+                _ if happens == "slow" => talk.store.hold_back(true),
                 _ if happens == "deleted" => talk.store.event(Change::FolderDeleted),
                 _ => {
                     talk.store.unavailable = happens == "unavailable";

@@ -358,8 +358,56 @@ fn patterns_of_any_kind_are_matched_in_time() {
     assert_eq!(talk.take_heard(), "a OK CREATE done\r\nb OK LIST done\r\nc BAD a pattern is too long\r\n");
 }
 
+/// The responses, each with its literals, if all are whole.
+fn responses(mut heard: &[u8]) -> Option<Vec<String>> {
+    let mut out = Vec::new();
+    let mut response = String::new();
+    while !heard.is_empty() {
+        let end = heard.windows(2).position(|w| w == b"\r\n")?;
+        let line = String::from_utf8_lossy(&heard[..end]).into_owned();
+        heard = &heard[end + 2..];
+        response += &line;
+        let literal = line.strip_suffix('}').and_then(|l| l.rsplit_once('{')?.1.parse::<usize>().ok());
+        match literal {
+            Some(size) => heard = heard.get(size..)?,
+            None => {
+                let count = |c: char| response.matches(c).count();
+                if count('(') != count(')') {
+                    return None;
+                }
+                out.push(std::mem::take(&mut response));
+            }
+        }
+    }
+    response.is_empty().then_some(out)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Wherever the store fails, what was said before is whole, or the session is over.
+    #[test]
+    fn a_store_that_fails_anywhere_leaves_whole_responses(
+        answers in 0usize..12,
+        command in proptest::sample::select(vec![
+            "FETCH 1:4 (UID BODY[])", "FETCH 1:4 (FLAGS BODY[HEADER] BODY[TEXT]<3.200000> ENVELOPE)", "UID FETCH 1:* RFC822",
+            "FETCH 4 (BODY.PEEK[1] BODY.PEEK[1.MIME])", "SEARCH TEXT needle", "STORE 1:4 +FLAGS Own", "UID COPY 1:* Sent",
+            "MOVE 2:3 Sent", "LIST \"\" * RETURN (STATUS (MESSAGES))", "UID EXPUNGE 1:*", "CLOSE", "SELECT INBOX", "NOOP",
+        ]),
+    ) {
+        let mut talk = logged_in();
+        talk.store.deliver(&format!("Subject: long\r\n\r\n{}", "0123456789\r\n".repeat(CHUNK_PLAIN_BYTES / 5)));
+        talk.store.deliver("Subject: last\r\n\r\n");
+        talk.say(b"s SELECT INBOX\r\n");
+        talk.heard.0.clear();
+        talk.store.answers = Some(answers);
+        talk.store.deliver("Subject: news\r\n\r\n");
+        talk.say(format!("a {command}\r\n").as_bytes());
+        match responses(&talk.heard.0) {
+            Some(all) => prop_assert!(all.last().is_some_and(|l| l.starts_with("a ")), "{:?}", all),
+            None => prop_assert_eq!(talk.turn, Turn::Close),
+        }
+    }
 
     /// However what a client says comes, the answers are the same.
     #[test]

@@ -19,6 +19,8 @@ mod store;
 mod dialogues;
 #[cfg(test)]
 mod mishaps;
+#[cfg(test)]
+mod model;
 
 use mailraft_mailbox::Command;
 
