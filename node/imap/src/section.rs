@@ -8,6 +8,8 @@ use crate::cursor::{Cursor, Read, wrong};
 
 /// Numbers in a section.
 const PATH_MAX: usize = 100;
+/// Names in one HEADER.FIELDS: each is compared with each field.
+const NAMES_MAX: usize = 500;
 
 /// `BODY[...]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +83,9 @@ impl Section {
                     let name = c.astring()?;
                     if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
                         return wrong("not the name of a header field");
+                    }
+                    if names.len() >= NAMES_MAX {
+                        return wrong("too many names of header fields");
                     }
                     names.push(name);
                     c.eat(b' ');
@@ -202,6 +207,8 @@ mod tests {
         ] {
             assert!(section(text).is_err(), "{text}");
         }
+        assert!(section(&format!("[HEADER.FIELDS ({})]", ["A"; NAMES_MAX].join(" "))).is_ok());
+        assert!(section(&format!("[HEADER.FIELDS ({})]", ["A"; NAMES_MAX + 1].join(" "))).is_err());
     }
 
     #[test]

@@ -213,10 +213,14 @@ impl View {
         if self.added.is_empty() {
             return;
         }
+        let mut learnt = false;
         // UIDs rise: what is new comes behind all that the client knows.
         for message in std::mem::take(&mut self.added).into_values() {
-            self.note_keywords(&message.flags, out);
+            learnt |= self.learn_keywords(&message.flags);
             self.messages.push(message);
+        }
+        if learnt {
+            out.extend_from_slice(self.flags_lines().as_bytes());
         }
         out.extend_from_slice(format!("* {} EXISTS\r\n* {} RECENT\r\n", self.messages.len(), self.recent()).as_bytes());
     }
@@ -371,6 +375,16 @@ mod tests {
         let numbers = v.take_expunged();
         assert!(numbers.len() == 99_999 && numbers.iter().all(|n| *n == 1));
         assert_eq!((v.messages().len(), v.number(100_000)), (1, Some(1)));
+    }
+
+    #[test]
+    fn keywords_of_many_new_messages_are_named_once() {
+        let mut v = view(&[1]);
+        let new = |n: u32| MessageState { flags: Flags::none().with_keyword(&format!("k{n}")), ..state(100 + n, 2) };
+        v.take(event(Change::Added((1..=500).map(new).collect())));
+        let told = told(&mut v, true);
+        assert_eq!(told.matches("* FLAGS").count(), 1);
+        assert!(told.ends_with("* 501 EXISTS\r\n* 500 RECENT\r\n"));
     }
 
     #[test]
