@@ -47,6 +47,8 @@ pub struct FakeStore {
     /// Beside INBOX and Sent.
     pub folders: Vec<FolderInfo>,
     pub created: Vec<String>,
+    /// Chunks that were asked for.
+    pub chunks_read: usize,
     /// Bodies can't be read any more.
     pub lost: bool,
     receiving: Vec<u8>,
@@ -179,6 +181,7 @@ impl FakeStore {
                 Answer::Fetched(self.inbox.iter().filter(|m| uids.contains(m.state.uid)).map(of).collect())
             }
             Command::ReadChunk { body, number, .. } => {
+                self.chunks_read += 1;
                 let found = self.inbox.iter().filter(|_| !self.lost).find(|m| BodyId([m.state.uid as u8; 16]) == body);
                 Answer::Chunk(found.map(|m| {
                     let from = number as usize * CHUNK_PLAIN_BYTES;

@@ -163,6 +163,18 @@ fn words_are_found_across_the_chunks_of_a_message() {
 }
 
 #[test]
+fn a_search_reads_a_message_chunk_by_chunk_and_no_further_than_it_must() {
+    let text = format!("early\r\n{}late\r\n", "0123456789abcd\r\n".repeat(CHUNK_PLAIN_BYTES / 4));
+    for (word, chunks) in [("early", 1), ("late", 5), ("never", 5)] {
+        let mut talk = with_a_long_one(&text);
+        talk.say(format!("a SEARCH 3 BODY {word}\r\n").as_bytes());
+        let found = if word == "never" { "" } else { " 3" };
+        assert_eq!(talk.take_heard(), format!("* SEARCH{found}\r\na OK SEARCH done\r\n"));
+        assert_eq!(talk.store.chunks_read, chunks, "{word}");
+    }
+}
+
+#[test]
 fn a_search_costs_no_more_than_its_sets_and_the_folder() {
     let mut talk = logged_in();
     for _ in 0..20_000 {
