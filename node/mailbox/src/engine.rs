@@ -520,6 +520,22 @@ impl Mailbox {
     }
 }
 
+/// The result of a command that the table of commands keeps, and the index of its entry; None if it keeps none.
+///
+/// # Errors
+/// If the store can't be read, or the row is damaged or another mailbox's.
+pub fn kept_result(
+    rows: &dyn Rows,
+    place: &Place,
+    key: &MailboxKey,
+    id: CommandId,
+) -> Result<Option<(Index, Result<Answer, Refusal>)>, StoreError> {
+    let Some(row) = rows.get(place.replica, &RowKey::command(id))? else { return Ok(None) };
+    let row = CommandRow::decode(&row)?;
+    let result = records::open_result(key, place, id, &row.result)?;
+    Ok(Some((row.index, result)))
+}
+
 impl Batch {
     fn on(state: &State) -> Self {
         Batch {

@@ -39,6 +39,11 @@ impl Following {
         self.modseq
     }
 
+    /// The UIDs heard of, rising.
+    pub fn uids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.uids.iter().copied()
+    }
+
     /// Whether the folder was deleted meanwhile: nothing is left to follow.
     pub fn is_gone(&self) -> bool {
         self.gone

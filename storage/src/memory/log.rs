@@ -40,10 +40,20 @@ impl MemoryLog {
     /// whole among them can be read after [`MemoryLog::recover`].
     pub fn crash(&self, keep_unsynced: usize) {
         let mut state = self.state();
-        let keep = state.bytes.len().min(state.synced + keep_unsynced);
+        let keep = state.bytes.len().min(state.synced.saturating_add(keep_unsynced));
         state.bytes.truncate(keep);
+        if std::mem::take(&mut state.flip_at_crash) && keep > state.synced
+            && let Some(last) = state.bytes.last_mut()
+        {
+            *last ^= 1;
+        }
         state.synced = keep;
         state.forget_unsynced();
+    }
+
+    /// In the next crash a bit of the last byte that was not synced and survives turns over: a torn write.
+    pub fn flip_at_crash(&self) {
+        self.state().flip_at_crash = true;
     }
 
     /// Flips a bit: bit rot. [`MemoryLog::recover`] notices it.
@@ -179,6 +189,7 @@ struct State {
     /// The length after the last reclaim.
     reclaimed: usize,
     fail_next_sync: bool,
+    flip_at_crash: bool,
 }
 
 #[derive(Clone, Default)]

@@ -1,0 +1,84 @@
+//! A node's clocks: they run fast or slow, and the wall clock jumps.
+
+use std::time::Duration;
+
+use mailraft_checkers::Micros;
+use mailraft_storage::UnixMillis;
+
+/// The wall clock at the start of every run: 2026-01-01.
+const START_UNIX_MS: i64 = 1_767_225_600_000;
+
+/// The clocks of one node, as functions of the world's time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// At this time of the world ...
+    since: Micros,
+    /// ... the node's clock showed this, in microseconds.
+    shown: u64,
+    /// How much faster it runs than the world, in millionths.
+    drift_ppm: i64,
+    /// How far the wall clock is off, in milliseconds.
+    wall_off_ms: i64,
+}
+
+impl Clock {
+    /// A clock that was started so many microseconds before the run.
+    pub fn new(shown: u64) -> Self {
+        Clock { since: 0, shown, drift_ppm: 0, wall_off_ms: 0 }
+    }
+
+    /// Time since the node's boot.
+    pub fn monotonic(&self, now: Micros) -> Duration {
+        Duration::from_micros(self.shown + self.run(now))
+    }
+
+    /// The wall clock.
+    pub fn wall(&self, now: Micros) -> UnixMillis {
+        let ms = START_UNIX_MS + (self.shown as i64 + self.run(now) as i64) / 1_000 + self.wall_off_ms;
+        UnixMillis(ms.max(0) as u64)
+    }
+
+    /// How long the node's `micros` take in the world.
+    pub fn in_world(&self, micros: u64) -> Micros {
+        (micros as i128 * 1_000_000 / i128::from(1_000_000 + self.drift_ppm)) as u64
+    }
+
+    /// From now on it runs so much faster.
+    pub fn set_drift(&mut self, now: Micros, ppm: i64) {
+        self.shown += self.run(now);
+        self.since = now;
+        self.drift_ppm = ppm;
+    }
+
+    /// The wall clock jumps.
+    pub fn jump_wall(&mut self, ms: i64) {
+        self.wall_off_ms += ms;
+    }
+
+    /// The wall clock is right again.
+    pub fn set_wall_right(&mut self) {
+        self.wall_off_ms = 0;
+    }
+
+    fn run(&self, now: Micros) -> u64 {
+        let world = now.saturating_sub(self.since);
+        (i128::from(world) * i128::from(1_000_000 + self.drift_ppm) / 1_000_000) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fast_clock_gains_and_never_goes_back() {
+        let mut clock = Clock::new(0);
+        clock.set_drift(0, 100_000);
+        assert_eq!(clock.monotonic(10_000_000), Duration::from_secs(11));
+        assert_eq!(clock.in_world(11_000_000), 10_000_000);
+        clock.set_drift(10_000_000, -100_000);
+        assert_eq!(clock.monotonic(20_000_000), Duration::from_secs(20));
+        clock.jump_wall(-5_000);
+        assert_eq!(clock.wall(20_000_000).0 as i64, START_UNIX_MS + 15_000);
+    }
+}

@@ -1,0 +1,282 @@
+//! What is broken when: a schedule drawn from the seed before the run, so that parts of it can be left out.
+
+use mailraft_checkers::Micros;
+use mailraft_storage::NodeId;
+
+use crate::dice::Dice;
+
+const MS: Micros = 1_000;
+const S: Micros = 1_000_000;
+
+/// One kind of trouble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies. Of the log's unsynced bytes so many survive.
+    Crash {
+        /// Which node.
+        node: NodeId,
+        /// Bytes.
+        torn: usize,
+    },
+    /// The process dies after so many further outputs of its core, which may be in the middle of a step.
+    CrashBetween {
+        /// Which node.
+        node: NodeId,
+        /// Outputs.
+        outputs: u64,
+    },
+    /// The process dies while the rows of a snapshot are being replaced.
+    CrashAtInstall {
+        /// Which node.
+        node: NodeId,
+    },
+    /// The process is told to stop: it hands its leads over, then ends.
+    Stop {
+        /// Which node.
+        node: NodeId,
+    },
+    /// These nodes and the others hear nothing of each other.
+    Partition {
+        /// One side.
+        side: Vec<NodeId>,
+    },
+    /// One hears nothing from another.
+    OneWay {
+        /// Who is not heard.
+        from: NodeId,
+        /// By whom.
+        to: NodeId,
+    },
+    /// Two halves hear of each other only through one node.
+    Bridge {
+        /// That node.
+        bridge: NodeId,
+        /// One half, without it.
+        half: Vec<NodeId>,
+    },
+    /// A link breaks and heals all the time.
+    Flapping {
+        /// One end.
+        a: NodeId,
+        /// The other.
+        b: NodeId,
+    },
+    /// Messages get lost.
+    Loss {
+        /// Of a thousand.
+        permille: u64,
+    },
+    /// Messages come twice.
+    Twice {
+        /// Of a thousand.
+        permille: u64,
+    },
+    /// Messages overtake each other.
+    Overtaking {
+        /// Of a thousand.
+        permille: u64,
+    },
+    /// Messages are late.
+    Late {
+        /// In the mean.
+        mean: Micros,
+    },
+    /// Every fsync, flush and read takes so many times as long.
+    SlowDisk {
+        /// Whose.
+        node: NodeId,
+        /// Times.
+        factor: u64,
+    },
+    /// No fsync returns.
+    StuckDisk {
+        /// Whose.
+        node: NodeId,
+    },
+    /// The next fsync fails, and so the process ends.
+    FsyncError {
+        /// Whose.
+        node: NodeId,
+        /// Bytes of the log that survive of what was not synced.
+        torn: usize,
+    },
+    /// Nothing can be written: the process ends, and can't start.
+    FullDisk {
+        /// Whose.
+        node: NodeId,
+    },
+    /// A node's clock runs fast or slow.
+    Drift {
+        /// Whose.
+        node: NodeId,
+        /// Millionths.
+        ppm: i64,
+    },
+    /// A node's wall clock jumps.
+    Jump {
+        /// Whose.
+        node: NodeId,
+        /// Milliseconds.
+        ms: i64,
+    },
+    /// A process stands still, and then goes on as if nothing was.
+    Pause {
+        /// Which node.
+        node: NodeId,
+    },
+    /// Everything on a node takes so many times as long.
+    SlowNode {
+        /// Which node.
+        node: NodeId,
+        /// Times.
+        factor: u64,
+    },
+    /// Actors on a node panic.
+    ActorPanic {
+        /// Which node.
+        node: NodeId,
+    },
+    /// A bit of the log's unsynced tail turns over while the node is down (a crash comes with it).
+    TornBit {
+        /// Whose.
+        node: NodeId,
+        /// Bytes that survive, the last of them changed.
+        torn: usize,
+    },
+}
+
+impl Fault {
+    /// Its kind, for people and figures.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fault::Crash { .. } => "crash",
+            Fault::CrashBetween { .. } => "crash between outputs",
+            Fault::CrashAtInstall { .. } => "crash at install",
+            Fault::Stop { .. } => "clean stop",
+            Fault::Partition { .. } => "partition",
+            Fault::OneWay { .. } => "one-way link",
+            Fault::Bridge { .. } => "bridge",
+            Fault::Flapping { .. } => "flapping link",
+            Fault::Loss { .. } => "message loss",
+            Fault::Twice { .. } => "message duplication",
+            Fault::Overtaking { .. } => "message reordering",
+            Fault::Late { .. } => "message delay",
+            Fault::SlowDisk { .. } => "slow disk",
+            Fault::StuckDisk { .. } => "stuck disk",
+            Fault::FsyncError { .. } => "fsync error",
+            Fault::FullDisk { .. } => "full disk",
+            Fault::Drift { .. } => "clock drift",
+            Fault::Jump { .. } => "clock jump",
+            Fault::Pause { .. } => "pause",
+            Fault::SlowNode { .. } => "slow node",
+            Fault::ActorPanic { .. } => "actor panic",
+            Fault::TornBit { .. } => "torn write",
+        }
+    }
+
+    /// Whether the process ends by it; it is started again when the fault is over.
+    pub fn takes_down(&self) -> Option<NodeId> {
+        match self {
+            Fault::Crash { node, .. }
+            | Fault::CrashBetween { node, .. }
+            | Fault::CrashAtInstall { node }
+            | Fault::Stop { node }
+            | Fault::FsyncError { node, .. }
+            | Fault::FullDisk { node }
+            | Fault::TornBit { node, .. } => Some(*node),
+            Fault::Partition { .. }
+            | Fault::OneWay { .. }
+            | Fault::Bridge { .. }
+            | Fault::Flapping { .. }
+            | Fault::Loss { .. }
+            | Fault::Twice { .. }
+            | Fault::Overtaking { .. }
+            | Fault::Late { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::StuckDisk { .. }
+            | Fault::Drift { .. }
+            | Fault::Jump { .. }
+            | Fault::Pause { .. }
+            | Fault::SlowNode { .. }
+            | Fault::ActorPanic { .. } => None,
+        }
+    }
+}
+
+/// A fault, from when to when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// It begins.
+    pub from: Micros,
+    /// It ends: nodes start again, links and disks work.
+    pub to: Micros,
+    /// What it is.
+    pub fault: Fault,
+}
+
+impl std::fmt::Display for Planned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.3} s to {:.3} s: {:?}", self.from as f64 / 1e6, self.to as f64 / 1e6, self.fault)
+    }
+}
+
+/// Draws faults for the time between two moments, one every `every` in the mean.
+pub fn draw(dice: &mut Dice, nodes: u64, from: Micros, to: Micros, every: Micros) -> Vec<Planned> {
+    let mut plan = Vec::new();
+    let mut at = from;
+    loop {
+        at += 1 + dice.exponential(every);
+        if at >= to {
+            return plan;
+        }
+        let fault = one(dice, nodes);
+        let lasts = match &fault {
+            Fault::Jump { .. } | Fault::ActorPanic { .. } => 1,
+            Fault::Pause { .. } => dice.between(50 * MS, 3 * S),
+            Fault::StuckDisk { .. } => dice.between(20 * MS, 4 * S),
+            Fault::Stop { .. } => dice.between(600 * MS, 10 * S),
+            _ if dice.chance(100) => dice.between(10 * S, 40 * S),
+            _ => dice.between(50 * MS, 6 * S),
+        };
+        plan.push(Planned { from: at, to: (at + lasts).min(to), fault });
+    }
+}
+
+fn one(dice: &mut Dice, nodes: u64) -> Fault {
+    let node = NodeId(dice.between(1, nodes));
+    let other = NodeId(1 + (node.0 - 1 + dice.between(1, nodes - 1)) % nodes);
+    let some = |dice: &mut Dice| -> Vec<NodeId> { (1..=nodes).map(NodeId).filter(|_| dice.chance(400)).collect() };
+    match dice.below(26) {
+        0..=2 => Fault::Crash { node, torn: torn(dice) },
+        3..=4 => Fault::CrashBetween { node, outputs: dice.between(1, 40) },
+        5 => Fault::CrashAtInstall { node },
+        6 => Fault::Stop { node },
+        7..=8 => Fault::Partition { side: some(dice) },
+        9 => Fault::OneWay { from: node, to: other },
+        10 => Fault::Bridge { bridge: node, half: some(dice).into_iter().filter(|n| *n != node).collect() },
+        11 => Fault::Flapping { a: node, b: other },
+        12 => Fault::Loss { permille: dice.between(10, 400) },
+        13 => Fault::Twice { permille: dice.between(10, 500) },
+        14 => Fault::Overtaking { permille: dice.between(10, 500) },
+        15 => Fault::Late { mean: dice.between(MS, 200 * MS) },
+        16 => Fault::SlowDisk { node, factor: dice.between(2, 200) },
+        17 => Fault::StuckDisk { node },
+        18 => Fault::FsyncError { node, torn: torn(dice) },
+        19 => Fault::FullDisk { node },
+        20 => Fault::Drift { node, ppm: dice.between(0, 400_000) as i64 - 200_000 },
+        21 => Fault::Jump { node, ms: dice.between(0, 48 * 3_600_000) as i64 - 24 * 3_600_000 },
+        22 => Fault::Pause { node },
+        23 => Fault::SlowNode { node, factor: dice.between(2, 50) },
+        24 => Fault::ActorPanic { node },
+        _ => Fault::TornBit { node, torn: torn(dice).max(1) },
+    }
+}
+
+/// Bytes that survive of what was not synced: often none, often all.
+fn torn(dice: &mut Dice) -> usize {
+    match dice.below(3) {
+        0 => 0,
+        1 => 1 << 30,
+        _ => dice.between(1, 4_000) as usize,
+    }
+}

@@ -1,0 +1,336 @@
+//! A node of the simulated cluster: the production core over stores in memory, and the work of its log, apply,
+//! flush and snapshot threads as things that take time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mailraft_checkers::Micros;
+use mailraft_cluster::{ApplyJob, Node, NodeConfig, RequestId};
+use mailraft_mailbox::StoredRead;
+use mailraft_storage::log::{Log, LogBatch};
+use mailraft_storage::memory::{MemoryLog, MemoryRows};
+use mailraft_storage::{
+    Applied, ClusterId, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, StoreError,
+    Term,
+};
+
+use crate::actors::Actor;
+use crate::clock::Clock;
+use crate::dice::Dice;
+
+/// The cluster of every run.
+pub const CLUSTER: ClusterId = ClusterId([7; 16]);
+
+/// What a snapshot carries: its position and its rows.
+pub type Staged = (Applied, Arc<Vec<(RowKey, Bytes)>>);
+
+/// What waits for apply.
+pub enum ApplyWork {
+    /// Entries.
+    Entries(ApplyJob),
+    /// Passed on once everything before it is applied.
+    Install(ReplicaId, Applied),
+}
+
+/// Who waits for an answer of the core.
+pub enum Waiter {
+    /// An actor's entry.
+    Entry {
+        /// Of this mailbox.
+        mailbox: MailboxId,
+        /// The actor's number.
+        actor: u64,
+    },
+    /// An actor's read.
+    Gate {
+        /// Of this mailbox.
+        mailbox: MailboxId,
+        /// The actor's number.
+        actor: u64,
+        /// The read's number.
+        read: u64,
+    },
+    /// An actor that wants to start.
+    Slot {
+        /// Of this mailbox.
+        mailbox: MailboxId,
+        /// The actor's number.
+        actor: u64,
+    },
+    /// An actor that found no mailbox and asks the control group.
+    Control {
+        /// Of this mailbox.
+        mailbox: MailboxId,
+        /// The actor's number.
+        actor: u64,
+    },
+    /// A part of a large body.
+    Chunk {
+        /// The session that sent it.
+        session: u64,
+        /// Its upload.
+        upload: u64,
+    },
+    /// A mailbox is being made.
+    Made(MailboxId),
+    /// Ids are evicted from the table of commands.
+    Evicted,
+}
+
+/// A read of an actor that waits for its rows or for the gate.
+#[derive(Default)]
+pub struct PendingRead {
+    /// What the gate said.
+    pub leads: Option<bool>,
+    /// Rows that were read.
+    pub rows: Option<Result<Result<mailraft_mailbox::Answer, mailraft_mailbox::Refusal>, StoreError>>,
+    /// Rows that are to be read.
+    pub wanted: Option<StoredRead>,
+}
+
+/// What is wrong with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Everything takes so many times as long.
+    pub factor: u64,
+    /// Until then no fsync returns.
+    pub stuck_until: Micros,
+    /// The next fsync fails, and so many unsynced bytes survive.
+    pub fail_next: Option<usize>,
+    /// Nothing can be written.
+    pub full: bool,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Disk { factor: 1, stuck_until: 0, fail_next: None, full: false }
+    }
+}
+
+/// A machine with its disks.
+pub struct Host {
+    /// Its node.
+    pub id: NodeId,
+    /// The Raft log.
+    pub log: MemoryLog,
+    /// The rows.
+    pub rows: MemoryRows,
+    /// Snapshots that are whole and synced as files.
+    pub staged: BTreeMap<(ReplicaId, Index), Staged>,
+    /// Its clocks.
+    pub clock: Clock,
+    /// Its disk.
+    pub disk: Disk,
+    /// Everything takes so many times as long.
+    pub slow: u64,
+    /// It stands still until then.
+    pub paused_until: Micros,
+    /// Rises whenever the process starts or ends: events of another life are void.
+    pub life: u64,
+    /// The process; None while it is down.
+    pub up: Option<Process>,
+    /// Dies at the next install of a snapshot.
+    pub dies_at_install: bool,
+    /// Dies after so many further outputs.
+    pub dies_after: Option<u64>,
+    /// Why it can't start any more, if so.
+    pub lost: Option<String>,
+}
+
+/// A process: everything that is gone when it dies.
+pub struct Process {
+    /// The production core.
+    pub core: Node,
+    /// What the core knows of the world.
+    pub env: Env,
+    /// What the actors know of it.
+    pub actors_env: Env,
+    /// The group that is being made durable.
+    pub writing: Option<(u64, LogBatch)>,
+    /// What apply has in hand.
+    pub applying: Vec<ApplyJob>,
+    /// What waits for apply.
+    pub to_apply: VecDeque<ApplyWork>,
+    /// Whether apply is at work.
+    pub apply_busy: bool,
+    /// Snapshots that are to be installed, or are.
+    pub installing: BTreeMap<ReplicaId, Applied>,
+    /// Those whose rows are being put in place.
+    pub replacing: BTreeSet<ReplicaId>,
+    /// What this node leads.
+    pub leading: BTreeMap<PartitionId, Leading>,
+    /// Who leads, as this node believes.
+    pub leaders: BTreeMap<PartitionId, NodeId>,
+    /// Who waits for the core.
+    pub waiting: BTreeMap<RequestId, Waiter>,
+    /// The last request.
+    pub last_request: u64,
+    /// Mailbox actors.
+    pub actors: BTreeMap<MailboxId, Actor>,
+    /// Sessions that were asked to be told when the leader of their partition changes.
+    pub watchers: BTreeMap<PartitionId, BTreeSet<u64>>,
+}
+
+/// A partition that is led here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leading {
+    /// Its replica here.
+    pub replica: ReplicaId,
+    /// The term.
+    pub term: Term,
+    /// The incarnation.
+    pub incarnation: Incarnation,
+}
+
+impl Host {
+    /// A machine with empty disks.
+    pub fn new(id: NodeId, clock: Clock) -> Self {
+        Host {
+            id,
+            log: MemoryLog::new(),
+            rows: MemoryRows::new(),
+            staged: BTreeMap::new(),
+            clock,
+            disk: Disk::default(),
+            slow: 1,
+            paused_until: 0,
+            life: 0,
+            up: None,
+            dies_at_install: false,
+            dies_after: None,
+            lost: None,
+        }
+    }
+
+    /// The production start: the log is read anew, the core is made of what the stores hold.
+    ///
+    /// # Errors
+    /// If the stores hold damage.
+    pub fn start(
+        &mut self,
+        now: Micros,
+        seed: u64,
+        log_keep_entries: u64,
+    ) -> Result<Vec<mailraft_cluster::Output>, String> {
+        assert!(self.up.is_none(), "node {} starts twice", self.id);
+        self.log.recover().map_err(|e| e.to_string())?;
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let config =
+            NodeConfig::from_rows(self.id, CLUSTER, &self.rows, log_keep_entries, logger).map_err(|e| e.to_string())?;
+        self.life += 1;
+        let mut env = Env::seeded(seed.wrapping_add(self.id.0 << 32).wrapping_add(self.life));
+        let mut actors_env = Env::seeded(seed.wrapping_add(self.id.0 << 32).wrapping_add(self.life) ^ (1 << 63));
+        for env in [&mut env, &mut actors_env] {
+            env.now = self.clock.monotonic(now);
+            env.wall = self.clock.wall(now);
+        }
+        let mut core =
+            Node::recover(config, Arc::new(self.log.clone()), &self.rows, &mut env).map_err(|e| e.to_string())?;
+        let mut out = Vec::new();
+        core.start(&mut env, &mut out);
+        // As the driver does: files that no mark in the log names are removed.
+        let needed = |replica: ReplicaId, index: Index| {
+            let mark = Log::state(&self.log, replica).ok().flatten().and_then(|state| state.installing);
+            mark.is_some_and(|mark| mark.index == index)
+        };
+        self.staged.retain(|(replica, index), _| needed(*replica, *index));
+        self.up = Some(Process {
+            core,
+            env,
+            actors_env,
+            writing: None,
+            applying: Vec::new(),
+            to_apply: VecDeque::new(),
+            apply_busy: false,
+            installing: BTreeMap::new(),
+            replacing: BTreeSet::new(),
+            leading: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            last_request: 0,
+            actors: BTreeMap::new(),
+            watchers: BTreeMap::new(),
+        });
+        Ok(out)
+    }
+
+    /// The process dies: of the log's unsynced bytes only `torn` survive, of the rows what was flushed. A snapshot
+    /// whose rows were being put in place leaves a mixture.
+    pub fn crash(&mut self, dice: &mut Dice, torn: usize) {
+        let Some(process) = self.up.take() else { return };
+        self.life += 1;
+        self.dies_after = None;
+        self.dies_at_install = false;
+        self.log.crash(torn);
+        self.rows.crash();
+        for replica in process.replacing {
+            if let Some(applied) = process.installing.get(&replica) {
+                self.mix(dice, replica, applied.index);
+            }
+        }
+    }
+
+    /// Some of a staged snapshot's rows among the old ones, as an interrupted install leaves them; the position
+    /// and the rows that a start needs are still the old ones.
+    fn mix(&mut self, dice: &mut Dice, replica: ReplicaId, index: Index) {
+        let (Some((_, rows)), Ok(Some(view))) = (self.staged.get(&(replica, index)), self.rows.view(replica)) else {
+            return;
+        };
+        let Ok(old) = view.rows(None, usize::MAX) else { return };
+        let applied = view.applied().clone();
+        let needed = |key: &RowKey| {
+            key.table == mailraft_storage::Table::Nodes.number()
+                || key.table == mailraft_storage::Table::Placement.number()
+        };
+        let mut mixed: BTreeMap<RowKey, Bytes> =
+            old.into_iter().filter(|(key, _)| needed(key) || dice.chance(500)).collect();
+        for (key, value) in rows.iter().filter(|(key, _)| !needed(key)) {
+            if dice.chance(500) {
+                mixed.insert(key.clone(), value.clone());
+            }
+        }
+        drop(view);
+        // Both stores keep what was there before until the whole is in place; a mixture may be what they hold.
+        let _ = self.rows.replace(replica, &applied, &mut mixed.into_iter().map(Ok));
+    }
+
+    /// Brings the process's knowledge of time up to now.
+    pub fn tell_time(&mut self, now: Micros) {
+        let (monotonic, wall) = (self.clock.monotonic(now), self.clock.wall(now));
+        if let Some(process) = self.up.as_mut() {
+            for env in [&mut process.env, &mut process.actors_env] {
+                env.now = monotonic;
+                env.wall = wall;
+            }
+        }
+    }
+
+    /// How long an fsync takes now.
+    pub fn fsync(&self, dice: &mut Dice, now: Micros) -> Micros {
+        let took = (80 + dice.exponential(150)) * self.disk.factor * self.slow;
+        (now + took).max(self.disk.stuck_until)
+    }
+
+    /// How long reading or applying something takes now.
+    pub fn work(&self, dice: &mut Dice, now: Micros, mean: Micros) -> Micros {
+        now + (20 + dice.exponential(mean)) * self.slow * if self.disk.factor > 1 { 2 } else { 1 }
+    }
+}
+
+impl Process {
+    /// A new request, and who waits for it.
+    pub fn request(&mut self, waiter: Waiter) -> RequestId {
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.waiting.insert(request, waiter);
+        request
+    }
+}
+
+/// A snapshot's rows as they are read when it is sent.
+pub fn take_snapshot(rows: &MemoryRows, replica: ReplicaId) -> Option<Staged> {
+    let view = rows.view(replica).ok()??;
+    let held = view.rows(None, usize::MAX).ok()?;
+    Some((view.applied().clone(), Arc::new(held)))
+}

@@ -1,0 +1,27 @@
+//! The simulator: the code that runs in production, in one thread, on virtual time, from one seed.
+//!
+//! * [`world`], [`run`]: the world, and a whole run of it. [`faults`]: what is broken when.
+//! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
+//!   owners.
+//! * `session`, `client`, `workload`, `message`: clients.
+//! * `net`, `clock`, `queue`, `dice`, `trace`: network, clocks, time, chance and what happened.
+
+mod actors;
+mod client;
+mod clock;
+mod dice;
+pub mod faults;
+mod host;
+mod machine;
+mod message;
+mod net;
+mod queue;
+mod reach;
+pub mod run;
+mod session;
+mod trace;
+mod workload;
+pub mod world;
+
+pub use run::{Ran, run, run_with};
+pub use world::Setup;

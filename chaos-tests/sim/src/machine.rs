@@ -1,0 +1,401 @@
+//! The cores of the nodes: what goes in, what comes out, and the work of the threads around them.
+
+use mailraft_checkers::{Micros, Rule, Violation};
+use mailraft_cluster::apply::{AppliedJob, apply};
+use mailraft_cluster::{Input, Outcome, Output, PeerBody, SnapshotEvent, SnapshotJob};
+use mailraft_storage::{NodeId, ReplicaId, Rows};
+
+use crate::host::{ApplyWork, Leading, take_snapshot};
+use crate::world::{Event, Local, World};
+
+/// A tick of the core, in microseconds of its node's clock.
+const TICK: Micros = 25_000;
+/// Between flushes of the rows, in the mean.
+const FLUSH_EVERY: Micros = 2_000_000;
+/// Sending a snapshot takes so long, in the mean.
+const SNAPSHOT_TAKES: Micros = 40_000;
+/// Jobs of apply that are done together.
+const APPLY_MAX_JOBS: usize = 16;
+
+impl World {
+    /// Starts a node's process.
+    pub fn start(&mut self, node: NodeId) {
+        let (now, seed, keep) = (self.now, self.setup.seed, self.setup.log_keep_entries);
+        let host = self.host(node);
+        if host.up.is_some() || host.lost.is_some() || host.disk.full {
+            return;
+        }
+        match host.start(now, seed, keep) {
+            Ok(outputs) => {
+                self.say(format!("node {node} starts"));
+                let first_tick = now + self.dice.below(TICK);
+                self.later(node, first_tick, Local::Tick);
+                let flush = now + self.dice.exponential(FLUSH_EVERY);
+                self.later(node, flush, Local::Flush);
+                self.carry_out(node, outputs);
+            }
+            Err(why) => {
+                self.say(format!("node {node} can't start: {why}"));
+                self.host(node).lost = Some(why.clone());
+                // No fault that is planned leaves damage: a torn tail is none.
+                self.goes_wrong(Rule::ReplicasAgree, format!("node {node} finds damage where none was done: {why}"));
+            }
+        }
+    }
+
+    /// A node's process dies.
+    pub fn crash(&mut self, node: NodeId, torn: usize) {
+        if self.host(node).up.is_none() {
+            return;
+        }
+        self.say(format!("node {node} dies"));
+        let World { hosts, dice, .. } = self;
+        if let Some(host) = hosts.get_mut(&node) {
+            host.crash(dice, torn);
+        }
+        self.todo.retain(|(of, _)| *of != node);
+        let others: Vec<NodeId> = self.hosts.keys().copied().filter(|n| *n != node).collect();
+        for other in others {
+            let at = self.now + self.dice.between(200, 2_000);
+            self.queue.push(at, Event::To(other, Local::Unreachable(node)));
+        }
+        self.connections_to_end(node);
+        self.clients_of_end(node);
+    }
+
+    /// The world itself saw something that must never be.
+    pub fn goes_wrong(&mut self, rule: Rule, what: String) {
+        self.say(format!("WRONG: {what}"));
+        self.wrong.push(Violation { rule, at: self.now, what });
+    }
+
+    /// Takes in everything that follows from the present event.
+    pub fn settle(&mut self) {
+        while let Some((node, input)) = self.todo.pop_front() {
+            let now = self.now;
+            let host = self.host(node);
+            if host.up.is_none() {
+                continue;
+            }
+            host.tell_time(now);
+            let mut out = Vec::new();
+            if let Some(process) = host.up.as_mut() {
+                process.core.step(&mut process.env, input, &mut out);
+            }
+            self.carry_out(node, out);
+        }
+    }
+
+    /// Something for a node's core.
+    pub fn input(&mut self, node: NodeId, input: Input) {
+        self.todo.push_back((node, input));
+    }
+
+    /// Something happens on a node.
+    pub fn local(&mut self, node: NodeId, what: Local) {
+        let now = self.now;
+        match what {
+            Local::Tick => {
+                let next = now + self.host(node).clock.in_world(TICK) * self.hosts[&node].slow.min(4);
+                self.later(node, next, Local::Tick);
+                self.input(node, Input::Tick);
+            }
+            Local::Peer(from, message) => self.input(node, Input::Peer { from, message: *message }),
+            Local::Unreachable(other) => self.input(node, Input::Unreachable { node: other }),
+            Local::Synced => self.synced(node),
+            Local::Applied => self.applied_now(node),
+            Local::Flush => self.flush(node),
+            Local::Installed(replica) => self.installed_now(node, replica),
+            Local::Snapshot(event) => self.input(node, Input::Snapshot(*event)),
+            Local::Load(mailbox, actor) => self.actor_loads(node, mailbox, actor),
+            Local::Read(mailbox, actor, read) => self.actor_reads(node, mailbox, actor, read),
+            Local::Again(mailbox, actor) => self.actor_again(node, mailbox, actor),
+            Local::FromSession(session, conn, from, what) => self.actor_hears(node, session, conn, from, *what),
+        }
+    }
+
+    fn carry_out(&mut self, node: NodeId, outputs: Vec<Output>) {
+        for output in outputs {
+            if let Some(left) = self.host(node).dies_after.as_mut() {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    self.say(format!("node {node} dies between two outputs"));
+                    let torn = if self.dice.chance(500) { 0 } else { self.dice.below(5_000) as usize };
+                    return self.crash(node, torn);
+                }
+            }
+            if self.host(node).up.is_none() {
+                return;
+            }
+            self.output(node, output);
+        }
+    }
+
+    fn output(&mut self, node: NodeId, output: Output) {
+        let now = self.now;
+        match output {
+            Output::Persist { group, batch } => {
+                let World { hosts, dice, .. } = self;
+                let Some(host) = hosts.get_mut(&node) else { return };
+                let at = host.fsync(dice, now);
+                let written = host.log.write_unsynced(group, &batch);
+                let Some(process) = host.up.as_mut() else { return };
+                assert!(process.writing.is_none(), "two groups outstanding");
+                process.writing = Some((group, batch));
+                if let Err(error) = written {
+                    return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
+                }
+                self.later(node, at, Local::Synced);
+            }
+            Output::Apply(job) => {
+                if let Some(process) = self.host(node).up.as_mut() {
+                    process.to_apply.push_back(ApplyWork::Entries(job));
+                }
+                self.apply_next(node);
+            }
+            Output::Send { to, message } => {
+                let World { net, dice, queue, .. } = self;
+                let [first, second] = net.datagram(dice, now, node, to);
+                for at in [first, second].into_iter().flatten() {
+                    queue.push(at, Event::To(to, Local::Peer(node, Box::new(message.clone()))));
+                }
+                if let PeerBody::Raft(raft) = &message.body {
+                    let kind = raft.get_msg_type() as u64;
+                    self.trace.event(now, &[1, node.0, to.0, kind, raft.term, raft.index, raft.commit]);
+                }
+            }
+            Output::Decided { request, outcome } => self.decided(node, request, outcome),
+            Output::Leads { partition, replica, leading } => {
+                if let Some((term, _)) = leading {
+                    let before = self.led.insert((partition, term.0), node);
+                    if before.is_some() {
+                        self.goes_wrong(
+                            Rule::ReplicasAgree,
+                            format!("term {term} of partition {partition} is led by {before:?} and by {node}"),
+                        );
+                    }
+                    self.say(format!("node {node} leads partition {partition} in term {term}"));
+                }
+                let leading = leading.map(|(term, incarnation)| Leading { replica, term, incarnation });
+                if let Some(process) = self.host(node).up.as_mut() {
+                    match leading {
+                        Some(leading) => process.leading.insert(partition, leading),
+                        None => process.leading.remove(&partition),
+                    };
+                }
+                self.actors_end(node, partition);
+            }
+            Output::Leader { partition, node: leader } => {
+                if let Some(process) = self.host(node).up.as_mut() {
+                    match leader {
+                        Some(leader) => process.leaders.insert(partition, leader),
+                        None => process.leaders.remove(&partition),
+                    };
+                }
+                self.sessions_hear_of_leader(node, partition);
+            }
+            Output::Snapshot(job) => self.snapshot(node, job),
+            Output::Abort(why) => {
+                self.goes_wrong(Rule::ReplicasAgree, format!("node {node} stops: {why}"));
+                self.crash(node, 0);
+                self.host(node).lost = Some(why);
+            }
+        }
+    }
+
+    fn decided(&mut self, node: NodeId, request: mailraft_cluster::RequestId, outcome: Outcome) {
+        let Some(process) = self.host(node).up.as_mut() else { return };
+        let Some(waiter) = process.waiting.remove(&request) else {
+            return self.goes_wrong(Rule::ReplicasAgree, format!("node {node} decides {request:?} twice"));
+        };
+        if let Outcome::Applied { index, verdict } = &outcome {
+            let now = self.now;
+            self.trace.event(now, &[2, node.0, index.0, *verdict as u64]);
+        }
+        self.waiter_hears(node, waiter, outcome);
+    }
+
+    fn synced(&mut self, node: NodeId) {
+        let now = self.now;
+        let host = self.host(node);
+        if host.disk.stuck_until > now {
+            let at = host.disk.stuck_until;
+            return self.later(node, at, Local::Synced);
+        }
+        if let Some(torn) = host.disk.fail_next.take() {
+            self.say(format!("an fsync of node {node} fails"));
+            return self.crash(node, torn);
+        }
+        if host.disk.full {
+            self.say(format!("the disk of node {node} is full"));
+            return self.crash(node, 0);
+        }
+        let Some((group, batch)) = host.up.as_mut().and_then(|p| p.writing.take()) else { return };
+        if let Err(error) = host.log.sync() {
+            return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
+        }
+        for write in batch.writes.iter().filter(|write| write.installing == Some(None)) {
+            host.staged.retain(|(replica, _), _| *replica != write.replica);
+            if let Some(process) = host.up.as_mut() {
+                process.installing.remove(&write.replica);
+            }
+        }
+        if batch.writes.iter().any(|w| w.compact.is_some() || w.reset.is_some()) {
+            use mailraft_storage::log::Log;
+            if let Err(error) = host.log.reclaim() {
+                return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
+            }
+        }
+        self.input(node, Input::Persisted { group });
+    }
+
+    fn apply_next(&mut self, node: NodeId) {
+        let now = self.now;
+        let World { hosts, dice, .. } = self;
+        let Some(host) = hosts.get_mut(&node) else { return };
+        let at = host.work(dice, now, 60);
+        let install_at = host.work(dice, now, 20_000);
+        let Some(process) = host.up.as_mut().filter(|p| !p.apply_busy) else { return };
+        while let Some(work) = process.to_apply.pop_front() {
+            match work {
+                ApplyWork::Entries(job) => process.applying.push(job),
+                ApplyWork::Install(replica, applied) if process.applying.is_empty() => {
+                    debug_assert!(process.installing.get(&replica) == Some(&applied));
+                    process.replacing.insert(replica);
+                    self.later(node, install_at, Local::Installed(replica));
+                    return self.apply_next(node);
+                }
+                install @ ApplyWork::Install(..) => {
+                    process.to_apply.push_front(install);
+                    break;
+                }
+            }
+            if process.applying.len() == APPLY_MAX_JOBS {
+                break;
+            }
+        }
+        if process.applying.is_empty() {
+            return;
+        }
+        process.apply_busy = true;
+        self.later(node, at, Local::Applied);
+    }
+
+    fn applied_now(&mut self, node: NodeId) {
+        let host = self.host(node);
+        let Some(process) = host.up.as_mut() else { return };
+        process.apply_busy = false;
+        let jobs = std::mem::take(&mut process.applying);
+        match apply(&host.rows, &jobs) {
+            Ok(done) => {
+                for AppliedJob { replica, applied, verdicts } in done {
+                    self.input(node, Input::Applied { replica, applied, verdicts });
+                }
+            }
+            Err(stop) => {
+                self.goes_wrong(Rule::ReplicasAgree, format!("node {node} can't apply: {stop}"));
+                self.crash(node, 0);
+                return;
+            }
+        }
+        self.apply_next(node);
+    }
+
+    fn flush(&mut self, node: NodeId) {
+        let next = self.now + self.dice.exponential(FLUSH_EVERY) + 1;
+        self.later(node, next, Local::Flush);
+        let now = self.now;
+        let host = self.host(node);
+        if host.disk.stuck_until > now {
+            return;
+        }
+        match host.rows.flush() {
+            Ok(upto) => self.input(node, Input::Flushed { upto }),
+            Err(error) => self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}")),
+        }
+    }
+
+    fn snapshot(&mut self, node: NodeId, job: SnapshotJob) {
+        let now = self.now;
+        match job {
+            SnapshotJob::Send { replica, to, mut message } => {
+                let receiver = message.to;
+                let takes = self.dice.exponential(SNAPSHOT_TAKES) + 1_000;
+                let taken = take_snapshot(&self.host(node).rows, replica);
+                let reached = !self.net.is_blocked(node, to) && self.hosts[&to].up.is_some();
+                let (true, Some(staged), PeerBody::Raft(raft)) = (reached, taken, &mut message.body) else {
+                    let failed = SnapshotEvent::Sent { replica, to: receiver, ok: false };
+                    return self.later(node, now + takes, Local::Snapshot(Box::new(failed)));
+                };
+                let meta = raft.mut_snapshot().mut_metadata();
+                meta.index = staged.0.index.0;
+                meta.term = staged.0.term.0;
+                let life = self.host(node).life;
+                self.say(format!(
+                    "node {node} sends a snapshot of replica {replica} at {} to node {to}",
+                    staged.0.index
+                ));
+                self.queue.push(now + takes, Event::Snapshot(to, node, life, Box::new(message), Box::new(staged)));
+            }
+            SnapshotJob::Install { replica, applied } => {
+                if let Some(process) = self.host(node).up.as_mut() {
+                    process.installing.insert(replica, applied.clone());
+                    process.to_apply.push_back(ApplyWork::Install(replica, applied));
+                }
+                self.apply_next(node);
+            }
+            SnapshotJob::Discard { replica } => {
+                let host = self.host(node);
+                let begun = host.up.as_ref().and_then(|p| p.installing.get(&replica)).map(|a| a.index);
+                host.staged.retain(|(of, index), _| *of != replica || Some(*index) == begun);
+            }
+        }
+    }
+
+    /// A snapshot arrives at a node whole, and is synced as files.
+    pub fn snapshot_arrives(
+        &mut self,
+        to: NodeId,
+        from: NodeId,
+        life: u64,
+        message: mailraft_cluster::PeerMessage,
+        staged: crate::host::Staged,
+    ) {
+        let (sender, receiver) = (message.from, message.to);
+        let ok = !self.net.is_blocked(from, to) && self.hosts[&to].up.is_some();
+        if ok {
+            let applied = staged.0.clone();
+            self.host(to).staged.insert((receiver, applied.index), staged);
+            self.input(to, Input::Snapshot(SnapshotEvent::Staged { from, message, applied }));
+        }
+        let sent = SnapshotEvent::Sent { replica: sender, to: receiver, ok };
+        self.queue.push(self.now + 500, Event::On(from, life, Local::Snapshot(Box::new(sent))));
+    }
+
+    fn installed_now(&mut self, node: NodeId, replica: ReplicaId) {
+        if std::mem::take(&mut self.host(node).dies_at_install) {
+            return self.crash(node, 0);
+        }
+        let host = self.host(node);
+        let Some(applied) = host.up.as_ref().and_then(|p| p.installing.get(&replica).cloned()) else { return };
+        let Some((staged, rows)) = host.staged.get(&(replica, applied.index)) else {
+            return self
+                .goes_wrong(Rule::ReplicasAgree, format!("node {node} has no snapshot of {replica} to install"));
+        };
+        if *staged != applied {
+            let what = format!("node {node} installs a snapshot at {} and has one at {}", applied.index, staged.index);
+            return self.goes_wrong(Rule::ReplicasAgree, what);
+        }
+        let rows = rows.iter().map(|(key, value)| Ok((key.clone(), value.clone())));
+        if let Err(error) = host.rows.replace(replica, &applied, &mut rows.collect::<Vec<_>>().into_iter()) {
+            return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
+        }
+        if let Some(process) = host.up.as_mut() {
+            process.replacing.remove(&replica);
+        }
+        self.installed += 1;
+        self.say(format!("node {node} has installed a snapshot of replica {replica} at {}", applied.index));
+        self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica }));
+        self.apply_next(node);
+    }
+}

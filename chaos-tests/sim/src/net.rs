@@ -1,0 +1,112 @@
+//! The network: messages between nodes are late, and under faults lost, doubled, out of order or held back.
+
+use std::collections::BTreeMap;
+
+use mailraft_checkers::Micros;
+use mailraft_storage::NodeId;
+
+use crate::dice::Dice;
+
+/// A message between two nodes of one region takes at least this long.
+const LATENCY_MIN: Micros = 150;
+/// ... and so much more in the mean.
+const LATENCY_MEAN: Micros = 150;
+/// Within one node.
+const LATENCY_OWN: Micros = 5;
+
+/// What is wrong with the network now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Messages lost, of a thousand.
+    pub loss: u64,
+    /// Messages doubled, of a thousand.
+    pub twice: u64,
+    /// Messages that may be overtaken, of a thousand.
+    pub overtaken: u64,
+    /// So much later in the mean.
+    pub late: Micros,
+}
+
+/// The kinds of connection between two nodes; each keeps its order by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Raft's messages.
+    Peers,
+    /// Sessions and actors.
+    Sessions,
+}
+
+/// The way of one message of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// It arrives then.
+    At(Micros),
+    /// It waits until the link is whole again.
+    Held,
+    /// The connection breaks.
+    Broken,
+}
+
+/// The links between all nodes.
+pub struct Net {
+    /// Whoever is in it hears nothing from the other: (from, to).
+    blocked: BTreeMap<(NodeId, NodeId), ()>,
+    last: BTreeMap<(NodeId, NodeId, Lane), Micros>,
+    /// What is wrong with all of it.
+    pub weather: Weather,
+}
+
+impl Net {
+    /// All is well.
+    pub fn new() -> Self {
+        Net { blocked: BTreeMap::new(), last: BTreeMap::new(), weather: Weather::default() }
+    }
+
+    /// These links carry nothing, all others do.
+    pub fn block(&mut self, links: impl IntoIterator<Item = (NodeId, NodeId)>) {
+        self.blocked = links.into_iter().map(|link| (link, ())).collect();
+    }
+
+    /// Whether a link carries nothing.
+    pub fn is_blocked(&self, from: NodeId, to: NodeId) -> bool {
+        self.blocked.contains_key(&(from, to))
+    }
+
+    /// When copies of one of Raft's messages arrive.
+    pub fn datagram(&mut self, dice: &mut Dice, now: Micros, from: NodeId, to: NodeId) -> [Option<Micros>; 2] {
+        if self.is_blocked(from, to) || dice.chance(self.weather.loss) {
+            return [None, None];
+        }
+        let first = self.arrival(dice, now, from, to, Lane::Peers);
+        let second = dice.chance(self.weather.twice).then(|| first + dice.exponential(10_000));
+        [Some(first), second]
+    }
+
+    /// When a message of a session arrives.
+    pub fn stream(&mut self, dice: &mut Dice, now: Micros, from: NodeId, to: NodeId) -> Carried {
+        if self.is_blocked(from, to) {
+            return if dice.chance(500) { Carried::Held } else { Carried::Broken };
+        }
+        Carried::At(self.arrival(dice, now, from, to, Lane::Sessions))
+    }
+
+    fn arrival(&mut self, dice: &mut Dice, now: Micros, from: NodeId, to: NodeId, lane: Lane) -> Micros {
+        let mut at = now + if from == to { LATENCY_OWN } else { LATENCY_MIN + dice.exponential(LATENCY_MEAN) };
+        if from != to && self.weather.late > 0 {
+            at += dice.exponential(self.weather.late);
+        }
+        if lane == Lane::Peers && dice.chance(self.weather.overtaken) {
+            return at + dice.exponential(5_000);
+        }
+        let last = self.last.entry((from, to, lane)).or_default();
+        at = at.max(*last + 1);
+        *last = at;
+        at
+    }
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self::new()
+    }
+}

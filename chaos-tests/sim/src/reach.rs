@@ -1,0 +1,363 @@
+//! The shell around mailbox actors: starting them, loading mailboxes, carrying out what their owners want.
+
+use bytes::Bytes;
+use mailraft_checkers::Rule;
+use mailraft_cluster::{Input, Outcome};
+use mailraft_mailbox::owner::{Ask, Fate, Owner, Step};
+use mailraft_mailbox::{Detached, Mailbox, MailboxKey, Place, Said, SessionNumber};
+use mailraft_storage::entry::{ChunkBody, RowsBody};
+use mailraft_storage::seal::Key;
+use mailraft_storage::{EntryKind, Env, Epoch, MailboxId, NodeId, PartitionId, Proposal, RowKey, Rows, Table, Verdict};
+
+use crate::actors::{Actor, SessionName};
+use crate::host::{CLUSTER, PendingRead, Waiter};
+use crate::net::Carried;
+use crate::world::{Event, Local, ToActor, ToSession, World};
+
+/// Loading a mailbox takes so long, in the mean, in microseconds.
+const LOAD_TAKES: u64 = 2_000;
+/// Reading rows takes so long, in the mean, in microseconds.
+const READ_TAKES: u64 = 400;
+
+impl World {
+    /// Something comes from a session.
+    pub fn actor_hears(&mut self, node: NodeId, session: u64, conn: u64, from: NodeId, what: ToActor) {
+        let name = (session, conn);
+        match what {
+            ToActor::Attach(mailbox) => match self.actor_of(node, mailbox) {
+                Some(actor) => actor.owner.attach(name, SessionNumber(session)),
+                None => {
+                    self.to_session(node, from, name, ToSession::Said(Box::new(Said::Detached(Detached::NotLeader)), 0))
+                }
+            },
+            ToActor::Ask { mailbox, id, attempt, command } => {
+                let attached = self.hosts[&node].up.as_ref().and_then(|p| p.actors.get(&mailbox));
+                if !attached.is_some_and(|a| a.owner.sessions().any(|s| s == name)) {
+                    // Its actor ended meanwhile, and said so.
+                    return;
+                }
+                let asked = Ask { session: name, id, attempt, command: *command };
+                self.with_owner(node, mailbox, |owner, env, out| owner.ask(env, asked, out));
+            }
+            ToActor::Detach(mailbox) => {
+                if let Some(process) = self.host(node).up.as_mut()
+                    && let Some(actor) = process.actors.get_mut(&mailbox)
+                {
+                    actor.owner.detach(name);
+                }
+            }
+            ToActor::Chunk { mailbox, command, upload, body, number, open, data } => {
+                let partition = self.mailboxes[&mailbox].partition;
+                let Some(process) = self.host(node).up.as_mut() else { return };
+                let Some(leading) = process.leading.get(&partition).copied() else {
+                    return self.to_session(node, from, name, ToSession::Chunk { upload, ok: false });
+                };
+                let request = process.request(Waiter::Chunk { session, upload });
+                let proposal = Proposal {
+                    incarnation: leading.incarnation,
+                    term: leading.term,
+                    mailbox,
+                    command,
+                    kind: EntryKind::Chunk(ChunkBody { body, number, open, data }),
+                };
+                self.input(node, Input::Propose { request, partition, proposal });
+            }
+        }
+    }
+
+    /// The core answered someone on a node.
+    pub fn waiter_hears(&mut self, node: NodeId, waiter: Waiter, outcome: Outcome) {
+        match waiter {
+            Waiter::Entry { mailbox, actor } => {
+                if !self.is_actor(node, mailbox, actor) {
+                    return;
+                }
+                let fate = match outcome {
+                    Outcome::Applied { index, verdict } => Fate::Applied(index, verdict),
+                    Outcome::Dropped => Fate::Dropped,
+                    Outcome::Overloaded => Fate::Overloaded,
+                    Outcome::NotLeader { .. }
+                    | Outcome::Unknown
+                    | Outcome::Read { .. }
+                    | Outcome::SlotFree
+                    | Outcome::Unavailable => Fate::Over,
+                };
+                self.with_owner(node, mailbox, |owner, env, out| owner.decided(env, fate, out));
+            }
+            Waiter::Gate { mailbox, actor, read } => {
+                if !self.is_actor(node, mailbox, actor) {
+                    return;
+                }
+                if let Some(pending) = self.read_of(node, mailbox, read) {
+                    pending.leads = Some(matches!(outcome, Outcome::Read { .. }));
+                }
+                self.read_may_answer(node, mailbox, read);
+            }
+            Waiter::Slot { mailbox, actor } => {
+                if !self.is_actor(node, mailbox, actor) {
+                    return;
+                }
+                match outcome {
+                    Outcome::SlotFree => {
+                        let at = self.work_time(node, LOAD_TAKES);
+                        self.later(node, at, Local::Load(mailbox, actor));
+                    }
+                    _ => self.with_owner(node, mailbox, |o, env, out| o.loaded(env, Err(Detached::NotLeader), out)),
+                }
+            }
+            Waiter::Control { mailbox, actor } => {
+                if !self.is_actor(node, mailbox, actor) {
+                    return;
+                }
+                match outcome {
+                    Outcome::Read { .. } => self.load(node, mailbox, true),
+                    _ => self.with_owner(node, mailbox, |o, env, out| o.loaded(env, Err(Detached::Overloaded), out)),
+                }
+            }
+            Waiter::Chunk { session, upload } => {
+                let ok = matches!(outcome, Outcome::Applied { verdict: Verdict::Accepted, .. });
+                let Some(to) = self.sessions.get(&session) else { return };
+                let (home, conn) = (to.node, to.conns);
+                self.to_session(node, home, (session, conn), ToSession::Chunk { upload, ok });
+            }
+            Waiter::Made(mailbox) => {
+                let made = matches!(outcome, Outcome::Applied { verdict: Verdict::Accepted, .. });
+                self.mailbox_was_made(mailbox, made);
+            }
+            Waiter::Evicted => {}
+        }
+    }
+
+    /// An actor loads its mailbox, or looks for its key.
+    pub fn actor_loads(&mut self, node: NodeId, mailbox: MailboxId, actor: u64) {
+        if self.is_actor(node, mailbox, actor) {
+            self.load(node, mailbox, false);
+        }
+    }
+
+    /// An actor's rows are read.
+    pub fn actor_reads(&mut self, node: NodeId, mailbox: MailboxId, actor: u64, read: u64) {
+        if !self.is_actor(node, mailbox, actor) {
+            return;
+        }
+        let rows = self.hosts[&node].rows.clone();
+        if let Some(pending) = self.read_of(node, mailbox, read)
+            && let Some(wanted) = pending.wanted.take()
+        {
+            pending.rows = Some(wanted.run(&rows));
+        }
+        self.read_may_answer(node, mailbox, read);
+    }
+
+    /// An actor's pause is over.
+    pub fn actor_again(&mut self, node: NodeId, mailbox: MailboxId, actor: u64) {
+        if self.is_actor(node, mailbox, actor) {
+            self.with_owner(node, mailbox, |owner, env, out| owner.again(env, out));
+        }
+    }
+
+    /// Actors whose partition is led in another term or by another node end.
+    pub fn actors_end(&mut self, node: NodeId, partition: PartitionId) {
+        let Some(process) = self.hosts[&node].up.as_ref() else { return };
+        let leading = process.leading.get(&partition);
+        let over = |m: &MailboxId, a: &Actor| self.mailboxes[m].partition == partition && Some(&a.leading) != leading;
+        let over: Vec<MailboxId> = process.actors.iter().filter(|(m, a)| over(m, a)).map(|(m, _)| *m).collect();
+        for mailbox in over {
+            self.with_owner(node, mailbox, |owner, _, out| owner.end(Detached::NotLeader, out));
+        }
+    }
+
+    /// All actors of a node panic: they are discarded, and the sessions hear of it.
+    pub fn actors_panic(&mut self, node: NodeId) {
+        let Some(process) = self.host(node).up.as_mut() else { return };
+        let actors = std::mem::take(&mut process.actors);
+        for actor in actors.into_values() {
+            let sessions: Vec<SessionName> = actor.owner.sessions().collect();
+            for name in sessions {
+                self.say_to(node, name, Said::Detached(Detached::Gone), 0);
+            }
+        }
+    }
+
+    /// Makes a mailbox: a row of the control group, written through whoever leads it. Tried again if that fails.
+    pub fn make_mailbox(&mut self, mailbox: MailboxId) {
+        let control = PartitionId::CONTROL;
+        let leader = self.hosts.values().filter(|h| h.up.is_some());
+        let leader = leader.filter_map(|h| Some((h.up.as_ref()?.leading.get(&control)?.term, h.id))).max();
+        let Some((_, node)) = leader else { return self.mailbox_was_made(mailbox, false) };
+        let key = self.mailboxes[&mailbox].key_bytes;
+        let Some(process) = self.host(node).up.as_mut() else { return };
+        let Some(leading) = process.leading.get(&control).copied() else { return };
+        if process.waiting.values().any(|w| matches!(w, Waiter::Made(_))) {
+            // One entry of the control group's own rows is in flight.
+            return self.mailbox_was_made(mailbox, false);
+        }
+        let mut body = RowsBody::default();
+        body.batch.put(RowKey::partition(Table::MailboxKeys, mailbox.0), Bytes::copy_from_slice(&key));
+        let command = process.actors_env.command_id();
+        let request = process.request(Waiter::Made(mailbox));
+        let proposal = Proposal {
+            incarnation: leading.incarnation,
+            term: leading.term,
+            mailbox: MailboxId::PARTITION,
+            command,
+            kind: EntryKind::Rows(body),
+        };
+        self.input(node, Input::Propose { request, partition: control, proposal });
+    }
+
+    /// The actor of a mailbox on a node that leads its partition; started if there is none.
+    fn actor_of(&mut self, node: NodeId, mailbox: MailboxId) -> Option<&mut Actor> {
+        let partition = self.mailboxes[&mailbox].partition;
+        let process = self.hosts.get_mut(&node)?.up.as_mut()?;
+        let leading = process.leading.get(&partition).copied()?;
+        if !process.actors.get(&mailbox).is_some_and(|a| a.leading == leading) {
+            let number = process.last_request + 1;
+            process.actors.insert(mailbox, Actor::new(number, leading));
+            let request = process.request(Waiter::Slot { mailbox, actor: number });
+            self.todo.push_back((node, Input::AwaitSlot { request, partition, term: leading.term, mailbox }));
+        }
+        self.hosts.get_mut(&node)?.up.as_mut()?.actors.get_mut(&mailbox)
+    }
+
+    fn is_actor(&self, node: NodeId, mailbox: MailboxId, number: u64) -> bool {
+        let process = self.hosts[&node].up.as_ref();
+        process.and_then(|p| p.actors.get(&mailbox)).is_some_and(|a| a.number == number)
+    }
+
+    fn read_of(&mut self, node: NodeId, mailbox: MailboxId, read: u64) -> Option<&mut PendingRead> {
+        self.host(node).up.as_mut()?.actors.get_mut(&mailbox)?.reads.get_mut(&read)
+    }
+
+    fn read_may_answer(&mut self, node: NodeId, mailbox: MailboxId, read: u64) {
+        let Some(pending) = self.read_of(node, mailbox, read) else { return };
+        let Some(leads) = pending.leads else { return };
+        if leads && pending.wanted.is_some() {
+            return;
+        }
+        let rows = pending.rows.take();
+        if let Some(actor) = self.host(node).up.as_mut().and_then(|p| p.actors.get_mut(&mailbox)) {
+            actor.reads.remove(&read);
+        }
+        self.with_owner(node, mailbox, |owner, _, out| owner.gated(read, leads, rows, out));
+    }
+
+    /// Loads a mailbox as the actor of the production server does: its key from this node's rows of the control
+    /// group, and where there is none, once more after a read barrier.
+    fn load(&mut self, node: NodeId, mailbox: MailboxId, asked_control: bool) {
+        let partition = self.mailboxes[&mailbox].partition;
+        let Some(control) = self.replica(node, PartitionId::CONTROL) else { return };
+        let host = self.host(node);
+        let found = host.rows.get(control, &RowKey::partition(Table::MailboxKeys, mailbox.0));
+        let key = found.ok().flatten().and_then(|row| <[u8; 32]>::try_from(row.as_ref()).ok());
+        let Some(process) = host.up.as_mut() else { return };
+        let Some(actor) = process.actors.get(&mailbox) else { return };
+        let (leading, number) = (actor.leading, actor.number);
+        let loaded = match key {
+            None if !asked_control => {
+                let request = process.request(Waiter::Control { mailbox, actor: number });
+                let barrier = Input::ReadBarrier { request, partition: PartitionId::CONTROL, term: None };
+                return self.input(node, barrier);
+            }
+            None => Err(Detached::NoSuchMailbox),
+            Some(key) => {
+                let place = Place {
+                    cluster: CLUSTER,
+                    mailbox,
+                    replica: leading.replica,
+                    incarnation: leading.incarnation,
+                    term: leading.term,
+                };
+                let key = MailboxKey::new(Key::from_bytes(key), Epoch(1));
+                Mailbox::load(std::sync::Arc::new(host.rows.clone()), place, key)
+                    .map_err(|error| error.to_string())
+                    .map_err(|error| {
+                        let what =
+                            format!("node {node} can't load mailbox {mailbox} of partition {partition}: {error}");
+                        self.goes_wrong(Rule::ReplicasAgree, what);
+                        Detached::Corrupt
+                    })
+            }
+        };
+        self.with_owner(node, mailbox, |owner, env, out| owner.loaded(env, loaded, out));
+    }
+
+    fn work_time(&mut self, node: NodeId, mean: u64) -> u64 {
+        let now = self.now;
+        let World { hosts, dice, .. } = self;
+        hosts.get(&node).map_or(now, |host| host.work(dice, now, mean))
+    }
+
+    /// Lets an owner do something, and carries out what it wants done.
+    fn with_owner(
+        &mut self,
+        node: NodeId,
+        mailbox: MailboxId,
+        act: impl FnOnce(&mut Owner<SessionName>, &mut Env, &mut Vec<Step<SessionName>>),
+    ) {
+        let now = self.now;
+        let host = self.host(node);
+        host.tell_time(now);
+        let Some(process) = host.up.as_mut() else { return };
+        let Some(actor) = process.actors.get_mut(&mailbox) else { return };
+        let (number, leading) = (actor.number, actor.leading);
+        let mut steps = Vec::new();
+        act(&mut actor.owner, &mut process.actors_env, &mut steps);
+        let partition = self.mailboxes[&mailbox].partition;
+        for step in steps {
+            let Some(process) = self.host(node).up.as_mut() else { return };
+            match step {
+                Step::Propose(proposal) => {
+                    let request = process.request(Waiter::Entry { mailbox, actor: number });
+                    self.input(node, Input::Propose { request, partition, proposal });
+                }
+                Step::Gate { number: read, rows } => {
+                    let wanted = rows.is_some();
+                    let request = process.request(Waiter::Gate { mailbox, actor: number, read });
+                    if let Some(actor) = process.actors.get_mut(&mailbox) {
+                        actor.reads.insert(read, PendingRead { leads: None, rows: None, wanted: rows });
+                    }
+                    self.input(node, Input::ReadBarrier { request, partition, term: Some(leading.term) });
+                    if wanted {
+                        let at = self.work_time(node, READ_TAKES);
+                        self.later(node, at, Local::Read(mailbox, number, read));
+                    }
+                }
+                Step::Say { to, what } => self.say_to(node, to, what, leading.incarnation.number),
+                Step::Pause { millis } => self.later(node, now + millis * 1_000, Local::Again(mailbox, number)),
+                Step::Failed { command, error } => {
+                    self.goes_wrong(Rule::ExactlyOnce, format!("node {node}, command {command}: {error}"));
+                }
+                Step::End => {
+                    process.actors.remove(&mailbox);
+                }
+            }
+        }
+    }
+
+    fn say_to(&mut self, node: NodeId, name: SessionName, what: Said, incarnation: u32) {
+        let Some(session) = self.sessions.get(&name.0) else { return };
+        let home = session.node;
+        self.to_session(node, home, name, ToSession::Said(Box::new(what), incarnation));
+    }
+
+    fn to_session(&mut self, from: NodeId, to: NodeId, name: SessionName, what: ToSession) {
+        let event = Event::ToSession(name.0, name.1, Box::new(what));
+        self.send(from, to, name, event);
+    }
+
+    /// A message of a session's connection.
+    pub fn send(&mut self, from: NodeId, to: NodeId, name: SessionName, event: Event) {
+        if self.broken.contains_key(&name) {
+            return;
+        }
+        let World { net, dice, now, .. } = self;
+        match net.stream(dice, *now, from, to) {
+            Carried::At(at) => self.queue.push(at, event),
+            Carried::Held => self.held.push((from, to, event)),
+            Carried::Broken => {
+                self.broken.insert(name, ());
+            }
+        }
+    }
+}

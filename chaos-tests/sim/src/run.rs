@@ -1,0 +1,591 @@
+//! A whole run: a world is made, goes through faults, heals, comes to rest, and is looked at.
+
+use std::collections::BTreeMap;
+
+use mailraft_checkers::{At, Bounds, Checker, Micros, Op, Record, Report, Rule, Violation};
+use mailraft_cluster::bootstrap::{NodeRow, plan};
+use mailraft_mailbox::{MailboxKey, Place, kept_result};
+use mailraft_storage::log::{Log, LogBatch};
+use mailraft_storage::rows::{ReplicaBatch, state_hash};
+use mailraft_storage::seal::Key;
+use mailraft_storage::{Env, Epoch, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Rows, Table};
+
+use crate::clock::Clock;
+use crate::dice::Dice;
+use crate::faults::{Fault, Planned, draw};
+use crate::host::{CLUSTER, Host};
+use crate::net::{Net, Weather};
+use crate::queue::Queue;
+use crate::session::Kind;
+use crate::trace::Trace;
+use crate::world::{Event, Local, MailboxInfo, Setup, World};
+
+/// Once healed, every partition serves again within this time.
+pub const SERVES_WITHIN: Micros = 5_000_000;
+/// Replicas are compared so often.
+const LOOK_EVERY: Micros = 1_000_000;
+/// A flapping link changes so often, in the mean.
+const FLAP_EVERY: Micros = 300_000;
+/// After the last operation everything comes to rest within this time.
+const REST: Micros = 8_000_000;
+/// Mailboxes that exist before the run; the others are made during it.
+const FIRST_MAILBOXES: u64 = 6;
+
+/// What a run showed.
+#[derive(Debug)]
+pub struct Ran {
+    /// What the checkers and the world itself found.
+    pub report: Report,
+    /// The hash of everything that happened.
+    pub hash: [u8; 32],
+    /// Events.
+    pub events: u64,
+    /// Simulated time.
+    pub simulated: Micros,
+    /// Client operations that ended.
+    pub operations: u64,
+    /// Snapshots installed.
+    pub installed: u64,
+    /// The last lines of what happened.
+    pub timeline: Vec<String>,
+    /// The faults there were.
+    pub plan: Vec<Planned>,
+}
+
+/// Runs a world from its seed, with faults as its seed draws them.
+pub fn run(setup: Setup) -> Ran {
+    let mut dice = Dice::new(setup.seed, 3);
+    let plan = draw(&mut dice, setup.nodes, 2_000_000, setup.safety, setup.fault_every);
+    run_with(setup, plan)
+}
+
+/// Runs a world with these faults.
+pub fn run_with(setup: Setup, plan: Vec<Planned>) -> Ran {
+    let mut world = World::new(setup, plan);
+    world.whole_run();
+    world.finish()
+}
+
+impl World {
+    /// A new cluster, with nothing in it but its first mailboxes.
+    pub fn new(setup: Setup, plan: Vec<Planned>) -> Self {
+        let mut clients = Env::seeded(setup.seed ^ 0xc11e_0715);
+        let mailboxes = first_mailboxes(&setup, &mut clients);
+        let mut world = World {
+            now: 0,
+            queue: Queue::new(),
+            todo: Default::default(),
+            hosts: BTreeMap::new(),
+            net: Net::new(),
+            dice: Dice::new(setup.seed, 1),
+            work: Dice::new(setup.seed, 2),
+            clients,
+            trace: Trace::new(setup.loud),
+            checker: Checker::new(Bounds { serves_within: SERVES_WITHIN }),
+            sessions: BTreeMap::new(),
+            last_session: 0,
+            last_marker: 0,
+            last_upload: 0,
+            mailboxes,
+            redeliveries: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            unresolved: BTreeMap::new(),
+            plan,
+            active: BTreeMap::new(),
+            flapped: false,
+            held: Vec::new(),
+            broken: BTreeMap::new(),
+            led: BTreeMap::new(),
+            wrong: Vec::new(),
+            last_list: None,
+            quiet: false,
+            operations: 0,
+            installed: 0,
+            setup,
+        };
+        world.make_nodes();
+        world
+    }
+
+    fn make_nodes(&mut self) {
+        let row = |id| NodeRow {
+            id: NodeId(id),
+            name: String::new(),
+            region: String::new(),
+            zone: String::new(),
+            peer: String::new(),
+        };
+        let nodes: Vec<NodeRow> = (1..=self.setup.nodes).map(row).collect();
+        let mut control = RowBatch::default();
+        let first: Vec<(MailboxId, [u8; 32], u32)> = self
+            .mailboxes
+            .iter()
+            .filter(|(_, info)| info.exists)
+            .map(|(id, info)| (*id, info.key_bytes, info.partition.0))
+            .collect();
+        for (mailbox, key, partition) in first {
+            control.put(RowKey::partition(Table::MailboxKeys, mailbox.0), key.to_vec());
+            self.record(Record::Mailbox { mailbox, partition });
+        }
+        let plan = plan(CLUSTER, self.setup.partitions, &nodes, control, &mut Env::seeded(self.setup.seed));
+        for node in &nodes {
+            let boot = self.dice.below(1_000_000_000);
+            let host = Host::new(node.id, Clock::new(boot));
+            let mut batch = LogBatch::default();
+            for first in plan.of(node.id) {
+                let write =
+                    ReplicaBatch { replica: first.replica, batch: first.rows.clone(), applied: first.applied.clone() };
+                host.rows.write(&[write]).expect("an empty store takes first rows");
+                batch.writes.push(first.log.clone());
+            }
+            host.rows.flush().expect("a store in memory flushes");
+            host.log.write_synced(1, &batch).expect("an empty log takes its first group");
+            self.hosts.insert(node.id, host);
+        }
+    }
+
+    /// Everything, from the start to the last look.
+    fn whole_run(&mut self) {
+        self.begin();
+        let heals = self.setup.safety;
+        self.until(heals);
+        self.heal();
+        let ends = heals + self.setup.liveness;
+        self.until(ends);
+        self.comes_to_rest();
+    }
+
+    /// Nodes start and clients connect.
+    pub fn begin(&mut self) {
+        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for node in &nodes {
+            self.start(*node);
+            self.settle();
+        }
+        for number in 0..self.setup.imap_sessions + self.setup.smtp_sessions {
+            let kind = if number < self.setup.imap_sessions { Kind::Imap } else { Kind::Smtp };
+            let node = nodes[number as usize % nodes.len()];
+            let there: Vec<MailboxId> = self.mailboxes.iter().filter(|(_, m)| m.exists).map(|(id, _)| *id).collect();
+            // Two sessions of each mailbox at least, on different nodes.
+            let mailbox = there[number as usize % there.len()];
+            let session = self.connect(node, kind, mailbox);
+            let at = 600_000 + self.work.below(400_000);
+            self.queue.push(at, Event::Next(session));
+        }
+        for at in 0..self.plan.len() {
+            let Planned { from, to, .. } = self.plan[at];
+            self.queue.push(from, Event::Fault(at));
+            self.queue.push(to, Event::Over(at));
+        }
+        let later: Vec<MailboxId> = self.mailboxes.iter().filter(|(_, m)| !m.exists).map(|(id, _)| *id).collect();
+        for mailbox in later {
+            let at = 1_000_000 + self.work.below(self.setup.safety / 2 + 1);
+            self.queue.push(at, Event::Make(mailbox));
+        }
+        self.queue.push(LOOK_EVERY, Event::Look);
+        self.queue.push(FLAP_EVERY, Event::Flap);
+    }
+
+    /// Lets things happen until a moment, or until something is wrong.
+    pub fn until(&mut self, moment: Micros) {
+        while self.wrong.is_empty() && self.queue.next_at().is_some_and(|at| at <= moment) {
+            let Some((at, event)) = self.queue.pop() else { break };
+            self.now = self.now.max(at);
+            self.happens(event);
+            self.settle();
+        }
+        self.now = self.now.max(moment);
+    }
+
+    fn happens(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::On(node, life, what) => {
+                let host = self.host(node);
+                if host.life != life || host.up.is_none() {
+                    return;
+                }
+                if host.paused_until > now {
+                    let at = host.paused_until;
+                    return self.queue.push(at, Event::On(node, life, what));
+                }
+                self.trace.event(now, &[4, node.0, kind_of(&what)]);
+                self.local(node, what);
+            }
+            Event::To(node, what) => {
+                let host = self.host(node);
+                if host.up.is_none() {
+                    return;
+                }
+                if host.paused_until > now {
+                    let at = host.paused_until;
+                    return self.queue.push(at, Event::To(node, what));
+                }
+                self.trace.event(now, &[5, node.0, kind_of(&what)]);
+                self.local(node, what);
+            }
+            Event::Snapshot(to, from, life, message, staged) => {
+                self.snapshot_arrives(to, from, life, *message, *staged);
+            }
+            Event::ToSession(session, conn, what) => self.hears(session, conn, *what),
+            Event::Wake(session, timer) => self.wakes(session, timer),
+            Event::Connect(session) => self.connects_again(session),
+            Event::Next(session) => self.next_operation(session),
+            Event::Fault(at) => self.fault_begins(at),
+            Event::Over(at) => self.fault_ends(at),
+            Event::Flap => {
+                self.flapped = !self.flapped;
+                self.links_change();
+                let next = now + 1 + self.dice.exponential(FLAP_EVERY);
+                self.queue.push(next, Event::Flap);
+            }
+            Event::Look => {
+                self.look(false);
+                self.queue.push(now + LOOK_EVERY, Event::Look);
+            }
+            Event::Make(mailbox) => self.make_mailbox(mailbox),
+            Event::Stop(node) => {
+                // If it still runs and a disk lets it, everything is flushed.
+                let host = self.host(node);
+                let flushed = host.disk.stuck_until > now || host.rows.flush().is_ok();
+                self.say(format!("node {node} stops cleanly: {flushed}"));
+                self.crash(node, 0);
+            }
+        }
+    }
+
+    fn fault_begins(&mut self, at: usize) {
+        let Some(planned) = self.plan.get(at).cloned() else { return };
+        self.active.insert(at, ());
+        let now = self.now;
+        self.say(format!("fault: {planned}"));
+        self.record(Record::Fault { at: now, name: planned.fault.name().to_owned() });
+        match planned.fault {
+            Fault::Crash { node, torn } => self.crash(node, torn),
+            Fault::TornBit { node, torn } => {
+                // The last byte of what was not synced, if any of it survives.
+                self.host(node).log.flip_at_crash();
+                self.crash(node, torn);
+            }
+            Fault::CrashBetween { node, outputs } => self.host(node).dies_after = Some(outputs),
+            Fault::CrashAtInstall { node } => self.host(node).dies_at_install = true,
+            Fault::Stop { node } => {
+                self.input(node, mailraft_cluster::Input::HandOver);
+                // It waits for its leads to be handed over, flushes, and ends.
+                self.queue.push(now + 500_000, Event::Stop(node));
+            }
+            Fault::FsyncError { node, torn } => self.host(node).disk.fail_next = Some(torn),
+            Fault::FullDisk { node } => self.host(node).disk.full = true,
+            Fault::SlowDisk { node, factor } => self.host(node).disk.factor = factor,
+            Fault::StuckDisk { node } => self.host(node).disk.stuck_until = planned.to,
+            Fault::Drift { node, ppm } => self.host(node).clock.set_drift(now, ppm),
+            Fault::Jump { node, ms } => self.host(node).clock.jump_wall(ms),
+            Fault::Pause { node } => self.host(node).paused_until = planned.to,
+            Fault::SlowNode { node, factor } => self.host(node).slow = factor,
+            Fault::ActorPanic { node } => self.actors_panic(node),
+            Fault::Partition { .. } | Fault::OneWay { .. } | Fault::Bridge { .. } | Fault::Flapping { .. } => {
+                self.links_change();
+            }
+            Fault::Loss { .. } | Fault::Twice { .. } | Fault::Overtaking { .. } | Fault::Late { .. } => {
+                self.weather_changes();
+            }
+        }
+    }
+
+    fn fault_ends(&mut self, at: usize) {
+        if self.active.remove(&at).is_none() {
+            return;
+        }
+        let Some(planned) = self.plan.get(at).cloned() else { return };
+        let now = self.now;
+        match planned.fault {
+            Fault::SlowDisk { node, .. } => self.host(node).disk.factor = 1,
+            Fault::Drift { node, .. } => self.host(node).clock.set_drift(now, 0),
+            Fault::SlowNode { node, .. } => self.host(node).slow = 1,
+            Fault::FullDisk { node } => self.host(node).disk.full = false,
+            Fault::FsyncError { node, .. } => self.host(node).disk.fail_next = None,
+            Fault::CrashBetween { node, .. } => self.host(node).dies_after = None,
+            Fault::CrashAtInstall { node } => self.host(node).dies_at_install = false,
+            Fault::Crash { .. }
+            | Fault::TornBit { .. }
+            | Fault::Stop { .. }
+            | Fault::Partition { .. }
+            | Fault::OneWay { .. }
+            | Fault::Bridge { .. }
+            | Fault::Flapping { .. }
+            | Fault::Loss { .. }
+            | Fault::Twice { .. }
+            | Fault::Overtaking { .. }
+            | Fault::Late { .. }
+            | Fault::StuckDisk { .. }
+            | Fault::Jump { .. }
+            | Fault::Pause { .. }
+            | Fault::ActorPanic { .. } => {}
+        }
+        self.links_change();
+        self.weather_changes();
+        if let Some(node) = planned.fault.takes_down() {
+            self.starts_unless_down(node);
+        }
+    }
+
+    /// Starts a node unless another fault keeps it down.
+    fn starts_unless_down(&mut self, node: NodeId) {
+        let kept = self.active.keys().any(|at| match &self.plan[*at].fault {
+            Fault::Crash { node: n, .. } | Fault::TornBit { node: n, .. } | Fault::FullDisk { node: n } => *n == node,
+            _ => false,
+        });
+        if !kept {
+            self.start(node);
+        }
+    }
+
+    /// All faults end: whatever is down starts, links, disks and clocks are right.
+    pub fn heal(&mut self) {
+        let now = self.now;
+        self.say("all faults end".to_owned());
+        self.active.clear();
+        self.links_change();
+        self.weather_changes();
+        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for node in nodes {
+            let host = self.host(node);
+            host.disk = Default::default();
+            host.slow = 1;
+            host.paused_until = 0;
+            host.dies_after = None;
+            host.dies_at_install = false;
+            host.clock.set_drift(now, 0);
+            self.start(node);
+            self.settle();
+        }
+        self.record(Record::Healed { at: now });
+    }
+
+    /// Which links carry nothing, by the faults that are at work; what waited for the others goes on.
+    fn links_change(&mut self) {
+        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        let mut blocked = Vec::new();
+        let mut apart = |a: NodeId, b: NodeId| {
+            if a != b {
+                blocked.extend([(a, b), (b, a)]);
+            }
+        };
+        for at in self.active.keys() {
+            match &self.plan[*at].fault {
+                Fault::Partition { side } => {
+                    for a in side {
+                        nodes.iter().filter(|b| !side.contains(b)).for_each(|b| apart(*a, *b));
+                    }
+                }
+                Fault::Bridge { bridge, half } => {
+                    for a in half {
+                        nodes.iter().filter(|b| *b != bridge && !half.contains(b)).for_each(|b| apart(*a, *b));
+                    }
+                }
+                Fault::Flapping { a, b } if self.flapped => apart(*a, *b),
+                _ => {}
+            }
+        }
+        for at in self.active.keys() {
+            if let Fault::OneWay { from, to } = &self.plan[*at].fault {
+                blocked.push((*from, *to));
+            }
+        }
+        self.net.block(blocked);
+        let held = std::mem::take(&mut self.held);
+        for (from, to, event) in held {
+            if self.net.is_blocked(from, to) {
+                self.held.push((from, to, event));
+            } else {
+                let at = self.now + 300;
+                self.queue.push(at, event);
+            }
+        }
+    }
+
+    fn weather_changes(&mut self) {
+        let mut weather = Weather::default();
+        for at in self.active.keys() {
+            match &self.plan[*at].fault {
+                Fault::Loss { permille } => weather.loss = weather.loss.max(*permille),
+                Fault::Twice { permille } => weather.twice = weather.twice.max(*permille),
+                Fault::Overtaking { permille } => weather.overtaken = weather.overtaken.max(*permille),
+                Fault::Late { mean } => weather.late = weather.late.max(*mean),
+                _ => {}
+            }
+        }
+        self.net.weather = weather;
+    }
+
+    /// Compares replicas.
+    fn look(&mut self, with_state: bool) {
+        let at = self.now;
+        let mut records = Vec::new();
+        for host in self.hosts.values() {
+            let Some(process) = host.up.as_ref() else { continue };
+            for (partition, replica) in process.core.replica_ids() {
+                if process.replacing.contains(&replica) {
+                    continue;
+                }
+                let Ok(Some(view)) = host.rows.view(replica) else { continue };
+                let applied = view.applied();
+                let state = with_state.then(|| state_hash(view.as_ref()).ok()).flatten();
+                records.push(Record::Replica {
+                    at,
+                    node: host.id.0,
+                    partition: partition.0,
+                    applied: applied.index.0,
+                    count: applied.count,
+                    hash: applied.hash,
+                    state_hash: state,
+                });
+            }
+        }
+        for record in records {
+            self.record(record);
+        }
+    }
+
+    /// Clients stop, everything that is under way ends, then every folder is read through every node, and the
+    /// fate of what nobody knows is asked of the table of commands.
+    pub fn comes_to_rest(&mut self) {
+        self.quiet = true;
+        let rest = self.now + REST;
+        self.until(rest);
+        if !self.wrong.is_empty() {
+            return;
+        }
+        self.look(true);
+        self.read_everything();
+        self.resolve();
+    }
+
+    fn read_everything(&mut self) {
+        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        let mailboxes: Vec<MailboxId> = self.mailboxes.iter().filter(|(_, m)| m.exists).map(|(id, _)| *id).collect();
+        for (turn, mailbox) in mailboxes.into_iter().enumerate() {
+            // Another node for each mailbox; its folders through one session.
+            let node = nodes[turn % nodes.len()];
+            let session = self.connect(node, Kind::Imap, mailbox);
+            let Some(folders) = self.asks_and_waits(session, Op::List) else { return };
+            for folder in folders {
+                self.asks_and_waits(session, Op::Select { folder });
+                let Some(following) = self.sessions.get(&session).and_then(|s| s.following.as_ref()) else { continue };
+                let (folder, uids): (_, Vec<u32>) = (following.folder(), following.uids().collect());
+                for some in uids.chunks(mailraft_mailbox::api::FETCH_UIDS_MAX) {
+                    self.asks_and_waits(session, Op::Fetch { folder, uids: some.iter().copied().collect() });
+                }
+                for uid in uids.iter().rev().take(3) {
+                    self.asks_and_waits(session, Op::ReadBody { folder, uid: *uid });
+                }
+            }
+        }
+    }
+
+    /// One operation and its end; the folders' names if it was LIST. None if nobody answers.
+    fn asks_and_waits(&mut self, session: u64, op: Op) -> Option<Vec<String>> {
+        let lists = op == Op::List;
+        let node = self.sessions.get(&session)?.node;
+        self.clients.wall = self.hosts.get(&node)?.clock.wall(self.now);
+        self.begins(session, op);
+        let patience = self.now + SERVES_WITHIN;
+        while self.sessions.get(&session)?.busy.is_some() && self.now < patience && self.wrong.is_empty() {
+            let next = self.queue.next_at()?;
+            self.until(next);
+        }
+        if self.sessions.get(&session)?.busy.is_some() {
+            self.goes_wrong(Rule::Liveness, "with nothing broken a session waits for its answer".to_owned());
+            return None;
+        }
+        let names = self.last_list.take().unwrap_or_default();
+        Some(if lists { names } else { Vec::new() })
+    }
+
+    fn resolve(&mut self) {
+        let unresolved = std::mem::take(&mut self.unresolved);
+        for (id, mailbox) in unresolved {
+            let info = &self.mailboxes[&mailbox];
+            let (partition, key) = (info.partition, info.key.clone());
+            let newest = self.hosts.values().filter_map(|host| {
+                let replica = host.up.as_ref()?.core.replica_ids().get(&partition).copied()?;
+                Some((host.rows.applied(replica).ok()??.index, host.id, replica))
+            });
+            let Some((_, node, replica)) = newest.max() else { continue };
+            let rows = &self.hosts[&node].rows;
+            let place =
+                Place { cluster: CLUSTER, mailbox, replica, incarnation: Default::default(), term: Default::default() };
+            let kept = kept_result(rows, &place, &key, id);
+            let outcome = match kept {
+                Ok(Some((index, result))) => {
+                    Some((At { partition: partition.0, incarnation: 1, index: index.0 }, result))
+                }
+                Ok(None) => None,
+                Err(error) => {
+                    self.goes_wrong(Rule::ExactlyOnce, format!("the result of {id} can't be read: {error}"));
+                    return;
+                }
+            };
+            self.record(Record::Resolved { id, outcome });
+        }
+    }
+
+    /// The verdict.
+    pub fn finish(self) -> Ran {
+        let World { checker, trace, now, wrong, operations, installed, plan, .. } = self;
+        let mut report = if wrong.is_empty() { checker.finish() } else { Report::default() };
+        report.violations_found += wrong.len() as u64;
+        report.violations.splice(0..0, wrong);
+        Ran {
+            hash: trace.hash(),
+            events: trace.events(),
+            simulated: now,
+            operations,
+            installed,
+            timeline: trace.timeline(),
+            report,
+            plan,
+        }
+    }
+
+    /// A panic of the production code as a violation.
+    pub fn panicked(what: String) -> Violation {
+        Violation { rule: Rule::ReplicasAgree, at: 0, what: format!("an assertion stops the process: {what}") }
+    }
+}
+
+fn first_mailboxes(setup: &Setup, env: &mut Env) -> BTreeMap<MailboxId, MailboxInfo> {
+    let made = |number: u64| {
+        let mut id: [u8; 16] = env.bytes();
+        // Spread over the partitions.
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        let id = MailboxId(id);
+        let key_bytes: [u8; 32] = env.bytes();
+        let key = MailboxKey::new(Key::from_bytes(key_bytes), Epoch(1));
+        let partition = id.partition(setup.partitions);
+        (id, MailboxInfo { key, key_bytes, partition, exists: number < FIRST_MAILBOXES })
+    };
+    (0..setup.mailboxes).map(made).collect()
+}
+
+fn kind_of(what: &Local) -> u64 {
+    match what {
+        Local::Tick => 0,
+        Local::Peer(..) => 1,
+        Local::Unreachable(_) => 2,
+        Local::Synced => 3,
+        Local::Applied => 4,
+        Local::Flush => 5,
+        Local::Installed(_) => 6,
+        Local::Snapshot(_) => 7,
+        Local::Load(..) => 8,
+        Local::Read(..) => 9,
+        Local::Again(..) => 10,
+        Local::FromSession(..) => 11,
+    }
+}
+
+/// The partition of a mailbox in a run.
+pub fn partition_of(world: &World, mailbox: MailboxId) -> PartitionId {
+    world.mailboxes[&mailbox].partition
+}

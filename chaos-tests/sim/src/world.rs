@@ -1,0 +1,300 @@
+//! The simulated world: nodes, network, clients, and what happens next.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use mailraft_checkers::{Checker, Micros, Record, Violation};
+use mailraft_cluster::{Input, PeerMessage, SnapshotEvent};
+use mailraft_mailbox::{Command, MailboxKey, Said};
+use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, ReplicaId};
+
+use crate::dice::Dice;
+use crate::faults::Planned;
+use crate::host::{Host, Staged};
+use crate::net::Net;
+use crate::queue::Queue;
+use crate::session::Session;
+use crate::trace::Trace;
+
+/// The size and length of a run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Nodes.
+    pub nodes: u64,
+    /// Partitions beside the control group.
+    pub partitions: u32,
+    /// Mailboxes.
+    pub mailboxes: u64,
+    /// IMAP sessions.
+    pub imap_sessions: u64,
+    /// SMTP sessions.
+    pub smtp_sessions: u64,
+    /// Client operations in each second, of all sessions together.
+    pub operations_per_second: u64,
+    /// A slow follower's log is kept up to so many entries.
+    pub log_keep_entries: u64,
+    /// How long faults may happen.
+    pub safety: Micros,
+    /// How long all is well after them, with the workload going on.
+    pub liveness: Micros,
+    /// Mean time between faults.
+    pub fault_every: Micros,
+    /// Printed as it happens.
+    pub loud: bool,
+}
+
+impl Setup {
+    /// Five nodes, four partitions, 50 operations a second.
+    pub fn new(seed: u64) -> Self {
+        Setup {
+            seed,
+            nodes: 5,
+            partitions: 4,
+            mailboxes: 8,
+            imap_sessions: 14,
+            smtp_sessions: 5,
+            operations_per_second: 50,
+            log_keep_entries: 200,
+            safety: 120_000_000,
+            liveness: 15_000_000,
+            fault_every: 1_500_000,
+            loud: false,
+        }
+    }
+}
+
+/// What a session sends to an actor's node.
+#[derive(Clone, Debug)]
+pub enum ToActor {
+    /// Attach to this mailbox.
+    Attach(MailboxId),
+    /// A question.
+    Ask {
+        /// The mailbox.
+        mailbox: MailboxId,
+        /// The command's id.
+        id: CommandId,
+        /// 0 the first time.
+        attempt: u32,
+        /// The command.
+        command: Box<Command>,
+    },
+    /// The session is gone.
+    Detach(MailboxId),
+    /// A part of a large body.
+    Chunk {
+        /// The mailbox.
+        mailbox: MailboxId,
+        /// The command.
+        command: CommandId,
+        /// The upload.
+        upload: u64,
+        /// The body.
+        body: [u8; 16],
+        /// Which part.
+        number: u32,
+        /// The row that opens the upload, with the first part.
+        open: Option<Bytes>,
+        /// The sealed part.
+        data: Bytes,
+    },
+}
+
+/// What a node sends to a session.
+#[derive(Clone, Debug)]
+pub enum ToSession {
+    /// What an actor said, and in which incarnation.
+    Said(Box<Said>, u32),
+    /// A part is durable, or is not and won't be.
+    Chunk {
+        /// The upload.
+        upload: u64,
+        /// Whether it is durable.
+        ok: bool,
+    },
+}
+
+/// Something that happens on one node, in one life of its process.
+pub enum Local {
+    /// A tick of its core.
+    Tick,
+    /// A message of another node.
+    Peer(NodeId, Box<PeerMessage>),
+    /// A connection to another node broke.
+    Unreachable(NodeId),
+    /// The fsync of the group returns.
+    Synced,
+    /// Apply is done.
+    Applied,
+    /// Rows are flushed.
+    Flush,
+    /// Rows of a snapshot are in place.
+    Installed(ReplicaId),
+    /// Something about a snapshot.
+    Snapshot(Box<SnapshotEvent>),
+    /// An actor's mailbox is loaded, or its key is looked for.
+    Load(MailboxId, u64),
+    /// An actor's rows are read.
+    Read(MailboxId, u64, u64),
+    /// An actor's pause is over.
+    Again(MailboxId, u64),
+    /// From a session: its number, its connection and node, and what it says.
+    FromSession(u64, u64, NodeId, Box<ToActor>),
+}
+
+/// Something that happens.
+pub enum Event {
+    /// On a node, in this life.
+    On(NodeId, u64, Local),
+    /// A message to a node, whatever life it is in when it arrives.
+    To(NodeId, Local),
+    /// A snapshot arrives: to, from, the sender's life, Raft's message, position and rows.
+    Snapshot(NodeId, NodeId, u64, Box<PeerMessage>, Box<Staged>),
+    /// A message to a session, on this connection.
+    ToSession(u64, u64, Box<ToSession>),
+    /// A session's timer.
+    Wake(u64, u64),
+    /// A client connects anew in the place of this one.
+    Connect(u64),
+    /// A session begins its next operation.
+    Next(u64),
+    /// A fault begins.
+    Fault(usize),
+    /// A fault ends.
+    Over(usize),
+    /// A flapping link changes.
+    Flap,
+    /// Replicas are compared, and the table of commands is looked after.
+    Look,
+    /// A new mailbox is made.
+    Make(MailboxId),
+    /// A node that was told to stop ends.
+    Stop(NodeId),
+}
+
+/// A mailbox of the run.
+pub struct MailboxInfo {
+    /// Its key.
+    pub key: MailboxKey,
+    /// The key's bytes, as they stand in the control group's row.
+    pub key_bytes: [u8; 32],
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Whether it was made.
+    pub exists: bool,
+}
+
+/// A delivery that a sender tries again.
+#[derive(Clone, Copy, Debug)]
+pub struct Redelivery {
+    /// To this mailbox.
+    pub mailbox: MailboxId,
+    /// The message.
+    pub marker: u64,
+    /// How often it was tried before.
+    pub tried: u32,
+}
+
+/// The world.
+pub struct World {
+    /// How it was set up.
+    pub setup: Setup,
+    /// The time.
+    pub now: Micros,
+    /// What happens next.
+    pub queue: Queue<Event>,
+    /// Inputs that follow from the present event.
+    pub todo: VecDeque<(NodeId, Input)>,
+    /// Nodes.
+    pub hosts: BTreeMap<NodeId, Host>,
+    /// The network.
+    pub net: Net,
+    /// Chance in the network and on disks.
+    pub dice: Dice,
+    /// Chance in what clients do.
+    pub work: Dice,
+    /// What clients draw ids and keys from.
+    pub clients: Env,
+    /// What happened.
+    pub trace: Trace,
+    /// Whether it was right.
+    pub checker: Checker,
+    /// Clients.
+    pub sessions: BTreeMap<u64, Session>,
+    /// The last session's number.
+    pub last_session: u64,
+    /// The last message's marker.
+    pub last_marker: u64,
+    /// The last upload's number.
+    pub last_upload: u64,
+    /// Mailboxes.
+    pub mailboxes: BTreeMap<MailboxId, MailboxInfo>,
+    /// Deliveries to be tried again, by time.
+    pub redeliveries: BTreeMap<(Micros, u64), Redelivery>,
+    /// How often each message was tried.
+    pub tries: BTreeMap<u64, u32>,
+    /// Ids whose fate the client does not know.
+    pub unresolved: BTreeMap<CommandId, MailboxId>,
+    /// The plan of faults, and which of them are at work.
+    pub plan: Vec<Planned>,
+    /// Faults at work.
+    pub active: BTreeMap<usize, ()>,
+    /// Whether the flapping links are broken at the moment.
+    pub flapped: bool,
+    /// Messages that wait for a link to be whole.
+    pub held: Vec<(NodeId, NodeId, Event)>,
+    /// Connections that broke: (session, connection).
+    pub broken: BTreeMap<(u64, u64), ()>,
+    /// Who led which term of a partition.
+    pub led: BTreeMap<(PartitionId, u64), NodeId>,
+    /// What the world itself saw to be wrong.
+    pub wrong: Vec<Violation>,
+    /// The names in the last answer to a LIST.
+    pub last_list: Option<Vec<String>>,
+    /// Clients begin no more operations.
+    pub quiet: bool,
+    /// Operations that ended, for figures.
+    pub operations: u64,
+    /// Snapshots installed, for figures.
+    pub installed: u64,
+}
+
+impl World {
+    /// A line of the history.
+    pub fn record(&mut self, record: Record) {
+        self.checker.record(record);
+    }
+
+    /// A line for people.
+    pub fn say(&mut self, line: String) {
+        self.trace.line(self.now, line);
+    }
+
+    /// A node.
+    ///
+    /// # Panics
+    /// If there is none of that number.
+    pub fn host(&mut self, node: NodeId) -> &mut Host {
+        self.hosts.get_mut(&node).unwrap_or_else(|| panic!("there is no node {node}"))
+    }
+
+    /// Something later on a node, in its present life.
+    pub fn later(&mut self, node: NodeId, at: Micros, what: Local) {
+        let life = self.host(node).life;
+        self.queue.push(at, Event::On(node, life, what));
+    }
+
+    /// The replica of a partition on a node that is up.
+    pub fn replica(&self, node: NodeId, partition: PartitionId) -> Option<ReplicaId> {
+        let process = self.hosts.get(&node)?.up.as_ref()?;
+        process.core.replica_ids().get(&partition).copied()
+    }
+
+    /// The position of a replica.
+    pub fn applied(&self, node: NodeId, replica: ReplicaId) -> Option<Applied> {
+        use mailraft_storage::Rows;
+        self.hosts.get(&node)?.rows.applied(replica).ok()?
+    }
+}
