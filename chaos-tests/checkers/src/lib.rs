@@ -5,9 +5,25 @@
 //! A model of each mailbox applies what took effect in the log's order; every answer, read, event and session's
 //! view is compared with it, and real-time order with the log's.
 
+//! * [`history`]: what is told of a run. [`checker`]: takes it in. [`report`]: what comes out.
+//! * `model`, `names`: one mailbox as its log makes it. `operation`: one command's fate.
+//! * `replay`, `answers`, `reads`: rules 1 to 5 and 7. `journal`, `views`: what sessions saw, rules 3 and 6.
+//! * `order`: rule 9. `replicas`: rule 8. `service`: rule 10.
+
+mod answers;
 pub mod checker;
 pub mod history;
+mod journal;
+mod model;
+mod names;
+mod operation;
+mod order;
+mod reads;
+mod replay;
+mod replicas;
 pub mod report;
+mod service;
+mod views;
 
 pub use checker::Checker;
 pub use history::{At, Ended, Micros, Op, Record, Reply};

@@ -115,6 +115,11 @@ impl Report {
         self.violations.is_empty()
     }
 
+    /// Counts comparisons that held.
+    pub(crate) fn held(&mut self, rule: Rule, comparisons: u64) {
+        *self.checks.entry(rule).or_default() += comparisons;
+    }
+
     /// Compares once for a rule; `what` tells the violation if it does not hold. Returns whether it holds.
     pub(crate) fn check(&mut self, rule: Rule, at: Micros, holds: bool, what: impl FnOnce() -> String) -> bool {
         *self.checks.entry(rule).or_default() += 1;

@@ -1,0 +1,179 @@
+//! What the log did to each folder, entry by entry: what sessions' views are compared with.
+
+use std::collections::BTreeMap;
+
+use mailraft_mailbox::api::FolderId;
+use mailraft_storage::CommandId;
+
+use crate::history::At;
+use crate::model::{Folder, Model, Number, Told};
+
+/// One change of one folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Logged {
+    pub entry: usize,
+    /// Among the mailbox's operations.
+    pub operation: usize,
+    pub origin: CommandId,
+    pub folder: Number,
+    pub modseq: u64,
+    /// MODSEQ and flags depend on an order that nobody told.
+    pub unsure: bool,
+    pub told: Told,
+}
+
+/// A folder after an entry that changed it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Point {
+    pub entry: usize,
+    /// The last entry of whose changes sessions are told.
+    pub told: usize,
+    pub highest_modseq: u64,
+    pub highest_unsure: bool,
+    pub messages: usize,
+    pub hash: u64,
+    pub unsure: bool,
+}
+
+/// An entry of the log, by its number: 0 is the mailbox's beginning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub at: Option<At>,
+    /// The mailbox's last MODSEQ after it.
+    pub modseq: u64,
+}
+
+/// All changes of a mailbox in the log's order.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    pub entries: Vec<Entry>,
+    pub logged: Vec<Logged>,
+    points: BTreeMap<Number, Vec<Point>>,
+    origins: BTreeMap<CommandId, Vec<usize>>,
+    /// Whether a place that is no more went by MOVE; true for those that are there too once they went.
+    gone: BTreeMap<(Number, u32), bool>,
+    added: BTreeMap<(Number, u32), usize>,
+    folders: BTreeMap<(FolderId, u32), Number>,
+    /// Commands that may or may not have been carried out.
+    pub doubtful: Vec<CommandId>,
+}
+
+impl Journal {
+    /// Of a mailbox that has its first folders.
+    pub fn new(model: &Model) -> Self {
+        let mut journal = Journal {
+            entries: vec![Entry { at: None, modseq: model.modseq() }],
+            logged: Vec::new(),
+            points: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            added: BTreeMap::new(),
+            folders: BTreeMap::new(),
+            doubtful: Vec::new(),
+        };
+        for (number, folder) in model.folders() {
+            journal.points.insert(number, vec![point(0, 0, folder)]);
+        }
+        journal
+    }
+
+    /// The number of the entry that is being read.
+    pub fn last_entry(&self) -> usize {
+        self.entries.len() - 1
+    }
+
+    /// Takes the changes of the last entry over.
+    pub fn settle(&mut self, model: &Model, fresh: Vec<Logged>) {
+        for change in fresh {
+            let (folder, entry) = (change.folder, change.entry);
+            let tells = match &change.told {
+                Told::Added(messages) => {
+                    self.added.extend(messages.iter().map(|(uid, _)| ((folder, *uid), entry)));
+                    true
+                }
+                Told::Flagged(_) => true,
+                Told::Expunged { uids, moved } => {
+                    self.gone.extend(uids.iter().map(|uid| ((folder, uid), *moved)));
+                    true
+                }
+                Told::Deleted { uids } => {
+                    self.gone.extend(uids.iter().map(|uid| ((folder, uid), false)));
+                    true
+                }
+                Told::Nothing => false,
+            };
+            let points = self.points.entry(folder).or_default();
+            let before = points.last().map_or(0, |p| p.told);
+            if points.last().is_some_and(|p| p.entry == entry) {
+                points.pop();
+            }
+            let told = if tells { entry } else { before };
+            points.push(match model.folder(folder) {
+                Some(now) => point(entry, told, now),
+                None => point(entry, told, &Folder { highest_modseq: change.modseq, ..Folder::default() }),
+            });
+            self.origins.entry(change.origin).or_default().push(self.logged.len());
+            self.logged.push(change);
+        }
+        if let Some(entry) = self.entries.last_mut() {
+            entry.modseq = model.modseq();
+        }
+    }
+
+    pub fn learn_folder(&mut self, id: FolderId, uid_validity: u32, number: Number) {
+        self.folders.entry((id, uid_validity)).or_insert(number);
+    }
+
+    pub fn folder(&self, id: FolderId, uid_validity: u32) -> Option<Number> {
+        self.folders.get(&(id, uid_validity)).copied()
+    }
+
+    /// Every folder that had this id.
+    pub fn folders_of(&self, id: FolderId) -> impl Iterator<Item = Number> {
+        self.folders.range((id, 0)..=(id, u32::MAX)).map(|(_, number)| *number)
+    }
+
+    /// What a command changed.
+    pub fn of_origin(&self, id: CommandId) -> impl Iterator<Item = &Logged> {
+        self.origins.get(&id).into_iter().flatten().map(|at| &self.logged[*at])
+    }
+
+    /// The last entry that a position shows.
+    pub fn entry_at(&self, position: At) -> usize {
+        self.entries.partition_point(|entry| entry.at.is_none_or(|at| at <= position)).saturating_sub(1)
+    }
+
+    /// The entry that gave this MODSEQ; None if none did.
+    pub fn entry_of_modseq(&self, modseq: u64) -> Option<usize> {
+        let at = self.entries.partition_point(|entry| entry.modseq < modseq);
+        (at < self.entries.len()).then_some(at)
+    }
+
+    /// A folder after an entry.
+    pub fn point(&self, folder: Number, entry: usize) -> Option<&Point> {
+        let points = self.points.get(&folder)?;
+        points.partition_point(|p| p.entry <= entry).checked_sub(1).map(|at| &points[at])
+    }
+
+    /// Which entry put a message there.
+    pub fn added(&self, folder: Number, uid: u32) -> Option<usize> {
+        self.added.get(&(folder, uid)).copied()
+    }
+
+    /// Whether a message is no more, and then whether it went by MOVE.
+    pub fn gone(&self, folder: Number, uid: u32) -> Option<bool> {
+        self.gone.get(&(folder, uid)).copied()
+    }
+}
+
+fn point(entry: usize, told: usize, folder: &Folder) -> Point {
+    Point {
+        entry,
+        told,
+        highest_modseq: folder.highest_modseq,
+        highest_unsure: folder.highest_unsure,
+        messages: folder.messages.len(),
+        hash: folder.hash,
+        unsure: folder.unsure > 0,
+    }
+}

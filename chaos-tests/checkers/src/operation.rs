@@ -1,0 +1,88 @@
+//! One operation from its asking to what the table of commands says of it, and all of one mailbox.
+
+use mailraft_mailbox::api::{Answer, Refusal, Selected};
+use mailraft_storage::{CommandId, MailboxId};
+
+use crate::history::{At, Ended, Micros, Op, Reply};
+
+/// An operation, as far as it is known.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    pub id: CommandId,
+    pub session: u64,
+    pub asked: Micros,
+    pub op: Op,
+    pub ended: Option<(Micros, Ended)>,
+    pub position: Option<At>,
+    /// What the table of commands says, if it was asked.
+    pub resolved: Option<Option<(At, Result<Answer, Refusal>)>>,
+    /// Its last MODSEQ, as an event told it.
+    pub hint: Option<u64>,
+    /// What its session saw when it opened the folder.
+    pub opened: Option<Selected>,
+}
+
+/// What became of a changing operation.
+pub(crate) enum Outcome {
+    /// It stands in the log; where, if that was told.
+    Took(Option<At>, Result<Answer, Refusal>),
+    NotDone,
+    /// Nobody told.
+    Unknown,
+}
+
+impl Operation {
+    pub fn ended_at(&self) -> Option<Micros> {
+        self.ended.as_ref().map(|(at, _)| *at)
+    }
+
+    /// The result that the client was given.
+    pub fn answered(&self) -> Option<Result<Answer, Refusal>> {
+        match &self.ended {
+            Some((_, Ended::Done(Reply::Answer(answer)))) => Some(Ok(answer.clone())),
+            Some((_, Ended::Refused(refusal))) => Some(Err(refusal.clone())),
+            Some((_, Ended::Done(Reply::Fetched(_) | Reply::Body(_) | Reply::BodyDamaged)))
+            | Some((_, Ended::NotDone | Ended::NoSuchMailbox | Ended::Unknown))
+            | None => None,
+        }
+    }
+
+    /// What it saw of a folder that it opened.
+    pub fn selected(&self) -> Option<&Selected> {
+        match &self.ended {
+            Some((_, Ended::Done(Reply::Answer(Answer::Selected(selected))))) => Some(selected),
+            _ => self.opened.as_ref(),
+        }
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        let table = self.resolved.as_ref();
+        if let Some(result) = self.answered() {
+            let at = self.position.or_else(|| table.and_then(|t| t.as_ref()).map(|(at, _)| *at));
+            return Outcome::Took(at, result);
+        }
+        match (table, &self.ended) {
+            (Some(Some((at, result))), _) => Outcome::Took(Some(*at), result.clone()),
+            (Some(None), _) | (None, Some((_, Ended::NotDone | Ended::NoSuchMailbox))) => Outcome::NotDone,
+            (None, _) => Outcome::Unknown,
+        }
+    }
+}
+
+/// What happened to an operation, in the observer's order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Moment {
+    Asked(usize),
+    Ended(usize),
+}
+
+/// Everything that was asked of one mailbox.
+#[derive(Debug)]
+pub(crate) struct MailboxHistory {
+    pub mailbox: MailboxId,
+    pub partition: Option<u32>,
+    pub operations: Vec<Operation>,
+    pub moments: Vec<Moment>,
+    /// Folders that sessions opened.
+    pub opened: Vec<Selected>,
+}

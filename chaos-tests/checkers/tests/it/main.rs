@@ -1,0 +1,7 @@
+//! The checks against histories of the real mailbox engine, as they were and with something wrong in them.
+
+#![allow(clippy::unwrap_used)]
+
+mod generated;
+mod rules;
+mod world;
