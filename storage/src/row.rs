@@ -27,6 +27,9 @@ pub enum Table {
     CommandFloor = 0x04,
     /// key: empty. The incarnation, written by the `begin` entry.
     Incarnation = 0x05,
+    /// key: 0, or 1 ‖ replica id (8). The highest replica id the group ever had; a member that a change of Raft's
+    /// configuration named, with its node. In clear, written by apply.
+    Members = 0x06,
 
     // Of the control group (mailbox 0 of partition 0). Nodes and placement are in clear.
     /// key: node id (8). Addresses and certificates' names of a node.
@@ -73,12 +76,13 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 24] = [
+    pub const ALL: [Table; 25] = [
         Table::Applied,
         Table::Hashes,
         Table::Commands,
         Table::CommandFloor,
         Table::Incarnation,
+        Table::Members,
         Table::Nodes,
         Table::Placement,
         Table::Keyring,

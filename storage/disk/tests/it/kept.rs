@@ -34,17 +34,18 @@ fn kept(name: &str, make: impl FnOnce(&Path)) -> tempfile::TempDir {
 #[test]
 fn rows_of_the_first_version_are_read() {
     let value = |table: Table| vec![table.number(); if table == Table::Chunks { 9_000 } else { 30 }];
+    // Members came later; the store writes Applied itself.
+    let first = || Table::ALL.into_iter().filter(|t| *t != Table::Applied && *t != Table::Members);
     let dir = kept("rows", |dir| {
         let rows = DiskRows::open(dir, CLUSTER).unwrap();
-        let all = Table::ALL.into_iter().filter(|t| *t != Table::Applied);
-        put(&rows, 7, &all.map(|t| (row(t, 1), value(t))).collect::<Vec<_>>()).unwrap();
+        put(&rows, 7, &first().map(|t| (row(t, 1), value(t))).collect::<Vec<_>>()).unwrap();
         rows.flush().unwrap();
     });
     let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
     assert_eq!(rows.applied(R).unwrap(), Some(Applied { index: Index(7), ..Applied::default() }));
     let read = rows.view(R).unwrap().unwrap().rows(None, 100).unwrap();
-    assert_eq!(read.len(), Table::ALL.len() - 1);
-    for table in Table::ALL.into_iter().filter(|t| *t != Table::Applied) {
+    assert_eq!(read.len(), first().count());
+    for table in first() {
         assert_eq!(rows.get(R, &row(table, 1)).unwrap().as_deref(), Some(value(table).as_slice()), "{table:?}");
     }
 }
