@@ -1,7 +1,7 @@
 //! Committed entries become rows. Needs no key and no knowledge of mail; takes each entry whole or not at all.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use mailraft_storage::entry::{CommandRow, KNOWN_REQUIRED_FLAGS};
@@ -13,6 +13,7 @@ use raft::eraftpb::{self, ConfState, EntryType};
 use sha2::{Digest, Sha256};
 
 use crate::seam::ApplyJob;
+use crate::{members, placement};
 
 /// Every so many accepted entries the running hash is kept in a row.
 pub const HASH_KEPT_EVERY: u64 = 1_024;
@@ -129,15 +130,7 @@ impl<'a> Applying<'a> {
         self.applied.index = index;
         self.applied.term = Term(raw.term);
         if let Some(conf) = conf {
-            let ids = |numbers: &[u64]| {
-                let ids: BTreeSet<ReplicaId> = numbers.iter().map(|n| ReplicaId(*n)).collect();
-                ids.into_iter().collect::<Vec<_>>()
-            };
-            self.applied.voters = ids(conf.get_voters());
-            self.applied.learners = ids(conf.get_learners());
-            self.applied.voters_outgoing = ids(conf.get_voters_outgoing());
-            self.applied.learners_next = ids(conf.get_learners_next());
-            self.applied.auto_leave = conf.auto_leave;
+            self.reconfigure(raw, conf)?;
         }
         if raw.data.is_empty() || raw.get_entry_type() != EntryType::EntryNormal {
             return Ok(());
@@ -163,6 +156,23 @@ impl<'a> Applying<'a> {
         }
         self.applied.stamp = self.applied.stamp.max(entry.header.stamp);
         self.verdicts.push((index, verdict));
+        Ok(())
+    }
+
+    /// Takes a new configuration over, with what its change says of the member's node.
+    fn reconfigure(&mut self, raw: &eraftpb::Entry, conf: &ConfState) -> Result<(), ApplyStop> {
+        let stop = |error| ApplyStop::Entry { replica: self.replica, index: Index(raw.index), error };
+        let member = members::decode(raw).map_err(stop)?.and_then(|d| d.member);
+        let highest = match self.changed.get(&placement::highest_key()) {
+            Some(value) => value.as_deref().map(placement::read_highest).transpose(),
+            None => placement::highest(self.rows, self.replica),
+        }
+        .map_err(stop)?;
+        let before = self.applied.clone();
+        members::set_conf(&mut self.applied, conf);
+        let batch = members::rows_of(member, highest, &before, &self.applied);
+        self.changed.extend(batch.puts.into_iter().map(|(key, value)| (key, Some(value))));
+        self.changed.extend(batch.deletes.into_iter().map(|key| (key, None)));
         Ok(())
     }
 
@@ -249,9 +259,12 @@ mod tests {
 
     use mailraft_storage::entry::{ChunkBody, EntryHeader, RowsBody};
     use mailraft_storage::memory::MemoryRows;
-    use mailraft_storage::{ClusterId, CommandId, Incarnation, MailboxId, UnixMillis};
+    use mailraft_storage::{ClusterId, CommandId, Incarnation, MailboxId, NodeId, UnixMillis};
+    use protobuf::Message;
+    use raft::eraftpb::ConfChangeType;
 
     use super::*;
+    use crate::placement::MemberRow;
 
     const R: ReplicaId = ReplicaId(1);
     const BORN: Incarnation = Incarnation { number: 1, nonce: [9; 16] };
@@ -379,7 +392,9 @@ mod tests {
         let mut conf = ConfState::default();
         conf.set_voters(vec![3, 1]);
         conf.set_learners(vec![9]);
-        let mut change = eraftpb::Entry { index: 2, term: 1, data: vec![1].into(), ..Default::default() };
+        let added = MemberRow { replica: ReplicaId(9), node: NodeId(4), voter: false };
+        let data = members::encode(ConfChangeType::AddLearnerNode, &added).write_to_bytes().unwrap();
+        let mut change = eraftpb::Entry { index: 2, term: 1, data: data.into(), ..Default::default() };
         change.set_entry_type(EntryType::EntryConfChangeV2);
         let job = ApplyJob { replica: R, entries: vec![(change, Some(conf))] };
         let done = apply(&store, &[job]).unwrap().remove(0);
@@ -388,6 +403,8 @@ mod tests {
             (vec![ReplicaId(1), ReplicaId(3)], vec![ReplicaId(9)])
         );
         assert_eq!((done.applied.count, done.applied.hash, done.verdicts.len()), (0, [0; 32], 0));
+        let group = placement::group(&store, R).unwrap();
+        assert_eq!((group.members, group.highest), (vec![added], ReplicaId(9)));
     }
 
     #[test]

@@ -32,6 +32,7 @@ enum FramedBody {
     Raft(Bytes),
     Hash { count: u64, hash: [u8; 32] },
     Leads(Vec<(PartitionId, Term)>),
+    Removed,
 }
 
 /// A peer message as bytes.
@@ -40,6 +41,7 @@ pub fn encode(message: &PeerMessage) -> Vec<u8> {
         PeerBody::Raft(raft) => FramedBody::Raft(raft.write_to_bytes().expect("a message of raft-rs encodes").into()),
         PeerBody::Hash { count, hash } => FramedBody::Hash { count: *count, hash: *hash },
         PeerBody::Leads(led) => FramedBody::Leads(led.clone()),
+        PeerBody::Removed => FramedBody::Removed,
     };
     let framed = Framed {
         cluster: message.cluster,
@@ -70,6 +72,7 @@ pub fn decode(bytes: &[u8]) -> Result<PeerMessage, StoreError> {
         }
         FramedBody::Hash { count, hash } => PeerBody::Hash { count, hash },
         FramedBody::Leads(led) => PeerBody::Leads(led),
+        FramedBody::Removed => PeerBody::Removed,
     };
     Ok(PeerMessage {
         cluster: framed.cluster,

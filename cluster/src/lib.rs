@@ -5,15 +5,18 @@
 //! * [`node`]: all replicas of a node, and the one group of writes that is outstanding.
 //! * `replica`: one Raft group.
 //! * [`apply`]: committed entries become rows.
+//! * [`members`]: who is in a Raft group and where.
 //! * [`bootstrap`]: the first state of a new cluster.
 //! * [`frame`]: peer messages as bytes.
 
 pub mod apply;
 mod balance;
 pub mod bootstrap;
+pub mod config;
 pub mod frame;
 mod hints;
 mod log_store;
+pub mod members;
 pub mod node;
 mod owners;
 pub mod placement;
@@ -23,6 +26,9 @@ pub mod seam;
 pub mod status;
 mod writes;
 
-pub use node::{Node, NodeConfig, Refuse, ReplicaSpec};
+pub use config::{NodeConfig, Refuse, ReplicaSpec};
+pub use members::{ChangeRefusal, MemberChange};
+pub use node::Node;
+pub use replica::PROMOTE_LAG_MAX_ENTRIES;
 pub use seam::{ApplyJob, Input, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 pub use status::ReplicaStatus;

@@ -11,6 +11,7 @@ use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
+use crate::members;
 use crate::writes::ENTRY_HEAD_BYTES;
 
 /// Entries kept in memory for followers that are a little behind, in bytes.
@@ -278,7 +279,9 @@ impl Storage for LogStore {
     /// Only the position: the driver sends the rows.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let busy = self.sending.get().is_some_and(|other| other.0 != to);
-        if busy || self.applied.index.0 < request_index {
+        // A replica takes no snapshot whose configuration does not hold it.
+        let early = !members::holds(&self.applied, ReplicaId(to));
+        if busy || early || self.applied.index.0 < request_index {
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
         self.sending.set(Some(ReplicaId(to)));
@@ -308,7 +311,8 @@ mod tests {
     }
 
     fn store(log: &MemoryLog) -> LogStore {
-        let applied = Applied { index: Index(1), term: Term(1), voters: vec![R], ..Applied::default() };
+        let voters = [1, 2, 3].map(ReplicaId).to_vec();
+        let applied = Applied { index: Index(1), term: Term(1), voters, ..Applied::default() };
         let first = LogWrite { replica: R, reset: Some((Index(1), Term(1))), ..LogWrite::default() };
         log.write_synced(1, &LogBatch { writes: vec![first] }).unwrap();
         let state = Log::state(log, R).unwrap().unwrap();
@@ -371,8 +375,9 @@ mod tests {
     }
 
     #[test]
-    fn one_snapshot_is_sent_at_a_time() {
+    fn one_snapshot_is_sent_at_a_time_and_only_to_members() {
         let store = store(&MemoryLog::new());
+        assert!(store.snapshot(0, 4).is_err());
         assert_eq!(store.snapshot(0, 2).unwrap().get_metadata().index, 1);
         assert!(store.snapshot(0, 3).is_err());
         store.snapshot_sent(ReplicaId(3));

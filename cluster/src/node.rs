@@ -1,15 +1,19 @@
 //! All replicas of a node, and the one group of writes that is outstanding.
 
+mod life;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch, LogState};
-use mailraft_storage::{ClusterId, Env, Index, NodeId, PartitionId, ReplicaId, Rows, StoreError, Term, UnixMillis};
+use mailraft_storage::{Env, Index, NodeId, PartitionId, ReplicaId, Rows, Term, UnixMillis};
 use raft::eraftpb::HardState;
 
+use self::life::{Beginning, Life};
 use crate::balance;
+use crate::config::{NodeConfig, Refuse};
 use crate::hints::{Hints, TELL_EVERY_TICKS};
-use crate::placement::{self, MemberRow};
+use crate::members::Admission;
 use crate::replica::Replica;
 use crate::seam::{Input, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent};
 use crate::status::ReplicaStatus;
@@ -17,101 +21,20 @@ use crate::writes::ENTRY_HEAD_BYTES;
 
 /// A stamp is at most this far ahead of the median of the nodes' clocks.
 const STAMP_AHEAD_MAX_MS: u64 = 1_000;
-/// A slow follower's log is kept up to so many bytes, unless the configuration says otherwise.
-pub const LOG_KEEP_BYTES: u64 = 256 << 20;
 /// Entries read at once when the log is checked at start, in bytes.
 const CHECK_BYTES: usize = 4 << 20;
-
-/// What a node's core is told at its start.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// The node.
-    pub node: NodeId,
-    /// Its cluster.
-    pub cluster: ClusterId,
-    /// Its replicas.
-    pub replicas: Vec<ReplicaSpec>,
-    /// A slow follower's log is kept up to so many entries behind; past it, it gets a snapshot.
-    pub log_keep_entries: u64,
-    /// The same in bytes of entries, counted from the start of the process.
-    pub log_keep_bytes: u64,
-    /// Where raft-rs logs to.
-    pub logger: slog::Logger,
-}
-
-/// A replica of this node.
-#[derive(Clone, Debug)]
-pub struct ReplicaSpec {
-    /// Its partition.
-    pub partition: PartitionId,
-    /// Itself.
-    pub replica: ReplicaId,
-    /// The nonce of the partition's first incarnation.
-    pub nonce: [u8; 16],
-    /// All members with it, in the order in which they should lead.
-    pub members: Vec<MemberRow>,
-}
-
-/// Why a node can't start.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Refuse {
-    /// A store can't be read, or holds damage.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    /// Something that should be there is not.
-    #[error(
-        "replica {replica} of partition {partition}: {what}: set this node's data directory aside and restore it as a new node"
-    )]
-    Damaged {
-        /// The partition.
-        partition: PartitionId,
-        /// The replica.
-        replica: ReplicaId,
-        /// What.
-        what: String,
-    },
-    /// The stores hold no replica of the control group.
-    #[error("the data directory holds no replica of the control group for node {0}: is it another node's?")]
-    NoControl(NodeId),
-}
-
-impl NodeConfig {
-    /// Reads from the control group's rows which replicas this node has.
-    ///
-    /// # Errors
-    /// If the rows can't be read or there is no control replica.
-    pub fn from_rows(
-        node: NodeId,
-        cluster: ClusterId,
-        rows: &dyn Rows,
-        log_keep_entries: u64,
-        logger: slog::Logger,
-    ) -> Result<Self, Refuse> {
-        let control = placement::control_replica(rows, node)?.ok_or(Refuse::NoControl(node))?;
-        let mut replicas = Vec::new();
-        for placement in placement::placements(rows, control)? {
-            if let Some(own) = placement.members.iter().find(|m| m.node == node) {
-                replicas.push(ReplicaSpec {
-                    partition: placement.partition,
-                    replica: own.replica,
-                    nonce: placement.nonce,
-                    members: placement.members.clone(),
-                });
-            }
-        }
-        Ok(NodeConfig { node, cluster, replicas, log_keep_entries, log_keep_bytes: LOG_KEEP_BYTES, logger })
-    }
-}
 
 /// The core of a node.
 pub struct Node {
     config: NodeConfig,
+    log: Arc<dyn Log>,
     replicas: BTreeMap<PartitionId, Replica>,
     by_replica: BTreeMap<ReplicaId, PartitionId>,
     resuming: Vec<(PartitionId, LogState)>,
     dirty: BTreeSet<PartitionId>,
     /// The group that is being written, and whose writes are in it.
-    outstanding: Option<(u64, Vec<PartitionId>)>,
+    outstanding: Option<(u64, Vec<ReplicaId>)>,
+    life: Life,
     /// Had no place in the last group: first in the next.
     passed_over: BTreeSet<PartitionId>,
     last_group: u64,
@@ -131,27 +54,24 @@ impl Node {
     pub fn recover(config: NodeConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut Env) -> Result<Node, Refuse> {
         let flushed: BTreeMap<ReplicaId, Index> = rows.flushed()?.into_iter().collect();
         let (mut replicas, mut by_replica, mut resuming) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut life = Life::recover(log.as_ref(), rows)?;
         for spec in &config.replicas {
             let (partition, replica) = (spec.partition, spec.replica);
             let damaged = |what: String| Refuse::Damaged { partition, replica, what };
-            let state = log.state(replica)?.ok_or_else(|| damaged("its log is not there".into()))?;
-            let applied = rows.applied(replica)?.ok_or_else(|| damaged("its rows are not there".into()))?;
-            if state.installing.is_none() {
-                check(log.as_ref(), replica, &state, applied.index).map_err(damaged)?;
+            let mut held = match life.begin(spec, log.as_ref(), rows)? {
+                Beginning::Lives(held) => held,
+                Beginning::Never => continue,
+                Beginning::Damaged(what) => return Err(damaged(what)),
+            };
+            if held.state.installing.is_none() {
+                check(log.as_ref(), replica, &held.state, held.applied.index).map_err(damaged)?;
             } else {
-                resuming.push((partition, state.clone()));
+                resuming.push((partition, held.state.clone()));
             }
-            let at = flushed.get(&replica).copied().unwrap_or(Index(0));
-            let made = Replica::recover(
-                &config,
-                spec.clone(),
-                Arc::clone(&log),
-                &state,
-                applied,
-                at,
-                u64::from_be_bytes(env.bytes()),
-            )
-            .map_err(|e| damaged(e.to_string()))?;
+            held.flushed = flushed.get(&replica).copied().unwrap_or(Index(0));
+            let boot = u64::from_be_bytes(env.bytes());
+            let made = Replica::recover(&config, spec.clone(), Arc::clone(&log), *held, boot)
+                .map_err(|e| damaged(e.to_string()))?;
             replicas.insert(partition, made);
             by_replica.insert(replica, partition);
         }
@@ -159,11 +79,13 @@ impl Node {
         let last_group = log.newest_group();
         Ok(Node {
             config,
+            log,
             replicas,
             by_replica,
             resuming,
             dirty,
             outstanding: None,
+            life,
             passed_over: BTreeSet::new(),
             last_group,
             clocks: BTreeMap::new(),
@@ -181,6 +103,7 @@ impl Node {
                 replica.resume(&state, out);
             }
         }
+        self.life.start(out);
         self.settle(env, out);
     }
 
@@ -208,6 +131,13 @@ impl Node {
                     r.await_slot(request, term, mailbox)
                 });
             }
+            Input::Reconfigure { request, partition, term, change } => {
+                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
+                    r.change_members(term, change, request)
+                });
+            }
+            Input::Create { request, spec } => self.create(request, spec, out),
+            Input::Destroy { replica } => self.destroy(replica, out),
             Input::HandOver => {
                 self.handing_over = true;
                 self.hand_over();
@@ -220,16 +150,18 @@ impl Node {
                 }
             }
             Input::Persisted { group } => {
-                let Some((outstanding, partitions)) = self.outstanding.take() else {
+                let Some((outstanding, replicas)) = self.outstanding.take() else {
                     return out.push(Output::Abort(format!("group {group} is durable, and none was outstanding")));
                 };
                 assert_eq!(group, outstanding, "groups become durable in their order");
-                for partition in partitions {
-                    if let Some(replica) = self.replicas.get_mut(&partition) {
+                for replica in replicas {
+                    let Some(partition) = self.by_replica.get(&replica) else { continue };
+                    if let Some(replica) = self.replicas.get_mut(partition) {
                         replica.persisted(&self.config, env, out);
-                        self.dirty.insert(partition);
+                        self.dirty.insert(*partition);
                     }
                 }
+                self.life_persisted(env, out);
             }
             Input::Applied { replica, applied, verdicts } => {
                 if let Some((partition, replica)) = self.of(replica) {
@@ -290,6 +222,9 @@ impl Node {
         hint(self.hints.tick(self.ticks), out);
         for (partition, replica) in &mut self.replicas {
             replica.tick(&self.config, env, self.handing_over, out);
+            if let Some(to) = replica.must_hand_over_to() {
+                replica.transfer(to);
+            }
             self.dirty.insert(*partition);
         }
         if self.handing_over {
@@ -323,8 +258,8 @@ impl Node {
             return;
         }
         let Some(control) = self.replicas.get(&PartitionId::CONTROL) else { return };
-        for member in control.spec.members.iter().filter(|m| m.node != self.config.node) {
-            let elsewhere = |r: &&Replica| !r.spec.members.iter().any(|m| m.node == member.node);
+        for member in control.members.rows().filter(|m| m.node != self.config.node) {
+            let elsewhere = |r: &&Replica| !r.members.rows().any(|m| m.node == member.node);
             if !self.replicas.values().any(|r| elsewhere(&r)) {
                 continue;
             }
@@ -355,12 +290,23 @@ impl Node {
             PeerBody::Leads(led) => {
                 Some(led.iter().copied().filter(|(p, _)| !self.replicas.contains_key(p)).collect::<Vec<_>>())
             }
-            PeerBody::Raft(_) | PeerBody::Hash { .. } => None,
+            PeerBody::Raft(_) | PeerBody::Hash { .. } | PeerBody::Removed => None,
         };
         let Some(replica) = self.replicas.get_mut(&partition) else { return };
-        let belongs = replica.spec.members.iter().any(|m| m.replica == sender && m.node == from);
-        if !belongs || replica.spec.replica != to {
+        if replica.spec.replica != to {
             return;
+        }
+        match replica.members.admit(sender, from) {
+            Admission::Heard => {}
+            Admission::Removed => {
+                // The group sends it nothing any more, so it could never learn that it is gone.
+                if !matches!(body, PeerBody::Removed) {
+                    let message = replica.message(&self.config, env, sender, PeerBody::Removed);
+                    out.push(Output::Send { to: from, message });
+                }
+                return;
+            }
+            Admission::Foreign => return,
         }
         let millis = |time: UnixMillis| i64::try_from(time.0).unwrap_or(i64::MAX);
         self.clocks.insert(from, millis(wall).saturating_sub(millis(env.wall)));
@@ -383,15 +329,15 @@ impl Node {
                 let Some(replica) = self.replicas.get_mut(&message.partition) else { return };
                 let belongs = message.cluster == self.config.cluster
                     && replica.spec.replica == message.to
-                    && replica.spec.members.iter().any(|m| m.replica == message.from && m.node == from);
+                    && replica.members.admit(message.from, from) == Admission::Heard;
                 if let (true, PeerBody::Raft(raft)) = (belongs, message.body) {
                     replica.snapshot_staged(message.from, raft, applied, out);
                     self.dirty.insert(message.partition);
                 }
             }
-            SnapshotEvent::Installed { replica } => {
+            SnapshotEvent::Installed { replica, group } => {
                 if let Some((partition, replica)) = self.of(replica) {
-                    replica.rows_installed();
+                    replica.rows_installed(&group);
                     self.dirty.insert(partition);
                 }
             }
@@ -405,9 +351,13 @@ impl Node {
             if let Some(replica) = self.replicas.get_mut(&partition) {
                 replica.collect(&self.config, env, stamp_max, out);
                 debug_assert!(!replica.has_work());
+                if replica.is_over() {
+                    self.end(partition, env, stamp_max, out);
+                }
             }
         }
-        if self.outstanding.is_some() || !self.replicas.values_mut().any(|r| r.writes().needs_sync()) {
+        let waits = self.life.waits() || self.replicas.values_mut().any(|r| r.writes().needs_sync());
+        if self.outstanding.is_some() || !waits {
             return;
         }
         // Small writes first: heartbeats' answers must not wait behind uploads.
@@ -415,23 +365,24 @@ impl Node {
         let mut waiting: Vec<(bool, usize, PartitionId)> =
             self.replicas.iter_mut().map(|(p, r)| (!passed_over.contains(p), r.writes().waiting_bytes(), *p)).collect();
         waiting.sort_unstable();
-        let (mut batch, mut partitions, mut room) = (LogBatch::default(), Vec::new(), LOG_GROUP_MAX_BYTES);
+        let (mut batch, mut replicas, mut room) = (LogBatch::default(), Vec::new(), LOG_GROUP_MAX_BYTES);
         for (_, _, partition) in waiting {
             let Some(replica) = self.replicas.get_mut(&partition) else { continue };
             if let Some(write) = replica.writes().take(room, batch.writes.is_empty()) {
                 let bytes: usize = write.append.iter().map(|e| e.data.len() + ENTRY_HEAD_BYTES).sum();
                 room = room.saturating_sub(bytes);
                 batch.writes.push(write);
-                partitions.push(partition);
+                replicas.push(replica.spec.replica);
             } else if replica.writes().needs_sync() {
                 self.passed_over.insert(partition);
             }
         }
-        if partitions.is_empty() {
+        batch.writes.extend(self.life.take());
+        if batch.writes.is_empty() {
             return;
         }
         self.last_group += 1;
-        self.outstanding = Some((self.last_group, partitions));
+        self.outstanding = Some((self.last_group, replicas));
         out.push(Output::Persist { group: self.last_group, batch });
     }
 

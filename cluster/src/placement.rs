@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 const ROW_VERSION: u8 = 1;
 /// The most partitions and nodes that are read.
 const ROWS_MAX: usize = 4_096;
+/// How keys of [`Table::Members`] begin.
+const HIGHEST: u8 = 0;
+const MEMBER: u8 = 1;
 
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +88,64 @@ pub fn control_replica(rows: &dyn Rows, node: NodeId) -> Result<Option<ReplicaId
         }
     }
     Ok(None)
+}
+
+/// What a group's own rows say of its members. Those it was born with stand only in its placement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupRows {
+    /// Members that a change of the configuration named.
+    pub members: Vec<MemberRow>,
+    /// The highest replica id that the group ever had; 0 before the first change.
+    pub highest: ReplicaId,
+}
+
+/// Reads what a group's rows say of its members.
+///
+/// # Errors
+/// If a row can't be read.
+pub fn group(rows: &dyn Rows, replica: ReplicaId) -> Result<GroupRows, StoreError> {
+    let members = rows
+        .scan(replica, MailboxId::PARTITION, Table::Members, &[MEMBER], &[], ROWS_MAX)?
+        .iter()
+        .map(|(_, value)| versioned_decode("member row", ROW_VERSION, value))
+        .collect::<Result<_, _>>()?;
+    Ok(GroupRows { members, highest: highest(rows, replica)?.unwrap_or_default() })
+}
+
+/// The highest replica id that a group ever had, once a change of its configuration was applied.
+///
+/// # Errors
+/// If the row can't be read.
+pub fn highest(rows: &dyn Rows, replica: ReplicaId) -> Result<Option<ReplicaId>, StoreError> {
+    rows.get(replica, &highest_key())?.as_deref().map(read_highest).transpose()
+}
+
+/// Reads the row of the highest replica id.
+///
+/// # Errors
+/// If it is none.
+pub fn read_highest(value: &[u8]) -> Result<ReplicaId, StoreError> {
+    versioned_decode("highest member row", ROW_VERSION, value)
+}
+
+/// Where a member's row stands among the group's own.
+pub fn member_key(replica: ReplicaId) -> RowKey {
+    RowKey::partition(Table::Members, [&[MEMBER][..], &replica.0.to_be_bytes()].concat())
+}
+
+/// A member's row.
+pub fn member_row(member: &MemberRow) -> Vec<u8> {
+    versioned_encode(ROW_VERSION, member)
+}
+
+/// Where the highest replica id that the group ever had stands.
+pub fn highest_key() -> RowKey {
+    RowKey::partition(Table::Members, [HIGHEST])
+}
+
+/// The row of the highest replica id.
+pub fn highest_row(replica: ReplicaId) -> Vec<u8> {
+    versioned_encode(ROW_VERSION, &replica)
 }
 
 fn read<T: for<'a> Deserialize<'a>>(rows: &dyn Rows, control: ReplicaId, table: Table) -> Result<Vec<T>, StoreError> {

@@ -101,6 +101,13 @@ impl Reads {
         old
     }
 
+    /// Takes every question out.
+    pub fn all(&mut self) -> Vec<Read> {
+        let rounds = std::mem::take(&mut self.rounds).into_values().flat_map(|r| r.reads);
+        let confirmed = std::mem::take(&mut self.confirmed).into_iter().map(|(_, r)| r);
+        std::mem::take(&mut self.waiting).into_iter().chain(rounds).chain(confirmed).collect()
+    }
+
     /// Takes out every question that is bound to a term other than this.
     pub fn not_in(&mut self, leading: Option<Term>) -> Vec<Read> {
         let stays = |r: &Read| r.term.is_none() || r.term == leading;

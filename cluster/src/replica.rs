@@ -1,5 +1,6 @@
 //! One Raft group's member: raft-rs, what it writes, what is in flight, who waits.
 
+mod change;
 mod ready;
 mod standing;
 #[cfg(test)]
@@ -17,9 +18,11 @@ use mailraft_storage::{
 use raft::eraftpb::{self, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
+use crate::config::{NodeConfig, ReplicaSpec};
 use crate::log_store::LogStore;
-use crate::node::{NodeConfig, ReplicaSpec};
+use crate::members::{self, Members};
 use crate::owners::{Owners, SlotAnswer};
+use crate::placement::GroupRows;
 use crate::reads::Reads;
 use crate::seam::{Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotJob};
 use crate::writes::Writes;
@@ -30,6 +33,8 @@ const HEARTBEAT_TICKS: usize = 2;
 const ELECTION_TICKS: usize = 8;
 /// The election window of the first rank, in ticks; each further rank begins two later. None overlap.
 const FIRST_WINDOW_TICKS: usize = 10;
+/// Ranks past this share its window.
+const RANKS_MAX: usize = 32;
 /// The longest append message, in bytes of entries.
 const MESSAGE_MAX_BYTES: u64 = 256 << 10;
 /// Appends in flight to one follower.
@@ -43,8 +48,20 @@ const HASHES_REMEMBERED: usize = 1_024;
 /// Positions are compared every so many ticks (1 s).
 const COMPARE_EVERY_TICKS: u64 = 40;
 
+pub use change::{PROMOTE_LAG_MAX_ENTRIES, gravestone};
+
+/// What the stores hold of a replica. The default is what they hold of a new one.
+#[derive(Default)]
+pub struct Held {
+    pub state: LogState,
+    pub applied: Applied,
+    pub group: GroupRows,
+    pub flushed: Index,
+}
+
 pub struct Replica {
     pub spec: ReplicaSpec,
+    pub members: Members,
     raw: RawNode<LogStore>,
     writes: Writes,
     lead: Lead,
@@ -54,6 +71,10 @@ pub struct Replica {
     reads: Reads,
     /// Drawn at start: a late answer to a question of an earlier life confirms nothing.
     boot: u64,
+    /// The change of members that was appended here in this term and is not applied yet.
+    changing: Option<Index>,
+    /// The group has removed this replica.
+    removed: bool,
     /// Committed entries that wait for a hard state that counts a configuration change as committed.
     commits: VecDeque<(Option<u64>, Vec<eraftpb::Entry>)>,
     durable_number: u64,
@@ -92,16 +113,14 @@ impl Replica {
         config: &NodeConfig,
         spec: ReplicaSpec,
         log: Arc<dyn Log>,
-        state: &LogState,
-        applied: Applied,
-        flushed: Index,
+        held: Held,
         boot: u64,
     ) -> raft::Result<Self> {
         // A snapshot whose installation had begun counts as installed: its rows are put in place again before
         // anything else is written or applied.
+        let Held { state, applied, group, flushed } = held;
         let applied = state.installing.clone().unwrap_or(applied);
-        let rank = applied.voters.iter().position(|v| *v == spec.replica).unwrap_or(applied.voters.len());
-        let window = FIRST_WINDOW_TICKS + 2 * rank;
+        let members = Members::new(&spec.members, &applied, &group);
         let raft_config = Config {
             id: spec.replica.0,
             election_tick: ELECTION_TICKS,
@@ -111,8 +130,9 @@ impl Replica {
             max_inflight_msgs: IN_FLIGHT_MAX,
             check_quorum: true,
             pre_vote: true,
-            min_election_tick: window,
-            max_election_tick: window + 1,
+            // Which of them is this replica's window is set at each tick, by its rank.
+            min_election_tick: FIRST_WINDOW_TICKS,
+            max_election_tick: FIRST_WINDOW_TICKS + 2 * RANKS_MAX + 1,
             read_only_option: ReadOnlyOption::Safe,
             // Other nodes read the control group's rows: there a commit is told at once.
             skip_bcast_commit: spec.partition != PartitionId::CONTROL,
@@ -121,7 +141,7 @@ impl Replica {
             ..Config::default()
         };
         let (stamp, at) = (applied.stamp, applied.index);
-        let store = LogStore::new(spec.replica, log, state, applied);
+        let store = LogStore::new(spec.replica, log, &state, applied);
         let writes = match &state.installing {
             Some(mark) => Writes::resuming(spec.replica, mark.clone(), store.first_hard_state().clone()),
             None => Writes::new(spec.replica),
@@ -129,6 +149,7 @@ impl Replica {
         let raw = RawNode::new(&raft_config, store, &config.logger)?;
         Ok(Replica {
             spec,
+            members,
             raw,
             writes,
             lead: NOT_LEADING,
@@ -136,6 +157,8 @@ impl Replica {
             owners: Owners::default(),
             reads: Reads::default(),
             boot,
+            changing: None,
+            removed: false,
             commits: VecDeque::new(),
             durable_number: 0,
             staged: None,
@@ -167,6 +190,10 @@ impl Replica {
         }
         // A node that is about to stop takes no lead, nor does one whose rows are not there; a lease that it
         // gave must end all the same.
+        let window = self.window();
+        if self.raw.raft.randomized_election_timeout() != window {
+            self.raw.raft.set_randomized_election_timeout(window);
+        }
         let idle = (self.writes.is_installing() || handing_over) && self.raw.raft.state != StateRole::Leader;
         if !idle || self.raw.raft.election_elapsed + 1 < self.raw.raft.randomized_election_timeout() {
             self.raw.tick();
@@ -174,7 +201,7 @@ impl Replica {
         if self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
             let applied = self.raw.store().applied();
             let (count, hash) = (applied.count, applied.hash);
-            for member in &self.spec.members {
+            for member in self.members.rows() {
                 if member.replica != self.spec.replica {
                     out.push(Output::Send {
                         to: member.node,
@@ -214,6 +241,7 @@ impl Replica {
             }
             // The node takes it in.
             PeerBody::Leads(_) => {}
+            PeerBody::Removed => self.removed = true,
             PeerBody::Hash { count, hash } => {
                 let own = self.hashes.iter().rev().find(|(c, _)| *c == count).map(|(_, h)| *h);
                 if own.is_some_and(|own| own != hash) {
@@ -281,8 +309,8 @@ impl Replica {
 
     pub fn unreachable(&mut self, node: NodeId) {
         if self.raw.raft.state == StateRole::Leader {
-            for member in self.spec.members.iter().filter(|m| m.node == node) {
-                self.raw.report_unreachable(member.replica.0);
+            for replica in self.members.on(node) {
+                self.raw.report_unreachable(replica.0);
             }
         }
     }
@@ -297,8 +325,10 @@ impl Replica {
         let commit = self.raw.raft.raft_log.committed;
         assert!(applied.index.0 <= commit, "applied {} of {commit} committed", applied.index);
         self.remember(applied.count, applied.hash);
+        self.removed |= applied.index.0 > 0 && !members::holds(&applied, self.spec.replica);
         self.raw.mut_store().set_applied(applied.clone());
         self.raw.advance_apply_to(applied.index.0);
+        self.change_applied(applied.index, out);
         for (index, verdict) in verdicts {
             let Some((request, waiting)) = self.owners.decided(*index) else { continue };
             out.push(Output::Decided { request, outcome: Outcome::Applied { index: *index, verdict: *verdict } });
@@ -336,8 +366,10 @@ impl Replica {
         }
     }
 
-    pub fn rows_installed(&mut self) {
+    /// A snapshot's rows are in place; what they say of the members.
+    pub fn rows_installed(&mut self, group: &GroupRows) {
         self.writes.rows_installed();
+        self.members.adopt(self.raw.store().applied(), group);
     }
 
     pub fn has_work(&self) -> bool {
@@ -388,7 +420,14 @@ impl Replica {
 
     fn leader(&self) -> Option<NodeId> {
         let leader = ReplicaId(self.raw.raft.leader_id);
-        self.spec.members.iter().find(|m| m.replica == leader).map(|m| m.node)
+        self.members.node(leader)
+    }
+
+    /// The election timeout in ticks, by rank among the voters.
+    fn window(&self) -> usize {
+        let voters = self.members.voters();
+        let rank = voters.iter().position(|v| *v == self.spec.replica).unwrap_or(voters.len());
+        FIRST_WINDOW_TICKS + 2 * rank.min(RANKS_MAX)
     }
 
     fn remember(&mut self, count: u64, hash: [u8; 32]) {

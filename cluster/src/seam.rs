@@ -8,6 +8,10 @@ use mailraft_storage::{
 };
 use raft::eraftpb;
 
+use crate::config::ReplicaSpec;
+use crate::members::{ChangeRefusal, MemberChange};
+use crate::placement::{GroupRows, MemberRow};
+
 /// Names a question to the core until it is [`Output::Decided`]. The driver never uses one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
@@ -54,6 +58,32 @@ pub enum Input {
         term: Term,
         /// The mailbox.
         mailbox: MailboxId,
+    },
+    /// Asks to change the members of a group. Decided with Changed, Refused, Dropped, NotLeader, Overloaded or
+    /// Unknown. A leader that is itself to go or to vote no more hands the lead over first, and answers
+    /// NotLeader with whom it handed it to.
+    Reconfigure {
+        /// Answered under this id.
+        request: RequestId,
+        /// Of this partition.
+        partition: PartitionId,
+        /// Only while this node leads in this term.
+        term: Term,
+        /// The change.
+        change: MemberChange,
+    },
+    /// A new, empty replica, which is to become a learner. The row that names it must be flushed: a restart
+    /// finds it by that. Decided with Created once it is durable, or with Refused.
+    Create {
+        /// Answered under this id.
+        request: RequestId,
+        /// The replica, with the members of its group as they are.
+        spec: ReplicaSpec,
+    },
+    /// A replica of this node was removed from its group, as the control group says: it goes, for ever.
+    Destroy {
+        /// The replica.
+        replica: ReplicaId,
     },
     /// The node is about to stop: hand every leadership to another replica and take none.
     HandOver,
@@ -164,6 +194,22 @@ pub enum Outcome {
     SlotFree,
     /// No leader answered in time.
     Unavailable,
+    /// The change of members is committed and applied here.
+    Changed {
+        /// Where.
+        index: Index,
+        /// Who is a member after it.
+        members: Vec<MemberRow>,
+    },
+    /// The change of members, or the new replica, was refused.
+    Refused {
+        /// Why.
+        why: ChangeRefusal,
+        /// Who is a member.
+        members: Vec<MemberRow>,
+    },
+    /// The new replica is there, durably.
+    Created,
 }
 
 /// Committed entries of one replica to apply, in order.
@@ -209,6 +255,8 @@ pub enum PeerBody {
     /// What the sender's node leads, of the partitions without a replica on the receiver's. Between replicas of
     /// the control group, which every node has.
     Leads(Vec<(PartitionId, Term)>),
+    /// The receiver was removed from the group, and the sender has applied that.
+    Removed,
 }
 
 /// Something to do about a snapshot.
@@ -235,6 +283,12 @@ pub enum SnapshotJob {
     /// Throw a staged snapshot away.
     Discard {
         /// Of this replica.
+        replica: ReplicaId,
+    },
+    /// The replica was removed from its group: once everything handed to apply before is applied, delete its
+    /// rows and staged snapshots. Asked again after a crash. No answer.
+    Remove {
+        /// This replica.
         replica: ReplicaId,
     },
 }
@@ -265,5 +319,7 @@ pub enum SnapshotEvent {
     Installed {
         /// Of this replica.
         replica: ReplicaId,
+        /// What they say of the group's members ([`group`](crate::placement::group)).
+        group: GroupRows,
     },
 }

@@ -163,7 +163,7 @@ impl CoreThread {
                 Output::Leads { partition, replica, leading } => views.leads(partition, replica, leading),
                 Output::Leader { partition, node } => views.leader(partition, node),
                 // In the queue of apply, so that everything before it is applied.
-                Output::Snapshot(job @ SnapshotJob::Install { .. }) => {
+                Output::Snapshot(job @ (SnapshotJob::Install { .. } | SnapshotJob::Remove { .. })) => {
                     self.to_apply.send(ApplyWork::Snapshot(Box::new(job))).map_err(gone)?;
                 }
                 Output::Snapshot(job @ (SnapshotJob::Send { .. } | SnapshotJob::Discard { .. })) => {
@@ -242,5 +242,8 @@ fn label(outcome: &Outcome) -> &'static str {
         Outcome::Read { .. } => "read",
         Outcome::SlotFree => "slot_free",
         Outcome::Unavailable => "unavailable",
+        Outcome::Changed { .. } => "changed",
+        Outcome::Refused { .. } => "refused",
+        Outcome::Created => "created",
     }
 }

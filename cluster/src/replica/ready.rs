@@ -3,12 +3,13 @@
 use mailraft_storage::{
     CommandId, EntryKind, Env, Incarnation, Index, MailboxId, Proposal, ReplicaId, Term, UnixMillis,
 };
-use protobuf::Message as _;
 use raft::StateRole;
-use raft::eraftpb::{self, ConfChange, ConfChangeV2, ConfState, EntryType, Message, MessageType};
+use raft::eraftpb::{self, ConfState, EntryType, Message, MessageType};
 
 use super::{Lead, NOT_LEADING, Replica};
-use crate::node::NodeConfig;
+use crate::config::NodeConfig;
+use crate::members;
+use crate::placement::GroupRows;
 use crate::seam::{ApplyJob, Outcome, Output, PeerBody, SnapshotJob};
 use crate::writes::{ReadyWrite, Released};
 
@@ -60,57 +61,71 @@ impl Replica {
     /// Carries out everything that raft-rs has ready.
     pub fn collect(&mut self, config: &NodeConfig, env: &mut Env, stamp_max: UnixMillis, out: &mut Vec<Output>) {
         self.start_reads();
-        while self.raw.has_ready() {
-            let mut ready = self.raw.ready();
-            let number = ready.number();
-            for state in ready.take_read_states() {
-                if let Some(round) = self.round_of(&state.request_ctx) {
-                    self.reads.confirmed(round, Index(state.index));
-                }
+        loop {
+            while self.raw.has_ready() {
+                self.take_ready(config, env, out);
             }
-            let snapshot = match ready.snapshot().is_empty() {
-                true => None,
-                false => {
-                    let staged = self.staged.take();
-                    let applied = staged.expect("raft-rs takes only a snapshot that was staged");
-                    assert_eq!(applied.index.0, ready.snapshot().get_metadata().index);
-                    self.raw.mut_store().reset(applied.clone());
-                    Some(applied)
-                }
-            };
-            let entries = ready.take_entries();
-            self.raw.mut_store().append(&entries);
-            for message in ready.take_messages() {
-                self.send(config, env, message, out);
-            }
-            let committed = ready.take_committed_entries();
-            let reconfigures = committed.iter().any(|e| e.get_entry_type() != EntryType::EntryNormal);
-            let mut hard_state = ready.hs().cloned();
-            if reconfigures || snapshot.is_some() {
-                hard_state = Some(self.raw.raft.hard_state());
-            }
-            let must_sync = ready.must_sync() || reconfigures;
-            let messages = ready.take_persisted_messages();
-            self.raw.advance_append_async(ready);
-            if !must_sync && self.writes.nothing_waits() {
-                // Nothing to wait for: a hard state that only counts more as committed goes with the next group.
-                self.durable(number);
-                for message in messages {
-                    self.send(config, env, message, out);
-                }
-                if let Some(hard_state) = hard_state {
-                    self.writes.lazily(hard_state);
-                }
-            } else {
-                self.writes.push(ReadyWrite { number, entries, hard_state, must_sync, snapshot, messages });
-            }
-            if !committed.is_empty() {
-                self.commits.push_back((reconfigures.then_some(number), committed));
+            self.release_commits(out);
+            // A change of the configuration that was carried out gives more to do.
+            if !self.raw.has_ready() {
+                break;
             }
         }
-        self.release_commits(out);
         self.follow_role(config, env, stamp_max, out);
         self.answer_reads(out);
+    }
+
+    fn take_ready(&mut self, config: &NodeConfig, env: &Env, out: &mut Vec<Output>) {
+        let mut ready = self.raw.ready();
+        let number = ready.number();
+        for state in ready.take_read_states() {
+            if let Some(round) = self.round_of(&state.request_ctx) {
+                self.reads.confirmed(round, Index(state.index));
+            }
+        }
+        let snapshot = match ready.snapshot().is_empty() {
+            true => None,
+            false => {
+                let staged = self.staged.take();
+                let applied = staged.expect("raft-rs takes only a snapshot that was staged");
+                assert_eq!(applied.index.0, ready.snapshot().get_metadata().index);
+                self.raw.mut_store().reset(applied.clone());
+                // What waits is older than the snapshot, and a change among it was made in its configuration.
+                self.commits.clear();
+                // Where its newer members are stands in its rows.
+                self.members.adopt(&applied, &GroupRows::default());
+                Some(applied)
+            }
+        };
+        let entries = ready.take_entries();
+        self.raw.mut_store().append(&entries);
+        for message in ready.take_messages() {
+            self.send(config, env, message, out);
+        }
+        let committed = ready.take_committed_entries();
+        let reconfigures = committed.iter().any(|e| e.get_entry_type() != EntryType::EntryNormal);
+        let mut hard_state = ready.hs().cloned();
+        if reconfigures || snapshot.is_some() {
+            hard_state = Some(self.raw.raft.hard_state());
+        }
+        let must_sync = ready.must_sync() || reconfigures;
+        let messages = ready.take_persisted_messages();
+        self.raw.advance_append_async(ready);
+        if !must_sync && self.writes.nothing_waits() {
+            // Nothing to wait for: a hard state that only counts more as committed goes with the next group.
+            self.durable(number);
+            for message in messages {
+                self.send(config, env, message, out);
+            }
+            if let Some(hard_state) = hard_state {
+                self.writes.lazily(hard_state);
+            }
+        } else {
+            self.writes.push(ReadyWrite { number, entries, hard_state, must_sync, snapshot, messages });
+        }
+        if !committed.is_empty() {
+            self.commits.push_back((reconfigures.then_some(number), committed));
+        }
     }
 
     /// Hands committed entries to apply; a configuration change only when its commit is durable.
@@ -138,20 +153,11 @@ impl Replica {
     }
 
     /// Carries a change of Raft's configuration out; gives the configuration after it.
-    fn reconfigure(&mut self, entry: &eraftpb::Entry) -> Result<Option<ConfState>, raft::Error> {
-        Ok(match entry.get_entry_type() {
-            EntryType::EntryNormal => None,
-            EntryType::EntryConfChange => {
-                let mut change = ConfChange::default();
-                change.merge_from_bytes(&entry.data)?;
-                Some(self.raw.apply_conf_change(&change)?)
-            }
-            EntryType::EntryConfChangeV2 => {
-                let mut change = ConfChangeV2::default();
-                change.merge_from_bytes(&entry.data)?;
-                Some(self.raw.apply_conf_change(&change)?)
-            }
-        })
+    fn reconfigure(&mut self, entry: &eraftpb::Entry) -> Result<Option<ConfState>, String> {
+        let Some(decoded) = members::decode(entry).map_err(|e| e.to_string())? else { return Ok(None) };
+        let conf = self.raw.apply_conf_change(&decoded.change).map_err(|e| e.to_string())?;
+        self.members.changed(&conf, decoded.member.as_ref());
+        Ok(Some(conf))
     }
 
     /// Notices a lead won, ready or lost, and a leader that is known or not.
@@ -164,7 +170,7 @@ impl Replica {
                 assert!(term > self.last_led, "term {term} led twice");
                 self.last_led = term;
             }
-            self.better = None;
+            (self.better, self.changing) = (None, None);
             self.lead = Lead { term: leads, since_tick: self.ticks, ..NOT_LEADING };
             let (unknown, waiting) = self.owners.term_over();
             for request in unknown {
@@ -252,7 +258,7 @@ impl Replica {
     fn send(&mut self, config: &NodeConfig, env: &Env, message: Message, out: &mut Vec<Output>) {
         let to = ReplicaId(message.to);
         let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
-        let Some(node) = self.spec.members.iter().find(|m| m.replica == to).map(|m| m.node) else {
+        let Some(node) = self.members.node(to) else {
             if snapshot {
                 self.snapshot_sent(to, false);
             }

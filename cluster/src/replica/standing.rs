@@ -5,7 +5,7 @@ use raft::{ProgressState, StateRole};
 
 use super::{ELECTION_TICKS, Replica};
 use crate::balance::{self, Member};
-use crate::node::NodeConfig;
+use crate::config::NodeConfig;
 use crate::status::{FollowerStatus, ReplicaStatus};
 
 /// The log is cut only when so many entries go at once.
@@ -70,7 +70,7 @@ impl Replica {
         if !self.lead.told || self.ticks - self.lead.since_tick < balance::STAY_TICKS {
             return None;
         }
-        let order: Vec<ReplicaId> = self.spec.members.iter().map(|m| m.replica).collect();
+        let order: Vec<ReplicaId> = self.members.order().collect();
         let found = balance::better_leader(&order, self.spec.replica, &members);
         let since = self.better.filter(|(replica, _)| Some(*replica) == found).map_or(self.ticks, |(_, since)| since);
         self.better = found.map(|replica| (replica, since));
@@ -78,7 +78,7 @@ impl Replica {
     }
 
     /// Heard of within the election timeout. (raft-rs's own mark is off for a while after each of its checks.)
-    fn is_active(&self, replica: ReplicaId) -> bool {
+    pub(super) fn is_active(&self, replica: ReplicaId) -> bool {
         self.heard.get(&replica).is_some_and(|at| self.ticks - at <= ELECTION_TICKS as u64)
     }
 
@@ -102,12 +102,12 @@ impl Replica {
                 .iter()
                 .filter(|(id, _)| **id != self.spec.replica.0)
                 .filter_map(|(id, progress)| {
-                    let member = self.spec.members.iter().find(|m| m.replica.0 == *id)?;
+                    let replica = ReplicaId(*id);
                     Some(FollowerStatus {
-                        replica: member.replica,
-                        node: member.node,
+                        replica,
+                        node: self.members.node(replica)?,
                         matched: Index(progress.matched),
-                        active: self.is_active(member.replica),
+                        active: self.is_active(replica),
                         snapshot: progress.state == ProgressState::Snapshot,
                     })
                 })

@@ -53,7 +53,8 @@ impl Bench {
             incarnation: Some(BORN),
             ..Applied::default()
         };
-        let replica = Replica::recover(&config, spec, Arc::new(log.clone()), &state, applied, Index(1), 0).unwrap();
+        let held = Held { state, applied, flushed: Index(1), ..Held::default() };
+        let replica = Replica::recover(&config, spec, Arc::new(log.clone()), held, 0).unwrap();
         Bench { replica, config, env: Env::seeded(1), log, group: 1, out: Vec::new() }
     }
 
@@ -171,7 +172,7 @@ fn rows_are_replaced_only_when_apply_has_nothing_in_hand_and_a_second_snapshot_w
     // What the leader sends meanwhile is neither durable nor applied before the rows are there.
     assert!(applies(&bench.peer(MessageType::MsgAppend, appended(51..=52, 52))).is_empty());
     assert!(!bench.replica.writes().needs_sync());
-    bench.replica.rows_installed();
+    bench.replica.rows_installed(&GroupRows::default());
     assert_eq!(bench.sync().reset, Some((Index(50), Term(2))));
     assert!(matches!(jobs(&bench.collect())[..], [SnapshotJob::Discard { .. }]));
     assert_eq!(bench.sync().append.len(), 2);

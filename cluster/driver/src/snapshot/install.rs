@@ -5,6 +5,7 @@ use std::io::{BufReader, Read};
 use std::time::Instant;
 
 use bytes::Bytes;
+use mailraft_cluster::placement::{self, GroupRows};
 use mailraft_storage::rows::Applied;
 use mailraft_storage::{ReplicaId, RowKey, Rows, StoreError};
 
@@ -12,11 +13,17 @@ use crate::metrics;
 use crate::snapshot::file::{Checker, Header, RECORD_HEAD_BYTES, Record};
 use crate::snapshot::staging::{Staging, file_error};
 
-/// Replaces a replica's rows by its staged snapshot at this position.
-pub(super) fn install(staging: &Staging, rows: &dyn Rows, replica: ReplicaId, applied: &Applied) -> Result<(), String> {
+/// Replaces a replica's rows by its staged snapshot at this position; gives what they say of its group's members.
+pub(super) fn install(
+    staging: &Staging,
+    rows: &dyn Rows,
+    replica: ReplicaId,
+    applied: &Applied,
+) -> Result<GroupRows, String> {
     let begun = Instant::now();
     staging.begin(replica, applied.index);
-    replace(staging, rows, replica, applied).map_err(|e| {
+    let replaced = replace(staging, rows, replica, applied).and_then(|()| placement::group(rows, replica));
+    let group = replaced.map_err(|e| {
         format!(
             "the snapshot of replica {replica} at index {} can't be installed: {e}. Check the disk, then start the node \
              again; if that does not help, set the replica aside and let it join anew",
@@ -24,7 +31,7 @@ pub(super) fn install(staging: &Staging, rows: &dyn Rows, replica: ReplicaId, ap
         )
     })?;
     ::metrics::histogram!(metrics::SNAPSHOT_INSTALL).record(begun.elapsed());
-    Ok(())
+    Ok(group)
 }
 
 fn replace(staging: &Staging, rows: &dyn Rows, replica: ReplicaId, applied: &Applied) -> Result<(), StoreError> {

@@ -81,9 +81,9 @@ async fn run(context: Context, mut queue: mpsc::UnboundedReceiver<SnapshotWork>)
                 let fatal = context.fatal.clone();
                 let context = context.clone();
                 let spawned = context.fatal.clone().spawn("mailraft-install", move || {
-                    install::install(&context.staging, context.rows.as_ref(), replica, &applied)?;
+                    let group = install::install(&context.staging, context.rows.as_ref(), replica, &applied)?;
                     if !context.fatal.is_dead() {
-                        context.inputs.own(Input::Snapshot(SnapshotEvent::Installed { replica }));
+                        context.inputs.own(Input::Snapshot(SnapshotEvent::Installed { replica, group }));
                     }
                     Ok(())
                 });
@@ -96,6 +96,20 @@ async fn run(context: Context, mut queue: mpsc::UnboundedReceiver<SnapshotWork>)
             SnapshotJob::Discard { replica } => {
                 let staging = context.staging.clone();
                 tokio::task::spawn_blocking(move || staging.discard(replica));
+            }
+            SnapshotJob::Remove { replica } => {
+                let context = context.clone();
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = context.rows.remove(replica) {
+                        return context.fatal.raise(format!(
+                            "the rows of replica {replica}, which left its group, can't be deleted: {error}. Check the \
+                             disk, then start the node again"
+                        ));
+                    }
+                    context.staging.over(replica);
+                    context.staging.discard(replica);
+                    tracing::info!(%replica, "removed a replica that left its group");
+                });
             }
         }
     }

@@ -133,7 +133,7 @@ async fn rows_arrive_whole_are_installed_and_the_file_goes_when_the_log_says_so(
     assert!(matches!(one.event(), SnapshotEvent::Sent { replica: HERE, to: THERE, ok: true }));
 
     two.work.send(job(SnapshotJob::Install { replica: THERE, applied: applied.clone() })).unwrap();
-    assert!(matches!(two.event(), SnapshotEvent::Installed { replica: THERE }));
+    assert!(matches!(two.event(), SnapshotEvent::Installed { replica: THERE, .. }));
     assert_eq!(two.rows.applied(THERE).unwrap(), Some(applied));
     let hash = |rows: &MemoryRows, replica| state_hash(rows.view(replica).unwrap().unwrap().as_ref()).unwrap();
     assert_eq!(hash(&one.rows, HERE), hash(&two.rows, THERE));

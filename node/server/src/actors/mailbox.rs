@@ -225,7 +225,10 @@ impl MailboxActor {
                     | Outcome::Unknown
                     | Outcome::Read { .. }
                     | Outcome::SlotFree
-                    | Outcome::Unavailable,
+                    | Outcome::Unavailable
+                    | Outcome::Changed { .. }
+                    | Outcome::Refused { .. }
+                    | Outcome::Created,
                 )
                 | Err(_) => Fate::Over,
             };

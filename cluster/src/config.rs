@@ -1,0 +1,89 @@
+//! What a node's core is told at its start, and why it may refuse to start.
+
+use mailraft_storage::{ClusterId, NodeId, PartitionId, ReplicaId, Rows, StoreError};
+
+use crate::placement::{self, MemberRow};
+
+/// A slow follower's log is kept up to so many bytes, unless the configuration says otherwise.
+pub const LOG_KEEP_BYTES: u64 = 256 << 20;
+
+/// What a node's core is told at its start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaSpec>,
+    /// A slow follower's log is kept up to so many entries behind; past it, it gets a snapshot.
+    pub log_keep_entries: u64,
+    /// The same in bytes of entries, counted from the start of the process.
+    pub log_keep_bytes: u64,
+    /// Where raft-rs logs to.
+    pub logger: slog::Logger,
+}
+
+/// A replica of this node.
+#[derive(Clone, Debug)]
+pub struct ReplicaSpec {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Itself.
+    pub replica: ReplicaId,
+    /// The nonce of the partition's first incarnation.
+    pub nonce: [u8; 16],
+    /// All members with it, in the order in which they should lead.
+    pub members: Vec<MemberRow>,
+}
+
+/// Why a node can't start.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refuse {
+    /// A store can't be read, or holds damage.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Something that should be there is not.
+    #[error(
+        "replica {replica} of partition {partition}: {what}: set this node's data directory aside and restore it as a new node"
+    )]
+    Damaged {
+        /// The partition.
+        partition: PartitionId,
+        /// The replica.
+        replica: ReplicaId,
+        /// What.
+        what: String,
+    },
+    /// The stores hold no replica of the control group.
+    #[error("the data directory holds no replica of the control group for node {0}: is it another node's?")]
+    NoControl(NodeId),
+}
+
+impl NodeConfig {
+    /// Reads from the control group's rows which replicas this node has.
+    ///
+    /// # Errors
+    /// If the rows can't be read or there is no control replica.
+    pub fn from_rows(
+        node: NodeId,
+        cluster: ClusterId,
+        rows: &dyn Rows,
+        log_keep_entries: u64,
+        logger: slog::Logger,
+    ) -> Result<Self, Refuse> {
+        let control = placement::control_replica(rows, node)?.ok_or(Refuse::NoControl(node))?;
+        let mut replicas = Vec::new();
+        for placement in placement::placements(rows, control)? {
+            if let Some(own) = placement.members.iter().find(|m| m.node == node) {
+                replicas.push(ReplicaSpec {
+                    partition: placement.partition,
+                    replica: own.replica,
+                    nonce: placement.nonce,
+                    members: placement.members.clone(),
+                });
+            }
+        }
+        Ok(NodeConfig { node, cluster, replicas, log_keep_entries, log_keep_bytes: LOG_KEEP_BYTES, logger })
+    }
+}

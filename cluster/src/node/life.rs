@@ -1,0 +1,195 @@
+//! The beginning and the end of a replica on a node that runs.
+//!
+//! A new replica answers nobody before its empty log is durable. One that was removed leaves a mark in the log,
+//! durable before its rows are deleted, so that it never comes back under its id.
+
+use std::collections::BTreeSet;
+
+use mailraft_storage::log::{Log, LogState, LogWrite};
+use mailraft_storage::{Applied, Env, Index, PartitionId, ReplicaId, Rows, StoreError, UnixMillis};
+use raft::eraftpb::HardState;
+
+use super::Node;
+use crate::config::ReplicaSpec;
+use crate::members::{self, ChangeRefusal};
+use crate::placement;
+use crate::replica::{Held, Replica, gravestone};
+use crate::seam::{Outcome, Output, RequestId, SnapshotJob};
+
+/// What the stores hold of a replica at a start.
+pub(super) enum Beginning {
+    /// It goes on from here.
+    Lives(Box<Held>),
+    /// It was removed from its group, or never made.
+    Never,
+    /// Something that should be there is not.
+    Damaged(String),
+}
+
+/// Something about a replica that is to be durable before what follows from it.
+enum Step {
+    Create(RequestId, Box<ReplicaSpec>),
+    Bury(Box<LogWrite>),
+}
+
+/// Replicas that begin or end.
+pub(super) struct Life {
+    /// Waits for the next group.
+    waiting: Vec<Step>,
+    /// Is in the group that is being written.
+    in_group: Vec<Step>,
+    /// Removed, and the log says so, but rows are left.
+    leftovers: BTreeSet<ReplicaId>,
+}
+
+impl Life {
+    /// Finds what was removed and has rows left.
+    pub(super) fn recover(log: &dyn Log, rows: &dyn Rows) -> Result<Self, StoreError> {
+        let mut leftovers = BTreeSet::new();
+        for replica in log.replicas()? {
+            let buried = log.state(replica)?.is_some_and(|state| is_buried(&state, replica));
+            if buried && rows.applied(replica)?.is_some() {
+                leftovers.insert(replica);
+            }
+        }
+        Ok(Life { waiting: Vec::new(), in_group: Vec::new(), leftovers })
+    }
+
+    /// How a replica that should be on this node begins.
+    pub(super) fn begin(
+        &mut self,
+        spec: &ReplicaSpec,
+        log: &dyn Log,
+        rows: &dyn Rows,
+    ) -> Result<Beginning, StoreError> {
+        let replica = spec.replica;
+        let (state, applied) = (log.state(replica)?, rows.applied(replica)?);
+        let removed = |applied: &Applied| applied.index.0 > 0 && !members::holds(applied, replica);
+        let lives = |state, applied| -> Result<Beginning, StoreError> {
+            let group = placement::group(rows, replica)?;
+            Ok(Beginning::Lives(Box::new(Held { state, applied, group, ..Held::default() })))
+        };
+        Ok(match (state, applied) {
+            (Some(state), _) if is_buried(&state, replica) => Beginning::Never,
+            (Some(state), Some(applied)) if removed(&applied) && state.installing.is_none() => {
+                self.waiting.push(Step::Bury(Box::new(gravestone(replica, state.cut))));
+                Beginning::Never
+            }
+            (Some(state), Some(applied)) => lives(state, applied)?,
+            // Its first snapshot is not in place: what it has is in the log.
+            (Some(state), None) if state.cut.0 == Index(0) => lives(state, Applied::default())?,
+            (Some(_), None) => Beginning::Damaged("its rows are not there".into()),
+            // Placed here, and the process ended before it was made.
+            (None, None) if spec.members.iter().any(|m| m.replica == replica && !m.voter) => Beginning::Never,
+            (None, _) => Beginning::Damaged("its log is not there".into()),
+        })
+    }
+
+    pub(super) fn start(&mut self, out: &mut Vec<Output>) {
+        for replica in std::mem::take(&mut self.leftovers) {
+            out.push(Output::Snapshot(SnapshotJob::Remove { replica }));
+        }
+    }
+
+    /// Whether something is to be written.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// What goes into the next group.
+    pub(super) fn take(&mut self) -> Vec<LogWrite> {
+        self.in_group = std::mem::take(&mut self.waiting);
+        let write = |step: &Step| match step {
+            Step::Create(_, spec) => {
+                let hard_state = Some(HardState::default());
+                LogWrite { replica: spec.replica, hard_state, ..LogWrite::default() }
+            }
+            Step::Bury(write) => LogWrite::clone(write),
+        };
+        self.in_group.iter().map(write).collect()
+    }
+
+    fn is_creating(&self, partition: PartitionId) -> bool {
+        let of = |step: &Step| matches!(step, Step::Create(_, spec) if spec.partition == partition);
+        self.waiting.iter().chain(&self.in_group).any(of)
+    }
+
+    fn is_burying(&self, replica: ReplicaId) -> bool {
+        let of = |step: &Step| matches!(step, Step::Bury(write) if write.replica == replica);
+        self.waiting.iter().chain(&self.in_group).any(of)
+    }
+}
+
+impl Node {
+    pub(super) fn create(&mut self, request: RequestId, spec: ReplicaSpec, out: &mut Vec<Output>) {
+        let replica = spec.replica;
+        let answer = |outcome| Output::Decided { request, outcome };
+        let refused = |why| answer(Outcome::Refused { why, members: spec.members.clone() });
+        if self.by_replica.get(&replica) == Some(&spec.partition) {
+            return out.push(answer(Outcome::Created));
+        }
+        if self.replicas.contains_key(&spec.partition) || self.life.is_creating(spec.partition) {
+            return out.push(refused(ChangeRefusal::NodeTaken(self.config.node)));
+        }
+        match self.log.state(replica) {
+            Ok(found) if found.as_ref().is_none_or(|s| *s == LogState::default()) && !self.life.is_burying(replica) => {
+                self.life.waiting.push(Step::Create(request, Box::new(spec)));
+            }
+            // It was here before, and may have voted.
+            Ok(_) => out.push(refused(ChangeRefusal::IdUsed(replica))),
+            Err(error) => out.push(Output::Abort(format!("the log of replica {replica} can't be read: {error}"))),
+        }
+    }
+
+    pub(super) fn destroy(&mut self, replica: ReplicaId, out: &mut Vec<Output>) {
+        if let Some((partition, found)) = self.of(replica) {
+            found.remove();
+            self.dirty.insert(partition);
+            return;
+        }
+        match self.log.state(replica) {
+            Ok(Some(state)) if !is_buried(&state, replica) && !self.life.is_burying(replica) => {
+                self.life.waiting.push(Step::Bury(Box::new(gravestone(replica, state.cut))));
+            }
+            Ok(_) => {}
+            Err(error) => out.push(Output::Abort(format!("the log of replica {replica} can't be read: {error}"))),
+        }
+    }
+
+    /// The group that removed replicas and made new ones is durable.
+    pub(super) fn life_persisted(&mut self, env: &mut Env, out: &mut Vec<Output>) {
+        for step in std::mem::take(&mut self.life.in_group) {
+            match step {
+                Step::Bury(write) => out.push(Output::Snapshot(SnapshotJob::Remove { replica: write.replica })),
+                Step::Create(request, spec) => {
+                    let (partition, replica) = (spec.partition, spec.replica);
+                    let boot = u64::from_be_bytes(env.bytes());
+                    match Replica::recover(&self.config, *spec, self.log.clone(), Held::default(), boot) {
+                        Ok(made) => {
+                            self.replicas.insert(partition, made);
+                            self.by_replica.insert(replica, partition);
+                            self.dirty.insert(partition);
+                            out.push(Output::Decided { request, outcome: Outcome::Created });
+                        }
+                        Err(error) => {
+                            out.push(Output::Abort(format!("replica {replica} can't be made: {error}")));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A replica was removed from its group.
+    pub(super) fn end(&mut self, partition: PartitionId, env: &mut Env, stamp_max: UnixMillis, out: &mut Vec<Output>) {
+        let Some(replica) = self.replicas.remove(&partition) else { return };
+        self.by_replica.remove(&replica.spec.replica);
+        let write = replica.end(&self.config, env, stamp_max, out);
+        self.life.waiting.push(Step::Bury(Box::new(write)));
+    }
+}
+
+/// Whether a log says that its replica was removed from its group.
+fn is_buried(state: &LogState, replica: ReplicaId) -> bool {
+    state.installing.as_ref().is_some_and(|mark| !members::holds(mark, replica))
+}

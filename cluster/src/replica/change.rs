@@ -1,0 +1,168 @@
+//! Changes of a group's members: appended by its leader one at a time, confirmed by the configuration applied,
+//! and the end of a replica that was removed.
+
+use mailraft_storage::log::LogWrite;
+use mailraft_storage::{Applied, Env, Index, ReplicaId, Term, UnixMillis};
+use raft::ProgressState;
+use raft::eraftpb::ConfChangeType;
+
+use super::Replica;
+use crate::config::NodeConfig;
+use crate::members::{self, ChangeRefusal, MemberChange};
+use crate::placement::MemberRow;
+use crate::seam::{Outcome, Output, RequestId};
+
+/// A learner further behind than this is not promoted: until it has caught up it would only slow commits down.
+pub const PROMOTE_LAG_MAX_ENTRIES: u64 = 1_024;
+
+impl Replica {
+    /// Appends a change of members, or says at once why not.
+    pub fn change_members(&mut self, term: Term, change: MemberChange, request: RequestId) -> Option<Outcome> {
+        if !self.lead.told || self.lead.term != Some(term) {
+            return Some(Outcome::NotLeader { leader: self.leader() });
+        }
+        if self.raw.raft.lead_transferee.is_some() {
+            return Some(Outcome::Dropped);
+        }
+        let (kind, member) = match self.examine(change) {
+            Ok(allowed) => allowed,
+            Err(why) => return Some(self.refused(why)),
+        };
+        if member.replica == self.spec.replica {
+            let Some(to) = self.hand_over_to(true) else { return Some(self.refused(ChangeRefusal::NoSuccessor)) };
+            self.transfer(to);
+            return Some(Outcome::NotLeader { leader: self.members.node(to) });
+        }
+        if self.raw.store().is_full()
+            || self.raw.propose_conf_change(Vec::new(), members::encode(kind, &member)).is_err()
+        {
+            return Some(Outcome::Overloaded);
+        }
+        let index = Index(self.raw.raft.raft_log.last_index());
+        // raft-rs refuses by appending an empty entry.
+        if self.raw.raft.pending_conf_index != index.0 {
+            return Some(self.refused(ChangeRefusal::Pending));
+        }
+        self.owners.appended(request, index, None);
+        self.changing = Some(index);
+        None
+    }
+
+    /// Answers who asked for the change that is applied by now.
+    pub(super) fn change_applied(&mut self, upto: Index, out: &mut Vec<Output>) {
+        let Some(index) = self.changing.filter(|index| *index <= upto) else { return };
+        self.changing = None;
+        if let Some((request, _)) = self.owners.decided(index) {
+            out.push(Output::Decided { request, outcome: Outcome::Changed { index, members: self.members.rows() } });
+        }
+    }
+
+    /// It was removed from its group.
+    pub fn remove(&mut self) {
+        self.removed = true;
+    }
+
+    /// Whether it was removed from its group and nothing is in progress that must end first.
+    pub fn is_over(&self) -> bool {
+        self.removed && !self.writes.is_installing()
+    }
+
+    /// To whom a leader that votes no more should hand over.
+    pub fn must_hand_over_to(&mut self) -> Option<ReplicaId> {
+        let voter = self.members.votes(self.spec.replica);
+        if voter || self.members.voters().is_empty() { None } else { self.hand_over_to(true) }
+    }
+
+    /// Ends it: hands its lead over, answers everyone, and gives what must be durable so that it never comes
+    /// back.
+    pub fn end(mut self, config: &NodeConfig, env: &mut Env, stamp_max: UnixMillis, out: &mut Vec<Output>) -> LogWrite {
+        if let Some(to) = self.hand_over_to(true) {
+            self.transfer(to);
+            self.collect(config, env, stamp_max, out);
+        }
+        let (unknown, waiting) = self.owners.term_over();
+        let questions = self.reads.all().into_iter().map(|read| read.request).chain(waiting);
+        let not_leader = |request| Output::Decided { request, outcome: Outcome::NotLeader { leader: None } };
+        out.extend(unknown.into_iter().map(|request| Output::Decided { request, outcome: Outcome::Unknown }));
+        out.extend(questions.map(not_leader));
+        let (partition, replica) = (self.spec.partition, self.spec.replica);
+        if self.lead.told {
+            out.push(Output::Leads { partition, replica, leading: None });
+        }
+        out.push(Output::Leader { partition, node: None });
+        gravestone(replica, self.raw.store().cut())
+    }
+
+    fn refused(&self, why: ChangeRefusal) -> Outcome {
+        Outcome::Refused { why, members: self.members.rows() }
+    }
+
+    /// Whether a change may be made; what it is for raft-rs, and the member's row after it.
+    fn examine(&self, change: MemberChange) -> Result<(ConfChangeType, MemberRow), ChangeRefusal> {
+        if self.raw.raft.has_pending_conf() {
+            return Err(ChangeRefusal::Pending);
+        }
+        let find = |replica: ReplicaId, fits: bool| {
+            let node = self.members.node(replica).filter(|_| fits);
+            node.map(|node| MemberRow { replica, node, voter: false }).ok_or(ChangeRefusal::NotMember(replica))
+        };
+        match change {
+            MemberChange::AddLearner(new) => {
+                let highest = self.members.highest();
+                if new.replica <= highest {
+                    return Err(ChangeRefusal::IdUsed(highest));
+                }
+                if self.members.rows().iter().any(|m| m.node == new.node) {
+                    return Err(ChangeRefusal::NodeTaken(new.node));
+                }
+                Ok((ConfChangeType::AddLearnerNode, MemberRow { voter: false, ..new }))
+            }
+            MemberChange::Promote(replica) => {
+                let member = find(replica, self.members.learns(replica))?;
+                self.keeps_up(replica)?;
+                Ok((ConfChangeType::AddNode, MemberRow { voter: true, ..member }))
+            }
+            MemberChange::Demote(replica) => {
+                let member = find(replica, self.members.votes(replica))?;
+                self.can_do_without(replica)?;
+                Ok((ConfChangeType::AddLearnerNode, member))
+            }
+            MemberChange::Remove(replica) => {
+                let votes = self.members.votes(replica);
+                let member = find(replica, votes || self.members.learns(replica))?;
+                if votes {
+                    self.can_do_without(replica)?;
+                }
+                Ok((ConfChangeType::RemoveNode, member))
+            }
+        }
+    }
+
+    fn keeps_up(&self, replica: ReplicaId) -> Result<(), ChangeRefusal> {
+        let last = self.raw.raft.raft_log.last_index();
+        let progress = self.raw.raft.prs().get(replica.0);
+        let entries = progress.map_or(last, |p| last.saturating_sub(p.matched));
+        let replicates = progress.is_some_and(|p| p.state == ProgressState::Replicate);
+        if replicates && self.is_active(replica) && entries <= PROMOTE_LAG_MAX_ENTRIES {
+            return Ok(());
+        }
+        Err(ChangeRefusal::Lags { replica, entries })
+    }
+
+    fn can_do_without(&self, replica: ReplicaId) -> Result<(), ChangeRefusal> {
+        let rest = || self.members.voters().iter().filter(|v| **v != replica);
+        let active = rest().filter(|v| **v == self.spec.replica || self.is_active(**v)).count();
+        match rest().count() {
+            0 => Err(ChangeRefusal::NoSuccessor),
+            count if active <= count / 2 => Err(ChangeRefusal::LosesQuorum),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What stays in the log of a replica that was removed: no entries, and the mark of a position whose
+/// configuration does not hold it. Its rows are deleted only after that.
+pub fn gravestone(replica: ReplicaId, cut: (Index, Term)) -> LogWrite {
+    let mark = Applied { index: cut.0, term: cut.1, ..Applied::default() };
+    LogWrite { replica, reset: Some(cut), installing: Some(Some(mark)), ..LogWrite::default() }
+}
