@@ -258,8 +258,8 @@ impl Node {
             return;
         }
         let Some(control) = self.replicas.get(&PartitionId::CONTROL) else { return };
-        for member in control.members.rows().filter(|m| m.node != self.config.node) {
-            let elsewhere = |r: &&Replica| !r.members.rows().any(|m| m.node == member.node);
+        for member in control.members.rows().into_iter().filter(|m| m.node != self.config.node) {
+            let elsewhere = |r: &&Replica| r.members.on(member.node).next().is_none();
             if !self.replicas.values().any(|r| elsewhere(&r)) {
                 continue;
             }

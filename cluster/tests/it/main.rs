@@ -4,6 +4,7 @@
 mod chaos;
 mod cluster;
 mod load;
+mod members;
 mod network;
 mod start;
 mod talk;

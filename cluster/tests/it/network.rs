@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use mailraft_cluster::apply::apply;
 use mailraft_cluster::bootstrap::{NodeRow, plan};
+use mailraft_cluster::placement::{self, MemberRow};
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
-    Input, Node, NodeConfig, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob,
+    Input, MemberChange, Node, NodeConfig, Outcome, Output, PeerBody, PeerMessage, ReplicaSpec, ReplicaStatus,
+    RequestId, SnapshotEvent, SnapshotJob,
 };
 use mailraft_storage::entry::RowsBody;
 use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch};
@@ -17,7 +19,7 @@ use mailraft_storage::{
     Applied, ClusterId, CommandId, EntryKind, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, Proposal,
     ReplicaId, RowBatch, RowKey, Rows, Table, Term,
 };
-use raft::eraftpb::MessageType;
+use raft::eraftpb::{ConfState, MessageType};
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 
@@ -26,6 +28,8 @@ pub struct Host {
     pub id: NodeId,
     pub log: MemoryLog,
     pub rows: MemoryRows,
+    /// Replicas that came later; the rows that name them are flushed.
+    pub came_later: Vec<ReplicaSpec>,
     core: Option<Node>,
     env: Env,
     persist: VecDeque<(u64, LogBatch)>,
@@ -49,6 +53,10 @@ pub struct Network {
     /// What is said about partition 1, if anyone listens.
     pub talk: Option<Vec<String>>,
     led: BTreeMap<(PartitionId, Term), NodeId>,
+    /// Who sent what only a leader sends.
+    spoke_as_leader: BTreeMap<(PartitionId, u64), ReplicaId>,
+    /// Removed, durably: they never speak again.
+    pub gone: BTreeSet<ReplicaId>,
     /// Snapshots whose rows were put in place.
     pub installed: u64,
     /// Nodes die when the rows of a snapshot are in place and nobody knows it yet.
@@ -82,6 +90,7 @@ impl Network {
                 id: node.id,
                 log,
                 rows: store,
+                came_later: Vec::new(),
                 core: None,
                 env: Env::seeded(node.id.0),
                 persist: VecDeque::new(),
@@ -102,6 +111,8 @@ impl Network {
             log_keep: 100_000,
             talk: None,
             led: BTreeMap::new(),
+            spoke_as_leader: BTreeMap::new(),
+            gone: BTreeSet::new(),
             installed: 0,
             dies_at_install: false,
         };
@@ -123,9 +134,9 @@ impl Network {
         let keep = self.log_keep;
         let host = self.host_mut(node);
         host.log.recover().unwrap();
-        let config =
-            NodeConfig::from_rows(node, CLUSTER, &host.rows, keep, slog::Logger::root(slog::Discard, slog::o!()))
-                .unwrap();
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let mut config = NodeConfig::from_rows(node, CLUSTER, &host.rows, keep, logger).unwrap();
+        config.replicas.extend(host.came_later.iter().cloned());
         let mut core = Node::recover(config, Arc::new(host.log.clone()), &host.rows, &mut host.env).unwrap();
         let mut out = Vec::new();
         core.start(&mut host.env, &mut out);
@@ -175,7 +186,10 @@ impl Network {
                     host.persist.push_back((group, batch));
                 }
                 Output::Apply(job) => self.host_mut(node).apply.push_back(job),
-                Output::Send { to, message } => self.messages.push_back((node, to, message)),
+                Output::Send { to, message } => {
+                    self.watch(&message);
+                    self.messages.push_back((node, to, message));
+                }
                 Output::Decided { request, outcome } => {
                     let before = self.host_mut(node).decided.insert(request, outcome);
                     assert!(before.is_none(), "{request:?} decided twice");
@@ -194,9 +208,24 @@ impl Network {
                 Output::Leader { partition, node: leader } => {
                     self.host_mut(node).leaders.insert(partition, leader);
                 }
-                Output::Snapshot(job) => self.host_mut(node).snapshots.push_back(job),
+                Output::Snapshot(job) => {
+                    if let SnapshotJob::Remove { replica } = &job {
+                        self.gone.insert(*replica);
+                    }
+                    self.host_mut(node).snapshots.push_back(job);
+                }
                 Output::Abort(why) => panic!("node {node}: {why}"),
             }
+        }
+    }
+
+    /// One leader in a term; nothing is heard of those who are gone.
+    fn watch(&mut self, message: &PeerMessage) {
+        assert!(!self.gone.contains(&message.from), "{} speaks: {message:?}", message.from);
+        let PeerBody::Raft(raft) = &message.body else { return };
+        if matches!(raft.get_msg_type(), MessageType::MsgAppend | MessageType::MsgHeartbeat) {
+            let leader = *self.spoke_as_leader.entry((message.partition, raft.term)).or_insert(message.from);
+            assert_eq!(leader, message.from, "two leaders of partition {} in term {}", message.partition, raft.term);
         }
     }
 
@@ -280,6 +309,10 @@ impl Network {
 
     fn snapshot_once(&mut self, at: usize) -> bool {
         let Some(job) = self.hosts[at].snapshots.pop_front() else { return false };
+        if matches!(job, SnapshotJob::Remove { .. }) {
+            // In its turn after what was handed to apply before.
+            self.apply_once(at, usize::MAX);
+        }
         self.snapshot(self.hosts[at].id, job);
         true
     }
@@ -296,13 +329,15 @@ impl Network {
     fn snapshot(&mut self, node: NodeId, job: SnapshotJob) {
         match job {
             SnapshotJob::Send { replica, to, mut message } => {
-                let view = self.host(node).rows.view(replica).unwrap().unwrap();
+                // Its replica may be gone by now.
+                let Some(view) = self.host(node).rows.view(replica).unwrap() else { return };
                 let applied = view.applied().clone();
                 let rows = view.rows(None, usize::MAX).unwrap();
                 let PeerBody::Raft(raft) = &mut message.body else { panic!("no snapshot") };
                 let meta = raft.mut_snapshot().mut_metadata();
                 meta.index = applied.index.0;
                 meta.term = applied.term.0;
+                meta.set_conf_state(conf_state(&applied));
                 let receiver = message.to;
                 let reached = self.is_up(to) && !self.cut_off.contains(&to) && !self.cut_off.contains(&node);
                 if reached {
@@ -321,7 +356,13 @@ impl Network {
                     return;
                 }
                 self.host(node).rows.replace(replica, &applied, &mut rows.into_iter().map(Ok)).unwrap();
-                self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica }));
+                let group = placement::group(&self.host(node).rows, replica).unwrap();
+                self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica, group }));
+            }
+            SnapshotJob::Remove { replica } => {
+                let host = self.host_mut(node);
+                host.rows.remove(replica).unwrap();
+                host.staged.remove(&replica);
             }
             SnapshotJob::Discard { replica } => {
                 self.host_mut(node).staged.remove(&replica);
@@ -416,6 +457,43 @@ impl Network {
         request
     }
 
+    /// Asks the leader on a node for a change of members.
+    pub fn reconfigure(&mut self, node: NodeId, partition: PartitionId, change: MemberChange) -> RequestId {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        let (term, _) = self.host(node).leading[&partition];
+        self.input(node, Input::Reconfigure { request, partition, term, change });
+        request
+    }
+
+    /// Makes a new, empty replica on a node.
+    pub fn create(&mut self, node: NodeId, partition: PartitionId, replica: ReplicaId) -> RequestId {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        let mut members = self.placed(partition);
+        members.push(MemberRow { replica, node, voter: false });
+        let spec = ReplicaSpec { partition, replica, nonce: [0; 16], members };
+        let later = &mut self.host_mut(node).came_later;
+        if later.iter().all(|s| s.replica != replica) {
+            later.push(spec.clone());
+        }
+        self.input(node, Input::Create { request, spec });
+        request
+    }
+
+    /// The members that a partition was born with.
+    pub fn placed(&self, partition: PartitionId) -> Vec<MemberRow> {
+        let host = &self.hosts[0];
+        let control = placement::control_replica(&host.rows, host.id).unwrap().unwrap();
+        let placements = placement::placements(&host.rows, control).unwrap();
+        placements.into_iter().find(|p| p.partition == partition).unwrap().members
+    }
+
+    pub fn status(&self, node: NodeId, partition: PartitionId) -> Option<ReplicaStatus> {
+        let core = self.host(node).core.as_ref()?;
+        core.status().into_iter().find(|s| s.partition == partition)
+    }
+
     pub fn outcome(&self, node: NodeId, request: RequestId) -> Option<&Outcome> {
         self.host(node).decided.get(&request)
     }
@@ -453,6 +531,11 @@ impl Network {
     }
 }
 
+fn conf_state(applied: &Applied) -> ConfState {
+    let ids = |replicas: &[ReplicaId]| replicas.iter().map(|r| r.0).collect();
+    ConfState { voters: ids(&applied.voters), learners: ids(&applied.learners), ..ConfState::default() }
+}
+
 /// A number below `sides`.
 pub fn roll(dice: &mut Env, sides: usize) -> usize {
     u32::from_be_bytes(dice.bytes()) as usize % sides
@@ -479,6 +562,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
                 text
             }
             PeerBody::Hash { .. } | PeerBody::Leads(_) => return None,
+            PeerBody::Removed => format!("to {to}: removed"),
         },
         // Replica ids rise with the partition: those of partition 1 of three nodes are 4, 5 and 6.
         Output::Persist { group: _, batch } => {
