@@ -7,12 +7,14 @@
 //! * [`apply`]: committed entries become rows.
 //! * [`members`]: who is in a Raft group and where.
 //! * [`bootstrap`]: the first state of a new cluster.
+//! * [`eviction`]: kept results of commands go after a time.
 //! * [`frame`]: peer messages as bytes.
 
 pub mod apply;
 mod balance;
 pub mod bootstrap;
 pub mod config;
+pub mod eviction;
 pub mod frame;
 mod hints;
 mod log_store;
