@@ -148,7 +148,8 @@ impl Mailbox {
     }
 
     /// Answers a read from memory or hands it out, and queues a change. `attempt` is above 0 for a retry: then
-    /// a result kept under the id is the answer.
+    /// a result kept under the id is the answer. Below the floor of kept results even a first attempt is unknown:
+    /// it may be a late copy, or its session's clock is far behind.
     pub fn submit(
         &mut self,
         _env: &mut Env,
@@ -163,12 +164,11 @@ impl Mailbox {
         if self.known.contains(&id) {
             return Submitted::Joined;
         }
-        if attempt > 0 {
-            match self.kept_result(id) {
-                Ok(None) => {}
-                Ok(Some(kept)) => return kept,
-                Err(error) => return Submitted::Failed(error),
-            }
+        let kept = if attempt > 0 { self.kept_result(id) } else { self.below_floor(id) };
+        match kept {
+            Ok(None) => {}
+            Ok(Some(kept)) => return kept,
+            Err(error) => return Submitted::Failed(error),
         }
         if self.queue.is_full_for(&command) {
             return Submitted::Overloaded;
@@ -288,7 +288,12 @@ impl Mailbox {
             let result = records::open_result(&self.cx.key, place, id, &row.result)?;
             return Ok(Some(Submitted::Answered(result, row.index)));
         }
-        let floor = self.rows.get(place.replica, &RowKey::partition(Table::CommandFloor, []))?;
+        // The floor after the row: it rises in the batch that evicts.
+        self.below_floor(id)
+    }
+
+    fn below_floor(&self, id: CommandId) -> Result<Option<Submitted>, StoreError> {
+        let floor = self.rows.get(self.cx.place.replica, &RowKey::partition(Table::CommandFloor, []))?;
         // The id stands at the row's end, whatever version byte is before it.
         let floor = floor.and_then(|row| row.last_chunk::<16>().copied()).map(CommandId);
         Ok(floor.filter(|floor| id < *floor).map(|_| Submitted::Unknown))
@@ -364,7 +369,8 @@ impl Mailbox {
 
     fn next_sweep(&mut self, env: &mut Env) -> Option<Proposal> {
         let id = env.command_id();
-        if let Some((batch, next)) = sweep(&self.state, &self.cx) {
+        let swept = sweep(&self.state, &self.cx).or_else(|| commands::sweep_deliveries(&self.state, &self.cx, env.wall));
+        if let Some((batch, next)) = swept {
             self.in_flight = Some(Flight::Sweep(Box::new(next)));
             return Some(proposal(&self.cx, id, RowsBody { requires: Vec::new(), batch, results: Vec::new() }));
         }

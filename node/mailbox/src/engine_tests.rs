@@ -145,6 +145,9 @@ fn below_the_floor_nobody_knows() {
     world.write(world.next_index(), batch);
     let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), old, 1, create("a"));
     assert!(matches!(submitted, Submitted::Unknown));
+    // A late copy of the first attempt, or a session whose clock is far behind.
+    let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), old, 0, create("a"));
+    assert!(matches!(submitted, Submitted::Unknown));
     let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), floor, 1, create("a"));
     assert!(matches!(submitted, Submitted::Queued));
 }

@@ -260,6 +260,11 @@ impl State {
         }
     }
 
+    /// Whether [`State::forget_deliveries`] finds any that came before.
+    pub fn has_deliveries_before(&self, before: UnixMillis) -> bool {
+        self.deliveries.hours.keys().next().is_some_and(|hour| (hour + 1) * HOUR_MILLIS <= before.0)
+    }
+
     /// Forgets at most `limit` deliveries, the oldest first, that came before `before` or exceed `keep`.
     pub fn forget_deliveries(&mut self, before: UnixMillis, keep: usize, limit: usize) -> Vec<KeyedHash> {
         let mut gone = Vec::new();

@@ -1,13 +1,14 @@
 //! Delivery: into INBOX or the folder of `+detail`, once in a day.
 
-use mailraft_storage::UnixMillis;
+use mailraft_storage::{RowBatch, UnixMillis};
 
 use super::draft;
 use crate::api::{Answer, Draft, FolderId, HIERARCHY_SEPARATOR, Refusal, ZonedTime};
 use crate::flags::Flags;
 use crate::names::INBOX;
 use crate::records::{DeliveryRecord, KeyedHash, delivery_key};
-use crate::work::Work;
+use crate::state::State;
+use crate::work::{Context, Work};
 
 /// How long a delivery's answer is kept for a sender that repeats it, in milliseconds.
 pub const DELIVERY_KEPT_MILLIS: u64 = 24 * 3_600_000;
@@ -15,6 +16,10 @@ pub const DELIVERY_KEPT_MILLIS: u64 = 24 * 3_600_000;
 pub const DELIVERIES_MAX: usize = 50_000;
 /// The most deliveries that one delivery forgets.
 const FORGOTTEN_AT_ONCE: usize = 64;
+/// What lies about this much longer, in milliseconds, because no delivery came to forget it, is left to a sweep.
+const LEFT_MILLIS: u64 = 6 * 3_600_000;
+/// The most deliveries that one sweeping entry forgets.
+const SWEPT_AT_ONCE: usize = 4_000;
 
 pub fn deliver(
     work: &mut Work<'_>,
@@ -71,6 +76,19 @@ fn forget_old(work: &mut Work<'_>) {
     }
 }
 
+/// The deletion of old deliveries' answers that no later delivery forgot, and the state after it. None if there are
+/// none.
+pub(crate) fn sweep_deliveries(state: &State, cx: &Context, now: UnixMillis) -> Option<(RowBatch, State)> {
+    let before = UnixMillis(now.0.saturating_sub(DELIVERY_KEPT_MILLIS + LEFT_MILLIS));
+    if !state.has_deliveries_before(before) {
+        return None;
+    }
+    let mut next = state.clone();
+    let gone = next.forget_deliveries(before, DELIVERIES_MAX, SWEPT_AT_ONCE);
+    let deletes = gone.iter().map(|hash| delivery_key(cx.place.mailbox, hash)).collect();
+    Some((RowBatch { puts: Vec::new(), deletes }, next))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -106,6 +124,23 @@ mod tests {
         let draft = world.draft("m");
         assert_eq!(stored_uid(world.run(command(draft, "a@x", None))), 7);
         assert_eq!(world.count(Table::Deliveries), 1);
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn what_no_later_delivery_forgets_is_swept_and_a_day_is_kept_whole() {
+        let mut world = World::new();
+        for n in 0..3 {
+            let mut draft = world.draft("m");
+            draft.message_id = Some(format!("<{n}@x>"));
+            stored_uid(world.run(command(draft, "a@x", None)));
+        }
+        for (hours, left) in [(24, 3), (8, 0)] {
+            world.env.wall.0 += hours * 3_600_000;
+            world.drain();
+            assert_eq!(world.count(Table::Deliveries), left, "after {hours} hours more");
+        }
+        assert!(!world.step(), "nothing is left to do");
         world.assert_rows_are_memory();
     }
 

@@ -19,6 +19,7 @@ use crate::work::{Context, Work};
 
 pub use copy::COPY_UIDS_MAX;
 pub(crate) use create_folder::begin;
+pub(crate) use deliver::sweep_deliveries;
 pub use deliver::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
 
 /// Decides one command.
