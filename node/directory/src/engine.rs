@@ -81,17 +81,17 @@ impl Directory {
         })
     }
 
-    /// Takes a command in. `attempt` is above 0 for a retry: then a result kept under the id is the answer.
+    /// Takes a command in. `attempt` is above 0 for a retry: then a result kept under the id is the answer. Below
+    /// the floor of kept results even a first attempt is unknown: it may be a late copy, or its clock is far behind.
     pub fn submit(&mut self, _: &mut Env, id: CommandId, attempt: u32, command: Command) -> Submitted {
         if self.known.contains(&id) {
             return Submitted::Joined;
         }
-        if attempt > 0 {
-            match self.kept_result(id) {
-                Ok(None) => {}
-                Ok(Some(kept)) => return kept,
-                Err(_) => return Submitted::Unknown,
-            }
+        let kept = if attempt > 0 { self.kept_result(id) } else { self.below_floor(id) };
+        match kept {
+            Ok(None) => {}
+            Ok(Some(kept)) => return kept,
+            Err(_) => return Submitted::Unknown,
         }
         let bytes = command.text_bytes();
         if self.queue.len() >= QUEUE_MAX_COMMANDS || self.queue_bytes + bytes > QUEUE_MAX_BYTES {
@@ -182,6 +182,11 @@ impl Directory {
         }
     }
 
+    /// Whether a verdict is awaited.
+    pub fn in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     fn wait_again(&mut self, flight: Vec<Decided>) {
         for decided in flight.into_iter().rev() {
             self.queue_bytes += decided.command.text_bytes();
@@ -198,12 +203,8 @@ impl Directory {
     /// What is known of a command that was sent before; None if it was never carried out.
     fn kept_result(&self, id: CommandId) -> Result<Option<Submitted>, LookupError> {
         let (rows, replica, cluster) = self.lookup.rows();
-        let Some(row) = rows.get(replica, &RowKey::command(id))? else {
-            let floor = rows.get(replica, &RowKey::partition(Table::CommandFloor, []))?;
-            // The id stands at the row's end, whatever version byte is before it.
-            let floor = floor.and_then(|row| row.last_chunk::<16>().copied()).map(CommandId);
-            return Ok(floor.filter(|floor| id < *floor).map(|_| Submitted::Unknown));
-        };
+        // The floor after the row: it rises in the batch that evicts.
+        let Some(row) = rows.get(replica, &RowKey::command(id))? else { return self.below_floor(id) };
         let row = CommandRow::decode(&row)?;
         if row.mailbox != MailboxId::PARTITION {
             return Ok(Some(Submitted::Unknown));
@@ -214,6 +215,14 @@ impl Directory {
         let plain = open_row(&key, cluster, &place, &row.result).map_err(said)?;
         let result = versioned_decode("result", RESULT_VERSION, &plain)?;
         Ok(Some(Submitted::Answered(result, row.index)))
+    }
+
+    fn below_floor(&self, id: CommandId) -> Result<Option<Submitted>, LookupError> {
+        let (rows, replica, _) = self.lookup.rows();
+        let floor = rows.get(replica, &RowKey::partition(Table::CommandFloor, []))?;
+        // The id stands at the row's end, whatever version byte is before it.
+        let floor = floor.and_then(|row| row.last_chunk::<16>().copied()).map(CommandId);
+        Ok(floor.filter(|floor| id < *floor).map(|_| Submitted::Unknown))
     }
 }
 

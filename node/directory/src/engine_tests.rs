@@ -352,6 +352,9 @@ fn an_id_below_the_floor_is_unknown_and_a_mailbox_result_is_not_ours() {
     for id in [old, mine] {
         assert!(matches!(w.directory.submit(&mut w.env, id, 1, domain("x.test")), Submitted::Unknown));
     }
+    // A late copy of the first attempt, or a session whose clock is far behind.
+    assert!(matches!(w.directory.submit(&mut w.env, old, 0, domain("x.test")), Submitted::Unknown));
+    assert!(w.directory.next_entry(&mut w.env).is_none());
 }
 
 #[test]
