@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::config::{DriverConfig, StartError};
 use crate::core_thread::{CoreThread, Leaders, LeadingMap};
+use crate::evictor::Evictor;
 use crate::fatal::Fatal;
 use crate::flush_thread::{self, Flusher};
 use crate::inputs::{Inputs, Question, proposal_bytes};
@@ -42,6 +43,7 @@ struct Shared {
     listen: SocketAddr,
     replicas: BTreeMap<PartitionId, ReplicaId>,
     rows: Arc<dyn Rows>,
+    results_kept: Duration,
     inputs: Inputs,
     outgoing: Outgoing,
     flusher: Flusher,
@@ -200,6 +202,14 @@ impl Cluster {
             fatal.clone(),
         );
         fatal.spawn_task("listener", listener.run(socket));
+        let evictor = Evictor {
+            rows: rows.clone(),
+            inputs: inputs.clone(),
+            leading: leading.clone(),
+            kept: config.results_kept,
+            pause: config.evict_interval,
+        };
+        fatal.spawn_task("the evictor of results", evictor.run());
 
         let shared = Shared {
             me,
@@ -208,6 +218,7 @@ impl Cluster {
             listen,
             replicas,
             rows,
+            results_kept: config.results_kept,
             inputs,
             outgoing,
             flusher,
@@ -271,6 +282,11 @@ impl Cluster {
     /// The store of rows.
     pub fn rows(&self) -> &Arc<dyn Rows> {
         &self.shared.rows
+    }
+
+    /// How long results of commands are kept. The control group's are evicted by its owner.
+    pub fn results_kept(&self) -> Duration {
+        self.shared.results_kept
     }
 
     /// This node.

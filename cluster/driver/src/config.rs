@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_storage::{ClusterId, NodeId, StoreError};
 
 use crate::fatal::{self, OnFatal};
@@ -36,6 +37,10 @@ pub struct DriverConfig {
     pub log_keep_entries: u64,
     /// The rate of one snapshot that is sent, in bytes a second.
     pub snapshot_bytes_per_second: u64,
+    /// How long the result of a command is kept for who asks again.
+    pub results_kept: Duration,
+    /// Results past that time are looked for this often.
+    pub evict_interval: Duration,
     /// Called with a sentence when the node must not go on: an fsync failed, a store is damaged, a thread
     /// panicked, replicas disagree. The default ends the process with exit code 1. If it returns, the driver
     /// has stopped.
@@ -43,8 +48,8 @@ pub struct DriverConfig {
 }
 
 impl DriverConfig {
-    /// Flushes every 5 s or 64 MiB, keeps 50,000 entries of each log, sends snapshots at 100 MB/s, ends the process when
-    /// something is fatal.
+    /// Flushes every 5 s or 64 MiB, keeps 50,000 entries of each log and results of commands for [`RESULTS_KEPT`],
+    /// sends snapshots at 100 MB/s, ends the process when something is fatal.
     pub fn new(
         node: NodeId,
         cluster: ClusterId,
@@ -67,6 +72,8 @@ impl DriverConfig {
             flush_after_bytes: 64 << 20,
             log_keep_entries: 50_000,
             snapshot_bytes_per_second: 100_000_000,
+            results_kept: RESULTS_KEPT,
+            evict_interval: Duration::from_secs(60),
             on_fatal: fatal::exit_process(),
         }
     }

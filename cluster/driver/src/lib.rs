@@ -5,6 +5,7 @@
 //! * one thread that owns the core and steps it ([`Cluster::propose`], [`Cluster::read_barrier`], ...),
 //! * one that writes and syncs the Raft log, one that gives back its space,
 //! * one that applies committed entries, one that flushes rows,
+//! * a task that evicts the results of commands whose time is over,
 //! * tasks for the connections to other nodes, all of mutual TLS 1.3 ([`tls`]), and for snapshots.
 //!
 //! An error of a store, a panic in one of these threads, or a core that finds what must never be, ends the
@@ -15,6 +16,7 @@ mod clock;
 mod cluster;
 mod config;
 mod core_thread;
+mod evictor;
 mod fatal;
 mod flush_thread;
 mod inputs;

@@ -50,6 +50,8 @@ pub const SNAPSHOT_SENT_BYTES: &str = "mailraft_snapshot_sent_bytes_total";
 pub const SNAPSHOT_RECEIVED_BYTES: &str = "mailraft_snapshot_received_bytes_total";
 /// Seconds that replacing a replica's rows by a snapshot took.
 pub const SNAPSHOT_INSTALL: &str = "mailraft_snapshot_install_seconds";
+/// Results of commands evicted.
+pub const EVICTED: &str = "mailraft_command_results_evicted_total";
 /// Reasons to stop at once.
 pub const FATAL: &str = "mailraft_fatal_total";
 
@@ -91,6 +93,7 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (SNAPSHOT_SENT_BYTES, Kind::Counter, "Bytes of snapshots sent to other nodes."),
     (SNAPSHOT_RECEIVED_BYTES, Kind::Counter, "Bytes of snapshots received from other nodes."),
     (SNAPSHOT_INSTALL, Kind::Histogram, "Time to replace a replica's rows by a snapshot."),
+    (EVICTED, Kind::Counter, "Kept results of commands that were evicted."),
     (FATAL, Kind::Counter, "Reasons for which this node stopped at once."),
 ];
 

@@ -11,7 +11,7 @@ use mailraft_storage::log::Log;
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::{
     ClusterId, CommandId, EntryKind, Index, MailboxId, NodeId, PartitionId, Proposal, RowBatch, RowKey, Rows, Table,
-    Verdict,
+    UnixMillis, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -170,6 +170,48 @@ async fn a_node_far_behind_gets_a_snapshot() {
         barrier(cluster.node(2), P1).await;
         cluster.node(2).state_hash(P1).await.unwrap().1
     });
+    assert!(cluster.fatal.lock().unwrap().is_empty());
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_of_commands_are_evicted_on_every_replica_and_the_newest_stay() {
+    let dir = tempdir();
+    let cluster = TestCluster::start(3, 1, dir.path(), |config| {
+        config.results_kept = Duration::from_secs(60);
+        config.evict_interval = Duration::from_millis(20);
+    })
+    .await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = u64::try_from(now.as_millis()).unwrap();
+    // More than one entry evicts, and one that is not due.
+    let old: Vec<CommandId> = (0..2_500).map(|n| CommandId::v7(UnixMillis(now - 3_600_000 + n), 1)).collect();
+    let new = CommandId::v7(UnixMillis(now), 1);
+    let results = old.iter().chain([&new]).map(|id| (*id, b"done".to_vec().into())).collect::<Vec<_>>();
+    let (node, leading) = cluster.leader(P1).await;
+    let proposal = Proposal {
+        incarnation: leading.incarnation,
+        term: leading.term,
+        mailbox: MAILBOX,
+        command: new,
+        kind: EntryKind::Rows(RowsBody { results, ..RowsBody::default() }),
+    };
+    let done = cluster.node(node.0).propose(P1, proposal).await.unwrap();
+    assert!(matches!(done, Outcome::Applied { verdict: Verdict::Accepted, .. }), "{done:?}");
+    for node in 1..=3 {
+        let node = cluster.node(node);
+        let replica = node.replica(P1).unwrap();
+        let kept = || node.rows().scan(replica, MailboxId::PARTITION, Table::Commands, &[], &[], 10).unwrap();
+        let only_the_newest = async {
+            while kept().iter().map(|(id, _)| id.as_slice()).collect::<Vec<_>>() != [new.0.as_slice()] {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, only_the_newest).await.expect("old results go");
+        let floor = node.rows().get(replica, &RowKey::partition(Table::CommandFloor, [])).unwrap().unwrap();
+        let above = u128::from_be_bytes(old.last().unwrap().0) + 1;
+        assert_eq!(floor.last_chunk::<16>().unwrap(), &above.to_be_bytes());
+    }
     assert!(cluster.fatal.lock().unwrap().is_empty());
     cluster.shutdown().await;
 }

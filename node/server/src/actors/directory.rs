@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use mailraft_cluster::Outcome;
+use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, evict};
 use mailraft_directory::{Answer, Command, Directory, Lookup, Refusal, Submitted};
 use mailraft_driver::{Cluster, Leading};
 use mailraft_mailbox::Detached;
@@ -19,6 +20,9 @@ use crate::links::Position;
 const BACKLOG_MAX_COMMANDS: usize = 256;
 /// Before deciding again what could not be appended.
 const AGAIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Results whose time is over are evicted this often, by one entry.
+const EVICT_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the directory answered and where the change stands, or why nobody here can say.
 pub type Reply = Result<(Result<Answer, Refusal>, Position), Detached>;
@@ -46,6 +50,10 @@ pub struct DirectoryActor {
     engine: Option<Directory>,
     backlog: Vec<DirectoryAsk>,
     waiting: HashMap<CommandId, Vec<oneshot::Sender<Reply>>>,
+    evict_due: bool,
+    /// An entry that evicts is in flight: of the control group's own rows there is one at a time.
+    evicting: bool,
+    evict_from: CommandId,
 }
 
 impl DirectoryActor {
@@ -59,6 +67,9 @@ impl DirectoryActor {
             engine: None,
             backlog: Vec::new(),
             waiting: HashMap::new(),
+            evict_due: true,
+            evicting: false,
+            evict_from: CommandId::default(),
         }
     }
 
@@ -89,6 +100,16 @@ impl DirectoryActor {
     }
 
     fn pump(&mut self, ctx: &mut Context<Self>) {
+        if self.evicting {
+            return;
+        }
+        let Some(engine) = self.engine.as_mut() else { return };
+        if self.evict_due && !engine.in_flight() {
+            self.evict_due = false;
+            if self.evict(ctx) {
+                return;
+            }
+        }
         let Some(engine) = self.engine.as_mut() else { return };
         refresh(&mut self.env);
         let Some(proposal) = engine.next_entry(&mut self.env) else { return };
@@ -129,6 +150,49 @@ impl DirectoryActor {
     }
 }
 
+impl DirectoryActor {
+    /// Evicts results whose time is over. False if there are none.
+    fn evict(&mut self, ctx: &mut Context<Self>) -> bool {
+        let (rows, kept) = (self.cluster.rows().as_ref(), self.cluster.results_kept());
+        let eviction = match evict(rows, self.leading.replica, self.evict_from, kept, EVICTED_MAX_ROWS) {
+            Ok(Some(eviction)) => eviction,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::error!(%error, "results of commands can't be evicted: check the disk");
+                return false;
+            }
+        };
+        let (evicted, next) = (eviction.evicted, eviction.next);
+        let proposal = eviction.proposal(self.leading.incarnation, self.leading.term);
+        let proposed = self.cluster.propose(PartitionId::CONTROL, proposal);
+        let decided = actix::fut::wrap_future::<_, Self>(proposed).map(move |outcome, actor, ctx| {
+            actor.evicting = false;
+            match outcome {
+                Ok(Outcome::Applied { verdict: Verdict::Accepted, .. }) => {
+                    metrics::counter!(mailraft_driver::metrics::EVICTED).increment(evicted as u64);
+                    actor.evict_from = next;
+                    actor.pump(ctx);
+                }
+                Ok(Outcome::Applied { verdict: Verdict::Missing, .. } | Outcome::Dropped | Outcome::Overloaded) => {
+                    actor.pump(ctx);
+                }
+                Ok(
+                    Outcome::Applied { verdict: Verdict::Fenced, .. }
+                    | Outcome::NotLeader { .. }
+                    | Outcome::Unknown
+                    | Outcome::Read { .. }
+                    | Outcome::SlotFree
+                    | Outcome::Unavailable,
+                )
+                | Err(_) => ctx.stop(),
+            }
+        });
+        self.evicting = true;
+        ctx.spawn(decided);
+        true
+    }
+}
+
 fn position(leading: &Leading, index: Index) -> Position {
     Position { partition: PartitionId::CONTROL, incarnation: leading.incarnation.number, index }
 }
@@ -137,6 +201,10 @@ impl Actor for DirectoryActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(EVICT_PAUSE, |actor, ctx| {
+            actor.evict_due = true;
+            actor.pump(ctx);
+        });
         let slot = self.cluster.await_slot(PartitionId::CONTROL, self.leading.term, MailboxId::PARTITION);
         let (lookup, leading) = (Arc::clone(&self.lookup), self.leading);
         let loading = async move {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_storage::{ClusterId, NodeId};
 use serde::Deserialize;
 
@@ -121,6 +122,7 @@ struct StorageSection {
     log_keep: u64,
     flush_interval_ms: u64,
     snapshot_bytes_per_second: u64,
+    results_kept_hours: u64,
 }
 
 #[derive(Deserialize)]
@@ -150,7 +152,12 @@ impl Default for LimitsSection {
 
 impl Default for StorageSection {
     fn default() -> Self {
-        StorageSection { log_keep: 50_000, flush_interval_ms: 5_000, snapshot_bytes_per_second: 100_000_000 }
+        StorageSection {
+            log_keep: 50_000,
+            flush_interval_ms: 5_000,
+            snapshot_bytes_per_second: 100_000_000,
+            results_kept_hours: RESULTS_KEPT.as_secs() / 3_600,
+        }
     }
 }
 
@@ -279,6 +286,10 @@ impl File {
                     1 << 20,
                     10 << 30,
                 )?,
+                // Never less than the day in which a delivery is recognised by its content.
+                results_kept: Duration::from_secs(
+                    3_600 * within("storage.results_kept_hours", self.storage.results_kept_hours, 25, 24 * 366)?,
+                ),
             },
             log: Log { json, level: self.log.level },
         })

@@ -160,6 +160,8 @@ pub struct Storage {
     pub flush_interval: Duration,
     /// The rate of one snapshot.
     pub snapshot_bytes_per_second: u64,
+    /// Results of commands are kept this long.
+    pub results_kept: Duration,
 }
 
 /// Logging.
@@ -242,6 +244,7 @@ impl Config {
         driver.flush_interval = self.storage.flush_interval;
         driver.log_keep_entries = self.storage.log_keep;
         driver.snapshot_bytes_per_second = self.storage.snapshot_bytes_per_second;
+        driver.results_kept = self.storage.results_kept;
         Ok(driver)
     }
 }

@@ -90,6 +90,7 @@ auth_parallel = 2                      # password checks at once; each takes 19 
 log_keep = 50000                       # entries kept for a follower that is behind; past it, a snapshot
 flush_interval_ms = 5000               # how often applied rows are flushed
 snapshot_bytes_per_second = 100000000  # the rate of one snapshot
+results_kept_hours = 48                # results of commands, for who asks again; 25 at least
 
 [log]
 format = "text"                        # or "json"
@@ -140,6 +141,7 @@ mod tests {
     fn errors_name_the_key_and_the_fix() {
         for (from, to, said) in [
             ("auth_parallel = 2 ", "auth_parallel = 0 ", "limits.auth_parallel is 0: choose between 1 and 64"),
+            ("results_kept_hours = 48 ", "results_kept_hours = 24 ", "storage.results_kept_hours is 24"),
             ("auth_parallel = 2 ", "auth_paralell = 2 ", "auth_paralell"),
             ("partitions = 16", "partitions = 0", "cluster.partitions is 0"),
             ("format = \"text\"", "format = \"xml\"", "log.format is \"xml\": choose"),
