@@ -6,7 +6,7 @@ use mailraft_storage::{
     Applied, ClusterId, Incarnation, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Term, UnixMillis,
     Verdict,
 };
-use raft::eraftpb;
+use raft::eraftpb::{self, ConfState, MessageType};
 
 use crate::config::ReplicaSpec;
 use crate::members::{ChangeRefusal, MemberChange};
@@ -238,6 +238,44 @@ pub struct PeerMessage {
     pub wall: UnixMillis,
     /// What.
     pub body: PeerBody,
+}
+
+impl PeerMessage {
+    /// Writes a snapshot's position into the metadata of Raft's MsgSnapshot; false if the message is none.
+    pub fn set_position(&mut self, applied: &Applied) -> bool {
+        let PeerBody::Raft(raft) = &mut self.body else { return false };
+        if raft.get_msg_type() != MessageType::MsgSnapshot {
+            return false;
+        }
+        let metadata = raft.mut_snapshot().mut_metadata();
+        metadata.index = applied.index.0;
+        metadata.term = applied.term.0;
+        metadata.set_conf_state(conf_state(applied));
+        true
+    }
+
+    /// Whether it is a MsgSnapshot with this position.
+    pub fn has_position(&self, applied: &Applied) -> bool {
+        let PeerBody::Raft(raft) = &self.body else { return false };
+        let metadata = raft.get_snapshot().get_metadata();
+        raft.get_msg_type() == MessageType::MsgSnapshot
+            && metadata.index == applied.index.0
+            && metadata.term == applied.term.0
+            && *metadata.get_conf_state() == conf_state(applied)
+    }
+}
+
+/// Raft's configuration at a position.
+fn conf_state(applied: &Applied) -> ConfState {
+    let ids = |replicas: &[ReplicaId]| replicas.iter().map(|r| r.0).collect();
+    ConfState {
+        voters: ids(&applied.voters),
+        learners: ids(&applied.learners),
+        voters_outgoing: ids(&applied.voters_outgoing),
+        learners_next: ids(&applied.learners_next),
+        auto_leave: applied.auto_leave,
+        ..ConfState::default()
+    }
 }
 
 /// The kinds of peer message.

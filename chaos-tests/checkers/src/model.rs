@@ -109,8 +109,13 @@ pub(crate) enum Step {
 pub(crate) enum Told {
     Added(Vec<(u32, Flags)>),
     Flagged(Vec<(u32, Flags)>),
-    Expunged { uids: UidSet, moved: bool },
-    Deleted { uids: UidSet },
+    Expunged {
+        uids: UidSet,
+        moved: bool,
+    },
+    Deleted {
+        uids: UidSet,
+    },
     /// Only HIGHESTMODSEQ rose: no session is told.
     Nothing,
 }
@@ -346,14 +351,7 @@ impl Model {
         Ok(Decision { result: Ok(Answer::Copied { uid_validity, from, to }), steps })
     }
 
-    fn copy_to(
-        &self,
-        source: Number,
-        uids: &UidSet,
-        target: Number,
-        first: u32,
-        moved: bool,
-    ) -> (Vec<u32>, Vec<Step>) {
+    fn copy_to(&self, source: Number, uids: &UidSet, target: Number, first: u32, moved: bool) -> (Vec<u32>, Vec<Step>) {
         let (mut from, mut messages) = (Vec::new(), Vec::new());
         for (uid, message) in self.folder(source).into_iter().flat_map(|f| f.within(uids)) {
             messages.push((first + from.len() as u32, Message { stored: false, ..message.clone() }));
@@ -537,14 +535,8 @@ impl Model {
         let modseq = self.modseq();
         self.names.insert(name.clone(), self.made);
         self.made_by.insert(self.made, self.entry);
-        let folder = Folder {
-            name,
-            uid_next: 1,
-            highest_modseq: modseq,
-            selectable: true,
-            special_use,
-            ..Folder::default()
-        };
+        let folder =
+            Folder { name, uid_next: 1, highest_modseq: modseq, selectable: true, special_use, ..Folder::default() };
         self.folders.insert(self.made, Arc::new(folder));
         (self.made, modseq)
     }

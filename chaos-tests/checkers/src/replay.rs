@@ -276,7 +276,9 @@ impl Replay<'_> {
         };
         let mut choices: Vec<Pending> = choices.into_iter().map(|(p, _)| p).collect();
         if !(sure && choices.len() == 1) {
-            choices.extend(next.filter(|(_, fits, modseq)| fits.is_some_and(|c| base + c <= *modseq)).map(|n| n.0.clone()));
+            choices.extend(
+                next.filter(|(_, fits, modseq)| fits.is_some_and(|c| base + c <= *modseq)).map(|n| n.0.clone()),
+            );
         }
         (choices, sure)
     }
@@ -479,7 +481,9 @@ impl Replay<'_> {
         let Some((ended_at, ended)) = &of.ended else { return };
         self.learn_folder_of(&of.op);
         let mut seen = self.shown().compare(&of.op, ended, of.opened.as_ref());
-        if !seen.found.is_empty() && self.unknown.iter().any(|p| self.history.operations[p.operation].asked <= *ended_at) {
+        if !seen.found.is_empty()
+            && self.unknown.iter().any(|p| self.history.operations[p.operation].asked <= *ended_at)
+        {
             seen = self.explain(operation, seen);
         }
         self.report.skipped += seen.skipped;
@@ -544,8 +548,7 @@ impl Replay<'_> {
             }
         }
         let operations = &self.history.operations;
-        let unknown: Vec<&Op> =
-            self.unknown.iter().filter(asked_before).map(|p| &operations[p.operation].op).collect();
+        let unknown: Vec<&Op> = self.unknown.iter().filter(asked_before).map(|p| &operations[p.operation].op).collect();
         let found = seen.found.len();
         seen.found.retain(|f| !unknown.iter().any(|op| may_cause(op, f.rule)));
         seen.skipped += (found - seen.found.len()) as u64;

@@ -14,9 +14,19 @@ use crate::report::{Report, Rule};
 /// What one session saw of one mailbox, in its order.
 #[derive(Debug)]
 pub(crate) enum Glimpse {
-    Opened { at: Micros, selected: Selected },
-    Event { at: Micros, event: Event },
-    Resumed { at: Micros, folder: FolderId, resumed: Resumed },
+    Opened {
+        at: Micros,
+        selected: Selected,
+    },
+    Event {
+        at: Micros,
+        event: Event,
+    },
+    Resumed {
+        at: Micros,
+        folder: FolderId,
+        resumed: Resumed,
+    },
     Closed,
     /// One of its commands ended.
     Ended(usize),

@@ -339,7 +339,7 @@ impl World {
                 match fetched.into_iter().next().and_then(|f| f.content) {
                     None => self.ends(number, Ended::Done(Reply::Body(None)), Some(at)),
                     Some(content) => {
-                        busy.stage = Stage::Body { content, plain: Vec::new(), next: 0 };
+                        busy.stage = Stage::Body { content, plain: Vec::new(), next: 0, at };
                         self.asks_chunk(number);
                     }
                 }
@@ -362,7 +362,9 @@ impl World {
 
     fn reads_chunk(&mut self, number: u64, chunk: Option<bytes::Bytes>, at: At) {
         let Some(busy) = self.sessions.get_mut(&number).and_then(|s| s.busy.as_mut()) else { return };
-        let Stage::Body { content, plain, next } = &mut busy.stage else { return };
+        // Where the message was there; its body may outlive its place by a copy.
+        let Stage::Body { content, plain, next, at: found } = &mut busy.stage else { return };
+        let found = *found;
         let Some(chunk) = chunk else { return self.ends(number, Ended::Done(Reply::Body(None)), Some(at)) };
         let last = *next + 1 == content.chunks;
         let key = <[u8; 32]>::try_from(content.body_key.as_slice()).map(Key::from_bytes).ok();
@@ -378,7 +380,7 @@ impl World {
             Some(marker) => Reply::Body(Some(marker)),
             None => Reply::BodyDamaged,
         };
-        self.ends(number, Ended::Done(reply), Some(at));
+        self.ends(number, Ended::Done(reply), Some(found));
     }
 
     fn resumed(&mut self, number: u64, id: CommandId, since: u64, result: Result<Answer, Refused>) {
@@ -392,9 +394,9 @@ impl World {
                 self.record(Record::Resumed { at, session: number, folder, since, resumed });
             }
             Err(Refused::Mailbox(refusal)) => match following.refused(id, &refusal) {
-                Some(event) => {
+                Some(_) => {
                     session.following = None;
-                    self.record(Record::Event { at, session: number, event });
+                    self.record(Record::Closed { at, session: number });
                 }
                 None => self.drops_conn(number),
             },

@@ -31,6 +31,8 @@ pub enum ApplyWork {
     Entries(ApplyJob),
     /// Passed on once everything before it is applied.
     Install(ReplicaId, Applied),
+    /// A replica's rows go, once everything before is applied.
+    Remove(ReplicaId),
 }
 
 /// Who waits for an answer of the core.

@@ -2,7 +2,7 @@
 
 use mailraft_checkers::{Micros, Rule, Violation};
 use mailraft_cluster::apply::{AppliedJob, apply};
-use mailraft_cluster::{Input, Outcome, Output, PeerBody, SnapshotEvent, SnapshotJob};
+use mailraft_cluster::{Input, Outcome, Output, PeerBody, SnapshotEvent, SnapshotJob, placement};
 use mailraft_storage::{NodeId, ReplicaId, Rows};
 
 use crate::host::{ApplyWork, Leading, take_snapshot};
@@ -265,8 +265,15 @@ impl World {
                     self.later(node, install_at, Local::Installed(replica));
                     return self.apply_next(node);
                 }
-                install @ ApplyWork::Install(..) => {
-                    process.to_apply.push_front(install);
+                ApplyWork::Remove(replica) if process.applying.is_empty() => {
+                    host.staged.retain(|(of, _), _| *of != replica);
+                    if let Err(error) = host.rows.remove(replica) {
+                        return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
+                    }
+                    return self.apply_next(node);
+                }
+                later @ (ApplyWork::Install(..) | ApplyWork::Remove(_)) => {
+                    process.to_apply.push_front(later);
                     break;
                 }
             }
@@ -323,13 +330,11 @@ impl World {
                 let takes = self.dice.exponential(SNAPSHOT_TAKES) + 1_000;
                 let taken = take_snapshot(&self.host(node).rows, replica);
                 let reached = !self.net.is_blocked(node, to) && self.hosts[&to].up.is_some();
-                let (true, Some(staged), PeerBody::Raft(raft)) = (reached, taken, &mut message.body) else {
+                let (true, Some(staged)) = (reached, taken) else {
                     let failed = SnapshotEvent::Sent { replica, to: receiver, ok: false };
                     return self.later(node, now + takes, Local::Snapshot(Box::new(failed)));
                 };
-                let meta = raft.mut_snapshot().mut_metadata();
-                meta.index = staged.0.index.0;
-                meta.term = staged.0.term.0;
+                assert!(message.set_position(&staged.0), "a snapshot is sent with Raft's message for it");
                 let life = self.host(node).life;
                 self.say(format!(
                     "node {node} sends a snapshot of replica {replica} at {} to node {to}",
@@ -341,6 +346,12 @@ impl World {
                 if let Some(process) = self.host(node).up.as_mut() {
                     process.installing.insert(replica, applied.clone());
                     process.to_apply.push_back(ApplyWork::Install(replica, applied));
+                }
+                self.apply_next(node);
+            }
+            SnapshotJob::Remove { replica } => {
+                if let Some(process) = self.host(node).up.as_mut() {
+                    process.to_apply.push_back(ApplyWork::Remove(replica));
                 }
                 self.apply_next(node);
             }
@@ -395,7 +406,11 @@ impl World {
         }
         self.installed += 1;
         self.say(format!("node {node} has installed a snapshot of replica {replica} at {}", applied.index));
-        self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica }));
+        let group = match placement::group(&self.host(node).rows, replica) {
+            Ok(group) => group,
+            Err(error) => return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}")),
+        };
+        self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica, group }));
         self.apply_next(node);
     }
 }

@@ -80,7 +80,10 @@ impl World {
                     | Outcome::Unknown
                     | Outcome::Read { .. }
                     | Outcome::SlotFree
-                    | Outcome::Unavailable => Fate::Over,
+                    | Outcome::Unavailable
+                    | Outcome::Changed { .. }
+                    | Outcome::Refused { .. }
+                    | Outcome::Created => Fate::Over,
                 };
                 self.with_owner(node, mailbox, |owner, env, out| owner.decided(env, fate, out));
             }

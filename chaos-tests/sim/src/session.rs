@@ -1,7 +1,7 @@
 //! A client's connection to one node, as data.
 
 use bytes::Bytes;
-use mailraft_checkers::{Micros, Op};
+use mailraft_checkers::{At, Micros, Op};
 use mailraft_mailbox::Following;
 use mailraft_mailbox::api::{Draft, FetchedContent};
 use mailraft_storage::{CommandId, MailboxId, NodeId};
@@ -79,6 +79,8 @@ pub enum Stage {
         plain: Vec<u8>,
         /// The chunk that is asked for.
         next: u32,
+        /// The position at which the message was there.
+        at: At,
     },
 }
 

@@ -19,7 +19,7 @@ use mailraft_storage::{
     Applied, ClusterId, CommandId, EntryKind, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, Proposal,
     ReplicaId, RowBatch, RowKey, Rows, Table, Term,
 };
-use raft::eraftpb::{ConfState, MessageType};
+use raft::eraftpb::MessageType;
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 
@@ -333,11 +333,7 @@ impl Network {
                 let Some(view) = self.host(node).rows.view(replica).unwrap() else { return };
                 let applied = view.applied().clone();
                 let rows = view.rows(None, usize::MAX).unwrap();
-                let PeerBody::Raft(raft) = &mut message.body else { panic!("no snapshot") };
-                let meta = raft.mut_snapshot().mut_metadata();
-                meta.index = applied.index.0;
-                meta.term = applied.term.0;
-                meta.set_conf_state(conf_state(&applied));
+                assert!(message.set_position(&applied), "no snapshot");
                 let receiver = message.to;
                 let reached = self.is_up(to) && !self.cut_off.contains(&to) && !self.cut_off.contains(&node);
                 if reached {
@@ -529,11 +525,6 @@ impl Network {
         let upto = self.host(node).rows.flush().unwrap();
         self.input(node, Input::Flushed { upto });
     }
-}
-
-fn conf_state(applied: &Applied) -> ConfState {
-    let ids = |replicas: &[ReplicaId]| replicas.iter().map(|r| r.0).collect();
-    ConfState { voters: ids(&applied.voters), learners: ids(&applied.learners), ..ConfState::default() }
 }
 
 /// A number below `sides`.

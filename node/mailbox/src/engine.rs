@@ -369,7 +369,8 @@ impl Mailbox {
 
     fn next_sweep(&mut self, env: &mut Env) -> Option<Proposal> {
         let id = env.command_id();
-        let swept = sweep(&self.state, &self.cx).or_else(|| commands::sweep_deliveries(&self.state, &self.cx, env.wall));
+        let swept =
+            sweep(&self.state, &self.cx).or_else(|| commands::sweep_deliveries(&self.state, &self.cx, env.wall));
         if let Some((batch, next)) = swept {
             self.in_flight = Some(Flight::Sweep(Box::new(next)));
             return Some(proposal(&self.cx, id, RowsBody { requires: Vec::new(), batch, results: Vec::new() }));

@@ -42,7 +42,8 @@ impl MemoryLog {
         let mut state = self.state();
         let keep = state.bytes.len().min(state.synced.saturating_add(keep_unsynced));
         state.bytes.truncate(keep);
-        if std::mem::take(&mut state.flip_at_crash) && keep > state.synced
+        if std::mem::take(&mut state.flip_at_crash)
+            && keep > state.synced
             && let Some(last) = state.bytes.last_mut()
         {
             *last ^= 1;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mailraft_checkers::{At, Bounds, Checker, Ended, Op, Record, Reply, Report, Rule};
 use mailraft_mailbox::api::{Change, Draft, FetchWhat, FolderId, ZonedTime};
-use mailraft_mailbox::{Answer, Command, Event, Flags, Mailbox, MailboxKey, Place, Refusal, SessionNumber, Submitted, UidSet};
+use mailraft_mailbox::{
+    Answer, Command, Event, Flags, Mailbox, MailboxKey, Place, Refusal, SessionNumber, Submitted, UidSet,
+};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::entry::CommandRow;
 use mailraft_storage::memory::MemoryRows;

@@ -13,11 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailraft_cluster::seam::PeerBody;
 use mailraft_cluster::{Input, PeerMessage, SnapshotEvent, SnapshotJob};
-use mailraft_storage::rows::Applied;
 use mailraft_storage::{NodeId, ReplicaId, Rows};
-use raft::eraftpb::{ConfState, MessageType};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::fatal::Fatal;
@@ -131,39 +128,4 @@ async fn send(context: &Context, places: &Semaphore, replica: ReplicaId, to: Nod
         tokio::time::sleep(AGAIN_AFTER).await;
     }
     context.inputs.own(Input::Snapshot(SnapshotEvent::Sent { replica, to: receiver, ok }));
-}
-
-/// Writes a position into the metadata of Raft's MsgSnapshot; false if the message is none.
-fn set_position(message: &mut PeerMessage, applied: &Applied) -> bool {
-    let PeerBody::Raft(raft) = &mut message.body else { return false };
-    if raft.get_msg_type() != MessageType::MsgSnapshot {
-        return false;
-    }
-    let metadata = raft.mut_snapshot().mut_metadata();
-    metadata.index = applied.index.0;
-    metadata.term = applied.term.0;
-    metadata.set_conf_state(conf_state(applied));
-    true
-}
-
-/// Whether a message is a MsgSnapshot with this position.
-fn has_position(message: &PeerMessage, applied: &Applied) -> bool {
-    let PeerBody::Raft(raft) = &message.body else { return false };
-    let metadata = raft.get_snapshot().get_metadata();
-    raft.get_msg_type() == MessageType::MsgSnapshot
-        && metadata.index == applied.index.0
-        && metadata.term == applied.term.0
-        && *metadata.get_conf_state() == conf_state(applied)
-}
-
-fn conf_state(applied: &Applied) -> ConfState {
-    let ids = |replicas: &[ReplicaId]| replicas.iter().map(|r| r.0).collect();
-    ConfState {
-        voters: ids(&applied.voters),
-        learners: ids(&applied.learners),
-        voters_outgoing: ids(&applied.voters_outgoing),
-        learners_next: ids(&applied.learners_next),
-        auto_leave: applied.auto_leave,
-        ..ConfState::default()
-    }
 }

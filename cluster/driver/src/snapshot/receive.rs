@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use crate::metrics;
+use crate::snapshot::Context;
 use crate::snapshot::file::{Checker, Header, RECORD_HEAD_BYTES, Record};
 use crate::snapshot::staging::file_error;
-use crate::snapshot::{Context, has_position};
 use crate::stream::PeerStream;
 
 /// The answer when a snapshot is whole and synced.
@@ -121,7 +121,7 @@ impl Receiver {
             return Err(not_ours("another cluster"));
         }
         let message = frame::decode(&header.message)?;
-        if message.cluster != header.cluster || !has_position(&message, &header.applied) {
+        if message.cluster != header.cluster || !message.has_position(&header.applied) {
             return Err(not_ours("its message and its position differ"));
         }
         // A replica that never was here must not fill the disk.

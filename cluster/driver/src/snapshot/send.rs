@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::metrics;
+use crate::snapshot::Context;
 use crate::snapshot::file::{Header, PAGE_BYTES, Writer};
 use crate::snapshot::receive::TAKEN;
-use crate::snapshot::{Context, set_position};
 use crate::stream::{self, DialError, Purpose};
 
 /// Rows read from the view at once.
@@ -82,7 +82,7 @@ async fn transfer(context: &Context, replica: ReplicaId, to: NodeId, message: Pe
         let view = rows.view(replica)?.ok_or(SendError::NoReplica(replica))?;
         let applied = view.applied().clone();
         let mut message = message;
-        if !set_position(&mut message, &applied) {
+        if !message.set_position(&applied) {
             return Err(SendError::NotASnapshot);
         }
         let index = applied.index;

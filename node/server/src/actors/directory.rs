@@ -182,7 +182,10 @@ impl DirectoryActor {
                     | Outcome::Unknown
                     | Outcome::Read { .. }
                     | Outcome::SlotFree
-                    | Outcome::Unavailable,
+                    | Outcome::Unavailable
+                    | Outcome::Changed { .. }
+                    | Outcome::Refused { .. }
+                    | Outcome::Created,
                 )
                 | Err(_) => ctx.stop(),
             }
