@@ -13,6 +13,7 @@
 pub mod apply;
 mod balance;
 pub mod bootstrap;
+mod clocks;
 pub mod config;
 pub mod eviction;
 pub mod frame;

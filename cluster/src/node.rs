@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch, LogState};
-use mailraft_storage::{Env, Index, NodeId, PartitionId, ReplicaId, Rows, Term, UnixMillis};
+use mailraft_storage::{Env, Index, NodeId, PartitionId, ReplicaId, Rows, Term};
 use raft::eraftpb::HardState;
 
 use self::life::{Beginning, Life};
 use crate::balance;
+use crate::clocks::Clocks;
 use crate::config::{NodeConfig, Refuse};
 use crate::hints::{Hints, TELL_EVERY_TICKS};
 use crate::members::Admission;
@@ -19,8 +20,6 @@ use crate::seam::{Input, Outcome, Output, PeerBody, PeerMessage, RequestId, Snap
 use crate::status::ReplicaStatus;
 use crate::writes::ENTRY_HEAD_BYTES;
 
-/// A stamp is at most this far ahead of the median of the nodes' clocks.
-const STAMP_AHEAD_MAX_MS: u64 = 1_000;
 /// Entries read at once when the log is checked at start, in bytes.
 const CHECK_BYTES: usize = 4 << 20;
 
@@ -38,8 +37,7 @@ pub struct Node {
     /// Had no place in the last group: first in the next.
     passed_over: BTreeSet<PartitionId>,
     last_group: u64,
-    /// How far the other nodes' clocks are ahead of ours, in milliseconds.
-    clocks: BTreeMap<NodeId, i64>,
+    clocks: Clocks,
     handing_over: bool,
     ticks: u64,
     hints: Hints,
@@ -88,7 +86,7 @@ impl Node {
             life,
             passed_over: BTreeSet::new(),
             last_group,
-            clocks: BTreeMap::new(),
+            clocks: Clocks::default(),
             handing_over: false,
             ticks: 0,
             hints: Hints::default(),
@@ -111,14 +109,15 @@ impl Node {
     pub fn step(&mut self, env: &mut Env, input: Input, out: &mut Vec<Output>) {
         let first = out.len();
         let tick = matches!(input, Input::Tick);
+        self.clocks.look(env);
         match input {
             Input::Tick => self.tick(env, out),
             Input::Peer { from, message } => self.peer(env, from, message, out),
             Input::Propose { request, partition, proposal } => {
-                let stamp_max = self.stamp_max(env);
+                let wall = self.clocks.wall(env);
                 let config = &self.config;
                 Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
-                    r.propose(config, env, stamp_max, proposal, request)
+                    r.propose(config, wall, proposal, request)
                 });
             }
             Input::ReadBarrier { request, partition, term } => {
@@ -182,6 +181,9 @@ impl Node {
         }
         self.settle(env, out);
         self.tell_leads(env, first, tick, out);
+        if tick && let Some(ahead_ms) = self.clocks.news() {
+            out.push(Output::Time { ahead_ms });
+        }
     }
 
     /// How every replica is.
@@ -308,8 +310,7 @@ impl Node {
             }
             Admission::Foreign => return,
         }
-        let millis = |time: UnixMillis| i64::try_from(time.0).unwrap_or(i64::MAX);
-        self.clocks.insert(from, millis(wall).saturating_sub(millis(env.wall)));
+        self.clocks.heard(env, from, wall);
         if let Some(led) = led {
             return hint(self.hints.told(from, &led, self.ticks), out);
         }
@@ -346,13 +347,13 @@ impl Node {
 
     /// Carries out what raft-rs has ready, then starts the next group if none is outstanding.
     fn settle(&mut self, env: &mut Env, out: &mut Vec<Output>) {
-        let stamp_max = self.stamp_max(env);
+        let wall = self.clocks.wall(env);
         for partition in std::mem::take(&mut self.dirty) {
             if let Some(replica) = self.replicas.get_mut(&partition) {
-                replica.collect(&self.config, env, stamp_max, out);
+                replica.collect(&self.config, env, wall, out);
                 debug_assert!(!replica.has_work());
                 if replica.is_over() {
-                    self.end(partition, env, stamp_max, out);
+                    self.end(partition, env, wall, out);
                 }
             }
         }
@@ -384,15 +385,6 @@ impl Node {
         self.last_group += 1;
         self.outstanding = Some((self.last_group, replicas));
         out.push(Output::Persist { group: self.last_group, batch });
-    }
-
-    /// The median of all nodes' clocks, and a second.
-    fn stamp_max(&self, env: &Env) -> UnixMillis {
-        let mut ahead: Vec<i64> = self.clocks.values().copied().collect();
-        ahead.push(0);
-        ahead.sort_unstable();
-        let median = ahead[(ahead.len() - 1) / 2];
-        UnixMillis(env.wall.0.saturating_add_signed(median).saturating_add(STAMP_AHEAD_MAX_MS))
     }
 }
 

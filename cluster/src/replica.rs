@@ -258,8 +258,7 @@ impl Replica {
     pub fn propose(
         &mut self,
         config: &NodeConfig,
-        env: &Env,
-        stamp_max: UnixMillis,
+        wall: UnixMillis,
         proposal: Proposal,
         request: RequestId,
     ) -> Option<Outcome> {
@@ -280,7 +279,7 @@ impl Replica {
         if self.raw.store().is_full() {
             return Some(Outcome::Overloaded);
         }
-        match self.append(config, env, stamp_max, proposal) {
+        match self.append(config, wall, proposal) {
             Some(index) => {
                 self.owners.appended(request, index, slot);
                 None
@@ -380,9 +379,9 @@ impl Replica {
         &mut self.writes
     }
 
-    fn append(&mut self, config: &NodeConfig, env: &Env, stamp_max: UnixMillis, proposal: Proposal) -> Option<Index> {
+    fn append(&mut self, config: &NodeConfig, wall: UnixMillis, proposal: Proposal) -> Option<Index> {
         let applied = self.raw.store().applied().stamp;
-        let stamp = self.stamp.max(applied).max(env.wall.min(stamp_max));
+        let stamp = self.stamp.max(applied).max(wall);
         let Proposal { incarnation, term, mailbox, command, kind } = proposal;
         let header = EntryHeader {
             cluster: config.cluster,

@@ -158,6 +158,12 @@ pub enum Output {
         /// The leader's node, if one is known.
         node: Option<NodeId>,
     },
+    /// How far the cluster's time is ahead of this node's wall clock, from now on: what is kept for a time is
+    /// kept by the cluster's.
+    Time {
+        /// In milliseconds; negative if the wall clock is ahead.
+        ahead_ms: i64,
+    },
     /// Send or install a snapshot.
     Snapshot(SnapshotJob),
     /// Something that must never be: stop the process. Two replicas that disagree, a damaged entry, ...

@@ -231,7 +231,7 @@ pub fn draw(dice: &mut Dice, nodes: u64, from: Micros, to: Micros, every: Micros
         }
         let fault = one(dice, nodes);
         let lasts = match &fault {
-            Fault::Jump { .. } | Fault::ActorPanic { .. } => 1,
+            Fault::ActorPanic { .. } => 1,
             Fault::Pause { .. } => dice.between(50 * MS, 3 * S),
             Fault::StuckDisk { .. } => dice.between(20 * MS, 4 * S),
             Fault::Stop { .. } => dice.between(600 * MS, 10 * S),

@@ -12,7 +12,7 @@ use mailraft_storage::log::{Log, LogBatch};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::{
     Applied, ClusterId, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, StoreError,
-    Term,
+    Term, UnixMillis,
 };
 
 use crate::actors::Actor;
@@ -148,6 +148,8 @@ pub struct Process {
     pub env: Env,
     /// What the actors know of it.
     pub actors_env: Env,
+    /// How far the cluster's time is ahead of the wall clock, in milliseconds.
+    pub ahead_ms: i64,
     /// The group that is being made durable.
     pub writing: Option<(u64, LogBatch)>,
     /// What apply has in hand.
@@ -170,8 +172,6 @@ pub struct Process {
     pub last_request: u64,
     /// Mailbox actors.
     pub actors: BTreeMap<MailboxId, Actor>,
-    /// Sessions that were asked to be told when the leader of their partition changes.
-    pub watchers: BTreeMap<PartitionId, BTreeSet<u64>>,
 }
 
 /// A partition that is led here.
@@ -241,6 +241,7 @@ impl Host {
             core,
             env,
             actors_env,
+            ahead_ms: 0,
             writing: None,
             applying: Vec::new(),
             to_apply: VecDeque::new(),
@@ -252,7 +253,6 @@ impl Host {
             waiting: BTreeMap::new(),
             last_request: 0,
             actors: BTreeMap::new(),
-            watchers: BTreeMap::new(),
         });
         Ok(out)
     }
@@ -305,7 +305,14 @@ impl Host {
                 env.now = monotonic;
                 env.wall = wall;
             }
+            process.actors_env.wall.0 = wall.0.saturating_add_signed(process.ahead_ms);
         }
+    }
+
+    /// The time that the nodes agree on, as this node knows it.
+    pub fn cluster_wall(&self, now: Micros) -> UnixMillis {
+        let ahead = self.up.as_ref().map_or(0, |p| p.ahead_ms);
+        UnixMillis(self.clock.wall(now).0.saturating_add_signed(ahead))
     }
 
     /// How long an fsync takes now.

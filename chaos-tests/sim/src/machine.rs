@@ -194,6 +194,11 @@ impl World {
                 }
                 self.sessions_hear_of_leader(node, partition);
             }
+            Output::Time { ahead_ms } => {
+                if let Some(process) = self.host(node).up.as_mut() {
+                    process.ahead_ms = ahead_ms;
+                }
+            }
             Output::Snapshot(job) => self.snapshot(node, job),
             Output::Abort(why) => {
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} stops: {why}"));

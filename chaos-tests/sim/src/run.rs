@@ -303,6 +303,7 @@ impl World {
             Fault::Drift { node, .. } => self.host(node).clock.set_drift(now, 0),
             Fault::SlowNode { node, .. } => self.host(node).slow = 1,
             Fault::FullDisk { node } => self.host(node).disk.full = false,
+            Fault::Jump { node, .. } => self.host(node).clock.set_wall_right(),
             Fault::FsyncError { node, .. } => self.host(node).disk.fail_next = None,
             Fault::CrashBetween { node, .. } => self.host(node).dies_after = None,
             Fault::CrashAtInstall { node } => self.host(node).dies_at_install = false,
@@ -318,7 +319,6 @@ impl World {
             | Fault::Overtaking { .. }
             | Fault::Late { .. }
             | Fault::StuckDisk { .. }
-            | Fault::Jump { .. }
             | Fault::Pause { .. }
             | Fault::ActorPanic { .. } => {}
         }
@@ -356,6 +356,7 @@ impl World {
             host.dies_after = None;
             host.dies_at_install = false;
             host.clock.set_drift(now, 0);
+            host.clock.set_wall_right();
             self.start(node);
             self.settle();
         }
@@ -487,7 +488,7 @@ impl World {
     fn asks_and_waits(&mut self, session: u64, op: Op) -> Option<Vec<String>> {
         let lists = op == Op::List;
         let node = self.sessions.get(&session)?.node;
-        self.clients.wall = self.hosts.get(&node)?.clock.wall(self.now);
+        self.clients.wall = self.hosts.get(&node)?.cluster_wall(self.now);
         self.begins(session, op);
         let patience = self.now + SERVES_WITHIN;
         while self.sessions.get(&session)?.busy.is_some() && self.now < patience && self.wrong.is_empty() {

@@ -26,7 +26,7 @@ impl World {
         }
         let node = session.node;
         let Some(host) = self.hosts.get(&node).filter(|h| h.up.is_some()) else { return };
-        self.clients.wall = host.clock.wall(self.now);
+        self.clients.wall = host.cluster_wall(self.now);
         let op = match session.kind {
             Kind::Smtp => self.delivery(number),
             Kind::Imap => self.imap_command(number),

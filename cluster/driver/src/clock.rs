@@ -1,5 +1,7 @@
 //! The two clocks that the core is told of.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mailraft_storage::{Env, UnixMillis};
@@ -23,6 +25,28 @@ pub(crate) fn env() -> Result<Env, getrandom::Error> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
     Ok(Env { now: boot(), wall: wall(), rng: ChaCha20Rng::from_seed(seed) })
+}
+
+/// How far the cluster's time is ahead of this node's wall clock, as the core said last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClusterTime(Arc<AtomicI64>);
+
+impl ClusterTime {
+    pub(crate) fn set(&self, ahead_ms: i64) {
+        self.0.store(ahead_ms, Ordering::Relaxed);
+        ::metrics::gauge!(crate::metrics::CLOCK_OFF).set(-ahead_ms as f64 / 1e3);
+        if ahead_ms != 0 {
+            tracing::warn!(
+                ahead_ms,
+                "this machine's clock is not that of the others: set it right. Until then what they agree on counts"
+            );
+        }
+    }
+
+    /// The cluster's time now.
+    pub(crate) fn wall(&self) -> UnixMillis {
+        UnixMillis(wall().0.saturating_add_signed(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 /// When the next tick is due: one period after the last, but never two for one period.

@@ -11,12 +11,13 @@ use mailraft_cluster::{Input, Node, NodeConfig, Outcome, Refuse};
 use mailraft_storage::log::Log;
 use mailraft_storage::rows::state_hash;
 use mailraft_storage::{
-    ClusterId, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Rows, StoreError, Term,
+    ClusterId, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Rows, StoreError, Term, UnixMillis,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::clock::ClusterTime;
 use crate::config::{DriverConfig, StartError};
 use crate::core_thread::{CoreThread, Leaders, LeadingMap};
 use crate::evictor::Evictor;
@@ -51,6 +52,7 @@ struct Shared {
     applying: Box<dyn Fn() -> usize + Send + Sync>,
     leading: watch::Receiver<LeadingMap>,
     leaders: watch::Receiver<Leaders>,
+    time: ClusterTime,
     fatal: Fatal,
     threads: Mutex<Threads>,
 }
@@ -128,6 +130,7 @@ impl Cluster {
         let nobody = vec![None; config.partitions as usize + 1];
         let (leaders_sender, leaders) = watch::channel(Arc::new(nobody));
         let (leading_sender, leading) = watch::channel(LeadingMap::default());
+        let time = ClusterTime::default();
         let replicas = node.replica_ids();
         let applying = {
             let jobs = jobs.clone();
@@ -144,6 +147,7 @@ impl Cluster {
             outgoing: outgoing.clone(),
             leading: leading_sender,
             leaders: leaders_sender,
+            time: time.clone(),
             fatal: fatal.clone(),
         };
         let thread = |name, work: Box<dyn FnOnce() -> Result<(), String> + Send>| {
@@ -226,6 +230,7 @@ impl Cluster {
             applying,
             leading,
             leaders,
+            time,
             fatal,
             threads: Mutex::new(Threads { workers, flush: Some(flush) }),
         };
@@ -267,6 +272,11 @@ impl Cluster {
     /// What this node leads, ready for owners.
     pub fn leading(&self) -> watch::Receiver<LeadingMap> {
         self.shared.leading.clone()
+    }
+
+    /// The time that the nodes agree on: this machine's wall clock unless it is far from the others'.
+    pub fn wall(&self) -> UnixMillis {
+        self.shared.time.wall()
     }
 
     /// Whom this node believes to lead each partition, by partition number (0 is the control group).

@@ -12,7 +12,7 @@ use mailraft_storage::{Env, Incarnation, NodeId, PartitionId, ReplicaId, Term};
 use tokio::sync::{mpsc, watch};
 
 use crate::apply_thread::ApplyWork;
-use crate::clock::{self, Ticks};
+use crate::clock::{self, ClusterTime, Ticks};
 use crate::fatal::Fatal;
 use crate::inputs::{Question, Queued, Waiting};
 use crate::metrics;
@@ -50,6 +50,7 @@ pub(crate) struct CoreThread {
     pub(crate) outgoing: Outgoing,
     pub(crate) leading: watch::Sender<LeadingMap>,
     pub(crate) leaders: watch::Sender<Leaders>,
+    pub(crate) time: ClusterTime,
     pub(crate) fatal: Fatal,
 }
 
@@ -162,6 +163,7 @@ impl CoreThread {
                 }
                 Output::Leads { partition, replica, leading } => views.leads(partition, replica, leading),
                 Output::Leader { partition, node } => views.leader(partition, node),
+                Output::Time { ahead_ms } => self.time.set(ahead_ms),
                 // In the queue of apply, so that everything before it is applied.
                 Output::Snapshot(job @ (SnapshotJob::Install { .. } | SnapshotJob::Remove { .. })) => {
                     self.to_apply.send(ApplyWork::Snapshot(Box::new(job))).map_err(gone)?;

@@ -181,10 +181,10 @@ impl Node {
     }
 
     /// A replica was removed from its group.
-    pub(super) fn end(&mut self, partition: PartitionId, env: &mut Env, stamp_max: UnixMillis, out: &mut Vec<Output>) {
+    pub(super) fn end(&mut self, partition: PartitionId, env: &mut Env, wall: UnixMillis, out: &mut Vec<Output>) {
         let Some(replica) = self.replicas.remove(&partition) else { return };
         self.by_replica.remove(&replica.spec.replica);
-        let write = replica.end(&self.config, env, stamp_max, out);
+        let write = replica.end(&self.config, env, wall, out);
         self.life.waiting.push(Step::Bury(Box::new(write)));
     }
 }

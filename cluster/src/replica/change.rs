@@ -75,10 +75,10 @@ impl Replica {
 
     /// Ends it: hands its lead over, answers everyone, and gives what must be durable so that it never comes
     /// back.
-    pub fn end(mut self, config: &NodeConfig, env: &mut Env, stamp_max: UnixMillis, out: &mut Vec<Output>) -> LogWrite {
+    pub fn end(mut self, config: &NodeConfig, env: &mut Env, wall: UnixMillis, out: &mut Vec<Output>) -> LogWrite {
         if let Some(to) = self.hand_over_to(true) {
             self.transfer(to);
-            self.collect(config, env, stamp_max, out);
+            self.collect(config, env, wall, out);
         }
         let (unknown, waiting) = self.owners.term_over();
         let questions = self.reads.all().into_iter().map(|read| read.request).chain(waiting);

@@ -59,7 +59,7 @@ impl Replica {
     }
 
     /// Carries out everything that raft-rs has ready.
-    pub fn collect(&mut self, config: &NodeConfig, env: &mut Env, stamp_max: UnixMillis, out: &mut Vec<Output>) {
+    pub fn collect(&mut self, config: &NodeConfig, env: &mut Env, wall: UnixMillis, out: &mut Vec<Output>) {
         self.start_reads();
         loop {
             while self.raw.has_ready() {
@@ -71,7 +71,7 @@ impl Replica {
                 break;
             }
         }
-        self.follow_role(config, env, stamp_max, out);
+        self.follow_role(config, env, wall, out);
         self.answer_reads(out);
     }
 
@@ -161,7 +161,7 @@ impl Replica {
     }
 
     /// Notices a lead won, ready or lost, and a leader that is known or not.
-    fn follow_role(&mut self, config: &NodeConfig, env: &mut Env, stamp_max: UnixMillis, out: &mut Vec<Output>) {
+    fn follow_role(&mut self, config: &NodeConfig, env: &mut Env, wall: UnixMillis, out: &mut Vec<Output>) {
         let term = Term(self.raw.raft.term);
         let leads = (self.raw.raft.state == StateRole::Leader).then_some(term);
         if leads != self.lead.term {
@@ -210,8 +210,8 @@ impl Replica {
                     command: CommandId::default(),
                     kind: EntryKind::Begin,
                 };
-                self.lead.begin_proposed = self.append(config, env, stamp_max, begin).is_some();
-                self.collect(config, env, stamp_max, out);
+                self.lead.begin_proposed = self.append(config, wall, begin).is_some();
+                self.collect(config, env, wall, out);
             }
             None => {}
         }

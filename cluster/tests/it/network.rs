@@ -214,6 +214,7 @@ impl Network {
                     }
                     self.host_mut(node).snapshots.push_back(job);
                 }
+                Output::Time { .. } => {}
                 Output::Abort(why) => panic!("node {node}: {why}"),
             }
         }
@@ -571,7 +572,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
         }
         Output::Leader { partition, node } if *partition == P1 => format!("leader: {:?}", node.map(|n| n.0)),
         Output::Decided { request, outcome } => format!("decided: {} {outcome:?}", request.0),
-        Output::Send { .. } | Output::Apply(_) | Output::Leads { .. } | Output::Leader { .. } => return None,
+        Output::Send { .. } | Output::Apply(_) | Output::Leads { .. } | Output::Leader { .. } | Output::Time { .. } => return None,
         Output::Snapshot(job) => format!("snapshot: {job:?}"),
         Output::Abort(why) => format!("abort: {why}"),
     };

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mailraft_driver::Cluster;
 use mailraft_mailbox::api::ZonedTime;
-use mailraft_storage::{Env, UnixMillis};
+use mailraft_storage::{CommandId, Env, UnixMillis};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
@@ -17,10 +18,17 @@ pub fn os_env() -> Env {
     Env { now: monotonic(), wall: wall(), rng: ChaCha20Rng::from_seed(seed) }
 }
 
-/// Brings an environment's clocks to this moment.
-pub fn refresh(env: &mut Env) {
+/// Brings an environment's clocks to this moment; the wall clock is the time that the nodes agree on.
+pub fn refresh(env: &mut Env, cluster: &Cluster) {
     env.now = monotonic();
-    env.wall = wall();
+    env.wall = cluster.wall();
+}
+
+/// A new command id, of the time that the nodes agree on.
+pub fn command_id(cluster: &Cluster) -> CommandId {
+    let mut env = os_env();
+    env.wall = cluster.wall();
+    env.command_id()
 }
 
 /// The wall clock.

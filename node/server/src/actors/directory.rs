@@ -83,7 +83,7 @@ impl DirectoryActor {
             return;
         };
         let DirectoryAsk { id, attempt, command, reply } = asked;
-        refresh(&mut self.env);
+        refresh(&mut self.env, &self.cluster);
         match engine.submit(&mut self.env, id, attempt, command) {
             Submitted::Answered(result, index) => {
                 let _ = reply.send(Ok((result, position(&self.leading, index))));
@@ -111,7 +111,7 @@ impl DirectoryActor {
             }
         }
         let Some(engine) = self.engine.as_mut() else { return };
-        refresh(&mut self.env);
+        refresh(&mut self.env, &self.cluster);
         let Some(proposal) = engine.next_entry(&mut self.env) else { return };
         let proposed = self.cluster.propose(PartitionId::CONTROL, proposal);
         let decided =

@@ -110,7 +110,7 @@ impl MailboxActor {
         ctx: &mut Context<Self>,
         act: impl FnOnce(&mut Owner<SessionKey>, &mut Env, &mut Vec<Step<SessionKey>>),
     ) {
-        refresh(&mut self.env);
+        refresh(&mut self.env, &self.cluster);
         let mut steps = Vec::new();
         act(&mut self.owner, &mut self.env, &mut steps);
         self.carry_out(steps, ctx);

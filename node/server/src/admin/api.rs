@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::Admin;
-use crate::environment::os_env;
+use crate::environment::{command_id, os_env};
 use crate::links::{Position, Rpc, RpcReply};
 use crate::world::World;
 
@@ -213,7 +213,7 @@ async fn list(
 
 /// Changes the directory wherever it is led, again under the same id until someone knows the outcome.
 async fn change(world: &World, command: Command) -> Response {
-    let id = os_env().command_id();
+    let id = command_id(&world.cluster);
     let started = Instant::now();
     let mut leaders = world.cluster.leaders();
     let mut attempt = 0;

@@ -17,7 +17,7 @@ use super::chunks::{CHUNKS_UNANSWERED_MAX, ProposedChunk, propose_chunk};
 use super::frame::{self, ChunkDone, UploadChunk};
 use super::outbox::{Inbox, Position, ToSession, channel};
 use crate::actors::SessionKey;
-use crate::environment::os_env;
+use crate::environment::{command_id, os_env};
 use crate::sessions::spool::Received;
 use crate::world::World;
 
@@ -247,7 +247,7 @@ impl MailboxSession {
         };
         let mut resuming = None;
         if let Some(open) = &self.open {
-            let id = os_env().command_id();
+            let id = command_id(&self.world.cluster);
             link.ask(id, 0, open.resume())?;
             resuming = Some(id);
         }
@@ -390,7 +390,7 @@ impl MailboxSession {
         let key = mailraft_mailbox::MailboxKey::new(key, epoch);
         let body: BodyId = draft.body;
         let mut env = os_env();
-        let (cluster, now) = (self.world.cluster.cluster_id(), env.wall);
+        let (cluster, now) = (self.world.cluster.cluster_id(), self.world.cluster.wall());
         let open = mailraft_mailbox::open_body_row(&mut env, &key, cluster, mailbox, body, draft.chunks, now);
         let chunk = |number: u32| UploadChunk {
             mailbox,

@@ -16,7 +16,7 @@ use super::Connection;
 use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
 use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
-use crate::environment::{os_env, zoned_now};
+use crate::environment::{command_id, zoned_now};
 use crate::links::{MailboxSession, MessageKind};
 use crate::refusals;
 
@@ -156,7 +156,7 @@ impl Mailstore for Store {
 
     async fn ask(&mut self, command: Command) -> Result<Answer, StoreFailure> {
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(StoreFailure::NoSuchMailbox) };
-        let id = os_env().command_id();
+        let id = command_id(&self.shared.world.cluster);
         match mailbox.ask(id, command).await {
             Ok((answer, _)) => Ok(answer),
             Err(refused) => {
@@ -207,7 +207,7 @@ impl Mailstore for Store {
         };
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(StoreFailure::NoSuchMailbox) };
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
-        match mailbox.store(os_env().command_id(), kind, &received).await {
+        match mailbox.store(command_id(&self.shared.world.cluster), kind, &received).await {
             Ok(stored) => Ok(Ok((stored.uid_validity, stored.uid))),
             Err(refused) => Err(refusals::to_imap(&refused)),
         }

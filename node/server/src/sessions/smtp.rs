@@ -17,7 +17,7 @@ use super::Connection;
 use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
 use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
-use crate::environment::{os_env, wall};
+use crate::environment::{command_id, wall};
 use crate::links::{MailboxSession, MessageKind};
 
 /// A silent client is waited for this long (RFC 5321, section 4.5.3.2.7).
@@ -214,7 +214,7 @@ impl Smtp {
     }
 
     async fn deliver(&mut self, transaction: Transaction) -> Delivery {
-        let id = os_env().command_id();
+        let id = command_id(&self.shared.world.cluster);
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.shared.budget));
         let (Some(mailbox), detail) = (self.mailbox.take(), self.detail.take()) else { return Delivery::NoSuchMailbox };
         let spool = match spool {
