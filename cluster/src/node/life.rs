@@ -28,7 +28,12 @@ pub(super) enum Beginning {
 
 /// Something about a replica that is to be durable before what follows from it.
 enum Step {
-    Create(RequestId, Box<ReplicaSpec>),
+    Create {
+        request: RequestId,
+        spec: Box<ReplicaSpec>,
+        /// It was said to be gone before it was there.
+        doomed: bool,
+    },
     Bury(Box<LogWrite>),
 }
 
@@ -100,7 +105,7 @@ impl Life {
     pub(super) fn take(&mut self) -> Vec<LogWrite> {
         self.in_group = std::mem::take(&mut self.waiting);
         let write = |step: &Step| match step {
-            Step::Create(_, spec) => {
+            Step::Create { spec, .. } => {
                 let hard_state = Some(HardState::default());
                 LogWrite { replica: spec.replica, hard_state, ..LogWrite::default() }
             }
@@ -110,7 +115,7 @@ impl Life {
     }
 
     fn is_creating(&self, partition: PartitionId) -> bool {
-        let of = |step: &Step| matches!(step, Step::Create(_, spec) if spec.partition == partition);
+        let of = |step: &Step| matches!(step, Step::Create { spec, .. } if spec.partition == partition);
         self.waiting.iter().chain(&self.in_group).any(of)
     }
 
@@ -133,7 +138,7 @@ impl Node {
         }
         match self.log.state(replica) {
             Ok(found) if found.as_ref().is_none_or(|s| *s == LogState::default()) && !self.life.is_burying(replica) => {
-                self.life.waiting.push(Step::Create(request, Box::new(spec)));
+                self.life.waiting.push(Step::Create { request, spec: Box::new(spec), doomed: false });
             }
             // It was here before, and may have voted.
             Ok(_) => out.push(refused(ChangeRefusal::IdUsed(replica))),
@@ -146,6 +151,14 @@ impl Node {
             found.remove();
             self.dirty.insert(partition);
             return;
+        }
+        for step in self.life.waiting.iter_mut().chain(&mut self.life.in_group) {
+            if let Step::Create { spec, doomed, .. } = step
+                && spec.replica == replica
+            {
+                *doomed = true;
+                return;
+            }
         }
         match self.log.state(replica) {
             Ok(Some(state)) if !is_buried(&state, replica) && !self.life.is_burying(replica) => {
@@ -161,7 +174,13 @@ impl Node {
         for step in std::mem::take(&mut self.life.in_group) {
             match step {
                 Step::Bury(write) => out.push(Output::Snapshot(SnapshotJob::Remove { replica: write.replica })),
-                Step::Create(request, spec) => {
+                Step::Create { request, spec, doomed: true } => {
+                    let why = ChangeRefusal::IdUsed(spec.replica);
+                    out.push(Output::Decided { request, outcome: Outcome::Refused { why, members: spec.members } });
+                    let stone = gravestone(spec.replica, LogState::default().cut);
+                    self.life.waiting.push(Step::Bury(Box::new(stone)));
+                }
+                Step::Create { request, spec, doomed: false } => {
                     let (partition, replica) = (spec.partition, spec.replica);
                     let boot = u64::from_be_bytes(env.bytes());
                     match Replica::recover(&self.config, *spec, self.log.clone(), Held::default(), boot) {

@@ -180,6 +180,25 @@ fn rows_are_replaced_only_when_apply_has_nothing_in_hand_and_a_second_snapshot_w
 }
 
 #[test]
+fn a_change_that_waits_when_a_snapshot_comes_is_not_made_over_it() {
+    let mut bench = Bench::new(&[OWN, OTHER]);
+    let mut change = ConfChange { node_id: OTHER.0, ..ConfChange::default() };
+    change.set_change_type(ConfChangeType::AddLearnerNode);
+    let mut message = appended(2..=3, 3);
+    message.mut_entries()[1].set_entry_type(raft::eraftpb::EntryType::EntryConfChange);
+    message.mut_entries()[1].data = protobuf::Message::write_to_bytes(&change).unwrap().into();
+    bench.peer(MessageType::MsgAppend, message);
+    // Not durable yet; by the snapshot the other votes again.
+    assert!(applies(&bench.staged(50)).is_empty());
+    while bench.replica.writes().needs_sync() {
+        bench.sync();
+        bench.collect();
+    }
+    assert_eq!(bench.replica.raw.raft.prs().conf().to_conf_state().get_voters().len(), 2);
+    assert!(bench.replica.members.votes(OTHER));
+}
+
+#[test]
 fn a_snapshot_that_is_not_news_is_thrown_away() {
     let mut bench = Bench::new(&[OWN, OTHER]);
     bench.peer(MessageType::MsgAppend, appended(2..=5, 5));

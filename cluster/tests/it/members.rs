@@ -291,6 +291,64 @@ fn a_crash_between_any_two_outputs_of_a_change_brings_back_one_configuration() {
     }
 }
 
+/// A group with a learner, and the learner's promotion just proposed.
+fn promoting() -> (Network, NodeId, Vec<MemberRow>) {
+    let mut network = elected();
+    let (node, first) = (spare(&network)[0], network.placed(P1));
+    network.create(node, P1, ReplicaId(100));
+    network.settle();
+    change(&mut network, MemberChange::AddLearner(learner(100, node)));
+    network.ticks(30);
+    let leader = network.leader(P1).unwrap();
+    network.reconfigure(leader, P1, MemberChange::Promote(ReplicaId(100)));
+    (network, leader, first)
+}
+
+#[test]
+fn a_change_that_is_committed_and_not_applied_keeps_a_restarted_voter_from_campaigning() {
+    let (mut network, leader, first) = promoting();
+    let follower = first.iter().find(|m| m.node != leader).unwrap();
+    network.apply_held.insert(follower.node);
+    // Until its commit is durable there, with the next write.
+    network.ticks(4);
+    write(&mut network, 1);
+    let applied = |network: &Network| network.host(follower.node).rows.applied(follower.replica).unwrap().unwrap();
+    assert!(!applied(&network).voters.contains(&ReplicaId(100)));
+    network.crash(follower.node, 0);
+    network.start(follower.node);
+    network.cut_off.insert(follower.node);
+    network.ticks(60);
+    assert!(!network.asked_for_votes.contains_key(&follower.replica), "it campaigns in a configuration of the past");
+    network.apply_held.clear();
+    network.ticks(60);
+    assert!(applied(&network).voters.contains(&ReplicaId(100)));
+    assert!(network.asked_for_votes[&follower.replica].contains(&ReplicaId(100)));
+}
+
+#[test]
+fn what_was_applied_once_holds_after_a_crash_at_any_step() {
+    let mut later = 0;
+    for at in 0..60 {
+        let (mut network, leader, first) = promoting();
+        for _ in 0..at {
+            network.step_once();
+        }
+        let follower = first.iter().find(|m| m.node != leader).unwrap().node;
+        let victim = first.iter().find(|m| m.node == [leader, follower][at % 2]).unwrap();
+        let before = network.host(victim.node).rows.applied(victim.replica).unwrap().unwrap();
+        let voted = before.voters.contains(&ReplicaId(100));
+        network.crash(victim.node, at * 7 % 40);
+        network.asked_for_votes.clear();
+        network.start(victim.node);
+        network.cut_off.insert(victim.node);
+        network.ticks(60);
+        let asked = &network.asked_for_votes[&victim.replica];
+        assert!(!voted || asked.contains(&ReplicaId(100)), "after {at} steps it asks {asked:?}");
+        later += u32::from(voted);
+    }
+    assert!((5..55).contains(&later), "{later} of 60 crashes after the change was applied");
+}
+
 /// What is to be done to a group, one after the other.
 #[derive(Clone, Copy, Debug)]
 enum Task {
@@ -487,4 +545,14 @@ fn a_replica_that_the_control_group_says_is_gone_goes_though_nobody_told_it() {
     network.ticks(40);
     assert!(network.host(follower.node).rows.applied(follower.replica).unwrap().is_none());
     write(&mut network, 1);
+    // Said of one that is about to be made.
+    let node = spare(&network)[0];
+    let request = network.create(node, P1, ReplicaId(100));
+    network.input(node, Input::Destroy { replica: ReplicaId(100) });
+    network.settle();
+    assert!(matches!(network.outcome(node, request), Some(Outcome::Refused { .. })));
+    network.crash(node, 0);
+    network.start(node);
+    network.settle();
+    assert!(network.status(node, P1).is_none());
 }

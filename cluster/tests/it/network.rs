@@ -55,6 +55,10 @@ pub struct Network {
     led: BTreeMap<(PartitionId, Term), NodeId>,
     /// Who sent what only a leader sends.
     spoke_as_leader: BTreeMap<(PartitionId, u64), ReplicaId>,
+    /// Whom a replica asked for pre-votes since it was cleared.
+    pub asked_for_votes: BTreeMap<ReplicaId, BTreeSet<ReplicaId>>,
+    /// Nodes whose apply stands still.
+    pub apply_held: BTreeSet<NodeId>,
     /// Removed, durably: they never speak again.
     pub gone: BTreeSet<ReplicaId>,
     /// Snapshots whose rows were put in place.
@@ -112,6 +116,8 @@ impl Network {
             talk: None,
             led: BTreeMap::new(),
             spoke_as_leader: BTreeMap::new(),
+            asked_for_votes: BTreeMap::new(),
+            apply_held: BTreeSet::new(),
             gone: BTreeSet::new(),
             installed: 0,
             dies_at_install: false,
@@ -224,6 +230,9 @@ impl Network {
     fn watch(&mut self, message: &PeerMessage) {
         assert!(!self.gone.contains(&message.from), "{} speaks: {message:?}", message.from);
         let PeerBody::Raft(raft) = &message.body else { return };
+        if raft.get_msg_type() == MessageType::MsgRequestPreVote {
+            self.asked_for_votes.entry(message.from).or_default().insert(message.to);
+        }
         if matches!(raft.get_msg_type(), MessageType::MsgAppend | MessageType::MsgHeartbeat) {
             let leader = *self.spoke_as_leader.entry((message.partition, raft.term)).or_insert(message.from);
             assert_eq!(leader, message.from, "two leaders of partition {} in term {}", message.partition, raft.term);
@@ -300,6 +309,9 @@ impl Network {
 
     fn apply_once(&mut self, at: usize, most: usize) -> bool {
         let host = &mut self.hosts[at];
+        if self.apply_held.contains(&host.id) {
+            return false;
+        }
         let jobs: Vec<ApplyJob> = host.apply.drain(..most.min(host.apply.len())).collect();
         let node = host.id;
         for done in apply(&host.rows, &jobs).unwrap() {
