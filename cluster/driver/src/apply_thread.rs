@@ -1,12 +1,13 @@
 //! The thread that applies committed entries of all replicas of the node, in the order the core gave them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::{ApplyJob, Input, SnapshotJob};
-use mailraft_storage::Rows;
+use mailraft_storage::{CommandId, Entry, EntryKind, Index, PartitionId, ReplicaId, Rows};
 use tokio::sync::mpsc;
 
 use crate::fatal::Fatal;
@@ -28,9 +29,10 @@ pub(crate) enum ApplyWork {
     Snapshot(Box<SnapshotJob>),
 }
 
-/// Applies until the core ends.
+/// Applies until the core ends. `partitions` is for the log.
 pub(crate) fn run(
     rows: Arc<dyn Rows>,
+    partitions: BTreeMap<ReplicaId, PartitionId>,
     queue: Receiver<ApplyWork>,
     to_snapshots: mpsc::UnboundedSender<SnapshotWork>,
     flusher: Flusher,
@@ -70,6 +72,9 @@ pub(crate) fn run(
             ::metrics::histogram!(metrics::APPLY).record(begun.elapsed());
             ::metrics::counter!(metrics::APPLY_ENTRIES).increment(entries as u64);
             ::metrics::gauge!(metrics::APPLY_QUEUE).set(queue.len() as f64);
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                tell(&jobs, &done, &partitions);
+            }
             for AppliedJob { replica, applied, verdicts } in done {
                 inputs.own(Input::Applied { replica, applied, verdicts });
             }
@@ -85,4 +90,62 @@ pub(crate) fn run(
 
 fn job_bytes(job: &ApplyJob) -> usize {
     job.entries.iter().map(|(entry, _)| entry.data.len()).sum()
+}
+
+/// Says of every command what applying its entry did here, on followers too.
+fn tell(jobs: &[ApplyJob], done: &[AppliedJob], partitions: &BTreeMap<ReplicaId, PartitionId>) {
+    for AppliedJob { replica, verdicts, .. } in done {
+        let partition = partitions.get(replica).map(|p| p.0);
+        for (entry, _) in jobs.iter().filter(|job| job.replica == *replica).flat_map(|job| &job.entries) {
+            // Empty entries and configuration changes have no verdict.
+            let Ok(at) = verdicts.binary_search_by_key(&Index(entry.index), |(index, _)| *index) else { continue };
+            for command in commands(&entry.data) {
+                let (index, verdict) = (entry.index, verdicts[at].1);
+                tracing::debug!(%command, partition, %replica, index, ?verdict, "applied");
+            }
+        }
+    }
+}
+
+/// The commands that an entry carries out, or a part of one that it brings.
+fn commands(data: &[u8]) -> Vec<CommandId> {
+    let Ok(entry) = Entry::decode(data) else { return Vec::new() };
+    match entry.kind {
+        EntryKind::Rows(body) if !body.results.is_empty() => body.results.into_iter().map(|(id, _)| id).collect(),
+        EntryKind::Begin | EntryKind::Rows(_) | EntryKind::Chunk(_) => vec![entry.header.command],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mailraft_storage::entry::{EntryHeader, RowsBody};
+    use mailraft_storage::{ClusterId, Incarnation, MailboxId, Term, UnixMillis};
+
+    use super::*;
+
+    #[test]
+    fn every_command_of_an_entry_is_named_and_garbage_names_none() {
+        let id = |n| CommandId([n; 16]);
+        let data = |kind| {
+            let header = EntryHeader {
+                cluster: ClusterId([1; 16]),
+                incarnation: Incarnation::default(),
+                mailbox: MailboxId([2; 16]),
+                decided_in: Term(1),
+                command: id(9),
+                stamp: UnixMillis(1),
+                required_flags: 0,
+                needs_control: Index(0),
+                confirmed: Index(0),
+                mode: 0,
+            };
+            Entry { header, kind }.encode()
+        };
+        let results = vec![(id(9), Bytes::new()), (id(8), Bytes::new())];
+        assert_eq!(commands(&data(EntryKind::Rows(RowsBody { results, ..RowsBody::default() }))), [id(9), id(8)]);
+        assert_eq!(commands(&data(EntryKind::Rows(RowsBody::default()))), [id(9)]);
+        assert_eq!(commands(&data(EntryKind::Begin)), [id(9)]);
+        assert_eq!(commands(b"garbage"), []);
+    }
 }

@@ -168,7 +168,8 @@ impl Cluster {
         }
         {
             let (rows, inputs, flusher, fatal) = (rows.clone(), inputs.clone(), flusher.clone(), fatal.clone());
-            let work = move || apply_thread::run(rows, jobs, to_snapshots, flusher, inputs, fatal);
+            let partitions = replicas.iter().map(|(partition, replica)| (*replica, *partition)).collect();
+            let work = move || apply_thread::run(rows, partitions, jobs, to_snapshots, flusher, inputs, fatal);
             workers.push(thread("mailraft-apply", Box::new(work))?);
         }
         let flush = {
