@@ -118,7 +118,7 @@ pub enum Refusal {
     /// An account's own address stays as long as the account.
     #[error("{0} is an account's own address and stays as long as the account")]
     IsAccount(String),
-    /// The directory's rows are damaged.
+    /// Only in results that an earlier version kept: the directory's rows could not be read then.
     #[error("the directory can't be read: {0}")]
     Damaged(String),
     /// No more fit.

@@ -39,6 +39,8 @@ pub enum Submitted {
     Overloaded,
     /// Whether it was done can't be said.
     Unknown,
+    /// The directory can't be read; nothing is recorded, and it may be tried again.
+    Failed(LookupError),
 }
 
 /// The directory's owner in one term.
@@ -53,6 +55,7 @@ pub struct Directory {
     /// Ids that wait or are in flight.
     known: BTreeSet<CommandId>,
     in_flight: Option<Vec<Decided>>,
+    failed: Vec<(CommandId, LookupError)>,
 }
 
 struct Decided {
@@ -78,6 +81,7 @@ impl Directory {
             queue_bytes: 0,
             known: BTreeSet::new(),
             in_flight: None,
+            failed: Vec::new(),
         })
     }
 
@@ -91,7 +95,7 @@ impl Directory {
         match kept {
             Ok(None) => {}
             Ok(Some(kept)) => return kept,
-            Err(_) => return Submitted::Unknown,
+            Err(error) => return Submitted::Failed(error),
         }
         let bytes = command.text_bytes();
         if self.queue.len() >= QUEUE_MAX_COMMANDS || self.queue_bytes + bytes > QUEUE_MAX_BYTES {
@@ -104,7 +108,7 @@ impl Directory {
     }
 
     /// Decides what waits as one entry. None while one is in flight or nothing waits. A refusal is a result too
-    /// and travels.
+    /// and travels; a directory that can't be read is none: see [`Directory::take_failed`].
     pub fn next_entry(&mut self, env: &mut Env) -> Option<Proposal> {
         if self.in_flight.is_some() {
             return None;
@@ -116,7 +120,12 @@ impl Directory {
             let (effects, result) = match decide(self.lookup.reader(Some(&overlay)), env, &command) {
                 Ok(Ok(effects)) => (Some((effects.rows, effects.requires)), Ok(effects.answer)),
                 Ok(Err(refusal)) => (None, Err(refusal)),
-                Err(error) => (None, Err(Refusal::Damaged(error.to_string()))),
+                Err(error) => {
+                    self.known.remove(&id);
+                    self.queue_bytes -= command.text_bytes();
+                    self.failed.push((id, error));
+                    continue;
+                }
             };
             let (rows, needed) = effects.unwrap_or_default();
             let sealed = self.seal_result(env, id, &result);
@@ -151,6 +160,12 @@ impl Directory {
             command: first,
             kind: EntryKind::Rows(RowsBody { requires: requires.into_iter().collect(), batch, results }),
         })
+    }
+
+    /// Commands that [`Directory::next_entry`] could not decide because the directory can't be read. Nothing is
+    /// recorded of them: they may come again.
+    pub fn take_failed(&mut self) -> Vec<(CommandId, LookupError)> {
+        std::mem::take(&mut self.failed)
     }
 
     /// The entry in flight has its verdict. After anything but [`Verdict::Accepted`] nothing changed and its

@@ -8,6 +8,7 @@ use super::*;
 use crate::keys::{RootKey, first_rows};
 use crate::lookup::{Resolution, TARGETS_MAX};
 use crate::password::DUMMY_VERIFIER;
+use crate::records::account_place;
 
 const CLUSTER: ClusterId = ClusterId([4; 16]);
 const REPLICA: ReplicaId = ReplicaId(1);
@@ -52,6 +53,15 @@ impl World {
         let applied = Applied { index: Index(self.index), ..Applied::default() };
         self.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
         self.directory.applied(Index(self.index), Verdict::Accepted)
+    }
+
+    /// Writes a row as no command would.
+    fn put(&mut self, place: RowKey, value: Bytes) {
+        self.index += 1;
+        let mut batch = RowBatch::default();
+        batch.put(place, value);
+        let applied = Applied { index: Index(self.index), ..Applied::default() };
+        self.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
     }
 
     fn submit(&mut self, command: Command) -> CommandId {
@@ -355,6 +365,25 @@ fn an_id_below_the_floor_is_unknown_and_a_mailbox_result_is_not_ours() {
     // A late copy of the first attempt, or a session whose clock is far behind.
     assert!(matches!(w.directory.submit(&mut w.env, old, 0, domain("x.test")), Submitted::Unknown));
     assert!(w.directory.next_entry(&mut w.env).is_none());
+}
+
+#[test]
+fn a_command_that_can_t_be_decided_leaves_no_result_and_may_come_again() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    w.run(account("a@x.test")).unwrap();
+    let place = account_place(w.lookup.account("a@x.test").unwrap().unwrap().id);
+    let whole = w.rows.get(REPLICA, &place).unwrap().unwrap();
+    w.put(place.clone(), Bytes::from_static(b"damaged"));
+    let disable = Command::SetDisabled { address: "a@x.test".into(), disabled: true };
+    let (failed, other) = (w.submit(disable.clone()), w.submit(domain("y.test")));
+    let answers = w.drain();
+    assert_eq!(answers.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), [other]);
+    assert_eq!(w.directory.take_failed().into_iter().map(|(id, _)| id).collect::<Vec<_>>(), [failed]);
+    assert!(w.rows.get(REPLICA, &RowKey::command(failed)).unwrap().is_none());
+    w.put(place, whole);
+    assert!(matches!(w.directory.submit(&mut w.env, failed, 1, disable), Submitted::Queued));
+    assert_eq!(w.drain().remove(0).1, Ok(Answer::Done));
 }
 
 #[test]

@@ -95,6 +95,10 @@ impl DirectoryActor {
             Submitted::Unknown => {
                 let _ = reply.send(Err(Detached::Gone));
             }
+            Submitted::Failed(error) => {
+                tracing::error!(command = %id, %error, "the directory can't be read");
+                let _ = reply.send(Err(Detached::Corrupt));
+            }
         }
         self.pump(ctx);
     }
@@ -112,7 +116,14 @@ impl DirectoryActor {
         }
         let Some(engine) = self.engine.as_mut() else { return };
         refresh(&mut self.env, &self.cluster);
-        let Some(proposal) = engine.next_entry(&mut self.env) else { return };
+        let proposal = engine.next_entry(&mut self.env);
+        for (id, error) in engine.take_failed() {
+            tracing::error!(command = %id, %error, "the directory can't be read");
+            for reply in self.waiting.remove(&id).unwrap_or_default() {
+                let _ = reply.send(Err(Detached::Corrupt));
+            }
+        }
+        let Some(proposal) = proposal else { return };
         let proposed = self.cluster.propose(PartitionId::CONTROL, proposal);
         let decided =
             actix::fut::wrap_future::<_, Self>(proposed).map(|outcome, actor, ctx| actor.decided(outcome, ctx));
