@@ -387,6 +387,38 @@ fn a_command_that_can_t_be_decided_leaves_no_result_and_may_come_again() {
 }
 
 #[test]
+fn an_account_sends_as_itself_and_as_what_stands_for_it_alone() {
+    let mut w = World::new();
+    for command in [
+        domain("x.test"),
+        account("a@x.test"),
+        account("b@x.test"),
+        alias("sales@x.test", &["a@x.test"]),
+        alias("all@x.test", &["a@x.test", "b@x.test"]),
+        alias("first@x.test", &["sales@x.test"]),
+    ] {
+        w.run(command).unwrap();
+    }
+    for (path, may) in [
+        ("a@x.test", true),
+        ("A@X.test", true),
+        ("a+list@x.test", true),
+        ("sales@x.test", true),
+        ("sales+x@x.test", true),
+        ("first@x.test", true),
+        ("all@x.test", false),
+        ("b@x.test", false),
+        ("b+a@x.test", false),
+        ("nobody@x.test", false),
+        ("a@y.test", false),
+        ("a", false),
+    ] {
+        assert_eq!(w.lookup.may_send_as("a@x.test", path).unwrap(), may, "{path}");
+    }
+    assert!(!w.lookup.may_send_as("nobody@x.test", "a@x.test").unwrap());
+}
+
+#[test]
 fn listings_come_in_pages() {
     let mut w = World::new();
     for n in 0..25 {

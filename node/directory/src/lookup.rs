@@ -129,6 +129,19 @@ impl Lookup {
         Ok(if mailboxes.is_empty() { Resolution::Unknown } else { Resolution::Mailboxes(mailboxes, detail) })
     }
 
+    /// Whether an account may send under a reverse-path: its own address, with any detail, or one that stands for
+    /// its mailbox alone. A list of several is nobody's own.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn may_send_as(&self, account: &str, reverse_path: &str) -> Result<bool, LookupError> {
+        let Some(account) = self.account(account)? else { return Ok(false) };
+        match self.resolve(reverse_path)? {
+            Resolution::Mailboxes(mailboxes, _) => Ok(mailboxes == [account.mailbox]),
+            Resolution::NotOurs | Resolution::Unknown => Ok(false),
+        }
+    }
+
     /// The account that logs in under this address.
     ///
     /// # Errors

@@ -141,7 +141,19 @@ impl Smtp {
                 }
                 Step::Complete(transaction) => {
                     let begun = Instant::now();
-                    let delivery = self.deliver(transaction).await;
+                    let delivery = match self.may_send(&transaction).await {
+                        Some(true) => self.deliver(transaction).await,
+                        Some(false) => {
+                            self.forget();
+                            ::metrics::counter!("mailraft_deliveries_total", "result" => "refused").increment(1);
+                            self.session.sender_not_owned(&mut out);
+                            continue;
+                        }
+                        None => {
+                            self.forget();
+                            Delivery::Unavailable
+                        }
+                    };
                     let result = match &delivery {
                         Delivery::Accepted(_) => "accepted",
                         Delivery::Unavailable | Delivery::Overloaded | Delivery::OverQuota | Delivery::Corrupt => {
@@ -156,6 +168,11 @@ impl Smtp {
                 }
             }
         }
+    }
+
+    /// Drops the message and its recipient.
+    fn forget(&mut self) {
+        (self.spool, self.mailbox, self.detail) = (None, None, None);
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -197,6 +214,35 @@ impl Smtp {
             Some(Resolution::Unknown) => Recipient::Unknown,
             Some(Resolution::NotOurs) => Recipient::NotOurs,
             None => Recipient::Unavailable,
+        }
+    }
+
+    /// Whether the reverse-path is the sender's own, where someone is logged in. None if nobody can say now.
+    async fn may_send(&self, transaction: &Transaction) -> Option<bool> {
+        let (Some(identity), Some(path)) = (&transaction.identity, &transaction.reverse_path) else {
+            return Some(true);
+        };
+        let path = format!("{}@{}", path.local, path.domain);
+        if self.owns(identity, &path).await? {
+            return Some(true);
+        }
+        // "Not yours" is permanent to whoever hears it: this replica may lag behind.
+        match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
+            Ok(Outcome::Read { .. }) => self.owns(identity, &path).await,
+            _ => None,
+        }
+    }
+
+    async fn owns(&self, identity: &str, path: &str) -> Option<bool> {
+        let lookup = std::sync::Arc::clone(&self.shared.world.lookup);
+        let (identity, path) = (identity.to_owned(), path.to_owned());
+        match tokio::task::spawn_blocking(move || lookup.may_send_as(&identity, &path)).await {
+            Ok(Ok(owns)) => Some(owns),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "an address can't be looked up");
+                None
+            }
+            Err(_) => None,
         }
     }
 
