@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::environment::os_env;
+use crate::permits::Permits;
 
 /// How long a verified credential is remembered.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
@@ -42,7 +43,7 @@ pub enum LoginRefused {
 pub struct Credentials {
     cluster: Cluster,
     lookup: Arc<Lookup>,
-    argon2: Arc<Semaphore>,
+    argon2: Permits,
     waiting: Arc<Semaphore>,
     secret: Key,
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
@@ -55,12 +56,17 @@ impl Credentials {
         Credentials {
             cluster,
             lookup,
-            argon2: Arc::new(Semaphore::new(parallel.max(1))),
+            argon2: Permits::new(parallel),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             secret: Key::generate(&mut os_env()),
             remembered: Mutex::default(),
             wrong: Mutex::default(),
         }
+    }
+
+    /// At most so many Argon2 at once from now on.
+    pub fn set_parallel(&self, parallel: usize) {
+        self.argon2.resize(parallel);
     }
 
     /// The account of these credentials.
@@ -114,7 +120,7 @@ impl Credentials {
             return Ok(account);
         }
         let _waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| LoginRefused::Throttled)?;
-        let place = Arc::clone(&self.argon2).acquire_owned().await.map_err(|_| LoginRefused::Unavailable)?;
+        let place = self.argon2.take(1).await.ok_or(LoginRefused::Unavailable)?;
         let given = password.clone();
         let right = tokio::task::spawn_blocking(move || {
             let _place = place;

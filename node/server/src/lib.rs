@@ -16,6 +16,7 @@ pub mod credentials;
 pub mod environment;
 pub mod links;
 pub mod metrics;
+mod permits;
 pub mod refusals;
 mod run;
 pub mod sessions;

@@ -136,10 +136,11 @@ async fn serve(
     tokio::spawn(watch_leadership(world.clone()));
 
     let (stop, serving) = watch::channel(true);
+    let budget = Budget::new(config.limits.body_memory_bytes);
     let shared = Shared {
         world: world.clone(),
         tls: tls.clone(),
-        budget: Budget::new(config.limits.body_memory_bytes),
+        budget: budget.clone(),
         limits: SessionLimits::default(),
         serving: serving.clone(),
     };
@@ -174,7 +175,7 @@ async fn serve(
     });
     tracing::info!(node = cluster.node().0, cluster = %cluster.cluster_id(), "node started");
 
-    until_told_to_stop(&world, &tls, config_path).await.map_err(|e| format!("signals can't be heard: {e}"))?;
+    until_told_to_stop(&world, &tls, &budget, config_path).await.map_err(|e| format!("signals can't be heard: {e}"))?;
     tracing::info!("shutting down: leaders are handed over, sessions end");
     let _ = stop.send(false);
     cluster.hand_over(HAND_OVER_MAX).await;
@@ -184,7 +185,7 @@ async fn serve(
     Ok(())
 }
 
-async fn until_told_to_stop(world: &World, tls: &MailTls, config_path: &Path) -> std::io::Result<()> {
+async fn until_told_to_stop(world: &World, tls: &MailTls, budget: &Budget, config_path: &Path) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -192,13 +193,13 @@ async fn until_told_to_stop(world: &World, tls: &MailTls, config_path: &Path) ->
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(world, tls, config_path),
+            _ = hangup.recv() => reload(world, tls, budget, config_path),
         }
     }
 }
 
 /// Certificates and limits take effect at once; everything that can't is named.
-fn reload(world: &World, tls: &MailTls, path: &Path) {
+fn reload(world: &World, tls: &MailTls, budget: &Budget, path: &Path) {
     let new = match Config::load(path) {
         Ok(new) => new,
         Err(error) => {
@@ -215,6 +216,8 @@ fn reload(world: &World, tls: &MailTls, path: &Path) {
     }
     let mut now = (*world.config()).clone();
     world.registry.set_limits(crate::actors::Limits { actors: new.limits.actors, quota_bytes: new.limits.quota_bytes });
+    budget.resize(new.limits.body_memory_bytes);
+    world.credentials.set_parallel(new.limits.auth_parallel);
     now.limits = new.limits;
     now.tls = new.tls;
     *world.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);

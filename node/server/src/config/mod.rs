@@ -211,8 +211,6 @@ impl Config {
             ("[admin]", self.admin != new.admin),
             ("[storage]", self.storage != new.storage),
             ("[log]", self.log != new.log),
-            ("limits.body_memory_bytes", self.limits.body_memory_bytes != new.limits.body_memory_bytes),
-            ("limits.auth_parallel", self.limits.auth_parallel != new.limits.auth_parallel),
         ];
         let sentence = |key: &str| format!("{key} changed: restart the node for it to take effect");
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| sentence(key)).collect()

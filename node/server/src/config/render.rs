@@ -28,8 +28,8 @@ pub fn render(r: &Rendered<'_>) -> String {
     let port = |offset: u16| r.base_port + offset;
     let peers: String = r.peers.iter().map(|(id, peer)| format!("  {{ id = {id}, peer = \"{peer}\" }},\n")).collect();
     format!(
-        r#"# Mailraft node. After a change restart the node. Certificates and the bounds on messages and sessions also
-# take effect on SIGHUP; the log says what needs a restart.
+        r#"# Mailraft node. After a change restart the node. Certificates and [limits] also take effect on SIGHUP; the log
+# says what needs a restart.
 
 # Everything the node keeps. Belongs to one node of one cluster.
 data_dir = "{dir}/data"

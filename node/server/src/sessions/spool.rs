@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mailraft_mailbox::api::Draft;
@@ -15,20 +15,24 @@ use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES, 
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::Key;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::environment::os_env;
+use crate::permits::Permits;
 
 /// The longest header block of a message, in bytes.
 pub const HEADER_MAX_BYTES: usize = header::HEADER_MAX_BYTES;
+/// How long a whole message waits for the memory in which it is parsed.
+const MEMORY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The format of `Envelope` and `Part` in rows.
 const PARSED_VERSION: u8 = 1;
 
 /// Memory for messages on their way in, shared by all sessions of a node, in KiB.
 #[derive(Clone)]
 pub struct Budget {
-    kib: Arc<Semaphore>,
+    kib: Permits,
 }
 
 /// Why a message can't be taken.
@@ -75,17 +79,22 @@ pub struct Received {
 impl Budget {
     /// This many bytes.
     pub fn new(bytes: usize) -> Self {
-        Budget { kib: Arc::new(Semaphore::new((bytes >> 10).min(Semaphore::MAX_PERMITS))) }
+        Budget { kib: Permits::new(bytes >> 10) }
+    }
+
+    /// This many bytes from now on.
+    pub fn resize(&self, bytes: usize) {
+        self.kib.resize(bytes >> 10);
     }
 
     fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
-        Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()
+        self.kib.try_take(kib)
     }
 
     async fn wait(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
-        Arc::clone(&self.kib).acquire_many_owned(kib).await.ok()
+        timeout(MEMORY_WAIT_MAX, self.kib.take(kib)).await.ok().flatten()
     }
 }
 
