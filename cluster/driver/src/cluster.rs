@@ -31,6 +31,10 @@ use crate::status::{NodeStatus, PartitionStatus, PeerStatus, Recent};
 use crate::stream::{self, DialError, Identity, PeerStream, Purpose, StreamKind};
 use crate::{apply_thread, clock, log_thread, metrics, slog_bridge};
 
+/// A node that is to hand over waits this long for the next leadership to be taken: a transfer that nobody answers
+/// is given up after an election timeout of 200 ms, and tried once more.
+const HAND_OVER_QUIET: Duration = Duration::from_millis(500);
+
 /// A node's part in the cluster. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Cluster {
@@ -384,12 +388,21 @@ impl Cluster {
         let _ = self.shared.flusher.now().await;
     }
 
-    /// Hands every leadership to other nodes; returns when none is left here or the time is up.
+    /// Hands every leadership to other nodes; returns when none is left here, when no other node is connected, when
+    /// nobody took one for a while (all of them stop too, or there is no majority), or when the time is up.
     pub async fn hand_over(&self, limit: Duration) {
         self.shared.inputs.own(Input::HandOver);
         let mut leading = self.leading();
-        // Time up, or the core has ended: either way there is nothing left to wait for.
-        let _ = timeout(limit, leading.wait_for(|leading| leading.is_empty())).await;
+        let taken = async {
+            while !leading.borrow_and_update().is_empty() && !self.connected().is_empty() {
+                // Quiet for so long, or the core has ended.
+                if !matches!(timeout(HAND_OVER_QUIET, leading.changed()).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+        };
+        // Time up: there is nothing left to wait for either way.
+        let _ = timeout(limit, taken).await;
     }
 
     /// Ends all threads after a last flush. Hand over first.

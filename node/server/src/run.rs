@@ -142,7 +142,7 @@ async fn serve(
         tls: tls.clone(),
         budget: budget.clone(),
         limits: SessionLimits::default(),
-        serving: serving.clone(),
+        serving,
     };
     let services = [
         (Service::Smtp, config.listen.smtp),
@@ -156,11 +156,18 @@ async fn serve(
             listen(shared.clone(), service, address).await?;
         }
     }
+    // From now on only sessions and their listeners hold an end of it.
+    drop(shared);
+    let (unready, ready) = watch::channel(true);
     let listener = tokio::net::TcpListener::bind(config.admin.listen)
         .await
         .map_err(|e| format!("can't listen on {} ({e}): free the port or change admin.listen", config.admin.listen))?;
-    let router =
-        admin::router(Admin { world: world.clone(), token: Arc::new(token), metrics: rendering.clone(), serving });
+    let router = admin::router(Admin {
+        world: world.clone(),
+        token: Arc::new(token),
+        metrics: rendering.clone(),
+        serving: ready,
+    });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the admin server ended");
@@ -177,9 +184,13 @@ async fn serve(
 
     until_told_to_stop(&world, &tls, &budget, config_path).await.map_err(|e| format!("signals can't be heard: {e}"))?;
     tracing::info!("shutting down: leaders are handed over, sessions end");
-    let _ = stop.send(false);
-    cluster.hand_over(HAND_OVER_MAX).await;
-    let _ = tokio::time::timeout(SESSIONS_END_MAX, stop.closed()).await;
+    unready.send_replace(false);
+    stop.send_replace(false);
+    let sessions = tokio::time::timeout(SESSIONS_END_MAX, stop.closed());
+    let ((), ended) = tokio::join!(cluster.hand_over(HAND_OVER_MAX), sessions);
+    if ended.is_err() {
+        tracing::info!("some sessions are cut off in the middle of a command");
+    }
     cluster.shutdown().await;
     tracing::info!("node stopped");
     Ok(())

@@ -237,6 +237,33 @@ async fn a_node_that_hands_over_leads_nothing_and_stops_with_everything_flushed(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_all_stop_at_once_do_not_wait_for_each_other() {
+    let dir = tempdir();
+    let mut cluster = TestCluster::start(3, 4, dir.path(), |_| {}).await;
+    for partition in 1..=4 {
+        cluster.leader(PartitionId(partition)).await;
+    }
+    let nodes: Vec<Cluster> = (1..=3).map(|node| cluster.node(node).clone()).collect();
+    let begun = std::time::Instant::now();
+    tokio::join!(nodes[0].hand_over(PATIENCE), nodes[1].hand_over(PATIENCE), nodes[2].hand_over(PATIENCE));
+    assert!(begun.elapsed() < PATIENCE / 6, "{:?}", begun.elapsed());
+    // And one whose peers are gone does not wait at all.
+    drop(nodes);
+    cluster.crash(2).await;
+    cluster.crash(3).await;
+    let alone = cluster.node(1).clone();
+    let unconnected = async {
+        while !alone.connected().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, unconnected).await.expect("connections that end");
+    alone.hand_over(PATIENCE).await;
+    drop(alone);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_reach_the_other_node_with_their_kind() {
     let dir = tempdir();
     let mut cluster = TestCluster::start(2, 1, dir.path(), |_| {}).await;
