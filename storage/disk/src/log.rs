@@ -171,7 +171,8 @@ impl Log for DiskLog {
         // replica of which nothing but its beginning is known.
         let mut held: BTreeSet<ReplicaId> = self.states().keys().copied().collect();
         for replica in self.regions() {
-            if self.state(replica)?.is_some() {
+            // A damaged log is one of a replica that is there: who reads it hears of the damage.
+            if !matches!(self.state(replica), Ok(None)) {
                 held.insert(replica);
             }
         }
