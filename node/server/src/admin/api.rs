@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use mailraft_cluster::Outcome;
 use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, password};
@@ -28,6 +29,31 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Lines in a listing.
 const LIST_MAX: usize = 10_000;
+
+/// Names a change of the directory: who sends a request again, to whatever node, gives it the same id and hears the
+/// first one's answer. 32 hexadecimal digits, a UUIDv7 of the present. Without it each request is a change of its own.
+const COMMAND_HEADER: &str = "mailraft-command";
+
+/// The id of a change.
+pub(super) struct ChangeId {
+    id: CommandId,
+    /// It may have been sent before.
+    given: bool,
+}
+
+impl<S: Sync> FromRequestParts<S> for ChangeId {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let Some(value) = parts.headers.get(COMMAND_HEADER) else {
+            return Ok(ChangeId { id: os_env().command_id(), given: false });
+        };
+        match value.to_str().ok().and_then(CommandId::from_hex) {
+            Some(id) => Ok(ChangeId { id, given: true }),
+            None => Err(error(StatusCode::BAD_REQUEST, "a command id has 32 lower-case hexadecimal digits")),
+        }
+    }
+}
 
 #[derive(Deserialize)]
 pub(super) struct NewDomain {
@@ -56,13 +82,13 @@ pub(super) fn error(status: StatusCode, sentence: &str) -> Response {
     (status, Json(json!({"error": sentence}))).into_response()
 }
 
-pub(super) async fn create_domain(State(admin): State<Admin>, Json(new): Json<NewDomain>) -> Response {
-    change(&admin.world, Command::CreateDomain { name: new.name }).await
+pub(super) async fn create_domain(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewDomain>) -> Response {
+    change(&admin.world, id, Command::CreateDomain { name: new.name }).await
 }
 
-pub(super) async fn create_account(State(admin): State<Admin>, Json(new): Json<NewAccount>) -> Response {
+pub(super) async fn create_account(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewAccount>) -> Response {
     match verifier(new.password).await {
-        Ok(verifier) => change(&admin.world, Command::CreateAccount { address: new.address, verifier }).await,
+        Ok(verifier) => change(&admin.world, id, Command::CreateAccount { address: new.address, verifier }).await,
         Err(response) => response,
     }
 }
@@ -70,20 +96,21 @@ pub(super) async fn create_account(State(admin): State<Admin>, Json(new): Json<N
 pub(super) async fn set_password(
     State(admin): State<Admin>,
     Path(address): Path<String>,
+    id: ChangeId,
     Json(new): Json<NewPassword>,
 ) -> Response {
     match verifier(new.password).await {
-        Ok(verifier) => change(&admin.world, Command::SetPassword { address, verifier }).await,
+        Ok(verifier) => change(&admin.world, id, Command::SetPassword { address, verifier }).await,
         Err(response) => response,
     }
 }
 
-pub(super) async fn add_address(State(admin): State<Admin>, Json(new): Json<NewAddress>) -> Response {
-    change(&admin.world, Command::AddAddress { address: new.address, targets: new.targets }).await
+pub(super) async fn add_address(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewAddress>) -> Response {
+    change(&admin.world, id, Command::AddAddress { address: new.address, targets: new.targets }).await
 }
 
-pub(super) async fn remove_address(State(admin): State<Admin>, Path(address): Path<String>) -> Response {
-    change(&admin.world, Command::RemoveAddress { address }).await
+pub(super) async fn remove_address(State(admin): State<Admin>, Path(address): Path<String>, id: ChangeId) -> Response {
+    change(&admin.world, id, Command::RemoveAddress { address }).await
 }
 
 pub(super) async fn list_domains(State(admin): State<Admin>) -> Response {
@@ -212,11 +239,10 @@ async fn list(
 }
 
 /// Changes the directory wherever it is led, again under the same id until someone knows the outcome.
-async fn change(world: &World, command: Command) -> Response {
-    let id = command_id(&world.cluster);
+async fn change(world: &World, ChangeId { id, given }: ChangeId, command: Command) -> Response {
     let started = Instant::now();
     let mut leaders = world.cluster.leaders();
-    let mut attempt = 0;
+    let mut attempt = u32::from(given);
     loop {
         let leader = leaders.borrow_and_update().first().copied().flatten();
         let outcome = match leader {
