@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::admin_client::{AdminClient, segment};
 use crate::failed::Failed;
 use crate::options::{Quickstart, Target};
+use crate::output::tell;
 use crate::password::random_password;
 use crate::{node, quickstart, status};
 
@@ -188,16 +189,16 @@ fn ask(asking: &Asking, method: &str, path: &str, body: Option<Value>) -> Result
 
 fn say(asking: &Asking, done: &Value, text: &str) {
     if asking.json {
-        println!("{done}");
+        tell!("{done}");
     } else {
-        println!("{text}");
+        tell!("{text}");
     }
 }
 
 fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {
     let lines = ask(asking, "GET", path, None)?;
     if asking.json {
-        println!("{lines}");
+        tell!("{lines}");
         return Ok(());
     }
     for line in lines.as_array().into_iter().flatten() {
@@ -209,7 +210,7 @@ fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {
                 other => other.to_string(),
             })
             .collect();
-        println!("{}", cells.join("  "));
+        tell!("{}", cells.join("  "));
     }
     Ok(())
 }

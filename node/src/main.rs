@@ -5,6 +5,7 @@ mod cli;
 mod failed;
 mod node;
 mod options;
+mod output;
 mod password;
 mod quickstart;
 mod status;
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     match cli::run(command) {
         Ok(code) => code,
         Err(failed) => {
-            eprintln!("mailraft: {}", failed.sentence);
+            output::error(&failed.sentence);
             ExitCode::from(failed.code)
         }
     }

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::admin_client::{AdminClient, read_cluster};
 use crate::failed::Failed;
 use crate::options::Quickstart;
+use crate::output::tell;
 use crate::password::random_password;
 use crate::stores::OnDisk;
 
@@ -47,7 +48,7 @@ pub fn run(options: &Quickstart) -> Result<(), Failed> {
     let dir = std::path::absolute(&options.dir)
         .map_err(|e| Failed::usage(format!("--dir {}: {e}", options.dir.display())))?;
     let mut cluster = if dir.join("cluster.json").exists() {
-        println!("Starting the cluster in {}, with the nodes and ports it was made with", dir.display());
+        tell!("Starting the cluster in {}, with the nodes and ports it was made with", dir.display());
         read_cluster(&dir)?
     } else {
         create(&dir, options)?
@@ -65,7 +66,7 @@ pub fn run(options: &Quickstart) -> Result<(), Failed> {
     while !told_to_stop.load(Ordering::Relaxed) {
         std::thread::sleep(PAUSE);
     }
-    println!("Stopping");
+    tell!("Stopping");
     stop(&dir)
 }
 
@@ -80,7 +81,7 @@ fn bring_up(dir: &Path, cluster: &mut Value, told_to_stop: &AtomicBool) -> Resul
 /// take too long.
 pub fn stop(dir: &Path) -> Result<(), Failed> {
     let stopped = end(&read_cluster(dir)?, &[])?;
-    println!("stopped {stopped} nodes");
+    tell!("stopped {stopped} nodes");
     Ok(())
 }
 
@@ -138,7 +139,7 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
             })?;
         }
     }
-    println!("Making a cluster of {} nodes in {}", options.nodes, dir.display());
+    tell!("Making a cluster of {} nodes in {}", options.nodes, dir.display());
     let random = |bytes: &mut [u8]| {
         getrandom::fill(bytes).map_err(|e| Failed::because(format!("the system gives no random bytes ({e})")))
     };
@@ -216,7 +217,7 @@ fn start_nodes(dir: &Path, cluster: &mut Value) -> Result<(), Failed> {
     for line in cluster["nodes"].as_array_mut().into_iter().flatten() {
         let id = line["id"].as_u64().unwrap_or(0);
         if let Some(pid) = processes_of(line["config"].as_str().unwrap_or_default()).first() {
-            println!("  node {id} runs already");
+            tell!("  node {id} runs already");
             // Started by hand after a kill, it has another number than its predecessor.
             line["pid"] = json!(pid.as_raw_nonzero().get());
             continue;
@@ -239,7 +240,7 @@ fn start_nodes(dir: &Path, cluster: &mut Value) -> Result<(), Failed> {
             .process_group(0)
             .spawn()
             .map_err(|e| Failed::because(format!("node {id} can't be started ({e})")))?;
-        println!("  node {id} started, process {}", child.id());
+        tell!("  node {id} started, process {}", child.id());
         line["pid"] = json!(child.id());
     }
     Ok(())
@@ -271,7 +272,7 @@ fn wait_until_ready(dir: &Path, cluster: &Value, told_to_stop: &AtomicBool) -> R
             }
             std::thread::sleep(PAUSE);
         }
-        println!("  node {id} is ready after {:.1} s", begun.elapsed().as_secs_f64());
+        tell!("  node {id} is ready after {:.1} s", begun.elapsed().as_secs_f64());
     }
     Ok(())
 }
@@ -289,7 +290,7 @@ fn create_accounts(dir: &Path, cluster: &Value) -> Result<(), Failed> {
         let address = account["address"].as_str().unwrap_or_default();
         if !has("/api/v1/accounts", "address", address)? {
             client.ask("POST", "/api/v1/accounts", Some(account))?;
-            println!("  made {address}");
+            tell!("  made {address}");
         }
     }
     Ok(())
@@ -301,9 +302,9 @@ fn explain(dir: &Path, cluster: &Value, detached: bool) {
     let last = nodes(cluster).last().unwrap_or(first);
     let (alice, bob) = (&cluster["accounts"][0], &cluster["accounts"][1]);
     let binary = std::env::current_exe().map_or("mailraft".into(), |p| p.display().to_string());
-    println!("\nMailraft runs. Any node serves any client:\n");
+    tell!("\nMailraft runs. Any node serves any client:\n");
     for line in nodes(cluster) {
-        println!(
+        tell!(
             "  node {}   IMAP {} (TLS {})   submission {} (TLS {})   SMTP {}",
             line["id"],
             text(&line["imap"]),
@@ -313,12 +314,12 @@ fn explain(dir: &Path, cluster: &Value, detached: bool) {
             text(&line["smtp"])
         );
     }
-    println!("\n  accounts   {}  {}", text(&alice["address"]), text(&alice["password"]));
-    println!("             {}  {}", text(&bob["address"]), text(&bob["password"]));
-    println!("  TLS is signed by {}\n", text(&cluster["ca_cert"]));
-    println!("Three things to try:\n");
-    println!("1. Deliver a message through one node:");
-    println!(
+    tell!("\n  accounts   {}  {}", text(&alice["address"]), text(&alice["password"]));
+    tell!("             {}  {}", text(&bob["address"]), text(&bob["password"]));
+    tell!("  TLS is signed by {}\n", text(&cluster["ca_cert"]));
+    tell!("Three things to try:\n");
+    tell!("1. Deliver a message through one node:");
+    tell!(
         "   printf 'Subject: hello\\r\\n\\r\\nfirst mail\\r\\n' | curl --cacert {} smtps://localhost:{} --mail-from {} --mail-rcpt {} --user '{}:{}' -T -",
         text(&cluster["ca_cert"]),
         port(&first["submissions"]),
@@ -327,20 +328,20 @@ fn explain(dir: &Path, cluster: &Value, detached: bool) {
         text(&alice["address"]),
         text(&alice["password"])
     );
-    println!("2. Read it through another (or point a mail program there):");
-    println!(
+    tell!("2. Read it through another (or point a mail program there):");
+    tell!(
         "   curl --cacert {} 'imaps://localhost:{}/INBOX;MAILINDEX=1' --user '{}:{}'",
         text(&cluster["ca_cert"]),
         port(&last["imaps"]),
         text(&bob["address"]),
         text(&bob["password"])
     );
-    println!("3. Kill a node, see that mail goes on, start it again:");
-    println!("   kill -9 {}; {binary} status --dir {}", first["pid"], dir.display());
-    println!("   {binary} node --config {}", text(&first["config"]));
+    tell!("3. Kill a node, see that mail goes on, start it again:");
+    tell!("   kill -9 {}; {binary} status --dir {}", first["pid"], dir.display());
+    tell!("   {binary} node --config {}", text(&first["config"]));
     match detached {
-        true => println!("\nStop it with: {binary} stop --dir {}", dir.display()),
-        false => println!("\nCtrl-C stops it."),
+        true => tell!("\nStop it with: {binary} stop --dir {}", dir.display()),
+        false => tell!("\nCtrl-C stops it."),
     }
 }
 

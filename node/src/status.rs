@@ -7,14 +7,15 @@ use serde_json::Value;
 use crate::admin_client::AdminClient;
 use crate::failed::Failed;
 use crate::options::Target;
+use crate::output::tell;
 
 /// Prints how the cluster is.
 pub fn run(target: &Target, json: bool) -> Result<ExitCode, Failed> {
     let status = AdminClient::of(target)?.ask("GET", "/api/v1/status", None)?;
     if json {
-        println!("{status}");
+        tell!("{status}");
     } else {
-        print!("{}", table(&status));
+        tell!("{}", table(&status).trim_end());
     }
     Ok(if status["healthy"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
