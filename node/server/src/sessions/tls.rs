@@ -96,3 +96,116 @@ fn read_one(files: &CertificateFiles<'_>) -> Result<Arc<CertifiedKey>, String> {
     })?;
     Ok(Arc::new(certified))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::PathBuf;
+
+    use rustls::crypto::CryptoProvider;
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    const NAME: &str = "mail.example.test";
+
+    struct OnDisk {
+        _dir: tempfile::TempDir,
+        paths: Vec<(PathBuf, PathBuf)>,
+        roots: Arc<RootCertStore>,
+    }
+
+    impl OnDisk {
+        /// Certificates that sign themselves, by these keys in this order.
+        fn new(keys: &[&rcgen::KeyPair]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut paths, mut roots) = (Vec::new(), RootCertStore::empty());
+            for (number, key) in keys.iter().enumerate() {
+                let certificate = rcgen::CertificateParams::new([NAME.to_owned()]).unwrap().self_signed(key).unwrap();
+                let path = |kind: &str| dir.path().join(format!("{number}.{kind}"));
+                std::fs::write(path("pem"), certificate.pem()).unwrap();
+                std::fs::write(path("key"), key.serialize_pem()).unwrap();
+                roots.add(certificate.der().clone()).unwrap();
+                paths.push((path("pem"), path("key")));
+            }
+            OnDisk { _dir: dir, paths, roots: Arc::new(roots) }
+        }
+
+        fn files(&self) -> Vec<CertificateFiles<'_>> {
+            self.paths.iter().map(|(certificate, key)| CertificateFiles { certificate, key }).collect()
+        }
+    }
+
+    fn ecdsa() -> rcgen::KeyPair {
+        rcgen::KeyPair::generate().unwrap()
+    }
+
+    fn rsa() -> rcgen::KeyPair {
+        rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap()
+    }
+
+    /// Connects as a client that verifies signatures of one algorithm only. Gives the server's certificate.
+    async fn certificate(
+        tls: &MailTls,
+        roots: &Arc<RootCertStore>,
+        algorithm: &str,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> std::io::Result<CertificateDer<'static>> {
+        let mut provider: CryptoProvider = rustls::crypto::aws_lc_rs::default_provider();
+        let known = provider.signature_verification_algorithms.mapping;
+        let mapping: Vec<_> =
+            known.iter().copied().filter(|(scheme, _)| format!("{scheme:?}").starts_with(algorithm)).collect();
+        // For the length of a test.
+        provider.signature_verification_algorithms.mapping = mapping.leak();
+        let client = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(Arc::clone(roots))
+            .with_no_client_auth();
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let connector = TlsConnector::from(Arc::new(client));
+        let name = ServerName::try_from(NAME).unwrap();
+        let (near, far) = tokio::join!(connector.connect(name, near), tls.acceptor().accept(far));
+        let (mut near, mut far) = (near?, far?);
+        far.write_all(b"250").await?;
+        far.shutdown().await?;
+        let mut heard = Vec::new();
+        near.read_to_end(&mut heard).await?;
+        assert_eq!(heard, b"250");
+        let session = near.get_ref().1;
+        assert_eq!(session.protocol_version(), Some(version.version));
+        Ok(session.peer_certificates().unwrap()[0].clone())
+    }
+
+    #[tokio::test]
+    async fn a_client_gets_the_first_certificate_that_it_can_verify() {
+        let keys = [ecdsa(), rsa()];
+        let on_disk = OnDisk::new(&[&keys[0], &keys[1]]);
+        let tls = MailTls::load(&on_disk.files()).unwrap();
+        let own = |n: usize| CertificateDer::from_pem_file(&on_disk.paths[n].0).unwrap();
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            for (algorithm, number) in [("ECDSA_", 0), ("RSA_", 1)] {
+                let got = certificate(&tls, &on_disk.roots, algorithm, version).await.unwrap();
+                assert_eq!(got, own(number), "{version:?} {algorithm:?}");
+            }
+        }
+        // After a reload of the RSA one alone, a client that knows only ECDSA is told so and not left hanging.
+        tls.reload(&on_disk.files()[1..]).unwrap();
+        let got = certificate(&tls, &on_disk.roots, "RSA_", &rustls::version::TLS12).await.unwrap();
+        assert_eq!(got, own(1));
+        assert!(certificate(&tls, &on_disk.roots, "ECDSA_", &rustls::version::TLS12).await.is_err());
+    }
+
+    #[test]
+    fn a_key_of_another_kind_than_its_certificate_is_refused_in_a_sentence() {
+        let (first, second) = (OnDisk::new(&[&ecdsa()]), OnDisk::new(&[&rsa()]));
+        let files = [CertificateFiles { certificate: &first.paths[0].0, key: &second.paths[0].1 }];
+        let said = MailTls::load(&files).err().unwrap();
+        assert!(said.contains("does not fit the certificate"), "{said}");
+        assert!(MailTls::load(&[]).err().unwrap().contains("tls.certificates is empty"));
+    }
+}
