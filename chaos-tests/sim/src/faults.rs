@@ -136,6 +136,15 @@ pub enum Fault {
         /// Which node.
         node: NodeId,
     },
+    /// A replica of a partition moves to a node that has none.
+    Move {
+        /// Which partition.
+        partition: u32,
+        /// It goes from here.
+        from: NodeId,
+        /// To here.
+        to: NodeId,
+    },
     /// A bit of the log's unsynced tail turns over while the node is down (a crash comes with it).
     TornBit {
         /// Whose.
@@ -170,6 +179,7 @@ impl Fault {
             Fault::Pause { .. } => "pause",
             Fault::SlowNode { .. } => "slow node",
             Fault::ActorPanic { .. } => "actor panic",
+            Fault::Move { .. } => "membership change",
             Fault::TornBit { .. } => "torn write",
         }
     }
@@ -198,6 +208,7 @@ impl Fault {
             | Fault::Jump { .. }
             | Fault::Pause { .. }
             | Fault::SlowNode { .. }
+            | Fault::Move { .. }
             | Fault::ActorPanic { .. } => None,
         }
     }
@@ -221,7 +232,7 @@ impl std::fmt::Display for Planned {
 }
 
 /// Draws faults for the time between two moments, one every `every` in the mean.
-pub fn draw(dice: &mut Dice, nodes: u64, from: Micros, to: Micros, every: Micros) -> Vec<Planned> {
+pub fn draw(dice: &mut Dice, nodes: u64, partitions: u32, from: Micros, to: Micros, every: Micros) -> Vec<Planned> {
     let mut plan = Vec::new();
     let mut at = from;
     loop {
@@ -229,9 +240,9 @@ pub fn draw(dice: &mut Dice, nodes: u64, from: Micros, to: Micros, every: Micros
         if at >= to {
             return plan;
         }
-        let fault = one(dice, nodes);
+        let fault = one(dice, nodes, partitions);
         let lasts = match &fault {
-            Fault::ActorPanic { .. } => 1,
+            Fault::ActorPanic { .. } | Fault::Move { .. } => 1,
             Fault::Pause { .. } => dice.between(50 * MS, 3 * S),
             Fault::StuckDisk { .. } => dice.between(20 * MS, 4 * S),
             Fault::Stop { .. } => dice.between(600 * MS, 10 * S),
@@ -242,11 +253,11 @@ pub fn draw(dice: &mut Dice, nodes: u64, from: Micros, to: Micros, every: Micros
     }
 }
 
-fn one(dice: &mut Dice, nodes: u64) -> Fault {
+fn one(dice: &mut Dice, nodes: u64, partitions: u32) -> Fault {
     let node = NodeId(dice.between(1, nodes));
     let other = NodeId(1 + (node.0 - 1 + dice.between(1, nodes - 1)) % nodes);
     let some = |dice: &mut Dice| -> Vec<NodeId> { (1..=nodes).map(NodeId).filter(|_| dice.chance(400)).collect() };
-    match dice.below(26) {
+    match dice.below(28) {
         0..=2 => Fault::Crash { node, torn: torn(dice) },
         3..=4 => Fault::CrashBetween { node, outputs: dice.between(1, 40) },
         5 => Fault::CrashAtInstall { node },
@@ -268,6 +279,7 @@ fn one(dice: &mut Dice, nodes: u64) -> Fault {
         22 => Fault::Pause { node },
         23 => Fault::SlowNode { node, factor: dice.between(2, 50) },
         24 => Fault::ActorPanic { node },
+        25..=26 => Fault::Move { partition: dice.between(1, u64::from(partitions)) as u32, from: node, to: other },
         _ => Fault::TornBit { node, torn: torn(dice).max(1) },
     }
 }

@@ -11,8 +11,8 @@ use mailraft_mailbox::StoredRead;
 use mailraft_storage::log::{Log, LogBatch};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::{
-    Applied, ClusterId, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, StoreError,
-    Term, UnixMillis,
+    Applied, ClusterId, CommandId, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows,
+    StoreError, Term, UnixMillis,
 };
 
 use crate::actors::Actor;
@@ -76,8 +76,10 @@ pub enum Waiter {
     },
     /// A mailbox is being made.
     Made(MailboxId),
-    /// Ids are evicted from the table of commands.
-    Evicted,
+    /// A step of the operator's, by the number of its move.
+    Operator(usize),
+    /// Results of commands are evicted from this partition; where the next eviction goes on.
+    Evicted(PartitionId, CommandId),
 }
 
 /// A read of an actor that waits for its rows or for the gate.
@@ -170,6 +172,8 @@ pub struct Process {
     pub waiting: BTreeMap<RequestId, Waiter>,
     /// The last request.
     pub last_request: u64,
+    /// Where the eviction of results goes on in each partition, in which term.
+    pub evicted: BTreeMap<PartitionId, (Term, CommandId)>,
     /// Mailbox actors.
     pub actors: BTreeMap<MailboxId, Actor>,
 }
@@ -252,6 +256,7 @@ impl Host {
             leaders: BTreeMap::new(),
             waiting: BTreeMap::new(),
             last_request: 0,
+            evicted: BTreeMap::new(),
             actors: BTreeMap::new(),
         });
         Ok(out)

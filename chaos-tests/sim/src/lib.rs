@@ -3,6 +3,7 @@
 //! * [`world`], [`run`]: the world, and a whole run of it. [`faults`]: what is broken when.
 //! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
 //!   owners.
+//! * `operator`: members of groups change.
 //! * `session`, `client`, `workload`, `message`: clients.
 //! * `net`, `clock`, `queue`, `dice`, `trace`: network, clocks, time, chance and what happened.
 
@@ -15,6 +16,7 @@ mod host;
 mod machine;
 mod message;
 mod net;
+mod operator;
 mod queue;
 mod reach;
 pub mod run;

@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 use mailraft_checkers::Rule;
+use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, evict};
 use mailraft_cluster::{Input, Outcome};
 use mailraft_mailbox::owner::{Ask, Fate, Owner, Step};
 use mailraft_mailbox::{Detached, Mailbox, MailboxKey, Place, Said, SessionNumber};
-use mailraft_storage::entry::{ChunkBody, RowsBody};
+use mailraft_storage::entry::ChunkBody;
 use mailraft_storage::seal::Key;
-use mailraft_storage::{EntryKind, Env, Epoch, MailboxId, NodeId, PartitionId, Proposal, RowKey, Rows, Table, Verdict};
+use mailraft_storage::{
+    EntryKind, Env, Epoch, MailboxId, NodeId, PartitionId, Proposal, RowBatch, RowKey, Rows, Table, Verdict,
+};
 
 use crate::actors::{Actor, SessionName};
-use crate::host::{CLUSTER, PendingRead, Waiter};
+use crate::host::{CLUSTER, Leading, PendingRead, Waiter};
 use crate::net::Carried;
 use crate::world::{Event, Local, ToActor, ToSession, World};
 
@@ -127,7 +130,16 @@ impl World {
                 let made = matches!(outcome, Outcome::Applied { verdict: Verdict::Accepted, .. });
                 self.mailbox_was_made(mailbox, made);
             }
-            Waiter::Evicted => {}
+            Waiter::Operator(at) => self.operator_hears(at, outcome),
+            Waiter::Evicted(partition, next) => {
+                if let (Outcome::Applied { verdict: Verdict::Accepted, .. }, Some(process)) =
+                    (outcome, self.host(node).up.as_mut())
+                    && let Some(term) = process.leading.get(&partition).map(|l| l.term)
+                {
+                    process.evicted.insert(partition, (term, next));
+                    self.evictions += 1;
+                }
+            }
         }
     }
 
@@ -184,29 +196,38 @@ impl World {
 
     /// Makes a mailbox: a row of the control group, written through whoever leads it. Tried again if that fails.
     pub fn make_mailbox(&mut self, mailbox: MailboxId) {
-        let control = PartitionId::CONTROL;
-        let leader = self.hosts.values().filter(|h| h.up.is_some());
-        let leader = leader.filter_map(|h| Some((h.up.as_ref()?.leading.get(&control)?.term, h.id))).max();
-        let Some((_, node)) = leader else { return self.mailbox_was_made(mailbox, false) };
         let key = self.mailboxes[&mailbox].key_bytes;
-        let Some(process) = self.host(node).up.as_mut() else { return };
-        let Some(leading) = process.leading.get(&control).copied() else { return };
-        if process.waiting.values().any(|w| matches!(w, Waiter::Made(_))) {
-            // One entry of the control group's own rows is in flight.
-            return self.mailbox_was_made(mailbox, false);
+        let mut batch = RowBatch::default();
+        batch.put(RowKey::partition(Table::MailboxKeys, mailbox.0), Bytes::copy_from_slice(&key));
+        if !self.writes_control(batch, Waiter::Made(mailbox)) {
+            self.mailbox_was_made(mailbox, false);
         }
-        let mut body = RowsBody::default();
-        body.batch.put(RowKey::partition(Table::MailboxKeys, mailbox.0), Bytes::copy_from_slice(&key));
-        let command = process.actors_env.command_id();
-        let request = process.request(Waiter::Made(mailbox));
-        let proposal = Proposal {
-            incarnation: leading.incarnation,
-            term: leading.term,
-            mailbox: MailboxId::PARTITION,
-            command,
-            kind: EntryKind::Rows(body),
-        };
-        self.input(node, Input::Propose { request, partition: control, proposal });
+    }
+
+    /// Evicts old results from a node's partitions that it leads, as the production server does.
+    pub fn evict(&mut self, node: NodeId) {
+        let kept = self.setup.results_kept;
+        let host = self.host(node);
+        let Some(process) = host.up.as_mut() else { return };
+        let led: Vec<(PartitionId, Leading)> = process.leading.iter().map(|(p, l)| (*p, *l)).collect();
+        for (partition, leading) in led.into_iter().filter(|(p, _)| *p != PartitionId::CONTROL) {
+            let host = self.host(node);
+            let Some(process) = host.up.as_mut() else { return };
+            if process.waiting.values().any(|w| matches!(w, Waiter::Evicted(of, _) if *of == partition)) {
+                continue;
+            }
+            let from = process.evicted.get(&partition).filter(|(term, _)| *term == leading.term);
+            let from = from.map(|(_, from)| *from).unwrap_or_default();
+            match evict(&host.rows, leading.replica, from, kept, EVICTED_MAX_ROWS) {
+                Ok(Some(eviction)) => {
+                    let request = process.request(Waiter::Evicted(partition, eviction.next));
+                    let proposal = eviction.proposal(leading.incarnation, leading.term);
+                    self.input(node, Input::Propose { request, partition, proposal });
+                }
+                Ok(None) => {}
+                Err(error) => self.goes_wrong(Rule::ExactlyOnce, format!("node {node} can't evict: {error}")),
+            }
+        }
     }
 
     /// The actor of a mailbox on a node that leads its partition; started if there is none.

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use mailraft_checkers::{At, Bounds, Checker, Micros, Op, Record, Report, Rule, Violation};
 use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_mailbox::{MailboxKey, Place, kept_result};
+use mailraft_storage::entry::CommandRow;
 use mailraft_storage::log::{Log, LogBatch};
 use mailraft_storage::rows::{ReplicaBatch, state_hash};
 use mailraft_storage::seal::Key;
-use mailraft_storage::{Env, Epoch, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Rows, Table};
+use mailraft_storage::{
+    CommandId, Env, Epoch, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Rows, StoreError, Table,
+};
 
 use crate::clock::Clock;
 use crate::dice::Dice;
@@ -24,12 +27,16 @@ use crate::world::{Event, Local, MailboxInfo, Setup, World};
 pub const SERVES_WITHIN: Micros = 5_000_000;
 /// Replicas are compared so often.
 const LOOK_EVERY: Micros = 1_000_000;
+/// Results of commands are evicted at every so many of those.
+const EVICT_EVERY_LOOKS: u64 = 7;
 /// A flapping link changes so often, in the mean.
 const FLAP_EVERY: Micros = 300_000;
 /// After the last operation everything comes to rest within this time.
 const REST: Micros = 8_000_000;
 /// Mailboxes that exist before the run; the others are made during it.
 const FIRST_MAILBOXES: u64 = 6;
+
+type KeptResult = Result<mailraft_mailbox::Answer, mailraft_mailbox::Refusal>;
 
 /// What a run showed.
 #[derive(Debug)]
@@ -55,7 +62,7 @@ pub struct Ran {
 /// Runs a world from its seed, with faults as its seed draws them.
 pub fn run(setup: Setup) -> Ran {
     let mut dice = Dice::new(setup.seed, 3);
-    let plan = draw(&mut dice, setup.nodes, 2_000_000, setup.safety, setup.fault_every);
+    let plan = draw(&mut dice, setup.nodes, setup.partitions, 2_000_000, setup.safety, setup.fault_every);
     run_with(setup, plan)
 }
 
@@ -97,6 +104,9 @@ impl World {
             broken: BTreeMap::new(),
             led: BTreeMap::new(),
             wrong: Vec::new(),
+            moves: Vec::new(),
+            last_replica: 10_000,
+            evictions: 0,
             last_list: None,
             quiet: false,
             operations: 0,
@@ -241,9 +251,15 @@ impl World {
             }
             Event::Look => {
                 self.look(false);
+                self.resolve(false);
+                if (now / LOOK_EVERY).is_multiple_of(EVICT_EVERY_LOOKS) {
+                    let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+                    nodes.into_iter().for_each(|node| self.evict(node));
+                }
                 self.queue.push(now + LOOK_EVERY, Event::Look);
             }
             Event::Make(mailbox) => self.make_mailbox(mailbox),
+            Event::Operate => self.operate(),
             Event::Stop(node) => {
                 // If it still runs and a disk lets it, everything is flushed.
                 let host = self.host(node);
@@ -283,6 +299,7 @@ impl World {
             Fault::Pause { node } => self.host(node).paused_until = planned.to,
             Fault::SlowNode { node, factor } => self.host(node).slow = factor,
             Fault::ActorPanic { node } => self.actors_panic(node),
+            Fault::Move { partition, from, to } => self.move_replica(PartitionId(partition), from, to),
             Fault::Partition { .. } | Fault::OneWay { .. } | Fault::Bridge { .. } | Fault::Flapping { .. } => {
                 self.links_change();
             }
@@ -320,6 +337,7 @@ impl World {
             | Fault::Late { .. }
             | Fault::StuckDisk { .. }
             | Fault::Pause { .. }
+            | Fault::Move { .. }
             | Fault::ActorPanic { .. } => {}
         }
         self.links_change();
@@ -454,12 +472,16 @@ impl World {
         self.quiet = true;
         let rest = self.now + REST;
         self.until(rest);
+        if !self.moves_done() {
+            let moves = format!("with nothing broken replicas are still being replaced: {:?}", self.moves);
+            self.goes_wrong(Rule::Liveness, moves);
+        }
         if !self.wrong.is_empty() {
             return;
         }
         self.look(true);
         self.read_everything();
-        self.resolve();
+        self.resolve(true);
     }
 
     fn read_everything(&mut self) {
@@ -503,32 +525,50 @@ impl World {
         Some(if lists { names } else { Vec::new() })
     }
 
-    fn resolve(&mut self) {
-        let unresolved = std::mem::take(&mut self.unresolved);
+    /// What the table of commands says of ids whose clients had no answer. It is looked at all the time, on every
+    /// disk: results are evicted after a while. With `all`, what is in no table was not carried out.
+    fn resolve(&mut self, all: bool) {
+        let unresolved: Vec<(CommandId, MailboxId)> = self.unresolved.iter().map(|(id, m)| (*id, *m)).collect();
         for (id, mailbox) in unresolved {
-            let info = &self.mailboxes[&mailbox];
-            let (partition, key) = (info.partition, info.key.clone());
-            let newest = self.hosts.values().filter_map(|host| {
-                let replica = host.up.as_ref()?.core.replica_ids().get(&partition).copied()?;
-                Some((host.rows.applied(replica).ok()??.index, host.id, replica))
-            });
-            let Some((_, node, replica)) = newest.max() else { continue };
-            let rows = &self.hosts[&node].rows;
-            let place =
-                Place { cluster: CLUSTER, mailbox, replica, incarnation: Default::default(), term: Default::default() };
-            let kept = kept_result(rows, &place, &key, id);
-            let outcome = match kept {
-                Ok(Some((index, result))) => {
-                    Some((At { partition: partition.0, incarnation: 1, index: index.0 }, result))
+            match self.kept(id, mailbox) {
+                Ok(Some((at, result))) => {
+                    self.unresolved.remove(&id);
+                    self.record(Record::Resolved { id, outcome: Some((at, result)) });
                 }
-                Ok(None) => None,
+                Ok(None) if all => {
+                    self.unresolved.remove(&id);
+                    self.record(Record::Resolved { id, outcome: None });
+                }
+                Ok(None) => {}
                 Err(error) => {
-                    self.goes_wrong(Rule::ExactlyOnce, format!("the result of {id} can't be read: {error}"));
-                    return;
+                    return self.goes_wrong(Rule::ExactlyOnce, format!("the result of {id} can't be read: {error}"));
                 }
-            };
-            self.record(Record::Resolved { id, outcome });
+            }
         }
+    }
+
+    fn kept(&self, id: CommandId, mailbox: MailboxId) -> Result<Option<(At, KeptResult)>, StoreError> {
+        let info = &self.mailboxes[&mailbox];
+        for host in self.hosts.values() {
+            let replicas = host.rows.replicas()?;
+            for replica in replicas {
+                let place = Place {
+                    cluster: CLUSTER,
+                    mailbox,
+                    replica,
+                    incarnation: Default::default(),
+                    term: Default::default(),
+                };
+                let Some(row) = host.rows.get(replica, &RowKey::command(id))? else { continue };
+                if !CommandRow::decode(&row).is_ok_and(|row| row.mailbox == mailbox) {
+                    continue;
+                }
+                if let Some((index, result)) = kept_result(&host.rows, &place, &info.key, id)? {
+                    return Ok(Some((At { partition: info.partition.0, incarnation: 1, index: index.0 }, result)));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The verdict.

@@ -1,6 +1,7 @@
 //! The simulated world: nodes, network, clients, and what happens next.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mailraft_checkers::{Checker, Micros, Record, Violation};
@@ -12,6 +13,7 @@ use crate::dice::Dice;
 use crate::faults::Planned;
 use crate::host::{Host, Staged};
 use crate::net::Net;
+use crate::operator::Move;
 use crate::queue::Queue;
 use crate::session::Session;
 use crate::trace::Trace;
@@ -35,6 +37,8 @@ pub struct Setup {
     pub operations_per_second: u64,
     /// A slow follower's log is kept up to so many entries.
     pub log_keep_entries: u64,
+    /// How long results of commands are kept.
+    pub results_kept: Duration,
     /// How long faults may happen.
     pub safety: Micros,
     /// How long all is well after them, with the workload going on.
@@ -57,6 +61,7 @@ impl Setup {
             smtp_sessions: 5,
             operations_per_second: 50,
             log_keep_entries: 200,
+            results_kept: Duration::from_secs(75),
             safety: 120_000_000,
             liveness: 15_000_000,
             fault_every: 1_500_000,
@@ -172,6 +177,8 @@ pub enum Event {
     Make(MailboxId),
     /// A node that was told to stop ends.
     Stop(NodeId),
+    /// The operator does the next steps.
+    Operate,
 }
 
 /// A mailbox of the run.
@@ -251,6 +258,12 @@ pub struct World {
     pub led: BTreeMap<(PartitionId, u64), NodeId>,
     /// What the world itself saw to be wrong.
     pub wrong: Vec<Violation>,
+    /// Replicas that take others' places.
+    pub moves: Vec<Move>,
+    /// The highest replica id there ever was.
+    pub last_replica: u64,
+    /// Entries that evicted results, for figures.
+    pub evictions: u64,
     /// The names in the last answer to a LIST.
     pub last_list: Option<Vec<String>>,
     /// Clients begin no more operations.

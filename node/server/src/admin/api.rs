@@ -34,22 +34,18 @@ const LIST_MAX: usize = 10_000;
 /// first one's answer. 32 hexadecimal digits, a UUIDv7 of the present. Without it each request is a change of its own.
 const COMMAND_HEADER: &str = "mailraft-command";
 
-/// The id of a change.
-pub(super) struct ChangeId {
-    id: CommandId,
-    /// It may have been sent before.
-    given: bool,
-}
+/// The id of a change, if whoever asks gave it one: then it may have been sent before.
+pub(super) struct ChangeId(Option<CommandId>);
 
 impl<S: Sync> FromRequestParts<S> for ChangeId {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
         let Some(value) = parts.headers.get(COMMAND_HEADER) else {
-            return Ok(ChangeId { id: os_env().command_id(), given: false });
+            return Ok(ChangeId(None));
         };
         match value.to_str().ok().and_then(CommandId::from_hex) {
-            Some(id) => Ok(ChangeId { id, given: true }),
+            Some(id) => Ok(ChangeId(Some(id))),
             None => Err(error(StatusCode::BAD_REQUEST, "a command id has 32 lower-case hexadecimal digits")),
         }
     }
@@ -239,10 +235,11 @@ async fn list(
 }
 
 /// Changes the directory wherever it is led, again under the same id until someone knows the outcome.
-async fn change(world: &World, ChangeId { id, given }: ChangeId, command: Command) -> Response {
+async fn change(world: &World, ChangeId(given): ChangeId, command: Command) -> Response {
+    let id = given.unwrap_or_else(|| command_id(&world.cluster));
     let started = Instant::now();
     let mut leaders = world.cluster.leaders();
-    let mut attempt = u32::from(given);
+    let mut attempt = u32::from(given.is_some());
     loop {
         let leader = leaders.borrow_and_update().first().copied().flatten();
         let outcome = match leader {

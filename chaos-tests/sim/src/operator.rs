@@ -1,0 +1,226 @@
+//! An operator who moves replicas from node to node, and replaces those of a node that lost its disk. Every step
+//! is tried again until it is done; the control group's rows say first what is to be.
+
+use mailraft_checkers::Micros;
+use mailraft_cluster::config::ReplicaSpec;
+use mailraft_cluster::members::MemberChange;
+use mailraft_cluster::placement::{self, MemberRow, Placement};
+use mailraft_cluster::{Input, Outcome};
+use mailraft_storage::entry::RowsBody;
+use mailraft_storage::{EntryKind, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, RowBatch, Rows, Verdict};
+
+use crate::host::Waiter;
+use crate::world::{Event, World};
+
+/// Between two steps.
+const STEP_EVERY: Micros = 150_000;
+/// An answer is not waited for longer than this.
+const ANSWER_MAX: Micros = 3_000_000;
+
+/// A replica that takes another's place.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// Of this partition.
+    pub partition: PartitionId,
+    /// It goes.
+    pub old: ReplicaId,
+    /// It comes.
+    pub new: MemberRow,
+    /// What is done next.
+    pub stage: Stage,
+    /// Until then an answer is waited for.
+    pub waits_until: Micros,
+    /// It votes at the end.
+    pub voter: bool,
+}
+
+/// The steps of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The control group's rows name the new replica.
+    Place,
+    /// It is made on its node.
+    Create,
+    /// It learns.
+    Add,
+    /// It votes.
+    Promote,
+    /// The old one is no member any more.
+    Remove,
+    /// The control group's rows name it no longer.
+    Unplace,
+    /// All done.
+    Done,
+}
+
+impl World {
+    /// Moves a replica of a partition from one node to another that has none; nothing if that can't be.
+    pub fn move_replica(&mut self, partition: PartitionId, from: NodeId, to: NodeId) {
+        if self.moves.iter().any(|m| m.stage != Stage::Done && m.partition == partition) {
+            return;
+        }
+        let Some(placement) = self.placement(partition) else { return };
+        let Some(old) = placement.members.iter().find(|m| m.node == from).copied() else { return };
+        if placement.members.iter().any(|m| m.node == to) {
+            return;
+        }
+        self.last_replica += 1;
+        let new = MemberRow { replica: ReplicaId(self.last_replica), node: to, voter: false };
+        self.say(format!(
+            "partition {partition}: {} on node {to} is to replace {} on node {from}",
+            new.replica, old.replica
+        ));
+        let (old, voter) = (old.replica, old.voter);
+        self.moves.push(Move { partition, old, new, stage: Stage::Place, waits_until: 0, voter });
+        self.queue.push(self.now, Event::Operate);
+    }
+
+    /// The operator's next steps.
+    pub fn operate(&mut self) {
+        for at in 0..self.moves.len() {
+            if self.moves[at].waits_until <= self.now && self.moves[at].stage != Stage::Done {
+                self.moves[at].waits_until = self.now + ANSWER_MAX;
+                if !self.step(at) {
+                    self.moves[at].waits_until = 0;
+                }
+            }
+        }
+        if self.moves.iter().any(|m| m.stage != Stage::Done) {
+            self.queue.push(self.now + STEP_EVERY, Event::Operate);
+        }
+    }
+
+    /// Whether every move is done.
+    pub fn moves_done(&self) -> bool {
+        self.moves.iter().all(|m| m.stage == Stage::Done)
+    }
+
+    /// The core's answer to a step.
+    pub fn operator_hears(&mut self, at: usize, outcome: Outcome) {
+        let Some(of) = self.moves.get_mut(at) else { return };
+        of.waits_until = 0;
+        let (old, new) = (of.old, of.new.replica);
+        let holds = |members: &[MemberRow], stage| match stage {
+            Stage::Add => members.iter().any(|m| m.replica == new),
+            Stage::Promote => members.iter().any(|m| m.replica == new && m.voter),
+            Stage::Remove => !members.iter().any(|m| m.replica == old),
+            Stage::Place | Stage::Create | Stage::Unplace | Stage::Done => false,
+        };
+        let done = match (&outcome, of.stage) {
+            (Outcome::Applied { verdict: Verdict::Accepted, .. }, Stage::Place | Stage::Unplace) => true,
+            (Outcome::Created, Stage::Create) => true,
+            (Outcome::Changed { members, .. } | Outcome::Refused { members, .. }, stage) => holds(members, stage),
+            _ => false,
+        };
+        if !done {
+            return;
+        }
+        of.stage = match of.stage {
+            Stage::Place => Stage::Create,
+            Stage::Create => Stage::Add,
+            Stage::Add if of.voter => Stage::Promote,
+            Stage::Add | Stage::Promote => Stage::Remove,
+            Stage::Remove => Stage::Unplace,
+            Stage::Unplace | Stage::Done => Stage::Done,
+        };
+        let (partition, stage) = (of.partition, of.stage);
+        self.say(format!("partition {partition}: {old} is replaced by {new}: {stage:?} is next"));
+    }
+
+    /// Asks for a step; false if nobody could be asked.
+    fn step(&mut self, at: usize) -> bool {
+        let Move { partition, old, new, stage, .. } = self.moves[at].clone();
+        match stage {
+            Stage::Place | Stage::Unplace => {
+                let Some(mut placement) = self.placement(partition) else { return false };
+                if stage == Stage::Place {
+                    placement.members.push(new);
+                } else {
+                    placement.members.retain(|m| m.replica != old);
+                    let voter = self.moves[at].voter;
+                    placement.members.iter_mut().filter(|m| m.replica == new.replica).for_each(|m| m.voter = voter);
+                }
+                placement.members.dedup_by_key(|m| m.replica);
+                let mut batch = RowBatch::default();
+                placement::write(&mut batch, &[], &[placement]);
+                self.writes_control(batch, Waiter::Operator(at))
+            }
+            Stage::Create => self.creates(at),
+            Stage::Add | Stage::Promote | Stage::Remove => {
+                let Some(node) = self.leader_of(partition) else { return false };
+                let change = match stage {
+                    Stage::Add => MemberChange::AddLearner(new),
+                    Stage::Promote => MemberChange::Promote(new.replica),
+                    _ => MemberChange::Remove(old),
+                };
+                let Some(process) = self.host(node).up.as_mut() else { return false };
+                let Some(term) = process.leading.get(&partition).map(|l| l.term) else { return false };
+                let request = process.request(Waiter::Operator(at));
+                self.input(node, Input::Reconfigure { request, partition, term, change });
+                true
+            }
+            Stage::Done => true,
+        }
+    }
+
+    /// The new replica is made on its node, once that node's own rows name it durably.
+    fn creates(&mut self, at: usize) -> bool {
+        let Move { partition, new, .. } = self.moves[at].clone();
+        let node = new.node;
+        let Some(control) = self.replica(node, PartitionId::CONTROL) else { return false };
+        let host = self.host(node);
+        if host.up.is_none() {
+            return false;
+        }
+        let Ok(placements) = placement::placements(&host.rows, control) else { return false };
+        let Some(placement) = placements.into_iter().find(|p| p.partition == partition) else { return false };
+        if !placement.members.iter().any(|m| m.replica == new.replica) {
+            return false;
+        }
+        let Ok(upto) = host.rows.flush() else { return false };
+        let spec = ReplicaSpec { partition, replica: new.replica, nonce: placement.nonce, members: placement.members };
+        let Some(process) = host.up.as_mut() else { return false };
+        let request = process.request(Waiter::Operator(at));
+        self.input(node, Input::Flushed { upto });
+        self.input(node, Input::Create { request, spec });
+        true
+    }
+
+    /// The node that leads a partition in the highest term.
+    pub fn leader_of(&self, partition: PartitionId) -> Option<NodeId> {
+        let led = self.hosts.values().filter_map(|h| Some((h.up.as_ref()?.leading.get(&partition)?.term, h.id)));
+        led.max().map(|(_, node)| node)
+    }
+
+    /// Writes rows of the control group through its leader. False if nobody can be asked, or another such entry is
+    /// in flight.
+    pub fn writes_control(&mut self, batch: RowBatch, waiter: Waiter) -> bool {
+        let control = PartitionId::CONTROL;
+        let Some(node) = self.leader_of(control) else { return false };
+        let Some(process) = self.host(node).up.as_mut() else { return false };
+        let Some(leading) = process.leading.get(&control).copied() else { return false };
+        let own = |w: &Waiter| matches!(w, Waiter::Made(_)) || matches!(w, Waiter::Operator(_));
+        if process.waiting.values().any(own) {
+            return false;
+        }
+        let command = process.actors_env.command_id();
+        let request = process.request(waiter);
+        let proposal = Proposal {
+            incarnation: leading.incarnation,
+            term: leading.term,
+            mailbox: MailboxId::PARTITION,
+            command,
+            kind: EntryKind::Rows(RowsBody { batch, ..RowsBody::default() }),
+        };
+        self.input(node, Input::Propose { request, partition: control, proposal });
+        true
+    }
+
+    /// A partition's placement, as the control group's leader has it.
+    fn placement(&self, partition: PartitionId) -> Option<Placement> {
+        let node = self.leader_of(PartitionId::CONTROL)?;
+        let control = self.replica(node, PartitionId::CONTROL)?;
+        let rows: &dyn Rows = &self.hosts.get(&node)?.rows;
+        placement::placements(rows, control).ok()?.into_iter().find(|p| p.partition == partition)
+    }
+}
