@@ -208,7 +208,7 @@ impl Checker {
         });
         let last = match (&event.change, of) {
             // The removal comes right after.
-            (Change::Added(_), Some(Op::Move { .. } | Op::Rename { .. })) => event.modseq + 1,
+            (Change::Added(_), Some(Op::Move { .. } | Op::Rename { .. })) => event.modseq.saturating_add(1),
             (Change::Added(_) | Change::Flagged(_) | Change::Expunged(_) | Change::FolderDeleted, _) => event.modseq,
         };
         let hint = self.hints.entry(event.origin).or_default();

@@ -1,6 +1,6 @@
 //! What the log did to each folder, entry by entry: what sessions' views are compared with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_mailbox::api::FolderId;
 use mailraft_storage::CommandId;
@@ -41,6 +41,8 @@ pub(crate) struct Entry {
     pub at: Option<At>,
     /// The mailbox's last MODSEQ after it.
     pub modseq: u64,
+    /// Which MODSEQ that is depends on an order that nobody told.
+    pub unsure: bool,
 }
 
 /// All changes of a mailbox in the log's order.
@@ -54,22 +56,25 @@ pub(crate) struct Journal {
     gone: BTreeMap<(Number, u32), bool>,
     added: BTreeMap<(Number, u32), usize>,
     folders: BTreeMap<(FolderId, u32), Number>,
+    /// Some changes here may not have been: what does not fit proves nothing.
+    pub doubt: bool,
     /// Commands that may or may not have been carried out.
-    pub doubtful: Vec<CommandId>,
+    pub doubtful: BTreeSet<CommandId>,
 }
 
 impl Journal {
     /// Of a mailbox that has its first folders.
     pub fn new(model: &Model) -> Self {
         let mut journal = Journal {
-            entries: vec![Entry { at: None, modseq: model.modseq() }],
+            entries: vec![Entry { at: None, modseq: model.modseq(), unsure: false }],
             logged: Vec::new(),
             points: BTreeMap::new(),
             origins: BTreeMap::new(),
             gone: BTreeMap::new(),
             added: BTreeMap::new(),
             folders: BTreeMap::new(),
-            doubtful: Vec::new(),
+            doubt: false,
+            doubtful: BTreeSet::new(),
         };
         for (number, folder) in model.folders() {
             journal.points.insert(number, vec![point(0, 0, folder)]);
@@ -83,7 +88,7 @@ impl Journal {
     }
 
     /// Takes the changes of the last entry over.
-    pub fn settle(&mut self, model: &Model, fresh: Vec<Logged>) {
+    pub fn settle(&mut self, model: &Model, fresh: Vec<Logged>, unsure: bool) {
         for change in fresh {
             let (folder, entry) = (change.folder, change.entry);
             let tells = match &change.told {
@@ -117,6 +122,7 @@ impl Journal {
         }
         if let Some(entry) = self.entries.last_mut() {
             entry.modseq = model.modseq();
+            entry.unsure |= unsure;
         }
     }
 

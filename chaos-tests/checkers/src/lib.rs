@@ -4,25 +4,37 @@
 //! The log is the witness: every acknowledgement names its place there, and UIDs and MODSEQs are in the answers.
 //! A model of each mailbox applies what took effect in the log's order; every answer, read, event and session's
 //! view is compared with it, and real-time order with the log's.
-
+//!
+//! What whoever tells a history owes to it:
+//!
+//! * every command that changes a mailbox, whoever asked it, with its position, or its fate as [`Record::Resolved`]:
+//!   after a command of unknown fate most of what does not fit proves nothing, and is only counted as skipped;
+//! * a SELECT or LIST before the first command that names a folder by its id: ids are learnt, not foreseen;
+//! * both [`Record::Opened`] (before the folder's events) and [`Record::Ended`] of a SELECT;
+//! * at the end a read of every folder: what was accepted and is never read can't be missed.
+//!
 //! * [`history`]: what is told of a run. [`checker`]: takes it in. [`report`]: what comes out.
 //! * `model`, `names`: one mailbox as its log makes it. `operation`: one command's fate.
-//! * `replay`, `answers`, `reads`: rules 1 to 5 and 7. `journal`, `views`: what sessions saw, rules 3 and 6.
+//! * `replay`, `pending`, `answers`, `deliveries`, `subscriptions`, `reads`: rules 1 to 5 and 7.
+//! * `journal`, `views`: what sessions saw, rules 3 and 6.
 //! * `order`: rule 9. `replicas`: rule 8. `service`: rule 10.
 
 mod answers;
 pub mod checker;
+mod deliveries;
 pub mod history;
 mod journal;
 mod model;
 mod names;
 mod operation;
 mod order;
+mod pending;
 mod reads;
 mod replay;
 mod replicas;
 pub mod report;
 mod service;
+mod subscriptions;
 mod views;
 
 pub use checker::Checker;

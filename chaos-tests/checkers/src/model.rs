@@ -347,14 +347,14 @@ impl Model {
         let (target, folder) = self.opened_name(to).ok_or(Refusal::TryCreate)?;
         let uid_validity = folder.uid_validity.unwrap_or_default();
         let (from, steps) = self.copy_to(source, uids, target, folder.uid_next, moved);
-        let to = (folder.uid_next..).take(from.len()).collect();
+        let to = (0..from.len() as u32).map(|n| folder.uid_next.saturating_add(n)).collect();
         Ok(Decision { result: Ok(Answer::Copied { uid_validity, from, to }), steps })
     }
 
     fn copy_to(&self, source: Number, uids: &UidSet, target: Number, first: u32, moved: bool) -> (Vec<u32>, Vec<Step>) {
         let (mut from, mut messages) = (Vec::new(), Vec::new());
         for (uid, message) in self.folder(source).into_iter().flat_map(|f| f.within(uids)) {
-            messages.push((first + from.len() as u32, Message { stored: false, ..message.clone() }));
+            messages.push((first.saturating_add(from.len() as u32), Message { stored: false, ..message.clone() }));
             from.push(uid);
         }
         let mut steps = Vec::new();

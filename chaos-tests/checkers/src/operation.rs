@@ -1,9 +1,11 @@
 //! One operation from its asking to what the table of commands says of it, and all of one mailbox.
 
-use mailraft_mailbox::api::{Answer, Refusal, Selected};
+use mailraft_mailbox::api::{Answer, FolderId, Refusal, Selected};
 use mailraft_storage::{CommandId, MailboxId};
 
 use crate::history::{At, Ended, Micros, Op, Reply};
+use crate::names::spelt;
+use crate::report::Rule;
 
 /// An operation, as far as it is known.
 #[derive(Debug)]
@@ -85,4 +87,70 @@ pub(crate) struct MailboxHistory {
     pub moments: Vec<Moment>,
     /// Folders that sessions opened.
     pub opened: Vec<Selected>,
+}
+
+/// The folder that an operation names by its id.
+pub(crate) fn folder_of(op: &Op) -> Option<FolderId> {
+    match op {
+        Op::Store { folder, .. }
+        | Op::Copy { folder, .. }
+        | Op::Move { folder, .. }
+        | Op::Expunge { folder, .. }
+        | Op::Fetch { folder, .. }
+        | Op::ReadBody { folder, .. } => Some(*folder),
+        Op::Deliver { .. }
+        | Op::Append { .. }
+        | Op::Create { .. }
+        | Op::Delete { .. }
+        | Op::Rename { .. }
+        | Op::Subscribe { .. }
+        | Op::Sync
+        | Op::List
+        | Op::Status { .. }
+        | Op::Select { .. }
+        | Op::Unselect => None,
+    }
+}
+
+/// The rule that a command's answer is held to.
+pub(crate) fn rule_of(op: &Op) -> Rule {
+    match op {
+        Op::Deliver { .. } | Op::Append { .. } => Rule::Uids,
+        Op::Store { .. } => Rule::Flags,
+        Op::Copy { .. } | Op::Move { .. } | Op::Expunge { .. } => Rule::Atomic,
+        Op::Create { .. }
+        | Op::Delete { .. }
+        | Op::Rename { .. }
+        | Op::Subscribe { .. }
+        | Op::Sync
+        | Op::List
+        | Op::Status { .. }
+        | Op::Select { .. }
+        | Op::Fetch { .. }
+        | Op::Unselect
+        | Op::ReadBody { .. } => Rule::Stale,
+    }
+}
+
+/// Whether what an operation would change can be told from one read or the next answer.
+pub(crate) fn is_simple(op: &Op) -> bool {
+    matches!(op, Op::Deliver { .. } | Op::Append { .. } | Op::Store { .. })
+}
+
+/// Whether an operation of unknown outcome can be why something seems to break a rule.
+pub(crate) fn may_cause(op: &Op, rule: Rule) -> bool {
+    match op {
+        Op::Deliver { .. } | Op::Append { .. } => !matches!(rule, Rule::Flags | Rule::ExactlyOnce),
+        Op::Store { .. } => matches!(rule, Rule::Flags | Rule::Modseq | Rule::Atomic | Rule::Uncommitted),
+        Op::Subscribe { .. } => false,
+        _ => true,
+    }
+}
+
+/// The name that an operation subscribes to, or no more.
+pub(crate) fn subscribes(op: &Op) -> Option<(String, bool)> {
+    match op {
+        Op::Subscribe { name, on } => Some((spelt(name), *on)),
+        _ => None,
+    }
 }

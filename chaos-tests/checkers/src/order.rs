@@ -63,7 +63,11 @@ pub(crate) fn check(history: &MailboxHistory, journal: &Journal, report: &mut Re
                         format!("{} shows {position}, asked after {shown} had been shown", told())
                     });
                 } else {
-                    report.check(Rule::Stale, *at, position > floor && entry > shown, || {
+                    // A refusal may name the state that it was found in rather than an entry of its own.
+                    let done = matches!(ended, Ended::Done(_));
+                    let later = position > floor && entry > shown;
+                    let later = later || (!done && position >= floor && entry >= shown);
+                    report.check(Rule::Stale, *at, later, || {
                         format!("{} is at {position}, asked after {floor} had ended", told())
                     });
                     written.raise(*at, position);

@@ -11,7 +11,6 @@ use crate::answers::{is_unknowable, same_refusal};
 use crate::history::{Ended, Op, Reply};
 use crate::journal::Journal;
 use crate::model::{Folder, Model, Number};
-use crate::names::spelt;
 use crate::report::Rule;
 
 /// What a read is compared with.
@@ -339,13 +338,5 @@ impl Shown<'_> {
             }
             (Reply::Answer(_) | Reply::Fetched(_), _) => seen.skipped += 1,
         }
-    }
-}
-
-/// Whether a name in an answer is one that this operation speaks of.
-pub(crate) fn subscribes(op: &Op) -> Option<(String, bool)> {
-    match op {
-        Op::Subscribe { name, on } => Some((spelt(name), *on)),
-        _ => None,
     }
 }

@@ -115,6 +115,17 @@ impl Report {
         self.violations.is_empty()
     }
 
+    /// Takes over what another found.
+    pub(crate) fn merge(&mut self, other: Report) {
+        let room = VIOLATIONS_MAX.saturating_sub(self.violations.len());
+        self.violations.extend(other.violations.into_iter().take(room));
+        self.violations_found += other.violations_found;
+        self.skipped += other.skipped;
+        for (rule, comparisons) in other.checks {
+            self.held(rule, comparisons);
+        }
+    }
+
     /// Counts comparisons that held.
     pub(crate) fn held(&mut self, rule: Rule, comparisons: u64) {
         *self.checks.entry(rule).or_default() += comparisons;

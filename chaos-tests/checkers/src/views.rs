@@ -77,6 +77,10 @@ pub(crate) fn follow(
 
 impl Follower<'_> {
     fn check(&mut self, rule: Rule, at: Micros, holds: bool, what: impl FnOnce() -> String) -> bool {
+        if self.journal.doubt && !holds {
+            self.report.skipped += 1;
+            return false;
+        }
         let (mailbox, session) = (self.history.mailbox, self.session);
         self.report.check(rule, at, holds, || format!("mailbox {mailbox} session {session}: {}", what()))
     }
@@ -129,7 +133,9 @@ impl Follower<'_> {
             });
         };
         view.entry = entry;
-        if point.unsure || point.highest_unsure || !self.journal.doubtful.is_empty() {
+        let near = self.journal.entries.get(entry.saturating_sub(1)..=entry);
+        let unsure = near.is_none_or(|near| near.iter().any(|e| e.unsure));
+        if unsure || point.unsure || point.highest_unsure || !self.journal.doubtful.is_empty() {
             self.report.skipped += 1;
             return false;
         }
@@ -294,7 +300,8 @@ impl Follower<'_> {
         let rises = self.check(Rule::Modseq, at, resumed.highest_modseq >= known, || {
             format!("knew MODSEQ {known} of folder id {}, resumed at {}", folder.0, resumed.highest_modseq)
         });
-        for uid in resumed.vanished.iter() {
+        let vanished: Vec<u32> = view.messages.keys().copied().filter(|uid| resumed.vanished.contains(*uid)).collect();
+        for uid in vanished {
             view.remove(uid);
         }
         resumed.changed.iter().for_each(|m| view.put(m));

@@ -23,7 +23,7 @@ pub const MAILBOX: MailboxId = MailboxId([1; 16]);
 pub const PARTITION: u32 = 3;
 const REPLICA: ReplicaId = ReplicaId(5);
 /// How long each step takes.
-const STEP_MICROS: u64 = 10;
+pub const STEP_MICROS: u64 = 500_000;
 
 /// A session's open folder, as it needs to know it for resuming.
 pub struct Open {
@@ -45,6 +45,8 @@ pub struct World {
     /// Commands without an answer, and whose they are.
     pub waiting: BTreeMap<CommandId, u64>,
     pub open: BTreeMap<u64, Open>,
+    /// Folders that somebody opened.
+    pub ids: BTreeSet<FolderId>,
     pub marker: u64,
     last: Option<CommandId>,
 }
@@ -72,11 +74,17 @@ impl World {
             records: vec![Record::Mailbox { mailbox: MAILBOX, partition: PARTITION }],
             waiting: BTreeMap::new(),
             open: BTreeMap::new(),
+            ids: BTreeSet::new(),
             marker: 0,
             last: None,
         };
         while world.step(true) {}
         world
+    }
+
+    fn pass(&mut self) {
+        self.now += STEP_MICROS;
+        self.env.wall.0 += STEP_MICROS / 1_000;
     }
 
     /// A number below `below`.
@@ -86,7 +94,7 @@ impl World {
 
     /// Asks, and gives the answer of a read.
     pub fn ask(&mut self, session: u64, op: Op) -> CommandId {
-        self.now += STEP_MICROS;
+        self.pass();
         let id = self.env.command_id();
         self.last = Some(id);
         let command = self.command(&op);
@@ -122,7 +130,7 @@ impl World {
     /// One entry. Its answers are given, or else lost: then the table of commands tells of them at the end.
     pub fn step(&mut self, answered: bool) -> bool {
         let Some(proposal) = self.mailbox.next_entry(&mut self.env) else { return false };
-        self.now += STEP_MICROS;
+        self.pass();
         let verdict = self.apply(proposal);
         let outcome = self.mailbox.applied(Index(self.index), verdict);
         for event in outcome.events.iter().filter(|_| answered) {
@@ -143,7 +151,7 @@ impl World {
 
     /// The owner is gone: nothing that waited is carried out, and every session comes back to the next one.
     pub fn fail_over(&mut self) {
-        self.now += STEP_MICROS;
+        self.pass();
         for (id, _) in std::mem::take(&mut self.waiting) {
             self.records.push(Record::Ended { at: self.now, id, ended: Ended::Unknown, position: None });
             self.records.push(Record::Resolved { id, outcome: None });
@@ -206,6 +214,7 @@ impl World {
                     modseq: selected.highest_modseq,
                     known: selected.messages.iter().map(|m| m.uid).collect(),
                 };
+                self.ids.insert(open.folder);
                 self.open.insert(session, open);
                 let opened = Record::Opened { at, session, mailbox: MAILBOX, selected: selected.clone() };
                 self.records.push(opened);
@@ -310,7 +319,7 @@ impl World {
 
 /// What the checks say of a history.
 pub fn check(records: Vec<Record>) -> Report {
-    let mut checker = Checker::new(Bounds { serves_within: 1_000 });
+    let mut checker = Checker::new(Bounds { serves_within: 10 * STEP_MICROS });
     for record in records {
         checker.record(record);
     }
