@@ -4,6 +4,7 @@
 //! * [`smtp`] and [`imap`]: small blocking clients over TLS, for load and for looking.
 //! * [`history`]: what was acknowledged, and the check that it is all there exactly once.
 //! * [`bench`]: figures, beside this disk's own.
+//! * [`simulate`]: what `mailraft-chaos sim` runs, without any process.
 //! * [`scenarios`]: what `mailraft-chaos run` runs.
 
 pub mod bench;
@@ -11,5 +12,6 @@ pub mod cluster;
 pub mod history;
 pub mod imap;
 pub mod scenarios;
+pub mod simulate;
 pub mod smtp;
 pub mod wire;

@@ -1,15 +1,15 @@
-//! `mailraft-chaos`: faults against real node processes, and figures.
+//! `mailraft-chaos`: faults against simulated clusters and against real node processes, and figures.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mailraft_chaos::{bench, scenarios};
+use mailraft_chaos::{bench, scenarios, simulate};
 
 /// Drives the built mailraft binary through faults and measures it.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos bench"
+    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos sim --seed 1 --hours 10\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos bench"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -18,6 +18,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Simulate a cluster under faults, from a seed: hours of it in seconds, and every rule checked
+    Sim(simulate::SimArgs),
     /// Run a scenario: kill-under-load, living-connection, two-nodes-dead
     Run {
         /// Its name
@@ -42,6 +44,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Sim(args) => simulate::run(&args),
         Command::Run { scenario, seconds, kills } => {
             scenarios::run(&scenario, seconds, kills).map(|said| println!("ok: {said}"))
         }

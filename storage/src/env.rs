@@ -28,6 +28,12 @@ impl Env {
         CommandId::v7(self.wall, u128::from_be_bytes(self.bytes()))
     }
 
+    /// A new command id above another, whatever the clock shows.
+    pub fn command_id_above(&mut self, floor: CommandId) -> CommandId {
+        let time = UnixMillis(self.wall.0.max(floor.time().0.saturating_add(1)));
+        CommandId::v7(time, u128::from_be_bytes(self.bytes()))
+    }
+
     /// `N` random bytes.
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         use rand::RngCore;

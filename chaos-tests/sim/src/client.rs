@@ -3,7 +3,7 @@
 
 use mailraft_checkers::{At, Ended, Micros, Op, Record, Reply};
 use mailraft_mailbox::api::FetchWhat;
-use mailraft_mailbox::{Answer, Command, Detached, Following, Refusal, Refused, Said, open_body_row};
+use mailraft_mailbox::{Answer, Command, Detached, Following, Refused, Said, open_body_row};
 use mailraft_storage::body::{BodyId, open_chunk};
 use mailraft_storage::seal::Key;
 use mailraft_storage::{CommandId, MailboxId, NodeId, PartitionId};
@@ -39,7 +39,11 @@ impl World {
 
     /// A session begins an operation.
     pub fn begins(&mut self, number: u64, op: Op) {
-        let id = self.clients.command_id();
+        self.begins_above(number, op, CommandId::default());
+    }
+
+    fn begins_above(&mut self, number: u64, op: Op, floor: CommandId) {
+        let id = self.clients.command_id_above(floor);
         let (now, mailbox) = (self.now, self.sessions[&number].mailbox);
         let closes = matches!(op, Op::Select { .. } | Op::Unselect);
         self.record(Record::Asked { at: now, session: number, mailbox, id, op: op.clone() });
@@ -280,7 +284,6 @@ impl World {
         if !ok || !attached {
             busy.stage = Stage::Plain;
             busy.asked = None;
-            busy.attempt += 1;
             return self.tries_later(number);
         }
         upload.durable += 1;
@@ -310,9 +313,15 @@ impl World {
                 busy.attempt += 1;
                 self.tries_later(number);
             }
+            Err(Refused::Expired { floor }) if busy.attempt == 0 => {
+                // Nothing was done under that id: the same once more, under one that is not too old.
+                let op = busy.op.clone();
+                self.ended(number, Ended::NotDone, None);
+                self.begins_above(number, op, floor);
+            }
             Err(Refused::Mailbox(refusal)) => self.ends(number, Ended::Refused(refusal), Some(at)),
             Err(Refused::NoSuchMailbox) => self.ends(number, Ended::NoSuchMailbox, None),
-            Err(Refused::NoQuorum | Refused::Unknown) => self.ends(number, Ended::Unknown, None),
+            Err(Refused::NoQuorum | Refused::Unknown | Refused::Expired { .. }) => self.ends(number, Ended::Unknown, None),
             Err(Refused::Corrupt) => {
                 let damaged = matches!(busy.op, Op::ReadBody { .. });
                 let ended = if damaged { Ended::Done(Reply::BodyDamaged) } else { Ended::Unknown };
@@ -412,8 +421,9 @@ impl World {
             Some(_) if why == Detached::NoSuchMailbox => self.ends(number, Ended::NoSuchMailbox, None),
             Some(busy) => {
                 if busy.asked.take().is_some() {
+                    let uploads = matches!(busy.stage, Stage::Upload(_));
                     busy.stage = Stage::Plain;
-                    busy.attempt += 1;
+                    busy.attempt += u32::from(!uploads);
                 }
                 self.tries_later(number);
             }
@@ -491,12 +501,22 @@ impl World {
         self.queue.push(at, Event::Wake(number, timer));
     }
 
-    /// The client has its answer, or gives up.
+    /// The client has its answer, or gives up; what it does next.
     fn ends(&mut self, number: u64, ended: Ended, position: Option<At>) {
+        let again = match (&ended, self.sessions.get(&number).and_then(|s| s.busy.as_ref()).map(|b| &b.op)) {
+            (Ended::Unknown | Ended::NotDone, Some(Op::Deliver { marker, .. })) => Some(*marker),
+            _ => None,
+        };
+        if let Some((kind, mailbox)) = self.ended(number, ended, position) {
+            self.after(number, kind, mailbox, again);
+        }
+    }
+
+    fn ended(&mut self, number: u64, ended: Ended, position: Option<At>) -> Option<(Kind, MailboxId)> {
         let at = self.now;
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let session = self.sessions.get_mut(&number)?;
         let (kind, mailbox) = (session.kind, session.mailbox);
-        let Some(busy) = session.busy.take() else { return };
+        let busy = session.busy.take()?;
         self.operations += 1;
         if let Ended::Done(Reply::Answer(Answer::Folders(folders))) = &ended {
             self.last_list =
@@ -513,13 +533,12 @@ impl World {
             Ended::Unknown => 5,
         };
         self.trace.event(at, &[3, number, outcome, position.map_or(0, |p| p.index)]);
-        let again = match (&ended, &busy.op) {
-            (Ended::Unknown | Ended::NotDone, Op::Deliver { marker, .. }) => Some(*marker),
-            (Ended::Refused(Refusal::Limit(_) | Refusal::OverQuota), _) => None,
-            _ => None,
-        };
+        self.trace.detail(at, || {
+            let took = (at - busy.started) / 1_000;
+            format!("session {number} of {mailbox}: {:?} {} after {took} ms: {ended:?}", busy.op, busy.id)
+        });
         self.record(Record::Ended { at, id: busy.id, ended, position });
-        self.after(number, kind, mailbox, again);
+        Some((kind, mailbox))
     }
 }
 

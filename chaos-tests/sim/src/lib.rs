@@ -1,6 +1,7 @@
 //! The simulator: the code that runs in production, in one thread, on virtual time, from one seed.
 //!
 //! * [`world`], [`run`]: the world, and a whole run of it. [`faults`]: what is broken when.
+//! * [`suite`]: many runs from one seed, and the smallest form of one that fails.
 //! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
 //!   owners.
 //! * `operator`: members of groups change.
@@ -21,9 +22,11 @@ mod queue;
 mod reach;
 pub mod run;
 mod session;
+pub mod suite;
 mod trace;
 mod workload;
 pub mod world;
 
-pub use run::{Ran, run, run_with};
+pub use run::{Ran, run_with};
+pub use suite::{episode, run_episode};
 pub use world::Setup;

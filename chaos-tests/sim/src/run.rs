@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mailraft_checkers::{At, Bounds, Checker, Micros, Op, Record, Report, Rule, Violation};
+use mailraft_checkers::{At, Bounds, Checker, Micros, Op, Record, Report, Rule};
 use mailraft_cluster::bootstrap::{NodeRow, plan};
-use mailraft_mailbox::{MailboxKey, Place, kept_result};
-use mailraft_storage::entry::CommandRow;
+use mailraft_mailbox::{Kept, MailboxKey, Place, kept_result};
 use mailraft_storage::log::{Log, LogBatch};
 use mailraft_storage::rows::{ReplicaBatch, state_hash};
 use mailraft_storage::seal::Key;
@@ -21,7 +20,7 @@ use crate::net::{Net, Weather};
 use crate::queue::Queue;
 use crate::session::Kind;
 use crate::trace::Trace;
-use crate::world::{Event, Local, MailboxInfo, Setup, World};
+use crate::world::{Event, KeptResult, Local, MailboxInfo, Setup, World};
 
 /// Once healed, every partition serves again within this time.
 pub const SERVES_WITHIN: Micros = 5_000_000;
@@ -32,11 +31,9 @@ const EVICT_EVERY_LOOKS: u64 = 7;
 /// A flapping link changes so often, in the mean.
 const FLAP_EVERY: Micros = 300_000;
 /// After the last operation everything comes to rest within this time.
-const REST: Micros = 8_000_000;
+pub const REST: Micros = 8_000_000;
 /// Mailboxes that exist before the run; the others are made during it.
 const FIRST_MAILBOXES: u64 = 6;
-
-type KeptResult = Result<mailraft_mailbox::Answer, mailraft_mailbox::Refusal>;
 
 /// What a run showed.
 #[derive(Debug)]
@@ -59,11 +56,10 @@ pub struct Ran {
     pub plan: Vec<Planned>,
 }
 
-/// Runs a world from its seed, with faults as its seed draws them.
-pub fn run(setup: Setup) -> Ran {
+/// Faults as a world's seed draws them.
+pub fn faults_of(setup: &Setup) -> Vec<Planned> {
     let mut dice = Dice::new(setup.seed, 3);
-    let plan = draw(&mut dice, setup.nodes, setup.partitions, 2_000_000, setup.safety, setup.fault_every);
-    run_with(setup, plan)
+    draw(&mut dice, setup.nodes, setup.partitions, 2_000_000, setup.safety, setup.fault_every)
 }
 
 /// Runs a world with these faults.
@@ -107,6 +103,7 @@ impl World {
             moves: Vec::new(),
             last_replica: 10_000,
             evictions: 0,
+            found: BTreeMap::new(),
             last_list: None,
             quiet: false,
             operations: 0,
@@ -528,9 +525,21 @@ impl World {
     /// What the table of commands says of ids whose clients had no answer. It is looked at all the time, on every
     /// disk: results are evicted after a while. With `all`, what is in no table was not carried out.
     fn resolve(&mut self, all: bool) {
+        // Also of those whose clients still wait: an id that a wrong clock drew may be evicted before they give up.
+        let waiting = self.sessions.values().filter_map(|s| {
+            let busy = s.busy.as_ref().filter(|b| b.attempt > 0 && !b.op.is_read())?;
+            Some((busy.id, s.mailbox))
+        });
+        let waiting: Vec<(CommandId, MailboxId)> = waiting.collect();
+        for (id, mailbox) in waiting {
+            if let Ok(Some((at, result))) = self.kept(id, mailbox) {
+                self.found.insert(id, (at, result));
+            }
+        }
         let unresolved: Vec<(CommandId, MailboxId)> = self.unresolved.iter().map(|(id, m)| (*id, *m)).collect();
         for (id, mailbox) in unresolved {
-            match self.kept(id, mailbox) {
+            let found = self.found.remove(&id).map(|found| Ok(Some(found)));
+            match found.unwrap_or_else(|| self.kept(id, mailbox)) {
                 Ok(Some((at, result))) => {
                     self.unresolved.remove(&id);
                     self.record(Record::Resolved { id, outcome: Some((at, result)) });
@@ -559,11 +568,7 @@ impl World {
                     incarnation: Default::default(),
                     term: Default::default(),
                 };
-                let Some(row) = host.rows.get(replica, &RowKey::command(id))? else { continue };
-                if !CommandRow::decode(&row).is_ok_and(|row| row.mailbox == mailbox) {
-                    continue;
-                }
-                if let Some((index, result)) = kept_result(&host.rows, &place, &info.key, id)? {
+                if let Some(Kept { index, result: Some(result) }) = kept_result(&host.rows, &place, &info.key, id)? {
                     return Ok(Some((At { partition: info.partition.0, incarnation: 1, index: index.0 }, result)));
                 }
             }
@@ -587,11 +592,6 @@ impl World {
             report,
             plan,
         }
-    }
-
-    /// A panic of the production code as a violation.
-    pub fn panicked(what: String) -> Violation {
-        Violation { rule: Rule::ReplicasAgree, at: 0, what: format!("an assertion stops the process: {what}") }
     }
 }
 
@@ -624,9 +624,4 @@ fn kind_of(what: &Local) -> u64 {
         Local::Again(..) => 10,
         Local::FromSession(..) => 11,
     }
-}
-
-/// The partition of a mailbox in a run.
-pub fn partition_of(world: &World, mailbox: MailboxId) -> PartitionId {
-    world.mailboxes[&mailbox].partition
 }

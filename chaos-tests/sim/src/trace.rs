@@ -44,6 +44,13 @@ impl Trace {
         self.lines.push_back((at, line));
     }
 
+    /// A detail for people who watch.
+    pub fn detail(&self, at: Micros, line: impl FnOnce() -> String) {
+        if self.loud {
+            println!("{:>12.6}   {}", at as f64 / 1e6, line());
+        }
+    }
+
     /// How many events there were.
     pub fn events(&self) -> u64 {
         self.events

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mailraft_checkers::{Checker, Micros, Record, Violation};
+use mailraft_checkers::{At, Checker, Micros, Record, Violation};
 use mailraft_cluster::{Input, PeerMessage, SnapshotEvent};
 use mailraft_mailbox::{Command, MailboxKey, Said};
 use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, ReplicaId};
@@ -204,6 +204,9 @@ pub struct Redelivery {
     pub tried: u32,
 }
 
+/// What the table of commands keeps.
+pub type KeptResult = Result<mailraft_mailbox::Answer, mailraft_mailbox::Refusal>;
+
 /// The world.
 pub struct World {
     /// How it was set up.
@@ -244,6 +247,8 @@ pub struct World {
     pub tries: BTreeMap<u64, u32>,
     /// Ids whose fate the client does not know.
     pub unresolved: BTreeMap<CommandId, MailboxId>,
+    /// Results that were seen in the table of commands while their clients still waited.
+    pub found: BTreeMap<CommandId, (At, KeptResult)>,
     /// The plan of faults, and which of them are at work.
     pub plan: Vec<Planned>,
     /// Faults at work.

@@ -51,6 +51,9 @@ pub enum Submitted {
     Overloaded,
     /// The id is below the floor of kept results: nobody knows whether it was carried out.
     Unknown,
+    /// The same for a first attempt: this floor is above its id. Not decided. A session that never sent the id
+    /// before takes a higher one.
+    Expired(CommandId),
     /// The store can't be read.
     Failed(StoreError),
 }
@@ -147,9 +150,9 @@ impl Mailbox {
         self.cx.quota_bytes = quota;
     }
 
-    /// Answers a read from memory or hands it out, and queues a change. `attempt` is above 0 for a retry: then
-    /// a result kept under the id is the answer. Below the floor of kept results even a first attempt is unknown:
-    /// it may be a late copy, or its session's clock is far behind.
+    /// Answers a read from memory or hands it out, and queues a change. A result kept under the id is
+    /// the answer. `attempt` is above 0 for a retry. Below the floor of kept results even a first attempt is not
+    /// taken: it may be a late copy, or its session's clock is far behind.
     pub fn submit(
         &mut self,
         _env: &mut Env,
@@ -164,8 +167,7 @@ impl Mailbox {
         if self.known.contains(&id) {
             return Submitted::Joined;
         }
-        let kept = if attempt > 0 { self.kept_result(id) } else { self.below_floor(id) };
-        match kept {
+        match self.kept_result(id, attempt) {
             Ok(None) => {}
             Ok(Some(kept)) => return kept,
             Err(error) => return Submitted::Failed(error),
@@ -277,26 +279,21 @@ impl Mailbox {
         StoredRead::new(self.cx.place, self.cx.key.clone(), self.position, kind)
     }
 
-    /// What the table of commands says to a repeated id.
-    fn kept_result(&self, id: CommandId) -> Result<Option<Submitted>, StoreError> {
-        let place = &self.cx.place;
-        if let Some(row) = self.rows.get(place.replica, &RowKey::command(id))? {
-            let row = CommandRow::decode(&row)?;
-            if row.mailbox != place.mailbox {
-                return Ok(Some(Submitted::Unknown));
-            }
-            let result = records::open_result(&self.cx.key, place, id, &row.result)?;
-            return Ok(Some(Submitted::Answered(result, row.index)));
+    /// What the table of commands says to an id. Asked for first attempts too: one that was held up in the network
+    /// may come after a later attempt was carried out.
+    fn kept_result(&self, id: CommandId, attempt: u32) -> Result<Option<Submitted>, StoreError> {
+        let (rows, place) = (self.rows.as_ref(), &self.cx.place);
+        match kept_result(rows, place, &self.cx.key, id)? {
+            Some(Kept { index, result: Some(result) }) => return Ok(Some(Submitted::Answered(result, index))),
+            Some(Kept { result: None, .. }) => return Ok(Some(Submitted::Unknown)),
+            None => {}
         }
         // The floor after the row: it rises in the batch that evicts.
-        self.below_floor(id)
-    }
-
-    fn below_floor(&self, id: CommandId) -> Result<Option<Submitted>, StoreError> {
-        let floor = self.rows.get(self.cx.place.replica, &RowKey::partition(Table::CommandFloor, []))?;
+        let floor = rows.get(place.replica, &RowKey::partition(Table::CommandFloor, []))?;
         // The id stands at the row's end, whatever version byte is before it.
         let floor = floor.and_then(|row| row.last_chunk::<16>().copied()).map(CommandId);
-        Ok(floor.filter(|floor| id < *floor).map(|_| Submitted::Unknown))
+        let below = |floor| if attempt == 0 { Submitted::Expired(floor) } else { Submitted::Unknown };
+        Ok(floor.filter(|floor| id < *floor).map(below))
     }
 
     fn next_batch(&mut self, env: &mut Env) -> Option<Proposal> {
@@ -527,20 +524,30 @@ impl Mailbox {
     }
 }
 
-/// The result of a command that the table of commands keeps, and the index of its entry; None if it keeps none.
+/// What the table of commands keeps of a command.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The index of its entry.
+    pub index: Index,
+    /// Its result; None if it is another mailbox's.
+    pub result: Option<Result<Answer, Refusal>>,
+}
+
+/// What the table of commands keeps under an id; None if it keeps nothing.
 ///
 /// # Errors
-/// If the store can't be read, or the row is damaged or another mailbox's.
+/// If the store can't be read or the row is damaged.
 pub fn kept_result(
     rows: &dyn Rows,
     place: &Place,
     key: &MailboxKey,
     id: CommandId,
-) -> Result<Option<(Index, Result<Answer, Refusal>)>, StoreError> {
+) -> Result<Option<Kept>, StoreError> {
     let Some(row) = rows.get(place.replica, &RowKey::command(id))? else { return Ok(None) };
     let row = CommandRow::decode(&row)?;
-    let result = records::open_result(key, place, id, &row.result)?;
-    Ok(Some((row.index, result)))
+    let own = row.mailbox == place.mailbox;
+    let result = own.then(|| records::open_result(key, place, id, &row.result)).transpose()?;
+    Ok(Some(Kept { index: row.index, result }))
 }
 
 impl Batch {

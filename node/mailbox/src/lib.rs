@@ -35,7 +35,7 @@ mod work;
 
 pub use api::{Answer, Command, Event, Refusal};
 pub use commands::{COPY_UIDS_MAX, DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
-pub use engine::{Mailbox, Outcome, Submitted, kept_result};
+pub use engine::{Kept, Mailbox, Outcome, Submitted, kept_result};
 pub use flags::{Flags, SystemFlag};
 pub use following::Following;
 pub use owner::Owner;

@@ -308,6 +308,9 @@ impl<S: Copy + Ord> Owner<S> {
             }
             Submitted::Overloaded => self.answer_one(session, id, Err(Refused::Overloaded), Index(0), out),
             Submitted::Unknown => self.answer_one(session, id, Err(Refused::Unknown), Index(0), out),
+            Submitted::Expired(floor) => {
+                self.answer_one(session, id, Err(Refused::Expired { floor }), Index(0), out);
+            }
             Submitted::Failed(error) => {
                 out.push(Step::Failed { command: id, error });
                 self.answer_one(session, id, Err(Refused::Corrupt), Index(0), out);

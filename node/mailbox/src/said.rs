@@ -45,6 +45,13 @@ pub enum Refused {
     /// A row could not be read or opened.
     #[error("part of this mailbox is damaged and being repaired")]
     Corrupt,
+    /// The id of this first attempt is older than any whose result is kept, and nothing was done: whoever never
+    /// sent it before takes one above the floor.
+    #[error("the command's id is too old; try again")]
+    Expired {
+        /// The floor.
+        floor: CommandId,
+    },
 }
 
 /// What an owner says to a session, in the order of the log.

@@ -79,6 +79,8 @@ pub enum MessageKind {
 /// A message that is durable on a majority.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
+    /// The id under which the result is kept: the given one, unless that was too old.
+    pub id: CommandId,
     /// The folder's UIDVALIDITY.
     pub uid_validity: u32,
     /// The message's UID.
@@ -116,7 +118,7 @@ impl MailboxSession {
     /// # Errors
     /// The mailbox's refusal, or that no majority answered in time.
     pub async fn ask(&mut self, id: CommandId, command: Command) -> Result<(Answer, Position), Refused> {
-        self.work(id, Work::Plain(command)).await
+        self.work(id, Work::Plain(command)).await.map(|(answer, at, _)| (answer, at))
     }
 
     /// Puts a message into the mailbox.
@@ -125,8 +127,8 @@ impl MailboxSession {
     /// As [`MailboxSession::ask`].
     pub async fn store(&mut self, id: CommandId, kind: MessageKind, received: &Received) -> Result<Stored, Refused> {
         match self.work(id, Work::Message { kind, received }).await? {
-            (Answer::Stored { uid_validity, uid, modseq: _ }, at) => Ok(Stored { uid_validity, uid, at }),
-            (other, at) => {
+            (Answer::Stored { uid_validity, uid, modseq: _ }, at, id) => Ok(Stored { id, uid_validity, uid, at }),
+            (other, at, id) => {
                 tracing::error!(command = %id, %at, ?other, "a delivery was answered with something else");
                 Err(Refused::Unknown)
             }
@@ -163,40 +165,46 @@ impl MailboxSession {
         }
     }
 
-    async fn work(&mut self, id: CommandId, work: Work<'_>) -> Result<(Answer, Position), Refused> {
+    /// The answer, where, and the id under which it is kept.
+    async fn work(&mut self, mut id: CommandId, work: Work<'_>) -> Result<(Answer, Position, CommandId), Refused> {
         let started = Instant::now();
         let give_up = started + NO_LEADER_MAX;
+        // How often this id was sent. Until it was, nothing can have been done under it.
         let mut attempt = 0;
-        // Until something was sent, nothing can have been done.
-        let mut sent = false;
         loop {
             let command = match self.ready(give_up).await {
                 Ok(()) => self.command(id, &work).await,
-                Err(refused) => return Err(if sent { Refused::Unknown } else { refused }),
+                Err(refused) => return Err(if attempt > 0 { Refused::Unknown } else { refused }),
             };
             if let Some(command) = command {
                 let asked = self.attached.as_ref().map(|a| a.link.ask(id, attempt, command));
                 match asked {
                     Some(Ok(())) => {
-                        sent = true;
+                        attempt += 1;
                         match self.answer(id, started).await {
                             Some((Err(Refused::Overloaded | Refused::BodyLost), _)) => {}
+                            Some((Err(Refused::Expired { floor }), _)) if attempt == 1 => {
+                                let old = id;
+                                id = os_env().command_id_above(floor);
+                                attempt = 0;
+                                tracing::info!(command = %old, goes_on_as = %id, "the id was too old");
+                                continue;
+                            }
                             None => match self.ended.take() {
                                 Some(Detached::NoSuchMailbox) => return Err(Refused::NoSuchMailbox),
                                 Some(Detached::Corrupt) => return Err(Refused::Corrupt),
                                 Some(Detached::NotLeader | Detached::Gone | Detached::Overloaded) | None => {}
                             },
-                            Some((result, at)) => return result.map(|answer| (answer, at)),
+                            Some((result, at)) => return result.map(|answer| (answer, at, id)),
                         }
                     }
                     Some(Err(Detached::Overloaded)) if Instant::now() >= give_up => return Err(Refused::Overloaded),
                     Some(Err(_)) => self.attached = None,
                     None => {}
                 }
-                attempt += 1;
             }
             if Instant::now() >= give_up {
-                return Err(if sent { Refused::Unknown } else { Refused::NoQuorum });
+                return Err(if attempt > 0 { Refused::Unknown } else { Refused::NoQuorum });
             }
             let _ = tokio::time::timeout(RETRY_PAUSE, self.leaders.changed()).await;
         }

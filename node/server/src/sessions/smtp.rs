@@ -302,13 +302,15 @@ impl Smtp {
         self.mailbox_session = Some((mailbox, kept));
         match stored {
             Ok(stored) => {
-                tracing::info!(command = %id, at = %stored.at, uid = stored.uid, "delivered");
-                Delivery::Accepted(format!("id={id} at={}", stored.at))
+                tracing::info!(command = %stored.id, at = %stored.at, uid = stored.uid, "delivered");
+                Delivery::Accepted(format!("id={} at={}", stored.id, stored.at))
             }
             Err(refused) => {
                 tracing::info!(command = %id, %refused, "not delivered");
                 match refused {
-                    Refused::NoQuorum | Refused::Unknown | Refused::BodyLost => Delivery::Unavailable,
+                    Refused::NoQuorum | Refused::Unknown | Refused::BodyLost | Refused::Expired { .. } => {
+                        Delivery::Unavailable
+                    }
                     Refused::Overloaded => Delivery::Overloaded,
                     Refused::NoSuchMailbox => Delivery::NoSuchMailbox,
                     Refused::Corrupt => Delivery::Corrupt,

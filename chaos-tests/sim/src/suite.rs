@@ -1,0 +1,135 @@
+//! Many runs from one seed: what a developer runs before a change and an operator as part of a drill. Each episode
+//! is a whole run of its own; one that fails is made as small as it can be.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mailraft_checkers::{Micros, Report, Rule, Violation};
+
+use crate::dice::Dice;
+use crate::faults::Planned;
+use crate::run::{Ran, faults_of, run_with};
+use crate::world::Setup;
+
+/// Runs that making a failure smaller may take.
+pub const MINIMISE_MAX_RUNS: usize = 80;
+
+/// The world of an episode. Two of three are five nodes and four partitions; the others vary.
+pub fn episode(seed: u64, number: u64) -> Setup {
+    let mut dice = Dice::new(seed, 1_000 + number);
+    let mut setup = Setup::new(dice.bits());
+    if !number.is_multiple_of(3) {
+        return setup;
+    }
+    match dice.below(5) {
+        0 => (setup.nodes, setup.partitions) = (3, 2),
+        1 => setup.log_keep_entries = dice.between(4, 60),
+        // Hardly anything fails: what does, does so among much that works.
+        2 => setup.fault_every = 8_000_000,
+        3 => setup.fault_every = 500_000,
+        _ => (setup.mailboxes, setup.imap_sessions) = (3, 18),
+    }
+    setup
+}
+
+/// A whole run. An assertion of the production code that fails is a violation, not the end of the suite.
+pub fn run_episode(setup: Setup) -> Ran {
+    let plan = faults_of(&setup);
+    run_caught(setup, plan)
+}
+
+/// A run with these faults, caught in the same way.
+pub fn run_caught(setup: Setup, plan: Vec<Planned>) -> Ran {
+    let given = plan.clone();
+    match catch_unwind(AssertUnwindSafe(|| run_with(setup, plan))) {
+        Ok(ran) => ran,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
+            let what = format!("an assertion stops the process: {text}");
+            let mut report = Report::default();
+            report.violations.push(Violation { rule: Rule::ReplicasAgree, at: 0, what });
+            report.violations_found = 1;
+            Ran {
+                report,
+                hash: [0; 32],
+                events: 0,
+                simulated: 0,
+                operations: 0,
+                installed: 0,
+                timeline: Vec::new(),
+                plan: given,
+            }
+        }
+    }
+}
+
+/// Leaves faults out as long as the same rule is still broken: halves first, then smaller parts. Returns the
+/// smallest run found and how many runs it took.
+pub fn minimise(setup: &Setup, failed: Ran, max_runs: usize) -> (Ran, usize) {
+    let Some(rule) = failed.report.violations.first().map(|v| v.rule) else { return (failed, 0) };
+    let (mut best, mut runs) = (failed, 0);
+    let mut parts = 2;
+    while best.plan.len() > 1 && runs < max_runs {
+        let size = best.plan.len().div_ceil(parts);
+        let mut smaller = None;
+        for from in (0..best.plan.len()).step_by(size) {
+            let mut plan = best.plan.clone();
+            plan.drain(from..(from + size).min(plan.len()));
+            runs += 1;
+            let ran = run_caught(setup.clone(), plan);
+            if ran.report.violations.iter().any(|v| v.rule == rule) {
+                smaller = Some(ran);
+                break;
+            }
+            if runs == max_runs {
+                break;
+            }
+        }
+        match smaller {
+            Some(ran) => {
+                best = ran;
+                parts = (parts - 1).max(2);
+            }
+            None if size == 1 => break,
+            None => parts = (parts * 2).min(best.plan.len()),
+        }
+    }
+    (best, runs)
+}
+
+/// What of a run goes into the sums of a suite.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Client operations that ended.
+    pub operations: u64,
+    /// Comparisons that the checkers made.
+    pub checks: u64,
+    /// Comparisons left out.
+    pub skipped: u64,
+    /// Simulated time, in microseconds.
+    pub simulated_us: Micros,
+    /// Snapshots installed.
+    pub installed: u64,
+    /// The longest time without service for each kind of fault, in microseconds.
+    pub without_service_us: BTreeMap<String, Micros>,
+}
+
+impl Ran {
+    /// Its figures.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            operations: self.operations,
+            checks: self.report.checks.values().sum(),
+            skipped: self.report.skipped,
+            simulated_us: self.simulated,
+            installed: self.installed,
+            without_service_us: self.report.without_service.clone(),
+        }
+    }
+}
+
+/// How long an episode is, in simulated time, if nothing goes wrong.
+pub fn episode_takes(setup: &Setup) -> Micros {
+    setup.safety + setup.liveness + crate::run::REST
+}
