@@ -321,7 +321,9 @@ impl World {
             }
             Err(Refused::Mailbox(refusal)) => self.ends(number, Ended::Refused(refusal), Some(at)),
             Err(Refused::NoSuchMailbox) => self.ends(number, Ended::NoSuchMailbox, None),
-            Err(Refused::NoQuorum | Refused::Unknown | Refused::Expired { .. }) => self.ends(number, Ended::Unknown, None),
+            Err(Refused::NoQuorum | Refused::Unknown | Refused::Expired { .. }) => {
+                self.ends(number, Ended::Unknown, None)
+            }
             Err(Refused::Corrupt) => {
                 let damaged = matches!(busy.op, Op::ReadBody { .. });
                 let ended = if damaged { Ended::Done(Reply::BodyDamaged) } else { Ended::Unknown };

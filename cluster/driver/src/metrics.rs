@@ -80,7 +80,11 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (CORE_ROUND, Kind::Histogram, "Time the core thread worked at one wake-up."),
     (TICKS_MISSED, Kind::Counter, "Ticks of 25 ms that a stall of the core thread swallowed."),
     (LED, Kind::Gauge, "Partitions led by this node, the control group included."),
-    (CLOCK_OFF, Kind::Gauge, "Seconds that this machine's clock is ahead of what the nodes agree on; 0 while it is near enough."),
+    (
+        CLOCK_OFF,
+        Kind::Gauge,
+        "Seconds that this machine's clock is ahead of what the nodes agree on; 0 while it is near enough.",
+    ),
     (LEADER_CHANGES, Kind::Counter, "Changes of a partition's leader as this node knows it."),
     (DECIDED, Kind::Counter, "Questions to the core, by kind and outcome."),
     (PROPOSAL, Kind::Histogram, "Time from a proposal to its outcome."),

@@ -584,7 +584,9 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
         }
         Output::Leader { partition, node } if *partition == P1 => format!("leader: {:?}", node.map(|n| n.0)),
         Output::Decided { request, outcome } => format!("decided: {} {outcome:?}", request.0),
-        Output::Send { .. } | Output::Apply(_) | Output::Leads { .. } | Output::Leader { .. } | Output::Time { .. } => return None,
+        Output::Send { .. } | Output::Apply(_) | Output::Leads { .. } | Output::Leader { .. } | Output::Time { .. } => {
+            return None;
+        }
         Output::Snapshot(job) => format!("snapshot: {job:?}"),
         Output::Abort(why) => format!("abort: {why}"),
     };

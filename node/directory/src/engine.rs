@@ -85,14 +85,13 @@ impl Directory {
         })
     }
 
-    /// Takes a command in. `attempt` is above 0 for a retry: then a result kept under the id is the answer. Below
-    /// the floor of kept results even a first attempt is unknown: it may be a late copy, or its clock is far behind.
-    pub fn submit(&mut self, _: &mut Env, id: CommandId, attempt: u32, command: Command) -> Submitted {
+    /// Takes a command in. A result kept under the id is the answer. Below the floor of kept results it is unknown:
+    /// it may be a late copy, or its clock is far behind.
+    pub fn submit(&mut self, _: &mut Env, id: CommandId, command: Command) -> Submitted {
         if self.known.contains(&id) {
             return Submitted::Joined;
         }
-        let kept = if attempt > 0 { self.kept_result(id) } else { self.below_floor(id) };
-        match kept {
+        match self.kept_result(id) {
             Ok(None) => {}
             Ok(Some(kept)) => return kept,
             Err(error) => return Submitted::Failed(error),

@@ -66,7 +66,7 @@ impl World {
 
     fn submit(&mut self, command: Command) -> CommandId {
         let id = self.env.command_id();
-        assert!(matches!(self.directory.submit(&mut self.env, id, 0, command), Submitted::Queued));
+        assert!(matches!(self.directory.submit(&mut self.env, id, command), Submitted::Queued));
         id
     }
 
@@ -92,7 +92,7 @@ impl World {
 
     fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
         let id = self.env.command_id();
-        assert!(matches!(self.directory.submit(&mut self.env, id, 0, command), Submitted::Queued));
+        assert!(matches!(self.directory.submit(&mut self.env, id, command), Submitted::Queued));
         let proposal = self.directory.next_entry(&mut self.env).unwrap();
         self.apply(proposal).remove(0).1
     }
@@ -157,14 +157,14 @@ fn an_alias_that_leads_to_itself_ends() {
 fn a_command_sent_again_is_answered_from_the_table_and_one_dropped_is_decided_again() {
     let mut w = World::new();
     let id = w.env.command_id();
-    assert!(matches!(w.directory.submit(&mut w.env, id, 0, domain("x.test")), Submitted::Queued));
-    assert!(matches!(w.directory.submit(&mut w.env, id, 1, domain("x.test")), Submitted::Joined));
+    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Queued));
+    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Joined));
     w.directory.next_entry(&mut w.env).unwrap();
     assert!(w.directory.next_entry(&mut w.env).is_none(), "one in flight");
     w.directory.dropped();
     let proposal = w.directory.next_entry(&mut w.env).unwrap();
     w.apply(proposal);
-    let again = w.directory.submit(&mut w.env, id, 1, domain("x.test"));
+    let again = w.directory.submit(&mut w.env, id, domain("x.test"));
     assert!(matches!(again, Submitted::Answered(Ok(Answer::Done), Index(2))), "{again:?}");
 }
 
@@ -321,14 +321,14 @@ fn entries_and_queue_are_bounded() {
         w.submit(domain("x.test"));
     }
     let id = w.env.command_id();
-    assert!(matches!(w.directory.submit(&mut w.env, id, 0, domain("x.test")), Submitted::Overloaded));
+    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Overloaded));
     w.drain();
     let huge = || domain(&"x".repeat(QUEUE_MAX_BYTES));
     w.submit(huge());
-    assert!(matches!(w.directory.submit(&mut w.env, id, 0, domain("x.test")), Submitted::Overloaded));
+    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Overloaded));
     w.directory.next_entry(&mut w.env).unwrap();
     w.directory.dropped();
-    assert!(matches!(w.directory.submit(&mut w.env, id, 0, domain("x.test")), Submitted::Overloaded), "it waits again");
+    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Overloaded), "it waits again");
     assert!(w.drain().iter().all(|(_, r, _)| matches!(r, Err(Refusal::BadName(_)))));
     w.submit(domain("x.test"));
 }
@@ -360,10 +360,10 @@ fn an_id_below_the_floor_is_unknown_and_a_mailbox_result_is_not_ours() {
     let applied = Applied { index: Index(w.index), ..Applied::default() };
     w.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
     for id in [old, mine] {
-        assert!(matches!(w.directory.submit(&mut w.env, id, 1, domain("x.test")), Submitted::Unknown));
+        assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Unknown));
     }
     // A late copy of the first attempt, or a session whose clock is far behind.
-    assert!(matches!(w.directory.submit(&mut w.env, old, 0, domain("x.test")), Submitted::Unknown));
+    assert!(matches!(w.directory.submit(&mut w.env, old, domain("x.test")), Submitted::Unknown));
     assert!(w.directory.next_entry(&mut w.env).is_none());
 }
 
@@ -382,7 +382,7 @@ fn a_command_that_can_t_be_decided_leaves_no_result_and_may_come_again() {
     assert_eq!(w.directory.take_failed().into_iter().map(|(id, _)| id).collect::<Vec<_>>(), [failed]);
     assert!(w.rows.get(REPLICA, &RowKey::command(failed)).unwrap().is_none());
     w.put(place, whole);
-    assert!(matches!(w.directory.submit(&mut w.env, failed, 1, disable), Submitted::Queued));
+    assert!(matches!(w.directory.submit(&mut w.env, failed, disable), Submitted::Queued));
     assert_eq!(w.drain().remove(0).1, Ok(Answer::Done));
 }
 

@@ -7,9 +7,7 @@ use mailraft_mailbox::{Refusal, Refused};
 pub fn to_imap(refused: &Refused) -> StoreFailure {
     match refused {
         Refused::Mailbox(refusal) => StoreFailure::Refused(refusal.clone()),
-        Refused::NoQuorum | Refused::Unknown | Refused::BodyLost | Refused::Expired { .. } => {
-            StoreFailure::Unavailable
-        }
+        Refused::NoQuorum | Refused::Unknown | Refused::BodyLost | Refused::Expired { .. } => StoreFailure::Unavailable,
         Refused::Overloaded => StoreFailure::Overloaded,
         Refused::NoSuchMailbox => StoreFailure::NoSuchMailbox,
         Refused::Corrupt => StoreFailure::Refused(Refusal::Corrupt),

@@ -33,8 +33,6 @@ pub type Reply = Result<(Result<Answer, Refusal>, Position), Detached>;
 pub struct DirectoryAsk {
     /// Its id.
     pub id: CommandId,
-    /// 0 the first time.
-    pub attempt: u32,
     /// The change.
     pub command: Command,
     /// Where the answer goes.
@@ -82,9 +80,9 @@ impl DirectoryActor {
             }
             return;
         };
-        let DirectoryAsk { id, attempt, command, reply } = asked;
+        let DirectoryAsk { id, command, reply } = asked;
         refresh(&mut self.env, &self.cluster);
-        match engine.submit(&mut self.env, id, attempt, command) {
+        match engine.submit(&mut self.env, id, command) {
             Submitted::Answered(result, index) => {
                 let _ = reply.send(Ok((result, position(&self.leading, index))));
             }

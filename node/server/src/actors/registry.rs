@@ -106,7 +106,6 @@ impl Registry {
     pub async fn directory(
         &self,
         id: CommandId,
-        attempt: u32,
         command: mailraft_directory::Command,
     ) -> Result<(Result<mailraft_directory::Answer, mailraft_directory::Refusal>, Position), Detached> {
         let leading = self.leading(PartitionId::CONTROL).ok_or(Detached::NotLeader)?;
@@ -127,7 +126,7 @@ impl Registry {
             }
         };
         let (reply, answered) = oneshot::channel();
-        match addr.try_send(DirectoryAsk { id, attempt, command, reply }) {
+        match addr.try_send(DirectoryAsk { id, command, reply }) {
             Ok(()) => {}
             Err(SendError::Full(_)) => return Err(Detached::Overloaded),
             Err(SendError::Closed(_)) => return Err(Detached::Gone),

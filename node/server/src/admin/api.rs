@@ -239,14 +239,13 @@ async fn change(world: &World, ChangeId(given): ChangeId, command: Command) -> R
     let id = given.unwrap_or_else(|| command_id(&world.cluster));
     let started = Instant::now();
     let mut leaders = world.cluster.leaders();
-    let mut attempt = u32::from(given.is_some());
     loop {
         let leader = leaders.borrow_and_update().first().copied().flatten();
         let outcome = match leader {
             None => Err(Detached::NotLeader),
-            Some(node) if node == world.cluster.node() => world.registry.directory(id, attempt, command.clone()).await,
+            Some(node) if node == world.cluster.node() => world.registry.directory(id, command.clone()).await,
             Some(node) => {
-                let rpc = Rpc::Directory { id, attempt, command: command.clone() };
+                let rpc = Rpc::Directory { id, command: command.clone() };
                 match world.links.ask(node, rpc).await {
                     Ok(RpcReply::Directory { result, at }) => Ok((result, at)),
                     Ok(RpcReply::Detached(why)) => Err(why),
@@ -266,7 +265,6 @@ async fn change(world: &World, ChangeId(given): ChangeId, command: Command) -> R
             }
             Err(_) => {}
         }
-        attempt += 1;
         let _ = tokio::time::timeout(RETRY_PAUSE, leaders.changed()).await;
     }
 }

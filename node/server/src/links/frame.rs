@@ -78,8 +78,6 @@ pub enum Rpc {
     Directory {
         /// Its id.
         id: CommandId,
-        /// 0 the first time.
-        attempt: u32,
         /// The change.
         command: mailraft_directory::Command,
     },

@@ -101,7 +101,7 @@ fn answer(world: &World, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, RpcR
     let world = world.clone();
     tokio::spawn(async move {
         let reply = match rpc {
-            Rpc::Directory { id, attempt, command } => match world.registry.directory(id, attempt, command).await {
+            Rpc::Directory { id, command } => match world.registry.directory(id, command).await {
                 Ok((result, at)) => RpcReply::Directory { result, at },
                 Err(why) => RpcReply::Detached(why),
             },
