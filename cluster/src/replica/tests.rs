@@ -172,7 +172,12 @@ fn rows_are_replaced_only_when_apply_has_nothing_in_hand_and_a_second_snapshot_w
     // What the leader sends meanwhile is neither durable nor applied before the rows are there.
     assert!(applies(&bench.peer(MessageType::MsgAppend, appended(51..=52, 52))).is_empty());
     assert!(!bench.replica.writes().needs_sync());
-    bench.replica.rows_installed(&GroupRows::default());
+    let later = MemberRow { replica: ReplicaId(7), node: NodeId(70), voter: false };
+    bench.replica.rows_installed(&GroupRows { members: vec![later], highest: ReplicaId(9) });
+    assert_eq!(
+        (bench.replica.members.node(later.replica), bench.replica.members.highest()),
+        (Some(later.node), ReplicaId(9))
+    );
     assert_eq!(bench.sync().reset, Some((Index(50), Term(2))));
     assert!(matches!(jobs(&bench.collect())[..], [SnapshotJob::Discard { .. }]));
     assert_eq!(bench.sync().append.len(), 2);
@@ -184,11 +189,15 @@ fn a_change_that_waits_when_a_snapshot_comes_is_not_made_over_it() {
     let mut bench = Bench::new(&[OWN, OTHER]);
     let mut change = ConfChange { node_id: OTHER.0, ..ConfChange::default() };
     change.set_change_type(ConfChangeType::AddLearnerNode);
-    let mut message = appended(2..=3, 3);
+    let mut message = appended(2..=3, 1);
     message.mut_entries()[1].set_entry_type(raft::eraftpb::EntryType::EntryConfChange);
     message.mut_entries()[1].data = protobuf::Message::write_to_bytes(&change).unwrap().into();
     bench.peer(MessageType::MsgAppend, message);
-    // Not durable yet; by the snapshot the other votes again.
+    bench.sync();
+    bench.collect();
+    // That it is committed is not durable yet; by the snapshot the other votes again.
+    bench.peer(MessageType::MsgHeartbeat, Message { term: 2, commit: 3, ..Message::default() });
+    assert_eq!(bench.replica.commits.len(), 1);
     assert!(applies(&bench.staged(50)).is_empty());
     while bench.replica.writes().needs_sync() {
         bench.sync();
@@ -196,6 +205,19 @@ fn a_change_that_waits_when_a_snapshot_comes_is_not_made_over_it() {
     }
     assert_eq!(bench.replica.raw.raft.prs().conf().to_conf_state().get_voters().len(), 2);
     assert!(bench.replica.members.votes(OTHER));
+}
+
+#[test]
+fn the_election_window_follows_the_rank_among_the_voters() {
+    let mut bench = Bench::new(&[OTHER]);
+    let mut windows = Vec::new();
+    for voters in [vec![OTHER], vec![OWN, OTHER], vec![ReplicaId(3), ReplicaId(4)]] {
+        let applied = Applied { voters, ..Applied::default() };
+        bench.replica.members.adopt(&applied, &GroupRows::default());
+        bench.replica.tick(&bench.config, &bench.env, false, &mut bench.out);
+        windows.push(bench.replica.raw.raft.randomized_election_timeout());
+    }
+    assert_eq!(windows, [12, 10, 14]);
 }
 
 #[test]

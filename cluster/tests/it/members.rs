@@ -118,6 +118,7 @@ fn a_group_grows_to_five_survives_two_deaths_and_shrinks_to_three() {
     }
     // A start knows who the members are, and that the others are gone.
     for node in nodes() {
+        network.flush(node);
         network.crash(node, 0);
         network.start(node);
     }
@@ -153,6 +154,7 @@ fn what_must_not_be_changed_is_refused_and_says_why() {
     change(&mut network, MemberChange::Remove(ReplicaId(100)));
     assert_eq!(refusal(&mut network, add(100, spare[0])), ChangeRefusal::IdUsed(ReplicaId(100)));
     for node in nodes() {
+        network.flush(node);
         network.crash(node, 0);
         network.start(node);
     }
@@ -347,6 +349,41 @@ fn what_was_applied_once_holds_after_a_crash_at_any_step() {
         later += u32::from(voted);
     }
     assert!((5..55).contains(&later), "{later} of 60 crashes after the change was applied");
+}
+
+#[test]
+fn a_removed_replica_never_comes_back_after_a_crash_at_any_step() {
+    let mut knew = 0;
+    for at in 0..60 {
+        let mut network = elected();
+        let leader = network.leader(P1).unwrap();
+        let victim = network.placed(P1).into_iter().find(|m| m.node != leader).unwrap();
+        network.reconfigure(leader, P1, MemberChange::Remove(victim.replica));
+        for _ in 0..at {
+            network.step_once();
+        }
+        let rows = network.host(victim.node).rows.clone();
+        let removed = rows.applied(victim.replica).unwrap().is_none_or(|a| !a.voters.contains(&victim.replica));
+        if at % 2 == 0 {
+            rows.flush().unwrap();
+        }
+        network.crash(victim.node, at * 11 % 60);
+        network.start(victim.node);
+        network.cut_off.insert(victim.node);
+        network.asked_for_votes.clear();
+        network.ticks(60);
+        if removed {
+            knew += 1;
+            assert!(network.status(victim.node, P1).is_none(), "after {at} steps it is back");
+            assert!(!network.asked_for_votes.contains_key(&victim.replica), "after {at} steps it campaigns");
+        }
+        network.cut_off.clear();
+        network.ticks(60);
+        assert!(network.status(victim.node, P1).is_none(), "after {at} steps it does not know");
+        assert!(rows.applied(victim.replica).unwrap().is_none(), "after {at} steps rows are left");
+        write(&mut network, 1);
+    }
+    assert!((5..55).contains(&knew), "{knew} of 60 crashes after it knew");
 }
 
 /// What is to be done to a group, one after the other.
