@@ -108,6 +108,8 @@ mod tests {
         let bytes = encode(&message);
         let back = decode(&bytes).unwrap();
         assert!(matches!(back.body, PeerBody::Raft(r) if r == raft));
+        let removed = encode(&PeerMessage { body: PeerBody::Removed, ..message.clone() });
+        assert!(matches!(decode(&removed).unwrap().body, PeerBody::Removed));
         assert_eq!((back.partition, back.to, back.wall), (PartitionId(3), ReplicaId(2), UnixMillis(5)));
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len]).is_err());

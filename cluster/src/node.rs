@@ -300,6 +300,8 @@ impl Node {
         }
         match replica.members.admit(sender, from) {
             Admission::Heard => {}
+            // A leader that was removed hands over before it goes.
+            Admission::Removed if replica.follows(sender, &body) => {}
             Admission::Removed => {
                 // The group sends it nothing any more, so it could never learn that it is gone.
                 if !matches!(body, PeerBody::Removed) {
@@ -353,7 +355,7 @@ impl Node {
                 replica.collect(&self.config, env, wall, out);
                 debug_assert!(!replica.has_work());
                 if replica.is_over() {
-                    self.end(partition, env, wall, out);
+                    self.end(partition, out);
                 }
             }
         }

@@ -75,6 +75,8 @@ pub struct Replica {
     changing: Option<Index>,
     /// The group has removed this replica.
     removed: bool,
+    /// And needs it no more even if it leads.
+    dismissed: bool,
     /// Committed entries that wait for a hard state that counts a configuration change as committed.
     commits: VecDeque<(Option<u64>, Vec<eraftpb::Entry>)>,
     durable_number: u64,
@@ -159,6 +161,7 @@ impl Replica {
             boot,
             changing: None,
             removed: false,
+            dismissed: false,
             commits: VecDeque::new(),
             durable_number: 0,
             staged: None,
@@ -241,7 +244,7 @@ impl Replica {
             }
             // The node takes it in.
             PeerBody::Leads(_) => {}
-            PeerBody::Removed => self.removed = true,
+            PeerBody::Removed => self.dismiss(),
             PeerBody::Hash { count, hash } => {
                 let own = self.hashes.iter().rev().find(|(c, _)| *c == count).map(|(_, h)| *h);
                 if own.is_some_and(|own| own != hash) {

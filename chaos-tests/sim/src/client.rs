@@ -205,13 +205,13 @@ impl World {
         let conn = session.conns;
         let resume = session.following.as_ref().map(|f| (f.resume(), f.modseq()));
         session.conn = Some(Conn { number: conn, node: leader, resuming: None });
-        self.to_actor(number, ToActor::Attach(mailbox));
+        self.tells_actor(number, ToActor::Attach(mailbox));
         if let Some((command, since)) = resume {
             let id = self.clients.command_id();
             if let Some(conn) = self.sessions.get_mut(&number).and_then(|s| s.conn.as_mut()) {
                 conn.resuming = Some((id, since));
             }
-            self.to_actor(number, ToActor::Ask { mailbox, id, attempt: 0, command: Box::new(command) });
+            self.tells_actor(number, ToActor::Ask { mailbox, id, attempt: 0, command: Box::new(command) });
         }
         true
     }
@@ -236,13 +236,13 @@ impl World {
             let command = stored(&busy.op, draft);
             busy.sent = true;
             busy.asked = Some(id);
-            return self.to_actor(number, ToActor::Ask { mailbox, id, attempt, command: Box::new(command) });
+            return self.tells_actor(number, ToActor::Ask { mailbox, id, attempt, command: Box::new(command) });
         }
         busy.stage = Stage::Plain;
         let command = command(&busy.op);
         busy.sent = true;
         busy.asked = Some(id);
-        self.to_actor(number, ToActor::Ask { mailbox, id, attempt, command: Box::new(command) });
+        self.tells_actor(number, ToActor::Ask { mailbox, id, attempt, command: Box::new(command) });
     }
 
     fn sends_chunks(&mut self, number: u64) {
@@ -268,7 +268,7 @@ impl World {
                 data: upload.chunks[at].clone(),
             };
             upload.sent += 1;
-            self.to_actor(number, chunk);
+            self.tells_actor(number, chunk);
         }
     }
 
@@ -293,7 +293,7 @@ impl World {
         let command = stored(&busy.op, upload.draft.clone());
         let (id, attempt) = (busy.id, busy.attempt);
         busy.stage = Stage::Plain;
-        self.to_actor(number, ToActor::Ask { mailbox, id, attempt, command: Box::new(command) });
+        self.tells_actor(number, ToActor::Ask { mailbox, id, attempt, command: Box::new(command) });
     }
 
     fn answered(&mut self, number: u64, id: CommandId, result: Result<Answer, Refused>, at: At) {
@@ -368,7 +368,7 @@ impl World {
         let Stage::Body { content, next, .. } = &busy.stage else { return };
         busy.asked = Some(part);
         let command = Command::ReadChunk { email: content.email, body: content.body, number: *next };
-        self.to_actor(number, ToActor::Ask { mailbox, id: part, attempt: 0, command: Box::new(command) });
+        self.tells_actor(number, ToActor::Ask { mailbox, id: part, attempt: 0, command: Box::new(command) });
     }
 
     fn reads_chunk(&mut self, number: u64, chunk: Option<bytes::Bytes>, at: At) {
@@ -480,7 +480,7 @@ impl World {
         let mailbox = session.mailbox;
         if session.conn.is_some() {
             if self.hosts[&session.node].up.is_some() {
-                self.to_actor(number, ToActor::Detach(mailbox));
+                self.tells_actor(number, ToActor::Detach(mailbox));
             }
             if let Some(session) = self.sessions.get_mut(&number) {
                 session.conn = None;
@@ -488,7 +488,7 @@ impl World {
         }
     }
 
-    fn to_actor(&mut self, number: u64, what: ToActor) {
+    fn tells_actor(&mut self, number: u64, what: ToActor) {
         let Some(session) = self.sessions.get(&number) else { return };
         let Some(conn) = session.conn.as_ref() else { return };
         let (from, to, name) = (session.node, conn.node, (number, conn.number));

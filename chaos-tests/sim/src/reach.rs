@@ -29,9 +29,12 @@ impl World {
         match what {
             ToActor::Attach(mailbox) => match self.actor_of(node, mailbox) {
                 Some(actor) => actor.owner.attach(name, SessionNumber(session)),
-                None => {
-                    self.to_session(node, from, name, ToSession::Said(Box::new(Said::Detached(Detached::NotLeader)), 0))
-                }
+                None => self.tells_session(
+                    node,
+                    from,
+                    name,
+                    ToSession::Said(Box::new(Said::Detached(Detached::NotLeader)), 0),
+                ),
             },
             ToActor::Ask { mailbox, id, attempt, command } => {
                 let attached = self.hosts[&node].up.as_ref().and_then(|p| p.actors.get(&mailbox));
@@ -53,7 +56,7 @@ impl World {
                 let partition = self.mailboxes[&mailbox].partition;
                 let Some(process) = self.host(node).up.as_mut() else { return };
                 let Some(leading) = process.leading.get(&partition).copied() else {
-                    return self.to_session(node, from, name, ToSession::Chunk { upload, ok: false });
+                    return self.tells_session(node, from, name, ToSession::Chunk { upload, ok: false });
                 };
                 let request = process.request(Waiter::Chunk { session, upload });
                 let proposal = Proposal {
@@ -124,7 +127,7 @@ impl World {
                 let ok = matches!(outcome, Outcome::Applied { verdict: Verdict::Accepted, .. });
                 let Some(to) = self.sessions.get(&session) else { return };
                 let (home, conn) = (to.node, to.conns);
-                self.to_session(node, home, (session, conn), ToSession::Chunk { upload, ok });
+                self.tells_session(node, home, (session, conn), ToSession::Chunk { upload, ok });
             }
             Waiter::Made(mailbox) => {
                 let made = matches!(outcome, Outcome::Applied { verdict: Verdict::Accepted, .. });
@@ -362,10 +365,10 @@ impl World {
     fn say_to(&mut self, node: NodeId, name: SessionName, what: Said, incarnation: u32) {
         let Some(session) = self.sessions.get(&name.0) else { return };
         let home = session.node;
-        self.to_session(node, home, name, ToSession::Said(Box::new(what), incarnation));
+        self.tells_session(node, home, name, ToSession::Said(Box::new(what), incarnation));
     }
 
-    fn to_session(&mut self, from: NodeId, to: NodeId, name: SessionName, what: ToSession) {
+    fn tells_session(&mut self, from: NodeId, to: NodeId, name: SessionName, what: ToSession) {
         let event = Event::ToSession(name.0, name.1, Box::new(what));
         self.send(from, to, name, event);
     }

@@ -30,10 +30,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ),
     ("mailraft", &["mailraft-disk", "mailraft-driver", "mailraft-server", "mailraft-storage"]),
     ("mailraft-checkers", &["mailraft-mailbox", "mailraft-storage"]),
-    (
-        "mailraft-sim",
-        &["mailraft-checkers", "mailraft-cluster", "mailraft-mailbox", "mailraft-storage"],
-    ),
+    ("mailraft-sim", &["mailraft-checkers", "mailraft-cluster", "mailraft-mailbox", "mailraft-storage"]),
     ("mailraft-chaos", &["mailraft-disk", "mailraft-sim"]),
 ];
 const PURE: [&str; 9] = [
@@ -313,7 +310,8 @@ fn target(path: &str, name: &str, modules: &BTreeSet<String>, passed_on: &Passed
         let so_far = base.join("::");
         if modules.contains(&so_far) {
             found = Some(so_far);
-        } else if let Some(made) = found.as_ref().and_then(|f| passed_on.get(&(f.clone(), base[base.len() - 1].into()))) {
+        } else if let Some(made) = found.as_ref().and_then(|f| passed_on.get(&(f.clone(), base[base.len() - 1].into())))
+        {
             return Some(made.clone());
         }
     }
@@ -359,12 +357,7 @@ fn no_files_import_in_a_circle() {
         let graph: BTreeMap<String, BTreeSet<String>> = files
             .iter()
             .filter(|f| name(f) != "lib")
-            .map(|f| {
-                (
-                    name(f),
-                    imports(&read(f), &name(f), &modules, &passed_on),
-                )
-            })
+            .map(|f| (name(f), imports(&read(f), &name(f), &modules, &passed_on)))
             .collect();
         let mut done = BTreeSet::new();
         for module in graph.keys() {

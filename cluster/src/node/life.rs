@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use mailraft_storage::log::{Log, LogState, LogWrite};
-use mailraft_storage::{Applied, Env, Index, PartitionId, ReplicaId, Rows, StoreError, UnixMillis};
+use mailraft_storage::{Applied, Env, Index, PartitionId, ReplicaId, Rows, StoreError};
 use raft::eraftpb::HardState;
 
 use super::Node;
@@ -148,7 +148,7 @@ impl Node {
 
     pub(super) fn destroy(&mut self, replica: ReplicaId, out: &mut Vec<Output>) {
         if let Some((partition, found)) = self.of(replica) {
-            found.remove();
+            found.dismiss();
             self.dirty.insert(partition);
             return;
         }
@@ -200,10 +200,10 @@ impl Node {
     }
 
     /// A replica was removed from its group.
-    pub(super) fn end(&mut self, partition: PartitionId, env: &mut Env, wall: UnixMillis, out: &mut Vec<Output>) {
+    pub(super) fn end(&mut self, partition: PartitionId, out: &mut Vec<Output>) {
         let Some(replica) = self.replicas.remove(&partition) else { return };
         self.by_replica.remove(&replica.spec.replica);
-        let write = replica.end(&self.config, env, wall, out);
+        let write = replica.end(out);
         self.life.waiting.push(Step::Bury(Box::new(write)));
     }
 }

@@ -2,15 +2,14 @@
 //! and the end of a replica that was removed.
 
 use mailraft_storage::log::LogWrite;
-use mailraft_storage::{Applied, Env, Index, ReplicaId, Term, UnixMillis};
-use raft::ProgressState;
+use mailraft_storage::{Applied, Index, ReplicaId, Term};
 use raft::eraftpb::ConfChangeType;
+use raft::{ProgressState, StateRole};
 
 use super::Replica;
-use crate::config::NodeConfig;
 use crate::members::{self, ChangeRefusal, MemberChange};
 use crate::placement::MemberRow;
-use crate::seam::{Outcome, Output, RequestId};
+use crate::seam::{Outcome, Output, PeerBody, RequestId};
 
 /// A learner further behind than this is not promoted: until it has caught up it would only slow commits down.
 pub const PROMOTE_LAG_MAX_ENTRIES: u64 = 1_024;
@@ -57,14 +56,22 @@ impl Replica {
         }
     }
 
-    /// It was removed from its group.
-    pub fn remove(&mut self) {
-        self.removed = true;
+    /// It was removed from its group, which does not hear it any more.
+    pub fn dismiss(&mut self) {
+        (self.removed, self.dismissed) = (true, true);
     }
 
-    /// Whether it was removed from its group and nothing is in progress that must end first.
+    /// Whether it was removed from its group and nothing is in progress that must end first. One that leads hands
+    /// over before, or steps down when it hears no majority.
     pub fn is_over(&self) -> bool {
-        self.removed && !self.writes.is_installing()
+        let leads = self.raw.raft.state == StateRole::Leader && !self.dismissed;
+        self.removed && !self.writes.is_installing() && !leads
+    }
+
+    /// Whether a message comes from this replica's leader in its term.
+    pub fn follows(&self, sender: ReplicaId, body: &PeerBody) -> bool {
+        let raft = &self.raw.raft;
+        raft.leader_id == sender.0 && matches!(body, PeerBody::Raft(message) if message.term == raft.term)
     }
 
     /// To whom a leader that votes no more should hand over.
@@ -73,13 +80,8 @@ impl Replica {
         if voter || self.members.voters().is_empty() { None } else { self.hand_over_to(true) }
     }
 
-    /// Ends it: hands its lead over, answers everyone, and gives what must be durable so that it never comes
-    /// back.
-    pub fn end(mut self, config: &NodeConfig, env: &mut Env, wall: UnixMillis, out: &mut Vec<Output>) -> LogWrite {
-        if let Some(to) = self.hand_over_to(true) {
-            self.transfer(to);
-            self.collect(config, env, wall, out);
-        }
+    /// Ends it: answers everyone, and gives what must be durable so that it never comes back.
+    pub fn end(mut self, out: &mut Vec<Output>) -> LogWrite {
         let (unknown, waiting) = self.owners.term_over();
         let questions = self.reads.all().into_iter().map(|read| read.request).chain(waiting);
         let not_leader = |request| Output::Decided { request, outcome: Outcome::NotLeader { leader: None } };

@@ -197,6 +197,33 @@ fn a_leader_that_is_to_go_hands_over_first_and_a_demoted_voter_only_learns() {
 }
 
 #[test]
+fn who_wins_with_its_own_removal_or_demotion_in_its_log_hands_over_at_once() {
+    for change in [MemberChange::Remove, MemberChange::Demote] {
+        let mut network = elected();
+        network.ticks(200);
+        // In the order in which they lead and campaign.
+        let first = network.placed(P1);
+        let [leader, next] = [0, 1].map(|n| first[n].node);
+        assert_eq!(network.leader(P1), Some(leader));
+        network.reconfigure(leader, P1, change(first[1].replica));
+        let proposed = network.status(leader, P1).unwrap().last;
+        while network.status(next, P1).unwrap().last < proposed {
+            assert!(network.step_once());
+        }
+        network.crash(leader, 0);
+        // Back just before the next one campaigns, to vote.
+        network.ticks(9);
+        network.asked_for_votes.clear();
+        network.start(leader);
+        // Without it the others would wait out an election timeout more.
+        network.until(9, "another leads", |n| n.leader(P1).is_some_and(|l| l != next));
+        assert!(network.asked_for_votes.contains_key(&first[1].replica), "it did not campaign");
+        network.until(4, "it is gone or learns", |n| n.status(next, P1).is_none_or(|s| s.role == "learner"));
+        write(&mut network, 1);
+    }
+}
+
+#[test]
 fn a_replica_removed_while_it_was_away_disturbs_nobody_and_learns_that_it_is_gone() {
     let mut network = elected();
     network.ticks(100);
