@@ -1,6 +1,7 @@
 //! Where time and randomness come from in production.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mailraft_driver::Cluster;
 use mailraft_mailbox::api::ZonedTime;
@@ -16,6 +17,18 @@ pub fn os_env() -> Env {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).expect("the operating system gives random bytes");
     Env { now: monotonic(), wall: wall(), rng: ChaCha20Rng::from_seed(seed) }
+}
+
+static STARTED: OnceLock<Instant> = OnceLock::new();
+
+/// The node begins to run: [`uptime`] counts from here.
+pub fn started() {
+    STARTED.get_or_init(Instant::now);
+}
+
+/// How long the node has been running.
+pub fn uptime() -> Duration {
+    STARTED.get().map_or(Duration::ZERO, Instant::elapsed)
 }
 
 /// Brings an environment's clocks to this moment; the wall clock is the time that the nodes agree on.

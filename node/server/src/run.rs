@@ -1,8 +1,8 @@
 //! A node from its configuration to its end.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use mailraft_directory::Lookup;
 use mailraft_directory::keys::RootKey;
@@ -42,19 +42,14 @@ impl From<String> for RunError {
     }
 }
 
-static STARTED: OnceLock<Instant> = OnceLock::new();
 
-/// Since the node started.
-pub fn uptime() -> Duration {
-    STARTED.get().map_or(Duration::ZERO, Instant::elapsed)
-}
 
 /// Runs a node until it is told to stop (SIGTERM, SIGINT).
 ///
 /// # Errors
 /// One sentence that says what keeps it from starting and what to do.
 pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<(), RunError> {
-    STARTED.get_or_init(Instant::now);
+    crate::environment::started();
     keep_memory_private();
     let cluster_id = config.cluster.id;
     let root = RootKey::read(&config.keys.root_key_file).map_err(|e| e.to_string())?;

@@ -24,7 +24,7 @@ pub async fn own_status(world: &World) -> String {
     if let Value::Object(fields) = &mut value {
         fields.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
         fields.insert("actors".into(), json!(world.registry.len()));
-        fields.insert("uptime_s".into(), json!(crate::run::uptime().as_secs()));
+        fields.insert("uptime_s".into(), json!(crate::environment::uptime().as_secs()));
     }
     value.to_string()
 }
