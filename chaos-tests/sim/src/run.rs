@@ -527,7 +527,7 @@ impl World {
     fn resolve(&mut self, all: bool) {
         // Also of those whose clients still wait: an id that a wrong clock drew may be evicted before they give up.
         let waiting = self.sessions.values().filter_map(|s| {
-            let busy = s.busy.as_ref().filter(|b| b.attempt > 0 && !b.op.is_read())?;
+            let busy = s.busy.as_ref().filter(|b| b.sent && !b.op.is_read())?;
             Some((busy.id, s.mailbox))
         });
         let waiting: Vec<(CommandId, MailboxId)> = waiting.collect();

@@ -232,7 +232,6 @@ fn imports(text: &str, name: &str, modules: &BTreeSet<String>, passed_on: &Passe
         // Braces follow: that is a `use`, and taken apart above.
         paths.extend((!path.ends_with("::")).then(|| path.to_owned()));
     }
-    let uses = code.split('\n').collect::<Vec<_>>().join("\n");
     paths.iter().filter_map(|path| target(path, name, modules, passed_on)).filter(|found| found != name).collect()
 }
 
