@@ -47,26 +47,18 @@ pub fn run_caught(setup: Setup, plan: Vec<Planned>) -> Ran {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
             let what = format!("an assertion stops the process: {text}");
-            let mut report = Report::default();
-            report.violations.push(Violation { rule: Rule::ReplicasAgree, at: 0, what });
-            report.violations_found = 1;
-            Ran {
-                report,
-                hash: [0; 32],
-                events: 0,
-                simulated: 0,
-                operations: 0,
-                installed: 0,
-                timeline: Vec::new(),
-                plan: given,
-            }
+            Ran::failed(Violation { rule: Rule::ReplicasAgree, at: 0, what }, given)
         }
     }
 }
 
-/// Leaves faults out as long as the same rule is still broken: halves first, then smaller parts. Returns the
-/// smallest run found and how many runs it took.
+/// Leaves faults out of a failed run as long as the same rule is still broken: halves first, then smaller parts.
+/// Returns the smallest run found and how many runs it took.
 pub fn minimise(setup: &Setup, failed: Ran, max_runs: usize) -> (Ran, usize) {
+    minimise_by(failed, max_runs, |plan| run_caught(setup.clone(), plan))
+}
+
+fn minimise_by(failed: Ran, max_runs: usize, again: impl Fn(Vec<Planned>) -> Ran) -> (Ran, usize) {
     let Some(rule) = failed.report.violations.first().map(|v| v.rule) else { return (failed, 0) };
     let (mut best, mut runs) = (failed, 0);
     let mut parts = 2;
@@ -77,7 +69,7 @@ pub fn minimise(setup: &Setup, failed: Ran, max_runs: usize) -> (Ran, usize) {
             let mut plan = best.plan.clone();
             plan.drain(from..(from + size).min(plan.len()));
             runs += 1;
-            let ran = run_caught(setup.clone(), plan);
+            let ran = again(plan);
             if ran.report.violations.iter().any(|v| v.rule == rule) {
                 smaller = Some(ran);
                 break;
@@ -116,6 +108,12 @@ pub struct Figures {
 }
 
 impl Ran {
+    /// A run of which nothing is known but what was wrong.
+    fn failed(violation: Violation, plan: Vec<Planned>) -> Self {
+        let report = Report { violations: vec![violation], violations_found: 1, ..Report::default() };
+        Ran { report, hash: [0; 32], events: 0, simulated: 0, operations: 0, installed: 0, timeline: Vec::new(), plan }
+    }
+
     /// Its figures.
     pub fn figures(&self) -> Figures {
         Figures {
@@ -132,4 +130,30 @@ impl Ran {
 /// How long an episode is, in simulated time, if nothing goes wrong.
 pub fn episode_takes(setup: &Setup) -> Micros {
     setup.safety + setup.liveness + crate::run::REST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::Fault;
+    use mailraft_storage::NodeId;
+
+    #[test]
+    fn of_many_faults_the_two_that_matter_are_found() {
+        let planned = |at: u64| Planned { from: at, to: at + 1, fault: Fault::Pause { node: NodeId(at) } };
+        let wrong = || Violation { rule: Rule::Uids, at: 7, what: String::new() };
+        let again = |plan: Vec<Planned>| {
+            let both = [13, 71].iter().all(|at| plan.iter().any(|p| p.from == *at));
+            let mut ran = Ran::failed(wrong(), plan);
+            if !both {
+                ran.report = Report::default();
+            }
+            ran
+        };
+        let (smallest, runs) = minimise_by(again((0..90).map(planned).collect()), 1_000, again);
+        assert_eq!(smallest.plan, [planned(13), planned(71)]);
+        assert!(runs < 120, "{runs} runs");
+        let (bounded, runs) = minimise_by(again((0..90).map(planned).collect()), 3, again);
+        assert_eq!((runs, bounded.report.violations.len()), (3, 1));
+    }
 }

@@ -5,4 +5,5 @@ mod clients;
 mod faults;
 mod quickstart;
 mod secrecy;
+mod simulated;
 mod tidy;

@@ -42,8 +42,6 @@ impl From<String> for RunError {
     }
 }
 
-
-
 /// Runs a node until it is told to stop (SIGTERM, SIGINT).
 ///
 /// # Errors
