@@ -52,13 +52,13 @@ pub fn binary() -> PathBuf {
 }
 
 /// A base port that no other cluster of this process uses.
-pub fn free_base_port() -> u16 {
+pub fn free_base_port(nodes: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let offset = (std::process::id() % 20) as u16;
     loop {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let base = 11_000 + offset * 5 + (n % 6) * 3_000 + (n / 6) * 100;
-        let free = (0..3u16).all(|i| {
+        let free = (0..nodes).all(|i| {
             [25, 143, 465, 587, 993, 80, 700]
                 .iter()
                 .all(|p| std::net::TcpListener::bind(("127.0.0.1", base + 1_000 * i + p)).is_ok())
@@ -76,8 +76,16 @@ impl Cluster {
     /// # Panics
     /// If it does not come up: a test can do nothing without it.
     pub fn start_new(adjust: impl Fn(String) -> String) -> Self {
+        Self::start_of(3, &adjust)
+    }
+
+    /// A new cluster of so many nodes in a temporary directory.
+    ///
+    /// # Panics
+    /// As [`Cluster::start_new`].
+    pub fn start_of(nodes: u64, adjust: &dyn Fn(String) -> String) -> Self {
         let temporary = tempfile::tempdir().expect("a temporary directory");
-        let mut cluster = Self::start_in(temporary.path().join("cluster"), &adjust);
+        let mut cluster = Self::start_in(temporary.path().join("cluster"), nodes, adjust);
         cluster._temporary = Some(temporary);
         cluster
     }
@@ -86,11 +94,11 @@ impl Cluster {
     ///
     /// # Panics
     /// As [`Cluster::start_new`].
-    pub fn start_in(dir: PathBuf, adjust: &dyn Fn(String) -> String) -> Self {
+    pub fn start_in(dir: PathBuf, nodes: u64, adjust: &dyn Fn(String) -> String) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let base = free_base_port();
+        let base = free_base_port(nodes as u16);
         let run = Command::new(binary())
-            .args(["quickstart", "--detach", "--base-port", &base.to_string(), "--dir"])
+            .args(["quickstart", "--detach", "--nodes", &nodes.to_string(), "--base-port", &base.to_string(), "--dir"])
             .arg(&dir)
             .output()
             .unwrap_or_else(|e| {
@@ -280,7 +288,9 @@ impl Cluster {
                 && status["nodes"].as_array().is_some_and(|n| n.iter().all(|n| n["up"] == true))
                 && status["partitions"].as_array().is_some_and(|partitions| {
                     partitions.iter().all(|p| {
-                        p["replicas"].as_array().is_some_and(|r| r.len() == nodes && r.iter().all(|r| r["lag"] == 0))
+                        // Every node has a replica of the control group, and three have one of each other partition.
+                        let replicas = if p["partition"] == 0 { nodes } else { nodes.min(3) };
+                        p["replicas"].as_array().is_some_and(|r| r.len() == replicas && r.iter().all(|r| r["lag"] == 0))
                     })
                 })
         });

@@ -134,3 +134,33 @@ fn a_clean_stop_hands_leaders_over_and_a_damaged_file_stops_a_start_with_one_sen
     cluster.start(1);
     cluster.wait_until_caught_up();
 }
+
+#[test]
+fn of_five_nodes_each_serves_every_mailbox_also_while_one_is_dead() {
+    let mut cluster = Cluster::start_of(5, &|c| c);
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let mut sent = 0;
+    let mut deliver = |cluster: &Cluster, node: u64| {
+        let mut smtp = Smtp::login(&trust, &cluster.text(node, "submissions"), &alice).unwrap();
+        for to in [&alice, &bob] {
+            sent += 1;
+            let said = smtp.send(&alice.address, &to.address, format!("Subject: {sent}\r\n\r\nx\r\n").as_bytes());
+            assert!(matches!(said, Ok(Said::Accepted { .. })), "through node {node}: {said:?}");
+        }
+    };
+    for node in 1..=5 {
+        deliver(&cluster, node);
+    }
+    // Whoever has no replica of a partition hears who leads it next.
+    cluster.kill(1);
+    for node in 2..=5 {
+        deliver(&cluster, node);
+    }
+    for node in 2..=5 {
+        for account in [&alice, &bob] {
+            let mut imap = Imap::login(&trust, &cluster.text(node, "imaps"), account).unwrap();
+            assert_eq!(imap.by_subject("INBOX").unwrap().len(), 9, "through node {node}");
+        }
+    }
+}
