@@ -539,6 +539,9 @@ impl World {
             let took = (at - busy.started) / 1_000;
             format!("session {number} of {mailbox}: {:?} {} after {took} ms: {ended:?}", busy.op, busy.id)
         });
+        if let Some(answers) = &mut self.answers {
+            answers.insert(number, (ended.clone(), position));
+        }
         self.record(Record::Ended { at, id: busy.id, ended, position });
         Some((kind, mailbox))
     }

@@ -2,6 +2,7 @@
 //!
 //! * [`world`], [`run`]: the world, and a whole run of it. [`faults`]: what is broken when.
 //! * [`suite`]: many runs from one seed, and the smallest form of one that fails.
+//! * [`scenarios`]: interleavings that chance rarely finds, as scripts.
 //! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
 //!   owners.
 //! * `operator`: members of groups change.
@@ -21,6 +22,7 @@ mod operator;
 mod queue;
 mod reach;
 pub mod run;
+pub mod scenarios;
 mod session;
 pub mod suite;
 mod trace;

@@ -105,6 +105,7 @@ impl World {
             evictions: 0,
             found: BTreeMap::new(),
             last_list: None,
+            answers: None,
             quiet: false,
             operations: 0,
             installed: 0,
@@ -204,7 +205,8 @@ impl World {
         self.now = self.now.max(moment);
     }
 
-    fn happens(&mut self, event: Event) {
+    /// Lets something happen; [`World::settle`] comes after it.
+    pub fn happens(&mut self, event: Event) {
         let now = self.now;
         match event {
             Event::On(node, life, what) => {

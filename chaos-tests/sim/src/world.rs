@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mailraft_checkers::{At, Checker, Micros, Record, Violation};
+use mailraft_checkers::{At, Checker, Ended, Micros, Record, Violation};
 use mailraft_cluster::{Input, PeerMessage, SnapshotEvent};
 use mailraft_mailbox::{Command, MailboxKey, Said};
 use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, ReplicaId};
@@ -271,6 +271,8 @@ pub struct World {
     pub evictions: u64,
     /// The names in the last answer to a LIST.
     pub last_list: Option<Vec<String>>,
+    /// How each session's last operation ended, if someone asks.
+    pub answers: Option<BTreeMap<u64, (Ended, Option<At>)>>,
     /// Clients begin no more operations.
     pub quiet: bool,
     /// Operations that ended, for figures.

@@ -1,0 +1,115 @@
+//! Directed scenarios: interleavings that chance rarely finds, each as a script that fails if it does not reach its
+//! point.
+//!
+//! * `script`: what they are written in. `looks`: what they look for among the things that happen.
+
+mod deposed;
+mod earlier_term;
+mod full_disk;
+mod half_change;
+mod late_transfer;
+mod looks;
+mod open_folder;
+mod outsiders;
+mod power_off;
+mod script;
+mod snapshot_crashes;
+mod snapshot_sender;
+mod two_actors;
+mod upload;
+
+use crate::run::Ran;
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What happens in it.
+    pub about: &'static str,
+    /// Runs it: what it showed, or why it failed.
+    pub run: fn() -> Result<Ran, String>,
+}
+
+const ALL: [Scenario; 15] = [
+    Scenario {
+        name: "half-change",
+        about: "restarts with a change of members half applied, at each of four steps",
+        run: half_change::restarts,
+    },
+    Scenario {
+        name: "late-transfer",
+        about: "an order to take the lead comes long after the transfer was given up",
+        run: late_transfer::arrives,
+    },
+    Scenario {
+        name: "late-transfer-short-log",
+        about: "the same at a node whose log is shorter than the others' by then",
+        run: late_transfer::arrives_at_a_short_log,
+    },
+    Scenario {
+        name: "snapshot-crashes",
+        about: "a node dies at each step of a snapshot's installation",
+        run: snapshot_crashes::five_deaths,
+    },
+    Scenario {
+        name: "snapshot-sender-dies",
+        about: "the leader dies while it sends a snapshot to one who was away for long",
+        run: snapshot_sender::dies,
+    },
+    Scenario {
+        name: "snapshot-comes-late",
+        about: "an older snapshot comes while a newer one is being installed",
+        run: snapshot_sender::comes_late,
+    },
+    Scenario {
+        name: "earlier-term",
+        about: "a change of an earlier term is committed later, and its client asks again before and after",
+        run: earlier_term::committed_later,
+    },
+    Scenario {
+        name: "two-actors",
+        about: "actors of one mailbox panic in one term while its entry is in flight",
+        run: two_actors::in_one_term,
+    },
+    Scenario {
+        name: "upload-swept",
+        about: "the leader changes after half an upload, and the sweep takes a slow second attempt",
+        run: upload::swept_under_way,
+    },
+    Scenario {
+        name: "upload-live",
+        about: "an upload becomes live while its sweep is due",
+        run: upload::live_before_the_sweep,
+    },
+    Scenario {
+        name: "deposed",
+        about: "a leader is cut off with its clients and does not know it",
+        run: deposed::with_its_clients,
+    },
+    Scenario {
+        name: "power-off",
+        about: "all nodes lose power with torn logs, and only a majority returns at first",
+        run: power_off::at_once,
+    },
+    Scenario {
+        name: "full-disk",
+        about: "the leader's disk is full, then another one's too, then they are freed",
+        run: full_disk::one_then_two,
+    },
+    Scenario {
+        name: "open-folder",
+        about: "an open folder is renamed, deleted and made anew while leaders die",
+        run: open_folder::through_failovers,
+    },
+    Scenario {
+        name: "outsiders",
+        about: "clients of a node without a replica, through leader changes and links that carry one way",
+        run: outsiders::find_the_leader,
+    },
+];
+
+/// All scenarios.
+pub fn all() -> &'static [Scenario] {
+    &ALL
+}

@@ -1,0 +1,56 @@
+//! A follower that was away longer than the log reaches, and leaders that die while they send it a snapshot.
+
+use mailraft_storage::PartitionId;
+
+use crate::run::Ran;
+use crate::scenarios::looks;
+use crate::scenarios::script::{S, Script, Told, rows_at};
+
+const P: PartitionId = PartitionId(1);
+const LOG_KEEP: u64 = 20;
+
+/// The sender dies in the middle; the next leader sends its own.
+pub fn dies() -> Told<Ran> {
+    let mut s = Script::keeping(3, 1, LOG_KEEP)?;
+    let (leader, away, next) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
+    let writer = s.client(next, P)?;
+    s.leave_behind(away, P, writer)?;
+    let half = s.hold(looks::snapshot(P, leader, away));
+    s.restart(away)?;
+    s.until_held(half, 1, 5 * S)?;
+    s.kill(leader);
+    s.lose(half);
+    // It commits nothing before the one that was away has its log, which begins with a snapshot.
+    let replica = s.replica(away, P)?;
+    s.until_after("the next leader's snapshot is in place", 5 * S, looks::installed(away, replica))?;
+    s.led_by(P, next, S)?;
+    s.deliver(writer)?;
+    s.until("it has caught up", 5 * S, move |w| rows_at(w, away, P) == rows_at(w, next, P))?;
+    s.restart(leader)?;
+    s.expect_clean()
+}
+
+/// The snapshot of the leader that died was whole, and comes while the next leader's is being installed, and
+/// once more after it.
+pub fn comes_late() -> Told<Ran> {
+    let mut s = Script::keeping(3, 1, LOG_KEEP)?;
+    let (leader, away, next) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
+    let writer = s.client(next, P)?;
+    s.leave_behind(away, P, writer)?;
+    let late = s.hold(looks::snapshot(P, leader, away));
+    s.restart(away)?;
+    s.until_held(late, 1, 5 * S)?;
+    // It never hears that it arrived, so another node must lead before a second is sent.
+    s.kill(leader);
+    let replica = s.replica(away, P)?;
+    s.until_before("the next leader's snapshot is in place", 5 * S, looks::installed(away, replica))?;
+    s.expect("it is being installed", s.status(away, P)?.installing)?;
+    s.release(late)?;
+    let installed = s.world.installed;
+    s.led_by(P, next, S)?;
+    s.deliver(writer)?;
+    s.until("it has caught up", 5 * S, move |w| rows_at(w, away, P) == rows_at(w, next, P))?;
+    s.expect("one snapshot was put in place", s.world.installed == installed + 1)?;
+    s.restart(leader)?;
+    s.expect_clean()
+}
