@@ -135,6 +135,21 @@ fn a_retry_gets_the_kept_result_and_a_repeat_in_flight_joins() {
 }
 
 #[test]
+fn a_late_copy_of_a_first_attempt_is_not_carried_out_again() {
+    let mut world = World::new();
+    let draft = world.draft("x");
+    let command = append("INBOX", draft, Flags::none());
+    let id = world.submit(1, command.clone());
+    world.drain();
+    // The next owner sees the copy first that the network held back, from a session that succeeded elsewhere.
+    world.reload();
+    let late = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 0, command);
+    assert!(matches!(late, Submitted::Answered(Ok(_), _)), "{late:?}");
+    assert!(world.mailbox.next_entry(&mut world.env).is_none());
+    assert_eq!(world.uids("INBOX"), [1]);
+}
+
+#[test]
 fn below_the_floor_nobody_knows() {
     let mut world = World::new();
     let old = world.env.command_id();
