@@ -38,6 +38,7 @@ scenarios! {
     snapshot_comes_late: "snapshot-comes-late",
     earlier_term: "earlier-term",
     two_actors: "two-actors",
+    late_question: "late-question",
     upload_swept: "upload-swept",
     upload_live: "upload-live",
     deposed: "deposed",

@@ -7,6 +7,7 @@ mod deposed;
 mod earlier_term;
 mod full_disk;
 mod half_change;
+mod late_question;
 mod late_transfer;
 mod looks;
 mod open_folder;
@@ -31,7 +32,7 @@ pub struct Scenario {
     pub run: fn() -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 15] = [
+const ALL: [Scenario; 16] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -71,6 +72,11 @@ const ALL: [Scenario; 15] = [
         name: "two-actors",
         about: "actors of one mailbox panic in one term while its entry is in flight",
         run: two_actors::in_one_term,
+    },
+    Scenario {
+        name: "late-question",
+        about: "a question arrives after its session succeeded elsewhere, at the old and at a new leader",
+        run: late_question::arrives,
     },
     Scenario {
         name: "upload-swept",
