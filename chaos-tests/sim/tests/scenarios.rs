@@ -43,6 +43,7 @@ scenarios! {
     upload_live: "upload-live",
     deposed: "deposed",
     power_off: "power-off",
+    patient_sender: "patient-sender",
     full_disk: "full-disk",
     open_folder: "open-folder",
     outsiders: "outsiders",

@@ -12,6 +12,7 @@ mod late_transfer;
 mod looks;
 mod open_folder;
 mod outsiders;
+mod patient_sender;
 mod power_off;
 mod script;
 mod snapshot_crashes;
@@ -32,7 +33,7 @@ pub struct Scenario {
     pub run: fn() -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 16] = [
+const ALL: [Scenario; 17] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -97,6 +98,11 @@ const ALL: [Scenario; 16] = [
         name: "power-off",
         about: "all nodes lose power with torn logs, and only a majority returns at first",
         run: power_off::at_once,
+    },
+    Scenario {
+        name: "patient-sender",
+        about: "a sender repeats a delivery for hours across failovers and clocks that jump by days",
+        run: patient_sender::for_hours,
     },
     Scenario {
         name: "full-disk",

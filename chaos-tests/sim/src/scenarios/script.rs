@@ -212,6 +212,14 @@ impl Script {
         self.fault(Fault::Partition { side: side.to_vec() })
     }
 
+    /// Every process stands still for a time, as on a host that sleeps.
+    pub fn sleep_all(&mut self, time: Micros) {
+        let until = self.world.now + time;
+        for host in self.world.hosts.values_mut() {
+            host.paused_until = until;
+        }
+    }
+
     /// A process stands still for a time, and then goes on as if nothing was.
     pub fn sleep(&mut self, node: NodeId, time: Micros) {
         let until = self.world.now + time;
