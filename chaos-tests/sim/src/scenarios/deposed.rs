@@ -12,8 +12,8 @@ use crate::world::World;
 const P: PartitionId = PartitionId(1);
 
 /// It believes to lead while another does: it answers no read, and its idling session misses nothing.
-pub fn with_its_clients() -> Told<Ran> {
-    let mut s = Script::calm(3, 1)?;
+pub fn with_its_clients(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 1)?;
     let old = s.leader(P)?;
     let far = s.followers(P)?[0];
     let writer = s.client(far, P)?;

@@ -14,8 +14,8 @@ const P: PartitionId = PartitionId(1);
 const ENTRY_BYTES: usize = 1 << 20;
 
 /// The next leader has the change uncommitted; its client asks again before and after it is applied there.
-pub fn committed_later() -> Told<Ran> {
-    let mut s = Script::calm(3, 1)?;
+pub fn committed_later(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 1)?;
     let first = s.leader(P)?;
     let (heir, third) = (s.followers(P)?[0], s.followers(P)?[1]);
     let (term, replica) = (s.term(P)?, s.replica(heir, P)?);
@@ -31,8 +31,6 @@ pub fn committed_later() -> Told<Ran> {
     s.until_held(acks, 1, 200 * MS)?;
     s.expect("it is not committed", s.status(first, P)?.commit.0 < index)?;
     s.kill(first);
-    s.lose(acks);
-    s.lose(lost);
 
     // Nothing is committed by the next leader for a while.
     let still = s.hold(looks::raft(MessageType::MsgAppend, P, Some(heir), Some(third)));
@@ -51,6 +49,8 @@ pub fn committed_later() -> Told<Ran> {
     let of_term = entry.map_err(|e| e.to_string())?.first().map(|e| e.term);
     s.expect("its entry is that of the earlier term", of_term == Some(term.0))?;
     s.expect("the answer is that entry's", s.position(client).is_some_and(|at| at.index == index))?;
+    s.lose(acks);
+    s.lose(lost);
     s.restart(first)?;
     s.expect_clean()
 }

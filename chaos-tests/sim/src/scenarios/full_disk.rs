@@ -10,8 +10,8 @@ use crate::scenarios::script::{S, Script, Told, process};
 const P: PartitionId = PartitionId(1);
 
 /// The leader's, then another one's too, so that no majority is left; then they are freed.
-pub fn one_then_two() -> Told<Ran> {
-    let mut s = Script::calm(3, 1)?;
+pub fn one_then_two(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 1)?;
     let first = s.leader(P)?;
     let home = s.followers(P)?[0];
     let client = s.client(home, P)?;

@@ -25,8 +25,8 @@ enum Half {
 }
 
 /// A follower is demoted and promoted; all processes die, or only the leader's, with the change at each step.
-pub fn restarts() -> Told<Ran> {
-    let mut s = Script::calm(3, 1)?;
+pub fn restarts(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 1)?;
     for half in [Half::Appended, Half::CommitNotDurable, Half::NotInRows, Half::NotFlushed] {
         for all in [true, false] {
             turn(&mut s, half, all)?;

@@ -11,8 +11,8 @@ use crate::scenarios::script::{Client, Hold, MS, S, Script, Told};
 const P: PartitionId = PartitionId(1);
 
 /// The held copies arrive at a leader that was deposed, and at one that leads again in a later term.
-pub fn arrives() -> Told<Ran> {
-    let mut s = Script::calm(3, 1)?;
+pub fn arrives(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 1)?;
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let term = s.term(P)?;
     let reader = s.client(home, P)?;

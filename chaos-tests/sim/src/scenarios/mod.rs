@@ -29,8 +29,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What happens in it.
     pub about: &'static str,
-    /// Runs it: what it showed, or why it failed.
-    pub run: fn() -> Result<Ran, String>,
+    /// Runs it from a seed, which only delays depend on: what it showed, or why it failed.
+    pub run: fn(u64) -> Result<Ran, String>,
 }
 
 const ALL: [Scenario; 17] = [

@@ -12,8 +12,8 @@ use crate::world::World;
 const P: PartitionId = PartitionId(1);
 
 /// Each change is applied, and the leader dies before anyone hears of it.
-pub fn through_failovers() -> Told<Ran> {
-    let mut s = Script::calm(5, 4)?;
+pub fn through_failovers(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 5, 4)?;
     let homes = s.outsiders(P);
     let (viewer, changer) = (s.client(homes[0], P)?, s.client(homes[1], P)?);
     s.does(changer, Op::Create { name: "a".to_owned() })?;

@@ -10,8 +10,8 @@ use crate::scenarios::script::{MS, S, Script, Told, rows_at};
 const P: PartitionId = PartitionId(1);
 
 /// Leaders change, and links carry only one way.
-pub fn find_the_leader() -> Told<Ran> {
-    let mut s = Script::calm(5, 4)?;
+pub fn find_the_leader(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 5, 4)?;
     let home = s.outsiders(P)[0];
     let client = s.client(home, P)?;
     s.deliver(client)?;

@@ -18,8 +18,8 @@ const DAY_MS: i64 = 24 * 3_600_000;
 
 /// It tries for hours, each time under a new id, while leaders die and one clock after another is wrong by
 /// days.
-pub fn for_hours() -> Told<Ran> {
-    let mut s = Script::calm(3, 1)?;
+pub fn for_hours(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 1)?;
     s.world.last_marker += 1;
     let op = Op::Deliver { marker: s.world.last_marker, deduplicate: true };
     for turn in 0..TRIES {

@@ -14,8 +14,8 @@ const OTHER: PartitionId = PartitionId(2);
 const TORN: [usize; 2] = [21, 150];
 
 /// Logs are torn; a majority comes back alone, and later the one that had more in its log than the others.
-pub fn at_once() -> Told<Ran> {
-    let mut s = Script::calm(3, 2)?;
+pub fn at_once(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 2)?;
     let leader = s.leader(P)?;
     let [one, two] = [s.followers(P)?[0], s.followers(P)?[1]];
     let mut busy = Vec::new();

@@ -61,6 +61,8 @@ pub struct Script {
     next: Option<(Micros, Event)>,
     holds: BTreeMap<Hold, Holding>,
     held_so_far: usize,
+    /// Until then every process stands still.
+    asleep_until: Micros,
 }
 
 impl Script {
@@ -68,15 +70,15 @@ impl Script {
     ///
     /// # Errors
     /// If that does not come about.
-    pub fn calm(nodes: u64, partitions: u32) -> Told<Self> {
-        Self::keeping(nodes, partitions, 10_000)
+    pub fn calm(seed: u64, nodes: u64, partitions: u32) -> Told<Self> {
+        Self::keeping(seed, nodes, partitions, 10_000)
     }
 
     /// The same, keeping so many entries of log for a slow follower.
     ///
     /// # Errors
     /// If that does not come about.
-    pub fn keeping(nodes: u64, partitions: u32, log_keep_entries: u64) -> Told<Self> {
+    pub fn keeping(seed: u64, nodes: u64, partitions: u32, log_keep_entries: u64) -> Told<Self> {
         let setup = Setup {
             nodes,
             partitions,
@@ -84,13 +86,13 @@ impl Script {
             imap_sessions: 0,
             smtp_sessions: 0,
             log_keep_entries,
-            ..Setup::new(7)
+            ..Setup::new(seed)
         };
         let mut world = World::new(setup, Vec::new());
         world.quiet = true;
         world.answers = Some(BTreeMap::new());
         world.begin();
-        let mut script = Script { world, next: None, holds: BTreeMap::new(), held_so_far: 0 };
+        let mut script = Script { world, next: None, holds: BTreeMap::new(), held_so_far: 0, asleep_until: 0 };
         script.all_led()?;
         Ok(script)
     }
@@ -215,6 +217,7 @@ impl Script {
     /// Every process stands still for a time, as on a host that sleeps.
     pub fn sleep_all(&mut self, time: Micros) {
         let until = self.world.now + time;
+        self.asleep_until = until;
         for host in self.world.hosts.values_mut() {
             host.paused_until = until;
         }
@@ -582,6 +585,11 @@ impl Script {
         self.world.now = self.world.now.max(at);
         // Clients begin only what the script says.
         if matches!(event, Event::Connect(_) | Event::Next(_)) {
+            return Ok(true);
+        }
+        // While nothing runs there is nothing to look at.
+        if at < self.asleep_until && matches!(event, Event::Look | Event::Flap) {
+            self.world.queue.push(self.asleep_until, event);
             return Ok(true);
         }
         let world = &self.world;

@@ -11,8 +11,8 @@ const P: PartitionId = PartitionId(1);
 const LOG_KEEP: u64 = 20;
 
 /// One snapshot, five deaths: before the mark, after it, among the rows, before the log's reset, after it.
-pub fn five_deaths() -> Told<Ran> {
-    let mut s = Script::keeping(3, 1, LOG_KEEP)?;
+pub fn five_deaths(seed: u64) -> Told<Ran> {
+    let mut s = Script::keeping(seed, 3, 1, LOG_KEEP)?;
     let (leader, away) = (s.leader(P)?, s.followers(P)?[0]);
     let replica = s.replica(away, P)?;
     let writer = s.client(leader, P)?;

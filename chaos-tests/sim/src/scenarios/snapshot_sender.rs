@@ -10,8 +10,8 @@ const P: PartitionId = PartitionId(1);
 const LOG_KEEP: u64 = 20;
 
 /// The sender dies in the middle; the next leader sends its own.
-pub fn dies() -> Told<Ran> {
-    let mut s = Script::keeping(3, 1, LOG_KEEP)?;
+pub fn dies(seed: u64) -> Told<Ran> {
+    let mut s = Script::keeping(seed, 3, 1, LOG_KEEP)?;
     let (leader, away, next) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
     let writer = s.client(next, P)?;
     s.leave_behind(away, P, writer)?;
@@ -32,8 +32,8 @@ pub fn dies() -> Told<Ran> {
 
 /// The snapshot of the leader that died was whole, and comes while the next leader's is being installed, and
 /// once more after it.
-pub fn comes_late() -> Told<Ran> {
-    let mut s = Script::keeping(3, 1, LOG_KEEP)?;
+pub fn comes_late(seed: u64) -> Told<Ran> {
+    let mut s = Script::keeping(seed, 3, 1, LOG_KEEP)?;
     let (leader, away, next) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
     let writer = s.client(next, P)?;
     s.leave_behind(away, P, writer)?;

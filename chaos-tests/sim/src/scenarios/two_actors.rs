@@ -12,8 +12,8 @@ use crate::world::World;
 const P: PartitionId = PartitionId(1);
 
 /// Actors panic while an entry is in flight; the next start at once and wait for it.
-pub fn in_one_term() -> Told<Ran> {
-    let mut s = Script::calm(3, 1)?;
+pub fn in_one_term(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 1)?;
     let (leader, term, mailbox) = (s.leader(P)?, s.term(P)?, s.mailbox(P)?);
     let (one, other) = (s.client(s.followers(P)?[0], P)?, s.client(s.followers(P)?[1], P)?);
     s.deliver(one)?;

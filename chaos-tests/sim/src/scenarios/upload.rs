@@ -7,6 +7,7 @@ use crate::faults::Fault;
 use crate::run::Ran;
 use crate::scenarios::looks;
 use crate::scenarios::script::{Client, MS, S, Script, Told};
+use crate::session::Stage;
 use crate::world::World;
 
 const P: PartitionId = PartitionId(1);
@@ -17,8 +18,8 @@ const OPEN_MAX: usize = 16;
 
 /// The leader changes after half of the chunks. The next owner takes the slow second attempt for abandoned and sweeps
 /// it between its parts; then it sweeps a third right before it would become live.
-pub fn swept_under_way() -> Told<Ran> {
-    let mut s = Script::calm(3, 1)?;
+pub fn swept_under_way(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 1)?;
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let (client, bystander) = (s.client(home, P)?, s.client(home, P)?);
     s.deliver(bystander)?;
@@ -31,12 +32,16 @@ pub fn swept_under_way() -> Told<Ran> {
 
     let second_part = s.hold(looks::chunk(client, 1));
     let loading = s.hold(looks::loads());
-    s.until_after("half of the second attempt is durable", S, looks::chunk_done(client))?;
+    let half = move |w: &World| {
+        let busy = w.sessions.get(&client.0).and_then(|s| s.busy.as_ref()).filter(|b| b.attempt > 0);
+        busy.is_some_and(|b| matches!(&b.stage, Stage::Upload(upload) if upload.durable == 1))
+    };
+    s.until("half of the second attempt is durable", S, half)?;
     let next = s.leader(P)?;
     s.until_held(loading, 1, 100 * MS)?;
     s.until_held(second_part, 1, 100 * MS)?;
     let abandoned = open(&s.world, next)?;
-    s.expect("two uploads are open", abandoned.len() == 2)?;
+    s.expect("the first upload and a second are open", abandoned.len() >= 2)?;
     s.release(loading)?;
     clocks_jump(&mut s)?;
     swept(&mut s, bystander, next, abandoned)?;
@@ -67,8 +72,8 @@ pub fn swept_under_way() -> Told<Ran> {
 }
 
 /// The owner decides to sweep and to make live at the same time: the first in the log wins.
-pub fn live_before_the_sweep() -> Told<Ran> {
-    let mut s = Script::calm(3, 1)?;
+pub fn live_before_the_sweep(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 3, 1)?;
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let (client, bystander) = (s.client(home, P)?, s.client(home, P)?);
     s.deliver(bystander)?;
