@@ -1,5 +1,5 @@
-//! Who leads the partitions that have no replica on this node: the leaders' nodes say so. Only hints for
-//! routing: whoever is asked in vain is not the leader.
+//! Who leads the partitions that have no replica on this node, or one that knows nothing yet: the leaders' nodes
+//! say so. Only hints for routing: whoever is asked in vain is not the leader.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// A node says what it leads, of the partitions without a replica here. Returns what is new.
+    /// A node says what it leads, of the partitions about which no replica here knows. Returns what is new.
     pub fn told(&mut self, node: NodeId, led: &[(PartitionId, Term)], tick: u64) -> Vec<(PartitionId, Option<NodeId>)> {
         self.heard.insert(node, tick);
         let mut news =
@@ -34,6 +34,11 @@ impl Hints {
             }
         }
         news
+    }
+
+    /// A replica here knows from now on.
+    pub fn forget(&mut self, partition: PartitionId) {
+        self.leaders.remove(&partition);
     }
 
     /// The connection to a node broke.

@@ -290,7 +290,8 @@ impl Node {
         let handing_over = self.handing_over;
         let led = match &body {
             PeerBody::Leads(led) => {
-                Some(led.iter().copied().filter(|(p, _)| !self.replicas.contains_key(p)).collect::<Vec<_>>())
+                let unknown = |p: &PartitionId| self.replicas.get(p).is_none_or(Replica::is_stranger);
+                Some(led.iter().copied().filter(|(p, _)| unknown(p)).collect::<Vec<_>>())
             }
             PeerBody::Raft(_) | PeerBody::Hash { .. } | PeerBody::Removed => None,
         };
@@ -354,6 +355,9 @@ impl Node {
             if let Some(replica) = self.replicas.get_mut(&partition) {
                 replica.collect(&self.config, env, wall, out);
                 debug_assert!(!replica.has_work());
+                if !replica.is_stranger() {
+                    self.hints.forget(partition);
+                }
                 if replica.is_over() {
                     self.end(partition, out);
                 }

@@ -94,7 +94,7 @@ pub struct Replica {
     better: Option<(ReplicaId, u64)>,
     flushed: Index,
     hashes: VecDeque<(u64, [u8; 32])>,
-    told_leader: Option<Option<NodeId>>,
+    told_leader: Option<NodeId>,
     ticks: u64,
     stamp: UnixMillis,
 }
@@ -418,6 +418,11 @@ impl Replica {
             wall: env.wall,
             body,
         }
+    }
+
+    /// Whether it was made and no leader has spoken to it yet: who leads is known only from other nodes' hints.
+    pub fn is_stranger(&self) -> bool {
+        self.leader().is_none() && self.members.voters().is_empty()
     }
 
     fn leader(&self) -> Option<NodeId> {

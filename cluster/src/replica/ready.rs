@@ -188,8 +188,8 @@ impl Replica {
             }
         }
         let leader = self.leader();
-        if self.told_leader != Some(leader) {
-            self.told_leader = Some(leader);
+        if self.told_leader != leader {
+            self.told_leader = leader;
             out.push(Output::Leader { partition: self.spec.partition, node: leader });
         }
         let Some(term) = leads.filter(|t| !self.lead.told && self.raw.store().applied().term == *t) else { return };

@@ -128,6 +128,29 @@ fn a_group_grows_to_five_survives_two_deaths_and_shrinks_to_three() {
 }
 
 #[test]
+fn a_node_is_told_who_leads_until_its_new_replica_knows() {
+    let mut network = elected();
+    network.ticks(200);
+    let (spare, leader) = (spare(&network)[0], network.leader(P1));
+    let told = |network: &Network| network.host(spare).leaders.get(&P1).copied().flatten();
+    assert_eq!(told(&network), leader);
+    network.create(spare, P1, ReplicaId(100));
+    network.settle();
+    assert!(network.status(spare, P1).is_some() && told(&network) == leader, "its replica is no member yet");
+    network.crash(spare, 0);
+    network.start(spare);
+    network.ticks(60);
+    assert_eq!(told(&network), leader);
+    change(&mut network, MemberChange::AddLearner(learner(100, spare)));
+    network.ticks(80);
+    assert_eq!(told(&network), leader, "nobody tells it any more, and its replica knows");
+    network.crash(leader.unwrap(), 0);
+    network.until(80, "led again", |n| n.leader(P1).is_some_and(|now| Some(now) != leader));
+    network.ticks(4);
+    assert_eq!(told(&network), network.leader(P1));
+}
+
+#[test]
 fn what_must_not_be_changed_is_refused_and_says_why() {
     let mut network = elected();
     network.ticks(200);
