@@ -206,9 +206,14 @@ impl Members {
         self.nodes.get(&replica).copied()
     }
 
-    /// Replicas of a node.
+    /// Replicas of a node, those that were removed too.
     pub fn on(&self, node: NodeId) -> impl Iterator<Item = ReplicaId> {
         self.nodes.iter().filter(move |(_, n)| **n == node).map(|(r, _)| *r)
+    }
+
+    /// Whether a node has a replica in the present configuration.
+    pub fn has_one_on(&self, node: NodeId) -> bool {
+        self.on(node).any(|replica| holds(&self.conf, replica))
     }
 
     /// Whether a replica votes.

@@ -261,7 +261,7 @@ impl Node {
         }
         let Some(control) = self.replicas.get(&PartitionId::CONTROL) else { return };
         for member in control.members.rows().into_iter().filter(|m| m.node != self.config.node) {
-            let elsewhere = |r: &&Replica| r.members.on(member.node).next().is_none();
+            let elsewhere = |r: &&Replica| !r.members.has_one_on(member.node);
             if !self.replicas.values().any(|r| elsewhere(&r)) {
                 continue;
             }

@@ -151,6 +151,24 @@ fn a_node_is_told_who_leads_until_its_new_replica_knows() {
 }
 
 #[test]
+fn a_node_whose_replica_was_removed_is_told_who_leads() {
+    let mut network = elected();
+    let spare = spare(&network)[0];
+    add(&mut network, spare, 100);
+    let leader = network.leader(P1);
+    let gone = network.placed(P1).into_iter().find(|m| Some(m.node) != leader).unwrap();
+    change(&mut network, MemberChange::Remove(gone.replica));
+    network.ticks(60);
+    let told = |network: &Network| network.host(gone.node).leaders.get(&P1).copied().flatten();
+    assert!(network.status(gone.node, P1).is_none());
+    assert_eq!(told(&network), leader);
+    network.crash(leader.unwrap(), 0);
+    network.until(80, "led again", |n| n.leader(P1).is_some_and(|now| Some(now) != leader));
+    network.ticks(4);
+    assert_eq!(told(&network), network.leader(P1));
+}
+
+#[test]
 fn what_must_not_be_changed_is_refused_and_says_why() {
     let mut network = elected();
     network.ticks(200);
