@@ -10,6 +10,7 @@ mod half_change;
 mod late_question;
 mod late_transfer;
 mod looks;
+mod moved_replica;
 mod open_folder;
 mod outsiders;
 mod patient_sender;
@@ -33,11 +34,16 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 17] = [
+const ALL: [Scenario; 18] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
         run: half_change::restarts,
+    },
+    Scenario {
+        name: "moved-replica",
+        about: "a replica moves to another node, and somebody dies at each step",
+        run: moved_replica::deaths,
     },
     Scenario {
         name: "late-transfer",

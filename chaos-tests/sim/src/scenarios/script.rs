@@ -377,12 +377,12 @@ impl Script {
 
     /// How a client's last operation ended, if it has.
     pub fn ended(&self, client: Client) -> Option<&Ended> {
-        self.world.answers.as_ref()?.get(&client.0).map(|(ended, _)| ended)
+        answer_of(&self.world, client).map(|(ended, _)| ended)
     }
 
     /// Where a client's last answer stands in the log.
     pub fn position(&self, client: Client) -> Option<At> {
-        self.world.answers.as_ref()?.get(&client.0).and_then(|(_, at)| *at)
+        answer_of(&self.world, client).and_then(|(_, at)| *at)
     }
 
     /// Waits for the end of a client's operation.
@@ -390,7 +390,7 @@ impl Script {
     /// # Errors
     /// If it has none.
     pub fn answer(&mut self, client: Client) -> Told<Ended> {
-        let ended = |world: &World| world.answers.as_ref().is_some_and(|a| a.contains_key(&client.0));
+        let ended = |world: &World| answer_of(world, client).is_some();
         self.until("a client has its answer", OPERATION_MAX, ended)?;
         self.ended(client).cloned().ok_or_else(|| self.failed("a client has no answer"))
     }
@@ -485,6 +485,16 @@ impl Script {
         let leader = self.leader(partition)?;
         let nodes = self.world.hosts.keys().copied();
         Ok(nodes.filter(|n| *n != leader && status(&self.world, *n, partition).is_some()).collect())
+    }
+
+    /// Nodes with a replica of a partition.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn members(&self, partition: PartitionId) -> Told<Vec<NodeId>> {
+        let nodes = self.world.hosts.keys().copied();
+        let found: Vec<NodeId> = nodes.filter(|n| status(&self.world, *n, partition).is_some()).collect();
+        if found.is_empty() { Err(self.failed("a partition has no replica")) } else { Ok(found) }
     }
 
     /// Nodes without a replica of a partition.
@@ -613,6 +623,12 @@ impl Script {
             Some(wrong) => Err(self.failed(&wrong.to_string())),
         }
     }
+}
+
+/// How a client's last operation ended. It has not if it began anew under another id.
+fn answer_of(world: &World, client: Client) -> Option<&(Ended, Option<At>)> {
+    let busy = world.sessions.get(&client.0).is_some_and(|s| s.busy.is_some());
+    world.answers.as_ref()?.get(&client.0).filter(|_| !busy)
 }
 
 /// A node's process, while it is up.
