@@ -48,6 +48,8 @@ scenarios! {
     deposed: "deposed",
     power_off: "power-off",
     patient_sender: "patient-sender",
+    wrong_year: "wrong-year",
+    wrong_year_behind: "wrong-year-behind",
     full_disk: "full-disk",
     open_folder: "open-folder",
     outsiders: "outsiders",

@@ -1,6 +1,7 @@
 //! What scripts look for among the things that happen.
 
 use mailraft_cluster::PeerBody;
+use mailraft_mailbox::Said;
 use mailraft_storage::log::LogWrite;
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 use raft::eraftpb::MessageType;
@@ -62,6 +63,15 @@ pub fn chunk_done(client: Client) -> Looks {
 /// Whatever is said to a client's session.
 pub fn to_client(client: Client) -> Looks {
     Box::new(move |_, event| matches!(event, Event::ToSession(to, ..) if *to == client.0))
+}
+
+/// An OK to a client's session.
+pub fn ok_to(client: Client) -> Looks {
+    Box::new(move |_, event| {
+        let Event::ToSession(to, _, what) = event else { return false };
+        let ToSession::Said(said, _) = &**what else { return false };
+        *to == client.0 && matches!(**said, Said::Answer { result: Ok(_), .. })
+    })
 }
 
 /// The end of a node's fsync with such a write of a replica in it.

@@ -20,6 +20,7 @@ mod snapshot_crashes;
 mod snapshot_sender;
 mod two_actors;
 mod upload;
+mod wrong_year;
 
 use crate::run::Ran;
 
@@ -34,7 +35,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 18] = [
+const ALL: [Scenario; 20] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -109,6 +110,12 @@ const ALL: [Scenario; 18] = [
         name: "patient-sender",
         about: "a sender repeats a delivery for hours across failovers and clocks that jump by days",
         run: patient_sender::for_hours,
+    },
+    Scenario { name: "wrong-year", about: "every clock is a year ahead for a while", run: wrong_year::and_back },
+    Scenario {
+        name: "wrong-year-behind",
+        about: "every clock is a year behind after a power failure",
+        run: wrong_year::behind,
     },
     Scenario {
         name: "full-disk",

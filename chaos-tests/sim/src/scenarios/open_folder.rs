@@ -50,7 +50,7 @@ pub fn through_failovers(seed: u64) -> Told<Ran> {
 /// A change is applied, and its leader dies before viewer or changer hear of it.
 fn unheard(s: &mut Script, viewer: Client, changer: Client, op: Op) -> Told<()> {
     let leader = s.leader(P)?;
-    let lost = [s.hold(looks::to_client(viewer)), s.hold(looks::to_client(changer))];
+    let lost = [s.hold(looks::to_client(viewer)), s.hold(looks::ok_to(changer))];
     let before = rows_at(&s.world, leader, P);
     s.begin(changer, op);
     s.until("the change is applied", S, move |w| rows_at(w, leader, P) > before)?;
