@@ -22,7 +22,10 @@ pub fn with_its_clients(seed: u64) -> Told<Ran> {
     }
     let idle = s.client(old, P)?;
     s.opens(idle, "INBOX")?;
-    let clients = [s.client(old, P)?, s.client(old, P)?, s.client(old, P)?];
+    // A write that comes to nothing ends its owner, so it is another mailbox's.
+    let (read, written) = (s.mailbox(P)?, s.world.mailboxes.keys().copied().last());
+    let written = written.filter(|other| *other != read).ok_or("there is one mailbox")?;
+    let clients = [s.client_of(old, read), s.client_of(old, read), s.client_of(old, written)];
     for client in clients {
         s.does(client, Op::Sync)?;
     }

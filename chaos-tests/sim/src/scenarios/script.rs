@@ -341,7 +341,12 @@ impl Script {
     /// If the partition has no mailbox.
     pub fn client(&mut self, node: NodeId, partition: PartitionId) -> Told<Client> {
         let mailbox = self.mailbox(partition)?;
-        Ok(Client(self.world.connect(node, Kind::Imap, mailbox)))
+        Ok(self.client_of(node, mailbox))
+    }
+
+    /// A client connects to a node, for this mailbox.
+    pub fn client_of(&mut self, node: NodeId, mailbox: MailboxId) -> Client {
+        Client(self.world.connect(node, Kind::Imap, mailbox))
     }
 
     /// A client begins something, and nobody waits for its end.
