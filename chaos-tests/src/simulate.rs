@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mailraft_sim::suite::{MINIMISE_MAX_RUNS, episode_takes, minimise};
-use mailraft_sim::{Ran, episode, run_episode};
+use mailraft_sim::{Ran, episode, run_episode, scenarios};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -36,6 +36,12 @@ pub struct SimArgs {
     /// Print what happens in the episode as it happens
     #[arg(long, requires = "episode")]
     pub loud: bool,
+    /// Run this directed scenario instead
+    #[arg(long, conflicts_with_all = ["hours", "episode", "jobs"])]
+    pub scenario: Option<String>,
+    /// Name the directed scenarios
+    #[arg(long)]
+    pub list: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -60,7 +66,17 @@ pub fn run(args: &SimArgs) -> Result<(), String> {
     if !args.hours.is_finite() || args.hours <= 0.0 || args.jobs == 0 {
         return Err("--hours and --jobs must be above 0".to_owned());
     }
+    if args.list {
+        for scenario in scenarios::all() {
+            // Whoever reads may have gone.
+            let _ = writeln!(std::io::stdout(), "{:<24} {}", scenario.name, scenario.about);
+        }
+        return Ok(());
+    }
     let seed = args.seed.unwrap_or_else(drawn_seed);
+    if let Some(name) = &args.scenario {
+        return directed(name, seed, args.json);
+    }
     let wanted_us = (args.hours * 3.6e9) as u64;
     let numbers: Vec<u64> = match args.episode {
         Some(number) => vec![number],
@@ -107,6 +123,30 @@ pub fn run(args: &SimArgs) -> Result<(), String> {
         None => Ok(()),
         Some((number, failed)) => Err(told(seed, number, failed)),
     }
+}
+
+fn directed(name: &str, seed: u64, as_json: bool) -> Result<(), String> {
+    let known = || scenarios::all().iter().map(|s| s.name).collect::<Vec<_>>().join(", ");
+    let Some(scenario) = scenarios::all().iter().find(|s| s.name == name) else {
+        return Err(format!("there is no scenario {name}; there are {}", known()));
+    };
+    let ran = (scenario.run)(seed).map_err(|why| format!("scenario {name}, seed {seed}: {why}"))?;
+    let hash = hash([ran.hash].iter());
+    let figures = ran.figures();
+    let simulated = figures.simulated_us as f64 / 1e6;
+    if as_json {
+        println!(
+            "{}",
+            json!({"scenario": name, "seed": seed, "hash": hash, "operations": figures.operations,
+                "checks": figures.checks, "simulated_s": simulated, "verdict": "clean"})
+        );
+    } else {
+        println!(
+            "scenario {name} · seed {seed} · trace {hash} · {} operations, {} checks · {simulated:.1} s simulated · clean",
+            figures.operations, figures.checks
+        );
+    }
+    Ok(())
 }
 
 type Finished = BTreeMap<u64, ([u8; 32], mailraft_sim::suite::Figures)>;
