@@ -23,12 +23,13 @@ mod input;
 mod parse;
 mod reply;
 mod session;
+mod state;
+mod step;
 pub mod trace;
 
 pub use input::INPUT_MAX_BYTES;
 pub use parse::{DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES, Path};
 pub use reply::REPLY_LINE_MAX_BYTES;
-pub use session::{
-    AUTH_LINE_MAX_BYTES, AuthOutcome, COMMAND_LINE_MAX_BYTES, Config, Delivery, MAIL_LINE_MAX_BYTES, RECIPIENTS_MAX,
-    Recipient, Service, Session, Step, Transaction, WRONG_COMMANDS_MAX, WRONG_LOGINS_MAX,
-};
+pub use session::{AUTH_LINE_MAX_BYTES, COMMAND_LINE_MAX_BYTES, MAIL_LINE_MAX_BYTES, Session};
+pub use state::{Config, RECIPIENTS_MAX, Service, WRONG_COMMANDS_MAX, WRONG_LOGINS_MAX};
+pub use step::{AuthOutcome, Delivery, Recipient, Step, Transaction};

@@ -2,17 +2,17 @@
 
 use crate::data::Data;
 use crate::reply::line;
-use crate::session::{Reading, Session};
+use crate::state::{Reading, State};
 
-pub fn run(session: &mut Session, argument: &[u8], out: &mut Vec<u8>) {
+pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) {
     if !argument.is_empty() {
-        return session.wrong(out, "501 5.5.4 DATA takes no argument");
+        return state.wrong(out, "501 5.5.4 DATA takes no argument");
     }
-    match &session.mail {
-        None => session.wrong(out, "503 5.5.1 say MAIL first"),
-        Some(mail) if mail.recipients.is_empty() => session.wrong(out, "554 5.5.1 no valid recipients"),
+    match &state.mail {
+        None => state.wrong(out, "503 5.5.1 say MAIL first"),
+        Some(mail) if mail.recipients.is_empty() => state.wrong(out, "554 5.5.1 no valid recipients"),
         Some(_) => {
-            session.reading = Reading::Data(Data::new());
+            state.reading = Reading::Data(Data::new());
             line(out, "354 end with <CR><LF>.<CR><LF>");
         }
     }

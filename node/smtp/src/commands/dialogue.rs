@@ -2,7 +2,9 @@
 //! `\n`, `\0` and `\xNN` written so, `S:` what it hears, `E:` what the shell was told. `* service tls` begins a
 //! new session, `#` a comment. The whole file must come out again.
 
-use crate::session::{AuthOutcome, Config, Delivery, Recipient, Service, Session, Step};
+use crate::session::Session;
+use crate::state::{Config, Service};
+use crate::step::{AuthOutcome, Delivery, Recipient, Step};
 
 const MESSAGE_MAX_BYTES: u64 = 100;
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::dialogue::Talk;
-use crate::session::Service;
+use crate::state::Service;
 
 /// Input that is likely to reach every state: pieces of sessions, and bytes that framing is about.
 fn input() -> impl Strategy<Value = Vec<u8>> {

@@ -2,11 +2,12 @@
 
 use crate::parse::{Mailbox, ParseError, Side, path_and_parameters};
 use crate::reply::line;
-use crate::session::{RECIPIENTS_MAX, Recipient, Session, Step};
+use crate::state::{RECIPIENTS_MAX, State};
+use crate::step::{Recipient, Step};
 
-pub fn run(session: &mut Session, argument: &[u8], out: &mut Vec<u8>) -> Option<Step> {
-    let Some(mail) = &session.mail else {
-        session.wrong(out, "503 5.5.1 say MAIL first");
+pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) -> Option<Step> {
+    let Some(mail) = &state.mail else {
+        state.wrong(out, "503 5.5.1 say MAIL first");
         return None;
     };
     if mail.recipients.len() >= RECIPIENTS_MAX {
@@ -15,20 +16,20 @@ pub fn run(session: &mut Session, argument: &[u8], out: &mut Vec<u8>) -> Option<
     }
     let reply = match path_and_parameters(argument, Side::To) {
         Ok((Some(address), parameters)) => match parameters.first() {
-            None => return Some(session.ask_recipient(address)),
+            None => return Some(state.ask_recipient(address)),
             Some((name, _)) => format!("555 5.5.4 unknown parameter {name}"),
         },
         Ok((None, _)) | Err(ParseError::Path) => "501 5.1.3 say RCPT TO:<address>".to_owned(),
         Err(ParseError::NotAscii) => "553 5.6.7 addresses outside ASCII are not taken here".to_owned(),
         Err(ParseError::Parameters) => "501 5.5.4 parameters are NAME=value, each once".to_owned(),
     };
-    session.wrong(out, &reply);
+    state.wrong(out, &reply);
     None
 }
 
 /// The shell has looked a recipient up.
-pub fn verified(session: &mut Session, address: Mailbox, recipient: Recipient, out: &mut Vec<u8>) {
-    let Some(mail) = session.mail.as_mut() else { return };
+pub fn verified(state: &mut State, address: Mailbox, recipient: Recipient, out: &mut Vec<u8>) {
+    let Some(mail) = state.mail.as_mut() else { return };
     match recipient {
         Recipient::Mailbox(mailbox) if mail.mailbox.is_none_or(|m| m == mailbox) => {
             mail.mailbox = Some(mailbox);
@@ -36,8 +37,8 @@ pub fn verified(session: &mut Session, address: Mailbox, recipient: Recipient, o
             line(out, "250 2.1.5 Ok");
         }
         Recipient::Mailbox(_) => line(out, "452 4.5.3 one mailbox for each message; send it again for this one"),
-        Recipient::Unknown => session.wrong(out, &format!("550 5.1.1 <{address}> is nobody here")),
-        Recipient::NotOurs => session
+        Recipient::Unknown => state.wrong(out, &format!("550 5.1.1 <{address}> is nobody here")),
+        Recipient::NotOurs => state
             .wrong(out, &format!("550 5.7.1 <{address}> is not in a domain of this server, and it relays for nobody")),
         Recipient::Several => {
             line(out, "451 4.3.0 this address stands for several mailboxes, which can't be reached at once yet")

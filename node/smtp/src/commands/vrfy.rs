@@ -2,11 +2,11 @@
 //! (section 7.3).
 
 use crate::reply::line;
-use crate::session::Session;
+use crate::state::State;
 
-pub fn run(session: &mut Session, argument: &[u8], out: &mut Vec<u8>) {
+pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) {
     if argument.is_empty() {
-        return session.wrong(out, "501 5.5.4 say VRFY and whom");
+        return state.wrong(out, "501 5.5.4 say VRFY and whom");
     }
     line(out, "252 2.0.0 send some mail, I'll try my best");
 }

@@ -1,0 +1,143 @@
+//! What a session is between commands, and what its commands change.
+
+use zeroize::Zeroizing;
+
+use crate::data::Data;
+use crate::parse::{Mailbox, Path};
+use crate::reply::line;
+use crate::step::Step;
+
+/// Recipients of one transaction.
+pub const RECIPIENTS_MAX: usize = 100;
+/// Commands that are wrong or refused before the session ends.
+pub const WRONG_COMMANDS_MAX: u32 = 20;
+/// Failed logins before the session ends.
+pub const WRONG_LOGINS_MAX: u32 = 3;
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// From other servers: port 25.
+    Relay,
+    /// From mail programs, with STARTTLS: port 587.
+    Submission,
+    /// From mail programs, over TLS: port 465.
+    Submissions,
+}
+
+/// What a session is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This server's name.
+    pub hostname: String,
+    /// What the port is for.
+    pub service: Service,
+    /// The longest message, in bytes.
+    pub max_message_bytes: u64,
+    /// Whether STARTTLS is there.
+    pub tls_available: bool,
+}
+
+/// A session's state.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) tls: bool,
+    /// What HELO or EHLO said, and whether it was EHLO.
+    pub(crate) helo: Option<(String, bool)>,
+    /// Who is logged in.
+    pub(crate) identity: Option<String>,
+    pub(crate) mail: Option<Mail>,
+    pub(crate) reading: Reading,
+    /// What the shell must answer first.
+    pub(crate) asked: Asked,
+    /// Nothing more is read.
+    pub(crate) closing: bool,
+    wrong: u32,
+    wrong_logins: u32,
+}
+
+/// What the next input is.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    Commands,
+    AuthPlain,
+    AuthLoginUser,
+    AuthLoginPassword(String),
+    Data(Data),
+    /// The message's end was there.
+    DataEnded,
+}
+
+/// The mail transaction that is being prepared.
+#[derive(Debug, Default)]
+pub(crate) struct Mail {
+    pub(crate) reverse_path: Path,
+    pub(crate) eight_bit: bool,
+    pub(crate) announced_bytes: Option<u64>,
+    pub(crate) recipients: Vec<Mailbox>,
+    pub(crate) mailbox: Option<[u8; 16]>,
+}
+
+/// A question to the shell.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Nothing,
+    Recipient(Mailbox),
+    Login,
+    Delivery,
+    Tls,
+}
+
+impl State {
+    pub(crate) fn new(config: Config, tls: bool) -> Self {
+        State {
+            config,
+            tls,
+            helo: None,
+            identity: None,
+            mail: None,
+            reading: Reading::Commands,
+            asked: Asked::Nothing,
+            closing: false,
+            wrong: 0,
+            wrong_logins: 0,
+        }
+    }
+
+    /// A command was wrong or refused; too many end the session.
+    pub(crate) fn wrong(&mut self, out: &mut Vec<u8>, reply: &str) {
+        line(out, reply);
+        self.wrong += 1;
+        if self.wrong >= WRONG_COMMANDS_MAX {
+            line(out, "421 4.7.0 too many wrong commands");
+            self.closing = true;
+        }
+    }
+
+    /// A login failed; too many end the session.
+    pub(crate) fn wrong_login(&mut self, out: &mut Vec<u8>) {
+        line(out, "535 5.7.8 wrong user name or password");
+        self.wrong_logins += 1;
+        if self.wrong_logins >= WRONG_LOGINS_MAX {
+            line(out, "421 4.7.0 too many wrong logins");
+            self.closing = true;
+        }
+    }
+
+    pub(crate) fn ask_recipient(&mut self, address: Mailbox) -> Step {
+        self.asked = Asked::Recipient(address.clone());
+        Step::Verify(address)
+    }
+
+    pub(crate) fn ask_login(&mut self, user: String, password: Zeroizing<String>) -> Step {
+        self.reading = Reading::Commands;
+        self.asked = Asked::Login;
+        Step::Authenticate { user, password }
+    }
+
+    pub(crate) fn ask_tls(&mut self) -> Step {
+        self.asked = Asked::Tls;
+        Step::StartTls
+    }
+}
