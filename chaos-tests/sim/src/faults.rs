@@ -145,6 +145,14 @@ pub enum Fault {
         /// To here.
         to: NodeId,
     },
+    /// The process dies, and a bit of what its log had synced turns over: the node must notice at its start, and never
+    /// comes back. Other nodes get its replicas. At most one in a run.
+    Rot {
+        /// Whose.
+        node: NodeId,
+        /// Where in the log, in thousandths of its length.
+        permille: u64,
+    },
     /// A bit of the log's unsynced tail turns over while the node is down (a crash comes with it).
     TornBit {
         /// Whose.
@@ -180,6 +188,7 @@ impl Fault {
             Fault::SlowNode { .. } => "slow node",
             Fault::ActorPanic { .. } => "actor panic",
             Fault::Move { .. } => "membership change",
+            Fault::Rot { .. } => "bit rot",
             Fault::TornBit { .. } => "torn write",
         }
     }
@@ -193,6 +202,7 @@ impl Fault {
             | Fault::Stop { node }
             | Fault::FsyncError { node, .. }
             | Fault::FullDisk { node }
+            | Fault::Rot { node, .. }
             | Fault::TornBit { node, .. } => Some(*node),
             Fault::Partition { .. }
             | Fault::OneWay { .. }
@@ -240,7 +250,12 @@ pub fn draw(dice: &mut Dice, nodes: u64, partitions: u32, from: Micros, to: Micr
         if at >= to {
             return plan;
         }
-        let fault = one(dice, nodes, partitions);
+        let mut fault = one(dice, nodes, partitions);
+        if let Fault::Rot { node, .. } = fault
+            && plan.iter().any(|p: &Planned| matches!(p.fault, Fault::Rot { .. }))
+        {
+            fault = Fault::Crash { node, torn: 0 };
+        }
         let lasts = match &fault {
             Fault::ActorPanic { .. } | Fault::Move { .. } => 1,
             Fault::Pause { .. } => dice.between(50 * MS, 3 * S),
@@ -257,7 +272,7 @@ fn one(dice: &mut Dice, nodes: u64, partitions: u32) -> Fault {
     let node = NodeId(dice.between(1, nodes));
     let other = NodeId(1 + (node.0 - 1 + dice.between(1, nodes - 1)) % nodes);
     let some = |dice: &mut Dice| -> Vec<NodeId> { (1..=nodes).map(NodeId).filter(|_| dice.chance(400)).collect() };
-    match dice.below(28) {
+    match dice.below(29) {
         0..=2 => Fault::Crash { node, torn: torn(dice) },
         3..=4 => Fault::CrashBetween { node, outputs: dice.between(1, 40) },
         5 => Fault::CrashAtInstall { node },
@@ -279,6 +294,7 @@ fn one(dice: &mut Dice, nodes: u64, partitions: u32) -> Fault {
         22 => Fault::Pause { node },
         23 => Fault::SlowNode { node, factor: dice.between(2, 50) },
         24 => Fault::ActorPanic { node },
+        27 => Fault::Rot { node, permille: dice.below(900) },
         25..=26 => Fault::Move { partition: dice.between(1, u64::from(partitions)) as u32, from: node, to: other },
         _ => Fault::TornBit { node, torn: torn(dice).max(1) },
     }

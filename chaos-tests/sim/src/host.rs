@@ -138,6 +138,8 @@ pub struct Host {
     pub dies_at_install: bool,
     /// Dies after so many further outputs.
     pub dies_after: Option<u64>,
+    /// A bit of its log turned over: it must not start.
+    pub rotten: bool,
     /// Why it can't start any more, if so.
     pub lost: Option<String>,
 }
@@ -205,6 +207,7 @@ impl Host {
             up: None,
             dies_at_install: false,
             dies_after: None,
+            rotten: false,
             lost: None,
         }
     }

@@ -25,7 +25,16 @@ impl World {
         if host.up.is_some() || host.lost.is_some() || host.disk.full {
             return;
         }
+        let rotten = host.rotten;
         match host.start(now, seed, keep) {
+            Ok(_) if rotten => {
+                self.goes_wrong(Rule::ReplicasAgree, format!("node {node} starts with a damaged log"));
+            }
+            Err(why) if rotten => {
+                self.say(format!("node {node} finds the damage and stays away: {why}"));
+                self.host(node).lost = Some(why);
+                self.replaces_all_of(node);
+            }
             Ok(outputs) => {
                 self.say(format!("node {node} starts"));
                 let first_tick = now + self.dice.below(TICK);

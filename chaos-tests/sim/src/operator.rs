@@ -14,11 +14,13 @@ use crate::world::{Event, World};
 
 /// Between two steps.
 const STEP_EVERY: Micros = 150_000;
+/// Whether a lost node has replicas left is looked at so often.
+const LOOK_AGAIN: Micros = 1_000_000;
 /// An answer is not waited for longer than this.
 const ANSWER_MAX: Micros = 3_000_000;
 
 /// A replica that takes another's place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Move {
     /// Of this partition.
     pub partition: PartitionId,
@@ -75,9 +77,34 @@ impl World {
         self.queue.push(self.now, Event::Operate);
     }
 
+    /// Moves every replica of a node that is lost to nodes that have none of that partition, where there are such.
+    pub fn replaces_all_of(&mut self, lost: NodeId) {
+        for partition in (1..=self.setup.partitions).map(PartitionId) {
+            let Some(placement) = self.placement(partition) else { continue };
+            if !placement.members.iter().any(|m| m.node == lost) {
+                continue;
+            }
+            let taken = |node: NodeId| placement.members.iter().any(|m| m.node == node);
+            let free = self.hosts.values().find(|h| h.lost.is_none() && !taken(h.id)).map(|h| h.id);
+            if let Some(free) = free {
+                self.move_replica(partition, lost, free);
+            }
+        }
+        if let Some(lost) = self.hosts.get(&lost).filter(|h| h.lost.is_some()).map(|h| h.id) {
+            // What could not be begun is looked at again.
+            self.queue.push(self.now + LOOK_AGAIN, Event::Replace(lost));
+        }
+    }
+
     /// The operator's next steps.
     pub fn operate(&mut self) {
         for at in 0..self.moves.len() {
+            let Move { new, stage, .. } = self.moves[at];
+            let begins = matches!(stage, Stage::Place | Stage::Create | Stage::Add | Stage::Promote);
+            if begins && self.hosts[&new.node].lost.is_some() {
+                // Nobody will come there any more.
+                self.moves[at].stage = Stage::Done;
+            }
             if self.moves[at].waits_until <= self.now && self.moves[at].stage != Stage::Done {
                 self.moves[at].waits_until = self.now + ANSWER_MAX;
                 if !self.step(at) {
@@ -129,7 +156,7 @@ impl World {
 
     /// Asks for a step; false if nobody could be asked.
     fn step(&mut self, at: usize) -> bool {
-        let Move { partition, old, new, stage, .. } = self.moves[at].clone();
+        let Move { partition, old, new, stage, .. } = self.moves[at];
         match stage {
             Stage::Place | Stage::Unplace => {
                 let Some(mut placement) = self.placement(partition) else { return false };
@@ -165,7 +192,7 @@ impl World {
 
     /// The new replica is made on its node, once that node's own rows name it durably.
     fn creates(&mut self, at: usize) -> bool {
-        let Move { partition, new, .. } = self.moves[at].clone();
+        let Move { partition, new, .. } = self.moves[at];
         let node = new.node;
         let Some(control) = self.replica(node, PartitionId::CONTROL) else { return false };
         let host = self.host(node);

@@ -259,6 +259,7 @@ impl World {
             }
             Event::Make(mailbox) => self.make_mailbox(mailbox),
             Event::Operate => self.operate(),
+            Event::Replace(node) => self.replaces_all_of(node),
             Event::Stop(node) => {
                 // If it still runs and a disk lets it, everything is flushed.
                 let host = self.host(node);
@@ -281,6 +282,16 @@ impl World {
                 // The last byte of what was not synced, if any of it survives.
                 self.host(node).log.flip_at_crash();
                 self.crash(node, torn);
+            }
+            Fault::Rot { node, permille } => {
+                self.crash(node, 0);
+                let host = self.host(node);
+                // Before the last record: damage there can't be told from a torn write without the seal file.
+                let bits = host.log.len_before_last() as u64 * 8;
+                if bits > 0 && host.lost.is_none() {
+                    host.log.corrupt((bits * permille / 1_000) as usize);
+                    host.rotten = true;
+                }
             }
             Fault::CrashBetween { node, outputs } => self.host(node).dies_after = Some(outputs),
             Fault::CrashAtInstall { node } => self.host(node).dies_at_install = true,
@@ -324,6 +335,7 @@ impl World {
             Fault::CrashBetween { node, .. } => self.host(node).dies_after = None,
             Fault::CrashAtInstall { node } => self.host(node).dies_at_install = false,
             Fault::Crash { .. }
+            | Fault::Rot { .. }
             | Fault::TornBit { .. }
             | Fault::Stop { .. }
             | Fault::Partition { .. }
@@ -349,7 +361,10 @@ impl World {
     /// Starts a node unless another fault keeps it down.
     fn starts_unless_down(&mut self, node: NodeId) {
         let kept = self.active.keys().any(|at| match &self.plan[*at].fault {
-            Fault::Crash { node: n, .. } | Fault::TornBit { node: n, .. } | Fault::FullDisk { node: n } => *n == node,
+            Fault::Crash { node: n, .. }
+            | Fault::Rot { node: n, .. }
+            | Fault::TornBit { node: n, .. }
+            | Fault::FullDisk { node: n } => *n == node,
             _ => false,
         });
         if !kept {
@@ -484,7 +499,7 @@ impl World {
     }
 
     fn read_everything(&mut self) {
-        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        let nodes: Vec<NodeId> = self.hosts.values().filter(|h| h.up.is_some()).map(|h| h.id).collect();
         let mailboxes: Vec<MailboxId> = self.mailboxes.iter().filter(|(_, m)| m.exists).map(|(id, _)| *id).collect();
         for (turn, mailbox) in mailboxes.into_iter().enumerate() {
             // Another node for each mailbox; its folders through one session.

@@ -179,6 +179,8 @@ pub enum Event {
     Stop(NodeId),
     /// The operator does the next steps.
     Operate,
+    /// The operator looks whether a lost node has replicas left.
+    Replace(NodeId),
 }
 
 /// A mailbox of the run.

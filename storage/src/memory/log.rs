@@ -70,6 +70,17 @@ impl MemoryLog {
         self.state().bytes.len()
     }
 
+    /// The length without the last whole record, in bytes.
+    pub fn len_before_last(&self) -> usize {
+        let state = self.state();
+        let (mut at, mut last) = (0, 0);
+        while let Some((_, payload)) = state.bytes.get(at..).and_then(checked) {
+            last = at;
+            at += RECORD_HEAD_BYTES + payload.len();
+        }
+        last
+    }
+
     /// Whether nothing was ever written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
