@@ -12,9 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::OpenStores;
-use crate::actors::Registry;
+use crate::actors::{self, ActorThreads, Registry};
 use crate::admin::{self, Admin};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::credentials::Credentials;
 use crate::links::{Links, serve_streams};
 use crate::sessions::spool::Budget;
@@ -28,8 +28,6 @@ const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 const SESSIONS_END_MAX: Duration = Duration::from_secs(2);
 /// Connections of other nodes that may wait to be served.
 const STREAMS_MAX: usize = 256;
-/// Threads for actors.
-const ARBITERS: usize = 2;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,28 +62,11 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
         .thread_name("sessions")
         .build()
         .map_err(|e| format!("threads can't be started: {e}"))?;
-    let (arbiters, actors) = start_actors()?;
-    let result = runtime.block_on(serve(config, config_path, root, stores, arbiters));
+    let actors = ActorThreads::start()?;
+    let result = runtime.block_on(serve(config, config_path, root, stores, &actors));
     runtime.shutdown_timeout(Duration::from_secs(1));
     actors.stop();
     result
-}
-
-/// actix runs in a thread of its own; the arbiters are its.
-fn start_actors() -> Result<(Vec<actix::ArbiterHandle>, actix::System), String> {
-    let (tx, rx) = std::sync::mpsc::channel();
-    let thread = std::thread::Builder::new().name("actors".into()).spawn(move || {
-        let system = actix::System::new();
-        let made = system.block_on(async {
-            let arbiters: Vec<_> = (0..ARBITERS).map(|_| actix::Arbiter::new().handle()).collect();
-            (arbiters, actix::System::current())
-        });
-        if tx.send(made).is_ok() {
-            let _ = system.run();
-        }
-    });
-    thread.map_err(|e| format!("the actors' thread can't be started: {e}"))?;
-    rx.recv().map_err(|_| "the actors' thread ended at once".to_owned())
 }
 
 async fn serve(
@@ -93,7 +74,7 @@ async fn serve(
     config_path: &Path,
     root: RootKey,
     stores: crate::Stores,
-    arbiters: Vec<actix::ArbiterHandle>,
+    actors: &ActorThreads,
 ) -> Result<(), RunError> {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let rendering = recorder.handle();
@@ -116,9 +97,8 @@ async fn serve(
         )
     })?;
     let lookup = Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
-    let limits = crate::actors::Limits { actors: config.limits.actors, quota_bytes: config.limits.quota_bytes };
     let world = World {
-        registry: Registry::new(cluster.clone(), Arc::clone(&lookup), arbiters, limits),
+        registry: Registry::new(cluster.clone(), Arc::clone(&lookup), actors, bounds(&config)),
         links: Arc::new(Links::new(cluster.clone())),
         credentials: Arc::new(Credentials::new(cluster.clone(), Arc::clone(&lookup), config.limits.auth_parallel)),
         config: Arc::new(RwLock::new(Arc::new(config.clone()))),
@@ -219,7 +199,7 @@ fn reload(world: &World, tls: &MailTls, budget: &Budget, path: &Path) {
         return;
     }
     let mut now = (*world.config()).clone();
-    world.registry.set_limits(crate::actors::Limits { actors: new.limits.actors, quota_bytes: new.limits.quota_bytes });
+    world.registry.set_limits(bounds(&new));
     budget.resize(new.limits.body_memory_bytes);
     world.credentials.set_parallel(new.limits.auth_parallel);
     now.limits = new.limits;
@@ -235,6 +215,11 @@ async fn watch_leadership(world: World) {
         leading.borrow_and_update();
         world.registry.leadership_changed();
     }
+}
+
+fn bounds(config: &Config) -> actors::Limits {
+    let config::Limits { actors, quota_bytes, .. } = config.limits;
+    actors::Limits { actors, quota_bytes, idle: actors::Idle::default() }
 }
 
 fn certificate_files(config: &Config) -> Vec<CertificateFiles<'_>> {

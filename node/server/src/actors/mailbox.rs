@@ -25,6 +25,21 @@ const IDLE_BEFORE_PASSIVATION: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const IDLE_CHECK: Duration = Duration::from_secs(5);
 
+/// When an actor with no session and nothing to do ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle {
+    /// It ends after this long.
+    pub before_passivation: Duration,
+    /// How often that is looked at.
+    pub check: Duration,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Idle { before_passivation: IDLE_BEFORE_PASSIVATION, check: IDLE_CHECK }
+    }
+}
+
 /// A session attaches.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -72,6 +87,7 @@ pub struct MailboxActor {
     partition: PartitionId,
     leading: Leading,
     quota_bytes: Option<u64>,
+    idle: Idle,
     env: Env,
     owner: Owner<SessionKey>,
     outboxes: HashMap<SessionKey, Outbox>,
@@ -89,6 +105,7 @@ impl MailboxActor {
         partition: PartitionId,
         leading: Leading,
         quota_bytes: Option<u64>,
+        idle: Idle,
     ) -> Self {
         MailboxActor {
             cluster,
@@ -97,6 +114,7 @@ impl MailboxActor {
             partition,
             leading,
             quota_bytes,
+            idle,
             env: os_env(),
             owner: Owner::new(),
             outboxes: HashMap::new(),
@@ -276,8 +294,8 @@ impl Actor for MailboxActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         metrics::gauge!("mailraft_mailbox_actors").increment(1.0);
         self.load(ctx);
-        ctx.run_interval(IDLE_CHECK, |actor, ctx| {
-            if actor.owner.is_idle() && actor.last_used.elapsed() > IDLE_BEFORE_PASSIVATION {
+        ctx.run_interval(self.idle.check, |actor, ctx| {
+            if actor.owner.is_idle() && actor.last_used.elapsed() > actor.idle.before_passivation {
                 actor.with_owner(ctx, |owner, _, out| owner.end(Detached::Gone, out));
             }
         });

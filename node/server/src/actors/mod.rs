@@ -8,6 +8,11 @@ mod directory;
 mod key;
 mod mailbox;
 mod registry;
+#[cfg(test)]
+mod tests;
+mod threads;
 
 pub use key::SessionKey;
+pub use mailbox::Idle;
 pub use registry::{Limits, LocalLink, Registry};
+pub use threads::ActorThreads;

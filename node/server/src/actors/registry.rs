@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use super::directory::{DirectoryActor, DirectoryAsk};
 use super::key::SessionKey;
-use super::mailbox::{Ask, Attach, Detach, MailboxActor, SetQuota, Stop};
+use super::mailbox::{Ask, Attach, Detach, Idle, MailboxActor, SetQuota, Stop};
+use super::threads::ActorThreads;
 use crate::links::{Outbox, Position};
 use mailraft_directory::Lookup;
 
@@ -39,6 +40,8 @@ pub struct Limits {
     pub actors: usize,
     /// Bytes of mail in one mailbox, if limited.
     pub quota_bytes: Option<u64>,
+    /// When an actor ends that nobody uses; for actors that start from then on.
+    pub idle: Idle,
 }
 
 #[derive(Default)]
@@ -56,14 +59,14 @@ struct Running {
 
 /// A session's way to an actor on this node. Dropping it detaches.
 pub struct LocalLink {
-    addr: Addr<MailboxActor>,
+    pub(super) addr: Addr<MailboxActor>,
     key: SessionKey,
 }
 
 impl Registry {
-    /// No actor yet. Actors run on these arbiters.
-    pub fn new(cluster: Cluster, lookup: Arc<Lookup>, arbiters: Vec<ArbiterHandle>, limits: Limits) -> Self {
-        assert!(!arbiters.is_empty());
+    /// No actor yet. Actors run on these threads.
+    pub fn new(cluster: Cluster, lookup: Arc<Lookup>, threads: &ActorThreads, limits: Limits) -> Self {
+        let arbiters = threads.arbiters().to_vec();
         let limits = Mutex::new(limits);
         let inner = Inner { cluster, lookup, arbiters, limits, actors: Mutex::default() };
         Registry { inner: Arc::new(inner) }
@@ -74,8 +77,7 @@ impl Registry {
     /// # Errors
     /// If this node does not lead the partition, or has too many actors.
     pub fn attach(&self, key: SessionKey, mailbox: MailboxId, outbox: Outbox) -> Result<LocalLink, Detached> {
-        let partition = mailbox.partition(self.inner.cluster.partitions());
-        let leading = self.leading(partition).ok_or(Detached::NotLeader)?;
+        let leading = self.leading(self.partition(mailbox)).ok_or(Detached::NotLeader)?;
         let mut actors = self.actors();
         let running = actors
             .mailboxes
@@ -89,7 +91,7 @@ impl Registry {
                 if actors.mailboxes.len() >= self.limits().actors {
                     return Err(Detached::Overloaded);
                 }
-                self.start(&mut actors, mailbox, partition, leading)
+                self.start(&mut actors, mailbox, leading)
             }
         };
         match addr.try_send(Attach { key, outbox }) {
@@ -169,24 +171,23 @@ impl Registry {
         self.len() == 0
     }
 
-    fn start(
-        &self,
-        actors: &mut Actors,
-        mailbox: MailboxId,
-        partition: PartitionId,
-        leading: Leading,
-    ) -> Addr<MailboxActor> {
+    fn start(&self, actors: &mut Actors, mailbox: MailboxId, leading: Leading) -> Addr<MailboxActor> {
         let inner = &self.inner;
+        let partition = self.partition(mailbox);
         actors.started += 1;
         let arbiter = &inner.arbiters[actors.started % inner.arbiters.len()];
-        let (cluster, lookup, at, quota) =
-            (inner.cluster.clone(), Arc::clone(&inner.lookup), leading, self.limits().quota_bytes);
+        let (cluster, lookup) = (inner.cluster.clone(), Arc::clone(&inner.lookup));
+        let Limits { actors: _, quota_bytes, idle } = self.limits();
         let addr = MailboxActor::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
-            MailboxActor::new(cluster, lookup, mailbox, partition, at, quota)
+            MailboxActor::new(cluster, lookup, mailbox, partition, leading, quota_bytes, idle)
         });
         actors.mailboxes.insert(mailbox, Running { partition, leading, addr: addr.clone() });
         addr
+    }
+
+    fn partition(&self, mailbox: MailboxId) -> PartitionId {
+        mailbox.partition(self.inner.cluster.partitions())
     }
 
     fn leading(&self, partition: PartitionId) -> Option<Leading> {

@@ -13,6 +13,8 @@ mod serve;
 mod session;
 
 pub use frame::{Rpc, RpcReply};
+#[cfg(test)]
+pub(crate) use outbox::channel;
 pub use outbox::{Inbox, Outbox, Position, ToSession};
 pub use peer::Links;
 pub use serve::serve_streams;
