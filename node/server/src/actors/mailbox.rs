@@ -40,14 +40,33 @@ impl Default for Idle {
     }
 }
 
-/// A session attaches.
+/// A session attaches. It is told if the actor ends without having taken it in: its channel may be that of many
+/// sessions and end with none of them.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Attach {
-    /// The session.
-    pub key: SessionKey,
-    /// Where to say things to it.
-    pub outbox: Outbox,
+    key: SessionKey,
+    outbox: Option<Outbox>,
+}
+
+impl Attach {
+    /// This session, and where to say things to it.
+    pub fn new(key: SessionKey, outbox: Outbox) -> Self {
+        Attach { key, outbox: Some(outbox) }
+    }
+
+    /// Who sent it tells the session.
+    pub fn take_back(mut self) {
+        self.outbox = None;
+    }
+}
+
+impl Drop for Attach {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.send(ToSession::Detached(Detached::Gone));
+        }
+    }
 }
 
 /// A session asks.
@@ -315,7 +334,9 @@ impl Drop for MailboxActor {
 impl Handler<Attach> for MailboxActor {
     type Result = ();
 
-    fn handle(&mut self, Attach { key, outbox }: Attach, _: &mut Self::Context) {
+    fn handle(&mut self, mut attach: Attach, _: &mut Self::Context) {
+        let Some(outbox) = attach.outbox.take() else { return };
+        let key = attach.key;
         self.last_used = Instant::now();
         self.outboxes.insert(key, outbox);
         let turn = key.connection.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.session;

@@ -94,11 +94,13 @@ impl Registry {
                 self.start(&mut actors, mailbox, leading)
             }
         };
-        match addr.try_send(Attach { key, outbox }) {
-            Ok(()) => Ok(LocalLink { addr, key }),
-            Err(SendError::Full(_)) => Err(Detached::Overloaded),
-            Err(SendError::Closed(_)) => Err(Detached::Gone),
-        }
+        let (why, attach) = match addr.try_send(Attach::new(key, outbox)) {
+            Ok(()) => return Ok(LocalLink { addr, key }),
+            Err(SendError::Full(attach)) => (Detached::Overloaded, attach),
+            Err(SendError::Closed(attach)) => (Detached::Gone, attach),
+        };
+        attach.take_back();
+        Err(why)
     }
 
     /// Changes the directory, if this node leads the control group.

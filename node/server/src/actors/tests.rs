@@ -303,6 +303,20 @@ async fn after_a_panic_the_next_actor_waits_for_the_entry_in_flight_and_nothing_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_attaching_waited_when_the_actor_panicked_is_told() {
+    let node = Node::start(LIMITS).await;
+    let [mailbox, _] = node.mailboxes().await;
+    let first = node.attach(mailbox);
+    let now = first.link.panic();
+    let mut second = node.attach(mailbox);
+    drop(now);
+    assert_eq!(second.detached().await, Detached::Gone);
+    until("the actor's end", || node.actors() == 0).await;
+    assert!(node.attach(mailbox).uids(&node).await.is_empty());
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_actor_that_nobody_uses_ends_and_the_next_one_sees_everything() {
     let node = Node::start(SHORT_LIVED).await;
     let [mailbox, other] = node.mailboxes().await;
