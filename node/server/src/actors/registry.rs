@@ -78,6 +78,17 @@ impl Registry {
     /// If this node does not lead the partition, or has too many actors.
     pub fn attach(&self, key: SessionKey, mailbox: MailboxId, outbox: Outbox) -> Result<LocalLink, Detached> {
         let leading = self.leading(self.partition(mailbox)).ok_or(Detached::NotLeader)?;
+        self.attach_in(leading, key, mailbox, outbox)
+    }
+
+    /// Attaches to the actor of this term, which may not be the newest any more.
+    pub(super) fn attach_in(
+        &self,
+        leading: Leading,
+        key: SessionKey,
+        mailbox: MailboxId,
+        outbox: Outbox,
+    ) -> Result<LocalLink, Detached> {
         let mut actors = self.actors();
         let running = actors
             .mailboxes
@@ -184,7 +195,11 @@ impl Registry {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
             MailboxActor::new(cluster, lookup, mailbox, partition, leading, quota_bytes, idle)
         });
-        actors.mailboxes.insert(mailbox, Running { partition, leading, addr: addr.clone() });
+        let running = Running { partition, leading, addr: addr.clone() };
+        if let Some(earlier) = actors.mailboxes.insert(mailbox, running) {
+            // Its term is over, and nobody else knows it any more: sessions that only listen must not go on doing so.
+            earlier.addr.do_send(Stop(Detached::NotLeader));
+        }
         addr
     }
 

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use mailraft_directory::keys::RootKey;
 use mailraft_directory::{Lookup, password};
 use mailraft_driver::testing::{PATIENCE, cluster_ca};
-use mailraft_driver::{Cluster, DriverConfig};
+use mailraft_driver::{Cluster, DriverConfig, Leading};
 use mailraft_mailbox::api::ZonedTime;
 use mailraft_mailbox::{Answer, Command, Detached, Flags, Refusal, Refused};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 use mailraft_storage::{
-    ClusterId, CommandId, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, StoreError, Table,
+    ClusterId, CommandId, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, StoreError, Table, Term,
 };
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -125,6 +125,10 @@ impl Node {
 
     fn id(&self) -> CommandId {
         command_id(&self.world.cluster)
+    }
+
+    fn leading(&self, mailbox: MailboxId) -> Leading {
+        self.world.cluster.leading().borrow()[&mailbox.partition(PARTITIONS)]
     }
 
     fn actors(&self) -> usize {
@@ -313,6 +317,21 @@ async fn a_session_whose_attaching_waited_when_the_actor_panicked_is_told() {
     assert_eq!(second.detached().await, Detached::Gone);
     until("the actor's end", || node.actors() == 0).await;
     assert!(node.attach(mailbox).uids(&node).await.is_empty());
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_of_an_earlier_term_is_told_when_the_next_takes_its_place() {
+    let node = Node::start(LIMITS).await;
+    let [mailbox, _] = node.mailboxes().await;
+    let mut first = node.attach(mailbox);
+    assert!(first.uids(&node).await.is_empty());
+    let now = node.leading(mailbox);
+    let later = Leading { term: Term(now.term.0 + 1), ..now };
+    let (outbox, _inbox) = channel(1);
+    // That actor can't stay: nobody leads in such a term.
+    let _next = node.world.registry.attach_in(later, session_key(), mailbox, outbox);
+    assert_eq!(first.detached().await, Detached::NotLeader);
     node.end().await;
 }
 
