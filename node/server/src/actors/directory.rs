@@ -39,6 +39,11 @@ pub struct DirectoryAsk {
     pub reply: oneshot::Sender<Reply>,
 }
 
+/// The actor's term is over. It must be told: its timer keeps it alive when nobody knows it any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TermOver;
+
 /// The actor of the directory.
 pub struct DirectoryActor {
     cluster: Cluster,
@@ -248,5 +253,14 @@ impl Handler<DirectoryAsk> for DirectoryActor {
 
     fn handle(&mut self, asked: DirectoryAsk, ctx: &mut Self::Context) {
         self.submit(asked, ctx);
+    }
+}
+
+impl Handler<TermOver> for DirectoryActor {
+    type Result = ();
+
+    /// Who still waits hears that nobody here knows.
+    fn handle(&mut self, TermOver: TermOver, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

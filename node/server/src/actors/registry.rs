@@ -9,11 +9,11 @@ use mailraft_mailbox::{Command, Detached};
 use mailraft_storage::{CommandId, MailboxId, PartitionId};
 use tokio::sync::oneshot;
 
-use super::directory::{DirectoryActor, DirectoryAsk};
+use super::directory::{DirectoryActor, DirectoryAsk, Reply, TermOver};
 use super::key::SessionKey;
 use super::mailbox::{Ask, Attach, Detach, Idle, MailboxActor, SetQuota, Stop};
 use super::threads::ActorThreads;
-use crate::links::{Outbox, Position};
+use crate::links::Outbox;
 use mailraft_directory::Lookup;
 
 /// Messages that may wait for one actor (actix defaults to 16).
@@ -49,6 +49,14 @@ struct Actors {
     mailboxes: HashMap<MailboxId, Running>,
     directory: Option<(Leading, Addr<DirectoryActor>)>,
     started: usize,
+}
+
+impl Actors {
+    fn set_directory(&mut self, directory: Option<(Leading, Addr<DirectoryActor>)>) {
+        if let Some((_, earlier)) = std::mem::replace(&mut self.directory, directory) {
+            earlier.do_send(TermOver);
+        }
+    }
 }
 
 struct Running {
@@ -118,12 +126,18 @@ impl Registry {
     ///
     /// # Errors
     /// If it does not, or the outcome is not known.
-    pub async fn directory(
+    pub async fn directory(&self, id: CommandId, command: mailraft_directory::Command) -> Reply {
+        let leading = self.leading(PartitionId::CONTROL).ok_or(Detached::NotLeader)?;
+        self.directory_in(leading, id, command).await
+    }
+
+    /// Asks the actor of this term, which may not be the newest any more.
+    pub(super) async fn directory_in(
         &self,
+        leading: Leading,
         id: CommandId,
         command: mailraft_directory::Command,
-    ) -> Result<(Result<mailraft_directory::Answer, mailraft_directory::Refusal>, Position), Detached> {
-        let leading = self.leading(PartitionId::CONTROL).ok_or(Detached::NotLeader)?;
+    ) -> Reply {
         let addr = {
             let mut actors = self.actors();
             match actors.directory.as_ref().filter(|(at, addr)| *at == leading && addr.connected()) {
@@ -135,7 +149,7 @@ impl Registry {
                         ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
                         DirectoryActor::new(cluster, lookup, at)
                     });
-                    actors.directory = Some((leading, addr.clone()));
+                    actors.set_directory(Some((leading, addr.clone())));
                     addr
                 }
             }
@@ -170,13 +184,18 @@ impl Registry {
             stays
         });
         if actors.directory.as_ref().is_some_and(|(at, _)| leading.get(&PartitionId::CONTROL) != Some(at)) {
-            actors.directory = None;
+            actors.set_directory(None);
         }
     }
 
     /// How many mailbox actors run here.
     pub fn len(&self) -> usize {
         self.actors().mailboxes.values().filter(|r| r.addr.connected()).count()
+    }
+
+    #[cfg(test)]
+    pub(super) fn directory_actor(&self) -> Option<Addr<DirectoryActor>> {
+        self.actors().directory.as_ref().map(|(_, addr)| addr.clone())
     }
 
     /// Whether no mailbox actor runs here.

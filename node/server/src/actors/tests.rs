@@ -336,6 +336,24 @@ async fn an_actor_of_an_earlier_term_is_told_when_the_next_takes_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_actor_of_the_directory_ends_with_its_term() {
+    let node = Node::start(LIMITS).await;
+    node.mailboxes().await;
+    let registry = &node.world.registry;
+    let earlier = registry.directory_actor().unwrap();
+    let now = node.world.cluster.leading().borrow()[&PartitionId::CONTROL];
+    let later = Leading { term: Term(now.term.0 + 1), ..now };
+    let create = mailraft_directory::Command::CreateDomain { name: "later.test".into() };
+    assert_eq!(registry.directory_in(later, node.id(), create).await, Err(Detached::Gone));
+    until("the earlier actor's end", || !earlier.connected()).await;
+
+    node.change(mailraft_directory::Command::CreateDomain { name: "now.test".into() }).await;
+    registry.leadership_changed();
+    assert!(registry.directory_actor().is_some(), "its term is not over");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_actor_that_nobody_uses_ends_and_the_next_one_sees_everything() {
     let node = Node::start(SHORT_LIVED).await;
     let [mailbox, other] = node.mailboxes().await;
