@@ -160,10 +160,8 @@ impl Peer {
     fn hear(&self, response: Response) {
         match response {
             Response::ToSession { session, message } => {
-                let mut waiting = self.waiting();
-                let over = matches!(message, ToSession::Detached(_));
-                let outbox =
-                    if over { waiting.sessions.remove(&session) } else { waiting.sessions.get(&session).cloned() };
+                // After a Detached it stays until the link is dropped, which tells the other end.
+                let outbox = self.waiting().sessions.get(&session).cloned();
                 if let Some(outbox) = outbox {
                     outbox.send(message);
                 }
@@ -216,4 +214,24 @@ async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: 
         tracing::debug!(%error, "a connection to another node's actors ended");
     }
     peer.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outbox::channel;
+    use super::*;
+
+    #[test]
+    fn the_other_end_of_a_link_that_is_over_is_given_up_as_well() {
+        let (requests, mut sent) = mpsc::channel(REQUESTS_MAX);
+        let peer = Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
+        let (outbox, mut inbox) = channel(0);
+        peer.waiting().sessions.insert(7, outbox);
+        let link = RemoteLink { peer: Arc::clone(&peer), session: 7 };
+        peer.hear(Response::ToSession { session: 7, message: ToSession::Detached(Detached::NotLeader) });
+        assert!(matches!(inbox.try_next(), Some((_, ToSession::Detached(Detached::NotLeader)))));
+        drop(link);
+        assert_eq!(sent.try_recv().ok(), Some(frame::encode(&Request::Detach { session: 7 })));
+        assert!(peer.waiting().sessions.is_empty());
+    }
 }
