@@ -198,6 +198,12 @@ impl Registry {
         self.actors().directory.as_ref().map(|(_, addr)| addr.clone())
     }
 
+    /// How many mailbox actors were ever started here.
+    #[cfg(test)]
+    pub(super) fn started(&self) -> usize {
+        self.actors().started
+    }
+
     /// Whether no mailbox actor runs here.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

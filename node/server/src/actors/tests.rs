@@ -469,6 +469,16 @@ async fn sessions_hear_that_there_is_no_such_mailbox() {
     node.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_listens_to_what_is_not_there_attaches_again_only_now_and_then() {
+    let node = Node::start(LIMITS).await;
+    let mut session = MailboxSession::new(node.world.clone(), MailboxId([0x77; 16]));
+    assert!(timeout(Duration::from_millis(600), session.wait_for_event()).await.is_err());
+    let started = node.world.registry.started();
+    assert!((1..=4).contains(&started), "{started} actors were started");
+    node.end().await;
+}
+
 /// Stores in memory.
 #[derive(Clone, Default)]
 struct MemoryStores {

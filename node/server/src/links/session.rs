@@ -153,10 +153,16 @@ impl MailboxSession {
             let Some(attached) = self.attached.as_mut() else { continue };
             let node = attached.node;
             tokio::select! {
-                message = attached.inbox.next() => match message {
-                    Some((_, message)) => { self.hear(message); }
-                    None => self.attached = None,
-                },
+                message = attached.inbox.next() => {
+                    match message {
+                        Some((_, message)) => { self.hear(message); }
+                        None => self.attached = None,
+                    }
+                    if self.attached.is_none() && self.events.is_empty() {
+                        // The next actor may end at once as well: a mailbox may be damaged, or be no more.
+                        let _ = tokio::time::timeout(IDLE_RETRY_PAUSE, self.leaders.changed()).await;
+                    }
+                }
                 changed = self.leaders.changed() => {
                     if changed.is_err() { std::future::pending::<()>().await; }
                     if self.leader().is_some_and(|leader| leader != node) { self.attached = None; }
