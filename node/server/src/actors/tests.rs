@@ -460,7 +460,7 @@ async fn sessions_hear_that_there_is_no_such_mailbox() {
     let mut session = MailboxSession::new(node.world.clone(), nobody);
     let asked = session.ask(node.id(), Command::Sync).await;
     assert_eq!(asked.err(), Some(Refused::NoSuchMailbox));
-    for bytes in [100] {
+    for bytes in [100, 600_000] {
         let message = node.message(bytes).await;
         let kind = MessageKind::Deliver { reverse_path: String::new(), detail: None, deduplicate: true };
         let stored = session.store(node.id(), kind, &message).await;

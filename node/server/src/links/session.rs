@@ -137,9 +137,7 @@ impl MailboxSession {
 
     /// Events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
-        while let Some((_, message)) = self.attached.as_mut().and_then(|a| a.inbox.try_next()) {
-            self.hear(message);
-        }
+        self.hear_what_is_there();
         self.events.drain(..).collect()
     }
 
@@ -196,18 +194,25 @@ impl MailboxSession {
                                 tracing::info!(command = %old, goes_on_as = %id, "the id was too old");
                                 continue;
                             }
-                            None => match self.ended.take() {
-                                Some(Detached::NoSuchMailbox) => return Err(Refused::NoSuchMailbox),
-                                Some(Detached::Corrupt) => return Err(Refused::Corrupt),
-                                Some(Detached::NotLeader | Detached::Gone | Detached::Overloaded) | None => {}
-                            },
+                            None => {}
                             Some((result, at)) => return result.map(|answer| (answer, at, id)),
                         }
                     }
                     Some(Err(Detached::Overloaded)) if Instant::now() >= give_up => return Err(Refused::Overloaded),
-                    Some(Err(_)) => self.attached = None,
+                    Some(Err(_)) => {
+                        self.hear_what_is_there();
+                        self.attached = None;
+                    }
                     None => {}
                 }
+            } else {
+                // A body can't be uploaded to a mailbox that is gone; its actor says so.
+                self.hear_what_is_there();
+            }
+            match self.ended.take() {
+                Some(Detached::NoSuchMailbox) => return Err(Refused::NoSuchMailbox),
+                Some(Detached::Corrupt) => return Err(Refused::Corrupt),
+                Some(Detached::NotLeader | Detached::Gone | Detached::Overloaded) | None => {}
             }
             if Instant::now() >= give_up {
                 return Err(if attempt > 0 { Refused::Unknown } else { Refused::NoQuorum });
@@ -250,6 +255,7 @@ impl MailboxSession {
 
     /// Attaches to the actor, and asks to resume the open folder.
     async fn attach(&mut self) -> Result<(), Detached> {
+        self.ended = None;
         let node = self.leader().ok_or(Detached::NotLeader)?;
         let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
         let (outbox, inbox) = channel(number);
@@ -315,6 +321,12 @@ impl MailboxSession {
                     patience = Instant::now() + Duration::from_millis(100);
                 }
             }
+        }
+    }
+
+    fn hear_what_is_there(&mut self) {
+        while let Some((_, message)) = self.attached.as_mut().and_then(|a| a.inbox.try_next()) {
+            self.hear(message);
         }
     }
 
