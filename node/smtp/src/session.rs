@@ -209,11 +209,13 @@ impl Session {
     fn complete(&mut self) -> Option<Step> {
         self.state.reading = Reading::Commands;
         let mail = self.state.mail.take()?;
+        let destination = mail.destination?;
         let (helo, extended) = self.state.helo.clone()?;
         self.state.asked = Asked::Delivery;
         Some(Step::Complete(Transaction {
             reverse_path: mail.reverse_path,
             recipients: mail.recipients,
+            destination,
             helo,
             extended,
             eight_bit: mail.eight_bit,

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use crate::data::Data;
 use crate::parse::{Mailbox, Path};
 use crate::reply::line;
-use crate::step::Step;
+use crate::step::{Destination, Step};
 
 /// Recipients of one transaction.
 pub const RECIPIENTS_MAX: usize = 100;
@@ -76,7 +76,8 @@ pub(crate) struct Mail {
     pub(crate) eight_bit: bool,
     pub(crate) announced_bytes: Option<u64>,
     pub(crate) recipients: Vec<Mailbox>,
-    pub(crate) mailbox: Option<[u8; 16]>,
+    /// What the first of them stands for; the others are of the same mailbox.
+    pub(crate) destination: Option<Destination>,
 }
 
 /// A question to the shell.

@@ -54,6 +54,8 @@ pub struct Transaction {
     pub reverse_path: Path,
     /// The recipients as given, all of one mailbox; at least one.
     pub recipients: Vec<Mailbox>,
+    /// Where it goes.
+    pub destination: Destination,
     /// What HELO or EHLO said.
     pub helo: String,
     /// EHLO, not HELO.
@@ -68,11 +70,20 @@ pub struct Transaction {
     pub tls: bool,
 }
 
+/// Where a message goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The mailbox's id.
+    pub mailbox: [u8; 16],
+    /// The detail of the first recipient's address: what follows its `+`.
+    pub detail: Option<String>,
+}
+
 /// What became of looking a recipient up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recipient {
     /// It is this mailbox.
-    Mailbox([u8; 16]),
+    Mailbox(Destination),
     /// Nobody of that name, as a read barrier says.
     Unknown,
     /// Not a domain of this server.

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use mailraft_cluster::Outcome;
 use mailraft_directory::Resolution;
 use mailraft_mailbox::{Refusal, Refused};
-use mailraft_smtp::{AuthOutcome, Config, Delivery, Mailbox, Recipient, Session, Step, Transaction, trace};
+use mailraft_smtp::{
+    AuthOutcome, Config, Delivery, Destination, Mailbox, Recipient, Session, Step, Transaction, trace,
+};
 use mailraft_storage::{MailboxId, PartitionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -75,14 +77,12 @@ struct Smtp {
     session: Session,
     peer: SocketAddr,
     spool: Option<Result<Spool, SpoolRefused>>,
-    detail: Option<String>,
-    mailbox: Option<MailboxId>,
     mailbox_session: Option<(MailboxId, MailboxSession)>,
 }
 
 impl Smtp {
     fn new(shared: Shared, session: Session, peer: SocketAddr) -> Self {
-        Smtp { shared, session, peer, spool: None, detail: None, mailbox: None, mailbox_session: None }
+        Smtp { shared, session, peer, spool: None, mailbox_session: None }
     }
 
     /// Talks until the end, or until TLS is to be taken up: then gives the connection back.
@@ -144,13 +144,13 @@ impl Smtp {
                     let delivery = match self.may_send(&transaction).await {
                         Some(true) => self.deliver(transaction).await,
                         Some(false) => {
-                            self.forget();
+                            self.spool = None;
                             ::metrics::counter!("mailraft_deliveries_total", "result" => "refused").increment(1);
                             self.session.sender_not_owned(&mut out);
                             continue;
                         }
                         None => {
-                            self.forget();
+                            self.spool = None;
                             Delivery::Unavailable
                         }
                     };
@@ -168,11 +168,6 @@ impl Smtp {
                 }
             }
         }
-    }
-
-    /// Drops the message and its recipient.
-    fn forget(&mut self) {
-        (self.spool, self.mailbox, self.detail) = (None, None, None);
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -202,13 +197,7 @@ impl Smtp {
         }
         match resolution {
             Some(Resolution::Mailboxes(mailboxes, detail)) => match mailboxes.as_slice() {
-                [mailbox] => {
-                    if self.mailbox != Some(*mailbox) {
-                        self.mailbox = Some(*mailbox);
-                        self.detail = detail;
-                    }
-                    Recipient::Mailbox(mailbox.0)
-                }
+                [mailbox] => Recipient::Mailbox(Destination { mailbox: mailbox.0, detail }),
                 _ => Recipient::Several,
             },
             Some(Resolution::Unknown) => Recipient::Unknown,
@@ -262,7 +251,8 @@ impl Smtp {
     async fn deliver(&mut self, transaction: Transaction) -> Delivery {
         let id = command_id(&self.shared.world.cluster);
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.shared.budget));
-        let (Some(mailbox), detail) = (self.mailbox.take(), self.detail.take()) else { return Delivery::NoSuchMailbox };
+        let Destination { mailbox, detail } = transaction.destination;
+        let mailbox = MailboxId(mailbox);
         let spool = match spool {
             Ok(spool) => spool,
             Err(SpoolRefused::HeaderTooLong) => return Delivery::HeaderTooLong,

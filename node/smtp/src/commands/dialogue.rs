@@ -4,7 +4,7 @@
 
 use crate::session::Session;
 use crate::state::{Config, Service};
-use crate::step::{AuthOutcome, Delivery, Recipient, Step};
+use crate::step::{AuthOutcome, Delivery, Destination, Recipient, Step};
 
 const MESSAGE_MAX_BYTES: u64 = 100;
 
@@ -91,6 +91,10 @@ impl Talk {
                     if let Some(identity) = mail.identity {
                         envelope.push_str(&format!(" as {identity}"));
                     }
+                    envelope.push_str(&format!(" to {}", mail.destination.mailbox[0]));
+                    if let Some(detail) = mail.destination.detail {
+                        envelope.push_str(&format!("+{detail}"));
+                    }
                     self.event(&format!("{envelope}: {content:?}"), lines);
                     match delivery(from.split('@').next().unwrap_or_default()) {
                         Some(delivery) => self.session.delivered(delivery, &mut out),
@@ -118,14 +122,19 @@ impl Talk {
 fn recipient(local: &str, domain: &str) -> Recipient {
     match (local, domain) {
         (_, domain) if domain != "here.test" && !domain.is_empty() => Recipient::NotOurs,
-        ("alice" | "alice+x" | "postmaster" | "a b", _) => Recipient::Mailbox([1; 16]),
-        ("bob", _) => Recipient::Mailbox([2; 16]),
+        ("alice" | "alice+x" | "alice+y" | "postmaster" | "a b", _) => mailbox(1, local),
+        ("bob" | "bob+z", _) => mailbox(2, local),
         ("full", _) => Recipient::OverQuota,
         ("several", _) => Recipient::Several,
         ("later", _) => Recipient::Unavailable,
         ("busy", _) => Recipient::Overloaded,
         _ => Recipient::Unknown,
     }
+}
+
+fn mailbox(number: u8, local: &str) -> Recipient {
+    let detail = local.split_once('+').map(|(_, detail)| detail.to_owned());
+    Recipient::Mailbox(Destination { mailbox: [number; 16], detail })
 }
 
 fn login(user: &str, password: &str) -> AuthOutcome {

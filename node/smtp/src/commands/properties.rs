@@ -109,7 +109,7 @@ proptest! {
         let stuffed: String = lines.iter().map(|l| format!("{}{l}\r\n", if l.starts_with('.') { "." } else { "" })).collect();
         let mut talk = Talk::new(Service::Relay, false);
         talk.say(format!("EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<alice@here.test>\r\nDATA\r\n{stuffed}.\r\nQUIT\r\n").as_bytes());
-        let delivered = format!("a@b -> alice@here.test by x esmtp: {message:?}");
+        let delivered = format!("a@b -> alice@here.test by x esmtp to 1: {message:?}");
         prop_assert_eq!(talk.log, [delivered, "close".to_owned()]);
     }
 

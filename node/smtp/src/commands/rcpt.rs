@@ -31,12 +31,13 @@ pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) -> Option<Step
 pub fn verified(state: &mut State, address: Mailbox, recipient: Recipient, out: &mut Vec<u8>) {
     let Some(mail) = state.mail.as_mut() else { return };
     match recipient {
-        Recipient::Mailbox(mailbox) if mail.mailbox.is_none_or(|m| m == mailbox) => {
-            mail.mailbox = Some(mailbox);
+        Recipient::Mailbox(found) => {
+            if mail.destination.get_or_insert_with(|| found.clone()).mailbox != found.mailbox {
+                return line(out, "452 4.5.3 one mailbox for each message; send it again for this one");
+            }
             mail.recipients.push(address);
             line(out, "250 2.1.5 Ok");
         }
-        Recipient::Mailbox(_) => line(out, "452 4.5.3 one mailbox for each message; send it again for this one"),
         Recipient::Unknown => state.wrong(out, &format!("550 5.1.1 <{address}> is nobody here")),
         Recipient::NotOurs => state
             .wrong(out, &format!("550 5.7.1 <{address}> is not in a domain of this server, and it relays for nobody")),
