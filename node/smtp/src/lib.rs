@@ -5,6 +5,7 @@
 //! session.input(bytes)            // what the socket gave
 //! loop { match session.next(&mut out) {
 //!     Step::NeedInput             // write `out`, read more
+//!     Step::CheckSender           // ask, then session.sender_checked(..)
 //!     Step::Verify / Authenticate // ask, then session.verified(..) / authenticated(..)
 //!     Step::Content(bytes)        // of the message, dots undone: spool them
 //!     Step::Complete(transaction) // deliver, then session.delivered(..)
@@ -32,4 +33,4 @@ pub use parse::{DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES,
 pub use reply::REPLY_LINE_MAX_BYTES;
 pub use session::{AUTH_LINE_MAX_BYTES, COMMAND_LINE_MAX_BYTES, MAIL_LINE_MAX_BYTES, Session};
 pub use state::{Config, RECIPIENTS_MAX, Service, WRONG_COMMANDS_MAX, WRONG_LOGINS_MAX};
-pub use step::{AuthOutcome, Delivery, Destination, Recipient, Step, Transaction};
+pub use step::{AuthOutcome, Delivery, Destination, Recipient, Sender, Step, Transaction};

@@ -4,7 +4,7 @@ use crate::commands;
 use crate::input::{Input, Line};
 use crate::reply::line;
 use crate::state::{Asked, Config, Reading, State};
-use crate::step::{AuthOutcome, Delivery, Recipient, Step, Transaction};
+use crate::step::{AuthOutcome, Delivery, Recipient, Sender, Step, Transaction};
 
 /// A command line with its CRLF, in bytes (RFC 5321, section 4.5.3.1.4).
 pub const COMMAND_LINE_MAX_BYTES: usize = 512;
@@ -107,6 +107,17 @@ impl Session {
         }
     }
 
+    /// The answer to [`Step::CheckSender`].
+    ///
+    /// # Panics
+    /// If that was not asked.
+    pub fn sender_checked(&mut self, sender: Sender, out: &mut Vec<u8>) {
+        let Asked::Sender(mail) = std::mem::replace(&mut self.state.asked, Asked::Nothing) else {
+            unreachable!("no sender was asked for")
+        };
+        commands::mail::sender_checked(&mut self.state, mail, sender, out);
+    }
+
     /// The answer to [`Step::Verify`].
     ///
     /// # Panics
@@ -133,7 +144,8 @@ impl Session {
     /// # Panics
     /// If that was not asked.
     pub fn delivered(&mut self, delivery: Delivery, out: &mut Vec<u8>) {
-        self.delivery_answered();
+        assert_eq!(self.state.asked, Asked::Delivery, "no delivery was asked for");
+        self.state.asked = Asked::Nothing;
         match delivery {
             Delivery::Accepted(text) => line(out, &format!("250 2.0.0 Ok {text}")),
             Delivery::Unavailable => line(out, "451 4.3.0 no majority of the servers can be reached; try again"),
@@ -144,15 +156,6 @@ impl Session {
             Delivery::Corrupt => line(out, "451 4.3.0 the mailbox is being repaired; try again later"),
             Delivery::Refused(text) => line(out, &format!("554 5.3.0 {text}")),
         }
-    }
-
-    /// The other answer to [`Step::Complete`]: who is logged in may not send as this reverse-path.
-    ///
-    /// # Panics
-    /// If that was not asked.
-    pub fn sender_not_owned(&mut self, out: &mut Vec<u8>) {
-        self.delivery_answered();
-        self.state.wrong(out, "553 5.7.1 this reverse-path is not yours to send from");
     }
 
     /// TLS is up: everything learnt before is forgotten (RFC 3207, section 4.2), also input that came in since
@@ -168,11 +171,6 @@ impl Session {
         self.state.helo = None;
         self.state.identity = None;
         self.state.mail = None;
-    }
-
-    fn delivery_answered(&mut self) {
-        assert_eq!(self.state.asked, Asked::Delivery, "no delivery was asked for");
-        self.state.asked = Asked::Nothing;
     }
 
     fn line(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Step> {

@@ -70,7 +70,7 @@ pub(crate) enum Reading {
 }
 
 /// The mail transaction that is being prepared.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mail {
     pub(crate) reverse_path: Path,
     pub(crate) eight_bit: bool,
@@ -84,6 +84,7 @@ pub(crate) struct Mail {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Nothing,
+    Sender(Mail),
     Recipient(Mailbox),
     Login,
     Delivery,
@@ -124,6 +125,11 @@ impl State {
             line(out, "421 4.7.0 too many wrong logins");
             self.closing = true;
         }
+    }
+
+    pub(crate) fn ask_sender(&mut self, identity: String, reverse_path: Mailbox, mail: Mail) -> Step {
+        self.asked = Asked::Sender(mail);
+        Step::CheckSender { identity, reverse_path }
     }
 
     pub(crate) fn ask_recipient(&mut self, address: Mailbox) -> Step {

@@ -8,6 +8,13 @@ use crate::parse::{Mailbox, Path};
 pub enum Step {
     /// Write what was said, then read more.
     NeedInput,
+    /// Look up whether this account may send as this reverse-path, then say [`Session::sender_checked`].
+    CheckSender {
+        /// Who is logged in.
+        identity: String,
+        /// As whom.
+        reverse_path: Mailbox,
+    },
     /// Look a recipient up, then say [`Session::verified`].
     Verify(Mailbox),
     /// Check credentials, then say [`Session::authenticated`]. Both are as the client sent them.
@@ -19,7 +26,7 @@ pub enum Step {
     },
     /// More of the message: keep it.
     Content(Vec<u8>),
-    /// The message is whole: deliver it, then say [`Session::delivered`] or [`Session::sender_not_owned`].
+    /// The message is whole: deliver it, then say [`Session::delivered`].
     Complete(Transaction),
     /// The message won't be completed, whatever follows of it: drop what was kept.
     Discard,
@@ -34,6 +41,9 @@ impl std::fmt::Debug for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Step::NeedInput => f.write_str("NeedInput"),
+            Step::CheckSender { identity, reverse_path } => {
+                f.debug_struct("CheckSender").field("identity", identity).field("reverse_path", reverse_path).finish()
+            }
             Step::Verify(address) => f.debug_tuple("Verify").field(address).finish(),
             Step::Authenticate { user, .. } => {
                 f.debug_struct("Authenticate").field("user", user).finish_non_exhaustive()
@@ -77,6 +87,17 @@ pub struct Destination {
     pub mailbox: [u8; 16],
     /// The detail of the first recipient's address: what follows its `+`.
     pub detail: Option<String>,
+}
+
+/// Whether an account may send as a reverse-path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// It is its own.
+    Own,
+    /// It is not, as a read barrier says.
+    NotOwn,
+    /// Nobody can say now.
+    Unavailable,
 }
 
 /// What became of looking a recipient up.

@@ -8,7 +8,7 @@ use mailraft_cluster::Outcome;
 use mailraft_directory::Resolution;
 use mailraft_mailbox::{Refusal, Refused};
 use mailraft_smtp::{
-    AuthOutcome, Config, Delivery, Destination, Mailbox, Recipient, Session, Step, Transaction, trace,
+    AuthOutcome, Config, Delivery, Destination, Mailbox, Recipient, Sender, Session, Step, Transaction, trace,
 };
 use mailraft_storage::{MailboxId, PartitionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -126,6 +126,10 @@ impl Smtp {
                 }
                 Step::Discard => self.spool = None,
                 Step::Content(bytes) => self.keep(&bytes),
+                Step::CheckSender { identity, reverse_path } => {
+                    let sender = self.check_sender(&identity, &reverse_path).await;
+                    self.session.sender_checked(sender, &mut out);
+                }
                 Step::Verify(address) => {
                     let recipient = self.verify(&address).await;
                     self.session.verified(recipient, &mut out);
@@ -141,19 +145,7 @@ impl Smtp {
                 }
                 Step::Complete(transaction) => {
                     let begun = Instant::now();
-                    let delivery = match self.may_send(&transaction).await {
-                        Some(true) => self.deliver(transaction).await,
-                        Some(false) => {
-                            self.spool = None;
-                            ::metrics::counter!("mailraft_deliveries_total", "result" => "refused").increment(1);
-                            self.session.sender_not_owned(&mut out);
-                            continue;
-                        }
-                        None => {
-                            self.spool = None;
-                            Delivery::Unavailable
-                        }
-                    };
+                    let delivery = self.deliver(transaction).await;
                     let result = match &delivery {
                         Delivery::Accepted(_) => "accepted",
                         Delivery::Unavailable | Delivery::Overloaded | Delivery::OverQuota | Delivery::Corrupt => {
@@ -206,19 +198,20 @@ impl Smtp {
         }
     }
 
-    /// Whether the reverse-path is the sender's own, where someone is logged in. None if nobody can say now.
-    async fn may_send(&self, transaction: &Transaction) -> Option<bool> {
-        let (Some(identity), Some(path)) = (&transaction.identity, &transaction.reverse_path) else {
-            return Some(true);
-        };
-        let path = format!("{}@{}", path.local, path.domain);
-        if self.owns(identity, &path).await? {
-            return Some(true);
+    async fn check_sender(&self, identity: &str, reverse_path: &Mailbox) -> Sender {
+        let path = format!("{}@{}", reverse_path.local, reverse_path.domain);
+        let mut owns = self.owns(identity, &path).await;
+        if owns == Some(false) {
+            // "Not yours" is permanent to whoever hears it: this replica may lag behind.
+            match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
+                Ok(Outcome::Read { .. }) => owns = self.owns(identity, &path).await,
+                _ => return Sender::Unavailable,
+            }
         }
-        // "Not yours" is permanent to whoever hears it: this replica may lag behind.
-        match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
-            Ok(Outcome::Read { .. }) => self.owns(identity, &path).await,
-            _ => None,
+        match owns {
+            Some(true) => Sender::Own,
+            Some(false) => Sender::NotOwn,
+            None => Sender::Unavailable,
         }
     }
 

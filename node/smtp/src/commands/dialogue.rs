@@ -4,7 +4,7 @@
 
 use crate::session::Session;
 use crate::state::{Config, Service};
-use crate::step::{AuthOutcome, Delivery, Destination, Recipient, Step};
+use crate::step::{AuthOutcome, Delivery, Destination, Recipient, Sender, Step};
 
 const MESSAGE_MAX_BYTES: u64 = 100;
 
@@ -71,6 +71,9 @@ impl Talk {
                     assert!(!bytes.is_empty());
                     self.content.extend_from_slice(&bytes);
                 }
+                Step::CheckSender { identity, reverse_path } => {
+                    self.session.sender_checked(sender(&identity, &reverse_path.local), &mut out);
+                }
                 Step::Verify(address) => {
                     self.session.verified(recipient(&address.local, &address.domain), &mut out);
                 }
@@ -96,10 +99,7 @@ impl Talk {
                         envelope.push_str(&format!("+{detail}"));
                     }
                     self.event(&format!("{envelope}: {content:?}"), lines);
-                    match delivery(from.split('@').next().unwrap_or_default()) {
-                        Some(delivery) => self.session.delivered(delivery, &mut out),
-                        None => self.session.sender_not_owned(&mut out),
-                    }
+                    self.session.delivered(delivery(from.split('@').next().unwrap_or_default()), &mut out);
                 }
             }
             self.hear(&out, lines);
@@ -146,9 +146,18 @@ fn login(user: &str, password: &str) -> AuthOutcome {
     }
 }
 
-/// What becomes of a message from this local part; None: it is not theirs to send from.
-fn delivery(local: &str) -> Option<Delivery> {
-    Some(match local {
+/// Whether this account may send from this local part.
+fn sender(identity: &str, local: &str) -> Sender {
+    match local {
+        "later" => Sender::Unavailable,
+        local if local.split('+').next() == Some(identity) => Sender::Own,
+        _ => Sender::NotOwn,
+    }
+}
+
+/// What becomes of a message from this local part.
+fn delivery(local: &str) -> Delivery {
+    match local {
         "later" => Delivery::Unavailable,
         "busy" => Delivery::Overloaded,
         "full" => Delivery::OverQuota,
@@ -156,9 +165,8 @@ fn delivery(local: &str) -> Option<Delivery> {
         "gone" => Delivery::NoSuchMailbox,
         "corrupt" => Delivery::Corrupt,
         "policy" => Delivery::Refused("no\r\n250 Ok".into()),
-        "other" => return None,
         _ => Delivery::Accepted("id=7 at=1.1.9".into()),
-    })
+    }
 }
 
 fn unescaped(text: &str) -> Vec<u8> {

@@ -3,46 +3,77 @@
 use crate::parse::{ParseError, Side, path_and_parameters};
 use crate::reply::line;
 use crate::state::{Mail, Service, State};
+use crate::step::{Sender, Step};
 
-pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) {
+pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) -> Option<Step> {
     if state.helo.is_none() {
-        return state.wrong(out, "503 5.5.1 say EHLO first");
+        state.wrong(out, "503 5.5.1 say EHLO first");
+        return None;
     }
     if state.config.service != Service::Relay && state.identity.is_none() {
         let reply = if state.tls { "530 5.7.0 log in first" } else { "530 5.7.0 say STARTTLS first, then log in" };
-        return state.wrong(out, reply);
+        state.wrong(out, reply);
+        return None;
     }
     if state.mail.is_some() {
-        return state.wrong(out, "503 5.5.1 one MAIL at a time; RSET begins anew");
+        state.wrong(out, "503 5.5.1 one MAIL at a time; RSET begins anew");
+        return None;
     }
-    let (reverse_path, parameters) = match path_and_parameters(argument, Side::From) {
-        Ok(parsed) => parsed,
-        Err(ParseError::Path) => return state.wrong(out, "501 5.1.7 say MAIL FROM:<address>"),
-        Err(ParseError::NotAscii) => return state.wrong(out, "553 5.6.7 addresses outside ASCII are not taken here"),
-        Err(ParseError::Parameters) => return state.wrong(out, "501 5.5.4 parameters are NAME=value, each once"),
+    let mail = match parsed(argument, state.config.service) {
+        Ok(mail) => mail,
+        Err(reply) => {
+            state.wrong(out, &reply);
+            return None;
+        }
     };
+    let limit = state.config.max_message_bytes;
+    if mail.announced_bytes.is_some_and(|bytes| bytes > limit) {
+        line(out, &format!("552 5.3.4 the message is longer than {limit} bytes"));
+        return None;
+    }
+    if let (Some(identity), Some(path)) = (&state.identity, &mail.reverse_path) {
+        let (identity, path) = (identity.clone(), path.clone());
+        return Some(state.ask_sender(identity, path, mail));
+    }
+    begin(state, mail, out);
+    None
+}
+
+/// The shell has looked up whether the reverse-path is the account's own.
+pub fn sender_checked(state: &mut State, mail: Mail, sender: Sender, out: &mut Vec<u8>) {
+    match sender {
+        Sender::Own => begin(state, mail, out),
+        Sender::NotOwn => state.wrong(out, "553 5.7.1 this reverse-path is not yours to send from"),
+        Sender::Unavailable => line(out, "451 4.3.0 whether this reverse-path is yours can't be said now; try again"),
+    }
+}
+
+fn begin(state: &mut State, mail: Mail, out: &mut Vec<u8>) {
+    state.mail = Some(mail);
+    line(out, "250 2.1.0 Ok");
+}
+
+/// What a MAIL line says, or the reply that refuses it.
+fn parsed(argument: &[u8], service: Service) -> Result<Mail, String> {
+    let (reverse_path, parameters) = path_and_parameters(argument, Side::From).map_err(|error| match error {
+        ParseError::Path => "501 5.1.7 say MAIL FROM:<address>",
+        ParseError::NotAscii => "553 5.6.7 addresses outside ASCII are not taken here",
+        ParseError::Parameters => "501 5.5.4 parameters are NAME=value, each once",
+    })?;
     let mut mail = Mail { reverse_path, ..Mail::default() };
     for (name, value) in parameters {
         let value = value.unwrap_or_default();
         match name.as_str() {
-            "SIZE" => match announced_bytes(&value) {
-                Some(bytes) => mail.announced_bytes = Some(bytes),
-                None => return state.wrong(out, "501 5.5.4 SIZE is a number"),
-            },
+            "SIZE" => mail.announced_bytes = Some(announced_bytes(&value).ok_or("501 5.5.4 SIZE is a number")?),
             "BODY" if value.eq_ignore_ascii_case("7BIT") => {}
             "BODY" if value.eq_ignore_ascii_case("8BITMIME") => mail.eight_bit = true,
-            "BODY" => return state.wrong(out, "501 5.5.4 BODY is 7BIT or 8BITMIME"),
+            "BODY" => return Err("501 5.5.4 BODY is 7BIT or 8BITMIME".into()),
             // Whom another server believes to have sent it (RFC 4954, section 5) is nobody's proof here.
-            "AUTH" if state.config.service != Service::Relay && !value.is_empty() => {}
-            _ => return state.wrong(out, &format!("555 5.5.4 unknown parameter {name}")),
+            "AUTH" if service != Service::Relay && !value.is_empty() => {}
+            _ => return Err(format!("555 5.5.4 unknown parameter {name}")),
         }
     }
-    let limit = state.config.max_message_bytes;
-    if mail.announced_bytes.is_some_and(|bytes| bytes > limit) {
-        return line(out, &format!("552 5.3.4 the message is longer than {limit} bytes"));
-    }
-    state.mail = Some(mail);
-    line(out, "250 2.1.0 Ok");
+    Ok(mail)
 }
 
 /// The number SIZE= tells: 1 to 20 digits (RFC 1870, section 4); what is past counting is u64::MAX.

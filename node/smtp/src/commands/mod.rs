@@ -5,7 +5,7 @@ mod data;
 mod ehlo;
 mod expn;
 mod help;
-mod mail;
+pub mod mail;
 mod noop;
 mod quit;
 pub mod rcpt;
@@ -30,7 +30,7 @@ pub fn command(state: &mut State, text: &[u8], out: &mut Vec<u8>) -> Option<Step
         b"HELO" => ehlo::run(state, argument, false, out),
         b"STARTTLS" => return starttls::run(state, argument, out),
         b"AUTH" => return auth::run(state, argument, out),
-        b"MAIL" => mail::run(state, argument, out),
+        b"MAIL" => return mail::run(state, argument, out),
         b"RCPT" => return rcpt::run(state, argument, out),
         b"DATA" => data::run(state, argument, out),
         b"RSET" => rset::run(state, argument, out),

@@ -11,7 +11,8 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         8 => prop::sample::select(vec![
             "EHLO c.test\r\n",
             "MAIL FROM:<a@b>\r\n",
-            "MAIL FROM:<> SIZE=7\r\n",
+            "MAIL FROM:<alice@here.test>\r\n",
+                "MAIL FROM:<> SIZE=7\r\n",
             "RCPT TO:<alice@here.test>\r\n",
             "RCPT TO:<bob@here.test>\r\n",
             "DATA\r\n",
