@@ -14,10 +14,12 @@ use mailraft_storage::{MailboxId, PartitionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 use super::Connection;
 use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
 use super::spool::{Spool, SpoolRefused};
+use super::tls::spoken;
 use crate::credentials::LoginRefused;
 use crate::environment::{command_id, wall};
 use crate::links::{MailboxSession, MessageKind};
@@ -46,6 +48,7 @@ pub async fn serve(
         Some(socket) => {
             let accepted = timeout(HANDSHAKE_TIMEOUT, shared.tls.acceptor().accept(socket)).await;
             let tls = accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            smtp.tls = spoken(tls.get_ref().1);
             smtp.session.tls_started();
             smtp.talk(tls, Vec::new()).await.map(|_| ())
         }
@@ -56,10 +59,16 @@ pub async fn serve(
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn serve_tls<C: Connection>(shared: Shared, connection: C, peer: SocketAddr) -> io::Result<()> {
+pub async fn serve_tls<C: Connection>(
+    shared: Shared,
+    connection: Box<TlsStream<C>>,
+    peer: SocketAddr,
+) -> io::Result<()> {
     let session = Session::new(config(&shared, mailraft_smtp::Service::Submissions), true);
     let greeting = session.greeting();
-    Smtp::new(shared, session, peer).talk(connection, greeting).await.map(|_| ())
+    let mut smtp = Smtp::new(shared, session, peer);
+    smtp.tls = spoken(connection.get_ref().1);
+    smtp.talk(connection, greeting).await.map(|_| ())
 }
 
 fn config(shared: &Shared, service: mailraft_smtp::Service) -> Config {
@@ -76,13 +85,14 @@ struct Smtp {
     shared: Shared,
     session: Session,
     peer: SocketAddr,
+    tls: Option<trace::Tls>,
     spool: Option<Result<Spool, SpoolRefused>>,
     mailbox_session: Option<(MailboxId, MailboxSession)>,
 }
 
 impl Smtp {
     fn new(shared: Shared, session: Session, peer: SocketAddr) -> Self {
-        Smtp { shared, session, peer, spool: None, mailbox_session: None }
+        Smtp { shared, session, peer, tls: None, spool: None, mailbox_session: None }
     }
 
     /// Talks until the end, or until TLS is to be taken up: then gives the connection back.
@@ -264,6 +274,7 @@ impl Smtp {
                 peer: self.peer.ip(),
                 host: &hostname,
                 protocol: trace::protocol(transaction.extended, transaction.tls, submitted),
+                tls: self.tls,
                 id: &command_id,
                 recipient: recipient.as_deref(),
                 unix_seconds: (wall().0 / 1_000) as i64,

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
+use mailraft_smtp::trace;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SignatureScheme};
+use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection, SignatureScheme};
 use tokio_rustls::TlsAcceptor;
 
 /// TLS towards mail programs and other servers: 1.2 at least, X25519MLKEM768 first.
@@ -61,6 +62,23 @@ impl MailTls {
     pub fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }
+}
+
+/// The TLS of a connection, for a message's trace; None before its handshake is over. Versions are written as
+/// other servers do, and suites as IANA does.
+pub fn spoken(connection: &ServerConnection) -> Option<trace::Tls> {
+    let version = match connection.protocol_version()? {
+        ProtocolVersion::TLSv1_2 => "TLS1_2",
+        ProtocolVersion::TLSv1_3 => "TLS1_3",
+        other => other.as_str()?,
+    };
+    let cipher = match connection.negotiated_cipher_suite()?.suite() {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.as_str()?,
+    };
+    Some(trace::Tls { version, cipher })
 }
 
 impl ResolvesServerCert for Certificates {
@@ -198,6 +216,41 @@ mod tests {
         let got = certificate(&tls, &on_disk.roots, "RSA_", &rustls::version::TLS12).await.unwrap();
         assert_eq!(got, own(1));
         assert!(certificate(&tls, &on_disk.roots, "ECDSA_", &rustls::version::TLS12).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn every_suite_is_told_by_its_registered_name() {
+        let on_disk = OnDisk::new(&[&ecdsa()]);
+        let tls = MailTls::load(&on_disk.files()).unwrap();
+        let mut names = Vec::new();
+        for suite in rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES {
+            let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+            provider.cipher_suites = vec![*suite];
+            let client = ClientConfig::builder_with_provider(Arc::new(provider))
+                .with_protocol_versions(&[suite.version()])
+                .unwrap()
+                .with_root_certificates(Arc::clone(&on_disk.roots))
+                .with_no_client_auth();
+            let (near, far) = tokio::io::duplex(64 << 10);
+            let connector = TlsConnector::from(Arc::new(client));
+            let name = ServerName::try_from(NAME).unwrap();
+            // Suites for RSA certificates find none here.
+            if let (Ok(_near), Ok(far)) = tokio::join!(connector.connect(name, near), tls.acceptor().accept(far)) {
+                let told = spoken(far.get_ref().1).unwrap();
+                names.push(format!("{} {}", told.version, told.cipher));
+            }
+        }
+        assert_eq!(
+            names,
+            [
+                "TLS1_3 TLS_AES_256_GCM_SHA384",
+                "TLS1_3 TLS_AES_128_GCM_SHA256",
+                "TLS1_3 TLS_CHACHA20_POLY1305_SHA256",
+                "TLS1_2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+                "TLS1_2 TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+                "TLS1_2 TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+            ]
+        );
     }
 
     #[test]
