@@ -40,6 +40,7 @@ scenarios! {
     snapshot_crashes: "snapshot-crashes",
     snapshot_sender_dies: "snapshot-sender-dies",
     snapshot_comes_late: "snapshot-comes-late",
+    snapshot_comes_twice: "snapshot-comes-twice",
     earlier_term: "earlier-term",
     two_actors: "two-actors",
     late_question: "late-question",

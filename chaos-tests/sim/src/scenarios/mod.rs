@@ -35,7 +35,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 20] = [
+const ALL: [Scenario; 21] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -70,6 +70,11 @@ const ALL: [Scenario; 20] = [
         name: "snapshot-comes-late",
         about: "an older snapshot comes while a newer one is being installed",
         run: snapshot_sender::comes_late,
+    },
+    Scenario {
+        name: "snapshot-comes-twice",
+        about: "a second snapshot of the same leader comes while the first is being installed",
+        run: snapshot_sender::comes_twice,
     },
     Scenario {
         name: "earlier-term",

@@ -1,5 +1,6 @@
 //! A follower that was away longer than the log reaches, and leaders that die while they send it a snapshot.
 
+use mailraft_cluster::{Input, SnapshotEvent};
 use mailraft_storage::PartitionId;
 
 use crate::run::Ran;
@@ -52,5 +53,32 @@ pub fn comes_late(seed: u64) -> Told<Ran> {
     s.until("it has caught up", 5 * S, move |w| rows_at(w, away, P) == rows_at(w, next, P))?;
     s.expect("one snapshot was put in place", s.world.installed == installed + 1)?;
     s.restart(leader)?;
+    s.expect_clean()
+}
+
+/// The leader takes its snapshot for lost and sends a newer one; both come, the second while the first is being
+/// installed.
+pub fn comes_twice(seed: u64) -> Told<Ran> {
+    let mut s = Script::keeping(seed, 3, 1, LOG_KEEP)?;
+    let (leader, away) = (s.leader(P)?, s.followers(P)?[0]);
+    let writer = s.client(s.followers(P)?[1], P)?;
+    let (own, replica) = (s.replica(leader, P)?, s.replica(away, P)?);
+    s.leave_behind(away, P, writer)?;
+    let both = s.hold(looks::snapshot(P, leader, away));
+    s.restart(away)?;
+    s.until_held(both, 1, 5 * S)?;
+    for _ in 0..3 {
+        s.deliver(writer)?;
+    }
+    let failed = SnapshotEvent::Sent { replica: own, to: replica, ok: false };
+    s.world.input(leader, Input::Snapshot(failed));
+    s.world.settle();
+    s.until_held(both, 2, 5 * S)?;
+    s.release_one(both)?;
+    s.until_before("the rows are in place", S, looks::installed(away, replica))?;
+    s.expect("the first is being installed", s.status(away, P)?.installing)?;
+    s.release(both)?;
+    s.deliver(writer)?;
+    s.until("it has caught up", 5 * S, move |w| rows_at(w, away, P) == rows_at(w, leader, P))?;
     s.expect_clean()
 }
