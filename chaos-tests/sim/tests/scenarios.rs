@@ -35,6 +35,7 @@ macro_rules! scenarios {
 scenarios! {
     half_change: "half-change",
     moved_replica: "moved-replica",
+    moved_leader: "moved-leader",
     late_transfer: "late-transfer",
     late_transfer_short_log: "late-transfer-short-log",
     snapshot_crashes: "snapshot-crashes",

@@ -35,7 +35,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 21] = [
+const ALL: [Scenario; 22] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -45,6 +45,11 @@ const ALL: [Scenario; 21] = [
         name: "moved-replica",
         about: "a replica moves to another node, and somebody dies at each step",
         run: moved_replica::deaths,
+    },
+    Scenario {
+        name: "moved-leader",
+        about: "the leader's own replica moves while clients on every node read and write",
+        run: moved_replica::of_the_leader,
     },
     Scenario {
         name: "late-transfer",

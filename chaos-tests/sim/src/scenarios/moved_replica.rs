@@ -1,16 +1,21 @@
 //! A replica moves to another node, and somebody dies at each step.
 
-use mailraft_storage::PartitionId;
+use mailraft_storage::{NodeId, PartitionId};
 
 use crate::operator::Stage;
 use crate::run::Ran;
 use crate::scenarios::script::{MS, S, Script, Told, process, status};
-use crate::world::Event;
+use crate::world::{Event, World};
 
 const P: PartitionId = PartitionId(1);
 const STEPS: [Stage; 6] = [Stage::Place, Stage::Create, Stage::Add, Stage::Promote, Stage::Remove, Stage::Unplace];
 /// A step is done after so many tries, whoever dies.
 const TRIES_MAX: usize = 60;
+
+/// How often the leader's replica moves.
+const MOVES: usize = 2;
+/// A write waits no longer than a failover may take.
+const FAILOVER_MAX: u64 = S;
 
 /// Who dies at each step of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,49 @@ pub fn deaths(seed: u64) -> Told<Ran> {
         s.until("the replica that left is gone", 5 * S, move |w| status(w, from, P).is_none())?;
         s.expect("its node lives", process(&s.world, from).is_some())?;
         s.expect("the new one is there", s.members(P)?.contains(&to))?;
+    }
+    s.expect_clean()
+}
+
+/// The leader's own replica moves, twice; on every node one client follows INBOX and one writes, and none waits
+/// longer than a failover takes.
+pub fn of_the_leader(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 5, 2)?;
+    let nodes: Vec<NodeId> = s.world.hosts.keys().copied().collect();
+    let (mut viewers, mut writers) = (Vec::new(), Vec::new());
+    for node in &nodes {
+        let (viewer, writer) = (s.client(*node, P)?, s.client(*node, P)?);
+        s.deliver(writer)?;
+        s.opens(viewer, "INBOX")?;
+        viewers.push(viewer);
+        writers.push(writer);
+    }
+    for turn in 0..MOVES {
+        let (from, to) = (s.leader(P)?, s.outsiders(P)[turn % 2]);
+        s.world.move_replica(P, from, to);
+        s.expect("the move begins", s.world.moves.len() == turn + 1)?;
+        for _ in 0..TRIES_MAX {
+            if s.world.moves_done() {
+                break;
+            }
+            for writer in &writers {
+                let begun = s.world.now;
+                s.deliver(*writer)?;
+                let took = s.world.now - begun;
+                s.expect(&format!("a write takes less than {} ms", took / MS), took <= FAILOVER_MAX)?;
+                s.wait(7 * MS)?;
+            }
+        }
+        s.expect("the move is done", s.world.moves_done() && s.members(P)?.contains(&to))?;
+        s.until("the replica that left is gone", 5 * S, move |w| status(w, from, P).is_none())?;
+    }
+    let there = s.messages(writers[0], "INBOX")?;
+    for viewer in viewers {
+        let all = move |w: &World| {
+            let following = w.sessions.get(&viewer.0).and_then(|s| s.following.as_ref());
+            following.is_some_and(|f| f.uids().count() == there)
+        };
+        s.until("every viewer sees every message", 3 * S, all)?;
     }
     s.expect_clean()
 }
