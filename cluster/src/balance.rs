@@ -21,7 +21,7 @@ pub const LAG_MAX_ENTRIES: u64 = 64;
 pub struct Member {
     pub replica: ReplicaId,
     pub voter: bool,
-    /// Heard of within the last election timeout.
+    /// It answered within the last election timeout.
     pub active: bool,
     pub lag_entries: u64,
 }

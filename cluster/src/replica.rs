@@ -88,8 +88,8 @@ pub struct Replica {
     install: Option<Applied>,
     /// A second snapshot came meanwhile; it may be thrown away only when the first is in place.
     discard_later: bool,
-    /// When each member was heard of last, in ticks.
-    heard: BTreeMap<ReplicaId, u64>,
+    /// When each member answered last, in ticks. One that only speaks may hear nothing.
+    answered: BTreeMap<ReplicaId, u64>,
     /// Who has been the better leader, and since which tick.
     better: Option<(ReplicaId, u64)>,
     flushed: Index,
@@ -169,7 +169,7 @@ impl Replica {
             done: at,
             install: None,
             discard_later: false,
-            heard: BTreeMap::new(),
+            answered: BTreeMap::new(),
             better: None,
             flushed,
             hashes: VecDeque::new(),
@@ -217,11 +217,13 @@ impl Replica {
 
     /// Takes in what another member says. Its membership was checked.
     pub fn peer(&mut self, from: ReplicaId, body: PeerBody, handing_over: bool, out: &mut Vec<Output>) {
-        self.heard.insert(from, self.ticks);
         match body {
             PeerBody::Raft(message) => {
                 if message.from != from.0 || message.to != self.spec.replica.0 || !may_come_from_a_peer(&message) {
                     return;
+                }
+                if is_answer(&message) {
+                    self.answered.insert(from, self.ticks);
                 }
                 match message.get_msg_type() {
                     // raft-rs stops the process if it is to campaign while a snapshot is put in place.
@@ -446,6 +448,17 @@ impl Replica {
         }
         self.hashes.push_back((count, hash));
     }
+}
+
+/// Whether it proves that its sender hears this replica.
+fn is_answer(message: &Message) -> bool {
+    matches!(
+        message.get_msg_type(),
+        MessageType::MsgAppendResponse
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgRequestPreVoteResponse
+    )
 }
 
 /// The kinds of message that one replica's raft-rs sends another's. A forwarded proposal is none: owners

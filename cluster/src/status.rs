@@ -44,7 +44,7 @@ pub struct FollowerStatus {
     pub node: NodeId,
     /// Its log agrees with the leader's up to here.
     pub matched: Index,
-    /// Heard of within the last election timeout.
+    /// It answered within the last election timeout.
     pub active: bool,
     /// Whether it is being sent a snapshot.
     pub snapshot: bool,

@@ -77,9 +77,9 @@ impl Replica {
         found.filter(|_| self.ticks - since >= balance::STEADY_TICKS)
     }
 
-    /// Heard of within the election timeout. (raft-rs's own mark is off for a while after each of its checks.)
+    /// It answered within the election timeout. (raft-rs's own mark is off for a while after each of its checks.)
     pub(super) fn is_active(&self, replica: ReplicaId) -> bool {
-        self.heard.get(&replica).is_some_and(|at| self.ticks - at <= ELECTION_TICKS as u64)
+        self.answered.get(&replica).is_some_and(|at| self.ticks - at <= ELECTION_TICKS as u64)
     }
 
     pub fn transfer(&mut self, to: ReplicaId) {

@@ -295,3 +295,17 @@ fn stamps_are_the_clusters_time_and_never_go_back() {
     }
     assert_eq!(stamps, [1_000, 1_000, 2_000, 2_000]);
 }
+
+#[test]
+fn a_member_that_speaks_and_does_not_answer_is_not_active() {
+    let mut bench = Bench::new(&[OWN, OTHER]);
+    bench.replica.peer(OTHER, PeerBody::Hash { count: 1, hash: [0; 32] }, false, &mut Vec::new());
+    for (kind, active) in [
+        (MessageType::MsgRequestPreVote, false),
+        (MessageType::MsgReadIndex, false),
+        (MessageType::MsgHeartbeatResponse, true),
+    ] {
+        bench.peer(kind, Message { term: 1, ..Message::default() });
+        assert_eq!(bench.replica.is_active(OTHER), active, "{kind:?}");
+    }
+}
