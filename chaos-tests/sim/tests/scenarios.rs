@@ -48,6 +48,7 @@ scenarios! {
     upload_swept: "upload-swept",
     upload_live: "upload-live",
     deposed: "deposed",
+    deaf_leader: "deaf-leader",
     power_off: "power-off",
     patient_sender: "patient-sender",
     wrong_year: "wrong-year",

@@ -3,6 +3,7 @@
 //!
 //! * `script`: what they are written in. `looks`: what they look for among the things that happen.
 
+mod deaf_leader;
 mod deposed;
 mod earlier_term;
 mod full_disk;
@@ -35,7 +36,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 22] = [
+const ALL: [Scenario; 23] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -110,6 +111,11 @@ const ALL: [Scenario; 22] = [
         name: "deposed",
         about: "a leader is cut off with its clients and does not know it",
         run: deposed::with_its_clients,
+    },
+    Scenario {
+        name: "deaf-leader",
+        about: "a leader is heard by everyone and hears nobody",
+        run: deaf_leader::is_deposed,
     },
     Scenario {
         name: "power-off",
