@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use mailraft_mailbox::owner::Owner;
-
-use crate::host::{Leading, PendingRead};
+use mailraft_mailbox::{Answer, Refusal, StoredRead};
+use mailraft_storage::{Incarnation, ReplicaId, StoreError, Term};
 
 /// A session as an actor knows it: its number and that of its connection.
 pub type SessionName = (u64, u64);
@@ -26,4 +26,26 @@ impl Actor {
     pub fn new(number: u64, leading: Leading) -> Self {
         Actor { number, leading, owner: Owner::new(), reads: BTreeMap::new() }
     }
+}
+
+/// A partition that is led here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leading {
+    /// Its replica here.
+    pub replica: ReplicaId,
+    /// The term.
+    pub term: Term,
+    /// The incarnation.
+    pub incarnation: Incarnation,
+}
+
+/// A read of an actor that waits for its rows or for the gate.
+#[derive(Default)]
+pub struct PendingRead {
+    /// What the gate said.
+    pub leads: Option<bool>,
+    /// Rows that were read.
+    pub rows: Option<Result<Result<Answer, Refusal>, StoreError>>,
+    /// Rows that are to be read.
+    pub wanted: Option<StoredRead>,
 }

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mailraft_checkers::Micros;
 use mailraft_cluster::{ApplyJob, Node, NodeConfig, RequestId};
-use mailraft_mailbox::StoredRead;
 use mailraft_storage::log::{Log, LogBatch};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::{
-    Applied, ClusterId, CommandId, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows,
-    StoreError, Term, UnixMillis,
+    Applied, ClusterId, CommandId, Env, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, Term,
+    UnixMillis,
 };
 
-use crate::actors::Actor;
+use crate::actors::{Actor, Leading};
 use crate::clock::Clock;
 use crate::dice::Dice;
 
@@ -80,17 +79,6 @@ pub enum Waiter {
     Operator(usize),
     /// Results of commands are evicted from this partition; where the next eviction goes on.
     Evicted(PartitionId, CommandId),
-}
-
-/// A read of an actor that waits for its rows or for the gate.
-#[derive(Default)]
-pub struct PendingRead {
-    /// What the gate said.
-    pub leads: Option<bool>,
-    /// Rows that were read.
-    pub rows: Option<Result<Result<mailraft_mailbox::Answer, mailraft_mailbox::Refusal>, StoreError>>,
-    /// Rows that are to be read.
-    pub wanted: Option<StoredRead>,
 }
 
 /// What is wrong with a disk.
@@ -178,17 +166,6 @@ pub struct Process {
     pub evicted: BTreeMap<PartitionId, (Term, CommandId)>,
     /// Mailbox actors.
     pub actors: BTreeMap<MailboxId, Actor>,
-}
-
-/// A partition that is led here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leading {
-    /// Its replica here.
-    pub replica: ReplicaId,
-    /// The term.
-    pub term: Term,
-    /// The incarnation.
-    pub incarnation: Incarnation,
 }
 
 impl Host {

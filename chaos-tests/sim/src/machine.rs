@@ -5,7 +5,8 @@ use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::{Input, Outcome, Output, PeerBody, SnapshotEvent, SnapshotJob, placement};
 use mailraft_storage::{NodeId, ReplicaId, Rows};
 
-use crate::host::{ApplyWork, Leading, take_snapshot};
+use crate::actors::Leading;
+use crate::host::{ApplyWork, take_snapshot};
 use crate::world::{Event, Local, World};
 
 /// A tick of the core, in microseconds of its node's clock.

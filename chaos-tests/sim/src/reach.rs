@@ -12,8 +12,8 @@ use mailraft_storage::{
     EntryKind, Env, Epoch, MailboxId, NodeId, PartitionId, Proposal, RowBatch, RowKey, Rows, Table, Verdict,
 };
 
-use crate::actors::{Actor, SessionName};
-use crate::host::{CLUSTER, Leading, PendingRead, Waiter};
+use crate::actors::{Actor, Leading, PendingRead, SessionName};
+use crate::host::{CLUSTER, Waiter};
 use crate::net::Carried;
 use crate::world::{Event, Local, ToActor, ToSession, World};
 
