@@ -5,7 +5,7 @@
 //! * [`scenarios`]: interleavings that chance rarely finds, as scripts.
 //! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
 //!   owners.
-//! * `operator`: members of groups change.
+//! * `operator`, `moves`: members of groups change.
 //! * `session`, `client`, `workload`, `message`: clients.
 //! * `net`, `clock`, `queue`, `dice`, `trace`: network, clocks, time, chance and what happened.
 
@@ -17,6 +17,7 @@ pub mod faults;
 mod host;
 mod machine;
 mod message;
+mod moves;
 mod net;
 mod operator;
 mod queue;

@@ -10,6 +10,7 @@ use mailraft_storage::entry::RowsBody;
 use mailraft_storage::{EntryKind, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, RowBatch, Rows, Verdict};
 
 use crate::host::Waiter;
+use crate::moves::{Move, Stage};
 use crate::world::{Event, World};
 
 /// Between two steps.
@@ -18,42 +19,6 @@ const STEP_EVERY: Micros = 150_000;
 const LOOK_AGAIN: Micros = 1_000_000;
 /// An answer is not waited for longer than this.
 const ANSWER_MAX: Micros = 3_000_000;
-
-/// A replica that takes another's place.
-#[derive(Clone, Copy, Debug)]
-pub struct Move {
-    /// Of this partition.
-    pub partition: PartitionId,
-    /// It goes.
-    pub old: ReplicaId,
-    /// It comes.
-    pub new: MemberRow,
-    /// What is done next.
-    pub stage: Stage,
-    /// Until then an answer is waited for.
-    pub waits_until: Micros,
-    /// It votes at the end.
-    pub voter: bool,
-}
-
-/// The steps of a move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// The control group's rows name the new replica.
-    Place,
-    /// It is made on its node.
-    Create,
-    /// It learns.
-    Add,
-    /// It votes.
-    Promote,
-    /// The old one is no member any more.
-    Remove,
-    /// The control group's rows name it no longer.
-    Unplace,
-    /// All done.
-    Done,
-}
 
 impl World {
     /// Moves a replica of a partition from one node to another that has none; nothing if that can't be.

@@ -12,8 +12,8 @@ use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, 
 use crate::dice::Dice;
 use crate::faults::Planned;
 use crate::host::{Host, Staged};
+use crate::moves::Move;
 use crate::net::Net;
-use crate::operator::Move;
 use crate::queue::Queue;
 use crate::session::Session;
 use crate::trace::Trace;

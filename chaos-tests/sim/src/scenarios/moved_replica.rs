@@ -2,7 +2,7 @@
 
 use mailraft_storage::{NodeId, PartitionId};
 
-use crate::operator::Stage;
+use crate::moves::Stage;
 use crate::run::Ran;
 use crate::scenarios::script::{MS, S, Script, Told, process, status};
 use crate::world::{Event, World};
