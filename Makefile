@@ -3,11 +3,12 @@
 export PATH := /usr/lib/ccache:$(PATH)
 DIR ?= ./mailraft-data
 
-.PHONY: help quickstart test bench audit clean prepare build
+.PHONY: help quickstart test planted bench audit clean prepare build
 
 help:
 	@echo "make quickstart   build, then run a whole cluster on this machine, in the foreground"
 	@echo "make test         every check and test; what CI runs"
+	@echo "make planted      plant faults one at a time, and see the simulator find each"
 	@echo "make bench        figures, beside this disk's own"
 	@echo "make audit DB=p   known vulnerabilities, from a checkout of the advisory database at p"
 
@@ -24,6 +25,9 @@ quickstart: build
 
 test: prepare
 	@bash .ci/test
+
+planted: prepare
+	cargo test --profile plant -p mailraft-sim --features plant --test planted -- --nocapture
 
 bench: build
 	target/release/mailraft-chaos bench

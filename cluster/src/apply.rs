@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use mailraft_storage::entry::{CommandRow, KNOWN_REQUIRED_FLAGS};
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::rows::ReplicaBatch;
 use mailraft_storage::{
     Applied, Entry as LogEntry, EntryKind, Index, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, Term, Verdict,
@@ -177,7 +178,7 @@ impl<'a> Applying<'a> {
     }
 
     fn decide(&self, raw: &eraftpb::Entry, entry: &LogEntry) -> Result<Verdict, ApplyStop> {
-        if entry.header.decided_in.0 != raw.term {
+        if entry.header.decided_in.0 != raw.term && !plant::is(Fault::DropTermChecks) {
             return Ok(Verdict::Fenced);
         }
         Ok(match &entry.kind {
@@ -189,7 +190,7 @@ impl<'a> Applying<'a> {
             EntryKind::Rows(body) => {
                 let mut verdict = Verdict::Accepted;
                 for key in &body.requires {
-                    if !self.exists(key)? {
+                    if !self.exists(key)? && !plant::is(Fault::ApplyWithoutRequired) {
                         verdict = Verdict::Missing;
                         break;
                     }
@@ -198,7 +199,8 @@ impl<'a> Applying<'a> {
             }
             EntryKind::Chunk(chunk) => {
                 let open = RowKey::new(entry.header.mailbox, Table::OpenBodies, chunk.body);
-                if chunk.open.is_some() || self.exists(&open)? { Verdict::Accepted } else { Verdict::Missing }
+                let blind = plant::is(Fault::ApplyWithoutRequired);
+                if chunk.open.is_some() || blind || self.exists(&open)? { Verdict::Accepted } else { Verdict::Missing }
             }
         })
     }
@@ -222,6 +224,7 @@ impl<'a> Applying<'a> {
                     self.changed.insert(RowKey::command(*id), Some(row.encode().into()));
                 }
             }
+            EntryKind::Chunk(chunk) if plant::is(Fault::BodyLosesChunk) && chunk.open.is_none() => {}
             EntryKind::Chunk(chunk) => {
                 let mailbox = entry.header.mailbox;
                 if let Some(open) = &chunk.open {

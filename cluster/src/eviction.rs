@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use mailraft_storage::entry::{RowsBody, versioned_encode};
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{
     CommandId, EntryKind, Incarnation, MailboxId, Proposal, ReplicaId, RowKey, Rows, StoreError, Table, Term,
     UnixMillis,
@@ -62,7 +63,8 @@ pub fn evict(
 ) -> Result<Option<Eviction>, StoreError> {
     let Some(applied) = rows.applied(replica)? else { return Ok(None) };
     let kept = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
-    let before = UnixMillis(applied.stamp.0.saturating_sub(kept));
+    let ahead = plant::is(Fault::EvictByClock);
+    let before = UnixMillis(if ahead { u64::MAX } else { applied.stamp.0.saturating_sub(kept) });
     let mut ids = Vec::new();
     let mut next = from;
     let more = loop {
@@ -92,7 +94,9 @@ pub fn evict(
     // A copy of this entry that was decided on older rows finds its last row gone: so the floor never falls.
     body.requires.push(RowKey::command(*last));
     let floor = floor(rows, replica)?.max(next);
-    body.batch.put(RowKey::partition(Table::CommandFloor, []), versioned_encode(FLOOR_VERSION, &floor));
+    if !ahead {
+        body.batch.put(RowKey::partition(Table::CommandFloor, []), versioned_encode(FLOOR_VERSION, &floor));
+    }
     ids.iter().for_each(|id| body.batch.delete(RowKey::command(*id)));
     Ok(Some(Eviction { evicted: ids.len(), next, more, body }))
 }

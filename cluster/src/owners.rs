@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Index, MailboxId};
 
 use crate::seam::RequestId;
@@ -43,7 +44,8 @@ impl Owners {
     pub fn appended(&mut self, request: RequestId, index: Index, mailbox: Option<MailboxId>) {
         if let Some(mailbox) = mailbox {
             let slot = self.slots.entry(mailbox).or_default();
-            assert!(slot.index.is_none(), "two entries of mailbox {mailbox} in flight");
+            let free = slot.index.is_none() || plant::is(Fault::TwoEntriesInFlight);
+            assert!(free, "two entries of mailbox {mailbox} in flight");
             slot.index = Some(index);
         }
         self.in_flight.insert(index, (request, mailbox));
@@ -53,6 +55,7 @@ impl Owners {
     pub fn await_slot(&mut self, request: RequestId, mailbox: MailboxId) -> SlotAnswer {
         match self.slots.get_mut(&mailbox).filter(|s| s.index.is_some()) {
             None => SlotAnswer::Free,
+            Some(_) if plant::is(Fault::TwoEntriesInFlight) => SlotAnswer::Free,
             Some(slot) if slot.waiting.len() == WAITERS_MAX => SlotAnswer::Full,
             Some(slot) => {
                 slot.waiting.push(request);
@@ -65,8 +68,9 @@ impl Owners {
     pub fn decided(&mut self, index: Index) -> Option<(RequestId, Vec<RequestId>)> {
         let (request, mailbox) = self.in_flight.remove(&index)?;
         let waiting = mailbox.and_then(|m| self.slots.remove(&m)).map_or(Vec::new(), |slot| {
-            assert_eq!(slot.index, Some(index), "a slot freed by another entry");
-            slot.waiting
+            let own = slot.index == Some(index) || plant::is(Fault::TwoEntriesInFlight);
+            assert!(own, "the slot of {:?} freed by entry {index}", slot.index);
+            if plant::is(Fault::SlotNeverFreed) { Vec::new() } else { slot.waiting }
         });
         Some((request, waiting))
     }

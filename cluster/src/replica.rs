@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use mailraft_storage::entry::{ENTRY_MAX_BYTES, EntryHeader};
 use mailraft_storage::log::{Log, LogState};
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{
     Applied, Entry, EntryKind, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Term, UnixMillis,
     Verdict,
@@ -135,7 +136,10 @@ impl Replica {
             // Which of them is this replica's window is set at each tick, by its rank.
             min_election_tick: FIRST_WINDOW_TICKS,
             max_election_tick: FIRST_WINDOW_TICKS + 2 * RANKS_MAX + 1,
-            read_only_option: ReadOnlyOption::Safe,
+            read_only_option: match plant::is(Fault::LeaseReads) {
+                true => ReadOnlyOption::LeaseBased,
+                false => ReadOnlyOption::Safe,
+            },
             // Other nodes read the control group's rows: there a commit is told at once.
             skip_bcast_commit: spec.partition != PartitionId::CONTROL,
             max_uncommitted_size: UNCOMMITTED_MAX_BYTES,
@@ -188,6 +192,9 @@ impl Replica {
 
     pub fn tick(&mut self, config: &NodeConfig, env: &Env, handing_over: bool, out: &mut Vec<Output>) {
         self.ticks += 1;
+        if plant::is(Fault::CutPastFlush) {
+            self.flushed(self.raw.store().applied().index, config);
+        }
         for read in self.reads.tick() {
             out.push(Output::Decided { request: read.request, outcome: Outcome::Unavailable });
         }
@@ -267,7 +274,8 @@ impl Replica {
         proposal: Proposal,
         request: RequestId,
     ) -> Option<Outcome> {
-        let leads = self.lead.told && self.lead.term == Some(proposal.term);
+        let same_term = self.lead.term == Some(proposal.term) || plant::is(Fault::DropTermChecks);
+        let leads = self.lead.told && same_term;
         if !leads || self.raw.store().applied().incarnation != Some(proposal.incarnation) {
             return Some(Outcome::NotLeader { leader: self.leader() });
         }
@@ -276,7 +284,8 @@ impl Replica {
             EntryKind::Begin | EntryKind::Chunk(_) => None,
         };
         if let Some(mailbox) = slot {
-            assert!(!self.owners.is_taken(mailbox), "mailbox {mailbox} proposes while its entry is in flight");
+            let free = !self.owners.is_taken(mailbox) || plant::is(Fault::TwoEntriesInFlight);
+            assert!(free, "mailbox {mailbox} proposes while its entry is in flight");
         }
         if self.raw.raft.lead_transferee.is_some() {
             return Some(Outcome::Dropped);
@@ -294,6 +303,10 @@ impl Replica {
     }
 
     pub fn read_barrier(&mut self, request: RequestId, term: Option<Term>) -> Option<Outcome> {
+        if plant::is(Fault::GateAlwaysOpens) {
+            return Some(Outcome::Read { index: self.raw.store().applied().index });
+        }
+        let term = term.filter(|_| !plant::is(Fault::ReadThroughOldActor));
         if term.is_some() && term != self.lead.term {
             return Some(Outcome::NotLeader { leader: self.leader() });
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use mailraft_storage::log::LogWrite;
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, Index, ReplicaId, Term};
 use raft::eraftpb::{Entry, HardState, Message};
 
@@ -157,6 +158,9 @@ impl Writes {
             if let Some(applied) = &ready.snapshot {
                 if self.in_group == 0 {
                     write.installing = Some(Some(applied.clone()));
+                    if plant::is(Fault::SnapshotMetadataFirst) {
+                        (write.installing, write.reset) = (None, Some((applied.index, applied.term)));
+                    }
                     self.installing = Installing::Marking;
                     return Some(write);
                 }
@@ -199,6 +203,9 @@ impl Writes {
         if self.in_group == 0 && !in_part && write.compact.is_none() {
             self.lazy_hard_state = lazy;
             return None;
+        }
+        if plant::is(Fault::ForgetHardState) {
+            write.hard_state = None;
         }
         Some(write)
     }

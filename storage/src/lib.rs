@@ -9,6 +9,7 @@
 //! * [`rows`] and [`log`]: the two store traits.
 //! * [`seal`] and [`body`]: encryption of rows and of message bodies.
 //! * [`memory`]: both stores in memory, able to crash, tear and lose writes.
+//! * [`plant`]: faults that tests plant to see that they are found; in no release.
 
 pub mod body;
 pub mod entry;
@@ -17,6 +18,7 @@ pub mod error;
 pub mod ids;
 pub mod log;
 pub mod memory;
+pub mod plant;
 pub mod row;
 pub mod rows;
 pub mod seal;

@@ -23,6 +23,10 @@ const RETRY_PAUSE: Micros = 15_000;
 const PATIENCE_PAUSE: Micros = 100_000;
 /// Between attempts of an idling session.
 const IDLE_RETRY_PAUSE: Micros = 250_000;
+/// A late attempt comes so much later, in the mean.
+const LATE_COPY: Micros = 1_000_000;
+/// The number of a connection that was given up: nobody hears its answers.
+const OLD_CONN: u64 = u64::MAX;
 /// Parts of one upload that may be under way.
 const CHUNKS_UNANSWERED_MAX: usize = 8;
 
@@ -475,6 +479,23 @@ impl World {
         self.wake_at(number, due);
     }
 
+    /// An earlier attempt of a change, on a connection that was given up, arrives when the client has its answer.
+    fn comes_late(&mut self, number: u64, busy: &Busy) {
+        let Some(session) = self.sessions.get(&number) else { return };
+        let Some(conn) = session.conn.as_ref() else { return };
+        if busy.op.is_read() || matches!(busy.op, Op::Deliver { .. } | Op::Append { .. }) {
+            return;
+        }
+        let (id, mailbox) = (busy.id, session.mailbox);
+        let ask = ToActor::Ask { mailbox, id, attempt: busy.attempt + 1, command: Box::new(command(&busy.op)) };
+        let (to, from) = (conn.node, session.node);
+        let at = self.now + self.dice.exponential(LATE_COPY);
+        for what in [ToActor::Attach(mailbox), ask, ToActor::Detach(mailbox)] {
+            let what = Local::FromSession(number, OLD_CONN, from, Box::new(what));
+            self.queue.push(at, Event::To(to, what));
+        }
+    }
+
     fn drops_conn(&mut self, number: u64) {
         let Some(session) = self.sessions.get(&number) else { return };
         let mailbox = session.mailbox;
@@ -541,6 +562,10 @@ impl World {
         });
         if let Some(answers) = &mut self.answers {
             answers.insert(number, (ended.clone(), position));
+        }
+        let answered = matches!(ended, Ended::Done(_) | Ended::Refused(_));
+        if answered && self.setup.late_copies_permille > 0 && self.dice.chance(self.setup.late_copies_permille) {
+            self.comes_late(number, &busy);
         }
         self.record(Record::Ended { at, id: busy.id, ended, position });
         Some((kind, mailbox))

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mailraft_checkers::Micros;
 use mailraft_cluster::{ApplyJob, Node, NodeConfig, RequestId};
-use mailraft_storage::log::{Log, LogBatch};
+use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
+use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::{
-    Applied, ClusterId, CommandId, Env, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, Term,
+    Applied, ClusterId, CommandId, Env, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, Table, Term,
     UnixMillis,
 };
 
@@ -164,6 +165,8 @@ pub struct Process {
     pub last_request: u64,
     /// Where the eviction of results goes on in each partition, in which term.
     pub evicted: BTreeMap<PartitionId, (Term, CommandId)>,
+    /// Until then the core has heard what actors said so far.
+    pub heard_until: Micros,
     /// Mailbox actors.
     pub actors: BTreeMap<MailboxId, Actor>,
 }
@@ -237,6 +240,7 @@ impl Host {
             waiting: BTreeMap::new(),
             last_request: 0,
             evicted: BTreeMap::new(),
+            heard_until: 0,
             actors: BTreeMap::new(),
         });
         Ok(out)
@@ -251,10 +255,35 @@ impl Host {
         self.dies_at_install = false;
         self.log.crash(torn);
         self.rows.crash();
+        if plant::is(Planted::ReplicaComesBackEmpty) {
+            self.lose_a_disk(dice);
+        }
+        if plant::is(Planted::LogTailWithGap) {
+            // A bit of something in the middle of the log's last few thousand bytes.
+            let back = dice.between(200, 4_000) as usize;
+            self.log.corrupt(self.log.len().saturating_sub(back) * 8);
+        }
         for replica in process.replacing {
             if let Some(applied) = process.installing.get(&replica) {
                 self.mix(dice, replica, applied.index);
             }
+        }
+    }
+
+    /// The disk that held one replica is replaced by an empty one.
+    fn lose_a_disk(&mut self, dice: &mut Dice) {
+        if self.log.recover().is_err() {
+            return;
+        }
+        let replicas = self.log.replicas().unwrap_or_default().into_iter();
+        let partitions: Vec<ReplicaId> =
+            replicas.filter(|r| self.rows.get(*r, &control_row(self.id)).ok().flatten().is_none()).collect();
+        let Some(lost) = dice.pick(&partitions).copied() else { return };
+        let batch = LogBatch { writes: vec![LogWrite { replica: lost, remove: true, ..LogWrite::default() }] };
+        let written = self.log.write_synced(self.log.newest_group() + 1, &batch);
+        self.staged.retain(|(replica, _), _| *replica != lost);
+        if written.is_err() || self.rows.remove(lost).is_err() {
+            self.lost = Some(format!("replica {lost} can't be removed"));
         }
     }
 
@@ -322,9 +351,17 @@ impl Process {
     }
 }
 
+/// A row that only the control group has.
+fn control_row(node: NodeId) -> RowKey {
+    RowKey::partition(Table::Nodes, node.0.to_be_bytes())
+}
+
 /// A snapshot's rows as they are read when it is sent.
 pub fn take_snapshot(rows: &MemoryRows, replica: ReplicaId) -> Option<Staged> {
     let view = rows.view(replica).ok()??;
-    let held = view.rows(None, usize::MAX).ok()?;
+    let mut held = view.rows(None, usize::MAX).ok()?;
+    if plant::is(Planted::SnapshotWithoutCommands) {
+        held.retain(|(key, _)| key.table != Table::Commands.number());
+    }
     Some((view.applied().clone(), Arc::new(held)))
 }

@@ -2,7 +2,8 @@
 
 use mailraft_checkers::{Micros, Rule, Violation};
 use mailraft_cluster::apply::{AppliedJob, apply};
-use mailraft_cluster::{Input, Outcome, Output, PeerBody, SnapshotEvent, SnapshotJob, placement};
+use mailraft_cluster::{ApplyJob, Input, Outcome, Output, PeerBody, SnapshotEvent, SnapshotJob, placement};
+use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::{NodeId, ReplicaId, Rows};
 
 use crate::actors::Leading;
@@ -117,6 +118,7 @@ impl World {
             Local::Flush => self.flush(node),
             Local::Installed(replica) => self.installed_now(node, replica),
             Local::Snapshot(event) => self.input(node, Input::Snapshot(*event)),
+            Local::Late(input) => self.input(node, *input),
             Local::Load(mailbox, actor) => self.actor_loads(node, mailbox, actor),
             Local::Read(mailbox, actor, read) => self.actor_reads(node, mailbox, actor, read),
             Local::Again(mailbox, actor) => self.actor_again(node, mailbox, actor),
@@ -158,6 +160,7 @@ impl World {
                 self.later(node, at, Local::Synced);
             }
             Output::Apply(job) => {
+                self.configuration_is_durable(node, &job);
                 if let Some(process) = self.host(node).up.as_mut() {
                     process.to_apply.push_back(ApplyWork::Entries(job));
                 }
@@ -215,6 +218,19 @@ impl World {
                 self.crash(node, 0);
                 self.host(node).lost = Some(why);
             }
+        }
+    }
+
+    /// A change of the configuration is applied only when it is durable that it is committed: else a crash could
+    /// take that back, and this replica would count votes by another configuration than the one it acted on.
+    fn configuration_is_durable(&mut self, node: NodeId, job: &ApplyJob) {
+        use mailraft_storage::log::Log;
+        let changed = job.entries.iter().filter(|(_, conf)| conf.is_some()).map(|(entry, _)| entry.index).max();
+        let Some(index) = changed else { return };
+        let commit = Log::state(&self.host(node).log, job.replica).ok().flatten().map_or(0, |s| s.hard_state.commit);
+        if commit < index {
+            let what = format!("node {node} applies configuration change {index}; durably committed is only {commit}");
+            self.goes_wrong(Rule::ReplicasAgree, what);
         }
     }
 
@@ -385,9 +401,14 @@ impl World {
         from: NodeId,
         life: u64,
         message: mailraft_cluster::PeerMessage,
-        staged: crate::host::Staged,
+        mut staged: crate::host::Staged,
     ) {
         let (sender, receiver) = (message.from, message.to);
+        if plant::is(Planted::SnapshotRowsNewer)
+            && let Some((_, newer)) = take_snapshot(&self.hosts[&from].rows, sender)
+        {
+            staged.1 = newer;
+        }
         let ok = !self.net.is_blocked(from, to) && self.hosts[&to].up.is_some();
         if ok {
             let applied = staged.0.clone();

@@ -8,7 +8,7 @@ use mailraft_storage::seal::Key;
 use sha2::{Digest, Sha256};
 
 /// One message in so many is larger than one chunk.
-const LARGE_ONE_IN: u64 = 97;
+pub const LARGE_ONE_IN: u64 = 97;
 const SMALL_BYTES: usize = 200;
 const LARGE_BYTES: usize = CHUNK_PLAIN_BYTES + 1_000;
 

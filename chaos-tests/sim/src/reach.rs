@@ -7,6 +7,7 @@ use mailraft_cluster::{Input, Outcome};
 use mailraft_mailbox::owner::{Ask, Fate, Owner, Step};
 use mailraft_mailbox::{Detached, Mailbox, MailboxKey, Place, Said, SessionNumber};
 use mailraft_storage::entry::ChunkBody;
+use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::seal::Key;
 use mailraft_storage::{
     EntryKind, Env, Epoch, MailboxId, NodeId, PartitionId, Proposal, RowBatch, RowKey, Rows, Table, Verdict,
@@ -19,6 +20,8 @@ use crate::world::{Event, Local, ToActor, ToSession, World};
 
 /// Loading a mailbox takes so long, in the mean, in microseconds.
 const LOAD_TAKES: u64 = 2_000;
+/// Of a thousand words to a core so many are slow, where any are.
+const LATE_WORDS_PERMILLE: u64 = 20;
 /// Reading rows takes so long, in the mean, in microseconds.
 const READ_TAKES: u64 = 400;
 
@@ -176,6 +179,9 @@ impl World {
 
     /// Actors whose partition is led in another term or by another node end.
     pub fn actors_end(&mut self, node: NodeId, partition: PartitionId) {
+        if plant::is(Planted::ReadThroughOldActor) {
+            return;
+        }
         let Some(process) = self.hosts[&node].up.as_ref() else { return };
         let leading = process.leading.get(&partition);
         let over = |m: &MailboxId, a: &Actor| self.mailboxes[m].partition == partition && Some(&a.leading) != leading;
@@ -238,13 +244,28 @@ impl World {
         let partition = self.mailboxes[&mailbox].partition;
         let process = self.hosts.get_mut(&node)?.up.as_mut()?;
         let leading = process.leading.get(&partition).copied()?;
-        if !process.actors.get(&mailbox).is_some_and(|a| a.leading == leading) {
+        let fits = |a: &Actor| a.leading == leading || plant::is(Planted::ReadThroughOldActor);
+        if !process.actors.get(&mailbox).is_some_and(fits) {
             let number = process.last_request + 1;
             process.actors.insert(mailbox, Actor::new(number, leading));
             let request = process.request(Waiter::Slot { mailbox, actor: number });
-            self.todo.push_back((node, Input::AwaitSlot { request, partition, term: leading.term, mailbox }));
+            self.actor_says(node, Input::AwaitSlot { request, partition, term: leading.term, mailbox });
         }
         self.hosts.get_mut(&node)?.up.as_mut()?.actors.get_mut(&mailbox)
+    }
+
+    /// An actor's word to its node's core, which sometimes is slow to hear it; words keep their order.
+    fn actor_says(&mut self, node: NodeId, input: Input) {
+        let late = self.setup.proposals_late;
+        if late == 0 {
+            return self.input(node, input);
+        }
+        let late = if self.dice.chance(LATE_WORDS_PERMILLE) { late } else { LOAD_TAKES };
+        let at = self.now + self.dice.exponential(late);
+        let Some(process) = self.host(node).up.as_mut() else { return };
+        process.heard_until = process.heard_until.max(at);
+        let at = process.heard_until;
+        self.later(node, at, Local::Late(Box::new(input)));
     }
 
     fn is_actor(&self, node: NodeId, mailbox: MailboxId, number: u64) -> bool {
@@ -306,6 +327,11 @@ impl World {
                     })
             }
         };
+        let max_bytes = self.setup.entry_max_bytes;
+        let loaded = loaded.map(|mut engine: Mailbox| {
+            max_bytes.into_iter().for_each(|bytes| engine.set_entry_max_bytes(bytes));
+            engine
+        });
         self.with_owner(node, mailbox, |owner, env, out| owner.loaded(env, loaded, out));
     }
 
@@ -336,7 +362,8 @@ impl World {
             match step {
                 Step::Propose(proposal) => {
                     let request = process.request(Waiter::Entry { mailbox, actor: number });
-                    self.input(node, Input::Propose { request, partition, proposal });
+                    let input = Input::Propose { request, partition, proposal };
+                    self.actor_says(node, input);
                 }
                 Step::Gate { number: read, rows } => {
                     let wanted = rows.is_some();

@@ -65,7 +65,12 @@ pub fn faults_of(setup: &Setup) -> Vec<Planned> {
 /// Runs a world with these faults.
 pub fn run_with(setup: Setup, plan: Vec<Planned>) -> Ran {
     let mut world = World::new(setup, plan);
-    world.whole_run();
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.whole_run()));
+    if let Err(panic) = ran {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
+        world.goes_wrong(Rule::ReplicasAgree, format!("an assertion stops the process: {text}"));
+    }
     world.finish()
 }
 
@@ -513,7 +518,7 @@ impl World {
                 for some in uids.chunks(mailraft_mailbox::api::FETCH_UIDS_MAX) {
                     self.asks_and_waits(session, Op::Fetch { folder, uids: some.iter().copied().collect() });
                 }
-                for uid in uids.iter().rev().take(3) {
+                for uid in uids.iter().rev().take(self.setup.bodies_read) {
                     self.asks_and_waits(session, Op::ReadBody { folder, uid: *uid });
                 }
             }
@@ -640,5 +645,6 @@ fn kind_of(what: &Local) -> u64 {
         Local::Read(..) => 9,
         Local::Again(..) => 10,
         Local::FromSession(..) => 11,
+        Local::Late(_) => 12,
     }
 }

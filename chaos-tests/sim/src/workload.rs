@@ -5,6 +5,7 @@ use mailraft_mailbox::api::StoreMode;
 use mailraft_mailbox::{Flags, SystemFlag, UidSet};
 use mailraft_storage::{MailboxId, NodeId};
 
+use crate::message::LARGE_ONE_IN;
 use crate::session::Kind;
 use crate::world::{Event, Redelivery, World};
 
@@ -82,7 +83,7 @@ impl World {
         let (mailbox, marker) = match due.and_then(|key| self.redeliveries.remove(&key)) {
             Some(again) => (again.mailbox, again.marker),
             None => {
-                self.last_marker += 1;
+                self.next_marker();
                 let there: Vec<MailboxId> =
                     self.mailboxes.iter().filter(|(_, m)| m.exists).map(|(id, _)| *id).collect();
                 (*self.work.pick(&there)?, self.last_marker)
@@ -147,8 +148,8 @@ impl World {
             }
             28..=34 => Op::Expunge { folder, uids: work.chance(400).then(|| some(work)) },
             35..=49 if !full => {
-                self.last_marker += 1;
-                Op::Append { folder: name(work), marker: self.last_marker, flags: flag(work) }
+                let (folder, flags) = (name(work), flag(work));
+                Op::Append { folder, marker: self.next_marker(), flags }
             }
             50..=55 if !full => Op::Copy { folder, uids: some(work), to: name(work) },
             56..=61 => Op::Move { folder, uids: some(work), to: name(work) },
@@ -165,6 +166,16 @@ impl World {
             97 => Op::Subscribe { name: name(work), on: work.chance(500) },
             _ => Op::Sync,
         })
+    }
+
+    /// A new message's name, which says how large it is.
+    fn next_marker(&mut self) -> u64 {
+        let large = self.setup.large_permille > 0 && self.work.chance(self.setup.large_permille);
+        self.last_marker = match large {
+            true => (self.last_marker + 1).next_multiple_of(LARGE_ONE_IN),
+            false => self.last_marker + 1,
+        };
+        self.last_marker
     }
 
     /// A mailbox was made, or is to be made again.

@@ -45,6 +45,16 @@ pub struct Setup {
     pub liveness: Micros,
     /// Mean time between faults.
     pub fault_every: Micros,
+    /// Of a thousand new messages so many more than else are larger than one chunk.
+    pub large_permille: u64,
+    /// So many bodies of each folder are read at the end.
+    pub bodies_read: usize,
+    /// The most bytes in a mailbox's entry: where it is small, small changes are staged. None for production's.
+    pub entry_max_bytes: Option<usize>,
+    /// Some of what actors say reaches their core so much later, in the mean.
+    pub proposals_late: Micros,
+    /// Of a thousand changes that ended so many come once more, late, as an attempt that lay about somewhere.
+    pub late_copies_permille: u64,
     /// Printed as it happens.
     pub loud: bool,
 }
@@ -65,6 +75,11 @@ impl Setup {
             safety: 120_000_000,
             liveness: 15_000_000,
             fault_every: 1_500_000,
+            large_permille: 0,
+            bodies_read: 3,
+            entry_max_bytes: None,
+            proposals_late: 0,
+            late_copies_permille: 0,
             loud: false,
         }
     }
@@ -139,6 +154,8 @@ pub enum Local {
     Installed(ReplicaId),
     /// Something about a snapshot.
     Snapshot(Box<SnapshotEvent>),
+    /// What an actor said reaches its core late.
+    Late(Box<Input>),
     /// An actor's mailbox is loaded, or its key is looked for.
     Load(MailboxId, u64),
     /// An actor's rows are read.

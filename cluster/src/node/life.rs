@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use mailraft_storage::log::{Log, LogState, LogWrite};
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, Env, Index, PartitionId, ReplicaId, Rows, StoreError};
 use raft::eraftpb::HardState;
 
@@ -86,6 +87,7 @@ impl Life {
             (Some(_), None) => Beginning::Damaged("its rows are not there".into()),
             // Placed here, and the process ended before it was made.
             (None, None) if spec.members.iter().any(|m| m.replica == replica && !m.voter) => Beginning::Never,
+            (None, _) if plant::is(Fault::ReplicaComesBackEmpty) => lives(LogState::default(), Applied::default())?,
             (None, _) => Beginning::Damaged("its log is not there".into()),
         })
     }

@@ -1,5 +1,6 @@
 //! What raft-rs has ready, carried out: writes, messages, committed entries, a lead won or lost.
 
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{
     CommandId, EntryKind, Env, Incarnation, Index, MailboxId, Proposal, ReplicaId, Term, UnixMillis,
 };
@@ -109,8 +110,12 @@ impl Replica {
             hard_state = Some(self.raw.raft.hard_state());
         }
         let must_sync = ready.must_sync() || reconfigures;
-        let messages = ready.take_persisted_messages();
+        let mut messages = ready.take_persisted_messages();
         self.raw.advance_append_async(ready);
+        if plant::is(Fault::AcknowledgeBeforeFsync) && snapshot.is_none() {
+            self.durable(number);
+            std::mem::take(&mut messages).into_iter().for_each(|message| self.send(config, env, message, out));
+        }
         if !must_sync && self.writes.nothing_waits() {
             // Nothing to wait for: a hard state that only counts more as committed goes with the next group.
             self.durable(number);
@@ -131,7 +136,8 @@ impl Replica {
     /// Hands committed entries to apply; a configuration change only when its commit is durable.
     fn release_commits(&mut self, out: &mut Vec<Output>) {
         while let Some((wait, _)) = self.commits.front() {
-            if wait.is_some_and(|number| number > self.durable_number) {
+            let durable = wait.is_none_or(|number| number <= self.durable_number);
+            if !durable && !plant::is(Fault::ApplyUnsyncedConfiguration) {
                 return;
             }
             let Some((_, committed)) = self.commits.pop_front() else { return };
@@ -192,7 +198,8 @@ impl Replica {
             self.told_leader = leader;
             out.push(Output::Leader { partition: self.spec.partition, node: leader });
         }
-        let Some(term) = leads.filter(|t| !self.lead.told && self.raw.store().applied().term == *t) else { return };
+        let is_begun = |t: &Term| self.raw.store().applied().term == *t || plant::is(Fault::StartBeforeTermApplied);
+        let Some(term) = leads.filter(|t| !self.lead.told && is_begun(t)) else { return };
         match self.raw.store().applied().incarnation {
             Some(incarnation) => {
                 self.lead.told = true;

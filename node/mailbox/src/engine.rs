@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mailraft_storage::entry::{CommandRow, ENTRY_MAX_BYTES, RowsBody};
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
 use mailraft_storage::{
     CommandId, EntryKind, Env, Index, Proposal, RowBatch, RowKey, Rows, StoreError, Table, Verdict,
@@ -86,6 +87,8 @@ pub struct Mailbox {
     staged: Option<Box<Staged>>,
     open: VecDeque<OpenBody>,
     since_sweep: u32,
+    /// The most bytes in one entry.
+    max_bytes: usize,
 }
 
 /// The entry whose verdict is awaited.
@@ -112,6 +115,7 @@ struct Batch {
     events: Vec<Event>,
     decided: Vec<Decided>,
     bytes: usize,
+    max_bytes: usize,
 }
 
 struct Decided {
@@ -142,12 +146,19 @@ impl Mailbox {
             staged: None,
             open: loaded.open,
             since_sweep: 0,
+            max_bytes: BATCH_MAX_BYTES,
         })
     }
 
     /// The most bytes of messages from now on, each counted once however many places it has; None for no bound.
     pub fn set_quota_bytes(&mut self, quota: Option<u64>) {
         self.cx.quota_bytes = quota;
+    }
+
+    /// The most bytes of rows and results in one entry from now on, [`BATCH_MAX_BYTES`] unless set: where it is small,
+    /// small changes are staged.
+    pub fn set_entry_max_bytes(&mut self, bytes: usize) {
+        self.max_bytes = bytes.min(BATCH_MAX_BYTES);
     }
 
     /// Answers a read from memory or hands it out, and queues a change. A result kept under the id is
@@ -185,7 +196,7 @@ impl Mailbox {
         if self.in_flight.is_some() {
             return None;
         }
-        if self.staged.is_some() {
+        if self.staged.is_some() && (self.queue.is_empty() || !plant::is(Fault::InterleaveStaged)) {
             return self.next_staged(env);
         }
         if self.state.begun && (self.queue.is_empty() || self.since_sweep >= SWEEP_EVERY_ENTRIES) {
@@ -282,6 +293,9 @@ impl Mailbox {
     /// What the table of commands says to an id. Asked for first attempts too: one that was held up in the network
     /// may come after a later attempt was carried out.
     fn kept_result(&self, id: CommandId, attempt: u32) -> Result<Option<Submitted>, StoreError> {
+        if plant::is(Fault::RetryNotLookedUp) {
+            return Ok(None);
+        }
         let (rows, place) = (self.rows.as_ref(), &self.cx.place);
         match kept_result(rows, place, &self.cx.key, id)? {
             Some(Kept { index, result: Some(result) }) => return Ok(Some(Submitted::Answered(result, index))),
@@ -297,7 +311,7 @@ impl Mailbox {
     }
 
     fn next_batch(&mut self, env: &mut Env) -> Option<Proposal> {
-        let mut batch = Batch::on(&self.state);
+        let mut batch = Batch::on(&self.state, self.max_bytes);
         if !self.state.begun {
             let first = env.command_id();
             let mut work = Work::on(&batch.next, &self.cx, env, first);
@@ -307,7 +321,9 @@ impl Mailbox {
         }
         while batch.decided.len() < BATCH_MAX_COMMANDS {
             let Some(queued) = self.queue.pop() else { break };
-            let mut work = Work::on(&batch.next, &self.cx, env, queued.id);
+            let blind = plant::is(Fault::BatchWithoutEffects) && self.state.begun;
+            let base = if blind { &self.state } else { &batch.next };
+            let mut work = Work::on(base, &self.cx, env, queued.id);
             let result =
                 if queued.damaged { Err(Refusal::Corrupt) } else { commands::decide(&mut work, &queued.command) };
             if let Err(refusal) = result {
@@ -318,7 +334,7 @@ impl Mailbox {
                 continue;
             }
             let bytes = work.size_bytes() + result_bytes(&result);
-            if batch.bytes + bytes <= BATCH_MAX_BYTES {
+            if batch.bytes + bytes <= batch.max_bytes {
                 let requires = batch.absorb(work, bytes);
                 batch.decided.push(Decided { queued, result, requires });
                 continue;
@@ -327,7 +343,7 @@ impl Mailbox {
                 self.queue.push_front(queued);
                 break;
             }
-            match stage(work, queued, result) {
+            match stage(work, queued, result, self.max_bytes) {
                 Ok(staged) => {
                     self.staged = Some(staged);
                     return self.next_staged(env);
@@ -388,7 +404,8 @@ impl Mailbox {
             batch.delete(key.clone());
         }
         self.in_flight = Some(Flight::OpenBody { chunks: to, last });
-        Some(proposal(&self.cx, id, RowsBody { requires: vec![key], batch, results: Vec::new() }))
+        let requires = if plant::is(Fault::SweepLiveBody) { Vec::new() } else { vec![key] };
+        Some(proposal(&self.cx, id, RowsBody { requires, batch, results: Vec::new() }))
     }
 
     fn propose_batch(&mut self, env: &mut Env, mut batch: Batch) -> Proposal {
@@ -399,10 +416,14 @@ impl Mailbox {
         let results = batch
             .decided
             .iter()
+            .filter(|d| d.result.is_ok() || !plant::is(Fault::RefusalNotRecorded))
             .map(|d| (d.queued.id, seal_result(env, &cx.key, &cx.place, d.queued.id, &encode_result(&d.result))))
             .collect();
         let first = batch.decided.first().map(|d| d.queued.id).unwrap_or_else(|| env.command_id());
         let requires = std::mem::take(&mut batch.requires).into_iter().collect();
+        if plant::is(Fault::DecideOnUnapplied) {
+            self.state = batch.next.clone();
+        }
         self.in_flight = Some(Flight::Decided(Box::new(batch)));
         proposal(cx, first, RowsBody { requires, batch: sealed, results })
     }
@@ -448,7 +469,8 @@ impl Mailbox {
 
     /// Memory becomes what was applied.
     fn forward(&mut self, next: State) {
-        assert!(next.counters.modseq >= self.state.counters.modseq, "MODSEQ never falls");
+        let rises = next.counters.modseq >= self.state.counters.modseq;
+        assert!(rises || plant::is(Fault::InterleaveStaged), "MODSEQ never falls");
         self.state = next;
         let state = &self.state;
         // A claim that is saved now, or whose folder is gone, needs no place in memory.
@@ -551,7 +573,7 @@ pub fn kept_result(
 }
 
 impl Batch {
-    fn on(state: &State) -> Self {
+    fn on(state: &State, max_bytes: usize) -> Self {
         Batch {
             next: state.clone(),
             rows: BTreeMap::new(),
@@ -560,6 +582,7 @@ impl Batch {
             events: Vec::new(),
             decided: Vec::new(),
             bytes: 0,
+            max_bytes,
         }
     }
 
@@ -586,7 +609,7 @@ impl Batch {
     fn refuse(&mut self, cx: &Context, queued: Queued, refusal: Refusal) -> Option<Queued> {
         let result = Err(refusal);
         let bytes = result_bytes(&result);
-        if self.bytes + bytes > BATCH_MAX_BYTES {
+        if self.bytes + bytes > self.max_bytes {
             return Some(queued);
         }
         self.bytes += bytes;
@@ -594,7 +617,7 @@ impl Batch {
         let upload = if live { Vec::new() } else { commands::upload_rows(cx, &queued.command) };
         let size: usize = upload.iter().map(key_bytes).sum();
         // Where there is no room the sweep of open uploads finds them later.
-        if self.bytes + size <= BATCH_MAX_BYTES {
+        if self.bytes + size <= self.max_bytes {
             self.bytes += size;
             self.rows.extend(upload.into_iter().map(|key| (key, Row::Delete)));
         }
@@ -625,7 +648,8 @@ fn complete(
         let Some(folder) = next.folder(id) else { continue };
         if let Some(before) = applied.folder(id).filter(|f| f.record.selectable && folder.record.selectable) {
             let ahead = folder.record.uid_next.checked_sub(before.record.uid_next);
-            assert!(ahead.is_some_and(|n| n <= UID_AHEAD_MAX), "UIDs rise, but not far above the confirmed ones");
+            let rises = ahead.is_some_and(|n| n <= UID_AHEAD_MAX) || plant::is(Fault::InterleaveStaged);
+            assert!(rises, "UIDs rise, but not far above the confirmed ones");
         }
         rows.insert(folder_key(mailbox, id), Row::Plain(encode(&FolderRow::Folder(folder.record.clone()))));
     }
@@ -635,14 +659,19 @@ fn complete(
 }
 
 /// Takes a change apart that fits no entry, if all but its new places fit one. Else gives the command back.
-fn stage(work: Work<'_>, queued: Queued, result: Result<Answer, Refusal>) -> Result<Box<Staged>, Box<Queued>> {
+fn stage(
+    work: Work<'_>,
+    queued: Queued,
+    result: Result<Answer, Refusal>,
+    max_bytes: usize,
+) -> Result<Box<Staged>, Box<Queued>> {
     let Ok(answer) = result else { return Err(Box::new(queued)) };
     if !work.rows.values().any(|row| matches!(row, Row::NewPlace(_))) {
         return Err(Box::new(queued));
     }
     let stage = StageId(work.env.bytes());
-    let staged = Staged::split(work, stage, queued, answer, BATCH_MAX_BYTES);
-    if staged.last_bytes() + result_bytes(&staged.result) > BATCH_MAX_BYTES {
+    let staged = Staged::split(work, stage, queued, answer, max_bytes);
+    if staged.last_bytes() + result_bytes(&staged.result) > max_bytes {
         return Err(Box::new(staged.queued));
     }
     Ok(Box::new(staged))

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mailraft_storage::body::BodyId;
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Index, RowKey, Rows, StoreError, Table, UnixMillis};
 use serde::de::DeserializeOwned;
 
@@ -15,7 +16,7 @@ use crate::records::{
 use crate::stage::{bury, place_of};
 use crate::state::{Dead, Garbage, Message, State};
 use crate::uids::UidSet;
-use crate::work::Context;
+use crate::work::{Context, MODSEQ_COUNTER_BITS};
 
 /// How many rows are read at once.
 const SCAN_ROWS: usize = 1_000;
@@ -55,6 +56,7 @@ pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> 
         reader.folders(&mut state)?;
         reader.messages(&mut state)?;
         reader.deliveries(&mut state)?;
+        forget(&mut state);
     }
     reader.each(Table::OpenBodies, |key, record: OpenBodyRecord| {
         let body = BodyId(key.key.as_slice().try_into().map_err(|_| wrong_key(key))?);
@@ -66,6 +68,25 @@ pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> 
 
 fn wrong_key(key: &RowKey) -> StoreError {
     StoreError::damaged(format!("row {:02x} of mailbox {}", key.table, key.mailbox), "its key has a wrong length")
+}
+
+/// Where planted so, what only counters remember is forgotten.
+fn forget(state: &mut State) {
+    let folders: Vec<FolderId> = state.folders().map(|(id, _)| id).collect();
+    if plant::is(Fault::UidReusedAfterReload) {
+        for folder in folders {
+            let Some(folder) = state.folder_mut(folder) else { continue };
+            folder.record.uid_next = folder.iter().last().map_or(1, |(uid, _)| uid + 1);
+        }
+    } else if plant::is(Fault::ModseqReusedAfterReload) {
+        let mut highest = 0;
+        for folder in folders {
+            let Some(folder) = state.folder_mut(folder) else { continue };
+            folder.record.highest_modseq = folder.iter().map(|(_, m)| m.modseq).max().unwrap_or(1);
+            highest = highest.max(folder.record.highest_modseq);
+        }
+        state.counters.modseq = highest & ((1 << MODSEQ_COUNTER_BITS) - 1);
+    }
 }
 
 /// What the stages' table says.
@@ -153,7 +174,8 @@ impl Reader<'_> {
         let mut dead = Vec::new();
         self.each(Table::Places, |key, record: PlaceRecord| {
             let (folder, uid) = place_of(key).ok_or_else(|| wrong_key(key))?;
-            if record.stage.is_some_and(|stage| !stages.live.contains(&stage)) {
+            let counts = record.stage.is_none_or(|stage| stages.live.contains(&stage));
+            if !counts && !plant::is(Fault::StageCountsAtOnce) {
                 dead.push(Dead::Place(folder, uid));
             } else if let Some(stage) = stages.removed_by(folder, uid) {
                 removed.entry(stage).or_default().push((record.email, record.info, Dead::Place(folder, uid)));
@@ -172,7 +194,8 @@ impl Reader<'_> {
             }
             Ok(())
         })?;
-        if (state.counters.messages, state.counters.usage_bytes) != (expected.messages, expected.usage_bytes) {
+        let agree = (state.counters.messages, state.counters.usage_bytes) == (expected.messages, expected.usage_bytes);
+        if !agree && !plant::is(Fault::StageCountsAtOnce) {
             let place = format!("counters of mailbox {}", self.cx.place.mailbox);
             return Err(StoreError::damaged(place, "they don't agree with the messages"));
         }

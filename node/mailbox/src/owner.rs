@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{CommandId, Env, Index, Proposal, StoreError, Verdict};
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
@@ -346,7 +347,7 @@ impl<S: Copy + Ord> Owner<S> {
     fn tell(&mut self, event: &Event, out: &mut Vec<Step<S>>) {
         let mut too_slow = Vec::new();
         for (session, attached) in self.sessions.iter_mut().filter(|(_, a)| a.open == Some(event.folder)) {
-            if attached.reading == 0 {
+            if attached.reading == 0 || plant::is(Fault::EventOvertakesAnswer) {
                 out.push(Step::Say { to: *session, what: Said::Event(event.clone()) });
             } else if attached.held.len() < HELD_MAX_EVENTS {
                 attached.held.push(event.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Index, RowKey, Rows, StoreError};
 
 use crate::api::{
@@ -221,12 +222,12 @@ fn resume(state: &State, id: FolderId, uid_validity: u32, since: u64, known: &Ui
     } else {
         without_existing(&known, folder)
     };
-    Ok(Resumed {
-        uid_next: record.uid_next,
-        highest_modseq: record.highest_modseq,
-        vanished,
-        changed: states(folder.iter().filter(|(_, m)| m.modseq > since)),
-    })
+    let mut changed = states(folder.iter().filter(|(_, m)| m.modseq > since));
+    if plant::is(Fault::ResumeLeavesOut) {
+        changed.pop();
+    }
+    let highest_modseq = if plant::is(Fault::ResumeStaleModseq) { since } else { record.highest_modseq };
+    Ok(Resumed { uid_next: record.uid_next, highest_modseq, vanished, changed })
 }
 
 fn intersect(a: &UidSet, b: &UidSet) -> UidSet {

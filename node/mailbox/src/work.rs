@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mailraft_storage::body::BodyId;
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::seal::{Key, SEAL_OVERHEAD_BYTES};
 use mailraft_storage::{CommandId, Env, MailboxId, RowKey};
 use serde::Serialize;
@@ -188,7 +189,10 @@ impl<'a> Work<'a> {
         let growing = page_of(folder.record.uid_next);
         dead.extend(pages.into_iter().filter(|p| *p < growing && !folder.has_page(*p)).map(|p| Dead::Page(id, p)));
         let history = Arc::make_mut(&mut folder.expunged);
-        history.insert(modseq, Arc::new(set.clone()));
+        let kept = !plant::is(Fault::ExpungeWithoutHistory);
+        if kept {
+            history.insert(modseq, Arc::new(set.clone()));
+        }
         let mut forgotten = Vec::new();
         while history.len() > EXPUNGED_ROWS_MAX {
             let Some((oldest, _)) = history.pop_first() else { break };
@@ -199,7 +203,9 @@ impl<'a> Work<'a> {
         for oldest in forgotten {
             self.delete(expunged_key(mailbox, id, oldest));
         }
-        self.put(expunged_key(mailbox, id, modseq), &ExpungedRecord { uids: PackedUids::pack(&set) });
+        if kept {
+            self.put(expunged_key(mailbox, id, modseq), &ExpungedRecord { uids: PackedUids::pack(&set) });
+        }
         self.release(id, removed, &mut dead);
         self.bury(id, &set, dead);
         self.tell(id, modseq, Change::Expunged(set));
@@ -235,6 +241,9 @@ impl<'a> Work<'a> {
 
     /// Writes a message's place anew with its present flags.
     pub fn write_place(&mut self, id: FolderId, uid: u32) {
+        if plant::is(Fault::FlagsNotWritten) {
+            return;
+        }
         let Some(message) = self.state.folder(id).and_then(|f| f.get(uid)) else { return };
         let Some(email) = self.state.email(message.email) else { return };
         let record = PlaceRecord {

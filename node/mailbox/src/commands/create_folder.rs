@@ -1,5 +1,7 @@
 //! CREATE, and the folders that a mailbox begins with.
 
+use mailraft_storage::plant::{self, Fault};
+
 use super::subscribe;
 use crate::api::{Answer, FOLDERS_MAX, FolderId, HIERARCHY_SEPARATOR, Refusal, SpecialUse};
 use crate::names;
@@ -84,6 +86,9 @@ fn revive(work: &mut Work<'_>, id: FolderId) -> Result<(), Refusal> {
 
 fn next_uid_validity(work: &mut Work<'_>) -> Result<u32, Refusal> {
     let counters = &mut work.state.counters;
+    if plant::is(Fault::UidValidityReused) {
+        return Ok(1);
+    }
     counters.uid_validity = counters
         .uid_validity
         .checked_add(1)

@@ -1,5 +1,6 @@
 //! Delivery: into INBOX or the folder of `+detail`, once in a day.
 
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{RowBatch, UnixMillis};
 
 use super::draft;
@@ -30,7 +31,8 @@ pub fn deliver(
     received: ZonedTime,
 ) -> Result<Answer, Refusal> {
     forget_old(work);
-    let hash = deduplicate.then(|| hash(work, draft, reverse_path)).flatten();
+    let remembers = deduplicate && !plant::is(Fault::DeliveryNotRemembered);
+    let hash = remembers.then(|| hash(work, draft, reverse_path)).flatten();
     if let Some(hash) = &hash {
         let first = work.state.delivery(hash).filter(|r| r.at.0 + DELIVERY_KEPT_MILLIS >= work.env.wall.0).copied();
         if let Some(DeliveryRecord { uid_validity, uid, modseq, .. }) = first {

@@ -2,6 +2,7 @@
 
 use mailraft_storage::RowKey;
 use mailraft_storage::body::{CHUNK_SEALED_MAX_BYTES, chunk_count};
+use mailraft_storage::plant::{self, Fault};
 
 use crate::api::{Answer, Draft, FolderId, Refusal, ZonedTime};
 use crate::flags::Flags;
@@ -60,7 +61,8 @@ pub fn put(
         }
         None => {
             work.requires.insert(open_body_key(mailbox, draft.body));
-            work.requires.extend((0..draft.chunks).map(|n| chunk_key(mailbox, draft.body, n)));
+            let required = if plant::is(Fault::BodyLosesChunk) { 1 } else { draft.chunks };
+            work.requires.extend((0..required).map(|n| chunk_key(mailbox, draft.body, n)));
             work.delete(open_body_key(mailbox, draft.body));
         }
     }

@@ -1,0 +1,213 @@
+//! Each planted fault is found, by the rule that it breaks, within seconds of computing; and the same seeds pass
+//! without it.
+
+// That all is found within minutes is about real time.
+#![allow(clippy::disallowed_methods)]
+
+use std::time::{Duration, Instant};
+
+use mailraft_checkers::Rule::{self, *};
+use mailraft_sim::faults::{Fault as Trouble, Planned};
+use mailraft_sim::run::faults_of;
+use mailraft_sim::{Ran, Setup, run_with};
+use mailraft_storage::NodeId;
+use mailraft_storage::plant::{self, Fault};
+
+/// Seeds that are tried.
+const SEEDS_MAX: u64 = 300;
+/// On one core everything is found within this time.
+const WITHIN: Duration = Duration::from_secs(600);
+
+macro_rules! planted {
+    ($($name:ident: $fault:ident, [$($rule:ident),+], $shape:expr $(, $plan:expr)?;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                is_found(Fault::$fault);
+            }
+        )*
+
+        const CASES: &[Case] = &[$(Case {
+            fault: Fault::$fault,
+            rules: &[$($rule),+],
+            shape: $shape,
+            plan: plan!($($plan)?),
+        },)*];
+    };
+}
+
+macro_rules! plan {
+    () => {
+        faults_of
+    };
+    ($plan:expr) => {
+        $plan
+    };
+}
+
+planted! {
+    acknowledge_before_fsync: AcknowledgeBeforeFsync, [ReplicasAgree], |_| {};
+    forget_hard_state: ForgetHardState, [ReplicasAgree], |_| {};
+    apply_unsynced_configuration: ApplyUnsyncedConfiguration, [ReplicasAgree], |_| {};
+    gate_always_opens: GateAlwaysOpens, [Stale], |_| {}, cut_off_by_slow_clocks;
+    lease_reads: LeaseReads, [Stale], |_| {}, cut_off_by_slow_clocks;
+    start_before_term_applied: StartBeforeTermApplied, [ReplicasAgree, ExactlyOnce, Uids, Uncommitted, Stale], |_| {};
+    two_entries_in_flight: TwoEntriesInFlight, [ReplicasAgree, Uids, Modseq, ExactlyOnce, View, Uncommitted, Atomic, Flags], |_| {}, panics;
+    decide_on_unapplied: DecideOnUnapplied, [ReplicasAgree, Uncommitted, View], |_| {};
+    drop_term_checks: DropTermChecks, [ReplicasAgree, Uids, ExactlyOnce, Modseq, Flags, Uncommitted], |s| s.proposals_late = 1_000_000, cut_off;
+    batch_without_effects: BatchWithoutEffects, [ReplicasAgree, ExactlyOnce, Uids], |_| {};
+    refusal_not_recorded: RefusalNotRecorded, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |s| s.late_copies_permille = 500;
+    interleave_staged: InterleaveStaged, [Modseq, Uids, ExactlyOnce, Flags, Atomic, Uncommitted], |s| s.entry_max_bytes = Some(2_200);
+    read_through_old_actor: ReadThroughOldActor, [Modseq, Stale, View], |_| {};
+    body_loses_chunk: BodyLosesChunk, [ExactlyOnce], |s| s.large_permille = 60;
+    sweep_live_body: SweepLiveBody, [ExactlyOnce], large_bodies, jumps;
+    replica_comes_back_empty: ReplicaComesBackEmpty, [ReplicasAgree], |_| {};
+    snapshot_without_commands: SnapshotWithoutCommands, [ReplicasAgree], |s| s.log_keep_entries = 4, installs;
+    snapshot_rows_newer: SnapshotRowsNewer, [ReplicasAgree], |_| {};
+    snapshot_metadata_first: SnapshotMetadataFirst, [ReplicasAgree], |s| s.log_keep_entries = 4, installs;
+    cut_past_flush: CutPastFlush, [ReplicasAgree], |s| s.log_keep_entries = 4;
+    uid_reused_after_reload: UidReusedAfterReload, [Uids], |_| {};
+    modseq_reused_after_reload: ModseqReusedAfterReload, [Modseq], |_| {};
+    uid_validity_reused: UidValidityReused, [Uids], |_| {};
+    resume_leaves_out: ResumeLeavesOut, [Modseq, View], |_| {};
+    resume_stale_modseq: ResumeStaleModseq, [Modseq], |_| {};
+    expunge_without_history: ExpungeWithoutHistory, [Modseq, View], |_| {};
+    log_tail_with_gap: LogTailWithGap, [ReplicasAgree], |_| {};
+    evict_by_clock: EvictByClock, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |_| {};
+    delivery_not_remembered: DeliveryNotRemembered, [ExactlyOnce], |_| {};
+    retry_not_looked_up: RetryNotLookedUp, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |_| {};
+    apply_without_required: ApplyWithoutRequired, [ExactlyOnce], large_bodies, jumps;
+    stage_counts_at_once: StageCountsAtOnce, [ReplicasAgree, Atomic], |s| s.entry_max_bytes = Some(3_000), panics;
+    flags_not_written: FlagsNotWritten, [Flags, Atomic], |_| {};
+    event_overtakes_answer: EventOvertakesAnswer, [View, Modseq], |_| {};
+    slot_never_freed: SlotNeverFreed, [Liveness], |_| {}, panics;
+}
+
+fn is_found(fault: Fault) {
+    CASES.iter().find(|case| case.fault == fault).expect("a fault of the list").is_found();
+}
+
+/// A fault, the rules that it may break first, and a world in which it does.
+struct Case {
+    fault: Fault,
+    rules: &'static [Rule],
+    shape: fn(&mut Setup),
+    plan: fn(&Setup) -> Vec<Planned>,
+}
+
+impl Case {
+    /// Runs seeds with the fault until one shows a violation; then all of them without it.
+    fn is_found(&self) {
+        let Case { fault, rules, .. } = *self;
+        let begun = Instant::now();
+        plant::set(Some(fault));
+        let mut simulated = 0;
+        let found = (1..=SEEDS_MAX).find_map(|seed| {
+            let ran = self.run(seed);
+            let first = ran.report.violations.iter().min_by_key(|v| v.at).cloned();
+            simulated += first.as_ref().map_or(ran.simulated, |v| v.at);
+            first.map(|violation| (seed, violation))
+        });
+        plant::set(None);
+        let Some((seed, violation)) = found else { panic!("{fault:?} is not found in {SEEDS_MAX} seeds") };
+        println!(
+            "found: {fault:?} | {} | {} | {:.0} s, seed {seed}",
+            fault.what(),
+            violation.rule,
+            simulated as f64 / 1e6
+        );
+        println!("it took {:?}: {}", begun.elapsed(), violation.what);
+        assert!(begun.elapsed() < WITHIN, "it takes {:?}", begun.elapsed());
+        assert!(rules.contains(&violation.rule), "found by {}, expected by {rules:?}", violation.rule);
+        for seed in 1..=seed {
+            let ran = self.run(seed);
+            assert!(ran.report.is_clean(), "seed {seed} without a fault: {:?}", ran.report.violations.first());
+        }
+    }
+
+    fn run(&self, seed: u64) -> Ran {
+        let mut setup = Setup::new(seed);
+        (setup.safety, setup.liveness, setup.fault_every) = (20_000_000, 6_000_000, 600_000);
+        setup.late_copies_permille = 30;
+        (self.shape)(&mut setup);
+        let plan = (self.plan)(&setup);
+        run_with(setup, plan)
+    }
+}
+
+/// Actors panic all the time, and every fsync is slow.
+fn panics(setup: &Setup) -> Vec<Planned> {
+    let slow = |node| always(setup, Trouble::SlowDisk { node, factor: 60 });
+    let turns = (2_000_000..setup.safety).step_by(70_000).zip(setup.seed..);
+    let panic = |(at, turn)| Planned { from: at, to: at + 1, fault: Trouble::ActorPanic { node: nth(setup, turn) } };
+    nodes(setup).map(slow).chain(turns.map(panic)).collect()
+}
+
+/// Large bodies, each of which is read at the end.
+fn large_bodies(setup: &mut Setup) {
+    (setup.large_permille, setup.operations_per_second, setup.bodies_read) = (300, 30, 1_000);
+}
+
+/// Every second all actors panic while uploads are under way, and then all clocks are ahead by hours for a moment.
+fn jumps(setup: &Setup) -> Vec<Planned> {
+    let slow = |node| always(setup, Trouble::SlowDisk { node, factor: 60 });
+    let mut plan: Vec<Planned> = nodes(setup).map(slow).collect();
+    for at in (2_000_000..setup.safety).step_by(1_000_000) {
+        for node in nodes(setup) {
+            let from = at + 30_000 + (at / 1_000_000 % 8) * 30_000;
+            plan.push(Planned { from: at, to: at + 1, fault: Trouble::ActorPanic { node } });
+            plan.push(Planned { from, to: from + 400_000, fault: Trouble::Jump { node, ms: 3 * 3_600_000 } });
+        }
+    }
+    plan
+}
+
+/// One node after the other is down for a moment, needs snapshots then, and dies again while they are put in place.
+fn installs(setup: &Setup) -> Vec<Planned> {
+    let turns = (2_000_000..setup.safety).step_by(1_600_000).zip(setup.seed..);
+    let twice = |(from, turn)| {
+        let (node, back) = (nth(setup, turn), from + 900_000);
+        let crash = Planned { from, to: back, fault: Trouble::Crash { node, torn: 0 } };
+        let again = Planned { from: back + 1, to: back + 600_000, fault: Trouble::CrashAtInstall { node } };
+        [crash, again]
+    };
+    turns.flat_map(twice).collect()
+}
+
+/// One node after the other is cut off for a moment: leads change all the time, and come back.
+fn cut_off(setup: &Setup) -> Vec<Planned> {
+    let turns = (2_000_000..setup.safety).step_by(400_000).zip(setup.seed..);
+    let side = |turn| vec![nth(setup, turn)];
+    turns
+        .map(|(from, turn)| Planned { from, to: from + 350_000, fault: Trouble::Partition { side: side(turn) } })
+        .collect()
+}
+
+/// Some clocks are slow and some are fast, and one node after the other is cut off.
+fn cut_off_by_slow_clocks(setup: &Setup) -> Vec<Planned> {
+    let drift =
+        |node: NodeId| Trouble::Drift { node, ppm: if node.0 % 2 == setup.seed % 2 { -200_000 } else { 200_000 } };
+    let turns = (2_000_000..setup.safety).step_by(900_000).zip(setup.seed..);
+    let cut =
+        |(from, turn)| Planned { from, to: from + 600_000, fault: Trouble::Partition { side: vec![nth(setup, turn)] } };
+    nodes(setup).map(|node| always(setup, drift(node))).chain(turns.map(cut)).collect()
+}
+
+fn always(setup: &Setup, fault: Trouble) -> Planned {
+    Planned { from: 1_500_000, to: setup.safety, fault }
+}
+
+fn nodes(setup: &Setup) -> impl Iterator<Item = NodeId> {
+    (1..=setup.nodes).map(NodeId)
+}
+
+fn nth(setup: &Setup, turn: u64) -> NodeId {
+    NodeId(1 + turn % setup.nodes)
+}
+
+#[test]
+fn each_fault_has_a_test() {
+    let missing: Vec<&Fault> =
+        Fault::ALL.iter().filter(|fault| !CASES.iter().any(|case| case.fault == **fault)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -1,0 +1,126 @@
+//! Faults planted on purpose, one at a time, of the kind that real systems had: each must be found by the simulator
+//! (`chaos-tests/sim/tests/planted.rs`). Only the feature `plant` has them, and no release can be built with it.
+
+#[cfg(all(feature = "plant", not(debug_assertions)))]
+compile_error!("planted faults are never built into a release");
+
+macro_rules! faults {
+    ($($(#[doc = $text:literal])+ $name:ident,)*) => {
+        /// A fault that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault {
+            $($(#[doc = $text])+ $name,)*
+        }
+
+        impl Fault {
+            /// Every one.
+            pub const ALL: &[Fault] = &[$(Fault::$name,)*];
+
+            /// What it does, in one line.
+            pub fn what(self) -> &'static str {
+                match self {
+                    $(Fault::$name => concat!($($text),+).trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// Writes count as durable, and are acknowledged, before their fsync.
+    AcknowledgeBeforeFsync,
+    /// Term and vote are not written to the log.
+    ForgetHardState,
+    /// A configuration change is applied before it is durable that it is committed.
+    ApplyUnsyncedConfiguration,
+    /// The read gate opens without asking anyone.
+    GateAlwaysOpens,
+    /// Reads are confirmed by the leader's lease, on its own clock, without a round.
+    LeaseReads,
+    /// Actors start before the first entry of the term is applied.
+    StartBeforeTermApplied,
+    /// An actor does not wait for its predecessor's entry in flight.
+    TwoEntriesInFlight,
+    /// Memory goes forward when an entry is proposed, not when it is applied.
+    DecideOnUnapplied,
+    /// Neither append nor apply compares the term that a proposal was decided in.
+    DropTermChecks,
+    /// Commands of one batch are decided without the effects of those before them.
+    BatchWithoutEffects,
+    /// A refusal is answered, and not recorded under its id.
+    RefusalNotRecorded,
+    /// Other commands are decided between the parts of a staged change.
+    InterleaveStaged,
+    /// An actor of an older term goes on answering reads.
+    ReadThroughOldActor,
+    /// A chunk of a large body is lost, and the row that makes the body live does not require it.
+    BodyLosesChunk,
+    /// The sweep of open uploads does not require that the upload is still open.
+    SweepLiveBody,
+    /// A replica whose disk was lost comes back under its old id, and votes.
+    ReplicaComesBackEmpty,
+    /// A snapshot leaves the table of commands out.
+    SnapshotWithoutCommands,
+    /// A snapshot's rows are read after its position.
+    SnapshotRowsNewer,
+    /// A snapshot's position is taken over before its rows, without a mark.
+    SnapshotMetadataFirst,
+    /// The log is cut at what is applied, not at what is flushed.
+    CutPastFlush,
+    /// After a reload UIDs go on after the highest that is there.
+    UidReusedAfterReload,
+    /// After a reload MODSEQ goes on after the highest that a message has.
+    ModseqReusedAfterReload,
+    /// A folder made anew has the UIDVALIDITY that all have.
+    UidValidityReused,
+    /// A resume leaves out one message that changed.
+    ResumeLeavesOut,
+    /// A resume names the client's own HIGHESTMODSEQ.
+    ResumeStaleModseq,
+    /// Removals leave no trace in the expunge log.
+    ExpungeWithoutHistory,
+    /// A record in the middle of the log that does not check is skipped.
+    LogTailWithGap,
+    /// Results of commands are evicted by a clock that runs ahead, and no floor rises.
+    EvictByClock,
+    /// A delivery leaves no row that tells its repetition.
+    DeliveryNotRemembered,
+    /// A command that comes again is not looked up.
+    RetryNotLookedUp,
+    /// Apply does not look whether the required rows are there.
+    ApplyWithoutRequired,
+    /// A staged change counts from its first part.
+    StageCountsAtOnce,
+    /// Flags that change are not written to the message's row.
+    FlagsNotWritten,
+    /// An event overtakes the answer to the session's earlier read.
+    EventOvertakesAnswer,
+    /// Who waits for the slot of a mailbox is not told that it is free.
+    SlotNeverFreed,
+}
+
+#[cfg(feature = "plant")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a fault in everything that runs in this thread, or none.
+#[cfg(feature = "plant")]
+pub fn set(fault: Option<Fault>) {
+    PLANTED.set(fault);
+}
+
+/// Whether this fault is planted.
+#[cfg(feature = "plant")]
+#[must_use]
+pub fn is(fault: Fault) -> bool {
+    PLANTED.get() == Some(fault)
+}
+
+/// Whether this fault is planted: never.
+#[cfg(not(feature = "plant"))]
+#[must_use]
+#[inline(always)]
+pub const fn is(_: Fault) -> bool {
+    false
+}
