@@ -103,7 +103,7 @@ pub fn of_the_leader(seed: u64) -> Told<Ran> {
                 s.deliver(*writer)?;
                 let took = s.world.now - begun;
                 s.expect(&format!("a write takes less than {} ms", took / MS), took <= FAILOVER_MAX)?;
-                s.wait(7 * MS)?;
+                s.wait(20 * MS)?;
             }
         }
         s.expect("the move is done", s.world.moves_done() && s.members(P)?.contains(&to))?;
