@@ -271,6 +271,11 @@ impl World {
                 let flushed = host.disk.stuck_until > now || host.rows.flush().is_ok();
                 self.say(format!("node {node} stops cleanly: {flushed}"));
                 self.crash(node, 0);
+                let stays = self.active.keys().any(|at| self.plan[*at].fault == Fault::Stop { node });
+                if !stays {
+                    // The fault ended while it was still handing over.
+                    self.starts_unless_down(node);
+                }
             }
         }
     }

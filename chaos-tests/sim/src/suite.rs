@@ -2,9 +2,8 @@
 //! is a whole run of its own; one that fails is made as small as it can be.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mailraft_checkers::{Micros, Report, Rule, Violation};
+use mailraft_checkers::Micros;
 
 use crate::dice::Dice;
 use crate::faults::Planned;
@@ -32,30 +31,16 @@ pub fn episode(seed: u64, number: u64) -> Setup {
     setup
 }
 
-/// A whole run. An assertion of the production code that fails is a violation, not the end of the suite.
+/// A whole run, with faults as its seed draws them.
 pub fn run_episode(setup: Setup) -> Ran {
     let plan = faults_of(&setup);
-    run_caught(setup, plan)
-}
-
-/// A run with these faults, caught in the same way.
-pub fn run_caught(setup: Setup, plan: Vec<Planned>) -> Ran {
-    let given = plan.clone();
-    match catch_unwind(AssertUnwindSafe(|| run_with(setup, plan))) {
-        Ok(ran) => ran,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
-            let what = format!("an assertion stops the process: {text}");
-            Ran::failed(Violation { rule: Rule::ReplicasAgree, at: 0, what }, given)
-        }
-    }
+    run_with(setup, plan)
 }
 
 /// Leaves faults out of a failed run as long as the same rule is still broken: halves first, then smaller parts.
 /// Returns the smallest run found and how many runs it took.
 pub fn minimise(setup: &Setup, failed: Ran, max_runs: usize) -> (Ran, usize) {
-    minimise_by(failed, max_runs, |plan| run_caught(setup.clone(), plan))
+    minimise_by(failed, max_runs, |plan| run_with(setup.clone(), plan))
 }
 
 fn minimise_by(failed: Ran, max_runs: usize, again: impl Fn(Vec<Planned>) -> Ran) -> (Ran, usize) {
@@ -108,12 +93,6 @@ pub struct Figures {
 }
 
 impl Ran {
-    /// A run of which nothing is known but what was wrong.
-    fn failed(violation: Violation, plan: Vec<Planned>) -> Self {
-        let report = Report { violations: vec![violation], violations_found: 1, ..Report::default() };
-        Ran { report, hash: [0; 32], events: 0, simulated: 0, operations: 0, installed: 0, timeline: Vec::new(), plan }
-    }
-
     /// Its figures.
     pub fn figures(&self) -> Figures {
         Figures {
@@ -136,7 +115,14 @@ pub fn episode_takes(setup: &Setup) -> Micros {
 mod tests {
     use super::*;
     use crate::faults::Fault;
+    use mailraft_checkers::{Report, Rule, Violation};
     use mailraft_storage::NodeId;
+
+    /// A run of which nothing is known but what was wrong.
+    fn failed(violation: Violation, plan: Vec<Planned>) -> Ran {
+        let report = Report { violations: vec![violation], violations_found: 1, ..Report::default() };
+        Ran { report, hash: [0; 32], events: 0, simulated: 0, operations: 0, installed: 0, timeline: Vec::new(), plan }
+    }
 
     #[test]
     fn of_many_faults_the_two_that_matter_are_found() {
@@ -144,7 +130,7 @@ mod tests {
         let wrong = || Violation { rule: Rule::Uids, at: 7, what: String::new() };
         let again = |plan: Vec<Planned>| {
             let both = [13, 71].iter().all(|at| plan.iter().any(|p| p.from == *at));
-            let mut ran = Ran::failed(wrong(), plan);
+            let mut ran = failed(wrong(), plan);
             if !both {
                 ran.report = Report::default();
             }
