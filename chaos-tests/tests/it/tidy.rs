@@ -403,3 +403,23 @@ fn every_key_and_metric_is_documented_and_the_top_level_is_as_agreed() {
         assert!(TOP_LEVEL.contains(&name), "{name} does not belong at the top level");
     }
 }
+
+/// The feature refuses to build without debug assertions; so no profile that is handed out may turn them on, and
+/// nothing may ask for the feature by default.
+#[test]
+fn planted_faults_are_in_no_release() {
+    let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(!workspace.contains("debug-assertions"), "a profile turns debug assertions on");
+    let plants = std::fs::read_to_string(root().join("storage/src/plant.rs")).unwrap();
+    assert!(plants.contains("#[cfg(all(feature = \"plant\", not(debug_assertions)))]\ncompile_error!"));
+    for manifest in ["storage", "cluster", "node/mailbox", "chaos-tests/sim", "chaos-tests", "node", "node/server"] {
+        let text = std::fs::read_to_string(root().join(manifest).join("Cargo.toml")).unwrap();
+        let asks = text.lines().filter(|l| l.contains("plant")).any(|l| {
+            !l.starts_with("plant = [")
+                && !l.contains("planted")
+                && !l.starts_with("required-features")
+                && !l.starts_with('#')
+        });
+        assert!(!asks && !text.contains("default = ["), "{manifest}/Cargo.toml asks for the feature");
+    }
+}
