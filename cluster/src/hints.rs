@@ -21,8 +21,9 @@ impl Hints {
     /// A node says what it leads, of the partitions about which no replica here knows. Returns what is new.
     pub fn told(&mut self, node: NodeId, led: &[(PartitionId, Term)], tick: u64) -> Vec<(PartitionId, Option<NodeId>)> {
         self.heard.insert(node, tick);
-        let mut news =
-            self.drop_where(|partition, leader| leader == node && !led.iter().any(|(led, _)| *led == partition));
+        let leads_no_more =
+            |partition, leader| leader == node && !led.iter().any(|(led, _): &(PartitionId, Term)| *led == partition);
+        let mut news = drop_where(&mut self.leaders, leads_no_more);
         for (partition, term) in led {
             let known = self.leaders.get(partition).copied();
             if known.is_some_and(|(known, _)| known > *term) {
@@ -43,27 +44,30 @@ impl Hints {
 
     /// The connection to a node broke.
     pub fn unreachable(&mut self, node: NodeId) -> Vec<(PartitionId, Option<NodeId>)> {
-        self.drop_where(|_, leader| leader == node)
+        drop_where(&mut self.leaders, |_, leader| leader == node)
     }
 
     /// Forgets what silent nodes said.
     pub fn tick(&mut self, tick: u64) -> Vec<(PartitionId, Option<NodeId>)> {
-        let heard = self.heard.clone();
+        let Hints { leaders, heard } = self;
         let silent = |node| heard.get(&node).is_none_or(|at| tick.saturating_sub(*at) > SILENT_MAX_TICKS);
-        self.drop_where(|_, leader| silent(leader))
+        drop_where(leaders, |_, leader| silent(leader))
     }
+}
 
-    fn drop_where(&mut self, drop: impl Fn(PartitionId, NodeId) -> bool) -> Vec<(PartitionId, Option<NodeId>)> {
-        let mut dropped = Vec::new();
-        self.leaders.retain(|partition, (_, leader)| {
-            let drop = drop(*partition, *leader);
-            if drop {
-                dropped.push((*partition, None));
-            }
-            !drop
-        });
-        dropped
-    }
+fn drop_where(
+    leaders: &mut BTreeMap<PartitionId, (Term, NodeId)>,
+    drop: impl Fn(PartitionId, NodeId) -> bool,
+) -> Vec<(PartitionId, Option<NodeId>)> {
+    let mut dropped = Vec::new();
+    leaders.retain(|partition, (_, leader)| {
+        let drop = drop(*partition, *leader);
+        if drop {
+            dropped.push((*partition, None));
+        }
+        !drop
+    });
+    dropped
 }
 
 #[cfg(test)]
