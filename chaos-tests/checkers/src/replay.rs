@@ -218,8 +218,7 @@ impl Replay<'_> {
     /// Applies one entry: its commands in an order in which all their answers are right.
     fn entry(&mut self, at: At, pending: Vec<Pending>, passed: usize) {
         self.model.incarnation = at.incarnation;
-        self.journal.entries.push(Entry { at: Some(at), modseq: self.model.modseq(), unsure: false });
-        self.model.entry = self.journal.last_entry();
+        self.begins_entry(Some(at));
         self.unsure = false;
         let operations: Vec<usize> = pending.iter().map(|p| p.operation).collect();
         for p in &pending {
@@ -244,6 +243,12 @@ impl Replay<'_> {
         }
         let named = operations.iter().filter_map(|n| subscribes(&self.history.operations[*n].op));
         self.subscriptions.settle(named);
+    }
+
+    /// What is applied from now on is of this entry.
+    fn begins_entry(&mut self, at: Option<At>) {
+        self.journal.entries.push(Entry { at, modseq: self.model.modseq(), unsure: false });
+        self.model.entry = self.journal.last_entry();
     }
 
     /// Applies all in an order that fits what came later; else in one that fits alone; else as answered.
@@ -586,8 +591,8 @@ impl Replay<'_> {
         Shown { model: &self.model, journal: &self.journal, stored: &self.stored, maybe_subscribed }
     }
 
-    /// A read does not fit: perhaps because of an operation whose outcome nobody knows. Tries them one by one;
-    /// leaves out what they could have caused if none explains it.
+    /// A read does not fit: perhaps because of an operation whose outcome nobody knows. Tries them one by one, each
+    /// as an entry of its own between the last one and what the read shows; leaves out what they could have caused if none explains it.
     fn explain(&mut self, operation: usize, mut seen: Seen) -> Seen {
         let of = &self.history.operations[operation];
         let Some((ended_at, ended)) = &of.ended else { return seen };
@@ -600,6 +605,7 @@ impl Replay<'_> {
                 continue;
             }
             let before = self.model.clone();
+            self.begins_entry(of.position);
             self.apply(&p, decision);
             let now = self.shown().compare(&of.op, ended, of.opened.as_ref());
             if now.found.len() < seen.found.len() {
@@ -613,6 +619,7 @@ impl Replay<'_> {
             } else {
                 self.fresh.clear();
                 self.model = before;
+                self.journal.entries.pop();
             }
         }
         let operations = &self.history.operations;

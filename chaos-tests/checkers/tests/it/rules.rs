@@ -455,6 +455,25 @@ fn rule_9_no_answer_is_stale() {
 }
 
 #[test]
+fn a_change_that_nobody_told_of_lies_behind_what_was_seen_without_it() {
+    let mut world = World::new(1);
+    three(&mut world);
+    let untold = {
+        // At the position of the last delivery, and without what comes later.
+        world.run(3, select("INBOX"));
+        world.run(2, store(all(), StoreMode::Add, seen()))
+    };
+    world.run(4, select("INBOX"));
+    right(&world);
+    let untold = |record: &mut Record| match record {
+        Record::Ended { id, .. } | Record::Resolved { id, .. } => *id != untold,
+        Record::Event { event, .. } => event.origin != untold,
+        _ => true,
+    };
+    assert_eq!(broken(but(&world, untold)), [].into());
+}
+
+#[test]
 fn rule_9_what_ran_at_the_same_time_may_be_ordered_either_way() {
     let mut world = World::new(1);
     three(&mut world);
