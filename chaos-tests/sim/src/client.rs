@@ -35,8 +35,18 @@ impl World {
     pub fn connect(&mut self, node: NodeId, kind: Kind, mailbox: MailboxId) -> u64 {
         self.last_session += 1;
         let number = self.last_session;
-        let session =
-            Session { number, node, kind, mailbox, conn: None, conns: 0, following: None, busy: None, timer: 0 };
+        let session = Session {
+            number,
+            node,
+            kind,
+            mailbox,
+            conn: None,
+            conns: 0,
+            following: None,
+            busy: None,
+            over: false,
+            timer: 0,
+        };
         self.sessions.insert(number, session);
         number
     }
@@ -51,6 +61,7 @@ impl World {
         let (now, mailbox) = (self.now, self.sessions[&number].mailbox);
         let closes = matches!(op, Op::Select { .. } | Op::Unselect);
         self.record(Record::Asked { at: now, session: number, mailbox, id, op: op.clone() });
+        self.trace.detail(now, || format!("session {number} of {mailbox} asks {id}: {op:?}"));
         let Some(session) = self.sessions.get_mut(&number) else { return };
         assert!(session.busy.is_none(), "a session does one thing at a time");
         if closes && session.following.take().is_some() {
@@ -157,7 +168,8 @@ impl World {
 
     /// A node died: its sessions end, and their clients connect elsewhere after a while.
     pub fn clients_of_end(&mut self, node: NodeId) {
-        let concerned: Vec<u64> = self.sessions.values().filter(|s| s.node == node).map(|s| s.number).collect();
+        let concerned: Vec<u64> =
+            self.sessions.values().filter(|s| s.node == node && !s.over).map(|s| s.number).collect();
         for number in concerned {
             if self.sessions[&number].busy.is_some() {
                 self.ends(number, Ended::Unknown, None);
@@ -167,6 +179,9 @@ impl World {
                 self.record(Record::Closed { at, session: number });
             }
             self.drops_conn(number);
+            if let Some(session) = self.sessions.get_mut(&number) {
+                session.over = true;
+            }
             let again = self.now + self.work.between(1_000, 1_000_000);
             self.queue.push(again, Event::Connect(number));
         }
@@ -496,7 +511,8 @@ impl World {
         }
     }
 
-    fn drops_conn(&mut self, number: u64) {
+    /// A session leaves its actor.
+    pub fn drops_conn(&mut self, number: u64) {
         let Some(session) = self.sessions.get(&number) else { return };
         let mailbox = session.mailbox;
         if session.conn.is_some() {
@@ -558,7 +574,11 @@ impl World {
         self.trace.event(at, &[3, number, outcome, position.map_or(0, |p| p.index)]);
         self.trace.detail(at, || {
             let took = (at - busy.started) / 1_000;
-            format!("session {number} of {mailbox}: {:?} {} after {took} ms: {ended:?}", busy.op, busy.id)
+            let position = position.map(|p| p.index);
+            format!(
+                "session {number} of {mailbox}: {:?} {} after {took} ms at {position:?}: {ended:?}",
+                busy.op, busy.id
+            )
         });
         if let Some(answers) = &mut self.answers {
             answers.insert(number, (ended.clone(), position));

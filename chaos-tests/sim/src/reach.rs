@@ -411,7 +411,20 @@ impl World {
             Carried::Held => self.held.push((from, to, event)),
             Carried::Broken => {
                 self.broken.insert(name, ());
+                self.breaks(from, to, name, &event);
             }
         }
+    }
+
+    /// Both ends notice that their connection broke, at the latest when the link is whole again.
+    fn breaks(&mut self, from: NodeId, to: NodeId, name: SessionName, lost: &Event) {
+        let Some(session) = self.sessions.get(&name.0) else { return };
+        let to_session = matches!(lost, Event::ToSession(..));
+        let actors_node = if to_session { from } else { to };
+        let left = ToActor::Detach(session.mailbox);
+        let left = Event::To(actors_node, Local::FromSession(name.0, name.1, session.node, Box::new(left)));
+        let gone = ToSession::Said(Box::new(Said::Detached(Detached::Gone)), 0);
+        let gone = Event::ToSession(name.0, name.1, Box::new(gone));
+        self.held.extend([(from, to, left), (from, to, gone)]);
     }
 }

@@ -33,6 +33,8 @@ pub struct Session {
     pub following: Option<Following>,
     /// What it is doing.
     pub busy: Option<Busy>,
+    /// Its node died: nothing begins until its client has connected elsewhere.
+    pub over: bool,
     /// The present timer; earlier ones are void.
     pub timer: u64,
 }

@@ -22,7 +22,7 @@ impl World {
     /// Whether a client may begin something, and then does.
     pub fn next_operation(&mut self, number: u64) {
         let Some(session) = self.sessions.get(&number) else { return };
-        if session.busy.is_some() || self.quiet {
+        if session.busy.is_some() || session.over || self.quiet {
             return;
         }
         let node = session.node;
@@ -56,6 +56,7 @@ impl World {
     /// A new session in the place of one whose node died.
     pub fn connects_again(&mut self, old: u64) {
         let Some(session) = self.sessions.remove(&old) else { return };
+        assert!(session.busy.is_none(), "a client connects anew while session {old} still does something");
         let up: Vec<NodeId> = self.hosts.values().filter(|h| h.up.is_some()).map(|h| h.id).collect();
         let Some(node) = self.work.pick(&up).copied() else {
             // Nobody is there: the client goes on trying.
@@ -89,11 +90,10 @@ impl World {
                 (*self.work.pick(&there)?, self.last_marker)
             }
         };
-        let session = self.sessions.get_mut(&number)?;
-        if session.mailbox != mailbox {
+        if self.sessions.get(&number)?.mailbox != mailbox {
             // Each delivery goes to its own mailbox's actor.
-            session.conn = None;
-            session.mailbox = mailbox;
+            self.drops_conn(number);
+            self.sessions.get_mut(&number)?.mailbox = mailbox;
         }
         Some(Op::Deliver { marker, deduplicate: true })
     }
