@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mailraft_sim::suite::{MINIMISE_MAX_RUNS, episode_takes, minimise};
-use mailraft_sim::{Ran, episode, run_episode, scenarios};
+use mailraft_sim::suite::{LONG_MINIMISE_MAX_RUNS, MINIMISE_MAX_RUNS, episode_takes, minimise};
+use mailraft_sim::{Ran, Setup, episode, long_episode, run_episode, scenarios};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -30,6 +30,9 @@ pub struct SimArgs {
     /// Only this episode of the seed
     #[arg(long)]
     pub episode: Option<u64>,
+    /// Episodes of two and a half days with few clients, rather than of two minutes with many
+    #[arg(long)]
+    pub long: bool,
     /// Episodes at the same time
     #[arg(long, default_value_t = 1)]
     pub jobs: usize,
@@ -37,7 +40,7 @@ pub struct SimArgs {
     #[arg(long, requires = "episode")]
     pub loud: bool,
     /// Run this directed scenario instead
-    #[arg(long, conflicts_with_all = ["hours", "episode", "jobs"])]
+    #[arg(long, conflicts_with_all = ["hours", "episode", "jobs", "long"])]
     pub scenario: Option<String>,
     /// Name the directed scenarios
     #[arg(long)]
@@ -45,6 +48,40 @@ pub struct SimArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl SimArgs {
+    fn world(&self, seed: u64, number: u64) -> Setup {
+        if self.long { long_episode(seed, number) } else { episode(seed, number) }
+    }
+
+    /// What a failure is, as small as it can be made.
+    fn told(&self, seed: u64, number: u64, failed: Ran) -> String {
+        let setup = self.world(seed, number);
+        let faults = failed.plan.len();
+        std::panic::set_hook(Box::new(|_| {}));
+        let (smallest, runs) =
+            minimise(&setup, failed, if self.long { LONG_MINIMISE_MAX_RUNS } else { MINIMISE_MAX_RUNS });
+        let _ = std::panic::take_hook();
+        let mut out = String::new();
+        let mut line = |text: String| {
+            out.push_str(&text);
+            out.push('\n');
+        };
+        let violations = &smallest.report.violations;
+        line(format!("{} violations; the first of them:", smallest.report.violations_found));
+        violations.iter().take(PRINTED_MAX).for_each(|violation| line(format!("  {violation}")));
+        line(format!("of {faults} faults {} are enough (found in {runs} runs):", smallest.plan.len()));
+        smallest.plan.iter().for_each(|planned| line(format!("  {planned}")));
+        line("the last that happened:".to_owned());
+        let skip = smallest.timeline.len().saturating_sub(TIMELINE_MAX);
+        smallest.timeline.iter().skip(skip).for_each(|happened| line(format!("  {happened}")));
+        let long = if self.long { "--long " } else { "" };
+        line(format!(
+            "again: mailraft-chaos sim {long}--seed {seed} --episode {number}  (with --loud: all that happens)"
+        ));
+        out
+    }
 }
 
 #[derive(Default)]
@@ -83,7 +120,7 @@ pub fn run(args: &SimArgs) -> Result<(), String> {
         None => {
             let (mut sum, mut number) = (0, 0);
             while sum < wanted_us {
-                sum += episode_takes(&episode(seed, number));
+                sum += episode_takes(&args.world(seed, number));
                 number += 1;
             }
             (0..number).collect()
@@ -121,7 +158,7 @@ pub fn run(args: &SimArgs) -> Result<(), String> {
     }
     match failed {
         None => Ok(()),
-        Some((number, failed)) => Err(told(seed, number, failed)),
+        Some((number, failed)) => Err(args.told(seed, number, failed)),
     }
 }
 
@@ -163,7 +200,7 @@ fn episodes(seed: u64, numbers: &[u64], args: &SimArgs) -> (Finished, Option<(u6
                 while !stop.load(Ordering::Relaxed) {
                     let at = next.fetch_add(1, Ordering::Relaxed) as usize;
                     let Some(number) = numbers.get(at).copied() else { return };
-                    let mut setup = episode(seed, number);
+                    let mut setup = args.world(seed, number);
                     setup.loud = args.loud;
                     let one = run_episode(setup);
                     ran.lock().unwrap_or_else(lock).insert(number, (one.hash, one.figures()));
@@ -190,30 +227,6 @@ fn progress(told: &Mutex<Instant>, done: usize, of: usize) {
         // Whoever watches may have gone.
         let _ = writeln!(std::io::stderr(), "{done} of {of} episodes");
     }
-}
-
-/// What a failure is, as small as it can be made.
-fn told(seed: u64, number: u64, failed: Ran) -> String {
-    let setup = episode(seed, number);
-    let faults = failed.plan.len();
-    std::panic::set_hook(Box::new(|_| {}));
-    let (smallest, runs) = minimise(&setup, failed, MINIMISE_MAX_RUNS);
-    let _ = std::panic::take_hook();
-    let mut out = String::new();
-    let mut line = |text: String| {
-        out.push_str(&text);
-        out.push('\n');
-    };
-    let violations = &smallest.report.violations;
-    line(format!("{} violations; the first of them:", smallest.report.violations_found));
-    violations.iter().take(PRINTED_MAX).for_each(|violation| line(format!("  {violation}")));
-    line(format!("of {faults} faults {} are enough (found in {runs} runs):", smallest.plan.len()));
-    smallest.plan.iter().for_each(|planned| line(format!("  {planned}")));
-    line("the last that happened:".to_owned());
-    let skip = smallest.timeline.len().saturating_sub(TIMELINE_MAX);
-    smallest.timeline.iter().skip(skip).for_each(|happened| line(format!("  {happened}")));
-    line(format!("again: mailraft-chaos sim --seed {seed} --episode {number}  (with --loud: all that happens)"));
-    out
 }
 
 fn sums(ran: &Finished) -> Sums {

@@ -31,5 +31,5 @@ mod workload;
 pub mod world;
 
 pub use run::{Ran, run_with};
-pub use suite::{episode, run_episode};
+pub use suite::{episode, long_episode, run_episode};
 pub use world::Setup;

@@ -12,6 +12,11 @@ use crate::world::Setup;
 
 /// Runs that making a failure smaller may take.
 pub const MINIMISE_MAX_RUNS: usize = 80;
+/// The same where each run is of days.
+pub const LONG_MINIMISE_MAX_RUNS: usize = 12;
+
+/// Where the draws for long episodes begin: far behind those for the others.
+const LONG_STREAM: u64 = 1 << 40;
 
 /// The world of an episode. Two of three are five nodes and four partitions; the others vary.
 pub fn episode(seed: u64, number: u64) -> Setup {
@@ -27,6 +32,15 @@ pub fn episode(seed: u64, number: u64) -> Setup {
         2 => setup.fault_every = 8_000_000,
         3 => setup.fault_every = 500_000,
         _ => (setup.mailboxes, setup.imap_sessions) = (3, 18),
+    }
+    setup
+}
+
+/// The long world of an episode: days of three nodes, in one of four of five.
+pub fn long_episode(seed: u64, number: u64) -> Setup {
+    let mut setup = Setup::long(Dice::new(seed, LONG_STREAM + number).bits());
+    if number % 4 == 3 {
+        (setup.nodes, setup.partitions) = (5, 1);
     }
     setup
 }

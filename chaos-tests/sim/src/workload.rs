@@ -75,8 +75,7 @@ impl World {
             Kind::Imap => (self.setup.imap_sessions, 3),
             Kind::Smtp => (self.setup.smtp_sessions, 2),
         };
-        let rate = self.setup.operations_per_second * share;
-        self.work.exponential(sessions * 5_000_000 / rate.max(1))
+        self.work.exponential(sessions * 5 * self.setup.operation_every / share)
     }
 
     fn delivery(&mut self, number: u64) -> Option<Op> {
@@ -125,7 +124,8 @@ impl World {
                 at => Flags::none().with(flags[at as usize % flags.len()]),
             }
         };
-        if full && work.chance(300) {
+        let overfull = uids.len() > 2 * FOLDER_FULL;
+        if overfull || full && work.chance(300) {
             // Those that came first go first.
             let old: UidSet = uids.iter().copied().take(UIDS_MAX as usize).collect();
             let flags = Flags::none().with(SystemFlag::Deleted);

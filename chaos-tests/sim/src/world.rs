@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mailraft_checkers::{At, Checker, Ended, Micros, Record, Violation};
+use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_cluster::{Input, PeerMessage, SnapshotEvent};
 use mailraft_mailbox::{Command, MailboxKey, Said};
 use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, ReplicaId};
@@ -33,8 +34,8 @@ pub struct Setup {
     pub imap_sessions: u64,
     /// SMTP sessions.
     pub smtp_sessions: u64,
-    /// Client operations in each second, of all sessions together.
-    pub operations_per_second: u64,
+    /// A client begins an operation so often, in the mean, all sessions taken together.
+    pub operation_every: Micros,
     /// A slow follower's log is kept up to so many entries.
     pub log_keep_entries: u64,
     /// How long results of commands are kept.
@@ -59,6 +60,9 @@ pub struct Setup {
     pub loud: bool,
 }
 
+/// How long a long world goes through faults: results of commands are evicted in the last twelve hours of it.
+const LONG_SAFETY: Micros = RESULTS_KEPT.as_micros() as Micros + 12 * 3_600_000_000;
+
 impl Setup {
     /// Five nodes, four partitions, 50 operations a second.
     pub fn new(seed: u64) -> Self {
@@ -69,7 +73,7 @@ impl Setup {
             mailboxes: 8,
             imap_sessions: 14,
             smtp_sessions: 5,
-            operations_per_second: 50,
+            operation_every: 20_000,
             log_keep_entries: 200,
             results_kept: Duration::from_secs(75),
             safety: 120_000_000,
@@ -79,8 +83,26 @@ impl Setup {
             bodies_read: 3,
             entry_max_bytes: None,
             proposals_late: 0,
-            late_copies_permille: 0,
+            late_copies_permille: 30,
             loud: false,
+        }
+    }
+
+    /// Two and a half days of three nodes and two partitions with an operation every four seconds: what takes long to come about comes
+    /// about here, with results of commands kept as long as in production.
+    pub fn long(seed: u64) -> Self {
+        Setup {
+            nodes: 3,
+            partitions: 2,
+            mailboxes: 5,
+            imap_sessions: 6,
+            smtp_sessions: 2,
+            operation_every: 4_000_000,
+            log_keep_entries: 1,
+            results_kept: RESULTS_KEPT,
+            safety: LONG_SAFETY,
+            fault_every: 20_000_000,
+            ..Setup::new(seed)
         }
     }
 }

@@ -145,7 +145,7 @@ fn panics(setup: &Setup) -> Vec<Planned> {
 
 /// Large bodies, each of which is read at the end.
 fn large_bodies(setup: &mut Setup) {
-    (setup.large_permille, setup.operations_per_second, setup.bodies_read) = (300, 30, 1_000);
+    (setup.large_permille, setup.operation_every, setup.bodies_read) = (300, 1_000_000 / 30, 1_000);
 }
 
 /// Every second all actors panic while uploads are under way, and then all clocks are ahead by hours for a moment.
