@@ -562,7 +562,7 @@ impl World {
                 Some(folders.iter().filter(|f| f.selectable && f.id.is_some()).map(|f| f.name.clone()).collect());
         }
         if matches!(ended, Ended::Unknown) && !busy.op.is_read() {
-            self.unresolved.insert(busy.id, mailbox);
+            self.unresolved.insert(busy.id, (mailbox, at));
         }
         let outcome = match &ended {
             Ended::Done(_) => 1,

@@ -28,6 +28,8 @@ pub const SERVES_WITHIN: Micros = 5_000_000;
 const LOOK_EVERY: Micros = 1_000_000;
 /// Results of commands are evicted at every so many of those.
 const EVICT_EVERY_LOOKS: u64 = 7;
+/// What a client gave up is carried out within this time or never: no message is under way for longer.
+const RESOLVED_WITHIN: Micros = 300_000_000;
 /// A flapping link changes so often, in the mean.
 const FLAP_EVERY: Micros = 300_000;
 /// After the last operation everything comes to rest within this time.
@@ -563,7 +565,9 @@ impl World {
                 self.found.insert(id, (at, result));
             }
         }
-        let unresolved: Vec<(CommandId, MailboxId)> = self.unresolved.iter().map(|(id, m)| (*id, *m)).collect();
+        let since = if all { 0 } else { self.now.saturating_sub(RESOLVED_WITHIN) };
+        let unresolved = self.unresolved.iter().filter(|(_, (_, asked))| *asked >= since);
+        let unresolved: Vec<(CommandId, MailboxId)> = unresolved.map(|(id, (mailbox, _))| (*id, *mailbox)).collect();
         for (id, mailbox) in unresolved {
             let found = self.found.remove(&id).map(|found| Ok(Some(found)));
             match found.unwrap_or_else(|| self.kept(id, mailbox)) {

@@ -88,7 +88,7 @@ impl Setup {
         }
     }
 
-    /// Two and a half days of three nodes and two partitions with an operation every four seconds: what takes long to come about comes
+    /// Two and a half days of three nodes and two partitions with an operation every 15 seconds: what takes long to come about comes
     /// about here, with results of commands kept as long as in production.
     pub fn long(seed: u64) -> Self {
         Setup {
@@ -97,11 +97,11 @@ impl Setup {
             mailboxes: 5,
             imap_sessions: 6,
             smtp_sessions: 2,
-            operation_every: 4_000_000,
+            operation_every: 15_000_000,
             log_keep_entries: 1,
             results_kept: RESULTS_KEPT,
             safety: LONG_SAFETY,
-            fault_every: 20_000_000,
+            fault_every: 40_000_000,
             ..Setup::new(seed)
         }
     }
@@ -286,8 +286,8 @@ pub struct World {
     pub redeliveries: BTreeMap<(Micros, u64), Redelivery>,
     /// How often each message was tried.
     pub tries: BTreeMap<u64, u32>,
-    /// Ids whose fate the client does not know.
-    pub unresolved: BTreeMap<CommandId, MailboxId>,
+    /// Ids whose fate the client does not know, and since when.
+    pub unresolved: BTreeMap<CommandId, (MailboxId, Micros)>,
     /// Results that were seen in the table of commands while their clients still waited.
     pub found: BTreeMap<CommandId, (At, KeptResult)>,
     /// The plan of faults, and which of them are at work.
