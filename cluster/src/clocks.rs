@@ -18,6 +18,8 @@ const TOLD_FROM_MS: i64 = 100;
 pub struct Clocks {
     /// How far they are ahead of ours, in milliseconds.
     ahead: BTreeMap<NodeId, i64>,
+    /// What follows from that: how far the cluster's time is ahead of our wall clock, in milliseconds.
+    correction: i64,
     /// Our clocks at the last look.
     seen: Option<(Duration, UnixMillis)>,
     told: i64,
@@ -31,23 +33,27 @@ impl Clocks {
             let jump = millis(env.wall).saturating_sub(millis(wall)).saturating_sub(passed);
             if jump.abs() >= JUMP_MIN_MS {
                 self.ahead.values_mut().for_each(|ahead| *ahead = ahead.saturating_sub(jump));
+                self.correct();
             }
         }
     }
 
     /// A node says what its wall clock shows.
     pub fn heard(&mut self, env: &Env, node: NodeId, wall: UnixMillis) {
-        self.ahead.insert(node, millis(wall).saturating_sub(millis(env.wall)));
+        let ahead = millis(wall).saturating_sub(millis(env.wall));
+        if self.ahead.insert(node, ahead) != Some(ahead) {
+            self.correct();
+        }
     }
 
     /// The cluster's time.
     pub fn wall(&self, env: &Env) -> UnixMillis {
-        UnixMillis(env.wall.0.saturating_add_signed(self.correction()))
+        UnixMillis(env.wall.0.saturating_add_signed(self.correction))
     }
 
     /// How far the cluster's time is ahead of our wall clock, in milliseconds, if that has changed.
     pub fn news(&mut self) -> Option<i64> {
-        let correction = self.correction();
+        let correction = self.correction;
         let changed = (correction - self.told).abs() >= TOLD_FROM_MS || (correction == 0 && self.told != 0);
         changed.then(|| {
             self.told = correction;
@@ -55,13 +61,13 @@ impl Clocks {
         })
     }
 
-    fn correction(&self) -> i64 {
+    fn correct(&mut self) {
         let mut ahead: Vec<i64> = self.ahead.values().copied().collect();
         ahead.push(0);
         ahead.sort_unstable();
         let median = ahead[(ahead.len() - 1) / 2];
         // Our own clock where it is near enough, else the nearer end of what is allowed.
-        0.clamp(median.saturating_sub(OFF_MEDIAN_MAX_MS), median.saturating_add(OFF_MEDIAN_MAX_MS))
+        self.correction = 0.clamp(median.saturating_sub(OFF_MEDIAN_MAX_MS), median.saturating_add(OFF_MEDIAN_MAX_MS));
     }
 }
 

@@ -31,7 +31,8 @@ pub struct Node {
     replicas: BTreeMap<PartitionId, Replica>,
     by_replica: BTreeMap<ReplicaId, PartitionId>,
     resuming: Vec<(PartitionId, LogState)>,
-    dirty: BTreeSet<PartitionId>,
+    /// What something happened to since it was settled last; some of them twice.
+    dirty: Vec<PartitionId>,
     /// The group that is being written, and whose writes are in it.
     outstanding: Option<(u64, Vec<ReplicaId>)>,
     life: Life,
@@ -146,7 +147,7 @@ impl Node {
                 hint(self.hints.unreachable(node), out);
                 for (partition, replica) in &mut self.replicas {
                     replica.unreachable(node);
-                    self.dirty.insert(*partition);
+                    self.dirty.push(*partition);
                 }
             }
             Input::Persisted { group } => {
@@ -158,7 +159,7 @@ impl Node {
                     let Some(partition) = self.by_replica.get(&replica) else { continue };
                     if let Some(replica) = self.replicas.get_mut(partition) {
                         replica.persisted(&self.config, env, out);
-                        self.dirty.insert(*partition);
+                        self.dirty.push(*partition);
                     }
                 }
                 self.life_persisted(env, out);
@@ -166,7 +167,7 @@ impl Node {
             Input::Applied { replica, applied, verdicts } => {
                 if let Some((partition, replica)) = self.of(replica) {
                     replica.applied(applied, &verdicts, out);
-                    self.dirty.insert(partition);
+                    self.dirty.push(partition);
                 }
             }
             Input::Flushed { upto } => {
@@ -174,7 +175,7 @@ impl Node {
                     let Some(partition) = self.by_replica.get(&replica) else { continue };
                     if let Some(replica) = self.replicas.get_mut(partition) {
                         replica.flushed(index, &self.config);
-                        self.dirty.insert(*partition);
+                        self.dirty.push(*partition);
                     }
                 }
             }
@@ -204,7 +205,7 @@ impl Node {
 
     fn ask(
         replicas: &mut BTreeMap<PartitionId, Replica>,
-        dirty: &mut BTreeSet<PartitionId>,
+        dirty: &mut Vec<PartitionId>,
         partition: PartitionId,
         request: RequestId,
         out: &mut Vec<Output>,
@@ -214,7 +215,7 @@ impl Node {
             Some(replica) => question(replica),
             None => Some(Outcome::NotLeader { leader: None }),
         };
-        dirty.insert(partition);
+        dirty.push(partition);
         if let Some(outcome) = outcome {
             out.push(Output::Decided { request, outcome });
         }
@@ -228,7 +229,7 @@ impl Node {
             if let Some(to) = replica.must_hand_over_to() {
                 replica.transfer(to);
             }
-            self.dirty.insert(*partition);
+            self.dirty.push(*partition);
         }
         if self.handing_over {
             self.hand_over();
@@ -277,7 +278,7 @@ impl Node {
         for (partition, replica) in &mut self.replicas {
             if let Some(to) = replica.hand_over_to(true) {
                 replica.transfer(to);
-                self.dirty.insert(*partition);
+                self.dirty.push(*partition);
             }
         }
     }
@@ -319,7 +320,7 @@ impl Node {
             return hint(self.hints.told(from, &led, self.ticks), out);
         }
         replica.peer(sender, body, handing_over, out);
-        self.dirty.insert(partition);
+        self.dirty.push(partition);
     }
 
     fn snapshot(&mut self, event: SnapshotEvent, out: &mut Vec<Output>) {
@@ -327,7 +328,7 @@ impl Node {
             SnapshotEvent::Sent { replica, to, ok } => {
                 if let Some((partition, replica)) = self.of(replica) {
                     replica.snapshot_sent(to, ok);
-                    self.dirty.insert(partition);
+                    self.dirty.push(partition);
                 }
             }
             SnapshotEvent::Staged { from, message, applied } => {
@@ -337,13 +338,13 @@ impl Node {
                     && replica.members.admit(message.from, from) == Admission::Heard;
                 if let (true, PeerBody::Raft(raft)) = (belongs, message.body) {
                     replica.snapshot_staged(message.from, raft, applied, out);
-                    self.dirty.insert(message.partition);
+                    self.dirty.push(message.partition);
                 }
             }
             SnapshotEvent::Installed { replica, group } => {
                 if let Some((partition, replica)) = self.of(replica) {
                     replica.rows_installed(&group);
-                    self.dirty.insert(partition);
+                    self.dirty.push(partition);
                 }
             }
         }
@@ -352,7 +353,10 @@ impl Node {
     /// Carries out what raft-rs has ready, then starts the next group if none is outstanding.
     fn settle(&mut self, env: &mut Env, out: &mut Vec<Output>) {
         let wall = self.clocks.wall(env);
-        for partition in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.sort_unstable();
+        dirty.dedup();
+        for partition in dirty.drain(..) {
             if let Some(replica) = self.replicas.get_mut(&partition) {
                 replica.collect(&self.config, env, wall, out);
                 debug_assert!(!replica.has_work());
@@ -363,6 +367,10 @@ impl Node {
                     self.end(partition, out);
                 }
             }
+        }
+        if self.dirty.is_empty() {
+            // Its room is for the next.
+            self.dirty = dirty;
         }
         let waits = self.life.waits() || self.replicas.values_mut().any(|r| r.writes().needs_sync());
         if self.outstanding.is_some() || !waits {

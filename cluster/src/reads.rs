@@ -73,6 +73,9 @@ impl Reads {
 
     /// Questions whose index is applied.
     pub fn applied(&mut self, applied: Index) -> Vec<Read> {
+        if self.confirmed.is_empty() {
+            return Vec::new();
+        }
         let (done, wait): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.confirmed).into_iter().partition(|(i, _)| *i <= applied);
         self.confirmed = wait;
@@ -82,6 +85,9 @@ impl Reads {
     /// A tick passed: rounds without an answer go back to wait; returns questions that are given up.
     pub fn tick(&mut self) -> Vec<Read> {
         self.now += 1;
+        if self.waiting.is_empty() && self.rounds.is_empty() && self.confirmed.is_empty() {
+            return Vec::new();
+        }
         let late: Vec<u64> =
             self.rounds.iter().filter(|(_, r)| self.now - r.asked_at >= ASK_AGAIN_TICKS).map(|(c, _)| *c).collect();
         for context in late {

@@ -40,6 +40,9 @@ impl Clock {
 
     /// How long the node's `micros` take in the world.
     pub fn in_world(&self, micros: u64) -> Micros {
+        if self.drift_ppm == 0 {
+            return micros;
+        }
         (micros as i128 * 1_000_000 / i128::from(1_000_000 + self.drift_ppm)) as u64
     }
 
@@ -62,6 +65,9 @@ impl Clock {
 
     fn run(&self, now: Micros) -> u64 {
         let world = now.saturating_sub(self.since);
+        if self.drift_ppm == 0 {
+            return world;
+        }
         (i128::from(world) * i128::from(1_000_000 + self.drift_ppm) / 1_000_000) as u64
     }
 }

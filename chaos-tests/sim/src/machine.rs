@@ -82,6 +82,7 @@ impl World {
 
     /// Takes in everything that follows from the present event.
     pub fn settle(&mut self) {
+        let mut out = std::mem::take(&mut self.out);
         while let Some((node, input)) = self.todo.pop_front() {
             let now = self.now;
             let host = self.host(node);
@@ -89,12 +90,12 @@ impl World {
                 continue;
             }
             host.tell_time(now);
-            let mut out = Vec::new();
             if let Some(process) = host.up.as_mut() {
                 process.core.step(&mut process.env, input, &mut out);
             }
-            self.carry_out(node, out);
+            self.carry_out(node, out.drain(..));
         }
+        self.out = out;
     }
 
     /// Something for a node's core.
@@ -126,7 +127,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, node: NodeId, outputs: Vec<Output>) {
+    fn carry_out(&mut self, node: NodeId, outputs: impl IntoIterator<Item = Output>) {
         for output in outputs {
             if let Some(left) = self.host(node).dies_after.as_mut() {
                 *left = left.saturating_sub(1);
@@ -169,12 +170,13 @@ impl World {
             Output::Send { to, message } => {
                 let World { net, dice, queue, .. } = self;
                 let [first, second] = net.datagram(dice, now, node, to);
-                for at in [first, second].into_iter().flatten() {
-                    queue.push(at, Event::To(to, Local::Peer(node, Box::new(message.clone()))));
-                }
                 if let PeerBody::Raft(raft) = &message.body {
                     let kind = raft.get_msg_type() as u64;
                     self.trace.event(now, &[1, node.0, to.0, kind, raft.term, raft.index, raft.commit]);
+                }
+                let again = second.map(|at| (at, message.clone()));
+                for (at, message) in first.map(|at| (at, message)).into_iter().chain(again) {
+                    queue.push(at, Event::To(to, Local::Peer(node, Box::new(message))));
                 }
             }
             Output::Decided { request, outcome } => self.decided(node, request, outcome),

@@ -5,33 +5,52 @@ use std::collections::BinaryHeap;
 
 use mailraft_checkers::Micros;
 
-/// Events to come.
+/// Events to come: small keys in a heap, the events themselves where they stay.
 pub struct Queue<E> {
-    heap: BinaryHeap<Reverse<Due<E>>>,
+    heap: BinaryHeap<Reverse<Due>>,
+    events: Vec<Option<E>>,
+    /// Places in `events` that hold none.
+    free: Vec<u32>,
     made: u64,
 }
 
-struct Due<E> {
+/// When an event is due, how many were made before it, and its place. No two have the same number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
     at: Micros,
     made: u64,
-    event: E,
+    place: u32,
 }
 
 impl<E> Queue<E> {
     /// Nothing to come.
     pub fn new() -> Self {
-        Queue { heap: BinaryHeap::new(), made: 0 }
+        Queue { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), made: 0 }
     }
 
     /// An event at a time.
     pub fn push(&mut self, at: Micros, event: E) {
         self.made += 1;
-        self.heap.push(Reverse(Due { at, made: self.made, event }));
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.events[place as usize] = Some(event);
+                place
+            }
+            None => {
+                self.events.push(Some(event));
+                self.events.len() as u32 - 1
+            }
+        };
+        self.heap.push(Reverse(Due { at, made: self.made, place }));
     }
 
     /// The next event and its time.
     pub fn pop(&mut self) -> Option<(Micros, E)> {
-        self.heap.pop().map(|Reverse(due)| (due.at, due.event))
+        let Reverse(Due { at, place, .. }) = self.heap.pop()?;
+        let event = self.events[place as usize].take();
+        assert!(event.is_some(), "an event that is due is there");
+        self.free.push(place);
+        event.map(|event| (at, event))
     }
 
     /// When the next event is.
@@ -43,25 +62,5 @@ impl<E> Queue<E> {
 impl<E> Default for Queue<E> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<E> PartialEq for Due<E> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.made) == (other.at, other.made)
-    }
-}
-
-impl<E> Eq for Due<E> {}
-
-impl<E> PartialOrd for Due<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Due<E> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.made).cmp(&(other.at, other.made))
     }
 }

@@ -85,6 +85,7 @@ impl World {
             now: 0,
             queue: Queue::new(),
             todo: Default::default(),
+            out: Vec::new(),
             hosts: BTreeMap::new(),
             net: Net::new(),
             dice: Dice::new(setup.seed, 1),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mailraft_checkers::{At, Checker, Ended, Micros, Record, Violation};
 use mailraft_cluster::eviction::RESULTS_KEPT;
-use mailraft_cluster::{Input, PeerMessage, SnapshotEvent};
+use mailraft_cluster::{Input, Output, PeerMessage, SnapshotEvent};
 use mailraft_mailbox::{Command, MailboxKey, Said};
 use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, ReplicaId};
 
@@ -258,6 +258,8 @@ pub struct World {
     pub queue: Queue<Event>,
     /// Inputs that follow from the present event.
     pub todo: VecDeque<(NodeId, Input)>,
+    /// Room for what a core says.
+    pub out: Vec<Output>,
     /// Nodes.
     pub hosts: BTreeMap<NodeId, Host>,
     /// The network.

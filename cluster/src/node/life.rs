@@ -151,7 +151,7 @@ impl Node {
     pub(super) fn destroy(&mut self, replica: ReplicaId, out: &mut Vec<Output>) {
         if let Some((partition, found)) = self.of(replica) {
             found.dismiss();
-            self.dirty.insert(partition);
+            self.dirty.push(partition);
             return;
         }
         for step in self.life.waiting.iter_mut().chain(&mut self.life.in_group) {
@@ -189,7 +189,7 @@ impl Node {
                         Ok(made) => {
                             self.replicas.insert(partition, made);
                             self.by_replica.insert(replica, partition);
-                            self.dirty.insert(partition);
+                            self.dirty.push(partition);
                             out.push(Output::Decided { request, outcome: Outcome::Created });
                         }
                         Err(error) => {
