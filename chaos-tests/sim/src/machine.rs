@@ -2,7 +2,9 @@
 
 use mailraft_checkers::{Micros, Rule, Violation};
 use mailraft_cluster::apply::{AppliedJob, apply};
-use mailraft_cluster::{ApplyJob, Input, Outcome, Output, PeerBody, SnapshotEvent, SnapshotJob, placement};
+use mailraft_cluster::{
+    ApplyJob, Input, Outcome, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
+};
 use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::{NodeId, ReplicaId, Rows};
 
@@ -84,18 +86,19 @@ impl World {
     pub fn settle(&mut self) {
         let mut out = std::mem::take(&mut self.out);
         while let Some((node, input)) = self.todo.pop_front() {
-            let now = self.now;
-            let host = self.host(node);
-            if host.up.is_none() {
-                continue;
-            }
-            host.tell_time(now);
-            if let Some(process) = host.up.as_mut() {
-                process.core.step(&mut process.env, input, &mut out);
-            }
-            self.carry_out(node, out.drain(..));
+            self.takes_in(node, input, &mut out);
         }
         self.out = out;
+    }
+
+    /// A node's core takes one input in.
+    fn takes_in(&mut self, node: NodeId, input: Input, out: &mut Vec<Output>) {
+        let now = self.now;
+        let host = self.host(node);
+        host.tell_time(now);
+        let Some(process) = host.up.as_mut() else { return };
+        process.core.step(&mut process.env, input, out);
+        self.carry_out(node, out.drain(..));
     }
 
     /// Something for a node's core.
@@ -112,7 +115,12 @@ impl World {
                 self.later(node, next, Local::Tick);
                 self.input(node, Input::Tick);
             }
-            Local::Peer(from, message) => self.input(node, Input::Peer { from, message: *message }),
+            Local::Peer(from, message) => {
+                // Nothing else waits yet: it goes straight in.
+                let mut out = std::mem::take(&mut self.out);
+                self.takes_in(node, Input::Peer { from, message: *message }, &mut out);
+                self.out = out;
+            }
             Local::Unreachable(other) => self.input(node, Input::Unreachable { node: other }),
             Local::Synced => self.synced(node),
             Local::Applied => self.applied_now(node),
@@ -167,18 +175,7 @@ impl World {
                 }
                 self.apply_next(node);
             }
-            Output::Send { to, message } => {
-                let World { net, dice, queue, .. } = self;
-                let [first, second] = net.datagram(dice, now, node, to);
-                if let PeerBody::Raft(raft) = &message.body {
-                    let kind = raft.get_msg_type() as u64;
-                    self.trace.event(now, &[1, node.0, to.0, kind, raft.term, raft.index, raft.commit]);
-                }
-                let again = second.map(|at| (at, message.clone()));
-                for (at, message) in first.map(|at| (at, message)).into_iter().chain(again) {
-                    queue.push(at, Event::To(to, Local::Peer(node, Box::new(message))));
-                }
-            }
+            Output::Send { to, message } => self.sends(node, to, Box::new(message)),
             Output::Decided { request, outcome } => self.decided(node, request, outcome),
             Output::Leads { partition, replica, leading } => {
                 if let Some((term, _)) = leading {
@@ -220,6 +217,22 @@ impl World {
                 self.crash(node, 0);
                 self.host(node).lost = Some(why);
             }
+        }
+    }
+
+    fn sends(&mut self, node: NodeId, to: NodeId, message: Box<PeerMessage>) {
+        let World { net, dice, queue, now, trace, .. } = self;
+        if let PeerBody::Raft(raft) = &message.body {
+            let kind = raft.get_msg_type() as u64;
+            trace.event(*now, &[1, node.0, to.0, kind, raft.term, raft.index, raft.commit]);
+        }
+        let [first, second] = net.datagram(dice, *now, node, to);
+        let again = second.map(|at| (at, message.clone()));
+        if let Some(at) = first {
+            queue.push(at, Event::To(to, Local::Peer(node, message)));
+        }
+        if let Some((at, message)) = again {
+            queue.push(at, Event::To(to, Local::Peer(node, message)));
         }
     }
 

@@ -88,7 +88,7 @@ impl Setup {
         }
     }
 
-    /// Two and a half days of three nodes and two partitions with an operation every 15 seconds: what takes long to come about comes
+    /// Two and a half days of three nodes and two partitions with an operation every 40 seconds: what takes long to come about comes
     /// about here, with results of commands kept as long as in production.
     pub fn long(seed: u64) -> Self {
         Setup {
@@ -97,7 +97,7 @@ impl Setup {
             mailboxes: 5,
             imap_sessions: 6,
             smtp_sessions: 2,
-            operation_every: 15_000_000,
+            operation_every: 40_000_000,
             log_keep_entries: 1,
             results_kept: RESULTS_KEPT,
             safety: LONG_SAFETY,

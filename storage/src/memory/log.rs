@@ -23,7 +23,7 @@ const PLACE: &str = "raft log";
 const RECORD_VERSION: u8 = 1;
 const RECORD_HEAD_BYTES: usize = 16;
 /// [`Log::reclaim`] leaves logs below this size as they are, and above it those that have not doubled.
-const RECLAIM_FROM_BYTES: usize = 4 << 20;
+const RECLAIM_FROM_BYTES: usize = 256 << 10;
 
 /// Raft logs in memory; clones share them.
 #[derive(Clone, Default)]
