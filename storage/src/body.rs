@@ -8,12 +8,15 @@
 //! whether it is the body's last; the associated data bind the body's id and the frame's compression. They
 //! bind no mailbox: copying a message elsewhere wraps the key anew and leaves the frames alone.
 
+use std::cell::RefCell;
+
 use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
 use bytes::Bytes;
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::{KeyInit, Payload};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+use zstd::bulk::Compressor;
 
 use crate::env::Env;
 use crate::seal::{Key, SealError};
@@ -58,7 +61,7 @@ pub fn seal_chunk(body: BodyId, key: &Key, number: u32, last: bool, plain: &[u8]
     let mut table = vec![CHUNK_VERSION, frames.len() as u8];
     let mut sealed = Vec::with_capacity(plain.len() + 256);
     for (n, frame) in frames.iter().enumerate() {
-        let packed = Zeroizing::new(zstd::bulk::compress(frame, ZSTD_LEVEL).unwrap_or_default());
+        let packed = Zeroizing::new(compress(frame));
         let (content, flag) = if !packed.is_empty() && packed.len() < frame.len() {
             (packed.as_slice(), COMPRESSED)
         } else {
@@ -75,6 +78,17 @@ pub fn seal_chunk(body: BodyId, key: &Key, number: u32, last: bool, plain: &[u8]
     }
     table.extend_from_slice(&sealed);
     table.into()
+}
+
+thread_local! {
+    /// Making one takes longer than compressing a short message. None if there is no memory for it.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(ZSTD_LEVEL).ok());
+}
+
+/// Empty if it can't be compressed.
+fn compress(frame: &[u8]) -> Vec<u8> {
+    let packed = |compressor: &mut Compressor<'_>| compressor.compress(frame).unwrap_or_default();
+    COMPRESSOR.with_borrow_mut(|compressor| compressor.as_mut().map(packed)).unwrap_or_default()
 }
 
 /// Opens chunk `number` of a body; `last` is whether it is the body's last.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use protobuf::Message;
 use raft::eraftpb;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
 use crate::entry::{versioned_decode, versioned_encode};
@@ -214,12 +215,18 @@ struct Replica {
 impl State {
     fn write(&mut self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
         assert!(group > self.written_group, "group {group} after {}", self.written_group);
-        let mut written = self.written.clone();
+        let mut changed: BTreeMap<ReplicaId, Option<LogState>> = BTreeMap::new();
         for write in &batch.writes {
-            advance(&mut written, write)?;
+            let before = changed.remove(&write.replica).unwrap_or_else(|| self.written.get(&write.replica).cloned());
+            changed.insert(write.replica, advance(before, write)?);
         }
         self.bytes.extend_from_slice(&record(group, batch)?);
-        self.written = written;
+        for (replica, state) in changed {
+            match state {
+                Some(state) => self.written.insert(replica, state),
+                None => self.written.remove(&replica),
+            };
+        }
         self.written_group = group;
         self.pending.push(batch.clone());
         Ok(())
@@ -292,14 +299,13 @@ impl Replica {
     }
 }
 
-fn advance(states: &mut BTreeMap<ReplicaId, LogState>, write: &LogWrite) -> Result<(), StoreError> {
-    if write.remove {
-        states.remove(&write.replica);
-    } else if !write.is_empty() {
-        let after = states.get(&write.replica).cloned().unwrap_or_default().after(write)?;
-        states.insert(write.replica, after);
+/// What a log is after a write; None if it is not there.
+fn advance(before: Option<LogState>, write: &LogWrite) -> Result<Option<LogState>, StoreError> {
+    match (write.remove, write.is_empty()) {
+        (true, _) => Ok(None),
+        (false, true) => Ok(before),
+        (false, false) => before.unwrap_or_default().after(write).map(Some),
     }
-    Ok(())
 }
 
 fn take(replicas: &mut BTreeMap<ReplicaId, Replica>, write: LogWrite) -> Result<(), StoreError> {
@@ -334,7 +340,7 @@ struct RecordedWrite {
     replica: ReplicaId,
     reset: Option<(Index, Term)>,
     installing: Option<Option<Applied>>,
-    append: Vec<Vec<u8>>,
+    append: Vec<ByteBuf>,
     hard_state: Option<(u64, u64, u64)>,
     compact: Option<(Index, Term)>,
     remove: bool,
@@ -343,7 +349,7 @@ struct RecordedWrite {
 fn record(group: u64, batch: &LogBatch) -> Result<Vec<u8>, StoreError> {
     let mut writes = Vec::with_capacity(batch.writes.len());
     for write in &batch.writes {
-        let append = write.append.iter().map(Message::write_to_bytes).collect::<Result<_, _>>();
+        let append = write.append.iter().map(|e| e.write_to_bytes().map(ByteBuf::from)).collect::<Result<_, _>>();
         writes.push(RecordedWrite {
             replica: write.replica,
             reset: write.reset,
