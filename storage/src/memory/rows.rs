@@ -1,6 +1,6 @@
 //! Rows in memory, and beside them what a crash would bring back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +33,37 @@ impl MemoryRows {
         }
         state.flushed.clear();
         state.rows.retain(|_, rows| !rows.is_empty());
+        let State { rows, damaged, hidden, .. } = &mut *state;
+        damaged.append(hidden);
+        damaged.retain(|(replica, key)| rows.get(replica).is_some_and(|rows| rows.contains_key(key)));
+    }
+
+    /// Damages what the disk has of some rows, as a block whose checksum is wrong: whatever meets one fails. A row that
+    /// was written since the last flush is still read, until a crash. A flushed write of the row heals it, and so does
+    /// replacing or removing the replica; a crash does not.
+    pub fn damage(&self, replica: ReplicaId, keys: impl IntoIterator<Item = RowKey>) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        for key in keys {
+            let place = (replica, key);
+            match state.flushed.get(&place) {
+                Some(None) => {}
+                Some(Some(_)) => drop(state.hidden.insert(place)),
+                None if state.get(replica, &place.1).is_some() => drop(state.damaged.insert(place)),
+                None => {}
+            }
+        }
+    }
+
+    /// The keys of a replica's rows, damaged or not, in order.
+    pub fn keys(&self, replica: ReplicaId) -> Vec<RowKey> {
+        self.state().rows.get(&replica).map(|rows| rows.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Whether a row of a replica is damaged.
+    pub fn is_damaged(&self, replica: ReplicaId) -> bool {
+        let state = self.state();
+        state.damaged.iter().chain(&state.hidden).any(|(of, _)| *of == replica)
     }
 
     /// Changes a row behind everyone's back, if it is there: bit rot. A crash does not undo it.
@@ -53,7 +84,9 @@ impl MemoryRows {
 
 impl Rows for MemoryRows {
     fn get(&self, replica: ReplicaId, key: &RowKey) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.state().get(replica, key).cloned())
+        let state = self.state();
+        state.check(replica, key)?;
+        Ok(state.get(replica, key).cloned())
     }
 
     fn scan(
@@ -68,18 +101,18 @@ impl Rows for MemoryRows {
         let state = self.state();
         let Some(rows) = state.rows.get(&replica) else { return Ok(Vec::new()) };
         let start = RowKey { mailbox, table: table.number(), key: from.max(prefix).to_vec() };
-        Ok(rows
-            .range(start..)
+        rows.range(start..)
             .take_while(|(k, _)| k.mailbox == mailbox && k.table == table.number() && k.key.starts_with(prefix))
             .take(limit)
-            .map(|(k, v)| (k.key.clone(), v.clone()))
-            .collect())
+            .map(|(k, v)| state.check(replica, k).map(|()| (k.key.clone(), v.clone())))
+            .collect()
     }
 
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError> {
         let mut state = self.state();
         for ReplicaBatch { replica, applied, .. } in batches {
-            if let Some(before) = state.applied(*replica)?.map(|a| a.index) {
+            let before = state.get(*replica, &Applied::key()).map(|row| Applied::decode(*replica, row)).transpose()?;
+            if let Some(before) = before.map(|a| a.index) {
                 assert!(applied.index > before, "replica {replica} applies {} after {before}", applied.index);
             }
         }
@@ -104,7 +137,7 @@ impl Rows for MemoryRows {
     }
 
     fn flush(&self) -> Result<Vec<(ReplicaId, Index)>, StoreError> {
-        self.state().flushed.clear();
+        self.state().all_flushed();
         self.flushed()
     }
 
@@ -112,9 +145,16 @@ impl Rows for MemoryRows {
         let state = self.state();
         let mut out = Vec::new();
         for (replica, rows) in &state.rows {
-            let row = match state.flushed.get(&(*replica, Applied::key())) {
+            let place = (*replica, Applied::key());
+            if state.hidden.contains(&place) {
+                return Err(damaged(*replica, &place.1));
+            }
+            let row = match state.flushed.get(&place) {
                 Some(flushed) => flushed.as_ref(),
-                None => rows.get(&Applied::key()),
+                None => {
+                    state.check(*replica, &place.1)?;
+                    rows.get(&place.1)
+                }
             };
             if let Some(row) = row {
                 out.push((*replica, Applied::decode(*replica, row)?.index));
@@ -126,7 +166,8 @@ impl Rows for MemoryRows {
     fn view(&self, replica: ReplicaId) -> Result<Option<Box<dyn RowsView>>, StoreError> {
         let state = self.state();
         let (Some(applied), Some(rows)) = (state.applied(replica)?, state.rows.get(&replica)) else { return Ok(None) };
-        Ok(Some(Box::new(MemoryView { applied, rows: Arc::clone(rows) })))
+        let bad = state.damaged.iter().filter(|(of, _)| *of == replica).map(|(_, key)| key.clone()).collect();
+        Ok(Some(Box::new(MemoryView { replica, applied, rows: Arc::clone(rows), bad })))
     }
 
     fn replace(
@@ -139,14 +180,17 @@ impl Rows for MemoryRows {
         rows.insert(Applied::key(), applied.encode().into());
         let mut state = self.state();
         state.rows.insert(replica, Arc::new(rows));
-        state.flushed.clear();
+        state.damaged.retain(|(of, _)| *of != replica);
+        state.hidden.retain(|(of, _)| *of != replica);
+        state.all_flushed();
         Ok(())
     }
 
     fn remove(&self, replica: ReplicaId) -> Result<(), StoreError> {
         let mut state = self.state();
         state.rows.remove(&replica);
-        state.flushed.clear();
+        state.damaged.retain(|(of, _)| *of != replica);
+        state.all_flushed();
         Ok(())
     }
 }
@@ -157,6 +201,10 @@ struct State {
     rows: BTreeMap<ReplicaId, Arc<Held>>,
     /// Of each row changed since the last flush what it was then; None if it was not there.
     flushed: BTreeMap<(ReplicaId, RowKey), Option<Bytes>>,
+    /// Rows that can't be read.
+    damaged: BTreeSet<(ReplicaId, RowKey)>,
+    /// Rows that were written since the last flush, and whose flushed value can't be read.
+    hidden: BTreeSet<(ReplicaId, RowKey)>,
 }
 
 impl State {
@@ -164,7 +212,20 @@ impl State {
         self.rows.get(&replica).and_then(|rows| rows.get(key))
     }
 
+    /// Fails if the row is damaged.
+    fn check(&self, replica: ReplicaId, key: &RowKey) -> Result<(), StoreError> {
+        let bad = !self.damaged.is_empty() && self.damaged.contains(&(replica, key.clone()));
+        if bad { Err(damaged(replica, key)) } else { Ok(()) }
+    }
+
+    /// Everything that was written is on the disk.
+    fn all_flushed(&mut self) {
+        self.flushed.clear();
+        self.hidden.clear();
+    }
+
     fn applied(&self, replica: ReplicaId) -> Result<Option<Applied>, StoreError> {
+        self.check(replica, &Applied::key())?;
         self.get(replica, &Applied::key()).map(|row| Applied::decode(replica, row)).transpose()
     }
 
@@ -174,13 +235,25 @@ impl State {
             Some(value) => rows.insert(key.clone(), value),
             None => rows.remove(&key),
         };
-        self.flushed.entry((replica, key)).or_insert(before);
+        let place = (replica, key);
+        if !self.damaged.is_empty() && self.damaged.remove(&place) {
+            self.hidden.insert(place.clone());
+        }
+        self.flushed.entry(place).or_insert(before);
     }
 }
 
+fn damaged(replica: ReplicaId, key: &RowKey) -> StoreError {
+    let place = format!("row {:02x} of mailbox {} of replica {replica}", key.table, key.mailbox);
+    StoreError::damaged(place, "its block does not match its checksum")
+}
+
 struct MemoryView {
+    replica: ReplicaId,
     applied: Applied,
     rows: Arc<Held>,
+    /// Rows that can't be read.
+    bad: BTreeSet<RowKey>,
 }
 
 impl RowsView for MemoryView {
@@ -191,7 +264,11 @@ impl RowsView for MemoryView {
     fn rows(&self, after: Option<&RowKey>, limit: usize) -> Result<Vec<(RowKey, Bytes)>, StoreError> {
         let (from, own) = (after.map_or(Bound::Unbounded, Bound::Excluded), Applied::key());
         let rows = self.rows.range((from, Bound::Unbounded)).filter(|(k, _)| **k != own);
-        Ok(rows.take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+        let read = |(k, v): (&RowKey, &Bytes)| match self.bad.contains(k) {
+            true => Err(damaged(self.replica, k)),
+            false => Ok((k.clone(), v.clone())),
+        };
+        rows.take(limit).map(read).collect()
     }
 }
 
@@ -263,5 +340,42 @@ mod tests {
         rows.corrupt(R, &key(1), vec![0xff].into());
         rows.crash();
         assert_eq!(rows.get(R, &key(1)).unwrap(), Some(vec![0xff].into()));
+    }
+
+    #[test]
+    fn whatever_meets_a_damaged_row_fails_until_it_is_written_anew() {
+        let rows = MemoryRows::new();
+        let scan = |limit| rows.scan(R, MailboxId([1; 16]), Table::Folders, &[], &[], limit).map(|found| found.len());
+        let view = || rows.view(R).unwrap().unwrap().rows(None, 9).map(|found| found.len());
+        write(&rows, 1, |b| [1, 2, 3].into_iter().for_each(|n| b.put(key(n), vec![n])));
+        rows.flush().unwrap();
+        rows.damage(R, [key(2), key(7)]);
+        assert!(matches!(rows.get(R, &key(2)), Err(StoreError::Damaged { .. })));
+        assert_eq!(rows.get(R, &key(7)).unwrap(), None, "what is not there is not damaged");
+        assert_eq!((scan(1).unwrap(), rows.get(R, &key(1)).unwrap()), (1, Some(vec![1].into())));
+        assert!(scan(2).is_err() && view().is_err() && rows.is_damaged(R));
+        rows.crash();
+        assert!(scan(2).is_err());
+        write(&rows, 2, |b| b.put(key(2), vec![9]));
+        assert_eq!((scan(9).unwrap(), view().unwrap()), (3, 3));
+        rows.crash();
+        assert!(scan(2).is_err(), "the write is lost, and what was there is damaged");
+        write(&rows, 2, |b| b.delete(key(2)));
+        rows.flush().unwrap();
+        rows.crash();
+        assert_eq!((scan(9).unwrap(), view().unwrap(), rows.is_damaged(R)), (2, 2, false));
+    }
+
+    #[test]
+    fn a_damaged_position_fails_a_flush_and_a_replica_put_in_place_is_whole() {
+        let rows = MemoryRows::new();
+        write(&rows, 1, |b| b.put(key(1), vec![1]));
+        rows.flush().unwrap();
+        rows.damage(R, [Applied::key(), key(1)]);
+        assert!(rows.flush().is_err() && rows.applied(R).is_err() && rows.view(R).is_err());
+        let applied = Applied { index: Index(5), ..Applied::default() };
+        rows.replace(R, &applied, &mut [Ok((key(1), Bytes::from_static(b"1")))].into_iter()).unwrap();
+        rows.crash();
+        assert_eq!((rows.flush().unwrap(), rows.get(R, &key(1)).unwrap().is_some()), (vec![(R, Index(5))], true));
     }
 }
