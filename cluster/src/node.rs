@@ -143,6 +143,7 @@ impl Node {
                 self.handing_over = true;
                 self.hand_over();
             }
+            Input::Damaged { replica } => self.damaged(replica),
             Input::Unreachable { node } => {
                 hint(self.hints.unreachable(node), out);
                 for (partition, replica) in &mut self.replicas {
@@ -226,7 +227,7 @@ impl Node {
         hint(self.hints.tick(self.ticks), out);
         for (partition, replica) in &mut self.replicas {
             replica.tick(&self.config, env, self.handing_over, out);
-            if let Some(to) = replica.must_hand_over_to() {
+            if let Some(to) = replica.must_hand_over_to().or_else(|| replica.hands_over_damaged()) {
                 replica.transfer(to);
             }
             self.dirty.push(*partition);
@@ -280,6 +281,14 @@ impl Node {
                 replica.transfer(to);
                 self.dirty.push(*partition);
             }
+        }
+    }
+
+    fn damaged(&mut self, replica: ReplicaId) {
+        let Some((partition, found)) = self.of(replica) else { return };
+        found.found_damaged();
+        if partition == PartitionId::CONTROL {
+            self.replicas.values_mut().for_each(Replica::found_damaged);
         }
     }
 

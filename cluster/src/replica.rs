@@ -91,6 +91,10 @@ pub struct Replica {
     discard_later: bool,
     /// When each member answered last, in ticks. One that only speaks may hear nothing.
     answered: BTreeMap<ReplicaId, u64>,
+    /// Rows of it, or of this node's replica of the control group, can't be read.
+    damaged: bool,
+    /// To whom the lead was offered in this term, how often, and at which tick the last time.
+    offered: BTreeMap<ReplicaId, (u32, u64)>,
     /// Who has been the better leader, and since which tick.
     better: Option<(ReplicaId, u64)>,
     flushed: Index,
@@ -174,6 +178,8 @@ impl Replica {
             install: None,
             discard_later: false,
             answered: BTreeMap::new(),
+            damaged: false,
+            offered: BTreeMap::new(),
             better: None,
             flushed,
             hashes: VecDeque::new(),
@@ -234,7 +240,7 @@ impl Replica {
                 }
                 match message.get_msg_type() {
                     // raft-rs stops the process if it is to campaign while a snapshot is put in place.
-                    MessageType::MsgTimeoutNow if handing_over || self.writes.is_installing() => return,
+                    MessageType::MsgTimeoutNow if handing_over || self.damaged || self.writes.is_installing() => return,
                     // As if lost: the leader sends again.
                     MessageType::MsgAppend if !message.entries.is_empty() && self.raw.store().is_full() => return,
                     MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => {
@@ -386,6 +392,7 @@ impl Replica {
     /// A snapshot's rows are in place; what they say of the members.
     pub fn rows_installed(&mut self, group: &GroupRows) {
         self.writes.rows_installed();
+        self.damaged = false;
         self.members.adopt(self.raw.store().applied(), group);
     }
 
@@ -445,10 +452,10 @@ impl Replica {
         self.members.node(leader)
     }
 
-    /// The election timeout in ticks, by rank among the voters.
+    /// The election timeout in ticks, by rank among the voters; whoever is damaged comes last.
     fn window(&self) -> usize {
         let voters = self.members.voters();
-        let rank = voters.iter().position(|v| *v == self.spec.replica).unwrap_or(voters.len());
+        let rank = voters.iter().position(|v| *v == self.spec.replica && !self.damaged).unwrap_or(voters.len());
         FIRST_WINDOW_TICKS + 2 * rank.min(RANKS_MAX)
     }
 

@@ -87,6 +87,13 @@ pub enum Input {
     },
     /// The node is about to stop: hand every leadership to another replica and take none.
     HandOver,
+    /// Rows of this replica can't be read or opened. It hands the lead over while another can take it, takes none that
+    /// another could have, and is to be replaced. The control group's are read by the owners of all partitions: if it
+    /// is its replica here, that holds for all of this node's.
+    Damaged {
+        /// The replica.
+        replica: ReplicaId,
+    },
     /// The connection to a node broke: what was sent may be lost.
     Unreachable {
         /// That node.

@@ -31,6 +31,8 @@ pub struct ReplicaStatus {
     pub hash: [u8; 32],
     /// Whether a snapshot is being installed.
     pub installing: bool,
+    /// Whether rows of it, or of the node's replica of the control group, were found to be damaged since the start.
+    pub damaged: bool,
     /// Of a leader: the other members.
     pub followers: Vec<FollowerStatus>,
 }

@@ -177,6 +177,7 @@ impl Replica {
                 self.last_led = term;
             }
             (self.better, self.changing) = (None, None);
+            self.offered.clear();
             self.lead = Lead { term: leads, since_tick: self.ticks, ..NOT_LEADING };
             let (unknown, waiting) = self.owners.term_over();
             for request in unknown {

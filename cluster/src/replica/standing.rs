@@ -10,6 +10,11 @@ use crate::status::{FollowerStatus, ReplicaStatus};
 
 /// The log is cut only when so many entries go at once.
 const CUT_AT_LEAST_ENTRIES: u64 = 64;
+/// Who did not take the lead that it was offered is offered it again after so many ticks (1 s).
+const OFFER_AGAIN_TICKS: u64 = 40;
+/// Balance waits twice as long each time, so often (32 s): who does not take the lead may be damaged, and while it is
+/// waited for nothing is appended.
+const OFFER_DOUBLED_MAX: u32 = 5;
 /// A follower, which may lead next, keeps so many entries for others.
 const FOLLOWER_KEEPS_ENTRIES: u64 = 1_024;
 
@@ -45,15 +50,61 @@ impl Replica {
         }
     }
 
-    /// Whether and to whom to hand the lead over. With `stopping` to anyone, else to whoever is preferred.
-    pub fn hand_over_to(&mut self, stopping: bool) -> Option<ReplicaId> {
-        let leads = self.raw.raft.state == StateRole::Leader && self.raw.raft.lead_transferee.is_none();
-        if !leads {
+    /// Rows here can't be read.
+    pub fn found_damaged(&mut self) {
+        self.damaged = true;
+    }
+
+    /// To whom a damaged leader should hand over. It leads on while nobody takes the lead: some of it can be read.
+    pub fn hands_over_damaged(&mut self) -> Option<ReplicaId> {
+        if !self.damaged || !self.may_hand_over() {
             return None;
         }
+        let mut members = self.standing();
+        members.retain(|m| self.may_be_offered(m.replica, 0));
+        let found = balance::successor(self.spec.replica, &members)?;
+        Some(self.offers(found))
+    }
+
+    /// Whether and to whom to hand the lead over. With `stopping` to anyone, else to whoever is preferred.
+    pub fn hand_over_to(&mut self, stopping: bool) -> Option<ReplicaId> {
+        if !self.may_hand_over() {
+            return None;
+        }
+        let members = self.standing();
+        if stopping {
+            return balance::successor(self.spec.replica, &members);
+        }
+        if self.damaged || !self.lead.told || self.ticks - self.lead.since_tick < balance::STAY_TICKS {
+            return None;
+        }
+        let order: Vec<ReplicaId> = self.members.order().collect();
+        let found = balance::better_leader(&order, self.spec.replica, &members);
+        let since = self.better.filter(|(replica, _)| Some(*replica) == found).map_or(self.ticks, |(_, since)| since);
+        self.better = found.map(|replica| (replica, since));
+        let found = found.filter(|_| self.ticks - since >= balance::STEADY_TICKS)?;
+        self.may_be_offered(found, OFFER_DOUBLED_MAX).then(|| self.offers(found))
+    }
+
+    fn may_hand_over(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader && self.raw.raft.lead_transferee.is_none()
+    }
+
+    fn may_be_offered(&self, replica: ReplicaId, doubled_max: u32) -> bool {
+        let due = |(times, at): &(u32, u64)| at + (OFFER_AGAIN_TICKS << (times - 1).min(doubled_max));
+        self.offered.get(&replica).is_none_or(|offer| self.ticks >= due(offer))
+    }
+
+    fn offers(&mut self, replica: ReplicaId) -> ReplicaId {
+        let times = self.offered.get(&replica).map_or(0, |(times, _)| *times);
+        self.offered.insert(replica, (times.saturating_add(1), self.ticks));
+        replica
+    }
+
+    /// The members as this leader sees them.
+    fn standing(&self) -> Vec<Member> {
         let last = self.raw.raft.raft_log.last_index();
-        let members: Vec<Member> = self
-            .raw
+        self.raw
             .raft
             .prs()
             .iter()
@@ -63,18 +114,7 @@ impl Replica {
                 active: self.is_active(ReplicaId(*id)) && progress.state == ProgressState::Replicate,
                 lag_entries: last.saturating_sub(progress.matched),
             })
-            .collect();
-        if stopping {
-            return balance::successor(self.spec.replica, &members);
-        }
-        if !self.lead.told || self.ticks - self.lead.since_tick < balance::STAY_TICKS {
-            return None;
-        }
-        let order: Vec<ReplicaId> = self.members.order().collect();
-        let found = balance::better_leader(&order, self.spec.replica, &members);
-        let since = self.better.filter(|(replica, _)| Some(*replica) == found).map_or(self.ticks, |(_, since)| since);
-        self.better = found.map(|replica| (replica, since));
-        found.filter(|_| self.ticks - since >= balance::STEADY_TICKS)
+            .collect()
     }
 
     /// It answered within the election timeout. (raft-rs's own mark is off for a while after each of its checks.)
@@ -129,6 +169,7 @@ impl Replica {
             count: applied.count,
             hash: applied.hash,
             installing: self.writes.is_installing(),
+            damaged: self.damaged,
             followers,
         }
     }

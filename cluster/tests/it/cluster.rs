@@ -165,7 +165,7 @@ fn a_node_that_was_away_longer_than_the_log_reaches_comes_back_by_snapshot() {
     network.crash(away, 0);
     for key in 0..200 {
         let leader = network.leader(P1).unwrap();
-        network.propose(leader, P1, 1, key);
+        network.propose(leader, P1, key as u8, key);
         network.settle();
     }
     network.ticks(10);
@@ -200,7 +200,7 @@ fn a_crash_at_any_step_of_a_snapshot_leaves_a_replica_that_comes_back_whole() {
         let away = [1, 2, 3].map(NodeId).into_iter().find(|n| *n != leader).unwrap();
         network.crash(away, 0);
         for key in 0..100 {
-            network.propose(leader, P1, 1, key);
+            network.propose(leader, P1, key as u8, key);
             network.settle();
         }
         for node in [1, 2, 3].map(NodeId).into_iter().filter(|n| *n != away) {
@@ -231,6 +231,52 @@ fn a_node_that_stops_hands_every_lead_over_first() {
     network.until(12, "handed over", |n| n.host(leaving).leading.is_empty());
     network.until(12, "led by others", |n| (0..=4).all(|p| n.leader(PartitionId(p)).is_some_and(|l| l != leaving)));
     let _ = RequestId(0);
+}
+
+#[test]
+fn a_damaged_leader_hands_over_and_the_lead_does_not_come_back() {
+    let mut network = elected(1);
+    network.ticks(400);
+    let damaged = network.leader(P1).unwrap();
+    let replica = network.replica(damaged, P1);
+    network.input(damaged, Input::Damaged { replica });
+    network.until(12, "led by another", |n| n.leader(P1).is_some_and(|l| l != damaged));
+    for tick in 0..1_600 {
+        network.ticks(1);
+        assert!(network.leader(P1).is_some_and(|l| l != damaged), "tick {tick}");
+    }
+    assert!(network.status(damaged, P1).is_some_and(|s| s.damaged) && network.leader(PartitionId::CONTROL).is_some());
+    let next = network.leader(P1).unwrap();
+    network.crash(next, 0);
+    network.until(40, "led by the third", |n| n.leader(P1).is_some_and(|l| l != damaged && l != next));
+}
+
+#[test]
+fn where_all_are_damaged_one_leads_and_takes_changes() {
+    let mut network = elected(1);
+    for node in [1, 2, 3].map(NodeId) {
+        let replica = network.replica(node, P1);
+        network.input(node, Input::Damaged { replica });
+    }
+    network.ticks(40);
+    let mut count = 0;
+    for key in 0..100 {
+        let leader = network.leader(P1).unwrap();
+        let request = network.propose(leader, P1, key as u8, key);
+        network.ticks(2);
+        count += usize::from(accepted(network.outcome(leader, request)));
+    }
+    assert!(count > 50, "{count} of 100");
+}
+
+#[test]
+fn a_node_with_a_damaged_control_group_leads_nothing() {
+    let mut network = elected(4);
+    network.ticks(200);
+    let damaged = network.leader(P1).unwrap();
+    let replica = network.replica(damaged, PartitionId::CONTROL);
+    network.input(damaged, Input::Damaged { replica });
+    network.until(12, "led by others", |n| (0..=4).all(|p| n.leader(PartitionId(p)).is_some_and(|l| l != damaged)));
 }
 
 #[test]
