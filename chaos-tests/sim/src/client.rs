@@ -318,6 +318,7 @@ impl World {
     fn answered(&mut self, number: u64, id: CommandId, result: Result<Answer, Refused>, at: At) {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(&number) else { return };
+        let rotted = session.conn.as_ref().is_some_and(|c| !self.hosts[&c.node].rotted.is_empty());
         if let Some(conn) = session.conn.as_mut()
             && let Some((resume, since)) = conn.resuming
             && resume == id
@@ -342,6 +343,10 @@ impl World {
             Err(Refused::NoSuchMailbox) => self.ends(number, Ended::NoSuchMailbox, None),
             Err(Refused::NoQuorum | Refused::Unknown | Refused::Expired { .. }) => {
                 self.ends(number, Ended::Unknown, None)
+            }
+            Err(Refused::Corrupt) if rotted => {
+                self.refused_damaged = true;
+                self.ends(number, Ended::Unknown, None);
             }
             Err(Refused::Corrupt) => {
                 let damaged = matches!(busy.op, Op::ReadBody { .. });

@@ -153,6 +153,16 @@ pub enum Fault {
         /// Where in the log, in thousandths of its length.
         permille: u64,
     },
+    /// Some rows of one of a node's replicas can't be read any more. The node must notice when it meets them, and others
+    /// must serve what they hold. At most one node's in a run, and not beside the rot of another one's log.
+    RowRot {
+        /// Whose.
+        node: NodeId,
+        /// Which replica, and which of its rows.
+        draw: u64,
+        /// How many rows, one after the other.
+        rows: usize,
+    },
     /// A bit of the log's unsynced tail turns over while the node is down (a crash comes with it).
     TornBit {
         /// Whose.
@@ -189,6 +199,7 @@ impl Fault {
             Fault::ActorPanic { .. } => "actor panic",
             Fault::Move { .. } => "membership change",
             Fault::Rot { .. } => "bit rot",
+            Fault::RowRot { .. } => "bit rot in rows",
             Fault::TornBit { .. } => "torn write",
         }
     }
@@ -219,6 +230,7 @@ impl Fault {
             | Fault::Pause { .. }
             | Fault::SlowNode { .. }
             | Fault::Move { .. }
+            | Fault::RowRot { .. }
             | Fault::ActorPanic { .. } => None,
         }
     }
@@ -251,13 +263,15 @@ pub fn draw(dice: &mut Dice, nodes: u64, partitions: u32, from: Micros, to: Micr
             return plan;
         }
         let mut fault = one(dice, nodes, partitions);
-        if let Fault::Rot { node, .. } = fault
-            && plan.iter().any(|p: &Planned| matches!(p.fault, Fault::Rot { .. }))
+        // What one node has damaged the others have whole, and a log rots once.
+        let mut before = plan.iter().filter_map(|p: &Planned| rots(&p.fault));
+        if let Some((node, log)) = rots(&fault)
+            && before.any(|(other, other_log)| other != node || (log && other_log))
         {
             fault = Fault::Crash { node, torn: 0 };
         }
         let lasts = match &fault {
-            Fault::ActorPanic { .. } | Fault::Move { .. } => 1,
+            Fault::ActorPanic { .. } | Fault::Move { .. } | Fault::RowRot { .. } => 1,
             Fault::Pause { .. } => dice.between(50 * MS, 3 * S),
             Fault::StuckDisk { .. } => dice.between(20 * MS, 4 * S),
             Fault::Stop { .. } => dice.between(600 * MS, 10 * S),
@@ -268,11 +282,20 @@ pub fn draw(dice: &mut Dice, nodes: u64, partitions: u32, from: Micros, to: Micr
     }
 }
 
+/// Whose disk rots by a fault, and whether it is the log.
+fn rots(fault: &Fault) -> Option<(NodeId, bool)> {
+    match fault {
+        Fault::Rot { node, .. } => Some((*node, true)),
+        Fault::RowRot { node, .. } => Some((*node, false)),
+        _ => None,
+    }
+}
+
 fn one(dice: &mut Dice, nodes: u64, partitions: u32) -> Fault {
     let node = NodeId(dice.between(1, nodes));
     let other = NodeId(1 + (node.0 - 1 + dice.between(1, nodes - 1)) % nodes);
     let some = |dice: &mut Dice| -> Vec<NodeId> { (1..=nodes).map(NodeId).filter(|_| dice.chance(400)).collect() };
-    match dice.below(29) {
+    match dice.below(31) {
         0..=2 => Fault::Crash { node, torn: torn(dice) },
         3..=4 => Fault::CrashBetween { node, outputs: dice.between(1, 40) },
         5 => Fault::CrashAtInstall { node },
@@ -295,8 +318,18 @@ fn one(dice: &mut Dice, nodes: u64, partitions: u32) -> Fault {
         23 => Fault::SlowNode { node, factor: dice.between(2, 50) },
         24 => Fault::ActorPanic { node },
         27 => Fault::Rot { node, permille: dice.below(900) },
+        29..=30 => Fault::RowRot { node, draw: dice.below(1 << 32), rows: rotten_rows(dice) },
         25..=26 => Fault::Move { partition: dice.between(1, u64::from(partitions)) as u32, from: node, to: other },
         _ => Fault::TornBit { node, torn: torn(dice).max(1) },
+    }
+}
+
+/// Rows that turn bad together: one, those of a block, or all that follow.
+fn rotten_rows(dice: &mut Dice) -> usize {
+    match dice.below(3) {
+        0 => 1,
+        1 => dice.between(2, 30) as usize,
+        _ => 1 << 30,
     }
 }
 

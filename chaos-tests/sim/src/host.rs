@@ -11,8 +11,8 @@ use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::{
-    Applied, ClusterId, CommandId, Env, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, Table, Term,
-    UnixMillis,
+    Applied, ClusterId, CommandId, Env, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, StoreError,
+    Table, Term, UnixMillis,
 };
 
 use crate::actors::{Actor, Leading};
@@ -129,6 +129,10 @@ pub struct Host {
     pub dies_after: Option<u64>,
     /// A bit of its log turned over: it must not start.
     pub rotten: bool,
+    /// Replicas of which rows turned bad at some time.
+    pub rotted: BTreeSet<ReplicaId>,
+    /// Replicas that the operator knows to be damaged.
+    pub told_damaged: BTreeSet<ReplicaId>,
     /// Why it can't start any more, if so.
     pub lost: Option<String>,
 }
@@ -188,6 +192,8 @@ impl Host {
             dies_at_install: false,
             dies_after: None,
             rotten: false,
+            rotted: BTreeSet::new(),
+            told_damaged: BTreeSet::new(),
             lost: None,
         }
     }
@@ -311,6 +317,12 @@ impl Host {
         let _ = self.rows.replace(replica, &applied, &mut mixed.into_iter().map(Ok));
     }
 
+    /// Rows of a replica turn bad.
+    pub fn damage_rows(&mut self, replica: ReplicaId, keys: impl IntoIterator<Item = RowKey>) {
+        self.rows.damage(replica, keys);
+        self.rotted.insert(replica);
+    }
+
     /// Brings the process's knowledge of time up to now.
     pub fn tell_time(&mut self, now: Micros) {
         let (monotonic, wall) = (self.clock.monotonic(now), self.clock.wall(now));
@@ -356,12 +368,15 @@ fn control_row(node: NodeId) -> RowKey {
     RowKey::partition(Table::Nodes, node.0.to_be_bytes())
 }
 
-/// A snapshot's rows as they are read when it is sent.
-pub fn take_snapshot(rows: &MemoryRows, replica: ReplicaId) -> Option<Staged> {
-    let view = rows.view(replica).ok()??;
-    let mut held = view.rows(None, usize::MAX).ok()?;
+/// A snapshot's rows as they are read when it is sent. None for a replica that has none.
+///
+/// # Errors
+/// If a row can't be read.
+pub fn take_snapshot(rows: &MemoryRows, replica: ReplicaId) -> Result<Option<Staged>, StoreError> {
+    let Some(view) = rows.view(replica)? else { return Ok(None) };
+    let mut held = view.rows(None, usize::MAX)?;
     if plant::is(Planted::SnapshotWithoutCommands) {
         held.retain(|(key, _)| key.table != Table::Commands.number());
     }
-    Some((view.applied().clone(), Arc::new(held)))
+    Ok(Some((view.applied().clone(), Arc::new(held))))
 }

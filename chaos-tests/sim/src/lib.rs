@@ -5,7 +5,7 @@
 //! * [`scenarios`]: interleavings that chance rarely finds, as scripts.
 //! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
 //!   owners.
-//! * `operator`, `moves`: members of groups change.
+//! * `operator`, `moves`: members of groups change. `rot`: rows turn bad.
 //! * `session`, `client`, `workload`, `message`: clients.
 //! * `net`, `clock`, `queue`, `dice`, `trace`: network, clocks, time, chance and what happened.
 
@@ -22,6 +22,7 @@ mod net;
 mod operator;
 mod queue;
 mod reach;
+mod rot;
 pub mod run;
 pub mod scenarios;
 mod session;

@@ -47,6 +47,7 @@ impl World {
                 self.later(node, flush, Local::Flush);
                 self.carry_out(node, outputs);
             }
+            Err(why) if !self.host(node).rotted.is_empty() => self.stops_damaged(node, why),
             Err(why) => {
                 self.say(format!("node {node} can't start: {why}"));
                 self.host(node).lost = Some(why.clone());
@@ -345,11 +346,7 @@ impl World {
                     self.input(node, Input::Applied { replica, applied, verdicts });
                 }
             }
-            Err(stop) => {
-                self.goes_wrong(Rule::ReplicasAgree, format!("node {node} can't apply: {stop}"));
-                self.crash(node, 0);
-                return;
-            }
+            Err(stop) => return self.stops_damaged(node, format!("it can't apply: {stop}")),
         }
         self.apply_next(node);
     }
@@ -364,7 +361,7 @@ impl World {
         }
         match host.rows.flush() {
             Ok(upto) => self.input(node, Input::Flushed { upto }),
-            Err(error) => self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}")),
+            Err(error) => self.stops_damaged(node, format!("it can't flush: {error}")),
         }
     }
 
@@ -372,9 +369,12 @@ impl World {
         let now = self.now;
         match job {
             SnapshotJob::Send { replica, to, mut message } => {
-                let receiver = message.to;
+                let (receiver, partition) = (message.to, message.partition);
                 let takes = self.dice.exponential(SNAPSHOT_TAKES) + 1_000;
-                let taken = take_snapshot(&self.host(node).rows, replica);
+                let taken = take_snapshot(&self.host(node).rows, replica).unwrap_or_else(|error| {
+                    self.meets_damage(node, partition, &error);
+                    None
+                });
                 let reached = !self.net.is_blocked(node, to) && self.hosts[&to].up.is_some();
                 let (true, Some(staged)) = (reached, taken) else {
                     let failed = SnapshotEvent::Sent { replica, to: receiver, ok: false };
@@ -420,7 +420,7 @@ impl World {
     ) {
         let (sender, receiver) = (message.from, message.to);
         if plant::is(Planted::SnapshotRowsNewer)
-            && let Some((_, newer)) = take_snapshot(&self.hosts[&from].rows, sender)
+            && let Ok(Some((_, newer))) = take_snapshot(&self.hosts[&from].rows, sender)
         {
             staged.1 = newer;
         }

@@ -49,9 +49,7 @@ impl World {
             if !placement.members.iter().any(|m| m.node == lost) {
                 continue;
             }
-            let taken = |node: NodeId| placement.members.iter().any(|m| m.node == node);
-            let free = self.hosts.values().find(|h| h.lost.is_none() && !taken(h.id)).map(|h| h.id);
-            if let Some(free) = free {
+            if let Some(free) = self.without_replica(&placement) {
                 self.move_replica(partition, lost, free);
             }
         }
@@ -59,6 +57,12 @@ impl World {
             // What could not be begun is looked at again.
             self.queue.push(self.now + LOOK_AGAIN, Event::Replace(lost));
         }
+    }
+
+    /// A node that is not lost and has no replica of a partition.
+    pub fn without_replica(&self, placement: &Placement) -> Option<NodeId> {
+        let taken = |node: NodeId| placement.members.iter().any(|m| m.node == node);
+        self.hosts.values().find(|h| h.lost.is_none() && !taken(h.id)).map(|h| h.id)
     }
 
     /// The operator's next steps.
@@ -159,13 +163,8 @@ impl World {
     fn creates(&mut self, at: usize) -> bool {
         let Move { partition, new, .. } = self.moves[at];
         let node = new.node;
-        let Some(control) = self.replica(node, PartitionId::CONTROL) else { return false };
+        let Some(placement) = self.placement_at(node, partition) else { return false };
         let host = self.host(node);
-        if host.up.is_none() {
-            return false;
-        }
-        let Ok(placements) = placement::placements(&host.rows, control) else { return false };
-        let Some(placement) = placements.into_iter().find(|p| p.partition == partition) else { return false };
         if !placement.members.iter().any(|m| m.replica == new.replica) {
             return false;
         }
@@ -209,10 +208,20 @@ impl World {
     }
 
     /// A partition's placement, as the control group's leader has it.
-    fn placement(&self, partition: PartitionId) -> Option<Placement> {
+    pub fn placement(&mut self, partition: PartitionId) -> Option<Placement> {
         let node = self.leader_of(PartitionId::CONTROL)?;
+        self.placement_at(node, partition)
+    }
+
+    /// A partition's placement, as this node's rows of the control group have it.
+    fn placement_at(&mut self, node: NodeId, partition: PartitionId) -> Option<Placement> {
         let control = self.replica(node, PartitionId::CONTROL)?;
-        let rows: &dyn Rows = &self.hosts.get(&node)?.rows;
-        placement::placements(rows, control).ok()?.into_iter().find(|p| p.partition == partition)
+        match placement::placements(&self.hosts.get(&node)?.rows, control) {
+            Ok(placements) => placements.into_iter().find(|p| p.partition == partition),
+            Err(error) => {
+                self.meets_damage(node, PartitionId::CONTROL, &error);
+                None
+            }
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! The shell around mailbox actors: starting them, loading mailboxes, carrying out what their owners want.
 
 use bytes::Bytes;
-use mailraft_checkers::Rule;
 use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, evict};
 use mailraft_cluster::{Input, Outcome};
 use mailraft_mailbox::owner::{Ask, Fate, Owner, Step};
@@ -234,7 +233,7 @@ impl World {
                     self.input(node, Input::Propose { request, partition, proposal });
                 }
                 Ok(None) => {}
-                Err(error) => self.goes_wrong(Rule::ExactlyOnce, format!("node {node} can't evict: {error}")),
+                Err(error) => self.meets_damage(node, partition, &error),
             }
         }
     }
@@ -297,7 +296,15 @@ impl World {
         let Some(control) = self.replica(node, PartitionId::CONTROL) else { return };
         let host = self.host(node);
         let found = host.rows.get(control, &RowKey::partition(Table::MailboxKeys, mailbox.0));
-        let key = found.ok().flatten().and_then(|row| <[u8; 32]>::try_from(row.as_ref()).ok());
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.meets_damage(node, PartitionId::CONTROL, &error);
+                return self.with_owner(node, mailbox, |o, env, out| o.loaded(env, Err(Detached::Corrupt), out));
+            }
+        };
+        let key = found.and_then(|row| <[u8; 32]>::try_from(row.as_ref()).ok());
+        let host = self.host(node);
         let Some(process) = host.up.as_mut() else { return };
         let Some(actor) = process.actors.get(&mailbox) else { return };
         let (leading, number) = (actor.leading, actor.number);
@@ -317,14 +324,10 @@ impl World {
                     term: leading.term,
                 };
                 let key = MailboxKey::new(Key::from_bytes(key), Epoch(1));
-                Mailbox::load(std::sync::Arc::new(host.rows.clone()), place, key)
-                    .map_err(|error| error.to_string())
-                    .map_err(|error| {
-                        let what =
-                            format!("node {node} can't load mailbox {mailbox} of partition {partition}: {error}");
-                        self.goes_wrong(Rule::ReplicasAgree, what);
-                        Detached::Corrupt
-                    })
+                Mailbox::load(std::sync::Arc::new(host.rows.clone()), place, key).map_err(|error| {
+                    self.meets_damage(node, partition, &format!("mailbox {mailbox}: {error}"));
+                    Detached::Corrupt
+                })
             }
         };
         let max_bytes = self.setup.entry_max_bytes;
@@ -380,7 +383,7 @@ impl World {
                 Step::Say { to, what } => self.say_to(node, to, what, leading.incarnation.number),
                 Step::Pause { millis } => self.later(node, now + millis * 1_000, Local::Again(mailbox, number)),
                 Step::Failed { command, error } => {
-                    self.goes_wrong(Rule::ExactlyOnce, format!("node {node}, command {command}: {error}"));
+                    self.meets_damage(node, partition, &format!("command {command}: {error}"));
                 }
                 Step::End => {
                     process.actors.remove(&mailbox);

@@ -32,6 +32,8 @@ const EVICT_EVERY_LOOKS: u64 = 7;
 const RESOLVED_WITHIN: Micros = 300_000_000;
 /// A flapping link changes so often, in the mean.
 const FLAP_EVERY: Micros = 300_000;
+/// A client that was told of damage asks again after this time.
+const ASKS_AGAIN: Micros = 100_000;
 /// After the last operation everything comes to rest within this time.
 pub const REST: Micros = 8_000_000;
 /// Mailboxes that exist before the run; the others are made during it.
@@ -115,6 +117,8 @@ impl World {
             last_list: None,
             answers: None,
             quiet: false,
+            at_rest: false,
+            refused_damaged: false,
             operations: 0,
             installed: 0,
             setup,
@@ -268,6 +272,7 @@ impl World {
             Event::Make(mailbox) => self.make_mailbox(mailbox),
             Event::Operate => self.operate(),
             Event::Replace(node) => self.replaces_all_of(node),
+            Event::Repair(node, partition, replica) => self.repairs(node, partition, replica),
             Event::Stop(node) => {
                 // If it still runs and a disk lets it, everything is flushed.
                 let host = self.host(node);
@@ -306,6 +311,7 @@ impl World {
                     host.rotten = true;
                 }
             }
+            Fault::RowRot { node, draw, rows } => self.rows_rot(node, draw, rows),
             Fault::CrashBetween { node, outputs } => self.host(node).dies_after = Some(outputs),
             Fault::CrashAtInstall { node } => self.host(node).dies_at_install = true,
             Fault::Stop { node } => {
@@ -349,6 +355,7 @@ impl World {
             Fault::CrashAtInstall { node } => self.host(node).dies_at_install = false,
             Fault::Crash { .. }
             | Fault::Rot { .. }
+            | Fault::RowRot { .. }
             | Fault::TornBit { .. }
             | Fault::Stop { .. }
             | Fault::Partition { .. }
@@ -467,16 +474,32 @@ impl World {
     /// Compares replicas.
     fn look(&mut self, with_state: bool) {
         let at = self.now;
-        let mut records = Vec::new();
+        let (mut records, mut unread) = (Vec::new(), Vec::new());
         for host in self.hosts.values() {
             let Some(process) = host.up.as_ref() else { continue };
             for (partition, replica) in process.core.replica_ids() {
                 if process.replacing.contains(&replica) {
                     continue;
                 }
-                let Ok(Some(view)) = host.rows.view(replica) else { continue };
+                // Only what can't be read of a damaged replica is left out.
+                let damaged = host.rows.is_damaged(replica);
+                let view = match host.rows.view(replica) {
+                    Ok(Some(view)) => view,
+                    Ok(None) => continue,
+                    Err(_) if damaged => continue,
+                    Err(error) => {
+                        unread.push(error);
+                        continue;
+                    }
+                };
                 let applied = view.applied();
-                let state = with_state.then(|| state_hash(view.as_ref()).ok()).flatten();
+                let state = match with_state.then(|| state_hash(view.as_ref())) {
+                    Some(Err(error)) if !damaged => {
+                        unread.push(error);
+                        continue;
+                    }
+                    state => state.and_then(Result::ok),
+                };
                 records.push(Record::Replica {
                     at,
                     node: host.id.0,
@@ -491,12 +514,15 @@ impl World {
         for record in records {
             self.record(record);
         }
+        for error in unread {
+            self.goes_wrong(Rule::ReplicasAgree, format!("a replica that is not damaged can't be read: {error}"));
+        }
     }
 
     /// Clients stop, everything that is under way ends, then every folder is read through every node, and the
     /// fate of what nobody knows is asked of the table of commands.
     pub fn comes_to_rest(&mut self) {
-        self.quiet = true;
+        (self.quiet, self.at_rest) = (true, true);
         let rest = self.now + REST;
         self.until(rest);
         if !self.moves_done() {
@@ -538,11 +564,23 @@ impl World {
         let lists = op == Op::List;
         let node = self.sessions.get(&session)?.node;
         self.clients.wall = self.hosts.get(&node)?.cluster_wall(self.now);
-        self.begins(session, op);
         let patience = self.now + SERVES_WITHIN;
-        while self.sessions.get(&session)?.busy.is_some() && self.now < patience && self.wrong.is_empty() {
-            let next = self.queue.next_at()?;
-            self.until(next);
+        loop {
+            self.refused_damaged = false;
+            self.begins(session, op.clone());
+            while self.sessions.get(&session)?.busy.is_some() && self.now < patience && self.wrong.is_empty() {
+                let next = self.queue.next_at()?;
+                self.until(next);
+            }
+            if !self.refused_damaged {
+                break;
+            }
+            // Another is to lead soon.
+            self.until(self.now + ASKS_AGAIN);
+            if self.now >= patience {
+                self.goes_wrong(Rule::Liveness, "what is damaged on one node is served by no other".to_owned());
+                return None;
+            }
         }
         if self.sessions.get(&session)?.busy.is_some() {
             self.goes_wrong(Rule::Liveness, "with nothing broken a session waits for its answer".to_owned());
@@ -600,7 +638,11 @@ impl World {
                     incarnation: Default::default(),
                     term: Default::default(),
                 };
-                if let Some(Kept { index, result: Some(result) }) = kept_result(&host.rows, &place, &info.key, id)? {
+                let kept = match kept_result(&host.rows, &place, &info.key, id) {
+                    Err(_) if host.rotted.contains(&replica) => continue,
+                    kept => kept?,
+                };
+                if let Some(Kept { index, result: Some(result) }) = kept {
                     return Ok(Some((At { partition: info.partition.0, incarnation: 1, index: index.0 }, result)));
                 }
             }

@@ -218,6 +218,8 @@ pub enum Event {
     Stop(NodeId),
     /// The operator does the next steps.
     Operate,
+    /// The operator replaces a damaged replica: its node, its partition, itself.
+    Repair(NodeId, PartitionId, ReplicaId),
     /// The operator looks whether a lost node has replicas left.
     Replace(NodeId),
 }
@@ -318,6 +320,10 @@ pub struct World {
     pub answers: Option<BTreeMap<u64, (Ended, Option<At>)>>,
     /// Clients begin no more operations.
     pub quiet: bool,
+    /// Nothing more is to begin.
+    pub at_rest: bool,
+    /// A client was refused since damaged rows could not be read.
+    pub refused_damaged: bool,
     /// Operations that ended, for figures.
     pub operations: u64,
     /// Snapshots installed, for figures.

@@ -16,6 +16,7 @@ mod open_folder;
 mod outsiders;
 mod patient_sender;
 mod power_off;
+mod rotten_rows;
 mod script;
 mod snapshot_crashes;
 mod snapshot_sender;
@@ -36,7 +37,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 23] = [
+const ALL: [Scenario; 26] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -137,6 +138,21 @@ const ALL: [Scenario; 23] = [
         name: "full-disk",
         about: "the leader's disk is full, then another one's too, then they are freed",
         run: full_disk::one_then_two,
+    },
+    Scenario {
+        name: "rotten-rows",
+        about: "the leader's rows of one mailbox turn bad on its disk",
+        run: rotten_rows::of_the_leader,
+    },
+    Scenario {
+        name: "rotten-rows-snapshot",
+        about: "a leader whose rows turned bad is to send a snapshot",
+        run: rotten_rows::of_a_snapshot_sender,
+    },
+    Scenario {
+        name: "rotten-rows-control",
+        about: "the keys of mailboxes turn bad on the disk of a leader",
+        run: rotten_rows::of_the_control_group,
     },
     Scenario {
         name: "open-folder",

@@ -554,7 +554,7 @@ impl Script {
         self.world.heal();
         self.world.settle();
         self.all_led()?;
-        let nodes: Vec<NodeId> = self.world.hosts.keys().copied().collect();
+        let nodes: Vec<NodeId> = self.world.hosts.values().filter(|h| h.up.is_some()).map(|h| h.id).collect();
         for number in 1..=self.world.setup.partitions {
             let writer = self.client(nodes[number as usize % nodes.len()], PartitionId(number))?;
             self.deliver(writer)?;

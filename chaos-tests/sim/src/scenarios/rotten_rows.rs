@@ -1,0 +1,102 @@
+//! Rows turn bad on one node's disk: others serve what they hold, nobody gets the damage, and the operator replaces
+//! the replica.
+
+use mailraft_storage::{NodeId, PartitionId, RowKey, Table};
+
+use crate::faults::Fault;
+use crate::run::Ran;
+use crate::scenarios::looks;
+use crate::scenarios::script::{Client, S, Script, Told, process, rows_at, status};
+use crate::world::World;
+
+const P: PartitionId = PartitionId(1);
+const LOG_KEEP: u64 = 20;
+/// A write waits no longer than a failover may take.
+const FAILOVER_MAX: u64 = S;
+/// A replica is replaced within this time.
+const REPLACED_WITHIN: u64 = 10 * S;
+
+/// The leader's rows of one mailbox rot, and its actor is gone: another leads at once, and for good.
+pub fn of_the_leader(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 5, 2)?;
+    let leader = s.leader(P)?;
+    let (viewer, writer) = (s.client(s.followers(P)?[0], P)?, s.client(s.outsiders(P)[0], P)?);
+    for _ in 0..3 {
+        s.deliver(writer)?;
+    }
+    s.opens(viewer, "INBOX")?;
+    let mailbox = s.mailbox(P)?;
+    rot(&mut s, leader, P, |key| key.mailbox == mailbox && key.table == Table::Places.number())?;
+    s.fault(Fault::ActorPanic { node: leader })?;
+    served_at_once(&mut s, writer)?;
+    s.led_by_another(P, &[leader])?;
+    s.expect("the leader knows", status(&s.world, leader, P).is_some_and(|r| r.damaged))?;
+    replaced(&mut s, leader)?;
+    s.expect("its node lives", process(&s.world, leader).is_some())?;
+    let all = move |w: &World| {
+        let following = w.sessions.get(&viewer.0).and_then(|s| s.following.as_ref());
+        following.is_some_and(|f| f.uids().count() == 4)
+    };
+    s.until("the viewer sees every message", 3 * S, all)?;
+    s.expect_clean()
+}
+
+/// A follower's rows rot; it becomes the leader, and another one's log is so old that it needs a snapshot.
+pub fn of_a_snapshot_sender(seed: u64) -> Told<Ran> {
+    let mut s = Script::keeping(seed, 5, 1, LOG_KEEP)?;
+    let (leader, damaged, away) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
+    let writer = s.client(s.outsiders(P)[0], P)?;
+    s.leave_behind(away, P, writer)?;
+    let replica = s.replica(damaged, P)?;
+    rot(&mut s, damaged, P, |key| key.table == Table::Places.number())?;
+    let from_damaged = s.hold(looks::snapshot(P, damaged, away));
+    s.kill(leader);
+    s.restart(away)?;
+    let knows = move |w: &World| w.hosts[&damaged].told_damaged.contains(&replica);
+    s.until("the next leader finds that it can't send its rows", 5 * S, knows)?;
+    s.restart(leader)?;
+    s.led_by(P, leader, 5 * S)?;
+    s.until("who was away has caught up", 5 * S, move |w| rows_at(w, away, P) == rows_at(w, leader, P))?;
+    s.expect("nothing was sent of the damaged rows", s.held(from_damaged) == 0)?;
+    served_at_once(&mut s, writer)?;
+    replaced(&mut s, damaged)?;
+    s.expect_clean()
+}
+
+/// The keys of mailboxes rot in a leader's replica of the control group: it leads nothing any more.
+pub fn of_the_control_group(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 5, 2)?;
+    let leader = s.leader(P)?;
+    let writer = s.client(s.outsiders(P)[0], P)?;
+    s.deliver(writer)?;
+    rot(&mut s, leader, PartitionId::CONTROL, |key| key.table == Table::MailboxKeys.number())?;
+    s.fault(Fault::ActorPanic { node: leader })?;
+    served_at_once(&mut s, writer)?;
+    s.until("its node is set aside", REPLACED_WITHIN, move |w| w.hosts[&leader].lost.is_some())?;
+    s.until("its replicas are replaced", REPLACED_WITHIN, |w| !w.moves.is_empty() && w.moves_done())?;
+    s.expect("nobody counts on it", !s.members(P)?.contains(&leader))?;
+    s.expect_clean()
+}
+
+/// Rows of a node's replica that are on its disk turn bad.
+fn rot(s: &mut Script, node: NodeId, partition: PartitionId, which: impl Fn(&RowKey) -> bool) -> Told<()> {
+    s.flush(node)?;
+    let replica = s.replica(node, partition)?;
+    let host = s.world.host(node);
+    let keys: Vec<RowKey> = host.rows.keys(replica).into_iter().filter(which).collect();
+    let some = !keys.is_empty();
+    host.damage_rows(replica, keys);
+    s.expect("there are rows to damage", some)
+}
+
+fn served_at_once(s: &mut Script, writer: Client) -> Told<()> {
+    let begun = s.world.now;
+    s.deliver(writer)?;
+    s.expect("a write takes no longer than a failover", s.world.now - begun <= FAILOVER_MAX)
+}
+
+/// The operator replaces a node's replica.
+fn replaced(s: &mut Script, node: NodeId) -> Told<()> {
+    let done = move |w: &World| !w.moves.is_empty() && w.moves_done() && status(w, node, P).is_none();
+    s.until("the damaged replica is replaced", REPLACED_WITHIN, done)
+}
