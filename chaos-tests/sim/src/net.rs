@@ -47,6 +47,9 @@ pub enum Carried {
     Broken,
 }
 
+/// What waited for a link arrives so long after it is whole again.
+const RELEASED_AFTER: Micros = 300;
+
 /// The links between all nodes.
 pub struct Net {
     /// Whoever is in it hears nothing from the other: (from, to).
@@ -90,6 +93,13 @@ impl Net {
         Carried::At(self.arrival(dice, now, from, to, Lane::Sessions))
     }
 
+    /// When a session's message arrives that waited until its link is whole again: in its place in the stream.
+    pub fn released(&mut self, now: Micros, from: NodeId, to: NodeId) -> Micros {
+        let last = self.last.entry((from, to, Lane::Sessions)).or_default();
+        *last = (now + RELEASED_AFTER).max(*last + 1);
+        *last
+    }
+
     fn arrival(&mut self, dice: &mut Dice, now: Micros, from: NodeId, to: NodeId, lane: Lane) -> Micros {
         let mut at = now + if from == to { LATENCY_OWN } else { LATENCY_MIN + dice.exponential(LATENCY_MEAN) };
         if from != to && self.weather.late > 0 {
@@ -108,5 +118,21 @@ impl Net {
 impl Default for Net {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waited_for_a_link_keeps_its_place_in_the_stream() {
+        let (mut net, mut dice, a, b) = (Net::new(), Dice::new(1, 0), NodeId(1), NodeId(2));
+        net.weather.late = 50_000;
+        let Carried::At(before) = net.stream(&mut dice, 0, a, b) else { panic!("the link is whole") };
+        net.weather.late = 0;
+        let waited = net.released(10, a, b);
+        let Carried::At(after) = net.stream(&mut dice, 20, a, b) else { panic!("the link is whole") };
+        assert!(before < waited && waited < after, "{before}, {waited}, {after}");
     }
 }

@@ -451,7 +451,7 @@ impl World {
             if self.net.is_blocked(from, to) {
                 self.held.push((from, to, event));
             } else {
-                let at = self.now + 300;
+                let at = self.net.released(self.now, from, to);
                 self.queue.push(at, event);
             }
         }
