@@ -1,9 +1,9 @@
 //! Sessions: one command at a time, wherever the mailbox's actor is, through failovers. Patience and pauses are
 //! those of the production sessions.
 
-use mailraft_checkers::{At, Ended, Micros, Op, Record, Reply};
+use mailraft_checkers::{At, Ended, Micros, Op, Record, Reply, Rule};
 use mailraft_mailbox::api::FetchWhat;
-use mailraft_mailbox::{Answer, Command, Detached, Following, Refused, Said, open_body_row};
+use mailraft_mailbox::{Answer, Command, Detached, Following, Refusal, Refused, Said, open_body_row};
 use mailraft_storage::body::{BodyId, open_chunk};
 use mailraft_storage::seal::Key;
 use mailraft_storage::{CommandId, MailboxId, NodeId, PartitionId};
@@ -338,6 +338,10 @@ impl World {
                 let op = busy.op.clone();
                 self.ended(number, Ended::NotDone, None);
                 self.begins_above(number, op, floor);
+            }
+            // Damage is one replica's: what is decided for all and for good must not depend on it.
+            Err(Refused::Mailbox(Refusal::Corrupt)) => {
+                self.goes_wrong(Rule::ExactlyOnce, format!("session {number}: a mailbox refuses {id} as damaged"));
             }
             Err(Refused::Mailbox(refusal)) => self.ends(number, Ended::Refused(refusal), Some(at)),
             Err(Refused::NoSuchMailbox) => self.ends(number, Ended::NoSuchMailbox, None),

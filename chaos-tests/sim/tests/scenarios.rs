@@ -55,6 +55,7 @@ scenarios! {
     wrong_year_behind: "wrong-year-behind",
     full_disk: "full-disk",
     rotten_rows: "rotten-rows",
+    rotten_rows_read: "rotten-rows-read",
     rotten_rows_snapshot: "rotten-rows-snapshot",
     rotten_rows_control: "rotten-rows-control",
     open_folder: "open-folder",

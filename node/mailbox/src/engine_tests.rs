@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use mailraft_storage::memory::MemoryRows;
-use mailraft_storage::{Index, RowBatch, RowKey, Table, UnixMillis, Verdict};
+use mailraft_storage::{Index, RowBatch, RowKey, StoreError, Table, UnixMillis, Verdict};
 
 use crate::api::{Answer, Change, Command, FetchWhat, Refusal, StoreMode};
 use crate::engine::{BATCH_MAX_COMMANDS, OPEN_BODY_MAX_MILLIS};
@@ -425,7 +425,10 @@ fn fetches_read_rows_and_say_when_one_is_damaged() {
     assert_eq!(world.run(other), Ok(Answer::Chunk(None)));
     let key = crate::records::content_key(world.place.mailbox, content.email);
     world.rows.corrupt(crate::harness::REPLICA, &key, vec![1; 80].into());
-    assert_eq!(world.run(fetch), Err(Refusal::Corrupt));
+    let id = world.env.command_id();
+    let read = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 0, fetch);
+    let Submitted::Read(read) = read else { panic!("{read:?}") };
+    assert!(matches!(read.run(&world.rows), Err(StoreError::Damaged { .. })), "a replica's damage is no refusal");
 }
 
 #[test]

@@ -49,16 +49,12 @@ impl StoredRead {
         self.position
     }
 
-    /// Reads. What was removed meanwhile is left out; a damaged row is a refusal.
+    /// Reads. What was removed meanwhile is left out.
     ///
     /// # Errors
-    /// If the store can't be read.
+    /// If a row can't be read or opened. Other replicas may have it whole, so it is no refusal of the mailbox's.
     pub fn run(self, rows: &dyn Rows) -> Result<Result<Answer, Refusal>, StoreError> {
-        match self.read(rows) {
-            Ok(answer) => Ok(Ok(answer)),
-            Err(StoreError::Damaged { .. }) => Ok(Err(Refusal::Corrupt)),
-            Err(error @ (StoreError::Io { .. } | StoreError::Newer { .. })) => Err(error),
-        }
+        self.read(rows).map(Ok)
     }
 
     fn read(self, rows: &dyn Rows) -> Result<Answer, StoreError> {

@@ -37,7 +37,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 26] = [
+const ALL: [Scenario; 27] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -143,6 +143,11 @@ const ALL: [Scenario; 26] = [
         name: "rotten-rows",
         about: "the leader's rows of one mailbox turn bad on its disk",
         run: rotten_rows::of_the_leader,
+    },
+    Scenario {
+        name: "rotten-rows-read",
+        about: "the contents of messages turn bad beside a leader that has their mailbox in memory",
+        run: rotten_rows::of_a_loaded_mailbox,
     },
     Scenario {
         name: "rotten-rows-snapshot",

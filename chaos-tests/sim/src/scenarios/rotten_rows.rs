@@ -1,6 +1,7 @@
 //! Rows turn bad on one node's disk: others serve what they hold, nobody gets the damage, and the operator replaces
 //! the replica.
 
+use mailraft_checkers::{Ended, Op, Reply};
 use mailraft_storage::{NodeId, PartitionId, RowKey, Table};
 
 use crate::faults::Fault;
@@ -41,6 +42,30 @@ pub fn of_the_leader(seed: u64) -> Told<Ran> {
     s.expect_clean()
 }
 
+/// The contents of messages rot beside a leader that has their mailbox in memory: it refuses to show one, and the next
+/// leader shows it.
+pub fn of_a_loaded_mailbox(seed: u64) -> Told<Ran> {
+    let mut s = Script::calm(seed, 5, 2)?;
+    let leader = s.leader(P)?;
+    let reader = s.client(s.outsiders(P)[0], P)?;
+    s.deliver(reader)?;
+    s.opens(reader, "INBOX")?;
+    rot(&mut s, leader, P, |key| key.table == Table::Contents.number())?;
+    let folder = s.session(reader)?.following.as_ref().map(|f| f.folder());
+    let Some(folder) = folder else { return Err(s.failed("no folder is open")) };
+    let fetch = Op::Fetch { folder, uids: [1].into_iter().collect() };
+    s.begin(reader, fetch.clone());
+    let refused = s.answer(reader)?;
+    s.expect("the damage is told, and nothing else", matches!(refused, Ended::Unknown))?;
+    s.led_by_another(P, &[leader])?;
+    match s.does(reader, fetch)? {
+        Reply::Fetched(seen) => s.expect("the next leader shows the message", seen.len() == 1)?,
+        other => return Err(s.failed(&format!("FETCH is answered by {other:?}"))),
+    }
+    replaced(&mut s, leader)?;
+    s.expect_clean()
+}
+
 /// A follower's rows rot; it becomes the leader, and another one's log is so old that it needs a snapshot.
 pub fn of_a_snapshot_sender(seed: u64) -> Told<Ran> {
     let mut s = Script::keeping(seed, 5, 1, LOG_KEEP)?;
@@ -55,7 +80,8 @@ pub fn of_a_snapshot_sender(seed: u64) -> Told<Ran> {
     let knows = move |w: &World| w.hosts[&damaged].told_damaged.contains(&replica);
     s.until("the next leader finds that it can't send its rows", 5 * S, knows)?;
     s.restart(leader)?;
-    s.led_by(P, leader, 5 * S)?;
+    // Sooner than balance would do it.
+    s.led_by(P, leader, FAILOVER_MAX)?;
     s.until("who was away has caught up", 5 * S, move |w| rows_at(w, away, P) == rows_at(w, leader, P))?;
     s.expect("nothing was sent of the damaged rows", s.held(from_damaged) == 0)?;
     served_at_once(&mut s, writer)?;
