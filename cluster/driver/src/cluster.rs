@@ -289,6 +289,11 @@ impl Cluster {
         self.shared.leaders.clone()
     }
 
+    /// An owner could not read, or not open, rows of a replica here: its lead goes to another node, if one can take it.
+    pub fn found_damaged(&self, replica: ReplicaId, error: &StoreError) {
+        self.shared.inputs.damaged(replica, error);
+    }
+
     /// The replica of a partition here.
     pub fn replica(&self, partition: PartitionId) -> Option<ReplicaId> {
         self.shared.replicas.get(&partition).copied()

@@ -73,7 +73,8 @@ impl Evictor {
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(eviction)) => eviction,
             Ok(Err(error)) => {
-                tracing::error!(%partition, %error, "results of commands can't be evicted: check the disk");
+                tracing::error!(%partition, "results of commands can't be evicted");
+                self.inputs.damaged(at.replica, &error);
                 None
             }
             // The node ends.

@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mailraft_cluster::{Input, Outcome, ReplicaStatus, RequestId};
-use mailraft_storage::{EntryKind, Proposal};
+use mailraft_storage::{EntryKind, Proposal, ReplicaId, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::metrics;
 
 /// Bytes of proposals and other questions that wait for the core thread.
 pub(crate) const ASKED_MAX_BYTES: usize = 64 << 20;
@@ -63,6 +65,14 @@ impl Inputs {
     /// From a thread of this driver. False once the core has ended.
     pub(crate) fn own(&self, input: Input) -> bool {
         self.queue.send(Queued::Own(input)).is_ok()
+    }
+
+    /// Rows of a replica here can't be read: the core hands its lead over, the operator replaces it.
+    pub(crate) fn damaged(&self, replica: ReplicaId, error: &StoreError) {
+        tracing::error!(%replica, %error, "rows can't be read: another node is to lead; check the disk, and replace this replica if they are damaged");
+        ::metrics::counter!(metrics::DAMAGED).increment(1);
+        // If the core has ended, so has its lead.
+        self.own(Input::Damaged { replica });
     }
 
     /// From another node. False once the core has ended.

@@ -54,6 +54,8 @@ pub const SNAPSHOT_INSTALL: &str = "mailraft_snapshot_install_seconds";
 pub const EVICTED: &str = "mailraft_command_results_evicted_total";
 /// Seconds that this machine's clock is ahead of what the nodes agree on; 0 while it is near enough.
 pub const CLOCK_OFF: &str = "mailraft_clock_off_seconds";
+/// Rows that could not be read, each time it was noticed.
+pub const DAMAGED: &str = "mailraft_damaged_rows_met_total";
 /// Reasons to stop at once.
 pub const FATAL: &str = "mailraft_fatal_total";
 
@@ -101,6 +103,7 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (SNAPSHOT_RECEIVED_BYTES, Kind::Counter, "Bytes of snapshots received from other nodes."),
     (SNAPSHOT_INSTALL, Kind::Histogram, "Time to replace a replica's rows by a snapshot."),
     (EVICTED, Kind::Counter, "Kept results of commands that were evicted."),
+    (DAMAGED, Kind::Counter, "Times that rows of a replica here could not be read: it is to be replaced."),
     (FATAL, Kind::Counter, "Reasons for which this node stopped at once."),
 ];
 

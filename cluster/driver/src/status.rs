@@ -73,6 +73,8 @@ pub struct PartitionStatus {
     pub hash: String,
     /// Whether a snapshot is being installed.
     pub installing: bool,
+    /// Whether rows of it, or of the control group's replica here, could not be read since the start.
+    pub damaged: bool,
     /// On the leader: the other replicas.
     pub followers: Vec<FollowerStatus>,
 }
@@ -119,6 +121,7 @@ impl From<ReplicaStatus> for PartitionStatus {
             count: status.count,
             hash: hex::encode(status.hash),
             installing: status.installing,
+            damaged: status.damaged,
             followers: status.followers.into_iter().map(follower).collect(),
         }
     }

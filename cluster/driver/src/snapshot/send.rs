@@ -58,10 +58,7 @@ pub(super) async fn send(
 ) -> Result<Index, SendError> {
     let result = transfer(context, replica, to, message).await;
     match &result {
-        Err(SendError::Store(error)) => context.fatal.raise(format!(
-            "the rows of replica {replica} can't be read for a snapshot: {error}. Check the disk; if rows are damaged, \
-             set the replica aside and let it join anew"
-        )),
+        Err(SendError::Store(error)) => context.inputs.damaged(replica, error),
         Err(SendError::Panicked) => context.fatal.raise(format!(
             "reading the rows of replica {replica} for a snapshot panicked; this is a bug: keep the log and report it"
         )),
