@@ -1,6 +1,7 @@
 //! The handle by which a node's other parts use the cluster, and how its threads start and end.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -290,7 +291,7 @@ impl Cluster {
     }
 
     /// An owner could not read, or not open, rows of a replica here: its lead goes to another node, if one can take it.
-    pub fn found_damaged(&self, replica: ReplicaId, error: &StoreError) {
+    pub fn found_damaged(&self, replica: ReplicaId, error: &dyn Display) {
         self.shared.inputs.damaged(replica, error);
     }
 

@@ -1,13 +1,14 @@
 //! The one queue in front of the core thread. What other nodes and users put into it is bounded in bytes;
 //! what the driver's own threads answer is bounded by what the core asked of them.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mailraft_cluster::{Input, Outcome, ReplicaStatus, RequestId};
-use mailraft_storage::{EntryKind, Proposal, ReplicaId, StoreError};
+use mailraft_storage::{EntryKind, Proposal, ReplicaId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::metrics;
@@ -68,7 +69,7 @@ impl Inputs {
     }
 
     /// Rows of a replica here can't be read: the core hands its lead over, the operator replaces it.
-    pub(crate) fn damaged(&self, replica: ReplicaId, error: &StoreError) {
+    pub(crate) fn damaged(&self, replica: ReplicaId, error: &dyn Display) {
         tracing::error!(%replica, %error, "rows can't be read: another node is to lead; check the disk, and replace this replica if they are damaged");
         ::metrics::counter!(metrics::DAMAGED).increment(1);
         // If the core has ended, so has its lead.

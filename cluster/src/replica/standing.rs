@@ -12,8 +12,8 @@ use crate::status::{FollowerStatus, ReplicaStatus};
 const CUT_AT_LEAST_ENTRIES: u64 = 64;
 /// Who did not take the lead that it was offered is offered it again after so many ticks (1 s).
 const OFFER_AGAIN_TICKS: u64 = 40;
-/// Balance waits twice as long each time, so often (32 s): who does not take the lead may be damaged, and while it is
-/// waited for nothing is appended.
+/// And after twice as long each time, so often (32 s): who does not take the lead may be damaged, as all may be that
+/// have the same damage, and while it is waited for nothing is appended.
 const OFFER_DOUBLED_MAX: u32 = 5;
 /// A follower, which may lead next, keeps so many entries for others.
 const FOLLOWER_KEEPS_ENTRIES: u64 = 1_024;
@@ -61,7 +61,7 @@ impl Replica {
             return None;
         }
         let mut members = self.standing();
-        members.retain(|m| self.may_be_offered(m.replica, 0));
+        members.retain(|m| self.may_be_offered(m.replica));
         let found = balance::successor(self.spec.replica, &members)?;
         Some(self.offers(found))
     }
@@ -83,15 +83,15 @@ impl Replica {
         let since = self.better.filter(|(replica, _)| Some(*replica) == found).map_or(self.ticks, |(_, since)| since);
         self.better = found.map(|replica| (replica, since));
         let found = found.filter(|_| self.ticks - since >= balance::STEADY_TICKS)?;
-        self.may_be_offered(found, OFFER_DOUBLED_MAX).then(|| self.offers(found))
+        self.may_be_offered(found).then(|| self.offers(found))
     }
 
     fn may_hand_over(&self) -> bool {
         self.raw.raft.state == StateRole::Leader && self.raw.raft.lead_transferee.is_none()
     }
 
-    fn may_be_offered(&self, replica: ReplicaId, doubled_max: u32) -> bool {
-        let due = |(times, at): &(u32, u64)| at + (OFFER_AGAIN_TICKS << (times - 1).min(doubled_max));
+    fn may_be_offered(&self, replica: ReplicaId) -> bool {
+        let due = |(times, at): &(u32, u64)| at + (OFFER_AGAIN_TICKS << (times - 1).min(OFFER_DOUBLED_MAX));
         self.offered.get(&replica).is_none_or(|offer| self.ticks >= due(offer))
     }
 

@@ -100,6 +100,7 @@ impl DirectoryActor {
             }
             Submitted::Failed(error) => {
                 tracing::error!(command = %id, %error, "the directory can't be read");
+                self.cluster.found_damaged(self.leading.replica, &error);
                 let _ = reply.send(Err(Detached::Corrupt));
             }
         }
@@ -122,6 +123,7 @@ impl DirectoryActor {
         let proposal = engine.next_entry(&mut self.env);
         for (id, error) in engine.take_failed() {
             tracing::error!(command = %id, %error, "the directory can't be read");
+            self.cluster.found_damaged(self.leading.replica, &error);
             for reply in self.waiting.remove(&id).unwrap_or_default() {
                 let _ = reply.send(Err(Detached::Corrupt));
             }
@@ -240,6 +242,7 @@ impl Actor for DirectoryActor {
             }
             Some(Err(error)) => {
                 tracing::error!(%error, "the directory can't be loaded");
+                actor.cluster.found_damaged(actor.leading.replica, &error);
                 ctx.stop();
             }
             None => ctx.stop(),

@@ -166,6 +166,7 @@ impl MailboxActor {
                 }
                 Step::Failed { command, error } => {
                     tracing::error!(%command, mailbox = %self.mailbox, %error, "a row can't be read");
+                    self.cluster.found_damaged(self.leading.replica, &error);
                 }
                 Step::End => ctx.stop(),
             }
@@ -191,7 +192,7 @@ impl MailboxActor {
                 Ok(Outcome::SlotFree) => {}
                 _ => return Err(Detached::NotLeader),
             }
-            let key = match find_key(&lookup, mailbox).await? {
+            let key = match find_key(&barrier, &lookup, mailbox).await? {
                 Some(key) => key,
                 None => {
                     // This node's replica of the control group may lag behind.
@@ -199,13 +200,14 @@ impl MailboxActor {
                         Ok(Outcome::Read { .. }) => {}
                         _ => return Err(Detached::Overloaded),
                     }
-                    find_key(&lookup, mailbox).await?.ok_or(Detached::NoSuchMailbox)?
+                    find_key(&barrier, &lookup, mailbox).await?.ok_or(Detached::NoSuchMailbox)?
                 }
             };
             match tokio::task::spawn_blocking(move || Mailbox::load(rows, place, key)).await {
                 Ok(Ok(engine)) => Ok(engine),
                 Ok(Err(error)) => {
                     tracing::error!(%mailbox, %error, "a mailbox can't be loaded");
+                    barrier.found_damaged(place.replica, &error);
                     Err(Detached::Corrupt)
                 }
                 Err(_) => Err(Detached::Gone),
@@ -228,12 +230,17 @@ impl MailboxActor {
     fn gate(&mut self, number: u64, rows: Option<StoredRead>, ctx: &mut Context<Self>) {
         let gate = self.cluster.read_barrier(self.partition, Some(self.leading.term));
         let store = Arc::clone(self.cluster.rows());
-        let mailbox = self.mailbox;
+        let (mailbox, replica, cluster) = (self.mailbox, self.leading.replica, self.cluster.clone());
         let gated = async move {
             let read: Option<RowsRead> = match rows {
                 None => None,
                 Some(rows) => match tokio::task::spawn_blocking(move || rows.run(store.as_ref())).await {
-                    Ok(read) => Some(read),
+                    Ok(read) => {
+                        if let Err(error) = &read {
+                            cluster.found_damaged(replica, error);
+                        }
+                        Some(read)
+                    }
                     Err(_) => {
                         tracing::error!(%mailbox, "a read of rows panicked");
                         None
@@ -295,12 +302,15 @@ impl MailboxActor {
     }
 }
 
-async fn find_key(lookup: &Arc<Lookup>, mailbox: MailboxId) -> Result<Option<MailboxKey>, Detached> {
+async fn find_key(cluster: &Cluster, lookup: &Arc<Lookup>, mailbox: MailboxId) -> Result<Option<MailboxKey>, Detached> {
     let lookup = Arc::clone(lookup);
     match tokio::task::spawn_blocking(move || lookup.mailbox_key(mailbox)).await {
         Ok(Ok(key)) => Ok(key.map(|(key, epoch)| MailboxKey::new(key, epoch))),
         Ok(Err(error)) => {
             tracing::error!(%mailbox, %error, "a mailbox key can't be read");
+            if let Some(control) = cluster.replica(PartitionId::CONTROL) {
+                cluster.found_damaged(control, &error);
+            }
             Err(Detached::Corrupt)
         }
         Err(_) => Err(Detached::Gone),
