@@ -36,12 +36,14 @@ pub fn episode(seed: u64, number: u64) -> Setup {
     setup
 }
 
-/// The long world of an episode: days of three nodes, in one of four of five.
+/// The long world of an episode: three nodes with one partition, or two in one of four; in one of sixteen five nodes.
 pub fn long_episode(seed: u64, number: u64) -> Setup {
     let mut setup = Setup::long(Dice::new(seed, LONG_STREAM + number).bits());
-    if number % 4 == 3 {
-        (setup.nodes, setup.partitions) = (5, 1);
-    }
+    (setup.nodes, setup.partitions) = match number % 16 {
+        0 => (5, 1),
+        4 | 8 | 12 => (3, 2),
+        _ => (3, 1),
+    };
     setup
 }
 

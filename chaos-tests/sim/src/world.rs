@@ -88,12 +88,12 @@ impl Setup {
         }
     }
 
-    /// Two and a half days of three nodes and two partitions with an operation every 40 seconds: what takes long to come about comes
+    /// Two and a half days of three nodes and one partition with an operation every 40 seconds: what takes long to come about comes
     /// about here, with results of commands kept as long as in production.
     pub fn long(seed: u64) -> Self {
         Setup {
             nodes: 3,
-            partitions: 2,
+            partitions: 1,
             mailboxes: 5,
             imap_sessions: 6,
             smtp_sessions: 2,
