@@ -230,17 +230,12 @@ impl MailboxActor {
     fn gate(&mut self, number: u64, rows: Option<StoredRead>, ctx: &mut Context<Self>) {
         let gate = self.cluster.read_barrier(self.partition, Some(self.leading.term));
         let store = Arc::clone(self.cluster.rows());
-        let (mailbox, replica, cluster) = (self.mailbox, self.leading.replica, self.cluster.clone());
+        let mailbox = self.mailbox;
         let gated = async move {
             let read: Option<RowsRead> = match rows {
                 None => None,
                 Some(rows) => match tokio::task::spawn_blocking(move || rows.run(store.as_ref())).await {
-                    Ok(read) => {
-                        if let Err(error) = &read {
-                            cluster.found_damaged(replica, error);
-                        }
-                        Some(read)
-                    }
+                    Ok(read) => Some(read),
                     Err(_) => {
                         tracing::error!(%mailbox, "a read of rows panicked");
                         None

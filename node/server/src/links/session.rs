@@ -211,8 +211,9 @@ impl MailboxSession {
             }
             match self.ended.take() {
                 Some(Detached::NoSuchMailbox) => return Err(Refused::NoSuchMailbox),
-                Some(Detached::Corrupt) => return Err(Refused::Corrupt),
-                Some(Detached::NotLeader | Detached::Gone | Detached::Overloaded) | None => {}
+                Some(Detached::Corrupt) if Instant::now() >= give_up => return Err(Refused::Corrupt),
+                // A leader whose rows are damaged hands over.
+                Some(Detached::NotLeader | Detached::Gone | Detached::Overloaded | Detached::Corrupt) | None => {}
             }
             if Instant::now() >= give_up {
                 return Err(if attempt > 0 { Refused::Unknown } else { Refused::NoQuorum });
@@ -244,10 +245,10 @@ impl MailboxSession {
             };
             match failed {
                 Detached::NoSuchMailbox => return Err(Refused::NoSuchMailbox),
-                Detached::Corrupt => return Err(Refused::Corrupt),
+                Detached::Corrupt if Instant::now() >= give_up => return Err(Refused::Corrupt),
                 Detached::Overloaded if Instant::now() >= give_up => return Err(Refused::Overloaded),
                 Detached::NotLeader | Detached::Gone if Instant::now() >= give_up => return Err(Refused::NoQuorum),
-                Detached::NotLeader | Detached::Gone | Detached::Overloaded => {}
+                Detached::NotLeader | Detached::Gone | Detached::Overloaded | Detached::Corrupt => {}
             }
             let _ = tokio::time::timeout(RETRY_PAUSE, self.leaders.changed()).await;
         }
