@@ -253,6 +253,9 @@ impl std::fmt::Display for Planned {
     }
 }
 
+/// Disks rot in no more than so much at the end of the faults.
+const ROTS_LAST: Micros = 120 * S;
+
 /// Draws faults for the time between two moments, one every `every` in the mean.
 pub fn draw(dice: &mut Dice, nodes: u64, partitions: u32, from: Micros, to: Micros, every: Micros) -> Vec<Planned> {
     let mut plan = Vec::new();
@@ -263,10 +266,11 @@ pub fn draw(dice: &mut Dice, nodes: u64, partitions: u32, from: Micros, to: Micr
             return plan;
         }
         let mut fault = one(dice, nodes, partitions);
-        // What one node has damaged the others have whole, and a log rots once.
+        // What one node has damaged the others have whole, a log rots once, and few of a long run's days are to pass
+        // with a node set aside.
         let mut before = plan.iter().filter_map(|p: &Planned| rots(&p.fault));
         if let Some((node, log)) = rots(&fault)
-            && before.any(|(other, other_log)| other != node || (log && other_log))
+            && (at + ROTS_LAST < to || before.any(|(other, other_log)| other != node || (log && other_log)))
         {
             fault = Fault::Crash { node, torn: 0 };
         }
