@@ -80,7 +80,8 @@ pub fn run_with(setup: Setup, plan: Vec<Planned>) -> Ran {
 
 impl World {
     /// A new cluster, with nothing in it but its first mailboxes.
-    pub fn new(setup: Setup, plan: Vec<Planned>) -> Self {
+    pub fn new(setup: Setup, mut plan: Vec<Planned>) -> Self {
+        plan.sort_by_key(|planned| planned.from);
         let mut clients = Env::seeded(setup.seed ^ 0xc11e_0715);
         let mailboxes = first_mailboxes(&setup, &mut clients);
         let mut world = World {
@@ -192,11 +193,7 @@ impl World {
             let at = 600_000 + self.work.below(400_000);
             self.queue.push(at, Event::Next(session));
         }
-        for at in 0..self.plan.len() {
-            let Planned { from, to, .. } = self.plan[at];
-            self.queue.push(from, Event::Fault(at));
-            self.queue.push(to, Event::Over(at));
-        }
+        self.awaits_fault(0);
         let later: Vec<MailboxId> = self.mailboxes.iter().filter(|(_, m)| !m.exists).map(|(id, _)| *id).collect();
         for mailbox in later {
             let at = 1_000_000 + self.work.below(self.setup.safety / 2 + 1);
@@ -252,7 +249,10 @@ impl World {
             Event::Wake(session, timer) => self.wakes(session, timer),
             Event::Connect(session) => self.connects_again(session),
             Event::Next(session) => self.next_operation(session),
-            Event::Fault(at) => self.fault_begins(at),
+            Event::Fault(at) => {
+                self.awaits_fault(at + 1);
+                self.fault_begins(at);
+            }
             Event::Over(at) => self.fault_ends(at),
             Event::Flap => {
                 self.flapped = !self.flapped;
@@ -285,6 +285,14 @@ impl World {
                     self.starts_unless_down(node);
                 }
             }
+        }
+    }
+
+    /// A fault is due only once the one before it has begun: plans are long, and the queue is to stay short.
+    fn awaits_fault(&mut self, at: usize) {
+        if let Some(Planned { from, to, .. }) = self.plan.get(at) {
+            self.queue.push(*from, Event::Fault(at));
+            self.queue.push(*to, Event::Over(at));
         }
     }
 

@@ -17,6 +17,8 @@ pub struct Trace {
     /// What is not hashed yet.
     block: Vec<u8>,
     events: u64,
+    /// When the last event was.
+    last: Micros,
     lines: VecDeque<(Micros, String)>,
     /// Lines of the whole run are printed as they come.
     pub loud: bool,
@@ -29,19 +31,29 @@ impl Trace {
             hash: Sha256::new(),
             block: Vec::with_capacity(2 * BLOCK_BYTES),
             events: 0,
+            last: 0,
             lines: VecDeque::new(),
             loud,
         }
     }
 
-    /// One event, as numbers that tell it from others.
+    /// One event, as numbers that tell it from others: their count, the time since the last event, and each, small
+    /// numbers in few bytes.
     pub fn event(&mut self, at: Micros, what: &[u64]) {
         self.events += 1;
-        self.block.extend_from_slice(&at.to_le_bytes());
-        for number in what {
-            self.block.extend_from_slice(&number.to_le_bytes());
-        }
+        self.block.push(what.len() as u8);
+        let since = at - std::mem::replace(&mut self.last, at);
+        self.number(since);
+        what.iter().for_each(|number| self.number(*number));
         self.hash_blocks();
+    }
+
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.block.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.block.push(number as u8);
     }
 
     fn hash_blocks(&mut self) {
