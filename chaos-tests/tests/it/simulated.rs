@@ -24,7 +24,7 @@ fn two_processes_run_the_same_from_one_seed() {
 
 #[test]
 fn a_seed_that_nobody_has_run_is_clean() {
-    let (ok, text) = sim(&["--hours", "0.1"]);
+    let (ok, text) = sim(&["--hours", "0.5", "--jobs", "2"]);
     println!("{text}");
     assert!(ok, "{text}");
     assert!(text.contains("times real time") && text.trim_end().ends_with("clean"), "{text}");
