@@ -97,6 +97,11 @@ fn merge(world: &World, nodes: &BTreeMap<NodeId, Option<Value>>) -> Value {
             if let Some(list) = replicas.as_array_mut() {
                 list.push(json!({"node": node.0, "applied": replica["applied"], "role": replica["role"]}));
             }
+            if replica["damaged"] == true {
+                problems.push(format!(
+                    "node {node} could not read rows of its replica of partition {number}: see its log, check its disk"
+                ));
+            }
             if replica["role"] == "leader" {
                 let newer =
                     entry.get("term").and_then(Value::as_u64).is_none_or(|t| t < replica["term"].as_u64().unwrap_or(0));
