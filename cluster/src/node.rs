@@ -226,20 +226,24 @@ impl Node {
         self.ticks += 1;
         hint(self.hints.tick(self.ticks), out);
         for (partition, replica) in &mut self.replicas {
-            replica.tick(&self.config, env, self.handing_over, out);
+            let mut stirs = replica.tick(&self.config, env, self.handing_over, out);
             if let Some(to) = replica.must_hand_over_to().or_else(|| replica.hands_over_damaged()) {
                 replica.transfer(to);
+                stirs = true;
             }
-            self.dirty.push(*partition);
+            if stirs {
+                self.dirty.push(*partition);
+            }
         }
         if self.handing_over {
             self.hand_over();
         } else if self.ticks.is_multiple_of(balance::LOOK_EVERY_TICKS) {
             let mut left = balance::hand_overs_max(self.replicas.len());
-            for replica in self.replicas.values_mut() {
+            for (partition, replica) in &mut self.replicas {
                 // Every one is asked: each remembers how long another has been the better leader.
                 if let Some(to) = replica.hand_over_to(false).filter(|_| left > 0) {
                     replica.transfer(to);
+                    self.dirty.push(*partition);
                     left -= 1;
                 }
             }

@@ -82,10 +82,15 @@ impl Reads {
         done.into_iter().map(|(_, r)| r).collect()
     }
 
+    /// Whether nobody waits.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.rounds.is_empty() && self.confirmed.is_empty()
+    }
+
     /// A tick passed: rounds without an answer go back to wait; returns questions that are given up.
     pub fn tick(&mut self) -> Vec<Read> {
         self.now += 1;
-        if self.waiting.is_empty() && self.rounds.is_empty() && self.confirmed.is_empty() {
+        if self.is_idle() {
             return Vec::new();
         }
         let late: Vec<u64> =

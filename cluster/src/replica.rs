@@ -196,7 +196,8 @@ impl Replica {
         }
     }
 
-    pub fn tick(&mut self, config: &NodeConfig, env: &Env, handing_over: bool, out: &mut Vec<Output>) {
+    /// A tick passed. Whether there may be something to collect.
+    pub fn tick(&mut self, config: &NodeConfig, env: &Env, handing_over: bool, out: &mut Vec<Output>) -> bool {
         self.ticks += 1;
         if plant::is(Fault::CutPastFlush) {
             self.flushed(self.raw.store().applied().index, config);
@@ -210,9 +211,10 @@ impl Replica {
         if self.raw.raft.randomized_election_timeout() != window {
             self.raw.raft.set_randomized_election_timeout(window);
         }
+        let mut ready = !self.reads.is_idle();
         let idle = (self.writes.is_installing() || handing_over) && self.raw.raft.state != StateRole::Leader;
         if !idle || self.raw.raft.election_elapsed + 1 < self.raw.raft.randomized_election_timeout() {
-            self.raw.tick();
+            ready |= self.raw.tick();
         }
         if self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
             let applied = self.raw.store().applied();
@@ -226,6 +228,7 @@ impl Replica {
                 }
             }
         }
+        ready
     }
 
     /// Takes in what another member says. Its membership was checked.
