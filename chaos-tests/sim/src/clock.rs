@@ -19,12 +19,14 @@ pub struct Clock {
     drift_ppm: i64,
     /// How far the wall clock is off, in milliseconds.
     wall_off_ms: i64,
+    /// What the wall clock shows while it stands still.
+    stands_at: Option<UnixMillis>,
 }
 
 impl Clock {
     /// A clock that was started so many microseconds before the run.
     pub fn new(shown: u64) -> Self {
-        Clock { since: 0, shown, drift_ppm: 0, wall_off_ms: 0 }
+        Clock { since: 0, shown, drift_ppm: 0, wall_off_ms: 0, stands_at: None }
     }
 
     /// Time since the node's boot.
@@ -34,6 +36,9 @@ impl Clock {
 
     /// The wall clock.
     pub fn wall(&self, now: Micros) -> UnixMillis {
+        if let Some(stands_at) = self.stands_at {
+            return stands_at;
+        }
         let ms = START_UNIX_MS + (self.shown as i64 + self.run(now) as i64) / 1_000 + self.wall_off_ms;
         UnixMillis(ms.max(0) as u64)
     }
@@ -58,8 +63,14 @@ impl Clock {
         self.wall_off_ms += ms;
     }
 
+    /// The wall clock stands still from now on.
+    pub fn stop_wall(&mut self, now: Micros) {
+        self.stands_at = Some(self.wall(now));
+    }
+
     /// The wall clock is right again.
     pub fn set_wall_right(&mut self) {
+        self.stands_at = None;
         self.wall_off_ms = 0;
     }
 
@@ -86,5 +97,15 @@ mod tests {
         assert_eq!(clock.monotonic(20_000_000), Duration::from_secs(20));
         clock.jump_wall(-5_000);
         assert_eq!(clock.wall(20_000_000).0 as i64, START_UNIX_MS + 15_000);
+    }
+
+    #[test]
+    fn a_wall_clock_stands_still_while_time_goes_on() {
+        let mut clock = Clock::new(0);
+        clock.stop_wall(3_000_000);
+        assert_eq!(clock.wall(9_000_000).0 as i64, START_UNIX_MS + 3_000);
+        assert_eq!(clock.monotonic(9_000_000), Duration::from_secs(9));
+        clock.set_wall_right();
+        assert_eq!(clock.wall(9_000_000).0 as i64, START_UNIX_MS + 9_000);
     }
 }

@@ -112,6 +112,11 @@ pub enum Fault {
         /// Millionths.
         ppm: i64,
     },
+    /// The wall clock stands still while the boot clock goes on; then it is right again.
+    ClockStops {
+        /// Whose.
+        node: NodeId,
+    },
     /// A node's wall clock jumps.
     Jump {
         /// Whose.
@@ -194,6 +199,7 @@ impl Fault {
             Fault::FullDisk { .. } => "full disk",
             Fault::Drift { .. } => "clock drift",
             Fault::Jump { .. } => "clock jump",
+            Fault::ClockStops { .. } => "clock stop",
             Fault::Pause { .. } => "pause",
             Fault::SlowNode { .. } => "slow node",
             Fault::ActorPanic { .. } => "actor panic",
@@ -227,6 +233,7 @@ impl Fault {
             | Fault::StuckDisk { .. }
             | Fault::Drift { .. }
             | Fault::Jump { .. }
+            | Fault::ClockStops { .. }
             | Fault::Pause { .. }
             | Fault::SlowNode { .. }
             | Fault::Move { .. }
@@ -316,7 +323,10 @@ fn one(dice: &mut Dice, nodes: u64, partitions: u32) -> Fault {
         17 => Fault::StuckDisk { node },
         18 => Fault::FsyncError { node, torn: torn(dice) },
         19 => Fault::FullDisk { node },
-        20 => Fault::Drift { node, ppm: dice.between(0, 400_000) as i64 - 200_000 },
+        20 => match dice.between(0, 400_000) as i64 - 200_000 {
+            -40_000..40_000 => Fault::ClockStops { node },
+            ppm => Fault::Drift { node, ppm },
+        },
         21 => Fault::Jump { node, ms: dice.between(0, 48 * 3_600_000) as i64 - 24 * 3_600_000 },
         22 => Fault::Pause { node },
         23 => Fault::SlowNode { node, factor: dice.between(2, 50) },
