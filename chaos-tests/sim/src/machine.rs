@@ -92,6 +92,14 @@ impl World {
         self.out = out;
     }
 
+    /// As the first thing that follows from an event: nothing else waits yet.
+    fn takes_in_at_once(&mut self, node: NodeId, input: Input) {
+        assert!(self.todo.is_empty(), "inputs keep their order");
+        let mut out = std::mem::take(&mut self.out);
+        self.takes_in(node, input, &mut out);
+        self.out = out;
+    }
+
     /// A node's core takes one input in.
     fn takes_in(&mut self, node: NodeId, input: Input, out: &mut Vec<Output>) {
         let now = self.now;
@@ -114,14 +122,9 @@ impl World {
             Local::Tick => {
                 let next = now + self.host(node).clock.in_world(TICK) * self.hosts[&node].slow.min(4);
                 self.later(node, next, Local::Tick);
-                self.input(node, Input::Tick);
+                self.takes_in_at_once(node, Input::Tick);
             }
-            Local::Peer(from, message) => {
-                // Nothing else waits yet: it goes straight in.
-                let mut out = std::mem::take(&mut self.out);
-                self.takes_in(node, Input::Peer { from, message: *message }, &mut out);
-                self.out = out;
-            }
+            Local::Peer(from, message) => self.takes_in_at_once(node, Input::Peer { from, message: *message }),
             Local::Unreachable(other) => self.input(node, Input::Unreachable { node: other }),
             Local::Synced => self.synced(node),
             Local::Applied => self.applied_now(node),

@@ -24,9 +24,7 @@ use crate::world::{Event, KeptResult, Local, MailboxInfo, Setup, World};
 
 /// Once healed, every partition serves again within this time.
 pub const SERVES_WITHIN: Micros = 5_000_000;
-/// Replicas are compared so often.
-const LOOK_EVERY: Micros = 1_000_000;
-/// Results of commands are evicted at every so many of those.
+/// Results of commands are evicted at every so many looks at the replicas.
 const EVICT_EVERY_LOOKS: u64 = 7;
 /// What a client gave up is carried out within this time or never: no message is under way for longer.
 const RESOLVED_WITHIN: Micros = 300_000_000;
@@ -199,7 +197,7 @@ impl World {
             let at = 1_000_000 + self.work.below(self.setup.safety / 2 + 1);
             self.queue.push(at, Event::Make(mailbox));
         }
-        self.queue.push(LOOK_EVERY, Event::Look);
+        self.queue.push(self.setup.look_every, Event::Look);
         self.queue.push(FLAP_EVERY, Event::Flap);
     }
 
@@ -263,11 +261,11 @@ impl World {
             Event::Look => {
                 self.look(false);
                 self.resolve(false);
-                if (now / LOOK_EVERY).is_multiple_of(EVICT_EVERY_LOOKS) {
+                if (now / self.setup.look_every).is_multiple_of(EVICT_EVERY_LOOKS) {
                     let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
                     nodes.into_iter().for_each(|node| self.evict(node));
                 }
-                self.queue.push(now + LOOK_EVERY, Event::Look);
+                self.queue.push(now + self.setup.look_every, Event::Look);
             }
             Event::Make(mailbox) => self.make_mailbox(mailbox),
             Event::Operate => self.operate(),

@@ -40,6 +40,8 @@ pub struct Setup {
     pub log_keep_entries: u64,
     /// How long results of commands are kept.
     pub results_kept: Duration,
+    /// Replicas are compared, and tables of commands looked after, so often.
+    pub look_every: Micros,
     /// How long faults may happen.
     pub safety: Micros,
     /// How long all is well after them, with the workload going on.
@@ -76,6 +78,7 @@ impl Setup {
             operation_every: 20_000,
             log_keep_entries: 200,
             results_kept: Duration::from_secs(75),
+            look_every: 1_000_000,
             safety: 120_000_000,
             liveness: 15_000_000,
             fault_every: 1_500_000,
@@ -100,6 +103,7 @@ impl Setup {
             operation_every: 40_000_000,
             log_keep_entries: 1,
             results_kept: RESULTS_KEPT,
+            look_every: 10_000_000,
             safety: LONG_SAFETY,
             fault_every: 40_000_000,
             ..Setup::new(seed)

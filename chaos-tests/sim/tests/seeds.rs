@@ -33,7 +33,8 @@ fn a_fixed_set_of_episodes_is_clean_and_something_happens_in_it() {
     assert!(faults.len() >= 20, "{faults:?}");
 }
 
-/// Seeds in which the simulator found something, and what that was.
+/// Seeds in which the simulator found something, and what that was. What is drawn from a seed has changed since; the
+/// interleavings themselves are in the scenarios `patient-sender`, `wrong-year` and `wrong-year-behind`.
 const FOUND: [(u64, &str); 7] = [
     (102, "a leader whose clock had jumped by a day forgot a delivery, and stored its repeat again"),
     (107, "the same, while the sender's node was another"),
