@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use mailraft_checkers::Rule;
 use mailraft_sim::{Ran, Setup, episode, run_episode};
@@ -50,6 +51,14 @@ fn seeds_that_once_found_something_stay_clean() {
     for (seed, found) in FOUND {
         clean(&run_episode(Setup::new(seed)), &format!("seed {seed}, which once showed that {found}"));
     }
+}
+
+#[test]
+fn hours_with_few_clients_are_clean() {
+    let hours = Setup { safety: 3 * 3_600_000_000, results_kept: Duration::from_secs(3_600), ..Setup::long(1) };
+    let ran = run_episode(hours);
+    clean(&ran, "three hours");
+    assert!(ran.operations > 200 && ran.plan.len() > 200, "{} operations, {} faults", ran.operations, ran.plan.len());
 }
 
 #[test]
