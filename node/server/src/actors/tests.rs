@@ -470,6 +470,29 @@ async fn sessions_hear_that_there_is_no_such_mailbox() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mailbox_that_can_not_be_read_is_refused_and_its_replica_reported() {
+    let node = Node::start(SHORT_LIVED).await;
+    let [mailbox, other] = node.mailboxes().await;
+    let mut first = node.attach(mailbox);
+    assert!(first.ask(node.id(), 0, node.append().await).await.0.is_ok());
+    drop(first);
+    until("its actor ends", || node.actors() == 0).await;
+    node.world.cluster.flush().await;
+    let replica = node.leading(mailbox).replica;
+    node.rows.rows.damage(replica, node.rows.rows.keys(replica).into_iter().filter(|key| key.mailbox == mailbox));
+
+    assert_eq!(node.attach(mailbox).detached().await, Detached::Corrupt);
+    let status = node.world.cluster.status().await;
+    let damaged: Vec<PartitionId> = status.partitions.iter().filter(|p| p.damaged).map(|p| p.partition).collect();
+    assert_eq!(damaged, [mailbox.partition(PARTITIONS)]);
+    // There is nobody to hand over to: it goes on serving what it can read.
+    assert!(node.attach(other).uids(&node).await.is_empty());
+    let mut session = MailboxSession::new(node.world.clone(), mailbox);
+    assert_eq!(session.ask(node.id(), Command::Sync).await.err(), Some(Refused::Corrupt));
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_listens_to_what_is_not_there_attaches_again_only_now_and_then() {
     let node = Node::start(LIMITS).await;
     let mut session = MailboxSession::new(node.world.clone(), MailboxId([0x77; 16]));
