@@ -81,7 +81,9 @@ pub fn seal_chunk(body: BodyId, key: &Key, number: u32, last: bool, plain: &[u8]
 }
 
 thread_local! {
-    /// Making one takes longer than compressing a short message. None if there is no memory for it.
+    /// Making one takes longer than compressing a short message. None if there is no memory for it. Its working memory
+    /// keeps parts of the last frames until the next ones, as freed memory would: like all memory of a running node it
+    /// is not to be dumped.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(ZSTD_LEVEL).ok());
 }
 

@@ -592,7 +592,8 @@ impl Replay<'_> {
     }
 
     /// A read does not fit: perhaps because of an operation whose outcome nobody knows. Tries them one by one, each
-    /// as an entry of its own between the last one and what the read shows; leaves out what they could have caused if none explains it.
+    /// as an entry of its own between the last one and what the read shows; leaves out what they could have caused if
+    /// none explains it.
     fn explain(&mut self, operation: usize, mut seen: Seen) -> Seen {
         let of = &self.history.operations[operation];
         let Some((ended_at, ended)) = &of.ended else { return seen };
