@@ -2,6 +2,7 @@
 //! own, and no knowledge of mail.
 //!
 //! * [`seam`]: what goes in and comes out.
+//! * [`outcome`]: what each question is answered with.
 //! * [`node`]: all replicas of a node, and the one group of writes that is outstanding.
 //! * `replica`: one Raft group.
 //! * [`apply`]: committed entries become rows.
@@ -21,6 +22,7 @@ mod hints;
 mod log_store;
 pub mod members;
 pub mod node;
+pub mod outcome;
 mod owners;
 pub mod placement;
 mod reads;
@@ -32,6 +34,7 @@ mod writes;
 pub use config::{NodeConfig, Refuse, ReplicaSpec};
 pub use members::{ChangeRefusal, MemberChange};
 pub use node::Node;
+pub use outcome::{BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOutcome};
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;
-pub use seam::{ApplyJob, Input, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
+pub use seam::{ApplyJob, Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 pub use status::ReplicaStatus;

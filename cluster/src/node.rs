@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch, LogState};
 use mailraft_storage::plant::{self, Fault};
-use mailraft_storage::{Env, Index, NodeId, PartitionId, ReplicaId, Rows, Term};
+use mailraft_storage::{Env, Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, Rows, Term};
 use raft::eraftpb::HardState;
 
 use self::life::{Beginning, Life};
@@ -16,8 +16,9 @@ use crate::clocks::Clocks;
 use crate::config::{NodeConfig, Refuse};
 use crate::hints::{Hints, TELL_EVERY_TICKS};
 use crate::members::Admission;
+use crate::outcome::{BarrierOutcome, ChangeOutcome, Decision, SlotOutcome};
 use crate::replica::Replica;
-use crate::seam::{Input, Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent};
+use crate::seam::{Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent};
 use crate::status::ReplicaStatus;
 use crate::writes::ENTRY_HEAD_BYTES;
 
@@ -117,25 +118,32 @@ impl Node {
             Input::Peer { from, message } => self.peer(env, from, message, out),
             Input::Propose { request, partition, proposal } => {
                 let wall = self.clocks.wall(env);
-                let config = &self.config;
-                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
-                    r.propose(config, wall, proposal, request)
-                });
+                let outcome = match self.asked(partition) {
+                    Some((config, replica)) => replica.propose(config, wall, proposal, request),
+                    None => Some(ProposalOutcome::NotLeader { leader: None }),
+                };
+                decided(request, outcome.map(Decision::Proposal), out);
             }
             Input::ReadBarrier { request, partition, term } => {
-                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
-                    r.read_barrier(request, term)
-                });
+                let outcome = match self.asked(partition) {
+                    Some((_, replica)) => replica.read_barrier(request, term),
+                    None => Some(BarrierOutcome::NotLeader { leader: None }),
+                };
+                decided(request, outcome.map(Decision::Barrier), out);
             }
             Input::AwaitSlot { request, partition, term, mailbox } => {
-                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
-                    r.await_slot(request, term, mailbox)
-                });
+                let outcome = match self.asked(partition) {
+                    Some((_, replica)) => replica.await_slot(request, term, mailbox),
+                    None => Some(SlotOutcome::NotLeader { leader: None }),
+                };
+                decided(request, outcome.map(Decision::Slot), out);
             }
             Input::Reconfigure { request, partition, term, change } => {
-                Self::ask(&mut self.replicas, &mut self.dirty, partition, request, out, |r| {
-                    r.change_members(term, change, request)
-                });
+                let outcome = match self.asked(partition) {
+                    Some((_, replica)) => replica.change_members(term, change, request),
+                    None => Some(ChangeOutcome::NotLeader { leader: None }),
+                };
+                decided(request, outcome.map(Decision::Change), out);
             }
             Input::Create { request, spec } => self.create(request, spec, out),
             Input::Destroy { replica } => self.destroy(replica, out),
@@ -204,22 +212,10 @@ impl Node {
         Some((partition, self.replicas.get_mut(&partition)?))
     }
 
-    fn ask(
-        replicas: &mut BTreeMap<PartitionId, Replica>,
-        dirty: &mut Vec<PartitionId>,
-        partition: PartitionId,
-        request: RequestId,
-        out: &mut Vec<Output>,
-        question: impl FnOnce(&mut Replica) -> Option<Outcome>,
-    ) {
-        let outcome = match replicas.get_mut(&partition) {
-            Some(replica) => question(replica),
-            None => Some(Outcome::NotLeader { leader: None }),
-        };
-        dirty.push(partition);
-        if let Some(outcome) = outcome {
-            out.push(Output::Decided { request, outcome });
-        }
+    /// The replica here of which something is asked.
+    fn asked(&mut self, partition: PartitionId) -> Option<(&NodeConfig, &mut Replica)> {
+        self.dirty.push(partition);
+        Some((&self.config, self.replicas.get_mut(&partition)?))
     }
 
     fn tick(&mut self, env: &Env, out: &mut Vec<Output>) {
@@ -414,6 +410,11 @@ impl Node {
         self.outstanding = Some((self.last_group, replicas));
         out.push(Output::Persist { group: self.last_group, batch });
     }
+}
+
+/// Answers a question, if it is decided already.
+fn decided(request: RequestId, decision: Option<Decision>, out: &mut Vec<Output>) {
+    out.extend(decision.map(|decision| Output::Decided { request, decision }));
 }
 
 /// Hints as outputs.

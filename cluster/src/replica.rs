@@ -13,8 +13,8 @@ use mailraft_storage::entry::{ENTRY_MAX_BYTES, EntryHeader};
 use mailraft_storage::log::{Log, LogState};
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{
-    Applied, Entry, EntryKind, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Term, UnixMillis,
-    Verdict,
+    Applied, Entry, EntryKind, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Term,
+    UnixMillis, Verdict,
 };
 use raft::eraftpb::{self, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
@@ -22,10 +22,11 @@ use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use crate::config::{NodeConfig, ReplicaSpec};
 use crate::log_store::LogStore;
 use crate::members::{self, Members};
+use crate::outcome::{BarrierOutcome, Decision, SlotOutcome};
 use crate::owners::{Owners, SlotAnswer};
 use crate::placement::GroupRows;
 use crate::reads::Reads;
-use crate::seam::{Outcome, Output, PeerBody, PeerMessage, RequestId, SnapshotJob};
+use crate::seam::{Output, PeerBody, PeerMessage, RequestId, SnapshotJob};
 use crate::writes::Writes;
 
 /// A heartbeat every so many ticks.
@@ -72,8 +73,8 @@ pub struct Replica {
     reads: Reads,
     /// Drawn at start: a late answer to a question of an earlier life confirms nothing.
     boot: u64,
-    /// The change of members that was appended here in this term and is not applied yet.
-    changing: Option<Index>,
+    /// The change of members that was appended here in this term and is not applied yet, and who asked for it.
+    changing: Option<(Index, RequestId)>,
     /// The group has removed this replica.
     removed: bool,
     /// And needs it no more even if it leads.
@@ -203,7 +204,8 @@ impl Replica {
             self.flushed(self.raw.store().applied().index, config);
         }
         for read in self.reads.tick() {
-            out.push(Output::Decided { request: read.request, outcome: Outcome::Unavailable });
+            let decision = Decision::Barrier(BarrierOutcome::Unavailable);
+            out.push(Output::Decided { request: read.request, decision });
         }
         // A node that is about to stop takes no lead, nor does one whose rows are not there; a lease that it
         // gave must end all the same.
@@ -282,11 +284,11 @@ impl Replica {
         wall: UnixMillis,
         proposal: Proposal,
         request: RequestId,
-    ) -> Option<Outcome> {
+    ) -> Option<ProposalOutcome> {
         let same_term = self.lead.term == Some(proposal.term) || plant::is(Fault::DropTermChecks);
         let leads = self.lead.told && same_term;
         if !leads || self.raw.store().applied().incarnation != Some(proposal.incarnation) {
-            return Some(Outcome::NotLeader { leader: self.leader() });
+            return Some(ProposalOutcome::NotLeader { leader: self.leader() });
         }
         let slot = match proposal.kind {
             EntryKind::Rows(_) => Some(proposal.mailbox),
@@ -297,39 +299,39 @@ impl Replica {
             assert!(free, "mailbox {mailbox} proposes while its entry is in flight");
         }
         if self.raw.raft.lead_transferee.is_some() {
-            return Some(Outcome::Dropped);
+            return Some(ProposalOutcome::Dropped);
         }
         if self.raw.store().is_full() {
-            return Some(Outcome::Overloaded);
+            return Some(ProposalOutcome::Overloaded);
         }
         match self.append(config, wall, proposal) {
             Some(index) => {
                 self.owners.appended(request, index, slot);
                 None
             }
-            None => Some(Outcome::Overloaded),
+            None => Some(ProposalOutcome::Overloaded),
         }
     }
 
-    pub fn read_barrier(&mut self, request: RequestId, term: Option<Term>) -> Option<Outcome> {
+    pub fn read_barrier(&mut self, request: RequestId, term: Option<Term>) -> Option<BarrierOutcome> {
         if plant::is(Fault::GateAlwaysOpens) {
-            return Some(Outcome::Read { index: self.raw.store().applied().index });
+            return Some(BarrierOutcome::Passed { index: self.raw.store().applied().index });
         }
         let term = term.filter(|_| !plant::is(Fault::ReadThroughOldActor));
         if term.is_some() && term != self.lead.term {
-            return Some(Outcome::NotLeader { leader: self.leader() });
+            return Some(BarrierOutcome::NotLeader { leader: self.leader() });
         }
-        (!self.reads.ask(request, term)).then_some(Outcome::Unavailable)
+        (!self.reads.ask(request, term)).then_some(BarrierOutcome::Unavailable)
     }
 
-    pub fn await_slot(&mut self, request: RequestId, term: Term, mailbox: MailboxId) -> Option<Outcome> {
+    pub fn await_slot(&mut self, request: RequestId, term: Term, mailbox: MailboxId) -> Option<SlotOutcome> {
         if self.lead.term != Some(term) {
-            return Some(Outcome::NotLeader { leader: self.leader() });
+            return Some(SlotOutcome::NotLeader { leader: self.leader() });
         }
         match self.owners.await_slot(request, mailbox) {
-            SlotAnswer::Free => Some(Outcome::SlotFree),
+            SlotAnswer::Free => Some(SlotOutcome::Free),
             SlotAnswer::Wait => None,
-            SlotAnswer::Full => Some(Outcome::Overloaded),
+            SlotAnswer::Full => Some(SlotOutcome::Overloaded),
         }
     }
 
@@ -357,9 +359,10 @@ impl Replica {
         self.change_applied(applied.index, out);
         for (index, verdict) in verdicts {
             let Some((request, waiting)) = self.owners.decided(*index) else { continue };
-            out.push(Output::Decided { request, outcome: Outcome::Applied { index: *index, verdict: *verdict } });
+            let outcome = ProposalOutcome::Applied { index: *index, verdict: *verdict };
+            out.push(Output::Decided { request, decision: Decision::Proposal(outcome) });
             for request in waiting {
-                out.push(Output::Decided { request, outcome: Outcome::SlotFree });
+                out.push(Output::Decided { request, decision: Decision::Slot(SlotOutcome::Free) });
             }
         }
         self.answer_reads(out);

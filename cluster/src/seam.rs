@@ -9,8 +9,9 @@ use mailraft_storage::{
 use raft::eraftpb::{self, ConfState, MessageType};
 
 use crate::config::ReplicaSpec;
-use crate::members::{ChangeRefusal, MemberChange};
-use crate::placement::{GroupRows, MemberRow};
+use crate::members::MemberChange;
+use crate::outcome::Decision;
+use crate::placement::GroupRows;
 
 /// Names a question to the core until it is [`Output::Decided`]. The driver never uses one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +29,7 @@ pub enum Input {
         /// What it says.
         message: PeerMessage,
     },
-    /// An owner wants its change appended. Decided with Applied, Dropped, NotLeader, Overloaded or Unknown.
+    /// An owner wants its change appended. Decided with [`Decision::Proposal`].
     Propose {
         /// Answered under this id.
         request: RequestId,
@@ -37,8 +38,7 @@ pub enum Input {
         /// The change.
         proposal: Proposal,
     },
-    /// Asks when the rows here hold everything acknowledged before now. Decided with Read, NotLeader or
-    /// Unavailable.
+    /// Asks when the rows here hold everything acknowledged before now. Decided with [`Decision::Barrier`].
     ReadBarrier {
         /// Answered under this id.
         request: RequestId,
@@ -48,7 +48,7 @@ pub enum Input {
         term: Option<Term>,
     },
     /// Asks when no entry of a mailbox is in flight in this term, so that a new owner may load. Decided with
-    /// SlotFree, NotLeader, or Overloaded if too many wait for the same slot.
+    /// [`Decision::Slot`].
     AwaitSlot {
         /// Answered under this id.
         request: RequestId,
@@ -59,9 +59,8 @@ pub enum Input {
         /// The mailbox.
         mailbox: MailboxId,
     },
-    /// Asks to change the members of a group. Decided with Changed, Refused, Dropped, NotLeader, Overloaded or
-    /// Unknown. A leader that is itself to go or to vote no more hands the lead over first, and answers
-    /// NotLeader with whom it handed it to.
+    /// Asks to change the members of a group. Decided with [`Decision::Change`]. A leader that is itself to go or to
+    /// vote no more hands the lead over first, and answers NotLeader with whom it handed it to.
     Reconfigure {
         /// Answered under this id.
         request: RequestId,
@@ -73,7 +72,7 @@ pub enum Input {
         change: MemberChange,
     },
     /// A new, empty replica, which is to become a learner. The row that names it must be flushed: a restart
-    /// finds it by that. Decided with Created once it is durable, or with Refused.
+    /// finds it by that. Decided with [`Decision::Create`].
     Create {
         /// Answered under this id.
         request: RequestId,
@@ -145,8 +144,8 @@ pub enum Output {
     Decided {
         /// The question's id.
         request: RequestId,
-        /// The answer.
-        outcome: Outcome,
+        /// The answer, of the question's kind.
+        decision: Decision,
     },
     /// This node leads a partition from now on and its owners may start: the term's first entry and the
     /// incarnation are applied. Or, with None, it leads it no more.
@@ -175,54 +174,6 @@ pub enum Output {
     Snapshot(SnapshotJob),
     /// Something that must never be: stop the process. Two replicas that disagree, a damaged entry, ...
     Abort(String),
-}
-
-/// How a question was decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Appended, committed and applied here with this verdict.
-    Applied {
-        /// Where.
-        index: Index,
-        /// What apply did.
-        verdict: Verdict,
-    },
-    /// Never appended, and this node still leads in the term: decide again.
-    Dropped,
-    /// Never appended (or, for a read, not answered): this node does not lead in that term.
-    NotLeader {
-        /// Who does, if known.
-        leader: Option<NodeId>,
-    },
-    /// Never appended: too many bytes wait to be committed.
-    Overloaded,
-    /// Appended, but leadership was lost before a verdict: a successor knows.
-    Unknown,
-    /// Everything acknowledged before the question is applied here, up to this index at least.
-    Read {
-        /// The applied index.
-        index: Index,
-    },
-    /// No entry of that mailbox is in flight in that term.
-    SlotFree,
-    /// No leader answered in time.
-    Unavailable,
-    /// The change of members is committed and applied here.
-    Changed {
-        /// Where.
-        index: Index,
-        /// Who is a member after it.
-        members: Vec<MemberRow>,
-    },
-    /// The change of members, or the new replica, was refused.
-    Refused {
-        /// Why.
-        why: ChangeRefusal,
-        /// Who is a member.
-        members: Vec<MemberRow>,
-    },
-    /// The new replica is there, durably.
-    Created,
 }
 
 /// Committed entries of one replica to apply, in order.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
-use crate::ids::{ClusterId, CommandId, Incarnation, Index, MailboxId, Term, UnixMillis};
+use crate::ids::{ClusterId, CommandId, Incarnation, Index, MailboxId, NodeId, Term, UnixMillis};
 use crate::row::{RowBatch, RowKey};
 
 /// The newest entry format this binary reads, and the one it writes.
@@ -114,6 +114,29 @@ pub enum Verdict {
     Fenced,
     /// Not applied: a required row is missing.
     Missing,
+}
+
+/// What became of a [`Proposal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposalOutcome {
+    /// Appended, committed and applied.
+    Applied {
+        /// The index of its entry.
+        index: Index,
+        /// What apply did with it.
+        verdict: Verdict,
+    },
+    /// Never appended, and the node still leads in the term: decide again.
+    Dropped,
+    /// Never appended: too many bytes wait to be committed.
+    Overloaded,
+    /// Never appended: the node does not lead in that term.
+    NotLeader {
+        /// The node that does, if known.
+        leader: Option<NodeId>,
+    },
+    /// Appended perhaps, but leadership was lost before a verdict: a successor knows.
+    Unknown,
 }
 
 /// What the `Commands` table keeps for an id, in clear around the sealed result. Encoded by postcard

@@ -23,7 +23,7 @@ pub mod row;
 pub mod rows;
 pub mod seal;
 
-pub use entry::{Entry, EntryHeader, EntryKind, Proposal, Verdict};
+pub use entry::{Entry, EntryHeader, EntryKind, Proposal, ProposalOutcome, Verdict};
 pub use env::Env;
 pub use error::StoreError;
 pub use ids::{

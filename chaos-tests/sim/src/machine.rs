@@ -3,10 +3,10 @@
 use mailraft_checkers::{Micros, Rule, Violation};
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::{
-    ApplyJob, Input, Outcome, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
+    ApplyJob, Decision, Input, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
 };
 use mailraft_storage::plant::{self, Fault as Planted};
-use mailraft_storage::{NodeId, ReplicaId, Rows};
+use mailraft_storage::{NodeId, ProposalOutcome, ReplicaId, Rows};
 
 use crate::actors::Leading;
 use crate::host::{ApplyWork, take_snapshot};
@@ -180,7 +180,7 @@ impl World {
                 self.apply_next(node);
             }
             Output::Send { to, message } => self.sends(node, to, Box::new(message)),
-            Output::Decided { request, outcome } => self.decided(node, request, outcome),
+            Output::Decided { request, decision } => self.decided(node, request, decision),
             Output::Leads { partition, replica, leading } => {
                 if let Some((term, _)) = leading {
                     let before = self.led.insert((partition, term.0), node);
@@ -253,16 +253,16 @@ impl World {
         }
     }
 
-    fn decided(&mut self, node: NodeId, request: mailraft_cluster::RequestId, outcome: Outcome) {
+    fn decided(&mut self, node: NodeId, request: mailraft_cluster::RequestId, decision: Decision) {
         let Some(process) = self.host(node).up.as_mut() else { return };
         let Some(waiter) = process.waiting.remove(&request) else {
             return self.goes_wrong(Rule::ReplicasAgree, format!("node {node} decides {request:?} twice"));
         };
-        if let Outcome::Applied { index, verdict } = &outcome {
+        if let Decision::Proposal(ProposalOutcome::Applied { index, verdict }) = &decision {
             let now = self.now;
             self.trace.event(now, &[2, node.0, index.0, *verdict as u64]);
         }
-        self.waiter_hears(node, waiter, outcome);
+        self.waiter_hears(node, waiter, decision);
     }
 
     fn synced(&mut self, node: NodeId) {

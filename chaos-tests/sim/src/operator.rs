@@ -5,9 +5,11 @@ use mailraft_checkers::Micros;
 use mailraft_cluster::config::ReplicaSpec;
 use mailraft_cluster::members::MemberChange;
 use mailraft_cluster::placement::{self, MemberRow, Placement};
-use mailraft_cluster::{Input, Outcome};
+use mailraft_cluster::{ChangeOutcome, CreateOutcome, Decision, Input};
 use mailraft_storage::entry::RowsBody;
-use mailraft_storage::{EntryKind, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, RowBatch, Rows, Verdict};
+use mailraft_storage::{
+    EntryKind, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, ReplicaId, RowBatch, Rows, Verdict,
+};
 
 use crate::host::Waiter;
 use crate::moves::{Move, Stage};
@@ -92,7 +94,7 @@ impl World {
     }
 
     /// The core's answer to a step.
-    pub fn operator_hears(&mut self, at: usize, outcome: Outcome) {
+    pub fn operator_hears(&mut self, at: usize, decision: Decision) {
         let Some(of) = self.moves.get_mut(at) else { return };
         of.waits_until = 0;
         let (old, new) = (of.old, of.new.replica);
@@ -102,11 +104,16 @@ impl World {
             Stage::Remove => !members.iter().any(|m| m.replica == old),
             Stage::Place | Stage::Create | Stage::Unplace | Stage::Done => false,
         };
-        let done = match (&outcome, of.stage) {
-            (Outcome::Applied { verdict: Verdict::Accepted, .. }, Stage::Place | Stage::Unplace) => true,
-            (Outcome::Created, Stage::Create) => true,
-            (Outcome::Changed { members, .. } | Outcome::Refused { members, .. }, stage) => holds(members, stage),
-            _ => false,
+        let done = match &decision {
+            Decision::Proposal(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }) => {
+                matches!(of.stage, Stage::Place | Stage::Unplace)
+            }
+            Decision::Create(CreateOutcome::Created) => of.stage == Stage::Create,
+            Decision::Change(ChangeOutcome::Changed { members, .. } | ChangeOutcome::Refused { members, .. }) => {
+                holds(members, of.stage)
+            }
+            Decision::Create(CreateOutcome::Refused { members, .. }) => holds(members, of.stage),
+            Decision::Proposal(_) | Decision::Change(_) | Decision::Barrier(_) | Decision::Slot(_) => false,
         };
         if !done {
             return;

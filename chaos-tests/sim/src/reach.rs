@@ -1,15 +1,17 @@
 //! The shell around mailbox actors: starting them, loading mailboxes, carrying out what their owners want.
 
 use bytes::Bytes;
+use mailraft_checkers::Rule;
 use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, evict};
-use mailraft_cluster::{Input, Outcome};
-use mailraft_mailbox::owner::{Ask, Fate, Owner, Step};
+use mailraft_cluster::{BarrierOutcome, Decision, Input, SlotOutcome};
+use mailraft_mailbox::owner::{Ask, Owner, Step};
 use mailraft_mailbox::{Detached, Mailbox, MailboxKey, Place, Said, SessionNumber};
 use mailraft_storage::entry::ChunkBody;
 use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::seal::Key;
 use mailraft_storage::{
-    EntryKind, Env, Epoch, MailboxId, NodeId, PartitionId, Proposal, RowBatch, RowKey, Rows, Table, Verdict,
+    EntryKind, Env, Epoch, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, RowBatch, RowKey, Rows, Table,
+    Verdict,
 };
 
 use crate::actors::{Actor, Leading, PendingRead, SessionName};
@@ -74,76 +76,69 @@ impl World {
     }
 
     /// The core answered someone on a node.
-    pub fn waiter_hears(&mut self, node: NodeId, waiter: Waiter, outcome: Outcome) {
-        match waiter {
-            Waiter::Entry { mailbox, actor } => {
-                if !self.is_actor(node, mailbox, actor) {
-                    return;
+    pub fn waiter_hears(&mut self, node: NodeId, waiter: Waiter, decision: Decision) {
+        match (waiter, decision) {
+            (Waiter::Entry { mailbox, actor }, Decision::Proposal(outcome)) => {
+                if self.is_actor(node, mailbox, actor) {
+                    self.with_owner(node, mailbox, |owner, env, out| owner.decided(env, outcome, out));
                 }
-                let fate = match outcome {
-                    Outcome::Applied { index, verdict } => Fate::Applied(index, verdict),
-                    Outcome::Dropped => Fate::Dropped,
-                    Outcome::Overloaded => Fate::Overloaded,
-                    Outcome::NotLeader { .. }
-                    | Outcome::Unknown
-                    | Outcome::Read { .. }
-                    | Outcome::SlotFree
-                    | Outcome::Unavailable
-                    | Outcome::Changed { .. }
-                    | Outcome::Refused { .. }
-                    | Outcome::Created => Fate::Over,
-                };
-                self.with_owner(node, mailbox, |owner, env, out| owner.decided(env, fate, out));
             }
-            Waiter::Gate { mailbox, actor, read } => {
+            (Waiter::Gate { mailbox, actor, read }, Decision::Barrier(outcome)) => {
                 if !self.is_actor(node, mailbox, actor) {
                     return;
                 }
                 if let Some(pending) = self.read_of(node, mailbox, read) {
-                    pending.leads = Some(matches!(outcome, Outcome::Read { .. }));
+                    pending.leads = Some(matches!(outcome, BarrierOutcome::Passed { .. }));
                 }
                 self.read_may_answer(node, mailbox, read);
             }
-            Waiter::Slot { mailbox, actor } => {
+            (Waiter::Slot { mailbox, actor }, Decision::Slot(outcome)) => {
                 if !self.is_actor(node, mailbox, actor) {
                     return;
                 }
                 match outcome {
-                    Outcome::SlotFree => {
+                    SlotOutcome::Free => {
                         let at = self.work_time(node, LOAD_TAKES);
                         self.later(node, at, Local::Load(mailbox, actor));
                     }
-                    _ => self.with_owner(node, mailbox, |o, env, out| o.loaded(env, Err(Detached::NotLeader), out)),
+                    SlotOutcome::NotLeader { .. } | SlotOutcome::Overloaded => {
+                        self.with_owner(node, mailbox, |o, env, out| o.loaded(env, Err(Detached::NotLeader), out));
+                    }
                 }
             }
-            Waiter::Control { mailbox, actor } => {
+            (Waiter::Control { mailbox, actor }, Decision::Barrier(outcome)) => {
                 if !self.is_actor(node, mailbox, actor) {
                     return;
                 }
                 match outcome {
-                    Outcome::Read { .. } => self.load(node, mailbox, true),
-                    _ => self.with_owner(node, mailbox, |o, env, out| o.loaded(env, Err(Detached::Overloaded), out)),
+                    BarrierOutcome::Passed { .. } => self.load(node, mailbox, true),
+                    BarrierOutcome::NotLeader { .. } | BarrierOutcome::Unavailable => {
+                        self.with_owner(node, mailbox, |o, env, out| o.loaded(env, Err(Detached::Overloaded), out));
+                    }
                 }
             }
-            Waiter::Chunk { session, upload } => {
-                let ok = matches!(outcome, Outcome::Applied { verdict: Verdict::Accepted, .. });
+            (Waiter::Chunk { session, upload }, Decision::Proposal(outcome)) => {
                 let Some(to) = self.sessions.get(&session) else { return };
                 let (home, conn) = (to.node, to.conns);
+                let ok = is_accepted(outcome);
                 self.tells_session(node, home, (session, conn), ToSession::Chunk { upload, ok });
             }
-            Waiter::Made(mailbox) => {
-                let made = matches!(outcome, Outcome::Applied { verdict: Verdict::Accepted, .. });
-                self.mailbox_was_made(mailbox, made);
+            (Waiter::Made(mailbox), Decision::Proposal(outcome)) => {
+                self.mailbox_was_made(mailbox, is_accepted(outcome));
             }
-            Waiter::Operator(at) => self.operator_hears(at, outcome),
-            Waiter::Evicted(partition, next) => {
-                if let (Outcome::Applied { verdict: Verdict::Accepted, .. }, Some(process)) =
-                    (outcome, self.host(node).up.as_mut())
+            (Waiter::Operator(at), decision) => self.operator_hears(at, decision),
+            (Waiter::Evicted(partition, next), Decision::Proposal(outcome)) => {
+                if is_accepted(outcome)
+                    && let Some(process) = self.host(node).up.as_mut()
                     && let Some(term) = process.leading.get(&partition).map(|l| l.term)
                 {
                     process.evicted.insert(partition, (term, next));
                     self.evictions += 1;
                 }
+            }
+            (_, decision) => {
+                let what = format!("node {node} answers another question than it was asked: {decision:?}");
+                self.goes_wrong(Rule::ReplicasAgree, what);
             }
         }
     }
@@ -430,4 +425,9 @@ impl World {
         let gone = Event::ToSession(name.0, name.1, Box::new(gone));
         self.held.extend([(from, to, left), (from, to, gone)]);
     }
+}
+
+/// Whether a proposal was carried out.
+fn is_accepted(outcome: ProposalOutcome) -> bool {
+    matches!(outcome, ProposalOutcome::Applied { verdict: Verdict::Accepted, .. })
 }

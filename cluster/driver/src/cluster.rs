@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
-use mailraft_cluster::{Input, Node, NodeConfig, Outcome, Refuse};
+use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, Refuse, SlotOutcome};
 use mailraft_storage::log::Log;
 use mailraft_storage::rows::state_hash;
 use mailraft_storage::{
-    ClusterId, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Rows, StoreError, Term, UnixMillis,
+    ClusterId, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows, StoreError,
+    Term, UnixMillis,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,7 +25,7 @@ use crate::core_thread::{CoreThread, Leaders, LeadingMap};
 use crate::evictor::Evictor;
 use crate::fatal::Fatal;
 use crate::flush_thread::{self, Flusher};
-use crate::inputs::{Inputs, Question, proposal_bytes};
+use crate::inputs::Inputs;
 use crate::listener::{Listener, Streams};
 use crate::outgoing::Outgoing;
 use crate::snapshot::{self, Staging};
@@ -243,36 +244,21 @@ impl Cluster {
         Ok(Cluster { shared: Arc::new(shared) })
     }
 
-    /// Asks to append a change. Answered with Applied, Dropped, NotLeader, Overloaded or Unknown; a receiver
-    /// that fails (the node ends) means Unknown.
-    pub fn propose(&self, partition: PartitionId, proposal: Proposal) -> oneshot::Receiver<Outcome> {
-        let bytes = proposal_bytes(&proposal);
-        self.shared.inputs.ask(Question::Propose, bytes, Outcome::Overloaded, |request| Input::Propose {
-            request,
-            partition,
-            proposal,
-        })
+    /// Asks to append a change. A receiver that fails (the node ends) means [`ProposalOutcome::Unknown`].
+    pub fn propose(&self, partition: PartitionId, proposal: Proposal) -> oneshot::Receiver<ProposalOutcome> {
+        self.shared.inputs.propose(partition, proposal)
     }
 
-    /// Asks when no entry of a mailbox is in flight in this term. Answered with SlotFree or NotLeader, or at
-    /// once with Overloaded if too many questions wait: ask again then.
-    pub fn await_slot(&self, partition: PartitionId, term: Term, mailbox: MailboxId) -> oneshot::Receiver<Outcome> {
-        self.shared.inputs.ask(Question::Slot, 0, Outcome::Overloaded, |request| Input::AwaitSlot {
-            request,
-            partition,
-            term,
-            mailbox,
-        })
+    /// Asks when no entry of a mailbox is in flight in this term. [`SlotOutcome::Overloaded`] comes at once if too
+    /// many questions wait: ask again then.
+    pub fn await_slot(&self, partition: PartitionId, term: Term, mailbox: MailboxId) -> oneshot::Receiver<SlotOutcome> {
+        self.shared.inputs.await_slot(partition, term, mailbox)
     }
 
     /// Asks when the rows here hold everything acknowledged before now; with a term, fails unless this node
-    /// leads in it. Answered with Read, NotLeader or Unavailable.
-    pub fn read_barrier(&self, partition: PartitionId, term: Option<Term>) -> oneshot::Receiver<Outcome> {
-        self.shared.inputs.ask(Question::Read, 0, Outcome::Unavailable, |request| Input::ReadBarrier {
-            request,
-            partition,
-            term,
-        })
+    /// leads in it.
+    pub fn read_barrier(&self, partition: PartitionId, term: Option<Term>) -> oneshot::Receiver<BarrierOutcome> {
+        self.shared.inputs.read_barrier(partition, term)
     }
 
     /// What this node leads, ready for owners.

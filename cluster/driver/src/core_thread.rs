@@ -1,12 +1,12 @@
 //! The thread that owns the core: it takes inputs in the order they come, and has each output carried out
 //! in the order the core gave them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use mailraft_cluster::{Input, Node, Outcome, Output, RequestId, SnapshotJob};
+use mailraft_cluster::{Input, Node, Output, SnapshotJob};
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{Env, Incarnation, NodeId, PartitionId, ReplicaId, Term};
 use tokio::sync::{mpsc, watch};
@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, watch};
 use crate::apply_thread::ApplyWork;
 use crate::clock::{self, ClusterTime, Ticks};
 use crate::fatal::Fatal;
-use crate::inputs::{Question, Queued, Waiting};
+use crate::inputs::Queued;
 use crate::metrics;
 use crate::outgoing::Outgoing;
+use crate::questions::Questions;
 use crate::snapshot::SnapshotWork;
 
 /// The period of a tick.
@@ -71,7 +72,7 @@ impl CoreThread {
     }
 
     fn work(&mut self) -> Result<(), String> {
-        let mut waiting: HashMap<RequestId, Waiting> = HashMap::new();
+        let mut questions = Questions::default();
         let mut views = Views {
             leading: BTreeMap::new(),
             leaders: self.leaders.borrow().as_ref().clone(),
@@ -81,7 +82,7 @@ impl CoreThread {
         let mut outputs = Vec::new();
         self.tell_time();
         self.node.start(&mut self.env, &mut outputs);
-        self.carry_out(&mut outputs, &mut waiting, &mut views)?;
+        self.carry_out(&mut outputs, &mut questions, &mut views)?;
         let mut ticks = Ticks::new(TICK, clock::boot());
         loop {
             let first = match self.queue.recv_timeout(ticks.wait(clock::boot())) {
@@ -105,7 +106,7 @@ impl CoreThread {
                     }
                     Queued::Ask(input, request, asked, bytes) => {
                         drop(bytes);
-                        waiting.insert(request, asked);
+                        questions.insert(request, asked);
                         Some(input)
                     }
                     Queued::Status(reply) => {
@@ -135,7 +136,7 @@ impl CoreThread {
                 self.node.step(&mut self.env, Input::Tick, &mut outputs);
                 ::metrics::gauge!(metrics::CORE_QUEUE).set(self.queue.len() as f64);
             }
-            self.carry_out(&mut outputs, &mut waiting, &mut views)?;
+            self.carry_out(&mut outputs, &mut questions, &mut views)?;
             ::metrics::histogram!(metrics::CORE_ROUND).record(begun.elapsed());
         }
     }
@@ -145,22 +146,13 @@ impl CoreThread {
         self.env.wall = clock::wall();
     }
 
-    fn carry_out(
-        &self,
-        outputs: &mut Vec<Output>,
-        waiting: &mut HashMap<RequestId, Waiting>,
-        views: &mut Views,
-    ) -> Result<(), String> {
+    fn carry_out(&self, outputs: &mut Vec<Output>, questions: &mut Questions, views: &mut Views) -> Result<(), String> {
         for output in outputs.drain(..) {
             match output {
                 Output::Persist { group, batch } => self.to_log.send((group, batch)).map_err(gone)?,
                 Output::Apply(job) => self.to_apply.send(ApplyWork::Entries(job)).map_err(gone)?,
                 Output::Send { to, message } => self.outgoing.send(to, message),
-                Output::Decided { request, outcome } => {
-                    if let Some(waiting) = waiting.remove(&request) {
-                        decided(waiting, outcome);
-                    }
-                }
+                Output::Decided { request, decision } => questions.decided(request, decision),
                 Output::Leads { partition, replica, leading } => views.leads(partition, replica, leading),
                 Output::Leader { partition, node } => views.leader(partition, node),
                 Output::Time { ahead_ms } => self.time.set(ahead_ms),
@@ -218,34 +210,4 @@ impl Views {
 /// A thread that can't be reached has ended: by a failure that it reported itself.
 fn gone<T>(_: T) -> String {
     "a thread it depends on has ended".to_owned()
-}
-
-fn decided(waiting: Waiting, outcome: Outcome) {
-    let kind = match waiting.kind {
-        Question::Propose => {
-            ::metrics::histogram!(metrics::PROPOSAL).record(waiting.since.elapsed());
-            "propose"
-        }
-        Question::Read => "read",
-        Question::Slot => "slot",
-    };
-    ::metrics::counter!(metrics::DECIDED, "kind" => kind, "outcome" => label(&outcome)).increment(1);
-    // Whoever asked may have gone.
-    let _ = waiting.reply.send(outcome);
-}
-
-fn label(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Applied { .. } => "applied",
-        Outcome::Dropped => "dropped",
-        Outcome::NotLeader { .. } => "not_leader",
-        Outcome::Overloaded => "overloaded",
-        Outcome::Unknown => "unknown",
-        Outcome::Read { .. } => "read",
-        Outcome::SlotFree => "slot_free",
-        Outcome::Unavailable => "unavailable",
-        Outcome::Changed { .. } => "changed",
-        Outcome::Refused { .. } => "refused",
-        Outcome::Created => "created",
-    }
 }

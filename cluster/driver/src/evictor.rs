@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, Eviction, evict};
-use mailraft_cluster::{Input, Outcome};
-use mailraft_storage::{CommandId, PartitionId, Proposal, Rows, Term, Verdict};
-use tokio::sync::{oneshot, watch};
+use mailraft_storage::{CommandId, PartitionId, ProposalOutcome, Rows, Term, Verdict};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::core_thread::{Leading, LeadingMap};
-use crate::inputs::{Inputs, Question, proposal_bytes};
+use crate::inputs::Inputs;
 use crate::metrics;
 
 /// Entries by which one partition evicts in one round.
@@ -52,14 +51,21 @@ impl Evictor {
             let Some(eviction) = self.next(partition, at, *from).await else { return };
             let (evicted, next, more) = (eviction.evicted, eviction.next, eviction.more);
             // Always awaited to its end: two entries of the partition's own rows are never in flight.
-            match self.propose(partition, eviction.proposal(at.incarnation, at.term)).await {
-                Ok(Outcome::Applied { verdict: Verdict::Accepted, index }) => {
+            match self.inputs.propose(partition, eviction.proposal(at.incarnation, at.term)).await {
+                Ok(ProposalOutcome::Applied { verdict: Verdict::Accepted, index }) => {
                     tracing::debug!(%partition, %index, evicted, below = %next, "results of commands evicted");
                     ::metrics::counter!(metrics::EVICTED).increment(evicted as u64);
                     *from = next;
                 }
                 // The next round, or the next leader, does it.
-                Ok(_) | Err(_) => return,
+                Ok(
+                    ProposalOutcome::Applied { verdict: Verdict::Fenced | Verdict::Missing, .. }
+                    | ProposalOutcome::Dropped
+                    | ProposalOutcome::Overloaded
+                    | ProposalOutcome::NotLeader { .. }
+                    | ProposalOutcome::Unknown,
+                )
+                | Err(_) => return,
             }
             if !more {
                 return;
@@ -80,14 +86,5 @@ impl Evictor {
             // The node ends.
             Err(_) => None,
         }
-    }
-
-    fn propose(&self, partition: PartitionId, proposal: Proposal) -> oneshot::Receiver<Outcome> {
-        let bytes = proposal_bytes(&proposal);
-        self.inputs.ask(Question::Propose, bytes, Outcome::Overloaded, |request| Input::Propose {
-            request,
-            partition,
-            proposal,
-        })
     }
 }

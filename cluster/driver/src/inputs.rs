@@ -4,14 +4,14 @@
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use mailraft_cluster::{Input, Outcome, ReplicaStatus, RequestId};
-use mailraft_storage::{EntryKind, Proposal, ReplicaId};
+use mailraft_cluster::{BarrierOutcome, Input, ReplicaStatus, RequestId, SlotOutcome};
+use mailraft_storage::{EntryKind, MailboxId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Term};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::metrics;
+use crate::questions::{Asked, Waiting};
 
 /// Bytes of proposals and other questions that wait for the core thread.
 pub(crate) const ASKED_MAX_BYTES: usize = 64 << 20;
@@ -25,26 +25,11 @@ pub(crate) enum Queued {
     /// From another node; its permit gives the connection its bytes back.
     Peer(Input, OwnedSemaphorePermit),
     /// From a user, to be answered.
-    Ask(Input, RequestId, Waiting, OwnedSemaphorePermit),
+    Ask(Input, RequestId, Asked, OwnedSemaphorePermit),
     /// How are you?
     Status(oneshot::Sender<Vec<ReplicaStatus>>),
     /// End.
     Stop,
-}
-
-/// Someone waits for an outcome.
-pub(crate) struct Waiting {
-    pub(crate) kind: Question,
-    pub(crate) since: Instant,
-    pub(crate) reply: oneshot::Sender<Outcome>,
-}
-
-/// The kinds of question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Question {
-    Propose,
-    Read,
-    Slot,
 }
 
 /// The queue's entrance.
@@ -81,23 +66,57 @@ impl Inputs {
         self.queue.send(Queued::Peer(input, permit)).is_ok()
     }
 
+    /// Asks to append a change.
+    pub(crate) fn propose(&self, partition: PartitionId, proposal: Proposal) -> oneshot::Receiver<ProposalOutcome> {
+        let bytes = proposal_bytes(&proposal);
+        self.ask(bytes, Asked::Proposal, ProposalOutcome::Overloaded, |request| Input::Propose {
+            request,
+            partition,
+            proposal,
+        })
+    }
+
+    /// Asks when the rows hold everything acknowledged before now.
+    pub(crate) fn read_barrier(&self, partition: PartitionId, term: Option<Term>) -> oneshot::Receiver<BarrierOutcome> {
+        self.ask(0, Asked::Barrier, BarrierOutcome::Unavailable, |request| Input::ReadBarrier {
+            request,
+            partition,
+            term,
+        })
+    }
+
+    /// Asks when no entry of a mailbox is in flight in a term.
+    pub(crate) fn await_slot(
+        &self,
+        partition: PartitionId,
+        term: Term,
+        mailbox: MailboxId,
+    ) -> oneshot::Receiver<SlotOutcome> {
+        self.ask(0, Asked::Slot, SlotOutcome::Overloaded, |request| Input::AwaitSlot {
+            request,
+            partition,
+            term,
+            mailbox,
+        })
+    }
+
     /// Asks something; `bytes` is the size of its content, `full` the answer if too much waits already. The
     /// receiver fails if the node ends before an answer.
-    pub(crate) fn ask(
+    fn ask<T>(
         &self,
-        kind: Question,
         bytes: usize,
-        full: Outcome,
+        asked: impl FnOnce(Waiting<T>) -> Asked,
+        full: T,
         input: impl FnOnce(RequestId) -> Input,
-    ) -> oneshot::Receiver<Outcome> {
+    ) -> oneshot::Receiver<T> {
         let (reply, receiver) = oneshot::channel();
         let permits = u32::try_from(bytes + QUESTION_BYTES).unwrap_or(u32::MAX);
         match self.asked.clone().try_acquire_many_owned(permits) {
             Ok(permit) => {
                 let request = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
-                let waiting = Waiting { kind, since: Instant::now(), reply };
+                let asked = asked(Waiting::new(reply));
                 // If the core has ended the reply is dropped with what could not be sent.
-                let _ = self.queue.send(Queued::Ask(input(request), request, waiting, permit));
+                let _ = self.queue.send(Queued::Ask(input(request), request, asked, permit));
             }
             // It does no harm if nobody waits any more.
             Err(_) => drop(reply.send(full)),
@@ -121,7 +140,7 @@ impl Inputs {
 }
 
 /// The bytes of a proposal's content, nearly.
-pub(crate) fn proposal_bytes(proposal: &Proposal) -> usize {
+fn proposal_bytes(proposal: &Proposal) -> usize {
     match &proposal.kind {
         EntryKind::Begin => 0,
         EntryKind::Rows(body) => {
@@ -137,20 +156,19 @@ pub(crate) fn proposal_bytes(proposal: &Proposal) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use mailraft_storage::PartitionId;
 
     #[test]
     fn a_full_queue_answers_at_once_and_gives_bytes_back() {
         let (inputs, queue) = Inputs::new();
         let ask = |bytes| {
-            inputs.ask(Question::Read, bytes, Outcome::Unavailable, |request| Input::ReadBarrier {
+            inputs.ask(bytes, Asked::Barrier, BarrierOutcome::Unavailable, |request| Input::ReadBarrier {
                 request,
                 partition: PartitionId(1),
                 term: None,
             })
         };
         let mut first = ask(ASKED_MAX_BYTES - QUESTION_BYTES);
-        assert_eq!(ask(0).try_recv().unwrap(), Outcome::Unavailable);
+        assert_eq!(ask(0).try_recv().unwrap(), BarrierOutcome::Unavailable);
         assert!(first.try_recv().is_err(), "not answered yet");
         drop(queue.recv().unwrap());
         assert!(ask(0).try_recv().is_err(), "there is room again");

@@ -13,9 +13,10 @@ use raft::eraftpb::HardState;
 use super::Node;
 use crate::config::ReplicaSpec;
 use crate::members::{self, ChangeRefusal};
+use crate::outcome::{CreateOutcome, Decision};
 use crate::placement;
 use crate::replica::{Held, Replica, gravestone};
-use crate::seam::{Outcome, Output, RequestId, SnapshotJob};
+use crate::seam::{Output, RequestId, SnapshotJob};
 
 /// What the stores hold of a replica at a start.
 pub(super) enum Beginning {
@@ -130,10 +131,10 @@ impl Life {
 impl Node {
     pub(super) fn create(&mut self, request: RequestId, spec: ReplicaSpec, out: &mut Vec<Output>) {
         let replica = spec.replica;
-        let answer = |outcome| Output::Decided { request, outcome };
-        let refused = |why| answer(Outcome::Refused { why, members: spec.members.clone() });
+        let answer = |outcome| Output::Decided { request, decision: Decision::Create(outcome) };
+        let refused = |why| answer(CreateOutcome::Refused { why, members: spec.members.clone() });
         if self.by_replica.get(&replica) == Some(&spec.partition) {
-            return out.push(answer(Outcome::Created));
+            return out.push(answer(CreateOutcome::Created));
         }
         if self.replicas.contains_key(&spec.partition) || self.life.is_creating(spec.partition) {
             return out.push(refused(ChangeRefusal::NodeTaken(self.config.node)));
@@ -178,7 +179,8 @@ impl Node {
                 Step::Bury(write) => out.push(Output::Snapshot(SnapshotJob::Remove { replica: write.replica })),
                 Step::Create { request, spec, doomed: true } => {
                     let why = ChangeRefusal::IdUsed(spec.replica);
-                    out.push(Output::Decided { request, outcome: Outcome::Refused { why, members: spec.members } });
+                    let refused = CreateOutcome::Refused { why, members: spec.members };
+                    out.push(Output::Decided { request, decision: Decision::Create(refused) });
                     let stone = gravestone(spec.replica, LogState::default().cut);
                     self.life.waiting.push(Step::Bury(Box::new(stone)));
                 }
@@ -190,7 +192,8 @@ impl Node {
                             self.replicas.insert(partition, made);
                             self.by_replica.insert(replica, partition);
                             self.dirty.push(partition);
-                            out.push(Output::Decided { request, outcome: Outcome::Created });
+                            let decision = Decision::Create(CreateOutcome::Created);
+                            out.push(Output::Decided { request, decision });
                         }
                         Err(error) => {
                             out.push(Output::Abort(format!("replica {replica} can't be made: {error}")));

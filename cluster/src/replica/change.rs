@@ -2,26 +2,27 @@
 //! and the end of a replica that was removed.
 
 use mailraft_storage::log::LogWrite;
-use mailraft_storage::{Applied, Index, ReplicaId, Term};
+use mailraft_storage::{Applied, Index, NodeId, ProposalOutcome, ReplicaId, Term};
 use raft::eraftpb::ConfChangeType;
 use raft::{ProgressState, StateRole};
 
 use super::Replica;
 use crate::members::{self, ChangeRefusal, MemberChange};
+use crate::outcome::{BarrierOutcome, ChangeOutcome, Decision, SlotOutcome};
 use crate::placement::MemberRow;
-use crate::seam::{Outcome, Output, PeerBody, RequestId};
+use crate::seam::{Output, PeerBody, RequestId};
 
 /// A learner further behind than this is not promoted: until it has caught up it would only slow commits down.
 pub const PROMOTE_LAG_MAX_ENTRIES: u64 = 1_024;
 
 impl Replica {
     /// Appends a change of members, or says at once why not.
-    pub fn change_members(&mut self, term: Term, change: MemberChange, request: RequestId) -> Option<Outcome> {
+    pub fn change_members(&mut self, term: Term, change: MemberChange, request: RequestId) -> Option<ChangeOutcome> {
         if !self.lead.told || self.lead.term != Some(term) {
-            return Some(Outcome::NotLeader { leader: self.leader() });
+            return Some(ChangeOutcome::NotLeader { leader: self.leader() });
         }
         if self.raw.raft.lead_transferee.is_some() {
-            return Some(Outcome::Dropped);
+            return Some(ChangeOutcome::Dropped);
         }
         let (kind, member) = match self.examine(change) {
             Ok(allowed) => allowed,
@@ -30,30 +31,27 @@ impl Replica {
         if member.replica == self.spec.replica {
             let Some(to) = self.hand_over_to(true) else { return Some(self.refused(ChangeRefusal::NoSuccessor)) };
             self.transfer(to);
-            return Some(Outcome::NotLeader { leader: self.members.node(to) });
+            return Some(ChangeOutcome::NotLeader { leader: self.members.node(to) });
         }
         if self.raw.store().is_full()
             || self.raw.propose_conf_change(Vec::new(), members::encode(kind, &member)).is_err()
         {
-            return Some(Outcome::Overloaded);
+            return Some(ChangeOutcome::Overloaded);
         }
         let index = Index(self.raw.raft.raft_log.last_index());
         // raft-rs refuses by appending an empty entry.
         if self.raw.raft.pending_conf_index != index.0 {
             return Some(self.refused(ChangeRefusal::Pending));
         }
-        self.owners.appended(request, index, None);
-        self.changing = Some(index);
+        self.changing = Some((index, request));
         None
     }
 
     /// Answers who asked for the change that is applied by now.
     pub(super) fn change_applied(&mut self, upto: Index, out: &mut Vec<Output>) {
-        let Some(index) = self.changing.filter(|index| *index <= upto) else { return };
-        self.changing = None;
-        if let Some((request, _)) = self.owners.decided(index) {
-            out.push(Output::Decided { request, outcome: Outcome::Changed { index, members: self.members.rows() } });
-        }
+        let Some((index, request)) = self.changing.take_if(|(index, _)| *index <= upto) else { return };
+        let outcome = ChangeOutcome::Changed { index, members: self.members.rows() };
+        out.push(Output::Decided { request, decision: Decision::Change(outcome) });
     }
 
     /// It was removed from its group, which does not hear it any more.
@@ -82,11 +80,11 @@ impl Replica {
 
     /// Ends it: answers everyone, and gives what must be durable so that it never comes back.
     pub fn end(mut self, out: &mut Vec<Output>) -> LogWrite {
-        let (unknown, waiting) = self.owners.term_over();
-        let questions = self.reads.all().into_iter().map(|read| read.request).chain(waiting);
-        let not_leader = |request| Output::Decided { request, outcome: Outcome::NotLeader { leader: None } };
-        out.extend(unknown.into_iter().map(|request| Output::Decided { request, outcome: Outcome::Unknown }));
-        out.extend(questions.map(not_leader));
+        self.term_over(None, out);
+        for read in self.reads.all() {
+            let decision = Decision::Barrier(BarrierOutcome::NotLeader { leader: None });
+            out.push(Output::Decided { request: read.request, decision });
+        }
         let (partition, replica) = (self.spec.partition, self.spec.replica);
         if self.lead.told {
             out.push(Output::Leads { partition, replica, leading: None });
@@ -95,8 +93,22 @@ impl Replica {
         gravestone(replica, self.raw.store().cut())
     }
 
-    fn refused(&self, why: ChangeRefusal) -> Outcome {
-        Outcome::Refused { why, members: self.members.rows() }
+    /// The term is over in which changes were appended here: answers whoever waits for one, or for a slot.
+    pub(super) fn term_over(&mut self, leader: Option<NodeId>, out: &mut Vec<Output>) {
+        if let Some((_, request)) = self.changing.take() {
+            out.push(Output::Decided { request, decision: Decision::Change(ChangeOutcome::Unknown) });
+        }
+        let (unknown, waiting) = self.owners.term_over();
+        for request in unknown {
+            out.push(Output::Decided { request, decision: Decision::Proposal(ProposalOutcome::Unknown) });
+        }
+        for request in waiting {
+            out.push(Output::Decided { request, decision: Decision::Slot(SlotOutcome::NotLeader { leader }) });
+        }
+    }
+
+    fn refused(&self, why: ChangeRefusal) -> ChangeOutcome {
+        ChangeOutcome::Refused { why, members: self.members.rows() }
     }
 
     /// Whether a change may be made; what it is for raft-rs, and the member's row after it.

@@ -10,8 +10,9 @@ use raft::eraftpb::{self, ConfState, EntryType, Message, MessageType};
 use super::{Lead, NOT_LEADING, Replica};
 use crate::config::NodeConfig;
 use crate::members;
+use crate::outcome::{BarrierOutcome, Decision};
 use crate::placement::GroupRows;
-use crate::seam::{ApplyJob, Outcome, Output, PeerBody, SnapshotJob};
+use crate::seam::{ApplyJob, Output, PeerBody, SnapshotJob};
 use crate::writes::{ReadyWrite, Released};
 
 impl Replica {
@@ -176,19 +177,14 @@ impl Replica {
                 assert!(term > self.last_led, "term {term} led twice");
                 self.last_led = term;
             }
-            (self.better, self.changing) = (None, None);
+            self.better = None;
             self.offered.clear();
             self.lead = Lead { term: leads, since_tick: self.ticks, ..NOT_LEADING };
-            let (unknown, waiting) = self.owners.term_over();
-            for request in unknown {
-                out.push(Output::Decided { request, outcome: Outcome::Unknown });
-            }
             let leader = self.leader();
-            for request in waiting {
-                out.push(Output::Decided { request, outcome: Outcome::NotLeader { leader } });
-            }
+            self.term_over(leader, out);
             for read in self.reads.not_in(leads) {
-                out.push(Output::Decided { request: read.request, outcome: Outcome::NotLeader { leader } });
+                let decision = Decision::Barrier(BarrierOutcome::NotLeader { leader });
+                out.push(Output::Decided { request: read.request, decision });
             }
             if told {
                 out.push(Output::Leads { partition: self.spec.partition, replica: self.spec.replica, leading: None });
@@ -256,10 +252,10 @@ impl Replica {
         let index = self.raw.store().applied().index;
         for read in self.reads.applied(index) {
             let outcome = match read.term {
-                Some(term) if self.lead.term != Some(term) => Outcome::NotLeader { leader: self.leader() },
-                _ => Outcome::Read { index },
+                Some(term) if self.lead.term != Some(term) => BarrierOutcome::NotLeader { leader: self.leader() },
+                _ => BarrierOutcome::Passed { index },
             };
-            out.push(Output::Decided { request: read.request, outcome });
+            out.push(Output::Decided { request: read.request, decision: Decision::Barrier(outcome) });
         }
     }
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use mailraft_cluster::{Outcome, RequestId};
-use mailraft_storage::{Env, NodeId, PartitionId, Verdict};
+use mailraft_cluster::RequestId;
+use mailraft_storage::{Env, NodeId, PartitionId, ProposalOutcome, Verdict};
 
 use crate::network::{Network, roll};
 
@@ -45,7 +45,7 @@ fn run(seed: u64) -> (u64, u64) {
                 let mailbox = roll(&mut dice, 4) as u8;
                 let owner = (node, partition, mailbox);
                 // One owner: its entry in flight has its answer, or its term is over.
-                let free = in_flight.get(&owner).is_none_or(|r| network.outcome(node, *r).is_some());
+                let free = in_flight.get(&owner).is_none_or(|r| network.proposal(node, *r).is_some());
                 if free {
                     let request = network.propose(node, partition, mailbox, round as u64);
                     asked.insert(request, (node, partition, mailbox, round as u64));
@@ -70,8 +70,8 @@ fn run(seed: u64) -> (u64, u64) {
     }
     let mut acknowledged = 0;
     for (request, (node, partition, mailbox, key)) in &asked {
-        if let Some(Outcome::Applied { verdict, .. }) = network.outcome(*node, *request) {
-            assert_eq!(*verdict, Verdict::Accepted);
+        if let Some(ProposalOutcome::Applied { verdict, .. }) = network.proposal(*node, *request) {
+            assert_eq!(verdict, Verdict::Accepted);
             acknowledged += 1;
             for node in [1, 2, 3].map(NodeId) {
                 assert!(

@@ -1,7 +1,7 @@
 //! What a cluster of three must do.
 
-use mailraft_cluster::{Input, Outcome, RequestId};
-use mailraft_storage::{NodeId, PartitionId, Verdict};
+use mailraft_cluster::{BarrierOutcome, Input, RequestId, SlotOutcome};
+use mailraft_storage::{NodeId, PartitionId, ProposalOutcome, Verdict};
 
 use crate::network::Network;
 
@@ -14,8 +14,8 @@ fn elected(partitions: u32) -> Network {
     network
 }
 
-fn accepted(outcome: Option<&Outcome>) -> bool {
-    matches!(outcome, Some(Outcome::Applied { verdict: Verdict::Accepted, .. }))
+fn accepted(outcome: Option<ProposalOutcome>) -> bool {
+    matches!(outcome, Some(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }))
 }
 
 #[test]
@@ -36,9 +36,9 @@ fn a_write_is_on_every_node_once_it_is_answered_and_partitions_stay_apart() {
     let (one, two) = (network.leader(P1).unwrap(), network.leader(P2).unwrap());
     let first = network.propose(one, P1, 1, 10);
     let second = network.propose(two, P2, 1, 20);
-    assert_eq!(network.outcome(one, first), None, "answered before it was durable anywhere");
+    assert_eq!(network.proposal(one, first), None, "answered before it was durable anywhere");
     network.settle();
-    assert!(accepted(network.outcome(one, first)) && accepted(network.outcome(two, second)));
+    assert!(accepted(network.proposal(one, first)) && accepted(network.proposal(two, second)));
     network.ticks(4);
     for node in [1, 2, 3].map(NodeId) {
         assert!(network.has_row(node, P1, 1, 10) && network.has_row(node, P2, 1, 20));
@@ -53,7 +53,7 @@ fn a_dead_leader_is_replaced_within_half_a_second_and_nothing_acknowledged_is_lo
         let leader = network.leader(P1).unwrap();
         let request = network.propose(leader, P1, 1, round);
         network.settle();
-        assert!(accepted(network.outcome(leader, request)));
+        assert!(accepted(network.proposal(leader, request)));
         network.crash(leader, 0);
         network.until(20, "the next leader", |n| n.leader(P1).is_some_and(|l| l != leader));
         for key in 0..=round {
@@ -75,13 +75,13 @@ fn a_crash_between_any_two_outputs_loses_nothing_acknowledged() {
         for _ in 0..at {
             network.step_once();
         }
-        let known = accepted(network.outcome(leader, request));
+        let known = accepted(network.proposal(leader, request));
         let victim = NodeId(1 + at % 3);
         network.crash(victim, (at as usize * 13) % 50);
         network.settle();
         network.start(victim);
         network.ticks(60);
-        if known || accepted(network.outcome(leader, request)) {
+        if known || accepted(network.proposal(leader, request)) {
             for node in [1, 2, 3].map(NodeId) {
                 assert!(
                     network.has_row(node, P1, 1, 7),
@@ -101,18 +101,18 @@ fn a_deposed_leader_answers_no_read_and_no_write() {
     let (term, _) = network.host(old).leading[&P1];
     let read = network.read(old, P1, Some(term));
     network.settle();
-    assert!(matches!(network.outcome(old, read), Some(Outcome::Read { .. })));
+    assert!(matches!(network.barrier(old, read), Some(BarrierOutcome::Passed { .. })));
     network.cut_off.insert(old);
     let write = network.propose(old, P1, 1, 1);
     let stale = network.read(old, P1, Some(term));
     network
         .until(80, "someone else leads", |n| n.leader(P1).is_some_and(|l| l != old) && n.host(old).leading.is_empty());
-    assert_eq!(network.outcome(old, write), Some(&Outcome::Unknown));
-    assert!(matches!(network.outcome(old, stale), Some(Outcome::NotLeader { .. })));
+    assert_eq!(network.proposal(old, write), Some(ProposalOutcome::Unknown));
+    assert!(matches!(network.barrier(old, stale), Some(BarrierOutcome::NotLeader { .. })));
     let new = network.leader(P1).unwrap();
     let other = network.propose(new, P1, 1, 2);
     network.settle();
-    assert!(accepted(network.outcome(new, other)));
+    assert!(accepted(network.proposal(new, other)));
     network.cut_off.clear();
     network.ticks(40);
     assert!(!network.has_row(old, P1, 1, 1) && network.has_row(old, P1, 1, 2));
@@ -127,14 +127,14 @@ fn any_replica_may_ask_what_was_acknowledged_and_gets_no_answer_without_a_majori
     network.settle();
     let read = network.read(other, P1, None);
     network.ticks(4);
-    assert!(matches!(network.outcome(other, read), Some(Outcome::Read { .. })));
+    assert!(matches!(network.barrier(other, read), Some(BarrierOutcome::Passed { .. })));
     assert!(network.has_row(other, P1, 1, 5));
     for node in [1, 2, 3].map(NodeId).into_iter().filter(|n| *n != other) {
         network.crash(node, 0);
     }
     let alone = network.read(other, P1, None);
     network.ticks(70);
-    assert_eq!(network.outcome(other, alone), Some(&Outcome::Unavailable));
+    assert_eq!(network.barrier(other, alone), Some(BarrierOutcome::Unavailable));
 }
 
 #[test]
@@ -144,11 +144,11 @@ fn a_slot_waits_for_the_entry_in_flight_and_for_no_other() {
     let write = network.propose(leader, P1, 1, 1);
     let same = network.await_slot(leader, P1, 1);
     let other = network.await_slot(leader, P1, 2);
-    assert_eq!(network.outcome(leader, same), None);
-    assert_eq!(network.outcome(leader, other), Some(&Outcome::SlotFree));
+    assert_eq!(network.slot(leader, same), None);
+    assert_eq!(network.slot(leader, other), Some(SlotOutcome::Free));
     network.settle();
-    assert!(accepted(network.outcome(leader, write)));
-    assert_eq!(network.outcome(leader, same), Some(&Outcome::SlotFree));
+    assert!(accepted(network.proposal(leader, write)));
+    assert_eq!(network.slot(leader, same), Some(SlotOutcome::Free));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn where_all_are_damaged_one_leads_and_takes_changes() {
         let leader = network.leader(P1).unwrap();
         let request = network.propose(leader, P1, key as u8, key);
         network.ticks(2);
-        count += usize::from(accepted(network.outcome(leader, request)));
+        count += usize::from(accepted(network.proposal(leader, request)));
     }
     assert!(count > 50, "{count} of 100");
 }

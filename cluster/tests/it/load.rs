@@ -1,7 +1,7 @@
 //! Bounds, balance, and clusters of other sizes.
 
-use mailraft_cluster::{Input, Outcome, PeerBody, PeerMessage};
-use mailraft_storage::{ClusterId, NodeId, PartitionId, UnixMillis, Verdict};
+use mailraft_cluster::{BarrierOutcome, Input, PeerBody, PeerMessage};
+use mailraft_storage::{ClusterId, NodeId, PartitionId, ProposalOutcome, UnixMillis, Verdict};
 use raft::eraftpb::{Entry, Message, MessageType};
 
 use crate::network::Network;
@@ -29,10 +29,10 @@ fn more_than_the_bound_of_bytes_is_refused_and_what_was_taken_is_answered_when_t
     let leader = network.leader(P1).unwrap();
     network.cut_off.insert(leader);
     let asked: Vec<_> = (0..24).map(|n| network.propose_value(leader, P1, n, 1, vec![n; 1_000_000])).collect();
-    let refused = asked.iter().filter(|r| network.outcome(leader, **r) == Some(&Outcome::Overloaded)).count();
+    let refused = asked.iter().filter(|r| network.proposal(leader, **r) == Some(ProposalOutcome::Overloaded)).count();
     assert!((7..=9).contains(&refused), "{refused} refused");
     network.until(40, "deposed", |n| n.host(leader).leading.is_empty());
-    let unknown = asked.iter().filter(|r| network.outcome(leader, **r) == Some(&Outcome::Unknown)).count();
+    let unknown = asked.iter().filter(|r| network.proposal(leader, **r) == Some(ProposalOutcome::Unknown)).count();
     assert_eq!(unknown + refused, asked.len());
     network.cut_off.clear();
     network.ticks(60);
@@ -48,8 +48,9 @@ fn many_bytes_go_in_groups_within_their_bound_and_beside_small_writes() {
     let small = network.propose(two, PartitionId(2), 1, 1);
     network.settle();
     network.ticks(4);
-    let accepted = |o: Option<&Outcome>| matches!(o, Some(Outcome::Applied { verdict: Verdict::Accepted, .. }));
-    assert!(large.iter().all(|r| accepted(network.outcome(one, *r))) && accepted(network.outcome(two, small)));
+    let accepted =
+        |o: Option<ProposalOutcome>| matches!(o, Some(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }));
+    assert!(large.iter().all(|r| accepted(network.proposal(one, *r))) && accepted(network.proposal(two, small)));
     assert!(ALL.iter().all(|n| (0..4).all(|m| network.has_row(*n, P1, m, 1))));
 }
 
@@ -77,8 +78,8 @@ fn one_node_and_two_nodes_work_too() {
         let read = network.read(leader, PartitionId::CONTROL, None);
         network.settle();
         network.ticks(8);
-        assert!(matches!(network.outcome(leader, request), Some(Outcome::Applied { .. })), "{nodes} nodes");
-        assert!(matches!(network.outcome(leader, read), Some(Outcome::Read { .. })), "{nodes} nodes");
+        assert!(matches!(network.proposal(leader, request), Some(ProposalOutcome::Applied { .. })), "{nodes} nodes");
+        assert!(matches!(network.barrier(leader, read), Some(BarrierOutcome::Passed { .. })), "{nodes} nodes");
         network.crash(leader, 0);
         network.start(leader);
         network.until(60, "led again", |n| n.leader(P1).is_some());
@@ -127,7 +128,7 @@ fn only_messages_of_members_and_only_kinds_that_replicas_exchange_are_heard() {
         network.input(leader, Input::Peer { from: other, message: told(cluster, from, &beat, wall) });
         let request = network.propose(leader, P1, 1, wall);
         network.settle();
-        assert!(matches!(network.outcome(leader, request), Some(Outcome::Applied { .. })));
+        assert!(matches!(network.proposal(leader, request), Some(ProposalOutcome::Applied { .. })));
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use mailraft_cluster::placement::MemberRow;
-use mailraft_cluster::{ChangeRefusal, Input, MemberChange, Outcome, RequestId};
+use mailraft_cluster::{ChangeOutcome, ChangeRefusal, CreateOutcome, Decision, Input, MemberChange, RequestId};
 use mailraft_storage::log::Log;
-use mailraft_storage::{Env, NodeId, PartitionId, ReplicaId, Rows, Verdict};
+use mailraft_storage::{Env, NodeId, PartitionId, ProposalOutcome, ReplicaId, Rows, Verdict};
 
 use crate::network::{Network, roll};
 
@@ -43,9 +43,9 @@ fn change(network: &mut Network, change: MemberChange) -> Vec<MemberRow> {
         };
         let request = network.reconfigure(leader, P1, change);
         network.ticks(4);
-        match network.outcome(leader, request) {
-            Some(Outcome::Changed { members, .. }) => return members.clone(),
-            Some(Outcome::NotLeader { .. } | Outcome::Refused { why: ChangeRefusal::Lags { .. }, .. }) => {}
+        match network.change(leader, request) {
+            Some(ChangeOutcome::Changed { members, .. }) => return members.clone(),
+            Some(ChangeOutcome::NotLeader { .. } | ChangeOutcome::Refused { why: ChangeRefusal::Lags { .. }, .. }) => {}
             other => panic!("{change:?}: {other:?}"),
         }
         network.ticks(10);
@@ -56,8 +56,8 @@ fn change(network: &mut Network, change: MemberChange) -> Vec<MemberRow> {
 fn refusal(network: &mut Network, change: MemberChange) -> ChangeRefusal {
     let leader = network.leader(P1).unwrap();
     let request = network.reconfigure(leader, P1, change);
-    match network.outcome(leader, request) {
-        Some(Outcome::Refused { why, .. }) => *why,
+    match network.change(leader, request) {
+        Some(ChangeOutcome::Refused { why, .. }) => *why,
         other => panic!("{change:?}: {other:?}"),
     }
 }
@@ -65,7 +65,7 @@ fn refusal(network: &mut Network, change: MemberChange) -> ChangeRefusal {
 fn add(network: &mut Network, node: NodeId, replica: u64) {
     let request = network.create(node, P1, ReplicaId(replica));
     network.settle();
-    assert_eq!(network.outcome(node, request), Some(&Outcome::Created));
+    assert_eq!(network.created(node, request), Some(&CreateOutcome::Created));
     change(network, MemberChange::AddLearner(learner(replica, node)));
     network.ticks(20);
     let members = change(network, MemberChange::Promote(ReplicaId(replica)));
@@ -77,7 +77,7 @@ fn write(network: &mut Network, key: u64) {
     let leader = network.leader(P1).unwrap();
     let request = network.propose(leader, P1, 1, key);
     network.ticks(6);
-    assert!(matches!(network.outcome(leader, request), Some(Outcome::Applied { .. })), "write {key}");
+    assert!(matches!(network.proposal(leader, request), Some(ProposalOutcome::Applied { .. })), "write {key}");
 }
 
 /// Every voter has the same rows.
@@ -187,7 +187,7 @@ fn what_must_not_be_changed_is_refused_and_says_why() {
     let request = network.reconfigure(leader, P1, add(100, spare[0]));
     assert_eq!(refusal(&mut network, add(101, spare[1])), ChangeRefusal::Pending);
     network.ticks(4);
-    assert!(matches!(network.outcome(leader, request), Some(Outcome::Changed { .. })));
+    assert!(matches!(network.change(leader, request), Some(ChangeOutcome::Changed { .. })));
     // Nothing is there that could have caught up.
     let promote = MemberChange::Promote(ReplicaId(100));
     assert!(matches!(refusal(&mut network, promote), ChangeRefusal::Lags { entries, .. } if entries > 0));
@@ -220,7 +220,7 @@ fn a_leader_that_is_to_go_hands_over_first_and_a_demoted_voter_only_learns() {
     let leader = network.leader(P1).unwrap();
     let own = first.iter().find(|m| m.node == leader).unwrap();
     let request = network.reconfigure(leader, P1, MemberChange::Demote(own.replica));
-    let Some(Outcome::NotLeader { leader: Some(to) }) = network.outcome(leader, request).cloned() else {
+    let Some(ChangeOutcome::NotLeader { leader: Some(to) }) = network.change(leader, request).cloned() else {
         panic!("not handed over");
     };
     network.until(10, "the other leads", |n| n.leader(P1) == Some(to) && n.host(leader).leading.is_empty());
@@ -281,7 +281,7 @@ fn a_replica_removed_while_it_was_away_disturbs_nobody_and_learns_that_it_is_gon
     assert!(network.status(away.node, P1).is_none() && network.gone.contains(&away.replica));
     assert!(network.host(away.node).log.state(away.replica).unwrap().is_some(), "no mark says that it is gone");
     let request = network.create(away.node, P1, away.replica);
-    let Some(Outcome::Refused { why, .. }) = network.outcome(away.node, request) else { panic!("made anew") };
+    let Some(CreateOutcome::Refused { why, .. }) = network.created(away.node, request) else { panic!("made anew") };
     assert_eq!(*why, ChangeRefusal::IdUsed(away.replica));
     network.crash(away.node, 0);
     network.start(away.node);
@@ -340,16 +340,16 @@ fn a_crash_between_any_two_outputs_of_a_change_brings_back_one_configuration() {
             network.create(spare[0], P1, ReplicaId(100));
             network.settle();
         }
-        let known = network.outcome(leader, added).cloned();
+        let known = network.change(leader, added).cloned();
         let again = network.leader(P1).unwrap();
         let request = network.reconfigure(again, P1, MemberChange::AddLearner(learner(100, spare[0])));
         network.ticks(30);
-        let members = match network.outcome(again, request) {
-            Some(Outcome::Changed { members, .. }) => {
-                assert!(!matches!(known, Some(Outcome::Changed { .. })), "after {at} steps: made twice");
+        let members = match network.change(again, request) {
+            Some(ChangeOutcome::Changed { members, .. }) => {
+                assert!(!matches!(known, Some(ChangeOutcome::Changed { .. })), "after {at} steps: made twice");
                 members
             }
-            Some(Outcome::Refused { why: ChangeRefusal::IdUsed(_), members }) => members,
+            Some(ChangeOutcome::Refused { why: ChangeRefusal::IdUsed(_), members }) => members,
             other => panic!("after {at} steps: {other:?}"),
         };
         assert!(members.contains(&learner(100, spare[0])), "after {at} steps: {members:?}");
@@ -471,9 +471,11 @@ impl Operator {
     fn step(&mut self, network: &mut Network) {
         let Some(task) = self.tasks.first().copied() else { return };
         if let Some((node, request)) = self.asked {
-            match network.outcome(node, request) {
+            match network.host(node).decided.get(&request) {
                 None if network.is_up(node) => return,
-                Some(Outcome::Changed { members, .. } | Outcome::Refused { members, .. }) if done(task, members) => {
+                Some(Decision::Change(
+                    ChangeOutcome::Changed { members, .. } | ChangeOutcome::Refused { members, .. },
+                )) if done(task, members) => {
                     self.tasks.remove(0);
                 }
                 _ => {}
@@ -542,7 +544,7 @@ fn disorder(seed: u64, network: &mut Network, tasks: Vec<Task>) -> (u64, usize) 
         }
         in_flight.retain(|node, _| network.is_up(*node));
         if let Some(leader) = network.leader(P1)
-            && in_flight.get(&leader).is_none_or(|r| network.outcome(leader, *r).is_some())
+            && in_flight.get(&leader).is_none_or(|r| network.proposal(leader, *r).is_some())
         {
             let request = network.propose(leader, P1, 1, round as u64);
             asked.insert(request, (leader, round as u64));
@@ -573,8 +575,8 @@ fn disorder(seed: u64, network: &mut Network, tasks: Vec<Task>) -> (u64, usize) 
     assert_eq!(network.status(leader, P1).unwrap().followers.len() + 1, voters.len(), "seed {seed}");
     let mut acknowledged = 0;
     for (request, (node, key)) in &asked {
-        if let Some(Outcome::Applied { verdict, .. }) = network.outcome(*node, *request) {
-            assert_eq!(*verdict, Verdict::Accepted);
+        if let Some(ProposalOutcome::Applied { verdict, .. }) = network.proposal(*node, *request) {
+            assert_eq!(verdict, Verdict::Accepted);
             acknowledged += 1;
             for voter in &voters {
                 assert!(network.has_row(*voter, P1, 1, *key), "seed {seed}: write {key} is lost on {voter}");
@@ -655,7 +657,7 @@ fn a_replica_that_the_control_group_says_is_gone_goes_though_nobody_told_it() {
     let request = network.create(node, P1, ReplicaId(100));
     network.input(node, Input::Destroy { replica: ReplicaId(100) });
     network.settle();
-    assert!(matches!(network.outcome(node, request), Some(Outcome::Refused { .. })));
+    assert!(matches!(network.created(node, request), Some(CreateOutcome::Refused { .. })));
     network.crash(node, 0);
     network.start(node);
     network.settle();

@@ -8,8 +8,8 @@ use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_cluster::placement::{self, MemberRow};
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
-    Input, MemberChange, Node, NodeConfig, Outcome, Output, PeerBody, PeerMessage, ReplicaSpec, ReplicaStatus,
-    RequestId, SnapshotEvent, SnapshotJob,
+    BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Input, MemberChange, Node, NodeConfig, Output, PeerBody,
+    PeerMessage, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent, SnapshotJob,
 };
 use mailraft_storage::entry::RowsBody;
 use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch};
@@ -17,7 +17,7 @@ use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{ReplicaBatch, state_hash};
 use mailraft_storage::{
     Applied, ClusterId, CommandId, EntryKind, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, Proposal,
-    ReplicaId, RowBatch, RowKey, Rows, Table, Term,
+    ProposalOutcome, ReplicaId, RowBatch, RowKey, Rows, Table, Term,
 };
 use raft::eraftpb::MessageType;
 
@@ -40,7 +40,7 @@ pub struct Host {
     staged: BTreeMap<ReplicaId, (Applied, Vec<(RowKey, bytes::Bytes)>)>,
     pub leading: BTreeMap<PartitionId, (Term, Incarnation)>,
     pub leaders: BTreeMap<PartitionId, Option<NodeId>>,
-    pub decided: BTreeMap<RequestId, Outcome>,
+    pub decided: BTreeMap<RequestId, Decision>,
 }
 
 pub struct Network {
@@ -196,8 +196,8 @@ impl Network {
                     self.watch(&message);
                     self.messages.push_back((node, to, message));
                 }
-                Output::Decided { request, outcome } => {
-                    let before = self.host_mut(node).decided.insert(request, outcome);
+                Output::Decided { request, decision } => {
+                    let before = self.host_mut(node).decided.insert(request, decision);
                     assert!(before.is_none(), "{request:?} decided twice");
                 }
                 Output::Leads { partition, leading, .. } => {
@@ -503,8 +503,40 @@ impl Network {
         core.status().into_iter().find(|s| s.partition == partition)
     }
 
-    pub fn outcome(&self, node: NodeId, request: RequestId) -> Option<&Outcome> {
-        self.host(node).decided.get(&request)
+    /// What became of a proposal, if it is decided.
+    pub fn proposal(&self, node: NodeId, request: RequestId) -> Option<ProposalOutcome> {
+        match self.host(node).decided.get(&request)? {
+            Decision::Proposal(outcome) => Some(*outcome),
+            other => panic!("a proposal is answered with {other:?}"),
+        }
+    }
+
+    pub fn barrier(&self, node: NodeId, request: RequestId) -> Option<BarrierOutcome> {
+        match self.host(node).decided.get(&request)? {
+            Decision::Barrier(outcome) => Some(*outcome),
+            other => panic!("a read barrier is answered with {other:?}"),
+        }
+    }
+
+    pub fn slot(&self, node: NodeId, request: RequestId) -> Option<SlotOutcome> {
+        match self.host(node).decided.get(&request)? {
+            Decision::Slot(outcome) => Some(*outcome),
+            other => panic!("who waits for a slot is answered with {other:?}"),
+        }
+    }
+
+    pub fn change(&self, node: NodeId, request: RequestId) -> Option<&ChangeOutcome> {
+        match self.host(node).decided.get(&request)? {
+            Decision::Change(outcome) => Some(outcome),
+            other => panic!("a change of members is answered with {other:?}"),
+        }
+    }
+
+    pub fn created(&self, node: NodeId, request: RequestId) -> Option<&CreateOutcome> {
+        match self.host(node).decided.get(&request)? {
+            Decision::Create(outcome) => Some(outcome),
+            other => panic!("a new replica is answered with {other:?}"),
+        }
     }
 
     pub fn has_row(&self, node: NodeId, partition: PartitionId, mailbox: u8, key: u64) -> bool {
@@ -583,7 +615,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
             format!("leads: {:?}", leading.map(|(term, incarnation)| (term.0, incarnation.number)))
         }
         Output::Leader { partition, node } if *partition == P1 => format!("leader: {:?}", node.map(|n| n.0)),
-        Output::Decided { request, outcome } => format!("decided: {} {outcome:?}", request.0),
+        Output::Decided { request, decision } => format!("decided: {} {decision:?}", request.0),
         Output::Send { .. } | Output::Apply(_) | Output::Leads { .. } | Output::Leader { .. } | Output::Time { .. } => {
             return None;
         }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use mailraft_storage::plant::{self, Fault};
-use mailraft_storage::{CommandId, Env, Index, Proposal, StoreError, Verdict};
+use mailraft_storage::{CommandId, Env, Index, Proposal, ProposalOutcome, StoreError, Verdict};
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::engine::{Mailbox, Submitted};
@@ -55,19 +55,6 @@ pub enum Step<S> {
     },
     /// This owner's reign is over: it does nothing more, and all sessions were told.
     End,
-}
-
-/// What became of a proposal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It is in the log, and apply says this.
-    Applied(Index, Verdict),
-    /// It was never appended; the owner's node still leads.
-    Dropped,
-    /// It was never appended: too much waits.
-    Overloaded,
-    /// The owner's node leads no more, or nobody knows.
-    Over,
 }
 
 /// The owner of one mailbox; `S` names a session.
@@ -212,10 +199,10 @@ impl<S: Copy + Ord> Owner<S> {
     }
 
     /// What became of the entry in flight.
-    pub fn decided(&mut self, env: &mut Env, fate: Fate, out: &mut Vec<Step<S>>) {
+    pub fn decided(&mut self, env: &mut Env, outcome: ProposalOutcome, out: &mut Vec<Step<S>>) {
         let Some(engine) = self.engine.as_mut().filter(|_| !self.ended) else { return };
-        match fate {
-            Fate::Applied(index, verdict @ (Verdict::Accepted | Verdict::Missing)) => {
+        match outcome {
+            ProposalOutcome::Applied { index, verdict: verdict @ (Verdict::Accepted | Verdict::Missing) } => {
                 let said = engine.applied(index, verdict);
                 for event in said.events {
                     self.tell(&event, out);
@@ -229,15 +216,17 @@ impl<S: Copy + Ord> Owner<S> {
                 }
                 self.pump(env, out);
             }
-            Fate::Dropped => {
+            ProposalOutcome::Dropped => {
                 engine.dropped();
                 out.push(Step::Pause { millis: AGAIN_PAUSE_MS });
             }
-            Fate::Overloaded => {
+            ProposalOutcome::Overloaded => {
                 engine.dropped();
                 out.push(Step::Pause { millis: OVERLOADED_PAUSE_MS });
             }
-            Fate::Applied(_, Verdict::Fenced) | Fate::Over => self.end(Detached::NotLeader, out),
+            ProposalOutcome::Applied { verdict: Verdict::Fenced, .. }
+            | ProposalOutcome::NotLeader { .. }
+            | ProposalOutcome::Unknown => self.end(Detached::NotLeader, out),
         }
     }
 
@@ -436,7 +425,7 @@ mod tests {
                     Step::Propose(proposal) => {
                         let (index, verdict) = self.world.apply(proposal);
                         let mut out = Vec::new();
-                        self.owner.decided(&mut self.world.env, Fate::Applied(index, verdict), &mut out);
+                        self.owner.decided(&mut self.world.env, ProposalOutcome::Applied { index, verdict }, &mut out);
                         steps.extend(out);
                     }
                     Step::Gate { number, rows } => self.gates.push_back((number, rows)),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mailraft_cluster::Outcome;
+use mailraft_cluster::BarrierOutcome;
 use mailraft_directory::{Account, Lookup, password};
 use mailraft_driver::Cluster;
 use mailraft_storage::PartitionId;
@@ -83,7 +83,7 @@ impl Credentials {
         if verified.is_none() {
             // "Wrong password" is permanent to whoever hears it: this replica may lag behind.
             match self.cluster.read_barrier(PartitionId::CONTROL, None).await {
-                Ok(Outcome::Read { .. }) => verified = self.check(&name, &password).await?,
+                Ok(BarrierOutcome::Passed { .. }) => verified = self.check(&name, &password).await?,
                 _ => return Err(LoginRefused::Unavailable),
             }
         }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailraft_driver::testing::{PATIENCE, TestCluster, cluster_ca, peer_tls};
-use mailraft_driver::{Cluster, DialError, DriverConfig, Outcome, Refusal, StartError, StreamKind};
+use mailraft_driver::{BarrierOutcome, Cluster, DialError, DriverConfig, Refusal, SlotOutcome, StartError, StreamKind};
 use mailraft_storage::entry::RowsBody;
 use mailraft_storage::log::Log;
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::{
-    ClusterId, CommandId, EntryKind, Index, MailboxId, NodeId, PartitionId, Proposal, RowBatch, RowKey, Rows, Table,
-    UnixMillis, Verdict,
+    ClusterId, CommandId, EntryKind, Index, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, RowBatch,
+    RowKey, Rows, Table, UnixMillis, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -44,8 +44,10 @@ async fn write(cluster: &TestCluster, partition: PartitionId, number: u32, value
                 kind: EntryKind::Rows(RowsBody { batch, ..RowsBody::default() }),
             };
             match cluster.node(node.0).propose(partition, proposal).await {
-                Ok(Outcome::Applied { index, verdict: Verdict::Accepted }) => break index,
-                Ok(Outcome::Dropped | Outcome::NotLeader { .. } | Outcome::Unknown) => tokio::task::yield_now().await,
+                Ok(ProposalOutcome::Applied { index, verdict: Verdict::Accepted }) => break index,
+                Ok(ProposalOutcome::Dropped | ProposalOutcome::NotLeader { .. } | ProposalOutcome::Unknown) => {
+                    tokio::task::yield_now().await
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -58,9 +60,8 @@ async fn barrier(node: &Cluster, partition: PartitionId) -> Index {
     let attempts = async {
         loop {
             match node.read_barrier(partition, None).await.unwrap() {
-                Outcome::Read { index } => break index,
-                Outcome::Unavailable | Outcome::NotLeader { .. } => tokio::task::yield_now().await,
-                other => panic!("{other:?}"),
+                BarrierOutcome::Passed { index } => break index,
+                BarrierOutcome::Unavailable | BarrierOutcome::NotLeader { .. } => tokio::task::yield_now().await,
             }
         }
     };
@@ -83,9 +84,9 @@ async fn what_is_acknowledged_is_read_on_every_node_and_survives_the_leaders_dea
     }
     let (first, leading) = cluster.leader(P1).await;
     let own = cluster.node(first.0).read_barrier(P1, Some(leading.term)).await.unwrap();
-    assert!(matches!(own, Outcome::Read { .. }), "{own:?}");
+    assert!(matches!(own, BarrierOutcome::Passed { .. }), "{own:?}");
     let slot = cluster.node(first.0).await_slot(P1, leading.term, MAILBOX).await.unwrap();
-    assert_eq!(slot, Outcome::SlotFree);
+    assert_eq!(slot, SlotOutcome::Free);
 
     cluster.crash(first.0).await;
     let (second, later) = cluster.leader(P1).await;
@@ -197,7 +198,7 @@ async fn results_of_commands_are_evicted_on_every_replica_and_the_newest_stay() 
         kind: EntryKind::Rows(RowsBody { results, ..RowsBody::default() }),
     };
     let done = cluster.node(node.0).propose(P1, proposal).await.unwrap();
-    assert!(matches!(done, Outcome::Applied { verdict: Verdict::Accepted, .. }), "{done:?}");
+    assert!(matches!(done, ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }), "{done:?}");
     for node in 1..=3 {
         let node = cluster.node(node);
         let replica = node.replica(P1).unwrap();

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use mailraft_cluster::Outcome;
+use mailraft_cluster::SlotOutcome;
 use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, evict};
 use mailraft_directory::{Answer, Command, Directory, Lookup, Refusal, Submitted};
 use mailraft_driver::{Cluster, Leading};
 use mailraft_mailbox::Detached;
-use mailraft_storage::{CommandId, Env, Index, MailboxId, PartitionId, Verdict};
+use mailraft_storage::{CommandId, Env, Index, MailboxId, PartitionId, ProposalOutcome, Verdict};
 use tokio::sync::oneshot;
 
 use crate::environment::{os_env, refresh};
@@ -135,10 +135,10 @@ impl DirectoryActor {
         ctx.spawn(decided);
     }
 
-    fn decided(&mut self, outcome: Result<Outcome, oneshot::error::RecvError>, ctx: &mut Context<Self>) {
+    fn decided(&mut self, outcome: Result<ProposalOutcome, oneshot::error::RecvError>, ctx: &mut Context<Self>) {
         let Some(engine) = self.engine.as_mut() else { return };
         match outcome {
-            Ok(Outcome::Applied { index, verdict: verdict @ (Verdict::Accepted | Verdict::Missing) }) => {
+            Ok(ProposalOutcome::Applied { index, verdict: verdict @ (Verdict::Accepted | Verdict::Missing) }) => {
                 for (id, result, at) in engine.applied(index, verdict) {
                     for reply in self.waiting.remove(&id).unwrap_or_default() {
                         let _ = reply.send(Ok((result.clone(), position(&self.leading, at))));
@@ -146,20 +146,14 @@ impl DirectoryActor {
                 }
                 self.pump(ctx);
             }
-            Ok(Outcome::Dropped | Outcome::Overloaded) => {
+            Ok(ProposalOutcome::Dropped | ProposalOutcome::Overloaded) => {
                 engine.dropped();
                 ctx.run_later(AGAIN_PAUSE, |actor, ctx| actor.pump(ctx));
             }
             Ok(
-                Outcome::Applied { verdict: Verdict::Fenced, .. }
-                | Outcome::NotLeader { .. }
-                | Outcome::Unknown
-                | Outcome::Read { .. }
-                | Outcome::SlotFree
-                | Outcome::Unavailable
-                | Outcome::Changed { .. }
-                | Outcome::Refused { .. }
-                | Outcome::Created,
+                ProposalOutcome::Applied { verdict: Verdict::Fenced, .. }
+                | ProposalOutcome::NotLeader { .. }
+                | ProposalOutcome::Unknown,
             )
             | Err(_) => ctx.stop(),
         }
@@ -184,24 +178,22 @@ impl DirectoryActor {
         let decided = actix::fut::wrap_future::<_, Self>(proposed).map(move |outcome, actor, ctx| {
             actor.evicting = false;
             match outcome {
-                Ok(Outcome::Applied { verdict: Verdict::Accepted, .. }) => {
+                Ok(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }) => {
                     metrics::counter!(mailraft_driver::metrics::EVICTED).increment(evicted as u64);
                     actor.evict_from = next;
                     actor.pump(ctx);
                 }
-                Ok(Outcome::Applied { verdict: Verdict::Missing, .. } | Outcome::Dropped | Outcome::Overloaded) => {
+                Ok(
+                    ProposalOutcome::Applied { verdict: Verdict::Missing, .. }
+                    | ProposalOutcome::Dropped
+                    | ProposalOutcome::Overloaded,
+                ) => {
                     actor.pump(ctx);
                 }
                 Ok(
-                    Outcome::Applied { verdict: Verdict::Fenced, .. }
-                    | Outcome::NotLeader { .. }
-                    | Outcome::Unknown
-                    | Outcome::Read { .. }
-                    | Outcome::SlotFree
-                    | Outcome::Unavailable
-                    | Outcome::Changed { .. }
-                    | Outcome::Refused { .. }
-                    | Outcome::Created,
+                    ProposalOutcome::Applied { verdict: Verdict::Fenced, .. }
+                    | ProposalOutcome::NotLeader { .. }
+                    | ProposalOutcome::Unknown,
                 )
                 | Err(_) => ctx.stop(),
             }
@@ -228,7 +220,7 @@ impl Actor for DirectoryActor {
         let (lookup, leading) = (Arc::clone(&self.lookup), self.leading);
         let loading = async move {
             match slot.await {
-                Ok(Outcome::SlotFree) => {}
+                Ok(SlotOutcome::Free) => {}
                 _ => return None,
             }
             tokio::task::spawn_blocking(move || Directory::load(&lookup, leading.incarnation, leading.term)).await.ok()

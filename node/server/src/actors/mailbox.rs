@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use mailraft_cluster::Outcome;
+use mailraft_cluster::{BarrierOutcome, SlotOutcome};
 use mailraft_directory::Lookup;
 use mailraft_driver::{Cluster, Leading};
-use mailraft_mailbox::owner::{Fate, Owner, Step};
+use mailraft_mailbox::owner::{Owner, Step};
 use mailraft_mailbox::{
     Answer, Command, Detached, Mailbox, MailboxKey, Place, Refusal, Said, SessionNumber, StoredRead,
 };
-use mailraft_storage::{CommandId, Env, MailboxId, PartitionId, Proposal, StoreError};
+use mailraft_storage::{CommandId, Env, MailboxId, PartitionId, Proposal, ProposalOutcome, StoreError};
 
 use crate::environment::{os_env, refresh};
 use crate::links::{Outbox, Position, ToSession};
@@ -189,7 +189,7 @@ impl MailboxActor {
         };
         let loading = async move {
             match slot.await {
-                Ok(Outcome::SlotFree) => {}
+                Ok(SlotOutcome::Free) => {}
                 _ => return Err(Detached::NotLeader),
             }
             let key = match find_key(&barrier, &lookup, mailbox).await? {
@@ -197,7 +197,7 @@ impl MailboxActor {
                 None => {
                     // This node's replica of the control group may lag behind.
                     match barrier.read_barrier(PartitionId::CONTROL, None).await {
-                        Ok(Outcome::Read { .. }) => {}
+                        Ok(BarrierOutcome::Passed { .. }) => {}
                         _ => return Err(Detached::Overloaded),
                     }
                     find_key(&barrier, &lookup, mailbox).await?.ok_or(Detached::NoSuchMailbox)?
@@ -242,7 +242,7 @@ impl MailboxActor {
                     }
                 },
             };
-            (matches!(gate.await, Ok(Outcome::Read { .. })), read)
+            (matches!(gate.await, Ok(BarrierOutcome::Passed { .. })), read)
         };
         let gated = actix::fut::wrap_future::<_, Self>(gated).map(move |(leads, read), actor, ctx| {
             actor.with_owner(ctx, |owner, _, out| owner.gated(number, leads, read, out));
@@ -255,23 +255,9 @@ impl MailboxActor {
         tracing::debug!(command = %first, mailbox = %self.mailbox, partition = self.partition.0, "proposed");
         let proposed = self.cluster.propose(self.partition, proposal);
         let decided = actix::fut::wrap_future::<_, Self>(proposed).map(|outcome, actor, ctx| {
-            let fate = match outcome {
-                Ok(Outcome::Applied { index, verdict }) => Fate::Applied(index, verdict),
-                Ok(Outcome::Dropped) => Fate::Dropped,
-                Ok(Outcome::Overloaded) => Fate::Overloaded,
-                Ok(
-                    Outcome::NotLeader { .. }
-                    | Outcome::Unknown
-                    | Outcome::Read { .. }
-                    | Outcome::SlotFree
-                    | Outcome::Unavailable
-                    | Outcome::Changed { .. }
-                    | Outcome::Refused { .. }
-                    | Outcome::Created,
-                )
-                | Err(_) => Fate::Over,
-            };
-            actor.with_owner(ctx, |owner, env, out| owner.decided(env, fate, out));
+            // The node ends, perhaps after it was appended.
+            let outcome = outcome.unwrap_or(ProposalOutcome::Unknown);
+            actor.with_owner(ctx, |owner, env, out| owner.decided(env, outcome, out));
         });
         ctx.spawn(decided);
     }

@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use mailraft_cluster::Outcome;
+use mailraft_cluster::BarrierOutcome;
 use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, password};
 use mailraft_mailbox::Detached;
 use mailraft_storage::entry::CommandRow;
@@ -164,7 +164,7 @@ pub(super) async fn command(State(admin): State<Admin>, Path(id): Path<String>) 
             let barriers: Vec<_> =
                 (0..=world.cluster.partitions()).map(|p| world.cluster.read_barrier(PartitionId(p), None)).collect();
             for barrier in barriers {
-                if !matches!(barrier.await, Ok(Outcome::Read { .. })) {
+                if !matches!(barrier.await, Ok(BarrierOutcome::Passed { .. })) {
                     return error(StatusCode::SERVICE_UNAVAILABLE, "a partition does not answer; try again");
                 }
             }
@@ -223,7 +223,7 @@ async fn list(
     read: impl FnOnce(&Lookup) -> Result<serde_json::Value, LookupError> + Send + 'static,
 ) -> Response {
     match world.cluster.read_barrier(PartitionId::CONTROL, None).await {
-        Ok(Outcome::Read { .. }) => {}
+        Ok(BarrierOutcome::Passed { .. }) => {}
         _ => return error(StatusCode::SERVICE_UNAVAILABLE, "the control group does not answer; try again"),
     }
     let lookup = Arc::clone(&world.lookup);

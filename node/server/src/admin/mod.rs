@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use mailraft_cluster::Outcome;
+use mailraft_cluster::BarrierOutcome;
 use mailraft_storage::PartitionId;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -75,7 +75,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
         return no(format!("no leader known for partitions {}", without.join(", ")));
     }
     match admin.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
-        Ok(Outcome::Read { .. }) => "ready\n".into_response(),
+        Ok(BarrierOutcome::Passed { .. }) => "ready\n".into_response(),
         _ => no("the control group does not answer".into()),
     }
 }

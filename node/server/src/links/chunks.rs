@@ -1,8 +1,7 @@
 //! Chunks of large bodies on their way into the log.
 
-use mailraft_cluster::Outcome;
 use mailraft_storage::entry::ChunkBody;
-use mailraft_storage::{EntryKind, Proposal, Verdict};
+use mailraft_storage::{EntryKind, Proposal, ProposalOutcome, Verdict};
 
 use super::frame::UploadChunk;
 use crate::world::World;
@@ -11,13 +10,13 @@ use crate::world::World;
 pub const CHUNKS_UNANSWERED_MAX: usize = 8;
 
 /// A chunk on its way into the log.
-pub struct ProposedChunk(Option<tokio::sync::oneshot::Receiver<Outcome>>);
+pub struct ProposedChunk(Option<tokio::sync::oneshot::Receiver<ProposalOutcome>>);
 
 impl ProposedChunk {
     /// Whether it is on a majority's disks; false if it is not and won't be by this attempt.
     pub async fn durable(self) -> bool {
         let Some(outcome) = self.0 else { return false };
-        matches!(outcome.await, Ok(Outcome::Applied { verdict: Verdict::Accepted, .. }))
+        matches!(outcome.await, Ok(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }))
     }
 }
 

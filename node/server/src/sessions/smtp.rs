@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mailraft_cluster::Outcome;
+use mailraft_cluster::BarrierOutcome;
 use mailraft_directory::Resolution;
 use mailraft_mailbox::{Refusal, Refused};
 use mailraft_smtp::{
@@ -193,7 +193,7 @@ impl Smtp {
         if matches!(resolution, Some(Resolution::Unknown | Resolution::NotOurs)) {
             // "No such mailbox" is permanent to whoever hears it: this replica may lag behind.
             match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
-                Ok(Outcome::Read { .. }) => resolution = self.resolve(&text).await,
+                Ok(BarrierOutcome::Passed { .. }) => resolution = self.resolve(&text).await,
                 _ => return Recipient::Unavailable,
             }
         }
@@ -214,7 +214,7 @@ impl Smtp {
         if owns == Some(false) {
             // "Not yours" is permanent to whoever hears it: this replica may lag behind.
             match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
-                Ok(Outcome::Read { .. }) => owns = self.owns(identity, &path).await,
+                Ok(BarrierOutcome::Passed { .. }) => owns = self.owns(identity, &path).await,
                 _ => return Sender::Unavailable,
             }
         }

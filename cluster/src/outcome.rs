@@ -1,0 +1,99 @@
+//! What the core answers: a type for each question, so that nobody who asked one has to think of the answers to
+//! another. What becomes of a proposal is [`ProposalOutcome`], in `storage`, where owners of mailboxes find it.
+
+use mailraft_storage::{Index, NodeId, ProposalOutcome};
+
+use crate::members::ChangeRefusal;
+use crate::placement::MemberRow;
+
+/// The answer to one question, by the kind of question. Whoever carries outputs out takes it apart once and hands
+/// the outcome on to whoever asked. One type and one output for all kinds: what is answered passes one place, where
+/// it can be counted or held back until it may be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Of [`Input::Propose`](crate::Input::Propose).
+    Proposal(ProposalOutcome),
+    /// Of [`Input::ReadBarrier`](crate::Input::ReadBarrier).
+    Barrier(BarrierOutcome),
+    /// Of [`Input::AwaitSlot`](crate::Input::AwaitSlot).
+    Slot(SlotOutcome),
+    /// Of [`Input::Reconfigure`](crate::Input::Reconfigure).
+    Change(ChangeOutcome),
+    /// Of [`Input::Create`](crate::Input::Create).
+    Create(CreateOutcome),
+}
+
+/// What became of a read barrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarrierOutcome {
+    /// Everything acknowledged before the question is applied here, up to this index at least.
+    Passed {
+        /// The applied index.
+        index: Index,
+    },
+    /// This node does not lead in the term that the question was bound to.
+    NotLeader {
+        /// The node that does, if known.
+        leader: Option<NodeId>,
+    },
+    /// No leader answered in time, or too many questions wait.
+    Unavailable,
+}
+
+/// What became of waiting for a mailbox's slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotOutcome {
+    /// No entry of that mailbox is in flight in that term.
+    Free,
+    /// This node does not lead in that term.
+    NotLeader {
+        /// The node that does, if known.
+        leader: Option<NodeId>,
+    },
+    /// Too many wait for the same slot.
+    Overloaded,
+}
+
+/// What became of a change of a group's members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    /// It is committed and applied here.
+    Changed {
+        /// The index of its entry.
+        index: Index,
+        /// The members after it.
+        members: Vec<MemberRow>,
+    },
+    /// It may not be made.
+    Refused {
+        /// The reason.
+        why: ChangeRefusal,
+        /// The members as they are.
+        members: Vec<MemberRow>,
+    },
+    /// Never appended, and this node still leads in the term: ask again.
+    Dropped,
+    /// Never appended: this node does not lead in that term, or has just handed its lead over.
+    NotLeader {
+        /// The node that does, if known.
+        leader: Option<NodeId>,
+    },
+    /// Never appended: too much waits to be committed.
+    Overloaded,
+    /// Appended, but leadership was lost before it was applied here: a successor knows.
+    Unknown,
+}
+
+/// What became of making a new replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateOutcome {
+    /// It is there, durably.
+    Created,
+    /// It may not be made here.
+    Refused {
+        /// The reason.
+        why: ChangeRefusal,
+        /// The members that it was to be made with.
+        members: Vec<MemberRow>,
+    },
+}
