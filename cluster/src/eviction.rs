@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use mailraft_storage::entry::{RowsBody, versioned_encode};
+use mailraft_storage::entry::RowsBody;
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{
-    CommandId, EntryKind, Incarnation, MailboxId, Proposal, ReplicaId, RowKey, Rows, StoreError, Table, Term,
-    UnixMillis,
+    CommandFloor, CommandId, EntryKind, Incarnation, MailboxId, Proposal, ReplicaId, RowKey, Rows, StoreError, Table,
+    Term, UnixMillis,
 };
 
 /// How long a result is kept unless configured otherwise: longer than any session or queue repeats a command, and
@@ -22,7 +22,6 @@ pub const EVICTED_MAX_ROWS: usize = 2_000;
 
 /// Rows read at once.
 const PAGE_ROWS: usize = 250;
-const FLOOR_VERSION: u8 = 1;
 
 /// What one entry evicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,24 +92,12 @@ pub fn evict(
     let mut body = RowsBody::default();
     // A copy of this entry that was decided on older rows finds its last row gone: so the floor never falls.
     body.requires.push(RowKey::command(*last));
-    let floor = floor(rows, replica)?.max(next);
+    let floor = CommandFloor::read(rows, replica)?.max(CommandFloor(next));
     if !ahead {
-        body.batch.put(RowKey::partition(Table::CommandFloor, []), versioned_encode(FLOOR_VERSION, &floor));
+        body.batch.put(CommandFloor::key(), floor.encode());
     }
     ids.iter().for_each(|id| body.batch.delete(RowKey::command(*id)));
     Ok(Some(Eviction { evicted: ids.len(), next, more, body }))
-}
-
-/// The id below which nothing is known of commands that have no row.
-fn floor(rows: &dyn Rows, replica: ReplicaId) -> Result<CommandId, StoreError> {
-    match rows.get(replica, &RowKey::partition(Table::CommandFloor, []))? {
-        // The id stands at the row's end, whatever version byte is before it.
-        Some(row) => row
-            .last_chunk::<16>()
-            .map(|id| CommandId(*id))
-            .ok_or_else(|| StoreError::damaged("command floor", "shorter than an id")),
-        None => Ok(CommandId::default()),
-    }
 }
 
 /// The next id in order.
@@ -180,13 +167,17 @@ mod tests {
             if self.rows.get(R, &RowKey::command(id)).unwrap().is_some() {
                 return Said::Kept;
             }
-            if id < floor(&self.rows, R).unwrap() {
+            if self.floor().is_above(id) {
                 return Said::Unknown;
             }
             let body = RowsBody { results: vec![(id, Bytes::from_static(b"done"))], ..RowsBody::default() };
             assert_eq!(self.apply(stamp, MailboxId([2; 16]), EntryKind::Rows(body)), Verdict::Accepted);
             *self.done.entry(id).or_default() += 1;
             Said::Done
+        }
+
+        fn floor(&self) -> CommandFloor {
+            CommandFloor::read(&self.rows, R).unwrap()
         }
 
         fn eviction(&self, from: CommandId, limit: usize) -> Option<Eviction> {
@@ -253,7 +244,7 @@ mod tests {
             let (next, more) = (eviction.next, eviction.more);
             sizes.push(eviction.evicted);
             assert_eq!(partition.carry_out(eviction), Verdict::Accepted);
-            assert_eq!(floor(&partition.rows, R).unwrap(), next);
+            assert_eq!(partition.floor(), CommandFloor(next));
             from = next;
             if !more {
                 break;
@@ -270,7 +261,20 @@ mod tests {
         let floor_of = newer.next;
         assert_eq!(partition.carry_out(newer), Verdict::Accepted);
         assert_eq!(partition.carry_out(older), Verdict::Missing);
-        assert_eq!(floor(&partition.rows, R).unwrap(), floor_of);
+        assert_eq!(partition.floor(), CommandFloor(floor_of));
+    }
+
+    #[test]
+    fn a_damaged_floor_is_damage_and_does_not_fall() {
+        let mut partition = Partition::new();
+        partition.command(9_000, id(500, 1));
+        for row in [&[][..], &[1], &[1, 0xff, 0xff], &[0xff; 16]] {
+            let mut body = RowsBody::default();
+            body.batch.put(CommandFloor::key(), row.to_vec());
+            partition.apply(9_000, MailboxId::PARTITION, EntryKind::Rows(body));
+            let found = evict(&partition.rows, R, FIRST, KEPT, 10);
+            assert!(found.is_err(), "{row:?}: {found:?}");
+        }
     }
 
     #[test]
@@ -278,13 +282,13 @@ mod tests {
         let mut partition = Partition::new();
         partition.command(9_000, id(500, 1));
         partition.carry_out(partition.eviction(FIRST, 10).unwrap());
-        let before = floor(&partition.rows, R).unwrap();
+        let before = partition.floor();
         // Decided before the floor rose, applied after it.
         let body = RowsBody { results: vec![(id(400, 1), Bytes::new())], ..RowsBody::default() };
         partition.apply(9_000, MailboxId([2; 16]), EntryKind::Rows(body));
-        assert_eq!(partition.eviction(before, 10), None);
+        assert_eq!(partition.eviction(before.0, 10), None);
         assert_eq!(partition.carry_out(partition.eviction(FIRST, 10).unwrap()), Verdict::Accepted);
-        assert_eq!((partition.kept().len(), floor(&partition.rows, R).unwrap()), (0, before));
+        assert_eq!((partition.kept().len(), partition.floor()), (0, before));
     }
 
     #[derive(Clone, Debug)]
@@ -306,7 +310,7 @@ mod tests {
         #[test]
         fn no_command_is_carried_out_twice_and_none_is_forgotten_early(steps in prop::collection::vec(step(), 1..80)) {
             let mut partition = Partition::new();
-            let (mut sent, mut highest, mut delayed) = (Vec::new(), CommandId::default(), None);
+            let (mut sent, mut highest, mut delayed) = (Vec::new(), CommandFloor::default(), None);
             for (at, step) in steps.into_iter().enumerate() {
                 let stamp = 5_000 + 300 * at as u64;
                 match step {
@@ -314,7 +318,7 @@ mod tests {
                     Step::Command { lag, number } => {
                         let id = id(stamp - lag, number);
                         let said = partition.command(stamp, id);
-                        prop_assert!(said == Said::Done || id < highest);
+                        prop_assert!(said == Said::Done || highest.is_above(id));
                         sent.push(id);
                     }
                     Step::Repeat { which } if !sent.is_empty() => {
@@ -333,7 +337,7 @@ mod tests {
                             prop_assert_eq!(partition.carry_out(eviction), Verdict::Accepted);
                             for id in before.difference(&partition.kept()) {
                                 prop_assert!(id.time().0 + 1_000 < now);
-                                prop_assert!(*id < floor(&partition.rows, R).unwrap());
+                                prop_assert!(partition.floor().is_above(*id));
                             }
                         }
                         if let Some(old) = delayed.take() {
@@ -341,7 +345,7 @@ mod tests {
                         }
                     }
                 }
-                let floor = floor(&partition.rows, R).unwrap();
+                let floor = partition.floor();
                 prop_assert!(floor >= highest, "the floor fell");
                 highest = floor;
                 prop_assert!(partition.done.values().all(|times| *times == 1));

@@ -219,6 +219,7 @@ mod tests {
     use super::*;
     use crate::body::{BodyId, CHUNK_PLAIN_BYTES, FRAME_PLAIN_BYTES, open_chunk, seal_chunk};
     use crate::env::Env;
+    use crate::floor::CommandFloor;
     use crate::ids::{Epoch, ReplicaId};
     use crate::row::Table;
     use crate::rows::Applied;
@@ -257,6 +258,9 @@ mod tests {
         let row = CommandRow { index: Index(300), mailbox: BOX, result: Bytes::from_static(b"result") };
         let kept = golden("command-row", || row.encode());
         assert_eq!((CommandRow::decode(&kept).unwrap(), row.encode()), (row, kept));
+        let floor = CommandFloor(CommandId([7; 16]));
+        let kept = golden("command-floor", || floor.encode());
+        assert_eq!((CommandFloor::decode(&kept).unwrap(), floor.encode()), (floor, kept));
         let applied = Applied {
             index: Index(70_000),
             term: Term(3),

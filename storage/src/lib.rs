@@ -5,6 +5,7 @@
 //!
 //! * [`ids`]: who and where.
 //! * [`entry`]: what travels through a Raft log.
+//! * [`floor`]: below which id nothing is known of commands.
 //! * [`row`]: tables, keys, batches.
 //! * [`rows`] and [`log`]: the two store traits.
 //! * [`seal`] and [`body`]: encryption of rows and of message bodies.
@@ -15,6 +16,7 @@ pub mod body;
 pub mod entry;
 pub mod env;
 pub mod error;
+pub mod floor;
 pub mod ids;
 pub mod log;
 pub mod memory;
@@ -26,6 +28,7 @@ pub mod seal;
 pub use entry::{Entry, EntryHeader, EntryKind, Proposal, ProposalOutcome, Verdict};
 pub use env::Env;
 pub use error::StoreError;
+pub use floor::CommandFloor;
 pub use ids::{
     ClusterId, CommandId, Epoch, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId, Term, UnixMillis,
 };

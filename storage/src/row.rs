@@ -23,7 +23,7 @@ pub enum Table {
     Hashes = 0x02,
     /// key: command id (16). Index and sealed result.
     Commands = 0x03,
-    /// key: empty. Command ids below it are answered *unknown*.
+    /// key: empty. Command ids below it are answered *unknown* ([`CommandFloor`](crate::CommandFloor)).
     CommandFloor = 0x04,
     /// key: empty. The incarnation, written by the `begin` entry.
     Incarnation = 0x05,

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use mailraft_storage::entry::{CommandRow, ENTRY_MAX_BYTES, RowsBody, versioned_decode, versioned_encode};
 use mailraft_storage::seal::{Key, open_row, result_place, seal_row, sealed_epoch};
 use mailraft_storage::{
-    CommandId, EntryKind, Env, Epoch, Incarnation, Index, MailboxId, Proposal, RowBatch, RowKey, Table, Term, Verdict,
+    CommandFloor, CommandId, EntryKind, Env, Epoch, Incarnation, Index, MailboxId, Proposal, RowBatch, RowKey, Table,
+    Term, Verdict,
 };
 
 use crate::api::{Answer, Command, Refusal};
@@ -233,10 +234,7 @@ impl Directory {
 
     fn below_floor(&self, id: CommandId) -> Result<Option<Submitted>, LookupError> {
         let (rows, replica, _) = self.lookup.rows();
-        let floor = rows.get(replica, &RowKey::partition(Table::CommandFloor, []))?;
-        // The id stands at the row's end, whatever version byte is before it.
-        let floor = floor.and_then(|row| row.last_chunk::<16>().copied()).map(CommandId);
-        Ok(floor.filter(|floor| id < *floor).map(|_| Submitted::Unknown))
+        Ok(CommandFloor::read(rows, replica)?.is_above(id).then_some(Submitted::Unknown))
     }
 }
 

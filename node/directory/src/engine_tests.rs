@@ -2,7 +2,7 @@
 
 use mailraft_storage::memory::MemoryRows;
 use mailraft_storage::rows::{ReplicaBatch, Rows};
-use mailraft_storage::{Applied, ClusterId, ReplicaId};
+use mailraft_storage::{Applied, ClusterId, CommandFloor, ReplicaId, StoreError};
 
 use super::*;
 use crate::keys::{RootKey, first_rows};
@@ -353,7 +353,7 @@ fn an_id_below_the_floor_is_unknown_and_a_mailbox_result_is_not_ours() {
     let mut w = World::new();
     let (old, floor, mine) = (w.env.command_id(), CommandId([0xff; 16]), w.env.command_id());
     let mut batch = RowBatch::default();
-    batch.put(RowKey::partition(Table::CommandFloor, []), [&[1], floor.0.as_slice()].concat());
+    batch.put(CommandFloor::key(), CommandFloor(floor).encode());
     let row = CommandRow { index: Index(1), mailbox: MailboxId([7; 16]), result: Bytes::from_static(b"sealed") };
     batch.put(RowKey::command(mine), row.encode());
     w.index += 1;
@@ -365,6 +365,19 @@ fn an_id_below_the_floor_is_unknown_and_a_mailbox_result_is_not_ours() {
     // A late copy of the first attempt, or a session whose clock is far behind.
     assert!(matches!(w.directory.submit(&mut w.env, old, domain("x.test")), Submitted::Unknown));
     assert!(w.directory.next_entry(&mut w.env).is_none());
+}
+
+#[test]
+fn a_damaged_floor_is_damage_and_lets_no_command_be_carried_out_again() {
+    let mut w = World::new();
+    let id = w.env.command_id();
+    for row in [&[1][..], &[], &[1, 0xff, 0xff]] {
+        w.put(CommandFloor::key(), Bytes::copy_from_slice(row));
+        let submitted = w.directory.submit(&mut w.env, id, domain("x.test"));
+        let damaged = matches!(submitted, Submitted::Failed(LookupError::Store(StoreError::Damaged { .. })));
+        assert!(damaged, "{row:?}: {submitted:?}");
+        assert!(w.directory.next_entry(&mut w.env).is_none());
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use mailraft_storage::entry::{CommandRow, ENTRY_MAX_BYTES, RowsBody};
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
 use mailraft_storage::{
-    CommandId, EntryKind, Env, Index, Proposal, RowBatch, RowKey, Rows, StoreError, Table, Verdict,
+    CommandFloor, CommandId, EntryKind, Env, Index, Proposal, RowBatch, RowKey, Rows, StoreError, Table, Verdict,
 };
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
@@ -303,11 +303,9 @@ impl Mailbox {
             None => {}
         }
         // The floor after the row: it rises in the batch that evicts.
-        let floor = rows.get(place.replica, &RowKey::partition(Table::CommandFloor, []))?;
-        // The id stands at the row's end, whatever version byte is before it.
-        let floor = floor.and_then(|row| row.last_chunk::<16>().copied()).map(CommandId);
-        let below = |floor| if attempt == 0 { Submitted::Expired(floor) } else { Submitted::Unknown };
-        Ok(floor.filter(|floor| id < *floor).map(below))
+        let floor = CommandFloor::read(rows, place.replica)?;
+        let below = || if attempt == 0 { Submitted::Expired(floor.0) } else { Submitted::Unknown };
+        Ok(floor.is_above(id).then(below))
     }
 
     fn next_batch(&mut self, env: &mut Env) -> Option<Proposal> {

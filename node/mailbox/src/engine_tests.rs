@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use mailraft_storage::memory::MemoryRows;
-use mailraft_storage::{Index, RowBatch, RowKey, StoreError, Table, UnixMillis, Verdict};
+use mailraft_storage::{CommandFloor, Index, RowBatch, StoreError, Table, UnixMillis, Verdict};
 
 use crate::api::{Answer, Change, Command, FetchWhat, Refusal, StoreMode};
 use crate::engine::{BATCH_MAX_COMMANDS, OPEN_BODY_MAX_MILLIS};
@@ -156,7 +156,7 @@ fn below_the_floor_nobody_knows() {
     world.env.wall.0 += 1_000;
     let mut batch = RowBatch::default();
     let floor = world.env.command_id();
-    batch.put(RowKey::partition(Table::CommandFloor, []), floor.0.to_vec());
+    batch.put(CommandFloor::key(), CommandFloor(floor).encode());
     world.write(world.next_index(), batch);
     let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), old, 1, create("a"));
     assert!(matches!(submitted, Submitted::Unknown));
@@ -165,6 +165,22 @@ fn below_the_floor_nobody_knows() {
     assert!(matches!(submitted, Submitted::Expired(told) if told == floor));
     let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), floor, 1, create("a"));
     assert!(matches!(submitted, Submitted::Queued));
+}
+
+#[test]
+fn a_damaged_floor_is_damage_and_lets_no_command_be_carried_out_again() {
+    let mut world = World::new();
+    let id = world.env.command_id();
+    for row in [&[][..], &[1], &[1, 0xff, 0xff]] {
+        let mut batch = RowBatch::default();
+        batch.put(CommandFloor::key(), row.to_vec());
+        world.write(world.next_index(), batch);
+        for attempt in [0, 1] {
+            let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), id, attempt, create("a"));
+            assert!(matches!(submitted, Submitted::Failed(StoreError::Damaged { .. })), "{row:?}: {submitted:?}");
+        }
+        assert!(world.mailbox.next_entry(&mut world.env).is_none());
+    }
 }
 
 #[test]

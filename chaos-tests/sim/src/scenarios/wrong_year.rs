@@ -2,7 +2,7 @@
 
 use mailraft_checkers::{Ended, Op};
 use mailraft_mailbox::Flags;
-use mailraft_storage::{CommandId, NodeId, PartitionId, RowKey, Rows, Table};
+use mailraft_storage::{CommandFloor, CommandId, NodeId, PartitionId};
 
 use crate::faults::Fault;
 use crate::run::Ran;
@@ -111,7 +111,6 @@ fn unheard(s: &mut Script) -> Told<()> {
 /// The id below which no result is kept.
 fn floor(s: &Script) -> Told<CommandId> {
     let leader = s.leader(P)?;
-    let row = s.world.hosts[&leader].rows.get(s.replica(leader, P)?, &RowKey::partition(Table::CommandFloor, []));
-    let row = row.map_err(|e| e.to_string())?;
-    Ok(row.and_then(|row| row.last_chunk::<16>().copied()).map(CommandId).unwrap_or_default())
+    let floor = CommandFloor::read(&s.world.hosts[&leader].rows, s.replica(leader, P)?);
+    Ok(floor.map_err(|e| e.to_string())?.0)
 }

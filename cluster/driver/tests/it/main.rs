@@ -10,8 +10,8 @@ use mailraft_storage::entry::RowsBody;
 use mailraft_storage::log::Log;
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::{
-    ClusterId, CommandId, EntryKind, Index, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, RowBatch,
-    RowKey, Rows, Table, UnixMillis, Verdict,
+    ClusterId, CommandFloor, CommandId, EntryKind, Index, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome,
+    RowBatch, RowKey, Rows, Table, UnixMillis, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -209,9 +209,9 @@ async fn results_of_commands_are_evicted_on_every_replica_and_the_newest_stay() 
             }
         };
         timeout(PATIENCE, only_the_newest).await.expect("old results go");
-        let floor = node.rows().get(replica, &RowKey::partition(Table::CommandFloor, [])).unwrap().unwrap();
         let above = u128::from_be_bytes(old.last().unwrap().0) + 1;
-        assert_eq!(floor.last_chunk::<16>().unwrap(), &above.to_be_bytes());
+        let floor = CommandFloor::read(node.rows().as_ref(), replica).unwrap();
+        assert_eq!(floor, CommandFloor(CommandId(above.to_be_bytes())));
     }
     assert!(cluster.fatal.lock().unwrap().is_empty());
     cluster.shutdown().await;
