@@ -1,4 +1,4 @@
-//! Deliveries that a sender may repeat: stored once within a day.
+//! Deliveries that a sender may repeat: stored once within a day, while the message is in the mailbox.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ const DELIVERY_KEPT_MICROS: Micros = DELIVERY_KEPT_MILLIS * 1_000;
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     known: BTreeMap<u64, Delivered>,
+    /// How many messages with a marker were stored since there was none: of several, which one is there is not told.
+    stored: BTreeMap<u64, usize>,
 }
 
 /// A delivery as it is remembered.
@@ -28,12 +30,33 @@ struct Delivered {
     modseq: u64,
 }
 
+/// What is known of a message that may be delivered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Earlier {
+    /// It is in the mailbox, before the entry and after it.
+    Stays,
+    /// It is in the mailbox no more, not even before the entry.
+    Gone,
+    /// It came or went in this entry, or something whose outcome nobody knows may have removed it.
+    Unsure,
+}
+
 impl Deliveries {
-    /// One delivery in the log's order; `new` if it changed something there.
-    pub fn check(&mut self, mailbox: MailboxId, of: &Operation, new: bool, report: &mut Report) {
-        let (Op::Deliver { marker, deduplicate: true }, Outcome::Took(_, Ok(answer))) = (&of.op, of.outcome()) else {
-            return;
-        };
+    /// Whether a message with this marker was delivered before.
+    pub fn knows(&self, marker: u64) -> bool {
+        self.stored.contains_key(&marker)
+    }
+
+    /// One delivery in the log's order; `new` if it changed something there. `earlier` is what became of the message
+    /// that it may repeat.
+    pub fn check(&mut self, mailbox: MailboxId, of: &Operation, new: bool, earlier: Earlier, report: &mut Report) {
+        let Op::Deliver { marker, deduplicate } = &of.op else { return };
+        let alone = self.stored.get(marker).is_none_or(|n| *n == 1);
+        if new {
+            let stored = self.stored.entry(*marker).or_default();
+            *stored = if earlier == Earlier::Gone { 1 } else { *stored + 1 };
+        }
+        let (true, Outcome::Took(_, Ok(answer))) = (*deduplicate, of.outcome()) else { return };
         let Answer::Stored { uid_validity, uid, modseq } = answer else { return };
         let ended = of.ended_at().unwrap_or(of.asked);
         let told = || format!("mailbox {} command {} of marker {marker}", mailbox, of.id);
@@ -43,12 +66,16 @@ impl Deliveries {
                 report.check(Rule::ExactlyOnce, ended, same, || {
                     format!("{}: repeated, and answered {answer:?}; first it was UID {}", told(), first.uid)
                 });
+                report.check(Rule::ExactlyOnce, ended, earlier != Earlier::Gone, || {
+                    format!("{}: repeated after UID {} had been removed, and not stored", told(), first.uid)
+                });
                 return;
             }
             Some(first) => {
                 let within = ended.saturating_sub(first.asked) <= DELIVERY_KEPT_MICROS;
                 let remembered = self.known.len() <= DELIVERIES_MAX;
-                report.check(Rule::ExactlyOnce, ended, !(within && remembered), || {
+                let repeats = within && remembered && alone && earlier == Earlier::Stays;
+                report.check(Rule::ExactlyOnce, ended, !repeats, || {
                     format!("{}: stored again as UID {uid} within a day, first as {}", told(), first.uid)
                 });
             }

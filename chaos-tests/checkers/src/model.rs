@@ -180,6 +180,12 @@ impl Model {
         self.folders.iter().map(|(number, folder)| (*number, folder.as_ref()))
     }
 
+    /// The places of a message.
+    pub fn places_of(&self, marker: u64) -> impl Iterator<Item = (Number, u32)> {
+        let folders = self.folders.iter().flat_map(|(number, f)| f.messages.iter().map(|(uid, m)| (*number, *uid, m)));
+        folders.filter(move |(.., message)| message.marker == marker).map(|(number, uid, _)| (number, uid))
+    }
+
     pub fn named(&self, name: &str) -> Option<Number> {
         self.names.get(&spelt(name)).copied()
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_mailbox::api::{Answer, FolderId, Refusal};
+use mailraft_storage::CommandId;
 
 use crate::answers::{Verdict, adopt, compare};
-use crate::deliveries::Deliveries;
+use crate::deliveries::{Deliveries, Earlier};
 use crate::history::{At, Ended, Micros, Op};
 use crate::journal::{Entry, Journal, Logged};
 use crate::model::{Decision, Model, Number, Step, Told};
@@ -224,6 +225,14 @@ impl Replay<'_> {
         for p in &pending {
             self.learn_folder_of(&self.history.operations[p.operation].op);
         }
+        let known = |operation: &usize| {
+            delivered(&self.history.operations[*operation].op).filter(|m| self.deliveries.knows(*m))
+        };
+        let before: BTreeMap<u64, bool> = operations
+            .iter()
+            .filter_map(known)
+            .map(|marker| (marker, self.model.places_of(marker).next().is_some()))
+            .collect();
         self.find_order(pending, passed);
         if self.unsure {
             self.ambiguous.push(self.journal.last_entry());
@@ -238,11 +247,26 @@ impl Replay<'_> {
         for (n, operation) in deliveries.into_iter().enumerate() {
             let of = &self.history.operations[operation];
             if !self.doubt {
-                self.deliveries.check(self.history.mailbox, of, n < new, &mut self.report);
+                let before = delivered(&of.op).and_then(|marker| Some((marker, *before.get(&marker)?)));
+                let earlier = before.map_or(Earlier::Unsure, |(marker, before)| self.earlier(of.id, marker, before));
+                self.deliveries.check(self.history.mailbox, of, n < new, earlier, &mut self.report);
             }
         }
         let named = operations.iter().filter_map(|n| subscribes(&self.history.operations[*n].op));
         self.subscriptions.settle(named);
+    }
+
+    /// What became of a message, of which there was a place `before` the entry that delivers it again.
+    fn earlier(&self, again: CommandId, marker: u64, before: bool) -> Earlier {
+        let own = self.journal.of_origin(again).next().is_some();
+        let places = self.model.places_of(marker).count();
+        let removes =
+            |p: &Pending| matches!(self.history.operations[p.operation].op, Op::Expunge { .. } | Op::Delete { .. });
+        match (before, places > usize::from(own)) {
+            (true, true) if !self.unknown.iter().any(removes) => Earlier::Stays,
+            (false, false) => Earlier::Gone,
+            _ => Earlier::Unsure,
+        }
     }
 
     /// What is applied from now on is of this entry.
@@ -687,4 +711,9 @@ impl Replay<'_> {
             self.report.check(rule, at, false, || what);
         }
     }
+}
+
+/// The marker of a delivery.
+fn delivered(op: &Op) -> Option<u64> {
+    if let Op::Deliver { marker, .. } = op { Some(*marker) } else { None }
 }

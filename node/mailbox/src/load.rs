@@ -113,6 +113,16 @@ impl Reader<'_> {
     fn each<T: DeserializeOwned>(
         &self,
         table: Table,
+        row: impl FnMut(&RowKey, T) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.each_with(table, records::decode, row)
+    }
+
+    /// Every row of a table whose records are decoded by a rule of their own.
+    fn each_with<T>(
+        &self,
+        table: Table,
+        decode: impl Fn(&str, &[u8]) -> Result<T, StoreError>,
         mut row: impl FnMut(&RowKey, T) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let place = &self.cx.place;
@@ -122,7 +132,7 @@ impl Reader<'_> {
             let full = page.len() == SCAN_ROWS;
             for (key, sealed) in page {
                 let key = RowKey::new(place.mailbox, table, key);
-                row(&key, records::open(&self.cx.key, place.cluster, &key, &sealed)?)?;
+                row(&key, records::open_with(&self.cx.key, place.cluster, &key, &sealed, &decode)?)?;
                 from = key.key;
             }
             if !full {
@@ -261,7 +271,7 @@ impl Reader<'_> {
     }
 
     fn deliveries(&self, state: &mut State) -> Result<(), StoreError> {
-        self.each(Table::Deliveries, |key, record: DeliveryRecord| {
+        self.each_with(Table::Deliveries, DeliveryRecord::decode, |key, record| {
             let hash: KeyedHash = key.key.as_slice().try_into().map_err(|_| wrong_key(key))?;
             state.remember_delivery(hash, record);
             Ok(())

@@ -164,13 +164,41 @@ pub(crate) struct ExpungedRecord {
     pub uids: PackedUids,
 }
 
-/// What a delivery was answered.
+/// What a delivery was answered, and which message that was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryRecord {
     pub at: UnixMillis,
     pub uid_validity: u32,
     pub uid: u32,
     pub modseq: u64,
+    /// None in rows of version 1.
+    pub email: Option<EmailId>,
+}
+
+/// The version of a [`DeliveryRecord`]: the first one did not name the message.
+const DELIVERY_VERSION: u8 = 2;
+
+/// A [`DeliveryRecord`] of version 1.
+#[derive(Serialize, Deserialize)]
+struct UnnamedDelivery {
+    at: UnixMillis,
+    uid_validity: u32,
+    uid: u32,
+    modseq: u64,
+}
+
+impl DeliveryRecord {
+    pub fn encode(&self) -> Vec<u8> {
+        versioned_encode(DELIVERY_VERSION, self)
+    }
+
+    pub fn decode(place: &str, bytes: &[u8]) -> Result<Self, StoreError> {
+        if bytes.first() == Some(&1) {
+            let UnnamedDelivery { at, uid_validity, uid, modseq } = versioned_decode(place, 1, bytes)?;
+            return Ok(DeliveryRecord { at, uid_validity, uid, modseq, email: None });
+        }
+        versioned_decode(place, DELIVERY_VERSION, bytes)
+    }
 }
 
 /// A row of the stages' table.
@@ -285,6 +313,17 @@ pub(crate) fn open<T: DeserializeOwned>(
     row: &RowKey,
     sealed: &[u8],
 ) -> Result<T, StoreError> {
+    open_with(key, cluster, row, sealed, decode)
+}
+
+/// Opens a sealed row and decodes the record in it by a rule of its own.
+pub(crate) fn open_with<T>(
+    key: &MailboxKey,
+    cluster: ClusterId,
+    row: &RowKey,
+    sealed: &[u8],
+    decode: impl FnOnce(&str, &[u8]) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let name = || format!("row {:02x} of mailbox {}", row.table, row.mailbox);
     let plain = seal::open_row(&key.key, cluster, row, sealed).map_err(|e| StoreError::damaged(name(), e))?;
     decode(&name(), &plain)
@@ -394,6 +433,19 @@ mod tests {
         ] {
             assert_eq!(decode_result(&encode_result(&result)).unwrap(), result);
         }
+    }
+
+    #[test]
+    fn a_delivery_is_read_in_every_version() {
+        let old = UnnamedDelivery { at: UnixMillis(7), uid_validity: 2, uid: 3, modseq: 4 };
+        let kept = [1, 7, 2, 3, 4];
+        assert_eq!(versioned_encode(1, &old), kept, "what version 1 wrote");
+        let mut record = DeliveryRecord { at: UnixMillis(7), uid_validity: 2, uid: 3, modseq: 4, email: None };
+        assert_eq!(DeliveryRecord::decode("row", &kept).unwrap(), record);
+        record.email = Some(EmailId([5; 16]));
+        assert_eq!(DeliveryRecord::decode("row", &record.encode()).unwrap(), record);
+        let later = [&[3], &record.encode()[1..]].concat();
+        assert!(matches!(DeliveryRecord::decode("row", &later), Err(StoreError::Newer { .. })));
     }
 
     #[test]

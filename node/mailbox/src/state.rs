@@ -22,7 +22,7 @@ const MESSAGE_MEMORY_BYTES: usize = 256;
 /// What a folder costs in memory, roughly, in bytes.
 const FOLDER_MEMORY_BYTES: usize = 512;
 /// What a remembered delivery costs in memory, roughly, in bytes.
-const DELIVERY_MEMORY_BYTES: usize = 96;
+const DELIVERY_MEMORY_BYTES: usize = 120;
 /// What a row that waits to be swept costs in memory, roughly, in bytes.
 const DEAD_MEMORY_BYTES: usize = 80;
 const HOUR_MILLIS: u64 = 3_600_000;
@@ -488,8 +488,13 @@ mod tests {
     #[test]
     fn old_deliveries_are_forgotten_first_and_a_few_at_a_time() {
         let mut state = State::default();
-        let at =
-            |hours: u64| DeliveryRecord { at: UnixMillis(hours * HOUR_MILLIS), uid_validity: 1, uid: 1, modseq: 1 };
+        let at = |hours: u64| DeliveryRecord {
+            at: UnixMillis(hours * HOUR_MILLIS),
+            uid_validity: 1,
+            uid: 1,
+            modseq: 1,
+            email: None,
+        };
         for n in 0..10 {
             state.remember_delivery([n; 32], at(u64::from(n)));
         }

@@ -153,6 +153,29 @@ fn rule_1_a_repeat_is_stored_once_a_day() {
 }
 
 #[test]
+fn rule_1_what_was_removed_and_comes_again_is_stored_again() {
+    let mut world = World::new(1);
+    three(&mut world);
+    let first = world.last();
+    world.run(1, store(UidSet::range(3, 3), StoreMode::Add, deleted()));
+    world.run(1, Op::Expunge { folder: INBOX, uids: None });
+    let again = world.run(2, Op::Deliver { marker: 3, deduplicate: true });
+    right(&world);
+    // Answered as if it were there: nothing was stored.
+    let answer = |of: CommandId| {
+        let ended = |r: &Record| match r {
+            Record::Ended { id, ended: Ended::Done(Reply::Answer(answer)), .. } if *id == of => Some(answer.clone()),
+            _ => None,
+        };
+        world.records.iter().find_map(ended).unwrap()
+    };
+    let first = answer(first);
+    let mut swallowed = answering(&world, again, |reply| *reply = Reply::Answer(first.clone()));
+    swallowed.retain(|record| !matches!(record, Record::Event { event, .. } if event.origin == again));
+    breaks(Rule::ExactlyOnce, swallowed);
+}
+
+#[test]
 fn rule_1_what_got_no_answer_happened_at_most_once() {
     for carried_out in [true, false] {
         let mut world = World::new(1);

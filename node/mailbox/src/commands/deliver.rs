@@ -1,4 +1,4 @@
-//! Delivery: into INBOX or the folder of `+detail`, once in a day.
+//! Delivery: into INBOX or the folder of `+detail`, once in a day while the message is there.
 
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{RowBatch, UnixMillis};
@@ -9,7 +9,7 @@ use crate::flags::Flags;
 use crate::names::INBOX;
 use crate::records::{DeliveryRecord, KeyedHash, delivery_key};
 use crate::state::State;
-use crate::work::{Context, Work};
+use crate::work::{Context, Row, Work};
 
 /// How long a delivery's answer is kept for a sender that repeats it, in milliseconds.
 pub const DELIVERY_KEPT_MILLIS: u64 = 24 * 3_600_000;
@@ -32,10 +32,13 @@ pub fn deliver(
 ) -> Result<Answer, Refusal> {
     forget_old(work);
     let remembers = deduplicate && !plant::is(Fault::DeliveryNotRemembered);
-    let hash = remembers.then(|| hash(work, draft, reverse_path)).flatten();
+    let detail = detail.filter(|d| !d.is_empty());
+    let hash = remembers.then(|| hash(work, draft, reverse_path, detail)).flatten();
     if let Some(hash) = &hash {
         let first = work.state.delivery(hash).filter(|r| r.at.0 + DELIVERY_KEPT_MILLIS >= work.env.wall.0).copied();
-        if let Some(DeliveryRecord { uid_validity, uid, modseq, .. }) = first {
+        // Who expunged it and gets it again wants it again.
+        if let Some(DeliveryRecord { uid_validity, uid, modseq, .. }) = first.filter(|r| is_in_mailbox(&work.state, r))
+        {
             for row in draft::upload_rows(work.cx, draft) {
                 work.delete(row);
             }
@@ -45,10 +48,12 @@ pub fn deliver(
     let folder = target(work, detail).ok_or(Refusal::NoSuchFolder)?;
     let answer = draft::put(work, folder, draft, &Flags::none(), received)?;
     if let (Some(hash), Answer::Stored { uid_validity, uid, modseq }) = (hash, &answer) {
-        let record = DeliveryRecord { at: work.env.wall, uid_validity: *uid_validity, uid: *uid, modseq: *modseq };
+        let email = Some(work.cx.email_id(draft.body));
+        let record =
+            DeliveryRecord { at: work.env.wall, uid_validity: *uid_validity, uid: *uid, modseq: *modseq, email };
         work.state.forget_delivery(&hash);
         work.state.remember_delivery(hash, record);
-        work.put(delivery_key(work.mailbox(), &hash), &record);
+        work.rows.insert(delivery_key(work.mailbox(), &hash), Row::Plain(record.encode()));
     }
     Ok(answer)
 }
@@ -57,16 +62,30 @@ pub fn deliver(
 fn target(work: &Work<'_>, detail: Option<&str>) -> Option<FolderId> {
     let selectable = |name: &str| work.state.named(name).filter(|id| work.opened(*id).is_ok());
     detail
-        .filter(|d| !d.is_empty())
         .and_then(|d| selectable(d).or_else(|| selectable(&format!("{INBOX}{HIERARCHY_SEPARATOR}{d}"))))
         .or_else(|| selectable(INBOX))
 }
 
-/// What makes two deliveries one. None where a repeat can't be told from a new message.
-fn hash(work: &Work<'_>, draft: &Draft, reverse_path: &str) -> Option<KeyedHash> {
+/// Whether the message that was delivered is in some folder, wherever it was moved or copied to.
+fn is_in_mailbox(state: &State, record: &DeliveryRecord) -> bool {
+    match record.email {
+        Some(email) => state.email(email).is_some(),
+        // An earlier version kept only where it was stored.
+        None => {
+            let folder = state.folders().find(|(_, f)| f.record.uid_validity == record.uid_validity);
+            folder.is_some_and(|(_, f)| f.get(record.uid).is_some())
+        }
+    }
+}
+
+/// What makes two deliveries one: sender, Message-ID, content and detail. None where a repeat can't be told from a
+/// new message.
+fn hash(work: &Work<'_>, draft: &Draft, reverse_path: &str, detail: Option<&str>) -> Option<KeyedHash> {
     let message_id = draft.message_id.as_ref().filter(|_| !reverse_path.is_empty())?;
     let mailbox = work.mailbox();
-    let parts: [&[u8]; 4] = [&mailbox.0, reverse_path.as_bytes(), message_id.as_bytes(), &draft.content_digest];
+    let mut parts: Vec<&[u8]> = vec![&mailbox.0, reverse_path.as_bytes(), message_id.as_bytes(), &draft.content_digest];
+    // Without a detail as an earlier version wrote it, so that its rows are found.
+    parts.extend(detail.map(str::as_bytes));
     Some(work.cx.delivery_key.keyed_hash(&parts))
 }
 
@@ -96,7 +115,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::Command;
-    use crate::harness::{World, create, deliver as command, stored_uid};
+    use crate::harness::{ALL, World, create, deliver as command, stored_uid};
     use mailraft_storage::Table;
 
     #[test]
@@ -125,6 +144,52 @@ mod tests {
         world.env.wall.0 += 2 * DELIVERY_KEPT_MILLIS;
         let draft = world.draft("m");
         assert_eq!(stored_uid(world.run(command(draft, "a@x", None))), 7);
+        assert_eq!(world.count(Table::Deliveries), 1);
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn the_same_message_to_two_details_is_stored_for_each() {
+        let mut world = World::new();
+        for name in ["a", "b"] {
+            world.run(create(name)).unwrap();
+        }
+        let mut deliver = |detail| {
+            let draft = world.draft("m");
+            world.run(command(draft, "a@x", detail)).unwrap()
+        };
+        let first = [Some("a"), Some("b"), None].map(&mut deliver);
+        let again = [Some("a"), Some("b"), Some("")].map(&mut deliver);
+        assert_eq!(first, again, "each is recognised by its own detail; an empty one is none");
+        assert_eq!(["a", "b", "INBOX"].map(|folder| world.uids(folder).len()), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_repeat_is_dropped_only_while_what_it_repeats_is_in_the_mailbox() {
+        let mut world = World::new();
+        let deliver = |world: &mut World| {
+            let draft = world.draft("m");
+            stored_uid(world.run(command(draft, "a@x", None)))
+        };
+        assert_eq!(deliver(&mut world), 1);
+        // Moved, and copied, it is still there: whoever loads the mailbox anew knows that too.
+        let inbox = world.id("INBOX");
+        let to_archive = Command::Move { folder: inbox, uids: ALL(), to: "Archive".into() };
+        world.run(to_archive).unwrap();
+        world.reload();
+        assert_eq!((deliver(&mut world), world.uids("INBOX").len()), (1, 0));
+        let archive = world.id("Archive");
+        world.run(Command::Copy { folder: archive, uids: ALL(), to: "Trash".into() }).unwrap();
+        for folder in [archive, world.id("Trash")] {
+            assert_eq!((deliver(&mut world), world.uids("INBOX").len()), (1, 0));
+            let flags = Flags::none().with(crate::SystemFlag::Deleted);
+            let mode = crate::api::StoreMode::Add;
+            world.run(Command::Store { folder, uids: ALL(), mode, flags, unchanged_since: None }).unwrap();
+            world.run(Command::Expunge { folder, uids: None }).unwrap();
+        }
+        // Expunged everywhere: who gets it again finds it, and a repeat of that is dropped again.
+        assert_eq!((deliver(&mut world), world.uids("INBOX")), (2, vec![2]));
+        assert_eq!((deliver(&mut world), world.uids("INBOX")), (2, vec![2]));
         assert_eq!(world.count(Table::Deliveries), 1);
         world.assert_rows_are_memory();
     }
