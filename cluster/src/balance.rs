@@ -24,6 +24,8 @@ pub struct Member {
     /// It answered within the last election timeout.
     pub active: bool,
     pub lag_entries: u64,
+    /// How often it was offered the lead in this term.
+    pub offered: u32,
 }
 
 /// How many partitions a node with so many replicas hands over at one look.
@@ -45,12 +47,13 @@ pub fn better_leader(order: &[ReplicaId], own: ReplicaId, members: &[Member]) ->
     None
 }
 
-/// To whom a leader that stops should hand over: the active voter that lags least.
+/// To whom a leader that is to go should hand over: of the active voters that were offered the lead least often the one
+/// that lags least. So whoever does not take it, being damaged perhaps, is followed by the next.
 pub fn successor(own: ReplicaId, members: &[Member]) -> Option<ReplicaId> {
     members
         .iter()
         .filter(|m| m.replica != own && m.voter && m.active)
-        .min_by_key(|m| (m.lag_entries, m.replica))
+        .min_by_key(|m| (m.offered, m.lag_entries, m.replica))
         .map(|m| m.replica)
 }
 
@@ -61,7 +64,7 @@ mod tests {
     use super::*;
 
     fn member(n: u64, active: bool, lag_entries: u64) -> Member {
-        Member { replica: ReplicaId(n), voter: true, active, lag_entries }
+        Member { replica: ReplicaId(n), voter: true, active, lag_entries, offered: 0 }
     }
 
     #[test]
@@ -75,5 +78,17 @@ mod tests {
         let behind = [member(1, true, LAG_MAX_ENTRIES + 1), member(2, false, 0), member(3, true, 0)];
         assert_eq!(better_leader(&order, ReplicaId(3), &behind), None);
         assert_eq!(successor(ReplicaId(3), &behind), Some(ReplicaId(1)));
+    }
+
+    #[test]
+    fn who_was_offered_the_lead_and_did_not_take_it_is_followed_by_the_next() {
+        let mut members = [member(1, true, 0), member(2, true, 5), member(3, true, 7), member(4, false, 0)];
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            let next = successor(ReplicaId(3), &members).unwrap();
+            members.iter_mut().filter(|m| m.replica == next).for_each(|m| m.offered += 1);
+            order.push(next.0);
+        }
+        assert_eq!(order, [1, 2, 1, 2]);
     }
 }

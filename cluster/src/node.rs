@@ -237,7 +237,7 @@ impl Node {
             let mut left = balance::hand_overs_max(self.replicas.len());
             for (partition, replica) in &mut self.replicas {
                 // Every one is asked: each remembers how long another has been the better leader.
-                if let Some(to) = replica.hand_over_to(false).filter(|_| left > 0) {
+                if let Some(to) = replica.hand_over_preferred().filter(|_| left > 0) {
                     replica.transfer(to);
                     self.dirty.push(*partition);
                     left -= 1;
@@ -277,7 +277,7 @@ impl Node {
 
     fn hand_over(&mut self) {
         for (partition, replica) in &mut self.replicas {
-            if let Some(to) = replica.hand_over_to(true) {
+            if let Some(to) = replica.hand_over_stopping() {
                 replica.transfer(to);
                 self.dirty.push(*partition);
             }

@@ -53,6 +53,21 @@ fn seeds_that_once_found_something_stay_clean() {
     }
 }
 
+/// Once a leader that was to be removed offered its lead for ever to a damaged follower, which took none.
+#[test]
+fn a_change_of_members_ends_where_the_first_choice_for_the_lead_is_damaged() {
+    let setup = Setup {
+        safety: 20_000_000,
+        liveness: 6_000_000,
+        fault_every: 600_000,
+        large_permille: 300,
+        operation_every: 1_000_000 / 30,
+        bodies_read: 1_000,
+        ..Setup::new(1_447)
+    };
+    clean(&run_episode(setup), "seed 1447 with large messages and a fault every 0.6 s");
+}
+
 #[test]
 fn hours_with_few_clients_are_clean() {
     let hours = Setup { safety: 3 * 3_600_000_000, results_kept: Duration::from_secs(3_600), ..Setup::long(1) };

@@ -29,7 +29,7 @@ impl Replica {
             Err(why) => return Some(self.refused(why)),
         };
         if member.replica == self.spec.replica {
-            let Some(to) = self.hand_over_to(true) else { return Some(self.refused(ChangeRefusal::NoSuccessor)) };
+            let Some(to) = self.hand_over_leaving() else { return Some(self.refused(ChangeRefusal::NoSuccessor)) };
             self.transfer(to);
             return Some(ChangeOutcome::NotLeader { leader: self.members.node(to) });
         }
@@ -75,7 +75,7 @@ impl Replica {
     /// To whom a leader that votes no more should hand over.
     pub fn must_hand_over_to(&mut self) -> Option<ReplicaId> {
         let voter = self.members.votes(self.spec.replica);
-        if voter || self.members.voters().is_empty() { None } else { self.hand_over_to(true) }
+        if voter || self.members.voters().is_empty() { None } else { self.hand_over_leaving() }
     }
 
     /// Ends it: answers everyone, and gives what must be durable so that it never comes back.

@@ -57,7 +57,13 @@ impl Replica {
 
     /// To whom a damaged leader should hand over. It leads on while nobody takes the lead: some of it can be read.
     pub fn hands_over_damaged(&mut self) -> Option<ReplicaId> {
-        if !self.damaged || !self.may_hand_over() {
+        if self.damaged { self.hand_over_leaving() } else { None }
+    }
+
+    /// To whom a leader that leaves its group, or leads no more if it can, offers the lead next. Each is offered it in
+    /// turn, and again only after a pause, in which the leader goes on as if nothing were to be done.
+    pub fn hand_over_leaving(&mut self) -> Option<ReplicaId> {
+        if !self.may_hand_over() {
             return None;
         }
         let mut members = self.standing();
@@ -66,18 +72,22 @@ impl Replica {
         Some(self.offers(found))
     }
 
-    /// Whether and to whom to hand the lead over. With `stopping` to anyone, else to whoever is preferred.
-    pub fn hand_over_to(&mut self, stopping: bool) -> Option<ReplicaId> {
+    /// To whom a leader whose node stops should hand over: without pauses, for there is little time.
+    pub fn hand_over_stopping(&mut self) -> Option<ReplicaId> {
         if !self.may_hand_over() {
             return None;
         }
-        let members = self.standing();
-        if stopping {
-            return balance::successor(self.spec.replica, &members);
-        }
-        if self.damaged || !self.lead.told || self.ticks - self.lead.since_tick < balance::STAY_TICKS {
+        let found = balance::successor(self.spec.replica, &self.standing())?;
+        Some(self.offers(found))
+    }
+
+    /// To whom to hand the lead over because another should have it.
+    pub fn hand_over_preferred(&mut self) -> Option<ReplicaId> {
+        let settled = self.lead.told && self.ticks - self.lead.since_tick >= balance::STAY_TICKS;
+        if !self.may_hand_over() || self.damaged || !settled {
             return None;
         }
+        let members = self.standing();
         let order: Vec<ReplicaId> = self.members.order().collect();
         let found = balance::better_leader(&order, self.spec.replica, &members);
         let since = self.better.filter(|(replica, _)| Some(*replica) == found).map_or(self.ticks, |(_, since)| since);
@@ -113,6 +123,7 @@ impl Replica {
                 voter: self.raw.store().applied().voters.contains(&ReplicaId(*id)),
                 active: self.is_active(ReplicaId(*id)) && progress.state == ProgressState::Replicate,
                 lag_entries: last.saturating_sub(progress.matched),
+                offered: self.offered.get(&ReplicaId(*id)).map_or(0, |(times, _)| *times),
             })
             .collect()
     }

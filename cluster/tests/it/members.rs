@@ -213,6 +213,47 @@ fn what_must_not_be_changed_is_refused_and_says_why() {
 }
 
 #[test]
+fn a_leader_that_is_to_go_offers_its_lead_to_the_next_where_a_damaged_one_takes_none() {
+    let mut network = elected();
+    network.ticks(80);
+    let first = network.placed(P1);
+    let leader = network.leader(P1).unwrap();
+    let own = first.iter().find(|m| m.node == leader).unwrap();
+    let damaged = first.iter().filter(|m| m.node != leader).min_by_key(|m| m.replica).unwrap();
+    network.input(damaged.node, Input::Damaged { replica: damaged.replica });
+    let members = change(&mut network, MemberChange::Remove(own.replica));
+    assert!(!members.iter().any(|m| m.replica == own.replica), "{members:?}");
+    network.ticks(20);
+    assert!(network.leader(P1).is_some_and(|l| l != leader && l != damaged.node));
+}
+
+#[test]
+fn a_leader_that_nobody_relieves_goes_on_between_its_offers() {
+    let mut network = elected();
+    network.ticks(80);
+    let first = network.placed(P1);
+    let leader = network.leader(P1).unwrap();
+    let own = first.iter().find(|m| m.node == leader).unwrap();
+    for other in first.iter().filter(|m| m.node != leader) {
+        network.input(other.node, Input::Damaged { replica: other.replica });
+    }
+    let (mut refused, mut written) = (0, 0);
+    for key in 0..100 {
+        let request = network.reconfigure(leader, P1, MemberChange::Remove(own.replica));
+        network.ticks(2);
+        let refusal = ChangeRefusal::NoSuccessor;
+        let is_refused =
+            matches!(network.change(leader, request), Some(ChangeOutcome::Refused { why, .. }) if *why == refusal);
+        refused += usize::from(is_refused);
+        let write = network.propose(leader, P1, 1, key);
+        network.ticks(4);
+        written += usize::from(matches!(network.proposal(leader, write), Some(ProposalOutcome::Applied { .. })));
+    }
+    assert!(refused > 50 && written > 50, "{refused} refused, {written} of 100 written");
+    assert_eq!(network.leader(P1), Some(leader));
+}
+
+#[test]
 fn a_leader_that_is_to_go_hands_over_first_and_a_demoted_voter_only_learns() {
     let mut network = elected();
     network.ticks(100);
