@@ -11,6 +11,7 @@
 //! * [`eviction`]: kept results of commands go after a time.
 //! * [`frame`]: peer messages as bytes.
 
+mod agreement;
 pub mod apply;
 mod balance;
 pub mod bootstrap;
@@ -36,5 +37,5 @@ pub use members::{ChangeRefusal, MemberChange};
 pub use node::Node;
 pub use outcome::{BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOutcome};
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;
-pub use seam::{ApplyJob, Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
+pub use seam::{ApplyJob, Difference, Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 pub use status::ReplicaStatus;

@@ -19,6 +19,7 @@ use mailraft_storage::{
 use raft::eraftpb::{self, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
+use crate::agreement::{Agreement, Finding, Hash, STOP_AFTER_TICKS};
 use crate::config::{NodeConfig, ReplicaSpec};
 use crate::log_store::LogStore;
 use crate::members::{self, Members};
@@ -26,7 +27,7 @@ use crate::outcome::{BarrierOutcome, Decision, SlotOutcome};
 use crate::owners::{Owners, SlotAnswer};
 use crate::placement::GroupRows;
 use crate::reads::Reads;
-use crate::seam::{Output, PeerBody, PeerMessage, RequestId, SnapshotJob};
+use crate::seam::{Difference, Output, PeerBody, PeerMessage, RequestId, SnapshotJob};
 use crate::writes::Writes;
 
 /// A heartbeat every so many ticks.
@@ -45,8 +46,6 @@ const IN_FLIGHT_MAX: usize = 256;
 pub const UNCOMMITTED_MAX_BYTES: u64 = 16 << 20;
 /// Entries handed to apply at once, in bytes.
 const APPLY_MAX_BYTES: u64 = 4 << 20;
-/// Positions with hashes that are remembered to compare.
-const HASHES_REMEMBERED: usize = 1_024;
 /// Positions are compared every so many ticks (1 s).
 const COMPARE_EVERY_TICKS: u64 = 40;
 
@@ -99,7 +98,9 @@ pub struct Replica {
     /// Who has been the better leader, and since which tick.
     better: Option<(ReplicaId, u64)>,
     flushed: Index,
-    hashes: VecDeque<(u64, [u8; 32])>,
+    agreement: Agreement,
+    /// It disagrees with its group: the tick at which it stops the process, and why.
+    stops: Option<(u64, String)>,
     told_leader: Option<NodeId>,
     ticks: u64,
     stamp: UnixMillis,
@@ -152,6 +153,8 @@ impl Replica {
             ..Config::default()
         };
         let (stamp, at) = (applied.stamp, applied.index);
+        let mut agreement = Agreement::default();
+        agreement.remember(applied.count, applied.hash);
         let store = LogStore::new(spec.replica, log, &state, applied);
         let writes = match &state.installing {
             Some(mark) => Writes::resuming(spec.replica, mark.clone(), store.first_hard_state().clone()),
@@ -183,7 +186,8 @@ impl Replica {
             offered: BTreeMap::new(),
             better: None,
             flushed,
-            hashes: VecDeque::new(),
+            agreement,
+            stops: None,
             told_leader: None,
             ticks: 0,
             stamp,
@@ -218,17 +222,19 @@ impl Replica {
         if !idle || self.raw.raft.election_elapsed + 1 < self.raw.raft.randomized_election_timeout() {
             ready |= self.raw.tick();
         }
+        let mut hashes = self.agreement.tell(self.ticks);
         if self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
             let applied = self.raw.store().applied();
-            let (count, hash) = (applied.count, applied.hash);
-            for member in self.members.rows() {
-                if member.replica != self.spec.replica {
-                    out.push(Output::Send {
-                        to: member.node,
-                        message: self.message(config, env, member.replica, PeerBody::Hash { count, hash }),
-                    });
-                }
+            hashes.push((applied.count, applied.hash));
+        }
+        for (count, hash) in hashes {
+            for member in self.members.rows().into_iter().filter(|m| m.replica != self.spec.replica) {
+                let message = self.message(config, env, member.replica, PeerBody::Hash { count, hash });
+                out.push(Output::Send { to: member.node, message });
             }
+        }
+        if let Some((_, why)) = self.stops.take_if(|(at, _)| *at <= self.ticks) {
+            out.push(Output::Abort(why));
         }
         ready
     }
@@ -265,16 +271,32 @@ impl Replica {
             // The node takes it in.
             PeerBody::Leads(_) => {}
             PeerBody::Removed => self.dismiss(),
-            PeerBody::Hash { count, hash } => {
-                let own = self.hashes.iter().rev().find(|(c, _)| *c == count).map(|(_, h)| *h);
-                if own.is_some_and(|own| own != hash) {
-                    out.push(Output::Abort(format!(
-                        "partition {}: this replica {} and replica {from} disagree on the first {count} entries: one of them is damaged; keep both nodes' data directories and restore the damaged one as a new replica",
-                        self.spec.partition, self.spec.replica
-                    )));
-                }
-            }
+            PeerBody::Hash { count, hash } => self.compares(from, count, hash, out),
         }
+    }
+
+    /// Another replica says what it holds; what follows from it if that differs is in [`Agreement`].
+    fn compares(&mut self, from: ReplicaId, count: u64, hash: Hash, out: &mut Vec<Output>) {
+        let (partition, replica) = (self.spec.partition, self.spec.replica);
+        let differs = |other, difference| Output::Differs { partition, replica, other, count, difference };
+        match self.agreement.heard(self.ticks, (from, count, hash), replica, self.members.voters()) {
+            Finding::Nothing => {}
+            Finding::Undecided => out.push(differs(from, Difference::Undecided)),
+            Finding::OthersAreWrong(others) => {
+                out.extend(others.into_iter().map(|other| differs(other, Difference::OtherIsWrong)));
+            }
+            Finding::OwnIsWrong => self.stop(format!(
+                "partition {partition}: this replica {replica} disagrees with a majority of its group on the first {count} entries: it is damaged. Set this node's data directory aside and restore it as a new node"
+            )),
+            Finding::NobodyIsRight => self.stop(format!(
+                "partition {partition}: this replica {replica} and replica {from} disagree on the first {count} entries, and no majority agrees: keep all nodes' data directories, find out which is right, and restore the others as new replicas"
+            )),
+        }
+    }
+
+    /// Stops the process soon, once the others can have heard what is held here.
+    fn stop(&mut self, why: String) {
+        self.stops.get_or_insert((self.ticks + STOP_AFTER_TICKS, why));
     }
 
     /// Appends an owner's change, or says at once why not.
@@ -352,7 +374,7 @@ impl Replica {
         }
         let commit = self.raw.raft.raft_log.committed;
         assert!(applied.index.0 <= commit, "applied {} of {commit} committed", applied.index);
-        self.remember(applied.count, applied.hash);
+        self.agreement.remember(applied.count, applied.hash);
         self.removed |= applied.index.0 > 0 && !members::holds(&applied, self.spec.replica);
         self.raw.mut_store().set_applied(applied.clone());
         self.raw.advance_apply_to(applied.index.0);
@@ -463,16 +485,6 @@ impl Replica {
         let voters = self.members.voters();
         let rank = voters.iter().position(|v| *v == self.spec.replica && !self.damaged).unwrap_or(voters.len());
         FIRST_WINDOW_TICKS + 2 * rank.min(RANKS_MAX)
-    }
-
-    fn remember(&mut self, count: u64, hash: [u8; 32]) {
-        if self.hashes.back().is_some_and(|(c, _)| *c == count) {
-            return;
-        }
-        if self.hashes.len() == HASHES_REMEMBERED {
-            self.hashes.pop_front();
-        }
-        self.hashes.push_back((count, hash));
     }
 }
 

@@ -172,8 +172,30 @@ pub enum Output {
     },
     /// Send or install a snapshot.
     Snapshot(SnapshotJob),
-    /// Something that must never be: stop the process. Two replicas that disagree, a damaged entry, ...
+    /// Another replica's rows are not what this one's are: to be told to the operator.
+    Differs {
+        /// The partition.
+        partition: PartitionId,
+        /// Its replica here.
+        replica: ReplicaId,
+        /// The other.
+        other: ReplicaId,
+        /// On its first so many accepted entries they disagree.
+        count: u64,
+        /// Which of them is wrong.
+        difference: Difference,
+    },
+    /// Something that must never be: stop the process. This replica differs from a majority, a damaged entry, ...
     Abort(String),
+}
+
+/// Which of two replicas that differ is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// The other one: a majority has what this one has.
+    OtherIsWrong,
+    /// Not known before more voters are heard.
+    Undecided,
 }
 
 /// Committed entries of one replica to apply, in order.

@@ -216,6 +216,10 @@ impl World {
                 }
             }
             Output::Snapshot(job) => self.snapshot(node, job),
+            Output::Differs { replica, other, count, difference, .. } => {
+                let what = format!("node {node}: {replica} and {other} differ on {count} entries: {difference:?}");
+                self.goes_wrong(Rule::ReplicasAgree, what);
+            }
             Output::Abort(why) => {
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} stops: {why}"));
                 self.crash(node, 0);

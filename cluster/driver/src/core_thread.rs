@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use mailraft_cluster::{Input, Node, Output, SnapshotJob};
+use mailraft_cluster::{Difference, Input, Node, Output, SnapshotJob};
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{Env, Incarnation, NodeId, PartitionId, ReplicaId, Term};
 use tokio::sync::{mpsc, watch};
@@ -162,6 +162,14 @@ impl CoreThread {
                 }
                 Output::Snapshot(job @ (SnapshotJob::Send { .. } | SnapshotJob::Discard { .. })) => {
                     self.to_snapshots.send(SnapshotWork::Job(Box::new(job))).map_err(gone)?;
+                }
+                Output::Differs { partition, replica, other, count, difference } => {
+                    let which = match difference {
+                        Difference::OtherIsWrong => "the other is damaged, as a majority shows: replace it",
+                        Difference::Undecided => "one of them is damaged; the word of another voter will tell which",
+                    };
+                    tracing::error!(%partition, %replica, %other, entries = count, "two replicas disagree: {which}");
+                    ::metrics::counter!(metrics::DIFFERS, "partition" => partition.to_string()).increment(1);
                 }
                 Output::Abort(reason) => {
                     return Err(format!(

@@ -56,6 +56,8 @@ pub const EVICTED: &str = "mailraft_command_results_evicted_total";
 pub const CLOCK_OFF: &str = "mailraft_clock_off_seconds";
 /// Rows that could not be read, each time it was noticed.
 pub const DAMAGED: &str = "mailraft_damaged_rows_met_total";
+/// Times that another replica was found to differ from one here, by partition.
+pub const DIFFERS: &str = "mailraft_replicas_differ_total";
 /// Reasons to stop at once.
 pub const FATAL: &str = "mailraft_fatal_total";
 
@@ -104,6 +106,7 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (SNAPSHOT_INSTALL, Kind::Histogram, "Time to replace a replica's rows by a snapshot."),
     (EVICTED, Kind::Counter, "Kept results of commands that were evicted."),
     (DAMAGED, Kind::Counter, "Times that rows of a replica here could not be read: it is to be replaced."),
+    (DIFFERS, Kind::Counter, "Times that another node's replica was found to differ from the one here, by partition."),
     (FATAL, Kind::Counter, "Reasons for which this node stopped at once."),
 ];
 

@@ -32,7 +32,8 @@ impl Replica {
             self.done = applied.index;
             self.flushed = applied.index;
             self.stamp = self.stamp.max(applied.stamp);
-            self.remember(applied.count, applied.hash);
+            self.agreement.forget();
+            self.agreement.remember(applied.count, applied.hash);
             self.raw.advance_apply_to(applied.index.0);
             if std::mem::take(&mut self.discard_later) {
                 out.push(Output::Snapshot(SnapshotJob::Discard { replica: self.spec.replica }));

@@ -1,6 +1,7 @@
 //! Three cores in one process, over stores in memory that can lose what was not synced.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod agreement;
 mod chaos;
 mod cluster;
 mod load;

@@ -8,8 +8,8 @@ use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_cluster::placement::{self, MemberRow};
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
-    BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Input, MemberChange, Node, NodeConfig, Output, PeerBody,
-    PeerMessage, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent, SnapshotJob,
+    BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Difference, Input, MemberChange, Node, NodeConfig, Output,
+    PeerBody, PeerMessage, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent, SnapshotJob,
 };
 use mailraft_storage::entry::RowsBody;
 use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch};
@@ -63,6 +63,10 @@ pub struct Network {
     pub gone: BTreeSet<ReplicaId>,
     /// Snapshots whose rows were put in place.
     pub installed: u64,
+    /// Nodes that stopped by themselves and why, where a test expects it.
+    pub stopped: Option<BTreeMap<NodeId, String>>,
+    /// Which replicas were said to differ, by whom, and whether the other is wrong.
+    pub differ: Vec<(NodeId, ReplicaId, Difference)>,
     /// Nodes die when the rows of a snapshot are in place and nobody knows it yet.
     pub dies_at_install: bool,
 }
@@ -120,6 +124,8 @@ impl Network {
             apply_held: BTreeSet::new(),
             gone: BTreeSet::new(),
             installed: 0,
+            stopped: None,
+            differ: Vec::new(),
             dies_at_install: false,
         };
         for node in 1..=nodes {
@@ -221,7 +227,12 @@ impl Network {
                     self.host_mut(node).snapshots.push_back(job);
                 }
                 Output::Time { .. } => {}
-                Output::Abort(why) => panic!("node {node}: {why}"),
+                Output::Differs { other, difference, .. } => self.differ.push((node, other, difference)),
+                Output::Abort(why) => {
+                    let Some(stopped) = self.stopped.as_mut() else { panic!("node {node}: {why}") };
+                    stopped.insert(node, why);
+                    return self.crash(node, 0);
+                }
             }
         }
     }
@@ -539,6 +550,17 @@ impl Network {
         }
     }
 
+    /// A bit of the running hash that a node's store holds of a partition turns over, while the node is down.
+    pub fn corrupt_hash(&mut self, node: NodeId, partition: PartitionId, replica: ReplicaId) {
+        assert!(!self.is_up(node), "the core holds the hash in memory");
+        let rows = self.host(node).rows.clone();
+        let view = rows.view(replica).unwrap().unwrap();
+        let mut applied = view.applied().clone();
+        let kept = view.rows(None, usize::MAX).unwrap();
+        applied.hash[partition.0 as usize] ^= 1 << (node.0 % 8);
+        rows.replace(replica, &applied, &mut kept.into_iter().map(Ok)).unwrap();
+    }
+
     pub fn has_row(&self, node: NodeId, partition: PartitionId, mailbox: u8, key: u64) -> bool {
         let replica = self.replica(node, partition);
         let key = RowKey::new(MailboxId([mailbox; 16]), Table::Places, key.to_be_bytes());
@@ -620,6 +642,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
             return None;
         }
         Output::Snapshot(job) => format!("snapshot: {job:?}"),
+        Output::Differs { other, difference, .. } => format!("differs: {other} {difference:?}"),
         Output::Abort(why) => format!("abort: {why}"),
     };
     Some(format!("{node} {text}"))
