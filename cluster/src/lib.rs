@@ -21,6 +21,7 @@ pub mod eviction;
 pub mod frame;
 mod hints;
 mod log_store;
+pub mod low_water;
 pub mod members;
 pub mod node;
 pub mod outcome;
@@ -30,6 +31,7 @@ mod reads;
 mod replica;
 pub mod seam;
 pub mod status;
+mod visibility;
 mod writes;
 
 pub use config::{NodeConfig, Refuse, ReplicaSpec};

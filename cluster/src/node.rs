@@ -199,7 +199,7 @@ impl Node {
 
     /// How every replica is.
     pub fn status(&self) -> Vec<ReplicaStatus> {
-        self.replicas.values().map(Replica::status).collect()
+        self.replicas.values().map(|r| r.status(&self.config)).collect()
     }
 
     /// The replica of each partition here.

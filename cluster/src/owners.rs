@@ -40,6 +40,11 @@ impl Owners {
         self.slots.get(&mailbox).is_some_and(|s| s.index.is_some())
     }
 
+    /// Whether somebody waits for the verdict on this entry.
+    pub fn is_in_flight(&self, index: Index) -> bool {
+        self.in_flight.contains_key(&index)
+    }
+
     /// A proposal was appended here. With a mailbox it takes the slot.
     pub fn appended(&mut self, request: RequestId, index: Index, mailbox: Option<MailboxId>) {
         if let Some(mailbox) = mailbox {

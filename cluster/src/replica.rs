@@ -28,6 +28,7 @@ use crate::owners::{Owners, SlotAnswer};
 use crate::placement::GroupRows;
 use crate::reads::Reads;
 use crate::seam::{Difference, Output, PeerBody, PeerMessage, RequestId, SnapshotJob};
+use crate::visibility::Visibility;
 use crate::writes::Writes;
 
 /// A heartbeat every so many ticks.
@@ -98,6 +99,7 @@ pub struct Replica {
     /// Who has been the better leader, and since which tick.
     better: Option<(ReplicaId, u64)>,
     flushed: Index,
+    visibility: Visibility,
     agreement: Agreement,
     /// It disagrees with its group: the tick at which it stops the process, and why.
     stops: Option<(u64, String)>,
@@ -186,6 +188,7 @@ impl Replica {
             offered: BTreeMap::new(),
             better: None,
             flushed,
+            visibility: Visibility::from(at),
             agreement,
             stops: None,
             told_leader: None,
@@ -323,7 +326,7 @@ impl Replica {
         if self.raw.raft.lead_transferee.is_some() {
             return Some(ProposalOutcome::Dropped);
         }
-        if self.raw.store().is_full() {
+        if self.raw.store().is_full() || self.visibility.is_full() {
             return Some(ProposalOutcome::Overloaded);
         }
         match self.append(config, wall, proposal) {
@@ -378,16 +381,29 @@ impl Replica {
         self.removed |= applied.index.0 > 0 && !members::holds(&applied, self.spec.replica);
         self.raw.mut_store().set_applied(applied.clone());
         self.raw.advance_apply_to(applied.index.0);
-        self.change_applied(applied.index, out);
-        for (index, verdict) in verdicts {
-            let Some((request, waiting)) = self.owners.decided(*index) else { continue };
-            let outcome = ProposalOutcome::Applied { index: *index, verdict: *verdict };
+        for (index, verdict) in verdicts.iter().filter(|(index, _)| self.owners.is_in_flight(*index)) {
+            self.visibility.decided(*index, *verdict);
+        }
+        self.answer_visible(out);
+    }
+
+    /// Tells whoever waits for it what has become visible: the one place from which anybody hears of what was applied.
+    fn answer_visible(&mut self, out: &mut Vec<Output>) {
+        // The position is the snapshot's already; its rows are not in place yet.
+        if self.writes.is_installing() {
+            return;
+        }
+        for (index, verdict) in self.visibility.applied(self.raw.store().applied().index) {
+            // Its term may have ended meanwhile.
+            let Some((request, waiting)) = self.owners.decided(index) else { continue };
+            let outcome = ProposalOutcome::Applied { index, verdict };
             out.push(Output::Decided { request, decision: Decision::Proposal(outcome) });
             for request in waiting {
                 out.push(Output::Decided { request, decision: Decision::Slot(SlotOutcome::Free) });
             }
         }
-        self.answer_reads(out);
+        self.change_visible(self.visibility.index(), out);
+        self.answer_reads(self.visibility.index(), out);
     }
 
     pub fn snapshot_sent(&mut self, to: ReplicaId, ok: bool) {

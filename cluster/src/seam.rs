@@ -3,8 +3,8 @@
 
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{
-    Applied, ClusterId, Incarnation, Index, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Term, UnixMillis,
-    Verdict,
+    Applied, ClusterId, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Term,
+    UnixMillis, Verdict,
 };
 use raft::eraftpb::{self, ConfState, MessageType};
 
@@ -133,6 +133,16 @@ pub enum Output {
     },
     /// Apply committed entries in order, then say [`Input::Applied`].
     Apply(ApplyJob),
+    /// Entries up to this position are committed and in the log here, durably: whoever reads them out (an archive, a
+    /// backup) may. Positions rise; where a snapshot took the place of entries they skip those.
+    Committed {
+        /// The partition.
+        partition: PartitionId,
+        /// Its replica here.
+        replica: ReplicaId,
+        /// The last of them.
+        upto: LogPosition,
+    },
     /// Send to another node. May leave now. May be lost.
     Send {
         /// That node.

@@ -2,6 +2,8 @@
 
 use mailraft_storage::{Index, NodeId, PartitionId, ReplicaId, Term};
 
+use crate::low_water::LowWater;
+
 /// A replica as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaStatus {
@@ -21,6 +23,10 @@ pub struct ReplicaStatus {
     pub applied: Index,
     /// Flushed up to here.
     pub flushed: Index,
+    /// Visible up to here: what is after it is told to nobody yet.
+    pub visible: Index,
+    /// What holds the log, which is cut below the lowest mark, and that mark.
+    pub log_held_by: (LowWater, Index),
     /// The first entry in its log.
     pub first: Index,
     /// The last entry in its log.

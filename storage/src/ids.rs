@@ -136,6 +136,15 @@ pub struct Incarnation {
     pub nonce: [u8; 16],
 }
 
+/// An entry's place in a Raft log: two logs of one group that hold an entry at the same position agree up to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogPosition {
+    /// Its index.
+    pub index: Index,
+    /// The term in which it was appended.
+    pub term: Term,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,8 @@ pub use env::Env;
 pub use error::StoreError;
 pub use floor::CommandFloor;
 pub use ids::{
-    ClusterId, CommandId, Epoch, Incarnation, Index, MailboxId, NodeId, PartitionId, ReplicaId, Term, UnixMillis,
+    ClusterId, CommandId, Epoch, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, ReplicaId, Term,
+    UnixMillis,
 };
 pub use row::{RowBatch, RowKey, Table};
 pub use rows::{Applied, Rows};

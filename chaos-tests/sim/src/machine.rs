@@ -179,6 +179,7 @@ impl World {
                 }
                 self.apply_next(node);
             }
+            Output::Committed { .. } => {}
             Output::Send { to, message } => self.sends(node, to, Box::new(message)),
             Output::Decided { request, decision } => self.decided(node, request, decision),
             Output::Leads { partition, replica, leading } => {

@@ -12,8 +12,8 @@ use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, Refuse, SlotOutc
 use mailraft_storage::log::Log;
 use mailraft_storage::rows::state_hash;
 use mailraft_storage::{
-    ClusterId, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows, StoreError,
-    Term, UnixMillis,
+    ClusterId, Env, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows,
+    StoreError, Term, UnixMillis,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -58,6 +58,7 @@ struct Shared {
     applying: Box<dyn Fn() -> usize + Send + Sync>,
     leading: watch::Receiver<LeadingMap>,
     leaders: watch::Receiver<Leaders>,
+    committed: watch::Receiver<Vec<LogPosition>>,
     time: ClusterTime,
     fatal: Fatal,
     threads: Mutex<Threads>,
@@ -135,6 +136,8 @@ impl Cluster {
         let fsyncs = Recent::default();
         let nobody = vec![None; config.partitions as usize + 1];
         let (leaders_sender, leaders) = watch::channel(Arc::new(nobody));
+        let nothing = vec![LogPosition::default(); config.partitions as usize + 1];
+        let (committed_sender, committed) = watch::channel(nothing);
         let (leading_sender, leading) = watch::channel(LeadingMap::default());
         let time = ClusterTime::default();
         let replicas = node.replica_ids();
@@ -153,6 +156,7 @@ impl Cluster {
             outgoing: outgoing.clone(),
             leading: leading_sender,
             leaders: leaders_sender,
+            committed: committed_sender,
             time: time.clone(),
             fatal: fatal.clone(),
         };
@@ -237,6 +241,7 @@ impl Cluster {
             applying,
             leading,
             leaders,
+            committed,
             time,
             fatal,
             threads: Mutex::new(Threads { workers, flush: Some(flush) }),
@@ -274,6 +279,12 @@ impl Cluster {
     /// Whom this node believes to lead each partition, by partition number (0 is the control group).
     pub fn leaders(&self) -> watch::Receiver<Leaders> {
         self.shared.leaders.clone()
+    }
+
+    /// Up to where the log of each partition here is committed and durable, by partition number: for who reads
+    /// entries out of it. The default where there is no replica, or nothing new since the start.
+    pub fn committed(&self) -> watch::Receiver<Vec<LogPosition>> {
+        self.shared.committed.clone()
     }
 
     /// An owner could not read, or not open, rows of a replica here: its lead goes to another node, if one can take it.

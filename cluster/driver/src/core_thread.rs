@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use mailraft_cluster::{Difference, Input, Node, Output, SnapshotJob};
 use mailraft_storage::log::LogBatch;
-use mailraft_storage::{Env, Incarnation, NodeId, PartitionId, ReplicaId, Term};
+use mailraft_storage::{Env, Incarnation, LogPosition, NodeId, PartitionId, ReplicaId, Term};
 use tokio::sync::{mpsc, watch};
 
 use crate::apply_thread::ApplyWork;
@@ -51,6 +51,7 @@ pub(crate) struct CoreThread {
     pub(crate) outgoing: Outgoing,
     pub(crate) leading: watch::Sender<LeadingMap>,
     pub(crate) leaders: watch::Sender<Leaders>,
+    pub(crate) committed: watch::Sender<Vec<LogPosition>>,
     pub(crate) time: ClusterTime,
     pub(crate) fatal: Fatal,
 }
@@ -151,6 +152,13 @@ impl CoreThread {
             match output {
                 Output::Persist { group, batch } => self.to_log.send((group, batch)).map_err(gone)?,
                 Output::Apply(job) => self.to_apply.send(ApplyWork::Entries(job)).map_err(gone)?,
+                Output::Committed { partition, upto, .. } => {
+                    let known = |all: &mut Vec<LogPosition>| {
+                        let known = usize::try_from(partition.0).ok().and_then(|at| all.get_mut(at));
+                        known.map(|known| *known = upto).is_some()
+                    };
+                    self.committed.send_if_modified(known);
+                }
                 Output::Send { to, message } => self.outgoing.send(to, message),
                 Output::Decided { request, decision } => questions.decided(request, decision),
                 Output::Leads { partition, replica, leading } => views.leads(partition, replica, leading),

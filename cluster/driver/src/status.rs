@@ -63,6 +63,12 @@ pub struct PartitionStatus {
     pub applied: Index,
     /// The last entry whose rows survive a crash without the log.
     pub flushed: Index,
+    /// The last entry that is visible: what is after it is told to nobody yet.
+    pub visible: Index,
+    /// What holds the log, of the marks below which it is cut.
+    pub log_held_by: &'static str,
+    /// That mark.
+    pub log_held_at: Index,
     /// The first entry in the log.
     pub first: Index,
     /// The last entry in the log.
@@ -116,6 +122,9 @@ impl From<ReplicaStatus> for PartitionStatus {
             commit: status.commit,
             applied: status.applied,
             flushed: status.flushed,
+            visible: status.visible,
+            log_held_by: status.log_held_by.0.name(),
+            log_held_at: status.log_held_by.1,
             first: status.first,
             last,
             count: status.count,

@@ -47,8 +47,8 @@ impl Replica {
         None
     }
 
-    /// Answers who asked for the change that is applied by now.
-    pub(super) fn change_applied(&mut self, upto: Index, out: &mut Vec<Output>) {
+    /// Answers who asked for the change that is visible by now.
+    pub(super) fn change_visible(&mut self, upto: Index, out: &mut Vec<Output>) {
         let Some((index, request)) = self.changing.take_if(|(index, _)| *index <= upto) else { return };
         let outcome = ChangeOutcome::Changed { index, members: self.members.rows() };
         out.push(Output::Decided { request, decision: Decision::Change(outcome) });
@@ -113,7 +113,7 @@ impl Replica {
 
     /// Whether a change may be made; what it is for raft-rs, and the member's row after it.
     fn examine(&self, change: MemberChange) -> Result<(ConfChangeType, MemberRow), ChangeRefusal> {
-        if self.raw.raft.has_pending_conf() {
+        if self.raw.raft.has_pending_conf() || self.changing.is_some() {
             return Err(ChangeRefusal::Pending);
         }
         let find = |replica: ReplicaId, fits: bool| {

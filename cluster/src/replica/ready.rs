@@ -2,7 +2,7 @@
 
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{
-    CommandId, EntryKind, Env, Incarnation, Index, MailboxId, Proposal, ReplicaId, Term, UnixMillis,
+    CommandId, EntryKind, Env, Incarnation, Index, LogPosition, MailboxId, Proposal, ReplicaId, Term, UnixMillis,
 };
 use raft::StateRole;
 use raft::eraftpb::{self, ConfState, EntryType, Message, MessageType};
@@ -35,6 +35,7 @@ impl Replica {
             self.agreement.forget();
             self.agreement.remember(applied.count, applied.hash);
             self.raw.advance_apply_to(applied.index.0);
+            out.push(self.committed(LogPosition { index: applied.index, term: applied.term }));
             if std::mem::take(&mut self.discard_later) {
                 out.push(Output::Snapshot(SnapshotJob::Discard { replica: self.spec.replica }));
             }
@@ -75,7 +76,7 @@ impl Replica {
             }
         }
         self.follow_role(config, env, wall, out);
-        self.answer_reads(out);
+        self.answer_visible(out);
     }
 
     fn take_ready(&mut self, config: &NodeConfig, env: &Env, out: &mut Vec<Output>) {
@@ -143,7 +144,8 @@ impl Replica {
                 return;
             }
             let Some((_, committed)) = self.commits.pop_front() else { return };
-            self.handed = committed.last().map_or(self.handed, |e| Index(e.index));
+            let upto = committed.last().map(|e| LogPosition { index: Index(e.index), term: Term(e.term) });
+            self.handed = upto.map_or(self.handed, |upto| upto.index);
             let mut entries = Vec::with_capacity(committed.len());
             for entry in committed {
                 match self.reconfigure(&entry) {
@@ -157,7 +159,12 @@ impl Replica {
                 }
             }
             out.push(Output::Apply(ApplyJob { replica: self.spec.replica, entries }));
+            out.extend(upto.map(|upto| self.committed(upto)));
         }
+    }
+
+    fn committed(&self, upto: LogPosition) -> Output {
+        Output::Committed { partition: self.spec.partition, replica: self.spec.replica, upto }
     }
 
     /// Carries a change of Raft's configuration out; gives the configuration after it.
@@ -245,12 +252,7 @@ impl Replica {
         own.then(|| number(16)).flatten()
     }
 
-    pub(super) fn answer_reads(&mut self, out: &mut Vec<Output>) {
-        // The position is the snapshot's already; its rows are not in place yet.
-        if self.writes.is_installing() {
-            return;
-        }
-        let index = self.raw.store().applied().index;
+    pub(super) fn answer_reads(&mut self, index: Index, out: &mut Vec<Output>) {
         for read in self.reads.applied(index) {
             let outcome = match read.term {
                 Some(term) if self.lead.term != Some(term) => BarrierOutcome::NotLeader { leader: self.leader() },

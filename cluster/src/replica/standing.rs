@@ -6,6 +6,7 @@ use raft::{ProgressState, StateRole};
 use super::{ELECTION_TICKS, Replica};
 use crate::balance::{self, Member};
 use crate::config::NodeConfig;
+use crate::low_water::LowWaterMarks;
 use crate::status::{FollowerStatus, ReplicaStatus};
 
 /// The log is cut only when so many entries go at once.
@@ -19,34 +20,42 @@ const OFFER_DOUBLED_MAX: u32 = 5;
 const FOLLOWER_KEEPS_ENTRIES: u64 = 1_024;
 
 impl Replica {
-    /// Cuts the log below what is flushed, and below what followers still need, up to a bound.
+    /// Rows up to here survive a crash. Cuts the log below the lowest of its marks.
     pub fn flushed(&mut self, upto: Index, config: &NodeConfig) {
         self.flushed = self.flushed.max(upto);
         if self.writes.is_installing() {
             return;
         }
-        let log_keep = config.log_keep_entries;
-        let applied = self.raw.store().applied().index;
-        let last = self.raw.store().last();
-        // Below this nothing is kept for anyone.
-        let floor = applied.0.saturating_sub(log_keep).max(self.raw.store().before_bytes(config.log_keep_bytes).0);
-        let needed = match self.raw.raft.state {
-            StateRole::Leader => self.raw.raft.prs().iter().map(|(_, p)| p.matched).min().unwrap_or(last.0),
-            StateRole::Follower | StateRole::Candidate | StateRole::PreCandidate => {
-                applied.0.saturating_sub(FOLLOWER_KEEPS_ENTRIES)
-            }
-        };
-        let mut cut = self.flushed.min(applied).0.min(needed.max(floor));
-        let now = self.raw.store().cut().0.0;
-        let last_synced = self.raw.raft.raft_log.persisted;
-        cut = cut.min(last_synced);
-        if cut < now + CUT_AT_LEAST_ENTRIES.min(log_keep.max(1)) {
+        let (_, cut) = self.low_water(config).lowest();
+        let (now, cut) = (self.raw.store().cut().0.0, cut.0);
+        if cut < now + CUT_AT_LEAST_ENTRIES.min(config.log_keep_entries.max(1)) {
             return;
         }
         if let Ok(term) = self.raw.raft.raft_log.term(cut) {
             let position = (Index(cut), Term(term));
             self.raw.mut_store().cut_to(position);
             self.writes.compact(position);
+        }
+    }
+
+    /// Up to where each of those that need the log lets it go.
+    fn low_water(&self, config: &NodeConfig) -> LowWaterMarks {
+        let store = self.raw.store();
+        let applied = store.applied().index;
+        // Below this nothing is kept for anyone.
+        let bound = applied.0.saturating_sub(config.log_keep_entries);
+        let bound = bound.max(store.before_bytes(config.log_keep_bytes).0);
+        let needed = match self.raw.raft.state {
+            StateRole::Leader => self.raw.raft.prs().iter().map(|(_, p)| p.matched).min().unwrap_or(store.last().0),
+            StateRole::Follower | StateRole::Candidate | StateRole::PreCandidate => {
+                applied.0.saturating_sub(FOLLOWER_KEEPS_ENTRIES)
+            }
+        };
+        LowWaterMarks {
+            flushed: self.flushed,
+            applied,
+            synced: Index(self.raw.raft.raft_log.persisted),
+            followers: Index(needed.max(bound)),
         }
     }
 
@@ -137,7 +146,7 @@ impl Replica {
         self.raw.transfer_leader(to.0);
     }
 
-    pub fn status(&self) -> ReplicaStatus {
+    pub fn status(&self, config: &NodeConfig) -> ReplicaStatus {
         let raft = &self.raw.raft;
         let applied = self.raw.store().applied();
         let voter = applied.voters.contains(&self.spec.replica);
@@ -175,6 +184,8 @@ impl Replica {
             // While a snapshot is being installed its rows are not in place yet.
             applied: if self.writes.is_installing() { self.done } else { applied.index },
             flushed: self.flushed,
+            visible: self.visibility.index(),
+            log_held_by: self.low_water(config).lowest(),
             first: Index(self.raw.store().cut().0.0 + 1),
             last: self.raw.store().last(),
             count: applied.count,

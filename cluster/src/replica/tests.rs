@@ -284,6 +284,47 @@ fn a_follower_whose_apply_lags_takes_no_more_until_it_has_room() {
 }
 
 #[test]
+fn nobody_hears_of_what_is_applied_before_it_is_visible() {
+    let mut bench = Bench::new(&[OWN]);
+    bench.lead_alone();
+    let held = bench.replica.raw.store().applied().index;
+    bench.replica.visibility.hold_at(Some(held));
+    let mailbox = |n: u64| MailboxId([n as u8; 16]);
+    for n in 1..=2 {
+        let proposal = Proposal {
+            incarnation: BORN,
+            term: Term(2),
+            mailbox: mailbox(n),
+            command: CommandId::default(),
+            kind: EntryKind::Rows(RowsBody::default()),
+        };
+        assert_eq!(bench.replica.propose(&bench.config, STAMP_MAX, proposal, RequestId(n)), None);
+    }
+    assert_eq!(bench.replica.await_slot(RequestId(3), Term(2), mailbox(1)), None);
+    bench.collect();
+    while bench.replica.writes().needs_sync() {
+        bench.sync();
+        bench.collect();
+    }
+    assert_eq!(bench.replica.read_barrier(RequestId(4), Some(Term(2))), None);
+    let mut applied = bench.replica.raw.store().applied().clone();
+    (applied.index, applied.term) = (Index(held.0 + 2), Term(2));
+    let verdicts = [(Index(held.0 + 1), Verdict::Accepted), (Index(held.0 + 2), Verdict::Missing)];
+    bench.replica.applied(applied, &verdicts, &mut bench.out);
+    let decided = |outputs: Vec<Output>| -> Vec<u64> {
+        let request = |o: Output| if let Output::Decided { request, .. } = o { Some(request.0) } else { None };
+        outputs.into_iter().filter_map(request).collect()
+    };
+    assert_eq!(decided(bench.collect()), [], "told before it is visible");
+    assert!(bench.replica.owners.is_taken(mailbox(1)) && bench.replica.owners.is_taken(mailbox(2)));
+    bench.replica.visibility.hold_at(Some(Index(held.0 + 1)));
+    assert_eq!(decided(bench.collect()), [1, 3], "the first entry, then who waits for its slot");
+    assert!(!bench.replica.owners.is_taken(mailbox(1)) && bench.replica.owners.is_taken(mailbox(2)));
+    bench.replica.visibility.hold_at(None);
+    assert_eq!(decided(bench.collect()), [2, 4], "the second, then the read that waits for it");
+}
+
+#[test]
 fn stamps_are_the_clusters_time_and_never_go_back() {
     let mut bench = Bench::new(&[OWN]);
     bench.lead_alone();

@@ -1,7 +1,9 @@
 //! What a cluster of three must do.
 
+use mailraft_cluster::low_water::LowWater;
 use mailraft_cluster::{BarrierOutcome, Input, RequestId, SlotOutcome};
-use mailraft_storage::{NodeId, PartitionId, ProposalOutcome, Verdict};
+use mailraft_storage::log::Log;
+use mailraft_storage::{Index, NodeId, PartitionId, ProposalOutcome, Verdict};
 
 use crate::network::Network;
 
@@ -135,6 +137,54 @@ fn any_replica_may_ask_what_was_acknowledged_and_gets_no_answer_without_a_majori
     let alone = network.read(other, P1, None);
     network.ticks(70);
     assert_eq!(network.barrier(other, alone), Some(BarrierOutcome::Unavailable));
+}
+
+#[test]
+fn what_is_committed_is_told_on_every_node_and_can_be_read_from_its_log() {
+    let mut network = elected(1);
+    let leader = network.leader(P1).unwrap();
+    let writes: Vec<RequestId> = (0..5).map(|key| network.propose(leader, P1, key as u8, key)).collect();
+    network.ticks(4);
+    let Some(ProposalOutcome::Applied { index, .. }) = network.proposal(leader, writes[4]) else {
+        panic!("not applied")
+    };
+    let mut logs = Vec::new();
+    for host in &network.hosts {
+        let replica = network.replica(host.id, P1);
+        let upto = host.committed[&replica];
+        assert!(upto.index >= index, "node {}: {upto:?}", host.id);
+        let first = network.first_index(host.id, P1);
+        let entries = host.log.entries(replica, first, Index(upto.index.0 + 1), usize::MAX).unwrap();
+        assert_eq!(entries.last().map(|e| (e.index, e.term)), Some((upto.index.0, upto.term.0)));
+        logs.push(entries);
+    }
+    assert!(logs.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn the_status_says_which_mark_holds_the_log() {
+    let mut network = Network::new(3, 1);
+    network.log_keep = 300;
+    network.until(60, "led", |n| n.leader(P1).is_some());
+    let leader = network.leader(P1).unwrap();
+    let holds = |network: &Network| network.status(leader, P1).unwrap().log_held_by;
+    let write = |network: &mut Network| {
+        for key in 0..100 {
+            network.propose(leader, P1, key as u8, key);
+        }
+        network.ticks(4);
+    };
+    write(&mut network);
+    assert_eq!(holds(&network).0, LowWater::Flushed);
+    network.flush(leader);
+    let status = network.status(leader, P1).unwrap();
+    assert_eq!(status.log_held_by.1.0 + 1, status.first.0, "it was cut below its lowest mark");
+    let away = [1, 2, 3].map(NodeId).into_iter().find(|n| *n != leader).unwrap();
+    network.cut_off.insert(away);
+    write(&mut network);
+    network.flush(leader);
+    let (name, kept) = holds(&network);
+    assert_eq!((name, kept), (LowWater::Followers, status.log_held_by.1));
 }
 
 #[test]

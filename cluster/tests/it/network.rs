@@ -16,8 +16,8 @@ use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{ReplicaBatch, state_hash};
 use mailraft_storage::{
-    Applied, ClusterId, CommandId, EntryKind, Env, Incarnation, Index, MailboxId, NodeId, PartitionId, Proposal,
-    ProposalOutcome, ReplicaId, RowBatch, RowKey, Rows, Table, Term,
+    Applied, ClusterId, CommandId, EntryKind, Env, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId,
+    Proposal, ProposalOutcome, ReplicaId, RowBatch, RowKey, Rows, Table, Term,
 };
 use raft::eraftpb::MessageType;
 
@@ -41,6 +41,8 @@ pub struct Host {
     pub leading: BTreeMap<PartitionId, (Term, Incarnation)>,
     pub leaders: BTreeMap<PartitionId, Option<NodeId>>,
     pub decided: BTreeMap<RequestId, Decision>,
+    /// Up to where each replica's log was said to be committed since the start.
+    pub committed: BTreeMap<ReplicaId, LogPosition>,
 }
 
 pub struct Network {
@@ -109,6 +111,7 @@ impl Network {
                 leading: BTreeMap::new(),
                 leaders: BTreeMap::new(),
                 decided: BTreeMap::new(),
+                committed: BTreeMap::new(),
             });
         }
         let mut network = Network {
@@ -168,6 +171,7 @@ impl Network {
         host.snapshots.clear();
         host.leading.clear();
         host.leaders.clear();
+        host.committed.clear();
         self.messages.retain(|(from, to, _)| *from != node && *to != node);
     }
 
@@ -198,6 +202,10 @@ impl Network {
                     host.persist.push_back((group, batch));
                 }
                 Output::Apply(job) => self.host_mut(node).apply.push_back(job),
+                Output::Committed { replica, upto, .. } => {
+                    let before = self.host_mut(node).committed.insert(replica, upto);
+                    assert!(before.is_none_or(|before| before < upto), "committed {upto:?} after {before:?}");
+                }
                 Output::Send { to, message } => {
                     self.watch(&message);
                     self.messages.push_back((node, to, message));
@@ -638,7 +646,12 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
         }
         Output::Leader { partition, node } if *partition == P1 => format!("leader: {:?}", node.map(|n| n.0)),
         Output::Decided { request, decision } => format!("decided: {} {decision:?}", request.0),
-        Output::Send { .. } | Output::Apply(_) | Output::Leads { .. } | Output::Leader { .. } | Output::Time { .. } => {
+        Output::Committed { .. }
+        | Output::Send { .. }
+        | Output::Apply(_)
+        | Output::Leads { .. }
+        | Output::Leader { .. }
+        | Output::Time { .. } => {
             return None;
         }
         Output::Snapshot(job) => format!("snapshot: {job:?}"),

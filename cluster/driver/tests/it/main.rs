@@ -81,6 +81,7 @@ async fn what_is_acknowledged_is_read_on_every_node_and_survives_the_leaders_dea
     for node in 1..=3 {
         assert!(barrier(cluster.node(node), P1).await >= index);
         assert_eq!(value(cluster.node(node), P1, 1).unwrap(), b"first");
+        assert!(cluster.node(node).committed().borrow()[P1.0 as usize].index >= index);
     }
     let (first, leading) = cluster.leader(P1).await;
     let own = cluster.node(first.0).read_barrier(P1, Some(leading.term)).await.unwrap();
