@@ -1,119 +1,81 @@
-//! Sessions: one command at a time, wherever the mailbox's actor is, through failovers. Patience and pauses are
-//! those of the production sessions.
+//! What clients do with the production session (`node/mailbox/src/session.rs`): what they ask, what of the answers is
+//! recorded, and what they do next. Here is the thin shell around it, with the simulated network and clock.
 
-use mailraft_checkers::{At, Ended, Micros, Op, Record, Reply, Rule};
+use std::time::Duration;
+
+use mailraft_checkers::{At, Ended, Op, Record, Reply, Rule};
 use mailraft_mailbox::api::FetchWhat;
-use mailraft_mailbox::{Answer, Command, Detached, Following, Refusal, Refused, Said, open_body_row};
+use mailraft_mailbox::session::{self, Step};
+use mailraft_mailbox::{
+    Answer, Command, Detached, Finished, MessageKind, NotDone, Position, Refusal, Request, Said, open_body_row,
+};
 use mailraft_storage::body::{BodyId, open_chunk};
 use mailraft_storage::seal::Key;
-use mailraft_storage::{CommandId, MailboxId, NodeId, PartitionId};
+use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 
 use crate::host::CLUSTER;
 use crate::message;
-use crate::session::{Busy, Conn, Kind, Session, Stage, Upload};
+use crate::session::{BodyRead, Busy, Kind, Sealed, Session};
 use crate::world::{Event, Local, ToActor, ToSession, World};
 
-/// How long a client is kept waiting while nobody leads its mailbox's partition.
-const NO_LEADER_MAX: Micros = 1_600_000;
-/// How long an actor may take for one answer while its node leads.
-const ANSWER_MAX: Micros = 60_000_000;
-/// Between attempts.
-const RETRY_PAUSE: Micros = 15_000;
-/// Between looks at a slow answer.
-const PATIENCE_PAUSE: Micros = 100_000;
-/// Between attempts of an idling session.
-const IDLE_RETRY_PAUSE: Micros = 250_000;
-/// A late attempt comes so much later, in the mean.
-const LATE_COPY: Micros = 1_000_000;
+/// A late attempt comes so much later, in the mean, in microseconds.
+const LATE_COPY: u64 = 1_000_000;
 /// The number of a connection that was given up: nobody hears its answers.
 const OLD_CONN: u64 = u64::MAX;
-/// Parts of one upload that may be under way.
-const CHUNKS_UNANSWERED_MAX: usize = 8;
 
 impl World {
     /// A client connects to a node; returns the session's number.
     pub fn connect(&mut self, node: NodeId, kind: Kind, mailbox: MailboxId) -> u64 {
         self.last_session += 1;
         let number = self.last_session;
-        let session = Session {
-            number,
-            node,
-            kind,
-            mailbox,
-            conn: None,
-            conns: 0,
-            following: None,
-            busy: None,
-            over: false,
-            timer: 0,
-        };
-        self.sessions.insert(number, session);
+        self.sessions.insert(number, Session::new(number, node, kind, mailbox));
+        self.hears_of_leader(number);
         number
     }
 
     /// A session begins an operation.
     pub fn begins(&mut self, number: u64, op: Op) {
-        self.begins_above(number, op, CommandId::default());
-    }
-
-    fn begins_above(&mut self, number: u64, op: Op, floor: CommandId) {
-        let id = self.clients.command_id_above(floor);
+        let id = self.clients.command_id();
         let (now, mailbox) = (self.now, self.sessions[&number].mailbox);
         let closes = matches!(op, Op::Select { .. } | Op::Unselect);
         self.record(Record::Asked { at: now, session: number, mailbox, id, op: op.clone() });
         self.trace.detail(now, || format!("session {number} of {mailbox} asks {id}: {op:?}"));
         let Some(session) = self.sessions.get_mut(&number) else { return };
         assert!(session.busy.is_none(), "a session does one thing at a time");
-        if closes && session.following.take().is_some() {
+        if closes && session.machine.following().is_some() {
+            session.machine.close_folder();
             self.checker.record(Record::Closed { at: now, session: number });
         }
-        let busy = Busy { id, op, started: now, attempt: 0, sent: false, asked: None, stage: Stage::Plain };
-        session.busy = Some(busy);
-        self.advance(number);
+        let request = request(&op);
+        session.busy = Some(Busy { id, op, started: now, reading: None });
+        self.with_machine(number, None, |machine, env, out| machine.begin(env, id, request, out));
     }
 
     /// A session's timer rings.
     pub fn wakes(&mut self, number: u64, timer: u64) {
-        let Some(session) = self.sessions.get_mut(&number).filter(|s| s.timer == timer) else { return };
-        if session.busy.is_some() {
-            self.loses_patience(number);
-        } else if session.following.is_some() && session.conn.is_none() {
-            // It idles, and wants to hear what happens.
-            self.attach(number);
-            let due = self.now + IDLE_RETRY_PAUSE;
-            self.wake_at(number, due);
+        if self.sessions.get(&number).is_some_and(|s| s.timer == timer) {
+            self.with_machine(number, None, |machine, env, out| machine.due(env, out));
         }
     }
 
     /// A session hears something from its actor's node.
     pub fn hears(&mut self, number: u64, conn: u64, what: ToSession) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(session) = self.sessions.get(&number) else { return };
         match what {
-            ToSession::Chunk { upload, ok } => self.chunk_done(number, upload, ok),
+            ToSession::Chunk { body, ok } => {
+                self.with_machine(number, None, |machine, env, out| machine.chunk_done(env, body, ok, out));
+            }
             ToSession::Said(said, incarnation) => {
-                if session.conn.as_ref().map(|c| c.number) != Some(conn) {
-                    return;
-                }
+                let Some(link) = conn.checked_sub(session.conns_before) else { return };
+                let partition = self.mailboxes[&session.mailbox].partition;
                 match *said {
-                    Said::Event(event) => {
-                        let Some(following) = session.following.as_mut() else { return };
-                        if following.folder() != event.folder {
-                            return;
-                        }
-                        following.hear(&event);
-                        if following.is_gone() {
-                            session.following = None;
-                        }
-                        let at = self.now;
-                        self.record(Record::Event { at, session: number, event });
-                    }
+                    Said::Event(event) => self.with_machine(number, None, |m, _, out| m.event(link, event, out)),
                     Said::Detached(why) => {
-                        session.conn = None;
-                        self.detached(number, why);
+                        self.with_machine(number, None, |machine, env, out| machine.detached(env, link, why, out));
                     }
                     Said::Answer { id, result, at } => {
-                        let partition = self.mailboxes[&self.sessions[&number].mailbox].partition.0;
-                        self.answered(number, id, result, At { partition, incarnation, index: at.0 });
+                        let at = Position { partition, incarnation, index: at };
+                        self.with_machine(number, Some(at), |m, env, out| m.answered(env, link, id, result, at, out));
                     }
                 }
             }
@@ -122,33 +84,19 @@ impl World {
 
     /// The sessions of a node hear that a partition has another leader, or none.
     pub fn sessions_hear_of_leader(&mut self, node: NodeId, partition: PartitionId) {
-        let leader = self.leader_as_seen(node, partition);
         let concerned: Vec<u64> = self
             .sessions
             .values()
-            .filter(|s| s.node == node && self.mailboxes[&s.mailbox].partition == partition)
+            .filter(|s| s.node == node && !s.over && self.mailboxes[&s.mailbox].partition == partition)
             .map(|s| s.number)
             .collect();
-        for number in concerned {
-            let Some(session) = self.sessions.get_mut(&number) else { continue };
-            let elsewhere = session.conn.as_ref().is_some_and(|c| leader.is_some_and(|l| l != c.node));
-            if elsewhere {
-                self.drops_conn(number);
-                if let Some(busy) = self.sessions.get_mut(&number).and_then(|s| s.busy.as_mut())
-                    && busy.asked.take().is_some()
-                {
-                    busy.attempt += 1;
-                }
-            }
-            let Some(session) = self.sessions.get(&number) else { continue };
-            if leader.is_some() && session.conn.is_none() {
-                if session.busy.is_some() {
-                    self.advance(number);
-                } else if session.following.is_some() {
-                    self.attach(number);
-                }
-            }
-        }
+        concerned.into_iter().for_each(|number| self.hears_of_leader(number));
+    }
+
+    fn hears_of_leader(&mut self, number: u64) {
+        let Some(session) = self.sessions.get(&number) else { return };
+        let leader = self.leader_as_seen(session.node, self.mailboxes[&session.mailbox].partition);
+        self.with_machine(number, None, |machine, env, out| machine.leader(env, leader, out));
     }
 
     /// A node died: sessions elsewhere lose their connections to it.
@@ -157,7 +105,7 @@ impl World {
             .sessions
             .values()
             .filter(|s| s.node != node)
-            .filter_map(|s| Some((s.number, s.conn.as_ref().filter(|c| c.node == node)?.number)))
+            .filter_map(|s| Some((s.number, s.conn.filter(|(_, to)| *to == node)?.0)))
             .collect();
         for (session, conn) in concerned {
             let at = self.now + self.dice.between(200, 3_000);
@@ -171,16 +119,15 @@ impl World {
         let concerned: Vec<u64> =
             self.sessions.values().filter(|s| s.node == node && !s.over).map(|s| s.number).collect();
         for number in concerned {
-            if self.sessions[&number].busy.is_some() {
-                self.ends(number, Ended::Unknown, None);
+            let Some(session) = self.sessions.get_mut(&number) else { continue };
+            let open = session.machine.following().is_some();
+            session.dies();
+            if session.busy.is_some() {
+                self.ends(number, Ended::Unknown, None, 0);
             }
-            let at = self.now;
-            if self.sessions.get_mut(&number).is_some_and(|s| s.following.take().is_some()) {
+            if open {
+                let at = self.now;
                 self.record(Record::Closed { at, session: number });
-            }
-            self.drops_conn(number);
-            if let Some(session) = self.sessions.get_mut(&number) {
-                session.over = true;
             }
             let again = self.now + self.work.between(1_000, 1_000_000);
             self.queue.push(again, Event::Connect(number));
@@ -192,224 +139,188 @@ impl World {
         self.hosts.get(&node)?.up.as_ref()?.leaders.get(&partition).copied()
     }
 
-    /// Does the next thing for the session's command.
-    fn advance(&mut self, number: u64) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        let Some(busy) = session.busy.as_ref().filter(|b| b.asked.is_none()) else { return };
-        let give_up = busy.started + NO_LEADER_MAX;
-        match &session.conn {
-            None => {
-                if !self.attach(number) {
-                    return self.tries_later(number);
+    /// A session that delivers turns to another mailbox: each delivery goes to its own mailbox's actor.
+    pub fn turns_to(&mut self, number: u64, mailbox: MailboxId) {
+        self.with_machine(number, None, |machine, _, out| machine.leave(out));
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.turns_to(mailbox);
+        }
+        self.hears_of_leader(number);
+    }
+
+    /// Lets a session's machine do something, and carries out what it wants done. `heard` is where in the log the
+    /// answer stands that it hears.
+    fn with_machine(
+        &mut self,
+        number: u64,
+        heard: Option<Position>,
+        act: impl FnOnce(&mut session::Session, &mut Env, &mut Vec<Step>),
+    ) {
+        let World { sessions, hosts, clients, now, .. } = self;
+        let Some(session) = sessions.get_mut(&number) else { return };
+        clients.now = Duration::from_micros(*now);
+        if let Some(host) = hosts.get(&session.node).filter(|host| host.up.is_some()) {
+            clients.wall = host.cluster_wall(*now);
+        }
+        let mut steps = Vec::new();
+        act(&mut session.machine, clients, &mut steps);
+        for step in steps {
+            self.carries_out(number, step, heard);
+        }
+        self.sets_timer(number);
+    }
+
+    fn carries_out(&mut self, number: u64, step: Step, heard: Option<Position>) {
+        let at = self.now;
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let mailbox = session.mailbox;
+        match step {
+            Step::Attach { link, node } => {
+                session.attaches(link, node);
+                self.tells_actor(number, ToActor::Attach(mailbox));
+                self.with_machine(number, None, |machine, env, out| machine.attached(env, link, out));
+            }
+            Step::Detach { link } => {
+                assert_eq!(session.conn.map(|c| c.0), Some(session.conns_before + link), "one link at a time");
+                self.tells_actor(number, ToActor::Detach(mailbox));
+                if let Some(session) = self.sessions.get_mut(&number) {
+                    session.conn = None;
                 }
             }
-            Some(conn) if conn.resuming.is_some() => return self.wake_at(number, give_up),
-            Some(_) => {}
-        }
-        let ready = self.sessions[&number].conn.as_ref().is_some_and(|c| c.resuming.is_none());
-        if ready {
-            self.asks(number);
-        }
-        let due = give_up.max(self.now + RETRY_PAUSE);
-        self.wake_at(number, due);
-    }
-
-    /// Attaches to the actor where the partition is led, and asks to resume the open folder.
-    fn attach(&mut self, number: u64) -> bool {
-        let session = &self.sessions[&number];
-        let (node, mailbox) = (session.node, session.mailbox);
-        let Some(leader) = self.leader_as_seen(node, self.mailboxes[&mailbox].partition) else { return false };
-        let Some(session) = self.sessions.get_mut(&number) else { return false };
-        session.conns += 1;
-        let conn = session.conns;
-        let resume = session.following.as_ref().map(|f| (f.resume(), f.modseq()));
-        session.conn = Some(Conn { number: conn, node: leader, resuming: None });
-        self.tells_actor(number, ToActor::Attach(mailbox));
-        if let Some((command, since)) = resume {
-            let id = self.clients.command_id();
-            if let Some(conn) = self.sessions.get_mut(&number).and_then(|s| s.conn.as_mut()) {
-                conn.resuming = Some((id, since));
+            Step::Ask { link, id, attempt, command } => {
+                assert_eq!(session.conn.map(|c| c.0), Some(session.conns_before + link), "one link at a time");
+                self.tells_actor(number, ToActor::Ask { mailbox, id, attempt, command });
             }
-            self.tells_actor(number, ToActor::Ask { mailbox, id, attempt: 0, command: Box::new(command) });
+            Step::Seal => {
+                let Some(Op::Deliver { marker, .. } | Op::Append { marker, .. }) = session.busy.as_ref().map(|b| &b.op)
+                else {
+                    return;
+                };
+                let (draft, chunks) = message::seal(&mut self.clients, *marker);
+                session.sealed = Some(Sealed { body: draft.body, chunks });
+                self.with_machine(number, None, |machine, env, out| machine.sealed(env, draft, out));
+            }
+            Step::SendChunk { node, id, body, number: part } => self.sends_chunk(number, node, id, body, part),
+            Step::EndUpload { body } => {
+                session.sealed.take_if(|sealed| sealed.body == body);
+            }
+            Step::Event(event) => self.record(Record::Event { at, session: number, event }),
+            Step::Resumed { folder, since, resumed, missed: _ } => {
+                self.record(Record::Resumed { at, session: number, folder, since, resumed });
+            }
+            Step::FolderGone(_) => self.record(Record::Closed { at, session: number }),
+            Step::GoesOnAs { old, new } => self.goes_on_as(number, old, new),
+            Step::Finished { id, asked, finished } => self.finished(number, id, asked, finished, heard),
         }
-        true
     }
 
-    /// Sends the command, or what of it comes next.
-    fn asks(&mut self, number: u64) {
+    fn sends_chunk(&mut self, number: u64, node: NodeId, command: CommandId, body: BodyId, part: u32) {
+        let World { sessions, clients, mailboxes, .. } = self;
+        let Some(session) = sessions.get_mut(&number) else { return };
+        assert_eq!(session.conn.map(|c| c.1), Some(node), "chunks go where the command will go");
+        let Some(sealed) = session.sealed.as_ref().filter(|sealed| sealed.body == body) else { return };
+        let (mailbox, count, wall) = (session.mailbox, sealed.chunks.len() as u32, clients.wall);
+        let key = &mailboxes[&mailbox].key;
+        let open = (part == 0).then(|| open_body_row(clients, key, CLUSTER, mailbox, body, count, wall));
+        let Some(data) = sealed.chunks.get(part as usize).cloned() else { return };
+        self.tells_actor(number, ToActor::Chunk { mailbox, command, body, number: part, open, data });
+    }
+
+    /// The same operation under another id: whoever judges takes it for an attempt that did nothing, and a new one.
+    fn goes_on_as(&mut self, number: u64, old: CommandId, new: CommandId) {
+        let at = self.now;
         let Some(session) = self.sessions.get_mut(&number) else { return };
         let mailbox = session.mailbox;
-        let Some(busy) = session.busy.as_mut() else { return };
-        let (id, attempt) = (busy.id, busy.attempt);
-        if let Op::Deliver { marker, .. } | Op::Append { marker, .. } = &busy.op {
-            let (draft, chunks) = message::seal(&mut self.clients, *marker);
-            if draft.inline.is_none() {
-                self.last_upload += 1;
-                let upload = Upload { number: self.last_upload, draft, chunks, sent: 0, durable: 0 };
-                busy.stage = Stage::Upload(upload);
-                busy.sent = true;
-                // The answer that it waits for is that to its parts.
-                busy.asked = Some(id);
-                return self.sends_chunks(number);
-            }
-            let command = stored(&busy.op, draft);
-            busy.sent = true;
-            busy.asked = Some(id);
-            return self.tells_actor(number, ToActor::Ask { mailbox, id, attempt, command: Box::new(command) });
-        }
-        busy.stage = Stage::Plain;
-        let command = command(&busy.op);
-        busy.sent = true;
-        busy.asked = Some(id);
-        self.tells_actor(number, ToActor::Ask { mailbox, id, attempt, command: Box::new(command) });
+        let Some(busy) = session.busy.as_mut().filter(|b| b.id == old) else { return };
+        busy.id = new;
+        let op = busy.op.clone();
+        self.trace.detail(at, || format!("session {number} of {mailbox}: {old} is too old and goes on as {new}"));
+        self.record(Record::Ended { at, id: old, ended: Ended::NotDone, position: None });
+        self.record(Record::Asked { at, session: number, mailbox, id: new, op });
     }
 
-    fn sends_chunks(&mut self, number: u64) {
-        loop {
-            let wall = self.clients.wall;
-            let Some(session) = self.sessions.get_mut(&number) else { return };
-            let mailbox = session.mailbox;
-            let Some(busy) = session.busy.as_mut() else { return };
-            let Stage::Upload(upload) = &mut busy.stage else { return };
-            if upload.sent == upload.chunks.len() || upload.sent - upload.durable == CHUNKS_UNANSWERED_MAX {
-                return;
-            }
-            let (at, body, count) = (upload.sent, upload.draft.body, upload.draft.chunks);
-            let key = &self.mailboxes[&mailbox].key;
-            let open = (at == 0).then(|| open_body_row(&mut self.clients, key, CLUSTER, mailbox, body, count, wall));
-            let chunk = ToActor::Chunk {
-                mailbox,
-                command: busy.id,
-                upload: upload.number,
-                body: body.0,
-                number: at as u32,
-                open,
-                data: upload.chunks[at].clone(),
-            };
-            upload.sent += 1;
-            self.tells_actor(number, chunk);
-        }
-    }
-
-    fn chunk_done(&mut self, number: u64, of: u64, ok: bool) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        let mailbox = session.mailbox;
-        let attached = session.conn.is_some();
-        let Some(busy) = session.busy.as_mut() else { return };
-        let Stage::Upload(upload) = &mut busy.stage else { return };
-        if upload.number != of {
-            return;
-        }
-        if !ok || !attached {
-            busy.stage = Stage::Plain;
-            busy.asked = None;
-            return self.tries_later(number);
-        }
-        upload.durable += 1;
-        if upload.durable < upload.chunks.len() {
-            return self.sends_chunks(number);
-        }
-        let command = stored(&busy.op, upload.draft.clone());
-        let (id, attempt) = (busy.id, busy.attempt);
-        busy.stage = Stage::Plain;
-        self.tells_actor(number, ToActor::Ask { mailbox, id, attempt, command: Box::new(command) });
-    }
-
-    fn answered(&mut self, number: u64, id: CommandId, result: Result<Answer, Refused>, at: At) {
+    fn finished(&mut self, number: u64, id: CommandId, asked: u32, finished: Finished, heard: Option<Position>) {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(&number) else { return };
-        let rotted = session.conn.as_ref().is_some_and(|c| !self.hosts[&c.node].rotted.is_empty());
-        if let Some(conn) = session.conn.as_mut()
-            && let Some((resume, since)) = conn.resuming
-            && resume == id
-        {
-            conn.resuming = None;
-            return self.resumed(number, id, since, result);
-        }
-        let Some(busy) = session.busy.as_mut().filter(|b| b.asked == Some(id)) else { return };
-        busy.asked = None;
-        match result {
-            Err(Refused::Overloaded | Refused::BodyLost) => {
-                busy.attempt += 1;
-                self.tries_later(number);
-            }
-            Err(Refused::Expired { floor }) if busy.attempt == 0 => {
-                // Nothing was done under that id: the same once more, under one that is not too old.
-                let op = busy.op.clone();
-                self.ended(number, Ended::NotDone, None);
-                self.begins_above(number, op, floor);
-            }
-            // Damage is one replica's: what is decided for all and for good must not depend on it.
-            Err(Refused::Mailbox(Refusal::Corrupt)) => {
-                self.goes_wrong(Rule::ExactlyOnce, format!("session {number}: a mailbox refuses {id} as damaged"));
-            }
-            Err(Refused::Mailbox(refusal)) => self.ends(number, Ended::Refused(refusal), Some(at)),
-            Err(Refused::NoSuchMailbox) => self.ends(number, Ended::NoSuchMailbox, None),
-            Err(Refused::NoQuorum | Refused::Unknown | Refused::Expired { .. }) => {
-                self.ends(number, Ended::Unknown, None)
-            }
-            Err(Refused::Corrupt) if rotted => {
-                self.refused_damaged = true;
-                self.ends(number, Ended::Unknown, None);
-            }
-            Err(Refused::Corrupt) => {
-                let damaged = matches!(busy.op, Op::ReadBody { .. });
-                let ended = if damaged { Ended::Done(Reply::BodyDamaged) } else { Ended::Unknown };
-                self.ends(number, ended, damaged.then_some(at));
-            }
-            Ok(Answer::Selected(selected)) => {
-                session.following = Some(Following::new(&selected));
-                let mailbox = session.mailbox;
-                self.record(Record::Opened { at: now, session: number, mailbox, selected: selected.clone() });
-                self.ends(number, Ended::Done(Reply::Answer(Answer::Selected(selected))), Some(at));
-            }
-            Ok(Answer::Fetched(fetched)) => {
-                let reads_body = matches!(busy.op, Op::ReadBody { .. });
-                if !reads_body {
-                    let marker = |f: &mailraft_mailbox::api::Fetched| {
-                        f.header.as_ref().and_then(|h| message::marker_of_header(&h.header)).unwrap_or(0)
-                    };
-                    let seen = fetched
-                        .iter()
-                        .map(|f| (f.state.uid, marker(f), f.state.flags.clone(), f.state.modseq))
-                        .collect();
-                    return self.ends(number, Ended::Done(Reply::Fetched(seen)), Some(at));
+        let mailbox = session.mailbox;
+        let Some(busy) = session.busy.as_mut() else { return };
+        let heard = heard.map(as_checked);
+        let (answer, at) = match finished {
+            Finished::Done((answer, at)) => (answer, as_checked(at)),
+            Finished::Unknown => return self.ends(number, Ended::Unknown, None, asked),
+            Finished::NotDone(why) => match why {
+                // Damage is one replica's: what is decided for all and for good must not depend on it.
+                NotDone::Refused(Refusal::Corrupt) => {
+                    let what = format!("session {number}: a mailbox refuses {id} as damaged");
+                    return self.goes_wrong(Rule::ExactlyOnce, what);
                 }
+                NotDone::Refused(refusal) => return self.ends(number, Ended::Refused(refusal), heard, asked),
+                NotDone::NoSuchMailbox => return self.ends(number, Ended::NoSuchMailbox, None, asked),
+                NotDone::Corrupt => {
+                    let reads = busy.op.is_read() && matches!(busy.op, Op::ReadBody { .. });
+                    let rotted = match session.conn {
+                        Some((_, node)) => !self.hosts[&node].rotted.is_empty(),
+                        None => self.hosts.values().any(|host| !host.rotted.is_empty()),
+                    };
+                    self.refused_damaged |= rotted;
+                    let damaged = reads && !rotted && heard.is_some();
+                    let ended = if damaged { Ended::Done(Reply::BodyDamaged) } else { Ended::NotDone };
+                    return self.ends(number, ended, heard.filter(|_| damaged), asked);
+                }
+                NotDone::NoQuorum | NotDone::Overloaded | NotDone::BodyLost | NotDone::Expired => {
+                    return self.ends(number, Ended::NotDone, None, asked);
+                }
+            },
+        };
+        let reply = match answer {
+            Answer::Selected(selected) => {
+                self.record(Record::Opened { at: now, session: number, mailbox, selected: selected.clone() });
+                Reply::Answer(Answer::Selected(selected))
+            }
+            Answer::Fetched(fetched) if matches!(busy.op, Op::ReadBody { .. }) => {
                 match fetched.into_iter().next().and_then(|f| f.content) {
-                    None => self.ends(number, Ended::Done(Reply::Body(None)), Some(at)),
+                    None => Reply::Body(None),
                     Some(content) => {
-                        busy.stage = Stage::Body { content, plain: Vec::new(), next: 0, at };
-                        self.asks_chunk(number);
+                        busy.reading = Some(BodyRead { content, plain: Vec::new(), next: 0, at });
+                        return self.asks_chunk(number);
                     }
                 }
             }
-            Ok(Answer::Chunk(chunk)) => self.reads_chunk(number, chunk, at),
-            Ok(answer) => self.ends(number, Ended::Done(Reply::Answer(answer)), Some(at)),
-        }
+            Answer::Fetched(fetched) => {
+                let marker = |f: &mailraft_mailbox::api::Fetched| {
+                    f.header.as_ref().and_then(|h| message::marker_of_header(&h.header)).unwrap_or(0)
+                };
+                let seen = |f: &mailraft_mailbox::api::Fetched| {
+                    (f.state.uid, marker(f), f.state.flags.clone(), f.state.modseq)
+                };
+                Reply::Fetched(fetched.iter().map(seen).collect())
+            }
+            Answer::Chunk(chunk) => return self.reads_chunk(number, chunk, at),
+            answer => Reply::Answer(answer),
+        };
+        self.ends(number, Ended::Done(reply), Some(at), asked);
     }
 
+    /// The next part of a body, under an id of its own.
     fn asks_chunk(&mut self, number: u64) {
         let part = self.clients.command_id();
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        let mailbox = session.mailbox;
-        let Some(busy) = session.busy.as_mut() else { return };
-        let Stage::Body { content, next, .. } = &busy.stage else { return };
-        busy.asked = Some(part);
+        let Some(busy) = self.sessions.get_mut(&number).and_then(|s| s.busy.as_mut()) else { return };
+        let Some(BodyRead { content, next, .. }) = &busy.reading else { return };
         let command = Command::ReadChunk { email: content.email, body: content.body, number: *next };
-        self.tells_actor(number, ToActor::Ask { mailbox, id: part, attempt: 0, command: Box::new(command) });
+        self.with_machine(number, None, |m, env, out| m.begin(env, part, Request::Command(command), out));
     }
 
     fn reads_chunk(&mut self, number: u64, chunk: Option<bytes::Bytes>, at: At) {
         let Some(busy) = self.sessions.get_mut(&number).and_then(|s| s.busy.as_mut()) else { return };
         // Where the message was there; its body may outlive its place by a copy.
-        let Stage::Body { content, plain, next, at: found } = &mut busy.stage else { return };
+        let Some(BodyRead { content, plain, next, at: found }) = &mut busy.reading else { return };
         let found = *found;
-        let Some(chunk) = chunk else { return self.ends(number, Ended::Done(Reply::Body(None)), Some(at)) };
+        let Some(chunk) = chunk else { return self.ends(number, Ended::Done(Reply::Body(None)), Some(at), 0) };
         let last = *next + 1 == content.chunks;
         let key = <[u8; 32]>::try_from(content.body_key.as_slice()).map(Key::from_bytes).ok();
         let body: BodyId = content.body;
         let opened = key.and_then(|key| open_chunk(body, &key, *next, last, &chunk).ok());
-        let Some(opened) = opened else { return self.ends(number, Ended::Done(Reply::BodyDamaged), Some(at)) };
+        let Some(opened) = opened else { return self.ends(number, Ended::Done(Reply::BodyDamaged), Some(at), 0) };
         plain.extend_from_slice(&opened);
         *next += 1;
         if !last {
@@ -419,100 +330,19 @@ impl World {
             Some(marker) => Reply::Body(Some(marker)),
             None => Reply::BodyDamaged,
         };
-        self.ends(number, Ended::Done(reply), Some(found));
-    }
-
-    fn resumed(&mut self, number: u64, id: CommandId, since: u64, result: Result<Answer, Refused>) {
-        let at = self.now;
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        let Some(following) = session.following.as_mut() else { return };
-        let folder = following.folder();
-        match result {
-            Ok(Answer::Resumed(resumed)) => {
-                following.resumed(id, resumed.clone());
-                self.record(Record::Resumed { at, session: number, folder, since, resumed });
-            }
-            Err(Refused::Mailbox(refusal)) => match following.refused(id, &refusal) {
-                Some(_) => {
-                    session.following = None;
-                    self.record(Record::Closed { at, session: number });
-                }
-                None => self.drops_conn(number),
-            },
-            Ok(_) | Err(_) => self.drops_conn(number),
-        }
-        self.advance(number);
-    }
-
-    /// The actor's end of the connection is gone.
-    fn detached(&mut self, number: u64, why: Detached) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        match session.busy.as_mut() {
-            Some(_) if why == Detached::NoSuchMailbox => self.ends(number, Ended::NoSuchMailbox, None),
-            Some(busy) => {
-                if busy.asked.take().is_some() {
-                    let uploads = matches!(busy.stage, Stage::Upload(_));
-                    busy.stage = Stage::Plain;
-                    busy.attempt += u32::from(!uploads);
-                }
-                self.tries_later(number);
-            }
-            None => {
-                let due = self.now + RETRY_PAUSE;
-                self.wake_at(number, due);
-            }
-        }
-    }
-
-    /// Once more after a pause, or not at all.
-    fn tries_later(&mut self, number: u64) {
-        let Some(busy) = self.sessions.get(&number).and_then(|s| s.busy.as_ref()) else { return };
-        if self.now >= busy.started + NO_LEADER_MAX {
-            let ended = if busy.sent { Ended::Unknown } else { Ended::NotDone };
-            return self.ends(number, ended, None);
-        }
-        let due = self.now + RETRY_PAUSE;
-        self.wake_at(number, due);
-    }
-
-    /// A session that waits looks whether it still should.
-    fn loses_patience(&mut self, number: u64) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        let Some(busy) = session.busy.as_ref() else { return };
-        let leader = self.leader_as_seen(session.node, self.mailboxes[&session.mailbox].partition);
-        let waits = busy.asked.is_some() || session.conn.as_ref().is_some_and(|c| c.resuming.is_some());
-        if !waits {
-            if self.now >= busy.started + NO_LEADER_MAX {
-                return self.tries_later(number);
-            }
-            return self.advance(number);
-        }
-        let resuming = busy.asked.is_none();
-        let over = self.now >= busy.started + NO_LEADER_MAX;
-        let there = session.conn.as_ref().is_some_and(|c| leader == Some(c.node));
-        if over && (!there || resuming || self.now > busy.started + ANSWER_MAX) {
-            self.drops_conn(number);
-            if let Some(busy) = self.sessions.get_mut(&number).and_then(|s| s.busy.as_mut()) {
-                busy.asked = None;
-                busy.stage = Stage::Plain;
-                busy.attempt += 1;
-            }
-            return self.tries_later(number);
-        }
-        let due = if over { self.now + PATIENCE_PAUSE } else { self.sessions[&number].busy_until() };
-        self.wake_at(number, due);
+        self.ends(number, Ended::Done(reply), Some(found), 0);
     }
 
     /// An earlier attempt of a change, on a connection that was given up, arrives when the client has its answer.
-    fn comes_late(&mut self, number: u64, busy: &Busy) {
+    fn comes_late(&mut self, number: u64, busy: &Busy, asked: u32) {
         let Some(session) = self.sessions.get(&number) else { return };
-        let Some(conn) = session.conn.as_ref() else { return };
-        if busy.op.is_read() || matches!(busy.op, Op::Deliver { .. } | Op::Append { .. }) {
+        let Some((_, to)) = session.conn else { return };
+        let Request::Command(command) = request(&busy.op) else { return };
+        if busy.op.is_read() {
             return;
         }
-        let (id, mailbox) = (busy.id, session.mailbox);
-        let ask = ToActor::Ask { mailbox, id, attempt: busy.attempt + 1, command: Box::new(command(&busy.op)) };
-        let (to, from) = (conn.node, session.node);
+        let (id, mailbox, from) = (busy.id, session.mailbox, session.node);
+        let ask = ToActor::Ask { mailbox, id, attempt: asked, command: Box::new(command) };
         let at = self.now + self.dice.exponential(LATE_COPY);
         for what in [ToActor::Attach(mailbox), ask, ToActor::Detach(mailbox)] {
             let what = Local::FromSession(number, OLD_CONN, from, Box::new(what));
@@ -520,51 +350,36 @@ impl World {
         }
     }
 
-    /// A session leaves its actor.
-    pub fn drops_conn(&mut self, number: u64) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        let mailbox = session.mailbox;
-        if session.conn.is_some() {
-            if self.hosts[&session.node].up.is_some() {
-                self.tells_actor(number, ToActor::Detach(mailbox));
-            }
-            if let Some(session) = self.sessions.get_mut(&number) {
-                session.conn = None;
-            }
-        }
-    }
-
     fn tells_actor(&mut self, number: u64, what: ToActor) {
         let Some(session) = self.sessions.get(&number) else { return };
-        let Some(conn) = session.conn.as_ref() else { return };
-        let (from, to, name) = (session.node, conn.node, (number, conn.number));
+        let Some((conn, to)) = session.conn else { return };
+        let (from, name) = (session.node, (number, conn));
         let event = Event::To(to, Local::FromSession(name.0, name.1, from, Box::new(what)));
         self.send(from, to, name, event);
     }
 
-    fn wake_at(&mut self, number: u64, at: Micros) {
+    /// Sets the session's timer to when its machine wants to be woken; earlier ones are void.
+    fn sets_timer(&mut self, number: u64) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
-        session.timer += 1;
-        let timer = session.timer;
-        self.queue.push(at, Event::Wake(number, timer));
+        let due = session.machine.wakes_at().map(|at| (at.as_micros() as u64).max(self.now));
+        if session.wakes_at != due {
+            session.timer += 1;
+            session.wakes_at = due;
+            let timer = session.timer;
+            due.into_iter().for_each(|at| self.queue.push(at, Event::Wake(number, timer)));
+        }
     }
 
     /// The client has its answer, or gives up; what it does next.
-    fn ends(&mut self, number: u64, ended: Ended, position: Option<At>) {
+    fn ends(&mut self, number: u64, ended: Ended, position: Option<At>, asked: u32) {
         let again = match (&ended, self.sessions.get(&number).and_then(|s| s.busy.as_ref()).map(|b| &b.op)) {
             (Ended::Unknown | Ended::NotDone, Some(Op::Deliver { marker, .. })) => Some(*marker),
             _ => None,
         };
-        if let Some((kind, mailbox)) = self.ended(number, ended, position) {
-            self.after(number, kind, mailbox, again);
-        }
-    }
-
-    fn ended(&mut self, number: u64, ended: Ended, position: Option<At>) -> Option<(Kind, MailboxId)> {
         let at = self.now;
-        let session = self.sessions.get_mut(&number)?;
+        let Some(session) = self.sessions.get_mut(&number) else { return };
         let (kind, mailbox) = (session.kind, session.mailbox);
-        let busy = session.busy.take()?;
+        let Some(busy) = session.busy.take() else { return };
         self.operations += 1;
         if let Ended::Done(Reply::Answer(Answer::Folders(folders))) = &ended {
             self.last_list =
@@ -594,25 +409,36 @@ impl World {
         }
         let answered = matches!(ended, Ended::Done(_) | Ended::Refused(_));
         if answered && self.setup.late_copies_permille > 0 && self.dice.chance(self.setup.late_copies_permille) {
-            self.comes_late(number, &busy);
+            self.comes_late(number, &busy, asked);
         }
         self.record(Record::Ended { at, id: busy.id, ended, position });
-        Some((kind, mailbox))
+        self.after(number, kind, mailbox, again);
+        // Whoever has a folder open wants to hear what happens in it.
+        if self.sessions.get(&number).is_some_and(|s| !s.over && s.machine.following().is_some()) {
+            self.with_machine(number, None, |machine, env, out| machine.listen(env, true, out));
+        }
     }
 }
 
-fn stored(op: &Op, draft: mailraft_mailbox::api::Draft) -> Command {
+fn as_checked(Position { partition, incarnation, index }: Position) -> At {
+    At { partition: partition.0, incarnation, index: index.0 }
+}
+
+/// What an operation asks of the session.
+fn request(op: &Op) -> Request {
     match op {
-        Op::Append { folder, flags, .. } => {
-            Command::Append { folder: folder.clone(), draft, flags: flags.clone(), internal_date: Default::default() }
-        }
-        _ => Command::Deliver {
-            draft,
+        Op::Append { folder, flags, .. } => Request::Store(MessageKind::Append {
+            folder: folder.clone(),
+            flags: flags.clone(),
+            internal_date: Default::default(),
+        }),
+        Op::Deliver { deduplicate, .. } => Request::Store(MessageKind::Deliver {
             reverse_path: "sender@example.org".to_owned(),
             detail: None,
-            deduplicate: matches!(op, Op::Deliver { deduplicate: true, .. }),
+            deduplicate: *deduplicate,
             received: Default::default(),
-        },
+        }),
+        other => Request::Command(command(other)),
     }
 }
 
@@ -644,12 +470,5 @@ fn command(op: &Op) -> Command {
             uids: [uid].into_iter().collect(),
             what: FetchWhat { content: true, header: false },
         },
-    }
-}
-
-impl Session {
-    /// When its command's first patience ends.
-    fn busy_until(&self) -> Micros {
-        self.busy.as_ref().map_or(0, |b| b.started + NO_LEADER_MAX)
     }
 }

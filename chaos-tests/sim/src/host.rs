@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mailraft_checkers::Micros;
 use mailraft_cluster::{ApplyJob, Node, NodeConfig, RequestId};
+use mailraft_storage::body::BodyId;
 use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::plant::{self, Fault as Planted};
@@ -71,8 +72,8 @@ pub enum Waiter {
     Chunk {
         /// The session that sent it.
         session: u64,
-        /// Its upload.
-        upload: u64,
+        /// The body.
+        body: BodyId,
     },
     /// A mailbox is being made.
     Made(MailboxId),

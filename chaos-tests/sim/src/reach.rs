@@ -56,19 +56,19 @@ impl World {
                     actor.owner.detach(name);
                 }
             }
-            ToActor::Chunk { mailbox, command, upload, body, number, open, data } => {
+            ToActor::Chunk { mailbox, command, body, number, open, data } => {
                 let partition = self.mailboxes[&mailbox].partition;
                 let Some(process) = self.host(node).up.as_mut() else { return };
                 let Some(leading) = process.leading.get(&partition).copied() else {
-                    return self.tells_session(node, from, name, ToSession::Chunk { upload, ok: false });
+                    return self.tells_session(node, from, name, ToSession::Chunk { body, ok: false });
                 };
-                let request = process.request(Waiter::Chunk { session, upload });
+                let request = process.request(Waiter::Chunk { session, body });
                 let proposal = Proposal {
                     incarnation: leading.incarnation,
                     term: leading.term,
                     mailbox,
                     command,
-                    kind: EntryKind::Chunk(ChunkBody { body, number, open, data }),
+                    kind: EntryKind::Chunk(ChunkBody { body: body.0, number, open, data }),
                 };
                 self.input(node, Input::Propose { request, partition, proposal });
             }
@@ -117,11 +117,11 @@ impl World {
                     }
                 }
             }
-            (Waiter::Chunk { session, upload }, Decision::Proposal(outcome)) => {
+            (Waiter::Chunk { session, body }, Decision::Proposal(outcome)) => {
                 let Some(to) = self.sessions.get(&session) else { return };
                 let (home, conn) = (to.node, to.conns);
                 let ok = is_accepted(outcome);
-                self.tells_session(node, home, (session, conn), ToSession::Chunk { upload, ok });
+                self.tells_session(node, home, (session, conn), ToSession::Chunk { body, ok });
             }
             (Waiter::Made(mailbox), Decision::Proposal(outcome)) => {
                 self.mailbox_was_made(mailbox, is_accepted(outcome));

@@ -97,7 +97,6 @@ impl World {
             sessions: BTreeMap::new(),
             last_session: 0,
             last_marker: 0,
-            last_upload: 0,
             mailboxes,
             redeliveries: BTreeMap::new(),
             tries: BTreeMap::new(),
@@ -554,7 +553,7 @@ impl World {
             let Some(folders) = self.asks_and_waits(session, Op::List) else { return };
             for folder in folders {
                 self.asks_and_waits(session, Op::Select { folder });
-                let Some(following) = self.sessions.get(&session).and_then(|s| s.following.as_ref()) else { continue };
+                let Some(following) = self.sessions.get(&session).and_then(|s| s.following()) else { continue };
                 let (folder, uids): (_, Vec<u32>) = (following.folder(), following.uids().collect());
                 for some in uids.chunks(mailraft_mailbox::api::FETCH_UIDS_MAX) {
                     self.asks_and_waits(session, Op::Fetch { folder, uids: some.iter().copied().collect() });
@@ -602,8 +601,9 @@ impl World {
     fn resolve(&mut self, all: bool) {
         // Also of those whose clients still wait: an id that a wrong clock drew may be evicted before they give up.
         let waiting = self.sessions.values().filter_map(|s| {
-            let busy = s.busy.as_ref().filter(|b| b.sent && !b.op.is_read())?;
-            Some((busy.id, s.mailbox))
+            let id = s.machine.asked()?;
+            s.busy.as_ref().filter(|b| b.id == id && !b.op.is_read())?;
+            Some((id, s.mailbox))
         });
         let waiting: Vec<(CommandId, MailboxId)> = waiting.collect();
         for (id, mailbox) in waiting {

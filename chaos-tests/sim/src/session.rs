@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use mailraft_checkers::{At, Micros, Op};
-use mailraft_mailbox::Following;
-use mailraft_mailbox::api::{Draft, FetchedContent};
+use mailraft_mailbox::api::FetchedContent;
+use mailraft_mailbox::{Following, session};
+use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, MailboxId, NodeId};
 
 /// What a client does.
@@ -25,77 +26,100 @@ pub struct Session {
     pub kind: Kind,
     /// Of this mailbox now.
     pub mailbox: MailboxId,
-    /// The way to the mailbox's actor.
-    pub conn: Option<Conn>,
+    /// The production state machine.
+    pub machine: session::Session,
+    /// The way to the mailbox's actor: its number in the session, and the actor's node.
+    pub conn: Option<(u64, NodeId)>,
     /// How many such ways there were.
     pub conns: u64,
-    /// The open folder.
-    pub following: Option<Following>,
+    /// How many of them before the present machine, which counts from 1.
+    pub conns_before: u64,
     /// What it is doing.
     pub busy: Option<Busy>,
+    /// The message that is being uploaded.
+    pub sealed: Option<Sealed>,
     /// Its node died: nothing begins until its client has connected elsewhere.
     pub over: bool,
+    /// When the present timer rings.
+    pub wakes_at: Option<Micros>,
     /// The present timer; earlier ones are void.
     pub timer: u64,
 }
 
-/// A way to an actor.
-pub struct Conn {
-    /// Its number in the session.
-    pub number: u64,
-    /// The actor's node.
-    pub node: NodeId,
-    /// The open folder is being resumed by this command, since this MODSEQ.
-    pub resuming: Option<(CommandId, u64)>,
-}
-
-/// A command on its way.
+/// An operation on its way.
 pub struct Busy {
-    /// Its id, kept through retries.
+    /// The id of its command, kept through retries.
     pub id: CommandId,
     /// What it is.
     pub op: Op,
     /// When it began.
     pub started: Micros,
-    /// How often it was tried before.
-    pub attempt: u32,
-    /// Something was sent: it may have been done.
-    pub sent: bool,
-    /// The command that was sent in this attempt and has no answer yet: the same id, or one of a part.
-    pub asked: Option<CommandId>,
+    /// The body that it reads.
+    pub reading: Option<BodyRead>,
+}
+
+/// A body that is read chunk by chunk.
+pub struct BodyRead {
     /// Where it is.
-    pub stage: Stage,
+    pub content: FetchedContent,
+    /// What was read.
+    pub plain: Vec<u8>,
+    /// The chunk that is asked for.
+    pub next: u32,
+    /// The position at which the message was there.
+    pub at: At,
 }
 
-/// Where a command is.
-pub enum Stage {
-    /// One question, one answer.
-    Plain,
-    /// A large body goes first.
-    Upload(Upload),
-    /// A body is read chunk by chunk.
-    Body {
-        /// Where it is.
-        content: FetchedContent,
-        /// What was read.
-        plain: Vec<u8>,
-        /// The chunk that is asked for.
-        next: u32,
-        /// The position at which the message was there.
-        at: At,
-    },
-}
-
-/// A large body on its way.
-pub struct Upload {
-    /// Its number.
-    pub number: u64,
-    /// The message.
-    pub draft: Draft,
+/// A large message as it was sealed for one upload.
+pub struct Sealed {
+    /// The body's id.
+    pub body: BodyId,
     /// Its sealed chunks.
     pub chunks: Vec<Bytes>,
-    /// So many were sent.
-    pub sent: usize,
-    /// So many are durable.
-    pub durable: usize,
+}
+
+impl Session {
+    /// Not attached, with nothing to do.
+    pub fn new(number: u64, node: NodeId, kind: Kind, mailbox: MailboxId) -> Self {
+        Session {
+            number,
+            node,
+            kind,
+            mailbox,
+            machine: session::Session::new(),
+            conn: None,
+            conns: 0,
+            conns_before: 0,
+            busy: None,
+            sealed: None,
+            over: false,
+            wakes_at: None,
+            timer: 0,
+        }
+    }
+
+    /// The open folder.
+    pub fn following(&self) -> Option<&Following> {
+        self.machine.following()
+    }
+
+    /// A new way to an actor, numbered by the machine.
+    pub fn attaches(&mut self, link: u64, node: NodeId) {
+        assert!(self.conn.is_none(), "one link at a time");
+        self.conns = self.conns_before + link;
+        self.conn = Some((self.conns, node));
+    }
+
+    /// Another mailbox, with nothing to do there yet.
+    pub fn turns_to(&mut self, mailbox: MailboxId) {
+        assert!(self.busy.is_none() && self.conn.is_none(), "a session leaves one mailbox before it turns to another");
+        (self.mailbox, self.machine, self.conns_before) = (mailbox, session::Session::new(), self.conns);
+    }
+
+    /// Its node died, and with it all that it knew.
+    pub fn dies(&mut self) {
+        (self.machine, self.conns_before, self.conn) = (session::Session::new(), self.conns, None);
+        (self.sealed, self.over, self.wakes_at) = (None, true, None);
+        self.timer += 1;
+    }
 }

@@ -90,9 +90,7 @@ impl World {
             }
         };
         if self.sessions.get(&number)?.mailbox != mailbox {
-            // Each delivery goes to its own mailbox's actor.
-            self.drops_conn(number);
-            self.sessions.get_mut(&number)?.mailbox = mailbox;
+            self.turns_to(number, mailbox);
         }
         Some(Op::Deliver { marker, deduplicate: true })
     }
@@ -101,7 +99,7 @@ impl World {
         let session = self.sessions.get(&number)?;
         let World { work, .. } = self;
         let name = |work: &mut crate::dice::Dice| (*work.pick(&NAMES).unwrap_or(&"INBOX")).to_owned();
-        let Some(following) = session.following.as_ref() else {
+        let Some(following) = session.following() else {
             return Some(match work.below(20) {
                 0 => Op::List,
                 1 => Op::Status { folder: name(work) },

@@ -8,6 +8,7 @@ use mailraft_checkers::{At, Checker, Ended, Micros, Record, Violation};
 use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_cluster::{Input, Output, PeerMessage, SnapshotEvent};
 use mailraft_mailbox::{Command, MailboxKey, Said};
+use mailraft_storage::body::BodyId;
 use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, ReplicaId};
 
 use crate::dice::Dice;
@@ -135,10 +136,8 @@ pub enum ToActor {
         mailbox: MailboxId,
         /// The command.
         command: CommandId,
-        /// The upload.
-        upload: u64,
         /// The body.
-        body: [u8; 16],
+        body: BodyId,
         /// Which part.
         number: u32,
         /// The row that opens the upload, with the first part.
@@ -155,8 +154,8 @@ pub enum ToSession {
     Said(Box<Said>, u32),
     /// A part is durable, or is not and won't be.
     Chunk {
-        /// The upload.
-        upload: u64,
+        /// The body.
+        body: BodyId,
         /// Whether it is durable.
         ok: bool,
     },
@@ -286,8 +285,6 @@ pub struct World {
     pub last_session: u64,
     /// The last message's marker.
     pub last_marker: u64,
-    /// The last upload's number.
-    pub last_upload: u64,
     /// Mailboxes.
     pub mailboxes: BTreeMap<MailboxId, MailboxInfo>,
     /// Deliveries to be tried again, by time.

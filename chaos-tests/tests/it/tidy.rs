@@ -423,3 +423,39 @@ fn planted_faults_are_in_no_release() {
         assert!(!asks && !text.contains("default = ["), "{manifest}/Cargo.toml asks for the feature");
     }
 }
+
+/// What a session and an owner of a mailbox decide stands once, in `node/mailbox`: the server and the simulator drive
+/// the same machines, so neither takes an answer's meaning, a pause or a bound into its own hands.
+#[test]
+fn there_is_one_session_and_one_owner() {
+    const MACHINE: &str = "node/mailbox/src";
+    const SHELLS: [&str; 2] = ["node/server/src", "chaos-tests/sim/src"];
+    let decided = [
+        "Command::Resume",
+        "Following::new",
+        "Refused::Expired",
+        "Refused::BodyLost",
+        "const NO_LEADER_MAX",
+        "const IDLE_RETRY_PAUSE",
+        "const PATIENCE_PAUSE",
+        "const CHUNKS_UNANSWERED_MAX",
+        "const HELD_MAX_EVENTS",
+    ];
+    let texts = |dir: &str| {
+        let mut files = Vec::new();
+        sources(&root().join(dir), &mut files);
+        files.into_iter().map(|f| (f.display().to_string(), std::fs::read_to_string(f).unwrap())).collect::<Vec<_>>()
+    };
+    let (machine, shells) = (texts(MACHINE), SHELLS.map(texts).concat());
+    for mark in decided {
+        assert!(machine.iter().any(|(_, text)| text.contains(mark)), "{MACHINE} holds no {mark}");
+        for (file, text) in &shells {
+            assert!(!text.contains(mark), "{file} holds {mark}: that is for {MACHINE} to decide");
+        }
+    }
+    for machine in ["session::Session", "Owner<"] {
+        for dir in SHELLS {
+            assert!(texts(dir).iter().any(|(_, text)| text.contains(machine)), "nobody in {dir} drives {machine}");
+        }
+    }
+}

@@ -5,7 +5,8 @@
 //! * [`flags`] and [`uids`]: sets of flags and of UIDs.
 //! * [`engine`]: the queue, the one entry in flight, answers and events.
 //! * [`owner`]: the engine with its sessions, and what an actor does around it. [`said`]: what they hear.
-//! * [`following`]: what a session knows of its open folder.
+//! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
+//!   folder.
 //! * [`reads`]: reads that a worker thread does.
 //! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
@@ -28,6 +29,9 @@ mod queue;
 pub mod reads;
 mod records;
 pub mod said;
+pub mod session;
+#[cfg(test)]
+mod session_tests;
 mod stage;
 mod state;
 pub mod uids;
@@ -43,5 +47,6 @@ pub use queue::{QUEUE_MAX_BYTES, QUEUE_MAX_COMMANDS, SessionNumber};
 pub use reads::StoredRead;
 pub use records::{MailboxKey, Place, chunk_key, open_body_key, open_body_row};
 pub use said::{Detached, Refused, Said};
+pub use session::{Finished, MessageKind, NotDone, Position, Request};
 pub use uids::UidSet;
 pub use work::{DIRECT_DELETES_MAX, EXPUNGED_ROWS_MAX, MESSAGES_MAX};

@@ -8,7 +8,7 @@ use mailraft_driver::Cluster;
 use crate::actors::Registry;
 use crate::config::Config;
 use crate::credentials::Credentials;
-use crate::links::Links;
+use crate::links::{Links, Reach};
 
 /// What all sessions of a node share.
 #[derive(Clone)]
@@ -28,6 +28,16 @@ pub struct World {
 }
 
 impl World {
+    /// What a session needs to reach mailboxes.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            cluster: self.cluster.clone(),
+            lookup: Arc::clone(&self.lookup),
+            registry: self.registry.clone(),
+            links: Arc::clone(&self.links),
+        }
+    }
+
     /// The configuration now; a reload replaces it.
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner))

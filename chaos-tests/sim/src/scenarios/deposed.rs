@@ -54,11 +54,10 @@ pub fn with_its_clients(seed: u64) -> Told<Ran> {
         s.expect("nobody is answered there", matches!(ended, Ended::Unknown | Ended::NotDone))?;
     }
     s.over(cut)?;
-    let resumed =
-        move |w: &World| w.sessions.get(&idle.0).is_some_and(|s| s.conn.as_ref().is_some_and(|c| c.resuming.is_none()));
+    let resumed = move |w: &World| w.sessions.get(&idle.0).is_some_and(|s| s.machine.is_attached());
     s.until("the idling session resumes", 3 * S, resumed)?;
     let there = s.messages(writer, "INBOX")?;
-    let seen = s.session(idle)?.following.as_ref().map(|f| f.uids().count());
+    let seen = s.session(idle)?.following().map(|f| f.uids().count());
     s.expect("it has missed nothing", seen == Some(there))?;
     s.expect_clean()
 }

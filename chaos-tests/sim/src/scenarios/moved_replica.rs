@@ -112,7 +112,7 @@ pub fn of_the_leader(seed: u64) -> Told<Ran> {
     let there = s.messages(writers[0], "INBOX")?;
     for viewer in viewers {
         let all = move |w: &World| {
-            let following = w.sessions.get(&viewer.0).and_then(|s| s.following.as_ref());
+            let following = w.sessions.get(&viewer.0).and_then(|s| s.following());
             following.is_some_and(|f| f.uids().count() == there)
         };
         s.until("every viewer sees every message", 3 * S, all)?;

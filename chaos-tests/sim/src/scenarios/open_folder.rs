@@ -21,7 +21,7 @@ pub fn through_failovers(seed: u64) -> Told<Ran> {
         appends(&mut s, changer, "a")?;
     }
     s.opens(viewer, "a")?;
-    let first = s.session(viewer)?.following.as_ref().map(|f| f.folder());
+    let first = s.session(viewer)?.following().map(|f| f.folder());
     s.expect("the viewer has it open", first.is_some())?;
 
     unheard(&mut s, viewer, changer, Op::Rename { from: "a".to_owned(), to: "b".to_owned() })?;
@@ -33,7 +33,7 @@ pub fn through_failovers(seed: u64) -> Told<Ran> {
     s.until("the viewer knows that it is gone", 3 * S, move |w| seen(w, viewer).is_none())?;
     unheard(&mut s, viewer, changer, Op::Create { name: "a".to_owned() })?;
     s.opens(viewer, "a")?;
-    let anew = s.session(viewer)?.following.as_ref().map(|f| f.folder());
+    let anew = s.session(viewer)?.following().map(|f| f.folder());
     s.expect("it is another folder", anew > first && seen(&s.world, viewer) == Some(0))?;
 
     unheard(&mut s, viewer, changer, Op::Rename { from: "a".to_owned(), to: "c".to_owned() })?;
@@ -42,7 +42,7 @@ pub fn through_failovers(seed: u64) -> Told<Ran> {
     appends(&mut s, changer, "c")?;
     resumes(&mut s, viewer)?;
     s.until("the viewer follows the folder, not the name", S, move |w| seen(w, viewer) == Some(1))?;
-    let now = s.session(viewer)?.following.as_ref().map(|f| f.folder());
+    let now = s.session(viewer)?.following().map(|f| f.folder());
     s.expect("it is the same folder still", now == anew)?;
     s.expect_clean()
 }
@@ -65,9 +65,7 @@ fn unheard(s: &mut Script, viewer: Client, changer: Client, op: Op) -> Told<()> 
 }
 
 fn resumes(s: &mut Script, viewer: Client) -> Told<()> {
-    let resumed = move |w: &World| {
-        w.sessions.get(&viewer.0).is_some_and(|s| s.conn.as_ref().is_some_and(|c| c.resuming.is_none()))
-    };
+    let resumed = move |w: &World| w.sessions.get(&viewer.0).is_some_and(|s| s.machine.is_attached());
     s.until("the viewer resumes", 3 * S, resumed)
 }
 
@@ -79,5 +77,5 @@ fn appends(s: &mut Script, client: Client, folder: &str) -> Told<()> {
 
 /// How many messages a viewer sees in its open folder; None without one.
 fn seen(world: &World, viewer: Client) -> Option<usize> {
-    world.sessions.get(&viewer.0)?.following.as_ref().map(|f| f.uids().count())
+    world.sessions.get(&viewer.0)?.following().map(|f| f.uids().count())
 }

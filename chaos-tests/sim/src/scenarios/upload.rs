@@ -7,7 +7,6 @@ use crate::faults::Fault;
 use crate::run::Ran;
 use crate::scenarios::looks;
 use crate::scenarios::script::{Client, MS, S, Script, Told};
-use crate::session::Stage;
 use crate::world::World;
 
 const P: PartitionId = PartitionId(1);
@@ -33,8 +32,8 @@ pub fn swept_under_way(seed: u64) -> Told<Ran> {
     let second_part = s.hold(looks::chunk(client, 1));
     let loading = s.hold(looks::loads());
     let half = move |w: &World| {
-        let busy = w.sessions.get(&client.0).and_then(|s| s.busy.as_ref()).filter(|b| b.attempt > 0);
-        busy.is_some_and(|b| matches!(&b.stage, Stage::Upload(upload) if upload.durable == 1))
+        let elsewhere = w.sessions.get(&client.0).filter(|s| s.conn.is_some_and(|(_, node)| node != leader));
+        elsewhere.is_some_and(|s| s.machine.chunks_durable() == Some(1))
     };
     s.until("half of the second attempt is durable", S, half)?;
     let next = s.leader(P)?;
@@ -63,7 +62,7 @@ pub fn swept_under_way(seed: u64) -> Told<Ran> {
     clocks_jump(&mut s)?;
     swept(&mut s, bystander, next, whole)?;
     s.release(live)?;
-    let again = move |w: &World| w.sessions.get(&client.0).and_then(|s| s.busy.as_ref()).is_some_and(|b| b.attempt > 0);
+    let again = move |w: &World| w.sessions.get(&client.0).is_some_and(|s| s.machine.chunks_durable().is_some());
     s.until("the client hears that its body is lost", 100 * MS, again)?;
     s.ok(client)?;
     s.expect("nothing is left open", open(&s.world, next)?.is_empty())?;

@@ -14,7 +14,7 @@ use mailraft_storage::{CommandId, Env, Index, MailboxId, PartitionId, ProposalOu
 use tokio::sync::oneshot;
 
 use crate::environment::{os_env, refresh};
-use crate::links::Position;
+use mailraft_mailbox::Position;
 
 /// Commands that wait while the directory is being loaded.
 const BACKLOG_MAX_COMMANDS: usize = 256;

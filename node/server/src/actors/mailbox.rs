@@ -11,12 +11,12 @@ use mailraft_directory::Lookup;
 use mailraft_driver::{Cluster, Leading};
 use mailraft_mailbox::owner::{Owner, Step};
 use mailraft_mailbox::{
-    Answer, Command, Detached, Mailbox, MailboxKey, Place, Refusal, Said, SessionNumber, StoredRead,
+    Answer, Command, Detached, Mailbox, MailboxKey, Place, Position, Refusal, Said, SessionNumber, StoredRead,
 };
 use mailraft_storage::{CommandId, Env, MailboxId, PartitionId, Proposal, ProposalOutcome, StoreError};
 
 use crate::environment::{os_env, refresh};
-use crate::links::{Outbox, Position, ToSession};
+use crate::links::{Outbox, ToSession};
 
 use super::key::SessionKey;
 

@@ -15,7 +15,7 @@ use mailraft_directory::{Lookup, password};
 use mailraft_driver::testing::{PATIENCE, cluster_ca};
 use mailraft_driver::{Cluster, DriverConfig, Leading};
 use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{Answer, Command, Detached, Flags, Refusal, Refused};
+use mailraft_mailbox::{Answer, Command, Detached, Finished, Flags, MessageKind, NotDone, Position, Refusal, Refused};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 use mailraft_storage::{
@@ -30,7 +30,7 @@ use crate::bootstrap::{FirstNode, FirstState, create_first_state};
 use crate::config::{Config, Rendered, render};
 use crate::credentials::Credentials;
 use crate::environment::command_id;
-use crate::links::{Inbox, Links, MailboxSession, MessageKind, Outbox, Position, ToSession, channel};
+use crate::links::{Inbox, Links, MailboxSession, Outbox, ToSession, channel};
 use crate::sessions::spool::{Budget, Received, Spool};
 use crate::world::World;
 use crate::{OpenStores, Stores};
@@ -457,14 +457,15 @@ async fn sessions_hear_that_there_is_no_such_mailbox() {
     assert_eq!(node.attach(nobody).detached().await, Detached::NoSuchMailbox);
     until("its actor ends", || node.actors() == 0).await;
 
-    let mut session = MailboxSession::new(node.world.clone(), nobody);
+    let mut session = MailboxSession::new(node.world.reach(), nobody);
     let asked = session.ask(node.id(), Command::Sync).await;
-    assert_eq!(asked.err(), Some(Refused::NoSuchMailbox));
+    assert_eq!(asked, Finished::NotDone(NotDone::NoSuchMailbox));
     for bytes in [100, 600_000] {
         let message = node.message(bytes).await;
-        let kind = MessageKind::Deliver { reverse_path: String::new(), detail: None, deduplicate: true };
+        let received = ZonedTime::default();
+        let kind = MessageKind::Deliver { reverse_path: String::new(), detail: None, deduplicate: true, received };
         let stored = session.store(node.id(), kind, &message).await;
-        assert_eq!(stored.err(), Some(Refused::NoSuchMailbox), "{bytes} bytes");
+        assert_eq!(stored, Finished::NotDone(NotDone::NoSuchMailbox), "{bytes} bytes");
     }
     node.end().await;
 }
@@ -487,15 +488,15 @@ async fn a_mailbox_that_can_not_be_read_is_refused_and_its_replica_reported() {
     assert_eq!(damaged, [mailbox.partition(PARTITIONS)]);
     // There is nobody to hand over to: it goes on serving what it can read.
     assert!(node.attach(other).uids(&node).await.is_empty());
-    let mut session = MailboxSession::new(node.world.clone(), mailbox);
-    assert_eq!(session.ask(node.id(), Command::Sync).await.err(), Some(Refused::Corrupt));
+    let mut session = MailboxSession::new(node.world.reach(), mailbox);
+    assert_eq!(session.ask(node.id(), Command::Sync).await, Finished::NotDone(NotDone::Corrupt));
     node.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_listens_to_what_is_not_there_attaches_again_only_now_and_then() {
     let node = Node::start(LIMITS).await;
-    let mut session = MailboxSession::new(node.world.clone(), MailboxId([0x77; 16]));
+    let mut session = MailboxSession::new(node.world.reach(), MailboxId([0x77; 16]));
     assert!(timeout(Duration::from_millis(600), session.wait_for_event()).await.is_err());
     let started = node.world.registry.started();
     assert!((1..=4).contains(&started), "{started} actors were started");

@@ -20,8 +20,9 @@ use zeroize::Zeroizing;
 
 use super::Admin;
 use crate::environment::{command_id, os_env};
-use crate::links::{Position, Rpc, RpcReply};
+use crate::links::{Rpc, RpcReply};
 use crate::world::World;
+use mailraft_mailbox::Position;
 
 /// How long a change of the directory is tried.
 const GIVE_UP: Duration = Duration::from_secs(5);

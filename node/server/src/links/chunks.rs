@@ -1,13 +1,11 @@
 //! Chunks of large bodies on their way into the log.
 
+use mailraft_driver::Cluster;
 use mailraft_storage::entry::ChunkBody;
 use mailraft_storage::{EntryKind, Proposal, ProposalOutcome, Verdict};
+use tokio::sync::mpsc::OwnedPermit;
 
-use super::frame::UploadChunk;
-use crate::world::World;
-
-/// Chunks of one upload that may be under way.
-pub const CHUNKS_UNANSWERED_MAX: usize = 8;
+use super::frame::{ChunkDone, UploadChunk};
 
 /// A chunk on its way into the log.
 pub struct ProposedChunk(Option<tokio::sync::oneshot::Receiver<ProposalOutcome>>);
@@ -21,9 +19,9 @@ impl ProposedChunk {
 }
 
 /// Hands a chunk to the log of its partition in the term that this node leads, if it leads it.
-pub fn propose_chunk(world: &World, chunk: UploadChunk) -> ProposedChunk {
-    let partition = chunk.mailbox.partition(world.cluster.partitions());
-    let Some(leading) = world.cluster.leading().borrow().get(&partition).cloned() else {
+pub fn propose_chunk(cluster: &Cluster, chunk: UploadChunk) -> ProposedChunk {
+    let partition = chunk.mailbox.partition(cluster.partitions());
+    let Some(leading) = cluster.leading().borrow().get(&partition).cloned() else {
         return ProposedChunk(None);
     };
     let proposal = Proposal {
@@ -38,5 +36,11 @@ pub fn propose_chunk(world: &World, chunk: UploadChunk) -> ProposedChunk {
             data: chunk.data,
         }),
     };
-    ProposedChunk(Some(world.cluster.propose(partition, proposal)))
+    ProposedChunk(Some(cluster.propose(partition, proposal)))
+}
+
+/// Says in the place kept for it what became of a chunk.
+pub async fn tell_when_durable(chunk: ProposedChunk, number: u32, place: OwnedPermit<ChunkDone>) {
+    let ok = chunk.durable().await;
+    place.send(ChunkDone { number, ok });
 }

@@ -2,7 +2,7 @@
 //! then postcard. The connection itself is mutual TLS.
 
 use bytes::Bytes;
-use mailraft_mailbox::{Command, Detached};
+use mailraft_mailbox::{Command, Detached, Position};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::{CommandId, MailboxId, StoreError};
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::outbox::{Position, ToSession};
+use super::outbox::ToSession;
 
 /// The longest frame in bytes: a folder of a million messages being opened.
 pub const FRAME_MAX_BYTES: usize = 64 << 20;

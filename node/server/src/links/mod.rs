@@ -11,20 +11,38 @@ mod outbox;
 mod peer;
 mod serve;
 mod session;
+mod upload;
 
 pub use frame::{Rpc, RpcReply};
 #[cfg(test)]
 pub(crate) use outbox::channel;
-pub use outbox::{Inbox, Outbox, Position, ToSession};
+pub use outbox::{Inbox, Outbox, ToSession};
 pub use peer::Links;
 pub use serve::serve_streams;
-pub use session::{MailboxSession, MessageKind, Stored};
+pub use session::{MailboxSession, Stored};
 
+use std::sync::Arc;
+
+use mailraft_directory::Lookup;
+use mailraft_driver::Cluster;
 use mailraft_mailbox::{Command, Detached};
 use mailraft_storage::CommandId;
 
-use crate::actors::LocalLink;
+use crate::actors::{LocalLink, Registry};
 use peer::RemoteLink;
+
+/// What a session needs to reach mailboxes.
+#[derive(Clone)]
+pub struct Reach {
+    /// The replicated groups: who leads, and the way to other nodes.
+    pub cluster: Cluster,
+    /// The mailboxes' keys.
+    pub lookup: Arc<Lookup>,
+    /// Mailbox actors of partitions that this node leads.
+    pub registry: Registry,
+    /// Connections to other nodes' actors.
+    pub links: Arc<Links>,
+}
 
 /// A session's way to one actor.
 pub enum Link {

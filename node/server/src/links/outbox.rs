@@ -2,31 +2,13 @@
 
 use std::sync::Arc;
 
-use mailraft_mailbox::{Answer, Detached, Event, Refused};
-use mailraft_storage::{CommandId, Index, PartitionId};
+use mailraft_mailbox::{Answer, Detached, Event, Position, Refused};
+use mailraft_storage::CommandId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 /// Answers and events that may wait for one session or one connection to another node.
 pub const OUTBOX_MAX_MESSAGES: usize = 4_096;
-
-/// Where in the logs of the cluster something stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The incarnation's number.
-    pub incarnation: u32,
-    /// The index.
-    pub index: Index,
-}
-
-impl std::fmt::Display for Position {
-    /// `<partition>.<incarnation>.<index>`
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}.{}", self.partition, self.incarnation, self.index)
-    }
-}
 
 /// What an actor says to a session.
 #[derive(Clone, Debug, Serialize, Deserialize)]

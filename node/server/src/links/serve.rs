@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mailraft_driver::{PeerStream, StreamKind};
 use mailraft_mailbox::Detached;
+use mailraft_mailbox::session::CHUNKS_UNANSWERED_MAX;
 use mailraft_storage::NodeId;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
-use super::chunks::propose_chunk;
+use super::chunks::{propose_chunk, tell_when_durable};
 use super::frame::{self, ChunkDone, Request, Response, Rpc, RpcReply, UploadChunk};
 use super::outbox::{ToSession, channel};
 use crate::actors::{LocalLink, SessionKey};
@@ -115,7 +116,7 @@ fn answer(world: &World, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, RpcR
 /// Chunks come in order and are answered as each becomes durable; the sender keeps at most 8 unanswered.
 async fn bodies(world: World, stream: PeerStream) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
-    let (done, mut finished) = mpsc::channel::<ChunkDone>(super::chunks::CHUNKS_UNANSWERED_MAX);
+    let (done, mut finished) = mpsc::channel::<ChunkDone>(CHUNKS_UNANSWERED_MAX);
     let writing = async {
         while let Some(chunk) = finished.recv().await {
             frame::write(&mut write, &chunk).await?;
@@ -130,11 +131,8 @@ async fn bodies(world: World, stream: PeerStream) -> std::io::Result<()> {
             let Ok(place) = done.clone().reserve_owned().await else { return std::io::Result::Ok(()) };
             let number = chunk.number;
             // Proposed here and in order: a later chunk requires the row that the first one writes.
-            let proposed = propose_chunk(&world, chunk);
-            tokio::spawn(async move {
-                let ok = proposed.durable().await;
-                place.send(ChunkDone { number, ok });
-            });
+            let proposed = propose_chunk(&world.cluster, chunk);
+            tokio::spawn(tell_when_durable(proposed, number, place));
         }
         #[allow(unreachable_code)]
         std::io::Result::Ok(())

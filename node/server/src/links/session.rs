@@ -1,83 +1,62 @@
-//! A session's mailbox: one command at a time, wherever the actor is, through failovers.
+//! A session's mailbox: the shell around the session's state machine (`node/mailbox/src/session.rs`), which decides
+//! when to attach, to ask, to upload and to give up.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mailraft_driver::StreamKind;
 use mailraft_mailbox::api::Draft;
-use mailraft_mailbox::{Answer, Command, Detached, Event, Following, Refused};
-use mailraft_storage::body::BodyId;
-use mailraft_storage::{CommandId, MailboxId, NodeId, PartitionId};
+use mailraft_mailbox::session::{self, Step};
+use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, MessageKind, Position, Request};
+use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::task::JoinSet;
 
-use super::Link;
-use super::chunks::{CHUNKS_UNANSWERED_MAX, ProposedChunk, propose_chunk};
-use super::frame::{self, ChunkDone, UploadChunk};
-use super::outbox::{Inbox, Position, ToSession, channel};
+use super::outbox::{Inbox, ToSession, channel};
+use super::peer::RemoteLink;
+use super::upload::Upload;
+use super::{Link, Reach};
 use crate::actors::SessionKey;
-use crate::environment::{command_id, os_env};
+use crate::environment::{os_env, refresh};
 use crate::sessions::spool::Received;
-use crate::world::World;
-
-/// How long a client is kept waiting while nobody leads its mailbox's partition.
-pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);
-/// How long an actor may take for one answer while its node leads.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
-/// Between attempts, unless news of a leader come earlier.
-const RETRY_PAUSE: Duration = Duration::from_millis(15);
-/// Between attempts of an idling session, unless news of a leader come earlier.
-const IDLE_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
 /// A session's mailbox.
 pub struct MailboxSession {
-    world: World,
+    reach: Reach,
     mailbox: MailboxId,
     partition: PartitionId,
-    leaders: watch::Receiver<std::sync::Arc<Vec<Option<NodeId>>>>,
+    leaders: watch::Receiver<Arc<Vec<Option<NodeId>>>>,
+    /// The core ended: no more news of leaders come.
+    leaders_over: bool,
+    env: Env,
+    machine: session::Session,
+    attaching: Option<Attaching>,
     attached: Option<Attached>,
-    open: Option<Following>,
+    /// The message as it was sealed last.
+    sealed: Option<Draft>,
+    upload: Option<Upload>,
     events: VecDeque<Event>,
-    /// Why the last link ended, where that is final.
-    ended: Option<Detached>,
+    finished: Option<(CommandId, Finished)>,
+}
+
+struct Attaching {
+    number: u64,
+    inbox: Inbox,
+    /// One task. Dropping it ends it.
+    link: JoinSet<Result<RemoteLink, Detached>>,
 }
 
 struct Attached {
-    node: NodeId,
+    number: u64,
     link: Link,
     inbox: Inbox,
-    /// The open folder is being resumed by this command; events and answers count after it.
-    resuming: Option<CommandId>,
-}
-
-/// How a message is put into a mailbox.
-#[derive(Clone, Debug)]
-pub enum MessageKind {
-    /// A delivery.
-    Deliver {
-        /// The reverse-path, empty for null.
-        reverse_path: String,
-        /// The `+detail`.
-        detail: Option<String>,
-        /// Whether a repeat is recognised.
-        deduplicate: bool,
-    },
-    /// IMAP APPEND.
-    Append {
-        /// The folder.
-        folder: String,
-        /// Its flags.
-        flags: mailraft_mailbox::Flags,
-        /// Its INTERNALDATE.
-        internal_date: mailraft_mailbox::api::ZonedTime,
-    },
 }
 
 /// A message that is durable on a majority.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// The id under which the result is kept: the given one, unless that was too old.
     pub id: CommandId,
@@ -89,384 +68,262 @@ pub struct Stored {
     pub at: Position,
 }
 
-#[allow(clippy::large_enum_variant)] // One for each command, on the stack.
-enum Work<'a> {
-    Plain(Command),
-    Message { kind: MessageKind, received: &'a Received },
+/// Something that the machine is to hear of.
+enum News {
+    Message(Option<ToSession>),
+    Attached(Result<RemoteLink, Detached>),
+    Chunk(bool),
+    Leaders(bool),
+    Due,
 }
 
 impl MailboxSession {
     /// Not attached yet.
-    pub fn new(world: World, mailbox: MailboxId) -> Self {
-        let partition = mailbox.partition(world.cluster.partitions());
-        let leaders = world.cluster.leaders();
+    pub fn new(reach: Reach, mailbox: MailboxId) -> Self {
+        let partition = mailbox.partition(reach.cluster.partitions());
+        let leaders = reach.cluster.leaders();
         MailboxSession {
-            world,
+            reach,
             mailbox,
             partition,
             leaders,
+            leaders_over: false,
+            env: os_env(),
+            machine: session::Session::new(),
+            attaching: None,
             attached: None,
-            open: None,
+            sealed: None,
+            upload: None,
             events: VecDeque::new(),
-            ended: None,
+            finished: None,
         }
     }
 
-    /// One command; answered when its effects are visible. Events that came before wait in
+    /// One command; done when its effects are visible. Events that came before wait in
     /// [`MailboxSession::take_events`].
-    ///
-    /// # Errors
-    /// The mailbox's refusal, or that no majority answered in time.
-    pub async fn ask(&mut self, id: CommandId, command: Command) -> Result<(Answer, Position), Refused> {
-        self.work(id, Work::Plain(command)).await.map(|(answer, at, _)| (answer, at))
+    pub async fn ask(&mut self, id: CommandId, command: Command) -> Finished {
+        self.work(id, Request::Command(command), None).await.1
     }
 
     /// Puts a message into the mailbox.
-    ///
-    /// # Errors
-    /// As [`MailboxSession::ask`].
-    pub async fn store(&mut self, id: CommandId, kind: MessageKind, received: &Received) -> Result<Stored, Refused> {
-        match self.work(id, Work::Message { kind, received }).await? {
-            (Answer::Stored { uid_validity, uid, modseq: _ }, at, id) => Ok(Stored { id, uid_validity, uid, at }),
-            (other, at, id) => {
-                tracing::error!(command = %id, %at, ?other, "a delivery was answered with something else");
-                Err(Refused::Unknown)
+    pub async fn store(&mut self, id: CommandId, kind: MessageKind, message: &Received) -> Finished<Stored> {
+        let (id, finished) = self.work(id, Request::Store(kind), Some(message)).await;
+        match finished {
+            Finished::Done((Answer::Stored { uid_validity, uid, modseq: _ }, at)) => {
+                Finished::Done(Stored { id, uid_validity, uid, at })
             }
+            Finished::Done((other, at)) => {
+                tracing::error!(command = %id, %at, ?other, "a delivery was answered with something else");
+                Finished::Unknown
+            }
+            Finished::NotDone(why) => Finished::NotDone(why),
+            Finished::Unknown => Finished::Unknown,
         }
     }
 
     /// Events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
-        self.hear_what_is_there();
+        while let Some((_, message)) = self.attached.as_mut().and_then(|attached| attached.inbox.try_next()) {
+            self.hear_message(Some(message), None);
+        }
         self.events.drain(..).collect()
     }
 
     /// Waits until there is an event, attaching again whenever the link breaks. Safe to cancel.
     pub async fn wait_for_event(&mut self) {
+        self.hear_of_leader(None);
+        self.tell(None, |machine, env, out| machine.listen(env, true, out));
         while self.events.is_empty() {
-            if self.attached.is_none() && self.attach().await.is_err() {
-                let _ = tokio::time::timeout(IDLE_RETRY_PAUSE, self.leaders.changed()).await;
-                continue;
-            }
-            let Some(attached) = self.attached.as_mut() else { continue };
-            let node = attached.node;
-            tokio::select! {
-                message = attached.inbox.next() => {
-                    match message {
-                        Some((_, message)) => { self.hear(message); }
-                        None => self.attached = None,
-                    }
-                    if self.attached.is_none() && self.events.is_empty() {
-                        // The next actor may end at once as well: a mailbox may be damaged, or be no more.
-                        let _ = tokio::time::timeout(IDLE_RETRY_PAUSE, self.leaders.changed()).await;
-                    }
-                }
-                changed = self.leaders.changed() => {
-                    if changed.is_err() { std::future::pending::<()>().await; }
-                    if self.leader().is_some_and(|leader| leader != node) { self.attached = None; }
-                }
-            }
-        }
-    }
-
-    /// The answer, where, and the id under which it is kept.
-    async fn work(&mut self, mut id: CommandId, work: Work<'_>) -> Result<(Answer, Position, CommandId), Refused> {
-        let started = Instant::now();
-        let give_up = started + NO_LEADER_MAX;
-        // How often this id was sent. Until it was, nothing can have been done under it.
-        let mut attempt = 0;
-        loop {
-            let command = match self.ready(give_up).await {
-                Ok(()) => self.command(id, &work).await,
-                Err(refused) => return Err(if attempt > 0 { Refused::Unknown } else { refused }),
-            };
-            if let Some(command) = command {
-                let asked = self.attached.as_ref().map(|a| a.link.ask(id, attempt, command));
-                match asked {
-                    Some(Ok(())) => {
-                        attempt += 1;
-                        match self.answer(id, started).await {
-                            Some((Err(Refused::Overloaded | Refused::BodyLost), _)) => {}
-                            Some((Err(Refused::Expired { floor }), _)) if attempt == 1 => {
-                                let old = id;
-                                id = os_env().command_id_above(floor);
-                                attempt = 0;
-                                tracing::info!(command = %old, goes_on_as = %id, "the id was too old");
-                                continue;
-                            }
-                            None => {}
-                            Some((result, at)) => return result.map(|answer| (answer, at, id)),
-                        }
-                    }
-                    Some(Err(Detached::Overloaded)) if Instant::now() >= give_up => return Err(Refused::Overloaded),
-                    Some(Err(_)) => {
-                        self.hear_what_is_there();
-                        self.attached = None;
-                    }
-                    None => {}
-                }
-            } else {
-                // A body can't be uploaded to a mailbox that is gone; its actor says so.
-                self.hear_what_is_there();
-            }
-            match self.ended.take() {
-                Some(Detached::NoSuchMailbox) => return Err(Refused::NoSuchMailbox),
-                Some(Detached::Corrupt) if Instant::now() >= give_up => return Err(Refused::Corrupt),
-                // A leader whose rows are damaged hands over.
-                Some(Detached::NotLeader | Detached::Gone | Detached::Overloaded | Detached::Corrupt) | None => {}
-            }
-            if Instant::now() >= give_up {
-                return Err(if attempt > 0 { Refused::Unknown } else { Refused::NoQuorum });
-            }
-            let _ = tokio::time::timeout(RETRY_PAUSE, self.leaders.changed()).await;
-        }
-    }
-
-    /// Attached, and the open folder resumed.
-    async fn ready(&mut self, give_up: Instant) -> Result<(), Refused> {
-        loop {
-            let failed = match self.attached.as_ref().map(|a| a.resuming) {
-                Some(None) => return Ok(()),
-                Some(Some(resume)) => {
-                    let heard = tokio::time::timeout_at(give_up, self.resumed(resume)).await;
-                    match heard {
-                        Ok(true) => return Ok(()),
-                        Ok(false) | Err(_) => {
-                            self.attached = None;
-                            self.ended.take().unwrap_or(Detached::Gone)
-                        }
-                    }
-                }
-                None => match tokio::time::timeout_at(give_up, self.attach()).await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(why)) => why,
-                    Err(_) => Detached::NotLeader,
-                },
-            };
-            match failed {
-                Detached::NoSuchMailbox => return Err(Refused::NoSuchMailbox),
-                Detached::Corrupt if Instant::now() >= give_up => return Err(Refused::Corrupt),
-                Detached::Overloaded if Instant::now() >= give_up => return Err(Refused::Overloaded),
-                Detached::NotLeader | Detached::Gone if Instant::now() >= give_up => return Err(Refused::NoQuorum),
-                Detached::NotLeader | Detached::Gone | Detached::Overloaded | Detached::Corrupt => {}
-            }
-            let _ = tokio::time::timeout(RETRY_PAUSE, self.leaders.changed()).await;
-        }
-    }
-
-    /// Attaches to the actor, and asks to resume the open folder.
-    async fn attach(&mut self) -> Result<(), Detached> {
-        self.ended = None;
-        let node = self.leader().ok_or(Detached::NotLeader)?;
-        let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        let (outbox, inbox) = channel(number);
-        let link = if node == self.world.cluster.node() {
-            let key = SessionKey { connection: 0, session: number };
-            Link::Local(self.world.registry.attach(key, self.mailbox, outbox)?)
-        } else {
-            Link::Remote(self.world.links.attach(node, self.mailbox, outbox).await?)
-        };
-        let mut resuming = None;
-        if let Some(open) = &self.open {
-            let id = command_id(&self.world.cluster);
-            link.ask(id, 0, open.resume())?;
-            resuming = Some(id);
-        }
-        self.attached = Some(Attached { node, link, inbox, resuming });
-        Ok(())
-    }
-
-    async fn resumed(&mut self, resume: CommandId) -> bool {
-        loop {
-            let Some(attached) = self.attached.as_mut() else { return false };
-            if attached.resuming != Some(resume) {
-                return true;
-            }
-            match attached.inbox.next().await {
-                Some((_, message)) => {
-                    self.hear(message);
-                }
-                None => return false,
-            }
-        }
-    }
-
-    /// Waits for the answer to a command; None if the link broke before it.
-    async fn answer(&mut self, id: CommandId, started: Instant) -> Option<(Result<Answer, Refused>, Position)> {
-        let mut patience = started + NO_LEADER_MAX;
-        loop {
-            let attached = self.attached.as_mut()?;
-            let node = attached.node;
-            tokio::select! {
-                biased;
-                message = attached.inbox.next() => match message {
-                    Some((_, message)) => {
-                        if let Some((of, result, at)) = self.hear(message) && of == id {
-                            return Some((result, at));
-                        }
-                    }
-                    None => { self.attached = None; return None; }
-                },
-                changed = self.leaders.changed() => {
-                    if changed.is_err() || self.leader().is_some_and(|leader| leader != node) {
-                        self.attached = None;
-                        return None;
-                    }
-                }
-                () = tokio::time::sleep_until(patience) => {
-                    // A slow answer is waited for as long as its node leads, and no longer.
-                    if self.leader() != Some(node) || started.elapsed() > ANSWER_MAX {
-                        self.attached = None;
-                        return None;
-                    }
-                    patience = Instant::now() + Duration::from_millis(100);
-                }
-            }
-        }
-    }
-
-    fn hear_what_is_there(&mut self) {
-        while let Some((_, message)) = self.attached.as_mut().and_then(|a| a.inbox.try_next()) {
-            self.hear(message);
-        }
-    }
-
-    /// Takes one message in: keeps events, follows the open folder, returns an answer that is not to a resume.
-    fn hear(&mut self, message: ToSession) -> Option<(CommandId, Result<Answer, Refused>, Position)> {
-        match message {
-            ToSession::Event(event) => {
-                self.follow(&event);
-                self.events.push_back(event);
-                None
-            }
-            ToSession::Detached(why) => {
-                tracing::debug!(mailbox = %self.mailbox, ?why, "detached");
-                self.attached = None;
-                self.ended = matches!(why, Detached::NoSuchMailbox | Detached::Corrupt).then_some(why);
-                None
-            }
-            ToSession::Answer { id, result, at } => {
-                if let Some(attached) = self.attached.as_mut().filter(|a| a.resuming == Some(id)) {
-                    attached.resuming = None;
-                    self.take_up(id, result);
-                    return None;
-                }
-                if let Ok(Answer::Selected(selected)) = &result {
-                    self.open = Some(Following::new(selected));
-                }
-                Some((id, result, at))
-            }
+            self.next(None).await;
         }
     }
 
     /// The session closed its folder.
     pub fn close_folder(&mut self) {
-        self.open = None;
+        self.machine.close_folder();
     }
 
-    fn follow(&mut self, event: &Event) {
-        if let Some(open) = self.open.as_mut() {
-            open.hear(event);
+    /// How the command ended, and the id under which a result is kept.
+    async fn work(&mut self, id: CommandId, request: Request, message: Option<&Received>) -> (CommandId, Finished) {
+        // Whoever asked before may have been cancelled.
+        self.tell(None, |machine, _, out| machine.abandon(out));
+        self.finished = None;
+        self.hear_of_leader(message);
+        self.tell(message, |machine, env, out| machine.begin(env, id, request, out));
+        loop {
+            if let Some(finished) = self.finished.take() {
+                return finished;
+            }
+            self.next(message).await;
         }
-        self.open.take_if(|open| open.is_gone());
     }
 
-    /// Turns the answer to a resume into the events that were missed.
-    fn take_up(&mut self, id: CommandId, result: Result<Answer, Refused>) {
-        let Some(open) = self.open.as_mut() else { return };
-        match result {
-            Ok(Answer::Resumed(resumed)) => self.events.extend(open.resumed(id, resumed)),
-            Err(Refused::Mailbox(refusal)) => match open.refused(id, &refusal) {
-                Some(event) => self.events.push_back(event),
-                None => self.attached = None,
-            },
-            // Attached again at the next command.
-            Ok(_) | Err(_) => self.attached = None,
+    /// Waits for the next thing to happen and tells the machine. Safe to cancel: what happened is told before anything
+    /// else is waited for.
+    async fn next(&mut self, message: Option<&Received>) {
+        refresh(&mut self.env, &self.reach.cluster);
+        let due = self.machine.wakes_at().map(|at| at.saturating_sub(self.env.now));
+        let news = tokio::select! {
+            biased;
+            message = next_message(&mut self.attached) => News::Message(message),
+            link = made(&mut self.attaching) => News::Attached(link),
+            durable = next_chunk(&mut self.upload) => News::Chunk(durable),
+            changed = self.leaders.changed(), if !self.leaders_over => News::Leaders(changed.is_ok()),
+            () = after(due) => News::Due,
+        };
+        match news {
+            News::Message(heard) => self.hear_message(heard, message),
+            News::Attached(link) => self.hear_of_link(link, message),
+            News::Chunk(durable) => {
+                let Some(body) = self.upload.as_ref().map(Upload::body) else { return };
+                self.tell(message, |machine, env, out| machine.chunk_done(env, body, durable, out));
+            }
+            News::Leaders(true) => self.hear_of_leader(message),
+            News::Leaders(false) => {
+                self.leaders_over = true;
+                self.tell(message, |machine, env, out| machine.leader(env, None, out));
+            }
+            News::Due => self.tell(message, session::Session::due),
         }
-        self.open.take_if(|open| open.is_gone());
     }
 
-    fn leader(&mut self) -> Option<NodeId> {
-        self.leaders.borrow_and_update().get(self.partition.0 as usize).copied().flatten()
-    }
-
-    /// The command to send in this attempt. A large body is uploaded first, under a new id and key each time.
-    /// None if the upload failed.
-    async fn command(&mut self, id: CommandId, work: &Work<'_>) -> Option<Command> {
-        let (kind, received) = match work {
-            Work::Plain(command) => return Some(command.clone()),
-            Work::Message { kind, received } => (kind.clone(), *received),
+    fn hear_of_leader(&mut self, message: Option<&Received>) {
+        let leader = match self.leaders_over {
+            false => self.leaders.borrow_and_update().get(self.partition.0 as usize).copied().flatten(),
+            true => None,
         };
-        let draft = received.seal();
-        let draft = if draft.inline.is_some() { draft } else { self.upload(id, draft, received).await? };
-        Some(match kind {
-            MessageKind::Deliver { reverse_path, detail, deduplicate } => {
-                Command::Deliver { draft, reverse_path, detail, deduplicate, received: crate::environment::zoned_now() }
-            }
-            MessageKind::Append { folder, flags, internal_date } => {
-                Command::Append { folder, draft, flags, internal_date }
-            }
-        })
+        self.tell(message, |machine, env, out| machine.leader(env, leader, out));
     }
 
-    async fn upload(&mut self, id: CommandId, draft: Draft, received: &Received) -> Option<Draft> {
-        let node = self.attached.as_ref()?.node;
-        let lookup = std::sync::Arc::clone(&self.world.lookup);
-        let mailbox = self.mailbox;
-        let (key, epoch) = tokio::task::spawn_blocking(move || lookup.mailbox_key(mailbox)).await.ok()?.ok()??;
-        let key = mailraft_mailbox::MailboxKey::new(key, epoch);
-        let body: BodyId = draft.body;
-        let mut env = os_env();
-        let (cluster, now) = (self.world.cluster.cluster_id(), self.world.cluster.wall());
-        let open = mailraft_mailbox::open_body_row(&mut env, &key, cluster, mailbox, body, draft.chunks, now);
-        let chunk = |number: u32| UploadChunk {
-            mailbox,
-            command: id,
-            body,
-            number,
-            open: (number == 0).then(|| open.clone()),
-            data: received.seal_chunk(&draft, number),
-        };
-        let ok = if node == self.world.cluster.node() {
-            let mut under_way = VecDeque::new();
-            let mut ok = true;
-            for number in 0..draft.chunks {
-                if under_way.len() == CHUNKS_UNANSWERED_MAX
-                    && let Some(first) = under_way.pop_front()
-                {
-                    let first: ProposedChunk = first;
-                    ok &= first.durable().await;
-                }
-                if !ok {
-                    return None;
-                }
-                under_way.push_back(propose_chunk(&self.world, chunk(number)));
+    fn hear_of_link(&mut self, link: Result<RemoteLink, Detached>, message: Option<&Received>) {
+        let Some(Attaching { number, inbox, .. }) = self.attaching.take() else { return };
+        match link {
+            Ok(link) => {
+                self.attached = Some(Attached { number, link: Link::Remote(link), inbox });
+                self.tell(message, |machine, env, out| machine.attached(env, number, out));
             }
-            for rest in under_way {
-                ok &= rest.durable().await;
+            Err(why) => self.tell(message, |machine, env, out| machine.detached(env, number, why, out)),
+        }
+    }
+
+    /// A message of the owner; None where the link broke.
+    fn hear_message(&mut self, heard: Option<ToSession>, message: Option<&Received>) {
+        let Some(link) = self.attached.as_ref().map(|attached| attached.number) else { return };
+        match heard {
+            Some(ToSession::Event(event)) => self.tell(message, |machine, _, out| machine.event(link, event, out)),
+            Some(ToSession::Answer { id, result, at }) => {
+                self.tell(message, |machine, env, out| machine.answered(env, link, id, result, at, out));
             }
-            ok
+            Some(ToSession::Detached(why)) => {
+                tracing::debug!(mailbox = %self.mailbox, ?why, "detached");
+                self.tell(message, |machine, env, out| machine.detached(env, link, why, out));
+            }
+            None => self.tell(message, |machine, env, out| machine.detached(env, link, Detached::Gone, out)),
+        }
+    }
+
+    /// Lets the machine do something, and carries out what it wants done.
+    fn tell(&mut self, message: Option<&Received>, act: impl FnOnce(&mut session::Session, &mut Env, &mut Vec<Step>)) {
+        refresh(&mut self.env, &self.reach.cluster);
+        let mut steps = Vec::new();
+        act(&mut self.machine, &mut self.env, &mut steps);
+        for step in steps {
+            self.carry_out(step, message);
+        }
+    }
+
+    fn carry_out(&mut self, step: Step, message: Option<&Received>) {
+        match step {
+            Step::Attach { link, node } => self.attach(link, node, message),
+            Step::Detach { link } => {
+                self.attaching.take_if(|attaching| attaching.number == link);
+                self.attached.take_if(|attached| attached.number == link);
+            }
+            Step::Ask { link, id, attempt, command } => {
+                let Some(attached) = self.attached.as_ref().filter(|attached| attached.number == link) else { return };
+                let Err(why) = attached.link.ask(id, attempt, *command) else { return };
+                self.machine.not_sent(link);
+                // What is there already may say more of it.
+                while let Some((_, heard)) = self.attached.as_mut().and_then(|attached| attached.inbox.try_next()) {
+                    self.hear_message(Some(heard), message);
+                }
+                self.tell(message, |machine, env, out| machine.detached(env, link, why, out));
+            }
+            Step::Seal => {
+                let Some(message) = message else { return };
+                let sealed = message.seal();
+                self.sealed = Some(sealed.clone());
+                self.tell(Some(message), |machine, env, out| machine.sealed(env, sealed, out));
+            }
+            Step::SendChunk { node, id, body, number } => {
+                let (Some(message), Some(sealed)) = (message, &self.sealed) else { return };
+                let upload = match self.upload.take_if(|upload| upload.body() == body) {
+                    Some(upload) => upload,
+                    None => Upload::begin(&self.reach, node, self.mailbox, id, sealed),
+                };
+                upload.send(number, message.seal_chunk(sealed, number));
+                self.upload = Some(upload);
+            }
+            Step::EndUpload { body } => {
+                self.upload.take_if(|upload| upload.body() == body);
+            }
+            Step::Event(event) | Step::FolderGone(event) => self.events.push_back(event),
+            Step::Resumed { folder: _, since: _, resumed: _, missed } => self.events.extend(missed),
+            Step::GoesOnAs { old, new } => {
+                tracing::info!(command = %old, goes_on_as = %new, "the id was too old");
+            }
+            Step::Finished { id, asked: _, finished } => self.finished = Some((id, finished)),
+        }
+    }
+
+    fn attach(&mut self, number: u64, node: NodeId, message: Option<&Received>) {
+        let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
+        let (outbox, inbox) = channel(session);
+        if node == self.reach.cluster.node() {
+            let key = SessionKey { connection: 0, session };
+            match self.reach.registry.attach(key, self.mailbox, outbox) {
+                Ok(link) => {
+                    self.attached = Some(Attached { number, link: Link::Local(link), inbox });
+                    self.tell(message, |machine, env, out| machine.attached(env, number, out));
+                }
+                Err(why) => self.tell(message, |machine, env, out| machine.detached(env, number, why, out)),
+            }
         } else {
-            let stream = self.world.cluster.dial(node, StreamKind::Bodies).await.ok()?;
-            let (mut read, mut write) = tokio::io::split(stream);
-            let mut answered = 0;
-            for number in 0..draft.chunks {
-                if (number - answered) as usize == CHUNKS_UNANSWERED_MAX {
-                    if !frame::read::<ChunkDone>(&mut read).await.ok()?.ok {
-                        return None;
-                    }
-                    answered += 1;
-                }
-                frame::write(&mut write, &chunk(number)).await.ok()?;
-            }
-            while answered < draft.chunks {
-                if !frame::read::<ChunkDone>(&mut read).await.ok()?.ok {
-                    return None;
-                }
-                answered += 1;
-            }
-            true
-        };
-        ok.then_some(draft)
+            let (links, mailbox) = (Arc::clone(&self.reach.links), self.mailbox);
+            let mut link = JoinSet::new();
+            link.spawn(async move { links.attach(node, mailbox, outbox).await });
+            self.attaching = Some(Attaching { number, inbox, link });
+        }
+    }
+}
+
+async fn next_message(attached: &mut Option<Attached>) -> Option<ToSession> {
+    match attached {
+        Some(attached) => attached.inbox.next().await.map(|(_, message)| message),
+        None => std::future::pending().await,
+    }
+}
+
+async fn made(attaching: &mut Option<Attaching>) -> Result<RemoteLink, Detached> {
+    match attaching {
+        Some(attaching) => match attaching.link.join_next().await {
+            Some(Ok(made)) => made,
+            Some(Err(_)) | None => Err(Detached::Gone),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_chunk(upload: &mut Option<Upload>) -> bool {
+    match upload {
+        Some(upload) => upload.done().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }

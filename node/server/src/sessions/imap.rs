@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mailraft_imap::{Config, LoginFailure, Mailstore, Output, ReceiveFailure, Session, StoreFailure, Turn};
 use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{Answer, Command, Event, Flags};
+use mailraft_mailbox::{Answer, Command, Event, Flags, MessageKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
 use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
 use crate::environment::{command_id, zoned_now};
-use crate::links::{MailboxSession, MessageKind};
+use crate::links::MailboxSession;
 use crate::refusals;
 
 /// A silent client is waited for this long: 30 minutes are the least once logged in (RFC 3501, section 5.4).
@@ -145,7 +145,7 @@ impl Mailstore for Store {
     async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), LoginFailure> {
         match self.shared.world.credentials.verify(user, password).await {
             Ok(account) => {
-                self.mailbox = Some(MailboxSession::new(self.shared.world.clone(), account.mailbox));
+                self.mailbox = Some(MailboxSession::new(self.shared.world.reach(), account.mailbox));
                 Ok(())
             }
             Err(LoginRefused::Wrong) => Err(LoginFailure::Wrong),
@@ -157,13 +157,7 @@ impl Mailstore for Store {
     async fn ask(&mut self, command: Command) -> Result<Answer, StoreFailure> {
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(StoreFailure::NoSuchMailbox) };
         let id = command_id(&self.shared.world.cluster);
-        match mailbox.ask(id, command).await {
-            Ok((answer, _)) => Ok(answer),
-            Err(refused) => {
-                tracing::debug!(command = %id, %refused, "a command was not carried out");
-                Err(refusals::to_imap(&refused))
-            }
-        }
+        refusals::to_imap(id, mailbox.ask(id, command).await).map(|(answer, _)| answer)
     }
 
     fn take_events(&mut self) -> Vec<Event> {
@@ -207,10 +201,9 @@ impl Mailstore for Store {
         };
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(StoreFailure::NoSuchMailbox) };
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
-        match mailbox.store(command_id(&self.shared.world.cluster), kind, &received).await {
-            Ok(stored) => Ok(Ok((stored.uid_validity, stored.uid))),
-            Err(refused) => Err(refusals::to_imap(&refused)),
-        }
+        let id = command_id(&self.shared.world.cluster);
+        let stored = refusals::to_imap(id, mailbox.store(id, kind, &received).await)?;
+        Ok(Ok((stored.uid_validity, stored.uid)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mailraft_cluster::BarrierOutcome;
 use mailraft_directory::Resolution;
-use mailraft_mailbox::{Refusal, Refused};
+use mailraft_mailbox::{Finished, MessageKind, NotDone, Refusal};
 use mailraft_smtp::{
     AuthOutcome, Config, Delivery, Destination, Mailbox, Recipient, Sender, Session, Step, Transaction, trace,
 };
@@ -21,8 +21,8 @@ use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
 use super::spool::{Spool, SpoolRefused};
 use super::tls::spoken;
 use crate::credentials::LoginRefused;
-use crate::environment::{command_id, wall};
-use crate::links::{MailboxSession, MessageKind};
+use crate::environment::{command_id, wall, zoned_now};
+use crate::links::MailboxSession;
 
 /// A silent client is waited for this long (RFC 5321, section 4.5.3.2.7).
 const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
@@ -285,30 +285,32 @@ impl Smtp {
             Err(SpoolRefused::Overloaded) => return Delivery::Overloaded,
             Err(SpoolRefused::Disk) => return Delivery::Unavailable,
         };
-        let kind = MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted };
+        let kind = MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted, received: zoned_now() };
         // The next message on this connection often goes to the same mailbox.
         let mut kept = match self.mailbox_session.take() {
             Some((of, session)) if of == mailbox => session,
-            _ => MailboxSession::new(self.shared.world.clone(), mailbox),
+            _ => MailboxSession::new(self.shared.world.reach(), mailbox),
         };
         let stored = kept.store(id, kind, &received).await;
         kept.take_events();
         self.mailbox_session = Some((mailbox, kept));
         match stored {
-            Ok(stored) => {
+            Finished::Done(stored) => {
                 tracing::info!(command = %stored.id, at = %stored.at, uid = stored.uid, "delivered");
                 Delivery::Accepted(format!("id={} at={}", stored.id, stored.at))
             }
-            Err(refused) => {
-                tracing::info!(command = %id, %refused, "not delivered");
-                match refused {
-                    Refused::NoQuorum | Refused::Unknown | Refused::BodyLost | Refused::Expired { .. } => {
-                        Delivery::Unavailable
-                    }
-                    Refused::Overloaded => Delivery::Overloaded,
-                    Refused::NoSuchMailbox => Delivery::NoSuchMailbox,
-                    Refused::Corrupt => Delivery::Corrupt,
-                    Refused::Mailbox(refusal) => match refusal {
+            Finished::Unknown => {
+                tracing::info!(command = %id, "it is not known whether it was delivered");
+                Delivery::Unavailable
+            }
+            Finished::NotDone(why) => {
+                tracing::info!(command = %id, %why, "not delivered");
+                match why {
+                    NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired => Delivery::Unavailable,
+                    NotDone::Overloaded => Delivery::Overloaded,
+                    NotDone::NoSuchMailbox => Delivery::NoSuchMailbox,
+                    NotDone::Corrupt => Delivery::Corrupt,
+                    NotDone::Refused(refusal) => match refusal {
                         Refusal::OverQuota => Delivery::OverQuota,
                         Refusal::Corrupt => Delivery::Corrupt,
                         Refusal::NoSuchFolder

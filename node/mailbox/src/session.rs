@@ -1,0 +1,744 @@
+//! A session's way to its mailbox: one command at a time, wherever the mailbox's owner is, through failovers. It decides
+//! when to attach, what to ask under which id and attempt, when to upload a body anew, and when to give up. A server's
+//! sessions, or a simulator's, are the thin shell around it: they carry [`Step`]s out and report what became of them.
+//!
+//! A command keeps its id through all attempts, so that it is done once. What of it may still happen is told by type:
+//! [`Finished`].
+
+use std::mem::{Discriminant, discriminant};
+use std::time::Duration;
+
+use mailraft_storage::body::BodyId;
+use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Answer, Command, Draft, Event, FolderId, Refusal, Resumed, ZonedTime};
+use crate::flags::Flags;
+use crate::following::Following;
+use crate::said::{Detached, Refused};
+
+/// How long a client is kept waiting while nobody leads its mailbox's partition.
+pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);
+/// How long an owner may take to answer a command while its node leads, counted from the command's beginning.
+pub const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Chunks of one upload that may be under way.
+pub const CHUNKS_UNANSWERED_MAX: usize = 8;
+/// Between looks whether the node that owes a slow answer still leads.
+const PATIENCE_PAUSE: Duration = Duration::from_millis(100);
+/// Between attempts, unless news of a leader come earlier.
+const RETRY_PAUSE: Duration = Duration::from_millis(15);
+/// Between attempts of a session that only listens, unless news of a leader come earlier.
+const IDLE_RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Where in the logs of the cluster something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The incarnation's number.
+    pub incarnation: u32,
+    /// The index.
+    pub index: Index,
+}
+
+impl std::fmt::Display for Position {
+    /// `<partition>.<incarnation>.<index>`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.partition, self.incarnation, self.index)
+    }
+}
+
+/// What a client wants of its mailbox.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // One for each session, while it is busy.
+pub enum Request {
+    /// A command that is whole as it is.
+    Command(Command),
+    /// A message is put into the mailbox. It is sealed anew for each attempt.
+    Store(MessageKind),
+}
+
+/// How a message is put into a mailbox.
+#[derive(Clone, Debug)]
+pub enum MessageKind {
+    /// A delivery.
+    Deliver {
+        /// The reverse-path, empty for null.
+        reverse_path: String,
+        /// The `+detail` of the recipient's address.
+        detail: Option<String>,
+        /// Whether a repeat is recognised.
+        deduplicate: bool,
+        /// When it arrived.
+        received: ZonedTime,
+    },
+    /// IMAP APPEND.
+    Append {
+        /// The folder's name.
+        folder: String,
+        /// The message's flags.
+        flags: Flags,
+        /// Its INTERNALDATE.
+        internal_date: ZonedTime,
+    },
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finished<T = (Answer, Position)> {
+    /// It was done, and is durable on a majority.
+    Done(T),
+    /// It was not done, and never will be under any id that it had.
+    NotDone(NotDone),
+    /// It may have been done, or may still be: retries were used up before anyone could say.
+    Unknown,
+}
+
+/// Why a command was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// The mailbox decided so; final.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// There is no such mailbox, as a read barrier of the control group says.
+    #[error("no such mailbox")]
+    NoSuchMailbox,
+    /// No leader took it within the time that a client is kept waiting.
+    #[error("no majority of the servers can be reached; try again")]
+    NoQuorum,
+    /// Too much is waiting where the mailbox is.
+    #[error("too busy; try again later")]
+    Overloaded,
+    /// Rows of the mailbox can't be read where it is, and nobody else took over in time.
+    #[error("part of this mailbox is damaged and being repaired")]
+    Corrupt,
+    /// Each time its body was uploaded, the upload was swept before the command used it.
+    #[error("the message's body was lost on its way; try again")]
+    BodyLost,
+    /// Its id was too old, and so was each that it went on under.
+    #[error("the command's id is too old; try again")]
+    Expired,
+}
+
+/// Something for the shell to do. Steps are carried out in their order.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Made, carried out and gone.
+pub enum Step {
+    /// Attach to the mailbox's owner on this node; then say [`Session::attached`] or [`Session::detached`].
+    Attach {
+        /// Names the way to the owner in this session; what comes over it is reported under this number.
+        link: u64,
+        /// The node.
+        node: NodeId,
+    },
+    /// The link is given up: nothing that comes over it counts any more.
+    Detach {
+        /// The link.
+        link: u64,
+    },
+    /// Ask the owner. If it can't be handed over, say [`Session::not_sent`] and then [`Session::detached`].
+    Ask {
+        /// Over this link.
+        link: u64,
+        /// The command's id.
+        id: CommandId,
+        /// 0 the first time that something is asked under this id.
+        attempt: u32,
+        /// The command.
+        command: Box<Command>,
+    },
+    /// Seal the message under a body id and a key that were never used; then say [`Session::sealed`].
+    Seal,
+    /// Send a chunk of the message that was sealed last to a node, for its partition's log; then say
+    /// [`Session::chunk_done`]. Chunks are proposed in the order of their numbers.
+    SendChunk {
+        /// The node.
+        node: NodeId,
+        /// The command that the body is for.
+        id: CommandId,
+        /// The body.
+        body: BodyId,
+        /// The chunk's number.
+        number: u32,
+    },
+    /// No more chunks of this body are sent, and none is waited for.
+    EndUpload {
+        /// The body.
+        body: BodyId,
+    },
+    /// Something changed in the open folder.
+    Event(Event),
+    /// The open folder was resumed at another owner.
+    Resumed {
+        /// The folder.
+        folder: FolderId,
+        /// From this MODSEQ on.
+        since: u64,
+        /// What the owner answered.
+        resumed: Resumed,
+        /// The same as events that were missed.
+        missed: Vec<Event>,
+    },
+    /// The open folder could not be resumed: it is no more, as this event says.
+    FolderGone(Event),
+    /// Nothing was done under the command's id, which is too old: it goes on under another.
+    GoesOnAs {
+        /// The old id.
+        old: CommandId,
+        /// The id from now on.
+        new: CommandId,
+    },
+    /// The command has ended; the session may begin the next.
+    Finished {
+        /// Its id, under which a result is kept.
+        id: CommandId,
+        /// How often it was asked under that id.
+        asked: u32,
+        /// How it ended.
+        finished: Finished,
+    },
+}
+
+/// One session's mailbox.
+pub struct Session {
+    /// Who leads the mailbox's partition, as this node knows.
+    leader: Option<NodeId>,
+    link: Option<Link>,
+    /// Links there were.
+    links: u64,
+    following: Option<Following>,
+    /// It wants events though it asks nothing.
+    listening: bool,
+    /// Nothing is tried again before.
+    pause_until: Duration,
+    busy: Option<Busy>,
+    sent: Option<Sent>,
+}
+
+struct Link {
+    number: u64,
+    node: NodeId,
+    stage: LinkStage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LinkStage {
+    Attaching,
+    /// The open folder is being resumed by this command, from this MODSEQ on. Commands wait for that.
+    Resuming(CommandId, u64),
+    Ready,
+}
+
+/// A command on its way.
+struct Busy {
+    id: CommandId,
+    request: Request,
+    started: Duration,
+    /// How often it was asked under its id.
+    asked: u32,
+    /// It was asked at least once without an answer that says that nothing was done, and it changes something.
+    in_doubt: bool,
+    /// Why it was not done so far.
+    why: NotDone,
+    doing: Doing,
+    /// When it is looked next whether an answer is worth waiting for.
+    patience: Duration,
+}
+
+enum Doing {
+    /// For a leader, for a link, or for a pause to be over.
+    Waiting,
+    Sealing,
+    Uploading(Upload),
+    Asked,
+}
+
+/// A large body on its way into the log.
+struct Upload {
+    draft: Draft,
+    sent: u32,
+    durable: u32,
+}
+
+/// What was asked last: an id names one command, and its attempts are counted.
+struct Sent {
+    id: CommandId,
+    command: Discriminant<Command>,
+    attempts: u32,
+}
+
+impl Session {
+    /// Not attached. The shell tells at once and from then on who leads.
+    pub fn new() -> Self {
+        Session {
+            leader: None,
+            link: None,
+            links: 0,
+            following: None,
+            listening: false,
+            pause_until: Duration::ZERO,
+            busy: None,
+            sent: None,
+        }
+    }
+
+    /// Begins a command. Its end comes as [`Step::Finished`]. From then on the session listens only while it is busy,
+    /// until [`Session::listen`].
+    ///
+    /// # Panics
+    /// If one is under way, or if the id is that of the one before.
+    pub fn begin(&mut self, env: &mut Env, id: CommandId, request: Request, out: &mut Vec<Step>) {
+        assert!(self.busy.is_none(), "a session does one thing at a time");
+        assert!(self.sent.as_ref().is_none_or(|s| s.id != id), "an id names one command");
+        (self.listening, self.pause_until) = (false, env.now);
+        self.busy = Some(Busy {
+            id,
+            request,
+            started: env.now,
+            asked: 0,
+            in_doubt: false,
+            why: NotDone::NoQuorum,
+            doing: Doing::Waiting,
+            patience: env.now,
+        });
+        self.go(env, out);
+    }
+
+    /// Whoever began the command waits for it no more; what it asked may still be done.
+    pub fn abandon(&mut self, out: &mut Vec<Step>) {
+        if self.busy.is_some() {
+            self.lose_link(false, out);
+            self.busy = None;
+        }
+    }
+
+    /// Whether events are wanted while nothing is asked: then the session attaches whenever its link breaks.
+    pub fn listen(&mut self, env: &mut Env, listening: bool, out: &mut Vec<Step>) {
+        self.listening = listening;
+        self.go(env, out);
+    }
+
+    /// Leaves the mailbox.
+    ///
+    /// # Panics
+    /// If a command is under way.
+    pub fn leave(&mut self, out: &mut Vec<Step>) {
+        assert!(self.busy.is_none(), "a session that leaves waits for nothing");
+        (self.listening, self.following) = (false, None);
+        self.lose_link(false, out);
+    }
+
+    /// The client closed its folder, or opens another.
+    pub fn close_folder(&mut self) {
+        self.following = None;
+    }
+
+    /// Who leads the mailbox's partition, as this node knows. News end a pause.
+    pub fn leader(&mut self, env: &mut Env, leader: Option<NodeId>, out: &mut Vec<Step>) {
+        if self.leader == leader {
+            return;
+        }
+        self.leader = leader;
+        if let Some(leader) = leader {
+            self.pause_until = env.now;
+            if self.link.as_ref().is_some_and(|link| link.node != leader) {
+                self.lose_link(false, out);
+            }
+        }
+        self.go(env, out);
+    }
+
+    /// The link is made.
+    pub fn attached(&mut self, env: &mut Env, link: u64, out: &mut Vec<Step>) {
+        let Some(link) = self.link.as_mut().filter(|l| l.number == link && l.stage == LinkStage::Attaching) else {
+            return;
+        };
+        link.stage = LinkStage::Ready;
+        if let Some(following) = &self.following {
+            let id = env.command_id();
+            let known = [self.sent.as_ref().map(|s| s.id), self.busy.as_ref().map(|b| b.id)];
+            assert!(!known.contains(&Some(id)), "an id names one command");
+            link.stage = LinkStage::Resuming(id, following.modseq());
+            let (link, command) = (link.number, Box::new(following.resume()));
+            out.push(Step::Ask { link, id, attempt: 0, command });
+        }
+        self.go(env, out);
+    }
+
+    /// The link could not be made, or is over.
+    pub fn detached(&mut self, env: &mut Env, link: u64, why: Detached, out: &mut Vec<Step>) {
+        if !self.is_link(link) {
+            return;
+        }
+        // An owner says these instead of beginning to do anything.
+        let nothing_done = match why {
+            Detached::NoSuchMailbox | Detached::Corrupt | Detached::Overloaded => true,
+            Detached::NotLeader | Detached::Gone => false,
+        };
+        self.lose_link(nothing_done, out);
+        match why {
+            Detached::NoSuchMailbox if self.busy.is_some() => {
+                self.finish(Finished::NotDone(NotDone::NoSuchMailbox), out);
+            }
+            Detached::NoSuchMailbox | Detached::NotLeader | Detached::Gone => {
+                self.try_later(env, NotDone::NoQuorum, out);
+            }
+            Detached::Overloaded => self.try_later(env, NotDone::Overloaded, out),
+            // A leader whose rows are damaged hands over.
+            Detached::Corrupt => self.try_later(env, NotDone::Corrupt, out),
+        }
+    }
+
+    /// What was to be asked over this link could not be handed over: it was not asked.
+    pub fn not_sent(&mut self, link: u64) {
+        if !self.is_ready(link) {
+            return;
+        }
+        let Some(busy) = self.busy.as_mut().filter(|b| matches!(b.doing, Doing::Asked)) else { return };
+        busy.doing = Doing::Waiting;
+        busy.asked -= 1;
+        if let Some(sent) = self.sent.as_mut() {
+            sent.attempts -= 1;
+        }
+    }
+
+    /// Something changed in a folder. What is not about the open one is an echo of one that was closed.
+    pub fn event(&mut self, link: u64, event: Event, out: &mut Vec<Step>) {
+        if !self.is_link(link) {
+            return;
+        }
+        let Some(following) = self.following.as_mut().filter(|f| f.folder() == event.folder) else { return };
+        following.hear(&event);
+        self.following.take_if(|following| following.is_gone());
+        out.push(Step::Event(event));
+    }
+
+    /// The owner answered. An answer that nobody waits for is dropped.
+    pub fn answered(
+        &mut self,
+        env: &mut Env,
+        link: u64,
+        id: CommandId,
+        result: Result<Answer, Refused>,
+        at: Position,
+        out: &mut Vec<Step>,
+    ) {
+        let Some(stage) = self.link.as_ref().filter(|l| l.number == link).map(|l| l.stage) else { return };
+        match stage {
+            LinkStage::Resuming(resume, since) if resume == id => return self.resumed(env, id, since, result, out),
+            LinkStage::Resuming(..) | LinkStage::Attaching => return,
+            LinkStage::Ready => {}
+        }
+        let Some(busy) = self.busy.as_mut().filter(|b| b.id == id && matches!(b.doing, Doing::Asked)) else { return };
+        busy.doing = Doing::Waiting;
+        match result {
+            Ok(answer) => {
+                if let Answer::Selected(selected) = &answer {
+                    self.following = Some(Following::new(selected));
+                }
+                self.finish(Finished::Done((answer, at)), out);
+            }
+            Err(Refused::Mailbox(refusal)) => self.finish(Finished::NotDone(NotDone::Refused(refusal)), out),
+            Err(Refused::NoSuchMailbox) => self.finish(Finished::NotDone(NotDone::NoSuchMailbox), out),
+            Err(Refused::Overloaded) => self.try_later(env, NotDone::Overloaded, out),
+            Err(Refused::BodyLost) => self.try_later(env, NotDone::BodyLost, out),
+            Err(Refused::Corrupt) => {
+                busy.why = NotDone::Corrupt;
+                self.give_up(out);
+            }
+            Err(Refused::Expired { floor }) if busy.asked == 1 && env.now <= busy.started + ANSWER_MAX => {
+                // Nothing was done under that id: the same once more, under one that is not too old. The client has
+                // been waiting since it began, so this is no new command: its patience goes on from there.
+                let old = std::mem::replace(&mut busy.id, env.command_id_above(floor));
+                busy.asked = 0;
+                out.push(Step::GoesOnAs { old, new: busy.id });
+                self.go(env, out);
+            }
+            Err(Refused::Expired { .. }) => {
+                busy.why = NotDone::Expired;
+                self.give_up(out);
+            }
+            Err(Refused::NoQuorum | Refused::Unknown) => self.finish(Finished::Unknown, out),
+        }
+    }
+
+    /// The message is sealed: it goes with the command if its body fits one chunk, and is uploaded before it if not.
+    pub fn sealed(&mut self, env: &mut Env, draft: Draft, out: &mut Vec<Step>) {
+        let Some(busy) = self.busy.as_mut().filter(|b| matches!(b.doing, Doing::Sealing)) else { return };
+        if draft.inline.is_some() {
+            return self.ask_to_store(env, draft, out);
+        }
+        busy.doing = Doing::Uploading(Upload { draft, sent: 0, durable: 0 });
+        self.send_chunks(out);
+    }
+
+    /// A chunk is on a majority's disks, or is not and won't be by this upload.
+    pub fn chunk_done(&mut self, env: &mut Env, body: BodyId, durable: bool, out: &mut Vec<Step>) {
+        let Some(busy) = self.busy.as_mut() else { return };
+        let Doing::Uploading(upload) = &mut busy.doing else { return };
+        if upload.draft.body != body {
+            return;
+        }
+        if !durable {
+            busy.doing = Doing::Waiting;
+            out.push(Step::EndUpload { body });
+            return self.try_later(env, NotDone::NoQuorum, out);
+        }
+        upload.durable += 1;
+        assert!(upload.durable <= upload.sent, "a chunk is answered once, after it was sent");
+        if upload.durable < upload.draft.chunks {
+            return self.send_chunks(out);
+        }
+        let draft = upload.draft.clone();
+        out.push(Step::EndUpload { body });
+        self.ask_to_store(env, draft, out);
+    }
+
+    /// The moment of [`Session::wakes_at`] has come.
+    pub fn due(&mut self, env: &mut Env, out: &mut Vec<Step>) {
+        let Some(busy) = self.busy.as_mut() else { return self.go(env, out) };
+        let over = env.now >= busy.started + NO_LEADER_MAX;
+        match busy.doing {
+            Doing::Waiting | Doing::Sealing if over => {
+                if self.link.as_ref().is_some_and(|link| link.stage != LinkStage::Ready) {
+                    self.lose_link(false, out);
+                }
+                self.give_up(out);
+            }
+            Doing::Waiting | Doing::Sealing => self.go(env, out),
+            Doing::Uploading(_) | Doing::Asked if over => {
+                // A slow answer is waited for as long as its node leads, and no longer.
+                let leads = self.link.as_ref().is_some_and(|link| self.leader == Some(link.node));
+                if leads && env.now <= busy.started + ANSWER_MAX {
+                    busy.patience = env.now + PATIENCE_PAUSE;
+                } else {
+                    self.lose_link(false, out);
+                    self.give_up(out);
+                }
+            }
+            Doing::Uploading(_) | Doing::Asked => {}
+        }
+    }
+
+    /// When to call [`Session::due`], by the clock of [`Env::now`]. To be asked again after every other call.
+    pub fn wakes_at(&self) -> Option<Duration> {
+        let can_go = match &self.link {
+            None => self.leader.is_some(),
+            Some(link) => link.stage == LinkStage::Ready,
+        };
+        match &self.busy {
+            Some(busy) => {
+                let give_up = busy.started + NO_LEADER_MAX;
+                Some(match busy.doing {
+                    Doing::Waiting if can_go => give_up.min(self.pause_until),
+                    Doing::Waiting | Doing::Sealing => give_up,
+                    Doing::Uploading(_) | Doing::Asked => busy.patience,
+                })
+            }
+            None => (self.listening && self.link.is_none() && can_go).then_some(self.pause_until),
+        }
+    }
+
+    /// Whether a command is under way.
+    pub fn is_busy(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    /// The id of the command that is under way, if it was asked under it and may have been done.
+    pub fn asked(&self) -> Option<CommandId> {
+        self.busy.as_ref().filter(|busy| busy.asked > 0).map(|busy| busy.id)
+    }
+
+    /// How many chunks of the upload that is under way are durable.
+    pub fn chunks_durable(&self) -> Option<u32> {
+        match &self.busy.as_ref()?.doing {
+            Doing::Uploading(upload) => Some(upload.durable),
+            Doing::Waiting | Doing::Sealing | Doing::Asked => None,
+        }
+    }
+
+    /// The open folder, as far as it was told.
+    pub fn following(&self) -> Option<&Following> {
+        self.following.as_ref()
+    }
+
+    /// The node and the number of the link.
+    pub fn link(&self) -> Option<(NodeId, u64)> {
+        self.link.as_ref().map(|link| (link.node, link.number))
+    }
+
+    /// Whether the session is attached and its open folder, if there is one, resumed.
+    pub fn is_attached(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.stage == LinkStage::Ready)
+    }
+
+    /// Does what can be done next.
+    fn go(&mut self, env: &mut Env, out: &mut Vec<Step>) {
+        if self.busy.is_none() && !self.listening || env.now < self.pause_until {
+            return;
+        }
+        match (&self.link, self.leader) {
+            (None, None) => {}
+            (None, Some(node)) => {
+                self.links += 1;
+                self.link = Some(Link { number: self.links, node, stage: LinkStage::Attaching });
+                out.push(Step::Attach { link: self.links, node });
+            }
+            (Some(link), _) if link.stage != LinkStage::Ready => {}
+            (Some(_), _) => {
+                let Some(busy) = self.busy.as_mut().filter(|b| matches!(b.doing, Doing::Waiting)) else { return };
+                match &busy.request {
+                    Request::Command(command) => {
+                        let command = command.clone();
+                        self.ask(env, command, out);
+                    }
+                    Request::Store(_) => {
+                        busy.doing = Doing::Sealing;
+                        out.push(Step::Seal);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask_to_store(&mut self, env: &mut Env, draft: Draft, out: &mut Vec<Step>) {
+        let Some(Busy { request: Request::Store(kind), .. }) = &self.busy else { return };
+        let command = match kind.clone() {
+            MessageKind::Deliver { reverse_path, detail, deduplicate, received } => {
+                Command::Deliver { draft, reverse_path, detail, deduplicate, received }
+            }
+            MessageKind::Append { folder, flags, internal_date } => {
+                Command::Append { folder, draft, flags, internal_date }
+            }
+        };
+        self.ask(env, command, out);
+    }
+
+    fn ask(&mut self, env: &Env, command: Command, out: &mut Vec<Step>) {
+        let Some(link) = self.link.as_ref().filter(|link| link.stage == LinkStage::Ready) else { return };
+        let Some(busy) = self.busy.as_mut() else { return };
+        assert!(!matches!(busy.doing, Doing::Asked), "one question waits for an answer at a time");
+        let kind = discriminant(&command);
+        let earlier = self.sent.take().filter(|sent| sent.id == busy.id);
+        assert!(earlier.as_ref().is_none_or(|sent| sent.command == kind), "an id names one command");
+        assert_eq!(earlier.map_or(0, |sent| sent.attempts), busy.asked, "attempts are counted from 0 and rise");
+        self.sent = Some(Sent { id: busy.id, command: kind, attempts: busy.asked + 1 });
+        out.push(Step::Ask { link: link.number, id: busy.id, attempt: busy.asked, command: Box::new(command) });
+        busy.asked += 1;
+        busy.doing = Doing::Asked;
+        busy.patience = env.now.max(busy.started + NO_LEADER_MAX);
+    }
+
+    fn send_chunks(&mut self, out: &mut Vec<Step>) {
+        let Some(link) = &self.link else { return };
+        let Some(busy) = self.busy.as_mut() else { return };
+        let Doing::Uploading(upload) = &mut busy.doing else { return };
+        busy.patience = busy.patience.max(busy.started + NO_LEADER_MAX);
+        while upload.sent < upload.draft.chunks && ((upload.sent - upload.durable) as usize) < CHUNKS_UNANSWERED_MAX {
+            let (node, id, body, number) = (link.node, busy.id, upload.draft.body, upload.sent);
+            out.push(Step::SendChunk { node, id, body, number });
+            upload.sent += 1;
+        }
+    }
+
+    fn resumed(
+        &mut self,
+        env: &mut Env,
+        id: CommandId,
+        since: u64,
+        result: Result<Answer, Refused>,
+        out: &mut Vec<Step>,
+    ) {
+        if let Some(link) = self.link.as_mut() {
+            link.stage = LinkStage::Ready;
+        }
+        // Where the client closed it meanwhile, nobody wants to know.
+        if let Some(following) = self.following.as_mut() {
+            let failed = match result {
+                Ok(Answer::Resumed(resumed)) => {
+                    let missed = following.resumed(id, resumed.clone());
+                    out.push(Step::Resumed { folder: following.folder(), since, resumed, missed });
+                    None
+                }
+                Err(Refused::Mailbox(refusal)) => match following.refused(id, &refusal) {
+                    Some(gone) => {
+                        out.push(Step::FolderGone(gone));
+                        None
+                    }
+                    None => Some(NotDone::NoQuorum),
+                },
+                Err(Refused::Overloaded) => Some(NotDone::Overloaded),
+                Err(Refused::Corrupt) => Some(NotDone::Corrupt),
+                Ok(_) | Err(_) => Some(NotDone::NoQuorum),
+            };
+            self.following.take_if(|following| following.is_gone());
+            if let Some(why) = failed {
+                self.lose_link(false, out);
+                return self.try_later(env, why, out);
+            }
+        }
+        self.go(env, out);
+    }
+
+    /// Gives the link up, and what was under way over it.
+    fn lose_link(&mut self, nothing_done: bool, out: &mut Vec<Step>) {
+        let Some(link) = self.link.take() else { return };
+        out.push(Step::Detach { link: link.number });
+        let Some(busy) = self.busy.as_mut() else { return };
+        match std::mem::replace(&mut busy.doing, Doing::Waiting) {
+            Doing::Waiting | Doing::Sealing => {}
+            Doing::Uploading(upload) => out.push(Step::EndUpload { body: upload.draft.body }),
+            Doing::Asked => busy.in_doubt |= !nothing_done && !busy.request.is_read(),
+        }
+    }
+
+    /// Once more after a pause, or, if the client was kept waiting for long enough, not at all.
+    fn try_later(&mut self, env: &Env, why: NotDone, out: &mut Vec<Step>) {
+        let Some(busy) = self.busy.as_mut() else {
+            self.pause_until = env.now + IDLE_RETRY_PAUSE;
+            return;
+        };
+        self.pause_until = env.now + RETRY_PAUSE;
+        // That nobody is there says less than what somebody said before.
+        if why != NotDone::NoQuorum {
+            busy.why = why;
+        }
+        if env.now >= busy.started + NO_LEADER_MAX {
+            self.give_up(out);
+        }
+    }
+
+    fn give_up(&mut self, out: &mut Vec<Step>) {
+        let Some(busy) = &self.busy else { return };
+        let finished = if busy.in_doubt { Finished::Unknown } else { Finished::NotDone(busy.why.clone()) };
+        self.finish(finished, out);
+    }
+
+    fn finish(&mut self, finished: Finished, out: &mut Vec<Step>) {
+        let Some(Busy { id, asked, .. }) = self.busy.take() else { panic!("a command ends once") };
+        out.push(Step::Finished { id, asked, finished });
+    }
+
+    fn is_link(&self, number: u64) -> bool {
+        self.link.as_ref().is_some_and(|link| link.number == number)
+    }
+
+    fn is_ready(&self, number: u64) -> bool {
+        self.link.as_ref().is_some_and(|link| link.number == number && link.stage == LinkStage::Ready)
+    }
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Request {
+    fn is_read(&self) -> bool {
+        match self {
+            Request::Command(command) => command.is_read(),
+            Request::Store(_) => false,
+        }
+    }
+}
