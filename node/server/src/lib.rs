@@ -3,6 +3,7 @@
 //! * [`config`]: the configuration file.
 //! * [`bootstrap`]: the first state of a new cluster.
 //! * [`actors`]: the only place that knows actix; beside each partition's leader.
+//! * [`outbox`]: what an actor says to a session. [`spool`]: a message on its way in.
 //! * [`links`]: how a session reaches the mailbox actor, here or on another node.
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
 //! * [`admin`]: health, metrics and the API that the command line uses.
@@ -16,10 +17,12 @@ pub mod credentials;
 pub mod environment;
 pub mod links;
 pub mod metrics;
+pub mod outbox;
 mod permits;
 pub mod refusals;
 mod run;
 pub mod sessions;
+pub mod spool;
 pub mod world;
 
 pub use run::{RunError, run};

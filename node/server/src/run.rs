@@ -16,10 +16,10 @@ use crate::actors::{self, ActorThreads, Registry};
 use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::credentials::Credentials;
-use crate::links::{Links, serve_streams};
-use crate::sessions::spool::Budget;
+use crate::links::{Links, OwnStatus, serve_streams};
 use crate::sessions::tls::{CertificateFiles, MailTls};
 use crate::sessions::{Service, SessionLimits, Shared, listen};
+use crate::spool::Budget;
 use crate::world::World;
 
 /// Leaders are handed over within this at shutdown; the rest elects anew.
@@ -105,7 +105,7 @@ async fn serve(
         cluster: cluster.clone(),
         lookup,
     };
-    tokio::spawn(serve_streams(world.clone(), streams));
+    tokio::spawn(serve_streams(world.reach(), own_status(world.clone()), streams));
     tokio::spawn(watch_leadership(world.clone()));
 
     let (stop, serving) = watch::channel(true);
@@ -206,6 +206,14 @@ fn reload(world: &World, tls: &MailTls, budget: &Budget, path: &Path) {
     now.tls = new.tls;
     *world.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
     tracing::info!("reloaded: certificates and limits");
+}
+
+/// What other nodes hear when they ask how this one is.
+fn own_status(world: World) -> OwnStatus {
+    Arc::new(move || {
+        let world = world.clone();
+        Box::pin(async move { admin::own_status(&world).await })
+    })
 }
 
 /// Ends actors whose term is over.

@@ -16,7 +16,7 @@ use mailraft_mailbox::{
 use mailraft_storage::{CommandId, Env, MailboxId, PartitionId, Proposal, ProposalOutcome, StoreError};
 
 use crate::environment::{os_env, refresh};
-use crate::links::{Outbox, ToSession};
+use crate::outbox::{Outbox, ToSession};
 
 use super::key::SessionKey;
 

@@ -13,7 +13,7 @@ use super::directory::{DirectoryActor, DirectoryAsk, Reply, TermOver};
 use super::key::SessionKey;
 use super::mailbox::{Ask, Attach, Detach, Idle, MailboxActor, SetQuota, Stop};
 use super::threads::ActorThreads;
-use crate::links::Outbox;
+use crate::outbox::Outbox;
 use mailraft_directory::Lookup;
 
 /// Messages that may wait for one actor (actix defaults to 16).

@@ -30,8 +30,9 @@ use crate::bootstrap::{FirstNode, FirstState, create_first_state};
 use crate::config::{Config, Rendered, render};
 use crate::credentials::Credentials;
 use crate::environment::command_id;
-use crate::links::{Inbox, Links, MailboxSession, Outbox, ToSession, channel};
-use crate::sessions::spool::{Budget, Received, Spool};
+use crate::links::{Links, MailboxSession};
+use crate::outbox::{Inbox, Outbox, ToSession, channel};
+use crate::spool::{Budget, Received, Spool};
 use crate::world::World;
 use crate::{OpenStores, Stores};
 

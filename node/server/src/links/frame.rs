@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::outbox::ToSession;
+use crate::outbox::ToSession;
 
 /// The longest frame in bytes: a folder of a million messages being opened.
 pub const FRAME_MAX_BYTES: usize = 64 << 20;

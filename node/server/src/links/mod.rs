@@ -7,18 +7,14 @@
 
 mod chunks;
 mod frame;
-mod outbox;
 mod peer;
 mod serve;
 mod session;
 mod upload;
 
 pub use frame::{Rpc, RpcReply};
-#[cfg(test)]
-pub(crate) use outbox::channel;
-pub use outbox::{Inbox, Outbox, ToSession};
 pub use peer::Links;
-pub use serve::serve_streams;
+pub use serve::{OwnStatus, serve_streams};
 pub use session::{MailboxSession, Stored};
 
 use std::sync::Arc;

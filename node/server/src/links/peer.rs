@@ -12,7 +12,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{self, Request, Response, Rpc, RpcReply};
-use super::outbox::{Outbox, ToSession};
+use crate::outbox::{Outbox, ToSession};
 
 /// Requests that may wait for one connection.
 pub const REQUESTS_MAX: usize = 4_096;
@@ -218,7 +218,7 @@ async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: 
 
 #[cfg(test)]
 mod tests {
-    use super::super::outbox::channel;
+    use crate::outbox::channel;
     use super::*;
 
     #[test]

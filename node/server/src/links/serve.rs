@@ -1,6 +1,8 @@
 //! The other end: sessions of other nodes that attach to actors here, and chunks of bodies they upload.
 
 use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mailraft_driver::{PeerStream, StreamKind};
@@ -12,23 +14,30 @@ use tokio::sync::mpsc;
 
 use super::chunks::{propose_chunk, tell_when_durable};
 use super::frame::{self, ChunkDone, Request, Response, Rpc, RpcReply, UploadChunk};
-use super::outbox::{ToSession, channel};
+use super::Reach;
 use crate::actors::{LocalLink, SessionKey};
-use crate::world::World;
+use crate::outbox::{ToSession, channel};
 
 /// Questions of one connection that may be under way at once.
 const RPCS_MAX: usize = 64;
 
+/// How this node is, as JSON: whoever is above the links says it.
+pub type OwnStatus = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
+
 /// Serves streams that other nodes open, until there are no more.
-pub async fn serve_streams(world: World, mut streams: mpsc::Receiver<(NodeId, StreamKind, PeerStream)>) {
+pub async fn serve_streams(
+    reach: Reach,
+    own_status: OwnStatus,
+    mut streams: mpsc::Receiver<(NodeId, StreamKind, PeerStream)>,
+) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
     while let Some((node, kind, stream)) = streams.recv().await {
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let world = world.clone();
+        let (reach, own_status) = (reach.clone(), Arc::clone(&own_status));
         tokio::spawn(async move {
             let end = match kind {
-                StreamKind::Sessions => sessions(world, connection, stream).await,
-                StreamKind::Bodies => bodies(world, stream).await,
+                StreamKind::Sessions => sessions(reach, own_status, connection, stream).await,
+                StreamKind::Bodies => bodies(reach, stream).await,
             };
             if let Err(error) = end {
                 tracing::debug!(node = node.0, %error, "a connection of another node's sessions ended");
@@ -37,7 +46,12 @@ pub async fn serve_streams(world: World, mut streams: mpsc::Receiver<(NodeId, St
     }
 }
 
-async fn sessions(world: World, connection: u64, stream: PeerStream) -> std::io::Result<()> {
+async fn sessions(
+    reach: Reach,
+    own_status: OwnStatus,
+    connection: u64,
+    stream: PeerStream,
+) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
     let (outbox, mut inbox) = channel(0);
     let (replies, mut replied) = mpsc::channel::<(u64, RpcReply)>(RPCS_MAX);
@@ -69,7 +83,7 @@ async fn sessions(world: World, connection: u64, stream: PeerStream) -> std::io:
             match frame::read::<Request>(&mut read).await? {
                 Request::Attach { session, mailbox } => {
                     let key = SessionKey { connection, session };
-                    match world.registry.attach(key, mailbox, outbox.for_session(session)) {
+                    match reach.registry.attach(key, mailbox, outbox.for_session(session)) {
                         Ok(link) => {
                             attached.insert(session, link);
                         }
@@ -89,7 +103,7 @@ async fn sessions(world: World, connection: u64, stream: PeerStream) -> std::io:
                 Request::Detach { session } => {
                     attached.remove(&session);
                 }
-                Request::Rpc { number, rpc } => answer(&world, number, rpc, replies.clone()),
+                Request::Rpc { number, rpc } => answer(&reach, &own_status, number, rpc, replies.clone()),
             }
         }
         #[allow(unreachable_code)]
@@ -98,15 +112,15 @@ async fn sessions(world: World, connection: u64, stream: PeerStream) -> std::io:
     tokio::select! { end = writing => end, end = reading => end }
 }
 
-fn answer(world: &World, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, RpcReply)>) {
-    let world = world.clone();
+fn answer(reach: &Reach, own_status: &OwnStatus, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, RpcReply)>) {
+    let (reach, own_status) = (reach.clone(), Arc::clone(own_status));
     tokio::spawn(async move {
         let reply = match rpc {
-            Rpc::Directory { id, command } => match world.registry.directory(id, command).await {
+            Rpc::Directory { id, command } => match reach.registry.directory(id, command).await {
                 Ok((result, at)) => RpcReply::Directory { result, at },
                 Err(why) => RpcReply::Detached(why),
             },
-            Rpc::Status => RpcReply::Status(crate::admin::own_status(&world).await),
+            Rpc::Status => RpcReply::Status(own_status().await),
         };
         // The connection may be over; then nobody waits.
         let _ = replies.send((number, reply)).await;
@@ -114,7 +128,7 @@ fn answer(world: &World, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, RpcR
 }
 
 /// Chunks come in order and are answered as each becomes durable; the sender keeps at most 8 unanswered.
-async fn bodies(world: World, stream: PeerStream) -> std::io::Result<()> {
+async fn bodies(reach: Reach, stream: PeerStream) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
     let (done, mut finished) = mpsc::channel::<ChunkDone>(CHUNKS_UNANSWERED_MAX);
     let writing = async {
@@ -131,7 +145,7 @@ async fn bodies(world: World, stream: PeerStream) -> std::io::Result<()> {
             let Ok(place) = done.clone().reserve_owned().await else { return std::io::Result::Ok(()) };
             let number = chunk.number;
             // Proposed here and in order: a later chunk requires the row that the first one writes.
-            let proposed = propose_chunk(&world.cluster, chunk);
+            let proposed = propose_chunk(&reach.cluster, chunk);
             tokio::spawn(tell_when_durable(proposed, number, place));
         }
         #[allow(unreachable_code)]

@@ -13,13 +13,13 @@ use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::outbox::{Inbox, ToSession, channel};
 use super::peer::RemoteLink;
 use super::upload::Upload;
 use super::{Link, Reach};
 use crate::actors::SessionKey;
 use crate::environment::{os_env, refresh};
-use crate::sessions::spool::Received;
+use crate::outbox::{Inbox, ToSession, channel};
+use crate::spool::Received;
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 

@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 
 use super::Connection;
 use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
-use super::spool::{Spool, SpoolRefused};
 use crate::credentials::LoginRefused;
 use crate::environment::{command_id, zoned_now};
 use crate::links::MailboxSession;
 use crate::refusals;
+use crate::spool::{Spool, SpoolRefused};
 
 /// A silent client is waited for this long: 30 minutes are the least once logged in (RFC 3501, section 5.4).
 const IDLE_MAX: Duration = Duration::from_secs(31 * 60);

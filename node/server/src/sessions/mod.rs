@@ -5,7 +5,6 @@ mod limits;
 mod listen;
 mod shared;
 pub mod smtp;
-pub mod spool;
 pub mod tls;
 
 pub use limits::SessionLimits;

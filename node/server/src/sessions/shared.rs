@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::SessionLimits;
-use super::spool::Budget;
 use super::tls::MailTls;
+use crate::spool::Budget;
 use crate::world::World;
 
 /// How long a TLS handshake may take.

@@ -18,11 +18,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::Connection;
 use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
-use super::spool::{Spool, SpoolRefused};
 use super::tls::spoken;
 use crate::credentials::LoginRefused;
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::MailboxSession;
+use crate::spool::{Spool, SpoolRefused};
 
 /// A silent client is waited for this long (RFC 5321, section 4.5.3.2.7).
 const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
