@@ -267,7 +267,11 @@ impl World {
                     let ended = if damaged { Ended::Done(Reply::BodyDamaged) } else { Ended::NotDone };
                     return self.ends(number, ended, heard.filter(|_| damaged), asked);
                 }
-                NotDone::NoQuorum | NotDone::Overloaded | NotDone::BodyLost | NotDone::Expired => {
+                NotDone::NoQuorum
+                | NotDone::Overloaded
+                | NotDone::BodyLost
+                | NotDone::Expired
+                | NotDone::Unsupported => {
                     return self.ends(number, Ended::NotDone, None, asked);
                 }
             },

@@ -52,6 +52,9 @@ pub enum Refused {
         /// The floor.
         floor: CommandId,
     },
+    /// The owner's node does not know commands of this kind, and nothing was done: it is older than the one that asks.
+    #[error("not every server knows this command yet; try again later")]
+    Unsupported,
 }
 
 /// What an owner says to a session, in the order of the log.

@@ -115,6 +115,9 @@ pub enum NotDone {
     /// Each time its body was uploaded, the upload was swept before the command used it.
     #[error("the message's body was lost on its way; try again")]
     BodyLost,
+    /// The owner's node is too old to know such a command, and no newer one took over in time.
+    #[error("not every server knows this command yet; try again later")]
+    Unsupported,
     /// Its id was too old, and so was each that it went on under.
     #[error("the command's id is too old; try again")]
     Expired,
@@ -442,6 +445,7 @@ impl Session {
             Err(Refused::NoSuchMailbox) => self.finish(Finished::NotDone(NotDone::NoSuchMailbox), out),
             Err(Refused::Overloaded) => self.try_later(env, NotDone::Overloaded, out),
             Err(Refused::BodyLost) => self.try_later(env, NotDone::BodyLost, out),
+            Err(Refused::Unsupported) => self.try_later(env, NotDone::Unsupported, out),
             Err(Refused::Corrupt) => {
                 busy.why = NotDone::Corrupt;
                 self.give_up(out);

@@ -105,6 +105,7 @@ impl Script {
             "another-ok" => self.answered(link, self.ids.first().copied(), Ok(Answer::Done)),
             "refused" => self.answered(link, asked, Err(Refused::Mailbox(Refusal::OverQuota))),
             "busy" => self.answered(link, asked, Err(Refused::Overloaded)),
+            "not-known" => self.answered(link, asked, Err(Refused::Unsupported)),
             "lost" => self.answered(link, asked, Err(Refused::BodyLost)),
             "damaged" => self.answered(link, asked, Err(Refused::Corrupt)),
             "unknown" => self.answered(link, asked, Err(Refused::Unknown)),
@@ -337,6 +338,16 @@ fn who_does_nothing_says_so_and_it_is_not_forgotten() {
             "overloaded after an attempt that nobody answered",
             "leader:1 change attached gone ms:15 attached ms:1580 busy ms:5",
             "attach-1 ask-a0 detach:1 attach-1 ask-a1 UNKNOWN",
+        ),
+        (
+            "a node that is too old to know the command, and a newer one",
+            "leader:1 change attached not-known leader:2 attached ok",
+            "attach-1 ask-a0 detach:1 attach-2 ask-a1 DONE/2",
+        ),
+        (
+            "only nodes that are too old",
+            "leader:1 change attached ms:1590 not-known ms:10",
+            "attach-1 ask-a0 NOT/Unsupported",
         ),
         ("too many owners there", "leader:1 change ms:1590 overloaded ms:10", "attach-1 detach:1 NOT/Overloaded"),
         (

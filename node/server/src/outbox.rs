@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 pub const OUTBOX_MAX_MESSAGES: usize = 4_096;
 
 /// What an actor says to a session.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToSession {
     /// The answer to a command.
     Answer {

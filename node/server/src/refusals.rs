@@ -20,7 +20,7 @@ pub fn to_imap<T>(id: CommandId, finished: Finished<T>) -> Result<T, StoreFailur
     tracing::debug!(command = %id, %why, "a command was not carried out");
     Err(match why {
         NotDone::Refused(refusal) => StoreFailure::Refused(refusal),
-        NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired => StoreFailure::Unavailable,
+        NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired | NotDone::Unsupported => StoreFailure::Unavailable,
         NotDone::Overloaded => StoreFailure::Overloaded,
         NotDone::NoSuchMailbox => StoreFailure::NoSuchMailbox,
         NotDone::Corrupt => StoreFailure::Refused(Refusal::Corrupt),

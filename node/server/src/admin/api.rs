@@ -250,7 +250,7 @@ async fn change(world: &World, ChangeId(given): ChangeId, command: Command) -> R
                 match world.links.ask(node, rpc).await {
                     Ok(RpcReply::Directory { result, at }) => Ok((result, at)),
                     Ok(RpcReply::Detached(why)) => Err(why),
-                    Ok(RpcReply::Status(_)) => Err(Detached::Gone),
+                    Ok(RpcReply::Status(_) | RpcReply::Unsupported) => Err(Detached::Gone),
                     Err(why) => Err(why),
                 }
             }

@@ -1,11 +1,15 @@
 //! The frames on a connection between two nodes' sessions and actors: four bytes of length, one of version,
 //! then postcard. The connection itself is mutual TLS.
+//!
+//! Each end greets first, with a version and a list of features. Nodes of different versions share a connection: a kind
+//! of request, command or response that one of them does not know fails for the session or question that it is about,
+//! and nobody else on the connection notices.
 
 use bytes::Bytes;
-use mailraft_mailbox::{Command, Detached, Position};
+use mailraft_mailbox::{Command, Detached, Position, Refused};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::{CommandId, MailboxId, StoreError};
+use mailraft_storage::{CommandId, Index, MailboxId, PartitionId, StoreError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,63 +20,136 @@ use crate::outbox::ToSession;
 pub const FRAME_MAX_BYTES: usize = 64 << 20;
 const FRAME_VERSION: u8 = 1;
 
+/// What each end of a connection says first: who it is, as far as frames go. What is new later is a feature, so that the
+/// greeting itself stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// The version of frames that it speaks.
+    pub version: u16,
+    /// The oldest version that it understands.
+    pub oldest: u16,
+    /// What it can be asked.
+    pub features: Vec<String>,
+}
+
+/// The longest greeting in bytes.
+pub const GREETING_MAX_BYTES: usize = 4 << 10;
+/// The version of frames that this node speaks.
+const SPOKEN_VERSION: u16 = 1;
+/// What this node can be asked, each with what the first version knew of it.
+const FEATURES: [&str; 3] = ["mailbox-1", "directory-1", "bodies-1"];
+
+impl Greeting {
+    /// That of this node.
+    pub fn own() -> Self {
+        let features = FEATURES.map(str::to_owned).to_vec();
+        Greeting { version: SPOKEN_VERSION, oldest: SPOKEN_VERSION, features }
+    }
+}
+
+/// Sends this node's greeting.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn greet(to: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+    write(to, &Greeting::own()).await
+}
+
+/// Reads the other node's greeting.
+///
+/// # Errors
+/// Those of the connection; `InvalidData` if it is none, or if the other node no longer understands this one's frames.
+pub async fn greeted(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Greeting> {
+    let greeting: Greeting = decode(&read_bytes(from, GREETING_MAX_BYTES).await?).map_err(invalid)?;
+    if greeting.oldest > SPOKEN_VERSION {
+        let Greeting { version, oldest, .. } = greeting;
+        let what = format!("it speaks version {version} of frames, and none below {oldest}: update this node");
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
+    }
+    Ok(greeting)
+}
+
+/// A request or a response, and the session or question of its connection that it is about: that much is read even of
+/// one whose kind is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addressed {
+    /// The session or question, as the session's node numbers it.
+    pub number: u64,
+    /// A [`Request`] or a [`Response`].
+    pub body: Bytes,
+}
+
 /// From a session's node.
-#[derive(Debug, Serialize, Deserialize)]
-#[allow(clippy::large_enum_variant)] // Made, encoded and gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
     /// A session attaches to a mailbox.
     Attach {
-        /// The session, as this connection numbers it.
-        session: u64,
         /// The mailbox.
         mailbox: MailboxId,
     },
     /// A session asks.
     Ask {
-        /// The session.
-        session: u64,
         /// The command's id.
         id: CommandId,
         /// 0 the first time.
         attempt: u32,
-        /// The command.
-        command: Command,
+        /// The [`Command`]: it may be of a kind that is not known here.
+        command: Bytes,
     },
     /// A session is gone.
-    Detach {
-        /// The session.
-        session: u64,
-    },
+    Detach,
     /// A question to the node itself.
-    Rpc {
-        /// Names the question on this connection.
-        number: u64,
-        /// The question.
-        rpc: Rpc,
-    },
+    Rpc(Rpc),
 }
 
 /// From the actor's node.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Response {
     /// To a session.
-    ToSession {
-        /// The session.
-        session: u64,
-        /// What.
-        message: ToSession,
-    },
+    ToSession(ToSession),
     /// To a question.
-    Rpc {
-        /// The question.
-        number: u64,
-        /// The answer.
-        reply: RpcReply,
-    },
+    Rpc(RpcReply),
+    /// The request is of a kind that is not known here; nothing was done.
+    Unsupported,
+}
+
+/// A request as it arrived: understood, or what to answer instead.
+#[derive(Debug, PartialEq)]
+pub enum Understood {
+    /// A session attaches.
+    Attach(MailboxId),
+    /// A session asks: id, attempt, command.
+    Ask(CommandId, u32, Box<Command>),
+    /// A session is gone.
+    Detach,
+    /// A question to the node.
+    Rpc(Rpc),
+    /// It is refused, alone; all others on the connection go on.
+    Refused(Response),
+}
+
+impl Understood {
+    /// Takes a request apart.
+    pub fn of(body: &[u8]) -> Self {
+        match postcard::from_bytes(body) {
+            Ok(Request::Attach { mailbox }) => Understood::Attach(mailbox),
+            Ok(Request::Ask { id, attempt, command }) => match postcard::from_bytes(&command) {
+                Ok(command) => Understood::Ask(id, attempt, Box::new(command)),
+                Err(_) => {
+                    let at = Position { partition: PartitionId::CONTROL, incarnation: 0, index: Index(0) };
+                    let answer = ToSession::Answer { id, result: Err(Refused::Unsupported), at };
+                    Understood::Refused(Response::ToSession(answer))
+                }
+            },
+            Ok(Request::Detach) => Understood::Detach,
+            Ok(Request::Rpc(rpc)) => Understood::Rpc(rpc),
+            Err(_) => Understood::Refused(Response::Unsupported),
+        }
+    }
 }
 
 /// A question to a node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Rpc {
     /// A change of the directory, to the control group's leader.
     Directory {
@@ -86,7 +163,7 @@ pub enum Rpc {
 }
 
 /// The answer to a question.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RpcReply {
     /// To Directory.
     Directory {
@@ -99,6 +176,8 @@ pub enum RpcReply {
     Status(String),
     /// The node can't answer.
     Detached(Detached),
+    /// The question, or the answer, is of a kind that one of the two nodes does not know.
+    Unsupported,
 }
 
 /// From a session's node on a connection for bodies.
@@ -127,21 +206,66 @@ pub struct ChunkDone {
     pub ok: bool,
 }
 
+/// A frame that would be longer than [`FRAME_MAX_BYTES`]: the other end would not read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a frame of {0} bytes is too long")]
+pub struct TooLong(pub usize);
+
+/// A request with its length.
+///
+/// # Errors
+/// If it is too long. The connection is not touched.
+pub fn request(number: u64, request: &Request) -> Result<Vec<u8>, TooLong> {
+    encode(&Addressed { number, body: encoded(request) })
+}
+
+/// A response with its length. One that is too long is replaced by the word that it is: the session that it was for
+/// gets no other, and no other session notices.
+pub fn response(number: u64, response: &Response) -> Vec<u8> {
+    let framed = |response: &Response| encode(&Addressed { number, body: encoded(response) });
+    framed(response)
+        .or_else(|TooLong(bytes)| {
+            tracing::error!(bytes, "a response to another node is too long");
+            framed(&match response {
+                Response::ToSession(ToSession::Answer { id, result: _, at }) => {
+                    Response::ToSession(ToSession::Answer { id: *id, result: Err(Refused::Overloaded), at: *at })
+                }
+                Response::ToSession(ToSession::Event(_) | ToSession::Detached(_)) => {
+                    Response::ToSession(ToSession::Detached(Detached::Gone))
+                }
+                Response::Rpc(_) | Response::Unsupported => Response::Rpc(RpcReply::Detached(Detached::Overloaded)),
+            })
+        })
+        .unwrap_or_default()
+}
+
+/// A value inside a frame.
+pub fn encoded<T: Serialize>(value: &T) -> Bytes {
+    postcard::to_allocvec(value).expect("values of frames have a form in postcard").into()
+}
+
 /// Encodes a frame with its length.
-pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+///
+/// # Errors
+/// If it is longer than [`read`] would read.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, TooLong> {
     let body = versioned_encode(FRAME_VERSION, value);
+    if body.len() > FRAME_MAX_BYTES {
+        return Err(TooLong(body.len()));
+    }
     let mut out = Vec::with_capacity(4 + body.len());
     out.extend_from_slice(&(body.len() as u32).to_be_bytes());
     out.extend_from_slice(&body);
-    out
+    Ok(out)
 }
 
 /// Writes a frame and flushes it.
 ///
 /// # Errors
-/// Those of the connection.
+/// Those of the connection; `InvalidInput` for one that is too long.
 pub async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), value: &T) -> std::io::Result<()> {
-    to.write_all(&encode(value)).await?;
+    let frame = encode(value).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
+    to.write_all(&frame).await?;
     to.flush().await
 }
 
@@ -150,9 +274,20 @@ pub async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), value: &T) 
 /// # Errors
 /// Those of the connection; `InvalidData` for a frame that is too long or does not decode.
 pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<T> {
-    let invalid = |e: StoreError| std::io::Error::new(std::io::ErrorKind::InvalidData, e.to_string());
+    decode(&read_bytes(from, FRAME_MAX_BYTES).await?).map_err(invalid)
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, StoreError> {
+    versioned_decode("session frame", FRAME_VERSION, body)
+}
+
+fn invalid(error: StoreError) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string())
+}
+
+async fn read_bytes(from: &mut (impl AsyncRead + Unpin), max_bytes: usize) -> std::io::Result<Vec<u8>> {
     let len = from.read_u32().await? as usize;
-    if len > FRAME_MAX_BYTES {
+    if len > max_bytes {
         return Err(invalid(StoreError::damaged("session frame", format_args!("{len} bytes long"))));
     }
     // Grows with what arrives, not with what the length claims.
@@ -161,5 +296,70 @@ pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> s
     if got < len {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
-    versioned_decode("session frame", FRAME_VERSION, &body).map_err(invalid)
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A variant that a later version added, with something in it.
+    fn of_a_later_version() -> Bytes {
+        Bytes::from_static(&[99, 1, 2, 3])
+    }
+
+    #[test]
+    fn what_a_later_version_asks_is_refused_alone() {
+        assert_eq!(Understood::of(&of_a_later_version()), Understood::Refused(Response::Unsupported));
+        let ask = |command| encoded(&Request::Ask { id: CommandId([7; 16]), attempt: 3, command });
+        let known = Understood::of(&ask(encoded(&Command::Sync)));
+        assert_eq!(known, Understood::Ask(CommandId([7; 16]), 3, Box::new(Command::Sync)));
+        let Understood::Refused(Response::ToSession(answer)) = Understood::of(&ask(of_a_later_version())) else {
+            panic!("an unknown command is refused")
+        };
+        assert!(
+            matches!(answer, ToSession::Answer { id: CommandId([7, ..]), result: Err(Refused::Unsupported), .. }),
+            "{answer:?}"
+        );
+        let rpc = encoded(&Request::Rpc(Rpc::Status));
+        assert_eq!(Understood::of(&rpc), Understood::Rpc(Rpc::Status));
+        let later = [&rpc[..rpc.len() - 1], &of_a_later_version()].concat();
+        assert_eq!(Understood::of(&later), Understood::Refused(Response::Unsupported));
+    }
+
+    #[test]
+    fn a_frame_that_would_not_be_read_is_not_written() {
+        let fits = Addressed { number: 1, body: vec![0; FRAME_MAX_BYTES - 16].into() };
+        assert!(encode(&fits).is_ok());
+        let long = Addressed { number: 1, body: vec![0; FRAME_MAX_BYTES].into() };
+        assert!(encode(&long).is_err());
+        let chunk = Ok(mailraft_mailbox::Answer::Chunk(Some(vec![0; FRAME_MAX_BYTES].into())));
+        let at = Position { partition: PartitionId(1), incarnation: 1, index: Index(9) };
+        let id = CommandId([7; 16]);
+        let answer = response(5, &Response::ToSession(ToSession::Answer { id, result: chunk, at }));
+        let answer: Addressed = decode(&answer[4..]).unwrap();
+        let refused = ToSession::Answer { id, result: Err(Refused::Overloaded), at };
+        assert_eq!(answer, Addressed { number: 5, body: encoded(&Response::ToSession(refused)) });
+    }
+
+    #[tokio::test]
+    async fn the_greeting_is_what_the_first_version_wrote_and_a_later_one_is_understood() {
+        let hex = include_str!("../../testdata/v1/greeting.hex");
+        let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let byte = |d: &[u8]| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap();
+        let first: Vec<u8> = digits.chunks(2).map(byte).collect();
+        let mut own = Vec::new();
+        greet(&mut own).await.unwrap();
+        assert_eq!(own, first, "{}", own.iter().map(|b| format!("{b:02x}")).collect::<String>());
+        assert_eq!(greeted(&mut first.as_slice()).await.unwrap(), Greeting::own());
+
+        let later = |oldest| Greeting { version: 9, oldest, features: vec!["mailbox-1".into(), "calendar-1".into()] };
+        let understood = greeted(&mut encode(&later(1)).unwrap().as_slice()).await.unwrap();
+        assert_eq!(understood, later(1));
+        let refused = greeted(&mut encode(&later(2)).unwrap().as_slice()).await.unwrap_err();
+        assert!(refused.to_string().contains("none below 2"), "{refused}");
+        let endless = Greeting { features: vec!["x".repeat(GREETING_MAX_BYTES)], ..later(1) };
+        assert!(greeted(&mut encode(&endless).unwrap().as_slice()).await.is_err());
+    }
 }

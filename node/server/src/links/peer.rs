@@ -11,7 +11,7 @@ use mailraft_storage::{CommandId, MailboxId, NodeId};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
-use super::frame::{self, Request, Response, Rpc, RpcReply};
+use super::frame::{self, Addressed, Request, Response, Rpc, RpcReply};
 use crate::outbox::{Outbox, ToSession};
 
 /// Requests that may wait for one connection.
@@ -68,7 +68,7 @@ impl Links {
             waiting.sessions.insert(session, outbox);
         }
         let link = RemoteLink { peer, session };
-        link.peer.send(&Request::Attach { session, mailbox })?;
+        link.peer.send(session, &Request::Attach { mailbox })?;
         Ok(link)
     }
 
@@ -87,7 +87,7 @@ impl Links {
             }
             waiting.questions.insert(number, tx);
         }
-        peer.send(&Request::Rpc { number, rpc })?;
+        peer.send(number, &Request::Rpc(rpc))?;
         match tokio::time::timeout(RPC_TIMEOUT, rx).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(_)) => Err(Detached::Gone),
@@ -132,7 +132,8 @@ impl RemoteLink {
     /// # Errors
     /// If the connection is over or full.
     pub fn ask(&self, id: CommandId, attempt: u32, command: Command) -> Result<(), Detached> {
-        self.peer.send(&Request::Ask { session: self.session, id, attempt, command })
+        let command = frame::encoded(&command);
+        self.peer.send(self.session, &Request::Ask { id, attempt, command })
     }
 }
 
@@ -140,7 +141,7 @@ impl Drop for RemoteLink {
     fn drop(&mut self) {
         if self.peer.waiting().sessions.remove(&self.session).is_some() {
             // If it can't be said, the connection's end says it.
-            let _ = self.peer.send(&Request::Detach { session: self.session });
+            let _ = self.peer.send(self.session, &Request::Detach);
         }
     }
 }
@@ -150,27 +151,42 @@ impl Peer {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, request: &Request) -> Result<(), Detached> {
-        self.requests.try_send(frame::encode(request)).map_err(|e| match e {
+    fn send(&self, number: u64, request: &Request) -> Result<(), Detached> {
+        let framed = frame::request(number, request).map_err(|error| {
+            tracing::error!(%error, "a request to another node is not sent");
+            Detached::Overloaded
+        })?;
+        self.requests.try_send(framed).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => Detached::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Detached::Gone,
         })
     }
 
-    fn hear(&self, response: Response) {
-        match response {
-            Response::ToSession { session, message } => {
-                // After a Detached it stays until the link is dropped, which tells the other end.
-                let outbox = self.waiting().sessions.get(&session).cloned();
-                if let Some(outbox) = outbox {
-                    outbox.send(message);
-                }
+    /// Passes a response on to the session or question that it is about, and to no other: also what can't be
+    /// understood, which a node of a later version may have sent.
+    fn hear(&self, Addressed { number, body }: Addressed) {
+        match postcard::from_bytes(&body) {
+            Ok(Response::ToSession(message)) => self.tell_session(number, message),
+            Ok(Response::Rpc(reply)) => self.tell_question(number, reply),
+            Ok(Response::Unsupported) | Err(_) => {
+                // What the session asked may have been done: it attaches again, and asks once more.
+                self.tell_session(number, ToSession::Detached(Detached::Gone));
+                self.tell_question(number, RpcReply::Unsupported);
             }
-            Response::Rpc { number, reply } => {
-                if let Some(asked) = self.waiting().questions.remove(&number) {
-                    let _ = asked.send(reply);
-                }
-            }
+        }
+    }
+
+    fn tell_session(&self, session: u64, message: ToSession) {
+        // After a Detached it stays until the link is dropped, which tells the other end.
+        let outbox = self.waiting().sessions.get(&session).cloned();
+        if let Some(outbox) = outbox {
+            outbox.send(message);
+        }
+    }
+
+    fn tell_question(&self, number: u64, reply: RpcReply) {
+        if let Some(asked) = self.waiting().questions.remove(&number) {
+            let _ = asked.send(reply);
         }
     }
 
@@ -188,6 +204,7 @@ impl Peer {
 async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: Arc<Peer>) {
     let (read, mut write) = tokio::io::split(stream);
     let writing = async {
+        frame::greet(&mut write).await?;
         while let Some(first) = requests.recv().await {
             let mut batch = first;
             while batch.len() < (256 << 10) {
@@ -203,8 +220,10 @@ async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: 
     };
     let reading = async {
         let mut read = BufReader::with_capacity(64 << 10, read);
+        let greeting = frame::greeted(&mut read).await?;
+        tracing::debug!(?greeting, "another node's actors are reached");
         loop {
-            peer.hear(frame::read::<Response>(&mut read).await?);
+            peer.hear(frame::read::<Addressed>(&mut read).await?);
         }
         #[allow(unreachable_code)]
         std::io::Result::Ok(())
@@ -218,8 +237,8 @@ async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: 
 
 #[cfg(test)]
 mod tests {
-    use crate::outbox::channel;
     use super::*;
+    use crate::outbox::channel;
 
     #[test]
     fn the_other_end_of_a_link_that_is_over_is_given_up_as_well() {
@@ -228,10 +247,42 @@ mod tests {
         let (outbox, mut inbox) = channel(0);
         peer.waiting().sessions.insert(7, outbox);
         let link = RemoteLink { peer: Arc::clone(&peer), session: 7 };
-        peer.hear(Response::ToSession { session: 7, message: ToSession::Detached(Detached::NotLeader) });
+        let response = Response::ToSession(ToSession::Detached(Detached::NotLeader));
+        peer.hear(Addressed { number: 7, body: frame::encoded(&response) });
         assert!(matches!(inbox.try_next(), Some((_, ToSession::Detached(Detached::NotLeader)))));
         drop(link);
-        assert_eq!(sent.try_recv().ok(), Some(frame::encode(&Request::Detach { session: 7 })));
+        assert_eq!(sent.try_recv().ok(), frame::request(7, &Request::Detach).ok());
         assert!(peer.waiting().sessions.is_empty());
+    }
+
+    #[test]
+    fn what_a_later_version_answers_concerns_only_whom_it_was_sent_to() {
+        let (requests, _sent) = mpsc::channel(REQUESTS_MAX);
+        let peer = Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
+        let ((outbox, mut inbox), (bystander, mut other)) = (channel(0), channel(0));
+        let (question, mut answered) = oneshot::channel();
+        peer.waiting().sessions.extend([(7, outbox), (8, bystander)]);
+        peer.waiting().questions.insert(9, question);
+        for number in [7, 9] {
+            // A kind of response that was added later.
+            peer.hear(Addressed { number, body: vec![99, 1, 2].into() });
+        }
+        assert!(matches!(inbox.try_next(), Some((_, ToSession::Detached(Detached::Gone)))));
+        assert_eq!(answered.try_recv().ok(), Some(RpcReply::Unsupported));
+        assert!(other.try_next().is_none() && !peer.waiting().closed);
+        let response = Response::ToSession(ToSession::Detached(Detached::NotLeader));
+        peer.hear(Addressed { number: 8, body: frame::encoded(&response) });
+        assert!(matches!(other.try_next(), Some((_, ToSession::Detached(Detached::NotLeader)))));
+    }
+
+    #[test]
+    fn a_request_that_is_too_long_ends_nobody_elses_link() {
+        let (requests, mut sent) = mpsc::channel(REQUESTS_MAX);
+        let peer = Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
+        let link = RemoteLink { peer: Arc::clone(&peer), session: 7 };
+        let name = "x".repeat(frame::FRAME_MAX_BYTES);
+        let asked = link.ask(CommandId::default(), 0, Command::CreateFolder { name });
+        assert_eq!((asked, peer.waiting().closed), (Err(Detached::Overloaded), false));
+        assert!(sent.try_recv().is_err());
     }
 }

@@ -12,9 +12,9 @@ use mailraft_storage::NodeId;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
-use super::chunks::{propose_chunk, tell_when_durable};
-use super::frame::{self, ChunkDone, Request, Response, Rpc, RpcReply, UploadChunk};
 use super::Reach;
+use super::chunks::{propose_chunk, tell_when_durable};
+use super::frame::{self, Addressed, ChunkDone, Response, Rpc, RpcReply, Understood, UploadChunk};
 use crate::actors::{LocalLink, SessionKey};
 use crate::outbox::{ToSession, channel};
 
@@ -46,28 +46,24 @@ pub async fn serve_streams(
     }
 }
 
-async fn sessions(
-    reach: Reach,
-    own_status: OwnStatus,
-    connection: u64,
-    stream: PeerStream,
-) -> std::io::Result<()> {
+async fn sessions(reach: Reach, own_status: OwnStatus, connection: u64, stream: PeerStream) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
     let (outbox, mut inbox) = channel(0);
-    let (replies, mut replied) = mpsc::channel::<(u64, RpcReply)>(RPCS_MAX);
+    let (replies, mut replied) = mpsc::channel::<(u64, Response)>(RPCS_MAX);
     let writing = async {
+        frame::greet(&mut write).await?;
         loop {
             let mut batch = tokio::select! {
                 message = inbox.next() => match message {
-                    Some((session, message)) => frame::encode(&Response::ToSession { session, message }),
+                    Some((session, message)) => frame::response(session, &Response::ToSession(message)),
                     None => return std::io::Result::Ok(()),
                 },
-                Some((number, reply)) = replied.recv() => frame::encode(&Response::Rpc { number, reply }),
+                Some((number, reply)) = replied.recv() => frame::response(number, &reply),
             };
             while batch.len() < (256 << 10) {
                 match inbox.try_next() {
                     Some((session, message)) => {
-                        batch.extend_from_slice(&frame::encode(&Response::ToSession { session, message }));
+                        batch.extend_from_slice(&frame::response(session, &Response::ToSession(message)));
                     }
                     None => break,
                 }
@@ -78,10 +74,13 @@ async fn sessions(
     };
     let reading = async {
         let mut read = BufReader::with_capacity(64 << 10, read);
+        let greeting = frame::greeted(&mut read).await?;
+        tracing::debug!(?greeting, "another node's sessions attach here");
         let mut attached: HashMap<u64, LocalLink> = HashMap::new();
         loop {
-            match frame::read::<Request>(&mut read).await? {
-                Request::Attach { session, mailbox } => {
+            let Addressed { number: session, body } = frame::read(&mut read).await?;
+            match Understood::of(&body) {
+                Understood::Attach(mailbox) => {
                     let key = SessionKey { connection, session };
                     match reach.registry.attach(key, mailbox, outbox.for_session(session)) {
                         Ok(link) => {
@@ -90,9 +89,9 @@ async fn sessions(
                         Err(why) => outbox.for_session(session).send(ToSession::Detached(why)),
                     }
                 }
-                Request::Ask { session, id, attempt, command } => {
+                Understood::Ask(id, attempt, command) => {
                     let asked = match attached.get(&session) {
-                        Some(link) => link.ask(id, attempt, command),
+                        Some(link) => link.ask(id, attempt, *command),
                         None => Err(Detached::Gone),
                     };
                     if let Err(why) = asked {
@@ -100,10 +99,14 @@ async fn sessions(
                         outbox.for_session(session).send(ToSession::Detached(why));
                     }
                 }
-                Request::Detach { session } => {
+                Understood::Detach => {
                     attached.remove(&session);
                 }
-                Request::Rpc { number, rpc } => answer(&reach, &own_status, number, rpc, replies.clone()),
+                Understood::Rpc(rpc) => answer(&reach, &own_status, session, rpc, replies.clone()),
+                Understood::Refused(refusal) => {
+                    // The connection may be over; then nobody waits.
+                    let _ = replies.send((session, refusal)).await;
+                }
             }
         }
         #[allow(unreachable_code)]
@@ -112,7 +115,7 @@ async fn sessions(
     tokio::select! { end = writing => end, end = reading => end }
 }
 
-fn answer(reach: &Reach, own_status: &OwnStatus, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, RpcReply)>) {
+fn answer(reach: &Reach, own_status: &OwnStatus, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, Response)>) {
     let (reach, own_status) = (reach.clone(), Arc::clone(own_status));
     tokio::spawn(async move {
         let reply = match rpc {
@@ -123,7 +126,7 @@ fn answer(reach: &Reach, own_status: &OwnStatus, number: u64, rpc: Rpc, replies:
             Rpc::Status => RpcReply::Status(own_status().await),
         };
         // The connection may be over; then nobody waits.
-        let _ = replies.send((number, reply)).await;
+        let _ = replies.send((number, Response::Rpc(reply))).await;
     });
 }
 
@@ -132,6 +135,7 @@ async fn bodies(reach: Reach, stream: PeerStream) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
     let (done, mut finished) = mpsc::channel::<ChunkDone>(CHUNKS_UNANSWERED_MAX);
     let writing = async {
+        frame::greet(&mut write).await?;
         while let Some(chunk) = finished.recv().await {
             frame::write(&mut write, &chunk).await?;
         }
@@ -139,6 +143,7 @@ async fn bodies(reach: Reach, stream: PeerStream) -> std::io::Result<()> {
     };
     let reading = async {
         let mut read = BufReader::with_capacity(64 << 10, read);
+        frame::greeted(&mut read).await?;
         loop {
             let chunk = frame::read::<UploadChunk>(&mut read).await?;
             // Waits for a place: no more than the channel holds are under way.

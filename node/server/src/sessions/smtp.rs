@@ -306,7 +306,9 @@ impl Smtp {
             Finished::NotDone(why) => {
                 tracing::info!(command = %id, %why, "not delivered");
                 match why {
-                    NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired => Delivery::Unavailable,
+                    NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired | NotDone::Unsupported => {
+                        Delivery::Unavailable
+                    }
                     NotDone::Overloaded => Delivery::Overloaded,
                     NotDone::NoSuchMailbox => Delivery::NoSuchMailbox,
                     NotDone::Corrupt => Delivery::Corrupt,
