@@ -252,7 +252,7 @@ enum Doing {
     /// For a leader, for a link, or for a pause to be over.
     Waiting,
     Sealing,
-    Uploading(Upload),
+    Uploading(Box<Upload>),
     Asked,
 }
 
@@ -472,7 +472,7 @@ impl Session {
         if draft.inline.is_some() {
             return self.ask_to_store(env, draft, out);
         }
-        busy.doing = Doing::Uploading(Upload { draft, sent: 0, durable: 0 });
+        busy.doing = Doing::Uploading(Box::new(Upload { draft, sent: 0, durable: 0 }));
         self.send_chunks(out);
     }
 
