@@ -196,9 +196,9 @@ impl World {
                 else {
                     return;
                 };
-                let (draft, chunks) = message::seal(&mut self.clients, *marker);
-                session.sealed = Some(Sealed { body: draft.body, chunks });
-                self.with_machine(number, None, |machine, env, out| machine.sealed(env, draft, out));
+                let (new_message, chunks) = message::seal(&mut self.clients, *marker);
+                session.sealed = Some(Sealed { body: new_message.body, chunks });
+                self.with_machine(number, None, |machine, env, out| machine.sealed(env, new_message, out));
             }
             Step::SendChunk { node, id, body, number: part } => self.sends_chunk(number, node, id, body, part),
             Step::EndUpload { body } => {

@@ -1,7 +1,7 @@
 //! Messages that name themselves: a marker stands in header and body, and the whole content follows from it.
 
 use bytes::Bytes;
-use mailraft_mailbox::api::Draft;
+use mailraft_mailbox::api::NewMessage;
 use mailraft_storage::Env;
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, chunk_count, seal_chunk};
 use mailraft_storage::seal::Key;
@@ -13,7 +13,7 @@ const SMALL_BYTES: usize = 200;
 const LARGE_BYTES: usize = CHUNK_PLAIN_BYTES + 1_000;
 
 /// A message sealed for one attempt to store it, and its chunks if it has several.
-pub fn seal(env: &mut Env, marker: u64) -> (Draft, Vec<Bytes>) {
+pub fn seal(env: &mut Env, marker: u64) -> (NewMessage, Vec<Bytes>) {
     let plain = text(marker);
     let (body, key) = (BodyId::generate(env), Key::generate(env));
     let count = chunk_count(plain.len() as u64);
@@ -22,7 +22,7 @@ pub fn seal(env: &mut Env, marker: u64) -> (Draft, Vec<Bytes>) {
         parts.map(|(n, part)| seal_chunk(body, &key, n as u32, n as u32 + 1 == count, part)).collect();
     let digest: [u8; 32] = Sha256::digest(&plain).into();
     let inline = if count == 1 { chunks.pop() } else { None };
-    let draft = Draft {
+    let new_message = NewMessage {
         body,
         body_key: key.expose().to_vec(),
         chunks: count,
@@ -35,7 +35,7 @@ pub fn seal(env: &mut Env, marker: u64) -> (Draft, Vec<Bytes>) {
         structure: Bytes::from_static(b"s"),
         message_id: Some(format!("<{marker}@example.test>")),
     };
-    (draft, chunks)
+    (new_message, chunks)
 }
 
 /// The marker that a header block names.
@@ -75,18 +75,18 @@ mod tests {
     fn a_message_names_itself_and_a_changed_byte_is_noticed() {
         let mut env = Env::seeded(1);
         for marker in [7, LARGE_ONE_IN] {
-            let (draft, mut chunks) = seal(&mut env, marker);
-            chunks.extend(draft.inline.clone());
-            assert_eq!(chunks.len(), draft.chunks as usize);
+            let (new_message, mut chunks) = seal(&mut env, marker);
+            chunks.extend(new_message.inline.clone());
+            assert_eq!(chunks.len(), new_message.chunks as usize);
             let mut key = [0; 32];
-            key.copy_from_slice(&draft.body_key);
+            key.copy_from_slice(&new_message.body_key);
             let mut plain = Vec::new();
             for (n, chunk) in chunks.iter().enumerate() {
                 let last = n + 1 == chunks.len();
-                let opened = open_chunk(draft.body, &Key::from_bytes(key), n as u32, last, chunk);
+                let opened = open_chunk(new_message.body, &Key::from_bytes(key), n as u32, last, chunk);
                 plain.extend_from_slice(&opened.unwrap_or_default());
             }
-            assert_eq!((marker_of_text(&plain), marker_of_header(&draft.header)), (Some(marker), Some(marker)));
+            assert_eq!((marker_of_text(&plain), marker_of_header(&new_message.header)), (Some(marker), Some(marker)));
             let end = plain.len() - 1;
             assert_eq!(marker_of_text(&plain[..end]), None);
         }

@@ -37,7 +37,7 @@ pub struct ZonedTime {
 
 /// A message on its way into the mailbox, prepared and sealed by the session's node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Draft {
+pub struct NewMessage {
     /// The sealed body's id.
     pub body: BodyId,
     /// The key that sealed it, used for nothing else.
@@ -140,7 +140,7 @@ pub enum Command {
     /// Delivers to INBOX, or to the folder of `+detail` if there is one of that name.
     Deliver {
         /// The message.
-        draft: Draft,
+        new_message: NewMessage,
         /// The reverse-path, empty for null.
         reverse_path: String,
         /// The `+detail` of the recipient's address.
@@ -155,7 +155,7 @@ pub enum Command {
         /// Its name.
         folder: String,
         /// The message.
-        draft: Draft,
+        new_message: NewMessage,
         /// Its flags.
         flags: Flags,
         /// Its INTERNALDATE.

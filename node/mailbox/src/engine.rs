@@ -611,7 +611,8 @@ impl Batch {
             return Some(queued);
         }
         self.bytes += bytes;
-        let live = commands::draft_of(&queued.command).is_some_and(|d| self.next.email(cx.email_id(d.body)).is_some());
+        let live =
+            commands::new_message_of(&queued.command).is_some_and(|d| self.next.email(cx.email_id(d.body)).is_some());
         let upload = if live { Vec::new() } else { commands::upload_rows(cx, &queued.command) };
         let size: usize = upload.iter().map(key_bytes).sum();
         // Where there is no room the sweep of open uploads finds them later.

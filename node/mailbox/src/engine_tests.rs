@@ -24,8 +24,8 @@ fn a_new_mailbox_makes_its_folders_before_anything_else() {
     let id = world.env.command_id();
     let early = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 0, Command::List);
     assert!(matches!(early, Submitted::Queued));
-    let draft = world.draft("first");
-    let delivery = world.submit(2, deliver(draft, "a@x", None));
+    let new_message = world.new_message("first");
+    let delivery = world.submit(2, deliver(new_message, "a@x", None));
     world.drain();
     let Ok(Answer::Folders(folders)) = &world.answers[&id].0 else { panic!("no folders") };
     let names: Vec<_> = folders.iter().map(|f| (f.name.as_str(), f.subscribed, f.special_use.is_some())).collect();
@@ -81,9 +81,9 @@ fn an_entry_stays_within_a_mebibyte_of_bodies() {
     let mut world = World::new();
     let big = "x".repeat(200_000);
     for _ in 0..10 {
-        let mut draft = world.draft(&big);
-        draft.message_id = None;
-        world.submit(1, append("INBOX", draft, Flags::none()));
+        let mut new_message = world.new_message(&big);
+        new_message.message_id = None;
+        world.submit(1, append("INBOX", new_message, Flags::none()));
     }
     world.drain();
     assert_eq!(world.uids("INBOX").len(), 10);
@@ -95,8 +95,8 @@ fn dropped_and_missing_change_nothing_and_are_decided_again_in_order() {
     let mut world = World::new();
     let ids: Vec<_> = ["one", "two", "three"]
         .map(|text| {
-            let draft = world.draft(text);
-            world.submit(1, append("INBOX", draft, Flags::none()))
+            let new_message = world.new_message(text);
+            world.submit(1, append("INBOX", new_message, Flags::none()))
         })
         .to_vec();
     let _ = world.mailbox.next_entry(&mut world.env).unwrap();
@@ -115,8 +115,8 @@ fn dropped_and_missing_change_nothing_and_are_decided_again_in_order() {
 #[test]
 fn a_retry_gets_the_kept_result_and_a_repeat_in_flight_joins() {
     let mut world = World::new();
-    let draft = world.draft("x");
-    let command = append("INBOX", draft, Flags::none());
+    let new_message = world.new_message("x");
+    let command = append("INBOX", new_message, Flags::none());
     let id = world.submit(1, command.clone());
     let again = world.mailbox.submit(&mut world.env, SessionNumber(7), id, 1, command.clone());
     assert!(matches!(again, Submitted::Joined));
@@ -137,8 +137,8 @@ fn a_retry_gets_the_kept_result_and_a_repeat_in_flight_joins() {
 #[test]
 fn a_late_copy_of_a_first_attempt_is_not_carried_out_again() {
     let mut world = World::new();
-    let draft = world.draft("x");
-    let command = append("INBOX", draft, Flags::none());
+    let new_message = world.new_message("x");
+    let command = append("INBOX", new_message, Flags::none());
     let id = world.submit(1, command.clone());
     world.drain();
     // The next owner sees the copy first that the network held back, from a session that succeeded elsewhere.
@@ -198,8 +198,8 @@ fn the_queue_is_bounded() {
 fn a_large_body_goes_live_with_its_rows_and_a_lost_one_is_asked_for_again() {
     let mut world = World::new();
     let now = world.env.wall;
-    let draft = world.uploaded(3, now);
-    let uid = stored_uid(world.run(append("INBOX", draft.clone(), Flags::none())));
+    let new_message = world.uploaded(3, now);
+    let uid = stored_uid(world.run(append("INBOX", new_message.clone(), Flags::none())));
     assert_eq!((uid, world.count(Table::OpenBodies), world.count(Table::Chunks)), (1, 0, 3));
     let gone = world.uploaded(2, now);
     let mut batch = RowBatch::default();

@@ -16,7 +16,7 @@ use mailraft_storage::{
     Rows, Table, Term, UnixMillis, Verdict,
 };
 
-use crate::api::{Answer, Command, Draft, Event, FolderId, Refusal, Selected, ZonedTime};
+use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Selected, ZonedTime};
 use crate::flags::Flags;
 use crate::{
     Mailbox, MailboxKey, Outcome, Place, SessionNumber, Submitted, UidSet, chunk_key, open_body_key, open_body_row,
@@ -171,9 +171,9 @@ impl World {
         }
     }
 
-    pub fn draft(&mut self, text: &str) -> Draft {
+    pub fn new_message(&mut self, text: &str) -> NewMessage {
         let body = BodyId::generate(&mut self.env);
-        Draft {
+        NewMessage {
             body,
             body_key: vec![7; 32],
             chunks: 1,
@@ -188,26 +188,27 @@ impl World {
         }
     }
 
-    /// A draft whose chunks were uploaded at this time.
-    pub fn uploaded(&mut self, chunks: u32, opened: UnixMillis) -> Draft {
-        let mut draft = self.draft("large");
-        draft.inline = None;
-        draft.size_bytes = u64::from(chunks) * CHUNK_PLAIN_BYTES as u64;
-        draft.chunks = chunk_count(draft.size_bytes);
+    /// A new message whose chunks were uploaded at this time.
+    pub fn uploaded(&mut self, chunks: u32, opened: UnixMillis) -> NewMessage {
+        let mut new_message = self.new_message("large");
+        new_message.inline = None;
+        new_message.size_bytes = u64::from(chunks) * CHUNK_PLAIN_BYTES as u64;
+        new_message.chunks = chunk_count(new_message.size_bytes);
         let mailbox = self.place.mailbox;
-        let open = open_body_row(&mut self.env, &self.key, self.place.cluster, mailbox, draft.body, chunks, opened);
+        let open =
+            open_body_row(&mut self.env, &self.key, self.place.cluster, mailbox, new_message.body, chunks, opened);
         let mut batch = RowBatch::default();
-        batch.put(open_body_key(mailbox, draft.body), open);
+        batch.put(open_body_key(mailbox, new_message.body), open);
         for n in 0..chunks {
-            batch.put(chunk_key(mailbox, draft.body, n), vec![n as u8]);
+            batch.put(chunk_key(mailbox, new_message.body, n), vec![n as u8]);
         }
         self.write(self.next_index(), batch);
-        draft
+        new_message
     }
 
     pub fn append(&mut self, folder: &str, text: &str) -> u32 {
-        let draft = self.draft(text);
-        stored_uid(self.run(append(folder, draft, Flags::none())))
+        let new_message = self.new_message(text);
+        stored_uid(self.run(append(folder, new_message, Flags::none())))
     }
 
     pub fn select(&mut self, folder: &str) -> Selected {
@@ -244,13 +245,13 @@ impl World {
     }
 }
 
-pub fn append(folder: &str, draft: Draft, flags: Flags) -> Command {
-    Command::Append { folder: folder.into(), draft, flags, internal_date: ZonedTime::default() }
+pub fn append(folder: &str, new_message: NewMessage, flags: Flags) -> Command {
+    Command::Append { folder: folder.into(), new_message, flags, internal_date: ZonedTime::default() }
 }
 
-pub fn deliver(draft: Draft, reverse_path: &str, detail: Option<&str>) -> Command {
+pub fn deliver(new_message: NewMessage, reverse_path: &str, detail: Option<&str>) -> Command {
     Command::Deliver {
-        draft,
+        new_message,
         reverse_path: reverse_path.into(),
         detail: detail.map(Into::into),
         deduplicate: true,

@@ -449,10 +449,10 @@ mod tests {
         }
 
         fn append(&mut self, session: u8) {
-            let draft = self.world.draft("Subject: x\r\n\r\nhello\r\n");
+            let new_message = self.world.new_message("Subject: x\r\n\r\nhello\r\n");
             let folder = "INBOX".to_owned();
             let (flags, internal_date) = Default::default();
-            self.ask(session, Command::Append { folder, draft, flags, internal_date });
+            self.ask(session, Command::Append { folder, new_message, flags, internal_date });
         }
 
         /// What session 1 has heard since the last call, in a letter each.

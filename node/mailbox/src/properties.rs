@@ -85,12 +85,12 @@ fn command(world: &mut World, action: Action) -> Command {
     let name = |n: usize| NAMES[n].to_owned();
     match action {
         Action::Deliver(n, detail) => {
-            let draft = world.draft(&n.to_string());
-            deliver(draft, "sender@x", detail.map(|d| NAMES[d]))
+            let new_message = world.new_message(&n.to_string());
+            deliver(new_message, "sender@x", detail.map(|d| NAMES[d]))
         }
         Action::Append(n, deleted) => {
-            let draft = world.draft("appended");
-            append(NAMES[n], draft, if deleted { flags(0) } else { Flags::none() })
+            let new_message = world.new_message("appended");
+            append(NAMES[n], new_message, if deleted { flags(0) } else { Flags::none() })
         }
         Action::Store(f, uids, mode, n, unchanged_since) => {
             Command::Store { folder: FolderId(f), uids, mode, flags: flags(n), unchanged_since }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use mailraft_storage::CommandId;
 
-use crate::api::{Command, Draft};
+use crate::api::{Command, NewMessage};
 use crate::flags::Flags;
 use crate::uids::UidSet;
 
@@ -88,7 +88,7 @@ impl Queue {
 }
 
 fn command_bytes(command: &Command) -> usize {
-    let draft = |d: &Draft| {
+    let new_message = |d: &NewMessage| {
         d.inline.as_ref().map_or(0, bytes::Bytes::len)
             + d.header.len()
             + d.envelope.len()
@@ -103,10 +103,10 @@ fn command_bytes(command: &Command) -> usize {
             Command::Status { folder } | Command::Select { folder, .. } => folder.len(),
             Command::Resume { known, .. } => set(known),
             Command::Fetch { uids, .. } => set(uids),
-            Command::Deliver { draft: d, reverse_path, detail, .. } => {
-                draft(d) + reverse_path.len() + detail.as_ref().map_or(0, String::len)
+            Command::Deliver { new_message: d, reverse_path, detail, .. } => {
+                new_message(d) + reverse_path.len() + detail.as_ref().map_or(0, String::len)
             }
-            Command::Append { folder, draft: d, flags: f, .. } => folder.len() + draft(d) + flags(f),
+            Command::Append { folder, new_message: d, flags: f, .. } => folder.len() + new_message(d) + flags(f),
             Command::Store { uids, flags: f, .. } => set(uids) + flags(f),
             Command::Copy { uids, to, .. } | Command::Move { uids, to, .. } => set(uids) + to.len(),
             Command::Expunge { uids, .. } => uids.as_ref().map_or(0, set),

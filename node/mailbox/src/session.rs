@@ -12,7 +12,7 @@ use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Answer, Command, Draft, Event, FolderId, Refusal, Resumed, ZonedTime};
+use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Resumed, ZonedTime};
 use crate::flags::Flags;
 use crate::following::Following;
 use crate::said::{Detached, Refused};
@@ -258,7 +258,7 @@ enum Doing {
 
 /// A large body on its way into the log.
 struct Upload {
-    draft: Draft,
+    new_message: NewMessage,
     sent: u32,
     durable: u32,
 }
@@ -467,12 +467,12 @@ impl Session {
     }
 
     /// The message is sealed: it goes with the command if its body fits one chunk, and is uploaded before it if not.
-    pub fn sealed(&mut self, env: &mut Env, draft: Draft, out: &mut Vec<Step>) {
+    pub fn sealed(&mut self, env: &mut Env, new_message: NewMessage, out: &mut Vec<Step>) {
         let Some(busy) = self.busy.as_mut().filter(|b| matches!(b.doing, Doing::Sealing)) else { return };
-        if draft.inline.is_some() {
-            return self.ask_to_store(env, draft, out);
+        if new_message.inline.is_some() {
+            return self.ask_to_store(env, new_message, out);
         }
-        busy.doing = Doing::Uploading(Box::new(Upload { draft, sent: 0, durable: 0 }));
+        busy.doing = Doing::Uploading(Box::new(Upload { new_message, sent: 0, durable: 0 }));
         self.send_chunks(out);
     }
 
@@ -480,7 +480,7 @@ impl Session {
     pub fn chunk_done(&mut self, env: &mut Env, body: BodyId, durable: bool, out: &mut Vec<Step>) {
         let Some(busy) = self.busy.as_mut() else { return };
         let Doing::Uploading(upload) = &mut busy.doing else { return };
-        if upload.draft.body != body {
+        if upload.new_message.body != body {
             return;
         }
         if !durable {
@@ -490,12 +490,12 @@ impl Session {
         }
         upload.durable += 1;
         assert!(upload.durable <= upload.sent, "a chunk is answered once, after it was sent");
-        if upload.durable < upload.draft.chunks {
+        if upload.durable < upload.new_message.chunks {
             return self.send_chunks(out);
         }
-        let draft = upload.draft.clone();
+        let new_message = upload.new_message.clone();
         out.push(Step::EndUpload { body });
-        self.ask_to_store(env, draft, out);
+        self.ask_to_store(env, new_message, out);
     }
 
     /// The moment of [`Session::wakes_at`] has come.
@@ -605,14 +605,14 @@ impl Session {
         }
     }
 
-    fn ask_to_store(&mut self, env: &mut Env, draft: Draft, out: &mut Vec<Step>) {
+    fn ask_to_store(&mut self, env: &mut Env, new_message: NewMessage, out: &mut Vec<Step>) {
         let Some(Busy { request: Request::Store(kind), .. }) = &self.busy else { return };
         let command = match kind.clone() {
             MessageKind::Deliver { reverse_path, detail, deduplicate, received } => {
-                Command::Deliver { draft, reverse_path, detail, deduplicate, received }
+                Command::Deliver { new_message, reverse_path, detail, deduplicate, received }
             }
             MessageKind::Append { folder, flags, internal_date } => {
-                Command::Append { folder, draft, flags, internal_date }
+                Command::Append { folder, new_message, flags, internal_date }
             }
         };
         self.ask(env, command, out);
@@ -638,8 +638,10 @@ impl Session {
         let Some(busy) = self.busy.as_mut() else { return };
         let Doing::Uploading(upload) = &mut busy.doing else { return };
         busy.patience = busy.patience.max(busy.started + NO_LEADER_MAX);
-        while upload.sent < upload.draft.chunks && ((upload.sent - upload.durable) as usize) < CHUNKS_UNANSWERED_MAX {
-            let (node, id, body, number) = (link.node, busy.id, upload.draft.body, upload.sent);
+        while upload.sent < upload.new_message.chunks
+            && ((upload.sent - upload.durable) as usize) < CHUNKS_UNANSWERED_MAX
+        {
+            let (node, id, body, number) = (link.node, busy.id, upload.new_message.body, upload.sent);
             out.push(Step::SendChunk { node, id, body, number });
             upload.sent += 1;
         }
@@ -691,7 +693,7 @@ impl Session {
         let Some(busy) = self.busy.as_mut() else { return };
         match std::mem::replace(&mut busy.doing, Doing::Waiting) {
             Doing::Waiting | Doing::Sealing => {}
-            Doing::Uploading(upload) => out.push(Step::EndUpload { body: upload.draft.body }),
+            Doing::Uploading(upload) => out.push(Step::EndUpload { body: upload.new_message.body }),
             Doing::Asked => busy.in_doubt |= !nothing_done && !busy.request.is_read(),
         }
     }

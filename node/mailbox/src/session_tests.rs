@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
 
-use crate::api::{Change, Draft, Event, FolderId, MessageState, Refusal, Resumed, Selected};
+use crate::api::{Change, Event, FolderId, MessageState, NewMessage, Refusal, Resumed, Selected};
 use crate::session::{ANSWER_MAX, CHUNKS_UNANSWERED_MAX, NO_LEADER_MAX, Session, Step};
 use crate::{Answer, Command, Detached, Finished, Flags, MessageKind, Position, Refused, Request};
 
@@ -189,7 +189,7 @@ impl Script {
             Step::Seal => {
                 let body = BodyId(self.env.bytes());
                 self.bodies.push(body);
-                let draft = Draft {
+                let new_message = NewMessage {
                     body,
                     body_key: vec![0; 32],
                     chunks: self.chunks,
@@ -203,7 +203,7 @@ impl Script {
                     message_id: None,
                 };
                 self.said.push("seal".to_owned());
-                return self.lets(|s, env, out| s.sealed(env, draft, out));
+                return self.lets(|s, env, out| s.sealed(env, new_message, out));
             }
             Step::SendChunk { node, body, number, .. } => {
                 assert_eq!(Some(&body), self.bodies.last());

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mailraft_mailbox::api::Draft;
+use mailraft_mailbox::api::NewMessage;
 use mailraft_message::{Envelope, Part, header};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES, chunk_count, open_chunk, seal_chunk};
 use mailraft_storage::entry::versioned_encode;
@@ -65,7 +65,7 @@ struct SealedFile {
 }
 
 /// A whole message, parsed.
-pub struct Received {
+pub struct SpooledMessage {
     message: Zeroizing<Vec<u8>>,
     digest: [u8; 32],
     content_digest: [u8; 32],
@@ -183,7 +183,7 @@ impl Spool {
     ///
     /// # Errors
     /// If its header block is too long, or its file can't be read.
-    pub async fn finish(mut self, prefix: &[u8]) -> Result<Received, SpoolRefused> {
+    pub async fn finish(mut self, prefix: &[u8]) -> Result<SpooledMessage, SpoolRefused> {
         let permit = match self.file.is_some() {
             // What was held covers one chunk; a whole large message is read back to be parsed.
             true => {
@@ -203,7 +203,7 @@ impl Spool {
                 })?;
             }
             message.extend_from_slice(&self.memory);
-            Received::parse(message, permit)
+            SpooledMessage::parse(message, permit)
         });
         parsed.await.map_err(|_| SpoolRefused::Disk)?
     }
@@ -224,7 +224,7 @@ impl SealedFile {
     }
 }
 
-impl Received {
+impl SpooledMessage {
     fn parse(message: Zeroizing<Vec<u8>>, permit: Option<OwnedSemaphorePermit>) -> Result<Self, SpoolRefused> {
         let header_len = header::header_len(&message);
         if header_len > HEADER_MAX_BYTES {
@@ -234,7 +234,7 @@ impl Received {
         let mut content = Sha256::new();
         header::without_trace(&message, |part| content.update(part));
         let message_id = header::message_id(block).map(|id| String::from_utf8_lossy(&id).into_owned());
-        Ok(Received {
+        Ok(SpooledMessage {
             digest: Sha256::digest(message.as_slice()).into(),
             content_digest: content.finalize().into(),
             header: Bytes::copy_from_slice(block),
@@ -246,12 +246,12 @@ impl Received {
         })
     }
 
-    /// A draft under a new body id and key; with the body in it, if it fits one chunk.
-    pub fn seal(&self) -> Draft {
+    /// A new message for the mailbox, under a new body id and key; with the body in it, if it fits one chunk.
+    pub fn seal(&self) -> NewMessage {
         let mut env = os_env();
         let (body, key) = (BodyId::generate(&mut env), Key::generate(&mut env));
         let chunks = chunk_count(self.message.len() as u64);
-        Draft {
+        NewMessage {
             body,
             body_key: key.expose().to_vec(),
             chunks,
@@ -266,13 +266,19 @@ impl Received {
         }
     }
 
-    /// One sealed chunk of a draft of this message.
-    pub fn seal_chunk(&self, draft: &Draft, number: u32) -> Bytes {
+    /// One sealed chunk of this message, as it was sealed for the mailbox.
+    pub fn seal_chunk(&self, new_message: &NewMessage, number: u32) -> Bytes {
         let mut key = [0; 32];
-        key.copy_from_slice(&draft.body_key);
+        key.copy_from_slice(&new_message.body_key);
         let from = number as usize * CHUNK_PLAIN_BYTES;
         let to = self.message.len().min(from + CHUNK_PLAIN_BYTES);
-        seal_chunk(draft.body, &Key::from_bytes(key), number, number + 1 == draft.chunks, &self.message[from..to])
+        seal_chunk(
+            new_message.body,
+            &Key::from_bytes(key),
+            number,
+            number + 1 == new_message.chunks,
+            &self.message[from..to],
+        )
     }
 }
 
@@ -298,17 +304,19 @@ mod tests {
                 spool.write(part, directory.path()).unwrap();
             }
             let received = spool.finish(b"Received: x\r\n").await.unwrap();
-            let draft = received.seal();
+            let new_message = received.seal();
             let mut key = [0; 32];
-            key.copy_from_slice(&draft.body_key);
+            key.copy_from_slice(&new_message.body_key);
             let mut back = Vec::new();
-            for n in 0..draft.chunks {
-                let sealed = received.seal_chunk(&draft, n);
-                let plain = open_chunk(draft.body, &Key::from_bytes(key), n, n + 1 == draft.chunks, &sealed).unwrap();
+            for n in 0..new_message.chunks {
+                let sealed = received.seal_chunk(&new_message, n);
+                let plain =
+                    open_chunk(new_message.body, &Key::from_bytes(key), n, n + 1 == new_message.chunks, &sealed)
+                        .unwrap();
                 back.extend_from_slice(&plain);
             }
             assert_eq!(back, [b"Received: x\r\n".as_slice(), &whole].concat());
-            assert_eq!(draft.size_bytes, back.len() as u64);
+            assert_eq!(new_message.size_bytes, back.len() as u64);
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the file has no name");
         }
     }

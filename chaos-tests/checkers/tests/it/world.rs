@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mailraft_checkers::{At, Bounds, Checker, Ended, Op, Record, Reply, Report, Rule};
-use mailraft_mailbox::api::{Change, Draft, FetchWhat, FolderId, ZonedTime};
+use mailraft_mailbox::api::{Change, FetchWhat, FolderId, NewMessage, ZonedTime};
 use mailraft_mailbox::{
     Answer, Command, Event, Flags, Mailbox, MailboxKey, Place, Refusal, SessionNumber, Submitted, UidSet,
 };
@@ -251,8 +251,8 @@ impl World {
         if missing { Verdict::Missing } else { Verdict::Accepted }
     }
 
-    fn draft(&mut self, marker: u64) -> Draft {
-        Draft {
+    fn new_message(&mut self, marker: u64) -> NewMessage {
+        NewMessage {
             body: BodyId::generate(&mut self.env),
             body_key: vec![7; 32],
             chunks: 1,
@@ -271,15 +271,15 @@ impl World {
         let what = FetchWhat { content: false, header: true };
         match op.clone() {
             Op::Deliver { marker, deduplicate } => Command::Deliver {
-                draft: self.draft(marker),
+                new_message: self.new_message(marker),
                 reverse_path: "sender@x".to_owned(),
                 detail: None,
                 deduplicate,
                 received: ZonedTime::default(),
             },
             Op::Append { folder, marker, flags } => {
-                let draft = self.draft(marker);
-                Command::Append { folder, draft, flags, internal_date: ZonedTime::default() }
+                let new_message = self.new_message(marker);
+                Command::Append { folder, new_message, flags, internal_date: ZonedTime::default() }
             }
             Op::Store { folder, uids, mode, flags, unchanged_since } => {
                 Command::Store { folder, uids, mode, flags, unchanged_since }

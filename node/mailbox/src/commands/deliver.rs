@@ -3,8 +3,8 @@
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{RowBatch, UnixMillis};
 
-use super::draft;
-use crate::api::{Answer, Draft, FolderId, HIERARCHY_SEPARATOR, Refusal, ZonedTime};
+use super::new_message;
+use crate::api::{Answer, FolderId, HIERARCHY_SEPARATOR, NewMessage, Refusal, ZonedTime};
 use crate::flags::Flags;
 use crate::names::INBOX;
 use crate::records::{DeliveryRecord, KeyedHash, delivery_key};
@@ -24,7 +24,7 @@ const SWEPT_AT_ONCE: usize = 4_000;
 
 pub fn deliver(
     work: &mut Work<'_>,
-    draft: &Draft,
+    new_message: &NewMessage,
     reverse_path: &str,
     detail: Option<&str>,
     deduplicate: bool,
@@ -33,22 +33,22 @@ pub fn deliver(
     forget_old(work);
     let remembers = deduplicate && !plant::is(Fault::DeliveryNotRemembered);
     let detail = detail.filter(|d| !d.is_empty());
-    let hash = remembers.then(|| hash(work, draft, reverse_path, detail)).flatten();
+    let hash = remembers.then(|| hash(work, new_message, reverse_path, detail)).flatten();
     if let Some(hash) = &hash {
         let first = work.state.delivery(hash).filter(|r| r.at.0 + DELIVERY_KEPT_MILLIS >= work.env.wall.0).copied();
         // Who expunged it and gets it again wants it again.
         if let Some(DeliveryRecord { uid_validity, uid, modseq, .. }) = first.filter(|r| is_in_mailbox(&work.state, r))
         {
-            for row in draft::upload_rows(work.cx, draft) {
+            for row in new_message::upload_rows(work.cx, new_message) {
                 work.delete(row);
             }
             return Ok(Answer::Stored { uid_validity, uid, modseq });
         }
     }
     let folder = target(work, detail).ok_or(Refusal::NoSuchFolder)?;
-    let answer = draft::put(work, folder, draft, &Flags::none(), received)?;
+    let answer = new_message::put(work, folder, new_message, &Flags::none(), received)?;
     if let (Some(hash), Answer::Stored { uid_validity, uid, modseq }) = (hash, &answer) {
-        let email = Some(work.cx.email_id(draft.body));
+        let email = Some(work.cx.email_id(new_message.body));
         let record =
             DeliveryRecord { at: work.env.wall, uid_validity: *uid_validity, uid: *uid, modseq: *modseq, email };
         work.state.forget_delivery(&hash);
@@ -80,10 +80,11 @@ fn is_in_mailbox(state: &State, record: &DeliveryRecord) -> bool {
 
 /// What makes two deliveries one: sender, Message-ID, content and detail. None where a repeat can't be told from a
 /// new message.
-fn hash(work: &Work<'_>, draft: &Draft, reverse_path: &str, detail: Option<&str>) -> Option<KeyedHash> {
-    let message_id = draft.message_id.as_ref().filter(|_| !reverse_path.is_empty())?;
+fn hash(work: &Work<'_>, new_message: &NewMessage, reverse_path: &str, detail: Option<&str>) -> Option<KeyedHash> {
+    let message_id = new_message.message_id.as_ref().filter(|_| !reverse_path.is_empty())?;
     let mailbox = work.mailbox();
-    let mut parts: Vec<&[u8]> = vec![&mailbox.0, reverse_path.as_bytes(), message_id.as_bytes(), &draft.content_digest];
+    let mut parts: Vec<&[u8]> =
+        vec![&mailbox.0, reverse_path.as_bytes(), message_id.as_bytes(), &new_message.content_digest];
     // Without a detail as an earlier version wrote it, so that its rows are found.
     parts.extend(detail.map(str::as_bytes));
     Some(work.cx.delivery_key.keyed_hash(&parts))
@@ -121,8 +122,8 @@ mod tests {
     #[test]
     fn a_repeat_within_a_day_is_answered_with_the_first_one_and_leaves_no_row() {
         let mut world = World::new();
-        let draft = world.draft("m");
-        let first = world.run(command(draft, "a@x", None));
+        let new_message = world.new_message("m");
+        let first = world.run(command(new_message, "a@x", None));
         world.reload();
         let now = world.env.wall;
         let mut again = world.uploaded(2, now);
@@ -131,10 +132,10 @@ mod tests {
         assert_eq!((world.count(Table::Chunks), world.count(Table::OpenBodies), world.uids("INBOX").len()), (1, 0, 1));
         // Not the same: another sender, other content, the null reverse-path, no Message-ID, submission.
         for n in 0..5 {
-            let mut draft = world.draft("m");
-            draft.content_digest = if n == 1 { [8; 32] } else { draft.content_digest };
-            draft.message_id = draft.message_id.filter(|_| n != 3);
-            let mut command = command(draft, ["b@x", "a@x", "", "a@x", "a@x"][n], None);
+            let mut new_message = world.new_message("m");
+            new_message.content_digest = if n == 1 { [8; 32] } else { new_message.content_digest };
+            new_message.message_id = new_message.message_id.filter(|_| n != 3);
+            let mut command = command(new_message, ["b@x", "a@x", "", "a@x", "a@x"][n], None);
             if let Command::Deliver { deduplicate, .. } = &mut command {
                 *deduplicate = n != 4;
             }
@@ -142,8 +143,8 @@ mod tests {
         }
         // After a day it is new, and the rows of the old ones go.
         world.env.wall.0 += 2 * DELIVERY_KEPT_MILLIS;
-        let draft = world.draft("m");
-        assert_eq!(stored_uid(world.run(command(draft, "a@x", None))), 7);
+        let new_message = world.new_message("m");
+        assert_eq!(stored_uid(world.run(command(new_message, "a@x", None))), 7);
         assert_eq!(world.count(Table::Deliveries), 1);
         world.assert_rows_are_memory();
     }
@@ -155,8 +156,8 @@ mod tests {
             world.run(create(name)).unwrap();
         }
         let mut deliver = |detail| {
-            let draft = world.draft("m");
-            world.run(command(draft, "a@x", detail)).unwrap()
+            let new_message = world.new_message("m");
+            world.run(command(new_message, "a@x", detail)).unwrap()
         };
         let first = [Some("a"), Some("b"), None].map(&mut deliver);
         let again = [Some("a"), Some("b"), Some("")].map(&mut deliver);
@@ -168,8 +169,8 @@ mod tests {
     fn a_repeat_is_dropped_only_while_what_it_repeats_is_in_the_mailbox() {
         let mut world = World::new();
         let deliver = |world: &mut World| {
-            let draft = world.draft("m");
-            stored_uid(world.run(command(draft, "a@x", None)))
+            let new_message = world.new_message("m");
+            stored_uid(world.run(command(new_message, "a@x", None)))
         };
         assert_eq!(deliver(&mut world), 1);
         // Moved, and copied, it is still there: whoever loads the mailbox anew knows that too.
@@ -198,9 +199,9 @@ mod tests {
     fn what_no_later_delivery_forgets_is_swept_and_a_day_is_kept_whole() {
         let mut world = World::new();
         for n in 0..3 {
-            let mut draft = world.draft("m");
-            draft.message_id = Some(format!("<{n}@x>"));
-            stored_uid(world.run(command(draft, "a@x", None)));
+            let mut new_message = world.new_message("m");
+            new_message.message_id = Some(format!("<{n}@x>"));
+            stored_uid(world.run(command(new_message, "a@x", None)));
         }
         for (hours, left) in [(24, 3), (8, 0)] {
             world.env.wall.0 += hours * 3_600_000;
@@ -227,9 +228,9 @@ mod tests {
             (None, "INBOX"),
         ] {
             let before = world.uids(folder).len();
-            let mut draft = world.draft("x");
-            draft.message_id = None;
-            world.run(command(draft, "a@x", detail)).unwrap();
+            let mut new_message = world.new_message("x");
+            new_message.message_id = None;
+            world.run(command(new_message, "a@x", detail)).unwrap();
             assert_eq!(world.uids(folder).len(), before + 1, "{detail:?}");
         }
     }

@@ -30,8 +30,8 @@ mod tests {
         let mut world = World::new();
         for n in 0..4 {
             let flags = if n < 3 { Flags::none().with(SystemFlag::Deleted) } else { Flags::none() };
-            let draft = world.draft(&n.to_string());
-            world.run(append("INBOX", draft, flags)).unwrap();
+            let new_message = world.new_message(&n.to_string());
+            world.run(append("INBOX", new_message, flags)).unwrap();
         }
         let folder = world.id("INBOX");
         let some = world.run(Command::Expunge { folder, uids: Some(UidSet::range(2, 9)) });

@@ -5,16 +5,16 @@ mod copy;
 mod create_folder;
 mod delete_folder;
 mod deliver;
-mod draft;
 mod expunge;
 mod move_messages;
+mod new_message;
 mod rename_folder;
 mod store;
 mod subscribe;
 
 use mailraft_storage::RowKey;
 
-use crate::api::{Answer, Command, Draft, Refusal};
+use crate::api::{Answer, Command, NewMessage, Refusal};
 use crate::work::{Context, Work};
 
 pub use copy::COPY_UIDS_MAX;
@@ -25,11 +25,11 @@ pub use deliver::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
 /// Decides one command.
 pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, Refusal> {
     match command {
-        Command::Deliver { draft, reverse_path, detail, deduplicate, received } => {
-            deliver::deliver(work, draft, reverse_path, detail.as_deref(), *deduplicate, *received)
+        Command::Deliver { new_message, reverse_path, detail, deduplicate, received } => {
+            deliver::deliver(work, new_message, reverse_path, detail.as_deref(), *deduplicate, *received)
         }
-        Command::Append { folder, draft, flags, internal_date } => {
-            append::append(work, folder, draft, flags, *internal_date)
+        Command::Append { folder, new_message, flags, internal_date } => {
+            append::append(work, folder, new_message, flags, *internal_date)
         }
         Command::Store { folder, uids, mode, flags, unchanged_since } => {
             store::store(work, *folder, uids, *mode, flags, *unchanged_since)
@@ -53,9 +53,9 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
 }
 
 /// The message that a command brings.
-pub(crate) fn draft_of(command: &Command) -> Option<&Draft> {
+pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
     match command {
-        Command::Deliver { draft, .. } | Command::Append { draft, .. } => Some(draft),
+        Command::Deliver { new_message, .. } | Command::Append { new_message, .. } => Some(new_message),
         Command::Store { .. }
         | Command::Copy { .. }
         | Command::Move { .. }
@@ -77,5 +77,5 @@ pub(crate) fn draft_of(command: &Command) -> Option<&Draft> {
 
 /// The rows of a command's upload, to delete if it comes to nothing. None if nothing was uploaded.
 pub(crate) fn upload_rows(cx: &Context, command: &Command) -> Vec<RowKey> {
-    draft_of(command).map(|draft| draft::upload_rows(cx, draft)).unwrap_or_default()
+    new_message_of(command).map(|new_message| new_message::upload_rows(cx, new_message)).unwrap_or_default()
 }

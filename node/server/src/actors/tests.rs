@@ -32,7 +32,7 @@ use crate::credentials::Credentials;
 use crate::environment::command_id;
 use crate::links::{Links, MailboxSession};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
-use crate::spool::{Budget, Received, Spool};
+use crate::spool::{Budget, Spool, SpooledMessage};
 use crate::world::World;
 use crate::{OpenStores, Stores};
 
@@ -148,7 +148,7 @@ impl Node {
     }
 
     /// A whole message that was received.
-    async fn message(&self, bytes: usize) -> Received {
+    async fn message(&self, bytes: usize) -> SpooledMessage {
         let mut spool = Spool::new(&Budget::new(64 << 20)).unwrap();
         spool.write(b"Subject: one\r\nMessage-ID: <1@example.test>\r\n\r\n", self.dir.path()).unwrap();
         spool.write(&vec![b'x'; bytes], self.dir.path()).unwrap();
@@ -156,8 +156,13 @@ impl Node {
     }
 
     async fn append(&self) -> Command {
-        let draft = self.message(100).await.seal();
-        Command::Append { folder: "INBOX".into(), draft, flags: Flags::default(), internal_date: ZonedTime::default() }
+        let new_message = self.message(100).await.seal();
+        Command::Append {
+            folder: "INBOX".into(),
+            new_message,
+            flags: Flags::default(),
+            internal_date: ZonedTime::default(),
+        }
     }
 
     async fn end(self) {

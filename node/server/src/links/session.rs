@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mailraft_mailbox::api::Draft;
+use mailraft_mailbox::api::NewMessage;
 use mailraft_mailbox::session::{self, Step};
 use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, MessageKind, Position, Request};
 use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
@@ -19,7 +19,7 @@ use super::{Link, Reach};
 use crate::actors::SessionKey;
 use crate::environment::{os_env, refresh};
 use crate::outbox::{Inbox, ToSession, channel};
-use crate::spool::Received;
+use crate::spool::SpooledMessage;
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -36,7 +36,7 @@ pub struct MailboxSession {
     attaching: Option<Attaching>,
     attached: Option<Attached>,
     /// The message as it was sealed last.
-    sealed: Option<Draft>,
+    sealed: Option<NewMessage>,
     upload: Option<Upload>,
     events: VecDeque<Event>,
     finished: Option<(CommandId, Finished)>,
@@ -106,7 +106,7 @@ impl MailboxSession {
     }
 
     /// Puts a message into the mailbox.
-    pub async fn store(&mut self, id: CommandId, kind: MessageKind, message: &Received) -> Finished<Stored> {
+    pub async fn store(&mut self, id: CommandId, kind: MessageKind, message: &SpooledMessage) -> Finished<Stored> {
         let (id, finished) = self.work(id, Request::Store(kind), Some(message)).await;
         match finished {
             Finished::Done((Answer::Stored { uid_validity, uid, modseq: _ }, at)) => {
@@ -144,7 +144,12 @@ impl MailboxSession {
     }
 
     /// How the command ended, and the id under which a result is kept.
-    async fn work(&mut self, id: CommandId, request: Request, message: Option<&Received>) -> (CommandId, Finished) {
+    async fn work(
+        &mut self,
+        id: CommandId,
+        request: Request,
+        message: Option<&SpooledMessage>,
+    ) -> (CommandId, Finished) {
         // Whoever asked before may have been cancelled.
         self.tell(None, |machine, _, out| machine.abandon(out));
         self.finished = None;
@@ -160,7 +165,7 @@ impl MailboxSession {
 
     /// Waits for the next thing to happen and tells the machine. Safe to cancel: what happened is told before anything
     /// else is waited for.
-    async fn next(&mut self, message: Option<&Received>) {
+    async fn next(&mut self, message: Option<&SpooledMessage>) {
         refresh(&mut self.env, &self.reach.cluster);
         let due = self.machine.wakes_at().map(|at| at.saturating_sub(self.env.now));
         let news = tokio::select! {
@@ -187,7 +192,7 @@ impl MailboxSession {
         }
     }
 
-    fn hear_of_leader(&mut self, message: Option<&Received>) {
+    fn hear_of_leader(&mut self, message: Option<&SpooledMessage>) {
         let leader = match self.leaders_over {
             false => self.leaders.borrow_and_update().get(self.partition.0 as usize).copied().flatten(),
             true => None,
@@ -195,7 +200,7 @@ impl MailboxSession {
         self.tell(message, |machine, env, out| machine.leader(env, leader, out));
     }
 
-    fn hear_of_link(&mut self, link: Result<RemoteLink, Detached>, message: Option<&Received>) {
+    fn hear_of_link(&mut self, link: Result<RemoteLink, Detached>, message: Option<&SpooledMessage>) {
         let Some(Attaching { number, inbox, .. }) = self.attaching.take() else { return };
         match link {
             Ok(link) => {
@@ -207,7 +212,7 @@ impl MailboxSession {
     }
 
     /// A message of the owner; None where the link broke.
-    fn hear_message(&mut self, heard: Option<ToSession>, message: Option<&Received>) {
+    fn hear_message(&mut self, heard: Option<ToSession>, message: Option<&SpooledMessage>) {
         let Some(link) = self.attached.as_ref().map(|attached| attached.number) else { return };
         match heard {
             Some(ToSession::Event(event)) => self.tell(message, |machine, _, out| machine.event(link, event, out)),
@@ -223,7 +228,11 @@ impl MailboxSession {
     }
 
     /// Lets the machine do something, and carries out what it wants done.
-    fn tell(&mut self, message: Option<&Received>, act: impl FnOnce(&mut session::Session, &mut Env, &mut Vec<Step>)) {
+    fn tell(
+        &mut self,
+        message: Option<&SpooledMessage>,
+        act: impl FnOnce(&mut session::Session, &mut Env, &mut Vec<Step>),
+    ) {
         refresh(&mut self.env, &self.reach.cluster);
         let mut steps = Vec::new();
         act(&mut self.machine, &mut self.env, &mut steps);
@@ -232,7 +241,7 @@ impl MailboxSession {
         }
     }
 
-    fn carry_out(&mut self, step: Step, message: Option<&Received>) {
+    fn carry_out(&mut self, step: Step, message: Option<&SpooledMessage>) {
         match step {
             Step::Attach { link, node } => self.attach(link, node, message),
             Step::Detach { link } => {
@@ -276,7 +285,7 @@ impl MailboxSession {
         }
     }
 
-    fn attach(&mut self, number: u64, node: NodeId, message: Option<&Received>) {
+    fn attach(&mut self, number: u64, node: NodeId, message: Option<&SpooledMessage>) {
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
         let (outbox, inbox) = channel(session);
         if node == self.reach.cluster.node() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mailraft_driver::StreamKind;
-use mailraft_mailbox::api::Draft;
+use mailraft_mailbox::api::NewMessage;
 use mailraft_mailbox::session::CHUNKS_UNANSWERED_MAX;
 use mailraft_mailbox::{MailboxKey, open_body_row};
 use mailraft_storage::body::BodyId;
@@ -37,7 +37,7 @@ struct Carrier {
 
 impl Upload {
     /// Begins the upload of a message's body for a command.
-    pub fn begin(reach: &Reach, node: NodeId, mailbox: MailboxId, command: CommandId, message: &Draft) -> Self {
+    pub fn begin(reach: &Reach, node: NodeId, mailbox: MailboxId, command: CommandId, message: &NewMessage) -> Self {
         let (chunks, waiting) = mpsc::channel(CHUNKS_UNANSWERED_MAX);
         let (finished, done) = mpsc::channel(CHUNKS_UNANSWERED_MAX);
         let (body, count) = (message.body, message.chunks);

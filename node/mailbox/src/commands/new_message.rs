@@ -4,7 +4,7 @@ use mailraft_storage::RowKey;
 use mailraft_storage::body::{CHUNK_SEALED_MAX_BYTES, chunk_count};
 use mailraft_storage::plant::{self, Fault};
 
-use crate::api::{Answer, Draft, FolderId, Refusal, ZonedTime};
+use crate::api::{Answer, FolderId, NewMessage, Refusal, ZonedTime};
 use crate::flags::Flags;
 use crate::records::{ContentRecord, EmailInfo, chunk_key, content_key, message_id_key, open_body_key};
 use crate::work::{Context, Row, Work, check_flags};
@@ -17,53 +17,58 @@ const BODY_KEY_BYTES: usize = 32;
 pub fn put(
     work: &mut Work<'_>,
     folder: FolderId,
-    draft: &Draft,
+    new_message: &NewMessage,
     flags: &Flags,
     internal_date: ZonedTime,
 ) -> Result<Answer, Refusal> {
-    check(draft)?;
+    check(new_message)?;
     check_flags(flags)?;
-    let usage = work.state.counters.usage_bytes.saturating_add(draft.size_bytes);
+    let usage = work.state.counters.usage_bytes.saturating_add(new_message.size_bytes);
     if work.cx.quota_bytes.is_some_and(|quota| usage > quota) {
         return Err(Refusal::OverQuota);
     }
-    let email = work.cx.email_id(draft.body);
+    let email = work.cx.email_id(new_message.body);
     if work.state.email(email).is_some() {
         return Err(Refusal::NotAllowed("this body is stored already".to_owned()));
     }
     let mailbox = work.mailbox();
-    let message_id = draft.message_id.as_ref();
+    let message_id = new_message.message_id.as_ref();
     let message_id = message_id.map(|id| work.cx.message_id_key.keyed_hash(&[&mailbox.0, id.as_bytes()]));
-    let info = EmailInfo { body: draft.body, chunks: draft.chunks, size_bytes: draft.size_bytes, message_id };
+    let info = EmailInfo {
+        body: new_message.body,
+        chunks: new_message.chunks,
+        size_bytes: new_message.size_bytes,
+        message_id,
+    };
     let content = ContentRecord {
         thread: email,
-        body: draft.body,
-        body_key: draft.body_key.clone(),
-        chunks: draft.chunks,
+        body: new_message.body,
+        body_key: new_message.body_key.clone(),
+        chunks: new_message.chunks,
         internal_date,
         saved: work.env.wall,
-        size_bytes: draft.size_bytes,
-        digest: draft.digest,
-        content_digest: draft.content_digest,
+        size_bytes: new_message.size_bytes,
+        digest: new_message.digest,
+        content_digest: new_message.content_digest,
         uidl: None,
-        message_id: draft.message_id.clone(),
-        header: draft.header.clone(),
-        envelope: draft.envelope.clone(),
-        structure: draft.structure.clone(),
+        message_id: new_message.message_id.clone(),
+        header: new_message.header.clone(),
+        envelope: new_message.envelope.clone(),
+        structure: new_message.structure.clone(),
     };
     work.put(content_key(mailbox, email), &content);
     if let Some(hash) = message_id {
         work.put(message_id_key(mailbox, &hash, email), &());
     }
-    match &draft.inline {
+    match &new_message.inline {
         Some(chunk) => {
-            work.rows.insert(chunk_key(mailbox, draft.body, 0), Row::Ready(chunk.clone()));
+            work.rows.insert(chunk_key(mailbox, new_message.body, 0), Row::Ready(chunk.clone()));
         }
         None => {
-            work.requires.insert(open_body_key(mailbox, draft.body));
-            let required = if plant::is(Fault::BodyLosesChunk) { 1 } else { draft.chunks };
-            work.requires.extend((0..required).map(|n| chunk_key(mailbox, draft.body, n)));
-            work.delete(open_body_key(mailbox, draft.body));
+            work.requires.insert(open_body_key(mailbox, new_message.body));
+            let required = if plant::is(Fault::BodyLosesChunk) { 1 } else { new_message.chunks };
+            work.requires.extend((0..required).map(|n| chunk_key(mailbox, new_message.body, n)));
+            work.delete(open_body_key(mailbox, new_message.body));
         }
     }
     let uid_validity = work.opened(folder)?.record.uid_validity;
@@ -72,25 +77,25 @@ pub fn put(
 }
 
 /// The rows that an upload left, if the message was uploaded and not inline.
-pub fn upload_rows(cx: &Context, draft: &Draft) -> Vec<RowKey> {
-    if draft.inline.is_some() || check(draft).is_err() {
+pub fn upload_rows(cx: &Context, new_message: &NewMessage) -> Vec<RowKey> {
+    if new_message.inline.is_some() || check(new_message).is_err() {
         return Vec::new();
     }
     let mailbox = cx.place.mailbox;
-    let chunks = (0..draft.chunks).map(|n| chunk_key(mailbox, draft.body, n));
-    std::iter::once(open_body_key(mailbox, draft.body)).chain(chunks).collect()
+    let chunks = (0..new_message.chunks).map(|n| chunk_key(mailbox, new_message.body, n));
+    std::iter::once(open_body_key(mailbox, new_message.body)).chain(chunks).collect()
 }
 
-fn check(draft: &Draft) -> Result<(), Refusal> {
+fn check(new_message: &NewMessage) -> Result<(), Refusal> {
     let wrong = |why: &str| Err(Refusal::Limit(why.to_owned()));
-    if draft.size_bytes.div_ceil(u64::from(CHUNKS_MAX)) > mailraft_storage::body::CHUNK_PLAIN_BYTES as u64 {
+    if new_message.size_bytes.div_ceil(u64::from(CHUNKS_MAX)) > mailraft_storage::body::CHUNK_PLAIN_BYTES as u64 {
         return wrong("the message is too large");
     }
-    if draft.chunks != chunk_count(draft.size_bytes) || draft.body_key.len() != BODY_KEY_BYTES {
+    if new_message.chunks != chunk_count(new_message.size_bytes) || new_message.body_key.len() != BODY_KEY_BYTES {
         return wrong("the body's chunks or key don't fit its size");
     }
-    match &draft.inline {
-        Some(chunk) if draft.chunks != 1 || chunk.len() > CHUNK_SEALED_MAX_BYTES => {
+    match &new_message.inline {
+        Some(chunk) if new_message.chunks != 1 || chunk.len() > CHUNK_SEALED_MAX_BYTES => {
             wrong("the body fits no single chunk")
         }
         _ => Ok(()),
@@ -112,8 +117,8 @@ mod tests {
         let copy = crate::Command::Copy { folder: inbox, uids: crate::harness::ALL(), to: "Sent".into() };
         world.run(copy).unwrap();
         assert_eq!(world.mailbox.usage_bytes(), 6);
-        let draft = world.draft("fives");
-        assert_eq!(world.run(append("INBOX", draft, Flags::none())), Err(Refusal::OverQuota));
+        let new_message = world.new_message("fives");
+        assert_eq!(world.run(append("INBOX", new_message, Flags::none())), Err(Refusal::OverQuota));
         world.append("INBOX", "four");
         world.assert_rows_are_memory();
     }
@@ -121,18 +126,18 @@ mod tests {
     #[test]
     fn a_body_is_stored_once_and_fits_what_is_said_of_it() {
         let mut world = World::new();
-        let draft = world.draft("x");
-        world.run(append("INBOX", draft.clone(), Flags::none())).unwrap();
-        let mut again = draft.clone();
+        let new_message = world.new_message("x");
+        world.run(append("INBOX", new_message.clone(), Flags::none())).unwrap();
+        let mut again = new_message.clone();
         again.inline = None;
         assert!(matches!(world.run(append("INBOX", again, Flags::none())), Err(Refusal::NotAllowed(_))));
         assert_eq!(world.count(mailraft_storage::Table::Chunks), 1, "a refused repeat takes no live chunk away");
-        let new = world.draft("y");
+        let new = world.new_message("y");
         for wrong in [
-            Draft { chunks: 2, ..new.clone() },
-            Draft { body_key: vec![1; 31], ..new.clone() },
-            Draft { size_bytes: u64::MAX, ..new.clone() },
-            Draft { inline: Some(vec![0; CHUNK_SEALED_MAX_BYTES + 1].into()), ..new.clone() },
+            NewMessage { chunks: 2, ..new.clone() },
+            NewMessage { body_key: vec![1; 31], ..new.clone() },
+            NewMessage { size_bytes: u64::MAX, ..new.clone() },
+            NewMessage { inline: Some(vec![0; CHUNK_SEALED_MAX_BYTES + 1].into()), ..new.clone() },
         ] {
             assert!(matches!(world.run(append("INBOX", wrong, Flags::none())), Err(Refusal::Limit(_))));
         }
