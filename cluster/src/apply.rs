@@ -22,7 +22,7 @@ pub const HASH_KEPT_EVERY: u64 = 1_024;
 /// What applying a job did.
 #[derive(Clone, Debug)]
 pub struct AppliedJob {
-    /// Whose.
+    /// The replica to whose rows it was applied.
     pub replica: ReplicaId,
     /// The position after it.
     pub applied: Applied,
@@ -39,9 +39,9 @@ pub enum ApplyStop {
     /// An entry can't be read.
     #[error("replica {replica}: entry {index}: {error}")]
     Entry {
-        /// Whose.
+        /// The replica whose log has it.
         replica: ReplicaId,
-        /// Which.
+        /// The index of the entry.
         index: Index,
         /// What is wrong with it.
         error: StoreError,
@@ -51,9 +51,9 @@ pub enum ApplyStop {
         "replica {replica}: entry {index} needs features {flags:#x} that this version of mailraft does not know: run the newer one"
     )]
     Unknown {
-        /// Whose.
+        /// The replica whose log has it.
         replica: ReplicaId,
-        /// Which.
+        /// The index of the entry.
         index: Index,
         /// The unknown flags.
         flags: u32,
@@ -61,7 +61,7 @@ pub enum ApplyStop {
     /// A job for a replica that the store does not have, or entries that don't follow.
     #[error("replica {replica}: entry {index} does not follow {applied}")]
     Order {
-        /// Whose.
+        /// The replica that it was for.
         replica: ReplicaId,
         /// The entry.
         index: Index,

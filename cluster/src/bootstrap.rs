@@ -19,7 +19,7 @@ pub const CONTROL_VOTERS_MAX: usize = 5;
 /// A replica's first state.
 #[derive(Clone, Debug)]
 pub struct FirstReplica {
-    /// The replica.
+    /// The replica whose first state this is.
     pub replica: ReplicaId,
     /// Its first rows.
     pub rows: RowBatch,

@@ -50,9 +50,9 @@ pub enum Refuse {
     Damaged {
         /// The partition.
         partition: PartitionId,
-        /// The replica.
+        /// Its replica here.
         replica: ReplicaId,
-        /// What.
+        /// What is wrong with it.
         what: String,
     },
     /// The stores hold no replica of the control group.

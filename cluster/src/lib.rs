@@ -3,7 +3,7 @@
 //!
 //! * [`seam`]: what goes in and comes out.
 //! * [`outcome`]: what each question is answered with.
-//! * [`node`]: all replicas of a node, and the one group of writes that is outstanding.
+//! * [`node`]: all replicas of a node, and the one batch of writes that is outstanding.
 //! * `replica`: one Raft group.
 //! * [`apply`]: committed entries become rows.
 //! * [`members`]: who is in a Raft group and where.

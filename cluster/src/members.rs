@@ -49,9 +49,9 @@ pub enum ChangeRefusal {
     /// Not heard of lately, or further behind than [`PROMOTE_LAG_MAX_ENTRIES`](crate::PROMOTE_LAG_MAX_ENTRIES).
     #[error("replica {replica} is {entries} entries behind or not heard of")]
     Lags {
-        /// Who.
+        /// The replica that lags.
         replica: ReplicaId,
-        /// How far behind.
+        /// So many entries it is behind.
         entries: u64,
     },
     /// The voters that are left and heard of would be no majority.

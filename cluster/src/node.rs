@@ -1,11 +1,11 @@
-//! All replicas of a node, and the one group of writes that is outstanding.
+//! All replicas of a node, and the one batch of writes that is outstanding.
 
 mod life;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch, LogState};
+use mailraft_storage::log::{LOG_BATCH_MAX_BYTES, Log, LogBatch, LogState};
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Env, Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, Rows, Term};
 use raft::eraftpb::HardState;
@@ -34,12 +34,12 @@ pub struct Node {
     resuming: Vec<(PartitionId, LogState)>,
     /// What something happened to since it was settled last; some of them twice.
     dirty: Vec<PartitionId>,
-    /// The group that is being written, and whose writes are in it.
+    /// The batch that is being written, and whose writes are in it.
     outstanding: Option<(u64, Vec<ReplicaId>)>,
     life: Life,
-    /// Had no place in the last group: first in the next.
+    /// Had no place in the last batch: first in the next.
     passed_over: BTreeSet<PartitionId>,
-    last_group: u64,
+    last_batch: u64,
     clocks: Clocks,
     handing_over: bool,
     ticks: u64,
@@ -77,7 +77,7 @@ impl Node {
             by_replica.insert(replica, partition);
         }
         let dirty = replicas.keys().copied().collect();
-        let last_group = log.newest_group();
+        let last_batch = log.newest_batch();
         Ok(Node {
             config,
             log,
@@ -88,7 +88,7 @@ impl Node {
             outstanding: None,
             life,
             passed_over: BTreeSet::new(),
-            last_group,
+            last_batch,
             clocks: Clocks::default(),
             handing_over: false,
             ticks: 0,
@@ -159,11 +159,11 @@ impl Node {
                     self.dirty.push(*partition);
                 }
             }
-            Input::Persisted { group } => {
+            Input::Persisted { number } => {
                 let Some((outstanding, replicas)) = self.outstanding.take() else {
-                    return out.push(Output::Abort(format!("group {group} is durable, and none was outstanding")));
+                    return out.push(Output::Abort(format!("batch {number} is durable, and none was outstanding")));
                 };
-                assert_eq!(group, outstanding, "groups become durable in their order");
+                assert_eq!(number, outstanding, "batches become durable in their order");
                 for replica in replicas {
                     let Some(partition) = self.by_replica.get(&replica) else { continue };
                     if let Some(replica) = self.replicas.get_mut(partition) {
@@ -359,7 +359,7 @@ impl Node {
         }
     }
 
-    /// Carries out what raft-rs has ready, then starts the next group if none is outstanding.
+    /// Carries out what raft-rs has ready, then starts the next batch if none is outstanding.
     fn settle(&mut self, env: &mut Env, out: &mut Vec<Output>) {
         let wall = self.clocks.wall(env);
         let mut dirty = std::mem::take(&mut self.dirty);
@@ -390,7 +390,7 @@ impl Node {
         let mut waiting: Vec<(bool, usize, PartitionId)> =
             self.replicas.iter_mut().map(|(p, r)| (!passed_over.contains(p), r.writes().waiting_bytes(), *p)).collect();
         waiting.sort_unstable();
-        let (mut batch, mut replicas, mut room) = (LogBatch::default(), Vec::new(), LOG_GROUP_MAX_BYTES);
+        let (mut batch, mut replicas, mut room) = (LogBatch::default(), Vec::new(), LOG_BATCH_MAX_BYTES);
         for (_, _, partition) in waiting {
             let Some(replica) = self.replicas.get_mut(&partition) else { continue };
             if let Some(write) = replica.writes().take(room, batch.writes.is_empty()) {
@@ -406,9 +406,9 @@ impl Node {
         if batch.writes.is_empty() {
             return;
         }
-        self.last_group += 1;
-        self.outstanding = Some((self.last_group, replicas));
-        out.push(Output::Persist { group: self.last_group, batch });
+        self.last_batch += 1;
+        self.outstanding = Some((self.last_batch, replicas));
+        out.push(Output::Persist { number: self.last_batch, batch });
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Placement {
 /// A replica and its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRow {
-    /// The replica.
+    /// The id of the replica.
     pub replica: ReplicaId,
     /// Its node.
     pub node: NodeId,

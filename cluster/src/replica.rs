@@ -50,7 +50,7 @@ const APPLY_MAX_BYTES: u64 = 4 << 20;
 /// Positions are compared every so many ticks (1 s).
 const COMPARE_EVERY_TICKS: u64 = 40;
 
-pub use change::{PROMOTE_LAG_MAX_ENTRIES, gravestone};
+pub use change::{PROMOTE_LAG_MAX_ENTRIES, tombstone};
 
 /// What the stores hold of a replica. The default is what they hold of a new one.
 #[derive(Default)]

@@ -81,7 +81,7 @@ pub enum Input {
     },
     /// A replica of this node was removed from its group, as the control group says: it goes, for ever.
     Destroy {
-        /// The replica.
+        /// The replica that goes.
         replica: ReplicaId,
     },
     /// The node is about to stop: hand every leadership to another replica and take none.
@@ -90,7 +90,7 @@ pub enum Input {
     /// another could have, and is to be replaced. The control group's are read by the owners of all partitions: if it
     /// is its replica here, that holds for all of this node's.
     Damaged {
-        /// The replica.
+        /// The replica whose rows are damaged.
         replica: ReplicaId,
     },
     /// The connection to a node broke: what was sent may be lost.
@@ -98,14 +98,14 @@ pub enum Input {
         /// That node.
         node: NodeId,
     },
-    /// The fsync loop made every group up to this one durable.
+    /// The fsync loop made every batch up to this one durable.
     Persisted {
-        /// The group's number.
-        group: u64,
+        /// The batch's number.
+        number: u64,
     },
     /// Apply wrote entries.
     Applied {
-        /// Whose.
+        /// The replica to whose rows they were applied.
         replica: ReplicaId,
         /// The position after them.
         applied: Applied,
@@ -124,10 +124,10 @@ pub enum Input {
 /// One thing to do. To be carried out in order.
 #[derive(Debug)]
 pub enum Output {
-    /// Write this group and sync it, then say [`Input::Persisted`]. At most one is outstanding for a node.
+    /// Write this batch and sync it, then say [`Input::Persisted`]. At most one is outstanding for a node.
     Persist {
-        /// The group's number, rising.
-        group: u64,
+        /// The batch's number, rising.
+        number: u64,
         /// What to write.
         batch: LogBatch,
     },
@@ -211,7 +211,7 @@ pub enum Difference {
 /// Committed entries of one replica to apply, in order.
 #[derive(Clone, Debug)]
 pub struct ApplyJob {
-    /// Whose.
+    /// The replica to whose rows they are to be applied.
     pub replica: ReplicaId,
     /// The entries, with Raft's configuration after each that changed it.
     pub entries: Vec<(eraftpb::Entry, Option<eraftpb::ConfState>)>,
@@ -232,7 +232,7 @@ pub struct PeerMessage {
     pub incarnation: u32,
     /// The sender's wall clock, for stamps.
     pub wall: UnixMillis,
-    /// What.
+    /// What it says.
     pub body: PeerBody,
 }
 
@@ -299,7 +299,7 @@ pub enum SnapshotJob {
     /// Take a view of a replica's rows and send it over a connection of its own; the metadata of the
     /// message are replaced by the view's own position. Then say [`SnapshotEvent::Sent`].
     Send {
-        /// Of this replica.
+        /// The replica here whose rows are sent.
         replica: ReplicaId,
         /// To this node.
         to: NodeId,
@@ -309,14 +309,14 @@ pub enum SnapshotJob {
     /// Replace a replica's rows by its staged snapshot and flush, then say [`SnapshotEvent::Installed`]. Asked
     /// again after a crash: the same rows once more.
     Install {
-        /// Of this replica.
+        /// The replica here whose rows are replaced.
         replica: ReplicaId,
         /// The snapshot's position.
         applied: Applied,
     },
     /// Throw a staged snapshot away.
     Discard {
-        /// Of this replica.
+        /// The replica here for which it was staged.
         replica: ReplicaId,
     },
     /// The replica was removed from its group: once everything handed to apply before is applied, delete its
@@ -333,7 +333,7 @@ pub enum SnapshotJob {
 pub enum SnapshotEvent {
     /// The other side has it whole, or sending failed.
     Sent {
-        /// Of this replica.
+        /// The replica here whose rows were sent.
         replica: ReplicaId,
         /// To this replica of the other node.
         to: ReplicaId,
@@ -351,7 +351,7 @@ pub enum SnapshotEvent {
     },
     /// A staged snapshot's rows are in place and flushed.
     Installed {
-        /// Of this replica.
+        /// The replica here whose rows were replaced.
         replica: ReplicaId,
         /// What they say of the group's members ([`group`](crate::placement::group)).
         group: GroupRows,

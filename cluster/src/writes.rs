@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use mailraft_storage::log::LogWrite;
+use mailraft_storage::log::{InstallMark, LogWrite};
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, Index, ReplicaId, Term};
 use raft::eraftpb::{Entry, HardState, Message};
 
-/// A bound for what an entry takes in a group beside its data.
+/// A bound for what an entry takes in a batch beside its data.
 pub const ENTRY_HEAD_BYTES: usize = 32;
 
 /// The part of a ready that goes to disk.
@@ -15,7 +15,7 @@ pub struct ReadyWrite {
     pub number: u64,
     pub entries: Vec<Entry>,
     pub hard_state: Option<HardState>,
-    /// Must be durable before anything that follows from it; otherwise it goes with the next group.
+    /// Must be durable before anything that follows from it; otherwise it goes with the next batch.
     pub must_sync: bool,
     pub snapshot: Option<Applied>,
     /// Leave when it is durable.
@@ -25,22 +25,22 @@ pub struct ReadyWrite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Installing {
     No,
-    /// The mark is in the group that is being written.
+    /// The mark is in the batch that is being written.
     Marking,
     /// The driver replaces rows.
     Rows,
     /// Rows are in place: the log is to be reset.
     Resetting,
-    /// The reset is in the group that is being written.
+    /// The reset is in the batch that is being written.
     ResetWritten,
 }
 
-/// An entry's bytes in a group, with a bound for its head.
+/// An entry's bytes in a batch, with a bound for its head.
 fn size(entry: &Entry) -> usize {
     entry.data.len() + ENTRY_HEAD_BYTES
 }
 
-/// What became possible when a group was durable.
+/// What became possible when a batch was durable.
 #[derive(Default)]
 pub struct Released {
     /// Every ready up to this number is durable.
@@ -57,10 +57,10 @@ pub struct Released {
 pub struct Writes {
     replica: ReplicaId,
     queue: VecDeque<ReadyWrite>,
-    /// In the group that is being written: so many of the queue's front.
-    in_group: usize,
+    /// In the batch that is being written: so many of the queue's front.
+    in_batch: usize,
     compact: Option<(Index, Term)>,
-    /// Only counts more as committed: goes with the next group.
+    /// Only counts more as committed: goes with the next batch.
     lazy_hard_state: Option<HardState>,
     installing: Installing,
 }
@@ -70,7 +70,7 @@ impl Writes {
         Writes {
             replica,
             queue: VecDeque::new(),
-            in_group: 0,
+            in_batch: 0,
             compact: None,
             lazy_hard_state: None,
             installing: Installing::No,
@@ -115,28 +115,28 @@ impl Writes {
         !self.queue.iter().any(|w| w.must_sync)
     }
 
-    /// Whether a group should be written for it.
+    /// Whether a batch should be written for it.
     pub fn needs_sync(&self) -> bool {
         match self.installing {
             Installing::Rows | Installing::Marking | Installing::ResetWritten => false,
             Installing::Resetting => true,
-            Installing::No => self.compact.is_some() || self.queue.iter().skip(self.in_group).any(|w| w.must_sync),
+            Installing::No => self.compact.is_some() || self.queue.iter().skip(self.in_batch).any(|w| w.must_sync),
         }
     }
 
     /// Bytes of entries that wait.
     pub fn waiting_bytes(&self) -> usize {
-        self.queue.iter().skip(self.in_group).flat_map(|w| &w.entries).map(size).sum()
+        self.queue.iter().skip(self.in_batch).flat_map(|w| &w.entries).map(size).sum()
     }
 
-    /// What goes into the next group: readies from the front, within the room, the last of them perhaps only in
-    /// part; but at least one entry if the group is empty so far.
+    /// What goes into the next batch: readies from the front, within the room, the last of them perhaps only in
+    /// part; but at least one entry if the batch is empty so far.
     pub fn take(&mut self, room: usize, first: bool) -> Option<LogWrite> {
-        assert_eq!(self.in_group, 0, "two groups at once");
+        assert_eq!(self.in_batch, 0, "two batches at once");
         let mut write = LogWrite { replica: self.replica, ..LogWrite::default() };
         match self.installing {
             Installing::Rows => return None,
-            Installing::Marking | Installing::ResetWritten => unreachable!("their group is not written yet"),
+            Installing::Marking | Installing::ResetWritten => unreachable!("their batch is not written yet"),
             Installing::Resetting => {
                 let front = self.queue.front()?;
                 let applied = front.snapshot.as_ref()?;
@@ -144,9 +144,9 @@ impl Writes {
                 write.hard_state = front.hard_state.clone();
                 // Both are about the log that goes.
                 (self.lazy_hard_state, self.compact) = (None, None);
-                write.installing = Some(None);
+                write.mark = Some(InstallMark::Over);
                 self.installing = Installing::ResetWritten;
-                self.in_group = 1;
+                self.in_batch = 1;
                 return Some(write);
             }
             Installing::No => {}
@@ -156,10 +156,10 @@ impl Writes {
         let (mut bytes, mut in_part) = (0, false);
         for ready in &mut self.queue {
             if let Some(applied) = &ready.snapshot {
-                if self.in_group == 0 {
-                    write.installing = Some(Some(applied.clone()));
+                if self.in_batch == 0 {
+                    write.mark = Some(InstallMark::Begun(applied.clone()));
                     if plant::is(Fault::SnapshotMetadataFirst) {
-                        (write.installing, write.reset) = (None, Some((applied.index, applied.term)));
+                        (write.mark, write.reset) = (None, Some((applied.index, applied.term)));
                     }
                     self.installing = Installing::Marking;
                     return Some(write);
@@ -183,7 +183,7 @@ impl Writes {
                 write.append.retain(|e| e.index < entry.index);
             }
             if whole {
-                self.in_group += 1;
+                self.in_batch += 1;
                 write.append.extend_from_slice(&ready.entries);
                 if ready.hard_state.is_some() {
                     write.hard_state = ready.hard_state.clone();
@@ -200,7 +200,7 @@ impl Writes {
             break;
         }
         write.compact = self.compact.take();
-        if self.in_group == 0 && !in_part && write.compact.is_none() {
+        if self.in_batch == 0 && !in_part && write.compact.is_none() {
             self.lazy_hard_state = lazy;
             return None;
         }
@@ -210,7 +210,7 @@ impl Writes {
         Some(write)
     }
 
-    /// The group with what was taken is durable.
+    /// The batch with what was taken is durable.
     pub fn persisted(&mut self) -> Released {
         let mut released = Released::default();
         match self.installing {
@@ -225,7 +225,7 @@ impl Writes {
             }
             Installing::No | Installing::Rows | Installing::Resetting => {}
         }
-        for _ in 0..std::mem::take(&mut self.in_group) {
+        for _ in 0..std::mem::take(&mut self.in_batch) {
             let Some(done) = self.queue.pop_front() else { break };
             released.number = Some(done.number);
             released.messages.extend(done.messages);
@@ -333,16 +333,16 @@ mod tests {
         writes.push(ready(3, &[91], 91));
         writes.compact((Index(4), Term(1)));
         let before = writes.take(1 << 20, true).unwrap();
-        assert_eq!((indexes(&before), before.installing, before.reset), (vec![5], None, None));
+        assert_eq!((indexes(&before), before.mark, before.reset), (vec![5], None, None));
         assert!(writes.persisted().install.is_none());
         writes.compact((Index(5), Term(1)));
         let mark = writes.take(1 << 20, true).unwrap();
-        assert_eq!((mark.installing, mark.reset, mark.append.len()), (Some(Some(applied.clone())), None, 0));
+        assert_eq!((mark.mark, mark.reset, mark.append.len()), (Some(InstallMark::Begun(applied.clone())), None, 0));
         assert_eq!(writes.persisted().install, Some(applied.clone()));
         assert!(!writes.needs_sync() && writes.take(1 << 20, true).is_none(), "while rows are replaced");
         writes.rows_installed();
         let reset = writes.take(1 << 20, true).unwrap();
-        assert_eq!((reset.installing, reset.reset), (Some(None), Some((Index(90), Term(4)))));
+        assert_eq!((reset.mark, reset.reset), (Some(InstallMark::Over), Some((Index(90), Term(4)))));
         assert_eq!((reset.hard_state.unwrap().commit, reset.compact), (90, None));
         let released = writes.persisted();
         assert_eq!((released.number, released.installed), (Some(2), Some(applied)));

@@ -7,26 +7,26 @@ use crate::ids::{Index, ReplicaId, Term};
 use crate::plant::{self, Fault};
 use crate::rows::Applied;
 
-/// The largest group the fsync loop writes at once, in bytes of entries. Reading one entry back reads its
-/// whole group.
-pub const LOG_GROUP_MAX_BYTES: usize = 1 << 20;
+/// The largest batch the fsync loop writes at once, in bytes of entries. Reading one entry back reads its
+/// whole batch.
+pub const LOG_BATCH_MAX_BYTES: usize = 1 << 20;
 
-/// A group: what the fsync loop writes with one fsync.
+/// A batch: what the fsync loop writes with one fsync.
 #[derive(Clone, Debug, Default)]
 pub struct LogBatch {
     /// One for each replica that has something to write.
     pub writes: Vec<LogWrite>,
 }
 
-/// What one replica writes in a group. Applied in the order of the fields.
+/// What one replica writes in a batch. Applied in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct LogWrite {
-    /// Whose log.
+    /// The replica whose log it is.
     pub replica: ReplicaId,
     /// Throw the whole log away and go on after this position: a snapshot was installed.
     pub reset: Option<(Index, Term)>,
-    /// A mark that says a staged snapshot with this position is being installed, or `Some(None)` to clear it.
-    pub installing: Option<Option<Applied>>,
+    /// What becomes of the mark of a snapshot that is being installed.
+    pub mark: Option<InstallMark>,
     /// Entries to append; those in the log from the first one's index on are replaced.
     pub append: Vec<eraftpb::Entry>,
     /// The new hard state.
@@ -35,6 +35,25 @@ pub struct LogWrite {
     pub compact: Option<(Index, Term)>,
     /// Remove everything about this replica.
     pub remove: bool,
+}
+
+/// A change of the mark that says that a staged snapshot is being installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstallMark {
+    /// The rows are about to be replaced by the staged snapshot with this position.
+    Begun(Applied),
+    /// They are in place.
+    Over,
+}
+
+impl InstallMark {
+    /// What the log holds after it.
+    pub fn held(&self) -> Option<&Applied> {
+        match self {
+            InstallMark::Begun(applied) => Some(applied),
+            InstallMark::Over => None,
+        }
+    }
 }
 
 /// What a log holds of one replica.
@@ -53,13 +72,8 @@ pub struct LogState {
 impl LogWrite {
     /// Whether it writes nothing.
     pub fn is_empty(&self) -> bool {
-        let LogWrite { replica: _, reset, installing, append, hard_state, compact, remove } = self;
-        reset.is_none()
-            && installing.is_none()
-            && append.is_empty()
-            && hard_state.is_none()
-            && compact.is_none()
-            && !remove
+        let LogWrite { replica: _, reset, mark, append, hard_state, compact, remove } = self;
+        reset.is_none() && mark.is_none() && append.is_empty() && hard_state.is_none() && compact.is_none() && !remove
     }
 }
 
@@ -80,8 +94,8 @@ impl LogState {
             }
             (state.cut, state.last) = (at, at.0);
         }
-        if let Some(installing) = &write.installing {
-            state.installing.clone_from(installing);
+        if let Some(mark) = &write.mark {
+            state.installing = mark.held().cloned();
         }
         if let (Some(first), Some(last)) = (write.append.first(), write.append.last()) {
             let gap = write.append.iter().zip(first.index..).find(|(e, index)| e.index != *index);
@@ -132,18 +146,18 @@ pub trait Log: Send + Sync {
         max_bytes: usize,
     ) -> Result<Vec<eraftpb::Entry>, StoreError>;
 
-    /// Writes a group and syncs it, all of it or nothing. `group` rises with every call. Returns only when it
+    /// Writes a batch and syncs it, all of it or nothing. `number` rises with every call. Returns only when it
     /// is durable. One thread calls it.
     ///
     /// # Errors
     /// Any error here ends the process.
     ///
     /// # Panics
-    /// If `group` does not rise: the log would not tell its newest group.
-    fn write_synced(&self, group: u64, batch: &LogBatch) -> Result<(), StoreError>;
+    /// If `number` does not rise: the log would not tell its newest batch.
+    fn write_synced(&self, number: u64, batch: &LogBatch) -> Result<(), StoreError>;
 
-    /// The number of the newest durable group; 0 for a new log.
-    fn newest_group(&self) -> u64;
+    /// The number of the newest durable batch; 0 for a new log.
+    fn newest_batch(&self) -> u64;
 
     /// Gives back the space of what was cut; may be slow, runs outside the fsync loop.
     ///

@@ -65,7 +65,7 @@ impl Applied {
 /// One replica's change: rows and the position after them.
 #[derive(Clone, Debug)]
 pub struct ReplicaBatch {
-    /// Whose rows.
+    /// The replica whose rows these are.
     pub replica: ReplicaId,
     /// Rows to change.
     pub batch: RowBatch,

@@ -148,7 +148,7 @@ pub struct Process {
     pub actors_env: Env,
     /// How far the cluster's time is ahead of the wall clock, in milliseconds.
     pub ahead_ms: i64,
-    /// The group that is being made durable.
+    /// The batch that is being made durable.
     pub writing: Option<(u64, LogBatch)>,
     /// What apply has in hand.
     pub applying: Vec<ApplyJob>,
@@ -287,7 +287,7 @@ impl Host {
             replicas.filter(|r| self.rows.get(*r, &control_row(self.id)).ok().flatten().is_none()).collect();
         let Some(lost) = dice.pick(&partitions).copied() else { return };
         let batch = LogBatch { writes: vec![LogWrite { replica: lost, remove: true, ..LogWrite::default() }] };
-        let written = self.log.write_synced(self.log.newest_group() + 1, &batch);
+        let written = self.log.write_synced(self.log.newest_batch() + 1, &batch);
         self.staged.retain(|(replica, _), _| *replica != lost);
         if written.is_err() || self.rows.remove(lost).is_err() {
             self.lost = Some(format!("replica {lost} can't be removed"));

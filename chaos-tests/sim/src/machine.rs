@@ -5,6 +5,7 @@ use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::{
     ApplyJob, Decision, Input, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
 };
+use mailraft_storage::log::InstallMark;
 use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::{NodeId, ProposalOutcome, ReplicaId, Rows};
 
@@ -159,14 +160,14 @@ impl World {
     fn output(&mut self, node: NodeId, output: Output) {
         let now = self.now;
         match output {
-            Output::Persist { group, batch } => {
+            Output::Persist { number, batch } => {
                 let World { hosts, dice, .. } = self;
                 let Some(host) = hosts.get_mut(&node) else { return };
                 let at = host.fsync(dice, now);
-                let written = host.log.write_unsynced(group, &batch);
+                let written = host.log.write_unsynced(number, &batch);
                 let Some(process) = host.up.as_mut() else { return };
-                assert!(process.writing.is_none(), "two groups outstanding");
-                process.writing = Some((group, batch));
+                assert!(process.writing.is_none(), "two batches outstanding");
+                process.writing = Some((number, batch));
                 if let Err(error) = written {
                     return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
                 }
@@ -285,11 +286,11 @@ impl World {
             self.say(format!("the disk of node {node} is full"));
             return self.crash(node, 0);
         }
-        let Some((group, batch)) = host.up.as_mut().and_then(|p| p.writing.take()) else { return };
+        let Some((number, batch)) = host.up.as_mut().and_then(|p| p.writing.take()) else { return };
         if let Err(error) = host.log.sync() {
             return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
         }
-        for write in batch.writes.iter().filter(|write| write.installing == Some(None)) {
+        for write in batch.writes.iter().filter(|write| write.mark == Some(InstallMark::Over)) {
             host.staged.retain(|(replica, _), _| *replica != write.replica);
             if let Some(process) = host.up.as_mut() {
                 process.installing.remove(&write.replica);
@@ -301,7 +302,7 @@ impl World {
                 return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
             }
         }
-        self.input(node, Input::Persisted { group });
+        self.input(node, Input::Persisted { number });
     }
 
     fn apply_next(&mut self, node: NodeId) {

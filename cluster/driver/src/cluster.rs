@@ -128,7 +128,7 @@ impl Cluster {
 
         let (inputs, queue) = Inputs::new();
         let (flusher, flushes) = Flusher::new(config.flush_after_bytes);
-        let (to_log, groups) = unbounded();
+        let (to_log, batches) = unbounded();
         let (to_apply, jobs) = unbounded();
         let (to_reclaim, reclaims) = bounded(1);
         let (to_snapshots, snapshot_jobs) = mpsc::unbounded_channel();
@@ -169,7 +169,7 @@ impl Cluster {
         {
             let (inputs, times, fatal) = (inputs.clone(), fsyncs.clone(), fatal.clone());
             let (log, to_snapshots) = (log.clone(), to_snapshots.clone());
-            let work = move || log_thread::write(log, groups, to_reclaim, to_snapshots, inputs, times, fatal);
+            let work = move || log_thread::write(log, batches, to_reclaim, to_snapshots, inputs, times, fatal);
             workers.push(thread("mailraft-log", Box::new(work))?);
         }
         {

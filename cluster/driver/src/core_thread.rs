@@ -150,7 +150,7 @@ impl CoreThread {
     fn carry_out(&self, outputs: &mut Vec<Output>, questions: &mut Questions, views: &mut Views) -> Result<(), String> {
         for output in outputs.drain(..) {
             match output {
-                Output::Persist { group, batch } => self.to_log.send((group, batch)).map_err(gone)?,
+                Output::Persist { number, batch } => self.to_log.send((number, batch)).map_err(gone)?,
                 Output::Apply(job) => self.to_apply.send(ApplyWork::Entries(job)).map_err(gone)?,
                 Output::Committed { partition, upto, .. } => {
                     let known = |all: &mut Vec<LogPosition>| {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use mailraft_cluster::Input;
-use mailraft_storage::log::{Log, LogBatch};
+use mailraft_storage::log::{InstallMark, Log, LogBatch};
 use raft::eraftpb::Entry;
 use tokio::sync::mpsc;
 
@@ -18,38 +18,38 @@ use crate::status::Recent;
 /// Priority of threads that may wait (as of nice(1)).
 const LOW_PRIORITY: i32 = 10;
 
-/// Writes and syncs groups until the core ends.
+/// Writes and syncs batches until the core ends.
 pub(crate) fn write(
     log: Arc<dyn Log>,
-    groups: Receiver<(u64, LogBatch)>,
+    batches: Receiver<(u64, LogBatch)>,
     to_reclaim: Sender<()>,
     to_snapshots: mpsc::UnboundedSender<SnapshotWork>,
     inputs: Inputs,
     times: Recent,
     fatal: Fatal,
 ) -> Result<(), String> {
-    for (group, batch) in groups {
+    for (number, batch) in batches {
         if fatal.is_dead() {
             return Ok(());
         }
         let bytes: usize = batch.writes.iter().flat_map(|w| &w.append).map(entry_bytes).sum();
         let cut = batch.writes.iter().any(|w| w.compact.is_some() || w.reset.is_some() || w.remove);
         let begun = Instant::now();
-        log.write_synced(group, &batch).map_err(|e| {
+        log.write_synced(number, &batch).map_err(|e| {
             format!(
-                "group {group} of the Raft log could not be made durable: {e}. Check the disk and its file system, \
+                "batch {number} of the Raft log could not be made durable: {e}. Check the disk and its file system, \
                  then start the node again; if its log is damaged, set the node aside and let it join anew"
             )
         })?;
         let took = begun.elapsed();
-        for write in batch.writes.iter().filter(|write| write.installing == Some(None)) {
+        for write in batch.writes.iter().filter(|write| write.mark == Some(InstallMark::Over)) {
             // If nobody hears it, the file is removed at the next start.
             let _ = to_snapshots.send(SnapshotWork::Over(write.replica));
         }
-        inputs.own(Input::Persisted { group });
+        inputs.own(Input::Persisted { number });
         times.add(took);
         ::metrics::histogram!(metrics::LOG_FSYNC).record(took);
-        ::metrics::histogram!(metrics::LOG_GROUP).record(bytes as f64);
+        ::metrics::histogram!(metrics::LOG_BATCH).record(bytes as f64);
         if cut {
             // If it is full, a reclaim is due already.
             let _ = to_reclaim.try_send(());

@@ -1,9 +1,9 @@
 //! Every metric of this crate, with its unit in its name.
 
-/// Seconds that one group took to be written and synced.
+/// Seconds that one batch took to be written and synced.
 pub const LOG_FSYNC: &str = "mailraft_log_fsync_seconds";
-/// Bytes of entries in one group.
-pub const LOG_GROUP: &str = "mailraft_log_group_bytes";
+/// Bytes of entries in one batch.
+pub const LOG_BATCH: &str = "mailraft_log_batch_bytes";
 /// Entries handed to apply.
 pub const APPLY_ENTRIES: &str = "mailraft_apply_entries_total";
 /// Seconds of one round of applying.
@@ -74,8 +74,8 @@ pub enum Kind {
 
 /// Every metric of this crate: name, kind, help.
 pub const ALL: &[(&str, Kind, &str)] = &[
-    (LOG_FSYNC, Kind::Histogram, "Time to write and sync one group of the Raft log."),
-    (LOG_GROUP, Kind::Histogram, "Bytes of entries in one group of the Raft log."),
+    (LOG_FSYNC, Kind::Histogram, "Time to write and sync one batch of the Raft log."),
+    (LOG_BATCH, Kind::Histogram, "Bytes of entries in one batch of the Raft log."),
     (APPLY_ENTRIES, Kind::Counter, "Committed entries handed to apply."),
     (APPLY, Kind::Histogram, "Time of one round of applying entries."),
     (APPLY_QUEUE, Kind::Gauge, "Apply jobs that wait."),

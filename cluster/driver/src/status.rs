@@ -21,9 +21,9 @@ pub struct NodeStatus {
     pub peers: Vec<PeerStatus>,
     /// Every replica here, by partition; the control group first.
     pub partitions: Vec<PartitionStatus>,
-    /// Over the latest 1,024 groups: half of them were synced within this many microseconds.
+    /// Over the latest 1,024 batches: half of them were synced within this many microseconds.
     pub fsync_p50_us: u64,
-    /// Over the latest 1,024 groups: 99 of 100 were synced within this many microseconds.
+    /// Over the latest 1,024 batches: 99 of 100 were synced within this many microseconds.
     pub fsync_p99_us: u64,
     /// Inputs that wait for the core thread.
     pub core_queue: usize,
@@ -88,7 +88,7 @@ pub struct PartitionStatus {
 /// A replica as its leader sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct FollowerStatus {
-    /// The replica.
+    /// The id of the replica.
     pub replica: ReplicaId,
     /// Its node.
     pub node: NodeId,

@@ -163,7 +163,7 @@ pub enum DialError {
         node: NodeId,
         /// Its address.
         address: String,
-        /// Why.
+        /// The reason that it gave.
         reason: Refusal,
     },
 }

@@ -15,7 +15,7 @@ use crate::config::ReplicaSpec;
 use crate::members::{self, ChangeRefusal};
 use crate::outcome::{CreateOutcome, Decision};
 use crate::placement;
-use crate::replica::{Held, Replica, gravestone};
+use crate::replica::{Held, Replica, tombstone};
 use crate::seam::{Output, RequestId, SnapshotJob};
 
 /// What the stores hold of a replica at a start.
@@ -41,10 +41,10 @@ enum Step {
 
 /// Replicas that begin or end.
 pub(super) struct Life {
-    /// Waits for the next group.
+    /// Waits for the next batch.
     waiting: Vec<Step>,
-    /// Is in the group that is being written.
-    in_group: Vec<Step>,
+    /// Is in the batch that is being written.
+    in_batch: Vec<Step>,
     /// Removed, and the log says so, but rows are left.
     leftovers: BTreeSet<ReplicaId>,
 }
@@ -59,7 +59,7 @@ impl Life {
                 leftovers.insert(replica);
             }
         }
-        Ok(Life { waiting: Vec::new(), in_group: Vec::new(), leftovers })
+        Ok(Life { waiting: Vec::new(), in_batch: Vec::new(), leftovers })
     }
 
     /// How a replica that should be on this node begins.
@@ -79,7 +79,7 @@ impl Life {
         Ok(match (state, applied) {
             (Some(state), _) if is_buried(&state, replica) => Beginning::Never,
             (Some(state), Some(applied)) if removed(&applied) && state.installing.is_none() => {
-                self.waiting.push(Step::Bury(Box::new(gravestone(replica, state.cut))));
+                self.waiting.push(Step::Bury(Box::new(tombstone(replica, state.cut))));
                 Beginning::Never
             }
             (Some(state), Some(applied)) => lives(state, applied)?,
@@ -104,9 +104,9 @@ impl Life {
         !self.waiting.is_empty()
     }
 
-    /// What goes into the next group.
+    /// What goes into the next batch.
     pub(super) fn take(&mut self) -> Vec<LogWrite> {
-        self.in_group = std::mem::take(&mut self.waiting);
+        self.in_batch = std::mem::take(&mut self.waiting);
         let write = |step: &Step| match step {
             Step::Create { spec, .. } => {
                 let hard_state = Some(HardState::default());
@@ -114,17 +114,17 @@ impl Life {
             }
             Step::Bury(write) => LogWrite::clone(write),
         };
-        self.in_group.iter().map(write).collect()
+        self.in_batch.iter().map(write).collect()
     }
 
     fn is_creating(&self, partition: PartitionId) -> bool {
         let of = |step: &Step| matches!(step, Step::Create { spec, .. } if spec.partition == partition);
-        self.waiting.iter().chain(&self.in_group).any(of)
+        self.waiting.iter().chain(&self.in_batch).any(of)
     }
 
     fn is_burying(&self, replica: ReplicaId) -> bool {
         let of = |step: &Step| matches!(step, Step::Bury(write) if write.replica == replica);
-        self.waiting.iter().chain(&self.in_group).any(of)
+        self.waiting.iter().chain(&self.in_batch).any(of)
     }
 }
 
@@ -155,7 +155,7 @@ impl Node {
             self.dirty.push(partition);
             return;
         }
-        for step in self.life.waiting.iter_mut().chain(&mut self.life.in_group) {
+        for step in self.life.waiting.iter_mut().chain(&mut self.life.in_batch) {
             if let Step::Create { spec, doomed, .. } = step
                 && spec.replica == replica
             {
@@ -165,23 +165,23 @@ impl Node {
         }
         match self.log.state(replica) {
             Ok(Some(state)) if !is_buried(&state, replica) && !self.life.is_burying(replica) => {
-                self.life.waiting.push(Step::Bury(Box::new(gravestone(replica, state.cut))));
+                self.life.waiting.push(Step::Bury(Box::new(tombstone(replica, state.cut))));
             }
             Ok(_) => {}
             Err(error) => out.push(Output::Abort(format!("the log of replica {replica} can't be read: {error}"))),
         }
     }
 
-    /// The group that removed replicas and made new ones is durable.
+    /// The batch that removed replicas and made new ones is durable.
     pub(super) fn life_persisted(&mut self, env: &mut Env, out: &mut Vec<Output>) {
-        for step in std::mem::take(&mut self.life.in_group) {
+        for step in std::mem::take(&mut self.life.in_batch) {
             match step {
                 Step::Bury(write) => out.push(Output::Snapshot(SnapshotJob::Remove { replica: write.replica })),
                 Step::Create { request, spec, doomed: true } => {
                     let why = ChangeRefusal::IdUsed(spec.replica);
                     let refused = CreateOutcome::Refused { why, members: spec.members };
                     out.push(Output::Decided { request, decision: Decision::Create(refused) });
-                    let stone = gravestone(spec.replica, LogState::default().cut);
+                    let stone = tombstone(spec.replica, LogState::default().cut);
                     self.life.waiting.push(Step::Bury(Box::new(stone)));
                 }
                 Step::Create { request, spec, doomed: false } => {

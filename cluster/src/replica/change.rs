@@ -1,7 +1,7 @@
 //! Changes of a group's members: appended by its leader one at a time, confirmed by the configuration applied,
 //! and the end of a replica that was removed.
 
-use mailraft_storage::log::LogWrite;
+use mailraft_storage::log::{InstallMark, LogWrite};
 use mailraft_storage::{Applied, Index, NodeId, ProposalOutcome, ReplicaId, Term};
 use raft::eraftpb::ConfChangeType;
 use raft::{ProgressState, StateRole};
@@ -90,7 +90,7 @@ impl Replica {
             out.push(Output::Leads { partition, replica, leading: None });
         }
         out.push(Output::Leader { partition, node: None });
-        gravestone(replica, self.raw.store().cut())
+        tombstone(replica, self.raw.store().cut())
     }
 
     /// The term is over in which changes were appended here: answers whoever waits for one, or for a slot.
@@ -176,7 +176,7 @@ impl Replica {
 
 /// What stays in the log of a replica that was removed: no entries, and the mark of a position whose
 /// configuration does not hold it. Its rows are deleted only after that.
-pub fn gravestone(replica: ReplicaId, cut: (Index, Term)) -> LogWrite {
+pub fn tombstone(replica: ReplicaId, cut: (Index, Term)) -> LogWrite {
     let mark = Applied { index: cut.0, term: cut.1, ..Applied::default() };
-    LogWrite { replica, reset: Some(cut), installing: Some(Some(mark)), ..LogWrite::default() }
+    LogWrite { replica, reset: Some(cut), mark: Some(InstallMark::Begun(mark)), ..LogWrite::default() }
 }

@@ -16,7 +16,7 @@ use crate::seam::{ApplyJob, Output, PeerBody, SnapshotJob};
 use crate::writes::{ReadyWrite, Released};
 
 impl Replica {
-    /// The group with this replica's writes is durable.
+    /// The batch with this replica's writes is durable.
     pub fn persisted(&mut self, config: &NodeConfig, env: &Env, out: &mut Vec<Output>) {
         let Released { number, messages, install, installed } = self.writes.persisted();
         if install.is_some() {
@@ -120,7 +120,7 @@ impl Replica {
             std::mem::take(&mut messages).into_iter().for_each(|message| self.send(config, env, message, out));
         }
         if !must_sync && self.writes.nothing_waits() {
-            // Nothing to wait for: a hard state that only counts more as committed goes with the next group.
+            // Nothing to wait for: a hard state that only counts more as committed goes with the next batch.
             self.durable(number);
             for message in messages {
                 self.send(config, env, message, out);

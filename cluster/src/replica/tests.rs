@@ -20,7 +20,7 @@ struct Bench {
     config: NodeConfig,
     env: Env,
     log: MemoryLog,
-    group: u64,
+    batch: u64,
     out: Vec<Output>,
 }
 
@@ -55,7 +55,7 @@ impl Bench {
         };
         let held = Held { state, applied, flushed: Index(1), ..Held::default() };
         let replica = Replica::recover(&config, spec, Arc::new(log.clone()), held, 0).unwrap();
-        Bench { replica, config, env: Env::seeded(1), log, group: 1, out: Vec::new() }
+        Bench { replica, config, env: Env::seeded(1), log, batch: 1, out: Vec::new() }
     }
 
     fn collect(&mut self) -> Vec<Output> {
@@ -63,11 +63,11 @@ impl Bench {
         std::mem::take(&mut self.out)
     }
 
-    /// Writes what waits as one group; gives the group.
+    /// Writes what waits as one batch; gives its part in it.
     fn sync(&mut self) -> LogWrite {
         let write = self.replica.writes().take(1 << 20, true).unwrap();
-        self.group += 1;
-        self.log.write_synced(self.group, &LogBatch { writes: vec![write.clone()] }).unwrap();
+        self.batch += 1;
+        self.log.write_synced(self.batch, &LogBatch { writes: vec![write.clone()] }).unwrap();
         self.replica.persisted(&self.config, &self.env, &mut self.out);
         write
     }
@@ -158,7 +158,7 @@ fn rows_are_replaced_only_when_apply_has_nothing_in_hand_and_a_second_snapshot_w
     assert_eq!(applies(&bench.collect()), [2, 3, 4]);
     assert!(jobs(&bench.staged(50)).is_empty());
     assert!(jobs(&bench.staged(60)).is_empty(), "the first one's file would be thrown away");
-    assert_eq!(bench.sync().installing.unwrap().unwrap().index, Index(50));
+    assert_eq!(bench.sync().mark.unwrap().held().map(|applied| applied.index), Some(Index(50)));
     assert!(jobs(&bench.collect()).is_empty(), "apply still writes rows");
     // No election may begin now: raft-rs would stop the process.
     bench.peer(MessageType::MsgTimeoutNow, Message { term: 2, ..Message::default() });

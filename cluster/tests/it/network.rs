@@ -12,7 +12,7 @@ use mailraft_cluster::{
     PeerBody, PeerMessage, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent, SnapshotJob,
 };
 use mailraft_storage::entry::RowsBody;
-use mailraft_storage::log::{LOG_GROUP_MAX_BYTES, Log, LogBatch};
+use mailraft_storage::log::{LOG_BATCH_MAX_BYTES, Log, LogBatch};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{ReplicaBatch, state_hash};
 use mailraft_storage::{
@@ -33,7 +33,7 @@ pub struct Host {
     core: Option<Node>,
     env: Env,
     persist: VecDeque<(u64, LogBatch)>,
-    /// Of the group in front: written, not yet synced.
+    /// Of the batch in front: written, not yet synced.
     written: bool,
     apply: VecDeque<ApplyJob>,
     snapshots: VecDeque<SnapshotJob>,
@@ -193,13 +193,13 @@ impl Network {
                 talk.extend(line(node, &output));
             }
             match output {
-                Output::Persist { group, batch } => {
+                Output::Persist { number, batch } => {
                     let sizes: Vec<usize> = batch.writes.iter().flat_map(|w| &w.append).map(|e| e.data.len()).collect();
                     let bytes: usize = sizes.iter().sum();
-                    assert!(bytes <= LOG_GROUP_MAX_BYTES || sizes.len() == 1, "a group of {bytes} bytes");
+                    assert!(bytes <= LOG_BATCH_MAX_BYTES || sizes.len() == 1, "a batch of {bytes} bytes");
                     let host = self.host_mut(node);
-                    assert!(host.persist.is_empty(), "two groups outstanding");
-                    host.persist.push_back((group, batch));
+                    assert!(host.persist.is_empty(), "two batches outstanding");
+                    host.persist.push_back((number, batch));
                 }
                 Output::Apply(job) => self.host_mut(node).apply.push_back(job),
                 Output::Committed { replica, upto, .. } => {
@@ -309,18 +309,18 @@ impl Network {
 
     fn persist_once(&mut self, at: usize) -> bool {
         let host = &mut self.hosts[at];
-        let Some((group, batch)) = host.persist.front() else { return false };
+        let Some((number, batch)) = host.persist.front() else { return false };
         if host.written {
-            let group = *group;
+            let number = *number;
             // As `sync` does, without reading the whole log anew.
             host.log.crash(0);
-            host.log.write_synced(group, batch).unwrap();
+            host.log.write_synced(number, batch).unwrap();
             host.written = false;
             host.persist.pop_front();
             let node = host.id;
-            self.input(node, Input::Persisted { group });
+            self.input(node, Input::Persisted { number });
         } else {
-            host.log.write_unsynced(*group, batch).unwrap();
+            host.log.write_unsynced(*number, batch).unwrap();
             host.written = true;
         }
         true
@@ -631,7 +631,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
             PeerBody::Removed => format!("to {to}: removed"),
         },
         // Replica ids rise with the partition: those of partition 1 of three nodes are 4, 5 and 6.
-        Output::Persist { group: _, batch } => {
+        Output::Persist { number: _, batch } => {
             let write = batch.writes.iter().find(|w| (4..=6).contains(&w.replica.0))?;
             let entries: Vec<u64> = write.append.iter().map(|e| e.index).collect();
             let hard =

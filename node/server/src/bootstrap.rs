@@ -81,7 +81,7 @@ pub fn create_first_state(state: &FirstState, open: &dyn OpenStores) -> Result<(
         }
         rows.write(&batches).map_err(said)?;
         rows.flush().map_err(said)?;
-        log.write_synced(log.newest_group() + 1, &batch).map_err(said)?;
+        log.write_synced(log.newest_batch() + 1, &batch).map_err(said)?;
         drop(Arc::clone(&log));
     }
     Ok(())

@@ -17,6 +17,6 @@ pub use log::DiskLog;
 pub use probe::{fdatasync_latency, free_bytes};
 pub use rows::DiskRows;
 
-/// The file beside the log that will name the newest durable group, so that a log whose end was lost is
+/// The file beside the log that will name the newest durable batch, so that a log whose end was lost is
 /// noticed. Its name is kept free; nothing writes it yet.
 pub const SEAL_FILE: &str = "seal";

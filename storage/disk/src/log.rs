@@ -22,7 +22,7 @@ const KEY_HARD_STATE: &[u8] = b"hard-state";
 const KEY_CUT: &[u8] = b"cut";
 const KEY_END: &[u8] = b"end";
 const KEY_INSTALLING: &[u8] = b"installing";
-const KEY_GROUP: &[u8] = b"group";
+const KEY_NEWEST_BATCH: &[u8] = b"group";
 const VALUE_VERSION: u8 = 1;
 /// Old files are given back once all are larger than this, in bytes.
 const PURGE_FROM_BYTES: u64 = 512 << 20;
@@ -32,8 +32,8 @@ const FILE_BYTES: u64 = 32 << 20;
 /// Raft logs on disk.
 pub struct DiskLog {
     engine: Engine,
-    /// The newest durable group; held while one is written.
-    group: Mutex<u64>,
+    /// The newest durable batch; held while one is written.
+    newest: Mutex<u64>,
     /// What is durable, of every replica whose log can be read.
     states: Mutex<BTreeMap<ReplicaId, LogState>>,
 }
@@ -70,11 +70,11 @@ impl DiskLog {
             };
             StoreError::io(format!("opening the raft log in {} ({hint})", dir.display()), text)
         })?;
-        let group = match engine.get(NODE_REGION, KEY_GROUP) {
-            Some(value) => versioned_decode("raft log group", VALUE_VERSION, &value)?,
+        let number = match engine.get(NODE_REGION, KEY_NEWEST_BATCH) {
+            Some(value) => versioned_decode("raft log batch", VALUE_VERSION, &value)?,
             None => 0,
         };
-        let log = DiskLog { engine, group: Mutex::new(group), states: Mutex::default() };
+        let log = DiskLog { engine, newest: Mutex::new(number), states: Mutex::default() };
         let mut states = BTreeMap::new();
         for replica in log.regions() {
             // One that is damaged is read again, and refused, when it is asked for.
@@ -106,6 +106,7 @@ impl DiskLog {
         let hard: Option<(u64, u64, u64)> = self.value(replica, KEY_HARD_STATE)?;
         let cut: Option<(Index, Term)> = self.value(replica, KEY_CUT)?;
         let end: Option<Option<Index>> = self.value(replica, KEY_END)?;
+        // No value, or one that says that nothing is being installed.
         let installing: Option<Option<Applied>> = self.value(replica, KEY_INSTALLING)?;
         let (first, last) = (self.engine.first_index(replica.0), self.engine.last_index(replica.0));
         if hard.is_none() && cut.is_none() && end.is_none() && installing.is_none() && last.is_none() {
@@ -136,8 +137,8 @@ impl DiskLog {
             put(batch, KEY_CUT, encoded(&cut))?;
             put(batch, KEY_END, encoded(&Some(cut.0)))?;
         }
-        if let Some(installing) = &write.installing {
-            put(batch, KEY_INSTALLING, encoded(installing))?;
+        if let Some(mark) = &write.mark {
+            put(batch, KEY_INSTALLING, encoded(&mark.held()))?;
         }
         if !write.append.is_empty() {
             if self.engine.first_index(region).is_some_and(|first| first <= cut.0.0) {
@@ -209,20 +210,20 @@ impl Log for DiskLog {
         Ok(out)
     }
 
-    fn write_synced(&self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
-        let mut newest = self.group.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(group > *newest, "group {group} after {newest}");
+    fn write_synced(&self, number: u64, batch: &LogBatch) -> Result<(), StoreError> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(number > *newest, "batch {number} after {newest}");
         let mut engine_batch = EngineBatch::with_capacity(batch.writes.len() + 1);
         // In every batch, so that none is empty: the engine would not sync it.
         engine_batch
-            .put(NODE_REGION, KEY_GROUP.to_vec(), encoded(&group))
-            .map_err(|e| StoreError::io("writing the raft log's group", e))?;
+            .put(NODE_REGION, KEY_NEWEST_BATCH.to_vec(), encoded(&number))
+            .map_err(|e| StoreError::io("writing the raft log's batch", e))?;
         let mut after: BTreeMap<ReplicaId, Option<LogState>> = BTreeMap::new();
         for write in &batch.writes {
             if after.contains_key(&write.replica) {
                 return Err(StoreError::damaged(
                     place(write.replica),
-                    format_args!("it stands twice in group {group}"),
+                    format_args!("it stands twice in batch {number}"),
                 ));
             }
             if write.remove {
@@ -243,12 +244,12 @@ impl Log for DiskLog {
                 None => states.remove(&replica),
             };
         }
-        *newest = group;
+        *newest = number;
         Ok(())
     }
 
-    fn newest_group(&self) -> u64 {
-        *self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    fn newest_batch(&self) -> u64 {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reclaim(&self) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use rand::{Rng, RngCore};
 use crate::env::Env;
 use crate::error::StoreError;
 use crate::ids::{Index, MailboxId, ReplicaId, Term};
-use crate::log::{Log, LogBatch, LogState, LogWrite};
+use crate::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
 use crate::memory::{MemoryLog, MemoryRows};
 use crate::row::{RowBatch, RowKey, Table};
 use crate::rows::{Applied, ReplicaBatch, Rows, state_hash};
@@ -99,16 +99,16 @@ fn replacing(store: &dyn Rows, all: &[(RowKey, bytes::Bytes)], hash: [u8; 32]) {
     assert_eq!(store.get(B, &node(2)).expect("a read").as_deref(), Some(&b"new"[..]));
 }
 
-/// The dialogue of a store of logs, new and empty. Groups 1 to 9 are written.
+/// The dialogue of a store of logs, new and empty. Batches 1 to 9 are written.
 pub fn log(store: &dyn Log) {
-    assert_eq!((store.newest_group(), store.state(A).expect("state")), (0, None));
+    assert_eq!((store.newest_batch(), store.state(A).expect("state")), (0, None));
     let hard_state = Some(HardState { term: 1, commit: 1, ..Default::default() });
     let born = |replica| LogWrite { reset: Some((Index(1), Term(1))), hard_state: hard_state.clone(), ..of(replica) };
-    let group = |number, writes: &[LogWrite]| store.write_synced(number, &LogBatch { writes: writes.to_vec() });
+    let write = |number, writes: &[LogWrite]| store.write_synced(number, &LogBatch { writes: writes.to_vec() });
     let state = || store.state(A).expect("state").expect("a replica");
-    group(1, &[born(A), born(B)]).expect("a group");
-    group(2, &[LogWrite { append: entries(2, 9, 1), ..of(A) }, of(ReplicaId(5))]).expect("a group");
-    group(3, &[LogWrite { append: entries(6, 7, 2), ..of(A) }]).expect("a group");
+    write(1, &[born(A), born(B)]).expect("a batch");
+    write(2, &[LogWrite { append: entries(2, 9, 1), ..of(A) }, of(ReplicaId(5))]).expect("a batch");
+    write(3, &[LogWrite { append: entries(6, 7, 2), ..of(A) }]).expect("a batch");
     assert_eq!(store.replicas().expect("replicas"), [A, B], "an empty write makes no replica");
     assert_eq!(
         (state().cut, state().last, state().hard_state),
@@ -127,34 +127,35 @@ pub fn log(store: &dyn Log) {
     }
     assert!(store.entries(ReplicaId(5), Index(1), Index(2), 1).is_err());
     for refused in [entries(9, 9, 2), entries(1, 2, 2), [entries(6, 6, 2), entries(8, 8, 2)].concat()] {
-        assert!(group(4, &[LogWrite { append: refused, ..of(A) }]).is_err());
+        assert!(write(4, &[LogWrite { append: refused, ..of(A) }]).is_err());
     }
-    assert_eq!((store.newest_group(), state().last), (3, Index(7)), "nothing of a refused group is written");
+    assert_eq!((store.newest_batch(), state().last), (3, Index(7)), "nothing of a refused batch is written");
 
-    group(4, &[LogWrite { compact: Some((Index(5), Term(1))), ..of(A) }]).expect("a group");
-    group(5, &[LogWrite { compact: Some((Index(3), Term(1))), ..of(A) }]).expect("a group");
+    write(4, &[LogWrite { compact: Some((Index(5), Term(1))), ..of(A) }]).expect("a batch");
+    write(5, &[LogWrite { compact: Some((Index(3), Term(1))), ..of(A) }]).expect("a batch");
     assert_eq!(state().cut, (Index(5), Term(1)), "a cut never goes back");
     assert!(read(5, 6, 1).is_err());
     assert_eq!(read(6, 8, usize::MAX).expect("entries"), [(6, 2), (7, 2)]);
     let mark = Applied { index: Index(6), term: Term(3), ..Applied::default() };
-    group(6, &[LogWrite { installing: Some(Some(mark.clone())), ..of(A) }]).expect("a group");
+    write(6, &[LogWrite { mark: Some(InstallMark::Begun(mark.clone())), ..of(A) }]).expect("a batch");
     assert_eq!(state().installing, Some(mark));
-    group(7, &[LogWrite { reset: Some((Index(6), Term(3))), installing: Some(None), ..of(A) }]).expect("a group");
+    write(7, &[LogWrite { reset: Some((Index(6), Term(3))), mark: Some(InstallMark::Over), ..of(A) }])
+        .expect("a batch");
     assert_eq!((state().cut, state().last, state().installing), ((Index(6), Term(3)), Index(6), None));
     assert!(read(7, 8, 1).is_err(), "the tail of the other history is gone");
     let append = entries(7, 8, 3);
-    group(8, &[LogWrite { append, ..of(A) }, LogWrite { remove: true, ..of(B) }]).expect("a group");
+    write(8, &[LogWrite { append, ..of(A) }, LogWrite { remove: true, ..of(B) }]).expect("a batch");
     assert_eq!(read(7, 9, usize::MAX).expect("entries"), [(7, 3), (8, 3)]);
     assert_eq!((store.replicas().expect("replicas"), store.state(B).expect("state")), (vec![A], None));
     let far = LogWrite { reset: Some((Index(40), Term(3))), append: entries(41, 42, 3), ..of(A) };
-    group(9, &[far]).expect("a group");
+    write(9, &[far]).expect("a batch");
     store.reclaim().expect("reclaim");
     log_reopened(store);
 }
 
 /// What is in the log of [`log`] when it is opened again.
 pub fn log_reopened(store: &dyn Log) {
-    assert_eq!((store.newest_group(), store.replicas().expect("replicas")), (9, vec![A]));
+    assert_eq!((store.newest_batch(), store.replicas().expect("replicas")), (9, vec![A]));
     let state = store.state(A).expect("state").expect("a replica");
     let hard_state = HardState { term: 1, commit: 1, ..Default::default() };
     assert_eq!(state, LogState { hard_state, cut: (Index(40), Term(3)), last: Index(42), installing: None });
@@ -223,7 +224,7 @@ pub fn log_agrees(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn L
     let (mut env, model, mut store) = (Env::seeded(seed), MemoryLog::new(), open(None));
     let rng = &mut env.rng;
     let mut replicas: Vec<ReplicaId> = (1..5).map(ReplicaId).collect();
-    let mut group = 0;
+    let mut number = 0;
     for step in 0..steps {
         match rng.random_range(0..50) {
             0 => store = open(Some(store)),
@@ -240,12 +241,12 @@ pub fn log_agrees(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn L
                         }
                     }
                 }
-                group += 1;
+                number += 1;
                 let batch = LogBatch { writes };
-                match model.write_synced(group, &batch) {
-                    Ok(()) => store.write_synced(group, &batch).expect("a group"),
+                match model.write_synced(number, &batch) {
+                    Ok(()) => store.write_synced(number, &batch).expect("a batch"),
                     Err(_) => {
-                        store.write_synced(group, &batch).expect_err("a group no log can take");
+                        store.write_synced(number, &batch).expect_err("a batch no log can take");
                     }
                 }
             }
@@ -255,7 +256,7 @@ pub fn log_agrees(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn L
             model.replicas().expect("replicas"),
             "step {step} of seed {seed}"
         );
-        assert_eq!(store.newest_group(), model.newest_group());
+        assert_eq!(store.newest_batch(), model.newest_batch());
         for replica in model.replicas().expect("replicas") {
             let expected = Log::state(&model, replica).expect("state");
             assert_eq!(store.state(replica).expect("state"), expected, "step {step} of seed {seed}");
@@ -279,8 +280,11 @@ fn random_write(rng: &mut impl RngCore, replica: ReplicaId, state: &LogState) ->
             let to = at + rng.random_range(0..3);
             LogWrite { reset: Some((Index(at), term)), append: random_entries(rng, at + 1, to, term.0), ..of(replica) }
         }
-        4 => LogWrite { installing: Some(Some(Applied { index: Index(last), ..Applied::default() })), ..of(replica) },
-        5 => LogWrite { installing: Some(None), ..of(replica) },
+        4 => LogWrite {
+            mark: Some(InstallMark::Begun(Applied { index: Index(last), ..Applied::default() })),
+            ..of(replica)
+        },
+        5 => LogWrite { mark: Some(InstallMark::Over), ..of(replica) },
         6 => LogWrite { append: random_entries(rng, last + 2, last + 2, term.0), ..of(replica) },
         7 => LogWrite { append: random_entries(rng, cut, cut, term.0), ..of(replica) },
         8 => LogWrite { compact: Some((Index(rng.random_range(0..last + 3)), term)), ..of(replica) },

@@ -1,8 +1,8 @@
 //! Raft logs in memory, as bytes with checksums. A crash may leave any part of what was not synced; reading
 //! the bytes anew keeps what is whole, cuts a torn tail, and calls everything else damage.
 //!
-//! A record is `length (4) ‖ checksum (4) ‖ group (8) ‖ payload`; the checksum is the first four bytes of
-//! SHA-256 over group and payload.
+//! A record is `length (4) ‖ checksum (4) ‖ number (8) ‖ payload`; the checksum is the first four bytes of
+//! SHA-256 over number and payload.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::entry::{versioned_decode, versioned_encode};
 use crate::error::StoreError;
 use crate::ids::{Index, ReplicaId, Term};
-use crate::log::{Log, LogBatch, LogState, LogWrite};
+use crate::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
 use crate::plant::{self, Fault};
 use crate::rows::Applied;
 
@@ -59,7 +59,7 @@ impl MemoryLog {
         self.state().flip_at_crash = true;
     }
 
-    /// Flips a bit: bit rot. [`MemoryLog::recover`] notices it.
+    /// Flips a bit: corruption. [`MemoryLog::recover`] notices it.
     pub fn corrupt(&self, bit: usize) {
         let mut state = self.state();
         if let Some(byte) = state.bytes.get_mut(bit / 8) {
@@ -99,9 +99,9 @@ impl MemoryLog {
     /// If no log can take the write (see [`LogState::after`]).
     ///
     /// # Panics
-    /// If `group` does not rise.
-    pub fn write_unsynced(&self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
-        self.state().write(group, batch)
+    /// If `number` does not rise.
+    pub fn write_unsynced(&self, number: u64, batch: &LogBatch) -> Result<(), StoreError> {
+        self.state().write(number, batch)
     }
 
     /// Makes everything written durable and readable.
@@ -115,7 +115,7 @@ impl MemoryLog {
     /// Reads the bytes anew, as after a restart.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if a record that is not a torn tail does not check, if groups don't rise or
+    /// [`StoreError::Damaged`] if a record that is not a torn tail does not check, if batches don't rise or
     /// entries have a gap; [`StoreError::Newer`] for a record of a later version. What could be read before
     /// still can.
     pub fn recover(&self) -> Result<(), StoreError> {
@@ -164,14 +164,14 @@ impl Log for MemoryLog {
         Ok(out)
     }
 
-    fn write_synced(&self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
+    fn write_synced(&self, number: u64, batch: &LogBatch) -> Result<(), StoreError> {
         let mut state = MemoryLog::state(self);
-        state.write(group, batch)?;
+        state.write(number, batch)?;
         state.sync()
     }
 
-    fn newest_group(&self) -> u64 {
-        MemoryLog::state(self).synced_group
+    fn newest_batch(&self) -> u64 {
+        MemoryLog::state(self).synced_batch
     }
 
     fn reclaim(&self) -> Result<(), StoreError> {
@@ -180,7 +180,7 @@ impl Log for MemoryLog {
             return Ok(());
         }
         let writes = state.replicas.iter().map(|(replica, held)| held.whole(*replica)).collect();
-        let record = record(state.synced_group, &LogBatch { writes })?;
+        let record = record(state.synced_batch, &LogBatch { writes })?;
         state.reclaimed = record.len();
         state.synced = record.len();
         state.bytes = record;
@@ -193,12 +193,12 @@ struct State {
     bytes: Vec<u8>,
     /// How many of them a crash can't take.
     synced: usize,
-    synced_group: u64,
+    synced_batch: u64,
     /// What can be read: the synced part.
     replicas: BTreeMap<ReplicaId, Replica>,
-    /// What was written since the last sync, and the group and states it leads to.
+    /// What was written since the last sync, and the batch and states it leads to.
     pending: Vec<LogBatch>,
-    written_group: u64,
+    written_batch: u64,
     written: BTreeMap<ReplicaId, LogState>,
     /// The length after the last reclaim.
     reclaimed: usize,
@@ -213,21 +213,21 @@ struct Replica {
 }
 
 impl State {
-    fn write(&mut self, group: u64, batch: &LogBatch) -> Result<(), StoreError> {
-        assert!(group > self.written_group, "group {group} after {}", self.written_group);
+    fn write(&mut self, number: u64, batch: &LogBatch) -> Result<(), StoreError> {
+        assert!(number > self.written_batch, "batch {number} after {}", self.written_batch);
         let mut changed: BTreeMap<ReplicaId, Option<LogState>> = BTreeMap::new();
         for write in &batch.writes {
             let before = changed.remove(&write.replica).unwrap_or_else(|| self.written.get(&write.replica).cloned());
             changed.insert(write.replica, advance(before, write)?);
         }
-        self.bytes.extend_from_slice(&record(group, batch)?);
+        self.bytes.extend_from_slice(&record(number, batch)?);
         for (replica, state) in changed {
             match state {
                 Some(state) => self.written.insert(replica, state),
                 None => self.written.remove(&replica),
             };
         }
-        self.written_group = group;
+        self.written_batch = number;
         self.pending.push(batch.clone());
         Ok(())
     }
@@ -240,14 +240,14 @@ impl State {
             take(&mut self.replicas, write)?;
         }
         self.synced = self.bytes.len();
-        self.synced_group = self.written_group;
+        self.synced_batch = self.written_batch;
         Ok(())
     }
 
     fn recover(&mut self) -> Result<(), StoreError> {
         let (mut at, mut newest, mut replicas) = (0, 0, BTreeMap::new());
         'records: while at < self.bytes.len() {
-            let Some((group, writes, length)) = record_at(&self.bytes[at..])? else {
+            let Some((number, writes, length)) = record_at(&self.bytes[at..])? else {
                 // A torn tail, unless a whole record follows somewhere behind it.
                 for from in at + 1..self.bytes.len() {
                     if record_at(&self.bytes[from..])?.is_some() {
@@ -260,18 +260,18 @@ impl State {
                 }
                 break;
             };
-            if group <= newest {
-                return Err(StoreError::damaged(PLACE, format_args!("group {group} after {newest}")));
+            if number <= newest {
+                return Err(StoreError::damaged(PLACE, format_args!("batch {number} after {newest}")));
             }
             for write in writes {
                 take(&mut replicas, write)?;
             }
-            newest = group;
+            newest = number;
             at += length;
         }
         self.bytes.truncate(at);
         self.synced = at;
-        self.synced_group = newest;
+        self.synced_batch = newest;
         self.replicas = replicas;
         self.forget_unsynced();
         Ok(())
@@ -279,7 +279,7 @@ impl State {
 
     fn forget_unsynced(&mut self) {
         self.pending.clear();
-        self.written_group = self.synced_group;
+        self.written_batch = self.synced_batch;
         self.written = self.replicas.iter().map(|(replica, held)| (*replica, held.state.clone())).collect();
     }
 }
@@ -290,7 +290,7 @@ impl Replica {
         LogWrite {
             replica,
             reset: Some(self.state.cut),
-            installing: Some(self.state.installing.clone()),
+            mark: Some(self.state.installing.clone().map_or(InstallMark::Over, InstallMark::Begun)),
             append: self.entries.values().cloned().collect(),
             hard_state: Some(self.state.hard_state.clone()),
             compact: None,
@@ -346,14 +346,14 @@ struct RecordedWrite {
     remove: bool,
 }
 
-fn record(group: u64, batch: &LogBatch) -> Result<Vec<u8>, StoreError> {
+fn record(number: u64, batch: &LogBatch) -> Result<Vec<u8>, StoreError> {
     let mut writes = Vec::with_capacity(batch.writes.len());
     for write in &batch.writes {
         let append = write.append.iter().map(|e| e.write_to_bytes().map(ByteBuf::from)).collect::<Result<_, _>>();
         writes.push(RecordedWrite {
             replica: write.replica,
             reset: write.reset,
-            installing: write.installing.clone(),
+            installing: write.mark.as_ref().map(|mark| mark.held().cloned()),
             append: append.map_err(|e| StoreError::io("encoding a log entry", e))?,
             hard_state: write.hard_state.as_ref().map(|h| (h.term, h.vote, h.commit)),
             compact: write.compact,
@@ -363,15 +363,15 @@ fn record(group: u64, batch: &LogBatch) -> Result<Vec<u8>, StoreError> {
     let payload = versioned_encode(RECORD_VERSION, &Record { writes });
     let mut out = Vec::with_capacity(RECORD_HEAD_BYTES + payload.len());
     out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
-    out.extend_from_slice(&checksum(group, &payload));
-    out.extend_from_slice(&group.to_be_bytes());
+    out.extend_from_slice(&checksum(number, &payload));
+    out.extend_from_slice(&number.to_be_bytes());
     out.extend_from_slice(&payload);
     Ok(out)
 }
 
-/// Group, writes and length of the record these bytes begin with; None if they begin with no whole one.
+/// Batch, writes and length of the record these bytes begin with; None if they begin with no whole one.
 fn record_at(bytes: &[u8]) -> Result<Option<(u64, Vec<LogWrite>, usize)>, StoreError> {
-    let Some((group, payload)) = checked(bytes) else { return Ok(None) };
+    let Some((number, payload)) = checked(bytes) else { return Ok(None) };
     let record: Record = versioned_decode(PLACE, RECORD_VERSION, payload)?;
     let mut writes = Vec::with_capacity(record.writes.len());
     for write in record.writes {
@@ -385,27 +385,27 @@ fn record_at(bytes: &[u8]) -> Result<Option<(u64, Vec<LogWrite>, usize)>, StoreE
         writes.push(LogWrite {
             replica: write.replica,
             reset: write.reset,
-            installing: write.installing,
+            mark: write.installing.map(|held| held.map_or(InstallMark::Over, InstallMark::Begun)),
             append,
             hard_state: write.hard_state.map(hard_state),
             compact: write.compact,
             remove: write.remove,
         });
     }
-    Ok(Some((group, writes, RECORD_HEAD_BYTES + payload.len())))
+    Ok(Some((number, writes, RECORD_HEAD_BYTES + payload.len())))
 }
 
 fn checked(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let head = bytes.get(..RECORD_HEAD_BYTES)?;
     let length = u32::from_be_bytes(head[..4].try_into().ok()?) as usize;
-    let group = u64::from_be_bytes(head[8..16].try_into().ok()?);
+    let number = u64::from_be_bytes(head[8..16].try_into().ok()?);
     let payload = bytes.get(RECORD_HEAD_BYTES..RECORD_HEAD_BYTES.checked_add(length)?)?;
-    (checksum(group, payload) == head[4..8]).then_some((group, payload))
+    (checksum(number, payload) == head[4..8]).then_some((number, payload))
 }
 
-fn checksum(group: u64, payload: &[u8]) -> [u8; 4] {
+fn checksum(number: u64, payload: &[u8]) -> [u8; 4] {
     let mut hash = Sha256::new();
-    hash.update(group.to_be_bytes());
+    hash.update(number.to_be_bytes());
     hash.update(payload);
     let hash = hash.finalize();
     [hash[0], hash[1], hash[2], hash[3]]
@@ -450,8 +450,8 @@ mod tests {
             log.crash(keep);
             log.recover().unwrap();
             let expected = [whole, second].iter().filter(|end| synced + keep >= **end).count() as u64;
-            assert_eq!((last(&log), log.newest_group()), (Index(2 + expected), 1 + expected));
-            log.write_synced(log.newest_group() + 1, &write(&[(last(&log).0 + 1, 1)])).unwrap();
+            assert_eq!((last(&log), log.newest_batch()), (Index(2 + expected), 1 + expected));
+            log.write_synced(log.newest_batch() + 1, &write(&[(last(&log).0 + 1, 1)])).unwrap();
             log.recover().unwrap();
             assert_eq!(last(&log), Index(3 + expected), "it goes on after what was kept");
         }
@@ -463,7 +463,7 @@ mod tests {
         log.write_synced(1, &write(&[(1, 1)])).unwrap();
         log.write_unsynced(2, &write(&[(2, 1)])).unwrap();
         assert!(log.entries(R, Index(2), Index(3), 1).is_err());
-        assert_eq!(log.newest_group(), 1);
+        assert_eq!(log.newest_batch(), 1);
         log.sync().unwrap();
         assert_eq!(log.entries(R, Index(2), Index(3), 1).unwrap().len(), 1);
         log.fail_next_sync();
@@ -487,7 +487,7 @@ mod tests {
         log.recover().unwrap();
         log.corrupt(first * 8 + 200);
         log.recover().unwrap();
-        assert_eq!((last(&log), log.newest_group(), log.len()), (Index(1), 1, first));
+        assert_eq!((last(&log), log.newest_batch(), log.len()), (Index(1), 1, first));
     }
 
     #[test]
@@ -496,7 +496,7 @@ mod tests {
         log.write_synced(1, &write(&[(1, 1)])).unwrap();
         let length = log.len();
         assert!(log.write_synced(2, &write(&[(9, 2)])).is_err());
-        assert_eq!((log.len(), log.newest_group()), (length, 1));
+        assert_eq!((log.len(), log.newest_batch()), (length, 1));
         log.recover().unwrap();
     }
 
@@ -518,7 +518,7 @@ mod tests {
         assert!(log.len() < 3 << 20);
         log.crash(0);
         log.recover().unwrap();
-        assert_eq!((Log::state(&log, R).unwrap(), log.newest_group()), (state, 10));
+        assert_eq!((Log::state(&log, R).unwrap(), log.newest_batch()), (state, 10));
         assert_eq!(log.entries(R, Index(9), Index(11), usize::MAX).unwrap().len(), 2);
         log.write_synced(11, &big(11)).unwrap();
         log.recover().unwrap();

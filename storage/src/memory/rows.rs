@@ -66,7 +66,7 @@ impl MemoryRows {
         state.damaged.iter().chain(&state.hidden).any(|(of, _)| *of == replica)
     }
 
-    /// Changes a row behind everyone's back, if it is there: bit rot. A crash does not undo it.
+    /// Changes a row behind everyone's back, if it is there: corruption. A crash does not undo it.
     pub fn corrupt(&self, replica: ReplicaId, key: &RowKey, value: Bytes) {
         let mut state = self.state();
         if let Some(row) = state.rows.get_mut(&replica).and_then(|rows| Arc::make_mut(rows).get_mut(key)) {

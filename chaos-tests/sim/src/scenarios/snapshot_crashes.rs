@@ -1,6 +1,6 @@
 //! A node dies at each step of a snapshot's installation.
 
-use mailraft_storage::log::Log;
+use mailraft_storage::log::{InstallMark, Log};
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 
 use crate::run::Ran;
@@ -20,7 +20,7 @@ pub fn five_deaths(seed: u64) -> Told<Ran> {
     s.leave_behind(away, P, writer)?;
     s.restart(away)?;
 
-    let marks = || looks::synced(away, replica, |w| matches!(w.installing, Some(Some(_))));
+    let marks = || looks::synced(away, replica, |w| matches!(w.mark, Some(InstallMark::Begun(_))));
     s.until_before("the mark becomes durable", 5 * S, marks())?;
     let staged = s.world.hosts[&away].staged.keys().any(|(of, _)| *of == replica);
     s.expect("the snapshot is there and not marked", staged && !is_marked(&s, away, replica))?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crossbeam_channel::Receiver as Queue;
 use mailraft_cluster::{Input, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob};
-use mailraft_storage::log::{Log, LogBatch, LogWrite};
+use mailraft_storage::log::{InstallMark, Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{Applied, ReplicaBatch, state_hash};
 use mailraft_storage::{
@@ -175,7 +175,7 @@ fn a_start_keeps_only_what_is_being_installed() {
     }
     let log = MemoryLog::new();
     let mark = Applied { index: Index(40), ..Applied::default() };
-    let write = LogWrite { replica: ReplicaId(5), installing: Some(Some(mark)), ..LogWrite::default() };
+    let write = LogWrite { replica: ReplicaId(5), mark: Some(InstallMark::Begun(mark)), ..LogWrite::default() };
     log.write_synced(1, &LogBatch { writes: vec![write] }).unwrap();
     let staging = Staging::open(dir.path().to_owned(), &log).unwrap();
     let left = || {

@@ -80,8 +80,8 @@ fn a_changed_byte_in_the_log_is_noticed_or_cuts_its_end() {
     let dir = tempfile::tempdir().unwrap();
     {
         let log = DiskLog::open(dir.path()).unwrap();
-        for group in 1..=10 {
-            append(&log, group, group * 4 - 3, group * 4);
+        for number in 1..=10 {
+            append(&log, number, number * 4 - 3, number * 4);
         }
     }
     let (mut said, mut cut) = (0, 0);
@@ -93,7 +93,7 @@ fn a_changed_byte_in_the_log_is_noticed_or_cuts_its_end() {
                 let read = log.entries(R, Index(1), Index(state.last.0 + 1), usize::MAX)?;
                 assert_eq!(read, entries(1, state.last.0), "{name} at {at}: other bytes");
                 // Where it was cut, it goes on.
-                append(&log, log.newest_group() + 1, state.last.0 + 1, state.last.0 + 2);
+                append(&log, log.newest_batch() + 1, state.last.0 + 1, state.last.0 + 2);
                 assert_eq!(
                     log.entries(R, Index(1), Index(state.last.0 + 3), usize::MAX)?,
                     entries(1, state.last.0 + 2)

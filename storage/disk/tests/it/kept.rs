@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mailraft_disk::{DiskLog, DiskRows};
-use mailraft_storage::log::{Log, LogBatch, LogState, LogWrite};
+use mailraft_storage::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
 use mailraft_storage::rows::{Applied, Rows};
 use mailraft_storage::{Index, ReplicaId, Table, Term};
 use raft::eraftpb::HardState;
@@ -59,11 +59,11 @@ fn logs_of_the_first_version_are_read() {
         append(&log, 1, 1, 9);
         let compact = LogWrite { replica: R, compact: Some((Index(4), Term(1))), ..LogWrite::default() };
         let reset = LogWrite { replica: other, reset: Some((Index(80), Term(2))), ..LogWrite::default() };
-        let installing = Some(Some(mark.clone()));
-        log.write_synced(2, &LogBatch { writes: vec![compact, LogWrite { installing, ..reset }] }).unwrap();
+        let begun = Some(InstallMark::Begun(mark.clone()));
+        log.write_synced(2, &LogBatch { writes: vec![compact, LogWrite { mark: begun, ..reset }] }).unwrap();
     });
     let log = DiskLog::open(dir.path()).unwrap();
-    assert_eq!((log.newest_group(), log.replicas().unwrap()), (2, vec![R, other]));
+    assert_eq!((log.newest_batch(), log.replicas().unwrap()), (2, vec![R, other]));
     let hard_state = HardState { term: 1, ..Default::default() };
     let first = LogState { hard_state, cut: (Index(4), Term(1)), last: Index(9), installing: None };
     assert_eq!(log.state(R).unwrap(), Some(first));

@@ -35,10 +35,10 @@ fn entries(from: u64, to: u64) -> Vec<Entry> {
         .collect()
 }
 
-fn append(log: &DiskLog, group: u64, from: u64, to: u64) {
+fn append(log: &DiskLog, number: u64, from: u64, to: u64) {
     let hard_state = Some(HardState { term: 1, commit: from - 1, ..Default::default() });
     let write = LogWrite { replica: R, append: entries(from, to), hard_state, ..LogWrite::default() };
-    log.write_synced(group, &LogBatch { writes: vec![write] }).unwrap();
+    log.write_synced(number, &LogBatch { writes: vec![write] }).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -116,7 +116,7 @@ fn a_copy_of_an_open_store_has_what_was_flushed_and_what_was_synced() {
         assert!(rows.get(R, &row(table, 2)).unwrap().is_none());
     }
     let log = DiskLog::open(&at("log-after")).unwrap();
-    assert_eq!((log.state(R).unwrap().unwrap().last, log.newest_group()), (Index(5), 1));
+    assert_eq!((log.state(R).unwrap().unwrap().last, log.newest_batch()), (Index(5), 1));
     assert_eq!(log.entries(R, Index(1), Index(6), usize::MAX).unwrap(), entries(1, 5));
 }
 
