@@ -55,7 +55,7 @@ planted! {
     two_entries_in_flight: TwoEntriesInFlight, [ReplicasAgree, Uids, Modseq, ExactlyOnce, View, Uncommitted, Atomic, Flags], |_| {}, panics;
     decide_on_unapplied: DecideOnUnapplied, [ReplicasAgree, Uncommitted, View], |_| {};
     drop_term_checks: DropTermChecks, [ReplicasAgree, Uids, ExactlyOnce, Modseq, Flags, Uncommitted], |s| s.proposals_late = 1_000_000, cut_off;
-    batch_without_effects: BatchWithoutEffects, [ReplicasAgree, ExactlyOnce, Uids], |_| {};
+    batch_without_effects: BatchWithoutEffects, [ReplicasAgree, ExactlyOnce, Uids, Uncommitted], |_| {};
     refusal_not_recorded: RefusalNotRecorded, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |s| s.late_copies_permille = 500;
     interleave_staged: InterleaveStaged, [Modseq, Uids, ExactlyOnce, Flags, Atomic, Uncommitted], |s| s.entry_max_bytes = Some(2_200);
     read_through_old_actor: ReadThroughOldActor, [Modseq, Stale, View], |_| {};
@@ -78,7 +78,7 @@ planted! {
     retry_not_looked_up: RetryNotLookedUp, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |_| {};
     apply_without_required: ApplyWithoutRequired, [ExactlyOnce], large_bodies, jumps;
     stage_counts_at_once: StageCountsAtOnce, [ReplicasAgree, Atomic], |s| s.entry_max_bytes = Some(3_000), panics;
-    flags_not_written: FlagsNotWritten, [Flags, Atomic], |_| {};
+    flags_not_written: FlagsNotWritten, [Flags, Atomic, Uncommitted], |_| {};
     event_overtakes_answer: EventOvertakesAnswer, [View, Modseq], |_| {};
     slot_never_freed: SlotNeverFreed, [Liveness], |_| {}, panics;
 }

@@ -14,8 +14,10 @@ use mailraft_directory::keys::RootKey;
 use mailraft_directory::{Lookup, password};
 use mailraft_driver::testing::{PATIENCE, cluster_ca};
 use mailraft_driver::{Cluster, DriverConfig, Leading};
-use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{Answer, Command, Detached, Finished, Flags, MessageKind, NotDone, Position, Refusal, Refused};
+use mailraft_mailbox::api::{Change, ZonedTime};
+use mailraft_mailbox::{
+    Answer, Command, Detached, Event, Finished, Flags, MessageKind, NotDone, Position, Refusal, Refused,
+};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 use mailraft_storage::{
@@ -30,7 +32,7 @@ use crate::bootstrap::{FirstNode, FirstState, create_first_state};
 use crate::config::{Config, Rendered, render};
 use crate::credentials::Credentials;
 use crate::environment::command_id;
-use crate::links::{Links, MailboxSession};
+use crate::links::{Links, MailboxSession, Stored};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
 use crate::spool::{Budget, Spool, SpooledMessage};
 use crate::world::World;
@@ -506,6 +508,49 @@ async fn a_session_that_listens_to_what_is_not_there_attaches_again_only_now_and
     assert!(timeout(Duration::from_millis(600), session.wait_for_event()).await.is_err());
     let started = node.world.registry.started();
     assert!((1..=4).contains(&started), "{started} actors were started");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_cancelled_disturbs_nothing_that_comes_after_it() {
+    let node = Node::start(LIMITS).await;
+    let [mailbox, _] = node.mailboxes().await;
+    let mut session = MailboxSession::new(node.world.reach(), mailbox);
+    let select = Command::Select { folder: "INBOX".into(), claim_recent: true };
+    let opened = session.ask(node.id(), select).await;
+    assert!(matches!(opened, Finished::Done((Answer::Selected(_), _))), "{opened:?}");
+
+    // In the middle of an upload its client goes away.
+    let message = node.message(600_000).await;
+    let (flags, internal_date) = (Flags::default(), ZonedTime::default());
+    let kind = MessageKind::Append { folder: "INBOX".into(), flags, internal_date };
+    node.rows.hold(true);
+    tokio::select! {
+        biased;
+        stored = session.store(node.id(), kind.clone(), &message) => panic!("{stored:?}"),
+        () = node.rows.waits() => {}
+    }
+    node.rows.hold(false);
+    let stored = session.store(node.id(), kind, &message).await;
+    assert!(matches!(stored, Finished::Done(Stored { uid: 1, .. })), "{stored:?}");
+    let added = |events: Vec<Event>| -> Vec<u32> {
+        let of = |event: Event| -> Vec<u32> {
+            match event.change {
+                Change::Added(messages) => messages.into_iter().map(|m| m.uid).collect(),
+                other => panic!("{other:?}"),
+            }
+        };
+        events.into_iter().flat_map(of).collect()
+    };
+    assert_eq!(added(session.take_events()), [1]);
+
+    // A wait that is given up again and again misses nothing.
+    assert!(timeout(Duration::from_millis(20), session.wait_for_event()).await.is_err());
+    let mut other = MailboxSession::new(node.world.reach(), mailbox);
+    let appended = other.ask(node.id(), node.append().await).await;
+    assert!(matches!(appended, Finished::Done((Answer::Stored { uid: 2, .. }, _))), "{appended:?}");
+    while timeout(Duration::from_micros(50), session.wait_for_event()).await.is_err() {}
+    assert_eq!(added(session.take_events()), [2]);
     node.end().await;
 }
 
