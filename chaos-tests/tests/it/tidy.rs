@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may depend on whom inside the workspace.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("mailraft-storage", &[]),
     ("mailraft-disk", &["mailraft-storage"]),
     ("mailraft-cluster", &["mailraft-storage"]),
@@ -13,8 +13,9 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("mailraft-message", &[]),
     ("mailraft-mailbox", &["mailraft-storage"]),
     ("mailraft-directory", &["mailraft-storage"]),
-    ("mailraft-smtp", &[]),
-    ("mailraft-imap", &["mailraft-mailbox", "mailraft-message", "mailraft-storage"]),
+    ("mailraft-protocol", &[]),
+    ("mailraft-smtp", &["mailraft-protocol"]),
+    ("mailraft-imap", &["mailraft-mailbox", "mailraft-message", "mailraft-protocol", "mailraft-storage"]),
     (
         "mailraft-server",
         &[
@@ -24,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "mailraft-imap",
             "mailraft-mailbox",
             "mailraft-message",
+            "mailraft-protocol",
             "mailraft-smtp",
             "mailraft-storage",
         ],
@@ -33,19 +35,20 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("mailraft-sim", &["mailraft-checkers", "mailraft-cluster", "mailraft-mailbox", "mailraft-storage"]),
     ("mailraft-chaos", &["mailraft-disk", "mailraft-sim"]),
 ];
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "storage/src",
     "cluster/src",
     "node/mailbox/src",
     "node/directory/src",
     "node/message/src",
+    "node/protocol/src",
     "node/imap/src",
     "node/smtp/src",
     "chaos-tests/checkers/src",
     "chaos-tests/sim/src",
 ];
 /// Crates whose files are checked for circles.
-const UNCIRCLED: [&str; 14] = [
+const UNCIRCLED: [&str; 15] = [
     "storage/src",
     "storage/disk/src",
     "cluster/src",
@@ -55,6 +58,7 @@ const UNCIRCLED: [&str; 14] = [
     "node/mailbox/src",
     "node/directory/src",
     "node/message/src",
+    "node/protocol/src",
     "node/imap/src",
     "node/smtp/src",
     "chaos-tests/src",
@@ -457,5 +461,35 @@ fn there_is_one_session_and_one_owner() {
         for dir in SHELLS {
             assert!(texts(dir).iter().any(|(_, text)| text.contains(machine)), "nobody in {dir} drives {machine}");
         }
+    }
+}
+
+/// Each command of a line protocol is a file, and its golden dialogue lies beside it.
+#[test]
+fn every_command_has_its_dialogue() {
+    // What is beside the commands: the table of them, and their tests.
+    const OTHERS: [&str; 5] = ["mod", "dialogue", "mishaps", "model", "properties"];
+    for (protocol, at_least) in [("smtp", 12), ("imap", 25)] {
+        let directory = root().join(format!("node/{protocol}/src/commands"));
+        let mut commands = 0;
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            if path.extension().is_none_or(|e| e != "rs") || OTHERS.contains(&name.as_str()) {
+                continue;
+            }
+            commands += 1;
+            let dialogue = path.with_extension("txt");
+            let text = std::fs::read_to_string(&dialogue).unwrap_or_else(|e| panic!("{}: {e}", dialogue.display()));
+            let word = name.to_ascii_uppercase();
+            let said = |line: &&str| line.starts_with("C: ") || line.starts_with("R: ");
+            assert!(
+                text.lines().filter(said).any(|line| line.to_ascii_uppercase().contains(&word)),
+                "{} never says {word}",
+                dialogue.display()
+            );
+            assert!(text.lines().any(|line| line.starts_with("S: ")), "{} hears nothing", dialogue.display());
+        }
+        assert!(commands >= at_least, "{commands} commands of {protocol}");
     }
 }

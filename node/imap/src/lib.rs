@@ -1,15 +1,5 @@
-//! The server's side of IMAP4rev1 (RFC 3501) without sockets: bytes go in, a [`Mailstore`] is asked, bytes come
-//! out. The shell owns the socket, TLS, clocks and the mailbox:
-//!
-//! ```text
-//! output.write(session.greeting())
-//! loop { match session.drive(&mut store, &mut output).await? {
-//!     Turn::NeedInput => session.input(what the socket gave),
-//!     Turn::Idle      => wait for the socket or store events: session.input(..) or session.tell(..),
-//!     Turn::StartTls  => take up TLS, then session.tls_started(),
-//!     Turn::Close     => close,
-//! }}
-//! ```
+//! The server's side of IMAP4rev1 (RFC 3501) without sockets: an engine of `mailraft-protocol` whose backend is a
+//! [`Mailstore`]. The shell around it owns the socket, TLS and clocks.
 //!
 //! Sequence numbers are each session's own (`view`): others' expunges are told only where RFC 3501 allows it.
 
@@ -18,9 +8,11 @@ mod commands;
 mod cursor;
 mod date;
 mod decoder;
-mod out;
+mod opened;
 mod outcome;
 mod print;
+mod search_key;
+mod search_text;
 mod section;
 mod session;
 mod state;
@@ -31,7 +23,6 @@ mod utf7;
 mod view;
 
 pub use decoder::{INPUT_MAX_BYTES, LINE_MAX_BYTES, LITERAL_MAX_BYTES};
-pub use out::OUTPUT_FLUSH_BYTES;
-pub use session::{Session, Turn, WRONG_COMMANDS_MAX};
+pub use session::{Session, WRONG_COMMANDS_MAX};
 pub use state::Config;
-pub use store::{LoginFailure, Mailstore, Output, ReceiveFailure, StoreFailure};
+pub use store::{LoginFailure, Mailstore, ReceiveFailure, StoreFailure};

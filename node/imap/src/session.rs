@@ -1,32 +1,25 @@
 //! A session: one command after another.
 
-use std::io;
-
-use zeroize::Zeroize;
+use std::time::Duration;
 
 use crate::commands;
 use crate::cursor::Cursor;
 use crate::decoder::{Decoder, Frame, Piece};
-use crate::out::Out;
 use crate::outcome::{Done, Outcome};
 use crate::state::{Config, State};
-use crate::store::{Mailstore, Output, ReceiveFailure};
+use crate::store::{Mailstore, ReceiveFailure};
+use mailraft_protocol::{Engine, Farewell, Out, Output, Patience, Tls, Turn};
+use zeroize::Zeroize;
 
 /// Commands that can't be understood before the session ends.
 pub const WRONG_COMMANDS_MAX: u32 = 50;
 
-/// What the shell must do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Read more.
-    NeedInput,
-    /// Read more, and call [`Session::tell`] when the store has events.
-    Idle,
-    /// Take up TLS, then say [`Session::tls_started`].
-    StartTls,
-    /// Close.
-    Close,
-}
+/// A silent client is waited for this long: 30 minutes are the least once logged in (RFC 3501, section 5.4).
+const IDLE_MAX: Duration = Duration::from_secs(31 * 60);
+/// The same before a login.
+const EARLY_IDLE_MAX: Duration = Duration::from_secs(60);
+/// A client logs in within this time: who sends a byte now and then would otherwise hold a session for ever.
+const LOGIN_MAX: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Debug)]
 enum Mode {
@@ -45,73 +38,128 @@ enum Mode {
 }
 
 /// A session.
-pub struct Session {
+pub struct Session<S> {
     state: State,
     decoder: Decoder,
     mode: Mode,
     wrong: u32,
+    pub(crate) store: S,
 }
 
-impl Session {
-    /// A session at its start; `tls` if TLS is up already.
-    pub fn new(config: Config, tls: bool) -> Self {
-        Session { state: State::new(config, tls), decoder: Decoder::new(), mode: Mode::Commands, wrong: 0 }
-    }
-
-    /// The first line.
-    pub fn greeting(&self) -> Vec<u8> {
+impl<S: Mailstore> Engine for Session<S> {
+    fn greeting(&self) -> Vec<u8> {
         format!("* OK [CAPABILITY {}] Mailraft\r\n", self.state.capabilities()).into_bytes()
     }
 
-    /// The last line, when the server ends the session.
-    pub fn bye(&self, text: &str) -> Vec<u8> {
+    fn farewell(&self, why: Farewell) -> Vec<u8> {
+        let text = match why {
+            Farewell::Silent => "silent for too long",
+            Farewell::TooLong => "a login took too long",
+            Farewell::ShuttingDown => "[UNAVAILABLE] shutting down; connect again",
+            Farewell::TooManySessions => "[LIMIT] too many connections; try again later",
+        };
         format!("* BYE {text}\r\n").into_bytes()
     }
 
-    /// Whether someone is logged in.
-    pub fn is_authenticated(&self) -> bool {
-        self.state.user.is_some()
+    fn patience(&self) -> Patience {
+        match self.is_authenticated() {
+            true => Patience { idle: IDLE_MAX, total: None },
+            false => Patience { idle: EARLY_IDLE_MAX, total: Some(LOGIN_MAX) },
+        }
     }
 
-    /// Takes bytes from the socket in, at most as many as [`Session::room`].
-    ///
-    /// # Panics
-    /// If there are more.
-    pub fn input(&mut self, bytes: &[u8]) {
-        self.decoder.input(bytes);
-    }
-
-    /// How many bytes it takes in now; never 0 after [`Session::drive`].
-    pub fn room(&self) -> usize {
+    fn room(&self) -> usize {
         self.decoder.room()
     }
 
-    /// TLS is up: everything that came in clear is forgotten.
-    pub fn tls_started(&mut self) {
+    fn input(&mut self, bytes: &[u8]) {
+        self.decoder.input(bytes);
+    }
+
+    async fn drive<O: Output>(&mut self, out: &mut Out<O>) -> Turn {
+        if out.is_gone() || matches!(self.mode, Mode::Closing) {
+            return Turn::Close;
+        }
+        match self.decoder.next() {
+            Frame::NeedInput => return self.waiting(),
+            Frame::Continue => out.line("+ go on"),
+            Frame::Command(mut pieces) => {
+                let may_be_login = self.state.user.is_none();
+                let (tag, expunges, outcome) = self.command(&pieces, out).await;
+                if may_be_login {
+                    for Piece::Text(bytes) | Piece::Literal(bytes) in &mut pieces {
+                        bytes.zeroize();
+                    }
+                    if self.state.user.is_some() {
+                        self.decoder.logged_in();
+                    }
+                }
+                if self.finish(tag, outcome, expunges, out).await {
+                    return Turn::StartTls;
+                }
+            }
+            Frame::Append { head, size_bytes, synchronising } => {
+                if let Err((tag, done)) = self.begin_append(&head, size_bytes, synchronising, out) {
+                    self.finish(tag, Err(done), false, out).await;
+                }
+            }
+            Frame::Message(bytes) => {
+                if let Mode::Append { failure, .. } = &mut self.mode
+                    && failure.is_none()
+                {
+                    *failure = self.store.receive(&bytes).err();
+                }
+            }
+            Frame::MessageEnd(rest) => {
+                if let Mode::Append { tag, append, failure } = std::mem::replace(&mut self.mode, Mode::Commands) {
+                    let outcome = commands::append::run(append, failure, &rest, &mut self.store).await;
+                    self.finish(tag, outcome, true, out).await;
+                }
+            }
+            Frame::Wrong(tag, why) => {
+                let tag = match self.interrupted() {
+                    Some(tag) => tag,
+                    None if tag.is_empty() => "*".into(),
+                    None => String::from_utf8_lossy(&tag).into_owned(),
+                };
+                self.finish(tag, Err(Done::Bad(why.into())), false, out).await;
+            }
+            Frame::Lost(why) => {
+                out.line(&format!("* BYE {why}"));
+                self.mode = Mode::Closing;
+            }
+        }
+        Turn::Again
+    }
+
+    async fn wait_for_news(&mut self) {
+        self.store.wait_for_event().await;
+    }
+
+    async fn tell<O: Output>(&mut self, out: &mut Out<O>) -> Turn {
+        if matches!(self.mode, Mode::Idle(_)) {
+            self.news(true, out).await;
+        }
+        self.waiting()
+    }
+
+    fn tls_started(&mut self, _: Tls) {
+        assert!(!self.state.tls, "TLS was up already");
         self.decoder.clear();
         self.state.tls = true;
     }
+}
 
-    /// Carries out everything that is whole in the input.
-    ///
-    /// # Errors
-    /// Those of the output: the client is gone.
-    pub async fn drive<S: Mailstore, O: Output>(&mut self, store: &mut S, output: &mut O) -> io::Result<Turn> {
-        let mut out = Out::new(output);
-        let turn = self.run(store, &mut out).await;
-        out.end().await.map(|()| turn)
+impl<S: Mailstore> Session<S> {
+    /// A session at its start; `tls` if TLS is up already.
+    pub fn new(config: Config, tls: Option<Tls>, store: S) -> Self {
+        let state = State::new(config, tls.is_some());
+        Session { state, decoder: Decoder::new(), mode: Mode::Commands, wrong: 0, store }
     }
 
-    /// In IDLE: tells what has happened.
-    ///
-    /// # Errors
-    /// As [`Session::drive`].
-    pub async fn tell<S: Mailstore, O: Output>(&mut self, store: &mut S, output: &mut O) -> io::Result<Turn> {
-        let mut out = Out::new(output);
-        if matches!(self.mode, Mode::Idle(_)) {
-            self.news(true, store, &mut out).await;
-        }
-        out.end().await.map(|()| self.waiting())
+    /// Whether someone is logged in.
+    fn is_authenticated(&self) -> bool {
+        self.state.user.is_some()
     }
 
     fn waiting(&self) -> Turn {
@@ -119,66 +167,6 @@ impl Session {
             Mode::Idle(_) => Turn::Idle,
             Mode::Closing => Turn::Close,
             Mode::Commands | Mode::Authenticate(_) | Mode::Append { .. } => Turn::NeedInput,
-        }
-    }
-
-    async fn run<S: Mailstore, O: Output>(&mut self, store: &mut S, out: &mut Out<'_, O>) -> Turn {
-        loop {
-            if out.is_gone() || matches!(self.mode, Mode::Closing) {
-                return Turn::Close;
-            }
-            out.pass_on().await;
-            match self.decoder.next() {
-                Frame::NeedInput => return self.waiting(),
-                Frame::Continue => out.line("+ go on"),
-                Frame::Command(mut pieces) => {
-                    let may_be_login = self.state.user.is_none();
-                    let (tag, expunges, outcome) = self.command(&pieces, store, out).await;
-                    if may_be_login {
-                        for Piece::Text(bytes) | Piece::Literal(bytes) in &mut pieces {
-                            bytes.zeroize();
-                        }
-                        if self.state.user.is_some() {
-                            self.decoder.logged_in();
-                        }
-                    }
-                    if self.finish(tag, outcome, expunges, store, out).await {
-                        return Turn::StartTls;
-                    }
-                }
-                Frame::Append { head, size_bytes, synchronising } => {
-                    if let Err((tag, done)) = self.begin_append(&head, size_bytes, synchronising, store, out) {
-                        self.finish(tag, Err(done), false, store, out).await;
-                    }
-                }
-                Frame::Message(bytes) => {
-                    if let Mode::Append { failure, .. } = &mut self.mode
-                        && failure.is_none()
-                    {
-                        *failure = store.receive(&bytes).err();
-                    }
-                }
-                Frame::MessageEnd(rest) => {
-                    let Mode::Append { tag, append, failure } = std::mem::replace(&mut self.mode, Mode::Commands)
-                    else {
-                        continue;
-                    };
-                    let outcome = commands::append::run(append, failure, &rest, store).await;
-                    self.finish(tag, outcome, true, store, out).await;
-                }
-                Frame::Wrong(tag, why) => {
-                    let tag = match self.interrupted() {
-                        Some(tag) => tag,
-                        None if tag.is_empty() => "*".into(),
-                        None => String::from_utf8_lossy(&tag).into_owned(),
-                    };
-                    self.finish(tag, Err(Done::Bad(why.into())), false, store, out).await;
-                }
-                Frame::Lost(why) => {
-                    out.line(&format!("* BYE {why}"));
-                    self.mode = Mode::Closing;
-                }
-            }
         }
     }
 
@@ -190,13 +178,12 @@ impl Session {
         }
     }
 
-    fn begin_append<S: Mailstore, O: Output>(
+    fn begin_append<O: Output>(
         &mut self,
         head: &[Piece],
         size_bytes: u64,
         synchronising: bool,
-        store: &mut S,
-        out: &mut Out<'_, O>,
+        out: &mut Out<O>,
     ) -> Result<(), (String, Done)> {
         let mut c = Cursor::new(head);
         let mut tag = c.tag().unwrap_or_else(|_| "*".into());
@@ -210,7 +197,7 @@ impl Session {
         };
         match parsed {
             Ok(append) => {
-                store.discard();
+                self.store.discard();
                 self.mode = Mode::Append { tag, append, failure: None };
                 self.decoder.take_message(size_bytes);
                 if synchronising {
@@ -227,23 +214,15 @@ impl Session {
 
     /// Carries out a command, or goes on with one: its tag, whether expunges may be told at its end, and how it
     /// ended.
-    async fn command<S: Mailstore, O: Output>(
-        &mut self,
-        pieces: &[Piece],
-        store: &mut S,
-        out: &mut Out<'_, O>,
-    ) -> (String, bool, Outcome) {
+    async fn command<O: Output>(&mut self, pieces: &[Piece], out: &mut Out<O>) -> (String, bool, Outcome) {
         match std::mem::replace(&mut self.mode, Mode::Commands) {
             Mode::Idle(tag) => {
-                let outcome = match pieces {
-                    [Piece::Text(text)] if text.eq_ignore_ascii_case(b"DONE") => Ok(Done::Ok("IDLE done".into())),
-                    _ => Err(Done::Bad("IDLE ends with DONE".into())),
-                };
+                let outcome = commands::idle::end(pieces);
                 return (tag, true, outcome);
             }
             Mode::Authenticate(tag) => {
                 let outcome = match pieces {
-                    [Piece::Text(text)] => commands::login::plain(&mut self.state, text, store).await,
+                    [Piece::Text(text)] => commands::authenticate::plain(&mut self.state, text, &mut self.store).await,
                     _ => Err(Done::Bad("not a message of PLAIN".into())),
                 };
                 return (tag, true, outcome);
@@ -253,7 +232,7 @@ impl Session {
         let mut c = Cursor::new(pieces);
         match c.tag().and_then(|tag| c.space().map(|()| tag)) {
             Ok(tag) => {
-                let (expunges, outcome) = commands::command(&mut self.state, &mut c, store, out).await;
+                let (expunges, outcome) = commands::command(&mut self.state, &mut c, &mut self.store, out).await;
                 (tag, expunges, outcome)
             }
             Err(wrong) => ("*".into(), false, Err(wrong.into())),
@@ -261,14 +240,7 @@ impl Session {
     }
 
     /// Tells what is new, then how the command ended; true if TLS is to be taken up.
-    async fn finish<S: Mailstore, O: Output>(
-        &mut self,
-        tag: String,
-        outcome: Outcome,
-        expunges: bool,
-        store: &mut S,
-        out: &mut Out<'_, O>,
-    ) -> bool {
+    async fn finish<O: Output>(&mut self, tag: String, outcome: Outcome, expunges: bool, out: &mut Out<O>) -> bool {
         let done = outcome.unwrap_or_else(|done| done);
         match done {
             Done::HangUp => {
@@ -278,7 +250,7 @@ impl Session {
             Done::Idle => {
                 out.line("+ idling");
                 self.mode = Mode::Idle(tag);
-                self.news(true, store, out).await;
+                self.news(true, out).await;
                 return false;
             }
             Done::Challenge => {
@@ -292,7 +264,7 @@ impl Session {
             }
             Done::Ok(_) | Done::No(_) | Done::Bad(_) | Done::LastNo(_) | Done::Logout | Done::Bye(_) => {}
         }
-        self.news(expunges, store, out).await;
+        self.news(expunges, out).await;
         match done {
             Done::Ok(text) => {
                 if self.is_authenticated() {
@@ -330,8 +302,8 @@ impl Session {
 
     /// Hears and tells what is new. If somebody else deleted the open folder, the session ends: its client would
     /// go on with numbers of a folder that is no more (RFC 2180, section 3.3).
-    async fn news<S: Mailstore, O: Output>(&mut self, expunges: bool, store: &mut S, out: &mut Out<'_, O>) {
-        self.state.hear(store);
+    async fn news<O: Output>(&mut self, expunges: bool, out: &mut Out<O>) {
+        self.state.hear(&mut self.store);
         self.state.say_news(expunges, out).await;
         if self.state.is_folder_deleted() {
             self.state.view = None;

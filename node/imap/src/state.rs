@@ -1,7 +1,8 @@
 //! What a session is between commands, and what its commands change.
 
-use crate::out::Out;
-use crate::store::{Mailstore, Output};
+use mailraft_protocol::{Out, Output};
+
+use crate::store::Mailstore;
 use crate::view::View;
 
 /// Logins that may fail before the session ends.
@@ -84,7 +85,7 @@ impl State {
     }
 
     /// Tells what waits in the view, in portions; expunges only where they are allowed.
-    pub(crate) async fn say_news<O: Output>(&mut self, expunges: bool, out: &mut Out<'_, O>) {
+    pub(crate) async fn say_news<O: Output>(&mut self, expunges: bool, out: &mut Out<O>) {
         let Some(view) = self.view.as_mut().filter(|view| !view.deleted) else { return };
         if expunges {
             for number in view.take_expunged() {

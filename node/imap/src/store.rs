@@ -1,7 +1,6 @@
 //! What the engine asks of the shell.
 
 use std::future::Future;
-use std::io;
 
 use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, ZonedTime};
 use mailraft_mailbox::{Answer, Command, Event, Flags, Refusal};
@@ -66,6 +65,9 @@ pub trait Mailstore: Send {
     /// One command, with retries and failover inside.
     fn ask(&mut self, command: Command) -> impl Future<Output = Result<Answer, StoreFailure>> + Send;
 
+    /// Waits until there are events to take. Its future may be dropped at any point and nothing is lost.
+    fn wait_for_event(&mut self) -> impl Future<Output = ()> + Send;
+
     /// Events of the open folder since the last call, in order.
     fn take_events(&mut self) -> Vec<Event>;
 
@@ -88,10 +90,4 @@ pub trait Mailstore: Send {
         flags: Flags,
         internal_date: Option<ZonedTime>,
     ) -> impl Future<Output = Result<Result<(u32, u32), ReceiveFailure>, StoreFailure>> + Send;
-}
-
-/// Where responses go.
-pub trait Output: Send {
-    /// Writes all of it, waiting for a slow client.
-    fn write(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
 }

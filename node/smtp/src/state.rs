@@ -1,11 +1,11 @@
 //! What a session is between commands, and what its commands change.
 
-use zeroize::Zeroizing;
+use mailraft_protocol::Tls;
 
+use crate::agent::Destination;
 use crate::data::Data;
 use crate::parse::{Mailbox, Path};
 use crate::reply::line;
-use crate::step::{Destination, Step};
 
 /// Recipients of one transaction.
 pub const RECIPIENTS_MAX: usize = 100;
@@ -42,15 +42,13 @@ pub struct Config {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) config: Config,
-    pub(crate) tls: bool,
+    pub(crate) tls: Option<Tls>,
     /// What HELO or EHLO said, and whether it was EHLO.
     pub(crate) helo: Option<(String, bool)>,
     /// Who is logged in.
     pub(crate) identity: Option<String>,
     pub(crate) mail: Option<Mail>,
     pub(crate) reading: Reading,
-    /// What the shell must answer first.
-    pub(crate) asked: Asked,
     /// Nothing more is read.
     pub(crate) closing: bool,
     wrong: u32,
@@ -65,8 +63,6 @@ pub(crate) enum Reading {
     AuthLoginUser,
     AuthLoginPassword(String),
     Data(Data),
-    /// The message's end was there.
-    DataEnded,
 }
 
 /// The mail transaction that is being prepared.
@@ -80,19 +76,8 @@ pub(crate) struct Mail {
     pub(crate) destination: Option<Destination>,
 }
 
-/// A question to the shell.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    Nothing,
-    Sender(Mail),
-    Recipient(Mailbox),
-    Login,
-    Delivery,
-    Tls,
-}
-
 impl State {
-    pub(crate) fn new(config: Config, tls: bool) -> Self {
+    pub(crate) fn new(config: Config, tls: Option<Tls>) -> Self {
         State {
             config,
             tls,
@@ -100,7 +85,6 @@ impl State {
             identity: None,
             mail: None,
             reading: Reading::Commands,
-            asked: Asked::Nothing,
             closing: false,
             wrong: 0,
             wrong_logins: 0,
@@ -125,26 +109,5 @@ impl State {
             line(out, "421 4.7.0 too many wrong logins");
             self.closing = true;
         }
-    }
-
-    pub(crate) fn ask_sender(&mut self, identity: String, reverse_path: Mailbox, mail: Mail) -> Step {
-        self.asked = Asked::Sender(mail);
-        Step::CheckSender { identity, reverse_path }
-    }
-
-    pub(crate) fn ask_recipient(&mut self, address: Mailbox) -> Step {
-        self.asked = Asked::Recipient(address.clone());
-        Step::Verify(address)
-    }
-
-    pub(crate) fn ask_login(&mut self, user: String, password: Zeroizing<String>) -> Step {
-        self.reading = Reading::Commands;
-        self.asked = Asked::Login;
-        Step::Authenticate { user, password }
-    }
-
-    pub(crate) fn ask_tls(&mut self) -> Step {
-        self.asked = Asked::Tls;
-        Step::StartTls
     }
 }

@@ -1,5 +1,7 @@
 //! Trace fields (RFC 5321, section 4.4) and dates (RFC 5322, section 3.3).
 
+use mailraft_protocol::Tls;
+
 /// What a Received field tells.
 #[derive(Clone, Debug)]
 pub struct Received<'a> {
@@ -11,7 +13,7 @@ pub struct Received<'a> {
     pub host: &'a str,
     /// ESMTP, with S under TLS and A after AUTH (RFC 3848).
     pub protocol: &'a str,
-    /// Which TLS, if any.
+    /// Which TLS, if any. Its names are the program's own, so that none ends a comment.
     pub tls: Option<Tls>,
     /// The command's id.
     pub id: &'a str,
@@ -19,15 +21,6 @@ pub struct Received<'a> {
     pub recipient: Option<&'a str>,
     /// Seconds since 1970-01-01 UTC.
     pub unix_seconds: i64,
-}
-
-/// The TLS that a message came over. Its names are the program's own, so that none ends a comment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// Such as `TLS1_3`.
-    pub version: &'static str,
-    /// The cipher suite's name in IANA's registry.
-    pub cipher: &'static str,
 }
 
 /// The Received field with its line end. Which TLS was spoken is told in a comment, as other servers do: ESMTPS

@@ -1,30 +1,30 @@
 //! EXPUNGE (RFC 3501, section 6.4.3) and UID EXPUNGE (RFC 4315).
 
 use mailraft_mailbox::{Command, UidSet};
+use mailraft_protocol::{Out, Output};
 
-use crate::commands::opened::{uids, writable};
 use crate::cursor::Cursor;
-use crate::out::Out;
+use crate::opened::{Names, uids, writable};
 use crate::outcome::{Outcome, ok};
 use crate::state::State;
-use crate::store::{Mailstore, Output};
+use crate::store::Mailstore;
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
     state: &mut State,
     c: &mut Cursor<'_>,
-    by_uid: bool,
+    names: Names,
     store: &mut S,
-    out: &mut Out<'_, O>,
+    out: &mut Out<O>,
 ) -> Outcome {
     let folder = writable(state)?.folder;
     let mut only = None;
-    if by_uid {
+    if names == Names::Uids {
         c.space()?;
         only = Some(c.sequence_set()?);
     }
     c.end()?;
     let only = match only {
-        Some(set) => Some(uids(state, &set, true, store, out).await?),
+        Some(set) => Some(uids(state, &set, names, store, out).await?),
         None => None,
     };
     if only.as_ref().is_some_and(UidSet::is_empty) {

@@ -4,18 +4,18 @@ use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, S
 use mailraft_mailbox::{Answer, Command, Flags, SystemFlag, UidSet};
 use mailraft_message::header::HEADER_MAX_BYTES;
 use mailraft_message::{Envelope, Part};
+use mailraft_protocol::{Out, Output};
 use mailraft_storage::entry::versioned_decode;
 
 use crate::body::BodyReader;
-use crate::commands::opened::{uids, view};
 use crate::cursor::{Cursor, Read, wrong};
 use crate::date;
-use crate::out::Out;
+use crate::opened::{Names, uids, view};
 use crate::outcome::{Done, Outcome, ok};
 use crate::print;
 use crate::section::{Bytes, Section, SectionText, fields};
 use crate::state::State;
-use crate::store::{Mailstore, Output, PARSED_VERSION, fetch_at_once};
+use crate::store::{Mailstore, PARSED_VERSION, fetch_at_once};
 
 /// Items of one FETCH.
 const ITEMS_MAX: usize = 200;
@@ -50,9 +50,9 @@ enum Told {
 pub(crate) async fn run<S: Mailstore, O: Output>(
     state: &mut State,
     c: &mut Cursor<'_>,
-    by_uid: bool,
+    names: Names,
     store: &mut S,
-    out: &mut Out<'_, O>,
+    out: &mut Out<O>,
 ) -> Outcome {
     view(state)?;
     c.space()?;
@@ -60,7 +60,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     c.space()?;
     let mut items = items(c)?;
     c.end()?;
-    if by_uid && !items.contains(&Item::Uid) {
+    if names == Names::Uids && !items.contains(&Item::Uid) {
         items.insert(0, Item::Uid);
     }
     let reads = items.iter().any(|i| matches!(i, Item::Section { peek: false, .. }));
@@ -68,7 +68,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         content: items.iter().any(|i| matches!(i, Item::InternalDate | Item::Size | Item::Section { .. })),
         header: items.iter().any(|i| matches!(i, Item::Envelope | Item::Structure { .. } | Item::Section { .. })),
     };
-    let all: Vec<u32> = uids(state, &set, by_uid, store, out).await?.iter().collect();
+    let all: Vec<u32> = uids(state, &set, names, store, out).await?.iter().collect();
     let opened = view(state)?;
     let (folder, read_only) = (opened.folder, opened.read_only);
     let mut bodies = BodyReader::default();
@@ -112,7 +112,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         }
     }
     // RFC 2180, section 4.1.2: what others have removed meanwhile can't be told. A UID that is no more is no error.
-    if gone && !by_uid { Err(Done::missing()) } else { ok("FETCH") }
+    if gone && names == Names::Numbers { Err(Done::missing()) } else { ok("FETCH") }
 }
 
 /// Reading a body marks it as seen.
@@ -130,7 +130,7 @@ async fn mark_seen<S: Mailstore>(state: &mut State, batch: &[u32], store: &mut S
 }
 
 /// Keywords that come in the next response are named before it: they count even if it is rolled back.
-fn note_keywords<O: Output>(state: &mut State, uid: u32, items: &[Item], out: &mut Out<'_, O>) {
+fn note_keywords<O: Output>(state: &mut State, uid: u32, items: &[Item], out: &mut Out<O>) {
     let Some(view) = state.view.as_mut() else { return };
     let Some(flags) = view.message(uid).map(|m| m.flags.clone()) else { return };
     if view.is_changed(uid) || items.contains(&Item::Flags) {
@@ -145,7 +145,7 @@ async fn tell<S: Mailstore, O: Output>(
     items: &[Item],
     bodies: &mut BodyReader,
     store: &mut S,
-    out: &mut Out<'_, O>,
+    out: &mut Out<O>,
 ) -> Result<Told, Done> {
     let uid = message.state.uid;
     let opened = view(state)?;
@@ -224,7 +224,7 @@ async fn tell_section<S: Mailstore, O: Output>(
     source: Source<'_>,
     bodies: &mut BodyReader,
     store: &mut S,
-    out: &mut Out<'_, O>,
+    out: &mut Out<O>,
 ) -> Result<Told, Done> {
     match section.bytes(source.part) {
         Bytes::None => out.text("NIL"),

@@ -1,17 +1,17 @@
-//! LIST and LSUB (RFC 3501, sections 6.3.8, 6.3.9) with the attributes of RFC 3348 and RFC 6154, and what clients
+//! LIST (RFC 3501, section 6.3.8) with the attributes of RFC 3348 and RFC 6154, and what clients
 //! use of RFC 5258 and RFC 5819: SUBSCRIBED and SPECIAL-USE, several patterns, RETURN.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_mailbox::api::{FolderInfo, HIERARCHY_SEPARATOR, SpecialUse};
 use mailraft_mailbox::{Answer, Command};
+use mailraft_protocol::{Out, Output};
 
 use crate::commands::status;
 use crate::cursor::{Cursor, Read, wrong};
-use crate::out::Out;
 use crate::outcome::{Done, Outcome, ok};
 use crate::print;
-use crate::store::{Mailstore, Output};
+use crate::store::Mailstore;
 
 /// Patterns of one LIST.
 const PATTERNS_MAX: usize = 20;
@@ -29,7 +29,7 @@ struct Wanted {
     patterns: Vec<String>,
 }
 
-pub(crate) async fn list<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<'_, O>) -> Outcome {
+pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<O>) -> Outcome {
     let wanted = parse(c)?;
     if wanted.patterns.iter().all(String::is_empty) {
         // Asks for the separator alone.
@@ -85,34 +85,6 @@ pub(crate) async fn list<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mu
         out.pass_on().await;
     }
     ok("LIST")
-}
-
-pub(crate) async fn lsub<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<'_, O>) -> Outcome {
-    c.space()?;
-    let reference = c.folder()?;
-    c.space()?;
-    let pattern = whole(&reference, &c.pattern()?)?;
-    c.end()?;
-    let mut lines: BTreeMap<(bool, String), bool> = BTreeMap::new();
-    for folder in all(store).await?.into_iter().filter(|f| f.subscribed) {
-        if matches(&pattern, &folder.name) {
-            let selectable = folder.id.is_some() && folder.selectable;
-            lines.insert((folder.name != "INBOX", folder.name), selectable);
-        } else if pattern.contains('%') {
-            // With `%`, a level above a subscribed name stands for it.
-            for (at, _) in folder.name.match_indices(HIERARCHY_SEPARATOR) {
-                let above = &folder.name[..at];
-                if matches(&pattern, above) {
-                    lines.entry((above != "INBOX", above.to_owned())).or_insert(false);
-                }
-            }
-        }
-    }
-    for ((_, name), selectable) in lines {
-        tell("LSUB", if selectable { &[] } else { &["\\Noselect"] }, &name, out);
-        out.pass_on().await;
-    }
-    ok("LSUB")
 }
 
 fn parse(c: &mut Cursor<'_>) -> Read<Wanted> {
@@ -175,7 +147,7 @@ fn parse(c: &mut Cursor<'_>) -> Read<Wanted> {
 }
 
 /// Reference and pattern together, with INBOX in its one spelling.
-fn whole(reference: &str, pattern: &str) -> Read<String> {
+pub(super) fn whole(reference: &str, pattern: &str) -> Read<String> {
     let whole = format!("{reference}{pattern}");
     if whole.len() > PATTERNS_MAX_BYTES {
         return wrong("a pattern is too long");
@@ -184,14 +156,14 @@ fn whole(reference: &str, pattern: &str) -> Read<String> {
     Ok(if first.eq_ignore_ascii_case("INBOX") { format!("INBOX{rest}") } else { whole })
 }
 
-async fn all<S: Mailstore>(store: &mut S) -> Result<Vec<FolderInfo>, Done> {
+pub(super) async fn all<S: Mailstore>(store: &mut S) -> Result<Vec<FolderInfo>, Done> {
     match store.ask(Command::List).await? {
         Answer::Folders(folders) => Ok(folders),
         _ => Err(Done::odd_answer()),
     }
 }
 
-fn tell<O: Output>(response: &str, attributes: &[&str], name: &str, out: &mut Out<'_, O>) {
+pub(super) fn tell<O: Output>(response: &str, attributes: &[&str], name: &str, out: &mut Out<O>) {
     out.line(&format!("* {response} ({}) \"/\" {}", attributes.join(" "), print::folder(name)));
 }
 
@@ -206,7 +178,7 @@ fn special_use(of: SpecialUse) -> &'static str {
 }
 
 /// Whether a pattern with `*` and `%` matches a name. Takes at most the product of their lengths.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     // Up to the first wildcard both must be the same: most names end here.
     let literal = pattern.find(['*', '%']).unwrap_or(pattern.len());
     let Some(rest) = name.strip_prefix(&pattern[..literal]) else { return false };

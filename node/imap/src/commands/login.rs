@@ -1,6 +1,5 @@
-//! LOGIN and AUTHENTICATE PLAIN (RFC 3501, sections 6.2.2 and 6.2.3; RFC 4616, 4959), only under TLS.
+//! LOGIN (RFC 3501, section 6.2.3), only under TLS.
 
-use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
 use crate::cursor::Cursor;
@@ -8,7 +7,7 @@ use crate::outcome::{Done, Outcome};
 use crate::state::State;
 use crate::store::{LoginFailure, Mailstore};
 
-pub(crate) async fn login<S: Mailstore>(state: &mut State, c: &mut Cursor<'_>, store: &mut S) -> Outcome {
+pub(crate) async fn run<S: Mailstore>(state: &mut State, c: &mut Cursor<'_>, store: &mut S) -> Outcome {
     allowed(state)?;
     c.space()?;
     let user = c.text()?;
@@ -18,41 +17,8 @@ pub(crate) async fn login<S: Mailstore>(state: &mut State, c: &mut Cursor<'_>, s
     check(state, user, password, store).await
 }
 
-pub(crate) async fn authenticate<S: Mailstore>(state: &mut State, c: &mut Cursor<'_>, store: &mut S) -> Outcome {
-    allowed(state)?;
-    c.space()?;
-    if c.word()? != "PLAIN" {
-        return Err(Done::No("PLAIN is offered".into()));
-    }
-    if c.at_end() {
-        return Ok(Done::Challenge);
-    }
-    c.space()?;
-    let initial = Zeroizing::new(c.astring()?);
-    c.end()?;
-    plain(state, &initial, store).await
-}
-
-/// PLAIN's one message.
-pub(crate) async fn plain<S: Mailstore>(state: &mut State, text: &[u8], store: &mut S) -> Outcome {
-    if text == b"*" {
-        return Err(Done::Bad("login given up".into()));
-    }
-    let malformed = || Done::Bad("not a message of PLAIN".into());
-    let decoded = Zeroizing::new(BASE64.decode(text).map_err(|_| malformed())?);
-    let message = std::str::from_utf8(&decoded).map_err(|_| malformed())?;
-    let mut parts = message.split('\0');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(authorise), Some(user), Some(password), None)
-            if !user.is_empty() && (authorise.is_empty() || authorise == user) =>
-        {
-            check(state, user.to_owned(), Zeroizing::new(password.to_owned()), store).await
-        }
-        _ => Err(malformed()),
-    }
-}
-
-fn allowed(state: &State) -> Result<(), Done> {
+/// Whether the client may log in now.
+pub(super) fn allowed(state: &State) -> Result<(), Done> {
     if state.user.is_some() {
         return Err(Done::Bad("logged in already".into()));
     }
@@ -62,7 +28,13 @@ fn allowed(state: &State) -> Result<(), Done> {
     Ok(())
 }
 
-async fn check<S: Mailstore>(state: &mut State, user: String, password: Zeroizing<String>, store: &mut S) -> Outcome {
+/// Logs in, if the store takes these credentials.
+pub(super) async fn check<S: Mailstore>(
+    state: &mut State,
+    user: String,
+    password: Zeroizing<String>,
+    store: &mut S,
+) -> Outcome {
     match store.login(&user, password).await {
         Ok(()) => {
             state.user = Some(user);

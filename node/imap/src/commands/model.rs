@@ -1,11 +1,9 @@
 //! A client that follows what it is told knows what the server has.
 
-use futures::executor::block_on;
-use mailraft_mailbox::api::{FolderId, StoreMode};
+use mailraft_mailbox::api::StoreMode;
 use mailraft_mailbox::{Command, Flags, SystemFlag, UidSet};
 use proptest::prelude::*;
 
-use crate::store::Mailstore;
 use crate::testing::{Talk, selected};
 
 #[derive(Clone, Debug)]
@@ -54,9 +52,9 @@ impl Client {
     }
 
     fn does(&mut self, step: &Step, talk: &mut Talk) {
-        let of = |pick: usize, talk: &Talk| {
-            let inbox = &talk.store.inbox;
-            (!inbox.is_empty()).then(|| inbox[pick % inbox.len()].state.uid)
+        let of = |pick: usize, talk: &mut Talk| {
+            let inbox = talk.store().inbox();
+            (!inbox.is_empty()).then(|| inbox[pick % inbox.len()].0)
         };
         match step {
             Step::Says(command, pick) => {
@@ -74,15 +72,15 @@ impl Client {
                 talk.say(b"i IDLE\r\n");
                 for step in steps {
                     self.does(step, talk);
-                    block_on(talk.session.tell(&mut talk.store, &mut talk.heard)).unwrap();
+                    talk.tell();
                 }
                 talk.say(b"DONE\r\n");
                 self.hears(&talk.take_heard(), true);
             }
-            Step::Delivery => talk.store.deliver("Subject: x\r\n\r\n"),
+            Step::Delivery => talk.store().deliver("Subject: x\r\n\r\n"),
             Step::Expunge(pick) => {
                 if let Some(uid) = of(*pick, talk) {
-                    talk.store.expunge(UidSet::range(uid, uid));
+                    talk.store().mailbox.expunge(UidSet::range(uid, uid));
                 }
             }
             Step::Flag(pick, set) => {
@@ -90,12 +88,11 @@ impl Client {
                     let mode = if *set { StoreMode::Add } else { StoreMode::Remove };
                     let flags = Flags::none().with(SystemFlag::Flagged).with_keyword("Work");
                     let uids = UidSet::range(uid, uid);
-                    let folder = FolderId(1);
-                    block_on(talk.store.ask(Command::Store { folder, uids, mode, flags, unchanged_since: None }))
-                        .unwrap();
+                    let folder = talk.store().mailbox.folder("INBOX");
+                    talk.store().mailbox.others(Command::Store { folder, uids, mode, flags, unchanged_since: None });
                 }
             }
-            Step::Slow(slow) => talk.store.hold_back(*slow),
+            Step::Slow(slow) => talk.store().slow = *slow,
         }
     }
 }
@@ -147,11 +144,12 @@ proptest! {
         }
         client.does(&Step::Says("NOOP", 0), &mut talk);
         client.does(&Step::Says("UID FETCH 1:* FLAGS", 0), &mut talk);
-        let there: Vec<Option<u32>> = talk.store.inbox.iter().map(|m| Some(m.state.uid)).collect();
+        let inbox = talk.store().inbox();
+        let there: Vec<Option<u32>> = inbox.iter().map(|(uid, _)| Some(*uid)).collect();
         prop_assert_eq!(client.messages, there);
         talk.say(b"b UID SEARCH FLAGGED KEYWORD work\r\n");
-        let flagged = talk.store.inbox.iter().filter(|m| m.state.flags.has(SystemFlag::Flagged));
-        let flagged: String = flagged.filter(|m| m.state.flags.has_keyword("Work")).map(|m| format!(" {}", m.state.uid)).collect();
+        let flagged = inbox.iter().filter(|(_, flags)| flags.has(SystemFlag::Flagged) && flags.has_keyword("Work"));
+        let flagged: String = flagged.map(|(uid, _)| format!(" {uid}")).collect();
         prop_assert_eq!(talk.take_heard(), format!("* SEARCH{flagged}\r\nb OK SEARCH done\r\n"));
     }
 }

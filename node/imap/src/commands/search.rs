@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use mailraft_mailbox::api::{FetchWhat, Fetched, MessageState};
 use mailraft_mailbox::{Answer, Command, SystemFlag, UidSet};
 use mailraft_message::{Part, header, search as text};
+use mailraft_protocol::{Out, Output};
 use mailraft_storage::entry::versioned_decode;
 
 use crate::body::BodyReader;
-use crate::commands::opened::view;
-use crate::commands::search_key::{Key, Keys, Needs};
-use crate::commands::search_text;
 use crate::cursor::Cursor;
 use crate::date;
-use crate::out::Out;
+use crate::opened::{Names, view};
 use crate::outcome::{Done, Outcome, ok};
+use crate::search_key::{Key, Keys, Needs};
+use crate::search_text;
 use crate::state::State;
-use crate::store::{Mailstore, Output, PARSED_VERSION, fetch_at_once};
+use crate::store::{Mailstore, PARSED_VERSION, fetch_at_once};
 
 /// What is known of a message while it is judged.
 struct Known<'a> {
@@ -35,9 +35,9 @@ struct Known<'a> {
 pub(crate) async fn run<S: Mailstore, O: Output>(
     state: &mut State,
     c: &mut Cursor<'_>,
-    by_uid: bool,
+    names: Names,
     store: &mut S,
-    out: &mut Out<'_, O>,
+    out: &mut Out<O>,
 ) -> Outcome {
     view(state)?;
     c.space()?;
@@ -120,7 +120,8 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             }
         }
     }
-    let numbers = found.into_iter().filter_map(|uid| if by_uid { Some(uid as usize) } else { view.number(uid) });
+    let numbers =
+        found.into_iter().filter_map(|uid| if names == Names::Uids { Some(uid as usize) } else { view.number(uid) });
     let line: String = numbers.map(|number| format!(" {number}")).collect();
     out.line(&format!("* SEARCH{line}"));
     ok("SEARCH")

@@ -1,21 +1,32 @@
-//! SELECT, EXAMINE and the end of both (RFC 3501, sections 6.3.1, 6.3.2).
+//! SELECT and EXAMINE (RFC 3501, sections 6.3.1, 6.3.2).
 
 use mailraft_mailbox::{Answer, Command, SystemFlag};
+use mailraft_protocol::{Out, Output};
 
 use crate::cursor::Cursor;
-use crate::out::Out;
+use crate::opened::close;
 use crate::outcome::{Done, Outcome};
 use crate::state::State;
-use crate::store::{Mailstore, Output};
+use crate::store::Mailstore;
 use crate::view::View;
 
-pub(crate) async fn select<S: Mailstore, O: Output>(
+/// What may be done with the folder that is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// SELECT
+    ReadWrite,
+    /// EXAMINE
+    ReadOnly,
+}
+
+pub(crate) async fn run<S: Mailstore, O: Output>(
     state: &mut State,
     c: &mut Cursor<'_>,
-    read_only: bool,
+    access: Access,
     store: &mut S,
-    out: &mut Out<'_, O>,
+    out: &mut Out<O>,
 ) -> Outcome {
+    let read_only = access == Access::ReadOnly;
     c.space()?;
     let folder = c.folder()?;
     c.end()?;
@@ -36,17 +47,8 @@ pub(crate) async fn select<S: Mailstore, O: Output>(
     out.line(&format!("* OK [UIDVALIDITY {}] UIDs valid", view.uid_validity));
     out.line(&format!("* OK [UIDNEXT {}] next UID", view.uid_next));
     state.view = Some(view);
-    Ok(Done::Ok(match read_only {
-        true => "[READ-ONLY] EXAMINE done".into(),
-        false => "[READ-WRITE] SELECT done".into(),
+    Ok(Done::Ok(match access {
+        Access::ReadOnly => "[READ-ONLY] EXAMINE done".into(),
+        Access::ReadWrite => "[READ-WRITE] SELECT done".into(),
     }))
-}
-
-/// Closes the open folder.
-pub(crate) async fn close<S: Mailstore>(state: &mut State, store: &mut S) -> Result<(), Done> {
-    state.view = None;
-    store.close_folder();
-    store.ask(Command::Unselect).await?;
-    store.take_events();
-    Ok(())
 }

@@ -2,12 +2,12 @@
 
 use mailraft_mailbox::api::FolderStatus;
 use mailraft_mailbox::{Answer, Command};
+use mailraft_protocol::{Out, Output};
 
 use crate::cursor::{Cursor, Read, wrong};
-use crate::out::Out;
 use crate::outcome::{Done, Outcome, ok};
 use crate::print;
-use crate::store::{Mailstore, Output};
+use crate::store::Mailstore;
 
 /// A count of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) enum Item {
     Size,
 }
 
-pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<'_, O>) -> Outcome {
+pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<O>) -> Outcome {
     c.space()?;
     let folder = c.folder()?;
     c.space()?;
@@ -57,7 +57,7 @@ pub(super) async fn tell<S: Mailstore, O: Output>(
     folder: String,
     items: &[Item],
     store: &mut S,
-    out: &mut Out<'_, O>,
+    out: &mut Out<O>,
 ) -> Result<(), Done> {
     let name = print::folder(&folder);
     let Answer::Status(status) = store.ask(Command::Status { folder }).await? else { return Err(Done::odd_answer()) };

@@ -2,40 +2,48 @@
 
 use mailraft_mailbox::api::StoreMode;
 use mailraft_mailbox::{Command, Flags};
+use mailraft_protocol::{Out, Output};
 
-use crate::commands::opened::{uids, writable};
 use crate::cursor::Cursor;
-use crate::out::Out;
+use crate::opened::{Names, uids, writable};
 use crate::outcome::{Done, Outcome, ok};
 use crate::print;
 use crate::state::State;
-use crate::store::{Mailstore, Output};
+use crate::store::Mailstore;
+
+/// Which flags are told after the change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Echo {
+    All,
+    /// With .SILENT: those that the client can't know.
+    Unexpected,
+}
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
     state: &mut State,
     c: &mut Cursor<'_>,
-    by_uid: bool,
+    names: Names,
     store: &mut S,
-    out: &mut Out<'_, O>,
+    out: &mut Out<O>,
 ) -> Outcome {
     let folder = writable(state)?.folder;
     c.space()?;
     let set = c.sequence_set()?;
     c.space()?;
     let item = c.word()?;
-    let (mode, silent) = match item.as_str() {
-        "FLAGS" => (StoreMode::Replace, false),
-        "FLAGS.SILENT" => (StoreMode::Replace, true),
-        "+FLAGS" => (StoreMode::Add, false),
-        "+FLAGS.SILENT" => (StoreMode::Add, true),
-        "-FLAGS" => (StoreMode::Remove, false),
-        "-FLAGS.SILENT" => (StoreMode::Remove, true),
+    let (mode, echo) = match item.as_str() {
+        "FLAGS" => (StoreMode::Replace, Echo::All),
+        "FLAGS.SILENT" => (StoreMode::Replace, Echo::Unexpected),
+        "+FLAGS" => (StoreMode::Add, Echo::All),
+        "+FLAGS.SILENT" => (StoreMode::Add, Echo::Unexpected),
+        "-FLAGS" => (StoreMode::Remove, Echo::All),
+        "-FLAGS.SILENT" => (StoreMode::Remove, Echo::Unexpected),
         _ => return Err(Done::Bad(format!("STORE does not know {item}"))),
     };
     c.space()?;
     let flags = flags(c)?;
     c.end()?;
-    let uids = uids(state, &set, by_uid, store, out).await?;
+    let uids = uids(state, &set, names, store, out).await?;
     if uids.is_empty() {
         return ok("STORE");
     }
@@ -57,17 +65,17 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         };
         let Some((number, now)) = view.number(uid).zip(view.message(uid).map(|m| m.flags.clone())) else { continue };
         view.note_keywords(&now, &mut out.bytes);
-        // With .SILENT the client is told only what it can't know: that someone else changed them too.
-        if !silent || now != expected {
+        // What it can't know is that someone else changed them too.
+        if echo == Echo::All || now != expected {
             let list = print::flags(&now, view.is_recent(uid));
-            let told = if by_uid { format!("UID {uid} FLAGS {list}") } else { format!("FLAGS {list}") };
+            let told = if names == Names::Uids { format!("UID {uid} FLAGS {list}") } else { format!("FLAGS {list}") };
             out.line(&format!("* {number} FETCH ({told})"));
         }
         view.told(uid);
         out.pass_on().await;
     }
     // RFC 2180, section 4.2: the others' flags are set all the same. A UID that is no more is no error.
-    if gone && !by_uid { Err(Done::missing()) } else { ok("STORE") }
+    if gone && names == Names::Numbers { Err(Done::missing()) } else { ok("STORE") }
 }
 
 /// Flags with or without parentheses.

@@ -1,143 +1,37 @@
-//! An IMAP session over a socket.
+//! The IMAP engine's mailbox: this node's links to the actor.
 
-use std::io;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mailraft_imap::{Config, LoginFailure, Mailstore, Output, ReceiveFailure, Session, StoreFailure, Turn};
+use mailraft_imap::{Config, LoginFailure, Mailstore, ReceiveFailure, Session, StoreFailure};
 use mailraft_mailbox::api::ZonedTime;
 use mailraft_mailbox::{Answer, Command, Event, Flags, MessageKind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use mailraft_protocol::Tls;
 use zeroize::Zeroizing;
 
-use super::Connection;
-use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
+use super::shared::Shared;
 use crate::credentials::LoginRefused;
 use crate::environment::{command_id, zoned_now};
 use crate::links::MailboxSession;
 use crate::refusals;
 use crate::spool::{Spool, SpoolRefused};
 
-/// A silent client is waited for this long: 30 minutes are the least once logged in (RFC 3501, section 5.4).
-const IDLE_MAX: Duration = Duration::from_secs(31 * 60);
-/// The same before a login.
-const LOGIN_MAX: Duration = Duration::from_secs(60);
-/// A client that does not read is waited for this long.
-const WRITE_MAX: Duration = Duration::from_secs(60);
-const READ_BYTES: usize = 32 << 10;
-
-/// Serves a connection that begins in clear.
-///
-/// # Errors
-/// Those of the connection.
-pub async fn serve(shared: Shared, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
-    let mut session = Session::new(config(&shared), false);
-    let greeting = session.greeting();
-    match talk(&shared, &mut session, socket, peer, &greeting).await? {
-        None => Ok(()),
-        Some(socket) => {
-            let accepted = timeout(HANDSHAKE_TIMEOUT, shared.tls.acceptor().accept(socket)).await;
-            let tls = accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            session.tls_started();
-            talk(&shared, &mut session, tls, peer, b"").await.map(|_| ())
-        }
-    }
-}
-
-/// Serves a connection that is TLS from the start.
-///
-/// # Errors
-/// Those of the connection.
-pub async fn serve_tls<C: Connection>(shared: Shared, connection: C, peer: SocketAddr) -> io::Result<()> {
-    let mut session = Session::new(config(&shared), true);
-    let greeting = session.greeting();
-    talk(&shared, &mut session, connection, peer, &greeting).await.map(|_| ())
-}
-
-fn config(shared: &Shared) -> Config {
-    Config { max_message_bytes: shared.world.config().limits.max_message_bytes, tls_available: true }
-}
-
-/// Talks until the end, or until TLS is to be taken up: then gives the connection back.
-async fn talk<C: Connection>(
-    shared: &Shared,
-    session: &mut Session,
-    connection: C,
-    _: SocketAddr,
-    greeting: &[u8],
-) -> io::Result<Option<C>> {
-    let (mut read, write): (ReadHalf<C>, WriteHalf<C>) = tokio::io::split(connection);
-    let mut writer = Writer(write);
-    let mut store = Store { shared: shared.clone(), mailbox: None, spool: None };
-    let mut serving = shared.serving.clone();
-    let mut buffer = vec![0; READ_BYTES];
-    writer.write(greeting).await?;
-    let mut turn = Turn::NeedInput;
-    loop {
-        match turn {
-            Turn::Close => {
-                let _ = writer.0.shutdown().await;
-                return Ok(None);
-            }
-            Turn::StartTls => return Ok(Some(read.unsplit(writer.0))),
-            Turn::NeedInput | Turn::Idle => {}
-        }
-        let patience = if session.is_authenticated() { IDLE_MAX } else { LOGIN_MAX };
-        let room = session.room().min(READ_BYTES);
-        tokio::select! {
-            got = timeout(patience, read.read(&mut buffer[..room])) => match got {
-                Ok(Ok(0)) => return Ok(None),
-                Ok(Ok(count)) => {
-                    session.input(&buffer[..count]);
-                    let begun = Instant::now();
-                    turn = session.drive(&mut store, &mut writer).await?;
-                    ::metrics::histogram!("mailraft_command_seconds", "protocol" => "imap").record(begun.elapsed().as_secs_f64());
-                }
-                Ok(Err(error)) => return Err(error),
-                Err(_) => {
-                    writer.write(&session.bye("silent for too long")).await?;
-                    return Ok(None);
-                }
-            },
-            () = store.wait_for_event(), if turn == Turn::Idle => {
-                turn = session.tell(&mut store, &mut writer).await?;
-            }
-            () = stopped(&mut serving) => {
-                writer.write(&session.bye("[UNAVAILABLE] shutting down; connect again")).await?;
-                let _ = writer.0.shutdown().await;
-                return Ok(None);
-            }
-        }
-    }
-}
-
-struct Writer<C>(WriteHalf<C>);
-
-impl<C: Connection> Output for Writer<C> {
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = timeout(WRITE_MAX, async {
-            self.0.write_all(bytes).await?;
-            self.0.flush().await
-        });
-        written.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-    }
+/// A session at its start; `tls` if TLS is up already.
+pub fn session(shared: &Shared, tls: Option<Tls>) -> Session<Store> {
+    let max_message_bytes = shared.world.config().limits.max_message_bytes;
+    Session::new(Config { max_message_bytes, tls_available: true }, tls, Store::new(shared.clone()))
 }
 
 /// A session's mailbox as the engine asks for it.
-struct Store {
+pub struct Store {
     shared: Shared,
     mailbox: Option<MailboxSession>,
     spool: Option<Result<Spool, SpoolRefused>>,
 }
 
 impl Store {
-    async fn wait_for_event(&mut self) {
-        match self.mailbox.as_mut() {
-            Some(mailbox) => mailbox.wait_for_event().await,
-            None => std::future::pending().await,
-        }
+    /// Nobody is logged in yet.
+    fn new(shared: Shared) -> Self {
+        Store { shared, mailbox: None, spool: None }
     }
 }
 
@@ -157,7 +51,17 @@ impl Mailstore for Store {
     async fn ask(&mut self, command: Command) -> Result<Answer, StoreFailure> {
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(StoreFailure::NoSuchMailbox) };
         let id = command_id(&self.shared.world.cluster);
-        refusals::to_imap(id, mailbox.ask(id, command).await).map(|(answer, _)| answer)
+        let begun = Instant::now();
+        let asked = mailbox.ask(id, command).await;
+        ::metrics::histogram!("mailraft_command_seconds", "protocol" => "imap").record(begun.elapsed().as_secs_f64());
+        refusals::to_imap(id, asked).map(|(answer, _)| answer)
+    }
+
+    async fn wait_for_event(&mut self) {
+        match self.mailbox.as_mut() {
+            Some(mailbox) => mailbox.wait_for_event().await,
+            None => std::future::pending().await,
+        }
     }
 
     fn take_events(&mut self) -> Vec<Event> {

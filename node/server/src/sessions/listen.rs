@@ -1,12 +1,15 @@
 //! Listening sockets: one task for each, one for each session.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mailraft_protocol::Farewell;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
-use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
+use super::shared::Shared;
+use super::shell::{Shell, stopped};
+use super::tls::spoken;
 use super::{imap, smtp};
 
 /// After accepting failed (too many open files, say).
@@ -57,34 +60,64 @@ pub async fn listen(shared: Shared, service: Service, address: SocketAddr) -> Re
     Ok(())
 }
 
-async fn session(shared: Shared, service: Service, mut socket: TcpStream, peer: SocketAddr) {
+async fn session(shared: Shared, service: Service, socket: TcpStream, peer: SocketAddr) {
     let limits = shared.world.config().limits.clone();
-    let Some(_place) = shared.limits.enter(peer.ip(), limits.sessions, limits.sessions_per_address) else {
-        ::metrics::counter!("mailraft_sessions_refused_total").increment(1);
-        let line: &[u8] = match service {
-            Service::Smtp | Service::Submission => b"421 4.3.2 too many connections; try again later\r\n",
-            Service::Imap => b"* BYE [LIMIT] too many connections; try again later\r\n",
-            Service::Submissions | Service::Imaps => b"",
-        };
-        let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, line).await;
-        return;
-    };
+    let shell = Shell::new(shared.tls.acceptor().clone(), shared.serving.clone());
     let _ = socket.set_nodelay(true);
-    let end = match service {
-        Service::Smtp => smtp::serve(shared, mailraft_smtp::Service::Relay, socket, peer).await,
-        Service::Submission => smtp::serve(shared, mailraft_smtp::Service::Submission, socket, peer).await,
-        Service::Imap => imap::serve(shared, socket, peer).await,
-        Service::Submissions | Service::Imaps => {
-            let accepted = timeout(HANDSHAKE_TIMEOUT, shared.tls.acceptor().accept(socket)).await;
-            match (accepted, service) {
-                (Ok(Ok(tls)), Service::Imaps) => imap::serve_tls(shared, Box::new(tls), peer).await,
-                (Ok(Ok(tls)), _) => smtp::serve_tls(shared, Box::new(tls), peer).await,
-                (Ok(Err(error)), _) => Err(error),
-                (Err(_), _) => Err(std::io::ErrorKind::TimedOut.into()),
-            }
+    let ended = match shared.limits.enter(peer.ip(), limits.sessions, limits.sessions_per_address) {
+        Some(_place) => serve(&shared, &shell, service, socket, peer).await,
+        None => {
+            ::metrics::counter!("mailraft_sessions_refused_total").increment(1);
+            refuse(&shared, &shell, service, socket, peer).await
         }
     };
-    if let Err(error) = end {
-        tracing::debug!(?service, %error, "a session ended");
+    match ended {
+        Ok(()) => tracing::trace!(?service, "a session ended"),
+        Err(error) => tracing::debug!(?service, %error, "a session ended"),
+    }
+}
+
+async fn serve(
+    shared: &Shared,
+    shell: &Shell,
+    service: Service,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> io::Result<()> {
+    match service {
+        Service::Smtp => shell.serve(smtp::session(shared, mailraft_smtp::Service::Relay, peer, None), socket).await,
+        Service::Submission => {
+            shell.serve(smtp::session(shared, mailraft_smtp::Service::Submission, peer, None), socket).await
+        }
+        Service::Submissions => {
+            let connection = shell.handshake(socket).await?;
+            let tls = Some(spoken(connection.get_ref().1));
+            let session = smtp::session(shared, mailraft_smtp::Service::Submissions, peer, tls);
+            shell.serve(session, Box::new(connection)).await
+        }
+        Service::Imap => shell.serve(imap::session(shared, None), socket).await,
+        Service::Imaps => {
+            let connection = shell.handshake(socket).await?;
+            let tls = Some(spoken(connection.get_ref().1));
+            shell.serve(imap::session(shared, tls), Box::new(connection)).await
+        }
+    }
+}
+
+/// Says why there is no session, where that needs no handshake.
+async fn refuse(
+    shared: &Shared,
+    shell: &Shell,
+    service: Service,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> io::Result<()> {
+    let why = Farewell::TooManySessions;
+    match service {
+        Service::Smtp | Service::Submission => {
+            shell.refuse(smtp::session(shared, mailraft_smtp::Service::Relay, peer, None), socket, why).await
+        }
+        Service::Imap => shell.refuse(imap::session(shared, None), socket, why).await,
+        Service::Submissions | Service::Imaps => Ok(()),
     }
 }

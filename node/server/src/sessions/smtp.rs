@@ -1,185 +1,60 @@
-//! An SMTP or submission session over a socket.
+//! The SMTP engine's delivery agent: the directory, the credentials and the mailboxes of this cluster.
 
-use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mailraft_cluster::BarrierOutcome;
 use mailraft_directory::Resolution;
 use mailraft_mailbox::{Finished, MessageKind, NotDone, Refusal};
+use mailraft_protocol::Tls;
 use mailraft_smtp::{
-    AuthOutcome, Config, Delivery, Destination, Mailbox, Recipient, Sender, Session, Step, Transaction, trace,
+    AuthOutcome, Config, Delivery, DeliveryAgent, Destination, Mailbox, Recipient, Sender, Service, Session,
+    Transaction, trace,
 };
 use mailraft_storage::{MailboxId, PartitionId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
+use zeroize::Zeroizing;
 
-use super::Connection;
-use super::shared::{HANDSHAKE_TIMEOUT, Shared, stopped};
-use super::tls::spoken;
+use super::shared::Shared;
 use crate::credentials::LoginRefused;
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::MailboxSession;
 use crate::spool::{Spool, SpoolRefused};
 
-/// A silent client is waited for this long (RFC 5321, section 4.5.3.2.7).
-const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
-/// A client that does not read is waited for this long.
-const WRITE_MAX: Duration = Duration::from_secs(60);
-const READ_BYTES: usize = 32 << 10;
-
-/// Serves a connection that begins in clear.
-///
-/// # Errors
-/// Those of the connection.
-pub async fn serve(
-    shared: Shared,
-    service: mailraft_smtp::Service,
-    socket: TcpStream,
-    peer: SocketAddr,
-) -> io::Result<()> {
-    let session = Session::new(config(&shared, service), false);
-    let greeting = session.greeting();
-    let mut smtp = Smtp::new(shared.clone(), session, peer);
-    match smtp.talk(socket, greeting).await? {
-        None => Ok(()),
-        Some(socket) => {
-            let accepted = timeout(HANDSHAKE_TIMEOUT, shared.tls.acceptor().accept(socket)).await;
-            let tls = accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            smtp.tls = spoken(tls.get_ref().1);
-            smtp.session.tls_started();
-            smtp.talk(tls, Vec::new()).await.map(|_| ())
-        }
-    }
-}
-
-/// Serves a submission connection that is TLS from the start.
-///
-/// # Errors
-/// Those of the connection.
-pub async fn serve_tls<C: Connection>(
-    shared: Shared,
-    connection: Box<TlsStream<C>>,
-    peer: SocketAddr,
-) -> io::Result<()> {
-    let session = Session::new(config(&shared, mailraft_smtp::Service::Submissions), true);
-    let greeting = session.greeting();
-    let mut smtp = Smtp::new(shared, session, peer);
-    smtp.tls = spoken(connection.get_ref().1);
-    smtp.talk(connection, greeting).await.map(|_| ())
-}
-
-fn config(shared: &Shared, service: mailraft_smtp::Service) -> Config {
+/// A session at its start; `tls` if TLS is up already.
+pub fn session(shared: &Shared, service: Service, peer: SocketAddr, tls: Option<Tls>) -> Session<Agent> {
     let config = shared.world.config();
-    Config {
+    let config = Config {
         hostname: config.tls.hostname.clone(),
         service,
         max_message_bytes: config.limits.max_message_bytes,
         tls_available: true,
-    }
+    };
+    Session::new(config, tls, Agent { shared: shared.clone(), peer, spool: None, mailbox_session: None })
 }
 
-struct Smtp {
+/// A session's delivery agent.
+pub struct Agent {
     shared: Shared,
-    session: Session,
     peer: SocketAddr,
-    tls: Option<trace::Tls>,
     spool: Option<Result<Spool, SpoolRefused>>,
     mailbox_session: Option<(MailboxId, MailboxSession)>,
 }
 
-impl Smtp {
-    fn new(shared: Shared, session: Session, peer: SocketAddr) -> Self {
-        Smtp { shared, session, peer, tls: None, spool: None, mailbox_session: None }
-    }
-
-    /// Talks until the end, or until TLS is to be taken up: then gives the connection back.
-    async fn talk<C: Connection>(&mut self, mut connection: C, mut out: Vec<u8>) -> io::Result<Option<C>> {
-        let mut buffer = vec![0; READ_BYTES];
-        let mut serving = self.shared.serving.clone();
-        loop {
-            let step = self.session.next(&mut out);
-            match step {
-                Step::NeedInput => {
-                    write(&mut connection, &mut out).await?;
-                    let room = self.session.room().min(READ_BYTES);
-                    let read = tokio::select! {
-                        read = timeout(IDLE_MAX, connection.read(&mut buffer[..room])) => read,
-                        () = stopped(&mut serving) => {
-                            out.extend_from_slice(&self.session.shutting_down());
-                            write(&mut connection, &mut out).await?;
-                            let _ = connection.shutdown().await;
-                            return Ok(None);
-                        }
-                    };
-                    match read {
-                        Ok(Ok(0)) => return Ok(None),
-                        Ok(Ok(count)) => self.session.input(&buffer[..count]),
-                        Ok(Err(error)) => return Err(error),
-                        Err(_) => {
-                            out.extend_from_slice(&self.session.timed_out());
-                            write(&mut connection, &mut out).await?;
-                            return Ok(None);
-                        }
-                    }
-                }
-                Step::Close => {
-                    write(&mut connection, &mut out).await?;
-                    let _ = connection.shutdown().await;
-                    return Ok(None);
-                }
-                Step::StartTls => {
-                    write(&mut connection, &mut out).await?;
-                    return Ok(Some(connection));
-                }
-                Step::Discard => self.spool = None,
-                Step::Content(bytes) => self.keep(&bytes),
-                Step::CheckSender { identity, reverse_path } => {
-                    let sender = self.check_sender(&identity, &reverse_path).await;
-                    self.session.sender_checked(sender, &mut out);
-                }
-                Step::Verify(address) => {
-                    let recipient = self.verify(&address).await;
-                    self.session.verified(recipient, &mut out);
-                }
-                Step::Authenticate { user, password } => {
-                    let outcome = match self.shared.world.credentials.verify(&user, password).await {
-                        Ok(account) => AuthOutcome::Ok(account.address),
-                        Err(LoginRefused::Wrong) => AuthOutcome::Wrong,
-                        Err(LoginRefused::Throttled) => AuthOutcome::Throttled,
-                        Err(LoginRefused::Unavailable) => AuthOutcome::Unavailable,
-                    };
-                    self.session.authenticated(outcome, &mut out);
-                }
-                Step::Complete(transaction) => {
-                    let begun = Instant::now();
-                    let delivery = self.deliver(transaction).await;
-                    let result = match &delivery {
-                        Delivery::Accepted(_) => "accepted",
-                        Delivery::Unavailable | Delivery::Overloaded | Delivery::OverQuota | Delivery::Corrupt => {
-                            "deferred"
-                        }
-                        Delivery::HeaderTooLong | Delivery::NoSuchMailbox | Delivery::Refused(_) => "refused",
-                    };
-                    ::metrics::counter!("mailraft_deliveries_total", "result" => result).increment(1);
-                    ::metrics::histogram!("mailraft_command_seconds", "protocol" => "smtp")
-                        .record(begun.elapsed().as_secs_f64());
-                    self.session.delivered(delivery, &mut out);
-                }
+impl DeliveryAgent for Agent {
+    async fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> Sender {
+        let path = format!("{}@{}", reverse_path.local, reverse_path.domain);
+        let mut owns = self.owns(identity, &path).await;
+        if owns == Some(false) {
+            // "Not yours" is permanent to whoever hears it: this replica may lag behind.
+            match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
+                Ok(BarrierOutcome::Passed { .. }) => owns = self.owns(identity, &path).await,
+                _ => return Sender::Unavailable,
             }
         }
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        let directory = self.shared.world.config().data_dir.clone();
-        let budget = &self.shared.budget;
-        let spool = self.spool.get_or_insert_with(|| Spool::new(budget));
-        if let Ok(kept) = spool
-            && let Err(refused) = kept.write(bytes, &directory)
-        {
-            *spool = Err(refused);
+        match owns {
+            Some(true) => Sender::Own,
+            Some(false) => Sender::NotOwn,
+            None => Sender::Unavailable,
         }
     }
 
@@ -208,23 +83,45 @@ impl Smtp {
         }
     }
 
-    async fn check_sender(&self, identity: &str, reverse_path: &Mailbox) -> Sender {
-        let path = format!("{}@{}", reverse_path.local, reverse_path.domain);
-        let mut owns = self.owns(identity, &path).await;
-        if owns == Some(false) {
-            // "Not yours" is permanent to whoever hears it: this replica may lag behind.
-            match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
-                Ok(BarrierOutcome::Passed { .. }) => owns = self.owns(identity, &path).await,
-                _ => return Sender::Unavailable,
-            }
-        }
-        match owns {
-            Some(true) => Sender::Own,
-            Some(false) => Sender::NotOwn,
-            None => Sender::Unavailable,
+    async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> AuthOutcome {
+        match self.shared.world.credentials.verify(user, password).await {
+            Ok(account) => AuthOutcome::Ok(account.address),
+            Err(LoginRefused::Wrong) => AuthOutcome::Wrong,
+            Err(LoginRefused::Throttled) => AuthOutcome::Throttled,
+            Err(LoginRefused::Unavailable) => AuthOutcome::Unavailable,
         }
     }
 
+    fn receive(&mut self, bytes: &[u8]) {
+        let directory = self.shared.world.config().data_dir.clone();
+        let budget = &self.shared.budget;
+        let spool = self.spool.get_or_insert_with(|| Spool::new(budget));
+        if let Ok(kept) = spool
+            && let Err(refused) = kept.write(bytes, &directory)
+        {
+            *spool = Err(refused);
+        }
+    }
+
+    fn discard(&mut self) {
+        self.spool = None;
+    }
+
+    async fn deliver(&mut self, transaction: Transaction) -> Delivery {
+        let begun = Instant::now();
+        let delivery = self.take_in(transaction).await;
+        let result = match &delivery {
+            Delivery::Accepted(_) => "accepted",
+            Delivery::Unavailable | Delivery::Overloaded | Delivery::OverQuota | Delivery::Corrupt => "deferred",
+            Delivery::HeaderTooLong | Delivery::NoSuchMailbox | Delivery::Refused(_) => "refused",
+        };
+        ::metrics::counter!("mailraft_deliveries_total", "result" => result).increment(1);
+        ::metrics::histogram!("mailraft_command_seconds", "protocol" => "smtp").record(begun.elapsed().as_secs_f64());
+        delivery
+    }
+}
+
+impl Agent {
     async fn owns(&self, identity: &str, path: &str) -> Option<bool> {
         let lookup = std::sync::Arc::clone(&self.shared.world.lookup);
         let (identity, path) = (identity.to_owned(), path.to_owned());
@@ -251,7 +148,7 @@ impl Smtp {
         }
     }
 
-    async fn deliver(&mut self, transaction: Transaction) -> Delivery {
+    async fn take_in(&mut self, transaction: Transaction) -> Delivery {
         let id = command_id(&self.shared.world.cluster);
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.shared.budget));
         let Destination { mailbox, detail } = transaction.destination;
@@ -273,8 +170,8 @@ impl Smtp {
                 helo: &transaction.helo,
                 peer: self.peer.ip(),
                 host: &hostname,
-                protocol: trace::protocol(transaction.extended, transaction.tls, submitted),
-                tls: self.tls,
+                protocol: trace::protocol(transaction.extended, transaction.tls.is_some(), submitted),
+                tls: transaction.tls,
                 id: &command_id,
                 recipient: recipient.as_deref(),
                 unix_seconds: (wall().0 / 1_000) as i64,
@@ -327,16 +224,4 @@ impl Smtp {
             }
         }
     }
-}
-
-async fn write<C: Connection>(connection: &mut C, out: &mut Vec<u8>) -> io::Result<()> {
-    if out.is_empty() {
-        return Ok(());
-    }
-    let bytes = std::mem::take(out);
-    let written = timeout(WRITE_MAX, async {
-        connection.write_all(&bytes).await?;
-        connection.flush().await
-    });
-    written.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

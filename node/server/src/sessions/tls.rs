@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use mailraft_smtp::trace;
+use mailraft_protocol::Tls;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -64,21 +64,21 @@ impl MailTls {
     }
 }
 
-/// The TLS of a connection, for a message's trace; None before its handshake is over. Versions are written as
-/// other servers do, and suites as IANA does.
-pub fn spoken(connection: &ServerConnection) -> Option<trace::Tls> {
-    let version = match connection.protocol_version()? {
-        ProtocolVersion::TLSv1_2 => "TLS1_2",
-        ProtocolVersion::TLSv1_3 => "TLS1_3",
-        other => other.as_str()?,
+/// The TLS of a connection whose handshake is over. Versions are written as other servers do, and suites as IANA
+/// does.
+pub fn spoken(connection: &ServerConnection) -> Tls {
+    let version = match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => Some("TLS1_2"),
+        Some(ProtocolVersion::TLSv1_3) => Some("TLS1_3"),
+        other => other.and_then(|version| version.as_str()),
     };
-    let cipher = match connection.negotiated_cipher_suite()?.suite() {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        other => other.as_str()?,
+    let cipher = match connection.negotiated_cipher_suite().map(|negotiated| negotiated.suite()) {
+        Some(CipherSuite::TLS13_AES_128_GCM_SHA256) => Some("TLS_AES_128_GCM_SHA256"),
+        Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => Some("TLS_AES_256_GCM_SHA384"),
+        Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => Some("TLS_CHACHA20_POLY1305_SHA256"),
+        other => other.and_then(|suite| suite.as_str()),
     };
-    Some(trace::Tls { version, cipher })
+    Tls { version: version.unwrap_or("unknown"), cipher: cipher.unwrap_or("unknown") }
 }
 
 impl ResolvesServerCert for Certificates {
@@ -236,7 +236,7 @@ mod tests {
             let name = ServerName::try_from(NAME).unwrap();
             // Suites for RSA certificates find none here.
             if let (Ok(_near), Ok(far)) = tokio::join!(connector.connect(name, near), tls.acceptor().accept(far)) {
-                let told = spoken(far.get_ref().1).unwrap();
+                let told = spoken(far.get_ref().1);
                 names.push(format!("{} {}", told.version, told.cipher));
             }
         }

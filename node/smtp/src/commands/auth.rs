@@ -4,94 +4,90 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use crate::agent::{AuthOutcome, DeliveryAgent};
 use crate::reply::line;
 use crate::state::{Reading, Service, State};
-use crate::step::{AuthOutcome, Step};
 
 const MALFORMED: &str = "501 5.5.2 not the base64 of what the mechanism wants";
 
-pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) -> Option<Step> {
+pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &mut A, out: &mut Vec<u8>) {
     if state.config.service == Service::Relay {
-        state.wrong(out, "503 5.5.1 no logins on this port; use submission, 587 or 465");
-        return None;
+        return state.wrong(out, "503 5.5.1 no logins on this port; use submission, 587 or 465");
     }
-    if !state.tls {
-        state.wrong(out, "538 5.7.11 say STARTTLS first");
-        return None;
+    if state.tls.is_none() {
+        return state.wrong(out, "538 5.7.11 say STARTTLS first");
     }
     if state.helo.is_none() || state.identity.is_some() || state.mail.is_some() {
-        state.wrong(out, "503 5.5.1 AUTH comes after EHLO, once, outside of a transaction");
-        return None;
+        return state.wrong(out, "503 5.5.1 AUTH comes after EHLO, once, outside of a transaction");
     }
     let mut words = argument.split(|b| *b == b' ').filter(|w| !w.is_empty());
     let mechanism = words.next().unwrap_or_default().to_ascii_uppercase();
     // An initial response that is empty is written as `=` (section 4).
     let initial = words.next().map(|initial| if initial == b"=" { b"".as_slice() } else { initial });
     if words.next().is_some() {
-        state.wrong(out, "501 5.5.4 AUTH takes a mechanism and one initial response");
-        return None;
+        return state.wrong(out, "501 5.5.4 AUTH takes a mechanism and one initial response");
     }
     match (mechanism.as_slice(), initial) {
-        (b"PLAIN", Some(initial)) => plain(state, initial, out),
+        (b"PLAIN", Some(initial)) => plain(state, initial, agent, out).await,
         (b"PLAIN", None) => {
             state.reading = Reading::AuthPlain;
             line(out, "334 ");
-            None
         }
         (b"LOGIN", Some(initial)) => login_user(state, initial, out),
         (b"LOGIN", None) => {
             state.reading = Reading::AuthLoginUser;
             line(out, "334 VXNlcm5hbWU6");
-            None
         }
-        _ => {
-            state.wrong(out, "504 5.5.4 PLAIN and LOGIN are offered");
-            None
-        }
+        _ => state.wrong(out, "504 5.5.4 PLAIN and LOGIN are offered"),
     }
 }
 
 /// PLAIN's one message.
-pub fn plain(state: &mut State, text: &[u8], out: &mut Vec<u8>) -> Option<Step> {
-    let message = decoded(state, text, out)?;
-    let mut parts = message.split('\0');
-    let (authorise, user, password) = (parts.next()?, parts.next(), parts.next());
-    match (user, password, parts.next()) {
-        (Some(user), Some(_), None) if !user.is_empty() && !authorise.is_empty() && authorise != user => {
+pub async fn plain<A: DeliveryAgent>(state: &mut State, text: &[u8], agent: &mut A, out: &mut Vec<u8>) {
+    let Some(message) = decoded(state, text, out) else { return };
+    let parts: Vec<&str> = message.split('\0').collect();
+    match parts.as_slice() {
+        [authorise, user, _] if !user.is_empty() && !authorise.is_empty() && authorise != user => {
             state.wrong(out, "535 5.7.8 nobody acts for another here");
-            None
         }
-        (Some(user), Some(password), None) if !user.is_empty() => {
-            Some(state.ask_login(user.to_owned(), Zeroizing::new(password.to_owned())))
+        [_, user, password] if !user.is_empty() => {
+            check(state, user, Zeroizing::new((*password).to_owned()), agent, out).await;
         }
-        _ => {
-            state.wrong(out, MALFORMED);
-            None
-        }
+        _ => state.wrong(out, MALFORMED),
     }
 }
 
 /// LOGIN's user name.
-pub fn login_user(state: &mut State, text: &[u8], out: &mut Vec<u8>) -> Option<Step> {
-    let user = decoded(state, text, out)?;
+pub fn login_user(state: &mut State, text: &[u8], out: &mut Vec<u8>) {
+    let Some(user) = decoded(state, text, out) else { return };
     if user.is_empty() {
-        state.wrong(out, MALFORMED);
-        return None;
+        return state.wrong(out, MALFORMED);
     }
     state.reading = Reading::AuthLoginPassword(user.as_str().to_owned());
     line(out, "334 UGFzc3dvcmQ6");
-    None
 }
 
 /// LOGIN's password.
-pub fn login_password(state: &mut State, user: String, text: &[u8], out: &mut Vec<u8>) -> Option<Step> {
-    let password = decoded(state, text, out)?;
-    Some(state.ask_login(user, password))
+pub async fn login_password<A: DeliveryAgent>(
+    state: &mut State,
+    user: String,
+    text: &[u8],
+    agent: &mut A,
+    out: &mut Vec<u8>,
+) {
+    if let Some(password) = decoded(state, text, out) {
+        check(state, &user, password, agent, out).await;
+    }
 }
 
-/// The shell has checked credentials.
-pub fn verified(state: &mut State, outcome: AuthOutcome, out: &mut Vec<u8>) {
-    match outcome {
+async fn check<A: DeliveryAgent>(
+    state: &mut State,
+    user: &str,
+    password: Zeroizing<String>,
+    agent: &mut A,
+    out: &mut Vec<u8>,
+) {
+    match agent.authenticate(user, password).await {
         AuthOutcome::Ok(identity) => {
             state.identity = Some(identity);
             line(out, "235 2.7.0 logged in");

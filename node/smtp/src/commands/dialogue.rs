@@ -1,20 +1,92 @@
 //! Golden dialogues, one file a command: `C:` is a line that the client says, `R:` raw bytes of it with `\r`,
-//! `\n`, `\0` and `\xNN` written so, `S:` what it hears, `E:` what the shell was told. `* service tls` begins a
+//! `\n`, `\0` and `\xNN` written so, `S:` what it hears, `E:` what the agent or the shell was told. `* service tls` begins a
 //! new session, `#` a comment. The whole file must come out again.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
+use futures::executor::block_on;
+use mailraft_protocol::{Engine, Farewell, Out, Output, Tls, Turn};
+use zeroize::Zeroizing;
+
+use crate::agent::{AuthOutcome, Delivery, DeliveryAgent, Destination, Recipient, Sender, Transaction};
+use crate::parse::Mailbox;
 use crate::session::Session;
 use crate::state::{Config, Service};
-use crate::step::{AuthOutcome, Delivery, Destination, Recipient, Sender, Step};
 
 const MESSAGE_MAX_BYTES: u64 = 100;
+const TLS: Tls = Tls { version: "TLS1_3", cipher: "TLS_AES_128_GCM_SHA256" };
 
-/// A client and a scripted shell.
+/// A client and a scripted delivery agent.
 pub struct Talk {
-    pub session: Session,
+    pub session: Session<Script>,
     pub heard: Vec<u8>,
     pub log: Vec<String>,
-    content: Vec<u8>,
     closed: bool,
+}
+
+/// An agent that knows a few names, and what happened there since it was last looked at.
+#[derive(Default)]
+pub struct Script {
+    content: Vec<u8>,
+    events: Vec<String>,
+}
+
+impl DeliveryAgent for Script {
+    async fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> Sender {
+        sender(identity, &reverse_path.local)
+    }
+
+    async fn verify(&mut self, address: &Mailbox) -> Recipient {
+        recipient(&address.local, &address.domain)
+    }
+
+    async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> AuthOutcome {
+        login(user, &password)
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        assert!(!bytes.is_empty());
+        self.content.extend_from_slice(bytes);
+    }
+
+    fn discard(&mut self) {
+        self.content.clear();
+        self.events.push("discard".to_owned());
+    }
+
+    async fn deliver(&mut self, mail: Transaction) -> Delivery {
+        let from = mail.reverse_path.map_or("<>".into(), |p| p.to_string());
+        let to: Vec<String> = mail.recipients.iter().map(ToString::to_string).collect();
+        let content = String::from_utf8_lossy(&std::mem::take(&mut self.content)).into_owned();
+        let mut envelope = format!("{from} -> {} by {}", to.join(" "), mail.helo);
+        for (is, word) in [(mail.extended, " esmtp"), (mail.tls.is_some(), " tls"), (mail.eight_bit, " 8bit")] {
+            envelope.push_str(if is { word } else { "" });
+        }
+        if let Some(bytes) = mail.announced_bytes {
+            envelope.push_str(&format!(" size={bytes}"));
+        }
+        if let Some(identity) = mail.identity {
+            envelope.push_str(&format!(" as {identity}"));
+        }
+        envelope.push_str(&format!(" to {}", mail.destination.mailbox[0]));
+        if let Some(detail) = mail.destination.detail {
+            envelope.push_str(&format!("+{detail}"));
+        }
+        self.events.push(format!("{envelope}: {content:?}"));
+        delivery(from.split('@').next().unwrap_or_default())
+    }
+}
+
+/// What a client is sent at once.
+#[derive(Default)]
+struct Heard(Vec<u8>);
+
+impl Output for Heard {
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 impl Talk {
@@ -25,9 +97,9 @@ impl Talk {
     fn with_tls(service: Service, tls: bool, tls_available: bool) -> Self {
         let hostname = "mx.test".to_owned();
         let config = Config { hostname, service, max_message_bytes: MESSAGE_MAX_BYTES, tls_available };
-        let session = Session::new(config, tls);
+        let session = Session::new(config, tls.then_some(TLS), Script::default());
         let heard = session.greeting();
-        Talk { session, heard, log: Vec::new(), content: Vec::new(), closed: false }
+        Talk { session, heard, log: Vec::new(), closed: false }
     }
 
     /// Says bytes. Returns what is heard and logged, in order; `heard` and `log` have it since the start.
@@ -37,73 +109,35 @@ impl Talk {
         while !rest.is_empty() && !self.closed {
             let (piece, later) = rest.split_at(self.session.room().min(rest.len()));
             self.session.input(piece);
-            self.run(&mut lines);
+            while self.drive(&mut lines) {}
             rest = later;
         }
         lines
     }
 
-    fn run(&mut self, lines: &mut Vec<String>) {
-        loop {
-            let mut out = Vec::new();
-            let step = self.session.next(&mut out);
-            self.hear(&out, lines);
-            out.clear();
-            match step {
-                Step::NeedInput => {
-                    assert!(self.session.room() > 0, "it waits for input that it has no room for");
-                    return;
-                }
-                Step::Close => {
-                    self.closed = true;
-                    self.event("close", lines);
-                    return;
-                }
-                Step::StartTls => {
-                    self.event("tls", lines);
-                    self.session.tls_started();
-                }
-                Step::Discard => {
-                    self.content.clear();
-                    self.event("discard", lines);
-                }
-                Step::Content(bytes) => {
-                    assert!(!bytes.is_empty());
-                    self.content.extend_from_slice(&bytes);
-                }
-                Step::CheckSender { identity, reverse_path } => {
-                    self.session.sender_checked(sender(&identity, &reverse_path.local), &mut out);
-                }
-                Step::Verify(address) => {
-                    self.session.verified(recipient(&address.local, &address.domain), &mut out);
-                }
-                Step::Authenticate { user, password } => {
-                    self.session.authenticated(login(&user, &password), &mut out);
-                }
-                Step::Complete(mail) => {
-                    let from = mail.reverse_path.map_or("<>".into(), |p| p.to_string());
-                    let to: Vec<String> = mail.recipients.iter().map(ToString::to_string).collect();
-                    let content = String::from_utf8_lossy(&std::mem::take(&mut self.content)).into_owned();
-                    let mut envelope = format!("{from} -> {} by {}", to.join(" "), mail.helo);
-                    for (is, word) in [(mail.extended, " esmtp"), (mail.tls, " tls"), (mail.eight_bit, " 8bit")] {
-                        envelope.push_str(if is { word } else { "" });
-                    }
-                    if let Some(bytes) = mail.announced_bytes {
-                        envelope.push_str(&format!(" size={bytes}"));
-                    }
-                    if let Some(identity) = mail.identity {
-                        envelope.push_str(&format!(" as {identity}"));
-                    }
-                    envelope.push_str(&format!(" to {}", mail.destination.mailbox[0]));
-                    if let Some(detail) = mail.destination.detail {
-                        envelope.push_str(&format!("+{detail}"));
-                    }
-                    self.event(&format!("{envelope}: {content:?}"), lines);
-                    self.session.delivered(delivery(from.split('@').next().unwrap_or_default()), &mut out);
-                }
-            }
-            self.hear(&out, lines);
+    /// One turn; false if the session waits for input, or has ended.
+    fn drive(&mut self, lines: &mut Vec<String>) -> bool {
+        let mut out = Out::new(Heard::default());
+        let turn = block_on(self.session.drive(&mut out));
+        for event in std::mem::take(&mut self.session.agent.events) {
+            self.event(&event, lines);
         }
+        block_on(out.flush()).unwrap();
+        self.hear(&out.into_output().0, lines);
+        match turn {
+            Turn::Again => {}
+            Turn::NeedInput => assert!(self.session.room() > 0, "it waits for input that it has no room for"),
+            Turn::StartTls => {
+                self.event("tls", lines);
+                self.session.tls_started(TLS);
+            }
+            Turn::Close => {
+                self.closed = true;
+                self.event("close", lines);
+            }
+            Turn::Idle => panic!("SMTP has nothing to tell unasked"),
+        }
+        matches!(turn, Turn::Again | Turn::StartTls)
     }
 
     fn hear(&mut self, out: &[u8], lines: &mut Vec<String>) {
@@ -224,21 +258,23 @@ fn run(file: &str) -> String {
     came.join("\n") + "\n"
 }
 
-macro_rules! dialogues {
-    ($($name:ident),*) => { $(
-        #[test]
-        fn $name() {
-            let file = include_str!(concat!(stringify!($name), ".txt"));
-            let came = run(file);
-            for (number, (is, should)) in came.lines().zip(file.lines()).enumerate() {
-                assert_eq!(is, should, "line {} of {}.txt", number + 1, stringify!($name));
-            }
-            assert_eq!(came, file);
+#[test]
+fn every_dialogue_comes_out_as_it_is_written() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/commands");
+    let files: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut dialogues: Vec<PathBuf> = files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "txt")).collect();
+    dialogues.sort();
+    assert!(dialogues.len() >= 14, "{dialogues:?}");
+    for path in dialogues {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = std::fs::read_to_string(&path).unwrap();
+        let came = run(&file);
+        for (number, (is, should)) in came.lines().zip(file.lines()).enumerate() {
+            assert_eq!(is, should, "line {} of {name}", number + 1);
         }
-    )* };
+        assert_eq!(came, file, "{name}");
+    }
 }
-
-dialogues!(auth, data, ehlo, limits, mail, others, rcpt, starttls);
 
 #[test]
 fn the_challenge_without_text_keeps_its_space() {
@@ -250,8 +286,14 @@ fn the_challenge_without_text_keeps_its_space() {
 #[test]
 fn last_lines() {
     let session = Talk::new(Service::Relay, false).session;
-    assert_eq!(session.timed_out(), b"421 4.4.2 mx.test silent for too long\r\n");
-    assert_eq!(session.shutting_down(), b"421 4.3.2 mx.test shutting down; try again\r\n");
+    for (why, line) in [
+        (Farewell::Silent, "421 4.4.2 mx.test silent for too long\r\n"),
+        (Farewell::TooLong, "421 4.4.2 mx.test the session took too long\r\n"),
+        (Farewell::ShuttingDown, "421 4.3.2 mx.test shutting down; try again\r\n"),
+        (Farewell::TooManySessions, "421 4.3.2 mx.test too many connections; try again later\r\n"),
+    ] {
+        assert_eq!(String::from_utf8_lossy(&session.farewell(why)), line);
+    }
 }
 
 #[test]
@@ -273,23 +315,33 @@ fn a_long_line_has_its_bound_by_its_verb() {
 }
 
 #[test]
-fn what_is_printed_of_a_login_is_no_secret() {
+fn what_is_printed_of_a_session_is_no_secret() {
     let mut session = Talk::new(Service::Submissions, true).session;
-    session.input(b"EHLO x\r\nAUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n");
-    let step = session.next(&mut Vec::new());
-    assert_eq!(format!("{step:?}"), "Authenticate { user: \"alice\", .. }");
-    assert!(!format!("{session:?}").contains("secret"));
+    session.input(b"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n");
+    let printed = format!("{session:?}");
+    assert!(printed.contains("Input(33 bytes)") && !printed.contains("AGFs"), "{printed}");
 }
 
 #[test]
 fn starttls_empties_the_input_both_before_and_after_the_shell_takes_it_up() {
     let mut session = Talk::new(Service::Submission, false).session;
     session.input(b"STARTTLS\r\nEHLO injected.test\r\n");
-    assert!(matches!(session.next(&mut Vec::new()), Step::StartTls));
+    let mut out = Out::new(Heard::default());
+    assert_eq!(block_on(session.drive(&mut out)), Turn::StartTls);
     assert_eq!(session.room(), crate::INPUT_MAX_BYTES);
+    out.bytes.clear();
     session.input(b"NOOP\r\n");
-    session.tls_started();
-    let mut out = Vec::new();
-    assert!(matches!(session.next(&mut out), Step::NeedInput));
-    assert_eq!(out, b"");
+    session.tls_started(TLS);
+    assert_eq!(block_on(session.drive(&mut out)), Turn::NeedInput);
+    assert_eq!(out.bytes, b"");
+}
+
+#[test]
+fn replies_to_commands_that_come_together_go_out_together() {
+    let mut session = Talk::new(Service::Relay, false).session;
+    session.input(b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<alice@here.test>\r\nDATA\r\n");
+    let mut out = Out::new(Heard::default());
+    while block_on(session.drive(&mut out)) == Turn::Again {}
+    assert_eq!(out.output().0, b"");
+    assert!(out.bytes.ends_with(b"250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 end with <CR><LF>.<CR><LF>\r\n"));
 }

@@ -21,10 +21,10 @@ pub fn run(state: &mut State, argument: &[u8], extended: bool, out: &mut Vec<u8>
         "8BITMIME".into(),
         "ENHANCEDSTATUSCODES".into(),
     ];
-    if !state.tls && state.config.tls_available {
+    if state.tls.is_none() && state.config.tls_available {
         texts.push("STARTTLS".into());
     }
-    if state.tls && state.config.service != Service::Relay {
+    if state.tls.is_some() && state.config.service != Service::Relay {
         texts.push("AUTH PLAIN LOGIN".into());
     }
     lines(out, 250, &texts);

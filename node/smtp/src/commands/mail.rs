@@ -1,54 +1,38 @@
 //! MAIL (RFC 5321, section 4.1.1.2) with SIZE (RFC 1870) and BODY (RFC 6152).
 
+use crate::agent::{DeliveryAgent, Sender};
 use crate::parse::{ParseError, Side, path_and_parameters};
 use crate::reply::line;
 use crate::state::{Mail, Service, State};
-use crate::step::{Sender, Step};
 
-pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) -> Option<Step> {
+pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &mut A, out: &mut Vec<u8>) {
     if state.helo.is_none() {
-        state.wrong(out, "503 5.5.1 say EHLO first");
-        return None;
+        return state.wrong(out, "503 5.5.1 say EHLO first");
     }
     if state.config.service != Service::Relay && state.identity.is_none() {
-        let reply = if state.tls { "530 5.7.0 log in first" } else { "530 5.7.0 say STARTTLS first, then log in" };
-        state.wrong(out, reply);
-        return None;
+        let first = if state.tls.is_some() { "log in first" } else { "say STARTTLS first, then log in" };
+        return state.wrong(out, &format!("530 5.7.0 {first}"));
     }
     if state.mail.is_some() {
-        state.wrong(out, "503 5.5.1 one MAIL at a time; RSET begins anew");
-        return None;
+        return state.wrong(out, "503 5.5.1 one MAIL at a time; RSET begins anew");
     }
     let mail = match parsed(argument, state.config.service) {
         Ok(mail) => mail,
-        Err(reply) => {
-            state.wrong(out, &reply);
-            return None;
-        }
+        Err(reply) => return state.wrong(out, &reply),
     };
     let limit = state.config.max_message_bytes;
     if mail.announced_bytes.is_some_and(|bytes| bytes > limit) {
-        line(out, &format!("552 5.3.4 the message is longer than {limit} bytes"));
-        return None;
+        return line(out, &format!("552 5.3.4 the message is longer than {limit} bytes"));
     }
     if let (Some(identity), Some(path)) = (&state.identity, &mail.reverse_path) {
-        let (identity, path) = (identity.clone(), path.clone());
-        return Some(state.ask_sender(identity, path, mail));
+        match agent.check_sender(identity, path).await {
+            Sender::Own => {}
+            Sender::NotOwn => return state.wrong(out, "553 5.7.1 this reverse-path is not yours to send from"),
+            Sender::Unavailable => {
+                return line(out, "451 4.3.0 whether this reverse-path is yours can't be said now; try again");
+            }
+        }
     }
-    begin(state, mail, out);
-    None
-}
-
-/// The shell has looked up whether the reverse-path is the account's own.
-pub fn sender_checked(state: &mut State, mail: Mail, sender: Sender, out: &mut Vec<u8>) {
-    match sender {
-        Sender::Own => begin(state, mail, out),
-        Sender::NotOwn => state.wrong(out, "553 5.7.1 this reverse-path is not yours to send from"),
-        Sender::Unavailable => line(out, "451 4.3.0 whether this reverse-path is yours can't be said now; try again"),
-    }
-}
-
-fn begin(state: &mut State, mail: Mail, out: &mut Vec<u8>) {
     state.mail = Some(mail);
     line(out, "250 2.1.0 Ok");
 }

@@ -13,14 +13,16 @@ mod rset;
 mod starttls;
 mod vrfy;
 
+use mailraft_protocol::Turn;
+
+use crate::agent::DeliveryAgent;
 use crate::state::State;
-use crate::step::Step;
 
 /// Carries out a command line.
-pub fn command(state: &mut State, text: &[u8], out: &mut Vec<u8>) -> Option<Step> {
+pub async fn command<A: DeliveryAgent>(state: &mut State, text: &[u8], agent: &mut A, out: &mut Vec<u8>) -> Turn {
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         state.wrong(out, "500 5.5.2 a command has no bare CR, LF or NUL");
-        return None;
+        return Turn::Again;
     }
     let space = text.iter().position(|b| *b == b' ').unwrap_or(text.len());
     let (verb, argument) = text.split_at(space);
@@ -29,9 +31,9 @@ pub fn command(state: &mut State, text: &[u8], out: &mut Vec<u8>) -> Option<Step
         b"EHLO" => ehlo::run(state, argument, true, out),
         b"HELO" => ehlo::run(state, argument, false, out),
         b"STARTTLS" => return starttls::run(state, argument, out),
-        b"AUTH" => return auth::run(state, argument, out),
-        b"MAIL" => return mail::run(state, argument, out),
-        b"RCPT" => return rcpt::run(state, argument, out),
+        b"AUTH" => auth::run(state, argument, agent, out).await,
+        b"MAIL" => mail::run(state, argument, agent, out).await,
+        b"RCPT" => rcpt::run(state, argument, agent, out).await,
         b"DATA" => data::run(state, argument, out),
         b"RSET" => rset::run(state, argument, out),
         b"NOOP" => noop::run(out),
@@ -41,7 +43,7 @@ pub fn command(state: &mut State, text: &[u8], out: &mut Vec<u8>) -> Option<Step
         b"HELP" => help::run(out),
         _ => state.wrong(out, "500 5.5.2 unknown command"),
     }
-    None
+    Turn::Again
 }
 
 #[cfg(test)]

@@ -1,36 +1,20 @@
 //! RCPT (RFC 5321, section 4.1.1.3): all recipients of one transaction are one mailbox.
 
+use crate::agent::{DeliveryAgent, Recipient};
 use crate::parse::{Mailbox, ParseError, Side, path_and_parameters};
 use crate::reply::line;
 use crate::state::{RECIPIENTS_MAX, State};
-use crate::step::{Recipient, Step};
 
-pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) -> Option<Step> {
-    let Some(mail) = &state.mail else {
-        state.wrong(out, "503 5.5.1 say MAIL first");
-        return None;
-    };
+pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &mut A, out: &mut Vec<u8>) {
+    let Some(mail) = &mut state.mail else { return state.wrong(out, "503 5.5.1 say MAIL first") };
     if mail.recipients.len() >= RECIPIENTS_MAX {
-        line(out, "452 4.5.3 too many recipients");
-        return None;
+        return line(out, "452 4.5.3 too many recipients");
     }
-    let reply = match path_and_parameters(argument, Side::To) {
-        Ok((Some(address), parameters)) => match parameters.first() {
-            None => return Some(state.ask_recipient(address)),
-            Some((name, _)) => format!("555 5.5.4 unknown parameter {name}"),
-        },
-        Ok((None, _)) | Err(ParseError::Path) => "501 5.1.3 say RCPT TO:<address>".to_owned(),
-        Err(ParseError::NotAscii) => "553 5.6.7 addresses outside ASCII are not taken here".to_owned(),
-        Err(ParseError::Parameters) => "501 5.5.4 parameters are NAME=value, each once".to_owned(),
+    let address = match address(argument) {
+        Ok(address) => address,
+        Err(reply) => return state.wrong(out, &reply),
     };
-    state.wrong(out, &reply);
-    None
-}
-
-/// The shell has looked a recipient up.
-pub fn verified(state: &mut State, address: Mailbox, recipient: Recipient, out: &mut Vec<u8>) {
-    let Some(mail) = state.mail.as_mut() else { return };
-    match recipient {
+    match agent.verify(&address).await {
         Recipient::Mailbox(found) => {
             if mail.destination.get_or_insert_with(|| found.clone()).mailbox != found.mailbox {
                 return line(out, "452 4.5.3 one mailbox for each message; send it again for this one");
@@ -47,5 +31,18 @@ pub fn verified(state: &mut State, address: Mailbox, recipient: Recipient, out: 
         Recipient::OverQuota => line(out, "452 4.2.2 the mailbox is full"),
         Recipient::Unavailable => line(out, "451 4.3.0 whether there is such a mailbox can't be said now; try again"),
         Recipient::Overloaded => line(out, "451 4.3.2 too busy; try again later"),
+    }
+}
+
+/// Whom a RCPT line names, or the reply that refuses it.
+fn address(argument: &[u8]) -> Result<Mailbox, String> {
+    match path_and_parameters(argument, Side::To) {
+        Ok((Some(address), parameters)) => match parameters.first() {
+            None => Ok(address),
+            Some((name, _)) => Err(format!("555 5.5.4 unknown parameter {name}")),
+        },
+        Ok((None, _)) | Err(ParseError::Path) => Err("501 5.1.3 say RCPT TO:<address>".to_owned()),
+        Err(ParseError::NotAscii) => Err("553 5.6.7 addresses outside ASCII are not taken here".to_owned()),
+        Err(ParseError::Parameters) => Err("501 5.5.4 parameters are NAME=value, each once".to_owned()),
     }
 }

@@ -1,34 +1,43 @@
 //! The open folder, as commands want it.
 
 use mailraft_mailbox::{Command, UidSet};
+use mailraft_protocol::{Out, Output};
 
 use crate::cursor::SequenceSet;
-use crate::out::Out;
 use crate::outcome::Done;
 use crate::state::State;
-use crate::store::{Mailstore, Output};
+use crate::store::Mailstore;
 use crate::view::View;
 
-pub(super) fn view(state: &mut State) -> Result<&mut View, Done> {
+/// What a command names messages by, and what its responses name them by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// Sequence numbers.
+    Numbers,
+    /// UIDs, as behind the word UID.
+    Uids,
+}
+
+pub(crate) fn view(state: &mut State) -> Result<&mut View, Done> {
     state.view.as_mut().ok_or_else(|| Done::Bad("SELECT a folder first".into()))
 }
 
 /// A view that may be changed.
-pub(super) fn writable(state: &mut State) -> Result<&mut View, Done> {
+pub(crate) fn writable(state: &mut State) -> Result<&mut View, Done> {
     let view = view(state)?;
     if view.read_only { Err(Done::No("[READ-ONLY] the folder was opened by EXAMINE".into())) } else { Ok(view) }
 }
 
 /// The UIDs of a set. One that reaches beyond what the session knows asks for news first, so that `UID FETCH n:*`
 /// finds whatever was acknowledged before it.
-pub(super) async fn uids<S: Mailstore, O: Output>(
+pub(crate) async fn uids<S: Mailstore, O: Output>(
     state: &mut State,
     set: &SequenceSet,
-    by_uid: bool,
+    names: Names,
     store: &mut S,
-    out: &mut Out<'_, O>,
+    out: &mut Out<O>,
 ) -> Result<UidSet, Done> {
-    if !by_uid {
+    if names == Names::Numbers {
         return view(state)?.by_number(set).ok_or_else(|| Done::Bad("there is no message of that number".into()));
     }
     if view(state)?.reaches_beyond(set) {
@@ -37,4 +46,13 @@ pub(super) async fn uids<S: Mailstore, O: Output>(
         state.say_news(false, out).await;
     }
     Ok(view(state)?.by_uid(set))
+}
+
+/// Closes the open folder.
+pub(crate) async fn close<S: Mailstore>(state: &mut State, store: &mut S) -> Result<(), Done> {
+    state.view = None;
+    store.close_folder();
+    store.ask(Command::Unselect).await?;
+    store.take_events();
+    Ok(())
 }

@@ -1,60 +1,32 @@
-//! What a session asks of the shell, and the shell's answers.
+//! What a session asks of whoever delivers its messages, and the answers.
 
+use std::future::Future;
+
+use mailraft_protocol::Tls;
 use zeroize::Zeroizing;
 
 use crate::parse::{Mailbox, Path};
 
-/// What the shell must do next.
-pub enum Step {
-    /// Write what was said, then read more.
-    NeedInput,
-    /// Look up whether this account may send as this reverse-path, then say [`Session::sender_checked`].
-    CheckSender {
-        /// Who is logged in.
-        identity: String,
-        /// As whom.
-        reverse_path: Mailbox,
-    },
-    /// Look a recipient up, then say [`Session::verified`].
-    Verify(Mailbox),
-    /// Check credentials, then say [`Session::authenticated`]. Both are as the client sent them.
-    Authenticate {
-        /// Who.
-        user: String,
-        /// With which password.
-        password: Zeroizing<String>,
-    },
-    /// More of the message: keep it.
-    Content(Vec<u8>),
-    /// The message is whole: deliver it, then say [`Session::delivered`].
-    Complete(Transaction),
-    /// The message won't be completed, whatever follows of it: drop what was kept.
-    Discard,
-    /// Write what was said, take up TLS, then say [`Session::tls_started`].
-    StartTls,
-    /// Write what was said, then close.
-    Close,
-}
+/// Who checks senders, recipients and credentials for a session, and takes its messages in: a mail delivery agent
+/// (RFC 5598, section 4.3.3), wherever the mailboxes are.
+pub trait DeliveryAgent: Send {
+    /// Whether this account may send as this reverse-path.
+    fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> impl Future<Output = Sender> + Send;
 
-impl std::fmt::Debug for Step {
-    /// Shows neither passwords nor content.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Step::NeedInput => f.write_str("NeedInput"),
-            Step::CheckSender { identity, reverse_path } => {
-                f.debug_struct("CheckSender").field("identity", identity).field("reverse_path", reverse_path).finish()
-            }
-            Step::Verify(address) => f.debug_tuple("Verify").field(address).finish(),
-            Step::Authenticate { user, .. } => {
-                f.debug_struct("Authenticate").field("user", user).finish_non_exhaustive()
-            }
-            Step::Content(bytes) => write!(f, "Content({} bytes)", bytes.len()),
-            Step::Complete(transaction) => f.debug_tuple("Complete").field(transaction).finish(),
-            Step::Discard => f.write_str("Discard"),
-            Step::StartTls => f.write_str("StartTls"),
-            Step::Close => f.write_str("Close"),
-        }
-    }
+    /// Looks a recipient up.
+    fn verify(&mut self, address: &Mailbox) -> impl Future<Output = Recipient> + Send;
+
+    /// Checks credentials; both are as the client sent them.
+    fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> impl Future<Output = AuthOutcome> + Send;
+
+    /// Keeps the next bytes of the message, dots undone. If it can't, it says so when the message is whole.
+    fn receive(&mut self, bytes: &[u8]);
+
+    /// Drops the bytes kept: the message won't be delivered, whatever follows of it.
+    fn discard(&mut self);
+
+    /// The message is whole: delivers what was kept.
+    fn deliver(&mut self, transaction: Transaction) -> impl Future<Output = Delivery> + Send;
 }
 
 /// A message's envelope.
@@ -76,8 +48,8 @@ pub struct Transaction {
     pub announced_bytes: Option<u64>,
     /// Who is logged in.
     pub identity: Option<String>,
-    /// Under TLS.
-    pub tls: bool,
+    /// Which TLS it came over, if any.
+    pub tls: Option<Tls>,
 }
 
 /// Where a message goes.

@@ -18,7 +18,7 @@ const WIDE_MAX_BYTES: usize = 1 << 20;
 
 /// Which of the words, in lower case, a message's text parts, attachments' names and inner headers hold. None if
 /// the message is no more. At most [`SEARCHED_MAX_BYTES`] are looked into.
-pub(super) async fn find<S: Mailstore>(
+pub(crate) async fn find<S: Mailstore>(
     words: &[&str],
     content: &FetchedContent,
     root: &Part,

@@ -1,0 +1,132 @@
+//! Golden dialogues, one file a command: `C:` is a line that the client says, `R:` raw bytes of it with `\r`,
+//! `\n`, `\0` and `\xNN` written so, `S:` what it hears, `E:` what the shell was told, `!` what others do or what
+//! goes wrong. `* clear`, `* tls`, `* logged in` and `* selected` begin a new session with a new mailbox (see
+//! [`Talk::new`]), the last two behind what they say themselves. `#` is a comment. The whole file must come out
+//! again.
+
+use std::path::{Path, PathBuf};
+
+use mailraft_mailbox::{Command, UidSet};
+use mailraft_protocol::{Engine, Turn};
+
+use crate::testing::{Talk, logged_in, selected};
+
+#[test]
+fn every_dialogue_comes_out_as_it_is_written() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/commands");
+    let files: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut dialogues: Vec<PathBuf> = files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "txt")).collect();
+    dialogues.sort();
+    assert!(dialogues.len() >= 20, "{dialogues:?}");
+    for path in dialogues {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = std::fs::read_to_string(&path).unwrap();
+        let came = run(&file);
+        for (number, (is, should)) in came.lines().zip(file.lines()).enumerate() {
+            assert_eq!(is, should, "line {} of {name}", number + 1);
+        }
+        assert_eq!(came, file, "{name}");
+    }
+}
+
+/// Runs a dialogue. Returns the file as it should be.
+fn run(file: &str) -> String {
+    let mut came: Vec<String> = Vec::new();
+    let mut talk: Option<Talk> = None;
+    for line in file.lines() {
+        let (mark, text) = line.split_at_checked(2).unwrap_or((line, ""));
+        let text = text.strip_prefix(' ').unwrap_or(text);
+        match mark {
+            "* " => {
+                came.push(line.to_owned());
+                talk = Some(begin(text, &mut came));
+            }
+            "C:" | "R:" | "! " => {
+                came.push(line.to_owned());
+                let talk = talk.as_mut().expect("a session begins with *");
+                let (closed, handshakes) = (talk.turn == Turn::Close, talk.handshakes);
+                match mark {
+                    "C:" => talk.say(format!("{text}\r\n").as_bytes()),
+                    "R:" => talk.say(&unescaped(text)),
+                    _ => happens(text, talk),
+                }
+                hear(talk, &mut came);
+                if talk.handshakes > handshakes {
+                    came.push("E: tls".to_owned());
+                }
+                if talk.turn == Turn::Close && !closed {
+                    came.push("E: close".to_owned());
+                }
+            }
+            "S:" | "E:" => {}
+            _ => {
+                assert!(line.is_empty() || line.starts_with('#'), "what is {line:?}?");
+                came.push(line.to_owned());
+            }
+        }
+    }
+    came.join("\n") + "\n"
+}
+
+fn begin(state: &str, came: &mut Vec<String>) -> Talk {
+    match state {
+        "clear" | "tls" => {
+            let talk = Talk::new(state == "tls");
+            came.push(format!("S: {}", String::from_utf8_lossy(&talk.session.greeting()).trim_end()));
+            talk
+        }
+        "logged in" => logged_in(),
+        "selected" => selected(),
+        other => panic!("no session is {other}"),
+    }
+}
+
+fn happens(what: &str, talk: &mut Talk) {
+    let store = talk.store();
+    let number = |text: &str| -> u32 { text.parse().unwrap() };
+    match what.split_once(' ') {
+        Some(("deliver", text)) => store.deliver(&format!("{text}\r\n\r\n")),
+        Some(("create", name)) => drop(store.mailbox.others(Command::CreateFolder { name: name.into() })),
+        Some(("delete", name)) => drop(store.mailbox.others(Command::DeleteFolder { name: name.into() })),
+        Some(("subscribe", name)) => drop(store.mailbox.others(Command::Subscribe { name: name.into(), on: true })),
+        Some(("expunge", uid)) => store.mailbox.expunge(UidSet::range(number(uid), number(uid))),
+        Some(("meanwhile", uid)) => store.meanwhile = Some(UidSet::range(number(uid), number(uid))),
+        Some(("answers", count)) => store.answers = Some(number(count) as usize),
+        _ => match what {
+            "unavailable" => store.unavailable = true,
+            "available" => {
+                store.unavailable = false;
+                store.answers = None;
+            }
+            "lost" => store.lost = true,
+            "slow" => store.slow = true,
+            other => panic!("{other:?} can't happen"),
+        },
+    }
+    if talk.turn == Turn::Idle && talk.store().has_events() {
+        talk.tell();
+    }
+}
+
+fn hear(talk: &mut Talk, came: &mut Vec<String>) {
+    let heard = talk.take_heard();
+    came.extend(heard.split_terminator("\r\n").map(|line| format!("S: {line}").trim_end().to_owned()));
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        bytes.extend_from_slice(plain.as_bytes());
+        let (byte, length) = match escape.as_bytes()[0] {
+            b'r' => (b'\r', 1),
+            b'n' => (b'\n', 1),
+            b'0' => (0, 1),
+            b'x' => (u8::from_str_radix(&escape[1..3], 16).unwrap(), 3),
+            other => panic!("\\{} is no escape", other as char),
+        };
+        bytes.push(byte);
+        rest = &escape[length..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}

@@ -1,0 +1,223 @@
+//! A real mailbox for tests: the engine and its owner over rows in memory. Each entry is applied at once, as a
+//! replica would.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mailraft_mailbox::api::{NewMessage, ZonedTime};
+use mailraft_mailbox::owner::{Ask, Owner, Step};
+use mailraft_mailbox::{
+    Answer, Command, Event, Flags, Mailbox, MailboxKey, Place, Refused, Said, SessionNumber, UidSet, chunk_key,
+    open_body_key, open_body_row,
+};
+use mailraft_message::{Envelope, Part, header};
+use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, chunk_count, seal_chunk};
+use mailraft_storage::entry::{CommandRow, versioned_encode};
+use mailraft_storage::memory::MemoryRows;
+use mailraft_storage::rows::{Applied, ReplicaBatch};
+use mailraft_storage::seal::Key;
+use mailraft_storage::{
+    ClusterId, EntryKind, Env, Epoch, Incarnation, Index, MailboxId, Proposal, ProposalOutcome, ReplicaId, RowBatch,
+    RowKey, Rows, Term, Verdict,
+};
+
+use crate::store::PARSED_VERSION;
+
+const REPLICA: ReplicaId = ReplicaId(5);
+const MAILBOX: MailboxId = MailboxId([1; 16]);
+const CLUSTER: ClusterId = ClusterId([9; 16]);
+/// 1 January 1996.
+const DELIVERED: ZonedTime = ZonedTime { unix_seconds: 820_454_400, zone_minutes: 0 };
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// The session under test.
+    Client,
+    /// Everybody else.
+    Others,
+}
+
+/// A mailbox with its first folders, its owner, and what was said to the sessions and not heard yet.
+pub struct RealMailbox {
+    rows: MemoryRows,
+    env: Env,
+    key: MailboxKey,
+    owner: Owner<Who>,
+    said: BTreeMap<Who, VecDeque<Said>>,
+}
+
+impl RealMailbox {
+    pub fn new() -> Self {
+        let rows = MemoryRows::new();
+        let mut env = Env::seeded(1);
+        let key = MailboxKey::new(Key::generate(&mut env), Epoch(1));
+        let place = Place {
+            cluster: CLUSTER,
+            mailbox: MAILBOX,
+            replica: REPLICA,
+            incarnation: Incarnation { number: 1, nonce: [7; 16] },
+            term: Term(3),
+        };
+        let engine = Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap();
+        let mut owner = Owner::new();
+        owner.attach(Who::Client, SessionNumber(1));
+        owner.attach(Who::Others, SessionNumber(2));
+        let mut mailbox = RealMailbox { rows, env, key, owner, said: BTreeMap::new() };
+        mailbox.act(|owner, env, out| owner.loaded(env, Ok(engine), out));
+        mailbox
+    }
+
+    /// A command, and everything that follows from it.
+    pub fn ask(&mut self, session: Who, command: Command) -> Result<Answer, Refused> {
+        let id = self.env.command_id();
+        self.act(|owner, env, out| owner.ask(env, Ask { session, id, attempt: 0, command }, out));
+        let said = self.said.entry(session).or_default();
+        let is_it = |said: &Said| matches!(said, Said::Answer { id: of, .. } if *of == id);
+        let at = said.iter().position(is_it).expect("every command is answered");
+        match said.remove(at) {
+            Some(Said::Answer { result, .. }) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the others ask is done.
+    pub fn others(&mut self, command: Command) -> Answer {
+        self.ask(Who::Others, command).unwrap()
+    }
+
+    /// Events that were told to the session under test.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        let said = self.said.entry(Who::Client).or_default().drain(..);
+        said.map(|said| if let Said::Event(event) = said { event } else { panic!("{said:?}") }).collect()
+    }
+
+    pub fn has_events(&self) -> bool {
+        self.said.get(&Who::Client).is_some_and(|said| !said.is_empty())
+    }
+
+    /// Others put a message into a folder.
+    pub fn append(&mut self, folder: &str, message: &[u8]) {
+        let new_message = self.new_message(message);
+        let (folder, flags) = (folder.to_owned(), Flags::none());
+        self.others(Command::Append { folder, new_message, flags, internal_date: DELIVERED });
+    }
+
+    /// Others copy messages within INBOX until it has so many.
+    pub fn fill(&mut self, count: u32) {
+        let folder = self.folder("INBOX");
+        loop {
+            let Answer::Selected(selected) =
+                self.others(Command::Select { folder: "INBOX".into(), claim_recent: false })
+            else {
+                panic!("INBOX can't be opened")
+            };
+            let have = selected.messages.len() as u32;
+            if have >= count {
+                return;
+            }
+            let uids = UidSet::range(1, have.min(count - have));
+            self.others(Command::Copy { folder, uids, to: "INBOX".into() });
+        }
+    }
+
+    /// Others move messages of INBOX away: their UIDs are no more.
+    pub fn expunge(&mut self, uids: UidSet) {
+        let folder = self.folder("INBOX");
+        self.others(Command::Move { folder, uids, to: "Trash".into() });
+    }
+
+    pub fn folder(&mut self, name: &str) -> mailraft_mailbox::api::FolderId {
+        match self.others(Command::Select { folder: name.into(), claim_recent: false }) {
+            Answer::Selected(selected) => selected.folder,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A message as a session's node prepares it; a large one is uploaded.
+    pub fn new_message(&mut self, message: &[u8]) -> NewMessage {
+        let (body, key) = (BodyId::generate(&mut self.env), Key::generate(&mut self.env));
+        let chunks = chunk_count(message.len() as u64);
+        let mut sealed: Vec<Bytes> = (0u32..)
+            .zip(message.chunks(CHUNK_PLAIN_BYTES))
+            .map(|(number, plain)| seal_chunk(body, &key, number, number + 1 == chunks, plain))
+            .collect();
+        if message.is_empty() {
+            sealed.push(seal_chunk(body, &key, 0, true, b""));
+        }
+        let inline = (chunks == 1).then(|| sealed.remove(0));
+        if inline.is_none() {
+            let wall = self.env.wall;
+            let mut batch = RowBatch::default();
+            let open = open_body_row(&mut self.env, &self.key, CLUSTER, MAILBOX, body, chunks, wall);
+            batch.put(open_body_key(MAILBOX, body), open);
+            for (number, chunk) in (0..).zip(sealed) {
+                batch.put(chunk_key(MAILBOX, body, number), chunk);
+            }
+            self.write(batch);
+        }
+        let block = &message[..header::header_len(message)];
+        NewMessage {
+            body,
+            body_key: key.expose().to_vec(),
+            chunks,
+            inline,
+            size_bytes: message.len() as u64,
+            digest: self.env.bytes(),
+            content_digest: self.env.bytes(),
+            header: Bytes::copy_from_slice(block),
+            envelope: versioned_encode(PARSED_VERSION, &Envelope::parse(block)).into(),
+            structure: versioned_encode(PARSED_VERSION, &Part::parse(message)).into(),
+            message_id: None,
+        }
+    }
+
+    /// Lets the owner do something, and carries out what it wants done.
+    fn act(&mut self, act: impl FnOnce(&mut Owner<Who>, &mut Env, &mut Vec<Step<Who>>)) {
+        let mut steps = Vec::new();
+        act(&mut self.owner, &mut self.env, &mut steps);
+        let mut steps = VecDeque::from(steps);
+        while let Some(step) = steps.pop_front() {
+            let mut more = Vec::new();
+            match step {
+                Step::Propose(proposal) => {
+                    let (index, verdict) = self.apply(proposal);
+                    self.owner.decided(&mut self.env, ProposalOutcome::Applied { index, verdict }, &mut more);
+                }
+                Step::Gate { number, rows } => {
+                    let read = rows.map(|read| read.run(&self.rows));
+                    self.owner.gated(number, true, read, &mut more);
+                }
+                Step::Say { to, what } => self.said.entry(to).or_default().push_back(what),
+                Step::Pause { .. } => self.owner.again(&mut self.env, &mut more),
+                Step::Failed { error, .. } => panic!("{error}"),
+                Step::End => panic!("nothing ends this owner"),
+            }
+            steps.extend(more);
+        }
+    }
+
+    fn apply(&mut self, proposal: Proposal) -> (Index, Verdict) {
+        let EntryKind::Rows(body) = proposal.kind else { panic!("an owner proposes rows") };
+        if body.requires.iter().any(|key| self.rows.get(REPLICA, key).unwrap().is_none()) {
+            return (self.write(RowBatch::default()), Verdict::Missing);
+        }
+        let (mut batch, index) = (body.batch, self.next_index());
+        for (id, result) in body.results {
+            batch.put(RowKey::command(id), CommandRow { index, mailbox: MAILBOX, result }.encode());
+        }
+        (self.write(batch), Verdict::Accepted)
+    }
+
+    fn next_index(&self) -> Index {
+        Index(self.rows.applied(REPLICA).unwrap().map_or(0, |applied| applied.index.0) + 1)
+    }
+
+    fn write(&self, batch: RowBatch) -> Index {
+        let index = self.next_index();
+        let applied = Applied { index, ..Applied::default() };
+        self.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
+        index
+    }
+}

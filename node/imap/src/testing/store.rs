@@ -1,0 +1,147 @@
+//! The real mailbox as a session asks for it, with what may go wrong on the way.
+
+use mailraft_mailbox::api::ZonedTime;
+use mailraft_mailbox::{Answer, Command, Event, Flags, Refusal, Refused, UidSet};
+use zeroize::Zeroizing;
+
+use super::mailbox::{RealMailbox, Who};
+use crate::store::{LoginFailure, Mailstore, ReceiveFailure, StoreFailure};
+
+/// A [`RealMailbox`] behind failures that a test asks for.
+pub struct TestStore {
+    pub mailbox: RealMailbox,
+    /// No majority answers.
+    pub unavailable: bool,
+    /// So many questions are answered; those behind fail.
+    pub answers: Option<usize>,
+    /// Expunged while the next change is on its way.
+    pub meanwhile: Option<UidSet>,
+    /// Bodies that are asked for are no more.
+    pub lost: bool,
+    /// Chunks that were asked for.
+    pub chunks_read: usize,
+    /// Events arrive only before an answer, as over a slow link.
+    pub slow: bool,
+    events: Vec<Event>,
+    receiving: Vec<u8>,
+}
+
+impl TestStore {
+    pub fn new() -> Self {
+        TestStore {
+            mailbox: RealMailbox::new(),
+            unavailable: false,
+            answers: None,
+            meanwhile: None,
+            lost: false,
+            chunks_read: 0,
+            slow: false,
+            events: Vec::new(),
+            receiving: Vec::new(),
+        }
+    }
+
+    /// A message comes into INBOX.
+    pub fn deliver(&mut self, message: &str) {
+        self.mailbox.append("INBOX", message.as_bytes());
+    }
+
+    /// UIDs of INBOX with their flags.
+    pub fn inbox(&mut self) -> Vec<(u32, Flags)> {
+        match self.mailbox.others(Command::Select { folder: "INBOX".into(), claim_recent: false }) {
+            Answer::Selected(selected) => selected.messages.into_iter().map(|m| (m.uid, m.flags)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether there are events that have arrived.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty() || (!self.slow && self.mailbox.has_events())
+    }
+
+    fn answer(&mut self, command: Command) -> Result<Answer, StoreFailure> {
+        if self.unavailable || self.answers == Some(0) {
+            return Err(StoreFailure::Unavailable);
+        }
+        self.answers = self.answers.map(|left| left - 1);
+        if !command.is_read()
+            && let Some(uids) = self.meanwhile.take()
+        {
+            self.mailbox.expunge(uids);
+        }
+        if matches!(command, Command::ReadChunk { .. }) {
+            self.chunks_read += 1;
+            if self.lost {
+                return Ok(Answer::Chunk(None));
+            }
+        }
+        let answer = self.mailbox.ask(Who::Client, command);
+        // Whatever was told before the answer is here before it.
+        self.events.extend(self.mailbox.take_events());
+        answer.map_err(|refused| match refused {
+            Refused::Mailbox(refusal) => StoreFailure::Refused(refusal),
+            Refused::NoQuorum
+            | Refused::Unknown
+            | Refused::BodyLost
+            | Refused::Expired { .. }
+            | Refused::Unsupported => StoreFailure::Unavailable,
+            Refused::Overloaded => StoreFailure::Overloaded,
+            Refused::NoSuchMailbox => StoreFailure::NoSuchMailbox,
+            Refused::Corrupt => StoreFailure::Refused(Refusal::Corrupt),
+        })
+    }
+}
+
+impl Mailstore for TestStore {
+    async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), LoginFailure> {
+        match (user, password.as_str()) {
+            _ if self.unavailable => Err(LoginFailure::Unavailable),
+            ("alice", "secret") => Ok(()),
+            ("mallory", _) => Err(LoginFailure::Throttled),
+            _ => Err(LoginFailure::Wrong),
+        }
+    }
+
+    async fn ask(&mut self, command: Command) -> Result<Answer, StoreFailure> {
+        self.answer(command)
+    }
+
+    async fn wait_for_event(&mut self) {
+        if !self.has_events() {
+            std::future::pending().await
+        }
+    }
+
+    fn take_events(&mut self) -> Vec<Event> {
+        if !self.slow {
+            self.events.extend(self.mailbox.take_events());
+        }
+        std::mem::take(&mut self.events)
+    }
+
+    fn close_folder(&mut self) {}
+
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), ReceiveFailure> {
+        self.receiving.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        self.receiving.clear();
+    }
+
+    async fn append(
+        &mut self,
+        folder: String,
+        flags: Flags,
+        internal_date: Option<ZonedTime>,
+    ) -> Result<Result<(u32, u32), ReceiveFailure>, StoreFailure> {
+        let message = std::mem::take(&mut self.receiving);
+        let new_message = self.mailbox.new_message(&message);
+        let internal_date = internal_date.unwrap_or_default();
+        match self.answer(Command::Append { folder, new_message, flags, internal_date })? {
+            Answer::Stored { uid_validity, uid, .. } => Ok(Ok((uid_validity, uid))),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What the engines of all line protocols (SMTP, IMAP; later POP3, ManageSieve) have in common: the shape that one
+//! socket shell drives, and responses on their way out.
+//!
+//! An engine is a session without a socket: bytes go in, its backend is asked, responses come out. It owns its
+//! backend, a trait of its own crate, so that a test puts one in that answers from memory and needs no runtime.
+//!
+//! ```text
+//! out.write(engine.greeting())
+//! loop { match engine.drive(&mut out).await {
+//!     Turn::Again     => next frame, when it is this session's turn,
+//!     Turn::NeedInput => flush, engine.input(what the socket gave),
+//!     Turn::Idle      => flush, the same, or after engine.wait_for_news(): engine.tell(..),
+//!     Turn::StartTls  => flush, take up TLS, engine.tls_started(..),
+//!     Turn::Close     => flush, close,
+//! }}
+//! ```
+
+mod engine;
+mod out;
+
+pub use engine::{Engine, Farewell, Patience, Tls, Turn};
+pub use out::{Mark, OUTPUT_FLUSH_BYTES, Out, Output};

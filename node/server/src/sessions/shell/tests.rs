@@ -1,0 +1,287 @@
+//! The shell around an engine that does what a test needs.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mailraft_protocol::{OUTPUT_FLUSH_BYTES, Patience, Tls};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::DuplexStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+
+const NAME: &str = "mail.example.test";
+/// What a connection holds that nobody reads, in bytes.
+const PIPE_BYTES: usize = 1_000;
+/// A response longer than anything that may wait for a client, in bytes.
+const FLOOD_BYTES: usize = 64 << 20;
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(30);
+
+/// Takes lines of 100 bytes at most: STARTTLS, IDLE, FLOOD, QUIT, and others that it says again.
+struct Lines {
+    input: Vec<u8>,
+    patience: Patience,
+    tls: Option<Tls>,
+    closing: bool,
+    idles: bool,
+    news: Arc<Notify>,
+    flooded: Arc<AtomicUsize>,
+}
+
+impl Lines {
+    fn new(idle: Duration, total: Option<Duration>) -> Self {
+        Lines {
+            input: Vec::new(),
+            patience: Patience { idle, total },
+            tls: None,
+            closing: false,
+            idles: false,
+            news: Arc::default(),
+            flooded: Arc::default(),
+        }
+    }
+}
+
+impl Engine for Lines {
+    fn greeting(&self) -> Vec<u8> {
+        b"hello\r\n".to_vec()
+    }
+
+    fn farewell(&self, why: Farewell) -> Vec<u8> {
+        format!("bye {why:?}\r\n").into_bytes()
+    }
+
+    fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    fn room(&self) -> usize {
+        100 - self.input.len()
+    }
+
+    fn input(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.room());
+        self.input.extend_from_slice(bytes);
+    }
+
+    async fn drive<O: Output>(&mut self, out: &mut Out<O>) -> Turn {
+        if self.closing {
+            return Turn::Close;
+        }
+        let Some(end) = self.input.windows(2).position(|w| w == b"\r\n") else {
+            return if self.idles { Turn::Idle } else { Turn::NeedInput };
+        };
+        let line: Vec<u8> = self.input.drain(..end + 2).collect();
+        self.idles = false;
+        match &line[..end] {
+            b"STARTTLS" => {
+                out.line("begin");
+                return Turn::StartTls;
+            }
+            b"IDLE" => self.idles = true,
+            b"FLOOD" => {
+                while self.flooded.load(Ordering::Relaxed) < FLOOD_BYTES && !out.is_gone() {
+                    out.line(&"x".repeat(998));
+                    self.flooded.fetch_add(1_000, Ordering::Relaxed);
+                    out.pass_on().await;
+                }
+            }
+            b"QUIT" => self.closing = true,
+            _ => out.bytes.extend_from_slice(&line),
+        }
+        Turn::Again
+    }
+
+    async fn wait_for_news(&mut self) {
+        self.news.notified().await;
+    }
+
+    async fn tell<O: Output>(&mut self, out: &mut Out<O>) -> Turn {
+        out.line("news");
+        if self.idles { Turn::Idle } else { Turn::NeedInput }
+    }
+
+    fn tls_started(&mut self, tls: Tls) {
+        self.input.clear();
+        self.tls = Some(tls);
+    }
+}
+
+struct Client {
+    wire: DuplexStream,
+    stop: watch::Sender<bool>,
+    session: JoinHandle<io::Result<()>>,
+    connector: TlsConnector,
+}
+
+impl Client {
+    fn connect(engine: Lines) -> Client {
+        let (shell, stop, connector) = shell();
+        let (wire, far) = tokio::io::duplex(PIPE_BYTES);
+        let session = tokio::spawn(async move { shell.serve(engine, far).await });
+        Client { wire, stop, session, connector }
+    }
+
+    async fn say(&mut self, text: &str) {
+        self.wire.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Everything up to the end of the session.
+    async fn hear_all(&mut self) -> String {
+        let mut heard = String::new();
+        self.wire.read_to_string(&mut heard).await.unwrap();
+        heard
+    }
+}
+
+/// A shell with a certificate that the connector trusts.
+fn shell() -> (Shell, watch::Sender<bool>, TlsConnector) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new([NAME.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let (stop, serving) = watch::channel(true);
+    let shell = Shell { write_max: SHORT, ..Shell::new(TlsAcceptor::from(Arc::new(server)), serving) };
+    (shell, stop, TlsConnector::from(Arc::new(client)))
+}
+
+async fn line<C: Connection>(wire: &mut C) -> String {
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"\r\n") {
+        heard.push(wire.read_u8().await.unwrap());
+    }
+    String::from_utf8(heard).unwrap()
+}
+
+#[tokio::test]
+async fn what_comes_at_once_is_answered_in_order_and_the_engine_ends_it() {
+    let mut client = Client::connect(Lines::new(LONG, None));
+    client.say("a\r\nb\r\nQUIT\r\nc\r\n").await;
+    assert_eq!(client.hear_all().await, "hello\r\na\r\nb\r\n");
+    client.session.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn input_is_read_only_as_there_is_room_for_it() {
+    let client = Client::connect(Lines::new(LONG, None));
+    let lines: String = (0..90).map(|n| format!("line {n}\r\n")).collect();
+    let (mut near, mut far) = tokio::io::split(client.wire);
+    let said = lines.clone() + "QUIT\r\n";
+    let saying = tokio::spawn(async move { far.write_all(said.as_bytes()).await });
+    let mut heard = String::new();
+    near.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, format!("hello\r\n{lines}"));
+    saying.await.unwrap().unwrap();
+    client.session.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn nothing_that_came_in_clear_survives_starttls() {
+    let mut client = Client::connect(Lines::new(LONG, None));
+    client.say("STARTTLS\r\ninjected\r\n").await;
+    assert_eq!(line(&mut client.wire).await, "hello\r\n");
+    assert_eq!(line(&mut client.wire).await, "begin\r\n");
+    let name = ServerName::try_from(NAME).unwrap();
+    let mut wire = client.connector.connect(name, client.wire).await.unwrap();
+    wire.write_all(b"under tls\r\nQUIT\r\n").await.unwrap();
+    let mut heard = String::new();
+    wire.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "under tls\r\n");
+    client.session.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_line_in_clear_behind_the_answer_to_starttls_ends_the_session() {
+    let mut client = Client::connect(Lines::new(LONG, None));
+    client.say("STARTTLS\r\n").await;
+    assert_eq!(line(&mut client.wire).await, "hello\r\n");
+    assert_eq!(line(&mut client.wire).await, "begin\r\n");
+    client.say("in clear\r\n").await;
+    assert_eq!(client.session.await.unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn a_silent_client_is_told_so() {
+    let mut client = Client::connect(Lines::new(SHORT, None));
+    assert_eq!(client.hear_all().await, "hello\r\nbye Silent\r\n");
+    client.session.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_keeps_a_session_for_too_long_is_told_so_however_much_it_says() {
+    let client = Client::connect(Lines::new(LONG, Some(SHORT)));
+    let (mut near, mut far) = tokio::io::split(client.wire);
+    let saying = tokio::spawn(async move { while far.write_all(b"a\r\n").await.is_ok() {} });
+    let mut heard = String::new();
+    near.read_to_string(&mut heard).await.unwrap();
+    assert!(heard.starts_with("hello\r\na\r\n") && heard.ends_with("a\r\nbye TooLong\r\n"), "{heard:.100}");
+    drop(near);
+    client.session.await.unwrap().unwrap();
+    saying.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_shuts_down_says_so() {
+    let mut client = Client::connect(Lines::new(LONG, None));
+    client.say("a\r\n").await;
+    assert_eq!(line(&mut client.wire).await, "hello\r\n");
+    assert_eq!(line(&mut client.wire).await, "a\r\n");
+    client.stop.send(false).unwrap();
+    assert_eq!(client.hear_all().await, "bye ShuttingDown\r\n");
+    client.session.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_stops_its_own_session_and_nothing_piles_up() {
+    let engine = Lines::new(LONG, None);
+    let flooded = Arc::clone(&engine.flooded);
+    let mut client = Client::connect(engine);
+    client.say("FLOOD\r\n").await;
+    assert_eq!(client.session.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert!(flooded.load(Ordering::Relaxed) <= OUTPUT_FLUSH_BYTES + 2_000);
+}
+
+#[tokio::test]
+async fn news_are_told_while_the_engine_idles_and_only_then() {
+    let engine = Lines::new(LONG, None);
+    let news = Arc::clone(&engine.news);
+    let mut client = Client::connect(engine);
+    news.notify_one();
+    client.say("a\r\nIDLE\r\n").await;
+    for expected in ["hello\r\n", "a\r\n", "news\r\n"] {
+        assert_eq!(line(&mut client.wire).await, expected);
+    }
+    news.notify_one();
+    assert_eq!(line(&mut client.wire).await, "news\r\n");
+    client.say("b\r\nQUIT\r\n").await;
+    assert_eq!(client.hear_all().await, "b\r\n");
+    client.session.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_too_many_hears_one_line() {
+    let (mut near, far) = tokio::io::duplex(PIPE_BYTES);
+    let (shell, _stop, _) = shell();
+    shell.refuse(Lines::new(LONG, None), far, Farewell::TooManySessions).await.unwrap();
+    let mut heard = String::new();
+    near.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "bye TooManySessions\r\n");
+}
