@@ -37,6 +37,17 @@ pub struct Cursor<'a> {
     at: usize,
     offset: usize,
     depth: usize,
+    /// Spaces at the end of the last piece count.
+    spaces_at_end: bool,
+}
+
+/// What becomes of \\Recent in a list of flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recent {
+    /// It is passed over: who copies messages from another server appends them with all flags they had.
+    Ignored,
+    /// It is wrong: no client can set it (RFC 3501, section 2.3.2).
+    Wrong,
 }
 
 pub fn wrong<T>(text: impl Into<String>) -> Read<T> {
@@ -45,11 +56,20 @@ pub fn wrong<T>(text: impl Into<String>) -> Read<T> {
 
 impl<'a> Cursor<'a> {
     pub fn new(pieces: &'a [Piece]) -> Self {
-        Cursor { pieces, at: 0, offset: 0, depth: 0 }
+        Cursor { pieces, at: 0, offset: 0, depth: 0, spaces_at_end: true }
+    }
+
+    /// Of a whole command: spaces at its end mean nothing.
+    pub fn of_command(pieces: &'a [Piece]) -> Self {
+        Cursor { spaces_at_end: false, ..Cursor::new(pieces) }
     }
 
     fn rest(&self) -> &'a [u8] {
         match self.pieces.get(self.at) {
+            Some(Piece::Text(text)) if !self.spaces_at_end && self.at + 1 == self.pieces.len() => {
+                let end = text.iter().rposition(|b| *b != b' ').map_or(0, |last| last + 1);
+                text.get(self.offset..end).unwrap_or_default()
+            }
             Some(Piece::Text(text)) => &text[self.offset..],
             Some(Piece::Literal(_)) | None => b"",
         }
@@ -75,10 +95,14 @@ impl<'a> Cursor<'a> {
         if self.eat(b' ') { Ok(()) } else { wrong("a space is missing") }
     }
 
+    /// Takes a byte if it comes next; of spaces all that come, because some clients send more than one.
     pub fn eat(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         if found {
             self.offset += 1;
+        }
+        if found && byte == b' ' {
+            self.take_while(|b| b == b' ');
         }
         found
     }
@@ -259,18 +283,19 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Flags in parentheses. \Recent is ignored: clients can't set it.
-    pub fn flag_list(&mut self) -> Read<Flags> {
+    /// Flags in parentheses.
+    pub fn flag_list(&mut self, recent: Recent) -> Read<Flags> {
         self.open()?;
         let mut flags = Flags::none();
         while !self.close() {
-            flags = self.flag(flags)?;
+            flags = self.flag(flags, recent)?;
             self.eat(b' ');
         }
         Ok(flags)
     }
 
-    pub fn flag(&mut self, flags: Flags) -> Read<Flags> {
+    /// One flag more.
+    pub fn flag(&mut self, flags: Flags, recent: Recent) -> Read<Flags> {
         if !self.eat(b'\\') {
             let keyword = self.atom()?;
             if keyword.len() > mailraft_mailbox::flags::KEYWORD_MAX_BYTES {
@@ -280,7 +305,10 @@ impl<'a> Cursor<'a> {
         }
         let name = format!("\\{}", self.atom()?);
         if name.eq_ignore_ascii_case("\\Recent") {
-            return Ok(flags);
+            return match recent {
+                Recent::Ignored => Ok(flags),
+                Recent::Wrong => wrong("\\Recent can't be changed"),
+            };
         }
         match SystemFlag::ALL.into_iter().find(|f| f.name().eq_ignore_ascii_case(&name)) {
             Some(flag) => Ok(flags.with(flag)),
@@ -325,15 +353,33 @@ mod tests {
     }
 
     #[test]
+    fn spaces_are_many_as_one_and_none_at_the_end_of_a_command() {
+        let pieces = over("a  b   ");
+        let mut c = Cursor::of_command(&pieces);
+        assert_eq!(c.astring().unwrap(), b"a");
+        c.space().unwrap();
+        assert_eq!(c.astring().unwrap(), b"b");
+        c.end().unwrap();
+        assert!(c.space().is_err());
+        Cursor::of_command(&over("   ")).end().unwrap();
+        assert!(Cursor::new(&pieces).astring().is_ok_and(|a| a == b"a"));
+        let mut c = Cursor::new(&pieces);
+        c.astring().unwrap();
+        c.space().unwrap();
+        c.astring().unwrap();
+        assert!(c.end().is_err());
+    }
+
+    #[test]
     fn sets_and_flags() {
         let pieces = over("1,3:*,*:2 (\\Seen $Work \\recent)");
         let mut c = Cursor::new(&pieces);
         let n = Bound::Number;
         assert_eq!(c.sequence_set().unwrap().0, [(n(1), n(1)), (n(3), Bound::Largest), (Bound::Largest, n(2))]);
         c.space().unwrap();
-        assert_eq!(c.flag_list().unwrap().names(), ["\\Seen", "$Work"]);
+        assert_eq!(c.flag_list(Recent::Ignored).unwrap().names(), ["\\Seen", "$Work"]);
         assert!(Cursor::new(&over("0")).sequence_set().is_err());
-        assert!(Cursor::new(&over("(\\Nonsense)")).flag_list().is_err());
+        assert!(Cursor::new(&over("(\\Nonsense)")).flag_list(Recent::Ignored).is_err());
         assert!(Cursor::new(&over("\"open")).astring().is_err());
     }
 }

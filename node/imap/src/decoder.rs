@@ -277,12 +277,9 @@ impl Decoder {
     /// Whether the literal that follows is APPEND's message: its folder's name came before.
     fn is_message(&self) -> bool {
         let Some(Piece::Text(first)) = self.pieces.first() else { return false };
-        let mut words = first.splitn(3, |b| *b == b' ');
-        let (_, command, rest) = (words.next(), words.next(), words.next());
-        if !command.is_some_and(|c| c.eq_ignore_ascii_case(b"APPEND")) {
-            return false;
-        }
-        self.pieces.len() > 1 || rest.is_some_and(|r| !r.is_empty())
+        let mut words = first.split(|b| *b == b' ').filter(|word| !word.is_empty());
+        let (_, command, folder) = (words.next(), words.next(), words.next());
+        command.is_some_and(|c| c.eq_ignore_ascii_case(b"APPEND")) && (self.pieces.len() > 1 || folder.is_some())
     }
 
     fn take_line(&mut self) -> Option<Vec<u8>> {

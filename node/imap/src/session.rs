@@ -229,7 +229,7 @@ impl<S: Mailstore> Session<S> {
             }
             Mode::Commands | Mode::Append { .. } | Mode::Closing => {}
         }
-        let mut c = Cursor::new(pieces);
+        let mut c = Cursor::of_command(pieces);
         match c.tag().and_then(|tag| c.space().map(|()| tag)) {
             Ok(tag) => {
                 let (expunges, outcome) = commands::command(&mut self.state, &mut c, &mut self.store, out).await;

@@ -3,7 +3,7 @@
 use mailraft_mailbox::Flags;
 use mailraft_mailbox::api::ZonedTime;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Recent};
 use crate::date;
 use crate::outcome::{Done, Outcome};
 use crate::state::Config;
@@ -26,7 +26,7 @@ pub(crate) fn parse(c: &mut Cursor<'_>, size_bytes: u64, config: &Config) -> Res
     c.space()?;
     let mut flags = Flags::none();
     if c.peek() == Some(b'(') {
-        flags = c.flag_list()?;
+        flags = c.flag_list(Recent::Ignored)?;
         c.space()?;
     }
     let mut internal_date = None;

@@ -333,14 +333,14 @@ fn item(c: &mut Cursor<'_>) -> Read<Item> {
             let section = Section::parse(c)?;
             let mut partial = None;
             if c.eat(b'<') {
-                let from = c.number()?;
+                let from = c.number32()?;
                 c.expect(b'.')?;
-                let length = c.number()?;
+                let length = c.number32()?;
                 c.expect(b'>')?;
                 if length == 0 {
                     return wrong("a part of no bytes");
                 }
-                partial = Some((from, length));
+                partial = Some((u64::from(from), u64::from(length)));
             }
             Item::Section { name: format!("BODY[{}]", section.print()), section, partial, peek: word == "BODY.PEEK" }
         }

@@ -16,7 +16,7 @@ pub(crate) async fn run<S: Mailstore>(c: &Cursor<'_>, store: &mut S) -> Outcome 
 /// The line that ends it.
 pub(crate) fn end(pieces: &[Piece]) -> Outcome {
     match pieces {
-        [Piece::Text(text)] if text.eq_ignore_ascii_case(b"DONE") => Ok(Done::Ok("IDLE done".into())),
+        [Piece::Text(text)] if text.trim_ascii_end().eq_ignore_ascii_case(b"DONE") => Ok(Done::Ok("IDLE done".into())),
         _ => Err(Done::Bad("IDLE ends with DONE".into())),
     }
 }

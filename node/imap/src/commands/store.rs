@@ -4,7 +4,7 @@ use mailraft_mailbox::api::StoreMode;
 use mailraft_mailbox::{Command, Flags};
 use mailraft_protocol::{Out, Output};
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Recent};
 use crate::opened::{Names, uids, writable};
 use crate::outcome::{Done, Outcome, ok};
 use crate::print;
@@ -81,11 +81,11 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
 /// Flags with or without parentheses.
 fn flags(c: &mut Cursor<'_>) -> Result<Flags, Done> {
     if c.peek() == Some(b'(') {
-        return Ok(c.flag_list()?);
+        return Ok(c.flag_list(Recent::Wrong)?);
     }
-    let mut flags = c.flag(Flags::none())?;
+    let mut flags = c.flag(Flags::none(), Recent::Wrong)?;
     while c.eat(b' ') {
-        flags = c.flag(flags)?;
+        flags = c.flag(flags, Recent::Wrong)?;
     }
     Ok(flags)
 }
