@@ -40,4 +40,4 @@ pub use node::Node;
 pub use outcome::{BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOutcome};
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;
 pub use seam::{ApplyJob, Difference, Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
-pub use status::ReplicaStatus;
+pub use status::{FollowerStatus, ReplicaStatus, Role};

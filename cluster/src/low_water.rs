@@ -1,9 +1,11 @@
 //! What keeps entries in a replica's log: it is cut below the lowest of a few named marks, and its status says which.
 
 use mailraft_storage::Index;
+use serde::{Deserialize, Serialize};
 
 /// What still needs the entries after its mark. Whatever is to keep entries gets a name here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LowWater {
     /// The rows: after a crash they are made again from what is not flushed.
     Flushed,
@@ -14,18 +16,6 @@ pub enum LowWater {
     /// The other members: the slowest that its leader knows of, or whoever a follower may have to serve once it leads.
     /// Only up to the bounds for a slow follower's log; then it gets a snapshot.
     Followers,
-}
-
-impl LowWater {
-    /// Its name in the status.
-    pub fn name(self) -> &'static str {
-        match self {
-            LowWater::Flushed => "flushed",
-            LowWater::Applied => "applied",
-            LowWater::Synced => "synced",
-            LowWater::Followers => "followers",
-        }
-    }
 }
 
 /// The index up to which each lets the log go.

@@ -1,57 +1,91 @@
-//! How a node's replicas are.
+//! How a node's replicas are: for operators, and as JSON between nodes, so that nodes of two versions
+//! understand each other in an upgrade.
+
+use std::fmt;
 
 use mailraft_storage::{Index, NodeId, PartitionId, ReplicaId, Term};
+use serde::{Deserialize, Serialize};
 
 use crate::low_water::LowWater;
 
 /// A replica as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     /// Its partition.
     pub partition: PartitionId,
-    /// Itself.
+    /// Its id.
     pub replica: ReplicaId,
-    /// leader, follower, candidate or learner.
-    pub role: &'static str,
+    /// What it does in its group.
+    pub role: Role,
     /// Raft's term.
     pub term: Term,
     /// The leader's node, if known.
     pub leader: Option<NodeId>,
-    /// Committed up to here, as it knows.
+    /// The last entry that it knows to be committed.
     pub commit: Index,
-    /// Applied up to here.
+    /// The last entry applied.
     pub applied: Index,
-    /// Flushed up to here.
+    /// The last entry whose rows survive a crash without the log.
     pub flushed: Index,
-    /// Visible up to here: what is after it is told to nobody yet.
+    /// The last entry that is visible: what is after it is told to nobody yet.
     pub visible: Index,
-    /// What holds the log, which is cut below the lowest mark, and that mark.
-    pub log_held_by: (LowWater, Index),
+    /// What holds the log, of the marks below which it is cut.
+    pub log_held_by: LowWater,
+    /// That mark.
+    pub log_held_at: Index,
     /// The first entry in its log.
     pub first: Index,
     /// The last entry in its log.
     pub last: Index,
-    /// Entries accepted.
+    /// How many entries were accepted.
     pub count: u64,
-    /// The hash over them.
+    /// The hash over them; in JSON in hexadecimal.
+    #[serde(with = "hex::serde")]
     pub hash: [u8; 32],
     /// Whether a snapshot is being installed.
     pub installing: bool,
     /// Whether rows of it, or of the node's replica of the control group, were found to be damaged since the start.
     pub damaged: bool,
-    /// Of a leader: the other members.
+    /// On the leader: the other members.
     pub followers: Vec<FollowerStatus>,
 }
 
+/// What a replica does in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It leads.
+    Leader,
+    /// It votes and follows.
+    Follower,
+    /// It asks for votes.
+    Candidate,
+    /// It follows without a vote.
+    Learner,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Learner => "learner",
+        })
+    }
+}
+
 /// A follower as its leader sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowerStatus {
     /// Its replica.
     pub replica: ReplicaId,
     /// Its node.
     pub node: NodeId,
-    /// Its log agrees with the leader's up to here.
+    /// The last entry it is known to have.
     pub matched: Index,
+    /// How many entries it lacks.
+    pub lag: u64,
     /// It answered within the last election timeout.
     pub active: bool,
     /// Whether it is being sent a snapshot.

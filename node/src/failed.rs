@@ -1,6 +1,7 @@
 //! Why a command failed.
 
 /// Why a command failed, and its exit code.
+#[derive(Debug)]
 pub struct Failed {
     /// One sentence.
     pub sentence: String,

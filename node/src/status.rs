@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use mailraft_server::status::{ClusterStatus, NodeAnswer, NodeLine, PartitionLine};
+use mailraft_storage::PartitionId;
 use serde_json::Value;
 
 use crate::admin_client::AdminClient;
@@ -11,22 +13,35 @@ use crate::output::tell;
 
 /// Prints how the cluster is.
 pub fn run(target: &Target, json: bool) -> Result<ExitCode, Failed> {
-    let status = AdminClient::of(target)?.ask("GET", "/api/v1/status", None)?;
+    let answer = AdminClient::of(target)?.ask("GET", "/api/v1/status", None)?;
     if json {
-        tell!("{status}");
-    } else {
-        tell!("{}", table(&status).trim_end());
+        tell!("{answer}");
+        return Ok(exit_code(answer["healthy"] == true));
     }
-    Ok(if status["healthy"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let status = read(answer)?;
+    tell!("{}", table(&status).trim_end());
+    Ok(exit_code(status.healthy))
 }
 
-fn table(status: &Value) -> String {
+fn exit_code(healthy: bool) -> ExitCode {
+    if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn read(answer: Value) -> Result<ClusterStatus, Failed> {
+    serde_json::from_value(answer).map_err(|error| {
+        Failed::because(format!(
+            "the node's answer is not a status that this version knows ({error}): use the mailraft of the node's version, \
+             or --json"
+        ))
+    })
+}
+
+fn table(status: &ClusterStatus) -> String {
     let mut out = String::new();
-    let nodes = status["nodes"].as_array().map_or(&[][..], Vec::as_slice);
-    let partitions = status["partitions"].as_array().map_or(&[][..], Vec::as_slice);
-    let up = nodes.iter().filter(|n| n["up"] == true).count();
-    let led = partitions.iter().filter(|p| !p["leader"].is_null()).count();
-    if status["healthy"] == true {
+    let ClusterStatus { nodes, partitions, .. } = status;
+    let up = nodes.iter().filter(|node| node.up).count();
+    let led = partitions.iter().filter(|partition| partition.leader.is_some()).count();
+    if status.healthy {
         out.push_str(&format!("healthy: all {led} partitions have a leader, {up} of {} nodes are up\n", nodes.len()));
     } else {
         out.push_str(&format!(
@@ -34,56 +49,48 @@ fn table(status: &Value) -> String {
             partitions.len(),
             nodes.len()
         ));
-        for problem in status["problems"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for problem in &status.problems {
             out.push_str(&format!("  - {problem}\n"));
         }
     }
     out.push_str("\nNODE  NAME        STATE  LEADS  BEHIND  ACTORS  UPTIME\n");
     for node in nodes {
-        let id = node["id"].as_u64().unwrap_or(0);
-        let lag: u64 = partitions
-            .iter()
-            .flat_map(|p| p["replicas"].as_array().into_iter().flatten())
-            .filter(|r| r["node"].as_u64() == Some(id))
-            .filter_map(|r| r["lag"].as_u64())
-            .sum();
-        let name = node["name"].as_str().unwrap_or("");
-        if node["up"] == true {
-            out.push_str(&format!(
-                "{id:<5} {name:<11} up     {:>5}  {lag:>6}  {:>6}  {}\n",
-                node["leads"].as_u64().unwrap_or(0),
-                node["actors"].as_u64().unwrap_or(0),
-                duration(node["uptime_s"].as_u64().unwrap_or(0)),
-            ));
-        } else {
-            out.push_str(&format!("{id:<5} {name:<11} DOWN       -       -       -  -\n"));
-        }
+        out.push_str(&node_line(node, partitions));
     }
     out.push_str("\nPARTITION  LEADER  TERM    COMMITTED  REPLICAS (node:behind)\n");
-    let mut sorted: Vec<&Value> = partitions.iter().collect();
-    sorted.sort_by_key(|p| (!p["leader"].is_null(), p["partition"].as_u64()));
+    let mut sorted: Vec<&PartitionLine> = partitions.iter().collect();
+    sorted.sort_by_key(|line| (line.leader.is_some(), line.partition));
     for partition in sorted {
-        let number = partition["partition"].as_u64().unwrap_or(0);
-        let name = if number == 0 { "0 control".to_owned() } else { number.to_string() };
-        let leader = partition["leader"].as_u64().map_or("none".to_owned(), |l| l.to_string());
-        let text = |key: &str| partition[key].as_u64().map_or("-".to_owned(), |n| n.to_string());
-        let replicas: Vec<String> = partition["replicas"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|r| {
-                let lag = r["lag"].as_u64().map_or("?".to_owned(), |l| l.to_string());
-                format!("{}:{lag}", r["node"].as_u64().unwrap_or(0))
-            })
-            .collect();
-        out.push_str(&format!(
-            "{name:<9}  {leader:<6}  {:<6}  {:>9}  {}\n",
-            text("term"),
-            text("commit"),
-            replicas.join(" ")
-        ));
+        out.push_str(&partition_line(partition));
     }
     out
+}
+
+fn node_line(node: &NodeLine, partitions: &[PartitionLine]) -> String {
+    let NodeLine { id, name, leads, answer, up: _ } = node;
+    let id = id.to_string();
+    match answer {
+        NodeAnswer::Up(own) => {
+            let replicas = partitions.iter().flat_map(|p| &p.replicas).filter(|r| r.node == node.id);
+            let behind: u64 = replicas.filter_map(|r| r.lag).sum();
+            let (actors, uptime) = (own.actors, duration(own.uptime_s));
+            format!("{id:<5} {name:<11} up     {leads:>5}  {behind:>6}  {actors:>6}  {uptime}\n")
+        }
+        NodeAnswer::Down { .. } => format!("{id:<5} {name:<11} DOWN       -       -       -  -\n"),
+    }
+}
+
+fn partition_line(line: &PartitionLine) -> String {
+    let name = if line.partition == PartitionId::CONTROL { "0 control".to_owned() } else { line.partition.to_string() };
+    let leader = line.leader.map_or("none".to_owned(), |node| node.to_string());
+    let term = line.term.map_or("-".to_owned(), |term| term.to_string());
+    let commit = line.commit.map_or("-".to_owned(), |index| index.to_string());
+    let replicas: Vec<String> = line
+        .replicas
+        .iter()
+        .map(|r| format!("{}:{}", r.node, r.lag.map_or("?".to_owned(), |lag| lag.to_string())))
+        .collect();
+    format!("{name:<9}  {leader:<6}  {term:<6}  {commit:>9}  {}\n", replicas.join(" "))
 }
 
 fn duration(seconds: u64) -> String {
@@ -97,25 +104,34 @@ fn duration(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn a_sick_cluster_says_what_is_wrong_first_and_fits_80_columns() {
+        let own = json!({
+            "node": 1, "cluster": "c", "peers": [], "partitions": [], "fsync_p50_us": 1, "fsync_p99_us": 1,
+            "core_queue": 0, "apply_queue": 0, "version": "1", "actors": 4, "uptime_s": 4000,
+        });
+        let mut first = json!({"id": 1, "name": "node1", "up": true, "leads": 1});
+        first.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
         let status = json!({
+            "cluster": "c",
+            "asked_node": 1,
             "healthy": false,
             "problems": ["node 3 does not answer: start it again with mailraft node --config"],
-            "nodes": [
-                {"id": 1, "name": "node1", "up": true, "leads": 1, "actors": 4, "uptime_s": 4000},
-                {"id": 3, "name": "node3", "up": false, "leads": 0},
-            ],
+            "nodes": [first, {"id": 3, "name": "node3", "up": false, "leads": 0, "partitions": []}],
             "partitions": [
-                {"partition": 0, "leader": 1, "term": 3, "commit": 120, "replicas": [{"node": 1, "lag": 0}]},
-                {"partition": 1, "leader": null, "replicas": [{"node": 1, "lag": null}]},
+                {"partition": 0, "leader": 1, "term": 3, "commit": 120,
+                 "replicas": [{"node": 1, "applied": 120, "role": "leader", "lag": 0}]},
+                {"partition": 1, "leader": null,
+                 "replicas": [{"node": 1, "applied": 7, "role": "follower", "lag": null}]},
             ],
         });
-        let text = table(&status);
+        let text = table(&read(status).unwrap());
+        assert!(text.contains("1     node1       up         1       0       4  1 h"), "{text}");
         assert!(text.starts_with(
             "NOT HEALTHY: 1 of 2 partitions have a leader, 1 of 2 nodes are up\n  - node 3 does not answer"
         ));

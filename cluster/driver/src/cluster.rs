@@ -29,7 +29,7 @@ use crate::inputs::Inputs;
 use crate::listener::{Listener, Streams};
 use crate::outgoing::Outgoing;
 use crate::snapshot::{self, Staging};
-use crate::status::{NodeStatus, PartitionStatus, PeerStatus, Recent};
+use crate::status::{NodeStatus, PeerStatus, Recent};
 use crate::stream::{self, DialError, Identity, PeerStream, Purpose, StreamKind};
 use crate::{apply_thread, clock, log_thread, metrics, slog_bridge};
 
@@ -349,8 +349,7 @@ impl Cluster {
     /// The state of this node's part in the cluster. Without partitions if the core has ended.
     pub async fn status(&self) -> NodeStatus {
         let shared = &self.shared;
-        let partitions =
-            shared.inputs.status().await.unwrap_or_default().into_iter().map(PartitionStatus::from).collect();
+        let partitions = shared.inputs.status().await.unwrap_or_default();
         let [fsync_p50_us, fsync_p99_us] = shared.fsyncs.percentiles_us([50, 99]);
         let connected = shared.outgoing.connected();
         let peer = |(&node, address): (&NodeId, &String)| PeerStatus {

@@ -40,6 +40,6 @@ pub use core_thread::{Leaders, Leading, LeadingMap};
 pub use fatal::{OnFatal, exit_process};
 pub use mailraft_cluster::{BarrierOutcome, SlotOutcome};
 pub use slog_bridge::logger;
-pub use status::{FollowerStatus, NodeStatus, PartitionStatus, PeerStatus};
+pub use status::{NodeStatus, PeerStatus};
 pub use stream::{DialError, PeerStream, Refusal, StreamKind};
 pub use tls::{PeerTls, TlsError, node_name};

@@ -7,7 +7,7 @@ use super::{ELECTION_TICKS, Replica};
 use crate::balance::{self, Member};
 use crate::config::NodeConfig;
 use crate::low_water::LowWaterMarks;
-use crate::status::{FollowerStatus, ReplicaStatus};
+use crate::status::{FollowerStatus, ReplicaStatus, Role};
 
 /// The log is cut only when so many entries go at once.
 const CUT_AT_LEAST_ENTRIES: u64 = 64;
@@ -151,11 +151,12 @@ impl Replica {
         let applied = self.raw.store().applied();
         let voter = applied.voters.contains(&self.spec.replica);
         let role = match raft.state {
-            StateRole::Leader => "leader",
-            StateRole::Candidate | StateRole::PreCandidate => "candidate",
-            StateRole::Follower if voter => "follower",
-            StateRole::Follower => "learner",
+            StateRole::Leader => Role::Leader,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            StateRole::Follower if voter => Role::Follower,
+            StateRole::Follower => Role::Learner,
         };
+        let last = self.raw.store().last();
         let followers = match raft.state {
             StateRole::Leader => raft
                 .prs()
@@ -167,6 +168,7 @@ impl Replica {
                         replica,
                         node: self.members.node(replica)?,
                         matched: Index(progress.matched),
+                        lag: last.0.saturating_sub(progress.matched),
                         active: self.is_active(replica),
                         snapshot: progress.state == ProgressState::Snapshot,
                     })
@@ -174,6 +176,7 @@ impl Replica {
                 .collect(),
             StateRole::Follower | StateRole::Candidate | StateRole::PreCandidate => Vec::new(),
         };
+        let (log_held_by, log_held_at) = self.low_water(config).lowest();
         ReplicaStatus {
             partition: self.spec.partition,
             replica: self.spec.replica,
@@ -185,9 +188,10 @@ impl Replica {
             applied: if self.writes.is_installing() { self.done } else { applied.index },
             flushed: self.flushed,
             visible: self.visibility.index(),
-            log_held_by: self.low_water(config).lowest(),
+            log_held_by,
+            log_held_at,
             first: Index(self.raw.store().cut().0.0 + 1),
-            last: self.raw.store().last(),
+            last,
             count: applied.count,
             hash: applied.hash,
             installing: self.writes.is_installing(),

@@ -167,7 +167,7 @@ fn the_status_says_which_mark_holds_the_log() {
     network.log_keep = 300;
     network.until(60, "led", |n| n.leader(P1).is_some());
     let leader = network.leader(P1).unwrap();
-    let holds = |network: &Network| network.status(leader, P1).unwrap().log_held_by;
+    let status = |network: &Network| network.status(leader, P1).unwrap();
     let write = |network: &mut Network| {
         for key in 0..100 {
             network.propose(leader, P1, key as u8, key);
@@ -175,16 +175,16 @@ fn the_status_says_which_mark_holds_the_log() {
         network.ticks(4);
     };
     write(&mut network);
-    assert_eq!(holds(&network).0, LowWater::Flushed);
+    assert_eq!(status(&network).log_held_by, LowWater::Flushed);
     network.flush(leader);
-    let status = network.status(leader, P1).unwrap();
-    assert_eq!(status.log_held_by.1.0 + 1, status.first.0, "it was cut below its lowest mark");
+    let cut = status(&network);
+    assert_eq!(cut.log_held_at.0 + 1, cut.first.0, "it was cut below its lowest mark");
     let away = [1, 2, 3].map(NodeId).into_iter().find(|n| *n != leader).unwrap();
     network.cut_off.insert(away);
     write(&mut network);
     network.flush(leader);
-    let (name, kept) = holds(&network);
-    assert_eq!((name, kept), (LowWater::Followers, status.log_held_by.1));
+    let now = status(&network);
+    assert_eq!((now.log_held_by, now.log_held_at), (LowWater::Followers, cut.log_held_at));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mailraft_cluster::placement::MemberRow;
-use mailraft_cluster::{ChangeOutcome, ChangeRefusal, CreateOutcome, Decision, Input, MemberChange, RequestId};
+use mailraft_cluster::{ChangeOutcome, ChangeRefusal, CreateOutcome, Decision, Input, MemberChange, RequestId, Role};
 use mailraft_storage::log::Log;
 use mailraft_storage::{Env, NodeId, PartitionId, ProposalOutcome, ReplicaId, Rows, Verdict};
 
@@ -267,10 +267,10 @@ fn a_leader_that_is_to_go_hands_over_first_and_a_demoted_voter_only_learns() {
     network.until(10, "the other leads", |n| n.leader(P1) == Some(to) && n.host(leader).leading.is_empty());
     change(&mut network, MemberChange::Demote(own.replica));
     network.ticks(10);
-    assert_eq!(network.status(leader, P1).unwrap().role, "learner");
+    assert_eq!(network.status(leader, P1).unwrap().role, Role::Learner);
     network.cut_off.insert(leader);
     network.ticks(100);
-    assert_eq!(network.status(leader, P1).unwrap().role, "learner", "it does not campaign");
+    assert_eq!(network.status(leader, P1).unwrap().role, Role::Learner, "it does not campaign");
     network.cut_off.clear();
     network.ticks(20);
     change(&mut network, MemberChange::Promote(own.replica));
@@ -300,7 +300,7 @@ fn who_wins_with_its_own_removal_or_demotion_in_its_log_hands_over_at_once() {
         // Without it the others would wait out an election timeout more.
         network.until(9, "another leads", |n| n.leader(P1).is_some_and(|l| l != next));
         assert!(network.asked_for_votes.contains_key(&first[1].replica), "it did not campaign");
-        network.until(4, "it is gone or learns", |n| n.status(next, P1).is_none_or(|s| s.role == "learner"));
+        network.until(4, "it is gone or learns", |n| n.status(next, P1).is_none_or(|s| s.role == Role::Learner));
         write(&mut network, 1);
     }
 }

@@ -7,6 +7,7 @@
 //! * [`links`]: how a session reaches the mailbox actor, here or on another node.
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
 //! * [`admin`]: health, metrics and the API that the command line uses.
+//! * [`status`]: how a node and the cluster are.
 //! * [`refusals`]: why something was not done, and how each protocol says so.
 
 pub mod actors;
@@ -23,6 +24,7 @@ pub mod refusals;
 mod run;
 pub mod sessions;
 pub mod spool;
+pub mod status;
 pub mod world;
 
 pub use run::{RunError, run};

@@ -1,5 +1,6 @@
 //! A change that an earlier leader left in the log, and its client at the next one.
 
+use mailraft_cluster::Role;
 use mailraft_storage::log::Log;
 use mailraft_storage::{Index, PartitionId};
 use raft::eraftpb::MessageType;
@@ -34,7 +35,7 @@ pub fn committed_later(seed: u64) -> Told<Ran> {
 
     // Nothing is committed by the next leader for a while.
     let still = s.hold(looks::raft(MessageType::MsgAppend, P, Some(heir), Some(third)));
-    s.until("the heir is elected", 2 * S, move |w| status(w, heir, P).is_some_and(|s| s.role == "leader"))?;
+    s.until("the heir is elected", 2 * S, move |w| status(w, heir, P).is_some_and(|s| s.role == Role::Leader))?;
     for _ in 0..2 {
         s.until_after("the client asks before it is applied", S, looks::from_client(client, heir))?;
         let owns = process(&s.world, heir).is_some_and(|p| p.leading.contains_key(&P));

@@ -1,6 +1,6 @@
 //! Restarts with a change of members half applied.
 
-use mailraft_cluster::MemberChange;
+use mailraft_cluster::{MemberChange, Role};
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 use raft::eraftpb::MessageType;
 
@@ -40,7 +40,7 @@ fn turn(s: &mut Script, half: Half, all: bool) -> Told<()> {
     let (own, follower) = (s.replica(leader, P)?, s.followers(P)?[0]);
     let keeps_up = move |w: &World| {
         let status = crate::scenarios::script::status(w, leader, P);
-        status.is_some_and(|s| s.role == "leader" && s.followers.iter().all(|f| f.active && f.matched == s.last))
+        status.is_some_and(|s| s.role == Role::Leader && s.followers.iter().all(|f| f.active && f.matched == s.last))
     };
     s.until("everyone keeps up", 3 * S, keeps_up)?;
     let before = learners(&s.world, leader);

@@ -1,6 +1,7 @@
 //! A question that the network holds back while its session gives up and succeeds elsewhere.
 
 use mailraft_checkers::Op;
+use mailraft_cluster::Role;
 use mailraft_mailbox::Flags;
 use mailraft_storage::PartitionId;
 
@@ -39,7 +40,7 @@ pub fn arrives(seed: u64) -> Told<Ran> {
     let there = s.messages(reader, "INBOX")?;
     s.over(cut)?;
     s.until("the old leader is deposed", 2 * S, move |w| {
-        crate::scenarios::script::status(w, leader, P).is_some_and(|s| s.role == "follower")
+        crate::scenarios::script::status(w, leader, P).is_some_and(|s| s.role == Role::Follower)
     })?;
     for (_, hold) in &late[..2] {
         release(&mut s, *hold)?;

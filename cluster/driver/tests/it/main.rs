@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailraft_cluster::Role;
 use mailraft_driver::testing::{PATIENCE, TestCluster, cluster_ca, peer_tls};
 use mailraft_driver::{BarrierOutcome, Cluster, DialError, DriverConfig, Refusal, SlotOutcome, StartError, StreamKind};
 use mailraft_storage::entry::RowsBody;
@@ -435,7 +436,7 @@ async fn the_status_tells_of_every_partition_and_peer() {
     let status = timeout(PATIENCE, flushed).await.expect("a flush after its interval");
     assert_eq!(status.partitions.iter().map(|p| p.partition.0).collect::<Vec<_>>(), [0, 1, 2]);
     let partition = &status.partitions[1];
-    assert_eq!((partition.role, partition.leader, partition.followers.len()), ("leader", Some(leader), 2));
+    assert_eq!((partition.role, partition.leader, partition.followers.len()), (Role::Leader, Some(leader), 2));
     assert_eq!(status.peers.len(), 2);
     assert!(status.fsync_p50_us <= status.fsync_p99_us);
     let json = serde_json::to_value(&status).unwrap();

@@ -1,0 +1,294 @@
+//! How a node and the whole cluster are, as types: what `mailraft status` and `GET /api/v1/status` say, and what
+//! nodes tell each other of themselves (as JSON, so that two versions understand each other in an upgrade).
+
+use std::collections::BTreeMap;
+
+use mailraft_cluster::{ReplicaStatus, Role};
+use mailraft_driver::NodeStatus;
+use mailraft_storage::{Index, NodeId, PartitionId, Term};
+use serde::{Deserialize, Serialize};
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnStatus {
+    /// Its part in the cluster.
+    #[serde(flatten)]
+    pub node: NodeStatus,
+    /// The version of Mailraft that it runs.
+    pub version: String,
+    /// Mailbox actors on it.
+    pub actors: usize,
+    /// How long it has been running, in seconds.
+    pub uptime_s: u64,
+}
+
+/// The cluster, as the nodes that answered see it together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Its id, in hexadecimal.
+    pub cluster: String,
+    /// The node that asked the others.
+    pub asked_node: NodeId,
+    /// Every node, by number.
+    pub nodes: Vec<NodeLine>,
+    /// Every partition, the control group first.
+    pub partitions: Vec<PartitionLine>,
+    /// Whether nothing is wrong.
+    pub healthy: bool,
+    /// What is wrong and what to do about it, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLine {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name for people.
+    pub name: String,
+    /// Whether it answered.
+    pub up: bool,
+    /// How many partitions it says that it leads.
+    pub leads: usize,
+    /// What it said.
+    #[serde(flatten)]
+    pub answer: NodeAnswer,
+}
+
+/// What a node said when it was asked how it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum NodeAnswer {
+    /// It answered.
+    Up(Box<OwnStatus>),
+    /// It did not, so that none of its replicas is known.
+    Down {
+        /// Always empty: whoever reads the JSON may go through every node's replicas.
+        partitions: [ReplicaStatus; 0],
+    },
+}
+
+/// One partition of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionLine {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The node that leads it in the highest term of which anyone told.
+    pub leader: Option<NodeId>,
+    /// That leader's term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<Term>,
+    /// The last entry that leader knows to be committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Index>,
+    /// Its replicas on the nodes that answered.
+    #[serde(default)]
+    pub replicas: Vec<ReplicaLine>,
+}
+
+/// One replica of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaLine {
+    /// The node that it is on.
+    pub node: NodeId,
+    /// The last entry that it applied.
+    pub applied: Index,
+    /// What it does in its group.
+    pub role: Role,
+    /// How many committed entries it has yet to apply; None while nobody leads.
+    pub lag: Option<u64>,
+}
+
+impl ClusterStatus {
+    /// Lays the nodes' answers over each other; None is a node that did not answer. `name` gives a node's name for
+    /// people; partitions are numbered from 0 to `partitions`.
+    pub fn of(
+        cluster: String,
+        asked_node: NodeId,
+        partitions: u32,
+        name: impl Fn(NodeId) -> String,
+        answers: BTreeMap<NodeId, Option<OwnStatus>>,
+    ) -> Self {
+        let mut problems = Vec::new();
+        let mut lines: BTreeMap<PartitionId, PartitionLine> =
+            (0..=partitions).map(|p| (PartitionId(p), PartitionLine::unknown(PartitionId(p)))).collect();
+        let mut nodes = Vec::new();
+        for (id, answer) in answers {
+            let (up, leads) = (answer.is_some(), answer.as_ref().map_or(0, OwnStatus::leads));
+            let answer = match answer {
+                Some(own) => {
+                    for replica in &own.node.partitions {
+                        let unknown = || PartitionLine::unknown(replica.partition);
+                        lines.entry(replica.partition).or_insert_with(unknown).add(id, replica);
+                        if replica.damaged {
+                            problems.push(format!(
+                                "node {id} could not read rows of its replica of partition {}: see its log, check its disk",
+                                replica.partition
+                            ));
+                        }
+                    }
+                    NodeAnswer::Up(Box::new(own))
+                }
+                None => {
+                    problems.push(format!("node {id} does not answer: start it again with mailraft node --config"));
+                    NodeAnswer::Down { partitions: [] }
+                }
+            };
+            nodes.push(NodeLine { id, name: name(id), up, leads, answer });
+        }
+        let mut partitions: Vec<PartitionLine> = lines.into_values().collect();
+        for line in &mut partitions {
+            line.measure_lag();
+            if line.leader.is_none() {
+                problems.push(format!("partition {} has no leader: a majority of its nodes must run", line.partition));
+            }
+        }
+        ClusterStatus { cluster, asked_node, nodes, partitions, healthy: problems.is_empty(), problems }
+    }
+}
+
+impl OwnStatus {
+    /// How many partitions the node says that it leads.
+    fn leads(&self) -> usize {
+        self.node.partitions.iter().filter(|replica| replica.role == Role::Leader).count()
+    }
+}
+
+impl PartitionLine {
+    /// Nobody told of it yet.
+    fn unknown(partition: PartitionId) -> Self {
+        PartitionLine { partition, leader: None, term: None, commit: None, replicas: Vec::new() }
+    }
+
+    fn add(&mut self, node: NodeId, replica: &ReplicaStatus) {
+        self.replicas.push(ReplicaLine { node, applied: replica.applied, role: replica.role, lag: None });
+        // An earlier leader that has not heard of its successor may still think that it leads.
+        if replica.role == Role::Leader && self.term.is_none_or(|term| term < replica.term) {
+            self.leader = Some(node);
+            self.term = Some(replica.term);
+            self.commit = Some(replica.commit);
+        }
+    }
+
+    fn measure_lag(&mut self) {
+        for replica in &mut self.replicas {
+            replica.lag = self.commit.map(|commit| commit.0.saturating_sub(replica.applied.0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use mailraft_cluster::low_water::LowWater;
+    use mailraft_storage::ReplicaId;
+
+    use super::*;
+
+    fn replica(partition: u32, role: Role, term: u64, commit: u64, applied: u64) -> ReplicaStatus {
+        ReplicaStatus {
+            partition: PartitionId(partition),
+            replica: ReplicaId(u64::MAX - u64::from(partition)),
+            role,
+            term: Term(term),
+            leader: None,
+            commit: Index(commit),
+            applied: Index(applied),
+            flushed: Index(0),
+            visible: Index(applied),
+            log_held_by: LowWater::Flushed,
+            log_held_at: Index(0),
+            first: Index(1),
+            last: Index(commit),
+            count: 0,
+            hash: [0xab; 32],
+            installing: false,
+            damaged: false,
+            followers: Vec::new(),
+        }
+    }
+
+    fn node(id: u64, partitions: Vec<ReplicaStatus>) -> (NodeId, Option<OwnStatus>) {
+        let node = NodeStatus {
+            node: NodeId(id),
+            cluster: "c".into(),
+            peers: Vec::new(),
+            partitions,
+            fsync_p50_us: 1,
+            fsync_p99_us: 2,
+            core_queue: 0,
+            apply_queue: 0,
+        };
+        (NodeId(id), Some(OwnStatus { node, version: "1".into(), actors: 3, uptime_s: 9 }))
+    }
+
+    fn status(answers: impl IntoIterator<Item = (NodeId, Option<OwnStatus>)>) -> ClusterStatus {
+        let name = |node: NodeId| format!("node{node}");
+        ClusterStatus::of("c".into(), NodeId(1), 1, name, answers.into_iter().collect())
+    }
+
+    #[test]
+    fn the_newer_of_two_leaders_counts_and_lag_goes_by_its_commit() {
+        let answers = [
+            node(1, vec![replica(0, Role::Leader, 3, 50, 50), replica(1, Role::Leader, 7, 90, 90)]),
+            node(2, vec![replica(0, Role::Leader, 5, 70, 70), replica(1, Role::Follower, 7, 90, 88)]),
+            node(3, vec![replica(0, Role::Follower, 5, 70, 60), replica(1, Role::Learner, 7, 80, 95)]),
+        ];
+        let status = status(answers);
+        assert!(status.healthy, "{:?}", status.problems);
+        let [control, mail] = &status.partitions[..] else { panic!("two partitions") };
+        assert_eq!((control.leader, control.term, control.commit), (Some(NodeId(2)), Some(Term(5)), Some(Index(70))));
+        let lags = |line: &PartitionLine| line.replicas.iter().map(|r| r.lag).collect::<Vec<_>>();
+        assert_eq!(lags(control), [Some(20), Some(0), Some(10)]);
+        assert_eq!((mail.leader, lags(mail)), (Some(NodeId(1)), vec![Some(0), Some(2), Some(0)]));
+        assert_eq!(status.nodes.iter().map(|n| n.leads).collect::<Vec<_>>(), [2, 1, 0]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_every_partition_is_listed() {
+        let mut damaged = replica(0, Role::Follower, 3, 50, 50);
+        damaged.damaged = true;
+        let status = status([node(1, vec![damaged]), (NodeId(2), None)]);
+        assert_eq!(
+            status.problems,
+            [
+                "node 1 could not read rows of its replica of partition 0: see its log, check its disk",
+                "node 2 does not answer: start it again with mailraft node --config",
+                "partition 0 has no leader: a majority of its nodes must run",
+                "partition 1 has no leader: a majority of its nodes must run",
+            ]
+        );
+        assert!(!status.healthy && !status.nodes[1].up);
+        assert_eq!(status.partitions.len(), 2);
+        assert_eq!(status.partitions[0].replicas[0].lag, None);
+    }
+
+    #[test]
+    fn the_json_has_the_fields_that_scripts_read_and_comes_back_whole() {
+        let status = status([node(1, vec![replica(0, Role::Leader, 3, 50, 49)]), (NodeId(2), None)]);
+        let json = serde_json::to_value(&status).unwrap();
+        let expected = serde_json::json!({
+            "cluster": "c", "asked_node": 1, "healthy": false,
+            "problems": json["problems"],
+            "nodes": [
+                {"id": 1, "name": "node1", "up": true, "leads": 1, "node": 1, "cluster": "c", "peers": [],
+                 "partitions": [{
+                    "partition": 0, "replica": u64::MAX, "role": "leader", "term": 3, "leader": null, "commit": 50,
+                    "applied": 49, "flushed": 0, "visible": 49,
+                    "log_held_by": "flushed", "log_held_at": 0, "first": 1, "last": 50, "count": 0, "hash": "ab".repeat(32),
+                    "installing": false, "damaged": false, "followers": [],
+                 }],
+                 "fsync_p50_us": 1, "fsync_p99_us": 2, "core_queue": 0, "apply_queue": 0,
+                 "version": "1", "actors": 3, "uptime_s": 9},
+                {"id": 2, "name": "node2", "up": false, "leads": 0, "partitions": []},
+            ],
+            "partitions": [
+                {"partition": 0, "leader": 1, "term": 3, "commit": 50,
+                 "replicas": [{"node": 1, "applied": 49, "role": "leader", "lag": 1}]},
+                {"partition": 1, "leader": null, "replicas": []},
+            ],
+        });
+        assert_eq!(json, expected);
+        assert_eq!(serde_json::from_value::<ClusterStatus>(json).unwrap(), status);
+    }
+}
