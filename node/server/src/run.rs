@@ -16,7 +16,7 @@ use crate::actors::{self, ActorThreads, Registry};
 use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::credentials::Credentials;
-use crate::links::{Links, OwnStatus, serve_streams};
+use crate::links::{Links, StatusSource, serve_streams};
 use crate::sessions::tls::{CertificateFiles, MailTls};
 use crate::sessions::{Service, SessionLimits, Shared, listen};
 use crate::spool::Budget;
@@ -209,10 +209,10 @@ fn reload(world: &World, tls: &MailTls, budget: &Budget, path: &Path) {
 }
 
 /// What other nodes hear when they ask how this one is.
-fn own_status(world: World) -> OwnStatus {
+fn own_status(world: World) -> StatusSource {
     Arc::new(move || {
         let world = world.clone();
-        Box::pin(async move { admin::own_status(&world).await })
+        Box::pin(async move { serde_json::to_string(&admin::own_status(&world).await).unwrap_or_default() })
     })
 }
 

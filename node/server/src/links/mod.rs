@@ -14,7 +14,7 @@ mod upload;
 
 pub use frame::{Rpc, RpcReply};
 pub use peer::Links;
-pub use serve::{OwnStatus, serve_streams};
+pub use serve::{StatusSource, serve_streams};
 pub use session::{MailboxSession, Stored};
 
 use std::sync::Arc;

@@ -22,12 +22,12 @@ use crate::outbox::{ToSession, channel};
 const RPCS_MAX: usize = 64;
 
 /// How this node is, as JSON: whoever is above the links says it.
-pub type OwnStatus = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
+pub type StatusSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
 
 /// Serves streams that other nodes open, until there are no more.
 pub async fn serve_streams(
     reach: Reach,
-    own_status: OwnStatus,
+    own_status: StatusSource,
     mut streams: mpsc::Receiver<(NodeId, StreamKind, PeerStream)>,
 ) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -46,7 +46,7 @@ pub async fn serve_streams(
     }
 }
 
-async fn sessions(reach: Reach, own_status: OwnStatus, connection: u64, stream: PeerStream) -> std::io::Result<()> {
+async fn sessions(reach: Reach, own_status: StatusSource, connection: u64, stream: PeerStream) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
     let (outbox, mut inbox) = channel(0);
     let (replies, mut replied) = mpsc::channel::<(u64, Response)>(RPCS_MAX);
@@ -115,7 +115,7 @@ async fn sessions(reach: Reach, own_status: OwnStatus, connection: u64, stream: 
     tokio::select! { end = writing => end, end = reading => end }
 }
 
-fn answer(reach: &Reach, own_status: &OwnStatus, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, Response)>) {
+fn answer(reach: &Reach, own_status: &StatusSource, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, Response)>) {
     let (reach, own_status) = (reach.clone(), Arc::clone(own_status));
     tokio::spawn(async move {
         let reply = match rpc {
