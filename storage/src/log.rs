@@ -11,6 +11,11 @@ use crate::rows::Applied;
 /// whole batch.
 pub const LOG_BATCH_MAX_BYTES: usize = 1 << 20;
 
+/// A durable batch is named beside the log at once, and durably no later than this after it, in milliseconds. What a
+/// disk loses of a batch before that, and only if the machine loses power as well, can't be told from a batch that was
+/// never made durable.
+pub const WITNESS_SYNC_AFTER_MS: u64 = 100;
+
 /// A batch: what the fsync loop writes with one fsync.
 #[derive(Clone, Debug, Default)]
 pub struct LogBatch {
@@ -158,6 +163,13 @@ pub trait Log: Send + Sync {
 
     /// The number of the newest durable batch; 0 for a new log.
     fn newest_batch(&self) -> u64;
+
+    /// Makes durable what the store noted of the newest batch beside its log, by which a later start misses what a
+    /// disk lost of it. To be called within [`WITNESS_SYNC_AFTER_MS`] of a batch, outside the fsync loop.
+    ///
+    /// # Errors
+    /// Any error here ends the process.
+    fn sync_witness(&self) -> Result<(), StoreError>;
 
     /// Gives back the space of what was cut; may be slow, runs outside the fsync loop.
     ///

@@ -309,8 +309,7 @@ impl World {
             Fault::Rot { node, permille } => {
                 self.crash(node, 0);
                 let host = self.host(node);
-                // Before the last record: damage there can't be told from a torn write without the seal file.
-                let bits = host.log.len_before_last() as u64 * 8;
+                let bits = host.log.len() as u64 * 8;
                 if bits > 0 && host.lost.is_none() {
                     host.log.corrupt((bits * permille / 1_000) as usize);
                     host.rotten = true;

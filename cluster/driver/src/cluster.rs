@@ -130,7 +130,8 @@ impl Cluster {
         let (flusher, flushes) = Flusher::new(config.flush_after_bytes);
         let (to_log, batches) = unbounded();
         let (to_apply, jobs) = unbounded();
-        let (to_reclaim, reclaims) = bounded(1);
+        let (reclaim, reclaims) = bounded(1);
+        let (witness, witness_syncs) = bounded(1);
         let (to_snapshots, snapshot_jobs) = mpsc::unbounded_channel();
         let outgoing = Outgoing::new(&config.peers);
         let fsyncs = Recent::default();
@@ -169,8 +170,14 @@ impl Cluster {
         {
             let (inputs, times, fatal) = (inputs.clone(), fsyncs.clone(), fatal.clone());
             let (log, to_snapshots) = (log.clone(), to_snapshots.clone());
-            let work = move || log_thread::write(log, batches, to_reclaim, to_snapshots, inputs, times, fatal);
+            let beside = log_thread::Beside { witness, reclaim };
+            let work = move || log_thread::write(log, batches, beside, to_snapshots, inputs, times, fatal);
             workers.push(thread("mailraft-log", Box::new(work))?);
+        }
+        {
+            let (log, fatal) = (log.clone(), fatal.clone());
+            let work = move || log_thread::sync_witness(log, witness_syncs, fatal);
+            workers.push(thread("mailraft-witness", Box::new(work))?);
         }
         {
             let fatal = fatal.clone();

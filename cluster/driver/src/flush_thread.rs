@@ -109,7 +109,39 @@ pub(crate) fn run(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
+    use mailraft_storage::memory::MemoryRows;
+    use mailraft_storage::rows::{Applied, ReplicaBatch};
+    use mailraft_storage::{Index, ReplicaId, RowBatch};
+
     use super::*;
+
+    #[test]
+    fn rows_that_can_not_be_flushed_end_the_node_and_nothing_counts_as_flushed() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hook = {
+            let told = told.clone();
+            Arc::new(move |sentence| told.lock().unwrap().push(sentence))
+        };
+        let (rows, fatal, replica) = (MemoryRows::new(), Fatal::new(hook), ReplicaId(1));
+        let applied = Applied { index: Index(1), ..Applied::default() };
+        rows.write(&[ReplicaBatch { replica, batch: RowBatch::default(), applied }]).unwrap();
+        rows.flush().unwrap();
+        rows.damage(replica, [Applied::key()]);
+        let (flusher, queue) = Flusher::new(1);
+        let (inputs, heard) = Inputs::new();
+        flusher.wrote(1);
+        let work = {
+            let (rows, flusher, fatal) = (Arc::new(rows), flusher.clone(), fatal.clone());
+            move || run(rows, queue, flusher, Duration::from_secs(60), inputs, fatal)
+        };
+        fatal.spawn("t-flush", work).unwrap().join().unwrap();
+        assert!(fatal.is_dead() && heard.is_empty(), "{} answers", heard.len());
+        let told = told.lock().unwrap();
+        assert!(told.len() == 1 && told[0].contains("could not be flushed"), "{told:?}");
+    }
 
     #[test]
     fn crossing_the_line_says_so_once_for_each_flush() {

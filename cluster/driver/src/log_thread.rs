@@ -1,11 +1,13 @@
-//! The one fsync loop of a node, and beside it the thread that gives back the space of what was cut.
+//! The one fsync loop of a node, and beside it the threads that make its witness durable and that give back the space
+//! of what was cut.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mailraft_cluster::Input;
-use mailraft_storage::log::{InstallMark, Log, LogBatch};
+use mailraft_storage::log::{InstallMark, Log, LogBatch, WITNESS_SYNC_AFTER_MS};
 use raft::eraftpb::Entry;
 use tokio::sync::mpsc;
 
@@ -18,11 +20,22 @@ use crate::status::Recent;
 /// Priority of threads that may wait (as of nice(1)).
 const LOW_PRIORITY: i32 = 10;
 
+/// The witness is synced this long after a batch: the other half is the sync's own.
+const WITNESS_SYNC_AFTER: Duration = Duration::from_millis(WITNESS_SYNC_AFTER_MS / 2);
+
+/// The ways to the threads beside the fsync loop; each holds one word, because one is enough.
+pub(crate) struct Beside {
+    /// To [`sync_witness`].
+    pub(crate) witness: Sender<()>,
+    /// To [`reclaim`].
+    pub(crate) reclaim: Sender<()>,
+}
+
 /// Writes and syncs batches until the core ends.
 pub(crate) fn write(
     log: Arc<dyn Log>,
     batches: Receiver<(u64, LogBatch)>,
-    to_reclaim: Sender<()>,
+    beside: Beside,
     to_snapshots: mpsc::UnboundedSender<SnapshotWork>,
     inputs: Inputs,
     times: Recent,
@@ -42,6 +55,8 @@ pub(crate) fn write(
             )
         })?;
         let took = begun.elapsed();
+        // If it is full, a sync is due already.
+        let _ = beside.witness.try_send(());
         for write in batch.writes.iter().filter(|write| write.mark == Some(InstallMark::Over)) {
             // If nobody hears it, the file is removed at the next start.
             let _ = to_snapshots.send(SnapshotWork::Over(write.replica));
@@ -52,8 +67,22 @@ pub(crate) fn write(
         ::metrics::histogram!(metrics::LOG_BATCH).record(bytes as f64);
         if cut {
             // If it is full, a reclaim is due already.
-            let _ = to_reclaim.try_send(());
+            let _ = beside.reclaim.try_send(());
         }
+    }
+    Ok(())
+}
+
+/// Syncs the log's witness a little after each time it is told to, until the log thread ends.
+pub(crate) fn sync_witness(log: Arc<dyn Log>, wanted: Receiver<()>, fatal: Fatal) -> Result<(), String> {
+    for () in wanted {
+        thread::sleep(WITNESS_SYNC_AFTER);
+        if fatal.is_dead() {
+            return Ok(());
+        }
+        log.sync_witness().map_err(|e| {
+            format!("the witness of the Raft log could not be synced: {e}. Check the disk, then start the node again")
+        })?;
     }
     Ok(())
 }
@@ -80,4 +109,50 @@ pub(crate) fn lower_priority() {
 
 fn entry_bytes(entry: &Entry) -> usize {
     entry.data.len()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
+    use crossbeam_channel::{bounded, unbounded};
+    use mailraft_storage::log::LogWrite;
+    use mailraft_storage::memory::MemoryLog;
+    use mailraft_storage::{Index, ReplicaId, Term};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_that_can_not_be_synced_ends_the_node_and_is_answered_by_nobody() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hook = {
+            let told = told.clone();
+            Arc::new(move |sentence| told.lock().unwrap().push(sentence))
+        };
+        let (log, fatal) = (MemoryLog::new(), Fatal::new(hook));
+        let (inputs, heard) = Inputs::new();
+        let (to_log, batches) = unbounded();
+        let (witness, witness_syncs) = bounded(1);
+        let (reclaim, _reclaims) = bounded(1);
+        let (to_snapshots, _snapshots) = mpsc::unbounded_channel();
+        let reset =
+            |index| LogWrite { replica: ReplicaId(1), reset: Some((Index(index), Term(1))), ..LogWrite::default() };
+        for number in 1..=3 {
+            to_log.send((number, LogBatch { writes: vec![reset(number)] })).unwrap();
+        }
+        drop(to_log);
+        let work = {
+            let (log, fatal): (Arc<dyn Log>, _) = (Arc::new(log.clone()), fatal.clone());
+            move || {
+                super::write(log, batches, Beside { witness, reclaim }, to_snapshots, inputs, Recent::default(), fatal)
+            }
+        };
+        log.fail_next_sync();
+        fatal.spawn("t-log", work).unwrap().join().unwrap();
+        assert!(fatal.is_dead() && heard.is_empty(), "{} answers", heard.len());
+        assert_eq!((log.newest_batch(), witness_syncs.len()), (0, 0));
+        let told = told.lock().unwrap();
+        assert!(told.len() == 1 && told[0].contains("could not be made durable"), "{told:?}");
+    }
 }

@@ -17,6 +17,5 @@ pub use log::DiskLog;
 pub use probe::{fdatasync_latency, free_bytes};
 pub use rows::DiskRows;
 
-/// The file beside the log that will name the newest durable batch, so that a log whose end was lost is
-/// noticed. Its name is kept free; nothing writes it yet.
-pub const SEAL_FILE: &str = "seal";
+/// The file in the log's directory that names the newest durable batch, so that a log whose end was lost is noticed.
+pub const WITNESS_FILE: &str = "witness";

@@ -1,20 +1,30 @@
 //! All Raft logs of a node in one raft-engine. The engine's region id is the replica id.
 //!
-//! Beside a replica's entries stand its hard state, where its log was cut, the mark of a snapshot being
-//! installed, and, from a reset until the next entry, where the log ends. The engine may bring entries back
-//! that were cut, and after a reset still has those of the other history: cut and end say what counts.
+//! Beside a replica's entries stand its hard state, where its log was cut, where it ends, and the mark of a snapshot
+//! being installed. The engine may bring entries back that were cut or replaced, and says nothing of files that it
+//! has lost: cut and end say what must be there, and what counts.
+
+mod audit;
+mod files;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::log::{Log, LogBatch, LogState, LogWrite};
 use mailraft_storage::{Applied, Index, ReplicaId, StoreError, Term};
 use raft::eraftpb::{Entry, HardState};
+use raft_engine::env::{DefaultFileSystem, FileSystem};
 use raft_engine::{Command, Config, Engine, LogBatch as EngineBatch, MessageExt, ReadableSize, RecoveryMode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use self::files::{Failure, Files, Queue};
+use self::witness::Witness;
+use crate::WITNESS_FILE;
 
 /// The engine's own region for what is the node's: never a replica's id.
 const NODE_REGION: u64 = u64::MAX;
@@ -23,27 +33,39 @@ const KEY_CUT: &[u8] = b"cut";
 const KEY_END: &[u8] = b"end";
 const KEY_INSTALLING: &[u8] = b"installing";
 const KEY_NEWEST_BATCH: &[u8] = b"group";
+const KEY_WITNESSED: &[u8] = b"witnessed";
 const VALUE_VERSION: u8 = 1;
 /// Old files are given back once all are larger than this, in bytes.
 const PURGE_FROM_BYTES: u64 = 512 << 20;
 /// The size of one file, in bytes.
 const FILE_BYTES: u64 = 32 << 20;
 
-/// Raft logs on disk.
-pub struct DiskLog {
-    engine: Engine,
-    /// The newest durable batch; held while one is written.
-    newest: Mutex<u64>,
+/// Raft logs on disk, over the files of the operating system or over others.
+pub struct DiskLog<F: FileSystem = DefaultFileSystem> {
+    engine: Engine<Files<F>>,
+    files: Arc<Files<F>>,
+    witness: Arc<Witness<F>>,
+    failure: Arc<Failure>,
+    /// Held while a batch is written.
+    newest: Mutex<Newest>,
     /// What is durable, of every replica whose log can be read.
     states: Mutex<BTreeMap<ReplicaId, LogState>>,
+}
+
+struct Newest {
+    /// The number of the newest durable batch.
+    batch: u64,
+    /// Whether the log itself says that it has a witness.
+    witnessed: bool,
 }
 
 impl DiskLog {
     /// Opens the logs in this directory, or makes them.
     ///
     /// # Errors
-    /// If the directory can't be read or written, is open in another process, or holds damage that the engine
-    /// notices; damage in one replica's log is said by [`Log::state`] and [`Log::entries`].
+    /// If the directory can't be read or written or is open in another process, and [`StoreError::Damaged`] if
+    /// anything is missing or changed that was durable when the log was last open; a batch that was never made durable
+    /// may be missing. Entries of older batches are checked when they are read: see [`Log::entries`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Self::open_sized(dir, FILE_BYTES, PURGE_FROM_BYTES)
     }
@@ -51,9 +73,34 @@ impl DiskLog {
     /// As [`DiskLog::open`], with the size of one file and the size of all from which old ones are given back.
     #[doc(hidden)]
     pub fn open_sized(dir: &Path, file_bytes: u64, purge_from_bytes: u64) -> Result<Self, StoreError> {
+        Self::open_over(Arc::new(DefaultFileSystem), dir, file_bytes, purge_from_bytes)
+    }
+}
+
+impl<F: FileSystem> DiskLog<F> {
+    /// As [`DiskLog::open_sized`], over other files.
+    #[doc(hidden)]
+    pub fn open_over(inner: Arc<F>, dir: &Path, file_bytes: u64, purge_from_bytes: u64) -> Result<Self, StoreError> {
+        let io = |what: &str, e: std::io::Error| StoreError::io(format!("{what} {}", dir.display()), e);
+        std::fs::create_dir_all(dir).map_err(|e| io("making the directory of the raft log", e))?;
+        // The engine takes the same lock; before it does, files of a log that is open elsewhere must not be cut.
+        let lock = std::fs::File::create(dir.join("LOCK")).map_err(|e| io("locking the raft log in", e))?;
+        lock.try_lock().map_err(|e| {
+            let what =
+                format!("opening the raft log in {} (another process has it open: stop that first)", dir.display());
+            StoreError::io(what, e)
+        })?;
+        let path = dir.join(WITNESS_FILE);
+        let witness = Witness::open(&path, inner.as_ref())?;
+        let named = witness.as_ref().map(|(_, named)| *named);
+        audit::audit(dir, inner.as_ref(), named.as_ref())?.carry_out(inner.as_ref())?;
+        drop(lock);
+        let failure = Arc::new(Failure::default());
+        let files = Arc::new(Files::new(inner.clone(), failure.clone()));
         let config = Config {
             dir: dir.to_string_lossy().into_owned(),
-            recovery_mode: RecoveryMode::TolerateTailCorruption,
+            // What may be missing at the end is cut by now.
+            recovery_mode: RecoveryMode::AbsoluteConsistency,
             // Everything in it is ciphertext.
             batch_compression_threshold: ReadableSize(0),
             target_file_size: ReadableSize(file_bytes),
@@ -61,20 +108,37 @@ impl DiskLog {
             enable_log_recycle: false,
             ..Config::default()
         };
-        let engine = Engine::open(config).map_err(|e| {
-            let text = e.to_string();
-            let hint = if text.contains("Failed to lock file") {
-                "another process has it open: stop that first"
-            } else {
-                "check the disk; if it is well, set this node's data aside and let it join as a new node"
-            };
-            StoreError::io(format!("opening the raft log in {} ({hint})", dir.display()), text)
+        let engine = Engine::open_with_file_system(config, files.clone()).map_err(|e| {
+            let hint = "check the disk; if it is well, set this node's data aside and let it join as a new node";
+            StoreError::io(format!("opening the raft log in {} ({hint})", dir.display()), e)
         })?;
-        let number = match engine.get(NODE_REGION, KEY_NEWEST_BATCH) {
+        let batch = match engine.get(NODE_REGION, KEY_NEWEST_BATCH) {
             Some(value) => versioned_decode("raft log batch", VALUE_VERSION, &value)?,
             None => 0,
         };
-        let log = DiskLog { engine, newest: Mutex::new(number), states: Mutex::default() };
+        let witnessed = engine.get(NODE_REGION, KEY_WITNESSED).is_some();
+        if named.is_none() && witnessed {
+            return Err(audit::damaged_log(dir, format_args!("its file {WITNESS_FILE} is missing or can't be read")));
+        }
+        if let Some(named) = named.filter(|named| batch < named.batch) {
+            return Err(audit::damaged_log(
+                dir,
+                format_args!("batch {} was durable and it ends with {batch}", named.batch),
+            ));
+        }
+        let witness = Arc::new(match witness {
+            Some((witness, _)) => witness,
+            None => Witness::create(&path, inner.as_ref(), audit::beginning(dir)?)?,
+        });
+        files.watch(witness.clone());
+        // What was read may stand in memory only.
+        files.sync(Queue::Appended).map_err(|e| io("syncing the raft log in", e))?;
+        // Neither the engine nor the witness syncs the directory for a first file.
+        std::fs::File::open(dir)
+            .and_then(|d| d.sync_all())
+            .map_err(|e| io("syncing the directory of the raft log", e))?;
+        let newest = Mutex::new(Newest { batch, witnessed });
+        let log = DiskLog { engine, files, witness, failure, newest, states: Mutex::default() };
         let mut states = BTreeMap::new();
         for replica in log.regions() {
             // One that is damaged is read again, and refused, when it is asked for.
@@ -83,7 +147,40 @@ impl DiskLog {
             }
         }
         *log.states() = states;
+        log.name(batch)?;
+        log.sync_witness()?;
         Ok(log)
+    }
+
+    /// Has the witness name a batch that is durable.
+    fn name(&self, batch: u64) -> Result<(), StoreError> {
+        let end = self.files.end(Queue::Appended);
+        let named = self.witness.name(|named| {
+            named.batch = batch;
+            named.appended.end = end.unwrap_or(named.appended.end);
+        });
+        named.map_err(|e| StoreError::io("writing the raft log's witness", self.failure.keep(e)))
+    }
+
+    /// Carries out what writes, unless something that did has failed before. The engine panics where a sync fails.
+    fn write<T>(&self, what: &str, work: impl FnOnce() -> raft_engine::Result<T>) -> Result<T, StoreError> {
+        if let Some(before) = self.failure.get() {
+            return Err(StoreError::io(
+                format!("{what} (something failed before, and nothing is written since)"),
+                before,
+            ));
+        }
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(done) => done.map_err(|e| StoreError::io(what, self.failure.keep(e))),
+            Err(panic) => match self.failure.get() {
+                Some(error) => Err(StoreError::io(what, error)),
+                None => resume_unwind(panic),
+            },
+        }
+    }
+
+    fn newest(&self) -> MutexGuard<'_, Newest> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, LogState>> {
@@ -114,28 +211,41 @@ impl DiskLog {
         }
         let (term, vote, commit) = hard.unwrap_or_default();
         let cut = cut.unwrap_or_default();
-        let last = last.map_or(cut.0, Index).min(end.flatten().unwrap_or(Index(u64::MAX))).max(cut.0);
-        if let Some(first) = first.filter(|first| last > cut.0 && *first > cut.0.0 + 1) {
-            let gap = format_args!("it begins with entry {first} and was cut after {}", cut.0);
-            return Err(StoreError::damaged(place(replica), gap));
+        // Before ends were kept at all times, one stood only from a reset until the next entry.
+        let end = end.flatten().unwrap_or(last.map_or(cut.0, Index)).max(cut.0);
+        if end > cut.0 {
+            let missing = |what: std::fmt::Arguments<'_>| Err(StoreError::damaged(place(replica), what));
+            match (first, last) {
+                (Some(first), _) if first > cut.0.0 + 1 => {
+                    return missing(format_args!("it begins with entry {first} and was cut after {}", cut.0));
+                }
+                (_, Some(last)) if last >= end.0 => {}
+                _ => return missing(format_args!("its entries up to {end} are not all there")),
+            }
         }
+        let last = end;
         let hard_state = HardState { term, vote, commit, ..Default::default() };
         Ok(Some(LogState { hard_state, cut, last, installing: installing.flatten() }))
     }
 
-    fn add(&self, batch: &mut EngineBatch, before: &LogState, write: &LogWrite) -> Result<(), StoreError> {
+    fn add(
+        &self,
+        batch: &mut EngineBatch,
+        before: Option<&LogState>,
+        after: &LogState,
+        write: &LogWrite,
+    ) -> Result<(), StoreError> {
         let region = write.replica.0;
         let put = |batch: &mut EngineBatch, key: &[u8], value: Vec<u8>| {
             batch
                 .put(region, key.to_vec(), value)
                 .map_err(|e| StoreError::io(format!("writing the {}", place(write.replica)), e))
         };
-        let mut cut = before.cut;
+        let mut cut = before.map_or((Index(0), Term(0)), |before| before.cut);
         if let Some(at) = write.reset {
             cut = at;
             batch.add_command(region, Command::Compact { index: cut.0.0 + 1 });
             put(batch, KEY_CUT, encoded(&cut))?;
-            put(batch, KEY_END, encoded(&Some(cut.0)))?;
         }
         if let Some(mark) = &write.mark {
             put(batch, KEY_INSTALLING, encoded(&mark.held()))?;
@@ -148,11 +258,6 @@ impl DiskLog {
             batch
                 .add_entries::<Entries>(region, &write.append)
                 .map_err(|e| StoreError::io(format!("writing the {}", place(write.replica)), e))?;
-            if write.reset.is_some() || self.value::<Option<Index>>(write.replica, KEY_END)?.flatten().is_some() {
-                // Appending replaces what lay behind the end. No deletion: the engine may replay one over a
-                // later value that it has moved to another file.
-                put(batch, KEY_END, encoded(&None::<Index>))?;
-            }
         }
         if let Some(hard) = &write.hard_state {
             put(batch, KEY_HARD_STATE, encoded(&(hard.term, hard.vote, hard.commit)))?;
@@ -162,11 +267,15 @@ impl DiskLog {
             batch.add_command(region, Command::Compact { index: at.0.0 + 1 });
             put(batch, KEY_CUT, encoded(&at))?;
         }
+        if !write.append.is_empty() || before.is_none_or(|before| (before.cut, before.last) != (after.cut, after.last))
+        {
+            put(batch, KEY_END, encoded(&Some(after.last)))?;
+        }
         Ok(())
     }
 }
 
-impl Log for DiskLog {
+impl<F: FileSystem> Log for DiskLog<F> {
     fn replicas(&self) -> Result<Vec<ReplicaId>, StoreError> {
         // The engine still names a region that was removed until its files are given back, and has none for a
         // replica of which nothing but its beginning is known.
@@ -211,13 +320,15 @@ impl Log for DiskLog {
     }
 
     fn write_synced(&self, number: u64, batch: &LogBatch) -> Result<(), StoreError> {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(number > *newest, "batch {number} after {newest}");
+        let mut newest = self.newest();
+        assert!(number > newest.batch, "batch {number} after {}", newest.batch);
         let mut engine_batch = EngineBatch::with_capacity(batch.writes.len() + 1);
+        let failed = |e| StoreError::io("writing the raft log's batch", e);
         // In every batch, so that none is empty: the engine would not sync it.
-        engine_batch
-            .put(NODE_REGION, KEY_NEWEST_BATCH.to_vec(), encoded(&number))
-            .map_err(|e| StoreError::io("writing the raft log's batch", e))?;
+        engine_batch.put(NODE_REGION, KEY_NEWEST_BATCH.to_vec(), encoded(&number)).map_err(failed)?;
+        if !newest.witnessed {
+            engine_batch.put(NODE_REGION, KEY_WITNESSED.to_vec(), encoded(&true)).map_err(failed)?;
+        }
         let mut after: BTreeMap<ReplicaId, Option<LogState>> = BTreeMap::new();
         for write in &batch.writes {
             if after.contains_key(&write.replica) {
@@ -230,13 +341,15 @@ impl Log for DiskLog {
                 engine_batch.add_command(write.replica.0, Command::Clean);
                 after.insert(write.replica, None);
             } else if !write.is_empty() {
-                let before = self.state(write.replica)?.unwrap_or_default();
-                let state = before.after(write)?;
-                self.add(&mut engine_batch, &before, write)?;
+                let before = self.state(write.replica)?;
+                let state = before.clone().unwrap_or_default().after(write)?;
+                self.add(&mut engine_batch, before.as_ref(), &state, write)?;
                 after.insert(write.replica, Some(state));
             }
         }
-        self.engine.write(&mut engine_batch, true).map_err(|e| StoreError::io("syncing the raft log", e))?;
+        self.write("syncing the raft log", || self.engine.write(&mut engine_batch, true))?;
+        // Before anyone is answered.
+        self.name(number)?;
         let mut states = self.states();
         for (replica, state) in after {
             match state {
@@ -244,17 +357,21 @@ impl Log for DiskLog {
                 None => states.remove(&replica),
             };
         }
-        *newest = number;
+        *newest = Newest { batch: number, witnessed: true };
         Ok(())
     }
 
     fn newest_batch(&self) -> u64 {
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.newest().batch
+    }
+
+    fn sync_witness(&self) -> Result<(), StoreError> {
+        self.write("syncing the raft log's witness", || Ok(self.witness.sync()?))
     }
 
     fn reclaim(&self) -> Result<(), StoreError> {
         // The regions it names hold old files back; their logs are cut when their rows are flushed.
-        self.engine.purge_expired_files().map_err(|e| StoreError::io("giving back old files of the raft log", e))?;
+        self.write("giving back old files of the raft log", || self.engine.purge_expired_files())?;
         Ok(())
     }
 }

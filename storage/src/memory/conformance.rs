@@ -218,6 +218,150 @@ pub fn rows_agree(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn R
     }
 }
 
+/// A disk that a log stands on, and what can happen to it.
+pub trait LogDisk {
+    /// Opens the log.
+    ///
+    /// # Errors
+    /// Those of the log.
+    fn open(&mut self) -> Result<Box<dyn Log>, StoreError>;
+
+    /// Has something go wrong in one of the next calls.
+    fn arm(&mut self, fault: DiskFault);
+
+    /// The process that had the log open dies; of what it wrote nothing is lost.
+    fn kill(&mut self, log: Option<Box<dyn Log>>);
+
+    /// The machine loses power: of what was not synced anything may be left. What was armed is not any more.
+    fn lose_power(&mut self, log: Option<Box<dyn Log>>, rng: &mut dyn RngCore);
+
+    /// A bit of what is on the disk turns over.
+    fn flip(&mut self, rng: &mut dyn RngCore);
+}
+
+/// What goes wrong in one of the next calls.
+#[derive(Clone, Copy, Debug)]
+pub enum DiskFault {
+    /// After so many calls the power goes; a write may be done in part.
+    PowerCut(u64),
+    /// The first sync after so many calls fails.
+    FailedSync(u64),
+    /// The first write after so many calls fails, having written a part.
+    FailedWrite(u64),
+    /// The first write after so many calls finds no space.
+    FullDisk(u64),
+}
+
+/// Random writes to a log on a disk that fails and loses power between any two calls, compared with those in memory:
+/// what was answered is there, whole, and so is the last batch or nothing of it. At the end a bit turns over: the log
+/// is as it was, or what it opens or reads is refused. Gives how many of the failures hit, and whether the bit was refused.
+pub fn log_survives(seed: u64, steps: usize, disk: &mut dyn LogDisk) -> (u64, bool) {
+    let (mut env, model) = (Env::seeded(seed), MemoryLog::new());
+    let rng = &mut env.rng;
+    let mut replicas: Vec<ReplicaId> = (1..4).map(ReplicaId).collect();
+    let mut store = disk.open().expect("a new log");
+    let mut failures = 0;
+    for step in 0..steps {
+        let place = format!("step {step} of seed {seed}");
+        if rng.random_bool(0.15) {
+            let after = rng.random_range(0..14);
+            let faults = [DiskFault::PowerCut, DiskFault::FailedSync, DiskFault::FailedWrite, DiskFault::FullDisk];
+            disk.arm(faults[[0, 0, 0, 1, 2, 3][rng.random_range(0..6)]](after));
+        }
+        let mut in_flight = None;
+        let done = match rng.random_range(0..24) {
+            0..3 => store.reclaim(),
+            3..5 => store.sync_witness(),
+            5 => Err(StoreError::io("", "a crash")),
+            _ => {
+                let batch = LogBatch { writes: random_writes(rng, &mut replicas, &model) };
+                let number = store.newest_batch() + rng.random_range(1..3);
+                let written = store.write_synced(number, &batch);
+                if written.is_ok() {
+                    model.write_synced(number, &batch).expect("a batch");
+                } else {
+                    in_flight = Some((number, batch));
+                }
+                written
+            }
+        };
+        if done.is_ok() {
+            continue;
+        }
+        failures += 1;
+        let next = model.newest_batch() + 7;
+        if in_flight.is_some() {
+            store.write_synced(next, &LogBatch::default()).expect_err("a write after one that failed");
+            store.reclaim().expect_err("a reclaim after a write that failed");
+        }
+        match rng.random_bool(0.3) {
+            true => disk.kill(Some(store)),
+            false => disk.lose_power(Some(store), rng),
+        }
+        store = loop {
+            if rng.random_bool(0.3) {
+                disk.arm(DiskFault::PowerCut(rng.random_range(0..20)));
+            }
+            match disk.open() {
+                Ok(store) => break store,
+                Err(error) => {
+                    assert!(!matches!(error, StoreError::Damaged { .. }), "{error} at {place}");
+                    disk.lose_power(None, rng);
+                }
+            }
+        };
+        if let Some((number, batch)) = in_flight
+            && store.newest_batch() == number
+        {
+            model.write_synced(number, &batch).expect("a batch");
+        }
+        compare(store.as_ref(), &model, &place).expect("a log that was not damaged");
+    }
+    match rng.random_bool(0.5) {
+        true => disk.kill(Some(store)),
+        false => disk.lose_power(Some(store), rng),
+    }
+    disk.flip(rng);
+    let read = disk.open().and_then(|store| compare(store.as_ref(), &model, &format!("the end of seed {seed}")));
+    (failures, read.is_err())
+}
+
+/// Panics where a log that can be read differs from the model.
+///
+/// # Errors
+/// Those of the log.
+fn compare(store: &dyn Log, model: &MemoryLog, place: &str) -> Result<(), StoreError> {
+    let expected = model.replicas().expect("replicas");
+    assert_eq!(store.newest_batch(), model.newest_batch(), "{place}");
+    for replica in &expected {
+        let state = Log::state(model, *replica).expect("state").unwrap_or_default();
+        assert_eq!(store.state(*replica)?, Some(state.clone()), "replica {replica} at {place}");
+        let (from, to) = (Index(state.cut.0.0 + 1), Index(state.last.0 + 1));
+        let entries = Log::entries(model, *replica, from, to, usize::MAX).expect("entries");
+        assert!(store.entries(*replica, from, to, usize::MAX)? == entries, "entries of {replica} at {place}");
+    }
+    assert_eq!(store.replicas()?, expected, "{place}");
+    Ok(())
+}
+
+fn random_writes(rng: &mut impl RngCore, replicas: &mut [ReplicaId], model: &MemoryLog) -> Vec<LogWrite> {
+    let mut writes = Vec::new();
+    for replica in replicas {
+        if rng.random_bool(0.5) {
+            let state = Log::state(model, *replica).expect("state").unwrap_or_default();
+            let write = random_write(rng, *replica, &state);
+            if write.remove {
+                // A replica's id is never used again.
+                *replica = ReplicaId(replica.0 + 4);
+            } else if state.after(&write).is_err() {
+                continue;
+            }
+            writes.push(write);
+        }
+    }
+    writes
+}
+
 /// Random writes to logs, compared with those in memory; `open` makes the store, and opens it again after it
 /// was given.
 pub fn log_agrees(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn Log>>) -> Box<dyn Log>) {

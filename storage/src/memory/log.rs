@@ -1,5 +1,5 @@
 //! Raft logs in memory, as bytes with checksums. A crash may leave any part of what was not synced; reading
-//! the bytes anew keeps what is whole, cuts a torn tail, and calls everything else damage.
+//! the bytes anew keeps what is whole, cuts a torn tail of what was never synced, and calls everything else damage.
 //!
 //! A record is `length (4) ‖ checksum (4) ‖ number (8) ‖ payload`; the checksum is the first four bytes of
 //! SHA-256 over number and payload.
@@ -70,17 +70,6 @@ impl MemoryLog {
     /// The length in bytes.
     pub fn len(&self) -> usize {
         self.state().bytes.len()
-    }
-
-    /// The length without the last whole record, in bytes.
-    pub fn len_before_last(&self) -> usize {
-        let state = self.state();
-        let (mut at, mut last) = (0, 0);
-        while let Some((_, payload)) = state.bytes.get(at..).and_then(checked) {
-            last = at;
-            at += RECORD_HEAD_BYTES + payload.len();
-        }
-        last
     }
 
     /// Whether nothing was ever written.
@@ -174,6 +163,11 @@ impl Log for MemoryLog {
         MemoryLog::state(self).synced_batch
     }
 
+    /// Nothing: it is named for good what is synced.
+    fn sync_witness(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn reclaim(&self) -> Result<(), StoreError> {
         let mut state = MemoryLog::state(self);
         if state.bytes.len() < RECLAIM_FROM_BYTES.max(2 * state.reclaimed) || !state.pending.is_empty() {
@@ -194,6 +188,8 @@ struct State {
     /// How many of them a crash can't take.
     synced: usize,
     synced_batch: u64,
+    /// The newest batch that was ever synced, as a witness beside the bytes has it.
+    named_batch: u64,
     /// What can be read: the synced part.
     replicas: BTreeMap<ReplicaId, Replica>,
     /// What was written since the last sync, and the batch and states it leads to.
@@ -241,6 +237,7 @@ impl State {
         }
         self.synced = self.bytes.len();
         self.synced_batch = self.written_batch;
+        self.named_batch = self.synced_batch;
         Ok(())
     }
 
@@ -269,9 +266,14 @@ impl State {
             newest = number;
             at += length;
         }
+        if newest < self.named_batch && !plant::is(Fault::LogTailWithGap) {
+            let what = format_args!("batch {} was durable and it ends with {newest}", self.named_batch);
+            return Err(StoreError::damaged(PLACE, what));
+        }
         self.bytes.truncate(at);
         self.synced = at;
         self.synced_batch = newest;
+        self.named_batch = newest;
         self.replicas = replicas;
         self.forget_unsynced();
         Ok(())
@@ -474,20 +476,26 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_before_the_last_record_is_damage_and_in_it_a_torn_tail() {
+    fn any_flipped_bit_of_what_was_synced_is_damage_and_any_of_what_was_not_a_torn_tail() {
         let log = MemoryLog::new();
         log.write_synced(1, &write(&[(1, 1)])).unwrap();
-        let first = log.len();
         log.write_synced(2, &write(&[(2, 1)])).unwrap();
-        for bit in 0..first * 8 {
+        let synced = log.len();
+        for bit in 0..synced * 8 {
             log.corrupt(bit);
             assert!(matches!(log.recover(), Err(StoreError::Damaged { .. })), "bit {bit}");
             log.corrupt(bit);
         }
         log.recover().unwrap();
-        log.corrupt(first * 8 + 200);
+        log.write_unsynced(3, &write(&[(3, 1)])).unwrap();
+        log.flip_at_crash();
+        log.crash(usize::MAX);
         log.recover().unwrap();
-        assert_eq!((last(&log), log.newest_batch(), log.len()), (Index(1), 1, first));
+        assert_eq!((last(&log), log.newest_batch(), log.len()), (Index(2), 2, synced));
+        log.write_synced(3, &write(&[(3, 1)])).unwrap();
+        let whole = log.len();
+        let length = log.state().bytes.split_off(synced).len();
+        assert!(log.recover().is_err(), "{length} of {whole} bytes are missing without a trace");
     }
 
     #[test]

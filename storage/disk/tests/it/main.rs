@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod damage;
+mod faults;
 mod kept;
 
 use std::path::Path;
@@ -35,7 +36,7 @@ fn entries(from: u64, to: u64) -> Vec<Entry> {
         .collect()
 }
 
-fn append(log: &DiskLog, number: u64, from: u64, to: u64) {
+fn append(log: &dyn Log, number: u64, from: u64, to: u64) {
     let hard_state = Some(HardState { term: 1, commit: from - 1, ..Default::default() });
     let write = LogWrite { replica: R, append: entries(from, to), hard_state, ..LogWrite::default() };
     log.write_synced(number, &LogBatch { writes: vec![write] }).unwrap();
@@ -45,7 +46,7 @@ fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for file in std::fs::read_dir(from).unwrap() {
         let file = file.unwrap();
-        if file.file_name() != "LOCK" {
+        if file.file_name() != "LOCK" && file.file_type().unwrap().is_file() {
             std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
         }
     }
