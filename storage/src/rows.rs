@@ -139,10 +139,9 @@ pub trait Rows: Send + Sync {
     /// As [`Rows::get`].
     fn view(&self, replica: ReplicaId) -> Result<Option<Box<dyn RowsView>>, StoreError>;
 
-    /// Replaces everything a replica has by these rows and this position, and flushes. May be
-    /// interrupted by a crash at any point: the caller has a mark in the log and does it again. Until it
-    /// returned, the replica's old position and its [`Table::Nodes`] and [`Table::Placement`] rows can be read:
-    /// by them a node finds its replicas at start.
+    /// Replaces everything a replica has by these rows and this position, and flushes. Whoever reads sees the old rows
+    /// until a moment shortly before it returns, and all of the new ones from then on. A crash leaves either the old
+    /// rows or the new ones: the caller has a mark in the log and does it again.
     ///
     /// # Errors
     /// Those of the store, and the first of `rows`.

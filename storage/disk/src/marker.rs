@@ -5,8 +5,9 @@ use std::path::Path;
 
 use mailraft_storage::{ClusterId, StoreError};
 
-/// The format of data directories that this binary reads and writes.
-pub const FORMAT: u8 = 1;
+/// The newest format of data directories that this binary reads, and the one it writes. In the first, rows stood only
+/// under the first prefix of their replica.
+pub const FORMAT: u8 = 2;
 const FILE: &str = "MAILRAFT";
 /// What a crash may leave of writing it.
 const FILE_UNFINISHED: &str = "MAILRAFT.new";
@@ -29,7 +30,7 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
                     "it holds files but no marker of mailraft: name an empty directory, or the right one",
                 ));
             }
-            let text = format!("mailraft data\nformat {FORMAT}\ncluster {cluster}\n");
+            let text = marker(cluster);
             write_synced(dir, &file, &text).map_err(io)?;
             text
         }
@@ -47,7 +48,8 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
         });
     }
     match field("cluster ").and_then(ClusterId::from_hex) {
-        Some(found) if found == cluster => Ok(()),
+        Some(found) if found == cluster && format == FORMAT => Ok(()),
+        Some(found) if found == cluster => write_synced(dir, &file, &marker(cluster)).map_err(io),
         Some(found) => Err(damaged(
             dir,
             format_args!(
@@ -58,6 +60,10 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
             Err(damaged(dir, "its marker can't be read: set the directory aside and let this node join as a new one"))
         }
     }
+}
+
+fn marker(cluster: ClusterId) -> String {
+    format!("mailraft data\nformat {FORMAT}\ncluster {cluster}\n")
 }
 
 fn damaged(dir: &Path, detail: impl std::fmt::Display) -> StoreError {

@@ -1,30 +1,36 @@
 //! Rows in RocksDB without its write-ahead log: the Raft log is the write-ahead log. All column families flush
 //! together, so that after a crash every replica stands at one applied index.
 //!
-//! A key is `replica (8) ‖ mailbox (16) ‖ table (1) ‖ key`. Chunks of bodies stand in a column family of their
+//! A key is `prefix (8) ‖ mailbox (16) ‖ table (1) ‖ key`. Chunks of bodies stand in a column family of their
 //! own, their values in blob files.
+//!
+//! A replica has two prefixes. Its rows stand under the one that has its position. All of them are replaced by writing
+//! the new ones under the other, and then moving the position with one write: whoever reads sees the old rows until
+//! then and the new ones from then on, and so does a start after a crash. What stands under a prefix without a position
+//! counts for nothing and is deleted at the next start.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowKey, StoreError, Table};
 use rocksdb::{DB, Direction, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties};
 
-use crate::keys::{TABLE_AT, after, end_of, family, family_of, reading, start_of, stored, within};
+use crate::keys::{Prefix, TABLE_AT, after, end_of, family, family_of, reading, start_of, stored, within};
 use crate::marker;
 use crate::options::{BODIES, ROWS, describe_open_error, families, of_database};
 use crate::view::DiskView;
 
 /// Rows written at once when a replica is replaced or removed, in bytes.
 const REPLACE_BATCH_BYTES: usize = 4 << 20;
-/// The tables by which a node finds its replicas at start: they stay until others take their place.
-const KEPT_WHILE_REPLACED: [Table; 3] = [Table::Applied, Table::Nodes, Table::Placement];
 
 /// Rows on disk.
 pub struct DiskRows {
     db: Arc<DB>,
+    /// Under which prefix the rows of each replica stand. Held while a row is read, so that none goes meanwhile.
+    prefixes: RwLock<BTreeMap<ReplicaId, Prefix>>,
 }
 
 impl DiskRows {
@@ -37,12 +43,47 @@ impl DiskRows {
         marker::check(dir, cluster)?;
         let options = of_database().map_err(|e| StoreError::io("setting the options of the rows", e))?;
         let db = DB::open_cf_descriptors(&options, dir, families()).map_err(|e| describe_open_error(dir, &e))?;
-        Ok(DiskRows { db: Arc::new(db) })
+        let rows = DiskRows { db: Arc::new(db), prefixes: RwLock::default() };
+        let mut prefixes: BTreeMap<ReplicaId, Prefix> = BTreeMap::new();
+        for prefix in rows.found_prefixes()? {
+            // One whose position can't be read is there: who reads it hears of the damage.
+            if matches!(rows.applied_from(prefix, &ReadOptions::default()), Ok(None)) {
+                rows.forget(prefix)?;
+            } else if prefixes.insert(prefix.replica(), prefix).is_some() {
+                let what = "it has two positions: set this node's data aside and let it join as a new node";
+                return Err(StoreError::damaged(format!("rows of replica {}", prefix.replica()), what));
+            }
+        }
+        *rows.prefixes.write().unwrap_or_else(PoisonError::into_inner) = prefixes;
+        Ok(rows)
     }
 
-    fn applied_from(&self, replica: ReplicaId, read: &ReadOptions) -> Result<Option<Applied>, StoreError> {
-        let found = self.db.get_opt(stored(replica, &Applied::key()), read).map_err(|e| reading(replica, &e))?;
-        found.map(|row| Applied::decode(replica, &row)).transpose()
+    fn prefixes(&self) -> RwLockReadGuard<'_, BTreeMap<ReplicaId, Prefix>> {
+        self.prefixes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every prefix that any key begins with.
+    fn found_prefixes(&self) -> Result<Vec<Prefix>, StoreError> {
+        let mut out = Vec::new();
+        for name in [ROWS, BODIES] {
+            let mut iterator = self.db.raw_iterator_cf(family(&self.db, name)?);
+            iterator.seek_to_first();
+            while let Some(key) = iterator.key() {
+                let prefix = Prefix::of(key).ok_or_else(|| StoreError::damaged("rows", "a key without a replica"))?;
+                out.push(prefix);
+                let Some(end) = end_of(prefix) else { break };
+                iterator.seek(end);
+            }
+            iterator.status().map_err(|e| StoreError::io("reading the rows' replicas", e))?;
+        }
+        out.sort_unstable();
+        out.dedup();
+        Ok(out)
+    }
+
+    fn applied_from(&self, prefix: Prefix, read: &ReadOptions) -> Result<Option<Applied>, StoreError> {
+        let found = self.db.get_opt(stored(prefix, &Applied::key()), read).map_err(|e| reading(prefix, &e))?;
+        found.map(|row| Applied::decode(prefix.replica(), &row)).transpose()
     }
 
     fn write_unlogged(&self, batch: WriteBatch) -> Result<(), StoreError> {
@@ -64,16 +105,28 @@ impl DiskRows {
         }
     }
 
-    /// Deletes a replica's chunks, and of its other rows those whose table number is to `go`.
-    fn delete_rows(&self, replica: ReplicaId, go: impl Fn(u8) -> bool) -> Result<(), StoreError> {
+    /// Deletes what stands under a prefix that counts for nothing, whether it can be read or not. A crash before the
+    /// next flush undoes it, and the next start does it again.
+    fn forget(&self, prefix: Prefix) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
-        if let Some(end) = end_of(replica) {
-            // A crash before the flush undoes it. The caller flushes, and begins again after a crash.
-            batch.delete_range_cf(family(&self.db, BODIES)?, start_of(replica), end);
+        if let Some(end) = end_of(prefix) {
+            for name in [ROWS, BODIES] {
+                batch.delete_range_cf(family(&self.db, name)?, start_of(prefix), end.clone());
+            }
         }
-        // The others row by row: a deleted range would slow down every later read of those that replace them.
-        for item in self.db.iterator_opt(IteratorMode::From(&start_of(replica), Direction::Forward), within(replica)) {
-            let (key, _) = item.map_err(|e| reading(replica, &e))?;
+        self.write_unlogged(batch)
+    }
+
+    /// Deletes the chunks with a prefix, and of its other rows those whose table number is to `go`.
+    fn delete_rows(&self, prefix: Prefix, go: impl Fn(u8) -> bool) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        if let Some(end) = end_of(prefix) {
+            // A crash before the flush undoes it. The caller flushes, and begins again after a crash.
+            batch.delete_range_cf(family(&self.db, BODIES)?, start_of(prefix), end);
+        }
+        // The others row by row, so that the position can stay.
+        for item in self.db.iterator_opt(IteratorMode::From(&start_of(prefix), Direction::Forward), within(prefix)) {
+            let (key, _) = item.map_err(|e| reading(prefix, &e))?;
             if key.get(TABLE_AT).is_some_and(|table| go(*table)) {
                 batch.delete(key);
             }
@@ -87,8 +140,10 @@ impl DiskRows {
 
 impl Rows for DiskRows {
     fn get(&self, replica: ReplicaId, key: &RowKey) -> Result<Option<Bytes>, StoreError> {
+        let prefixes = self.prefixes();
+        let Some(prefix) = prefixes.get(&replica).copied() else { return Ok(None) };
         let found =
-            self.db.get_cf(family_of(&self.db, key.table)?, stored(replica, key)).map_err(|e| reading(replica, &e))?;
+            self.db.get_cf(family_of(&self.db, key.table)?, stored(prefix, key)).map_err(|e| reading(prefix, &e))?;
         Ok(found.map(Bytes::from))
     }
 
@@ -101,7 +156,9 @@ impl Rows for DiskRows {
         from: &[u8],
         limit: usize,
     ) -> Result<ScannedRows, StoreError> {
-        let place = |key: &[u8]| stored(replica, &RowKey { mailbox, table: table.number(), key: key.to_vec() });
+        let prefixes = self.prefixes();
+        let Some(held) = prefixes.get(&replica).copied() else { return Ok(Vec::new()) };
+        let place = |key: &[u8]| stored(held, &RowKey { mailbox, table: table.number(), key: key.to_vec() });
         let mut read = ReadOptions::default();
         if let Some(end) = after(place(prefix)) {
             read.set_iterate_upper_bound(end);
@@ -110,7 +167,7 @@ impl Rows for DiskRows {
         let family = family_of(&self.db, table.number())?;
         let mut out = Vec::new();
         for item in self.db.iterator_cf_opt(family, read, IteratorMode::From(&start, Direction::Forward)).take(limit) {
-            let (key, value) = item.map_err(|e| reading(replica, &e))?;
+            let (key, value) = item.map_err(|e| reading(held, &e))?;
             out.push((key[TABLE_AT + 1..].to_vec(), Bytes::from(value)));
         }
         Ok(out)
@@ -118,38 +175,45 @@ impl Rows for DiskRows {
 
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError> {
         let mut out = WriteBatch::default();
+        let mut new = Vec::new();
+        let prefixes = self.prefixes();
         for ReplicaBatch { replica, batch, applied } in batches {
-            if let Some(before) = self.applied(*replica)?.map(|a| a.index) {
+            let prefix = match prefixes.get(replica).copied() {
+                Some(prefix) => prefix,
+                None => {
+                    new.push(*replica);
+                    Prefix::first(*replica)
+                }
+            };
+            if let Some(before) = self.applied_from(prefix, &ReadOptions::default())?.map(|a| a.index) {
                 assert!(applied.index > before, "replica {replica} applies {} after {before}", applied.index);
             }
             for key in &batch.deletes {
-                out.delete_cf(family_of(&self.db, key.table)?, stored(*replica, key));
+                out.delete_cf(family_of(&self.db, key.table)?, stored(prefix, key));
             }
             for (key, value) in &batch.puts {
-                out.put_cf(family_of(&self.db, key.table)?, stored(*replica, key), value);
+                out.put_cf(family_of(&self.db, key.table)?, stored(prefix, key), value);
             }
-            out.put(stored(*replica, &Applied::key()), applied.encode());
+            out.put(stored(prefix, &Applied::key()), applied.encode());
         }
-        self.write_unlogged(out)
+        drop(prefixes);
+        if new.is_empty() {
+            return self.write_unlogged(out);
+        }
+        let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
+        self.write_unlogged(out)?;
+        prefixes.extend(new.into_iter().map(|replica| (replica, Prefix::first(replica))));
+        Ok(())
     }
 
     fn applied(&self, replica: ReplicaId) -> Result<Option<Applied>, StoreError> {
-        self.applied_from(replica, &ReadOptions::default())
+        let prefixes = self.prefixes();
+        let Some(prefix) = prefixes.get(&replica).copied() else { return Ok(None) };
+        self.applied_from(prefix, &ReadOptions::default())
     }
 
     fn replicas(&self) -> Result<Vec<ReplicaId>, StoreError> {
-        let mut out = Vec::new();
-        let mut iterator = self.db.raw_iterator();
-        iterator.seek_to_first();
-        while let Some(key) = iterator.key() {
-            let number = key.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
-            let replica = ReplicaId(number.ok_or_else(|| StoreError::damaged("rows", "a key without a replica"))?);
-            out.push(replica);
-            let Some(end) = end_of(replica) else { break };
-            iterator.seek(end);
-        }
-        iterator.status().map_err(|e| StoreError::io("reading the rows' replicas", e))?;
-        Ok(out)
+        Ok(self.prefixes().keys().copied().collect())
     }
 
     fn flush(&self) -> Result<Vec<(ReplicaId, Index)>, StoreError> {
@@ -163,18 +227,23 @@ impl Rows for DiskRows {
 
     fn flushed(&self) -> Result<Vec<(ReplicaId, Index)>, StoreError> {
         let mut out = Vec::new();
-        for replica in self.replicas()? {
+        for (replica, prefix) in self.prefixes().iter() {
             let mut read = ReadOptions::default();
             read.set_read_tier(ReadTier::Persisted);
-            if let Some(applied) = self.applied_from(replica, &read)? {
-                out.push((replica, applied.index));
-            }
+            // Where rows were replaced since, a crash would bring the old position back.
+            let found = match self.applied_from(*prefix, &read)? {
+                Some(applied) => Some(applied),
+                None => self.applied_from(prefix.other(), &read)?,
+            };
+            out.extend(found.map(|applied| (*replica, applied.index)));
         }
         Ok(out)
     }
 
     fn view(&self, replica: ReplicaId) -> Result<Option<Box<dyn RowsView>>, StoreError> {
-        let view = DiskView::take(&self.db, replica)?;
+        let prefixes = self.prefixes();
+        let Some(prefix) = prefixes.get(&replica).copied() else { return Ok(None) };
+        let view = DiskView::take(&self.db, prefix)?;
         Ok(view.map(|view| Box::new(view) as Box<dyn RowsView>))
     }
 
@@ -184,37 +253,43 @@ impl Rows for DiskRows {
         applied: &Applied,
         rows: &mut dyn Iterator<Item = Result<(RowKey, Bytes), StoreError>>,
     ) -> Result<(), StoreError> {
-        let kept = KEPT_WHILE_REPLACED.map(Table::number);
-        self.delete_rows(replica, |table| !kept.contains(&table))?;
-        let mut old: Vec<Vec<u8>> = Vec::new();
-        for item in self.db.iterator_opt(IteratorMode::From(&start_of(replica), Direction::Forward), within(replica)) {
-            old.push(item.map_err(|e| reading(replica, &e))?.0.into_vec());
+        let old = self.prefixes().get(&replica).copied();
+        let new = old.map_or(Prefix::first(replica), Prefix::other);
+        if self.found_prefixes()?.contains(&new) {
+            // What one that failed has left.
+            self.forget(new)?;
         }
         let mut batch = WriteBatch::default();
         for row in rows {
             let (key, value) = row?;
-            let at = stored(replica, &key);
-            if let Ok(found) = old.binary_search(&at) {
-                old.remove(found);
-            }
-            batch.put_cf(family_of(&self.db, key.table)?, at, value);
+            batch.put_cf(family_of(&self.db, key.table)?, stored(new, &key), value);
             if batch.size_in_bytes() > REPLACE_BATCH_BYTES {
                 self.write_unlogged(std::mem::take(&mut batch))?;
             }
         }
-        for key in old {
-            batch.delete(key);
+        batch.put(stored(new, &Applied::key()), applied.encode());
+        if let Some(old) = old {
+            batch.delete(stored(old, &Applied::key()));
         }
-        batch.put(stored(replica, &Applied::key()), applied.encode());
-        self.write_unlogged(batch)?;
+        {
+            // Nobody reads at this moment, and whoever reads later reads the new ones.
+            let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
+            self.write_unlogged(batch)?;
+            prefixes.insert(replica, new);
+        }
         self.flush()?;
-        Ok(())
+        old.map_or(Ok(()), |old| self.forget(old))
     }
 
     fn remove(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        let Some(prefix) = self.prefixes().get(&replica).copied() else { return Ok(()) };
         // Its position last: as long as anything is left, it is among the replicas.
-        self.delete_rows(replica, |table| table != Table::Applied.number())?;
-        self.delete_rows(replica, |_| true)?;
+        self.delete_rows(prefix, |table| table != Table::Applied.number())?;
+        {
+            let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
+            self.delete_rows(prefix, |_| true)?;
+            prefixes.remove(&replica);
+        }
         self.flush()?;
         Ok(())
     }

@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mailraft_storage::rows::{Applied, RowsView};
-use mailraft_storage::{ReplicaId, RowKey, StoreError};
+use mailraft_storage::{RowKey, StoreError};
 use rocksdb::{DB, Direction, IteratorMode, SnapshotWithThreadMode};
 
-use crate::keys::{family, reading, start_of, stored, within};
+use crate::keys::{Prefix, family, reading, start_of, stored, within};
 use crate::options::{BODIES, ROWS};
 
 pub(crate) struct DiskView {
     cell: ViewCell,
-    replica: ReplicaId,
+    prefix: Prefix,
     applied: Applied,
 }
 
 impl DiskView {
-    /// A view of a replica as it is now; None if there is no such replica.
-    pub(crate) fn take(db: &Arc<DB>, replica: ReplicaId) -> Result<Option<Self>, StoreError> {
+    /// A view of the rows with this prefix as they are now; None if there is no such replica.
+    pub(crate) fn take(db: &Arc<DB>, prefix: Prefix) -> Result<Option<Self>, StoreError> {
         let cell = ViewCell::new(Arc::clone(db), |db| Held(db.snapshot()));
-        let found = cell.with_dependent(|_, held| held.0.get(stored(replica, &Applied::key())));
-        match found.map_err(|e| reading(replica, &e))? {
-            Some(row) => Ok(Some(DiskView { cell, replica, applied: Applied::decode(replica, &row)? })),
+        let found = cell.with_dependent(|_, held| held.0.get(stored(prefix, &Applied::key())));
+        match found.map_err(|e| reading(prefix, &e))? {
+            Some(row) => Ok(Some(DiskView { cell, prefix, applied: Applied::decode(prefix.replica(), &row)? })),
             None => Ok(None),
         }
     }
@@ -36,15 +36,15 @@ impl RowsView for DiskView {
     fn rows(&self, after: Option<&RowKey>, limit: usize) -> Result<Vec<(RowKey, Bytes)>, StoreError> {
         let from = match after {
             // The smallest key behind it.
-            Some(key) => [stored(self.replica, key).as_slice(), &[0]].concat(),
-            None => start_of(self.replica),
+            Some(key) => [stored(self.prefix, key).as_slice(), &[0]].concat(),
+            None => start_of(self.prefix),
         };
-        let own = stored(self.replica, &Applied::key());
+        let own = stored(self.prefix, &Applied::key());
         self.cell.with_dependent(|db, held| {
             let mut streams = Vec::new();
             for name in [ROWS, BODIES] {
                 let mode = IteratorMode::From(&from, Direction::Forward);
-                streams.push(held.0.iterator_cf_opt(family(db, name)?, within(self.replica), mode).peekable());
+                streams.push(held.0.iterator_cf_opt(family(db, name)?, within(self.prefix), mode).peekable());
             }
             let mut out = Vec::new();
             while out.len() < limit {
@@ -54,7 +54,7 @@ impl RowsView for DiskView {
                     match stream.peek() {
                         Some(Ok((key, _))) if first.is_none_or(|(_, k)| **key < *k) => first = Some((at, key)),
                         Some(Ok(_)) | None => {}
-                        Some(Err(e)) => return Err(reading(self.replica, e)),
+                        Some(Err(e)) => return Err(reading(self.prefix, e)),
                     }
                 }
                 let Some((at, _)) = first else { break };
@@ -64,7 +64,7 @@ impl RowsView for DiskView {
                 }
                 let row = key.get(8..).and_then(RowKey::decode);
                 let row = row.ok_or_else(|| {
-                    StoreError::damaged(format!("rows of replica {}", self.replica), "a key that is none")
+                    StoreError::damaged(format!("rows of replica {}", self.prefix.replica()), "a key that is none")
                 })?;
                 out.push((row, Bytes::from(value)));
             }

@@ -82,6 +82,22 @@ fn replacing(store: &dyn Rows, all: &[(RowKey, bytes::Bytes)], hash: [u8; 32]) {
         "the old position until it is done"
     );
     assert!(store.get(B, &node(1)).expect("a read").is_some(), "what a start needs stays until it is done");
+    // Whoever reads in the middle of it sees the old rows, all of them.
+    let old = store.view(B).expect("view").expect("a replica");
+    let old = (state_hash(old.as_ref()).expect("a hash"), old.applied().clone());
+    let mut meanwhile = all.iter().cloned().chain([(node(3), vec![0; 5 << 20].into())]).map(|row| {
+        let view = store.view(B).expect("view").expect("a replica");
+        assert_eq!((state_hash(view.as_ref()).expect("a hash"), view.applied().clone()), old);
+        assert_eq!(store.applied(B).expect("applied"), Some(old.1.clone()));
+        assert_eq!(store.get(B, &node(1)).expect("a read").as_deref(), Some(&b"stays"[..]));
+        assert_eq!(store.get(B, &node(3)).expect("a read"), None, "a row that is to come");
+        let nodes = store.scan(B, node(1).mailbox, Table::Nodes, &[], &[], 9).expect("a scan");
+        assert_eq!(nodes.len(), 2, "no more and no less than before");
+        assert!(store.replicas().expect("replicas").contains(&B));
+        Ok(row)
+    });
+    store.replace(B, &applied, &mut meanwhile).expect("replace");
+    assert_eq!(store.scan(B, node(1).mailbox, Table::Nodes, &[], &[], 9).expect("a scan").len(), 1);
     store.replace(B, &applied, &mut all.iter().cloned().map(Ok)).expect("replace");
     assert_eq!(store.applied(B).expect("applied"), Some(applied.clone()));
     assert_eq!(

@@ -42,13 +42,21 @@ fn append(log: &dyn Log, number: u64, from: u64, to: u64) {
     log.write_synced(number, &LogBatch { writes: vec![write] }).unwrap();
 }
 
+/// A copy as a crash at this moment would leave it. RocksDB may change files meanwhile: then once more.
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        if file.file_name() != "LOCK" && file.file_type().unwrap().is_file() {
-            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    let names = || {
+        let files = std::fs::read_dir(from).unwrap().map(|f| f.unwrap()).filter(|f| f.file_name() != "LOCK");
+        let mut names: Vec<_> = files.filter(|f| f.path().is_file()).map(|f| f.file_name()).collect();
+        names.sort();
+        names
+    };
+    loop {
+        std::fs::create_dir_all(to).unwrap();
+        let before = names();
+        if before.iter().all(|name| std::fs::copy(from.join(name), to.join(name)).is_ok()) && names() == before {
+            return;
         }
+        std::fs::remove_dir_all(to).unwrap();
     }
 }
 
@@ -122,30 +130,59 @@ fn a_copy_of_an_open_store_has_what_was_flushed_and_what_was_synced() {
 }
 
 #[test]
-fn a_replica_half_replaced_or_half_removed_can_be_begun_again() {
+fn a_crash_at_any_step_of_replacing_a_replica_leaves_its_old_rows_or_its_new_ones() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let rows = DiskRows::open(&at("rows"), CLUSTER).unwrap();
-    let node = RowKey::partition(Table::Nodes, [1; 8]);
-    put(
-        &rows,
-        1,
-        &[(row(Table::Folders, 1), vec![1]), (row(Table::Chunks, 1), vec![1; 9_000]), (node.clone(), vec![1])],
-    )
-    .unwrap();
+    let node = RowKey::partition(Table::Nodes, [1]);
+    let old = [(row(Table::Folders, 1), vec![1]), (row(Table::Chunks, 1), vec![1; 9_000]), (node.clone(), vec![1])];
+    put(&rows, 1, &old).unwrap();
     rows.flush().unwrap();
-    let applied = Applied { index: Index(9), ..Applied::default() };
+    // What a start finds: position and rows, in key order.
+    let found = |name: &str| {
+        let rows = DiskRows::open(&at(name), CLUSTER).unwrap();
+        let view = rows.view(R).unwrap().unwrap();
+        let all = view.rows(None, 1_000).unwrap();
+        assert_eq!((rows.replicas().unwrap(), rows.flushed().unwrap()), (vec![R], vec![(R, view.applied().index)]));
+        (view.applied().index, all.into_iter().map(|(_, value)| value[0]).collect::<Vec<_>>())
+    };
+    // More than is written at once, so that parts of it are there before the end; twice, back to the first prefix.
+    for (round, value) in [(1, 2), (2, 3)] {
+        let applied = Applied { index: Index(round * 10), ..Applied::default() };
+        let mut step = 0;
+        let mut new = (0..4).map(|n| {
+            // What stands in memory is flushed whenever RocksDB likes.
+            rows.flush().unwrap();
+            step += 1;
+            copy(&at("rows"), &at(&format!("{round}-{step}")));
+            Ok((row(Table::Chunks, n), Bytes::from(vec![value; 3 << 20])))
+        });
+        rows.replace(R, &applied, &mut new).unwrap();
+        copy(&at("rows"), &at(&format!("{round}-after")));
+        let before = if round == 1 { (Index(1), vec![1, 1, 1]) } else { (Index(10), vec![2; 4]) };
+        for step in 1..=4 {
+            assert_eq!(found(&format!("{round}-{step}")), before, "round {round}, step {step}");
+        }
+        assert_eq!(found(&format!("{round}-after")), (Index(round * 10), vec![value; 4]));
+    }
     let torn = [Ok((row(Table::Folders, 2), Bytes::from_static(b"new"))), Err(StoreError::damaged("snapshot", "torn"))];
+    let applied = Applied { index: Index(90), ..Applied::default() };
     assert!(rows.replace(R, &applied, &mut torn.into_iter()).is_err());
-    // What stands in memory is flushed whenever RocksDB likes.
+    rows.replace(R, &applied, &mut [Ok((row(Table::Folders, 3), Bytes::from_static(b"w")))].into_iter()).unwrap();
+    assert_eq!(rows.view(R).unwrap().unwrap().rows(None, 10).unwrap().len(), 1, "nothing of the one that failed");
+}
+
+#[test]
+fn a_replica_that_was_removed_stays_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
+    put(&rows, 1, &[(row(Table::Folders, 1), vec![1]), (row(Table::Chunks, 1), vec![1; 9_000])]).unwrap();
     rows.flush().unwrap();
-    copy(&at("rows"), &at("rows-after"));
-    let rows = DiskRows::open(&at("rows-after"), CLUSTER).unwrap();
-    assert_eq!((rows.replicas().unwrap(), rows.applied(R).unwrap().unwrap().index), (vec![R], Index(1)));
-    assert!(rows.get(R, &node).unwrap().is_some() && rows.get(R, &row(Table::Chunks, 1)).unwrap().is_none());
-    rows.replace(R, &applied, &mut [Ok((row(Table::Folders, 3), Bytes::from_static(b"whole")))].into_iter()).unwrap();
-    let left = rows.view(R).unwrap().unwrap().rows(None, 10).unwrap();
-    assert_eq!(left, [(row(Table::Folders, 3), Bytes::from_static(b"whole"))]);
+    rows.remove(R).unwrap();
+    rows.remove(R).unwrap();
+    assert!(rows.replicas().unwrap().is_empty() && rows.view(R).unwrap().is_none());
+    drop(rows);
+    assert!(DiskRows::open(dir.path(), CLUSTER).unwrap().replicas().unwrap().is_empty());
 }
 
 #[test]
@@ -184,7 +221,7 @@ fn a_directory_of_another_cluster_a_later_version_or_something_else_is_refused()
     let write = |text: &str| std::fs::write(data.join("MAILRAFT"), text).unwrap();
     write("mailraft data\nformat 9\n");
     let newer = DiskRows::open(&data, CLUSTER).err().unwrap();
-    assert!(matches!(newer, StoreError::Newer { found: 9, known: 1, .. }), "{newer}");
+    assert!(matches!(newer, StoreError::Newer { found: 9, known: marker::FORMAT, .. }), "{newer}");
     for text in ["", "format one\n", "format 1\ncluster 01\n"] {
         write(text);
         assert!(DiskRows::open(&data, CLUSTER).err().unwrap().to_string().contains("can't be read"), "{text}");
