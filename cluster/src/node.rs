@@ -18,7 +18,7 @@ use crate::hints::{Hints, TELL_EVERY_TICKS};
 use crate::members::Admission;
 use crate::outcome::{BarrierOutcome, ChangeOutcome, Decision, SlotOutcome};
 use crate::replica::Replica;
-use crate::seam::{Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent};
+use crate::seam::{Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 use crate::status::ReplicaStatus;
 use crate::writes::ENTRY_HEAD_BYTES;
 
@@ -341,13 +341,20 @@ impl Node {
                 }
             }
             SnapshotEvent::Staged { from, message, applied } => {
-                let Some(replica) = self.replicas.get_mut(&message.partition) else { return };
-                let belongs = message.cluster == self.config.cluster
-                    && replica.spec.replica == message.to
-                    && replica.members.admit(message.from, from) == Admission::Heard;
-                if let (true, PeerBody::Raft(raft)) = (belongs, message.body) {
-                    replica.snapshot_staged(message.from, raft, applied, out);
-                    self.dirty.push(message.partition);
+                let to = message.to;
+                let replica = self.replicas.get_mut(&message.partition).and_then(|replica| {
+                    let belongs = message.cluster == self.config.cluster
+                        && replica.spec.replica == to
+                        && replica.members.admit(message.from, from) == Admission::Heard;
+                    belongs.then_some(replica)
+                });
+                match (replica, message.body) {
+                    (Some(replica), PeerBody::Raft(raft)) => {
+                        replica.snapshot_staged(message.from, raft, applied, out);
+                        self.dirty.push(message.partition);
+                    }
+                    // Whoever staged it waits to hear what becomes of it, and takes no other before.
+                    _ => out.push(Output::Snapshot(SnapshotJob::Discard { replica: to })),
                 }
             }
             SnapshotEvent::Installed { replica, group } => {

@@ -180,7 +180,7 @@ impl Cluster {
             workers.push(thread("mailraft-witness", Box::new(work))?);
         }
         {
-            let fatal = fatal.clone();
+            let (log, fatal) = (log.clone(), fatal.clone());
             workers.push(thread("mailraft-reclaim", Box::new(move || log_thread::reclaim(log, reclaims, fatal)))?);
         }
         {
@@ -205,6 +205,7 @@ impl Cluster {
             snapshot::Context {
                 me: me.clone(),
                 peers: config.peers.clone(),
+                log,
                 rows: rows.clone(),
                 staging,
                 bytes_per_second: config.snapshot_bytes_per_second.max(1),

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use mailraft_cluster::bootstrap::{NodeRow, plan};
-use mailraft_cluster::{Node, NodeConfig, Refuse};
+use mailraft_cluster::{Input, Node, NodeConfig, Output, PeerBody, PeerMessage, Refuse, SnapshotEvent, SnapshotJob};
 use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::ReplicaBatch;
-use mailraft_storage::{Applied, ClusterId, Env, Index, NodeId, ReplicaId, RowBatch, Rows, Term};
-use raft::eraftpb::{Entry, HardState};
+use mailraft_storage::{
+    Applied, ClusterId, Env, Index, NodeId, PartitionId, ReplicaId, RowBatch, Rows, Term, UnixMillis,
+};
+use raft::eraftpb::{self, Entry, HardState};
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 const ONE: NodeId = NodeId(1);
@@ -53,6 +55,33 @@ fn damage(write: LogWrite) -> String {
 
 fn hard_state(term: u64, commit: u64) -> Option<HardState> {
     Some(HardState { term, commit, ..HardState::default() })
+}
+
+#[test]
+fn a_staged_snapshot_that_is_nobodys_is_thrown_away() {
+    let (log, rows, replica) = stores();
+    let (mut node, mut env, mut out) = (start(&log, &rows).unwrap(), Env::seeded(1), Vec::new());
+    node.start(&mut env, &mut out);
+    let staged = |cluster, to| {
+        let raft = eraftpb::Message { from: 99, to: replica.0, ..Default::default() };
+        let message = PeerMessage {
+            cluster,
+            partition: PartitionId(1),
+            from: ReplicaId(99),
+            to,
+            incarnation: 1,
+            wall: UnixMillis(1),
+            body: PeerBody::Raft(raft),
+        };
+        SnapshotEvent::Staged { from: NodeId(2), message, applied: Applied::default() }
+    };
+    for (cluster, to) in [(CLUSTER, replica), (CLUSTER, ReplicaId(77)), (ClusterId([8; 16]), replica)] {
+        out.clear();
+        node.step(&mut env, Input::Snapshot(staged(cluster, to)), &mut out);
+        let thrown =
+            out.iter().any(|o| matches!(o, Output::Snapshot(SnapshotJob::Discard { replica }) if *replica == to));
+        assert!(thrown, "{to} of {cluster}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailraft_cluster::{Input, PeerMessage, SnapshotEvent, SnapshotJob};
+use mailraft_storage::log::Log;
 use mailraft_storage::{NodeId, ReplicaId, Rows};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -34,6 +35,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Context {
     pub(crate) me: Identity,
     pub(crate) peers: BTreeMap<NodeId, String>,
+    pub(crate) log: Arc<dyn Log>,
     pub(crate) rows: Arc<dyn Rows>,
     pub(crate) staging: Staging,
     pub(crate) bytes_per_second: u64,

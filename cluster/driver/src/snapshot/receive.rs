@@ -124,8 +124,8 @@ impl Receiver {
         if message.cluster != header.cluster || !message.has_position(&header.applied) {
             return Err(not_ours("its message and its position differ"));
         }
-        // A replica that never was here must not fill the disk.
-        if self.context.rows.applied(message.to)?.is_none() {
+        // A replica that never was here must not fill the disk. A new one has no rows yet, but a log.
+        if self.context.log.state(message.to)?.is_none() && self.context.rows.applied(message.to)?.is_none() {
             return Err(not_ours("no such replica"));
         }
         Ok(message)

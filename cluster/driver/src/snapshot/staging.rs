@@ -6,15 +6,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use mailraft_storage::log::Log;
 use mailraft_storage::{Index, ReplicaId, StoreError};
 
 use crate::config::StartError;
-
-/// After this long the core is taken to have said nothing of a snapshot (it was none of its members').
-const PENDING_MAX: Duration = Duration::from_secs(60);
 
 /// Shared by all that handle received snapshots.
 #[derive(Clone)]
@@ -27,9 +23,9 @@ pub(crate) struct Staging {
 struct State {
     /// Replicas whose snapshot arrives at present.
     arriving: BTreeSet<ReplicaId>,
-    /// Whose snapshot is whole, and since when the core is about to say what becomes of it. Until then none
-    /// other may arrive: what is thrown away must be what the core saw.
-    pending: BTreeMap<ReplicaId, Instant>,
+    /// Whose snapshot is whole, and the core has not said what becomes of it; it always does. Until then none other
+    /// may arrive, however long that takes: what is thrown away must be what the core saw, and what it took must be there.
+    pending: BTreeSet<ReplicaId>,
     /// Whose installation was begun, at which index: that file is needed until the log says it is over.
     installing: BTreeMap<ReplicaId, Index>,
 }
@@ -75,8 +71,9 @@ impl Staging {
     /// Takes the right to receive a replica's snapshot; None if one arrives, waits or is being installed.
     pub(super) fn claim(&self, replica: ReplicaId) -> Option<Claim> {
         let mut state = self.lock();
-        let waits = state.pending.get(&replica).is_some_and(|since| since.elapsed() < PENDING_MAX);
-        let new = !waits && !state.installing.contains_key(&replica) && state.arriving.insert(replica);
+        let new = !state.pending.contains(&replica)
+            && !state.installing.contains_key(&replica)
+            && state.arriving.insert(replica);
         drop(state);
         new.then(|| Claim { staging: self.clone(), replica })
     }
@@ -96,7 +93,7 @@ impl Staging {
         fs::rename(self.part(replica), self.path(replica, index))?;
         File::open(self.dir.as_path())?.sync_all()?;
         self.remove(replica, |found| found != index);
-        self.lock().pending.insert(replica, Instant::now());
+        self.lock().pending.insert(replica);
         Ok(())
     }
 

@@ -31,6 +31,7 @@ const THERE: ReplicaId = ReplicaId(2);
 const HERE: ReplicaId = ReplicaId(1);
 
 struct End {
+    log: MemoryLog,
     rows: MemoryRows,
     queue: Queue<Queued>,
     work: mpsc::UnboundedSender<SnapshotWork>,
@@ -95,12 +96,13 @@ async fn ends(dir: &Path) -> (End, End) {
         let me = Identity { node, cluster: CLUSTER, tls };
         let (inputs, queue) = Inputs::new();
         let (work, jobs) = mpsc::unbounded_channel();
-        let rows = MemoryRows::new();
+        let (log, rows) = (MemoryLog::new(), MemoryRows::new());
         let fatal = Fatal::new(Arc::new(|sentence| panic!("{sentence}")));
         let staging = Staging::open(dir.join(node.to_string()), &MemoryLog::new()).unwrap();
         let context = Context {
             me: me.clone(),
             peers: peers.clone(),
+            log: Arc::new(log.clone()),
             rows: Arc::new(rows.clone()),
             staging,
             bytes_per_second: 1 << 30,
@@ -111,7 +113,7 @@ async fn ends(dir: &Path) -> (End, End) {
         let (streams, _) = mpsc::channel(1);
         let listener = Listener::new(me, &peers, Outgoing::new(&peers), inputs, receiver, streams, fatal.clone());
         fatal.spawn_task("listener", listener.run(sockets.remove(&node).unwrap()));
-        ends.push(End { rows, queue, work });
+        ends.push(End { log, rows, queue, work });
     }
     let second = ends.pop().unwrap();
     (ends.pop().unwrap(), second)
@@ -167,6 +169,21 @@ async fn a_replica_that_is_not_there_is_not_sent_and_not_taken() {
     assert!(matches!(one.event(), SnapshotEvent::Sent { ok: false, .. }), "another cluster's message");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_replica_that_has_a_log_and_no_rows_is_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = ends(dir.path()).await;
+    one.rows.write(&[batch(HERE, 40, 4)]).unwrap();
+    let hard_state = Some(eraftpb::HardState { term: 3, ..Default::default() });
+    let born = LogWrite { replica: THERE, hard_state, ..LogWrite::default() };
+    two.log.write_synced(1, &LogBatch { writes: vec![born] }).unwrap();
+    one.work.send(job(SnapshotJob::Send { replica: HERE, to: NodeId(2), message: message() })).unwrap();
+    let SnapshotEvent::Staged { applied, .. } = two.event() else { panic!("not staged") };
+    two.work.send(job(SnapshotJob::Install { replica: THERE, applied: applied.clone() })).unwrap();
+    assert!(matches!(two.event(), SnapshotEvent::Installed { replica: THERE, .. }));
+    assert_eq!(two.rows.applied(THERE).unwrap(), Some(applied));
+}
+
 #[test]
 fn a_start_keeps_only_what_is_being_installed() {
     let dir = tempfile::tempdir().unwrap();
@@ -203,6 +220,7 @@ fn one_snapshot_of_a_replica_at_a_time_until_the_core_has_judged_it() {
     std::fs::write(staging.part(replica), b"").unwrap();
     staging.publish(replica, Index(50)).unwrap();
     drop(claim);
+    // However long the core takes: a second one would take the place of one that it may have accepted.
     assert!(staging.claim(replica).is_none(), "the core has not said what becomes of it");
     staging.discard(replica);
     assert!(!staging.path(replica, Index(50)).exists());
