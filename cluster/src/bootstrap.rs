@@ -86,7 +86,7 @@ pub fn plan(_: ClusterId, partitions: u32, nodes: &[NodeRow], control: RowBatch,
                 Applied { index: Index(1), term: Term(1), voters: of(true), learners: of(false), ..Applied::default() };
             let log = LogWrite {
                 replica: member.replica,
-                reset: Some((Index(1), Term(1))),
+                reset: Some(applied.position()),
                 hard_state: Some(HardState { term: 1, commit: 1, ..Default::default() }),
                 ..LogWrite::default()
             };

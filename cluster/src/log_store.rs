@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mailraft_storage::log::{Log, LogState};
-use mailraft_storage::{Applied, Index, ReplicaId, Term};
+use mailraft_storage::{Applied, Index, LogPosition, ReplicaId};
 use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
@@ -28,7 +28,7 @@ const MARKS_MAX: usize = 1_024;
 pub struct LogStore {
     replica: ReplicaId,
     log: Arc<dyn Log>,
-    cut: (Index, Term),
+    cut: LogPosition,
     tail: VecDeque<Entry>,
     tail_bytes: usize,
     last: Index,
@@ -47,11 +47,11 @@ impl LogStore {
     pub fn new(replica: ReplicaId, log: Arc<dyn Log>, state: &LogState, applied: Applied) -> Self {
         let mut hard_state = state.hard_state.clone();
         let (cut, last) = match &state.installing {
-            Some(mark) => ((mark.index, mark.term), mark.index),
+            Some(mark) => (mark.position(), mark.index),
             None => (state.cut, state.last),
         };
-        if hard_state.term < cut.1.0 {
-            hard_state.term = cut.1.0;
+        if hard_state.term < cut.term.0 {
+            hard_state.term = cut.term.0;
             hard_state.vote = 0;
         }
         // Rows may be flushed before the hard state that counts their entries as committed is written.
@@ -77,7 +77,7 @@ impl LogStore {
         &self.hard_state
     }
 
-    pub fn cut(&self) -> (Index, Term) {
+    pub fn cut(&self) -> LogPosition {
         self.cut
     }
 
@@ -124,7 +124,7 @@ impl LogStore {
     /// Entries as raft-rs hands them out to be written: those from the first one's index on are replaced.
     pub fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
-        assert!(first.index <= self.last.0 + 1 && first.index > self.cut.0.0, "a gap in the log");
+        assert!(first.index <= self.last.0 + 1 && first.index > self.cut.index.0, "a gap in the log");
         while self.tail.back().is_some_and(|e| e.index >= first.index) {
             if let Some(dropped) = self.tail.pop_back() {
                 self.tail_bytes -= size(&dropped);
@@ -153,7 +153,7 @@ impl LogStore {
 
     /// A snapshot takes the place of everything.
     pub fn reset(&mut self, applied: Applied) {
-        self.cut = (applied.index, applied.term);
+        self.cut = applied.position();
         self.last = applied.index;
         self.synced = applied.index;
         self.tail.clear();
@@ -163,13 +163,13 @@ impl LogStore {
     }
 
     /// Entries up to this position are no longer there.
-    pub fn cut_to(&mut self, cut: (Index, Term)) {
-        assert!(cut.0 <= self.applied.index && cut.0 <= self.synced, "the log is cut past what is applied");
+    pub fn cut_to(&mut self, cut: LogPosition) {
+        assert!(cut.index <= self.applied.index && cut.index <= self.synced, "the log is cut past what is applied");
         self.cut = cut;
-        while self.marks.get(1).is_some_and(|(_, index)| *index <= cut.0) {
+        while self.marks.get(1).is_some_and(|(_, index)| *index <= cut.index) {
             self.marks.pop_front();
         }
-        while self.tail.front().is_some_and(|e| e.index <= cut.0.0) {
+        while self.tail.front().is_some_and(|e| e.index <= cut.index.0) {
             if let Some(dropped) = self.tail.pop_front() {
                 self.tail_bytes -= size(&dropped);
             }
@@ -223,7 +223,7 @@ impl Storage for LogStore {
         max_size: impl Into<Option<u64>>,
         _: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
-        if low <= self.cut.0.0 {
+        if low <= self.cut.index.0 {
             return Err(Error::Store(StorageError::Compacted));
         }
         assert!(high <= self.last.0 + 1, "entries up to {high} of {}", self.last);
@@ -249,10 +249,10 @@ impl Storage for LogStore {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == self.cut.0.0 {
-            return Ok(self.cut.1.0);
+        if index == self.cut.index.0 {
+            return Ok(self.cut.term.0);
         }
-        if index < self.cut.0.0 {
+        if index < self.cut.index.0 {
             return Err(Error::Store(StorageError::Compacted));
         }
         if index > self.last.0 {
@@ -269,7 +269,7 @@ impl Storage for LogStore {
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.cut.0.0 + 1)
+        Ok(self.cut.index.0 + 1)
     }
 
     fn last_index(&self) -> raft::Result<u64> {
@@ -298,6 +298,7 @@ impl Storage for LogStore {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use mailraft_storage::Term;
     use mailraft_storage::log::{LogBatch, LogWrite};
     use mailraft_storage::memory::MemoryLog;
 
@@ -313,7 +314,8 @@ mod tests {
     fn store(log: &MemoryLog) -> LogStore {
         let voters = [1, 2, 3].map(ReplicaId).to_vec();
         let applied = Applied { index: Index(1), term: Term(1), voters, ..Applied::default() };
-        let first = LogWrite { replica: R, reset: Some((Index(1), Term(1))), ..LogWrite::default() };
+        let first =
+            LogWrite { replica: R, reset: Some(LogPosition { index: Index(1), term: Term(1) }), ..LogWrite::default() };
         log.write_synced(1, &LogBatch { writes: vec![first] }).unwrap();
         let state = Log::state(log, R).unwrap().unwrap();
         LogStore::new(R, Arc::new(log.clone()), &state, applied)
@@ -343,7 +345,7 @@ mod tests {
         assert_eq!(read(&store, 2, 32, u64::MAX), (2..=31).map(|i| (i, 1)).collect::<Vec<_>>());
         assert_eq!(read(&store, kept - 1, 32, (DATA_BYTES * 3) as u64).len(), 2);
         assert_eq!(store.term(2).unwrap(), 1);
-        store.cut_to((Index(10), Term(1)));
+        store.cut_to(LogPosition { index: Index(10), term: Term(1) });
         assert!(matches!(store.term(9), Err(Error::Store(StorageError::Compacted))));
         assert!(matches!(
             store.entries(10, 12, None, GetEntriesContext::empty(false)),
@@ -390,7 +392,8 @@ mod tests {
     fn a_start_counts_as_committed_what_is_applied() {
         let log = MemoryLog::new();
         store(&log);
-        let state = LogState { cut: (Index(5), Term(3)), last: Index(9), ..LogState::default() };
+        let state =
+            LogState { cut: LogPosition { index: Index(5), term: Term(3) }, last: Index(9), ..LogState::default() };
         let applied = Applied { index: Index(8), term: Term(3), ..Applied::default() };
         let store = LogStore::new(R, Arc::new(log.clone()), &state, applied);
         let first = store.initial_state().unwrap().hard_state;

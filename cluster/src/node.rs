@@ -431,8 +431,8 @@ fn hint(news: Vec<(PartitionId, Option<NodeId>)>, out: &mut Vec<Output>) {
 
 /// Reads every entry that is not applied yet: raft-rs would stop the process at one that can't be read.
 fn check(log: &dyn Log, replica: ReplicaId, state: &LogState, applied: Index) -> Result<(), String> {
-    if applied < state.cut.0 {
-        return Err(format!("its rows end at {applied}, and its log begins after {}", state.cut.0));
+    if applied < state.cut.index {
+        return Err(format!("its rows end at {applied}, and its log begins after {}", state.cut.index));
     }
     let HardState { term, commit, .. } = state.hard_state;
     if commit > state.last.0 {

@@ -339,7 +339,7 @@ impl Replica {
     }
 
     pub fn read_barrier(&mut self, request: RequestId, term: Option<Term>) -> Option<BarrierOutcome> {
-        if plant::is(Fault::GateAlwaysOpens) {
+        if plant::is(Fault::ReadBarrierAlwaysPasses) {
             return Some(BarrierOutcome::Passed { index: self.raw.store().applied().index });
         }
         let term = term.filter(|_| !plant::is(Fault::ReadThroughOldActor));

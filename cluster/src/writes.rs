@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use mailraft_storage::log::{InstallMark, LogWrite};
 use mailraft_storage::plant::{self, Fault};
-use mailraft_storage::{Applied, Index, ReplicaId, Term};
+use mailraft_storage::{Applied, LogPosition, ReplicaId};
 use raft::eraftpb::{Entry, HardState, Message};
 
 /// A bound for what an entry takes in a batch beside its data.
@@ -59,7 +59,7 @@ pub struct Writes {
     queue: VecDeque<ReadyWrite>,
     /// In the batch that is being written: so many of the queue's front.
     in_batch: usize,
-    compact: Option<(Index, Term)>,
+    compact: Option<LogPosition>,
     /// Only counts more as committed: goes with the next batch.
     lazy_hard_state: Option<HardState>,
     installing: Installing,
@@ -97,7 +97,7 @@ impl Writes {
         self.queue.push_back(write);
     }
 
-    pub fn compact(&mut self, cut: (Index, Term)) {
+    pub fn compact(&mut self, cut: LogPosition) {
         self.compact = Some(cut);
     }
 
@@ -140,7 +140,7 @@ impl Writes {
             Installing::Resetting => {
                 let front = self.queue.front()?;
                 let applied = front.snapshot.as_ref()?;
-                write.reset = Some((applied.index, applied.term));
+                write.reset = Some(applied.position());
                 write.hard_state = front.hard_state.clone();
                 // Both are about the log that goes.
                 (self.lazy_hard_state, self.compact) = (None, None);
@@ -159,7 +159,7 @@ impl Writes {
                 if self.in_batch == 0 {
                     write.mark = Some(InstallMark::Begun(applied.clone()));
                     if plant::is(Fault::SnapshotMetadataFirst) {
-                        (write.mark, write.reset) = (None, Some((applied.index, applied.term)));
+                        (write.mark, write.reset) = (None, Some(applied.position()));
                     }
                     self.installing = Installing::Marking;
                     return Some(write);
@@ -253,6 +253,8 @@ impl Writes {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use mailraft_storage::{Index, Term};
+
     use super::*;
 
     const R: ReplicaId = ReplicaId(1);
@@ -319,9 +321,12 @@ mod tests {
         assert_eq!(writes.persisted().number, Some(2));
         assert!(writes.nothing_waits() && !writes.needs_sync());
         writes.push(ready(3, &[6], 5));
-        writes.compact((Index(3), Term(1)));
+        writes.compact(LogPosition { index: Index(3), term: Term(1) });
         let write = writes.take(1 << 20, true).unwrap();
-        assert_eq!((write.hard_state.unwrap().commit, write.compact), (5, Some((Index(3), Term(1)))));
+        assert_eq!(
+            (write.hard_state.unwrap().commit, write.compact),
+            (5, Some(LogPosition { index: Index(3), term: Term(1) }))
+        );
     }
 
     #[test]
@@ -331,18 +336,21 @@ mod tests {
         writes.push(ready(1, &[5], 4));
         writes.push(ReadyWrite { snapshot: Some(applied.clone()), must_sync: true, ..ready(2, &[], 90) });
         writes.push(ready(3, &[91], 91));
-        writes.compact((Index(4), Term(1)));
+        writes.compact(LogPosition { index: Index(4), term: Term(1) });
         let before = writes.take(1 << 20, true).unwrap();
         assert_eq!((indexes(&before), before.mark, before.reset), (vec![5], None, None));
         assert!(writes.persisted().install.is_none());
-        writes.compact((Index(5), Term(1)));
+        writes.compact(LogPosition { index: Index(5), term: Term(1) });
         let mark = writes.take(1 << 20, true).unwrap();
         assert_eq!((mark.mark, mark.reset, mark.append.len()), (Some(InstallMark::Begun(applied.clone())), None, 0));
         assert_eq!(writes.persisted().install, Some(applied.clone()));
         assert!(!writes.needs_sync() && writes.take(1 << 20, true).is_none(), "while rows are replaced");
         writes.rows_installed();
         let reset = writes.take(1 << 20, true).unwrap();
-        assert_eq!((reset.mark, reset.reset), (Some(InstallMark::Over), Some((Index(90), Term(4)))));
+        assert_eq!(
+            (reset.mark, reset.reset),
+            (Some(InstallMark::Over), Some(LogPosition { index: Index(90), term: Term(4) }))
+        );
         assert_eq!((reset.hard_state.unwrap().commit, reset.compact), (90, None));
         let released = writes.persisted();
         assert_eq!((released.number, released.installed), (Some(2), Some(applied)));

@@ -136,12 +136,13 @@ pub struct Incarnation {
     pub nonce: [u8; 16],
 }
 
-/// An entry's place in a Raft log: two logs of one group that hold an entry at the same position agree up to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// An entry's place in a Raft log: two logs of one group that hold an entry at the same position agree up to it. Ordered
+/// as the entries of one log are: by index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogPosition {
-    /// Its index.
+    /// The index of the entry.
     pub index: Index,
-    /// The term in which it was appended.
+    /// The term in which the entry was appended.
     pub term: Term,
 }
 

@@ -1,9 +1,10 @@
 //! The store of Raft logs: all replicas of a node in one, written by one fsync loop.
 
 use raft::eraftpb;
+use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
-use crate::ids::{Index, ReplicaId, Term};
+use crate::ids::{Index, LogPosition, ReplicaId};
 use crate::plant::{self, Fault};
 use crate::rows::Applied;
 
@@ -29,7 +30,7 @@ pub struct LogWrite {
     /// The replica whose log it is.
     pub replica: ReplicaId,
     /// Throw the whole log away and go on after this position: a snapshot was installed.
-    pub reset: Option<(Index, Term)>,
+    pub reset: Option<LogPosition>,
     /// What becomes of the mark of a snapshot that is being installed.
     pub mark: Option<InstallMark>,
     /// Entries to append; those in the log from the first one's index on are replaced.
@@ -37,18 +38,19 @@ pub struct LogWrite {
     /// The new hard state.
     pub hard_state: Option<eraftpb::HardState>,
     /// Cut the log: entries up to this position go. Nothing happens where it was cut further already.
-    pub compact: Option<(Index, Term)>,
+    pub compact: Option<LogPosition>,
     /// Remove everything about this replica.
     pub remove: bool,
 }
 
-/// A change of the mark that says that a staged snapshot is being installed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What becomes of the mark that says that a staged snapshot is being installed. Logs keep it in this form, so the
+/// order of the variants stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InstallMark {
-    /// The rows are about to be replaced by the staged snapshot with this position.
-    Begun(Applied),
-    /// They are in place.
+    /// The rows are in place.
     Over,
+    /// They are about to be replaced by the staged snapshot with this position.
+    Begun(Applied),
 }
 
 impl InstallMark {
@@ -66,9 +68,9 @@ impl InstallMark {
 pub struct LogState {
     /// The last hard state written.
     pub hard_state: eraftpb::HardState,
-    /// The position before the first entry: (0, 0) at birth, else where it was cut or reset.
-    pub cut: (Index, Term),
-    /// The last entry's index; equal to `cut.0` if there is none.
+    /// The position before the first entry: index 0 and term 0 at birth, else where it was cut or reset.
+    pub cut: LogPosition,
+    /// The last entry's index; equal to `cut.index` if there is none.
     pub last: Index,
     /// The mark of a snapshot whose installation had begun.
     pub installing: Option<Applied>,
@@ -94,10 +96,10 @@ impl LogState {
         };
         let mut state = self.clone();
         if let Some(at) = write.reset {
-            if at.0 < state.cut.0 {
-                return refuse(format_args!("reset to {} after it was cut at {}", at.0, state.cut.0));
+            if at.index < state.cut.index {
+                return refuse(format_args!("reset to {} after it was cut at {}", at.index, state.cut.index));
             }
-            (state.cut, state.last) = (at, at.0);
+            (state.cut, state.last) = (at, at.index);
         }
         if let Some(mark) = &write.mark {
             state.installing = mark.held().cloned();
@@ -108,17 +110,17 @@ impl LogState {
                 return refuse(format_args!("entry {} where {index} should be", entry.index));
             }
             let gap = first.index > state.last.0 + 1 && !plant::is(Fault::LogTailWithGap);
-            if first.index <= state.cut.0.0 || gap {
-                return refuse(format_args!("entry {} after {}, cut at {}", first.index, state.last, state.cut.0));
+            if first.index <= state.cut.index.0 || gap {
+                return refuse(format_args!("entry {} after {}, cut at {}", first.index, state.last, state.cut.index));
             }
             state.last = Index(last.index);
         }
         if let Some(hard_state) = &write.hard_state {
             state.hard_state.clone_from(hard_state);
         }
-        if let Some(cut) = write.compact.filter(|c| c.0 > state.cut.0) {
+        if let Some(cut) = write.compact.filter(|c| c.index > state.cut.index) {
             state.cut = cut;
-            state.last = state.last.max(cut.0);
+            state.last = state.last.max(cut.index);
         }
         Ok(state)
     }
@@ -182,14 +184,27 @@ pub trait Log: Send + Sync {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::ids::Term;
 
     fn entries(indexes: &[u64]) -> Vec<eraftpb::Entry> {
         indexes.iter().map(|index| eraftpb::Entry { index: *index, term: 1, ..Default::default() }).collect()
     }
 
     #[test]
+    fn marks_and_positions_are_kept_in_the_form_that_logs_have() {
+        use crate::entry::versioned_encode;
+        let position = LogPosition { index: Index(3), term: Term(2) };
+        assert_eq!(versioned_encode(1, &position), [1, 3, 2]);
+        assert_eq!(versioned_encode(1, &InstallMark::Over), versioned_encode(1, &None::<Applied>));
+        let applied = Applied { index: Index(3), ..Applied::default() };
+        let begun = versioned_encode(1, &InstallMark::Begun(applied.clone()));
+        assert_eq!(begun, versioned_encode(1, &Some(applied)));
+    }
+
+    #[test]
     fn a_write_no_log_can_take_is_refused() {
-        let state = LogState { cut: (Index(5), Term(1)), last: Index(9), ..LogState::default() };
+        let state =
+            LogState { cut: LogPosition { index: Index(5), term: Term(1) }, last: Index(9), ..LogState::default() };
         for (indexes, last) in [
             (&[10][..], Some(10)),
             (&[6, 7], Some(7)),
@@ -202,12 +217,23 @@ mod tests {
             let after = state.after(&LogWrite { append: entries(indexes), ..LogWrite::default() });
             assert_eq!(after.ok().map(|s| s.last.0), last, "{indexes:?}");
         }
-        let reset = |index| state.after(&LogWrite { reset: Some((Index(index), Term(2))), ..LogWrite::default() });
+        let reset = |index| {
+            state.after(&LogWrite {
+                reset: Some(LogPosition { index: Index(index), term: Term(2) }),
+                ..LogWrite::default()
+            })
+        };
         assert!(reset(4).is_err());
         assert_eq!(reset(7).unwrap().last, Index(7), "a tail of another history goes");
-        let compact =
-            |index| state.after(&LogWrite { compact: Some((Index(index), Term(2))), ..LogWrite::default() }).unwrap();
+        let compact = |index| {
+            state
+                .after(&LogWrite {
+                    compact: Some(LogPosition { index: Index(index), term: Term(2) }),
+                    ..LogWrite::default()
+                })
+                .unwrap()
+        };
         assert_eq!(compact(3), state);
-        assert_eq!((compact(12).cut, compact(12).last), ((Index(12), Term(2)), Index(12)));
+        assert_eq!((compact(12).cut, compact(12).last), (LogPosition { index: Index(12), term: Term(2) }, Index(12)));
     }
 }

@@ -33,8 +33,8 @@ faults! {
     ForgetHardState,
     /// A configuration change is applied before it is durable that it is committed.
     ApplyUnsyncedConfiguration,
-    /// The read gate opens without asking anyone.
-    GateAlwaysOpens,
+    /// The read barrier passes without asking anyone.
+    ReadBarrierAlwaysPasses,
     /// Reads are confirmed by the leader's lease, on its own clock, without a round.
     LeaseReads,
     /// Actors start before the first entry of the term is applied.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{versioned_decode, versioned_encode};
 use crate::error::StoreError;
-use crate::ids::{Incarnation, Index, MailboxId, ReplicaId, Term, UnixMillis};
+use crate::ids::{Incarnation, Index, LogPosition, MailboxId, ReplicaId, Term, UnixMillis};
 use crate::row::{RowBatch, RowKey, Table};
 
 /// The newest format of the [`Table::Applied`] row this binary reads, and the one it writes.
@@ -46,6 +46,11 @@ impl Applied {
     /// The key of its row.
     pub fn key() -> RowKey {
         RowKey::partition(Table::Applied, [])
+    }
+
+    /// The position of the last entry applied.
+    pub fn position(&self) -> LogPosition {
+        LogPosition { index: self.index, term: self.term }
     }
 
     /// Version byte and encoding.

@@ -49,7 +49,7 @@ planted! {
     acknowledge_before_fsync: AcknowledgeBeforeFsync, [ReplicasAgree], |_| {};
     forget_hard_state: ForgetHardState, [ReplicasAgree], |_| {};
     apply_unsynced_configuration: ApplyUnsyncedConfiguration, [ReplicasAgree], |_| {};
-    gate_always_opens: GateAlwaysOpens, [Stale], |_| {}, cut_off_by_slow_clocks;
+    read_barrier_always_passes: ReadBarrierAlwaysPasses, [Stale], |_| {}, cut_off_by_slow_clocks;
     lease_reads: LeaseReads, [Stale], |_| {}, cut_off_by_slow_clocks;
     start_before_term_applied: StartBeforeTermApplied, [ReplicasAgree, ExactlyOnce, Uids, Uncommitted, Stale], |_| {};
     two_entries_in_flight: TwoEntriesInFlight, [ReplicasAgree, Uids, Modseq, ExactlyOnce, View, Uncommitted, Atomic, Flags], |_| {}, panics;

@@ -119,7 +119,7 @@ mod tests {
     use crossbeam_channel::{bounded, unbounded};
     use mailraft_storage::log::LogWrite;
     use mailraft_storage::memory::MemoryLog;
-    use mailraft_storage::{Index, ReplicaId, Term};
+    use mailraft_storage::{Index, LogPosition, ReplicaId, Term};
 
     use super::*;
 
@@ -136,8 +136,11 @@ mod tests {
         let (witness, witness_syncs) = bounded(1);
         let (reclaim, _reclaims) = bounded(1);
         let (to_snapshots, _snapshots) = mpsc::unbounded_channel();
-        let reset =
-            |index| LogWrite { replica: ReplicaId(1), reset: Some((Index(index), Term(1))), ..LogWrite::default() };
+        let reset = |index| LogWrite {
+            replica: ReplicaId(1),
+            reset: Some(LogPosition { index: Index(index), term: Term(1) }),
+            ..LogWrite::default()
+        };
         for number in 1..=3 {
             to_log.send((number, LogBatch { writes: vec![reset(number)] })).unwrap();
         }

@@ -84,7 +84,7 @@ impl Life {
             }
             (Some(state), Some(applied)) => lives(state, applied)?,
             // Its first snapshot is not in place: what it has is in the log.
-            (Some(state), None) if state.cut.0 == Index(0) => lives(state, Applied::default())?,
+            (Some(state), None) if state.cut.index == Index(0) => lives(state, Applied::default())?,
             (Some(_), None) => Beginning::Damaged("its rows are not there".into()),
             // Placed here, and the process ended before it was made.
             (None, None) if spec.members.iter().any(|m| m.replica == replica && !m.voter) => Beginning::Never,

@@ -2,7 +2,7 @@
 //! and the end of a replica that was removed.
 
 use mailraft_storage::log::{InstallMark, LogWrite};
-use mailraft_storage::{Applied, Index, NodeId, ProposalOutcome, ReplicaId, Term};
+use mailraft_storage::{Applied, Index, LogPosition, NodeId, ProposalOutcome, ReplicaId, Term};
 use raft::eraftpb::ConfChangeType;
 use raft::{ProgressState, StateRole};
 
@@ -176,7 +176,7 @@ impl Replica {
 
 /// What stays in the log of a replica that was removed: no entries, and the mark of a position whose
 /// configuration does not hold it. Its rows are deleted only after that.
-pub fn tombstone(replica: ReplicaId, cut: (Index, Term)) -> LogWrite {
-    let mark = Applied { index: cut.0, term: cut.1, ..Applied::default() };
+pub fn tombstone(replica: ReplicaId, cut: LogPosition) -> LogWrite {
+    let mark = Applied { index: cut.index, term: cut.term, ..Applied::default() };
     LogWrite { replica, reset: Some(cut), mark: Some(InstallMark::Begun(mark)), ..LogWrite::default() }
 }

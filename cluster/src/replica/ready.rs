@@ -35,7 +35,7 @@ impl Replica {
             self.agreement.forget();
             self.agreement.remember(applied.count, applied.hash);
             self.raw.advance_apply_to(applied.index.0);
-            out.push(self.committed(LogPosition { index: applied.index, term: applied.term }));
+            out.push(self.committed(applied.position()));
             if std::mem::take(&mut self.discard_later) {
                 out.push(Output::Snapshot(SnapshotJob::Discard { replica: self.spec.replica }));
             }

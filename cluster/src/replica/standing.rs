@@ -1,6 +1,6 @@
 //! Where a replica stands among its group: who lags, who should lead, how much log is kept for whom.
 
-use mailraft_storage::{Index, ReplicaId, Term};
+use mailraft_storage::{Index, LogPosition, ReplicaId, Term};
 use raft::{ProgressState, StateRole};
 
 use super::{ELECTION_TICKS, Replica};
@@ -27,12 +27,12 @@ impl Replica {
             return;
         }
         let (_, cut) = self.low_water(config).lowest();
-        let (now, cut) = (self.raw.store().cut().0.0, cut.0);
+        let (now, cut) = (self.raw.store().cut().index.0, cut.0);
         if cut < now + CUT_AT_LEAST_ENTRIES.min(config.log_keep_entries.max(1)) {
             return;
         }
         if let Ok(term) = self.raw.raft.raft_log.term(cut) {
-            let position = (Index(cut), Term(term));
+            let position = LogPosition { index: Index(cut), term: Term(term) };
             self.raw.mut_store().cut_to(position);
             self.writes.compact(position);
         }
@@ -190,7 +190,7 @@ impl Replica {
             visible: self.visibility.index(),
             log_held_by,
             log_held_at,
-            first: Index(self.raw.store().cut().0.0 + 1),
+            first: Index(self.raw.store().cut().index.0 + 1),
             last,
             count: applied.count,
             hash: applied.hash,

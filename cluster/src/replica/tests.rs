@@ -3,7 +3,7 @@
 use mailraft_storage::entry::RowsBody;
 use mailraft_storage::log::{LogBatch, LogWrite};
 use mailraft_storage::memory::MemoryLog;
-use mailraft_storage::{ClusterId, CommandId, Incarnation};
+use mailraft_storage::{ClusterId, CommandId, Incarnation, LogPosition};
 use raft::eraftpb::{ConfChange, ConfChangeType, Entry as RaftEntry, Snapshot};
 
 use super::*;
@@ -43,7 +43,12 @@ impl Bench {
         };
         let log = MemoryLog::new();
         let hard_state = Some(eraftpb::HardState { term: 1, commit: 1, ..Default::default() });
-        let first = LogWrite { replica: OWN, reset: Some((Index(1), Term(1))), hard_state, ..LogWrite::default() };
+        let first = LogWrite {
+            replica: OWN,
+            reset: Some(LogPosition { index: Index(1), term: Term(1) }),
+            hard_state,
+            ..LogWrite::default()
+        };
         log.write_synced(1, &LogBatch { writes: vec![first] }).unwrap();
         let state = Log::state(&log, OWN).unwrap().unwrap();
         let applied = Applied {
@@ -178,7 +183,7 @@ fn rows_are_replaced_only_when_apply_has_nothing_in_hand_and_a_second_snapshot_w
         (bench.replica.members.node(later.replica), bench.replica.members.highest()),
         (Some(later.node), ReplicaId(9))
     );
-    assert_eq!(bench.sync().reset, Some((Index(50), Term(2))));
+    assert_eq!(bench.sync().reset, Some(LogPosition { index: Index(50), term: Term(2) }));
     assert!(matches!(jobs(&bench.collect())[..], [SnapshotJob::Discard { .. }]));
     assert_eq!(bench.sync().append.len(), 2);
     assert_eq!(applies(&bench.collect()), [51, 52]);

@@ -8,7 +8,7 @@ use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::ReplicaBatch;
 use mailraft_storage::{
-    Applied, ClusterId, Env, Index, NodeId, PartitionId, ReplicaId, RowBatch, Rows, Term, UnixMillis,
+    Applied, ClusterId, Env, Index, LogPosition, NodeId, PartitionId, ReplicaId, RowBatch, Rows, Term, UnixMillis,
 };
 use raft::eraftpb::{self, Entry, HardState};
 
@@ -93,7 +93,7 @@ fn damage_is_refused_with_a_sentence_before_raft_sees_it() {
     let entry = Entry { index: 2, term: 5, ..Entry::default() };
     let later = LogWrite { append: vec![entry], ..write(hard_state(1, 1)) };
     assert!(damage(later).contains("entry 2 of term 5, and it has seen only term 1"));
-    let cut = LogWrite { reset: Some((Index(8), Term(1))), ..write(hard_state(1, 8)) };
+    let cut = LogWrite { reset: Some(LogPosition { index: Index(8), term: Term(1) }), ..write(hard_state(1, 8)) };
     assert!(damage(cut).contains("its rows end at 1, and its log begins after 8"));
     assert!(damage(LogWrite { remove: true, ..write(None) }).contains("its log is not there"));
 }

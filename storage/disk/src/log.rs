@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::log::{Log, LogBatch, LogState, LogWrite};
-use mailraft_storage::{Applied, Index, ReplicaId, StoreError, Term};
+use mailraft_storage::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
+use mailraft_storage::{Index, LogPosition, ReplicaId, StoreError};
 use raft::eraftpb::{Entry, HardState};
 use raft_engine::env::{DefaultFileSystem, FileSystem};
 use raft_engine::{Command, Config, Engine, LogBatch as EngineBatch, MessageExt, ReadableSize, RecoveryMode};
@@ -201,23 +201,22 @@ impl<F: FileSystem> DiskLog<F> {
 
     fn read_state(&self, replica: ReplicaId) -> Result<Option<LogState>, StoreError> {
         let hard: Option<(u64, u64, u64)> = self.value(replica, KEY_HARD_STATE)?;
-        let cut: Option<(Index, Term)> = self.value(replica, KEY_CUT)?;
-        let end: Option<Option<Index>> = self.value(replica, KEY_END)?;
-        // No value, or one that says that nothing is being installed.
-        let installing: Option<Option<Applied>> = self.value(replica, KEY_INSTALLING)?;
+        let cut: Option<LogPosition> = self.value(replica, KEY_CUT)?;
+        // Before ends were kept at all times, one stood only from a reset until the next entry.
+        let end = self.value::<Option<Index>>(replica, KEY_END)?.flatten();
+        let mark: Option<InstallMark> = self.value(replica, KEY_INSTALLING)?;
         let (first, last) = (self.engine.first_index(replica.0), self.engine.last_index(replica.0));
-        if hard.is_none() && cut.is_none() && end.is_none() && installing.is_none() && last.is_none() {
+        if hard.is_none() && cut.is_none() && end.is_none() && mark.is_none() && last.is_none() {
             return Ok(None);
         }
         let (term, vote, commit) = hard.unwrap_or_default();
         let cut = cut.unwrap_or_default();
-        // Before ends were kept at all times, one stood only from a reset until the next entry.
-        let end = end.flatten().unwrap_or(last.map_or(cut.0, Index)).max(cut.0);
-        if end > cut.0 {
+        let end = end.unwrap_or(last.map_or(cut.index, Index)).max(cut.index);
+        if end > cut.index {
             let missing = |what: std::fmt::Arguments<'_>| Err(StoreError::damaged(place(replica), what));
             match (first, last) {
-                (Some(first), _) if first > cut.0.0 + 1 => {
-                    return missing(format_args!("it begins with entry {first} and was cut after {}", cut.0));
+                (Some(first), _) if first > cut.index.0 + 1 => {
+                    return missing(format_args!("it begins with entry {first} and was cut after {}", cut.index));
                 }
                 (_, Some(last)) if last >= end.0 => {}
                 _ => return missing(format_args!("its entries up to {end} are not all there")),
@@ -225,7 +224,7 @@ impl<F: FileSystem> DiskLog<F> {
         }
         let last = end;
         let hard_state = HardState { term, vote, commit, ..Default::default() };
-        Ok(Some(LogState { hard_state, cut, last, installing: installing.flatten() }))
+        Ok(Some(LogState { hard_state, cut, last, installing: mark.as_ref().and_then(InstallMark::held).cloned() }))
     }
 
     fn add(
@@ -241,19 +240,19 @@ impl<F: FileSystem> DiskLog<F> {
                 .put(region, key.to_vec(), value)
                 .map_err(|e| StoreError::io(format!("writing the {}", place(write.replica)), e))
         };
-        let mut cut = before.map_or((Index(0), Term(0)), |before| before.cut);
+        let mut cut = before.map_or(LogPosition::default(), |before| before.cut);
         if let Some(at) = write.reset {
             cut = at;
-            batch.add_command(region, Command::Compact { index: cut.0.0 + 1 });
+            batch.add_command(region, Command::Compact { index: cut.index.0 + 1 });
             put(batch, KEY_CUT, encoded(&cut))?;
         }
         if let Some(mark) = &write.mark {
-            put(batch, KEY_INSTALLING, encoded(&mark.held()))?;
+            put(batch, KEY_INSTALLING, encoded(mark))?;
         }
         if !write.append.is_empty() {
-            if self.engine.first_index(region).is_some_and(|first| first <= cut.0.0) {
+            if self.engine.first_index(region).is_some_and(|first| first <= cut.index.0) {
                 // Entries that were cut are back: the engine must not see a gap behind them.
-                batch.add_command(region, Command::Compact { index: cut.0.0 + 1 });
+                batch.add_command(region, Command::Compact { index: cut.index.0 + 1 });
             }
             batch
                 .add_entries::<Entries>(region, &write.append)
@@ -262,9 +261,9 @@ impl<F: FileSystem> DiskLog<F> {
         if let Some(hard) = &write.hard_state {
             put(batch, KEY_HARD_STATE, encoded(&(hard.term, hard.vote, hard.commit)))?;
         }
-        if let Some(at) = write.compact.filter(|at| at.0 > cut.0) {
+        if let Some(at) = write.compact.filter(|at| at.index > cut.index) {
             // Never by the engine's own call: that one logs errors and goes on.
-            batch.add_command(region, Command::Compact { index: at.0.0 + 1 });
+            batch.add_command(region, Command::Compact { index: at.index.0 + 1 });
             put(batch, KEY_CUT, encoded(&at))?;
         }
         if !write.append.is_empty() || before.is_none_or(|before| (before.cut, before.last) != (after.cut, after.last))
@@ -305,7 +304,7 @@ impl<F: FileSystem> Log for DiskLog<F> {
         let damaged = |detail: &dyn std::fmt::Display| {
             StoreError::damaged(format!("{}, entries from {from} up to {to}", place(replica)), detail)
         };
-        let held = self.state(replica)?.map(|s| (s.cut.0, s.last));
+        let held = self.state(replica)?.map(|s| (s.cut.index, s.last));
         if held.is_none_or(|(cut, last)| from <= cut || to.0 > last.0 + 1) {
             return Err(damaged(&"they are not all there"));
         }

@@ -6,7 +6,7 @@ use rand::{Rng, RngCore};
 
 use crate::env::Env;
 use crate::error::StoreError;
-use crate::ids::{Index, MailboxId, ReplicaId, Term};
+use crate::ids::{Index, LogPosition, MailboxId, ReplicaId, Term};
 use crate::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
 use crate::memory::{MemoryLog, MemoryRows};
 use crate::row::{RowBatch, RowKey, Table};
@@ -119,7 +119,11 @@ fn replacing(store: &dyn Rows, all: &[(RowKey, bytes::Bytes)], hash: [u8; 32]) {
 pub fn log(store: &dyn Log) {
     assert_eq!((store.newest_batch(), store.state(A).expect("state")), (0, None));
     let hard_state = Some(HardState { term: 1, commit: 1, ..Default::default() });
-    let born = |replica| LogWrite { reset: Some((Index(1), Term(1))), hard_state: hard_state.clone(), ..of(replica) };
+    let born = |replica| LogWrite {
+        reset: Some(LogPosition { index: Index(1), term: Term(1) }),
+        hard_state: hard_state.clone(),
+        ..of(replica)
+    };
     let write = |number, writes: &[LogWrite]| store.write_synced(number, &LogBatch { writes: writes.to_vec() });
     let state = || store.state(A).expect("state").expect("a replica");
     write(1, &[born(A), born(B)]).expect("a batch");
@@ -128,7 +132,7 @@ pub fn log(store: &dyn Log) {
     assert_eq!(store.replicas().expect("replicas"), [A, B], "an empty write makes no replica");
     assert_eq!(
         (state().cut, state().last, state().hard_state),
-        ((Index(1), Term(1)), Index(7), hard_state.clone().expect("one"))
+        (LogPosition { index: Index(1), term: Term(1) }, Index(7), hard_state.clone().expect("one"))
     );
     let read = |from, to, max| {
         let read = store.entries(A, Index(from), Index(to), max);
@@ -147,23 +151,34 @@ pub fn log(store: &dyn Log) {
     }
     assert_eq!((store.newest_batch(), state().last), (3, Index(7)), "nothing of a refused batch is written");
 
-    write(4, &[LogWrite { compact: Some((Index(5), Term(1))), ..of(A) }]).expect("a batch");
-    write(5, &[LogWrite { compact: Some((Index(3), Term(1))), ..of(A) }]).expect("a batch");
-    assert_eq!(state().cut, (Index(5), Term(1)), "a cut never goes back");
+    write(4, &[LogWrite { compact: Some(LogPosition { index: Index(5), term: Term(1) }), ..of(A) }]).expect("a batch");
+    write(5, &[LogWrite { compact: Some(LogPosition { index: Index(3), term: Term(1) }), ..of(A) }]).expect("a batch");
+    assert_eq!(state().cut, LogPosition { index: Index(5), term: Term(1) }, "a cut never goes back");
     assert!(read(5, 6, 1).is_err());
     assert_eq!(read(6, 8, usize::MAX).expect("entries"), [(6, 2), (7, 2)]);
     let mark = Applied { index: Index(6), term: Term(3), ..Applied::default() };
     write(6, &[LogWrite { mark: Some(InstallMark::Begun(mark.clone())), ..of(A) }]).expect("a batch");
     assert_eq!(state().installing, Some(mark));
-    write(7, &[LogWrite { reset: Some((Index(6), Term(3))), mark: Some(InstallMark::Over), ..of(A) }])
-        .expect("a batch");
-    assert_eq!((state().cut, state().last, state().installing), ((Index(6), Term(3)), Index(6), None));
+    write(
+        7,
+        &[LogWrite {
+            reset: Some(LogPosition { index: Index(6), term: Term(3) }),
+            mark: Some(InstallMark::Over),
+            ..of(A)
+        }],
+    )
+    .expect("a batch");
+    assert_eq!(
+        (state().cut, state().last, state().installing),
+        (LogPosition { index: Index(6), term: Term(3) }, Index(6), None)
+    );
     assert!(read(7, 8, 1).is_err(), "the tail of the other history is gone");
     let append = entries(7, 8, 3);
     write(8, &[LogWrite { append, ..of(A) }, LogWrite { remove: true, ..of(B) }]).expect("a batch");
     assert_eq!(read(7, 9, usize::MAX).expect("entries"), [(7, 3), (8, 3)]);
     assert_eq!((store.replicas().expect("replicas"), store.state(B).expect("state")), (vec![A], None));
-    let far = LogWrite { reset: Some((Index(40), Term(3))), append: entries(41, 42, 3), ..of(A) };
+    let far =
+        LogWrite { reset: Some(LogPosition { index: Index(40), term: Term(3) }), append: entries(41, 42, 3), ..of(A) };
     write(9, &[far]).expect("a batch");
     store.reclaim().expect("reclaim");
     log_reopened(store);
@@ -174,7 +189,15 @@ pub fn log_reopened(store: &dyn Log) {
     assert_eq!((store.newest_batch(), store.replicas().expect("replicas")), (9, vec![A]));
     let state = store.state(A).expect("state").expect("a replica");
     let hard_state = HardState { term: 1, commit: 1, ..Default::default() };
-    assert_eq!(state, LogState { hard_state, cut: (Index(40), Term(3)), last: Index(42), installing: None });
+    assert_eq!(
+        state,
+        LogState {
+            hard_state,
+            cut: LogPosition { index: Index(40), term: Term(3) },
+            last: Index(42),
+            installing: None
+        }
+    );
     assert_eq!(store.entries(A, Index(41), Index(43), usize::MAX).expect("entries"), entries(41, 42, 3));
 }
 
@@ -352,7 +375,7 @@ fn compare(store: &dyn Log, model: &MemoryLog, place: &str) -> Result<(), StoreE
     for replica in &expected {
         let state = Log::state(model, *replica).expect("state").unwrap_or_default();
         assert_eq!(store.state(*replica)?, Some(state.clone()), "replica {replica} at {place}");
-        let (from, to) = (Index(state.cut.0.0 + 1), Index(state.last.0 + 1));
+        let (from, to) = (Index(state.cut.index.0 + 1), Index(state.last.0 + 1));
         let entries = Log::entries(model, *replica, from, to, usize::MAX).expect("entries");
         assert!(store.entries(*replica, from, to, usize::MAX)? == entries, "entries of {replica} at {place}");
     }
@@ -422,7 +445,7 @@ pub fn log_agrees(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn L
             assert_eq!(store.state(replica).expect("state"), expected, "step {step} of seed {seed}");
             let Some(LogState { cut, last, .. }) = expected else { continue };
             let all = |side: &dyn Log| {
-                side.entries(replica, Index(cut.0.0 + 1), Index(last.0 + 1), usize::MAX).expect("entries")
+                side.entries(replica, Index(cut.index.0 + 1), Index(last.0 + 1), usize::MAX).expect("entries")
             };
             assert!(all(store.as_ref()) == all(&model), "replica {replica} differs after step {step} of seed {seed}");
         }
@@ -431,14 +454,18 @@ pub fn log_agrees(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn L
 
 fn random_write(rng: &mut impl RngCore, replica: ReplicaId, state: &LogState) -> LogWrite {
     const KEEP: u64 = 30;
-    let (cut, last) = (state.cut.0.0, state.last.0);
+    let (cut, last) = (state.cut.index.0, state.last.0);
     let term = Term(state.hard_state.term + 1);
     match rng.random_range(0..60) {
         0 => LogWrite { remove: true, ..of(replica) },
         1..4 => {
             let at = rng.random_range(cut..last + 10);
             let to = at + rng.random_range(0..3);
-            LogWrite { reset: Some((Index(at), term)), append: random_entries(rng, at + 1, to, term.0), ..of(replica) }
+            LogWrite {
+                reset: Some(LogPosition { index: Index(at), term }),
+                append: random_entries(rng, at + 1, to, term.0),
+                ..of(replica)
+            }
         }
         4 => LogWrite {
             mark: Some(InstallMark::Begun(Applied { index: Index(last), ..Applied::default() })),
@@ -447,7 +474,9 @@ fn random_write(rng: &mut impl RngCore, replica: ReplicaId, state: &LogState) ->
         5 => LogWrite { mark: Some(InstallMark::Over), ..of(replica) },
         6 => LogWrite { append: random_entries(rng, last + 2, last + 2, term.0), ..of(replica) },
         7 => LogWrite { append: random_entries(rng, cut, cut, term.0), ..of(replica) },
-        8 => LogWrite { compact: Some((Index(rng.random_range(0..last + 3)), term)), ..of(replica) },
+        8 => {
+            LogWrite { compact: Some(LogPosition { index: Index(rng.random_range(0..last + 3)), term }), ..of(replica) }
+        }
         9..12 => {
             let from = rng.random_range(cut + 1..last + 2);
             let to = from + rng.random_range(0..4);
@@ -458,7 +487,7 @@ fn random_write(rng: &mut impl RngCore, replica: ReplicaId, state: &LogState) ->
             LogWrite {
                 append: random_entries(rng, last + 1, to, term.0),
                 hard_state: Some(HardState { term: term.0, vote: 1, commit: last, ..Default::default() }),
-                compact: (last > cut + KEEP).then(|| (Index(last - KEEP / 2), term)),
+                compact: (last > cut + KEEP).then(|| LogPosition { index: Index(last - KEEP / 2), term }),
                 ..of(replica)
             }
         }

@@ -15,10 +15,9 @@ use sha2::{Digest, Sha256};
 
 use crate::entry::{versioned_decode, versioned_encode};
 use crate::error::StoreError;
-use crate::ids::{Index, ReplicaId, Term};
+use crate::ids::{Index, LogPosition, ReplicaId};
 use crate::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
 use crate::plant::{self, Fault};
-use crate::rows::Applied;
 
 const PLACE: &str = "raft log";
 const RECORD_VERSION: u8 = 1;
@@ -327,7 +326,7 @@ fn take(replicas: &mut BTreeMap<ReplicaId, Replica>, write: LogWrite) -> Result<
         held.entries.split_off(&first.index);
     }
     held.entries.extend(write.append.into_iter().map(|e| (e.index, e)));
-    held.entries = held.entries.split_off(&(after.cut.0.0 + 1));
+    held.entries = held.entries.split_off(&(after.cut.index.0 + 1));
     held.state = after;
     Ok(())
 }
@@ -340,11 +339,11 @@ struct Record {
 #[derive(Serialize, Deserialize)]
 struct RecordedWrite {
     replica: ReplicaId,
-    reset: Option<(Index, Term)>,
-    installing: Option<Option<Applied>>,
+    reset: Option<LogPosition>,
+    mark: Option<InstallMark>,
     append: Vec<ByteBuf>,
     hard_state: Option<(u64, u64, u64)>,
-    compact: Option<(Index, Term)>,
+    compact: Option<LogPosition>,
     remove: bool,
 }
 
@@ -355,7 +354,7 @@ fn record(number: u64, batch: &LogBatch) -> Result<Vec<u8>, StoreError> {
         writes.push(RecordedWrite {
             replica: write.replica,
             reset: write.reset,
-            installing: write.mark.as_ref().map(|mark| mark.held().cloned()),
+            mark: write.mark.clone(),
             append: append.map_err(|e| StoreError::io("encoding a log entry", e))?,
             hard_state: write.hard_state.as_ref().map(|h| (h.term, h.vote, h.commit)),
             compact: write.compact,
@@ -387,7 +386,7 @@ fn record_at(bytes: &[u8]) -> Result<Option<(u64, Vec<LogWrite>, usize)>, StoreE
         writes.push(LogWrite {
             replica: write.replica,
             reset: write.reset,
-            mark: write.installing.map(|held| held.map_or(InstallMark::Over, InstallMark::Begun)),
+            mark: write.mark,
             append,
             hard_state: write.hard_state.map(hard_state),
             compact: write.compact,
@@ -417,6 +416,7 @@ fn checksum(number: u64, payload: &[u8]) -> [u8; 4] {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::ids::Term;
 
     const R: ReplicaId = ReplicaId(1);
 
@@ -515,7 +515,7 @@ mod tests {
             let mut batch = write(&[(index, 1)]);
             batch.writes[0].append[0].data = vec![1; 1 << 20].into();
             batch.writes[0].hard_state = Some(eraftpb::HardState { term: 1, commit: index, ..Default::default() });
-            batch.writes[0].compact = (index > 2).then(|| (Index(index - 2), Term(1)));
+            batch.writes[0].compact = (index > 2).then(|| LogPosition { index: Index(index - 2), term: Term(1) });
             batch
         };
         for index in 1..=10 {

@@ -149,7 +149,7 @@ async fn a_node_far_behind_gets_a_snapshot() {
     let replica = cluster.node(3).replica(P1).unwrap();
     let log = &cluster.nodes[&NodeId(3)].log;
     let reset = async {
-        while log.state(replica).unwrap().unwrap().cut.0 <= Index(20) {
+        while log.state(replica).unwrap().unwrap().cut.index <= Index(20) {
             tokio::task::yield_now().await;
         }
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use mailraft_disk::{DiskLog, DiskRows};
 use mailraft_storage::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
 use mailraft_storage::rows::{Applied, Rows};
-use mailraft_storage::{Index, ReplicaId, Table, Term};
+use mailraft_storage::{Index, LogPosition, ReplicaId, Table, Term};
 use raft::eraftpb::HardState;
 
 use crate::{CLUSTER, R, append, copy, entries, put, row};
@@ -57,17 +57,31 @@ fn logs_of_the_first_version_are_read() {
     let dir = kept("log", |dir| {
         let log = DiskLog::open(dir).unwrap();
         append(&log, 1, 1, 9);
-        let compact = LogWrite { replica: R, compact: Some((Index(4), Term(1))), ..LogWrite::default() };
-        let reset = LogWrite { replica: other, reset: Some((Index(80), Term(2))), ..LogWrite::default() };
+        let compact = LogWrite {
+            replica: R,
+            compact: Some(LogPosition { index: Index(4), term: Term(1) }),
+            ..LogWrite::default()
+        };
+        let reset = LogWrite {
+            replica: other,
+            reset: Some(LogPosition { index: Index(80), term: Term(2) }),
+            ..LogWrite::default()
+        };
         let begun = Some(InstallMark::Begun(mark.clone()));
         log.write_synced(2, &LogBatch { writes: vec![compact, LogWrite { mark: begun, ..reset }] }).unwrap();
     });
     let log = DiskLog::open(dir.path()).unwrap();
     assert_eq!((log.newest_batch(), log.replicas().unwrap()), (2, vec![R, other]));
     let hard_state = HardState { term: 1, ..Default::default() };
-    let first = LogState { hard_state, cut: (Index(4), Term(1)), last: Index(9), installing: None };
+    let first =
+        LogState { hard_state, cut: LogPosition { index: Index(4), term: Term(1) }, last: Index(9), installing: None };
     assert_eq!(log.state(R).unwrap(), Some(first));
     assert_eq!(log.entries(R, Index(5), Index(10), usize::MAX).unwrap(), entries(5, 9));
-    let second = LogState { cut: (Index(80), Term(2)), last: Index(80), installing: Some(mark), ..LogState::default() };
+    let second = LogState {
+        cut: LogPosition { index: Index(80), term: Term(2) },
+        last: Index(80),
+        installing: Some(mark),
+        ..LogState::default()
+    };
     assert_eq!(log.state(other).unwrap(), Some(second));
 }
