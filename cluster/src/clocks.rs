@@ -29,7 +29,7 @@ impl Clocks {
     /// Looks at our own clocks: if the wall clock jumped, what is known of the others is as far off.
     pub fn look(&mut self, env: &Env) {
         if let Some((now, wall)) = self.seen.replace((env.now, env.wall)) {
-            let passed = i64::try_from(env.now.saturating_sub(now).as_millis()).unwrap_or(i64::MAX);
+            let passed = passed(env.now.saturating_sub(now));
             let jump = millis(env.wall).saturating_sub(millis(wall)).saturating_sub(passed);
             if jump.abs() >= JUMP_MIN_MS {
                 self.ahead.values_mut().for_each(|ahead| *ahead = ahead.saturating_sub(jump));
@@ -71,12 +71,48 @@ impl Clocks {
     }
 }
 
+/// The cluster's time for those beside the core, from one tick of it to the next: it goes on by the boot clock, so that
+/// nobody believes a wall clock that jumps before the core has looked at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterTime {
+    /// By how much it is ahead of the boot clock, in milliseconds.
+    ahead_of_boot_ms: i64,
+}
+
+impl ClusterTime {
+    /// At a tick, or at the start: the boot clock and the wall clock of one moment, and how far the cluster's time is ahead of the wall clock
+    /// ([`Output::Time`](crate::Output::Time)), in milliseconds.
+    pub fn of(now: Duration, wall: UnixMillis, ahead_ms: i64) -> Self {
+        ClusterTime { ahead_of_boot_ms: millis(wall).saturating_add(ahead_ms).saturating_sub(passed(now)) }
+    }
+
+    /// The cluster's time when the boot clock shows `now`.
+    pub fn wall(self, now: Duration) -> UnixMillis {
+        UnixMillis(u64::try_from(self.ahead_of_boot_ms.saturating_add(passed(now))).unwrap_or(0))
+    }
+
+    /// As a number that fits an atomic.
+    pub fn to_bits(self) -> i64 {
+        self.ahead_of_boot_ms
+    }
+
+    /// From [`ClusterTime::to_bits`].
+    pub fn from_bits(bits: i64) -> Self {
+        ClusterTime { ahead_of_boot_ms: bits }
+    }
+}
+
+fn passed(since_boot: Duration) -> i64 {
+    i64::try_from(since_boot.as_millis()).unwrap_or(i64::MAX)
+}
+
 fn millis(time: UnixMillis) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const DAY_MS: u64 = 24 * 3_600_000;
@@ -105,6 +141,26 @@ mod tests {
             assert!(clocks.wall(&env).0.abs_diff(10 * DAY_MS) <= OFF_MEDIAN_MAX_MS as u64);
             assert!(clocks.news().is_some() && clocks.news().is_none(), "it is told once");
         }
+    }
+
+    #[test]
+    fn nobody_believes_a_jump_before_the_core_has_looked_at_it() {
+        let mut clocks = Clocks::default();
+        let env = at(10, 10 * DAY_MS);
+        clocks.look(&env);
+        for node in [2, 3] {
+            clocks.heard(&env, NodeId(node), env.wall);
+        }
+        let time = ClusterTime::of(env.now, env.wall, 0);
+        assert_eq!(ClusterTime::from_bits(time.to_bits()).wall(env.now), env.wall);
+        // The wall clock jumps by a day: an owner asks before the next tick, and again after it.
+        let before = time.wall(Duration::from_millis(10_020));
+        let mut jumped = at(10, 11 * DAY_MS + 25);
+        jumped.now += Duration::from_millis(25);
+        clocks.look(&jumped);
+        let after = ClusterTime::of(jumped.now, jumped.wall, clocks.news().unwrap()).wall(jumped.now);
+        assert_eq!(before, UnixMillis(10 * DAY_MS + 20));
+        assert!(after.0.abs_diff(10 * DAY_MS + 25) <= OFF_MEDIAN_MAX_MS as u64, "{after:?}");
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub mod status;
 mod visibility;
 mod writes;
 
+pub use clocks::ClusterTime;
 pub use config::{NodeConfig, Refuse, ReplicaSpec};
 pub use members::{ChangeRefusal, MemberChange};
 pub use node::Node;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mailraft_cluster::ClusterTime;
 use mailraft_storage::{Env, UnixMillis};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -27,13 +28,26 @@ pub(crate) fn env() -> Result<Env, getrandom::Error> {
     Ok(Env { now: boot(), wall: wall(), rng: ChaCha20Rng::from_seed(seed) })
 }
 
-/// How far the cluster's time is ahead of this node's wall clock, as the core said last.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ClusterTime(Arc<AtomicI64>);
+/// The cluster's time, as the core knew it at its last tick.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedTime(Arc<AtomicI64>);
 
-impl ClusterTime {
-    pub(crate) fn set(&self, ahead_ms: i64) {
-        self.0.store(ahead_ms, Ordering::Relaxed);
+impl SharedTime {
+    /// This machine's own time, until the core has heard others.
+    pub(crate) fn new() -> Self {
+        let bits = AtomicI64::new(0);
+        let time = SharedTime(Arc::new(bits));
+        time.set(ClusterTime::of(boot(), wall(), 0));
+        time
+    }
+
+    /// To be told after every tick.
+    pub(crate) fn set(&self, time: ClusterTime) {
+        self.0.store(time.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The core says that this machine's clock is that far behind the cluster's time.
+    pub(crate) fn report(ahead_ms: i64) {
         ::metrics::gauge!(crate::metrics::CLOCK_OFF).set(-ahead_ms as f64 / 1e3);
         if ahead_ms != 0 {
             tracing::warn!(
@@ -45,7 +59,7 @@ impl ClusterTime {
 
     /// The cluster's time now.
     pub(crate) fn wall(&self) -> UnixMillis {
-        UnixMillis(wall().0.saturating_add_signed(self.0.load(Ordering::Relaxed)))
+        ClusterTime::from_bits(self.0.load(Ordering::Relaxed)).wall(boot())
     }
 }
 

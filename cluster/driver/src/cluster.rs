@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::clock::ClusterTime;
+use crate::clock::SharedTime;
 use crate::config::{DriverConfig, StartError};
 use crate::core_thread::{CoreThread, Leaders, LeadingMap};
 use crate::evictor::Evictor;
@@ -59,7 +59,7 @@ struct Shared {
     leading: watch::Receiver<LeadingMap>,
     leaders: watch::Receiver<Leaders>,
     committed: watch::Receiver<Vec<LogPosition>>,
-    time: ClusterTime,
+    time: SharedTime,
     fatal: Fatal,
     threads: Mutex<Threads>,
 }
@@ -140,7 +140,7 @@ impl Cluster {
         let nothing = vec![LogPosition::default(); config.partitions as usize + 1];
         let (committed_sender, committed) = watch::channel(nothing);
         let (leading_sender, leading) = watch::channel(LeadingMap::default());
-        let time = ClusterTime::default();
+        let time = SharedTime::new();
         let replicas = node.replica_ids();
         let applying = {
             let jobs = jobs.clone();

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use mailraft_cluster::{Difference, Input, Node, Output, SnapshotJob};
+use mailraft_cluster::{ClusterTime, Difference, Input, Node, Output, SnapshotJob};
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{Env, Incarnation, LogPosition, NodeId, PartitionId, ReplicaId, Term};
 use tokio::sync::{mpsc, watch};
 
 use crate::apply_thread::ApplyWork;
-use crate::clock::{self, ClusterTime, Ticks};
+use crate::clock::{self, SharedTime, Ticks};
 use crate::fatal::Fatal;
 use crate::inputs::Queued;
 use crate::metrics;
@@ -52,7 +52,7 @@ pub(crate) struct CoreThread {
     pub(crate) leading: watch::Sender<LeadingMap>,
     pub(crate) leaders: watch::Sender<Leaders>,
     pub(crate) committed: watch::Sender<Vec<LogPosition>>,
-    pub(crate) time: ClusterTime,
+    pub(crate) time: SharedTime,
     pub(crate) fatal: Fatal,
 }
 
@@ -62,6 +62,8 @@ struct Views {
     leaders: Vec<Option<NodeId>>,
     leading_changed: bool,
     leaders_changed: bool,
+    /// How far the cluster's time is ahead of the wall clock, as the core said last, in milliseconds.
+    ahead_ms: i64,
 }
 
 impl CoreThread {
@@ -79,6 +81,7 @@ impl CoreThread {
             leaders: self.leaders.borrow().as_ref().clone(),
             leading_changed: false,
             leaders_changed: false,
+            ahead_ms: 0,
         };
         let mut outputs = Vec::new();
         self.tell_time();
@@ -123,7 +126,8 @@ impl CoreThread {
                 taken += 1;
                 next = if taken < ROUND_MAX_INPUTS { self.queue.try_recv().ok() } else { None };
             }
-            if let Some(missed) = ticks.take(clock::boot()) {
+            let tick = ticks.take(clock::boot());
+            if let Some(missed) = tick {
                 if missed > 0 {
                     ::metrics::counter!(metrics::TICKS_MISSED).increment(missed);
                 }
@@ -138,6 +142,9 @@ impl CoreThread {
                 ::metrics::gauge!(metrics::CORE_QUEUE).set(self.queue.len() as f64);
             }
             self.carry_out(&mut outputs, &mut questions, &mut views)?;
+            if tick.is_some() {
+                self.time.set(ClusterTime::of(self.env.now, self.env.wall, views.ahead_ms));
+            }
             ::metrics::histogram!(metrics::CORE_ROUND).record(begun.elapsed());
         }
     }
@@ -163,7 +170,10 @@ impl CoreThread {
                 Output::Decided { request, decision } => questions.decided(request, decision),
                 Output::Leads { partition, replica, leading } => views.leads(partition, replica, leading),
                 Output::Leader { partition, node } => views.leader(partition, node),
-                Output::Time { ahead_ms } => self.time.set(ahead_ms),
+                Output::Time { ahead_ms } => {
+                    views.ahead_ms = ahead_ms;
+                    SharedTime::report(ahead_ms);
+                }
                 // In the queue of apply, so that everything before it is applied.
                 Output::Snapshot(job @ (SnapshotJob::Install { .. } | SnapshotJob::Remove { .. })) => {
                     self.to_apply.send(ApplyWork::Snapshot(Box::new(job))).map_err(gone)?;
