@@ -385,7 +385,7 @@ async fn a_failed_fsync_ends_the_node_and_the_others_go_on() {
     let _ = timeout(PATIENCE, failed).await.expect("an end");
     let told = cluster.fatal.lock().unwrap().clone();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with("mailraft-log: group ") && told[0].contains("told to fail"), "{}", told[0]);
+    assert!(told[0].starts_with("mailraft-log: batch ") && told[0].contains("told to fail"), "{}", told[0]);
     cluster.shutdown().await;
 }
 
