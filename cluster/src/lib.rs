@@ -20,6 +20,7 @@ pub mod config;
 pub mod eviction;
 pub mod frame;
 mod hints;
+mod installation;
 mod log_store;
 pub mod low_water;
 pub mod members;

@@ -31,7 +31,6 @@ pub struct Node {
     log: Arc<dyn Log>,
     replicas: BTreeMap<PartitionId, Replica>,
     by_replica: BTreeMap<ReplicaId, PartitionId>,
-    resuming: Vec<(PartitionId, LogState)>,
     /// What something happened to since it was settled last; some of them twice.
     dirty: Vec<PartitionId>,
     /// The batch that is being written, and whose writes are in it.
@@ -54,7 +53,7 @@ impl Node {
     /// If they hold damage. A damaged replica never comes back under its id.
     pub fn recover(config: NodeConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut Env) -> Result<Node, Refuse> {
         let flushed: BTreeMap<ReplicaId, Index> = rows.flushed()?.into_iter().collect();
-        let (mut replicas, mut by_replica, mut resuming) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let (mut replicas, mut by_replica) = (BTreeMap::new(), BTreeMap::new());
         let mut life = Life::recover(log.as_ref(), rows)?;
         for spec in &config.replicas {
             let (partition, replica) = (spec.partition, spec.replica);
@@ -66,8 +65,6 @@ impl Node {
             };
             if held.state.installing.is_none() {
                 check(log.as_ref(), replica, &held.state, held.applied.index).map_err(damaged)?;
-            } else {
-                resuming.push((partition, held.state.clone()));
             }
             held.flushed = flushed.get(&replica).copied().unwrap_or(Index(0));
             let boot = u64::from_be_bytes(env.bytes());
@@ -83,7 +80,6 @@ impl Node {
             log,
             replicas,
             by_replica,
-            resuming,
             dirty,
             outstanding: None,
             life,
@@ -99,11 +95,8 @@ impl Node {
 
     /// What is to be done before the first input.
     pub fn start(&mut self, env: &mut Env, out: &mut Vec<Output>) {
-        for (partition, state) in std::mem::take(&mut self.resuming) {
-            if let Some(replica) = self.replicas.get_mut(&partition) {
-                replica.resume(&state, out);
-            }
-        }
+        // What was interrupted by the last end of the process.
+        self.replicas.values_mut().for_each(|replica| replica.replace_rows(out));
         self.life.start(out);
         self.settle(env, out);
     }

@@ -21,6 +21,7 @@ use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
 use crate::agreement::{Agreement, Finding, Hash, STOP_AFTER_TICKS};
 use crate::config::{NodeConfig, ReplicaSpec};
+use crate::installation::{Arrival, Judgement};
 use crate::log_store::LogStore;
 use crate::members::{self, Members};
 use crate::outcome::{BarrierOutcome, Decision, SlotOutcome};
@@ -82,14 +83,9 @@ pub struct Replica {
     /// Committed entries that wait for a hard state that counts a configuration change as committed.
     commits: VecDeque<(Option<u64>, Vec<eraftpb::Entry>)>,
     durable_number: u64,
-    staged: Option<Applied>,
     /// The last entry handed to apply, and the last that it is done with.
     handed: Index,
     done: Index,
-    /// A snapshot whose rows may be put in place once apply is done with what it was handed.
-    install: Option<Applied>,
-    /// A second snapshot came meanwhile; it may be thrown away only when the first is in place.
-    discard_later: bool,
     /// When each member answered last, in ticks. One that only speaks may hear nothing.
     answered: BTreeMap<ReplicaId, u64>,
     /// Rows of it, or of this node's replica of the control group, can't be read.
@@ -178,11 +174,8 @@ impl Replica {
             dismissed: false,
             commits: VecDeque::new(),
             durable_number: 0,
-            staged: None,
             handed: at,
             done: at,
-            install: None,
-            discard_later: false,
             answered: BTreeMap::new(),
             damaged: false,
             offered: BTreeMap::new(),
@@ -195,13 +188,6 @@ impl Replica {
             ticks: 0,
             stamp,
         })
-    }
-
-    /// What was interrupted by the last end of the process.
-    pub fn resume(&mut self, state: &LogState, out: &mut Vec<Output>) {
-        if let Some(mark) = &state.installing {
-            out.push(Output::Snapshot(SnapshotJob::Install { replica: self.spec.replica, applied: mark.clone() }));
-        }
     }
 
     /// A tick passed. Whether there may be something to collect.
@@ -221,7 +207,7 @@ impl Replica {
             self.raw.raft.set_randomized_election_timeout(window);
         }
         let mut ready = !self.reads.is_idle();
-        let idle = (self.writes.is_installing() || handing_over) && self.raw.raft.state != StateRole::Leader;
+        let idle = (self.is_installing() || handing_over) && self.raw.raft.state != StateRole::Leader;
         if !idle || self.raw.raft.election_elapsed + 1 < self.raw.raft.randomized_election_timeout() {
             ready |= self.raw.tick();
         }
@@ -254,7 +240,7 @@ impl Replica {
                 }
                 match message.get_msg_type() {
                     // raft-rs stops the process if it is to campaign while a snapshot is put in place.
-                    MessageType::MsgTimeoutNow if handing_over || self.damaged || self.writes.is_installing() => return,
+                    MessageType::MsgTimeoutNow if handing_over || self.damaged || self.is_installing() => return,
                     // As if lost: the leader sends again.
                     MessageType::MsgAppend if !message.entries.is_empty() && self.raw.store().is_full() => return,
                     MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => {
@@ -370,7 +356,7 @@ impl Replica {
 
     pub fn applied(&mut self, applied: Applied, verdicts: &[(Index, Verdict)], out: &mut Vec<Output>) {
         self.done = applied.index;
-        self.start_install(out);
+        self.replace_rows(out);
         if applied.index < self.raw.store().applied().index {
             // Applied before a snapshot took the place of everything.
             return;
@@ -390,7 +376,7 @@ impl Replica {
     /// Tells whoever waits for it what has become visible: the one place from which anybody hears of what was applied.
     fn answer_visible(&mut self, out: &mut Vec<Output>) {
         // The position is the snapshot's already; its rows are not in place yet.
-        if self.writes.is_installing() {
+        if self.is_installing() {
             return;
         }
         for (index, verdict) in self.visibility.applied(self.raw.store().applied().index) {
@@ -413,9 +399,9 @@ impl Replica {
     }
 
     pub fn snapshot_staged(&mut self, from: ReplicaId, message: Message, applied: Applied, out: &mut Vec<Output>) {
-        if self.writes.is_installing() {
-            self.discard_later = true;
-            return;
+        match self.writes.installation.staged(applied.clone()) {
+            Arrival::Judge => {}
+            Arrival::Waits => return,
         }
         let about = message.get_snapshot().get_metadata();
         let fits = message.from == from.0
@@ -423,21 +409,25 @@ impl Replica {
             && message.get_msg_type() == MessageType::MsgSnapshot
             && (about.index, about.term) == (applied.index.0, applied.term.0);
         if fits {
-            self.staged = Some(applied);
             let _ = self.raw.step(message);
         }
-        let taken = self.raw.snap().is_some_and(|s| !s.is_empty());
-        if !taken {
-            self.staged = None;
-            out.push(Output::Snapshot(SnapshotJob::Discard { replica: self.spec.replica }));
+        let is_news = self.raw.snap().is_some_and(|s| !s.is_empty());
+        match self.writes.installation.judged(is_news) {
+            Judgement::Keep => {}
+            Judgement::Discard => out.push(Output::Snapshot(SnapshotJob::Discard { replica: self.spec.replica })),
         }
     }
 
     /// A snapshot's rows are in place; what they say of the members.
     pub fn rows_installed(&mut self, group: &GroupRows) {
-        self.writes.rows_installed();
+        self.writes.installation.replaced();
         self.damaged = false;
         self.members.adopt(self.raw.store().applied(), group);
+    }
+
+    /// Whether Raft goes on from a snapshot that is not in place.
+    fn is_installing(&self) -> bool {
+        self.writes.installation.is_on()
     }
 
     pub fn has_work(&self) -> bool {

@@ -7,6 +7,8 @@ use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, LogPosition, ReplicaId};
 use raft::eraftpb::{Entry, HardState, Message};
 
+use crate::installation::{Installation, Synced, Turn};
+
 /// A bound for what an entry takes in a batch beside its data.
 pub const ENTRY_HEAD_BYTES: usize = 32;
 
@@ -17,22 +19,10 @@ pub struct ReadyWrite {
     pub hard_state: Option<HardState>,
     /// Must be durable before anything that follows from it; otherwise it goes with the next batch.
     pub must_sync: bool,
-    pub snapshot: Option<Applied>,
+    /// With it Raft took a snapshot, whose turn comes when everything before is durable.
+    pub snapshot: bool,
     /// Leave when it is durable.
     pub messages: Vec<Message>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Installing {
-    No,
-    /// The mark is in the batch that is being written.
-    Marking,
-    /// The driver replaces rows.
-    Rows,
-    /// Rows are in place: the log is to be reset.
-    Resetting,
-    /// The reset is in the batch that is being written.
-    ResetWritten,
 }
 
 /// An entry's bytes in a batch, with a bound for its head.
@@ -41,16 +31,13 @@ fn size(entry: &Entry) -> usize {
 }
 
 /// What became possible when a batch was durable.
-#[derive(Default)]
 pub struct Released {
     /// Every ready up to this number is durable.
     pub number: Option<u64>,
     /// Messages that waited for it.
     pub messages: Vec<Message>,
-    /// The mark of this snapshot is durable: its rows may be replaced.
-    pub install: Option<Applied>,
-    /// This snapshot is installed whole.
-    pub installed: Option<Applied>,
+    /// What became durable of a snapshot.
+    pub synced: Synced,
 }
 
 /// A replica's writes.
@@ -62,7 +49,8 @@ pub struct Writes {
     compact: Option<LogPosition>,
     /// Only counts more as committed: goes with the next batch.
     lazy_hard_state: Option<HardState>,
-    installing: Installing,
+    /// The snapshot that is on its way into this replica's place; its mark and its reset are written here.
+    pub installation: Installation,
 }
 
 impl Writes {
@@ -73,7 +61,7 @@ impl Writes {
             in_batch: 0,
             compact: None,
             lazy_hard_state: None,
-            installing: Installing::No,
+            installation: Installation::default(),
         }
     }
 
@@ -86,10 +74,10 @@ impl Writes {
             entries: Vec::new(),
             hard_state: Some(hard_state),
             must_sync: true,
-            snapshot: Some(mark),
+            snapshot: true,
             messages: Vec::new(),
         });
-        writes.installing = Installing::Rows;
+        writes.installation = Installation::resuming(mark);
         writes
     }
 
@@ -106,10 +94,6 @@ impl Writes {
         self.lazy_hard_state = Some(hard_state);
     }
 
-    pub fn is_installing(&self) -> bool {
-        self.installing != Installing::No || self.queue.iter().any(|w| w.snapshot.is_some())
-    }
-
     /// Whether a ready that needs no write may be counted as durable at once.
     pub fn nothing_waits(&self) -> bool {
         !self.queue.iter().any(|w| w.must_sync)
@@ -117,11 +101,8 @@ impl Writes {
 
     /// Whether a batch should be written for it.
     pub fn needs_sync(&self) -> bool {
-        match self.installing {
-            Installing::Rows | Installing::Marking | Installing::ResetWritten => false,
-            Installing::Resetting => true,
-            Installing::No => self.compact.is_some() || self.queue.iter().skip(self.in_batch).any(|w| w.must_sync),
-        }
+        let readies = || self.compact.is_some() || self.queue.iter().skip(self.in_batch).any(|w| w.must_sync);
+        self.installation.needs_batch().unwrap_or_else(readies)
     }
 
     /// Bytes of entries that wait.
@@ -134,34 +115,31 @@ impl Writes {
     pub fn take(&mut self, room: usize, first: bool) -> Option<LogWrite> {
         assert_eq!(self.in_batch, 0, "two batches at once");
         let mut write = LogWrite { replica: self.replica, ..LogWrite::default() };
-        match self.installing {
-            Installing::Rows => return None,
-            Installing::Marking | Installing::ResetWritten => unreachable!("their batch is not written yet"),
-            Installing::Resetting => {
-                let front = self.queue.front()?;
-                let applied = front.snapshot.as_ref()?;
-                write.reset = Some(applied.position());
-                write.hard_state = front.hard_state.clone();
+        match self.installation.turn() {
+            Turn::Readies => {}
+            Turn::Nothing => return None,
+            Turn::Reset => {
+                let front = self.queue.front().filter(|ready| ready.snapshot);
+                write.hard_state = front.expect("the snapshot's ready waits for its reset").hard_state.clone();
+                write.reset = Some(self.installation.reset().position());
                 // Both are about the log that goes.
                 (self.lazy_hard_state, self.compact) = (None, None);
                 write.mark = Some(InstallMark::Over);
-                self.installing = Installing::ResetWritten;
                 self.in_batch = 1;
                 return Some(write);
             }
-            Installing::No => {}
         }
         let lazy = self.lazy_hard_state.take();
         write.hard_state = lazy.clone();
         let (mut bytes, mut in_part) = (0, false);
         for ready in &mut self.queue {
-            if let Some(applied) = &ready.snapshot {
+            if ready.snapshot {
                 if self.in_batch == 0 {
-                    write.mark = Some(InstallMark::Begun(applied.clone()));
-                    if plant::is(Fault::SnapshotMetadataFirst) {
-                        (write.mark, write.reset) = (None, Some(applied.position()));
+                    let applied = self.installation.mark();
+                    match plant::is(Fault::SnapshotMetadataFirst) {
+                        true => write.reset = Some(applied.position()),
+                        false => write.mark = Some(InstallMark::Begun(applied)),
                     }
-                    self.installing = Installing::Marking;
                     return Some(write);
                 }
                 break;
@@ -212,18 +190,10 @@ impl Writes {
 
     /// The batch with what was taken is durable.
     pub fn persisted(&mut self) -> Released {
-        let mut released = Released::default();
-        match self.installing {
-            Installing::Marking => {
-                self.installing = Installing::Rows;
-                released.install = self.queue.front().and_then(|w| w.snapshot.clone());
-                return released;
-            }
-            Installing::ResetWritten => {
-                self.installing = Installing::No;
-                released.installed = self.queue.front().and_then(|w| w.snapshot.clone());
-            }
-            Installing::No | Installing::Rows | Installing::Resetting => {}
+        let mut released = Released { number: None, messages: Vec::new(), synced: self.installation.persisted() };
+        match released.synced {
+            Synced::Mark => return released,
+            Synced::Readies | Synced::Reset { .. } => {}
         }
         for _ in 0..std::mem::take(&mut self.in_batch) {
             let Some(done) = self.queue.pop_front() else { break };
@@ -231,7 +201,7 @@ impl Writes {
             released.messages.extend(done.messages);
         }
         // What follows and need not be durable by itself waited only for its turn.
-        while self.queue.front().is_some_and(|w| !w.must_sync && w.snapshot.is_none()) {
+        while self.queue.front().is_some_and(|w| !w.must_sync && !w.snapshot) {
             let Some(turn) = self.queue.pop_front() else { break };
             released.number = Some(turn.number);
             released.messages.extend(turn.messages);
@@ -240,12 +210,6 @@ impl Writes {
             }
         }
         released
-    }
-
-    /// The driver has replaced the rows.
-    pub fn rows_installed(&mut self) {
-        assert_eq!(self.installing, Installing::Rows, "rows were installed that nobody asked for");
-        self.installing = Installing::Resetting;
     }
 }
 
@@ -256,6 +220,7 @@ mod tests {
     use mailraft_storage::{Index, Term};
 
     use super::*;
+    use crate::installation::{Arrival, Judgement};
 
     const R: ReplicaId = ReplicaId(1);
 
@@ -266,7 +231,7 @@ mod tests {
             entries: entries.iter().map(entry).collect(),
             hard_state: Some(HardState { term: 2, vote: 1, commit, ..Default::default() }),
             must_sync: !entries.is_empty(),
-            snapshot: None,
+            snapshot: false,
             messages: Vec::new(),
         }
     }
@@ -334,18 +299,22 @@ mod tests {
         let mut writes = Writes::new(R);
         let applied = Applied { index: Index(90), term: Term(4), ..Applied::default() };
         writes.push(ready(1, &[5], 4));
-        writes.push(ReadyWrite { snapshot: Some(applied.clone()), must_sync: true, ..ready(2, &[], 90) });
+        assert_eq!(writes.installation.staged(applied.clone()), Arrival::Judge);
+        assert_eq!(writes.installation.judged(true), Judgement::Keep);
+        assert_eq!(writes.installation.taken(Index(90)), applied);
+        writes.push(ReadyWrite { snapshot: true, must_sync: true, ..ready(2, &[], 90) });
         writes.push(ready(3, &[91], 91));
         writes.compact(LogPosition { index: Index(4), term: Term(1) });
         let before = writes.take(1 << 20, true).unwrap();
         assert_eq!((indexes(&before), before.mark, before.reset), (vec![5], None, None));
-        assert!(writes.persisted().install.is_none());
+        assert_eq!(writes.persisted().synced, Synced::Readies);
         writes.compact(LogPosition { index: Index(5), term: Term(1) });
         let mark = writes.take(1 << 20, true).unwrap();
         assert_eq!((mark.mark, mark.reset, mark.append.len()), (Some(InstallMark::Begun(applied.clone())), None, 0));
-        assert_eq!(writes.persisted().install, Some(applied.clone()));
+        assert_eq!(writes.persisted().synced, Synced::Mark);
+        assert_eq!(writes.installation.replace(true), Some(applied.clone()));
         assert!(!writes.needs_sync() && writes.take(1 << 20, true).is_none(), "while rows are replaced");
-        writes.rows_installed();
+        writes.installation.replaced();
         let reset = writes.take(1 << 20, true).unwrap();
         assert_eq!(
             (reset.mark, reset.reset),
@@ -353,7 +322,7 @@ mod tests {
         );
         assert_eq!((reset.hard_state.unwrap().commit, reset.compact), (90, None));
         let released = writes.persisted();
-        assert_eq!((released.number, released.installed), (Some(2), Some(applied)));
+        assert_eq!((released.number, released.synced), (Some(2), Synced::Reset { applied, discard: false }));
         let after = writes.take(1 << 20, true).unwrap();
         assert_eq!((indexes(&after), after.compact), (vec![91], None), "a cut of the log that is gone");
     }

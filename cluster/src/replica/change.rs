@@ -63,7 +63,7 @@ impl Replica {
     /// over before, or steps down when it hears no majority.
     pub fn is_over(&self) -> bool {
         let leads = self.raw.raft.state == StateRole::Leader && !self.dismissed;
-        self.removed && !self.writes.is_installing() && !leads
+        self.removed && !self.is_installing() && !leads
     }
 
     /// Whether a message comes from this replica's leader in its term.
@@ -90,6 +90,7 @@ impl Replica {
             out.push(Output::Leads { partition, replica, leading: None });
         }
         out.push(Output::Leader { partition, node: None });
+        self.writes.installation.end();
         tombstone(replica, self.raw.store().cut())
     }
 

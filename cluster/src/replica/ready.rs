@@ -9,6 +9,7 @@ use raft::eraftpb::{self, ConfState, EntryType, Message, MessageType};
 
 use super::{Lead, NOT_LEADING, Replica};
 use crate::config::NodeConfig;
+use crate::installation::Synced;
 use crate::members;
 use crate::outcome::{BarrierOutcome, Decision};
 use crate::placement::GroupRows;
@@ -18,26 +19,26 @@ use crate::writes::{ReadyWrite, Released};
 impl Replica {
     /// The batch with this replica's writes is durable.
     pub fn persisted(&mut self, config: &NodeConfig, env: &Env, out: &mut Vec<Output>) {
-        let Released { number, messages, install, installed } = self.writes.persisted();
-        if install.is_some() {
-            self.install = install;
-            self.start_install(out);
-        }
+        let Released { number, messages, synced } = self.writes.persisted();
         // What is put in place after a restart comes from no ready, and has the number 0.
         if let Some(number) = number.filter(|n| *n > 0) {
             self.durable(number);
         }
-        if let Some(applied) = installed {
-            self.handed = applied.index;
-            self.done = applied.index;
-            self.flushed = applied.index;
-            self.stamp = self.stamp.max(applied.stamp);
-            self.agreement.forget();
-            self.agreement.remember(applied.count, applied.hash);
-            self.raw.advance_apply_to(applied.index.0);
-            out.push(self.committed(applied.position()));
-            if std::mem::take(&mut self.discard_later) {
-                out.push(Output::Snapshot(SnapshotJob::Discard { replica: self.spec.replica }));
+        match synced {
+            Synced::Readies => {}
+            Synced::Mark => self.replace_rows(out),
+            Synced::Reset { applied, discard } => {
+                self.handed = applied.index;
+                self.done = applied.index;
+                self.flushed = applied.index;
+                self.stamp = self.stamp.max(applied.stamp);
+                self.agreement.forget();
+                self.agreement.remember(applied.count, applied.hash);
+                self.raw.advance_apply_to(applied.index.0);
+                out.push(self.committed(applied.position()));
+                if discard {
+                    out.push(Output::Snapshot(SnapshotJob::Discard { replica: self.spec.replica }));
+                }
             }
         }
         for message in messages {
@@ -53,11 +54,10 @@ impl Replica {
         self.raw.mut_store().set_synced(synced);
     }
 
-    /// Rows are replaced only when apply has no entry of this replica in hand.
-    pub(super) fn start_install(&mut self, out: &mut Vec<Output>) {
-        if self.done == self.handed
-            && let Some(applied) = self.install.take()
-        {
+    /// Has a snapshot's rows put in place, if one waits for that and apply has no entry of this replica in hand. Called
+    /// whenever one of the two may have changed, and first at the start.
+    pub fn replace_rows(&mut self, out: &mut Vec<Output>) {
+        if let Some(applied) = self.writes.installation.replace(self.done == self.handed) {
             out.push(Output::Snapshot(SnapshotJob::Install { replica: self.spec.replica, applied }));
         }
     }
@@ -87,20 +87,15 @@ impl Replica {
                 self.reads.confirmed(round, Index(state.index));
             }
         }
-        let snapshot = match ready.snapshot().is_empty() {
-            true => None,
-            false => {
-                let staged = self.staged.take();
-                let applied = staged.expect("raft-rs takes only a snapshot that was staged");
-                assert_eq!(applied.index.0, ready.snapshot().get_metadata().index);
-                self.raw.mut_store().reset(applied.clone());
-                // What waits is older than the snapshot, and a change among it was made in its configuration.
-                self.commits.clear();
-                // Where its newer members are stands in its rows.
-                self.members.adopt(&applied, &GroupRows::default());
-                Some(applied)
-            }
-        };
+        let snapshot = !ready.snapshot().is_empty();
+        if snapshot {
+            let applied = self.writes.installation.taken(Index(ready.snapshot().get_metadata().index));
+            // What waits is older than the snapshot, and a change among it was made in its configuration.
+            self.commits.clear();
+            // Where its newer members are stands in its rows.
+            self.members.adopt(&applied, &GroupRows::default());
+            self.raw.mut_store().reset(applied);
+        }
         let entries = ready.take_entries();
         self.raw.mut_store().append(&entries);
         for message in ready.take_messages() {
@@ -109,13 +104,13 @@ impl Replica {
         let committed = ready.take_committed_entries();
         let reconfigures = committed.iter().any(|e| e.get_entry_type() != EntryType::EntryNormal);
         let mut hard_state = ready.hs().cloned();
-        if reconfigures || snapshot.is_some() {
+        if reconfigures || snapshot {
             hard_state = Some(self.raw.raft.hard_state());
         }
         let must_sync = ready.must_sync() || reconfigures;
         let mut messages = ready.take_persisted_messages();
         self.raw.advance_append_async(ready);
-        if plant::is(Fault::AcknowledgeBeforeFsync) && snapshot.is_none() {
+        if plant::is(Fault::AcknowledgeBeforeFsync) && !snapshot {
             self.durable(number);
             std::mem::take(&mut messages).into_iter().for_each(|message| self.send(config, env, message, out));
         }

@@ -23,7 +23,7 @@ impl Replica {
     /// Rows up to here survive a crash. Cuts the log below the lowest of its marks.
     pub fn flushed(&mut self, upto: Index, config: &NodeConfig) {
         self.flushed = self.flushed.max(upto);
-        if self.writes.is_installing() {
+        if self.is_installing() {
             return;
         }
         let (_, cut) = self.low_water(config).lowest();
@@ -185,7 +185,7 @@ impl Replica {
             leader: self.leader(),
             commit: Index(raft.raft_log.committed),
             // While a snapshot is being installed its rows are not in place yet.
-            applied: if self.writes.is_installing() { self.done } else { applied.index },
+            applied: if self.is_installing() { self.done } else { applied.index },
             flushed: self.flushed,
             visible: self.visibility.index(),
             log_held_by,
@@ -194,7 +194,7 @@ impl Replica {
             last,
             count: applied.count,
             hash: applied.hash,
-            installing: self.writes.is_installing(),
+            installing: self.is_installing(),
             damaged: self.damaged,
             followers,
         }

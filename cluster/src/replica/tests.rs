@@ -232,7 +232,7 @@ fn a_snapshot_that_is_not_news_is_thrown_away() {
     bench.sync();
     bench.collect();
     assert!(matches!(jobs(&bench.staged(3))[..], [SnapshotJob::Discard { .. }]));
-    assert!(!bench.replica.writes().is_installing());
+    assert!(!bench.replica.is_installing());
 }
 
 #[test]
