@@ -146,9 +146,19 @@ impl<'a> Applying<'a> {
         if verdict == Verdict::Accepted {
             self.accept(index, &entry);
             let mut hash = Sha256::new();
-            hash.update(self.applied.hash);
-            hash.update(&raw.data);
-            self.applied.hash = hash.finalize().into();
+            if !plant::is(Fault::HashNotChained) {
+                hash.update(self.applied.hash);
+            }
+            let head = if plant::is(Fault::HashOfHeads) { raw.data.len().min(64) } else { raw.data.len() };
+            hash.update(&raw.data[..head]);
+            let left_out = match &entry.kind {
+                EntryKind::Chunk(_) => plant::is(Fault::HashWithoutChunks),
+                EntryKind::Begin => plant::is(Fault::HashWithoutBegin),
+                EntryKind::Rows(_) => false,
+            };
+            if !left_out {
+                self.applied.hash = hash.finalize().into();
+            }
             self.applied.count += 1;
             if self.applied.count.is_multiple_of(HASH_KEPT_EVERY) {
                 let key = RowKey::partition(Table::Hashes, self.applied.count.to_be_bytes());
@@ -230,9 +240,11 @@ impl<'a> Applying<'a> {
                 if let Some(open) = &chunk.open {
                     self.changed.insert(RowKey::new(mailbox, Table::OpenBodies, chunk.body), Some(open.clone()));
                 }
+                let lost = plant::is(Fault::ChunkLostByOne) && self.replica.0.is_multiple_of(2);
+                let data = if lost { Bytes::new() } else { chunk.data.clone() };
                 let mut key = chunk.body.to_vec();
                 key.extend_from_slice(&chunk.number.to_be_bytes());
-                self.changed.insert(RowKey::new(mailbox, Table::Chunks, key), Some(chunk.data.clone()));
+                self.changed.insert(RowKey::new(mailbox, Table::Chunks, key), Some(data));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What a node's core is told at its start, and why it may refuse to start.
 
+use mailraft_storage::log::LOG_BATCH_MAX_BYTES;
 use mailraft_storage::{ClusterId, NodeId, PartitionId, ReplicaId, Rows, StoreError};
 
 use crate::placement::{self, MemberRow};
@@ -20,6 +21,8 @@ pub struct NodeConfig {
     pub log_keep_entries: u64,
     /// The same in bytes of entries, counted from the start of the process.
     pub log_keep_bytes: u64,
+    /// The most bytes of entries that one fsync makes durable, but for one entry that is larger.
+    pub log_batch_max_bytes: usize,
     /// Where raft-rs logs to.
     pub logger: slog::Logger,
 }
@@ -84,6 +87,14 @@ impl NodeConfig {
                 });
             }
         }
-        Ok(NodeConfig { node, cluster, replicas, log_keep_entries, log_keep_bytes: LOG_KEEP_BYTES, logger })
+        Ok(NodeConfig {
+            node,
+            cluster,
+            replicas,
+            log_keep_entries,
+            log_keep_bytes: LOG_KEEP_BYTES,
+            log_batch_max_bytes: LOG_BATCH_MAX_BYTES,
+            logger,
+        })
     }
 }

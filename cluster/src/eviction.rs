@@ -62,6 +62,7 @@ pub fn evict(
 ) -> Result<Option<Eviction>, StoreError> {
     let Some(applied) = rows.applied(replica)? else { return Ok(None) };
     let kept = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+    let kept = if plant::is(Fault::EvictEarly) { kept / 8 } else { kept };
     let ahead = plant::is(Fault::EvictByClock);
     let before = UnixMillis(if ahead { u64::MAX } else { applied.stamp.0.saturating_sub(kept) });
     let mut ids = Vec::new();
@@ -93,7 +94,7 @@ pub fn evict(
     // A copy of this entry that was decided on older rows finds its last row gone: so the floor never falls.
     body.requires.push(RowKey::command(*last));
     let floor = CommandFloor::read(rows, replica)?.max(CommandFloor(next));
-    if !ahead {
+    if !ahead && !plant::is(Fault::EvictionRaisesNoFloor) {
         body.batch.put(CommandFloor::key(), floor.encode());
     }
     ids.iter().for_each(|id| body.batch.delete(RowKey::command(*id)));

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mailraft_storage::log::{Log, LogState};
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, Index, LogPosition, ReplicaId};
 use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -55,7 +56,9 @@ impl LogStore {
             hard_state.vote = 0;
         }
         // Rows may be flushed before the hard state that counts their entries as committed is written.
-        hard_state.commit = hard_state.commit.max(applied.index.0);
+        if !plant::is(Fault::CommitBelowApplied) {
+            hard_state.commit = hard_state.commit.max(applied.index.0);
+        }
         LogStore {
             replica,
             log,

@@ -5,7 +5,7 @@ mod life;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mailraft_storage::log::{LOG_BATCH_MAX_BYTES, Log, LogBatch, LogState};
+use mailraft_storage::log::{Log, LogBatch, LogState};
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Env, Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, Rows, Term};
 use raft::eraftpb::HardState;
@@ -390,7 +390,8 @@ impl Node {
         let mut waiting: Vec<(bool, usize, PartitionId)> =
             self.replicas.iter_mut().map(|(p, r)| (!passed_over.contains(p), r.writes().waiting_bytes(), *p)).collect();
         waiting.sort_unstable();
-        let (mut batch, mut replicas, mut room) = (LogBatch::default(), Vec::new(), LOG_BATCH_MAX_BYTES);
+        let (mut batch, mut replicas) = (LogBatch::default(), Vec::new());
+        let mut room = self.config.log_batch_max_bytes;
         for (_, _, partition) in waiting {
             let Some(replica) = self.replicas.get_mut(&partition) else { continue };
             if let Some(write) = replica.writes().take(room, batch.writes.is_empty()) {

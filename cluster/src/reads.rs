@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Index, Term};
 
 use crate::seam::RequestId;
@@ -57,9 +58,13 @@ impl Reads {
         if self.waiting.is_empty() || self.rounds.len() >= ROUNDS_MAX {
             return None;
         }
+        if plant::is(Fault::ReadNumbersRepeat) && self.rounds.is_empty() {
+            self.next_context = 0;
+        }
         self.next_context += 1;
         let round = Round { reads: std::mem::take(&mut self.waiting), asked_at: self.now };
-        self.rounds.insert(self.next_context, round);
+        let other = self.rounds.insert(self.next_context, round);
+        assert!(other.is_none(), "two rounds have the context {}", self.next_context);
         Some(self.next_context)
     }
 

@@ -168,7 +168,7 @@ impl Replica {
             last_led: Term(0),
             owners: Owners::default(),
             reads: Reads::default(),
-            boot,
+            boot: if plant::is(Fault::ReadsOfAnyLife) { 0 } else { boot },
             changing: None,
             removed: false,
             dismissed: false,

@@ -171,7 +171,9 @@ impl Writes {
             write.append.extend(ready.entries.drain(..fit));
             if let Some(mut hard_state) = ready.hard_state.clone() {
                 // Term and vote belong before the entries; no more is counted as committed than is there.
-                hard_state.commit = hard_state.commit.min(write.append.last().map_or(0, |e| e.index));
+                if !plant::is(Fault::CommitAheadOfLog) {
+                    hard_state.commit = hard_state.commit.min(write.append.last().map_or(0, |e| e.index));
+                }
                 write.hard_state = Some(hard_state);
             }
             in_part = true;

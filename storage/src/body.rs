@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use zstd::bulk::Compressor;
 
 use crate::env::Env;
+use crate::plant::{self, Fault};
 use crate::seal::{Key, SealError};
 
 /// The plaintext of one frame, in bytes.
@@ -41,7 +42,8 @@ pub struct BodyId(pub [u8; 16]);
 impl BodyId {
     /// A new random id.
     pub fn generate(env: &mut Env) -> Self {
-        BodyId(env.bytes())
+        let second = u128::from(env.wall.0 / 1_000).to_be_bytes();
+        BodyId(if plant::is(Fault::BodyIdsRepeat) { second } else { env.bytes() })
     }
 }
 

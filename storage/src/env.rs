@@ -6,6 +6,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
 use crate::ids::{CommandId, UnixMillis};
+use crate::plant::{self, Fault};
 
 /// What a pure engine may know of the world at one step.
 pub struct Env {
@@ -25,13 +26,15 @@ impl Env {
 
     /// A new command id.
     pub fn command_id(&mut self) -> CommandId {
-        CommandId::v7(self.wall, u128::from_be_bytes(self.bytes()))
+        let random = if plant::is(Fault::CommandIdsRepeat) { 0 } else { u128::from_be_bytes(self.bytes()) };
+        CommandId::v7(self.wall, random)
     }
 
     /// A new command id above another, whatever the clock shows.
     pub fn command_id_above(&mut self, floor: CommandId) -> CommandId {
         let time = UnixMillis(self.wall.0.max(floor.time().0.saturating_add(1)));
-        CommandId::v7(time, u128::from_be_bytes(self.bytes()))
+        let random = if plant::is(Fault::CommandIdsRepeat) { 0 } else { u128::from_be_bytes(self.bytes()) };
+        CommandId::v7(time, random)
     }
 
     /// `N` random bytes.

@@ -97,6 +97,94 @@ faults! {
     EventOvertakesAnswer,
     /// Who waits for the slot of a mailbox is not told that it is free.
     SlotNeverFreed,
+    /// A snapshot leaves the floor of kept results out.
+    SnapshotWithoutFloor,
+    /// A snapshot leaves what was expunged out.
+    SnapshotWithoutHistory,
+    /// A snapshot leaves the deliveries that are remembered out.
+    SnapshotWithoutDeliveries,
+    /// A snapshot leaves the rows out that say which staged changes count.
+    SnapshotWithoutStages,
+    /// A snapshot leaves the pages of flags out.
+    SnapshotWithoutPages,
+    /// A snapshot leaves the uploads that are open out.
+    SnapshotWithoutUploads,
+    /// Rows that a snapshot does not have stay where it is put in place.
+    SnapshotOverOldRows,
+    /// The contexts of a replica's reads are the same in each life of its process.
+    ReadsOfAnyLife,
+    /// The numbers of a replica's reads begin anew when none is under way.
+    ReadNumbersRepeat,
+    /// Ids of commands that are drawn in one millisecond are the same.
+    CommandIdsRepeat,
+    /// All staged changes have one id.
+    StageIdsRepeat,
+    /// The numbers of an owner's reads begin anew when none waits.
+    GateNumbersRepeat,
+    /// Bodies that are made in one second have one id.
+    BodyIdsRepeat,
+    /// The running hash leaves chunks out.
+    HashWithoutChunks,
+    /// The running hash leaves the first entry of an incarnation out.
+    HashWithoutBegin,
+    /// The running hash covers only the first bytes of an entry.
+    HashOfHeads,
+    /// The running hash is that of the last entry alone.
+    HashNotChained,
+    /// One of two replicas keeps a chunk without its bytes.
+    ChunkLostByOne,
+    /// The floor of the expunge history is one below what was forgotten.
+    ExpungeFloorLow,
+    /// The floor of the expunge history does not rise when something is forgotten.
+    ExpungeFloorStays,
+    /// A resume from just below the expunge history's floor is answered from it.
+    ResumeBelowFloor,
+    /// A resume leaves out what was expunged right after what the client knows.
+    ResumeMissesExpunge,
+    /// A resume leaves out what changed right after what the client knows.
+    ResumeMissesChange,
+    /// UNCHANGEDSINCE holds messages back that changed at just that MODSEQ.
+    UnchangedSinceStrict,
+    /// UNCHANGEDSINCE lets messages pass that changed right after that MODSEQ.
+    UnchangedSinceLax,
+    /// Of flags that change in several pages only the first page is written.
+    OnlyFirstPage,
+    /// A page of flags is written without those that an earlier change left in it.
+    PageOfOneChange,
+    /// At a reload a page of flags counts before a place that was written after it.
+    PageOverPlace,
+    /// At a reload tombstones are not read.
+    TombstoneNotRead,
+    /// A tombstone is deleted with the first of its messages.
+    TombstoneFirst,
+    /// A sweep deletes rows that are in use again.
+    SweepInUse,
+    /// The last entry of a staged change does not say that it counts.
+    StageNeverCounts,
+    /// A staged change does not write its folder's own row.
+    StageWithoutFolder,
+    /// A voter is removed though the others that are heard of are no majority.
+    QuorumNotCounted,
+    /// More is written as committed than the log holds.
+    CommitAheadOfLog,
+    /// After a start less counts as committed than is applied.
+    CommitBelowApplied,
+    /// A replica that was removed leaves no mark of it in its log.
+    RemovedLeavesNoMark,
+    /// A replica's id may be used again.
+    ReplicaIdsReused,
+    /// First attempts are not held to the floor of kept results.
+    FloorNotForFirsts,
+    /// Retries are not held to the floor of kept results.
+    FloorNotForRetries,
+    /// Results are evicted, and the floor stays where it is.
+    EvictionRaisesNoFloor,
+    /// Results of commands are evicted after an eighth of their time.
+    EvictEarly,
+    /// A delivery is remembered for an eighth of a day.
+    DeliveryForgottenEarly,
+    /// The sweep of old deliveries takes new ones too.
+    SweepForgetsDeliveries,
 }
 
 #[cfg(feature = "plant")]

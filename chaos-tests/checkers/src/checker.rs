@@ -135,7 +135,7 @@ impl Checker {
             for of in &history.operations {
                 kept_word(of, *mailbox, &mut self.report);
             }
-            let journal = replay::replay(history, &mut self.report);
+            let journal = replay::replay(history, self.bounds, &mut self.report);
             order::check(history, &journal, &mut self.report);
             for ((_, session), glimpses) in self.glimpses.range((*mailbox, 0)..=(*mailbox, u64::MAX)) {
                 follow(history, &journal, *session, glimpses, &mut self.report);
@@ -148,7 +148,11 @@ impl Checker {
     fn asked(&mut self, at: Micros, session: u64, mailbox: MailboxId, id: CommandId, op: Op) {
         self.service.advance(at);
         // A repeat under the same id is the same operation.
-        if self.operations.contains_key(&id) {
+        if let Some(before) = self.operations.get(&id) {
+            let first = self.mailboxes.get(&before.mailbox).and_then(|h| h.operations.get(before.operation));
+            let same = before.mailbox == mailbox && first.is_some_and(|of| of.op == op && of.session == session);
+            self.report
+                .check(Rule::ExactlyOnce, at, same, || format!("two commands have the id {id}: the second is {op:?}"));
             return;
         }
         self.report.operations += 1;

@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 
 use mailraft_mailbox::api::Answer;
-use mailraft_mailbox::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
 use mailraft_storage::MailboxId;
 
 use crate::history::{Micros, Op};
 use crate::operation::{Operation, Outcome};
-use crate::report::{Report, Rule};
-
-/// How long a repeated delivery is answered with the first one's answer.
-const DELIVERY_KEPT_MICROS: Micros = DELIVERY_KEPT_MILLIS * 1_000;
+use crate::report::{Bounds, Report, Rule};
 
 /// The first answer for each marker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Deliveries {
+    bounds: Bounds,
     known: BTreeMap<u64, Delivered>,
     /// How many messages with a marker were stored since there was none: of several, which one is there is not told.
     stored: BTreeMap<u64, usize>,
@@ -42,6 +39,11 @@ pub(crate) enum Earlier {
 }
 
 impl Deliveries {
+    /// Of a mailbox to which nothing was delivered.
+    pub fn new(bounds: Bounds) -> Self {
+        Deliveries { bounds, known: BTreeMap::new(), stored: BTreeMap::new() }
+    }
+
     /// Whether a message with this marker was delivered before.
     pub fn knows(&self, marker: u64) -> bool {
         self.stored.contains_key(&marker)
@@ -72,8 +74,8 @@ impl Deliveries {
                 return;
             }
             Some(first) => {
-                let within = ended.saturating_sub(first.asked) <= DELIVERY_KEPT_MICROS;
-                let remembered = self.known.len() <= DELIVERIES_MAX;
+                let within = ended.saturating_sub(first.asked) <= self.bounds.delivery_kept;
+                let remembered = self.known.len() <= self.bounds.deliveries_max;
                 let repeats = within && remembered && alone && earlier == Earlier::Stays;
                 report.check(Rule::ExactlyOnce, ended, !repeats, || {
                     format!("{}: stored again as UID {uid} within a day, first as {}", told(), first.uid)

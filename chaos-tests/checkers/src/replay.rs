@@ -13,7 +13,7 @@ use crate::model::{Decision, Model, Number, Step, Told};
 use crate::operation::{MailboxHistory, Outcome, folder_of, is_simple, may_cause, rule_of, subscribes};
 use crate::pending::{End, Pending, ends};
 use crate::reads::{Lesson, Seen, Shown};
-use crate::report::{Report, Rule};
+use crate::report::{Bounds, Report, Rule};
 use crate::subscriptions::Subscriptions;
 
 /// The most operations of unknown outcome that are tried where something does not fit.
@@ -70,9 +70,9 @@ struct Replay<'a> {
 
 /// Replays all of it. Where the order within entries is not told and what comes later does not fit, other orders
 /// are tried: a history is right if one of them explains all of it.
-pub(crate) fn replay(history: &MailboxHistory, report: &mut Report) -> Journal {
+pub(crate) fn replay(history: &MailboxHistory, bounds: Bounds, report: &mut Report) -> Journal {
     let mut orders = BTreeMap::new();
-    let mut best = replay_with(history, &orders);
+    let mut best = replay_with(history, bounds, &orders);
     let mut replays = 1;
     'better: while let Some(wrong) = best.wrong {
         for entry in best.ambiguous.iter().rev().filter(|entry| **entry <= wrong).take(REVISED_MAX) {
@@ -84,7 +84,7 @@ pub(crate) fn replay(history: &MailboxHistory, report: &mut Report) -> Journal {
                 replays += 1;
                 let mut revised = orders.clone();
                 revised.insert(*entry, order);
-                let other = replay_with(history, &revised);
+                let other = replay_with(history, bounds, &revised);
                 if other.wrong.is_none_or(|now| now > wrong) {
                     (orders, best) = (revised, other);
                     continue 'better;
@@ -98,7 +98,7 @@ pub(crate) fn replay(history: &MailboxHistory, report: &mut Report) -> Journal {
 }
 
 /// One replay, with which entries in another than the first order that fits them.
-fn replay_with(history: &MailboxHistory, orders: &BTreeMap<usize, usize>) -> Replayed {
+fn replay_with(history: &MailboxHistory, bounds: Bounds, orders: &BTreeMap<usize, usize>) -> Replayed {
     let positions = history.operations.iter().filter_map(|o| o.position);
     let incarnation = positions.map(|at| at.incarnation).min().unwrap_or(1);
     let model = Model::new(incarnation);
@@ -109,7 +109,7 @@ fn replay_with(history: &MailboxHistory, orders: &BTreeMap<usize, usize>) -> Rep
         model,
         fresh: Vec::new(),
         unknown: Vec::new(),
-        deliveries: Deliveries::default(),
+        deliveries: Deliveries::new(bounds),
         stored: BTreeMap::new(),
         awaited: BTreeMap::new(),
         subscriptions: Subscriptions::default(),

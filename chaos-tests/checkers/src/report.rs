@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use mailraft_mailbox::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
 use serde::{Deserialize, Serialize};
 
 use crate::history::Micros;
@@ -87,6 +88,17 @@ impl fmt::Display for Violation {
 pub struct Bounds {
     /// After all faults end, each partition with writers serves one of them within this time.
     pub serves_within: Micros,
+    /// So long a delivery is remembered at least, and a repeat answered with the first one's answer.
+    pub delivery_kept: Micros,
+    /// So many deliveries of a mailbox are remembered at least.
+    pub deliveries_max: usize,
+}
+
+impl Bounds {
+    /// What production keeps to, but for the time in which it must serve.
+    pub fn serving_within(serves_within: Micros) -> Self {
+        Bounds { serves_within, delivery_kept: DELIVERY_KEPT_MILLIS * 1_000, deliveries_max: DELIVERIES_MAX }
+    }
 }
 
 /// What a history shows.

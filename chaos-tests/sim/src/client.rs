@@ -18,8 +18,6 @@ use crate::message;
 use crate::session::{BodyRead, Busy, Kind, Sealed, Session};
 use crate::world::{Event, Local, ToActor, ToSession, World};
 
-/// A late attempt comes so much later, in the mean, in microseconds.
-const LATE_COPY: u64 = 1_000_000;
 /// The number of a connection that was given up: nobody hears its answers.
 const OLD_CONN: u64 = u64::MAX;
 
@@ -346,8 +344,10 @@ impl World {
             return;
         }
         let (id, mailbox, from) = (busy.id, session.mailbox, session.node);
-        let ask = ToActor::Ask { mailbox, id, attempt: asked, command: Box::new(command) };
-        let at = self.now + self.dice.exponential(LATE_COPY);
+        let first = self.setup.late_firsts_permille > 0 && self.dice.chance(self.setup.late_firsts_permille);
+        let attempt = if first { 0 } else { asked };
+        let ask = ToActor::Ask { mailbox, id, attempt, command: Box::new(command) };
+        let at = self.now + self.dice.exponential(self.setup.late_copies_mean);
         for what in [ToActor::Attach(mailbox), ask, ToActor::Detach(mailbox)] {
             let what = Local::FromSession(number, OLD_CONN, from, Box::new(what));
             self.queue.push(at, Event::To(to, what));
@@ -376,10 +376,12 @@ impl World {
 
     /// The client has its answer, or gives up; what it does next.
     fn ends(&mut self, number: u64, ended: Ended, position: Option<At>, asked: u32) {
-        let again = match (&ended, self.sessions.get(&number).and_then(|s| s.busy.as_ref()).map(|b| &b.op)) {
-            (Ended::Unknown | Ended::NotDone, Some(Op::Deliver { marker, .. })) => Some(*marker),
+        let marker = match self.sessions.get(&number).and_then(|s| s.busy.as_ref()).map(|b| &b.op) {
+            Some(Op::Deliver { marker, .. }) => Some(*marker),
             _ => None,
         };
+        let lost = matches!(ended, Ended::Unknown | Ended::NotDone);
+        let again = marker.filter(|_| lost || self.repeats_accepted());
         let at = self.now;
         let Some(session) = self.sessions.get_mut(&number) else { return };
         let (kind, mailbox) = (session.kind, session.mailbox);

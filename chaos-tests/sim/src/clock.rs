@@ -17,6 +17,8 @@ pub struct Clock {
     shown: u64,
     /// How much faster it runs than the world, in millionths.
     drift_ppm: i64,
+    /// What the wall clock showed at the start of the run, less the boot clock, in milliseconds.
+    wall_base_ms: i64,
     /// How far the wall clock is off, in milliseconds.
     wall_off_ms: i64,
     /// What the wall clock shows while it stands still.
@@ -24,9 +26,11 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that was started so many microseconds before the run.
-    pub fn new(shown: u64) -> Self {
-        Clock { since: 0, shown, drift_ppm: 0, wall_off_ms: 0, stands_at: None }
+    /// A clock that was started so many microseconds before the run, and whose wall clock is ahead by as many of them as are
+    /// not more than `ahead_max`.
+    pub fn new(shown: u64, ahead_max: Micros) -> Self {
+        let wall_base_ms = START_UNIX_MS - shown.saturating_sub(ahead_max) as i64 / 1_000;
+        Clock { since: 0, shown, wall_base_ms, drift_ppm: 0, wall_off_ms: 0, stands_at: None }
     }
 
     /// Time since the node's boot.
@@ -39,7 +43,7 @@ impl Clock {
         if let Some(stands_at) = self.stands_at {
             return stands_at;
         }
-        let ms = START_UNIX_MS + (self.shown as i64 + self.run(now) as i64) / 1_000 + self.wall_off_ms;
+        let ms = self.wall_base_ms + (self.shown as i64 + self.run(now) as i64) / 1_000 + self.wall_off_ms;
         UnixMillis(ms.max(0) as u64)
     }
 
@@ -89,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_fast_clock_gains_and_never_goes_back() {
-        let mut clock = Clock::new(0);
+        let mut clock = Clock::new(0, 0);
         clock.set_drift(0, 100_000);
         assert_eq!(clock.monotonic(10_000_000), Duration::from_secs(11));
         assert_eq!(clock.in_world(11_000_000), 10_000_000);
@@ -101,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_wall_clock_stands_still_while_time_goes_on() {
-        let mut clock = Clock::new(0);
+        let mut clock = Clock::new(0, 0);
         clock.stop_wall(3_000_000);
         assert_eq!(clock.wall(9_000_000).0 as i64, START_UNIX_MS + 3_000);
         assert_eq!(clock.monotonic(9_000_000), Duration::from_secs(9));

@@ -150,6 +150,16 @@ pub enum Fault {
         /// To here.
         to: NodeId,
     },
+    /// Another member of a group votes in the place of one that does, where there is one that only learns; else that one
+    /// learns for a while.
+    Ballot {
+        /// Which partition; 0 is the control group.
+        partition: u32,
+        /// Its replica here votes no more.
+        from: NodeId,
+        /// Its replica here votes.
+        to: NodeId,
+    },
     /// The process dies, and a bit of what its log had synced turns over: the node must notice at its start, and never
     /// comes back. Other nodes get its replicas. At most one in a run.
     Rot {
@@ -204,6 +214,7 @@ impl Fault {
             Fault::SlowNode { .. } => "slow node",
             Fault::ActorPanic { .. } => "actor panic",
             Fault::Move { .. } => "membership change",
+            Fault::Ballot { .. } => "change of voters",
             Fault::Rot { .. } => "bit rot",
             Fault::RowRot { .. } => "bit rot in rows",
             Fault::TornBit { .. } => "torn write",
@@ -237,6 +248,7 @@ impl Fault {
             | Fault::Pause { .. }
             | Fault::SlowNode { .. }
             | Fault::Move { .. }
+            | Fault::Ballot { .. }
             | Fault::RowRot { .. }
             | Fault::ActorPanic { .. } => None,
         }
@@ -263,8 +275,20 @@ impl std::fmt::Display for Planned {
 /// Disks rot in no more than so much at the end of the faults.
 const ROTS_LAST: Micros = 120 * S;
 
+/// What faults are drawn for.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// How many nodes there are.
+    pub nodes: u64,
+    /// How many partitions beside the control group.
+    pub partitions: u32,
+    /// Of a thousand faults so many are changes of who votes.
+    pub ballots_permille: u64,
+}
+
 /// Draws faults for the time between two moments, one every `every` in the mean.
-pub fn draw(dice: &mut Dice, nodes: u64, partitions: u32, from: Micros, to: Micros, every: Micros) -> Vec<Planned> {
+pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros) -> Vec<Planned> {
+    let Size { nodes, partitions, ballots_permille } = size;
     let mut plan = Vec::new();
     let mut at = from;
     loop {
@@ -273,6 +297,13 @@ pub fn draw(dice: &mut Dice, nodes: u64, partitions: u32, from: Micros, to: Micr
             return plan;
         }
         let mut fault = one(dice, nodes, partitions);
+        if ballots_permille > 0 && dice.chance(ballots_permille) {
+            let (a, b) = (dice.between(1, nodes), dice.between(1, nodes - 1));
+            let other = 1 + (a - 1 + b) % nodes;
+            // Every other one is the control group's.
+            let partition = if dice.chance(500) { 0 } else { dice.between(1, u64::from(partitions)) as u32 };
+            fault = Fault::Ballot { partition, from: NodeId(a), to: NodeId(other) };
+        }
         // What one node has damaged the others have whole, a log rots once, and few of a long run's days are to pass
         // with a node set aside.
         let mut before = plan.iter().filter_map(|p: &Planned| rots(&p.fault));
@@ -282,7 +313,7 @@ pub fn draw(dice: &mut Dice, nodes: u64, partitions: u32, from: Micros, to: Micr
             fault = Fault::Crash { node, torn: 0 };
         }
         let lasts = match &fault {
-            Fault::ActorPanic { .. } | Fault::Move { .. } | Fault::RowRot { .. } => 1,
+            Fault::ActorPanic { .. } | Fault::Move { .. } | Fault::Ballot { .. } | Fault::RowRot { .. } => 1,
             Fault::Pause { .. } => dice.between(50 * MS, 3 * S),
             Fault::StuckDisk { .. } => dice.between(20 * MS, 4 * S),
             Fault::Stop { .. } => dice.between(600 * MS, 10 * S),

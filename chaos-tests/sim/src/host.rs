@@ -79,6 +79,8 @@ pub enum Waiter {
     Made(MailboxId),
     /// A step of the operator's, by the number of its move.
     Operator(usize),
+    /// A step by which a replica came that is gone now, once more and late.
+    LateAdd(PartitionId, ReplicaId),
     /// Results of commands are evicted from this partition; where the next eviction goes on.
     Evicted(PartitionId, CommandId),
 }
@@ -122,6 +124,8 @@ pub struct Host {
     pub paused_until: Micros,
     /// Rises whenever the process starts or ends: events of another life are void.
     pub life: u64,
+    /// When the process ended last.
+    pub down_since: Micros,
     /// The process; None while it is down.
     pub up: Option<Process>,
     /// Dies at the next install of a snapshot.
@@ -189,6 +193,7 @@ impl Host {
             slow: 1,
             paused_until: 0,
             life: 0,
+            down_since: 0,
             up: None,
             dies_at_install: false,
             dies_after: None,
@@ -208,12 +213,14 @@ impl Host {
         now: Micros,
         seed: u64,
         log_keep_entries: u64,
+        log_batch_max_bytes: usize,
     ) -> Result<Vec<mailraft_cluster::Output>, String> {
         assert!(self.up.is_none(), "node {} starts twice", self.id);
         self.log.recover().map_err(|e| e.to_string())?;
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let config =
             NodeConfig::from_rows(self.id, CLUSTER, &self.rows, log_keep_entries, logger).map_err(|e| e.to_string())?;
+        let config = NodeConfig { log_batch_max_bytes, ..config };
         self.life += 1;
         let mut env = Env::seeded(seed.wrapping_add(self.id.0 << 32).wrapping_add(self.life));
         let mut actors_env = Env::seeded(seed.wrapping_add(self.id.0 << 32).wrapping_add(self.life) ^ (1 << 63));
@@ -376,8 +383,17 @@ fn control_row(node: NodeId) -> RowKey {
 pub fn take_snapshot(rows: &MemoryRows, replica: ReplicaId) -> Result<Option<Staged>, StoreError> {
     let Some(view) = rows.view(replica)? else { return Ok(None) };
     let mut held = view.rows(None, usize::MAX)?;
-    if plant::is(Planted::SnapshotWithoutCommands) {
-        held.retain(|(key, _)| key.table != Table::Commands.number());
+    let without = [
+        (Planted::SnapshotWithoutCommands, Table::Commands),
+        (Planted::SnapshotWithoutFloor, Table::CommandFloor),
+        (Planted::SnapshotWithoutHistory, Table::Expunged),
+        (Planted::SnapshotWithoutDeliveries, Table::Deliveries),
+        (Planted::SnapshotWithoutStages, Table::Stages),
+        (Planted::SnapshotWithoutPages, Table::FlagPages),
+        (Planted::SnapshotWithoutUploads, Table::OpenBodies),
+    ];
+    for (_, table) in without.into_iter().filter(|(fault, _)| plant::is(*fault)) {
+        held.retain(|(key, _)| key.table != table.number());
     }
     Ok(Some((view.applied().clone(), Arc::new(held))))
 }

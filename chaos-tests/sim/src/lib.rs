@@ -5,11 +5,12 @@
 //! * [`scenarios`]: interleavings that chance rarely finds, as scripts.
 //! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
 //!   owners.
-//! * `operator`, `moves`: members of groups change. `rot`: rows turn bad.
+//! * `chain`: what running hashes must be. `questions`: whose read barriers are. `operator`, `moves`: members of groups change. `rot`: rows turn bad.
 //! * `session`, `client`, `workload`, `message`: clients.
 //! * `net`, `clock`, `queue`, `dice`, `trace`: network, clocks, time, chance and what happened.
 
 mod actors;
+mod chain;
 mod client;
 mod clock;
 mod dice;
@@ -20,6 +21,7 @@ mod message;
 mod moves;
 mod net;
 mod operator;
+mod questions;
 mod queue;
 mod reach;
 mod rot;

@@ -10,6 +10,7 @@ use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::{NodeId, ProposalOutcome, ReplicaId, Rows};
 
 use crate::actors::Leading;
+use crate::chain::{chains_of, wrong_chain};
 use crate::host::{ApplyWork, take_snapshot};
 use crate::world::{Event, Local, World};
 
@@ -26,12 +27,13 @@ impl World {
     /// Starts a node's process.
     pub fn start(&mut self, node: NodeId) {
         let (now, seed, keep) = (self.now, self.setup.seed, self.setup.log_keep_entries);
+        let batch_bytes = self.setup.log_batch_max_bytes;
         let host = self.host(node);
         if host.up.is_some() || host.lost.is_some() || host.disk.full {
             return;
         }
         let rotten = host.rotten;
-        match host.start(now, seed, keep) {
+        match host.start(now, seed, keep, batch_bytes) {
             Ok(_) if rotten => {
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} starts with a damaged log"));
             }
@@ -64,8 +66,9 @@ impl World {
             return;
         }
         self.say(format!("node {node} dies"));
-        let World { hosts, dice, .. } = self;
+        let World { hosts, dice, now, .. } = self;
         if let Some(host) = hosts.get_mut(&node) {
+            host.down_since = *now;
             host.crash(dice, torn);
         }
         self.todo.retain(|(of, _)| *of != node);
@@ -231,10 +234,14 @@ impl World {
     }
 
     fn sends(&mut self, node: NodeId, to: NodeId, message: Box<PeerMessage>) {
-        let World { net, dice, queue, now, trace, .. } = self;
+        let World { net, dice, queue, now, trace, hosts, questions, .. } = self;
         if let PeerBody::Raft(raft) = &message.body {
             let kind = raft.get_msg_type() as u64;
             trace.event(*now, &[1, node.0, to.0, kind, raft.term, raft.index, raft.commit]);
+            let life = hosts.get(&node).map_or(0, |h| h.life);
+            if let Some(what) = questions.sent(node, life, raft) {
+                return self.goes_wrong(Rule::Stale, what);
+            }
         }
         let [first, second] = net.datagram(dice, *now, node, to);
         let again = second.map(|at| (at, message.clone()));
@@ -349,8 +356,13 @@ impl World {
         let Some(process) = host.up.as_mut() else { return };
         process.apply_busy = false;
         let jobs = std::mem::take(&mut process.applying);
+        let before = chains_of(&host.rows, &jobs);
         match apply(&host.rows, &jobs) {
             Ok(done) => {
+                let wrong = before.and_then(|before| wrong_chain(before, &jobs, &done));
+                if let Some(what) = wrong {
+                    return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {what}"));
+                }
                 for AppliedJob { replica, applied, verdicts } in done {
                     self.input(node, Input::Applied { replica, applied, verdicts });
                 }

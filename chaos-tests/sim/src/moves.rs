@@ -1,16 +1,18 @@
-//! How far the operator has come with each replica that takes another's place.
+//! How far the operator has come with each replica that takes another's place, or another's vote.
 
 use mailraft_checkers::Micros;
 use mailraft_cluster::placement::MemberRow;
-use mailraft_storage::{PartitionId, ReplicaId};
+use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 
-/// A replica that takes another's place.
+/// A replica that takes another's place or vote.
 #[derive(Clone, Copy, Debug)]
 pub struct Move {
     /// Of this partition.
     pub partition: PartitionId,
     /// It goes.
     pub old: ReplicaId,
+    /// Where it is.
+    pub old_node: NodeId,
     /// It comes.
     pub new: MemberRow,
     /// What is done next.
@@ -19,6 +21,36 @@ pub struct Move {
     pub waits_until: Micros,
     /// It votes at the end.
     pub voter: bool,
+    /// Only votes change. Both are the same where that one learns for a while.
+    pub ballot: bool,
+    /// A change of votes that is refused until then is given up.
+    pub tried_until: Micros,
+    /// When the step was asked for, too few of the voters that it leaves were up: it must be refused.
+    pub costs_quorum: bool,
+}
+
+impl Move {
+    /// What is done after the present step.
+    pub fn next(&self) -> Stage {
+        match self.stage {
+            Stage::Place => Stage::Create,
+            Stage::Create => Stage::Add,
+            Stage::Add if self.voter => Stage::Promote,
+            Stage::Promote if self.ballot && self.old == self.new.replica => Stage::Record,
+            Stage::Promote if self.ballot => Stage::Demote,
+            Stage::Demote if self.old == self.new.replica => Stage::Promote,
+            Stage::Demote => Stage::Record,
+            Stage::Add | Stage::Promote => Stage::Remove,
+            Stage::Remove => Stage::Unplace,
+            Stage::Unplace | Stage::Record | Stage::Done => Stage::Done,
+        }
+    }
+
+    /// Whether it may end here, at this time, with nothing half done.
+    pub fn may_be_given_up(&self, now: Micros) -> bool {
+        let half = self.old == self.new.replica && self.stage == Stage::Promote;
+        self.ballot && !half && now > self.tried_until
+    }
 }
 
 /// The steps of a move.
@@ -32,10 +64,14 @@ pub enum Stage {
     Add,
     /// It votes.
     Promote,
+    /// The old one only learns.
+    Demote,
     /// The old one is no member any more.
     Remove,
     /// The control group's rows name it no longer.
     Unplace,
+    /// The control group's rows say who votes.
+    Record,
     /// All done.
     Done,
 }

@@ -1,7 +1,7 @@
 //! An operator who moves replicas from node to node, and replaces those of a node that lost its disk. Every step
 //! is tried again until it is done; the control group's rows say first what is to be.
 
-use mailraft_checkers::Micros;
+use mailraft_checkers::{Micros, Rule};
 use mailraft_cluster::config::ReplicaSpec;
 use mailraft_cluster::members::MemberChange;
 use mailraft_cluster::placement::{self, MemberRow, Placement};
@@ -19,6 +19,10 @@ use crate::world::{Event, World};
 const STEP_EVERY: Micros = 150_000;
 /// Whether a lost node has replicas left is looked at so often.
 const LOOK_AGAIN: Micros = 1_000_000;
+/// A change of votes that is refused for so long is given up.
+const BALLOT_TRIED: Micros = 5_000_000;
+/// A voter that is down for so long is not heard of by any leader.
+const SURELY_DOWN: Micros = 1_000_000;
 /// An answer is not waited for longer than this.
 const ANSWER_MAX: Micros = 3_000_000;
 
@@ -40,8 +44,72 @@ impl World {
             new.replica, old.replica
         ));
         let (old, voter) = (old.replica, old.voter);
-        self.moves.push(Move { partition, old, new, stage: Stage::Place, waits_until: 0, voter });
+        self.begins_move(Move {
+            partition,
+            old,
+            old_node: from,
+            new,
+            stage: Stage::Place,
+            waits_until: 0,
+            voter,
+            ballot: false,
+            tried_until: 0,
+            costs_quorum: false,
+        });
+    }
+
+    /// The replica on one node gives its vote to that on another, or where that votes too, only learns for a while.
+    pub fn changes_voters(&mut self, partition: PartitionId, from: NodeId, to: NodeId) {
+        if self.moves.iter().any(|m| m.stage != Stage::Done && m.partition == partition) {
+            return;
+        }
+        let (Some(placement), Some(voters)) = (self.placement(partition), self.voters(partition)) else { return };
+        let on = |node: NodeId| placement.members.iter().find(|m| m.node == node).copied();
+        let Some(old) = on(from).filter(|m| voters.contains(&m.replica)) else { return };
+        let learner = on(to).filter(|m| !voters.contains(&m.replica));
+        let stage = if learner.is_some() { Stage::Promote } else { Stage::Demote };
+        let new = MemberRow { voter: true, ..learner.unwrap_or(old) };
+        self.say(format!("partition {partition}: {} is to give its vote to {}", old.replica, new.replica));
+        let tried_until = self.now + BALLOT_TRIED;
+        self.begins_move(Move {
+            partition,
+            old: old.replica,
+            old_node: from,
+            new,
+            stage,
+            waits_until: 0,
+            voter: true,
+            ballot: true,
+            tried_until,
+            costs_quorum: false,
+        });
+    }
+
+    fn begins_move(&mut self, of: Move) {
+        self.moves.push(of);
         self.queue.push(self.now, Event::Operate);
+    }
+
+    /// Who votes in a partition, as its leader has applied it.
+    fn voters(&self, partition: PartitionId) -> Option<Vec<ReplicaId>> {
+        let node = self.leader_of(partition)?;
+        Some(self.applied(node, self.replica(node, partition)?)?.voters)
+    }
+
+    /// Whether without this voter no majority of the others is up, as every leader knows by now.
+    fn costs_quorum(&mut self, partition: PartitionId, gone: ReplicaId) -> Option<bool> {
+        let (voters, placement) = (self.voters(partition)?, self.placement(partition)?);
+        let rest: Vec<NodeId> = placement
+            .members
+            .iter()
+            .filter(|m| m.replica != gone && voters.contains(&m.replica))
+            .map(|m| m.node)
+            .collect();
+        let down = |node: &&NodeId| {
+            self.hosts.get(node).is_some_and(|h| h.up.is_none() && h.down_since + SURELY_DOWN < self.now)
+        };
+        let up = rest.len() - rest.iter().filter(down).count();
+        Some(voters.contains(&gone) && !rest.is_empty() && up <= rest.len() / 2)
     }
 
     /// Moves every replica of a node that is lost to nodes that have none of that partition, where there are such.
@@ -71,6 +139,9 @@ impl World {
     pub fn operate(&mut self) {
         for at in 0..self.moves.len() {
             let Move { new, stage, .. } = self.moves[at];
+            if self.moves[at].may_be_given_up(self.now) {
+                self.moves[at].stage = Stage::Done;
+            }
             let begins = matches!(stage, Stage::Place | Stage::Create | Stage::Add | Stage::Promote);
             if begins && self.hosts[&new.node].lost.is_some() {
                 // Nobody will come there any more.
@@ -97,16 +168,18 @@ impl World {
     pub fn operator_hears(&mut self, at: usize, decision: Decision) {
         let Some(of) = self.moves.get_mut(at) else { return };
         of.waits_until = 0;
-        let (old, new) = (of.old, of.new.replica);
+        let (old, new, costs_quorum) = (of.old, of.new.replica, std::mem::take(&mut of.costs_quorum));
+        let changed = matches!(decision, Decision::Change(ChangeOutcome::Changed { .. }));
         let holds = |members: &[MemberRow], stage| match stage {
             Stage::Add => members.iter().any(|m| m.replica == new),
             Stage::Promote => members.iter().any(|m| m.replica == new && m.voter),
+            Stage::Demote => !members.iter().any(|m| m.replica == old && m.voter),
             Stage::Remove => !members.iter().any(|m| m.replica == old),
-            Stage::Place | Stage::Create | Stage::Unplace | Stage::Done => false,
+            Stage::Place | Stage::Create | Stage::Unplace | Stage::Record | Stage::Done => false,
         };
         let done = match &decision {
             Decision::Proposal(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }) => {
-                matches!(of.stage, Stage::Place | Stage::Unplace)
+                matches!(of.stage, Stage::Place | Stage::Unplace | Stage::Record)
             }
             Decision::Create(CreateOutcome::Created) => of.stage == Stage::Create,
             Decision::Change(ChangeOutcome::Changed { members, .. } | ChangeOutcome::Refused { members, .. }) => {
@@ -118,26 +191,42 @@ impl World {
         if !done {
             return;
         }
-        of.stage = match of.stage {
-            Stage::Place => Stage::Create,
-            Stage::Create => Stage::Add,
-            Stage::Add if of.voter => Stage::Promote,
-            Stage::Add | Stage::Promote => Stage::Remove,
-            Stage::Remove => Stage::Unplace,
-            Stage::Unplace | Stage::Done => Stage::Done,
-        };
+        let removed = of.stage == Stage::Remove;
+        of.stage = of.next();
+        let of = *of;
+        if removed {
+            self.adds_late(of);
+        }
+        if costs_quorum && changed {
+            let what =
+                format!("partition {}: {old} votes no more, and of the other voters no majority is up", of.partition);
+            return self.goes_wrong(Rule::Liveness, what);
+        }
         let (partition, stage) = (of.partition, of.stage);
         self.say(format!("partition {partition}: {old} is replaced by {new}: {stage:?} is next"));
+    }
+
+    /// The step by which the replica came that was just removed is asked for once more: an id is never used again.
+    fn adds_late(&mut self, Move { partition, old, old_node, .. }: Move) {
+        let Some(node) = self.leader_of(partition) else { return };
+        let Some(process) = self.host(node).up.as_mut() else { return };
+        let Some(term) = process.leading.get(&partition).map(|l| l.term) else { return };
+        let request = process.request(Waiter::LateAdd(partition, old));
+        let change = MemberChange::AddLearner(MemberRow { replica: old, node: old_node, voter: false });
+        self.input(node, Input::Reconfigure { request, partition, term, change });
     }
 
     /// Asks for a step; false if nobody could be asked.
     fn step(&mut self, at: usize) -> bool {
         let Move { partition, old, new, stage, .. } = self.moves[at];
         match stage {
-            Stage::Place | Stage::Unplace => {
+            Stage::Place | Stage::Unplace | Stage::Record => {
                 let Some(mut placement) = self.placement(partition) else { return false };
                 if stage == Stage::Place {
                     placement.members.push(new);
+                } else if stage == Stage::Record {
+                    let Some(voters) = self.voters(partition) else { return false };
+                    placement.members.iter_mut().for_each(|m| m.voter = voters.contains(&m.replica));
                 } else {
                     placement.members.retain(|m| m.replica != old);
                     let voter = self.moves[at].voter;
@@ -149,11 +238,15 @@ impl World {
                 self.writes_control(batch, Waiter::Operator(at))
             }
             Stage::Create => self.creates(at),
-            Stage::Add | Stage::Promote | Stage::Remove => {
+            Stage::Add | Stage::Promote | Stage::Demote | Stage::Remove => {
                 let Some(node) = self.leader_of(partition) else { return false };
+                if matches!(stage, Stage::Demote | Stage::Remove) {
+                    self.moves[at].costs_quorum = self.costs_quorum(partition, old).unwrap_or(false);
+                }
                 let change = match stage {
                     Stage::Add => MemberChange::AddLearner(new),
                     Stage::Promote => MemberChange::Promote(new.replica),
+                    Stage::Demote => MemberChange::Demote(old),
                     _ => MemberChange::Remove(old),
                 };
                 let Some(process) = self.host(node).up.as_mut() else { return false };

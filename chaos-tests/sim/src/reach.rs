@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mailraft_checkers::Rule;
 use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, evict};
-use mailraft_cluster::{BarrierOutcome, Decision, Input, SlotOutcome};
+use mailraft_cluster::{BarrierOutcome, ChangeOutcome, Decision, Input, SlotOutcome};
 use mailraft_mailbox::owner::{Ask, Owner, Step};
 use mailraft_mailbox::{Detached, Mailbox, MailboxKey, Place, Said, SessionNumber};
 use mailraft_storage::entry::ChunkBody;
@@ -127,6 +127,11 @@ impl World {
                 self.mailbox_was_made(mailbox, is_accepted(outcome));
             }
             (Waiter::Operator(at), decision) => self.operator_hears(at, decision),
+            (Waiter::LateAdd(partition, replica), Decision::Change(ChangeOutcome::Changed { .. })) => {
+                let what = format!("partition {partition}: replica {replica} was removed, and is a member again");
+                self.goes_wrong(Rule::ReplicasAgree, what);
+            }
+            (Waiter::LateAdd(..), Decision::Change(_)) => {}
             (Waiter::Evicted(partition, next), Decision::Proposal(outcome)) => {
                 if is_accepted(outcome)
                     && let Some(process) = self.host(node).up.as_mut()
@@ -223,6 +228,11 @@ impl World {
             let from = from.map(|(_, from)| *from).unwrap_or_default();
             match evict(&host.rows, leading.replica, from, kept, EVICTED_MAX_ROWS) {
                 Ok(Some(eviction)) => {
+                    let stamp = host.rows.applied(leading.replica).ok().flatten().map_or(0, |a| a.stamp.0);
+                    if eviction.next.time().0 + kept.as_millis() as u64 > stamp {
+                        let what = format!("node {node} evicts a result of partition {partition} before its time");
+                        return self.goes_wrong(Rule::ExactlyOnce, what);
+                    }
                     let request = process.request(Waiter::Evicted(partition, eviction.next));
                     let proposal = eviction.proposal(leading.incarnation, leading.term);
                     self.input(node, Input::Propose { request, partition, proposal });
@@ -287,7 +297,7 @@ impl World {
     /// Loads a mailbox as the actor of the production server does: its key from this node's rows of the control
     /// group, and where there is none, once more after a read barrier.
     fn load(&mut self, node: NodeId, mailbox: MailboxId, asked_control: bool) {
-        let partition = self.mailboxes[&mailbox].partition;
+        let (partition, limits) = (self.mailboxes[&mailbox].partition, self.setup.limits);
         let Some(control) = self.replica(node, PartitionId::CONTROL) else { return };
         let host = self.host(node);
         let found = host.rows.get(control, &RowKey::partition(Table::MailboxKeys, mailbox.0));
@@ -319,17 +329,12 @@ impl World {
                     term: leading.term,
                 };
                 let key = MailboxKey::new(Key::from_bytes(key), Epoch(1));
-                Mailbox::load(std::sync::Arc::new(host.rows.clone()), place, key).map_err(|error| {
+                Mailbox::load_with(std::sync::Arc::new(host.rows.clone()), place, key, limits).map_err(|error| {
                     self.meets_damage(node, partition, &format!("mailbox {mailbox}: {error}"));
                     Detached::Corrupt
                 })
             }
         };
-        let max_bytes = self.setup.entry_max_bytes;
-        let loaded = loaded.map(|mut engine: Mailbox| {
-            max_bytes.into_iter().for_each(|bytes| engine.set_entry_max_bytes(bytes));
-            engine
-        });
         self.with_owner(node, mailbox, |owner, env, out| owner.loaded(env, loaded, out));
     }
 

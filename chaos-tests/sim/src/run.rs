@@ -6,17 +6,20 @@ use mailraft_checkers::{At, Bounds, Checker, Micros, Op, Record, Report, Rule};
 use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_mailbox::{Kept, MailboxKey, Place, kept_result};
 use mailraft_storage::log::{Log, LogBatch};
-use mailraft_storage::rows::{ReplicaBatch, state_hash};
+use mailraft_storage::rows::{ReplicaBatch, RowsView, state_hash};
 use mailraft_storage::seal::Key;
 use mailraft_storage::{
     CommandId, Env, Epoch, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Rows, StoreError, Table,
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::clock::Clock;
 use crate::dice::Dice;
-use crate::faults::{Fault, Planned, draw};
+use crate::faults::{Fault, Planned, Size, draw};
 use crate::host::{CLUSTER, Host};
 use crate::net::{Net, Weather};
+use crate::questions::Questions;
 use crate::queue::Queue;
 use crate::session::Kind;
 use crate::trace::Trace;
@@ -28,6 +31,9 @@ pub const SERVES_WITHIN: Micros = 5_000_000;
 const EVICT_EVERY_LOOKS: u64 = 7;
 /// What a client gave up is carried out within this time or never: no message is under way for longer.
 const RESOLVED_WITHIN: Micros = 300_000_000;
+/// By so much leaders may differ about what has been remembered long enough, beside a quarter of it: their clocks do, and
+/// drift.
+const CLOCKS_APART: Micros = 2_200_000;
 /// A flapping link changes so often, in the mean.
 const FLAP_EVERY: Micros = 300_000;
 /// A client that was told of damage asks again after this time.
@@ -61,7 +67,8 @@ pub struct Ran {
 /// Faults as a world's seed draws them.
 pub fn faults_of(setup: &Setup) -> Vec<Planned> {
     let mut dice = Dice::new(setup.seed, 3);
-    draw(&mut dice, setup.nodes, setup.partitions, 2_000_000, setup.safety, setup.fault_every)
+    let Setup { nodes, partitions, ballots_permille, .. } = *setup;
+    draw(&mut dice, Size { nodes, partitions, ballots_permille }, 2_000_000, setup.safety, setup.fault_every)
 }
 
 /// Runs a world with these faults.
@@ -82,6 +89,11 @@ impl World {
         plan.sort_by_key(|planned| planned.from);
         let mut clients = Env::seeded(setup.seed ^ 0xc11e_0715);
         let mailboxes = first_mailboxes(&setup, &mut clients);
+        let bounds = Bounds {
+            serves_within: SERVES_WITHIN,
+            delivery_kept: (setup.limits.delivery_kept_ms * 750).saturating_sub(CLOCKS_APART),
+            deliveries_max: setup.limits.deliveries_max,
+        };
         let mut world = World {
             now: 0,
             queue: Queue::new(),
@@ -93,7 +105,7 @@ impl World {
             work: Dice::new(setup.seed, 2),
             clients,
             trace: Trace::new(setup.loud),
-            checker: Checker::new(Bounds { serves_within: SERVES_WITHIN }),
+            checker: Checker::new(bounds),
             sessions: BTreeMap::new(),
             last_session: 0,
             last_marker: 0,
@@ -107,6 +119,7 @@ impl World {
             held: Vec::new(),
             broken: BTreeMap::new(),
             led: BTreeMap::new(),
+            questions: Questions::default(),
             wrong: Vec::new(),
             moves: Vec::new(),
             last_replica: 10_000,
@@ -148,7 +161,7 @@ impl World {
         let plan = plan(CLUSTER, self.setup.partitions, &nodes, control, &mut Env::seeded(self.setup.seed));
         for node in &nodes {
             let boot = self.dice.below(1_000_000_000);
-            let host = Host::new(node.id, Clock::new(boot));
+            let host = Host::new(node.id, Clock::new(boot, self.setup.clocks_apart));
             let mut batch = LogBatch::default();
             for first in plan.of(node.id) {
                 let write =
@@ -334,6 +347,7 @@ impl World {
             Fault::SlowNode { node, factor } => self.host(node).slow = factor,
             Fault::ActorPanic { node } => self.actors_panic(node),
             Fault::Move { partition, from, to } => self.move_replica(PartitionId(partition), from, to),
+            Fault::Ballot { partition, from, to } => self.changes_voters(PartitionId(partition), from, to),
             Fault::Partition { .. } | Fault::OneWay { .. } | Fault::Bridge { .. } | Fault::Flapping { .. } => {
                 self.links_change();
             }
@@ -374,6 +388,7 @@ impl World {
             | Fault::StuckDisk { .. }
             | Fault::Pause { .. }
             | Fault::Move { .. }
+            | Fault::Ballot { .. }
             | Fault::ActorPanic { .. } => {}
         }
         self.links_change();
@@ -498,7 +513,7 @@ impl World {
                     }
                 };
                 let applied = view.applied();
-                let state = match with_state.then(|| state_hash(view.as_ref())) {
+                let state = match with_state.then(|| state_and_position(view.as_ref())) {
                     Some(Err(error)) if !damaged => {
                         unread.push(error);
                         continue;
@@ -673,6 +688,14 @@ impl World {
             plan,
         }
     }
+}
+
+/// The hash of all rows of a replica and of everything that stands in its position.
+fn state_and_position(view: &dyn RowsView) -> Result<[u8; 32], StoreError> {
+    let mut hash = Sha256::new();
+    hash.update(state_hash(view)?);
+    hash.update(view.applied().encode());
+    Ok(hash.finalize().into())
 }
 
 fn first_mailboxes(setup: &Setup, env: &mut Env) -> BTreeMap<MailboxId, MailboxInfo> {

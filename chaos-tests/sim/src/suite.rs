@@ -2,6 +2,7 @@
 //! is a whole run of its own; one that fails is made as small as it can be.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mailraft_checkers::Micros;
 
@@ -18,12 +19,18 @@ pub const LONG_MINIMISE_MAX_RUNS: usize = 12;
 /// Where the draws for long episodes begin: far behind those for the others.
 const LONG_STREAM: u64 = 1 << 40;
 
-/// The world of an episode. Two of three are five nodes and four partitions; the others vary.
+/// The world of an episode. One of three is five nodes and four partitions; one varies in size and in what fails; in one
+/// everything takes the rows that large mailboxes and whole days have.
 pub fn episode(seed: u64, number: u64) -> Setup {
     let mut dice = Dice::new(seed, 1_000 + number);
     let mut setup = Setup::new(dice.bits());
-    if !number.is_multiple_of(3) {
-        return setup;
+    match number % 3 {
+        0 => {}
+        1 => {
+            shapes(&mut dice, &mut setup);
+            return setup;
+        }
+        _ => return setup,
     }
     match dice.below(5) {
         0 => (setup.nodes, setup.partitions) = (3, 2),
@@ -34,6 +41,66 @@ pub fn episode(seed: u64, number: u64) -> Setup {
         _ => (setup.mailboxes, setup.imap_sessions) = (3, 18),
     }
     setup
+}
+
+/// Low bounds, many messages in a command, changes of who votes, attempts that come late, and a day that passes in minutes:
+/// what random worlds would else meet only in years.
+fn shapes(dice: &mut Dice, setup: &mut Setup) {
+    let often = |dice: &mut Dice| dice.chance(600);
+    let limits = &mut setup.limits;
+    if often(dice) {
+        limits.entry_max_bytes = dice.between(2_200, 30_000) as usize;
+    }
+    if often(dice) {
+        limits.page_above_messages = dice.between(1, 16) as usize;
+        limits.pages_above_messages = dice.between(2, 60) as usize;
+    }
+    if often(dice) {
+        limits.expunged_max_rows = dice.between(1, 12) as usize;
+    }
+    if often(dice) {
+        limits.direct_deletes_max_rows = dice.between(2, 80) as usize;
+        limits.sweep_max_rows = dice.between(2, 60) as usize;
+    }
+    if often(dice) {
+        day_passes(setup, dice.between(10_000, 40_000));
+    }
+    if often(dice) {
+        (setup.wide_permille, setup.folder_full) = (dice.between(30, 250), dice.between(40, 400) as usize);
+    }
+    if often(dice) {
+        setup.ballots_permille = dice.between(20, 200);
+    }
+    if dice.chance(300) {
+        (setup.nodes, setup.partitions) = (7, 3);
+    }
+    if often(dice) {
+        (setup.late_copies_permille, setup.late_firsts_permille) = (dice.between(30, 300), 500);
+        setup.late_copies_mean = dice.between(500_000, 15_000_000);
+    }
+    setup.repeats_permille = dice.between(0, 200);
+    setup.repeats_mean = dice.between(1_000_000, 20_000_000);
+    if dice.chance(300) {
+        setup.proposals_late = dice.between(1_000, 1_000_000);
+    }
+    if dice.chance(300) {
+        setup.large_permille = dice.between(5, 100);
+    }
+    if dice.chance(300) {
+        setup.log_batch_max_bytes = dice.between(500, 8_000) as usize;
+    }
+    if dice.chance(500) {
+        setup.log_keep_entries = dice.between(4, 200);
+    }
+}
+
+/// A day of production passes in so many milliseconds: deliveries are forgotten after it, kept results evicted after twice
+/// as long, and uploads swept that did not become live in a third of it.
+pub fn day_passes(setup: &mut Setup, day_ms: u64) {
+    (setup.clocks_apart, setup.results_kept) = (200_000, Duration::from_millis(2 * day_ms));
+    let limits = &mut setup.limits;
+    (limits.delivery_kept_ms, limits.delivery_left_ms) = (day_ms, day_ms / 4);
+    limits.open_body_max_ms = day_ms / 3;
 }
 
 /// The long world of an episode: three nodes with one partition, or two in one of four; in one of sixteen five nodes.

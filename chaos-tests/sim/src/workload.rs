@@ -1,18 +1,17 @@
 //! What clients do: small mailboxes, many hands, every command.
 
 use mailraft_checkers::{Micros, Op, Record};
-use mailraft_mailbox::api::StoreMode;
+use mailraft_mailbox::api::{FolderId, StoreMode};
 use mailraft_mailbox::{Flags, SystemFlag, UidSet};
 use mailraft_storage::{MailboxId, NodeId};
 
+use crate::dice::Dice;
 use crate::message::LARGE_ONE_IN;
 use crate::session::Kind;
 use crate::world::{Event, Redelivery, World};
 
 /// A sender tries so often.
 const TRIES_MAX: u32 = 6;
-/// Past so many messages in a folder a client deletes rather than adds.
-const FOLDER_FULL: usize = 40;
 /// Names that folders have.
 const NAMES: [&str; 7] = ["INBOX", "Archive", "Trash", "a", "b", "a/c", "d"];
 /// Messages that one command is about, at most.
@@ -43,7 +42,7 @@ impl World {
             let tried = self.tries.get(&marker).copied().unwrap_or(0) + 1;
             if tried < TRIES_MAX {
                 self.tries.insert(marker, tried);
-                let mean = if self.work.chance(50) { 600_000_000 } else { 2_000_000 };
+                let mean = if self.work.chance(50) { 600_000_000 } else { self.setup.repeats_mean };
                 let at = self.now + self.work.exponential(mean);
                 self.redeliveries.insert((at, marker), Redelivery { mailbox, marker, tried });
             }
@@ -51,6 +50,11 @@ impl World {
         let think = self.think(kind);
         let at = self.now + think;
         self.queue.push(at, Event::Next(number));
+    }
+
+    /// Whether a sender repeats a delivery that was accepted, as if it had lost the answer.
+    pub fn repeats_accepted(&mut self) -> bool {
+        self.setup.repeats_permille > 0 && self.work.chance(self.setup.repeats_permille)
     }
 
     /// A new session in the place of one whose node died.
@@ -97,8 +101,8 @@ impl World {
 
     fn imap_command(&mut self, number: u64) -> Option<Op> {
         let session = self.sessions.get(&number)?;
-        let World { work, .. } = self;
-        let name = |work: &mut crate::dice::Dice| (*work.pick(&NAMES).unwrap_or(&"INBOX")).to_owned();
+        let World { work, setup, .. } = self;
+        let name = |work: &mut Dice| (*work.pick(&NAMES).unwrap_or(&"INBOX")).to_owned();
         let Some(following) = session.following() else {
             return Some(match work.below(20) {
                 0 => Op::List,
@@ -110,19 +114,25 @@ impl World {
         };
         let folder = following.folder();
         let uids: Vec<u32> = following.uids().collect();
-        let full = uids.len() > FOLDER_FULL;
-        let some = |work: &mut crate::dice::Dice| -> UidSet {
+        let full = uids.len() > setup.folder_full;
+        let some = |work: &mut Dice| -> UidSet {
             let count = work.between(1, UIDS_MAX);
             (0..count).filter_map(|_| work.pick(&uids).copied()).collect()
         };
-        let flag = |work: &mut crate::dice::Dice| {
+        let flag = |work: &mut Dice| {
             let flags = [SystemFlag::Seen, SystemFlag::Flagged, SystemFlag::Answered];
             match work.below(4) {
                 3 => Flags::none().with_keyword(if work.chance(500) { "$one" } else { "$two" }),
                 at => Flags::none().with(flags[at as usize % flags.len()]),
             }
         };
-        let overfull = uids.len() > 2 * FOLDER_FULL;
+        let overfull = uids.len() > 2 * setup.folder_full;
+        if setup.wide_permille > 0 && work.chance(setup.wide_permille) {
+            let mode = *work.pick(&[StoreMode::Add, StoreMode::Remove, StoreMode::Replace])?;
+            let (flags, to, since) = (flag(work), name(work), following.modseq());
+            let marked = (uids.len() > setup.folder_full).then_some(SystemFlag::Deleted);
+            return Some(wide(work, folder, &uids, (mode, flags, since), to, marked));
+        }
         if overfull || full && work.chance(300) {
             // Those that came first go first.
             let old: UidSet = uids.iter().copied().take(UIDS_MAX as usize).collect();
@@ -187,5 +197,39 @@ impl World {
         let partition = info.partition.0;
         self.record(Record::Mailbox { mailbox, partition });
         self.say(format!("mailbox {mailbox} exists, in partition {partition}"));
+    }
+}
+
+/// A command about all messages of a folder, or all of a stretch of it: what has rows of another shape than a change of few.
+/// Where `deletes` says so the folder is full, and the command makes room.
+fn wide(
+    work: &mut Dice,
+    folder: FolderId,
+    uids: &[u32],
+    (mode, flags, since): (StoreMode, Flags, u64),
+    to: String,
+    deletes: Option<SystemFlag>,
+) -> Op {
+    let from = work.below(uids.len() as u64 / 2 + 1) as usize;
+    let stretch: UidSet = match work.below(4) {
+        // As a client says 1:*.
+        0..=1 => UidSet::range(1, u32::MAX),
+        2 => uids.iter().skip(from).copied().collect(),
+        _ => uids.iter().step_by(2).copied().collect(),
+    };
+    if let Some(flag) = deletes {
+        let flags = Flags::none().with(flag);
+        return match work.below(3) {
+            0 => Op::Expunge { folder, uids: None },
+            1 => Op::Move { folder, uids: stretch, to },
+            _ => Op::Store { folder, uids: stretch, mode: StoreMode::Add, flags, unchanged_since: None },
+        };
+    }
+    match work.below(10) {
+        0..=2 => Op::Store { folder, uids: stretch, mode, flags, unchanged_since: None },
+        3 => Op::Store { folder, uids: stretch, mode, flags, unchanged_since: Some(since) },
+        4..=7 => Op::Copy { folder, uids: stretch, to },
+        8 => Op::Move { folder, uids: stretch, to },
+        _ => Op::Expunge { folder, uids: None },
     }
 }

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use mailraft_checkers::{At, Checker, Ended, Micros, Record, Violation};
 use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_cluster::{Input, Output, PeerMessage, SnapshotEvent};
-use mailraft_mailbox::{Command, MailboxKey, Said};
+use mailraft_mailbox::{Command, Limits, MailboxKey, Said};
 use mailraft_storage::body::BodyId;
+use mailraft_storage::log::LOG_BATCH_MAX_BYTES;
 use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, ReplicaId};
 
 use crate::dice::Dice;
@@ -16,6 +17,7 @@ use crate::faults::Planned;
 use crate::host::{Host, Staged};
 use crate::moves::Move;
 use crate::net::Net;
+use crate::questions::Questions;
 use crate::queue::Queue;
 use crate::session::Session;
 use crate::trace::Trace;
@@ -39,6 +41,8 @@ pub struct Setup {
     pub operation_every: Micros,
     /// A slow follower's log is kept up to so many entries.
     pub log_keep_entries: u64,
+    /// The most bytes of entries that one fsync makes durable.
+    pub log_batch_max_bytes: usize,
     /// How long results of commands are kept.
     pub results_kept: Duration,
     /// Replicas are compared, and tables of commands looked after, so often.
@@ -53,12 +57,28 @@ pub struct Setup {
     pub large_permille: u64,
     /// So many bodies of each folder are read at the end.
     pub bodies_read: usize,
-    /// The most bytes in a mailbox's entry: where it is small, small changes are staged. None for production's.
-    pub entry_max_bytes: Option<usize>,
+    /// Bounds of mailboxes: where they are low, small changes take the rows that large ones take in production.
+    pub limits: Limits,
+    /// Of a thousand of IMAP's commands so many are about all messages of a folder.
+    pub wide_permille: u64,
+    /// Past so many messages in a folder a client deletes rather than adds.
+    pub folder_full: usize,
     /// Some of what actors say reaches their core so much later, in the mean.
     pub proposals_late: Micros,
     /// Of a thousand changes that ended so many come once more, late, as an attempt that lay about somewhere.
     pub late_copies_permille: u64,
+    /// ... and so much later, in the mean.
+    pub late_copies_mean: Micros,
+    /// Of a thousand of these so many are first attempts.
+    pub late_firsts_permille: u64,
+    /// At the start the nodes' wall clocks are apart by no more than this.
+    pub clocks_apart: Micros,
+    /// Of a thousand deliveries that were accepted so many are made again, as by a sender that lost its answer.
+    pub repeats_permille: u64,
+    /// Most senders that repeat a delivery do so after this time, in the mean.
+    pub repeats_mean: Micros,
+    /// Of a thousand faults so many are instead a change of who votes in some group, the control group's too.
+    pub ballots_permille: u64,
     /// Printed as it happens.
     pub loud: bool,
 }
@@ -78,6 +98,7 @@ impl Setup {
             smtp_sessions: 5,
             operation_every: 20_000,
             log_keep_entries: 200,
+            log_batch_max_bytes: LOG_BATCH_MAX_BYTES,
             results_kept: Duration::from_secs(75),
             look_every: 1_000_000,
             safety: 120_000_000,
@@ -85,9 +106,17 @@ impl Setup {
             fault_every: 1_500_000,
             large_permille: 0,
             bodies_read: 3,
-            entry_max_bytes: None,
+            limits: Limits::default(),
+            wide_permille: 0,
+            folder_full: 40,
             proposals_late: 0,
             late_copies_permille: 30,
+            late_copies_mean: 1_000_000,
+            late_firsts_permille: 0,
+            clocks_apart: 1_000_000_000,
+            repeats_permille: 0,
+            repeats_mean: 2_000_000,
+            ballots_permille: 0,
             loud: false,
         }
     }
@@ -307,6 +336,8 @@ pub struct World {
     pub broken: BTreeMap<(u64, u64), ()>,
     /// Who led which term of a partition.
     pub led: BTreeMap<(PartitionId, u64), NodeId>,
+    /// Read barriers that were asked.
+    pub questions: Questions,
     /// What the world itself saw to be wrong.
     pub wrong: Vec<Violation>,
     /// Replicas that take others' places.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mailraft_checkers::Rule::{self, *};
 use mailraft_sim::faults::{Fault as Trouble, Planned};
 use mailraft_sim::run::faults_of;
+use mailraft_sim::suite::day_passes;
 use mailraft_sim::{Ran, Setup, run_with};
 use mailraft_storage::NodeId;
 use mailraft_storage::plant::{self, Fault};
@@ -57,7 +58,7 @@ planted! {
     drop_term_checks: DropTermChecks, [ReplicasAgree, Uids, ExactlyOnce, Modseq, Flags, Uncommitted], |s| s.proposals_late = 1_000_000, cut_off;
     batch_without_effects: BatchWithoutEffects, [ReplicasAgree, ExactlyOnce, Uids, Uncommitted], |_| {};
     refusal_not_recorded: RefusalNotRecorded, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |s| s.late_copies_permille = 500;
-    interleave_staged: InterleaveStaged, [Modseq, Uids, ExactlyOnce, Flags, Atomic, Uncommitted], |s| s.entry_max_bytes = Some(2_200);
+    interleave_staged: InterleaveStaged, [Modseq, Uids, ExactlyOnce, Flags, Atomic, Uncommitted], |s| s.limits.entry_max_bytes = 2_200;
     read_through_old_actor: ReadThroughOldActor, [Modseq, Stale, View], |_| {};
     body_loses_chunk: BodyLosesChunk, [ExactlyOnce], |s| s.large_permille = 60;
     sweep_live_body: SweepLiveBody, [ExactlyOnce], large_bodies, jumps;
@@ -77,10 +78,68 @@ planted! {
     delivery_not_remembered: DeliveryNotRemembered, [ExactlyOnce], |_| {};
     retry_not_looked_up: RetryNotLookedUp, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |_| {};
     apply_without_required: ApplyWithoutRequired, [ExactlyOnce], large_bodies, jumps;
-    stage_counts_at_once: StageCountsAtOnce, [ReplicasAgree, Atomic], |s| s.entry_max_bytes = Some(3_000), panics;
+    stage_counts_at_once: StageCountsAtOnce, [ReplicasAgree, Atomic], |s| s.limits.entry_max_bytes = 3_000, panics;
     flags_not_written: FlagsNotWritten, [Flags, Atomic, Uncommitted], |_| {};
     event_overtakes_answer: EventOvertakesAnswer, [View, Modseq], |_| {};
     slot_never_freed: SlotNeverFreed, [Liveness], |_| {}, panics;
+
+    // What a snapshot carries besides messages.
+    snapshot_without_floor: SnapshotWithoutFloor, [ReplicasAgree, ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], day_and_snapshots, installs;
+    snapshot_without_history: SnapshotWithoutHistory, [ReplicasAgree], day_and_snapshots, installs;
+    snapshot_without_deliveries: SnapshotWithoutDeliveries, [ReplicasAgree, ExactlyOnce], day_and_snapshots, installs;
+    snapshot_without_stages: SnapshotWithoutStages, [ReplicasAgree, Atomic, Uncommitted, Uids], forms_and_snapshots, installs;
+    snapshot_without_pages: SnapshotWithoutPages, [ReplicasAgree, Flags], forms_and_snapshots, installs;
+    snapshot_without_uploads: SnapshotWithoutUploads, [ReplicasAgree], uploads_and_snapshots, installs_and_panics;
+    snapshot_over_old_rows: SnapshotOverOldRows, [ReplicasAgree, ExactlyOnce, View, Uids, Flags], day_and_snapshots, installs;
+
+    // Questions and commands are one of a kind.
+    reads_of_any_life: ReadsOfAnyLife, [Stale], |_| {};
+    read_numbers_repeat: ReadNumbersRepeat, [Stale, ReplicasAgree], |_| {};
+    command_ids_repeat: CommandIdsRepeat, [ExactlyOnce], |_| {};
+    stage_ids_repeat: StageIdsRepeat, [ReplicasAgree, Atomic, Uncommitted, Uids], forms, panics;
+    gate_numbers_repeat: GateNumbersRepeat, [ReplicasAgree], |_| {};
+    body_ids_repeat: BodyIdsRepeat, [ReplicasAgree, ExactlyOnce, Uids, Stale, Atomic, Uncommitted], |_| {};
+
+    // What the running hash covers.
+    hash_without_chunks: HashWithoutChunks, [ReplicasAgree], large_bodies;
+    hash_without_begin: HashWithoutBegin, [ReplicasAgree], |_| {};
+    hash_of_heads: HashOfHeads, [ReplicasAgree], |_| {};
+    hash_not_chained: HashNotChained, [ReplicasAgree], |_| {};
+    chunk_lost_by_one: ChunkLostByOne, [ReplicasAgree, ExactlyOnce], large_bodies;
+
+    // The edges of histories.
+    expunge_floor_low: ExpungeFloorLow, [Modseq, View], histories, cut_off;
+    expunge_floor_stays: ExpungeFloorStays, [Modseq, View], histories, cut_off;
+    resume_below_floor: ResumeBelowFloor, [Modseq, View], histories, cut_off;
+    resume_misses_expunge: ResumeMissesExpunge, [Modseq, View], histories, cut_off;
+    resume_misses_change: ResumeMissesChange, [Modseq, View], histories, cut_off;
+    unchanged_since_strict: UnchangedSinceStrict, [Modseq, Flags], |_| {};
+    unchanged_since_lax: UnchangedSinceLax, [Modseq, Flags, Uncommitted], |_| {};
+
+    // Changes that take rows of another shape, and then a reload.
+    only_first_page: OnlyFirstPage, [Flags, Atomic, Modseq, View], several_pages, panics;
+    page_of_one_change: PageOfOneChange, [Flags, Atomic, Modseq, View], forms, panics;
+    page_over_place: PageOverPlace, [Flags, Atomic, Modseq, View], forms, panics;
+    tombstone_not_read: TombstoneNotRead, [ReplicasAgree, Atomic, Stale, Uncommitted], forms, panics;
+    tombstone_first: TombstoneFirst, [ReplicasAgree, Atomic, Stale, Uncommitted], forms, panics;
+    sweep_in_use: SweepInUse, [ReplicasAgree, ExactlyOnce, Atomic], forms, panics;
+    stage_never_counts: StageNeverCounts, [ReplicasAgree, Atomic], forms, panics;
+    stage_without_folder: StageWithoutFolder, [ReplicasAgree, Uids, Modseq], forms, panics;
+
+    // Commits and changes of members around a snapshot.
+    quorum_not_counted: QuorumNotCounted, [Liveness], |s| s.ballots_permille = 500, ballots;
+    commit_ahead_of_log: CommitAheadOfLog, [ReplicasAgree], |s| s.log_batch_max_bytes = 600;
+    commit_below_applied: CommitBelowApplied, [ReplicasAgree], |_| {};
+    removed_leaves_no_mark: RemovedLeavesNoMark, [ReplicasAgree, Liveness], |_| {}, moves;
+    replica_ids_reused: ReplicaIdsReused, [ReplicasAgree], |_| {}, moves;
+
+    // Days with many clients.
+    floor_not_for_firsts: FloorNotForFirsts, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], day;
+    floor_not_for_retries: FloorNotForRetries, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], day;
+    eviction_raises_no_floor: EvictionRaisesNoFloor, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], day;
+    evict_early: EvictEarly, [ExactlyOnce], day;
+    delivery_forgotten_early: DeliveryForgottenEarly, [ExactlyOnce], day;
+    sweep_forgets_deliveries: SweepForgetsDeliveries, [ExactlyOnce], day;
 }
 
 fn is_found(fault: Fault) {
@@ -146,6 +205,85 @@ fn panics(setup: &Setup) -> Vec<Planned> {
 /// Large bodies, each of which is read at the end.
 fn large_bodies(setup: &mut Setup) {
     (setup.large_permille, setup.operation_every, setup.bodies_read) = (300, 1_000_000 / 30, 1_000);
+}
+
+/// Small pages, tombstones and stages, and commands about all messages of a folder.
+fn forms(setup: &mut Setup) {
+    setup.limits.entry_max_bytes = 6_000;
+    (setup.limits.page_above_messages, setup.limits.pages_above_messages) = (2, 4);
+    (setup.limits.direct_deletes_max_rows, setup.limits.sweep_max_rows) = (6, 4);
+    (setup.wide_permille, setup.folder_full, setup.mailboxes) = (300, 120, 4);
+}
+
+/// Folders whose UIDs fill several pages of flags, which commands change together.
+fn several_pages(setup: &mut Setup) {
+    forms(setup);
+    setup.limits.entry_max_bytes = 60_000;
+    (setup.wide_permille, setup.folder_full, setup.mailboxes, setup.imap_sessions) = (500, 700, 2, 8);
+}
+
+/// The same, and logs so short that snapshots are needed.
+fn forms_and_snapshots(setup: &mut Setup) {
+    forms(setup);
+    setup.log_keep_entries = 4;
+}
+
+/// Uploads are open all the time, and logs short.
+fn uploads_and_snapshots(setup: &mut Setup) {
+    large_bodies(setup);
+    setup.log_keep_entries = 4;
+}
+
+/// Short histories of what was expunged, and much that is.
+fn histories(setup: &mut Setup) {
+    (setup.limits.expunged_max_rows, setup.mailboxes) = (1, 4);
+    (setup.wide_permille, setup.folder_full) = (60, 12);
+}
+
+/// A day passes in eight seconds; results are kept for half of it, and attempts come when they are gone.
+fn day(setup: &mut Setup) {
+    day_passes(setup, 8_000);
+    setup.results_kept = Duration::from_secs(4);
+    (setup.late_copies_permille, setup.late_firsts_permille, setup.late_copies_mean) = (300, 500, 8_000_000);
+    (setup.repeats_permille, setup.repeats_mean) = (300, 2_000_000);
+}
+
+/// The same with logs so short that snapshots are needed.
+fn day_and_snapshots(setup: &mut Setup) {
+    day(setup);
+    setup.log_keep_entries = 4;
+}
+
+/// One node after the other is down for a while, and meanwhile others are to give their votes away.
+fn ballots(setup: &Setup) -> Vec<Planned> {
+    let turns = (2_000_000..setup.safety).step_by(2_500_000).zip(setup.seed..);
+    let turn = |(from, turn): (u64, u64)| {
+        let crash = Planned { from, to: from + 2_300_000, fault: Trouble::Crash { node: nth(setup, turn), torn: 0 } };
+        let ballot = move |partition: u32| {
+            let (from_node, to) = (nth(setup, turn + 1 + u64::from(partition) % 3), nth(setup, turn));
+            let at = from + 1_400_000;
+            Planned { from: at, to: at + 1, fault: Trouble::Ballot { partition, from: from_node, to } }
+        };
+        std::iter::once(crash).chain((0..=setup.partitions).map(ballot)).collect::<Vec<_>>()
+    };
+    turns.flat_map(turn).collect()
+}
+
+/// Nodes need snapshots, and uploads are given up all the time.
+fn installs_and_panics(setup: &Setup) -> Vec<Planned> {
+    installs(setup).into_iter().chain(panics(setup).into_iter().step_by(3)).collect()
+}
+
+/// Replicas move all the time, and nodes die meanwhile.
+fn moves(setup: &Setup) -> Vec<Planned> {
+    let turns = (2_000_000..setup.safety).step_by(700_000).zip(setup.seed..);
+    let turn = |(from, turn): (u64, u64)| {
+        let partition = 1 + (turn % u64::from(setup.partitions)) as u32;
+        let fault = Trouble::Move { partition, from: nth(setup, turn / 3), to: nth(setup, turn / 3 + 1 + turn % 3) };
+        let crash = Trouble::Crash { node: nth(setup, turn / 2), torn: 0 };
+        [Planned { from, to: from + 1, fault }, Planned { from: from + 350_000, to: from + 650_000, fault: crash }]
+    };
+    turns.flat_map(turn).collect()
 }
 
 /// Every second all actors panic while uploads are under way, and then all clocks are ahead by hours for a moment.

@@ -2,6 +2,7 @@
 //! and the end of a replica that was removed.
 
 use mailraft_storage::log::{InstallMark, LogWrite};
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, Index, LogPosition, NodeId, ProposalOutcome, ReplicaId, Term};
 use raft::eraftpb::ConfChangeType;
 use raft::{ProgressState, StateRole};
@@ -124,7 +125,7 @@ impl Replica {
         match change {
             MemberChange::AddLearner(new) => {
                 let highest = self.members.highest();
-                if new.replica <= highest {
+                if new.replica <= highest && !plant::is(Fault::ReplicaIdsReused) {
                     return Err(ChangeRefusal::IdUsed(highest));
                 }
                 if self.members.rows().iter().any(|m| m.node == new.node) {
@@ -169,7 +170,7 @@ impl Replica {
         let active = rest().filter(|v| **v == self.spec.replica || self.is_active(**v)).count();
         match rest().count() {
             0 => Err(ChangeRefusal::NoSuccessor),
-            count if active <= count / 2 => Err(ChangeRefusal::LosesQuorum),
+            count if active <= count / 2 && !plant::is(Fault::QuorumNotCounted) => Err(ChangeRefusal::LosesQuorum),
             _ => Ok(()),
         }
     }
@@ -179,5 +180,6 @@ impl Replica {
 /// configuration does not hold it. Its rows are deleted only after that.
 pub fn tombstone(replica: ReplicaId, cut: LogPosition) -> LogWrite {
     let mark = Applied { index: cut.index, term: cut.term, ..Applied::default() };
-    LogWrite { replica, reset: Some(cut), mark: Some(InstallMark::Begun(mark)), ..LogWrite::default() }
+    let mark = Some(InstallMark::Begun(mark)).filter(|_| !plant::is(Fault::RemovedLeavesNoMark));
+    LogWrite { replica, reset: Some(cut), mark, ..LogWrite::default() }
 }

@@ -39,6 +39,7 @@ impl Bench {
             replicas: vec![spec.clone()],
             log_keep_entries: 100,
             log_keep_bytes: 1 << 30,
+            log_batch_max_bytes: 1 << 20,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         };
         let log = MemoryLog::new();

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mailraft_storage::entry::{CommandRow, ENTRY_MAX_BYTES, RowsBody};
+use mailraft_storage::entry::{CommandRow, RowsBody};
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
 use mailraft_storage::{
@@ -15,6 +15,7 @@ use mailraft_storage::{
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::commands;
+use crate::limits::{BATCH_MAX_BYTES, Limits};
 use crate::load::{OpenBody, load};
 use crate::queue::{QUEUE_MAX_COMMANDS, Queue, Queued, SessionNumber};
 use crate::reads::{Claims, Kind, ReadAnswer, StoredRead, read};
@@ -28,10 +29,6 @@ use crate::work::{Context, Row, UID_AHEAD_MAX, Work, key_bytes};
 
 /// The most commands decided together as one entry.
 pub const BATCH_MAX_COMMANDS: usize = 64;
-/// The most bytes of rows and results in one entry: what is left of an entry beside its header.
-pub const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES - (16 << 10);
-/// An upload that has not become live after this time is deleted, in milliseconds.
-pub const OPEN_BODY_MAX_MILLIS: u64 = 3_600_000;
 /// While commands wait, one entry in so many sweeps.
 const SWEEP_EVERY_ENTRIES: u32 = 8;
 /// How many chunks of an abandoned upload one entry deletes.
@@ -87,8 +84,6 @@ pub struct Mailbox {
     staged: Option<Box<Staged>>,
     open: VecDeque<OpenBody>,
     since_sweep: u32,
-    /// The most bytes in one entry.
-    max_bytes: usize,
 }
 
 /// The entry whose verdict is awaited.
@@ -131,7 +126,21 @@ impl Mailbox {
     /// # Errors
     /// If the store can't be read or a row of the mailbox is damaged.
     pub fn load(rows: Arc<dyn Rows>, place: Place, key: MailboxKey) -> Result<Mailbox, StoreError> {
-        let cx = Context::new(place, key);
+        Mailbox::load_with(rows, place, key, Limits::default())
+    }
+
+    /// The same with other bounds than production's.
+    ///
+    /// # Errors
+    /// As [`Mailbox::load`].
+    pub fn load_with(
+        rows: Arc<dyn Rows>,
+        place: Place,
+        key: MailboxKey,
+        limits: Limits,
+    ) -> Result<Mailbox, StoreError> {
+        let mut cx = Context::new(place, key);
+        cx.limits = Limits { entry_max_bytes: limits.entry_max_bytes.min(BATCH_MAX_BYTES), ..limits };
         let loaded = load(rows.as_ref(), &cx)?;
         Ok(Mailbox {
             cx,
@@ -146,19 +155,12 @@ impl Mailbox {
             staged: None,
             open: loaded.open,
             since_sweep: 0,
-            max_bytes: BATCH_MAX_BYTES,
         })
     }
 
     /// The most bytes of messages from now on, each counted once however many places it has; None for no bound.
     pub fn set_quota_bytes(&mut self, quota: Option<u64>) {
         self.cx.quota_bytes = quota;
-    }
-
-    /// The most bytes of rows and results in one entry from now on, [`BATCH_MAX_BYTES`] unless set: where it is small,
-    /// small changes are staged.
-    pub fn set_entry_max_bytes(&mut self, bytes: usize) {
-        self.max_bytes = bytes.min(BATCH_MAX_BYTES);
     }
 
     /// Answers a read from memory or hands it out, and queues a change. A result kept under the id is
@@ -305,11 +307,15 @@ impl Mailbox {
         // The floor after the row: it rises in the batch that evicts.
         let floor = CommandFloor::read(rows, place.replica)?;
         let below = || if attempt == 0 { Submitted::Expired(floor.0) } else { Submitted::Unknown };
-        Ok(floor.is_above(id).then(below))
+        let held = match attempt {
+            0 => !plant::is(Fault::FloorNotForFirsts),
+            _ => !plant::is(Fault::FloorNotForRetries),
+        };
+        Ok((held && floor.is_above(id)).then(below))
     }
 
     fn next_batch(&mut self, env: &mut Env) -> Option<Proposal> {
-        let mut batch = Batch::on(&self.state, self.max_bytes);
+        let mut batch = Batch::on(&self.state, self.cx.limits.entry_max_bytes);
         if !self.state.begun {
             let first = env.command_id();
             let mut work = Work::on(&batch.next, &self.cx, env, first);
@@ -341,7 +347,7 @@ impl Mailbox {
                 self.queue.push_front(queued);
                 break;
             }
-            match stage(work, queued, result, self.max_bytes) {
+            match stage(work, queued, result, self.cx.limits.entry_max_bytes) {
                 Ok(staged) => {
                     self.staged = Some(staged);
                     return self.next_staged(env);
@@ -386,7 +392,8 @@ impl Mailbox {
             self.in_flight = Some(Flight::Sweep(Box::new(next)));
             return Some(proposal(&self.cx, id, RowsBody { requires: Vec::new(), batch, results: Vec::new() }));
         }
-        let old = |open: &OpenBody| open.opened.0.saturating_add(OPEN_BODY_MAX_MILLIS) < env.wall.0;
+        let limit_ms = self.cx.limits.open_body_max_ms;
+        let old = |open: &OpenBody| open.opened.0.saturating_add(limit_ms) < env.wall.0;
         let at = self.open.iter().position(old)?;
         self.open.swap(0, at);
         let open = self.open.front()?;
@@ -668,7 +675,7 @@ fn stage(
     if !work.rows.values().any(|row| matches!(row, Row::NewPlace(_))) {
         return Err(Box::new(queued));
     }
-    let stage = StageId(work.env.bytes());
+    let stage = StageId(if plant::is(Fault::StageIdsRepeat) { [0; 16] } else { work.env.bytes() });
     let staged = Staged::split(work, stage, queued, answer, max_bytes);
     if staged.last_bytes() + result_bytes(&staged.result) > max_bytes {
         return Err(Box::new(staged.queued));

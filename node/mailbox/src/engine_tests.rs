@@ -8,9 +8,10 @@ use mailraft_storage::memory::MemoryRows;
 use mailraft_storage::{CommandFloor, Index, RowBatch, StoreError, Table, UnixMillis, Verdict};
 
 use crate::api::{Answer, Change, Command, FetchWhat, Refusal, StoreMode};
-use crate::engine::{BATCH_MAX_COMMANDS, OPEN_BODY_MAX_MILLIS};
+use crate::engine::BATCH_MAX_COMMANDS;
 use crate::flags::{Flags, SystemFlag};
 use crate::harness::{ALL, World, append, create, deliver, stored_uid};
+use crate::limits::OPEN_BODY_MAX_MILLIS;
 use crate::{QUEUE_MAX_COMMANDS, SessionNumber, Submitted, UidSet, chunk_key, open_body_key};
 
 fn flag(folder: crate::api::FolderId, uids: UidSet, flag: SystemFlag) -> Command {

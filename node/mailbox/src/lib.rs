@@ -7,7 +7,7 @@
 //! * [`owner`]: the engine with its sessions, and what an actor does around it. [`said`]: what they hear.
 //! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
 //!   folder.
-//! * [`reads`]: reads that a worker thread does.
+//! * [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does.
 //! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
 
@@ -20,6 +20,7 @@ pub mod flags;
 pub mod following;
 #[cfg(test)]
 mod harness;
+pub mod limits;
 mod load;
 mod names;
 pub mod owner;
@@ -38,10 +39,11 @@ pub mod uids;
 mod work;
 
 pub use api::{Answer, Command, Event, Refusal};
-pub use commands::{COPY_UIDS_MAX, DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
+pub use commands::COPY_UIDS_MAX;
 pub use engine::{Kept, Mailbox, Outcome, Submitted, kept_result};
 pub use flags::{Flags, SystemFlag};
 pub use following::Following;
+pub use limits::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS, DIRECT_DELETES_MAX, EXPUNGED_ROWS_MAX, Limits};
 pub use owner::Owner;
 pub use queue::{QUEUE_MAX_BYTES, QUEUE_MAX_COMMANDS, SessionNumber};
 pub use reads::StoredRead;
@@ -49,4 +51,4 @@ pub use records::{MailboxKey, Place, chunk_key, open_body_key, open_body_row};
 pub use said::{Detached, Refused, Said};
 pub use session::{Finished, MessageKind, NotDone, Position, Request};
 pub use uids::UidSet;
-pub use work::{DIRECT_DELETES_MAX, EXPUNGED_ROWS_MAX, MESSAGES_MAX};
+pub use work::MESSAGES_MAX;

@@ -47,7 +47,7 @@ pub(crate) struct OpenBody {
 pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> {
     let reader = Reader { rows, cx };
     let position = rows.applied(cx.place.replica)?.map(|a| a.index).unwrap_or_default();
-    let mut state = State::default();
+    let mut state = State::with_day(cx.limits.delivery_kept_ms);
     let mut open = VecDeque::new();
     let counters = counters_key(cx.place.mailbox);
     if let Some(sealed) = rows.get(cx.place.replica, &counters)? {
@@ -98,7 +98,7 @@ struct Stages {
 
 impl Stages {
     fn removed_by(&self, folder: FolderId, uid: u32) -> Option<StageId> {
-        let sets = self.removed.get(&folder)?;
+        let sets = self.removed.get(&folder).filter(|_| !plant::is(Fault::TombstoneNotRead))?;
         sets.iter().find(|(_, uids)| uids.contains(uid)).map(|(stage, _)| *stage)
     }
 }
@@ -233,6 +233,7 @@ impl Reader<'_> {
     }
 
     fn flag_pages(&self, state: &mut State, dead: &mut Vec<Dead>) -> Result<(), StoreError> {
+        let over = plant::is(Fault::PageOverPlace);
         self.each(Table::FlagPages, |key, record: FlagPageRecord| {
             let (id, page) = place_of(key).ok_or_else(|| wrong_key(key))?;
             let Some(folder) = state.folder_mut(id).filter(|f| f.has_page(page) || page >= page_of(f.record.uid_next))
@@ -243,7 +244,7 @@ impl Reader<'_> {
             for group in record.groups {
                 for offset in group.offsets.unpack()?.iter() {
                     let uid = page.saturating_mul(PAGE_UIDS).saturating_add(offset.saturating_sub(1));
-                    if let Some(message) = folder.get_mut(uid).filter(|m| m.modseq < group.modseq) {
+                    if let Some(message) = folder.get_mut(uid).filter(|m| m.modseq < group.modseq || over) {
                         message.flags = group.flags.clone();
                         message.modseq = group.modseq;
                         message.paged = true;

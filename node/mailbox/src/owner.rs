@@ -321,8 +321,12 @@ impl<S: Copy + Ord> Owner<S> {
         if let Some(attached) = self.sessions.get_mut(&session) {
             attached.reading += 1;
         }
+        if plant::is(Fault::GateNumbersRepeat) && self.gates.len() < 2 {
+            self.next_gate = 0;
+        }
         self.next_gate += 1;
-        self.gates.insert(self.next_gate, Gated { session, id, result, index });
+        let other = self.gates.insert(self.next_gate, Gated { session, id, result, index });
+        assert!(other.is_none(), "two reads have the number {}", self.next_gate);
         out.push(Step::Gate { number: self.next_gate, rows });
     }
 

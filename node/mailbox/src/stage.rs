@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{RowBatch, RowKey, Table};
 
 use crate::api::{Answer, Event, FolderId, Refusal};
@@ -13,9 +14,6 @@ use crate::queue::Queued;
 use crate::records::{PlaceRecord, StageId, StageRecord, encode, stage_key};
 use crate::state::{Dead, Garbage, State};
 use crate::work::{Context, Row, Work, folder_bytes, key_bytes, place_bytes, row_bytes};
-
-/// The most rows that one sweeping entry deletes.
-pub const SWEEP_ROWS_MAX: usize = 4_000;
 
 /// A staged change in progress. Meanwhile no other command is decided.
 #[derive(Debug)]
@@ -55,7 +53,9 @@ impl Staged {
             part.push((key, record));
         }
         parts.push_back(part);
-        rows.insert(stage_key(mailbox, stage), Row::Plain(encode(&StageRecord::Live)));
+        if !plant::is(Fault::StageNeverCounts) {
+            rows.insert(stage_key(mailbox, stage), Row::Plain(encode(&StageRecord::Live)));
+        }
         let requires = work.requires.into_iter().filter(|k| k.table != Table::Contents.number()).collect();
         Staged {
             queued,
@@ -64,7 +64,7 @@ impl Staged {
             written: Vec::new(),
             rows,
             requires,
-            touched: work.touched,
+            touched: if plant::is(Fault::StageWithoutFolder) { BTreeSet::new() } else { work.touched },
             events: work.events,
             next: work.state,
         }
@@ -105,7 +105,7 @@ pub(crate) fn sweep(state: &State, cx: &Context) -> Option<(RowBatch, State)> {
     let mut item = garbage.pop_front()?;
     let mut keys = BTreeSet::new();
     let (mut done, all) = (item.done, item.dead.len());
-    while done < all && keys.len() < SWEEP_ROWS_MAX {
+    while done < all && keys.len() < cx.limits.sweep_max_rows {
         // A dead place's number may be in use again if its stage never counted.
         let dead = item.dead[done];
         let in_use = match dead {
@@ -114,10 +114,13 @@ pub(crate) fn sweep(state: &State, cx: &Context) -> Option<(RowBatch, State)> {
             Dead::Expunged(folder, modseq) => state.folder(folder).is_some_and(|f| f.expunged.contains_key(&modseq)),
             Dead::Email(email, _) => state.email(email).is_some(),
         };
-        if !in_use {
+        if !in_use || plant::is(Fault::SweepInUse) {
             keys.extend(dead.keys(mailbox));
         }
         done += 1;
+    }
+    if plant::is(Fault::TombstoneFirst) {
+        keys.extend(item.tombstone.map(|stage| stage_key(mailbox, stage)));
     }
     if done < all {
         Arc::make_mut(&mut item).done = done;

@@ -25,6 +25,7 @@ const FOLDER_MEMORY_BYTES: usize = 512;
 const DELIVERY_MEMORY_BYTES: usize = 120;
 /// What a row that waits to be swept costs in memory, roughly, in bytes.
 const DEAD_MEMORY_BYTES: usize = 80;
+/// Deliveries are forgotten by the hour they came in.
 const HOUR_MILLIS: u64 = 3_600_000;
 
 /// All of one mailbox.
@@ -254,15 +255,21 @@ impl State {
     }
 
     pub fn remember_delivery(&mut self, hash: KeyedHash, record: DeliveryRecord) {
-        let hour = Arc::make_mut(&mut self.deliveries.hours).entry(record.at.0 / HOUR_MILLIS).or_default();
+        let hour = Arc::make_mut(&mut self.deliveries.hours).entry(record.at.0 / self.deliveries.hour_ms).or_default();
         if Arc::make_mut(hour).insert(hash, record).is_none() {
             self.deliveries.count += 1;
         }
     }
 
+    /// A state without anything, whose deliveries are forgotten by these stretches of a day.
+    pub fn with_day(day_ms: u64) -> Self {
+        let hour_ms = HOUR_MILLIS.min((day_ms / 24).max(1));
+        State { deliveries: Deliveries { hour_ms, ..Deliveries::default() }, ..State::default() }
+    }
+
     /// Whether [`State::forget_deliveries`] finds any that came before.
     pub fn has_deliveries_before(&self, before: UnixMillis) -> bool {
-        self.deliveries.hours.keys().next().is_some_and(|hour| (hour + 1) * HOUR_MILLIS <= before.0)
+        self.deliveries.hours.keys().next().is_some_and(|hour| (hour + 1) * self.deliveries.hour_ms <= before.0)
     }
 
     /// Forgets at most `limit` deliveries, the oldest first, that came before `before` or exceed `keep`.
@@ -271,7 +278,7 @@ impl State {
         while gone.len() < limit {
             let Some((&hour, rows)) = self.deliveries.hours.iter().next() else { break };
             let over = self.deliveries.count.saturating_sub(keep);
-            let old = (hour + 1) * HOUR_MILLIS <= before.0;
+            let old = (hour + 1) * self.deliveries.hour_ms <= before.0;
             let room = if old { limit - gone.len() } else { over.min(limit - gone.len()) };
             if room == 0 {
                 break;
@@ -440,10 +447,18 @@ impl Emails {
 }
 
 /// Deliveries of the last day by the hour they came in.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Deliveries {
     hours: Arc<BTreeMap<u64, Arc<BTreeMap<KeyedHash, DeliveryRecord>>>>,
     count: usize,
+    /// How long an hour is, in milliseconds: shorter where a simulator lets days pass in minutes.
+    hour_ms: u64,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Deliveries { hours: Arc::default(), count: 0, hour_ms: HOUR_MILLIS }
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::api::{Change, EmailId, Event, FolderId, MessageState, Refusal};
 use crate::flags::{Flags, KEYWORD_MAX_BYTES, KEYWORDS_MAX};
+use crate::limits::Limits;
 use crate::records::{
     EmailInfo, ExpungedRecord, FlagGroup, FlagPageRecord, MailboxKey, PAGE_UIDS, PackedUids, Place, PlaceRecord,
     StageId, StageRecord, encode, expunged_key, page_key, page_of, place_key, stage_key,
@@ -22,10 +23,6 @@ use crate::uids::UidSet;
 
 /// The most messages in a mailbox, each place counted.
 pub const MESSAGES_MAX: u64 = 2_000_000;
-/// The most rows of expunge history that a folder keeps; past them the oldest are forgotten.
-pub const EXPUNGED_ROWS_MAX: usize = 1_000;
-/// A change that removes no more rows than this deletes them itself; a larger one leaves them to a sweep.
-pub const DIRECT_DELETES_MAX: usize = 2_000;
 /// No UID is issued further above the last confirmed one.
 pub const UID_AHEAD_MAX: u32 = 1 << 20;
 /// A modification sequence counts in this many bits, below the incarnation's number.
@@ -43,6 +40,7 @@ pub(crate) struct Context {
     pub email_key: Key,
     /// The most bytes of messages; None for no bound.
     pub quota_bytes: Option<u64>,
+    pub limits: Limits,
 }
 
 impl Context {
@@ -56,6 +54,7 @@ impl Context {
             place,
             key,
             quota_bytes: None,
+            limits: Limits::default(),
         }
     }
 
@@ -177,6 +176,7 @@ impl<'a> Work<'a> {
     /// Takes messages out of a folder, all at one new MODSEQ, and tells of it.
     pub fn remove_messages(&mut self, id: FolderId, uids: &[u32]) -> Result<u64, Refusal> {
         let modseq = self.next_modseq();
+        let kept_max_rows = self.cx.limits.expunged_max_rows;
         let folder = self.touch(id, modseq)?;
         let mut dead = Vec::new();
         let mut removed = Vec::with_capacity(uids.len());
@@ -194,9 +194,11 @@ impl<'a> Work<'a> {
             history.insert(modseq, Arc::new(set.clone()));
         }
         let mut forgotten = Vec::new();
-        while history.len() > EXPUNGED_ROWS_MAX {
+        while history.len() > kept_max_rows {
             let Some((oldest, _)) = history.pop_first() else { break };
-            folder.record.expunged_floor = oldest;
+            if !plant::is(Fault::ExpungeFloorStays) {
+                folder.record.expunged_floor = oldest - u64::from(plant::is(Fault::ExpungeFloorLow));
+            }
             forgotten.push(oldest);
         }
         let mailbox = self.mailbox();
@@ -227,13 +229,13 @@ impl<'a> Work<'a> {
     /// places are gone.
     pub fn bury(&mut self, folder: FolderId, uids: &UidSet, dead: Vec<Dead>) {
         let mailbox = self.mailbox();
-        if dead.iter().map(Dead::rows).sum::<usize>() <= DIRECT_DELETES_MAX {
+        if dead.iter().map(Dead::rows).sum::<usize>() <= self.cx.limits.direct_deletes_max_rows {
             for key in dead.iter().flat_map(|d| d.keys(mailbox)) {
                 self.delete(key);
             }
             return;
         }
-        let stage = StageId(self.env.bytes());
+        let stage = StageId(if plant::is(Fault::StageIdsRepeat) { [0; 16] } else { self.env.bytes() });
         self.put(stage_key(mailbox, stage), &StageRecord::Removed { folder, uids: PackedUids::pack(uids) });
         let garbage = Garbage { tombstone: Some(stage), dead, done: 0 };
         Arc::make_mut(&mut self.state.garbage).push_back(Arc::new(garbage));
@@ -259,8 +261,11 @@ impl<'a> Work<'a> {
     /// Writes the flags of all messages of a page that keep them there.
     pub fn write_page(&mut self, id: FolderId, page: u32) {
         let Some(folder) = self.state.folder(id) else { return };
+        let blind = plant::is(Fault::PageOfOneChange);
         let mut groups: BTreeMap<(u64, &Flags), UidSet> = BTreeMap::new();
-        for (uid, message) in folder.page(page).filter(|(_, m)| m.paged) {
+        for (uid, message) in
+            folder.page(page).filter(|(_, m)| m.paged && (!blind || m.modseq == folder.record.highest_modseq))
+        {
             groups.entry((message.modseq, &message.flags)).or_default().insert(uid % PAGE_UIDS + 1);
         }
         let groups = groups

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::error::StoreError;
 use crate::ids::{Index, MailboxId, ReplicaId};
+use crate::plant::{self, Fault};
 use crate::row::{RowKey, Table};
 use crate::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 
@@ -179,6 +180,13 @@ impl Rows for MemoryRows {
         let mut rows: Held = rows.collect::<Result<_, _>>()?;
         rows.insert(Applied::key(), applied.encode().into());
         let mut state = self.state();
+        if plant::is(Fault::SnapshotOverOldRows)
+            && let Some(old) = state.rows.get(&replica)
+        {
+            let left: Held =
+                old.iter().filter(|(key, _)| !rows.contains_key(*key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+            rows.extend(left);
+        }
         state.rows.insert(replica, Arc::new(rows));
         state.damaged.retain(|(of, _)| *of != replica);
         state.hidden.retain(|(of, _)| *of != replica);

@@ -146,7 +146,7 @@ fn of_another(mut record: Record, number: u8) -> Record {
 #[test]
 fn a_long_history_is_checked_in_seconds() {
     let world = generate(1, 10_000, 6, false);
-    let mut checker = Checker::new(Bounds { serves_within: STEP_MICROS });
+    let mut checker = Checker::new(Bounds::serving_within(STEP_MICROS));
     for number in 0..10 {
         for record in &world.records {
             checker.record(of_another(record.clone(), number));

@@ -319,7 +319,7 @@ impl World {
 
 /// What the checks say of a history.
 pub fn check(records: Vec<Record>) -> Report {
-    let mut checker = Checker::new(Bounds { serves_within: 10 * STEP_MICROS });
+    let mut checker = Checker::new(Bounds::serving_within(10 * STEP_MICROS));
     for record in records {
         checker.record(record);
     }

@@ -11,14 +11,8 @@ use crate::records::{DeliveryRecord, KeyedHash, delivery_key};
 use crate::state::State;
 use crate::work::{Context, Row, Work};
 
-/// How long a delivery's answer is kept for a sender that repeats it, in milliseconds.
-pub const DELIVERY_KEPT_MILLIS: u64 = 24 * 3_600_000;
-/// The most deliveries remembered; past them the oldest are forgotten.
-pub const DELIVERIES_MAX: usize = 50_000;
 /// The most deliveries that one delivery forgets.
 const FORGOTTEN_AT_ONCE: usize = 64;
-/// What lies about this much longer, in milliseconds, because no delivery came to forget it, is left to a sweep.
-const LEFT_MILLIS: u64 = 6 * 3_600_000;
 /// The most deliveries that one sweeping entry forgets.
 const SWEPT_AT_ONCE: usize = 4_000;
 
@@ -34,8 +28,10 @@ pub fn deliver(
     let remembers = deduplicate && !plant::is(Fault::DeliveryNotRemembered);
     let detail = detail.filter(|d| !d.is_empty());
     let hash = remembers.then(|| hash(work, new_message, reverse_path, detail)).flatten();
+    let early = if plant::is(Fault::DeliveryForgottenEarly) { 8 } else { 1 };
     if let Some(hash) = &hash {
-        let first = work.state.delivery(hash).filter(|r| r.at.0 + DELIVERY_KEPT_MILLIS >= work.env.wall.0).copied();
+        let since = work.env.wall.0.saturating_sub(work.cx.limits.delivery_kept_ms / early);
+        let first = work.state.delivery(hash).filter(|r| r.at.0 >= since).copied();
         // Who expunged it and gets it again wants it again.
         if let Some(DeliveryRecord { uid_validity, uid, modseq, .. }) = first.filter(|r| is_in_mailbox(&work.state, r))
         {
@@ -91,9 +87,10 @@ fn hash(work: &Work<'_>, new_message: &NewMessage, reverse_path: &str, detail: O
 }
 
 fn forget_old(work: &mut Work<'_>) {
-    let before = UnixMillis(work.env.wall.0.saturating_sub(DELIVERY_KEPT_MILLIS));
+    let limits = work.cx.limits;
+    let before = UnixMillis(work.env.wall.0.saturating_sub(limits.delivery_kept_ms));
     let mailbox = work.mailbox();
-    for hash in work.state.forget_deliveries(before, DELIVERIES_MAX, FORGOTTEN_AT_ONCE) {
+    for hash in work.state.forget_deliveries(before, limits.deliveries_max, FORGOTTEN_AT_ONCE) {
         work.delete(delivery_key(mailbox, &hash));
     }
 }
@@ -101,12 +98,14 @@ fn forget_old(work: &mut Work<'_>) {
 /// The deletion of old deliveries' answers that no later delivery forgot, and the state after it. None if there are
 /// none.
 pub(crate) fn sweep_deliveries(state: &State, cx: &Context, now: UnixMillis) -> Option<(RowBatch, State)> {
-    let before = UnixMillis(now.0.saturating_sub(DELIVERY_KEPT_MILLIS + LEFT_MILLIS));
+    let limits = cx.limits;
+    let left_ms = limits.delivery_kept_ms + limits.delivery_left_ms;
+    let before = UnixMillis(now.0.saturating_sub(if plant::is(Fault::SweepForgetsDeliveries) { 0 } else { left_ms }));
     if !state.has_deliveries_before(before) {
         return None;
     }
     let mut next = state.clone();
-    let gone = next.forget_deliveries(before, DELIVERIES_MAX, SWEPT_AT_ONCE);
+    let gone = next.forget_deliveries(before, limits.deliveries_max, SWEPT_AT_ONCE);
     let deletes = gone.iter().map(|hash| delivery_key(cx.place.mailbox, hash)).collect();
     Some((RowBatch { puts: Vec::new(), deletes }, next))
 }
@@ -117,6 +116,7 @@ mod tests {
     use super::*;
     use crate::api::Command;
     use crate::harness::{ALL, World, create, deliver as command, stored_uid};
+    use crate::limits::DELIVERY_KEPT_MILLIS;
     use mailraft_storage::Table;
 
     #[test]

@@ -20,7 +20,6 @@ use crate::work::{Context, Work};
 pub use copy::COPY_UIDS_MAX;
 pub(crate) use create_folder::begin;
 pub(crate) use deliver::sweep_deliveries;
-pub use deliver::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
 
 /// Decides one command.
 pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, Refusal> {

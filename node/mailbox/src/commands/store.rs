@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use mailraft_storage::plant::{self, Fault};
+
 use crate::api::{Answer, Change, FolderId, Refusal, StoreMode};
 use crate::flags::Flags;
 use crate::records::page_of;
 use crate::uids::UidSet;
 use crate::work::{Work, check_flags, states};
-
-/// More changed messages than this in one page are written as the page's row.
-pub const PAGE_ABOVE_MESSAGES: usize = 16;
-/// A change of more messages than this is written as pages wherever a page has several of them.
-const PAGES_ABOVE_MESSAGES: usize = 1_000;
 
 pub fn store(
     work: &mut Work<'_>,
@@ -25,7 +22,9 @@ pub fn store(
     let mut modified = UidSet::new();
     let mut changed: BTreeMap<u32, Vec<(u32, Flags)>> = BTreeMap::new();
     for (uid, message) in work.opened(id)?.within(uids) {
-        if unchanged_since.is_some_and(|limit| message.modseq > limit) {
+        let strict = u64::from(plant::is(Fault::UnchangedSinceStrict));
+        let lax = u64::from(plant::is(Fault::UnchangedSinceLax));
+        if unchanged_since.is_some_and(|limit| message.modseq + strict > limit + lax) {
             modified.insert(uid);
             continue;
         }
@@ -43,9 +42,11 @@ pub fn store(
         return Ok(Answer::Flagged { modified, modseq: None });
     }
     let modseq = work.next_modseq();
+    let limits = work.cx.limits;
     let folder = work.touch(id, modseq)?;
     let total: usize = changed.values().map(Vec::len).sum();
-    let as_page = |count: usize| count > PAGE_ABOVE_MESSAGES || (total > PAGES_ABOVE_MESSAGES && count > 1);
+    let as_page =
+        |count: usize| count > limits.page_above_messages || (total > limits.pages_above_messages && count > 1);
     let mut all = UidSet::new();
     for messages in changed.values_mut() {
         let paged = as_page(messages.len());
@@ -59,8 +60,12 @@ pub fn store(
         }
     }
     let flagged = states(folder.within(&all));
+    let first = changed.keys().next().copied();
     for (page, messages) in changed {
         if as_page(messages.len()) {
+            if plant::is(Fault::OnlyFirstPage) && Some(page) != first {
+                continue;
+            }
             work.write_page(id, page);
         } else {
             for (uid, _) in messages {

@@ -1,0 +1,67 @@
+//! Where a mailbox begins to do things in another way: stage a change, write flags as a page, forget. A simulator lowers
+//! these bounds, so that its small worlds reach what large mailboxes reach in production.
+
+use mailraft_storage::entry::ENTRY_MAX_BYTES;
+
+/// The most bytes of rows and results in one entry: what is left of an entry beside its header.
+pub const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES - (16 << 10);
+/// An upload that has not become live after this time is deleted, in milliseconds.
+pub const OPEN_BODY_MAX_MILLIS: u64 = 3_600_000;
+/// More changed messages than this in one page are written as the page's row.
+pub const PAGE_ABOVE_MESSAGES: usize = 16;
+/// A change of more messages than this is written as pages wherever a page has several of them.
+pub const PAGES_ABOVE_MESSAGES: usize = 1_000;
+/// The most rows of expunge history that a folder keeps; past them the oldest are forgotten.
+pub const EXPUNGED_ROWS_MAX: usize = 1_000;
+/// A change that removes no more rows than this deletes them itself; a larger one leaves them to a sweep.
+pub const DIRECT_DELETES_MAX: usize = 2_000;
+/// The most rows that one sweeping entry deletes.
+pub const SWEEP_ROWS_MAX: usize = 4_000;
+/// How long a delivery's answer is kept for a sender that repeats it, in milliseconds.
+pub const DELIVERY_KEPT_MILLIS: u64 = 24 * 3_600_000;
+/// The most deliveries remembered; past them the oldest are forgotten.
+pub const DELIVERIES_MAX: usize = 50_000;
+/// What lies about this much longer, in milliseconds, because no delivery came to forget it, is left to a sweep.
+pub const DELIVERY_LEFT_MILLIS: u64 = 6 * 3_600_000;
+
+/// The bounds of one mailbox. [`Limits::default`] is production's, and none may be above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes of rows and results in one entry; a larger change is staged.
+    pub entry_max_bytes: usize,
+    /// More changed messages than this in one page are written as the page's row.
+    pub page_above_messages: usize,
+    /// A change of more messages than this is written as pages wherever a page has several of them.
+    pub pages_above_messages: usize,
+    /// The most rows of expunge history that a folder keeps.
+    pub expunged_max_rows: usize,
+    /// A change that removes no more rows than this deletes them itself; a larger one leaves a tombstone.
+    pub direct_deletes_max_rows: usize,
+    /// The most rows that one sweeping entry deletes.
+    pub sweep_max_rows: usize,
+    /// How long a delivery is remembered, in milliseconds.
+    pub delivery_kept_ms: u64,
+    /// How much longer what no delivery came to forget lies about, in milliseconds.
+    pub delivery_left_ms: u64,
+    /// The most deliveries that are remembered.
+    pub deliveries_max: usize,
+    /// An upload that has not become live after this time is deleted, in milliseconds.
+    pub open_body_max_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            entry_max_bytes: BATCH_MAX_BYTES,
+            page_above_messages: PAGE_ABOVE_MESSAGES,
+            pages_above_messages: PAGES_ABOVE_MESSAGES,
+            expunged_max_rows: EXPUNGED_ROWS_MAX,
+            direct_deletes_max_rows: DIRECT_DELETES_MAX,
+            sweep_max_rows: SWEEP_ROWS_MAX,
+            delivery_kept_ms: DELIVERY_KEPT_MILLIS,
+            delivery_left_ms: DELIVERY_LEFT_MILLIS,
+            deliveries_max: DELIVERIES_MAX,
+            open_body_max_ms: OPEN_BODY_MAX_MILLIS,
+        }
+    }
+}
