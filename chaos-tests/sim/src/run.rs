@@ -1,6 +1,7 @@
 //! A whole run: a world is made, goes through faults, heals, comes to rest, and is looked at.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mailraft_checkers::{At, Bounds, Checker, Micros, Op, Record, Report, Rule};
 use mailraft_cluster::bootstrap::{NodeRow, plan};
@@ -34,6 +35,8 @@ const RESOLVED_WITHIN: Micros = 300_000_000;
 /// By so much leaders may differ about what has been remembered long enough, beside a quarter of it: their clocks do, and
 /// drift.
 const CLOCKS_APART: Micros = 2_200_000;
+/// Where results are kept for less than this wall clocks neither jump nor stop.
+const STEADY_BELOW: Duration = Duration::from_secs(75);
 /// A flapping link changes so often, in the mean.
 const FLAP_EVERY: Micros = 300_000;
 /// A client that was told of damage asks again after this time.
@@ -68,7 +71,9 @@ pub struct Ran {
 pub fn faults_of(setup: &Setup) -> Vec<Planned> {
     let mut dice = Dice::new(setup.seed, 3);
     let Setup { nodes, partitions, ballots_permille, .. } = *setup;
-    draw(&mut dice, Size { nodes, partitions, ballots_permille }, 2_000_000, setup.safety, setup.fault_every)
+    let steady_clocks = setup.results_kept < STEADY_BELOW;
+    let size = Size { nodes, partitions, ballots_permille, steady_clocks };
+    draw(&mut dice, size, 2_000_000, setup.safety, setup.fault_every)
 }
 
 /// Runs a world with these faults.

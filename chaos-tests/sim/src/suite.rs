@@ -63,7 +63,7 @@ fn shapes(dice: &mut Dice, setup: &mut Setup) {
         limits.sweep_max_rows = dice.between(2, 60) as usize;
     }
     if often(dice) {
-        day_passes(setup, dice.between(10_000, 40_000));
+        day_passes(setup, dice.between(10_000, 35_000));
     }
     if often(dice) {
         (setup.wide_permille, setup.folder_full) = (dice.between(30, 250), dice.between(40, 400) as usize);
