@@ -95,7 +95,7 @@ planted! {
     // Questions and commands are one of a kind.
     reads_of_any_life: ReadsOfAnyLife, [Stale], |_| {};
     read_numbers_repeat: ReadNumbersRepeat, [Stale, ReplicasAgree], |_| {};
-    command_ids_repeat: CommandIdsRepeat, [ExactlyOnce], |_| {};
+    command_ids_repeat: CommandIdsRepeat, [ExactlyOnce, ReplicasAgree], |_| {};
     stage_ids_repeat: StageIdsRepeat, [ReplicasAgree, Atomic, Uncommitted, Uids], forms, panics;
     gate_numbers_repeat: GateNumbersRepeat, [ReplicasAgree], |_| {};
     body_ids_repeat: BodyIdsRepeat, [ReplicasAgree, ExactlyOnce, Uids, Stale, Atomic, Uncommitted], |_| {};
@@ -113,13 +113,13 @@ planted! {
     resume_below_floor: ResumeBelowFloor, [Modseq, View], histories, cut_off;
     resume_misses_expunge: ResumeMissesExpunge, [Modseq, View], histories, cut_off;
     resume_misses_change: ResumeMissesChange, [Modseq, View], histories, cut_off;
-    unchanged_since_strict: UnchangedSinceStrict, [Modseq, Flags], |_| {};
+    unchanged_since_strict: UnchangedSinceStrict, [Modseq, Flags, Atomic, Uncommitted], |_| {};
     unchanged_since_lax: UnchangedSinceLax, [Modseq, Flags, Uncommitted], |_| {};
 
     // Changes that take rows of another shape, and then a reload.
-    only_first_page: OnlyFirstPage, [Flags, Atomic, Modseq, View], several_pages, panics;
-    page_of_one_change: PageOfOneChange, [Flags, Atomic, Modseq, View], forms, panics;
-    page_over_place: PageOverPlace, [Flags, Atomic, Modseq, View], forms, panics;
+    only_first_page: OnlyFirstPage, [Flags, Atomic, Modseq, View, Uncommitted], several_pages, panics;
+    page_of_one_change: PageOfOneChange, [Flags, Atomic, Modseq, View, Uncommitted], forms, panics;
+    page_over_place: PageOverPlace, [Flags, Atomic, Modseq, View, Uncommitted], forms, panics;
     tombstone_not_read: TombstoneNotRead, [ReplicasAgree, Atomic, Stale, Uncommitted], forms, panics;
     tombstone_first: TombstoneFirst, [ReplicasAgree, Atomic, Stale, Uncommitted], forms, panics;
     sweep_in_use: SweepInUse, [ReplicasAgree, ExactlyOnce, Atomic], forms, panics;
