@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use mailraft_mailbox::api::FetchedContent;
 use mailraft_mailbox::{Answer, Command};
+use mailraft_protocol::Refusal;
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, open_chunk};
 use mailraft_storage::seal::Key;
 use zeroize::Zeroizing;
@@ -31,27 +32,27 @@ impl BodyReader {
         if range.is_empty() {
             return Ok(Some(b""));
         }
-        let number = u32::try_from(range.start / CHUNK).map_err(|_| Done::damaged())?;
+        let number = u32::try_from(range.start / CHUNK).map_err(|_| Refusal::Corrupt)?;
         if !matches!(&self.kept, Some((body, kept, _)) if *body == content.body && *kept == number) {
             self.kept = None;
             let ask = Command::ReadChunk { email: content.email, body: content.body, number };
             let sealed = match store.ask(ask).await? {
                 Answer::Chunk(Some(sealed)) => sealed,
                 Answer::Chunk(None) => return Ok(None),
-                _ => return Err(Done::damaged()),
+                _ => return Err(Refusal::Corrupt.into()),
             };
-            let key: [u8; 32] = content.body_key.as_slice().try_into().map_err(|_| Done::damaged())?;
+            let key: [u8; 32] = content.body_key.as_slice().try_into().map_err(|_| Refusal::Corrupt)?;
             let key = Key::from_bytes(key);
             let last = number.checked_add(1) == Some(content.chunks);
-            let plain = open_chunk(content.body, &key, number, last, &sealed).map_err(|_| Done::damaged())?;
+            let plain = open_chunk(content.body, &key, number, last, &sealed).map_err(|_| Refusal::Corrupt)?;
             self.kept = Some((content.body, number, plain));
         }
-        let Some((_, _, plain)) = &self.kept else { return Err(Done::damaged()) };
+        let Some((_, _, plain)) = &self.kept else { return Err(Refusal::Corrupt.into()) };
         let base = u64::from(number) * CHUNK;
         let end = range.end.min(base + plain.len() as u64);
         match plain.get((range.start - base) as usize..end.saturating_sub(base) as usize) {
             Some(bytes) if !bytes.is_empty() => Ok(Some(bytes)),
-            Some(_) | None => Err(Done::damaged()),
+            Some(_) | None => Err(Refusal::Corrupt.into()),
         }
     }
 

@@ -1,9 +1,6 @@
 //! How commands end.
 
-use mailraft_mailbox::Refusal;
-
 use crate::cursor::Wrong;
-use crate::store::StoreFailure;
 
 /// How a command ended.
 pub(crate) enum Done {
@@ -47,38 +44,10 @@ impl Done {
     pub(crate) fn odd_answer() -> Done {
         Done::No("[UNAVAILABLE] the mailbox answered something else".into())
     }
-
-    /// A row or body is not what it was when it was written.
-    pub(crate) fn damaged() -> Done {
-        Done::No("[CONTACTADMIN] part of this mailbox is damaged and being repaired".into())
-    }
 }
 
 impl From<Wrong> for Done {
     fn from(wrong: Wrong) -> Self {
         Done::Bad(wrong.0)
-    }
-}
-
-impl From<StoreFailure> for Done {
-    fn from(failure: StoreFailure) -> Self {
-        Done::No(match failure {
-            StoreFailure::Unavailable => "[UNAVAILABLE] no majority of the servers can be reached; try again".into(),
-            StoreFailure::Overloaded => "[LIMIT] too busy; try again later".into(),
-            StoreFailure::NoSuchMailbox => "[NONEXISTENT] the mailbox is no more".into(),
-            StoreFailure::Refused(refusal) => {
-                let code = match &refusal {
-                    Refusal::NoSuchFolder => "[NONEXISTENT] ",
-                    Refusal::TryCreate => "[TRYCREATE] ",
-                    Refusal::FolderExists => "[ALREADYEXISTS] ",
-                    Refusal::BadName(_) | Refusal::NotAllowed(_) => "[CANNOT] ",
-                    Refusal::Limit(_) => "[LIMIT] ",
-                    Refusal::OverQuota => "[OVERQUOTA] ",
-                    Refusal::Corrupt => "[CONTACTADMIN] ",
-                    Refusal::FolderGone => "[NONEXISTENT] ",
-                };
-                format!("{code}{refusal}")
-            }
-        })
     }
 }

@@ -7,8 +7,8 @@ use crate::cursor::Cursor;
 use crate::decoder::{Decoder, Frame, Piece};
 use crate::outcome::{Done, Outcome};
 use crate::state::{Config, State};
-use crate::store::{Mailstore, ReceiveFailure};
-use mailraft_protocol::{Engine, Farewell, Out, Output, Patience, Tls, Turn};
+use crate::store::Mailstore;
+use mailraft_protocol::{Engine, Farewell, Out, Output, Patience, Refusal, Tls, Turn};
 use zeroize::Zeroize;
 
 /// Commands that can't be understood before the session ends.
@@ -32,7 +32,7 @@ enum Mode {
     Append {
         tag: String,
         append: commands::append::Append,
-        failure: Option<ReceiveFailure>,
+        refusal: Option<Refusal>,
     },
     Closing,
 }
@@ -104,15 +104,15 @@ impl<S: Mailstore> Engine for Session<S> {
                 }
             }
             Frame::Message(bytes) => {
-                if let Mode::Append { failure, .. } = &mut self.mode
-                    && failure.is_none()
+                if let Mode::Append { refusal, .. } = &mut self.mode
+                    && refusal.is_none()
                 {
-                    *failure = self.store.receive(&bytes).err();
+                    *refusal = self.store.receive(&bytes).err();
                 }
             }
             Frame::MessageEnd(rest) => {
-                if let Mode::Append { tag, append, failure } = std::mem::replace(&mut self.mode, Mode::Commands) {
-                    let outcome = commands::append::run(append, failure, &rest, &mut self.store).await;
+                if let Mode::Append { tag, append, refusal } = std::mem::replace(&mut self.mode, Mode::Commands) {
+                    let outcome = commands::append::run(append, refusal, &rest, &mut self.store).await;
                     self.finish(tag, outcome, true, out).await;
                 }
             }
@@ -198,7 +198,7 @@ impl<S: Mailstore> Session<S> {
         match parsed {
             Ok(append) => {
                 self.store.discard();
-                self.mode = Mode::Append { tag, append, failure: None };
+                self.mode = Mode::Append { tag, append, refusal: None };
                 self.decoder.take_message(size_bytes);
                 if synchronising {
                     out.line("+ go on");
@@ -265,6 +265,10 @@ impl<S: Mailstore> Session<S> {
             Done::Ok(_) | Done::No(_) | Done::Bad(_) | Done::LastNo(_) | Done::Logout | Done::Bye(_) => {}
         }
         self.news(expunges, out).await;
+        if matches!(self.mode, Mode::Closing) {
+            // BYE was the last word.
+            return false;
+        }
         match done {
             Done::Ok(text) => {
                 if self.is_authenticated() {

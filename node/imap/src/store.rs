@@ -1,9 +1,10 @@
-//! What the engine asks of the shell.
+//! What the engine asks of its session's mailbox.
 
 use std::future::Future;
 
 use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, ZonedTime};
-use mailraft_mailbox::{Answer, Command, Event, Flags, Refusal};
+use mailraft_mailbox::{Answer, Command, Event, Flags};
+use mailraft_protocol::{Failure, Refusal};
 use zeroize::Zeroizing;
 
 /// The version of ENVELOPE and BODYSTRUCTURE as the mailbox keeps them.
@@ -18,57 +19,24 @@ pub(crate) fn fetch_at_once(what: FetchWhat) -> usize {
     if what.header { FETCH_HEADERS_MAX } else { FETCH_UIDS_MAX }
 }
 
-/// Why the mailbox did not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreFailure {
-    /// It refuses.
-    Refused(Refusal),
-    /// No majority, or the outcome is not known.
-    Unavailable,
-    /// Too busy.
-    Overloaded,
-    /// The mailbox is no more.
-    NoSuchMailbox,
-}
-
-/// Why someone may not log in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginFailure {
-    /// Not these credentials.
-    Wrong,
-    /// Too many attempts.
-    Throttled,
-    /// Whether the password is right can't be said now.
-    Unavailable,
-}
-
-/// Why a message being appended can't be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReceiveFailure {
-    /// Too busy.
-    Overloaded,
-    /// Its header block is too long.
-    HeaderTooLong,
-    /// The server can't keep it.
-    Unavailable,
-}
-
 /// A session's mailbox, wherever it is.
 pub trait Mailstore: Send {
     /// Logs in; from then on the other methods are about that account's mailbox.
-    fn login(
-        &mut self,
-        user: &str,
-        password: Zeroizing<String>,
-    ) -> impl Future<Output = Result<(), LoginFailure>> + Send;
+    ///
+    /// # Errors
+    /// If the credentials are wrong, or nobody can say now.
+    fn login(&mut self, user: &str, password: Zeroizing<String>) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// One command, with retries and failover inside.
-    fn ask(&mut self, command: Command) -> impl Future<Output = Result<Answer, StoreFailure>> + Send;
+    /// Asks one command, with retries and failover inside.
+    ///
+    /// # Errors
+    /// If it was not done, or may not have been.
+    fn ask(&mut self, command: Command) -> impl Future<Output = Result<Answer, Failure>> + Send;
 
     /// Waits until there are events to take. Its future may be dropped at any point and nothing is lost.
     fn wait_for_event(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Events of the open folder since the last call, in order.
+    /// Takes the events of the open folder since the last call, in order.
     fn take_events(&mut self) -> Vec<Event>;
 
     /// The session closed its folder.
@@ -78,16 +46,19 @@ pub trait Mailstore: Send {
     ///
     /// # Errors
     /// If it can't; the bytes before are dropped.
-    fn receive(&mut self, bytes: &[u8]) -> Result<(), ReceiveFailure>;
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal>;
 
     /// Drops the bytes kept.
     fn discard(&mut self);
 
-    /// Appends the message kept; UIDVALIDITY and UID.
+    /// Appends the message that was kept. Returns its folder's UIDVALIDITY and its UID.
+    ///
+    /// # Errors
+    /// If it was not appended, or may not have been.
     fn append(
         &mut self,
         folder: String,
         flags: Flags,
         internal_date: Option<ZonedTime>,
-    ) -> impl Future<Output = Result<Result<(u32, u32), ReceiveFailure>, StoreFailure>> + Send;
+    ) -> impl Future<Output = Result<(u32, u32), Failure>> + Send;
 }

@@ -1,5 +1,5 @@
 //! What the engines of all line protocols (SMTP, IMAP; later POP3, ManageSieve) have in common: the shape that one
-//! socket shell drives, and responses on their way out.
+//! socket shell drives, responses on their way out, and the list of reasons why a request was not carried out.
 //!
 //! An engine is a session without a socket: bytes go in, its backend is asked, responses come out. It owns its
 //! backend, a trait of its own crate, so that a test puts one in that answers from memory and needs no runtime.
@@ -17,6 +17,8 @@
 
 mod engine;
 mod out;
+mod refusal;
 
 pub use engine::{Engine, Farewell, Patience, Tls, Turn};
 pub use out::{Mark, OUTPUT_FLUSH_BYTES, Out, Output};
+pub use refusal::{Failure, Refusal};

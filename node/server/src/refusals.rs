@@ -1,28 +1,93 @@
-//! How each protocol says why something was not done: one exhaustive match for each.
+//! What this node's parts say no to, as the protocols' one list of refusals. How each protocol tells it stands in the
+//! `refusals.rs` of its engine.
 
-use mailraft_imap::StoreFailure;
-use mailraft_mailbox::{Finished, NotDone, Refusal};
-use mailraft_storage::CommandId;
+use mailraft_mailbox::{self as mailbox, NotDone};
+use mailraft_protocol::Refusal;
 
-/// As the IMAP engine hears how a command ended.
-///
-/// # Errors
-/// Why it was not done, or may not have been.
-pub fn to_imap<T>(id: CommandId, finished: Finished<T>) -> Result<T, StoreFailure> {
-    let why = match finished {
-        Finished::Done(done) => return Ok(done),
-        Finished::Unknown => {
-            tracing::debug!(command = %id, "it is not known whether a command was carried out");
-            return Err(StoreFailure::Unavailable);
+use crate::credentials::LoginRefused;
+use crate::spool::SpoolRefused;
+
+/// Why a mailbox's command was not done.
+pub fn not_done(why: NotDone) -> Refusal {
+    match why {
+        NotDone::Refused(refusal) => decided(refusal),
+        // What was tried until the client's time was up; another attempt may find it better.
+        NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired | NotDone::Unsupported => Refusal::Unavailable,
+        NotDone::Overloaded => Refusal::Overloaded,
+        NotDone::NoSuchMailbox => Refusal::NoSuchMailbox,
+        NotDone::Corrupt => Refusal::Corrupt,
+    }
+}
+
+/// Why nobody is logged in.
+pub fn login(why: LoginRefused) -> Refusal {
+    match why {
+        LoginRefused::Wrong => Refusal::WrongCredentials,
+        LoginRefused::Throttled => Refusal::Throttled,
+        LoginRefused::Unavailable => Refusal::Unavailable,
+    }
+}
+
+/// Why a message is not kept on its way to its mailbox.
+pub fn spool(why: SpoolRefused) -> Refusal {
+    match why {
+        SpoolRefused::Overloaded => Refusal::Overloaded,
+        SpoolRefused::HeaderTooLong => Refusal::HeaderTooLong,
+        SpoolRefused::Disk => Refusal::NotKept,
+    }
+}
+
+fn decided(refusal: mailbox::Refusal) -> Refusal {
+    match refusal {
+        mailbox::Refusal::NoSuchFolder => Refusal::NoSuchFolder,
+        mailbox::Refusal::TryCreate => Refusal::NoSuchTarget,
+        mailbox::Refusal::FolderExists => Refusal::FolderExists,
+        mailbox::Refusal::FolderGone => Refusal::FolderGone,
+        mailbox::Refusal::BadName(why) => Refusal::BadName(why),
+        mailbox::Refusal::NotAllowed(why) => Refusal::NotAllowed(why),
+        mailbox::Refusal::Limit(why) => Refusal::Limit(why),
+        mailbox::Refusal::OverQuota => Refusal::OverQuota,
+        mailbox::Refusal::Corrupt => Refusal::Corrupt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_session_machine_gives_up_may_be_retried() {
+        for (why, refusal) in [
+            (NotDone::NoQuorum, Refusal::Unavailable),
+            (NotDone::BodyLost, Refusal::Unavailable),
+            (NotDone::Expired, Refusal::Unavailable),
+            (NotDone::Unsupported, Refusal::Unavailable),
+            (NotDone::Overloaded, Refusal::Overloaded),
+            (NotDone::Corrupt, Refusal::Corrupt),
+            (NotDone::Refused(mailbox::Refusal::Corrupt), Refusal::Corrupt),
+            (NotDone::Refused(mailbox::Refusal::OverQuota), Refusal::OverQuota),
+        ] {
+            assert!(refusal.may_be_retried(), "{refusal:?}");
+            assert_eq!(not_done(why), refusal);
         }
-        Finished::NotDone(why) => why,
-    };
-    tracing::debug!(command = %id, %why, "a command was not carried out");
-    Err(match why {
-        NotDone::Refused(refusal) => StoreFailure::Refused(refusal),
-        NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired | NotDone::Unsupported => StoreFailure::Unavailable,
-        NotDone::Overloaded => StoreFailure::Overloaded,
-        NotDone::NoSuchMailbox => StoreFailure::NoSuchMailbox,
-        NotDone::Corrupt => StoreFailure::Refused(Refusal::Corrupt),
-    })
+        assert!(!not_done(NotDone::NoSuchMailbox).may_be_retried());
+    }
+
+    #[test]
+    fn a_mailbox_gives_its_reasons_in_the_same_words() {
+        for refusal in [
+            mailbox::Refusal::NoSuchFolder,
+            mailbox::Refusal::TryCreate,
+            mailbox::Refusal::FolderExists,
+            mailbox::Refusal::FolderGone,
+            mailbox::Refusal::BadName("a name is empty".into()),
+            mailbox::Refusal::NotAllowed("INBOX stays".into()),
+            mailbox::Refusal::Limit("too many folders".into()),
+            mailbox::Refusal::OverQuota,
+            mailbox::Refusal::Corrupt,
+        ] {
+            let text = refusal.to_string();
+            assert_eq!(not_done(NotDone::Refused(refusal)).to_string(), text);
+        }
+    }
 }

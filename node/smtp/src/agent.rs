@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use mailraft_protocol::Tls;
+use mailraft_protocol::{Failure, Tls};
 use zeroize::Zeroizing;
 
 use crate::parse::{Mailbox, Path};
@@ -11,13 +11,30 @@ use crate::parse::{Mailbox, Path};
 /// (RFC 5598, section 4.3.3), wherever the mailboxes are.
 pub trait DeliveryAgent: Send {
     /// Whether this account may send as this reverse-path.
-    fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> impl Future<Output = Sender> + Send;
+    ///
+    /// # Errors
+    /// If it may not, or nobody can say now.
+    fn check_sender(
+        &mut self,
+        identity: &str,
+        reverse_path: &Mailbox,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Looks a recipient up.
-    fn verify(&mut self, address: &Mailbox) -> impl Future<Output = Recipient> + Send;
+    ///
+    /// # Errors
+    /// If nothing can be delivered there, or nobody can say now.
+    fn verify(&mut self, address: &Mailbox) -> impl Future<Output = Result<Destination, Failure>> + Send;
 
-    /// Checks credentials; both are as the client sent them.
-    fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> impl Future<Output = AuthOutcome> + Send;
+    /// Checks credentials; both are as the client sent them. Returns who is logged in.
+    ///
+    /// # Errors
+    /// If they are wrong, or nobody can say now.
+    fn authenticate(
+        &mut self,
+        user: &str,
+        password: Zeroizing<String>,
+    ) -> impl Future<Output = Result<String, Failure>> + Send;
 
     /// Keeps the next bytes of the message, dots undone. If it can't, it says so when the message is whole.
     fn receive(&mut self, bytes: &[u8]);
@@ -25,8 +42,12 @@ pub trait DeliveryAgent: Send {
     /// Drops the bytes kept: the message won't be delivered, whatever follows of it.
     fn discard(&mut self);
 
-    /// The message is whole: delivers what was kept.
-    fn deliver(&mut self, transaction: Transaction) -> impl Future<Output = Delivery> + Send;
+    /// The message is whole: delivers what was kept. Returns a text that tells where it is, once it is durable on a
+    /// majority.
+    ///
+    /// # Errors
+    /// If it was not delivered, or may not have been.
+    fn deliver(&mut self, transaction: Transaction) -> impl Future<Output = Result<String, Failure>> + Send;
 }
 
 /// A message's envelope.
@@ -59,68 +80,4 @@ pub struct Destination {
     pub mailbox: [u8; 16],
     /// The detail of the first recipient's address: what follows its `+`.
     pub detail: Option<String>,
-}
-
-/// Whether an account may send as a reverse-path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
-    /// It is its own.
-    Own,
-    /// It is not, as a read barrier says.
-    NotOwn,
-    /// Nobody can say now.
-    Unavailable,
-}
-
-/// What became of looking a recipient up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Recipient {
-    /// It is this mailbox.
-    Mailbox(Destination),
-    /// Nobody of that name, as a read barrier says.
-    Unknown,
-    /// Not a domain of this server.
-    NotOurs,
-    /// It stands for several mailboxes, which one transaction can't reach yet.
-    Several,
-    /// Its mailbox is full.
-    OverQuota,
-    /// Nobody can say now.
-    Unavailable,
-    /// Too busy.
-    Overloaded,
-}
-
-/// What became of a login.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthOutcome {
-    /// Logged in as this.
-    Ok(String),
-    /// Not these credentials.
-    Wrong,
-    /// Too many attempts.
-    Throttled,
-    /// Nobody can say now.
-    Unavailable,
-}
-
-/// What became of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// Durable on a majority; the text tells where.
-    Accepted(String),
-    /// No majority, or the outcome is not known.
-    Unavailable,
-    /// Too busy.
-    Overloaded,
-    /// The mailbox is full.
-    OverQuota,
-    /// Its header block is too long.
-    HeaderTooLong,
-    /// The mailbox is no more.
-    NoSuchMailbox,
-    /// Damaged there, being repaired.
-    Corrupt,
-    /// Refused for this reason.
-    Refused(String),
 }

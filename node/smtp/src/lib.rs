@@ -9,12 +9,13 @@ mod commands;
 mod data;
 mod input;
 mod parse;
+mod refusals;
 mod reply;
 mod session;
 mod state;
 pub mod trace;
 
-pub use agent::{AuthOutcome, Delivery, DeliveryAgent, Destination, Recipient, Sender, Transaction};
+pub use agent::{DeliveryAgent, Destination, Transaction};
 pub use input::INPUT_MAX_BYTES;
 pub use parse::{DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES, Path};
 pub use reply::REPLY_LINE_MAX_BYTES;

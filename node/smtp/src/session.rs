@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use mailraft_protocol::{Engine, Farewell, Out, Output, Patience, Tls, Turn};
+use mailraft_protocol::{Engine, Farewell, Out, Output, Patience, Refusal, Tls, Turn};
 
-use crate::agent::{Delivery, DeliveryAgent, Transaction};
+use crate::agent::{DeliveryAgent, Transaction};
 use crate::commands;
 use crate::data::Data;
 use crate::input::{Input, Line};
+use crate::refusals::{During, refuse};
 use crate::reply::line;
 use crate::state::{Config, Reading, State};
 
@@ -55,12 +56,12 @@ impl<A: DeliveryAgent> Session<A> {
         }
         let transaction = self.transaction();
         match transaction {
-            _ if too_long => line(out, &format!("552 5.3.4 the message is longer than {limit} bytes")),
+            _ if too_long => refuse(&mut self.state, &Refusal::MessageTooLong(limit).into(), During::Message, out),
             _ if refused => line(out, "550 5.6.11 a line ends with a bare CR or LF; lines end with CRLF"),
-            Some(transaction) => {
-                let delivery = self.agent.deliver(transaction).await;
-                delivered(delivery, out);
-            }
+            Some(transaction) => match self.agent.deliver(transaction).await {
+                Ok(text) => line(out, &format!("250 2.0.0 Ok {text}")),
+                Err(failure) => refuse(&mut self.state, &failure, During::Message, out),
+            },
             None => unreachable!("DATA comes after a recipient"),
         }
         Turn::Again
@@ -171,19 +172,6 @@ impl<A> std::fmt::Debug for Session<A> {
     /// Shows neither passwords nor content.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("state", &self.state).field("input", &self.input).finish_non_exhaustive()
-    }
-}
-
-fn delivered(delivery: Delivery, out: &mut Vec<u8>) {
-    match delivery {
-        Delivery::Accepted(text) => line(out, &format!("250 2.0.0 Ok {text}")),
-        Delivery::Unavailable => line(out, "451 4.3.0 no majority of the servers can be reached; try again"),
-        Delivery::Overloaded => line(out, "451 4.3.2 too busy; try again later"),
-        Delivery::OverQuota => line(out, "452 4.2.2 the mailbox is full"),
-        Delivery::HeaderTooLong => line(out, "552 5.3.4 the header is longer than 256 KiB"),
-        Delivery::NoSuchMailbox => line(out, "550 5.1.1 no such mailbox"),
-        Delivery::Corrupt => line(out, "451 4.3.0 the mailbox is being repaired; try again later"),
-        Delivery::Refused(text) => line(out, &format!("554 5.3.0 {text}")),
     }
 }
 

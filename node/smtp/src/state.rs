@@ -102,8 +102,8 @@ impl State {
     }
 
     /// A login failed; too many end the session.
-    pub(crate) fn wrong_login(&mut self, out: &mut Vec<u8>) {
-        line(out, "535 5.7.8 wrong user name or password");
+    pub(crate) fn wrong_login(&mut self, out: &mut Vec<u8>, reply: &str) {
+        line(out, reply);
         self.wrong_logins += 1;
         if self.wrong_logins >= WRONG_LOGINS_MAX {
             line(out, "421 4.7.0 too many wrong logins");

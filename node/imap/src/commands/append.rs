@@ -2,12 +2,13 @@
 
 use mailraft_mailbox::Flags;
 use mailraft_mailbox::api::ZonedTime;
+use mailraft_protocol::Refusal;
 
 use crate::cursor::{Cursor, Recent};
 use crate::date;
 use crate::outcome::{Done, Outcome};
 use crate::state::Config;
-use crate::store::{Mailstore, ReceiveFailure};
+use crate::store::Mailstore;
 
 /// An APPEND before its message.
 #[derive(Debug)]
@@ -39,35 +40,21 @@ pub(crate) fn parse(c: &mut Cursor<'_>, size_bytes: u64, config: &Config) -> Res
     }
     c.end()?;
     if size_bytes > config.max_message_bytes {
-        return Err(Done::No(format!("[TOOBIG] a message has at most {} bytes", config.max_message_bytes)));
+        return Err(Refusal::MessageTooLong(config.max_message_bytes).into());
     }
     Ok(Append { folder, flags, internal_date })
 }
 
-/// The message is there.
-pub(crate) async fn run<S: Mailstore>(
-    append: Append,
-    failure: Option<ReceiveFailure>,
-    rest: &[u8],
-    store: &mut S,
-) -> Outcome {
+/// Appends the message that was received, unless it could not be kept.
+pub(crate) async fn run<S: Mailstore>(append: Append, refusal: Option<Refusal>, rest: &[u8], store: &mut S) -> Outcome {
     if !rest.is_empty() {
         store.discard();
         return Err(Done::Bad("APPEND takes one message".into()));
     }
-    let appended = match failure {
-        Some(failure) => {
-            store.discard();
-            Err(failure)
-        }
-        None => store.append(append.folder, append.flags, append.internal_date).await?,
-    };
-    match appended {
-        Ok((uid_validity, uid)) => Ok(Done::Ok(format!("[APPENDUID {uid_validity} {uid}] APPEND done"))),
-        Err(ReceiveFailure::Overloaded) => Err(Done::No("[LIMIT] too busy; try again later".into())),
-        Err(ReceiveFailure::HeaderTooLong) => Err(Done::No("[TOOBIG] the header is longer than 256 KiB".into())),
-        Err(ReceiveFailure::Unavailable) => {
-            Err(Done::No("[UNAVAILABLE] the message can't be kept now; try again".into()))
-        }
+    if let Some(refusal) = refusal {
+        store.discard();
+        return Err(refusal.into());
     }
+    let (uid_validity, uid) = store.append(append.folder, append.flags, append.internal_date).await?;
+    Ok(Done::Ok(format!("[APPENDUID {uid_validity} {uid}] APPEND done")))
 }

@@ -4,7 +4,7 @@ use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, S
 use mailraft_mailbox::{Answer, Command, Flags, SystemFlag, UidSet};
 use mailraft_message::header::HEADER_MAX_BYTES;
 use mailraft_message::{Envelope, Part};
-use mailraft_protocol::{Out, Output};
+use mailraft_protocol::{Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
 use crate::body::BodyReader;
@@ -157,7 +157,7 @@ async fn tell<S: Mailstore, O: Output>(
     let flags = print::flags(&flags, opened.is_recent(uid));
     let structure: Option<Part> = match &message.header {
         Some(header) => {
-            Some(versioned_decode("structure", PARSED_VERSION, &header.structure).map_err(|_| Done::damaged())?)
+            Some(versioned_decode("structure", PARSED_VERSION, &header.structure).map_err(|_| Refusal::Corrupt)?)
         }
         None => None,
     };
@@ -175,7 +175,7 @@ async fn tell<S: Mailstore, O: Output>(
             (Item::Size, Some(content), ..) => out.text(&format!("RFC822.SIZE {}", content.size_bytes)),
             (Item::Envelope, _, Some(header), _) => {
                 let envelope: Envelope =
-                    versioned_decode("envelope", PARSED_VERSION, &header.envelope).map_err(|_| Done::damaged())?;
+                    versioned_decode("envelope", PARSED_VERSION, &header.envelope).map_err(|_| Refusal::Corrupt)?;
                 out.text("ENVELOPE ");
                 print::envelope(&mut out.bytes, &envelope);
             }
@@ -252,7 +252,7 @@ async fn tell_section<S: Mailstore, O: Output>(
             };
             if section.is_of_top_header() {
                 let block =
-                    source.header.header.get(range.start as usize..range.end as usize).ok_or_else(Done::damaged)?;
+                    source.header.header.get(range.start as usize..range.end as usize).ok_or(Refusal::Corrupt)?;
                 print::literal(&mut out.bytes, block);
                 return Ok(Told::Whole);
             }

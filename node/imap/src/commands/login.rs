@@ -1,11 +1,13 @@
 //! LOGIN (RFC 3501, section 6.2.3), only under TLS.
 
+use mailraft_protocol::{Failure, Refusal};
 use zeroize::Zeroizing;
 
 use crate::cursor::Cursor;
 use crate::outcome::{Done, Outcome};
+use crate::refusals;
 use crate::state::State;
-use crate::store::{LoginFailure, Mailstore};
+use crate::store::Mailstore;
 
 pub(crate) async fn run<S: Mailstore>(state: &mut State, c: &mut Cursor<'_>, store: &mut S) -> Outcome {
     allowed(state)?;
@@ -40,17 +42,12 @@ pub(super) async fn check<S: Mailstore>(
             state.user = Some(user);
             Ok(Done::Ok(format!("[CAPABILITY {}] logged in", state.capabilities())))
         }
-        // NO would say "wrong password" to a mail program, and it would ask its user.
-        Err(LoginFailure::Unavailable) => {
-            Err(Done::Bye("[UNAVAILABLE] no majority of the servers can be reached; try again".into()))
-        }
-        // A client that hears of a wrong password asks its user, which slows it down as it should.
-        Err(LoginFailure::Throttled) => {
-            Err(Done::No("[AUTHENTICATIONFAILED] too many wrong logins; try again in a minute".into()))
-        }
-        Err(LoginFailure::Wrong) => {
-            let text = "[AUTHENTICATIONFAILED] wrong user name or password".to_owned();
-            Err(if state.wrong_login() { Done::LastNo(text) } else { Done::No(text) })
+        Err(failure) => {
+            let wrong = failure == Failure::NotDone(Refusal::WrongCredentials);
+            Err(match refusals::login(&failure) {
+                Done::No(text) if wrong && state.wrong_login() => Done::LastNo(text),
+                done => done,
+            })
         }
     }
 }

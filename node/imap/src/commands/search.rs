@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use mailraft_mailbox::api::{FetchWhat, Fetched, MessageState};
 use mailraft_mailbox::{Answer, Command, SystemFlag, UidSet};
 use mailraft_message::{Part, header, search as text};
-use mailraft_protocol::{Out, Output};
+use mailraft_protocol::{Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
 use crate::body::BodyReader;
@@ -105,7 +105,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
                     && let (Some(content), Some(header)) = (&message.content, &message.header)
                 {
                     let root: Part = versioned_decode("structure", PARSED_VERSION, &header.structure)
-                        .map_err(|_| Done::damaged())?;
+                        .map_err(|_| Refusal::Corrupt)?;
                     let Some(told) = search_text::find(&words, content, &root, &mut bodies, store).await? else {
                         continue;
                     };

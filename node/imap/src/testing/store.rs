@@ -1,11 +1,12 @@
 //! The real mailbox as a session asks for it, with what may go wrong on the way.
 
 use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{Answer, Command, Event, Flags, Refusal, Refused, UidSet};
+use mailraft_mailbox::{self as mailbox, Answer, Command, Event, Flags, Refused, UidSet};
+use mailraft_protocol::{Failure, Refusal};
 use zeroize::Zeroizing;
 
 use super::mailbox::{RealMailbox, Who};
-use crate::store::{LoginFailure, Mailstore, ReceiveFailure, StoreFailure};
+use crate::store::Mailstore;
 
 /// A [`RealMailbox`] behind failures that a test asks for.
 pub struct TestStore {
@@ -59,9 +60,9 @@ impl TestStore {
         !self.events.is_empty() || (!self.slow && self.mailbox.has_events())
     }
 
-    fn answer(&mut self, command: Command) -> Result<Answer, StoreFailure> {
+    fn answer(&mut self, command: Command) -> Result<Answer, Failure> {
         if self.unavailable || self.answers == Some(0) {
-            return Err(StoreFailure::Unavailable);
+            return Err(Refusal::Unavailable.into());
         }
         self.answers = self.answers.map(|left| left - 1);
         if !command.is_read()
@@ -79,30 +80,24 @@ impl TestStore {
         // Whatever was told before the answer is here before it.
         self.events.extend(self.mailbox.take_events());
         answer.map_err(|refused| match refused {
-            Refused::Mailbox(refusal) => StoreFailure::Refused(refusal),
-            Refused::NoQuorum
-            | Refused::Unknown
-            | Refused::BodyLost
-            | Refused::Expired { .. }
-            | Refused::Unsupported => StoreFailure::Unavailable,
-            Refused::Overloaded => StoreFailure::Overloaded,
-            Refused::NoSuchMailbox => StoreFailure::NoSuchMailbox,
-            Refused::Corrupt => StoreFailure::Refused(Refusal::Corrupt),
+            Refused::Mailbox(refusal) => decided(refusal).into(),
+            other => panic!("{other:?} is nothing that this owner says"),
         })
     }
 }
 
 impl Mailstore for TestStore {
-    async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), LoginFailure> {
-        match (user, password.as_str()) {
-            _ if self.unavailable => Err(LoginFailure::Unavailable),
-            ("alice", "secret") => Ok(()),
-            ("mallory", _) => Err(LoginFailure::Throttled),
-            _ => Err(LoginFailure::Wrong),
-        }
+    async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), Failure> {
+        let refusal = match (user, password.as_str()) {
+            _ if self.unavailable => Refusal::Unavailable,
+            ("alice", "secret") => return Ok(()),
+            ("mallory", _) => Refusal::Throttled,
+            _ => Refusal::WrongCredentials,
+        };
+        Err(refusal.into())
     }
 
-    async fn ask(&mut self, command: Command) -> Result<Answer, StoreFailure> {
+    async fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
         self.answer(command)
     }
 
@@ -121,7 +116,7 @@ impl Mailstore for TestStore {
 
     fn close_folder(&mut self) {}
 
-    fn receive(&mut self, bytes: &[u8]) -> Result<(), ReceiveFailure> {
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         self.receiving.extend_from_slice(bytes);
         Ok(())
     }
@@ -135,13 +130,28 @@ impl Mailstore for TestStore {
         folder: String,
         flags: Flags,
         internal_date: Option<ZonedTime>,
-    ) -> Result<Result<(u32, u32), ReceiveFailure>, StoreFailure> {
+    ) -> Result<(u32, u32), Failure> {
         let message = std::mem::take(&mut self.receiving);
         let new_message = self.mailbox.new_message(&message);
         let internal_date = internal_date.unwrap_or_default();
         match self.answer(Command::Append { folder, new_message, flags, internal_date })? {
-            Answer::Stored { uid_validity, uid, .. } => Ok(Ok((uid_validity, uid))),
+            Answer::Stored { uid_validity, uid, .. } => Ok((uid_validity, uid)),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// As the server passes on what a mailbox decides.
+fn decided(refusal: mailbox::Refusal) -> Refusal {
+    match refusal {
+        mailbox::Refusal::NoSuchFolder => Refusal::NoSuchFolder,
+        mailbox::Refusal::TryCreate => Refusal::NoSuchTarget,
+        mailbox::Refusal::FolderExists => Refusal::FolderExists,
+        mailbox::Refusal::FolderGone => Refusal::FolderGone,
+        mailbox::Refusal::BadName(why) => Refusal::BadName(why),
+        mailbox::Refusal::NotAllowed(why) => Refusal::NotAllowed(why),
+        mailbox::Refusal::Limit(why) => Refusal::Limit(why),
+        mailbox::Refusal::OverQuota => Refusal::OverQuota,
+        mailbox::Refusal::Corrupt => Refusal::Corrupt,
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use mailraft_imap::{Config, LoginFailure, Mailstore, ReceiveFailure, Session, StoreFailure};
+use mailraft_imap::{Config, Mailstore, Session};
 use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{Answer, Command, Event, Flags, MessageKind};
-use mailraft_protocol::Tls;
+use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind};
+use mailraft_protocol::{Failure, Refusal, Tls};
+use mailraft_storage::CommandId;
 use zeroize::Zeroizing;
 
 use super::shared::Shared;
-use crate::credentials::LoginRefused;
 use crate::environment::{command_id, zoned_now};
 use crate::links::MailboxSession;
 use crate::refusals;
@@ -36,25 +36,19 @@ impl Store {
 }
 
 impl Mailstore for Store {
-    async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), LoginFailure> {
-        match self.shared.world.credentials.verify(user, password).await {
-            Ok(account) => {
-                self.mailbox = Some(MailboxSession::new(self.shared.world.reach(), account.mailbox));
-                Ok(())
-            }
-            Err(LoginRefused::Wrong) => Err(LoginFailure::Wrong),
-            Err(LoginRefused::Throttled) => Err(LoginFailure::Throttled),
-            Err(LoginRefused::Unavailable) => Err(LoginFailure::Unavailable),
-        }
+    async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), Failure> {
+        let account = self.shared.world.credentials.verify(user, password).await.map_err(refusals::login)?;
+        self.mailbox = Some(MailboxSession::new(self.shared.world.reach(), account.mailbox));
+        Ok(())
     }
 
-    async fn ask(&mut self, command: Command) -> Result<Answer, StoreFailure> {
-        let Some(mailbox) = self.mailbox.as_mut() else { return Err(StoreFailure::NoSuchMailbox) };
+    async fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
+        let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
         let id = command_id(&self.shared.world.cluster);
         let begun = Instant::now();
         let asked = mailbox.ask(id, command).await;
         ::metrics::histogram!("mailraft_command_seconds", "protocol" => "imap").record(begun.elapsed().as_secs_f64());
-        refusals::to_imap(id, asked).map(|(answer, _)| answer)
+        ended(id, asked).map(|(answer, _)| answer)
     }
 
     async fn wait_for_event(&mut self) {
@@ -74,13 +68,13 @@ impl Mailstore for Store {
         }
     }
 
-    fn receive(&mut self, bytes: &[u8]) -> Result<(), ReceiveFailure> {
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         let directory = self.shared.world.config().data_dir.clone();
         let budget = &self.shared.budget;
         let spool = self.spool.get_or_insert_with(|| Spool::new(budget));
         match spool {
-            Ok(kept) => kept.write(bytes, &directory).map_err(to_imap),
-            Err(refused) => Err(to_imap(*refused)),
+            Ok(kept) => kept.write(bytes, &directory).map_err(refusals::spool),
+            Err(refused) => Err(refusals::spool(*refused)),
         }
     }
 
@@ -93,28 +87,32 @@ impl Mailstore for Store {
         folder: String,
         flags: Flags,
         internal_date: Option<ZonedTime>,
-    ) -> Result<Result<(u32, u32), ReceiveFailure>, StoreFailure> {
+    ) -> Result<(u32, u32), Failure> {
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.shared.budget));
         let received = match spool {
             Ok(spool) => spool.finish(b"").await,
             Err(refused) => Err(refused),
         };
-        let received = match received {
-            Ok(received) => received,
-            Err(refused) => return Ok(Err(to_imap(refused))),
-        };
-        let Some(mailbox) = self.mailbox.as_mut() else { return Err(StoreFailure::NoSuchMailbox) };
+        let received = received.map_err(refusals::spool)?;
+        let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
         let id = command_id(&self.shared.world.cluster);
-        let stored = refusals::to_imap(id, mailbox.store(id, kind, &received).await)?;
-        Ok(Ok((stored.uid_validity, stored.uid)))
+        let stored = ended(id, mailbox.store(id, kind, &received).await)?;
+        Ok((stored.uid_validity, stored.uid))
     }
 }
 
-fn to_imap(refused: SpoolRefused) -> ReceiveFailure {
-    match refused {
-        SpoolRefused::Overloaded => ReceiveFailure::Overloaded,
-        SpoolRefused::HeaderTooLong => ReceiveFailure::HeaderTooLong,
-        SpoolRefused::Disk => ReceiveFailure::Unavailable,
+/// How a command ended, as the engine hears it.
+fn ended<T>(id: CommandId, finished: Finished<T>) -> Result<T, Failure> {
+    match finished {
+        Finished::Done(done) => Ok(done),
+        Finished::NotDone(why) => {
+            tracing::debug!(command = %id, %why, "a command was not carried out");
+            Err(refusals::not_done(why).into())
+        }
+        Finished::Unknown => {
+            tracing::debug!(command = %id, "it is not known whether a command was carried out");
+            Err(Failure::Unknown)
+        }
     }
 }

@@ -5,19 +5,16 @@ use std::time::Instant;
 
 use mailraft_cluster::BarrierOutcome;
 use mailraft_directory::Resolution;
-use mailraft_mailbox::{Finished, MessageKind, NotDone, Refusal};
-use mailraft_protocol::Tls;
-use mailraft_smtp::{
-    AuthOutcome, Config, Delivery, DeliveryAgent, Destination, Mailbox, Recipient, Sender, Service, Session,
-    Transaction, trace,
-};
+use mailraft_mailbox::{Finished, MessageKind};
+use mailraft_protocol::{Failure, Refusal, Tls};
+use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, trace};
 use mailraft_storage::{MailboxId, PartitionId};
 use zeroize::Zeroizing;
 
 use super::shared::Shared;
-use crate::credentials::LoginRefused;
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::MailboxSession;
+use crate::refusals;
 use crate::spool::{Spool, SpoolRefused};
 
 /// A session at its start; `tls` if TLS is up already.
@@ -41,24 +38,24 @@ pub struct Agent {
 }
 
 impl DeliveryAgent for Agent {
-    async fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> Sender {
+    async fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> Result<(), Failure> {
         let path = format!("{}@{}", reverse_path.local, reverse_path.domain);
         let mut owns = self.owns(identity, &path).await;
         if owns == Some(false) {
             // "Not yours" is permanent to whoever hears it: this replica may lag behind.
             match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
                 Ok(BarrierOutcome::Passed { .. }) => owns = self.owns(identity, &path).await,
-                _ => return Sender::Unavailable,
+                _ => return Err(Refusal::Unavailable.into()),
             }
         }
         match owns {
-            Some(true) => Sender::Own,
-            Some(false) => Sender::NotOwn,
-            None => Sender::Unavailable,
+            Some(true) => Ok(()),
+            Some(false) => Err(Refusal::NotOwnAddress.into()),
+            None => Err(Refusal::Unavailable.into()),
         }
     }
 
-    async fn verify(&mut self, address: &Mailbox) -> Recipient {
+    async fn verify(&mut self, address: &Mailbox) -> Result<Destination, Failure> {
         // <postmaster> alone is this server's own.
         let text = match address.domain.as_str() {
             "" => format!("{}@{}", address.local, self.shared.world.config().tls.hostname),
@@ -69,27 +66,23 @@ impl DeliveryAgent for Agent {
             // "No such mailbox" is permanent to whoever hears it: this replica may lag behind.
             match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
                 Ok(BarrierOutcome::Passed { .. }) => resolution = self.resolve(&text).await,
-                _ => return Recipient::Unavailable,
+                _ => return Err(Refusal::Unavailable.into()),
             }
         }
         match resolution {
             Some(Resolution::Mailboxes(mailboxes, detail)) => match mailboxes.as_slice() {
-                [mailbox] => Recipient::Mailbox(Destination { mailbox: mailbox.0, detail }),
-                _ => Recipient::Several,
+                [mailbox] => Ok(Destination { mailbox: mailbox.0, detail }),
+                _ => Err(Refusal::SeveralMailboxes.into()),
             },
-            Some(Resolution::Unknown) => Recipient::Unknown,
-            Some(Resolution::NotOurs) => Recipient::NotOurs,
-            None => Recipient::Unavailable,
+            Some(Resolution::Unknown) => Err(Refusal::NoSuchAddress(address.to_string()).into()),
+            Some(Resolution::NotOurs) => Err(Refusal::NotOurDomain(address.to_string()).into()),
+            None => Err(Refusal::Unavailable.into()),
         }
     }
 
-    async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> AuthOutcome {
-        match self.shared.world.credentials.verify(user, password).await {
-            Ok(account) => AuthOutcome::Ok(account.address),
-            Err(LoginRefused::Wrong) => AuthOutcome::Wrong,
-            Err(LoginRefused::Throttled) => AuthOutcome::Throttled,
-            Err(LoginRefused::Unavailable) => AuthOutcome::Unavailable,
-        }
+    async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> Result<String, Failure> {
+        let account = self.shared.world.credentials.verify(user, password).await.map_err(refusals::login)?;
+        Ok(account.address)
     }
 
     fn receive(&mut self, bytes: &[u8]) {
@@ -107,13 +100,13 @@ impl DeliveryAgent for Agent {
         self.spool = None;
     }
 
-    async fn deliver(&mut self, transaction: Transaction) -> Delivery {
+    async fn deliver(&mut self, transaction: Transaction) -> Result<String, Failure> {
         let begun = Instant::now();
         let delivery = self.take_in(transaction).await;
         let result = match &delivery {
-            Delivery::Accepted(_) => "accepted",
-            Delivery::Unavailable | Delivery::Overloaded | Delivery::OverQuota | Delivery::Corrupt => "deferred",
-            Delivery::HeaderTooLong | Delivery::NoSuchMailbox | Delivery::Refused(_) => "refused",
+            Ok(_) => "accepted",
+            Err(failure) if failure.may_be_retried() => "deferred",
+            Err(_) => "refused",
         };
         ::metrics::counter!("mailraft_deliveries_total", "result" => result).increment(1);
         ::metrics::histogram!("mailraft_command_seconds", "protocol" => "smtp").record(begun.elapsed().as_secs_f64());
@@ -148,17 +141,12 @@ impl Agent {
         }
     }
 
-    async fn take_in(&mut self, transaction: Transaction) -> Delivery {
+    async fn take_in(&mut self, transaction: Transaction) -> Result<String, Failure> {
         let id = command_id(&self.shared.world.cluster);
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.shared.budget));
         let Destination { mailbox, detail } = transaction.destination;
         let mailbox = MailboxId(mailbox);
-        let spool = match spool {
-            Ok(spool) => spool,
-            Err(SpoolRefused::HeaderTooLong) => return Delivery::HeaderTooLong,
-            Err(SpoolRefused::Overloaded) => return Delivery::Overloaded,
-            Err(SpoolRefused::Disk) => return Delivery::Unavailable,
-        };
+        let spool = spool.map_err(refusals::spool)?;
         let reverse_path = transaction.reverse_path.as_ref().map(ToString::to_string).unwrap_or_default();
         let recipient =
             transaction.recipients.first().filter(|_| transaction.recipients.len() == 1).map(ToString::to_string);
@@ -176,12 +164,7 @@ impl Agent {
                 recipient: recipient.as_deref(),
                 unix_seconds: (wall().0 / 1_000) as i64,
             });
-        let received = match spool.finish(prefix.as_bytes()).await {
-            Ok(received) => received,
-            Err(SpoolRefused::HeaderTooLong) => return Delivery::HeaderTooLong,
-            Err(SpoolRefused::Overloaded) => return Delivery::Overloaded,
-            Err(SpoolRefused::Disk) => return Delivery::Unavailable,
-        };
+        let received = spool.finish(prefix.as_bytes()).await.map_err(refusals::spool)?;
         let kind = MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted, received: zoned_now() };
         // The next message on this connection often goes to the same mailbox.
         let mut kept = match self.mailbox_session.take() {
@@ -194,33 +177,15 @@ impl Agent {
         match stored {
             Finished::Done(stored) => {
                 tracing::info!(command = %stored.id, at = %stored.at, uid = stored.uid, "delivered");
-                Delivery::Accepted(format!("id={} at={}", stored.id, stored.at))
+                Ok(format!("id={} at={}", stored.id, stored.at))
             }
             Finished::Unknown => {
                 tracing::info!(command = %id, "it is not known whether it was delivered");
-                Delivery::Unavailable
+                Err(Failure::Unknown)
             }
             Finished::NotDone(why) => {
                 tracing::info!(command = %id, %why, "not delivered");
-                match why {
-                    NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired | NotDone::Unsupported => {
-                        Delivery::Unavailable
-                    }
-                    NotDone::Overloaded => Delivery::Overloaded,
-                    NotDone::NoSuchMailbox => Delivery::NoSuchMailbox,
-                    NotDone::Corrupt => Delivery::Corrupt,
-                    NotDone::Refused(refusal) => match refusal {
-                        Refusal::OverQuota => Delivery::OverQuota,
-                        Refusal::Corrupt => Delivery::Corrupt,
-                        Refusal::NoSuchFolder
-                        | Refusal::TryCreate
-                        | Refusal::FolderExists
-                        | Refusal::BadName(_)
-                        | Refusal::NotAllowed(_)
-                        | Refusal::Limit(_)
-                        | Refusal::FolderGone => Delivery::Refused(refusal.to_string()),
-                    },
-                }
+                Err(refusals::not_done(why).into())
             }
         }
     }

@@ -4,7 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::agent::{AuthOutcome, DeliveryAgent};
+use crate::agent::DeliveryAgent;
+use crate::refusals::{During, refuse};
 use crate::reply::line;
 use crate::state::{Reading, Service, State};
 
@@ -88,13 +89,11 @@ async fn check<A: DeliveryAgent>(
     out: &mut Vec<u8>,
 ) {
     match agent.authenticate(user, password).await {
-        AuthOutcome::Ok(identity) => {
+        Ok(identity) => {
             state.identity = Some(identity);
             line(out, "235 2.7.0 logged in");
         }
-        AuthOutcome::Wrong => state.wrong_login(out),
-        AuthOutcome::Throttled => line(out, "454 4.7.0 too many wrong logins; try again in a minute"),
-        AuthOutcome::Unavailable => line(out, "454 4.7.0 logins can't be checked now; try again"),
+        Err(failure) => refuse(state, &failure, During::Login, out),
     }
 }
 

@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use futures::executor::block_on;
-use mailraft_protocol::{Engine, Farewell, Out, Output, Tls, Turn};
+use mailraft_protocol::{Engine, Failure, Farewell, Out, Output, Refusal, Tls, Turn};
 use zeroize::Zeroizing;
 
-use crate::agent::{AuthOutcome, Delivery, DeliveryAgent, Destination, Recipient, Sender, Transaction};
+use crate::agent::{DeliveryAgent, Destination, Transaction};
 use crate::parse::Mailbox;
 use crate::session::Session;
 use crate::state::{Config, Service};
@@ -33,16 +33,16 @@ pub struct Script {
 }
 
 impl DeliveryAgent for Script {
-    async fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> Sender {
-        sender(identity, &reverse_path.local)
+    async fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> Result<(), Failure> {
+        Ok(sender(identity, &reverse_path.local)?)
     }
 
-    async fn verify(&mut self, address: &Mailbox) -> Recipient {
-        recipient(&address.local, &address.domain)
+    async fn verify(&mut self, address: &Mailbox) -> Result<Destination, Failure> {
+        Ok(recipient(address)?)
     }
 
-    async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> AuthOutcome {
-        login(user, &password)
+    async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> Result<String, Failure> {
+        Ok(login(user, &password)?)
     }
 
     fn receive(&mut self, bytes: &[u8]) {
@@ -55,7 +55,7 @@ impl DeliveryAgent for Script {
         self.events.push("discard".to_owned());
     }
 
-    async fn deliver(&mut self, mail: Transaction) -> Delivery {
+    async fn deliver(&mut self, mail: Transaction) -> Result<String, Failure> {
         let from = mail.reverse_path.map_or("<>".into(), |p| p.to_string());
         let to: Vec<String> = mail.recipients.iter().map(ToString::to_string).collect();
         let content = String::from_utf8_lossy(&std::mem::take(&mut self.content)).into_owned();
@@ -153,54 +153,56 @@ impl Talk {
     }
 }
 
-fn recipient(local: &str, domain: &str) -> Recipient {
-    match (local, domain) {
-        (_, domain) if domain != "here.test" && !domain.is_empty() => Recipient::NotOurs,
-        ("alice" | "alice+x" | "alice+y" | "postmaster" | "a b", _) => mailbox(1, local),
-        ("bob" | "bob+z", _) => mailbox(2, local),
-        ("full", _) => Recipient::OverQuota,
-        ("several", _) => Recipient::Several,
-        ("later", _) => Recipient::Unavailable,
-        ("busy", _) => Recipient::Overloaded,
-        _ => Recipient::Unknown,
+fn recipient(address: &Mailbox) -> Result<Destination, Refusal> {
+    let (local, domain) = (address.local.as_str(), address.domain.as_str());
+    match local {
+        _ if domain != "here.test" && !domain.is_empty() => Err(Refusal::NotOurDomain(address.to_string())),
+        "alice" | "alice+x" | "alice+y" | "postmaster" | "a b" => Ok(destination(1, local)),
+        "bob" | "bob+z" => Ok(destination(2, local)),
+        "full" => Err(Refusal::OverQuota),
+        "several" => Err(Refusal::SeveralMailboxes),
+        "later" => Err(Refusal::Unavailable),
+        "busy" => Err(Refusal::Overloaded),
+        _ => Err(Refusal::NoSuchAddress(address.to_string())),
     }
 }
 
-fn mailbox(number: u8, local: &str) -> Recipient {
+fn destination(number: u8, local: &str) -> Destination {
     let detail = local.split_once('+').map(|(_, detail)| detail.to_owned());
-    Recipient::Mailbox(Destination { mailbox: [number; 16], detail })
+    Destination { mailbox: [number; 16], detail }
 }
 
-fn login(user: &str, password: &str) -> AuthOutcome {
+fn login(user: &str, password: &str) -> Result<String, Refusal> {
     match (user, password) {
-        ("alice", "secret") => AuthOutcome::Ok("alice".into()),
-        ("later", _) => AuthOutcome::Unavailable,
-        ("again", _) => AuthOutcome::Throttled,
-        _ => AuthOutcome::Wrong,
+        ("alice", "secret") => Ok("alice".into()),
+        ("later", _) => Err(Refusal::Unavailable),
+        ("again", _) => Err(Refusal::Throttled),
+        _ => Err(Refusal::WrongCredentials),
     }
 }
 
 /// Whether this account may send from this local part.
-fn sender(identity: &str, local: &str) -> Sender {
+fn sender(identity: &str, local: &str) -> Result<(), Refusal> {
     match local {
-        "later" => Sender::Unavailable,
-        local if local.split('+').next() == Some(identity) => Sender::Own,
-        _ => Sender::NotOwn,
+        "later" => Err(Refusal::Unavailable),
+        local if local.split('+').next() == Some(identity) => Ok(()),
+        _ => Err(Refusal::NotOwnAddress),
     }
 }
 
 /// What becomes of a message from this local part.
-fn delivery(local: &str) -> Delivery {
-    match local {
-        "later" => Delivery::Unavailable,
-        "busy" => Delivery::Overloaded,
-        "full" => Delivery::OverQuota,
-        "header" => Delivery::HeaderTooLong,
-        "gone" => Delivery::NoSuchMailbox,
-        "corrupt" => Delivery::Corrupt,
-        "policy" => Delivery::Refused("no\r\n250 Ok".into()),
-        _ => Delivery::Accepted("id=7 at=1.1.9".into()),
-    }
+fn delivery(local: &str) -> Result<String, Failure> {
+    let refusal = match local {
+        "later" => return Err(Failure::Unknown),
+        "busy" => Refusal::Overloaded,
+        "full" => Refusal::OverQuota,
+        "header" => Refusal::HeaderTooLong,
+        "gone" => Refusal::NoSuchMailbox,
+        "corrupt" => Refusal::Corrupt,
+        "policy" => Refusal::Limit("no\r\n250 Ok".into()),
+        _ => return Ok("id=7 at=1.1.9".into()),
+    };
+    Err(refusal.into())
 }
 
 fn unescaped(text: &str) -> Vec<u8> {

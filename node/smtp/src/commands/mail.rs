@@ -1,7 +1,10 @@
 //! MAIL (RFC 5321, section 4.1.1.2) with SIZE (RFC 1870) and BODY (RFC 6152).
 
-use crate::agent::{DeliveryAgent, Sender};
+use mailraft_protocol::Refusal;
+
+use crate::agent::DeliveryAgent;
 use crate::parse::{ParseError, Side, path_and_parameters};
+use crate::refusals::{During, refuse};
 use crate::reply::line;
 use crate::state::{Mail, Service, State};
 
@@ -22,16 +25,12 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
     };
     let limit = state.config.max_message_bytes;
     if mail.announced_bytes.is_some_and(|bytes| bytes > limit) {
-        return line(out, &format!("552 5.3.4 the message is longer than {limit} bytes"));
+        return refuse(state, &Refusal::MessageTooLong(limit).into(), During::Message, out);
     }
-    if let (Some(identity), Some(path)) = (&state.identity, &mail.reverse_path) {
-        match agent.check_sender(identity, path).await {
-            Sender::Own => {}
-            Sender::NotOwn => return state.wrong(out, "553 5.7.1 this reverse-path is not yours to send from"),
-            Sender::Unavailable => {
-                return line(out, "451 4.3.0 whether this reverse-path is yours can't be said now; try again");
-            }
-        }
+    if let (Some(identity), Some(path)) = (&state.identity, &mail.reverse_path)
+        && let Err(failure) = agent.check_sender(identity, path).await
+    {
+        return refuse(state, &failure, During::Sender, out);
     }
     state.mail = Some(mail);
     line(out, "250 2.1.0 Ok");

@@ -1,7 +1,8 @@
 //! RCPT (RFC 5321, section 4.1.1.3): all recipients of one transaction are one mailbox.
 
-use crate::agent::{DeliveryAgent, Recipient};
+use crate::agent::DeliveryAgent;
 use crate::parse::{Mailbox, ParseError, Side, path_and_parameters};
+use crate::refusals::{During, refuse};
 use crate::reply::line;
 use crate::state::{RECIPIENTS_MAX, State};
 
@@ -15,22 +16,14 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
         Err(reply) => return state.wrong(out, &reply),
     };
     match agent.verify(&address).await {
-        Recipient::Mailbox(found) => {
+        Ok(found) => {
             if mail.destination.get_or_insert_with(|| found.clone()).mailbox != found.mailbox {
                 return line(out, "452 4.5.3 one mailbox for each message; send it again for this one");
             }
             mail.recipients.push(address);
             line(out, "250 2.1.5 Ok");
         }
-        Recipient::Unknown => state.wrong(out, &format!("550 5.1.1 <{address}> is nobody here")),
-        Recipient::NotOurs => state
-            .wrong(out, &format!("550 5.7.1 <{address}> is not in a domain of this server, and it relays for nobody")),
-        Recipient::Several => {
-            line(out, "451 4.3.0 this address stands for several mailboxes, which can't be reached at once yet")
-        }
-        Recipient::OverQuota => line(out, "452 4.2.2 the mailbox is full"),
-        Recipient::Unavailable => line(out, "451 4.3.0 whether there is such a mailbox can't be said now; try again"),
-        Recipient::Overloaded => line(out, "451 4.3.2 too busy; try again later"),
+        Err(failure) => refuse(state, &failure, During::Recipient, out),
     }
 }
 

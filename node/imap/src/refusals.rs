@@ -1,0 +1,108 @@
+//! IMAP's answers to all refusals: response codes (RFC 3501, section 7.1; RFC 5530) and texts.
+
+use mailraft_protocol::{Failure, Refusal};
+
+use crate::outcome::Done;
+
+/// The response code that is about credentials.
+const AUTHENTICATIONFAILED: &str = "AUTHENTICATIONFAILED";
+
+impl From<Failure> for Done {
+    fn from(failure: Failure) -> Self {
+        let (code, text) = response(&failure);
+        Done::No(format!("[{code}] {text}"))
+    }
+}
+
+impl From<Refusal> for Done {
+    fn from(refusal: Refusal) -> Self {
+        Failure::NotDone(refusal).into()
+    }
+}
+
+/// Why a login failed. NO says "wrong password" to a mail program, and it asks its user: right for what is about
+/// credentials, and for too many of them, which slows the client down as it should. Anything else ends the session.
+pub(crate) fn login(failure: &Failure) -> Done {
+    let (code, text) = response(failure);
+    let text = format!("[{code}] {text}");
+    if code == AUTHENTICATIONFAILED { Done::No(text) } else { Done::Bye(text) }
+}
+
+/// The response code and the text.
+fn response(failure: &Failure) -> (&'static str, String) {
+    let refusal = match failure {
+        // The same words as for what was not done: the client looks what became of it, and its user decides.
+        Failure::Unknown => &Refusal::Unavailable,
+        Failure::NotDone(refusal) => refusal,
+    };
+    let code = match refusal {
+        Refusal::Unavailable | Refusal::NotKept => "UNAVAILABLE",
+        Refusal::Overloaded | Refusal::Limit(_) => "LIMIT",
+        Refusal::Corrupt => "CONTACTADMIN",
+        Refusal::OverQuota => "OVERQUOTA",
+        // Where IMAP says mailbox, it means a folder.
+        Refusal::NoSuchMailbox => return ("NONEXISTENT", "the mailbox is no more".to_owned()),
+        Refusal::NoSuchFolder | Refusal::FolderGone | Refusal::NoSuchAddress(_) => "NONEXISTENT",
+        Refusal::NoSuchTarget => "TRYCREATE",
+        Refusal::FolderExists => "ALREADYEXISTS",
+        Refusal::BadName(_)
+        | Refusal::NotAllowed(_)
+        | Refusal::NotOurDomain(_)
+        | Refusal::SeveralMailboxes
+        | Refusal::NotOwnAddress => "CANNOT",
+        Refusal::HeaderTooLong => "TOOBIG",
+        Refusal::MessageTooLong(max_bytes) => return ("TOOBIG", format!("a message has at most {max_bytes} bytes")),
+        Refusal::WrongCredentials | Refusal::Throttled => AUTHENTICATIONFAILED,
+    };
+    (code, refusal.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_response() {
+        let no = |done: Done| if let Done::No(text) = done { text } else { panic!("a refusal is a NO") };
+        let told: Vec<String> = Refusal::each().into_iter().map(|refusal| no(refusal.into())).collect();
+        assert_eq!(
+            told,
+            [
+                "[UNAVAILABLE] no majority of the servers can be reached; try again",
+                "[LIMIT] too busy; try again later",
+                "[UNAVAILABLE] the message can't be kept now; try again",
+                "[CONTACTADMIN] part of this mailbox is damaged and being repaired",
+                "[OVERQUOTA] the mailbox is full",
+                "[NONEXISTENT] the mailbox is no more",
+                "[NONEXISTENT] no such folder",
+                "[TRYCREATE] no such folder; create it first",
+                "[NONEXISTENT] the folder was deleted",
+                "[ALREADYEXISTS] a folder of that name exists",
+                "[CANNOT] no such name",
+                "[CANNOT] not with INBOX",
+                "[LIMIT] too many folders",
+                "[TOOBIG] the header is longer than 256 KiB",
+                "[TOOBIG] a message has at most 100 bytes",
+                "[AUTHENTICATIONFAILED] wrong user name or password",
+                "[AUTHENTICATIONFAILED] too many wrong logins; try again in a minute",
+                "[NONEXISTENT] <a@b.test> is nobody here",
+                "[CANNOT] <a@b.test> is not in a domain of this server, and it relays for nobody",
+                "[CANNOT] this address stands for several mailboxes, which can't be reached at once yet",
+                "[CANNOT] this reverse-path is not yours to send from",
+            ]
+        );
+        assert_eq!(no(Failure::Unknown.into()), told[0]);
+    }
+
+    #[test]
+    fn a_login_hears_no_only_about_its_credentials() {
+        for failure in Refusal::each().into_iter().map(Failure::NotDone).chain([Failure::Unknown]) {
+            let about_credentials = matches!(failure, Failure::NotDone(Refusal::WrongCredentials | Refusal::Throttled));
+            match login(&failure) {
+                Done::No(text) => assert!(about_credentials, "{text}"),
+                Done::Bye(text) => assert!(!about_credentials, "{text}"),
+                _ => panic!("{failure:?} is neither NO nor BYE"),
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Why a client's request was not carried out: one closed list. Each protocol answers it in one exhaustive match, in
+//! its own `refusals.rs`. What an engine itself finds wrong with a command (its syntax, its order, bounds of the
+//! protocol) is not here: that is answered where it is found.
+
+/// Declares the list, and one of each for the tables that go through it.
+macro_rules! refusals {
+    ($($(#[$attribute:meta])+ $name:ident $(($holds:ty = $example:expr))?,)+) => {
+        /// Why a request was not carried out, and won't be unless it is made anew. Its text is for the client's user.
+        #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+        pub enum Refusal {
+            $($(#[$attribute])+ $name $(($holds))?,)+
+        }
+
+        impl Refusal {
+            /// One of each, in the order of the list: a protocol's test tables all its answers by it.
+            pub fn each() -> Vec<Refusal> {
+                vec![$(Refusal::$name $(($example))?),+]
+            }
+        }
+    };
+}
+
+refusals! {
+    /// Nobody who could decide it was reached in time.
+    #[error("no majority of the servers can be reached; try again")]
+    Unavailable,
+    /// Too much is waiting, here or where the mailbox is.
+    #[error("too busy; try again later")]
+    Overloaded,
+    /// This node can't keep the message until its mailbox has it: its own disk fails.
+    #[error("the message can't be kept now; try again")]
+    NotKept,
+    /// Part of the mailbox can't be read where it is.
+    #[error("part of this mailbox is damaged and being repaired")]
+    Corrupt,
+    /// The mailbox has reached its quota.
+    #[error("the mailbox is full")]
+    OverQuota,
+    /// The mailbox was erased, or never was, as a read barrier of the control group says.
+    #[error("no such mailbox")]
+    NoSuchMailbox,
+    /// The mailbox has no folder of that name.
+    #[error("no such folder")]
+    NoSuchFolder,
+    /// The folder that messages go to is not there, and could be created.
+    #[error("no such folder; create it first")]
+    NoSuchTarget,
+    /// The open folder was deleted, or made anew under its name.
+    #[error("the folder was deleted")]
+    FolderGone,
+    /// There is a folder of the name that one was to get.
+    #[error("a folder of that name exists")]
+    FolderExists,
+    /// No folder can have that name, for this reason.
+    #[error("{0}")]
+    BadName(String = "no such name".to_owned()),
+    /// Nobody may do that, for this reason.
+    #[error("{0}")]
+    NotAllowed(String = "not with INBOX".to_owned()),
+    /// This bound of the mailbox is reached.
+    #[error("{0}")]
+    Limit(String = "too many folders".to_owned()),
+    /// The message's header block is longer than a mailbox keeps.
+    #[error("the header is longer than 256 KiB")]
+    HeaderTooLong,
+    /// The message is longer than this many bytes.
+    #[error("the message is longer than {0} bytes")]
+    MessageTooLong(u64 = 100),
+    /// These are nobody's credentials.
+    #[error("wrong user name or password")]
+    WrongCredentials,
+    /// Too many logins were tried with wrong credentials.
+    #[error("too many wrong logins; try again in a minute")]
+    Throttled,
+    /// This address is nobody's, as a read barrier of the control group says.
+    #[error("<{0}> is nobody here")]
+    NoSuchAddress(String = "a@b.test".to_owned()),
+    /// This address is in no domain of this cluster.
+    #[error("<{0}> is not in a domain of this server, and it relays for nobody")]
+    NotOurDomain(String = "a@b.test".to_owned()),
+    /// The address stands for several mailboxes.
+    #[error("this address stands for several mailboxes, which can't be reached at once yet")]
+    SeveralMailboxes,
+    /// The account may not send as this reverse-path, as a read barrier of the control group says.
+    #[error("this reverse-path is not yours to send from")]
+    NotOwnAddress,
+}
+
+impl Refusal {
+    /// Whether the same may succeed later without anybody doing something about it.
+    pub fn may_be_retried(&self) -> bool {
+        match self {
+            Refusal::Unavailable
+            | Refusal::Overloaded
+            | Refusal::NotKept
+            | Refusal::Corrupt
+            | Refusal::OverQuota
+            | Refusal::SeveralMailboxes => true,
+            Refusal::NoSuchMailbox
+            | Refusal::NoSuchFolder
+            | Refusal::NoSuchTarget
+            | Refusal::FolderGone
+            | Refusal::FolderExists
+            | Refusal::BadName(_)
+            | Refusal::NotAllowed(_)
+            | Refusal::Limit(_)
+            | Refusal::HeaderTooLong
+            | Refusal::MessageTooLong(_)
+            | Refusal::WrongCredentials
+            // It was throttled because it retried.
+            | Refusal::Throttled
+            | Refusal::NoSuchAddress(_)
+            | Refusal::NotOurDomain(_)
+            | Refusal::NotOwnAddress => false,
+        }
+    }
+}
+
+/// How a request ended that has no success to tell. The two are told apart up to each protocol's match, because a
+/// client that hears "not done" may do it again, and one that does so after "unknown" may have it twice.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It was not done, and never will be.
+    #[error(transparent)]
+    NotDone(#[from] Refusal),
+    /// It may have been done, or may still be.
+    #[error("it is not known whether it was done")]
+    Unknown,
+}
+
+impl Failure {
+    /// Whether the same may succeed later without anybody doing something about it.
+    pub fn may_be_retried(&self) -> bool {
+        match self {
+            Failure::NotDone(refusal) => refusal.may_be_retried(),
+            Failure::Unknown => true,
+        }
+    }
+}
