@@ -51,7 +51,7 @@ pub enum Op {
         folder: FolderId,
         /// Which messages.
         uids: UidSet,
-        /// How.
+        /// What is done with the flags.
         mode: StoreMode,
         /// Which flags.
         flags: Flags,
@@ -204,7 +204,7 @@ pub enum Record {
     },
     /// A client asks.
     Asked {
-        /// When.
+        /// The observer's time.
         at: Micros,
         /// Which session: it has one command at a time.
         session: u64,
@@ -212,25 +212,25 @@ pub enum Record {
         mailbox: MailboxId,
         /// The command's id, kept through retries.
         id: CommandId,
-        /// What.
+        /// The operation.
         op: Op,
     },
     /// The client's answer, or that none will come.
     Ended {
-        /// When.
+        /// The observer's time.
         at: Micros,
         /// The command.
         id: CommandId,
-        /// How.
+        /// What became of it.
         ended: Ended,
         /// Of its entry, or of the state that was read.
         position: Option<At>,
     },
     /// A session opened a folder. It has one open at a time.
     Opened {
-        /// When.
+        /// The observer's time.
         at: Micros,
-        /// Which session.
+        /// The session.
         session: u64,
         /// Of which mailbox.
         mailbox: MailboxId,
@@ -239,18 +239,18 @@ pub enum Record {
     },
     /// A session was told of a change.
     Event {
-        /// When.
+        /// The observer's time.
         at: Micros,
-        /// Which session.
+        /// The session.
         session: u64,
-        /// What.
+        /// The change.
         event: Event,
     },
     /// A session attached again to its open folder after a failover.
     Resumed {
-        /// When.
+        /// The observer's time.
         at: Micros,
-        /// Which session.
+        /// The session.
         session: u64,
         /// The folder.
         folder: FolderId,
@@ -261,9 +261,9 @@ pub enum Record {
     },
     /// A session closed its folder, or is gone.
     Closed {
-        /// When.
+        /// The observer's time.
         at: Micros,
-        /// Which session.
+        /// The session.
         session: u64,
     },
     /// After the end: what the table of commands says of an id. Not told if it was evicted.
@@ -275,7 +275,7 @@ pub enum Record {
     },
     /// The hashes of one replica.
     Replica {
-        /// When.
+        /// The observer's time.
         at: Micros,
         /// The node.
         node: u64,
@@ -292,14 +292,14 @@ pub enum Record {
     },
     /// Something is broken from here on, until [`Record::Healed`].
     Fault {
-        /// When.
+        /// The observer's time.
         at: Micros,
         /// The kind of fault.
         name: String,
     },
     /// All faults end.
     Healed {
-        /// When.
+        /// The observer's time.
         at: Micros,
     },
 }

@@ -256,12 +256,12 @@ impl World {
                 NotDone::NoSuchMailbox => return self.ends(number, Ended::NoSuchMailbox, None, asked),
                 NotDone::Corrupt => {
                     let reads = busy.op.is_read() && matches!(busy.op, Op::ReadBody { .. });
-                    let rotted = match session.conn {
-                        Some((_, node)) => !self.hosts[&node].rotted.is_empty(),
-                        None => self.hosts.values().any(|host| !host.rotted.is_empty()),
+                    let corrupted = match session.conn {
+                        Some((_, node)) => !self.hosts[&node].corrupted.is_empty(),
+                        None => self.hosts.values().any(|host| !host.corrupted.is_empty()),
                     };
-                    self.refused_damaged |= rotted;
-                    let damaged = reads && !rotted && heard.is_some();
+                    self.refused_damaged |= corrupted;
+                    let damaged = reads && !corrupted && heard.is_some();
                     let ended = if damaged { Ended::Done(Reply::BodyDamaged) } else { Ended::NotDone };
                     return self.ends(number, ended, heard.filter(|_| damaged), asked);
                 }

@@ -13,26 +13,26 @@ const S: Micros = 1_000_000;
 pub enum Fault {
     /// The process dies. Of the log's unsynced bytes so many survive.
     Crash {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// Bytes.
+        /// So many bytes of what was not synced survive.
         torn: usize,
     },
     /// The process dies after so many further outputs of its core, which may be in the middle of a step.
     CrashBetween {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// Outputs.
+        /// So many outputs.
         outputs: u64,
     },
     /// The process dies while the rows of a snapshot are being replaced.
     CrashAtInstall {
-        /// Which node.
+        /// The node.
         node: NodeId,
     },
     /// The process is told to stop: it hands its leads over, then ends.
     Stop {
-        /// Which node.
+        /// The node.
         node: NodeId,
     },
     /// These nodes and the others hear nothing of each other.
@@ -63,87 +63,87 @@ pub enum Fault {
     },
     /// Messages get lost.
     Loss {
-        /// Of a thousand.
+        /// So many of a thousand.
         permille: u64,
     },
     /// Messages come twice.
     Twice {
-        /// Of a thousand.
+        /// So many of a thousand.
         permille: u64,
     },
     /// Messages overtake each other.
     Overtaking {
-        /// Of a thousand.
+        /// So many of a thousand.
         permille: u64,
     },
     /// Messages are late.
     Late {
-        /// In the mean.
+        /// So much later in the mean, in microseconds.
         mean: Micros,
     },
     /// Every fsync, flush and read takes so many times as long.
     SlowDisk {
-        /// Whose.
+        /// The node.
         node: NodeId,
-        /// Times.
+        /// So many times.
         factor: u64,
     },
     /// No fsync returns.
     StuckDisk {
-        /// Whose.
+        /// The node.
         node: NodeId,
     },
     /// The next fsync fails, and so the process ends.
     FsyncError {
-        /// Whose.
+        /// The node.
         node: NodeId,
         /// Bytes of the log that survive of what was not synced.
         torn: usize,
     },
     /// Nothing can be written: the process ends, and can't start.
     FullDisk {
-        /// Whose.
+        /// The node.
         node: NodeId,
     },
     /// A node's clock runs fast or slow.
     Drift {
-        /// Whose.
+        /// The node.
         node: NodeId,
-        /// Millionths.
+        /// How much faster than the world, in millionths.
         ppm: i64,
     },
     /// The wall clock stands still while the boot clock goes on; then it is right again.
     ClockStops {
-        /// Whose.
+        /// The node.
         node: NodeId,
     },
     /// A node's wall clock jumps.
     Jump {
-        /// Whose.
+        /// The node.
         node: NodeId,
-        /// Milliseconds.
+        /// By so many milliseconds.
         ms: i64,
     },
     /// A process stands still, and then goes on as if nothing was.
     Pause {
-        /// Which node.
+        /// The node.
         node: NodeId,
     },
     /// Everything on a node takes so many times as long.
     SlowNode {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// Times.
+        /// So many times.
         factor: u64,
     },
     /// Actors on a node panic.
     ActorPanic {
-        /// Which node.
+        /// The node.
         node: NodeId,
     },
     /// A replica of a partition moves to a node that has none.
     Move {
-        /// Which partition.
+        /// The partition.
         partition: u32,
         /// It goes from here.
         from: NodeId,
@@ -162,16 +162,16 @@ pub enum Fault {
     },
     /// The process dies, and a bit of what its log had synced turns over: the node must notice at its start, and never
     /// comes back. Other nodes get its replicas. At most one in a run.
-    Rot {
-        /// Whose.
+    CorruptLog {
+        /// The node.
         node: NodeId,
         /// Where in the log, in thousandths of its length.
         permille: u64,
     },
     /// Some rows of one of a node's replicas can't be read any more. The node must notice when it meets them, and others
     /// must serve what they hold. At most one node's in a run, and not beside the rot of another one's log.
-    RowRot {
-        /// Whose.
+    CorruptRows {
+        /// The node.
         node: NodeId,
         /// Which replica, and which of its rows.
         draw: u64,
@@ -180,7 +180,7 @@ pub enum Fault {
     },
     /// A bit of the log's unsynced tail turns over while the node is down (a crash comes with it).
     TornBit {
-        /// Whose.
+        /// The node.
         node: NodeId,
         /// Bytes that survive, the last of them changed.
         torn: usize,
@@ -215,8 +215,8 @@ impl Fault {
             Fault::ActorPanic { .. } => "actor panic",
             Fault::Move { .. } => "membership change",
             Fault::Ballot { .. } => "change of voters",
-            Fault::Rot { .. } => "bit rot",
-            Fault::RowRot { .. } => "bit rot in rows",
+            Fault::CorruptLog { .. } => "corrupt log",
+            Fault::CorruptRows { .. } => "corrupt rows",
             Fault::TornBit { .. } => "torn write",
         }
     }
@@ -230,7 +230,7 @@ impl Fault {
             | Fault::Stop { node }
             | Fault::FsyncError { node, .. }
             | Fault::FullDisk { node }
-            | Fault::Rot { node, .. }
+            | Fault::CorruptLog { node, .. }
             | Fault::TornBit { node, .. } => Some(*node),
             Fault::Partition { .. }
             | Fault::OneWay { .. }
@@ -249,7 +249,7 @@ impl Fault {
             | Fault::SlowNode { .. }
             | Fault::Move { .. }
             | Fault::Ballot { .. }
-            | Fault::RowRot { .. }
+            | Fault::CorruptRows { .. }
             | Fault::ActorPanic { .. } => None,
         }
     }
@@ -272,8 +272,8 @@ impl std::fmt::Display for Planned {
     }
 }
 
-/// Disks rot in no more than so much at the end of the faults.
-const ROTS_LAST: Micros = 120 * S;
+/// Disks corrupt what they hold in no more than so much at the end of the faults.
+const CORRUPTS_LAST: Micros = 120 * S;
 
 /// What faults are drawn for.
 #[derive(Clone, Copy, Debug)]
@@ -284,13 +284,11 @@ pub struct Size {
     pub partitions: u32,
     /// Of a thousand faults so many are changes of who votes.
     pub ballots_permille: u64,
-    /// Wall clocks neither jump nor stop: where a day passes in seconds, that would be as if by years.
-    pub steady_clocks: bool,
 }
 
 /// Draws faults for the time between two moments, one every `every` in the mean.
 pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros) -> Vec<Planned> {
-    let Size { nodes, partitions, ballots_permille, steady_clocks } = size;
+    let Size { nodes, partitions, ballots_permille } = size;
     let mut plan = Vec::new();
     let mut at = from;
     loop {
@@ -306,19 +304,16 @@ pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros
             let partition = if dice.chance(500) { 0 } else { dice.between(1, u64::from(partitions)) as u32 };
             fault = Fault::Ballot { partition, from: NodeId(a), to: NodeId(other) };
         }
-        if steady_clocks && let Fault::Jump { node, .. } | Fault::ClockStops { node } = fault {
-            fault = Fault::Pause { node };
-        }
         // What one node has damaged the others have whole, a log rots once, and few of a long run's days are to pass
         // with a node set aside.
-        let mut before = plan.iter().filter_map(|p: &Planned| rots(&p.fault));
-        if let Some((node, log)) = rots(&fault)
-            && (at + ROTS_LAST < to || before.any(|(other, other_log)| other != node || (log && other_log)))
+        let mut before = plan.iter().filter_map(|p: &Planned| corrupts(&p.fault));
+        if let Some((node, log)) = corrupts(&fault)
+            && (at + CORRUPTS_LAST < to || before.any(|(other, other_log)| other != node || (log && other_log)))
         {
             fault = Fault::Crash { node, torn: 0 };
         }
         let lasts = match &fault {
-            Fault::ActorPanic { .. } | Fault::Move { .. } | Fault::Ballot { .. } | Fault::RowRot { .. } => 1,
+            Fault::ActorPanic { .. } | Fault::Move { .. } | Fault::Ballot { .. } | Fault::CorruptRows { .. } => 1,
             Fault::Pause { .. } => dice.between(50 * MS, 3 * S),
             Fault::StuckDisk { .. } => dice.between(20 * MS, 4 * S),
             Fault::Stop { .. } => dice.between(600 * MS, 10 * S),
@@ -330,10 +325,10 @@ pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros
 }
 
 /// Whose disk rots by a fault, and whether it is the log.
-fn rots(fault: &Fault) -> Option<(NodeId, bool)> {
+fn corrupts(fault: &Fault) -> Option<(NodeId, bool)> {
     match fault {
-        Fault::Rot { node, .. } => Some((*node, true)),
-        Fault::RowRot { node, .. } => Some((*node, false)),
+        Fault::CorruptLog { node, .. } => Some((*node, true)),
+        Fault::CorruptRows { node, .. } => Some((*node, false)),
         _ => None,
     }
 }
@@ -367,15 +362,15 @@ fn one(dice: &mut Dice, nodes: u64, partitions: u32) -> Fault {
         22 => Fault::Pause { node },
         23 => Fault::SlowNode { node, factor: dice.between(2, 50) },
         24 => Fault::ActorPanic { node },
-        27 => Fault::Rot { node, permille: dice.below(900) },
-        29..=30 => Fault::RowRot { node, draw: dice.below(1 << 32), rows: rotten_rows(dice) },
+        27 => Fault::CorruptLog { node, permille: dice.below(900) },
+        29..=30 => Fault::CorruptRows { node, draw: dice.below(1 << 32), rows: corrupt_rows(dice) },
         25..=26 => Fault::Move { partition: dice.between(1, u64::from(partitions)) as u32, from: node, to: other },
         _ => Fault::TornBit { node, torn: torn(dice).max(1) },
     }
 }
 
 /// Rows that turn bad together: one, those of a block, or all that follow.
-fn rotten_rows(dice: &mut Dice) -> usize {
+fn corrupt_rows(dice: &mut Dice) -> usize {
     match dice.below(3) {
         0 => 1,
         1 => dice.between(2, 30) as usize,

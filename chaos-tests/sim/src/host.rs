@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mailraft_checkers::Micros;
-use mailraft_cluster::{ApplyJob, Node, NodeConfig, RequestId};
+use mailraft_cluster::{ApplyJob, ClusterTime, Node, NodeConfig, RequestId};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
@@ -133,9 +133,9 @@ pub struct Host {
     /// Dies after so many further outputs.
     pub dies_after: Option<u64>,
     /// A bit of its log turned over: it must not start.
-    pub rotten: bool,
+    pub log_corrupt: bool,
     /// Replicas of which rows turned bad at some time.
-    pub rotted: BTreeSet<ReplicaId>,
+    pub corrupted: BTreeSet<ReplicaId>,
     /// Replicas that the operator knows to be damaged.
     pub told_damaged: BTreeSet<ReplicaId>,
     /// Why it can't start any more, if so.
@@ -152,6 +152,8 @@ pub struct Process {
     pub actors_env: Env,
     /// How far the cluster's time is ahead of the wall clock, in milliseconds.
     pub ahead_ms: i64,
+    /// The cluster's time, as those beside the core know it.
+    pub time: ClusterTime,
     /// The batch that is being made durable.
     pub writing: Option<(u64, LogBatch)>,
     /// What apply has in hand.
@@ -197,8 +199,8 @@ impl Host {
             up: None,
             dies_at_install: false,
             dies_after: None,
-            rotten: false,
-            rotted: BTreeSet::new(),
+            log_corrupt: false,
+            corrupted: BTreeSet::new(),
             told_damaged: BTreeSet::new(),
             lost: None,
         }
@@ -243,6 +245,7 @@ impl Host {
             env,
             actors_env,
             ahead_ms: 0,
+            time: ClusterTime::of(self.clock.monotonic(now), self.clock.wall(now), 0),
             writing: None,
             applying: Vec::new(),
             to_apply: VecDeque::new(),
@@ -328,7 +331,7 @@ impl Host {
     /// Rows of a replica turn bad.
     pub fn damage_rows(&mut self, replica: ReplicaId, keys: impl IntoIterator<Item = RowKey>) {
         self.rows.damage(replica, keys);
-        self.rotted.insert(replica);
+        self.corrupted.insert(replica);
     }
 
     /// Brings the process's knowledge of time up to now.
@@ -339,14 +342,21 @@ impl Host {
                 env.now = monotonic;
                 env.wall = wall;
             }
-            process.actors_env.wall.0 = wall.0.saturating_add_signed(process.ahead_ms);
+            process.actors_env.wall = process.time.wall(monotonic);
+        }
+    }
+
+    /// The core has looked at its clocks: until it does so again, the cluster's time goes on by the boot clock.
+    pub fn tells_cluster_time(&mut self, now: Micros) {
+        let (monotonic, wall) = (self.clock.monotonic(now), self.clock.wall(now));
+        if let Some(process) = self.up.as_mut() {
+            process.time = ClusterTime::of(monotonic, wall, process.ahead_ms);
         }
     }
 
     /// The time that the nodes agree on, as this node knows it.
     pub fn cluster_wall(&self, now: Micros) -> UnixMillis {
-        let ahead = self.up.as_ref().map_or(0, |p| p.ahead_ms);
-        UnixMillis(self.clock.wall(now).0.saturating_add_signed(ahead))
+        self.up.as_ref().map_or(self.clock.wall(now), |p| p.time.wall(self.clock.monotonic(now)))
     }
 
     /// How long an fsync takes now.

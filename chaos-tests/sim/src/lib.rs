@@ -5,7 +5,7 @@
 //! * [`scenarios`]: interleavings that chance rarely finds, as scripts.
 //! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
 //!   owners.
-//! * `chain`: what running hashes must be. `questions`: whose read barriers are. `operator`, `moves`: members of groups change. `rot`: rows turn bad.
+//! * `chain`: what running hashes must be. `questions`: whose read barriers are. `operator`, `moves`: members of groups change. `corruption`: rows turn bad.
 //! * `session`, `client`, `workload`, `message`: clients.
 //! * `net`, `clock`, `queue`, `dice`, `trace`: network, clocks, time, chance and what happened.
 
@@ -13,6 +13,7 @@ mod actors;
 mod chain;
 mod client;
 mod clock;
+mod corruption;
 mod dice;
 pub mod faults;
 mod host;
@@ -24,7 +25,6 @@ mod operator;
 mod questions;
 mod queue;
 mod reach;
-mod rot;
 pub mod run;
 pub mod scenarios;
 mod session;

@@ -32,12 +32,12 @@ impl World {
         if host.up.is_some() || host.lost.is_some() || host.disk.full {
             return;
         }
-        let rotten = host.rotten;
+        let log_corrupt = host.log_corrupt;
         match host.start(now, seed, keep, batch_bytes) {
-            Ok(_) if rotten => {
+            Ok(_) if log_corrupt => {
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} starts with a damaged log"));
             }
-            Err(why) if rotten => {
+            Err(why) if log_corrupt => {
                 self.say(format!("node {node} finds the damage and stays away: {why}"));
                 self.host(node).lost = Some(why);
                 self.replaces_all_of(node);
@@ -50,7 +50,7 @@ impl World {
                 self.later(node, flush, Local::Flush);
                 self.carry_out(node, outputs);
             }
-            Err(why) if !self.host(node).rotted.is_empty() => self.stops_damaged(node, why),
+            Err(why) if !self.host(node).corrupted.is_empty() => self.stops_damaged(node, why),
             Err(why) => {
                 self.say(format!("node {node} can't start: {why}"));
                 self.host(node).lost = Some(why.clone());
@@ -127,6 +127,7 @@ impl World {
                 let next = now + self.host(node).clock.in_world(TICK) * self.hosts[&node].slow.min(4);
                 self.later(node, next, Local::Tick);
                 self.takes_in_at_once(node, Input::Tick);
+                self.host(node).tells_cluster_time(now);
             }
             Local::Peer(from, message) => self.takes_in_at_once(node, Input::Peer { from, message: *message }),
             Local::Unreachable(other) => self.input(node, Input::Unreachable { node: other }),

@@ -1,7 +1,6 @@
 //! A whole run: a world is made, goes through faults, heals, comes to rest, and is looked at.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use mailraft_checkers::{At, Bounds, Checker, Micros, Op, Record, Report, Rule};
 use mailraft_cluster::bootstrap::{NodeRow, plan};
@@ -35,8 +34,6 @@ const RESOLVED_WITHIN: Micros = 300_000_000;
 /// By so much leaders may differ about what has been remembered long enough, beside a quarter of it: their clocks do, and
 /// drift.
 const CLOCKS_APART: Micros = 2_200_000;
-/// Where results are kept for less than this wall clocks neither jump nor stop.
-const STEADY_BELOW: Duration = Duration::from_secs(75);
 /// A flapping link changes so often, in the mean.
 const FLAP_EVERY: Micros = 300_000;
 /// A client that was told of damage asks again after this time.
@@ -71,8 +68,7 @@ pub struct Ran {
 pub fn faults_of(setup: &Setup) -> Vec<Planned> {
     let mut dice = Dice::new(setup.seed, 3);
     let Setup { nodes, partitions, ballots_permille, .. } = *setup;
-    let steady_clocks = setup.results_kept < STEADY_BELOW;
-    let size = Size { nodes, partitions, ballots_permille, steady_clocks };
+    let size = Size { nodes, partitions, ballots_permille };
     draw(&mut dice, size, 2_000_000, setup.safety, setup.fault_every)
 }
 
@@ -324,16 +320,16 @@ impl World {
                 self.host(node).log.flip_at_crash();
                 self.crash(node, torn);
             }
-            Fault::Rot { node, permille } => {
+            Fault::CorruptLog { node, permille } => {
                 self.crash(node, 0);
                 let host = self.host(node);
                 let bits = host.log.len() as u64 * 8;
                 if bits > 0 && host.lost.is_none() {
                     host.log.corrupt((bits * permille / 1_000) as usize);
-                    host.rotten = true;
+                    host.log_corrupt = true;
                 }
             }
-            Fault::RowRot { node, draw, rows } => self.rows_rot(node, draw, rows),
+            Fault::CorruptRows { node, draw, rows } => self.corrupts_rows(node, draw, rows),
             Fault::CrashBetween { node, outputs } => self.host(node).dies_after = Some(outputs),
             Fault::CrashAtInstall { node } => self.host(node).dies_at_install = true,
             Fault::Stop { node } => {
@@ -378,8 +374,8 @@ impl World {
             Fault::CrashBetween { node, .. } => self.host(node).dies_after = None,
             Fault::CrashAtInstall { node } => self.host(node).dies_at_install = false,
             Fault::Crash { .. }
-            | Fault::Rot { .. }
-            | Fault::RowRot { .. }
+            | Fault::CorruptLog { .. }
+            | Fault::CorruptRows { .. }
             | Fault::TornBit { .. }
             | Fault::Stop { .. }
             | Fault::Partition { .. }
@@ -407,7 +403,7 @@ impl World {
     fn starts_unless_down(&mut self, node: NodeId) {
         let kept = self.active.keys().any(|at| match &self.plan[*at].fault {
             Fault::Crash { node: n, .. }
-            | Fault::Rot { node: n, .. }
+            | Fault::CorruptLog { node: n, .. }
             | Fault::TornBit { node: n, .. }
             | Fault::FullDisk { node: n } => *n == node,
             _ => false,
@@ -665,7 +661,7 @@ impl World {
                     term: Default::default(),
                 };
                 let kept = match kept_result(&host.rows, &place, &info.key, id) {
-                    Err(_) if host.rotted.contains(&replica) => continue,
+                    Err(_) if host.corrupted.contains(&replica) => continue,
                     kept => kept?,
                 };
                 if let Some(Kept { index, result: Some(result) }) = kept {

@@ -252,7 +252,7 @@ pub enum Event {
     Operate,
     /// The operator replaces a damaged replica: its node, its partition, itself.
     Repair(NodeId, PartitionId, ReplicaId),
-    /// The operator looks whether a lost node has replicas left.
+    /// The operator asks whether a lost node has replicas left.
     Replace(NodeId),
 }
 

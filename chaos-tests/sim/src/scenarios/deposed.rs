@@ -5,7 +5,7 @@ use mailraft_storage::PartitionId;
 use raft::eraftpb::MessageType;
 
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Told, leader, process};
 use crate::world::World;
 
@@ -31,7 +31,7 @@ pub fn with_its_clients(seed: u64) -> Told<Ran> {
     }
     let [early, late, write] = clients;
     // One read's round is confirmed only when another node leads.
-    let confirmed = s.hold(looks::raft(MessageType::MsgHeartbeatResponse, P, None, Some(old)));
+    let confirmed = s.hold(events::raft(MessageType::MsgHeartbeatResponse, P, None, Some(old)));
     s.begin(early, Op::Status { folder: "INBOX".to_owned() });
     s.until_held(confirmed, 2, 100 * MS)?;
     let cut = s.cut(&[old])?;
@@ -44,7 +44,7 @@ pub fn with_its_clients(seed: u64) -> Told<Ran> {
     s.until("the old leader wakes", S, move |w| w.hosts[&old].paused_until <= w.now)?;
     s.begin(late, Op::Status { folder: "INBOX".to_owned() });
     s.begin_delivery(write);
-    s.until_after("the read is asked of the old leader", 50 * MS, looks::asks(late, old))?;
+    s.until_after("the read is asked of the old leader", 50 * MS, events::asks(late, old))?;
     let believes = process(&s.world, old).is_some_and(|p| p.leading.contains_key(&P));
     s.expect("two nodes believe to lead", believes && leader(&s.world, P).is_some_and(|(n, _)| n == next))?;
     s.until("it is deposed", S, move |w: &World| process(w, old).is_some_and(|p| !p.leading.contains_key(&P)))?;

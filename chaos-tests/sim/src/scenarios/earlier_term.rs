@@ -6,7 +6,7 @@ use mailraft_storage::{Index, PartitionId};
 use raft::eraftpb::MessageType;
 
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Told, process, rows_at, status};
 use crate::world::World;
 
@@ -23,21 +23,21 @@ pub fn committed_later(seed: u64) -> Told<Ran> {
     let client = s.client(third, P)?;
     s.deliver(client)?;
     s.wait(200 * MS)?;
-    let lost = s.hold(looks::raft(MessageType::MsgAppend, P, Some(first), Some(third)));
-    let acks = s.hold(looks::raft(MessageType::MsgAppendResponse, P, Some(heir), Some(first)));
+    let lost = s.hold(events::raft(MessageType::MsgAppend, P, Some(first), Some(third)));
+    let acks = s.hold(events::raft(MessageType::MsgAppendResponse, P, Some(heir), Some(first)));
     let index = s.status(heir, P)?.last.0 + 1;
     s.begin_delivery(client);
-    let durable = looks::synced(heir, replica, move |w| w.append.iter().any(|e| e.index == index));
+    let durable = events::synced(heir, replica, move |w| w.append.iter().any(|e| e.index == index));
     s.until_after("one follower has the change", 200 * MS, durable)?;
     s.until_held(acks, 1, 200 * MS)?;
     s.expect("it is not committed", s.status(first, P)?.commit.0 < index)?;
     s.kill(first);
 
     // Nothing is committed by the next leader for a while.
-    let still = s.hold(looks::raft(MessageType::MsgAppend, P, Some(heir), Some(third)));
+    let still = s.hold(events::raft(MessageType::MsgAppend, P, Some(heir), Some(third)));
     s.until("the heir is elected", 2 * S, move |w| status(w, heir, P).is_some_and(|s| s.role == Role::Leader))?;
     for _ in 0..2 {
-        s.until_after("the client asks before it is applied", S, looks::from_client(client, heir))?;
+        s.until_after("the client asks before it is applied", S, events::from_client(client, heir))?;
         let owns = process(&s.world, heir).is_some_and(|p| p.leading.contains_key(&P));
         let applied = rows_at(&s.world, heir, P).is_some_and(|at| at >= index);
         s.expect("the heir answers nobody yet", !owns && !applied && s.ended(client).is_none())?;

@@ -5,7 +5,7 @@ use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 use raft::eraftpb::MessageType;
 
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Told};
 use crate::world::World;
 
@@ -49,14 +49,14 @@ fn turn(s: &mut Script, half: Half, all: bool) -> Told<()> {
         None => MemberChange::Demote(s.replica(follower, P)?),
     };
     let index = s.status(leader, P)?.last.0 + 1;
-    let alone = (half == Half::Appended).then(|| s.hold(looks::raft(MessageType::MsgAppend, P, Some(leader), None)));
+    let alone = (half == Half::Appended).then(|| s.hold(events::raft(MessageType::MsgAppend, P, Some(leader), None)));
     s.reconfigure(P, change)?;
     s.expect("the change is in the log", s.status(leader, P)?.last.0 == index)?;
-    let commits = looks::synced(leader, own, move |w| w.hard_state.as_ref().is_some_and(|h| h.commit >= index));
-    let applies = looks::applied(leader, own, move |at| at == index);
+    let commits = events::synced(leader, own, move |w| w.hard_state.as_ref().is_some_and(|h| h.commit >= index));
+    let applies = events::applied(leader, own, move |at| at == index);
     match half {
         Half::Appended => {
-            let appends = looks::synced(leader, own, move |w| w.append.iter().any(|e| e.index == index));
+            let appends = events::synced(leader, own, move |w| w.append.iter().any(|e| e.index == index));
             s.until_after("the change is durable on the leader", 200 * MS, appends)?;
         }
         Half::CommitNotDurable => s.until_before("the commit becomes durable", 200 * MS, commits)?,

@@ -6,7 +6,7 @@ use mailraft_mailbox::Flags;
 use mailraft_storage::PartitionId;
 
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{Client, Hold, MS, S, Script, Told};
 
 const P: PartitionId = PartitionId(1);
@@ -25,7 +25,7 @@ pub fn arrives(seed: u64) -> Told<Ran> {
     let new = [s.client(home, P)?, s.client(home, P)?];
     let mut late = Vec::new();
     for client in [attached, new[0], new[1]] {
-        late.push((client, s.hold(looks::from_client(client, leader))));
+        late.push((client, s.hold(events::from_client(client, leader))));
         appends(&mut s, client);
     }
     for (_, hold) in &late {

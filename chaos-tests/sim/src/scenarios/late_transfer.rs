@@ -4,7 +4,7 @@ use mailraft_storage::PartitionId;
 use raft::eraftpb::MessageType;
 
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{Hold, MS, S, Script, Told, leader};
 
 const P: PartitionId = PartitionId(1);
@@ -45,7 +45,7 @@ pub fn arrives_at_a_short_log(seed: u64) -> Told<Ran> {
     let other = s.followers(P)?.into_iter().find(|n| *n != preferred).unwrap_or(second);
     let writer = s.client(other, P)?;
     s.deliver(writer)?;
-    let lost = s.hold(looks::raft(MessageType::MsgAppend, P, Some(second), Some(preferred)));
+    let lost = s.hold(events::raft(MessageType::MsgAppend, P, Some(second), Some(preferred)));
     for _ in 0..3 {
         s.deliver(writer)?;
     }
@@ -66,7 +66,7 @@ fn held_transfer(s: &mut Script) -> Told<Hold> {
     let preferred = s.leader(P)?;
     s.kill(preferred);
     let second = s.led_by_another(P, &[preferred])?;
-    let hold = s.hold(looks::raft(MessageType::MsgTimeoutNow, P, Some(second), Some(preferred)));
+    let hold = s.hold(events::raft(MessageType::MsgTimeoutNow, P, Some(second), Some(preferred)));
     s.wait(500 * MS)?;
     s.restart(preferred)?;
     s.until_held(hold, 1, 10 * S)?;

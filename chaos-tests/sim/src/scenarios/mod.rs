@@ -1,22 +1,22 @@
 //! Directed scenarios: interleavings that chance rarely finds, each as a script that fails if it does not reach its
 //! point.
 //!
-//! * `script`: what they are written in. `looks`: what they look for among the things that happen.
+//! * `script`: what they are written in. `events`: what they look for among the things that happen.
 
+mod corrupt_rows;
 mod deaf_leader;
 mod deposed;
 mod earlier_term;
+mod events;
 mod full_disk;
 mod half_change;
 mod late_question;
 mod late_transfer;
-mod looks;
 mod moved_replica;
 mod open_folder;
 mod outsiders;
 mod patient_sender;
 mod power_off;
-mod rotten_rows;
 mod script;
 mod snapshot_crashes;
 mod snapshot_sender;
@@ -140,24 +140,24 @@ const ALL: [Scenario; 27] = [
         run: full_disk::one_then_two,
     },
     Scenario {
-        name: "rotten-rows",
+        name: "corrupt-rows",
         about: "the leader's rows of one mailbox turn bad on its disk",
-        run: rotten_rows::of_the_leader,
+        run: corrupt_rows::of_the_leader,
     },
     Scenario {
-        name: "rotten-rows-read",
+        name: "corrupt-rows-read",
         about: "the contents of messages turn bad beside a leader that has their mailbox in memory",
-        run: rotten_rows::of_a_loaded_mailbox,
+        run: corrupt_rows::of_a_loaded_mailbox,
     },
     Scenario {
-        name: "rotten-rows-snapshot",
+        name: "corrupt-rows-snapshot",
         about: "a leader whose rows turned bad is to send a snapshot",
-        run: rotten_rows::of_a_snapshot_sender,
+        run: corrupt_rows::of_a_snapshot_sender,
     },
     Scenario {
-        name: "rotten-rows-control",
+        name: "corrupt-rows-control",
         about: "the keys of mailboxes turn bad on the disk of a leader",
-        run: rotten_rows::of_the_control_group,
+        run: corrupt_rows::of_the_control_group,
     },
     Scenario {
         name: "open-folder",

@@ -5,7 +5,7 @@ use mailraft_mailbox::Flags;
 use mailraft_storage::PartitionId;
 
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{Client, S, Script, Told, rows_at};
 use crate::world::World;
 
@@ -50,7 +50,7 @@ pub fn through_failovers(seed: u64) -> Told<Ran> {
 /// A change is applied, and its leader dies before viewer or changer hear of it.
 fn unheard(s: &mut Script, viewer: Client, changer: Client, op: Op) -> Told<()> {
     let leader = s.leader(P)?;
-    let lost = [s.hold(looks::to_client(viewer)), s.hold(looks::ok_to(changer))];
+    let lost = [s.hold(events::to_client(viewer)), s.hold(events::ok_to(changer))];
     let before = rows_at(&s.world, leader, P);
     s.begin(changer, op);
     s.until("the change is applied", S, move |w| rows_at(w, leader, P) > before)?;

@@ -5,7 +5,7 @@ use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{S, Script, Told, rows_at};
 
 const P: PartitionId = PartitionId(1);
@@ -25,7 +25,7 @@ pub fn for_hours(seed: u64) -> Told<Ran> {
     for turn in 0..TRIES {
         let (leader, home) = (s.leader(P)?, s.followers(P)?[turn % 2]);
         let sender = s.client(home, P)?;
-        let lost = s.hold(looks::ok_to(sender));
+        let lost = s.hold(events::ok_to(sender));
         let before = rows_at(&s.world, leader, P);
         s.begin(sender, op.clone());
         s.until("it is decided and applied", 2 * S, move |w| rows_at(w, leader, P) > before)?;

@@ -5,7 +5,7 @@ use raft::eraftpb::MessageType;
 
 use crate::faults::Fault;
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Told, process, rows_at};
 
 const P: PartitionId = PartitionId(1);
@@ -27,15 +27,15 @@ pub fn at_once(seed: u64) -> Told<Ran> {
         }
     }
     // Of this one only the leader's log has anything.
-    let alone = s.hold(looks::raft(MessageType::MsgAppend, P, Some(leader), None));
+    let alone = s.hold(events::raft(MessageType::MsgAppend, P, Some(leader), None));
     let (own, index) = (s.replica(leader, P)?, s.status(leader, P)?.last.0 + 1);
     s.begin_delivery(busy[0]);
-    let durable = looks::synced(leader, own, move |w| w.append.iter().any(|e| e.index == index));
+    let durable = events::synced(leader, own, move |w| w.append.iter().any(|e| e.index == index));
     s.until_after("the leader's log has more", 100 * MS, durable)?;
     for client in busy.iter().skip(1).step_by(2) {
         s.begin_delivery(*client);
     }
-    let torn = looks::synced(one, s.replica(one, OTHER)?, |w| !w.append.is_empty());
+    let torn = events::synced(one, s.replica(one, OTHER)?, |w| !w.append.is_empty());
     s.until_before("the others are writing", 200 * MS, torn)?;
     s.expect("a group is unsynced", process(&s.world, one).is_some_and(|p| p.writing.is_some()))?;
     s.expect("the logs differ", s.status(one, P)?.last.0 < index && s.status(two, P)?.last.0 < index)?;

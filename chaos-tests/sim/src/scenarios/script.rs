@@ -34,7 +34,7 @@ const NO_MOVE: usize = usize::MAX;
 pub type Told<T> = Result<T, String>;
 
 /// What a hold or a stop looks for.
-pub type Looks = Box<dyn Fn(&World, &Event) -> bool>;
+pub type Matches = Box<dyn Fn(&World, &Event) -> bool>;
 
 /// Messages that are held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +49,7 @@ pub struct Lasting(usize);
 pub struct Client(pub u64);
 
 struct Holding {
-    looks: Looks,
+    matches: Matches,
     events: Vec<Event>,
 }
 
@@ -126,11 +126,11 @@ impl Script {
     ///
     /// # Errors
     /// If it does not come in time.
-    pub fn until_before(&mut self, what: &str, within: Micros, looks: Looks) -> Told<()> {
+    pub fn until_before(&mut self, what: &str, within: Micros, matches: Matches) -> Told<()> {
         let end = self.world.now + within;
         loop {
             if let Some((_, event)) = &self.next
-                && looks(&self.world, event)
+                && matches(&self.world, event)
             {
                 return Ok(());
             }
@@ -152,8 +152,8 @@ impl Script {
     ///
     /// # Errors
     /// If it does not come in time.
-    pub fn until_after(&mut self, what: &str, within: Micros, looks: Looks) -> Told<()> {
-        self.until_before(what, within, looks)?;
+    pub fn until_after(&mut self, what: &str, within: Micros, matches: Matches) -> Told<()> {
+        self.until_before(what, within, matches)?;
         self.step(self.world.now + within).map(drop)
     }
 
@@ -279,11 +279,11 @@ impl Script {
         self.all_well()
     }
 
-    /// Holds back what looks like this, from now on.
-    pub fn hold(&mut self, looks: Looks) -> Hold {
+    /// Holds back what matches, from now on.
+    pub fn hold(&mut self, matches: Matches) -> Hold {
         self.held_so_far += 1;
         let hold = Hold(self.held_so_far);
-        self.holds.insert(hold, Holding { looks, events: Vec::new() });
+        self.holds.insert(hold, Holding { matches, events: Vec::new() });
         hold
     }
 
@@ -608,7 +608,7 @@ impl Script {
             return Ok(true);
         }
         let world = &self.world;
-        if let Some(hold) = self.holds.values_mut().find(|h| (h.looks)(world, &event)) {
+        if let Some(hold) = self.holds.values_mut().find(|h| (h.matches)(world, &event)) {
             hold.events.push(event);
             return Ok(true);
         }

@@ -4,7 +4,7 @@ use mailraft_storage::log::{InstallMark, Log};
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{S, Script, Told, process, rows_at};
 
 const P: PartitionId = PartitionId(1);
@@ -20,7 +20,7 @@ pub fn five_deaths(seed: u64) -> Told<Ran> {
     s.leave_behind(away, P, writer)?;
     s.restart(away)?;
 
-    let marks = || looks::synced(away, replica, |w| matches!(w.mark, Some(InstallMark::Begun(_))));
+    let marks = || events::synced(away, replica, |w| matches!(w.mark, Some(InstallMark::Begun(_))));
     s.until_before("the mark becomes durable", 5 * S, marks())?;
     let staged = s.world.hosts[&away].staged.keys().any(|(of, _)| *of == replica);
     s.expect("the snapshot is there and not marked", staged && !is_marked(&s, away, replica))?;
@@ -30,23 +30,23 @@ pub fn five_deaths(seed: u64) -> Told<Ran> {
     s.expect("it is marked, the rows are the old ones", is_marked(&s, away, replica))?;
     dies(&mut s, away)?;
 
-    s.until_before("the rows are in place", 5 * S, looks::installed(away, replica))?;
+    s.until_before("the rows are in place", 5 * S, events::installed(away, replica))?;
     s.world.host(away).dies_at_install = true;
     s.until("it dies among the rows", S, move |w| process(w, away).is_none())?;
     s.expect("it is still marked", is_marked(&s, away, replica))?;
     s.restart(away)?;
 
-    s.until_after("the rows are in place", 5 * S, looks::installed(away, replica))?;
+    s.until_after("the rows are in place", 5 * S, events::installed(away, replica))?;
     s.expect("the mark is there still", is_marked(&s, away, replica))?;
     s.expect("the rows are new", rows_at(&s.world, away, P).is_some_and(|at| at > before))?;
     dies(&mut s, away)?;
 
     s.begin_delivery(writer);
-    s.until_after("the log begins anew", 5 * S, looks::synced(away, replica, |w| w.reset.is_some()))?;
+    s.until_after("the log begins anew", 5 * S, events::synced(away, replica, |w| w.reset.is_some()))?;
     let position = rows_at(&s.world, away, P);
     s.expect("the mark is gone", !is_marked(&s, away, replica))?;
     dies(&mut s, away)?;
-    s.until_before("apply goes on", 5 * S, looks::applied(away, replica, |_| true))?;
+    s.until_before("apply goes on", 5 * S, events::applied(away, replica, |_| true))?;
     s.expect("it goes on after the snapshot", rows_at(&s.world, away, P) == position)?;
     dies(&mut s, away)?;
 

@@ -4,7 +4,7 @@ use mailraft_cluster::{Input, SnapshotEvent};
 use mailraft_storage::PartitionId;
 
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{S, Script, Told, rows_at};
 
 const P: PartitionId = PartitionId(1);
@@ -16,14 +16,14 @@ pub fn dies(seed: u64) -> Told<Ran> {
     let (leader, away, next) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
     let writer = s.client(next, P)?;
     s.leave_behind(away, P, writer)?;
-    let half = s.hold(looks::snapshot(P, leader, away));
+    let half = s.hold(events::snapshot(P, leader, away));
     s.restart(away)?;
     s.until_held(half, 1, 5 * S)?;
     s.kill(leader);
     s.lose(half);
     // It commits nothing before the one that was away has its log, which begins with a snapshot.
     let replica = s.replica(away, P)?;
-    s.until_after("the next leader's snapshot is in place", 5 * S, looks::installed(away, replica))?;
+    s.until_after("the next leader's snapshot is in place", 5 * S, events::installed(away, replica))?;
     s.led_by(P, next, S)?;
     s.deliver(writer)?;
     s.until("it has caught up", 5 * S, move |w| rows_at(w, away, P) == rows_at(w, next, P))?;
@@ -38,13 +38,13 @@ pub fn comes_late(seed: u64) -> Told<Ran> {
     let (leader, away, next) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
     let writer = s.client(next, P)?;
     s.leave_behind(away, P, writer)?;
-    let late = s.hold(looks::snapshot(P, leader, away));
+    let late = s.hold(events::snapshot(P, leader, away));
     s.restart(away)?;
     s.until_held(late, 1, 5 * S)?;
     // It never hears that it arrived, so another node must lead before a second is sent.
     s.kill(leader);
     let replica = s.replica(away, P)?;
-    s.until_before("the next leader's snapshot is in place", 5 * S, looks::installed(away, replica))?;
+    s.until_before("the next leader's snapshot is in place", 5 * S, events::installed(away, replica))?;
     s.expect("it is being installed", s.status(away, P)?.installing)?;
     s.release(late)?;
     let installed = s.world.installed;
@@ -64,7 +64,7 @@ pub fn comes_twice(seed: u64) -> Told<Ran> {
     let writer = s.client(s.followers(P)?[1], P)?;
     let (own, replica) = (s.replica(leader, P)?, s.replica(away, P)?);
     s.leave_behind(away, P, writer)?;
-    let both = s.hold(looks::snapshot(P, leader, away));
+    let both = s.hold(events::snapshot(P, leader, away));
     s.restart(away)?;
     s.until_held(both, 1, 5 * S)?;
     for _ in 0..3 {
@@ -75,7 +75,7 @@ pub fn comes_twice(seed: u64) -> Told<Ran> {
     s.world.settle();
     s.until_held(both, 2, 5 * S)?;
     s.release_one(both)?;
-    s.until_before("the rows are in place", S, looks::installed(away, replica))?;
+    s.until_before("the rows are in place", S, events::installed(away, replica))?;
     s.expect("the first is being installed", s.status(away, P)?.installing)?;
     s.release(both)?;
     s.deliver(writer)?;

@@ -5,7 +5,7 @@ use raft::eraftpb::MessageType;
 
 use crate::host::Waiter;
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Told, process};
 use crate::world::World;
 
@@ -18,7 +18,7 @@ pub fn in_one_term(seed: u64) -> Told<Ran> {
     let (one, other) = (s.client(s.followers(P)?[0], P)?, s.client(s.followers(P)?[1], P)?);
     s.deliver(one)?;
     s.deliver(other)?;
-    let acks = s.hold(looks::raft(MessageType::MsgAppendResponse, P, None, Some(leader)));
+    let acks = s.hold(events::raft(MessageType::MsgAppendResponse, P, None, Some(leader)));
     let index = s.status(leader, P)?.last.0 + 1;
     s.begin_delivery(one);
     let in_log = move |w: &World| crate::scenarios::script::status(w, leader, P).is_some_and(|s| s.last.0 == index);

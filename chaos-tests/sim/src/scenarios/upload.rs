@@ -5,7 +5,7 @@ use raft::eraftpb::MessageType;
 
 use crate::faults::Fault;
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{Client, MS, S, Script, Told};
 use crate::world::World;
 
@@ -22,15 +22,15 @@ pub fn swept_under_way(seed: u64) -> Told<Ran> {
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let (client, bystander) = (s.client(home, P)?, s.client(home, P)?);
     s.deliver(bystander)?;
-    let second_part = s.hold(looks::chunk(client, 1));
+    let second_part = s.hold(events::chunk(client, 1));
     s.begin_large_delivery(client);
-    s.until_after("half of it is durable", 200 * MS, looks::chunk_done(client))?;
+    s.until_after("half of it is durable", 200 * MS, events::chunk_done(client))?;
     s.until_held(second_part, 1, 100 * MS)?;
     s.kill(leader);
     s.lose(second_part);
 
-    let second_part = s.hold(looks::chunk(client, 1));
-    let loading = s.hold(looks::loads());
+    let second_part = s.hold(events::chunk(client, 1));
+    let loading = s.hold(events::loads());
     let half = move |w: &World| {
         let elsewhere = w.sessions.get(&client.0).filter(|s| s.conn.is_some_and(|(_, node)| node != leader));
         elsewhere.is_some_and(|s| s.machine.chunks_durable() == Some(1))
@@ -48,11 +48,11 @@ pub fn swept_under_way(seed: u64) -> Told<Ran> {
     s.ok(client)?;
 
     // Once more, and this time all parts are there when the sweep begins.
-    let loading = s.hold(looks::loads());
+    let loading = s.hold(events::loads());
     s.world.actors_panic(next);
     s.world.settle();
     s.wait(20 * MS)?;
-    let live = s.hold(looks::asks(client, next));
+    let live = s.hold(events::asks(client, next));
     s.begin_large_delivery(client);
     s.until_held(live, 1, S)?;
     s.until_held(loading, 1, S)?;
@@ -76,10 +76,10 @@ pub fn live_before_the_sweep(seed: u64) -> Told<Ran> {
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let (client, bystander) = (s.client(home, P)?, s.client(home, P)?);
     s.deliver(bystander)?;
-    let loading = s.hold(looks::loads());
+    let loading = s.hold(events::loads());
     s.world.actors_panic(leader);
     s.world.settle();
-    let live = s.hold(looks::asks(client, leader));
+    let live = s.hold(events::asks(client, leader));
     s.begin_large_delivery(client);
     s.until_held(live, 1, S)?;
     s.until_held(loading, 1, S)?;
@@ -88,7 +88,7 @@ pub fn live_before_the_sweep(seed: u64) -> Told<Ran> {
     clocks_jump(&mut s)?;
     s.expect("the upload is open still", open(&s.world, leader)?.len() == 1)?;
     // It is decided to make it live; while that is in flight the sweep is due.
-    let acks = s.hold(looks::raft(MessageType::MsgAppendResponse, P, None, Some(leader)));
+    let acks = s.hold(events::raft(MessageType::MsgAppendResponse, P, None, Some(leader)));
     let index = s.status(leader, P)?.last.0 + 1;
     s.release(live)?;
     let decided = move |w: &World| crate::scenarios::script::status(w, leader, P).is_some_and(|s| s.last.0 == index);

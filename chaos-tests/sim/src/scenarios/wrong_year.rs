@@ -6,7 +6,7 @@ use mailraft_storage::{CommandFloor, CommandId, NodeId, PartitionId};
 
 use crate::faults::Fault;
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{Client, Lasting, MS, S, Script, Told, rows_at};
 
 const P: PartitionId = PartitionId(1);
@@ -95,7 +95,7 @@ fn all_write(s: &mut Script, clients: &[Client]) -> Told<()> {
 fn unheard(s: &mut Script) -> Told<()> {
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let client = s.client(home, P)?;
-    let lost = s.hold(looks::ok_to(client));
+    let lost = s.hold(events::ok_to(client));
     let before = rows_at(&s.world, leader, P);
     s.world.last_marker += 1;
     let marker = s.world.last_marker;

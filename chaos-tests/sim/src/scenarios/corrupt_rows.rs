@@ -6,7 +6,7 @@ use mailraft_storage::{NodeId, PartitionId, RowKey, Table};
 
 use crate::faults::Fault;
 use crate::run::Ran;
-use crate::scenarios::looks;
+use crate::scenarios::events;
 use crate::scenarios::script::{Client, S, Script, Told, process, rows_at, status};
 use crate::world::World;
 
@@ -17,7 +17,7 @@ const FAILOVER_MAX: u64 = S;
 /// A replica is replaced within this time.
 const REPLACED_WITHIN: u64 = 10 * S;
 
-/// The leader's rows of one mailbox rot, and its actor is gone: another leads at once, and for good.
+/// The leader's rows of one mailbox are damaged, and its actor is gone: another leads at once, and for good.
 pub fn of_the_leader(seed: u64) -> Told<Ran> {
     let mut s = Script::calm(seed, 5, 2)?;
     let leader = s.leader(P)?;
@@ -27,7 +27,7 @@ pub fn of_the_leader(seed: u64) -> Told<Ran> {
     }
     s.opens(viewer, "INBOX")?;
     let mailbox = s.mailbox(P)?;
-    rot(&mut s, leader, P, |key| key.mailbox == mailbox && key.table == Table::Places.number())?;
+    corrupt(&mut s, leader, P, |key| key.mailbox == mailbox && key.table == Table::Places.number())?;
     s.fault(Fault::ActorPanic { node: leader })?;
     served_at_once(&mut s, writer)?;
     s.led_by_another(P, &[leader])?;
@@ -42,7 +42,7 @@ pub fn of_the_leader(seed: u64) -> Told<Ran> {
     s.expect_clean()
 }
 
-/// The contents of messages rot beside a leader that has their mailbox in memory: it refuses to show one, and the next
+/// The contents of messages are damaged beside a leader that has their mailbox in memory: it refuses to show one, and the next
 /// leader shows it.
 pub fn of_a_loaded_mailbox(seed: u64) -> Told<Ran> {
     let mut s = Script::calm(seed, 5, 2)?;
@@ -50,7 +50,7 @@ pub fn of_a_loaded_mailbox(seed: u64) -> Told<Ran> {
     let reader = s.client(s.outsiders(P)[0], P)?;
     s.deliver(reader)?;
     s.opens(reader, "INBOX")?;
-    rot(&mut s, leader, P, |key| key.table == Table::Contents.number())?;
+    corrupt(&mut s, leader, P, |key| key.table == Table::Contents.number())?;
     let folder = s.session(reader)?.following().map(|f| f.folder());
     let Some(folder) = folder else { return Err(s.failed("no folder is open")) };
     let fetch = Op::Fetch { folder, uids: [1].into_iter().collect() };
@@ -67,15 +67,15 @@ pub fn of_a_loaded_mailbox(seed: u64) -> Told<Ran> {
     s.expect_clean()
 }
 
-/// A follower's rows rot; it becomes the leader, and another one's log is so old that it needs a snapshot.
+/// A follower's rows are damaged; it becomes the leader, and another one's log is so old that it needs a snapshot.
 pub fn of_a_snapshot_sender(seed: u64) -> Told<Ran> {
     let mut s = Script::keeping(seed, 5, 1, LOG_KEEP)?;
     let (leader, damaged, away) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
     let writer = s.client(s.outsiders(P)[0], P)?;
     s.leave_behind(away, P, writer)?;
     let replica = s.replica(damaged, P)?;
-    rot(&mut s, damaged, P, |key| key.table == Table::Places.number())?;
-    let from_damaged = s.hold(looks::snapshot(P, damaged, away));
+    corrupt(&mut s, damaged, P, |key| key.table == Table::Places.number())?;
+    let from_damaged = s.hold(events::snapshot(P, damaged, away));
     s.kill(leader);
     s.restart(away)?;
     let knows = move |w: &World| w.hosts[&damaged].told_damaged.contains(&replica);
@@ -90,13 +90,13 @@ pub fn of_a_snapshot_sender(seed: u64) -> Told<Ran> {
     s.expect_clean()
 }
 
-/// The keys of mailboxes rot in a leader's replica of the control group: it leads nothing any more.
+/// The keys of mailboxes are damaged in a leader's replica of the control group: it leads nothing any more.
 pub fn of_the_control_group(seed: u64) -> Told<Ran> {
     let mut s = Script::calm(seed, 5, 2)?;
     let leader = s.leader(P)?;
     let writer = s.client(s.outsiders(P)[0], P)?;
     s.deliver(writer)?;
-    rot(&mut s, leader, PartitionId::CONTROL, |key| key.table == Table::MailboxKeys.number())?;
+    corrupt(&mut s, leader, PartitionId::CONTROL, |key| key.table == Table::MailboxKeys.number())?;
     s.fault(Fault::ActorPanic { node: leader })?;
     served_at_once(&mut s, writer)?;
     s.until("its node is set aside", REPLACED_WITHIN, move |w| w.hosts[&leader].lost.is_some())?;
@@ -106,7 +106,7 @@ pub fn of_the_control_group(seed: u64) -> Told<Ran> {
 }
 
 /// Rows of a node's replica that are on its disk turn bad.
-fn rot(s: &mut Script, node: NodeId, partition: PartitionId, which: impl Fn(&RowKey) -> bool) -> Told<()> {
+fn corrupt(s: &mut Script, node: NodeId, partition: PartitionId, which: impl Fn(&RowKey) -> bool) -> Told<()> {
     s.flush(node)?;
     let replica = s.replica(node, partition)?;
     let host = s.world.host(node);

@@ -6,11 +6,11 @@ use mailraft_storage::log::LogWrite;
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 use raft::eraftpb::MessageType;
 
-use crate::scenarios::script::{Client, Looks, process};
+use crate::scenarios::script::{Client, Matches, process};
 use crate::world::{Event, Local, ToActor, ToSession};
 
 /// One of Raft's messages of a partition; None for any node.
-pub fn raft(kind: MessageType, partition: PartitionId, from: Option<NodeId>, to: Option<NodeId>) -> Looks {
+pub fn raft(kind: MessageType, partition: PartitionId, from: Option<NodeId>, to: Option<NodeId>) -> Matches {
     Box::new(move |_, event| {
         let Event::To(at, Local::Peer(sender, message)) = event else { return false };
         let PeerBody::Raft(raft) = &message.body else { return false };
@@ -22,7 +22,7 @@ pub fn raft(kind: MessageType, partition: PartitionId, from: Option<NodeId>, to:
 }
 
 /// A snapshot of a partition from one node that arrives at another.
-pub fn snapshot(partition: PartitionId, from: NodeId, at: NodeId) -> Looks {
+pub fn snapshot(partition: PartitionId, from: NodeId, at: NodeId) -> Matches {
     Box::new(move |_, event| {
         matches!(event, Event::Snapshot(to, sender, _, message, _)
             if *to == at && *sender == from && message.partition == partition)
@@ -30,14 +30,14 @@ pub fn snapshot(partition: PartitionId, from: NodeId, at: NodeId) -> Looks {
 }
 
 /// Whatever a client's session sends to a node.
-pub fn from_client(client: Client, at: NodeId) -> Looks {
+pub fn from_client(client: Client, at: NodeId) -> Matches {
     Box::new(
         move |_, event| matches!(event, Event::To(to, Local::FromSession(session, ..)) if *to == at && *session == client.0),
     )
 }
 
 /// A question that a client's session sends to a node.
-pub fn asks(client: Client, at: NodeId) -> Looks {
+pub fn asks(client: Client, at: NodeId) -> Matches {
     Box::new(move |_, event| {
         let Event::To(to, Local::FromSession(session, _, _, what)) = event else { return false };
         *to == at && *session == client.0 && matches!(**what, ToActor::Ask { .. })
@@ -45,7 +45,7 @@ pub fn asks(client: Client, at: NodeId) -> Looks {
 }
 
 /// A part of a large body, by its number, on its way to whoever leads.
-pub fn chunk(client: Client, part: u32) -> Looks {
+pub fn chunk(client: Client, part: u32) -> Matches {
     Box::new(move |_, event| {
         let Event::To(_, Local::FromSession(session, _, _, what)) = event else { return false };
         *session == client.0 && matches!(**what, ToActor::Chunk { number, .. } if number == part)
@@ -53,7 +53,7 @@ pub fn chunk(client: Client, part: u32) -> Looks {
 }
 
 /// The word that a part of a large body is durable, on its way to a client.
-pub fn chunk_done(client: Client) -> Looks {
+pub fn chunk_done(client: Client) -> Matches {
     Box::new(move |_, event| {
         matches!(event, Event::ToSession(to, _, what)
             if *to == client.0 && matches!(**what, ToSession::Chunk { ok: true, .. }))
@@ -61,12 +61,12 @@ pub fn chunk_done(client: Client) -> Looks {
 }
 
 /// Whatever is said to a client's session.
-pub fn to_client(client: Client) -> Looks {
+pub fn to_client(client: Client) -> Matches {
     Box::new(move |_, event| matches!(event, Event::ToSession(to, ..) if *to == client.0))
 }
 
 /// An OK to a client's session.
-pub fn ok_to(client: Client) -> Looks {
+pub fn ok_to(client: Client) -> Matches {
     Box::new(move |_, event| {
         let Event::ToSession(to, _, what) = event else { return false };
         let ToSession::Said(said, _) = &**what else { return false };
@@ -75,7 +75,7 @@ pub fn ok_to(client: Client) -> Looks {
 }
 
 /// The end of a node's fsync with such a write of a replica in it.
-pub fn synced(node: NodeId, replica: ReplicaId, writes: impl Fn(&LogWrite) -> bool + 'static) -> Looks {
+pub fn synced(node: NodeId, replica: ReplicaId, writes: impl Fn(&LogWrite) -> bool + 'static) -> Matches {
     Box::new(move |world, event| {
         let Event::On(at, life, Local::Synced) = event else { return false };
         let current = world.hosts.get(&node).is_some_and(|h| h.life == *life);
@@ -86,7 +86,7 @@ pub fn synced(node: NodeId, replica: ReplicaId, writes: impl Fn(&LogWrite) -> bo
 }
 
 /// The end of a node's apply with an entry of a replica in it, by index.
-pub fn applied(node: NodeId, replica: ReplicaId, index: impl Fn(u64) -> bool + 'static) -> Looks {
+pub fn applied(node: NodeId, replica: ReplicaId, index: impl Fn(u64) -> bool + 'static) -> Matches {
     Box::new(move |world, event| {
         let Event::On(at, life, Local::Applied) = event else { return false };
         let current = world.hosts.get(&node).is_some_and(|h| h.life == *life);
@@ -97,7 +97,7 @@ pub fn applied(node: NodeId, replica: ReplicaId, index: impl Fn(u64) -> bool + '
 }
 
 /// The end of the replacing of a replica's rows by those of a snapshot.
-pub fn installed(node: NodeId, replica: ReplicaId) -> Looks {
+pub fn installed(node: NodeId, replica: ReplicaId) -> Matches {
     Box::new(move |world, event| {
         matches!(event, Event::On(at, life, Local::Installed(of))
             if *at == node && *of == replica && world.hosts.get(at).is_some_and(|h| h.life == *life))
@@ -105,7 +105,7 @@ pub fn installed(node: NodeId, replica: ReplicaId) -> Looks {
 }
 
 /// The loading of a mailbox by an actor.
-pub fn loads() -> Looks {
+pub fn loads() -> Matches {
     Box::new(
         |world, event| matches!(event, Event::On(at, life, Local::Load(..)) if world.hosts.get(at).is_some_and(|h| h.life == *life)),
     )

@@ -12,7 +12,7 @@ const OPERATOR_TAKES: Micros = 1_000_000;
 
 impl World {
     /// So many rows of one replica of a node, one after the other, turn bad on its disk.
-    pub fn rows_rot(&mut self, node: NodeId, draw: u64, count: usize) {
+    pub fn corrupts_rows(&mut self, node: NodeId, draw: u64, count: usize) {
         let host = self.host(node);
         let mut dice = Dice::new(draw, 0);
         let Some(replica) = dice.pick(&host.rows.replicas().unwrap_or_default()).copied() else { return };
@@ -27,7 +27,7 @@ impl World {
     /// A node that runs says that it met damaged rows of a partition's replica.
     pub fn meets_damage(&mut self, node: NodeId, partition: PartitionId, why: &dyn std::fmt::Display) {
         let Some(replica) = self.replica(node, partition) else { return };
-        if !self.hosts[&node].rotted.contains(&replica) {
+        if !self.hosts[&node].corrupted.contains(&replica) {
             let what = format!("node {node}, partition {partition}: damage is found where none was done: {why}");
             return self.goes_wrong(Rule::ReplicasAgree, what);
         }
@@ -41,7 +41,7 @@ impl World {
     /// A process stops by itself, or can't start, as its rows can't be read: its node is set aside for good.
     pub fn stops_damaged(&mut self, node: NodeId, why: String) {
         let host = self.host(node);
-        let damaged = host.rotted.iter().any(|replica| host.rows.is_damaged(*replica));
+        let damaged = host.corrupted.iter().any(|replica| host.rows.is_damaged(*replica));
         self.crash(node, 0);
         self.host(node).lost = Some(why.clone());
         if !damaged {
