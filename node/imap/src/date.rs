@@ -59,11 +59,6 @@ fn digits(text: &str, least: usize, most: usize) -> Option<i64> {
     if fits { text.parse().ok() } else { None }
 }
 
-/// The local day of a time, as days since 1970-01-01.
-pub fn local_day(unix_seconds: i64, zone_minutes: i16) -> i64 {
-    local_seconds(unix_seconds, zone_minutes).div_euclid(DAY_SECONDS)
-}
-
 /// Within the years that IMAP can say.
 fn local_seconds(unix_seconds: i64, zone_minutes: i16) -> i64 {
     (unix_seconds.saturating_add(i64::from(zone_minutes) * 60)).clamp(YEAR_0_SECONDS, YEAR_9999_SECONDS)
@@ -113,7 +108,5 @@ mod tests {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse_day("1-Jan-1970"), Some(0));
-        assert_eq!(local_day(-1, 0), -1);
-        assert_eq!(local_day(-1, 60), 0);
     }
 }

@@ -13,7 +13,6 @@ mod outcome;
 mod print;
 mod refusals;
 mod search_key;
-mod search_text;
 mod section;
 mod session;
 mod state;

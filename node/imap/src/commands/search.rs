@@ -1,36 +1,19 @@
 //! SEARCH (RFC 3501, section 6.4.4), cheapest keys first: what the view knows, then metadata, then bodies.
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
-
-use mailraft_mailbox::api::{FetchWhat, Fetched, MessageState};
+use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, MessageState};
 use mailraft_mailbox::{Answer, Command, SystemFlag, UidSet};
-use mailraft_message::{Part, header, search as text};
+use mailraft_message::query::{Known, Metadata, Needs, Verdict};
+use mailraft_message::{BodySearch, Part};
 use mailraft_protocol::{Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
 use crate::body::BodyReader;
 use crate::cursor::Cursor;
-use crate::date;
 use crate::opened::{Names, view};
 use crate::outcome::{Done, Outcome, ok};
-use crate::search_key::{Key, Keys, Needs};
-use crate::search_text;
+use crate::search_key::{self, Fact};
 use crate::state::State;
 use crate::store::{Mailstore, PARSED_VERSION, fetch_at_once};
-
-/// What is known of a message while it is judged.
-struct Known<'a> {
-    number: u32,
-    state: &'a MessageState,
-    recent: bool,
-    fetched: Option<&'a Fetched>,
-    /// All header fields, and those of some names, decoded and in lower case once somebody asks.
-    header: OnceCell<String>,
-    fields: RefCell<BTreeMap<String, Vec<String>>>,
-    /// By key, whether the body holds what it looks for.
-    found: Option<Vec<bool>>,
-}
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
     state: &mut State,
@@ -50,7 +33,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         }
         c.space()?;
     }
-    let mut wanted = Keys::parse(c)?;
+    let mut query = search_key::parse(c)?;
     c.end()?;
     // Everything acknowledged before this command is to be found, so the client must know its number.
     store.ask(Command::Sync).await?;
@@ -58,68 +41,52 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     state.say_news(false, out).await;
     let view = view(state)?;
     let folder = view.folder;
-    let needs = wanted.needs();
-    wanted.resolve(view);
-    let known = |uid: u32| {
-        let number = view.number(uid).filter(|_| !view.is_expunged(uid))?;
-        Some(Known {
-            number: u32::try_from(number).ok()?,
-            state: view.message(uid)?,
-            recent: view.is_recent(uid),
-            fetched: None,
-            header: OnceCell::new(),
-            fields: RefCell::default(),
-            found: None,
-        })
-    };
+    search_key::resolve(&mut query, view);
     // What the client still counts but is gone fits nothing.
-    let mut verdicts = vec![None; wanted.len()];
-    let mut maybe = Vec::new();
+    let seen = |uid: u32| {
+        let number = view.number(uid).filter(|_| !view.is_expunged(uid))?;
+        Some(Seen { number: u32::try_from(number).ok()?, state: view.message(uid)?, recent: view.is_recent(uid) })
+    };
+    let (mut found, mut maybe) = (Vec::new(), Vec::new());
     for uid in view.messages().iter().map(|m| m.uid) {
-        verdicts.fill(None);
-        if known(uid).is_some_and(|known| wanted.judge(&mut verdicts, |n, key| fits(n, key, &known)) != Some(false)) {
-            maybe.push(uid);
+        let Some(seen) = seen(uid) else { continue };
+        match query.judge(&Known::default(), |fact| seen.has(fact)) {
+            Verdict::Match => found.push(uid),
+            Verdict::NoMatch => {}
+            Verdict::Needs(_) => maybe.push(uid),
         }
     }
-    let mut found = Vec::new();
-    if needs == Needs::View {
-        found = maybe;
-    } else {
-        let what = FetchWhat { content: true, header: needs >= Needs::Header };
-        let (places, words): (Vec<usize>, Vec<&str>) = wanted.words().into_iter().unzip();
-        let mut bodies = BodyReader::default();
-        for batch in maybe.chunks(fetch_at_once(what)) {
-            if out.is_gone() {
-                return ok("SEARCH");
+    let what = FetchWhat { content: true, header: query.needs() >= Some(Needs::Header) };
+    let words = query.words();
+    let mut bodies = BodyReader::default();
+    for batch in maybe.chunks(fetch_at_once(what)) {
+        if out.is_gone() {
+            return ok("SEARCH");
+        }
+        let uids: UidSet = batch.iter().copied().collect();
+        let Answer::Fetched(fetched) = store.ask(Command::Fetch { folder, uids, what }).await? else {
+            return Err(Done::odd_answer());
+        };
+        for message in &fetched {
+            let uid = message.state.uid;
+            let Some(seen) = seen(uid) else { continue };
+            let mut known = known(message);
+            let mut verdict = query.judge(&known, |fact| seen.has(fact));
+            if verdict == Verdict::Needs(Needs::Body)
+                && let (Some(content), Some(header)) = (&message.content, &message.header)
+            {
+                let root: Part =
+                    versioned_decode("structure", PARSED_VERSION, &header.structure).map_err(|_| Refusal::Corrupt)?;
+                let Some(held) = search_body(&words, content, &root, &mut bodies, store).await? else { continue };
+                known.searched(held);
+                verdict = query.judge(&known, |fact| seen.has(fact));
             }
-            let uids: UidSet = batch.iter().copied().collect();
-            let Answer::Fetched(fetched) = store.ask(Command::Fetch { folder, uids, what }).await? else {
-                return Err(Done::odd_answer());
-            };
-            for message in &fetched {
-                let uid = message.state.uid;
-                let Some(known) = known(uid).map(|known| Known { fetched: Some(message), ..known }) else { continue };
-                verdicts.fill(None);
-                let mut verdict = wanted.judge(&mut verdicts, |n, key| fits(n, key, &known));
-                if verdict.is_none()
-                    && let (Some(content), Some(header)) = (&message.content, &message.header)
-                {
-                    let root: Part = versioned_decode("structure", PARSED_VERSION, &header.structure)
-                        .map_err(|_| Refusal::Corrupt)?;
-                    let Some(told) = search_text::find(&words, content, &root, &mut bodies, store).await? else {
-                        continue;
-                    };
-                    let mut by_key = vec![false; wanted.len()];
-                    places.iter().zip(told).for_each(|(place, told)| by_key[*place] = told);
-                    let known = Known { found: Some(by_key), ..known };
-                    verdict = wanted.judge(&mut verdicts, |n, key| fits(n, key, &known));
-                }
-                if verdict == Some(true) {
-                    found.push(uid);
-                }
+            if verdict == Verdict::Match {
+                found.push(uid);
             }
         }
     }
+    found.sort_unstable();
     let numbers =
         found.into_iter().filter_map(|uid| if names == Names::Uids { Some(uid as usize) } else { view.number(uid) });
     let line: String = numbers.map(|number| format!(" {number}")).collect();
@@ -127,62 +94,55 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     ok("SEARCH")
 }
 
-/// Whether a message fits a key that is not made of others; None if more of it must be known.
-fn fits(place: usize, key: &Key, known: &Known<'_>) -> Option<bool> {
-    let in_body = || known.found.as_ref().map(|found| found[place]);
-    match key {
-        Key::All => Some(true),
-        Key::Flag(flag, set) => Some(known.state.flags.has(*flag) == *set),
-        Key::Keyword(keyword, set) => Some(known.state.flags.has_keyword(keyword) == *set),
-        Key::Recent(recent) => Some(known.recent == *recent),
-        Key::New => Some(known.recent && !known.state.flags.has(SystemFlag::Seen)),
-        Key::NumbersIn(set) => Some(set.contains(known.number)),
-        Key::UidsIn(set) => Some(set.contains(known.state.uid)),
-        // Made of others, or resolved before anything is judged.
-        Key::And(_) | Key::Or(..) | Key::Not(_) | Key::Numbers(_) | Key::Uids(_) => None,
-        Key::Before(day, sent) => on_day(*sent, known).map(|d| d.is_some_and(|d| d < *day)),
-        Key::On(day, sent) => on_day(*sent, known).map(|d| d.is_some_and(|d| d == *day)),
-        Key::Since(day, sent) => on_day(*sent, known).map(|d| d.is_some_and(|d| d >= *day)),
-        Key::Larger(bytes) => size(known).map(|s| s > *bytes),
-        Key::Smaller(bytes) => size(known).map(|s| s < *bytes),
-        Key::Header(name, needle) => has_header(known, name, needle),
-        Key::Body(_) => in_body(),
-        Key::Text(needle) => {
-            let block = header_block(known)?;
-            if known.header.get_or_init(|| text::header_text(block)).contains(needle.as_str()) {
-                return Some(true);
-            }
-            in_body()
+/// A message as the session's view has it.
+struct Seen<'a> {
+    number: u32,
+    state: &'a MessageState,
+    recent: bool,
+}
+
+impl Seen<'_> {
+    fn has(&self, fact: &Fact) -> bool {
+        match fact {
+            Fact::Flag(flag, set) => self.state.flags.has(*flag) == *set,
+            Fact::Keyword(keyword, set) => self.state.flags.has_keyword(keyword) == *set,
+            Fact::Recent(recent) => self.recent == *recent,
+            Fact::New => self.recent && !self.state.flags.has(SystemFlag::Seen),
+            Fact::NumbersIn(set) => set.contains(self.number),
+            Fact::UidsIn(set) => set.contains(self.state.uid),
+            Fact::Numbers(_) | Fact::Uids(_) => unreachable!("sets are resolved before anything is judged"),
         }
     }
 }
 
-fn size(known: &Known<'_>) -> Option<u64> {
-    Some(known.fetched?.content.as_ref()?.size_bytes)
-}
-
-fn header_block<'a>(known: &Known<'a>) -> Option<&'a [u8]> {
-    Some(known.fetched?.header.as_ref()?.header.as_ref())
-}
-
-/// Whether a field of that name holds a text; any field does the empty one.
-fn has_header(known: &Known<'_>, name: &str, needle: &str) -> Option<bool> {
-    let block = header_block(known)?;
-    let mut decoded = known.fields.borrow_mut();
-    let values = decoded.entry(name.to_owned()).or_insert_with(|| {
-        let fields = header::fields(block).filter(|f| f.name.eq_ignore_ascii_case(name.as_bytes()));
-        fields.map(|f| text::decode_header(f.value).to_lowercase()).collect()
-    });
-    Some(values.iter().any(|value| value.contains(needle)))
-}
-
-/// The day of INTERNALDATE, or of the Date field, if there is one. Times and zones don't count.
-fn on_day(sent: bool, known: &Known<'_>) -> Option<Option<i64>> {
-    if sent {
-        let block = header_block(known)?;
-        let date = header::first(block, "Date").and_then(text::parse_date);
-        return Some(date.map(|(seconds, zone)| date::local_day(seconds, zone)));
+/// What was fetched of a message.
+fn known(fetched: &Fetched) -> Known<'_> {
+    let mut known = Known::default();
+    if let Some(content) = &fetched.content {
+        known = known.with_metadata(Metadata {
+            size_bytes: content.size_bytes,
+            received_unix_seconds: content.internal_date.unix_seconds,
+            received_zone_minutes: content.internal_date.zone_minutes,
+        });
     }
-    let at = known.fetched?.content.as_ref()?.internal_date;
-    Some(Some(date::local_day(at.unix_seconds, at.zone_minutes)))
+    match &fetched.header {
+        Some(header) => known.with_header(&header.header),
+        None => known,
+    }
+}
+
+/// Which of the words a message's body holds. None if the message is no more.
+async fn search_body<S: Mailstore>(
+    words: &[&str],
+    content: &FetchedContent,
+    root: &Part,
+    bodies: &mut BodyReader,
+    store: &mut S,
+) -> Result<Option<Vec<bool>>, Done> {
+    let mut search = BodySearch::new(words, root);
+    while let Some(wanted) = search.wants() {
+        let Some(piece) = bodies.piece(content, wanted, store).await? else { return Ok(None) };
+        search.take(piece);
+    }
+    Ok(Some(search.into_found()))
 }

@@ -1,67 +1,121 @@
-//! Looking for words in the text of a message (RFC 3501, section 6.4.4: BODY and TEXT) without holding the message:
-//! its parts are read a chunk at a time and decoded as they come. Of one chunk the end is kept for the next, so
-//! that a word across both is found. What is held is a few times `CHUNK_PLAIN_BYTES`.
+//! Looking for words in the body of a message (RFC 3501, section 6.4.4: BODY and TEXT) without holding the message: a
+//! machine names ranges of it and takes their bytes in pieces, decoded as they come. Of one piece the end is kept for the
+//! next, so that a word across both is found. What is held is a few times a piece.
 
-use mailraft_mailbox::api::FetchedContent;
-use mailraft_message::header::HEADER_MAX_BYTES;
-use mailraft_message::search::{self, SEARCHED_MAX_BYTES};
-use mailraft_message::{Body, Part};
+use std::ops::Range;
 
-use crate::body::BodyReader;
-use crate::outcome::Done;
-use crate::store::Mailstore;
+use crate::header::HEADER_MAX_BYTES;
+use crate::search::{self, SEARCHED_MAX_BYTES};
+use crate::structure::{Body, Part};
 
 /// Decoded text without a line end waits for one up to this length, in bytes.
 const LINE_MAX_BYTES: usize = 64 << 10;
 /// Text in a charset whose characters are 2 or 4 bytes can't be cut anywhere: so much of a part is searched, in bytes.
 const WIDE_MAX_BYTES: usize = 1 << 20;
 
-/// Which of the words, in lower case, a message's text parts, attachments' names and inner headers hold. None if
-/// the message is no more. At most [`SEARCHED_MAX_BYTES`] are looked into.
-pub(crate) async fn find<S: Mailstore>(
-    words: &[&str],
-    content: &FetchedContent,
-    root: &Part,
-    bodies: &mut BodyReader,
-    store: &mut S,
-) -> Result<Option<Vec<bool>>, Done> {
-    let mut finder = Finder::new(words);
-    let mut left = SEARCHED_MAX_BYTES as u64;
-    let mut parts = vec![root];
-    while let Some(part) = parts.pop() {
-        if finder.is_done() || left == 0 {
-            break;
+/// Looks for words, in lower case, in a message's text parts, attachments' names and inner headers, in at most
+/// [`SEARCHED_MAX_BYTES`] of them.
+pub struct BodySearch<'a> {
+    finder: Finder<'a>,
+    left_bytes: u64,
+    parts: Vec<&'a Part>,
+    reading: Option<Reading<'a>>,
+}
+
+/// A range that is being read.
+enum Reading<'a> {
+    /// The header block of an inner message; it is taken as a whole.
+    Header {
+        left: Range<u64>,
+        block: Vec<u8>,
+        of: &'a Part,
+    },
+    Text {
+        left: Range<u64>,
+        text: Text,
+    },
+}
+
+impl<'a> BodySearch<'a> {
+    /// A search in a message of this structure.
+    pub fn new(words: &'a [&'a str], root: &'a Part) -> Self {
+        BodySearch {
+            finder: Finder::new(words),
+            left_bytes: SEARCHED_MAX_BYTES as u64,
+            parts: vec![root],
+            reading: None,
         }
+    }
+
+    /// Which bytes of the message to read next; None if the search is over.
+    pub fn wants(&mut self) -> Option<Range<u64>> {
+        loop {
+            match self.reading.take() {
+                Some(Reading::Header { left, block, of }) if left.is_empty() => {
+                    self.finder.feed(&search::header_text(&block));
+                    self.finder.end_part();
+                    self.parts.push(of);
+                }
+                Some(Reading::Text { left, .. }) if left.is_empty() || self.finder.is_done() => self.finder.end_part(),
+                Some(reading) => {
+                    let (Reading::Header { left, .. } | Reading::Text { left, .. }) = &reading;
+                    let wanted = left.clone();
+                    self.reading = Some(reading);
+                    return Some(wanted);
+                }
+                None => {}
+            }
+            if self.finder.is_done() || self.left_bytes == 0 {
+                return None;
+            }
+            let part = self.parts.pop()?;
+            self.begin(part);
+        }
+    }
+
+    /// Takes bytes from the start of the range that is wanted.
+    ///
+    /// # Panics
+    /// If there are more than wanted, or none were.
+    pub fn take(&mut self, piece: &[u8]) {
+        let bytes = piece.len() as u64;
+        self.left_bytes = self.left_bytes.saturating_sub(bytes);
+        let reading = self.reading.as_mut().expect("bytes are taken only where some are wanted");
+        let (Reading::Header { left, .. } | Reading::Text { left, .. }) = &mut *reading;
+        assert!(bytes <= left.end - left.start, "more bytes than wanted");
+        left.start += bytes;
+        match reading {
+            Reading::Header { block, .. } => block.extend_from_slice(piece),
+            Reading::Text { left, text } => self.finder.feed(&text.take(piece, left.is_empty())),
+        }
+    }
+
+    /// Which of the words were found.
+    pub fn into_found(self) -> Vec<bool> {
+        self.finder.found
+    }
+
+    fn begin(&mut self, part: &'a Part) {
         match &part.kind {
-            Body::Multipart(inner) => parts.extend(inner.iter().rev()),
+            Body::Multipart(inner) => self.parts.extend(inner.iter().rev()),
             Body::Leaf => {
                 let disposed = part.disposition.as_ref().and_then(|(_, of)| of.iter().find(|(n, _)| is(n, "filename")));
                 let name = disposed.map(|(_, name)| name.as_slice()).or_else(|| part.parameter("name"));
-                finder.feed(&search::decode_header(name.unwrap_or_default()).to_lowercase());
+                self.finder.feed(&search::decode_header(name.unwrap_or_default()).to_lowercase());
+                self.finder.end_part();
             }
             Body::Message(nested) => {
-                let range = &nested.1.header;
-                let range = range.start..range.end.min(range.start.saturating_add(HEADER_MAX_BYTES as u64));
-                let Some(block) = bodies.all(content, range, store).await? else { return Ok(None) };
-                left = left.saturating_sub(block.len() as u64);
-                finder.feed(&search::header_text(&block));
-                parts.push(&nested.1);
+                let Range { start, end } = nested.1.header;
+                let left = start..end.min(start.saturating_add(HEADER_MAX_BYTES as u64));
+                self.reading = Some(Reading::Header { left, block: Vec::new(), of: &nested.1 });
             }
             Body::Text => {
-                let mut text = Text::new(part);
-                let mut at = part.body.start;
-                let end = part.body.end.min(at.saturating_add(left));
-                while at < end && !finder.is_done() {
-                    let Some(piece) = bodies.piece(content, at..end, store).await? else { return Ok(None) };
-                    at += piece.len() as u64;
-                    left = left.saturating_sub(piece.len() as u64);
-                    finder.feed(&text.take(piece, at >= end));
-                }
+                let Range { start, end } = part.body;
+                let left = start..end.min(start.saturating_add(self.left_bytes));
+                self.reading = Some(Reading::Text { left, text: Text::new(part) });
             }
         }
-        finder.end_part();
     }
-    Ok(Some(finder.found))
 }
 
 fn is(name: &[u8], other: &str) -> bool {
@@ -302,6 +356,40 @@ mod tests {
             let told = text.take(piece, false);
             assert!(told.chars().all(|c| c == 'ä'));
             assert!(text.waiting.len() <= LINE_MAX_BYTES + 4_999);
+        }
+    }
+
+    #[test]
+    fn every_text_of_a_message_is_searched_however_it_comes_and_no_other() {
+        let message = b"Subject: outer\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nBirnen\r\n--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename=\"Kirschen.pdf\"\r\n\r\nquark\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: Pflaumen\r\n\r\nTrauben\r\n--b--\r\n";
+        let words = ["birnen", "kirschen.pdf", "pflaumen", "trauben", "quark", "outer", ""];
+        let root = Part::parse(message);
+        for size in [1, 2, 7, usize::MAX] {
+            let mut search = BodySearch::new(&words, &root);
+            while let Some(wanted) = search.wants() {
+                let wanted = &message[wanted.start as usize..wanted.end as usize];
+                search.take(&wanted[..wanted.len().min(size)]);
+            }
+            assert_eq!(search.into_found(), [true, true, true, true, false, false, true], "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_search_ends_when_all_is_found_or_enough_was_read() {
+        let message = [b"\r\nearly\r\n".as_slice(), &vec![b'x'; SEARCHED_MAX_BYTES], b" late"].concat();
+        let root = Part::parse(&message);
+        for (word, found, read) in [("early", true, 1_000), ("late", false, SEARCHED_MAX_BYTES)] {
+            let words = [word];
+            let mut search = BodySearch::new(&words, &root);
+            let mut taken = 0;
+            while let Some(wanted) = search.wants() {
+                let piece = &message[wanted.start as usize..wanted.end as usize];
+                let size = if taken == 0 { 1_000 } else { 1 << 20 };
+                let piece = &piece[..piece.len().min(size)];
+                search.take(piece);
+                taken += piece.len();
+            }
+            assert_eq!((search.into_found(), taken), (vec![found], read), "{word}");
         }
     }
 

@@ -1,0 +1,425 @@
+//! A parsed search, and whether a message fits it: the keys of IMAP's SEARCH (RFC 3501, section 6.4.4) without IMAP. Keys
+//! about a message itself (its dates, size, header and text) are judged here; *facts*, which its place in some protocol
+//! or store decides (flags, numbers, folders), are the caller's own type.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+
+use crate::header::{fields, first};
+use crate::search::{decode_header, header_text, parse_date};
+
+/// Keys of one query.
+pub const KEYS_MAX: usize = 1_000;
+
+const DAY_SECONDS: i64 = 86_400;
+
+/// The keys of a search, each behind those it is made of; the last one is the whole. Whoever nests OR and NOT a
+/// thousand deep nests nothing here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query<F>(Vec<Key<F>>);
+
+/// A key. Those made of others name them by their places. What is looked for in text is in lower case.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Key<F> {
+    /// All of these fit, which may be none.
+    And(Vec<usize>),
+    /// One of these fits.
+    Or(usize, usize),
+    /// This one doesn't fit.
+    Not(usize),
+    /// Something that the caller judges.
+    Fact(F),
+    /// It is of an earlier day: days are counted from 1970-01-01, times and zones don't count.
+    Before(Date, i64),
+    /// It is of this day.
+    On(Date, i64),
+    /// It is of this day or a later one.
+    Since(Date, i64),
+    /// It has more bytes than these.
+    Larger(u64),
+    /// It has fewer bytes than these.
+    Smaller(u64),
+    /// A header field of this name holds this text; any field of that name does, if the text is empty.
+    Header(String, String),
+    /// Its body holds this text.
+    Body(String),
+    /// Its header or its body holds this text.
+    Text(String),
+}
+
+/// Which of a message's dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Date {
+    /// When it was received: INTERNALDATE.
+    Received,
+    /// What its Date field says. A message without one fits no day.
+    Sent,
+}
+
+/// How much of a message must be known besides facts, cheapest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// Its size and when it was received.
+    Metadata,
+    /// Its header block too.
+    Header,
+    /// Which words its body holds, too.
+    Body,
+}
+
+/// Whether a message fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Match,
+    /// It does not.
+    NoMatch,
+    /// That depends on more of it than is known; this is the cheapest to get.
+    Needs(Needs),
+}
+
+/// A query has more than [`KEYS_MAX`] keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyKeys;
+
+/// A message's size and date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// The size, in bytes.
+    pub size_bytes: u64,
+    /// When it was received, in seconds since 1970-01-01 UTC.
+    pub received_unix_seconds: i64,
+    /// The zone that it was received in, in minutes east of UTC.
+    pub received_zone_minutes: i16,
+}
+
+/// What is known of a message while it is judged. Fields are decoded once, when somebody asks.
+#[derive(Debug, Default)]
+pub struct Known<'a> {
+    metadata: Option<Metadata>,
+    header: Option<&'a [u8]>,
+    found: Option<Vec<bool>>,
+    header_text: OnceCell<String>,
+    fields: RefCell<BTreeMap<String, Vec<String>>>,
+}
+
+impl<F> Query<F> {
+    /// A query without keys; it must get one before it is judged.
+    pub fn new() -> Self {
+        Query(Vec::new())
+    }
+
+    /// Appends a key behind those it is made of. Returns its place.
+    ///
+    /// # Errors
+    /// If there are too many.
+    ///
+    /// # Panics
+    /// If it is made of keys that are not there.
+    pub fn push(&mut self, key: Key<F>) -> Result<usize, TooManyKeys> {
+        if self.0.len() >= KEYS_MAX {
+            return Err(TooManyKeys);
+        }
+        let place = self.0.len();
+        let stands = match &key {
+            Key::And(all) => all.iter().all(|of| *of < place),
+            Key::Or(one, other) => *one < place && *other < place,
+            Key::Not(of) => *of < place,
+            _ => true,
+        };
+        assert!(stands, "a key comes behind those it is made of");
+        self.0.push(key);
+        Ok(place)
+    }
+
+    /// The keys, in their order.
+    pub fn keys(&self) -> &[Key<F>] {
+        &self.0
+    }
+
+    /// The facts, to be put into the form that they are judged in.
+    pub fn facts_mut(&mut self) -> impl Iterator<Item = &mut F> {
+        self.0.iter_mut().filter_map(|key| if let Key::Fact(fact) = key { Some(fact) } else { None })
+    }
+
+    /// What suffices to judge any message; None if facts do.
+    pub fn needs(&self) -> Option<Needs> {
+        self.0.iter().filter_map(Key::needs).max()
+    }
+
+    /// The words that are looked for in bodies, in the order in which [`Known::searched`] is told of them.
+    pub fn words(&self) -> Vec<&str> {
+        let word = |key| if let &Key::Body(ref word) | &Key::Text(ref word) = key { Some(word.as_str()) } else { None };
+        self.0.iter().filter_map(word).collect()
+    }
+
+    /// Judges a message. The whole is known even where some keys are not, if it does not depend on them.
+    ///
+    /// # Panics
+    /// If there are no keys.
+    pub fn judge(&self, known: &Known<'_>, fact: impl Fn(&F) -> bool) -> Verdict {
+        let mut verdicts: Vec<Option<bool>> = Vec::with_capacity(self.0.len());
+        let mut words = 0;
+        for key in &self.0 {
+            let verdict = match key {
+                Key::And(all) if all.iter().any(|of| verdicts[*of] == Some(false)) => Some(false),
+                Key::And(all) => all.iter().all(|of| verdicts[*of] == Some(true)).then_some(true),
+                Key::Or(one, other) => match (verdicts[*one], verdicts[*other]) {
+                    (Some(true), _) | (_, Some(true)) => Some(true),
+                    (Some(false), Some(false)) => Some(false),
+                    (None, _) | (_, None) => None,
+                },
+                Key::Not(of) => verdicts[*of].map(|verdict| !verdict),
+                Key::Fact(of) => Some(fact(of)),
+                Key::Before(date, day) => known.day(*date).map(|of| of.is_some_and(|of| of < *day)),
+                Key::On(date, day) => known.day(*date).map(|of| of.is_some_and(|of| of == *day)),
+                Key::Since(date, day) => known.day(*date).map(|of| of.is_some_and(|of| of >= *day)),
+                Key::Larger(bytes) => known.metadata.map(|of| of.size_bytes > *bytes),
+                Key::Smaller(bytes) => known.metadata.map(|of| of.size_bytes < *bytes),
+                Key::Header(name, text) => known.has_field(name, text),
+                Key::Body(_) => known.has_word(words),
+                Key::Text(text) => match known.has_in_header(text) {
+                    Some(false) => known.has_word(words),
+                    decided => decided,
+                },
+            };
+            words += usize::from(matches!(key, Key::Body(_) | Key::Text(_)));
+            verdicts.push(verdict);
+        }
+        match verdicts.last().copied().expect("a query has keys") {
+            Some(true) => Verdict::Match,
+            Some(false) => Verdict::NoMatch,
+            None => {
+                let open = self.0.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
+                let cheapest = open.filter_map(|(key, _)| known.lacks(key.needs()?)).min();
+                Verdict::Needs(cheapest.expect("what is not decided lacks something"))
+            }
+        }
+    }
+}
+
+impl<F> Default for Query<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F> Key<F> {
+    fn needs(&self) -> Option<Needs> {
+        match self {
+            Key::And(_) | Key::Or(..) | Key::Not(_) | Key::Fact(_) => None,
+            Key::Before(Date::Received, _)
+            | Key::On(Date::Received, _)
+            | Key::Since(Date::Received, _)
+            | Key::Larger(_)
+            | Key::Smaller(_) => Some(Needs::Metadata),
+            Key::Before(Date::Sent, _) | Key::On(Date::Sent, _) | Key::Since(Date::Sent, _) | Key::Header(..) => {
+                Some(Needs::Header)
+            }
+            Key::Body(_) | Key::Text(_) => Some(Needs::Body),
+        }
+    }
+}
+
+impl<'a> Known<'a> {
+    /// Adds the size and the date.
+    pub fn with_metadata(self, metadata: Metadata) -> Self {
+        Known { metadata: Some(metadata), ..self }
+    }
+
+    /// Adds the header block.
+    pub fn with_header(self, block: &'a [u8]) -> Self {
+        Known { header: Some(block), ..self }
+    }
+
+    /// The body was searched: which of [`Query::words`] it holds.
+    pub fn searched(&mut self, found: Vec<bool>) {
+        self.found = Some(found);
+    }
+
+    /// What is to be got next for a key that needs this. The header comes before the body: it may decide.
+    fn lacks(&self, needs: Needs) -> Option<Needs> {
+        match needs {
+            Needs::Metadata => self.metadata.is_none().then_some(Needs::Metadata),
+            Needs::Header => self.header.is_none().then_some(Needs::Header),
+            Needs::Body if self.header.is_none() => Some(Needs::Header),
+            Needs::Body => self.found.is_none().then_some(Needs::Body),
+        }
+    }
+
+    fn has_word(&self, word: usize) -> Option<bool> {
+        self.found.as_ref().map(|found| found[word])
+    }
+
+    fn has_in_header(&self, text: &str) -> Option<bool> {
+        let block = self.header?;
+        Some(self.header_text.get_or_init(|| header_text(block)).contains(text))
+    }
+
+    fn has_field(&self, name: &str, text: &str) -> Option<bool> {
+        let block = self.header?;
+        let mut decoded = self.fields.borrow_mut();
+        let values = decoded.entry(name.to_owned()).or_insert_with(|| {
+            let of_that_name = fields(block).filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
+            of_that_name.map(|field| decode_header(field.value).to_lowercase()).collect()
+        });
+        Some(values.iter().any(|value| value.contains(text)))
+    }
+
+    /// The local day of a date, if there is one.
+    fn day(&self, date: Date) -> Option<Option<i64>> {
+        let local = |unix_seconds: i64, zone_minutes: i16| {
+            unix_seconds.saturating_add(i64::from(zone_minutes) * 60).div_euclid(DAY_SECONDS)
+        };
+        match date {
+            Date::Received => {
+                let metadata = self.metadata?;
+                Some(Some(local(metadata.received_unix_seconds, metadata.received_zone_minutes)))
+            }
+            Date::Sent => {
+                let date = first(self.header?, "Date").and_then(parse_date);
+                Some(date.map(|(seconds, zone)| local(seconds, zone)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &[u8] =
+        b"From: =?utf-8?q?J=C3=B6rg?= <a@b.test>\r\nDate: Fri, 2 Jan 1970 00:30:00 +0100\r\nSubject: Two WORDS\r\n\r\n";
+
+    /// A query of these keys, whose facts are true or false by themselves.
+    fn query(keys: Vec<Key<bool>>) -> Query<bool> {
+        let mut query = Query::new();
+        for key in keys {
+            query.push(key).unwrap_or_else(|_| panic!("there are not so many"));
+        }
+        query
+    }
+
+    fn metadata() -> Metadata {
+        Metadata { size_bytes: 100, received_unix_seconds: -1, received_zone_minutes: 60 }
+    }
+
+    fn judged(query: &Query<bool>, known: &Known<'_>) -> Verdict {
+        query.judge(known, |fact| *fact)
+    }
+
+    #[test]
+    fn each_key_by_itself_with_everything_known() {
+        let text = |text: &str| text.to_owned();
+        for (key, fits) in [
+            (Key::And(vec![]), true),
+            (Key::Fact(true), true),
+            (Key::Fact(false), false),
+            // One second before 1970 in a zone where it is 1970 already.
+            (Key::Before(Date::Received, 0), false),
+            (Key::Before(Date::Received, 1), true),
+            (Key::On(Date::Received, 0), true),
+            (Key::On(Date::Received, 1), false),
+            (Key::Since(Date::Received, 0), true),
+            (Key::Since(Date::Received, 1), false),
+            // The day that the sender wrote, though it was the day before in UTC.
+            (Key::Before(Date::Sent, 1), false),
+            (Key::On(Date::Sent, 1), true),
+            (Key::Since(Date::Sent, 2), false),
+            (Key::Larger(99), true),
+            (Key::Larger(100), false),
+            (Key::Smaller(100), false),
+            (Key::Smaller(101), true),
+            (Key::Header(text("subject"), text("two words")), true),
+            (Key::Header(text("FROM"), text("j\u{f6}rg")), true),
+            (Key::Header(text("From"), text("words")), false),
+            (Key::Header(text("Subject"), text("")), true),
+            (Key::Header(text("Cc"), text("")), false),
+            (Key::Body(text("there")), true),
+            (Key::Text(text("there")), true),
+            (Key::Text(text("two words")), true),
+        ] {
+            let query = query(vec![key]);
+            let mut known = Known::default().with_metadata(metadata()).with_header(HEADER);
+            known.searched(query.words().iter().map(|word| *word == "there").collect());
+            let verdict = if fits { Verdict::Match } else { Verdict::NoMatch };
+            assert_eq!(judged(&query, &known), verdict, "{:?}", query.keys());
+        }
+    }
+
+    #[test]
+    fn a_message_without_a_date_was_sent_on_no_day() {
+        for key in [Key::Before(Date::Sent, i64::MAX), Key::On(Date::Sent, 0), Key::Since(Date::Sent, i64::MIN)] {
+            let known = Known::default().with_header(b"Subject: x\r\n\r\n");
+            assert_eq!(judged(&query(vec![key]), &known), Verdict::NoMatch);
+        }
+    }
+
+    #[test]
+    fn no_more_is_needed_than_the_verdict_depends_on() {
+        let body = || Key::Body("there".to_owned());
+        let subject = || Key::Header("Subject".to_owned(), "two".to_owned());
+        let (matches, no) = (Verdict::Match, Verdict::NoMatch);
+        let needs = Verdict::Needs;
+        // Verdicts with facts alone, with metadata, with the header, with the body (which holds the word).
+        for (keys, with) in [
+            (vec![Key::Fact(true), body(), Key::Or(0, 1)], [matches; 4]),
+            (vec![Key::Fact(false), body(), Key::And(vec![0, 1])], [no; 4]),
+            (
+                vec![Key::Fact(false), body(), Key::Or(0, 1)],
+                [needs(Needs::Header), needs(Needs::Header), needs(Needs::Body), matches],
+            ),
+            (vec![Key::Larger(100), body(), Key::And(vec![0, 1])], [needs(Needs::Metadata), no, no, no]),
+            (vec![subject(), Key::Not(0)], [needs(Needs::Header), needs(Needs::Header), no, no]),
+            (vec![body(), Key::Not(0)], [needs(Needs::Header), needs(Needs::Header), needs(Needs::Body), no]),
+            (vec![Key::Text("two".to_owned())], [needs(Needs::Header), needs(Needs::Header), matches, matches]),
+            (vec![Key::On(Date::Sent, 1)], [needs(Needs::Header), needs(Needs::Header), matches, matches]),
+        ] {
+            let query = query(keys);
+            let mut known = Known::default();
+            assert_eq!(judged(&query, &known), with[0], "{:?}", query.keys());
+            known = known.with_metadata(metadata());
+            assert_eq!(judged(&query, &known), with[1], "{:?}", query.keys());
+            known = known.with_header(HEADER);
+            assert_eq!(judged(&query, &known), with[2], "{:?}", query.keys());
+            known.searched(vec![true; query.words().len()]);
+            assert_eq!(judged(&query, &known), with[3], "{:?}", query.keys());
+        }
+    }
+
+    #[test]
+    fn what_a_query_needs_at_most() {
+        let body = || Key::Body(String::new());
+        for (keys, needs) in [
+            (vec![Key::Fact(true)], None),
+            (vec![Key::Fact(true), Key::Larger(1)], Some(Needs::Metadata)),
+            (vec![Key::On(Date::Received, 1), Key::On(Date::Sent, 1)], Some(Needs::Header)),
+            (vec![body(), Key::Not(0)], Some(Needs::Body)),
+        ] {
+            assert_eq!(query(keys).needs(), needs);
+        }
+    }
+
+    #[test]
+    fn a_query_has_only_so_many_keys() {
+        let mut query = Query::new();
+        for _ in 0..KEYS_MAX {
+            assert!(query.push(Key::Fact(true)).is_ok());
+        }
+        assert_eq!(query.push(Key::Fact(true)), Err(TooManyKeys));
+    }
+
+    #[test]
+    fn each_word_is_found_by_its_own_key() {
+        let words = [Key::Body("a".to_owned()), Key::Fact(false), Key::Text("b".to_owned()), Key::Not(0)];
+        let query = query([words.to_vec(), vec![Key::And(vec![2, 3])]].concat());
+        assert_eq!(query.words(), ["a", "b"]);
+        for (found, verdict) in
+            [([false, true], Verdict::Match), ([true, true], Verdict::NoMatch), ([false; 2], Verdict::NoMatch)]
+        {
+            let mut known = Known::default().with_header(b"X: y\r\n\r\n");
+            known.searched(found.to_vec());
+            assert_eq!(judged(&query, &known), verdict);
+        }
+    }
+}
