@@ -32,7 +32,7 @@ pub struct AppliedJob {
 
 /// Why a replica can't go on. Nothing is ever skipped.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum ApplyStop {
+pub enum ApplyError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -63,7 +63,7 @@ pub enum ApplyStop {
     Order {
         /// The replica that it was for.
         replica: ReplicaId,
-        /// The entry.
+        /// The index of the entry.
         index: Index,
         /// The position before.
         applied: Index,
@@ -74,14 +74,14 @@ pub enum ApplyStop {
 ///
 /// # Errors
 /// Why the process must stop.
-pub fn apply(rows: &dyn Rows, jobs: &[ApplyJob]) -> Result<Vec<AppliedJob>, ApplyStop> {
+pub fn apply(rows: &dyn Rows, jobs: &[ApplyJob]) -> Result<Vec<AppliedJob>, ApplyError> {
     let mut replicas: BTreeMap<ReplicaId, Applying<'_>> = BTreeMap::new();
     let mut order = Vec::new();
     for job in jobs {
         let applying = match replicas.entry(job.replica) {
             Entry::Occupied(applying) => applying.into_mut(),
             Entry::Vacant(place) => {
-                let applied = rows.applied(job.replica)?.ok_or(ApplyStop::Order {
+                let applied = rows.applied(job.replica)?.ok_or(ApplyError::Order {
                     replica: job.replica,
                     index: Index(job.entries.first().map_or(0, |(e, _)| e.index)),
                     applied: Index(0),
@@ -123,10 +123,10 @@ impl<'a> Applying<'a> {
         Applying { rows, replica, before: applied.index, applied, changed: BTreeMap::new(), verdicts: Vec::new() }
     }
 
-    fn entry(&mut self, raw: &eraftpb::Entry, conf: Option<&ConfState>) -> Result<(), ApplyStop> {
+    fn entry(&mut self, raw: &eraftpb::Entry, conf: Option<&ConfState>) -> Result<(), ApplyError> {
         let index = Index(raw.index);
         if raw.index != self.applied.index.0 + 1 {
-            return Err(ApplyStop::Order { replica: self.replica, index, applied: self.applied.index });
+            return Err(ApplyError::Order { replica: self.replica, index, applied: self.applied.index });
         }
         self.applied.index = index;
         self.applied.term = Term(raw.term);
@@ -137,10 +137,10 @@ impl<'a> Applying<'a> {
             return Ok(());
         }
         let entry =
-            LogEntry::decode(&raw.data).map_err(|error| ApplyStop::Entry { replica: self.replica, index, error })?;
+            LogEntry::decode(&raw.data).map_err(|error| ApplyError::Entry { replica: self.replica, index, error })?;
         let unknown = entry.header.required_flags & !KNOWN_REQUIRED_FLAGS;
         if unknown != 0 {
-            return Err(ApplyStop::Unknown { replica: self.replica, index, flags: unknown });
+            return Err(ApplyError::Unknown { replica: self.replica, index, flags: unknown });
         }
         let verdict = self.decide(raw, &entry)?;
         if verdict == Verdict::Accepted {
@@ -171,8 +171,8 @@ impl<'a> Applying<'a> {
     }
 
     /// Takes a new configuration over, with what its change says of the member's node.
-    fn reconfigure(&mut self, raw: &eraftpb::Entry, conf: &ConfState) -> Result<(), ApplyStop> {
-        let stop = |error| ApplyStop::Entry { replica: self.replica, index: Index(raw.index), error };
+    fn reconfigure(&mut self, raw: &eraftpb::Entry, conf: &ConfState) -> Result<(), ApplyError> {
+        let stop = |error| ApplyError::Entry { replica: self.replica, index: Index(raw.index), error };
         let member = members::decode(raw).map_err(stop)?.and_then(|d| d.member);
         let highest = match self.changed.get(&placement::highest_key()) {
             Some(value) => value.as_deref().map(placement::read_highest).transpose(),
@@ -187,7 +187,7 @@ impl<'a> Applying<'a> {
         Ok(())
     }
 
-    fn decide(&self, raw: &eraftpb::Entry, entry: &LogEntry) -> Result<Verdict, ApplyStop> {
+    fn decide(&self, raw: &eraftpb::Entry, entry: &LogEntry) -> Result<Verdict, ApplyError> {
         if entry.header.decided_in.0 != raw.term && !plant::is(Fault::DropTermChecks) {
             return Ok(Verdict::Fenced);
         }
@@ -394,10 +394,10 @@ mod tests {
         unknown.header.required_flags = 1 << 31;
         let entry = eraftpb::Entry { index: 2, term: 1, data: unknown.encode().into(), ..Default::default() };
         let stop = apply(&store, &[ApplyJob { replica: R, entries: vec![(entry, None)] }]);
-        assert!(matches!(stop, Err(ApplyStop::Unknown { .. })));
+        assert!(matches!(stop, Err(ApplyError::Unknown { .. })));
         let gap = raw(4, 1, 1, BORN, EntryKind::Begin);
         let stop = apply(&store, &[ApplyJob { replica: R, entries: vec![(gap, None)] }]);
-        assert!(matches!(stop, Err(ApplyStop::Order { .. })));
+        assert!(matches!(stop, Err(ApplyError::Order { .. })));
         assert_eq!(store.applied(R).unwrap().unwrap().index, Index(1));
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use mailraft_storage::log::LogWrite;
-use mailraft_storage::{Applied, ClusterId, Env, Index, NodeId, PartitionId, ReplicaId, RowBatch, Term};
+use mailraft_storage::{Applied, Env, Index, NodeId, PartitionId, ReplicaId, RowBatch, Term};
 use raft::eraftpb::HardState;
 
 use crate::placement::{self, MemberRow, Placement};
@@ -47,7 +47,7 @@ impl Plan {
 ///
 /// # Panics
 /// If there is no node or no partition.
-pub fn plan(_: ClusterId, partitions: u32, nodes: &[NodeRow], control: RowBatch, env: &mut Env) -> Plan {
+pub fn plan(partitions: u32, nodes: &[NodeRow], control: RowBatch, env: &mut Env) -> Plan {
     assert!(!nodes.is_empty() && partitions > 0, "a cluster has a node and a partition");
     let mut next_replica = 1;
     let mut placements = Vec::new();
@@ -154,7 +154,7 @@ mod tests {
     fn every_node_has_a_control_replica_and_all_agree_on_the_configuration() {
         for (count, voters) in [(1, 1), (2, 1), (3, 3), (4, 3), (7, 5)] {
             let nodes = rows(count);
-            let plan = plan(ClusterId([1; 16]), 4, &nodes, RowBatch::default(), &mut Env::seeded(1));
+            let plan = plan(4, &nodes, RowBatch::default(), &mut Env::seeded(1));
             let control: Vec<&FirstReplica> =
                 nodes.iter().map(|n| plan.of(n.id).iter().find(|r| !r.rows.is_empty()).unwrap()).collect();
             assert!(control.iter().all(|r| r.applied == control[0].applied && r.rows == control[0].rows));

@@ -11,11 +11,11 @@ pub const LOG_KEEP_BYTES: u64 = 256 << 20;
 /// What a node's core is told at its start.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// The node.
+    /// The node whose core this is.
     pub node: NodeId,
-    /// Its cluster.
+    /// The cluster that the node belongs to.
     pub cluster: ClusterId,
-    /// Its replicas.
+    /// The replicas on this node, one of the control group among them.
     pub replicas: Vec<ReplicaSpec>,
     /// A slow follower's log is kept up to so many entries behind; past it, it gets a snapshot.
     pub log_keep_entries: u64,
@@ -30,9 +30,9 @@ pub struct NodeConfig {
 /// A replica of this node.
 #[derive(Clone, Debug)]
 pub struct ReplicaSpec {
-    /// Its partition.
+    /// The partition of whose group it is a member.
     pub partition: PartitionId,
-    /// Itself.
+    /// The id of the replica.
     pub replica: ReplicaId,
     /// The nonce of the partition's first incarnation.
     pub nonce: [u8; 16],
@@ -42,7 +42,7 @@ pub struct ReplicaSpec {
 
 /// Why a node can't start.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Refuse {
+pub enum RecoverError {
     /// A store can't be read, or holds damage.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -51,9 +51,9 @@ pub enum Refuse {
         "replica {replica} of partition {partition}: {what}: set this node's data directory aside and restore it as a new node"
     )]
     Damaged {
-        /// The partition.
+        /// The partition that the replica is of.
         partition: PartitionId,
-        /// Its replica here.
+        /// The replica that can't go on.
         replica: ReplicaId,
         /// What is wrong with it.
         what: String,
@@ -74,8 +74,8 @@ impl NodeConfig {
         rows: &dyn Rows,
         log_keep_entries: u64,
         logger: slog::Logger,
-    ) -> Result<Self, Refuse> {
-        let control = placement::control_replica(rows, node)?.ok_or(Refuse::NoControl(node))?;
+    ) -> Result<Self, RecoverError> {
+        let control = placement::control_replica(rows, node)?.ok_or(RecoverError::NoControl(node))?;
         let mut replicas = Vec::new();
         for placement in placement::placements(rows, control)? {
             if let Some(own) = placement.members.iter().find(|m| m.node == node) {

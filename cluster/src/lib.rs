@@ -36,7 +36,7 @@ mod visibility;
 mod writes;
 
 pub use clocks::ClusterTime;
-pub use config::{NodeConfig, Refuse, ReplicaSpec};
+pub use config::{NodeConfig, RecoverError, ReplicaSpec};
 pub use members::{ChangeRefusal, MemberChange};
 pub use node::Node;
 pub use outcome::{BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOutcome};

@@ -13,7 +13,7 @@ use raft::eraftpb::HardState;
 use self::life::{Beginning, Life};
 use crate::balance;
 use crate::clocks::Clocks;
-use crate::config::{NodeConfig, Refuse};
+use crate::config::{NodeConfig, RecoverError};
 use crate::hints::{Hints, TELL_EVERY_TICKS};
 use crate::members::Admission;
 use crate::outcome::{BarrierOutcome, ChangeOutcome, Decision, SlotOutcome};
@@ -51,13 +51,18 @@ impl Node {
     ///
     /// # Errors
     /// If they hold damage. A damaged replica never comes back under its id.
-    pub fn recover(config: NodeConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut Env) -> Result<Node, Refuse> {
+    pub fn recover(
+        config: NodeConfig,
+        log: Arc<dyn Log>,
+        rows: &dyn Rows,
+        env: &mut Env,
+    ) -> Result<Node, RecoverError> {
         let flushed: BTreeMap<ReplicaId, Index> = rows.flushed()?.into_iter().collect();
         let (mut replicas, mut by_replica) = (BTreeMap::new(), BTreeMap::new());
         let mut life = Life::recover(log.as_ref(), rows)?;
         for spec in &config.replicas {
             let (partition, replica) = (spec.partition, spec.replica);
-            let damaged = |what: String| Refuse::Damaged { partition, replica, what };
+            let damaged = |what: String| RecoverError::Damaged { partition, replica, what };
             let mut held = match life.begin(spec, log.as_ref(), rows)? {
                 Beginning::Lives(held) => held,
                 Beginning::Never => continue,

@@ -66,7 +66,7 @@ pub enum ChangeOutcome {
     },
     /// It may not be made.
     Refused {
-        /// The reason.
+        /// Which rule the change would break.
         why: ChangeRefusal,
         /// The members as they are.
         members: Vec<MemberRow>,
@@ -91,7 +91,7 @@ pub enum CreateOutcome {
     Created,
     /// It may not be made here.
     Refused {
-        /// The reason.
+        /// Which rule the change would break.
         why: ChangeRefusal,
         /// The members that it was to be made with.
         members: Vec<MemberRow>,

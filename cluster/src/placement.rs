@@ -14,13 +14,13 @@ const MEMBER: u8 = 1;
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRow {
-    /// Its number.
+    /// The number of the node, which its certificate names too.
     pub id: NodeId,
     /// A name for people.
     pub name: String,
-    /// Its region.
+    /// The region that the node stands in.
     pub region: String,
-    /// Its zone.
+    /// The zone of its region: what fails together.
     pub zone: String,
     /// Where other nodes reach it: host:port.
     pub peer: String,
@@ -29,7 +29,7 @@ pub struct NodeRow {
 /// The replicas of a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The partition.
+    /// The partition whose replicas these are.
     pub partition: PartitionId,
     /// The nonce of its first incarnation.
     pub nonce: [u8; 16],
@@ -42,7 +42,7 @@ pub struct Placement {
 pub struct MemberRow {
     /// The id of the replica.
     pub replica: ReplicaId,
-    /// Its node.
+    /// The node that it is on.
     pub node: NodeId,
     /// Whether it votes; else it learns.
     pub voter: bool,
@@ -60,7 +60,7 @@ pub fn write(batch: &mut RowBatch, nodes: &[NodeRow], placements: &[Placement]) 
     }
 }
 
-/// Every node.
+/// Every node of the cluster, by its row.
 ///
 /// # Errors
 /// If a row can't be read.

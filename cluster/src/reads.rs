@@ -17,7 +17,7 @@ const GIVE_UP_TICKS: u64 = 60;
 /// Questions of one replica that may wait; past it they are answered as unavailable.
 const READS_MAX: usize = 16_384;
 
-/// A question.
+/// A question that waits: when do the rows here hold everything acknowledged before it was asked?
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
     pub request: RequestId,

@@ -90,8 +90,8 @@ pub struct Replica {
     answered: BTreeMap<ReplicaId, u64>,
     /// Rows of it, or of this node's replica of the control group, can't be read.
     damaged: bool,
-    /// To whom the lead was offered in this term, how often, and at which tick the last time.
-    offered: BTreeMap<ReplicaId, (u32, u64)>,
+    /// To whom the lead was offered in this term.
+    offered: BTreeMap<ReplicaId, Offers>,
     /// Who has been the better leader, and since which tick.
     better: Option<(ReplicaId, u64)>,
     flushed: Index,
@@ -111,6 +111,13 @@ struct Lead {
     /// Owners were told to start.
     told: bool,
     begin_proposed: bool,
+}
+
+/// How the lead was offered to one replica.
+#[derive(Clone, Copy, Default)]
+struct Offers {
+    times: u32,
+    last_tick: u64,
 }
 
 const NOT_LEADING: Lead = Lead { term: None, since_tick: 0, told: false, begin_proposed: false };

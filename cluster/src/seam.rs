@@ -24,7 +24,7 @@ pub enum Input {
     Tick,
     /// A message of another node: decoded, size-checked, from the node that its certificate names.
     Peer {
-        /// That node.
+        /// The node that sent it.
         from: NodeId,
         /// What it says.
         message: PeerMessage,
@@ -35,14 +35,14 @@ pub enum Input {
         request: RequestId,
         /// To the log of this partition.
         partition: PartitionId,
-        /// The change.
+        /// The change, with the term and incarnation that it was decided in.
         proposal: Proposal,
     },
     /// Asks when the rows here hold everything acknowledged before now. Decided with [`Decision::Barrier`].
     ReadBarrier {
         /// Answered under this id.
         request: RequestId,
-        /// Of this partition.
+        /// The partition whose group it is about.
         partition: PartitionId,
         /// Fail unless this node leads in this term, now and when the answer comes. None: any replica.
         term: Option<Term>,
@@ -52,11 +52,11 @@ pub enum Input {
     AwaitSlot {
         /// Answered under this id.
         request: RequestId,
-        /// The partition.
+        /// The partition whose group it is about.
         partition: PartitionId,
         /// The term that the new owner decides in.
         term: Term,
-        /// The mailbox.
+        /// The mailbox whose slot is awaited.
         mailbox: MailboxId,
     },
     /// Asks to change the members of a group. Decided with [`Decision::Change`]. A leader that is itself to go or to
@@ -64,11 +64,11 @@ pub enum Input {
     Reconfigure {
         /// Answered under this id.
         request: RequestId,
-        /// Of this partition.
+        /// The partition whose group it is about.
         partition: PartitionId,
         /// Only while this node leads in this term.
         term: Term,
-        /// The change.
+        /// Who is to be added, promoted, demoted or removed.
         change: MemberChange,
     },
     /// A new, empty replica, which is to become a learner. The row that names it must be flushed: a restart
@@ -95,7 +95,7 @@ pub enum Input {
     },
     /// The connection to a node broke: what was sent may be lost.
     Unreachable {
-        /// That node.
+        /// The node that may not have it.
         node: NodeId,
     },
     /// The fsync loop made every batch up to this one durable.
@@ -114,7 +114,7 @@ pub enum Input {
     },
     /// Rows up to these indexes survive a crash: the log may be cut below.
     Flushed {
-        /// For each replica.
+        /// For each replica the last entry whose rows are flushed.
         upto: Vec<(ReplicaId, Index)>,
     },
     /// About a snapshot.
@@ -136,7 +136,7 @@ pub enum Output {
     /// Entries up to this position are committed and in the log here, durably: whoever reads them out (an archive, a
     /// backup) may. Positions rise; where a snapshot took the place of entries they skip those.
     Committed {
-        /// The partition.
+        /// The partition whose group it is about.
         partition: PartitionId,
         /// Its replica here.
         replica: ReplicaId,
@@ -145,7 +145,7 @@ pub enum Output {
     },
     /// Send to another node. May leave now. May be lost.
     Send {
-        /// That node.
+        /// The node that it is for.
         to: NodeId,
         /// What to say.
         message: PeerMessage,
@@ -160,7 +160,7 @@ pub enum Output {
     /// This node leads a partition from now on and its owners may start: the term's first entry and the
     /// incarnation are applied. Or, with None, it leads it no more.
     Leads {
-        /// The partition.
+        /// The partition whose group it is about.
         partition: PartitionId,
         /// Its replica here.
         replica: ReplicaId,
@@ -169,7 +169,7 @@ pub enum Output {
     },
     /// Whom this replica believes to lead a partition: a hint for routing.
     Leader {
-        /// The partition.
+        /// The partition whose group it is about.
         partition: PartitionId,
         /// The leader's node, if one is known.
         node: Option<NodeId>,
@@ -184,11 +184,11 @@ pub enum Output {
     Snapshot(SnapshotJob),
     /// Another replica's rows are not what this one's are: to be told to the operator.
     Differs {
-        /// The partition.
+        /// The partition whose group it is about.
         partition: PartitionId,
         /// Its replica here.
         replica: ReplicaId,
-        /// The other.
+        /// The replica that disagrees with this one.
         other: ReplicaId,
         /// On its first so many accepted entries they disagree.
         count: u64,
@@ -220,7 +220,7 @@ pub struct ApplyJob {
 /// What one node says to another. Everything is bound to cluster, group, replica and incarnation.
 #[derive(Clone, Debug)]
 pub struct PeerMessage {
-    /// The cluster.
+    /// The cluster that the sender belongs to: another's messages are dropped.
     pub cluster: ClusterId,
     /// The partition whose Raft group it is about.
     pub partition: PartitionId,
@@ -281,9 +281,9 @@ pub enum PeerBody {
     Raft(eraftpb::Message),
     /// Count and hash over accepted entries, to compare.
     Hash {
-        /// Entries accepted.
+        /// The number of entries that the sender has accepted.
         count: u64,
-        /// Their hash.
+        /// The running hash over them.
         hash: [u8; 32],
     },
     /// What the sender's node leads, of the partitions without a replica on the receiver's. Between replicas of
@@ -322,7 +322,7 @@ pub enum SnapshotJob {
     /// The replica was removed from its group: once everything handed to apply before is applied, delete its
     /// rows and staged snapshots. Asked again after a crash. No answer.
     Remove {
-        /// This replica.
+        /// The replica that was removed.
         replica: ReplicaId,
     },
 }
@@ -346,7 +346,7 @@ pub enum SnapshotEvent {
         from: NodeId,
         /// Raft's MsgSnapshot with the position's metadata.
         message: PeerMessage,
-        /// The position.
+        /// The position of its rows.
         applied: Applied,
     },
     /// A staged snapshot's rows are in place and flushed.

@@ -11,13 +11,13 @@ use crate::low_water::LowWater;
 /// A replica as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
-    /// Its partition.
+    /// The partition of whose group it is a member.
     pub partition: PartitionId,
-    /// Its id.
+    /// The id of the replica.
     pub replica: ReplicaId,
     /// What it does in its group.
     pub role: Role,
-    /// Raft's term.
+    /// The Raft term that it is in.
     pub term: Term,
     /// The leader's node, if known.
     pub leader: Option<NodeId>,
@@ -31,7 +31,7 @@ pub struct ReplicaStatus {
     pub visible: Index,
     /// What holds the log, of the marks below which it is cut.
     pub log_held_by: LowWater,
-    /// That mark.
+    /// The index of that mark.
     pub log_held_at: Index,
     /// The first entry in its log.
     pub first: Index,
@@ -78,9 +78,9 @@ impl fmt::Display for Role {
 /// A follower as its leader sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowerStatus {
-    /// Its replica.
+    /// The replica that follows.
     pub replica: ReplicaId,
-    /// Its node.
+    /// The node that it is on.
     pub node: NodeId,
     /// The last entry it is known to have.
     pub matched: Index,

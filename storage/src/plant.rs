@@ -13,7 +13,7 @@ macro_rules! faults {
         }
 
         impl Fault {
-            /// Every one.
+            /// Every fault that can be planted.
             pub const ALL: &[Fault] = &[$(Fault::$name,)*];
 
             /// What it does, in one line.

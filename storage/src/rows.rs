@@ -83,7 +83,7 @@ pub type ScannedRows = Vec<(Vec<u8>, Bytes)>;
 
 /// A store of rows, shared by all replicas of a node. Reads see every write that returned.
 pub trait Rows: Send + Sync {
-    /// One row.
+    /// The value of one row; None if there is no such row.
     ///
     /// # Errors
     /// If it can't be read or its block is damaged.

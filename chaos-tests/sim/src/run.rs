@@ -159,7 +159,7 @@ impl World {
             control.put(RowKey::partition(Table::MailboxKeys, mailbox.0), key.to_vec());
             self.record(Record::Mailbox { mailbox, partition });
         }
-        let plan = plan(CLUSTER, self.setup.partitions, &nodes, control, &mut Env::seeded(self.setup.seed));
+        let plan = plan(self.setup.partitions, &nodes, control, &mut Env::seeded(self.setup.seed));
         for node in &nodes {
             let boot = self.dice.below(1_000_000_000);
             let host = Host::new(node.id, Clock::new(boot, self.setup.clocks_apart));

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
-use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, Refuse, SlotOutcome};
+use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, RecoverError, SlotOutcome};
 use mailraft_storage::log::Log;
 use mailraft_storage::rows::state_hash;
 use mailraft_storage::{
@@ -124,7 +124,7 @@ impl Cluster {
             Ok((config, env, staging, node))
         });
         let (config, env, staging, node) =
-            recovery.await.map_err(|e| StartError::Refused(format!("recovering the stores failed: {e}")))??;
+            recovery.await.map_err(|e| StartError::Recover(format!("recovering the stores failed: {e}")))??;
 
         let (inputs, queue) = Inputs::new();
         let (flusher, flushes) = Flusher::new(config.flush_after_bytes);
@@ -315,12 +315,12 @@ impl Cluster {
         self.shared.results_kept
     }
 
-    /// This node.
+    /// The node whose driver this is.
     pub fn node(&self) -> NodeId {
         self.shared.me.node
     }
 
-    /// The cluster.
+    /// The id of the cluster that the node belongs to.
     pub fn cluster_id(&self) -> ClusterId {
         self.shared.me.cluster
     }
@@ -440,13 +440,13 @@ impl Cluster {
 }
 
 fn recover(config: &DriverConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut Env) -> Result<Node, StartError> {
-    let refused = |refuse| match refuse {
-        Refuse::Store(error) => StartError::Store(error),
-        other @ (Refuse::Damaged { .. } | Refuse::NoControl(_)) => StartError::Refused(other.to_string()),
+    let failed = |error| match error {
+        RecoverError::Store(error) => StartError::Store(error),
+        other @ (RecoverError::Damaged { .. } | RecoverError::NoControl(_)) => StartError::Recover(other.to_string()),
     };
     let logger = slog_bridge::logger();
     let core =
-        NodeConfig::from_rows(config.node, config.cluster, rows, config.log_keep_entries, logger).map_err(refused)?;
+        NodeConfig::from_rows(config.node, config.cluster, rows, config.log_keep_entries, logger).map_err(failed)?;
     if let Some(beyond) = core.replicas.iter().find(|replica| replica.partition.0 > config.partitions) {
         return Err(StartError::Config(format!(
             "the stores hold partition {}, but the cluster is said to have only {}: the number of partitions is fixed \
@@ -454,7 +454,7 @@ fn recover(config: &DriverConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut 
             beyond.partition, config.partitions
         )));
     }
-    Node::recover(core, log, rows, env).map_err(refused)
+    Node::recover(core, log, rows, env).map_err(failed)
 }
 
 fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {

@@ -13,7 +13,7 @@ use crate::tls::{PeerTls, TlsError};
 
 /// Everything the driver needs but the stores. [`DriverConfig::new`] fills in the defaults.
 pub struct DriverConfig {
-    /// This node.
+    /// The node whose driver this is.
     pub node: NodeId,
     /// The cluster it belongs to.
     pub cluster: ClusterId,
@@ -91,13 +91,13 @@ pub enum StartError {
     /// The stores can't be read.
     #[error("{0}: the data of this node can't be used as it is; see OPERATIONS, \"A damaged node\"")]
     Store(#[from] StoreError),
-    /// The core refuses what the stores hold.
+    /// The core can't go on from what the stores hold.
     #[error("{0}")]
-    Refused(String),
+    Recover(String),
     /// The address to listen on is not to be had.
     #[error("can't listen for other nodes on {address}: {error}; is another node running there?")]
     Listen {
-        /// That address.
+        /// The address that the configuration names.
         address: SocketAddr,
         /// The system's words.
         error: std::io::Error,

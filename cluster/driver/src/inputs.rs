@@ -28,7 +28,7 @@ pub(crate) enum Queued {
     Ask(Input, RequestId, Asked, OwnedSemaphorePermit),
     /// How are you?
     Status(oneshot::Sender<Vec<ReplicaStatus>>),
-    /// End.
+    /// The core thread is to end.
     Stop,
 }
 

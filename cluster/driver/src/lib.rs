@@ -41,5 +41,5 @@ pub use fatal::{OnFatal, exit_process};
 pub use mailraft_cluster::{BarrierOutcome, SlotOutcome};
 pub use slog_bridge::logger;
 pub use status::{NodeStatus, PeerStatus};
-pub use stream::{DialError, PeerStream, Refusal, StreamKind};
+pub use stream::{ConnectionRefusal, DialError, PeerStream, StreamKind};
 pub use tls::{PeerTls, TlsError, node_name};

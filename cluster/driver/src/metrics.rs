@@ -64,11 +64,11 @@ pub const FATAL: &str = "mailraft_fatal_total";
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only rises.
+    /// A count that only rises.
     Counter,
-    /// Rises and falls.
+    /// A value that rises and falls.
     Gauge,
-    /// A distribution.
+    /// A distribution of values.
     Histogram,
 }
 

@@ -37,7 +37,7 @@ struct Peer {
     address: String,
     label: String,
     queue: Mutex<Queue>,
-    /// Something waits.
+    /// Told when the queue is no longer empty.
     filled: Notify,
     /// The node has just been heard of: call it now.
     heard: Notify,

@@ -13,7 +13,7 @@ const FSYNC_SAMPLES: usize = 1_024;
 /// The state of a node's part in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// The node.
+    /// The node whose state it is.
     pub node: NodeId,
     /// Its cluster, in hexadecimal.
     pub cluster: String,
@@ -34,7 +34,7 @@ pub struct NodeStatus {
 /// Another node, as seen from here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerStatus {
-    /// That node.
+    /// The node that is seen.
     pub node: NodeId,
     /// Where it is called.
     pub address: String,

@@ -141,17 +141,17 @@ pub enum DialError {
     /// Nobody answered in time.
     #[error("node {node} at {address} did not answer within {} ms", CONNECT_TIMEOUT.as_millis())]
     Timeout {
-        /// That node.
+        /// The node that was called.
         node: NodeId,
-        /// Its address.
+        /// The address at which it was called.
         address: String,
     },
     /// The network or TLS failed.
     #[error("can't connect to node {node} at {address}: {error}")]
     Io {
-        /// That node.
+        /// The node that was called.
         node: NodeId,
-        /// Its address.
+        /// The address at which it was called.
         address: String,
         /// The system's or TLS's words.
         error: io::Error,
@@ -159,18 +159,18 @@ pub enum DialError {
     /// The other node doesn't want this connection.
     #[error("node {node} at {address} refused the connection: {reason}")]
     Refused {
-        /// That node.
+        /// The node that was called.
         node: NodeId,
-        /// Its address.
+        /// The address at which it was called.
         address: String,
         /// The reason that it gave.
-        reason: Refusal,
+        reason: ConnectionRefusal,
     },
 }
 
 /// Why a node refuses a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ConnectionRefusal {
     /// The preamble has another version.
     #[error("it speaks another version of the preamble")]
     Version,
@@ -194,41 +194,41 @@ pub enum Refusal {
     Other(u8),
 }
 
-impl Refusal {
+impl ConnectionRefusal {
     fn number(self) -> u8 {
         match self {
-            Refusal::Version => 1,
-            Refusal::Kind => 2,
-            Refusal::Cluster => 3,
-            Refusal::OtherNode => 4,
-            Refusal::Identity => 5,
-            Refusal::Busy => 6,
-            Refusal::Other(number) => number,
+            ConnectionRefusal::Version => 1,
+            ConnectionRefusal::Kind => 2,
+            ConnectionRefusal::Cluster => 3,
+            ConnectionRefusal::OtherNode => 4,
+            ConnectionRefusal::Identity => 5,
+            ConnectionRefusal::Busy => 6,
+            ConnectionRefusal::Other(number) => number,
         }
     }
 
     fn from_number(number: u8) -> Self {
         match number {
-            1 => Refusal::Version,
-            2 => Refusal::Kind,
-            3 => Refusal::Cluster,
-            4 => Refusal::OtherNode,
-            5 => Refusal::Identity,
-            6 => Refusal::Busy,
-            other => Refusal::Other(other),
+            1 => ConnectionRefusal::Version,
+            2 => ConnectionRefusal::Kind,
+            3 => ConnectionRefusal::Cluster,
+            4 => ConnectionRefusal::OtherNode,
+            5 => ConnectionRefusal::Identity,
+            6 => ConnectionRefusal::Busy,
+            other => ConnectionRefusal::Other(other),
         }
     }
 
     /// A word for a metric's label.
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Refusal::Version => "version",
-            Refusal::Kind => "kind",
-            Refusal::Cluster => "cluster",
-            Refusal::OtherNode => "other_node",
-            Refusal::Identity => "identity",
-            Refusal::Busy => "busy",
-            Refusal::Other(_) => "other",
+            ConnectionRefusal::Version => "version",
+            ConnectionRefusal::Kind => "kind",
+            ConnectionRefusal::Cluster => "cluster",
+            ConnectionRefusal::OtherNode => "other_node",
+            ConnectionRefusal::Identity => "identity",
+            ConnectionRefusal::Busy => "busy",
+            ConnectionRefusal::Other(_) => "other",
         }
     }
 }
@@ -261,8 +261,8 @@ pub(crate) async fn connect(
         stream.read_exact(&mut answer).await.map_err(io)?;
         match answer {
             [PREAMBLE_VERSION, 0] => Ok(stream),
-            [PREAMBLE_VERSION, number] => Err(Refusal::from_number(number)),
-            _ => Err(Refusal::Version),
+            [PREAMBLE_VERSION, number] => Err(ConnectionRefusal::from_number(number)),
+            _ => Err(ConnectionRefusal::Version),
         }
         .map_err(|reason| DialError::Refused { node, address: address.to_owned(), reason })
     };
@@ -280,7 +280,7 @@ pub(crate) enum AcceptError {
     #[error("no handshake within {} ms", CONNECT_TIMEOUT.as_millis())]
     Timeout,
     #[error("refused: {0}")]
-    Refused(Refusal),
+    Refused(ConnectionRefusal),
 }
 
 /// Takes an incoming connection as far as its accepted preamble; `known` says who is a peer.
@@ -338,7 +338,7 @@ fn judge(
     me: &Identity,
     bytes: &[u8; PREAMBLE_BYTES],
     is_node: impl Fn(NodeId) -> bool,
-) -> Result<(NodeId, Purpose), Refusal> {
+) -> Result<(NodeId, Purpose), ConnectionRefusal> {
     let number = |at: usize| {
         let mut eight = [0; 8];
         eight.copy_from_slice(&bytes[at..at + 8]);
@@ -346,18 +346,18 @@ fn judge(
     };
     let (from, to) = (number(22), number(30));
     if bytes[..4] != MAGIC[..] || bytes[4] != PREAMBLE_VERSION {
-        return Err(Refusal::Version);
+        return Err(ConnectionRefusal::Version);
     }
     if bytes[6..22] != me.cluster.0 {
-        return Err(Refusal::Cluster);
+        return Err(ConnectionRefusal::Cluster);
     }
     if to != me.node {
-        return Err(Refusal::OtherNode);
+        return Err(ConnectionRefusal::OtherNode);
     }
     if from == me.node || !is_node(from) {
-        return Err(Refusal::Identity);
+        return Err(ConnectionRefusal::Identity);
     }
-    let purpose = Purpose::from_number(bytes[5]).ok_or(Refusal::Kind)?;
+    let purpose = Purpose::from_number(bytes[5]).ok_or(ConnectionRefusal::Kind)?;
     Ok((from, purpose))
 }
 
@@ -381,14 +381,14 @@ mod tests {
         let good: [u8; PREAMBLE_BYTES] =
             preamble(&one, NodeId(2), Purpose::User(StreamKind::Bodies)).try_into().unwrap();
         assert_eq!(judge(&two, &good, |n| n == NodeId(1)), Ok((NodeId(1), Purpose::User(StreamKind::Bodies))));
-        assert_eq!(judge(&two, &good, |_| false), Err(Refusal::Identity));
+        assert_eq!(judge(&two, &good, |_| false), Err(ConnectionRefusal::Identity));
         for (at, refusal) in [
-            (0, Refusal::Version),
-            (4, Refusal::Version),
-            (5, Refusal::Kind),
-            (6, Refusal::Cluster),
-            (22, Refusal::Identity),
-            (37, Refusal::OtherNode),
+            (0, ConnectionRefusal::Version),
+            (4, ConnectionRefusal::Version),
+            (5, ConnectionRefusal::Kind),
+            (6, ConnectionRefusal::Cluster),
+            (22, ConnectionRefusal::Identity),
+            (37, ConnectionRefusal::OtherNode),
         ] {
             let mut bad = good;
             bad[at] ^= 0x40;
@@ -402,7 +402,7 @@ mod tests {
             if let Some(purpose) = Purpose::from_number(number) {
                 assert_eq!(purpose.number(), number);
             }
-            assert_eq!(Refusal::from_number(number).number(), number);
+            assert_eq!(ConnectionRefusal::from_number(number).number(), number);
         }
     }
 }

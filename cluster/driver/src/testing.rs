@@ -60,7 +60,7 @@ pub async fn dial_as(
 pub struct TestNode {
     /// Its Raft log.
     pub log: MemoryLog,
-    /// Its rows.
+    /// The rows of its replicas.
     pub rows: MemoryRows,
     /// Where it listens.
     pub address: SocketAddr,
@@ -73,11 +73,11 @@ pub struct TestNode {
 
 /// A whole cluster in this process.
 pub struct TestCluster {
-    /// Its id.
+    /// The id of the cluster.
     pub id: ClusterId,
-    /// Its CA.
+    /// The certificate authority that its nodes trust.
     pub ca: ClusterCa,
-    /// Its nodes.
+    /// The nodes of the cluster, those too that do not run.
     pub nodes: BTreeMap<NodeId, TestNode>,
     /// What was fatal on any node.
     pub fatal: Arc<Mutex<Vec<String>>>,
@@ -115,7 +115,7 @@ impl TestCluster {
                 peer: listener.local_addr().expect("an address").to_string(),
             })
             .collect();
-        let plan = bootstrap::plan(id, partitions, &rows, control, &mut Env::seeded(7));
+        let plan = bootstrap::plan(partitions, &rows, control, &mut Env::seeded(7));
         let mut cluster = TestCluster {
             id,
             ca,

@@ -3,7 +3,7 @@
 use mailraft_storage::{Index, LogPosition, ReplicaId, Term};
 use raft::{ProgressState, StateRole};
 
-use super::{ELECTION_TICKS, Replica};
+use super::{ELECTION_TICKS, Offers, Replica};
 use crate::balance::{self, Member};
 use crate::config::NodeConfig;
 use crate::low_water::LowWaterMarks;
@@ -110,13 +110,13 @@ impl Replica {
     }
 
     fn may_be_offered(&self, replica: ReplicaId) -> bool {
-        let due = |(times, at): &(u32, u64)| at + (OFFER_AGAIN_TICKS << (times - 1).min(OFFER_DOUBLED_MAX));
-        self.offered.get(&replica).is_none_or(|offer| self.ticks >= due(offer))
+        let due = |offers: &Offers| offers.last_tick + (OFFER_AGAIN_TICKS << (offers.times - 1).min(OFFER_DOUBLED_MAX));
+        self.offered.get(&replica).is_none_or(|offers| self.ticks >= due(offers))
     }
 
     fn offers(&mut self, replica: ReplicaId) -> ReplicaId {
-        let times = self.offered.get(&replica).map_or(0, |(times, _)| *times);
-        self.offered.insert(replica, (times.saturating_add(1), self.ticks));
+        let offers = self.offered.entry(replica).or_default();
+        *offers = Offers { times: offers.times.saturating_add(1), last_tick: self.ticks };
         replica
     }
 
@@ -132,7 +132,7 @@ impl Replica {
                 voter: self.raw.store().applied().voters.contains(&ReplicaId(*id)),
                 active: self.is_active(ReplicaId(*id)) && progress.state == ProgressState::Replicate,
                 lag_entries: last.saturating_sub(progress.matched),
-                offered: self.offered.get(&ReplicaId(*id)).map_or(0, |(times, _)| *times),
+                offered: self.offered.get(&ReplicaId(*id)).map_or(0, |offers| offers.times),
             })
             .collect()
     }

@@ -83,7 +83,7 @@ impl Network {
             peer: String::new(),
         };
         let rows: Vec<NodeRow> = (1..=nodes).map(row).collect();
-        let plan = plan(CLUSTER, partitions, &rows, RowBatch::default(), &mut Env::seeded(1));
+        let plan = plan(partitions, &rows, RowBatch::default(), &mut Env::seeded(1));
         let mut hosts = Vec::new();
         for node in &rows {
             let (log, store) = (MemoryLog::new(), MemoryRows::new());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use mailraft_cluster::bootstrap::{NodeRow, plan};
-use mailraft_cluster::{Input, Node, NodeConfig, Output, PeerBody, PeerMessage, Refuse, SnapshotEvent, SnapshotJob};
+use mailraft_cluster::{
+    Input, Node, NodeConfig, Output, PeerBody, PeerMessage, RecoverError, SnapshotEvent, SnapshotJob,
+};
 use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::ReplicaBatch;
@@ -24,7 +26,7 @@ fn stores() -> (MemoryLog, MemoryRows, ReplicaId) {
         zone: String::new(),
         peer: String::new(),
     };
-    let plan = plan(CLUSTER, 1, &[row(1), row(2), row(3)], RowBatch::default(), &mut Env::seeded(1));
+    let plan = plan(1, &[row(1), row(2), row(3)], RowBatch::default(), &mut Env::seeded(1));
     let (log, rows) = (MemoryLog::new(), MemoryRows::new());
     let mut batch = LogBatch::default();
     for first in plan.of(ONE) {
@@ -37,7 +39,7 @@ fn stores() -> (MemoryLog, MemoryRows, ReplicaId) {
     (log, rows, plan.of(ONE).last().unwrap().replica)
 }
 
-fn start(log: &MemoryLog, rows: &MemoryRows) -> Result<Node, Refuse> {
+fn start(log: &MemoryLog, rows: &MemoryRows) -> Result<Node, RecoverError> {
     let logger = slog::Logger::root(slog::Discard, slog::o!());
     let config = NodeConfig::from_rows(ONE, CLUSTER, rows, 100, logger)?;
     Node::recover(config, Arc::new(log.clone()), rows, &mut Env::seeded(1))
@@ -47,7 +49,7 @@ fn damage(write: LogWrite) -> String {
     let (log, rows, _) = stores();
     log.write_synced(2, &LogBatch { writes: vec![write] }).unwrap();
     match start(&log, &rows) {
-        Err(refuse @ Refuse::Damaged { .. }) => refuse.to_string(),
+        Err(error @ RecoverError::Damaged { .. }) => error.to_string(),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it started"),
     }
@@ -107,5 +109,5 @@ fn rows_ahead_of_the_log_and_missing_rows_are_refused() {
     assert!(sentence.contains("its rows are at 4, and its log ends at 1"), "{sentence}");
     rows.remove(replica).unwrap();
     assert!(start(&log, &rows).err().unwrap().to_string().contains("its rows are not there"));
-    assert!(matches!(start(&log, &MemoryRows::new()), Err(Refuse::NoControl(ONE))));
+    assert!(matches!(start(&log, &MemoryRows::new()), Err(RecoverError::NoControl(ONE))));
 }

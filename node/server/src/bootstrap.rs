@@ -59,7 +59,7 @@ pub fn create_first_state(state: &FirstState, open: &dyn OpenStores) -> Result<(
             peer: n.peer.clone(),
         })
         .collect();
-    let plan = plan(state.cluster, state.partitions, &nodes, control, &mut env);
+    let plan = plan(state.partitions, &nodes, control, &mut env);
     for node in &state.nodes {
         let Stores { log, rows } = open.open(&node.data_dir, state.cluster)?;
         let said = |e: mailraft_storage::StoreError| format!("{}: {e}", node.data_dir.display());

@@ -32,7 +32,7 @@ const END_BYTES: usize = 8 + 32;
 /// What a snapshot is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
-    /// The cluster.
+    /// The cluster whose rows these are.
     pub(super) cluster: ClusterId,
     /// The position of its rows.
     pub(super) applied: Applied,

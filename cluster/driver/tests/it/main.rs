@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use mailraft_cluster::Role;
 use mailraft_driver::testing::{PATIENCE, TestCluster, cluster_ca, peer_tls};
-use mailraft_driver::{BarrierOutcome, Cluster, DialError, DriverConfig, Refusal, SlotOutcome, StartError, StreamKind};
+use mailraft_driver::{
+    BarrierOutcome, Cluster, ConnectionRefusal, DialError, DriverConfig, SlotOutcome, StartError, StreamKind,
+};
 use mailraft_storage::entry::RowsBody;
 use mailraft_storage::log::Log;
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
@@ -307,7 +309,13 @@ async fn only_nodes_of_this_cluster_get_in_and_garbage_does_no_harm() {
     let stranger = NodeId(8);
     let cases = [
         ("another CA", known, id, peer_tls(&other_ca, known, id), None),
-        ("a node that is no peer", stranger, id, peer_tls(&cluster.ca, stranger, id), Some(Refusal::Identity)),
+        (
+            "a node that is no peer",
+            stranger,
+            id,
+            peer_tls(&cluster.ca, stranger, id),
+            Some(ConnectionRefusal::Identity),
+        ),
         ("another cluster", known, ClusterId([3; 16]), peer_tls(&cluster.ca, known, ClusterId([3; 16])), None),
     ];
     for (what, node, as_cluster, tls, refusal) in cases {
@@ -407,7 +415,7 @@ async fn a_configuration_that_contradicts_itself_is_refused_in_a_sentence() {
     assert!(matches!(start(config(0, &[2])).await, StartError::Config(_)));
     assert!(matches!(start(config(2, &[1])).await, StartError::Tls(_)), "node 1's certificate");
     let empty = start(config(1, &[2])).await;
-    assert!(matches!(&empty, StartError::Refused(what) if what.contains("control group")), "{empty}");
+    assert!(matches!(&empty, StartError::Recover(what) if what.contains("control group")), "{empty}");
     let mut taken = config(1, &[2]);
     let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     taken.listen = occupied.local_addr().unwrap();
