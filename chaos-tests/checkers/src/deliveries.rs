@@ -9,6 +9,9 @@ use crate::history::{Micros, Op};
 use crate::operation::{Operation, Outcome};
 use crate::report::{Bounds, Report, Rule};
 
+/// What a client gave up is carried out within this time or never.
+const UNDER_WAY_MAX: Micros = 300_000_000;
+
 /// The first answer for each marker.
 #[derive(Debug)]
 pub(crate) struct Deliveries {
@@ -74,7 +77,9 @@ impl Deliveries {
                 return;
             }
             Some(first) => {
-                let within = ended.saturating_sub(first.asked) <= self.bounds.delivery_kept;
+                // Nobody told when a command was decided whose client had gone.
+                let decided = if of.position.is_some() { ended } else { ended + UNDER_WAY_MAX };
+                let within = decided.saturating_sub(first.asked) <= self.bounds.delivery_kept;
                 let remembered = self.known.len() <= self.bounds.deliveries_max;
                 let repeats = within && remembered && alone && earlier == Earlier::Stays;
                 report.check(Rule::ExactlyOnce, ended, !repeats, || {

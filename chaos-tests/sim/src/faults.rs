@@ -284,11 +284,13 @@ pub struct Size {
     pub partitions: u32,
     /// Of a thousand faults so many are changes of who votes.
     pub ballots_permille: u64,
+    /// Wall clocks jump and stop; else processes stand still instead.
+    pub clocks_jump: bool,
 }
 
 /// Draws faults for the time between two moments, one every `every` in the mean.
 pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros) -> Vec<Planned> {
-    let Size { nodes, partitions, ballots_permille } = size;
+    let Size { nodes, partitions, ballots_permille, clocks_jump } = size;
     let mut plan = Vec::new();
     let mut at = from;
     loop {
@@ -303,6 +305,9 @@ pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros
             // Every other one is the control group's.
             let partition = if dice.chance(500) { 0 } else { dice.between(1, u64::from(partitions)) as u32 };
             fault = Fault::Ballot { partition, from: NodeId(a), to: NodeId(other) };
+        }
+        if !clocks_jump && let Fault::Jump { node, .. } | Fault::ClockStops { node } = fault {
+            fault = Fault::Pause { node };
         }
         // What one node has damaged the others have whole, a log rots once, and few of a long run's days are to pass
         // with a node set aside.

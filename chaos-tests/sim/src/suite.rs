@@ -64,6 +64,8 @@ fn shapes(dice: &mut Dice, setup: &mut Setup) {
     }
     if often(dice) {
         day_passes(setup, dice.between(10_000, 35_000));
+        // A jump of hours would be one of years, and a node that has just started knows too few clocks to tell.
+        setup.clocks_jump = false;
     }
     if often(dice) {
         (setup.wide_permille, setup.folder_full) = (dice.between(30, 250), dice.between(40, 400) as usize);
