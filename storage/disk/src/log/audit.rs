@@ -50,10 +50,13 @@ pub(super) fn audit<F: FileSystem>(dir: &Path, files: &F, named: Option<&Named>)
             Queue::Rewritten => named.rewritten,
         });
         let mut present = std::mem::take(&mut found[queue as usize]);
-        // Without a witness those before a missing one count as deleted, as they do for the engine.
-        if let Some(first) = span.map(|s| s.first).or_else(|| unbroken(&present)) {
-            let kept = present.split_off(&first);
+        if let Some(span) = span {
+            let kept = present.split_off(&span.first);
             repair.delete.extend(std::mem::replace(&mut present, kept).into_values());
+        } else if let Some(missing) = missing(&present) {
+            // The engine would take those before it for deleted. Without a witness nobody can tell, so nothing is: whoever
+            // finds the file and the witness again can still put them back.
+            return Err(damaged_log(dir, format_args!("its file {missing:016}{} is missing", queue.suffix())));
         }
         audit_queue(dir, files, queue, span, &present, &mut repair)?;
     }
@@ -66,7 +69,7 @@ pub(super) fn audit<F: FileSystem>(dir: &Path, files: &F, named: Option<&Named>)
 /// If the directory can't be listed.
 pub(super) fn beginning(dir: &Path) -> Result<Named, StoreError> {
     let [appended, rewritten] =
-        list(dir)?.map(|files| Span { first: unbroken(&files).unwrap_or(1), ..Span::default() });
+        list(dir)?.map(|files| Span { first: files.keys().next().copied().unwrap_or(1), ..Span::default() });
     Ok(Named { batch: 0, appended, rewritten })
 }
 
@@ -82,13 +85,10 @@ fn list(dir: &Path) -> Result<[BTreeMap<u64, PathBuf>; 2], StoreError> {
     Ok(found)
 }
 
-/// The first file from which on none is missing: without a witness those before it count as deleted.
-fn unbroken(files: &BTreeMap<u64, PathBuf>) -> Option<u64> {
-    let mut first = *files.keys().next_back()?;
-    while let Some(before) = first.checked_sub(1).filter(|before| files.contains_key(before)) {
-        first = before;
-    }
-    Some(first)
+/// The first number that no file has between those of two that are there.
+fn missing(files: &BTreeMap<u64, PathBuf>) -> Option<u64> {
+    let (first, last) = (*files.keys().next()?, *files.keys().next_back()?);
+    (first..last).find(|number| !files.contains_key(number))
 }
 
 fn audit_queue<F: FileSystem>(

@@ -171,3 +171,33 @@ fn a_flush_that_nothing_waits_for_fails_the_next_write() {
     let error = refused.expect("an error").to_string();
     assert!(error.contains("background") || error.contains("writing rows"), "{error}");
 }
+
+#[test]
+fn a_log_without_its_witness_and_one_of_its_files_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let log = DiskLog::open_sized(dir.path(), 2_048, 1 << 30).unwrap();
+        for number in 1..=40 {
+            append(&log, number, 4 * number - 3, 4 * number);
+        }
+    }
+    let mut logs = files(dir.path(), |name| name.ends_with(".raftlog"));
+    logs.sort();
+    assert!(logs.len() > 3, "{logs:?}");
+    let copied = tempfile::tempdir().unwrap();
+    copy(dir.path(), copied.path());
+    let lost = [logs[1].as_str(), "witness"];
+    lost.iter().for_each(|name: &&str| fs::remove_file(copied.path().join(name)).unwrap());
+    let held = |dir: &Path| {
+        let mut held = files(dir, |name| name.ends_with(".raftlog"));
+        held.sort();
+        held.into_iter().map(|name| (fs::read(dir.join(&name)).unwrap(), name)).collect::<Vec<_>>()
+    };
+    let before = held(copied.path());
+    let error = DiskLog::open(copied.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Damaged { .. }) && error.to_string().contains(&logs[1]), "{error}");
+    assert!(held(copied.path()) == before, "files were changed or deleted");
+    // Whoever finds both again puts them back.
+    lost.iter().for_each(|name| assert!(fs::copy(dir.path().join(name), copied.path().join(name)).unwrap() > 0));
+    read_log(copied.path(), 160).unwrap();
+}
