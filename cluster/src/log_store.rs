@@ -1,7 +1,7 @@
 //! What raft-rs reads: the log on disk, and before it the bounded tail of entries that are not synced or not
 //! applied yet (the log on disk shows an entry only after its fsync).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ pub struct LogStore {
     marks: VecDeque<(u64, Index)>,
     /// To which replica a snapshot is being sent: one at a time.
     sending: Cell<Option<ReplicaId>>,
+    /// Why entries that are applied could not be read, since this was last taken.
+    unreadable: RefCell<Option<String>>,
 }
 
 impl LogStore {
@@ -72,6 +74,7 @@ impl LogStore {
             appended_bytes: 0,
             marks: VecDeque::from([(0, last)]),
             sending: Cell::new(None),
+            unreadable: RefCell::new(None),
         }
     }
 
@@ -189,6 +192,23 @@ impl LogStore {
         }
     }
 
+    /// Entries from the log itself. Where they are damaged and begin with one that is applied, they count as cut off:
+    /// the rows have what they say, and a follower that lacks them gets a snapshot. raft-rs would end the process.
+    fn read(&self, low: u64, high: u64, max: usize) -> raft::Result<Vec<Entry>> {
+        self.log.entries(self.replica, Index(low), Index(high), max).map_err(|error| {
+            if low > self.applied.index.0 {
+                return other(error);
+            }
+            self.unreadable.borrow_mut().get_or_insert_with(|| error.to_string());
+            Error::Store(StorageError::Compacted)
+        })
+    }
+
+    /// Why entries that are applied could not be read since the last call, if some could not.
+    pub fn take_unreadable(&self) -> Option<String> {
+        self.unreadable.borrow_mut().take()
+    }
+
     fn in_tail(&self, index: u64) -> Option<&Entry> {
         let first = self.tail.front()?.index;
         self.tail.get(usize::try_from(index.checked_sub(first)?).ok()?)
@@ -234,7 +254,7 @@ impl Storage for LogStore {
         let tail_first = self.tail.front().map_or(self.last.0 + 1, |e| e.index);
         let (mut out, mut bytes) = (Vec::new(), 0);
         if low < tail_first {
-            out = self.log.entries(self.replica, Index(low), Index(high.min(tail_first)), max).map_err(other)?;
+            out = self.read(low, high.min(tail_first), max)?;
             bytes = out.iter().map(|e| e.compute_size() as usize).sum();
             if out.last().is_none_or(|e| e.index + 1 < high.min(tail_first)) {
                 return Ok(out);
@@ -267,7 +287,7 @@ impl Storage for LogStore {
         if index == self.applied.index.0 {
             return Ok(self.applied.term.0);
         }
-        let read = self.log.entries(self.replica, Index(index), Index(index + 1), 0).map_err(other)?;
+        let read = self.read(index, index + 1, 0)?;
         read.first().map(|e| e.term).ok_or(Error::Store(StorageError::Unavailable))
     }
 
@@ -301,9 +321,9 @@ impl Storage for LogStore {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use mailraft_storage::Term;
     use mailraft_storage::log::{LogBatch, LogWrite};
     use mailraft_storage::memory::MemoryLog;
+    use mailraft_storage::{StoreError, Term};
 
     use super::*;
 
@@ -389,6 +409,59 @@ mod tests {
         assert!(store.snapshot(0, 3).is_err() && store.snapshot(0, 2).is_ok());
         store.snapshot_sent(ReplicaId(2));
         assert!(store.snapshot(0, 3).is_ok());
+    }
+
+    /// A log of which nothing that is on disk can be read.
+    struct Unreadable(MemoryLog);
+
+    impl Log for Unreadable {
+        fn write_synced(&self, number: u64, batch: &LogBatch) -> Result<(), StoreError> {
+            self.0.write_synced(number, batch)
+        }
+
+        fn replicas(&self) -> Result<Vec<ReplicaId>, StoreError> {
+            self.0.replicas()
+        }
+
+        fn newest_batch(&self) -> u64 {
+            self.0.newest_batch()
+        }
+
+        fn sync_witness(&self) -> Result<(), StoreError> {
+            self.0.sync_witness()
+        }
+
+        fn reclaim(&self) -> Result<(), StoreError> {
+            self.0.reclaim()
+        }
+
+        fn state(&self, replica: ReplicaId) -> Result<Option<LogState>, StoreError> {
+            self.0.state(replica)
+        }
+
+        fn entries(&self, _: ReplicaId, low: Index, _: Index, _: usize) -> Result<Vec<Entry>, StoreError> {
+            Err(StoreError::damaged("raft log", format_args!("entry {low}")))
+        }
+    }
+
+    #[test]
+    fn damaged_entries_that_are_applied_count_as_cut_off_and_are_reported() {
+        let log = MemoryLog::new();
+        store(&log);
+        let write = LogWrite { replica: R, append: entries(2..=9, 1), ..LogWrite::default() };
+        log.write_synced(2, &LogBatch { writes: vec![write] }).unwrap();
+        let state = Log::state(&log, R).unwrap().unwrap();
+        let applied = Applied { index: Index(6), term: Term(1), ..Applied::default() };
+        let store = LogStore::new(R, Arc::new(Unreadable(log)), &state, applied);
+        let compacted = |error| matches!(error, Error::Store(StorageError::Compacted));
+        assert_eq!(store.take_unreadable(), None);
+        assert!(compacted(store.term(3).unwrap_err()));
+        assert!(store.take_unreadable().is_some_and(|why| why.contains("entry 3")));
+        assert!(compacted(store.entries(4, 9, None, GetEntriesContext::empty(false)).unwrap_err()));
+        assert_eq!((store.term(1).unwrap(), store.term(6).unwrap()), (1, 1), "these need no entry");
+        // What is not applied yet is nowhere else: that is damage, and the process must not go on.
+        assert!(!compacted(store.term(8).unwrap_err()));
+        assert!(!compacted(store.entries(7, 9, None, GetEntriesContext::empty(false)).unwrap_err()));
     }
 
     #[test]

@@ -219,6 +219,12 @@ impl Node {
     fn tick(&mut self, env: &Env, out: &mut Vec<Output>) {
         self.ticks += 1;
         hint(self.hints.tick(self.ticks), out);
+        let unreadable: Vec<_> =
+            self.replicas.values().filter_map(|r| Some((r.spec.replica, r.take_unreadable()?))).collect();
+        for (replica, why) in unreadable {
+            slog::error!(self.config.logger, "applied entries of replica {replica} can't be read: {why}");
+            self.damaged(replica);
+        }
         for (partition, replica) in &mut self.replicas {
             let mut stirs = replica.tick(&self.config, env, self.handing_over, out);
             if let Some(to) = replica.must_hand_over_to().or_else(|| replica.hands_over_damaged()) {

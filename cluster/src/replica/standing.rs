@@ -59,7 +59,12 @@ impl Replica {
         }
     }
 
-    /// Rows here can't be read.
+    /// Why applied entries of its log could not be read since the last call, if some could not.
+    pub fn take_unreadable(&self) -> Option<String> {
+        self.raw.store().take_unreadable()
+    }
+
+    /// Rows here, or applied entries of the log, can't be read.
     pub fn found_damaged(&mut self) {
         self.damaged = true;
     }
