@@ -22,10 +22,10 @@ pub mod outbox;
 mod permits;
 pub mod refusals;
 mod run;
+pub mod services;
 pub mod sessions;
 pub mod spool;
 pub mod status;
-pub mod world;
 
 pub use run::{RunError, run};
 

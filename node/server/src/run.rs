@@ -17,10 +17,10 @@ use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::credentials::Credentials;
 use crate::links::{Links, StatusSource, serve_streams};
+use crate::services::Services;
 use crate::sessions::tls::{CertificateFiles, MailTls};
-use crate::sessions::{Service, SessionLimits, Shared, listen};
+use crate::sessions::{Service, SessionContext, SessionLimits, listen};
 use crate::spool::Budget;
-use crate::world::World;
 
 /// Leaders are handed over within this at shutdown; the rest elects anew.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
@@ -97,7 +97,7 @@ async fn serve(
         )
     })?;
     let lookup = Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
-    let world = World {
+    let services = Services {
         registry: Registry::new(cluster.clone(), Arc::clone(&lookup), actors, bounds(&config)),
         links: Arc::new(Links::new(cluster.clone())),
         credentials: Arc::new(Credentials::new(cluster.clone(), Arc::clone(&lookup), config.limits.auth_parallel)),
@@ -105,38 +105,38 @@ async fn serve(
         cluster: cluster.clone(),
         lookup,
     };
-    tokio::spawn(serve_streams(world.reach(), own_status(world.clone()), streams));
-    tokio::spawn(watch_leadership(world.clone()));
+    tokio::spawn(serve_streams(services.reach(), own_status(services.clone()), streams));
+    tokio::spawn(watch_leadership(services.clone()));
 
     let (stop, serving) = watch::channel(true);
     let budget = Budget::new(config.limits.body_memory_bytes);
-    let shared = Shared {
-        world: world.clone(),
+    let context = SessionContext {
+        services: services.clone(),
         tls: tls.clone(),
         budget: budget.clone(),
         limits: SessionLimits::default(),
         serving,
     };
-    let services = [
+    let listeners = [
         (Service::Smtp, config.listen.smtp),
         (Service::Submission, config.listen.submission),
         (Service::Submissions, config.listen.submissions),
         (Service::Imap, config.listen.imap),
         (Service::Imaps, config.listen.imaps),
     ];
-    for (service, address) in services {
+    for (service, address) in listeners {
         if let Some(address) = address {
-            listen(shared.clone(), service, address).await?;
+            listen(context.clone(), service, address).await?;
         }
     }
     // From now on only sessions and their listeners hold an end of it.
-    drop(shared);
+    drop(context);
     let (unready, ready) = watch::channel(true);
     let listener = tokio::net::TcpListener::bind(config.admin.listen)
         .await
         .map_err(|e| format!("can't listen on {} ({e}): free the port or change admin.listen", config.admin.listen))?;
     let router = admin::router(Admin {
-        world: world.clone(),
+        services: services.clone(),
         token: Arc::new(token),
         metrics: rendering.clone(),
         serving: ready,
@@ -155,7 +155,9 @@ async fn serve(
     });
     tracing::info!(node = cluster.node().0, cluster = %cluster.cluster_id(), "node started");
 
-    until_told_to_stop(&world, &tls, &budget, config_path).await.map_err(|e| format!("signals can't be heard: {e}"))?;
+    until_told_to_stop(&services, &tls, &budget, config_path)
+        .await
+        .map_err(|e| format!("signals can't be heard: {e}"))?;
     tracing::info!("shutting down: leaders are handed over, sessions end");
     unready.send_replace(false);
     stop.send_replace(false);
@@ -169,7 +171,12 @@ async fn serve(
     Ok(())
 }
 
-async fn until_told_to_stop(world: &World, tls: &MailTls, budget: &Budget, config_path: &Path) -> std::io::Result<()> {
+async fn until_told_to_stop(
+    services: &Services,
+    tls: &MailTls,
+    budget: &Budget,
+    config_path: &Path,
+) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -177,13 +184,13 @@ async fn until_told_to_stop(world: &World, tls: &MailTls, budget: &Budget, confi
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(world, tls, budget, config_path),
+            _ = hangup.recv() => reload(services, tls, budget, config_path),
         }
     }
 }
 
 /// Certificates and limits take effect at once; everything that can't is named.
-fn reload(world: &World, tls: &MailTls, budget: &Budget, path: &Path) {
+fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     let new = match Config::load(path) {
         Ok(new) => new,
         Err(error) => {
@@ -191,37 +198,37 @@ fn reload(world: &World, tls: &MailTls, budget: &Budget, path: &Path) {
             return;
         }
     };
-    for sentence in world.config().needs_restart(&new) {
+    for sentence in services.config().needs_restart(&new) {
         tracing::warn!("{sentence}");
     }
     if let Err(sentence) = tls.reload(&certificate_files(&new)) {
         tracing::error!("not reloaded: {sentence}; the old certificates stay");
         return;
     }
-    let mut now = (*world.config()).clone();
-    world.registry.set_limits(bounds(&new));
+    let mut now = (*services.config()).clone();
+    services.registry.set_limits(bounds(&new));
     budget.resize(new.limits.body_memory_bytes);
-    world.credentials.set_parallel(new.limits.auth_parallel);
+    services.credentials.set_parallel(new.limits.auth_parallel);
     now.limits = new.limits;
     now.tls = new.tls;
-    *world.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
+    *services.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
     tracing::info!("reloaded: certificates and limits");
 }
 
 /// What other nodes hear when they ask how this one is.
-fn own_status(world: World) -> StatusSource {
+fn own_status(services: Services) -> StatusSource {
     Arc::new(move || {
-        let world = world.clone();
-        Box::pin(async move { serde_json::to_string(&admin::own_status(&world).await).unwrap_or_default() })
+        let services = services.clone();
+        Box::pin(async move { serde_json::to_string(&admin::own_status(&services).await).unwrap_or_default() })
     })
 }
 
 /// Ends actors whose term is over.
-async fn watch_leadership(world: World) {
-    let mut leading = world.cluster.leading();
+async fn watch_leadership(services: Services) {
+    let mut leading = services.cluster.leading();
     while leading.changed().await.is_ok() {
         leading.borrow_and_update();
-        world.registry.leadership_changed();
+        services.registry.leadership_changed();
     }
 }
 

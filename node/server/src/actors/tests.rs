@@ -34,8 +34,8 @@ use crate::credentials::Credentials;
 use crate::environment::command_id;
 use crate::links::{Links, MailboxSession, Stored};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
+use crate::services::Services;
 use crate::spool::{Budget, Spool, SpooledMessage};
-use crate::world::World;
 use crate::{OpenStores, Stores};
 
 const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -55,7 +55,7 @@ const SHORT_LIVED: Limits =
 
 /// A node without sockets for clients.
 struct Node {
-    world: World,
+    services: Services,
     rows: WatchedRows,
     threads: ActorThreads,
     dir: TempDir,
@@ -94,7 +94,7 @@ impl Node {
         let lookup = Lookup::new(rows, control, CLUSTER, RootKey::parse(ROOT_KEY).unwrap()).unwrap();
         let lookup = Arc::new(lookup);
         let threads = ActorThreads::start().unwrap();
-        let world = World {
+        let services = Services {
             registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits),
             links: Arc::new(Links::new(cluster.clone())),
             credentials: Arc::new(Credentials::new(cluster.clone(), Arc::clone(&lookup), 1)),
@@ -102,7 +102,7 @@ impl Node {
             cluster,
             lookup,
         };
-        Node { world, rows: stores.rows, threads, dir }
+        Node { services, rows: stores.rows, threads, dir }
     }
 
     /// The mailboxes of new accounts, each in another partition.
@@ -123,19 +123,19 @@ impl Node {
     }
 
     async fn change(&self, command: mailraft_directory::Command) -> mailraft_directory::Answer {
-        self.world.registry.directory(self.id(), command).await.unwrap().0.unwrap()
+        self.services.registry.directory(self.id(), command).await.unwrap().0.unwrap()
     }
 
     fn id(&self) -> CommandId {
-        command_id(&self.world.cluster)
+        command_id(&self.services.cluster)
     }
 
     fn leading(&self, mailbox: MailboxId) -> Leading {
-        self.world.cluster.leading().borrow()[&mailbox.partition(PARTITIONS)]
+        self.services.cluster.leading().borrow()[&mailbox.partition(PARTITIONS)]
     }
 
     fn actors(&self) -> usize {
-        self.world.registry.len()
+        self.services.registry.len()
     }
 
     fn attach(&self, mailbox: MailboxId) -> Session {
@@ -145,7 +145,7 @@ impl Node {
     fn try_attach(&self, mailbox: MailboxId) -> Result<Session, Detached> {
         let (outbox, inbox) = channel(1);
         let key = session_key();
-        let link = self.world.registry.attach(key, mailbox, outbox.clone())?;
+        let link = self.services.registry.attach(key, mailbox, outbox.clone())?;
         Ok(Session { link, inbox, outbox })
     }
 
@@ -169,7 +169,7 @@ impl Node {
 
     async fn end(self) {
         self.threads.stop();
-        self.world.cluster.shutdown().await;
+        self.services.cluster.shutdown().await;
     }
 }
 
@@ -338,7 +338,7 @@ async fn an_actor_of_an_earlier_term_is_told_when_the_next_takes_its_place() {
     let later = Leading { term: Term(now.term.0 + 1), ..now };
     let (outbox, _inbox) = channel(1);
     // That actor can't stay: nobody leads in such a term.
-    let _next = node.world.registry.attach_in(later, session_key(), mailbox, outbox);
+    let _next = node.services.registry.attach_in(later, session_key(), mailbox, outbox);
     assert_eq!(first.detached().await, Detached::NotLeader);
     node.end().await;
 }
@@ -347,9 +347,9 @@ async fn an_actor_of_an_earlier_term_is_told_when_the_next_takes_its_place() {
 async fn the_actor_of_the_directory_ends_with_its_term() {
     let node = Node::start(LIMITS).await;
     node.mailboxes().await;
-    let registry = &node.world.registry;
+    let registry = &node.services.registry;
     let earlier = registry.directory_actor().unwrap();
-    let now = node.world.cluster.leading().borrow()[&PartitionId::CONTROL];
+    let now = node.services.cluster.leading().borrow()[&PartitionId::CONTROL];
     let later = Leading { term: Term(now.term.0 + 1), ..now };
     let create = mailraft_directory::Command::CreateDomain { name: "later.test".into() };
     assert_eq!(registry.directory_in(later, node.id(), create).await, Err(Detached::Gone));
@@ -425,10 +425,10 @@ async fn actors_are_bounded_and_the_bound_can_be_changed() {
     assert!(second.as_mut().unwrap().uids(&node).await.is_empty());
     assert_eq!(node.try_attach(mailbox).err(), Some(Detached::Overloaded));
 
-    node.world.registry.set_limits(Limits { actors: 2, ..one });
+    node.services.registry.set_limits(Limits { actors: 2, ..one });
     let mut first = node.attach(mailbox);
     assert!(first.uids(&node).await.is_empty());
-    node.world.registry.set_limits(one);
+    node.services.registry.set_limits(one);
     assert!(node.attach(mailbox).uids(&node).await.is_empty(), "actors above the bound stay while they are used");
     assert_eq!(node.actors(), 2);
     node.end().await;
@@ -443,7 +443,7 @@ async fn a_new_quota_holds_for_actors_that_run_are_being_loaded_or_start_later()
     assert!(runs.ask(node.id(), 0, node.append().await).await.0.is_ok());
     let mut loading = node.attach(other);
     let small = Limits { quota_bytes: Some(10), ..LIMITS };
-    node.world.registry.set_limits(small);
+    node.services.registry.set_limits(small);
     assert_eq!(runs.ask(node.id(), 0, node.append().await).await.0, over);
     assert_eq!(loading.ask(node.id(), 0, node.append().await).await.0, over);
     drop(runs.link.panic());
@@ -452,7 +452,7 @@ async fn a_new_quota_holds_for_actors_that_run_are_being_loaded_or_start_later()
     let mut later = node.attach(mailbox);
     assert_eq!(later.ask(node.id(), 0, node.append().await).await.0, over);
 
-    node.world.registry.set_limits(LIMITS);
+    node.services.registry.set_limits(LIMITS);
     assert!(later.ask(node.id(), 0, node.append().await).await.0.is_ok());
     assert_eq!(later.uids(&node).await.len(), 2);
     node.end().await;
@@ -465,7 +465,7 @@ async fn sessions_hear_that_there_is_no_such_mailbox() {
     assert_eq!(node.attach(nobody).detached().await, Detached::NoSuchMailbox);
     until("its actor ends", || node.actors() == 0).await;
 
-    let mut session = MailboxSession::new(node.world.reach(), nobody);
+    let mut session = MailboxSession::new(node.services.reach(), nobody);
     let asked = session.ask(node.id(), Command::Sync).await;
     assert_eq!(asked, Finished::NotDone(NotDone::NoSuchMailbox));
     for bytes in [100, 600_000] {
@@ -486,17 +486,17 @@ async fn a_mailbox_that_can_not_be_read_is_refused_and_its_replica_reported() {
     assert!(first.ask(node.id(), 0, node.append().await).await.0.is_ok());
     drop(first);
     until("its actor ends", || node.actors() == 0).await;
-    node.world.cluster.flush().await;
+    node.services.cluster.flush().await;
     let replica = node.leading(mailbox).replica;
     node.rows.rows.damage(replica, node.rows.rows.keys(replica).into_iter().filter(|key| key.mailbox == mailbox));
 
     assert_eq!(node.attach(mailbox).detached().await, Detached::Corrupt);
-    let status = node.world.cluster.status().await;
+    let status = node.services.cluster.status().await;
     let damaged: Vec<PartitionId> = status.partitions.iter().filter(|p| p.damaged).map(|p| p.partition).collect();
     assert_eq!(damaged, [mailbox.partition(PARTITIONS)]);
     // There is nobody to hand over to: it goes on serving what it can read.
     assert!(node.attach(other).uids(&node).await.is_empty());
-    let mut session = MailboxSession::new(node.world.reach(), mailbox);
+    let mut session = MailboxSession::new(node.services.reach(), mailbox);
     assert_eq!(session.ask(node.id(), Command::Sync).await, Finished::NotDone(NotDone::Corrupt));
     node.end().await;
 }
@@ -504,9 +504,9 @@ async fn a_mailbox_that_can_not_be_read_is_refused_and_its_replica_reported() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_listens_to_what_is_not_there_attaches_again_only_now_and_then() {
     let node = Node::start(LIMITS).await;
-    let mut session = MailboxSession::new(node.world.reach(), MailboxId([0x77; 16]));
+    let mut session = MailboxSession::new(node.services.reach(), MailboxId([0x77; 16]));
     assert!(timeout(Duration::from_millis(600), session.wait_for_event()).await.is_err());
-    let started = node.world.registry.started();
+    let started = node.services.registry.started();
     assert!((1..=4).contains(&started), "{started} actors were started");
     node.end().await;
 }
@@ -515,7 +515,7 @@ async fn a_session_that_listens_to_what_is_not_there_attaches_again_only_now_and
 async fn what_is_cancelled_disturbs_nothing_that_comes_after_it() {
     let node = Node::start(LIMITS).await;
     let [mailbox, _] = node.mailboxes().await;
-    let mut session = MailboxSession::new(node.world.reach(), mailbox);
+    let mut session = MailboxSession::new(node.services.reach(), mailbox);
     let select = Command::Select { folder: "INBOX".into(), claim_recent: true };
     let opened = session.ask(node.id(), select).await;
     assert!(matches!(opened, Finished::Done((Answer::Selected(_), _))), "{opened:?}");
@@ -546,7 +546,7 @@ async fn what_is_cancelled_disturbs_nothing_that_comes_after_it() {
 
     // A wait that is given up again and again misses nothing.
     assert!(timeout(Duration::from_millis(20), session.wait_for_event()).await.is_err());
-    let mut other = MailboxSession::new(node.world.reach(), mailbox);
+    let mut other = MailboxSession::new(node.services.reach(), mailbox);
     let appended = other.ask(node.id(), node.append().await).await;
     assert!(matches!(appended, Finished::Done((Answer::Stored { uid: 2, .. }, _))), "{appended:?}");
     while timeout(Duration::from_micros(50), session.wait_for_event()).await.is_err() {}

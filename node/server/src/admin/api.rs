@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::Admin;
 use crate::environment::{command_id, os_env};
 use crate::links::{Rpc, RpcReply};
-use crate::world::World;
+use crate::services::Services;
 use mailraft_mailbox::Position;
 
 /// How long a change of the directory is tried.
@@ -80,12 +80,12 @@ pub(super) fn error(status: StatusCode, sentence: &str) -> Response {
 }
 
 pub(super) async fn create_domain(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewDomain>) -> Response {
-    change(&admin.world, id, Command::CreateDomain { name: new.name }).await
+    change(&admin.services, id, Command::CreateDomain { name: new.name }).await
 }
 
 pub(super) async fn create_account(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewAccount>) -> Response {
     match verifier(new.password).await {
-        Ok(verifier) => change(&admin.world, id, Command::CreateAccount { address: new.address, verifier }).await,
+        Ok(verifier) => change(&admin.services, id, Command::CreateAccount { address: new.address, verifier }).await,
         Err(response) => response,
     }
 }
@@ -97,29 +97,29 @@ pub(super) async fn set_password(
     Json(new): Json<NewPassword>,
 ) -> Response {
     match verifier(new.password).await {
-        Ok(verifier) => change(&admin.world, id, Command::SetPassword { address, verifier }).await,
+        Ok(verifier) => change(&admin.services, id, Command::SetPassword { address, verifier }).await,
         Err(response) => response,
     }
 }
 
 pub(super) async fn add_address(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewAddress>) -> Response {
-    change(&admin.world, id, Command::AddAddress { address: new.address, targets: new.targets }).await
+    change(&admin.services, id, Command::AddAddress { address: new.address, targets: new.targets }).await
 }
 
 pub(super) async fn remove_address(State(admin): State<Admin>, Path(address): Path<String>, id: ChangeId) -> Response {
-    change(&admin.world, id, Command::RemoveAddress { address }).await
+    change(&admin.services, id, Command::RemoveAddress { address }).await
 }
 
 pub(super) async fn list_domains(State(admin): State<Admin>) -> Response {
-    list(&admin.world, |lookup| {
+    list(&admin.services, |lookup| {
         Ok(json!(lookup.domains(LIST_MAX)?.into_iter().map(|d| json!({"name": d.name})).collect::<Vec<_>>()))
     })
     .await
 }
 
 pub(super) async fn list_accounts(State(admin): State<Admin>) -> Response {
-    let partitions = admin.world.cluster.partitions();
-    list(&admin.world, move |lookup| {
+    let partitions = admin.services.cluster.partitions();
+    list(&admin.services, move |lookup| {
         let lines: Vec<_> = lookup
             .accounts(LIST_MAX)?
             .into_iter()
@@ -138,7 +138,7 @@ pub(super) async fn list_accounts(State(admin): State<Admin>) -> Response {
 }
 
 pub(super) async fn list_addresses(State(admin): State<Admin>) -> Response {
-    list(&admin.world, |lookup| {
+    list(&admin.services, |lookup| {
         let lines: Vec<_> = lookup
             .addresses(LIST_MAX)?
             .into_iter()
@@ -157,19 +157,20 @@ pub(super) async fn command(State(admin): State<Admin>, Path(id): Path<String>) 
     let Some(id) = CommandId::from_hex(&id.replace('-', "").to_ascii_lowercase()) else {
         return error(StatusCode::BAD_REQUEST, "a command id has 32 hexadecimal digits");
     };
-    let world = &admin.world;
-    match find_command(world, id).await {
+    let services = &admin.services;
+    match find_command(services, id).await {
         Ok(Some(at)) => found(id, at),
         Ok(None) => {
             // Replicas here may lag behind: hear what is committed everywhere, then look again.
-            let barriers: Vec<_> =
-                (0..=world.cluster.partitions()).map(|p| world.cluster.read_barrier(PartitionId(p), None)).collect();
+            let barriers: Vec<_> = (0..=services.cluster.partitions())
+                .map(|p| services.cluster.read_barrier(PartitionId(p), None))
+                .collect();
             for barrier in barriers {
                 if !matches!(barrier.await, Ok(BarrierOutcome::Passed { .. })) {
                     return error(StatusCode::SERVICE_UNAVAILABLE, "a partition does not answer; try again");
                 }
             }
-            match find_command(world, id).await {
+            match find_command(services, id).await {
                 Ok(Some(at)) => found(id, at),
                 Ok(None) => error(StatusCode::NOT_FOUND, "no command of this id is known, or it is too long ago"),
                 Err(sentence) => error(StatusCode::INTERNAL_SERVER_ERROR, &sentence),
@@ -190,8 +191,8 @@ fn found(id: CommandId, at: Position) -> Response {
     .into_response()
 }
 
-async fn find_command(world: &World, id: CommandId) -> Result<Option<Position>, String> {
-    let cluster = world.cluster.clone();
+async fn find_command(services: &Services, id: CommandId) -> Result<Option<Position>, String> {
+    let cluster = services.cluster.clone();
     let search = tokio::task::spawn_blocking(move || {
         for number in 0..=cluster.partitions() {
             let partition = PartitionId(number);
@@ -220,14 +221,14 @@ async fn verifier(given: Zeroizing<String>) -> Result<String, Response> {
 }
 
 async fn list(
-    world: &World,
+    services: &Services,
     read: impl FnOnce(&Lookup) -> Result<serde_json::Value, LookupError> + Send + 'static,
 ) -> Response {
-    match world.cluster.read_barrier(PartitionId::CONTROL, None).await {
+    match services.cluster.read_barrier(PartitionId::CONTROL, None).await {
         Ok(BarrierOutcome::Passed { .. }) => {}
         _ => return error(StatusCode::SERVICE_UNAVAILABLE, "the control group does not answer; try again"),
     }
-    let lookup = Arc::clone(&world.lookup);
+    let lookup = Arc::clone(&services.lookup);
     match tokio::task::spawn_blocking(move || read(&lookup)).await {
         Ok(Ok(value)) => Json(value).into_response(),
         Ok(Err(e)) => error(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
@@ -236,18 +237,18 @@ async fn list(
 }
 
 /// Changes the directory wherever it is led, again under the same id until someone knows the outcome.
-async fn change(world: &World, ChangeId(given): ChangeId, command: Command) -> Response {
-    let id = given.unwrap_or_else(|| command_id(&world.cluster));
+async fn change(services: &Services, ChangeId(given): ChangeId, command: Command) -> Response {
+    let id = given.unwrap_or_else(|| command_id(&services.cluster));
     let started = Instant::now();
-    let mut leaders = world.cluster.leaders();
+    let mut leaders = services.cluster.leaders();
     loop {
         let leader = leaders.borrow_and_update().first().copied().flatten();
         let outcome = match leader {
             None => Err(Detached::NotLeader),
-            Some(node) if node == world.cluster.node() => world.registry.directory(id, command.clone()).await,
+            Some(node) if node == services.cluster.node() => services.registry.directory(id, command.clone()).await,
             Some(node) => {
                 let rpc = Rpc::Directory { id, command: command.clone() };
-                match world.links.ask(node, rpc).await {
+                match services.links.ask(node, rpc).await {
                     Ok(RpcReply::Directory { result, at }) => Ok((result, at)),
                     Ok(RpcReply::Detached(why)) => Err(why),
                     Ok(RpcReply::Status(_) | RpcReply::Unsupported) => Err(Detached::Gone),

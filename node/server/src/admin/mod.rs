@@ -14,7 +14,7 @@ use mailraft_cluster::BarrierOutcome;
 use mailraft_storage::PartitionId;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::world::World;
+use crate::services::Services;
 
 pub use status::own_status;
 
@@ -25,7 +25,7 @@ const BODY_MAX_BYTES: usize = 64 << 10;
 #[derive(Clone)]
 pub struct Admin {
     /// The node.
-    pub world: World,
+    pub services: Services,
     /// What requests to `/api` must bear.
     pub token: Arc<zeroize::Zeroizing<String>>,
     /// Renders metrics.
@@ -64,9 +64,9 @@ async fn ready(State(admin): State<Admin>) -> Response {
         return no("shutting down".into());
     }
     let without: Vec<String> = {
-        let leaders = admin.world.cluster.leaders();
+        let leaders = admin.services.cluster.leaders();
         let leaders = leaders.borrow();
-        (0..=admin.world.cluster.partitions())
+        (0..=admin.services.cluster.partitions())
             .filter(|p| leaders.get(*p as usize).copied().flatten().is_none())
             .map(|p| p.to_string())
             .collect()
@@ -74,7 +74,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
     if !without.is_empty() {
         return no(format!("no leader known for partitions {}", without.join(", ")));
     }
-    match admin.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
+    match admin.services.cluster.read_barrier(PartitionId::CONTROL, None).await {
         Ok(BarrierOutcome::Passed { .. }) => "ready\n".into_response(),
         _ => no("the control group does not answer".into()),
     }

@@ -9,42 +9,42 @@ use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_storage::CommandId;
 use zeroize::Zeroizing;
 
-use super::shared::Shared;
+use super::context::SessionContext;
 use crate::environment::{command_id, zoned_now};
 use crate::links::MailboxSession;
 use crate::refusals;
 use crate::spool::{Spool, SpoolRefused};
 
 /// A session at its start; `tls` if TLS is up already.
-pub fn session(shared: &Shared, tls: Option<Tls>) -> Session<Store> {
-    let max_message_bytes = shared.world.config().limits.max_message_bytes;
-    Session::new(Config { max_message_bytes, tls_available: true }, tls, Store::new(shared.clone()))
+pub fn session(context: &SessionContext, tls: Option<Tls>) -> Session<Store> {
+    let max_message_bytes = context.services.config().limits.max_message_bytes;
+    Session::new(Config { max_message_bytes, tls_available: true }, tls, Store::new(context.clone()))
 }
 
 /// A session's mailbox as the engine asks for it.
 pub struct Store {
-    shared: Shared,
+    context: SessionContext,
     mailbox: Option<MailboxSession>,
     spool: Option<Result<Spool, SpoolRefused>>,
 }
 
 impl Store {
     /// Nobody is logged in yet.
-    fn new(shared: Shared) -> Self {
-        Store { shared, mailbox: None, spool: None }
+    fn new(context: SessionContext) -> Self {
+        Store { context, mailbox: None, spool: None }
     }
 }
 
 impl Mailstore for Store {
     async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), Failure> {
-        let account = self.shared.world.credentials.verify(user, password).await.map_err(refusals::login)?;
-        self.mailbox = Some(MailboxSession::new(self.shared.world.reach(), account.mailbox));
+        let account = self.context.services.credentials.verify(user, password).await.map_err(refusals::login)?;
+        self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
         Ok(())
     }
 
     async fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
-        let id = command_id(&self.shared.world.cluster);
+        let id = command_id(&self.context.services.cluster);
         let begun = Instant::now();
         let asked = mailbox.ask(id, command).await;
         ::metrics::histogram!("mailraft_command_seconds", "protocol" => "imap").record(begun.elapsed().as_secs_f64());
@@ -69,8 +69,8 @@ impl Mailstore for Store {
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        let directory = self.shared.world.config().data_dir.clone();
-        let budget = &self.shared.budget;
+        let directory = self.context.services.config().data_dir.clone();
+        let budget = &self.context.budget;
         let spool = self.spool.get_or_insert_with(|| Spool::new(budget));
         match spool {
             Ok(kept) => kept.write(bytes, &directory).map_err(refusals::spool),
@@ -88,7 +88,7 @@ impl Mailstore for Store {
         flags: Flags,
         internal_date: Option<ZonedTime>,
     ) -> Result<(u32, u32), Failure> {
-        let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.shared.budget));
+        let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
         let received = match spool {
             Ok(spool) => spool.finish(b"").await,
             Err(refused) => Err(refused),
@@ -96,7 +96,7 @@ impl Mailstore for Store {
         let received = received.map_err(refusals::spool)?;
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
-        let id = command_id(&self.shared.world.cluster);
+        let id = command_id(&self.context.services.cluster);
         let stored = ended(id, mailbox.store(id, kind, &received).await)?;
         Ok((stored.uid_validity, stored.uid))
     }

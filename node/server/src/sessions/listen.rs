@@ -7,7 +7,7 @@ use std::time::Duration;
 use mailraft_protocol::Farewell;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::shared::Shared;
+use super::context::SessionContext;
 use super::shell::{Shell, stopped};
 use super::tls::spoken;
 use super::{imap, smtp};
@@ -34,12 +34,12 @@ pub enum Service {
 ///
 /// # Errors
 /// One sentence if the port can't be had.
-pub async fn listen(shared: Shared, service: Service, address: SocketAddr) -> Result<(), String> {
+pub async fn listen(context: SessionContext, service: Service, address: SocketAddr) -> Result<(), String> {
     let listener = TcpListener::bind(address).await.map_err(|e| {
         format!("can't listen on {address} for {service:?} ({e}): free the port or change it in [listen]")
     })?;
     tracing::info!(%address, ?service, "listening");
-    let mut serving = shared.serving.clone();
+    let mut serving = context.serving.clone();
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -48,7 +48,7 @@ pub async fn listen(shared: Shared, service: Service, address: SocketAddr) -> Re
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    tokio::spawn(session(shared.clone(), service, socket, peer));
+                    tokio::spawn(session(context.clone(), service, socket, peer));
                 }
                 Err(error) => {
                     tracing::warn!(%error, ?service, "a connection can't be accepted");
@@ -60,15 +60,15 @@ pub async fn listen(shared: Shared, service: Service, address: SocketAddr) -> Re
     Ok(())
 }
 
-async fn session(shared: Shared, service: Service, socket: TcpStream, peer: SocketAddr) {
-    let limits = shared.world.config().limits.clone();
-    let shell = Shell::new(shared.tls.acceptor().clone(), shared.serving.clone());
+async fn session(context: SessionContext, service: Service, socket: TcpStream, peer: SocketAddr) {
+    let limits = context.services.config().limits.clone();
+    let shell = Shell::new(context.tls.acceptor().clone(), context.serving.clone());
     let _ = socket.set_nodelay(true);
-    let ended = match shared.limits.enter(peer.ip(), limits.sessions, limits.sessions_per_address) {
-        Some(_place) => serve(&shared, &shell, service, socket, peer).await,
+    let ended = match context.limits.enter(peer.ip(), limits.sessions, limits.sessions_per_address) {
+        Some(_place) => serve(&context, &shell, service, socket, peer).await,
         None => {
             ::metrics::counter!("mailraft_sessions_refused_total").increment(1);
-            refuse(&shared, &shell, service, socket, peer).await
+            refuse(&context, &shell, service, socket, peer).await
         }
     };
     match ended {
@@ -78,35 +78,35 @@ async fn session(shared: Shared, service: Service, socket: TcpStream, peer: Sock
 }
 
 async fn serve(
-    shared: &Shared,
+    context: &SessionContext,
     shell: &Shell,
     service: Service,
     socket: TcpStream,
     peer: SocketAddr,
 ) -> io::Result<()> {
     match service {
-        Service::Smtp => shell.serve(smtp::session(shared, mailraft_smtp::Service::Relay, peer, None), socket).await,
+        Service::Smtp => shell.serve(smtp::session(context, mailraft_smtp::Service::Relay, peer, None), socket).await,
         Service::Submission => {
-            shell.serve(smtp::session(shared, mailraft_smtp::Service::Submission, peer, None), socket).await
+            shell.serve(smtp::session(context, mailraft_smtp::Service::Submission, peer, None), socket).await
         }
         Service::Submissions => {
             let connection = shell.handshake(socket).await?;
             let tls = Some(spoken(connection.get_ref().1));
-            let session = smtp::session(shared, mailraft_smtp::Service::Submissions, peer, tls);
+            let session = smtp::session(context, mailraft_smtp::Service::Submissions, peer, tls);
             shell.serve(session, Box::new(connection)).await
         }
-        Service::Imap => shell.serve(imap::session(shared, None), socket).await,
+        Service::Imap => shell.serve(imap::session(context, None), socket).await,
         Service::Imaps => {
             let connection = shell.handshake(socket).await?;
             let tls = Some(spoken(connection.get_ref().1));
-            shell.serve(imap::session(shared, tls), Box::new(connection)).await
+            shell.serve(imap::session(context, tls), Box::new(connection)).await
         }
     }
 }
 
 /// Says why there is no session, where that needs no handshake.
 async fn refuse(
-    shared: &Shared,
+    context: &SessionContext,
     shell: &Shell,
     service: Service,
     socket: TcpStream,
@@ -115,9 +115,9 @@ async fn refuse(
     let why = Farewell::TooManySessions;
     match service {
         Service::Smtp | Service::Submission => {
-            shell.refuse(smtp::session(shared, mailraft_smtp::Service::Relay, peer, None), socket, why).await
+            shell.refuse(smtp::session(context, mailraft_smtp::Service::Relay, peer, None), socket, why).await
         }
-        Service::Imap => shell.refuse(imap::session(shared, None), socket, why).await,
+        Service::Imap => shell.refuse(imap::session(context, None), socket, why).await,
         Service::Submissions | Service::Imaps => Ok(()),
     }
 }

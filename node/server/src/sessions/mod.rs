@@ -1,13 +1,13 @@
 //! Sessions of clients: sockets, TLS, time-outs and bounds around the pure protocol engines.
 
+mod context;
 pub mod imap;
 mod limits;
 mod listen;
-mod shared;
 mod shell;
 pub mod smtp;
 pub mod tls;
 
+pub use context::SessionContext;
 pub use limits::SessionLimits;
 pub use listen::{Service, listen};
-pub use shared::Shared;

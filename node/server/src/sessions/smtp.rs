@@ -11,27 +11,27 @@ use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Sessio
 use mailraft_storage::{MailboxId, PartitionId};
 use zeroize::Zeroizing;
 
-use super::shared::Shared;
+use super::context::SessionContext;
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::MailboxSession;
 use crate::refusals;
 use crate::spool::{Spool, SpoolRefused};
 
 /// A session at its start; `tls` if TLS is up already.
-pub fn session(shared: &Shared, service: Service, peer: SocketAddr, tls: Option<Tls>) -> Session<Agent> {
-    let config = shared.world.config();
+pub fn session(context: &SessionContext, service: Service, peer: SocketAddr, tls: Option<Tls>) -> Session<Agent> {
+    let config = context.services.config();
     let config = Config {
         hostname: config.tls.hostname.clone(),
         service,
         max_message_bytes: config.limits.max_message_bytes,
         tls_available: true,
     };
-    Session::new(config, tls, Agent { shared: shared.clone(), peer, spool: None, mailbox_session: None })
+    Session::new(config, tls, Agent { context: context.clone(), peer, spool: None, mailbox_session: None })
 }
 
 /// A session's delivery agent.
 pub struct Agent {
-    shared: Shared,
+    context: SessionContext,
     peer: SocketAddr,
     spool: Option<Result<Spool, SpoolRefused>>,
     mailbox_session: Option<(MailboxId, MailboxSession)>,
@@ -43,7 +43,7 @@ impl DeliveryAgent for Agent {
         let mut owns = self.owns(identity, &path).await;
         if owns == Some(false) {
             // "Not yours" is permanent to whoever hears it: this replica may lag behind.
-            match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
+            match self.context.services.cluster.read_barrier(PartitionId::CONTROL, None).await {
                 Ok(BarrierOutcome::Passed { .. }) => owns = self.owns(identity, &path).await,
                 _ => return Err(Refusal::Unavailable.into()),
             }
@@ -58,13 +58,13 @@ impl DeliveryAgent for Agent {
     async fn verify(&mut self, address: &Mailbox) -> Result<Destination, Failure> {
         // <postmaster> alone is this server's own.
         let text = match address.domain.as_str() {
-            "" => format!("{}@{}", address.local, self.shared.world.config().tls.hostname),
+            "" => format!("{}@{}", address.local, self.context.services.config().tls.hostname),
             _ => format!("{}@{}", address.local, address.domain),
         };
         let mut resolution = self.resolve(&text).await;
         if matches!(resolution, Some(Resolution::Unknown | Resolution::NotOurs)) {
             // "No such mailbox" is permanent to whoever hears it: this replica may lag behind.
-            match self.shared.world.cluster.read_barrier(PartitionId::CONTROL, None).await {
+            match self.context.services.cluster.read_barrier(PartitionId::CONTROL, None).await {
                 Ok(BarrierOutcome::Passed { .. }) => resolution = self.resolve(&text).await,
                 _ => return Err(Refusal::Unavailable.into()),
             }
@@ -81,13 +81,13 @@ impl DeliveryAgent for Agent {
     }
 
     async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> Result<String, Failure> {
-        let account = self.shared.world.credentials.verify(user, password).await.map_err(refusals::login)?;
+        let account = self.context.services.credentials.verify(user, password).await.map_err(refusals::login)?;
         Ok(account.address)
     }
 
     fn receive(&mut self, bytes: &[u8]) {
-        let directory = self.shared.world.config().data_dir.clone();
-        let budget = &self.shared.budget;
+        let directory = self.context.services.config().data_dir.clone();
+        let budget = &self.context.budget;
         let spool = self.spool.get_or_insert_with(|| Spool::new(budget));
         if let Ok(kept) = spool
             && let Err(refused) = kept.write(bytes, &directory)
@@ -116,7 +116,7 @@ impl DeliveryAgent for Agent {
 
 impl Agent {
     async fn owns(&self, identity: &str, path: &str) -> Option<bool> {
-        let lookup = std::sync::Arc::clone(&self.shared.world.lookup);
+        let lookup = std::sync::Arc::clone(&self.context.services.lookup);
         let (identity, path) = (identity.to_owned(), path.to_owned());
         match tokio::task::spawn_blocking(move || lookup.may_send_as(&identity, &path)).await {
             Ok(Ok(owns)) => Some(owns),
@@ -129,7 +129,7 @@ impl Agent {
     }
 
     async fn resolve(&self, address: &str) -> Option<Resolution> {
-        let lookup = std::sync::Arc::clone(&self.shared.world.lookup);
+        let lookup = std::sync::Arc::clone(&self.context.services.lookup);
         let text = address.to_owned();
         match tokio::task::spawn_blocking(move || lookup.resolve(&text)).await {
             Ok(Ok(resolution)) => Some(resolution),
@@ -142,15 +142,15 @@ impl Agent {
     }
 
     async fn take_in(&mut self, transaction: Transaction) -> Result<String, Failure> {
-        let id = command_id(&self.shared.world.cluster);
-        let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.shared.budget));
+        let id = command_id(&self.context.services.cluster);
+        let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
         let Destination { mailbox, detail } = transaction.destination;
         let mailbox = MailboxId(mailbox);
         let spool = spool.map_err(refusals::spool)?;
         let reverse_path = transaction.reverse_path.as_ref().map(ToString::to_string).unwrap_or_default();
         let recipient =
             transaction.recipients.first().filter(|_| transaction.recipients.len() == 1).map(ToString::to_string);
-        let hostname = self.shared.world.config().tls.hostname.clone();
+        let hostname = self.context.services.config().tls.hostname.clone();
         let command_id = id.to_string();
         let submitted = transaction.identity.is_some();
         let prefix = trace::return_path(&reverse_path)
@@ -169,7 +169,7 @@ impl Agent {
         // The next message on this connection often goes to the same mailbox.
         let mut kept = match self.mailbox_session.take() {
             Some((of, session)) if of == mailbox => session,
-            _ => MailboxSession::new(self.shared.world.reach(), mailbox),
+            _ => MailboxSession::new(self.context.services.reach(), mailbox),
         };
         let stored = kept.store(id, kind, &received).await;
         kept.take_events();

@@ -1,17 +1,17 @@
-//! What all sessions of a node share.
+//! What client sessions have beyond a node's services.
 
 use tokio::sync::watch;
 
 use super::SessionLimits;
 use super::tls::MailTls;
+use crate::services::Services;
 use crate::spool::Budget;
-use crate::world::World;
 
-/// What all sessions of a node share.
+/// What every client session is handed: the node's services, and what only clients are concerned with.
 #[derive(Clone)]
-pub struct Shared {
-    /// The node.
-    pub world: World,
+pub struct SessionContext {
+    /// The node's services.
+    pub services: Services,
     /// Certificates.
     pub tls: MailTls,
     /// Memory for messages on their way in.

@@ -1,4 +1,4 @@
-//! What all sessions of a node share.
+//! What a node is made of above its links: sessions and the admin server are handed it.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::links::{Links, Reach};
 
-/// What all sessions of a node share.
+/// A node's parts, as its sessions and its admin server use them.
 #[derive(Clone)]
-pub struct World {
+pub struct Services {
     /// The replicated groups.
     pub cluster: Cluster,
     /// The directory, read from this node's replica of the control group.
@@ -27,7 +27,7 @@ pub struct World {
     pub config: Arc<std::sync::RwLock<Arc<Config>>>,
 }
 
-impl World {
+impl Services {
     /// What a session needs to reach mailboxes.
     pub fn reach(&self) -> Reach {
         Reach {
