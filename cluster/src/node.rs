@@ -222,7 +222,15 @@ impl Node {
         let unreadable: Vec<_> =
             self.replicas.values().filter_map(|r| Some((r.spec.replica, r.take_unreadable()?))).collect();
         for (replica, why) in unreadable {
-            slog::error!(self.config.logger, "applied entries of replica {replica} can't be read: {why}");
+            // Said once, though who lacks them asks again and again.
+            if self.of(replica).is_none_or(|(_, found)| found.is_damaged()) {
+                continue;
+            }
+            slog::error!(
+                self.config.logger,
+                "applied entries in the log of replica {replica} can't be read: {why}. It hands its lead over; check the \
+                 disk, and set this node aside if more is damaged"
+            );
             self.damaged(replica);
         }
         for (partition, replica) in &mut self.replicas {

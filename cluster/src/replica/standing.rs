@@ -64,6 +64,11 @@ impl Replica {
         self.raw.store().take_unreadable()
     }
 
+    /// Whether something of it could not be read since the start.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
     /// Rows here, or applied entries of the log, can't be read.
     pub fn found_damaged(&mut self) {
         self.damaged = true;
