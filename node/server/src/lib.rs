@@ -22,6 +22,7 @@ pub mod outbox;
 mod permits;
 pub mod refusals;
 mod run;
+mod service_manager;
 pub mod services;
 pub mod sessions;
 pub mod spool;

@@ -17,6 +17,7 @@ use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::credentials::Credentials;
 use crate::links::{Links, StatusSource, serve_streams};
+use crate::service_manager::ServiceManager;
 use crate::services::Services;
 use crate::sessions::tls::{CertificateFiles, MailTls};
 use crate::sessions::{Service, SessionContext, SessionLimits, listen};
@@ -53,7 +54,7 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
     let empty = stores.rows.replicas().map_err(|e| format!("{}: {e}", config.data_dir.display()))?.is_empty();
     if empty {
         return Err(RunError(format!(
-            "{} is empty: a node only starts with what mailraft quickstart wrote there, or by joining with a token",
+            "{} is empty: a node only starts with what mailraft quickstart or mailraft cluster create wrote for it",
             config.data_dir.display()
         )));
     }
@@ -153,12 +154,17 @@ async fn serve(
             rendering.run_upkeep();
         }
     });
+    let manager = Arc::new(ServiceManager::of_environment());
+    let (watching, watched) = (Arc::clone(&manager), cluster.clone());
+    tokio::spawn(async move { watching.watch(&watched).await });
     tracing::info!(node = cluster.node().0, cluster = %cluster.cluster_id(), "node started");
+    manager.ready();
 
     until_told_to_stop(&services, &tls, &budget, config_path)
         .await
         .map_err(|e| format!("signals can't be heard: {e}"))?;
     tracing::info!("shutting down: leaders are handed over, sessions end");
+    manager.stopping();
     unready.send_replace(false);
     stop.send_replace(false);
     let sessions = tokio::time::timeout(SESSIONS_END_MAX, stop.closed());
