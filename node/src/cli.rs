@@ -4,16 +4,17 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::admin_client::{AdminClient, segment};
 use crate::failed::Failed;
-use crate::options::{Quickstart, Target};
+use crate::options::{Certificates, CreateCluster, Quickstart, Target};
 use crate::output::tell;
 use crate::password::random_password;
-use crate::{node, quickstart, status};
+use crate::{cluster, manual, node, quickstart, status};
 
 /// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
 #[derive(Parser)]
@@ -49,7 +50,13 @@ enum Command {
         /// Its configuration file
         #[arg(long)]
         config: PathBuf,
+        /// Say whether the file is right, and end: every key and bound, not the files that it names
+        #[arg(long)]
+        check_config: bool,
     },
+    /// Clusters of several machines: first state and certificates
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Domains
     #[command(subcommand)]
     Domain(Domain),
@@ -59,6 +66,29 @@ enum Command {
     /// Addresses
     #[command(subcommand)]
     Address(Address),
+    /// Print the completions of a shell
+    #[command(after_help = "Example:\n  mailraft completions bash > /etc/bash_completion.d/mailraft")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write manual pages, one for each command
+    Man {
+        /// Into this directory
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ClusterCommand {
+    /// Write the first state, keys, certificates and configuration of every node of a new cluster
+    #[command(
+        after_help = "Example:\n  mailraft cluster create --dir ./mail --mail-name mail.example.org \\\n    --node id=1,host=mx1.example.org --node id=2,host=mx2.example.org --node id=3,host=mx3.example.org\n\nRun it on a machine that is no node. Then copy nodes/NAME/config and nodes/NAME/data to each node; the key in\nauthority/ stays."
+    )]
+    Create(CreateCluster),
+    /// Issue new certificates and keys for nodes: copy them, reload or restart the node
+    Certificates(Certificates),
 }
 
 #[derive(Args)]
@@ -138,7 +168,12 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Quickstart(options) => quickstart::run(&options)?,
         Command::Stop { dir } => quickstart::stop(&dir)?,
         Command::Status(asking) => return status::run(&asking.target, asking.json),
-        Command::Node { config } => node::run(&config)?,
+        Command::Node { config, check_config: false } => node::run(&config)?,
+        Command::Node { config, check_config: true } => node::check_config(&config)?,
+        Command::Cluster(ClusterCommand::Create(options)) => cluster::create(&options)?,
+        Command::Cluster(ClusterCommand::Certificates(options)) => cluster::certificates(&options)?,
+        Command::Completions { shell } => manual::completions(&mut Cli::command(), shell)?,
+        Command::Man { dir } => manual::pages(Cli::command(), &dir)?,
         Command::Domain(Domain::Create { name, asking }) => {
             let done = ask(&asking, "POST", "/api/v1/domains", Some(json!({"name": name})))?;
             say(&asking, &done, &format!("created {name}"));

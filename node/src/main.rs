@@ -2,8 +2,12 @@
 
 mod admin_client;
 mod cli;
+mod cluster;
 mod failed;
+mod manual;
 mod node;
+mod node_files;
+mod node_spec;
 mod options;
 mod output;
 mod password;

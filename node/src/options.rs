@@ -1,8 +1,11 @@
 //! Options that several commands have.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+
+use crate::node_spec::NodeSpec;
 
 /// Options of quickstart.
 #[derive(Args)]
@@ -19,6 +22,51 @@ pub struct Quickstart {
     /// Return once everything runs
     #[arg(long)]
     pub detach: bool,
+}
+
+/// Options of `cluster create`.
+#[derive(Args)]
+pub struct CreateCluster {
+    /// Where the cluster's authority and each node's files are written: a new directory on a machine that is no node
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// A node, once for each: id=1,host=mx1.example.org[,name=mx1][,peer=10.0.0.1:10700][,region=home][,zone=a]
+    /// [,listen=10.0.0.1]. Other nodes reach it at peer, or else at its host, port 10700
+    #[arg(long = "node", required = true, num_args = 1..=64, value_name = "KEY=VALUE,...")]
+    pub nodes: Vec<NodeSpec>,
+    /// A name that mail programs use, in every node's certificate besides its host; may be repeated
+    #[arg(long = "mail-name", value_name = "NAME")]
+    pub mail_names: Vec<String>,
+    /// Mail partitions, for ever
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub partitions: u32,
+    /// Where a node will have its configuration, keys and certificates
+    #[arg(long, default_value = "/etc/mailraft")]
+    pub config_dir: PathBuf,
+    /// Where a node will find root.key, peer.key and admin-token, if not in --config-dir; for the packaged unit
+    /// /run/credentials/mailraft.service
+    #[arg(long)]
+    pub secrets_dir: Option<PathBuf>,
+    /// Where a node will keep its data
+    #[arg(long, default_value = "/var/lib/mailraft/data")]
+    pub data_dir: PathBuf,
+    /// The address that nodes listen on; [::] is IPv4 too
+    #[arg(long, default_value = "::")]
+    pub listen: IpAddr,
+    /// Added to every port, for several nodes on a machine or behind forwarded ports
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=50_000))]
+    pub port_offset: u16,
+}
+
+/// Options of `cluster certificates`.
+#[derive(Args)]
+pub struct Certificates {
+    /// The directory that `cluster create` wrote
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Only for this node, by name; may be repeated
+    #[arg(long = "node", value_name = "NAME")]
+    pub nodes: Vec<String>,
 }
 
 /// Which cluster.

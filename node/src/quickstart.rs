@@ -1,8 +1,6 @@
 //! `mailraft quickstart`: a whole cluster on this machine, of real node processes.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use mailraft_driver::pki::ClusterCa;
 use mailraft_server::bootstrap::{FirstNode, FirstState, create_first_state};
-use mailraft_server::config::{Rendered, render};
+use mailraft_server::config::{OnLoopback, render_on_loopback};
 use mailraft_storage::{ClusterId, NodeId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -20,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::admin_client::{AdminClient, read_cluster};
 use crate::failed::Failed;
+use crate::node_files::{self, PUBLIC, SECRET};
 use crate::options::Quickstart;
 use crate::output::tell;
 use crate::password::random_password;
@@ -112,22 +111,7 @@ fn end(cluster: &Value, but: &[Pid]) -> Result<usize, Failed> {
 }
 
 fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
-    let said = |what: &str| {
-        let what = what.to_owned();
-        move |e: std::io::Error| Failed::because(format!("{what} can't be written ({e})"))
-    };
-    if fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
-        return Err(Failed::usage(format!(
-            "{} is not empty and holds no cluster: name another directory with --dir",
-            dir.display()
-        )));
-    }
-    if dir.to_string_lossy().chars().any(|c| c == '"' || c == '\\' || c.is_control()) {
-        return Err(Failed::usage(format!(
-            "{} has quotes or backslashes in it, which the nodes' configuration can't hold: name another directory",
-            dir.display()
-        )));
-    }
+    node_files::check_new_dir(dir)?;
     let base = |node: u64| options.base_port + 1_000 * (node as u16 - 1);
     for node in 1..=options.nodes {
         for (service, offset) in SERVICES {
@@ -140,39 +124,26 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
         }
     }
     tell!("Making a cluster of {} nodes in {}", options.nodes, dir.display());
-    let random = |bytes: &mut [u8]| {
-        getrandom::fill(bytes).map_err(|e| Failed::because(format!("the system gives no random bytes ({e})")))
-    };
-    let mut id = [0; 16];
-    random(&mut id)?;
-    let cluster = ClusterId(id);
-    let mut root = Zeroizing::new([0; 32]);
-    random(root.as_mut_slice())?;
-    let root_key = Zeroizing::new(hex::encode(root.as_slice()));
-    let mut token = Zeroizing::new([0; 24]);
-    random(token.as_mut_slice())?;
+    let cluster = ClusterId(*node_files::random::<16>()?);
+    let root_key = Zeroizing::new(hex::encode(node_files::random::<32>()?.as_slice()));
+    let token = Zeroizing::new(hex::encode(node_files::random::<24>()?.as_slice()));
 
-    fs::create_dir_all(dir).map_err(said(&dir.display().to_string()))?;
+    node_files::make_dir(dir)?;
     let ca = ClusterCa::create(cluster).map_err(|e| Failed::because(e.to_string()))?;
-    let (ca_file, token_file) = (dir.join("ca.pem"), dir.join("admin-token"));
-    write(&ca_file, ca.cert_pem().as_bytes(), 0o644)?;
-    write(&dir.join("ca.key"), ca.key_pem().as_bytes(), 0o600)?;
-    write(&token_file, format!("{}\n", hex::encode(token.as_slice())).as_bytes(), 0o600)?;
+    node_files::write_authority(&ca, dir)?;
+    let (ca_file, _) = node_files::authority(dir);
+    let token_file = dir.join("admin-token");
+    node_files::write(&token_file, format!("{}\n", token.as_str()).as_bytes(), SECRET)?;
     let peer = |node: u64| format!("127.0.0.1:{}", base(node) + 700);
     let (mut lines, mut first) = (Vec::new(), Vec::new());
     for node in 1..=options.nodes {
         let own = dir.join(format!("node{node}"));
-        fs::create_dir_all(&own).map_err(said(&own.display().to_string()))?;
-        write(&own.join("root.key"), format!("{}\n", root_key.as_str()).as_bytes(), 0o600)?;
+        node_files::make_dir(&own)?;
+        node_files::write(&own.join("root.key"), format!("{}\n", root_key.as_str()).as_bytes(), SECRET)?;
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let issued = ca.issue_node(NodeId(node), cluster, &names).map_err(|e| Failed::because(e.to_string()))?;
-        write(&own.join("peer.pem"), issued.chain_pem.as_bytes(), 0o644)?;
-        write(&own.join("peer.key"), issued.key_pem.as_bytes(), 0o600)?;
-        let issued = ca.issue_server(&names).map_err(|e| Failed::because(e.to_string()))?;
-        write(&own.join("mail.pem"), issued.chain_pem.as_bytes(), 0o644)?;
-        write(&own.join("mail.key"), issued.key_pem.as_bytes(), 0o600)?;
+        node_files::issue_certificates(&ca, cluster, NodeId(node), &names, &[], &own)?;
         let peers: Vec<(u64, String)> = (1..=options.nodes).filter(|n| *n != node).map(|n| (n, peer(n))).collect();
-        let config = render(&Rendered {
+        let config = render_on_loopback(&OnLoopback {
             id: node,
             cluster: &cluster.to_string(),
             partitions: PARTITIONS,
@@ -182,7 +153,7 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
             token_file: &token_file,
             base_port: base(node),
         });
-        write(&own.join("config.toml"), config.as_bytes(), 0o644)?;
+        node_files::write(&own.join("config.toml"), config.as_bytes(), PUBLIC)?;
         first.push(FirstNode {
             id: node,
             name: format!("node{node}"),
@@ -409,21 +380,8 @@ fn processes_of(config: &str) -> Vec<Pid> {
         .collect()
 }
 
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failed> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    written.map_err(|e| Failed::because(format!("{} can't be written ({e})", path.display())))
-}
-
 /// Holds passwords: for its owner alone. Replaced whole, so that whoever reads it meanwhile reads a whole one.
 fn write_cluster(dir: &Path, cluster: &Value) -> Result<(), Failed> {
     let text = serde_json::to_string_pretty(cluster).map_err(|e| Failed::because(e.to_string()))?;
-    let (new, path) = (dir.join("cluster.json.new"), dir.join("cluster.json"));
-    write(&new, format!("{text}\n").as_bytes(), 0o600)?;
-    fs::rename(&new, &path).map_err(|e| Failed::because(format!("{} can't be written ({e})", path.display())))
+    node_files::write(&dir.join("cluster.json"), format!("{text}\n").as_bytes(), SECRET)
 }

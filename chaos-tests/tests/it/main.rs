@@ -3,6 +3,7 @@
 
 mod clients;
 mod faults;
+mod machines;
 mod quickstart;
 mod secrecy;
 mod simulated;

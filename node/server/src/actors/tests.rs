@@ -29,7 +29,7 @@ use tokio::time::{sleep, timeout};
 use super::mailbox::MailboxActor;
 use super::{ActorThreads, Idle, Limits, LocalLink, Registry, SessionKey};
 use crate::bootstrap::{FirstNode, FirstState, create_first_state};
-use crate::config::{Config, Rendered, render};
+use crate::config::{Config, OnLoopback, render_on_loopback};
 use crate::credentials::Credentials;
 use crate::environment::command_id;
 use crate::links::{Links, MailboxSession, Stored};
@@ -180,7 +180,7 @@ fn session_key() -> SessionKey {
 
 fn config(dir: &Path) -> Config {
     let (ca, token) = (dir.join("ca.pem"), dir.join("token"));
-    let text = render(&Rendered {
+    let text = render_on_loopback(&OnLoopback {
         id: 1,
         cluster: &CLUSTER.to_string(),
         partitions: PARTITIONS,

@@ -1,4 +1,4 @@
-//! The configuration file: TOML, every key commented where quickstart writes it, every error naming the key and
+//! The configuration file: TOML, every key commented where it is written, every error naming the key and
 //! what to do. Read into types that can't hold a wrong state.
 
 mod file;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use mailraft_driver::{DriverConfig, PeerTls};
 use mailraft_storage::{ClusterId, NodeId};
 
-pub use render::{Rendered, render};
+pub use render::{Files, Listens, OnLoopback, Rendered, render, render_on_loopback};
 
 /// Why there is no configuration: one sentence.
 #[derive(Debug, thiserror::Error)]

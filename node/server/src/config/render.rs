@@ -1,9 +1,88 @@
-//! The file that quickstart writes: every key with a comment.
+//! The file that quickstart and `cluster create` write: every key with a comment.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-/// What quickstart fills in.
+/// What is filled in.
 pub struct Rendered<'a> {
+    /// The node's number.
+    pub id: u64,
+    /// Its name for people.
+    pub name: &'a str,
+    /// Its region.
+    pub region: &'a str,
+    /// Its zone.
+    pub zone: &'a str,
+    /// The cluster's id in hexadecimal.
+    pub cluster: &'a str,
+    /// Mail partitions.
+    pub partitions: u32,
+    /// Other nodes: number and host:port.
+    pub peers: &'a [(u64, String)],
+    /// What the server calls itself.
+    pub hostname: &'a str,
+    /// Everything the node keeps.
+    pub data_dir: &'a Path,
+    /// Where the node's keys and certificates are.
+    pub files: Files,
+    /// Where it listens.
+    pub listens: Listens,
+}
+
+/// The node's keys and certificates.
+pub struct Files {
+    /// The root key.
+    pub root_key: PathBuf,
+    /// The cluster's certificate authority.
+    pub ca: PathBuf,
+    /// The node's certificate, towards other nodes.
+    pub peer_certificate: PathBuf,
+    /// Its key.
+    pub peer_key: PathBuf,
+    /// The server's certificate, towards clients.
+    pub mail_certificate: PathBuf,
+    /// Its key.
+    pub mail_key: PathBuf,
+    /// The admin token.
+    pub admin_token: PathBuf,
+}
+
+impl Files {
+    /// Under their usual names: what is read at the start alone in `secrets`, all others in `dir`.
+    pub fn in_dirs(dir: &Path, secrets: &Path) -> Self {
+        Files {
+            root_key: secrets.join("root.key"),
+            ca: dir.join("ca.pem"),
+            peer_certificate: dir.join("peer.pem"),
+            peer_key: secrets.join("peer.key"),
+            mail_certificate: dir.join("mail.pem"),
+            mail_key: dir.join("mail.key"),
+            admin_token: secrets.join("admin-token"),
+        }
+    }
+}
+
+/// Where a node listens.
+#[derive(Clone, Copy)]
+pub struct Listens {
+    /// Other nodes.
+    pub peer: SocketAddr,
+    /// SMTP from other servers.
+    pub smtp: SocketAddr,
+    /// Submission with STARTTLS.
+    pub submission: SocketAddr,
+    /// Submission over TLS.
+    pub submissions: SocketAddr,
+    /// IMAP with STARTTLS.
+    pub imap: SocketAddr,
+    /// IMAP over TLS.
+    pub imaps: SocketAddr,
+    /// The admin server, on loopback.
+    pub admin: SocketAddr,
+}
+
+/// A node of a cluster that lives on one machine, on loopback.
+pub struct OnLoopback<'a> {
     /// The node's number.
     pub id: u64,
     /// The cluster's id in hexadecimal.
@@ -22,23 +101,47 @@ pub struct Rendered<'a> {
     pub base_port: u16,
 }
 
+/// The text of the file of a node on loopback.
+pub fn render_on_loopback(r: &OnLoopback<'_>) -> String {
+    let at = |offset| SocketAddr::from(([127, 0, 0, 1], r.base_port + offset));
+    render(&Rendered {
+        id: r.id,
+        name: &format!("node{}", r.id),
+        region: "home",
+        zone: "",
+        cluster: r.cluster,
+        partitions: r.partitions,
+        peers: r.peers,
+        hostname: "localhost",
+        data_dir: &r.dir.join("data"),
+        files: Files { ca: r.ca_file.to_owned(), admin_token: r.token_file.to_owned(), ..Files::in_dirs(r.dir, r.dir) },
+        listens: Listens {
+            peer: at(700),
+            smtp: at(25),
+            submission: at(587),
+            submissions: at(465),
+            imap: at(143),
+            imaps: at(993),
+            admin: at(80),
+        },
+    })
+}
+
 /// The text of the file.
 pub fn render(r: &Rendered<'_>) -> String {
-    let dir = r.dir.display();
-    let port = |offset: u16| r.base_port + offset;
     let peers: String = r.peers.iter().map(|(id, peer)| format!("  {{ id = {id}, peer = \"{peer}\" }},\n")).collect();
     format!(
         r#"# Mailraft node. After a change restart the node. Certificates and [limits] also take effect on SIGHUP; the log
 # says what needs a restart.
 
 # Everything the node keeps. Belongs to one node of one cluster.
-data_dir = "{dir}/data"
+data_dir = "{data_dir}"
 
 [node]
 id = {id}                 # the node's number, never used again for another
-name = "node{id}"         # for people
-region = "home"           # a failure domain far from others
-zone = ""                 # a site within the region
+name = "{name}"         # for people
+region = "{region}"           # a failure domain far from others
+zone = "{zone}"                 # a site within the region
 
 [cluster]
 id = "{cluster}"          # the same on every node
@@ -49,32 +152,32 @@ peers = [
 
 [keys]
 # 64 hexadecimal digits, the same on every node. Without it nothing can be read: keep a copy elsewhere.
-root_key_file = "{dir}/root.key"
+root_key_file = "{root_key}"
 
 [peer]
 # Other nodes connect here; mutual TLS 1.3 with certificates of the cluster's own authority.
-listen = "127.0.0.1:{peer}"
+listen = "{peer}"
 ca_file = "{ca}"
-certificate_file = "{dir}/peer.pem"
-key_file = "{dir}/peer.key"
+certificate_file = "{peer_certificate}"
+key_file = "{peer_key}"
 
 [tls]
-hostname = "localhost"    # what the server calls itself
+hostname = "{hostname}"    # what the server calls itself
 # Towards mail programs and other servers. An RSA certificate may follow an ECDSA one.
 certificates = [
-  {{ certificate_file = "{dir}/mail.pem", key_file = "{dir}/mail.key" }},
+  {{ certificate_file = "{mail_certificate}", key_file = "{mail_key}" }},
 ]
 
 [listen]
 # Leave a line out to switch the service off.
-smtp = "127.0.0.1:{smtp}"              # from other servers
-submission = "127.0.0.1:{submission}"  # from mail programs, STARTTLS
-submissions = "127.0.0.1:{submissions}" # from mail programs, TLS
-imap = "127.0.0.1:{imap}"              # STARTTLS
-imaps = "127.0.0.1:{imaps}"            # TLS
+smtp = "{smtp}"              # from other servers
+submission = "{submission}"  # from mail programs, STARTTLS
+submissions = "{submissions}" # from mail programs, TLS
+imap = "{imap}"              # STARTTLS
+imaps = "{imaps}"            # TLS
 
 [admin]
-listen = "127.0.0.1:{admin}"           # health, metrics, API; on loopback only
+listen = "{admin}"           # health, metrics, API; on loopback only
 token_file = "{token}"
 
 [limits]
@@ -96,18 +199,28 @@ results_kept_hours = 48                # results of commands, for who asks again
 format = "text"                        # or "json"
 level = "info"                         # error, warn, info, debug, trace, or a filter such as mailraft_driver=debug
 "#,
+        data_dir = r.data_dir.display(),
         id = r.id,
+        name = r.name,
+        region = r.region,
+        zone = r.zone,
         cluster = r.cluster,
         partitions = r.partitions,
-        peer = port(700),
-        ca = r.ca_file.display(),
-        token = r.token_file.display(),
-        smtp = port(25),
-        submission = port(587),
-        submissions = port(465),
-        imap = port(143),
-        imaps = port(993),
-        admin = port(80),
+        root_key = r.files.root_key.display(),
+        peer = r.listens.peer,
+        ca = r.files.ca.display(),
+        peer_certificate = r.files.peer_certificate.display(),
+        peer_key = r.files.peer_key.display(),
+        hostname = r.hostname,
+        mail_certificate = r.files.mail_certificate.display(),
+        mail_key = r.files.mail_key.display(),
+        smtp = r.listens.smtp,
+        submission = r.listens.submission,
+        submissions = r.listens.submissions,
+        imap = r.listens.imap,
+        imaps = r.listens.imaps,
+        admin = r.listens.admin,
+        token = r.files.admin_token.display(),
     )
 }
 
@@ -117,7 +230,7 @@ mod tests {
     use super::*;
 
     fn text() -> String {
-        render(&Rendered {
+        render_on_loopback(&OnLoopback {
             id: 2,
             cluster: &"ab".repeat(16),
             partitions: 16,
@@ -130,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_quickstart_writes_loads() {
+    fn what_is_written_loads() {
         let config = Config::parse(&text()).unwrap();
         assert_eq!(config.cluster.peers.len(), 2);
         assert_eq!(config.listen.imaps.map(|a| a.port()), Some(11_993));
