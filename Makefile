@@ -3,13 +3,17 @@
 export PATH := /usr/lib/ccache:$(PATH)
 DIR ?= ./mailraft-data
 
-.PHONY: help quickstart test planted bench audit clean prepare build
+.PHONY: help quickstart test planted bench audit clean prepare build package package-test ansible-check ansible-test
 
 help:
 	@echo "make quickstart   build, then run a whole cluster on this machine, in the foreground"
 	@echo "make test         every check and test; what CI runs"
 	@echo "make planted      plant faults one at a time, and see the simulator find each"
 	@echo "make bench        figures, beside this disk's own"
+	@echo "make package      target/package: a .deb, its bill of materials, SHA256SUMS"
+	@echo "make package-test the package in a fresh Debian, and gone again; as root"
+	@echo "make ansible-check what shows of the roles without a machine"
+	@echo "make ansible-test the plays over SSH against three Debian machines on this one; as root, 10 minutes"
 	@echo "make audit DB=p   known vulnerabilities, from a checkout of the advisory database at p"
 
 prepare:
@@ -25,6 +29,18 @@ quickstart: build
 
 test: prepare
 	@bash .ci/test
+
+package: build
+	node/package/build target/release/mailraft target/package
+
+package-test: build
+	node/package/test target/release/mailraft
+
+ansible-check: build
+	ansible/tests/check target/release/mailraft
+
+ansible-test: package
+	ansible/tests/machines target/package/mailraft_*.deb
 
 planted: prepare
 	cargo test --profile plant -p mailraft-sim --features plant --test planted -- --nocapture
