@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::admin_client::{AdminClient, segment};
 use crate::failed::Failed;
-use crate::options::{Certificates, CreateCluster, Quickstart, Target};
+use crate::options::{Certificates, CreateCluster, Doctor, Quickstart, Target};
 use crate::output::tell;
 use crate::password::random_password;
-use crate::{cluster, manual, node, quickstart, status};
+use crate::{cluster, doctor, manual, node, quickstart, status};
 
 /// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
 #[derive(Parser)]
@@ -54,6 +54,11 @@ enum Command {
         #[arg(long)]
         check_config: bool,
     },
+    /// What would keep a node from running well, and what to do; exit code 1 if something is bad
+    #[command(
+        after_help = "Run it as the node's user, before the first start and when something is odd:\n  mailraft doctor --config /etc/mailraft/mailraft.toml\n\nWhether a disk keeps what it says it has synced shows only when its power is cut. Watch from another machine:\n  ssh NODE mailraft doctor --config FILE --power-cut-write\ncut the node's power, start it again, and with the last number that was seen:\n  mailraft doctor --config FILE --power-cut-check NUMBER"
+    )]
+    Doctor(Doctor),
     /// Clusters of several machines: first state and certificates
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -170,6 +175,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Status(asking) => return status::run(&asking.target, asking.json),
         Command::Node { config, check_config: false } => node::run(&config)?,
         Command::Node { config, check_config: true } => node::check_config(&config)?,
+        Command::Doctor(options) => return doctor::run(&options),
         Command::Cluster(ClusterCommand::Create(options)) => cluster::create(&options)?,
         Command::Cluster(ClusterCommand::Certificates(options)) => cluster::certificates(&options)?,
         Command::Completions { shell } => manual::completions(&mut Cli::command(), shell)?,

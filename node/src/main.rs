@@ -3,6 +3,7 @@
 mod admin_client;
 mod cli;
 mod cluster;
+mod doctor;
 mod failed;
 mod manual;
 mod node;

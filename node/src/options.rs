@@ -24,6 +24,23 @@ pub struct Quickstart {
     pub detach: bool,
 }
 
+/// Options of `doctor`.
+#[derive(Args)]
+pub struct Doctor {
+    /// The node's configuration file
+    #[arg(long)]
+    pub config: PathBuf,
+    /// JSON instead of lines
+    #[arg(long, conflicts_with_all = ["power_cut_write", "power_cut_check"])]
+    pub json: bool,
+    /// Write and sync numbered records into the data directory until the power is cut, printing each number
+    #[arg(long)]
+    pub power_cut_write: bool,
+    /// After the power was cut: are all records there up to this number, the last that was seen
+    #[arg(long, value_name = "NUMBER", conflicts_with = "power_cut_write")]
+    pub power_cut_check: Option<u64>,
+}
+
 /// Options of `cluster create`.
 #[derive(Args)]
 pub struct CreateCluster {

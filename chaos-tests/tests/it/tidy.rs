@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "mailraft-storage",
         ],
     ),
-    ("mailraft", &["mailraft-disk", "mailraft-driver", "mailraft-server", "mailraft-storage"]),
+    ("mailraft", &["mailraft-directory", "mailraft-disk", "mailraft-driver", "mailraft-server", "mailraft-storage"]),
     ("mailraft-checkers", &["mailraft-mailbox", "mailraft-storage"]),
     ("mailraft-sim", &["mailraft-checkers", "mailraft-cluster", "mailraft-mailbox", "mailraft-storage"]),
     ("mailraft-chaos", &["mailraft-disk", "mailraft-sim"]),

@@ -20,6 +20,9 @@ pub struct OwnStatus {
     pub actors: usize,
     /// How long it has been running, in seconds.
     pub uptime_s: u64,
+    /// Its wall clock when it said so, in milliseconds since 1970. An older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_unix_ms: Option<u64>,
 }
 
 /// The cluster, as the nodes that answered see it together.
@@ -219,7 +222,7 @@ mod tests {
             core_queue: 0,
             apply_queue: 0,
         };
-        (NodeId(id), Some(OwnStatus { node, version: "1".into(), actors: 3, uptime_s: 9 }))
+        (NodeId(id), Some(OwnStatus { node, version: "1".into(), actors: 3, uptime_s: 9, clock_unix_ms: None }))
     }
 
     fn status(answers: impl IntoIterator<Item = (NodeId, Option<OwnStatus>)>) -> ClusterStatus {

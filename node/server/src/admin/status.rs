@@ -25,6 +25,7 @@ pub async fn own_status(services: &Services) -> OwnStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         actors: services.registry.len(),
         uptime_s: crate::environment::uptime().as_secs(),
+        clock_unix_ms: Some(crate::environment::wall().0),
     }
 }
 
