@@ -664,7 +664,8 @@ fn complete(
     rows.insert(counters_key(mailbox), Row::Plain(encode(&next.counters)));
 }
 
-/// Takes a change apart that fits no entry, if all but its new places fit one. Else gives the command back.
+/// Takes a change apart that fits no entry, if all but its new places fit one. Else gives the command back, and so
+/// where it brings a message: a place requires its content, which only the last entry would write.
 fn stage(
     work: Work<'_>,
     queued: Queued,
@@ -672,7 +673,8 @@ fn stage(
     max_bytes: usize,
 ) -> Result<Box<Staged>, Box<Queued>> {
     let Ok(answer) = result else { return Err(Box::new(queued)) };
-    if !work.rows.values().any(|row| matches!(row, Row::NewPlace(_))) {
+    let has_places = work.rows.values().any(|row| matches!(row, Row::NewPlace(_)));
+    if !has_places || commands::new_message_of(&queued.command).is_some() {
         return Err(Box::new(queued));
     }
     let stage = StageId(if plant::is(Fault::StageIdsRepeat) { [0; 16] } else { work.env.bytes() });

@@ -11,7 +11,7 @@ use crate::api::{Answer, Change, Command, FetchWhat, Refusal, StoreMode};
 use crate::engine::BATCH_MAX_COMMANDS;
 use crate::flags::{Flags, SystemFlag};
 use crate::harness::{ALL, World, append, create, deliver, stored_uid};
-use crate::limits::OPEN_BODY_MAX_MILLIS;
+use crate::limits::{BATCH_MAX_BYTES, OPEN_BODY_MAX_MILLIS};
 use crate::{QUEUE_MAX_COMMANDS, SessionNumber, Submitted, UidSet, chunk_key, open_body_key};
 
 fn flag(folder: crate::api::FolderId, uids: UidSet, flag: SystemFlag) -> Command {
@@ -238,6 +238,25 @@ fn what_needs_a_damaged_row_is_refused_and_the_rest_is_done() {
     assert_eq!(world.answers[&copy].0, Err(Refusal::Corrupt));
     assert_eq!(world.answers[&other].0, Ok(Answer::Done));
     world.assert_rows_are_memory();
+}
+
+#[test]
+fn a_message_about_as_large_as_an_entry_is_stored_or_refused_for_its_size() {
+    let mut world = World::new();
+    let (mut stored, mut refused) = (0, 0);
+    // What its place takes decides in some of these.
+    for left_bytes in (0..4_000).step_by(40) {
+        let mut new_message = world.new_message("x");
+        new_message.header = vec![b'h'; BATCH_MAX_BYTES - left_bytes].into();
+        match world.run(append("INBOX", new_message, Flags::none())) {
+            Ok(Answer::Stored { .. }) => stored += 1,
+            Err(Refusal::Limit(_)) => refused += 1,
+            other => panic!("{left_bytes} bytes are left beside its header: {other:?}"),
+        }
+    }
+    assert!(stored > 10 && refused > 10, "{stored} fit, {refused} do not");
+    world.assert_rows_are_memory();
+    assert_eq!(world.count(Table::Places), stored);
 }
 
 #[test]
