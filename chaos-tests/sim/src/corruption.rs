@@ -5,14 +5,31 @@ use mailraft_cluster::Input;
 use mailraft_storage::{NodeId, PartitionId, ReplicaId, Rows};
 
 use crate::dice::Dice;
+use crate::moves::Move;
 use crate::world::{Event, World};
 
 /// From a node's report until the operator acts, and until he looks again.
 const OPERATOR_TAKES: Micros = 1_000_000;
 
 impl World {
-    /// So many rows of one replica of a node, one after the other, turn bad on its disk.
+    /// A node's process dies, and a bit of what its log had synced turns over, if its groups can do without it.
+    pub fn corrupts_log(&mut self, node: NodeId, permille: u64) {
+        let spared = self.spares_a_disk();
+        self.crash(node, 0);
+        let host = self.host(node);
+        let bits = host.log.len() as u64 * 8;
+        if spared && bits > 0 && host.lost.is_none() {
+            host.log.corrupt((bits * permille / 1_000) as usize);
+            host.log_corrupt = true;
+        }
+    }
+
+    /// So many rows of one replica of a node, one after the other, turn bad on its disk, if its groups can do without
+    /// it.
     pub fn corrupts_rows(&mut self, node: NodeId, draw: u64, count: usize) {
+        if !self.spares_a_disk() {
+            return;
+        }
         let host = self.host(node);
         let mut dice = Dice::new(draw, 0);
         let Some(replica) = dice.pick(&host.rows.replicas().unwrap_or_default()).copied() else { return };
@@ -22,6 +39,12 @@ impl World {
             host.damage_rows(replica, keys.into_iter().skip(from).take(count));
             self.say(format!("rows of replica {replica} on node {node} turn bad"));
         }
+    }
+
+    /// Whether no group has, between two changes of its voters, so few that it must not lose any one's disk: no code
+    /// could bring that back.
+    fn spares_a_disk(&self) -> bool {
+        !self.moves.iter().any(Move::spares_none)
     }
 
     /// A node that runs says that it met damaged rows of a partition's replica.

@@ -334,6 +334,11 @@ impl Host {
         self.corrupted.insert(replica);
     }
 
+    /// Whether its disk has lost something of what it held, known to anyone or not.
+    pub fn has_lost_something(&self) -> bool {
+        self.lost.is_some() || self.log_corrupt || !self.corrupted.is_empty()
+    }
+
     /// Brings the process's knowledge of time up to now.
     pub fn tell_time(&mut self, now: Micros) {
         let (monotonic, wall) = (self.clock.monotonic(now), self.clock.wall(now));

@@ -25,6 +25,8 @@ pub struct Move {
     pub ballot: bool,
     /// A change of votes that is refused until then is given up.
     pub tried_until: Micros,
+    /// Until its end the group has two voters or one: none whose disk it could lose.
+    pub none_to_spare: bool,
     /// When the step was asked for, too few of the voters that it leaves were up: it must be refused.
     pub costs_quorum: bool,
 }
@@ -46,10 +48,15 @@ impl Move {
         }
     }
 
-    /// Whether it may end here, at this time, with nothing half done.
+    /// Whether its group can't do without any voter at the moment.
+    pub fn spares_none(&self) -> bool {
+        self.none_to_spare && self.stage != Stage::Done
+    }
+
+    /// Whether it may end here, at this time, with nothing half done. Who is to learn only for a while may do so as soon as
+    /// that was asked for, whatever came of the asking, and is to vote again.
     pub fn may_be_given_up(&self, now: Micros) -> bool {
-        let half = self.old == self.new.replica && self.stage == Stage::Promote;
-        self.ballot && !half && now > self.tried_until
+        self.ballot && self.old != self.new.replica && now > self.tried_until
     }
 }
 

@@ -11,7 +11,7 @@ use mailraft_storage::{
     EntryKind, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, ReplicaId, RowBatch, Rows, Verdict,
 };
 
-use crate::host::Waiter;
+use crate::host::{Host, Waiter};
 use crate::moves::{Move, Stage};
 use crate::world::{Event, World};
 
@@ -19,6 +19,8 @@ use crate::world::{Event, World};
 const STEP_EVERY: Micros = 150_000;
 /// Whether a lost node has replicas left is looked at so often.
 const LOOK_AGAIN: Micros = 1_000_000;
+/// With fewer voters than these a group stands still for good once one of them has lost its disk.
+const VOTERS_THAT_SPARE_ONE: usize = 3;
 /// A change of votes that is refused for so long is given up.
 const BALLOT_TRIED: Micros = 5_000_000;
 /// A voter that is down for so long is not heard of by any leader.
@@ -54,6 +56,7 @@ impl World {
             voter,
             ballot: false,
             tried_until: 0,
+            none_to_spare: false,
             costs_quorum: false,
         });
     }
@@ -68,6 +71,10 @@ impl World {
         let Some(old) = on(from).filter(|m| voters.contains(&m.replica)) else { return };
         let learner = on(to).filter(|m| !voters.contains(&m.replica));
         let stage = if learner.is_some() { Stage::Promote } else { Stage::Demote };
+        let none_to_spare = learner.is_none() && voters.len() - 1 < VOTERS_THAT_SPARE_ONE;
+        if none_to_spare && self.hosts.values().any(Host::has_lost_something) {
+            return;
+        }
         let new = MemberRow { voter: true, ..learner.unwrap_or(old) };
         self.say(format!("partition {partition}: {} is to give its vote to {}", old.replica, new.replica));
         let tried_until = self.now + BALLOT_TRIED;
@@ -81,6 +88,7 @@ impl World {
             voter: true,
             ballot: true,
             tried_until,
+            none_to_spare,
             costs_quorum: false,
         });
     }

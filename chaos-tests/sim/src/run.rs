@@ -320,15 +320,7 @@ impl World {
                 self.host(node).log.flip_at_crash();
                 self.crash(node, torn);
             }
-            Fault::CorruptLog { node, permille } => {
-                self.crash(node, 0);
-                let host = self.host(node);
-                let bits = host.log.len() as u64 * 8;
-                if bits > 0 && host.lost.is_none() {
-                    host.log.corrupt((bits * permille / 1_000) as usize);
-                    host.log_corrupt = true;
-                }
-            }
+            Fault::CorruptLog { node, permille } => self.corrupts_log(node, permille),
             Fault::CorruptRows { node, draw, rows } => self.corrupts_rows(node, draw, rows),
             Fault::CrashBetween { node, outputs } => self.host(node).dies_after = Some(outputs),
             Fault::CrashAtInstall { node } => self.host(node).dies_at_install = true,

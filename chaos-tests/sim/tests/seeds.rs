@@ -53,6 +53,20 @@ fn seeds_that_once_found_something_stay_clean() {
     }
 }
 
+/// The same with the worlds of lowered thresholds and short days: seed, episode, and what was found.
+const FOUND_IN_EPISODES: [(u64, u64, &str); 2] = [
+    (77, 7, "a message that fits no entry but for its place was refused as damaged"),
+    (20_261_126, 97, "the plan of faults took a disk from a group of two voters"),
+];
+
+#[test]
+fn episodes_that_once_found_something_stay_clean() {
+    for (seed, number, found) in FOUND_IN_EPISODES {
+        let what = format!("mailraft-chaos sim --seed {seed} --episode {number}, which once showed that {found}");
+        clean(&run_episode(episode(seed, number)), &what);
+    }
+}
+
 /// Once a leader that was to be removed offered its lead for ever to a damaged follower, which took none.
 #[test]
 fn a_change_of_members_ends_where_the_first_choice_for_the_lead_is_damaged() {

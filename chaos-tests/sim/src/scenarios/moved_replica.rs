@@ -119,3 +119,40 @@ pub fn of_the_leader(seed: u64) -> Told<Ran> {
     }
     s.expect_clean()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::Fault;
+
+    /// With two voters a group stands still for good once one of them has lost its disk: nothing in the world would be
+    /// wrong but the plan of faults.
+    #[test]
+    fn no_disk_is_lost_while_a_group_has_no_voter_to_spare() {
+        let run = || -> Told<()> {
+            let mut s = Script::calm(1, 5, 2)?;
+            let (leader, followers) = (s.leader(P)?, s.followers(P)?);
+            let [learns, other] = [followers[0], followers[1]];
+            let operator = s.hold(Box::new(|_, event| matches!(event, Event::Operate)));
+            s.world.changes_voters(P, learns, other);
+            s.until_held(operator, 1, S)?;
+            s.release_one(operator)?;
+            s.until("one of three only learns", S, |w| w.moves.iter().all(|m| m.stage == Stage::Promote))?;
+            let log = s.fault(Fault::CorruptLog { node: other, permille: 500 })?;
+            s.fault(Fault::CorruptRows { node: other, draw: 7, rows: 1 << 30 })?;
+            s.expect("it only dies", process(&s.world, other).is_none())?;
+            s.over(log)?;
+            s.release(operator)?;
+            s.until("it votes again", 5 * S, World::moves_done)?;
+            let lost = s.fault(Fault::CorruptLog { node: other, permille: 500 })?;
+            s.over(lost)?;
+            s.expect("its disk is lost now", s.world.hosts[&other].lost.is_some())?;
+            s.until("its replicas are replaced", 10 * S, |w| w.moves.iter().any(|m| !m.ballot) && w.moves_done())?;
+            let changes = s.world.moves.len();
+            s.world.changes_voters(P, learns, leader);
+            s.expect("whose disks are damaged is not known to everyone", s.world.moves.len() == changes)?;
+            s.expect_clean().map(drop)
+        };
+        assert_eq!(run(), Ok(()));
+    }
+}
