@@ -5,15 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mailraft_cluster::BarrierOutcome;
 use mailraft_directory::{Account, Lookup, password};
 use mailraft_driver::Cluster;
-use mailraft_storage::PartitionId;
 use mailraft_storage::seal::Key;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::environment::os_env;
+use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::permits::Permits;
 
 /// How long a verified credential is remembered.
@@ -37,6 +36,14 @@ pub enum LoginRefused {
     Throttled,
     /// Whether the password is right can't be said now.
     Unavailable,
+}
+
+impl From<Uncertain> for LoginRefused {
+    fn from(why: Uncertain) -> Self {
+        match why {
+            Uncertain::Damaged | Uncertain::Unavailable => LoginRefused::Unavailable,
+        }
+    }
 }
 
 /// Verifies logins.
@@ -79,14 +86,8 @@ impl Credentials {
             ::metrics::counter!("mailraft_logins_total", "result" => "throttled").increment(1);
             return Err(LoginRefused::Throttled);
         }
-        let mut verified = self.check(&name, &password).await?;
-        if verified.is_none() {
-            // "Wrong password" is permanent to whoever hears it: this replica may lag behind.
-            match self.cluster.read_barrier(PartitionId::CONTROL, None).await {
-                Ok(BarrierOutcome::Passed { .. }) => verified = self.check(&name, &password).await?,
-                _ => return Err(LoginRefused::Unavailable),
-            }
-        }
+        let look = || self.check(&name, &password);
+        let verified = look_twice_before_no(&self.cluster, |account| account.is_none(), look).await?;
         match verified {
             Some(account) => {
                 ::metrics::counter!("mailraft_logins_total", "result" => "ok").increment(1);
@@ -101,14 +102,9 @@ impl Credentials {
     }
 
     async fn check(&self, name: &str, password: &Zeroizing<String>) -> Result<Option<Account>, LoginRefused> {
-        let (lookup, of) = (Arc::clone(&self.lookup), name.to_owned());
-        let account = tokio::task::spawn_blocking(move || lookup.account(&of))
-            .await
-            .map_err(|_| LoginRefused::Unavailable)?
-            .map_err(|error| {
-                tracing::error!(%error, "an account can't be read");
-                LoginRefused::Unavailable
-            })?
+        let of = name.to_owned();
+        let account = look_up(&self.cluster, &self.lookup, move |lookup| lookup.account(&of))
+            .await?
             .filter(|account| !account.disabled);
         // Without an account the same time is spent, so that the answer's time tells nothing.
         let verifier = match &account {

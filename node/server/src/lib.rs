@@ -17,6 +17,7 @@ pub mod config;
 pub mod credentials;
 pub mod environment;
 pub mod links;
+mod lookups;
 pub mod metrics;
 pub mod outbox;
 mod permits;

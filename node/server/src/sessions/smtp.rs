@@ -3,18 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use mailraft_cluster::BarrierOutcome;
 use mailraft_directory::Resolution;
 use mailraft_mailbox::{Finished, MessageKind};
 use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, trace};
-use mailraft_storage::{MailboxId, PartitionId};
+use mailraft_storage::MailboxId;
 use zeroize::Zeroizing;
 
 use super::context::SessionContext;
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::MailboxSession;
+use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::refusals;
+use crate::services::Services;
 use crate::spool::{Spool, SpoolRefused};
 
 /// A session at its start; `tls` if TLS is up already.
@@ -40,18 +41,15 @@ pub struct Agent {
 impl DeliveryAgent for Agent {
     async fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> Result<(), Failure> {
         let path = format!("{}@{}", reverse_path.local, reverse_path.domain);
-        let mut owns = self.owns(identity, &path).await;
-        if owns == Some(false) {
-            // "Not yours" is permanent to whoever hears it: this replica may lag behind.
-            match self.context.services.cluster.read_barrier(PartitionId::CONTROL, None).await {
-                Ok(BarrierOutcome::Passed { .. }) => owns = self.owns(identity, &path).await,
-                _ => return Err(Refusal::Unavailable.into()),
-            }
-        }
-        match owns {
-            Some(true) => Ok(()),
-            Some(false) => Err(Refusal::NotOwnAddress.into()),
-            None => Err(Refusal::Unavailable.into()),
+        let Services { cluster, lookup, .. } = &self.context.services;
+        let look = || {
+            let (identity, path) = (identity.to_owned(), path.clone());
+            look_up(cluster, lookup, move |lookup| lookup.may_send_as(&identity, &path))
+        };
+        match look_twice_before_no(cluster, |may| !may, look).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::NotOwnAddress.into()),
+            Err(Uncertain::Damaged | Uncertain::Unavailable) => Err(Refusal::Unavailable.into()),
         }
     }
 
@@ -61,22 +59,23 @@ impl DeliveryAgent for Agent {
             "" => format!("{}@{}", address.local, self.context.services.config().tls.hostname),
             _ => format!("{}@{}", address.local, address.domain),
         };
-        let mut resolution = self.resolve(&text).await;
-        if matches!(resolution, Some(Resolution::Unknown | Resolution::NotOurs)) {
-            // "No such mailbox" is permanent to whoever hears it: this replica may lag behind.
-            match self.context.services.cluster.read_barrier(PartitionId::CONTROL, None).await {
-                Ok(BarrierOutcome::Passed { .. }) => resolution = self.resolve(&text).await,
-                _ => return Err(Refusal::Unavailable.into()),
-            }
-        }
-        match resolution {
-            Some(Resolution::Mailboxes(mailboxes, detail)) => match mailboxes.as_slice() {
+        let Services { cluster, lookup, .. } = &self.context.services;
+        let is_no = |found: &Resolution| match found {
+            Resolution::Unknown | Resolution::NotOurs => true,
+            Resolution::Mailboxes(..) => false,
+        };
+        let look = || {
+            let text = text.clone();
+            look_up(cluster, lookup, move |lookup| lookup.resolve(&text))
+        };
+        match look_twice_before_no(cluster, is_no, look).await {
+            Ok(Resolution::Mailboxes(mailboxes, detail)) => match mailboxes.as_slice() {
                 [mailbox] => Ok(Destination { mailbox: mailbox.0, detail }),
                 _ => Err(Refusal::SeveralMailboxes.into()),
             },
-            Some(Resolution::Unknown) => Err(Refusal::NoSuchAddress(address.to_string()).into()),
-            Some(Resolution::NotOurs) => Err(Refusal::NotOurDomain(address.to_string()).into()),
-            None => Err(Refusal::Unavailable.into()),
+            Ok(Resolution::Unknown) => Err(Refusal::NoSuchAddress(address.to_string()).into()),
+            Ok(Resolution::NotOurs) => Err(Refusal::NotOurDomain(address.to_string()).into()),
+            Err(Uncertain::Damaged | Uncertain::Unavailable) => Err(Refusal::Unavailable.into()),
         }
     }
 
@@ -115,32 +114,6 @@ impl DeliveryAgent for Agent {
 }
 
 impl Agent {
-    async fn owns(&self, identity: &str, path: &str) -> Option<bool> {
-        let lookup = std::sync::Arc::clone(&self.context.services.lookup);
-        let (identity, path) = (identity.to_owned(), path.to_owned());
-        match tokio::task::spawn_blocking(move || lookup.may_send_as(&identity, &path)).await {
-            Ok(Ok(owns)) => Some(owns),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "an address can't be looked up");
-                None
-            }
-            Err(_) => None,
-        }
-    }
-
-    async fn resolve(&self, address: &str) -> Option<Resolution> {
-        let lookup = std::sync::Arc::clone(&self.context.services.lookup);
-        let text = address.to_owned();
-        match tokio::task::spawn_blocking(move || lookup.resolve(&text)).await {
-            Ok(Ok(resolution)) => Some(resolution),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "an address can't be looked up");
-                None
-            }
-            Err(_) => None,
-        }
-    }
-
     async fn take_in(&mut self, transaction: Transaction) -> Result<String, Failure> {
         let id = command_id(&self.context.services.cluster);
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
