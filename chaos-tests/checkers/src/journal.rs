@@ -20,6 +20,8 @@ pub(crate) struct Logged {
     /// MODSEQ and flags depend on an order that nobody told.
     pub unsure: bool,
     pub told: Told,
+    /// The folder after it.
+    pub after: FolderState,
 }
 
 /// A folder after an entry that changed it.
@@ -28,6 +30,12 @@ pub(crate) struct Point {
     pub entry: usize,
     /// The last entry of whose changes sessions are told.
     pub told: usize,
+    pub state: FolderState,
+}
+
+/// What a folder comes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FolderState {
     pub highest_modseq: u64,
     pub highest_unsure: bool,
     pub messages: usize,
@@ -77,7 +85,7 @@ impl Journal {
             doubtful: BTreeSet::new(),
         };
         for (number, folder) in model.folders() {
-            journal.points.insert(number, vec![point(0, 0, folder)]);
+            journal.points.insert(number, vec![Point { entry: 0, told: 0, state: FolderState::of(folder) }]);
         }
         journal
     }
@@ -87,8 +95,21 @@ impl Journal {
         self.entries.len() - 1
     }
 
-    /// Takes the changes of the last entry over.
-    pub fn settle(&mut self, model: &Model, fresh: Vec<Logged>, unsure: bool) {
+    /// An entry begins.
+    pub fn begin(&mut self, at: Option<At>, model: &Model) {
+        self.entries.push(Entry { at, modseq: model.modseq(), unsure: false });
+    }
+
+    /// The last entry is whole.
+    pub fn end(&mut self, model: &Model, unsure: bool) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.modseq = model.modseq();
+            entry.unsure |= unsure;
+        }
+    }
+
+    /// Takes the changes of the last entries over.
+    pub fn settle(&mut self, fresh: Vec<Logged>) {
         for change in fresh {
             let (folder, entry) = (change.folder, change.entry);
             let tells = match &change.told {
@@ -113,16 +134,9 @@ impl Journal {
                 points.pop();
             }
             let told = if tells { entry } else { before };
-            points.push(match model.folder(folder) {
-                Some(now) => point(entry, told, now),
-                None => point(entry, told, &Folder { highest_modseq: change.modseq, ..Folder::default() }),
-            });
+            points.push(Point { entry, told, state: change.after });
             self.origins.entry(change.origin).or_default().push(self.logged.len());
             self.logged.push(change);
-        }
-        if let Some(entry) = self.entries.last_mut() {
-            entry.modseq = model.modseq();
-            entry.unsure |= unsure;
         }
     }
 
@@ -172,14 +186,15 @@ impl Journal {
     }
 }
 
-fn point(entry: usize, told: usize, folder: &Folder) -> Point {
-    Point {
-        entry,
-        told,
-        highest_modseq: folder.highest_modseq,
-        highest_unsure: folder.highest_unsure,
-        messages: folder.messages.len(),
-        hash: folder.hash,
-        unsure: folder.unsure > 0,
+impl FolderState {
+    /// A folder as the model has it.
+    pub fn of(folder: &Folder) -> Self {
+        FolderState {
+            highest_modseq: folder.highest_modseq,
+            highest_unsure: folder.highest_unsure,
+            messages: folder.messages.len(),
+            hash: folder.hash,
+            unsure: folder.unsure > 0,
+        }
     }
 }

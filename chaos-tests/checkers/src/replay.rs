@@ -8,8 +8,8 @@ use mailraft_storage::CommandId;
 use crate::answers::{Verdict, adopt, compare};
 use crate::deliveries::{Deliveries, Earlier};
 use crate::history::{At, Ended, Micros, Op};
-use crate::journal::{Entry, Journal, Logged};
-use crate::model::{Decision, Model, Number, Step, Told};
+use crate::journal::{FolderState, Journal, Logged};
+use crate::model::{Decision, Folder, Model, Number, Step, Told};
 use crate::operation::{MailboxHistory, Outcome, folder_of, is_simple, may_cause, rule_of, subscribes};
 use crate::pending::{End, Pending, ends};
 use crate::reads::{Lesson, Seen, Shown};
@@ -220,6 +220,7 @@ impl Replay<'_> {
     fn entry(&mut self, at: At, pending: Vec<Pending>, passed: usize) {
         self.model.incarnation = at.incarnation;
         self.begins_entry(Some(at));
+        let number = self.journal.last_entry();
         self.unsure = false;
         let operations: Vec<usize> = pending.iter().map(|p| p.operation).collect();
         for p in &pending {
@@ -235,7 +236,7 @@ impl Replay<'_> {
             .collect();
         self.find_order(pending, passed);
         if self.unsure {
-            self.ambiguous.push(self.journal.last_entry());
+            self.ambiguous.push(number);
         }
         self.settle();
         // A delivery before its repeats.
@@ -271,8 +272,12 @@ impl Replay<'_> {
 
     /// What is applied from now on is of this entry.
     fn begins_entry(&mut self, at: Option<At>) {
-        self.journal.entries.push(Entry { at, modseq: self.model.modseq(), unsure: false });
+        self.journal.begin(at, &self.model);
         self.model.entry = self.journal.last_entry();
+    }
+
+    fn end_entry(&mut self) {
+        self.journal.end(&self.model, self.unsure || self.drift);
     }
 
     /// Applies all in an order that fits what came later; else in one that fits alone; else as answered.
@@ -323,6 +328,7 @@ impl Replay<'_> {
                 }
                 self.tries -= 1;
                 let before = (self.model.clone(), self.fresh.len(), self.unknown.clone());
+                let entries = self.journal.entries.len();
                 let mut rest = pending.clone();
                 self.doubt |= self.is_guess(choice, sure);
                 self.take(choice, &mut rest);
@@ -330,6 +336,7 @@ impl Replay<'_> {
                     return Ok(());
                 }
                 self.fresh.truncate(before.1);
+                self.journal.entries.truncate(entries);
                 (self.model, self.unknown, self.doubt) = (before.0, before.2, before_doubt);
             }
             if choices.is_empty() && pending.iter().any(|p| p.hint && p.modseq.is_some()) {
@@ -467,13 +474,21 @@ impl Replay<'_> {
         unknown && !(sure && (choice.modseq.is_some() || is_simple(&self.history.operations[choice.operation].op)))
     }
 
-    /// Applies one whose answer is right.
+    /// Applies one whose answer is right. One whose position nobody told may have been an entry of its own before this
+    /// one, which sessions saw: the present entry begins behind it, if nothing that is known to be in it was applied.
     fn take(&mut self, p: &Pending, pending: &mut Vec<Pending>) {
         pending.retain(|other| other.operation != p.operation);
+        let unknown = self.unknown.len();
         self.unknown.retain(|other| other.operation != p.operation);
+        let entry = self.journal.last_entry();
+        let may_be_before = self.unknown.len() < unknown && self.fresh.last().is_none_or(|last| last.entry < entry);
         let decision = self.decide(p);
         self.report.held(rule_of(&self.history.operations[p.operation].op), 1);
         self.apply(p, decision);
+        if may_be_before {
+            self.end_entry();
+            self.begins_entry(self.journal.entries[entry].at);
+        }
     }
 
     fn apply(&mut self, p: &Pending, decision: Decision) {
@@ -500,7 +515,9 @@ impl Replay<'_> {
         for step in steps {
             if let Some((folder, modseq, told)) = self.model.commit(step, unsure) {
                 let entry = self.journal.last_entry();
-                self.fresh.push(Logged { entry, operation: p.operation, origin, folder, modseq, unsure, told });
+                let gone = Folder { highest_modseq: modseq, ..Folder::default() };
+                let after = FolderState::of(self.model.folder(folder).unwrap_or(&gone));
+                self.fresh.push(Logged { entry, operation: p.operation, origin, folder, modseq, unsure, told, after });
             }
         }
     }
@@ -569,7 +586,8 @@ impl Replay<'_> {
                 | (Told::Expunged { .. } | Told::Deleted { .. }, _) => {}
             }
         }
-        self.journal.settle(&self.model, fresh, self.unsure || self.drift);
+        self.end_entry();
+        self.journal.settle(fresh);
     }
 
     fn read(&mut self, operation: usize) {

@@ -135,25 +135,25 @@ impl Follower<'_> {
         view.entry = entry;
         let near = self.journal.entries.get(entry.saturating_sub(1)..=entry);
         let unsure = near.is_none_or(|near| near.iter().any(|e| e.unsure));
-        if unsure || point.unsure || point.highest_unsure || !self.journal.doubtful.is_empty() {
+        if unsure || point.state.unsure || point.state.highest_unsure || !self.journal.doubtful.is_empty() {
             self.report.skipped += 1;
             return false;
         }
-        let rule_of_modseq = if view.modseq < point.highest_modseq { Rule::Atomic } else { Rule::Uncommitted };
-        self.check(rule_of_modseq, at, view.modseq == point.highest_modseq, || {
-            format!("sees HIGHESTMODSEQ {}, the folder has {} there", view.modseq, point.highest_modseq)
+        let rule_of_modseq = if view.modseq < point.state.highest_modseq { Rule::Atomic } else { Rule::Uncommitted };
+        self.check(rule_of_modseq, at, view.modseq == point.state.highest_modseq, || {
+            format!("sees HIGHESTMODSEQ {}, the folder has {} there", view.modseq, point.state.highest_modseq)
         }) && self.same(at, view, &point, rule)
     }
 
     fn same(&mut self, at: Micros, view: &View, point: &Point, rule: Rule) -> bool {
-        let same = view.hash == point.hash && view.messages.len() == point.messages;
+        let same = view.hash == point.state.hash && view.messages.len() == point.state.messages;
         self.check(rule, at, same, || {
             format!(
                 "its view of folder id {} at MODSEQ {} ({} messages) is not the folder's ({} messages)",
                 view.folder.0,
                 view.modseq,
                 view.messages.len(),
-                point.messages
+                point.state.messages
             )
         })
     }
@@ -281,11 +281,11 @@ impl Follower<'_> {
         let current = self.check(Rule::View, at, told, || {
             format!("was answered {id} before it was told of the entry at {missed} in folder id {}", view.folder.0)
         });
-        if !current || now.unsure || !journal.doubtful.is_empty() {
+        if !current || now.state.unsure || !journal.doubtful.is_empty() {
             return current;
         }
         // Perhaps the rest of a later entry is on its way.
-        if view.entry > shown.told && view.modseq < now.highest_modseq {
+        if view.entry > shown.told && view.modseq < now.state.highest_modseq {
             return true;
         }
         self.same(at, view, now, Rule::View)

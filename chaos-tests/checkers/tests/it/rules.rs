@@ -495,6 +495,31 @@ fn a_change_that_nobody_told_of_lies_behind_what_was_seen_without_it() {
 }
 
 #[test]
+fn a_change_that_nobody_told_of_may_be_seen_before_the_entry_that_shows_it() {
+    let mut world = World::new(1);
+    three(&mut world);
+    world.run(3, select("INBOX"));
+    let marker = world.new_marker();
+    let untold = world.ask(2, Op::Append { folder: "INBOX".to_owned(), marker, flags: seen() });
+    world.step(false);
+    // Its session comes back to the folder between the two, and no answer names that position.
+    world.fail_over();
+    world.append(4, "INBOX", Flags::none());
+    world.run(3, fetch());
+    right(&world);
+    let forgotten = |record: &mut Record| !matches!(record, Record::Resolved { id, .. } if *id == untold);
+    assert_eq!(broken(but(&world, forgotten)), [].into());
+    // It is a state of the folder as a whole: without its message it is none.
+    let part = but(&world, |record| {
+        if let Record::Resumed { resumed, .. } = record {
+            resumed.changed.clear();
+        }
+        forgotten(record)
+    });
+    assert_eq!(Vec::from_iter(broken(part).into_keys()), [Rule::Modseq]);
+}
+
+#[test]
 fn rule_9_what_ran_at_the_same_time_may_be_ordered_either_way() {
     let mut world = World::new(1);
     three(&mut world);
