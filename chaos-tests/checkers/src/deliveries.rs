@@ -52,9 +52,22 @@ impl Deliveries {
         self.stored.contains_key(&marker)
     }
 
+    /// Whether the first answer to deliveries with this marker is known.
+    pub fn is_answered(&self, marker: u64) -> bool {
+        self.known.contains_key(&marker)
+    }
+
     /// One delivery in the log's order; `new` if it changed something there. `earlier` is what became of the message
-    /// that it may repeat.
-    pub fn check(&mut self, mailbox: MailboxId, of: &Operation, new: bool, earlier: Earlier, report: &mut Report) {
+    /// that it may repeat, `unheard` whether its answer may be that of an earlier one that nobody heard.
+    pub fn check(
+        &mut self,
+        mailbox: MailboxId,
+        of: &Operation,
+        new: bool,
+        earlier: Earlier,
+        unheard: bool,
+        report: &mut Report,
+    ) {
         let Op::Deliver { marker, deduplicate } = &of.op else { return };
         let alone = self.stored.get(marker).is_none_or(|n| *n == 1);
         if new {
@@ -87,7 +100,7 @@ impl Deliveries {
                 });
             }
             None => {
-                report.check(Rule::ExactlyOnce, ended, new, || {
+                report.check(Rule::ExactlyOnce, ended, new || unheard, || {
                     format!("{}: answered {answer:?}, which is not its own", told())
                 });
             }

@@ -10,7 +10,7 @@ use crate::deliveries::{Deliveries, Earlier};
 use crate::history::{At, Ended, Micros, Op};
 use crate::journal::{FolderState, Journal, Logged};
 use crate::model::{Decision, Folder, Model, Number, Step, Told};
-use crate::operation::{MailboxHistory, Outcome, folder_of, is_simple, may_cause, rule_of, subscribes};
+use crate::operation::{MailboxHistory, Operation, Outcome, folder_of, is_simple, may_cause, rule_of, subscribes};
 use crate::pending::{End, Pending, ends};
 use crate::reads::{Lesson, Seen, Shown};
 use crate::report::{Bounds, Report, Rule};
@@ -250,11 +250,27 @@ impl Replay<'_> {
             if !self.doubt {
                 let before = delivered(&of.op).and_then(|marker| Some((marker, *before.get(&marker)?)));
                 let earlier = before.map_or(Earlier::Unsure, |(marker, before)| self.earlier(of.id, marker, before));
-                self.deliveries.check(self.history.mailbox, of, n < new, earlier, &mut self.report);
+                let unheard = n >= new && self.repeats_unheard(of);
+                self.deliveries.check(self.history.mailbox, of, n < new, earlier, unheard, &mut self.report);
             }
         }
         let named = operations.iter().filter_map(|n| subscribes(&self.history.operations[*n].op));
         self.subscriptions.settle(named);
+    }
+
+    /// Whether this may be told the answer of a delivery that left a trace for its repeats, and that nobody heard.
+    fn repeats_unheard(&self, of: &Operation) -> bool {
+        let (Some(marker), Some(Ok(Answer::Stored { uid, .. }))) = (delivered(&of.op), of.answered()) else {
+            return false;
+        };
+        let unheard = |operation: usize| {
+            let of = &self.history.operations[operation];
+            of.op == Op::Deliver { marker, deduplicate: true } && matches!(of.outcome(), Outcome::Unknown)
+        };
+        let stored = |told: &Told| matches!(told, Told::Added(messages) if messages.iter().any(|(at, _)| *at == uid));
+        !self.deliveries.is_answered(marker)
+            && (self.unknown.iter().any(|p| unheard(p.operation))
+                || self.journal.logged.iter().any(|l| stored(&l.told) && unheard(l.operation)))
     }
 
     /// What became of a message, of which there was a place `before` the entry that delivers it again.

@@ -153,6 +153,40 @@ fn rule_1_a_repeat_is_stored_once_a_day() {
 }
 
 #[test]
+fn rule_1_a_repeat_may_be_told_the_answer_that_nobody_heard() {
+    let mut world = World::new(1);
+    three(&mut world);
+    let marker = world.new_marker();
+    let unheard = world.ask(2, Op::Deliver { marker, deduplicate: true });
+    world.step(false);
+    world.fail_over();
+    world.append(1, "INBOX", seen());
+    let repeat = world.run(2, Op::Deliver { marker, deduplicate: true });
+    world.run(3, fetch());
+    right(&world);
+    // Nor did the table tell.
+    let untold = |record: &mut Record| !matches!(record, Record::Resolved { id, .. } if *id == unheard);
+    assert_eq!(broken(but(&world, untold)), [].into());
+    // Where it is known to have done nothing the answer is nobody's.
+    let not_done = but(&world, |record| {
+        if let Record::Resolved { id, outcome } = record
+            && *id == unheard
+        {
+            *outcome = None;
+        }
+        true
+    });
+    assert!(broken(not_done).contains_key(&Rule::ExactlyOnce));
+    let other = |reply: &mut Reply| {
+        let Reply::Answer(Answer::Stored { uid, .. }) = reply else { panic!("{reply:?}") };
+        *uid = 1;
+    };
+    let mut records = answering(&world, repeat, other);
+    records.retain_mut(untold);
+    assert!(broken(records).contains_key(&Rule::ExactlyOnce));
+}
+
+#[test]
 fn rule_1_what_was_removed_and_comes_again_is_stored_again() {
     let mut world = World::new(1);
     three(&mut world);
