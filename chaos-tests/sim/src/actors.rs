@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mailraft_mailbox::owner::Owner;
-use mailraft_mailbox::{Answer, Refusal, StoredRead};
+use mailraft_mailbox::owner::Lead;
+use mailraft_mailbox::{Answer, MailboxOwner, StoredRead};
 use mailraft_storage::{Incarnation, ReplicaId, StoreError, Term};
 
 /// A session as an actor knows it: its number and that of its connection.
@@ -16,7 +16,7 @@ pub struct Actor {
     /// What its node leads, when it started.
     pub leading: Leading,
     /// The production state machine.
-    pub owner: Owner<SessionName>,
+    pub owner: MailboxOwner<SessionName>,
     /// Its reads on their way.
     pub reads: BTreeMap<u64, PendingRead>,
 }
@@ -24,7 +24,7 @@ pub struct Actor {
 impl Actor {
     /// Not loaded yet.
     pub fn new(number: u64, leading: Leading) -> Self {
-        Actor { number, leading, owner: Owner::new(), reads: BTreeMap::new() }
+        Actor { number, leading, owner: MailboxOwner::new(), reads: BTreeMap::new() }
     }
 }
 
@@ -39,13 +39,13 @@ pub struct Leading {
     pub incarnation: Incarnation,
 }
 
-/// A read of an actor that waits for its rows or for the gate.
+/// A read of an actor that waits for its rows or for the read barrier.
 #[derive(Default)]
 pub struct PendingRead {
-    /// What the gate said.
-    pub leads: Option<bool>,
+    /// What the read barrier said.
+    pub lead: Option<Lead>,
     /// Rows that were read.
-    pub rows: Option<Result<Result<Answer, Refusal>, StoreError>>,
+    pub rows: Option<Result<Answer, StoreError>>,
     /// Rows that are to be read.
     pub wanted: Option<StoredRead>,
 }

@@ -7,7 +7,8 @@ use mailraft_checkers::{At, Ended, Op, Record, Reply, Rule};
 use mailraft_mailbox::api::FetchWhat;
 use mailraft_mailbox::session::{self, Step};
 use mailraft_mailbox::{
-    Answer, Command, Detached, Finished, MessageKind, NotDone, Position, Refusal, Request, Said, open_body_row,
+    Answer, Command, Detached, Finished, MessageKind, NotDone, Position, Refusal, Reply as OwnerReply, Request,
+    open_body_row,
 };
 use mailraft_storage::body::{BodyId, open_chunk};
 use mailraft_storage::seal::Key;
@@ -67,11 +68,11 @@ impl World {
                 let Some(link) = conn.checked_sub(session.conns_before) else { return };
                 let partition = self.mailboxes[&session.mailbox].partition;
                 match *said {
-                    Said::Event(event) => self.with_machine(number, None, |m, _, out| m.event(link, event, out)),
-                    Said::Detached(why) => {
+                    OwnerReply::Event(event) => self.with_machine(number, None, |m, _, out| m.event(link, event, out)),
+                    OwnerReply::Detached(why) => {
                         self.with_machine(number, None, |machine, env, out| machine.detached(env, link, why, out));
                     }
-                    Said::Answer { id, result, at } => {
+                    OwnerReply::Answer { id, result, at } => {
                         let at = Position { partition, incarnation, index: at };
                         self.with_machine(number, Some(at), |m, env, out| m.answered(env, link, id, result, at, out));
                     }
@@ -107,7 +108,7 @@ impl World {
             .collect();
         for (session, conn) in concerned {
             let at = self.now + self.dice.between(200, 3_000);
-            let gone = ToSession::Said(Box::new(Said::Detached(Detached::Gone)), 0);
+            let gone = ToSession::Said(Box::new(OwnerReply::Detached(Detached::Gone)), 0);
             self.queue.push(at, Event::ToSession(session, conn, Box::new(gone)));
         }
     }

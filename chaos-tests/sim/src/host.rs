@@ -46,7 +46,7 @@ pub enum Waiter {
         actor: u64,
     },
     /// An actor's read.
-    Gate {
+    Barrier {
         /// Of this mailbox.
         mailbox: MailboxId,
         /// The actor's number.

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use mailraft_checkers::Rule;
 use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, evict};
 use mailraft_cluster::{BarrierOutcome, ChangeOutcome, Decision, Input, SlotOutcome};
-use mailraft_mailbox::owner::{Ask, Owner, Step};
-use mailraft_mailbox::{Detached, Mailbox, MailboxKey, Place, Said, SessionNumber};
+use mailraft_mailbox::owner::{Ask, Lead, Own, Step};
+use mailraft_mailbox::{Detached, Mailbox, MailboxKey, MailboxOwner, Place, Reply, SessionNumber};
+use mailraft_owner::Owner;
 use mailraft_storage::entry::ChunkBody;
 use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::seal::Key;
@@ -37,7 +38,7 @@ impl World {
                     node,
                     from,
                     name,
-                    ToSession::Said(Box::new(Said::Detached(Detached::NotLeader)), 0),
+                    ToSession::Said(Box::new(Reply::Detached(Detached::NotLeader)), 0),
                 ),
             },
             ToActor::Ask { mailbox, id, attempt, command } => {
@@ -83,12 +84,13 @@ impl World {
                     self.with_owner(node, mailbox, |owner, env, out| owner.decided(env, outcome, out));
                 }
             }
-            (Waiter::Gate { mailbox, actor, read }, Decision::Barrier(outcome)) => {
+            (Waiter::Barrier { mailbox, actor, read }, Decision::Barrier(outcome)) => {
                 if !self.is_actor(node, mailbox, actor) {
                     return;
                 }
                 if let Some(pending) = self.read_of(node, mailbox, read) {
-                    pending.leads = Some(matches!(outcome, BarrierOutcome::Passed { .. }));
+                    let passed = matches!(outcome, BarrierOutcome::Passed { .. });
+                    pending.lead = Some(if passed { Lead::Confirmed } else { Lead::Lost });
                 }
                 self.read_may_answer(node, mailbox, read);
             }
@@ -197,7 +199,7 @@ impl World {
         for actor in actors.into_values() {
             let sessions: Vec<SessionName> = actor.owner.sessions().collect();
             for name in sessions {
-                self.say_to(node, name, Said::Detached(Detached::Gone), 0);
+                self.say_to(node, name, Reply::Detached(Detached::Gone), 0);
             }
         }
     }
@@ -283,15 +285,15 @@ impl World {
 
     fn read_may_answer(&mut self, node: NodeId, mailbox: MailboxId, read: u64) {
         let Some(pending) = self.read_of(node, mailbox, read) else { return };
-        let Some(leads) = pending.leads else { return };
-        if leads && pending.wanted.is_some() {
+        let Some(lead) = pending.lead else { return };
+        if lead == Lead::Confirmed && pending.wanted.is_some() {
             return;
         }
         let rows = pending.rows.take();
         if let Some(actor) = self.host(node).up.as_mut().and_then(|p| p.actors.get_mut(&mailbox)) {
             actor.reads.remove(&read);
         }
-        self.with_owner(node, mailbox, |owner, _, out| owner.gated(read, leads, rows, out));
+        self.with_owner(node, mailbox, |owner, _, out| owner.confirmed(read, lead, rows, out));
     }
 
     /// Loads a mailbox as the actor of the production server does: its key from this node's rows of the control
@@ -349,7 +351,7 @@ impl World {
         &mut self,
         node: NodeId,
         mailbox: MailboxId,
-        act: impl FnOnce(&mut Owner<SessionName>, &mut Env, &mut Vec<Step<SessionName>>),
+        act: impl FnOnce(&mut MailboxOwner<SessionName>, &mut Env, &mut Vec<Step<SessionName>>),
     ) {
         let now = self.now;
         let host = self.host(node);
@@ -368,11 +370,11 @@ impl World {
                     let input = Input::Propose { request, partition, proposal };
                     self.actor_says(node, input);
                 }
-                Step::Gate { number: read, rows } => {
+                Step::Own(Own::Barrier { number: read, rows }) => {
                     let wanted = rows.is_some();
-                    let request = process.request(Waiter::Gate { mailbox, actor: number, read });
+                    let request = process.request(Waiter::Barrier { mailbox, actor: number, read });
                     if let Some(actor) = process.actors.get_mut(&mailbox) {
-                        actor.reads.insert(read, PendingRead { leads: None, rows: None, wanted: rows });
+                        actor.reads.insert(read, PendingRead { lead: None, rows: None, wanted: rows });
                     }
                     self.input(node, Input::ReadBarrier { request, partition, term: Some(leading.term) });
                     if wanted {
@@ -380,19 +382,19 @@ impl World {
                         self.later(node, at, Local::Read(mailbox, number, read));
                     }
                 }
-                Step::Say { to, what } => self.say_to(node, to, what, leading.incarnation.number),
+                Step::Own(Own::Reply { to, reply }) => self.say_to(node, to, reply, leading.incarnation.number),
                 Step::Pause { millis } => self.later(node, now + millis * 1_000, Local::Again(mailbox, number)),
-                Step::Failed { command, error } => {
+                Step::Unreadable { command, error } => {
                     self.meets_damage(node, partition, &format!("command {command}: {error}"));
                 }
-                Step::End => {
+                Step::End { .. } => {
                     process.actors.remove(&mailbox);
                 }
             }
         }
     }
 
-    fn say_to(&mut self, node: NodeId, name: SessionName, what: Said, incarnation: u32) {
+    fn say_to(&mut self, node: NodeId, name: SessionName, what: Reply, incarnation: u32) {
         let Some(session) = self.sessions.get(&name.0) else { return };
         let home = session.node;
         self.tells_session(node, home, name, ToSession::Said(Box::new(what), incarnation));
@@ -426,7 +428,7 @@ impl World {
         let actors_node = if to_session { from } else { to };
         let left = ToActor::Detach(session.mailbox);
         let left = Event::To(actors_node, Local::FromSession(name.0, name.1, session.node, Box::new(left)));
-        let gone = ToSession::Said(Box::new(Said::Detached(Detached::Gone)), 0);
+        let gone = ToSession::Said(Box::new(Reply::Detached(Detached::Gone)), 0);
         let gone = Event::ToSession(name.0, name.1, Box::new(gone));
         self.held.extend([(from, to, left), (from, to, gone)]);
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mailraft_checkers::{At, Checker, Ended, Micros, Record, Violation};
 use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_cluster::{Input, Output, PeerMessage, SnapshotEvent};
-use mailraft_mailbox::{Command, Limits, MailboxKey, Said};
+use mailraft_mailbox::{Command, Limits, MailboxKey, Reply as OwnerReply};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::log::LOG_BATCH_MAX_BYTES;
 use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, ReplicaId};
@@ -183,7 +183,7 @@ pub enum ToActor {
 #[derive(Clone, Debug)]
 pub enum ToSession {
     /// What an actor said, and in which incarnation.
-    Said(Box<Said>, u32),
+    Said(Box<OwnerReply>, u32),
     /// A part is durable, or is not and won't be.
     Chunk {
         /// The body.

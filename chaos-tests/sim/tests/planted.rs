@@ -56,7 +56,9 @@ planted! {
     two_entries_in_flight: TwoEntriesInFlight, [ReplicasAgree, Uids, Modseq, ExactlyOnce, View, Uncommitted, Atomic, Flags], |_| {}, panics;
     decide_on_unapplied: DecideOnUnapplied, [ReplicasAgree, Uncommitted, View], |_| {};
     drop_term_checks: DropTermChecks, [ReplicasAgree, Uids, ExactlyOnce, Modseq, Flags, Uncommitted], |s| s.proposals_late = 1_000_000, cut_off;
-    batch_without_effects: BatchWithoutEffects, [ReplicasAgree, ExactlyOnce, Uids, Uncommitted], |_| {};
+    // Memory holds what the last command of the batch made of the state before it: a read may miss, at the position of
+    // the entry itself, a folder that another command of the batch created.
+    batch_without_effects: BatchWithoutEffects, [ReplicasAgree, ExactlyOnce, Uids, Uncommitted, Stale], |_| {};
     refusal_not_recorded: RefusalNotRecorded, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |s| s.late_copies_permille = 500;
     interleave_staged: InterleaveStaged, [Modseq, Uids, ExactlyOnce, Flags, Atomic, Uncommitted], |s| s.limits.entry_max_bytes = 2_200;
     read_through_old_actor: ReadThroughOldActor, [Modseq, Stale, View], |_| {};

@@ -16,9 +16,10 @@ use mailraft_storage::{
     StoreError, Term, UnixMillis,
 };
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::beside::beside_leaders;
 use crate::clock::SharedTime;
 use crate::config::{DriverConfig, StartError};
 use crate::core_thread::{CoreThread, Leaders, LeadingMap};
@@ -28,6 +29,7 @@ use crate::flush_thread::{self, Flusher};
 use crate::inputs::Inputs;
 use crate::listener::{Listener, Streams};
 use crate::outgoing::Outgoing;
+use crate::own_rows::OwnRows;
 use crate::snapshot::{self, Staging};
 use crate::status::{NodeStatus, PeerStatus, Recent};
 use crate::stream::{self, DialError, Identity, PeerStream, Purpose, StreamKind};
@@ -50,8 +52,8 @@ struct Shared {
     listen: SocketAddr,
     replicas: BTreeMap<PartitionId, ReplicaId>,
     rows: Arc<dyn Rows>,
-    results_kept: Duration,
     inputs: Inputs,
+    own_rows: OwnRows,
     outgoing: Outgoing,
     flusher: Flusher,
     fsyncs: Recent,
@@ -225,14 +227,18 @@ impl Cluster {
             fatal.clone(),
         );
         fatal.spawn_task("listener", listener.run(socket));
+        let own_rows = OwnRows::new(replicas.keys().copied(), &inputs, &fatal);
         let evictor = Evictor {
             rows: rows.clone(),
             inputs: inputs.clone(),
-            leading: leading.clone(),
+            own_rows: own_rows.clone(),
             kept: config.results_kept,
             pause: config.evict_interval,
+            rounds: Arc::new(Semaphore::new(1)),
         };
-        fatal.spawn_task("the evictor of results", evictor.run());
+        let evictors =
+            beside_leaders(leading.clone(), move |partition, at, over| evictor.clone().run(partition, at, over));
+        fatal.spawn_task("the evictors of results", evictors);
 
         let shared = Shared {
             me,
@@ -241,8 +247,8 @@ impl Cluster {
             listen,
             replicas,
             rows,
-            results_kept: config.results_kept,
             inputs,
+            own_rows,
             outgoing,
             flusher,
             fsyncs,
@@ -257,14 +263,21 @@ impl Cluster {
         Ok(Cluster { shared: Arc::new(shared) })
     }
 
-    /// Asks to append a change. A receiver that fails (the node ends) means [`ProposalOutcome::Unknown`].
+    /// Asks to append a change. A receiver that fails (the node ends) means [`ProposalOutcome::Unknown`]. Changes of a
+    /// partition's own rows wait until what was proposed before them has its verdict.
     pub fn propose(&self, partition: PartitionId, proposal: Proposal) -> oneshot::Receiver<ProposalOutcome> {
+        if proposal.mailbox == MailboxId::PARTITION {
+            return self.shared.own_rows.propose(partition, proposal);
+        }
         self.shared.inputs.propose(partition, proposal)
     }
 
     /// Asks when no entry of a mailbox is in flight in this term. [`SlotOutcome::Overloaded`] comes at once if too
     /// many questions wait: ask again then.
     pub fn await_slot(&self, partition: PartitionId, term: Term, mailbox: MailboxId) -> oneshot::Receiver<SlotOutcome> {
+        if mailbox == MailboxId::PARTITION {
+            return self.shared.own_rows.await_slot(partition, term);
+        }
         self.shared.inputs.await_slot(partition, term, mailbox)
     }
 
@@ -308,11 +321,6 @@ impl Cluster {
     /// The store of rows.
     pub fn rows(&self) -> &Arc<dyn Rows> {
         &self.shared.rows
-    }
-
-    /// How long results of commands are kept. The control group's are evicted by its owner.
-    pub fn results_kept(&self) -> Duration {
-        self.shared.results_kept
     }
 
     /// The node whose driver this is.

@@ -5,13 +5,14 @@
 //! * one thread that owns the core and steps it ([`Cluster::propose`], [`Cluster::read_barrier`], ...),
 //! * one that writes and syncs the Raft log, one that gives back its space,
 //! * one that applies committed entries, one that flushes rows,
-//! * a task that evicts the results of commands whose time is over,
+//! * a task beside each leader that evicts the results of commands whose time is over ([`beside_leaders`]),
 //! * tasks for the connections to other nodes, all of mutual TLS 1.3 ([`tls`]), and for snapshots.
 //!
 //! An error of a store, a panic in one of these threads, or a core that finds what must never be, ends the
 //! node: see [`DriverConfig::on_fatal`].
 
 mod apply_thread;
+mod beside;
 mod clock;
 mod cluster;
 mod config;
@@ -24,6 +25,7 @@ mod listener;
 mod log_thread;
 pub mod metrics;
 mod outgoing;
+mod own_rows;
 pub mod pki;
 mod questions;
 mod slog_bridge;
@@ -34,6 +36,7 @@ pub mod testing;
 pub mod tls;
 mod wire;
 
+pub use beside::{TermOver, beside_leaders};
 pub use cluster::{Cluster, StateHashError};
 pub use config::{DriverConfig, StartError};
 pub use core_thread::{Leaders, Leading, LeadingMap};

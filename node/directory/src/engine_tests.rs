@@ -1,8 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+use mailraft_storage::entry::CommandRow;
 use mailraft_storage::memory::MemoryRows;
 use mailraft_storage::rows::{ReplicaBatch, Rows};
-use mailraft_storage::{Applied, ClusterId, CommandFloor, ReplicaId, StoreError};
+use mailraft_storage::{Applied, ClusterId, EntryKind, Proposal, ReplicaId, Verdict};
+
+use mailraft_owner::conformance::{Subject, check};
+use mailraft_owner::{Deciding, QUEUE_MAX_BYTES, QUEUE_MAX_COMMANDS, SessionNumber, Submitted};
 
 use super::*;
 use crate::keys::{RootKey, first_rows};
@@ -16,7 +20,7 @@ const REPLICA: ReplicaId = ReplicaId(1);
 struct World {
     rows: MemoryRows,
     lookup: Arc<Lookup>,
-    directory: Directory,
+    directory: Deciding<Directory>,
     env: Env,
     index: u64,
 }
@@ -32,7 +36,7 @@ impl World {
         let applied = Applied { index: Index(1), ..Applied::default() };
         rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
         let lookup = Arc::new(Lookup::new(Arc::new(rows.clone()), REPLICA, CLUSTER, root()).unwrap());
-        let directory = Directory::load(&lookup, Incarnation::default(), Term(1)).unwrap();
+        let directory = Deciding::new(Directory::load(&lookup, Incarnation::default(), Term(1)).unwrap());
         World { rows, lookup, directory, env, index: 1 }
     }
 
@@ -41,7 +45,7 @@ impl World {
         let EntryKind::Rows(body) = proposal.kind else { panic!("no rows") };
         let there = |key| self.rows.get(REPLICA, key).unwrap().is_some();
         if !body.requires.iter().all(there) {
-            return self.directory.applied(Index(self.index), Verdict::Missing);
+            return self.directory.applied(Index(self.index), Verdict::Missing).answers;
         }
         let mut batch = body.batch;
         let keys: BTreeSet<_> = batch.puts.iter().map(|(k, _)| k).chain(&batch.deletes).collect();
@@ -52,7 +56,7 @@ impl World {
         }
         let applied = Applied { index: Index(self.index), ..Applied::default() };
         self.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
-        self.directory.applied(Index(self.index), Verdict::Accepted)
+        self.directory.applied(Index(self.index), Verdict::Accepted).answers
     }
 
     /// Writes a row as no command would.
@@ -66,7 +70,7 @@ impl World {
 
     fn submit(&mut self, command: Command) -> CommandId {
         let id = self.env.command_id();
-        assert!(matches!(self.directory.submit(&mut self.env, id, command), Submitted::Queued));
+        assert!(matches!(self.directory.submit(SessionNumber(1), id, 1, command), Submitted::Queued));
         id
     }
 
@@ -92,7 +96,7 @@ impl World {
 
     fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
         let id = self.env.command_id();
-        assert!(matches!(self.directory.submit(&mut self.env, id, command), Submitted::Queued));
+        assert!(matches!(self.directory.submit(SessionNumber(1), id, 1, command), Submitted::Queued));
         let proposal = self.directory.next_entry(&mut self.env).unwrap();
         self.apply(proposal).remove(0).1
     }
@@ -112,6 +116,39 @@ fn account(address: &str) -> Command {
 
 fn alias(address: &str, targets: &[&str]) -> Command {
     Command::AddAddress { address: address.into(), targets: targets.iter().map(|t| (*t).into()).collect() }
+}
+
+/// The directory, as the rules of every owner are checked over it.
+struct Checked;
+
+impl Subject for Checked {
+    type Engine = Directory;
+
+    fn first_rows(&mut self, env: &mut Env, place: &Place) -> RowBatch {
+        first_rows(env, place.cluster, &root())
+    }
+
+    fn load(&self, rows: Arc<dyn Rows>, place: Place) -> Directory {
+        let lookup = Lookup::new(rows, place.replica, place.cluster, root()).unwrap();
+        Directory::load(&Arc::new(lookup), place.incarnation, place.term).unwrap()
+    }
+
+    fn accepted(&self, _: &mut Env, number: usize) -> Command {
+        domain(&format!("d{number}.test"))
+    }
+
+    fn refused(&self) -> Command {
+        domain("no domain")
+    }
+
+    fn carried_out(&self, rows: &MemoryRows, place: &Place) -> usize {
+        rows.scan(place.replica, place.mailbox, Table::Domains, &[], &[], usize::MAX).unwrap().len()
+    }
+}
+
+#[test]
+fn the_directory_keeps_to_the_rules_of_every_owner() {
+    check(|| Checked, MailboxId::PARTITION);
 }
 
 #[test]
@@ -151,21 +188,6 @@ fn an_alias_that_leads_to_itself_ends() {
     w.run(alias("c@x.test", &["b@x.test"])).unwrap();
     w.run(alias("b@x.test", &["c@x.test"])).unwrap();
     assert!(matches!(w.lookup.resolve("c@x.test").unwrap(), Resolution::Mailboxes(m, None) if m.len() == 1));
-}
-
-#[test]
-fn a_command_sent_again_is_answered_from_the_table_and_one_dropped_is_decided_again() {
-    let mut w = World::new();
-    let id = w.env.command_id();
-    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Queued));
-    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Joined));
-    w.directory.next_entry(&mut w.env).unwrap();
-    assert!(w.directory.next_entry(&mut w.env).is_none(), "one in flight");
-    w.directory.dropped();
-    let proposal = w.directory.next_entry(&mut w.env).unwrap();
-    w.apply(proposal);
-    let again = w.directory.submit(&mut w.env, id, domain("x.test"));
-    assert!(matches!(again, Submitted::Answered(Ok(Answer::Done), Index(2))), "{again:?}");
 }
 
 #[test]
@@ -321,14 +343,17 @@ fn entries_and_queue_are_bounded() {
         w.submit(domain("x.test"));
     }
     let id = w.env.command_id();
-    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Overloaded));
+    assert!(matches!(w.directory.submit(SessionNumber(1), id, 1, domain("x.test")), Submitted::Overloaded));
     w.drain();
     let huge = || domain(&"x".repeat(QUEUE_MAX_BYTES));
     w.submit(huge());
-    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Overloaded));
+    assert!(matches!(w.directory.submit(SessionNumber(1), id, 1, domain("x.test")), Submitted::Overloaded));
     w.directory.next_entry(&mut w.env).unwrap();
     w.directory.dropped();
-    assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Overloaded), "it waits again");
+    assert!(
+        matches!(w.directory.submit(SessionNumber(1), id, 1, domain("x.test")), Submitted::Overloaded),
+        "it waits again"
+    );
     assert!(w.drain().iter().all(|(_, r, _)| matches!(r, Err(Refusal::BadName(_)))));
     w.submit(domain("x.test"));
 }
@@ -349,38 +374,6 @@ fn what_is_no_verifier_is_refused_and_none_is_printed() {
 }
 
 #[test]
-fn an_id_below_the_floor_is_unknown_and_a_mailbox_result_is_not_ours() {
-    let mut w = World::new();
-    let (old, floor, mine) = (w.env.command_id(), CommandId([0xff; 16]), w.env.command_id());
-    let mut batch = RowBatch::default();
-    batch.put(CommandFloor::key(), CommandFloor(floor).encode());
-    let row = CommandRow { index: Index(1), mailbox: MailboxId([7; 16]), result: Bytes::from_static(b"sealed") };
-    batch.put(RowKey::command(mine), row.encode());
-    w.index += 1;
-    let applied = Applied { index: Index(w.index), ..Applied::default() };
-    w.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
-    for id in [old, mine] {
-        assert!(matches!(w.directory.submit(&mut w.env, id, domain("x.test")), Submitted::Unknown));
-    }
-    // A late copy of the first attempt, or a session whose clock is far behind.
-    assert!(matches!(w.directory.submit(&mut w.env, old, domain("x.test")), Submitted::Unknown));
-    assert!(w.directory.next_entry(&mut w.env).is_none());
-}
-
-#[test]
-fn a_damaged_floor_is_damage_and_lets_no_command_be_carried_out_again() {
-    let mut w = World::new();
-    let id = w.env.command_id();
-    for row in [&[1][..], &[], &[1, 0xff, 0xff]] {
-        w.put(CommandFloor::key(), Bytes::copy_from_slice(row));
-        let submitted = w.directory.submit(&mut w.env, id, domain("x.test"));
-        let damaged = matches!(submitted, Submitted::Failed(LookupError::Store(StoreError::Damaged { .. })));
-        assert!(damaged, "{row:?}: {submitted:?}");
-        assert!(w.directory.next_entry(&mut w.env).is_none());
-    }
-}
-
-#[test]
 fn a_command_that_can_t_be_decided_leaves_no_result_and_may_come_again() {
     let mut w = World::new();
     w.run(domain("x.test")).unwrap();
@@ -392,10 +385,10 @@ fn a_command_that_can_t_be_decided_leaves_no_result_and_may_come_again() {
     let (failed, other) = (w.submit(disable.clone()), w.submit(domain("y.test")));
     let answers = w.drain();
     assert_eq!(answers.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), [other]);
-    assert_eq!(w.directory.take_failed().into_iter().map(|(id, _)| id).collect::<Vec<_>>(), [failed]);
+    assert_eq!(w.directory.take_unreadable().into_iter().map(|(id, _)| id).collect::<Vec<_>>(), [failed]);
     assert!(w.rows.get(REPLICA, &RowKey::command(failed)).unwrap().is_none());
     w.put(place, whole);
-    assert!(matches!(w.directory.submit(&mut w.env, failed, disable), Submitted::Queued));
+    assert!(matches!(w.directory.submit(SessionNumber(1), failed, 1, disable), Submitted::Queued));
     assert_eq!(w.drain().remove(0).1, Ok(Answer::Done));
 }
 

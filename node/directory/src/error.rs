@@ -20,7 +20,7 @@ pub enum LookupError {
     Seal {
         /// Its table.
         table: Table,
-        /// Why.
+        /// What opening it came to.
         error: SealError,
     },
 }

@@ -5,7 +5,7 @@
 //! * [`keys`] holds the root key, keyring, mailbox keys.
 //! * [`records`] says what the rows hold.
 //! * [`lookup`] reads.
-//! * [`engine`] changes.
+//! * [`engine`] changes, as an owner's engine.
 //! * [`password`] has Argon2id.
 //! * [`names`] says what an address may look like.
 
@@ -20,7 +20,7 @@ pub mod password;
 pub mod records;
 
 pub use api::{Answer, Command, Refusal};
-pub use engine::{Directory, Submitted};
+pub use engine::Directory;
 pub use error::LookupError;
 pub use lookup::{Lookup, Resolution};
 pub use records::{Account, AccountId, AddressRecord, Domain, Target};

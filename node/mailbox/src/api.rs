@@ -167,7 +167,7 @@ pub enum Command {
         folder: FolderId,
         /// Which messages.
         uids: UidSet,
-        /// How.
+        /// How the flags change.
         mode: StoreMode,
         /// Which flags.
         flags: Flags,
@@ -470,13 +470,13 @@ pub enum Refusal {
 /// the answer to the command that caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Where.
+    /// The folder in which it changed.
     pub folder: FolderId,
     /// The command that caused it.
     pub origin: CommandId,
     /// HIGHESTMODSEQ after it.
     pub modseq: u64,
-    /// What.
+    /// What changed.
     pub change: Change,
 }
 

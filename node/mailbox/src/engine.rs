@@ -1,4 +1,4 @@
-//! The engine: queue, one entry in flight, and what follows from its verdict.
+//! The engine: what a mailbox's commands come to, as entries of its log, and what follows from their verdicts.
 //!
 //! Memory always equals applied state. What is decided is decided on a copy, and the copy takes memory's
 //! place when its entry is accepted.
@@ -6,66 +6,39 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mailraft_storage::entry::{CommandRow, RowsBody};
+use bytes::Bytes;
+use mailraft_owner::kept::kept_row;
+use mailraft_owner::{Effect, Engine, Missed, Part, Place, Queued};
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
-use mailraft_storage::{
-    CommandFloor, CommandId, EntryKind, Env, Index, Proposal, RowBatch, RowKey, Rows, StoreError, Table, Verdict,
-};
+use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError, Table};
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::commands;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
 use crate::load::{OpenBody, load};
-use crate::queue::{QUEUE_MAX_COMMANDS, Queue, Queued, SessionNumber};
-use crate::reads::{Claims, Kind, ReadAnswer, StoredRead, read};
+use crate::reads::{Claims, ReadAnswer, StoredRead, read};
 use crate::records::{
-    self, FolderRow, MailboxKey, Place, StageId, chunk_key, content_key, counters_key, encode, encode_result,
-    folder_key, open_body_key, seal_result,
+    self, FolderRow, MailboxKey, StageId, chunk_key, content_key, counters_key, encode, encode_result, folder_key,
+    open_body_key, seal_result,
 };
+use crate::sizes::command_bytes;
 use crate::stage::{Staged, bury, sweep};
 use crate::state::State;
 use crate::work::{Context, Row, UID_AHEAD_MAX, Work, key_bytes};
 
-/// The most commands decided together as one entry.
-pub const BATCH_MAX_COMMANDS: usize = 64;
-/// While commands wait, one entry in so many sweeps.
-const SWEEP_EVERY_ENTRIES: u32 = 8;
 /// How many chunks of an abandoned upload one entry deletes.
 const SWEEP_CHUNKS: u32 = 4_000;
 
-/// What became of a command that was submitted.
+/// What a read comes to.
 #[derive(Debug)]
-pub enum Submitted {
-    /// Answered already, from the memory (or the kept result) of this position.
+pub enum Read {
+    /// It is answered from the memory of this position.
     Answered(Result<Answer, Refusal>, Index),
-    /// A read that needs rows: run it on a worker thread.
-    Read(StoredRead),
-    /// It waits; the answer comes with an [`Outcome`].
-    Queued,
-    /// The same id is in flight or waits already: its answer comes once, for all who asked.
-    Joined,
-    /// The queue is full. Not decided; try again later.
-    Overloaded,
-    /// The id is below the floor of kept results: nobody knows whether it was carried out.
-    Unknown,
-    /// The same for a first attempt: this floor is above its id. Not decided. A session that never sent the id
-    /// before takes a higher one.
-    Expired(CommandId),
-    /// The store can't be read.
-    Failed(StoreError),
-}
-
-/// What an applied entry means to the sessions. Events go first.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Answers by command, with the position that must be visible before they are given.
-    pub answers: Vec<(CommandId, Result<Answer, Refusal>, Index)>,
-    /// What changed, in the order of the log.
-    pub events: Vec<Event>,
-    /// Commands whose uploaded body is no longer there. They were not decided and have no result: the session
-    /// uploads again and submits under the same id.
-    pub lost: Vec<CommandId>,
+    /// It needs rows: run it on a worker thread.
+    Stored(StoredRead),
+    /// The mailbox is new and has no folders yet: ask again after its first entry.
+    TooEarly,
 }
 
 /// The state machine of one mailbox.
@@ -74,27 +47,26 @@ pub struct Mailbox {
     rows: Arc<dyn Rows>,
     state: State,
     position: Index,
-    queue: Queue,
-    /// Every id that waits or is in flight.
-    known: BTreeSet<CommandId>,
-    /// Reads of a mailbox that has no folders yet.
-    early: VecDeque<(CommandId, Command)>,
     claims: Claims,
-    in_flight: Option<Flight>,
     staged: Option<Box<Staged>>,
     open: VecDeque<OpenBody>,
-    since_sweep: u32,
 }
 
-/// The entry whose verdict is awaited.
-enum Flight {
-    Decided(Box<Batch>),
-    /// The first part of the staged change.
+/// An entry while it is decided, and until its verdict.
+pub struct Entry(Kind);
+
+enum Kind {
+    Batch(Box<Batch>),
+    /// The first part of the staged change that is still to be written.
     Part,
     /// Its last entry.
     Last,
-    Sweep(Box<State>),
-    /// Deletion of chunks of the first open body; all of it if true.
+    /// Deletions of what is gone, and the state after them.
+    Sweep {
+        deletions: RowBatch,
+        next: Box<State>,
+    },
+    /// Deletion of chunks of the first open body; of all that are left, and its row, if it is the last.
     OpenBody {
         chunks: u32,
         last: bool,
@@ -108,15 +80,10 @@ struct Batch {
     requires: BTreeSet<RowKey>,
     touched: BTreeSet<FolderId>,
     events: Vec<Event>,
-    decided: Vec<Decided>,
+    /// What each command requires of the rows before this entry.
+    needs: Vec<Vec<RowKey>>,
     bytes: usize,
     max_bytes: usize,
-}
-
-struct Decided {
-    queued: Queued,
-    result: Result<Answer, Refusal>,
-    requires: Vec<RowKey>,
 }
 
 impl Mailbox {
@@ -147,14 +114,9 @@ impl Mailbox {
             rows,
             state: loaded.state,
             position: loaded.position,
-            queue: Queue::default(),
-            known: BTreeSet::new(),
-            early: VecDeque::new(),
             claims: Claims::new(),
-            in_flight: None,
             staged: None,
             open: loaded.open,
-            since_sweep: 0,
         })
     }
 
@@ -163,105 +125,22 @@ impl Mailbox {
         self.cx.quota_bytes = quota;
     }
 
-    /// Answers a read from memory or hands it out, and queues a change. A result kept under the id is
-    /// the answer. `attempt` is above 0 for a retry. Below the floor of kept results even a first attempt is not
-    /// taken: it may be a late copy, or its session's clock is far behind.
-    pub fn submit(
-        &mut self,
-        _env: &mut Env,
-        session: SessionNumber,
-        id: CommandId,
-        attempt: u32,
-        command: Command,
-    ) -> Submitted {
-        if command.is_read() {
-            return self.submit_read(id, command);
+    /// Answers a read from memory, or hands it out.
+    pub fn read(&mut self, command: &Command) -> Read {
+        if !self.state.begun {
+            return Read::TooEarly;
         }
-        if self.known.contains(&id) {
-            return Submitted::Joined;
-        }
-        match self.kept_result(id, attempt) {
-            Ok(None) => {}
-            Ok(Some(kept)) => return kept,
-            Err(error) => return Submitted::Failed(error),
-        }
-        if self.queue.is_full_for(&command) {
-            return Submitted::Overloaded;
-        }
-        self.known.insert(id);
-        self.queue.push(Queued { session, id, command, damaged: false });
-        Submitted::Queued
-    }
-
-    /// Decides what waits as one entry. None while one is in flight or nothing is to be done.
-    pub fn next_entry(&mut self, env: &mut Env) -> Option<Proposal> {
-        if self.in_flight.is_some() {
-            return None;
-        }
-        if self.staged.is_some() && (self.queue.is_empty() || !plant::is(Fault::InterleaveStaged)) {
-            return self.next_staged(env);
-        }
-        if self.state.begun && (self.queue.is_empty() || self.since_sweep >= SWEEP_EVERY_ENTRIES) {
-            self.since_sweep = 0;
-            if let Some(proposal) = self.next_sweep(env) {
-                return Some(proposal);
+        match read(&self.state, &self.cx.place, &mut self.claims, command) {
+            ReadAnswer::Now(answer) => Read::Answered(answer, self.position),
+            ReadAnswer::Stored(kind) => {
+                Read::Stored(StoredRead::new(self.cx.place, self.cx.key.clone(), self.position, kind))
             }
         }
-        if self.queue.is_empty() && self.state.begun {
-            return None;
-        }
-        self.since_sweep += 1;
-        self.next_batch(env)
-    }
-
-    /// The verdict of the entry in flight. After anything but [`Verdict::Accepted`] nothing changed and the
-    /// commands wait again in their order. (After [`Verdict::Fenced`] this owner's reign is over: discard it.)
-    ///
-    /// # Panics
-    /// If none is in flight.
-    pub fn applied(&mut self, index: Index, verdict: Verdict) -> Outcome {
-        let flight = self.in_flight.take();
-        let Some(flight) = flight else { panic!("a verdict without an entry in flight") };
-        match verdict {
-            Verdict::Accepted => self.accepted(index, flight),
-            Verdict::Fenced => {
-                self.return_to_queue(flight);
-                Outcome::default()
-            }
-            Verdict::Missing => self.missing(flight),
-        }
-    }
-
-    /// The entry in flight was never appended: the same is decided again by [`Mailbox::next_entry`].
-    pub fn dropped(&mut self) {
-        if let Some(flight) = self.in_flight.take() {
-            self.return_to_queue(flight);
-        }
-    }
-
-    /// Whether a verdict is awaited.
-    pub fn in_flight(&self) -> bool {
-        self.in_flight.is_some()
-    }
-
-    /// Whether nothing waits, is in flight or is left to sweep.
-    pub fn idle(&self) -> bool {
-        self.in_flight.is_none()
-            && self.staged.is_none()
-            && self.queue.is_empty()
-            && self.early.is_empty()
-            && self.state.begun
-            && self.state.garbage.is_empty()
     }
 
     /// What it takes in memory, roughly, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.state.memory_bytes() + self.queue.bytes()
-    }
-
-    /// The position of the applied state in memory.
-    pub fn position(&self) -> Index {
-        self.position
+        size_of::<Self>() + self.state.memory_bytes()
     }
 
     /// The bytes of all messages, each counted once: what a quota bounds.
@@ -274,204 +153,6 @@ impl Mailbox {
         &self.state
     }
 
-    fn submit_read(&mut self, id: CommandId, command: Command) -> Submitted {
-        if !self.state.begun {
-            if self.early.len() >= QUEUE_MAX_COMMANDS {
-                return Submitted::Overloaded;
-            }
-            self.early.push_back((id, command));
-            return Submitted::Queued;
-        }
-        match read(&self.state, &self.cx.place, &mut self.claims, &command) {
-            ReadAnswer::Now(answer) => Submitted::Answered(answer, self.position),
-            ReadAnswer::Stored(kind) => Submitted::Read(self.stored_read(kind)),
-        }
-    }
-
-    fn stored_read(&self, kind: Kind) -> StoredRead {
-        StoredRead::new(self.cx.place, self.cx.key.clone(), self.position, kind)
-    }
-
-    /// What the table of commands says to an id. Asked for first attempts too: one that was held up in the network
-    /// may come after a later attempt was carried out.
-    fn kept_result(&self, id: CommandId, attempt: u32) -> Result<Option<Submitted>, StoreError> {
-        if plant::is(Fault::RetryNotLookedUp) {
-            return Ok(None);
-        }
-        let (rows, place) = (self.rows.as_ref(), &self.cx.place);
-        match kept_result(rows, place, &self.cx.key, id)? {
-            Some(Kept { index, result: Some(result) }) => return Ok(Some(Submitted::Answered(result, index))),
-            Some(Kept { result: None, .. }) => return Ok(Some(Submitted::Unknown)),
-            None => {}
-        }
-        // The floor after the row: it rises in the batch that evicts.
-        let floor = CommandFloor::read(rows, place.replica)?;
-        let below = || if attempt == 0 { Submitted::Expired(floor.0) } else { Submitted::Unknown };
-        let held = match attempt {
-            0 => !plant::is(Fault::FloorNotForFirsts),
-            _ => !plant::is(Fault::FloorNotForRetries),
-        };
-        Ok((held && floor.is_above(id)).then(below))
-    }
-
-    fn next_batch(&mut self, env: &mut Env) -> Option<Proposal> {
-        let mut batch = Batch::on(&self.state, self.cx.limits.entry_max_bytes);
-        if !self.state.begun {
-            let first = env.command_id();
-            let mut work = Work::on(&batch.next, &self.cx, env, first);
-            commands::begin(&mut work).expect("a new mailbox has room for its first folders");
-            let bytes = work.size_bytes();
-            batch.absorb(work, bytes);
-        }
-        while batch.decided.len() < BATCH_MAX_COMMANDS {
-            let Some(queued) = self.queue.pop() else { break };
-            let blind = plant::is(Fault::BatchWithoutEffects) && self.state.begun;
-            let base = if blind { &self.state } else { &batch.next };
-            let mut work = Work::on(base, &self.cx, env, queued.id);
-            let result =
-                if queued.damaged { Err(Refusal::Corrupt) } else { commands::decide(&mut work, &queued.command) };
-            if let Err(refusal) = result {
-                if let Some(queued) = batch.refuse(&self.cx, queued, refusal) {
-                    self.queue.push_front(queued);
-                    break;
-                }
-                continue;
-            }
-            let bytes = work.size_bytes() + result_bytes(&result);
-            if batch.bytes + bytes <= batch.max_bytes {
-                let requires = batch.absorb(work, bytes);
-                batch.decided.push(Decided { queued, result, requires });
-                continue;
-            }
-            if !batch.is_empty() {
-                self.queue.push_front(queued);
-                break;
-            }
-            match stage(work, queued, result, self.cx.limits.entry_max_bytes) {
-                Ok(staged) => {
-                    self.staged = Some(staged);
-                    return self.next_staged(env);
-                }
-                Err(queued) => {
-                    let limit = Refusal::Limit("too large a change: do it in parts".to_owned());
-                    // The batch is empty: there is room.
-                    if let Some(queued) = batch.refuse(&self.cx, *queued, limit) {
-                        self.queue.push_front(queued);
-                        break;
-                    }
-                }
-            }
-        }
-        Some(self.propose_batch(env, batch))
-    }
-
-    fn next_staged(&mut self, env: &mut Env) -> Option<Proposal> {
-        let staged = self.staged.as_mut()?;
-        let (cx, id) = (&self.cx, staged.queued.id);
-        let Some(part) = staged.parts.front() else {
-            let mut rows = staged.rows.clone();
-            complete(&mut rows, cx, &mut staged.next, &self.state, &mut self.claims, &staged.touched, self.position);
-            let batch = seal_rows(env, cx, rows);
-            let result = seal_result(env, &cx.key, &cx.place, id, &encode_result(&staged.result));
-            let requires = staged.requires.iter().cloned().collect();
-            self.in_flight = Some(Flight::Last);
-            return Some(proposal(cx, id, RowsBody { requires, batch, results: vec![(id, result)] }));
-        };
-        let rows = part.iter().map(|(key, record)| (key.clone(), Row::NewPlace(record.clone()))).collect();
-        let contents: BTreeSet<RowKey> = part.iter().map(|(_, r)| content_key(cx.place.mailbox, r.email)).collect();
-        let batch = seal_rows(env, cx, rows);
-        self.in_flight = Some(Flight::Part);
-        Some(proposal(cx, id, RowsBody { requires: contents.into_iter().collect(), batch, results: Vec::new() }))
-    }
-
-    fn next_sweep(&mut self, env: &mut Env) -> Option<Proposal> {
-        let id = env.command_id();
-        let swept =
-            sweep(&self.state, &self.cx).or_else(|| commands::sweep_deliveries(&self.state, &self.cx, env.wall));
-        if let Some((batch, next)) = swept {
-            self.in_flight = Some(Flight::Sweep(Box::new(next)));
-            return Some(proposal(&self.cx, id, RowsBody { requires: Vec::new(), batch, results: Vec::new() }));
-        }
-        let limit_ms = self.cx.limits.open_body_max_ms;
-        let old = |open: &OpenBody| open.opened.0.saturating_add(limit_ms) < env.wall.0;
-        let at = self.open.iter().position(old)?;
-        self.open.swap(0, at);
-        let open = self.open.front()?;
-        let mailbox = self.cx.place.mailbox;
-        let to = open.chunks.min(open.done + SWEEP_CHUNKS);
-        let last = to == open.chunks;
-        let mut batch = RowBatch::default();
-        for number in open.done..to {
-            batch.delete(chunk_key(mailbox, open.body, number));
-        }
-        let key = open_body_key(mailbox, open.body);
-        if last {
-            batch.delete(key.clone());
-        }
-        self.in_flight = Some(Flight::OpenBody { chunks: to, last });
-        let requires = if plant::is(Fault::SweepLiveBody) { Vec::new() } else { vec![key] };
-        Some(proposal(&self.cx, id, RowsBody { requires, batch, results: Vec::new() }))
-    }
-
-    fn propose_batch(&mut self, env: &mut Env, mut batch: Batch) -> Proposal {
-        let cx = &self.cx;
-        let mut rows = std::mem::take(&mut batch.rows);
-        complete(&mut rows, cx, &mut batch.next, &self.state, &mut self.claims, &batch.touched, self.position);
-        let sealed = seal_rows(env, cx, rows);
-        let results = batch
-            .decided
-            .iter()
-            .filter(|d| d.result.is_ok() || !plant::is(Fault::RefusalNotRecorded))
-            .map(|d| (d.queued.id, seal_result(env, &cx.key, &cx.place, d.queued.id, &encode_result(&d.result))))
-            .collect();
-        let first = batch.decided.first().map(|d| d.queued.id).unwrap_or_else(|| env.command_id());
-        let requires = std::mem::take(&mut batch.requires).into_iter().collect();
-        if plant::is(Fault::DecideOnUnapplied) {
-            self.state = batch.next.clone();
-        }
-        self.in_flight = Some(Flight::Decided(Box::new(batch)));
-        proposal(cx, first, RowsBody { requires, batch: sealed, results })
-    }
-
-    fn accepted(&mut self, index: Index, flight: Flight) -> Outcome {
-        assert!(index > self.position || self.position == Index(0), "applied positions rise");
-        self.position = index;
-        let mut outcome = Outcome::default();
-        match flight {
-            Flight::Decided(batch) => {
-                self.forward(batch.next);
-                outcome.events = batch.events;
-                for decided in batch.decided {
-                    self.known.remove(&decided.queued.id);
-                    outcome.answers.push((decided.queued.id, decided.result, index));
-                }
-                self.answer_early(&mut outcome);
-            }
-            Flight::Part => {
-                if let Some(staged) = &mut self.staged {
-                    staged.part_written();
-                }
-            }
-            Flight::Last => {
-                if let Some(staged) = self.staged.take() {
-                    self.forward(staged.next);
-                    outcome.events = staged.events;
-                    self.known.remove(&staged.queued.id);
-                    outcome.answers.push((staged.queued.id, staged.result, index));
-                }
-            }
-            Flight::Sweep(next) => self.state = *next,
-            Flight::OpenBody { chunks, last } => {
-                if last {
-                    self.open.pop_front();
-                } else if let Some(open) = self.open.front_mut() {
-                    open.done = chunks;
-                }
-            }
-        }
-        outcome
-    }
-
     /// Memory becomes what was applied.
     fn forward(&mut self, next: State) {
         let rises = next.counters.modseq >= self.state.counters.modseq;
@@ -482,72 +163,225 @@ impl Mailbox {
         self.claims.retain(|id, uid| state.folder(*id).is_some_and(|f| f.record.first_unclaimed < *uid));
     }
 
-    fn answer_early(&mut self, outcome: &mut Outcome) {
-        for (id, command) in std::mem::take(&mut self.early) {
-            let answer = match read(&self.state, &self.cx.place, &mut self.claims, &command) {
-                ReadAnswer::Now(answer) => answer,
-                ReadAnswer::Stored(kind) => {
-                    // A mailbox that was just made has next to nothing to read.
-                    self.stored_read(kind).run(self.rows.as_ref()).unwrap_or(Err(Refusal::Corrupt))
-                }
-            };
-            outcome.answers.push((id, answer, self.position));
+    /// A required row was missing: an upload is gone, or a content is damaged.
+    fn missed(&self, needs: &[RowKey]) -> Missed {
+        match needs.iter().find(|key| self.is_missing(key)) {
+            None => Missed::Again,
+            Some(key) if key.table == Table::Contents.number() => Missed::Damaged,
+            Some(_) => Missed::Lost,
         }
-    }
-
-    fn return_to_queue(&mut self, flight: Flight) {
-        match flight {
-            Flight::Decided(batch) => {
-                for decided in batch.decided.into_iter().rev() {
-                    self.queue.push_front(decided.queued);
-                }
-            }
-            // The staged change is still there, and so is what is to be swept.
-            Flight::Part | Flight::Last | Flight::Sweep(_) | Flight::OpenBody { .. } => {}
-        }
-    }
-
-    /// A required row was missing: an upload is gone, or a content is damaged. Those commands are told apart
-    /// from the others, which are decided again.
-    fn missing(&mut self, flight: Flight) -> Outcome {
-        let mut outcome = Outcome::default();
-        match flight {
-            Flight::Decided(batch) => {
-                for mut decided in batch.decided.into_iter().rev() {
-                    match decided.requires.iter().find(|key| self.is_missing(key)) {
-                        None => self.queue.push_front(decided.queued),
-                        Some(key) if key.table == Table::Contents.number() => {
-                            decided.queued.damaged = true;
-                            self.queue.push_front(decided.queued);
-                        }
-                        Some(_) => {
-                            self.known.remove(&decided.queued.id);
-                            outcome.lost.push(decided.queued.id);
-                        }
-                    }
-                }
-                outcome.lost.reverse();
-            }
-            Flight::Part | Flight::Last => {
-                if let Some(mut staged) = self.staged.take() {
-                    let mailbox = self.cx.place.mailbox;
-                    let contents = staged.parts.iter().flatten().map(|(_, r)| content_key(mailbox, r.email));
-                    staged.queued.damaged = contents.into_iter().any(|key| self.is_missing(&key));
-                    bury(&mut self.state, staged.written);
-                    self.queue.push_front(staged.queued);
-                }
-            }
-            Flight::Sweep(_) => {}
-            // It became live, or someone swept it.
-            Flight::OpenBody { .. } => {
-                self.open.pop_front();
-            }
-        }
-        outcome
     }
 
     fn is_missing(&self, key: &RowKey) -> bool {
         matches!(self.rows.get(self.cx.place.replica, key), Ok(None))
+    }
+}
+
+impl Engine for Mailbox {
+    type Command = Command;
+    type Answer = Answer;
+    type Refusal = Refusal;
+    type Entry = Entry;
+    type Event = Event;
+    type Error = StoreError;
+
+    fn place(&self) -> &Place {
+        &self.cx.place
+    }
+
+    fn rows(&self) -> &dyn Rows {
+        self.rows.as_ref()
+    }
+
+    fn position(&self) -> Index {
+        self.position
+    }
+
+    fn command_bytes(command: &Command) -> usize {
+        command_bytes(command)
+    }
+
+    fn seal_result(&self, env: &mut Env, id: CommandId, result: &Result<Answer, Refusal>) -> Bytes {
+        seal_result(env, &self.cx.key, &self.cx.place, id, &encode_result(result))
+    }
+
+    fn open_result(&self, id: CommandId, sealed: &Bytes) -> Result<Result<Answer, Refusal>, StoreError> {
+        records::open_result(&self.cx.key, &self.cx.place, id, sealed)
+    }
+
+    fn must_begin(&self) -> bool {
+        !self.state.begun
+    }
+
+    fn is_idle(&self) -> bool {
+        self.staged.is_none() && self.state.garbage.is_empty()
+    }
+
+    /// Deletes what is gone: rows of large removals, forgotten deliveries, abandoned uploads.
+    fn upkeep(&mut self, env: &mut Env) -> Option<Entry> {
+        let swept =
+            sweep(&self.state, &self.cx).or_else(|| commands::sweep_deliveries(&self.state, &self.cx, env.wall));
+        if let Some((deletions, next)) = swept {
+            return Some(Entry(Kind::Sweep { deletions, next: Box::new(next) }));
+        }
+        let limit_ms = self.cx.limits.open_body_max_ms;
+        let old = |open: &OpenBody| open.opened.0.saturating_add(limit_ms) < env.wall.0;
+        let at = self.open.iter().position(old)?;
+        self.open.swap(0, at);
+        let open = self.open.front()?;
+        let chunks = open.chunks.min(open.done + SWEEP_CHUNKS);
+        Some(Entry(Kind::OpenBody { chunks, last: chunks == open.chunks }))
+    }
+
+    fn begin(&mut self, env: &mut Env) -> Entry {
+        let mut batch = Batch::on(&self.state, self.cx.limits.entry_max_bytes);
+        if !self.state.begun {
+            let first = env.command_id();
+            let mut work = Work::on(&batch.next, &self.cx, env, first);
+            commands::begin(&mut work).expect("a new mailbox has room for its first folders");
+            let bytes = work.size_bytes();
+            batch.absorb(work, bytes);
+        }
+        Entry(Kind::Batch(Box::new(batch)))
+    }
+
+    fn decide(
+        &mut self,
+        env: &mut Env,
+        entry: &mut Entry,
+        queued: &Queued<Command>,
+    ) -> Effect<Answer, Refusal, StoreError> {
+        let Kind::Batch(batch) = &mut entry.0 else { panic!("a command is decided in a batch") };
+        let blind = plant::is(Fault::BatchWithoutEffects) && self.state.begun;
+        let base = if blind { &self.state } else { &batch.next };
+        let mut work = Work::on(base, &self.cx, env, queued.id);
+        let decided = if queued.damaged { Err(Refusal::Corrupt) } else { commands::decide(&mut work, &queued.command) };
+        let answer = match decided {
+            Ok(answer) => answer,
+            Err(refusal) => return batch.refuse(&self.cx, &queued.command, refusal),
+        };
+        let result = Ok(answer);
+        let bytes = work.size_bytes() + result_bytes(&result);
+        if batch.bytes + bytes <= batch.max_bytes {
+            let needs = batch.absorb(work, bytes);
+            batch.needs.push(needs);
+            return Effect::Decided(result);
+        }
+        if !batch.is_empty() {
+            return Effect::NoRoom;
+        }
+        match stage(work, &queued.command, result, self.cx.limits.entry_max_bytes) {
+            Some(staged) => {
+                self.staged = Some(staged);
+                Effect::Parts
+            }
+            None => {
+                let limit = Refusal::Limit("too large a change: do it in parts".to_owned());
+                batch.refuse(&self.cx, &queued.command, limit)
+            }
+        }
+    }
+
+    fn next_part(&mut self, _: &mut Env) -> Part<Entry, Answer, Refusal> {
+        let Some(staged) = &self.staged else { panic!("no change is staged") };
+        if staged.parts.is_empty() {
+            Part::Last(Entry(Kind::Last), staged.result.clone())
+        } else {
+            Part::Inner(Entry(Kind::Part))
+        }
+    }
+
+    fn close(&mut self, env: &mut Env, entry: &mut Entry) -> (Vec<RowKey>, RowBatch) {
+        let (cx, mailbox) = (&self.cx, self.cx.place.mailbox);
+        let (requires, rows) = match &mut entry.0 {
+            Kind::Batch(batch) => {
+                let mut rows = std::mem::take(&mut batch.rows);
+                let (next, touched) = (&mut batch.next, &batch.touched);
+                complete(&mut rows, cx, next, &self.state, &self.claims, touched, self.position);
+                (std::mem::take(&mut batch.requires), rows)
+            }
+            Kind::Part => {
+                let part = self.staged.as_ref().and_then(|s| s.parts.front()).into_iter().flatten();
+                let contents = part.clone().map(|(_, r)| content_key(mailbox, r.email)).collect();
+                (contents, part.map(|(key, record)| (key.clone(), Row::NewPlace(record.clone()))).collect())
+            }
+            Kind::Last => {
+                let Some(staged) = self.staged.as_mut() else { panic!("no change is staged") };
+                let mut rows = staged.rows.clone();
+                let (next, touched) = (&mut staged.next, &staged.touched);
+                complete(&mut rows, cx, next, &self.state, &self.claims, touched, self.position);
+                (staged.requires.clone(), rows)
+            }
+            Kind::Sweep { deletions, .. } => return (Vec::new(), std::mem::take(deletions)),
+            Kind::OpenBody { chunks, last } => {
+                let Some(open) = self.open.front() else { panic!("no body is open") };
+                let mut batch = RowBatch::default();
+                for number in open.done..*chunks {
+                    batch.delete(chunk_key(mailbox, open.body, number));
+                }
+                let key = open_body_key(mailbox, open.body);
+                if *last {
+                    batch.delete(key.clone());
+                }
+                return (if plant::is(Fault::SweepLiveBody) { Vec::new() } else { vec![key] }, batch);
+            }
+        };
+        if plant::is(Fault::DecideOnUnapplied)
+            && let Kind::Batch(batch) = &entry.0
+        {
+            self.state = batch.next.clone();
+        }
+        (requires.into_iter().collect(), seal_rows(env, &self.cx, rows))
+    }
+
+    fn accepted(&mut self, index: Index, entry: Entry) -> Vec<Event> {
+        self.position = index;
+        match entry.0 {
+            Kind::Batch(batch) => {
+                self.forward(batch.next);
+                return batch.events;
+            }
+            Kind::Part => {
+                if let Some(staged) = &mut self.staged {
+                    staged.part_written();
+                }
+            }
+            Kind::Last => {
+                if let Some(staged) = self.staged.take() {
+                    self.forward(staged.next);
+                    return staged.events;
+                }
+            }
+            Kind::Sweep { next, .. } => self.state = *next,
+            Kind::OpenBody { chunks, last } => {
+                if last {
+                    self.open.pop_front();
+                } else if let Some(open) = self.open.front_mut() {
+                    open.done = chunks;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn missing(&mut self, entry: Entry, commands: usize) -> Vec<Missed> {
+        match entry.0 {
+            Kind::Batch(batch) => batch.needs.iter().map(|needs| self.missed(needs)).collect(),
+            Kind::Part | Kind::Last => {
+                let Some(staged) = self.staged.take() else { return vec![Missed::Again; commands] };
+                let mailbox = self.cx.place.mailbox;
+                let mut contents = staged.parts.iter().flatten().map(|(_, r)| content_key(mailbox, r.email));
+                let damaged = contents.any(|key| self.is_missing(&key));
+                bury(&mut self.state, staged.written);
+                vec![if damaged { Missed::Damaged } else { Missed::Again }; commands]
+            }
+            Kind::Sweep { .. } => Vec::new(),
+            // It became live, or someone swept it.
+            Kind::OpenBody { .. } => {
+                self.open.pop_front();
+                Vec::new()
+            }
+        }
     }
 }
 
@@ -570,8 +404,7 @@ pub fn kept_result(
     key: &MailboxKey,
     id: CommandId,
 ) -> Result<Option<Kept>, StoreError> {
-    let Some(row) = rows.get(place.replica, &RowKey::command(id))? else { return Ok(None) };
-    let row = CommandRow::decode(&row)?;
+    let Some(row) = kept_row(rows, place.replica, id)? else { return Ok(None) };
     let own = row.mailbox == place.mailbox;
     let result = own.then(|| records::open_result(key, place, id, &row.result)).transpose()?;
     Ok(Some(Kept { index: row.index, result }))
@@ -585,14 +418,14 @@ impl Batch {
             requires: BTreeSet::new(),
             touched: BTreeSet::new(),
             events: Vec::new(),
-            decided: Vec::new(),
+            needs: Vec::new(),
             bytes: 0,
             max_bytes,
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.decided.is_empty() && self.rows.is_empty() && self.touched.is_empty()
+        self.needs.is_empty() && self.rows.is_empty() && self.touched.is_empty()
     }
 
     /// Takes a command's change over. Returns what it requires of the rows before this entry.
@@ -609,26 +442,24 @@ impl Batch {
         requires
     }
 
-    /// Records a refusal, and deletes the upload that came to nothing. Gives the command back if
-    /// there is no room.
-    fn refuse(&mut self, cx: &Context, queued: Queued, refusal: Refusal) -> Option<Queued> {
+    /// Takes a refusal in, and deletes the upload that came to nothing.
+    fn refuse(&mut self, cx: &Context, command: &Command, refusal: Refusal) -> Effect<Answer, Refusal, StoreError> {
         let result = Err(refusal);
         let bytes = result_bytes(&result);
-        if self.bytes + bytes > self.max_bytes {
-            return Some(queued);
+        if self.bytes + bytes > self.max_bytes && !self.is_empty() {
+            return Effect::NoRoom;
         }
         self.bytes += bytes;
-        let live =
-            commands::new_message_of(&queued.command).is_some_and(|d| self.next.email(cx.email_id(d.body)).is_some());
-        let upload = if live { Vec::new() } else { commands::upload_rows(cx, &queued.command) };
+        let live = commands::new_message_of(command).is_some_and(|d| self.next.email(cx.email_id(d.body)).is_some());
+        let upload = if live { Vec::new() } else { commands::upload_rows(cx, command) };
         let size: usize = upload.iter().map(key_bytes).sum();
         // Where there is no room the sweep of open uploads finds them later.
         if self.bytes + size <= self.max_bytes {
             self.bytes += size;
             self.rows.extend(upload.into_iter().map(|key| (key, Row::Delete)));
         }
-        self.decided.push(Decided { queued, result, requires: Vec::new() });
-        None
+        self.needs.push(Vec::new());
+        Effect::Decided(result)
     }
 }
 
@@ -638,7 +469,7 @@ fn complete(
     cx: &Context,
     next: &mut State,
     applied: &State,
-    claims: &mut Claims,
+    claims: &Claims,
     touched: &BTreeSet<FolderId>,
     position: Index,
 ) {
@@ -664,25 +495,16 @@ fn complete(
     rows.insert(counters_key(mailbox), Row::Plain(encode(&next.counters)));
 }
 
-/// Takes a change apart that fits no entry, if all but its new places fit one. Else gives the command back, and so
-/// where it brings a message: a place requires its content, which only the last entry would write.
-fn stage(
-    work: Work<'_>,
-    queued: Queued,
-    result: Result<Answer, Refusal>,
-    max_bytes: usize,
-) -> Result<Box<Staged>, Box<Queued>> {
-    let Ok(answer) = result else { return Err(Box::new(queued)) };
+/// Takes a change apart that fits no entry, if all but its new places fit one. Not where the command brings a message: a
+/// place requires its content, which only the last entry would write.
+fn stage(work: Work<'_>, command: &Command, result: Result<Answer, Refusal>, max_bytes: usize) -> Option<Box<Staged>> {
     let has_places = work.rows.values().any(|row| matches!(row, Row::NewPlace(_)));
-    if !has_places || commands::new_message_of(&queued.command).is_some() {
-        return Err(Box::new(queued));
+    if !has_places || commands::new_message_of(command).is_some() {
+        return None;
     }
     let stage = StageId(if plant::is(Fault::StageIdsRepeat) { [0; 16] } else { work.env.bytes() });
-    let staged = Staged::split(work, stage, queued, answer, max_bytes);
-    if staged.last_bytes() + result_bytes(&staged.result) > max_bytes {
-        return Err(Box::new(staged.queued));
-    }
-    Ok(Box::new(staged))
+    let staged = Staged::split(work, stage, result, max_bytes);
+    (staged.last_bytes() + result_bytes(&staged.result) <= max_bytes).then(|| Box::new(staged))
 }
 
 fn seal_rows(env: &mut Env, cx: &Context, rows: BTreeMap<RowKey, Row>) -> RowBatch {
@@ -701,16 +523,6 @@ fn seal_rows(env: &mut Env, cx: &Context, rows: BTreeMap<RowKey, Row>) -> RowBat
         batch.put(place, value);
     }
     batch
-}
-
-fn proposal(cx: &Context, command: CommandId, body: RowsBody) -> Proposal {
-    Proposal {
-        incarnation: cx.place.incarnation,
-        term: cx.place.term,
-        mailbox: cx.place.mailbox,
-        command,
-        kind: EntryKind::Rows(body),
-    }
 }
 
 /// What a result takes of an entry, in bytes, as an upper bound.

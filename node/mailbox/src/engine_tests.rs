@@ -3,32 +3,68 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use mailraft_owner::BATCH_MAX_COMMANDS;
+use mailraft_owner::conformance::{Subject, check};
 use mailraft_storage::memory::MemoryRows;
-use mailraft_storage::{CommandFloor, Index, RowBatch, StoreError, Table, UnixMillis, Verdict};
+use mailraft_storage::seal::Key;
+use mailraft_storage::{Env, Epoch, Index, MailboxId, RowBatch, Rows, StoreError, Table, UnixMillis, Verdict};
 
 use crate::api::{Answer, Change, Command, FetchWhat, Refusal, StoreMode};
-use crate::engine::BATCH_MAX_COMMANDS;
 use crate::flags::{Flags, SystemFlag};
-use crate::harness::{ALL, World, append, create, deliver, stored_uid};
+use crate::harness::{ALL, World, append, create, deliver, new_message, stored_uid};
 use crate::limits::{BATCH_MAX_BYTES, OPEN_BODY_MAX_MILLIS};
-use crate::{QUEUE_MAX_COMMANDS, SessionNumber, Submitted, UidSet, chunk_key, open_body_key};
+use crate::{Mailbox, MailboxKey, Place, Read, SessionNumber, Submitted, UidSet, chunk_key, open_body_key};
 
 fn flag(folder: crate::api::FolderId, uids: UidSet, flag: SystemFlag) -> Command {
     let flags = Flags::none().with(flag);
     Command::Store { folder, uids, mode: StoreMode::Add, flags, unchanged_since: None }
 }
 
+/// A mailbox, as the rules of every owner are checked over it.
+struct Checked {
+    key: MailboxKey,
+}
+
+impl Subject for Checked {
+    type Engine = Mailbox;
+
+    fn first_rows(&mut self, _: &mut Env, _: &Place) -> RowBatch {
+        RowBatch::default()
+    }
+
+    fn load(&self, rows: Arc<dyn Rows>, place: Place) -> Mailbox {
+        Mailbox::load(rows, place, self.key.clone()).unwrap()
+    }
+
+    fn accepted(&self, env: &mut Env, number: usize) -> Command {
+        append("INBOX", new_message(env, &number.to_string()), Flags::none())
+    }
+
+    fn refused(&self) -> Command {
+        create("INBOX")
+    }
+
+    fn carried_out(&self, rows: &MemoryRows, place: &Place) -> usize {
+        rows.scan(place.replica, place.mailbox, Table::Places, &[], &[], usize::MAX).unwrap().len()
+    }
+}
+
+#[test]
+fn a_mailbox_keeps_to_the_rules_of_every_owner() {
+    let key = MailboxKey::new(Key::from_bytes([3; 32]), Epoch(1));
+    check(|| Checked { key: key.clone() }, MailboxId([1; 16]));
+}
+
 #[test]
 fn a_new_mailbox_makes_its_folders_before_anything_else() {
     let mut world = World::sharing(MemoryRows::new(), 1);
-    let id = world.env.command_id();
-    let early = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 0, Command::List);
-    assert!(matches!(early, Submitted::Queued));
+    assert!(matches!(world.mailbox.engine_mut().read(&Command::List), Read::TooEarly));
     let new_message = world.new_message("first");
     let delivery = world.submit(2, deliver(new_message, "a@x", None));
     world.drain();
-    let Ok(Answer::Folders(folders)) = &world.answers[&id].0 else { panic!("no folders") };
+    let Ok(Answer::Folders(folders)) = world.run(Command::List) else { panic!("no folders") };
     let names: Vec<_> = folders.iter().map(|f| (f.name.as_str(), f.subscribed, f.special_use.is_some())).collect();
     assert_eq!(
         names,
@@ -44,7 +80,7 @@ fn a_new_mailbox_makes_its_folders_before_anything_else() {
     assert_eq!(stored_uid(world.answers[&delivery].0.clone()), 1);
     assert_eq!(world.entries, 1, "folders and delivery are one entry");
     world.assert_rows_are_memory();
-    assert!(world.mailbox.idle());
+    assert!(world.mailbox.is_idle());
 }
 
 #[test]
@@ -114,88 +150,6 @@ fn dropped_and_missing_change_nothing_and_are_decided_again_in_order() {
 }
 
 #[test]
-fn a_retry_gets_the_kept_result_and_a_repeat_in_flight_joins() {
-    let mut world = World::new();
-    let new_message = world.new_message("x");
-    let command = append("INBOX", new_message, Flags::none());
-    let id = world.submit(1, command.clone());
-    let again = world.mailbox.submit(&mut world.env, SessionNumber(7), id, 1, command.clone());
-    assert!(matches!(again, Submitted::Joined));
-    let refused = world.submit(1, create("INBOX"));
-    world.drain();
-    world.reload();
-    for (id, command) in [(id, command), (refused, create("INBOX"))] {
-        let Submitted::Answered(result, index) = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 1, command)
-        else {
-            panic!("not kept")
-        };
-        assert_eq!((&result, &index), (&world.answers[&id].0, &world.answers[&id].1));
-    }
-    assert_eq!(world.answers[&refused].0, Err(Refusal::FolderExists), "a refusal is kept like an answer");
-    assert_eq!(world.uids("INBOX"), [1]);
-}
-
-#[test]
-fn a_late_copy_of_a_first_attempt_is_not_carried_out_again() {
-    let mut world = World::new();
-    let new_message = world.new_message("x");
-    let command = append("INBOX", new_message, Flags::none());
-    let id = world.submit(1, command.clone());
-    world.drain();
-    // The next owner sees the copy first that the network held back, from a session that succeeded elsewhere.
-    world.reload();
-    let late = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 0, command);
-    assert!(matches!(late, Submitted::Answered(Ok(_), _)), "{late:?}");
-    assert!(world.mailbox.next_entry(&mut world.env).is_none());
-    assert_eq!(world.uids("INBOX"), [1]);
-}
-
-#[test]
-fn below_the_floor_nobody_knows() {
-    let mut world = World::new();
-    let old = world.env.command_id();
-    world.env.wall.0 += 1_000;
-    let mut batch = RowBatch::default();
-    let floor = world.env.command_id();
-    batch.put(CommandFloor::key(), CommandFloor(floor).encode());
-    world.write(world.next_index(), batch);
-    let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), old, 1, create("a"));
-    assert!(matches!(submitted, Submitted::Unknown));
-    // A late copy of the first attempt, or a session whose clock is far behind.
-    let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), old, 0, create("a"));
-    assert!(matches!(submitted, Submitted::Expired(told) if told == floor));
-    let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), floor, 1, create("a"));
-    assert!(matches!(submitted, Submitted::Queued));
-}
-
-#[test]
-fn a_damaged_floor_is_damage_and_lets_no_command_be_carried_out_again() {
-    let mut world = World::new();
-    let id = world.env.command_id();
-    for row in [&[][..], &[1], &[1, 0xff, 0xff]] {
-        let mut batch = RowBatch::default();
-        batch.put(CommandFloor::key(), row.to_vec());
-        world.write(world.next_index(), batch);
-        for attempt in [0, 1] {
-            let submitted = world.mailbox.submit(&mut world.env, SessionNumber(1), id, attempt, create("a"));
-            assert!(matches!(submitted, Submitted::Failed(StoreError::Damaged { .. })), "{row:?}: {submitted:?}");
-        }
-        assert!(world.mailbox.next_entry(&mut world.env).is_none());
-    }
-}
-
-#[test]
-fn the_queue_is_bounded() {
-    let mut world = World::new();
-    for n in 0..QUEUE_MAX_COMMANDS {
-        world.submit(1, create(&n.to_string()));
-    }
-    let id = world.env.command_id();
-    let submitted = world.mailbox.submit(&mut world.env, SessionNumber(2), id, 0, create("x"));
-    assert!(matches!(submitted, Submitted::Overloaded));
-}
-
-#[test]
 fn a_large_body_goes_live_with_its_rows_and_a_lost_one_is_asked_for_again() {
     let mut world = World::new();
     let now = world.env.wall;
@@ -228,7 +182,7 @@ fn what_needs_a_damaged_row_is_refused_and_the_rest_is_done() {
     let mut world = World::new();
     world.append("INBOX", "x");
     let opened = world.select("INBOX");
-    let email = world.mailbox.state().folder(opened.folder).unwrap().get(1).unwrap().email;
+    let email = world.mailbox.engine().state().folder(opened.folder).unwrap().get(1).unwrap().email;
     let mut batch = RowBatch::default();
     batch.delete(crate::records::content_key(world.place.mailbox, email));
     world.write(world.next_index(), batch);
@@ -318,10 +272,7 @@ fn a_copy_larger_than_an_entry_is_all_or_nothing_whoever_owns_the_mailbox() {
     assert_eq!(added.collect::<Vec<_>>(), [1, messages]);
     world.assert_rows_are_memory();
     let answer = world.answers[&id].0.clone();
-    let Submitted::Answered(kept, _) = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 1, create("x"))
-    else {
-        panic!()
-    };
+    let Submitted::Answered(kept, _) = world.mailbox.submit(SessionNumber(1), id, 1, create("x")) else { panic!() };
     assert_eq!(kept, answer);
 }
 
@@ -383,7 +334,7 @@ fn twenty_thousand_messages_are_expunged_by_one_entry_and_swept_after_it() {
     let Ok(Answer::Expunged { uids, .. }) = world.answers[&expunge].0.clone() else { panic!() };
     assert_eq!(uids.len(), 20_000);
     assert_eq!(world.count(Table::Places), 20_000, "still there");
-    assert!(!world.mailbox.idle());
+    assert!(!world.mailbox.is_idle());
     assert!(world.step());
     // The next owner goes on.
     world.reload();
@@ -394,7 +345,7 @@ fn twenty_thousand_messages_are_expunged_by_one_entry_and_swept_after_it() {
         let kept = usize::from(table == Table::FlagPages);
         assert!(world.count(table) <= kept, "{table:?}: {}", world.count(table));
     }
-    assert!(world.mailbox.idle());
+    assert!(world.mailbox.is_idle());
 }
 
 #[test]
@@ -461,9 +412,8 @@ fn fetches_read_rows_and_say_when_one_is_damaged() {
     assert_eq!(world.run(other), Ok(Answer::Chunk(None)));
     let key = crate::records::content_key(world.place.mailbox, content.email);
     world.rows.corrupt(crate::harness::REPLICA, &key, vec![1; 80].into());
-    let id = world.env.command_id();
-    let read = world.mailbox.submit(&mut world.env, SessionNumber(1), id, 0, fetch);
-    let Submitted::Read(read) = read else { panic!("{read:?}") };
+    let read = world.mailbox.engine_mut().read(&fetch);
+    let Read::Stored(read) = read else { panic!("{read:?}") };
     assert!(matches!(read.run(&world.rows), Err(StoreError::Damaged { .. })), "a replica's damage is no refusal");
 }
 

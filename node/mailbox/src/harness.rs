@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mailraft_owner::Outcome;
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, chunk_count};
 use mailraft_storage::entry::{CommandRow, ENTRY_MAX_BYTES, Entry, EntryHeader, KNOWN_REQUIRED_FLAGS};
 use mailraft_storage::memory::MemoryRows;
@@ -19,7 +20,8 @@ use mailraft_storage::{
 use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Selected, ZonedTime};
 use crate::flags::Flags;
 use crate::{
-    Mailbox, MailboxKey, Outcome, Place, SessionNumber, Submitted, UidSet, chunk_key, open_body_key, open_body_row,
+    Deciding, Mailbox, MailboxKey, Place, Read, SessionNumber, Submitted, UidSet, chunk_key, open_body_key,
+    open_body_row,
 };
 
 pub const REPLICA: ReplicaId = ReplicaId(5);
@@ -29,7 +31,7 @@ pub struct World {
     pub env: Env,
     pub place: Place,
     pub key: MailboxKey,
-    pub mailbox: Mailbox,
+    pub mailbox: Deciding<Mailbox>,
     pub events: Vec<Event>,
     pub answers: BTreeMap<CommandId, (Result<Answer, Refusal>, Index)>,
     /// Rows of the last entry: puts, deletes.
@@ -56,14 +58,14 @@ impl World {
             incarnation: Incarnation { number: 1, nonce: [7; 16] },
             term: Term(3),
         };
-        let mailbox = Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap();
+        let mailbox = Deciding::new(Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap());
         let (events, answers) = (Vec::new(), BTreeMap::new());
         World { rows, env, place, key, mailbox, events, answers, last: (0, 0), entries: 0 }
     }
 
     /// Another owner takes over: only the rows stay.
     pub fn reload(&mut self) {
-        self.mailbox = self.load();
+        self.mailbox = Deciding::new(self.load());
     }
 
     /// The engine that another owner would have.
@@ -74,7 +76,7 @@ impl World {
     /// A second owner loaded from the rows, for comparing.
     pub fn assert_rows_are_memory(&self) {
         let loaded = self.load();
-        if let Err(difference) = self.mailbox.state().same_mail(loaded.state()) {
+        if let Err(difference) = self.mailbox.engine().state().same_mail(loaded.state()) {
             panic!("rows are not memory: {difference}");
         }
     }
@@ -139,7 +141,7 @@ impl World {
         true
     }
 
-    pub fn note(&mut self, outcome: Outcome) {
+    pub fn note(&mut self, outcome: Outcome<Mailbox>) {
         self.events.extend(outcome.events);
         for (id, answer, index) in outcome.answers {
             assert!(self.answers.insert(id, (answer, index)).is_none(), "answered twice");
@@ -152,40 +154,27 @@ impl World {
 
     pub fn submit(&mut self, session: u64, command: Command) -> CommandId {
         let id = self.env.command_id();
-        let submitted = self.mailbox.submit(&mut self.env, SessionNumber(session), id, 0, command);
+        let submitted = self.mailbox.submit(SessionNumber(session), id, 0, command);
         assert!(matches!(submitted, Submitted::Queued), "{submitted:?}");
         id
     }
 
     /// A command and everything that follows from it.
     pub fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
-        let id = self.env.command_id();
-        match self.mailbox.submit(&mut self.env, SessionNumber(1), id, 0, command) {
-            Submitted::Answered(answer, _) => answer,
-            Submitted::Read(read) => read.run(&self.rows).unwrap(),
-            Submitted::Queued => {
-                self.drain();
-                self.answers.get(&id).expect("answered").0.clone()
-            }
-            other => panic!("{other:?}"),
+        if command.is_read() {
+            return match self.mailbox.engine_mut().read(&command) {
+                Read::Answered(answer, _) => answer,
+                Read::Stored(read) => Ok(read.run(&self.rows).unwrap()),
+                Read::TooEarly => panic!("no folders yet"),
+            };
         }
+        let id = self.submit(1, command);
+        self.drain();
+        self.answers.get(&id).expect("answered").0.clone()
     }
 
     pub fn new_message(&mut self, text: &str) -> NewMessage {
-        let body = BodyId::generate(&mut self.env);
-        NewMessage {
-            body,
-            body_key: vec![7; 32],
-            chunks: 1,
-            inline: Some(Bytes::from(text.as_bytes().to_vec())),
-            size_bytes: text.len() as u64,
-            digest: [1; 32],
-            content_digest: [2; 32],
-            header: Bytes::from_static(b"Subject: x\r\n\r\n"),
-            envelope: Bytes::from_static(b"e"),
-            structure: Bytes::from_static(b"s"),
-            message_id: Some(format!("<{text}@x>")),
-        }
+        new_message(&mut self.env, text)
     }
 
     /// A new message whose chunks were uploaded at this time.
@@ -242,6 +231,22 @@ impl World {
 
     pub fn count(&self, table: Table) -> usize {
         self.rows.scan(REPLICA, self.place.mailbox, table, &[], &[], usize::MAX).unwrap().len()
+    }
+}
+
+pub fn new_message(env: &mut Env, text: &str) -> NewMessage {
+    NewMessage {
+        body: BodyId::generate(env),
+        body_key: vec![7; 32],
+        chunks: 1,
+        inline: Some(Bytes::from(text.as_bytes().to_vec())),
+        size_bytes: text.len() as u64,
+        digest: [1; 32],
+        content_digest: [2; 32],
+        header: Bytes::from_static(b"Subject: x\r\n\r\n"),
+        envelope: Bytes::from_static(b"e"),
+        structure: Bytes::from_static(b"s"),
+        message_id: Some(format!("<{text}@x>")),
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! * [`api`]: commands, answers, events and refusals, as sessions on any node speak them.
 //! * [`flags`] and [`uids`]: sets of flags and of UIDs.
-//! * [`engine`]: the queue, the one entry in flight, answers and events.
-//! * [`owner`]: the engine with its sessions, and what an actor does around it. [`said`]: what they hear.
+//! * [`engine`]: what commands come to as entries, answers and events.
+//! * [`owner`]: the engine with its sessions, and what an actor does around it. [`reply`]: what they hear.
 //! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
 //!   folder.
 //! * [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does.
@@ -26,13 +26,13 @@ mod names;
 pub mod owner;
 #[cfg(test)]
 mod properties;
-mod queue;
 pub mod reads;
 mod records;
-pub mod said;
+pub mod reply;
 pub mod session;
 #[cfg(test)]
 mod session_tests;
+mod sizes;
 mod stage;
 mod state;
 pub mod uids;
@@ -40,15 +40,15 @@ mod work;
 
 pub use api::{Answer, Command, Event, Refusal};
 pub use commands::COPY_UIDS_MAX;
-pub use engine::{Kept, Mailbox, Outcome, Submitted, kept_result};
+pub use engine::{Kept, Mailbox, Read, kept_result};
 pub use flags::{Flags, SystemFlag};
 pub use following::Following;
 pub use limits::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS, DIRECT_DELETES_MAX, EXPUNGED_ROWS_MAX, Limits};
-pub use owner::Owner;
-pub use queue::{QUEUE_MAX_BYTES, QUEUE_MAX_COMMANDS, SessionNumber};
+pub use mailraft_owner::{Deciding, Detached, Owner, Place, SessionNumber, Submitted};
+pub use owner::MailboxOwner;
 pub use reads::StoredRead;
-pub use records::{MailboxKey, Place, chunk_key, open_body_key, open_body_row};
-pub use said::{Detached, Refused, Said};
+pub use records::{MailboxKey, chunk_key, open_body_key, open_body_row};
+pub use reply::{Refused, Reply};
 pub use session::{Finished, MessageKind, NotDone, Position, Request};
 pub use uids::UidSet;
 pub use work::MESSAGES_MAX;

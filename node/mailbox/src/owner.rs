@@ -1,79 +1,71 @@
-//! The owner of one mailbox in one term: the engine, the sessions that are attached, and what waits for the
-//! log, for the read gate or for the mailbox to be loaded. An actor, or a simulator, is the thin shell around
-//! it: it carries [`Step`]s out and reports what became of them.
+//! The owner of one mailbox in one term: the log's owner with the mailbox's engine, the sessions that are attached, and
+//! the reads that wait for a read barrier. An actor, or a simulator, is the thin shell around it: it carries
+//! [`Step`]s out and reports what became of them.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use mailraft_owner::{
+    BACKLOG_MAX_COMMANDS, Detached, LogOwner, Owner, SessionNumber, Step as LogStep, StepOf, Tell, Unanswered,
+};
 use mailraft_storage::plant::{self, Fault};
-use mailraft_storage::{CommandId, Env, Index, Proposal, ProposalOutcome, StoreError, Verdict};
+use mailraft_storage::{CommandId, Env, Index, ProposalOutcome, StoreError};
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
-use crate::engine::{Mailbox, Submitted};
-use crate::queue::SessionNumber;
+use crate::engine::{Mailbox, Read};
 use crate::reads::StoredRead;
-use crate::said::{Detached, Refused, Said};
+use crate::reply::{Refused, Reply};
 
-/// Commands that wait while the mailbox is being loaded.
-pub const BACKLOG_MAX_COMMANDS: usize = 256;
+/// Reads that wait until the mailbox is loaded and has its first folders.
+pub const EARLY_MAX_READS: usize = BACKLOG_MAX_COMMANDS;
 /// Events that wait behind a session's read; past it the session is told to attach again.
 pub const HELD_MAX_EVENTS: usize = 4_096;
-/// Before deciding again what could not be appended, in milliseconds.
-const AGAIN_PAUSE_MS: u64 = 5;
-/// Before deciding again what the log had no room for, in milliseconds.
-const OVERLOADED_PAUSE_MS: u64 = 50;
 
-/// Something for the shell to do.
+/// What the owner of a mailbox wants done beside what all owners want.
 #[derive(Debug)]
-pub enum Step<S> {
-    /// Append it, then say [`Owner::decided`].
-    Propose(Proposal),
-    /// Ask the read gate, in the owner's term, and do the read if there is one; then say [`Owner::gated`].
-    Gate {
+pub enum Own<S> {
+    /// Pass a read barrier in the owner's term, and do the read if there is one; then say [`MailboxOwner::confirmed`].
+    Barrier {
         /// Names the read.
         number: u64,
         /// Rows to read, on a worker thread.
         rows: Option<StoredRead>,
     },
-    /// Say something to a session.
-    Say {
-        /// To whom.
+    /// Reply to a session.
+    Reply {
+        /// The session.
         to: S,
-        /// What.
-        what: Said,
+        /// What it is told.
+        reply: Reply,
     },
-    /// Call [`Owner::again`] after this time.
-    Pause {
-        /// In milliseconds.
-        millis: u64,
-    },
-    /// A store could not be read; for the operator.
-    Failed {
-        /// While doing this.
-        command: CommandId,
-        /// Why.
-        error: StoreError,
-    },
-    /// This owner's reign is over: it does nothing more, and all sessions were told.
-    End,
+}
+
+/// Something for the shell to do.
+pub type Step<S> = mailraft_owner::Step<Own<S>, StoreError>;
+
+/// What a read barrier says after a read was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// This node still leads in the owner's term.
+    Confirmed,
+    /// It does not, or nobody can say.
+    Lost,
 }
 
 /// The owner of one mailbox; `S` names a session.
-pub struct Owner<S> {
-    engine: Option<Mailbox>,
-    backlog: VecDeque<Ask<S>>,
+pub struct MailboxOwner<S> {
+    log: LogOwner<Mailbox, S>,
     sessions: BTreeMap<S, Attached>,
-    waiting: BTreeMap<CommandId, Vec<S>>,
-    /// Commands among them that open a folder when they are answered; a resume knows which.
-    opening: BTreeMap<CommandId, Option<FolderId>>,
-    gates: BTreeMap<u64, Gated<S>>,
-    next_gate: u64,
+    /// Reads that came before the mailbox had its folders.
+    early: VecDeque<Ask<S>>,
+    barriers: BTreeMap<u64, AtBarrier<S>>,
+    last_barrier: u64,
     ended: bool,
 }
 
 /// A question of a session.
 #[derive(Debug)]
 pub struct Ask<S> {
-    /// Who asks.
+    /// The session.
     pub session: S,
     /// The command's id.
     pub id: CommandId,
@@ -87,32 +79,30 @@ struct Attached {
     /// Whose turn it is goes by this.
     turn: SessionNumber,
     open: Option<FolderId>,
-    /// Reads of this session at the gate. Their answers show an earlier state than events that come meanwhile,
+    /// Reads and kept results of this session at a barrier. Their answers show an earlier state than events that come meanwhile,
     /// which therefore wait.
     reading: usize,
     held: Vec<Event>,
 }
 
-/// A read at the gate.
-struct Gated<S> {
+/// A read, or a kept result, that waits for a barrier.
+struct AtBarrier<S> {
     session: S,
     id: CommandId,
     /// None while rows are being read.
-    result: Option<Result<Answer, Refused>>,
+    result: Option<Result<Answer, Refusal>>,
     index: Index,
 }
 
-impl<S: Copy + Ord> Owner<S> {
+impl<S: Copy + Ord> MailboxOwner<S> {
     /// An owner whose mailbox is not loaded yet.
     pub fn new() -> Self {
-        Owner {
-            engine: None,
-            backlog: VecDeque::new(),
+        MailboxOwner {
+            log: LogOwner::new(),
             sessions: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            opening: BTreeMap::new(),
-            gates: BTreeMap::new(),
-            next_gate: 0,
+            early: VecDeque::new(),
+            barriers: BTreeMap::new(),
+            last_barrier: 0,
             ended: false,
         }
     }
@@ -127,135 +117,52 @@ impl<S: Copy + Ord> Owner<S> {
         self.sessions.remove(&session);
     }
 
-    /// The mailbox is in memory, or could not be loaded.
-    pub fn loaded(&mut self, env: &mut Env, loaded: Result<Mailbox, Detached>, out: &mut Vec<Step<S>>) {
-        if self.ended {
-            return;
-        }
-        match loaded {
-            Ok(engine) => {
-                assert!(self.engine.is_none(), "a mailbox is loaded once");
-                self.engine = Some(engine);
-                // A new mailbox makes its first folders before anything else.
-                self.pump(env, out);
-                for asked in std::mem::take(&mut self.backlog) {
-                    self.submit(env, asked, out);
-                }
-                self.pump(env, out);
-            }
-            Err(why) => self.end(why, out),
-        }
-    }
-
     /// A session asks.
     pub fn ask(&mut self, env: &mut Env, asked: Ask<S>, out: &mut Vec<Step<S>>) {
         if self.ended {
             return;
         }
-        if self.engine.is_none() {
-            if self.backlog.len() >= BACKLOG_MAX_COMMANDS {
-                self.answer_one(asked.session, asked.id, Err(Refused::Overloaded), Index(0), out);
-            } else {
-                self.backlog.push_back(asked);
-            }
-            return;
+        if asked.command.is_read() {
+            return self.read(asked, out);
         }
-        self.submit(env, asked, out);
-        self.pump(env, out);
+        let Ask { session, id, attempt, command } = asked;
+        let turn = self.sessions.get(&session).map_or_else(SessionNumber::default, |a| a.turn);
+        let asked = mailraft_owner::Ask { from: session, turn, id, attempt, command };
+        self.with_log(out, |log, out| log.ask(env, asked, out));
     }
 
-    /// The gate has answered: this node still leads in the owner's term (`leads`) after the read was done.
-    pub fn gated(
+    /// A read barrier has answered, after the read was done.
+    pub fn confirmed(
         &mut self,
         number: u64,
-        leads: bool,
-        rows: Option<Result<Result<Answer, Refusal>, StoreError>>,
+        lead: Lead,
+        rows: Option<Result<Answer, StoreError>>,
         out: &mut Vec<Step<S>>,
     ) {
         if self.ended {
             return;
         }
-        let Some(Gated { session, id, result, index }) = self.gates.remove(&number) else { return };
-        if !leads {
+        let Some(AtBarrier { session, id, result, index }) = self.barriers.remove(&number) else { return };
+        if lead == Lead::Lost {
             // Whoever does not lead any more says nothing: the session asks the next leader.
             return self.end(Detached::NotLeader, out);
         }
         let result = match (result, rows) {
-            (Some(result), _) => result,
-            (None, Some(Ok(result))) => result.map_err(Refused::Mailbox),
+            (Some(result), _) => result.map_err(Refused::Mailbox),
+            (None, Some(Ok(answer))) => Ok(answer),
             (None, Some(Err(error))) => {
-                out.push(Step::Failed { command: id, error });
+                out.push(Step::Unreadable { command: id, error });
                 Err(Refused::Corrupt)
             }
             (None, None) => Err(Refused::Corrupt),
         };
-        self.answer_one(session, id, result, index, out);
+        self.answer(session, id, result, index, out);
         let Some(attached) = self.sessions.get_mut(&session) else { return };
         attached.reading = attached.reading.saturating_sub(1);
         if attached.reading == 0 {
             let held = std::mem::take(&mut attached.held);
-            out.extend(held.into_iter().map(|event| Step::Say { to: session, what: Said::Event(event) }));
+            out.extend(held.into_iter().map(|event| reply(session, Reply::Event(event))));
         }
-    }
-
-    /// What became of the entry in flight.
-    pub fn decided(&mut self, env: &mut Env, outcome: ProposalOutcome, out: &mut Vec<Step<S>>) {
-        let Some(engine) = self.engine.as_mut().filter(|_| !self.ended) else { return };
-        match outcome {
-            ProposalOutcome::Applied { index, verdict: verdict @ (Verdict::Accepted | Verdict::Missing) } => {
-                let said = engine.applied(index, verdict);
-                for event in said.events {
-                    self.tell(&event, out);
-                }
-                for id in said.lost {
-                    // The body it needs is gone and nothing was done: the session uploads it again.
-                    self.answer(id, &Err(Refused::BodyLost), index, out);
-                }
-                for (id, result, at) in said.answers {
-                    self.answer(id, &result.map_err(Refused::Mailbox), at, out);
-                }
-                self.pump(env, out);
-            }
-            ProposalOutcome::Dropped => {
-                engine.dropped();
-                out.push(Step::Pause { millis: AGAIN_PAUSE_MS });
-            }
-            ProposalOutcome::Overloaded => {
-                engine.dropped();
-                out.push(Step::Pause { millis: OVERLOADED_PAUSE_MS });
-            }
-            ProposalOutcome::Applied { verdict: Verdict::Fenced, .. }
-            | ProposalOutcome::NotLeader { .. }
-            | ProposalOutcome::Unknown => self.end(Detached::NotLeader, out),
-        }
-    }
-
-    /// A pause is over.
-    pub fn again(&mut self, env: &mut Env, out: &mut Vec<Step<S>>) {
-        if !self.ended {
-            self.pump(env, out);
-        }
-    }
-
-    /// Ends this owner's reign and tells all sessions why.
-    pub fn end(&mut self, why: Detached, out: &mut Vec<Step<S>>) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        for (to, _) in std::mem::take(&mut self.sessions) {
-            out.push(Step::Say { to, what: Said::Detached(why) });
-        }
-        self.engine = None;
-        self.backlog.clear();
-        self.waiting.clear();
-        self.opening.clear();
-        self.gates.clear();
-        out.push(Step::End);
-    }
-
-    /// Whether nobody is attached and nothing is to be done.
-    pub fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.backlog.is_empty() && self.engine.as_ref().is_some_and(Mailbox::idle)
     }
 
     /// The sessions that are attached.
@@ -265,55 +172,34 @@ impl<S: Copy + Ord> Owner<S> {
 
     /// The most bytes of messages from now on.
     pub fn set_quota_bytes(&mut self, quota: Option<u64>) {
-        if let Some(engine) = self.engine.as_mut() {
+        if let Some(engine) = self.log.engine_mut() {
             engine.set_quota_bytes(quota);
         }
     }
 
-    fn submit(&mut self, env: &mut Env, asked: Ask<S>, out: &mut Vec<Step<S>>) {
-        let Ask { session, id, attempt, command } = asked;
-        let Some(engine) = self.engine.as_mut() else { return };
-        let opens = matches!(command, Command::Select { .. } | Command::Resume { .. });
-        let resumes = if let Command::Resume { folder, .. } = &command { Some(*folder) } else { None };
-        let closes = matches!(command, Command::Unselect);
-        let turn = self.sessions.get(&session).map_or_else(SessionNumber::default, |a| a.turn);
-        match engine.submit(env, turn, id, attempt, command) {
-            Submitted::Answered(result, index) => {
-                if let Some(attached) = self.sessions.get_mut(&session) {
-                    if opens {
-                        attached.open = opened(&result, resumes);
-                    } else if closes {
-                        attached.open = None;
-                        attached.held.clear();
-                    }
-                }
-                self.gate(session, id, Some(result.map_err(Refused::Mailbox)), index, None, out);
+    /// Answers a read from memory, or has its rows read; either way after a read barrier.
+    fn read(&mut self, asked: Ask<S>, out: &mut Vec<Step<S>>) {
+        let Ask { session, id, command, .. } = &asked;
+        let (session, id) = (*session, *id);
+        let (result, index, rows) = match self.log.engine_mut().map_or(Read::TooEarly, |engine| engine.read(command)) {
+            Read::Answered(result, index) => {
+                self.opens(session, command, &result);
+                (Some(result), index, None)
             }
-            Submitted::Read(read) => self.gate(session, id, None, read.position(), Some(read), out),
-            Submitted::Queued | Submitted::Joined => {
-                self.waiting.entry(id).or_default().push(session);
-                if opens {
-                    self.opening.insert(id, resumes);
-                }
-            }
-            Submitted::Overloaded => self.answer_one(session, id, Err(Refused::Overloaded), Index(0), out),
-            Submitted::Unknown => self.answer_one(session, id, Err(Refused::Unknown), Index(0), out),
-            Submitted::Expired(floor) => {
-                self.answer_one(session, id, Err(Refused::Expired { floor }), Index(0), out);
-            }
-            Submitted::Failed(error) => {
-                out.push(Step::Failed { command: id, error });
-                self.answer_one(session, id, Err(Refused::Corrupt), Index(0), out);
-            }
-        }
+            Read::Stored(read) => (None, read.position(), Some(read)),
+            Read::TooEarly if self.early.len() < EARLY_MAX_READS => return self.early.push_back(asked),
+            Read::TooEarly => return self.answer(session, id, Err(Refused::Overloaded), Index(0), out),
+        };
+        self.await_barrier(session, id, result, index, rows, out);
     }
 
-    /// A read is answered when a majority has confirmed that this node still leads in the owner's term.
-    fn gate(
+    /// It is answered when a majority has confirmed that this node still leads in the owner's term: a read, and the kept
+    /// result of a change too. Events that come meanwhile wait behind the answer.
+    fn await_barrier(
         &mut self,
         session: S,
         id: CommandId,
-        result: Option<Result<Answer, Refused>>,
+        result: Option<Result<Answer, Refusal>>,
         index: Index,
         rows: Option<StoredRead>,
         out: &mut Vec<Step<S>>,
@@ -321,19 +207,77 @@ impl<S: Copy + Ord> Owner<S> {
         if let Some(attached) = self.sessions.get_mut(&session) {
             attached.reading += 1;
         }
-        if plant::is(Fault::GateNumbersRepeat) && self.gates.len() < 2 {
-            self.next_gate = 0;
+        if plant::is(Fault::GateNumbersRepeat) && self.barriers.len() < 2 {
+            self.last_barrier = 0;
         }
-        self.next_gate += 1;
-        let other = self.gates.insert(self.next_gate, Gated { session, id, result, index });
-        assert!(other.is_none(), "two reads have the number {}", self.next_gate);
-        out.push(Step::Gate { number: self.next_gate, rows });
+        self.last_barrier += 1;
+        let other = self.barriers.insert(self.last_barrier, AtBarrier { session, id, result, index });
+        assert!(other.is_none(), "two reads have the number {}", self.last_barrier);
+        out.push(Step::Own(Own::Barrier { number: self.last_barrier, rows }));
     }
 
-    /// Proposes what the engine decides, if nothing is in flight.
-    fn pump(&mut self, env: &mut Env, out: &mut Vec<Step<S>>) {
-        let Some(engine) = self.engine.as_mut() else { return };
-        out.extend(engine.next_entry(env).map(Step::Propose));
+    /// The folder that a session has open after a read.
+    fn opens(&mut self, session: S, command: &Command, result: &Result<Answer, Refusal>) {
+        let Some(attached) = self.sessions.get_mut(&session) else { return };
+        match command {
+            Command::Select { .. } | Command::Resume { .. } => {
+                attached.open = match (result, command) {
+                    (Ok(Answer::Selected(selected)), _) => Some(selected.folder),
+                    (Ok(Answer::Resumed(_)), Command::Resume { folder, .. }) => Some(*folder),
+                    (Ok(_) | Err(_), _) => None,
+                };
+            }
+            Command::Unselect => {
+                attached.open = None;
+                attached.held.clear();
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets the log's owner do something, and passes on what it wants done.
+    fn with_log(
+        &mut self,
+        out: &mut Vec<Step<S>>,
+        act: impl FnOnce(&mut LogOwner<Mailbox, S>, &mut Vec<StepOf<Mailbox, S>>),
+    ) {
+        let mut steps = Vec::new();
+        act(&mut self.log, &mut steps);
+        for step in steps {
+            match step {
+                LogStep::Propose(proposal) => out.push(Step::Propose(proposal)),
+                LogStep::Pause { millis } => out.push(Step::Pause { millis }),
+                LogStep::Unreadable { command, error } => out.push(Step::Unreadable { command, error }),
+                LogStep::Own(Tell::Event(event)) => self.tell(&event, out),
+                LogStep::Own(Tell::Answer { to, id, result, at }) => match result {
+                    Ok(result) => self.answer(to, id, result.map_err(Refused::Mailbox), at, out),
+                    Err(why) => {
+                        if let Some(refused) = refused(why) {
+                            self.answer(to, id, Err(refused), at, out);
+                        }
+                    }
+                },
+                LogStep::Own(Tell::Kept { to, id, result, at }) => {
+                    self.await_barrier(to, id, Some(result), at, None, out)
+                }
+                LogStep::End { why } => {
+                    self.ended = true;
+                    for (to, _) in std::mem::take(&mut self.sessions) {
+                        out.push(reply(to, Reply::Detached(why)));
+                    }
+                    self.early.clear();
+                    self.barriers.clear();
+                    out.push(Step::End { why });
+                }
+            }
+        }
+    }
+
+    /// Reads that came too early are asked now.
+    fn read_early(&mut self, out: &mut Vec<Step<S>>) {
+        for asked in std::mem::take(&mut self.early) {
+            self.read(asked, out);
+        }
     }
 
     /// Tells an event to every session that has its folder open.
@@ -341,7 +285,7 @@ impl<S: Copy + Ord> Owner<S> {
         let mut too_slow = Vec::new();
         for (session, attached) in self.sessions.iter_mut().filter(|(_, a)| a.open == Some(event.folder)) {
             if attached.reading == 0 || plant::is(Fault::EventOvertakesAnswer) {
-                out.push(Step::Say { to: *session, what: Said::Event(event.clone()) });
+                out.push(reply(*session, Reply::Event(event.clone())));
             } else if attached.held.len() < HELD_MAX_EVENTS {
                 attached.held.push(event.clone());
             } else {
@@ -350,43 +294,65 @@ impl<S: Copy + Ord> Owner<S> {
         }
         for session in too_slow {
             self.sessions.remove(&session);
-            out.push(Step::Say { to: session, what: Said::Detached(Detached::Gone) });
+            out.push(reply(session, Reply::Detached(Detached::Gone)));
         }
     }
 
-    fn answer(&mut self, id: CommandId, result: &Result<Answer, Refused>, at: Index, out: &mut Vec<Step<S>>) {
-        let sessions = self.waiting.remove(&id).unwrap_or_default();
-        if let Some(resumes) = self.opening.remove(&id) {
-            for session in &sessions {
-                if let Some(attached) = self.sessions.get_mut(session) {
-                    attached.open = opened(result, resumes);
-                }
-            }
-        }
-        for session in sessions {
-            self.answer_one(session, id, result.clone(), at, out);
-        }
-    }
-
-    fn answer_one(&mut self, to: S, id: CommandId, result: Result<Answer, Refused>, at: Index, out: &mut Vec<Step<S>>) {
+    fn answer(&mut self, to: S, id: CommandId, result: Result<Answer, Refused>, at: Index, out: &mut Vec<Step<S>>) {
         if self.sessions.contains_key(&to) {
-            out.push(Step::Say { to, what: Said::Answer { id, result, at } });
+            out.push(reply(to, Reply::Answer { id, result, at }));
         }
     }
 }
 
-impl<S: Copy + Ord> Default for Owner<S> {
+impl<S: Copy + Ord> Owner for MailboxOwner<S> {
+    type Engine = Mailbox;
+    type Own = Own<S>;
+    type Error = StoreError;
+
+    fn loaded(&mut self, env: &mut Env, loaded: Result<Mailbox, Detached>, out: &mut Vec<Step<S>>) {
+        self.with_log(out, |log, out| log.loaded(env, loaded, out));
+        self.read_early(out);
+    }
+
+    fn decided(&mut self, env: &mut Env, outcome: ProposalOutcome, out: &mut Vec<Step<S>>) {
+        self.with_log(out, |log, out| log.decided(env, outcome, out));
+        self.read_early(out);
+    }
+
+    fn again(&mut self, env: &mut Env, out: &mut Vec<Step<S>>) {
+        self.with_log(out, |log, out| log.again(env, out));
+    }
+
+    fn end(&mut self, why: Detached, out: &mut Vec<Step<S>>) {
+        self.with_log(out, |log, out| log.end(why, out));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.sessions.is_empty() && self.early.is_empty() && self.log.is_idle()
+    }
+}
+
+impl<S: Copy + Ord> Default for MailboxOwner<S> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// The folder that an answer opens.
-fn opened<E>(result: &Result<Answer, E>, resumes: Option<FolderId>) -> Option<FolderId> {
-    match result {
-        Ok(Answer::Selected(selected)) => Some(selected.folder),
-        Ok(Answer::Resumed(_)) => resumes,
-        Ok(_) | Err(_) => None,
+fn reply<S>(to: S, reply: Reply) -> Step<S> {
+    Step::Own(Own::Reply { to, reply })
+}
+
+/// Why there is no answer, as sessions hear it; None where they hear that they are detached.
+fn refused(why: Unanswered) -> Option<Refused> {
+    match why {
+        Unanswered::Overloaded => Some(Refused::Overloaded),
+        Unanswered::Unknown => Some(Refused::Unknown),
+        Unanswered::Expired { floor } => Some(Refused::Expired { floor }),
+        // The session uploads the body again.
+        Unanswered::Lost => Some(Refused::BodyLost),
+        Unanswered::Unreadable => Some(Refused::Corrupt),
+        Unanswered::Ended(_) => None,
     }
 }
 
@@ -398,20 +364,25 @@ mod tests {
     use crate::api::Change;
     use crate::harness::World;
 
-    /// An owner over the rows of a world, with its steps carried out but for gates.
+    /// An owner over the rows of a world, with its steps carried out but for read barriers.
     struct Shell {
         world: World,
-        owner: Owner<u8>,
-        gates: VecDeque<(u64, Option<StoredRead>)>,
-        said: Vec<(u8, Said)>,
+        owner: MailboxOwner<u8>,
+        barriers: VecDeque<(u64, Option<StoredRead>)>,
+        replies: Vec<(u8, Reply)>,
         ended: bool,
     }
 
     impl Shell {
         fn new() -> Self {
             let world = World::new();
-            let mut shell =
-                Shell { world, owner: Owner::new(), gates: VecDeque::new(), said: Vec::new(), ended: false };
+            let mut shell = Shell {
+                world,
+                owner: MailboxOwner::new(),
+                barriers: VecDeque::new(),
+                replies: Vec::new(),
+                ended: false,
+            };
             for session in [1, 2] {
                 shell.owner.attach(session, SessionNumber(u64::from(session)));
             }
@@ -420,7 +391,7 @@ mod tests {
             shell
         }
 
-        fn run(&mut self, what: impl FnOnce(&mut Owner<u8>, &mut Env, &mut Vec<Step<u8>>)) {
+        fn run(&mut self, what: impl FnOnce(&mut MailboxOwner<u8>, &mut Env, &mut Vec<Step<u8>>)) {
             let mut out = Vec::new();
             what(&mut self.owner, &mut self.world.env, &mut out);
             let mut steps = VecDeque::from(out);
@@ -429,13 +400,14 @@ mod tests {
                     Step::Propose(proposal) => {
                         let (index, verdict) = self.world.apply(proposal);
                         let mut out = Vec::new();
-                        self.owner.decided(&mut self.world.env, ProposalOutcome::Applied { index, verdict }, &mut out);
+                        let outcome = ProposalOutcome::Applied { index, verdict };
+                        self.owner.decided(&mut self.world.env, outcome, &mut out);
                         steps.extend(out);
                     }
-                    Step::Gate { number, rows } => self.gates.push_back((number, rows)),
-                    Step::Say { to, what } => self.said.push((to, what)),
-                    Step::End => self.ended = true,
-                    Step::Pause { .. } | Step::Failed { .. } => panic!("{step:?}"),
+                    Step::Own(Own::Barrier { number, rows }) => self.barriers.push_back((number, rows)),
+                    Step::Own(Own::Reply { to, reply }) => self.replies.push((to, reply)),
+                    Step::End { .. } => self.ended = true,
+                    Step::Pause { .. } | Step::Unreadable { .. } => panic!("{step:?}"),
                 }
             }
         }
@@ -446,10 +418,10 @@ mod tests {
             id
         }
 
-        fn open_gate(&mut self, leads: bool) {
-            let (number, rows) = self.gates.pop_front().unwrap();
+        fn confirm(&mut self, lead: Lead) {
+            let (number, rows) = self.barriers.pop_front().unwrap();
             let rows = rows.map(|read| read.run(&self.world.rows));
-            self.run(|owner, _, out| owner.gated(number, leads, rows, out));
+            self.run(|owner, _, out| owner.confirmed(number, lead, rows, out));
         }
 
         fn append(&mut self, session: u8) {
@@ -461,17 +433,17 @@ mod tests {
 
         /// What session 1 has heard since the last call, in a letter each.
         fn heard(&mut self) -> String {
-            let of = |(to, what): &(u8, Said)| match (to, what) {
-                (1, Said::Answer { result: Ok(Answer::Selected(s)), .. }) => format!("S{}", s.messages.len()),
-                (1, Said::Answer { result: Ok(Answer::Fetched(f)), .. }) => format!("F{}", f.len()),
-                (1, Said::Answer { result: Ok(_), .. }) => "A".to_owned(),
-                (1, Said::Answer { result: Err(e), .. }) => format!("{e:?}"),
-                (1, Said::Event(Event { change: Change::Added(m), .. })) => format!("+{}", m[0].uid),
-                (1, Said::Event(_)) => "E".to_owned(),
-                (1, Said::Detached(why)) => format!("{why:?}"),
+            let of = |(to, what): &(u8, Reply)| match (to, what) {
+                (1, Reply::Answer { result: Ok(Answer::Selected(s)), .. }) => format!("S{}", s.messages.len()),
+                (1, Reply::Answer { result: Ok(Answer::Fetched(f)), .. }) => format!("F{}", f.len()),
+                (1, Reply::Answer { result: Ok(_), .. }) => "A".to_owned(),
+                (1, Reply::Answer { result: Err(e), .. }) => format!("{e:?}"),
+                (1, Reply::Event(Event { change: Change::Added(m), .. })) => format!("+{}", m[0].uid),
+                (1, Reply::Event(_)) => "E".to_owned(),
+                (1, Reply::Detached(why)) => format!("{why:?}"),
                 _ => String::new(),
             };
-            self.said.drain(..).map(|said| of(&said)).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ")
+            self.replies.drain(..).map(|reply| of(&reply)).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ")
         }
     }
 
@@ -480,41 +452,63 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_while_a_read_waits_at_the_gate_is_told_after_its_answer() {
+    fn what_happens_while_a_read_waits_for_its_barrier_is_told_after_its_answer() {
         let mut shell = Shell::new();
         shell.append(2);
         shell.ask(1, select());
         shell.append(2);
-        assert_eq!(shell.heard(), "", "the gate has not answered");
-        shell.open_gate(true);
+        assert_eq!(shell.heard(), "", "the barrier has not answered");
+        shell.confirm(Lead::Confirmed);
         assert_eq!(shell.heard(), "S1 +2");
         let folder = FolderId(1);
         let uids = (1..=9).collect();
         shell.ask(1, Command::Fetch { folder, uids, what: Default::default() });
         shell.ask(1, Command::Sync);
         shell.append(2);
-        shell.open_gate(true);
+        shell.confirm(Lead::Confirmed);
         assert_eq!(shell.heard(), "F2", "another read of the same state still waits");
-        shell.open_gate(true);
+        shell.confirm(Lead::Confirmed);
         assert_eq!(shell.heard(), "A +3");
         shell.append(2);
         assert_eq!(shell.heard(), "+4");
     }
 
     #[test]
+    fn the_kept_result_of_a_repeat_waits_for_a_barrier_and_events_behind_it() {
+        let mut shell = Shell::new();
+        shell.ask(1, select());
+        shell.confirm(Lead::Confirmed);
+        let subscribe = || Command::Subscribe { name: "x".to_owned(), on: true };
+        let id = shell.ask(1, subscribe());
+        assert_eq!(shell.heard(), "S0 A", "its own entry shows that this owner led");
+        let repeat = |shell: &mut Shell| {
+            let asked = Ask { session: 1, id, attempt: 1, command: subscribe() };
+            shell.run(|owner, env, out| owner.ask(env, asked, out));
+        };
+        repeat(&mut shell);
+        shell.append(2);
+        assert_eq!(shell.heard(), "", "the barrier has not answered");
+        shell.confirm(Lead::Confirmed);
+        assert_eq!(shell.heard(), "A +1");
+        repeat(&mut shell);
+        shell.confirm(Lead::Lost);
+        assert_eq!((shell.heard().as_str(), shell.ended), ("NotLeader", true));
+    }
+
+    #[test]
     fn after_a_lost_lead_nothing_is_answered_and_everyone_is_told() {
         let mut shell = Shell::new();
         shell.ask(1, select());
-        shell.open_gate(false);
+        shell.confirm(Lead::Lost);
         assert_eq!((shell.heard().as_str(), shell.ended), ("NotLeader", true));
         shell.ask(1, Command::Sync);
-        assert_eq!((shell.heard().as_str(), shell.gates.len()), ("", 0));
+        assert_eq!((shell.heard().as_str(), shell.barriers.len()), ("", 0));
     }
 
     #[test]
     fn what_waits_for_loading_is_bounded_and_then_done_in_its_order() {
         let mut shell = Shell::new();
-        shell.owner = Owner::new();
+        shell.owner = MailboxOwner::new();
         shell.owner.attach(1, SessionNumber(1));
         for _ in 0..=BACKLOG_MAX_COMMANDS {
             shell.ask(1, Command::Subscribe { name: "x".to_owned(), on: true });
@@ -540,7 +534,7 @@ mod tests {
             shell.ask(2, Command::Store { folder: FolderId(1), uids, mode, flags, unchanged_since: None });
         }
         assert_eq!(shell.heard(), "Gone");
-        shell.open_gate(true);
+        shell.confirm(Lead::Confirmed);
         assert_eq!(shell.heard(), "");
     }
 }

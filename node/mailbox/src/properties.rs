@@ -139,7 +139,7 @@ proptest! {
         }
         world.drain();
         world.assert_rows_are_memory();
-        prop_assert!(world.mailbox.idle());
+        prop_assert!(world.mailbox.is_idle());
         for id in &submitted {
             prop_assert!(world.answers.contains_key(id), "a command is not answered");
         }
@@ -148,7 +148,7 @@ proptest! {
         // Contents, index and chunks are there for what has a place, and for nothing else.
         use mailraft_storage::Table;
         let contents = world.count(Table::Contents);
-        prop_assert_eq!(contents as u64, world.mailbox.state().counters.messages);
+        prop_assert_eq!(contents as u64, world.mailbox.engine().state().counters.messages);
         prop_assert_eq!(world.count(Table::Chunks), contents);
         prop_assert_eq!(world.count(Table::MessageIds), contents);
     }

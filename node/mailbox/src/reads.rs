@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mailraft_owner::Place;
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Index, RowKey, Rows, StoreError};
 
@@ -10,7 +11,7 @@ use crate::api::{
     FolderStatus, MessageState, Refusal, Resumed, Selected,
 };
 use crate::names;
-use crate::records::{self, ContentRecord, MailboxKey, Place, chunk_key, content_key};
+use crate::records::{self, ContentRecord, MailboxKey, chunk_key, content_key};
 use crate::state::{Folder, State};
 use crate::uids::UidSet;
 use crate::work::states;
@@ -53,11 +54,7 @@ impl StoredRead {
     ///
     /// # Errors
     /// If a row can't be read or opened. Other replicas may have it whole, so it is no refusal of the mailbox's.
-    pub fn run(self, rows: &dyn Rows) -> Result<Result<Answer, Refusal>, StoreError> {
-        self.read(rows).map(Ok)
-    }
-
-    fn read(self, rows: &dyn Rows) -> Result<Answer, StoreError> {
+    pub fn run(self, rows: &dyn Rows) -> Result<Answer, StoreError> {
         match self.kind {
             Kind::Chunk(key) => Ok(Answer::Chunk(rows.get(self.place.replica, &key)?)),
             Kind::Fetch { messages, what } => {

@@ -2,13 +2,11 @@
 //! postcard; fields and variants are only ever added at the end, together with a higher version.
 
 use bytes::Bytes;
+use mailraft_owner::Place;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::seal::{self, Key};
-use mailraft_storage::{
-    ClusterId, CommandId, Env, Epoch, Incarnation, Index, MailboxId, ReplicaId, RowKey, StoreError, Table, Term,
-    UnixMillis,
-};
+use mailraft_storage::{ClusterId, CommandId, Env, Epoch, Index, MailboxId, RowKey, StoreError, Table, UnixMillis};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -20,21 +18,6 @@ use crate::uids::UidSet;
 pub const RECORD_VERSION: u8 = 1;
 /// How many UIDs share a page of flags.
 pub const PAGE_UIDS: u32 = 1_024;
-
-/// Whose rows, where, and in which reign they are changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// The mailbox.
-    pub mailbox: MailboxId,
-    /// The replica beside which the engine lives.
-    pub replica: ReplicaId,
-    /// The partition's incarnation.
-    pub incarnation: Incarnation,
-    /// The term in which that replica leads.
-    pub term: Term,
-}
 
 /// A mailbox's key and its generation.
 #[derive(Clone, Debug)]

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Resumed, ZonedTime};
 use crate::flags::Flags;
 use crate::following::Following;
-use crate::said::{Detached, Refused};
+use mailraft_owner::Detached;
+
+use crate::reply::Refused;
 
 /// How long a client is kept waiting while nobody leads its mailbox's partition.
 pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);

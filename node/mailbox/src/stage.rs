@@ -10,7 +10,6 @@ use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{RowBatch, RowKey, Table};
 
 use crate::api::{Answer, Event, FolderId, Refusal};
-use crate::queue::Queued;
 use crate::records::{PlaceRecord, StageId, StageRecord, encode, stage_key};
 use crate::state::{Dead, Garbage, State};
 use crate::work::{Context, Row, Work, folder_bytes, key_bytes, place_bytes, row_bytes};
@@ -18,7 +17,6 @@ use crate::work::{Context, Row, Work, folder_bytes, key_bytes, place_bytes, row_
 /// A staged change in progress. Meanwhile no other command is decided.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    pub queued: Queued,
     pub result: Result<Answer, Refusal>,
     /// The parts that are still to be written before the last entry.
     pub parts: VecDeque<Vec<(RowKey, PlaceRecord)>>,
@@ -34,7 +32,7 @@ pub(crate) struct Staged {
 
 impl Staged {
     /// Takes a change apart: new places into parts of at most `part_bytes`, all else into the last entry.
-    pub fn split(work: Work<'_>, stage: StageId, queued: Queued, answer: Answer, part_bytes: usize) -> Self {
+    pub fn split(work: Work<'_>, stage: StageId, result: Result<Answer, Refusal>, part_bytes: usize) -> Self {
         let mailbox = work.mailbox();
         let (mut rows, mut parts, mut part, mut bytes) = (BTreeMap::new(), VecDeque::new(), Vec::new(), 0);
         for (key, row) in work.rows {
@@ -58,8 +56,7 @@ impl Staged {
         }
         let requires = work.requires.into_iter().filter(|k| k.table != Table::Contents.number()).collect();
         Staged {
-            queued,
-            result: Ok(answer),
+            result,
             parts,
             written: Vec::new(),
             rows,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mailraft_owner::Place;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::seal::{Key, SEAL_OVERHEAD_BYTES};
@@ -15,8 +16,8 @@ use crate::api::{Change, EmailId, Event, FolderId, MessageState, Refusal};
 use crate::flags::{Flags, KEYWORD_MAX_BYTES, KEYWORDS_MAX};
 use crate::limits::Limits;
 use crate::records::{
-    EmailInfo, ExpungedRecord, FlagGroup, FlagPageRecord, MailboxKey, PAGE_UIDS, PackedUids, Place, PlaceRecord,
-    StageId, StageRecord, encode, expunged_key, page_key, page_of, place_key, stage_key,
+    EmailInfo, ExpungedRecord, FlagGroup, FlagPageRecord, MailboxKey, PAGE_UIDS, PackedUids, PlaceRecord, StageId,
+    StageRecord, encode, expunged_key, page_key, page_of, place_key, stage_key,
 };
 use crate::state::{Dead, Folder, Garbage, Message, State};
 use crate::uids::UidSet;

@@ -107,7 +107,7 @@ async fn serve(
         lookup,
     };
     tokio::spawn(serve_streams(services.reach(), own_status(services.clone()), streams));
-    tokio::spawn(watch_leadership(services.clone()));
+    tokio::spawn(services.registry.clone().end_actors_with_their_terms());
 
     let (stop, serving) = watch::channel(true);
     let budget = Budget::new(config.limits.body_memory_bytes);
@@ -227,15 +227,6 @@ fn own_status(services: Services) -> StatusSource {
         let services = services.clone();
         Box::pin(async move { serde_json::to_string(&admin::own_status(&services).await).unwrap_or_default() })
     })
-}
-
-/// Ends actors whose term is over.
-async fn watch_leadership(services: Services) {
-    let mut leading = services.cluster.leading();
-    while leading.changed().await.is_ok() {
-        leading.borrow_and_update();
-        services.registry.leadership_changed();
-    }
 }
 
 fn bounds(config: &Config) -> actors::Limits {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use mailraft_checkers::{At, Bounds, Checker, Ended, Op, Record, Reply, Report, Rule};
 use mailraft_mailbox::api::{Change, FetchWhat, FolderId, NewMessage, ZonedTime};
 use mailraft_mailbox::{
-    Answer, Command, Event, Flags, Mailbox, MailboxKey, Place, Refusal, SessionNumber, Submitted, UidSet,
+    Answer, Command, Deciding, Event, Flags, Mailbox, MailboxKey, Place, Read, Refusal, SessionNumber, Submitted,
+    UidSet,
 };
 use mailraft_storage::body::BodyId;
 use mailraft_storage::entry::CommandRow;
@@ -38,7 +39,7 @@ pub struct World {
     rows: MemoryRows,
     place: Place,
     key: MailboxKey,
-    mailbox: Mailbox,
+    mailbox: Deciding<Mailbox>,
     index: u64,
     pub now: u64,
     pub records: Vec<Record>,
@@ -62,7 +63,7 @@ impl World {
             incarnation: Incarnation { number: 1, nonce: [7; 16] },
             term: Term(3),
         };
-        let mailbox = Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap();
+        let mailbox = Deciding::new(Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap());
         let mut world = World {
             env,
             rows,
@@ -102,13 +103,12 @@ impl World {
             self.open.remove(&session);
         }
         self.records.push(Record::Asked { at: self.now, session, mailbox: MAILBOX, id, op: op.clone() });
-        match self.mailbox.submit(&mut self.env, SessionNumber(session), id, 0, command) {
-            Submitted::Answered(answer, index) => self.answer(session, id, &op, answer, index),
-            Submitted::Read(read) => {
-                let index = read.position();
-                let answer = read.run(&self.rows).unwrap();
-                self.answer(session, id, &op, answer, index);
-            }
+        if command.is_read() {
+            let (answer, index) = self.read(&command);
+            self.answer(session, id, &op, answer, index);
+            return id;
+        }
+        match self.mailbox.submit(SessionNumber(session), id, 0, command) {
             Submitted::Queued => {
                 self.waiting.insert(id, session);
             }
@@ -118,6 +118,17 @@ impl World {
             other => panic!("{other:?}"),
         }
         id
+    }
+
+    fn read(&mut self, command: &Command) -> (Result<Answer, Refusal>, Index) {
+        match self.mailbox.engine_mut().read(command) {
+            Read::Answered(answer, index) => (answer, index),
+            Read::Stored(read) => {
+                let index = read.position();
+                (Ok(read.run(&self.rows).unwrap()), index)
+            }
+            Read::TooEarly => panic!("the first folders are there"),
+        }
     }
 
     /// Asks, and everything that follows from it.
@@ -156,17 +167,16 @@ impl World {
             self.records.push(Record::Ended { at: self.now, id, ended: Ended::Unknown, position: None });
             self.records.push(Record::Resolved { id, outcome: None });
         }
-        self.mailbox = Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap();
+        let mailbox = Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap();
+        self.mailbox = Deciding::new(mailbox);
         for (session, mut open) in std::mem::take(&mut self.open) {
-            let id = self.env.command_id();
             let command = Command::Resume {
                 folder: open.folder,
                 uid_validity: open.uid_validity,
                 since: open.modseq,
                 known: open.known.iter().copied().collect(),
             };
-            let submitted = self.mailbox.submit(&mut self.env, SessionNumber(session), id, 0, command);
-            let Submitted::Answered(answer, _) = submitted else { panic!("{submitted:?}") };
+            let (answer, _) = self.read(&command);
             let Ok(Answer::Resumed(resumed)) = answer else {
                 self.records.push(Record::Closed { at: self.now, session });
                 continue;

@@ -1,7 +1,7 @@
 //! What scripts look for among the things that happen.
 
 use mailraft_cluster::PeerBody;
-use mailraft_mailbox::Said;
+use mailraft_mailbox::Reply as OwnerReply;
 use mailraft_storage::log::LogWrite;
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 use raft::eraftpb::MessageType;
@@ -70,7 +70,7 @@ pub fn ok_to(client: Client) -> Matches {
     Box::new(move |_, event| {
         let Event::ToSession(to, _, what) = event else { return false };
         let ToSession::Said(said, _) = &**what else { return false };
-        *to == client.0 && matches!(**said, Said::Answer { result: Ok(_), .. })
+        *to == client.0 && matches!(**said, OwnerReply::Answer { result: Ok(_), .. })
     })
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mailraft_mailbox::api::{NewMessage, ZonedTime};
-use mailraft_mailbox::owner::{Ask, Owner, Step};
+use mailraft_mailbox::owner::{Ask, Lead, Own, Step};
 use mailraft_mailbox::{
-    Answer, Command, Event, Flags, Mailbox, MailboxKey, Place, Refused, Said, SessionNumber, UidSet, chunk_key,
-    open_body_key, open_body_row,
+    Answer, Command, Event, Flags, Mailbox, MailboxKey, MailboxOwner, Owner, Place, Refused, Reply, SessionNumber,
+    UidSet, chunk_key, open_body_key, open_body_row,
 };
 use mailraft_message::{Envelope, Part, header};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, chunk_count, seal_chunk};
@@ -39,13 +39,13 @@ pub enum Who {
     Others,
 }
 
-/// A mailbox with its first folders, its owner, and what was said to the sessions and not heard yet.
+/// A mailbox with its first folders, its owner, and the replies to the sessions that were not heard yet.
 pub struct RealMailbox {
     rows: MemoryRows,
     env: Env,
     key: MailboxKey,
-    owner: Owner<Who>,
-    said: BTreeMap<Who, VecDeque<Said>>,
+    owner: MailboxOwner<Who>,
+    replies: BTreeMap<Who, VecDeque<Reply>>,
 }
 
 impl RealMailbox {
@@ -61,10 +61,10 @@ impl RealMailbox {
             term: Term(3),
         };
         let engine = Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap();
-        let mut owner = Owner::new();
+        let mut owner = MailboxOwner::new();
         owner.attach(Who::Client, SessionNumber(1));
         owner.attach(Who::Others, SessionNumber(2));
-        let mut mailbox = RealMailbox { rows, env, key, owner, said: BTreeMap::new() };
+        let mut mailbox = RealMailbox { rows, env, key, owner, replies: BTreeMap::new() };
         mailbox.act(|owner, env, out| owner.loaded(env, Ok(engine), out));
         mailbox
     }
@@ -73,11 +73,11 @@ impl RealMailbox {
     pub fn ask(&mut self, session: Who, command: Command) -> Result<Answer, Refused> {
         let id = self.env.command_id();
         self.act(|owner, env, out| owner.ask(env, Ask { session, id, attempt: 0, command }, out));
-        let said = self.said.entry(session).or_default();
-        let is_it = |said: &Said| matches!(said, Said::Answer { id: of, .. } if *of == id);
-        let at = said.iter().position(is_it).expect("every command is answered");
-        match said.remove(at) {
-            Some(Said::Answer { result, .. }) => result,
+        let replies = self.replies.entry(session).or_default();
+        let is_it = |reply: &Reply| matches!(reply, Reply::Answer { id: of, .. } if *of == id);
+        let at = replies.iter().position(is_it).expect("every command is answered");
+        match replies.remove(at) {
+            Some(Reply::Answer { result, .. }) => result,
             other => panic!("{other:?}"),
         }
     }
@@ -89,12 +89,12 @@ impl RealMailbox {
 
     /// Events that were told to the session under test.
     pub fn take_events(&mut self) -> Vec<Event> {
-        let said = self.said.entry(Who::Client).or_default().drain(..);
-        said.map(|said| if let Said::Event(event) = said { event } else { panic!("{said:?}") }).collect()
+        let replies = self.replies.entry(Who::Client).or_default().drain(..);
+        replies.map(|reply| if let Reply::Event(event) = reply { event } else { panic!("{reply:?}") }).collect()
     }
 
     pub fn has_events(&self) -> bool {
-        self.said.get(&Who::Client).is_some_and(|said| !said.is_empty())
+        self.replies.get(&Who::Client).is_some_and(|replies| !replies.is_empty())
     }
 
     /// Others put a message into a folder.
@@ -174,7 +174,7 @@ impl RealMailbox {
     }
 
     /// Lets the owner do something, and carries out what it wants done.
-    fn act(&mut self, act: impl FnOnce(&mut Owner<Who>, &mut Env, &mut Vec<Step<Who>>)) {
+    fn act(&mut self, act: impl FnOnce(&mut MailboxOwner<Who>, &mut Env, &mut Vec<Step<Who>>)) {
         let mut steps = Vec::new();
         act(&mut self.owner, &mut self.env, &mut steps);
         let mut steps = VecDeque::from(steps);
@@ -185,14 +185,14 @@ impl RealMailbox {
                     let (index, verdict) = self.apply(proposal);
                     self.owner.decided(&mut self.env, ProposalOutcome::Applied { index, verdict }, &mut more);
                 }
-                Step::Gate { number, rows } => {
+                Step::Own(Own::Barrier { number, rows }) => {
                     let read = rows.map(|read| read.run(&self.rows));
-                    self.owner.gated(number, true, read, &mut more);
+                    self.owner.confirmed(number, Lead::Confirmed, read, &mut more);
                 }
-                Step::Say { to, what } => self.said.entry(to).or_default().push_back(what),
+                Step::Own(Own::Reply { to, reply }) => self.replies.entry(to).or_default().push_back(reply),
                 Step::Pause { .. } => self.owner.again(&mut self.env, &mut more),
-                Step::Failed { error, .. } => panic!("{error}"),
-                Step::End => panic!("nothing ends this owner"),
+                Step::Unreadable { error, .. } => panic!("{error}"),
+                Step::End { .. } => panic!("nothing ends this owner"),
             }
             steps.extend(more);
         }

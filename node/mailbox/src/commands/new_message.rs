@@ -111,12 +111,12 @@ mod tests {
     #[test]
     fn a_full_mailbox_refuses_and_copies_cost_nothing() {
         let mut world = World::new();
-        world.mailbox.set_quota_bytes(Some(10));
+        world.mailbox.engine_mut().set_quota_bytes(Some(10));
         world.append("INBOX", "sixsix");
         let inbox = world.id("INBOX");
         let copy = crate::Command::Copy { folder: inbox, uids: crate::harness::ALL(), to: "Sent".into() };
         world.run(copy).unwrap();
-        assert_eq!(world.mailbox.usage_bytes(), 6);
+        assert_eq!(world.mailbox.engine().usage_bytes(), 6);
         let new_message = world.new_message("fives");
         assert_eq!(world.run(append("INBOX", new_message, Flags::none())), Err(Refusal::OverQuota));
         world.append("INBOX", "four");

@@ -40,7 +40,7 @@ mod tests {
         let mut world = World::new();
         for (on, count) in [(true, 7), (true, 7), (false, 6), (false, 6)] {
             assert_eq!(world.run(Command::Subscribe { name: "inbox/none".into(), on }), Ok(Answer::Done));
-            assert_eq!(world.mailbox.state().subscriptions().count(), count);
+            assert_eq!(world.mailbox.engine().state().subscriptions().count(), count);
             world.assert_rows_are_memory();
         }
         assert!(matches!(world.run(Command::Subscribe { name: String::new(), on: true }), Err(Refusal::BadName(_))));

@@ -1,24 +1,24 @@
-//! The actor of one mailbox: a thin shell around its owner. It loads the mailbox, carries out what the owner
-//! wants done, and passes on what it says.
+//! The actor of one mailbox: it loads the mailbox, does its reads, and passes on what its owner replies.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use mailraft_cluster::{BarrierOutcome, SlotOutcome};
-use mailraft_directory::Lookup;
-use mailraft_driver::{Cluster, Leading};
-use mailraft_mailbox::owner::{Owner, Step};
+use mailraft_cluster::BarrierOutcome;
+use mailraft_mailbox::owner::{Lead, Own};
 use mailraft_mailbox::{
-    Answer, Command, Detached, Mailbox, MailboxKey, Place, Position, Refusal, Said, SessionNumber, StoredRead,
+    Command, Detached, Mailbox, MailboxKey, MailboxOwner, Place, Position, Reply, SessionNumber, StoredRead,
 };
-use mailraft_storage::{CommandId, Env, MailboxId, PartitionId, Proposal, ProposalOutcome, StoreError};
+use mailraft_owner::Owner;
+use mailraft_storage::CommandId;
 
-use crate::environment::{os_env, refresh};
+use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::outbox::{Outbox, ToSession};
 
 use super::key::SessionKey;
+use super::owner::{Kind, OwnerActor, Seat};
 
 /// An actor with no session and nothing to do ends after this long.
 const IDLE_BEFORE_PASSIVATION: Duration = Duration::from_secs(60);
@@ -88,151 +88,36 @@ pub struct Ask {
 #[rtype(result = "()")]
 pub struct Detach(pub SessionKey);
 
-/// The actor's term is over.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Stop(pub Detached);
-
 /// The most bytes of messages from now on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct SetQuota(pub Option<u64>);
 
 /// The actor of one mailbox.
-pub struct MailboxActor {
-    cluster: Cluster,
-    lookup: Arc<Lookup>,
-    mailbox: MailboxId,
-    partition: PartitionId,
-    leading: Leading,
+pub type MailboxActor = OwnerActor<MailboxKind>;
+
+/// What is particular to it: sessions, and reads that wait for a barrier.
+pub struct MailboxKind {
     quota_bytes: Option<u64>,
     idle: Idle,
-    env: Env,
-    owner: Owner<SessionKey>,
     outboxes: HashMap<SessionKey, Outbox>,
     last_used: Instant,
 }
 
-type RowsRead = Result<Result<Answer, Refusal>, StoreError>;
-
 impl MailboxActor {
     /// Not loaded yet.
-    pub fn new(
-        cluster: Cluster,
-        lookup: Arc<Lookup>,
-        mailbox: MailboxId,
-        partition: PartitionId,
-        leading: Leading,
-        quota_bytes: Option<u64>,
-        idle: Idle,
-    ) -> Self {
-        MailboxActor {
-            cluster,
-            lookup,
-            mailbox,
-            partition,
-            leading,
-            quota_bytes,
-            idle,
-            env: os_env(),
-            owner: Owner::new(),
-            outboxes: HashMap::new(),
-            last_used: Instant::now(),
-        }
-    }
-
-    /// Lets the owner do something, and carries out what it wants done.
-    fn with_owner(
-        &mut self,
-        ctx: &mut Context<Self>,
-        act: impl FnOnce(&mut Owner<SessionKey>, &mut Env, &mut Vec<Step<SessionKey>>),
-    ) {
-        refresh(&mut self.env, &self.cluster);
-        let mut steps = Vec::new();
-        act(&mut self.owner, &mut self.env, &mut steps);
-        self.carry_out(steps, ctx);
-    }
-
-    fn carry_out(&mut self, steps: Vec<Step<SessionKey>>, ctx: &mut Context<Self>) {
-        for step in steps {
-            match step {
-                Step::Propose(proposal) => self.propose(proposal, ctx),
-                Step::Gate { number, rows } => self.gate(number, rows, ctx),
-                Step::Say { to, what } => self.say(to, what),
-                Step::Pause { millis } => {
-                    ctx.run_later(Duration::from_millis(millis), |actor, ctx| {
-                        actor.with_owner(ctx, |owner, env, out| owner.again(env, out));
-                    });
-                }
-                Step::Failed { command, error } => {
-                    tracing::error!(%command, mailbox = %self.mailbox, %error, "a row can't be read");
-                    self.cluster.found_damaged(self.leading.replica, &error);
-                }
-                Step::End => ctx.stop(),
-            }
-        }
-    }
-
-    /// Loads the mailbox once no entry of an earlier actor of this term is in flight.
-    fn load(&mut self, ctx: &mut Context<Self>) {
-        let slot = self.cluster.await_slot(self.partition, self.leading.term, self.mailbox);
-        let barrier = self.cluster.clone();
-        let lookup = Arc::clone(&self.lookup);
-        let rows = Arc::clone(self.cluster.rows());
-        let mailbox = self.mailbox;
-        let place = Place {
-            cluster: self.cluster.cluster_id(),
-            mailbox,
-            replica: self.leading.replica,
-            incarnation: self.leading.incarnation,
-            term: self.leading.term,
-        };
-        let loading = async move {
-            match slot.await {
-                Ok(SlotOutcome::Free) => {}
-                _ => return Err(Detached::NotLeader),
-            }
-            let key = match find_key(&barrier, &lookup, mailbox).await? {
-                Some(key) => key,
-                None => {
-                    // This node's replica of the control group may lag behind.
-                    match barrier.read_barrier(PartitionId::CONTROL, None).await {
-                        Ok(BarrierOutcome::Passed { .. }) => {}
-                        _ => return Err(Detached::Overloaded),
-                    }
-                    find_key(&barrier, &lookup, mailbox).await?.ok_or(Detached::NoSuchMailbox)?
-                }
-            };
-            match tokio::task::spawn_blocking(move || Mailbox::load(rows, place, key)).await {
-                Ok(Ok(engine)) => Ok(engine),
-                Ok(Err(error)) => {
-                    tracing::error!(%mailbox, %error, "a mailbox can't be loaded");
-                    barrier.found_damaged(place.replica, &error);
-                    Err(Detached::Corrupt)
-                }
-                Err(_) => Err(Detached::Gone),
-            }
-        };
-        let loading = actix::fut::wrap_future::<_, Self>(loading).map(|loaded, actor, ctx| {
-            let quota = actor.quota_bytes;
-            actor.with_owner(ctx, |owner, env, out| {
-                let loaded = loaded.map(|mut engine| {
-                    engine.set_quota_bytes(quota);
-                    engine
-                });
-                owner.loaded(env, loaded, out);
-            });
-        });
-        ctx.spawn(loading);
+    pub fn of_mailbox(seat: Seat, quota_bytes: Option<u64>, idle: Idle) -> Self {
+        let kind = MailboxKind { quota_bytes, idle, outboxes: HashMap::new(), last_used: Instant::now() };
+        OwnerActor::new(seat, MailboxOwner::new(), kind)
     }
 
     /// Does a read, and asks whether this node still leads in the actor's term.
-    fn gate(&mut self, number: u64, rows: Option<StoredRead>, ctx: &mut Context<Self>) {
-        let gate = self.cluster.read_barrier(self.partition, Some(self.leading.term));
-        let store = Arc::clone(self.cluster.rows());
-        let mailbox = self.mailbox;
-        let gated = async move {
-            let read: Option<RowsRead> = match rows {
+    fn confirm(&mut self, number: u64, rows: Option<StoredRead>, ctx: &mut Context<Self>) {
+        let Seat { cluster, partition, mailbox, leading, .. } = &self.seat;
+        let barrier = cluster.read_barrier(*partition, Some(leading.term));
+        let (store, mailbox) = (Arc::clone(cluster.rows()), *mailbox);
+        let reading = async move {
+            let read = match rows {
                 None => None,
                 Some(rows) => match tokio::task::spawn_blocking(move || rows.run(store.as_ref())).await {
                     Ok(read) => Some(read),
@@ -242,77 +127,94 @@ impl MailboxActor {
                     }
                 },
             };
-            (matches!(gate.await, Ok(BarrierOutcome::Passed { .. })), read)
+            match barrier.await {
+                Ok(BarrierOutcome::Passed { .. }) => (Lead::Confirmed, read),
+                Ok(BarrierOutcome::NotLeader { .. } | BarrierOutcome::Unavailable) | Err(_) => (Lead::Lost, read),
+            }
         };
-        let gated = actix::fut::wrap_future::<_, Self>(gated).map(move |(leads, read), actor, ctx| {
-            actor.with_owner(ctx, |owner, _, out| owner.gated(number, leads, read, out));
+        let confirmed = actix::fut::wrap_future::<_, Self>(reading).map(move |(lead, read), actor, ctx| {
+            actor.with_owner(ctx, |owner, _, out| owner.confirmed(number, lead, read, out));
         });
-        ctx.spawn(gated);
+        ctx.spawn(confirmed);
     }
 
-    fn propose(&mut self, proposal: Proposal, ctx: &mut Context<Self>) {
-        let first = proposal.command;
-        tracing::debug!(command = %first, mailbox = %self.mailbox, partition = self.partition.0, "proposed");
-        let proposed = self.cluster.propose(self.partition, proposal);
-        let decided = actix::fut::wrap_future::<_, Self>(proposed).map(|outcome, actor, ctx| {
-            // The node ends, perhaps after it was appended.
-            let outcome = outcome.unwrap_or(ProposalOutcome::Unknown);
-            actor.with_owner(ctx, |owner, env, out| owner.decided(env, outcome, out));
-        });
-        ctx.spawn(decided);
-    }
-
-    fn say(&mut self, to: SessionKey, what: Said) {
-        let (partition, incarnation) = (self.partition, self.leading.incarnation.number);
-        let message = match what {
-            Said::Answer { id, result, at } => {
+    fn reply(&mut self, to: SessionKey, reply: Reply) {
+        let (partition, incarnation) = (self.seat.partition, self.seat.leading.incarnation.number);
+        let message = match reply {
+            Reply::Answer { id, result, at } => {
                 tracing::debug!(command = %id, partition = partition.0, index = at.0, ok = result.is_ok(), "answered");
                 ToSession::Answer { id, result, at: Position { partition, incarnation, index: at } }
             }
-            Said::Event(event) => ToSession::Event(event),
-            Said::Detached(why) => {
-                if let Some(outbox) = self.outboxes.remove(&to) {
+            Reply::Event(event) => ToSession::Event(event),
+            Reply::Detached(why) => {
+                if let Some(outbox) = self.kind.outboxes.remove(&to) {
                     outbox.send(ToSession::Detached(why));
                 }
                 return;
             }
         };
-        if let Some(outbox) = self.outboxes.get(&to) {
+        if let Some(outbox) = self.kind.outboxes.get(&to) {
             outbox.send(message);
         }
     }
 }
 
-async fn find_key(cluster: &Cluster, lookup: &Arc<Lookup>, mailbox: MailboxId) -> Result<Option<MailboxKey>, Detached> {
-    let lookup = Arc::clone(lookup);
-    match tokio::task::spawn_blocking(move || lookup.mailbox_key(mailbox)).await {
-        Ok(Ok(key)) => Ok(key.map(|(key, epoch)| MailboxKey::new(key, epoch))),
-        Ok(Err(error)) => {
-            tracing::error!(%mailbox, %error, "a mailbox key can't be read");
-            if let Some(control) = cluster.replica(PartitionId::CONTROL) {
-                cluster.found_damaged(control, &error);
+impl Kind for MailboxKind {
+    type Owner = MailboxOwner<SessionKey>;
+
+    fn load(seat: &Seat) -> impl Future<Output = Result<Mailbox, Detached>> + 'static {
+        let Seat { cluster, lookup, mailbox, leading, .. } = seat.clone();
+        async move {
+            let is_no = |key: &Option<_>| key.is_none();
+            let look = || look_up(&cluster, &lookup, move |lookup| lookup.mailbox_key(mailbox));
+            let found = look_twice_before_no(&cluster, is_no, look).await.map_err(|why| match why {
+                Uncertain::Damaged => Detached::Corrupt,
+                Uncertain::Unavailable => Detached::Overloaded,
+            })?;
+            let (key, epoch) = found.ok_or(Detached::NoSuchMailbox)?;
+            let place = Place {
+                cluster: cluster.cluster_id(),
+                mailbox,
+                replica: leading.replica,
+                incarnation: leading.incarnation,
+                term: leading.term,
+            };
+            let rows = Arc::clone(cluster.rows());
+            let load = move || Mailbox::load(rows, place, MailboxKey::new(key, epoch));
+            match tokio::task::spawn_blocking(load).await {
+                Ok(Ok(engine)) => Ok(engine),
+                Ok(Err(error)) => {
+                    tracing::error!(%mailbox, %error, "a mailbox can't be loaded");
+                    cluster.found_damaged(place.replica, &error);
+                    Err(Detached::Corrupt)
+                }
+                Err(_) => Err(Detached::Gone),
             }
-            Err(Detached::Corrupt)
         }
-        Err(_) => Err(Detached::Gone),
     }
-}
 
-impl Actor for MailboxActor {
-    type Context = Context<Self>;
+    fn loaded(&mut self, engine: &mut Mailbox) {
+        engine.set_quota_bytes(self.quota_bytes);
+    }
 
-    fn started(&mut self, ctx: &mut Self::Context) {
+    fn carry_out(actor: &mut MailboxActor, own: Own<SessionKey>, ctx: &mut Context<MailboxActor>) {
+        match own {
+            Own::Barrier { number, rows } => actor.confirm(number, rows, ctx),
+            Own::Reply { to, reply } => actor.reply(to, reply),
+        }
+    }
+
+    fn started(actor: &mut MailboxActor, ctx: &mut Context<MailboxActor>) {
         metrics::gauge!("mailraft_mailbox_actors").increment(1.0);
-        self.load(ctx);
-        ctx.run_interval(self.idle.check, |actor, ctx| {
-            if actor.owner.is_idle() && actor.last_used.elapsed() > actor.idle.before_passivation {
+        ctx.run_interval(actor.kind.idle.check, |actor, ctx| {
+            if actor.owner.is_idle() && actor.kind.last_used.elapsed() > actor.kind.idle.before_passivation {
                 actor.with_owner(ctx, |owner, _, out| owner.end(Detached::Gone, out));
             }
         });
     }
 }
 
-impl Drop for MailboxActor {
+impl Drop for MailboxKind {
     fn drop(&mut self) {
         metrics::gauge!("mailraft_mailbox_actors").decrement(1.0);
         // After a panic the sessions are still here: they attach to the next actor.
@@ -328,8 +230,8 @@ impl Handler<Attach> for MailboxActor {
     fn handle(&mut self, mut attach: Attach, _: &mut Self::Context) {
         let Some(outbox) = attach.outbox.take() else { return };
         let key = attach.key;
-        self.last_used = Instant::now();
-        self.outboxes.insert(key, outbox);
+        self.kind.last_used = Instant::now();
+        self.kind.outboxes.insert(key, outbox);
         let turn = key.connection.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.session;
         self.owner.attach(key, SessionNumber(turn));
     }
@@ -339,7 +241,7 @@ impl Handler<Ask> for MailboxActor {
     type Result = ();
 
     fn handle(&mut self, Ask { key, id, attempt, command }: Ask, ctx: &mut Self::Context) {
-        self.last_used = Instant::now();
+        self.kind.last_used = Instant::now();
         let asked = mailraft_mailbox::owner::Ask { session: key, id, attempt, command };
         self.with_owner(ctx, |owner, env, out| owner.ask(env, asked, out));
     }
@@ -349,17 +251,9 @@ impl Handler<Detach> for MailboxActor {
     type Result = ();
 
     fn handle(&mut self, Detach(key): Detach, _: &mut Self::Context) {
-        self.last_used = Instant::now();
-        self.outboxes.remove(&key);
+        self.kind.last_used = Instant::now();
+        self.kind.outboxes.remove(&key);
         self.owner.detach(key);
-    }
-}
-
-impl Handler<Stop> for MailboxActor {
-    type Result = ();
-
-    fn handle(&mut self, Stop(why): Stop, ctx: &mut Self::Context) {
-        self.with_owner(ctx, |owner, _, out| owner.end(why, out));
     }
 }
 
@@ -367,7 +261,7 @@ impl Handler<SetQuota> for MailboxActor {
     type Result = ();
 
     fn handle(&mut self, SetQuota(quota): SetQuota, _: &mut Self::Context) {
-        self.quota_bytes = quota;
+        self.kind.quota_bytes = quota;
         self.owner.set_quota_bytes(quota);
     }
 }

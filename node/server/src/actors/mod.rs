@@ -7,6 +7,7 @@
 mod directory;
 mod key;
 mod mailbox;
+mod owner;
 mod registry;
 #[cfg(test)]
 mod tests;

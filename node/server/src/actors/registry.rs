@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::prelude::*;
-use mailraft_driver::{Cluster, Leading};
+use mailraft_driver::{Cluster, Leading, LeadingMap};
 use mailraft_mailbox::{Command, Detached};
 use mailraft_storage::{CommandId, MailboxId, PartitionId};
 use tokio::sync::oneshot;
 
-use super::directory::{DirectoryActor, DirectoryAsk, Reply, TermOver};
+use super::directory::{DirectoryActor, DirectoryAsk, Reply};
 use super::key::SessionKey;
-use super::mailbox::{Ask, Attach, Detach, Idle, MailboxActor, SetQuota, Stop};
+use super::mailbox::{Ask, Attach, Detach, Idle, MailboxActor, SetQuota};
+use super::owner::{Seat, Stop};
 use super::threads::ActorThreads;
 use crate::outbox::Outbox;
 use mailraft_directory::Lookup;
@@ -54,7 +55,7 @@ struct Actors {
 impl Actors {
     fn set_directory(&mut self, directory: Option<(Leading, Addr<DirectoryActor>)>) {
         if let Some((_, earlier)) = std::mem::replace(&mut self.directory, directory) {
-            earlier.do_send(TermOver);
+            earlier.do_send(Stop(Detached::NotLeader));
         }
     }
 }
@@ -143,11 +144,10 @@ impl Registry {
             match actors.directory.as_ref().filter(|(at, addr)| *at == leading && addr.connected()) {
                 Some((_, addr)) => addr.clone(),
                 None => {
-                    let (cluster, lookup) = (self.inner.cluster.clone(), Arc::clone(&self.inner.lookup));
-                    let at = leading;
+                    let seat = self.seat(PartitionId::CONTROL, MailboxId::PARTITION, leading);
                     let addr = DirectoryActor::start_in_arbiter(&self.inner.arbiters[0], move |ctx| {
                         ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
-                        DirectoryActor::new(cluster, lookup, at)
+                        DirectoryActor::of_directory(seat)
                     });
                     actors.set_directory(Some((leading, addr.clone())));
                     addr
@@ -171,19 +171,30 @@ impl Registry {
         }
     }
 
-    /// Stops actors whose term is over; to be called whenever what this node leads has changed.
-    pub fn leadership_changed(&self) {
+    /// Ends actors whose term is over, for as long as the node runs. No task beside each leader: an actor may have been
+    /// started in a term so short that no such task ever ran in it.
+    pub async fn end_actors_with_their_terms(self) {
+        let mut leading = self.inner.cluster.leading();
+        loop {
+            let now = leading.borrow_and_update().clone();
+            self.end_actors_but(&now);
+            if leading.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends all actors but those of these terms.
+    pub(super) fn end_actors_but(&self, now: &LeadingMap) {
         let mut actors = self.actors();
-        let leading = self.inner.cluster.leading();
-        let leading = leading.borrow();
         actors.mailboxes.retain(|_, running| {
-            let stays = leading.get(&running.partition) == Some(&running.leading) && running.addr.connected();
+            let stays = now.get(&running.partition) == Some(&running.leading) && running.addr.connected();
             if !stays {
                 running.addr.do_send(Stop(Detached::NotLeader));
             }
             stays
         });
-        if actors.directory.as_ref().is_some_and(|(at, _)| leading.get(&PartitionId::CONTROL) != Some(at)) {
+        if actors.directory.as_ref().is_some_and(|(at, _)| now.get(&PartitionId::CONTROL) != Some(at)) {
             actors.set_directory(None);
         }
     }
@@ -214,11 +225,11 @@ impl Registry {
         let partition = self.partition(mailbox);
         actors.started += 1;
         let arbiter = &inner.arbiters[actors.started % inner.arbiters.len()];
-        let (cluster, lookup) = (inner.cluster.clone(), Arc::clone(&inner.lookup));
+        let seat = self.seat(partition, mailbox, leading);
         let Limits { actors: _, quota_bytes, idle } = self.limits();
         let addr = MailboxActor::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
-            MailboxActor::new(cluster, lookup, mailbox, partition, leading, quota_bytes, idle)
+            MailboxActor::of_mailbox(seat, quota_bytes, idle)
         });
         let running = Running { partition, leading, addr: addr.clone() };
         if let Some(earlier) = actors.mailboxes.insert(mailbox, running) {
@@ -226,6 +237,11 @@ impl Registry {
             earlier.addr.do_send(Stop(Detached::NotLeader));
         }
         addr
+    }
+
+    fn seat(&self, partition: PartitionId, mailbox: MailboxId, leading: Leading) -> Seat {
+        let (cluster, lookup) = (self.inner.cluster.clone(), Arc::clone(&self.inner.lookup));
+        Seat { cluster, lookup, partition, mailbox, leading }
     }
 
     fn partition(&self, mailbox: MailboxId) -> PartitionId {

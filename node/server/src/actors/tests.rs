@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mailraft_directory::keys::RootKey;
 use mailraft_directory::{Lookup, password};
 use mailraft_driver::testing::{PATIENCE, cluster_ca};
-use mailraft_driver::{Cluster, DriverConfig, Leading};
+use mailraft_driver::{Cluster, DriverConfig, Leading, LeadingMap};
 use mailraft_mailbox::api::{Change, ZonedTime};
 use mailraft_mailbox::{
     Answer, Command, Detached, Event, Finished, Flags, MessageKind, NotDone, Position, Refusal, Refused,
@@ -30,7 +30,7 @@ use super::mailbox::MailboxActor;
 use super::{ActorThreads, Idle, Limits, LocalLink, Registry, SessionKey};
 use crate::bootstrap::{FirstNode, FirstState, create_first_state};
 use crate::config::{Config, OnLoopback, render_on_loopback};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, LoginRefused};
 use crate::environment::command_id;
 use crate::links::{Links, MailboxSession, Stored};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
@@ -102,6 +102,7 @@ impl Node {
             cluster,
             lookup,
         };
+        tokio::spawn(services.registry.clone().end_actors_with_their_terms());
         Node { services, rows: stores.rows, threads, dir }
     }
 
@@ -344,6 +345,20 @@ async fn an_actor_of_an_earlier_term_is_told_when_the_next_takes_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_ends_whose_term_is_over_before_anybody_saw_it_begin() {
+    let node = Node::start(LIMITS).await;
+    let [mailbox, other] = node.mailboxes().await;
+    let (mut ends, mut stays) = (node.attach(mailbox), node.attach(other));
+    assert!(ends.uids(&node).await.is_empty() && stays.uids(&node).await.is_empty());
+    let mut now = LeadingMap::clone(&node.services.cluster.leading().borrow());
+    Arc::make_mut(&mut now).remove(&mailbox.partition(node.services.cluster.partitions()));
+    node.services.registry.end_actors_but(&now);
+    assert_eq!(ends.detached().await, Detached::NotLeader);
+    assert!(stays.uids(&node).await.is_empty(), "its term is not over");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_actor_of_the_directory_ends_with_its_term() {
     let node = Node::start(LIMITS).await;
     node.mailboxes().await;
@@ -352,12 +367,11 @@ async fn the_actor_of_the_directory_ends_with_its_term() {
     let now = node.services.cluster.leading().borrow()[&PartitionId::CONTROL];
     let later = Leading { term: Term(now.term.0 + 1), ..now };
     let create = mailraft_directory::Command::CreateDomain { name: "later.test".into() };
-    assert_eq!(registry.directory_in(later, node.id(), create).await, Err(Detached::Gone));
+    assert_eq!(registry.directory_in(later, node.id(), create).await, Err(Detached::NotLeader));
     until("the earlier actor's end", || !earlier.connected()).await;
 
     node.change(mailraft_directory::Command::CreateDomain { name: "now.test".into() }).await;
-    registry.leadership_changed();
-    assert!(registry.directory_actor().is_some(), "its term is not over");
+    assert!(registry.directory_actor().is_some_and(|actor| actor.connected()), "its term is not over");
     node.end().await;
 }
 
@@ -498,6 +512,25 @@ async fn a_mailbox_that_can_not_be_read_is_refused_and_its_replica_reported() {
     assert!(node.attach(other).uids(&node).await.is_empty());
     let mut session = MailboxSession::new(node.services.reach(), mailbox);
     assert_eq!(session.ask(node.id(), Command::Sync).await, Finished::NotDone(NotDone::Corrupt));
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_up_that_meets_damage_is_no_no_and_is_reported() {
+    let node = Node::start(LIMITS).await;
+    node.mailboxes().await;
+    node.services.cluster.flush().await;
+    let control = node.services.cluster.replica(PartitionId::CONTROL).unwrap();
+    let damaged = || async {
+        let status = node.services.cluster.status().await;
+        status.partitions.iter().find(|p| p.partition == PartitionId::CONTROL).unwrap().damaged
+    };
+    assert!(!damaged().await);
+    let accounts = node.rows.rows.keys(control).into_iter().filter(|key| key.table == Table::Accounts.number());
+    node.rows.rows.damage(control, accounts);
+    let login = node.services.credentials.verify("user0@example.test", "wrong".to_owned().into()).await;
+    assert_eq!(login.unwrap_err(), LoginRefused::Unavailable);
+    assert!(damaged().await, "another node is to answer");
     node.end().await;
 }
 

@@ -1,24 +1,10 @@
-//! What a mailbox's owner says to its sessions. It travels between nodes: variants are only ever added at the end.
+//! What a mailbox's owner replies to its sessions. It travels between nodes: variants are only ever added at the end.
 
+use mailraft_owner::Detached;
 use mailraft_storage::{CommandId, Index};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Answer, Event, Refusal};
-
-/// Why a link to an owner ended or could not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Detached {
-    /// The owner's node does not lead the partition, or not yet.
-    NotLeader,
-    /// The owner is gone: it panicked, fell idle, or its connection broke.
-    Gone,
-    /// Too much is waiting there.
-    Overloaded,
-    /// There is no such mailbox.
-    NoSuchMailbox,
-    /// The mailbox can't be loaded.
-    Corrupt,
-}
 
 /// A reason outside the mailbox: nothing was decided, or nobody here knows what. One closed list, mapped to each
 /// protocol in one exhaustive match.
@@ -57,9 +43,9 @@ pub enum Refused {
     Unsupported,
 }
 
-/// What an owner says to a session, in the order of the log.
+/// What an owner tells a session, in the order of the log.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Said {
+pub enum Reply {
     /// The answer to a command.
     Answer {
         /// The command.
