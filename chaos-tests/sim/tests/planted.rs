@@ -66,7 +66,7 @@ planted! {
     sweep_live_body: SweepLiveBody, [ExactlyOnce], large_bodies, jumps;
     replica_comes_back_empty: ReplicaComesBackEmpty, [ReplicasAgree], |_| {};
     snapshot_without_commands: SnapshotWithoutCommands, [ReplicasAgree], |s| s.log_keep_entries = 4, installs;
-    snapshot_rows_newer: SnapshotRowsNewer, [ReplicasAgree], |_| {};
+    snapshot_rows_newer: SnapshotRowsNewer, [ReplicasAgree], busy_and_snapshots, installs;
     snapshot_metadata_first: SnapshotMetadataFirst, [ReplicasAgree], |s| s.log_keep_entries = 4, installs;
     cut_past_flush: CutPastFlush, [ReplicasAgree], |s| s.log_keep_entries = 4;
     uid_reused_after_reload: UidReusedAfterReload, [Uids], |_| {};
@@ -228,6 +228,11 @@ fn several_pages(setup: &mut Setup) {
 fn forms_and_snapshots(setup: &mut Setup) {
     forms(setup);
     setup.log_keep_entries = 4;
+}
+
+/// Entries are applied all the time, and logs so short that snapshots are needed.
+fn busy_and_snapshots(setup: &mut Setup) {
+    (setup.log_keep_entries, setup.operation_every) = (4, 1_000_000 / 120);
 }
 
 /// Uploads are open all the time, and logs short.
