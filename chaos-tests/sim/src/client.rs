@@ -72,6 +72,9 @@ impl World {
                     OwnerReply::Detached(why) => {
                         self.with_machine(number, None, |machine, env, out| machine.detached(env, link, why, out));
                     }
+                    OwnerReply::Failed { id, error } => {
+                        self.with_machine(number, None, |m, env, out| m.failed(env, link, id, error, out));
+                    }
                     OwnerReply::Answer { id, result, at } => {
                         let at = Position { partition, incarnation, index: at };
                         self.with_machine(number, Some(at), |m, env, out| m.answered(env, link, id, result, at, out));

@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("mailraft-owner", &["mailraft-storage"]),
     ("mailraft-mailbox", &["mailraft-owner", "mailraft-storage"]),
     ("mailraft-directory", &["mailraft-owner", "mailraft-storage"]),
-    ("mailraft-protocol", &[]),
+    ("mailraft-protocol", &["mailraft-mailbox"]),
     ("mailraft-smtp", &["mailraft-protocol"]),
     ("mailraft-imap", &["mailraft-mailbox", "mailraft-message", "mailraft-protocol", "mailraft-storage"]),
     (
@@ -508,8 +508,8 @@ fn there_is_one_session_and_one_owner() {
     let decided = [
         "Command::Resume",
         "Following::new",
-        "Refused::Expired",
-        "Refused::BodyLost",
+        "CommandError::Expired",
+        "CommandError::BodyLost",
         "const NO_LEADER_MAX",
         "const IDLE_RETRY_PAUSE",
         "const PATIENCE_PAUSE",

@@ -48,7 +48,7 @@ pub use mailraft_owner::{Deciding, Detached, Owner, Place, SessionNumber, Submit
 pub use owner::MailboxOwner;
 pub use reads::StoredRead;
 pub use records::{MailboxKey, chunk_key, open_body_key, open_body_row};
-pub use reply::{Refused, Reply};
+pub use reply::{CommandError, Reply};
 pub use session::{Finished, MessageKind, NotDone, Position, Request};
 pub use uids::UidSet;
 pub use work::MESSAGES_MAX;

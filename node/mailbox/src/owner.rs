@@ -13,7 +13,7 @@ use mailraft_storage::{CommandId, Env, Index, ProposalOutcome, StoreError};
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::engine::{Mailbox, Read};
 use crate::reads::StoredRead;
-use crate::reply::{Refused, Reply};
+use crate::reply::{CommandError, Reply};
 
 /// Reads that wait until the mailbox is loaded and has its first folders.
 pub const EARLY_MAX_READS: usize = BACKLOG_MAX_COMMANDS;
@@ -147,16 +147,15 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             // Whoever does not lead any more says nothing: the session asks the next leader.
             return self.end(Detached::NotLeader, out);
         }
-        let result = match (result, rows) {
-            (Some(result), _) => result.map_err(Refused::Mailbox),
-            (None, Some(Ok(answer))) => Ok(answer),
+        match (result, rows) {
+            (Some(result), _) => self.answer(session, id, result, index, out),
+            (None, Some(Ok(answer))) => self.answer(session, id, Ok(answer), index, out),
             (None, Some(Err(error))) => {
                 out.push(Step::Unreadable { command: id, error });
-                Err(Refused::Corrupt)
+                self.fail(session, id, CommandError::Corrupt, out);
             }
-            (None, None) => Err(Refused::Corrupt),
-        };
-        self.answer(session, id, result, index, out);
+            (None, None) => self.fail(session, id, CommandError::Corrupt, out),
+        }
         let Some(attached) = self.sessions.get_mut(&session) else { return };
         attached.reading = attached.reading.saturating_sub(1);
         if attached.reading == 0 {
@@ -188,7 +187,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             }
             Read::Stored(read) => (None, read.position(), Some(read)),
             Read::TooEarly if self.early.len() < EARLY_MAX_READS => return self.early.push_back(asked),
-            Read::TooEarly => return self.answer(session, id, Err(Refused::Overloaded), Index(0), out),
+            Read::TooEarly => return self.fail(session, id, CommandError::Overloaded, out),
         };
         self.await_barrier(session, id, result, index, rows, out);
     }
@@ -250,10 +249,10 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                 LogStep::Unreadable { command, error } => out.push(Step::Unreadable { command, error }),
                 LogStep::Own(Tell::Event(event)) => self.tell(&event, out),
                 LogStep::Own(Tell::Answer { to, id, result, at }) => match result {
-                    Ok(result) => self.answer(to, id, result.map_err(Refused::Mailbox), at, out),
+                    Ok(result) => self.answer(to, id, result, at, out),
                     Err(why) => {
-                        if let Some(refused) = refused(why) {
-                            self.answer(to, id, Err(refused), at, out);
+                        if let Some(error) = command_error(why) {
+                            self.fail(to, id, error, out);
                         }
                     }
                 },
@@ -298,9 +297,15 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         }
     }
 
-    fn answer(&mut self, to: S, id: CommandId, result: Result<Answer, Refused>, at: Index, out: &mut Vec<Step<S>>) {
+    fn answer(&mut self, to: S, id: CommandId, result: Result<Answer, Refusal>, at: Index, out: &mut Vec<Step<S>>) {
         if self.sessions.contains_key(&to) {
             out.push(reply(to, Reply::Answer { id, result, at }));
+        }
+    }
+
+    fn fail(&mut self, to: S, id: CommandId, error: CommandError, out: &mut Vec<Step<S>>) {
+        if self.sessions.contains_key(&to) {
+            out.push(reply(to, Reply::Failed { id, error }));
         }
     }
 }
@@ -344,14 +349,14 @@ fn reply<S>(to: S, reply: Reply) -> Step<S> {
 }
 
 /// Why there is no answer, as sessions hear it; None where they hear that they are detached.
-fn refused(why: Unanswered) -> Option<Refused> {
+fn command_error(why: Unanswered) -> Option<CommandError> {
     match why {
-        Unanswered::Overloaded => Some(Refused::Overloaded),
-        Unanswered::Unknown => Some(Refused::Unknown),
-        Unanswered::Expired { floor } => Some(Refused::Expired { floor }),
+        Unanswered::Overloaded => Some(CommandError::Overloaded),
+        Unanswered::Unknown => Some(CommandError::Unknown),
+        Unanswered::Expired { floor } => Some(CommandError::Expired { floor }),
         // The session uploads the body again.
-        Unanswered::Lost => Some(Refused::BodyLost),
-        Unanswered::Unreadable => Some(Refused::Corrupt),
+        Unanswered::Lost => Some(CommandError::BodyLost),
+        Unanswered::Unreadable => Some(CommandError::Corrupt),
         Unanswered::Ended(_) => None,
     }
 }
@@ -438,6 +443,7 @@ mod tests {
                 (1, Reply::Answer { result: Ok(Answer::Fetched(f)), .. }) => format!("F{}", f.len()),
                 (1, Reply::Answer { result: Ok(_), .. }) => "A".to_owned(),
                 (1, Reply::Answer { result: Err(e), .. }) => format!("{e:?}"),
+                (1, Reply::Failed { error, .. }) => format!("{error:?}"),
                 (1, Reply::Event(Event { change: Change::Added(m), .. })) => format!("+{}", m[0].uid),
                 (1, Reply::Event(_)) => "E".to_owned(),
                 (1, Reply::Detached(why)) => format!("{why:?}"),

@@ -6,54 +6,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Answer, Event, Refusal};
 
-/// A reason outside the mailbox: nothing was decided, or nobody here knows what. One closed list, mapped to each
-/// protocol in one exhaustive match.
+/// Why a command has no answer. Nothing is recorded under its id: what the mailbox decides, and a refusal is that too,
+/// is an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refused {
-    /// The mailbox decided so; final.
-    #[error(transparent)]
-    Mailbox(#[from] Refusal),
-    /// No leader answered within the time that a client is kept waiting.
-    #[error("no majority of the servers can be reached; try again")]
-    NoQuorum,
-    /// It may have been done; retries were used up before anyone could say.
-    #[error("the outcome is not known yet; try again")]
+pub enum CommandError {
+    /// It may have been done; nobody here can say.
+    #[error("the outcome is not known")]
     Unknown,
-    /// Too much is waiting.
-    #[error("too busy; try again later")]
+    /// Too much is waiting, and nothing was done.
+    #[error("too much is waiting")]
     Overloaded,
-    /// There is no such mailbox, as a read barrier of the control group says.
-    #[error("no such mailbox")]
-    NoSuchMailbox,
-    /// The uploaded body is gone and nothing was done: upload it again.
-    #[error("the message's body was lost on its way; try again")]
+    /// The uploaded body is gone and nothing was done: it is to be uploaded again.
+    #[error("the message's body is gone")]
     BodyLost,
-    /// A row could not be read or opened.
-    #[error("part of this mailbox is damaged and being repaired")]
+    /// A row could not be read or opened, and nothing was done.
+    #[error("part of this mailbox is damaged")]
     Corrupt,
     /// The id of this first attempt is older than any whose result is kept, and nothing was done: whoever never
     /// sent it before takes one above the floor.
-    #[error("the command's id is too old; try again")]
+    #[error("the command's id is too old")]
     Expired {
         /// The floor.
         floor: CommandId,
     },
     /// The owner's node does not know commands of this kind, and nothing was done: it is older than the one that asks.
-    #[error("not every server knows this command yet; try again later")]
+    #[error("the command is of a kind that is not known there")]
     Unsupported,
 }
 
 /// What an owner tells a session, in the order of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// The answer to a command.
+    /// What the mailbox answers to a command.
     Answer {
         /// The command.
         id: CommandId,
-        /// The answer.
-        result: Result<Answer, Refused>,
+        /// The answer, or the refusal that was decided.
+        result: Result<Answer, Refusal>,
         /// The position of the change, or of the memory that was read.
         at: Index,
+    },
+    /// A command has no answer.
+    Failed {
+        /// The command.
+        id: CommandId,
+        /// The reason.
+        error: CommandError,
     },
     /// Something changed in the open folder.
     Event(Event),

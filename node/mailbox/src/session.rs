@@ -17,7 +17,7 @@ use crate::flags::Flags;
 use crate::following::Following;
 use mailraft_owner::Detached;
 
-use crate::reply::Refused;
+use crate::reply::CommandError;
 
 /// How long a client is kept waiting while nobody leads its mailbox's partition.
 pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);
@@ -418,24 +418,22 @@ impl Session {
         out.push(Step::Event(event));
     }
 
-    /// The owner answered. An answer that nobody waits for is dropped.
+    /// The mailbox answered. An answer that nobody waits for is dropped.
     pub fn answered(
         &mut self,
         env: &mut Env,
         link: u64,
         id: CommandId,
-        result: Result<Answer, Refused>,
+        result: Result<Answer, Refusal>,
         at: Position,
         out: &mut Vec<Step>,
     ) {
-        let Some(stage) = self.link.as_ref().filter(|l| l.number == link).map(|l| l.stage) else { return };
-        match stage {
-            LinkStage::Resuming(resume, since) if resume == id => return self.resumed(env, id, since, result, out),
-            LinkStage::Resuming(..) | LinkStage::Attaching => return,
-            LinkStage::Ready => {}
+        if let Some(since) = self.resume_ends(link, id) {
+            return self.resumed(env, id, since, result, out);
         }
-        let Some(busy) = self.busy.as_mut().filter(|b| b.id == id && matches!(b.doing, Doing::Asked)) else { return };
-        busy.doing = Doing::Waiting;
+        if self.take_asked(link, id).is_none() {
+            return;
+        }
         match result {
             Ok(answer) => {
                 if let Answer::Selected(selected) = &answer {
@@ -443,16 +441,25 @@ impl Session {
                 }
                 self.finish(Finished::Done((answer, at)), out);
             }
-            Err(Refused::Mailbox(refusal)) => self.finish(Finished::NotDone(NotDone::Refused(refusal)), out),
-            Err(Refused::NoSuchMailbox) => self.finish(Finished::NotDone(NotDone::NoSuchMailbox), out),
-            Err(Refused::Overloaded) => self.try_later(env, NotDone::Overloaded, out),
-            Err(Refused::BodyLost) => self.try_later(env, NotDone::BodyLost, out),
-            Err(Refused::Unsupported) => self.try_later(env, NotDone::Unsupported, out),
-            Err(Refused::Corrupt) => {
+            Err(refusal) => self.finish(Finished::NotDone(NotDone::Refused(refusal)), out),
+        }
+    }
+
+    /// The owner has no answer. What nobody waits for is dropped.
+    pub fn failed(&mut self, env: &mut Env, link: u64, id: CommandId, error: CommandError, out: &mut Vec<Step>) {
+        if self.resume_ends(link, id).is_some() {
+            return self.resume_failed(env, error, out);
+        }
+        let Some(busy) = self.take_asked(link, id) else { return };
+        match error {
+            CommandError::Overloaded => self.try_later(env, NotDone::Overloaded, out),
+            CommandError::BodyLost => self.try_later(env, NotDone::BodyLost, out),
+            CommandError::Unsupported => self.try_later(env, NotDone::Unsupported, out),
+            CommandError::Corrupt => {
                 busy.why = NotDone::Corrupt;
                 self.give_up(out);
             }
-            Err(Refused::Expired { floor }) if busy.asked == 1 && env.now <= busy.started + ANSWER_MAX => {
+            CommandError::Expired { floor } if busy.asked == 1 && env.now <= busy.started + ANSWER_MAX => {
                 // Nothing was done under that id: the same once more, under one that is not too old. The client has
                 // been waiting since it began, so this is no new command: its patience goes on from there.
                 let old = std::mem::replace(&mut busy.id, env.command_id_above(floor));
@@ -460,11 +467,11 @@ impl Session {
                 out.push(Step::GoesOnAs { old, new: busy.id });
                 self.go(env, out);
             }
-            Err(Refused::Expired { .. }) => {
+            CommandError::Expired { .. } => {
                 busy.why = NotDone::Expired;
                 self.give_up(out);
             }
-            Err(Refused::NoQuorum | Refused::Unknown) => self.finish(Finished::Unknown, out),
+            CommandError::Unknown => self.finish(Finished::Unknown, out),
         }
     }
 
@@ -649,43 +656,67 @@ impl Session {
         }
     }
 
+    /// The command under way if this link's owner was asked it under this id: it is no longer waited for there.
+    fn take_asked(&mut self, link: u64, id: CommandId) -> Option<&mut Busy> {
+        if !self.is_ready(link) {
+            return None;
+        }
+        let busy = self.busy.as_mut().filter(|b| b.id == id && matches!(b.doing, Doing::Asked))?;
+        busy.doing = Doing::Waiting;
+        Some(busy)
+    }
+
+    /// The MODSEQ that the folder is resumed from, if this is the id of that: the link is ready from here on.
+    fn resume_ends(&mut self, link: u64, id: CommandId) -> Option<u64> {
+        let link = self.link.as_mut().filter(|l| l.number == link)?;
+        let LinkStage::Resuming(resume, since) = link.stage else { return None };
+        (resume == id).then(|| {
+            link.stage = LinkStage::Ready;
+            since
+        })
+    }
+
     fn resumed(
         &mut self,
         env: &mut Env,
         id: CommandId,
         since: u64,
-        result: Result<Answer, Refused>,
+        result: Result<Answer, Refusal>,
         out: &mut Vec<Step>,
     ) {
-        if let Some(link) = self.link.as_mut() {
-            link.stage = LinkStage::Ready;
-        }
         // Where the client closed it meanwhile, nobody wants to know.
         if let Some(following) = self.following.as_mut() {
-            let failed = match result {
+            let step = match result {
                 Ok(Answer::Resumed(resumed)) => {
                     let missed = following.resumed(id, resumed.clone());
-                    out.push(Step::Resumed { folder: following.folder(), since, resumed, missed });
-                    None
+                    Some(Step::Resumed { folder: following.folder(), since, resumed, missed })
                 }
-                Err(Refused::Mailbox(refusal)) => match following.refused(id, &refusal) {
-                    Some(gone) => {
-                        out.push(Step::FolderGone(gone));
-                        None
-                    }
-                    None => Some(NotDone::NoQuorum),
-                },
-                Err(Refused::Overloaded) => Some(NotDone::Overloaded),
-                Err(Refused::Corrupt) => Some(NotDone::Corrupt),
-                Ok(_) | Err(_) => Some(NotDone::NoQuorum),
+                // Nothing else answers a resume.
+                Ok(_) => None,
+                Err(refusal) => following.refused(id, &refusal).map(Step::FolderGone),
             };
             self.following.take_if(|following| following.is_gone());
-            if let Some(why) = failed {
-                self.lose_link(false, out);
-                return self.try_later(env, why, out);
-            }
+            let Some(step) = step else { return self.resume_failed(env, CommandError::Unknown, out) };
+            out.push(step);
         }
         self.go(env, out);
+    }
+
+    /// The folder is resumed at another link, or at the same owner after a while.
+    fn resume_failed(&mut self, env: &mut Env, error: CommandError, out: &mut Vec<Step>) {
+        if self.following.is_none() {
+            return self.go(env, out);
+        }
+        let why = match error {
+            CommandError::Overloaded => NotDone::Overloaded,
+            CommandError::Corrupt => NotDone::Corrupt,
+            CommandError::Unknown
+            | CommandError::BodyLost
+            | CommandError::Expired { .. }
+            | CommandError::Unsupported => NotDone::NoQuorum,
+        };
+        self.lose_link(false, out);
+        self.try_later(env, why, out);
     }
 
     /// Gives the link up, and what was under way over it.

@@ -8,7 +8,7 @@ use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
 
 use crate::api::{Change, Event, FolderId, MessageState, NewMessage, Refusal, Resumed, Selected};
 use crate::session::{ANSWER_MAX, CHUNKS_UNANSWERED_MAX, NO_LEADER_MAX, Session, Step};
-use crate::{Answer, Command, Detached, Finished, Flags, MessageKind, Position, Refused, Request};
+use crate::{Answer, Command, CommandError, Detached, Finished, Flags, MessageKind, Position, Request};
 
 /// A session, and what was heard of it so far.
 struct Script {
@@ -61,7 +61,12 @@ impl Script {
         self.lets(|session, env, out| session.begin(env, id, request, out));
     }
 
-    fn answered(&mut self, link: u64, id: Option<CommandId>, result: Result<Answer, Refused>) {
+    fn failed(&mut self, link: u64, id: Option<CommandId>, error: CommandError) {
+        let id = id.unwrap_or_default();
+        self.lets(|session, env, out| session.failed(env, link, id, error, out));
+    }
+
+    fn answered(&mut self, link: u64, id: Option<CommandId>, result: Result<Answer, Refusal>) {
         let at = Position { partition: PartitionId(1), incarnation: 1, index: Index(5) };
         let id = id.unwrap_or_default();
         self.lets(|session, env, out| session.answered(env, link, id, result, at, out));
@@ -103,16 +108,15 @@ impl Script {
             }
             "ok" => self.answered(if number > 0 { number } else { link }, asked, Ok(Answer::Done)),
             "another-ok" => self.answered(link, self.ids.first().copied(), Ok(Answer::Done)),
-            "refused" => self.answered(link, asked, Err(Refused::Mailbox(Refusal::OverQuota))),
-            "busy" => self.answered(link, asked, Err(Refused::Overloaded)),
-            "not-known" => self.answered(link, asked, Err(Refused::Unsupported)),
-            "lost" => self.answered(link, asked, Err(Refused::BodyLost)),
-            "damaged" => self.answered(link, asked, Err(Refused::Corrupt)),
-            "unknown" => self.answered(link, asked, Err(Refused::Unknown)),
-            "no-such-mailbox" => self.answered(link, asked, Err(Refused::NoSuchMailbox)),
+            "refused" => self.answered(link, asked, Err(Refusal::OverQuota)),
+            "busy" => self.failed(link, asked, CommandError::Overloaded),
+            "not-known" => self.failed(link, asked, CommandError::Unsupported),
+            "lost" => self.failed(link, asked, CommandError::BodyLost),
+            "damaged" => self.failed(link, asked, CommandError::Corrupt),
+            "unknown" => self.failed(link, asked, CommandError::Unknown),
             "expired" => {
                 let floor = asked.unwrap_or_default();
-                self.answered(link, asked, Err(Refused::Expired { floor }));
+                self.failed(link, asked, CommandError::Expired { floor });
             }
             "selected" => {
                 let messages = vec![MessageState { uid: 1, flags: Flags::none(), modseq: 3 }];
@@ -131,8 +135,8 @@ impl Script {
                 let resumed = Resumed { uid_next: 3, highest_modseq: 8, vanished: Default::default(), changed };
                 self.answered(link, self.resume, Ok(Answer::Resumed(resumed)));
             }
-            "resume-gone" => self.answered(link, self.resume, Err(Refused::Mailbox(Refusal::FolderGone))),
-            "resume-busy" => self.answered(link, self.resume, Err(Refused::Overloaded)),
+            "resume-gone" => self.answered(link, self.resume, Err(Refusal::FolderGone)),
+            "resume-busy" => self.failed(link, self.resume, CommandError::Overloaded),
             "event" => {
                 let change = Change::Expunged([1].into_iter().collect());
                 let event = Event { folder: FolderId(number as u32), origin: CommandId::default(), modseq: 4, change };
@@ -377,11 +381,6 @@ fn who_does_nothing_says_so_and_it_is_not_forgotten() {
             "attach-1 ask-a0 detach:1 attach-1 ask-a1 NOT/Corrupt",
         ),
         ("no such mailbox", "leader:1 change attached no-mailbox", "attach-1 ask-a0 detach:1 NOT/NoSuchMailbox"),
-        (
-            "no such mailbox, as an answer",
-            "leader:1 change attached no-such-mailbox",
-            "attach-1 ask-a0 NOT/NoSuchMailbox",
-        ),
         ("no such mailbox while attaching", "leader:1 change no-mailbox", "attach-1 detach:1 NOT/NoSuchMailbox"),
         (
             "no such mailbox while nobody asks",

@@ -116,6 +116,24 @@ impl Refusal {
     }
 }
 
+/// What a mailbox decided, in its own words.
+impl From<mailraft_mailbox::Refusal> for Refusal {
+    fn from(decided: mailraft_mailbox::Refusal) -> Self {
+        use mailraft_mailbox::Refusal as Decided;
+        match decided {
+            Decided::NoSuchFolder => Refusal::NoSuchFolder,
+            Decided::TryCreate => Refusal::NoSuchTarget,
+            Decided::FolderExists => Refusal::FolderExists,
+            Decided::FolderGone => Refusal::FolderGone,
+            Decided::BadName(why) => Refusal::BadName(why),
+            Decided::NotAllowed(why) => Refusal::NotAllowed(why),
+            Decided::Limit(why) => Refusal::Limit(why),
+            Decided::OverQuota => Refusal::OverQuota,
+            Decided::Corrupt => Refusal::Corrupt,
+        }
+    }
+}
+
 /// How a request ended that has no success to tell. The two are told apart up to each protocol's match, because a
 /// client that hears "not done" may do it again, and one that does so after "unknown" may have it twice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +152,31 @@ impl Failure {
         match self {
             Failure::NotDone(refusal) => refusal.may_be_retried(),
             Failure::Unknown => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailraft_mailbox::Refusal as Decided;
+
+    use super::*;
+
+    #[test]
+    fn a_mailbox_gives_its_reasons_in_the_same_words() {
+        for decided in [
+            Decided::NoSuchFolder,
+            Decided::TryCreate,
+            Decided::FolderExists,
+            Decided::FolderGone,
+            Decided::BadName("a name is empty".into()),
+            Decided::NotAllowed("INBOX stays".into()),
+            Decided::Limit("too many folders".into()),
+            Decided::OverQuota,
+            Decided::Corrupt,
+        ] {
+            let text = decided.to_string();
+            assert_eq!(Refusal::from(decided).to_string(), text);
         }
     }
 }

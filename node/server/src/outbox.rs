@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mailraft_mailbox::{Answer, Detached, Event, Position, Refused};
+use mailraft_mailbox::{Answer, CommandError, Detached, Event, Position, Refusal};
 use mailraft_storage::CommandId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
@@ -13,12 +13,12 @@ pub const OUTBOX_MAX_MESSAGES: usize = 4_096;
 /// What an actor says to a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToSession {
-    /// The answer to a command.
+    /// What the mailbox answers to a command.
     Answer {
         /// The command.
         id: CommandId,
-        /// The answer.
-        result: Result<Answer, Refused>,
+        /// The answer, or the refusal that was decided.
+        result: Result<Answer, Refusal>,
         /// The position of the change, or of the memory that was read.
         at: Position,
     },
@@ -26,6 +26,13 @@ pub enum ToSession {
     Event(Event),
     /// The link is over.
     Detached(Detached),
+    /// A command has no answer.
+    Failed {
+        /// The command.
+        id: CommandId,
+        /// The reason.
+        error: CommandError,
+    },
 }
 
 /// The sending end: one for each attached session; those of one connection share a channel.

@@ -1,7 +1,7 @@
 //! What this node's parts say no to, as the protocols' one list of refusals. How each protocol tells it stands in the
 //! `refusals.rs` of its engine.
 
-use mailraft_mailbox::{self as mailbox, NotDone};
+use mailraft_mailbox::NotDone;
 use mailraft_protocol::Refusal;
 
 use crate::credentials::LoginRefused;
@@ -10,7 +10,7 @@ use crate::spool::SpoolRefused;
 /// Why a mailbox's command was not done.
 pub fn not_done(why: NotDone) -> Refusal {
     match why {
-        NotDone::Refused(refusal) => decided(refusal),
+        NotDone::Refused(refusal) => refusal.into(),
         // What was tried until the client's time was up; another attempt may find it better.
         NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired | NotDone::Unsupported => Refusal::Unavailable,
         NotDone::Overloaded => Refusal::Overloaded,
@@ -37,22 +37,10 @@ pub fn spool(why: SpoolRefused) -> Refusal {
     }
 }
 
-fn decided(refusal: mailbox::Refusal) -> Refusal {
-    match refusal {
-        mailbox::Refusal::NoSuchFolder => Refusal::NoSuchFolder,
-        mailbox::Refusal::TryCreate => Refusal::NoSuchTarget,
-        mailbox::Refusal::FolderExists => Refusal::FolderExists,
-        mailbox::Refusal::FolderGone => Refusal::FolderGone,
-        mailbox::Refusal::BadName(why) => Refusal::BadName(why),
-        mailbox::Refusal::NotAllowed(why) => Refusal::NotAllowed(why),
-        mailbox::Refusal::Limit(why) => Refusal::Limit(why),
-        mailbox::Refusal::OverQuota => Refusal::OverQuota,
-        mailbox::Refusal::Corrupt => Refusal::Corrupt,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use mailraft_mailbox as mailbox;
+
     use super::*;
 
     #[test]
@@ -71,23 +59,5 @@ mod tests {
             assert_eq!(not_done(why), refusal);
         }
         assert!(!not_done(NotDone::NoSuchMailbox).may_be_retried());
-    }
-
-    #[test]
-    fn a_mailbox_gives_its_reasons_in_the_same_words() {
-        for refusal in [
-            mailbox::Refusal::NoSuchFolder,
-            mailbox::Refusal::TryCreate,
-            mailbox::Refusal::FolderExists,
-            mailbox::Refusal::FolderGone,
-            mailbox::Refusal::BadName("a name is empty".into()),
-            mailbox::Refusal::NotAllowed("INBOX stays".into()),
-            mailbox::Refusal::Limit("too many folders".into()),
-            mailbox::Refusal::OverQuota,
-            mailbox::Refusal::Corrupt,
-        ] {
-            let text = refusal.to_string();
-            assert_eq!(not_done(NotDone::Refused(refusal)).to_string(), text);
-        }
     }
 }

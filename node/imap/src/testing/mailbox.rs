@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mailraft_mailbox::api::{NewMessage, ZonedTime};
 use mailraft_mailbox::owner::{Ask, Lead, Own, Step};
 use mailraft_mailbox::{
-    Answer, Command, Event, Flags, Mailbox, MailboxKey, MailboxOwner, Owner, Place, Refused, Reply, SessionNumber,
+    Answer, Command, Event, Flags, Mailbox, MailboxKey, MailboxOwner, Owner, Place, Refusal, Reply, SessionNumber,
     UidSet, chunk_key, open_body_key, open_body_row,
 };
 use mailraft_message::{Envelope, Part, header};
@@ -70,7 +70,7 @@ impl RealMailbox {
     }
 
     /// A command, and everything that follows from it.
-    pub fn ask(&mut self, session: Who, command: Command) -> Result<Answer, Refused> {
+    pub fn ask(&mut self, session: Who, command: Command) -> Result<Answer, Refusal> {
         let id = self.env.command_id();
         self.act(|owner, env, out| owner.ask(env, Ask { session, id, attempt: 0, command }, out));
         let replies = self.replies.entry(session).or_default();

@@ -1,7 +1,7 @@
 //! The real mailbox as a session asks for it, with what may go wrong on the way.
 
 use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{self as mailbox, Answer, Command, Event, Flags, Refused, UidSet};
+use mailraft_mailbox::{Answer, Command, Event, Flags, UidSet};
 use mailraft_protocol::{Failure, Refusal};
 use zeroize::Zeroizing;
 
@@ -79,10 +79,7 @@ impl TestStore {
         let answer = self.mailbox.ask(Who::Client, command);
         // Whatever was told before the answer is here before it.
         self.events.extend(self.mailbox.take_events());
-        answer.map_err(|refused| match refused {
-            Refused::Mailbox(refusal) => decided(refusal).into(),
-            other => panic!("{other:?} is nothing that this owner says"),
-        })
+        answer.map_err(|refusal| Refusal::from(refusal).into())
     }
 }
 
@@ -138,20 +135,5 @@ impl Mailstore for TestStore {
             Answer::Stored { uid_validity, uid, .. } => Ok((uid_validity, uid)),
             other => panic!("{other:?}"),
         }
-    }
-}
-
-/// As the server passes on what a mailbox decides.
-fn decided(refusal: mailbox::Refusal) -> Refusal {
-    match refusal {
-        mailbox::Refusal::NoSuchFolder => Refusal::NoSuchFolder,
-        mailbox::Refusal::TryCreate => Refusal::NoSuchTarget,
-        mailbox::Refusal::FolderExists => Refusal::FolderExists,
-        mailbox::Refusal::FolderGone => Refusal::FolderGone,
-        mailbox::Refusal::BadName(why) => Refusal::BadName(why),
-        mailbox::Refusal::NotAllowed(why) => Refusal::NotAllowed(why),
-        mailbox::Refusal::Limit(why) => Refusal::Limit(why),
-        mailbox::Refusal::OverQuota => Refusal::OverQuota,
-        mailbox::Refusal::Corrupt => Refusal::Corrupt,
     }
 }

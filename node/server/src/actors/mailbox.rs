@@ -145,6 +145,10 @@ impl MailboxActor {
                 tracing::debug!(command = %id, partition = partition.0, index = at.0, ok = result.is_ok(), "answered");
                 ToSession::Answer { id, result, at: Position { partition, incarnation, index: at } }
             }
+            Reply::Failed { id, error } => {
+                tracing::debug!(command = %id, partition = partition.0, %error, "not answered");
+                ToSession::Failed { id, error }
+            }
             Reply::Event(event) => ToSession::Event(event),
             Reply::Detached(why) => {
                 if let Some(outbox) = self.kind.outboxes.remove(&to) {

@@ -15,9 +15,7 @@ use mailraft_directory::{Lookup, password};
 use mailraft_driver::testing::{PATIENCE, cluster_ca};
 use mailraft_driver::{Cluster, DriverConfig, Leading, LeadingMap};
 use mailraft_mailbox::api::{Change, ZonedTime};
-use mailraft_mailbox::{
-    Answer, Command, Detached, Event, Finished, Flags, MessageKind, NotDone, Position, Refusal, Refused,
-};
+use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, Flags, MessageKind, NotDone, Position, Refusal};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 use mailraft_storage::{
@@ -225,14 +223,14 @@ impl Session {
         }
     }
 
-    async fn answer(&mut self, id: CommandId) -> (Result<Answer, Refused>, Position) {
+    async fn answer(&mut self, id: CommandId) -> (Result<Answer, Refusal>, Position) {
         match self.hear().await {
             ToSession::Answer { id: of, result, at } if of == id => (result, at),
             other => panic!("{other:?}"),
         }
     }
 
-    async fn ask(&mut self, id: CommandId, attempt: u32, command: Command) -> (Result<Answer, Refused>, Position) {
+    async fn ask(&mut self, id: CommandId, attempt: u32, command: Command) -> (Result<Answer, Refusal>, Position) {
         self.link.ask(id, attempt, command).unwrap();
         self.answer(id).await
     }
@@ -450,7 +448,7 @@ async fn actors_are_bounded_and_the_bound_can_be_changed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_quota_holds_for_actors_that_run_are_being_loaded_or_start_later() {
-    let over = Err(Refused::Mailbox(Refusal::OverQuota));
+    let over = Err(Refusal::OverQuota);
     let node = Node::start(LIMITS).await;
     let [mailbox, other] = node.mailboxes().await;
     let mut runs = node.attach(mailbox);

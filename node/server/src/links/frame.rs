@@ -6,10 +6,10 @@
 //! and nobody else on the connection notices.
 
 use bytes::Bytes;
-use mailraft_mailbox::{Command, Detached, Position, Refused};
+use mailraft_mailbox::{Command, CommandError, Detached, Position};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::{CommandId, Index, MailboxId, PartitionId, StoreError};
+use mailraft_storage::{CommandId, MailboxId, StoreError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -136,9 +136,8 @@ impl Understood {
             Ok(Request::Ask { id, attempt, command }) => match postcard::from_bytes(&command) {
                 Ok(command) => Understood::Ask(id, attempt, Box::new(command)),
                 Err(_) => {
-                    let at = Position { partition: PartitionId::CONTROL, incarnation: 0, index: Index(0) };
-                    let answer = ToSession::Answer { id, result: Err(Refused::Unsupported), at };
-                    Understood::Refused(Response::ToSession(answer))
+                    let failed = ToSession::Failed { id, error: CommandError::Unsupported };
+                    Understood::Refused(Response::ToSession(failed))
                 }
             },
             Ok(Request::Detach) => Understood::Detach,
@@ -227,8 +226,8 @@ pub fn response(number: u64, response: &Response) -> Vec<u8> {
         .or_else(|TooLong(bytes)| {
             tracing::error!(bytes, "a response to another node is too long");
             framed(&match response {
-                Response::ToSession(ToSession::Answer { id, result: _, at }) => {
-                    Response::ToSession(ToSession::Answer { id: *id, result: Err(Refused::Overloaded), at: *at })
+                Response::ToSession(ToSession::Answer { id, .. } | ToSession::Failed { id, .. }) => {
+                    Response::ToSession(ToSession::Failed { id: *id, error: CommandError::Overloaded })
                 }
                 Response::ToSession(ToSession::Event(_) | ToSession::Detached(_)) => {
                     Response::ToSession(ToSession::Detached(Detached::Gone))
@@ -302,6 +301,8 @@ async fn read_bytes(from: &mut (impl AsyncRead + Unpin), max_bytes: usize) -> st
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use mailraft_storage::{Index, PartitionId};
+
     use super::*;
 
     /// A variant that a later version added, with something in it.
@@ -318,10 +319,7 @@ mod tests {
         let Understood::Refused(Response::ToSession(answer)) = Understood::of(&ask(of_a_later_version())) else {
             panic!("an unknown command is refused")
         };
-        assert!(
-            matches!(answer, ToSession::Answer { id: CommandId([7, ..]), result: Err(Refused::Unsupported), .. }),
-            "{answer:?}"
-        );
+        assert_eq!(answer, ToSession::Failed { id: CommandId([7; 16]), error: CommandError::Unsupported });
         let rpc = encoded(&Request::Rpc(Rpc::Status));
         assert_eq!(Understood::of(&rpc), Understood::Rpc(Rpc::Status));
         let later = [&rpc[..rpc.len() - 1], &of_a_later_version()].concat();
@@ -339,8 +337,8 @@ mod tests {
         let id = CommandId([7; 16]);
         let answer = response(5, &Response::ToSession(ToSession::Answer { id, result: chunk, at }));
         let answer: Addressed = decode(&answer[4..]).unwrap();
-        let refused = ToSession::Answer { id, result: Err(Refused::Overloaded), at };
-        assert_eq!(answer, Addressed { number: 5, body: encoded(&Response::ToSession(refused)) });
+        let failed = ToSession::Failed { id, error: CommandError::Overloaded };
+        assert_eq!(answer, Addressed { number: 5, body: encoded(&Response::ToSession(failed)) });
     }
 
     #[tokio::test]

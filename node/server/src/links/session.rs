@@ -219,6 +219,9 @@ impl MailboxSession {
             Some(ToSession::Answer { id, result, at }) => {
                 self.tell(message, |machine, env, out| machine.answered(env, link, id, result, at, out));
             }
+            Some(ToSession::Failed { id, error }) => {
+                self.tell(message, |machine, env, out| machine.failed(env, link, id, error, out));
+            }
             Some(ToSession::Detached(why)) => {
                 tracing::debug!(mailbox = %self.mailbox, ?why, "detached");
                 self.tell(message, |machine, env, out| machine.detached(env, link, why, out));
