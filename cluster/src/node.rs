@@ -103,6 +103,8 @@ impl Node {
         // What was interrupted by the last end of the process.
         self.replicas.values_mut().for_each(|replica| replica.replace_rows(out));
         self.life.start(out);
+        self.clocks.look(env);
+        self.counts_clocks(env);
         self.settle(env, out);
     }
 
@@ -216,8 +218,17 @@ impl Node {
         Some((&self.config, self.replicas.get_mut(&partition)?))
     }
 
+    /// The clocks that count are those of the control group's nodes: every node has a replica of it.
+    fn counts_clocks(&mut self, env: &Env) {
+        if let Some(control) = self.replicas.get(&PartitionId::CONTROL) {
+            let others = control.members.rows().into_iter().map(|m| m.node).filter(|n| *n != self.config.node);
+            self.clocks.others_are(env, others);
+        }
+    }
+
     fn tick(&mut self, env: &Env, out: &mut Vec<Output>) {
         self.ticks += 1;
+        self.counts_clocks(env);
         hint(self.hints.tick(self.ticks), out);
         let unreadable: Vec<_> =
             self.replicas.values().filter_map(|r| Some((r.spec.replica, r.take_unreadable()?))).collect();

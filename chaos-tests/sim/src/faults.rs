@@ -1,5 +1,7 @@
 //! What is broken when: a schedule drawn from the seed before the run, so that parts of it can be left out.
 
+use std::collections::BTreeSet;
+
 use mailraft_checkers::Micros;
 use mailraft_storage::NodeId;
 
@@ -284,13 +286,13 @@ pub struct Size {
     pub partitions: u32,
     /// Of a thousand faults so many are changes of who votes.
     pub ballots_permille: u64,
-    /// Wall clocks jump and stop; else processes stand still instead.
-    pub clocks_jump: bool,
+    /// No more wall clocks than this jump or stand still together; a process stands still where one more would.
+    pub clocks_wrong_max: u64,
 }
 
 /// Draws faults for the time between two moments, one every `every` in the mean.
 pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros) -> Vec<Planned> {
-    let Size { nodes, partitions, ballots_permille, clocks_jump } = size;
+    let Size { nodes, partitions, ballots_permille, clocks_wrong_max } = size;
     let mut plan = Vec::new();
     let mut at = from;
     loop {
@@ -306,8 +308,12 @@ pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros
             let partition = if dice.chance(500) { 0 } else { dice.between(1, u64::from(partitions)) as u32 };
             fault = Fault::Ballot { partition, from: NodeId(a), to: NodeId(other) };
         }
-        if !clocks_jump && let Fault::Jump { node, .. } | Fault::ClockStops { node } = fault {
-            fault = Fault::Pause { node };
+        if let Some(node) = makes_clock_wrong(&fault) {
+            let wrong = plan.iter().filter(|p: &&Planned| p.to >= at).filter_map(|p| makes_clock_wrong(&p.fault));
+            let wrong: BTreeSet<NodeId> = wrong.chain([node]).collect();
+            if wrong.len() as u64 > clocks_wrong_max {
+                fault = Fault::Pause { node };
+            }
         }
         // What one node has damaged the others have whole, a log rots once, and few of a long run's days are to pass
         // with a node set aside.
@@ -326,6 +332,14 @@ pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros
             _ => dice.between(50 * MS, 6 * S),
         };
         plan.push(Planned { from: at, to: (at + lasts).min(to), fault });
+    }
+}
+
+/// Whose wall clock shows a wrong time by a fault.
+fn makes_clock_wrong(fault: &Fault) -> Option<NodeId> {
+    match fault {
+        Fault::Jump { node, .. } | Fault::ClockStops { node } => Some(*node),
+        _ => None,
     }
 }
 

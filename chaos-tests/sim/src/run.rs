@@ -67,8 +67,8 @@ pub struct Ran {
 /// Faults as a world's seed draws them.
 pub fn faults_of(setup: &Setup) -> Vec<Planned> {
     let mut dice = Dice::new(setup.seed, 3);
-    let Setup { nodes, partitions, ballots_permille, clocks_jump, .. } = *setup;
-    let size = Size { nodes, partitions, ballots_permille, clocks_jump };
+    let Setup { nodes, partitions, ballots_permille, clocks_wrong_max, .. } = *setup;
+    let size = Size { nodes, partitions, ballots_permille, clocks_wrong_max };
     draw(&mut dice, size, 2_000_000, setup.safety, setup.fault_every)
 }
 

@@ -62,10 +62,9 @@ fn shapes(dice: &mut Dice, setup: &mut Setup) {
         limits.direct_deletes_max_rows = dice.between(2, 80) as usize;
         limits.sweep_max_rows = dice.between(2, 60) as usize;
     }
-    if often(dice) {
+    let days = often(dice);
+    if days {
         day_passes(setup, dice.between(10_000, 35_000));
-        // A jump of hours would be one of years, and a node that has just started knows too few clocks to tell.
-        setup.clocks_jump = false;
     }
     if often(dice) {
         (setup.wide_permille, setup.folder_full) = (dice.between(30, 250), dice.between(40, 400) as usize);
@@ -75,6 +74,10 @@ fn shapes(dice: &mut Dice, setup: &mut Setup) {
     }
     if dice.chance(300) {
         (setup.nodes, setup.partitions) = (7, 3);
+    }
+    if days {
+        // A jump of hours is one of years there: were most clocks wrong together, all would be forgotten.
+        setup.clocks_wrong_max = (setup.nodes - 1) / 2;
     }
     if often(dice) {
         (setup.late_copies_permille, setup.late_firsts_permille) = (dice.between(30, 300), 500);

@@ -73,8 +73,8 @@ pub struct Setup {
     pub late_firsts_permille: u64,
     /// At the start the nodes' wall clocks are apart by no more than this.
     pub clocks_apart: Micros,
-    /// Wall clocks jump and stop.
-    pub clocks_jump: bool,
+    /// No more wall clocks than this jump or stand still together.
+    pub clocks_wrong_max: u64,
     /// Of a thousand deliveries that were accepted so many are made again, as by a sender that lost its answer.
     pub repeats_permille: u64,
     /// Most senders that repeat a delivery do so after this time, in the mean.
@@ -116,7 +116,7 @@ impl Setup {
             late_copies_mean: 1_000_000,
             late_firsts_permille: 0,
             clocks_apart: 1_000_000_000,
-            clocks_jump: true,
+            clocks_wrong_max: u64::MAX,
             repeats_permille: 0,
             repeats_mean: 2_000_000,
             ballots_permille: 0,

@@ -53,6 +53,7 @@ scenarios! {
     patient_sender: "patient-sender",
     wrong_year: "wrong-year",
     wrong_year_behind: "wrong-year-behind",
+    started_lately: "started-lately",
     full_disk: "full-disk",
     corrupt_rows: "corrupt-rows",
     corrupt_rows_read: "corrupt-rows-read",

@@ -20,6 +20,7 @@ mod power_off;
 mod script;
 mod snapshot_crashes;
 mod snapshot_sender;
+mod started_lately;
 mod two_actors;
 mod upload;
 mod wrong_year;
@@ -37,7 +38,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 27] = [
+const ALL: [Scenario; 28] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -133,6 +134,11 @@ const ALL: [Scenario; 27] = [
         name: "wrong-year-behind",
         about: "every clock is a year behind after a power failure",
         run: wrong_year::behind,
+    },
+    Scenario {
+        name: "started-lately",
+        about: "a leader that started lately knows few clocks, and most of these are wrong",
+        run: started_lately::among_wrong_clocks,
     },
     Scenario {
         name: "full-disk",

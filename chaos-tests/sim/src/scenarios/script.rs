@@ -79,15 +79,15 @@ impl Script {
     /// # Errors
     /// If that does not come about.
     pub fn keeping(seed: u64, nodes: u64, partitions: u32, log_keep_entries: u64) -> Told<Self> {
-        let setup = Setup {
-            nodes,
-            partitions,
-            mailboxes: 4,
-            imap_sessions: 0,
-            smtp_sessions: 0,
-            log_keep_entries,
-            ..Setup::new(seed)
-        };
+        Self::of(Setup { nodes, partitions, log_keep_entries, ..Setup::new(seed) })
+    }
+
+    /// The same in a world like this one, but for its clients and faults.
+    ///
+    /// # Errors
+    /// If that does not come about.
+    pub fn of(setup: Setup) -> Told<Self> {
+        let setup = Setup { mailboxes: 4, imap_sessions: 0, smtp_sessions: 0, ..setup };
         let mut world = World::new(setup, Vec::new());
         world.quiet = true;
         world.answers = Some(BTreeMap::new());
