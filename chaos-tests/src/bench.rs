@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Account, Cluster};
-use crate::smtp::{Said, Smtp};
+use crate::smtp::{Smtp, SmtpReply};
 use crate::wire::Trust;
 
 /// A message of 4 KiB.
@@ -92,7 +92,7 @@ fn deliveries(cluster: &Cluster, accounts: &[Account], connections: usize, time:
                 let message = message(n, count);
                 let begun = Instant::now();
                 match smtp.send(&from, &to[count % to.len()], &message) {
-                    Ok(Said::Accepted { .. }) => own.push(begun.elapsed()),
+                    Ok(SmtpReply::Accepted { .. }) => own.push(begun.elapsed()),
                     other => {
                         *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(format!("{other:?}"));
                         break;
@@ -165,8 +165,8 @@ fn failovers(cluster: &mut Cluster, accounts: &[Account], kills: usize) -> Resul
                 std::thread::spawn(move || {
                     for attempt in 0..200 {
                         match smtp.send(&to, &to, &message(n, attempt)) {
-                            Ok(Said::Accepted { .. }) => return Some(begun.elapsed()),
-                            Ok(Said::Refused(..)) => {}
+                            Ok(SmtpReply::Accepted { .. }) => return Some(begun.elapsed()),
+                            Ok(SmtpReply::Refused(..)) => {}
                             Err(_) => return None,
                         }
                     }

@@ -11,11 +11,11 @@ use crate::wire::Trust;
 /// What clients were told.
 #[derive(Default)]
 pub struct History {
-    inner: Mutex<Told>,
+    inner: Mutex<Heard>,
 }
 
 #[derive(Default)]
-struct Told {
+struct Heard {
     /// Subject → (command id, position).
     accepted: BTreeMap<String, (String, String)>,
     /// Subjects of attempts without an answer, or with a temporary refusal.
@@ -101,7 +101,7 @@ impl History {
         }
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+    fn told(&self) -> std::sync::MutexGuard<'_, Heard> {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::{Account, Cluster};
 use crate::history::History;
 use crate::imap::Imap;
-use crate::smtp::{Said, Smtp};
+use crate::smtp::{Smtp, SmtpReply};
 use crate::wire::Trust;
 
 /// The names of scenarios.
@@ -98,8 +98,8 @@ fn deliver_until(
         let message =
             format!("Subject: {subject}\r\nMessage-ID: <{subject}@chaos.test>\r\n\r\n{}\r\n", "x".repeat(500));
         match smtp.send(&from.address, &to.address, message.as_bytes()) {
-            Ok(Said::Accepted { id, at }) => history.accepted(subject, id, at),
-            Ok(Said::Refused(..)) => history.refused(subject),
+            Ok(SmtpReply::Accepted { id, at }) => history.accepted(subject, id, at),
+            Ok(SmtpReply::Refused(..)) => history.refused(subject),
             Err(_) => {
                 history.open(subject);
                 session = None;
@@ -180,8 +180,8 @@ pub fn two_nodes_dead(cluster: &mut Cluster) -> Result<String, String> {
         smtp.send(&alice.address, &bob.address, message.as_bytes()).map_err(|e| e.to_string())
     };
     match send(&mut smtp, "before")? {
-        Said::Accepted { id, at } => history.accepted("before".into(), id, at),
-        Said::Refused(code, text) => return Err(format!("a healthy cluster refused: {code} {text}")),
+        SmtpReply::Accepted { id, at } => history.accepted("before".into(), id, at),
+        SmtpReply::Refused(code, text) => return Err(format!("a healthy cluster refused: {code} {text}")),
     }
     cluster.kill(2);
     cluster.kill(3);
@@ -189,7 +189,7 @@ pub fn two_nodes_dead(cluster: &mut Cluster) -> Result<String, String> {
     let said = send(&mut smtp, "without")?;
     let smtp_took = begun.elapsed();
     match said {
-        Said::Refused(451, _) => history.refused("without".into()),
+        SmtpReply::Refused(451, _) => history.refused("without".into()),
         other => return Err(format!("without a majority SMTP said {other:?}")),
     }
     let begun = Instant::now();
@@ -216,8 +216,8 @@ pub fn two_nodes_dead(cluster: &mut Cluster) -> Result<String, String> {
     cluster.start(3);
     cluster.wait_until_caught_up();
     match send(&mut smtp, "after")? {
-        Said::Accepted { id, at } => history.accepted("after".into(), id, at),
-        Said::Refused(code, text) => return Err(format!("a healed cluster refused: {code} {text}")),
+        SmtpReply::Accepted { id, at } => history.accepted("after".into(), id, at),
+        SmtpReply::Refused(code, text) => return Err(format!("a healed cluster refused: {code} {text}")),
     }
     let checked = history.check(cluster, &bob)?;
     Ok(format!(

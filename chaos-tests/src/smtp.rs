@@ -10,9 +10,9 @@ pub struct Smtp {
     wire: Wire,
 }
 
-/// What the server said to a message.
+/// How the server replied to a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum SmtpReply {
     /// 250: it is durable, under this command id and at this position.
     Accepted {
         /// `id=`
@@ -44,7 +44,7 @@ impl Smtp {
     ///
     /// # Errors
     /// Those of the connection: then nothing is known of the message.
-    pub fn send(&mut self, from: &str, to: &str, message: &[u8]) -> io::Result<Said> {
+    pub fn send(&mut self, from: &str, to: &str, message: &[u8]) -> io::Result<SmtpReply> {
         // Pipelined, as RFC 2920 allows.
         self.wire.send(format!("MAIL FROM:<{from}>\r\nRCPT TO:<{to}>\r\nDATA\r\n").as_bytes())?;
         let replies = [self.reply()?, self.reply()?, self.reply()?];
@@ -52,7 +52,7 @@ impl Smtp {
             self.wire.send(b"RSET\r\n")?;
             self.reply()?;
             let (code, text) = replies.into_iter().find(|r| r.0 >= 400).unwrap_or((0, "no refusal, and no 354".into()));
-            return Ok(Said::Refused(code, text));
+            return Ok(SmtpReply::Refused(code, text));
         }
         let mut data = Vec::with_capacity(message.len() + 64);
         for line in message.split_inclusive(|b| *b == b'\n') {
@@ -69,8 +69,8 @@ impl Smtp {
             Some(text[at..].split_whitespace().next()?.to_owned())
         };
         match (code, field("id="), field("at=")) {
-            (250, Some(id), Some(at)) => Ok(Said::Accepted { id, at }),
-            _ => Ok(Said::Refused(code, text)),
+            (250, Some(id), Some(at)) => Ok(SmtpReply::Accepted { id, at }),
+            _ => Ok(SmtpReply::Refused(code, text)),
         }
     }
 

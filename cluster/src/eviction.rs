@@ -164,17 +164,17 @@ mod tests {
         }
 
         /// What an owner does with a command that comes for the first time or again.
-        fn command(&mut self, stamp: u64, id: CommandId) -> Said {
+        fn command(&mut self, stamp: u64, id: CommandId) -> Outcome {
             if self.rows.get(R, &RowKey::command(id)).unwrap().is_some() {
-                return Said::Kept;
+                return Outcome::Kept;
             }
             if self.floor().is_above(id) {
-                return Said::Unknown;
+                return Outcome::Unknown;
             }
             let body = RowsBody { results: vec![(id, Bytes::from_static(b"done"))], ..RowsBody::default() };
             assert_eq!(self.apply(stamp, MailboxId([2; 16]), EntryKind::Rows(body)), Verdict::Accepted);
             *self.done.entry(id).or_default() += 1;
-            Said::Done
+            Outcome::Done
         }
 
         fn floor(&self) -> CommandFloor {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[derive(Debug, PartialEq, Eq)]
-    enum Said {
+    enum Outcome {
         Done,
         Kept,
         Unknown,
@@ -215,7 +215,7 @@ mod tests {
         for (stamp, evicted) in [(0, 0), (1_999, 0), (2_000, 0), (2_001, 1), (3_000, 1), (3_001, 2), (3_002, 3)] {
             let mut partition = Partition::new();
             for at in [1_000, 2_000, 2_001, 9_000] {
-                assert_eq!(partition.command(stamp, id(at, 1)), Said::Done);
+                assert_eq!(partition.command(stamp, id(at, 1)), Outcome::Done);
             }
             let eviction = partition.eviction(FIRST, 10);
             assert_eq!(eviction.as_ref().map_or(0, |e| e.evicted), evicted, "{stamp}");
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn an_eviction_decided_on_older_rows_changes_nothing() {
         let mut partition = Partition::new();
-        (0..4).for_each(|n| assert_eq!(partition.command(9_000, id(n, 1)), Said::Done));
+        (0..4).for_each(|n| assert_eq!(partition.command(9_000, id(n, 1)), Outcome::Done));
         let (older, newer) = (partition.eviction(FIRST, 2).unwrap(), partition.eviction(FIRST, 4).unwrap());
         let floor_of = newer.next;
         assert_eq!(partition.carry_out(newer), Verdict::Accepted);
@@ -319,7 +319,7 @@ mod tests {
                     Step::Command { lag, number } => {
                         let id = id(stamp - lag, number);
                         let said = partition.command(stamp, id);
-                        prop_assert!(said == Said::Done || highest.is_above(id));
+                        prop_assert!(said == Outcome::Done || highest.is_above(id));
                         sent.push(id);
                     }
                     Step::Repeat { which } if !sent.is_empty() => {

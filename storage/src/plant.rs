@@ -120,7 +120,7 @@ faults! {
     /// All staged changes have one id.
     StageIdsRepeat,
     /// The numbers of an owner's reads begin anew when none waits.
-    GateNumbersRepeat,
+    BarrierNumbersRepeat,
     /// Bodies that are made in one second have one id.
     BodyIdsRepeat,
     /// The running hash leaves chunks out.

@@ -6,7 +6,7 @@ use mailraft_mailbox::api::FolderId;
 use mailraft_storage::CommandId;
 
 use crate::history::At;
-use crate::model::{Folder, Model, Number, Told};
+use crate::model::{Effect, Folder, Model, Number};
 
 /// One change of one folder.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Logged {
     pub modseq: u64,
     /// MODSEQ and flags depend on an order that nobody told.
     pub unsure: bool,
-    pub told: Told,
+    pub effect: Effect,
     /// The folder after it.
     pub after: FolderState,
 }
@@ -112,21 +112,21 @@ impl Journal {
     pub fn settle(&mut self, fresh: Vec<Logged>) {
         for change in fresh {
             let (folder, entry) = (change.folder, change.entry);
-            let tells = match &change.told {
-                Told::Added(messages) => {
+            let tells = match &change.effect {
+                Effect::Added(messages) => {
                     self.added.extend(messages.iter().map(|(uid, _)| ((folder, *uid), entry)));
                     true
                 }
-                Told::Flagged(_) => true,
-                Told::Expunged { uids, moved } => {
+                Effect::Flagged(_) => true,
+                Effect::Expunged { uids, moved } => {
                     self.gone.extend(uids.iter().map(|uid| ((folder, uid), *moved)));
                     true
                 }
-                Told::Deleted { uids } => {
+                Effect::Deleted { uids } => {
                     self.gone.extend(uids.iter().map(|uid| ((folder, uid), false)));
                     true
                 }
-                Told::Nothing => false,
+                Effect::Nothing => false,
             };
             let points = self.points.entry(folder).or_default();
             let before = points.last().map_or(0, |p| p.told);

@@ -106,7 +106,7 @@ pub(crate) enum Step {
 
 /// What a step did to a folder, as sessions are told.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub(crate) enum Effect {
     Added(Vec<(u32, Flags)>),
     Flagged(Vec<(u32, Flags)>),
     Expunged {
@@ -456,16 +456,16 @@ impl Model {
 
     /// Takes one step, and tells of it: which folder, at which MODSEQ. `unsure` marks what depends on an order
     /// that nobody told.
-    pub fn commit(&mut self, step: Step, unsure: bool) -> Option<(Number, u64, Told)> {
+    pub fn commit(&mut self, step: Step, unsure: bool) -> Option<(Number, u64, Effect)> {
         match step {
             Step::Make { name, special_use } => {
                 let (number, modseq) = self.make(name, special_use);
                 self.folder_mut(number)?.highest_unsure = unsure;
-                Some((number, modseq, Told::Nothing))
+                Some((number, modseq, Effect::Nothing))
             }
             Step::Revive { folder } => {
                 let (number, modseq) = self.revive(folder, unsure)?;
-                Some((number, modseq, Told::Nothing))
+                Some((number, modseq, Effect::Nothing))
             }
             Step::Add { folder: number, messages } => {
                 let (folder, modseq) = self.touch(number, unsure)?;
@@ -477,7 +477,7 @@ impl Model {
                     folder.uid_next = folder.uid_next.max(uid.saturating_add(1));
                     folder.uid_next_unknown = false;
                 }
-                Some((number, modseq, Told::Added(told)))
+                Some((number, modseq, Effect::Added(told)))
             }
             Step::Flag { folder: number, changed } => {
                 let (folder, modseq) = self.touch(number, unsure)?;
@@ -486,14 +486,14 @@ impl Model {
                         folder.put(*uid, Message { flags: flags.clone(), modseq, ..message });
                     }
                 }
-                Some((number, modseq, Told::Flagged(changed)))
+                Some((number, modseq, Effect::Flagged(changed)))
             }
             Step::Take { folder: number, uids, moved } => {
                 let (folder, modseq) = self.touch(number, unsure)?;
                 for uid in &uids {
                     folder.take(*uid);
                 }
-                Some((number, modseq, Told::Expunged { uids: uids.into_iter().collect(), moved }))
+                Some((number, modseq, Effect::Expunged { uids: uids.into_iter().collect(), moved }))
             }
             Step::Empty { folder: number } => {
                 let (folder, modseq) = self.touch(number, unsure)?;
@@ -501,11 +501,11 @@ impl Model {
                 folder.messages.clear();
                 (folder.unseen, folder.unsure, folder.hash) = (0, 0, 0);
                 (folder.selectable, folder.special_use) = (false, None);
-                Some((number, modseq, Told::Deleted { uids }))
+                Some((number, modseq, Effect::Deleted { uids }))
             }
             Step::Touch { folder: number } => {
                 let (_, modseq) = self.touch(number, unsure)?;
-                Some((number, modseq, Told::Nothing))
+                Some((number, modseq, Effect::Nothing))
             }
             Step::Forget { name } => {
                 self.forget(&name);

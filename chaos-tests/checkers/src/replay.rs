@@ -9,7 +9,7 @@ use crate::answers::{Verdict, adopt, compare};
 use crate::deliveries::{Deliveries, Earlier};
 use crate::history::{At, Ended, Micros, Op};
 use crate::journal::{FolderState, Journal, Logged};
-use crate::model::{Decision, Folder, Model, Number, Step, Told};
+use crate::model::{Decision, Effect, Folder, Model, Number, Step};
 use crate::operation::{MailboxHistory, Operation, Outcome, folder_of, is_simple, may_cause, rule_of, subscribes};
 use crate::pending::{End, Pending, ends};
 use crate::reads::{Lesson, Seen, Shown};
@@ -267,10 +267,11 @@ impl Replay<'_> {
             let of = &self.history.operations[operation];
             of.op == Op::Deliver { marker, deduplicate: true } && matches!(of.outcome(), Outcome::Unknown)
         };
-        let stored = |told: &Told| matches!(told, Told::Added(messages) if messages.iter().any(|(at, _)| *at == uid));
+        let stored =
+            |told: &Effect| matches!(told, Effect::Added(messages) if messages.iter().any(|(at, _)| *at == uid));
         !self.deliveries.is_answered(marker)
             && (self.unknown.iter().any(|p| unheard(p.operation))
-                || self.journal.logged.iter().any(|l| stored(&l.told) && unheard(l.operation)))
+                || self.journal.logged.iter().any(|l| stored(&l.effect) && unheard(l.operation)))
     }
 
     /// What became of a message, of which there was a place `before` the entry that delivers it again.
@@ -529,11 +530,20 @@ impl Replay<'_> {
         self.drift &= p.modseq.is_none() || p.hint || cost == 0;
         let origin = self.history.operations[p.operation].id;
         for step in steps {
-            if let Some((folder, modseq, told)) = self.model.commit(step, unsure) {
+            if let Some((folder, modseq, effect)) = self.model.commit(step, unsure) {
                 let entry = self.journal.last_entry();
                 let gone = Folder { highest_modseq: modseq, ..Folder::default() };
                 let after = FolderState::of(self.model.folder(folder).unwrap_or(&gone));
-                self.fresh.push(Logged { entry, operation: p.operation, origin, folder, modseq, unsure, told, after });
+                self.fresh.push(Logged {
+                    entry,
+                    operation: p.operation,
+                    origin,
+                    folder,
+                    modseq,
+                    unsure,
+                    effect,
+                    after,
+                });
             }
         }
     }
@@ -585,21 +595,21 @@ impl Replay<'_> {
         let fresh = std::mem::take(&mut self.fresh);
         for change in &fresh {
             let of = &self.history.operations[change.operation];
-            match (&change.told, &of.op) {
-                (Told::Added(messages), Op::Deliver { marker, .. } | Op::Append { marker, .. }) => {
+            match (&change.effect, &of.op) {
+                (Effect::Added(messages), Op::Deliver { marker, .. } | Op::Append { marker, .. }) => {
                     if let Some((uid, _)) = messages.first() {
                         self.stored.entry(*marker).or_insert((change.folder, *uid));
                     }
                 }
-                (Told::Expunged { uids, .. } | Told::Deleted { uids }, _) if !self.awaited.is_empty() => {
+                (Effect::Expunged { uids, .. } | Effect::Deleted { uids }, _) if !self.awaited.is_empty() => {
                     for uid in uids.iter() {
                         if let Some(awaited) = self.awaited.get_mut(&(change.folder, uid)) {
                             awaited.retain(|one| one.ended < of.asked);
                         }
                     }
                 }
-                (Told::Added(_) | Told::Flagged(_) | Told::Nothing, _)
-                | (Told::Expunged { .. } | Told::Deleted { .. }, _) => {}
+                (Effect::Added(_) | Effect::Flagged(_) | Effect::Nothing, _)
+                | (Effect::Expunged { .. } | Effect::Deleted { .. }, _) => {}
             }
         }
         self.end_entry();

@@ -7,7 +7,7 @@ use mailraft_mailbox::{Flags, UidSet};
 
 use crate::history::{Ended, Micros};
 use crate::journal::{Journal, Logged, Point};
-use crate::model::{Number, Told, hash};
+use crate::model::{Effect, Number, hash};
 use crate::operation::MailboxHistory;
 use crate::report::{Report, Rule};
 
@@ -170,15 +170,15 @@ impl Follower<'_> {
             self.distrust();
             return;
         }
-        let same_kind = |told: &Told| match (&event.change, told) {
-            (Change::Added(_), Told::Added(_))
-            | (Change::Flagged(_), Told::Flagged(_))
-            | (Change::Expunged(_), Told::Expunged { .. })
-            | (Change::FolderDeleted, Told::Deleted { .. }) => true,
+        let same_kind = |told: &Effect| match (&event.change, told) {
+            (Change::Added(_), Effect::Added(_))
+            | (Change::Flagged(_), Effect::Flagged(_))
+            | (Change::Expunged(_), Effect::Expunged { .. })
+            | (Change::FolderDeleted, Effect::Deleted { .. }) => true,
             (Change::Added(_) | Change::Flagged(_) | Change::Expunged(_) | Change::FolderDeleted, _) => false,
         };
         let journal = self.journal;
-        let logged = journal.of_origin(event.origin).find(|l| numbers.contains(&l.folder) && same_kind(&l.told));
+        let logged = journal.of_origin(event.origin).find(|l| numbers.contains(&l.folder) && same_kind(&l.effect));
         let found = self.check(Rule::Uncommitted, at, logged.is_some(), || {
             format!("was told of {:?} by {}, which is not in the log", event.change, event.origin)
         });
@@ -199,11 +199,11 @@ impl Follower<'_> {
             self.report.skipped += 1;
             return true;
         }
-        let wrong = match (&event.change, &logged.told) {
-            (Change::Added(seen), Told::Added(done)) | (Change::Flagged(seen), Told::Flagged(done)) => {
+        let wrong = match (&event.change, &logged.effect) {
+            (Change::Added(seen), Effect::Added(done)) | (Change::Flagged(seen), Effect::Flagged(done)) => {
                 differs(seen, done)
             }
-            (Change::Expunged(seen), Told::Expunged { uids, .. }) if seen != uids => {
+            (Change::Expunged(seen), Effect::Expunged { uids, .. }) if seen != uids => {
                 Some(if is_part(seen, uids) { Rule::Atomic } else { Rule::Uncommitted })
             }
             _ => None,
@@ -211,7 +211,7 @@ impl Follower<'_> {
         let rule = wrong.unwrap_or(Rule::Uncommitted);
         let of = event.origin;
         self.check(rule, at, wrong.is_none(), || {
-            format!("was told of {:?} by {of}, the log has {:?}", event.change, logged.told)
+            format!("was told of {:?} by {of}, the log has {:?}", event.change, logged.effect)
         }) && self.check(Rule::Modseq, at, event.modseq == logged.modseq, || {
             format!("was told of a change by {of} at MODSEQ {}, it was {}", event.modseq, logged.modseq)
         })

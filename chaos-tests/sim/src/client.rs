@@ -64,10 +64,10 @@ impl World {
             ToSession::Chunk { body, ok } => {
                 self.with_machine(number, None, |machine, env, out| machine.chunk_done(env, body, ok, out));
             }
-            ToSession::Said(said, incarnation) => {
+            ToSession::Reply(reply, incarnation) => {
                 let Some(link) = conn.checked_sub(session.conns_before) else { return };
                 let partition = self.mailboxes[&session.mailbox].partition;
-                match *said {
+                match *reply {
                     OwnerReply::Event(event) => self.with_machine(number, None, |m, _, out| m.event(link, event, out)),
                     OwnerReply::Detached(why) => {
                         self.with_machine(number, None, |machine, env, out| machine.detached(env, link, why, out));
@@ -111,7 +111,7 @@ impl World {
             .collect();
         for (session, conn) in concerned {
             let at = self.now + self.dice.between(200, 3_000);
-            let gone = ToSession::Said(Box::new(OwnerReply::Detached(Detached::Gone)), 0);
+            let gone = ToSession::Reply(Box::new(OwnerReply::Detached(Detached::Gone)), 0);
             self.queue.push(at, Event::ToSession(session, conn, Box::new(gone)));
         }
     }

@@ -28,7 +28,7 @@ pub type Staged = (Applied, Arc<Vec<(RowKey, Bytes)>>);
 
 /// What waits for apply.
 pub enum ApplyWork {
-    /// Entries.
+    /// Committed entries are applied.
     Entries(ApplyJob),
     /// Passed on once everything before it is applied.
     Install(ReplicaId, Applied),

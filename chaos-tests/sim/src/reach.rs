@@ -38,7 +38,7 @@ impl World {
                     node,
                     from,
                     name,
-                    ToSession::Said(Box::new(Reply::Detached(Detached::NotLeader)), 0),
+                    ToSession::Reply(Box::new(Reply::Detached(Detached::NotLeader)), 0),
                 ),
             },
             ToActor::Ask { mailbox, id, attempt, command } => {
@@ -397,7 +397,7 @@ impl World {
     fn say_to(&mut self, node: NodeId, name: SessionName, what: Reply, incarnation: u32) {
         let Some(session) = self.sessions.get(&name.0) else { return };
         let home = session.node;
-        self.tells_session(node, home, name, ToSession::Said(Box::new(what), incarnation));
+        self.tells_session(node, home, name, ToSession::Reply(Box::new(what), incarnation));
     }
 
     fn tells_session(&mut self, from: NodeId, to: NodeId, name: SessionName, what: ToSession) {
@@ -428,7 +428,7 @@ impl World {
         let actors_node = if to_session { from } else { to };
         let left = ToActor::Detach(session.mailbox);
         let left = Event::To(actors_node, Local::FromSession(name.0, name.1, session.node, Box::new(left)));
-        let gone = ToSession::Said(Box::new(Reply::Detached(Detached::Gone)), 0);
+        let gone = ToSession::Reply(Box::new(Reply::Detached(Detached::Gone)), 0);
         let gone = Event::ToSession(name.0, name.1, Box::new(gone));
         self.held.extend([(from, to, left), (from, to, gone)]);
     }

@@ -50,7 +50,7 @@ pub struct Ran {
     pub report: Report,
     /// The hash of everything that happened.
     pub hash: [u8; 32],
-    /// Events.
+    /// How many events happened.
     pub events: u64,
     /// Simulated time.
     pub simulated: Micros,

@@ -27,11 +27,11 @@ use crate::trace::Trace;
 pub struct Setup {
     /// Everything follows from it.
     pub seed: u64,
-    /// Nodes.
+    /// How many nodes there are.
     pub nodes: u64,
     /// Partitions beside the control group.
     pub partitions: u32,
-    /// Mailboxes.
+    /// How many mailboxes there are, those that are made during the run among them.
     pub mailboxes: u64,
     /// IMAP sessions.
     pub imap_sessions: u64,
@@ -183,7 +183,7 @@ pub enum ToActor {
 #[derive(Clone, Debug)]
 pub enum ToSession {
     /// What an actor said, and in which incarnation.
-    Said(Box<OwnerReply>, u32),
+    Reply(Box<OwnerReply>, u32),
     /// A part is durable, or is not and won't be.
     Chunk {
         /// The body.

@@ -99,7 +99,7 @@ planted! {
     read_numbers_repeat: ReadNumbersRepeat, [Stale, ReplicasAgree], |_| {};
     command_ids_repeat: CommandIdsRepeat, [ExactlyOnce, ReplicasAgree], |_| {};
     stage_ids_repeat: StageIdsRepeat, [ReplicasAgree, Atomic, Uncommitted, Uids], forms, panics;
-    gate_numbers_repeat: GateNumbersRepeat, [ReplicasAgree], |_| {};
+    barrier_numbers_repeat: BarrierNumbersRepeat, [ReplicasAgree], |_| {};
     body_ids_repeat: BodyIdsRepeat, [ReplicasAgree, ExactlyOnce, Uids, Stale, Atomic, Uncommitted], |_| {};
 
     // What the running hash covers.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mailraft_chaos::cluster::Cluster;
 use mailraft_chaos::imap::Imap;
 use mailraft_chaos::scenarios;
-use mailraft_chaos::smtp::{Said, Smtp};
+use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
 
 #[test]
@@ -39,7 +39,7 @@ fn idle_on_one_node_hears_of_a_delivery_through_another_and_sessions_see_each_ot
     one.idle().unwrap();
     let mut smtp = Smtp::login(&trust, &cluster.text(3, "submissions"), &alice).unwrap();
     let sent = smtp.send(&alice.address, &bob.address, b"Subject: heard\r\n\r\nx\r\n").unwrap();
-    assert!(matches!(sent, Said::Accepted { .. }), "{sent:?}");
+    assert!(matches!(sent, SmtpReply::Accepted { .. }), "{sent:?}");
     assert_eq!(one.hear(" EXISTS").unwrap(), "* 1 EXISTS");
     one.done().unwrap();
     one.ok("STORE 1 +FLAGS (\\Flagged)").unwrap();
@@ -67,7 +67,7 @@ fn idle_on_one_node_hears_of_a_delivery_through_another_and_sessions_see_each_ot
     let other = if leader == 3 { 2 } else { 3 };
     let mut smtp = Smtp::login(&trust, &cluster.text(other, "submissions"), &alice).unwrap();
     let sent = smtp.send(&alice.address, &bob.address, b"Subject: after\r\n\r\nx\r\n").unwrap();
-    assert!(matches!(sent, Said::Accepted { .. }), "{sent:?}");
+    assert!(matches!(sent, SmtpReply::Accepted { .. }), "{sent:?}");
     assert_eq!(one.hear(" EXISTS").unwrap(), "* 1 EXISTS");
 }
 
@@ -82,8 +82,8 @@ fn a_node_away_longer_than_the_log_reaches_comes_back_by_snapshot_with_the_same_
     for n in 0..200 {
         let message = format!("Subject: away-{n}\r\n\r\n{}\r\n", "y".repeat(2_000));
         match smtp.send(&alice.address, &bob.address, message.as_bytes()).unwrap() {
-            Said::Accepted { at: position, .. } => at = position,
-            Said::Refused(code, text) => panic!("{code} {text}"),
+            SmtpReply::Accepted { at: position, .. } => at = position,
+            SmtpReply::Refused(code, text) => panic!("{code} {text}"),
         }
     }
     let partition: u32 = at.split('.').next().unwrap().parse().unwrap();
@@ -146,7 +146,7 @@ fn of_five_nodes_each_serves_every_mailbox_also_while_one_is_dead() {
         for to in [&alice, &bob] {
             sent += 1;
             let said = smtp.send(&alice.address, &to.address, format!("Subject: {sent}\r\n\r\nx\r\n").as_bytes());
-            assert!(matches!(said, Ok(Said::Accepted { .. })), "through node {node}: {said:?}");
+            assert!(matches!(said, Ok(SmtpReply::Accepted { .. })), "through node {node}: {said:?}");
         }
     };
     for node in 1..=5 {

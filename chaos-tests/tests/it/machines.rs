@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mailraft_chaos::cluster::{Account, PATIENCE, binary, free_base_port};
 use mailraft_chaos::imap::Imap;
-use mailraft_chaos::smtp::{Said, Smtp};
+use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
 
 fn mailraft(args: &[&str]) -> Output {
@@ -141,7 +141,7 @@ fn a_cluster_made_on_one_machine_serves_mail_from_the_directories_copied_to_othe
             let trust = Trust::in_file(&temporary.path().join("machine3/etc/ca.pem")).unwrap();
             let mut smtp = Smtp::login(&trust, &format!("127.0.0.1:{}", 465 + offset), &jane).unwrap();
             let sent = smtp.send(&jane.address, &jane.address, b"Subject: first mail\r\n\r\nhello\r\n").unwrap();
-            assert!(matches!(sent, Said::Accepted { .. }), "{sent:?}");
+            assert!(matches!(sent, SmtpReply::Accepted { .. }), "{sent:?}");
             let mut imap = Imap::login(&trust, &format!("127.0.0.3:{}", 993 + offset), &jane).unwrap();
             assert!(imap.by_subject("INBOX").unwrap().contains_key("first mail"));
         }

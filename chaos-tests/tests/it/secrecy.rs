@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mailraft_chaos::cluster::Cluster;
 use mailraft_chaos::imap::Imap;
-use mailraft_chaos::smtp::{Said, Smtp, base64};
+use mailraft_chaos::smtp::{Smtp, SmtpReply, base64};
 use mailraft_chaos::wire::Trust;
 
 fn search(dir: &Path, needles: &[&str], found: &mut Vec<String>) {
@@ -37,7 +37,7 @@ fn no_marker_of_a_user_is_found_in_any_file_of_any_node() {
     for body in ["zebrabody\r\n".to_owned(), large] {
         let message = format!("Subject: zebrasubject\r\nMessage-ID: <zebraid@example.test>\r\n\r\n{body}\r\n");
         let said = smtp.send(&to.address, &to.address, message.as_bytes()).unwrap();
-        assert!(matches!(said, Said::Accepted { .. }), "{said:?}");
+        assert!(matches!(said, SmtpReply::Accepted { .. }), "{said:?}");
     }
     let mut imap = Imap::login(&trust, &cluster.text(1, "imaps"), &to).unwrap();
     imap.ok("CREATE zebrafolder").unwrap();

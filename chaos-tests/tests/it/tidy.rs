@@ -499,43 +499,61 @@ fn planted_faults_are_in_no_release() {
     }
 }
 
-/// What a session and an owner of a mailbox decide stands once, in `node/mailbox`: the server and the simulator drive
-/// the same machines, so neither takes an answer's meaning, a pause or a bound into its own hands.
+/// What a session and an owner decide stands once: what all owners do in `node/owner`, what sessions and owners of
+/// mailboxes do beside it in `node/mailbox`. The server and the simulator drive these machines, and neither they nor the
+/// engines take an answer's meaning, an entry's outcome, a pause or a bound into their own hands.
 #[test]
 fn there_is_one_session_and_one_owner() {
-    const MACHINES: [&str; 2] = ["node/mailbox/src", "node/owner/src"];
-    const SHELLS: [&str; 2] = ["node/server/src", "chaos-tests/sim/src"];
-    let decided = [
+    const OF_MAILBOXES: [&str; 9] = [
         "Command::Resume",
         "Following::new",
         "CommandError::Expired",
         "CommandError::BodyLost",
+        "const CHUNKS_UNANSWERED_MAX",
+        "const HELD_MAX_EVENTS",
         "const NO_LEADER_MAX",
         "const IDLE_RETRY_PAUSE",
         "const PATIENCE_PAUSE",
-        "const CHUNKS_UNANSWERED_MAX",
-        "const HELD_MAX_EVENTS",
-        "const BACKLOG_MAX_COMMANDS",
     ];
+    const OF_ALL: [&str; 8] = [
+        "ProposalOutcome::Dropped",
+        "ProposalOutcome::Overloaded",
+        "Verdict::Fenced",
+        "Known::BelowFloor",
+        "const BACKLOG_MAX_COMMANDS",
+        "const BATCH_MAX_COMMANDS",
+        "const QUEUE_MAX_COMMANDS",
+        "const AGAIN_PAUSE_MS",
+    ];
+    const SHELLS: [&str; 2] = ["node/server/src", "chaos-tests/sim/src"];
+    const ENGINES: [&str; 2] = ["node/mailbox/src", "node/directory/src"];
     let texts = |dir: &str| {
         let mut files = Vec::new();
         sources(&root().join(dir), &mut files);
         files.into_iter().map(|f| (f.display().to_string(), std::fs::read_to_string(f).unwrap())).collect::<Vec<_>>()
     };
-    let (machines, shells) = (MACHINES.map(texts).concat(), SHELLS.map(texts).concat());
-    for mark in decided {
-        let holders = machines.iter().filter(|(_, text)| text.contains(mark)).count();
-        assert!(holders > 0, "none of {MACHINES:?} holds {mark}");
-        assert!(holders == 1 || !mark.starts_with("const"), "{mark} stands {holders} times in {MACHINES:?}");
-        for (file, text) in &shells {
-            assert!(!text.contains(mark), "{file} holds {mark}: that is for {MACHINES:?} to decide");
+    let check = |marks: &[&str], machine: &str, others: &[&str]| {
+        let (machines, others) = (texts(machine), others.iter().flat_map(|dir| texts(dir)).collect::<Vec<_>>());
+        for mark in marks {
+            let holders = machines.iter().filter(|(_, text)| text.contains(mark)).count();
+            assert!(holders > 0, "nothing in {machine} holds {mark}");
+            assert!(holders == 1 || !mark.starts_with("const"), "{mark} stands {holders} times in {machine}");
+            for (file, text) in &others {
+                assert!(!text.contains(mark), "{file} holds {mark}: that is for {machine} to decide");
+            }
         }
+    };
+    check(&OF_MAILBOXES, "node/mailbox/src", &SHELLS);
+    check(&OF_ALL, "node/owner/src", &[SHELLS, ENGINES].concat());
+    let drives = |dir: &str, machine: &str| {
+        assert!(texts(dir).iter().any(|(_, text)| text.contains(machine)), "nobody in {dir} drives {machine}");
+    };
+    for dir in SHELLS {
+        drives(dir, "session::Session");
+        drives(dir, "MailboxOwner<");
     }
-    for machine in ["session::Session", "Owner<"] {
-        for dir in SHELLS {
-            assert!(texts(dir).iter().any(|(_, text)| text.contains(machine)), "nobody in {dir} drives {machine}");
-        }
-    }
+    drives("node/mailbox/src", "LogOwner<Mailbox,");
+    drives("node/server/src", "LogOwner<Directory,");
 }
 
 /// Each command of a line protocol is a file, and its golden dialogue lies beside it.

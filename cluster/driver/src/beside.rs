@@ -115,7 +115,7 @@ mod tests {
     #[derive(Debug, PartialEq, Eq)]
     enum Seen {
         Starts(u32, u64),
-        Told(u32, u64),
+        Over(u32, u64),
     }
 
     #[tokio::test]
@@ -129,7 +129,7 @@ mod tests {
                 seen.send(Seen::Starts(partition.0, at.term.0)).unwrap();
                 over.wait().await;
                 assert!(over.is_over());
-                seen.send(Seen::Told(partition.0, at.term.0)).unwrap();
+                seen.send(Seen::Over(partition.0, at.term.0)).unwrap();
                 ends.wait_for(|term| *term >= at.term.0).await.unwrap();
             }
         }));
@@ -139,19 +139,19 @@ mod tests {
         lead.send_replace(led(&[(1, 5), (2, 7)]));
         assert_eq!(seen.recv().await, Some(Seen::Starts(2, 7)));
         lead.send_replace(led(&[(1, 6), (2, 7)]));
-        assert_eq!(seen.recv().await, Some(Seen::Told(1, 5)));
+        assert_eq!(seen.recv().await, Some(Seen::Over(1, 5)));
         lead.send_replace(led(&[(1, 8), (3, 1)]));
         let mut two = [seen.recv().await.unwrap(), seen.recv().await.unwrap()];
         two.sort_by_key(|seen| matches!(seen, Seen::Starts(..)));
-        assert_eq!(two, [Seen::Told(2, 7), Seen::Starts(3, 1)]);
+        assert_eq!(two, [Seen::Over(2, 7), Seen::Starts(3, 1)]);
         assert!(seen.try_recv().is_err(), "the one of term 5 has not ended: no other starts for its partition");
         end.send_replace(5);
         assert_eq!(seen.recv().await, Some(Seen::Starts(1, 8)), "term 6 passed meanwhile");
         // The node ends.
         drop(lead);
         let mut two = [seen.recv().await.unwrap(), seen.recv().await.unwrap()];
-        two.sort_by_key(|seen| matches!(seen, Seen::Told(3, _)));
-        assert_eq!(two, [Seen::Told(1, 8), Seen::Told(3, 1)]);
+        two.sort_by_key(|seen| matches!(seen, Seen::Over(3, _)));
+        assert_eq!(two, [Seen::Over(1, 8), Seen::Over(3, 1)]);
         assert!(!all.is_finished());
         end.send_replace(9);
         all.await.unwrap();

@@ -83,7 +83,7 @@ impl Command {
 /// What the directory answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// Done.
+    /// The change was made.
     Done,
     /// A new account.
     AccountCreated {

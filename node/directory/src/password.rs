@@ -5,7 +5,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 
 /// Memory of one hash, in KiB.
 pub const MEMORY_KIB: u32 = 19 * 1024;
-/// Passes.
+/// How often Argon2 goes over that memory.
 pub const PASSES: u32 = 2;
 /// The longest verifier, in bytes.
 pub const VERIFIER_MAX_BYTES: usize = 512;

@@ -16,11 +16,11 @@ const NAMES_MAX: usize = 500;
 pub struct Section {
     /// Part numbers.
     pub path: Vec<u32>,
-    /// What of the part.
+    /// Which of the part's bytes.
     pub text: SectionText,
 }
 
-/// What of a part.
+/// Which bytes of a part a section names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SectionText {
     /// All of it (without its MIME header, if it is a part).

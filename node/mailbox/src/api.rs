@@ -121,9 +121,9 @@ pub enum Command {
     Fetch {
         /// The folder.
         folder: FolderId,
-        /// Which messages.
+        /// The UIDs of the messages.
         uids: UidSet,
-        /// What beside flags.
+        /// What is read of them beside flags.
         what: FetchWhat,
     },
     /// One sealed chunk of a body that the session learnt from a fetch.
@@ -132,7 +132,7 @@ pub enum Command {
         email: EmailId,
         /// The body.
         body: BodyId,
-        /// Which chunk.
+        /// The chunk's number.
         number: u32,
     },
 
@@ -165,31 +165,31 @@ pub enum Command {
     Store {
         /// The folder.
         folder: FolderId,
-        /// Which messages.
+        /// The UIDs of the messages.
         uids: UidSet,
         /// How the flags change.
         mode: StoreMode,
-        /// Which flags.
+        /// The flags that are added, removed or put in their place.
         flags: Flags,
         /// Only messages whose MODSEQ is not above it (CONDSTORE).
         unchanged_since: Option<u64>,
     },
     /// Copies messages to another folder; all or none.
     Copy {
-        /// From this folder.
+        /// The folder that they are in.
         folder: FolderId,
-        /// Which messages.
+        /// The UIDs of the messages.
         uids: UidSet,
-        /// To the folder of this name.
+        /// The name of the folder that they are copied to.
         to: String,
     },
     /// Moves messages to another folder; all or none.
     Move {
-        /// From this folder.
+        /// The folder that they are in.
         folder: FolderId,
-        /// Which messages.
+        /// The UIDs of the messages.
         uids: UidSet,
-        /// To the folder of this name.
+        /// The name of the folder that they are moved to.
         to: String,
     },
     /// Removes messages that are \Deleted, only those among `uids` if given (UID EXPUNGE).
@@ -357,7 +357,7 @@ pub struct Fetched {
 pub struct FetchedContent {
     /// Its immutable id.
     pub email: EmailId,
-    /// Of its conversation.
+    /// The id of its conversation.
     pub thread: EmailId,
     /// INTERNALDATE
     pub internal_date: ZonedTime,
@@ -402,7 +402,7 @@ pub enum Answer {
     Chunk(Option<Bytes>),
     /// To Deliver and Append.
     Stored {
-        /// In this folder.
+        /// The UIDVALIDITY of the folder that it is in.
         uid_validity: u32,
         /// Its UID.
         uid: u32,
@@ -418,16 +418,16 @@ pub enum Answer {
     },
     /// To Copy and Move: `from[i]` became `to[i]`. Both empty if no message was there.
     Copied {
-        /// Of the target folder.
+        /// The UIDVALIDITY of the target folder.
         uid_validity: u32,
-        /// Rising.
+        /// The UIDs that were copied or moved, rising.
         from: Vec<u32>,
-        /// Rising.
+        /// The UID of each in the target folder, in the same order.
         to: Vec<u32>,
     },
     /// To Expunge.
     Expunged {
-        /// What went.
+        /// The UIDs of the messages that went.
         uids: UidSet,
         /// The MODSEQ of the change; None if nothing went.
         modseq: Option<u64>,

@@ -206,7 +206,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         if let Some(attached) = self.sessions.get_mut(&session) {
             attached.reading += 1;
         }
-        if plant::is(Fault::GateNumbersRepeat) && self.barriers.len() < 2 {
+        if plant::is(Fault::BarrierNumbersRepeat) && self.barriers.len() < 2 {
             self.last_barrier = 0;
         }
         self.last_barrier += 1;

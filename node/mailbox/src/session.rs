@@ -143,7 +143,7 @@ pub enum Step {
     },
     /// Ask the owner. If it can't be handed over, say [`Session::not_sent`] and then [`Session::detached`].
     Ask {
-        /// Over this link.
+        /// The link to ask over.
         link: u64,
         /// The command's id.
         id: CommandId,
@@ -177,7 +177,7 @@ pub enum Step {
     Resumed {
         /// The folder.
         folder: FolderId,
-        /// From this MODSEQ on.
+        /// The MODSEQ that the session knew.
         since: u64,
         /// What the owner answered.
         resumed: Resumed,

@@ -7,7 +7,7 @@ use mailraft_storage::{NodeId, PartitionId, RowKey, Table};
 use crate::faults::Fault;
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{Client, S, Script, Told, process, rows_at, status};
+use crate::scenarios::script::{Client, S, Script, Scripted, process, rows_at, status};
 use crate::world::World;
 
 const P: PartitionId = PartitionId(1);
@@ -18,7 +18,7 @@ const FAILOVER_MAX: u64 = S;
 const REPLACED_WITHIN: u64 = 10 * S;
 
 /// The leader's rows of one mailbox are damaged, and its actor is gone: another leads at once, and for good.
-pub fn of_the_leader(seed: u64) -> Told<Ran> {
+pub fn of_the_leader(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 5, 2)?;
     let leader = s.leader(P)?;
     let (viewer, writer) = (s.client(s.followers(P)?[0], P)?, s.client(s.outsiders(P)[0], P)?);
@@ -44,7 +44,7 @@ pub fn of_the_leader(seed: u64) -> Told<Ran> {
 
 /// The contents of messages are damaged beside a leader that has their mailbox in memory: it refuses to show one, and the next
 /// leader shows it.
-pub fn of_a_loaded_mailbox(seed: u64) -> Told<Ran> {
+pub fn of_a_loaded_mailbox(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 5, 2)?;
     let leader = s.leader(P)?;
     let reader = s.client(s.outsiders(P)[0], P)?;
@@ -68,7 +68,7 @@ pub fn of_a_loaded_mailbox(seed: u64) -> Told<Ran> {
 }
 
 /// A follower's rows are damaged; it becomes the leader, and another one's log is so old that it needs a snapshot.
-pub fn of_a_snapshot_sender(seed: u64) -> Told<Ran> {
+pub fn of_a_snapshot_sender(seed: u64) -> Scripted<Ran> {
     let mut s = Script::keeping(seed, 5, 1, LOG_KEEP)?;
     let (leader, damaged, away) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
     let writer = s.client(s.outsiders(P)[0], P)?;
@@ -91,7 +91,7 @@ pub fn of_a_snapshot_sender(seed: u64) -> Told<Ran> {
 }
 
 /// The keys of mailboxes are damaged in a leader's replica of the control group: it leads nothing any more.
-pub fn of_the_control_group(seed: u64) -> Told<Ran> {
+pub fn of_the_control_group(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 5, 2)?;
     let leader = s.leader(P)?;
     let writer = s.client(s.outsiders(P)[0], P)?;
@@ -106,7 +106,7 @@ pub fn of_the_control_group(seed: u64) -> Told<Ran> {
 }
 
 /// Rows of a node's replica that are on its disk turn bad.
-fn corrupt(s: &mut Script, node: NodeId, partition: PartitionId, which: impl Fn(&RowKey) -> bool) -> Told<()> {
+fn corrupt(s: &mut Script, node: NodeId, partition: PartitionId, which: impl Fn(&RowKey) -> bool) -> Scripted<()> {
     s.flush(node)?;
     let replica = s.replica(node, partition)?;
     let host = s.world.host(node);
@@ -116,14 +116,14 @@ fn corrupt(s: &mut Script, node: NodeId, partition: PartitionId, which: impl Fn(
     s.expect("there are rows to damage", some)
 }
 
-fn served_at_once(s: &mut Script, writer: Client) -> Told<()> {
+fn served_at_once(s: &mut Script, writer: Client) -> Scripted<()> {
     let begun = s.world.now;
     s.deliver(writer)?;
     s.expect("a write takes no longer than a failover", s.world.now - begun <= FAILOVER_MAX)
 }
 
 /// The operator replaces a node's replica.
-fn replaced(s: &mut Script, node: NodeId) -> Told<()> {
+fn replaced(s: &mut Script, node: NodeId) -> Scripted<()> {
     let done = move |w: &World| !w.moves.is_empty() && w.moves_done() && status(w, node, P).is_none();
     s.until("the damaged replica is replaced", REPLACED_WITHIN, done)
 }

@@ -4,7 +4,7 @@ use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
 use crate::run::Ran;
-use crate::scenarios::script::{MS, S, Script, Told};
+use crate::scenarios::script::{MS, S, Script, Scripted};
 
 const P: PartitionId = PartitionId(1);
 const WRITES: usize = 120;
@@ -13,7 +13,7 @@ const WRITES: usize = 120;
 const CALM_WRITE_MAX: u64 = 100 * MS;
 
 /// It is deposed, and is not handed the lead back before it hears again, though it goes on speaking.
-pub fn is_deposed(seed: u64) -> Told<Ran> {
+pub fn is_deposed(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let preferred = s.leader(P)?;
     let others = s.followers(P)?;

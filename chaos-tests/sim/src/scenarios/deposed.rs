@@ -6,13 +6,13 @@ use raft::eraftpb::MessageType;
 
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{MS, S, Script, Told, leader, process};
+use crate::scenarios::script::{MS, S, Script, Scripted, leader, process};
 use crate::world::World;
 
 const P: PartitionId = PartitionId(1);
 
 /// It believes to lead while another does: it answers no read, and its idling session misses nothing.
-pub fn with_its_clients(seed: u64) -> Told<Ran> {
+pub fn with_its_clients(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let old = s.leader(P)?;
     let far = s.followers(P)?[0];

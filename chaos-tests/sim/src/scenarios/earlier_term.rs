@@ -7,7 +7,7 @@ use raft::eraftpb::MessageType;
 
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{MS, S, Script, Told, process, rows_at, status};
+use crate::scenarios::script::{MS, S, Script, Scripted, process, rows_at, status};
 use crate::world::World;
 
 const P: PartitionId = PartitionId(1);
@@ -15,7 +15,7 @@ const P: PartitionId = PartitionId(1);
 const ENTRY_BYTES: usize = 1 << 20;
 
 /// The next leader has the change uncommitted; its client asks again before and after it is applied there.
-pub fn committed_later(seed: u64) -> Told<Ran> {
+pub fn committed_later(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let first = s.leader(P)?;
     let (heir, third) = (s.followers(P)?[0], s.followers(P)?[1]);

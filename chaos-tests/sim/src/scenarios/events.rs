@@ -69,8 +69,8 @@ pub fn to_client(client: Client) -> Matches {
 pub fn ok_to(client: Client) -> Matches {
     Box::new(move |_, event| {
         let Event::ToSession(to, _, what) = event else { return false };
-        let ToSession::Said(said, _) = &**what else { return false };
-        *to == client.0 && matches!(**said, OwnerReply::Answer { result: Ok(_), .. })
+        let ToSession::Reply(reply, _) = &**what else { return false };
+        *to == client.0 && matches!(**reply, OwnerReply::Answer { result: Ok(_), .. })
     })
 }
 

@@ -5,12 +5,12 @@ use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
 use crate::run::Ran;
-use crate::scenarios::script::{S, Script, Told, process};
+use crate::scenarios::script::{S, Script, Scripted, process};
 
 const P: PartitionId = PartitionId(1);
 
 /// The leader's, then another one's too, so that no majority is left; then they are freed.
-pub fn one_then_two(seed: u64) -> Told<Ran> {
+pub fn one_then_two(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let first = s.leader(P)?;
     let home = s.followers(P)?[0];

@@ -6,7 +6,7 @@ use raft::eraftpb::MessageType;
 
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{MS, S, Script, Told};
+use crate::scenarios::script::{MS, S, Script, Scripted};
 use crate::world::World;
 
 const P: PartitionId = PartitionId(1);
@@ -25,7 +25,7 @@ enum Half {
 }
 
 /// A follower is demoted and promoted; all processes die, or only the leader's, with the change at each step.
-pub fn restarts(seed: u64) -> Told<Ran> {
+pub fn restarts(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     for half in [Half::Appended, Half::CommitNotDurable, Half::NotInRows, Half::NotFlushed] {
         for all in [true, false] {
@@ -35,7 +35,7 @@ pub fn restarts(seed: u64) -> Told<Ran> {
     s.expect_clean()
 }
 
-fn turn(s: &mut Script, half: Half, all: bool) -> Told<()> {
+fn turn(s: &mut Script, half: Half, all: bool) -> Scripted<()> {
     let leader = s.leader(P)?;
     let (own, follower) = (s.replica(leader, P)?, s.followers(P)?[0]);
     let keeps_up = move |w: &World| {

@@ -7,12 +7,12 @@ use mailraft_storage::PartitionId;
 
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{Client, Hold, MS, S, Script, Told};
+use crate::scenarios::script::{Client, Hold, MS, S, Script, Scripted};
 
 const P: PartitionId = PartitionId(1);
 
 /// The held copies arrive at a leader that was deposed, and at one that leads again in a later term.
-pub fn arrives(seed: u64) -> Told<Ran> {
+pub fn arrives(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let term = s.term(P)?;
@@ -64,7 +64,7 @@ fn appends(s: &mut Script, client: Client) {
     s.begin(client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none() });
 }
 
-fn release(s: &mut Script, hold: Hold) -> Told<()> {
+fn release(s: &mut Script, hold: Hold) -> Scripted<()> {
     s.expect("something is held back", s.held(hold) > 0)?;
     s.release(hold)?;
     s.wait(300 * MS)

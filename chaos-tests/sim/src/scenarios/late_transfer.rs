@@ -5,14 +5,14 @@ use raft::eraftpb::MessageType;
 
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{Hold, MS, S, Script, Told, leader};
+use crate::scenarios::script::{Hold, MS, S, Script, Scripted, leader};
 
 const P: PartitionId = PartitionId(1);
 /// Long after a transfer was given up.
 const LONG: u64 = 2 * S;
 
 /// MsgTimeoutNow is held back, comes when writes go on, and comes once more in a later term.
-pub fn arrives(seed: u64) -> Told<Ran> {
+pub fn arrives(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let preferred = s.leader(P)?;
     let hold = held_transfer(&mut s)?;
@@ -37,7 +37,7 @@ pub fn arrives(seed: u64) -> Told<Ran> {
 }
 
 /// The same at a node that has lost entries' messages meanwhile: it disturbs, and must not lead.
-pub fn arrives_at_a_short_log(seed: u64) -> Told<Ran> {
+pub fn arrives_at_a_short_log(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let preferred = s.leader(P)?;
     let hold = held_transfer(&mut s)?;
@@ -62,7 +62,7 @@ pub fn arrives_at_a_short_log(seed: u64) -> Told<Ran> {
 }
 
 /// The preferred leader dies and comes back; the order to take the lead is held back.
-fn held_transfer(s: &mut Script) -> Told<Hold> {
+fn held_transfer(s: &mut Script) -> Scripted<Hold> {
     let preferred = s.leader(P)?;
     s.kill(preferred);
     let second = s.led_by_another(P, &[preferred])?;

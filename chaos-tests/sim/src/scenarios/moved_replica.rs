@@ -4,7 +4,7 @@ use mailraft_storage::{NodeId, PartitionId};
 
 use crate::moves::Stage;
 use crate::run::Ran;
-use crate::scenarios::script::{MS, S, Script, Told, process, status};
+use crate::scenarios::script::{MS, S, Script, Scripted, process, status};
 use crate::world::{Event, World};
 
 const P: PartitionId = PartitionId(1);
@@ -31,7 +31,7 @@ enum Dies {
 }
 
 /// Four moves, with another one who dies at each step; right when the step is asked for, or a little later.
-pub fn deaths(seed: u64) -> Told<Ran> {
+pub fn deaths(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 5, 2)?;
     for (turn, dies) in [Dies::Joiner, Dies::Leaver, Dies::Leader, Dies::ControlLeader].into_iter().enumerate() {
         let members = s.members(P)?;
@@ -79,7 +79,7 @@ pub fn deaths(seed: u64) -> Told<Ran> {
 
 /// The leader's own replica moves, twice; on every node one client follows INBOX and one writes, and none waits
 /// longer than a failover takes.
-pub fn of_the_leader(seed: u64) -> Told<Ran> {
+pub fn of_the_leader(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 5, 2)?;
     let nodes: Vec<NodeId> = s.world.hosts.keys().copied().collect();
     let (mut viewers, mut writers) = (Vec::new(), Vec::new());
@@ -129,7 +129,7 @@ mod tests {
     /// wrong but the plan of faults.
     #[test]
     fn no_disk_is_lost_while_a_group_has_no_voter_to_spare() {
-        let run = || -> Told<()> {
+        let run = || -> Scripted<()> {
             let mut s = Script::calm(1, 5, 2)?;
             let (leader, followers) = (s.leader(P)?, s.followers(P)?);
             let [learns, other] = [followers[0], followers[1]];

@@ -6,13 +6,13 @@ use mailraft_storage::PartitionId;
 
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{Client, S, Script, Told, rows_at};
+use crate::scenarios::script::{Client, S, Script, Scripted, rows_at};
 use crate::world::World;
 
 const P: PartitionId = PartitionId(1);
 
 /// Each change is applied, and the leader dies before anyone hears of it.
-pub fn through_failovers(seed: u64) -> Told<Ran> {
+pub fn through_failovers(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 5, 4)?;
     let homes = s.outsiders(P);
     let (viewer, changer) = (s.client(homes[0], P)?, s.client(homes[1], P)?);
@@ -48,7 +48,7 @@ pub fn through_failovers(seed: u64) -> Told<Ran> {
 }
 
 /// A change is applied, and its leader dies before viewer or changer hear of it.
-fn unheard(s: &mut Script, viewer: Client, changer: Client, op: Op) -> Told<()> {
+fn unheard(s: &mut Script, viewer: Client, changer: Client, op: Op) -> Scripted<()> {
     let leader = s.leader(P)?;
     let lost = [s.hold(events::to_client(viewer)), s.hold(events::ok_to(changer))];
     let before = rows_at(&s.world, leader, P);
@@ -64,12 +64,12 @@ fn unheard(s: &mut Script, viewer: Client, changer: Client, op: Op) -> Told<()> 
     s.restart(leader)
 }
 
-fn resumes(s: &mut Script, viewer: Client) -> Told<()> {
+fn resumes(s: &mut Script, viewer: Client) -> Scripted<()> {
     let resumed = move |w: &World| w.sessions.get(&viewer.0).is_some_and(|s| s.machine.is_attached());
     s.until("the viewer resumes", 3 * S, resumed)
 }
 
-fn appends(s: &mut Script, client: Client, folder: &str) -> Told<()> {
+fn appends(s: &mut Script, client: Client, folder: &str) -> Scripted<()> {
     s.world.last_marker += 1;
     let marker = s.world.last_marker;
     s.does(client, Op::Append { folder: folder.to_owned(), marker, flags: Flags::none() }).map(drop)

@@ -5,12 +5,12 @@ use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
 use crate::run::Ran;
-use crate::scenarios::script::{MS, S, Script, Told, rows_at};
+use crate::scenarios::script::{MS, S, Script, Scripted, rows_at};
 
 const P: PartitionId = PartitionId(1);
 
 /// Leaders change, and links carry only one way.
-pub fn find_the_leader(seed: u64) -> Told<Ran> {
+pub fn find_the_leader(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 5, 4)?;
     let home = s.outsiders(P)[0];
     let client = s.client(home, P)?;

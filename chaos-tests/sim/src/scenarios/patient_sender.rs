@@ -6,7 +6,7 @@ use mailraft_storage::PartitionId;
 use crate::faults::Fault;
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{S, Script, Told, rows_at};
+use crate::scenarios::script::{S, Script, Scripted, rows_at};
 
 const P: PartitionId = PartitionId(1);
 /// How often it tries; all within a day.
@@ -18,7 +18,7 @@ const DAY_MS: i64 = 24 * 3_600_000;
 
 /// It tries for hours, each time under a new id, while leaders die and one clock after another is wrong by
 /// days.
-pub fn for_hours(seed: u64) -> Told<Ran> {
+pub fn for_hours(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     s.world.last_marker += 1;
     let op = Op::Deliver { marker: s.world.last_marker, deduplicate: true };

@@ -6,7 +6,7 @@ use raft::eraftpb::MessageType;
 use crate::faults::Fault;
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{MS, S, Script, Told, process, rows_at};
+use crate::scenarios::script::{MS, S, Script, Scripted, process, rows_at};
 
 const P: PartitionId = PartitionId(1);
 const OTHER: PartitionId = PartitionId(2);
@@ -14,7 +14,7 @@ const OTHER: PartitionId = PartitionId(2);
 const TORN: [usize; 2] = [21, 150];
 
 /// Logs are torn; a majority comes back alone, and later the one that had more in its log than the others.
-pub fn at_once(seed: u64) -> Told<Ran> {
+pub fn at_once(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 2)?;
     let leader = s.leader(P)?;
     let [one, two] = [s.followers(P)?[0], s.followers(P)?[1]];

@@ -31,7 +31,7 @@ const LARGE_MARKERS: u64 = 97;
 const NO_MOVE: usize = usize::MAX;
 
 /// What a script yields, or why it failed.
-pub type Told<T> = Result<T, String>;
+pub type Scripted<T> = Result<T, String>;
 
 /// What a hold or a stop looks for.
 pub type Matches = Box<dyn Fn(&World, &Event) -> bool>;
@@ -70,7 +70,7 @@ impl Script {
     ///
     /// # Errors
     /// If that does not come about.
-    pub fn calm(seed: u64, nodes: u64, partitions: u32) -> Told<Self> {
+    pub fn calm(seed: u64, nodes: u64, partitions: u32) -> Scripted<Self> {
         Self::keeping(seed, nodes, partitions, 10_000)
     }
 
@@ -78,7 +78,7 @@ impl Script {
     ///
     /// # Errors
     /// If that does not come about.
-    pub fn keeping(seed: u64, nodes: u64, partitions: u32, log_keep_entries: u64) -> Told<Self> {
+    pub fn keeping(seed: u64, nodes: u64, partitions: u32, log_keep_entries: u64) -> Scripted<Self> {
         Self::of(Setup { nodes, partitions, log_keep_entries, ..Setup::new(seed) })
     }
 
@@ -86,7 +86,7 @@ impl Script {
     ///
     /// # Errors
     /// If that does not come about.
-    pub fn of(setup: Setup) -> Told<Self> {
+    pub fn of(setup: Setup) -> Scripted<Self> {
         let setup = Setup { mailboxes: 4, imap_sessions: 0, smtp_sessions: 0, ..setup };
         let mut world = World::new(setup, Vec::new());
         world.quiet = true;
@@ -101,7 +101,7 @@ impl Script {
     ///
     /// # Errors
     /// If something is wrong.
-    pub fn wait(&mut self, time: Micros) -> Told<()> {
+    pub fn wait(&mut self, time: Micros) -> Scripted<()> {
         let end = self.world.now + time;
         while self.step(end)? {}
         self.world.now = end;
@@ -112,7 +112,7 @@ impl Script {
     ///
     /// # Errors
     /// If it does not hold in time.
-    pub fn until(&mut self, what: &str, within: Micros, holds: impl Fn(&World) -> bool) -> Told<()> {
+    pub fn until(&mut self, what: &str, within: Micros, holds: impl Fn(&World) -> bool) -> Scripted<()> {
         let end = self.world.now + within;
         while !holds(&self.world) {
             if !self.step(end)? {
@@ -126,7 +126,7 @@ impl Script {
     ///
     /// # Errors
     /// If it does not come in time.
-    pub fn until_before(&mut self, what: &str, within: Micros, matches: Matches) -> Told<()> {
+    pub fn until_before(&mut self, what: &str, within: Micros, matches: Matches) -> Scripted<()> {
         let end = self.world.now + within;
         loop {
             if let Some((_, event)) = &self.next
@@ -152,7 +152,7 @@ impl Script {
     ///
     /// # Errors
     /// If it does not come in time.
-    pub fn until_after(&mut self, what: &str, within: Micros, matches: Matches) -> Told<()> {
+    pub fn until_after(&mut self, what: &str, within: Micros, matches: Matches) -> Scripted<()> {
         self.until_before(what, within, matches)?;
         self.step(self.world.now + within).map(drop)
     }
@@ -161,7 +161,7 @@ impl Script {
     ///
     /// # Errors
     /// If it does not hold.
-    pub fn expect(&self, what: &str, holds: bool) -> Told<()> {
+    pub fn expect(&self, what: &str, holds: bool) -> Scripted<()> {
         if holds { Ok(()) } else { Err(self.failed(&format!("it should be that {what}"))) }
     }
 
@@ -180,7 +180,7 @@ impl Script {
     ///
     /// # Errors
     /// If it can't.
-    pub fn restart(&mut self, node: NodeId) -> Told<()> {
+    pub fn restart(&mut self, node: NodeId) -> Scripted<()> {
         self.world.start(node);
         self.world.settle();
         self.all_well()
@@ -190,7 +190,7 @@ impl Script {
     ///
     /// # Errors
     /// If something is wrong.
-    pub fn fault(&mut self, fault: Fault) -> Told<Lasting> {
+    pub fn fault(&mut self, fault: Fault) -> Scripted<Lasting> {
         let now = self.world.now;
         self.world.plan.push(Planned { from: now, to: Micros::MAX, fault });
         let lasting = Lasting(self.world.plan.len() - 1);
@@ -202,7 +202,7 @@ impl Script {
     ///
     /// # Errors
     /// If something is wrong.
-    pub fn over(&mut self, fault: Lasting) -> Told<()> {
+    pub fn over(&mut self, fault: Lasting) -> Scripted<()> {
         self.happen(Event::Over(fault.0))
     }
 
@@ -210,7 +210,7 @@ impl Script {
     ///
     /// # Errors
     /// If something is wrong.
-    pub fn cut(&mut self, side: &[NodeId]) -> Told<Lasting> {
+    pub fn cut(&mut self, side: &[NodeId]) -> Scripted<Lasting> {
         self.fault(Fault::Partition { side: side.to_vec() })
     }
 
@@ -233,7 +233,7 @@ impl Script {
     ///
     /// # Errors
     /// If that does not come about.
-    pub fn leave_behind(&mut self, node: NodeId, partition: PartitionId, writer: Client) -> Told<()> {
+    pub fn leave_behind(&mut self, node: NodeId, partition: PartitionId, writer: Client) -> Scripted<()> {
         let last = self.status(node, partition)?.last;
         self.kill(node);
         for _ in 0..3 * self.world.setup.log_keep_entries {
@@ -253,7 +253,7 @@ impl Script {
     ///
     /// # Errors
     /// If something is wrong.
-    pub fn flush(&mut self, node: NodeId) -> Told<()> {
+    pub fn flush(&mut self, node: NodeId) -> Scripted<()> {
         match self.world.host(node).rows.flush() {
             Ok(upto) => self.world.input(node, Input::Flushed { upto }),
             Err(error) => return Err(self.failed(&error.to_string())),
@@ -266,7 +266,7 @@ impl Script {
     ///
     /// # Errors
     /// If nobody leads.
-    pub fn reconfigure(&mut self, partition: PartitionId, change: MemberChange) -> Told<()> {
+    pub fn reconfigure(&mut self, partition: PartitionId, change: MemberChange) -> Scripted<()> {
         let leader = self.leader(partition)?;
         let Some((request, term)) = self.world.host(leader).up.as_mut().and_then(|process| {
             let term = process.leading.get(&partition)?.term;
@@ -296,7 +296,7 @@ impl Script {
     ///
     /// # Errors
     /// If it are not so many in time.
-    pub fn until_held(&mut self, hold: Hold, count: usize, within: Micros) -> Told<()> {
+    pub fn until_held(&mut self, hold: Hold, count: usize, within: Micros) -> Scripted<()> {
         let end = self.world.now + within;
         while self.held(hold) < count {
             if !self.step(end)? {
@@ -311,7 +311,7 @@ impl Script {
     ///
     /// # Errors
     /// If there is none.
-    pub fn release_one(&mut self, hold: Hold) -> Told<()> {
+    pub fn release_one(&mut self, hold: Hold) -> Scripted<()> {
         let first = self.holds.get_mut(&hold).filter(|h| !h.events.is_empty()).map(|h| h.events.remove(0));
         match first {
             Some(event) => self.happen(event),
@@ -323,7 +323,7 @@ impl Script {
     ///
     /// # Errors
     /// If something is wrong.
-    pub fn release(&mut self, hold: Hold) -> Told<()> {
+    pub fn release(&mut self, hold: Hold) -> Scripted<()> {
         for event in self.holds.remove(&hold).map(|h| h.events).unwrap_or_default() {
             self.happen(event)?;
         }
@@ -339,7 +339,7 @@ impl Script {
     ///
     /// # Errors
     /// If the partition has no mailbox.
-    pub fn client(&mut self, node: NodeId, partition: PartitionId) -> Told<Client> {
+    pub fn client(&mut self, node: NodeId, partition: PartitionId) -> Scripted<Client> {
         let mailbox = self.mailbox(partition)?;
         Ok(self.client_of(node, mailbox))
     }
@@ -394,7 +394,7 @@ impl Script {
     ///
     /// # Errors
     /// If it has none.
-    pub fn answer(&mut self, client: Client) -> Told<Ended> {
+    pub fn answer(&mut self, client: Client) -> Scripted<Ended> {
         let ended = |world: &World| answer_of(world, client).is_some();
         self.until("a client has its answer", OPERATION_MAX, ended)?;
         self.ended(client).cloned().ok_or_else(|| self.failed("a client has no answer"))
@@ -404,7 +404,7 @@ impl Script {
     ///
     /// # Errors
     /// If it gets none.
-    pub fn ok(&mut self, client: Client) -> Told<Reply> {
+    pub fn ok(&mut self, client: Client) -> Scripted<Reply> {
         match self.answer(client)? {
             Ended::Done(reply) => Ok(reply),
             other => Err(self.failed(&format!("a client gets no OK, but {other:?}"))),
@@ -415,7 +415,7 @@ impl Script {
     ///
     /// # Errors
     /// If it gets none.
-    pub fn does(&mut self, client: Client, op: Op) -> Told<Reply> {
+    pub fn does(&mut self, client: Client, op: Op) -> Scripted<Reply> {
         self.begin(client, op);
         self.ok(client)
     }
@@ -424,7 +424,7 @@ impl Script {
     ///
     /// # Errors
     /// If there is no OK.
-    pub fn deliver(&mut self, client: Client) -> Told<u64> {
+    pub fn deliver(&mut self, client: Client) -> Scripted<u64> {
         let marker = self.begin_delivery(client);
         self.ok(client)?;
         Ok(marker)
@@ -434,7 +434,7 @@ impl Script {
     ///
     /// # Errors
     /// If there is no OK.
-    pub fn opens(&mut self, client: Client, folder: &str) -> Told<()> {
+    pub fn opens(&mut self, client: Client, folder: &str) -> Scripted<()> {
         self.does(client, Op::Select { folder: folder.to_owned() }).map(drop)
     }
 
@@ -442,7 +442,7 @@ impl Script {
     ///
     /// # Errors
     /// If there is no answer.
-    pub fn messages(&mut self, client: Client, folder: &str) -> Told<usize> {
+    pub fn messages(&mut self, client: Client, folder: &str) -> Scripted<usize> {
         match self.does(client, Op::Status { folder: folder.to_owned() })? {
             Reply::Answer(Answer::Status(status)) => Ok(status.messages as usize),
             other => Err(self.failed(&format!("STATUS is answered by {other:?}"))),
@@ -453,7 +453,7 @@ impl Script {
     ///
     /// # Errors
     /// If it has none.
-    pub fn session(&self, client: Client) -> Told<&Session> {
+    pub fn session(&self, client: Client) -> Scripted<&Session> {
         self.world.sessions.get(&client.0).ok_or_else(|| self.failed("a client has no session"))
     }
 
@@ -461,7 +461,7 @@ impl Script {
     ///
     /// # Errors
     /// If there is none.
-    pub fn mailbox(&self, partition: PartitionId) -> Told<MailboxId> {
+    pub fn mailbox(&self, partition: PartitionId) -> Scripted<MailboxId> {
         let found = self.world.mailboxes.iter().find(|(_, m)| m.partition == partition && m.exists);
         found.map(|(id, _)| *id).ok_or_else(|| self.failed("a partition has no mailbox"))
     }
@@ -470,7 +470,7 @@ impl Script {
     ///
     /// # Errors
     /// If nobody leads.
-    pub fn leader(&self, partition: PartitionId) -> Told<NodeId> {
+    pub fn leader(&self, partition: PartitionId) -> Scripted<NodeId> {
         leader(&self.world, partition).map(|(node, _)| node).ok_or_else(|| self.failed("nobody leads"))
     }
 
@@ -478,7 +478,7 @@ impl Script {
     ///
     /// # Errors
     /// If nobody leads.
-    pub fn term(&self, partition: PartitionId) -> Told<Term> {
+    pub fn term(&self, partition: PartitionId) -> Scripted<Term> {
         leader(&self.world, partition).map(|(_, term)| term).ok_or_else(|| self.failed("nobody leads"))
     }
 
@@ -486,7 +486,7 @@ impl Script {
     ///
     /// # Errors
     /// If nobody leads.
-    pub fn followers(&self, partition: PartitionId) -> Told<Vec<NodeId>> {
+    pub fn followers(&self, partition: PartitionId) -> Scripted<Vec<NodeId>> {
         let leader = self.leader(partition)?;
         let nodes = self.world.hosts.keys().copied();
         Ok(nodes.filter(|n| *n != leader && status(&self.world, *n, partition).is_some()).collect())
@@ -496,7 +496,7 @@ impl Script {
     ///
     /// # Errors
     /// If there are none.
-    pub fn members(&self, partition: PartitionId) -> Told<Vec<NodeId>> {
+    pub fn members(&self, partition: PartitionId) -> Scripted<Vec<NodeId>> {
         let nodes = self.world.hosts.keys().copied();
         let found: Vec<NodeId> = nodes.filter(|n| status(&self.world, *n, partition).is_some()).collect();
         if found.is_empty() { Err(self.failed("a partition has no replica")) } else { Ok(found) }
@@ -511,7 +511,7 @@ impl Script {
     ///
     /// # Errors
     /// If the node is down or has none.
-    pub fn status(&self, node: NodeId, partition: PartitionId) -> Told<ReplicaStatus> {
+    pub fn status(&self, node: NodeId, partition: PartitionId) -> Scripted<ReplicaStatus> {
         status(&self.world, node, partition)
             .ok_or_else(|| self.failed(&format!("node {node} has no replica of partition {partition}")))
     }
@@ -520,7 +520,7 @@ impl Script {
     ///
     /// # Errors
     /// If the node is down or has none.
-    pub fn replica(&self, node: NodeId, partition: PartitionId) -> Told<ReplicaId> {
+    pub fn replica(&self, node: NodeId, partition: PartitionId) -> Scripted<ReplicaId> {
         self.status(node, partition).map(|s| s.replica)
     }
 
@@ -528,7 +528,7 @@ impl Script {
     ///
     /// # Errors
     /// If that does not come about.
-    pub fn led_by_another(&mut self, partition: PartitionId, than: &[NodeId]) -> Told<NodeId> {
+    pub fn led_by_another(&mut self, partition: PartitionId, than: &[NodeId]) -> Scripted<NodeId> {
         let other = |w: &World| leader(w, partition).is_some_and(|(node, _)| !than.contains(&node));
         self.until("another node leads", LED_WITHIN, other)?;
         self.leader(partition)
@@ -538,7 +538,7 @@ impl Script {
     ///
     /// # Errors
     /// If that does not come about within a time.
-    pub fn led_by(&mut self, partition: PartitionId, node: NodeId, within: Micros) -> Told<()> {
+    pub fn led_by(&mut self, partition: PartitionId, node: NodeId, within: Micros) -> Scripted<()> {
         let led = |w: &World| leader(w, partition).is_some_and(|(n, _)| n == node);
         self.until(&format!("node {node} leads"), within, led)
     }
@@ -547,7 +547,7 @@ impl Script {
     ///
     /// # Errors
     /// What the checks find, or that a partition does not serve.
-    pub fn expect_clean(mut self) -> Told<Ran> {
+    pub fn expect_clean(mut self) -> Scripted<Ran> {
         for hold in self.holds.keys().copied().collect::<Vec<_>>() {
             self.release(hold)?;
         }
@@ -578,14 +578,14 @@ impl Script {
         format!("at {} ms: {what}\n{}", self.world.now / MS, last.join("\n"))
     }
 
-    fn all_led(&mut self) -> Told<()> {
+    fn all_led(&mut self) -> Scripted<()> {
         let partitions = self.world.setup.partitions;
         let led = move |w: &World| (0..=partitions).all(|p| leader(w, PartitionId(p)).is_some());
         self.until("every partition is led", LED_WITHIN, led)
     }
 
     /// The next event happens, or is held back; false if none comes before the end.
-    fn step(&mut self, end: Micros) -> Told<bool> {
+    fn step(&mut self, end: Micros) -> Scripted<bool> {
         let (at, event) = match self.next.take() {
             Some(next) => next,
             None if self.world.queue.next_at().is_some_and(|at| at <= end) => {
@@ -616,13 +616,13 @@ impl Script {
         Ok(true)
     }
 
-    fn happen(&mut self, event: Event) -> Told<()> {
+    fn happen(&mut self, event: Event) -> Scripted<()> {
         self.world.happens(event);
         self.world.settle();
         self.all_well()
     }
 
-    fn all_well(&self) -> Told<()> {
+    fn all_well(&self) -> Scripted<()> {
         match self.world.wrong.first() {
             None => Ok(()),
             Some(wrong) => Err(self.failed(&wrong.to_string())),

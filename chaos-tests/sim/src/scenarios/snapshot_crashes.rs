@@ -5,13 +5,13 @@ use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{S, Script, Told, process, rows_at};
+use crate::scenarios::script::{S, Script, Scripted, process, rows_at};
 
 const P: PartitionId = PartitionId(1);
 const LOG_KEEP: u64 = 20;
 
 /// One snapshot, five deaths: before the mark, after it, among the rows, before the log's reset, after it.
-pub fn five_deaths(seed: u64) -> Told<Ran> {
+pub fn five_deaths(seed: u64) -> Scripted<Ran> {
     let mut s = Script::keeping(seed, 3, 1, LOG_KEEP)?;
     let (leader, away) = (s.leader(P)?, s.followers(P)?[0]);
     let replica = s.replica(away, P)?;
@@ -55,7 +55,7 @@ pub fn five_deaths(seed: u64) -> Told<Ran> {
     s.expect_clean()
 }
 
-fn dies(s: &mut Script, node: NodeId) -> Told<()> {
+fn dies(s: &mut Script, node: NodeId) -> Scripted<()> {
     s.kill(node);
     s.restart(node)
 }

@@ -5,13 +5,13 @@ use mailraft_storage::PartitionId;
 
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{S, Script, Told, rows_at};
+use crate::scenarios::script::{S, Script, Scripted, rows_at};
 
 const P: PartitionId = PartitionId(1);
 const LOG_KEEP: u64 = 20;
 
 /// The sender dies in the middle; the next leader sends its own.
-pub fn dies(seed: u64) -> Told<Ran> {
+pub fn dies(seed: u64) -> Scripted<Ran> {
     let mut s = Script::keeping(seed, 3, 1, LOG_KEEP)?;
     let (leader, away, next) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
     let writer = s.client(next, P)?;
@@ -33,7 +33,7 @@ pub fn dies(seed: u64) -> Told<Ran> {
 
 /// The snapshot of the leader that died was whole, and comes while the next leader's is being installed, and
 /// once more after it.
-pub fn comes_late(seed: u64) -> Told<Ran> {
+pub fn comes_late(seed: u64) -> Scripted<Ran> {
     let mut s = Script::keeping(seed, 3, 1, LOG_KEEP)?;
     let (leader, away, next) = (s.leader(P)?, s.followers(P)?[0], s.followers(P)?[1]);
     let writer = s.client(next, P)?;
@@ -58,7 +58,7 @@ pub fn comes_late(seed: u64) -> Told<Ran> {
 
 /// The leader takes its snapshot for lost and sends a newer one; both come, the second while the first is being
 /// installed.
-pub fn comes_twice(seed: u64) -> Told<Ran> {
+pub fn comes_twice(seed: u64) -> Scripted<Ran> {
     let mut s = Script::keeping(seed, 3, 1, LOG_KEEP)?;
     let (leader, away) = (s.leader(P)?, s.followers(P)?[0]);
     let writer = s.client(s.followers(P)?[1], P)?;

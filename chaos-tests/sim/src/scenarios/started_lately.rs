@@ -5,7 +5,7 @@ use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
 use crate::run::Ran;
-use crate::scenarios::script::{S, Script, Told};
+use crate::scenarios::script::{S, Script, Scripted};
 use crate::world::Setup;
 
 const P: PartitionId = PartitionId(1);
@@ -15,7 +15,7 @@ const CLOCKS_APART: u64 = 200_000;
 
 /// Of five nodes two are down, and two of the other three show a time that is most of a day wrong: one of them leads,
 /// and knows of no other clock. A sender repeats what was accepted a moment ago.
-pub fn among_wrong_clocks(seed: u64) -> Told<Ran> {
+pub fn among_wrong_clocks(seed: u64) -> Scripted<Ran> {
     for (theirs, ours) in [(30, 31), (31, 30), (-31, -30)] {
         let mut s = Script::of(Setup { nodes: 5, partitions: 1, clocks_apart: CLOCKS_APART, ..Setup::new(seed) })?;
         let (first, outsiders) = (s.leader(P)?, s.outsiders(P));

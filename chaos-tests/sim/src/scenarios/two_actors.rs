@@ -6,13 +6,13 @@ use raft::eraftpb::MessageType;
 use crate::host::Waiter;
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{MS, S, Script, Told, process};
+use crate::scenarios::script::{MS, S, Script, Scripted, process};
 use crate::world::World;
 
 const P: PartitionId = PartitionId(1);
 
 /// Actors panic while an entry is in flight; the next start at once and wait for it.
-pub fn in_one_term(seed: u64) -> Told<Ran> {
+pub fn in_one_term(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let (leader, term, mailbox) = (s.leader(P)?, s.term(P)?, s.mailbox(P)?);
     let (one, other) = (s.client(s.followers(P)?[0], P)?, s.client(s.followers(P)?[1], P)?);

@@ -6,7 +6,7 @@ use raft::eraftpb::MessageType;
 use crate::faults::Fault;
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{Client, MS, S, Script, Told};
+use crate::scenarios::script::{Client, MS, S, Script, Scripted};
 use crate::world::World;
 
 const P: PartitionId = PartitionId(1);
@@ -17,7 +17,7 @@ const OPEN_MAX: usize = 16;
 
 /// The leader changes after half of the chunks. The next owner takes the slow second attempt for abandoned and sweeps
 /// it between its parts; then it sweeps a third right before it would become live.
-pub fn swept_under_way(seed: u64) -> Told<Ran> {
+pub fn swept_under_way(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let (client, bystander) = (s.client(home, P)?, s.client(home, P)?);
@@ -71,7 +71,7 @@ pub fn swept_under_way(seed: u64) -> Told<Ran> {
 }
 
 /// The owner decides to sweep and to make live at the same time: the first in the log wins.
-pub fn live_before_the_sweep(seed: u64) -> Told<Ran> {
+pub fn live_before_the_sweep(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let (client, bystander) = (s.client(home, P)?, s.client(home, P)?);
@@ -104,7 +104,7 @@ pub fn live_before_the_sweep(seed: u64) -> Told<Ran> {
 }
 
 /// All clocks jump past the time after which what was abandoned is swept.
-fn clocks_jump(s: &mut Script) -> Told<()> {
+fn clocks_jump(s: &mut Script) -> Scripted<()> {
     for node in s.world.hosts.keys().copied().collect::<Vec<_>>() {
         s.fault(Fault::Jump { node, ms: PAST_SWEEPING_MS })?;
     }
@@ -113,7 +113,7 @@ fn clocks_jump(s: &mut Script) -> Told<()> {
 }
 
 /// A bystander's writes make the owner decide, until these uploads are gone.
-fn swept(s: &mut Script, bystander: Client, node: NodeId, abandoned: Vec<Vec<u8>>) -> Told<()> {
+fn swept(s: &mut Script, bystander: Client, node: NodeId, abandoned: Vec<Vec<u8>>) -> Scripted<()> {
     for _ in 0..4 {
         s.deliver(bystander)?;
     }
@@ -122,7 +122,7 @@ fn swept(s: &mut Script, bystander: Client, node: NodeId, abandoned: Vec<Vec<u8>
 }
 
 /// Keys of uploads that are open by a node's rows.
-fn open(world: &World, node: NodeId) -> Told<Vec<Vec<u8>>> {
+fn open(world: &World, node: NodeId) -> Scripted<Vec<Vec<u8>>> {
     let mailbox = world.mailboxes.iter().find(|(_, m)| m.partition == P).map_or(MailboxId::PARTITION, |(id, _)| *id);
     let replica = world.replica(node, P).ok_or("the node has no replica")?;
     let rows = world.hosts[&node].rows.scan(replica, mailbox, Table::OpenBodies, &[], &[], OPEN_MAX);

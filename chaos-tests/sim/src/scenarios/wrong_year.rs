@@ -7,14 +7,14 @@ use mailraft_storage::{CommandFloor, CommandId, NodeId, PartitionId};
 use crate::faults::Fault;
 use crate::run::Ran;
 use crate::scenarios::events;
-use crate::scenarios::script::{Client, Lasting, MS, S, Script, Told, rows_at};
+use crate::scenarios::script::{Client, Lasting, MS, S, Script, Scripted, rows_at};
 
 const P: PartitionId = PartitionId(1);
 const YEAR_MS: i64 = 365 * 24 * 3_600_000;
 
 /// Results of commands are evicted by a time that is wrong, then new ids are a year older than the log's last
 /// stamp: everyone is served on, and nothing is done twice.
-pub fn and_back(seed: u64) -> Told<Ran> {
+pub fn and_back(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let nodes = s.members(P)?;
     let clients = [s.client(nodes[0], P)?, s.client(nodes[1], P)?, s.client(nodes[2], P)?];
@@ -41,7 +41,7 @@ pub fn and_back(seed: u64) -> Told<Ran> {
 
 /// Every clock loses its battery with the power: new ids are older than any whose result is kept. Everyone is served
 /// on, then and when the clocks are right again.
-pub fn behind(seed: u64) -> Told<Ran> {
+pub fn behind(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let nodes = s.members(P)?;
     let kept = i64::try_from(s.world.setup.results_kept.as_millis()).unwrap_or(i64::MAX);
@@ -75,13 +75,13 @@ pub fn behind(seed: u64) -> Told<Ran> {
 }
 
 /// All clocks jump.
-fn clocks(s: &mut Script, ms: i64) -> Told<Vec<Lasting>> {
+fn clocks(s: &mut Script, ms: i64) -> Scripted<Vec<Lasting>> {
     let nodes: Vec<NodeId> = s.world.hosts.keys().copied().collect();
     nodes.into_iter().map(|node| s.fault(Fault::Jump { node, ms })).collect()
 }
 
 /// Every client's write is done.
-fn all_write(s: &mut Script, clients: &[Client]) -> Told<()> {
+fn all_write(s: &mut Script, clients: &[Client]) -> Scripted<()> {
     for client in clients {
         s.deliver(*client)?;
         s.world.last_marker += 1;
@@ -92,7 +92,7 @@ fn all_write(s: &mut Script, clients: &[Client]) -> Told<()> {
 }
 
 /// A change is applied, and the one who asked does not hear of it before the leader has changed.
-fn unheard(s: &mut Script) -> Told<()> {
+fn unheard(s: &mut Script) -> Scripted<()> {
     let (leader, home) = (s.leader(P)?, s.followers(P)?[0]);
     let client = s.client(home, P)?;
     let lost = s.hold(events::ok_to(client));
@@ -109,7 +109,7 @@ fn unheard(s: &mut Script) -> Told<()> {
 }
 
 /// The id below which no result is kept.
-fn floor(s: &Script) -> Told<CommandId> {
+fn floor(s: &Script) -> Scripted<CommandId> {
     let leader = s.leader(P)?;
     let floor = CommandFloor::read(&s.world.hosts[&leader].rows, s.replica(leader, P)?);
     Ok(floor.map_err(|e| e.to_string())?.0)

@@ -39,11 +39,11 @@ enum Item {
     },
 }
 
-/// Whether a message was told.
+/// What was written of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum Written {
     Whole,
-    /// It is no more, and nothing was told of it.
+    /// Nothing: it is no more.
     Gone,
 }
 
@@ -101,13 +101,13 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             }
             note_keywords(state, message.state.uid, &items, out);
             let mark = out.mark();
-            let told = tell(state, &message, &items, &mut bodies, store, out).await;
+            let written = tell(state, &message, &items, &mut bodies, store, out).await;
             // A response that was begun and can't be ended must not go out; if some of it did, whatever follows
             // would count as part of it.
-            if !matches!(told, Ok(Told::Whole)) && !out.roll_back(mark) {
+            if !matches!(written, Ok(Written::Whole)) && !out.roll_back(mark) {
                 return Err(Done::HangUp);
             }
-            gone |= told? == Told::Gone;
+            gone |= written? == Written::Gone;
             out.pass_on().await;
         }
     }
@@ -138,7 +138,7 @@ fn note_keywords<O: Output>(state: &mut State, uid: u32, items: &[Item], out: &m
     }
 }
 
-/// One FETCH response. What it wrote must be rolled back unless it says [`Told::Whole`].
+/// One FETCH response. What it wrote must be rolled back unless it says [`Written::Whole`].
 async fn tell<S: Mailstore, O: Output>(
     state: &mut State,
     message: &Fetched,
@@ -146,11 +146,11 @@ async fn tell<S: Mailstore, O: Output>(
     bodies: &mut BodyReader,
     store: &mut S,
     out: &mut Out<O>,
-) -> Result<Told, Done> {
+) -> Result<Written, Done> {
     let uid = message.state.uid;
     let opened = view(state)?;
     let Some((number, flags)) = opened.number(uid).zip(opened.message(uid).map(|m| m.flags.clone())) else {
-        return Ok(Told::Whole);
+        return Ok(Written::Whole);
     };
     // Flags are told unasked where they changed, as by reading.
     let changed = opened.is_changed(uid);
@@ -190,12 +190,12 @@ async fn tell<S: Mailstore, O: Output>(
                 }
                 out.text(" ");
                 let source = Source { content, header, part };
-                if tell_section(section, *partial, source, bodies, store, out).await? == Told::Gone {
-                    return Ok(Told::Gone);
+                if tell_section(section, *partial, source, bodies, store, out).await? == Written::Gone {
+                    return Ok(Written::Gone);
                 }
             }
             (Item::InternalDate | Item::Size | Item::Envelope | Item::Structure { .. } | Item::Section { .. }, ..) => {
-                return Ok(Told::Gone);
+                return Ok(Written::Gone);
             }
         }
     }
@@ -206,7 +206,7 @@ async fn tell<S: Mailstore, O: Output>(
     if changed {
         view(state)?.told(uid);
     }
-    Ok(Told::Whole)
+    Ok(Written::Whole)
 }
 
 /// Where the bytes of sections come from.
@@ -225,7 +225,7 @@ async fn tell_section<S: Mailstore, O: Output>(
     bodies: &mut BodyReader,
     store: &mut S,
     out: &mut Out<O>,
-) -> Result<Told, Done> {
+) -> Result<Written, Done> {
     match section.bytes(source.part) {
         Bytes::None => out.text("NIL"),
         Bytes::Fields(range, names, not) => {
@@ -236,7 +236,7 @@ async fn tell_section<S: Mailstore, O: Output>(
                     let range = range.start..range.end.min(range.start.saturating_add(HEADER_MAX_BYTES as u64));
                     match bodies.all(source.content, range, store).await? {
                         Some(block) => fields(&block, &names, not),
-                        None => return Ok(Told::Gone),
+                        None => return Ok(Written::Gone),
                     }
                 }
             };
@@ -254,13 +254,13 @@ async fn tell_section<S: Mailstore, O: Output>(
                 let block =
                     source.header.header.get(range.start as usize..range.end as usize).ok_or(Refusal::Corrupt)?;
                 print::literal(&mut out.bytes, block);
-                return Ok(Told::Whole);
+                return Ok(Written::Whole);
             }
             out.text(&format!("{{{}}}\r\n", range.end.saturating_sub(range.start)));
             let mut at = range.start;
             while at < range.end && !out.is_gone() {
                 let Some(piece) = bodies.piece(source.content, at..range.end, store).await? else {
-                    return Ok(Told::Gone);
+                    return Ok(Written::Gone);
                 };
                 out.bytes.extend_from_slice(piece);
                 at += piece.len() as u64;
@@ -268,7 +268,7 @@ async fn tell_section<S: Mailstore, O: Output>(
             }
         }
     }
-    Ok(Told::Whole)
+    Ok(Written::Whole)
 }
 
 fn cut(text: &[u8], partial: Option<(u64, u64)>) -> &[u8] {

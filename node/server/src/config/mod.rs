@@ -70,7 +70,7 @@ pub struct Cluster {
     pub peers: BTreeMap<NodeId, String>,
 }
 
-/// Keys.
+/// Where the root key is, which opens all other keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     /// 64 hexadecimal digits.
@@ -126,20 +126,20 @@ pub struct Listen {
 /// The admin server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// On loopback.
+    /// Its address, on loopback.
     pub listen: SocketAddr,
-    /// What requests must bear.
+    /// The file with the token that requests must bear.
     pub token_file: PathBuf,
 }
 
-/// Bounds.
+/// What one node takes on at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest message, in bytes.
     pub max_message_bytes: u64,
     /// Sessions of clients on this node.
     pub sessions: usize,
-    /// Of them from one address.
+    /// Sessions of clients of one address.
     pub sessions_per_address: usize,
     /// Mailbox actors on this node.
     pub actors: usize,
@@ -164,7 +164,7 @@ pub struct Storage {
     pub results_kept: Duration,
 }
 
-/// Logging.
+/// What the node logs, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// JSON instead of text.

@@ -79,7 +79,7 @@ pub struct Addressed {
     pub body: Bytes,
 }
 
-/// From a session's node.
+/// What a session's node asks an actor's node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
     /// A session attaches to a mailbox.
@@ -102,12 +102,12 @@ pub enum Request {
     Rpc(Rpc),
 }
 
-/// From the actor's node.
+/// What the actor's node says to that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Response {
-    /// To a session.
+    /// A message to a session.
     ToSession(ToSession),
-    /// To a question.
+    /// The answer to a question.
     Rpc(RpcReply),
     /// The request is of a kind that is not known here; nothing was done.
     Unsupported,
@@ -164,14 +164,14 @@ pub enum Rpc {
 /// The answer to a question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RpcReply {
-    /// To Directory.
+    /// What the directory answers.
     Directory {
-        /// What the directory answered.
+        /// The answer, or the refusal.
         result: Result<mailraft_directory::Answer, mailraft_directory::Refusal>,
         /// Where the change stands.
         at: Position,
     },
-    /// To Status.
+    /// How the node is, as JSON.
     Status(String),
     /// The node can't answer.
     Detached(Detached),

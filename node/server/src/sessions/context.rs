@@ -12,7 +12,7 @@ use crate::spool::Budget;
 pub struct SessionContext {
     /// The node's services.
     pub services: Services,
-    /// Certificates.
+    /// The certificates that mail clients are shown.
     pub tls: MailTls,
     /// Memory for messages on their way in.
     pub budget: Budget,
