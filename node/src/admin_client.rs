@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mailraft_storage::{CommandId, UnixMillis};
 use serde_json::Value;
@@ -13,13 +14,35 @@ use crate::failed::Failed;
 use crate::options::Target;
 
 const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// Longer than a node itself waits while it is in doubt about a change.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// How long all nodes together are waited for, to say how they are. Each of them waits less for the others.
+pub const STATUS_MAX: Duration = Duration::from_secs(2);
+/// How long all nodes together are waited for, to say whether they are there at all.
+const THERE_MAX: Duration = Duration::from_secs(1);
 const ANSWER_MAX_BYTES: u64 = 64 << 20;
 
 /// The admin servers of a cluster.
 pub struct AdminClient {
-    addresses: Vec<String>,
+    nodes: Vec<Node>,
     token: Zeroizing<String>,
+}
+
+/// A node as it is asked.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its number, if the cluster's directory says it.
+    pub id: Option<u64>,
+    /// Its admin server: host and port.
+    pub address: String,
+}
+
+/// Why there is no answer.
+enum RequestError {
+    /// Nothing was asked.
+    NotSent(std::io::Error),
+    /// It was asked, and may be done.
+    Unanswered(std::io::Error),
 }
 
 impl AdminClient {
@@ -35,7 +58,7 @@ impl AdminClient {
                 }
                 let file =
                     target.token_file.clone().ok_or_else(|| Failed::usage("--admin needs --token-file too".into()))?;
-                Ok(AdminClient { addresses: vec![address], token: read_token(&file)? })
+                Ok(AdminClient { nodes: vec![Node { id: None, address }], token: read_token(&file)? })
             }
             None => AdminClient::in_dir(&target.dir),
         }
@@ -44,42 +67,123 @@ impl AdminClient {
     /// Of a quickstart directory.
     pub fn in_dir(dir: &Path) -> Result<Self, Failed> {
         let json = read_cluster(dir)?;
-        let addresses = json["nodes"]
-            .as_array()
-            .map(|nodes| nodes.iter().filter_map(|n| n["admin"].as_str().map(str::to_owned)).collect())
-            .unwrap_or_default();
+        let node = |n: &Value| Some(Node { id: n["id"].as_u64(), address: n["admin"].as_str()?.to_owned() });
+        let nodes = json["nodes"].as_array().map(|nodes| nodes.iter().filter_map(node).collect()).unwrap_or_default();
         let file: PathBuf = json["admin_token_file"].as_str().unwrap_or_default().into();
-        Ok(AdminClient { addresses, token: read_token(&file)? })
+        Ok(AdminClient { nodes, token: read_token(&file)? })
     }
 
-    /// Asks one node after the other until one answers: the JSON of a success. A change has one id on all of them:
-    /// a node that is asked because the first one's answer was lost says the same.
-    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
-        let change = match method {
-            "GET" => None,
-            _ => Some(command_id()?),
-        };
+    /// The nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Asks something that changes nothing of one node after the other until one answers: the JSON of a success.
+    pub fn read(&self, path: &str) -> Result<Value, Failed> {
+        self.ask("GET", path, None, None)
+    }
+
+    /// Changes something, under one id on all nodes: one that is asked because another's answer was lost says the same.
+    /// So does one that is asked later, by who gives the id again.
+    ///
+    /// # Errors
+    /// [`Failed::unknown`] if it may have been done.
+    pub fn change(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        id: Option<CommandId>,
+    ) -> Result<Value, Failed> {
+        let id = id.map_or_else(command_id, Ok)?;
+        self.ask(method, path, body, Some(id))
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>, change: Option<CommandId>) -> Result<Value, Failed> {
         let mut last = "no node is named".to_owned();
-        for address in &self.addresses {
-            match self.request(address, method, path, change, body) {
+        let mut in_doubt = None;
+        let (until, there) = (Instant::now() + THERE_MAX, self.ask_each("/healthz", THERE_MAX));
+        // Whoever is there first is asked first: a node that hangs would keep whoever asks waiting.
+        while let Ok((number, there)) = there.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            let node = &self.nodes[number];
+            if let Err(why) = there {
+                last = format!("{} does not answer ({why})", node.address);
+                continue;
+            }
+            let answer = self.request(&node.address, method, path, change, body, ANSWER_MAX);
+            match answer {
                 Ok((200, value)) => return Ok(value),
+                // What was decided is kept under the id: also what another node was asked has come to that.
+                Ok((code @ 409, value)) => return Err(Failed::because(format!("{} (HTTP {code})", sentence(&value)))),
+                Ok((504, value)) => {
+                    last = sentence(&value);
+                    in_doubt = change;
+                }
                 // A node without a majority: another may have one.
                 Ok((503, value)) => last = sentence(&value),
-                Ok((code, value)) => return Err(Failed::because(format!("{} (HTTP {code})", sentence(&value)))),
-                Err(error) => last = format!("{address} does not answer ({error})"),
+                Ok((code, value)) if in_doubt.is_none() => {
+                    return Err(Failed::because(format!("{} (HTTP {code})", sentence(&value))));
+                }
+                Ok((code, value)) => last = format!("{} (HTTP {code})", sentence(&value)),
+                Err(RequestError::NotSent(error)) => last = format!("{} does not answer ({error})", node.address),
+                Err(RequestError::Unanswered(error)) => {
+                    last = format!("{} does not answer ({error})", node.address);
+                    in_doubt = change;
+                }
             }
         }
-        Err(Failed::because(format!(
-            "{last}; is the cluster running? See mailraft status, or start it with mailraft quickstart"
-        )))
+        match in_doubt {
+            Some(id) => Err(Failed::unknown(format!(
+                "it is not known whether this was done ({last}): look before you repeat it, or repeat it with \
+                 --command-id {id}, which does it once"
+            ))),
+            None => Err(Failed::because(format!(
+                "{last}; is the cluster running? See mailraft status, or start it with mailraft quickstart"
+            ))),
+        }
+    }
+
+    /// Asks all nodes at once, and waits for so long in all. Says of each, in their order, what it answered or why it did
+    /// not.
+    pub fn ask_all(&self, path: &str, within: Duration) -> Vec<Result<Value, String>> {
+        let (until, heard) = (Instant::now() + within, self.ask_each(path, within));
+        let mut all = vec![Err(format!("nothing came within {} s", within.as_secs())); self.nodes.len()];
+        while let Ok((number, answer)) = heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            all[number] = answer;
+        }
+        all
+    }
+
+    /// Asks all nodes at once. What each answered, or why it did not, comes under its place among them.
+    fn ask_each(&self, path: &str, within: Duration) -> mpsc::Receiver<(usize, Result<Value, String>)> {
+        let (answers, heard) = mpsc::channel();
+        for (number, node) in self.nodes.iter().enumerate() {
+            let (one, address, path) = (self.clone_for_one(), node.address.clone(), path.to_owned());
+            let answers = answers.clone();
+            // It may outlive this call, and ends with the process.
+            std::thread::spawn(move || {
+                let answer = match one.request(&address, "GET", &path, None, None, within) {
+                    Ok((200, value)) => Ok(value),
+                    Ok((code, value)) => Err(format!("{} (HTTP {code})", sentence(&value))),
+                    Err(RequestError::NotSent(error) | RequestError::Unanswered(error)) => Err(error.to_string()),
+                };
+                // Whoever asked may have waited long enough.
+                let _ = answers.send((number, answer));
+            });
+        }
+        heard
+    }
+
+    fn clone_for_one(&self) -> AdminClient {
+        AdminClient { nodes: Vec::new(), token: self.token.clone() }
     }
 
     /// Whether a node says that it is ready.
     pub fn is_ready(&self, address: &str) -> Result<(), String> {
-        match self.request(address, "GET", "/readyz", None, None) {
+        match self.request(address, "GET", "/readyz", None, None, ANSWER_MAX) {
             Ok((200, _)) => Ok(()),
             Ok((_, value)) => Err(value.as_str().unwrap_or("not ready").trim().to_owned()),
-            Err(error) => Err(error.to_string()),
+            Err(RequestError::NotSent(error) | RequestError::Unanswered(error)) => Err(error.to_string()),
         }
     }
 
@@ -90,15 +194,9 @@ impl AdminClient {
         path: &str,
         change: Option<CommandId>,
         body: Option<&Value>,
-    ) -> std::io::Result<(u16, Value)> {
-        let resolved = address.to_socket_addrs()?.next().ok_or_else(|| std::io::Error::other("no such address"))?;
-        if !resolved.ip().is_loopback() {
-            // The token would travel in clear.
-            return Err(std::io::Error::other("not on loopback: reach the admin server through a tunnel"));
-        }
-        let mut socket = TcpStream::connect_timeout(&resolved, CONNECT_MAX)?;
-        socket.set_read_timeout(Some(ANSWER_MAX))?;
-        socket.set_write_timeout(Some(ANSWER_MAX))?;
+        answer_max: Duration,
+    ) -> Result<(u16, Value), RequestError> {
+        let mut socket = connect(address, answer_max).map_err(RequestError::NotSent)?;
         let body = Zeroizing::new(body.map(Value::to_string).unwrap_or_default());
         let change = change.map(|id| format!("Mailraft-Command: {id}\r\n")).unwrap_or_default();
         let head = Zeroizing::new(format!(
@@ -106,15 +204,31 @@ impl AdminClient {
             self.token.as_str(),
             body.len()
         ));
-        socket.write_all(head.as_bytes())?;
-        socket.write_all(body.as_bytes())?;
-        let mut answer = Vec::new();
-        socket.take(ANSWER_MAX_BYTES).read_to_end(&mut answer)?;
-        let text = String::from_utf8_lossy(&answer);
-        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| std::io::Error::other("not an answer of HTTP"))?;
-        let code = head.split(' ').nth(1).and_then(|c| c.parse().ok()).unwrap_or(0);
-        Ok((code, serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()))))
+        let answer = |socket: &mut TcpStream| {
+            socket.write_all(head.as_bytes())?;
+            socket.write_all(body.as_bytes())?;
+            let mut answer = Vec::new();
+            socket.take(ANSWER_MAX_BYTES).read_to_end(&mut answer)?;
+            let text = String::from_utf8_lossy(&answer);
+            let not_http = || std::io::Error::other("not an answer of HTTP");
+            let (head, body) = text.split_once("\r\n\r\n").ok_or_else(not_http)?;
+            let code = head.split(' ').nth(1).and_then(|c| c.parse().ok()).ok_or_else(not_http)?;
+            Ok((code, serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()))))
+        };
+        answer(&mut socket).map_err(RequestError::Unanswered)
     }
+}
+
+fn connect(address: &str, answer_max: Duration) -> std::io::Result<TcpStream> {
+    let resolved = address.to_socket_addrs()?.next().ok_or_else(|| std::io::Error::other("no such address"))?;
+    if !resolved.ip().is_loopback() {
+        // The token would travel in clear.
+        return Err(std::io::Error::other("not on loopback: reach the admin server through a tunnel"));
+    }
+    let socket = TcpStream::connect_timeout(&resolved, CONNECT_MAX)?;
+    socket.set_read_timeout(Some(answer_max))?;
+    socket.set_write_timeout(Some(answer_max))?;
+    Ok(socket)
 }
 
 /// A new id for a change.
@@ -161,39 +275,116 @@ pub fn segment(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Write};
+    #![allow(clippy::unwrap_used)]
+    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
+    use std::thread::JoinHandle;
 
-    use zeroize::Zeroizing;
+    use super::*;
 
-    /// A node that says these after the head of a request, and gives the head's lines.
-    fn node(listener: TcpListener, answer: &'static str) -> std::thread::JoinHandle<Vec<String>> {
-        std::thread::spawn(move || {
-            let (socket, _) = listener.accept().unwrap();
-            let lines = BufReader::new(socket.try_clone().unwrap()).lines().map(Result::unwrap);
-            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-            (&socket).write_all(answer.as_bytes()).unwrap();
-            head
-        })
+    /// A node that gives these answers after the heads of requests, an empty one by hanging up, and then answers nothing
+    /// any more. Gives the heads' lines. Before the first it waits until `after` is dropped or says something.
+    fn node(answers: Vec<&'static str>, after: Option<mpsc::Receiver<()>>) -> (Node, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = std::thread::spawn(move || {
+            let mut heads = Vec::new();
+            if let Some(after) = after {
+                let _ = after.recv();
+            }
+            for answer in answers {
+                let (socket, _) = listener.accept().unwrap();
+                let lines = BufReader::new(socket.try_clone().unwrap()).lines().map(Result::unwrap);
+                heads.extend(lines.take_while(|line| !line.is_empty()));
+                (&socket).write_all(answer.as_bytes()).unwrap();
+            }
+            // Whoever connects from now on is not accepted, but connected.
+            std::mem::forget(listener);
+            heads
+        });
+        (Node { id: None, address }, asked)
+    }
+
+    const THERE: &str = "HTTP/1.1 200 OK\r\n\r\nok\n";
+    const DONE: &str = "HTTP/1.1 200 OK\r\n\r\n{\"id\":1}";
+    const NOT_DONE: &str = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"error\":\"no majority\"}";
+    const UNKNOWN: &str = "HTTP/1.1 504 Gateway Timeout\r\n\r\n{\"error\":\"may have happened\"}";
+    const REFUSED: &str = "HTTP/1.1 409 Conflict\r\n\r\n{\"error\":\"it exists\"}";
+    const NO_TOKEN: &str = "HTTP/1.1 401 Unauthorized\r\n\r\n{\"error\":\"send the token\"}";
+    const HANGS_UP: &str = "";
+
+    fn client(nodes: Vec<Node>) -> AdminClient {
+        AdminClient { nodes, token: Zeroizing::new("token".into()) }
+    }
+
+    /// Two nodes that are there, the second one not before the first has given this answer.
+    fn two(answers: [&'static str; 2]) -> (AdminClient, [JoinHandle<Vec<String>>; 2]) {
+        let (answered, after) = mpsc::channel();
+        let (first, heads) = node(vec![THERE, answers[0]], None);
+        let first_heads = std::thread::spawn(move || {
+            let heads = heads.join().unwrap();
+            drop(answered);
+            heads
+        });
+        let (second, second_heads) = node(vec![THERE, answers[1]], Some(after));
+        (client(vec![first, second]), [first_heads, second_heads])
     }
 
     #[test]
     fn a_change_has_one_id_on_every_node_that_is_asked() {
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let addresses = listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
-        let client = super::AdminClient { addresses, token: Zeroizing::new("token".into()) };
-        let [first, second] = listeners;
-        // The first one's answer is lost.
-        let (first, second) = (node(first, ""), node(second, "HTTP/1.1 200 OK\r\n\r\n{\"id\":1}"));
-        assert_eq!(client.ask("POST", "/api/v1/domains", None).unwrap_or_default()["id"], 1);
-        let ids: Vec<Vec<String>> = [first, second]
+        let (client, heads) = two([HANGS_UP, DONE]);
+        assert_eq!(client.change("POST", "/api/v1/domains", None, None).unwrap_or_default()["id"], 1);
+        let ids: Vec<Vec<String>> = heads
             .map(|node| node.join().unwrap().into_iter().filter(|l| l.starts_with("Mailraft-Command: ")).collect())
             .into();
         assert_eq!((ids[0].len(), &ids[0]), (1, &ids[1]));
     }
 
     #[test]
+    fn what_may_have_been_done_is_no_failure_and_no_success() {
+        for (first, second, code) in [
+            (NOT_DONE, NOT_DONE, 1),
+            (UNKNOWN, NOT_DONE, 3),
+            (HANGS_UP, NOT_DONE, 3),
+            (NOT_DONE, UNKNOWN, 3),
+            (NO_TOKEN, DONE, 1),
+            (UNKNOWN, NO_TOKEN, 3),
+            // What was decided under the id is final.
+            (UNKNOWN, REFUSED, 1),
+            (UNKNOWN, DONE, 0),
+        ] {
+            let client = two([first, second]).0;
+            let id = CommandId([7; 16]);
+            match client.change("POST", "/api/v1/domains", None, Some(id)) {
+                Ok(_) => assert_eq!(code, 0, "{first} {second}"),
+                Err(failed) => {
+                    assert_eq!(failed.code, code, "{first} {second}: {}", failed.sentence);
+                    let again = failed.sentence.contains(&format!("--command-id {id}"));
+                    assert_eq!(again, code == 3, "{}", failed.sentence);
+                }
+            }
+        }
+        // A read is never in doubt.
+        let client = two([UNKNOWN, NOT_DONE]).0;
+        assert_eq!(client.read("/api/v1/domains").err().map(|failed| failed.code), Some(1));
+    }
+
+    #[test]
+    fn all_are_asked_at_once_and_one_that_hangs_keeps_nobody_waiting() {
+        let (hung, well) = (node(Vec::new(), None), node(vec![THERE, THERE, DONE], None));
+        let gone = Node { id: None, address: "127.0.0.1:1".to_owned() };
+        let client = client(vec![hung.0.clone(), hung.0, gone, well.0]);
+        let begun = Instant::now();
+        let answers = client.ask_all("/api/v1/status", STATUS_MAX);
+        assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, false, true]);
+        assert!(begun.elapsed() < STATUS_MAX + STATUS_MAX / 2, "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        assert_eq!(client.change("POST", "/api/v1/domains", None, None).unwrap_or_default()["id"], 1);
+        assert!(begun.elapsed() < THERE_MAX + STATUS_MAX, "{:?}", begun.elapsed());
+    }
+
+    #[test]
     fn addresses_are_one_segment_of_a_path() {
-        assert_eq!(super::segment("o/b?c#d+e@x.test"), "o%2Fb%3Fc%23d%2Be@x.test");
+        assert_eq!(segment("o/b?c#d+e@x.test"), "o%2Fb%3Fc%23d%2Be@x.test");
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use mailraft_storage::CommandId;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -105,6 +106,19 @@ struct Asking {
     json: bool,
 }
 
+#[derive(Args)]
+struct Changing {
+    #[command(flatten)]
+    asking: Asking,
+    /// The id of an earlier attempt of which nobody knows whether it was done: both together are done once
+    #[arg(long, value_name = "ID", value_parser = parse_command_id)]
+    command_id: Option<CommandId>,
+}
+
+fn parse_command_id(text: &str) -> Result<CommandId, String> {
+    CommandId::from_hex(text).ok_or_else(|| "an id has 32 lower-case hexadecimal digits".to_owned())
+}
+
 #[derive(Subcommand)]
 enum Domain {
     /// A new domain
@@ -112,7 +126,7 @@ enum Domain {
         /// Its name, such as example.org
         name: String,
         #[command(flatten)]
-        asking: Asking,
+        changing: Changing,
     },
     /// All domains
     List(Asking),
@@ -128,7 +142,7 @@ enum Account {
         #[arg(long)]
         password_stdin: bool,
         #[command(flatten)]
-        asking: Asking,
+        changing: Changing,
     },
     /// All accounts
     List(Asking),
@@ -140,7 +154,7 @@ enum Account {
         #[arg(long)]
         password_stdin: bool,
         #[command(flatten)]
-        asking: Asking,
+        changing: Changing,
     },
 }
 
@@ -154,7 +168,7 @@ enum Address {
         #[arg(required = true)]
         targets: Vec<String>,
         #[command(flatten)]
-        asking: Asking,
+        changing: Changing,
     },
     /// All addresses
     List(Asking),
@@ -163,7 +177,7 @@ enum Address {
         /// The address
         address: String,
         #[command(flatten)]
-        asking: Asking,
+        changing: Changing,
     },
 }
 
@@ -180,52 +194,62 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Cluster(ClusterCommand::Certificates(options)) => cluster::certificates(&options)?,
         Command::Completions { shell } => manual::completions(&mut Cli::command(), shell)?,
         Command::Man { dir } => manual::pages(Cli::command(), &dir)?,
-        Command::Domain(Domain::Create { name, asking }) => {
-            let done = ask(&asking, "POST", "/api/v1/domains", Some(json!({"name": name})))?;
-            say(&asking, &done, &format!("created {name}"));
+        Command::Domain(Domain::Create { name, changing }) => {
+            let done = change(&changing, "POST", "/api/v1/domains", Some(json!({"name": name})))?;
+            say(&changing.asking, &done, &format!("created {name}"));
         }
         Command::Domain(Domain::List(asking)) => list(&asking, "/api/v1/domains", &["name"])?,
-        Command::Account(Account::Create { address, password_stdin, asking }) => {
-            let (password, made) = password(password_stdin)?;
+        Command::Account(Account::Create { address, password_stdin, changing }) => {
+            let (password, made) = password(password_stdin, &changing)?;
             let body = json!({"address": address, "password": password.as_str()});
-            let mut done = ask(&asking, "POST", "/api/v1/accounts", Some(body))?;
+            let done = change(&changing, "POST", "/api/v1/accounts", Some(body));
+            let mut done = done.map_err(|failed| with_password(failed, made, &password))?;
             let mut said = format!("created {address}");
             if made {
                 done["password"] = json!(password.as_str());
                 said.push_str(&format!(", password {}", password.as_str()));
             }
-            say(&asking, &done, &said);
+            say(&changing.asking, &done, &said);
         }
         Command::Account(Account::List(asking)) => {
             list(&asking, "/api/v1/accounts", &["address", "partition", "mailbox"])?
         }
-        Command::Account(Account::Password { address, password_stdin, asking }) => {
-            let (password, made) = password(password_stdin)?;
+        Command::Account(Account::Password { address, password_stdin, changing }) => {
+            let (password, made) = password(password_stdin, &changing)?;
             let path = format!("/api/v1/accounts/{}/password", segment(&address));
-            let mut done = ask(&asking, "PUT", &path, Some(json!({"password": password.as_str()})))?;
+            let done = change(&changing, "PUT", &path, Some(json!({"password": password.as_str()})));
+            let mut done = done.map_err(|failed| with_password(failed, made, &password))?;
             let mut said = format!("changed the password of {address}");
             if made {
                 done["password"] = json!(password.as_str());
                 said.push_str(&format!(" to {}", password.as_str()));
             }
-            say(&asking, &done, &said);
+            say(&changing.asking, &done, &said);
         }
-        Command::Address(Address::Add { address, targets, asking }) => {
+        Command::Address(Address::Add { address, targets, changing }) => {
             let body = json!({"address": address, "targets": targets});
-            let done = ask(&asking, "POST", "/api/v1/addresses", Some(body))?;
-            say(&asking, &done, &format!("{address} now also goes to {}", targets.join(", ")));
+            let done = change(&changing, "POST", "/api/v1/addresses", Some(body))?;
+            say(&changing.asking, &done, &format!("{address} now also goes to {}", targets.join(", ")));
         }
         Command::Address(Address::List(asking)) => list(&asking, "/api/v1/addresses", &["address", "targets"])?,
-        Command::Address(Address::Remove { address, asking }) => {
-            let done = ask(&asking, "DELETE", &format!("/api/v1/addresses/{}", segment(&address)), None)?;
-            say(&asking, &done, &format!("removed {address}"));
+        Command::Address(Address::Remove { address, changing }) => {
+            let done = change(&changing, "DELETE", &format!("/api/v1/addresses/{}", segment(&address)), None)?;
+            say(&changing.asking, &done, &format!("removed {address}"));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(asking: &Asking, method: &str, path: &str, body: Option<Value>) -> Result<Value, Failed> {
-    AdminClient::of(&asking.target)?.ask(method, path, body.as_ref())
+fn change(changing: &Changing, method: &str, path: &str, body: Option<Value>) -> Result<Value, Failed> {
+    AdminClient::of(&changing.asking.target)?.change(method, path, body.as_ref(), changing.command_id)
+}
+
+/// Where it may have been set, nobody else will ever say the password that was made.
+fn with_password(mut failed: Failed, made: bool, password: &str) -> Failed {
+    if made && failed.is_unknown() {
+        failed.sentence.push_str(&format!("; the password that was made is {password} (give it by --password-stdin)"));
+    }
+    failed
 }
 
 fn say(asking: &Asking, done: &Value, text: &str) {
@@ -237,7 +261,7 @@ fn say(asking: &Asking, done: &Value, text: &str) {
 }
 
 fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {
-    let lines = ask(asking, "GET", path, None)?;
+    let lines = AdminClient::of(&asking.target)?.read(path)?;
     if asking.json {
         tell!("{lines}");
         return Ok(());
@@ -256,7 +280,14 @@ fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {
     Ok(())
 }
 
-fn password(from_stdin: bool) -> Result<(Zeroizing<String>, bool), Failed> {
+fn password(from_stdin: bool, changing: &Changing) -> Result<(Zeroizing<String>, bool), Failed> {
+    if !from_stdin && changing.command_id.is_some() {
+        return Err(Failed::usage(
+            "with --command-id give the earlier attempt's password by --password-stdin: if that one was done, no other \
+             password is taken"
+                .into(),
+        ));
+    }
     if !from_stdin {
         return Ok((random_password()?, true));
     }

@@ -251,16 +251,16 @@ fn wait_until_ready(dir: &Path, cluster: &Value, told_to_stop: &AtomicBool) -> R
 fn create_accounts(dir: &Path, cluster: &Value) -> Result<(), Failed> {
     let client = AdminClient::in_dir(dir)?;
     let has = |path: &str, key: &str, value: &str| -> Result<bool, Failed> {
-        let list = client.ask("GET", path, None)?;
+        let list = client.read(path)?;
         Ok(list.as_array().into_iter().flatten().any(|l| l[key] == value))
     };
     if !has("/api/v1/domains", "name", DOMAIN)? {
-        client.ask("POST", "/api/v1/domains", Some(&json!({"name": DOMAIN})))?;
+        client.change("POST", "/api/v1/domains", Some(&json!({"name": DOMAIN})), None)?;
     }
     for account in cluster["accounts"].as_array().into_iter().flatten() {
         let address = account["address"].as_str().unwrap_or_default();
         if !has("/api/v1/accounts", "address", address)? {
-            client.ask("POST", "/api/v1/accounts", Some(account))?;
+            client.change("POST", "/api/v1/accounts", Some(account), None)?;
             tell!("  made {address}");
         }
     }

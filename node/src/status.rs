@@ -4,23 +4,63 @@ use std::process::ExitCode;
 
 use mailraft_server::status::{ClusterStatus, NodeAnswer, NodeLine, PartitionLine};
 use mailraft_storage::PartitionId;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::admin_client::AdminClient;
+use crate::admin_client::{AdminClient, Node, STATUS_MAX};
 use crate::failed::Failed;
 use crate::options::Target;
 use crate::output::tell;
 
 /// Prints how the cluster is.
 pub fn run(target: &Target, json: bool) -> Result<ExitCode, Failed> {
-    let answer = AdminClient::of(target)?.ask("GET", "/api/v1/status", None)?;
+    let answer = match AdminClient::of(target) {
+        Ok(client) => ask(&client),
+        Err(failed) if json => {
+            tell!("{}", nobody(&[], &failed.sentence));
+            return Ok(ExitCode::from(failed.code));
+        }
+        Err(failed) => return Err(failed),
+    };
     if json {
+        let answer = answer.unwrap_or_else(|none| none);
         tell!("{answer}");
         return Ok(exit_code(answer["healthy"] == true));
     }
+    let answer = answer.map_err(|none| Failed::because(none["problems"][0].as_str().unwrap_or_default().to_owned()))?;
     let status = read(answer)?;
     tell!("{}", table(&status).trim_end());
     Ok(exit_code(status.healthy))
+}
+
+/// What the node says that sees most of the others; if none answers, that, in the same form.
+fn ask(client: &AdminClient) -> Result<Value, Value> {
+    let up = |answer: &Value| -> usize {
+        answer["nodes"].as_array().map_or(0, |nodes| nodes.iter().filter(|node| node["up"] == true).count())
+    };
+    let (mut best, mut whys) = (None, Vec::new());
+    for (node, answer) in client.nodes().iter().zip(client.ask_all("/api/v1/status", STATUS_MAX)) {
+        match answer {
+            Ok(answer) if best.as_ref().is_none_or(|best| up(best) < up(&answer)) => best = Some(answer),
+            Ok(_) => {}
+            Err(why) => whys.push(format!("{}: {why}", node.address)),
+        }
+    }
+    best.ok_or_else(|| {
+        let problem = format!(
+            "no node answers ({}): start each with mailraft node --config, or a new cluster with mailraft quickstart",
+            whys.join("; ")
+        );
+        nobody(client.nodes(), &problem)
+    })
+}
+
+/// The status of a cluster of which nobody says anything.
+fn nobody(nodes: &[Node], problem: &str) -> Value {
+    let line = |id| json!({"id": id, "name": format!("node{id}"), "up": false, "leads": 0, "partitions": []});
+    let nodes: Vec<Value> = nodes.iter().filter_map(|node| node.id).map(line).collect();
+    json!({
+        "cluster": null, "asked_node": null, "healthy": false, "problems": [problem], "nodes": nodes, "partitions": [],
+    })
 }
 
 fn exit_code(healthy: bool) -> ExitCode {
@@ -105,9 +145,16 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn nobody_at_all_is_a_status_too() {
+        let node = Node { id: Some(2), address: "127.0.0.1:1".to_owned() };
+        let none = nobody(&[node], "no node answers");
+        assert_eq!((&none["healthy"], &none["problems"][0]), (&json!(false), &json!("no node answers")));
+        assert_eq!((&none["nodes"][0]["id"], &none["nodes"][0]["up"]), (&json!(2), &json!(false)));
+        assert_eq!(none["partitions"], json!([]));
+    }
 
     #[test]
     fn a_sick_cluster_says_what_is_wrong_first_and_fits_80_columns() {

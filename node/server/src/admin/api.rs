@@ -12,9 +12,10 @@ use mailraft_cluster::BarrierOutcome;
 use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, password};
 use mailraft_mailbox::Detached;
 use mailraft_storage::entry::CommandRow;
-use mailraft_storage::{CommandId, PartitionId, RowKey};
+use mailraft_storage::{CommandId, NodeId, PartitionId, RowKey};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -24,8 +25,10 @@ use crate::links::{Rpc, RpcReply};
 use crate::services::Services;
 use mailraft_mailbox::Position;
 
-/// How long a change of the directory is tried.
-const GIVE_UP: Duration = Duration::from_secs(5);
+/// How long a change of the directory is tried while nobody was there to be asked.
+const NOT_DONE_AFTER: Duration = Duration::from_secs(5);
+/// How long it is tried while it is in doubt whether it was done.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 /// Between attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Lines in a listing.
@@ -241,33 +244,59 @@ async fn change(services: &Services, ChangeId(given): ChangeId, command: Command
     let id = given.unwrap_or_else(|| command_id(&services.cluster));
     let started = Instant::now();
     let mut leaders = services.cluster.leaders();
+    // It was asked, and nobody said that it was not done.
+    let mut in_doubt = false;
     loop {
         let leader = leaders.borrow_and_update().first().copied().flatten();
-        let outcome = match leader {
-            None => Err(Detached::NotLeader),
-            Some(node) if node == services.cluster.node() => services.registry.directory(id, command.clone()).await,
-            Some(node) => {
-                let rpc = Rpc::Directory { id, command: command.clone() };
-                match services.links.ask(node, rpc).await {
-                    Ok(RpcReply::Directory { result, at }) => Ok((result, at)),
-                    Ok(RpcReply::Detached(why)) => Err(why),
-                    Ok(RpcReply::Status(_) | RpcReply::Unsupported) => Err(Detached::Gone),
-                    Err(why) => Err(why),
-                }
+        if let Some(node) = leader {
+            let asked = tokio::select! {
+                asked = ask(services, node, id, command.clone()) => asked,
+                () = other_leader(&mut leaders, node) => Err(Detached::NotLeader),
+                () = tokio::time::sleep_until(started + UNKNOWN_AFTER) => Err(Detached::Gone),
+            };
+            match asked {
+                Ok((Ok(answer), at)) => return done(id, &answer, at),
+                Ok((Err(refusal), _)) => return refused(&refusal),
+                // Whoever says these has not begun.
+                Err(Detached::Overloaded | Detached::NoSuchMailbox | Detached::Corrupt) => {}
+                Err(Detached::NotLeader | Detached::Gone) => in_doubt = true,
             }
-        };
-        match outcome {
-            Ok((Ok(answer), at)) => return done(id, &answer, at),
-            Ok((Err(refusal), _)) => return refused(&refusal),
-            Err(_) if started.elapsed() > GIVE_UP => {
-                return error(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "no majority of the control group answers: see mailraft status, then try again",
-                );
-            }
-            Err(_) => {}
+        }
+        let elapsed = started.elapsed();
+        if in_doubt && elapsed >= UNKNOWN_AFTER {
+            return unknown(id);
+        }
+        if !in_doubt && elapsed >= NOT_DONE_AFTER {
+            return not_done();
         }
         let _ = tokio::time::timeout(RETRY_PAUSE, leaders.changed()).await;
+    }
+}
+
+/// Asks the node that leads the directory.
+async fn ask(
+    services: &Services,
+    node: NodeId,
+    id: CommandId,
+    command: Command,
+) -> Result<(Result<Answer, Refusal>, Position), Detached> {
+    if node == services.cluster.node() {
+        return services.registry.directory(id, command).await;
+    }
+    match services.links.ask(node, Rpc::Directory { id, command }).await {
+        Ok(RpcReply::Directory { result, at }) => Ok((result, at)),
+        Ok(RpcReply::Detached(why)) => Err(why),
+        Ok(RpcReply::Status(_) | RpcReply::Unsupported) => Err(Detached::Gone),
+        Err(why) => Err(why),
+    }
+}
+
+/// Waits until another node than this leads the directory.
+async fn other_leader(leaders: &mut watch::Receiver<Arc<Vec<Option<NodeId>>>>, than: NodeId) {
+    let other = leaders.wait_for(|leaders| leaders.first().copied().flatten().is_some_and(|leader| leader != than));
+    if other.await.is_err() {
+        // The core ended: no more news come.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -279,6 +308,28 @@ fn done(id: CommandId, answer: &Answer, at: Position) -> Response {
     Json(line).into_response()
 }
 
+/// It was decided not to do it, under its id for good.
 fn refused(refusal: &Refusal) -> Response {
-    error(StatusCode::CONFLICT, &refusal.to_string())
+    coded(StatusCode::CONFLICT, "refused", &refusal.to_string())
+}
+
+/// Nobody was asked.
+fn not_done() -> Response {
+    let sentence =
+        "no majority of the control group answers, and nothing was done: see mailraft status, then try again";
+    coded(StatusCode::SERVICE_UNAVAILABLE, "not_done", sentence)
+}
+
+/// It may have been done, or may still be.
+fn unknown(id: CommandId) -> Response {
+    let sentence = format!(
+        "this may have happened, or may still: look before you repeat it, or repeat it with Mailraft-Command: {id}, which \
+         does it once"
+    );
+    let body = json!({"error": sentence, "code": "unknown", "id": id.to_string()});
+    (StatusCode::GATEWAY_TIMEOUT, Json(body)).into_response()
+}
+
+fn coded(status: StatusCode, code: &str, sentence: &str) -> Response {
+    (status, Json(json!({"error": sentence, "code": code}))).into_response()
 }
