@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -259,6 +259,16 @@ impl Cluster {
     /// # Panics
     /// If it fails.
     pub fn mailraft(&self, args: &[&str], input: &str) -> String {
+        let run = self.runs(args, input);
+        assert!(run.status.success(), "mailraft {args:?}: {}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    }
+
+    /// Runs `mailraft` with these arguments and `--dir`, whatever comes of it.
+    ///
+    /// # Panics
+    /// If the process can't be made.
+    pub fn runs(&self, args: &[&str], input: &str) -> Output {
         let mut child = Command::new(binary())
             .args(args)
             .arg("--dir")
@@ -271,9 +281,7 @@ impl Cluster {
         if let Some(mut stdin) = child.stdin.take() {
             let _ = stdin.write_all(input.as_bytes());
         }
-        let run = child.wait_with_output().expect("mailraft ends");
-        assert!(run.status.success(), "mailraft {args:?}: {}", String::from_utf8_lossy(&run.stderr));
-        String::from_utf8_lossy(&run.stdout).into_owned()
+        child.wait_with_output().expect("mailraft ends")
     }
 
     /// Waits until every node is up, every partition has a leader and no replica lags.

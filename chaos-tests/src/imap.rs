@@ -6,6 +6,15 @@ use std::io;
 use crate::cluster::Account;
 use crate::wire::{Trust, Wire};
 
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With a tagged line, here without its tag.
+    Tagged(String),
+    /// The server ended the session first, with these words.
+    Bye(String),
+}
+
 /// A logged-in session.
 pub struct Imap {
     wire: Wire,
@@ -31,10 +40,7 @@ impl Imap {
     /// # Errors
     /// Those of the connection.
     pub fn command(&mut self, command: &str) -> io::Result<String> {
-        self.tag += 1;
-        let tag = format!("c{} ", self.tag);
-        self.wire.send(format!("{tag}{command}\r\n").as_bytes())?;
-        self.untagged.clear();
+        let tag = self.begin(command)?;
         loop {
             let line = self.full_line()?;
             match line.strip_prefix(&tag) {
@@ -42,6 +48,44 @@ impl Imap {
                 None => self.untagged.push(line),
             }
         }
+    }
+
+    /// One command, which the server may end the session over.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn ends(&mut self, command: &str) -> io::Result<Ended> {
+        let tag = self.begin(command)?;
+        self.hear_end(&tag)
+    }
+
+    /// Hears how the command of this tag ended.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn hear_end(&mut self, tag: &str) -> io::Result<Ended> {
+        loop {
+            let line = self.full_line()?;
+            if let Some(rest) = line.strip_prefix(tag) {
+                return Ok(Ended::Tagged(rest.to_owned()));
+            }
+            if let Some(words) = line.strip_prefix("* BYE ") {
+                return Ok(Ended::Bye(words.to_owned()));
+            }
+            self.untagged.push(line);
+        }
+    }
+
+    /// Sends a command and hears nothing of it. Returns its tag.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn begin(&mut self, command: &str) -> io::Result<String> {
+        self.tag += 1;
+        let tag = format!("c{} ", self.tag);
+        self.wire.send(format!("{tag}{command}\r\n").as_bytes())?;
+        self.untagged.clear();
+        Ok(tag)
     }
 
     /// One command that must be answered by OK.

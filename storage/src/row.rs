@@ -72,11 +72,14 @@ pub enum Table {
     Chunks = 0x2a,
     /// key: item id (16). Reserved for accept records of the queue mailbox.
     Queue = 0x2b,
+    /// key: keyed hash of mailbox and command (32). What a command made and was answered, while its client may not have
+    /// heard that.
+    Repeats = 0x2c,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 25] = [
+    pub const ALL: [Table; 26] = [
         Table::Applied,
         Table::Hashes,
         Table::Commands,
@@ -102,6 +105,7 @@ impl Table {
         Table::OpenBodies,
         Table::Chunks,
         Table::Queue,
+        Table::Repeats,
     ];
 
     /// The number in keys.

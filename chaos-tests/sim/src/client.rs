@@ -436,13 +436,14 @@ fn as_checked(Position { partition, incarnation, index }: Position) -> At {
 
 /// What an operation asks of the session.
 fn request(op: &Op) -> Request {
+    let store = |kind| Request::Store { kind, once: None };
     match op {
-        Op::Append { folder, flags, .. } => Request::Store(MessageKind::Append {
+        Op::Append { folder, flags, .. } => store(MessageKind::Append {
             folder: folder.clone(),
             flags: flags.clone(),
             internal_date: Default::default(),
         }),
-        Op::Deliver { deduplicate, .. } => Request::Store(MessageKind::Deliver {
+        Op::Deliver { deduplicate, .. } => store(MessageKind::Deliver {
             reverse_path: "sender@example.org".to_owned(),
             detail: None,
             deduplicate: *deduplicate,

@@ -5,6 +5,7 @@ mod clients;
 mod doctor;
 mod faults;
 mod machines;
+mod outcomes;
 mod quickstart;
 mod secrecy;
 mod simulated;

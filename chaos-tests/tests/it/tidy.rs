@@ -556,11 +556,57 @@ fn there_is_one_session_and_one_owner() {
     drives("node/server/src", "LogOwner<Directory,");
 }
 
+/// What a client hears of each command stands in one table, and none is forgotten there.
+#[test]
+fn the_table_of_what_clients_hear_names_every_command() {
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let manual = text("docs/OPERATIONS.md");
+    let section = manual.split("## What a client hears").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).collect();
+    let named = |protocol: &str, command: &str| {
+        let mut first = rows.iter().filter_map(|row| row.split('|').nth(1));
+        first.any(|cell| cell.trim().starts_with(protocol) && cell.contains(&format!("`{command}`")))
+    };
+    // The words that a protocol's commands are looked up by.
+    for (protocol, at_least) in [("IMAP", 30), ("SMTP", 12)] {
+        let commands = text(&format!("node/{}/src/commands/mod.rs", protocol.to_lowercase()));
+        let words = commands.split('"').filter(|word| word.len() > 1 && word.bytes().all(|b| b.is_ascii_uppercase()));
+        let words: BTreeSet<&str> = words.filter(|word| *word != "UID").collect();
+        assert!(words.len() >= at_least, "{words:?}");
+        for word in words {
+            assert!(named(protocol, word), "{protocol} {word}");
+        }
+    }
+    for word in ["COPY", "EXPUNGE", "FETCH", "MOVE", "SEARCH", "STORE"] {
+        assert!(named("IMAP", &format!("UID {word}")), "UID {word}");
+    }
+    let directory = text("node/directory/src/api.rs");
+    let variants = directory.split("pub enum Command {").nth(1).unwrap().split("\n}").next().unwrap();
+    let variants = variants.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(" {"));
+    let variants: Vec<&str> = variants.filter(|name| !name.starts_with(' ')).collect();
+    assert!(variants.len() >= 6, "{variants:?}");
+    for variant in variants {
+        assert!(named("`", variant), "{variant} of the directory");
+    }
+    let routes = text("node/server/src/admin/mod.rs");
+    let routes: Vec<(&str, &str)> =
+        routes.split(".route(\"").skip(1).filter_map(|route| route.split_once('"')).collect();
+    assert!(routes.len() >= 10, "{routes:?}");
+    for (path, how) in routes.into_iter().filter(|(path, _)| !["/healthz", "/readyz", "/metrics"].contains(path)) {
+        let how = how.lines().next().unwrap();
+        for method in ["post", "put", "delete"].into_iter().filter(|method| how.contains(&format!("{method}("))) {
+            let method = method.to_uppercase();
+            assert!(named("`", &format!("{method} {path}")), "{method} {path}");
+        }
+        assert!(!how.contains("get(") || named("`GET`", path), "GET {path}");
+    }
+}
+
 /// Each command of a line protocol is a file, and its golden dialogue lies beside it.
 #[test]
 fn every_command_has_its_dialogue() {
     // What is beside the commands: the table of them, and their tests.
-    const OTHERS: [&str; 5] = ["mod", "dialogue", "mishaps", "model", "properties"];
+    const OTHERS: [&str; 6] = ["mod", "dialogue", "mishaps", "model", "outcomes", "properties"];
     for (protocol, at_least) in [("smtp", 12), ("imap", 25)] {
         let directory = root().join(format!("node/{protocol}/src/commands"));
         let mut commands = 0;

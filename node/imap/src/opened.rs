@@ -1,7 +1,7 @@
 //! The open folder, as commands want it.
 
 use mailraft_mailbox::{Command, UidSet};
-use mailraft_protocol::{Out, Output};
+use mailraft_protocol::{Failure, Out, Output};
 
 use crate::cursor::SequenceSet;
 use crate::outcome::Done;
@@ -49,10 +49,13 @@ pub(crate) async fn uids<S: Mailstore, O: Output>(
 }
 
 /// Closes the open folder.
-pub(crate) async fn close<S: Mailstore>(state: &mut State, store: &mut S) -> Result<(), Done> {
+pub(crate) async fn close<S: Mailstore>(state: &mut State, store: &mut S) {
     state.view = None;
     store.close_folder();
-    store.ask(Command::Unselect).await?;
+    // It is closed here, and what comes of it is heard no more, whether or not its mailbox could be told. CLOSE has removed
+    // messages before this: it must not hear NO for that.
+    if let Err(failure) = store.ask(Command::Unselect).await {
+        debug_assert_ne!(failure, Failure::Unknown, "a read changes nothing");
+    }
     store.take_events();
-    Ok(())
 }

@@ -7,34 +7,42 @@ use crate::outcome::Done;
 /// The response code that is about credentials.
 const AUTHENTICATIONFAILED: &str = "AUTHENTICATIONFAILED";
 
+/// The last line of a session whose command may have been done. NO would be wrong if it was, OK if it was not, and there
+/// is no third tagged response: the session ends, and the client, which has it to do with servers whose connections
+/// break, finds out.
+const UNKNOWN: &str = "[UNAVAILABLE] it is not known whether the command without a response was done: connect again and \
+                       look before you repeat it";
+
 impl From<Failure> for Done {
     fn from(failure: Failure) -> Self {
-        let (code, text) = response(&failure);
-        Done::No(format!("[{code}] {text}"))
+        match failure {
+            Failure::NotDone(refusal) => refusal.into(),
+            Failure::Unknown => Done::Bye(UNKNOWN.to_owned()),
+        }
     }
 }
 
 impl From<Refusal> for Done {
     fn from(refusal: Refusal) -> Self {
-        Failure::NotDone(refusal).into()
+        let (code, text) = response(&refusal);
+        Done::No(format!("[{code}] {text}"))
     }
 }
 
 /// Why a login failed. NO says "wrong password" to a mail program, and it asks its user: right for what is about
 /// credentials, and for too many of them, which slows the client down as it should. Anything else ends the session.
 pub(crate) fn login(failure: &Failure) -> Done {
-    let (code, text) = response(failure);
+    let (code, text) = match failure {
+        Failure::NotDone(refusal) => response(refusal),
+        // A login changes nothing.
+        Failure::Unknown => response(&Refusal::Unavailable),
+    };
     let text = format!("[{code}] {text}");
     if code == AUTHENTICATIONFAILED { Done::No(text) } else { Done::Bye(text) }
 }
 
 /// The response code and the text.
-fn response(failure: &Failure) -> (&'static str, String) {
-    let refusal = match failure {
-        // The same words as for what was not done: the client looks what became of it, and its user decides.
-        Failure::Unknown => &Refusal::Unavailable,
-        Failure::NotDone(refusal) => refusal,
-    };
+fn response(refusal: &Refusal) -> (&'static str, String) {
     let code = match refusal {
         Refusal::Unavailable | Refusal::NotKept => "UNAVAILABLE",
         Refusal::Overloaded | Refusal::Limit(_) => "LIMIT",
@@ -91,7 +99,8 @@ mod tests {
                 "[CANNOT] this reverse-path is not yours to send from",
             ]
         );
-        assert_eq!(no(Failure::Unknown.into()), told[0]);
+        let Done::Bye(unknown) = Failure::Unknown.into() else { panic!("what may have been done is no NO") };
+        assert!(unknown.contains("not known") && unknown.contains("look"), "{unknown}");
     }
 
     #[test]

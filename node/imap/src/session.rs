@@ -73,6 +73,9 @@ impl<S: Mailstore> Engine for Session<S> {
     }
 
     fn input(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.store.client_went_on();
+        }
         self.decoder.input(bytes);
     }
 
@@ -291,6 +294,7 @@ impl<S: Mailstore> Session<S> {
                 }
             }
             Done::Logout => {
+                self.store.client_leaves();
                 out.line("* BYE goodbye");
                 out.line(&format!("{tag} OK LOGOUT done"));
                 self.mode = Mode::Closing;

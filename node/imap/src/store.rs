@@ -39,6 +39,12 @@ pub trait Mailstore: Send {
     /// Takes the events of the open folder since the last call, in order.
     fn take_events(&mut self) -> Vec<Event>;
 
+    /// All responses so far were handed to the client's connection, and it has sent more since.
+    fn client_went_on(&mut self);
+
+    /// The client logs out.
+    fn client_leaves(&mut self);
+
     /// The session closed its folder.
     fn close_folder(&mut self);
 

@@ -63,6 +63,16 @@ pub struct NewMessage {
     pub message_id: Option<String>,
 }
 
+/// What makes a command the repeat of another one whose answer its client may not have heard: then it is not done again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// SHA-256 of what the client asked beside what stands in the command, as the recipients of a message.
+    pub request: [u8; 32],
+    /// Earlier commands of the session, whose answers the client has heard: at most
+    /// [`HEARD_MAX`](crate::limits::HEARD_MAX).
+    pub heard: Vec<CommandId>,
+}
+
 /// How STORE changes flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoreMode {
@@ -223,6 +233,19 @@ pub enum Command {
         /// Whether to subscribe.
         on: bool,
     },
+    /// Does an APPEND, a COPY or a delivery, unless the same was done before, nobody is known to have heard the answer, and
+    /// what it made is still there. Then that answer is given again.
+    Once {
+        /// What makes it the same.
+        once: Once,
+        /// The command.
+        command: Box<Command>,
+    },
+    /// The answers to these commands were heard. What asks for the same from now on is done again.
+    Heard {
+        /// Their ids, at most [`HEARD_MAX`](crate::limits::HEARD_MAX).
+        commands: Vec<CommandId>,
+    },
 }
 
 impl Command {
@@ -246,7 +269,9 @@ impl Command {
             | Command::CreateFolder { .. }
             | Command::DeleteFolder { .. }
             | Command::RenameFolder { .. }
-            | Command::Subscribe { .. } => false,
+            | Command::Subscribe { .. }
+            | Command::Once { .. }
+            | Command::Heard { .. } => false,
         }
     }
 }

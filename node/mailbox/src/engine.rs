@@ -221,6 +221,7 @@ impl Engine for Mailbox {
     fn upkeep(&mut self, env: &mut Env) -> Option<Entry> {
         let swept =
             sweep(&self.state, &self.cx).or_else(|| commands::sweep_deliveries(&self.state, &self.cx, env.wall));
+        let swept = swept.or_else(|| commands::sweep_repeats(&self.state, &self.cx, env.wall));
         if let Some((deletions, next)) = swept {
             return Some(Entry(Kind::Sweep { deletions, next: Box::new(next) }));
         }

@@ -276,3 +276,8 @@ pub fn stored_uid(answer: Result<Answer, Refusal>) -> u32 {
 }
 
 pub const ALL: fn() -> UidSet = || UidSet::range(1, u32::MAX);
+
+/// A digest of a text, as good as any for a test.
+pub fn digest(text: &str) -> [u8; 32] {
+    Key::from_bytes([1; 32]).keyed_hash(&[text.as_bytes()])
+}

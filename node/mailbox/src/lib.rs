@@ -38,7 +38,7 @@ mod state;
 pub mod uids;
 mod work;
 
-pub use api::{Answer, Command, Event, Refusal};
+pub use api::{Answer, Command, Event, Once, Refusal};
 pub use commands::COPY_UIDS_MAX;
 pub use engine::{Kept, Mailbox, Read, kept_result};
 pub use flags::{Flags, SystemFlag};

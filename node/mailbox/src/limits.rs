@@ -23,6 +23,17 @@ pub const DELIVERY_KEPT_MILLIS: u64 = 24 * 3_600_000;
 pub const DELIVERIES_MAX: usize = 50_000;
 /// What lies about this much longer, in milliseconds, because no delivery came to forget it, is left to a sweep.
 pub const DELIVERY_LEFT_MILLIS: u64 = 6 * 3_600_000;
+/// How long the answer to a command is kept for a client that may not have heard it and repeats the command, in
+/// milliseconds.
+pub const REPEAT_KEPT_MILLIS: u64 = 3_600_000;
+/// What lies about this much longer, in milliseconds, because no other command came to forget it, is left to a sweep.
+pub const REPEAT_LEFT_MILLIS: u64 = 600_000;
+/// The most commands of a mailbox whose answers are kept so; past them the oldest are forgotten.
+pub const REPEATS_MAX: usize = 1_024;
+/// The longest record of such a command, in bytes: a COPY of UIDs with more gaps is not remembered.
+pub const REPEAT_MAX_BYTES: usize = 4 << 10;
+/// The most answers of which one command says that they were heard.
+pub const HEARD_MAX: usize = 64;
 
 /// The bounds of one mailbox. [`Limits::default`] is production's, and none may be above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

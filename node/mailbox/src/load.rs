@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR};
 use crate::records::{
     self, Counters, DeliveryRecord, EmailInfo, ExpungedRecord, FlagPageRecord, FolderRecord, FolderRow, KeyedHash,
-    OpenBodyRecord, PAGE_UIDS, PlaceRecord, StageId, StageRecord, counters_key, page_of,
+    OpenBodyRecord, PAGE_UIDS, PlaceRecord, RepeatRecord, Repeated, StageId, StageRecord, counters_key, page_of,
 };
 use crate::stage::{bury, place_of};
 use crate::state::{Dead, Garbage, Message, State};
@@ -56,6 +56,7 @@ pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> 
         reader.folders(&mut state)?;
         reader.messages(&mut state)?;
         reader.deliveries(&mut state)?;
+        reader.repeats(&mut state)?;
         forget(&mut state);
     }
     reader.each(Table::OpenBodies, |key, record: OpenBodyRecord| {
@@ -275,6 +276,17 @@ impl Reader<'_> {
         self.each_with(Table::Deliveries, DeliveryRecord::decode, |key, record| {
             let hash: KeyedHash = key.key.as_slice().try_into().map_err(|_| wrong_key(key))?;
             state.remember_delivery(hash, record);
+            Ok(())
+        })
+    }
+
+    fn repeats(&self, state: &mut State) -> Result<(), StoreError> {
+        self.each(Table::Repeats, |key, record: RepeatRecord| {
+            let hash: KeyedHash = key.key.as_slice().try_into().map_err(|_| wrong_key(key))?;
+            if let Repeated::Copied { from, .. } = &record.made {
+                from.unpack()?;
+            }
+            state.remember_repeat(hash, record);
             Ok(())
         })
     }

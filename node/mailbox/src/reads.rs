@@ -121,7 +121,9 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
         | Command::CreateFolder { .. }
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
-        | Command::Subscribe { .. } => ReadAnswer::Now(Err(Refusal::NotAllowed("a change needs an entry".to_owned()))),
+        | Command::Subscribe { .. }
+        | Command::Once { .. }
+        | Command::Heard { .. } => ReadAnswer::Now(Err(Refusal::NotAllowed("a change needs an entry".to_owned()))),
     }
 }
 

@@ -184,6 +184,33 @@ impl DeliveryRecord {
     }
 }
 
+/// A command whose answer its client may not have heard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RepeatRecord {
+    pub at: UnixMillis,
+    pub command: CommandId,
+    pub made: Repeated,
+}
+
+/// What a command made and was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Repeated {
+    Stored {
+        email: EmailId,
+        uid_validity: u32,
+        uid: u32,
+        modseq: u64,
+    },
+    /// `count` copies of `from`, with UIDs from `first` on.
+    Copied {
+        folder: FolderId,
+        uid_validity: u32,
+        from: PackedUids,
+        first: u32,
+        count: u32,
+    },
+}
+
 /// A row of the stages' table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StageRecord {
@@ -349,6 +376,10 @@ pub(crate) fn message_id_key(mailbox: MailboxId, hash: &KeyedHash, email: EmailI
 
 pub(crate) fn delivery_key(mailbox: MailboxId, hash: &KeyedHash) -> RowKey {
     RowKey::new(mailbox, Table::Deliveries, *hash)
+}
+
+pub(crate) fn repeat_key(mailbox: MailboxId, hash: &KeyedHash) -> RowKey {
+    RowKey::new(mailbox, Table::Repeats, *hash)
 }
 
 pub(crate) fn stage_key(mailbox: MailboxId, stage: StageId) -> RowKey {

@@ -12,7 +12,7 @@ use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Resumed, ZonedTime};
+use crate::api::{Answer, Command, Event, FolderId, NewMessage, Once, Refusal, Resumed, ZonedTime};
 use crate::flags::Flags;
 use crate::following::Following;
 use mailraft_owner::Detached;
@@ -21,6 +21,9 @@ use crate::reply::CommandError;
 
 /// How long a client is kept waiting while nobody leads its mailbox's partition.
 pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);
+/// How long a client is waited for while it is in doubt whether its change was done: it was asked, and nobody is there to
+/// say. Mail programs give up after one to five minutes; whoever waits that long need not be told that nobody knows.
+pub const IN_DOUBT_MAX: Duration = Duration::from_secs(30);
 /// How long an owner may take to answer a command while its node leads, counted from the command's beginning.
 pub const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Chunks of one upload that may be under way.
@@ -57,7 +60,12 @@ pub enum Request {
     /// A command that is whole as it is.
     Command(Command),
     /// A message is put into the mailbox. It is sealed anew for each attempt.
-    Store(MessageKind),
+    Store {
+        /// How.
+        kind: MessageKind,
+        /// Where it is not to be stored again if it repeats what nobody heard the answer to.
+        once: Option<Once>,
+    },
 }
 
 /// How a message is put into a mailbox.
@@ -338,6 +346,15 @@ impl Session {
         self.following = None;
     }
 
+    /// The client has heard the answers to these commands: the owner is told, so that it may ask for the same again. Nobody
+    /// waits for its answer. False if there is no way to the owner now.
+    pub fn heard(&mut self, env: &mut Env, commands: Vec<CommandId>, out: &mut Vec<Step>) -> bool {
+        let Some(link) = self.link.as_ref().filter(|link| link.stage == LinkStage::Ready) else { return false };
+        let command = Box::new(Command::Heard { commands });
+        out.push(Step::Ask { link: link.number, id: env.command_id(), attempt: 0, command });
+        true
+    }
+
     /// Who leads the mailbox's partition, as this node knows. News end a pause.
     pub fn leader(&mut self, env: &mut Env, leader: Option<NodeId>, out: &mut Vec<Step>) {
         if self.leader == leader {
@@ -471,6 +488,10 @@ impl Session {
                 busy.why = NotDone::Expired;
                 self.give_up(out);
             }
+            // What changes nothing is never in doubt.
+            CommandError::Unknown if busy.request.is_read() => {
+                self.finish(Finished::NotDone(NotDone::NoQuorum), out);
+            }
             CommandError::Unknown => self.finish(Finished::Unknown, out),
         }
     }
@@ -510,19 +531,19 @@ impl Session {
     /// The moment of [`Session::wakes_at`] has come.
     pub fn due(&mut self, env: &mut Env, out: &mut Vec<Step>) {
         let Some(busy) = self.busy.as_mut() else { return self.go(env, out) };
-        let over = env.now >= busy.started + NO_LEADER_MAX;
         match busy.doing {
-            Doing::Waiting | Doing::Sealing if over => {
+            Doing::Waiting | Doing::Sealing if env.now >= busy.gives_up_at() => {
                 if self.link.as_ref().is_some_and(|link| link.stage != LinkStage::Ready) {
                     self.lose_link(false, out);
                 }
                 self.give_up(out);
             }
             Doing::Waiting | Doing::Sealing => self.go(env, out),
-            Doing::Uploading(_) | Doing::Asked if over => {
-                // A slow answer is waited for as long as its node leads, and no longer.
+            Doing::Uploading(_) | Doing::Asked if env.now >= busy.started + NO_LEADER_MAX => {
+                // A slow answer is waited for as long as its node leads. If it leads no more, as far as is known here, it
+                // may have the answer to what would be in doubt without it.
                 let leads = self.link.as_ref().is_some_and(|link| self.leader == Some(link.node));
-                if leads && env.now <= busy.started + ANSWER_MAX {
+                if leads && env.now <= busy.started + ANSWER_MAX || env.now < busy.gives_up_at() {
                     busy.patience = env.now + PATIENCE_PAUSE;
                 } else {
                     self.lose_link(false, out);
@@ -541,7 +562,7 @@ impl Session {
         };
         match &self.busy {
             Some(busy) => {
-                let give_up = busy.started + NO_LEADER_MAX;
+                let give_up = busy.gives_up_at();
                 Some(match busy.doing {
                     Doing::Waiting if can_go => give_up.min(self.pause_until),
                     Doing::Waiting | Doing::Sealing => give_up,
@@ -605,7 +626,7 @@ impl Session {
                         let command = command.clone();
                         self.ask(env, command, out);
                     }
-                    Request::Store(_) => {
+                    Request::Store { .. } => {
                         busy.doing = Doing::Sealing;
                         out.push(Step::Seal);
                     }
@@ -615,7 +636,8 @@ impl Session {
     }
 
     fn ask_to_store(&mut self, env: &mut Env, new_message: NewMessage, out: &mut Vec<Step>) {
-        let Some(Busy { request: Request::Store(kind), .. }) = &self.busy else { return };
+        let Some(Busy { request: Request::Store { kind, once }, .. }) = &self.busy else { return };
+        let once = once.clone();
         let command = match kind.clone() {
             MessageKind::Deliver { reverse_path, detail, deduplicate, received } => {
                 Command::Deliver { new_message, reverse_path, detail, deduplicate, received }
@@ -623,6 +645,10 @@ impl Session {
             MessageKind::Append { folder, flags, internal_date } => {
                 Command::Append { folder, new_message, flags, internal_date }
             }
+        };
+        let command = match once {
+            Some(once) => Command::Once { once, command: Box::new(command) },
+            None => command,
         };
         self.ask(env, command, out);
     }
@@ -742,7 +768,7 @@ impl Session {
         if why != NotDone::NoQuorum {
             busy.why = why;
         }
-        if env.now >= busy.started + NO_LEADER_MAX {
+        if env.now >= busy.gives_up_at() {
             self.give_up(out);
         }
     }
@@ -767,6 +793,14 @@ impl Session {
     }
 }
 
+impl Busy {
+    /// When the client is told how it ended, unless an answer comes, or a slow one is still worth waiting for.
+    fn gives_up_at(&self) -> Duration {
+        let asked = matches!(self.doing, Doing::Asked) && !self.request.is_read();
+        self.started + if self.in_doubt || asked { IN_DOUBT_MAX } else { NO_LEADER_MAX }
+    }
+}
+
 impl Default for Session {
     fn default() -> Self {
         Self::new()
@@ -777,7 +811,7 @@ impl Request {
     fn is_read(&self) -> bool {
         match self {
             Request::Command(command) => command.is_read(),
-            Request::Store(_) => false,
+            Request::Store { .. } => false,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What commands take in memory while they wait.
 
+use mailraft_storage::CommandId;
+
 use crate::api::{Command, NewMessage};
 use crate::flags::Flags;
 use crate::uids::UidSet;
@@ -35,5 +37,7 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
                 name.len()
             }
             Command::RenameFolder { from, to } => from.len() + to.len(),
+            Command::Once { once, command } => once.heard.len() * size_of::<CommandId>() + command_bytes(command),
+            Command::Heard { commands } => commands.len() * size_of::<CommandId>(),
         }
 }

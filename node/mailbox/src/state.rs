@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use mailraft_storage::{MailboxId, RowKey, UnixMillis};
+use mailraft_storage::{CommandId, MailboxId, RowKey, UnixMillis};
 
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR, MessageState};
 use crate::flags::{Flags, SystemFlag};
 use crate::records::{
-    Counters, DeliveryRecord, EmailInfo, FolderRecord, KeyedHash, StageId, chunk_key, content_key, expunged_key,
-    message_id_key, page_key, page_of, place_key,
+    Counters, DeliveryRecord, EmailInfo, FolderRecord, KeyedHash, RepeatRecord, StageId, chunk_key, content_key,
+    expunged_key, message_id_key, page_key, page_of, place_key,
 };
 use crate::uids::UidSet;
 
@@ -23,6 +23,8 @@ const MESSAGE_MEMORY_BYTES: usize = 256;
 const FOLDER_MEMORY_BYTES: usize = 512;
 /// What a remembered delivery costs in memory, roughly, in bytes.
 const DELIVERY_MEMORY_BYTES: usize = 120;
+/// What a command costs in memory whose answer may not have been heard, roughly, in bytes.
+const REPEAT_MEMORY_BYTES: usize = 200;
 /// What a row that waits to be swept costs in memory, roughly, in bytes.
 const DEAD_MEMORY_BYTES: usize = 80;
 /// Deliveries are forgotten by the hour they came in.
@@ -39,6 +41,8 @@ pub(crate) struct State {
     subscriptions: Arc<BTreeMap<String, FolderId>>,
     emails: Emails,
     deliveries: Deliveries,
+    /// Commands whose answers may not have been heard.
+    repeats: Arc<BTreeMap<KeyedHash, Arc<RepeatRecord>>>,
     /// Rows that are logically gone and wait to be deleted.
     pub garbage: Arc<VecDeque<Arc<Garbage>>>,
 }
@@ -312,6 +316,47 @@ impl State {
         }
     }
 
+    /// A command whose answer may not have been heard.
+    pub fn repeat(&self, hash: &KeyedHash) -> Option<&RepeatRecord> {
+        self.repeats.get(hash).map(Arc::as_ref)
+    }
+
+    pub fn remember_repeat(&mut self, hash: KeyedHash, record: RepeatRecord) {
+        Arc::make_mut(&mut self.repeats).insert(hash, Arc::new(record));
+    }
+
+    /// Forgets these commands, of those that are there.
+    pub fn forget_repeats_of(&mut self, commands: &[CommandId]) -> Vec<KeyedHash> {
+        let gone = self.repeats.iter().filter(|(_, r)| commands.contains(&r.command)).map(|(hash, _)| *hash).collect();
+        self.remove_repeats(gone)
+    }
+
+    /// Whether [`State::forget_repeats`] finds any that came before.
+    pub fn has_repeats_before(&self, before: UnixMillis) -> bool {
+        self.repeats.values().any(|r| r.at < before)
+    }
+
+    /// Forgets the commands that came before `before`, and the oldest that exceed `keep`.
+    pub fn forget_repeats(&mut self, before: UnixMillis, keep: usize) -> Vec<KeyedHash> {
+        if self.repeats.len() <= keep && !self.has_repeats_before(before) {
+            return Vec::new();
+        }
+        let mut by_age: Vec<(UnixMillis, KeyedHash)> = self.repeats.iter().map(|(hash, r)| (r.at, *hash)).collect();
+        by_age.sort_unstable();
+        let over = by_age.len().saturating_sub(keep);
+        let gone = by_age.iter().enumerate().filter(|(n, (at, _))| *n < over || *at < before);
+        let gone = gone.map(|(_, (_, hash))| *hash).collect();
+        self.remove_repeats(gone)
+    }
+
+    fn remove_repeats(&mut self, gone: Vec<KeyedHash>) -> Vec<KeyedHash> {
+        if !gone.is_empty() {
+            let repeats = Arc::make_mut(&mut self.repeats);
+            gone.iter().for_each(|hash| drop(repeats.remove(hash)));
+        }
+        gone
+    }
+
     /// A rough measure of what all of it takes in memory.
     pub fn memory_bytes(&self) -> usize {
         let folders: usize = self
@@ -326,6 +371,7 @@ impl State {
             + garbage
             + self.subscriptions.len() * FOLDER_MEMORY_BYTES
             + self.deliveries.count * DELIVERY_MEMORY_BYTES
+            + self.repeats.len() * REPEAT_MEMORY_BYTES
     }
 
     /// Whether both are the same mailbox, whatever was swept meanwhile.
@@ -346,6 +392,7 @@ impl State {
         }
         check("folders", self.folders.len() == other.folders.len())?;
         check("emails", self.emails == other.emails)?;
+        check("repeats", self.repeats == other.repeats)?;
         check("deliveries", self.deliveries == other.deliveries)
     }
 }

@@ -37,6 +37,7 @@ pub(crate) struct Context {
     pub place: Place,
     pub key: MailboxKey,
     pub delivery_key: Key,
+    pub repeat_key: Key,
     pub message_id_key: Key,
     pub email_key: Key,
     /// The most bytes of messages; None for no bound.
@@ -50,6 +51,7 @@ impl Context {
         assert!(bits == 0, "the incarnation's number is past {MODSEQ_INCARNATION_BITS} bits");
         Context {
             delivery_key: key.key.derive("delivery"),
+            repeat_key: key.key.derive("repeat"),
             message_id_key: key.key.derive("message-id"),
             email_key: key.key.derive("email"),
             place,

@@ -246,6 +246,11 @@ impl SpooledMessage {
         })
     }
 
+    /// Whether it has a Message-ID field.
+    pub fn has_message_id(&self) -> bool {
+        self.message_id.is_some()
+    }
+
     /// A new message for the mailbox, under a new body id and key; with the body in it, if it fits one chunk.
     pub fn seal(&self) -> NewMessage {
         let mut env = os_env();

@@ -42,6 +42,9 @@ pub trait DeliveryAgent: Send {
     /// Drops the bytes kept: the message won't be delivered, whatever follows of it.
     fn discard(&mut self);
 
+    /// All replies so far were handed to the client's connection, and it has sent more since.
+    fn client_went_on(&mut self);
+
     /// The message is whole: delivers what was kept. Returns a text that tells where it is, once it is durable on a
     /// majority.
     ///

@@ -29,10 +29,14 @@ pub(crate) fn refuse(state: &mut State, failure: &Failure, during: During, out: 
 }
 
 fn reply(failure: &Failure, during: During) -> String {
-    let refusal = match failure {
+    let refusal = match (failure, during) {
         // The sender sends it again, and a mailbox recognises what it has already.
-        Failure::Unknown => &Refusal::Unavailable,
-        Failure::NotDone(refusal) => refusal,
+        (Failure::Unknown, During::Message) => {
+            return "451 4.3.0 it is not known whether the message was taken; send the same again".to_owned();
+        }
+        // Looking something up changes nothing.
+        (Failure::Unknown, During::Login | During::Sender | During::Recipient) => &Refusal::Unavailable,
+        (Failure::NotDone(refusal), _) => refusal,
     };
     let code = match refusal {
         Refusal::Unavailable => match during {
@@ -108,8 +112,14 @@ mod tests {
             (During::Recipient, "451 4.3.0 whether there is such a mailbox can't be said now; try again"),
             (During::Message, "451 4.3.0 no majority of the servers can be reached; try again"),
         ] {
-            assert_eq!(reply(&Failure::Unknown, during), told);
             assert_eq!(reply(&Failure::NotDone(Refusal::Unavailable), during), told);
+            match during {
+                During::Message => {
+                    let unknown = reply(&Failure::Unknown, during);
+                    assert!(unknown.starts_with("451 4.3.0 it is not known whether"), "{unknown}");
+                }
+                _ => assert_eq!(reply(&Failure::Unknown, during), told),
+            }
         }
     }
 

@@ -143,6 +143,9 @@ impl<A: DeliveryAgent> Engine for Session<A> {
     }
 
     fn input(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.agent.client_went_on();
+        }
         assert!(bytes.len() <= self.room(), "more input than there is room for");
         self.input.push(bytes);
     }

@@ -13,6 +13,6 @@ pub fn status(config: &Config) -> Result<ClusterStatus, String> {
         admin: Some(config.admin.listen.to_string()),
         token_file: Some(config.admin.token_file.clone()),
     };
-    let answer = AdminClient::of(&target).and_then(|c| c.ask("GET", "/api/v1/status", None)).map_err(|e| e.sentence)?;
+    let answer = AdminClient::of(&target).and_then(|c| c.read("/api/v1/status")).map_err(|e| e.sentence)?;
     serde_json::from_value(answer).map_err(|e| format!("its status is of a version that this one does not know ({e})"))
 }

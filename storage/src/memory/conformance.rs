@@ -22,7 +22,7 @@ pub fn rows(store: &dyn Rows) {
     assert!(store.view(A).expect("view").is_none() && store.applied(A).expect("applied").is_none());
     let place = |n: u8| RowKey::new(BOX, Table::Places, [0, 0, 0, 1, 0, 0, 0, n]);
     let chunk = RowKey::new(BOX, Table::Chunks, [5; 20]);
-    let last = RowKey::new(MailboxId([0xff; 16]), Table::Queue, [0xff; 16]);
+    let last = RowKey::new(MailboxId([0xff; 16]), Table::Repeats, [0xff; 16]);
     put(store, A, 1, &[(place(1), b"a1"), (place(2), b"a2"), (chunk.clone(), &[7; 9_000])], &[]);
     put(store, B, 1, &[(place(1), b"b1"), (last.clone(), b"last")], &[]);
     put(store, A, 2, &[(place(3), b"a3"), (place(2), b"new a2")], &[place(1), place(77)]);

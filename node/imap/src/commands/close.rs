@@ -15,6 +15,6 @@ pub(crate) async fn run<S: Mailstore>(state: &mut State, c: &Cursor<'_>, store: 
         let folder = view.folder;
         store.ask(Command::Expunge { folder, uids: None }).await?;
     }
-    close(state, store).await?;
+    close(state, store).await;
     ok("CLOSE")
 }

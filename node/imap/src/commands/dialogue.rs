@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use mailraft_mailbox::{Command, UidSet};
 use mailraft_protocol::{Engine, Turn};
 
-use crate::testing::{Talk, logged_in, selected};
+use crate::testing::{Talk, Unknown, logged_in, selected};
 
 #[test]
 fn every_dialogue_comes_out_as_it_is_written() {
@@ -96,8 +96,11 @@ fn happens(what: &str, talk: &mut Talk) {
             "unavailable" => store.unavailable = true,
             "available" => {
                 store.unavailable = false;
+                store.unknown = None;
                 store.answers = None;
             }
+            "unknown, done" => store.unknown = Some(Unknown::Done),
+            "unknown, not done" => store.unknown = Some(Unknown::NotDone),
             "lost" => store.lost = true,
             "slow" => store.slow = true,
             other => panic!("{other:?} can't happen"),

@@ -34,6 +34,8 @@ mod mishaps;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod outcomes;
+#[cfg(test)]
 mod properties;
 
 use mailraft_protocol::{Out, Output};

@@ -32,7 +32,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     c.end()?;
     // Whatever comes of it, the folder that was open is closed.
     if state.view.is_some() {
-        close(state, store).await?;
+        close(state, store).await;
     }
     let answer = store.ask(Command::Select { folder, claim_recent: !read_only }).await?;
     let Answer::Selected(selected) = answer else { return Err(Done::odd_answer()) };

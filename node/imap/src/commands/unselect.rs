@@ -9,6 +9,6 @@ use crate::store::Mailstore;
 pub(crate) async fn run<S: Mailstore>(state: &mut State, c: &Cursor<'_>, store: &mut S) -> Outcome {
     c.end()?;
     view(state)?;
-    close(state, store).await?;
+    close(state, store).await;
     ok("UNSELECT")
 }

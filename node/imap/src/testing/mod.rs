@@ -10,7 +10,7 @@ use futures::executor::block_on;
 use mailraft_mailbox::{Answer, Command};
 use mailraft_protocol::{Engine, Out, Output, Tls, Turn};
 
-pub use self::store::TestStore;
+pub use self::store::{TestStore, Unknown};
 use crate::session::Session;
 use crate::state::Config;
 

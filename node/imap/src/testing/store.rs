@@ -8,11 +8,22 @@ use zeroize::Zeroizing;
 use super::mailbox::{RealMailbox, Who};
 use crate::store::Mailstore;
 
+/// What becomes of a change whose outcome is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// It is done.
+    Done,
+    /// It is not done.
+    NotDone,
+}
+
 /// A [`RealMailbox`] behind failures that a test asks for.
 pub struct TestStore {
     pub mailbox: RealMailbox,
     /// No majority answers.
     pub unavailable: bool,
+    /// What becomes of changes whose outcome nobody learns.
+    pub unknown: Option<Unknown>,
     /// So many questions are answered; those behind fail.
     pub answers: Option<usize>,
     /// Expunged while the next change is on its way.
@@ -21,6 +32,8 @@ pub struct TestStore {
     pub lost: bool,
     /// Chunks that were asked for.
     pub chunks_read: usize,
+    /// What the session said of its client, since this was last taken.
+    pub heard: Vec<&'static str>,
     /// Events arrive only before an answer, as over a slow link.
     pub slow: bool,
     events: Vec<Event>,
@@ -32,10 +45,12 @@ impl TestStore {
         TestStore {
             mailbox: RealMailbox::new(),
             unavailable: false,
+            unknown: None,
             answers: None,
             meanwhile: None,
             lost: false,
             chunks_read: 0,
+            heard: Vec::new(),
             slow: false,
             events: Vec::new(),
             receiving: Vec::new(),
@@ -65,6 +80,10 @@ impl TestStore {
             return Err(Refusal::Unavailable.into());
         }
         self.answers = self.answers.map(|left| left - 1);
+        let unknown = self.unknown.filter(|_| !command.is_read());
+        if unknown == Some(Unknown::NotDone) {
+            return Err(Failure::Unknown);
+        }
         if !command.is_read()
             && let Some(uids) = self.meanwhile.take()
         {
@@ -79,6 +98,9 @@ impl TestStore {
         let answer = self.mailbox.ask(Who::Client, command);
         // Whatever was told before the answer is here before it.
         self.events.extend(self.mailbox.take_events());
+        if unknown.is_some() {
+            return Err(Failure::Unknown);
+        }
         answer.map_err(|refusal| Refusal::from(refusal).into())
     }
 }
@@ -109,6 +131,14 @@ impl Mailstore for TestStore {
             self.events.extend(self.mailbox.take_events());
         }
         std::mem::take(&mut self.events)
+    }
+
+    fn client_went_on(&mut self) {
+        self.heard.push("went on");
+    }
+
+    fn client_leaves(&mut self) {
+        self.heard.push("leaves");
     }
 
     fn close_folder(&mut self) {}

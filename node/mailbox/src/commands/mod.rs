@@ -8,6 +8,7 @@ mod deliver;
 mod expunge;
 mod move_messages;
 mod new_message;
+mod once;
 mod rename_folder;
 mod store;
 mod subscribe;
@@ -20,6 +21,7 @@ use crate::work::{Context, Work};
 pub use copy::COPY_UIDS_MAX;
 pub(crate) use create_folder::begin;
 pub(crate) use deliver::sweep_deliveries;
+pub(crate) use once::sweep_repeats;
 
 /// Decides one command.
 pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, Refusal> {
@@ -40,6 +42,8 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         Command::DeleteFolder { name } => delete_folder::delete_folder(work, name),
         Command::RenameFolder { from, to } => rename_folder::rename_folder(work, from, to),
         Command::Subscribe { name, on } => subscribe::subscribe(work, name, *on),
+        Command::Once { once, command } => once::once(work, once, command),
+        Command::Heard { commands } => once::heard(work, commands),
         Command::Sync
         | Command::List
         | Command::Status { .. }
@@ -55,6 +59,7 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
 pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
     match command {
         Command::Deliver { new_message, .. } | Command::Append { new_message, .. } => Some(new_message),
+        Command::Once { command, .. } => new_message_of(command),
         Command::Store { .. }
         | Command::Copy { .. }
         | Command::Move { .. }
@@ -63,6 +68,7 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }
+        | Command::Heard { .. }
         | Command::Sync
         | Command::List
         | Command::Status { .. }

@@ -484,7 +484,7 @@ async fn sessions_hear_that_there_is_no_such_mailbox() {
         let message = node.message(bytes).await;
         let received = ZonedTime::default();
         let kind = MessageKind::Deliver { reverse_path: String::new(), detail: None, deduplicate: true, received };
-        let stored = session.store(node.id(), kind, &message).await;
+        let stored = session.store(node.id(), kind, None, &message).await;
         assert_eq!(stored, Finished::NotDone(NotDone::NoSuchMailbox), "{bytes} bytes");
     }
     node.end().await;
@@ -558,11 +558,11 @@ async fn what_is_cancelled_disturbs_nothing_that_comes_after_it() {
     node.rows.hold(true);
     tokio::select! {
         biased;
-        stored = session.store(node.id(), kind.clone(), &message) => panic!("{stored:?}"),
+        stored = session.store(node.id(), kind.clone(), None, &message) => panic!("{stored:?}"),
         () = node.rows.waits() => {}
     }
     node.rows.hold(false);
-    let stored = session.store(node.id(), kind, &message).await;
+    let stored = session.store(node.id(), kind, None, &message).await;
     assert!(matches!(stored, Finished::Done(Stored { uid: 1, .. })), "{stored:?}");
     let added = |events: Vec<Event>| -> Vec<u32> {
         let of = |event: Event| -> Vec<u32> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mailraft_mailbox::api::NewMessage;
 use mailraft_mailbox::session::{self, Step};
-use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, MessageKind, Position, Request};
+use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, MessageKind, Once, Position, Request};
 use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -105,9 +105,21 @@ impl MailboxSession {
         self.work(id, Request::Command(command), None).await.1
     }
 
-    /// Puts a message into the mailbox.
-    pub async fn store(&mut self, id: CommandId, kind: MessageKind, message: &SpooledMessage) -> Finished<Stored> {
-        let (id, finished) = self.work(id, Request::Store(kind), Some(message)).await;
+    /// The same for one that is not done again if it repeats what nobody heard the answer to; with the id under which a
+    /// result is kept.
+    pub async fn ask_once(&mut self, id: CommandId, once: Once, command: Command) -> (CommandId, Finished) {
+        self.work(id, Request::Command(Command::Once { once, command: Box::new(command) }), None).await
+    }
+
+    /// Puts a message into the mailbox; with `once` not a second time, if it repeats what nobody heard the answer to.
+    pub async fn store(
+        &mut self,
+        id: CommandId,
+        kind: MessageKind,
+        once: Option<Once>,
+        message: &SpooledMessage,
+    ) -> Finished<Stored> {
+        let (id, finished) = self.work(id, Request::Store { kind, once }, Some(message)).await;
         match finished {
             Finished::Done((Answer::Stored { uid_validity, uid, modseq: _ }, at)) => {
                 Finished::Done(Stored { id, uid_validity, uid, at })
@@ -119,6 +131,13 @@ impl MailboxSession {
             Finished::NotDone(why) => Finished::NotDone(why),
             Finished::Unknown => Finished::Unknown,
         }
+    }
+
+    /// The client has heard the answers to these commands. False if nobody can be told now.
+    pub fn heard(&mut self, commands: Vec<CommandId>) -> bool {
+        let mut told = false;
+        self.tell(None, |machine, env, out| told = machine.heard(env, commands, out));
+        told
     }
 
     /// Events since the last call.

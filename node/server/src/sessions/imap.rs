@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use mailraft_imap::{Config, Mailstore, Session};
 use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind};
+use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind, Once};
 use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_storage::CommandId;
 use zeroize::Zeroizing;
 
 use super::context::SessionContext;
+use super::unheard::{Unheard, request_digest};
 use crate::environment::{command_id, zoned_now};
 use crate::links::MailboxSession;
 use crate::refusals;
@@ -26,12 +27,13 @@ pub struct Store {
     context: SessionContext,
     mailbox: Option<MailboxSession>,
     spool: Option<Result<Spool, SpoolRefused>>,
+    unheard: Unheard,
 }
 
 impl Store {
     /// Nobody is logged in yet.
     fn new(context: SessionContext) -> Self {
-        Store { context, mailbox: None, spool: None }
+        Store { context, mailbox: None, spool: None, unheard: Unheard::default() }
     }
 }
 
@@ -46,7 +48,18 @@ impl Mailstore for Store {
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
         let id = command_id(&self.context.services.cluster);
         let begun = Instant::now();
-        let asked = mailbox.ask(id, command).await;
+        let asked = match &command {
+            Command::Copy { .. } => {
+                let once = Once { request: [0; 32], heard: self.unheard.take_heard() };
+                let (id, asked) = mailbox.ask_once(id, once.clone(), command).await;
+                self.unheard.answered(id, once.heard, matches!(asked, Finished::Done(_)));
+                asked
+            }
+            _ => {
+                self.unheard.tell(mailbox);
+                mailbox.ask(id, command).await
+            }
+        };
         ::metrics::histogram!("mailraft_command_seconds", "protocol" => "imap").record(begun.elapsed().as_secs_f64());
         ended(id, asked).map(|(answer, _)| answer)
     }
@@ -60,6 +73,16 @@ impl Mailstore for Store {
 
     fn take_events(&mut self) -> Vec<Event> {
         self.mailbox.as_mut().map(MailboxSession::take_events).unwrap_or_default()
+    }
+
+    fn client_went_on(&mut self) {
+        self.unheard.client_went_on();
+    }
+
+    fn client_leaves(&mut self) {
+        if let Some(mailbox) = self.mailbox.as_mut() {
+            self.unheard.tell(mailbox);
+        }
     }
 
     fn close_folder(&mut self) {
@@ -95,9 +118,19 @@ impl Mailstore for Store {
         };
         let received = received.map_err(refusals::spool)?;
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
+        // A date that the client gave is part of what it asked; ours is another one each time.
+        let date = internal_date.map(|date| (date.unix_seconds.to_be_bytes(), date.zone_minutes.to_be_bytes()));
+        let request = request_digest(date.iter().flat_map(|(seconds, zone)| [seconds.as_slice(), zone.as_slice()]));
+        let once = Once { request, heard: self.unheard.take_heard() };
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
         let id = command_id(&self.context.services.cluster);
-        let stored = ended(id, mailbox.store(id, kind, &received).await)?;
+        let stored = mailbox.store(id, kind, Some(once.clone()), &received).await;
+        let (id, done) = match &stored {
+            Finished::Done(stored) => (stored.id, true),
+            Finished::NotDone(_) | Finished::Unknown => (id, false),
+        };
+        self.unheard.answered(id, once.heard, done);
+        let stored = ended(id, stored)?;
         Ok((stored.uid_validity, stored.uid))
     }
 }

@@ -7,6 +7,7 @@ mod listen;
 mod shell;
 pub mod smtp;
 pub mod tls;
+mod unheard;
 
 pub use context::SessionContext;
 pub use limits::SessionLimits;

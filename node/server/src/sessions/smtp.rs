@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use mailraft_directory::Resolution;
-use mailraft_mailbox::{Finished, MessageKind};
+use mailraft_mailbox::{Finished, MessageKind, Once};
 use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, trace};
 use mailraft_storage::MailboxId;
 use zeroize::Zeroizing;
 
 use super::context::SessionContext;
+use super::unheard::{Unheard, request_digest};
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::MailboxSession;
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
@@ -27,7 +28,11 @@ pub fn session(context: &SessionContext, service: Service, peer: SocketAddr, tls
         max_message_bytes: config.limits.max_message_bytes,
         tls_available: true,
     };
-    Session::new(config, tls, Agent { context: context.clone(), peer, spool: None, mailbox_session: None })
+    Session::new(
+        config,
+        tls,
+        Agent { context: context.clone(), peer, spool: None, mailbox_session: None, unheard: Unheard::default() },
+    )
 }
 
 /// A session's delivery agent.
@@ -36,6 +41,8 @@ pub struct Agent {
     peer: SocketAddr,
     spool: Option<Result<Spool, SpoolRefused>>,
     mailbox_session: Option<(MailboxId, MailboxSession)>,
+    /// Of the mailbox that mailbox_session is about.
+    unheard: Unheard,
 }
 
 impl DeliveryAgent for Agent {
@@ -99,6 +106,13 @@ impl DeliveryAgent for Agent {
         self.spool = None;
     }
 
+    fn client_went_on(&mut self) {
+        self.unheard.client_went_on();
+        if let Some((_, session)) = self.mailbox_session.as_mut() {
+            self.unheard.tell(session);
+        }
+    }
+
     async fn deliver(&mut self, transaction: Transaction) -> Result<String, Failure> {
         let begun = Instant::now();
         let delivery = self.take_in(transaction).await;
@@ -126,6 +140,10 @@ impl Agent {
         let hostname = self.context.services.config().tls.hostname.clone();
         let command_id = id.to_string();
         let submitted = transaction.identity.is_some();
+        let recipients = transaction.recipients.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let identity = transaction.identity.clone().unwrap_or_default();
+        let asked = std::iter::once(&identity).chain(&recipients);
+        let request = request_digest(asked.map(String::as_bytes));
         let prefix = trace::return_path(&reverse_path)
             + &trace::received(&trace::Received {
                 helo: &transaction.helo,
@@ -138,17 +156,25 @@ impl Agent {
                 unix_seconds: (wall().0 / 1_000) as i64,
             });
         let received = spool.finish(prefix.as_bytes()).await.map_err(refusals::spool)?;
+        // What is recognised for a day, whoever heard of it, needs no more.
+        let for_a_day = !submitted && !reverse_path.is_empty() && received.has_message_id();
+        let once = (!for_a_day).then(|| Once { request, heard: Vec::new() });
+        let unheard = once.is_some();
         let kind = MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted, received: zoned_now() };
         // The next message on this connection often goes to the same mailbox.
         let mut kept = match self.mailbox_session.take() {
             Some((of, session)) if of == mailbox => session,
-            _ => MailboxSession::new(self.context.services.reach(), mailbox),
+            _ => {
+                self.unheard = Unheard::default();
+                MailboxSession::new(self.context.services.reach(), mailbox)
+            }
         };
-        let stored = kept.store(id, kind, &received).await;
+        let stored = kept.store(id, kind, once, &received).await;
         kept.take_events();
         self.mailbox_session = Some((mailbox, kept));
         match stored {
             Finished::Done(stored) => {
+                self.unheard.answered(stored.id, Vec::new(), unheard);
                 tracing::info!(command = %stored.id, at = %stored.at, uid = stored.uid, "delivered");
                 Ok(format!("id={} at={}", stored.id, stored.at))
             }

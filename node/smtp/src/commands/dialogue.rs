@@ -30,6 +30,8 @@ pub struct Talk {
 pub struct Script {
     content: Vec<u8>,
     events: Vec<String>,
+    /// Deliveries that were answered, and how many of them by what the client has gone on since.
+    answered: (usize, usize),
 }
 
 impl DeliveryAgent for Script {
@@ -55,6 +57,10 @@ impl DeliveryAgent for Script {
         self.events.push("discard".to_owned());
     }
 
+    fn client_went_on(&mut self) {
+        self.answered.1 = self.answered.0;
+    }
+
     async fn deliver(&mut self, mail: Transaction) -> Result<String, Failure> {
         let from = mail.reverse_path.map_or("<>".into(), |p| p.to_string());
         let to: Vec<String> = mail.recipients.iter().map(ToString::to_string).collect();
@@ -74,6 +80,7 @@ impl DeliveryAgent for Script {
             envelope.push_str(&format!("+{detail}"));
         }
         self.events.push(format!("{envelope}: {content:?}"));
+        self.answered.0 += 1;
         delivery(from.split('@').next().unwrap_or_default())
     }
 }
@@ -113,6 +120,11 @@ impl Talk {
             rest = later;
         }
         lines
+    }
+
+    /// Deliveries that were answered, and how many of them by what the client has gone on since.
+    pub fn answered(&self) -> (usize, usize) {
+        self.session.agent.answered
     }
 
     /// One turn; false if the session waits for input, or has ended.
@@ -276,6 +288,15 @@ fn every_dialogue_comes_out_as_it_is_written() {
         }
         assert_eq!(came, file, "{name}");
     }
+}
+
+#[test]
+fn an_answer_counts_as_heard_when_more_comes_after_it() {
+    let mut talk = Talk::new(Service::Relay, false);
+    talk.say(b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@here.test>\r\nDATA\r\nx\r\n.\r\n");
+    assert_eq!(talk.answered(), (1, 0));
+    talk.say(b"Q");
+    assert_eq!(talk.answered(), (1, 1));
 }
 
 #[test]

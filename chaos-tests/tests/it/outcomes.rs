@@ -1,0 +1,223 @@
+//! What clients of real processes hear while no majority answers, and what a repeat of the same then comes to.
+
+use std::time::{Duration, Instant};
+
+use mailraft_chaos::cluster::Cluster;
+use mailraft_chaos::imap::{Ended, Imap};
+use mailraft_chaos::smtp::{Smtp, SmtpReply};
+use mailraft_chaos::wire::Trust;
+use rustix::process::Signal;
+use serde_json::Value;
+
+const DATE: &str = "\" 1-Feb-1996 00:00:00 +0100\"";
+
+fn append(subject: &str) -> String {
+    let message = format!("Subject: {subject}\r\n\r\nhello\r\n");
+    format!("APPEND INBOX (\\Seen) {DATE} {{{}+}}\r\n{message}", message.len())
+}
+
+/// The UIDs of the messages with a subject.
+fn uids(imap: &mut Imap, folder: &str, subject: &str) -> Vec<u32> {
+    imap.ok(&format!("SELECT {folder}")).unwrap();
+    if imap.untagged.iter().any(|line| line == "* 0 EXISTS") {
+        return Vec::new();
+    }
+    imap.subjects().unwrap().into_iter().filter(|(_, s)| s == subject).map(|(uid, _)| uid).collect()
+}
+
+fn appended(ended: Ended) -> u32 {
+    let Ended::Tagged(line) = &ended else { panic!("{ended:?}") };
+    let code = line.strip_prefix("OK [APPENDUID ").and_then(|rest| rest.split(']').next());
+    code.and_then(|code| code.split(' ').nth(1)?.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+}
+
+struct Outage {
+    cluster: Cluster,
+    trust: Trust,
+    /// Alice's partition.
+    partition: u64,
+    /// It leads that partition, and goes on.
+    left: u64,
+    stopped: [u64; 2],
+}
+
+impl Outage {
+    fn new() -> Self {
+        let cluster = Cluster::start_new(|config| config);
+        let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+        let accounts: Value = serde_json::from_str(&cluster.mailraft(&["account", "list", "--json"], "")).unwrap();
+        let alice = cluster.account(0).address;
+        let line = accounts.as_array().unwrap().iter().find(|line| line["address"] == alice.as_str()).unwrap();
+        let status = cluster.status(1).unwrap();
+        let partitions = status["partitions"].as_array().unwrap();
+        let partition = partitions.iter().find(|p| p["partition"] == line["partition"]).unwrap();
+        let left = partition["leader"].as_u64().unwrap();
+        let others: Vec<u64> = cluster.node_ids().into_iter().filter(|node| *node != left).collect();
+        let partition = line["partition"].as_u64().unwrap();
+        Outage { cluster, trust, partition, left, stopped: [others[0], others[1]] }
+    }
+
+    /// The last entry in the log of who goes on.
+    fn last(&self) -> u64 {
+        let status: Value =
+            serde_json::from_str(&self.cluster.get(self.left, "/api/v1/status/local").unwrap()).unwrap();
+        let replicas = status["partitions"].as_array().unwrap();
+        replicas.iter().find(|r| r["partition"] == self.partition).and_then(|r| r["last"].as_u64()).unwrap()
+    }
+
+    fn begins(&self) {
+        self.stopped.iter().for_each(|node| self.cluster.signal(*node, Signal::STOP));
+    }
+
+    fn ends(&self) {
+        self.stopped.iter().for_each(|node| self.cluster.signal(*node, Signal::CONT));
+    }
+
+    fn imap(&self, node: u64) -> Imap {
+        Imap::login(&self.trust, &self.cluster.text(node, "imaps"), &self.cluster.account(0)).unwrap()
+    }
+
+    /// A session at a node that may not reach a majority yet.
+    fn imap_in_time(&self, node: u64) -> Imap {
+        let mut session = None;
+        self.cluster.wait("a session that may select", |cluster| {
+            let login = Imap::login(&self.trust, &cluster.text(node, "imaps"), &cluster.account(0));
+            session = login.ok().and_then(|mut imap| imap.ok("SELECT INBOX").ok().map(|_| imap));
+            session.is_some()
+        });
+        session.unwrap()
+    }
+
+    fn smtp(&self, node: u64) -> Smtp {
+        Smtp::login(&self.trust, &self.cluster.text(node, "submissions"), &self.cluster.account(1)).unwrap()
+    }
+
+    fn submit(&self, smtp: &mut Smtp) -> SmtpReply {
+        let (from, to) = (self.cluster.account(1).address, self.cluster.account(0).address);
+        smtp.send(&from, &to, b"Subject: submitted\r\n\r\nhello\r\n").unwrap()
+    }
+}
+
+#[test]
+fn what_may_have_been_done_is_told_as_unknown_and_done_once_if_it_is_repeated() {
+    let mut outage = Outage::new();
+    let left = outage.left;
+    let mut appending = outage.imap(left);
+    appended(appending.ends(&append("source")).unwrap());
+    let (mut copying, mut submitting) = (outage.imap(left), outage.smtp(left));
+    let source = uids(&mut copying, "INBOX", "source");
+    let copy = format!("UID COPY {} Archive", source[0]);
+
+    outage.begins();
+    std::thread::scope(|scope| {
+        let last = outage.last();
+        let appending = scope.spawn(move || {
+            let begun = Instant::now();
+            let tag = appending.begin(&append("appended")).unwrap();
+            (appending.hear_end(&tag).unwrap(), begun.elapsed())
+        });
+        // Its entry is alone, and in the log of who is left.
+        outage.cluster.wait("the message is in a log", |_| outage.last() > last);
+        let (outage, copy) = (&outage, &copy);
+        let copying = scope.spawn(move || copying.ends(copy).unwrap());
+        let submitting = scope.spawn(move || outage.submit(&mut submitting));
+        // Who asks how it is hears it soon, though the first nodes hang.
+        let begun = Instant::now();
+        let status = outage.cluster.runs(&["status", "--json"], "");
+        let json: Value = serde_json::from_slice(&status.stdout).unwrap();
+        assert_eq!((status.status.code(), &json["healthy"]), (Some(1), &Value::Bool(false)));
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+
+        let (ended, took) = appending.join().unwrap();
+        assert!(matches!(&ended, Ended::Bye(words) if words.contains("not known")), "{ended:?}");
+        assert!((28..=40).contains(&took.as_secs()), "{took:?}");
+        let ended = copying.join().unwrap();
+        assert!(matches!(&ended, Ended::Bye(words) if words.contains("not known")), "{ended:?}");
+        let said = submitting.join().unwrap();
+        assert!(matches!(&said, SmtpReply::Refused(451, words) if words.contains("not known")), "{said:?}");
+    });
+
+    // The log of who is left has the message, so that it leads again, and what nobody was told of is done.
+    let [back, dead] = outage.stopped;
+    outage.cluster.kill(dead);
+    outage.cluster.signal(back, Signal::CONT);
+    let mut imap = outage.imap_in_time(back);
+    let first = uids(&mut imap, "INBOX", "appended");
+    assert_eq!(first.len(), 1, "it was done though nobody knew");
+    // Twice: the first repeat's own answer was heard, so that the second is another message.
+    let uid = appended(imap.ends(&append("appended")).unwrap());
+    assert_eq!((uid, uids(&mut imap, "INBOX", "appended")), (first[0], first.clone()));
+    let another = appended(imap.ends(&append("appended")).unwrap());
+    assert_eq!(uids(&mut imap, "INBOX", "appended"), [first[0], another]);
+
+    imap.ok("SELECT INBOX").unwrap();
+    imap.ok(&copy).unwrap();
+    assert_eq!(uids(&mut imap, "Archive", "source").len(), 1);
+    let mut smtp = outage.smtp(back);
+    for times in 1..3 {
+        let said = outage.submit(&mut smtp);
+        assert!(matches!(said, SmtpReply::Accepted { .. }), "{said:?}");
+        assert_eq!(uids(&mut imap, "INBOX", "submitted").len(), times);
+    }
+    outage.cluster.start(dead);
+    outage.cluster.wait_until_caught_up();
+}
+
+#[test]
+fn who_waits_for_a_majority_that_comes_back_hears_what_it_came_to() {
+    let outage = Outage::new();
+    let mut imap = outage.imap(outage.left);
+    outage.begins();
+    let tag = imap.begin(&append("late")).unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    outage.ends();
+    let uid = appended(imap.hear_end(&tag).unwrap());
+    assert_eq!(uids(&mut imap, "INBOX", "late"), [uid]);
+}
+
+#[test]
+fn a_repeat_by_a_client_whose_connection_broke_is_joined() {
+    let outage = Outage::new();
+    for (round, node) in outage.cluster.node_ids().into_iter().enumerate() {
+        let subject = format!("broke {round}");
+        let mut broken = outage.imap(node);
+        broken.begin(&append(&subject)).unwrap();
+        let mut imap = outage.imap(outage.stopped[0]);
+        outage.cluster.wait("the message is there", |_| !uids(&mut imap, "INBOX", &subject).is_empty());
+        drop(broken);
+        let first = uids(&mut imap, "INBOX", &subject);
+        assert_eq!(appended(imap.ends(&append(&subject)).unwrap()), first[0]);
+        assert_eq!(uids(&mut imap, "INBOX", &subject), first);
+    }
+}
+
+#[test]
+fn a_change_of_the_directory_that_may_have_happened_is_told_as_such_and_joined_by_its_id() {
+    let mut outage = Outage::new();
+    outage.begins();
+    let run = outage.cluster.runs(&["domain", "create", "unknown.test"], "");
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(3), "{said}");
+    let id =
+        said.split("--command-id ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_else(|| panic!("{said}"));
+    outage.ends();
+    outage.cluster.wait_until_caught_up();
+    let again = ["domain", "create", "unknown.test", "--json", "--command-id", id];
+    let first = outage.cluster.mailraft(&again, "");
+    assert_eq!(outage.cluster.mailraft(&again, ""), first, "it was done once");
+    let list: Value = serde_json::from_str(&outage.cluster.mailraft(&["domain", "list", "--json"], "")).unwrap();
+    assert_eq!(list.as_array().unwrap().iter().filter(|line| line["name"] == "unknown.test").count(), 1);
+    // Under an id of its own it is refused.
+    assert_eq!(outage.cluster.runs(&["domain", "create", "unknown.test"], "").status.code(), Some(1));
+
+    // With nobody there at all there is still JSON, and it is soon there.
+    for node in outage.cluster.node_ids() {
+        outage.cluster.kill(node);
+    }
+    let begun = Instant::now();
+    let status = outage.cluster.runs(&["status", "--json"], "");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let json: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((status.status.code(), &json["healthy"]), (Some(1), &Value::Bool(false)));
+    assert_eq!(json["nodes"].as_array().unwrap().len(), 3);
+}

@@ -1,0 +1,408 @@
+//! Repeats by a client that heard no answer: the first one's answer, and nothing is done again.
+//!
+//! What is remembered is replicated like all rows, in the entry that does the first, so that whoever owns the mailbox next
+//! knows it too. It is forgotten when the client is known to have heard the answer: whoever then asks for the same wants
+//! it twice. Else after an hour.
+
+use mailraft_storage::{CommandId, RowBatch, UnixMillis};
+
+use super::{decide, upload_rows};
+use crate::api::{Answer, Command, Once, Refusal};
+use crate::limits::{HEARD_MAX, REPEAT_KEPT_MILLIS, REPEAT_LEFT_MILLIS, REPEAT_MAX_BYTES, REPEATS_MAX};
+use crate::names;
+use crate::records::{KeyedHash, PackedUids, RepeatRecord, Repeated, encode, repeat_key};
+use crate::state::State;
+use crate::work::{Context, Work};
+
+/// Does a command, unless the same was done within the hour, nobody is known to have heard its answer, and what it made is
+/// still there.
+pub fn once(work: &mut Work<'_>, once: &Once, command: &Command) -> Result<Answer, Refusal> {
+    heard(work, &once.heard)?;
+    let Some(hash) = hash(work, once, command) else { return decide(work, command) };
+    let since = since(work.env.wall, REPEAT_KEPT_MILLIS);
+    let first = work.state.repeat(&hash).filter(|first| first.at >= since).cloned();
+    if let Some((first, answer)) = first.and_then(|first| answer_of(&work.state, &first).map(|answer| (first, answer)))
+    {
+        for row in upload_rows(work.cx, command) {
+            work.delete(row);
+        }
+        // The repeat's answer is the one that will be heard, or not.
+        remember(work, hash, RepeatRecord { command: work.command, ..first });
+        return Ok(answer);
+    }
+    let answer = decide(work, command)?;
+    let Some(made) = made(work, command, &answer) else { return Ok(answer) };
+    let record = RepeatRecord { at: work.env.wall, command: work.command, made };
+    if encode(&record).len() <= REPEAT_MAX_BYTES {
+        forget_old(work);
+        remember(work, hash, record);
+    }
+    Ok(answer)
+}
+
+fn remember(work: &mut Work<'_>, hash: KeyedHash, record: RepeatRecord) {
+    work.put(repeat_key(work.mailbox(), &hash), &record);
+    work.state.remember_repeat(hash, record);
+}
+
+/// The client of these commands has heard their answers: from now on who asks for the same wants it once more.
+pub fn heard(work: &mut Work<'_>, commands: &[CommandId]) -> Result<Answer, Refusal> {
+    if commands.len() > HEARD_MAX {
+        return Err(Refusal::Limit(format!("at most {HEARD_MAX} answers are heard at once")));
+    }
+    let mailbox = work.mailbox();
+    for hash in work.state.forget_repeats_of(commands) {
+        work.delete(repeat_key(mailbox, &hash));
+    }
+    Ok(Answer::Done)
+}
+
+/// What makes two commands one, beside the mailbox. None for those that may be repeated as they are: they come to nothing
+/// the second time, or are refused.
+fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
+    let mailbox = work.mailbox();
+    let target = |name: &str| work.state.named(&names::spelt(name)).map(|id| id.0.to_be_bytes());
+    let hash = |kind: &str, parts: &[&[u8]]| {
+        let mut all: Vec<&[u8]> = vec![&mailbox.0, kind.as_bytes(), &once.request];
+        all.extend(parts);
+        work.cx.repeat_key.keyed_hash(&all)
+    };
+    Some(match command {
+        Command::Append { folder, new_message, flags, internal_date: _ } => {
+            hash("append", &[&target(folder)?, &encode(flags), &new_message.digest])
+        }
+        Command::Deliver { new_message, reverse_path, detail, .. } => {
+            let detail = detail.as_deref().unwrap_or_default();
+            hash("deliver", &[reverse_path.as_bytes(), detail.as_bytes(), &new_message.content_digest])
+        }
+        Command::Copy { folder, uids, to } => {
+            hash("copy", &[&folder.0.to_be_bytes(), &target(to)?, &encode(&PackedUids::pack(uids))])
+        }
+        Command::Move { .. }
+        | Command::Store { .. }
+        | Command::Expunge { .. }
+        | Command::CreateFolder { .. }
+        | Command::DeleteFolder { .. }
+        | Command::RenameFolder { .. }
+        | Command::Subscribe { .. }
+        | Command::Once { .. }
+        | Command::Heard { .. }
+        | Command::Sync
+        | Command::List
+        | Command::Status { .. }
+        | Command::Select { .. }
+        | Command::Resume { .. }
+        | Command::Unselect
+        | Command::Fetch { .. }
+        | Command::ReadChunk { .. } => return None,
+    })
+}
+
+/// What a command made. None if that is nothing that a repeat would make twice.
+fn made(work: &Work<'_>, command: &Command, answer: &Answer) -> Option<Repeated> {
+    match (command, answer) {
+        (
+            Command::Append { new_message, .. } | Command::Deliver { new_message, .. },
+            Answer::Stored { uid_validity, uid, modseq },
+        ) => {
+            let email = work.cx.email_id(new_message.body);
+            // A delivery that an earlier one's answer was told to has made nothing.
+            work.state.email(email)?;
+            Some(Repeated::Stored { email, uid_validity: *uid_validity, uid: *uid, modseq: *modseq })
+        }
+        (Command::Copy { to: target, .. }, Answer::Copied { uid_validity, from, to }) => {
+            let folder = work.state.named(&names::spelt(target))?;
+            let (from, first) = (from.iter().copied().collect(), *to.first()?);
+            let rising = to.iter().zip(first..).all(|(uid, expected)| *uid == expected);
+            assert!(rising, "copies get UIDs without a gap");
+            let from = PackedUids::pack(&from);
+            Some(Repeated::Copied { folder, uid_validity: *uid_validity, from, first, count: to.len() as u32 })
+        }
+        _ => None,
+    }
+}
+
+/// The answer to the first, if all that it made is still there. Who removed some of it and asks again wants it again.
+fn answer_of(state: &State, first: &RepeatRecord) -> Option<Answer> {
+    match &first.made {
+        Repeated::Stored { email, uid_validity, uid, modseq } => {
+            state.email(*email)?;
+            Some(Answer::Stored { uid_validity: *uid_validity, uid: *uid, modseq: *modseq })
+        }
+        Repeated::Copied { folder, uid_validity, from, first, count } => {
+            let there = state.folder(*folder)?;
+            let to: Vec<u32> = (*first..first.checked_add(*count)?).collect();
+            if !to.iter().all(|uid| there.get(*uid).is_some()) {
+                return None;
+            }
+            // Every row was checked when it was loaded.
+            let from: Vec<u32> = from.unpack().ok()?.iter().collect();
+            Some(Answer::Copied { uid_validity: *uid_validity, from, to })
+        }
+    }
+}
+
+fn since(now: UnixMillis, kept_ms: u64) -> UnixMillis {
+    UnixMillis(now.0.saturating_sub(kept_ms))
+}
+
+fn forget_old(work: &mut Work<'_>) {
+    let (before, mailbox) = (since(work.env.wall, REPEAT_KEPT_MILLIS), work.mailbox());
+    for hash in work.state.forget_repeats(before, REPEATS_MAX - 1) {
+        work.delete(repeat_key(mailbox, &hash));
+    }
+}
+
+/// The deletion of what no later command forgot, and the state after it. None if there is nothing.
+pub(crate) fn sweep_repeats(state: &State, cx: &Context, now: UnixMillis) -> Option<(RowBatch, State)> {
+    let before = since(now, REPEAT_KEPT_MILLIS + REPEAT_LEFT_MILLIS);
+    if !state.has_repeats_before(before) {
+        return None;
+    }
+    let mut next = state.clone();
+    let gone = next.forget_repeats(before, REPEATS_MAX);
+    let deletes = gone.iter().map(|hash| repeat_key(cx.place.mailbox, hash)).collect();
+    Some((RowBatch { puts: Vec::new(), deletes }, next))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::{NewMessage, StoreMode};
+    use crate::flags::{Flags, SystemFlag};
+    use crate::harness::{ALL, World, append, create, deliver, stored_uid};
+    use crate::uids::UidSet;
+    use mailraft_storage::Table;
+
+    fn again(request: u8, command: Command) -> Command {
+        Command::Once { once: Once { request: [request; 32], heard: Vec::new() }, command: Box::new(command) }
+    }
+
+    fn append_again(world: &mut World, folder: &str, text: &str) -> u32 {
+        let new_message = message(world, text);
+        stored_uid(world.run(again(0, append(folder, new_message, Flags::none()))))
+    }
+
+    /// A message whose digests are its text's.
+    fn message(world: &mut World, text: &str) -> NewMessage {
+        let mut new_message = world.new_message(text);
+        let digest = crate::harness::digest(text);
+        (new_message.digest, new_message.content_digest) = (digest, digest);
+        new_message
+    }
+
+    /// The id under which the last command was done.
+    fn last_command(world: &World) -> CommandId {
+        *world.answers.iter().max_by_key(|(_, (_, index))| *index).unwrap().0
+    }
+
+    fn expunge(world: &mut World, folder: &str) {
+        let folder = world.id(folder);
+        let flags = Flags::none().with(SystemFlag::Deleted);
+        world.run(Command::Store { folder, uids: ALL(), mode: StoreMode::Add, flags, unchanged_since: None }).unwrap();
+        world.run(Command::Expunge { folder, uids: None }).unwrap();
+    }
+
+    #[test]
+    fn a_repeated_append_gets_the_uid_of_the_first_whoever_owns_the_mailbox_then() {
+        let mut world = World::new();
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 1);
+        world.reload();
+        assert_eq!(append_again(&mut world, "inbox", "m"), 1);
+        // Uploaded in vain, it leaves no row.
+        let now = world.env.wall;
+        let mut large = world.uploaded(2, now);
+        large.digest = crate::harness::digest("m");
+        assert_eq!(stored_uid(world.run(again(0, append("INBOX", large, Flags::none())))), 1);
+        assert_eq!((world.uids("INBOX"), world.count(Table::Chunks), world.count(Table::OpenBodies)), (vec![1], 1, 0));
+        assert_eq!(world.count(Table::Repeats), 1);
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn what_differs_is_no_repeat() {
+        let mut world = World::new();
+        world.run(create("a")).unwrap();
+        let seen = Flags::none().with(SystemFlag::Seen);
+        for (request, folder, text, flags, uid) in [
+            (0, "INBOX", "m", Flags::none(), 1),
+            (0, "INBOX", "n", Flags::none(), 2),
+            (1, "INBOX", "m", Flags::none(), 3),
+            (0, "INBOX", "m", seen, 4),
+            (0, "a", "m", Flags::none(), 1),
+        ] {
+            let new_message = message(&mut world, text);
+            assert_eq!(stored_uid(world.run(again(request, append(folder, new_message, flags)))), uid);
+        }
+        // Made anew, the folder is another.
+        world.run(Command::DeleteFolder { name: "a".into() }).unwrap();
+        world.run(create("a")).unwrap();
+        assert_eq!((append_again(&mut world, "a", "m"), world.uids("a").len()), (1, 1));
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn who_has_heard_the_answer_may_have_the_same_twice() {
+        let mut world = World::new();
+        for uid in 1..4 {
+            assert_eq!(append_again(&mut world, "INBOX", "m"), uid);
+            let commands = vec![last_command(&world)];
+            world.run(Command::Heard { commands }).unwrap();
+            assert_eq!(world.count(Table::Repeats), 0);
+        }
+        // Of several attempts the last one's answer is heard.
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 4);
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 4);
+        world.reload();
+        let commands = vec![last_command(&world)];
+        world.run(Command::Heard { commands }).unwrap();
+        assert_eq!(world.count(Table::Repeats), 0);
+        // Said along with the next one.
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 5);
+        let once = Once { request: [0; 32], heard: vec![last_command(&world)] };
+        let new_message = message(&mut world, "m");
+        let command = Box::new(append("INBOX", new_message, Flags::none()));
+        assert_eq!(stored_uid(world.run(Command::Once { once, command })), 6);
+        assert_eq!(world.count(Table::Repeats), 1);
+        // Of what nobody knows nothing is said, and not too much at once.
+        let commands = vec![CommandId([7; 16])];
+        assert_eq!(world.run(Command::Heard { commands }), Ok(Answer::Done));
+        let commands = vec![CommandId([7; 16]); HEARD_MAX + 1];
+        assert!(matches!(world.run(Command::Heard { commands }), Err(Refusal::Limit(_))));
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn a_repeat_is_joined_only_while_what_it_repeats_is_in_the_mailbox() {
+        let mut world = World::new();
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 1);
+        let inbox = world.id("INBOX");
+        world.run(Command::Move { folder: inbox, uids: ALL(), to: "Archive".into() }).unwrap();
+        assert_eq!((append_again(&mut world, "INBOX", "m"), world.uids("INBOX").len()), (1, 0));
+        expunge(&mut world, "Archive");
+        assert_eq!((append_again(&mut world, "INBOX", "m"), world.uids("INBOX")), (2, vec![2]));
+        assert_eq!((append_again(&mut world, "INBOX", "m"), world.uids("INBOX")), (2, vec![2]));
+        assert_eq!(world.count(Table::Repeats), 1);
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn an_hour_is_kept_whole_and_what_is_left_is_swept() {
+        let mut world = World::new();
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 1);
+        world.env.wall.0 += REPEAT_KEPT_MILLIS;
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 1);
+        world.env.wall.0 += 1;
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 2);
+        assert_eq!(append_again(&mut world, "INBOX", "n"), 3);
+        world.env.wall.0 += REPEAT_KEPT_MILLIS + REPEAT_LEFT_MILLIS;
+        world.drain();
+        assert_eq!(world.count(Table::Repeats), 2);
+        world.env.wall.0 += 1;
+        world.drain();
+        assert_eq!(world.count(Table::Repeats), 0);
+        assert!(!world.step(), "nothing is left to do");
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_past_the_bound() {
+        let mut world = World::new();
+        for n in 0..=REPEATS_MAX {
+            world.env.wall.0 += 1;
+            append_again(&mut world, "INBOX", &n.to_string());
+        }
+        assert_eq!(world.count(Table::Repeats), REPEATS_MAX);
+        assert_eq!(append_again(&mut world, "INBOX", "1"), 2, "the second is remembered");
+        let again = REPEATS_MAX as u32 + 2;
+        assert_eq!(append_again(&mut world, "INBOX", "0"), again, "the first is not");
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn a_repeated_copy_finds_its_copies_and_a_partly_removed_one_is_made_anew() {
+        let mut world = World::new();
+        for text in ["1", "2", "3"] {
+            world.append("INBOX", text);
+        }
+        let inbox = world.id("INBOX");
+        let copy = |uids| again(0, Command::Copy { folder: inbox, uids, to: "Archive".into() });
+        let some = || UidSet::from_ranges(vec![(1, 1), (3, 3)]);
+        let first = world.run(copy(some()));
+        assert_eq!(first, Ok(Answer::Copied { uid_validity: 6, from: vec![1, 3], to: vec![1, 2] }));
+        world.reload();
+        assert_eq!(world.run(copy(some())), first);
+        assert_eq!(world.uids("Archive"), [1, 2]);
+        // Another set is another command.
+        assert!(matches!(world.run(copy(ALL())), Ok(Answer::Copied { to, .. }) if to == [3, 4, 5]));
+        // One copy is gone: who asks again wants all of them.
+        let archive = world.id("Archive");
+        world.run(Command::Move { folder: archive, uids: UidSet::range(2, 2), to: "Trash".into() }).unwrap();
+        assert!(matches!(world.run(copy(some())), Ok(Answer::Copied { to, .. }) if to == [6, 7]));
+        // Nothing was there: nothing is remembered.
+        let before = world.count(Table::Repeats);
+        assert!(matches!(world.run(copy(UidSet::range(9, 9))), Ok(Answer::Copied { to, .. }) if to.is_empty()));
+        assert_eq!(world.count(Table::Repeats), before);
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn a_copy_with_too_many_gaps_is_done_and_not_remembered() {
+        let mut world = World::new();
+        world.fill("INBOX", 3 * REPEAT_MAX_BYTES as u32);
+        let folder = world.id("INBOX");
+        let uids: UidSet = (1..=REPEAT_MAX_BYTES as u32).map(|n| 2 * n).collect();
+        let copy = again(0, Command::Copy { folder, uids, to: "Archive".into() });
+        for times in 1..3 {
+            world.run(copy.clone()).unwrap();
+            assert_eq!(world.uids("Archive").len(), times * REPEAT_MAX_BYTES);
+        }
+        assert_eq!(world.count(Table::Repeats), 0);
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn a_repeated_submission_is_stored_once() {
+        let mut world = World::new();
+        let mut submit = |request, text: &str, from: &str| {
+            let mut new_message = message(&mut world, text);
+            new_message.digest = world.env.bytes::<32>();
+            let mut command = deliver(new_message, from, None);
+            if let Command::Deliver { deduplicate, .. } = &mut command {
+                *deduplicate = false;
+            }
+            stored_uid(world.run(again(request, command)))
+        };
+        assert_eq!((submit(1, "m", "a@x"), submit(1, "m", "a@x")), (1, 1), "Received: differs each time");
+        assert_eq!((submit(2, "m", "a@x"), submit(1, "n", "a@x"), submit(1, "m", "b@x")), (2, 3, 4));
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn move_store_and_the_others_come_to_the_same_when_they_are_repeated() {
+        let mut world = World::new();
+        world.append("INBOX", "1");
+        let folder = world.id("INBOX");
+        let (uids, seen) = (ALL, Flags::none().with(SystemFlag::Seen));
+        let store = Command::Store { folder, uids: uids(), mode: StoreMode::Add, flags: seen, unchanged_since: None };
+        assert!(matches!(world.run(store.clone()), Ok(Answer::Flagged { modseq: Some(_), .. })));
+        assert!(matches!(world.run(store), Ok(Answer::Flagged { modseq: None, .. })));
+        let to_archive = Command::Move { folder, uids: uids(), to: "Archive".into() };
+        assert!(matches!(world.run(to_archive.clone()), Ok(Answer::Copied { from, .. }) if from == [1]));
+        assert!(matches!(world.run(to_archive), Ok(Answer::Copied { from, .. }) if from.is_empty()));
+        let expunge = Command::Expunge { folder, uids: None };
+        assert_eq!(world.run(expunge.clone()), world.run(expunge));
+        let subscribe = Command::Subscribe { name: "x".into(), on: true };
+        assert_eq!(world.run(subscribe.clone()), world.run(subscribe));
+        // A refusal says that the first was done.
+        let rename = Command::RenameFolder { from: "x".into(), to: "y".into() };
+        world.run(create("x")).unwrap();
+        assert_eq!(world.run(create("x")), Err(Refusal::FolderExists));
+        world.run(rename.clone()).unwrap();
+        assert_eq!(world.run(rename), Err(Refusal::NoSuchFolder));
+        world.run(Command::DeleteFolder { name: "y".into() }).unwrap();
+        assert_eq!(world.run(Command::DeleteFolder { name: "y".into() }), Err(Refusal::NoSuchFolder));
+        world.assert_rows_are_memory();
+    }
+}

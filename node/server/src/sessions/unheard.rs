@@ -1,0 +1,108 @@
+//! Which answers of a session its client has heard. Until then a repeat of the command is taken for one: the client may
+//! have lost its connection. Afterwards it wants the same twice.
+//!
+//! Nobody knows what arrives at a client. But who sends more after an answer was handed to its connection has either read
+//! it, or did not wait for it.
+
+use mailraft_mailbox::limits::{HEARD_MAX, REPEATS_MAX};
+use mailraft_storage::CommandId;
+use sha2::{Digest, Sha256};
+
+use crate::links::MailboxSession;
+
+/// Commands of one session and one mailbox.
+#[derive(Debug, Default)]
+pub struct Unheard {
+    /// They are answered; what the client sent after that is not there yet.
+    answered: Vec<CommandId>,
+    /// The client has gone on since. The mailbox is still to be told.
+    heard: Vec<CommandId>,
+}
+
+impl Unheard {
+    /// A command ended, which took these along from [`Unheard::take_heard`]; with an answer, or without one.
+    pub fn answered(&mut self, id: CommandId, mut heard: Vec<CommandId>, done: bool) {
+        if done {
+            self.answered.push(id);
+        } else {
+            heard.append(&mut self.heard);
+            self.heard = heard;
+        }
+    }
+
+    /// All answers so far were handed to the client's connection, and it has sent more since.
+    pub fn client_went_on(&mut self) {
+        self.heard.append(&mut self.answered);
+        // Older ones are forgotten there too.
+        self.heard.drain(..self.heard.len().saturating_sub(REPEATS_MAX));
+    }
+
+    /// What the next command to the mailbox takes along.
+    pub fn take_heard(&mut self) -> Vec<CommandId> {
+        self.heard.drain(..self.heard.len().min(HEARD_MAX)).collect()
+    }
+
+    /// Tells the mailbox by itself. What can't be told now waits.
+    pub fn tell(&mut self, mailbox: &mut MailboxSession) {
+        while !self.heard.is_empty() {
+            let heard = self.take_heard();
+            if !mailbox.heard(heard.clone()) {
+                self.heard.splice(..0, heard);
+                return;
+            }
+        }
+    }
+}
+
+/// SHA-256 of these parts, each with its length before it.
+pub fn request_digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> CommandId {
+        CommandId([n; 16])
+    }
+
+    #[test]
+    fn an_answer_is_heard_when_its_client_goes_on() {
+        let mut unheard = Unheard::default();
+        unheard.answered(id(1), Vec::new(), true);
+        assert_eq!(unheard.take_heard(), []);
+        unheard.client_went_on();
+        assert_eq!(unheard.take_heard(), [id(1)]);
+        // The one that took it along was not done: the next one does.
+        unheard.answered(id(2), vec![id(1)], true);
+        unheard.client_went_on();
+        let heard = unheard.take_heard();
+        unheard.answered(id(3), heard, false);
+        unheard.client_went_on();
+        assert_eq!(unheard.take_heard(), [id(2)]);
+        assert_eq!(unheard.take_heard(), []);
+    }
+
+    #[test]
+    fn many_are_told_in_parts_and_too_many_are_not_kept() {
+        let mut unheard = Unheard::default();
+        for n in 0..REPEATS_MAX + HEARD_MAX {
+            unheard.answered(CommandId((n as u128).to_be_bytes()), Vec::new(), true);
+        }
+        unheard.client_went_on();
+        let parts: Vec<usize> = std::iter::from_fn(|| Some(unheard.take_heard().len()).filter(|n| *n > 0)).collect();
+        assert_eq!(parts, [HEARD_MAX; REPEATS_MAX / HEARD_MAX]);
+    }
+
+    #[test]
+    fn parts_of_a_request_are_told_apart() {
+        assert_ne!(request_digest([b"ab".as_slice(), b"c"]), request_digest([b"a".as_slice(), b"bc"]));
+        assert_ne!(request_digest([]), request_digest([b"".as_slice()]));
+    }
+}
