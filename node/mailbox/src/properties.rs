@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use crate::api::{Answer, Command, FolderId, StoreMode};
+use crate::api::{Answer, Command, FolderId, Once, StoreMode};
 use crate::flags::{Flags, SystemFlag};
 use crate::harness::{World, append, deliver};
 use crate::uids::UidSet;
@@ -12,6 +12,10 @@ use crate::uids::UidSet;
 #[derive(Clone, Debug)]
 enum Step {
     Do(u64, Action),
+    /// The same, once for all that repeat it while its answer is unheard.
+    Once(u64, Action),
+    /// The answers of the last so many commands were heard.
+    Heard(usize),
     /// An entry is decided and never appended.
     Drop,
     /// An entry is applied.
@@ -73,6 +77,8 @@ fn action() -> impl Strategy<Value = Action> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (1u64..4, action()).prop_map(|(s, a)| Step::Do(s, a)),
+        6 => (1u64..4, action()).prop_map(|(s, a)| Step::Once(s, a)),
+        1 => (0usize..5).prop_map(Step::Heard),
         1 => Just(Step::Drop),
         4 => Just(Step::Entry),
         1 => Just(Step::Drain),
@@ -117,6 +123,15 @@ proptest! {
                 Step::Do(session, action) => {
                     let command = command(&mut world, action);
                     submitted.push(world.submit(session, command));
+                }
+                Step::Once(session, action) => {
+                    let heard = submitted.iter().rev().skip(2).take(1).copied().collect();
+                    let (once, command) = (Once { request: [0; 32], heard }, Box::new(command(&mut world, action)));
+                    submitted.push(world.submit(session, Command::Once { once, command }));
+                }
+                Step::Heard(count) => {
+                    let commands = submitted.iter().rev().take(count).copied().collect();
+                    submitted.push(world.submit(1, Command::Heard { commands }));
                 }
                 Step::Drop => {
                     if world.mailbox.next_entry(&mut world.env).is_some() {
