@@ -118,11 +118,49 @@ fn commands(data: &[u8]) -> Vec<CommandId> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
     use bytes::Bytes;
+    use crossbeam_channel::unbounded;
     use mailraft_storage::entry::{EntryHeader, RowsBody};
-    use mailraft_storage::{ClusterId, Incarnation, MailboxId, Term, UnixMillis};
+    use mailraft_storage::memory::MemoryRows;
+    use mailraft_storage::rows::{Applied, ReplicaBatch};
+    use mailraft_storage::{ClusterId, Incarnation, MailboxId, RowBatch, Term, UnixMillis};
+    use raft::eraftpb;
 
     use super::*;
+
+    #[test]
+    fn rows_that_can_not_be_written_end_the_node_and_nothing_counts_as_applied() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hook = {
+            let told = told.clone();
+            Arc::new(move |sentence| told.lock().unwrap().push(sentence))
+        };
+        let (rows, fatal, replica) = (MemoryRows::new(), Fatal::new(hook), ReplicaId(1));
+        let applied = Applied { index: Index(1), ..Applied::default() };
+        rows.write(&[ReplicaBatch { replica, batch: RowBatch::default(), applied }]).unwrap();
+        rows.flush().unwrap();
+        rows.damage(replica, [Applied::key()]);
+        let (to_apply, queue) = unbounded();
+        let (to_snapshots, _snapshots) = mpsc::unbounded_channel();
+        let (flusher, flushes) = Flusher::new(1);
+        let (inputs, heard) = Inputs::new();
+        for index in 2..=3 {
+            let entries = vec![(eraftpb::Entry { index, term: 1, ..eraftpb::Entry::default() }, None)];
+            to_apply.send(ApplyWork::Entries(ApplyJob { replica, entries })).unwrap();
+        }
+        drop(to_apply);
+        let work = {
+            let (rows, fatal) = (Arc::new(rows), fatal.clone());
+            move || run(rows, BTreeMap::new(), queue, to_snapshots, flusher, inputs, fatal)
+        };
+        fatal.spawn("t-apply", work).unwrap().join().unwrap();
+        assert!(fatal.is_dead() && heard.is_empty() && flushes.is_empty(), "{} answers", heard.len());
+        let told = told.lock().unwrap();
+        assert!(told.len() == 1 && told[0].contains("can't be applied"), "{told:?}");
+    }
 
     #[test]
     fn every_command_of_an_entry_is_named_and_garbage_names_none() {

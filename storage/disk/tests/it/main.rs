@@ -1,9 +1,12 @@
 //! Stores on disk do what those in memory do, and survive what a process does not.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod audited;
 mod damage;
 mod faults;
 mod kept;
+mod power;
+mod rows_faults;
 
 use std::path::Path;
 
@@ -17,6 +20,11 @@ use raft::eraftpb::{Entry, HardState};
 
 const CLUSTER: ClusterId = ClusterId([1; 16]);
 const R: ReplicaId = ReplicaId(1);
+
+/// A number that the environment sets for a run longer than that of the tests.
+fn of_environment(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|number| number.parse().ok()).unwrap_or(otherwise)
+}
 
 fn row(table: Table, n: u8) -> RowKey {
     RowKey::new(MailboxId([1; 16]), table, [n; 20])
