@@ -28,6 +28,8 @@ pub struct AppliedJob {
     pub applied: Applied,
     /// For each entry that is no configuration change and not empty.
     pub verdicts: Vec<(Index, Verdict)>,
+    /// One value for all rows at that position, if the store keeps one.
+    pub sum: Option<[u8; 32]>,
 }
 
 /// Why a replica can't go on. Nothing is ever skipped.
@@ -101,10 +103,15 @@ pub fn apply(rows: &dyn Rows, jobs: &[ApplyJob]) -> Result<Vec<AppliedJob>, Appl
             continue;
         }
         let (batch, applied, verdicts) = applying.finish();
-        done.push(AppliedJob { replica, applied: applied.clone(), verdicts });
+        done.push(AppliedJob { replica, applied: applied.clone(), verdicts, sum: None });
         batches.push(ReplicaBatch { replica, batch, applied });
     }
     rows.write(&batches)?;
+    if let Some(proof) = rows.proof() {
+        for done in &mut done {
+            done.sum = proof.sum(done.replica).filter(|(index, _)| *index == done.applied.index).map(|(_, sum)| sum);
+        }
+    }
     Ok(done)
 }
 

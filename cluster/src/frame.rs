@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::{ClusterId, PartitionId, ReplicaId, StoreError, Term, UnixMillis};
+use mailraft_storage::{ClusterId, Index, PartitionId, ReplicaId, StoreError, Term, UnixMillis};
 use protobuf::Message;
 use raft::eraftpb;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ use crate::seam::{PeerBody, PeerMessage};
 /// The longest frame, in bytes: a full append and room.
 pub const FRAME_MAX_BYTES: usize = 8 << 20;
 const FRAME_VERSION: u8 = 1;
+/// Set in the count of a hash that is the sum over rows, and the count then their position. A version that knows no sums
+/// takes it for a count that it has not reached, and says nothing to it.
+const OF_ROWS: u64 = 1 << 63;
 
 #[derive(Serialize, Deserialize)]
 struct Framed {
@@ -40,6 +43,7 @@ pub fn encode(message: &PeerMessage) -> Vec<u8> {
     let body = match &message.body {
         PeerBody::Raft(raft) => FramedBody::Raft(raft.write_to_bytes().expect("a message of raft-rs encodes").into()),
         PeerBody::Hash { count, hash } => FramedBody::Hash { count: *count, hash: *hash },
+        PeerBody::Rows { index, sum } => FramedBody::Hash { count: index.0 | OF_ROWS, hash: *sum },
         PeerBody::Leads(led) => FramedBody::Leads(led.clone()),
         PeerBody::Removed => FramedBody::Removed,
     };
@@ -69,6 +73,9 @@ pub fn decode(bytes: &[u8]) -> Result<PeerMessage, StoreError> {
             let mut raft = eraftpb::Message::default();
             raft.merge_from_bytes(&bytes).map_err(|e| StoreError::damaged("peer message", e))?;
             PeerBody::Raft(raft)
+        }
+        FramedBody::Hash { count, hash } if count & OF_ROWS != 0 => {
+            PeerBody::Rows { index: Index(count & !OF_ROWS), sum: hash }
         }
         FramedBody::Hash { count, hash } => PeerBody::Hash { count, hash },
         FramedBody::Leads(led) => PeerBody::Leads(led),
@@ -110,6 +117,8 @@ mod tests {
         assert!(matches!(back.body, PeerBody::Raft(r) if r == raft));
         let removed = encode(&PeerMessage { body: PeerBody::Removed, ..message.clone() });
         assert!(matches!(decode(&removed).unwrap().body, PeerBody::Removed));
+        let rows = encode(&PeerMessage { body: PeerBody::Rows { index: Index(70), sum: [3; 32] }, ..message.clone() });
+        assert!(matches!(decode(&rows).unwrap().body, PeerBody::Rows { index: Index(70), sum } if sum == [3; 32]));
         assert_eq!((back.partition, back.to, back.wall), (PartitionId(3), ReplicaId(2), UnixMillis(5)));
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len]).is_err());

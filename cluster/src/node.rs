@@ -173,9 +173,9 @@ impl Node {
                 }
                 self.life_persisted(env, out);
             }
-            Input::Applied { replica, applied, verdicts } => {
+            Input::Applied { replica, applied, verdicts, sum } => {
                 if let Some((partition, replica)) = self.of(replica) {
-                    replica.applied(applied, &verdicts, out);
+                    replica.applied(applied, &verdicts, sum, out);
                     self.dirty.push(partition);
                 }
             }
@@ -327,7 +327,7 @@ impl Node {
                 let unknown = |p: &PartitionId| self.replicas.get(p).is_none_or(Replica::is_stranger);
                 Some(led.iter().copied().filter(|(p, _)| unknown(p)).collect::<Vec<_>>())
             }
-            PeerBody::Raft(_) | PeerBody::Hash { .. } | PeerBody::Removed => None,
+            PeerBody::Raft(_) | PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Removed => None,
         };
         let Some(replica) = self.replicas.get_mut(&partition) else { return };
         if replica.spec.replica != to {

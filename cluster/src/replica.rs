@@ -2,6 +2,7 @@
 
 mod change;
 mod ready;
+mod rows;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use mailraft_storage::{
 use raft::eraftpb::{self, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
+use self::rows::RowsAgreement;
 use crate::agreement::{Agreement, Finding, Hash, STOP_AFTER_TICKS};
 use crate::config::{NodeConfig, ReplicaSpec};
 use crate::installation::{Arrival, Judgement};
@@ -97,6 +99,8 @@ pub struct Replica {
     flushed: Index,
     visibility: Visibility,
     agreement: Agreement,
+    /// What the replicas' sums over their rows say.
+    rows_agreement: RowsAgreement,
     /// It disagrees with its group: the tick at which it stops the process, and why.
     stops: Option<(u64, String)>,
     told_leader: Option<NodeId>,
@@ -190,6 +194,7 @@ impl Replica {
             flushed,
             visibility: Visibility::from(at),
             agreement,
+            rows_agreement: RowsAgreement::default(),
             stops: None,
             told_leader: None,
             ticks: 0,
@@ -229,6 +234,7 @@ impl Replica {
                 out.push(Output::Send { to: member.node, message });
             }
         }
+        self.tell_sums(config, env, out);
         if let Some((_, why)) = self.stops.take_if(|(at, _)| *at <= self.ticks) {
             out.push(Output::Abort(why));
         }
@@ -268,6 +274,7 @@ impl Replica {
             PeerBody::Leads(_) => {}
             PeerBody::Removed => self.dismiss(),
             PeerBody::Hash { count, hash } => self.compares(from, count, hash, out),
+            PeerBody::Rows { index, sum } => self.compares_rows(from, index, sum, out),
         }
     }
 
@@ -361,7 +368,13 @@ impl Replica {
         }
     }
 
-    pub fn applied(&mut self, applied: Applied, verdicts: &[(Index, Verdict)], out: &mut Vec<Output>) {
+    pub fn applied(
+        &mut self,
+        applied: Applied,
+        verdicts: &[(Index, Verdict)],
+        sum: Option<Hash>,
+        out: &mut Vec<Output>,
+    ) {
         self.done = applied.index;
         self.replace_rows(out);
         if applied.index < self.raw.store().applied().index {
@@ -371,6 +384,7 @@ impl Replica {
         let commit = self.raw.raft.raft_log.committed;
         assert!(applied.index.0 <= commit, "applied {} of {commit} committed", applied.index);
         self.agreement.remember(applied.count, applied.hash);
+        self.rows_agreement.applied(applied.index, sum);
         self.removed |= applied.index.0 > 0 && !members::holds(&applied, self.spec.replica);
         self.raw.mut_store().set_applied(applied.clone());
         self.raw.advance_apply_to(applied.index.0);

@@ -111,6 +111,8 @@ pub enum Input {
         applied: Applied,
         /// What it did with each entry that is no configuration change and not empty.
         verdicts: Vec<(Index, Verdict)>,
+        /// One value for all rows at that position, if the store keeps one ([`RowsProof`](mailraft_storage::rows::RowsProof)).
+        sum: Option<[u8; 32]>,
     },
     /// Rows up to these indexes survive a crash: the log may be cut below.
     Flushed {
@@ -194,6 +196,29 @@ pub enum Output {
         count: u64,
         /// Which of them is wrong.
         difference: Difference,
+    },
+    /// The sums over two replicas' rows differ: to be told to the operator.
+    RowsDiffer {
+        /// The partition whose group it is about.
+        partition: PartitionId,
+        /// Its replica here.
+        replica: ReplicaId,
+        /// The replica that disagrees with this one.
+        other: ReplicaId,
+        /// The position at which they disagree.
+        index: Index,
+        /// Which of them is wrong.
+        difference: Difference,
+    },
+    /// The rows of this replica are not what a majority of its group has: nothing of them may be told any more. The core
+    /// takes it for damaged already.
+    Distrust {
+        /// The partition whose group it is about.
+        partition: PartitionId,
+        /// Its replica here.
+        replica: ReplicaId,
+        /// The position at which they differ.
+        index: Index,
     },
     /// Something that must never be: stop the process. This replica differs from a majority, a damaged entry, ...
     Abort(String),
@@ -285,6 +310,13 @@ pub enum PeerBody {
         count: u64,
         /// The running hash over them.
         hash: [u8; 32],
+    },
+    /// One value for all rows at a position, to compare.
+    Rows {
+        /// The position.
+        index: Index,
+        /// The sum over the sender's rows.
+        sum: [u8; 32],
     },
     /// What the sender's node leads, of the partitions without a replica on the receiver's. Between replicas of
     /// the control group, which every node has.

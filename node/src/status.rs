@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use mailraft_driver::ScrubStatus;
 use mailraft_server::status::{ClusterStatus, NodeAnswer, NodeLine, PartitionLine};
 use mailraft_storage::PartitionId;
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ fn table(status: &ClusterStatus) -> String {
             out.push_str(&format!("  - {problem}\n"));
         }
     }
-    out.push_str("\nNODE  NAME        STATE  LEADS  BEHIND  ACTORS  UPTIME\n");
+    out.push_str("\nNODE  NAME        STATE  LEADS  BEHIND  ACTORS  UPTIME  ROWS CHECKED\n");
     for node in nodes {
         out.push_str(&node_line(node, partitions));
     }
@@ -113,8 +114,8 @@ fn node_line(node: &NodeLine, partitions: &[PartitionLine]) -> String {
         NodeAnswer::Up(own) => {
             let replicas = partitions.iter().flat_map(|p| &p.replicas).filter(|r| r.node == node.id);
             let behind: u64 = replicas.filter_map(|r| r.lag).sum();
-            let (actors, uptime) = (own.actors, duration(own.uptime_s));
-            format!("{id:<5} {name:<11} up     {leads:>5}  {behind:>6}  {actors:>6}  {uptime}\n")
+            let (actors, uptime, checked) = (own.actors, duration(own.uptime_s), checked(own.node.scrub.as_ref()));
+            format!("{id:<5} {name:<11} up     {leads:>5}  {behind:>6}  {actors:>6}  {uptime:<6}  {checked}\n")
         }
         NodeAnswer::Down { .. } => format!("{id:<5} {name:<11} DOWN       -       -       -  -\n"),
     }
@@ -131,6 +132,16 @@ fn partition_line(line: &PartitionLine) -> String {
         .map(|r| format!("{}:{}", r.node, r.lag.map_or("?".to_owned(), |lag| lag.to_string())))
         .collect();
     format!("{name:<9}  {leader:<6}  {term:<6}  {commit:>9}  {}\n", replicas.join(" "))
+}
+
+/// When every row was read, and how far the present reading is.
+fn checked(scrub: Option<&ScrubStatus>) -> String {
+    match scrub {
+        None => "-".to_owned(),
+        Some(ScrubStatus { age_s: Some(age_s), percent: 100, .. }) => format!("{} ago", duration(*age_s)),
+        Some(ScrubStatus { age_s: Some(age_s), percent, .. }) => format!("{} ago, {percent}%", duration(*age_s)),
+        Some(ScrubStatus { age_s: None, percent, .. }) => format!("{percent}%"),
+    }
 }
 
 fn duration(seconds: u64) -> String {
@@ -160,7 +171,8 @@ mod tests {
     fn a_sick_cluster_says_what_is_wrong_first_and_fits_80_columns() {
         let own = json!({
             "node": 1, "cluster": "c", "peers": [], "partitions": [], "fsync_p50_us": 1, "fsync_p99_us": 1,
-            "core_queue": 0, "apply_queue": 0, "version": "1", "actors": 4, "uptime_s": 4000,
+            "core_queue": 0, "apply_queue": 0,
+            "scrub": {"percent": 34, "rows": 5, "bytes": 900, "age_s": 300_000, "damaged": 0}, "version": "1", "actors": 4, "uptime_s": 4000,
         });
         let mut first = json!({"id": 1, "name": "node1", "up": true, "leads": 1});
         first.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
@@ -178,7 +190,7 @@ mod tests {
             ],
         });
         let text = table(&read(status).unwrap());
-        assert!(text.contains("1     node1       up         1       0       4  1 h"), "{text}");
+        assert!(text.contains("1     node1       up         1       0       4  1 h     3 d ago, 34%"), "{text}");
         assert!(text.starts_with(
             "NOT HEALTHY: 1 of 2 partitions have a leader, 1 of 2 nodes are up\n  - node 3 does not answer"
         ));

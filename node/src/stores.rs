@@ -4,19 +4,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mailraft_disk::{DiskLog, DiskRows, marker};
+use mailraft_disk::marker::{self, RowSums};
+use mailraft_disk::{DiskLog, DiskRows};
 use mailraft_server::{OpenStores, Stores};
 use mailraft_storage::ClusterId;
+use mailraft_storage::summed::Missing;
 
 /// Opens `rows/` and `log/`.
 pub struct OnDisk;
 
 impl OpenStores for OnDisk {
     fn open(&self, data_dir: &Path, cluster: ClusterId) -> Result<Stores, String> {
-        marker::check(data_dir, cluster).map_err(|e| e.to_string())?;
+        let missing = match marker::check(data_dir, cluster).map_err(|e| e.to_string())? {
+            RowSums::NotYet => Missing::Make,
+            RowSums::Made => Missing::Damaged,
+        };
         let rows = open_rows(&data_dir.join("rows"), cluster)?;
         let log = DiskLog::open(&data_dir.join("log")).map_err(|e| e.to_string())?;
-        Ok(Stores { log: Arc::new(log), rows: Arc::new(rows) })
+        Ok(Stores { log: Arc::new(log), rows: Arc::new(rows), missing })
+    }
+
+    fn sums_are_made(&self, data_dir: &Path, cluster: ClusterId) -> Result<(), String> {
+        marker::sums_are_made(data_dir, cluster).map_err(|e| e.to_string())
     }
 }
 

@@ -8,6 +8,7 @@
 //! * [`floor`]: below which id nothing is known of commands.
 //! * [`row`]: tables, keys, batches.
 //! * [`rows`] and [`log`]: the two store traits.
+//! * [`sums`] and [`summed`]: how rows that were put back or deleted on disk are found.
 //! * [`seal`] and [`body`]: encryption of rows and of message bodies.
 //! * [`memory`]: both stores in memory, able to crash, tear and lose writes.
 //! * [`plant`]: faults that tests plant to see that they are found; in no release.
@@ -24,6 +25,8 @@ pub mod plant;
 pub mod row;
 pub mod rows;
 pub mod seal;
+pub mod summed;
+pub mod sums;
 
 pub use entry::{Entry, EntryHeader, EntryKind, Proposal, ProposalOutcome, Verdict};
 pub use env::Env;
@@ -35,3 +38,4 @@ pub use ids::{
 };
 pub use row::{RowBatch, RowKey, Table};
 pub use rows::{Applied, Rows};
+pub use summed::SummedRows;

@@ -30,6 +30,9 @@ pub enum Table {
     /// key: 0, or 1 ‖ replica id (8). The highest replica id the group ever had; a member that a change of Raft's
     /// configuration named, with its node. In clear, written by apply.
     Members = 0x06,
+    /// key: empty, or a mailbox (16). The sum of all rows with its position; the sums of a mailbox's rows (`sums.rs`). A
+    /// node's own: in no snapshot, and written only by the store that keeps them.
+    Sums = 0x07,
 
     // Of the control group (mailbox 0 of partition 0). Nodes and placement are in clear.
     /// key: node id (8). Addresses and certificates' names of a node.
@@ -79,13 +82,14 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 26] = [
+    pub const ALL: [Table; 27] = [
         Table::Applied,
         Table::Hashes,
         Table::Commands,
         Table::CommandFloor,
         Table::Incarnation,
         Table::Members,
+        Table::Sums,
         Table::Nodes,
         Table::Placement,
         Table::Keyring,

@@ -89,6 +89,14 @@ pub trait Rows: Send + Sync {
     /// If it can't be read or its block is damaged.
     fn get(&self, replica: ReplicaId, key: &RowKey) -> Result<Option<Bytes>, StoreError>;
 
+    /// The values of several rows, in the order of the keys; None for each that is not there.
+    ///
+    /// # Errors
+    /// As [`Rows::get`], if any of them fails.
+    fn get_many(&self, replica: ReplicaId, keys: &[&RowKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        keys.iter().map(|key| self.get(replica, key)).collect()
+    }
+
     /// At most `limit` rows of one table of one mailbox whose last key part is `from` or after and
     /// begins with `prefix`.
     ///
@@ -112,6 +120,19 @@ pub trait Rows: Send + Sync {
     /// # Panics
     /// If a replica's index does not rise: an entry would be applied twice.
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError>;
+
+    /// The same with rows of [`Table::Sums`] for each replica, in the order of the batches. Only a store that keeps sums
+    /// asks for it, of the one below.
+    ///
+    /// # Errors
+    /// As [`Rows::write`].
+    ///
+    /// # Panics
+    /// As [`Rows::write`].
+    fn write_with_sums(&self, batches: &[ReplicaBatch], sums: &[RowBatch]) -> Result<(), StoreError> {
+        let _ = sums;
+        self.write(batches)
+    }
 
     /// A replica's position; None if the store has no such replica.
     ///
@@ -162,6 +183,73 @@ pub trait Rows: Send + Sync {
     /// # Errors
     /// Any error here ends the process.
     fn remove(&self, replica: ReplicaId) -> Result<(), StoreError>;
+
+    /// Writes rows of [`Table::Sums`] beside a replica's position, which stays. Only a store that keeps sums asks for it,
+    /// of the one below.
+    ///
+    /// # Errors
+    /// Any error here ends the process.
+    fn write_sums(&self, replica: ReplicaId, sums: &RowBatch) -> Result<(), StoreError> {
+        let _ = sums;
+        Err(StoreError::io(format!("writing the sums of replica {replica}"), "this store keeps none"))
+    }
+
+    /// About how many bytes all rows have.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn size_bytes(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    /// What knows whether the rows are those that were applied; None for a store that can't tell.
+    fn proof(&self) -> Option<&dyn RowsProof> {
+        None
+    }
+}
+
+/// Tells rows that were applied from what stands on the disk in their place.
+pub trait RowsProof: Send + Sync {
+    /// The position of a replica's rows and one value for all of them, equal at one position on all replicas of a
+    /// partition. None where it is not known.
+    fn sum(&self, replica: ReplicaId) -> Option<(Index, [u8; 32])>;
+
+    /// Whether the rows that a mailbox is loaded from are those that were applied.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if they are not, and whatever reading them fails with.
+    fn check_mailbox(&self, replica: ReplicaId, mailbox: MailboxId) -> Result<(), StoreError>;
+
+    /// Fails if a replica's rows are known to be others than those that were applied: nothing of them may be told.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with what was found.
+    fn check_trusted(&self, replica: ReplicaId) -> Result<(), StoreError>;
+
+    /// From now on a replica's rows are known to be wrong, until all of them are replaced.
+    fn distrust(&self, replica: ReplicaId, why: &str);
+
+    /// What was found to be wrong since the last call.
+    fn take_news(&self) -> Vec<(ReplicaId, String)>;
+
+    /// Reads up to about so many bytes of the rows on, mailbox by mailbox and replica by replica, and compares those of
+    /// each with its sums. `begin` names the mailbox to begin with: the first at or after it, or that which was read last
+    /// for None. A mailbox that is found damaged is in [`RowsProof::take_news`], and the reading goes on behind it.
+    ///
+    /// # Errors
+    /// If the store can't be read for another reason than damage.
+    fn scrub(&self, begin: Option<(ReplicaId, MailboxId)>, bytes: u64) -> Result<Scrubbed, StoreError>;
+}
+
+/// What one step of a scrub has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// The mailbox with which a scrub that is interrupted goes on; None if everything was read.
+    pub next: Option<(ReplicaId, MailboxId)>,
+    /// Rows read in this step.
+    pub rows: u64,
+    /// Bytes of keys and values read in this step.
+    pub bytes: u64,
 }
 
 /// An unchanging view of one replica's rows.

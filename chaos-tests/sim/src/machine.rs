@@ -226,6 +226,12 @@ impl World {
                 let what = format!("node {node}: {replica} and {other} differ on {count} entries: {difference:?}");
                 self.goes_wrong(Rule::ReplicasAgree, what);
             }
+            Output::RowsDiffer { replica, other, index, difference, .. } => {
+                self.say(format!("node {node}: rows of {replica} and {other} differ at {index}: {difference:?}"));
+            }
+            Output::Distrust { partition, index, .. } => {
+                self.meets_damage(node, partition, &format!("its rows differ from a majority's at {index}"));
+            }
             Output::Abort(why) => {
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} stops: {why}"));
                 self.crash(node, 0);
@@ -364,8 +370,8 @@ impl World {
                 if let Some(what) = wrong {
                     return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {what}"));
                 }
-                for AppliedJob { replica, applied, verdicts } in done {
-                    self.input(node, Input::Applied { replica, applied, verdicts });
+                for AppliedJob { replica, applied, verdicts, sum } in done {
+                    self.input(node, Input::Applied { replica, applied, verdicts, sum });
                 }
             }
             Err(stop) => return self.stops_damaged(node, format!("it can't apply: {stop}")),

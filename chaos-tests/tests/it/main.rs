@@ -7,6 +7,7 @@ mod faults;
 mod machines;
 mod outcomes;
 mod quickstart;
+mod rows;
 mod secrecy;
 mod simulated;
 mod tidy;

@@ -75,9 +75,10 @@ pub(crate) fn run(
             if tracing::enabled!(tracing::Level::DEBUG) {
                 tell(&jobs, &done, &partitions);
             }
-            for AppliedJob { replica, applied, verdicts } in done {
-                inputs.own(Input::Applied { replica, applied, verdicts });
+            for AppliedJob { replica, applied, verdicts, sum } in done {
+                inputs.own(Input::Applied { replica, applied, verdicts, sum });
             }
+            inputs.tell_damage(rows.as_ref());
             flusher.wrote(bytes as u64);
         }
         if let Some(job) = snapshot {

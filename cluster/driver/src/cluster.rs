@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, RecoverError, SlotOutcome};
 use mailraft_storage::log::Log;
 use mailraft_storage::rows::state_hash;
@@ -30,6 +30,7 @@ use crate::inputs::Inputs;
 use crate::listener::{Listener, Streams};
 use crate::outgoing::Outgoing;
 use crate::own_rows::OwnRows;
+use crate::scrubber::{ScrubState, Scrubber};
 use crate::snapshot::{self, Staging};
 use crate::status::{NodeStatus, PeerStatus, Recent};
 use crate::stream::{self, DialError, Identity, PeerStream, Purpose, StreamKind};
@@ -63,6 +64,7 @@ struct Shared {
     committed: watch::Receiver<Vec<LogPosition>>,
     time: SharedTime,
     fatal: Fatal,
+    scrub: ScrubState,
     threads: Mutex<Threads>,
 }
 
@@ -80,6 +82,8 @@ impl Drop for Shared {
 struct Threads {
     workers: Vec<JoinHandle<()>>,
     flush: Option<JoinHandle<()>>,
+    /// Nothing is sent: the scrubber ends when this goes.
+    stop_scrub: Option<Sender<()>>,
 }
 
 /// Why there is no state hash.
@@ -162,7 +166,10 @@ impl Cluster {
             committed: committed_sender,
             time: time.clone(),
             fatal: fatal.clone(),
+            rows: rows.clone(),
+            inputs: inputs.clone(),
         };
+        inputs.tell_damage(rows.as_ref());
         let thread = |name, work: Box<dyn FnOnce() -> Result<(), String> + Send>| {
             fatal
                 .spawn(name, work)
@@ -239,6 +246,18 @@ impl Cluster {
         let evictors =
             beside_leaders(leading.clone(), move |partition, at, over| evictor.clone().run(partition, at, over));
         fatal.spawn_task("the evictors of results", evictors);
+        let (stop_scrub, stopped) = bounded(0);
+        let scrub = ScrubState::default();
+        let scrubber = Scrubber {
+            rows: rows.clone(),
+            inputs: inputs.clone(),
+            time: time.clone(),
+            every: config.scrub_every,
+            file: config.scrub_file,
+            state: scrub.clone(),
+            stop: stopped,
+        };
+        workers.push(thread("mailraft-scrub", Box::new(move || scrubber.run()))?);
 
         let shared = Shared {
             me,
@@ -258,7 +277,8 @@ impl Cluster {
             committed,
             time,
             fatal,
-            threads: Mutex::new(Threads { workers, flush: Some(flush) }),
+            scrub,
+            threads: Mutex::new(Threads { workers, flush: Some(flush), stop_scrub: Some(stop_scrub) }),
         };
         Ok(Cluster { shared: Arc::new(shared) })
     }
@@ -383,6 +403,7 @@ impl Cluster {
             fsync_p99_us,
             core_queue: shared.inputs.waiting(),
             apply_queue: (shared.applying)(),
+            scrub: shared.rows.proof().map(|_| shared.scrub.status(shared.time.wall())),
         }
     }
 
@@ -429,8 +450,9 @@ impl Cluster {
         self.shared.inputs.stop();
         let shared = self.shared.clone();
         let end = move || {
-            let Threads { workers, flush } =
+            let Threads { workers, flush, stop_scrub } =
                 std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(stop_scrub);
             join(workers);
             shared.flusher.last();
             join(flush);

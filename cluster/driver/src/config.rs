@@ -11,6 +11,9 @@ use mailraft_storage::{ClusterId, NodeId, StoreError};
 use crate::fatal::{self, OnFatal};
 use crate::tls::{PeerTls, TlsError};
 
+/// In this time every row is read and compared with what was applied, unless the configuration says otherwise.
+pub const SCRUB_EVERY: Duration = Duration::from_secs(7 * 86_400);
+
 /// Everything the driver needs but the stores. [`DriverConfig::new`] fills in the defaults.
 pub struct DriverConfig {
     /// The node whose driver this is.
@@ -41,6 +44,10 @@ pub struct DriverConfig {
     pub results_kept: Duration,
     /// Results past that time are looked for this often.
     pub evict_interval: Duration,
+    /// Every row is read and compared with its replica's sum in this time.
+    pub scrub_every: Duration,
+    /// Where it is kept how far that is; None to begin anew at each start.
+    pub scrub_file: Option<PathBuf>,
     /// Called with a sentence when the node must not go on: an fsync failed, a store is damaged, a thread
     /// panicked, replicas disagree. The default ends the process with exit code 1. If it returns, the driver
     /// has stopped.
@@ -48,8 +55,8 @@ pub struct DriverConfig {
 }
 
 impl DriverConfig {
-    /// Flushes every 5 s or 64 MiB, keeps 50,000 entries of each log and results of commands for [`RESULTS_KEPT`],
-    /// sends snapshots at 100 MB/s, ends the process when something is fatal.
+    /// Flushes every 5 s or 64 MiB, keeps 50,000 entries of each log and results of commands for [`RESULTS_KEPT`], reads
+    /// every row in [`SCRUB_EVERY`], sends snapshots at 100 MB/s, ends the process when something is fatal.
     pub fn new(
         node: NodeId,
         cluster: ClusterId,
@@ -74,6 +81,8 @@ impl DriverConfig {
             snapshot_bytes_per_second: 100_000_000,
             results_kept: RESULTS_KEPT,
             evict_interval: Duration::from_secs(60),
+            scrub_every: SCRUB_EVERY,
+            scrub_file: None,
             on_fatal: fatal::exit_process(),
         }
     }

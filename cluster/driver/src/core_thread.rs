@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use mailraft_cluster::{ClusterTime, Difference, Input, Node, Output, SnapshotJob};
 use mailraft_storage::log::LogBatch;
-use mailraft_storage::{Env, Incarnation, LogPosition, NodeId, PartitionId, ReplicaId, Term};
+use mailraft_storage::{Env, Incarnation, LogPosition, NodeId, PartitionId, ReplicaId, Rows, Term};
 use tokio::sync::{mpsc, watch};
 
 use crate::apply_thread::ApplyWork;
 use crate::clock::{self, SharedTime, Ticks};
 use crate::fatal::Fatal;
-use crate::inputs::Queued;
+use crate::inputs::{Inputs, Queued};
 use crate::metrics;
 use crate::outgoing::Outgoing;
 use crate::questions::Questions;
@@ -54,6 +54,8 @@ pub(crate) struct CoreThread {
     pub(crate) committed: watch::Sender<Vec<LogPosition>>,
     pub(crate) time: SharedTime,
     pub(crate) fatal: Fatal,
+    pub(crate) rows: Arc<dyn Rows>,
+    pub(crate) inputs: Inputs,
 }
 
 /// What users see of leadership, published once a round.
@@ -188,6 +190,27 @@ impl CoreThread {
                     };
                     tracing::error!(%partition, %replica, %other, entries = count, "two replicas disagree: {which}");
                     ::metrics::counter!(metrics::DIFFERS, "partition" => partition.to_string()).increment(1);
+                }
+                Output::RowsDiffer { partition, replica, other, index, difference } => {
+                    let which = match difference {
+                        Difference::OtherIsWrong => {
+                            "the other's were changed on its disk, as a majority shows: replace it"
+                        }
+                        Difference::Undecided => {
+                            "one of them is damaged; which is not known as long as no majority agrees"
+                        }
+                    };
+                    tracing::error!(%partition, %replica, %other, %index, "the rows of two replicas differ: {which}");
+                    ::metrics::counter!(metrics::DIFFERS, "partition" => partition.to_string()).increment(1);
+                }
+                Output::Distrust { partition, replica, index } => {
+                    let why = format!(
+                        "the rows of partition {partition} here are at {index} not what a majority of its group has: some were put back, changed or deleted on this disk"
+                    );
+                    if let Some(proof) = self.rows.proof() {
+                        proof.distrust(replica, &why);
+                    }
+                    self.inputs.tell_damage(self.rows.as_ref());
                 }
                 Output::Abort(reason) => {
                     return Err(format!(

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mailraft_cluster::{BarrierOutcome, Input, ReplicaStatus, RequestId, SlotOutcome};
-use mailraft_storage::{EntryKind, MailboxId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Term};
+use mailraft_storage::rows::RowsProof;
+use mailraft_storage::{EntryKind, MailboxId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows, Term};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::metrics;
@@ -59,6 +60,13 @@ impl Inputs {
         ::metrics::counter!(metrics::DAMAGED).increment(1);
         // If the core has ended, so has its lead.
         self.own(Input::Damaged { replica });
+    }
+
+    /// Tells what was found wrong with rows since the last call, and how much.
+    pub(crate) fn tell_damage(&self, rows: &dyn Rows) -> usize {
+        let news = rows.proof().map(RowsProof::take_news).unwrap_or_default();
+        news.iter().for_each(|(replica, why)| self.damaged(*replica, why));
+        news.len()
     }
 
     /// From another node. False once the core has ended.

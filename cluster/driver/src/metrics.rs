@@ -58,6 +58,12 @@ pub const CLOCK_OFF: &str = "mailraft_clock_off_seconds";
 pub const DAMAGED: &str = "mailraft_damaged_rows_met_total";
 /// Times that another replica was found to differ from one here, by partition.
 pub const DIFFERS: &str = "mailraft_replicas_differ_total";
+/// Bytes of rows that were read to compare them with their sums.
+pub const SCRUB_BYTES: &str = "mailraft_scrub_read_bytes_total";
+/// How much of this round's reading is done, from 0 to 1.
+pub const SCRUB_PROGRESS: &str = "mailraft_scrub_progress_ratio";
+/// Every row was read within the last so many seconds.
+pub const SCRUB_AGE: &str = "mailraft_scrub_age_seconds";
 /// Reasons to stop at once.
 pub const FATAL: &str = "mailraft_fatal_total";
 
@@ -105,8 +111,19 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (SNAPSHOT_RECEIVED_BYTES, Kind::Counter, "Bytes of snapshots received from other nodes."),
     (SNAPSHOT_INSTALL, Kind::Histogram, "Time to replace a replica's rows by a snapshot."),
     (EVICTED, Kind::Counter, "Kept results of commands that were evicted."),
-    (DAMAGED, Kind::Counter, "Times that rows of a replica here could not be read: it is to be replaced."),
+    (
+        DAMAGED,
+        Kind::Counter,
+        "Times that rows of a replica here could not be read, or were not what was applied: it is to be replaced.",
+    ),
     (DIFFERS, Kind::Counter, "Times that another node's replica was found to differ from the one here, by partition."),
+    (SCRUB_BYTES, Kind::Counter, "Bytes of rows that were read to compare them with what was applied."),
+    (SCRUB_PROGRESS, Kind::Gauge, "How much of the present reading of all rows is done, from 0 to 1."),
+    (
+        SCRUB_AGE,
+        Kind::Gauge,
+        "Every row was read within the last so many seconds; none before the first reading ended.",
+    ),
     (FATAL, Kind::Counter, "Reasons for which this node stopped at once."),
 ];
 

@@ -29,6 +29,24 @@ pub struct NodeStatus {
     pub core_queue: usize,
     /// Apply jobs that wait.
     pub apply_queue: usize,
+    /// How far the slow reading of all rows is; None from a version that does not do it.
+    #[serde(default)]
+    pub scrub: Option<ScrubStatus>,
+}
+
+/// How far the slow reading of all rows is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Hundredths of this round, by bytes; 100 when it is done.
+    pub percent: u64,
+    /// Rows read in this round.
+    pub rows: u64,
+    /// Bytes read in this round.
+    pub bytes: u64,
+    /// Every row was read within the last so many seconds; None before the first round has ended.
+    pub age_s: Option<u64>,
+    /// What was found to be damaged here since the first round.
+    pub damaged: u64,
 }
 
 /// Another node, as seen from here.

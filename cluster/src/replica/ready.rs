@@ -7,6 +7,7 @@ use mailraft_storage::{
 use raft::StateRole;
 use raft::eraftpb::{self, ConfState, EntryType, Message, MessageType};
 
+use super::rows::RowsAgreement;
 use super::{Lead, NOT_LEADING, Replica};
 use crate::config::NodeConfig;
 use crate::installation::Synced;
@@ -33,6 +34,7 @@ impl Replica {
                 self.flushed = applied.index;
                 self.stamp = self.stamp.max(applied.stamp);
                 self.agreement.forget();
+                self.rows_agreement = RowsAgreement::default();
                 self.agreement.remember(applied.count, applied.hash);
                 self.raw.advance_apply_to(applied.index.0);
                 out.push(self.committed(applied.position()));

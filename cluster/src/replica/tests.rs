@@ -88,7 +88,7 @@ impl Bench {
     fn apply(&mut self, upto: u64, term: u64) -> Vec<Output> {
         let mut applied = self.replica.raw.store().applied().clone();
         (applied.index, applied.term) = (Index(upto), Term(term));
-        self.replica.applied(applied, &[], &mut self.out);
+        self.replica.applied(applied, &[], None, &mut self.out);
         self.collect()
     }
 
@@ -316,7 +316,7 @@ fn nobody_hears_of_what_is_applied_before_it_is_visible() {
     let mut applied = bench.replica.raw.store().applied().clone();
     (applied.index, applied.term) = (Index(held.0 + 2), Term(2));
     let verdicts = [(Index(held.0 + 1), Verdict::Accepted), (Index(held.0 + 2), Verdict::Missing)];
-    bench.replica.applied(applied, &verdicts, &mut bench.out);
+    bench.replica.applied(applied, &verdicts, None, &mut bench.out);
     let decided = |outputs: Vec<Output>| -> Vec<u64> {
         let request = |o: Output| if let Output::Decided { request, .. } = o { Some(request.0) } else { None };
         outputs.into_iter().filter_map(request).collect()
@@ -364,4 +364,16 @@ fn a_member_that_speaks_and_does_not_answer_is_not_active() {
         bench.peer(kind, Message { term: 1, ..Message::default() });
         assert_eq!(bench.replica.is_active(OTHER), active, "{kind:?}");
     }
+}
+
+#[test]
+fn where_no_majority_has_the_same_rows_it_is_said_once_and_nobody_is_set_aside() {
+    let mut bench = Bench::new(&[OWN, OTHER]);
+    bench.replica.rows_agreement.applied(Index(7), Some([7; 32]));
+    let mut said = Vec::new();
+    for _ in 0..3 {
+        bench.replica.peer(OTHER, PeerBody::Rows { index: Index(7), sum: [9; 32] }, false, &mut said);
+    }
+    assert!(matches!(said[..], [Output::RowsDiffer { difference: Difference::Undecided, .. }]), "{said:?}");
+    assert!(!bench.replica.is_damaged());
 }

@@ -1,4 +1,4 @@
-//! A replica whose running hash is damaged: a majority finds it out and goes on.
+//! A replica whose running hash or whose rows are damaged: a majority finds it out and goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,4 +89,36 @@ fn where_all_of_three_differ_all_stop() {
     let mut network = with_damaged(3, &[2, 3], &[]);
     network.ticks(300);
     assert_eq!(stopped(&network), [1, 2, 3]);
+}
+
+#[test]
+fn a_replica_whose_rows_differ_from_a_majoritys_is_set_aside_and_ends_nobody() {
+    for (nodes, wrong) in [(3, &[1][..]), (3, &[3]), (5, &[2, 4])] {
+        let mut network = Network::new(nodes, 1);
+        network.wrong_rows = wrong.iter().map(|node| network.replica(NodeId(*node), P)).collect();
+        network.until(60, "led", |n| n.leader(P).is_some());
+        for key in 0..5 {
+            write(&mut network, key);
+        }
+        network.ticks(200);
+        let distrusted: Vec<u64> = network.distrusted.keys().map(|node| node.0).collect();
+        assert_eq!(distrusted, wrong, "{nodes} nodes");
+        network.until(200, "led by a healthy one", |n| n.leader(P).is_some_and(|l| !wrong.contains(&l.0)));
+        network.ticks(20);
+        assert!(write(&mut network, 100), "{nodes} nodes");
+        let said = network.differ.iter().filter(|(_, _, d)| *d == Difference::OtherIsWrong);
+        let said: BTreeSet<u64> = said.map(|(node, ..)| node.0).collect();
+        assert!(!said.is_empty() && said.iter().all(|n| !wrong.contains(n)), "{said:?}");
+    }
+}
+
+#[test]
+fn a_learner_whose_rows_differ_from_the_only_voters_is_set_aside() {
+    let mut network = Network::new(2, 1);
+    network.wrong_rows = [network.replica(NodeId(2), P)].into();
+    network.until(60, "led", |n| n.leader(P).is_some());
+    write(&mut network, 1);
+    network.ticks(400);
+    assert_eq!(network.distrusted.keys().copied().collect::<Vec<_>>(), [NodeId(2)]);
+    assert!(write(&mut network, 2));
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mailraft_cluster::apply::apply;
+use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_cluster::placement::{self, MemberRow};
 use mailraft_cluster::seam::ApplyJob;
@@ -69,6 +69,10 @@ pub struct Network {
     pub stopped: Option<BTreeMap<NodeId, String>>,
     /// Which replicas were said to differ, by whom, and whether the other is wrong.
     pub differ: Vec<(NodeId, ReplicaId, Difference)>,
+    /// Replicas whose rows are not what was applied: their sums are others than those of the rest.
+    pub wrong_rows: BTreeSet<ReplicaId>,
+    /// What was said to be trusted no more.
+    pub distrusted: BTreeMap<NodeId, ReplicaId>,
     /// Nodes die when the rows of a snapshot are in place and nobody knows it yet.
     pub dies_at_install: bool,
 }
@@ -129,6 +133,8 @@ impl Network {
             installed: 0,
             stopped: None,
             differ: Vec::new(),
+            wrong_rows: BTreeSet::new(),
+            distrusted: BTreeMap::new(),
             dies_at_install: false,
         };
         for node in 1..=nodes {
@@ -235,7 +241,12 @@ impl Network {
                     self.host_mut(node).snapshots.push_back(job);
                 }
                 Output::Time { .. } => {}
-                Output::Differs { other, difference, .. } => self.differ.push((node, other, difference)),
+                Output::Differs { other, difference, .. } | Output::RowsDiffer { other, difference, .. } => {
+                    self.differ.push((node, other, difference));
+                }
+                Output::Distrust { replica, .. } => {
+                    self.distrusted.insert(node, replica);
+                }
                 Output::Abort(why) => {
                     let Some(stopped) = self.stopped.as_mut() else { panic!("node {node}: {why}") };
                     stopped.insert(node, why);
@@ -334,7 +345,11 @@ impl Network {
         let jobs: Vec<ApplyJob> = host.apply.drain(..most.min(host.apply.len())).collect();
         let node = host.id;
         for done in apply(&host.rows, &jobs).unwrap() {
-            self.input(node, Input::Applied { replica: done.replica, applied: done.applied, verdicts: done.verdicts });
+            // In the place of a sum over rows: any value that is the same on all.
+            let wrong = u8::from(self.wrong_rows.contains(&done.replica));
+            let sum = Some(done.applied.hash.map(|byte| byte ^ wrong));
+            let AppliedJob { replica, applied, verdicts, .. } = done;
+            self.input(node, Input::Applied { replica, applied, verdicts, sum });
         }
         !jobs.is_empty()
     }
@@ -627,7 +642,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
                 }
                 text
             }
-            PeerBody::Hash { .. } | PeerBody::Leads(_) => return None,
+            PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Leads(_) => return None,
             PeerBody::Removed => format!("to {to}: removed"),
         },
         // Replica ids rise with the partition: those of partition 1 of three nodes are 4, 5 and 6.
@@ -655,7 +670,10 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
             return None;
         }
         Output::Snapshot(job) => format!("snapshot: {job:?}"),
-        Output::Differs { other, difference, .. } => format!("differs: {other} {difference:?}"),
+        Output::Differs { other, difference, .. } | Output::RowsDiffer { other, difference, .. } => {
+            format!("differs: {other} {difference:?}")
+        }
+        Output::Distrust { replica, .. } => format!("distrusts: {replica}"),
         Output::Abort(why) => format!("abort: {why}"),
     };
     Some(format!("{node} {text}"))

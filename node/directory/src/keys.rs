@@ -5,7 +5,8 @@ use std::path::Path;
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::seal::{Key, open_row, seal_row};
-use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table};
+use mailraft_storage::sums::SumKey;
+use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Rows, Table};
 use zeroize::Zeroizing;
 
 use crate::error::LookupError;
@@ -61,6 +62,11 @@ impl RootKey {
         hex::decode_to_slice(text.trim(), bytes.as_mut_slice()).map_err(|_| RootKeyError::Form)?;
         Ok(RootKey(Key::from_bytes(*bytes)))
     }
+
+    /// The key of the sums over rows: whoever has the disk and not this file can't make them.
+    pub fn sum_key(&self) -> SumKey {
+        SumKey::derived_from(&self.0)
+    }
 }
 
 /// The keyring's first key, sealed: what a new cluster's control group begins with.
@@ -71,6 +77,20 @@ pub fn first_rows(env: &mut Env, cluster: ClusterId, root: &RootKey) -> RowBatch
     let plain = Zeroizing::new(versioned_encode(KEY_VERSION, key.expose()));
     rows.put(place.clone(), seal_row(env, &root.0, Epoch(0), cluster, &place, &plain));
     rows
+}
+
+/// Whether the root key is that of this store's cluster, as far as a keyring is there to tell.
+///
+/// # Errors
+/// [`LookupError::RootKey`] if there is one that it does not open.
+pub fn check_root(rows: &dyn Rows, cluster: ClusterId, root: &RootKey) -> Result<(), LookupError> {
+    for replica in rows.replicas()? {
+        // One that can't be read says nothing about the key.
+        if let Ok(Some(sealed)) = rows.get(replica, &keyring_place(FIRST_EPOCH)) {
+            open_epoch_key(cluster, root, FIRST_EPOCH, &sealed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens an epoch key of the keyring.

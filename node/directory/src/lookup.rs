@@ -63,6 +63,7 @@ impl Lookup {
         cluster: ClusterId,
         root: RootKey,
     ) -> Result<Self, LookupError> {
+        check_trusted(rows.as_ref(), replica)?;
         let sealed = rows.get(replica, &keyring_place(FIRST_EPOCH))?.ok_or(LookupError::NoKey(FIRST_EPOCH))?;
         let first = open_epoch_key(cluster, &root, FIRST_EPOCH, &sealed)?;
         let index = first.derive("mailraft directory index");
@@ -245,6 +246,7 @@ impl Lookup {
     }
 
     fn open(&self, place: &RowKey, table: Table) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, LookupError> {
+        check_trusted(self.rows.as_ref(), self.replica)?;
         match self.rows.get(self.replica, place)? {
             Some(sealed) => self.unseal(place, table, &sealed).map(Some),
             None => Ok(None),
@@ -279,6 +281,7 @@ impl Lookup {
         // The first key behind another is that one and a zero byte.
         let from = after.map(|key| [key, &[0]].concat()).unwrap_or_default();
         let limit = limit.clamp(1, PAGE_MAX_ROWS);
+        check_trusted(self.rows.as_ref(), self.replica)?;
         let found = self.rows.scan(self.replica, MailboxId::PARTITION, table, &[], &from, limit)?;
         let next = if found.len() == limit { found.last().map(|(key, _)| key.clone()) } else { None };
         let mut page = Vec::with_capacity(found.len());
@@ -287,6 +290,14 @@ impl Lookup {
             page.push(versioned_decode(&format!("{table:?} row"), RECORD_VERSION, &plain)?);
         }
         Ok((page, next))
+    }
+}
+
+/// Fails if the rows are known to be others than those that were applied: an older account would let an old password in.
+fn check_trusted(rows: &dyn Rows, replica: ReplicaId) -> Result<(), LookupError> {
+    match rows.proof() {
+        Some(proof) => Ok(proof.check_trusted(replica)?),
+        None => Ok(()),
     }
 }
 

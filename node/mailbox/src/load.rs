@@ -43,8 +43,11 @@ pub(crate) struct OpenBody {
 /// Reads everything.
 ///
 /// # Errors
-/// If the store can't be read, or a row does not open or makes no sense.
+/// If the store can't be read, a row does not open or makes no sense, or the rows are not those that were applied.
 pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> {
+    if let Some(proof) = rows.proof() {
+        proof.check_mailbox(cx.place.replica, cx.place.mailbox)?;
+    }
     let reader = Reader { rows, cx };
     let position = rows.applied(cx.place.replica)?.map(|a| a.index).unwrap_or_default();
     let mut state = State::with_day(cx.limits.delivery_kept_ms);
@@ -303,4 +306,41 @@ fn full_name(folders: &BTreeMap<FolderId, FolderRecord>, record: &FolderRecord) 
     }
     levels.reverse();
     Ok(levels.join(&HIERARCHY_SEPARATOR.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use mailraft_storage::SummedRows;
+    use mailraft_storage::rows::RowsProof;
+    use mailraft_storage::seal::Key;
+    use mailraft_storage::summed::Missing;
+    use mailraft_storage::sums::SumKey;
+
+    use super::*;
+    use crate::Mailbox;
+    use crate::flags::Flags;
+    use crate::harness::{World, append};
+
+    #[test]
+    fn a_mailbox_with_a_row_that_was_put_back_under_its_seal_is_not_loaded() {
+        let mut world = World::new();
+        let message = world.new_message("first");
+        world.run(append("INBOX", message, Flags::none())).unwrap();
+        let key = counters_key(world.place.mailbox);
+        let older = world.rows.get(world.place.replica, &key).unwrap().unwrap();
+        let message = world.new_message("second");
+        world.run(append("INBOX", message, Flags::none())).unwrap();
+        let sums = SumKey::derived_from(&Key::from_bytes([5; 32]));
+        let open = |missing| {
+            Arc::new(SummedRows::open(Arc::new(world.rows.clone()), sums.clone(), missing, |_, _| ()).unwrap())
+        };
+        let load = |rows| Mailbox::load(rows, world.place, world.key.clone());
+        load(open(Missing::Make)).unwrap();
+        world.rows.flush().unwrap();
+        world.rows.corrupt(world.place.replica, &key, older);
+        let rows = open(Missing::Damaged);
+        assert!(matches!(load(rows.clone()), Err(StoreError::Damaged { .. })));
+        rows.check_trusted(world.place.replica).unwrap();
+    }
 }

@@ -61,7 +61,7 @@ pub fn create_first_state(state: &FirstState, open: &dyn OpenStores) -> Result<(
         .collect();
     let plan = plan(state.partitions, &nodes, control, &mut env);
     for node in &state.nodes {
-        let Stores { log, rows } = open.open(&node.data_dir, state.cluster)?;
+        let Stores { log, rows, .. } = open.open(&node.data_dir, state.cluster)?;
         let said = |e: mailraft_storage::StoreError| format!("{}: {e}", node.data_dir.display());
         if !rows.replicas().map_err(said)?.is_empty() {
             return Err(format!(

@@ -35,6 +35,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mailraft_storage::log::Log;
+use mailraft_storage::summed::Missing;
 use mailraft_storage::{ClusterId, Rows};
 
 /// Opens the stores of a data directory. The binary brings the real ones; tests may bring those in memory.
@@ -44,6 +45,12 @@ pub trait OpenStores: Send + Sync {
     /// # Errors
     /// One sentence that says what is wrong and what to do.
     fn open(&self, data_dir: &Path, cluster: ClusterId) -> Result<Stores, String>;
+
+    /// Keeps in mind that the rows have their sums from now on.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong and what to do.
+    fn sums_are_made(&self, data_dir: &Path, cluster: ClusterId) -> Result<(), String>;
 }
 
 /// A node's two stores.
@@ -53,4 +60,6 @@ pub struct Stores {
     pub log: Arc<dyn Log>,
     /// Applied state.
     pub rows: Arc<dyn Rows>,
+    /// What rows without sums mean.
+    pub missing: Missing,
 }

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailraft_directory::Lookup;
 use mailraft_directory::keys::RootKey;
 use mailraft_driver::Cluster;
-use mailraft_storage::PartitionId;
+use mailraft_storage::summed::Missing;
+use mailraft_storage::{PartitionId, ReplicaId, Rows, StoreError, SummedRows};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::OpenStores;
 use crate::actors::{self, ActorThreads, Registry};
 use crate::admin::{self, Admin};
 use crate::config::{self, Config};
@@ -22,6 +22,7 @@ use crate::services::Services;
 use crate::sessions::tls::{CertificateFiles, MailTls};
 use crate::sessions::{Service, SessionContext, SessionLimits, listen};
 use crate::spool::Budget;
+use crate::{OpenStores, Stores};
 
 /// Leaders are handed over within this at shutdown; the rest elects anew.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
@@ -58,6 +59,7 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
             config.data_dir.display()
         )));
     }
+    let stores = with_sums(stores, &config, &root, open)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("sessions")
@@ -70,11 +72,30 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
     result
 }
 
+/// Puts sums over the rows, by which those that were put back or deleted on the disk are found.
+fn with_sums(stores: Stores, config: &Config, root: &RootKey, open: &dyn OpenStores) -> Result<Stores, RunError> {
+    let said = |e: StoreError| RunError(format!("{}: {e}", config.data_dir.display()));
+    // Sums under another cluster's key would count as damage for ever.
+    mailraft_directory::keys::check_root(stores.rows.as_ref(), config.cluster.id, root)
+        .map_err(|e| RunError(e.to_string()))?;
+    let begun = Instant::now();
+    let made = |replica: ReplicaId, rows| {
+        tracing::info!(%replica, rows, "made sums of rows as they are: no version that keeps them was here before");
+    };
+    let rows = SummedRows::open(stores.rows, root.sum_key(), stores.missing, made).map_err(said)?;
+    if stores.missing == Missing::Make {
+        rows.flush().map_err(said)?;
+        open.sums_are_made(&config.data_dir, config.cluster.id)?;
+    }
+    tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "compared rows with their sums");
+    Ok(Stores { rows: Arc::new(rows), ..stores })
+}
+
 async fn serve(
     config: Config,
     config_path: &Path,
     root: RootKey,
-    stores: crate::Stores,
+    stores: Stores,
     actors: &ActorThreads,
 ) -> Result<(), RunError> {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();

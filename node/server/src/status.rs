@@ -125,7 +125,7 @@ impl ClusterStatus {
                         lines.entry(replica.partition).or_insert_with(unknown).add(id, replica);
                         if replica.damaged {
                             problems.push(format!(
-                                "node {id} could not read rows of its replica of partition {}: see its log, check its disk",
+                                "node {id} has damaged rows of its replica of partition {}: see its log, check its disk",
                                 replica.partition
                             ));
                         }
@@ -184,6 +184,7 @@ impl PartitionLine {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use mailraft_cluster::low_water::LowWater;
+    use mailraft_driver::ScrubStatus;
     use mailraft_storage::ReplicaId;
 
     use super::*;
@@ -221,6 +222,7 @@ mod tests {
             fsync_p99_us: 2,
             core_queue: 0,
             apply_queue: 0,
+            scrub: Some(ScrubStatus { percent: 34, rows: 5, bytes: 900, age_s: None, damaged: 0 }),
         };
         (NodeId(id), Some(OwnStatus { node, version: "1".into(), actors: 3, uptime_s: 9, clock_unix_ms: None }))
     }
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!(
             status.problems,
             [
-                "node 1 could not read rows of its replica of partition 0: see its log, check its disk",
+                "node 1 has damaged rows of its replica of partition 0: see its log, check its disk",
                 "node 2 does not answer: start it again with mailraft node --config",
                 "partition 0 has no leader: a majority of its nodes must run",
                 "partition 1 has no leader: a majority of its nodes must run",
@@ -282,6 +284,7 @@ mod tests {
                     "installing": false, "damaged": false, "followers": [],
                  }],
                  "fsync_p50_us": 1, "fsync_p99_us": 2, "core_queue": 0, "apply_queue": 0,
+                 "scrub": {"percent": 34, "rows": 5, "bytes": 900, "age_s": null, "damaged": 0},
                  "version": "1", "actors": 3, "uptime_s": 9},
                 {"id": 2, "name": "node2", "up": false, "leads": 0, "partitions": []},
             ],

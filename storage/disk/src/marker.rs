@@ -5,18 +5,38 @@ use std::path::Path;
 
 use mailraft_storage::{ClusterId, StoreError};
 
-/// The newest format of data directories that this binary reads, and the one it writes. In the first, rows stood only
-/// under the first prefix of their replica.
-pub const FORMAT: u8 = 2;
+/// The newest format of data directories that this binary reads. In the first, rows stood only under the first prefix of
+/// their replica.
+pub const FORMAT: u8 = 3;
+/// The format in which rows have no sums yet: that of a new directory, until they are made.
+const FORMAT_WITHOUT_SUMS: u8 = 2;
 const FILE: &str = "MAILRAFT";
 /// What a crash may leave of writing it.
 const FILE_UNFINISHED: &str = "MAILRAFT.new";
+
+/// Whether the rows in a data directory have their sums, or a start is to make them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowSums {
+    /// None: no version that keeps them has started there yet.
+    NotYet,
+    /// They were made: without them the rows are damaged.
+    Made,
+}
+
+/// Notes in a data directory's marker that its rows have sums. From then on no older version opens it.
+///
+/// # Errors
+/// If it can't be written.
+pub fn sums_are_made(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
+    write_synced(dir, &dir.join(FILE), &marker(cluster, FORMAT))
+        .map_err(|e| StoreError::io(format!("the data directory {}", dir.display()), e))
+}
 
 /// Checks a data directory's marker, and writes it into one that has none and is empty.
 ///
 /// # Errors
 /// One sentence if it belongs to another cluster, to a later version, or holds something else.
-pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
+pub fn check(dir: &Path, cluster: ClusterId) -> Result<RowSums, StoreError> {
     let io = |e: std::io::Error| StoreError::io(format!("the data directory {}", dir.display()), e);
     fs::create_dir_all(dir).map_err(io)?;
     let file = dir.join(FILE);
@@ -30,7 +50,7 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
                     "it holds files but no marker of mailraft: name an empty directory, or the right one",
                 ));
             }
-            let text = marker(cluster);
+            let text = marker(cluster, FORMAT_WITHOUT_SUMS);
             write_synced(dir, &file, &text).map_err(io)?;
             text
         }
@@ -48,8 +68,13 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
         });
     }
     match field("cluster ").and_then(ClusterId::from_hex) {
-        Some(found) if found == cluster && format == FORMAT => Ok(()),
-        Some(found) if found == cluster => write_synced(dir, &file, &marker(cluster)).map_err(io),
+        Some(found) if found == cluster && format == FORMAT => Ok(RowSums::Made),
+        Some(found) if found == cluster => {
+            if format < FORMAT_WITHOUT_SUMS {
+                write_synced(dir, &file, &marker(cluster, FORMAT_WITHOUT_SUMS)).map_err(io)?;
+            }
+            Ok(RowSums::NotYet)
+        }
         Some(found) => Err(damaged(
             dir,
             format_args!(
@@ -62,8 +87,8 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
     }
 }
 
-fn marker(cluster: ClusterId) -> String {
-    format!("mailraft data\nformat {FORMAT}\ncluster {cluster}\n")
+fn marker(cluster: ClusterId, format: u8) -> String {
+    format!("mailraft data\nformat {format}\ncluster {cluster}\n")
 }
 
 fn damaged(dir: &Path, detail: impl std::fmt::Display) -> StoreError {

@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
-use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowKey, StoreError, Table};
+use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowBatch, RowKey, StoreError, Table};
 use rocksdb::{DB, Direction, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties};
 
 use crate::keys::{Prefix, TABLE_AT, after, end_of, family, family_of, reading, start_of, stored, within};
@@ -86,6 +86,16 @@ impl DiskRows {
         found.map(|row| Applied::decode(prefix.replica(), &row)).transpose()
     }
 
+    fn add(&self, out: &mut WriteBatch, prefix: Prefix, batch: &RowBatch) -> Result<(), StoreError> {
+        for key in &batch.deletes {
+            out.delete_cf(family_of(&self.db, key.table)?, stored(prefix, key));
+        }
+        for (key, value) in &batch.puts {
+            out.put_cf(family_of(&self.db, key.table)?, stored(prefix, key), value);
+        }
+        Ok(())
+    }
+
     fn write_unlogged(&self, batch: WriteBatch) -> Result<(), StoreError> {
         self.check_background()?;
         let mut options = WriteOptions::default();
@@ -147,6 +157,29 @@ impl Rows for DiskRows {
         Ok(found.map(Bytes::from))
     }
 
+    fn get_many(&self, replica: ReplicaId, keys: &[&RowKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let held = self.prefixes();
+        let Some(prefix) = held.get(&replica).copied() else { return Ok(vec![None; keys.len()]) };
+        let mut out = vec![None; keys.len()];
+        for (name, chunks) in [(ROWS, false), (BODIES, true)] {
+            let of_family = |key: &RowKey| (key.table == Table::Chunks.number()) == chunks;
+            let mut wanted: Vec<(Vec<u8>, usize)> = Vec::with_capacity(keys.len());
+            for (at, key) in keys.iter().enumerate().filter(|(_, key)| of_family(key)) {
+                wanted.push((stored(prefix, key), at));
+            }
+            if wanted.is_empty() {
+                continue;
+            }
+            wanted.sort_unstable();
+            let sorted = wanted.iter().map(|(key, _)| key);
+            let found = self.db.batched_multi_get_cf(family(&self.db, name)?, sorted, true);
+            for ((_, at), value) in wanted.iter().zip(found) {
+                out[*at] = value.map_err(|e| reading(prefix, &e))?.map(|value| Bytes::copy_from_slice(&value));
+            }
+        }
+        Ok(out)
+    }
+
     fn scan(
         &self,
         replica: ReplicaId,
@@ -174,10 +207,14 @@ impl Rows for DiskRows {
     }
 
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError> {
+        self.write_with_sums(batches, &[])
+    }
+
+    fn write_with_sums(&self, batches: &[ReplicaBatch], sums: &[RowBatch]) -> Result<(), StoreError> {
         let mut out = WriteBatch::default();
         let mut new = Vec::new();
         let prefixes = self.prefixes();
-        for ReplicaBatch { replica, batch, applied } in batches {
+        for (at, ReplicaBatch { replica, batch, applied }) in batches.iter().enumerate() {
             let prefix = match prefixes.get(replica).copied() {
                 Some(prefix) => prefix,
                 None => {
@@ -188,11 +225,8 @@ impl Rows for DiskRows {
             if let Some(before) = self.applied_from(prefix, &ReadOptions::default())?.map(|a| a.index) {
                 assert!(applied.index > before, "replica {replica} applies {} after {before}", applied.index);
             }
-            for key in &batch.deletes {
-                out.delete_cf(family_of(&self.db, key.table)?, stored(prefix, key));
-            }
-            for (key, value) in &batch.puts {
-                out.put_cf(family_of(&self.db, key.table)?, stored(prefix, key), value);
+            for batch in [Some(batch), sums.get(at)].into_iter().flatten() {
+                self.add(&mut out, prefix, batch)?;
             }
             out.put(stored(prefix, &Applied::key()), applied.encode());
         }
@@ -292,5 +326,25 @@ impl Rows for DiskRows {
         }
         self.flush()?;
         Ok(())
+    }
+
+    fn write_sums(&self, replica: ReplicaId, sums: &RowBatch) -> Result<(), StoreError> {
+        let prefixes = self.prefixes();
+        let Some(prefix) = prefixes.get(&replica).copied() else { return Ok(()) };
+        let mut out = WriteBatch::default();
+        self.add(&mut out, prefix, sums)?;
+        self.write_unlogged(out)
+    }
+
+    fn size_bytes(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for name in [ROWS, BODIES] {
+            let family = family(&self.db, name)?;
+            for property in [properties::ESTIMATE_LIVE_DATA_SIZE.to_str(), Ok("rocksdb.live-blob-file-size")] {
+                let found = self.db.property_int_value_cf(family, property.unwrap_or_default());
+                bytes += found.map_err(|e| StoreError::io("asking for the size of the rows", e))?.unwrap_or(0);
+            }
+        }
+        Ok(bytes)
     }
 }

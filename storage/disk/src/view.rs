@@ -44,7 +44,10 @@ impl RowsView for DiskView {
             let mut streams = Vec::new();
             for name in [ROWS, BODIES] {
                 let mode = IteratorMode::From(&from, Direction::Forward);
-                streams.push(held.0.iterator_cf_opt(family(db, name)?, within(self.prefix), mode).peekable());
+                let mut read = within(self.prefix);
+                // Whoever reads everything must not drive out what is read again and again.
+                read.fill_cache(false);
+                streams.push(held.0.iterator_cf_opt(family(db, name)?, read, mode).peekable());
             }
             let mut out = Vec::new();
             while out.len() < limit {

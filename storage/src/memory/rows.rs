@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::error::StoreError;
 use crate::ids::{Index, MailboxId, ReplicaId};
 use crate::plant::{self, Fault};
-use crate::row::{RowKey, Table};
+use crate::row::{RowBatch, RowKey, Table};
 use crate::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 
 type Held = BTreeMap<RowKey, Bytes>;
@@ -110,6 +110,10 @@ impl Rows for MemoryRows {
     }
 
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError> {
+        self.write_with_sums(batches, &[])
+    }
+
+    fn write_with_sums(&self, batches: &[ReplicaBatch], sums: &[RowBatch]) -> Result<(), StoreError> {
         let mut state = self.state();
         for ReplicaBatch { replica, applied, .. } in batches {
             let before = state.get(*replica, &Applied::key()).map(|row| Applied::decode(*replica, row)).transpose()?;
@@ -117,12 +121,14 @@ impl Rows for MemoryRows {
                 assert!(applied.index > before, "replica {replica} applies {} after {before}", applied.index);
             }
         }
-        for ReplicaBatch { replica, batch, applied } in batches {
-            for key in &batch.deletes {
-                state.set(*replica, key.clone(), None);
-            }
-            for (key, value) in &batch.puts {
-                state.set(*replica, key.clone(), Some(value.clone()));
+        for (at, ReplicaBatch { replica, batch, applied }) in batches.iter().enumerate() {
+            for batch in [Some(batch), sums.get(at)].into_iter().flatten() {
+                for key in &batch.deletes {
+                    state.set(*replica, key.clone(), None);
+                }
+                for (key, value) in &batch.puts {
+                    state.set(*replica, key.clone(), Some(value.clone()));
+                }
             }
             state.set(*replica, Applied::key(), Some(applied.encode().into()));
         }
@@ -199,6 +205,13 @@ impl Rows for MemoryRows {
         state.rows.remove(&replica);
         state.damaged.retain(|(of, _)| *of != replica);
         state.all_flushed();
+        Ok(())
+    }
+
+    fn write_sums(&self, replica: ReplicaId, sums: &RowBatch) -> Result<(), StoreError> {
+        let mut state = self.state();
+        sums.deletes.iter().for_each(|key| state.set(replica, key.clone(), None));
+        sums.puts.iter().for_each(|(key, value)| state.set(replica, key.clone(), Some(value.clone())));
         Ok(())
     }
 }
@@ -284,7 +297,6 @@ impl RowsView for MemoryView {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::row::RowBatch;
 
     const R: ReplicaId = ReplicaId(3);
 

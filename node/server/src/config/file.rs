@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mailraft_cluster::eviction::RESULTS_KEPT;
+use mailraft_driver::SCRUB_EVERY;
 use mailraft_storage::{ClusterId, NodeId};
 use serde::Deserialize;
 
@@ -123,6 +124,7 @@ struct StorageSection {
     flush_interval_ms: u64,
     snapshot_bytes_per_second: u64,
     results_kept_hours: u64,
+    scrub_every_hours: u64,
 }
 
 #[derive(Deserialize)]
@@ -157,6 +159,7 @@ impl Default for StorageSection {
             flush_interval_ms: 5_000,
             snapshot_bytes_per_second: 100_000_000,
             results_kept_hours: RESULTS_KEPT.as_secs() / 3_600,
+            scrub_every_hours: SCRUB_EVERY.as_secs() / 3_600,
         }
     }
 }
@@ -289,6 +292,9 @@ impl File {
                 // Never less than the day in which a delivery is recognised by its content.
                 results_kept: Duration::from_secs(
                     3_600 * within("storage.results_kept_hours", self.storage.results_kept_hours, 25, 24 * 366)?,
+                ),
+                scrub_every: Duration::from_secs(
+                    3_600 * within("storage.scrub_every_hours", self.storage.scrub_every_hours, 1, 24 * 366)?,
                 ),
             },
             log: Log { json, level: self.log.level },

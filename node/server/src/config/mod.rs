@@ -162,6 +162,8 @@ pub struct Storage {
     pub snapshot_bytes_per_second: u64,
     /// Results of commands are kept this long.
     pub results_kept: Duration,
+    /// Every row is read and compared with what was applied in this time.
+    pub scrub_every: Duration,
 }
 
 /// What the node logs, and how.
@@ -243,6 +245,8 @@ impl Config {
         driver.log_keep_entries = self.storage.log_keep;
         driver.snapshot_bytes_per_second = self.storage.snapshot_bytes_per_second;
         driver.results_kept = self.storage.results_kept;
+        driver.scrub_every = self.storage.scrub_every;
+        driver.scrub_file = Some(self.data_dir.join("scrub.json"));
         Ok(driver)
     }
 }

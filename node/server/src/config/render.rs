@@ -194,6 +194,7 @@ log_keep = 50000                       # entries kept for a follower that is beh
 flush_interval_ms = 5000               # how often applied rows are flushed
 snapshot_bytes_per_second = 100000000  # the rate of one snapshot
 results_kept_hours = 48                # results of commands, for who asks again; 25 at least
+scrub_every_hours = 168                # in this time every row is read and compared with what was applied
 
 [log]
 format = "text"                        # or "json"

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mailraft_disk::{DiskLog, DiskRows};
 use mailraft_storage::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
-use mailraft_storage::rows::{Applied, Rows};
-use mailraft_storage::{Index, LogPosition, ReplicaId, Table, Term};
+use mailraft_storage::rows::{Applied, Rows, RowsProof};
+use mailraft_storage::seal::Key;
+use mailraft_storage::summed::Missing;
+use mailraft_storage::sums::SumKey;
+use mailraft_storage::{Index, LogPosition, MailboxId, ReplicaId, SummedRows, Table, Term};
 use raft::eraftpb::HardState;
 
 use crate::{CLUSTER, R, append, copy, entries, put, row};
@@ -34,8 +38,8 @@ fn kept(name: &str, make: impl FnOnce(&Path)) -> tempfile::TempDir {
 #[test]
 fn rows_of_the_first_version_are_read() {
     let value = |table: Table| vec![table.number(); if table == Table::Chunks { 9_000 } else { 30 }];
-    // Members and Repeats came later; the store writes Applied itself.
-    let later = [Table::Applied, Table::Members, Table::Repeats];
+    // Members, sums and repeats came later; the store writes Applied itself.
+    let later = [Table::Applied, Table::Members, Table::Sums, Table::Repeats];
     let first = || Table::ALL.into_iter().filter(|t| !later.contains(t));
     let dir = kept("rows", |dir| {
         let rows = DiskRows::open(dir, CLUSTER).unwrap();
@@ -49,6 +53,12 @@ fn rows_of_the_first_version_are_read() {
     for table in first() {
         assert_eq!(rows.get(R, &row(table, 1)).unwrap().as_deref(), Some(value(table).as_slice()), "{table:?}");
     }
+    // They get their sums as they are.
+    let mut made = 0;
+    let key = SumKey::derived_from(&Key::from_bytes([3; 32]));
+    let rows = SummedRows::open(Arc::new(rows), key, Missing::Make, |_, rows| made += rows).unwrap();
+    let read = rows.scrub(Some((R, MailboxId::PARTITION)), u64::MAX).unwrap();
+    assert_eq!((made, read.rows, rows.take_news()), (first().count() as u64, first().count() as u64, Vec::new()));
 }
 
 #[test]

@@ -7,10 +7,12 @@ mod faults;
 mod kept;
 mod power;
 mod rows_faults;
+mod sums;
 
 use std::path::Path;
 
 use bytes::Bytes;
+use mailraft_disk::marker::RowSums;
 use mailraft_disk::{DiskLog, DiskRows, fdatasync_latency, free_bytes, marker};
 use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::conformance;
@@ -239,6 +241,13 @@ fn a_directory_of_another_cluster_a_later_version_or_something_else_is_refused()
     std::fs::create_dir(&begun).unwrap();
     std::fs::write(begun.join("MAILRAFT.new"), "mailr").unwrap();
     DiskRows::open(&begun, CLUSTER).expect("a crash while the marker was written does no harm");
+    // From the first start of a version that makes them, rows have their sums, and no older version opens them.
+    for before in [1, 2] {
+        std::fs::write(begun.join("MAILRAFT"), format!("format {before}\ncluster {CLUSTER}\n")).unwrap();
+        assert_eq!(marker::check(&begun, CLUSTER).unwrap(), RowSums::NotYet);
+    }
+    marker::sums_are_made(&begun, CLUSTER).unwrap();
+    assert_eq!(marker::check(&begun, CLUSTER).unwrap(), RowSums::Made);
 }
 
 #[test]
