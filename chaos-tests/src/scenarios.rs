@@ -34,20 +34,7 @@ pub fn run(name: &str, seconds: u64, kills: usize) -> Result<String, String> {
 /// # Errors
 /// What is missing, there twice, or different between nodes.
 pub fn kill_under_load(cluster: &mut Cluster, time: Duration) -> Result<String, String> {
-    let history = Arc::new(History::default());
-    let stop = Arc::new(AtomicBool::new(false));
-    let (alice, bob) = (cluster.account(0), cluster.account(1));
-    let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
-    let mut workers = Vec::new();
-    for worker in 0..6usize {
-        let nodes = cluster.node_ids();
-        let addresses: Vec<String> = nodes.iter().map(|n| cluster.text(*n, "submissions")).collect();
-        let (history, stop, trust, from, to) =
-            (Arc::clone(&history), Arc::clone(&stop), trust.clone(), alice.clone(), bob.clone());
-        workers.push(std::thread::spawn(move || {
-            deliver_until(&stop, worker, &addresses, &trust, &from, &to, &history);
-        }));
-    }
+    let load = Load::start(cluster, 500)?;
     let begun = Instant::now();
     let mut kills = 0;
     while begun.elapsed() < time {
@@ -59,23 +46,72 @@ pub fn kill_under_load(cluster: &mut Cluster, time: Duration) -> Result<String, 
         cluster.start(victim);
         cluster.wait("a restarted node catches up", |c| c.status(victim).is_some_and(|s| s["healthy"] == true));
     }
-    stop.store(true, Ordering::Relaxed);
-    for worker in workers {
-        worker.join().map_err(|_| "a client panicked".to_owned())?;
+    let said = load.end(cluster)?;
+    Ok(format!("{kills} kills in {:.0} s: {said}", begun.elapsed().as_secs_f64()))
+}
+
+/// Alice's messages to bob through all nodes on several connections, and what was answered.
+pub struct Load {
+    history: Arc<History>,
+    stop: Arc<AtomicBool>,
+    rests: Arc<AtomicBool>,
+    workers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    /// Begins to deliver messages of so many bytes.
+    ///
+    /// # Errors
+    /// If the cluster's certificate can't be read.
+    pub fn start(cluster: &Cluster, message_bytes: usize) -> Result<Self, String> {
+        let mut load =
+            Load { history: Arc::default(), stop: Arc::default(), rests: Arc::default(), workers: Vec::new() };
+        let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
+        let addresses: Vec<String> = cluster.node_ids().iter().map(|n| cluster.text(*n, "submissions")).collect();
+        for worker in 0..6usize {
+            let (history, trust) = (Arc::clone(&load.history), trust.clone());
+            let (stop, rests) = (Arc::clone(&load.stop), Arc::clone(&load.rests));
+            let (addresses, from, to) = (addresses.clone(), cluster.account(0), cluster.account(1));
+            load.workers.push(std::thread::spawn(move || {
+                deliver_until((&stop, &rests), (worker, message_bytes), &addresses, &trust, &from, &to, &history);
+            }));
+        }
+        Ok(load)
     }
-    cluster.wait_until_caught_up();
-    let said = history.check(cluster, &bob)?;
-    let (accepted, _, refused) = history.counts();
-    if accepted < 50 {
-        return Err(format!("only {accepted} messages were accepted: this was no load"));
+
+    /// Begins no further message, or goes on.
+    pub fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
     }
-    Ok(format!("{kills} kills in {:.0} s: {said}; {refused} refused for the moment", begun.elapsed().as_secs_f64()))
+
+    /// Messages accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.history.counts().0
+    }
+
+    /// Stops, and compares what bob has with what was answered.
+    ///
+    /// # Errors
+    /// What is missing, there twice, or different between nodes; or that next to nothing was accepted.
+    pub fn end(self, cluster: &Cluster) -> Result<String, String> {
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in self.workers {
+            worker.join().map_err(|_| "a client panicked".to_owned())?;
+        }
+        cluster.wait_until_caught_up();
+        let said = self.history.check(cluster, &cluster.account(1))?;
+        let (accepted, _, refused) = self.history.counts();
+        if accepted < 50 {
+            return Err(format!("only {accepted} messages were accepted: this was no load"));
+        }
+        Ok(format!("{said}; {refused} refused for the moment"))
+    }
 }
 
 /// One client: message after message, on another node whenever the connection breaks.
 fn deliver_until(
-    stop: &AtomicBool,
-    worker: usize,
+    (stop, rests): (&AtomicBool, &AtomicBool),
+    (worker, message_bytes): (usize, usize),
     addresses: &[String],
     trust: &Trust,
     from: &Account,
@@ -86,6 +122,10 @@ fn deliver_until(
     let mut node = worker;
     let mut session: Option<Smtp> = None;
     while !stop.load(Ordering::Relaxed) {
+        if rests.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
         let Some(smtp) = session.as_mut() else {
             node += 1;
             session = Smtp::login(trust, &addresses[node % addresses.len()], from).ok();
@@ -95,8 +135,10 @@ fn deliver_until(
             continue;
         };
         let subject = format!("m{}-{worker}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let message =
-            format!("Subject: {subject}\r\nMessage-ID: <{subject}@chaos.test>\r\n\r\n{}\r\n", "x".repeat(500));
+        let message = format!(
+            "Subject: {subject}\r\nMessage-ID: <{subject}@chaos.test>\r\n\r\n{}\r\n",
+            "x".repeat(message_bytes)
+        );
         match smtp.send(&from.address, &to.address, message.as_bytes()) {
             Ok(SmtpReply::Accepted { id, at }) => history.accepted(subject, id, at),
             Ok(SmtpReply::Refused(..)) => history.refused(subject),

@@ -6,6 +6,7 @@ mod doctor;
 mod faults;
 mod machines;
 mod outcomes;
+mod power;
 mod quickstart;
 mod rows;
 mod secrecy;
