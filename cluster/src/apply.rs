@@ -5,7 +5,6 @@ use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use mailraft_storage::entry::{CommandRow, KNOWN_REQUIRED_FLAGS};
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::rows::ReplicaBatch;
 use mailraft_storage::{
     Applied, Entry as LogEntry, EntryKind, Index, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, Term, Verdict,
@@ -13,6 +12,7 @@ use mailraft_storage::{
 use raft::eraftpb::{self, ConfState, EntryType};
 use sha2::{Digest, Sha256};
 
+use crate::plant::{self, Fault};
 use crate::seam::ApplyJob;
 use crate::{members, placement};
 
@@ -241,7 +241,9 @@ impl<'a> Applying<'a> {
                     self.changed.insert(RowKey::command(*id), Some(row.encode().into()));
                 }
             }
-            EntryKind::Chunk(chunk) if plant::is(Fault::BodyLosesChunk) && chunk.open.is_none() => {}
+            EntryKind::Chunk(chunk)
+                if mailraft_storage::plant::is(mailraft_storage::plant::Fault::BodyLosesChunk)
+                    && chunk.open.is_none() => {}
             EntryKind::Chunk(chunk) => {
                 let mailbox = entry.header.mailbox;
                 if let Some(open) = &chunk.open {

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
+use crate::plant::{self, Fault};
 use mailraft_storage::entry::RowsBody;
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{
     CommandFloor, CommandId, EntryKind, Incarnation, MailboxId, Proposal, ReplicaId, RowKey, Rows, StoreError, Table,
     Term, UnixMillis,

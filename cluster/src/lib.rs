@@ -10,6 +10,7 @@
 //! * [`bootstrap`]: the first state of a new cluster.
 //! * [`eviction`]: kept results of commands go after a time.
 //! * [`frame`]: peer messages as bytes.
+//! * [`plant`]: faults that tests plant here.
 
 mod agreement;
 pub mod apply;
@@ -28,6 +29,7 @@ pub mod node;
 pub mod outcome;
 mod owners;
 pub mod placement;
+pub mod plant;
 mod reads;
 mod replica;
 pub mod seam;

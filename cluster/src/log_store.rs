@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mailraft_storage::log::{Log, LogState};
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, Index, LogPosition, ReplicaId};
 use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::members;
+use crate::plant::{self, Fault};
 use crate::writes::ENTRY_HEAD_BYTES;
 
 /// Entries kept in memory for followers that are a little behind, in bytes.

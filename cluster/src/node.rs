@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mailraft_storage::log::{Log, LogBatch, LogState};
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Env, Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, Rows, Term};
 use raft::eraftpb::HardState;
 
@@ -17,6 +16,7 @@ use crate::config::{NodeConfig, RecoverError};
 use crate::hints::{Hints, TELL_EVERY_TICKS};
 use crate::members::Admission;
 use crate::outcome::{BarrierOutcome, ChangeOutcome, Decision, SlotOutcome};
+use crate::plant::{self, Fault};
 use crate::replica::Replica;
 use crate::seam::{Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 use crate::status::ReplicaStatus;

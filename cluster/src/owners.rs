@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Index, MailboxId};
 
+use crate::plant::{self, Fault};
 use crate::seam::RequestId;
 
 /// New owners that may wait for one slot; one actor at a time is usual.

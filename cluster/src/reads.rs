@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Index, Term};
 
+use crate::plant::{self, Fault};
 use crate::seam::RequestId;
 
 /// ReadIndex rounds of a replica that may be under way at once; later questions share the next one.

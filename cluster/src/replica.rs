@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use mailraft_storage::entry::{ENTRY_MAX_BYTES, EntryHeader};
 use mailraft_storage::log::{Log, LogState};
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{
     Applied, Entry, EntryKind, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Term,
     UnixMillis, Verdict,
@@ -29,6 +28,7 @@ use crate::members::{self, Members};
 use crate::outcome::{BarrierOutcome, Decision, SlotOutcome};
 use crate::owners::{Owners, SlotAnswer};
 use crate::placement::GroupRows;
+use crate::plant::{self, Fault};
 use crate::reads::Reads;
 use crate::seam::{Difference, Output, PeerBody, PeerMessage, RequestId, SnapshotJob};
 use crate::visibility::Visibility;

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use mailraft_storage::log::{InstallMark, LogWrite};
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, LogPosition, ReplicaId};
 use raft::eraftpb::{Entry, HardState, Message};
 
 use crate::installation::{Installation, Synced, Turn};
+use crate::plant::{self, Fault};
 
 /// A bound for what an entry takes in a batch beside its data.
 pub const ENTRY_HEAD_BYTES: usize = 32;

@@ -10,7 +10,6 @@ use mailraft_cluster::{ApplyJob, ClusterTime, Node, NodeConfig, RequestId};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
-use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::{
     Applied, ClusterId, CommandId, Env, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, StoreError,
     Table, Term, UnixMillis,
@@ -19,6 +18,7 @@ use mailraft_storage::{
 use crate::actors::{Actor, Leading};
 use crate::clock::Clock;
 use crate::dice::Dice;
+use crate::plant::{self, Fault as Planted};
 
 /// The cluster of every run.
 pub const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -272,10 +272,10 @@ impl Host {
         self.dies_at_install = false;
         self.log.crash(torn);
         self.rows.crash();
-        if plant::is(Planted::ReplicaComesBackEmpty) {
+        if mailraft_cluster::plant::is(mailraft_cluster::plant::Fault::ReplicaComesBackEmpty) {
             self.lose_a_disk(dice);
         }
-        if plant::is(Planted::LogTailWithGap) {
+        if mailraft_storage::plant::is(mailraft_storage::plant::Fault::LogTailWithGap) {
             // A bit of something in the middle of the log's last few thousand bytes.
             let back = dice.between(200, 4_000) as usize;
             self.log.corrupt(self.log.len().saturating_sub(back) * 8);

@@ -22,6 +22,7 @@ mod message;
 mod moves;
 mod net;
 mod operator;
+pub mod plant;
 mod questions;
 mod queue;
 mod reach;

@@ -6,12 +6,12 @@ use mailraft_cluster::{
     ApplyJob, Decision, Input, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
 };
 use mailraft_storage::log::InstallMark;
-use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::{NodeId, ProposalOutcome, ReplicaId, Rows};
 
 use crate::actors::Leading;
 use crate::chain::{chains_of, wrong_chain};
 use crate::host::{ApplyWork, take_snapshot};
+use crate::plant::{self, Fault as Planted};
 use crate::world::{Event, Local, World};
 
 /// A tick of the core, in microseconds of its node's clock.

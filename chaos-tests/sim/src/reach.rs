@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use mailraft_checkers::Rule;
 use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, evict};
+use mailraft_cluster::plant::{self, Fault as Planted};
 use mailraft_cluster::{BarrierOutcome, ChangeOutcome, Decision, Input, SlotOutcome};
 use mailraft_mailbox::owner::{Ask, Lead, Own, Step};
 use mailraft_mailbox::{Detached, Mailbox, MailboxKey, MailboxOwner, Place, Reply, SessionNumber};
 use mailraft_owner::Owner;
 use mailraft_storage::entry::ChunkBody;
-use mailraft_storage::plant::{self, Fault as Planted};
 use mailraft_storage::seal::Key;
 use mailraft_storage::{
     EntryKind, Env, Epoch, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, RowBatch, RowKey, Rows, Table,

@@ -488,7 +488,9 @@ fn planted_faults_are_in_no_release() {
     assert!(!workspace.contains("debug-assertions"), "a profile turns debug assertions on");
     let plants = std::fs::read_to_string(root().join("storage/src/plant.rs")).unwrap();
     assert!(plants.contains("#[cfg(all(feature = \"plant\", not(debug_assertions)))]\ncompile_error!"));
-    for manifest in ["storage", "cluster", "node/mailbox", "chaos-tests/sim", "chaos-tests", "node", "node/server"] {
+    const CRATES: [&str; 8] =
+        ["storage", "cluster", "node/owner", "node/mailbox", "chaos-tests/sim", "chaos-tests", "node", "node/server"];
+    for manifest in CRATES {
         let text = std::fs::read_to_string(root().join(manifest).join("Cargo.toml")).unwrap();
         let asks = text.lines().filter(|l| l.contains("plant")).any(|l| {
             !l.starts_with("plant = [")

@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 
 use mailraft_storage::log::{Log, LogState, LogWrite};
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, Env, Index, PartitionId, ReplicaId, Rows, StoreError};
 use raft::eraftpb::HardState;
 
@@ -15,6 +14,7 @@ use crate::config::ReplicaSpec;
 use crate::members::{self, ChangeRefusal};
 use crate::outcome::{CreateOutcome, Decision};
 use crate::placement;
+use crate::plant::{self, Fault};
 use crate::replica::{Held, Replica, tombstone};
 use crate::seam::{Output, RequestId, SnapshotJob};
 

@@ -2,7 +2,6 @@
 //! and the end of a replica that was removed.
 
 use mailraft_storage::log::{InstallMark, LogWrite};
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Applied, Index, LogPosition, NodeId, ProposalOutcome, ReplicaId, Term};
 use raft::eraftpb::ConfChangeType;
 use raft::{ProgressState, StateRole};
@@ -11,6 +10,7 @@ use super::Replica;
 use crate::members::{self, ChangeRefusal, MemberChange};
 use crate::outcome::{BarrierOutcome, ChangeOutcome, Decision, SlotOutcome};
 use crate::placement::MemberRow;
+use crate::plant::{self, Fault};
 use crate::seam::{Output, PeerBody, RequestId};
 
 /// A learner further behind than this is not promoted: until it has caught up it would only slow commits down.

@@ -1,6 +1,5 @@
 //! What raft-rs has ready, carried out: writes, messages, committed entries, a lead won or lost.
 
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{
     CommandId, EntryKind, Env, Incarnation, Index, LogPosition, MailboxId, Proposal, ReplicaId, Term, UnixMillis,
 };
@@ -14,6 +13,7 @@ use crate::installation::Synced;
 use crate::members;
 use crate::outcome::{BarrierOutcome, Decision};
 use crate::placement::GroupRows;
+use crate::plant::{self, Fault};
 use crate::seam::{ApplyJob, Output, PeerBody, SnapshotJob};
 use crate::writes::{ReadyWrite, Released};
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mailraft_owner::kept::kept_row;
 use mailraft_owner::{Effect, Engine, Missed, Part, Place, Queued};
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
 use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError, Table};
 
@@ -17,6 +16,7 @@ use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::commands;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
 use crate::load::{OpenBody, load};
+use crate::plant::{self, Fault};
 use crate::reads::{Claims, ReadAnswer, StoredRead, read};
 use crate::records::{
     self, FolderRow, MailboxKey, StageId, chunk_key, content_key, counters_key, encode, encode_result, folder_key,
@@ -156,7 +156,10 @@ impl Mailbox {
     /// Memory becomes what was applied.
     fn forward(&mut self, next: State) {
         let rises = next.counters.modseq >= self.state.counters.modseq;
-        assert!(rises || plant::is(Fault::InterleaveStaged), "MODSEQ never falls");
+        assert!(
+            rises || mailraft_owner::plant::is(mailraft_owner::plant::Fault::InterleaveStaged),
+            "MODSEQ never falls"
+        );
         self.state = next;
         let state = &self.state;
         // A claim that is saved now, or whose folder is gone, needs no place in memory.
@@ -486,7 +489,8 @@ fn complete(
         let Some(folder) = next.folder(id) else { continue };
         if let Some(before) = applied.folder(id).filter(|f| f.record.selectable && folder.record.selectable) {
             let ahead = folder.record.uid_next.checked_sub(before.record.uid_next);
-            let rises = ahead.is_some_and(|n| n <= UID_AHEAD_MAX) || plant::is(Fault::InterleaveStaged);
+            let rises = ahead.is_some_and(|n| n <= UID_AHEAD_MAX)
+                || mailraft_owner::plant::is(mailraft_owner::plant::Fault::InterleaveStaged);
             assert!(rises, "UIDs rise, but not far above the confirmed ones");
         }
         rows.insert(folder_key(mailbox, id), Row::Plain(encode(&FolderRow::Folder(folder.record.clone()))));

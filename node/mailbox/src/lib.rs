@@ -7,7 +7,7 @@
 //! * [`owner`]: the engine with its sessions, and what an actor does around it. [`reply`]: what they hear.
 //! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
 //!   folder.
-//! * [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does.
+//! * [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does. [`plant`]: faults that tests plant.
 //! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
 
@@ -24,6 +24,7 @@ pub mod limits;
 mod load;
 mod names;
 pub mod owner;
+pub mod plant;
 #[cfg(test)]
 mod properties;
 pub mod reads;

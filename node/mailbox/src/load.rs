@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mailraft_storage::body::BodyId;
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Index, RowKey, Rows, StoreError, Table, UnixMillis};
 use serde::de::DeserializeOwned;
 
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR};
+use crate::plant::{self, Fault};
 use crate::records::{
     self, Counters, DeliveryRecord, EmailInfo, ExpungedRecord, FlagPageRecord, FolderRecord, FolderRow, KeyedHash,
     OpenBodyRecord, PAGE_UIDS, PlaceRecord, RepeatRecord, Repeated, StageId, StageRecord, counters_key, page_of,

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use mailraft_owner::{
     BACKLOG_MAX_COMMANDS, Detached, LogOwner, Owner, SessionNumber, Step as LogStep, StepOf, Tell, Unanswered,
 };
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{CommandId, Env, Index, ProposalOutcome, StoreError};
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::engine::{Mailbox, Read};
+use crate::plant::{self, Fault};
 use crate::reads::StoredRead;
 use crate::reply::{CommandError, Reply};
 

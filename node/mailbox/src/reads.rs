@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use mailraft_owner::Place;
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{Index, RowKey, Rows, StoreError};
 
 use crate::api::{
@@ -11,6 +10,7 @@ use crate::api::{
     FolderStatus, MessageState, Refusal, Resumed, Selected,
 };
 use crate::names;
+use crate::plant::{self, Fault};
 use crate::records::{self, ContentRecord, MailboxKey, chunk_key, content_key};
 use crate::state::{Folder, State};
 use crate::uids::UidSet;

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{RowBatch, RowKey, Table};
 
 use crate::api::{Answer, Event, FolderId, Refusal};
+use crate::plant::{self, Fault};
 use crate::records::{PlaceRecord, StageId, StageRecord, encode, stage_key};
 use crate::state::{Dead, Garbage, State};
 use crate::work::{Context, Row, Work, folder_bytes, key_bytes, place_bytes, row_bytes};

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mailraft_owner::Place;
 use mailraft_storage::body::BodyId;
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::seal::{Key, SEAL_OVERHEAD_BYTES};
 use mailraft_storage::{CommandId, Env, MailboxId, RowKey};
 use serde::Serialize;
@@ -15,6 +14,7 @@ use serde::Serialize;
 use crate::api::{Change, EmailId, Event, FolderId, MessageState, Refusal};
 use crate::flags::{Flags, KEYWORD_MAX_BYTES, KEYWORDS_MAX};
 use crate::limits::Limits;
+use crate::plant::{self, Fault};
 use crate::records::{
     EmailInfo, ExpungedRecord, FlagGroup, FlagPageRecord, MailboxKey, PAGE_UIDS, PackedUids, PlaceRecord, StageId,
     StageRecord, encode, expunged_key, page_key, page_of, place_key, stage_key,

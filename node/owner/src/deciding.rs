@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use mailraft_storage::entry::RowsBody;
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{CommandId, EntryKind, Env, Index, Proposal, Verdict};
 
 use crate::engine::{Effect, Engine, Kept, Missed, Part};
 use crate::kept::{Known, known};
+use crate::plant::{self, Fault};
 use crate::queue::{Queue, Queued, SessionNumber};
 
 /// The most commands decided together as one entry.

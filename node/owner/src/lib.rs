@@ -8,13 +8,14 @@
 //! * [`deciding`]: the queue, the one entry in flight, kept results, and what follows from a verdict.
 //! * [`log_owner`]: that, with whoever asked; what a shell, be it an actor or a simulator, drives.
 //! * [`kept`]: what the table of commands keeps under an id.
-//! * [`conformance`]: the checks that every engine's owner passes.
+//! * [`conformance`]: the checks that every engine's owner passes. [`plant`]: faults that tests plant here.
 
 pub mod conformance;
 pub mod deciding;
 pub mod engine;
 pub mod kept;
 pub mod log_owner;
+pub mod plant;
 pub mod queue;
 #[cfg(test)]
 mod tests;

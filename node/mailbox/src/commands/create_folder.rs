@@ -1,10 +1,9 @@
 //! CREATE, and the folders that a mailbox begins with.
 
-use mailraft_storage::plant::{self, Fault};
-
 use super::subscribe;
 use crate::api::{Answer, FOLDERS_MAX, FolderId, HIERARCHY_SEPARATOR, Refusal, SpecialUse};
 use crate::names;
+use crate::plant::{self, Fault};
 use crate::records::FolderRecord;
 use crate::work::Work;
 

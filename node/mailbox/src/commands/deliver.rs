@@ -1,12 +1,12 @@
 //! Delivery: into INBOX or the folder of `+detail`, once in a day while the message is there.
 
-use mailraft_storage::plant::{self, Fault};
 use mailraft_storage::{RowBatch, UnixMillis};
 
 use super::new_message;
 use crate::api::{Answer, FolderId, HIERARCHY_SEPARATOR, NewMessage, Refusal, ZonedTime};
 use crate::flags::Flags;
 use crate::names::INBOX;
+use crate::plant::{self, Fault};
 use crate::records::{DeliveryRecord, KeyedHash, delivery_key};
 use crate::state::State;
 use crate::work::{Context, Row, Work};

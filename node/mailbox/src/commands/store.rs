@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mailraft_storage::plant::{self, Fault};
-
 use crate::api::{Answer, Change, FolderId, Refusal, StoreMode};
 use crate::flags::Flags;
+use crate::plant::{self, Fault};
 use crate::records::page_of;
 use crate::uids::UidSet;
 use crate::work::{Work, check_flags, states};

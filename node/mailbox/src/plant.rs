@@ -1,0 +1,68 @@
+//! Faults that tests plant into mailboxes, to see that they are found; in no release.
+
+mailraft_storage::plants! {
+    /// Memory goes forward when an entry is proposed, not when it is applied.
+    DecideOnUnapplied,
+    /// Commands of one batch are decided without the effects of those before them.
+    BatchWithoutEffects,
+    /// The sweep of open uploads does not require that the upload is still open.
+    SweepLiveBody,
+    /// After a reload UIDs go on after the highest that is there.
+    UidReusedAfterReload,
+    /// After a reload MODSEQ goes on after the highest that a message has.
+    ModseqReusedAfterReload,
+    /// A folder made anew has the UIDVALIDITY that all have.
+    UidValidityReused,
+    /// A resume leaves out one message that changed.
+    ResumeLeavesOut,
+    /// A resume names the client's own HIGHESTMODSEQ.
+    ResumeStaleModseq,
+    /// Removals leave no trace in the expunge log.
+    ExpungeWithoutHistory,
+    /// A delivery leaves no row that tells its repetition.
+    DeliveryNotRemembered,
+    /// A staged change counts from its first part.
+    StageCountsAtOnce,
+    /// Flags that change are not written to the message's row.
+    FlagsNotWritten,
+    /// An event overtakes the answer to the session's earlier read.
+    EventOvertakesAnswer,
+    /// All staged changes have one id.
+    StageIdsRepeat,
+    /// The numbers of an owner's reads begin anew when none waits.
+    BarrierNumbersRepeat,
+    /// The floor of the expunge history is one below what was forgotten.
+    ExpungeFloorLow,
+    /// The floor of the expunge history does not rise when something is forgotten.
+    ExpungeFloorStays,
+    /// A resume from just below the expunge history's floor is answered from it.
+    ResumeBelowFloor,
+    /// A resume leaves out what was expunged right after what the client knows.
+    ResumeMissesExpunge,
+    /// A resume leaves out what changed right after what the client knows.
+    ResumeMissesChange,
+    /// UNCHANGEDSINCE holds messages back that changed at just that MODSEQ.
+    UnchangedSinceStrict,
+    /// UNCHANGEDSINCE lets messages pass that changed right after that MODSEQ.
+    UnchangedSinceLax,
+    /// Of flags that change in several pages only the first page is written.
+    OnlyFirstPage,
+    /// A page of flags is written without those that an earlier change left in it.
+    PageOfOneChange,
+    /// At a reload a page of flags counts before a place that was written after it.
+    PageOverPlace,
+    /// At a reload tombstones are not read.
+    TombstoneNotRead,
+    /// A tombstone is deleted with the first of its messages.
+    TombstoneFirst,
+    /// A sweep deletes rows that are in use again.
+    SweepInUse,
+    /// The last entry of a staged change does not say that it counts.
+    StageNeverCounts,
+    /// A staged change does not write its folder's own row.
+    StageWithoutFolder,
+    /// A delivery is remembered for an eighth of a day.
+    DeliveryForgottenEarly,
+    /// The sweep of old deliveries takes new ones too.
+    SweepForgetsDeliveries,
+}
