@@ -15,8 +15,9 @@
 //! 3. Before it was ever certain a guess has to do: our own clock as it was at the start, going on by the boot clock; and
 //!    once a majority of all nodes were heard, the median of these.
 //!
-//! What is left is rule 3: a node that leads within a moment after its start, and whose own clock is wrong, or most of a
-//! bare majority's. Whoever runs hears all others at least once a second (the running hashes), so it is a moment.
+//! By a guess nobody is to decide anything: a node that leads within a moment after its start has no owners before its
+//! clocks are *settled*. They are once the median was certain, or some time after another node was heard first. Whoever
+//! runs hears all others that it can hear once a second (the running hashes), so nothing is waited for after that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,6 +27,8 @@ use mailraft_storage::{Env, NodeId, UnixMillis};
 /// The cluster's time is at most this far from the median of the nodes' clocks, in milliseconds, and so far apart may its
 /// bounds be.
 const OFF_MEDIAN_MAX_MS: i64 = 1_000;
+/// So long after another node was heard first all were that can be heard, in milliseconds.
+const SETTLED_AFTER_MS: u64 = 1_200;
 /// How much the wall clock may gain on the boot clock between two looks before it counts as a jump, in milliseconds.
 const JUMP_MIN_MS: i64 = 500;
 /// A change of the correction smaller than this is not told, in milliseconds.
@@ -44,6 +47,8 @@ pub struct Clocks {
     goes_on: Option<ClusterTime>,
     /// Our clocks at the last look.
     seen: Option<(Duration, UnixMillis)>,
+    /// When another node was heard first, by the boot clock.
+    first_heard: Option<Duration>,
     told: i64,
 }
 
@@ -82,7 +87,7 @@ impl Clocks {
     pub fn others_are(&mut self, env: &Env, nodes: impl Iterator<Item = NodeId>) {
         let others: BTreeMap<NodeId, Option<i64>> =
             nodes.map(|node| (node, self.others.get(&node).copied().flatten())).collect();
-        if others != self.others {
+        if others != self.others || others.is_empty() {
             self.others = others;
             self.correct(env);
         }
@@ -90,12 +95,19 @@ impl Clocks {
 
     /// A node says what its wall clock shows.
     pub fn heard(&mut self, env: &Env, node: NodeId, wall: UnixMillis) {
+        self.first_heard.get_or_insert(env.now);
         let ahead = millis(wall).saturating_sub(millis(env.wall));
         if let Some(known) = self.others.get_mut(&node)
             && known.replace(ahead) != Some(ahead)
         {
             self.correct(env);
         }
+    }
+
+    /// Whether the cluster's time is more than a guess, or as good a guess as can be had. Once so, always.
+    pub fn are_settled(&self, env: &Env) -> bool {
+        let heard_for = self.first_heard.map(|first| env.now.saturating_sub(first));
+        self.known != Known::NotYet || heard_for.is_some_and(|d| d >= Duration::from_millis(SETTLED_AFTER_MS))
     }
 
     /// The cluster's time.
@@ -284,6 +296,25 @@ mod tests {
             hears(&mut clocks, &env, &[(2, wrong)]);
             assert_eq!(clocks.wall(&env).0, 10 * DAY_MS + 1_000);
         }
+    }
+
+    #[test]
+    fn clocks_are_settled_by_certainty_or_a_while_after_somebody_was_heard() {
+        let env = at(10, 10 * DAY_MS);
+        assert!(first_of(1, &env).are_settled(&env), "there is no other clock");
+        let mut clocks = first_of(5, &env);
+        let later = at(500, 10 * DAY_MS + 490_000);
+        clocks.look(&later);
+        assert!(!clocks.are_settled(&later), "nobody was heard, however long that takes");
+        hears(&mut clocks, &later, &[(2, 11 * DAY_MS)]);
+        assert!(!clocks.are_settled(&later));
+        let mut waited = at(501, 10 * DAY_MS + 491_000);
+        assert!(!clocks.are_settled(&waited));
+        waited.now += Duration::from_millis(200);
+        assert!(clocks.are_settled(&waited), "nobody else is to be heard");
+        let mut clocks = first_of(5, &env);
+        hears(&mut clocks, &env, &[(2, 10 * DAY_MS), (3, 10 * DAY_MS)]);
+        assert!(clocks.are_settled(&env), "three of five agree");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Node {
     passed_over: BTreeSet<PartitionId>,
     last_batch: u64,
     clocks: Clocks,
+    /// Owners may start here: the cluster's time is no guess.
+    settled: bool,
     handing_over: bool,
     ticks: u64,
     hints: Hints,
@@ -91,6 +93,7 @@ impl Node {
             passed_over: BTreeSet::new(),
             last_batch,
             clocks: Clocks::default(),
+            settled: false,
             handing_over: false,
             ticks: 0,
             hints: Hints::default(),
@@ -105,6 +108,7 @@ impl Node {
         self.life.start(out);
         self.clocks.look(env);
         self.counts_clocks(env);
+        self.looks_at_clocks(env);
         self.settle(env, out);
     }
 
@@ -112,7 +116,7 @@ impl Node {
     pub fn step(&mut self, env: &mut Env, input: Input, out: &mut Vec<Output>) {
         let first = out.len();
         let tick = matches!(input, Input::Tick);
-        self.clocks.look(env);
+        self.looks_at_clocks(env);
         match input {
             Input::Tick => self.tick(env, out),
             Input::Peer { from, message } => self.peer(env, from, message, out),
@@ -223,6 +227,15 @@ impl Node {
         if let Some(control) = self.replicas.get(&PartitionId::CONTROL) {
             let others = control.members.rows().into_iter().map(|m| m.node).filter(|n| *n != self.config.node);
             self.clocks.others_are(env, others);
+        }
+    }
+
+    fn looks_at_clocks(&mut self, env: &Env) {
+        self.clocks.look(env);
+        if !self.settled && self.clocks.are_settled(env) {
+            self.settled = true;
+            // What is led here was not told to owners yet.
+            self.dirty.extend(self.replicas.keys().copied());
         }
     }
 
@@ -391,13 +404,13 @@ impl Node {
 
     /// Carries out what raft-rs has ready, then starts the next batch if none is outstanding.
     fn settle(&mut self, env: &mut Env, out: &mut Vec<Output>) {
-        let wall = self.clocks.wall(env);
+        let time = self.settled.then(|| self.clocks.wall(env));
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.sort_unstable();
         dirty.dedup();
         for partition in dirty.drain(..) {
             if let Some(replica) = self.replicas.get_mut(&partition) {
-                replica.collect(&self.config, env, wall, out);
+                replica.collect(&self.config, env, time, out);
                 debug_assert!(!replica.has_work());
                 if !replica.is_stranger() {
                     self.hints.forget(partition);

@@ -224,7 +224,8 @@ impl Replica {
             ready |= self.raw.tick();
         }
         let mut hashes = self.agreement.tell(self.ticks);
-        if self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
+        // Right after the start too: so the others hear this node's clock, which may be all that they wait for.
+        if self.ticks == 1 || self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
             let applied = self.raw.store().applied();
             hashes.push((applied.count, applied.hash));
         }

@@ -70,7 +70,7 @@ planted! {
     snapshot_metadata_first: SnapshotMetadataFirst, [ReplicasAgree], |s| s.log_keep_entries = 4, installs;
     cut_past_flush: CutPastFlush, [ReplicasAgree], |s| s.log_keep_entries = 4;
     uid_reused_after_reload: UidReusedAfterReload, [Uids], |_| {};
-    modseq_reused_after_reload: ModseqReusedAfterReload, [Modseq], |_| {};
+    modseq_reused_after_reload: ModseqReusedAfterReload, [Modseq, ExactlyOnce], |_| {};
     uid_validity_reused: UidValidityReused, [Uids], |_| {};
     resume_leaves_out: ResumeLeavesOut, [Modseq, View], |_| {};
     resume_stale_modseq: ResumeStaleModseq, [Modseq], |_| {};
@@ -92,7 +92,7 @@ planted! {
     snapshot_without_stages: SnapshotWithoutStages, [ReplicasAgree, Atomic, Uncommitted, Uids], forms_and_snapshots, installs;
     snapshot_without_pages: SnapshotWithoutPages, [ReplicasAgree, Flags], forms_and_snapshots, installs;
     snapshot_without_uploads: SnapshotWithoutUploads, [ReplicasAgree], uploads_and_snapshots, installs_and_panics;
-    snapshot_over_old_rows: SnapshotOverOldRows, [ReplicasAgree, ExactlyOnce, View, Uids, Flags], day_and_snapshots, installs;
+    snapshot_over_old_rows: SnapshotOverOldRows, [ReplicasAgree, ExactlyOnce, View, Uids, Flags, Atomic], day_and_snapshots, installs;
 
     // Questions and commands are one of a kind.
     reads_of_any_life: ReadsOfAnyLife, [Stale], |_| {};

@@ -64,8 +64,8 @@ impl Replica {
         }
     }
 
-    /// Carries out everything that raft-rs has ready.
-    pub fn collect(&mut self, config: &NodeConfig, env: &mut Env, wall: UnixMillis, out: &mut Vec<Output>) {
+    /// Carries out everything that raft-rs has ready. `time` is the cluster's, as soon as it is no guess.
+    pub fn collect(&mut self, config: &NodeConfig, env: &mut Env, time: Option<UnixMillis>, out: &mut Vec<Output>) {
         self.start_reads();
         loop {
             while self.raw.has_ready() {
@@ -77,7 +77,7 @@ impl Replica {
                 break;
             }
         }
-        self.follow_role(config, env, wall, out);
+        self.follow_role(config, env, time, out);
         self.answer_visible(out);
     }
 
@@ -173,7 +173,7 @@ impl Replica {
     }
 
     /// Notices a lead won, ready or lost, and a leader that is known or not.
-    fn follow_role(&mut self, config: &NodeConfig, env: &mut Env, wall: UnixMillis, out: &mut Vec<Output>) {
+    fn follow_role(&mut self, config: &NodeConfig, env: &mut Env, time: Option<UnixMillis>, out: &mut Vec<Output>) {
         let term = Term(self.raw.raft.term);
         let leads = (self.raw.raft.state == StateRole::Leader).then_some(term);
         if leads != self.lead.term {
@@ -201,7 +201,7 @@ impl Replica {
             out.push(Output::Leader { partition: self.spec.partition, node: leader });
         }
         let is_begun = |t: &Term| self.raw.store().applied().term == *t || plant::is(Fault::StartBeforeTermApplied);
-        let Some(term) = leads.filter(|t| !self.lead.told && is_begun(t)) else { return };
+        let Some((term, wall)) = leads.filter(|t| !self.lead.told && is_begun(t)).zip(time) else { return };
         match self.raw.store().applied().incarnation {
             Some(incarnation) => {
                 self.lead.told = true;
@@ -220,7 +220,7 @@ impl Replica {
                     kind: EntryKind::Begin,
                 };
                 self.lead.begin_proposed = self.append(config, wall, begin).is_some();
-                self.collect(config, env, wall, out);
+                self.collect(config, env, time, out);
             }
             None => {}
         }

@@ -65,7 +65,7 @@ impl Bench {
     }
 
     fn collect(&mut self) -> Vec<Output> {
-        self.replica.collect(&self.config, &mut self.env, STAMP_MAX, &mut self.out);
+        self.replica.collect(&self.config, &mut self.env, Some(STAMP_MAX), &mut self.out);
         std::mem::take(&mut self.out)
     }
 
