@@ -1,10 +1,12 @@
-//! The mailbox actors of a node: the thin shell around the production owner, with simulated delays.
+//! The actors of a node: the thin shells around the production owners, with simulated delays.
 
 use std::collections::BTreeMap;
 
+use mailraft_directory::Directory;
 use mailraft_mailbox::owner::Lead;
 use mailraft_mailbox::{Answer, MailboxOwner, StoredRead};
-use mailraft_storage::{Incarnation, ReplicaId, StoreError, Term};
+use mailraft_owner::LogOwner;
+use mailraft_storage::{Incarnation, NodeId, Proposal, ReplicaId, StoreError, Term};
 
 /// A session as an actor knows it: its number and that of its connection.
 pub type SessionName = (u64, u64);
@@ -48,4 +50,27 @@ pub struct PendingRead {
     pub rows: Option<Result<Answer, StoreError>>,
     /// Rows that are to be read.
     pub wanted: Option<StoredRead>,
+}
+
+/// The actor of the directory on a node.
+pub struct DirectoryActor {
+    /// Its number on this node.
+    pub number: u64,
+    /// What its node leads, when it started.
+    pub leading: Leading,
+    /// The production state machine.
+    pub owner: LogOwner<Directory, Asker>,
+    /// Waits for its turn.
+    pub proposal: Option<Proposal>,
+}
+
+/// Who asks the directory: an administrator through his node.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// His number.
+    pub administrator: usize,
+    /// Which of his questions it is.
+    pub attempt: u64,
+    /// His node.
+    pub node: NodeId,
 }

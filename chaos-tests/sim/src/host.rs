@@ -15,7 +15,7 @@ use mailraft_storage::{
     Table, Term, UnixMillis,
 };
 
-use crate::actors::{Actor, Leading};
+use crate::actors::{Actor, DirectoryActor, Leading};
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::plant::{self, Fault as Planted};
@@ -83,6 +83,12 @@ pub enum Waiter {
     LateAdd(PartitionId, ReplicaId),
     /// Results of commands are evicted from this partition; where the next eviction goes on.
     Evicted(PartitionId, CommandId),
+    /// The directory's actor of this number wants to start.
+    DirectorySlot(u64),
+    /// The entry of the directory's actor of this number.
+    DirectoryEntry(u64),
+    /// A login of this number that was not let in.
+    Login(u64),
 }
 
 /// What is wrong with a disk.
@@ -180,6 +186,8 @@ pub struct Process {
     pub heard_until: Micros,
     /// Mailbox actors.
     pub actors: BTreeMap<MailboxId, Actor>,
+    /// The directory's actor, beside the control group's leader.
+    pub directory: Option<DirectoryActor>,
 }
 
 impl Host {
@@ -259,6 +267,7 @@ impl Host {
             evicted: BTreeMap::new(),
             heard_until: 0,
             actors: BTreeMap::new(),
+            directory: None,
         });
         Ok(out)
     }
@@ -383,6 +392,12 @@ impl Process {
         let request = RequestId(self.last_request);
         self.waiting.insert(request, waiter);
         request
+    }
+
+    /// Whether an entry on the control group's own rows is in flight: one at a time is.
+    pub fn own_rows_taken(&self) -> bool {
+        let own = |w: &Waiter| matches!(w, Waiter::Made(_) | Waiter::Operator(_) | Waiter::DirectoryEntry(_));
+        self.waiting.values().any(own)
     }
 }
 

@@ -6,21 +6,25 @@
 //! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
 //!   owners.
 //! * `chain`: what running hashes must be. `questions`: whose read barriers are. `operator`, `moves`: members of groups change. `corruption`: rows turn bad.
+//! * `directory`, `office`, `accounts`: the directory around its production owner, its administrators, and logins.
 //! * `session`, `client`, `workload`, `message`: clients.
 //! * `net`, `clock`, `queue`, `dice`, `trace`: network, clocks, time, chance and what happened.
 
+mod accounts;
 mod actors;
 mod chain;
 mod client;
 mod clock;
 mod corruption;
 mod dice;
+mod directory;
 pub mod faults;
 mod host;
 mod machine;
 mod message;
 mod moves;
 mod net;
+mod office;
 mod operator;
 pub mod plant;
 mod questions;

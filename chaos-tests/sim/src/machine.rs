@@ -3,10 +3,11 @@
 use mailraft_checkers::{Micros, Rule, Violation};
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::{
-    ApplyJob, Decision, Input, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
+    ApplyJob, Decision, Input, Node, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
 };
 use mailraft_storage::log::InstallMark;
 use mailraft_storage::{NodeId, ProposalOutcome, ReplicaId, Rows};
+use raft::eraftpb::MessageType;
 
 use crate::actors::Leading;
 use crate::chain::{chains_of, wrong_chain};
@@ -140,6 +141,10 @@ impl World {
             Local::Load(mailbox, actor) => self.actor_loads(node, mailbox, actor),
             Local::Read(mailbox, actor, read) => self.actor_reads(node, mailbox, actor, read),
             Local::Again(mailbox, actor) => self.actor_again(node, mailbox, actor),
+            Local::DirectoryAsk(asker, id, command) => self.directory_hears(node, asker, id, *command),
+            Local::DirectoryLoad(number) => self.directory_loads(node, number),
+            Local::DirectoryAgain(number) => self.directory_again(node, number),
+            Local::DirectoryTurn(number) => self.directory_turn(node, number),
             Local::FromSession(session, conn, from, what) => self.actor_hears(node, session, conn, from, *what),
         }
     }
@@ -206,6 +211,7 @@ impl World {
                     };
                 }
                 self.actors_end(node, partition);
+                self.directory_ends(node);
             }
             Output::Leader { partition, node: leader } => {
                 if let Some(process) = self.host(node).up.as_mut() {
@@ -246,7 +252,10 @@ impl World {
             let kind = raft.get_msg_type() as u64;
             trace.event(*now, &[1, node.0, to.0, kind, raft.term, raft.index, raft.commit]);
             let life = hosts.get(&node).map_or(0, |h| h.life);
-            if let Some(what) = questions.sent(node, life, raft) {
+            let of = |core: &Node| core.replica_ids().values().any(|replica| replica.0 == raft.from);
+            let own = raft.get_msg_type() != MessageType::MsgReadIndex
+                || hosts.get(&node).and_then(|h| h.up.as_ref()).is_some_and(|p| of(&p.core));
+            if let Some(what) = questions.sent(node, life, own, raft) {
                 return self.goes_wrong(Rule::Stale, what);
             }
         }

@@ -298,8 +298,7 @@ impl World {
         let Some(node) = self.leader_of(control) else { return false };
         let Some(process) = self.host(node).up.as_mut() else { return false };
         let Some(leading) = process.leading.get(&control).copied() else { return false };
-        let own = |w: &Waiter| matches!(w, Waiter::Made(_)) || matches!(w, Waiter::Operator(_));
-        if process.waiting.values().any(own) {
+        if process.own_rows_taken() {
             return false;
         }
         let command = process.actors_env.command_id();

@@ -21,8 +21,13 @@ struct Asker {
 }
 
 impl Questions {
-    /// Takes in a message that a node sends in one life of its process. What is wrong with the question in it, if anything.
-    pub fn sent(&mut self, node: NodeId, life: u64, message: &Message) -> Option<String> {
+    /// Takes in a message that a node sends in one life of its process; `own` says whether the replica that it is from is
+    /// that node's. What is wrong with the question in it, if anything.
+    pub fn sent(&mut self, node: NodeId, life: u64, own: bool, message: &Message) -> Option<String> {
+        if !own {
+            // Who is asked and no longer leads passes the question on as it came.
+            return None;
+        }
         let (context, forwarded) = match message.get_msg_type() {
             MessageType::MsgReadIndex => (message.entries.first()?.data.as_ref(), true),
             MessageType::MsgHeartbeat => (message.context.as_ref(), false),
@@ -46,5 +51,29 @@ impl Questions {
         let what = format!("node {node} asks {question:02x?} after {:02x?}", known.last);
         known.last = question.to_vec();
         (!rises).then_some(what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::eraftpb::Entry;
+
+    use super::*;
+
+    #[test]
+    fn a_question_is_its_askers_and_whoever_passes_it_on_asks_nothing() {
+        let asks = |number: u8| {
+            let mut message = Message { from: 5, ..Message::default() };
+            message.set_msg_type(MessageType::MsgReadIndex);
+            let context = [&5u64.to_be_bytes()[..], &[7; 8], &[number]].concat();
+            message.entries = vec![Entry { data: context.into(), ..Entry::default() }].into();
+            message
+        };
+        let mut questions = Questions::default();
+        assert_eq!(questions.sent(NodeId(1), 1, true, &asks(1)), None);
+        assert_eq!(questions.sent(NodeId(2), 1, false, &asks(1)), None, "it is passed on");
+        assert!(questions.sent(NodeId(2), 1, true, &asks(2)).is_some(), "it is asked in another's name");
+        assert!(questions.sent(NodeId(1), 1, true, &asks(1)).is_some(), "it is asked twice");
+        assert_eq!(questions.sent(NodeId(1), 1, true, &asks(3)), None);
     }
 }

@@ -128,6 +128,11 @@ impl World {
             (Waiter::Made(mailbox), Decision::Proposal(outcome)) => {
                 self.mailbox_was_made(mailbox, is_accepted(outcome));
             }
+            (Waiter::DirectorySlot(number), Decision::Slot(outcome)) => self.directory_may_load(node, number, outcome),
+            (Waiter::DirectoryEntry(number), Decision::Proposal(outcome)) => {
+                self.directory_decided(node, number, outcome);
+            }
+            (Waiter::Login(number), Decision::Barrier(outcome)) => self.login_looks_again(node, number, outcome),
             (Waiter::Operator(at), decision) => self.operator_hears(at, decision),
             (Waiter::LateAdd(partition, replica), Decision::Change(ChangeOutcome::Changed { .. })) => {
                 let what = format!("partition {partition}: replica {replica} was removed, and is a member again");
@@ -196,6 +201,8 @@ impl World {
     pub fn actors_panic(&mut self, node: NodeId) {
         let Some(process) = self.host(node).up.as_mut() else { return };
         let actors = std::mem::take(&mut process.actors);
+        // Whoever asked the directory asks again.
+        process.directory = None;
         for actor in actors.into_values() {
             let sessions: Vec<SessionName> = actor.owner.sessions().collect();
             for name in sessions {

@@ -16,9 +16,11 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
 use crate::dice::Dice;
+use crate::directory::first_directory_rows;
 use crate::faults::{Fault, Planned, Size, draw};
 use crate::host::{CLUSTER, Host};
 use crate::net::{Net, Weather};
+use crate::office::Office;
 use crate::questions::Questions;
 use crate::queue::Queue;
 use crate::session::Kind;
@@ -58,6 +60,8 @@ pub struct Ran {
     pub operations: u64,
     /// Snapshots installed.
     pub installed: u64,
+    /// Changes of accounts that were answered.
+    pub accounts_changed: usize,
     /// The last lines of what happened.
     pub timeline: Vec<String>,
     /// The faults there were.
@@ -122,6 +126,7 @@ impl World {
             led: BTreeMap::new(),
             questions: Questions::default(),
             wrong: Vec::new(),
+            office: Office::new(setup.seed),
             moves: Vec::new(),
             last_replica: 10_000,
             evictions: 0,
@@ -158,6 +163,9 @@ impl World {
         for (mailbox, key, partition) in first {
             control.put(RowKey::partition(Table::MailboxKeys, mailbox.0), key.to_vec());
             self.record(Record::Mailbox { mailbox, partition });
+        }
+        if self.setup.accounts > 0 {
+            control.puts.extend(first_directory_rows(self.setup.seed).puts);
         }
         let plan = plan(self.setup.partitions, &nodes, control, &mut Env::seeded(self.setup.seed));
         for node in &nodes {
@@ -204,6 +212,7 @@ impl World {
             let at = 600_000 + self.work.below(400_000);
             self.queue.push(at, Event::Next(session));
         }
+        self.office_opens();
         self.awaits_fault(0);
         let later: Vec<MailboxId> = self.mailboxes.iter().filter(|(_, m)| !m.exists).map(|(id, _)| *id).collect();
         for mailbox in later {
@@ -281,6 +290,9 @@ impl World {
                 self.queue.push(now + self.setup.look_every, Event::Look);
             }
             Event::Make(mailbox) => self.make_mailbox(mailbox),
+            Event::Administrator(number, attempt) => self.administrator_wakes(number, attempt),
+            Event::FromDirectory(number, attempt, reply) => self.administrator_hears(number, attempt, *reply),
+            Event::Login => self.logs_in(),
             Event::Operate => self.operate(),
             Event::Replace(node) => self.replaces_all_of(node),
             Event::Repair(node, partition, replica) => self.repairs(node, partition, replica),
@@ -546,6 +558,7 @@ impl World {
             return;
         }
         self.look(true);
+        self.office_closes();
         self.read_everything();
         self.resolve(true);
     }
@@ -666,7 +679,7 @@ impl World {
 
     /// The verdict.
     pub fn finish(self) -> Ran {
-        let World { checker, trace, now, wrong, operations, installed, plan, .. } = self;
+        let World { checker, trace, now, wrong, operations, installed, plan, office, .. } = self;
         let mut report = if wrong.is_empty() { checker.finish() } else { Report::default() };
         report.violations_found += wrong.len() as u64;
         report.violations.splice(0..0, wrong);
@@ -676,6 +689,7 @@ impl World {
             simulated: now,
             operations,
             installed,
+            accounts_changed: office.answered(),
             timeline: trace.timeline(),
             report,
             plan,
@@ -720,5 +734,9 @@ fn kind_of(what: &Local) -> u64 {
         Local::Again(..) => 10,
         Local::FromSession(..) => 11,
         Local::Late(_) => 12,
+        Local::DirectoryAsk(..) => 13,
+        Local::DirectoryLoad(_) => 14,
+        Local::DirectoryAgain(_) => 15,
+        Local::DirectoryTurn(_) => 16,
     }
 }

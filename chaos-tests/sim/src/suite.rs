@@ -19,8 +19,8 @@ pub const LONG_MINIMISE_MAX_RUNS: usize = 12;
 /// Where the draws for long episodes begin: far behind those for the others.
 const LONG_STREAM: u64 = 1 << 40;
 
-/// The world of an episode. One of three is five nodes and four partitions; one varies in size and in what fails; in one
-/// everything takes the rows that large mailboxes and whole days have.
+/// The world of an episode. One of three is five nodes and four partitions, with accounts that change; one varies in size
+/// and in what fails; in one everything takes the rows that large mailboxes and whole days have.
 pub fn episode(seed: u64, number: u64) -> Setup {
     let mut dice = Dice::new(seed, 1_000 + number);
     let mut setup = Setup::new(dice.bits());
@@ -30,7 +30,10 @@ pub fn episode(seed: u64, number: u64) -> Setup {
             shapes(&mut dice, &mut setup);
             return setup;
         }
-        _ => return setup,
+        _ => {
+            setup.accounts = 4;
+            return setup;
+        }
     }
     match dice.below(5) {
         0 => (setup.nodes, setup.partitions) = (3, 2),
@@ -209,7 +212,17 @@ mod tests {
     /// A run of which nothing is known but what was wrong.
     fn failed(violation: Violation, plan: Vec<Planned>) -> Ran {
         let report = Report { violations: vec![violation], violations_found: 1, ..Report::default() };
-        Ran { report, hash: [0; 32], events: 0, simulated: 0, operations: 0, installed: 0, timeline: Vec::new(), plan }
+        Ran {
+            report,
+            hash: [0; 32],
+            events: 0,
+            simulated: 0,
+            operations: 0,
+            installed: 0,
+            accounts_changed: 0,
+            timeline: Vec::new(),
+            plan,
+        }
     }
 
     #[test]

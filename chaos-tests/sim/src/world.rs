@@ -12,11 +12,13 @@ use mailraft_storage::body::BodyId;
 use mailraft_storage::log::LOG_BATCH_MAX_BYTES;
 use mailraft_storage::{Applied, CommandId, Env, MailboxId, NodeId, PartitionId, ReplicaId};
 
+use crate::actors::Asker;
 use crate::dice::Dice;
 use crate::faults::Planned;
 use crate::host::{Host, Staged};
 use crate::moves::Move;
 use crate::net::Net;
+use crate::office::{DirectoryReply, Office};
 use crate::questions::Questions;
 use crate::queue::Queue;
 use crate::session::Session;
@@ -81,6 +83,8 @@ pub struct Setup {
     pub repeats_mean: Micros,
     /// Of a thousand faults so many are instead a change of who votes in some group, the control group's too.
     pub ballots_permille: u64,
+    /// How many accounts administrators change and clients log in to; with none the directory has nothing to do.
+    pub accounts: usize,
     /// Printed as it happens.
     pub loud: bool,
 }
@@ -120,6 +124,7 @@ impl Setup {
             repeats_permille: 0,
             repeats_mean: 2_000_000,
             ballots_permille: 0,
+            accounts: 0,
             loud: false,
         }
     }
@@ -219,6 +224,14 @@ pub enum Local {
     Read(MailboxId, u64, u64),
     /// An actor's pause is over.
     Again(MailboxId, u64),
+    /// The directory is asked.
+    DirectoryAsk(Asker, CommandId, Box<mailraft_directory::Command>),
+    /// The keys of the directory's actor of this number are read.
+    DirectoryLoad(u64),
+    /// A pause of the directory's actor of this number is over.
+    DirectoryAgain(u64),
+    /// The directory's actor of this number waits for its turn.
+    DirectoryTurn(u64),
     /// From a session: its number, its connection and node, and what it says.
     FromSession(u64, u64, NodeId, Box<ToActor>),
 }
@@ -249,6 +262,12 @@ pub enum Event {
     Look,
     /// A new mailbox is made.
     Make(MailboxId),
+    /// An administrator begins his next change, or asks again; which question of his that is.
+    Administrator(usize, u64),
+    /// The directory's reply to an administrator's question.
+    FromDirectory(usize, u64, Box<DirectoryReply>),
+    /// A client logs in.
+    Login,
     /// A node that was told to stop ends.
     Stop(NodeId),
     /// The operator does the next steps.
@@ -343,6 +362,8 @@ pub struct World {
     pub questions: Questions,
     /// What the world itself saw to be wrong.
     pub wrong: Vec<Violation>,
+    /// Administrators, logins, and what they heard.
+    pub office: Office,
     /// Replicas that take others' places.
     pub moves: Vec<Move>,
     /// The highest replica id there ever was.

@@ -196,6 +196,11 @@ impl Case {
     }
 }
 
+/// Only the directory is at work.
+fn accounts_alone(setup: &mut Setup) {
+    (setup.accounts, setup.imap_sessions, setup.smtp_sessions) = (4, 0, 0);
+}
+
 /// Actors panic all the time, and every fsync is slow.
 fn panics(setup: &Setup) -> Vec<Planned> {
     let slow = |node| always(setup, Trouble::SlowDisk { node, factor: 60 });
@@ -348,6 +353,13 @@ fn nodes(setup: &Setup) -> impl Iterator<Item = NodeId> {
 
 fn nth(setup: &Setup, turn: u64) -> NodeId {
     NodeId(1 + turn % setup.nodes)
+}
+
+#[test]
+fn what_is_heard_of_accounts_shows_faults_of_barriers_and_repeats() {
+    for fault in ["ReadBarrierAlwaysPasses", "RetryNotLookedUp"] {
+        Case { fault, rules: &[Stale, ExactlyOnce], shape: accounts_alone, plan: faults_of }.is_found();
+    }
 }
 
 /// The faults of every crate: the name of each, and what it does.

@@ -110,3 +110,20 @@ fn without_faults_nearly_everything_is_answered() {
     let seconds = 30 + 15;
     assert!(ran.operations > 45 * seconds, "{} operations in {seconds} s", ran.operations);
 }
+
+/// Only the directory is at work.
+fn accounts_alone(seed: u64) -> Setup {
+    let (safety, liveness, fault_every) = (20_000_000, 6_000_000, 600_000);
+    Setup { accounts: 4, imap_sessions: 0, smtp_sessions: 0, safety, liveness, fault_every, ..Setup::new(seed) }
+}
+
+#[test]
+fn accounts_are_changed_through_any_node_and_whoever_logs_in_sees_what_was_answered() {
+    let mut answered = 0;
+    for seed in 1..=20 {
+        let ran = run_episode(accounts_alone(seed));
+        clean(&ran, &format!("seed {seed} with accounts alone"));
+        answered += ran.accounts_changed;
+    }
+    assert!(answered > 20 * 40, "{answered} changes of accounts were answered");
+}

@@ -36,7 +36,14 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("mailraft-checkers", &["mailraft-mailbox", "mailraft-storage"]),
     (
         "mailraft-sim",
-        &["mailraft-checkers", "mailraft-cluster", "mailraft-mailbox", "mailraft-owner", "mailraft-storage"],
+        &[
+            "mailraft-checkers",
+            "mailraft-cluster",
+            "mailraft-directory",
+            "mailraft-mailbox",
+            "mailraft-owner",
+            "mailraft-storage",
+        ],
     ),
     ("mailraft-chaos", &["mailraft-disk", "mailraft-sim"]),
 ];
@@ -556,7 +563,7 @@ fn there_is_one_session_and_one_owner() {
         drives(dir, "MailboxOwner<");
     }
     drives("node/mailbox/src", "LogOwner<Mailbox,");
-    drives("node/server/src", "LogOwner<Directory,");
+    SHELLS.iter().for_each(|dir| drives(dir, "LogOwner<Directory,"));
 }
 
 /// What a client hears of each command stands in one table, and none is forgotten there.
