@@ -6,7 +6,7 @@
 //! * [`engine`]: what commands come to as entries, answers and events.
 //! * [`owner`]: the engine with its sessions, and what an actor does around it. [`reply`]: what they hear.
 //! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
-//!   folder.
+//!   folder. [`request`]: what its client wants, and how that ends.
 //! * [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does. [`plant`]: faults that tests plant.
 //! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
@@ -30,6 +30,7 @@ mod properties;
 pub mod reads;
 mod records;
 pub mod reply;
+pub mod request;
 pub mod session;
 #[cfg(test)]
 mod session_tests;
@@ -50,6 +51,6 @@ pub use owner::MailboxOwner;
 pub use reads::StoredRead;
 pub use records::{MailboxKey, chunk_key, open_body_key, open_body_row};
 pub use reply::{CommandError, Reply};
-pub use session::{Finished, MessageKind, NotDone, Position, Request};
+pub use request::{Finished, MessageKind, NotDone, Position, Request};
 pub use uids::UidSet;
 pub use work::MESSAGES_MAX;

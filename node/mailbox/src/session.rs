@@ -9,15 +9,14 @@ use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use mailraft_storage::body::BodyId;
-use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
-use serde::{Deserialize, Serialize};
+use mailraft_storage::{CommandId, Env, NodeId};
 
-use crate::api::{Answer, Command, Event, FolderId, NewMessage, Once, Refusal, Resumed, ZonedTime};
-use crate::flags::Flags;
+use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Resumed};
 use crate::following::Following;
 use mailraft_owner::Detached;
 
 use crate::reply::CommandError;
+use crate::request::{Finished, MessageKind, NotDone, Position, Request};
 
 /// How long a client is kept waiting while nobody leads its mailbox's partition.
 pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);
@@ -34,104 +33,6 @@ const PATIENCE_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_PAUSE: Duration = Duration::from_millis(15);
 /// Between attempts of a session that only listens, unless news of a leader come earlier.
 const IDLE_RETRY_PAUSE: Duration = Duration::from_millis(250);
-
-/// Where in the logs of the cluster something stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The incarnation's number.
-    pub incarnation: u32,
-    /// The index.
-    pub index: Index,
-}
-
-impl std::fmt::Display for Position {
-    /// `<partition>.<incarnation>.<index>`
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}.{}", self.partition, self.incarnation, self.index)
-    }
-}
-
-/// What a client wants of its mailbox.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // One for each session, while it is busy.
-pub enum Request {
-    /// A command that is whole as it is.
-    Command(Command),
-    /// A message is put into the mailbox. It is sealed anew for each attempt.
-    Store {
-        /// How.
-        kind: MessageKind,
-        /// Where it is not to be stored again if it repeats what nobody heard the answer to.
-        once: Option<Once>,
-    },
-}
-
-/// How a message is put into a mailbox.
-#[derive(Clone, Debug)]
-pub enum MessageKind {
-    /// A delivery.
-    Deliver {
-        /// The reverse-path, empty for null.
-        reverse_path: String,
-        /// The `+detail` of the recipient's address.
-        detail: Option<String>,
-        /// Whether a repeat is recognised.
-        deduplicate: bool,
-        /// When it arrived.
-        received: ZonedTime,
-    },
-    /// IMAP APPEND.
-    Append {
-        /// The folder's name.
-        folder: String,
-        /// The message's flags.
-        flags: Flags,
-        /// Its INTERNALDATE.
-        internal_date: ZonedTime,
-    },
-}
-
-/// How a command ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Finished<T = (Answer, Position)> {
-    /// It was done, and is durable on a majority.
-    Done(T),
-    /// It was not done, and never will be under any id that it had.
-    NotDone(NotDone),
-    /// It may have been done, or may still be: retries were used up before anyone could say.
-    Unknown,
-}
-
-/// Why a command was not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotDone {
-    /// The mailbox decided so; final.
-    #[error(transparent)]
-    Refused(Refusal),
-    /// There is no such mailbox, as a read barrier of the control group says.
-    #[error("no such mailbox")]
-    NoSuchMailbox,
-    /// No leader took it within the time that a client is kept waiting.
-    #[error("no majority of the servers can be reached; try again")]
-    NoQuorum,
-    /// Too much is waiting where the mailbox is.
-    #[error("too busy; try again later")]
-    Overloaded,
-    /// Rows of the mailbox can't be read where it is, and nobody else took over in time.
-    #[error("part of this mailbox is damaged and being repaired")]
-    Corrupt,
-    /// Each time its body was uploaded, the upload was swept before the command used it.
-    #[error("the message's body was lost on its way; try again")]
-    BodyLost,
-    /// The owner's node is too old to know such a command, and no newer one took over in time.
-    #[error("not every server knows this command yet; try again later")]
-    Unsupported,
-    /// Its id was too old, and so was each that it went on under.
-    #[error("the command's id is too old; try again")]
-    Expired,
-}
 
 /// Something for the shell to do. Steps are carried out in their order.
 #[derive(Debug)]
@@ -804,14 +705,5 @@ impl Busy {
 impl Default for Session {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Request {
-    fn is_read(&self) -> bool {
-        match self {
-            Request::Command(command) => command.is_read(),
-            Request::Store { .. } => false,
-        }
     }
 }

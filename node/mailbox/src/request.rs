@@ -1,0 +1,115 @@
+//! What a client wants of its mailbox, and how that ends.
+
+use mailraft_storage::{Index, PartitionId};
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Answer, Command, Once, Refusal, ZonedTime};
+use crate::flags::Flags;
+
+/// Where in the logs of the cluster something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The incarnation's number.
+    pub incarnation: u32,
+    /// The index.
+    pub index: Index,
+}
+
+impl std::fmt::Display for Position {
+    /// `<partition>.<incarnation>.<index>`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.partition, self.incarnation, self.index)
+    }
+}
+
+/// What a client wants of its mailbox.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // One for each session, while it is busy.
+pub enum Request {
+    /// A command that is whole as it is.
+    Command(Command),
+    /// A message is put into the mailbox. It is sealed anew for each attempt.
+    Store {
+        /// How.
+        kind: MessageKind,
+        /// Where it is not to be stored again if it repeats what nobody heard the answer to.
+        once: Option<Once>,
+    },
+}
+
+/// How a message is put into a mailbox.
+#[derive(Clone, Debug)]
+pub enum MessageKind {
+    /// A delivery.
+    Deliver {
+        /// The reverse-path, empty for null.
+        reverse_path: String,
+        /// The `+detail` of the recipient's address.
+        detail: Option<String>,
+        /// Whether a repeat is recognised.
+        deduplicate: bool,
+        /// When it arrived.
+        received: ZonedTime,
+    },
+    /// IMAP APPEND.
+    Append {
+        /// The folder's name.
+        folder: String,
+        /// The message's flags.
+        flags: Flags,
+        /// Its INTERNALDATE.
+        internal_date: ZonedTime,
+    },
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finished<T = (Answer, Position)> {
+    /// It was done, and is durable on a majority.
+    Done(T),
+    /// It was not done, and never will be under any id that it had.
+    NotDone(NotDone),
+    /// It may have been done, or may still be: retries were used up before anyone could say.
+    Unknown,
+}
+
+/// Why a command was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// The mailbox decided so; final.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// There is no such mailbox, as a read barrier of the control group says.
+    #[error("no such mailbox")]
+    NoSuchMailbox,
+    /// No leader took it within the time that a client is kept waiting.
+    #[error("no majority of the servers can be reached; try again")]
+    NoQuorum,
+    /// Too much is waiting where the mailbox is.
+    #[error("too busy; try again later")]
+    Overloaded,
+    /// Rows of the mailbox can't be read where it is, and nobody else took over in time.
+    #[error("part of this mailbox is damaged and being repaired")]
+    Corrupt,
+    /// Each time its body was uploaded, the upload was swept before the command used it.
+    #[error("the message's body was lost on its way; try again")]
+    BodyLost,
+    /// The owner's node is too old to know such a command, and no newer one took over in time.
+    #[error("not every server knows this command yet; try again later")]
+    Unsupported,
+    /// Its id was too old, and so was each that it went on under.
+    #[error("the command's id is too old; try again")]
+    Expired,
+}
+
+impl Request {
+    /// Whether it changes nothing.
+    pub(crate) fn is_read(&self) -> bool {
+        match self {
+            Request::Command(command) => command.is_read(),
+            Request::Store { .. } => false,
+        }
+    }
+}
