@@ -45,6 +45,9 @@ pub trait DeliveryAgent: Send {
     /// All replies so far were handed to the client's connection, and it has sent more since.
     fn client_went_on(&mut self);
 
+    /// The client ends the session.
+    fn client_leaves(&mut self);
+
     /// The message is whole: delivers what was kept. Returns a text that tells where it is, once it is durable on a
     /// majority.
     ///

@@ -52,7 +52,7 @@ impl Mailstore for Store {
             Command::Copy { .. } => {
                 let once = Once { request: [0; 32], heard: self.unheard.take_heard() };
                 let (id, asked) = mailbox.ask_once(id, once.clone(), command).await;
-                self.unheard.answered(id, once.heard, matches!(asked, Finished::Done(_)));
+                self.unheard.answered(once, matches!(asked, Finished::Done(_)).then_some(id));
                 asked
             }
             _ => {
@@ -125,11 +125,7 @@ impl Mailstore for Store {
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
         let id = command_id(&self.context.services.cluster);
         let stored = mailbox.store(id, kind, Some(once.clone()), &received).await;
-        let (id, done) = match &stored {
-            Finished::Done(stored) => (stored.id, true),
-            Finished::NotDone(_) | Finished::Unknown => (id, false),
-        };
-        self.unheard.answered(id, once.heard, done);
+        self.unheard.stored(once, &stored);
         let stored = ended(id, stored)?;
         Ok((stored.uid_validity, stored.uid))
     }

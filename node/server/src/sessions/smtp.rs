@@ -108,6 +108,9 @@ impl DeliveryAgent for Agent {
 
     fn client_went_on(&mut self) {
         self.unheard.client_went_on();
+    }
+
+    fn client_leaves(&mut self) {
         if let Some((_, session)) = self.mailbox_session.as_mut() {
             self.unheard.tell(session);
         }
@@ -158,23 +161,27 @@ impl Agent {
         let received = spool.finish(prefix.as_bytes()).await.map_err(refusals::spool)?;
         // What is recognised for a day, whoever heard of it, needs no more.
         let for_a_day = !submitted && !reverse_path.is_empty() && received.has_message_id();
-        let once = (!for_a_day).then(|| Once { request, heard: Vec::new() });
-        let unheard = once.is_some();
         let kind = MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted, received: zoned_now() };
         // The next message on this connection often goes to the same mailbox.
         let mut kept = match self.mailbox_session.take() {
             Some((of, session)) if of == mailbox => session,
-            _ => {
+            other => {
+                if let Some((_, mut other)) = other {
+                    self.unheard.tell(&mut other);
+                }
                 self.unheard = Unheard::default();
                 MailboxSession::new(self.context.services.reach(), mailbox)
             }
         };
-        let stored = kept.store(id, kind, once, &received).await;
+        let once = (!for_a_day).then(|| Once { request, heard: self.unheard.take_heard() });
+        let stored = kept.store(id, kind, once.clone(), &received).await;
+        if let Some(once) = once {
+            self.unheard.stored(once, &stored);
+        }
         kept.take_events();
         self.mailbox_session = Some((mailbox, kept));
         match stored {
             Finished::Done(stored) => {
-                self.unheard.answered(stored.id, Vec::new(), unheard);
                 tracing::info!(command = %stored.id, at = %stored.at, uid = stored.uid, "delivered");
                 Ok(format!("id={} at={}", stored.id, stored.at))
             }

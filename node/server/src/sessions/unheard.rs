@@ -5,10 +5,11 @@
 //! it, or did not wait for it.
 
 use mailraft_mailbox::limits::{HEARD_MAX, REPEATS_MAX};
+use mailraft_mailbox::{Finished, Once};
 use mailraft_storage::CommandId;
 use sha2::{Digest, Sha256};
 
-use crate::links::MailboxSession;
+use crate::links::{MailboxSession, Stored};
 
 /// Commands of one session and one mailbox.
 #[derive(Debug, Default)]
@@ -20,14 +21,21 @@ pub struct Unheard {
 }
 
 impl Unheard {
-    /// A command ended, which took these along from [`Unheard::take_heard`]; with an answer, or without one.
-    pub fn answered(&mut self, id: CommandId, mut heard: Vec<CommandId>, done: bool) {
-        if done {
-            self.answered.push(id);
-        } else {
-            heard.append(&mut self.heard);
-            self.heard = heard;
+    /// A command ended, which took along what [`Unheard::take_heard`] gave: under this id with an answer, or without one.
+    pub fn answered(&mut self, once: Once, id: Option<CommandId>) {
+        match id {
+            Some(id) => self.answered.push(id),
+            None => drop(self.heard.splice(..0, once.heard)),
         }
+    }
+
+    /// The same for a message.
+    pub fn stored(&mut self, once: Once, stored: &Finished<Stored>) {
+        let id = match stored {
+            Finished::Done(stored) => Some(stored.id),
+            Finished::NotDone(_) | Finished::Unknown => None,
+        };
+        self.answered(once, id);
     }
 
     /// All answers so far were handed to the client's connection, and it has sent more since.
@@ -68,6 +76,10 @@ pub fn request_digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32]
 mod tests {
     use super::*;
 
+    fn once(heard: &[CommandId]) -> Once {
+        Once { request: [0; 32], heard: heard.to_vec() }
+    }
+
     fn id(n: u8) -> CommandId {
         CommandId([n; 16])
     }
@@ -75,15 +87,15 @@ mod tests {
     #[test]
     fn an_answer_is_heard_when_its_client_goes_on() {
         let mut unheard = Unheard::default();
-        unheard.answered(id(1), Vec::new(), true);
+        unheard.answered(once(&[]), Some(id(1)));
         assert_eq!(unheard.take_heard(), []);
         unheard.client_went_on();
         assert_eq!(unheard.take_heard(), [id(1)]);
         // The one that took it along was not done: the next one does.
-        unheard.answered(id(2), vec![id(1)], true);
+        unheard.answered(once(&[id(1)]), Some(id(2)));
         unheard.client_went_on();
         let heard = unheard.take_heard();
-        unheard.answered(id(3), heard, false);
+        unheard.answered(once(&heard), None);
         unheard.client_went_on();
         assert_eq!(unheard.take_heard(), [id(2)]);
         assert_eq!(unheard.take_heard(), []);
@@ -93,7 +105,7 @@ mod tests {
     fn many_are_told_in_parts_and_too_many_are_not_kept() {
         let mut unheard = Unheard::default();
         for n in 0..REPEATS_MAX + HEARD_MAX {
-            unheard.answered(CommandId((n as u128).to_be_bytes()), Vec::new(), true);
+            unheard.answered(once(&[]), Some(CommandId((n as u128).to_be_bytes())));
         }
         unheard.client_went_on();
         let parts: Vec<usize> = std::iter::from_fn(|| Some(unheard.take_heard().len()).filter(|n| *n > 0)).collect();

@@ -32,6 +32,8 @@ pub struct Script {
     events: Vec<String>,
     /// Deliveries that were answered, and how many of them by what the client has gone on since.
     answered: (usize, usize),
+    /// The client said that it ends the session.
+    left: bool,
 }
 
 impl DeliveryAgent for Script {
@@ -59,6 +61,10 @@ impl DeliveryAgent for Script {
 
     fn client_went_on(&mut self) {
         self.answered.1 = self.answered.0;
+    }
+
+    fn client_leaves(&mut self) {
+        self.left = true;
     }
 
     async fn deliver(&mut self, mail: Transaction) -> Result<String, Failure> {
@@ -296,7 +302,9 @@ fn an_answer_counts_as_heard_when_more_comes_after_it() {
     talk.say(b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@here.test>\r\nDATA\r\nx\r\n.\r\n");
     assert_eq!(talk.answered(), (1, 0));
     talk.say(b"Q");
-    assert_eq!(talk.answered(), (1, 1));
+    assert_eq!((talk.answered(), talk.session.agent.left), ((1, 1), false));
+    talk.say(b"UIT\r\n");
+    assert!(talk.session.agent.left);
 }
 
 #[test]
