@@ -227,6 +227,12 @@ pub fn two_nodes_dead(cluster: &mut Cluster) -> Result<String, String> {
     }
     cluster.kill(2);
     cluster.kill(3);
+    // Until the leaders notice they take changes, whose outcome then is in doubt for half a minute.
+    cluster.wait("node 1 knows that nobody leads", |cluster| {
+        let status = cluster.status(1);
+        let lines = status.as_ref().and_then(|status| status["partitions"].as_array());
+        lines.is_some_and(|lines| lines.iter().all(|line| line["leader"].is_null()))
+    });
     let begun = Instant::now();
     let said = send(&mut smtp, "without")?;
     let smtp_took = begun.elapsed();

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::failed::Failed;
 use crate::node_files::{self, PUBLIC, SECRET};
-use crate::node_spec::NodeSpec;
+use crate::node_spec::{NodeSpec, named};
 use crate::options::{Certificates, CreateCluster};
 use crate::output::tell;
 use crate::stores::OnDisk;
@@ -35,6 +35,13 @@ pub fn create(options: &CreateCluster) -> Result<(), Failed> {
         }
     }
     check(&options.nodes)?;
+    for name in &options.mail_names {
+        // A star stands for one label.
+        let rest = name.strip_prefix("*.").unwrap_or(name);
+        if name.parse::<IpAddr>().is_err() {
+            named("--mail-name", rest).map_err(Failed::usage)?;
+        }
+    }
     let cluster = ClusterId(*node_files::random::<16>()?);
     let root_key = Zeroizing::new(hex::encode(node_files::random::<32>()?.as_slice()));
     let ca = ClusterCa::create(cluster).map_err(|e| Failed::because(e.to_string()))?;

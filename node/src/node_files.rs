@@ -27,10 +27,7 @@ pub fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failed> {
 /// Refuses a directory in which something is, and a path that a configuration can't hold.
 pub fn check_new_dir(dir: &Path) -> Result<(), Failed> {
     if fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
-        return Err(Failed::usage(format!(
-            "{} is not empty and holds no cluster: name another directory with --dir",
-            dir.display()
-        )));
+        return Err(Failed::usage(format!("{} is not empty: name another directory with --dir", dir.display())));
     }
     check_path(dir)
 }

@@ -90,11 +90,12 @@ impl FromStr for NodeSpec {
 }
 
 /// Letters, digits, hyphens and dots; neither a path nor an option.
-fn named(key: &str, text: &str) -> Result<(), String> {
+pub fn named(key: &str, text: &str) -> Result<(), String> {
     let right = !text.is_empty()
         && text.len() <= NAME_MAX_BYTES
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
-        && !text.starts_with(['.', '-']);
+        && !text.starts_with(['.', '-'])
+        && !text.contains("..");
     if right {
         Ok(())
     } else {

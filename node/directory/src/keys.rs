@@ -1,6 +1,7 @@
 //! Root key (a file) → keyring epoch key → mailbox key. Wrapped keys live here, apart from mail: erasing a
 //! mailbox drops its key.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
@@ -20,6 +21,9 @@ pub const MAILBOX_EPOCH: Epoch = Epoch(1);
 /// The key that seals the keyring. It never leaves its file but for memory.
 #[derive(Clone, Debug)]
 pub struct RootKey(Key);
+
+/// What is read of a root key's file, in bytes.
+const ROOT_KEY_FILE_MAX_BYTES: u64 = 4 << 10;
 
 /// Why there is no root key.
 #[derive(Debug, thiserror::Error)]
@@ -41,15 +45,23 @@ pub enum RootKeyError {
     Form,
 }
 
+/// The beginning of a file. A device or a pipe, which may never end or never begin, is none.
+fn read_short(path: &Path) -> std::io::Result<Zeroizing<String>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut text = Zeroizing::new(String::with_capacity(ROOT_KEY_FILE_MAX_BYTES as usize));
+    std::fs::File::open(path)?.take(ROOT_KEY_FILE_MAX_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 impl RootKey {
     /// From a file of 64 hexadecimal digits and perhaps a line end.
     ///
     /// # Errors
     /// If it can't be read or is something else.
     pub fn read(path: &Path) -> Result<Self, RootKeyError> {
-        let text = std::fs::read_to_string(path)
-            .map(Zeroizing::new)
-            .map_err(|error| RootKeyError::Read { path: path.display().to_string(), error })?;
+        let text = read_short(path).map_err(|error| RootKeyError::Read { path: path.display().to_string(), error })?;
         RootKey::parse(&text)
     }
 
@@ -132,6 +144,8 @@ mod tests {
         for text in ["", "0f", &"0g".repeat(32), &"0f".repeat(33)] {
             assert!(RootKey::parse(text).is_err(), "{text}");
         }
+        let device = RootKey::read(Path::new("/dev/zero")).err().map(|e| e.to_string());
+        assert!(device.is_some_and(|said| said.contains("no regular file")));
         let missing = RootKey::read(Path::new("/nonexistent/root.key")).err().map(|e| e.to_string());
         assert!(missing.is_some_and(|m| m.contains("/nonexistent/root.key") && m.contains("keys.root_key_file")));
     }

@@ -71,6 +71,9 @@ pub struct Once {
     /// Earlier commands of the session, whose answers the client has heard: at most
     /// [`HEARD_MAX`](crate::limits::HEARD_MAX).
     pub heard: Vec<CommandId>,
+    /// The session's own latest commands that were answered, heard or not, at most as many: whoever has an answer and asks
+    /// on the same connection does not repeat what was answered.
+    pub own: Vec<CommandId>,
 }
 
 /// How STORE changes flags.

@@ -37,7 +37,9 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
                 name.len()
             }
             Command::RenameFolder { from, to } => from.len() + to.len(),
-            Command::Once { once, command } => once.heard.len() * size_of::<CommandId>() + command_bytes(command),
+            Command::Once { once, command } => {
+                (once.heard.len() + once.own.len()) * size_of::<CommandId>() + command_bytes(command)
+            }
             Command::Heard { commands } => commands.len() * size_of::<CommandId>(),
         }
 }

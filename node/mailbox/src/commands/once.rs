@@ -20,8 +20,10 @@ pub fn once(work: &mut Work<'_>, once: &Once, command: &Command) -> Result<Answe
     heard(work, &once.heard)?;
     let Some(hash) = hash(work, once, command) else { return decide(work, command) };
     let since = since(work.env.wall, REPEAT_KEPT_MILLIS);
-    let first = work.state.repeat(&hash).filter(|first| first.at >= since).cloned();
-    if let Some((first, answer)) = first.and_then(|first| answer_of(&work.state, &first).map(|answer| (first, answer)))
+    let is_repeat = |first: &&RepeatRecord| first.at >= since && !once.own.contains(&first.command);
+    let first = work.state.repeat(&hash).filter(is_repeat).cloned();
+    if let Some((first, answer)) =
+        first.and_then(|first| answer_of(&work.state, command, &first).map(|answer| (first, answer)))
     {
         for row in upload_rows(work.cx, command) {
             work.delete(row);
@@ -123,10 +125,15 @@ fn made(work: &Work<'_>, command: &Command, answer: &Answer) -> Option<Repeated>
 }
 
 /// The answer to the first, if all that it made is still there. Who removed some of it and asks again wants it again.
-fn answer_of(state: &State, first: &RepeatRecord) -> Option<Answer> {
+/// What was appended must be in the folder under its UID; what was delivered may have been filed elsewhere.
+fn answer_of(state: &State, command: &Command, first: &RepeatRecord) -> Option<Answer> {
     match &first.made {
         Repeated::Stored { email, uid_validity, uid, modseq } => {
             state.email(*email)?;
+            if let Command::Append { folder, .. } = command {
+                let folder = state.named(&names::spelt(folder))?;
+                state.folder(folder)?.get(*uid)?;
+            }
             Some(Answer::Stored { uid_validity: *uid_validity, uid: *uid, modseq: *modseq })
         }
         Repeated::Copied { folder, uid_validity, from, first, count } => {
@@ -176,12 +183,27 @@ mod tests {
     use mailraft_storage::Table;
 
     fn again(request: u8, command: Command) -> Command {
-        Command::Once { once: Once { request: [request; 32], heard: Vec::new() }, command: Box::new(command) }
+        let once = Once { request: [request; 32], ..Once::default() };
+        Command::Once { once, command: Box::new(command) }
     }
 
     fn append_again(world: &mut World, folder: &str, text: &str) -> u32 {
         let new_message = message(world, text);
         stored_uid(world.run(again(0, append(folder, new_message, Flags::none()))))
+    }
+
+    #[test]
+    fn a_session_that_has_the_answer_does_not_repeat_what_was_answered() {
+        let mut world = World::new();
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 1);
+        let own = vec![last_command(&world)];
+        let new_message = message(&mut world, "m");
+        let once = Once { own, ..Once::default() };
+        let command = Box::new(append("INBOX", new_message, Flags::none()));
+        assert_eq!(stored_uid(world.run(Command::Once { once, command })), 2);
+        // Another session's is a repeat still, of the latest.
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 2);
+        world.assert_rows_are_memory();
     }
 
     /// A message whose digests are its text's.
@@ -260,7 +282,7 @@ mod tests {
         assert_eq!(world.count(Table::Repeats), 0);
         // Said along with the next one.
         assert_eq!(append_again(&mut world, "INBOX", "m"), 5);
-        let once = Once { request: [0; 32], heard: vec![last_command(&world)] };
+        let once = Once { heard: vec![last_command(&world)], ..Once::default() };
         let new_message = message(&mut world, "m");
         let command = Box::new(append("INBOX", new_message, Flags::none()));
         assert_eq!(stored_uid(world.run(Command::Once { once, command })), 6);
@@ -274,16 +296,32 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_is_joined_only_while_what_it_repeats_is_in_the_mailbox() {
+    fn a_repeated_append_is_joined_only_while_the_first_is_in_the_folder() {
         let mut world = World::new();
         assert_eq!(append_again(&mut world, "INBOX", "m"), 1);
         let inbox = world.id("INBOX");
+        world.run(Command::Move { folder: inbox, uids: ALL(), to: "Trash".into() }).unwrap();
+        assert_eq!((append_again(&mut world, "INBOX", "m"), world.uids("INBOX")), (2, vec![2]));
+        assert_eq!((append_again(&mut world, "INBOX", "m"), world.uids("INBOX")), (2, vec![2]));
+        expunge(&mut world, "INBOX");
+        assert_eq!((append_again(&mut world, "INBOX", "m"), world.uids("INBOX")), (3, vec![3]));
+        assert_eq!((world.uids("Trash"), world.count(Table::Repeats)), (vec![1], 1));
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn a_repeated_delivery_is_joined_only_while_the_first_is_in_the_mailbox() {
+        let mut world = World::new();
+        let deliver_again = |world: &mut World| {
+            let new_message = message(world, "m");
+            stored_uid(world.run(again(0, deliver(new_message, "", None))))
+        };
+        assert_eq!(deliver_again(&mut world), 1);
+        let inbox = world.id("INBOX");
         world.run(Command::Move { folder: inbox, uids: ALL(), to: "Archive".into() }).unwrap();
-        assert_eq!((append_again(&mut world, "INBOX", "m"), world.uids("INBOX").len()), (1, 0));
+        assert_eq!((deliver_again(&mut world), world.uids("INBOX").len()), (1, 0));
         expunge(&mut world, "Archive");
-        assert_eq!((append_again(&mut world, "INBOX", "m"), world.uids("INBOX")), (2, vec![2]));
-        assert_eq!((append_again(&mut world, "INBOX", "m"), world.uids("INBOX")), (2, vec![2]));
-        assert_eq!(world.count(Table::Repeats), 1);
+        assert_eq!((deliver_again(&mut world), world.uids("INBOX")), (2, vec![2]));
         world.assert_rows_are_memory();
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mailraft_imap::{Config, Mailstore, Session};
 use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind, Once};
+use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind};
 use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_storage::CommandId;
 use zeroize::Zeroizing;
@@ -50,7 +50,7 @@ impl Mailstore for Store {
         let begun = Instant::now();
         let asked = match &command {
             Command::Copy { .. } => {
-                let once = Once { request: [0; 32], heard: self.unheard.take_heard() };
+                let once = self.unheard.once([0; 32]);
                 let (id, asked) = mailbox.ask_once(id, once.clone(), command).await;
                 self.unheard.answered(once, matches!(asked, Finished::Done(_)).then_some(id));
                 asked
@@ -121,7 +121,7 @@ impl Mailstore for Store {
         // A date that the client gave is part of what it asked; ours is another one each time.
         let date = internal_date.map(|date| (date.unix_seconds.to_be_bytes(), date.zone_minutes.to_be_bytes()));
         let request = request_digest(date.iter().flat_map(|(seconds, zone)| [seconds.as_slice(), zone.as_slice()]));
-        let once = Once { request, heard: self.unheard.take_heard() };
+        let once = self.unheard.once(request);
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
         let id = command_id(&self.context.services.cluster);
         let stored = mailbox.store(id, kind, Some(once.clone()), &received).await;

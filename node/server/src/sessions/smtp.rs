@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use mailraft_directory::Resolution;
-use mailraft_mailbox::{Finished, MessageKind, Once};
+use mailraft_mailbox::{Finished, MessageKind};
 use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, trace};
 use mailraft_storage::MailboxId;
@@ -173,7 +173,7 @@ impl Agent {
                 MailboxSession::new(self.context.services.reach(), mailbox)
             }
         };
-        let once = (!for_a_day).then(|| Once { request, heard: self.unheard.take_heard() });
+        let once = (!for_a_day).then(|| self.unheard.once(request));
         let stored = kept.store(id, kind, once.clone(), &received).await;
         if let Some(once) = once {
             self.unheard.stored(once, &stored);

@@ -18,14 +18,29 @@ pub struct Unheard {
     answered: Vec<CommandId>,
     /// The client has gone on since. The mailbox is still to be told.
     heard: Vec<CommandId>,
+    /// The mailbox was told by itself, and nobody knows whether it arrived: a leader may have ended meanwhile. The next
+    /// command takes them along once more.
+    told: Vec<CommandId>,
+    /// The latest that were answered, whatever was heard of them.
+    own: Vec<CommandId>,
 }
 
 impl Unheard {
-    /// A command ended, which took along what [`Unheard::take_heard`] gave: under this id with an answer, or without one.
+    /// What the next command to the mailbox takes along; [`Unheard::answered`] says what came of it.
+    pub fn once(&mut self, request: [u8; 32]) -> Once {
+        let heard = self.take_heard();
+        Once { request, heard, own: self.own.clone() }
+    }
+
+    /// A command ended, which took along what [`Unheard::once`] gave: under this id with an answer, or without one.
     pub fn answered(&mut self, once: Once, id: Option<CommandId>) {
         match id {
-            Some(id) => self.answered.push(id),
-            None => drop(self.heard.splice(..0, once.heard)),
+            Some(id) => {
+                self.answered.push(id);
+                self.own.push(id);
+                self.own.drain(..self.own.len().saturating_sub(HEARD_MAX));
+            }
+            None => drop(self.told.splice(..0, once.heard)),
         }
     }
 
@@ -45,20 +60,22 @@ impl Unheard {
         self.heard.drain(..self.heard.len().saturating_sub(REPEATS_MAX));
     }
 
-    /// What the next command to the mailbox takes along.
-    pub fn take_heard(&mut self) -> Vec<CommandId> {
-        self.heard.drain(..self.heard.len().min(HEARD_MAX)).collect()
-    }
-
     /// Tells the mailbox by itself. What can't be told now waits.
     pub fn tell(&mut self, mailbox: &mut MailboxSession) {
         while !self.heard.is_empty() {
-            let heard = self.take_heard();
+            let heard: Vec<CommandId> = self.heard.drain(..self.heard.len().min(HEARD_MAX)).collect();
             if !mailbox.heard(heard.clone()) {
                 self.heard.splice(..0, heard);
                 return;
             }
+            self.told.extend(heard);
+            self.told.drain(..self.told.len().saturating_sub(REPEATS_MAX));
         }
+    }
+
+    fn take_heard(&mut self) -> Vec<CommandId> {
+        self.told.append(&mut self.heard);
+        self.told.drain(..self.told.len().min(HEARD_MAX)).collect()
     }
 }
 
@@ -77,7 +94,7 @@ mod tests {
     use super::*;
 
     fn once(heard: &[CommandId]) -> Once {
-        Once { request: [0; 32], heard: heard.to_vec() }
+        Once { heard: heard.to_vec(), ..Once::default() }
     }
 
     fn id(n: u8) -> CommandId {
@@ -99,6 +116,16 @@ mod tests {
         unheard.client_went_on();
         assert_eq!(unheard.take_heard(), [id(2)]);
         assert_eq!(unheard.take_heard(), []);
+    }
+
+    #[test]
+    fn a_session_knows_its_own_answers_before_any_is_heard() {
+        let mut unheard = Unheard::default();
+        for n in 0..=HEARD_MAX as u8 {
+            unheard.answered(once(&[]), Some(id(n)));
+        }
+        let own: Vec<CommandId> = (1..=HEARD_MAX as u8).map(id).collect();
+        assert_eq!(unheard.once([7; 32]), Once { request: [7; 32], heard: Vec::new(), own });
     }
 
     #[test]
