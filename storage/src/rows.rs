@@ -112,13 +112,14 @@ pub trait Rows: Send + Sync {
         limit: usize,
     ) -> Result<ScannedRows, StoreError>;
 
-    /// Writes all of it or nothing, each replica's position inside. Not yet durable.
+    /// Writes all of it or nothing, each replica's position inside, one batch for each. Not yet durable.
     ///
     /// # Errors
     /// Any error here ends the process.
     ///
     /// # Panics
-    /// If a replica's index does not rise: an entry would be applied twice.
+    /// If a replica's index does not rise: an entry would be applied twice. A store that keeps sums also if a replica has
+    /// two batches.
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError>;
 
     /// The same with rows of [`Table::Sums`] for each replica, in the order of the batches. Only a store that keeps sums

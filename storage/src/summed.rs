@@ -13,7 +13,7 @@
 mod scrub;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -355,6 +355,9 @@ impl Rows for SummedRows {
     }
 
     fn write(&self, batches: &[ReplicaBatch]) -> Result<(), StoreError> {
+        // A second one would begin with the sums, and with rows, as they were before the first.
+        let replicas: BTreeSet<ReplicaId> = batches.iter().map(|batch| batch.replica).collect();
+        assert_eq!(replicas.len(), batches.len(), "a write has one batch for each replica");
         // Held until the rows are written: whoever scrubs sees both or neither.
         let mut state = self.state();
         if state.recent.len() > RECENT_MAX_MAILBOXES {
