@@ -12,8 +12,11 @@
 //! 2. Where it is not, but was since the start, the cluster's time goes on by the boot clock, from what it was when it was
 //!    certain last, and only the bounds themselves may push it. So a minority of clocks that jump, our own among them,
 //!    are believed no more for being half of those that a node happens to know.
-//! 3. Before it was ever certain a guess has to do: our own clock as it was at the start, going on by the boot clock; and
-//!    once a majority of all nodes were heard, the median of these.
+//! 3. Before it was ever certain a guess has to do. Once a majority of all nodes were heard it is the median of these. With
+//!    fewer it is the earliest of what is known, our own clock as it was at the start among them, as by that nothing is
+//!    forgotten too early; but no earlier than the newest stamp that was applied here, as what is stored by a time long past
+//!    is forgotten when the right one is heard. One wrong clock does no harm so: it makes the guess no later than the
+//!    truth, nor earlier than what happened last.
 //!
 //! By a guess nobody is to decide anything: a node that leads within a moment after its start has no owners before its
 //! clocks are *settled*. They are once the median was certain, or some time after another node was heard first. Whoever
@@ -45,6 +48,10 @@ pub struct Clocks {
     known: Known,
     /// The cluster's time as it was at the last look, going on by the boot clock.
     goes_on: Option<ClusterTime>,
+    /// Our own wall clock as it was at the start, going on by the boot clock.
+    started: Option<ClusterTime>,
+    /// The newest stamp that was applied here, going on by the boot clock.
+    stamped: Option<ClusterTime>,
     /// Our clocks at the last look.
     seen: Option<(Duration, UnixMillis)>,
     /// When another node was heard first, by the boot clock.
@@ -69,6 +76,7 @@ impl Clocks {
     pub fn look(&mut self, env: &Env) {
         let Some((now, wall)) = self.seen.replace((env.now, env.wall)) else {
             self.goes_on = Some(ClusterTime::of(env.now, env.wall, 0));
+            self.started = self.goes_on;
             return;
         };
         self.goes_on = Some(ClusterTime::of(now, wall, self.correction));
@@ -100,6 +108,18 @@ impl Clocks {
         if let Some(known) = self.others.get_mut(&node)
             && known.replace(ahead) != Some(ahead)
         {
+            self.correct(env);
+        }
+    }
+
+    /// An entry with this stamp is applied here: it is no earlier than that.
+    pub fn stamped(&mut self, env: &Env, stamp: UnixMillis) {
+        if self.known != Known::NotYet {
+            return;
+        }
+        let time = ClusterTime::of(env.now, stamp, 0);
+        if self.stamped.is_none_or(|known| known.ahead_of_boot_ms < time.ahead_of_boot_ms) {
+            self.stamped = Some(time);
             self.correct(env);
         }
     }
@@ -157,7 +177,13 @@ impl Clocks {
                 let middle = Some(ahead[(ahead.len() - 1) / 2]);
                 within(went_on, middle, middle)
             }
-            Known::NotYet => went_on,
+            Known::NotYet => {
+                let ahead_of = |time: ClusterTime| millis(time.wall(env.now)).saturating_sub(millis(env.wall));
+                let started = self.started.map_or(0, ahead_of);
+                let others = self.others.values().flatten().copied();
+                let earliest = others.fold(started, i64::min);
+                earliest.max(self.stamped.map_or(i64::MIN, ahead_of))
+            }
         };
     }
 }
@@ -281,19 +307,49 @@ mod tests {
     }
 
     #[test]
-    fn until_a_majority_of_all_was_heard_no_other_clock_is_believed() {
+    fn until_a_majority_of_all_was_heard_one_wrong_clock_makes_it_no_later_and_no_earlier_than_the_newest_stamp() {
+        let (right, stamp) = (10 * DAY_MS, 10 * DAY_MS - 40_000);
         for wrong in [9 * DAY_MS, 11 * DAY_MS] {
+            for ours_is_wrong in [true, false] {
+                for stamp_first in [true, false] {
+                    let (ours, theirs) = if ours_is_wrong { (wrong, right) } else { (right, wrong) };
+                    let env = at(10, ours);
+                    let mut clocks = first_of(5, &env);
+                    if stamp_first {
+                        clocks.stamped(&env, UnixMillis(stamp));
+                    }
+                    hears(&mut clocks, &env, &[(2, theirs)]);
+                    clocks.stamped(&env, UnixMillis(stamp));
+                    clocks.stamped(&env, UnixMillis(stamp - 50_000));
+                    let guess = clocks.wall(&env).0;
+                    let expected = if wrong < right { stamp } else { right };
+                    assert_eq!(guess, expected, "wrong {wrong}, ours {ours_is_wrong}");
+                    // It goes on by the boot clock, whatever ours shows.
+                    let env = at(60, 12 * DAY_MS);
+                    clocks.look(&env);
+                    assert_eq!(clocks.wall(&env).0, expected + 50_000);
+                    // A third decides.
+                    let mut env = env;
+                    env.wall = UnixMillis(ours + 50_000);
+                    clocks.look(&env);
+                    hears(&mut clocks, &env, &[(2, theirs + 50_000), (3, right + 50_000)]);
+                    assert!(clocks.wall(&env).0.abs_diff(right + 50_000) <= OFF_MAX_MS);
+                    clocks.stamped(&env, UnixMillis(12 * DAY_MS));
+                    assert!(clocks.wall(&env).0.abs_diff(right + 50_000) <= OFF_MAX_MS, "no stamp counts then");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_jump_of_our_clock_after_the_start_is_none_of_the_time() {
+        for jumped in [9 * DAY_MS, 11 * DAY_MS] {
             let env = at(10, 10 * DAY_MS);
             let mut clocks = first_of(5, &env);
-            hears(&mut clocks, &env, &[(2, wrong)]);
-            assert_eq!(clocks.wall(&env), env.wall);
-            hears(&mut clocks, &env, &[(3, 10 * DAY_MS)]);
-            assert_eq!(clocks.wall(&env), env.wall);
-            // Ours is the wrong one, and a jump of it before that is none of the time.
-            let mut clocks = first_of(5, &env);
-            let env = at(11, wrong);
+            let env = at(11, jumped);
             clocks.look(&env);
-            hears(&mut clocks, &env, &[(2, wrong)]);
+            assert_eq!(clocks.wall(&env).0, 10 * DAY_MS + 1_000);
+            hears(&mut clocks, &env, &[(2, 10 * DAY_MS + 1_000)]);
             assert_eq!(clocks.wall(&env).0, 10 * DAY_MS + 1_000);
         }
     }

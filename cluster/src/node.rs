@@ -108,6 +108,8 @@ impl Node {
         self.life.start(out);
         self.clocks.look(env);
         self.counts_clocks(env);
+        // All replicas are looked at here, and those that changed from now on.
+        self.hears_stamps(env);
         self.looks_at_clocks(env);
         self.settle(env, out);
     }
@@ -194,10 +196,15 @@ impl Node {
             }
             Input::Snapshot(event) => self.snapshot(event, out),
         }
+        self.hears_stamps(env);
         self.settle(env, out);
         self.tell_leads(env, first, tick, out);
-        if tick && let Some(ahead_ms) = self.clocks.news() {
-            out.push(Output::Time { ahead_ms });
+        let begins = out[first..].iter().any(|output| matches!(output, Output::Leads { leading: Some(_), .. }));
+        if (tick || begins)
+            && let Some(ahead_ms) = self.clocks.news()
+        {
+            // Owners that begin are to know the time.
+            out.insert(first, Output::Time { ahead_ms });
         }
     }
 
@@ -227,6 +234,15 @@ impl Node {
         if let Some(control) = self.replicas.get(&PartitionId::CONTROL) {
             let others = control.members.rows().into_iter().map(|m| m.node).filter(|n| *n != self.config.node);
             self.clocks.others_are(env, others);
+        }
+    }
+
+    /// The cluster's time is no earlier than what was applied.
+    fn hears_stamps(&mut self, env: &Env) {
+        for partition in &self.dirty {
+            if let Some(replica) = self.replicas.get(partition) {
+                self.clocks.stamped(env, replica.newest_stamp());
+            }
         }
     }
 

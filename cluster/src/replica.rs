@@ -460,9 +460,13 @@ impl Replica {
         &mut self.writes
     }
 
+    /// The newest stamp of what is applied here, or of what was appended as a leader.
+    pub fn newest_stamp(&self) -> UnixMillis {
+        self.stamp.max(self.raw.store().applied().stamp)
+    }
+
     fn append(&mut self, config: &NodeConfig, wall: UnixMillis, proposal: Proposal) -> Option<Index> {
-        let applied = self.raw.store().applied().stamp;
-        let stamp = self.stamp.max(applied).max(wall);
+        let stamp = self.newest_stamp().max(wall);
         let Proposal { incarnation, term, mailbox, command, kind } = proposal;
         let header = EntryHeader {
             cluster: config.cluster,

@@ -223,9 +223,12 @@ impl World {
                 self.sessions_hear_of_leader(node, partition);
             }
             Output::Time { ahead_ms } => {
-                if let Some(process) = self.host(node).up.as_mut() {
+                let now = self.now;
+                let host = self.host(node);
+                if let Some(process) = host.up.as_mut() {
                     process.ahead_ms = ahead_ms;
                 }
+                host.tells_cluster_time(now);
             }
             Output::Snapshot(job) => self.snapshot(node, job),
             Output::Differs { replica, other, count, difference, .. } => {

@@ -174,6 +174,8 @@ impl CoreThread {
                 Output::Leader { partition, node } => views.leader(partition, node),
                 Output::Time { ahead_ms } => {
                     views.ahead_ms = ahead_ms;
+                    // Before a lead is published that begins by it.
+                    self.time.set(ClusterTime::of(self.env.now, self.env.wall, ahead_ms));
                     SharedTime::report(ahead_ms);
                 }
                 // In the queue of apply, so that everything before it is applied.
