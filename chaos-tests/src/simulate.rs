@@ -6,8 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use mailraft_disk::DiskLog;
+use mailraft_faulty_files::{LogOnFaultyFiles, quiet_panics};
 use mailraft_sim::suite::{LONG_MINIMISE_MAX_RUNS, MINIMISE_MAX_RUNS, episode_takes, minimise};
 use mailraft_sim::{Ran, Setup, episode, long_episode, run_episode, scenarios};
+use mailraft_storage::memory::conformance::LogDisk;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -15,6 +18,10 @@ use sha2::{Digest, Sha256};
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Violations that are printed one by one.
 const PRINTED_MAX: usize = 5;
+/// One file of a Raft log on a disk, and the size of all from which old ones are given back, in bytes: small, as a world's
+/// two minutes of mail are.
+const LOG_FILE_BYTES: u64 = 32 << 10;
+const LOG_PURGE_FROM_BYTES: u64 = 128 << 10;
 /// Lines of the timeline that are printed.
 const TIMELINE_MAX: usize = 60;
 
@@ -33,6 +40,9 @@ pub struct SimArgs {
     /// Episodes of two and a half days with few clients, rather than of two minutes with many
     #[arg(long)]
     pub long: bool,
+    /// Keep the nodes' Raft logs as production does, in raft-engine, over files in memory that fail
+    #[arg(long)]
+    pub raft_engine: bool,
     /// Episodes at the same time
     #[arg(long, default_value_t = 1)]
     pub jobs: usize,
@@ -52,7 +62,8 @@ pub struct SimArgs {
 
 impl SimArgs {
     fn world(&self, seed: u64, number: u64) -> Setup {
-        if self.long { long_episode(seed, number) } else { episode(seed, number) }
+        let setup = if self.long { long_episode(seed, number) } else { episode(seed, number) };
+        Setup { log_disks: self.raft_engine.then_some(raft_engine_on_a_disk_that_fails), ..setup }
     }
 
     /// What a failure is, as small as it can be made.
@@ -76,12 +87,24 @@ impl SimArgs {
         line("the last that happened:".to_owned());
         let skip = smallest.timeline.len().saturating_sub(TIMELINE_MAX);
         smallest.timeline.iter().skip(skip).for_each(|happened| line(format!("  {happened}")));
-        let long = if self.long { "--long " } else { "" };
+        let kind = if self.long { "--long " } else { "" };
+        let log = if self.raft_engine { "--raft-engine " } else { "" };
         line(format!(
-            "again: mailraft-chaos sim {long}--seed {seed} --episode {number}  (with --loud: all that happens)"
+            "again: mailraft-chaos sim {kind}{log}--seed {seed} --episode {number}  (with --loud: all that happens)"
         ));
         out
     }
+}
+
+/// What a node's Raft log stands on in production, but for the disk below it.
+///
+/// # Panics
+/// If the files' names can't be written.
+pub fn raft_engine_on_a_disk_that_fails() -> Box<dyn LogDisk + Send> {
+    quiet_panics();
+    Box::new(LogOnFaultyFiles::new(|files, dir| {
+        Ok(Box::new(DiskLog::open_over(files, dir, LOG_FILE_BYTES, LOG_PURGE_FROM_BYTES)?))
+    }))
 }
 
 #[derive(Default)]

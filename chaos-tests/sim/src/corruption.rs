@@ -17,9 +17,7 @@ impl World {
         let spared = self.spares_a_disk();
         self.crash(node, 0);
         let host = self.host(node);
-        let bits = host.log.len() as u64 * 8;
-        if spared && bits > 0 && host.lost.is_none() {
-            host.log.corrupt((bits * permille / 1_000) as usize);
+        if spared && host.lost.is_none() && host.log.corrupt(permille) {
             host.log_corrupt = true;
         }
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use mailraft_checkers::Micros;
 use mailraft_cluster::{ApplyJob, ClusterTime, Node, NodeConfig, RequestId};
 use mailraft_storage::body::BodyId;
-use mailraft_storage::log::{Log, LogBatch, LogWrite};
-use mailraft_storage::memory::{MemoryLog, MemoryRows};
+use mailraft_storage::log::{LogBatch, LogWrite};
+use mailraft_storage::memory::MemoryRows;
 use mailraft_storage::{
     Applied, ClusterId, CommandId, Env, Index, MailboxId, NodeId, PartitionId, ReplicaId, RowKey, Rows, StoreError,
     Table, Term, UnixMillis,
@@ -18,6 +18,7 @@ use mailraft_storage::{
 use crate::actors::{Actor, DirectoryActor, Leading};
 use crate::clock::Clock;
 use crate::dice::Dice;
+use crate::node_log::NodeLog;
 use crate::plant::{self, Fault as Planted};
 
 /// The cluster of every run.
@@ -115,7 +116,7 @@ pub struct Host {
     /// Its node.
     pub id: NodeId,
     /// The Raft log.
-    pub log: MemoryLog,
+    pub log: NodeLog,
     /// The rows.
     pub rows: MemoryRows,
     /// Snapshots that are whole and synced as files.
@@ -192,10 +193,10 @@ pub struct Process {
 
 impl Host {
     /// A machine with empty disks.
-    pub fn new(id: NodeId, clock: Clock) -> Self {
+    pub fn new(id: NodeId, clock: Clock, log: NodeLog) -> Self {
         Host {
             id,
-            log: MemoryLog::new(),
+            log,
             rows: MemoryRows::new(),
             staged: BTreeMap::new(),
             clock,
@@ -238,13 +239,13 @@ impl Host {
             env.now = self.clock.monotonic(now);
             env.wall = self.clock.wall(now);
         }
-        let mut core =
-            Node::recover(config, Arc::new(self.log.clone()), &self.rows, &mut env).map_err(|e| e.to_string())?;
+        let mut core = Node::recover(config, self.log.as_log(), &self.rows, &mut env).map_err(|e| e.to_string())?;
         let mut out = Vec::new();
         core.start(&mut env, &mut out);
         // As the driver does: files that no mark in the log names are removed.
+        let log = self.log.as_log();
         let needed = |replica: ReplicaId, index: Index| {
-            let mark = Log::state(&self.log, replica).ok().flatten().and_then(|state| state.installing);
+            let mark = log.state(replica).ok().flatten().and_then(|state| state.installing);
             mark.is_some_and(|mark| mark.index == index)
         };
         self.staged.retain(|(replica, index), _| needed(*replica, *index));
@@ -287,7 +288,7 @@ impl Host {
         if mailraft_storage::plant::is(mailraft_storage::plant::Fault::LogTailWithGap) {
             // A bit of something in the middle of the log's last few thousand bytes.
             let back = dice.between(200, 4_000) as usize;
-            self.log.corrupt(self.log.len().saturating_sub(back) * 8);
+            self.log.corrupt_before_end(back);
         }
         for replica in process.replacing {
             if let Some(applied) = process.installing.get(&replica) {
@@ -301,12 +302,13 @@ impl Host {
         if self.log.recover().is_err() {
             return;
         }
-        let replicas = self.log.replicas().unwrap_or_default().into_iter();
+        let log = self.log.as_log();
+        let replicas = log.replicas().unwrap_or_default().into_iter();
         let partitions: Vec<ReplicaId> =
             replicas.filter(|r| self.rows.get(*r, &control_row(self.id)).ok().flatten().is_none()).collect();
         let Some(lost) = dice.pick(&partitions).copied() else { return };
         let batch = LogBatch { writes: vec![LogWrite { replica: lost, remove: true, ..LogWrite::default() }] };
-        let written = self.log.write_synced(self.log.newest_batch() + 1, &batch);
+        let written = log.write_synced(log.newest_batch() + 1, &batch);
         self.staged.retain(|(replica, _), _| *replica != lost);
         if written.is_err() || self.rows.remove(lost).is_err() {
             self.lost = Some(format!("replica {lost} can't be removed"));

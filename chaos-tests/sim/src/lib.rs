@@ -24,6 +24,7 @@ mod machine;
 mod message;
 mod moves;
 mod net;
+pub mod node_log;
 mod office;
 mod operator;
 pub mod plant;

@@ -275,10 +275,9 @@ impl World {
     /// A change of the configuration is applied only when it is durable that it is committed: else a crash could
     /// take that back, and this replica would count votes by another configuration than the one it acted on.
     fn configuration_is_durable(&mut self, node: NodeId, job: &ApplyJob) {
-        use mailraft_storage::log::Log;
         let changed = job.entries.iter().filter(|(_, conf)| conf.is_some()).map(|(entry, _)| entry.index).max();
         let Some(index) = changed else { return };
-        let commit = Log::state(&self.host(node).log, job.replica).ok().flatten().map_or(0, |s| s.hard_state.commit);
+        let commit = self.host(node).log.as_log().state(job.replica).ok().flatten().map_or(0, |s| s.hard_state.commit);
         if commit < index {
             let what = format!("node {node} applies configuration change {index}; durably committed is only {commit}");
             self.goes_wrong(Rule::ReplicasAgree, what);
@@ -322,11 +321,10 @@ impl World {
                 process.installing.remove(&write.replica);
             }
         }
-        if batch.writes.iter().any(|w| w.compact.is_some() || w.reset.is_some()) {
-            use mailraft_storage::log::Log;
-            if let Err(error) = host.log.reclaim() {
-                return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
-            }
+        if batch.writes.iter().any(|w| w.compact.is_some() || w.reset.is_some())
+            && let Err(error) = host.log.reclaim()
+        {
+            return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
         }
         self.input(node, Input::Persisted { number });
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mailraft_checkers::{At, Bounds, Checker, Micros, Op, Record, Report, Rule};
 use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_mailbox::{Kept, MailboxKey, Place, kept_result};
-use mailraft_storage::log::{Log, LogBatch};
+use mailraft_storage::log::LogBatch;
 use mailraft_storage::rows::{ReplicaBatch, RowsView, state_hash};
 use mailraft_storage::seal::Key;
 use mailraft_storage::{
@@ -20,6 +20,7 @@ use crate::directory::first_directory_rows;
 use crate::faults::{Fault, Planned, Size, draw};
 use crate::host::{CLUSTER, Host};
 use crate::net::{Net, Weather};
+use crate::node_log::NodeLog;
 use crate::office::Office;
 use crate::questions::Questions;
 use crate::queue::Queue;
@@ -170,7 +171,8 @@ impl World {
         let plan = plan(self.setup.partitions, &nodes, control, &mut Env::seeded(self.setup.seed));
         for node in &nodes {
             let boot = self.dice.below(1_000_000_000);
-            let host = Host::new(node.id, Clock::new(boot, self.setup.clocks_apart));
+            let log = NodeLog::new(self.setup.log_disks, self.setup.seed ^ node.id.0 << 40);
+            let host = Host::new(node.id, Clock::new(boot, self.setup.clocks_apart), log);
             let mut batch = LogBatch::default();
             for first in plan.of(node.id) {
                 let write =

@@ -18,6 +18,7 @@ use crate::faults::Planned;
 use crate::host::{Host, Staged};
 use crate::moves::Move;
 use crate::net::Net;
+use crate::node_log::LogDisks;
 use crate::office::{DirectoryReply, Office};
 use crate::questions::Questions;
 use crate::queue::Queue;
@@ -85,6 +86,8 @@ pub struct Setup {
     pub ballots_permille: u64,
     /// How many accounts administrators change and clients log in to; with none the directory has nothing to do.
     pub accounts: usize,
+    /// What the nodes' Raft logs stand on; without it they are bytes in memory.
+    pub log_disks: Option<LogDisks>,
     /// Printed as it happens.
     pub loud: bool,
 }
@@ -125,6 +128,7 @@ impl Setup {
             repeats_mean: 2_000_000,
             ballots_permille: 0,
             accounts: 0,
+            log_disks: None,
             loud: false,
         }
     }

@@ -8,6 +8,7 @@ mod machines;
 mod outcomes;
 mod power;
 mod quickstart;
+mod raft_engine_worlds;
 mod rows;
 mod secrecy;
 mod simulated;

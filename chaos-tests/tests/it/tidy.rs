@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may depend on whom inside the workspace.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("mailraft-storage", &[]),
     ("mailraft-disk", &["mailraft-storage"]),
+    ("mailraft-faulty-files", &["mailraft-storage"]),
     ("mailraft-cluster", &["mailraft-storage"]),
     ("mailraft-driver", &["mailraft-cluster", "mailraft-storage"]),
     ("mailraft-message", &[]),
@@ -45,7 +46,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "mailraft-storage",
         ],
     ),
-    ("mailraft-chaos", &["mailraft-disk", "mailraft-sim"]),
+    ("mailraft-chaos", &["mailraft-disk", "mailraft-faulty-files", "mailraft-sim", "mailraft-storage"]),
 ];
 const PURE: [&str; 11] = [
     "storage/src",

@@ -1,6 +1,6 @@
 //! A node dies at each step of a snapshot's installation.
 
-use mailraft_storage::log::{InstallMark, Log};
+use mailraft_storage::log::InstallMark;
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 
 use crate::run::Ran;
@@ -62,6 +62,6 @@ fn dies(s: &mut Script, node: NodeId) -> Scripted<()> {
 
 /// Whether the durable log says that a snapshot is being installed.
 fn is_marked(s: &Script, node: NodeId, replica: ReplicaId) -> bool {
-    let state = Log::state(&s.world.hosts[&node].log, replica).ok().flatten();
+    let state = s.world.hosts[&node].log.as_log().state(replica).ok().flatten();
     state.is_some_and(|state| state.installing.is_some())
 }
