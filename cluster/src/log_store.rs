@@ -431,7 +431,7 @@ mod tests {
             self.0.sync_witness()
         }
 
-        fn reclaim(&self) -> Result<(), StoreError> {
+        fn reclaim(&self) -> Result<Vec<ReplicaId>, StoreError> {
             self.0.reclaim()
         }
 

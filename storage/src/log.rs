@@ -173,11 +173,12 @@ pub trait Log: Send + Sync {
     /// Any error here ends the process.
     fn sync_witness(&self) -> Result<(), StoreError>;
 
-    /// Gives back the space of what was cut; may be slow, runs outside the fsync loop.
+    /// Gives back the space of what was cut; may be slow, runs outside the fsync loop. Returns the replicas that have
+    /// damaged entries in the way: as long as these are not cut off, little or nothing is given back.
     ///
     /// # Errors
     /// Any error here ends the process.
-    fn reclaim(&self) -> Result<(), StoreError>;
+    fn reclaim(&self) -> Result<Vec<ReplicaId>, StoreError>;
 }
 
 #[cfg(test)]

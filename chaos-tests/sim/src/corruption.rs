@@ -6,6 +6,7 @@ use mailraft_storage::{NodeId, PartitionId, ReplicaId, Rows};
 
 use crate::dice::Dice;
 use crate::moves::Move;
+use crate::node_log::Corrupted;
 use crate::world::{Event, World};
 
 /// From a node's report until the operator acts, and until he looks again.
@@ -17,8 +18,12 @@ impl World {
         let spared = self.spares_a_disk();
         self.crash(node, 0);
         let host = self.host(node);
-        if spared && host.lost.is_none() && host.log.corrupt(permille) {
-            host.log_corrupt = true;
+        if spared && host.lost.is_none() {
+            match host.log.corrupt(permille) {
+                Corrupted::Nothing => {}
+                Corrupted::Refused => host.log_corrupt = true,
+                Corrupted::Opened => host.log_spoilt = true,
+            }
         }
     }
 
@@ -48,7 +53,8 @@ impl World {
     /// A node that runs says that it met damaged rows of a partition's replica.
     pub fn meets_damage(&mut self, node: NodeId, partition: PartitionId, why: &dyn std::fmt::Display) {
         let Some(replica) = self.replica(node, partition) else { return };
-        if !self.hosts[&node].corrupted.contains(&replica) {
+        let host = &self.hosts[&node];
+        if !host.log_spoilt && !host.corrupted.contains(&replica) {
             let what = format!("node {node}, partition {partition}: damage is found where none was done: {why}");
             return self.goes_wrong(Rule::ReplicasAgree, what);
         }
@@ -59,10 +65,21 @@ impl World {
         }
     }
 
+    /// Entries of a replica's log were damaged when space was to be given back.
+    pub fn meets_damaged_entries(&mut self, node: NodeId, replica: ReplicaId) {
+        let core = self.host(node).up.as_ref().map(|process| process.core.replica_ids()).unwrap_or_default();
+        let of = |(partition, held): (PartitionId, ReplicaId)| (held == replica).then_some(partition);
+        if !self.host(node).told_damaged.contains(&replica)
+            && let Some(partition) = core.into_iter().find_map(of)
+        {
+            self.meets_damage(node, partition, &"entries of its log are damaged");
+        }
+    }
+
     /// A process stops by itself, or can't start, as its rows can't be read: its node is set aside for good.
     pub fn stops_damaged(&mut self, node: NodeId, why: String) {
         let host = self.host(node);
-        let damaged = host.corrupted.iter().any(|replica| host.rows.is_damaged(*replica));
+        let damaged = host.log_spoilt || host.corrupted.iter().any(|replica| host.rows.is_damaged(*replica));
         self.crash(node, 0);
         self.host(node).lost = Some(why.clone());
         if !damaged {

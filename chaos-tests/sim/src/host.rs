@@ -141,6 +141,8 @@ pub struct Host {
     pub dies_after: Option<u64>,
     /// A bit of its log turned over: it must not start.
     pub log_corrupt: bool,
+    /// A bit of its log turned over, and a start took it nevertheless: some entry may turn out to be damaged.
+    pub log_spoilt: bool,
     /// Replicas of which rows turned bad at some time.
     pub corrupted: BTreeSet<ReplicaId>,
     /// Replicas that the operator knows to be damaged.
@@ -209,6 +211,7 @@ impl Host {
             dies_at_install: false,
             dies_after: None,
             log_corrupt: false,
+            log_spoilt: false,
             corrupted: BTreeSet::new(),
             told_damaged: BTreeSet::new(),
             lost: None,
@@ -347,7 +350,7 @@ impl Host {
 
     /// Whether its disk has lost something of what it held, known to anyone or not.
     pub fn has_lost_something(&self) -> bool {
-        self.lost.is_some() || self.log_corrupt || !self.corrupted.is_empty()
+        self.lost.is_some() || self.log_corrupt || self.log_spoilt || !self.corrupted.is_empty()
     }
 
     /// Brings the process's knowledge of time up to now.

@@ -51,7 +51,9 @@ impl World {
                 self.later(node, flush, Local::Flush);
                 self.carry_out(node, outputs);
             }
-            Err(why) if !self.host(node).corrupted.is_empty() => self.stops_damaged(node, why),
+            Err(why) if self.host(node).log_spoilt || !self.host(node).corrupted.is_empty() => {
+                self.stops_damaged(node, why);
+            }
             Err(why) => {
                 self.say(format!("node {node} can't start: {why}"));
                 self.host(node).lost = Some(why.clone());
@@ -241,6 +243,7 @@ impl World {
             Output::Distrust { partition, index, .. } => {
                 self.meets_damage(node, partition, &format!("its rows differ from a majority's at {index}"));
             }
+            Output::Abort(why) if self.host(node).log_spoilt => self.stops_damaged(node, why),
             Output::Abort(why) => {
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} stops: {why}"));
                 self.crash(node, 0);
@@ -321,10 +324,11 @@ impl World {
                 process.installing.remove(&write.replica);
             }
         }
-        if batch.writes.iter().any(|w| w.compact.is_some() || w.reset.is_some())
-            && let Err(error) = host.log.reclaim()
-        {
-            return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}"));
+        if batch.writes.iter().any(|w| w.compact.is_some() || w.reset.is_some()) {
+            match host.log.reclaim() {
+                Ok(damaged) => damaged.into_iter().for_each(|replica| self.meets_damaged_entries(node, replica)),
+                Err(error) => return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}")),
+            }
         }
         self.input(node, Input::Persisted { number });
     }

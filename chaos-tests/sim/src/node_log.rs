@@ -18,8 +18,17 @@ const FAILS_WITHIN_CALLS: u64 = 6;
 const STARTS_FAIL_MAX: usize = 8;
 /// In place of a failure that did not come about.
 const NEVER: DiskFault = DiskFault::PowerCut(u64::MAX);
-/// A bit is turned over so often, where none that turned does any harm.
-const FLIPS_MAX: usize = 20;
+
+/// What a start makes of a bit that turned over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Corrupted {
+    /// There was none.
+    Nothing,
+    /// It refuses the log.
+    Refused,
+    /// It opens it: the bit changes nothing, or stands in an entry that nobody has read yet.
+    Opened,
+}
 
 /// A node's log, and what it stands on.
 pub enum NodeLog {
@@ -93,13 +102,13 @@ impl NodeLog {
         }
     }
 
-    /// A bit turns over, at so many thousandths of it. Says whether it must be refused now. On a disk it is any bit, and
-    /// others after it as long as the log can be opened with it, of which nothing may be missing then.
-    pub fn corrupt(&self, permille: u64) -> bool {
+    /// A bit turns over, at so many thousandths of it; on a disk any one.
+    pub fn corrupt(&self, permille: u64) -> Corrupted {
         match self {
+            NodeLog::Memory(log) if log.is_empty() => Corrupted::Nothing,
             NodeLog::Memory(log) => {
                 log.corrupt((log.len() as u64 * 8 * permille / 1_000) as usize);
-                !log.is_empty()
+                Corrupted::Refused
             }
             NodeLog::Disk(log) => log.held().corrupt(),
         }
@@ -146,11 +155,11 @@ impl NodeLog {
         self.as_log().write_synced(number, batch)
     }
 
-    /// Gives back what is not needed any more.
+    /// Gives back what is not needed any more; replicas whose damaged entries are in the way.
     ///
     /// # Errors
     /// If that fails.
-    pub fn reclaim(&self) -> Result<(), StoreError> {
+    pub fn reclaim(&self) -> Result<Vec<ReplicaId>, StoreError> {
         self.as_log().reclaim()
     }
 }
@@ -201,15 +210,15 @@ impl Held {
         }
     }
 
-    fn corrupt(&mut self) -> bool {
-        for _ in 0..FLIPS_MAX {
-            self.disk.flip(&mut self.env.rng);
-            match self.disk.open() {
-                Ok(log) => self.disk.kill(Some(log)),
-                Err(_) => return true,
+    fn corrupt(&mut self) -> Corrupted {
+        self.disk.flip(&mut self.env.rng);
+        match self.disk.open() {
+            Ok(log) => {
+                self.disk.kill(Some(log));
+                Corrupted::Opened
             }
+            Err(_) => Corrupted::Refused,
         }
-        false
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -256,7 +265,7 @@ impl Log for LogOnDisk {
         self.held().open_log()?.sync_witness()
     }
 
-    fn reclaim(&self) -> Result<(), StoreError> {
+    fn reclaim(&self) -> Result<Vec<ReplicaId>, StoreError> {
         self.held().open_log()?.reclaim()
     }
 }

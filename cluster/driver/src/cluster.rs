@@ -189,8 +189,9 @@ impl Cluster {
             workers.push(thread("mailraft-witness", Box::new(work))?);
         }
         {
-            let (log, fatal) = (log.clone(), fatal.clone());
-            workers.push(thread("mailraft-reclaim", Box::new(move || log_thread::reclaim(log, reclaims, fatal)))?);
+            let (log, inputs, fatal) = (log.clone(), inputs.clone(), fatal.clone());
+            let work = move || log_thread::reclaim(log, reclaims, inputs, fatal);
+            workers.push(thread("mailraft-reclaim", Box::new(work))?);
         }
         {
             let (rows, inputs, flusher, fatal) = (rows.clone(), inputs.clone(), flusher.clone(), fatal.clone());

@@ -56,7 +56,7 @@ impl Inputs {
 
     /// Rows of a replica here can't be read: the core hands its lead over, the operator replaces it.
     pub(crate) fn damaged(&self, replica: ReplicaId, error: &dyn Display) {
-        tracing::error!(%replica, %error, "rows can't be read: another node is to lead; check the disk, and replace this replica if they are damaged");
+        tracing::error!(%replica, %error, "rows or entries can't be read: another node is to lead; check the disk, and replace this replica if they are damaged");
         ::metrics::counter!(metrics::DAMAGED).increment(1);
         // If the core has ended, so has its lead.
         self.own(Input::Damaged { replica });

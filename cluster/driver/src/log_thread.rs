@@ -1,12 +1,14 @@
 //! The one fsync loop of a node, and beside it the threads that make its witness durable and that give back the space
 //! of what was cut.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mailraft_cluster::Input;
+use mailraft_storage::ReplicaId;
 use mailraft_storage::log::{InstallMark, Log, LogBatch, WITNESS_SYNC_AFTER_MS};
 use raft::eraftpb::Entry;
 use tokio::sync::mpsc;
@@ -88,15 +90,23 @@ pub(crate) fn sync_witness(log: Arc<dyn Log>, wanted: Receiver<()>, fatal: Fatal
 }
 
 /// Gives back the space of what was cut, each time it is told to, until the log thread ends.
-pub(crate) fn reclaim(log: Arc<dyn Log>, wanted: Receiver<()>, fatal: Fatal) -> Result<(), String> {
+pub(crate) fn reclaim(log: Arc<dyn Log>, wanted: Receiver<()>, inputs: Inputs, fatal: Fatal) -> Result<(), String> {
     lower_priority();
+    let mut told = BTreeSet::new();
     for () in wanted {
         if fatal.is_dead() {
             return Ok(());
         }
-        log.reclaim().map_err(|e| {
+        let damaged = log.reclaim().map_err(|e| {
             format!("the Raft log could not give back space: {e}. Check the disk, then start the node again")
         })?;
+        // What is applied is in the rows, and what is not ends the process where it is applied: nothing is lost by
+        // going on, but this disk damages what it holds.
+        let damaged: BTreeSet<ReplicaId> = damaged.into_iter().collect();
+        for replica in damaged.difference(&told) {
+            inputs.damaged(*replica, &"entries of its Raft log are damaged");
+        }
+        told = damaged;
     }
     Ok(())
 }

@@ -39,6 +39,8 @@ const VALUE_VERSION: u8 = 1;
 const PURGE_FROM_BYTES: u64 = 512 << 20;
 /// The size of one file, in bytes.
 const FILE_BYTES: u64 = 32 << 20;
+/// Entries that are read at once to see whether they can be, in bytes.
+const SCAN_BYTES: usize = 1 << 20;
 
 /// Raft logs on disk, over the files of the operating system or over others.
 pub struct DiskLog<F: FileSystem = DefaultFileSystem> {
@@ -185,6 +187,34 @@ impl<F: FileSystem> DiskLog<F> {
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, LogState>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The replicas of which some entry can't be read.
+    fn with_damaged_entries(&self) -> Vec<ReplicaId> {
+        let held: Vec<ReplicaId> = self.states().keys().copied().collect();
+        held.into_iter().filter(|replica| !self.has_sound_entries(*replica)).collect()
+    }
+
+    fn has_sound_entries(&self, replica: ReplicaId) -> bool {
+        let mut read = Index(0);
+        loop {
+            let Some((cut, last)) = self.span(replica) else { return true };
+            let from = Index(cut.0.max(read.0) + 1);
+            if from > last {
+                return true;
+            }
+            read = match self.entries(replica, from, Index(last.0 + 1), SCAN_BYTES) {
+                Ok(entries) => Index(from.0 + entries.len() as u64 - 1),
+                // They may have been cut off or replaced meanwhile.
+                Err(_) if self.span(replica).is_none_or(|(cut, now)| cut >= from || now < last) => continue,
+                Err(_) => return false,
+            };
+        }
+    }
+
+    /// Up to where a replica's entries are cut off, and the last of them.
+    fn span(&self, replica: ReplicaId) -> Option<(Index, Index)> {
+        self.states().get(&replica).map(|state| (state.cut.index, state.last))
     }
 
     fn regions(&self) -> Vec<ReplicaId> {
@@ -368,10 +398,20 @@ impl<F: FileSystem> Log for DiskLog<F> {
         self.write("syncing the raft log's witness", || Ok(self.witness.sync()?))
     }
 
-    fn reclaim(&self) -> Result<(), StoreError> {
-        // The regions it names hold old files back; their logs are cut when their rows are flushed.
-        self.write("giving back old files of the raft log", || self.engine.purge_expired_files())?;
-        Ok(())
+    fn reclaim(&self) -> Result<Vec<ReplicaId>, StoreError> {
+        let mut damaged = Vec::new();
+        self.write("giving back old files of the raft log", || match self.engine.purge_expired_files() {
+            // The regions it names hold old files back; their logs are cut when their rows are flushed.
+            Ok(_) => Ok(()),
+            Err(error @ raft_engine::Error::Io(_)) => Err(error),
+            // What is still needed of an old file is read, and written to another. If it can't be read nothing was written
+            // either, and what writes next is as sound as before.
+            Err(error) => {
+                damaged = self.with_damaged_entries();
+                if damaged.is_empty() { Err(error) } else { Ok(()) }
+            }
+        })?;
+        Ok(damaged)
     }
 }
 

@@ -309,7 +309,7 @@ pub fn log_survives(seed: u64, steps: usize, disk: &mut dyn LogDisk) -> (u64, bo
         }
         let mut in_flight = None;
         let done = match rng.random_range(0..24) {
-            0..3 => store.reclaim(),
+            0..3 => store.reclaim().map(|damaged| assert!(damaged.is_empty(), "{damaged:?} at {place}")),
             3..5 => store.sync_witness(),
             5 => Err(StoreError::io("", "a crash")),
             _ => {
@@ -411,7 +411,7 @@ pub fn log_agrees(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn L
     for step in 0..steps {
         match rng.random_range(0..50) {
             0 => store = open(Some(store)),
-            1..4 => store.reclaim().expect("reclaim"),
+            1..4 => assert_eq!(store.reclaim().expect("reclaim"), [], "damaged entries"),
             _ => {
                 let mut writes = Vec::new();
                 for replica in &mut replicas {

@@ -167,17 +167,17 @@ impl Log for MemoryLog {
         Ok(())
     }
 
-    fn reclaim(&self) -> Result<(), StoreError> {
+    fn reclaim(&self) -> Result<Vec<ReplicaId>, StoreError> {
         let mut state = MemoryLog::state(self);
         if state.bytes.len() < RECLAIM_FROM_BYTES.max(2 * state.reclaimed) || !state.pending.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let writes = state.replicas.iter().map(|(replica, held)| held.whole(*replica)).collect();
         let record = record(state.synced_batch, &LogBatch { writes })?;
         state.reclaimed = record.len();
         state.synced = record.len();
         state.bytes = record;
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

@@ -3,8 +3,9 @@
 
 use mailraft_disk::DiskLog;
 use mailraft_faulty_files::{LogOnFaultyFiles, quiet_panics};
+use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::conformance::{self, LogDisk};
-use mailraft_storage::{Index, StoreError};
+use mailraft_storage::{Index, LogPosition, ReplicaId, StoreError, Term};
 
 use crate::{R, append, entries, of_environment};
 
@@ -73,6 +74,50 @@ fn every_bit_that_turns_over_in_a_log_is_refused_or_changes_nothing() {
         }
         assert!(refused > 500 && harmless > 10, "{refused} refused, {harmless} harmless");
     }
+}
+
+#[test]
+fn a_damaged_entry_keeps_old_files_until_it_is_cut_off_and_ends_nothing() {
+    let other = ReplicaId(R.0 + 1);
+    let mut disk = on_disk();
+    let log = disk.open().unwrap();
+    append(log.as_ref(), 1, 1, 3);
+    let mut number = 1;
+    let mut write = |log: &dyn Log, write: LogWrite| {
+        number += 1;
+        log.write_synced(number, &LogBatch { writes: vec![write] }).unwrap();
+    };
+    for last in (10..=300).step_by(10) {
+        write(log.as_ref(), LogWrite { replica: other, append: entries(last - 9, last), ..LogWrite::default() });
+    }
+    disk.kill(Some(log));
+    // A bit in one of the three entries in the first file, which nothing reads at the start.
+    let first = disk.names().into_iter().find(|name| name.to_string_lossy().ends_with("0001.raftlog")).unwrap();
+    let damages = |bit: &usize| {
+        let mut spoilt = disk.spoilt(&first, *bit);
+        spoilt.open().is_ok_and(|log| log.entries(R, Index(1), Index(4), usize::MAX).is_err())
+    };
+    let bit = (0..8 * 1_000).step_by(13).find(damages).expect("a bit that only who reads the entries finds");
+    let mut disk = disk.spoilt(&first, bit);
+    let log = disk.open().unwrap();
+    let cut = |replica, upto| LogWrite {
+        replica,
+        compact: Some(LogPosition { index: Index(upto), term: Term(1) }),
+        ..LogWrite::default()
+    };
+    write(log.as_ref(), cut(other, 300));
+    let files = disk.names().len();
+    assert_eq!(log.reclaim().unwrap(), [R], "the space between is wanted, and these entries are in the way");
+    assert_eq!(log.reclaim().unwrap(), [R]);
+    assert!(disk.names().len() >= files);
+    write(log.as_ref(), LogWrite { replica: other, append: entries(301, 303), ..LogWrite::default() });
+    assert_eq!(log.entries(other, Index(301), Index(304), usize::MAX).unwrap(), entries(301, 303));
+    write(log.as_ref(), cut(R, 3));
+    assert_eq!(log.reclaim().unwrap(), []);
+    assert!(disk.names().len() < files, "{files} files before and {} after", disk.names().len());
+    drop(log);
+    let log = disk.open().unwrap();
+    assert_eq!(log.entries(other, Index(301), Index(304), usize::MAX).unwrap(), entries(301, 303));
 }
 
 #[test]

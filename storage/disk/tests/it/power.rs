@@ -118,6 +118,13 @@ impl Watch {
         }
     }
 
+    /// The power goes in the call after so many more.
+    pub fn cut_after(&self, calls: u64) {
+        if let Some(disk) = watched().as_mut() {
+            disk.wrong = Some(Wrong::PowerCut(disk.calls + calls));
+        }
+    }
+
     /// Whether the power is gone: what is done from now on counts for nothing.
     pub fn is_off(&self) -> bool {
         watched().as_ref().is_some_and(|disk| disk.cut.is_some())

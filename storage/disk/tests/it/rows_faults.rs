@@ -152,6 +152,11 @@ fn wrong(draw: &mut ChaCha20Rng) -> Wrong {
     }
 }
 
+/// The power is cut so often at each call.
+const COMPACTION_ROUNDS: u64 = 4;
+/// Calls on files that a small compaction makes, at least.
+const COMPACTION_CALLS: u64 = 9;
+
 /// Runs so many lives from a seed; calls on files and lives that ended with a call that failed.
 fn lives(seed: u64, lives: u64) -> (u64, u64) {
     let mut draw = ChaCha20Rng::seed_from_u64(seed);
@@ -275,4 +280,50 @@ fn a_compaction_that_fails_in_the_background_fails_the_next_write() {
     }
     let error = told.expect("a compaction that failed").to_string();
     assert!(error.contains("in the background") || error.contains("writing rows"), "{error}");
+}
+
+#[test]
+fn the_power_goes_at_any_call_of_a_compaction_and_nothing_that_was_flushed_is_lost() {
+    let mut draw = ChaCha20Rng::seed_from_u64(2);
+    let (mut during, mut dir) = (0, tempfile::tempdir().unwrap());
+    let (mut index, mut held) = (0, BTreeMap::new());
+    drop(DiskRows::open(dir.path(), CLUSTER).unwrap());
+    for after in (0..COMPACTION_ROUNDS).flat_map(|_| 0..COMPACTION_CALLS) {
+        let watch = Watch::over(dir.path(), None);
+        let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
+        // Four files on top of each other are compacted, in the background, once the last flush was answered.
+        for _ in 0..8 {
+            index += 1;
+            for n in 0..40 {
+                held.insert(row(Table::Places, n), value(&mut draw));
+            }
+            let puts: Vec<_> = held.iter().map(|(key, value)| (key.clone(), value.to_vec())).collect();
+            put(&rows, index, &puts).unwrap();
+            rows.flush().unwrap();
+            let calls = watch.calls();
+            watch.cut_after(after);
+            let begun = std::time::Instant::now();
+            while !watch.is_off() && begun.elapsed() < Duration::from_millis(50) {
+                std::thread::yield_now();
+            }
+            if watch.is_off() {
+                during += u64::from(watch.calls() > calls);
+                break;
+            }
+            // There was none, or it was shorter.
+            watch.cut_after(u64::MAX / 2);
+        }
+        watch.cut();
+        drop(rows);
+        let next = tempfile::tempdir().unwrap();
+        watch.lay_out(next.path(), &mut draw);
+        dir = next;
+        let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
+        let found = all(&rows).unwrap();
+        let found = found.values().next().expect("the replica");
+        assert!(found.0 == Index(index) && found.1 == held, "after {after} calls of a compaction: {:?}", found.0);
+    }
+    let all = COMPACTION_ROUNDS * COMPACTION_CALLS;
+    println!("{during} of {all} compactions had the power cut under them");
+    assert!(during >= all / 3, "only {during} of {all} were in a compaction");
 }
