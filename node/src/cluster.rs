@@ -46,7 +46,7 @@ pub fn create(options: &CreateCluster) -> Result<(), Failed> {
     let root_key = Zeroizing::new(hex::encode(node_files::random::<32>()?.as_slice()));
     let ca = ClusterCa::create(cluster).map_err(|e| Failed::because(e.to_string()))?;
     node_files::make_dir(&dir.join("authority"))?;
-    private(dir)?;
+    node_files::keep_private(dir)?;
     node_files::write_authority(&ca, &dir.join("authority"))?;
     let mut first = Vec::new();
     for node in &options.nodes {
@@ -215,13 +215,6 @@ fn explain(options: &CreateCluster) {
     tell!("\nKeep {dir}/authority here: who has its key can pass for a node. Delete nodes/*/data here");
     tell!("once it is copied: a node's first state is started from once, ever.");
     tell!("Keep a copy of root.key elsewhere: without it nothing can be read.");
-}
-
-/// For its owner alone: keys are below it.
-fn private(dir: &Path) -> Result<(), Failed> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-        .map_err(|e| Failed::because(format!("{} can't be closed to others ({e})", dir.display())))
 }
 
 fn read(path: &Path) -> Result<String, Failed> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mailraft_driver::pki::ClusterCa;
@@ -46,6 +46,12 @@ pub fn check_path(path: &Path) -> Result<(), Failed> {
 /// Makes a directory, and those above it.
 pub fn make_dir(dir: &Path) -> Result<(), Failed> {
     fs::create_dir_all(dir).map_err(|e| Failed::because(format!("{} can't be written ({e})", dir.display())))
+}
+
+/// For its owner alone: keys are below it.
+pub fn keep_private(dir: &Path) -> Result<(), Failed> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+        .map_err(|e| Failed::because(format!("{} can't be closed to others ({e})", dir.display())))
 }
 
 /// Writes a file whole: who reads it meanwhile reads the old one or the new one.
@@ -100,8 +106,6 @@ pub fn write_authority(ca: &ClusterCa, dir: &Path) -> Result<(), Failed> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

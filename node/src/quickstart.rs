@@ -129,6 +129,7 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
     let token = Zeroizing::new(hex::encode(node_files::random::<24>()?.as_slice()));
 
     node_files::make_dir(dir)?;
+    node_files::keep_private(dir)?;
     let ca = ClusterCa::create(cluster).map_err(|e| Failed::because(e.to_string()))?;
     node_files::write_authority(&ca, dir)?;
     let (ca_file, _) = node_files::authority(dir);

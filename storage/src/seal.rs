@@ -56,6 +56,33 @@ impl Key {
     }
 }
 
+/// How a key stands in a sealed row or in a frame between nodes: 32 bytes behind their number. A field asks for it by
+/// `#[serde(with = "key_bytes")]`, so that none is written by mistake.
+pub mod key_bytes {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use zeroize::Zeroizing;
+
+    use super::Key;
+
+    /// Writes a key.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(key: &Key, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(key.expose())
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// If it is not 32 bytes.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        let bytes = Zeroizing::new(<serde_bytes::ByteBuf>::deserialize(deserializer)?.into_vec());
+        let key = <[u8; 32]>::try_from(bytes.as_slice());
+        key.map(Key::from_bytes).map_err(|_| de::Error::invalid_length(bytes.len(), &"a key of 32 bytes"))
+    }
+}
+
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Key(..)")
@@ -145,6 +172,26 @@ fn associated_data(epoch: Epoch, cluster: ClusterId, place: &RowKey) -> Vec<u8> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Keeps {
+        #[serde(with = "key_bytes")]
+        key: Key,
+    }
+
+    #[test]
+    fn a_key_stands_in_records_as_its_bytes_and_never_in_a_log() {
+        let keeps = Keeps { key: Key::from_bytes([0x2a; 32]) };
+        let written = crate::entry::versioned_encode(1, &keeps);
+        // As a `Vec<u8>` did that earlier versions wrote: its length, then its bytes.
+        assert_eq!(written, [[1, 32].as_slice(), &[0x2a; 32]].concat());
+        assert_eq!(crate::entry::versioned_decode::<Keeps>("keeps", 1, &written).unwrap(), keeps);
+        for wrong in [31, 33] {
+            let bytes = [[1, wrong].as_slice(), &vec![0x2a; usize::from(wrong)]].concat();
+            assert!(crate::entry::versioned_decode::<Keeps>("keeps", 1, &bytes).is_err(), "{wrong} bytes");
+        }
+        assert_eq!(format!("{keeps:?}"), "Keeps { key: Key(..) }");
+    }
 
     fn place(n: u8) -> RowKey {
         RowKey::new(MailboxId([n; 16]), Table::Folders, [0, 0, 0, n])

@@ -11,7 +11,6 @@ use mailraft_mailbox::{
     open_body_row,
 };
 use mailraft_storage::body::{BodyId, open_chunk};
-use mailraft_storage::seal::Key;
 use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 
 use crate::host::CLUSTER;
@@ -323,9 +322,8 @@ impl World {
         let found = *found;
         let Some(chunk) = chunk else { return self.ends(number, Ended::Done(Reply::Body(None)), Some(at), 0) };
         let last = *next + 1 == content.chunks;
-        let key = <[u8; 32]>::try_from(content.body_key.as_slice()).map(Key::from_bytes).ok();
         let body: BodyId = content.body;
-        let opened = key.and_then(|key| open_chunk(body, &key, *next, last, &chunk).ok());
+        let opened = open_chunk(body, &content.body_key, *next, last, &chunk).ok();
         let Some(opened) = opened else { return self.ends(number, Ended::Done(Reply::BodyDamaged), Some(at), 0) };
         plain.extend_from_slice(&opened);
         *next += 1;

@@ -24,7 +24,7 @@ pub fn seal(env: &mut Env, marker: u64) -> (NewMessage, Vec<Bytes>) {
     let inline = if count == 1 { chunks.pop() } else { None };
     let new_message = NewMessage {
         body,
-        body_key: key.expose().to_vec(),
+        body_key: key,
         chunks: count,
         inline,
         size_bytes: plain.len() as u64,
@@ -78,12 +78,10 @@ mod tests {
             let (new_message, mut chunks) = seal(&mut env, marker);
             chunks.extend(new_message.inline.clone());
             assert_eq!(chunks.len(), new_message.chunks as usize);
-            let mut key = [0; 32];
-            key.copy_from_slice(&new_message.body_key);
             let mut plain = Vec::new();
             for (n, chunk) in chunks.iter().enumerate() {
                 let last = n + 1 == chunks.len();
-                let opened = open_chunk(new_message.body, &Key::from_bytes(key), n as u32, last, chunk);
+                let opened = open_chunk(new_message.body, &new_message.body_key, n as u32, last, chunk);
                 plain.extend_from_slice(&opened.unwrap_or_default());
             }
             assert_eq!((marker_of_text(&plain), marker_of_header(&new_message.header)), (Some(marker), Some(marker)));

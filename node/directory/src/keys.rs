@@ -2,6 +2,7 @@
 //! mailbox drops its key.
 
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
@@ -45,21 +46,33 @@ pub enum RootKeyError {
     Form,
 }
 
-/// The beginning of a file. A device or a pipe, which may never end or never begin, is none.
+/// The beginning of a file that nobody else may read. A device or a pipe, which may never end or never begin, is none.
 fn read_short(path: &Path) -> std::io::Result<Zeroizing<String>> {
-    if !std::fs::metadata(path)?.is_file() {
+    let file = std::fs::metadata(path)?;
+    if !file.is_file() {
         return Err(std::io::Error::other("it is no regular file"));
+    }
+    if is_for_others(file.mode(), file.uid(), file.gid()) {
+        let mode = file.mode() & 0o777;
+        return Err(std::io::Error::other(format!("others may read or change it (mode {mode:o}): chmod 600 it")));
     }
     let mut text = Zeroizing::new(String::with_capacity(ROOT_KEY_FILE_MAX_BYTES as usize));
     std::fs::File::open(path)?.take(ROOT_KEY_FILE_MAX_BYTES).read_to_string(&mut text)?;
     Ok(text)
 }
 
+/// Whether more than the owner may read or change a file. The group's bits count unless owner and group are root's: a
+/// credential of systemd's is root's, and its bits for the group are what an access list gives the service's user at most.
+fn is_for_others(mode: u32, uid: u32, gid: u32) -> bool {
+    let of_root = uid == 0 && gid == 0;
+    mode & if of_root { 0o027 } else { 0o077 } != 0
+}
+
 impl RootKey {
     /// From a file of 64 hexadecimal digits and perhaps a line end.
     ///
     /// # Errors
-    /// If it can't be read or is something else.
+    /// If it can't be read, is something else, or others than its owner may read or change it.
     pub fn read(path: &Path) -> Result<Self, RootKeyError> {
         let text = read_short(path).map_err(|error| RootKeyError::Read { path: path.display().to_string(), error })?;
         RootKey::parse(&text)
@@ -137,6 +150,22 @@ pub(crate) fn key_of(plain: &[u8]) -> Result<Key, LookupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_key_that_others_may_read_is_refused() {
+        for (mode, uid, gid, refused) in [
+            (0o100_600, 1_000, 1_000, false),
+            (0o100_400, 0, 0, false),
+            (0o100_440, 0, 0, false),
+            (0o100_440, 0, 1_000, true),
+            (0o100_640, 1_000, 1_000, true),
+            (0o100_460, 0, 0, true),
+            (0o100_644, 0, 0, true),
+            (0o100_601, 1_000, 1_000, true),
+        ] {
+            assert_eq!(is_for_others(mode, uid, gid), refused, "{mode:o} of {uid}:{gid}");
+        }
+    }
 
     #[test]
     fn a_root_key_is_64_hexadecimal_digits() {

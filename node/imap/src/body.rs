@@ -6,7 +6,6 @@ use mailraft_mailbox::api::FetchedContent;
 use mailraft_mailbox::{Answer, Command};
 use mailraft_protocol::Refusal;
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, open_chunk};
-use mailraft_storage::seal::Key;
 use zeroize::Zeroizing;
 
 use crate::outcome::Done;
@@ -41,10 +40,9 @@ impl BodyReader {
                 Answer::Chunk(None) => return Ok(None),
                 _ => return Err(Refusal::Corrupt.into()),
             };
-            let key: [u8; 32] = content.body_key.as_slice().try_into().map_err(|_| Refusal::Corrupt)?;
-            let key = Key::from_bytes(key);
             let last = number.checked_add(1) == Some(content.chunks);
-            let plain = open_chunk(content.body, &key, number, last, &sealed).map_err(|_| Refusal::Corrupt)?;
+            let plain =
+                open_chunk(content.body, &content.body_key, number, last, &sealed).map_err(|_| Refusal::Corrupt)?;
             self.kept = Some((content.body, number, plain));
         }
         let Some((_, _, plain)) = &self.kept else { return Err(Refusal::Corrupt.into()) };

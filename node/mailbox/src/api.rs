@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use mailraft_storage::CommandId;
 use mailraft_storage::body::BodyId;
+use mailraft_storage::seal::{Key, key_bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::flags::Flags;
@@ -41,8 +42,8 @@ pub struct NewMessage {
     /// The sealed body's id.
     pub body: BodyId,
     /// The key that sealed it, used for nothing else.
-    #[serde(with = "serde_bytes")]
-    pub body_key: Vec<u8>,
+    #[serde(with = "key_bytes")]
+    pub body_key: Key,
     /// How many chunks it has (`storage::body::chunk_count` of its size).
     pub chunks: u32,
     /// The only chunk, if there is one. Otherwise all of them were uploaded before.
@@ -394,8 +395,8 @@ pub struct FetchedContent {
     /// The body's id.
     pub body: BodyId,
     /// The key that opens it.
-    #[serde(with = "serde_bytes")]
-    pub body_key: Vec<u8>,
+    #[serde(with = "key_bytes")]
+    pub body_key: Key,
     /// How many chunks it has.
     pub chunks: u32,
 }

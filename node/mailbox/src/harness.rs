@@ -237,7 +237,7 @@ impl World {
 pub fn new_message(env: &mut Env, text: &str) -> NewMessage {
     NewMessage {
         body: BodyId::generate(env),
-        body_key: vec![7; 32],
+        body_key: Key::from_bytes([7; 32]),
         chunks: 1,
         inline: Some(Bytes::from(text.as_bytes().to_vec())),
         size_bytes: text.len() as u64,

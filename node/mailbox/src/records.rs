@@ -5,7 +5,7 @@ use bytes::Bytes;
 use mailraft_owner::Place;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::seal::{self, Key};
+use mailraft_storage::seal::{self, Key, key_bytes};
 use mailraft_storage::{ClusterId, CommandId, Env, Epoch, Index, MailboxId, RowKey, StoreError, Table, UnixMillis};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -89,8 +89,8 @@ pub(crate) struct FolderRecord {
 pub(crate) struct ContentRecord {
     pub thread: EmailId,
     pub body: BodyId,
-    #[serde(with = "serde_bytes")]
-    pub body_key: Vec<u8>,
+    #[serde(with = "key_bytes")]
+    pub body_key: Key,
     pub chunks: u32,
     pub internal_date: ZonedTime,
     pub saved: UnixMillis,

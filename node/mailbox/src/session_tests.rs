@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mailraft_storage::body::BodyId;
+use mailraft_storage::seal::Key;
 use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
 
 use crate::api::{Change, Event, FolderId, MessageState, NewMessage, Once, Refusal, Resumed, Selected};
@@ -206,7 +207,7 @@ impl Script {
                 self.bodies.push(body);
                 let new_message = NewMessage {
                     body,
-                    body_key: vec![0; 32],
+                    body_key: Key::from_bytes([0; 32]),
                     chunks: self.chunks,
                     inline: (self.chunks == 1).then(Bytes::new),
                     size_bytes: 1,

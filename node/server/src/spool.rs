@@ -258,7 +258,6 @@ impl SpooledMessage {
         let chunks = chunk_count(self.message.len() as u64);
         NewMessage {
             body,
-            body_key: key.expose().to_vec(),
             chunks,
             inline: (chunks == 1).then(|| seal_chunk(body, &key, 0, true, &self.message)),
             size_bytes: self.message.len() as u64,
@@ -273,13 +272,12 @@ impl SpooledMessage {
 
     /// One sealed chunk of this message, as it was sealed for the mailbox.
     pub fn seal_chunk(&self, new_message: &NewMessage, number: u32) -> Bytes {
-        let mut key = [0; 32];
-        key.copy_from_slice(&new_message.body_key);
         let from = number as usize * CHUNK_PLAIN_BYTES;
+            body_key: key,
         let to = self.message.len().min(from + CHUNK_PLAIN_BYTES);
         seal_chunk(
             new_message.body,
-            &Key::from_bytes(key),
+            &new_message.body_key,
             number,
             number + 1 == new_message.chunks,
             &self.message[from..to],
@@ -310,13 +308,11 @@ mod tests {
             }
             let received = spool.finish(b"Received: x\r\n").await.unwrap();
             let new_message = received.seal();
-            let mut key = [0; 32];
-            key.copy_from_slice(&new_message.body_key);
             let mut back = Vec::new();
             for n in 0..new_message.chunks {
                 let sealed = received.seal_chunk(&new_message, n);
                 let plain =
-                    open_chunk(new_message.body, &Key::from_bytes(key), n, n + 1 == new_message.chunks, &sealed)
+                    open_chunk(new_message.body, &new_message.body_key, n, n + 1 == new_message.chunks, &sealed)
                         .unwrap();
                 back.extend_from_slice(&plain);
             }

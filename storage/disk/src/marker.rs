@@ -1,6 +1,7 @@
 //! A directory says which cluster it belongs to and in which format it is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use mailraft_storage::{ClusterId, StoreError};
@@ -32,6 +33,14 @@ pub fn sums_are_made(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
         .map_err(|e| StoreError::io(format!("the data directory {}", dir.display()), e))
 }
 
+/// Nobody but its owner may look into it, whatever it was before.
+fn keep_private(dir: &Path) -> std::io::Result<()> {
+    if fs::metadata(dir)?.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
 /// Checks a data directory's marker, and writes it into one that has none and is empty.
 ///
 /// # Errors
@@ -39,6 +48,7 @@ pub fn sums_are_made(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
 pub fn check(dir: &Path, cluster: ClusterId) -> Result<RowSums, StoreError> {
     let io = |e: std::io::Error| StoreError::io(format!("the data directory {}", dir.display()), e);
     fs::create_dir_all(dir).map_err(io)?;
+    keep_private(dir).map_err(io)?;
     let file = dir.join(FILE);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,

@@ -264,7 +264,7 @@ impl World {
     fn new_message(&mut self, marker: u64) -> NewMessage {
         NewMessage {
             body: BodyId::generate(&mut self.env),
-            body_key: vec![7; 32],
+            body_key: Key::from_bytes([7; 32]),
             chunks: 1,
             inline: Some(Bytes::from_static(b"body")),
             size_bytes: 4,

@@ -160,7 +160,7 @@ impl RealMailbox {
         let block = &message[..header::header_len(message)];
         NewMessage {
             body,
-            body_key: key.expose().to_vec(),
+            body_key: key,
             chunks,
             inline,
             size_bytes: message.len() as u64,

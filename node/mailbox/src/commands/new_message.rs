@@ -11,7 +11,6 @@ use crate::work::{Context, Row, Work, check_flags};
 
 /// The most chunks of a body.
 pub const CHUNKS_MAX: u32 = 8_192;
-const BODY_KEY_BYTES: usize = 32;
 
 /// Writes content and first place of a message.
 pub fn put(
@@ -91,8 +90,8 @@ fn check(new_message: &NewMessage) -> Result<(), Refusal> {
     if new_message.size_bytes.div_ceil(u64::from(CHUNKS_MAX)) > mailraft_storage::body::CHUNK_PLAIN_BYTES as u64 {
         return wrong("the message is too large");
     }
-    if new_message.chunks != chunk_count(new_message.size_bytes) || new_message.body_key.len() != BODY_KEY_BYTES {
-        return wrong("the body's chunks or key don't fit its size");
+    if new_message.chunks != chunk_count(new_message.size_bytes) {
+        return wrong("the body's chunks don't fit its size");
     }
     match &new_message.inline {
         Some(chunk) if new_message.chunks != 1 || chunk.len() > CHUNK_SEALED_MAX_BYTES => {
@@ -135,7 +134,6 @@ mod tests {
         let new = world.new_message("y");
         for wrong in [
             NewMessage { chunks: 2, ..new.clone() },
-            NewMessage { body_key: vec![1; 31], ..new.clone() },
             NewMessage { size_bytes: u64::MAX, ..new.clone() },
             NewMessage { inline: Some(vec![0; CHUNK_SEALED_MAX_BYTES + 1].into()), ..new.clone() },
         ] {
