@@ -196,9 +196,24 @@ impl Cluster {
     /// # Panics
     /// If the process can't be made.
     pub fn start(&mut self, node: u64) {
+        let program = binary();
+        self.start_by(node, Command::new(program));
+    }
+
+    /// Starts a node again with so many descriptors at most (`ulimit -n`), which it can't raise.
+    ///
+    /// # Panics
+    /// If the process can't be made.
+    pub fn start_with_descriptors(&mut self, node: u64, descriptors: u64) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &descriptors.to_string()]).arg(binary());
+        self.start_by(node, shell);
+    }
+
+    fn start_by(&mut self, node: u64, mut program: Command) {
         let log = std::fs::OpenOptions::new().append(true).create(true).open(self.text(node, "log")).expect("the log");
         let errors = log.try_clone().expect("the log");
-        let child = Command::new(binary())
+        let child = program
             .args(["node", "--config", &self.text(node, "config")])
             .stdin(Stdio::null())
             .stdout(log)

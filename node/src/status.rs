@@ -94,6 +94,9 @@ fn table(status: &ClusterStatus) -> String {
             out.push_str(&format!("  - {problem}\n"));
         }
     }
+    for note in &status.notes {
+        out.push_str(&format!("  note: {note}\n"));
+    }
     out.push_str("\nNODE  NAME        STATE  LEADS  BEHIND  ACTORS  UPTIME  ROWS CHECKED\n");
     for node in nodes {
         out.push_str(&node_line(node, partitions));

@@ -14,12 +14,12 @@ use mailraft_storage::summed::Missing;
 pub struct OnDisk;
 
 impl OpenStores for OnDisk {
-    fn open(&self, data_dir: &Path, cluster: ClusterId) -> Result<Stores, String> {
+    fn open(&self, data_dir: &Path, cluster: ClusterId, rows_files: usize) -> Result<Stores, String> {
         let missing = match marker::check(data_dir, cluster).map_err(|e| e.to_string())? {
             RowSums::NotYet => Missing::Make,
             RowSums::Made => Missing::Damaged,
         };
-        let rows = open_rows(&data_dir.join("rows"), cluster)?;
+        let rows = open_rows(&data_dir.join("rows"), cluster, rows_files)?;
         let log = DiskLog::open(&data_dir.join("log")).map_err(|e| e.to_string())?;
         Ok(Stores { log: Arc::new(log), rows: Arc::new(rows), missing })
     }
@@ -33,10 +33,10 @@ impl OpenStores for OnDisk {
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-fn open_rows(dir: &Path, cluster: ClusterId) -> Result<DiskRows, String> {
+fn open_rows(dir: &Path, cluster: ClusterId, files: usize) -> Result<DiskRows, String> {
     let begun = Instant::now();
     loop {
-        match DiskRows::open(dir, cluster) {
+        match DiskRows::open_within(dir, cluster, files) {
             Ok(rows) => return Ok(rows),
             Err(e) => {
                 let said = e.to_string();

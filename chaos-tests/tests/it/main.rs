@@ -1,9 +1,11 @@
 //! Real node processes and clients that nobody here wrote. Needs the built binary: `cargo build --release`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bounds;
 mod clients;
 mod doctor;
 mod faults;
+mod limits_table;
 mod machines;
 mod outcomes;
 mod power;

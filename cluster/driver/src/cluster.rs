@@ -234,7 +234,7 @@ impl Cluster {
             streams,
             fatal.clone(),
         );
-        fatal.spawn_task("listener", listener.run(socket));
+        fatal.spawn_task("listener", listener.run(socket, config.connections_max));
         let own_rows = OwnRows::new(replicas.keys().copied(), &inputs, &fatal);
         let evictor = Evictor {
             rows: rows.clone(),

@@ -14,6 +14,9 @@ use crate::tls::{PeerTls, TlsError};
 /// In this time every row is read and compared with what was applied, unless the configuration says otherwise.
 pub const SCRUB_EVERY: Duration = Duration::from_secs(7 * 86_400);
 
+/// Connections from other nodes at a time where the configuration does not say how many.
+const CONNECTIONS_MAX: usize = 1_024;
+
 /// Everything the driver needs but the stores. [`DriverConfig::new`] fills in the defaults.
 pub struct DriverConfig {
     /// The node whose driver this is.
@@ -30,6 +33,8 @@ pub struct DriverConfig {
     pub peers: BTreeMap<NodeId, String>,
     /// Certificates for connections between nodes.
     pub tls: PeerTls,
+    /// Connections from other nodes at a time, those in their handshake included.
+    pub connections_max: usize,
     /// Where received snapshots are staged. Made if it is not there.
     pub staging_dir: PathBuf,
     /// Rows are flushed this long after the last flush if any were written.
@@ -74,6 +79,7 @@ impl DriverConfig {
             listener: None,
             peers,
             tls,
+            connections_max: CONNECTIONS_MAX,
             staging_dir,
             flush_interval: Duration::from_secs(5),
             flush_after_bytes: 64 << 20,

@@ -19,8 +19,6 @@ use crate::snapshot::Receiver;
 use crate::stream::{self, AcceptError, Identity, PeerStream, Purpose, StreamKind};
 use crate::wire::{self, FRAME_MAX_BYTES};
 
-/// Connections from other nodes at a time, those in their handshake included.
-const CONNECTIONS_MAX: usize = 1_024;
 /// Bytes of one node's messages that wait for the core thread; then its connection is not read on.
 const UNREAD_MAX_BYTES: usize = 4 * FRAME_MAX_BYTES;
 /// How long the user of the driver has to take a stream.
@@ -58,8 +56,8 @@ impl Listener {
     }
 
     /// Listens for ever; every connection ends with the node, except those handed to users.
-    pub(crate) async fn run(self, socket: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    pub(crate) async fn run(self, socket: TcpListener, connections_max: usize) {
+        let places = Arc::new(Semaphore::new(connections_max));
         loop {
             match socket.accept().await {
                 Ok((tcp, from)) => {

@@ -9,6 +9,7 @@ use mailraft_storage::log::LogBatch;
 use mailraft_storage::rows::ReplicaBatch;
 use mailraft_storage::{ClusterId, NodeId};
 
+use crate::descriptors::ROWS_MIN;
 use crate::environment::os_env;
 use crate::{OpenStores, Stores};
 
@@ -61,7 +62,7 @@ pub fn create_first_state(state: &FirstState, open: &dyn OpenStores) -> Result<(
         .collect();
     let plan = plan(state.partitions, &nodes, control, &mut env);
     for node in &state.nodes {
-        let Stores { log, rows, .. } = open.open(&node.data_dir, state.cluster)?;
+        let Stores { log, rows, .. } = open.open(&node.data_dir, state.cluster, ROWS_MIN)?;
         let said = |e: mailraft_storage::StoreError| format!("{}: {e}", node.data_dir.display());
         if !rows.replicas().map_err(said)?.is_empty() {
             return Err(format!(

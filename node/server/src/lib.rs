@@ -6,6 +6,7 @@
 //! * [`outbox`]: what an actor says to a session. [`spool`]: a message on its way in.
 //! * [`links`]: how a session reaches the mailbox actor, here or on another node.
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
+//! * [`descriptors`]: how many files and connections there may be, and for whom.
 //! * [`admin`]: health, metrics and the API that the command line uses.
 //! * [`status`]: how a node and the cluster are.
 //! * [`refusals`]: why something was not done, and how each protocol says so.
@@ -15,12 +16,14 @@ pub mod admin;
 pub mod bootstrap;
 pub mod config;
 pub mod credentials;
+pub mod descriptors;
 pub mod environment;
 pub mod links;
 mod lookups;
 pub mod metrics;
 pub mod outbox;
 mod permits;
+pub mod places;
 pub mod refusals;
 mod run;
 mod service_manager;
@@ -40,11 +43,11 @@ use mailraft_storage::{ClusterId, Rows};
 
 /// Opens the stores of a data directory. The binary brings the real ones; tests may bring those in memory.
 pub trait OpenStores: Send + Sync {
-    /// Opens, and creates if need be, both stores below this directory.
+    /// Opens, and creates if need be, both stores below this directory; the rows with so many files open at once.
     ///
     /// # Errors
     /// One sentence that says what is wrong and what to do.
-    fn open(&self, data_dir: &Path, cluster: ClusterId) -> Result<Stores, String>;
+    fn open(&self, data_dir: &Path, cluster: ClusterId, rows_files: usize) -> Result<Stores, String>;
 
     /// Keeps in mind that the rows have their sums from now on.
     ///

@@ -6,6 +6,9 @@ use metrics::Unit;
 pub const METRICS: &[(&str, Unit, &str)] = &[
     ("mailraft_sessions", Unit::Count, "Client sessions on this node"),
     ("mailraft_sessions_refused_total", Unit::Count, "Connections refused because there were too many"),
+    ("mailraft_descriptors_allowed", Unit::Count, "Files and connections that this process may have open"),
+    ("mailraft_descriptors_open", Unit::Count, "Files and connections that it has open, as of the latest status"),
+    ("mailraft_sessions_limit", Unit::Count, "Client sessions that this node takes at once"),
     ("mailraft_mailbox_actors", Unit::Count, "Mailbox actors on this node"),
     (
         "mailraft_session_outbox_overflows_total",

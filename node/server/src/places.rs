@@ -1,4 +1,4 @@
-//! How many sessions there may be, in all and from one address.
+//! Places for client sessions: how many there may be, in all and from one address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,6 +23,11 @@ pub struct Place {
 }
 
 impl SessionLimits {
+    /// Sessions that have a place.
+    pub fn open(&self) -> usize {
+        self.counts().all
+    }
+
     /// A place for a session from this address, if there is one.
     pub fn enter(&self, address: IpAddr, all_max: usize, by_address_max: usize) -> Option<Place> {
         let mut counts = self.counts();

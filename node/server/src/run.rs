@@ -16,11 +16,14 @@ use crate::actors::{self, ActorThreads, Registry};
 use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::credentials::Credentials;
+use crate::descriptors::{Descriptors, REFUSING};
 use crate::links::{Links, StatusSource, serve_streams};
+use crate::permits::Permits;
+use crate::places::SessionLimits;
 use crate::service_manager::ServiceManager;
 use crate::services::Services;
 use crate::sessions::tls::{CertificateFiles, MailTls};
-use crate::sessions::{Service, SessionContext, SessionLimits, listen};
+use crate::sessions::{Service, SessionContext, listen};
 use crate::spool::Budget;
 use crate::{OpenStores, Stores};
 
@@ -50,8 +53,9 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
     crate::environment::started();
     keep_memory_private();
     let cluster_id = config.cluster.id;
+    let descriptors = Descriptors::claim(config.cluster.peers.len(), config.limits.sessions)?;
     let root = RootKey::read(&config.keys.root_key_file).map_err(|e| e.to_string())?;
-    let stores = open.open(&config.data_dir, cluster_id)?;
+    let stores = open.open(&config.data_dir, cluster_id, descriptors.rows)?;
     let empty = stores.rows.replicas().map_err(|e| format!("{}: {e}", config.data_dir.display()))?.is_empty();
     if empty {
         return Err(RunError(format!(
@@ -66,7 +70,7 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
         .build()
         .map_err(|e| format!("threads can't be started: {e}"))?;
     let actors = ActorThreads::start()?;
-    let result = runtime.block_on(serve(config, config_path, root, stores, &actors));
+    let result = runtime.block_on(serve(config, config_path, root, stores, &actors, descriptors));
     runtime.shutdown_timeout(Duration::from_secs(1));
     actors.stop();
     result
@@ -97,6 +101,7 @@ async fn serve(
     root: RootKey,
     stores: Stores,
     actors: &ActorThreads,
+    descriptors: Descriptors,
 ) -> Result<(), RunError> {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let rendering = recorder.handle();
@@ -104,10 +109,11 @@ async fn serve(
     let _ = ::metrics::set_global_recorder(recorder);
     crate::metrics::describe();
     mailraft_driver::metrics::describe();
+    descriptors.announce(config.limits.sessions);
 
     let tls = MailTls::load(&certificate_files(&config))?;
     let token = read_token(&config)?;
-    let driver = config.driver()?;
+    let driver = config.driver(descriptors.peers)?;
     let (streams_in, streams) = mpsc::channel(STREAMS_MAX);
     let rows = Arc::clone(&stores.rows);
     let cluster =
@@ -126,17 +132,19 @@ async fn serve(
         config: Arc::new(RwLock::new(Arc::new(config.clone()))),
         cluster: cluster.clone(),
         lookup,
+        descriptors,
+        places: SessionLimits::default(),
     };
     tokio::spawn(serve_streams(services.reach(), own_status(services.clone()), streams));
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
 
     let (stop, serving) = watch::channel(true);
-    let budget = Budget::new(config.limits.body_memory_bytes);
+    let budget = Budget::new(config.limits.body_memory_bytes, descriptors.large_messages);
     let context = SessionContext {
         services: services.clone(),
         tls: tls.clone(),
         budget: budget.clone(),
-        limits: SessionLimits::default(),
+        refusing: Permits::new(REFUSING),
         serving,
     };
     let listeners = [

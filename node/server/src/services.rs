@@ -8,7 +8,10 @@ use mailraft_driver::Cluster;
 use crate::actors::Registry;
 use crate::config::Config;
 use crate::credentials::Credentials;
+use crate::descriptors::Descriptors;
 use crate::links::{Links, Reach};
+use crate::places::SessionLimits;
+use crate::status::SessionStatus;
 
 /// A node's parts, as its sessions and its admin server use them.
 #[derive(Clone)]
@@ -23,6 +26,10 @@ pub struct Services {
     pub links: Arc<Links>,
     /// Who may log in.
     pub credentials: Arc<Credentials>,
+    /// How many files and connections there may be, and for whom.
+    pub descriptors: Descriptors,
+    /// Places for client sessions.
+    pub places: SessionLimits,
     /// The configuration as it was last loaded.
     pub config: Arc<std::sync::RwLock<Arc<Config>>>,
 }
@@ -36,6 +43,21 @@ impl Services {
             registry: self.registry.clone(),
             links: Arc::clone(&self.links),
         }
+    }
+
+    /// Client sessions at a time: what the configuration says, as far as there are descriptors for them.
+    pub fn sessions_max(&self) -> usize {
+        self.config().limits.sessions.min(self.descriptors.sessions)
+    }
+
+    /// How many client sessions there are and may be.
+    pub fn session_status(&self) -> SessionStatus {
+        let max = self.sessions_max();
+        ::metrics::gauge!("mailraft_sessions_limit").set(max as f64);
+        if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+            ::metrics::gauge!("mailraft_descriptors_open").set(open.count() as f64);
+        }
+        SessionStatus { open: self.places.open(), max, wanted: self.config().limits.sessions }
     }
 
     /// The configuration now; a reload replaces it.

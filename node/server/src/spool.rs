@@ -29,10 +29,13 @@ const MEMORY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The format of `Envelope` and `Part` in rows.
 const PARSED_VERSION: u8 = 1;
 
-/// Memory for messages on their way in, shared by all sessions of a node, in KiB.
+/// What messages on their way in may take, shared by all sessions of a node.
 #[derive(Clone)]
 pub struct Budget {
+    /// Memory, in KiB.
     kib: Permits,
+    /// Messages longer than a chunk: each has a file, later a connection.
+    large: Permits,
 }
 
 /// Why a message can't be taken.
@@ -52,6 +55,8 @@ pub struct Spool {
     memory: Zeroizing<Vec<u8>>,
     permit: Option<OwnedSemaphorePermit>,
     file: Option<SealedFile>,
+    /// Held once it is longer than a chunk.
+    large: Option<OwnedSemaphorePermit>,
     size_bytes: u64,
 }
 
@@ -73,16 +78,17 @@ pub struct SpooledMessage {
     envelope: Bytes,
     structure: Bytes,
     message_id: Option<String>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _memory: Option<OwnedSemaphorePermit>,
+    _large: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
-    /// This many bytes.
-    pub fn new(bytes: usize) -> Self {
-        Budget { kib: Permits::new(bytes >> 10) }
+    /// This many bytes of memory, and so many large messages.
+    pub fn new(bytes: usize, large_messages: usize) -> Self {
+        Budget { kib: Permits::new(bytes >> 10), large: Permits::new(large_messages) }
     }
 
-    /// This many bytes from now on.
+    /// This many bytes of memory from now on.
     pub fn resize(&self, bytes: usize) {
         self.kib.resize(bytes >> 10);
     }
@@ -111,6 +117,7 @@ impl Spool {
             memory: Zeroizing::new(Vec::new()),
             permit: Some(permit),
             file: None,
+            large: None,
             size_bytes: 0,
         })
     }
@@ -133,6 +140,9 @@ impl Spool {
             self.memory.extend_from_slice(now);
             bytes = later;
             if self.memory.len() == CHUNK_PLAIN_BYTES && !bytes.is_empty() {
+                if self.large.is_none() {
+                    self.large = Some(self.budget.large.try_take(1).ok_or(SpoolRefused::Overloaded)?);
+                }
                 self.spill(directory).map_err(|error| {
                     tracing::error!(directory = %directory.display(), %error, "a message on its way in can't be kept in a file");
                     SpoolRefused::Disk
@@ -203,7 +213,7 @@ impl Spool {
                 })?;
             }
             message.extend_from_slice(&self.memory);
-            SpooledMessage::parse(message, permit)
+            SpooledMessage::parse(message, permit, self.large.take())
         });
         parsed.await.map_err(|_| SpoolRefused::Disk)?
     }
@@ -225,7 +235,11 @@ impl SealedFile {
 }
 
 impl SpooledMessage {
-    fn parse(message: Zeroizing<Vec<u8>>, permit: Option<OwnedSemaphorePermit>) -> Result<Self, SpoolRefused> {
+    fn parse(
+        message: Zeroizing<Vec<u8>>,
+        memory: Option<OwnedSemaphorePermit>,
+        large: Option<OwnedSemaphorePermit>,
+    ) -> Result<Self, SpoolRefused> {
         let header_len = header::header_len(&message);
         if header_len > HEADER_MAX_BYTES {
             return Err(SpoolRefused::HeaderTooLong);
@@ -242,7 +256,8 @@ impl SpooledMessage {
             structure: versioned_encode(PARSED_VERSION, &Part::parse(&message)).into(),
             message_id,
             message,
-            _permit: permit,
+            _memory: memory,
+            _large: large,
         })
     }
 
@@ -260,6 +275,7 @@ impl SpooledMessage {
             body,
             chunks,
             inline: (chunks == 1).then(|| seal_chunk(body, &key, 0, true, &self.message)),
+            body_key: key,
             size_bytes: self.message.len() as u64,
             digest: self.digest,
             content_digest: self.content_digest,
@@ -273,7 +289,6 @@ impl SpooledMessage {
     /// One sealed chunk of this message, as it was sealed for the mailbox.
     pub fn seal_chunk(&self, new_message: &NewMessage, number: u32) -> Bytes {
         let from = number as usize * CHUNK_PLAIN_BYTES;
-            body_key: key,
         let to = self.message.len().min(from + CHUNK_PLAIN_BYTES);
         seal_chunk(
             new_message.body,
@@ -299,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn messages_small_and_large_come_back_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let budget = Budget::new(4 << 20);
+        let budget = Budget::new(4 << 20, 8);
         for size in [0, 100, CHUNK_PLAIN_BYTES - 20, CHUNK_PLAIN_BYTES, 3 * CHUNK_PLAIN_BYTES + 5] {
             let whole = message(size);
             let mut spool = Spool::new(&budget).unwrap();
@@ -323,9 +338,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn large_messages_are_bounded_and_small_ones_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let budget = Budget::new(8 << 20, 2);
+        let large = || {
+            let mut spool = Spool::new(&budget).unwrap();
+            spool.write(&[b'x'; CHUNK_PLAIN_BYTES + 1], directory.path()).map(|()| spool)
+        };
+        let (first, second) = (large().unwrap(), large().unwrap());
+        assert_eq!(large().err(), Some(SpoolRefused::Overloaded));
+        assert_eq!(Spool::new(&budget).unwrap().write(&[b'x'; 1_000], directory.path()), Ok(()));
+        // A whole message holds its place until it is with its mailbox.
+        let whole = first.finish(b"").await.unwrap();
+        assert!(large().is_err());
+        drop(whole);
+        assert!(large().is_ok());
+        drop(second);
+    }
+
+    #[tokio::test]
     async fn the_budget_bounds_all_sessions_together() {
         let directory = tempfile::tempdir().unwrap();
-        let budget = Budget::new(64 << 10);
+        let budget = Budget::new(64 << 10, 8);
         let mut held = Vec::new();
         for _ in 0..4 {
             let mut spool = Spool::new(&budget).unwrap();

@@ -8,6 +8,8 @@ use mailraft_driver::NodeStatus;
 use mailraft_storage::{Index, NodeId, PartitionId, Term};
 use serde::{Deserialize, Serialize};
 
+use crate::descriptors::Descriptors;
+
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnStatus {
@@ -20,9 +22,26 @@ pub struct OwnStatus {
     pub actors: usize,
     /// How long it has been running, in seconds.
     pub uptime_s: u64,
+    /// Client sessions, and how many there may be. An older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionStatus>,
+    /// Files and connections. An older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptors: Option<Descriptors>,
     /// Its wall clock when it said so, in milliseconds since 1970. An older version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_unix_ms: Option<u64>,
+}
+
+/// Client sessions of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Those there are.
+    pub open: usize,
+    /// Those there may be: `limits.sessions`, as far as there are descriptors for them.
+    pub max: usize,
+    /// What `limits.sessions` asks for.
+    pub wanted: usize,
 }
 
 /// The cluster, as the nodes that answered see it together.
@@ -40,6 +59,9 @@ pub struct ClusterStatus {
     pub healthy: bool,
     /// What is wrong and what to do about it, a sentence each.
     pub problems: Vec<String>,
+    /// What is well and not as it was asked for, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One node of the cluster.
@@ -112,7 +134,7 @@ impl ClusterStatus {
         name: impl Fn(NodeId) -> String,
         answers: BTreeMap<NodeId, Option<OwnStatus>>,
     ) -> Self {
-        let mut problems = Vec::new();
+        let (mut problems, mut notes) = (Vec::new(), Vec::new());
         let mut lines: BTreeMap<PartitionId, PartitionLine> =
             (0..=partitions).map(|p| (PartitionId(p), PartitionLine::unknown(PartitionId(p)))).collect();
         let mut nodes = Vec::new();
@@ -130,6 +152,12 @@ impl ClusterStatus {
                             ));
                         }
                     }
+                    if let Some(SessionStatus { max, wanted, .. }) = own.sessions.filter(|s| s.max < s.wanted) {
+                        notes.push(format!(
+                            "node {id} takes {max} client sessions, not limits.sessions = {wanted}: raise LimitNOFILE in its \
+                             unit (or ulimit -n)"
+                        ));
+                    }
                     NodeAnswer::Up(Box::new(own))
                 }
                 None => {
@@ -146,7 +174,7 @@ impl ClusterStatus {
                 problems.push(format!("partition {} has no leader: a majority of its nodes must run", line.partition));
             }
         }
-        ClusterStatus { cluster, asked_node, nodes, partitions, healthy: problems.is_empty(), problems }
+        ClusterStatus { cluster, asked_node, nodes, partitions, healthy: problems.is_empty(), problems, notes }
     }
 }
 
@@ -224,7 +252,18 @@ mod tests {
             apply_queue: 0,
             scrub: Some(ScrubStatus { percent: 34, rows: 5, bytes: 900, age_s: None, damaged: 0 }),
         };
-        (NodeId(id), Some(OwnStatus { node, version: "1".into(), actors: 3, uptime_s: 9, clock_unix_ms: None }))
+        (
+            NodeId(id),
+            Some(OwnStatus {
+                node,
+                version: "1".into(),
+                actors: 3,
+                uptime_s: 9,
+                clock_unix_ms: None,
+                sessions: None,
+                descriptors: None,
+            }),
+        )
     }
 
     fn status(answers: impl IntoIterator<Item = (NodeId, Option<OwnStatus>)>) -> ClusterStatus {

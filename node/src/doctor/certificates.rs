@@ -24,7 +24,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         Err(error) => Finding::bad("certificates", error.to_string(), "put the cluster's root key there"),
     });
     let peer = config
-        .driver()
+        .driver(1)
         .and_then(|driver| driver.tls.check_own(config.node.id, config.cluster.id).map_err(|e| format!("[peer]: {e}")));
     findings.push(match peer {
         Ok(()) => Finding::good("certificates", "the certificate towards other nodes is this node's".to_owned()),

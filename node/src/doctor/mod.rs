@@ -51,7 +51,7 @@ fn examine(config: &Config) -> Vec<Finding> {
     let status = running::status(config);
     let mut findings = Vec::new();
     findings.extend(disk::examine(&config.data_dir));
-    findings.extend(descriptors::examine(config.limits.sessions));
+    findings.extend(descriptors::examine(config.limits.sessions, config.cluster.peers.len()));
     findings.extend(memory::examine(&config.limits));
     findings.extend(certificates::examine(config));
     findings.extend(ports::examine(config));

@@ -26,14 +26,15 @@ const BLOOM_BITS: f64 = 10.0;
 /// Values of chunks from this size on stand in blob files, in bytes.
 const BLOB_FROM_BYTES: u64 = 4 << 10;
 const BLOB_FILE_BYTES: u64 = 128 << 20;
-const OPEN_FILES_MAX: i32 = 1_024;
+/// Files open at once where nobody says how many.
+pub(crate) const OPEN_FILES_MAX: usize = 1_024;
 /// Flushes and compactions at once.
 const BACKGROUND_JOBS: i32 = 2;
 /// RocksDB's own log: files, and bytes of one.
 const INFO_LOG_FILES: usize = 4;
 const INFO_LOG_BYTES: usize = 8 << 20;
 
-pub(crate) fn of_database() -> Result<Options, Error> {
+pub(crate) fn of_database(open_files: usize) -> Result<Options, Error> {
     // Without a log, RocksDB takes a failed flush for harmless and tries again by itself: never here, the
     // process ends.
     let mut options = Options::default().get_options_from_string("max_bgerror_resume_count=0")?;
@@ -41,7 +42,7 @@ pub(crate) fn of_database() -> Result<Options, Error> {
     options.create_missing_column_families(true);
     options.set_atomic_flush(true);
     options.set_db_write_buffer_size(MEMTABLES_BYTES);
-    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_open_files(i32::try_from(open_files).unwrap_or(i32::MAX));
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_keep_log_file_num(INFO_LOG_FILES);
     options.set_max_log_file_size(INFO_LOG_BYTES);

@@ -20,7 +20,7 @@ use rocksdb::{DB, Direction, FlushOptions, IteratorMode, ReadOptions, ReadTier, 
 
 use crate::keys::{Prefix, TABLE_AT, after, end_of, family, family_of, reading, start_of, stored, within};
 use crate::marker;
-use crate::options::{BODIES, ROWS, describe_open_error, families, of_database};
+use crate::options::{BODIES, OPEN_FILES_MAX, ROWS, describe_open_error, families, of_database};
 use crate::view::DiskView;
 
 /// Rows written at once when a replica is replaced or removed, in bytes.
@@ -40,8 +40,13 @@ impl DiskRows {
     /// One sentence if the directory can't be read or written, belongs to another cluster or a later version,
     /// is damaged, or is open in another process.
     pub fn open(dir: &Path, cluster: ClusterId) -> Result<Self, StoreError> {
+        Self::open_within(dir, cluster, OPEN_FILES_MAX)
+    }
+
+    /// As [`DiskRows::open`], with at most so many files open at once, those aside that are being written.
+    pub fn open_within(dir: &Path, cluster: ClusterId, files: usize) -> Result<Self, StoreError> {
         marker::check(dir, cluster)?;
-        let options = of_database().map_err(|e| StoreError::io("setting the options of the rows", e))?;
+        let options = of_database(files).map_err(|e| StoreError::io("setting the options of the rows", e))?;
         let db = DB::open_cf_descriptors(&options, dir, families()).map_err(|e| describe_open_error(dir, &e))?;
         let rows = DiskRows { db: Arc::new(db), prefixes: RwLock::default() };
         let mut prefixes: BTreeMap<ReplicaId, Prefix> = BTreeMap::new();

@@ -29,9 +29,11 @@ use super::{ActorThreads, Idle, Limits, LocalLink, Registry, SessionKey};
 use crate::bootstrap::{FirstNode, FirstState, create_first_state};
 use crate::config::{Config, OnLoopback, render_on_loopback};
 use crate::credentials::{Credentials, LoginRefused};
+use crate::descriptors::Descriptors;
 use crate::environment::command_id;
 use crate::links::{Links, MailboxSession, Stored};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
+use crate::places::SessionLimits;
 use crate::services::Services;
 use crate::spool::{Budget, Spool, SpooledMessage};
 use crate::{OpenStores, Stores};
@@ -99,6 +101,8 @@ impl Node {
             config: Arc::new(RwLock::new(Arc::new(config(dir.path())))),
             cluster,
             lookup,
+            descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
+            places: SessionLimits::default(),
         };
         tokio::spawn(services.registry.clone().end_actors_with_their_terms());
         Node { services, rows: stores.rows, threads, dir }
@@ -150,7 +154,7 @@ impl Node {
 
     /// A whole message that was received.
     async fn message(&self, bytes: usize) -> SpooledMessage {
-        let mut spool = Spool::new(&Budget::new(64 << 20)).unwrap();
+        let mut spool = Spool::new(&Budget::new(64 << 20, 8)).unwrap();
         spool.write(b"Subject: one\r\nMessage-ID: <1@example.test>\r\n\r\n", self.dir.path()).unwrap();
         spool.write(&vec![b'x'; bytes], self.dir.path()).unwrap();
         spool.finish(b"").await.unwrap()
@@ -593,7 +597,7 @@ struct MemoryStores {
 }
 
 impl OpenStores for MemoryStores {
-    fn open(&self, _: &Path, _: ClusterId) -> Result<Stores, String> {
+    fn open(&self, _: &Path, _: ClusterId, _: usize) -> Result<Stores, String> {
         let missing = mailraft_storage::summed::Missing::Make;
         Ok(Stores { log: Arc::new(self.log.clone()), rows: Arc::new(self.rows.clone()), missing })
     }

@@ -25,6 +25,8 @@ pub async fn own_status(services: &Services) -> OwnStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         actors: services.registry.len(),
         uptime_s: crate::environment::uptime().as_secs(),
+        sessions: Some(services.session_status()),
+        descriptors: Some(services.descriptors),
         clock_unix_ms: Some(crate::environment::wall().0),
     }
 }

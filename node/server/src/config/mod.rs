@@ -218,11 +218,11 @@ impl Config {
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| sentence(key)).collect()
     }
 
-    /// What the driver is told.
+    /// What the driver is told; `connections_max` other nodes' connections at a time.
     ///
     /// # Errors
     /// One sentence if a certificate or key can't be used.
-    pub fn driver(&self) -> Result<DriverConfig, String> {
+    pub fn driver(&self, connections_max: usize) -> Result<DriverConfig, String> {
         let read = |key: &str, path: &Path| {
             std::fs::read(path).map_err(|e| {
                 format!("peer.{key} {} can't be read ({e}): name the file that quickstart wrote", path.display())
@@ -241,6 +241,7 @@ impl Config {
             tls,
             self.data_dir.join("staging"),
         );
+        driver.connections_max = connections_max;
         driver.flush_interval = self.storage.flush_interval;
         driver.log_keep_entries = self.storage.log_keep;
         driver.snapshot_bytes_per_second = self.storage.snapshot_bytes_per_second;

@@ -2,8 +2,8 @@
 
 use tokio::sync::watch;
 
-use super::SessionLimits;
 use super::tls::MailTls;
+use crate::permits::Permits;
 use crate::services::Services;
 use crate::spool::Budget;
 
@@ -16,8 +16,8 @@ pub struct SessionContext {
     pub tls: MailTls,
     /// Memory for messages on their way in.
     pub budget: Budget,
-    /// Bounds on their number.
-    pub limits: SessionLimits,
+    /// Connections that are being refused, with a line that says why.
+    pub refusing: Permits,
     /// False while the node shuts down.
     pub serving: watch::Receiver<bool>,
 }

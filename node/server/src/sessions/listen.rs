@@ -64,13 +64,18 @@ async fn session(context: SessionContext, service: Service, socket: TcpStream, p
     let limits = context.services.config().limits.clone();
     let shell = Shell::new(context.tls.acceptor().clone(), context.serving.clone());
     let _ = socket.set_nodelay(true);
-    let ended = match context.limits.enter(peer.ip(), limits.sessions, limits.sessions_per_address) {
-        Some(_place) => serve(&context, &shell, service, socket, peer).await,
-        None => {
-            ::metrics::counter!("mailraft_sessions_refused_total").increment(1);
-            refuse(&context, &shell, service, socket, peer).await
-        }
-    };
+    let ended =
+        match context.services.places.enter(peer.ip(), context.services.sessions_max(), limits.sessions_per_address) {
+            Some(_place) => serve(&context, &shell, service, socket, peer).await,
+            None => {
+                ::metrics::counter!("mailraft_sessions_refused_total").increment(1);
+                // Past these nobody is told why: a flood must not take the descriptors that are set aside.
+                match context.refusing.try_take(1) {
+                    Some(_place) => refuse(&context, &shell, service, socket, peer).await,
+                    None => Ok(()),
+                }
+            }
+        };
     match ended {
         Ok(()) => tracing::trace!(?service, "a session ended"),
         Err(error) => tracing::debug!(?service, %error, "a session ended"),

@@ -2,7 +2,6 @@
 
 mod context;
 pub mod imap;
-mod limits;
 mod listen;
 mod shell;
 pub mod smtp;
@@ -10,5 +9,4 @@ pub mod tls;
 mod unheard;
 
 pub use context::SessionContext;
-pub use limits::SessionLimits;
 pub use listen::{Service, listen};

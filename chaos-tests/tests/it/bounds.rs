@@ -1,0 +1,130 @@
+//! Attacks on what a node has only so much of, with real processes: it lives, whoever is at work goes on, and newcomers
+//! hear why they are refused.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use mailraft_chaos::cluster::{Cluster, binary};
+use mailraft_chaos::imap::Imap;
+use mailraft_chaos::smtp::{Smtp, SmtpReply};
+use mailraft_chaos::wire::Trust;
+
+/// A connection in clear.
+struct Plain {
+    stream: BufReader<TcpStream>,
+}
+
+impl Plain {
+    fn connect(address: &str) -> std::io::Result<Self> {
+        let socket = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(5))?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(Plain { stream: BufReader::new(socket) })
+    }
+
+    /// The next line; empty at the end.
+    fn line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn say(&mut self, line: &str) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes())
+    }
+}
+
+/// This process may have many connections too.
+fn open_many() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+/// Sends a message from the first account to the second.
+fn sent(cluster: &Cluster, node: u64, trust: &Trust, subject: &str) -> SmtpReply {
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let mut smtp = Smtp::login(trust, &cluster.text(node, "submissions"), &alice).unwrap();
+    smtp.send(&alice.address, &bob.address, format!("Subject: {subject}\r\n\r\nx\r\n").as_bytes()).unwrap()
+}
+
+#[test]
+fn a_thousand_idle_connections_leave_the_node_its_own_descriptors() {
+    open_many();
+    let mut cluster = Cluster::start_new(|c| c);
+    for node in cluster.node_ids() {
+        cluster.stop(node);
+        cluster.start_with_descriptors(node, 1_024);
+    }
+    cluster.wait_until_caught_up();
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let mut established = Imap::login(&trust, &cluster.text(1, "imaps"), &cluster.account(1)).unwrap();
+    established.ok("SELECT INBOX").unwrap();
+    let (smtp, imap) = (cluster.text(1, "smtp"), cluster.text(1, "imap"));
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for n in 0..1_500 {
+        let (address, no) = if n % 2 == 0 { (&smtp, "421 4.3.2 ") } else { (&imap, "* BYE [LIMIT] ") };
+        let mut stranger = Plain::connect(address).unwrap();
+        // Whoever comes while many are being refused may be told nothing.
+        let first = stranger.line().unwrap_or_default();
+        match first.starts_with("220 ") || first.starts_with("* OK ") {
+            true => held.push(stranger),
+            false => {
+                assert!(first.is_empty() || first.starts_with(no), "{first}");
+                refused += usize::from(!first.is_empty());
+            }
+        }
+    }
+    let status = cluster.status(1).expect("the node lives and its admin server answers");
+    let node = &status["nodes"][0];
+    let max = node["sessions"]["max"].as_u64().unwrap();
+    assert!(max < 1_024 && node["sessions"]["open"].as_u64().unwrap() <= max, "{node}");
+    assert!(held.len() as u64 <= max && refused > 500, "{} held of {max}, {refused} heard why not", held.len());
+    assert!(status["notes"][0].as_str().unwrap().contains("LimitNOFILE"), "{}", status["notes"]);
+    assert_eq!(status["healthy"], true, "{}", status["problems"]);
+    // The session that was there before, and Raft, go on.
+    for n in 0..20 {
+        assert!(
+            matches!(sent(&cluster, 2, &trust, &format!("goes on {n}")), SmtpReply::Accepted { .. }),
+            "message {n}"
+        );
+    }
+    established.ok("NOOP").unwrap();
+    assert!(established.untagged.iter().any(|line| line == "* 20 EXISTS"), "{:?}", established.untagged);
+    established.ok("STORE 1:20 +FLAGS (\\Seen)").unwrap();
+    cluster.request(1, "POST", "/api/v1/flush").unwrap();
+    drop(held);
+    cluster.wait("places come back", |_| {
+        Plain::connect(&smtp).is_ok_and(|mut stranger| {
+            stranger.line().is_ok_and(|line| line.starts_with("220 ")) && stranger.say("QUIT").is_ok()
+        })
+    });
+}
+
+#[test]
+fn a_root_key_that_others_may_read_stops_a_start_and_data_is_its_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut cluster = Cluster::start_new(|c| c);
+    let (config, data) = (cluster.text(1, "config"), cluster.text(1, "data_dir"));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(Path::new(&data)), 0o700);
+    cluster.stop(1);
+    let key = Path::new(&config).with_file_name("root.key");
+    let refusal = |rights: u32| {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(rights)).unwrap();
+        let run = Command::new(binary()).args(["node", "--config", &config]).output().unwrap();
+        assert!(!run.status.success());
+        String::from_utf8_lossy(&run.stderr).into_owned()
+    };
+    let said = refusal(0o644);
+    assert!(said.contains("others may read or change it (mode 644): chmod 600"), "{said}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // As an earlier version, or a copy, left it.
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    cluster.start(1);
+    cluster.wait_until_caught_up();
+    assert_eq!(mode(Path::new(&data)), 0o700);
+}
