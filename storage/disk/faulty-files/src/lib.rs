@@ -361,17 +361,20 @@ impl LogDisk for LogOnFaultyFiles {
 
     fn flip(&mut self, rng: &mut dyn RngCore) {
         let mut state = self.files.state();
-        let bytes: usize = state.files.values().map(|content| content.now.len()).sum();
+        // Of each file what was ever written to: space that is set aside behind it says nothing.
+        let used = |content: &Content| content.now.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let bytes: usize = state.files.values().map(used).sum();
         if bytes == 0 {
             return;
         }
         let mut at = rng.random_range(0..bytes);
         for content in state.files.values_mut() {
-            if at < content.now.len() {
+            let here = used(content);
+            if at < here {
                 content.now[at] ^= 1 << rng.random_range(0..8);
                 return;
             }
-            at -= content.now.len();
+            at -= here;
         }
     }
 }
