@@ -1,44 +1,45 @@
 //! The simulator: the code that runs in production, in one thread, on virtual time, from one seed.
 //!
-//! * [`world`], [`run`]: the world, and a whole run of it. [`faults`]: what is broken when.
+//! * [`world`]: the world, its parts put together, and [a whole run](world::run) of it. [`setup`]: its size and length.
+//!   `event`, `queue`, `inputs`: what happens, and when.
 //! * [`suite`]: many runs from one seed, and the smallest form of one that fails.
 //! * [`scenarios`]: interleavings that chance rarely finds, as scripts.
-//! * `host`, `machine`: nodes around the production cores. `actors`, `reach`: mailbox actors around the production
-//!   owners.
-//! * `chain`: what running hashes must be. `questions`: whose read barriers are. `operator`, `moves`: members of groups change. `corruption`: rows turn bad.
-//! * `directory`, `office`, `accounts`: the directory around its production owner, its administrators, and logins.
-//! * `session`, `client`, `workload`, `message`: clients.
-//! * `net`, `clock`, `queue`, `dice`, `trace`: network, clocks, time, chance and what happened.
+//! * [`faults`], `under_way`: what is broken when, and now. `net`, `clock`, `dice`: network, clocks, chance.
+//! * `host`, [`node_log`], `actors`: nodes around the production cores, and actors around the production owners. `chain`: what running
+//!   hashes must be. `questions`: whose read barriers are. `moves`: members of groups change.
+//! * `mailboxes`, `clients`, `session`, `message`: what there is, and who asks for it. `office`, `accounts`:
+//!   administrators, logins, and what they heard.
+//! * `witness`, `trace`, `unresolved`: what was seen, what happened, and what nobody heard of.
 
 mod accounts;
 mod actors;
 mod chain;
-mod client;
+mod clients;
 mod clock;
-mod corruption;
 mod dice;
-mod directory;
+mod event;
 pub mod faults;
 mod host;
-mod machine;
+mod inputs;
+mod mailboxes;
 mod message;
 mod moves;
 mod net;
 pub mod node_log;
 mod office;
-mod operator;
 pub mod plant;
 mod questions;
 mod queue;
-mod reach;
-pub mod run;
 pub mod scenarios;
 mod session;
+pub mod setup;
 pub mod suite;
 mod trace;
-mod workload;
+mod under_way;
+mod unresolved;
+mod witness;
 pub mod world;
 
-pub use run::{Ran, run_with};
+pub use setup::Setup;
 pub use suite::{episode, long_episode, run_episode};
-pub use world::Setup;
+pub use world::run::{Ran, run_with};

@@ -4,6 +4,72 @@ use mailraft_checkers::Micros;
 use mailraft_cluster::placement::MemberRow;
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 
+/// No replica that a cluster begins with has an id above this.
+const FIRST_REPLICAS_MAX: u64 = 10_000;
+
+/// Replicas that take others' places, by number.
+pub struct Moves {
+    moves: Vec<Move>,
+    last_replica: u64,
+}
+
+impl Moves {
+    /// None yet. New replicas get ids above all that a cluster begins with.
+    pub fn new() -> Self {
+        Moves { moves: Vec::new(), last_replica: FIRST_REPLICAS_MAX }
+    }
+
+    /// An id that no replica ever had.
+    pub fn new_replica(&mut self) -> ReplicaId {
+        self.last_replica += 1;
+        ReplicaId(self.last_replica)
+    }
+
+    /// One more begins.
+    pub fn begin(&mut self, of: Move) {
+        self.moves.push(of);
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        self.moves.len()
+    }
+
+    /// The one of this number.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn of(&self, number: usize) -> Move {
+        self.moves[number]
+    }
+
+    /// The one of this number, to be taken further. None if there is none.
+    pub fn get_mut(&mut self, number: usize) -> Option<&mut Move> {
+        self.moves.get_mut(number)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Move] {
+        &self.moves
+    }
+
+    /// Whether all are done.
+    pub fn are_done(&self) -> bool {
+        self.moves.iter().all(|m| m.stage == Stage::Done)
+    }
+
+    /// Whether one of a partition is not done.
+    pub fn is_one_of(&self, partition: PartitionId) -> bool {
+        self.moves.iter().any(|m| m.stage != Stage::Done && m.partition == partition)
+    }
+}
+
+impl Default for Moves {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A replica that takes another's place or vote.
 #[derive(Clone, Copy, Debug)]
 pub struct Move {

@@ -1,11 +1,13 @@
 //! The network: messages between nodes are late, and under faults lost, doubled, out of order or held back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_checkers::Micros;
 use mailraft_storage::NodeId;
 
+use crate::actors::SessionName;
 use crate::dice::Dice;
+use crate::event::Event;
 
 /// A message between two nodes of one region takes at least this long.
 const LATENCY_MIN: Micros = 150;
@@ -56,18 +58,61 @@ pub struct Net {
     blocked: BTreeMap<(NodeId, NodeId), ()>,
     last: BTreeMap<(NodeId, NodeId, Lane), Micros>,
     /// What is wrong with all of it.
-    pub weather: Weather,
+    weather: Weather,
+    /// What waits for a link to be whole: from, to, and what.
+    held: Vec<(NodeId, NodeId, Event)>,
+    /// Sessions' connections that broke.
+    broken: BTreeSet<SessionName>,
 }
 
 impl Net {
     /// All is well.
     pub fn new() -> Self {
-        Net { blocked: BTreeMap::new(), last: BTreeMap::new(), weather: Weather::default() }
+        Net {
+            blocked: BTreeMap::new(),
+            last: BTreeMap::new(),
+            weather: Weather::default(),
+            held: Vec::new(),
+            broken: BTreeSet::new(),
+        }
+    }
+
+    /// What is wrong with all of it from now on.
+    pub fn set_weather(&mut self, weather: Weather) {
+        self.weather = weather;
     }
 
     /// These links carry nothing, all others do.
     pub fn block(&mut self, links: impl IntoIterator<Item = (NodeId, NodeId)>) {
         self.blocked = links.into_iter().map(|link| (link, ())).collect();
+    }
+
+    /// Something waits until a link is whole.
+    pub fn hold(&mut self, from: NodeId, to: NodeId, what: Event) {
+        self.held.push((from, to, what));
+    }
+
+    /// What waited for links that are whole now, and when it arrives, each in its place in its stream.
+    pub fn release(&mut self, now: Micros) -> Vec<(Micros, Event)> {
+        let mut released = Vec::new();
+        for (from, to, what) in std::mem::take(&mut self.held) {
+            if self.is_blocked(from, to) {
+                self.held.push((from, to, what));
+            } else {
+                released.push((self.released(now, from, to), what));
+            }
+        }
+        released
+    }
+
+    /// A session's connection breaks: it carries nothing any more.
+    pub fn breaks(&mut self, name: SessionName) {
+        self.broken.insert(name);
+    }
+
+    /// Whether a session's connection broke.
+    pub fn is_broken(&self, name: SessionName) -> bool {
+        self.broken.contains(&name)
     }
 
     /// Whether a link carries nothing.
@@ -93,8 +138,7 @@ impl Net {
         Carried::At(self.arrival(dice, now, from, to, Lane::Sessions))
     }
 
-    /// When a session's message arrives that waited until its link is whole again: in its place in the stream.
-    pub fn released(&mut self, now: Micros, from: NodeId, to: NodeId) -> Micros {
+    fn released(&mut self, now: Micros, from: NodeId, to: NodeId) -> Micros {
         let last = self.last.entry((from, to, Lane::Sessions)).or_default();
         *last = (now + RELEASED_AFTER).max(*last + 1);
         *last

@@ -1,12 +1,13 @@
-//! What happens next: events in the order of their time, and of their making where that is the same.
+//! The time, and what happens next: events in the order of their time, and of their making where that is the same.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use mailraft_checkers::Micros;
 
-/// Events to come: small keys in a heap, the events themselves where they stay.
+/// The time, and events to come: small keys in a heap, the events themselves where they stay.
 pub struct Queue<E> {
+    now: Micros,
     heap: BinaryHeap<Reverse<Due>>,
     events: Vec<Option<E>>,
     /// Places in `events` that hold none.
@@ -23,12 +24,22 @@ struct Due {
 }
 
 impl<E> Queue<E> {
-    /// Nothing to come.
+    /// The beginning of time, and nothing to come.
     pub fn new() -> Self {
-        Queue { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), made: 0 }
+        Queue { now: 0, heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), made: 0 }
     }
 
-    /// An event at a time.
+    /// The time.
+    pub fn now(&self) -> Micros {
+        self.now
+    }
+
+    /// Time passes until a moment, if that is to come.
+    pub fn pass_until(&mut self, moment: Micros) {
+        self.now = self.now.max(moment);
+    }
+
+    /// An event at a time. If that is past, it happens now.
     pub fn push(&mut self, at: Micros, event: E) {
         self.made += 1;
         let place = match self.free.pop() {
@@ -44,12 +55,13 @@ impl<E> Queue<E> {
         self.heap.push(Reverse(Due { at, made: self.made, place }));
     }
 
-    /// The next event and its time.
+    /// The next event and when it was due. Time passes until then.
     pub fn pop(&mut self) -> Option<(Micros, E)> {
         let Reverse(Due { at, place, .. }) = self.heap.pop()?;
         let event = self.events[place as usize].take();
         assert!(event.is_some(), "an event that is due is there");
         self.free.push(place);
+        self.pass_until(at);
         event.map(|event| (at, event))
     }
 

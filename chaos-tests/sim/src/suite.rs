@@ -8,8 +8,8 @@ use mailraft_checkers::Micros;
 
 use crate::dice::Dice;
 use crate::faults::Planned;
-use crate::run::{Ran, faults_of, run_with};
-use crate::world::Setup;
+use crate::setup::Setup;
+use crate::world::run::{Ran, faults_of, run_with};
 
 /// Runs that making a failure smaller may take.
 pub const MINIMISE_MAX_RUNS: usize = 80;
@@ -198,7 +198,7 @@ impl Ran {
 
 /// How long an episode is, in simulated time, if nothing goes wrong.
 pub fn episode_takes(setup: &Setup) -> Micros {
-    setup.safety + setup.liveness + crate::run::REST
+    setup.safety + setup.liveness + crate::world::run::REST
 }
 
 #[cfg(test)]

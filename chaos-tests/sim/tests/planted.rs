@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use mailraft_checkers::Rule::{self, *};
 use mailraft_sim::faults::{Fault as Trouble, Planned};
-use mailraft_sim::run::faults_of;
 use mailraft_sim::suite::day_passes;
+use mailraft_sim::world::run::faults_of;
 use mailraft_sim::{Ran, Setup, run_with};
 use mailraft_storage::NodeId;
 use mailraft_storage::plant;

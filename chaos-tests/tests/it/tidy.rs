@@ -513,6 +513,42 @@ fn planted_faults_are_in_no_release() {
 /// What a session and an owner decide stands once: what all owners do in `node/owner`, what sessions and owners of
 /// mailboxes do beside it in `node/mailbox`. The server and the simulator drive these machines, and neither they nor the
 /// engines take an answer's meaning, an entry's outcome, a pause or a bound into their own hands.
+/// The simulated world and its parts, each with its file.
+const SIMULATED: [(&str, &str); 11] = [
+    ("World", "world/mod.rs"),
+    ("Clients", "clients/mod.rs"),
+    ("Inputs", "inputs.rs"),
+    ("Mailboxes", "mailboxes.rs"),
+    ("Moves", "moves.rs"),
+    ("Net", "net.rs"),
+    ("Office", "office.rs"),
+    ("Queue<E>", "queue.rs"),
+    ("UnderWay", "under_way.rs"),
+    ("Unresolved", "unresolved.rs"),
+    ("Witness", "witness.rs"),
+];
+
+/// The public fields of a struct in this text; None if there is no such struct.
+fn public_fields(text: &str, name: &str) -> Option<Vec<String>> {
+    let body = text.split_once(&format!("pub struct {name}"))?.1;
+    let body = body.split_once(if body.starts_with('(') { ';' } else { '}' })?.0;
+    let fields = body.split([',', '(', '\n']).map(str::trim);
+    Some(fields.filter(|field| field.starts_with("pub ") || field.starts_with("pub(")).map(str::to_owned).collect())
+}
+
+#[test]
+fn the_simulated_world_and_its_parts_own_what_they_hold() {
+    for (name, file) in SIMULATED {
+        let text = std::fs::read_to_string(root().join("chaos-tests/sim/src").join(file)).unwrap();
+        let public = public_fields(&text, name).unwrap_or_else(|| panic!("{file} has no {name}"));
+        assert!(public.is_empty(), "{name} in {file}: {public:?}");
+    }
+    let other = "pub struct A {\n    /// One.\n    pub one: u8,\n    two: u8,\n}\npub struct B(pub u8, u8);\n";
+    assert_eq!(public_fields(other, "A"), Some(vec!["pub one: u8".to_owned()]));
+    assert_eq!(public_fields(other, "B"), Some(vec!["pub u8".to_owned()]));
+    assert_eq!(public_fields(other, "C"), None);
+}
+
 #[test]
 fn there_is_one_session_and_one_owner() {
     const OF_MAILBOXES: [&str; 9] = [

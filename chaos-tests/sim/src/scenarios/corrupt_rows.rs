@@ -5,10 +5,10 @@ use mailraft_checkers::{Ended, Op, Reply};
 use mailraft_storage::{NodeId, PartitionId, RowKey, Table};
 
 use crate::faults::Fault;
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{Client, S, Script, Scripted, process, rows_at, status};
 use crate::world::World;
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 const LOG_KEEP: u64 = 20;
@@ -35,7 +35,7 @@ pub fn of_the_leader(seed: u64) -> Scripted<Ran> {
     replaced(&mut s, leader)?;
     s.expect("its node lives", process(&s.world, leader).is_some())?;
     let all = move |w: &World| {
-        let following = w.sessions.get(&viewer.0).and_then(|s| s.following());
+        let following = w.clients().session(viewer.0).and_then(|s| s.following());
         following.is_some_and(|f| f.uids().count() == 4)
     };
     s.until("the viewer sees every message", 3 * S, all)?;
@@ -56,7 +56,7 @@ pub fn of_a_loaded_mailbox(seed: u64) -> Scripted<Ran> {
     let fetch = Op::Fetch { folder, uids: [1].into_iter().collect() };
     s.begin(reader, fetch.clone());
     let refused = s.answer(reader)?;
-    let told = matches!(refused, Ended::NotDone) && s.world.refused_damaged;
+    let told = matches!(refused, Ended::NotDone) && s.world.clients().refused_damaged();
     s.expect("the damage is told, and nothing else", told)?;
     s.led_by_another(P, &[leader])?;
     match s.does(reader, fetch)? {
@@ -78,7 +78,7 @@ pub fn of_a_snapshot_sender(seed: u64) -> Scripted<Ran> {
     let from_damaged = s.hold(events::snapshot(P, damaged, away));
     s.kill(leader);
     s.restart(away)?;
-    let knows = move |w: &World| w.hosts[&damaged].told_damaged.contains(&replica);
+    let knows = move |w: &World| w.host(damaged).told_damaged.contains(&replica);
     s.until("the next leader finds that it can't send its rows", 5 * S, knows)?;
     s.restart(leader)?;
     // Sooner than balance would do it.
@@ -99,8 +99,8 @@ pub fn of_the_control_group(seed: u64) -> Scripted<Ran> {
     corrupt(&mut s, leader, PartitionId::CONTROL, |key| key.table == Table::MailboxKeys.number())?;
     s.fault(Fault::ActorPanic { node: leader })?;
     served_at_once(&mut s, writer)?;
-    s.until("its node is set aside", REPLACED_WITHIN, move |w| w.hosts[&leader].lost.is_some())?;
-    s.until("its replicas are replaced", REPLACED_WITHIN, |w| !w.moves.is_empty() && w.moves_done())?;
+    s.until("its node is set aside", REPLACED_WITHIN, move |w| w.host(leader).lost.is_some())?;
+    s.until("its replicas are replaced", REPLACED_WITHIN, |w| w.moves().count() > 0 && w.moves().are_done())?;
     s.expect("nobody counts on it", !s.members(P)?.contains(&leader))?;
     s.expect_clean()
 }
@@ -109,7 +109,7 @@ pub fn of_the_control_group(seed: u64) -> Scripted<Ran> {
 fn corrupt(s: &mut Script, node: NodeId, partition: PartitionId, which: impl Fn(&RowKey) -> bool) -> Scripted<()> {
     s.flush(node)?;
     let replica = s.replica(node, partition)?;
-    let host = s.world.host(node);
+    let host = s.world.host_mut(node);
     let keys: Vec<RowKey> = host.rows.keys(replica).into_iter().filter(which).collect();
     let some = !keys.is_empty();
     host.damage_rows(replica, keys);
@@ -117,13 +117,13 @@ fn corrupt(s: &mut Script, node: NodeId, partition: PartitionId, which: impl Fn(
 }
 
 fn served_at_once(s: &mut Script, writer: Client) -> Scripted<()> {
-    let begun = s.world.now;
+    let begun = s.world.now();
     s.deliver(writer)?;
-    s.expect("a write takes no longer than a failover", s.world.now - begun <= FAILOVER_MAX)
+    s.expect("a write takes no longer than a failover", s.world.now() - begun <= FAILOVER_MAX)
 }
 
 /// The operator replaces a node's replica.
 fn replaced(s: &mut Script, node: NodeId) -> Scripted<()> {
-    let done = move |w: &World| !w.moves.is_empty() && w.moves_done() && status(w, node, P).is_none();
+    let done = move |w: &World| w.moves().count() > 0 && w.moves().are_done() && status(w, node, P).is_none();
     s.until("the damaged replica is replaced", REPLACED_WITHIN, done)
 }

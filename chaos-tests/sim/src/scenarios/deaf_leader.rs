@@ -3,8 +3,8 @@
 use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
-use crate::run::Ran;
 use crate::scenarios::script::{MS, S, Script, Scripted};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 const WRITES: usize = 120;
@@ -27,9 +27,9 @@ pub fn is_deposed(seed: u64) -> Scripted<Ran> {
     s.deliver(writer)?;
     let term = s.term(P)?;
     for _ in 0..WRITES {
-        let begun = s.world.now;
+        let begun = s.world.now();
         s.deliver(writer)?;
-        let took = s.world.now - begun;
+        let took = s.world.now() - begun;
         s.expect(&format!("a write takes less than {} ms", took / MS), took <= CALM_WRITE_MAX)?;
         // Seldom enough that it does not fall far behind.
         s.wait(100 * MS)?;

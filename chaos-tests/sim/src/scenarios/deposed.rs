@@ -4,10 +4,10 @@ use mailraft_checkers::{Ended, Op};
 use mailraft_storage::PartitionId;
 use raft::eraftpb::MessageType;
 
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Scripted, leader, process};
 use crate::world::World;
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 
@@ -23,7 +23,7 @@ pub fn with_its_clients(seed: u64) -> Scripted<Ran> {
     let idle = s.client(old, P)?;
     s.opens(idle, "INBOX")?;
     // A write that comes to nothing ends its owner, so it is another mailbox's.
-    let (read, written) = (s.mailbox(P)?, s.world.mailboxes.keys().copied().last());
+    let (read, written) = (s.mailbox(P)?, s.world.mailboxes().ids().next_back());
     let written = written.filter(|other| *other != read).ok_or("there is one mailbox")?;
     let clients = [s.client_of(old, read), s.client_of(old, read), s.client_of(old, written)];
     for client in clients {
@@ -41,7 +41,7 @@ pub fn with_its_clients(seed: u64) -> Scripted<Ran> {
     for _ in 0..2 {
         s.deliver(writer)?;
     }
-    s.until("the old leader wakes", S, move |w| w.hosts[&old].paused_until <= w.now)?;
+    s.until("the old leader wakes", S, move |w| w.host(old).paused_until <= w.now())?;
     s.begin(late, Op::Status { folder: "INBOX".to_owned() });
     s.begin_delivery(write);
     s.until_after("the read is asked of the old leader", 50 * MS, events::asks(late, old))?;
@@ -54,7 +54,7 @@ pub fn with_its_clients(seed: u64) -> Scripted<Ran> {
         s.expect("nobody is answered there", matches!(ended, Ended::Unknown | Ended::NotDone))?;
     }
     s.over(cut)?;
-    let resumed = move |w: &World| w.sessions.get(&idle.0).is_some_and(|s| s.machine.is_attached());
+    let resumed = move |w: &World| w.clients().session(idle.0).is_some_and(|s| s.machine.is_attached());
     s.until("the idling session resumes", 3 * S, resumed)?;
     let there = s.messages(writer, "INBOX")?;
     let seen = s.session(idle)?.following().map(|f| f.uids().count());

@@ -4,10 +4,10 @@ use mailraft_cluster::Role;
 use mailraft_storage::{Index, PartitionId};
 use raft::eraftpb::MessageType;
 
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Scripted, process, rows_at, status};
 use crate::world::World;
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 /// An entry's bytes at most.
@@ -45,7 +45,7 @@ pub fn committed_later(seed: u64) -> Scripted<Ran> {
     s.until("the heir leads", S, move |w: &World| process(w, heir).is_some_and(|p| p.leading.contains_key(&P)))?;
     s.expect("the client waits still", s.ended(client).is_none())?;
     s.ok(client)?;
-    let entry = s.world.hosts[&heir].log.as_log().entries(replica, Index(index), Index(index + 1), ENTRY_BYTES);
+    let entry = s.world.host(heir).log.as_log().entries(replica, Index(index), Index(index + 1), ENTRY_BYTES);
     let of_term = entry.map_err(|e| e.to_string())?.first().map(|e| e.term);
     s.expect("its entry is that of the earlier term", of_term == Some(term.0))?;
     s.expect("the answer is that entry's", s.position(client).is_some_and(|at| at.index == index))?;

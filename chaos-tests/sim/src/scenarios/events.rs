@@ -6,8 +6,8 @@ use mailraft_storage::log::LogWrite;
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 use raft::eraftpb::MessageType;
 
+use crate::event::{Event, Local, ToActor, ToSession};
 use crate::scenarios::script::{Client, Matches, process};
-use crate::world::{Event, Local, ToActor, ToSession};
 
 /// One of Raft's messages of a partition; None for any node.
 pub fn raft(kind: MessageType, partition: PartitionId, from: Option<NodeId>, to: Option<NodeId>) -> Matches {
@@ -78,7 +78,7 @@ pub fn ok_to(client: Client) -> Matches {
 pub fn synced(node: NodeId, replica: ReplicaId, writes: impl Fn(&LogWrite) -> bool + 'static) -> Matches {
     Box::new(move |world, event| {
         let Event::On(at, life, Local::Synced) = event else { return false };
-        let current = world.hosts.get(&node).is_some_and(|h| h.life == *life);
+        let current = world.host(node).life == *life;
         let writing = process(world, node).and_then(|p| p.writing.as_ref());
         let found = writing.is_some_and(|(_, batch)| batch.writes.iter().any(|w| w.replica == replica && writes(w)));
         *at == node && current && found
@@ -89,7 +89,7 @@ pub fn synced(node: NodeId, replica: ReplicaId, writes: impl Fn(&LogWrite) -> bo
 pub fn applied(node: NodeId, replica: ReplicaId, index: impl Fn(u64) -> bool + 'static) -> Matches {
     Box::new(move |world, event| {
         let Event::On(at, life, Local::Applied) = event else { return false };
-        let current = world.hosts.get(&node).is_some_and(|h| h.life == *life);
+        let current = world.host(node).life == *life;
         let jobs = process(world, node).map(|p| &p.applying[..]).unwrap_or_default();
         let found = jobs.iter().any(|j| j.replica == replica && j.entries.iter().any(|(e, _)| index(e.index)));
         *at == node && current && found
@@ -100,13 +100,11 @@ pub fn applied(node: NodeId, replica: ReplicaId, index: impl Fn(u64) -> bool + '
 pub fn installed(node: NodeId, replica: ReplicaId) -> Matches {
     Box::new(move |world, event| {
         matches!(event, Event::On(at, life, Local::Installed(of))
-            if *at == node && *of == replica && world.hosts.get(at).is_some_and(|h| h.life == *life))
+            if *at == node && *of == replica && world.host(*at).life == *life)
     })
 }
 
 /// The loading of a mailbox by an actor.
 pub fn loads() -> Matches {
-    Box::new(
-        |world, event| matches!(event, Event::On(at, life, Local::Load(..)) if world.hosts.get(at).is_some_and(|h| h.life == *life)),
-    )
+    Box::new(|world, event| matches!(event, Event::On(at, life, Local::Load(..)) if world.host(*at).life == *life))
 }

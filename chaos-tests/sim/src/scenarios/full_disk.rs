@@ -4,8 +4,8 @@ use mailraft_checkers::{Ended, Op};
 use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
-use crate::run::Ran;
 use crate::scenarios::script::{S, Script, Scripted, process};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 

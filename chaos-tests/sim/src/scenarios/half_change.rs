@@ -4,10 +4,10 @@ use mailraft_cluster::{MemberChange, Role};
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 use raft::eraftpb::MessageType;
 
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Scripted};
 use crate::world::World;
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 
@@ -69,7 +69,7 @@ fn turn(s: &mut Script, half: Half, all: bool) -> Scripted<()> {
     }
     let commit = s.status(leader, P)?.commit.0;
     s.expect("the change is committed or not", (commit >= index) == (half != Half::Appended))?;
-    let dies: Vec<NodeId> = if all { s.world.hosts.keys().copied().collect() } else { vec![leader] };
+    let dies: Vec<NodeId> = if all { s.world.nodes() } else { vec![leader] };
     dies.iter().for_each(|node| s.kill(*node));
     alone.into_iter().for_each(|hold| s.lose(hold));
     if !all {
@@ -82,7 +82,7 @@ fn turn(s: &mut Script, half: Half, all: bool) -> Scripted<()> {
     s.led_by_another(P, &[])?;
     let writer = s.client(follower, P)?;
     s.deliver(writer)?;
-    let agree = |w: &World| w.hosts.keys().all(|n| learners(w, *n) == learners(w, leader));
+    let agree = |w: &World| w.nodes().iter().all(|n| learners(w, *n) == learners(w, leader));
     s.until("all rows hold one configuration", 3 * S, agree)?;
     let made = learners(&s.world, leader) != before;
     s.expect("a change that was committed is made", made || half == Half::Appended)

@@ -5,9 +5,9 @@ use mailraft_cluster::Role;
 use mailraft_mailbox::Flags;
 use mailraft_storage::PartitionId;
 
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{Client, Hold, MS, S, Script, Scripted};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 
@@ -59,8 +59,7 @@ pub fn arrives(seed: u64) -> Scripted<Ran> {
 
 /// Nothing recognises two of it as one, but its id.
 fn appends(s: &mut Script, client: Client) {
-    s.world.last_marker += 1;
-    let marker = s.world.last_marker;
+    let marker = s.world.clients_mut().new_marker();
     s.begin(client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none() });
 }
 

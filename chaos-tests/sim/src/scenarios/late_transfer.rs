@@ -3,9 +3,9 @@
 use mailraft_storage::PartitionId;
 use raft::eraftpb::MessageType;
 
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{Hold, MS, S, Script, Scripted, leader};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 /// Long after a transfer was given up.

@@ -25,7 +25,7 @@ mod two_actors;
 mod upload;
 mod wrong_year;
 
-use crate::run::Ran;
+use crate::world::run::Ran;
 
 /// A scenario.
 #[derive(Clone, Copy, Debug)]

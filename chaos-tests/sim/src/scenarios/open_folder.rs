@@ -4,10 +4,10 @@ use mailraft_checkers::Op;
 use mailraft_mailbox::Flags;
 use mailraft_storage::PartitionId;
 
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{Client, S, Script, Scripted, rows_at};
 use crate::world::World;
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 
@@ -65,17 +65,16 @@ fn unheard(s: &mut Script, viewer: Client, changer: Client, op: Op) -> Scripted<
 }
 
 fn resumes(s: &mut Script, viewer: Client) -> Scripted<()> {
-    let resumed = move |w: &World| w.sessions.get(&viewer.0).is_some_and(|s| s.machine.is_attached());
+    let resumed = move |w: &World| w.clients().session(viewer.0).is_some_and(|s| s.machine.is_attached());
     s.until("the viewer resumes", 3 * S, resumed)
 }
 
 fn appends(s: &mut Script, client: Client, folder: &str) -> Scripted<()> {
-    s.world.last_marker += 1;
-    let marker = s.world.last_marker;
+    let marker = s.world.clients_mut().new_marker();
     s.does(client, Op::Append { folder: folder.to_owned(), marker, flags: Flags::none() }).map(drop)
 }
 
 /// How many messages a viewer sees in its open folder; None without one.
 fn seen(world: &World, viewer: Client) -> Option<usize> {
-    world.sessions.get(&viewer.0)?.following().map(|f| f.uids().count())
+    world.clients().session(viewer.0)?.following().map(|f| f.uids().count())
 }

@@ -4,8 +4,8 @@ use mailraft_checkers::Ended;
 use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
-use crate::run::Ran;
 use crate::scenarios::script::{MS, S, Script, Scripted, rows_at};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 

@@ -4,9 +4,9 @@ use mailraft_checkers::Op;
 use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{S, Script, Scripted, rows_at};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 /// How often it tries; all within a day.
@@ -20,8 +20,7 @@ const DAY_MS: i64 = 24 * 3_600_000;
 /// days.
 pub fn for_hours(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
-    s.world.last_marker += 1;
-    let op = Op::Deliver { marker: s.world.last_marker, deduplicate: true };
+    let op = Op::Deliver { marker: s.world.clients_mut().new_marker(), deduplicate: true };
     for turn in 0..TRIES {
         let (leader, home) = (s.leader(P)?, s.followers(P)?[turn % 2]);
         let sender = s.client(home, P)?;

@@ -4,9 +4,9 @@ use mailraft_storage::PartitionId;
 use raft::eraftpb::MessageType;
 
 use crate::faults::Fault;
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Scripted, process, rows_at};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 const OTHER: PartitionId = PartitionId(2);

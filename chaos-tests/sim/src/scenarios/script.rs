@@ -8,11 +8,13 @@ use mailraft_cluster::{Input, MemberChange, ReplicaStatus};
 use mailraft_mailbox::api::Answer;
 use mailraft_storage::{MailboxId, NodeId, PartitionId, ReplicaId, Rows, Term};
 
+use crate::event::Event;
 use crate::faults::{Fault, Planned};
 use crate::host::{Process, Waiter};
-use crate::run::Ran;
 use crate::session::{Kind, Session};
-use crate::world::{Event, Setup, World};
+use crate::setup::Setup;
+use crate::world::World;
+use crate::world::run::Ran;
 
 /// A millisecond.
 pub const MS: Micros = 1_000;
@@ -24,8 +26,6 @@ const OPERATION_MAX: Micros = 62 * S;
 const LED_WITHIN: Micros = 5 * S;
 /// Lines of the timeline that a failure tells.
 const LINES_TOLD: usize = 40;
-/// Every large message's marker is a multiple of it.
-const LARGE_MARKERS: u64 = 97;
 
 /// The operator has no move of this number, and does not listen.
 const NO_MOVE: usize = usize::MAX;
@@ -89,8 +89,7 @@ impl Script {
     pub fn of(setup: Setup) -> Scripted<Self> {
         let setup = Setup { mailboxes: 4, imap_sessions: 0, smtp_sessions: 0, ..setup };
         let mut world = World::new(setup, Vec::new());
-        world.quiet = true;
-        world.answers = Some(BTreeMap::new());
+        world.only_scripted();
         world.begin();
         let mut script = Script { world, next: None, holds: BTreeMap::new(), held_so_far: 0, asleep_until: 0 };
         script.all_led()?;
@@ -102,9 +101,9 @@ impl Script {
     /// # Errors
     /// If something is wrong.
     pub fn wait(&mut self, time: Micros) -> Scripted<()> {
-        let end = self.world.now + time;
+        let end = self.world.now() + time;
         while self.step(end)? {}
-        self.world.now = end;
+        self.world.pass_until(end);
         Ok(())
     }
 
@@ -113,7 +112,7 @@ impl Script {
     /// # Errors
     /// If it does not hold in time.
     pub fn until(&mut self, what: &str, within: Micros, holds: impl Fn(&World) -> bool) -> Scripted<()> {
-        let end = self.world.now + within;
+        let end = self.world.now() + within;
         while !holds(&self.world) {
             if !self.step(end)? {
                 return Err(self.failed(&format!("not within {} ms: {what}", within / MS)));
@@ -127,7 +126,7 @@ impl Script {
     /// # Errors
     /// If it does not come in time.
     pub fn until_before(&mut self, what: &str, within: Micros, matches: Matches) -> Scripted<()> {
-        let end = self.world.now + within;
+        let end = self.world.now() + within;
         loop {
             if let Some((_, event)) = &self.next
                 && matches(&self.world, event)
@@ -137,12 +136,11 @@ impl Script {
             if self.next.is_some() {
                 self.step(end)?;
             }
-            match self.world.queue.next_at() {
+            match self.world.next_at() {
                 Some(at) if at <= end => {}
                 _ => return Err(self.failed(&format!("does not come within {} ms: {what}", within / MS))),
             }
-            if let Some((at, event)) = self.world.queue.pop() {
-                self.world.now = self.world.now.max(at);
+            if let Some((at, event)) = self.world.pop() {
                 self.next = Some((at, event));
             }
         }
@@ -154,7 +152,7 @@ impl Script {
     /// If it does not come in time.
     pub fn until_after(&mut self, what: &str, within: Micros, matches: Matches) -> Scripted<()> {
         self.until_before(what, within, matches)?;
-        self.step(self.world.now + within).map(drop)
+        self.step(self.world.now() + within).map(drop)
     }
 
     /// Fails unless something holds: the script is not where it wants to be.
@@ -191,9 +189,8 @@ impl Script {
     /// # Errors
     /// If something is wrong.
     pub fn fault(&mut self, fault: Fault) -> Scripted<Lasting> {
-        let now = self.world.now;
-        self.world.plan.push(Planned { from: now, to: Micros::MAX, fault });
-        let lasting = Lasting(self.world.plan.len() - 1);
+        let now = self.world.now();
+        let lasting = Lasting(self.world.plan_fault(Planned { from: now, to: Micros::MAX, fault }));
         self.happen(Event::Fault(lasting.0))?;
         Ok(lasting)
     }
@@ -216,17 +213,17 @@ impl Script {
 
     /// Every process stands still for a time, as on a host that sleeps.
     pub fn sleep_all(&mut self, time: Micros) {
-        let until = self.world.now + time;
+        let until = self.world.now() + time;
         self.asleep_until = until;
-        for host in self.world.hosts.values_mut() {
-            host.paused_until = until;
+        for node in self.world.nodes() {
+            self.world.host_mut(node).paused_until = until;
         }
     }
 
     /// A process stands still for a time, and then goes on as if nothing was.
     pub fn sleep(&mut self, node: NodeId, time: Micros) {
-        let until = self.world.now + time;
-        self.world.host(node).paused_until = until;
+        let until = self.world.now() + time;
+        self.world.host_mut(node).paused_until = until;
     }
 
     /// A follower is down until the log of the others begins after what it has.
@@ -236,7 +233,7 @@ impl Script {
     pub fn leave_behind(&mut self, node: NodeId, partition: PartitionId, writer: Client) -> Scripted<()> {
         let last = self.status(node, partition)?.last;
         self.kill(node);
-        for _ in 0..3 * self.world.setup.log_keep_entries {
+        for _ in 0..3 * self.world.setup().log_keep_entries {
             self.deliver(writer)?;
         }
         let mut others = self.followers(partition)?;
@@ -254,7 +251,7 @@ impl Script {
     /// # Errors
     /// If something is wrong.
     pub fn flush(&mut self, node: NodeId) -> Scripted<()> {
-        match self.world.host(node).rows.flush() {
+        match self.world.host_mut(node).rows.flush() {
             Ok(upto) => self.world.input(node, Input::Flushed { upto }),
             Err(error) => return Err(self.failed(&error.to_string())),
         }
@@ -268,7 +265,7 @@ impl Script {
     /// If nobody leads.
     pub fn reconfigure(&mut self, partition: PartitionId, change: MemberChange) -> Scripted<()> {
         let leader = self.leader(partition)?;
-        let Some((request, term)) = self.world.host(leader).up.as_mut().and_then(|process| {
+        let Some((request, term)) = self.world.host_mut(leader).up.as_mut().and_then(|process| {
             let term = process.leading.get(&partition)?.term;
             Some((process.request(Waiter::Operator(NO_MOVE)), term))
         }) else {
@@ -297,7 +294,7 @@ impl Script {
     /// # Errors
     /// If it are not so many in time.
     pub fn until_held(&mut self, hold: Hold, count: usize, within: Micros) -> Scripted<()> {
-        let end = self.world.now + within;
+        let end = self.world.now() + within;
         while self.held(hold) < count {
             if !self.step(end)? {
                 let what = format!("{} of {count} messages are held back after {} ms", self.held(hold), within / MS);
@@ -351,31 +348,24 @@ impl Script {
 
     /// A client begins something, and nobody waits for its end.
     pub fn begin(&mut self, client: Client, op: Op) {
-        let Some(node) = self.world.sessions.get(&client.0).map(|s| s.node) else { return };
-        let now = self.world.now;
-        self.world.clients.wall = self.world.host(node).cluster_wall(now);
-        if let Some(answers) = &mut self.world.answers {
-            answers.remove(&client.0);
-        }
+        let Some(node) = self.world.clients().session(client.0).map(|s| s.node) else { return };
+        let wall = self.world.host(node).cluster_wall(self.world.now());
+        self.world.clients_mut().set_wall(wall);
+        self.world.clients_mut().forget_answer(client.0);
         self.world.begins(client.0, op);
         self.world.settle();
     }
 
     /// A message for INBOX begins its way; its marker.
     pub fn begin_delivery(&mut self, client: Client) -> u64 {
-        self.world.last_marker += 1;
-        if self.world.last_marker.is_multiple_of(LARGE_MARKERS) {
-            self.world.last_marker += 1;
-        }
-        let marker = self.world.last_marker;
+        let marker = self.world.clients_mut().new_small_marker();
         self.begin(client, Op::Deliver { marker, deduplicate: true });
         marker
     }
 
     /// A message larger than a chunk begins its way; its marker.
     pub fn begin_large_delivery(&mut self, client: Client) -> u64 {
-        let marker = (self.world.last_marker / LARGE_MARKERS + 1) * LARGE_MARKERS;
-        self.world.last_marker = marker;
+        let marker = self.world.clients_mut().new_large_marker();
         self.begin(client, Op::Deliver { marker, deduplicate: true });
         marker
     }
@@ -454,7 +444,7 @@ impl Script {
     /// # Errors
     /// If it has none.
     pub fn session(&self, client: Client) -> Scripted<&Session> {
-        self.world.sessions.get(&client.0).ok_or_else(|| self.failed("a client has no session"))
+        self.world.clients().session(client.0).ok_or_else(|| self.failed("a client has no session"))
     }
 
     /// The first mailbox of a partition.
@@ -462,8 +452,9 @@ impl Script {
     /// # Errors
     /// If there is none.
     pub fn mailbox(&self, partition: PartitionId) -> Scripted<MailboxId> {
-        let found = self.world.mailboxes.iter().find(|(_, m)| m.partition == partition && m.exists);
-        found.map(|(id, _)| *id).ok_or_else(|| self.failed("a partition has no mailbox"))
+        let mailboxes = self.world.mailboxes();
+        let found = mailboxes.there().into_iter().find(|mailbox| mailboxes.partition(*mailbox) == partition);
+        found.ok_or_else(|| self.failed("a partition has no mailbox"))
     }
 
     /// The node that leads a partition in the highest term, and has told its owners.
@@ -488,7 +479,7 @@ impl Script {
     /// If nobody leads.
     pub fn followers(&self, partition: PartitionId) -> Scripted<Vec<NodeId>> {
         let leader = self.leader(partition)?;
-        let nodes = self.world.hosts.keys().copied();
+        let nodes = self.world.nodes().into_iter();
         Ok(nodes.filter(|n| *n != leader && status(&self.world, *n, partition).is_some()).collect())
     }
 
@@ -497,14 +488,14 @@ impl Script {
     /// # Errors
     /// If there are none.
     pub fn members(&self, partition: PartitionId) -> Scripted<Vec<NodeId>> {
-        let nodes = self.world.hosts.keys().copied();
+        let nodes = self.world.nodes().into_iter();
         let found: Vec<NodeId> = nodes.filter(|n| status(&self.world, *n, partition).is_some()).collect();
         if found.is_empty() { Err(self.failed("a partition has no replica")) } else { Ok(found) }
     }
 
     /// Nodes without a replica of a partition.
     pub fn outsiders(&self, partition: PartitionId) -> Vec<NodeId> {
-        self.world.hosts.keys().copied().filter(|n| status(&self.world, *n, partition).is_none()).collect()
+        self.world.nodes().into_iter().filter(|n| status(&self.world, *n, partition).is_none()).collect()
     }
 
     /// How a replica is.
@@ -554,13 +545,13 @@ impl Script {
         self.world.heal();
         self.world.settle();
         self.all_led()?;
-        let nodes: Vec<NodeId> = self.world.hosts.values().filter(|h| h.up.is_some()).map(|h| h.id).collect();
-        for number in 1..=self.world.setup.partitions {
+        let nodes = self.world.up();
+        for number in 1..=self.world.setup().partitions {
             let writer = self.client(nodes[number as usize % nodes.len()], PartitionId(number))?;
             self.deliver(writer)?;
         }
         if let Some((at, event)) = self.next.take() {
-            self.world.queue.push(at, event);
+            self.world.schedule(at, event);
         }
         self.world.comes_to_rest();
         let told = self.failed("the checks find something");
@@ -573,13 +564,13 @@ impl Script {
 
     /// Why the script can't go on, with the last that happened.
     pub fn failed(&self, what: &str) -> String {
-        let lines = self.world.trace.timeline();
+        let lines = self.world.witness().timeline();
         let last = &lines[lines.len().saturating_sub(LINES_TOLD)..];
-        format!("at {} ms: {what}\n{}", self.world.now / MS, last.join("\n"))
+        format!("at {} ms: {what}\n{}", self.world.now() / MS, last.join("\n"))
     }
 
     fn all_led(&mut self) -> Scripted<()> {
-        let partitions = self.world.setup.partitions;
+        let partitions = self.world.setup().partitions;
         let led = move |w: &World| (0..=partitions).all(|p| leader(w, PartitionId(p)).is_some());
         self.until("every partition is led", LED_WITHIN, led)
     }
@@ -588,23 +579,22 @@ impl Script {
     fn step(&mut self, end: Micros) -> Scripted<bool> {
         let (at, event) = match self.next.take() {
             Some(next) => next,
-            None if self.world.queue.next_at().is_some_and(|at| at <= end) => {
-                let Some(next) = self.world.queue.pop() else { return Ok(false) };
+            None if self.world.next_at().is_some_and(|at| at <= end) => {
+                let Some(next) = self.world.pop() else { return Ok(false) };
                 next
             }
             None => {
-                self.world.now = self.world.now.max(end);
+                self.world.pass_until(end);
                 return Ok(false);
             }
         };
-        self.world.now = self.world.now.max(at);
         // Clients begin only what the script says.
         if matches!(event, Event::Connect(_) | Event::Next(_)) {
             return Ok(true);
         }
         // While nothing runs there is nothing to look at.
         if at < self.asleep_until && matches!(event, Event::Look | Event::Flap) {
-            self.world.queue.push(self.asleep_until, event);
+            self.world.schedule(self.asleep_until, event);
             return Ok(true);
         }
         let world = &self.world;
@@ -623,7 +613,7 @@ impl Script {
     }
 
     fn all_well(&self) -> Scripted<()> {
-        match self.world.wrong.first() {
+        match self.world.wrong() {
             None => Ok(()),
             Some(wrong) => Err(self.failed(&wrong.to_string())),
         }
@@ -632,18 +622,17 @@ impl Script {
 
 /// How a client's last operation ended. It has not if it began anew under another id.
 fn answer_of(world: &World, client: Client) -> Option<&(Ended, Option<At>)> {
-    let busy = world.sessions.get(&client.0).is_some_and(|s| s.busy.is_some());
-    world.answers.as_ref()?.get(&client.0).filter(|_| !busy)
+    world.clients().answer(client.0)
 }
 
 /// A node's process, while it is up.
 pub fn process(world: &World, node: NodeId) -> Option<&Process> {
-    world.hosts.get(&node)?.up.as_ref()
+    world.host(node).up.as_ref()
 }
 
 /// Who leads a partition in the highest term.
 pub fn leader(world: &World, partition: PartitionId) -> Option<(NodeId, Term)> {
-    let leading = world.hosts.values().filter_map(|h| Some((h.id, h.up.as_ref()?.leading.get(&partition)?.term)));
+    let leading = world.hosts().filter_map(|h| Some((h.id, h.up.as_ref()?.leading.get(&partition)?.term)));
     leading.max_by_key(|(_, term)| *term)
 }
 
@@ -655,5 +644,5 @@ pub fn status(world: &World, node: NodeId, partition: PartitionId) -> Option<Rep
 /// Up to where a node's rows of a partition are.
 pub fn rows_at(world: &World, node: NodeId, partition: PartitionId) -> Option<u64> {
     let replica = world.replica(node, partition)?;
-    world.hosts.get(&node)?.rows.applied(replica).ok().flatten().map(|applied| applied.index.0)
+    world.host(node).rows.applied(replica).ok().flatten().map(|applied| applied.index.0)
 }

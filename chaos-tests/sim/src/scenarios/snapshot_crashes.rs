@@ -3,9 +3,9 @@
 use mailraft_storage::log::InstallMark;
 use mailraft_storage::{NodeId, PartitionId, ReplicaId};
 
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{S, Script, Scripted, process, rows_at};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 const LOG_KEEP: u64 = 20;
@@ -22,7 +22,7 @@ pub fn five_deaths(seed: u64) -> Scripted<Ran> {
 
     let marks = || events::synced(away, replica, |w| matches!(w.mark, Some(InstallMark::Begun(_))));
     s.until_before("the mark becomes durable", 5 * S, marks())?;
-    let staged = s.world.hosts[&away].staged.keys().any(|(of, _)| *of == replica);
+    let staged = s.world.host(away).staged.keys().any(|(of, _)| *of == replica);
     s.expect("the snapshot is there and not marked", staged && !is_marked(&s, away, replica))?;
     dies(&mut s, away)?;
 
@@ -31,7 +31,7 @@ pub fn five_deaths(seed: u64) -> Scripted<Ran> {
     dies(&mut s, away)?;
 
     s.until_before("the rows are in place", 5 * S, events::installed(away, replica))?;
-    s.world.host(away).dies_at_install = true;
+    s.world.host_mut(away).dies_at_install = true;
     s.until("it dies among the rows", S, move |w| process(w, away).is_none())?;
     s.expect("it is still marked", is_marked(&s, away, replica))?;
     s.restart(away)?;
@@ -62,6 +62,6 @@ fn dies(s: &mut Script, node: NodeId) -> Scripted<()> {
 
 /// Whether the durable log says that a snapshot is being installed.
 fn is_marked(s: &Script, node: NodeId, replica: ReplicaId) -> bool {
-    let state = s.world.hosts[&node].log.as_log().state(replica).ok().flatten();
+    let state = s.world.host(node).log.as_log().state(replica).ok().flatten();
     state.is_some_and(|state| state.installing.is_some())
 }

@@ -3,9 +3,9 @@
 use mailraft_cluster::{Input, SnapshotEvent};
 use mailraft_storage::PartitionId;
 
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{S, Script, Scripted, rows_at};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 const LOG_KEEP: u64 = 20;
@@ -47,11 +47,11 @@ pub fn comes_late(seed: u64) -> Scripted<Ran> {
     s.until_before("the next leader's snapshot is in place", 5 * S, events::installed(away, replica))?;
     s.expect("it is being installed", s.status(away, P)?.installing)?;
     s.release(late)?;
-    let installed = s.world.installed;
+    let installed = s.world.witness().installed();
     s.led_by(P, next, S)?;
     s.deliver(writer)?;
     s.until("it has caught up", 5 * S, move |w| rows_at(w, away, P) == rows_at(w, next, P))?;
-    s.expect("one snapshot was put in place", s.world.installed == installed + 1)?;
+    s.expect("one snapshot was put in place", s.world.witness().installed() == installed + 1)?;
     s.restart(leader)?;
     s.expect_clean()
 }

@@ -4,9 +4,9 @@ use mailraft_checkers::Op;
 use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
-use crate::run::Ran;
 use crate::scenarios::script::{S, Script, Scripted};
-use crate::world::Setup;
+use crate::setup::Setup;
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 const HOUR_MS: i64 = 3_600_000;
@@ -29,8 +29,7 @@ pub fn among_wrong_clocks(seed: u64) -> Scripted<Ran> {
         s.led_by_another(PartitionId::CONTROL, &[])?;
         s.wait(2 * S)?;
         let sender = s.client(outsiders[0], P)?;
-        s.world.last_marker += 1;
-        let op = Op::Deliver { marker: s.world.last_marker, deduplicate: true };
+        let op = Op::Deliver { marker: s.world.clients_mut().new_marker(), deduplicate: true };
         s.does(sender, op.clone())?;
         let wrong = [
             s.fault(Fault::Jump { node: outsiders[0], ms: theirs * HOUR_MS })?,

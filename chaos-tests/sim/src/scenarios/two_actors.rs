@@ -4,10 +4,10 @@ use mailraft_storage::{MailboxId, NodeId, PartitionId};
 use raft::eraftpb::MessageType;
 
 use crate::host::Waiter;
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{MS, S, Script, Scripted, process};
 use crate::world::World;
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 

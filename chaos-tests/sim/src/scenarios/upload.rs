@@ -4,10 +4,10 @@ use mailraft_storage::{MailboxId, NodeId, PartitionId, Rows, Table};
 use raft::eraftpb::MessageType;
 
 use crate::faults::Fault;
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{Client, MS, S, Script, Scripted};
 use crate::world::World;
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 /// Past the time after which an upload that did not become live is swept.
@@ -32,7 +32,7 @@ pub fn swept_under_way(seed: u64) -> Scripted<Ran> {
     let second_part = s.hold(events::chunk(client, 1));
     let loading = s.hold(events::loads());
     let half = move |w: &World| {
-        let elsewhere = w.sessions.get(&client.0).filter(|s| s.conn.is_some_and(|(_, node)| node != leader));
+        let elsewhere = w.clients().session(client.0).filter(|s| s.conn.is_some_and(|(_, node)| node != leader));
         elsewhere.is_some_and(|s| s.machine.chunks_durable() == Some(1))
     };
     s.until("half of the second attempt is durable", S, half)?;
@@ -62,7 +62,7 @@ pub fn swept_under_way(seed: u64) -> Scripted<Ran> {
     clocks_jump(&mut s)?;
     swept(&mut s, bystander, next, whole)?;
     s.release(live)?;
-    let again = move |w: &World| w.sessions.get(&client.0).is_some_and(|s| s.machine.chunks_durable().is_some());
+    let again = move |w: &World| w.clients().session(client.0).is_some_and(|s| s.machine.chunks_durable().is_some());
     s.until("the client hears that its body is lost", 100 * MS, again)?;
     s.ok(client)?;
     s.expect("nothing is left open", open(&s.world, next)?.is_empty())?;
@@ -105,7 +105,7 @@ pub fn live_before_the_sweep(seed: u64) -> Scripted<Ran> {
 
 /// All clocks jump past the time after which what was abandoned is swept.
 fn clocks_jump(s: &mut Script) -> Scripted<()> {
-    for node in s.world.hosts.keys().copied().collect::<Vec<_>>() {
+    for node in s.world.nodes() {
         s.fault(Fault::Jump { node, ms: PAST_SWEEPING_MS })?;
     }
     // They tell each other.
@@ -123,8 +123,9 @@ fn swept(s: &mut Script, bystander: Client, node: NodeId, abandoned: Vec<Vec<u8>
 
 /// Keys of uploads that are open by a node's rows.
 fn open(world: &World, node: NodeId) -> Scripted<Vec<Vec<u8>>> {
-    let mailbox = world.mailboxes.iter().find(|(_, m)| m.partition == P).map_or(MailboxId::PARTITION, |(id, _)| *id);
+    let mailbox =
+        world.mailboxes().ids().find(|id| world.mailboxes().partition(*id) == P).unwrap_or(MailboxId::PARTITION);
     let replica = world.replica(node, P).ok_or("the node has no replica")?;
-    let rows = world.hosts[&node].rows.scan(replica, mailbox, Table::OpenBodies, &[], &[], OPEN_MAX);
+    let rows = world.host(node).rows.scan(replica, mailbox, Table::OpenBodies, &[], &[], OPEN_MAX);
     rows.map(|rows| rows.into_iter().map(|(key, _)| key).collect()).map_err(|e| e.to_string())
 }

@@ -2,12 +2,12 @@
 
 use mailraft_checkers::{Ended, Op};
 use mailraft_mailbox::Flags;
-use mailraft_storage::{CommandFloor, CommandId, NodeId, PartitionId};
+use mailraft_storage::{CommandFloor, CommandId, PartitionId};
 
 use crate::faults::Fault;
-use crate::run::Ran;
 use crate::scenarios::events;
 use crate::scenarios::script::{Client, Lasting, MS, S, Script, Scripted, rows_at};
+use crate::world::run::Ran;
 
 const P: PartitionId = PartitionId(1);
 const YEAR_MS: i64 = 365 * 24 * 3_600_000;
@@ -44,7 +44,7 @@ pub fn and_back(seed: u64) -> Scripted<Ran> {
 pub fn behind(seed: u64) -> Scripted<Ran> {
     let mut s = Script::calm(seed, 3, 1)?;
     let nodes = s.members(P)?;
-    let kept = i64::try_from(s.world.setup.results_kept.as_millis()).unwrap_or(i64::MAX);
+    let kept = i64::try_from(s.world.setup().results_kept.as_millis()).unwrap_or(i64::MAX);
     let clients = [s.client(nodes[0], P)?, s.client(nodes[1], P)?, s.client(nodes[2], P)?];
     all_write(&mut s, &clients)?;
     let mut wrong = clocks(&mut s, 2 * kept)?;
@@ -76,7 +76,7 @@ pub fn behind(seed: u64) -> Scripted<Ran> {
 
 /// All clocks jump.
 fn clocks(s: &mut Script, ms: i64) -> Scripted<Vec<Lasting>> {
-    let nodes: Vec<NodeId> = s.world.hosts.keys().copied().collect();
+    let nodes = s.world.nodes();
     nodes.into_iter().map(|node| s.fault(Fault::Jump { node, ms })).collect()
 }
 
@@ -84,8 +84,7 @@ fn clocks(s: &mut Script, ms: i64) -> Scripted<Vec<Lasting>> {
 fn all_write(s: &mut Script, clients: &[Client]) -> Scripted<()> {
     for client in clients {
         s.deliver(*client)?;
-        s.world.last_marker += 1;
-        let marker = s.world.last_marker;
+        let marker = s.world.clients_mut().new_marker();
         s.does(*client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none() })?;
     }
     Ok(())
@@ -97,8 +96,7 @@ fn unheard(s: &mut Script) -> Scripted<()> {
     let client = s.client(home, P)?;
     let lost = s.hold(events::ok_to(client));
     let before = rows_at(&s.world, leader, P);
-    s.world.last_marker += 1;
-    let marker = s.world.last_marker;
+    let marker = s.world.clients_mut().new_marker();
     s.begin(client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none() });
     s.until("it is applied", S, move |w| rows_at(w, leader, P) > before)?;
     let cut = s.cut(&[leader])?;
@@ -111,6 +109,6 @@ fn unheard(s: &mut Script) -> Scripted<()> {
 /// The id below which no result is kept.
 fn floor(s: &Script) -> Scripted<CommandId> {
     let leader = s.leader(P)?;
-    let floor = CommandFloor::read(&s.world.hosts[&leader].rows, s.replica(leader, P)?);
+    let floor = CommandFloor::read(&s.world.host(leader).rows, s.replica(leader, P)?);
     Ok(floor.map_err(|e| e.to_string())?.0)
 }

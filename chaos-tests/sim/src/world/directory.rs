@@ -13,13 +13,12 @@ use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId, ProposalO
 
 use crate::accounts::{Change, ChangeEnd, Password, Seen};
 use crate::actors::{Asker, DirectoryActor};
+use crate::event::{Event, Local};
 use crate::host::{CLUSTER, Waiter};
 use crate::net::Carried;
-use crate::office::{ADMINISTRATORS, Busy, DirectoryReply, Login, Office};
-use crate::world::{Event, Local, World};
+use crate::office::{ADMINISTRATORS, Busy, CHANGE_EVERY, ChangeEnded, DirectoryReply, Drawn, Login};
+use crate::world::{Beginners, World};
 
-/// Between two changes of one administrator, in the mean.
-const CHANGE_EVERY: Micros = 400_000;
 /// Between two logins, in the mean.
 const LOGIN_EVERY: Micros = 60_000;
 /// An administrator's node asks again, under the same id, after this time without an answer.
@@ -36,6 +35,7 @@ const ASKS_AGAIN: Micros = 15_000;
 const LOAD_TAKES: Micros = 2_000;
 /// Who waits for a turn on the control group's own rows looks again after this time.
 const TURN_EVERY: Micros = 1_000;
+
 impl World {
     /// Administrators and logins begin, if the run has accounts.
     pub fn office_opens(&mut self) {
@@ -50,21 +50,20 @@ impl World {
 
     /// An administrator begins his next change, or asks again.
     pub fn administrator_wakes(&mut self, number: usize, attempt: u64) {
-        let administrator = &self.office.administrators[number];
-        if administrator.attempt != attempt {
+        if self.office.attempt(number) != attempt {
             return;
         }
-        match &administrator.busy {
-            None if self.quiet => {}
+        match self.office.busy(number) {
+            None if self.beginners != Beginners::Everyone => {}
             None => self.change_begins(number),
-            Some(busy) if self.now > busy.asked + PATIENCE => self.change_ends(number, ChangeEnd::Unknown),
+            Some(busy) if self.now() > busy.asked + PATIENCE => self.change_ends(number, ChangeEnd::Unknown),
             Some(_) => self.asks_directory(number),
         }
     }
 
     /// An administrator's node hears from the directory.
     pub fn administrator_hears(&mut self, number: usize, attempt: u64, reply: DirectoryReply) {
-        if self.office.administrators[number].attempt != attempt {
+        if self.office.attempt(number) != attempt {
             return;
         }
         match reply {
@@ -74,7 +73,7 @@ impl World {
             Ok((Err(_), index)) => self.change_ends(number, ChangeEnd::Refused(index)),
             Err(Unanswered::Unknown | Unanswered::Expired { .. }) => self.change_ends(number, ChangeEnd::Unknown),
             Err(Unanswered::Overloaded | Unanswered::Lost | Unanswered::Unreadable | Unanswered::Ended(_)) => {
-                self.queue.push(self.now + ASKS_AGAIN, Event::Administrator(number, attempt));
+                self.queue.push(self.now() + ASKS_AGAIN, Event::Administrator(number, attempt));
             }
         }
     }
@@ -82,29 +81,25 @@ impl World {
     /// A client logs in somewhere. Who is let in by what his node has is let in; who is not, only after a read barrier
     /// and another look.
     pub fn logs_in(&mut self) {
-        if self.quiet {
+        if self.beginners != Beginners::Everyone {
             return;
         }
-        let next = self.now + 1 + self.office.dice.exponential(LOGIN_EVERY);
+        let next = self.now() + 1 + self.office.dice().exponential(LOGIN_EVERY);
         self.queue.push(next, Event::Login);
-        let up: Vec<NodeId> = self.hosts.values().filter(|h| h.up.is_some()).map(|h| h.id).collect();
-        let Office { dice, accounts, last_password, .. } = &mut self.office;
-        let account = dice.below(self.setup.accounts as u64) as usize;
-        let right = accounts.password(account).filter(|_| !dice.chance(300));
-        let password = right.unwrap_or_else(|| dice.between(1, *last_password + 1));
-        let Some(node) = dice.pick(&up).copied() else { return };
+        let up = self.up();
+        let (account, password) = self.office.draws_login(self.setup.accounts);
+        let Some(node) = self.office.dice().pick(&up).copied() else { return };
         match self.looks_up(node, account) {
             None => {}
             Some(Some(seen)) if seen.password == password && !seen.disabled => {
-                if let Err(what) = self.office.accounts.is_let_in(account, password) {
+                if let Err(what) = self.office.accounts().is_let_in(account, password) {
                     self.goes_wrong(Rule::Uncommitted, format!("at node {node} {what}"));
                 }
             }
             Some(_) => {
-                self.office.last_login += 1;
-                let (number, began) = (self.office.last_login, self.now);
-                self.office.logins.insert(number, Login { account, began });
-                let Some(process) = self.host(node).up.as_mut() else { return };
+                let began = self.now();
+                let number = self.office.login_waits(Login { account, began });
+                let Some(process) = self.host_mut(node).up.as_mut() else { return };
                 let request = process.request(Waiter::Login(number));
                 self.input(node, Input::ReadBarrier { request, partition: PartitionId::CONTROL, term: None });
             }
@@ -113,7 +108,7 @@ impl World {
 
     /// A login's read barrier has answered.
     pub fn login_looks_again(&mut self, node: NodeId, number: u64, outcome: BarrierOutcome) {
-        let Some(Login { account, began }) = self.office.logins.remove(&number) else { return };
+        let Some(Login { account, began }) = self.office.take_login(number) else { return };
         match outcome {
             BarrierOutcome::NotLeader { .. } | BarrierOutcome::Unavailable => {}
             BarrierOutcome::Passed { .. } => self.reads_account(node, account, began),
@@ -125,21 +120,21 @@ impl World {
         if self.setup.accounts == 0 {
             return;
         }
-        let up: Vec<NodeId> = self.hosts.values().filter(|h| h.up.is_some()).map(|h| h.id).collect();
+        let up = self.up();
         for node in up {
             for account in 0..self.setup.accounts {
-                self.reads_account(node, account, self.now);
+                self.reads_account(node, account, self.now());
             }
         }
-        let answered = self.office.answered;
-        if answered < self.setup.safety && self.wrong.is_empty() {
+        let answered = self.office.answered_at();
+        if answered < self.setup.safety && self.wrong().is_none() {
             self.goes_wrong(Rule::Liveness, format!("the directory answered last at {answered} us"));
         }
     }
 
     /// Something comes from an administrator's node.
     pub fn directory_hears(&mut self, node: NodeId, asker: Asker, id: CommandId, command: Command) {
-        let Some(process) = self.host(node).up.as_mut() else { return };
+        let Some(process) = self.host_mut(node).up.as_mut() else { return };
         let Some(leading) = process.leading.get(&PartitionId::CONTROL).copied() else {
             return self.directory_replies(node, asker, Err(Unanswered::Ended(Detached::NotLeader)));
         };
@@ -162,8 +157,8 @@ impl World {
         }
         match outcome {
             SlotOutcome::Free => {
-                let takes = self.office.dice.exponential(LOAD_TAKES);
-                self.later(node, self.now + 1 + takes, Local::DirectoryLoad(number));
+                let takes = self.office.dice().exponential(LOAD_TAKES);
+                self.later(node, self.now() + 1 + takes, Local::DirectoryLoad(number));
             }
             SlotOutcome::NotLeader { .. } | SlotOutcome::Overloaded => {
                 self.with_directory(node, |owner, env, out| owner.loaded(env, Err(Detached::NotLeader), out));
@@ -176,7 +171,7 @@ impl World {
         if !self.is_directory(node, number) {
             return;
         }
-        let Some(leading) = self.hosts[&node].up.as_ref().and_then(|p| Some(p.directory.as_ref()?.leading)) else {
+        let Some(leading) = self.host(node).up.as_ref().and_then(|p| Some(p.directory.as_ref()?.leading)) else {
             return;
         };
         let lookup = self.lookup(node, leading.replica);
@@ -207,8 +202,8 @@ impl World {
         if !self.is_directory(node, number) {
             return;
         }
-        let next = self.now + TURN_EVERY;
-        let Some(process) = self.host(node).up.as_mut() else { return };
+        let next = self.now() + TURN_EVERY;
+        let Some(process) = self.host_mut(node).up.as_mut() else { return };
         if process.own_rows_taken() {
             return self.later(node, next, Local::DirectoryTurn(number));
         }
@@ -219,7 +214,7 @@ impl World {
 
     /// The directory's owner ends with its term.
     pub fn directory_ends(&mut self, node: NodeId) {
-        let Some(process) = self.hosts[&node].up.as_ref() else { return };
+        let Some(process) = self.host(node).up.as_ref() else { return };
         let leading = process.leading.get(&PartitionId::CONTROL);
         if process.directory.as_ref().is_some_and(|directory| Some(&directory.leading) != leading) {
             self.with_directory(node, |owner, _, out| owner.end(Detached::NotLeader, out));
@@ -227,48 +222,36 @@ impl World {
     }
 
     fn change_begins(&mut self, number: usize) {
-        let up: Vec<NodeId> = self.hosts.values().filter(|h| h.up.is_some()).map(|h| h.id).collect();
-        let Office { dice, accounts, last_password, has_domain, .. } = &mut self.office;
-        let account = dice.below(self.setup.accounts as u64) as usize;
-        let there = accounts.password(account).is_some();
-        let change = match dice.below(10) {
-            0 => Change::Create(*last_password + 1),
-            _ if !there => Change::Create(*last_password + 1),
-            1..4 => Change::SetDisabled(dice.chance(300)),
-            _ => Change::SetPassword(*last_password + 1),
+        let (up, now) = (self.up(), self.now());
+        let Some((node, drawn)) = self.office.draws_change(self.setup.accounts, &up, now) else {
+            let attempt = self.office.attempt(number);
+            return self.queue.push(now + CHANGE_EVERY, Event::Administrator(number, attempt));
         };
-        let Some(node) = dice.pick(&up).copied() else {
-            let attempt = self.office.administrators[number].attempt;
-            return self.queue.push(self.now + CHANGE_EVERY, Event::Administrator(number, attempt));
+        let (change, command) = match drawn {
+            Drawn::Domain => (None, Command::CreateDomain { name: DOMAIN.to_owned() }),
+            Drawn::Change { number, account, change } => (Some(number), command_of(account, change)),
         };
-        let (change, command) = if *has_domain {
-            *last_password += 1;
-            (Some(accounts.asks(account, change, self.now)), command_of(account, change))
-        } else {
-            (None, Command::CreateDomain { name: DOMAIN.to_owned() })
-        };
-        self.clients.wall = self.hosts[&node].cluster_wall(self.now);
+        self.clients.set_wall(self.hosts[&node].cluster_wall(now));
         let id = self.clients.command_id();
-        self.office.administrators[number].busy = Some(Busy { node, id, command, change, asked: self.now });
+        self.office.waits(number, Busy { node, id, command, change, asked: now });
         self.asks_directory(number);
     }
 
     fn asks_directory(&mut self, number: usize) {
-        let administrator = &mut self.office.administrators[number];
-        administrator.attempt += 1;
-        let attempt = administrator.attempt;
-        let Some(Busy { node, id, command, .. }) = &administrator.busy else { return };
+        let (attempt, busy) = self.office.asks(number);
+        let Some(Busy { node, id, command, .. }) = busy else { return };
         let (node, id, command) = (*node, *id, command.clone());
-        if self.hosts[&node].up.is_none() {
+        if self.host(node).up.is_none() {
             return self.change_ends(number, ChangeEnd::Unknown);
         }
         let asker = Asker { administrator: number, attempt, node };
         let again = match self.leader_as_seen(node, PartitionId::CONTROL) {
             Some(leader) => {
-                let World { net, office, now, .. } = self;
-                if let Carried::At(at) = net.stream(&mut office.dice, *now, node, leader) {
-                    if office.dice.chance(LATE_COPIES_PERMILLE) {
-                        let late = at + office.dice.exponential(LATE_COPIES_MEAN);
+                let now = self.now();
+                let World { net, office, .. } = self;
+                if let Carried::At(at) = net.stream(office.dice(), now, node, leader) {
+                    if office.dice().chance(LATE_COPIES_PERMILLE) {
+                        let late = at + office.dice().exponential(LATE_COPIES_MEAN);
                         let asks = Local::DirectoryAsk(asker, id, Box::new(command.clone()));
                         self.queue.push(late, Event::To(leader, asks));
                     }
@@ -278,23 +261,15 @@ impl World {
             }
             None => ASKS_AGAIN,
         };
-        self.queue.push(self.now + again, Event::Administrator(number, attempt));
+        self.queue.push(self.now() + again, Event::Administrator(number, attempt));
     }
 
     fn change_ends(&mut self, number: usize, end: ChangeEnd) {
-        let now = self.now;
-        let Office { dice, accounts, administrators, has_domain, answered, .. } = &mut self.office;
-        let administrator = &mut administrators[number];
-        let Some(Busy { change, .. }) = administrator.busy.take() else { return };
-        administrator.attempt += 1;
-        let next = Event::Administrator(number, administrator.attempt);
-        self.queue.push(now + 1 + dice.exponential(CHANGE_EVERY), next);
-        if end != ChangeEnd::Unknown {
-            *answered = now;
-            // One who repeats it hears that it is there.
-            *has_domain |= change.is_none();
-        }
-        if let Some(Err(what)) = change.map(|change| accounts.ends(change, end, now)) {
+        let Some(ChangeEnded { next, attempt, wrong }) = self.office.change_ends(number, end, self.queue.now()) else {
+            return;
+        };
+        self.queue.push(next, Event::Administrator(number, attempt));
+        if let Some(what) = wrong {
             self.goes_wrong(Rule::ExactlyOnce, what);
         }
     }
@@ -303,7 +278,7 @@ impl World {
     fn reads_account(&mut self, node: NodeId, account: usize, began: Micros) {
         let Some(seen) = self.looks_up(node, account) else { return };
         // What was answered in the same microsecond may have been answered behind it.
-        let checked = self.office.accounts.is_read(account, seen, began.saturating_sub(1), self.now);
+        let checked = self.office.accounts().is_read(account, seen, began.saturating_sub(1), self.now());
         if let Err(what) = checked {
             self.goes_wrong(Rule::Stale, format!("at node {node} {what}"));
         }
@@ -312,7 +287,7 @@ impl World {
     /// An account as a node's own replica has it; None if that can't be read.
     fn looks_up(&mut self, node: NodeId, account: usize) -> Option<Option<Seen>> {
         let replica = self.replica(node, PartitionId::CONTROL)?;
-        let process = self.hosts[&node].up.as_ref()?;
+        let process = self.host(node).up.as_ref()?;
         if process.replacing.contains(&replica) {
             return None;
         }
@@ -333,11 +308,11 @@ impl World {
     }
 
     fn lookup(&self, node: NodeId, replica: ReplicaId) -> Result<Lookup, LookupError> {
-        Lookup::new(Arc::new(self.hosts[&node].rows.clone()), replica, CLUSTER, root())
+        Lookup::new(Arc::new(self.host(node).rows.clone()), replica, CLUSTER, root())
     }
 
     fn is_directory(&self, node: NodeId, number: u64) -> bool {
-        let process = self.hosts[&node].up.as_ref();
+        let process = self.host(node).up.as_ref();
         process.and_then(|p| p.directory.as_ref()).is_some_and(|directory| directory.number == number)
     }
 
@@ -347,8 +322,8 @@ impl World {
         node: NodeId,
         act: impl FnOnce(&mut LogOwner<Directory, Asker>, &mut Env, &mut Vec<StepOf<Directory, Asker>>),
     ) {
-        let now = self.now;
-        let host = self.host(node);
+        let now = self.now();
+        let host = self.host_mut(node);
         host.tell_time(now);
         let Some(process) = host.up.as_mut() else { return };
         let Some(directory) = process.directory.as_mut() else { return };
@@ -357,7 +332,7 @@ impl World {
         for step in steps {
             match step {
                 Step::Propose(proposal) => {
-                    let Some(process) = self.host(node).up.as_mut() else { return };
+                    let Some(process) = self.host_mut(node).up.as_mut() else { return };
                     if let Some(directory) = process.directory.as_mut() {
                         directory.proposal = Some(proposal);
                     }
@@ -373,7 +348,7 @@ impl World {
                     self.meets_damage(node, PartitionId::CONTROL, &format!("command {command}: {error}"));
                 }
                 Step::End { .. } => {
-                    if let Some(process) = self.host(node).up.as_mut() {
+                    if let Some(process) = self.host_mut(node).up.as_mut() {
                         process.directory = None;
                     }
                 }
@@ -382,8 +357,9 @@ impl World {
     }
 
     fn directory_replies(&mut self, node: NodeId, to: Asker, reply: DirectoryReply) {
-        let World { net, office, now, .. } = self;
-        if let Carried::At(at) = net.stream(&mut office.dice, *now, node, to.node) {
+        let now = self.now();
+        let World { net, office, .. } = self;
+        if let Carried::At(at) = net.stream(office.dice(), now, node, to.node) {
             self.queue.push(at, Event::FromDirectory(to.administrator, to.attempt, Box::new(reply)));
         }
     }

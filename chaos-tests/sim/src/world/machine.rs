@@ -1,6 +1,6 @@
 //! The cores of the nodes: what goes in, what comes out, and the work of the threads around them.
 
-use mailraft_checkers::{Micros, Rule, Violation};
+use mailraft_checkers::{Micros, Rule};
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::{
     ApplyJob, Decision, Input, Node, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
@@ -11,9 +11,10 @@ use raft::eraftpb::MessageType;
 
 use crate::actors::Leading;
 use crate::chain::{chains_of, wrong_chain};
+use crate::event::{Event, Local};
 use crate::host::{ApplyWork, take_snapshot};
 use crate::plant::{self, Fault as Planted};
-use crate::world::{Event, Local, World};
+use crate::world::World;
 
 /// A tick of the core, in microseconds of its node's clock.
 const TICK: Micros = 25_000;
@@ -27,9 +28,9 @@ const APPLY_MAX_JOBS: usize = 16;
 impl World {
     /// Starts a node's process.
     pub fn start(&mut self, node: NodeId) {
-        let (now, seed, keep) = (self.now, self.setup.seed, self.setup.log_keep_entries);
+        let (now, seed, keep) = (self.now(), self.setup.seed, self.setup.log_keep_entries);
         let batch_bytes = self.setup.log_batch_max_bytes;
-        let host = self.host(node);
+        let host = self.host_mut(node);
         if host.up.is_some() || host.lost.is_some() || host.disk.full {
             return;
         }
@@ -40,7 +41,7 @@ impl World {
             }
             Err(why) if log_corrupt => {
                 self.say(format!("node {node} finds the damage and stays away: {why}"));
-                self.host(node).lost = Some(why);
+                self.host_mut(node).lost = Some(why);
                 self.replaces_all_of(node);
             }
             Ok(outputs) => {
@@ -56,7 +57,7 @@ impl World {
             }
             Err(why) => {
                 self.say(format!("node {node} can't start: {why}"));
-                self.host(node).lost = Some(why.clone());
+                self.host_mut(node).lost = Some(why.clone());
                 // No fault that is planned leaves damage: a torn tail is none.
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} finds damage where none was done: {why}"));
             }
@@ -65,72 +66,62 @@ impl World {
 
     /// A node's process dies.
     pub fn crash(&mut self, node: NodeId, torn: usize) {
-        if self.host(node).up.is_none() {
+        if self.host_mut(node).up.is_none() {
             return;
         }
         self.say(format!("node {node} dies"));
-        let World { hosts, dice, now, .. } = self;
+        let now = self.now();
+        let World { hosts, dice, .. } = self;
         if let Some(host) = hosts.get_mut(&node) {
-            host.down_since = *now;
+            host.down_since = now;
             host.crash(dice, torn);
         }
-        self.todo.retain(|(of, _)| *of != node);
+        self.inputs.forget(node);
         let others: Vec<NodeId> = self.hosts.keys().copied().filter(|n| *n != node).collect();
         for other in others {
-            let at = self.now + self.dice.between(200, 2_000);
+            let at = self.now() + self.dice.between(200, 2_000);
             self.queue.push(at, Event::To(other, Local::Unreachable(node)));
         }
         self.connections_to_end(node);
         self.clients_of_end(node);
     }
 
-    /// The world itself saw something that must never be.
-    pub fn goes_wrong(&mut self, rule: Rule, what: String) {
-        self.say(format!("WRONG: {what}"));
-        self.wrong.push(Violation { rule, at: self.now, what });
-    }
-
     /// Takes in everything that follows from the present event.
     pub fn settle(&mut self) {
-        let mut out = std::mem::take(&mut self.out);
-        while let Some((node, input)) = self.todo.pop_front() {
+        let mut out = self.inputs.take_room();
+        while let Some((node, input)) = self.inputs.pop() {
             self.takes_in(node, input, &mut out);
         }
-        self.out = out;
+        self.inputs.give_room(out);
     }
 
     /// As the first thing that follows from an event: nothing else waits yet.
     fn takes_in_at_once(&mut self, node: NodeId, input: Input) {
-        assert!(self.todo.is_empty(), "inputs keep their order");
-        let mut out = std::mem::take(&mut self.out);
+        assert!(self.inputs.is_empty(), "inputs keep their order");
+        let mut out = self.inputs.take_room();
         self.takes_in(node, input, &mut out);
-        self.out = out;
+        self.inputs.give_room(out);
     }
 
     /// A node's core takes one input in.
     fn takes_in(&mut self, node: NodeId, input: Input, out: &mut Vec<Output>) {
-        let now = self.now;
-        let host = self.host(node);
+        let now = self.now();
+        let host = self.host_mut(node);
         host.tell_time(now);
         let Some(process) = host.up.as_mut() else { return };
         process.core.step(&mut process.env, input, out);
         self.carry_out(node, out.drain(..));
     }
 
-    /// Something for a node's core.
-    pub fn input(&mut self, node: NodeId, input: Input) {
-        self.todo.push_back((node, input));
-    }
-
     /// Something happens on a node.
     pub fn local(&mut self, node: NodeId, what: Local) {
-        let now = self.now;
+        let now = self.now();
         match what {
             Local::Tick => {
-                let next = now + self.host(node).clock.in_world(TICK) * self.hosts[&node].slow.min(4);
+                let next = now + self.host_mut(node).clock.in_world(TICK) * self.host(node).slow.min(4);
                 self.later(node, next, Local::Tick);
                 self.takes_in_at_once(node, Input::Tick);
-                self.host(node).tells_cluster_time(now);
+                self.host_mut(node).tells_cluster_time(now);
             }
             Local::Peer(from, message) => self.takes_in_at_once(node, Input::Peer { from, message: *message }),
             Local::Unreachable(other) => self.input(node, Input::Unreachable { node: other }),
@@ -153,7 +144,7 @@ impl World {
 
     fn carry_out(&mut self, node: NodeId, outputs: impl IntoIterator<Item = Output>) {
         for output in outputs {
-            if let Some(left) = self.host(node).dies_after.as_mut() {
+            if let Some(left) = self.host_mut(node).dies_after.as_mut() {
                 *left = left.saturating_sub(1);
                 if *left == 0 {
                     self.say(format!("node {node} dies between two outputs"));
@@ -161,7 +152,7 @@ impl World {
                     return self.crash(node, torn);
                 }
             }
-            if self.host(node).up.is_none() {
+            if self.host_mut(node).up.is_none() {
                 return;
             }
             self.output(node, output);
@@ -169,7 +160,7 @@ impl World {
     }
 
     fn output(&mut self, node: NodeId, output: Output) {
-        let now = self.now;
+        let now = self.now();
         match output {
             Output::Persist { number, batch } => {
                 let World { hosts, dice, .. } = self;
@@ -186,7 +177,7 @@ impl World {
             }
             Output::Apply(job) => {
                 self.configuration_is_durable(node, &job);
-                if let Some(process) = self.host(node).up.as_mut() {
+                if let Some(process) = self.host_mut(node).up.as_mut() {
                     process.to_apply.push_back(ApplyWork::Entries(job));
                 }
                 self.apply_next(node);
@@ -196,7 +187,7 @@ impl World {
             Output::Decided { request, decision } => self.decided(node, request, decision),
             Output::Leads { partition, replica, leading } => {
                 if let Some((term, _)) = leading {
-                    let before = self.led.insert((partition, term.0), node);
+                    let before = self.witness.leads(partition, term, node);
                     if before.is_some() {
                         self.goes_wrong(
                             Rule::ReplicasAgree,
@@ -206,7 +197,7 @@ impl World {
                     self.say(format!("node {node} leads partition {partition} in term {term}"));
                 }
                 let leading = leading.map(|(term, incarnation)| Leading { replica, term, incarnation });
-                if let Some(process) = self.host(node).up.as_mut() {
+                if let Some(process) = self.host_mut(node).up.as_mut() {
                     match leading {
                         Some(leading) => process.leading.insert(partition, leading),
                         None => process.leading.remove(&partition),
@@ -216,7 +207,7 @@ impl World {
                 self.directory_ends(node);
             }
             Output::Leader { partition, node: leader } => {
-                if let Some(process) = self.host(node).up.as_mut() {
+                if let Some(process) = self.host_mut(node).up.as_mut() {
                     match leader {
                         Some(leader) => process.leaders.insert(partition, leader),
                         None => process.leaders.remove(&partition),
@@ -225,8 +216,8 @@ impl World {
                 self.sessions_hear_of_leader(node, partition);
             }
             Output::Time { ahead_ms } => {
-                let now = self.now;
-                let host = self.host(node);
+                let now = self.now();
+                let host = self.host_mut(node);
                 if let Some(process) = host.up.as_mut() {
                     process.ahead_ms = ahead_ms;
                 }
@@ -247,25 +238,26 @@ impl World {
             Output::Abort(why) => {
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} stops: {why}"));
                 self.crash(node, 0);
-                self.host(node).lost = Some(why);
+                self.host_mut(node).lost = Some(why);
             }
         }
     }
 
     fn sends(&mut self, node: NodeId, to: NodeId, message: Box<PeerMessage>) {
-        let World { net, dice, queue, now, trace, hosts, questions, .. } = self;
+        let now = self.now();
+        let World { net, dice, queue, witness, hosts, .. } = self;
         if let PeerBody::Raft(raft) = &message.body {
             let kind = raft.get_msg_type() as u64;
-            trace.event(*now, &[1, node.0, to.0, kind, raft.term, raft.index, raft.commit]);
+            witness.event(now, &[1, node.0, to.0, kind, raft.term, raft.index, raft.commit]);
             let life = hosts.get(&node).map_or(0, |h| h.life);
             let of = |core: &Node| core.replica_ids().values().any(|replica| replica.0 == raft.from);
             let own = raft.get_msg_type() != MessageType::MsgReadIndex
                 || hosts.get(&node).and_then(|h| h.up.as_ref()).is_some_and(|p| of(&p.core));
-            if let Some(what) = questions.sent(node, life, own, raft) {
+            if let Some(what) = witness.sent(node, life, own, raft) {
                 return self.goes_wrong(Rule::Stale, what);
             }
         }
-        let [first, second] = net.datagram(dice, *now, node, to);
+        let [first, second] = net.datagram(dice, now, node, to);
         let again = second.map(|at| (at, message.clone()));
         if let Some(at) = first {
             queue.push(at, Event::To(to, Local::Peer(node, message)));
@@ -288,20 +280,20 @@ impl World {
     }
 
     fn decided(&mut self, node: NodeId, request: mailraft_cluster::RequestId, decision: Decision) {
-        let Some(process) = self.host(node).up.as_mut() else { return };
+        let Some(process) = self.host_mut(node).up.as_mut() else { return };
         let Some(waiter) = process.waiting.remove(&request) else {
             return self.goes_wrong(Rule::ReplicasAgree, format!("node {node} decides {request:?} twice"));
         };
         if let Decision::Proposal(ProposalOutcome::Applied { index, verdict }) = &decision {
-            let now = self.now;
-            self.trace.event(now, &[2, node.0, index.0, *verdict as u64]);
+            let now = self.now();
+            self.witness.event(now, &[2, node.0, index.0, *verdict as u64]);
         }
         self.waiter_hears(node, waiter, decision);
     }
 
     fn synced(&mut self, node: NodeId) {
-        let now = self.now;
-        let host = self.host(node);
+        let now = self.now();
+        let host = self.host_mut(node);
         if host.disk.stuck_until > now {
             let at = host.disk.stuck_until;
             return self.later(node, at, Local::Synced);
@@ -334,7 +326,7 @@ impl World {
     }
 
     fn apply_next(&mut self, node: NodeId) {
-        let now = self.now;
+        let now = self.now();
         let World { hosts, dice, .. } = self;
         let Some(host) = hosts.get_mut(&node) else { return };
         let at = host.work(dice, now, 60);
@@ -373,7 +365,7 @@ impl World {
     }
 
     fn applied_now(&mut self, node: NodeId) {
-        let host = self.host(node);
+        let host = self.host_mut(node);
         let Some(process) = host.up.as_mut() else { return };
         process.apply_busy = false;
         let jobs = std::mem::take(&mut process.applying);
@@ -394,10 +386,10 @@ impl World {
     }
 
     fn flush(&mut self, node: NodeId) {
-        let next = self.now + self.dice.exponential(FLUSH_EVERY) + 1;
+        let next = self.now() + self.dice.exponential(FLUSH_EVERY) + 1;
         self.later(node, next, Local::Flush);
-        let now = self.now;
-        let host = self.host(node);
+        let now = self.now();
+        let host = self.host_mut(node);
         if host.disk.stuck_until > now {
             return;
         }
@@ -408,22 +400,22 @@ impl World {
     }
 
     fn snapshot(&mut self, node: NodeId, job: SnapshotJob) {
-        let now = self.now;
+        let now = self.now();
         match job {
             SnapshotJob::Send { replica, to, mut message } => {
                 let (receiver, partition) = (message.to, message.partition);
                 let takes = self.dice.exponential(SNAPSHOT_TAKES) + 1_000;
-                let taken = take_snapshot(&self.host(node).rows, replica).unwrap_or_else(|error| {
+                let taken = take_snapshot(&self.host_mut(node).rows, replica).unwrap_or_else(|error| {
                     self.meets_damage(node, partition, &error);
                     None
                 });
-                let reached = !self.net.is_blocked(node, to) && self.hosts[&to].up.is_some();
+                let reached = !self.net.is_blocked(node, to) && self.host(to).up.is_some();
                 let (true, Some(staged)) = (reached, taken) else {
                     let failed = SnapshotEvent::Sent { replica, to: receiver, ok: false };
                     return self.later(node, now + takes, Local::Snapshot(Box::new(failed)));
                 };
                 assert!(message.set_position(&staged.0), "a snapshot is sent with Raft's message for it");
-                let life = self.host(node).life;
+                let life = self.host_mut(node).life;
                 self.say(format!(
                     "node {node} sends a snapshot of replica {replica} at {} to node {to}",
                     staged.0.index
@@ -431,20 +423,20 @@ impl World {
                 self.queue.push(now + takes, Event::Snapshot(to, node, life, Box::new(message), Box::new(staged)));
             }
             SnapshotJob::Install { replica, applied } => {
-                if let Some(process) = self.host(node).up.as_mut() {
+                if let Some(process) = self.host_mut(node).up.as_mut() {
                     process.installing.insert(replica, applied.clone());
                     process.to_apply.push_back(ApplyWork::Install(replica, applied));
                 }
                 self.apply_next(node);
             }
             SnapshotJob::Remove { replica } => {
-                if let Some(process) = self.host(node).up.as_mut() {
+                if let Some(process) = self.host_mut(node).up.as_mut() {
                     process.to_apply.push_back(ApplyWork::Remove(replica));
                 }
                 self.apply_next(node);
             }
             SnapshotJob::Discard { replica } => {
-                let host = self.host(node);
+                let host = self.host_mut(node);
                 let begun = host.up.as_ref().and_then(|p| p.installing.get(&replica)).map(|a| a.index);
                 host.staged.retain(|(of, index), _| *of != replica || Some(*index) == begun);
             }
@@ -462,25 +454,25 @@ impl World {
     ) {
         let (sender, receiver) = (message.from, message.to);
         if plant::is(Planted::SnapshotRowsNewer)
-            && let Ok(Some((_, newer))) = take_snapshot(&self.hosts[&from].rows, sender)
+            && let Ok(Some((_, newer))) = take_snapshot(&self.host(from).rows, sender)
         {
             staged.1 = newer;
         }
-        let ok = !self.net.is_blocked(from, to) && self.hosts[&to].up.is_some();
+        let ok = !self.net.is_blocked(from, to) && self.host(to).up.is_some();
         if ok {
             let applied = staged.0.clone();
-            self.host(to).staged.insert((receiver, applied.index), staged);
+            self.host_mut(to).staged.insert((receiver, applied.index), staged);
             self.input(to, Input::Snapshot(SnapshotEvent::Staged { from, message, applied }));
         }
         let sent = SnapshotEvent::Sent { replica: sender, to: receiver, ok };
-        self.queue.push(self.now + 500, Event::On(from, life, Local::Snapshot(Box::new(sent))));
+        self.queue.push(self.now() + 500, Event::On(from, life, Local::Snapshot(Box::new(sent))));
     }
 
     fn installed_now(&mut self, node: NodeId, replica: ReplicaId) {
-        if std::mem::take(&mut self.host(node).dies_at_install) {
+        if std::mem::take(&mut self.host_mut(node).dies_at_install) {
             return self.crash(node, 0);
         }
-        let host = self.host(node);
+        let host = self.host_mut(node);
         let Some(applied) = host.up.as_ref().and_then(|p| p.installing.get(&replica).cloned()) else { return };
         let Some((staged, rows)) = host.staged.get(&(replica, applied.index)) else {
             return self
@@ -497,9 +489,9 @@ impl World {
         if let Some(process) = host.up.as_mut() {
             process.replacing.remove(&replica);
         }
-        self.installed += 1;
+        self.witness.snapshot_installed();
         self.say(format!("node {node} has installed a snapshot of replica {replica} at {}", applied.index));
-        let group = match placement::group(&self.host(node).rows, replica) {
+        let group = match placement::group(&self.host_mut(node).rows, replica) {
             Ok(group) => group,
             Err(error) => return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}")),
         };

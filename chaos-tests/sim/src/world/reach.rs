@@ -16,9 +16,10 @@ use mailraft_storage::{
 };
 
 use crate::actors::{Actor, Leading, PendingRead, SessionName};
+use crate::event::{Event, Local, ToActor, ToSession};
 use crate::host::{CLUSTER, Waiter};
 use crate::net::Carried;
-use crate::world::{Event, Local, ToActor, ToSession, World};
+use crate::world::World;
 
 /// Loading a mailbox takes so long, in the mean, in microseconds.
 const LOAD_TAKES: u64 = 2_000;
@@ -42,7 +43,7 @@ impl World {
                 ),
             },
             ToActor::Ask { mailbox, id, attempt, command } => {
-                let attached = self.hosts[&node].up.as_ref().and_then(|p| p.actors.get(&mailbox));
+                let attached = self.host(node).up.as_ref().and_then(|p| p.actors.get(&mailbox));
                 if !attached.is_some_and(|a| a.owner.sessions().any(|s| s == name)) {
                     // Its actor ended meanwhile, and said so.
                     return;
@@ -51,15 +52,15 @@ impl World {
                 self.with_owner(node, mailbox, |owner, env, out| owner.ask(env, asked, out));
             }
             ToActor::Detach(mailbox) => {
-                if let Some(process) = self.host(node).up.as_mut()
+                if let Some(process) = self.host_mut(node).up.as_mut()
                     && let Some(actor) = process.actors.get_mut(&mailbox)
                 {
                     actor.owner.detach(name);
                 }
             }
             ToActor::Chunk { mailbox, command, body, number, open, data } => {
-                let partition = self.mailboxes[&mailbox].partition;
-                let Some(process) = self.host(node).up.as_mut() else { return };
+                let partition = self.mailboxes.partition(mailbox);
+                let Some(process) = self.host_mut(node).up.as_mut() else { return };
                 let Some(leading) = process.leading.get(&partition).copied() else {
                     return self.tells_session(node, from, name, ToSession::Chunk { body, ok: false });
                 };
@@ -120,7 +121,7 @@ impl World {
                 }
             }
             (Waiter::Chunk { session, body }, Decision::Proposal(outcome)) => {
-                let Some(to) = self.sessions.get(&session) else { return };
+                let Some(to) = self.clients.session(session) else { return };
                 let (home, conn) = (to.node, to.conns);
                 let ok = is_accepted(outcome);
                 self.tells_session(node, home, (session, conn), ToSession::Chunk { body, ok });
@@ -141,11 +142,10 @@ impl World {
             (Waiter::LateAdd(..), Decision::Change(_)) => {}
             (Waiter::Evicted(partition, next), Decision::Proposal(outcome)) => {
                 if is_accepted(outcome)
-                    && let Some(process) = self.host(node).up.as_mut()
+                    && let Some(process) = self.host_mut(node).up.as_mut()
                     && let Some(term) = process.leading.get(&partition).map(|l| l.term)
                 {
                     process.evicted.insert(partition, (term, next));
-                    self.evictions += 1;
                 }
             }
             (_, decision) => {
@@ -167,7 +167,7 @@ impl World {
         if !self.is_actor(node, mailbox, actor) {
             return;
         }
-        let rows = self.hosts[&node].rows.clone();
+        let rows = self.host(node).rows.clone();
         if let Some(pending) = self.read_of(node, mailbox, read)
             && let Some(wanted) = pending.wanted.take()
         {
@@ -188,9 +188,9 @@ impl World {
         if plant::is(Planted::ReadThroughOldActor) {
             return;
         }
-        let Some(process) = self.hosts[&node].up.as_ref() else { return };
+        let Some(process) = self.host(node).up.as_ref() else { return };
         let leading = process.leading.get(&partition);
-        let over = |m: &MailboxId, a: &Actor| self.mailboxes[m].partition == partition && Some(&a.leading) != leading;
+        let over = |m: &MailboxId, a: &Actor| self.mailboxes.partition(*m) == partition && Some(&a.leading) != leading;
         let over: Vec<MailboxId> = process.actors.iter().filter(|(m, a)| over(m, a)).map(|(m, _)| *m).collect();
         for mailbox in over {
             self.with_owner(node, mailbox, |owner, _, out| owner.end(Detached::NotLeader, out));
@@ -199,7 +199,7 @@ impl World {
 
     /// All actors of a node panic: they are discarded, and the sessions hear of it.
     pub fn actors_panic(&mut self, node: NodeId) {
-        let Some(process) = self.host(node).up.as_mut() else { return };
+        let Some(process) = self.host_mut(node).up.as_mut() else { return };
         let actors = std::mem::take(&mut process.actors);
         // Whoever asked the directory asks again.
         process.directory = None;
@@ -213,7 +213,7 @@ impl World {
 
     /// Makes a mailbox: a row of the control group, written through whoever leads it. Tried again if that fails.
     pub fn make_mailbox(&mut self, mailbox: MailboxId) {
-        let key = self.mailboxes[&mailbox].key_bytes;
+        let key = self.mailboxes.key_bytes(mailbox);
         let mut batch = RowBatch::default();
         batch.put(RowKey::partition(Table::MailboxKeys, mailbox.0), Bytes::copy_from_slice(&key));
         if !self.writes_control(batch, Waiter::Made(mailbox)) {
@@ -224,11 +224,11 @@ impl World {
     /// Evicts old results from a node's partitions that it leads, as the production server does.
     pub fn evict(&mut self, node: NodeId) {
         let kept = self.setup.results_kept;
-        let host = self.host(node);
+        let host = self.host_mut(node);
         let Some(process) = host.up.as_mut() else { return };
         let led: Vec<(PartitionId, Leading)> = process.leading.iter().map(|(p, l)| (*p, *l)).collect();
         for (partition, leading) in led.into_iter().filter(|(p, _)| *p != PartitionId::CONTROL) {
-            let host = self.host(node);
+            let host = self.host_mut(node);
             let Some(process) = host.up.as_mut() else { return };
             if process.waiting.values().any(|w| matches!(w, Waiter::Evicted(of, _) if *of == partition)) {
                 continue;
@@ -254,7 +254,7 @@ impl World {
 
     /// The actor of a mailbox on a node that leads its partition; started if there is none.
     fn actor_of(&mut self, node: NodeId, mailbox: MailboxId) -> Option<&mut Actor> {
-        let partition = self.mailboxes[&mailbox].partition;
+        let partition = self.mailboxes.partition(mailbox);
         let process = self.hosts.get_mut(&node)?.up.as_mut()?;
         let leading = process.leading.get(&partition).copied()?;
         let fits = |a: &Actor| a.leading == leading || plant::is(Planted::ReadThroughOldActor);
@@ -274,20 +274,20 @@ impl World {
             return self.input(node, input);
         }
         let late = if self.dice.chance(LATE_WORDS_PERMILLE) { late } else { LOAD_TAKES };
-        let at = self.now + self.dice.exponential(late);
-        let Some(process) = self.host(node).up.as_mut() else { return };
+        let at = self.now() + self.dice.exponential(late);
+        let Some(process) = self.host_mut(node).up.as_mut() else { return };
         process.heard_until = process.heard_until.max(at);
         let at = process.heard_until;
         self.later(node, at, Local::Late(Box::new(input)));
     }
 
     fn is_actor(&self, node: NodeId, mailbox: MailboxId, number: u64) -> bool {
-        let process = self.hosts[&node].up.as_ref();
+        let process = self.host(node).up.as_ref();
         process.and_then(|p| p.actors.get(&mailbox)).is_some_and(|a| a.number == number)
     }
 
     fn read_of(&mut self, node: NodeId, mailbox: MailboxId, read: u64) -> Option<&mut PendingRead> {
-        self.host(node).up.as_mut()?.actors.get_mut(&mailbox)?.reads.get_mut(&read)
+        self.host_mut(node).up.as_mut()?.actors.get_mut(&mailbox)?.reads.get_mut(&read)
     }
 
     fn read_may_answer(&mut self, node: NodeId, mailbox: MailboxId, read: u64) {
@@ -297,7 +297,7 @@ impl World {
             return;
         }
         let rows = pending.rows.take();
-        if let Some(actor) = self.host(node).up.as_mut().and_then(|p| p.actors.get_mut(&mailbox)) {
+        if let Some(actor) = self.host_mut(node).up.as_mut().and_then(|p| p.actors.get_mut(&mailbox)) {
             actor.reads.remove(&read);
         }
         self.with_owner(node, mailbox, |owner, _, out| owner.confirmed(read, lead, rows, out));
@@ -306,9 +306,9 @@ impl World {
     /// Loads a mailbox as the actor of the production server does: its key from this node's rows of the control
     /// group, and where there is none, once more after a read barrier.
     fn load(&mut self, node: NodeId, mailbox: MailboxId, asked_control: bool) {
-        let (partition, limits) = (self.mailboxes[&mailbox].partition, self.setup.limits);
+        let (partition, limits) = (self.mailboxes.partition(mailbox), self.setup.limits);
         let Some(control) = self.replica(node, PartitionId::CONTROL) else { return };
-        let host = self.host(node);
+        let host = self.host_mut(node);
         let found = host.rows.get(control, &RowKey::partition(Table::MailboxKeys, mailbox.0));
         let found = match found {
             Ok(found) => found,
@@ -318,7 +318,7 @@ impl World {
             }
         };
         let key = found.and_then(|row| <[u8; 32]>::try_from(row.as_ref()).ok());
-        let host = self.host(node);
+        let host = self.host_mut(node);
         let Some(process) = host.up.as_mut() else { return };
         let Some(actor) = process.actors.get(&mailbox) else { return };
         let (leading, number) = (actor.leading, actor.number);
@@ -348,7 +348,7 @@ impl World {
     }
 
     fn work_time(&mut self, node: NodeId, mean: u64) -> u64 {
-        let now = self.now;
+        let now = self.now();
         let World { hosts, dice, .. } = self;
         hosts.get(&node).map_or(now, |host| host.work(dice, now, mean))
     }
@@ -360,17 +360,17 @@ impl World {
         mailbox: MailboxId,
         act: impl FnOnce(&mut MailboxOwner<SessionName>, &mut Env, &mut Vec<Step<SessionName>>),
     ) {
-        let now = self.now;
-        let host = self.host(node);
+        let now = self.now();
+        let host = self.host_mut(node);
         host.tell_time(now);
         let Some(process) = host.up.as_mut() else { return };
         let Some(actor) = process.actors.get_mut(&mailbox) else { return };
         let (number, leading) = (actor.number, actor.leading);
         let mut steps = Vec::new();
         act(&mut actor.owner, &mut process.actors_env, &mut steps);
-        let partition = self.mailboxes[&mailbox].partition;
+        let partition = self.mailboxes.partition(mailbox);
         for step in steps {
-            let Some(process) = self.host(node).up.as_mut() else { return };
+            let Some(process) = self.host_mut(node).up.as_mut() else { return };
             match step {
                 Step::Propose(proposal) => {
                     let request = process.request(Waiter::Entry { mailbox, actor: number });
@@ -402,7 +402,7 @@ impl World {
     }
 
     fn say_to(&mut self, node: NodeId, name: SessionName, what: Reply, incarnation: u32) {
-        let Some(session) = self.sessions.get(&name.0) else { return };
+        let Some(session) = self.clients.session(name.0) else { return };
         let home = session.node;
         self.tells_session(node, home, name, ToSession::Reply(Box::new(what), incarnation));
     }
@@ -414,15 +414,16 @@ impl World {
 
     /// A message of a session's connection.
     pub fn send(&mut self, from: NodeId, to: NodeId, name: SessionName, event: Event) {
-        if self.broken.contains_key(&name) {
+        if self.net.is_broken(name) {
             return;
         }
-        let World { net, dice, now, .. } = self;
-        match net.stream(dice, *now, from, to) {
+        let now = self.now();
+        let World { net, dice, .. } = self;
+        match net.stream(dice, now, from, to) {
             Carried::At(at) => self.queue.push(at, event),
-            Carried::Held => self.held.push((from, to, event)),
+            Carried::Held => self.net.hold(from, to, event),
             Carried::Broken => {
-                self.broken.insert(name, ());
+                self.net.breaks(name);
                 self.breaks(from, to, name, &event);
             }
         }
@@ -430,14 +431,15 @@ impl World {
 
     /// Both ends notice that their connection broke, at the latest when the link is whole again.
     fn breaks(&mut self, from: NodeId, to: NodeId, name: SessionName, lost: &Event) {
-        let Some(session) = self.sessions.get(&name.0) else { return };
+        let Some(session) = self.clients.session(name.0) else { return };
         let to_session = matches!(lost, Event::ToSession(..));
         let actors_node = if to_session { from } else { to };
         let left = ToActor::Detach(session.mailbox);
         let left = Event::To(actors_node, Local::FromSession(name.0, name.1, session.node, Box::new(left)));
         let gone = ToSession::Reply(Box::new(Reply::Detached(Detached::Gone)), 0);
         let gone = Event::ToSession(name.0, name.1, Box::new(gone));
-        self.held.extend([(from, to, left), (from, to, gone)]);
+        self.net.hold(from, to, left);
+        self.net.hold(from, to, gone);
     }
 }
 

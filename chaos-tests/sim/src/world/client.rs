@@ -1,8 +1,6 @@
 //! What clients do with the production session (`node/mailbox/src/session.rs`): what they ask, what of the answers is
 //! recorded, and what they do next. Here is the thin shell around it, with the simulated network and clock.
 
-use std::time::Duration;
-
 use mailraft_checkers::{At, Ended, Op, Record, Reply, Rule};
 use mailraft_mailbox::api::FetchWhat;
 use mailraft_mailbox::session::{self, Step};
@@ -13,10 +11,11 @@ use mailraft_mailbox::{
 use mailraft_storage::body::{BodyId, open_chunk};
 use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 
+use crate::event::{Event, Local, ToActor, ToSession};
 use crate::host::CLUSTER;
 use crate::message;
-use crate::session::{BodyRead, Busy, Kind, Sealed, Session};
-use crate::world::{Event, Local, ToActor, ToSession, World};
+use crate::session::{BodyRead, Busy, Kind, Sealed};
+use crate::world::World;
 
 /// The number of a connection that was given up: nobody hears its answers.
 const OLD_CONN: u64 = u64::MAX;
@@ -24,25 +23,23 @@ const OLD_CONN: u64 = u64::MAX;
 impl World {
     /// A client connects to a node; returns the session's number.
     pub fn connect(&mut self, node: NodeId, kind: Kind, mailbox: MailboxId) -> u64 {
-        self.last_session += 1;
-        let number = self.last_session;
-        self.sessions.insert(number, Session::new(number, node, kind, mailbox));
+        let number = self.clients.connect(node, kind, mailbox);
         self.hears_of_leader(number);
         number
     }
 
     /// A session begins an operation.
     pub fn begins(&mut self, number: u64, op: Op) {
-        let id = self.clients.command_id();
-        let (now, mailbox) = (self.now, self.sessions[&number].mailbox);
+        let Some(mailbox) = self.clients.session(number).map(|s| s.mailbox) else { return };
+        let (id, now) = (self.clients.command_id(), self.now());
         let closes = matches!(op, Op::Select { .. } | Op::Unselect);
         self.record(Record::Asked { at: now, session: number, mailbox, id, op: op.clone() });
-        self.trace.detail(now, || format!("session {number} of {mailbox} asks {id}: {op:?}"));
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        self.witness.detail(now, || format!("session {number} of {mailbox} asks {id}: {op:?}"));
+        let Some(session) = self.clients.session_mut(number) else { return };
         assert!(session.busy.is_none(), "a session does one thing at a time");
         if closes && session.machine.following().is_some() {
             session.machine.close_folder();
-            self.checker.record(Record::Closed { at: now, session: number });
+            self.witness.record(Record::Closed { at: now, session: number });
         }
         let request = request(&op);
         session.busy = Some(Busy { id, op, started: now, reading: None });
@@ -51,21 +48,21 @@ impl World {
 
     /// A session's timer rings.
     pub fn wakes(&mut self, number: u64, timer: u64) {
-        if self.sessions.get(&number).is_some_and(|s| s.timer == timer) {
+        if self.clients.session(number).is_some_and(|s| s.timer == timer) {
             self.with_machine(number, None, |machine, env, out| machine.due(env, out));
         }
     }
 
     /// A session hears something from its actor's node.
     pub fn hears(&mut self, number: u64, conn: u64, what: ToSession) {
-        let Some(session) = self.sessions.get(&number) else { return };
+        let Some(session) = self.clients.session(number) else { return };
         match what {
             ToSession::Chunk { body, ok } => {
                 self.with_machine(number, None, |machine, env, out| machine.chunk_done(env, body, ok, out));
             }
             ToSession::Reply(reply, incarnation) => {
                 let Some(link) = conn.checked_sub(session.conns_before) else { return };
-                let partition = self.mailboxes[&session.mailbox].partition;
+                let partition = self.mailboxes.partition(session.mailbox);
                 match *reply {
                     OwnerReply::Event(event) => self.with_machine(number, None, |m, _, out| m.event(link, event, out)),
                     OwnerReply::Detached(why) => {
@@ -86,30 +83,30 @@ impl World {
     /// The sessions of a node hear that a partition has another leader, or none.
     pub fn sessions_hear_of_leader(&mut self, node: NodeId, partition: PartitionId) {
         let concerned: Vec<u64> = self
-            .sessions
-            .values()
-            .filter(|s| s.node == node && !s.over && self.mailboxes[&s.mailbox].partition == partition)
+            .clients
+            .sessions()
+            .filter(|s| s.node == node && !s.over && self.mailboxes.partition(s.mailbox) == partition)
             .map(|s| s.number)
             .collect();
         concerned.into_iter().for_each(|number| self.hears_of_leader(number));
     }
 
     fn hears_of_leader(&mut self, number: u64) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        let leader = self.leader_as_seen(session.node, self.mailboxes[&session.mailbox].partition);
+        let Some(session) = self.clients.session(number) else { return };
+        let leader = self.leader_as_seen(session.node, self.mailboxes.partition(session.mailbox));
         self.with_machine(number, None, |machine, env, out| machine.leader(env, leader, out));
     }
 
     /// A node died: sessions elsewhere lose their connections to it.
     pub fn connections_to_end(&mut self, node: NodeId) {
         let concerned: Vec<(u64, u64)> = self
-            .sessions
-            .values()
+            .clients
+            .sessions()
             .filter(|s| s.node != node)
             .filter_map(|s| Some((s.number, s.conn.filter(|(_, to)| *to == node)?.0)))
             .collect();
         for (session, conn) in concerned {
-            let at = self.now + self.dice.between(200, 3_000);
+            let at = self.now() + self.dice.between(200, 3_000);
             let gone = ToSession::Reply(Box::new(OwnerReply::Detached(Detached::Gone)), 0);
             self.queue.push(at, Event::ToSession(session, conn, Box::new(gone)));
         }
@@ -118,19 +115,19 @@ impl World {
     /// A node died: its sessions end, and their clients connect elsewhere after a while.
     pub fn clients_of_end(&mut self, node: NodeId) {
         let concerned: Vec<u64> =
-            self.sessions.values().filter(|s| s.node == node && !s.over).map(|s| s.number).collect();
+            self.clients.sessions().filter(|s| s.node == node && !s.over).map(|s| s.number).collect();
         for number in concerned {
-            let Some(session) = self.sessions.get_mut(&number) else { continue };
+            let Some(session) = self.clients.session_mut(number) else { continue };
             let open = session.machine.following().is_some();
             session.dies();
             if session.busy.is_some() {
                 self.ends(number, Ended::Unknown, None, 0);
             }
             if open {
-                let at = self.now;
+                let at = self.now();
                 self.record(Record::Closed { at, session: number });
             }
-            let again = self.now + self.work.between(1_000, 1_000_000);
+            let again = self.now() + self.clients.dice().between(1_000, 1_000_000);
             self.queue.push(again, Event::Connect(number));
         }
     }
@@ -143,7 +140,7 @@ impl World {
     /// A session that delivers turns to another mailbox: each delivery goes to its own mailbox's actor.
     pub fn turns_to(&mut self, number: u64, mailbox: MailboxId) {
         self.with_machine(number, None, |machine, _, out| machine.leave(out));
-        if let Some(session) = self.sessions.get_mut(&number) {
+        if let Some(session) = self.clients.session_mut(number) {
             session.turns_to(mailbox);
         }
         self.hears_of_leader(number);
@@ -157,14 +154,15 @@ impl World {
         heard: Option<Position>,
         act: impl FnOnce(&mut session::Session, &mut Env, &mut Vec<Step>),
     ) {
-        let World { sessions, hosts, clients, now, .. } = self;
-        let Some(session) = sessions.get_mut(&number) else { return };
-        clients.now = Duration::from_micros(*now);
+        let now = self.now();
+        let World { hosts, clients, .. } = self;
+        clients.set_now(now);
+        let Some((session, env)) = clients.session_and_env(number) else { return };
         if let Some(host) = hosts.get(&session.node).filter(|host| host.up.is_some()) {
-            clients.wall = host.cluster_wall(*now);
+            env.wall = host.cluster_wall(now);
         }
         let mut steps = Vec::new();
-        act(&mut session.machine, clients, &mut steps);
+        act(&mut session.machine, env, &mut steps);
         for step in steps {
             self.carries_out(number, step, heard);
         }
@@ -172,8 +170,8 @@ impl World {
     }
 
     fn carries_out(&mut self, number: u64, step: Step, heard: Option<Position>) {
-        let at = self.now;
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let at = self.now();
+        let Some(session) = self.clients.session_mut(number) else { return };
         let mailbox = session.mailbox;
         match step {
             Step::Attach { link, node } => {
@@ -184,7 +182,7 @@ impl World {
             Step::Detach { link } => {
                 assert_eq!(session.conn.map(|c| c.0), Some(session.conns_before + link), "one link at a time");
                 self.tells_actor(number, ToActor::Detach(mailbox));
-                if let Some(session) = self.sessions.get_mut(&number) {
+                if let Some(session) = self.clients.session_mut(number) {
                     session.conn = None;
                 }
             }
@@ -197,7 +195,9 @@ impl World {
                 else {
                     return;
                 };
-                let (new_message, chunks) = message::seal(&mut self.clients, *marker);
+                let marker = *marker;
+                let Some((session, env)) = self.clients.session_and_env(number) else { return };
+                let (new_message, chunks) = message::seal(env, marker);
                 session.sealed = Some(Sealed { body: new_message.body, chunks });
                 self.with_machine(number, None, |machine, env, out| machine.sealed(env, new_message, out));
             }
@@ -216,33 +216,33 @@ impl World {
     }
 
     fn sends_chunk(&mut self, number: u64, node: NodeId, command: CommandId, body: BodyId, part: u32) {
-        let World { sessions, clients, mailboxes, .. } = self;
-        let Some(session) = sessions.get_mut(&number) else { return };
+        let World { clients, mailboxes, .. } = self;
+        let Some((session, env)) = clients.session_and_env(number) else { return };
         assert_eq!(session.conn.map(|c| c.1), Some(node), "chunks go where the command will go");
         let Some(sealed) = session.sealed.as_ref().filter(|sealed| sealed.body == body) else { return };
-        let (mailbox, count, wall) = (session.mailbox, sealed.chunks.len() as u32, clients.wall);
-        let key = &mailboxes[&mailbox].key;
-        let open = (part == 0).then(|| open_body_row(clients, key, CLUSTER, mailbox, body, count, wall));
+        let (mailbox, count, wall) = (session.mailbox, sealed.chunks.len() as u32, env.wall);
+        let key = mailboxes.key(mailbox);
+        let open = (part == 0).then(|| open_body_row(env, &key, CLUSTER, mailbox, body, count, wall));
         let Some(data) = sealed.chunks.get(part as usize).cloned() else { return };
         self.tells_actor(number, ToActor::Chunk { mailbox, command, body, number: part, open, data });
     }
 
     /// The same operation under another id: whoever judges takes it for an attempt that did nothing, and a new one.
     fn goes_on_as(&mut self, number: u64, old: CommandId, new: CommandId) {
-        let at = self.now;
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let at = self.now();
+        let Some(session) = self.clients.session_mut(number) else { return };
         let mailbox = session.mailbox;
         let Some(busy) = session.busy.as_mut().filter(|b| b.id == old) else { return };
         busy.id = new;
         let op = busy.op.clone();
-        self.trace.detail(at, || format!("session {number} of {mailbox}: {old} is too old and goes on as {new}"));
+        self.witness.detail(at, || format!("session {number} of {mailbox}: {old} is too old and goes on as {new}"));
         self.record(Record::Ended { at, id: old, ended: Ended::NotDone, position: None });
         self.record(Record::Asked { at, session: number, mailbox, id: new, op });
     }
 
     fn finished(&mut self, number: u64, id: CommandId, asked: u32, finished: Finished, heard: Option<Position>) {
-        let now = self.now;
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let now = self.now();
+        let Some(session) = self.clients.session_mut(number) else { return };
         let mailbox = session.mailbox;
         let Some(busy) = session.busy.as_mut() else { return };
         let heard = heard.map(as_checked);
@@ -260,10 +260,12 @@ impl World {
                 NotDone::Corrupt => {
                     let reads = busy.op.is_read() && matches!(busy.op, Op::ReadBody { .. });
                     let corrupted = match session.conn {
-                        Some((_, node)) => !self.hosts[&node].corrupted.is_empty(),
+                        Some((_, node)) => !self.host(node).corrupted.is_empty(),
                         None => self.hosts.values().any(|host| !host.corrupted.is_empty()),
                     };
-                    self.refused_damaged |= corrupted;
+                    if corrupted {
+                        self.clients.refuse_damaged();
+                    }
                     let damaged = reads && !corrupted && heard.is_some();
                     let ended = if damaged { Ended::Done(Reply::BodyDamaged) } else { Ended::NotDone };
                     return self.ends(number, ended, heard.filter(|_| damaged), asked);
@@ -309,14 +311,14 @@ impl World {
     /// The next part of a body, under an id of its own.
     fn asks_chunk(&mut self, number: u64) {
         let part = self.clients.command_id();
-        let Some(busy) = self.sessions.get_mut(&number).and_then(|s| s.busy.as_mut()) else { return };
+        let Some(busy) = self.clients.session_mut(number).and_then(|s| s.busy.as_mut()) else { return };
         let Some(BodyRead { content, next, .. }) = &busy.reading else { return };
         let command = Command::ReadChunk { email: content.email, body: content.body, number: *next };
         self.with_machine(number, None, |m, env, out| m.begin(env, part, Request::Command(command), out));
     }
 
     fn reads_chunk(&mut self, number: u64, chunk: Option<bytes::Bytes>, at: At) {
-        let Some(busy) = self.sessions.get_mut(&number).and_then(|s| s.busy.as_mut()) else { return };
+        let Some(busy) = self.clients.session_mut(number).and_then(|s| s.busy.as_mut()) else { return };
         // Where the message was there; its body may outlive its place by a copy.
         let Some(BodyRead { content, plain, next, at: found }) = &mut busy.reading else { return };
         let found = *found;
@@ -339,7 +341,7 @@ impl World {
 
     /// An earlier attempt of a change, on a connection that was given up, arrives when the client has its answer.
     fn comes_late(&mut self, number: u64, busy: &Busy, asked: u32) {
-        let Some(session) = self.sessions.get(&number) else { return };
+        let Some(session) = self.clients.session(number) else { return };
         let Some((_, to)) = session.conn else { return };
         let Request::Command(command) = request(&busy.op) else { return };
         if busy.op.is_read() {
@@ -349,7 +351,7 @@ impl World {
         let first = self.setup.late_firsts_permille > 0 && self.dice.chance(self.setup.late_firsts_permille);
         let attempt = if first { 0 } else { asked };
         let ask = ToActor::Ask { mailbox, id, attempt, command: Box::new(command) };
-        let at = self.now + self.dice.exponential(self.setup.late_copies_mean);
+        let at = self.now() + self.dice.exponential(self.setup.late_copies_mean);
         for what in [ToActor::Attach(mailbox), ask, ToActor::Detach(mailbox)] {
             let what = Local::FromSession(number, OLD_CONN, from, Box::new(what));
             self.queue.push(at, Event::To(to, what));
@@ -357,7 +359,7 @@ impl World {
     }
 
     fn tells_actor(&mut self, number: u64, what: ToActor) {
-        let Some(session) = self.sessions.get(&number) else { return };
+        let Some(session) = self.clients.session(number) else { return };
         let Some((conn, to)) = session.conn else { return };
         let (from, name) = (session.node, (number, conn));
         let event = Event::To(to, Local::FromSession(name.0, name.1, from, Box::new(what)));
@@ -366,8 +368,8 @@ impl World {
 
     /// Sets the session's timer to when its machine wants to be woken; earlier ones are void.
     fn sets_timer(&mut self, number: u64) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        let due = session.machine.wakes_at().map(|at| (at.as_micros() as u64).max(self.now));
+        let Some(session) = self.clients.session_mut(number) else { return };
+        let due = session.machine.wakes_at().map(|at| (at.as_micros() as u64).max(self.queue.now()));
         if session.wakes_at != due {
             session.timer += 1;
             session.wakes_at = due;
@@ -378,23 +380,20 @@ impl World {
 
     /// The client has its answer, or gives up; what it does next.
     fn ends(&mut self, number: u64, ended: Ended, position: Option<At>, asked: u32) {
-        let marker = match self.sessions.get(&number).and_then(|s| s.busy.as_ref()).map(|b| &b.op) {
+        let marker = match self.clients.session(number).and_then(|s| s.busy.as_ref()).map(|b| &b.op) {
             Some(Op::Deliver { marker, .. }) => Some(*marker),
             _ => None,
         };
         let lost = matches!(ended, Ended::Unknown | Ended::NotDone);
-        let again = marker.filter(|_| lost || self.repeats_accepted());
-        let at = self.now;
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let again = marker.filter(|_| lost || self.clients.repeats_accepted(&self.setup));
+        let at = self.now();
+        let Some(session) = self.clients.session_mut(number) else { return };
         let (kind, mailbox) = (session.kind, session.mailbox);
         let Some(busy) = session.busy.take() else { return };
-        self.operations += 1;
-        if let Ended::Done(Reply::Answer(Answer::Folders(folders))) = &ended {
-            self.last_list =
-                Some(folders.iter().filter(|f| f.selectable && f.id.is_some()).map(|f| f.name.clone()).collect());
-        }
+        self.witness.operation_ended();
+        self.clients.answered(number, &ended, position);
         if matches!(ended, Ended::Unknown) && !busy.op.is_read() {
-            self.unresolved.insert(busy.id, (mailbox, at));
+            self.unresolved.given_up(busy.id, mailbox, at);
         }
         let outcome = match &ended {
             Ended::Done(_) => 1,
@@ -403,8 +402,8 @@ impl World {
             Ended::NoSuchMailbox => 4,
             Ended::Unknown => 5,
         };
-        self.trace.event(at, &[3, number, outcome, position.map_or(0, |p| p.index)]);
-        self.trace.detail(at, || {
+        self.witness.event(at, &[3, number, outcome, position.map_or(0, |p| p.index)]);
+        self.witness.detail(at, || {
             let took = (at - busy.started) / 1_000;
             let position = position.map(|p| p.index);
             format!(
@@ -412,9 +411,6 @@ impl World {
                 busy.op, busy.id
             )
         });
-        if let Some(answers) = &mut self.answers {
-            answers.insert(number, (ended.clone(), position));
-        }
         let answered = matches!(ended, Ended::Done(_) | Ended::Refused(_));
         if answered && self.setup.late_copies_permille > 0 && self.dice.chance(self.setup.late_copies_permille) {
             self.comes_late(number, &busy, asked);
@@ -422,7 +418,7 @@ impl World {
         self.record(Record::Ended { at, id: busy.id, ended, position });
         self.after(number, kind, mailbox, again);
         // Whoever has a folder open wants to hear what happens in it.
-        if self.sessions.get(&number).is_some_and(|s| !s.over && s.machine.following().is_some()) {
+        if self.clients.session(number).is_some_and(|s| !s.over && s.machine.following().is_some()) {
             self.with_machine(number, None, |machine, env, out| machine.listen(env, true, out));
         }
     }

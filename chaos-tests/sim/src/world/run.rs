@@ -2,38 +2,39 @@
 
 use std::collections::BTreeMap;
 
-use mailraft_checkers::{At, Bounds, Checker, Micros, Op, Record, Report, Rule};
+use mailraft_checkers::{At, Bounds, Micros, Op, Record, Report, Rule};
 use mailraft_cluster::bootstrap::{NodeRow, plan};
-use mailraft_mailbox::{Kept, MailboxKey, Place, kept_result};
+use mailraft_mailbox::{Kept, Place, kept_result};
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::rows::{ReplicaBatch, RowsView, state_hash};
-use mailraft_storage::seal::Key;
-use mailraft_storage::{
-    CommandId, Env, Epoch, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Rows, StoreError, Table,
-};
-
+use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Rows, StoreError, Table};
 use sha2::{Digest, Sha256};
 
+use super::directory::first_directory_rows;
+use super::{Beginners, World};
+use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::dice::Dice;
-use crate::directory::first_directory_rows;
+use crate::event::Event;
 use crate::faults::{Fault, Planned, Size, draw};
 use crate::host::{CLUSTER, Host};
-use crate::net::{Net, Weather};
+use crate::inputs::Inputs;
+use crate::mailboxes::Mailboxes;
+use crate::moves::Moves;
+use crate::net::Net;
 use crate::node_log::NodeLog;
 use crate::office::Office;
-use crate::questions::Questions;
 use crate::queue::Queue;
 use crate::session::Kind;
-use crate::trace::Trace;
-use crate::world::{Event, KeptResult, Local, MailboxInfo, Setup, World};
+use crate::setup::Setup;
+use crate::under_way::UnderWay;
+use crate::unresolved::{KeptResult, Unresolved};
+use crate::witness::{Verdict, Witness};
 
 /// Once healed, every partition serves again within this time.
 pub const SERVES_WITHIN: Micros = 5_000_000;
 /// Results of commands are evicted at every so many looks at the replicas.
 const EVICT_EVERY_LOOKS: u64 = 7;
-/// What a client gave up is carried out within this time or never: no message is under way for longer.
-const RESOLVED_WITHIN: Micros = 300_000_000;
 /// By so much leaders may differ about what has been remembered long enough, beside a quarter of it: their clocks do, and
 /// drift.
 const CLOCKS_APART: Micros = 2_200_000;
@@ -43,8 +44,6 @@ const FLAP_EVERY: Micros = 300_000;
 const ASKS_AGAIN: Micros = 100_000;
 /// After the last operation everything comes to rest within this time.
 pub const REST: Micros = 8_000_000;
-/// Mailboxes that exist before the run; the others are made during it.
-const FIRST_MAILBOXES: u64 = 6;
 
 /// What a run showed.
 #[derive(Debug)]
@@ -91,54 +90,28 @@ pub fn run_with(setup: Setup, plan: Vec<Planned>) -> Ran {
 
 impl World {
     /// A new cluster, with nothing in it but its first mailboxes.
-    pub fn new(setup: Setup, mut plan: Vec<Planned>) -> Self {
-        plan.sort_by_key(|planned| planned.from);
-        let mut clients = Env::seeded(setup.seed ^ 0xc11e_0715);
-        let mailboxes = first_mailboxes(&setup, &mut clients);
+    pub fn new(setup: Setup, plan: Vec<Planned>) -> Self {
+        let mut env = Env::seeded(setup.seed ^ 0xc11e_0715);
+        let mailboxes = Mailboxes::new(setup.mailboxes, setup.partitions, &mut env);
         let bounds = Bounds {
             serves_within: SERVES_WITHIN,
             delivery_kept: (setup.limits.delivery_kept_ms * 750).saturating_sub(CLOCKS_APART),
             deliveries_max: setup.limits.deliveries_max,
         };
         let mut world = World {
-            now: 0,
             queue: Queue::new(),
-            todo: Default::default(),
-            out: Vec::new(),
+            inputs: Inputs::default(),
             hosts: BTreeMap::new(),
             net: Net::new(),
             dice: Dice::new(setup.seed, 1),
-            work: Dice::new(setup.seed, 2),
-            clients,
-            trace: Trace::new(setup.loud),
-            checker: Checker::new(bounds),
-            sessions: BTreeMap::new(),
-            last_session: 0,
-            last_marker: 0,
+            witness: Witness::new(bounds, setup.loud),
+            faults: UnderWay::new(plan),
+            clients: Clients::new(setup.seed, env),
+            unresolved: Unresolved::default(),
             mailboxes,
-            redeliveries: BTreeMap::new(),
-            tries: BTreeMap::new(),
-            unresolved: BTreeMap::new(),
-            plan,
-            active: BTreeMap::new(),
-            flapped: false,
-            held: Vec::new(),
-            broken: BTreeMap::new(),
-            led: BTreeMap::new(),
-            questions: Questions::default(),
-            wrong: Vec::new(),
+            moves: Moves::new(),
             office: Office::new(setup.seed),
-            moves: Vec::new(),
-            last_replica: 10_000,
-            evictions: 0,
-            found: BTreeMap::new(),
-            last_list: None,
-            answers: None,
-            quiet: false,
-            at_rest: false,
-            refused_damaged: false,
-            operations: 0,
-            installed: 0,
+            beginners: Beginners::Everyone,
             setup,
         };
         world.make_nodes();
@@ -155,14 +128,9 @@ impl World {
         };
         let nodes: Vec<NodeRow> = (1..=self.setup.nodes).map(row).collect();
         let mut control = RowBatch::default();
-        let first: Vec<(MailboxId, [u8; 32], u32)> = self
-            .mailboxes
-            .iter()
-            .filter(|(_, info)| info.exists)
-            .map(|(id, info)| (*id, info.key_bytes, info.partition.0))
-            .collect();
-        for (mailbox, key, partition) in first {
-            control.put(RowKey::partition(Table::MailboxKeys, mailbox.0), key.to_vec());
+        for mailbox in self.mailboxes.there() {
+            let partition = self.mailboxes.partition(mailbox).0;
+            control.put(RowKey::partition(Table::MailboxKeys, mailbox.0), self.mailboxes.key_bytes(mailbox).to_vec());
             self.record(Record::Mailbox { mailbox, partition });
         }
         if self.setup.accounts > 0 {
@@ -199,7 +167,7 @@ impl World {
 
     /// Nodes start and clients connect.
     pub fn begin(&mut self) {
-        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        let nodes = self.nodes();
         for node in &nodes {
             self.start(*node);
             self.settle();
@@ -207,18 +175,17 @@ impl World {
         for number in 0..self.setup.imap_sessions + self.setup.smtp_sessions {
             let kind = if number < self.setup.imap_sessions { Kind::Imap } else { Kind::Smtp };
             let node = nodes[number as usize % nodes.len()];
-            let there: Vec<MailboxId> = self.mailboxes.iter().filter(|(_, m)| m.exists).map(|(id, _)| *id).collect();
+            let there = self.mailboxes.there();
             // Two sessions of each mailbox at least, on different nodes.
             let mailbox = there[number as usize % there.len()];
             let session = self.connect(node, kind, mailbox);
-            let at = 600_000 + self.work.below(400_000);
+            let at = 600_000 + self.clients.dice().below(400_000);
             self.queue.push(at, Event::Next(session));
         }
         self.office_opens();
         self.awaits_fault(0);
-        let later: Vec<MailboxId> = self.mailboxes.iter().filter(|(_, m)| !m.exists).map(|(id, _)| *id).collect();
-        for mailbox in later {
-            let at = 1_000_000 + self.work.below(self.setup.safety / 2 + 1);
+        for mailbox in self.mailboxes.to_be_made() {
+            let at = 1_000_000 + self.clients.dice().below(self.setup.safety / 2 + 1);
             self.queue.push(at, Event::Make(mailbox));
         }
         self.queue.push(self.setup.look_every, Event::Look);
@@ -227,21 +194,20 @@ impl World {
 
     /// Lets things happen until a moment, or until something is wrong.
     pub fn until(&mut self, moment: Micros) {
-        while self.wrong.is_empty() && self.queue.next_at().is_some_and(|at| at <= moment) {
-            let Some((at, event)) = self.queue.pop() else { break };
-            self.now = self.now.max(at);
+        while self.wrong().is_none() && self.queue.next_at().is_some_and(|at| at <= moment) {
+            let Some((_, event)) = self.queue.pop() else { break };
             self.happens(event);
             self.settle();
         }
-        self.now = self.now.max(moment);
+        self.queue.pass_until(moment);
     }
 
     /// Lets something happen; [`World::settle`] comes after it.
     pub fn happens(&mut self, event: Event) {
-        let now = self.now;
+        let now = self.now();
         match event {
             Event::On(node, life, what) => {
-                let host = self.host(node);
+                let host = self.host_mut(node);
                 if host.life != life || host.up.is_none() {
                     return;
                 }
@@ -249,11 +215,11 @@ impl World {
                     let at = host.paused_until;
                     return self.queue.push(at, Event::On(node, life, what));
                 }
-                self.trace.event(now, &[4, node.0, kind_of(&what)]);
+                self.witness.event(now, &[4, node.0, what.kind()]);
                 self.local(node, what);
             }
             Event::To(node, what) => {
-                let host = self.host(node);
+                let host = self.host_mut(node);
                 if host.up.is_none() {
                     return;
                 }
@@ -261,7 +227,7 @@ impl World {
                     let at = host.paused_until;
                     return self.queue.push(at, Event::To(node, what));
                 }
-                self.trace.event(now, &[5, node.0, kind_of(&what)]);
+                self.witness.event(now, &[5, node.0, what.kind()]);
                 self.local(node, what);
             }
             Event::Snapshot(to, from, life, message, staged) => {
@@ -277,7 +243,7 @@ impl World {
             }
             Event::Over(at) => self.fault_ends(at),
             Event::Flap => {
-                self.flapped = !self.flapped;
+                self.faults.flap();
                 self.links_change();
                 let next = now + 1 + self.dice.exponential(FLAP_EVERY);
                 self.queue.push(next, Event::Flap);
@@ -286,7 +252,7 @@ impl World {
                 self.look(false);
                 self.resolve(false);
                 if (now / self.setup.look_every).is_multiple_of(EVICT_EVERY_LOOKS) {
-                    let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+                    let nodes = self.nodes();
                     nodes.into_iter().for_each(|node| self.evict(node));
                 }
                 self.queue.push(now + self.setup.look_every, Event::Look);
@@ -300,12 +266,11 @@ impl World {
             Event::Repair(node, partition, replica) => self.repairs(node, partition, replica),
             Event::Stop(node) => {
                 // If it still runs and a disk lets it, everything is flushed.
-                let host = self.host(node);
+                let host = self.host_mut(node);
                 let flushed = host.disk.stuck_until > now || host.rows.flush().is_ok();
                 self.say(format!("node {node} stops cleanly: {flushed}"));
                 self.crash(node, 0);
-                let stays = self.active.keys().any(|at| self.plan[*at].fault == Fault::Stop { node });
-                if !stays {
+                if !self.faults.is(&Fault::Stop { node }) {
                     // The fault ended while it was still handing over.
                     self.starts_unless_down(node);
                 }
@@ -315,43 +280,42 @@ impl World {
 
     /// A fault is due only once the one before it has begun: plans are long, and the queue is to stay short.
     fn awaits_fault(&mut self, at: usize) {
-        if let Some(Planned { from, to, .. }) = self.plan.get(at) {
+        if let Some(Planned { from, to, .. }) = self.faults.planned(at) {
             self.queue.push(*from, Event::Fault(at));
             self.queue.push(*to, Event::Over(at));
         }
     }
 
     fn fault_begins(&mut self, at: usize) {
-        let Some(planned) = self.plan.get(at).cloned() else { return };
-        self.active.insert(at, ());
-        let now = self.now;
+        let Some(planned) = self.faults.begins(at) else { return };
+        let now = self.now();
         self.say(format!("fault: {planned}"));
         self.record(Record::Fault { at: now, name: planned.fault.name().to_owned() });
         match planned.fault {
             Fault::Crash { node, torn } => self.crash(node, torn),
             Fault::TornBit { node, torn } => {
                 // The last byte of what was not synced, if any of it survives.
-                self.host(node).log.flip_at_crash();
+                self.host_mut(node).log.flip_at_crash();
                 self.crash(node, torn);
             }
             Fault::CorruptLog { node, permille } => self.corrupts_log(node, permille),
             Fault::CorruptRows { node, draw, rows } => self.corrupts_rows(node, draw, rows),
-            Fault::CrashBetween { node, outputs } => self.host(node).dies_after = Some(outputs),
-            Fault::CrashAtInstall { node } => self.host(node).dies_at_install = true,
+            Fault::CrashBetween { node, outputs } => self.host_mut(node).dies_after = Some(outputs),
+            Fault::CrashAtInstall { node } => self.host_mut(node).dies_at_install = true,
             Fault::Stop { node } => {
                 self.input(node, mailraft_cluster::Input::HandOver);
                 // It waits for its leads to be handed over, flushes, and ends.
                 self.queue.push(now + 500_000, Event::Stop(node));
             }
-            Fault::FsyncError { node, torn } => self.host(node).disk.fail_next = Some(torn),
-            Fault::FullDisk { node } => self.host(node).disk.full = true,
-            Fault::SlowDisk { node, factor } => self.host(node).disk.factor = factor,
-            Fault::StuckDisk { node } => self.host(node).disk.stuck_until = planned.to,
-            Fault::Drift { node, ppm } => self.host(node).clock.set_drift(now, ppm),
-            Fault::Jump { node, ms } => self.host(node).clock.jump_wall(ms),
-            Fault::ClockStops { node } => self.host(node).clock.stop_wall(now),
-            Fault::Pause { node } => self.host(node).paused_until = planned.to,
-            Fault::SlowNode { node, factor } => self.host(node).slow = factor,
+            Fault::FsyncError { node, torn } => self.host_mut(node).disk.fail_next = Some(torn),
+            Fault::FullDisk { node } => self.host_mut(node).disk.full = true,
+            Fault::SlowDisk { node, factor } => self.host_mut(node).disk.factor = factor,
+            Fault::StuckDisk { node } => self.host_mut(node).disk.stuck_until = planned.to,
+            Fault::Drift { node, ppm } => self.host_mut(node).clock.set_drift(now, ppm),
+            Fault::Jump { node, ms } => self.host_mut(node).clock.jump_wall(ms),
+            Fault::ClockStops { node } => self.host_mut(node).clock.stop_wall(now),
+            Fault::Pause { node } => self.host_mut(node).paused_until = planned.to,
+            Fault::SlowNode { node, factor } => self.host_mut(node).slow = factor,
             Fault::ActorPanic { node } => self.actors_panic(node),
             Fault::Move { partition, from, to } => self.move_replica(PartitionId(partition), from, to),
             Fault::Ballot { partition, from, to } => self.changes_voters(PartitionId(partition), from, to),
@@ -365,20 +329,17 @@ impl World {
     }
 
     fn fault_ends(&mut self, at: usize) {
-        if self.active.remove(&at).is_none() {
-            return;
-        }
-        let Some(planned) = self.plan.get(at).cloned() else { return };
-        let now = self.now;
+        let Some(planned) = self.faults.ends(at) else { return };
+        let now = self.now();
         match planned.fault {
-            Fault::SlowDisk { node, .. } => self.host(node).disk.factor = 1,
-            Fault::Drift { node, .. } => self.host(node).clock.set_drift(now, 0),
-            Fault::SlowNode { node, .. } => self.host(node).slow = 1,
-            Fault::FullDisk { node } => self.host(node).disk.full = false,
-            Fault::Jump { node, .. } | Fault::ClockStops { node } => self.host(node).clock.set_wall_right(),
-            Fault::FsyncError { node, .. } => self.host(node).disk.fail_next = None,
-            Fault::CrashBetween { node, .. } => self.host(node).dies_after = None,
-            Fault::CrashAtInstall { node } => self.host(node).dies_at_install = false,
+            Fault::SlowDisk { node, .. } => self.host_mut(node).disk.factor = 1,
+            Fault::Drift { node, .. } => self.host_mut(node).clock.set_drift(now, 0),
+            Fault::SlowNode { node, .. } => self.host_mut(node).slow = 1,
+            Fault::FullDisk { node } => self.host_mut(node).disk.full = false,
+            Fault::Jump { node, .. } | Fault::ClockStops { node } => self.host_mut(node).clock.set_wall_right(),
+            Fault::FsyncError { node, .. } => self.host_mut(node).disk.fail_next = None,
+            Fault::CrashBetween { node, .. } => self.host_mut(node).dies_after = None,
+            Fault::CrashAtInstall { node } => self.host_mut(node).dies_at_install = false,
             Fault::Crash { .. }
             | Fault::CorruptLog { .. }
             | Fault::CorruptRows { .. }
@@ -407,28 +368,21 @@ impl World {
 
     /// Starts a node unless another fault keeps it down.
     fn starts_unless_down(&mut self, node: NodeId) {
-        let kept = self.active.keys().any(|at| match &self.plan[*at].fault {
-            Fault::Crash { node: n, .. }
-            | Fault::CorruptLog { node: n, .. }
-            | Fault::TornBit { node: n, .. }
-            | Fault::FullDisk { node: n } => *n == node,
-            _ => false,
-        });
-        if !kept {
+        if !self.faults.keeps_down(node) {
             self.start(node);
         }
     }
 
     /// All faults end: whatever is down starts, links, disks and clocks are right.
     pub fn heal(&mut self) {
-        let now = self.now;
+        let now = self.now();
         self.say("all faults end".to_owned());
-        self.active.clear();
+        self.faults.all_end();
         self.links_change();
         self.weather_changes();
-        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        let nodes = self.nodes();
         for node in nodes {
-            let host = self.host(node);
+            let host = self.host_mut(node);
             host.disk = Default::default();
             host.slow = 1;
             host.paused_until = 0;
@@ -442,65 +396,21 @@ impl World {
         self.record(Record::Healed { at: now });
     }
 
-    /// Which links carry nothing, by the faults that are at work; what waited for the others goes on.
+    /// Links break and are whole again, by the faults that are under way; what waited for those that are whole goes on.
     fn links_change(&mut self) {
-        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
-        let mut blocked = Vec::new();
-        let mut apart = |a: NodeId, b: NodeId| {
-            if a != b {
-                blocked.extend([(a, b), (b, a)]);
-            }
-        };
-        for at in self.active.keys() {
-            match &self.plan[*at].fault {
-                Fault::Partition { side } => {
-                    for a in side {
-                        nodes.iter().filter(|b| !side.contains(b)).for_each(|b| apart(*a, *b));
-                    }
-                }
-                Fault::Bridge { bridge, half } => {
-                    for a in half {
-                        nodes.iter().filter(|b| *b != bridge && !half.contains(b)).for_each(|b| apart(*a, *b));
-                    }
-                }
-                Fault::Flapping { a, b } if self.flapped => apart(*a, *b),
-                _ => {}
-            }
-        }
-        for at in self.active.keys() {
-            if let Fault::OneWay { from, to } = &self.plan[*at].fault {
-                blocked.push((*from, *to));
-            }
-        }
-        self.net.block(blocked);
-        let held = std::mem::take(&mut self.held);
-        for (from, to, event) in held {
-            if self.net.is_blocked(from, to) {
-                self.held.push((from, to, event));
-            } else {
-                let at = self.net.released(self.now, from, to);
-                self.queue.push(at, event);
-            }
+        self.net.block(self.faults.broken_links(&self.nodes()));
+        for (at, event) in self.net.release(self.queue.now()) {
+            self.queue.push(at, event);
         }
     }
 
     fn weather_changes(&mut self) {
-        let mut weather = Weather::default();
-        for at in self.active.keys() {
-            match &self.plan[*at].fault {
-                Fault::Loss { permille } => weather.loss = weather.loss.max(*permille),
-                Fault::Twice { permille } => weather.twice = weather.twice.max(*permille),
-                Fault::Overtaking { permille } => weather.overtaken = weather.overtaken.max(*permille),
-                Fault::Late { mean } => weather.late = weather.late.max(*mean),
-                _ => {}
-            }
-        }
-        self.net.weather = weather;
+        self.net.set_weather(self.faults.weather());
     }
 
     /// Compares replicas.
     fn look(&mut self, with_state: bool) {
-        let at = self.now;
+        let at = self.now();
         let (mut records, mut unread) = (Vec::new(), Vec::new());
         for host in self.hosts.values() {
             let Some(process) = host.up.as_ref() else { continue };
@@ -549,14 +459,14 @@ impl World {
     /// Clients stop, everything that is under way ends, then every folder is read through every node, and the
     /// fate of what nobody knows is asked of the table of commands.
     pub fn comes_to_rest(&mut self) {
-        (self.quiet, self.at_rest) = (true, true);
-        let rest = self.now + REST;
+        self.beginners = Beginners::Nobody;
+        let rest = self.now() + REST;
         self.until(rest);
-        if !self.moves_done() {
-            let moves = format!("with nothing broken replicas are still being replaced: {:?}", self.moves);
+        if !self.moves.are_done() {
+            let moves = format!("with nothing broken replicas are still being replaced: {:?}", self.moves.all());
             self.goes_wrong(Rule::Liveness, moves);
         }
-        if !self.wrong.is_empty() {
+        if self.wrong().is_some() {
             return;
         }
         self.look(true);
@@ -566,16 +476,15 @@ impl World {
     }
 
     fn read_everything(&mut self) {
-        let nodes: Vec<NodeId> = self.hosts.values().filter(|h| h.up.is_some()).map(|h| h.id).collect();
-        let mailboxes: Vec<MailboxId> = self.mailboxes.iter().filter(|(_, m)| m.exists).map(|(id, _)| *id).collect();
-        for (turn, mailbox) in mailboxes.into_iter().enumerate() {
+        let nodes = self.up();
+        for (turn, mailbox) in self.mailboxes.there().into_iter().enumerate() {
             // Another node for each mailbox; its folders through one session.
             let node = nodes[turn % nodes.len()];
             let session = self.connect(node, Kind::Imap, mailbox);
             let Some(folders) = self.asks_and_waits(session, Op::List) else { return };
             for folder in folders {
                 self.asks_and_waits(session, Op::Select { folder });
-                let Some(following) = self.sessions.get(&session).and_then(|s| s.following()) else { continue };
+                let Some(following) = self.clients.session(session).and_then(|s| s.following()) else { continue };
                 let (folder, uids): (_, Vec<u32>) = (following.folder(), following.uids().collect());
                 for some in uids.chunks(mailraft_mailbox::api::FETCH_UIDS_MAX) {
                     self.asks_and_waits(session, Op::Fetch { folder, uids: some.iter().copied().collect() });
@@ -590,31 +499,31 @@ impl World {
     /// One operation and its end; the folders' names if it was LIST. None if nobody answers.
     fn asks_and_waits(&mut self, session: u64, op: Op) -> Option<Vec<String>> {
         let lists = op == Op::List;
-        let node = self.sessions.get(&session)?.node;
-        self.clients.wall = self.hosts.get(&node)?.cluster_wall(self.now);
-        let patience = self.now + SERVES_WITHIN;
+        let node = self.clients.session(session)?.node;
+        self.clients.set_wall(self.hosts.get(&node)?.cluster_wall(self.queue.now()));
+        let patience = self.now() + SERVES_WITHIN;
         loop {
-            self.refused_damaged = false;
+            self.clients.forget_refused();
             self.begins(session, op.clone());
-            while self.sessions.get(&session)?.busy.is_some() && self.now < patience && self.wrong.is_empty() {
+            while self.clients.session(session)?.busy.is_some() && self.now() < patience && self.wrong().is_none() {
                 let next = self.queue.next_at()?;
                 self.until(next);
             }
-            if !self.refused_damaged {
+            if !self.clients.refused_damaged() {
                 break;
             }
             // Another is to lead soon.
-            self.until(self.now + ASKS_AGAIN);
-            if self.now >= patience {
+            self.until(self.now() + ASKS_AGAIN);
+            if self.now() >= patience {
                 self.goes_wrong(Rule::Liveness, "what is damaged on one node is served by no other".to_owned());
                 return None;
             }
         }
-        if self.sessions.get(&session)?.busy.is_some() {
+        if self.clients.session(session)?.busy.is_some() {
             self.goes_wrong(Rule::Liveness, "with nothing broken a session waits for its answer".to_owned());
             return None;
         }
-        let names = self.last_list.take().unwrap_or_default();
+        let names = self.clients.take_list().unwrap_or_default();
         Some(if lists { names } else { Vec::new() })
     }
 
@@ -622,7 +531,7 @@ impl World {
     /// disk: results are evicted after a while. With `all`, what is in no table was not carried out.
     fn resolve(&mut self, all: bool) {
         // Also of those whose clients still wait: an id that a wrong clock drew may be evicted before they give up.
-        let waiting = self.sessions.values().filter_map(|s| {
+        let waiting = self.clients.sessions().filter_map(|s| {
             let id = s.machine.asked()?;
             s.busy.as_ref().filter(|b| b.id == id && !b.op.is_read())?;
             Some((id, s.mailbox))
@@ -630,21 +539,18 @@ impl World {
         let waiting: Vec<(CommandId, MailboxId)> = waiting.collect();
         for (id, mailbox) in waiting {
             if let Ok(Some((at, result))) = self.kept(id, mailbox) {
-                self.found.insert(id, (at, result));
+                self.unresolved.found(id, at, result);
             }
         }
-        let since = if all { 0 } else { self.now.saturating_sub(RESOLVED_WITHIN) };
-        let unresolved = self.unresolved.iter().filter(|(_, (_, asked))| *asked >= since);
-        let unresolved: Vec<(CommandId, MailboxId)> = unresolved.map(|(id, (mailbox, _))| (*id, *mailbox)).collect();
-        for (id, mailbox) in unresolved {
-            let found = self.found.remove(&id).map(|found| Ok(Some(found)));
+        for (id, mailbox) in self.unresolved.to_look_for(all, self.now()) {
+            let found = self.unresolved.take_found(id).map(|found| Ok(Some(found)));
             match found.unwrap_or_else(|| self.kept(id, mailbox)) {
                 Ok(Some((at, result))) => {
-                    self.unresolved.remove(&id);
+                    self.unresolved.resolved(id);
                     self.record(Record::Resolved { id, outcome: Some((at, result)) });
                 }
                 Ok(None) if all => {
-                    self.unresolved.remove(&id);
+                    self.unresolved.resolved(id);
                     self.record(Record::Resolved { id, outcome: None });
                 }
                 Ok(None) => {}
@@ -656,7 +562,7 @@ impl World {
     }
 
     fn kept(&self, id: CommandId, mailbox: MailboxId) -> Result<Option<(At, KeptResult)>, StoreError> {
-        let info = &self.mailboxes[&mailbox];
+        let (key, partition) = (self.mailboxes.key(mailbox), self.mailboxes.partition(mailbox).0);
         for host in self.hosts.values() {
             let replicas = host.rows.replicas()?;
             for replica in replicas {
@@ -667,12 +573,12 @@ impl World {
                     incarnation: Default::default(),
                     term: Default::default(),
                 };
-                let kept = match kept_result(&host.rows, &place, &info.key, id) {
+                let kept = match kept_result(&host.rows, &place, &key, id) {
                     Err(_) if host.corrupted.contains(&replica) => continue,
                     kept => kept?,
                 };
                 if let Some(Kept { index, result: Some(result) }) = kept {
-                    return Ok(Some((At { partition: info.partition.0, incarnation: 1, index: index.0 }, result)));
+                    return Ok(Some((At { partition, incarnation: 1, index: index.0 }, result)));
                 }
             }
         }
@@ -681,20 +587,19 @@ impl World {
 
     /// The verdict.
     pub fn finish(self) -> Ran {
-        let World { checker, trace, now, wrong, operations, installed, plan, office, .. } = self;
-        let mut report = if wrong.is_empty() { checker.finish() } else { Report::default() };
-        report.violations_found += wrong.len() as u64;
-        report.violations.splice(0..0, wrong);
+        let simulated = self.now();
+        let World { witness, faults, office, .. } = self;
+        let Verdict { report, hash, events, operations, installed, timeline } = witness.finish();
         Ran {
-            hash: trace.hash(),
-            events: trace.events(),
-            simulated: now,
+            hash,
+            events,
+            simulated,
             operations,
             installed,
-            accounts_changed: office.answered(),
-            timeline: trace.timeline(),
+            accounts_changed: office.accounts().answered(),
+            timeline,
             report,
-            plan,
+            plan: faults.into_plan(),
         }
     }
 }
@@ -705,40 +610,4 @@ fn state_and_position(view: &dyn RowsView) -> Result<[u8; 32], StoreError> {
     hash.update(state_hash(view)?);
     hash.update(view.applied().encode());
     Ok(hash.finalize().into())
-}
-
-fn first_mailboxes(setup: &Setup, env: &mut Env) -> BTreeMap<MailboxId, MailboxInfo> {
-    let made = |number: u64| {
-        let mut id: [u8; 16] = env.bytes();
-        // Spread over the partitions.
-        id[..8].copy_from_slice(&number.to_be_bytes());
-        let id = MailboxId(id);
-        let key_bytes: [u8; 32] = env.bytes();
-        let key = MailboxKey::new(Key::from_bytes(key_bytes), Epoch(1));
-        let partition = id.partition(setup.partitions);
-        (id, MailboxInfo { key, key_bytes, partition, exists: number < FIRST_MAILBOXES })
-    };
-    (0..setup.mailboxes).map(made).collect()
-}
-
-fn kind_of(what: &Local) -> u64 {
-    match what {
-        Local::Tick => 0,
-        Local::Peer(..) => 1,
-        Local::Unreachable(_) => 2,
-        Local::Synced => 3,
-        Local::Applied => 4,
-        Local::Flush => 5,
-        Local::Installed(_) => 6,
-        Local::Snapshot(_) => 7,
-        Local::Load(..) => 8,
-        Local::Read(..) => 9,
-        Local::Again(..) => 10,
-        Local::FromSession(..) => 11,
-        Local::Late(_) => 12,
-        Local::DirectoryAsk(..) => 13,
-        Local::DirectoryLoad(_) => 14,
-        Local::DirectoryAgain(_) => 15,
-        Local::DirectoryTurn(_) => 16,
-    }
 }

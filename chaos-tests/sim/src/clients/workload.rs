@@ -1,107 +1,51 @@
 //! What clients do: small mailboxes, many hands, every command.
 
-use mailraft_checkers::{Micros, Op, Record};
+use mailraft_checkers::{Micros, Op};
 use mailraft_mailbox::api::{FolderId, StoreMode};
 use mailraft_mailbox::{Flags, SystemFlag, UidSet};
-use mailraft_storage::{MailboxId, NodeId};
+use mailraft_storage::MailboxId;
 
+use super::Clients;
 use crate::dice::Dice;
-use crate::message::LARGE_ONE_IN;
 use crate::session::Kind;
-use crate::world::{Event, Redelivery, World};
+use crate::setup::Setup;
 
-/// A sender tries so often.
-const TRIES_MAX: u32 = 6;
 /// Names that folders have.
 const NAMES: [&str; 7] = ["INBOX", "Archive", "Trash", "a", "b", "a/c", "d"];
 /// Messages that one command is about, at most.
 const UIDS_MAX: u64 = 12;
 
-impl World {
-    /// Whether a client may begin something, and then does.
-    pub fn next_operation(&mut self, number: u64) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        if session.busy.is_some() || session.over || self.quiet {
-            return;
-        }
-        let node = session.node;
-        let Some(host) = self.hosts.get(&node).filter(|h| h.up.is_some()) else { return };
-        self.clients.wall = host.cluster_wall(self.now);
-        let op = match session.kind {
-            Kind::Smtp => self.delivery(number),
-            Kind::Imap => self.imap_command(number),
-        };
-        if let Some(op) = op {
-            self.begins(number, op);
-        }
-    }
-
-    /// An operation has ended: when the next begins, and whether a sender tries again.
-    pub fn after(&mut self, number: u64, kind: Kind, mailbox: MailboxId, again: Option<u64>) {
-        if let Some(marker) = again {
-            let tried = self.tries.get(&marker).copied().unwrap_or(0) + 1;
-            if tried < TRIES_MAX {
-                self.tries.insert(marker, tried);
-                let mean = if self.work.chance(50) { 600_000_000 } else { self.setup.repeats_mean };
-                let at = self.now + self.work.exponential(mean);
-                self.redeliveries.insert((at, marker), Redelivery { mailbox, marker, tried });
-            }
-        }
-        let think = self.think(kind);
-        let at = self.now + think;
-        self.queue.push(at, Event::Next(number));
-    }
-
+impl Clients {
     /// Whether a sender repeats a delivery that was accepted, as if it had lost the answer.
-    pub fn repeats_accepted(&mut self) -> bool {
-        self.setup.repeats_permille > 0 && self.work.chance(self.setup.repeats_permille)
+    pub fn repeats_accepted(&mut self, setup: &Setup) -> bool {
+        setup.repeats_permille > 0 && self.dice.chance(setup.repeats_permille)
     }
 
-    /// A new session in the place of one whose node died.
-    pub fn connects_again(&mut self, old: u64) {
-        let Some(session) = self.sessions.remove(&old) else { return };
-        assert!(session.busy.is_none(), "a client connects anew while session {old} still does something");
-        let up: Vec<NodeId> = self.hosts.values().filter(|h| h.up.is_some()).map(|h| h.id).collect();
-        let Some(node) = self.work.pick(&up).copied() else {
-            // Nobody is there: the client goes on trying.
-            self.sessions.insert(old, session);
-            let at = self.now + 500_000;
-            return self.queue.push(at, Event::Connect(old));
-        };
-        let number = self.connect(node, session.kind, session.mailbox);
-        let at = self.now + self.think(session.kind) / 2;
-        self.queue.push(at, Event::Next(number));
-    }
-
-    fn think(&mut self, kind: Kind) -> Micros {
+    /// How long a client thinks before it begins something.
+    pub fn think(&mut self, kind: Kind, setup: &Setup) -> Micros {
         // Deliveries are two of five operations.
         let (sessions, share) = match kind {
-            Kind::Imap => (self.setup.imap_sessions, 3),
-            Kind::Smtp => (self.setup.smtp_sessions, 2),
+            Kind::Imap => (setup.imap_sessions, 3),
+            Kind::Smtp => (setup.smtp_sessions, 2),
         };
-        self.work.exponential(sessions * 5 * self.setup.operation_every / share)
+        self.dice.exponential(sessions * 5 * setup.operation_every / share)
     }
 
-    fn delivery(&mut self, number: u64) -> Option<Op> {
-        let due = self.redeliveries.first_key_value().filter(|((at, _), _)| *at <= self.now).map(|(key, _)| *key);
-        let (mailbox, marker) = match due.and_then(|key| self.redeliveries.remove(&key)) {
-            Some(again) => (again.mailbox, again.marker),
+    /// What a sender delivers next, and to which of the mailboxes that are there: again what is due, or a new message.
+    pub fn delivery(&mut self, there: &[MailboxId], now: Micros, setup: &Setup) -> Option<(MailboxId, Op)> {
+        let (mailbox, marker) = match self.due_redelivery(now) {
+            Some(again) => again,
             None => {
-                self.next_marker();
-                let there: Vec<MailboxId> =
-                    self.mailboxes.iter().filter(|(_, m)| m.exists).map(|(id, _)| *id).collect();
-                (*self.work.pick(&there)?, self.last_marker)
+                let marker = self.next_marker(setup);
+                (*self.dice.pick(there)?, marker)
             }
         };
-        if self.sessions.get(&number)?.mailbox != mailbox {
-            self.turns_to(number, mailbox);
-        }
-        Some(Op::Deliver { marker, deduplicate: true })
+        Some((mailbox, Op::Deliver { marker, deduplicate: true }))
     }
 
-    fn imap_command(&mut self, number: u64) -> Option<Op> {
-        let session = self.sessions.get(&number)?;
-        let World { work, setup, .. } = self;
+    /// What a session asks next.
+    pub fn imap_command(&mut self, number: u64, setup: &Setup) -> Option<Op> {
+        let (session, work) = (self.sessions.get(&number)?, &mut self.dice);
         let name = |work: &mut Dice| (*work.pick(&NAMES).unwrap_or(&"INBOX")).to_owned();
         let Some(following) = session.following() else {
             return Some(match work.below(20) {
@@ -112,7 +56,7 @@ impl World {
                 _ => Op::Select { folder: name(work) },
             });
         };
-        let folder = following.folder();
+        let (folder, since) = (following.folder(), following.modseq());
         let uids: Vec<u32> = following.uids().collect();
         let full = uids.len() > setup.folder_full;
         let some = |work: &mut Dice| -> UidSet {
@@ -129,7 +73,7 @@ impl World {
         let overfull = uids.len() > 2 * setup.folder_full;
         if setup.wide_permille > 0 && work.chance(setup.wide_permille) {
             let mode = *work.pick(&[StoreMode::Add, StoreMode::Remove, StoreMode::Replace])?;
-            let (flags, to, since) = (flag(work), name(work), following.modseq());
+            let (flags, to) = (flag(work), name(work));
             let marked = (uids.len() > setup.folder_full).then_some(SystemFlag::Deleted);
             return Some(wide(work, folder, &uids, (mode, flags, since), to, marked));
         }
@@ -146,7 +90,6 @@ impl World {
         Some(match work.below(100) {
             0..=19 => {
                 let mode = *work.pick(&[StoreMode::Add, StoreMode::Remove, StoreMode::Replace])?;
-                let since = following.modseq();
                 let unchanged_since = work.chance(150).then(|| since.saturating_sub(work.below(4)));
                 Op::Store { folder, uids: some(work), mode, flags: flag(work), unchanged_since }
             }
@@ -157,7 +100,7 @@ impl World {
             28..=34 => Op::Expunge { folder, uids: work.chance(400).then(|| some(work)) },
             35..=49 if !full => {
                 let (folder, flags) = (name(work), flag(work));
-                Op::Append { folder, marker: self.next_marker(), flags }
+                Op::Append { folder, marker: self.next_marker(setup), flags }
             }
             50..=55 if !full => Op::Copy { folder, uids: some(work), to: name(work) },
             56..=61 => Op::Move { folder, uids: some(work), to: name(work) },
@@ -176,27 +119,10 @@ impl World {
         })
     }
 
-    /// A new message's name, which says how large it is.
-    fn next_marker(&mut self) -> u64 {
-        let large = self.setup.large_permille > 0 && self.work.chance(self.setup.large_permille);
-        self.last_marker = match large {
-            true => (self.last_marker + 1).next_multiple_of(LARGE_ONE_IN),
-            false => self.last_marker + 1,
-        };
-        self.last_marker
-    }
-
-    /// A mailbox was made, or is to be made again.
-    pub fn mailbox_was_made(&mut self, mailbox: MailboxId, made: bool) {
-        if !made {
-            let at = self.now + 200_000;
-            return self.queue.push(at, Event::Make(mailbox));
-        }
-        let Some(info) = self.mailboxes.get_mut(&mailbox).filter(|m| !m.exists) else { return };
-        info.exists = true;
-        let partition = info.partition.0;
-        self.record(Record::Mailbox { mailbox, partition });
-        self.say(format!("mailbox {mailbox} exists, in partition {partition}"));
+    /// A new message's marker, which says how large it is.
+    fn next_marker(&mut self, setup: &Setup) -> u64 {
+        let large = setup.large_permille > 0 && self.dice.chance(setup.large_permille);
+        if large { self.new_large_marker() } else { self.new_marker() }
     }
 }
 

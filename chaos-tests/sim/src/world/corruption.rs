@@ -5,9 +5,10 @@ use mailraft_cluster::Input;
 use mailraft_storage::{NodeId, PartitionId, ReplicaId, Rows};
 
 use crate::dice::Dice;
+use crate::event::Event;
 use crate::moves::Move;
 use crate::node_log::Corrupted;
-use crate::world::{Event, World};
+use crate::world::{Beginners, World};
 
 /// From a node's report until the operator acts, and until he looks again.
 const OPERATOR_TAKES: Micros = 1_000_000;
@@ -17,7 +18,7 @@ impl World {
     pub fn corrupts_log(&mut self, node: NodeId, permille: u64) {
         let spared = self.spares_a_disk();
         self.crash(node, 0);
-        let host = self.host(node);
+        let host = self.host_mut(node);
         if spared && host.lost.is_none() {
             match host.log.corrupt(permille) {
                 Corrupted::Nothing => {}
@@ -33,7 +34,7 @@ impl World {
         if !self.spares_a_disk() {
             return;
         }
-        let host = self.host(node);
+        let host = self.host_mut(node);
         let mut dice = Dice::new(draw, 0);
         let Some(replica) = dice.pick(&host.rows.replicas().unwrap_or_default()).copied() else { return };
         let keys = host.rows.keys(replica);
@@ -47,21 +48,21 @@ impl World {
     /// Whether no group has, between two changes of its voters, so few that it must not lose any one's disk: no code
     /// could bring that back.
     fn spares_a_disk(&self) -> bool {
-        !self.moves.iter().any(Move::spares_none)
+        !self.moves.all().iter().any(Move::spares_none)
     }
 
     /// A node that runs says that it met damaged rows of a partition's replica.
     pub fn meets_damage(&mut self, node: NodeId, partition: PartitionId, why: &dyn std::fmt::Display) {
         let Some(replica) = self.replica(node, partition) else { return };
-        let host = &self.hosts[&node];
+        let host = self.host(node);
         if !host.log_spoilt && !host.corrupted.contains(&replica) {
             let what = format!("node {node}, partition {partition}: damage is found where none was done: {why}");
             return self.goes_wrong(Rule::ReplicasAgree, what);
         }
         self.say(format!("node {node} finds replica {replica} of partition {partition} damaged: {why}"));
         self.input(node, Input::Damaged { replica });
-        if self.host(node).told_damaged.insert(replica) {
-            self.queue.push(self.now + OPERATOR_TAKES, Event::Repair(node, partition, replica));
+        if self.host_mut(node).told_damaged.insert(replica) {
+            self.queue.push(self.now() + OPERATOR_TAKES, Event::Repair(node, partition, replica));
         }
     }
 
@@ -78,10 +79,10 @@ impl World {
 
     /// A process stops by itself, or can't start, as its rows can't be read: its node is set aside for good.
     pub fn stops_damaged(&mut self, node: NodeId, why: String) {
-        let host = self.host(node);
+        let host = self.host_mut(node);
         let damaged = host.log_spoilt || host.corrupted.iter().any(|replica| host.rows.is_damaged(*replica));
         self.crash(node, 0);
-        self.host(node).lost = Some(why.clone());
+        self.host_mut(node).lost = Some(why.clone());
         if !damaged {
             return self.goes_wrong(Rule::ReplicasAgree, format!("node {node} stops, and nothing was damaged: {why}"));
         }
@@ -92,7 +93,7 @@ impl World {
     /// The operator replaces a damaged replica; a node whose replica of the control group is damaged is set aside.
     pub fn repairs(&mut self, node: NodeId, partition: PartitionId, replica: ReplicaId) {
         // What is found when everything is to come to rest stays as it is.
-        if self.at_rest || self.host(node).lost.is_some() {
+        if self.beginners == Beginners::Nobody || self.host_mut(node).lost.is_some() {
             return;
         }
         if partition == PartitionId::CONTROL {
@@ -105,6 +106,6 @@ impl World {
         if let Some(free) = placement.and_then(|p| self.without_replica(&p)) {
             self.move_replica(partition, node, free);
         }
-        self.queue.push(self.now + OPERATOR_TAKES, Event::Repair(node, partition, replica));
+        self.queue.push(self.now() + OPERATOR_TAKES, Event::Repair(node, partition, replica));
     }
 }

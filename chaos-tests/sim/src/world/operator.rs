@@ -31,7 +31,7 @@ const ANSWER_MAX: Micros = 3_000_000;
 impl World {
     /// Moves a replica of a partition from one node to another that has none; nothing if that can't be.
     pub fn move_replica(&mut self, partition: PartitionId, from: NodeId, to: NodeId) {
-        if self.moves.iter().any(|m| m.stage != Stage::Done && m.partition == partition) {
+        if self.moves.is_one_of(partition) {
             return;
         }
         let Some(placement) = self.placement(partition) else { return };
@@ -39,8 +39,7 @@ impl World {
         if placement.members.iter().any(|m| m.node == to) {
             return;
         }
-        self.last_replica += 1;
-        let new = MemberRow { replica: ReplicaId(self.last_replica), node: to, voter: false };
+        let new = MemberRow { replica: self.moves.new_replica(), node: to, voter: false };
         self.say(format!(
             "partition {partition}: {} on node {to} is to replace {} on node {from}",
             new.replica, old.replica
@@ -63,7 +62,7 @@ impl World {
 
     /// The replica on one node gives its vote to that on another, or where that votes too, only learns for a while.
     pub fn changes_voters(&mut self, partition: PartitionId, from: NodeId, to: NodeId) {
-        if self.moves.iter().any(|m| m.stage != Stage::Done && m.partition == partition) {
+        if self.moves.is_one_of(partition) {
             return;
         }
         let (Some(placement), Some(voters)) = (self.placement(partition), self.voters(partition)) else { return };
@@ -77,7 +76,7 @@ impl World {
         }
         let new = MemberRow { voter: true, ..learner.unwrap_or(old) };
         self.say(format!("partition {partition}: {} is to give its vote to {}", old.replica, new.replica));
-        let tried_until = self.now + BALLOT_TRIED;
+        let tried_until = self.now() + BALLOT_TRIED;
         self.begins_move(Move {
             partition,
             old: old.replica,
@@ -94,8 +93,8 @@ impl World {
     }
 
     fn begins_move(&mut self, of: Move) {
-        self.moves.push(of);
-        self.queue.push(self.now, Event::Operate);
+        self.moves.begin(of);
+        self.queue.push(self.now(), Event::Operate);
     }
 
     /// Who votes in a partition, as its leader has applied it.
@@ -114,7 +113,7 @@ impl World {
             .map(|m| m.node)
             .collect();
         let down = |node: &&NodeId| {
-            self.hosts.get(node).is_some_and(|h| h.up.is_none() && h.down_since + SURELY_DOWN < self.now)
+            self.hosts.get(node).is_some_and(|h| h.up.is_none() && h.down_since + SURELY_DOWN < self.now())
         };
         let up = rest.len() - rest.iter().filter(down).count();
         Some(voters.contains(&gone) && !rest.is_empty() && up <= rest.len() / 2)
@@ -133,7 +132,7 @@ impl World {
         }
         if let Some(lost) = self.hosts.get(&lost).filter(|h| h.lost.is_some()).map(|h| h.id) {
             // What could not be begun is looked at again.
-            self.queue.push(self.now + LOOK_AGAIN, Event::Replace(lost));
+            self.queue.push(self.now() + LOOK_AGAIN, Event::Replace(lost));
         }
     }
 
@@ -145,31 +144,27 @@ impl World {
 
     /// The operator's next steps.
     pub fn operate(&mut self) {
-        for at in 0..self.moves.len() {
-            let Move { new, stage, .. } = self.moves[at];
-            if self.moves[at].may_be_given_up(self.now) {
-                self.moves[at].stage = Stage::Done;
+        let now = self.now();
+        for at in 0..self.moves.count() {
+            let lost = self.host_mut(self.moves.of(at).new.node).lost.is_some();
+            let Some(of) = self.moves.get_mut(at) else { return };
+            let begins = matches!(of.stage, Stage::Place | Stage::Create | Stage::Add | Stage::Promote);
+            // Where it is lost, nobody will come there any more.
+            if of.may_be_given_up(now) || (begins && lost) {
+                of.stage = Stage::Done;
             }
-            let begins = matches!(stage, Stage::Place | Stage::Create | Stage::Add | Stage::Promote);
-            if begins && self.hosts[&new.node].lost.is_some() {
-                // Nobody will come there any more.
-                self.moves[at].stage = Stage::Done;
-            }
-            if self.moves[at].waits_until <= self.now && self.moves[at].stage != Stage::Done {
-                self.moves[at].waits_until = self.now + ANSWER_MAX;
-                if !self.step(at) {
-                    self.moves[at].waits_until = 0;
+            if of.waits_until <= now && of.stage != Stage::Done {
+                of.waits_until = now + ANSWER_MAX;
+                if !self.step(at)
+                    && let Some(of) = self.moves.get_mut(at)
+                {
+                    of.waits_until = 0;
                 }
             }
         }
-        if self.moves.iter().any(|m| m.stage != Stage::Done) {
-            self.queue.push(self.now + STEP_EVERY, Event::Operate);
+        if !self.moves.are_done() {
+            self.queue.push(now + STEP_EVERY, Event::Operate);
         }
-    }
-
-    /// Whether every move is done.
-    pub fn moves_done(&self) -> bool {
-        self.moves.iter().all(|m| m.stage == Stage::Done)
     }
 
     /// The core's answer to a step.
@@ -217,7 +212,7 @@ impl World {
     /// The step by which the replica came that was just removed is asked for once more: an id is never used again.
     fn adds_late(&mut self, Move { partition, old, old_node, .. }: Move) {
         let Some(node) = self.leader_of(partition) else { return };
-        let Some(process) = self.host(node).up.as_mut() else { return };
+        let Some(process) = self.host_mut(node).up.as_mut() else { return };
         let Some(term) = process.leading.get(&partition).map(|l| l.term) else { return };
         let request = process.request(Waiter::LateAdd(partition, old));
         let change = MemberChange::AddLearner(MemberRow { replica: old, node: old_node, voter: false });
@@ -226,7 +221,7 @@ impl World {
 
     /// Asks for a step; false if nobody could be asked.
     fn step(&mut self, at: usize) -> bool {
-        let Move { partition, old, new, stage, .. } = self.moves[at];
+        let Move { partition, old, new, stage, voter, .. } = self.moves.of(at);
         match stage {
             Stage::Place | Stage::Unplace | Stage::Record => {
                 let Some(mut placement) = self.placement(partition) else { return false };
@@ -237,7 +232,6 @@ impl World {
                     placement.members.iter_mut().for_each(|m| m.voter = voters.contains(&m.replica));
                 } else {
                     placement.members.retain(|m| m.replica != old);
-                    let voter = self.moves[at].voter;
                     placement.members.iter_mut().filter(|m| m.replica == new.replica).for_each(|m| m.voter = voter);
                 }
                 placement.members.dedup_by_key(|m| m.replica);
@@ -249,7 +243,8 @@ impl World {
             Stage::Add | Stage::Promote | Stage::Demote | Stage::Remove => {
                 let Some(node) = self.leader_of(partition) else { return false };
                 if matches!(stage, Stage::Demote | Stage::Remove) {
-                    self.moves[at].costs_quorum = self.costs_quorum(partition, old).unwrap_or(false);
+                    let costs_quorum = self.costs_quorum(partition, old).unwrap_or(false);
+                    self.moves.get_mut(at).into_iter().for_each(|of| of.costs_quorum = costs_quorum);
                 }
                 let change = match stage {
                     Stage::Add => MemberChange::AddLearner(new),
@@ -257,7 +252,7 @@ impl World {
                     Stage::Demote => MemberChange::Demote(old),
                     _ => MemberChange::Remove(old),
                 };
-                let Some(process) = self.host(node).up.as_mut() else { return false };
+                let Some(process) = self.host_mut(node).up.as_mut() else { return false };
                 let Some(term) = process.leading.get(&partition).map(|l| l.term) else { return false };
                 let request = process.request(Waiter::Operator(at));
                 self.input(node, Input::Reconfigure { request, partition, term, change });
@@ -269,10 +264,10 @@ impl World {
 
     /// The new replica is made on its node, once that node's own rows name it durably.
     fn creates(&mut self, at: usize) -> bool {
-        let Move { partition, new, .. } = self.moves[at];
+        let Move { partition, new, .. } = self.moves.of(at);
         let node = new.node;
         let Some(placement) = self.placement_at(node, partition) else { return false };
-        let host = self.host(node);
+        let host = self.host_mut(node);
         if !placement.members.iter().any(|m| m.replica == new.replica) {
             return false;
         }
@@ -296,7 +291,7 @@ impl World {
     pub fn writes_control(&mut self, batch: RowBatch, waiter: Waiter) -> bool {
         let control = PartitionId::CONTROL;
         let Some(node) = self.leader_of(control) else { return false };
-        let Some(process) = self.host(node).up.as_mut() else { return false };
+        let Some(process) = self.host_mut(node).up.as_mut() else { return false };
         let Some(leading) = process.leading.get(&control).copied() else { return false };
         if process.own_rows_taken() {
             return false;
