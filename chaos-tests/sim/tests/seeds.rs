@@ -127,3 +127,12 @@ fn accounts_are_changed_through_any_node_and_whoever_logs_in_sees_what_was_answe
     }
     assert!(answered > 20 * 40, "{answered} changes of accounts were answered");
 }
+
+/// Once a replica that had all there is was never to vote: a blip had its leader ask whether it takes more, and there was
+/// nothing more to ask with.
+#[test]
+fn a_change_of_members_ends_where_nothing_is_appended() {
+    for seed in [54, 130] {
+        clean(&run_episode(accounts_alone(seed)), &format!("seed {seed} with accounts alone"));
+    }
+}

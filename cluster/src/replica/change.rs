@@ -3,8 +3,8 @@
 
 use mailraft_storage::log::{InstallMark, LogWrite};
 use mailraft_storage::{Applied, Index, LogPosition, NodeId, ProposalOutcome, ReplicaId, Term};
+use raft::StateRole;
 use raft::eraftpb::ConfChangeType;
-use raft::{ProgressState, StateRole};
 
 use super::Replica;
 use crate::members::{self, ChangeRefusal, MemberChange};
@@ -135,7 +135,7 @@ impl Replica {
             }
             MemberChange::Promote(replica) => {
                 let member = find(replica, self.members.learns(replica))?;
-                self.keeps_up(replica)?;
+                self.has_caught_up(replica)?;
                 Ok((ConfChangeType::AddNode, MemberRow { voter: true, ..member }))
             }
             MemberChange::Demote(replica) => {
@@ -154,12 +154,12 @@ impl Replica {
         }
     }
 
-    fn keeps_up(&self, replica: ReplicaId) -> Result<(), ChangeRefusal> {
+    fn has_caught_up(&self, replica: ReplicaId) -> Result<(), ChangeRefusal> {
         let last = self.raw.raft.raft_log.last_index();
         let progress = self.raw.raft.prs().get(replica.0);
         let entries = progress.map_or(last, |p| last.saturating_sub(p.matched));
-        let replicates = progress.is_some_and(|p| p.state == ProgressState::Replicate);
-        if replicates && self.is_active(replica) && entries <= PROMOTE_LAG_MAX_ENTRIES {
+        let keeps_up = progress.is_some_and(|p| self.keeps_up(p));
+        if keeps_up && self.is_active(replica) && entries <= PROMOTE_LAG_MAX_ENTRIES {
             return Ok(());
         }
         Err(ChangeRefusal::Lags { replica, entries })

@@ -1,7 +1,7 @@
 //! Where a replica stands among its group: who lags, who should lead, how much log is kept for whom.
 
 use mailraft_storage::{Index, LogPosition, ReplicaId, Term};
-use raft::{ProgressState, StateRole};
+use raft::{Progress, ProgressState, StateRole};
 
 use super::{ELECTION_TICKS, Offers, Replica};
 use crate::balance::{self, Member};
@@ -140,11 +140,21 @@ impl Replica {
             .map(|(id, progress)| Member {
                 replica: ReplicaId(*id),
                 voter: self.raw.store().applied().voters.contains(&ReplicaId(*id)),
-                active: self.is_active(ReplicaId(*id)) && progress.state == ProgressState::Replicate,
+                active: self.is_active(ReplicaId(*id)) && self.keeps_up(progress),
                 lag_entries: last.saturating_sub(progress.matched),
                 offered: self.offered.get(&ReplicaId(*id)).map_or(0, |offers| offers.times),
             })
             .collect()
+    }
+
+    /// Whether a member is sent entries as they come, or has all there are. Who could not be reached for a moment is sent
+    /// nothing more where nothing is appended: it has no chance to show that it would take it.
+    pub(super) fn keeps_up(&self, progress: &Progress) -> bool {
+        match progress.state {
+            ProgressState::Replicate => true,
+            ProgressState::Probe => progress.matched == self.raw.raft.raft_log.last_index(),
+            ProgressState::Snapshot => false,
+        }
     }
 
     /// It answered within the election timeout. (raft-rs's own mark is off for a while after each of its checks.)

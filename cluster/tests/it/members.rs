@@ -212,6 +212,43 @@ fn what_must_not_be_changed_is_refused_and_says_why() {
     change(&mut network, MemberChange::Remove(dead.replica));
 }
 
+/// Where nothing is appended raft-rs has no reason to ask one that could not be reached for a moment for anything again.
+#[test]
+fn who_could_not_be_reached_for_a_moment_counts_as_keeping_up_where_nothing_is_appended() {
+    let mut network = elected();
+    network.ticks(80);
+    let (node, replica) = (spare(&network)[0], 100);
+    network.create(node, P1, ReplicaId(replica));
+    network.settle();
+    change(&mut network, MemberChange::AddLearner(learner(replica, node)));
+    network.ticks(20);
+    let leader = network.leader(P1).unwrap();
+    for other in nodes().filter(|n| *n != leader) {
+        network.input(leader, Input::Unreachable { node: other });
+    }
+    network.ticks(20);
+    let last = network.status(leader, P1).unwrap().last;
+    let request = network.reconfigure(leader, P1, MemberChange::Promote(ReplicaId(replica)));
+    network.ticks(4);
+    let changed = network.change(leader, request);
+    assert!(matches!(changed, Some(ChangeOutcome::Changed { .. })), "{changed:?} at {last}");
+}
+
+#[test]
+fn a_leader_whose_node_stops_hands_over_to_one_that_could_not_be_reached_for_a_moment() {
+    let mut network = elected();
+    network.ticks(80);
+    let leader = network.leader(P1).unwrap();
+    for other in nodes().filter(|n| *n != leader) {
+        network.input(leader, Input::Unreachable { node: other });
+    }
+    network.ticks(20);
+    network.input(leader, Input::HandOver);
+    // An election timeout is 10 ticks at least.
+    network.ticks(6);
+    assert!(network.leader(P1).is_some_and(|now| now != leader));
+}
+
 #[test]
 fn a_leader_that_is_to_go_offers_its_lead_to_the_next_where_a_damaged_one_takes_none() {
     let mut network = elected();
