@@ -74,6 +74,15 @@ impl Smtp {
         }
     }
 
+    /// QUIT.
+    ///
+    /// # Errors
+    /// Those of the connection; `Other` with the server's words if it does not say goodbye.
+    pub fn quit(mut self) -> io::Result<()> {
+        self.wire.send(b"QUIT\r\n")?;
+        self.expect(221)
+    }
+
     fn expect(&mut self, wanted: u16) -> io::Result<()> {
         let (code, text) = self.reply()?;
         if code == wanted { Ok(()) } else { Err(io::Error::other(format!("{code} {text}"))) }

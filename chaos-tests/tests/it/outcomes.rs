@@ -191,6 +191,26 @@ fn a_repeat_by_a_client_whose_connection_broke_is_joined() {
     }
 }
 
+/// Whoever heard the goodbye may begin the same anew on any node at once.
+#[test]
+fn who_left_in_order_has_the_same_twice_however_soon_it_is_asked_again() {
+    let outage = Outage::new();
+    let nodes = outage.cluster.node_ids();
+    for round in 1..=10 {
+        let node = nodes[round % nodes.len()];
+        let mut smtp = outage.smtp(node);
+        let said = outage.submit(&mut smtp);
+        assert!(matches!(said, SmtpReply::Accepted { .. }), "{said:?}");
+        smtp.quit().unwrap();
+        let mut imap = outage.imap(node);
+        appended(imap.ends(&append("left")).unwrap());
+        imap.ok("LOGOUT").unwrap();
+        let mut imap = outage.imap(nodes[0]);
+        assert_eq!(uids(&mut imap, "INBOX", "left").len(), round);
+        assert_eq!(uids(&mut imap, "INBOX", "submitted").len(), round);
+    }
+}
+
 #[test]
 fn a_change_of_the_directory_that_may_have_happened_is_told_as_such_and_joined_by_its_id() {
     let mut outage = Outage::new();

@@ -89,6 +89,7 @@ impl<S: Mailstore> Engine for Session<S> {
             Frame::Command(mut pieces) => {
                 let may_be_login = self.state.user.is_none();
                 let (tag, expunges, outcome) = self.command(&pieces, out).await;
+                self.store.tell_heard();
                 if may_be_login {
                     for Piece::Text(bytes) | Piece::Literal(bytes) in &mut pieces {
                         bytes.zeroize();
@@ -144,6 +145,10 @@ impl<S: Mailstore> Engine for Session<S> {
             self.news(true, out).await;
         }
         self.waiting()
+    }
+
+    async fn ended(&mut self) {
+        self.store.client_leaves().await;
     }
 
     fn tls_started(&mut self, _: Tls) {
@@ -294,7 +299,7 @@ impl<S: Mailstore> Session<S> {
                 }
             }
             Done::Logout => {
-                self.store.client_leaves();
+                self.store.client_leaves().await;
                 out.line("* BYE goodbye");
                 out.line(&format!("{tag} OK LOGOUT done"));
                 self.mode = Mode::Closing;

@@ -42,8 +42,11 @@ pub trait Mailstore: Send {
     /// All responses so far were handed to the client's connection, and it has sent more since.
     fn client_went_on(&mut self);
 
-    /// The client logs out.
-    fn client_leaves(&mut self);
+    /// A command was carried out that took none of that along: the mailbox hears of it by itself.
+    fn tell_heard(&mut self);
+
+    /// The client logs out or is gone: the mailbox has heard of it when this is over, if it can be reached.
+    fn client_leaves(&mut self) -> impl Future<Output = ()> + Send;
 
     /// The session closed its folder.
     fn close_folder(&mut self);

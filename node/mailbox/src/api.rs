@@ -245,7 +245,9 @@ pub enum Command {
         /// The command.
         command: Box<Command>,
     },
-    /// The answers to these commands were heard. What asks for the same from now on is done again.
+    /// The answers to these commands were heard: what asks for the same of this owner from now on is done again. The owner
+    /// does not answer, and writes it only with its next entry: whoever wants to know that it has heard asks
+    /// [`Command::Sync`] over the same link.
     Heard {
         /// Their ids, at most [`HEARD_MAX`](crate::limits::HEARD_MAX).
         commands: Vec<CommandId>,
@@ -253,7 +255,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether it changes nothing.
+    /// Whether it is done without an entry of its own.
     pub fn is_read(&self) -> bool {
         match self {
             Command::Sync
@@ -263,7 +265,8 @@ impl Command {
             | Command::Resume { .. }
             | Command::Unselect
             | Command::Fetch { .. }
-            | Command::ReadChunk { .. } => true,
+            | Command::ReadChunk { .. }
+            | Command::Heard { .. } => true,
             Command::Deliver { .. }
             | Command::Append { .. }
             | Command::Store { .. }
@@ -274,8 +277,7 @@ impl Command {
             | Command::DeleteFolder { .. }
             | Command::RenameFolder { .. }
             | Command::Subscribe { .. }
-            | Command::Once { .. }
-            | Command::Heard { .. } => false,
+            | Command::Once { .. } => false,
         }
     }
 }

@@ -14,13 +14,14 @@ use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::commands;
+use crate::heard::sweep_heard;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
 use crate::load::{OpenBody, load};
 use crate::plant::{self, Fault};
 use crate::reads::{Claims, ReadAnswer, StoredRead, read};
 use crate::records::{
     self, FolderRow, MailboxKey, StageId, chunk_key, content_key, counters_key, encode, encode_result, folder_key,
-    open_body_key, seal_result,
+    open_body_key, repeat_key, seal_result,
 };
 use crate::sizes::command_bytes;
 use crate::stage::{Staged, bury, sweep};
@@ -37,6 +38,8 @@ pub enum Read {
     Answered(Result<Answer, Refusal>, Index),
     /// It needs rows: run it on a worker thread.
     Stored(StoredRead),
+    /// It is heard, and nothing is answered.
+    Heard,
     /// The mailbox is new and has no folders yet: ask again after its first entry.
     TooEarly,
 }
@@ -126,9 +129,13 @@ impl Mailbox {
     }
 
     /// Answers a read from memory, or hands it out.
-    pub fn read(&mut self, command: &Command) -> Read {
+    pub fn read(&mut self, env: &Env, command: &Command) -> Read {
         if !self.state.begun {
             return Read::TooEarly;
+        }
+        if let Command::Heard { commands } = command {
+            self.cx.heard.hear(&self.state, commands, env.now);
+            return Read::Heard;
         }
         match read(&self.state, &self.cx.place, &mut self.claims, command) {
             ReadAnswer::Now(answer) => Read::Answered(answer, self.position),
@@ -140,7 +147,7 @@ impl Mailbox {
 
     /// What it takes in memory, roughly, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.state.memory_bytes()
+        size_of::<Self>() + self.state.memory_bytes() + self.cx.heard.memory_bytes()
     }
 
     /// The bytes of all messages, each counted once: what a quota bounds.
@@ -162,6 +169,7 @@ impl Mailbox {
         );
         self.state = next;
         let state = &self.state;
+        self.cx.heard.keep_those_in(state);
         // A claim that is saved now, or whose folder is gone, needs no place in memory.
         self.claims.retain(|id, uid| state.folder(*id).is_some_and(|f| f.record.first_unclaimed < *uid));
     }
@@ -217,13 +225,14 @@ impl Engine for Mailbox {
     }
 
     fn is_idle(&self) -> bool {
-        self.staged.is_none() && self.state.garbage.is_empty()
+        self.staged.is_none() && self.state.garbage.is_empty() && self.cx.heard.is_empty()
     }
 
-    /// Deletes what is gone: rows of large removals, forgotten deliveries, abandoned uploads.
+    /// Deletes what is gone: rows of large removals, forgotten deliveries, answers that were heard, abandoned uploads.
     fn upkeep(&mut self, env: &mut Env) -> Option<Entry> {
         let swept =
             sweep(&self.state, &self.cx).or_else(|| commands::sweep_deliveries(&self.state, &self.cx, env.wall));
+        let swept = swept.or_else(|| sweep_heard(&self.state, &self.cx, env.now));
         let swept = swept.or_else(|| commands::sweep_repeats(&self.state, &self.cx, env.wall));
         if let Some((deletions, next)) = swept {
             return Some(Entry(Kind::Sweep { deletions, next: Box::new(next) }));
@@ -300,6 +309,7 @@ impl Engine for Mailbox {
         let (requires, rows) = match &mut entry.0 {
             Kind::Batch(batch) => {
                 let mut rows = std::mem::take(&mut batch.rows);
+                batch.forget_heard(cx, &mut rows);
                 let (next, touched) = (&mut batch.next, &batch.touched);
                 complete(&mut rows, cx, next, &self.state, &self.claims, touched, self.position);
                 (std::mem::take(&mut batch.requires), rows)
@@ -356,7 +366,10 @@ impl Engine for Mailbox {
                     return staged.events;
                 }
             }
-            Kind::Sweep { next, .. } => self.state = *next,
+            Kind::Sweep { next, .. } => {
+                self.state = *next;
+                self.cx.heard.keep_those_in(&self.state);
+            }
             Kind::OpenBody { chunks, last } => {
                 if last {
                     self.open.pop_front();
@@ -444,6 +457,22 @@ impl Batch {
         self.next = work.state;
         self.bytes += bytes;
         requires
+    }
+
+    /// Adds the deletion of what was heard meanwhile to its rows, as far as there is room: the next entry takes the rest.
+    fn forget_heard(&mut self, cx: &Context, rows: &mut BTreeMap<RowKey, Row>) {
+        let mut gone = Vec::new();
+        for hash in cx.heard.in_state(&self.next) {
+            let key = repeat_key(cx.place.mailbox, &hash);
+            let bytes = key_bytes(&key);
+            if self.bytes + bytes > self.max_bytes {
+                break;
+            }
+            self.bytes += bytes;
+            rows.insert(key, Row::Delete);
+            gone.push(hash);
+        }
+        self.next.remove_repeats(gone);
     }
 
     /// Takes a refusal in, and deletes the upload that came to nothing.

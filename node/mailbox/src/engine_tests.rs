@@ -60,7 +60,7 @@ fn a_mailbox_keeps_to_the_rules_of_every_owner() {
 #[test]
 fn a_new_mailbox_makes_its_folders_before_anything_else() {
     let mut world = World::sharing(MemoryRows::new(), 1);
-    assert!(matches!(world.mailbox.engine_mut().read(&Command::List), Read::TooEarly));
+    assert!(matches!(world.mailbox.engine_mut().read(&world.env, &Command::List), Read::TooEarly));
     let new_message = world.new_message("first");
     let delivery = world.submit(2, deliver(new_message, "a@x", None));
     world.drain();
@@ -412,7 +412,7 @@ fn fetches_read_rows_and_say_when_one_is_damaged() {
     assert_eq!(world.run(other), Ok(Answer::Chunk(None)));
     let key = crate::records::content_key(world.place.mailbox, content.email);
     world.rows.corrupt(crate::harness::REPLICA, &key, vec![1; 80].into());
-    let read = world.mailbox.engine_mut().read(&fetch);
+    let read = world.mailbox.engine_mut().read(&world.env, &fetch);
     let Read::Stored(read) = read else { panic!("{read:?}") };
     assert!(matches!(read.run(&world.rows), Err(StoreError::Damaged { .. })), "a replica's damage is no refusal");
 }

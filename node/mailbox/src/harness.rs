@@ -162,8 +162,9 @@ impl World {
     /// A command and everything that follows from it.
     pub fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
         if command.is_read() {
-            return match self.mailbox.engine_mut().read(&command) {
+            return match self.mailbox.engine_mut().read(&self.env, &command) {
                 Read::Answered(answer, _) => answer,
+                Read::Heard => Ok(Answer::Done),
                 Read::Stored(read) => Ok(read.run(&self.rows).unwrap()),
                 Read::TooEarly => panic!("no folders yet"),
             };

@@ -6,7 +6,8 @@
 //! * [`engine`]: what commands come to as entries, answers and events.
 //! * [`owner`]: the engine with its sessions, and what an actor does around it. [`reply`]: what they hear.
 //! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
-//!   folder. [`request`]: what its client wants, and how that ends.
+//!   folder. [`request`]: what its client wants, and how that ends. [`unheard`]: which answers its client may not have
+//!   heard; `heard`: what the owner knows of that.
 //! * [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does. [`plant`]: faults that tests plant.
 //! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
@@ -20,6 +21,7 @@ pub mod flags;
 pub mod following;
 #[cfg(test)]
 mod harness;
+mod heard;
 pub mod limits;
 mod load;
 mod names;
@@ -38,6 +40,7 @@ mod sizes;
 mod stage;
 mod state;
 pub mod uids;
+pub mod unheard;
 mod work;
 
 pub use api::{Answer, Command, Event, Once, Refusal};
@@ -53,4 +56,5 @@ pub use records::{MailboxKey, chunk_key, open_body_key, open_body_row};
 pub use reply::{CommandError, Reply};
 pub use request::{Finished, MessageKind, NotDone, Position, Request};
 pub use uids::UidSet;
+pub use unheard::Unheard;
 pub use work::MESSAGES_MAX;

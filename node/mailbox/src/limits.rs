@@ -34,6 +34,13 @@ pub const REPEATS_MAX: usize = 1_024;
 pub const REPEAT_MAX_BYTES: usize = 4 << 10;
 /// The most answers of which one command says that they were heard.
 pub const HEARD_MAX: usize = 64;
+/// What was heard goes along with the mailbox's next entry. If none comes for so long, in milliseconds, one is written for
+/// it: a successor of the owner knows only what is written.
+pub const HEARD_UNWRITTEN_MILLIS: u64 = 30_000;
+/// What one of them takes in memory, in bytes, roughly.
+pub(crate) const HEARD_MEMORY_BYTES: usize = 100;
+/// All that one mailbox may have of them, in bytes: they are among its repeats.
+pub const HEARD_MEMORY_MAX_BYTES: usize = REPEATS_MAX * HEARD_MEMORY_BYTES;
 
 /// The bounds of one mailbox. [`Limits::default`] is production's, and none may be above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -123,7 +123,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             return;
         }
         if asked.command.is_read() {
-            return self.read(asked, out);
+            return self.read(env, asked, out);
         }
         let Ask { session, id, attempt, command } = asked;
         let turn = self.sessions.get(&session).map_or_else(SessionNumber::default, |a| a.turn);
@@ -177,10 +177,12 @@ impl<S: Copy + Ord> MailboxOwner<S> {
     }
 
     /// Answers a read from memory, or has its rows read; either way after a read barrier.
-    fn read(&mut self, asked: Ask<S>, out: &mut Vec<Step<S>>) {
+    fn read(&mut self, env: &Env, asked: Ask<S>, out: &mut Vec<Step<S>>) {
         let Ask { session, id, command, .. } = &asked;
         let (session, id) = (*session, *id);
-        let (result, index, rows) = match self.log.engine_mut().map_or(Read::TooEarly, |engine| engine.read(command)) {
+        let read = self.log.engine_mut().map_or(Read::TooEarly, |engine| engine.read(env, command));
+        let (result, index, rows) = match read {
+            Read::Heard => return,
             Read::Answered(result, index) => {
                 self.opens(session, command, &result);
                 (Some(result), index, None)
@@ -273,9 +275,9 @@ impl<S: Copy + Ord> MailboxOwner<S> {
     }
 
     /// Reads that came too early are asked now.
-    fn read_early(&mut self, out: &mut Vec<Step<S>>) {
+    fn read_early(&mut self, env: &Env, out: &mut Vec<Step<S>>) {
         for asked in std::mem::take(&mut self.early) {
-            self.read(asked, out);
+            self.read(env, asked, out);
         }
     }
 
@@ -317,12 +319,12 @@ impl<S: Copy + Ord> Owner for MailboxOwner<S> {
 
     fn loaded(&mut self, env: &mut Env, loaded: Result<Mailbox, Detached>, out: &mut Vec<Step<S>>) {
         self.with_log(out, |log, out| log.loaded(env, loaded, out));
-        self.read_early(out);
+        self.read_early(env, out);
     }
 
     fn decided(&mut self, env: &mut Env, outcome: ProposalOutcome, out: &mut Vec<Step<S>>) {
         self.with_log(out, |log, out| log.decided(env, outcome, out));
-        self.read_early(out);
+        self.read_early(env, out);
     }
 
     fn again(&mut self, env: &mut Env, out: &mut Vec<Step<S>>) {

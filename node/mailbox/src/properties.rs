@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use crate::api::{Answer, Command, FolderId, Once, StoreMode};
 use crate::flags::{Flags, SystemFlag};
 use crate::harness::{World, append, deliver};
+use crate::limits::HEARD_UNWRITTEN_MILLIS;
 use crate::uids::UidSet;
 
 #[derive(Clone, Debug)]
@@ -131,7 +132,7 @@ proptest! {
                 }
                 Step::Heard(count) => {
                     let commands = submitted.iter().rev().take(count).copied().collect();
-                    submitted.push(world.submit(1, Command::Heard { commands }));
+                    world.run(Command::Heard { commands }).unwrap();
                 }
                 Step::Drop => {
                     if world.mailbox.next_entry(&mut world.env).is_some() {
@@ -152,6 +153,9 @@ proptest! {
                 }
             }
         }
+        world.drain();
+        world.assert_rows_are_memory();
+        world.env.now += std::time::Duration::from_millis(HEARD_UNWRITTEN_MILLIS);
         world.drain();
         world.assert_rows_are_memory();
         prop_assert!(world.mailbox.is_idle());

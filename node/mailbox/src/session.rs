@@ -247,13 +247,16 @@ impl Session {
         self.following = None;
     }
 
-    /// The client has heard the answers to these commands: the owner is told, so that it may ask for the same again. Nobody
-    /// waits for its answer. False if there is no way to the owner now.
-    pub fn heard(&mut self, env: &mut Env, commands: Vec<CommandId>, out: &mut Vec<Step>) -> bool {
-        let Some(link) = self.link.as_ref().filter(|link| link.stage == LinkStage::Ready) else { return false };
+    /// The client has heard the answers to these commands: the owner is told, so that it may ask for the same again. It
+    /// does not answer.
+    ///
+    /// # Panics
+    /// If the session is not attached.
+    pub(crate) fn heard(&mut self, env: &mut Env, commands: Vec<CommandId>, out: &mut Vec<Step>) {
+        let link = self.link.as_ref().filter(|link| link.stage == LinkStage::Ready);
+        let Some(link) = link else { panic!("there is an owner to be told") };
         let command = Box::new(Command::Heard { commands });
         out.push(Step::Ask { link: link.number, id: env.command_id(), attempt: 0, command });
-        true
     }
 
     /// Who leads the mailbox's partition, as this node knows. News end a pause.

@@ -9,7 +9,7 @@ use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
 
 use crate::api::{Change, Event, FolderId, MessageState, NewMessage, Once, Refusal, Resumed, Selected};
 use crate::session::{ANSWER_MAX, CHUNKS_UNANSWERED_MAX, IN_DOUBT_MAX, NO_LEADER_MAX, Session, Step};
-use crate::{Answer, Command, CommandError, Detached, Finished, Flags, MessageKind, Position, Request};
+use crate::{Answer, Command, CommandError, Detached, Finished, Flags, MessageKind, Position, Request, Unheard};
 
 /// A session, and what was heard of it so far.
 struct Script {
@@ -24,6 +24,7 @@ struct Script {
     /// Chunks of what is sealed; one goes with the command.
     chunks: u32,
     bodies: Vec<BodyId>,
+    unheard: Unheard,
     said: Vec<String>,
 }
 
@@ -38,6 +39,7 @@ impl Script {
             links: 0,
             chunks: 1,
             bodies: Vec::new(),
+            unheard: Unheard::default(),
             said: Vec::new(),
         }
     }
@@ -150,10 +152,18 @@ impl Script {
                 let first = self.bodies[0];
                 self.lets(|s, env, out| s.chunk_done(env, first, true, out));
             }
-            "heard" => self.lets(|s, env, out| {
-                let told = s.heard(env, vec![CommandId::default()], out);
-                assert_eq!(told, !out.is_empty());
-            }),
+            "heard" => {
+                self.unheard.answered(Once::default(), Some(CommandId::default()));
+                self.unheard.client_went_on();
+                self.hears("tell");
+            }
+            "tell" => {
+                let mut unheard = std::mem::take(&mut self.unheard);
+                self.lets(|s, env, out| unheard.tell(s, env, out));
+                let told = format!("told={}", unheard.is_told(&self.session));
+                self.said.push(told);
+                self.unheard = unheard;
+            }
             "listen" => self.lets(|s, env, out| s.listen(env, true, out)),
             "close" => self.session.close_folder(),
             "abandon" => self.lets(|s, _, out| s.abandon(out)),
@@ -191,12 +201,11 @@ impl Script {
                 self.resume = Some(id);
                 "resume".to_owned()
             }
-            Step::Ask { link, attempt: 0, command, .. } if matches!(*command, Command::Heard { .. }) => {
-                assert_eq!(link, self.links);
-                "heard".to_owned()
-            }
             Step::Ask { link, id, attempt, command } => {
                 assert_eq!(link, self.links);
+                if let Command::Heard { commands } = command.as_ref() {
+                    return self.said.push(format!("heard-{}", commands.len()));
+                }
                 let plain = matches!(*command, Command::Append { .. });
                 assert!(!plain || self.chunks != 1, "messages of one chunk are stored once here: {command:?}");
                 self.asked = Some(id);
@@ -294,16 +303,28 @@ fn a_command_is_asked_until_there_is_an_answer_and_told_once() {
 }
 
 #[test]
-fn that_an_answer_was_heard_is_told_to_whom_there_is_a_way_and_nobody_waits() {
-    check(&[
-        ("the plain way", "leader:1 store:1 attached ok heard", "attach-1 seal ask-a0 DONE/1 heard"),
+fn that_an_answer_was_heard_is_told_to_whom_there_is_a_way_and_to_the_next_owner_too() {
+    for (what, words, does) in [
+        ("the plain way", "leader:1 store:1 attached ok heard", "attach-1 seal ask-a0 DONE/1 heard-1 told=true"),
         (
-            "while something else is asked",
+            "while something else waits",
             "leader:1 store:1 attached ok change heard ok",
-            "attach-1 seal ask-a0 DONE/1 ask-b0 heard DONE/1",
+            "attach-1 seal ask-a0 DONE/1 ask-b0 heard-1 told=true DONE/1",
         ),
-        ("nobody is there", "leader:1 store:1 attached ok gone heard", "attach-1 seal ask-a0 DONE/1 detach:1"),
-    ]);
+        ("once", "leader:1 read attached ok heard tell", "attach-1 ask-a0 DONE/1 heard-1 told=true told=true"),
+        (
+            "nobody is there, and then somebody",
+            "leader:1 store:1 attached ok gone heard read ms:250 attached tell ok",
+            "attach-1 seal ask-a0 DONE/1 detach:1 told=false attach-1 ask-b0 heard-1 told=true DONE/1",
+        ),
+        (
+            "another owner",
+            "leader:1 read attached ok heard heard leader:2 read attached tell ok",
+            "attach-1 ask-a0 DONE/1 heard-1 told=true heard-1 told=true detach:1 attach-2 ask-b0 heard-2 told=true DONE/1",
+        ),
+    ] {
+        assert_eq!(Script::run(words), does, "{what}");
+    }
 }
 
 #[test]

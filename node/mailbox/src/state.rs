@@ -325,9 +325,15 @@ impl State {
         Arc::make_mut(&mut self.repeats).insert(hash, Arc::new(record));
     }
 
+    /// Those of these commands that are there, by their hashes.
+    pub fn repeats_of(&self, commands: &[CommandId]) -> impl Iterator<Item = (KeyedHash, CommandId)> {
+        let there = self.repeats.iter().filter(|(_, repeat)| commands.contains(&repeat.command));
+        there.map(|(hash, repeat)| (*hash, repeat.command))
+    }
+
     /// Forgets these commands, of those that are there.
     pub fn forget_repeats_of(&mut self, commands: &[CommandId]) -> Vec<KeyedHash> {
-        let gone = self.repeats.iter().filter(|(_, r)| commands.contains(&r.command)).map(|(hash, _)| *hash).collect();
+        let gone = self.repeats_of(commands).map(|(hash, _)| hash).collect();
         self.remove_repeats(gone)
     }
 
@@ -349,7 +355,7 @@ impl State {
         self.remove_repeats(gone)
     }
 
-    fn remove_repeats(&mut self, gone: Vec<KeyedHash>) -> Vec<KeyedHash> {
+    pub fn remove_repeats(&mut self, gone: Vec<KeyedHash>) -> Vec<KeyedHash> {
         if !gone.is_empty() {
             let repeats = Arc::make_mut(&mut self.repeats);
             gone.iter().for_each(|hash| drop(repeats.remove(hash)));

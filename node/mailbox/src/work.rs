@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::api::{Change, EmailId, Event, FolderId, MessageState, Refusal};
 use crate::flags::{Flags, KEYWORD_MAX_BYTES, KEYWORDS_MAX};
+use crate::heard::Heard;
 use crate::limits::Limits;
 use crate::plant::{self, Fault};
 use crate::records::{
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     pub email_key: Key,
     /// The most bytes of messages; None for no bound.
     pub quota_bytes: Option<u64>,
+    pub heard: Heard,
     pub limits: Limits,
 }
 
@@ -57,6 +59,7 @@ impl Context {
             place,
             key,
             quota_bytes: None,
+            heard: Heard::default(),
             limits: Limits::default(),
         }
     }

@@ -90,6 +90,11 @@ pub trait Engine: Send {
         std::future::ready(Turn::NeedInput)
     }
 
+    /// The connection has ended, whoever ended it: nothing more is read or said.
+    fn ended(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// TLS is up: everything that came in clear is forgotten, also what came since [`Turn::StartTls`].
     ///
     /// # Panics

@@ -45,8 +45,8 @@ pub trait DeliveryAgent: Send {
     /// All replies so far were handed to the client's connection, and it has sent more since.
     fn client_went_on(&mut self);
 
-    /// The client ends the session.
-    fn client_leaves(&mut self);
+    /// The client ends the session or is gone: the mailbox has heard of it when this is over, if it can be reached.
+    fn client_leaves(&mut self) -> impl Future<Output = ()> + Send;
 
     /// The message is whole: delivers what was kept. Returns a text that tells where it is, once it is durable on a
     /// majority.

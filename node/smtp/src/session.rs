@@ -160,6 +160,10 @@ impl<A: DeliveryAgent> Engine for Session<A> {
         }
     }
 
+    async fn ended(&mut self) {
+        self.agent.client_leaves().await;
+    }
+
     /// Everything learnt before is forgotten (RFC 3207, section 4.2).
     fn tls_started(&mut self, tls: Tls) {
         assert_eq!(self.state.tls, None, "TLS was up already");

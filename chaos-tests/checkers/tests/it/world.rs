@@ -121,12 +121,13 @@ impl World {
     }
 
     fn read(&mut self, command: &Command) -> (Result<Answer, Refusal>, Index) {
-        match self.mailbox.engine_mut().read(command) {
+        match self.mailbox.engine_mut().read(&self.env, command) {
             Read::Answered(answer, index) => (answer, index),
             Read::Stored(read) => {
                 let index = read.position();
                 (Ok(read.run(&self.rows).unwrap()), index)
             }
+            Read::Heard => panic!("it is answered"),
             Read::TooEarly => panic!("the first folders are there"),
         }
     }

@@ -111,6 +111,8 @@ fn an_answer_counts_as_heard_when_more_comes_after_it() {
     talk.say(b"a APPEND INBOX {1+}\r\nx\r\n");
     assert!(talk.take_heard().ends_with("APPEND done\r\n"));
     assert_eq!(talk.store().heard, ["went on"], "that is the command itself");
-    talk.say(b"b LOGOUT\r\n");
-    assert_eq!(talk.store().heard, ["went on", "went on", "leaves"]);
+    talk.say(b"b CAPABILITY\r\n");
+    assert_eq!(talk.store().heard[1..], ["went on", "tells"], "what asks the mailbox nothing tells it all the same");
+    talk.say(b"c LOGOUT\r\n");
+    assert_eq!(talk.store().heard[3..], ["went on", "tells", "leaves"]);
 }

@@ -137,7 +137,11 @@ impl Mailstore for TestStore {
         self.heard.push("went on");
     }
 
-    fn client_leaves(&mut self) {
+    fn tell_heard(&mut self) {
+        self.heard.push("tells");
+    }
+
+    async fn client_leaves(&mut self) {
         self.heard.push("leaves");
     }
 

@@ -43,8 +43,8 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         Command::RenameFolder { from, to } => rename_folder::rename_folder(work, from, to),
         Command::Subscribe { name, on } => subscribe::subscribe(work, name, *on),
         Command::Once { once, command } => once::once(work, once, command),
-        Command::Heard { commands } => once::heard(work, commands),
-        Command::Sync
+        Command::Heard { .. }
+        | Command::Sync
         | Command::List
         | Command::Status { .. }
         | Command::Select { .. }

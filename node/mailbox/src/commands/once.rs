@@ -20,7 +20,10 @@ pub fn once(work: &mut Work<'_>, once: &Once, command: &Command) -> Result<Answe
     heard(work, &once.heard)?;
     let Some(hash) = hash(work, once, command) else { return decide(work, command) };
     let since = since(work.env.wall, REPEAT_KEPT_MILLIS);
-    let is_repeat = |first: &&RepeatRecord| first.at >= since && !once.own.contains(&first.command);
+    let is_repeat = |first: &&RepeatRecord| {
+        let heard = once.own.contains(&first.command) || work.cx.heard.is_heard(&hash, first.command);
+        first.at >= since && !heard
+    };
     let first = work.state.repeat(&hash).filter(is_repeat).cloned();
     if let Some((first, answer)) =
         first.and_then(|first| answer_of(&work.state, command, &first).map(|answer| (first, answer)))
@@ -48,7 +51,7 @@ fn remember(work: &mut Work<'_>, hash: KeyedHash, record: RepeatRecord) {
 }
 
 /// The client of these commands has heard their answers: from now on who asks for the same wants it once more.
-pub fn heard(work: &mut Work<'_>, commands: &[CommandId]) -> Result<Answer, Refusal> {
+fn heard(work: &mut Work<'_>, commands: &[CommandId]) -> Result<(), Refusal> {
     if commands.len() > HEARD_MAX {
         return Err(Refusal::Limit(format!("at most {HEARD_MAX} answers are heard at once")));
     }
@@ -56,7 +59,7 @@ pub fn heard(work: &mut Work<'_>, commands: &[CommandId]) -> Result<Answer, Refu
     for hash in work.state.forget_repeats_of(commands) {
         work.delete(repeat_key(mailbox, &hash));
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// What makes two commands one, beside the mailbox. None for those that may be repeated as they are: they come to nothing
@@ -177,10 +180,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::{NewMessage, StoreMode};
+    use crate::engine::Mailbox;
     use crate::flags::{Flags, SystemFlag};
     use crate::harness::{ALL, World, append, create, deliver, stored_uid};
+    use crate::limits::{HEARD_MEMORY_MAX_BYTES, HEARD_UNWRITTEN_MILLIS};
     use crate::uids::UidSet;
     use mailraft_storage::Table;
+    use std::time::Duration;
 
     fn again(request: u8, command: Command) -> Command {
         let once = Once { request: [request; 32], ..Once::default() };
@@ -264,34 +270,100 @@ mod tests {
         world.assert_rows_are_memory();
     }
 
+    /// The client has heard the last answer.
+    fn hear_last(world: &mut World) {
+        let commands = vec![last_command(world)];
+        world.run(Command::Heard { commands }).unwrap();
+    }
+
     #[test]
     fn who_has_heard_the_answer_may_have_the_same_twice() {
         let mut world = World::new();
         for uid in 1..4 {
             assert_eq!(append_again(&mut world, "INBOX", "m"), uid);
-            let commands = vec![last_command(&world)];
-            world.run(Command::Heard { commands }).unwrap();
-            assert_eq!(world.count(Table::Repeats), 0);
+            hear_last(&mut world);
         }
         // Of several attempts the last one's answer is heard.
         assert_eq!(append_again(&mut world, "INBOX", "m"), 4);
-        assert_eq!(append_again(&mut world, "INBOX", "m"), 4);
-        world.reload();
-        let commands = vec![last_command(&world)];
-        world.run(Command::Heard { commands }).unwrap();
-        assert_eq!(world.count(Table::Repeats), 0);
-        // Said along with the next one.
+        let entries = world.entries;
+        hear_last(&mut world);
+        assert_eq!((append_again(&mut world, "INBOX", "m"), world.entries), (5, entries + 1), "it costs no entry");
         assert_eq!(append_again(&mut world, "INBOX", "m"), 5);
+        world.reload();
+        hear_last(&mut world);
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 6);
+        hear_last(&mut world);
+        // Said along with the next one.
+        assert_eq!(append_again(&mut world, "INBOX", "m"), 7);
         let once = Once { heard: vec![last_command(&world)], ..Once::default() };
         let new_message = message(&mut world, "m");
         let command = Box::new(append("INBOX", new_message, Flags::none()));
-        assert_eq!(stored_uid(world.run(Command::Once { once, command })), 6);
+        let too_much = Once { heard: vec![CommandId([7; 16]); HEARD_MAX + 1], ..Once::default() };
+        assert!(matches!(
+            world.run(Command::Once { once: too_much, command: command.clone() }),
+            Err(Refusal::Limit(_))
+        ));
+        assert_eq!(stored_uid(world.run(Command::Once { once, command })), 8);
         assert_eq!(world.count(Table::Repeats), 1);
-        // Of what nobody knows nothing is said, and not too much at once.
-        let commands = vec![CommandId([7; 16])];
-        assert_eq!(world.run(Command::Heard { commands }), Ok(Answer::Done));
-        let commands = vec![CommandId([7; 16]); HEARD_MAX + 1];
-        assert!(matches!(world.run(Command::Heard { commands }), Err(Refusal::Limit(_))));
+        // Of what nobody knows nothing is kept.
+        world.run(Command::Heard { commands: vec![CommandId([7; 16])] }).unwrap();
+        assert!(world.mailbox.is_idle());
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn what_was_heard_goes_with_the_next_entry_or_with_one_of_its_own_after_a_while() {
+        let mut world = World::new();
+        append_again(&mut world, "INBOX", "m");
+        append_again(&mut world, "INBOX", "n");
+        hear_last(&mut world);
+        assert!(!world.mailbox.is_idle() && !world.step(), "there is time");
+        // A successor does not know what was only in memory.
+        world.reload();
+        assert_eq!(append_again(&mut world, "INBOX", "n"), 2);
+        hear_last(&mut world);
+        world.append("INBOX", "another");
+        assert_eq!(world.count(Table::Repeats), 1);
+        assert!(world.mailbox.is_idle());
+        world.reload();
+        assert_eq!(append_again(&mut world, "INBOX", "n"), 4);
+        hear_last(&mut world);
+        world.env.now += Duration::from_millis(HEARD_UNWRITTEN_MILLIS) - Duration::from_millis(1);
+        assert!(!world.step());
+        world.env.now += Duration::from_millis(1);
+        assert!(world.step() && world.mailbox.is_idle());
+        assert_eq!((world.last, world.count(Table::Repeats)), ((0, 1), 1));
+        // An entry that is never appended takes nothing along.
+        hear_last(&mut world);
+        append_again(&mut world, "INBOX", "k");
+        hear_last(&mut world);
+        let command = append("INBOX", message(&mut world, "l"), Flags::none());
+        world.submit(1, command);
+        world.mailbox.next_entry(&mut world.env).unwrap();
+        world.mailbox.dropped();
+        assert_eq!(append_again(&mut world, "INBOX", "k"), 7);
+        assert_eq!(world.count(Table::Repeats), 2);
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn as_many_are_heard_in_memory_as_are_repeats() {
+        let mut world = World::new();
+        let ids = |world: &World| world.answers.keys().copied().collect::<Vec<_>>();
+        for n in 0..REPEATS_MAX {
+            append_again(&mut world, "INBOX", &n.to_string());
+        }
+        let before = world.mailbox.engine().memory_bytes();
+        for _ in 0..2 {
+            for commands in ids(&world).chunks(HEARD_MAX) {
+                world.run(Command::Heard { commands: commands.to_vec() }).unwrap();
+            }
+        }
+        let took = world.mailbox.engine().memory_bytes() - before;
+        assert!((1..=HEARD_MEMORY_MAX_BYTES).contains(&took), "{took} bytes");
+        world.append("INBOX", "one entry has room for all");
+        assert_eq!((world.last.1, world.count(Table::Repeats)), (REPEATS_MAX, 0));
+        assert_eq!(world.mailbox.engine().memory_bytes(), Mailbox::memory_bytes(&world.load()));
         world.assert_rows_are_memory();
     }
 

@@ -211,7 +211,10 @@ impl Kind for MailboxKind {
     fn started(actor: &mut MailboxActor, ctx: &mut Context<MailboxActor>) {
         metrics::gauge!("mailraft_mailbox_actors").increment(1.0);
         ctx.run_interval(actor.kind.idle.check, |actor, ctx| {
-            if actor.owner.is_idle() && actor.kind.last_used.elapsed() > actor.kind.idle.before_passivation {
+            if !actor.owner.is_idle() {
+                // What waits for its time may be due.
+                actor.with_owner(ctx, |owner, env, out| owner.again(env, out));
+            } else if actor.kind.last_used.elapsed() > actor.kind.idle.before_passivation {
                 actor.with_owner(ctx, |owner, _, out| owner.end(Detached::Gone, out));
             }
         });

@@ -15,7 +15,7 @@ mod upload;
 pub use frame::{Rpc, RpcReply};
 pub use peer::Links;
 pub use serve::{StatusSource, serve_streams};
-pub use session::{MailboxSession, Stored};
+pub use session::{MailboxSession, Stored, stored_under};
 
 use std::sync::Arc;
 

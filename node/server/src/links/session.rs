@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mailraft_mailbox::api::NewMessage;
 use mailraft_mailbox::session::{self, Step};
-use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, MessageKind, Once, Position, Request};
+use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, MessageKind, Once, Position, Request, Unheard};
 use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,9 +17,12 @@ use super::peer::RemoteLink;
 use super::upload::Upload;
 use super::{Link, Reach};
 use crate::actors::SessionKey;
-use crate::environment::{os_env, refresh};
+use crate::environment::{command_id, os_env, refresh};
 use crate::outbox::{Inbox, ToSession, channel};
 use crate::spool::SpooledMessage;
+
+/// A client that leaves is kept so long until the owner of its mailbox knows what it has heard.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -66,6 +69,14 @@ pub struct Stored {
     pub uid: u32,
     /// The entry that brought it.
     pub at: Position,
+}
+
+/// The id under which a message was stored.
+pub fn stored_under(stored: &Finished<Stored>) -> Option<CommandId> {
+    match stored {
+        Finished::Done(stored) => Some(stored.id),
+        Finished::NotDone(_) | Finished::Unknown => None,
+    }
 }
 
 /// Something that the machine is to hear of.
@@ -133,11 +144,25 @@ impl MailboxSession {
         }
     }
 
-    /// The client has heard the answers to these commands. False if nobody can be told now.
-    pub fn heard(&mut self, commands: Vec<CommandId>) -> bool {
-        let mut told = false;
-        self.tell(None, |machine, env, out| told = machine.heard(env, commands, out));
-        told
+    /// Tells the mailbox's owner what the client has heard. What can't be told now waits.
+    pub fn tell_heard(&mut self, unheard: &mut Unheard) {
+        self.tell(None, |machine, env, out| unheard.tell(machine, env, out));
+    }
+
+    /// The same at the session's end: returns when the owner knows it, or after [`LEAVE_MAX`].
+    pub async fn leave(&mut self, unheard: &mut Unheard) {
+        let known = async {
+            while !unheard.is_settled() {
+                self.tell_heard(unheard);
+                // What was asked after it is answered after it, by an owner that still leads.
+                let (_, asked) =
+                    self.work(command_id(&self.reach.cluster), Request::Command(Command::Sync), None).await;
+                if unheard.is_told(&self.machine) || !matches!(asked, Finished::Done(_)) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE_MAX, known).await;
     }
 
     /// Events since the last call.

@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use mailraft_imap::{Config, Mailstore, Session};
 use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind};
+use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind, Unheard};
 use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_storage::CommandId;
 use zeroize::Zeroizing;
 
 use super::context::SessionContext;
-use super::unheard::{Unheard, request_digest};
+use super::request::request_digest;
 use crate::environment::{command_id, zoned_now};
-use crate::links::MailboxSession;
+use crate::links::{MailboxSession, stored_under};
 use crate::refusals;
 use crate::spool::{Spool, SpoolRefused};
 
@@ -56,7 +56,7 @@ impl Mailstore for Store {
                 asked
             }
             _ => {
-                self.unheard.tell(mailbox);
+                mailbox.tell_heard(&mut self.unheard);
                 mailbox.ask(id, command).await
             }
         };
@@ -79,10 +79,17 @@ impl Mailstore for Store {
         self.unheard.client_went_on();
     }
 
-    fn client_leaves(&mut self) {
+    fn tell_heard(&mut self) {
         if let Some(mailbox) = self.mailbox.as_mut() {
-            self.unheard.tell(mailbox);
+            mailbox.tell_heard(&mut self.unheard);
         }
+    }
+
+    async fn client_leaves(&mut self) {
+        if let Some(mailbox) = self.mailbox.as_mut() {
+            mailbox.leave(&mut self.unheard).await;
+        }
+        self.unheard = Unheard::default();
     }
 
     fn close_folder(&mut self) {
@@ -125,7 +132,7 @@ impl Mailstore for Store {
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
         let id = command_id(&self.context.services.cluster);
         let stored = mailbox.store(id, kind, Some(once.clone()), &received).await;
-        self.unheard.stored(once, &stored);
+        self.unheard.answered(once, stored_under(&stored));
         let stored = ended(id, stored)?;
         Ok((stored.uid_validity, stored.uid))
     }

@@ -3,10 +3,10 @@
 mod context;
 pub mod imap;
 mod listen;
+mod request;
 mod shell;
 pub mod smtp;
 pub mod tls;
-mod unheard;
 
 pub use context::SessionContext;
 pub use listen::{Service, listen};

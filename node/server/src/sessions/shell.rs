@@ -61,14 +61,20 @@ impl Shell {
     /// # Errors
     /// Those of the connection.
     pub async fn serve<E: Engine, C: Connection>(&self, mut engine: E, connection: C) -> io::Result<()> {
+        let served = self.serve_to_the_end(&mut engine, connection).await;
+        engine.ended().await;
+        served
+    }
+
+    async fn serve_to_the_end<E: Engine, C: Connection>(&self, engine: &mut E, connection: C) -> io::Result<()> {
         let begun = Instant::now();
         let greeting = engine.greeting();
-        match self.talk(&mut engine, connection, greeting, begun).await? {
+        match self.talk(engine, connection, greeting, begun).await? {
             Ended::Closed => Ok(()),
             Ended::StartTls(connection) => {
                 let connection = self.handshake(connection).await?;
                 engine.tls_started(spoken(connection.get_ref().1));
-                match self.talk(&mut engine, Box::new(connection), Vec::new(), begun).await? {
+                match self.talk(engine, Box::new(connection), Vec::new(), begun).await? {
                     Ended::Closed => Ok(()),
                     Ended::StartTls(_) => Err(io::Error::other("an engine wants TLS twice")),
                 }

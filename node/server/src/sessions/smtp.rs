@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use mailraft_directory::Resolution;
-use mailraft_mailbox::{Finished, MessageKind};
+use mailraft_mailbox::{Finished, MessageKind, Unheard};
 use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, trace};
 use mailraft_storage::MailboxId;
 use zeroize::Zeroizing;
 
 use super::context::SessionContext;
-use super::unheard::{Unheard, request_digest};
+use super::request::request_digest;
 use crate::environment::{command_id, wall, zoned_now};
-use crate::links::MailboxSession;
+use crate::links::{MailboxSession, stored_under};
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::refusals;
 use crate::services::Services;
@@ -110,10 +110,11 @@ impl DeliveryAgent for Agent {
         self.unheard.client_went_on();
     }
 
-    fn client_leaves(&mut self) {
+    async fn client_leaves(&mut self) {
         if let Some((_, session)) = self.mailbox_session.as_mut() {
-            self.unheard.tell(session);
+            session.leave(&mut self.unheard).await;
         }
+        self.unheard = Unheard::default();
     }
 
     async fn deliver(&mut self, transaction: Transaction) -> Result<String, Failure> {
@@ -167,7 +168,7 @@ impl Agent {
             Some((of, session)) if of == mailbox => session,
             other => {
                 if let Some((_, mut other)) = other {
-                    self.unheard.tell(&mut other);
+                    other.tell_heard(&mut self.unheard);
                 }
                 self.unheard = Unheard::default();
                 MailboxSession::new(self.context.services.reach(), mailbox)
@@ -176,7 +177,7 @@ impl Agent {
         let once = (!for_a_day).then(|| self.unheard.once(request));
         let stored = kept.store(id, kind, once.clone(), &received).await;
         if let Some(once) = once {
-            self.unheard.stored(once, &stored);
+            self.unheard.answered(once, stored_under(&stored));
         }
         kept.take_events();
         self.mailbox_session = Some((mailbox, kept));

@@ -63,7 +63,7 @@ impl DeliveryAgent for Script {
         self.answered.1 = self.answered.0;
     }
 
-    fn client_leaves(&mut self) {
+    async fn client_leaves(&mut self) {
         self.left = true;
     }
 

@@ -37,7 +37,7 @@ pub async fn command<A: DeliveryAgent>(state: &mut State, text: &[u8], agent: &m
         b"DATA" => data::run(state, argument, out),
         b"RSET" => rset::run(state, argument, out),
         b"NOOP" => noop::run(out),
-        b"QUIT" => quit::run(state, argument, agent, out),
+        b"QUIT" => quit::run(state, argument, agent, out).await,
         b"VRFY" => vrfy::run(state, argument, out),
         b"EXPN" => expn::run(state, out),
         b"HELP" => help::run(out),

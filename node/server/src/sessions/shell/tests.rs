@@ -32,6 +32,7 @@ struct Lines {
     idles: bool,
     news: Arc<Notify>,
     flooded: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
 }
 
 impl Lines {
@@ -44,6 +45,7 @@ impl Lines {
             idles: false,
             news: Arc::default(),
             flooded: Arc::default(),
+            ended: Arc::default(),
         }
     }
 }
@@ -105,6 +107,10 @@ impl Engine for Lines {
     async fn tell<O: Output>(&mut self, out: &mut Out<O>) -> Turn {
         out.line("news");
         if self.idles { Turn::Idle } else { Turn::NeedInput }
+    }
+
+    async fn ended(&mut self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     fn tls_started(&mut self, tls: Tls) {
@@ -177,6 +183,24 @@ async fn what_comes_at_once_is_answered_in_order_and_the_engine_ends_it() {
     client.say("a\r\nb\r\nQUIT\r\nc\r\n").await;
     assert_eq!(client.hear_all().await, "hello\r\na\r\nb\r\n");
     client.session.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_hears_once_that_its_session_has_ended_whoever_ended_it() {
+    for (said, idle, stops) in [("QUIT\r\n", LONG, false), ("", SHORT, false), ("", LONG, true), ("half", LONG, false)]
+    {
+        let engine = Lines::new(idle, None);
+        let ended = Arc::clone(&engine.ended);
+        let mut client = Client::connect(engine);
+        client.say(said).await;
+        assert_eq!(line(&mut client.wire).await, "hello\r\n");
+        client.stop.send_replace(!stops);
+        if said == "half" {
+            drop(client.wire);
+        }
+        client.session.await.unwrap().unwrap();
+        assert_eq!(ended.load(Ordering::Relaxed), 1, "{said:?}");
+    }
 }
 
 #[tokio::test]

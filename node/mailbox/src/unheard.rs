@@ -4,12 +4,11 @@
 //! Nobody knows what arrives at a client. But who sends more after an answer was handed to its connection has either read
 //! it, or did not wait for it.
 
-use mailraft_mailbox::limits::{HEARD_MAX, REPEATS_MAX};
-use mailraft_mailbox::{Finished, Once};
-use mailraft_storage::CommandId;
-use sha2::{Digest, Sha256};
+use mailraft_storage::{CommandId, Env};
 
-use crate::links::{MailboxSession, Stored};
+use crate::api::Once;
+use crate::limits::{HEARD_MAX, REPEATS_MAX};
+use crate::session::{Session, Step};
 
 /// Commands of one session and one mailbox.
 #[derive(Debug, Default)]
@@ -18,9 +17,11 @@ pub struct Unheard {
     answered: Vec<CommandId>,
     /// The client has gone on since. The mailbox is still to be told.
     heard: Vec<CommandId>,
-    /// The mailbox was told by itself, and nobody knows whether it arrived: a leader may have ended meanwhile. The next
-    /// command takes them along once more.
+    /// The owner was told by itself, and may have ended before an entry of its took them along. The next command takes
+    /// them along once more, and another owner is told once more.
     told: Vec<CommandId>,
+    /// The link over which they were told.
+    told_over: Option<u64>,
     /// The latest that were answered, whatever was heard of them.
     own: Vec<CommandId>,
 }
@@ -44,15 +45,6 @@ impl Unheard {
         }
     }
 
-    /// The same for a message.
-    pub fn stored(&mut self, once: Once, stored: &Finished<Stored>) {
-        let id = match stored {
-            Finished::Done(stored) => Some(stored.id),
-            Finished::NotDone(_) | Finished::Unknown => None,
-        };
-        self.answered(once, id);
-    }
-
     /// All answers so far were handed to the client's connection, and it has sent more since.
     pub fn client_went_on(&mut self) {
         self.heard.append(&mut self.answered);
@@ -60,33 +52,35 @@ impl Unheard {
         self.heard.drain(..self.heard.len().saturating_sub(REPEATS_MAX));
     }
 
-    /// Tells the mailbox by itself. What can't be told now waits.
-    pub fn tell(&mut self, mailbox: &mut MailboxSession) {
-        while !self.heard.is_empty() {
-            let heard: Vec<CommandId> = self.heard.drain(..self.heard.len().min(HEARD_MAX)).collect();
-            if !mailbox.heard(heard.clone()) {
-                self.heard.splice(..0, heard);
-                return;
-            }
-            self.told.extend(heard);
-            self.told.drain(..self.told.len().saturating_sub(REPEATS_MAX));
+    /// Tells the mailbox's owner by itself. What can't be told now waits.
+    pub fn tell(&mut self, session: &mut Session, env: &mut Env, out: &mut Vec<Step>) {
+        let Some(link) = session.link().filter(|_| session.is_attached()).map(|(_, link)| link) else { return };
+        if self.told_over.replace(link) != Some(link) {
+            self.heard.splice(..0, self.told.drain(..));
         }
+        for commands in self.heard.chunks(HEARD_MAX) {
+            session.heard(env, commands.to_vec(), out);
+        }
+        self.told.append(&mut self.heard);
+        self.told.drain(..self.told.len().saturating_sub(REPEATS_MAX));
+    }
+
+    /// Whether the owner at the end of the session's link was told everything that was heard; it knows it when it has
+    /// answered something that was asked after that.
+    pub fn is_told(&self, session: &Session) -> bool {
+        let link = session.link().map(|(_, link)| link);
+        self.heard.is_empty() && (self.told.is_empty() || self.told_over == link)
+    }
+
+    /// Whether nothing was heard that a mailbox could still have to hear of.
+    pub fn is_settled(&self) -> bool {
+        self.heard.is_empty() && self.told.is_empty()
     }
 
     fn take_heard(&mut self) -> Vec<CommandId> {
         self.told.append(&mut self.heard);
         self.told.drain(..self.told.len().min(HEARD_MAX)).collect()
     }
-}
-
-/// SHA-256 of these parts, each with its length before it.
-pub fn request_digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part);
-    }
-    digest.finalize().into()
 }
 
 #[cfg(test)]
@@ -137,11 +131,5 @@ mod tests {
         unheard.client_went_on();
         let parts: Vec<usize> = std::iter::from_fn(|| Some(unheard.take_heard().len()).filter(|n| *n > 0)).collect();
         assert_eq!(parts, [HEARD_MAX; REPEATS_MAX / HEARD_MAX]);
-    }
-
-    #[test]
-    fn parts_of_a_request_are_told_apart() {
-        assert_ne!(request_digest([b"ab".as_slice(), b"c"]), request_digest([b"a".as_slice(), b"bc"]));
-        assert_ne!(request_digest([]), request_digest([b"".as_slice()]));
     }
 }
