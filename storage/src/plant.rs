@@ -69,6 +69,15 @@ pub fn set(name: Option<&'static str>) {
     PLANTED.set(name);
 }
 
+/// Whether any fault is planted.
+#[must_use]
+pub fn is_any_planted() -> bool {
+    #[cfg(feature = "plant")]
+    return PLANTED.get().is_some();
+    #[cfg(not(feature = "plant"))]
+    false
+}
+
 /// Whether the fault of this name is planted.
 #[cfg(feature = "plant")]
 #[must_use]

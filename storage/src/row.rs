@@ -117,9 +117,48 @@ impl Table {
         self as u8
     }
 
+    /// Whether a row of this table is written once, under a key that never comes again, not even when the row is gone. So
+    /// whoever writes one knows without a look that nothing was there.
+    pub fn is_written_once(self) -> bool {
+        match self {
+            // Ids that are drawn, and numbers that rise.
+            Table::Hashes | Table::Commands | Table::Contents | Table::MessageIds | Table::Chunks => true,
+            Table::Applied
+            | Table::CommandFloor
+            | Table::Incarnation
+            | Table::Members
+            | Table::Sums
+            | Table::Nodes
+            | Table::Placement
+            | Table::Keyring
+            | Table::MailboxKeys
+            | Table::Domains
+            | Table::Addresses
+            | Table::Accounts
+            | Table::Counters
+            | Table::Folders
+            | Table::Places
+            | Table::FlagPages
+            | Table::Expunged
+            | Table::Deliveries
+            | Table::Stages
+            | Table::OpenBodies
+            | Table::Queue
+            | Table::Repeats => false,
+        }
+    }
+
     /// The table of a number, if this version knows it.
     pub fn from_number(number: u8) -> Option<Table> {
-        Table::ALL.into_iter().find(|t| t.number() == number)
+        const BY_NUMBER: [Option<Table>; 256] = {
+            let (mut tables, mut at) = ([None; 256], 0);
+            while at < Table::ALL.len() {
+                tables[Table::ALL[at] as usize] = Some(Table::ALL[at]);
+                at += 1;
+            }
+            tables
+        };
+        BY_NUMBER[usize::from(number)]
     }
 }
 

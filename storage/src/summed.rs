@@ -1,8 +1,8 @@
 //! A store that keeps [sums](crate::sums) over the rows of the one below, and knows by them whether what it reads is what
 //! was applied.
 //!
-//! Every write reads what it changes, and brings the sums forward in its own batch: so they are at the position at all
-//! times, and after a crash too. What finds a row that was put back or deleted on the disk:
+//! Every write reads what it changes, but for what is known to be new or was written lately, and brings the sums forward in
+//! its own batch: so they are at the position at all times, and after a crash too. What finds a row that was put back or deleted on the disk:
 //!
 //! * a start, which reads the partition's own rows (the directory's in the control group) and the mailboxes' sums;
 //! * the load of a mailbox, which reads its rows ([`RowsProof::check_mailbox`]);
@@ -31,8 +31,9 @@ use crate::sums::{Part, Root, Sum, SumKey, Sums, is_own, root_key, sums_key};
 const PAGE_ROWS: usize = 1_000;
 /// Rows of sums written at once when they are made anew.
 const MADE_ROWS: usize = 10_000;
-/// Mailboxes of which something is remembered; past it all is forgotten.
+/// Mailboxes of which something is remembered, and rows of theirs; past either all is forgotten.
 const RECENT_MAX_MAILBOXES: usize = 10_000;
+const RECENT_MAX_ROWS: usize = 50_000;
 /// A mailbox that changes while it is read is read so often, before a view is taken of it.
 const READ_AGAIN_MAX: usize = 3;
 
@@ -64,13 +65,16 @@ struct State {
     scrubbing: Option<Scrubbing>,
     /// What was written lately, so that it need not be read before it is written again.
     recent: BTreeMap<(ReplicaId, MailboxId), Recent>,
+    /// Rows of which the hash is remembered, in all mailboxes: no fewer than there are.
+    recent_rows: usize,
 }
 
 /// Of one mailbox.
 #[derive(Default)]
 struct Recent {
-    sums: Option<Sums>,
-    /// The hashes of its newest rows of [`Table::Counters`] and [`Table::Folders`].
+    /// Its sums, and their hash.
+    sums: Option<(Sums, Sum)>,
+    /// The hashes of rows that are soon written again, or deleted.
     hashes: BTreeMap<RowKey, Sum>,
 }
 
@@ -242,23 +246,35 @@ impl SummedRows {
         if mailbox == MailboxId::PARTITION {
             return Ok(state.roots.get(&replica).map(|root| root.partition).unwrap_or_default());
         }
-        if let Some(sums) = state.recent.get(&(replica, mailbox)).and_then(|recent| recent.sums) {
+        if let Some((sums, _)) = state.recent.get(&(replica, mailbox)).and_then(|recent| recent.sums) {
             return Ok(sums);
         }
         let row = self.inner.get(replica, &sums_key(mailbox))?;
         row.map_or(Ok(Sums::default()), |row| Sums::decode(mailbox, &row))
     }
 
-    /// The hash of each of these rows as it is; zero for one that is not there.
-    fn hashes(&self, replica: ReplicaId, keys: &[&RowKey], state: &State) -> Result<Vec<Sum>, StoreError> {
+    /// The hash of each of these rows as it is before the first `puts` of them are put; zero for one that is not there.
+    fn hashes(
+        &self,
+        replica: ReplicaId,
+        keys: &[&RowKey],
+        puts: usize,
+        state: &State,
+    ) -> Result<Vec<Sum>, StoreError> {
         let mut out = vec![Sum::default(); keys.len()];
-        let mut unknown: Vec<(usize, &RowKey)> = Vec::with_capacity(keys.len());
+        let mut unknown: Vec<(usize, &RowKey)> = Vec::new();
         for (at, key) in keys.iter().copied().enumerate() {
+            if at < puts && Table::from_number(key.table).is_some_and(Table::is_written_once) {
+                continue;
+            }
             let known = is_remembered(key).then(|| state.recent.get(&(replica, key.mailbox))).flatten();
             match known.and_then(|recent| recent.hashes.get(key)) {
                 Some(hash) => out[at] = *hash,
                 None => unknown.push((at, key)),
             }
+        }
+        if unknown.is_empty() {
+            return Ok(out);
         }
         let wanted: Vec<&RowKey> = unknown.iter().map(|(_, key)| *key).collect();
         for ((at, key), value) in unknown.into_iter().zip(self.inner.get_many(replica, &wanted)?) {
@@ -280,7 +296,7 @@ impl SummedRows {
         if keys.iter().any(|key| is_own(key)) {
             return Err(StoreError::damaged("an entry", "it changes what only the store itself writes"));
         }
-        let old = match self.hashes(*replica, &keys, state) {
+        let old = match self.hashes(*replica, &keys, rows.puts.len(), state) {
             _ if root.broken => Vec::new(),
             Ok(old) => old,
             Err(error @ StoreError::Damaged { .. }) => {
@@ -298,8 +314,12 @@ impl SummedRows {
             if is_remembered(key) {
                 let hashes = &mut state.recent.entry((*replica, key.mailbox)).or_default().hashes;
                 match hashes.get_mut(key) {
+                    _ if new == Sum::default() => drop(hashes.remove(key)),
                     Some(hash) => *hash = new,
-                    None => drop(hashes.insert(key.clone(), new)),
+                    None => {
+                        hashes.insert(key.clone(), new);
+                        state.recent_rows += 1;
+                    }
                 }
             }
             if let Some(scrubbing) = state.scrubbing.as_mut().filter(|s| s.replica == *replica) {
@@ -323,9 +343,10 @@ impl SummedRows {
             };
             let mut after = before;
             after.add(&change);
-            state.recent.entry((*replica, mailbox)).or_default().sums = Some(after);
-            root.mailboxes.toggle(&self.key.mailbox(mailbox, &before));
-            root.mailboxes.toggle(&self.key.mailbox(mailbox, &after));
+            let hash = self.key.mailbox(mailbox, &after);
+            let known = state.recent.entry((*replica, mailbox)).or_default().sums.replace((after, hash));
+            root.mailboxes.toggle(&known.map_or_else(|| self.key.mailbox(mailbox, &before), |(_, hash)| hash));
+            root.mailboxes.toggle(&hash);
             if after == Sums::default() {
                 own.delete(sums_key(mailbox));
             } else {
@@ -360,8 +381,9 @@ impl Rows for SummedRows {
         assert_eq!(replicas.len(), batches.len(), "a write has one batch for each replica");
         // Held until the rows are written: whoever scrubs sees both or neither.
         let mut state = self.state();
-        if state.recent.len() > RECENT_MAX_MAILBOXES {
+        if state.recent.len() > RECENT_MAX_MAILBOXES || state.recent_rows > RECENT_MAX_ROWS {
             state.recent.clear();
+            state.recent_rows = 0;
         }
         let mut roots = Vec::with_capacity(batches.len());
         let mut sums = Vec::with_capacity(batches.len());
@@ -495,10 +517,10 @@ impl RowsProof for SummedRows {
     }
 }
 
-/// Whether a row is written again and again, and there are few of its kind.
+/// Whether a row is written again and again, or deleted soon after it was written.
 fn is_remembered(key: &RowKey) -> bool {
-    key.mailbox != MailboxId::PARTITION
-        && matches!(Table::from_number(key.table), Some(Table::Counters | Table::Folders))
+    const TABLES: [u8; 3] = [Table::Counters as u8, Table::Folders as u8, Table::Repeats as u8];
+    key.mailbox != MailboxId::PARTITION && TABLES.contains(&key.table)
 }
 
 /// All sums of a replica in the making.

@@ -54,7 +54,8 @@ impl Sum {
 pub enum Part {
     /// Read when the mailbox is loaded, or the node starts.
     Loaded,
-    /// Written once under a key that never comes again, and read one by one: there is nothing older to put back.
+    /// Written once under a key that never comes again ([`Table::is_written_once`]), and read one by one: there is nothing
+    /// older to put back.
     Rest,
 }
 
@@ -63,33 +64,8 @@ impl Part {
     /// rest, as versions that don't know it take it.
     pub fn of(table: u8) -> Part {
         match Table::from_number(table) {
-            Some(Table::Hashes | Table::Commands | Table::Contents | Table::MessageIds | Table::Chunks) | None => {
-                Part::Rest
-            }
-            Some(
-                Table::Applied
-                | Table::CommandFloor
-                | Table::Incarnation
-                | Table::Members
-                | Table::Sums
-                | Table::Nodes
-                | Table::Placement
-                | Table::Keyring
-                | Table::MailboxKeys
-                | Table::Domains
-                | Table::Addresses
-                | Table::Accounts
-                | Table::Counters
-                | Table::Folders
-                | Table::Places
-                | Table::FlagPages
-                | Table::Expunged
-                | Table::Deliveries
-                | Table::Stages
-                | Table::OpenBodies
-                | Table::Queue
-                | Table::Repeats,
-            ) => Part::Loaded,
+            Some(table) if !table.is_written_once() => Part::Loaded,
+            Some(_) | None => Part::Rest,
         }
     }
 }

@@ -26,6 +26,9 @@ use crate::view::DiskView;
 /// Rows written at once when a replica is replaced or removed, in bytes.
 const REPLACE_BATCH_BYTES: usize = 4 << 20;
 
+/// So few rows are read faster one by one than together.
+const ONE_BY_ONE_MAX_ROWS: usize = 3;
+
 /// Rows on disk.
 pub struct DiskRows {
     db: Arc<DB>,
@@ -165,6 +168,10 @@ impl Rows for DiskRows {
     fn get_many(&self, replica: ReplicaId, keys: &[&RowKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let held = self.prefixes();
         let Some(prefix) = held.get(&replica).copied() else { return Ok(vec![None; keys.len()]) };
+        if keys.len() <= ONE_BY_ONE_MAX_ROWS {
+            drop(held);
+            return keys.iter().map(|key| self.get(replica, key)).collect();
+        }
         let mut out = vec![None; keys.len()];
         for (name, chunks) in [(ROWS, false), (BODIES, true)] {
             let of_family = |key: &RowKey| (key.table == Table::Chunks.number()) == chunks;

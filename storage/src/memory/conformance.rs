@@ -2,6 +2,7 @@
 //! the stores in memory as a model. Panics where a store differs.
 
 use raft::eraftpb::{Entry, HardState};
+use rand::seq::IteratorRandom;
 use rand::{Rng, RngCore};
 
 use crate::env::Env;
@@ -230,10 +231,19 @@ pub fn rows_agree(seed: u64, steps: usize, open: &mut dyn FnMut(Option<Box<dyn R
             _ => {
                 let mut batch = RowBatch::default();
                 for _ in 0..rng.random_range(0..6) {
-                    let key = random_key(rng);
+                    let (mut key, is_put) = (random_key(rng), rng.random_bool(0.7));
+                    if Table::from_number(key.table).is_some_and(Table::is_written_once) {
+                        if is_put {
+                            let number = step as u64 * 8 + batch.puts.len() as u64;
+                            key.key.extend(number.to_be_bytes());
+                        } else {
+                            let there = model.keys(replica).into_iter().filter(|k| k.table == key.table);
+                            key = there.choose(rng).unwrap_or(key);
+                        }
+                    }
                     if batch.puts.iter().all(|(k, _)| *k != key) && !batch.deletes.contains(&key) {
                         let length = [3, 300, 9_000][rng.random_range(0..3)];
-                        match rng.random_bool(0.7) {
+                        match is_put {
                             true => batch.put(key, random_bytes(rng, length)),
                             false => batch.delete(key),
                         }

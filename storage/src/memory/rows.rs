@@ -122,6 +122,12 @@ impl Rows for MemoryRows {
             }
         }
         for (at, ReplicaBatch { replica, batch, applied }) in batches.iter().enumerate() {
+            for (key, _) in &batch.puts {
+                // Sums are kept by this: a store that keeps them does not look.
+                let once = Table::from_number(key.table).is_some_and(Table::is_written_once);
+                let again = once && state.get(*replica, key).is_some() && !plant::is_any_planted();
+                assert!(!again, "a row that is written once is written again: {key:?}");
+            }
             for batch in [Some(batch), sums.get(at)].into_iter().flatten() {
                 for key in &batch.deletes {
                     state.set(*replica, key.clone(), None);

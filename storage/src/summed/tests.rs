@@ -253,14 +253,23 @@ fn a_scrub_finds_nothing_wrong_in_rows_that_change_under_it_and_what_is_wrong_al
         let below = MemoryRows::new();
         let rows = over(&below);
         let mut index = 0;
-        let write = |env: &mut Env, index: &mut u64| {
+        let mut written_once = 0_u16;
+        let mut write = |env: &mut Env, index: &mut u64| {
             *index += 1;
             let mut batch = BTreeMap::new();
             for _ in 0..env.rng.random_range(1..6) {
                 let mailbox = [MailboxId::PARTITION, ALICE, BOB][env.rng.random_range(0..3)];
                 let table = [Table::Commands, Table::Places, Table::Chunks][env.rng.random_range(0..3)];
-                let key = RowKey::new(mailbox, table, [env.rng.random_range(0..60)]);
                 let value = env.rng.random_bool(0.6).then(|| Bytes::from(env.bytes::<4>().to_vec()));
+                let number = match (&value, table.is_written_once()) {
+                    (_, false) => env.rng.random_range(0..60),
+                    (Some(_), true) => {
+                        written_once += 1;
+                        written_once
+                    }
+                    (None, true) => env.rng.random_range(0..=written_once),
+                };
+                let key = RowKey::new(mailbox, table, number.to_be_bytes());
                 batch.insert(key, value);
             }
             let mut change = RowBatch::default();
