@@ -254,13 +254,7 @@ impl SummedRows {
     }
 
     /// The hash of each of these rows as it is before the first `puts` of them are put; zero for one that is not there.
-    fn hashes(
-        &self,
-        replica: ReplicaId,
-        keys: &[&RowKey],
-        puts: usize,
-        state: &State,
-    ) -> Result<Vec<Sum>, StoreError> {
+    fn hashes(&self, replica: ReplicaId, keys: &[&RowKey], puts: usize, state: &State) -> Result<Vec<Sum>, StoreError> {
         let mut out = vec![Sum::default(); keys.len()];
         let mut unknown: Vec<(usize, &RowKey)> = Vec::new();
         for (at, key) in keys.iter().copied().enumerate() {

@@ -227,6 +227,12 @@ fn a_change_of_the_directory_that_may_have_happened_is_told_as_such_and_joined_b
     assert_eq!(outage.cluster.mailraft(&again, ""), first, "it was done once");
     let list: Value = serde_json::from_str(&outage.cluster.mailraft(&["domain", "list", "--json"], "")).unwrap();
     assert_eq!(list.as_array().unwrap().iter().filter(|line| line["name"] == "unknown.test").count(), 1);
+    // The id stays that of the first, whatever it is given to.
+    let other = outage.cluster.runs(&["domain", "create", "other.test", "--command-id", id], "");
+    let said_of_other = String::from_utf8(other.stderr).unwrap();
+    assert_eq!(other.status.code(), Some(1), "{said_of_other}");
+    assert!(said_of_other.contains("belongs to another change"), "{said_of_other}");
+    assert!(!outage.cluster.mailraft(&["domain", "list"], "").contains("other.test"));
     // Under an id of its own it is refused.
     assert_eq!(outage.cluster.runs(&["domain", "create", "unknown.test"], "").status.code(), Some(1));
 

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use mailraft_storage::MailboxId;
+use mailraft_storage::seal::Key;
 use serde::{Deserialize, Serialize};
 
 use crate::records::AccountId;
@@ -66,6 +67,25 @@ impl fmt::Debug for Command {
 }
 
 impl Command {
+    /// What is asked, in short. A password is not in it: its verifier is another one each time.
+    pub(crate) fn digest(&self, key: &Key) -> [u8; 32] {
+        let (kind, address, others): (u8, &str, &[String]) = match self {
+            Command::CreateDomain { name } => (0, name, &[]),
+            Command::CreateAccount { address, verifier: _ } => (1, address, &[]),
+            Command::SetPassword { address, verifier: _ } => (2, address, &[]),
+            Command::SetDisabled { address, disabled: false } => (3, address, &[]),
+            Command::SetDisabled { address, disabled: true } => (4, address, &[]),
+            Command::AddAddress { address, targets } => (5, address, targets),
+            Command::RemoveAddress { address } => (6, address, &[]),
+        };
+        // Names are compared without case, too.
+        let texts: Vec<String> =
+            std::iter::once(address).chain(others.iter().map(String::as_str)).map(str::to_lowercase).collect();
+        let kind = [kind];
+        let parts: Vec<&[u8]> = std::iter::once(kind.as_slice()).chain(texts.iter().map(String::as_bytes)).collect();
+        key.keyed_hash(&parts)
+    }
+
     pub(crate) fn text_bytes(&self) -> usize {
         match self {
             Command::CreateDomain { name } => name.len(),
@@ -127,4 +147,9 @@ pub enum Refusal {
     /// Not Argon2id in PHC form, or too dear to verify.
     #[error("the password's verifier is not Argon2id in PHC form within bounds: let mailraft hash the password")]
     BadVerifier,
+    /// The command's id was used for another one.
+    #[error(
+        "this id belongs to another change, which it was given first: nothing was done; leave the id out, or draw a new one"
+    )]
+    IdIsTaken,
 }

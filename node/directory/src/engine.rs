@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mailraft_owner::{Effect, Engine, Missed, Part, Place, Queued};
+use mailraft_owner::{Effect, Engine, Missed, Part, Place, Queued, RequestDigest};
 use mailraft_storage::entry::{ENTRY_MAX_BYTES, versioned_decode, versioned_encode};
 use mailraft_storage::seal::{Key, SEAL_OVERHEAD_BYTES, open_row, result_place, seal_row, sealed_epoch};
 use mailraft_storage::{CommandId, Env, Epoch, Incarnation, Index, MailboxId, RowBatch, RowKey, Rows, Table, Term};
@@ -17,7 +17,9 @@ use crate::lookup::{Lookup, Overlay};
 
 /// An entry is closed past these bytes. One command's effects are far smaller.
 pub const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES / 2;
-const RESULT_VERSION: u8 = 1;
+const RESULT_VERSION: u8 = 2;
+/// The newest version in which a result has no digest of what was asked.
+const RESULT_WITHOUT_DIGEST: u8 = 1;
 
 /// The state machine of the directory in one term.
 pub struct Directory {
@@ -72,16 +74,38 @@ impl Engine for Directory {
         command.text_bytes()
     }
 
-    fn seal_result(&self, env: &mut Env, id: CommandId, result: &Result<Answer, Refusal>) -> Bytes {
-        let place = result_place(self.place.mailbox, id);
-        seal_row(env, &self.key, self.epoch, self.place.cluster, &place, &versioned_encode(RESULT_VERSION, result))
+    fn request_digest(&self, command: &Command) -> Option<RequestDigest> {
+        Some(command.digest(self.lookup.index()))
     }
 
-    fn open_result(&self, id: CommandId, sealed: &Bytes) -> Result<Result<Answer, Refusal>, LookupError> {
+    fn id_is_taken(&self) -> Refusal {
+        Refusal::IdIsTaken
+    }
+
+    fn seal_result(
+        &self,
+        env: &mut Env,
+        id: CommandId,
+        request: Option<RequestDigest>,
+        result: &Result<Answer, Refusal>,
+    ) -> Bytes {
+        let place = result_place(self.place.mailbox, id);
+        let plain = versioned_encode(RESULT_VERSION, &(request, result));
+        seal_row(env, &self.key, self.epoch, self.place.cluster, &place, &plain)
+    }
+
+    fn open_result(
+        &self,
+        id: CommandId,
+        sealed: &Bytes,
+    ) -> Result<(Option<RequestDigest>, Result<Answer, Refusal>), LookupError> {
         let damaged = |error| LookupError::Seal { table: Table::Commands, error };
         let key = self.lookup.epoch_key(sealed_epoch(sealed).map_err(damaged)?)?;
         let place = result_place(self.place.mailbox, id);
         let plain = open_row(&key, self.place.cluster, &place, sealed).map_err(damaged)?;
+        if plain.first() == Some(&RESULT_WITHOUT_DIGEST) {
+            return Ok((None, versioned_decode("result", RESULT_WITHOUT_DIGEST, &plain)?));
+        }
         Ok(versioned_decode("result", RESULT_VERSION, &plain)?)
     }
 
@@ -101,7 +125,7 @@ impl Engine for Directory {
             Err(error) => return Effect::Unreadable(error),
         };
         let needs: usize = needed.iter().map(|key| key.encode().len() + 8).sum();
-        let sealed = versioned_encode(RESULT_VERSION, &result).len() + SEAL_OVERHEAD_BYTES;
+        let sealed = versioned_encode(RESULT_VERSION, &result).len() + size_of::<RequestDigest>() + SEAL_OVERHEAD_BYTES;
         let bytes = rows.size_bytes() + needs + sealed + 32;
         if entry.bytes > 0 && entry.bytes + bytes > BATCH_MAX_BYTES {
             return Effect::NoRoom;

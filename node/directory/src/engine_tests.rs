@@ -446,3 +446,62 @@ fn listings_come_in_pages() {
     assert_eq!(w.lookup.domains(7).unwrap().len(), 7);
     assert_eq!(w.lookup.domains(0).unwrap(), []);
 }
+
+#[test]
+fn an_id_that_comes_again_with_another_request_is_refused_and_changes_nothing() {
+    let domain = |name: &str| Command::CreateDomain { name: name.to_owned() };
+    let account =
+        |verifier: &str| Command::CreateAccount { address: "a@one.test".to_owned(), verifier: verifier.to_owned() };
+    let mut world = World::new();
+    let id = world.submit(domain("one.test"));
+    let submit = |world: &mut World, id, command| world.directory.submit(SessionNumber(2), id, 1, command);
+    let is_taken = |submitted| matches!(submitted, Submitted::Answered(Err(Refusal::IdIsTaken), _));
+    // While it waits, while it is in flight, and when its result is kept, for the next owner too.
+    assert!(is_taken(submit(&mut world, id, domain("two.test"))));
+    assert!(matches!(submit(&mut world, id, domain("ONE.test")), Submitted::Joined));
+    let proposal = world.directory.next_entry(&mut world.env).unwrap();
+    assert!(is_taken(submit(&mut world, id, domain("two.test"))));
+    assert_eq!(world.apply(proposal)[0].1, Ok(Answer::Done));
+    for _ in 0..2 {
+        assert!(is_taken(submit(&mut world, id, account(DUMMY_VERIFIER))));
+        assert!(matches!(submit(&mut world, id, domain("one.test")), Submitted::Answered(Ok(Answer::Done), _)));
+        world.directory = Deciding::new(Directory::load(&world.lookup, Incarnation::default(), Term(1)).unwrap());
+    }
+    assert_eq!(world.lookup.domains(9).unwrap().len(), 1);
+    // A password is hashed anew each time it is sent.
+    let id = world.submit(account(DUMMY_VERIFIER));
+    assert!(matches!(submit(&mut world, id, account("another")), Submitted::Joined));
+    assert!(is_taken(submit(
+        &mut world,
+        id,
+        Command::SetPassword { address: "a@one.test".to_owned(), verifier: DUMMY_VERIFIER.to_owned() }
+    )));
+    // What an earlier version kept has no digest: whatever comes is answered with it.
+    let id = world.env.command_id();
+    let (key, epoch) = world.lookup.newest_key().unwrap();
+    let plain = versioned_encode(RESULT_WITHOUT_DIGEST, &Ok::<Answer, Refusal>(Answer::Done));
+    let sealed = seal_row(&mut world.env, &key, epoch, CLUSTER, &result_place(MailboxId::PARTITION, id), &plain);
+    let row = CommandRow { index: Index(1), mailbox: MailboxId::PARTITION, result: sealed };
+    world.put(RowKey::command(id), row.encode().into());
+    assert!(matches!(submit(&mut world, id, domain("two.test")), Submitted::Answered(Ok(Answer::Done), _)));
+}
+
+#[test]
+fn every_change_has_a_digest_of_its_own() {
+    let text = |text: &str| text.to_owned();
+    let commands = [
+        Command::CreateDomain { name: text("x") },
+        Command::CreateAccount { address: text("x"), verifier: text("v") },
+        Command::SetPassword { address: text("x"), verifier: text("v") },
+        Command::SetDisabled { address: text("x"), disabled: true },
+        Command::SetDisabled { address: text("x"), disabled: false },
+        Command::AddAddress { address: text("x"), targets: Vec::new() },
+        Command::AddAddress { address: text("x"), targets: vec![text("y")] },
+        Command::AddAddress { address: text("x"), targets: vec![text("y"), text("z")] },
+        Command::AddAddress { address: text("x"), targets: vec![text("yz")] },
+        Command::RemoveAddress { address: text("x") },
+    ];
+    let key = Key::from_bytes([1; 32]);
+    let digests: BTreeSet<[u8; 32]> = commands.iter().map(|command| command.digest(&key)).collect();
+    assert_eq!(digests.len(), commands.len());
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mailraft_owner::kept::kept_row;
-use mailraft_owner::{Effect, Engine, Missed, Part, Place, Queued};
+use mailraft_owner::{Effect, Engine, Missed, Part, Place, Queued, RequestDigest};
 use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
 use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError, Table};
 
@@ -212,12 +212,26 @@ impl Engine for Mailbox {
         command_bytes(command)
     }
 
-    fn seal_result(&self, env: &mut Env, id: CommandId, result: &Result<Answer, Refusal>) -> Bytes {
+    fn id_is_taken(&self) -> Refusal {
+        Refusal::NotAllowed("the id belongs to another command".to_owned())
+    }
+
+    fn seal_result(
+        &self,
+        env: &mut Env,
+        id: CommandId,
+        _: Option<RequestDigest>,
+        result: &Result<Answer, Refusal>,
+    ) -> Bytes {
         seal_result(env, &self.cx.key, &self.cx.place, id, &encode_result(result))
     }
 
-    fn open_result(&self, id: CommandId, sealed: &Bytes) -> Result<Result<Answer, Refusal>, StoreError> {
-        records::open_result(&self.cx.key, &self.cx.place, id, sealed)
+    fn open_result(
+        &self,
+        id: CommandId,
+        sealed: &Bytes,
+    ) -> Result<(Option<RequestDigest>, Result<Answer, Refusal>), StoreError> {
+        Ok((None, records::open_result(&self.cx.key, &self.cx.place, id, sealed)?))
     }
 
     fn must_begin(&self) -> bool {

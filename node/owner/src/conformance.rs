@@ -178,7 +178,8 @@ where
     for owner in 0..2 {
         for attempt in [0, 1] {
             for (id, result, at) in &answers {
-                let known = deciding.submit(SessionNumber(1), *id, attempt, command.clone());
+                let asked = if *id == no { &refused } else { &command };
+                let known = deciding.submit(SessionNumber(1), *id, attempt, asked.clone());
                 let Submitted::Answered(kept, index) = known else { panic!("owner {owner}: not kept") };
                 assert!(kept == *result && index == *at, "owner {owner} says {kept:?}, first it was {result:?}");
             }

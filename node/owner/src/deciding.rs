@@ -1,12 +1,12 @@
 //! What waits is decided together as the next entry, one command after another, each on applied state and the
 //! effects of those before it. One entry is in flight; after anything but acceptance its commands are decided again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mailraft_storage::entry::RowsBody;
 use mailraft_storage::{CommandId, EntryKind, Env, Index, Proposal, Verdict};
 
-use crate::engine::{Effect, Engine, Kept, Missed, Part};
+use crate::engine::{Effect, Engine, Kept, Missed, Part, RequestDigest};
 use crate::kept::{Known, known};
 use crate::plant::{self, Fault};
 use crate::queue::{Queue, Queued, SessionNumber};
@@ -19,7 +19,8 @@ const UPKEEP_EVERY_ENTRIES: u32 = 8;
 /// What became of a command that was submitted.
 #[derive(Debug)]
 pub enum Submitted<A, R, X> {
-    /// It was carried out before: its kept result, and the position of its entry.
+    /// It was carried out before: its kept result, and the position of its entry. Or its id belongs to another command,
+    /// and it is refused.
     Answered(Result<A, R>, Index),
     /// It waits; the answer comes with an [`Outcome`].
     Queued,
@@ -54,8 +55,8 @@ pub struct Outcome<E: Engine> {
 pub struct Deciding<E: Engine> {
     engine: E,
     queue: Queue<E::Command>,
-    /// Every id that waits or is in flight.
-    known: BTreeSet<CommandId>,
+    /// Every id that waits or is in flight, with what was asked under it.
+    known: BTreeMap<CommandId, Option<RequestDigest>>,
     in_flight: Option<Flight<E>>,
     /// The command whose change takes entries of its own.
     in_parts: Option<Queued<E::Command>>,
@@ -82,7 +83,7 @@ impl<E: Engine> Deciding<E> {
         Deciding {
             engine,
             queue: Queue::default(),
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             in_flight: None,
             in_parts: None,
             unreadable: Vec::new(),
@@ -111,10 +112,15 @@ impl<E: Engine> Deciding<E> {
         attempt: u32,
         command: E::Command,
     ) -> SubmittedTo<E> {
-        if self.known.contains(&id) {
-            return Submitted::Joined;
+        let request = self.engine.request_digest(&command);
+        match self.known.get(&id) {
+            Some(first) if is_another(request, *first) => {
+                return Submitted::Answered(Err(self.engine.id_is_taken()), self.engine.position());
+            }
+            Some(_) => return Submitted::Joined,
+            None => {}
         }
-        match self.look_up(id, attempt) {
+        match self.look_up(id, attempt, request) {
             Ok(None) => {}
             Ok(Some(known)) => return known,
             Err(error) => return Submitted::Unreadable(error),
@@ -123,7 +129,7 @@ impl<E: Engine> Deciding<E> {
         if self.queue.is_full_for(bytes) {
             return Submitted::Overloaded;
         }
-        self.known.insert(id);
+        self.known.insert(id, request);
         self.queue.push(Queued { session, id, command, bytes, damaged: false });
         Submitted::Queued
     }
@@ -204,7 +210,12 @@ impl<E: Engine> Deciding<E> {
         self.queue.bytes()
     }
 
-    fn look_up(&self, id: CommandId, attempt: u32) -> Result<Option<SubmittedTo<E>>, E::Error> {
+    fn look_up(
+        &self,
+        id: CommandId,
+        attempt: u32,
+        request: Option<RequestDigest>,
+    ) -> Result<Option<SubmittedTo<E>>, E::Error> {
         if plant::is(Fault::RetryNotLookedUp) {
             return Ok(None);
         }
@@ -212,7 +223,9 @@ impl<E: Engine> Deciding<E> {
         Ok(match known(self.engine.rows(), place.replica, id)? {
             Known::New => None,
             Known::Result(row) if row.mailbox == place.mailbox => {
-                Some(Submitted::Answered(self.engine.open_result(id, &row.result)?, row.index))
+                let (first, result) = self.engine.open_result(id, &row.result)?;
+                let result = if is_another(request, first) { Err(self.engine.id_is_taken()) } else { result };
+                Some(Submitted::Answered(result, row.index))
             }
             Known::Result(_) => Some(Submitted::Unknown),
             Known::BelowFloor(floor) if attempt == 0 => {
@@ -250,20 +263,21 @@ impl<E: Engine> Deciding<E> {
             None if begun => return None,
             None => env.command_id(),
         };
-        let results: Vec<(CommandId, &Kept<E>)> = decided.iter().map(|d| (d.queued.id, &d.result)).collect();
+        let results: Vec<_> = decided.iter().map(|d| (&d.queued, &d.result)).collect();
         let proposal = self.propose(env, first, &mut entry, &results);
         self.in_flight = Some(Flight::Commands { entry, decided });
         Some(proposal)
     }
 
     fn next_part(&mut self, env: &mut Env) -> Option<Proposal> {
-        let id = self.in_parts.as_ref()?.id;
+        let queued = self.in_parts.take()?;
         let (proposal, flight) = match self.engine.next_part(env) {
-            Part::Inner(mut entry) => (self.propose(env, id, &mut entry, &[]), Flight::Part { entry }),
+            Part::Inner(mut entry) => (self.propose(env, queued.id, &mut entry, &[]), Flight::Part { entry }),
             Part::Last(mut entry, result) => {
-                (self.propose(env, id, &mut entry, &[(id, &result)]), Flight::LastPart { entry, result })
+                (self.propose(env, queued.id, &mut entry, &[(&queued, &result)]), Flight::LastPart { entry, result })
             }
         };
+        self.in_parts = Some(queued);
         self.in_flight = Some(flight);
         Some(proposal)
     }
@@ -273,11 +287,16 @@ impl<E: Engine> Deciding<E> {
         env: &mut Env,
         command: CommandId,
         entry: &mut E::Entry,
-        results: &[(CommandId, &Kept<E>)],
+        results: &[(&Queued<E::Command>, &Kept<E>)],
     ) -> Proposal {
         let (requires, batch) = self.engine.close(env, entry);
         let recorded = results.iter().filter(|(_, result)| result.is_ok() || !plant::is(Fault::RefusalNotRecorded));
-        let results = recorded.map(|(id, result)| (*id, self.engine.seal_result(env, *id, result))).collect();
+        let results = recorded
+            .map(|(queued, result)| {
+                let request = self.engine.request_digest(&queued.command);
+                (queued.id, self.engine.seal_result(env, queued.id, request, result))
+            })
+            .collect();
         let place = self.engine.place();
         Proposal {
             incarnation: place.incarnation,
@@ -348,6 +367,11 @@ impl<E: Engine> Deciding<E> {
         outcome.lost.reverse();
         outcome
     }
+}
+
+/// Whether two commands of one id ask for different things.
+fn is_another(one: Option<RequestDigest>, other: Option<RequestDigest>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one != other)
 }
 
 impl<E: Engine> Default for Outcome<E> {

@@ -22,6 +22,9 @@ pub struct Place {
     pub term: Term,
 }
 
+/// What was asked, in short: equal for a repeat, and for nothing else.
+pub type RequestDigest = [u8; 32];
+
 /// A result as it is answered and kept: the answer, or the refusal that was decided.
 pub type Kept<E> = Result<<E as Engine>::Answer, <E as Engine>::Refusal>;
 
@@ -53,14 +56,23 @@ pub trait Engine {
     /// What a command takes while it waits, in bytes, roughly.
     fn command_bytes(command: &Self::Command) -> usize;
 
-    /// Seals a result, to be kept under its command's id.
-    fn seal_result(&self, env: &mut Env, id: CommandId, result: &Kept<Self>) -> Bytes;
+    /// What a command asks, in short, if its id is given by someone who may use it again for something else. None where
+    /// ids are drawn anew for each command, as sessions do.
+    fn request_digest(&self, _command: &Self::Command) -> Option<RequestDigest> {
+        None
+    }
+
+    /// Why a command is not carried out whose id belongs to another one.
+    fn id_is_taken(&self) -> Self::Refusal;
+
+    /// Seals a result, to be kept under its command's id, with the digest of what was asked.
+    fn seal_result(&self, env: &mut Env, id: CommandId, request: Option<RequestDigest>, result: &Kept<Self>) -> Bytes;
 
     /// The inverse of [`Engine::seal_result`].
     ///
     /// # Errors
     /// If it can't be opened.
-    fn open_result(&self, id: CommandId, sealed: &Bytes) -> Result<Kept<Self>, Self::Error>;
+    fn open_result(&self, id: CommandId, sealed: &Bytes) -> Result<(Option<RequestDigest>, Kept<Self>), Self::Error>;
 
     /// Whether an entry is to be written before anything else, though no command waits: rows that are new are made.
     fn must_begin(&self) -> bool {

@@ -21,6 +21,6 @@ pub mod queue;
 mod tests;
 
 pub use deciding::{BATCH_MAX_COMMANDS, Deciding, Outcome, Submitted};
-pub use engine::{Effect, Engine, Kept, Missed, Part, Place};
+pub use engine::{Effect, Engine, Kept, Missed, Part, Place, RequestDigest};
 pub use log_owner::{Ask, BACKLOG_MAX_COMMANDS, Detached, LogOwner, Owner, Step, StepOf, Tell, Unanswered};
 pub use queue::{QUEUE_MAX_BYTES, QUEUE_MAX_COMMANDS, Queued, SessionNumber};

@@ -11,7 +11,7 @@ use mailraft_storage::{
 };
 
 use crate::conformance::{Bench, REPLICA, Subject, check};
-use crate::engine::{Effect, Engine, Missed, Part, Place};
+use crate::engine::{Effect, Engine, Missed, Part, Place, RequestDigest};
 use crate::log_owner::{Ask, LogOwner, Owner, Step, StepOf, Tell, Unanswered};
 use crate::queue::{Queued, SessionNumber};
 use crate::{Deciding, Submitted};
@@ -106,12 +106,18 @@ impl Engine for Sum {
         100
     }
 
-    fn seal_result(&self, _: &mut Env, _: CommandId, result: &Result<u64, ()>) -> Bytes {
+    fn id_is_taken(&self) {}
+
+    fn seal_result(&self, _: &mut Env, _: CommandId, _: Option<RequestDigest>, result: &Result<u64, ()>) -> Bytes {
         result.map_or(Bytes::new(), |sum| sum.to_be_bytes().to_vec().into())
     }
 
-    fn open_result(&self, _: CommandId, sealed: &Bytes) -> Result<Result<u64, ()>, StoreError> {
-        Ok(sealed.as_ref().try_into().map(u64::from_be_bytes).map_err(drop))
+    fn open_result(
+        &self,
+        _: CommandId,
+        sealed: &Bytes,
+    ) -> Result<(Option<RequestDigest>, Result<u64, ()>), StoreError> {
+        Ok((None, sealed.as_ref().try_into().map(u64::from_be_bytes).map_err(drop)))
     }
 
     fn must_begin(&self) -> bool {
