@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
@@ -34,6 +34,8 @@ pub struct DiskRows {
     db: Arc<DB>,
     /// Under which prefix the rows of each replica stand. Held while a row is read, so that none goes meanwhile.
     prefixes: RwLock<BTreeMap<ReplicaId, Prefix>>,
+    /// Positions as they were written last, for who asks at every write; of the others the rows tell.
+    positions: Mutex<BTreeMap<Prefix, Applied>>,
 }
 
 impl DiskRows {
@@ -51,7 +53,7 @@ impl DiskRows {
         marker::check(dir, cluster)?;
         let options = of_database(files).map_err(|e| StoreError::io("setting the options of the rows", e))?;
         let db = DB::open_cf_descriptors(&options, dir, families()).map_err(|e| describe_open_error(dir, &e))?;
-        let rows = DiskRows { db: Arc::new(db), prefixes: RwLock::default() };
+        let rows = DiskRows { db: Arc::new(db), prefixes: RwLock::default(), positions: Mutex::default() };
         let mut prefixes: BTreeMap<ReplicaId, Prefix> = BTreeMap::new();
         for prefix in rows.found_prefixes()? {
             // One whose position can't be read is there: who reads it hears of the damage.
@@ -87,6 +89,17 @@ impl DiskRows {
         out.sort_unstable();
         out.dedup();
         Ok(out)
+    }
+
+    fn positions(&self) -> MutexGuard<'_, BTreeMap<Prefix, Applied>> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn position(&self, prefix: Prefix) -> Result<Option<Applied>, StoreError> {
+        if let Some(applied) = self.positions().get(&prefix) {
+            return Ok(Some(applied.clone()));
+        }
+        self.applied_from(prefix, &ReadOptions::default())
     }
 
     fn applied_from(&self, prefix: Prefix, read: &ReadOptions) -> Result<Option<Applied>, StoreError> {
@@ -224,7 +237,7 @@ impl Rows for DiskRows {
 
     fn write_with_sums(&self, batches: &[ReplicaBatch], sums: &[RowBatch]) -> Result<(), StoreError> {
         let mut out = WriteBatch::default();
-        let mut new = Vec::new();
+        let (mut new, mut after) = (Vec::new(), Vec::with_capacity(batches.len()));
         let prefixes = self.prefixes();
         for (at, ReplicaBatch { replica, batch, applied }) in batches.iter().enumerate() {
             let prefix = match prefixes.get(replica).copied() {
@@ -234,20 +247,24 @@ impl Rows for DiskRows {
                     Prefix::first(*replica)
                 }
             };
-            if let Some(before) = self.applied_from(prefix, &ReadOptions::default())?.map(|a| a.index) {
+            if let Some(before) = self.position(prefix)?.map(|a| a.index) {
                 assert!(applied.index > before, "replica {replica} applies {} after {before}", applied.index);
             }
             for batch in [Some(batch), sums.get(at)].into_iter().flatten() {
                 self.add(&mut out, prefix, batch)?;
             }
             out.put(stored(prefix, &Applied::key()), applied.encode());
+            after.push((prefix, applied.clone()));
         }
         drop(prefixes);
         if new.is_empty() {
-            return self.write_unlogged(out);
+            self.write_unlogged(out)?;
+            self.positions().extend(after);
+            return Ok(());
         }
         let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
         self.write_unlogged(out)?;
+        self.positions().extend(after);
         prefixes.extend(new.into_iter().map(|replica| (replica, Prefix::first(replica))));
         Ok(())
     }
@@ -255,7 +272,7 @@ impl Rows for DiskRows {
     fn applied(&self, replica: ReplicaId) -> Result<Option<Applied>, StoreError> {
         let prefixes = self.prefixes();
         let Some(prefix) = prefixes.get(&replica).copied() else { return Ok(None) };
-        self.applied_from(prefix, &ReadOptions::default())
+        self.position(prefix)
     }
 
     fn replicas(&self) -> Result<Vec<ReplicaId>, StoreError> {
@@ -322,6 +339,7 @@ impl Rows for DiskRows {
             let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
             self.write_unlogged(batch)?;
             prefixes.insert(replica, new);
+            self.positions().retain(|prefix, _| prefix.replica() != replica);
         }
         self.flush()?;
         old.map_or(Ok(()), |old| self.forget(old))
@@ -335,6 +353,7 @@ impl Rows for DiskRows {
             let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
             self.delete_rows(prefix, |_| true)?;
             prefixes.remove(&replica);
+            self.positions().remove(&prefix);
         }
         self.flush()?;
         Ok(())
