@@ -2,15 +2,16 @@
 //! hear why they are refused.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailraft_chaos::cluster::{Cluster, binary};
 use mailraft_chaos::imap::Imap;
 use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
+use socket2::{Domain, Socket, Type};
 
 /// A connection in clear.
 struct Plain {
@@ -19,7 +20,16 @@ struct Plain {
 
 impl Plain {
     fn connect(address: &str) -> std::io::Result<Self> {
-        let socket = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(5))?;
+        Self::connect_from([127, 0, 0, 1], address)
+    }
+
+    /// From another address of the loopback network.
+    fn connect_from(from: [u8; 4], address: &str) -> std::io::Result<Self> {
+        let there: SocketAddr = address.parse().unwrap();
+        let own = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        own.bind(&SocketAddr::from((from, 0)).into())?;
+        own.connect_timeout(&there.into(), Duration::from_secs(5))?;
+        let socket = TcpStream::from(own);
         socket.set_read_timeout(Some(Duration::from_secs(20)))?;
         Ok(Plain { stream: BufReader::new(socket) })
     }
@@ -53,7 +63,10 @@ fn sent(cluster: &Cluster, node: u64, trust: &Trust, subject: &str) -> SmtpReply
 #[test]
 fn a_thousand_idle_connections_leave_the_node_its_own_descriptors() {
     open_many();
-    let mut cluster = Cluster::start_new(|c| c);
+    let mut cluster = Cluster::start_new(|c| {
+        c.replace("strangers_per_address = 50 ", "strangers_per_address = 2000 ")
+            .replace("strangers_percent = 25 ", "strangers_percent = 100 ")
+    });
     for node in cluster.node_ids() {
         cluster.stop(node);
         cluster.start_with_descriptors(node, 1_024);
@@ -127,4 +140,98 @@ fn a_root_key_that_others_may_read_stops_a_start_and_data_is_its_owner_s_alone()
     cluster.start(1);
     cluster.wait_until_caught_up();
     assert_eq!(mode(Path::new(&data)), 0o700);
+}
+
+/// An account is logged in to over IMAP within 10 s.
+fn can_log_in(cluster: &Cluster, trust: &Trust) {
+    let begun = Instant::now();
+    let mut session = Imap::login(trust, &cluster.text(1, "imaps"), &cluster.account(1)).unwrap();
+    session.ok("SELECT INBOX").unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn silent_connections_to_port_25_keep_nobody_from_reading_mail_nor_other_servers_from_bringing_it() {
+    open_many();
+    let cluster = Cluster::start_new(|c| c.replace("sessions = 10000 ", "sessions = 400 "));
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let smtp = cluster.text(1, "smtp");
+    let mut held = Vec::new();
+    for host in 1..=10 {
+        held.extend((0..45).map(|_| Plain::connect_from([127, 0, 9, host], &smtp).unwrap()));
+    }
+    can_log_in(&cluster, &trust);
+    cluster.wait("another server is heard", |_| {
+        let mut server = Plain::connect_from([127, 0, 8, 1], &smtp).unwrap();
+        server.line().is_ok_and(|line| line.starts_with("220 "))
+    });
+    // Who is served is not the one that gives way.
+    let mut server = Plain::connect_from([127, 0, 8, 2], &smtp).unwrap();
+    server.line().unwrap();
+    for _ in 0..30 {
+        std::thread::sleep(Duration::from_millis(100));
+        server.say("NOOP").unwrap();
+        let said = server.line().unwrap();
+        assert!(said.starts_with("250 "), "{said}");
+        held.extend(Plain::connect_from([127, 0, 9, 11], &smtp));
+    }
+}
+
+#[test]
+fn stalled_messages_keep_no_other_message_out() {
+    open_many();
+    let cluster = Cluster::start_new(|c| c.replace("body_memory_bytes = 268435456 ", "body_memory_bytes = 16777216 "));
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let (smtp, bob) = (cluster.text(1, "smtp"), cluster.account(1).address);
+    let mut held = Vec::new();
+    for host in 1..=10 {
+        for _ in 0..10 {
+            let mut stalled = Plain::connect_from([127, 0, 9, host], &smtp).unwrap();
+            stalled.line().unwrap();
+            for line in ["HELO a.test", "MAIL FROM:<>", &format!("RCPT TO:<{bob}>"), "DATA"] {
+                stalled.say(line).unwrap();
+                stalled.line().unwrap();
+            }
+            // A dot at a time, and never the last one.
+            let _ = stalled.say(&("x".repeat(900) + "\r\n").repeat(270));
+            held.push(stalled);
+        }
+    }
+    let begun = Instant::now();
+    let mut last = String::new();
+    while !matches!(sent(&cluster, 1, &trust, "gets through"), SmtpReply::Accepted { .. }) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{last}");
+        last = format!("refused for {:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    can_log_in(&cluster, &trust);
+}
+
+#[test]
+fn silent_connections_to_the_ports_for_nodes_and_for_administration_keep_neither_out() {
+    open_many();
+    let mut cluster = Cluster::start_new(|c| c);
+    let (peer, admin) = (cluster.text(1, "peer"), cluster.text(1, "admin"));
+    let mut held = Vec::new();
+    for n in 0..1_200u16 {
+        held.extend(Plain::connect_from([127, 0, 9, (n % 200) as u8 + 1], &peer));
+        if n < 100 {
+            held.extend(Plain::connect(&admin));
+        }
+    }
+    let status = cluster.status(1).expect("the admin server answers");
+    assert_eq!(status["healthy"], true, "{}", status["problems"]);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", cluster.pid(1))).unwrap().count();
+    assert!(open < 700, "{open} descriptors are open");
+    // Another node comes back, as if nobody were there.
+    cluster.kill(2);
+    let begun = Instant::now();
+    cluster.start(2);
+    cluster.wait("node 1 hears node 2 again", |c| {
+        let status = c.status(1).expect("the admin server answers");
+        let peers = status["nodes"][0]["peers"].as_array().unwrap().clone();
+        peers.iter().any(|peer| peer["node"] == 2 && peer["connected"] == true)
+    });
+    cluster.wait_until_caught_up();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }

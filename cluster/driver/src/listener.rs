@@ -1,14 +1,15 @@
 //! Connections that other nodes make to this one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mailraft_cluster::Input;
 use mailraft_storage::NodeId;
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::fatal::Fatal;
@@ -26,6 +27,43 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// After the system refused a connection (no file descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections that have not said who they are. Past these the oldest gives way, of the address that has most.
+const HANDSHAKES_MAX: usize = 32;
+
+/// Connections in their handshake, the oldest first.
+#[derive(Clone, Default)]
+struct Handshakes {
+    table: Arc<Mutex<Vec<Handshake>>>,
+}
+
+struct Handshake {
+    from: IpAddr,
+    told_to_leave: oneshot::Sender<()>,
+}
+
+impl Handshakes {
+    /// A place for one more, until the receiver is dropped; it hears when it is to give way.
+    fn enter(&self, from: IpAddr) -> oneshot::Receiver<()> {
+        let (told_to_leave, leave) = oneshot::channel();
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.retain(|handshake| !handshake.told_to_leave.is_closed());
+        table.push(Handshake { from, told_to_leave });
+        if table.len() > HANDSHAKES_MAX {
+            let of = |address: IpAddr| table.iter().filter(|other| other.from == address).count();
+            // The first of those that are equal: the oldest. The newcomer counts, and is the last.
+            let weights: Vec<usize> = table.iter().map(|handshake| of(handshake.from)).collect();
+            let most = weights.iter().max().copied().unwrap_or(0);
+            if let Some(at) = weights.iter().position(|weight| *weight == most) {
+                let gives_way = table.remove(at);
+                refused("gave_way");
+                // One that has just ended gives way too.
+                let _ = gives_way.told_to_leave.send(());
+            }
+        }
+        leave
+    }
+}
+
 /// Where streams of users go.
 pub(crate) type Streams = mpsc::Sender<(NodeId, StreamKind, PeerStream)>;
 
@@ -39,6 +77,7 @@ pub(crate) struct Listener {
     streams: Streams,
     fatal: Fatal,
     unread: Arc<BTreeMap<NodeId, Arc<Semaphore>>>,
+    handshakes: Handshakes,
 }
 
 impl Listener {
@@ -52,21 +91,19 @@ impl Listener {
         fatal: Fatal,
     ) -> Self {
         let unread = peers.keys().map(|node| (*node, Arc::new(Semaphore::new(UNREAD_MAX_BYTES)))).collect();
-        Listener { me, outgoing, inputs, snapshots, streams, fatal, unread: Arc::new(unread) }
+        let handshakes = Handshakes::default();
+        Listener { me, outgoing, inputs, snapshots, streams, fatal, unread: Arc::new(unread), handshakes }
     }
 
     /// Listens for ever; every connection ends with the node, except those handed to users.
     pub(crate) async fn run(self, socket: TcpListener, connections_max: usize) {
-        let places = Arc::new(Semaphore::new(connections_max));
+        let places = Arc::new(Semaphore::new(connections_max.saturating_sub(HANDSHAKES_MAX).max(1)));
         loop {
             match socket.accept().await {
                 Ok((tcp, from)) => {
-                    let Ok(place) = places.clone().try_acquire_owned() else {
-                        refused("full");
-                        tracing::warn!(%from, "too many connections from other nodes; this one is closed");
-                        continue;
-                    };
-                    self.fatal.spawn_task("a connection of another node", self.clone().serve(tcp, place));
+                    let leave = self.handshakes.enter(from.ip());
+                    self.fatal
+                        .spawn_task("a connection of another node", self.clone().serve(tcp, leave, places.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "could not take a connection of another node");
@@ -76,10 +113,14 @@ impl Listener {
         }
     }
 
-    async fn serve(self, tcp: TcpStream, place: OwnedSemaphorePermit) {
+    async fn serve(self, tcp: TcpStream, leave: oneshot::Receiver<()>, places: Arc<Semaphore>) {
         let from = tcp.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |a| a.to_string());
         let known = |node| self.unread.contains_key(&node);
-        let (node, purpose, stream) = match stream::accept(&self.me, tcp, known).await {
+        let accepted = tokio::select! {
+            accepted = stream::accept(&self.me, tcp, known) => accepted,
+            _ = leave => return,
+        };
+        let (node, purpose, stream) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 refused(match &error {
@@ -90,6 +131,11 @@ impl Listener {
                 tracing::warn!(%from, %error, "a connection to the port for nodes came to nothing");
                 return;
             }
+        };
+        let Ok(place) = places.try_acquire_owned() else {
+            refused("full");
+            tracing::warn!(%from, "too many connections from other nodes; this one is closed");
+            return;
         };
         self.outgoing.heard_of(node);
         match purpose {
@@ -128,4 +174,28 @@ impl Listener {
 
 fn refused(reason: &'static str) {
     ::metrics::counter!(metrics::PEER_REFUSED, "reason" => reason).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn of_too_many_handshakes_the_oldest_of_the_busiest_address_gives_way() {
+        let handshakes = Handshakes::default();
+        let from = |last| handshakes.enter(IpAddr::from([192, 0, 2, last]));
+        let mut node = from(1);
+        let mut strangers: Vec<_> = (1..HANDSHAKES_MAX).map(|_| from(9)).collect();
+        assert!(strangers[0].try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        let mut other = from(2);
+        assert_eq!(strangers[0].try_recv(), Ok(()));
+        for stays in [&mut node, &mut other, &mut strangers[1]] {
+            assert_eq!(stays.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        }
+        strangers.clear();
+        let (mut a, mut b) = (from(9), from(9));
+        assert!(a.try_recv().is_err() && b.try_recv().is_err());
+        assert_eq!(handshakes.table.lock().unwrap().len(), 4);
+    }
 }

@@ -18,8 +18,6 @@ pub const WRONG_COMMANDS_MAX: u32 = 50;
 const IDLE_MAX: Duration = Duration::from_secs(31 * 60);
 /// The same before a login.
 const EARLY_IDLE_MAX: Duration = Duration::from_secs(60);
-/// A client logs in within this time: who sends a byte now and then would otherwise hold a session for ever.
-const LOGIN_MAX: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Debug)]
 enum Mode {
@@ -55,6 +53,7 @@ impl<S: Mailstore> Engine for Session<S> {
         let text = match why {
             Farewell::Silent => "silent for too long",
             Farewell::TooLong => "a login took too long",
+            Farewell::TooSlow => "the message comes too slowly",
             Farewell::ShuttingDown => "[UNAVAILABLE] shutting down; connect again",
             Farewell::TooManySessions => "[LIMIT] too many connections; try again later",
         };
@@ -62,9 +61,10 @@ impl<S: Mailstore> Engine for Session<S> {
     }
 
     fn patience(&self) -> Patience {
+        let in_message = matches!(self.mode, Mode::Append { .. });
         match self.is_authenticated() {
-            true => Patience { idle: IDLE_MAX, total: None },
-            false => Patience { idle: EARLY_IDLE_MAX, total: Some(LOGIN_MAX) },
+            true => Patience { idle: IDLE_MAX, total: None, in_message },
+            false => Patience { idle: EARLY_IDLE_MAX, total: Some(self.state.config.login_max), in_message },
         }
     }
 
@@ -201,7 +201,8 @@ impl<S: Mailstore> Session<S> {
                 Err(Done::Bad("a command came in the middle of another".into()))
             }
             (None, None) => Err(Done::Bad("log in first".into())),
-            (None, Some(_)) => commands::append::parse(&mut c, size_bytes, &self.state.config),
+            (None, Some(_)) => commands::append::parse(&mut c, size_bytes, &self.state.config)
+                .and_then(|append| Ok(self.store.begin_message().map(|()| append)?)),
         };
         match parsed {
             Ok(append) => {

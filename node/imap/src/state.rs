@@ -1,5 +1,7 @@
 //! What a session is between commands, and what its commands change.
 
+use std::time::Duration;
+
 use mailraft_protocol::{Out, Output};
 
 use crate::store::Mailstore;
@@ -15,6 +17,8 @@ pub struct Config {
     pub max_message_bytes: u64,
     /// Whether STARTTLS is there.
     pub tls_available: bool,
+    /// A client logs in within this time: who sends a byte now and then would otherwise hold a session for ever.
+    pub login_max: Duration,
 }
 
 /// A session's state.

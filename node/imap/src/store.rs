@@ -51,6 +51,12 @@ pub trait Mailstore: Send {
     /// The session closed its folder.
     fn close_folder(&mut self);
 
+    /// A message to be appended is about to come.
+    ///
+    /// # Errors
+    /// If there is no place for one more now.
+    fn begin_message(&mut self) -> Result<(), Refusal>;
+
     /// Keeps the next bytes of a message being appended.
     ///
     /// # Errors

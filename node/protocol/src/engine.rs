@@ -33,10 +33,12 @@ pub struct Tls {
 /// How long a client is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// One that says nothing is waited for this long.
+    /// A whole command is waited for this long, whatever comes of it meanwhile.
     pub idle: Duration,
     /// The session ends this long after it began, whatever its client says.
     pub total: Option<Duration>,
+    /// Its client is in the middle of a message: it must keep up a pace, which the shell knows.
+    pub in_message: bool,
 }
 
 /// Why the shell ends a session.
@@ -46,6 +48,8 @@ pub enum Farewell {
     Silent,
     /// The session is older than [`Patience::total`].
     TooLong,
+    /// A message came too slowly, or took too long.
+    TooSlow,
     /// The server shuts down.
     ShuttingDown,
     /// There are too many sessions.

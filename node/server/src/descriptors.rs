@@ -20,7 +20,7 @@ pub const ROWS_MIN: usize = 128;
 const ROWS_WRITTEN: usize = 64;
 /// Connections that other nodes may have to this one, at most and at least.
 const PEERS_MAX: usize = 1_024;
-const PEERS_MIN: usize = 64;
+const PEERS_MIN: usize = 96;
 /// Connections to another node, for each of them, uploads aside.
 const TO_PEER: usize = 8;
 /// Connections of the admin server.
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn sessions_follow_from_what_is_left_and_all_shares_fit() {
-        for allowed in [640, 1_024, 4_096, 65_536, 524_288] {
+        for allowed in [704, 1_024, 4_096, 65_536, 524_288] {
             for nodes in [0, 2, 6] {
                 let given = Descriptors::share_out(allowed, nodes, 10_000).unwrap();
                 let fixed = PROCESS + LOG + ROWS_WRITTEN + ADMIN_CONNECTIONS + REFUSING + TO_PEER * nodes;

@@ -8,6 +8,9 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ("mailraft_sessions_refused_total", Unit::Count, "Connections refused because there were too many"),
     ("mailraft_descriptors_allowed", Unit::Count, "Files and connections that this process may have open"),
     ("mailraft_descriptors_open", Unit::Count, "Files and connections that it has open, as of the latest status"),
+    ("mailraft_sessions_strangers", Unit::Count, "Client sessions that nobody has logged in to"),
+    ("mailraft_sessions_gave_way_total", Unit::Count, "Sessions that said nothing and were ended for a newcomer"),
+    ("mailraft_messages_incoming", Unit::Count, "Messages on their way in"),
     ("mailraft_sessions_limit", Unit::Count, "Client sessions that this node takes at once"),
     ("mailraft_mailbox_actors", Unit::Count, "Mailbox actors on this node"),
     (

@@ -1,81 +1,447 @@
-//! Places for client sessions: how many there may be, in all and from one address.
+//! Places for client sessions: how many there may be, in all, of one service, from one address, and with a message on
+//! its way in. Who is not logged in and says nothing gives way to a newcomer.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Counts sessions.
+use tokio::sync::Notify;
+
+/// A stranger that has been silent for this long gives way to a newcomer.
+const STRANGER_GIVES_WAY_AFTER: Duration = Duration::from_secs(2);
+/// A sender that has been silent for this long in the middle of a message gives way to another message.
+const SENDER_GIVES_WAY_AFTER: Duration = Duration::from_secs(10);
+/// Sessions that were told to give way and have not ended; past these newcomers are refused.
+const LEAVING_MAX: usize = 32;
+
+/// What one address stands for: an IPv6 host has a network of 64 bits to choose addresses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network(IpAddr);
+
+impl Network {
+    /// The network of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Network(address.into()),
+            IpAddr::V6(address) => Network(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
+        }
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(address) => write!(f, "{address}/64"),
+        }
+    }
+}
+
+/// Services whose strangers have a share of their own: what happens on one port keeps nobody from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Share {
+    /// Mail from other servers, who never log in.
+    Relay,
+    /// Submission, with or without TLS from the start.
+    Submission,
+    /// IMAP, with or without TLS from the start.
+    Imap,
+}
+
+/// How many sessions there may be. A reload may change all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// In all.
+    pub sessions: usize,
+    /// From one address (IPv6: from one /64).
+    pub sessions_per_address: usize,
+    /// That nobody has logged in to, of one service, in hundredths of all.
+    pub strangers_percent: usize,
+    /// That nobody has logged in to, from one address.
+    pub strangers_per_address: usize,
+    /// With a message on its way in.
+    pub messages: usize,
+    /// With a message on its way in, from one address.
+    pub messages_per_address: usize,
+}
+
+/// Places for sessions; clones share them.
 #[derive(Clone, Default)]
-pub struct SessionLimits {
-    counts: Arc<Mutex<Counts>>,
+pub struct Places {
+    table: Arc<Mutex<Table>>,
 }
 
 #[derive(Default)]
+struct Table {
+    next: u64,
+    seats: BTreeMap<u64, Arc<Seat>>,
+    networks: HashMap<Network, Counts>,
+    strangers: BTreeMap<(Share, u64), Arc<Seat>>,
+    /// Those in the middle of a message.
+    senders: BTreeMap<u64, Arc<Seat>>,
+    leaving: usize,
+}
+
+/// Sessions of one network.
+#[derive(Clone, Copy, Default)]
 struct Counts {
     all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    strangers: usize,
+    senders: usize,
 }
 
-/// A place for one session, free again when dropped.
+/// A place for one session, free again when dropped. Clones are of one place.
+#[derive(Clone)]
 pub struct Place {
-    limits: SessionLimits,
-    address: IpAddr,
+    held: Arc<Held>,
 }
 
-impl SessionLimits {
+struct Held {
+    places: Places,
+    seat: Arc<Seat>,
+}
+
+struct Seat {
+    number: u64,
+    share: Share,
+    network: Network,
+    /// When something was heard last, by [`now_ms`].
+    heard_ms: AtomicU64,
+    /// It waits for its client.
+    waits: AtomicBool,
+    leave: Notify,
+    told_to_leave: AtomicBool,
+}
+
+impl Places {
     /// Sessions that have a place.
     pub fn open(&self) -> usize {
-        self.counts().all
+        self.table().seats.len()
     }
 
-    /// A place for a session from this address, if there is one.
-    pub fn enter(&self, address: IpAddr, all_max: usize, by_address_max: usize) -> Option<Place> {
-        let mut counts = self.counts();
-        let of = counts.by_address.get(&address).copied().unwrap_or(0);
-        if counts.all >= all_max || of >= by_address_max {
+    /// A place for a session from this address, if there is one or a stranger gives way.
+    pub fn enter(&self, share: Share, address: IpAddr, bounds: &Bounds) -> Option<Place> {
+        let network = Network::of(address);
+        let mut table = self.table();
+        let counts = table.networks.get(&network).copied().unwrap_or_default();
+        if counts.all >= bounds.sessions_per_address {
             return None;
         }
+        let strangers = table.strangers.range((share, 0)..=(share, u64::MAX)).count();
+        let strangers_max = (bounds.sessions * bounds.strangers_percent / 100).max(1);
+        if counts.strangers >= bounds.strangers_per_address {
+            table.stranger_gives_way(share, Some(network), network)?;
+        } else if strangers >= strangers_max || table.seats.len() >= bounds.sessions {
+            table.stranger_gives_way(share, None, network)?;
+        }
+        table.next += 1;
+        let seat = Arc::new(Seat {
+            number: table.next,
+            share,
+            network,
+            heard_ms: AtomicU64::new(now_ms()),
+            waits: AtomicBool::new(false),
+            leave: Notify::new(),
+            told_to_leave: AtomicBool::new(false),
+        });
+        table.seats.insert(seat.number, Arc::clone(&seat));
+        table.strangers.insert((share, seat.number), Arc::clone(&seat));
+        let counts = table.networks.entry(network).or_default();
         counts.all += 1;
-        counts.by_address.insert(address, of + 1);
-        ::metrics::gauge!("mailraft_sessions").set(counts.all as f64);
-        Some(Place { limits: self.clone(), address })
+        counts.strangers += 1;
+        table.tell();
+        Some(Place { held: Arc::new(Held { places: self.clone(), seat }) })
     }
 
-    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.limits.counts();
-        counts.all -= 1;
-        ::metrics::gauge!("mailraft_sessions").set(counts.all as f64);
-        match counts.by_address.get_mut(&self.address) {
-            Some(1) | None => {
-                counts.by_address.remove(&self.address);
-            }
-            Some(n) => *n -= 1,
+impl Place {
+    /// The client said something that is whole: a command, or a piece of a message.
+    pub fn heard(&self) {
+        self.held.seat.heard_ms.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// The session waits for its client, or does something for it.
+    pub fn set_waits(&self, waits: bool) {
+        self.held.seat.waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// Waits until this session is to give way to another. Safe to cancel.
+    pub async fn told_to_leave(&self) {
+        let seat = &self.held.seat;
+        while !seat.told_to_leave.load(Ordering::Acquire) {
+            seat.leave.notified().await;
         }
     }
+
+    /// Somebody has logged in.
+    pub fn logged_in(&self) {
+        self.held.places.table().no_stranger(&self.held.seat);
+    }
+
+    /// A message is about to come in; false if too many are, and none that is stalled gives way.
+    pub fn begin_message(&self, bounds: &Bounds) -> bool {
+        let seat = &self.held.seat;
+        let mut table = self.held.places.table();
+        if table.senders.contains_key(&seat.number) || !table.seats.contains_key(&seat.number) {
+            return true;
+        }
+        let own = table.networks.get(&seat.network).map_or(0, |counts| counts.senders);
+        let among = (own >= bounds.messages_per_address).then_some(seat.network);
+        if (among.is_some() || table.senders.len() >= bounds.messages)
+            && table.sender_gives_way(among, seat.network).is_none()
+        {
+            return false;
+        }
+        table.senders.insert(seat.number, Arc::clone(seat));
+        if let Some(counts) = table.networks.get_mut(&seat.network) {
+            counts.senders += 1;
+        }
+        true
+    }
+
+    /// The message is whole and has its answer, or is dropped.
+    pub fn end_message(&self) {
+        self.held.places.table().no_sender(&self.held.seat);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut table = self.places.table();
+        if self.seat.told_to_leave.load(Ordering::Acquire) {
+            table.leaving -= 1;
+        }
+        table.remove(&self.seat);
+    }
+}
+
+impl Table {
+    /// Tells a silent stranger of this service, and of this network if one is named, to leave: of the network that has
+    /// most of them (the newcomer's is one more), the one that was silent for longest. None if nobody can.
+    fn stranger_gives_way(&mut self, share: Share, among: Option<Network>, newcomer: Network) -> Option<()> {
+        let strangers = self.strangers.range((share, 0)..=(share, u64::MAX)).map(|(_, seat)| seat);
+        let silent = strangers.filter(|seat| seat.is_silent_for(STRANGER_GIVES_WAY_AFTER));
+        let weight = |counts: Counts| counts.strangers;
+        let seat = self.heaviest(silent, among, newcomer, weight)?;
+        self.tell_to_leave(&seat)
+    }
+
+    /// The same among those that are in the middle of a message.
+    fn sender_gives_way(&mut self, among: Option<Network>, newcomer: Network) -> Option<()> {
+        let silent = self.senders.values().filter(|seat| seat.is_silent_for(SENDER_GIVES_WAY_AFTER));
+        let seat = self.heaviest(silent, among, newcomer, |counts| counts.senders)?;
+        self.tell_to_leave(&seat)
+    }
+
+    fn heaviest<'a>(
+        &self,
+        seats: impl Iterator<Item = &'a Arc<Seat>>,
+        among: Option<Network>,
+        newcomer: Network,
+        weight: impl Fn(Counts) -> usize,
+    ) -> Option<Arc<Seat>> {
+        let weight = |seat: &Seat| {
+            let counts = self.networks.get(&seat.network).copied().unwrap_or_default();
+            weight(counts) + usize::from(seat.network == newcomer)
+        };
+        let seats = seats.filter(|seat| among.is_none_or(|network| seat.network == network));
+        seats.max_by_key(|seat| (weight(seat), seat.silent_for())).cloned()
+    }
+
+    fn tell_to_leave(&mut self, seat: &Arc<Seat>) -> Option<()> {
+        if self.leaving >= LEAVING_MAX {
+            return None;
+        }
+        self.leaving += 1;
+        self.remove(seat);
+        seat.told_to_leave.store(true, Ordering::Release);
+        seat.leave.notify_one();
+        ::metrics::counter!("mailraft_sessions_gave_way_total").increment(1);
+        Some(())
+    }
+
+    fn no_stranger(&mut self, seat: &Seat) {
+        if self.strangers.remove(&(seat.share, seat.number)).is_some()
+            && let Some(counts) = self.networks.get_mut(&seat.network)
+        {
+            counts.strangers -= 1;
+        }
+        self.tell();
+    }
+
+    fn no_sender(&mut self, seat: &Seat) {
+        if self.senders.remove(&seat.number).is_some()
+            && let Some(counts) = self.networks.get_mut(&seat.network)
+        {
+            counts.senders -= 1;
+        }
+    }
+
+    fn remove(&mut self, seat: &Seat) {
+        self.no_stranger(seat);
+        self.no_sender(seat);
+        if self.seats.remove(&seat.number).is_some()
+            && let Some(counts) = self.networks.get_mut(&seat.network)
+        {
+            counts.all -= 1;
+            if counts.all == 0 {
+                self.networks.remove(&seat.network);
+            }
+        }
+        self.tell();
+    }
+
+    fn tell(&self) {
+        ::metrics::gauge!("mailraft_sessions").set(self.seats.len() as f64);
+        ::metrics::gauge!("mailraft_sessions_strangers").set(self.strangers.len() as f64);
+        ::metrics::gauge!("mailraft_messages_incoming").set(self.senders.len() as f64);
+    }
+}
+
+impl Seat {
+    fn silent_for(&self) -> Duration {
+        Duration::from_millis(now_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed)))
+    }
+
+    fn is_silent_for(&self, least: Duration) -> bool {
+        self.waits.load(Ordering::Relaxed) && self.silent_for() >= least
+    }
+}
+
+/// Milliseconds of a clock that never goes back. It begins an hour before its first use, so that tests can look back.
+fn now_ms() -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let since = FIRST.get_or_init(Instant::now).elapsed() + Duration::from_secs(3_600);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const BOUNDS: Bounds = Bounds {
+        sessions: 20,
+        sessions_per_address: 8,
+        strangers_percent: 25,
+        strangers_per_address: 4,
+        messages: 3,
+        messages_per_address: 2,
+    };
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    /// As if it had been silent for so long.
+    fn silent(place: &Place, for_: Duration) {
+        place.set_waits(true);
+        let then = now_ms() - u64::try_from(for_.as_millis()).unwrap();
+        place.held.seat.heard_ms.store(then, Ordering::Relaxed);
+    }
+
     #[test]
-    fn places_are_bounded_in_all_and_by_address_and_come_back() {
-        let limits = SessionLimits::default();
-        let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let first = limits.enter(a, 3, 2);
-        let second = limits.enter(a, 3, 2);
-        assert!(first.is_some() && second.is_some());
-        assert!(limits.enter(a, 3, 2).is_none(), "by address");
-        let third = limits.enter(b, 3, 2);
-        assert!(third.is_some());
-        assert!(limits.enter(b, 3, 2).is_none(), "in all");
+    fn an_ipv6_host_is_its_network_of_64_bits_and_a_mapped_address_is_ipv4() {
+        let of = |text: &str| Network::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::7"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(
+            (of("2001:db8::9").to_string(), of("192.0.2.1").to_string()),
+            ("2001:db8::/64".into(), "192.0.2.1".into())
+        );
+    }
+
+    #[test]
+    fn places_are_bounded_in_all_by_share_and_by_address_and_come_back() {
+        let places = Places::default();
+        let from = |last| places.enter(Share::Relay, address(last), &BOUNDS);
+        let mut held: Vec<Place> = (0..4).map(|_| from(1).unwrap()).collect();
+        assert!(from(1).is_none(), "strangers of one address");
+        held.push(from(2).unwrap());
+        assert!(from(3).is_none(), "strangers of one service: a quarter of all");
+        let imap = places.enter(Share::Imap, address(1), &BOUNDS);
+        assert!(imap.is_none(), "an address has so many strangers, wherever");
+        let mut members = Vec::new();
+        for last in 10..25 {
+            let member = places.enter(Share::Imap, address(last), &BOUNDS).unwrap();
+            member.logged_in();
+            members.push(member);
+        }
+        assert_eq!(places.open(), 20);
+        assert!(places.enter(Share::Imap, address(30), &BOUNDS).is_none(), "in all");
+        held.clear();
+        assert!(from(1).is_some());
+        for n in 0..4 {
+            let member = places.enter(Share::Imap, address(10), &BOUNDS);
+            member.as_ref().unwrap().logged_in();
+            members.extend(member);
+            assert!(members.len() == 16 + n);
+        }
+        drop(members);
+        assert_eq!(places.open(), 0);
+    }
+
+    #[test]
+    fn an_idle_stranger_of_the_heaviest_network_gives_way_and_nobody_who_is_served_does() {
+        let places = Places::default();
+        let from = |last| places.enter(Share::Relay, address(last), &BOUNDS);
+        let heavy: Vec<Place> = (0..4).map(|_| from(1).unwrap()).collect();
+        let light = from(2).unwrap();
+        silent(&light, Duration::from_secs(60));
+        assert!(from(3).is_some(), "the only silent one");
+        assert!(light.held.places.table().leaving == 1);
+        // The newcomer's place is free again, so that the share has room for one.
+        let light = from(2).unwrap();
+        assert!(from(3).is_none(), "nobody is silent");
+        silent(&light, Duration::from_secs(60));
+        silent(&heavy[2], Duration::from_secs(3));
+        silent(&heavy[1], Duration::from_secs(5));
+        let newcomer = from(3).unwrap();
+        let gone = |place: &Place| !places.table().seats.contains_key(&place.held.seat.number);
+        assert!(gone(&heavy[1]) && !gone(&heavy[2]) && !gone(&light), "of the heaviest, the one silent for longest");
+        drop((heavy, light, newcomer));
+        assert_eq!((places.open(), places.table().networks.len()), (0, 0));
+    }
+
+    #[test]
+    fn messages_on_their_way_are_bounded_and_a_stalled_one_gives_way() {
+        let places = Places::default();
+        let from = |last| places.enter(Share::Submission, address(last), &BOUNDS).unwrap();
+        let (a, b, c, d) = (from(1), from(1), from(2), from(3));
+        assert!(a.begin_message(&BOUNDS) && b.begin_message(&BOUNDS) && c.begin_message(&BOUNDS));
+        assert!(!d.begin_message(&BOUNDS), "in all");
+        c.end_message();
+        assert!(d.begin_message(&BOUNDS) && d.begin_message(&BOUNDS), "it is counted once");
+        d.end_message();
+        let e = from(1);
+        assert!(!e.begin_message(&BOUNDS), "of one address");
+        silent(&a, Duration::from_secs(5));
+        assert!(!e.begin_message(&BOUNDS), "a slow network is not a stalled one");
+        silent(&b, Duration::from_secs(11));
+        assert!(e.begin_message(&BOUNDS));
+        assert_eq!(places.table().senders.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_is_to_leave_hears_it_whenever_it_asks() {
+        let places = Places::default();
+        let bounds = Bounds { strangers_per_address: 1, ..BOUNDS };
+        let first = places.enter(Share::Imap, address(1), &bounds).unwrap();
+        first.set_waits(true);
+        let told = first.clone();
+        let hears = tokio::spawn(async move { told.told_to_leave().await });
+        places.table().tell_to_leave(&first.held.seat.clone()).unwrap();
+        hears.await.unwrap();
+        first.told_to_leave().await;
         drop(first);
-        assert!(limits.enter(a, 3, 2).is_some());
+        assert_eq!(places.table().leaving, 0);
     }
 }

@@ -19,7 +19,7 @@ use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
 use crate::links::{Links, StatusSource, serve_streams};
 use crate::permits::Permits;
-use crate::places::SessionLimits;
+use crate::places::Places;
 use crate::service_manager::ServiceManager;
 use crate::services::Services;
 use crate::sessions::tls::{CertificateFiles, MailTls};
@@ -133,7 +133,7 @@ async fn serve(
         cluster: cluster.clone(),
         lookup,
         descriptors,
-        places: SessionLimits::default(),
+        places: Places::default(),
     };
     tokio::spawn(serve_streams(services.reach(), own_status(services.clone()), streams));
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
@@ -172,7 +172,7 @@ async fn serve(
         serving: ready,
     });
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = axum::serve(admin::Listener::new(listener), router).await {
             tracing::error!(%error, "the admin server ended");
         }
     });

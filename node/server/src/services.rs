@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use mailraft_directory::Lookup;
 use mailraft_driver::Cluster;
+use mailraft_storage::body::CHUNK_PLAIN_BYTES;
 
 use crate::actors::Registry;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::descriptors::Descriptors;
 use crate::links::{Links, Reach};
-use crate::places::SessionLimits;
+use crate::places::{Bounds, Places};
 use crate::status::SessionStatus;
+
+/// Memory that a message on its way in has behind it: a chunk for itself, and as much for those that are whole.
+const MESSAGE_MEMORY_BYTES: usize = 2 * CHUNK_PLAIN_BYTES;
 
 /// A node's parts, as its sessions and its admin server use them.
 #[derive(Clone)]
@@ -29,7 +33,7 @@ pub struct Services {
     /// How many files and connections there may be, and for whom.
     pub descriptors: Descriptors,
     /// Places for client sessions.
-    pub places: SessionLimits,
+    pub places: Places,
     /// The configuration as it was last loaded.
     pub config: Arc<std::sync::RwLock<Arc<Config>>>,
 }
@@ -48,6 +52,21 @@ impl Services {
     /// Client sessions at a time: what the configuration says, as far as there are descriptors for them.
     pub fn sessions_max(&self) -> usize {
         self.config().limits.sessions.min(self.descriptors.sessions)
+    }
+
+    /// Bounds on places for client sessions.
+    pub fn bounds(&self) -> Bounds {
+        let limits = &self.config().limits;
+        // Half of the memory is for messages that are whole.
+        let messages = limits.messages.min(limits.body_memory_bytes / MESSAGE_MEMORY_BYTES).max(1);
+        Bounds {
+            sessions: self.sessions_max(),
+            sessions_per_address: limits.sessions_per_address,
+            strangers_percent: limits.strangers_percent,
+            strangers_per_address: limits.strangers_per_address,
+            messages,
+            messages_per_address: limits.messages_per_address.min((messages / 4).max(1)),
+        }
     }
 
     /// How many client sessions there are and may be.

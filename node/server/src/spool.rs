@@ -343,7 +343,7 @@ mod tests {
         let budget = Budget::new(8 << 20, 2);
         let large = || {
             let mut spool = Spool::new(&budget).unwrap();
-            spool.write(&[b'x'; CHUNK_PLAIN_BYTES + 1], directory.path()).map(|()| spool)
+            spool.write(&message(CHUNK_PLAIN_BYTES), directory.path()).map(|()| spool)
         };
         let (first, second) = (large().unwrap(), large().unwrap());
         assert_eq!(large().err(), Some(SpoolRefused::Overloaded));

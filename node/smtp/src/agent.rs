@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use mailraft_protocol::{Failure, Tls};
+use mailraft_protocol::{Failure, Refusal, Tls};
 use zeroize::Zeroizing;
 
 use crate::parse::{Mailbox, Path};
@@ -35,6 +35,12 @@ pub trait DeliveryAgent: Send {
         user: &str,
         password: Zeroizing<String>,
     ) -> impl Future<Output = Result<String, Failure>> + Send;
+
+    /// A message is about to come.
+    ///
+    /// # Errors
+    /// If there is no place for one more now.
+    fn begin_message(&mut self) -> Result<(), Refusal>;
 
     /// Keeps the next bytes of the message, dots undone. If it can't, it says so when the message is whole.
     fn receive(&mut self, bytes: &[u8]);

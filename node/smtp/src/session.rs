@@ -10,7 +10,7 @@ use crate::data::Data;
 use crate::input::{Input, Line};
 use crate::refusals::{During, refuse};
 use crate::reply::line;
-use crate::state::{Config, Reading, State};
+use crate::state::{Config, Reading, Service, State};
 
 /// A command line with its CRLF, in bytes (RFC 5321, section 4.5.3.1.4).
 pub const COMMAND_LINE_MAX_BYTES: usize = 512;
@@ -126,6 +126,7 @@ impl<A: DeliveryAgent> Engine for Session<A> {
         let reply = match why {
             Farewell::Silent => format!("421 4.4.2 {host} silent for too long"),
             Farewell::TooLong => format!("421 4.4.2 {host} the session took too long"),
+            Farewell::TooSlow => format!("421 4.4.2 {host} the message comes too slowly"),
             Farewell::ShuttingDown => format!("421 4.3.2 {host} shutting down; try again"),
             Farewell::TooManySessions => format!("421 4.3.2 {host} too many connections; try again later"),
         };
@@ -135,7 +136,10 @@ impl<A: DeliveryAgent> Engine for Session<A> {
     }
 
     fn patience(&self) -> Patience {
-        Patience { idle: IDLE_MAX, total: Some(SESSION_MAX) }
+        let stranger = self.state.config.service != Service::Relay && self.state.identity.is_none();
+        let total = if stranger { self.state.config.login_max } else { SESSION_MAX };
+        let in_message = matches!(self.state.reading, Reading::Data(_));
+        Patience { idle: IDLE_MAX, total: Some(total), in_message }
     }
 
     fn room(&self) -> usize {

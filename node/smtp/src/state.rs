@@ -1,5 +1,7 @@
 //! What a session is between commands, and what its commands change.
 
+use std::time::Duration;
+
 use mailraft_protocol::Tls;
 
 use crate::agent::Destination;
@@ -36,6 +38,8 @@ pub struct Config {
     pub max_message_bytes: u64,
     /// Whether STARTTLS is there.
     pub tls_available: bool,
+    /// A mail program logs in within this time.
+    pub login_max: Duration,
 }
 
 /// A session's state.

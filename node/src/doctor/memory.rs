@@ -29,11 +29,15 @@ pub fn examine(limits: &Limits) -> Vec<Finding> {
 }
 
 fn needed(limits: &Limits) -> u64 {
+    needed_for(limits.body_memory_bytes, limits.auth_parallel, limits.sessions, limits.actors)
+}
+
+fn needed_for(body_memory_bytes: usize, password_checks: usize, sessions: usize, actors: usize) -> u64 {
     [
-        limits.body_memory_bytes as u64,
-        (limits.auth_parallel as u64).saturating_mul(PASSWORD_CHECK_BYTES),
-        (limits.sessions as u64).saturating_mul(SESSION_BYTES),
-        (limits.actors as u64).saturating_mul(ACTOR_BYTES),
+        body_memory_bytes as u64,
+        (password_checks as u64).saturating_mul(PASSWORD_CHECK_BYTES),
+        (sessions as u64).saturating_mul(SESSION_BYTES),
+        (actors as u64).saturating_mul(ACTOR_BYTES),
     ]
     .into_iter()
     .fold(STORES_BYTES, u64::saturating_add)
@@ -96,19 +100,10 @@ mod tests {
 
     #[test]
     fn every_limit_counts() {
-        let limits = |body, auth, sessions, actors| Limits {
-            max_message_bytes: 1,
-            sessions,
-            sessions_per_address: 1,
-            actors,
-            quota_bytes: None,
-            body_memory_bytes: body,
-            auth_parallel: auth,
-        };
-        let none = needed(&limits(0, 0, 0, 0));
-        for more in [limits(1, 0, 0, 0), limits(0, 1, 0, 0), limits(0, 0, 1, 0), limits(0, 0, 0, 1)] {
-            assert!(needed(&more) > none);
+        let none = needed_for(0, 0, 0, 0);
+        for more in [needed_for(1, 0, 0, 0), needed_for(0, 1, 0, 0), needed_for(0, 0, 1, 0), needed_for(0, 0, 0, 1)] {
+            assert!(more > none);
         }
-        assert_eq!(needed(&limits(usize::MAX, usize::MAX, usize::MAX, usize::MAX)), u64::MAX);
+        assert_eq!(needed_for(usize::MAX, usize::MAX, usize::MAX, usize::MAX), u64::MAX);
     }
 }

@@ -112,7 +112,7 @@ async fn ends(dir: &Path) -> (End, End) {
         let receiver = start(context, jobs);
         let (streams, _) = mpsc::channel(1);
         let listener = Listener::new(me, &peers, Outgoing::new(&peers), inputs, receiver, streams, fatal.clone());
-        fatal.spawn_task("listener", listener.run(sockets.remove(&node).unwrap(), 8));
+        fatal.spawn_task("listener", listener.run(sockets.remove(&node).unwrap(), 64));
         ends.push(End { log, rows, queue, work });
     }
     let second = ends.pop().unwrap();

@@ -1,7 +1,7 @@
 //! What goes wrong or is large: too long for a golden dialogue.
 
 use mailraft_mailbox::UidSet;
-use mailraft_protocol::{OUTPUT_FLUSH_BYTES, Turn};
+use mailraft_protocol::{OUTPUT_FLUSH_BYTES, Refusal, Turn};
 use mailraft_storage::body::CHUNK_PLAIN_BYTES;
 
 use crate::decoder::LINE_MAX_BYTES;
@@ -52,6 +52,16 @@ fn literals_that_come_unasked_behind_what_is_refused_never_count_as_commands() {
     talk.say(&[b'x'; 2_000]);
     talk.say(b"\r\nb NOOP\r\n");
     assert_eq!(talk.take_heard(), "a NO [TOOBIG] a message has at most 1000 bytes\r\nb OK NOOP done\r\n");
+}
+
+#[test]
+fn where_there_is_no_place_for_a_message_it_is_refused_before_it_is_sent() {
+    let mut talk = selected();
+    talk.store().no_place = Some(Refusal::Overloaded);
+    talk.say(b"a APPEND INBOX {20}\r\n");
+    assert_eq!(talk.take_heard(), "a NO [LIMIT] too busy; try again later\r\n");
+    talk.say(b"b APPEND INBOX {3+}\r\nxyz\r\nc NOOP\r\n");
+    assert_eq!(talk.take_heard(), "b NO [LIMIT] too busy; try again later\r\nc OK NOOP done\r\n");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod mailbox;
 mod store;
 
 use std::io;
+use std::time::Duration;
 
 use futures::executor::block_on;
 use mailraft_mailbox::{Answer, Command};
@@ -42,7 +43,8 @@ pub struct Talk {
 impl Talk {
     /// INBOX has two messages, of which somebody has seen the first one come.
     pub fn new(tls: bool) -> Self {
-        let config = Config { max_message_bytes: MESSAGE_MAX_BYTES, tls_available: true };
+        let config =
+            Config { max_message_bytes: MESSAGE_MAX_BYTES, tls_available: true, login_max: Duration::from_secs(120) };
         let mut store = TestStore::new();
         store.deliver(MESSAGE);
         let claim = Command::Select { folder: "INBOX".into(), claim_recent: true };

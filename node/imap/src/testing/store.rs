@@ -22,6 +22,8 @@ pub struct TestStore {
     pub mailbox: RealMailbox,
     /// No majority answers.
     pub unavailable: bool,
+    /// Why no message may come now.
+    pub no_place: Option<Refusal>,
     /// What becomes of changes whose outcome nobody learns.
     pub unknown: Option<Unknown>,
     /// So many questions are answered; those behind fail.
@@ -45,6 +47,7 @@ impl TestStore {
         TestStore {
             mailbox: RealMailbox::new(),
             unavailable: false,
+            no_place: None,
             unknown: None,
             answers: None,
             meanwhile: None,
@@ -114,6 +117,10 @@ impl Mailstore for TestStore {
             _ => Refusal::WrongCredentials,
         };
         Err(refusal.into())
+    }
+
+    fn begin_message(&mut self) -> Result<(), Refusal> {
+        self.no_place.clone().map_or(Ok(()), Err)
     }
 
     async fn ask(&mut self, command: Command) -> Result<Answer, Failure> {

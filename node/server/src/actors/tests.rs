@@ -33,7 +33,7 @@ use crate::descriptors::Descriptors;
 use crate::environment::command_id;
 use crate::links::{Links, MailboxSession, Stored};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
-use crate::places::SessionLimits;
+use crate::places::Places;
 use crate::services::Services;
 use crate::spool::{Budget, Spool, SpooledMessage};
 use crate::{OpenStores, Stores};
@@ -102,7 +102,7 @@ impl Node {
             cluster,
             lookup,
             descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
-            places: SessionLimits::default(),
+            places: Places::default(),
         };
         tokio::spawn(services.registry.clone().end_actors_with_their_terms());
         Node { services, rows: stores.rows, threads, dir }

@@ -1,6 +1,7 @@
 //! The admin server: health, metrics, and the API that the command line uses.
 
 mod api;
+mod listener;
 mod status;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::services::Services;
 
+pub use listener::Listener;
 pub use status::own_status;
 
 /// The largest body of a request, in bytes.

@@ -141,6 +141,20 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions of clients of one address.
     pub sessions_per_address: usize,
+    /// Sessions that nobody has logged in to, of one service, in hundredths of all.
+    pub strangers_percent: usize,
+    /// Sessions of one address that nobody has logged in to.
+    pub strangers_per_address: usize,
+    /// A mail program logs in within this time.
+    pub login_max: Duration,
+    /// Messages on their way in at once.
+    pub messages: usize,
+    /// Of those, from one address.
+    pub messages_per_address: usize,
+    /// The least pace of a message, in bytes a second.
+    pub message_bytes_per_second: u64,
+    /// A message has come within this time.
+    pub message_max: Duration,
     /// Mailbox actors on this node.
     pub actors: usize,
     /// Bytes of mail in one mailbox, if limited.

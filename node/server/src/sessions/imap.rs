@@ -13,18 +13,25 @@ use super::context::SessionContext;
 use super::request::request_digest;
 use crate::environment::{command_id, zoned_now};
 use crate::links::{MailboxSession, stored_under};
+use crate::places::Place;
 use crate::refusals;
 use crate::spool::{Spool, SpoolRefused};
 
-/// A session at its start; `tls` if TLS is up already.
-pub fn session(context: &SessionContext, tls: Option<Tls>) -> Session<Store> {
-    let max_message_bytes = context.services.config().limits.max_message_bytes;
-    Session::new(Config { max_message_bytes, tls_available: true }, tls, Store::new(context.clone()))
+/// A session at its start; `tls` if TLS is up already. Without a place it is only to be refused.
+pub fn session(context: &SessionContext, tls: Option<Tls>, place: Option<Place>) -> Session<Store> {
+    let config = context.services.config();
+    let config_of_session = Config {
+        max_message_bytes: config.limits.max_message_bytes,
+        tls_available: true,
+        login_max: config.limits.login_max,
+    };
+    Session::new(config_of_session, tls, Store::new(context.clone(), place))
 }
 
 /// A session's mailbox as the engine asks for it.
 pub struct Store {
     context: SessionContext,
+    place: Option<Place>,
     mailbox: Option<MailboxSession>,
     spool: Option<Result<Spool, SpoolRefused>>,
     unheard: Unheard,
@@ -32,8 +39,8 @@ pub struct Store {
 
 impl Store {
     /// Nobody is logged in yet.
-    fn new(context: SessionContext) -> Self {
-        Store { context, mailbox: None, spool: None, unheard: Unheard::default() }
+    fn new(context: SessionContext, place: Option<Place>) -> Self {
+        Store { context, place, mailbox: None, spool: None, unheard: Unheard::default() }
     }
 }
 
@@ -41,6 +48,9 @@ impl Mailstore for Store {
     async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), Failure> {
         let account = self.context.services.credentials.verify(user, password).await.map_err(refusals::login)?;
         self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
+        if let Some(place) = &self.place {
+            place.logged_in();
+        }
         Ok(())
     }
 
@@ -95,6 +105,14 @@ impl Mailstore for Store {
     fn close_folder(&mut self) {
         if let Some(mailbox) = self.mailbox.as_mut() {
             mailbox.close_folder();
+        }
+    }
+
+    fn begin_message(&mut self) -> Result<(), Refusal> {
+        let bounds = self.context.services.bounds();
+        match &self.place {
+            Some(place) if !place.begin_message(&bounds) => Err(Refusal::Overloaded),
+            Some(_) | None => Ok(()),
         }
     }
 

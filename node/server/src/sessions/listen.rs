@@ -8,9 +8,10 @@ use mailraft_protocol::Farewell;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::context::SessionContext;
-use super::shell::{Shell, stopped};
+use super::shell::{Pace, Shell, stopped};
 use super::tls::spoken;
 use super::{imap, smtp};
+use crate::places::{Place, Share};
 
 /// After accepting failed (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -28,6 +29,17 @@ pub enum Service {
     Imap,
     /// IMAP over TLS (port 993).
     Imaps,
+}
+
+impl Service {
+    /// Whose strangers share their places.
+    fn share(self) -> Share {
+        match self {
+            Service::Smtp => Share::Relay,
+            Service::Submission | Service::Submissions => Share::Submission,
+            Service::Imap | Service::Imaps => Share::Imap,
+        }
+    }
 }
 
 /// Serves a port until the node shuts down.
@@ -62,20 +74,21 @@ pub async fn listen(context: SessionContext, service: Service, address: SocketAd
 
 async fn session(context: SessionContext, service: Service, socket: TcpStream, peer: SocketAddr) {
     let limits = context.services.config().limits.clone();
-    let shell = Shell::new(context.tls.acceptor().clone(), context.serving.clone());
+    let pace = Pace { bytes_per_second: limits.message_bytes_per_second, message_max: limits.message_max };
+    let place = context.services.places.enter(service.share(), peer.ip(), &context.services.bounds());
+    let shell = Shell::new(context.tls.acceptor().clone(), context.serving.clone(), pace, place.clone());
     let _ = socket.set_nodelay(true);
-    let ended =
-        match context.services.places.enter(peer.ip(), context.services.sessions_max(), limits.sessions_per_address) {
-            Some(_place) => serve(&context, &shell, service, socket, peer).await,
-            None => {
-                ::metrics::counter!("mailraft_sessions_refused_total").increment(1);
-                // Past these nobody is told why: a flood must not take the descriptors that are set aside.
-                match context.refusing.try_take(1) {
-                    Some(_place) => refuse(&context, &shell, service, socket, peer).await,
-                    None => Ok(()),
-                }
+    let ended = match place {
+        Some(place) => serve(&context, &shell, service, socket, peer, place).await,
+        None => {
+            ::metrics::counter!("mailraft_sessions_refused_total").increment(1);
+            // Past these nobody is told why: a flood must not take the descriptors that are set aside.
+            match context.refusing.try_take(1) {
+                Some(_place) => refuse(&context, &shell, service, socket, peer).await,
+                None => Ok(()),
             }
-        };
+        }
+    };
     match ended {
         Ok(()) => tracing::trace!(?service, "a session ended"),
         Err(error) => tracing::debug!(?service, %error, "a session ended"),
@@ -88,23 +101,27 @@ async fn serve(
     service: Service,
     socket: TcpStream,
     peer: SocketAddr,
+    place: Place,
 ) -> io::Result<()> {
+    let place = Some(place);
     match service {
-        Service::Smtp => shell.serve(smtp::session(context, mailraft_smtp::Service::Relay, peer, None), socket).await,
+        Service::Smtp => {
+            shell.serve(smtp::session(context, mailraft_smtp::Service::Relay, peer, None, place), socket).await
+        }
         Service::Submission => {
-            shell.serve(smtp::session(context, mailraft_smtp::Service::Submission, peer, None), socket).await
+            shell.serve(smtp::session(context, mailraft_smtp::Service::Submission, peer, None, place), socket).await
         }
         Service::Submissions => {
             let connection = shell.handshake(socket).await?;
             let tls = Some(spoken(connection.get_ref().1));
-            let session = smtp::session(context, mailraft_smtp::Service::Submissions, peer, tls);
+            let session = smtp::session(context, mailraft_smtp::Service::Submissions, peer, tls, place);
             shell.serve(session, Box::new(connection)).await
         }
-        Service::Imap => shell.serve(imap::session(context, None), socket).await,
+        Service::Imap => shell.serve(imap::session(context, None, place), socket).await,
         Service::Imaps => {
             let connection = shell.handshake(socket).await?;
             let tls = Some(spoken(connection.get_ref().1));
-            shell.serve(imap::session(context, tls), Box::new(connection)).await
+            shell.serve(imap::session(context, tls, place), Box::new(connection)).await
         }
     }
 }
@@ -120,9 +137,9 @@ async fn refuse(
     let why = Farewell::TooManySessions;
     match service {
         Service::Smtp | Service::Submission => {
-            shell.refuse(smtp::session(context, mailraft_smtp::Service::Relay, peer, None), socket, why).await
+            shell.refuse(smtp::session(context, mailraft_smtp::Service::Relay, peer, None, None), socket, why).await
         }
-        Service::Imap => shell.refuse(imap::session(context, None), socket, why).await,
+        Service::Imap => shell.refuse(imap::session(context, None, None), socket, why).await,
         Service::Submissions | Service::Imaps => Ok(()),
     }
 }

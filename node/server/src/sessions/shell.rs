@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use mailraft_protocol::{Engine, Farewell, Out, Output, Turn};
+use mailraft_protocol::{Engine, Farewell, Out, Output, Patience, Turn};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -15,23 +15,45 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::tls::spoken;
+use crate::places::Place;
 
 /// How long a TLS handshake may take.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
 /// A client that does not read is waited for this long.
 const WRITE_MAX: Duration = Duration::from_secs(60);
 const READ_BYTES: usize = 32 << 10;
+/// A message may stall for this long at its pace's expense.
+const PACE_GRACE: Duration = Duration::from_secs(60);
 
 /// A client's connection, with or without TLS.
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for T {}
+
+/// The pace that a message must keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Bytes a second, after [`PACE_GRACE`].
+    pub bytes_per_second: u64,
+    /// It has come within this time.
+    pub message_max: Duration,
+}
 
 /// What a session needs beside its engine and its connection.
 #[derive(Clone)]
 pub struct Shell {
     acceptor: TlsAcceptor,
     serving: watch::Receiver<bool>,
+    pace: Pace,
+    pace_grace: Duration,
     write_max: Duration,
+    /// Without it the connection is only to be refused.
+    place: Option<Place>,
+}
+
+/// How far a message has come.
+struct Coming {
+    since: Instant,
+    bytes: u64,
 }
 
 /// How a conversation ended without an error.
@@ -42,17 +64,23 @@ enum Ended<C> {
 }
 
 impl Shell {
-    /// Takes TLS up by this acceptor, and ends sessions when `serving` turns false.
-    pub fn new(acceptor: TlsAcceptor, serving: watch::Receiver<bool>) -> Self {
-        Shell { acceptor, serving, write_max: WRITE_MAX }
+    /// Takes TLS up by this acceptor, ends sessions when `serving` turns false or their place is given to another, and
+    /// messages that don't keep up the pace.
+    pub fn new(acceptor: TlsAcceptor, serving: watch::Receiver<bool>, pace: Pace, place: Option<Place>) -> Self {
+        Shell { acceptor, serving, pace, pace_grace: PACE_GRACE, write_max: WRITE_MAX, place }
     }
 
     /// Takes up TLS on a connection.
     ///
     /// # Errors
-    /// Those of the handshake, or that it took too long.
+    /// Those of the handshake, or that it took too long, or that another connection needs the place.
     pub async fn handshake<C: Connection>(&self, connection: C) -> io::Result<TlsStream<C>> {
-        let accepted = timeout(HANDSHAKE_MAX, self.acceptor.accept(connection)).await;
+        self.set_waits(true);
+        let accepted = tokio::select! {
+            accepted = timeout(HANDSHAKE_MAX, self.acceptor.accept(connection)) => accepted,
+            () = self.told_to_leave() => return Err(io::Error::other("gave way to another connection")),
+        };
+        self.set_waits(false);
         accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -102,10 +130,16 @@ impl Shell {
         let mut serving = self.serving.clone();
         let mut buffer = vec![0; READ_BYTES];
         out.bytes = greeting;
+        let mut heard = Instant::now();
+        let mut coming: Option<Coming> = None;
         loop {
             let turn = engine.drive(&mut out).await;
             match turn {
                 Turn::Again => {
+                    heard = Instant::now();
+                    if let Some(place) = &self.place {
+                        place.heard();
+                    }
                     out.pass_on().await;
                     if out.is_gone() {
                         return out.flush().await.map(|()| Ended::Closed);
@@ -135,12 +169,13 @@ impl Shell {
                     self.end(engine, &mut out, Farewell::TooLong).await?;
                     return Ok(Ended::Closed);
                 }
-                let silent = Instant::now() + patience.idle;
-                let (until, why) = match over.filter(|over| *over < silent) {
-                    Some(over) => (over, Farewell::TooLong),
-                    None => (silent, Farewell::Silent),
-                };
+                let slow = self.slow(patience, &mut coming);
+                let silent = Some((heard + patience.idle, Farewell::Silent));
+                let ends = [silent, over.map(|over| (over, Farewell::TooLong)), slow];
+                let (until, why) =
+                    ends.into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or((heard, Farewell::Silent));
                 let room = engine.room().min(READ_BYTES);
+                self.set_waits(true);
                 let read = tokio::select! {
                     read = timeout_at(until, out.output().connection.read(&mut buffer[..room])) => read,
                     () = engine.wait_for_news(), if idles => {
@@ -155,10 +190,20 @@ impl Shell {
                         self.end(engine, &mut out, Farewell::ShuttingDown).await?;
                         return Ok(Ended::Closed);
                     }
+                    () = self.told_to_leave() => {
+                        self.end(engine, &mut out, Farewell::TooManySessions).await?;
+                        return Ok(Ended::Closed);
+                    }
                 };
+                self.set_waits(false);
                 match read {
                     Ok(Ok(0)) => return Ok(Ended::Closed),
-                    Ok(Ok(count)) => engine.input(&buffer[..count]),
+                    Ok(Ok(count)) => {
+                        if let Some(coming) = &mut coming {
+                            coming.bytes += count as u64;
+                        }
+                        engine.input(&buffer[..count]);
+                    }
                     Ok(Err(error)) => return Err(error),
                     Err(_) => {
                         self.end(engine, &mut out, why).await?;
@@ -167,6 +212,34 @@ impl Shell {
                 }
                 break;
             }
+        }
+    }
+
+    /// When a message that comes now is too slow; whether one comes is noted.
+    fn slow(&self, patience: Patience, coming: &mut Option<Coming>) -> Option<(Instant, Farewell)> {
+        if !patience.in_message {
+            if coming.take().is_some()
+                && let Some(place) = &self.place
+            {
+                place.end_message();
+            }
+            return None;
+        }
+        let Coming { since, bytes } = coming.get_or_insert_with(|| Coming { since: Instant::now(), bytes: 0 });
+        let paid = Duration::from_secs(*bytes / self.pace.bytes_per_second.max(1));
+        Some((*since + self.pace.message_max.min(self.pace_grace + paid), Farewell::TooSlow))
+    }
+
+    fn set_waits(&self, waits: bool) {
+        if let Some(place) = &self.place {
+            place.set_waits(waits);
+        }
+    }
+
+    async fn told_to_leave(&self) {
+        match &self.place {
+            Some(place) => place.told_to_leave().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -15,23 +15,38 @@ use super::request::request_digest;
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::{MailboxSession, stored_under};
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
+use crate::places::Place;
 use crate::refusals;
 use crate::services::Services;
 use crate::spool::{Spool, SpoolRefused};
 
-/// A session at its start; `tls` if TLS is up already.
-pub fn session(context: &SessionContext, service: Service, peer: SocketAddr, tls: Option<Tls>) -> Session<Agent> {
+/// A session at its start; `tls` if TLS is up already. Without a place it is only to be refused.
+pub fn session(
+    context: &SessionContext,
+    service: Service,
+    peer: SocketAddr,
+    tls: Option<Tls>,
+    place: Option<Place>,
+) -> Session<Agent> {
     let config = context.services.config();
     let config = Config {
         hostname: config.tls.hostname.clone(),
         service,
         max_message_bytes: config.limits.max_message_bytes,
         tls_available: true,
+        login_max: config.limits.login_max,
     };
     Session::new(
         config,
         tls,
-        Agent { context: context.clone(), peer, spool: None, mailbox_session: None, unheard: Unheard::default() },
+        Agent {
+            context: context.clone(),
+            peer,
+            place,
+            spool: None,
+            mailbox_session: None,
+            unheard: Unheard::default(),
+        },
     )
 }
 
@@ -39,6 +54,7 @@ pub fn session(context: &SessionContext, service: Service, peer: SocketAddr, tls
 pub struct Agent {
     context: SessionContext,
     peer: SocketAddr,
+    place: Option<Place>,
     spool: Option<Result<Spool, SpoolRefused>>,
     mailbox_session: Option<(MailboxId, MailboxSession)>,
     /// Of the mailbox that mailbox_session is about.
@@ -88,7 +104,18 @@ impl DeliveryAgent for Agent {
 
     async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> Result<String, Failure> {
         let account = self.context.services.credentials.verify(user, password).await.map_err(refusals::login)?;
+        if let Some(place) = &self.place {
+            place.logged_in();
+        }
         Ok(account.address)
+    }
+
+    fn begin_message(&mut self) -> Result<(), Refusal> {
+        let bounds = self.context.services.bounds();
+        match &self.place {
+            Some(place) if !place.begin_message(&bounds) => Err(Refusal::Overloaded),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn receive(&mut self, bytes: &[u8]) {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::executor::block_on;
 use mailraft_protocol::{Engine, Failure, Farewell, Out, Output, Refusal, Tls, Turn};
@@ -15,6 +16,7 @@ use crate::session::Session;
 use crate::state::{Config, Service};
 
 const MESSAGE_MAX_BYTES: u64 = 100;
+const LOGIN_MAX: Duration = Duration::from_secs(120);
 const TLS: Tls = Tls { version: "TLS1_3", cipher: "TLS_AES_128_GCM_SHA256" };
 
 /// A client and a scripted delivery agent.
@@ -34,6 +36,8 @@ pub struct Script {
     answered: (usize, usize),
     /// The client said that it ends the session.
     left: bool,
+    /// No message is to come now.
+    no_place: bool,
 }
 
 impl DeliveryAgent for Script {
@@ -47,6 +51,10 @@ impl DeliveryAgent for Script {
 
     async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> Result<String, Failure> {
         Ok(login(user, &password)?)
+    }
+
+    fn begin_message(&mut self) -> Result<(), Refusal> {
+        if self.no_place { Err(Refusal::Overloaded) } else { Ok(()) }
     }
 
     fn receive(&mut self, bytes: &[u8]) {
@@ -109,7 +117,8 @@ impl Talk {
 
     fn with_tls(service: Service, tls: bool, tls_available: bool) -> Self {
         let hostname = "mx.test".to_owned();
-        let config = Config { hostname, service, max_message_bytes: MESSAGE_MAX_BYTES, tls_available };
+        let config =
+            Config { hostname, service, max_message_bytes: MESSAGE_MAX_BYTES, tls_available, login_max: LOGIN_MAX };
         let session = Session::new(config, tls.then_some(TLS), Script::default());
         let heard = session.greeting();
         Talk { session, heard, log: Vec::new(), closed: false }
@@ -276,6 +285,31 @@ fn run(file: &str) -> String {
         }
     }
     came.join("\n") + "\n"
+}
+
+#[test]
+fn where_there_is_no_place_for_a_message_it_is_refused_before_it_is_sent() {
+    let mut talk = Talk::new(Service::Relay, false);
+    talk.session.agent.no_place = true;
+    talk.say(b"EHLO a\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@here.test>\r\n");
+    assert_eq!(talk.say(b"DATA\r\n"), ["S: 451 4.3.2 too busy; try again later"]);
+    assert!(!talk.session.patience().in_message);
+    talk.session.agent.no_place = false;
+    let go_on = talk.say(b"DATA\r\n");
+    assert!(go_on[0].starts_with("S: 354 ") && talk.session.patience().in_message, "{go_on:?}");
+}
+
+#[test]
+fn a_mail_program_logs_in_soon_and_a_server_need_not() {
+    let total = |service, say: &str| {
+        let mut talk = Talk::new(service, true);
+        talk.say(say.as_bytes());
+        talk.session.patience().total
+    };
+    let log_in = "EHLO a\r\nAUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n";
+    assert_eq!(total(Service::Submissions, "EHLO a\r\n"), Some(LOGIN_MAX));
+    assert!(total(Service::Submissions, log_in) > Some(LOGIN_MAX));
+    assert!(total(Service::Relay, "EHLO a\r\n") > Some(LOGIN_MAX));
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub async fn command<A: DeliveryAgent>(state: &mut State, text: &[u8], agent: &m
         b"AUTH" => auth::run(state, argument, agent, out).await,
         b"MAIL" => mail::run(state, argument, agent, out).await,
         b"RCPT" => rcpt::run(state, argument, agent, out).await,
-        b"DATA" => data::run(state, argument, out),
+        b"DATA" => data::run(state, argument, agent, out),
         b"RSET" => rset::run(state, argument, out),
         b"NOOP" => noop::run(out),
         b"QUIT" => quit::run(state, argument, agent, out).await,

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::places::{Bounds, Places, Share};
 
 const NAME: &str = "mail.example.test";
 /// What a connection holds that nobody reads, in bytes.
@@ -22,6 +23,7 @@ const PIPE_BYTES: usize = 1_000;
 const FLOOD_BYTES: usize = 64 << 20;
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(30);
+const PACE: Pace = Pace { bytes_per_second: 1_000_000, message_max: LONG };
 
 /// Takes lines of 100 bytes at most: STARTTLS, IDLE, FLOOD, QUIT, and others that it says again.
 struct Lines {
@@ -39,7 +41,7 @@ impl Lines {
     fn new(idle: Duration, total: Option<Duration>) -> Self {
         Lines {
             input: Vec::new(),
-            patience: Patience { idle, total },
+            patience: Patience { idle, total, in_message: false },
             tls: None,
             closing: false,
             idles: false,
@@ -94,6 +96,7 @@ impl Engine for Lines {
                     out.pass_on().await;
                 }
             }
+            b"MESSAGE" => self.patience.in_message = true,
             b"QUIT" => self.closing = true,
             _ => out.bytes.extend_from_slice(&line),
         }
@@ -165,7 +168,11 @@ fn shell() -> (Shell, watch::Sender<bool>, TlsConnector) {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let (stop, serving) = watch::channel(true);
-    let shell = Shell { write_max: SHORT, ..Shell::new(TlsAcceptor::from(Arc::new(server)), serving) };
+    let shell = Shell {
+        write_max: SHORT,
+        pace_grace: SHORT,
+        ..Shell::new(TlsAcceptor::from(Arc::new(server)), serving, PACE, None)
+    };
     (shell, stop, TlsConnector::from(Arc::new(client)))
 }
 
@@ -260,6 +267,72 @@ async fn a_client_that_keeps_a_session_for_too_long_is_told_so_however_much_it_s
     drop(near);
     client.session.await.unwrap().unwrap();
     saying.await.unwrap();
+}
+
+/// What a client hears that says this again and again.
+async fn heard_by_who_drips(engine: Lines, first: &str, drop: &'static [u8]) -> String {
+    let mut client = Client::connect(engine);
+    client.say(first).await;
+    let (mut near, mut far) = tokio::io::split(client.wire);
+    let dripping = tokio::spawn(async move {
+        while far.write_all(drop).await.is_ok() {
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    });
+    let mut heard = String::new();
+    near.read_to_string(&mut heard).await.unwrap();
+    std::mem::drop(near);
+    client.session.await.unwrap().unwrap();
+    dripping.await.unwrap();
+    heard
+}
+
+#[tokio::test]
+async fn who_sends_a_byte_now_and_then_is_as_silent_as_who_sends_none() {
+    let heard = heard_by_who_drips(Lines::new(SHORT, None), "", b"a").await;
+    assert_eq!(heard, "hello\r\nbye Silent\r\n");
+}
+
+#[tokio::test]
+async fn a_message_that_drips_is_given_up() {
+    let heard = heard_by_who_drips(Lines::new(LONG, None), "MESSAGE\r\n", b"a\r\n").await;
+    assert!(heard.ends_with("a\r\nbye TooSlow\r\n"), "{heard:.200}");
+}
+
+#[tokio::test]
+async fn a_session_that_gives_way_hears_why_also_in_its_handshake() {
+    let bounds = Bounds {
+        sessions: 9,
+        sessions_per_address: 9,
+        strangers_percent: 100,
+        strangers_per_address: 1,
+        messages: 1,
+        messages_per_address: 1,
+    };
+    let places = Places::default();
+    let enter = || places.enter(Share::Imap, [127, 0, 0, 1].into(), &bounds);
+    let (shell, _stop, _) = shell();
+    let (mut near, far) = tokio::io::duplex(PIPE_BYTES);
+    let (mut near_too, far_too) = tokio::io::duplex(PIPE_BYTES);
+    let first = Shell { place: enter(), ..shell.clone() };
+    let session = tokio::spawn(async move { first.serve(Lines::new(LONG, None), far).await });
+    assert_eq!(line(&mut near).await, "hello\r\n");
+    let mut second = None;
+    while second.is_none() {
+        tokio::time::sleep(SHORT).await;
+        second = enter();
+    }
+    assert_eq!(line(&mut near).await, "bye TooManySessions\r\n");
+    session.await.unwrap().unwrap();
+    let second = Shell { place: second, ..shell };
+    let handshake = tokio::spawn(async move { second.handshake(far_too).await.map(drop) });
+    let mut third = None;
+    while third.is_none() {
+        tokio::time::sleep(SHORT).await;
+        third = enter();
+    }
+    assert!(handshake.await.unwrap().is_err());
+    assert_eq!(near_too.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test]
