@@ -43,6 +43,8 @@ pub struct Node {
     /// Owners may start here: the cluster's time is no guess.
     settled: bool,
     handing_over: bool,
+    /// It leads only what no other node can.
+    reluctant: bool,
     ticks: u64,
     hints: Hints,
     led: BTreeMap<PartitionId, Term>,
@@ -95,6 +97,7 @@ impl Node {
             clocks: Clocks::default(),
             settled: false,
             handing_over: false,
+            reluctant: false,
             ticks: 0,
             hints: Hints::default(),
             led: BTreeMap::new(),
@@ -157,6 +160,7 @@ impl Node {
                 self.handing_over = true;
                 self.hand_over();
             }
+            Input::Reluctant { reluctant } => self.reluctant = reluctant,
             Input::Damaged { replica } => self.damaged(replica),
             Input::Unreachable { node } => {
                 hint(self.hints.unreachable(node), out);
@@ -274,8 +278,9 @@ impl Node {
             self.damaged(replica);
         }
         for (partition, replica) in &mut self.replicas {
+            replica.set_reluctant(self.reluctant);
             let mut stirs = replica.tick(&self.config, env, self.handing_over, out);
-            if let Some(to) = replica.must_hand_over_to().or_else(|| replica.hands_over_damaged()) {
+            if let Some(to) = replica.must_hand_over_to().or_else(|| replica.hands_over_unfit()) {
                 replica.transfer(to);
                 stirs = true;
             }

@@ -92,6 +92,8 @@ pub struct Replica {
     answered: BTreeMap<ReplicaId, u64>,
     /// Rows of it, or of this node's replica of the control group, can't be read.
     damaged: bool,
+    /// Its node is short of something.
+    reluctant: bool,
     /// To whom the lead was offered in this term.
     offered: BTreeMap<ReplicaId, Offers>,
     /// Who has been the better leader, and since which tick.
@@ -189,6 +191,7 @@ impl Replica {
             done: at,
             answered: BTreeMap::new(),
             damaged: false,
+            reluctant: false,
             offered: BTreeMap::new(),
             better: None,
             flushed,
@@ -254,7 +257,9 @@ impl Replica {
                 }
                 match message.get_msg_type() {
                     // raft-rs stops the process if it is to campaign while a snapshot is put in place.
-                    MessageType::MsgTimeoutNow if handing_over || self.damaged || self.is_installing() => return,
+                    MessageType::MsgTimeoutNow if handing_over || self.is_unfit_to_lead() || self.is_installing() => {
+                        return;
+                    }
                     // As if lost: the leader sends again.
                     MessageType::MsgAppend if !message.entries.is_empty() && self.raw.store().is_full() => return,
                     MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => {
@@ -512,10 +517,11 @@ impl Replica {
         self.members.node(leader)
     }
 
-    /// The election timeout in ticks, by rank among the voters; whoever is damaged comes last.
+    /// The election timeout in ticks, by rank among the voters; whoever is unfit to lead comes last.
     fn window(&self) -> usize {
         let voters = self.members.voters();
-        let rank = voters.iter().position(|v| *v == self.spec.replica && !self.damaged).unwrap_or(voters.len());
+        let rank =
+            voters.iter().position(|v| *v == self.spec.replica && !self.is_unfit_to_lead()).unwrap_or(voters.len());
         FIRST_WINDOW_TICKS + 2 * rank.min(RANKS_MAX)
     }
 }

@@ -86,6 +86,12 @@ pub enum Input {
     },
     /// The node is about to stop: hand every leadership to another replica and take none.
     HandOver,
+    /// Whether this node is to lead only what no other can, because it is short of something: it hands its leads over
+    /// and takes none that another could have, until it is told that this is over.
+    Reluctant {
+        /// Whether it is.
+        reluctant: bool,
+    },
     /// Rows of this replica can't be read or opened. It hands the lead over while another can take it, takes none that
     /// another could have, and is to be replaced. The control group's are read by the owners of all partitions: if it
     /// is its replica here, that holds for all of this node's.

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use mailraft_driver::pki::ClusterCa;
 use mailraft_server::bootstrap::{FirstNode, FirstState, create_first_state};
-use mailraft_server::config::{OnLoopback, render_on_loopback};
+use mailraft_server::config::{Config, OnLoopback, render_on_loopback};
+use mailraft_server::disk_space::DiskSpace;
 use mailraft_storage::{ClusterId, NodeId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -59,6 +60,7 @@ pub fn run(options: &Quickstart) -> Result<(), Failed> {
         return Err(failed);
     }
     explain(&dir, &cluster, options.detach);
+    say_if_disk_is_low(&dir, &cluster);
     if options.detach {
         return Ok(());
     }
@@ -314,6 +316,21 @@ fn explain(dir: &Path, cluster: &Value, detached: bool) {
     match detached {
         true => tell!("\nStop it with: {binary} stop --dir {}", dir.display()),
         false => tell!("\nCtrl-C stops it."),
+    }
+}
+
+/// Mail would be refused, and whoever tries this out should know why.
+fn say_if_disk_is_low(dir: &Path, cluster: &Value) {
+    let first = nodes(cluster).next().and_then(|node| node["config"].as_str());
+    let Some(Ok(config)) = first.map(|path| Config::load(Path::new(path))) else { return };
+    let disk = DiskSpace::of(dir, &config.limits).status();
+    if disk.low {
+        tell!(
+            "\nNO MAIL IS TAKEN: the disk has {} MiB left, and a node takes none below {} MiB. Give it room, or lower\n\
+             limits.low_water_bytes and limits.low_water_percent in each node's configuration and start again.",
+            disk.free_bytes >> 20,
+            disk.low_water_bytes >> 20
+        );
     }
 }
 

@@ -11,6 +11,7 @@ use mailraft_chaos::cluster::{Cluster, binary};
 use mailraft_chaos::imap::Imap;
 use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
+use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 /// A connection in clear.
@@ -234,4 +235,87 @@ fn silent_connections_to_the_ports_for_nodes_and_for_administration_keep_neither
     });
     cluster.wait_until_caught_up();
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn half_sent_messages_have_a_budget_on_the_disk() {
+    const SPOOL_BYTES: u64 = 16 << 20;
+    let cluster =
+        Cluster::start_new(|c| c.replace("spool_bytes = 4294967296 ", &format!("spool_bytes = {SPOOL_BYTES} ")));
+    let (smtp, bob) = (cluster.text(1, "smtp"), cluster.account(1).address);
+    let mut held = Vec::new();
+    let line = "x".repeat(998) + "\r\n";
+    for _ in 0..13 {
+        let mut half = Plain::connect(&smtp).unwrap();
+        half.line().unwrap();
+        for line in ["HELO a.test", "MAIL FROM:<>", &format!("RCPT TO:<{bob}>"), "DATA"] {
+            half.say(line).unwrap();
+            half.line().unwrap();
+        }
+        // More than sockets hold.
+        for _ in 0..30 {
+            half.say(&line.repeat(1_000)).unwrap();
+        }
+        held.push(half);
+    }
+    let deleted = || -> u64 {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", cluster.pid(1))).unwrap().flatten();
+        let gone =
+            files.filter(|f| std::fs::read_link(f.path()).is_ok_and(|to| to.to_string_lossy().ends_with("(deleted)")));
+        gone.filter_map(|f| std::fs::metadata(f.path()).ok()).map(|m| m.len()).sum()
+    };
+    assert!(deleted() <= SPOOL_BYTES, "{} MiB", deleted() >> 20);
+    let mut last = held.pop().unwrap();
+    last.say("\r\n.").unwrap();
+    let said = last.line().unwrap();
+    assert!(said.starts_with("452 4.3.1 this server's disk"), "{said}");
+}
+
+#[test]
+fn a_node_below_its_low_water_mark_takes_no_mail_leads_nothing_and_recovers_by_itself() {
+    let cluster = Cluster::start_new(|c| c);
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let bob = cluster.account(1);
+    let mut reader = Imap::login(&trust, &cluster.text(1, "imaps"), &bob).unwrap();
+    reader.ok("SELECT INBOX").unwrap();
+    assert!(matches!(sent(&cluster, 1, &trust, "before"), SmtpReply::Accepted { .. }));
+    let set = |bytes: u64| {
+        let config = cluster.text(1, "config");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let lines = text.lines().map(|line| match line.starts_with("low_water_bytes = ") {
+            true => format!("low_water_bytes = {bytes}\n"),
+            false => format!("{line}\n"),
+        });
+        std::fs::write(&config, lines.collect::<String>()).unwrap();
+        cluster.signal(1, rustix::process::Signal::HUP);
+    };
+    let leads = |status: &Value| status["nodes"][0]["leads"].as_u64().unwrap();
+    set(1 << 49);
+    cluster.wait("node 1 says that its disk is full, and leads nothing", |c| {
+        c.status(1).is_some_and(|s| {
+            s["problems"].as_array().unwrap().iter().any(|p| p.as_str().unwrap().contains("of disk left"))
+                && leads(&s) == 0
+        })
+    });
+    let mut server = Plain::connect(&cluster.text(1, "smtp")).unwrap();
+    for (say, hear) in [("", "220 "), ("HELO a.test", "250 "), ("MAIL FROM:<a@b.test>", "452 4.3.1 this server's disk")]
+    {
+        if !say.is_empty() {
+            server.say(say).unwrap();
+        }
+        let said = server.line().unwrap();
+        assert!(said.starts_with(hear), "{said}");
+    }
+    let refused = reader.command("APPEND INBOX {5+}\r\nhello").unwrap();
+    assert!(refused.starts_with("NO [OVERQUOTA] this server's disk"), "{refused}");
+    // Reading and deleting go on, and so do the others.
+    assert!(matches!(sent(&cluster, 2, &trust, "meanwhile"), SmtpReply::Accepted { .. }));
+    reader.ok("NOOP").unwrap();
+    reader.ok("FETCH 1:2 (BODY[])").unwrap();
+    reader.ok("STORE 1 +FLAGS (\\Deleted)").unwrap();
+    reader.ok("EXPUNGE").unwrap();
+    set(64 << 20);
+    cluster
+        .wait("node 1 is well again and leads", |c| c.status(1).is_some_and(|s| s["healthy"] == true && leads(&s) > 0));
+    assert!(matches!(sent(&cluster, 1, &trust, "after"), SmtpReply::Accepted { .. }));
 }

@@ -428,6 +428,11 @@ impl Cluster {
         let _ = self.shared.flusher.now().await;
     }
 
+    /// Whether this node is to lead only what no other can, because it is short of something.
+    pub fn set_reluctant(&self, reluctant: bool) {
+        self.shared.inputs.own(Input::Reluctant { reluctant });
+    }
+
     /// Hands every leadership to other nodes; returns when none is left here, when no other node is connected, when
     /// nobody took one for a while (all of them stop too, or there is no majority), or when the time is up.
     pub async fn hand_over(&self, limit: Duration) {

@@ -74,9 +74,19 @@ impl Replica {
         self.damaged = true;
     }
 
-    /// To whom a damaged leader should hand over. It leads on while nobody takes the lead: some of it can be read.
-    pub fn hands_over_damaged(&mut self) -> Option<ReplicaId> {
-        if self.damaged { self.hand_over_leaving() } else { None }
+    /// Whether its node is short of something.
+    pub fn set_reluctant(&mut self, reluctant: bool) {
+        self.reluctant = reluctant;
+    }
+
+    /// Whether it leads only while no other does: it is damaged, or its node is short of something.
+    pub(super) fn is_unfit_to_lead(&self) -> bool {
+        self.damaged || self.reluctant
+    }
+
+    /// To whom a leader that is unfit should hand over. It leads on while nobody takes the lead: better than nobody.
+    pub fn hands_over_unfit(&mut self) -> Option<ReplicaId> {
+        if self.is_unfit_to_lead() { self.hand_over_leaving() } else { None }
     }
 
     /// To whom a leader that leaves its group, or leads no more if it can, offers the lead next. Each is offered it in
@@ -103,7 +113,7 @@ impl Replica {
     /// To whom to hand the lead over because another should have it.
     pub fn hand_over_preferred(&mut self) -> Option<ReplicaId> {
         let settled = self.lead.told && self.ticks - self.lead.since_tick >= balance::STAY_TICKS;
-        if !self.may_hand_over() || self.damaged || !settled {
+        if !self.may_hand_over() || self.is_unfit_to_lead() || !settled {
             return None;
         }
         let members = self.standing();

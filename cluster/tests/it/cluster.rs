@@ -302,6 +302,40 @@ fn a_damaged_leader_hands_over_and_the_lead_does_not_come_back() {
 }
 
 #[test]
+fn a_reluctant_node_leads_nothing_that_another_can_and_leads_again_when_that_is_over() {
+    let mut network = elected(4);
+    network.ticks(200);
+    let short = network.leader(P1).unwrap();
+    let led = |n: &Network, node| (0..=4).filter(|p| n.leader(PartitionId(*p)) == Some(node)).count();
+    network.input(short, Input::Reluctant { reluctant: true });
+    network.until(12, "led by others", |n| led(n, short) == 0 && (0..=4).all(|p| n.leader(PartitionId(p)).is_some()));
+    for tick in 0..800 {
+        network.ticks(1);
+        assert_eq!(led(&network, short), 0, "tick {tick}");
+    }
+    assert!(network.status(short, P1).is_some_and(|s| !s.damaged));
+    network.input(short, Input::Reluctant { reluctant: false });
+    network.until(4_000, "it leads again", |n| led(n, short) > 0);
+}
+
+#[test]
+fn where_all_are_reluctant_one_leads_and_takes_changes() {
+    let mut network = elected(1);
+    for node in [1, 2, 3].map(NodeId) {
+        network.input(node, Input::Reluctant { reluctant: true });
+    }
+    network.ticks(40);
+    let mut count = 0;
+    for key in 0..100 {
+        let leader = network.leader(P1).unwrap();
+        let request = network.propose(leader, P1, key as u8, key);
+        network.ticks(2);
+        count += usize::from(accepted(network.proposal(leader, request)));
+    }
+    assert!(count > 50, "{count} of 100");
+}
+
+#[test]
 fn where_all_are_damaged_one_leads_and_takes_changes() {
     let mut network = elected(1);
     for node in [1, 2, 3].map(NodeId) {

@@ -47,7 +47,7 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
         Refusal::Unavailable | Refusal::NotKept => "UNAVAILABLE",
         Refusal::Overloaded | Refusal::Limit(_) => "LIMIT",
         Refusal::Corrupt => "CONTACTADMIN",
-        Refusal::OverQuota => "OVERQUOTA",
+        Refusal::OverQuota | Refusal::ServerFull => "OVERQUOTA",
         // Where IMAP says mailbox, it means a folder.
         Refusal::NoSuchMailbox => return ("NONEXISTENT", "the mailbox is no more".to_owned()),
         Refusal::NoSuchFolder | Refusal::FolderGone | Refusal::NoSuchAddress(_) => "NONEXISTENT",
@@ -79,6 +79,7 @@ mod tests {
                 "[UNAVAILABLE] no majority of the servers can be reached; try again",
                 "[LIMIT] too busy; try again later",
                 "[UNAVAILABLE] the message can't be kept now; try again",
+                "[OVERQUOTA] this server's disk is nearly full, which is not about your mailbox; try again later",
                 "[CONTACTADMIN] part of this mailbox is damaged and being repaired",
                 "[OVERQUOTA] the mailbox is full",
                 "[NONEXISTENT] the mailbox is no more",

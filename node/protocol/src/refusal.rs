@@ -30,6 +30,9 @@ refusals! {
     /// This node can't keep the message until its mailbox has it: its own disk fails.
     #[error("the message can't be kept now; try again")]
     NotKept,
+    /// The disk of this node is nearly full.
+    #[error("this server's disk is nearly full, which is not about your mailbox; try again later")]
+    ServerFull,
     /// Part of the mailbox can't be read where it is.
     #[error("part of this mailbox is damaged and being repaired")]
     Corrupt,
@@ -93,6 +96,7 @@ impl Refusal {
             Refusal::Unavailable
             | Refusal::Overloaded
             | Refusal::NotKept
+            | Refusal::ServerFull
             | Refusal::Corrupt
             | Refusal::OverQuota
             | Refusal::SeveralMailboxes => true,

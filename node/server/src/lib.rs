@@ -7,6 +7,7 @@
 //! * [`links`]: how a session reaches the mailbox actor, here or on another node.
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
 //! * [`descriptors`]: how many files and connections there may be, and for whom.
+//! * [`disk_space`]: how much room the disk has.
 //! * [`admin`]: health, metrics and the API that the command line uses.
 //! * [`status`]: how a node and the cluster are.
 //! * [`refusals`]: why something was not done, and how each protocol says so.
@@ -17,6 +18,7 @@ pub mod bootstrap;
 pub mod config;
 pub mod credentials;
 pub mod descriptors;
+pub mod disk_space;
 pub mod environment;
 pub mod links;
 mod lookups;

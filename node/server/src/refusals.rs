@@ -34,6 +34,7 @@ pub fn spool(why: SpoolRefused) -> Refusal {
         SpoolRefused::Overloaded => Refusal::Overloaded,
         SpoolRefused::HeaderTooLong => Refusal::HeaderTooLong,
         SpoolRefused::Disk => Refusal::NotKept,
+        SpoolRefused::NoRoom => Refusal::ServerFull,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
+use crate::disk_space::DiskSpace;
 use crate::links::{Links, StatusSource, serve_streams};
 use crate::permits::Permits;
 use crate::places::Places;
@@ -133,13 +134,16 @@ async fn serve(
         cluster: cluster.clone(),
         lookup,
         descriptors,
+        disk: DiskSpace::of(&config.data_dir, &config.limits),
         places: Places::default(),
     };
     tokio::spawn(serve_streams(services.reach(), own_status(services.clone()), streams));
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
+    let of_now = services.clone();
+    tokio::spawn(services.disk.clone().watch(cluster.clone(), move || of_now.config().limits.clone()));
 
     let (stop, serving) = watch::channel(true);
-    let budget = Budget::new(config.limits.body_memory_bytes, descriptors.large_messages);
+    let budget = Budget::new(config.limits.body_memory_bytes, descriptors.large_messages, config.limits.spool_bytes);
     let context = SessionContext {
         services: services.clone(),
         tls: tls.clone(),
@@ -242,7 +246,7 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     }
     let mut now = (*services.config()).clone();
     services.registry.set_limits(bounds(&new));
-    budget.resize(new.limits.body_memory_bytes);
+    budget.resize(new.limits.body_memory_bytes, new.limits.spool_bytes);
     services.credentials.set_parallel(new.limits.auth_parallel);
     now.limits = new.limits;
     now.tls = new.tls;

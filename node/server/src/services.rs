@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use mailraft_directory::Lookup;
 use mailraft_driver::Cluster;
+use mailraft_protocol::Refusal;
 use mailraft_storage::body::CHUNK_PLAIN_BYTES;
 
 use crate::actors::Registry;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::descriptors::Descriptors;
+use crate::disk_space::DiskSpace;
 use crate::links::{Links, Reach};
 use crate::places::{Bounds, Places};
 use crate::status::SessionStatus;
@@ -32,6 +34,8 @@ pub struct Services {
     pub credentials: Arc<Credentials>,
     /// How many files and connections there may be, and for whom.
     pub descriptors: Descriptors,
+    /// How much room the disk has.
+    pub disk: DiskSpace,
     /// Places for client sessions.
     pub places: Places,
     /// The configuration as it was last loaded.
@@ -52,6 +56,14 @@ impl Services {
     /// Client sessions at a time: what the configuration says, as far as there are descriptors for them.
     pub fn sessions_max(&self) -> usize {
         self.config().limits.sessions.min(self.descriptors.sessions)
+    }
+
+    /// Whether new mail is taken.
+    ///
+    /// # Errors
+    /// If the disk is nearly full.
+    pub fn has_room(&self) -> Result<(), Refusal> {
+        if self.disk.is_low() { Err(Refusal::ServerFull) } else { Ok(()) }
     }
 
     /// Bounds on places for client sessions.

@@ -36,6 +36,8 @@ pub struct Budget {
     kib: Permits,
     /// Messages longer than a chunk: each has a file, later a connection.
     large: Permits,
+    /// Bytes of those files, in KiB.
+    files_kib: Permits,
 }
 
 /// Why a message can't be taken.
@@ -47,6 +49,8 @@ pub enum SpoolRefused {
     HeaderTooLong,
     /// The temporary file can't be written.
     Disk,
+    /// The disk has no room for it: it is nearly full, or other messages on their way in are.
+    NoRoom,
 }
 
 /// A message being received.
@@ -57,6 +61,8 @@ pub struct Spool {
     file: Option<SealedFile>,
     /// Held once it is longer than a chunk.
     large: Option<OwnedSemaphorePermit>,
+    /// For its file, as long as that is there.
+    on_disk: Option<OwnedSemaphorePermit>,
     size_bytes: u64,
 }
 
@@ -83,14 +89,16 @@ pub struct SpooledMessage {
 }
 
 impl Budget {
-    /// This many bytes of memory, and so many large messages.
-    pub fn new(bytes: usize, large_messages: usize) -> Self {
-        Budget { kib: Permits::new(bytes >> 10), large: Permits::new(large_messages) }
+    /// This many bytes of memory, so many large messages, and this many bytes of their files.
+    pub fn new(bytes: usize, large_messages: usize, file_bytes: u64) -> Self {
+        let files_kib = Permits::new(kib(file_bytes));
+        Budget { kib: Permits::new(bytes >> 10), large: Permits::new(large_messages), files_kib }
     }
 
-    /// This many bytes of memory from now on.
-    pub fn resize(&self, bytes: usize) {
+    /// This many bytes of memory and of files from now on.
+    pub fn resize(&self, bytes: usize, file_bytes: u64) {
         self.kib.resize(bytes >> 10);
+        self.files_kib.resize(kib(file_bytes));
     }
 
     fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
@@ -102,6 +110,10 @@ impl Budget {
         let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
         timeout(MEMORY_WAIT_MAX, self.kib.take(kib)).await.ok().flatten()
     }
+}
+
+fn kib(bytes: u64) -> usize {
+    usize::try_from(bytes >> 10).unwrap_or(usize::MAX)
 }
 
 impl Spool {
@@ -118,6 +130,7 @@ impl Spool {
             permit: Some(permit),
             file: None,
             large: None,
+            on_disk: None,
             size_bytes: 0,
         })
     }
@@ -143,6 +156,7 @@ impl Spool {
                 if self.large.is_none() {
                     self.large = Some(self.budget.large.try_take(1).ok_or(SpoolRefused::Overloaded)?);
                 }
+                self.reserve_on_disk()?;
                 self.spill(directory).map_err(|error| {
                     tracing::error!(directory = %directory.display(), %error, "a message on its way in can't be kept in a file");
                     SpoolRefused::Disk
@@ -164,6 +178,18 @@ impl Spool {
                 None => self.permit = Some(more),
             }
         }
+        Ok(())
+    }
+
+    /// Room on the disk for one chunk more.
+    fn reserve_on_disk(&mut self) -> Result<(), SpoolRefused> {
+        let more = self.budget.files_kib.try_take((CHUNK_SEALED_MAX_BYTES as u32).div_ceil(1024));
+        let more = more.ok_or(SpoolRefused::NoRoom)?;
+        match self.on_disk.as_mut() {
+            Some(held) => held.merge(more),
+            None => self.on_disk = Some(more),
+        }
+        ::metrics::gauge!("mailraft_spool_bytes").increment(CHUNK_SEALED_MAX_BYTES as f64);
         Ok(())
     }
 
@@ -216,6 +242,12 @@ impl Spool {
             SpooledMessage::parse(message, permit, self.large.take())
         });
         parsed.await.map_err(|_| SpoolRefused::Disk)?
+    }
+}
+
+impl Drop for SealedFile {
+    fn drop(&mut self) {
+        ::metrics::gauge!("mailraft_spool_bytes").decrement((self.chunks.len() * CHUNK_SEALED_MAX_BYTES) as f64);
     }
 }
 
@@ -314,7 +346,7 @@ mod tests {
     #[tokio::test]
     async fn messages_small_and_large_come_back_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let budget = Budget::new(4 << 20, 8);
+        let budget = Budget::new(4 << 20, 8, 64 << 20);
         for size in [0, 100, CHUNK_PLAIN_BYTES - 20, CHUNK_PLAIN_BYTES, 3 * CHUNK_PLAIN_BYTES + 5] {
             let whole = message(size);
             let mut spool = Spool::new(&budget).unwrap();
@@ -340,7 +372,7 @@ mod tests {
     #[tokio::test]
     async fn large_messages_are_bounded_and_small_ones_go_on() {
         let directory = tempfile::tempdir().unwrap();
-        let budget = Budget::new(8 << 20, 2);
+        let budget = Budget::new(8 << 20, 2, 64 << 20);
         let large = || {
             let mut spool = Spool::new(&budget).unwrap();
             spool.write(&message(CHUNK_PLAIN_BYTES), directory.path()).map(|()| spool)
@@ -357,9 +389,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn files_of_messages_on_their_way_are_bounded_and_give_their_room_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let budget = Budget::new(8 << 20, 8, 1 << 20);
+        let mut first = Spool::new(&budget).unwrap();
+        first.write(&message(2 * CHUNK_PLAIN_BYTES), directory.path()).unwrap();
+        let mut second = Spool::new(&budget).unwrap();
+        let more = second.write(&message(2 * CHUNK_PLAIN_BYTES), directory.path());
+        assert_eq!(more, Err(SpoolRefused::NoRoom));
+        drop(second);
+        // Read back, it is on the disk no more.
+        let whole = first.finish(b"").await.unwrap();
+        let mut third = Spool::new(&budget).unwrap();
+        third.write(&message(2 * CHUNK_PLAIN_BYTES), directory.path()).unwrap();
+        drop(whole);
+    }
+
+    #[tokio::test]
     async fn the_budget_bounds_all_sessions_together() {
         let directory = tempfile::tempdir().unwrap();
-        let budget = Budget::new(64 << 10, 8);
+        let budget = Budget::new(64 << 10, 8, 64 << 20);
         let mut held = Vec::new();
         for _ in 0..4 {
             let mut spool = Spool::new(&budget).unwrap();

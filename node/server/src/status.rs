@@ -9,6 +9,7 @@ use mailraft_storage::{Index, NodeId, PartitionId, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptors::Descriptors;
+use crate::disk_space::DiskStatus;
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct OwnStatus {
     /// Files and connections. An older version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub descriptors: Option<Descriptors>,
+    /// Room on its disk. An older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskStatus>,
     /// Its wall clock when it said so, in milliseconds since 1970. An older version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_unix_ms: Option<u64>,
@@ -152,6 +156,14 @@ impl ClusterStatus {
                             ));
                         }
                     }
+                    if let Some(disk) = own.disk.filter(|disk| disk.low) {
+                        problems.push(format!(
+                            "node {id} has {} MiB of disk left and takes no new mail below {} MiB: give it room, or see \
+                             limits.low_water_bytes and limits.low_water_percent",
+                            disk.free_bytes >> 20,
+                            disk.low_water_bytes >> 20
+                        ));
+                    }
                     if let Some(SessionStatus { max, wanted, .. }) = own.sessions.filter(|s| s.max < s.wanted) {
                         notes.push(format!(
                             "node {id} takes {max} client sessions, not limits.sessions = {wanted}: raise LimitNOFILE in its \
@@ -262,6 +274,7 @@ mod tests {
                 clock_unix_ms: None,
                 sessions: None,
                 descriptors: None,
+                disk: None,
             }),
         )
     }

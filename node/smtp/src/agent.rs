@@ -36,6 +36,12 @@ pub trait DeliveryAgent: Send {
         password: Zeroizing<String>,
     ) -> impl Future<Output = Result<String, Failure>> + Send;
 
+    /// Whether messages are taken now at all.
+    ///
+    /// # Errors
+    /// If they are not.
+    fn has_room(&self) -> Result<(), Refusal>;
+
     /// A message is about to come.
     ///
     /// # Errors

@@ -52,6 +52,7 @@ fn reply(failure: &Failure, during: During) -> String {
         Refusal::Corrupt => return "451 4.3.0 the mailbox is being repaired; try again later".to_owned(),
         Refusal::NotKept | Refusal::SeveralMailboxes => "451 4.3.0",
         Refusal::Overloaded => "451 4.3.2",
+        Refusal::ServerFull => "452 4.3.1",
         Refusal::OverQuota => "452 4.2.2",
         Refusal::NoSuchMailbox
         | Refusal::NoSuchFolder
@@ -82,6 +83,7 @@ mod tests {
                 "451 4.3.0 no majority of the servers can be reached; try again",
                 "451 4.3.2 too busy; try again later",
                 "451 4.3.0 the message can't be kept now; try again",
+                "452 4.3.1 this server's disk is nearly full, which is not about your mailbox; try again later",
                 "451 4.3.0 the mailbox is being repaired; try again later",
                 "452 4.2.2 the mailbox is full",
                 "550 5.1.1 no such mailbox",

@@ -30,6 +30,7 @@ use crate::bootstrap::{FirstNode, FirstState, create_first_state};
 use crate::config::{Config, OnLoopback, render_on_loopback};
 use crate::credentials::{Credentials, LoginRefused};
 use crate::descriptors::Descriptors;
+use crate::disk_space::DiskSpace;
 use crate::environment::command_id;
 use crate::links::{Links, MailboxSession, Stored};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
@@ -101,6 +102,7 @@ impl Node {
             config: Arc::new(RwLock::new(Arc::new(config(dir.path())))),
             cluster,
             lookup,
+            disk: DiskSpace::of(dir.path(), &config(dir.path()).limits),
             descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
             places: Places::default(),
         };
@@ -154,7 +156,7 @@ impl Node {
 
     /// A whole message that was received.
     async fn message(&self, bytes: usize) -> SpooledMessage {
-        let mut spool = Spool::new(&Budget::new(64 << 20, 8)).unwrap();
+        let mut spool = Spool::new(&Budget::new(64 << 20, 8, 64 << 20)).unwrap();
         spool.write(b"Subject: one\r\nMessage-ID: <1@example.test>\r\n\r\n", self.dir.path()).unwrap();
         spool.write(&vec![b'x'; bytes], self.dir.path()).unwrap();
         spool.finish(b"").await.unwrap()

@@ -27,6 +27,7 @@ pub async fn own_status(services: &Services) -> OwnStatus {
         uptime_s: crate::environment::uptime().as_secs(),
         sessions: Some(services.session_status()),
         descriptors: Some(services.descriptors),
+        disk: Some(services.disk.status()),
         clock_unix_ms: Some(crate::environment::wall().0),
     }
 }

@@ -119,7 +119,10 @@ struct LimitsSection {
     message_bytes_per_second: u64,
     message_seconds: u64,
     actors: usize,
-    quota_bytes: Option<u64>,
+    low_water_percent: u64,
+    low_water_bytes: u64,
+    spool_bytes: u64,
+    quota_bytes: u64,
     body_memory_bytes: usize,
     auth_parallel: usize,
 }
@@ -159,7 +162,10 @@ impl Default for LimitsSection {
             message_bytes_per_second: 1_024,
             message_seconds: 3_600,
             actors: 20_000,
-            quota_bytes: None,
+            low_water_percent: 5,
+            low_water_bytes: 2 << 30,
+            spool_bytes: 4 << 30,
+            quota_bytes: 10 << 30,
             body_memory_bytes: 256 << 20,
             auth_parallel: 2,
         }
@@ -240,8 +246,8 @@ impl File {
         };
         let limits = self.limits;
         let quota_bytes = match limits.quota_bytes {
-            Some(bytes) => Some(within("limits.quota_bytes", bytes, 1 << 20, 1 << 50)?),
-            None => None,
+            0 => None,
+            bytes => Some(within("limits.quota_bytes", bytes, 1 << 20, 1 << 50)?),
         };
         Ok(Config {
             data_dir: self.data_dir,
@@ -302,6 +308,9 @@ impl File {
                 )?,
                 message_max: Duration::from_secs(within("limits.message_seconds", limits.message_seconds, 60, 86_400)?),
                 actors: within("limits.actors", limits.actors, 16, 1_000_000)?,
+                low_water_percent: within("limits.low_water_percent", limits.low_water_percent, 0, 90)?,
+                low_water_bytes: within("limits.low_water_bytes", limits.low_water_bytes, 64 << 20, 1 << 50)?,
+                spool_bytes: within("limits.spool_bytes", limits.spool_bytes, 16 << 20, 1 << 40)?,
                 quota_bytes,
                 body_memory_bytes: within("limits.body_memory_bytes", limits.body_memory_bytes, 16 << 20, 64 << 30)?,
                 auth_parallel: within("limits.auth_parallel", limits.auth_parallel, 1, 64)?,

@@ -14,6 +14,21 @@ use mailraft_storage::{ClusterId, NodeId};
 
 pub use render::{Files, Listens, OnLoopback, Rendered, render, render_on_loopback};
 
+/// The text of a file, for tests.
+#[cfg(test)]
+pub(crate) fn example() -> String {
+    render_on_loopback(&OnLoopback {
+        id: 2,
+        cluster: &"ab".repeat(16),
+        partitions: 16,
+        peers: &[(1, "127.0.0.1:10700".into()), (3, "127.0.0.1:12700".into())],
+        dir: Path::new("/d/node2"),
+        ca_file: Path::new("/d/ca.pem"),
+        token_file: Path::new("/d/token"),
+        base_port: 11_000,
+    })
+}
+
 /// Why there is no configuration: one sentence.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -157,6 +172,12 @@ pub struct Limits {
     pub message_max: Duration,
     /// Mailbox actors on this node.
     pub actors: usize,
+    /// Below so many hundredths of the disk a node takes no new mail, and
+    pub low_water_percent: u64,
+    /// below so many free bytes.
+    pub low_water_bytes: u64,
+    /// Bytes on disk of messages on their way in.
+    pub spool_bytes: u64,
     /// Bytes of mail in one mailbox, if limited.
     pub quota_bytes: Option<u64>,
     /// Memory for messages on their way in, in bytes.

@@ -192,7 +192,10 @@ messages_per_address = 64              # of them from one address
 message_bytes_per_second = 1024        # a message that comes more slowly is given up, a minute aside
 message_seconds = 3600                 # and one that takes longer
 actors = 20000                         # mailboxes in memory at once
-# quota_bytes = 10737418240            # mail in one mailbox; without the line no limit
+low_water_percent = 5                  # with less of its disk free, in hundredths, a node takes no new mail
+low_water_bytes = 2147483648           # nor with less than this; the larger of both counts
+spool_bytes = 4294967296               # large messages on their way in, on disk
+quota_bytes = 10737418240              # mail in one mailbox; 0 is no limit
 body_memory_bytes = 268435456          # memory for messages on their way in
 auth_parallel = 2                      # password checks at once; each takes 19 MiB
 
@@ -235,19 +238,9 @@ level = "info"                         # error, warn, info, debug, trace, or a f
 #[cfg(test)]
 mod tests {
     use super::super::Config;
-    use super::*;
 
     fn text() -> String {
-        render_on_loopback(&OnLoopback {
-            id: 2,
-            cluster: &"ab".repeat(16),
-            partitions: 16,
-            peers: &[(1, "127.0.0.1:10700".into()), (3, "127.0.0.1:12700".into())],
-            dir: Path::new("/d/node2"),
-            ca_file: Path::new("/d/ca.pem"),
-            token_file: Path::new("/d/token"),
-            base_port: 11_000,
-        })
+        super::super::example()
     }
 
     #[test]

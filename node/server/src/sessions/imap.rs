@@ -109,6 +109,7 @@ impl Mailstore for Store {
     }
 
     fn begin_message(&mut self) -> Result<(), Refusal> {
+        self.context.services.has_room()?;
         let bounds = self.context.services.bounds();
         match &self.place {
             Some(place) if !place.begin_message(&bounds) => Err(Refusal::Overloaded),
@@ -121,6 +122,7 @@ impl Mailstore for Store {
         let budget = &self.context.budget;
         let spool = self.spool.get_or_insert_with(|| Spool::new(budget));
         match spool {
+            Ok(_) if self.context.services.disk.is_low() => Err(refusals::spool(SpoolRefused::NoRoom)),
             Ok(kept) => kept.write(bytes, &directory).map_err(refusals::spool),
             Err(refused) => Err(refusals::spool(*refused)),
         }

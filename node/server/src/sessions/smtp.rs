@@ -110,7 +110,12 @@ impl DeliveryAgent for Agent {
         Ok(account.address)
     }
 
+    fn has_room(&self) -> Result<(), Refusal> {
+        self.context.services.has_room()
+    }
+
     fn begin_message(&mut self) -> Result<(), Refusal> {
+        self.context.services.has_room()?;
         let bounds = self.context.services.bounds();
         match &self.place {
             Some(place) if !place.begin_message(&bounds) => Err(Refusal::Overloaded),
@@ -122,8 +127,9 @@ impl DeliveryAgent for Agent {
         let directory = self.context.services.config().data_dir.clone();
         let budget = &self.context.budget;
         let spool = self.spool.get_or_insert_with(|| Spool::new(budget));
+        let no_room = self.context.services.disk.is_low();
         if let Ok(kept) = spool
-            && let Err(refused) = kept.write(bytes, &directory)
+            && let Err(refused) = if no_room { Err(SpoolRefused::NoRoom) } else { kept.write(bytes, &directory) }
         {
             *spool = Err(refused);
         }

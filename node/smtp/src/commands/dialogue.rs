@@ -38,6 +38,8 @@ pub struct Script {
     left: bool,
     /// No message is to come now.
     no_place: bool,
+    /// There is no room for messages.
+    full: bool,
 }
 
 impl DeliveryAgent for Script {
@@ -51,6 +53,10 @@ impl DeliveryAgent for Script {
 
     async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> Result<String, Failure> {
         Ok(login(user, &password)?)
+    }
+
+    fn has_room(&self) -> Result<(), Refusal> {
+        if self.full { Err(Refusal::ServerFull) } else { Ok(()) }
     }
 
     fn begin_message(&mut self) -> Result<(), Refusal> {
@@ -297,6 +303,17 @@ fn where_there_is_no_place_for_a_message_it_is_refused_before_it_is_sent() {
     talk.session.agent.no_place = false;
     let go_on = talk.say(b"DATA\r\n");
     assert!(go_on[0].starts_with("S: 354 ") && talk.session.patience().in_message, "{go_on:?}");
+}
+
+#[test]
+fn a_server_whose_disk_is_full_says_so_before_anything_is_sent() {
+    let mut talk = Talk::new(Service::Relay, false);
+    talk.session.agent.full = true;
+    talk.say(b"EHLO a\r\n");
+    let full = "S: 452 4.3.1 this server's disk is nearly full, which is not about your mailbox; try again later";
+    assert_eq!(talk.say(b"MAIL FROM:<a@b.test>\r\n"), [full]);
+    talk.session.agent.full = false;
+    assert_eq!(talk.say(b"MAIL FROM:<a@b.test>\r\n"), ["S: 250 2.1.0 Ok"]);
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
     if mail.announced_bytes.is_some_and(|bytes| bytes > limit) {
         return refuse(state, &Refusal::MessageTooLong(limit).into(), During::Message, out);
     }
+    if let Err(refusal) = agent.has_room() {
+        return refuse(state, &refusal.into(), During::Message, out);
+    }
     if let (Some(identity), Some(path)) = (&state.identity, &mail.reverse_path)
         && let Err(failure) = agent.check_sender(identity, path).await
     {
