@@ -33,6 +33,15 @@ pub trait Mailstore: Send {
     /// If it was not done, or may not have been.
     fn ask(&mut self, command: Command) -> impl Future<Output = Result<Answer, Failure>> + Send;
 
+    /// A command begins: what it computes is counted from here.
+    fn begin_command(&mut self);
+
+    /// Called by whatever computes for long, every millisecond or few: others get their turn.
+    ///
+    /// # Errors
+    /// If this command has computed for as long as one may.
+    fn breathe(&mut self) -> impl Future<Output = Result<(), Refusal>> + Send;
+
     /// Waits until there are events to take. Its future may be dropped at any point and nothing is lost.
     fn wait_for_event(&mut self) -> impl Future<Output = ()> + Send;
 

@@ -5,11 +5,14 @@
 use std::ops::Range;
 
 use crate::header::HEADER_MAX_BYTES;
+use crate::query::holds;
 use crate::search::{self, SEARCHED_MAX_BYTES};
 use crate::structure::{Body, Part};
 
 /// Decoded text without a line end waits for one up to this length, in bytes.
 const LINE_MAX_BYTES: usize = 64 << 10;
+/// A piece of this size, in bytes, is a millisecond's work or two, however many words are looked for.
+pub const PIECE_MAX_BYTES: usize = 64 << 10;
 /// Text in a charset whose characters are 2 or 4 bytes can't be cut anywhere: so much of a part is searched, in bytes.
 const WIDE_MAX_BYTES: usize = 1 << 20;
 
@@ -140,7 +143,7 @@ impl<'a> Finder<'a> {
     fn feed(&mut self, text: &str) {
         self.text.push_str(text);
         for (word, found) in self.words.iter().zip(&mut self.found) {
-            *found = *found || self.text.contains(word);
+            *found = *found || holds(&self.text, word);
         }
         let mut cut = (self.text.len() + 1).saturating_sub(self.longest).min(self.text.len());
         while !self.text.is_char_boundary(cut) {

@@ -10,6 +10,8 @@ use crate::search::{decode_header, header_text, parse_date};
 
 /// Keys of one query.
 pub const KEYS_MAX: usize = 1_000;
+/// Those of them that look for a text: each goes through all that it looks in.
+pub const TEXTS_MAX: usize = 500;
 
 const DAY_SECONDS: i64 = 86_400;
 
@@ -93,14 +95,18 @@ pub struct Metadata {
     pub received_zone_minutes: i16,
 }
 
-/// What is known of a message while it is judged. Fields are decoded once, when somebody asks.
+/// What is known of a message while it is judged. Whatever the number of keys, its header block is taken apart once, each
+/// field is decoded once, and so is its date; each when somebody asks.
 #[derive(Debug, Default)]
 pub struct Known<'a> {
     metadata: Option<Metadata>,
     header: Option<&'a [u8]>,
     found: Option<Vec<bool>>,
     header_text: OnceCell<String>,
+    /// The values of fields, by the names in lower case.
+    raw: OnceCell<BTreeMap<Vec<u8>, Vec<&'a [u8]>>>,
     fields: RefCell<BTreeMap<String, Vec<String>>>,
+    sent_day: OnceCell<Option<i64>>,
 }
 
 impl<F> Query<F> {
@@ -145,6 +151,16 @@ impl<F> Query<F> {
     /// What suffices to judge any message; None if facts do.
     pub fn needs(&self) -> Option<Needs> {
         self.0.iter().filter_map(Key::needs).max()
+    }
+
+    /// Keys that look for a text.
+    pub fn texts(&self) -> usize {
+        let looks = |key: &&Key<F>| match key {
+            Key::Header(_, text) | Key::Body(text) | Key::Text(text) => !text.is_empty(),
+            Key::And(_) | Key::Or(..) | Key::Not(_) | Key::Fact(_) => false,
+            Key::Before(..) | Key::On(..) | Key::Since(..) | Key::Larger(_) | Key::Smaller(_) => false,
+        };
+        self.0.iter().filter(looks).count()
     }
 
     /// The words that are looked for in bodies, in the order in which [`Known::searched`] is told of them.
@@ -253,17 +269,25 @@ impl<'a> Known<'a> {
 
     fn has_in_header(&self, text: &str) -> Option<bool> {
         let block = self.header?;
-        Some(self.header_text.get_or_init(|| header_text(block)).contains(text))
+        let in_header = self.header_text.get_or_init(|| header_text(block));
+        Some(holds(in_header, text))
     }
 
     fn has_field(&self, name: &str, text: &str) -> Option<bool> {
         let block = self.header?;
         let mut decoded = self.fields.borrow_mut();
         let values = decoded.entry(name.to_owned()).or_insert_with(|| {
-            let of_that_name = fields(block).filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
-            of_that_name.map(|field| decode_header(field.value).to_lowercase()).collect()
+            let raw = self.raw.get_or_init(|| {
+                let mut raw: BTreeMap<Vec<u8>, Vec<&[u8]>> = BTreeMap::new();
+                for field in fields(block) {
+                    raw.entry(field.name.to_ascii_lowercase()).or_default().push(field.value);
+                }
+                raw
+            });
+            let of_that_name = raw.get(&name.as_bytes().to_ascii_lowercase());
+            of_that_name.into_iter().flatten().map(|value| decode_header(value).to_lowercase()).collect()
         });
-        Some(values.iter().any(|value| value.contains(text)))
+        Some(values.iter().any(|value| holds(value, text)))
     }
 
     /// The local day of a date, if there is one.
@@ -277,11 +301,18 @@ impl<'a> Known<'a> {
                 Some(Some(local(metadata.received_unix_seconds, metadata.received_zone_minutes)))
             }
             Date::Sent => {
-                let date = first(self.header?, "Date").and_then(parse_date);
-                Some(date.map(|(seconds, zone)| local(seconds, zone)))
+                let header = self.header?;
+                Some(*self.sent_day.get_or_init(|| {
+                    first(header, "Date").and_then(parse_date).map(|(seconds, zone)| local(seconds, zone))
+                }))
             }
         }
     }
+}
+
+/// Whether a text holds a word. Many words are looked for in one text: this goes through it at the speed of memory.
+pub(crate) fn holds(text: &str, word: &str) -> bool {
+    memchr::memmem::find(text.as_bytes(), word.as_bytes()).is_some()
 }
 
 #[cfg(test)]

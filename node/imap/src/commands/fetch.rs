@@ -163,6 +163,7 @@ async fn tell<S: Mailstore, O: Output>(
     };
     out.text(&format!("* {number} FETCH ("));
     for (n, item) in items.iter().enumerate() {
+        store.breathe().await?;
         if n > 0 {
             out.text(" ");
         }

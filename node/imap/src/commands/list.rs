@@ -55,6 +55,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut
     };
     names.sort_by_key(|name| (*name != "INBOX", *name));
     for name in names {
+        store.breathe().await?;
         let info = by_name.get(name);
         let special = info.and_then(|f| f.special_use);
         if (wanted.special_only && special.is_none()) || !wanted.patterns.iter().any(|p| matches(p, name)) {

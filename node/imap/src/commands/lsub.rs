@@ -18,6 +18,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut
     c.end()?;
     let mut lines: BTreeMap<(bool, String), bool> = BTreeMap::new();
     for folder in all(store).await?.into_iter().filter(|f| f.subscribed) {
+        store.breathe().await?;
         if matches(&pattern, &folder.name) {
             let selectable = folder.id.is_some() && folder.selectable;
             lines.insert((folder.name != "INBOX", folder.name), selectable);

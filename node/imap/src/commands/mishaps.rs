@@ -1,6 +1,8 @@
 //! What goes wrong or is large: too long for a golden dialogue.
 
 use mailraft_mailbox::UidSet;
+use mailraft_message::body_search::PIECE_MAX_BYTES;
+use mailraft_message::query::TEXTS_MAX;
 use mailraft_protocol::{OUTPUT_FLUSH_BYTES, Refusal, Turn};
 use mailraft_storage::body::CHUNK_PLAIN_BYTES;
 
@@ -170,4 +172,44 @@ fn a_message_larger_than_a_chunk_is_fetched_whole_and_in_parts() {
         heard,
         format!("* 3 FETCH (BODY[TEXT]<262120> {{40}}\r\n{})\r\nb OK FETCH done\r\n", &body[262_120..262_160])
     );
+}
+
+#[test]
+fn whoever_computes_for_long_gives_others_their_turn_and_is_stopped_at_its_end() {
+    let text = "0123456789".repeat(CHUNK_PLAIN_BYTES / 5);
+    let pieces = text.len() / PIECE_MAX_BYTES;
+    let mut talk = with_a_long_one(&text);
+    for (said, most_heard, breaths) in [
+        ("SEARCH TEXT nowhere", "* SEARCH\r\n", 3 + 3 + pieces),
+        ("SEARCH SEEN", "* SEARCH\r\n", 3),
+        ("FETCH 1:3 (UID FLAGS)", "* 3 FETCH", 3 * 2),
+        ("LIST \"\" *", "INBOX", 1),
+        ("LSUB \"\" *", "OK LSUB", 1),
+    ] {
+        talk.say(format!("a {said}\r\n").as_bytes());
+        let heard = talk.take_heard();
+        assert!(heard.contains(most_heard) && heard.contains("a OK"), "{said}: {heard}");
+        let took = talk.store().breaths;
+        assert!(took >= breaths, "{said}: {took} turns for others");
+        // One less than it needs.
+        talk.store().breaths_max = took - 1;
+        talk.say(format!("b {said}\r\n").as_bytes());
+        let heard = talk.take_heard();
+        assert!(heard.contains("b NO [LIMIT] enough\r\n"), "{said}: {heard}");
+        assert!(!heard.contains("* SEARCH"), "{said}: {heard}");
+        talk.store().breaths_max = usize::MAX;
+    }
+    talk.say(b"c NOOP\r\n");
+    assert_eq!(talk.take_heard(), "c OK NOOP done\r\n");
+}
+
+#[test]
+fn a_search_for_too_many_texts_is_refused_before_it_costs_anything() {
+    let mut talk = selected();
+    let search = |texts: usize| format!("a SEARCH{}\r\n", " SUBJECT x".repeat(texts));
+    talk.say(search(TEXTS_MAX).as_bytes());
+    assert_eq!(talk.take_heard(), "* SEARCH\r\na OK SEARCH done\r\n");
+    talk.say(search(TEXTS_MAX + 1).as_bytes());
+    assert_eq!(talk.take_heard(), "a NO [LIMIT] at most 500 texts can be looked for at once\r\n");
+    assert_eq!(talk.store().breaths, 0);
 }

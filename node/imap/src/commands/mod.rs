@@ -56,6 +56,7 @@ pub(crate) async fn command<S: Mailstore, O: Output>(
     store: &mut S,
     out: &mut Out<O>,
 ) -> (bool, Outcome) {
+    store.begin_command();
     let name = match c.word() {
         Ok(name) => name,
         Err(wrong) => return (false, Err(wrong.into())),

@@ -2,7 +2,8 @@
 
 use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, MessageState};
 use mailraft_mailbox::{Answer, Command, SystemFlag, UidSet};
-use mailraft_message::query::{Known, Metadata, Needs, Verdict};
+use mailraft_message::body_search::PIECE_MAX_BYTES;
+use mailraft_message::query::{Known, Metadata, Needs, TEXTS_MAX, Verdict};
 use mailraft_message::{BodySearch, Part};
 use mailraft_protocol::{Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
@@ -35,6 +36,9 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     }
     let mut query = search_key::parse(c)?;
     c.end()?;
+    if query.texts() > TEXTS_MAX {
+        return Err(Done::No(format!("[LIMIT] at most {TEXTS_MAX} texts can be looked for at once")));
+    }
     // Everything acknowledged before this command is to be found, so the client must know its number.
     store.ask(Command::Sync).await?;
     state.hear(store);
@@ -49,6 +53,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     };
     let (mut found, mut maybe) = (Vec::new(), Vec::new());
     for uid in view.messages().iter().map(|m| m.uid) {
+        store.breathe().await?;
         let Some(seen) = seen(uid) else { continue };
         match query.judge(&Known::default(), |fact| seen.has(fact)) {
             Verdict::Match => found.push(uid),
@@ -68,6 +73,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             return Err(Done::odd_answer());
         };
         for message in &fetched {
+            store.breathe().await?;
             let uid = message.state.uid;
             let Some(seen) = seen(uid) else { continue };
             let mut known = known(message);
@@ -142,7 +148,8 @@ async fn search_body<S: Mailstore>(
     let mut search = BodySearch::new(words, root);
     while let Some(wanted) = search.wants() {
         let Some(piece) = bodies.piece(content, wanted, store).await? else { return Ok(None) };
-        search.take(piece);
+        search.take(&piece[..piece.len().min(PIECE_MAX_BYTES)]);
+        store.breathe().await?;
     }
     Ok(Some(search.into_found()))
 }

@@ -54,6 +54,8 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     let view = writable(state)?;
     let mut gone = false;
     for (uid, before) in before {
+        // It is done: whatever that takes, the client hears of it.
+        let _ = store.breathe().await;
         if view.is_expunged(uid) {
             gone = true;
             continue;

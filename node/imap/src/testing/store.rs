@@ -36,6 +36,9 @@ pub struct TestStore {
     pub chunks_read: usize,
     /// What the session said of its client, since this was last taken.
     pub heard: Vec<&'static str>,
+    /// Turns that were given to others, and how many a command may need.
+    pub breaths: usize,
+    pub breaths_max: usize,
     /// Events arrive only before an answer, as over a slow link.
     pub slow: bool,
     events: Vec<Event>,
@@ -54,6 +57,8 @@ impl TestStore {
             lost: false,
             chunks_read: 0,
             heard: Vec::new(),
+            breaths: 0,
+            breaths_max: usize::MAX,
             slow: false,
             events: Vec::new(),
             receiving: Vec::new(),
@@ -125,6 +130,15 @@ impl Mailstore for TestStore {
 
     async fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
         self.answer(command)
+    }
+
+    fn begin_command(&mut self) {
+        self.breaths = 0;
+    }
+
+    async fn breathe(&mut self) -> Result<(), Refusal> {
+        self.breaths += 1;
+        if self.breaths > self.breaths_max { Err(Refusal::Limit("enough".into())) } else { Ok(()) }
     }
 
     async fn wait_for_event(&mut self) {
