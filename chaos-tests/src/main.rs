@@ -20,7 +20,7 @@ struct Cli {
 enum Command {
     /// Simulate a cluster under faults, from a seed: hours of it in seconds, and every rule checked
     Sim(simulate::SimArgs),
-    /// Run a scenario: kill-under-load, living-connection, two-nodes-dead
+    /// Run a scenario: kill-under-load, living-connection, searchers, two-nodes-dead
     Run {
         /// Its name
         scenario: String,

@@ -1,5 +1,7 @@
 //! What `mailraft-chaos run` runs, and the tests with it: load, faults, then the check.
 
+mod searchers;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,8 +12,10 @@ use crate::imap::Imap;
 use crate::smtp::{Smtp, SmtpReply};
 use crate::wire::Trust;
 
+pub use searchers::{Seen, searchers};
+
 /// The names of scenarios.
-pub const NAMES: [&str; 3] = ["kill-under-load", "living-connection", "two-nodes-dead"];
+pub const NAMES: [&str; 4] = ["kill-under-load", "living-connection", "searchers", "two-nodes-dead"];
 
 /// Runs a scenario against a cluster of its own; a line for the report.
 ///
@@ -24,6 +28,9 @@ pub fn run(name: &str, seconds: u64, kills: usize) -> Result<String, String> {
     match name {
         "kill-under-load" => kill_under_load(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds)),
         "living-connection" => living_connection(&mut Cluster::start_new(|c| c), kills),
+        "searchers" => {
+            searchers(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds)).map(|seen| seen.to_string())
+        }
         "two-nodes-dead" => two_nodes_dead(&mut Cluster::start_new(|c| c)),
         other => Err(format!("there is no scenario {other}; there are {}", NAMES.join(", "))),
     }

@@ -14,7 +14,6 @@ use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::commands;
-use crate::heard::sweep_heard;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
 use crate::load::{OpenBody, load};
 use crate::plant::{self, Fault};
@@ -246,7 +245,7 @@ impl Engine for Mailbox {
     fn upkeep(&mut self, env: &mut Env) -> Option<Entry> {
         let swept =
             sweep(&self.state, &self.cx).or_else(|| commands::sweep_deliveries(&self.state, &self.cx, env.wall));
-        let swept = swept.or_else(|| sweep_heard(&self.state, &self.cx, env.now));
+        let swept = swept.or_else(|| commands::sweep_heard(&self.state, &self.cx, env.now));
         let swept = swept.or_else(|| commands::sweep_repeats(&self.state, &self.cx, env.wall));
         if let Some((deletions, next)) = swept {
             return Some(Entry(Kind::Sweep { deletions, next: Box::new(next) }));

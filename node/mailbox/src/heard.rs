@@ -7,12 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mailraft_storage::{CommandId, RowBatch};
+use mailraft_storage::CommandId;
 
 use crate::limits::{HEARD_MAX, HEARD_MEMORY_BYTES, HEARD_UNWRITTEN_MILLIS};
-use crate::records::{KeyedHash, repeat_key};
+use crate::records::KeyedHash;
 use crate::state::State;
-use crate::work::Context;
 
 /// They are among the mailbox's repeats as they are applied, and so as bounded as those.
 #[derive(Debug, Default)]
@@ -55,21 +54,12 @@ impl Heard {
         self.commands.iter().filter(there).map(|(hash, _)| *hash).collect()
     }
 
+    /// Whether no entry came for a while that could have taken the oldest along.
+    pub fn is_overdue(&self, now: Duration) -> bool {
+        !self.is_empty() && now >= self.since + Duration::from_millis(HEARD_UNWRITTEN_MILLIS)
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.commands.len() * HEARD_MEMORY_BYTES
     }
-}
-
-/// The deletion of what no entry took along for a while, and the state after it. None if there is nothing.
-pub(crate) fn sweep_heard(state: &State, cx: &Context, now: Duration) -> Option<(RowBatch, State)> {
-    let heard = &cx.heard;
-    if heard.is_empty() || now < heard.since + Duration::from_millis(HEARD_UNWRITTEN_MILLIS) {
-        return None;
-    }
-    let mut next = state.clone();
-    let mut gone = heard.in_state(state);
-    gone.truncate(cx.limits.sweep_max_rows);
-    let deletes = gone.iter().map(|hash| repeat_key(cx.place.mailbox, hash)).collect();
-    next.remove_repeats(gone);
-    Some((RowBatch { puts: Vec::new(), deletes }, next))
 }

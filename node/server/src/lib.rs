@@ -33,6 +33,7 @@ pub mod services;
 pub mod sessions;
 pub mod spool;
 pub mod status;
+mod turns;
 
 pub use run::{RunError, run};
 

@@ -9,6 +9,7 @@ use mailraft_directory::keys::RootKey;
 use mailraft_driver::Cluster;
 use mailraft_storage::summed::Missing;
 use mailraft_storage::{PartitionId, ReplicaId, Rows, StoreError, SummedRows};
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -26,8 +27,11 @@ use crate::services::Services;
 use crate::sessions::tls::{CertificateFiles, MailTls};
 use crate::sessions::{Service, SessionContext, listen};
 use crate::spool::Budget;
+use crate::turns::Turns;
 use crate::{OpenStores, Stores};
 
+/// The threads that clients' commands run on let those go first that replicate, sync and apply: by so much.
+const SESSIONS_NICE: i32 = 5;
 /// Leaders are handed over within this at shutdown; the rest elects anew.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// Sessions may finish what they are doing within this at shutdown.
@@ -65,16 +69,26 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
         )));
     }
     let stores = with_sums(stores, &config, &root, open)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("sessions")
-        .build()
-        .map_err(|e| format!("threads can't be started: {e}"))?;
+    // What nodes say to each other, timers and the admin server do not wait behind clients' commands.
+    let (node, clients) = (threads("node", 0)?, threads("sessions", SESSIONS_NICE)?);
     let actors = ActorThreads::start()?;
-    let result = runtime.block_on(serve(config, config_path, root, stores, &actors, descriptors));
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    let of_clients = clients.handle().clone();
+    let result = node.block_on(serve(config, config_path, root, stores, &actors, descriptors, of_clients));
+    clients.shutdown_timeout(Duration::from_secs(1));
+    node.shutdown_timeout(Duration::from_secs(1));
     actors.stop();
     result
+}
+
+/// As many threads as there are processors, with what tokio needs, nicer by so much than the others of this process.
+fn threads(name: &str, nice: i32) -> Result<Runtime, RunError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // With no process given Linux takes the calling thread. Not being allowed to does no harm.
+    let begins = move || {
+        let _ = rustix::process::nice(nice);
+    };
+    let built = builder.enable_all().thread_name(name).on_thread_start(begins).build();
+    built.map_err(|e| RunError(format!("threads can't be started: {e}")))
 }
 
 /// Puts sums over the rows, by which those that were put back or deleted on the disk are found.
@@ -103,6 +117,7 @@ async fn serve(
     stores: Stores,
     actors: &ActorThreads,
     descriptors: Descriptors,
+    clients: Handle,
 ) -> Result<(), RunError> {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let rendering = recorder.handle();
@@ -136,8 +151,10 @@ async fn serve(
         descriptors,
         disk: DiskSpace::of(&config.data_dir, &config.limits),
         places: Places::default(),
+        turns: Turns::of_this_machine(),
     };
     tokio::spawn(serve_streams(services.reach(), own_status(services.clone()), streams));
+    tokio::spawn(services.turns.clone().watch());
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
     let of_now = services.clone();
     tokio::spawn(services.disk.clone().watch(cluster.clone(), move || of_now.config().limits.clone()));
@@ -149,6 +166,7 @@ async fn serve(
         tls: tls.clone(),
         budget: budget.clone(),
         refusing: Permits::new(REFUSING),
+        turn: services.turns.session(),
         serving,
     };
     let listeners = [
@@ -160,7 +178,8 @@ async fn serve(
     ];
     for (service, address) in listeners {
         if let Some(address) = address {
-            listen(context.clone(), service, address).await?;
+            let listening = clients.spawn(listen(context.clone(), service, address));
+            listening.await.map_err(|e| RunError(format!("can't listen on {address}: {e}")))??;
         }
     }
     // From now on only sessions and their listeners hold an end of it.

@@ -15,6 +15,7 @@ use crate::disk_space::DiskSpace;
 use crate::links::{Links, Reach};
 use crate::places::{Bounds, Places};
 use crate::status::SessionStatus;
+use crate::turns::Turns;
 
 /// Memory that a message on its way in has behind it: a chunk for itself, and as much for those that are whole.
 const MESSAGE_MEMORY_BYTES: usize = 2 * CHUNK_PLAIN_BYTES;
@@ -38,6 +39,8 @@ pub struct Services {
     pub disk: DiskSpace,
     /// Places for client sessions.
     pub places: Places,
+    /// Turns of commands that compute for long.
+    pub turns: Turns,
     /// The configuration as it was last loaded.
     pub config: Arc<std::sync::RwLock<Arc<Config>>>,
 }

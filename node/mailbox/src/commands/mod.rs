@@ -21,7 +21,7 @@ use crate::work::{Context, Work};
 pub use copy::COPY_UIDS_MAX;
 pub(crate) use create_folder::begin;
 pub(crate) use deliver::sweep_deliveries;
-pub(crate) use once::sweep_repeats;
+pub(crate) use once::{sweep_heard, sweep_repeats};
 
 /// Decides one command.
 pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, Refusal> {

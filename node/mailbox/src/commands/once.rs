@@ -4,6 +4,8 @@
 //! knows it too. It is forgotten when the client is known to have heard the answer: whoever then asks for the same wants
 //! it twice. Else after an hour.
 
+use std::time::Duration;
+
 use mailraft_storage::{CommandId, RowBatch, UnixMillis};
 
 use super::{decide, upload_rows};
@@ -161,6 +163,19 @@ fn forget_old(work: &mut Work<'_>) {
     for hash in work.state.forget_repeats(before, REPEATS_MAX - 1) {
         work.delete(repeat_key(mailbox, &hash));
     }
+}
+
+/// The deletion of what no entry took along for a while, and the state after it. None if there is nothing.
+pub(crate) fn sweep_heard(state: &State, cx: &Context, now: Duration) -> Option<(RowBatch, State)> {
+    if !cx.heard.is_overdue(now) {
+        return None;
+    }
+    let mut next = state.clone();
+    let mut gone = cx.heard.in_state(state);
+    gone.truncate(cx.limits.sweep_max_rows);
+    let deletes = gone.iter().map(|hash| repeat_key(cx.place.mailbox, hash)).collect();
+    next.remove_repeats(gone);
+    Some((RowBatch { puts: Vec::new(), deletes }, next))
 }
 
 /// The deletion of what no later command forgot, and the state after it. None if there is nothing.

@@ -37,6 +37,7 @@ use crate::outbox::{Inbox, Outbox, ToSession, channel};
 use crate::places::Places;
 use crate::services::Services;
 use crate::spool::{Budget, Spool, SpooledMessage};
+use crate::turns::Turns;
 use crate::{OpenStores, Stores};
 
 const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -105,6 +106,7 @@ impl Node {
             disk: DiskSpace::of(dir.path(), &config(dir.path()).limits),
             descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
             places: Places::default(),
+            turns: Turns::of_this_machine(),
         };
         tokio::spawn(services.registry.clone().end_actors_with_their_terms());
         Node { services, rows: stores.rows, threads, dir }

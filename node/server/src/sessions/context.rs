@@ -6,6 +6,7 @@ use super::tls::MailTls;
 use crate::permits::Permits;
 use crate::services::Services;
 use crate::spool::Budget;
+use crate::turns::Turn;
 
 /// What every client session is handed: the node's services, and what only clients are concerned with.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub struct SessionContext {
     pub budget: Budget,
     /// Connections that are being refused, with a line that says why.
     pub refusing: Permits,
+    /// The session's share of the processors.
+    pub turn: Turn,
     /// False while the node shuts down.
     pub serving: watch::Receiver<bool>,
 }

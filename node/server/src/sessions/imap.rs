@@ -47,6 +47,7 @@ impl Store {
 impl Mailstore for Store {
     async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), Failure> {
         let account = self.context.services.credentials.verify(user, password).await.map_err(refusals::login)?;
+        self.context.turn.belongs_to(account.mailbox);
         self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
         if let Some(place) = &self.place {
             place.logged_in();
@@ -65,6 +66,10 @@ impl Mailstore for Store {
                 self.unheard.answered(once, matches!(asked, Finished::Done(_)).then_some(id));
                 asked
             }
+            Command::Fetch { .. } | Command::ReadChunk { .. } => {
+                mailbox.tell_heard(&mut self.unheard);
+                self.context.turn.reads(mailbox.ask(id, command), bytes_of).await?
+            }
             _ => {
                 mailbox.tell_heard(&mut self.unheard);
                 mailbox.ask(id, command).await
@@ -72,6 +77,14 @@ impl Mailstore for Store {
         };
         ::metrics::histogram!("mailraft_command_seconds", "protocol" => "imap").record(begun.elapsed().as_secs_f64());
         ended(id, asked).map(|(answer, _)| answer)
+    }
+
+    fn begin_command(&mut self) {
+        self.context.turn.begin_command();
+    }
+
+    async fn breathe(&mut self) -> Result<(), Refusal> {
+        self.context.turn.breathe().await
     }
 
     async fn wait_for_event(&mut self) {
@@ -155,6 +168,18 @@ impl Mailstore for Store {
         self.unheard.answered(once, stored_under(&stored));
         let stored = ended(id, stored)?;
         Ok((stored.uid_validity, stored.uid))
+    }
+}
+
+/// How large an answer to a read is.
+fn bytes_of<P>(asked: &Finished<(Answer, P)>) -> usize {
+    match asked {
+        Finished::Done((Answer::Chunk(Some(chunk)), _)) => chunk.len(),
+        Finished::Done((Answer::Fetched(fetched), _)) => {
+            let headers = fetched.iter().filter_map(|message| message.header.as_ref());
+            headers.map(|of| of.header.len() + of.envelope.len() + of.structure.len()).sum()
+        }
+        Finished::Done(_) | Finished::NotDone(_) | Finished::Unknown => 0,
     }
 }
 

@@ -60,7 +60,9 @@ pub async fn listen(context: SessionContext, service: Service, address: SocketAd
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    tokio::spawn(session(context.clone(), service, socket, peer));
+                    let context = SessionContext { turn: context.services.turns.session(), ..context.clone() };
+                    let turn = context.turn.clone();
+                    tokio::spawn(turn.polled(session(context, service, socket, peer)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, ?service, "a connection can't be accepted");
