@@ -10,7 +10,6 @@ mod machines;
 mod outcomes;
 mod power;
 mod quickstart;
-mod raft_engine_worlds;
 mod rows;
 mod secrecy;
 mod simulated;

@@ -1,5 +1,6 @@
 //! Simulated worlds whose nodes keep their Raft logs as production does, in raft-engine, over files that lose what was not
-//! synced, tear, and fail.
+//! synced, tear, and fail. A process of its own: where children are made beside it, they hold its locks for a moment.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
