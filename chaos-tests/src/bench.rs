@@ -89,7 +89,7 @@ fn deliveries(cluster: &Cluster, accounts: &[Account], connections: usize, time:
             let mut count = n;
             while !stop.load(Ordering::Relaxed) {
                 count += 1;
-                let message = message(n, count);
+                let message = message(&from, n, count);
                 let begun = Instant::now();
                 match smtp.send(&from, &to[count % to.len()], &message) {
                     Ok(SmtpReply::Accepted { .. }) => own.push(begun.elapsed()),
@@ -164,7 +164,7 @@ fn failovers(cluster: &mut Cluster, accounts: &[Account], kills: usize) -> Resul
             .map(|(n, (mut smtp, to))| {
                 std::thread::spawn(move || {
                     for attempt in 0..200 {
-                        match smtp.send(&to, &to, &message(n, attempt)) {
+                        match smtp.send(&to, &to, &message(&to, n, attempt)) {
                             Ok(SmtpReply::Accepted { .. }) => return Some(begun.elapsed()),
                             Ok(SmtpReply::Refused(..)) => {}
                             Err(_) => return None,
@@ -194,8 +194,8 @@ fn failovers(cluster: &mut Cluster, accounts: &[Account], kills: usize) -> Resul
     Ok(times)
 }
 
-fn message(worker: usize, count: usize) -> Vec<u8> {
-    let mut message = format!("Subject: bench {worker} {count}\r\nFrom: <bench@example.test>\r\n\r\n").into_bytes();
+fn message(from: &str, worker: usize, count: usize) -> Vec<u8> {
+    let mut message = format!("Subject: bench {worker} {count}\r\nFrom: <{from}>\r\n\r\n").into_bytes();
     // Bytes that don't compress: mail is mostly attachments.
     let mut state = (worker as u64) << 32 | count as u64 | 1;
     while message.len() < MESSAGE_BYTES {

@@ -57,7 +57,8 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
         | Refusal::NotAllowed(_)
         | Refusal::NotOurDomain(_)
         | Refusal::SeveralMailboxes
-        | Refusal::NotOwnAddress => "CANNOT",
+        | Refusal::NotOwnAddress
+        | Refusal::NotOwnAuthor => "CANNOT",
         Refusal::HeaderTooLong => "TOOBIG",
         Refusal::MessageTooLong(max_bytes) => return ("TOOBIG", format!("a message has at most {max_bytes} bytes")),
         Refusal::WrongCredentials | Refusal::Throttled => AUTHENTICATIONFAILED,
@@ -98,6 +99,7 @@ mod tests {
                 "[CANNOT] <a@b.test> is not in a domain of this server, and it relays for nobody",
                 "[CANNOT] this address stands for several mailboxes, which can't be reached at once yet",
                 "[CANNOT] this reverse-path is not yours to send from",
+                "[CANNOT] From and Sender must name addresses that are yours to send from",
             ]
         );
         let Done::Bye(unknown) = Failure::Unknown.into() else { panic!("what may have been done is no NO") };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::header::{cut, first, trim, unfold};
+use crate::header::{cut, fields, first, trim, unfold};
 
 /// The most addresses of one field that are kept.
 pub const ADDRESSES_MAX: usize = 1_000;
@@ -304,6 +304,27 @@ fn enclosed(value: &[u8], mut at: usize, close: u8, open: Option<u8>) -> (Vec<u8
     (out, at)
 }
 
+/// The fields that say who wrote or sent a message (RFC 5322, sections 3.6.2 and 3.6.6).
+const AUTHORS: [&str; 4] = ["From", "Sender", "Resent-From", "Resent-Sender"];
+
+/// Every address that such a field of the block names, as `local@domain`; None where one of them names none that could be
+/// understood. At most `max` of them are looked for.
+pub fn authors(block: &[u8], max: usize) -> Option<Vec<String>> {
+    let mut authors = Vec::new();
+    for field in fields(block).filter(|f| AUTHORS.iter().any(|name| f.name.eq_ignore_ascii_case(name.as_bytes()))) {
+        let before = authors.len();
+        // A group's beginning and end have no host, and no mailbox or no address.
+        for address in addresses(field.value).into_iter().filter(|a| a.host.is_some()) {
+            let text = |bytes: Option<Vec<u8>>| String::from_utf8(bytes.unwrap_or_default()).ok();
+            authors.push(format!("{}@{}", text(address.mailbox)?, text(address.host)?));
+        }
+        if authors.len() == before || authors.len() > max {
+            return None;
+        }
+    }
+    Some(authors)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,6 +335,21 @@ mod tests {
             .iter()
             .map(|a| format!("{}|{}|{}|{}", text(&a.name), text(&a.route), text(&a.mailbox), text(&a.host)))
             .collect()
+    }
+
+    #[test]
+    fn every_author_is_named_whatever_hides_it() {
+        let of = |text: &str| authors(text.as_bytes(), 4);
+        let is = |text: &str, wanted: &[&str]| {
+            assert_eq!(of(text), Some(wanted.iter().map(|w| (*w).to_owned()).collect()), "{text}")
+        };
+        is("Subject: x\r\n\r\nFrom: not@in.the.header\r\n", &[]);
+        is("From: A <a@b.test>\r\n\r\n", &["a@b.test"]);
+        is("From: a@b.test\r\nfrom : \"c@d\" <c@d.test>, e@f.test\r\n\r\n", &["a@b.test", "c@d.test", "e@f.test"]);
+        is("Sender:\r\n (x) a@b.test\r\nResent-From: us: c@d.test;\r\n\r\n", &["a@b.test", "c@d.test"]);
+        for nobody in ["From: somebody\r\n\r\n", "From:\r\n\r\n", "From: a@b, a@b, a@b, a@b, a@b\r\n\r\n"] {
+            assert_eq!(of(nobody), None, "{nobody}");
+        }
     }
 
     #[test]

@@ -108,6 +108,42 @@ pub fn without_trace(message: &[u8], mut piece: impl FnMut(&[u8])) {
     piece(&message[kept..]);
 }
 
+/// Takes out of a message's header, from `at` on, what only this server may say: any Return-Path (RFC 5321, section 4.4),
+/// and Authentication-Results in the name of `host` (RFC 8601, section 5).
+pub fn without_our_claims(message: &mut Vec<u8>, at: usize, host: &str) {
+    let header = at + header_len(message.get(at..).unwrap_or_default());
+    let is_claim = |field: &Field<'_>| {
+        field.name.eq_ignore_ascii_case(b"Return-Path")
+            || (field.name.eq_ignore_ascii_case(b"Authentication-Results")
+                && authserv_id(field.value).eq_ignore_ascii_case(host.as_bytes()))
+    };
+    let block = message.get(at..header).unwrap_or_default();
+    let claims: Vec<Range<usize>> = fields(block).filter(is_claim).map(|field| field.range).collect();
+    for range in claims.into_iter().rev() {
+        message.drain(at + range.start..at + range.end);
+    }
+}
+
+/// Who says so in an Authentication-Results field (RFC 8601, section 2.2), without comments and quotes.
+fn authserv_id(value: &[u8]) -> Vec<u8> {
+    let (mut id, mut depth) = (Vec::new(), 0u32);
+    for byte in unfold(value) {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ if depth > 0 || byte == b'"' => {}
+            b';' => break,
+            _ if byte.is_ascii_whitespace() => {
+                if !id.is_empty() {
+                    break;
+                }
+            }
+            _ => id.push(byte),
+        }
+    }
+    id
+}
+
 /// At most its first bytes.
 pub(crate) fn cut(mut value: Vec<u8>, max_bytes: usize) -> Vec<u8> {
     value.truncate(max_bytes);
@@ -144,6 +180,22 @@ mod tests {
     use super::*;
 
     const MESSAGE: &[u8] = b"Received: from a\r\n\tby b\r\nSubject: two\r\n lines\r\nno field\r\nTo : x@y\r\nMessage-ID: <1@a>\r\n\r\nbody\r\n";
+
+    #[test]
+    fn what_only_this_server_may_say_is_taken_out_and_all_else_stays() {
+        let ours = b"Return-Path: <a@b>\r\n";
+        let said = b"return-path: <x@y>\r\nAuthentication-Results: mx.test 1;\r\n\tspf=pass\r\nSubject: x\r\n\
+                     Authentication-Results: (hm) \"MX.test\"; none\r\nAuthentication-Results: mx.test.example; dkim=pass\r\n\r\n\
+                     Return-Path: in the body\r\n";
+        let mut message = [ours.as_slice(), said].concat();
+        without_our_claims(&mut message, ours.len(), "mx.test");
+        let left = b"Return-Path: <a@b>\r\nSubject: x\r\nAuthentication-Results: mx.test.example; dkim=pass\r\n\r\n\
+                     Return-Path: in the body\r\n";
+        assert_eq!(String::from_utf8_lossy(&message), String::from_utf8_lossy(left));
+        let mut nothing = Vec::new();
+        without_our_claims(&mut nothing, 0, "mx.test");
+        assert!(nothing.is_empty());
+    }
 
     #[test]
     fn fields_keep_their_folding_and_junk_lines_are_left_out() {

@@ -87,6 +87,10 @@ refusals! {
     /// The account may not send as this reverse-path, as a read barrier of the control group says.
     #[error("this reverse-path is not yours to send from")]
     NotOwnAddress,
+    /// A From or Sender field of a submission names an address that is not the account's, as a read barrier of the
+    /// control group says, or none that could be understood.
+    #[error("From and Sender must name addresses that are yours to send from")]
+    NotOwnAuthor,
 }
 
 impl Refusal {
@@ -115,7 +119,8 @@ impl Refusal {
             | Refusal::Throttled
             | Refusal::NoSuchAddress(_)
             | Refusal::NotOurDomain(_)
-            | Refusal::NotOwnAddress => false,
+            | Refusal::NotOwnAddress
+            | Refusal::NotOwnAuthor => false,
         }
     }
 }

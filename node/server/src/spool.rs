@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mailraft_mailbox::api::NewMessage;
-use mailraft_message::{Envelope, Part, header};
+use mailraft_message::{Envelope, Part, envelope, header};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES, chunk_count, open_chunk, seal_chunk};
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::Key;
@@ -24,6 +24,8 @@ use crate::permits::Permits;
 
 /// The longest header block of a message, in bytes.
 pub const HEADER_MAX_BYTES: usize = header::HEADER_MAX_BYTES;
+/// Addresses in From and Sender fields of a submission.
+pub const AUTHORS_MAX: usize = 16;
 /// How long a whole message waits for the memory in which it is parsed.
 const MEMORY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The format of `Envelope` and `Part` in rows.
@@ -84,6 +86,7 @@ pub struct SpooledMessage {
     envelope: Bytes,
     structure: Bytes,
     message_id: Option<String>,
+    authors: Option<Vec<String>>,
     _memory: Option<OwnedSemaphorePermit>,
     _large: Option<OwnedSemaphorePermit>,
 }
@@ -215,11 +218,12 @@ impl Spool {
         Ok(())
     }
 
-    /// The whole message, parsed, with `prefix` before it. Waits until the node has memory for a large one.
+    /// The whole message, parsed, with `prefix` before it. Where it comes from elsewhere, it is without what only `host`,
+    /// this server, may say. Waits until the node has memory for a large one.
     ///
     /// # Errors
     /// If its header block is too long, or its file can't be read.
-    pub async fn finish(mut self, prefix: &[u8]) -> Result<SpooledMessage, SpoolRefused> {
+    pub async fn finish(mut self, prefix: &[u8], host: Option<&str>) -> Result<SpooledMessage, SpoolRefused> {
         let permit = match self.file.is_some() {
             // What was held covers one chunk; a whole large message is read back to be parsed.
             true => {
@@ -228,7 +232,8 @@ impl Spool {
             }
             false => self.permit.take(),
         };
-        let prefix = prefix.to_vec();
+        let (prefix, host) = (prefix.to_vec(), host.map(str::to_owned));
+        let ours = prefix.len();
         let parsed = tokio::task::spawn_blocking(move || {
             let mut message = Zeroizing::new(prefix);
             message.reserve_exact(self.size_bytes as usize);
@@ -239,6 +244,9 @@ impl Spool {
                 })?;
             }
             message.extend_from_slice(&self.memory);
+            if let Some(host) = host {
+                header::without_our_claims(&mut message, ours, &host);
+            }
             SpooledMessage::parse(message, permit, self.large.take())
         });
         parsed.await.map_err(|_| SpoolRefused::Disk)?
@@ -287,10 +295,17 @@ impl SpooledMessage {
             envelope: versioned_encode(PARSED_VERSION, &Envelope::parse(block)).into(),
             structure: versioned_encode(PARSED_VERSION, &Part::parse(&message)).into(),
             message_id,
+            authors: envelope::authors(block, AUTHORS_MAX),
             message,
             _memory: memory,
             _large: large,
         })
+    }
+
+    /// Whom its From and Sender fields name; None if one of them can't be understood, or they name more than
+    /// [`AUTHORS_MAX`].
+    pub fn authors(&self) -> Option<&[String]> {
+        self.authors.as_deref()
     }
 
     /// Whether it has a Message-ID field.
@@ -353,7 +368,7 @@ mod tests {
             for part in whole.chunks(7_001) {
                 spool.write(part, directory.path()).unwrap();
             }
-            let received = spool.finish(b"Received: x\r\n").await.unwrap();
+            let received = spool.finish(b"Received: x\r\n", None).await.unwrap();
             let new_message = received.seal();
             let mut back = Vec::new();
             for n in 0..new_message.chunks {
@@ -381,7 +396,7 @@ mod tests {
         assert_eq!(large().err(), Some(SpoolRefused::Overloaded));
         assert_eq!(Spool::new(&budget).unwrap().write(&[b'x'; 1_000], directory.path()), Ok(()));
         // A whole message holds its place until it is with its mailbox.
-        let whole = first.finish(b"").await.unwrap();
+        let whole = first.finish(b"", None).await.unwrap();
         assert!(large().is_err());
         drop(whole);
         assert!(large().is_ok());
@@ -399,7 +414,7 @@ mod tests {
         assert_eq!(more, Err(SpoolRefused::NoRoom));
         drop(second);
         // Read back, it is on the disk no more.
-        let whole = first.finish(b"").await.unwrap();
+        let whole = first.finish(b"", None).await.unwrap();
         let mut third = Spool::new(&budget).unwrap();
         third.write(&message(2 * CHUNK_PLAIN_BYTES), directory.path()).unwrap();
         drop(whole);

@@ -61,7 +61,7 @@ fn reply(failure: &Failure, during: During) -> String {
         | Refusal::NoSuchAddress(_) => "550 5.1.1",
         Refusal::NotOurDomain(_) => "550 5.7.1",
         Refusal::HeaderTooLong | Refusal::MessageTooLong(_) => "552 5.3.4",
-        Refusal::NotOwnAddress => "553 5.7.1",
+        Refusal::NotOwnAddress | Refusal::NotOwnAuthor => "553 5.7.1",
         Refusal::FolderExists | Refusal::BadName(_) | Refusal::NotAllowed(_) | Refusal::Limit(_) => "554 5.3.0",
         Refusal::WrongCredentials => "535 5.7.8",
         Refusal::Throttled => "454 4.7.0",
@@ -102,6 +102,7 @@ mod tests {
                 "550 5.7.1 <a@b.test> is not in a domain of this server, and it relays for nobody",
                 "451 4.3.0 this address stands for several mailboxes, which can't be reached at once yet",
                 "553 5.7.1 this reverse-path is not yours to send from",
+                "553 5.7.1 From and Sender must name addresses that are yours to send from",
             ]
         );
     }

@@ -161,7 +161,7 @@ impl Node {
         let mut spool = Spool::new(&Budget::new(64 << 20, 8, 64 << 20)).unwrap();
         spool.write(b"Subject: one\r\nMessage-ID: <1@example.test>\r\n\r\n", self.dir.path()).unwrap();
         spool.write(&vec![b'x'; bytes], self.dir.path()).unwrap();
-        spool.finish(b"").await.unwrap()
+        spool.finish(b"", None).await.unwrap()
     }
 
     async fn append(&self) -> Command {

@@ -153,7 +153,7 @@ impl Mailstore for Store {
     ) -> Result<(u32, u32), Failure> {
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
         let received = match spool {
-            Ok(spool) => spool.finish(b"").await,
+            Ok(spool) => spool.finish(b"", None).await,
             Err(refused) => Err(refused),
         };
         let received = received.map_err(refusals::spool)?;

@@ -64,16 +64,7 @@ pub struct Agent {
 impl DeliveryAgent for Agent {
     async fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> Result<(), Failure> {
         let path = format!("{}@{}", reverse_path.local, reverse_path.domain);
-        let Services { cluster, lookup, .. } = &self.context.services;
-        let look = || {
-            let (identity, path) = (identity.to_owned(), path.clone());
-            look_up(cluster, lookup, move |lookup| lookup.may_send_as(&identity, &path))
-        };
-        match look_twice_before_no(cluster, |may| !may, look).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Refusal::NotOwnAddress.into()),
-            Err(Uncertain::Damaged | Uncertain::Unavailable) => Err(Refusal::Unavailable.into()),
-        }
+        self.may_send_as(identity, &path, Refusal::NotOwnAddress).await
     }
 
     async fn verify(&mut self, address: &Mailbox) -> Result<Destination, Failure> {
@@ -175,6 +166,20 @@ impl Agent {
         let recipient =
             transaction.recipients.first().filter(|_| transaction.recipients.len() == 1).map(ToString::to_string);
         let hostname = self.context.services.config().tls.hostname.clone();
+    /// Whether an address is this account's to send from.
+    async fn may_send_as(&self, identity: &str, address: &str, or: Refusal) -> Result<(), Failure> {
+        let Services { cluster, lookup, .. } = &self.context.services;
+        let look = || {
+            let (identity, address) = (identity.to_owned(), address.to_owned());
+            look_up(cluster, lookup, move |lookup| lookup.may_send_as(&identity, &address))
+        };
+        match look_twice_before_no(cluster, |may| !may, look).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(or.into()),
+            Err(Uncertain::Damaged | Uncertain::Unavailable) => Err(Refusal::Unavailable.into()),
+        }
+    }
+
         let command_id = id.to_string();
         let submitted = transaction.identity.is_some();
         let recipients = transaction.recipients.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -192,7 +197,13 @@ impl Agent {
                 recipient: recipient.as_deref(),
                 unix_seconds: (wall().0 / 1_000) as i64,
             });
-        let received = spool.finish(prefix.as_bytes()).await.map_err(refusals::spool)?;
+        let elsewhere = (!submitted).then_some(hostname.as_str());
+        let received = spool.finish(prefix.as_bytes(), elsewhere).await.map_err(refusals::spool)?;
+        if submitted {
+            for author in received.authors().ok_or(Refusal::NotOwnAuthor)? {
+                self.may_send_as(&identity, author, Refusal::NotOwnAuthor).await?;
+            }
+        }
         // What is recognised for a day, whoever heard of it, needs no more.
         let for_a_day = !submitted && !reverse_path.is_empty() && received.has_message_id();
         let kind = MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted, received: zoned_now() };
