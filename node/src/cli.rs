@@ -146,6 +146,20 @@ enum Account {
     },
     /// All accounts
     List(Asking),
+    /// Nobody logs in to an account any more, and its sessions end; mail to it is still taken
+    Disable {
+        /// The account
+        address: String,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// An account may be logged in to again
+    Enable {
+        /// The account
+        address: String,
+        #[command(flatten)]
+        changing: Changing,
+    },
     /// Another password for an account
     Password {
         /// The account's address
@@ -214,6 +228,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Account(Account::List(asking)) => {
             list(&asking, "/api/v1/accounts", &["address", "partition", "mailbox"])?
         }
+        Command::Account(Account::Disable { address, changing }) => set_disabled(&address, true, &changing)?,
+        Command::Account(Account::Enable { address, changing }) => set_disabled(&address, false, &changing)?,
         Command::Account(Account::Password { address, password_stdin, changing }) => {
             let (password, made) = password(password_stdin, &changing)?;
             let path = format!("/api/v1/accounts/{}/password", segment(&address));
@@ -258,6 +274,15 @@ fn say(asking: &Asking, done: &Value, text: &str) {
     } else {
         tell!("{text}");
     }
+}
+
+/// Switches logins to an account off or on.
+fn set_disabled(address: &str, disabled: bool, changing: &Changing) -> Result<(), Failed> {
+    let path = format!("/api/v1/accounts/{}/disabled", segment(address));
+    let done = change(changing, "PUT", &path, Some(json!({"disabled": disabled})))?;
+    let said = if disabled { "is disabled, and its sessions end" } else { "may be logged in to again" };
+    say(&changing.asking, &done, &format!("{address} {said}"));
+    Ok(())
 }
 
 fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {

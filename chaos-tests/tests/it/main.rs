@@ -6,6 +6,7 @@ mod clients;
 mod doctor;
 mod faults;
 mod limits_table;
+mod logins;
 mod machines;
 mod outcomes;
 mod power;

@@ -1,7 +1,7 @@
 //! Passwords: Argon2id (RFC 9106) in PHC form.
 
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::{Output, PasswordHash, PasswordHasher, SaltString};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 /// Memory of one hash, in KiB.
 pub const MEMORY_KIB: u32 = 19 * 1024;
@@ -32,10 +32,115 @@ pub fn hash_password(password: &str, salt: [u8; 16]) -> String {
         .to_string()
 }
 
+/// What Argon2 computes in, for one verification after another: a new allocation of so much costs as much as the work.
+#[derive(Default)]
+pub struct Memory(Vec<Block>);
+
 /// Whether it is the password. Slow on purpose.
 pub fn verify(password: &str, verifier: &str) -> bool {
+    verify_in(&mut Memory::default(), password, verifier)
+}
+
+/// As [`verify`], in memory that is there already. It stays as large as usual verifiers need it.
+pub fn verify_in(memory: &mut Memory, password: &str, verifier: &str) -> bool {
     let Ok(parsed) = PasswordHash::new(verifier) else { return false };
-    Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok()
+    let (Some(salt), Some(expected)) = (parsed.salt, parsed.hash) else { return false };
+    let (Ok(params), Ok(algorithm)) = (Params::try_from(&parsed), Algorithm::try_from(parsed.algorithm)) else {
+        return false;
+    };
+    let version = parsed.version.map_or(Ok(Version::V0x13), Version::try_from);
+    let (mut salt_bytes, mut out) = ([0; VERIFIER_MAX_BYTES], [0; Output::MAX_LENGTH]);
+    let (Ok(version), Ok(salt), Some(out)) = (version, salt.decode_b64(&mut salt_bytes), out.get_mut(..expected.len()))
+    else {
+        return false;
+    };
+    let blocks = params.block_count();
+    if memory.0.len() < blocks {
+        memory.0.resize(blocks, Block::default());
+    }
+    let argon2 = Argon2::new(algorithm, version, params);
+    let computed = argon2.hash_password_into_with_memory(password.as_bytes(), salt, out, &mut memory.0[..blocks]);
+    if blocks > MEMORY_KIB as usize {
+        memory.0 = Vec::new();
+    }
+    // Compared in a time that tells nothing of where they differ.
+    computed.is_ok() && Output::new(out).is_ok_and(|out| out == expected)
+}
+
+/// The shortest password, in characters.
+pub const PASSWORD_MIN_CHARS: usize = 12;
+
+/// What the best known passwords are made of; digits and signs around one make it no better.
+const KNOWN_WORDS: [&str; 28] = [
+    "password",
+    "passwort",
+    "passw0rd",
+    "p@ssw0rd",
+    "p@ssword",
+    "qwerty",
+    "qwertz",
+    "azerty",
+    "asdfgh",
+    "letmein",
+    "welcome",
+    "iloveyou",
+    "administrator",
+    "admin",
+    "monkey",
+    "dragon",
+    "sunshine",
+    "princess",
+    "football",
+    "baseball",
+    "superman",
+    "batman",
+    "trustno",
+    "changeme",
+    "default",
+    "secret",
+    "abc",
+    "mailraft",
+];
+/// Runs of keys; a password out of one of them is none.
+const RUNS: [&str; 5] = [
+    "01234567890123456789",
+    "abcdefghijklmnopqrstuvwxyz",
+    "qwertyuiopasdfghjklzxcvbnm",
+    "qwertzuiopasdfghjklyxcvbnm",
+    "1q2w3e4r5t6z7u8i9o0p",
+];
+/// The fewest different characters of a password.
+const DIFFERENT_MIN: usize = 5;
+
+/// What is wrong with a password for an account, in a sentence for its user; None if nothing that is known.
+pub fn weakness(password: &str, address: &str) -> Option<String> {
+    let lower = password.to_lowercase();
+    if lower.chars().count() < PASSWORD_MIN_CHARS {
+        return Some(format!("the password is too short: at least {PASSWORD_MIN_CHARS} characters"));
+    }
+    let different: std::collections::BTreeSet<char> = lower.chars().collect();
+    let letters: String = lower.chars().filter(|c| c.is_alphabetic() || *c == '@').collect();
+    let bare = lower.trim_matches(|c: char| !c.is_alphabetic());
+    let is_run = |text: &str| {
+        let backwards = |run: &str| run.chars().rev().collect::<String>();
+        RUNS.iter().any(|run| run.contains(text) || backwards(run).contains(text))
+    };
+    let repeats = |word: &str| !letters.is_empty() && letters.replace(word, "").is_empty();
+    if different.len() < DIFFERENT_MIN
+        || is_run(&lower)
+        || KNOWN_WORDS.iter().any(|word| bare == *word || repeats(word))
+    {
+        return Some("the password is among those that are tried first: choose another".to_owned());
+    }
+    let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+    let site = domain.split('.').next().unwrap_or_default();
+    let own = [local, site].into_iter().map(str::to_lowercase).filter(|own| own.chars().count() >= 3);
+    for own in own {
+        if bare == own || lower.replace(&own, "").chars().count() * 2 < PASSWORD_MIN_CHARS {
+            return Some("the password is little more than the address: choose another".to_owned());
+        }
+    }
+    None
 }
 
 /// Whether it is an Argon2id verifier in PHC form that is not too dear to verify.
@@ -72,6 +177,47 @@ mod tests {
         }
         let no_hash = DUMMY_VERIFIER.rsplit_once('$').map_or("", |(head, _)| head);
         assert!(!is_verifier(no_hash) && !is_verifier("") && !is_verifier(&"v".repeat(VERIFIER_MAX_BYTES + 1)));
+    }
+
+    #[test]
+    fn memory_is_used_again_and_tells_nothing_of_the_one_before() {
+        let mut memory = Memory::default();
+        let (one, other) = (hash_password("correct horse", [1; 16]), hash_password("battery staple", [2; 16]));
+        assert!(verify_in(&mut memory, "correct horse", &one));
+        let at = memory.0.as_ptr();
+        assert!(!verify_in(&mut memory, "correct horse", &other));
+        assert!(verify_in(&mut memory, "battery staple", &other));
+        assert_eq!((at, memory.0.len()), (memory.0.as_ptr(), MEMORY_KIB as usize));
+        // A dearer verifier is computed, and its memory given back.
+        let dear = DUMMY_VERIFIER.replace("m=19456", "m=20480");
+        assert!(!verify_in(&mut memory, "x", &dear) && memory.0.is_empty());
+    }
+
+    #[test]
+    fn passwords_that_are_tried_first_are_refused_and_others_are_not() {
+        let of = |password: &str| weakness(password, "jane.doe@example.org");
+        for bad in [
+            "elevenchars",
+            "Password1234",
+            "!!password!!",
+            "PasswordPassword",
+            "123456789012",
+            "210987654321",
+            "qwertyuiopas",
+            "aaaaaaaaaaaa",
+            "abababababab",
+            "Welcome12345",
+            "jane.doe1234",
+            "Example12345",
+            "1q2w3e4r5t6z",
+            "Administrator1",
+            "abcdefghijkl",
+        ] {
+            assert!(of(bad).is_some(), "{bad}");
+        }
+        for good in ["correct horse battery", "hxkq7mdpw2nz", "n3ver-again-after-me", "example of my own choice"] {
+            assert_eq!(of(good), None, "{good}");
+        }
     }
 
     #[test]

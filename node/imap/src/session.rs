@@ -55,6 +55,7 @@ impl<S: Mailstore> Engine for Session<S> {
             Farewell::TooLong => "a login took too long",
             Farewell::TooSlow => "the message comes too slowly",
             Farewell::ShuttingDown => "[UNAVAILABLE] shutting down; connect again",
+            Farewell::Revoked => "[EXPIRED] the account has changed; log in again",
             Farewell::TooManySessions => "[LIMIT] too many connections; try again later",
         };
         format!("* BYE {text}\r\n").into_bytes()

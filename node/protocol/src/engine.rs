@@ -52,6 +52,8 @@ pub enum Farewell {
     TooSlow,
     /// The server shuts down.
     ShuttingDown,
+    /// The account was disabled, or has another password.
+    Revoked,
     /// There are too many sessions.
     TooManySessions,
 }

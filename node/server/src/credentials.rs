@@ -1,31 +1,28 @@
-//! Who may log in. Argon2id is slow on purpose: few run at once in a fair queue, and what was verified is
-//! remembered for a short while, so that thousands can log in again within seconds of a node's death.
+//! Who may log in. Argon2id is slow on purpose: few run at once, by turns of the networks that ask, and what was
+//! verified is remembered for a short while, so that thousands can log in again within seconds of a node's death.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mailraft_directory::{Account, Lookup, password};
 use mailraft_driver::Cluster;
 use mailraft_storage::seal::Key;
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use crate::argon2_queue::Argon2Queue;
 use crate::environment::os_env;
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
-use crate::permits::Permits;
+use crate::places::Network;
+use crate::throttle::Throttle;
 
 /// How long a verified credential is remembered.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 /// The most credentials remembered.
 pub const REMEMBERED_MAX: usize = 100_000;
-/// Logins that may wait for Argon2.
-const WAITING_MAX: usize = 10_000;
-/// Wrong passwords for one account within [`WRONG_WINDOW`], after which it is throttled.
-const WRONG_MAX: u32 = 10;
-const WRONG_WINDOW: Duration = Duration::from_secs(60);
-/// Accounts whose wrong passwords are counted.
-const WRONG_ACCOUNTS_MAX: usize = 10_000;
+/// What is shown of a name that nobody verified, in characters.
+const SHOWN_MAX: usize = 64;
 
 /// Why someone may not log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +47,10 @@ impl From<Uncertain> for LoginRefused {
 pub struct Credentials {
     cluster: Cluster,
     lookup: Arc<Lookup>,
-    argon2: Permits,
-    waiting: Arc<Semaphore>,
+    argon2: Argon2Queue,
+    throttle: Throttle,
     secret: Key,
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
-    wrong: Mutex<HashMap<String, (u32, Instant)>>,
 }
 
 impl Credentials {
@@ -63,11 +59,10 @@ impl Credentials {
         Credentials {
             cluster,
             lookup,
-            argon2: Permits::new(parallel),
-            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            argon2: Argon2Queue::new(parallel),
+            throttle: Throttle::default(),
             secret: Key::generate(&mut os_env()),
             remembered: Mutex::default(),
-            wrong: Mutex::default(),
         }
     }
 
@@ -76,60 +71,92 @@ impl Credentials {
         self.argon2.resize(parallel);
     }
 
-    /// The account of these credentials.
+    /// How long the answer waits that a recipient is nobody here.
+    pub fn unknown_recipient(&self, from: IpAddr) -> Duration {
+        self.throttle.unknown_recipient(Network::of(from))
+    }
+
+    /// The account of these credentials, which came over `service` from this address.
     ///
     /// # Errors
     /// Why it may not log in.
-    pub async fn verify(&self, user: &str, password: Zeroizing<String>) -> Result<Account, LoginRefused> {
+    pub async fn verify(
+        &self,
+        user: &str,
+        password: Zeroizing<String>,
+        service: &'static str,
+        from: IpAddr,
+    ) -> Result<Account, LoginRefused> {
         let name = user.trim().to_ascii_lowercase();
-        if self.throttled(&name) {
-            ::metrics::counter!("mailraft_logins_total", "result" => "throttled").increment(1);
-            return Err(LoginRefused::Throttled);
+        let network = Network::of(from);
+        // Whoever was verified a moment ago makes no guess.
+        if let (Some(account), mark) = self.marked(&name, &password).await?
+            && self.is_remembered(&mark)
+        {
+            ::metrics::counter!("mailraft_logins_total", "result" => "ok").increment(1);
+            return Ok(account);
         }
-        let look = || self.check(&name, &password);
+        let Some(guess) = self.throttle.reserve(&name, network) else {
+            refused("throttled", service, &name, from);
+            return Err(LoginRefused::Throttled);
+        };
+        let computed = Mutex::new(None);
+        let look = || self.check(&name, &password, network, &computed);
         let verified = look_twice_before_no(&self.cluster, |account| account.is_none(), look).await?;
         match verified {
             Some(account) => {
+                guess.right();
                 ::metrics::counter!("mailraft_logins_total", "result" => "ok").increment(1);
                 Ok(account)
             }
             None => {
-                ::metrics::counter!("mailraft_logins_total", "result" => "wrong").increment(1);
-                self.count_wrong(name);
+                guess.wrong();
+                refused("wrong", service, &name, from);
                 Err(LoginRefused::Wrong)
             }
         }
     }
 
-    async fn check(&self, name: &str, password: &Zeroizing<String>) -> Result<Option<Account>, LoginRefused> {
+    /// The account of a name, if it may log in, and what its credentials are remembered by.
+    async fn marked(
+        &self,
+        name: &str,
+        password: &Zeroizing<String>,
+    ) -> Result<(Option<Account>, [u8; 32]), LoginRefused> {
         let of = name.to_owned();
         let account = look_up(&self.cluster, &self.lookup, move |lookup| lookup.account(&of))
             .await?
             .filter(|account| !account.disabled);
-        // Without an account the same time is spent, so that the answer's time tells nothing.
-        let verifier = match &account {
-            Some(account) => account.verifier.clone(),
-            None => password::DUMMY_VERIFIER.to_owned(),
-        };
-        let mark = self.secret.keyed_hash(&[name.as_bytes(), verifier.as_bytes(), password.as_bytes()]);
-        if self.is_remembered(&mark) {
-            return Ok(account);
+        let mark = self.secret.keyed_hash(&[name.as_bytes(), verifier(&account).as_bytes(), password.as_bytes()]);
+        Ok((account, mark))
+    }
+
+    /// `computed` keeps the mark that was found to be wrong: the second look need not compute it again.
+    async fn check(
+        &self,
+        name: &str,
+        password: &Zeroizing<String>,
+        network: Network,
+        computed: &Mutex<Option<[u8; 32]>>,
+    ) -> Result<Option<Account>, LoginRefused> {
+        let (account, mark) = self.marked(name, password).await?;
+        if *computed.lock().unwrap_or_else(PoisonError::into_inner) == Some(mark) {
+            return Ok(None);
         }
-        let _waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| LoginRefused::Throttled)?;
-        let place = self.argon2.take(1).await.ok_or(LoginRefused::Unavailable)?;
-        let given = password.clone();
-        let right = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            password::verify(&given, &verifier)
-        })
-        .await
-        .map_err(|_| LoginRefused::Unavailable)?;
+        let mut turn = self.argon2.take(network).await.ok_or(LoginRefused::Throttled)?;
+        let (given, verifier) = (password.clone(), verifier(&account).to_owned());
+        let right = tokio::task::spawn_blocking(move || password::verify_in(turn.memory(), &given, &verifier))
+            .await
+            .map_err(|_| LoginRefused::Unavailable)?;
         match account {
             Some(account) if right => {
                 self.remember(mark);
                 Ok(Some(account))
             }
-            _ => Ok(None),
+            _ => {
+                *computed.lock().unwrap_or_else(PoisonError::into_inner) = Some(mark);
+                Ok(None)
+            }
         }
     }
 
@@ -148,24 +175,40 @@ impl Credentials {
         }
         remembered.insert(mark, Instant::now());
     }
+}
 
-    fn throttled(&self, name: &str) -> bool {
-        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        wrong.get(name).is_some_and(|(count, since)| *count >= WRONG_MAX && since.elapsed() < WRONG_WINDOW)
-    }
+/// Without an account the same time is spent, so that the answer's time tells nothing.
+fn verifier(account: &Option<Account>) -> &str {
+    account.as_ref().map_or(password::DUMMY_VERIFIER, |account| &account.verifier)
+}
 
-    fn count_wrong(&self, name: String) {
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        if wrong.len() >= WRONG_ACCOUNTS_MAX {
-            wrong.retain(|_, (_, since)| since.elapsed() < WRONG_WINDOW);
-            if wrong.len() >= WRONG_ACCOUNTS_MAX {
-                wrong.clear();
-            }
-        }
-        let entry = wrong.entry(name).or_insert((0, Instant::now()));
-        if entry.1.elapsed() >= WRONG_WINDOW {
-            *entry = (0, Instant::now());
-        }
-        entry.0 += 1;
+/// The one line by which a login that was refused is found in the log (`fail2ban` does). It must stay as it is.
+fn refused(result: &'static str, service: &'static str, name: &str, from: IpAddr) {
+    ::metrics::counter!("mailraft_logins_total", "result" => result).increment(1);
+    tracing::warn!(
+        "login refused: service={service} result={result} user={} address={}",
+        masked(name),
+        from.to_canonical()
+    );
+}
+
+/// A name as it may stand in a log: whoever made it up could write anything into it, a password too.
+fn masked(name: &str) -> String {
+    let Some((local, domain)) = name.rsplit_once('@') else { return "***".to_owned() };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    let first: String = local.chars().take(1).filter(|c| is_plain(*c)).collect();
+    let domain: String = domain.chars().filter(|c| is_plain(*c)).take(SHOWN_MAX).collect();
+    format!("{first}***@{domain}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_log_is_masked_and_writes_no_line_of_its_own() {
+        assert_eq!(masked("alice@example.org"), "a***@example.org");
+        assert_eq!(masked("my secret password"), "***");
+        assert_eq!(masked("\n@x address=192.0.2.9\n"), "***@xaddress192.0.2.9");
     }
 }

@@ -8,12 +8,14 @@
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
 //! * [`descriptors`]: how many files and connections there may be, and for whom.
 //! * [`disk_space`]: how much room the disk has.
+//! * [`credentials`], `throttle`, `argon2_queue`: who may log in. [`logged_in`]: who is.
 //! * [`admin`]: health, metrics and the API that the command line uses.
 //! * [`status`]: how a node and the cluster are.
 //! * [`refusals`]: why something was not done, and how each protocol says so.
 
 pub mod actors;
 pub mod admin;
+mod argon2_queue;
 pub mod bootstrap;
 pub mod config;
 pub mod credentials;
@@ -21,6 +23,7 @@ pub mod descriptors;
 pub mod disk_space;
 pub mod environment;
 pub mod links;
+pub mod logged_in;
 mod lookups;
 pub mod metrics;
 pub mod outbox;
@@ -33,6 +36,7 @@ pub mod services;
 pub mod sessions;
 pub mod spool;
 pub mod status;
+mod throttle;
 mod turns;
 
 pub use run::{RunError, run};

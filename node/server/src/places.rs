@@ -30,6 +30,16 @@ impl Network {
     }
 }
 
+impl Network {
+    /// The larger network that it is in: IPv4 /24, IPv6 /48.
+    pub fn wide(self) -> Self {
+        match self.0 {
+            IpAddr::V4(address) => Network(std::net::Ipv4Addr::from_bits(address.to_bits() >> 8 << 8).into()),
+            IpAddr::V6(address) => Network(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into()),
+        }
+    }
+}
+
 impl std::fmt::Display for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
@@ -48,6 +58,15 @@ pub enum Share {
     Submission,
     /// IMAP, with or without TLS from the start.
     Imap,
+}
+
+/// Why a session is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Another one needs its place.
+    GivesWay,
+    /// Its account was disabled, or has another password.
+    Revoked,
 }
 
 /// How many sessions there may be. A reload may change all of it.
@@ -113,6 +132,7 @@ struct Seat {
     waits: AtomicBool,
     leave: Notify,
     told_to_leave: AtomicBool,
+    revoked: AtomicBool,
 }
 
 impl Places {
@@ -145,6 +165,7 @@ impl Places {
             waits: AtomicBool::new(false),
             leave: Notify::new(),
             told_to_leave: AtomicBool::new(false),
+            revoked: AtomicBool::new(false),
         });
         table.seats.insert(seat.number, Arc::clone(&seat));
         table.strangers.insert((share, seat.number), Arc::clone(&seat));
@@ -171,12 +192,30 @@ impl Place {
         self.held.seat.waits.store(waits, Ordering::Relaxed);
     }
 
-    /// Waits until this session is to give way to another. Safe to cancel.
-    pub async fn told_to_leave(&self) {
-        let seat = &self.held.seat;
-        while !seat.told_to_leave.load(Ordering::Acquire) {
-            seat.leave.notified().await;
+    /// Waits until this session is to end, and says why. Safe to cancel.
+    pub async fn told_to_leave(&self) -> Leave {
+        loop {
+            if let Some(why) = self.is_to_leave() {
+                return why;
+            }
+            self.held.seat.leave.notified().await;
         }
+    }
+
+    /// Why this session is to end, if it is.
+    pub fn is_to_leave(&self) -> Option<Leave> {
+        let seat = &self.held.seat;
+        if seat.revoked.load(Ordering::Acquire) {
+            Some(Leave::Revoked)
+        } else {
+            seat.told_to_leave.load(Ordering::Acquire).then_some(Leave::GivesWay)
+        }
+    }
+
+    /// The account may not be logged in to any more, or by another password: the session ends.
+    pub fn revoke(&self) {
+        self.held.seat.revoked.store(true, Ordering::Release);
+        self.held.seat.leave.notify_one();
     }
 
     /// Somebody has logged in.
@@ -439,8 +478,10 @@ mod tests {
         let told = first.clone();
         let hears = tokio::spawn(async move { told.told_to_leave().await });
         places.table().tell_to_leave(&first.held.seat.clone()).unwrap();
-        hears.await.unwrap();
-        first.told_to_leave().await;
+        assert_eq!(hears.await.unwrap(), Leave::GivesWay);
+        assert_eq!(first.told_to_leave().await, Leave::GivesWay);
+        first.revoke();
+        assert_eq!(first.is_to_leave(), Some(Leave::Revoked));
         drop(first);
         assert_eq!(places.table().leaving, 0);
     }

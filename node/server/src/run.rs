@@ -20,6 +20,7 @@ use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
 use crate::disk_space::DiskSpace;
 use crate::links::{Links, StatusSource, serve_streams};
+use crate::logged_in::LoggedIn;
 use crate::permits::Permits;
 use crate::places::Places;
 use crate::service_manager::ServiceManager;
@@ -150,12 +151,14 @@ async fn serve(
         lookup,
         descriptors,
         disk: DiskSpace::of(&config.data_dir, &config.limits),
+        logged_in: LoggedIn::default(),
         places: Places::default(),
         turns: Turns::of_this_machine(),
     };
     tokio::spawn(serve_streams(services.reach(), own_status(services.clone()), streams));
     tokio::spawn(services.turns.clone().watch());
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
+    tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
     let of_now = services.clone();
     tokio::spawn(services.disk.clone().watch(cluster.clone(), move || of_now.config().limits.clone()));
 

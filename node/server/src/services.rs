@@ -13,6 +13,7 @@ use crate::credentials::Credentials;
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskSpace;
 use crate::links::{Links, Reach};
+use crate::logged_in::LoggedIn;
 use crate::places::{Bounds, Places};
 use crate::status::SessionStatus;
 use crate::turns::Turns;
@@ -41,6 +42,8 @@ pub struct Services {
     pub places: Places,
     /// Turns of commands that compute for long.
     pub turns: Turns,
+    /// Who is logged in here.
+    pub logged_in: LoggedIn,
     /// The configuration as it was last loaded.
     pub config: Arc<std::sync::RwLock<Arc<Config>>>,
 }

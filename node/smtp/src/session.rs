@@ -128,6 +128,7 @@ impl<A: DeliveryAgent> Engine for Session<A> {
             Farewell::TooLong => format!("421 4.4.2 {host} the session took too long"),
             Farewell::TooSlow => format!("421 4.4.2 {host} the message comes too slowly"),
             Farewell::ShuttingDown => format!("421 4.3.2 {host} shutting down; try again"),
+            Farewell::Revoked => format!("421 4.7.0 {host} the account has changed; log in again"),
             Farewell::TooManySessions => format!("421 4.3.2 {host} too many connections; try again later"),
         };
         let mut out = Vec::new();

@@ -33,6 +33,7 @@ use crate::descriptors::Descriptors;
 use crate::disk_space::DiskSpace;
 use crate::environment::command_id;
 use crate::links::{Links, MailboxSession, Stored};
+use crate::logged_in::LoggedIn;
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
 use crate::places::Places;
 use crate::services::Services;
@@ -105,6 +106,7 @@ impl Node {
             lookup,
             disk: DiskSpace::of(dir.path(), &config(dir.path()).limits),
             descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
+            logged_in: LoggedIn::default(),
             places: Places::default(),
             turns: Turns::of_this_machine(),
         };
@@ -534,7 +536,11 @@ async fn a_look_up_that_meets_damage_is_no_no_and_is_reported() {
     assert!(!damaged().await);
     let accounts = node.rows.rows.keys(control).into_iter().filter(|key| key.table == Table::Accounts.number());
     node.rows.rows.damage(control, accounts);
-    let login = node.services.credentials.verify("user0@example.test", "wrong".to_owned().into()).await;
+    let login = node
+        .services
+        .credentials
+        .verify("user0@example.test", "wrong".to_owned().into(), "imap", [127, 0, 0, 1].into())
+        .await;
     assert_eq!(login.unwrap_err(), LoginRefused::Unavailable);
     assert!(damaged().await, "another node is to answer");
     node.end().await;

@@ -72,6 +72,11 @@ pub(super) struct NewPassword {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Disabled {
+    disabled: bool,
+}
+
+#[derive(Deserialize)]
 pub(super) struct NewAddress {
     address: String,
     targets: Vec<String>,
@@ -87,7 +92,7 @@ pub(super) async fn create_domain(State(admin): State<Admin>, id: ChangeId, Json
 }
 
 pub(super) async fn create_account(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewAccount>) -> Response {
-    match verifier(new.password).await {
+    match verifier(new.password, &new.address).await {
         Ok(verifier) => change(&admin.services, id, Command::CreateAccount { address: new.address, verifier }).await,
         Err(response) => response,
     }
@@ -99,10 +104,19 @@ pub(super) async fn set_password(
     id: ChangeId,
     Json(new): Json<NewPassword>,
 ) -> Response {
-    match verifier(new.password).await {
+    match verifier(new.password, &address).await {
         Ok(verifier) => change(&admin.services, id, Command::SetPassword { address, verifier }).await,
         Err(response) => response,
     }
+}
+
+pub(super) async fn set_disabled(
+    State(admin): State<Admin>,
+    Path(address): Path<String>,
+    id: ChangeId,
+    Json(Disabled { disabled }): Json<Disabled>,
+) -> Response {
+    change(&admin.services, id, Command::SetDisabled { address, disabled }).await
 }
 
 pub(super) async fn add_address(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewAddress>) -> Response {
@@ -213,9 +227,9 @@ async fn find_command(services: &Services, id: CommandId) -> Result<Option<Posit
     search.await.map_err(|e| e.to_string())?
 }
 
-async fn verifier(given: Zeroizing<String>) -> Result<String, Response> {
-    if given.chars().count() < 8 {
-        return Err(error(StatusCode::BAD_REQUEST, "the password is too short: at least 8 characters"));
+async fn verifier(given: Zeroizing<String>, address: &str) -> Result<String, Response> {
+    if let Some(weakness) = password::weakness(&given, address) {
+        return Err(error(StatusCode::BAD_REQUEST, &weakness));
     }
     let salt: [u8; 16] = os_env().bytes();
     tokio::task::spawn_blocking(move || password::hash_password(&given, salt))

@@ -44,6 +44,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/domains", post(api::create_domain).get(api::list_domains))
         .route("/accounts", post(api::create_account).get(api::list_accounts))
         .route("/accounts/{address}/password", put(api::set_password))
+        .route("/accounts/{address}/disabled", put(api::set_disabled))
         .route("/addresses", post(api::add_address).get(api::list_addresses))
         .route("/addresses/{address}", delete(api::remove_address))
         .route("/commands/{id}", get(api::command))

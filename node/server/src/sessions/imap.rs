@@ -1,5 +1,6 @@
 //! The IMAP engine's mailbox: this node's links to the actor.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use mailraft_imap::{Config, Mailstore, Session};
@@ -13,25 +14,28 @@ use super::context::SessionContext;
 use super::request::request_digest;
 use crate::environment::{command_id, zoned_now};
 use crate::links::{MailboxSession, stored_under};
+use crate::logged_in::Login;
 use crate::places::Place;
 use crate::refusals;
 use crate::spool::{Spool, SpoolRefused};
 
 /// A session at its start; `tls` if TLS is up already. Without a place it is only to be refused.
-pub fn session(context: &SessionContext, tls: Option<Tls>, place: Option<Place>) -> Session<Store> {
+pub fn session(context: &SessionContext, peer: IpAddr, tls: Option<Tls>, place: Option<Place>) -> Session<Store> {
     let config = context.services.config();
     let config_of_session = Config {
         max_message_bytes: config.limits.max_message_bytes,
         tls_available: true,
         login_max: config.limits.login_max,
     };
-    Session::new(config_of_session, tls, Store::new(context.clone(), place))
+    Session::new(config_of_session, tls, Store::new(context.clone(), peer, place))
 }
 
 /// A session's mailbox as the engine asks for it.
 pub struct Store {
     context: SessionContext,
+    peer: IpAddr,
     place: Option<Place>,
+    login: Option<Login>,
     mailbox: Option<MailboxSession>,
     spool: Option<Result<Spool, SpoolRefused>>,
     unheard: Unheard,
@@ -39,18 +43,20 @@ pub struct Store {
 
 impl Store {
     /// Nobody is logged in yet.
-    fn new(context: SessionContext, place: Option<Place>) -> Self {
-        Store { context, place, mailbox: None, spool: None, unheard: Unheard::default() }
+    fn new(context: SessionContext, peer: IpAddr, place: Option<Place>) -> Self {
+        Store { context, peer, place, login: None, mailbox: None, spool: None, unheard: Unheard::default() }
     }
 }
 
 impl Mailstore for Store {
     async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), Failure> {
-        let account = self.context.services.credentials.verify(user, password).await.map_err(refusals::login)?;
+        let verified = self.context.services.credentials.verify(user, password, "imap", self.peer).await;
+        let account = verified.map_err(refusals::login)?;
         self.context.turn.belongs_to(account.mailbox);
         self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
         if let Some(place) = &self.place {
             place.logged_in();
+            self.login = Some(self.context.services.logged_in.enter(&account, place));
         }
         Ok(())
     }

@@ -119,11 +119,11 @@ async fn serve(
             let session = smtp::session(context, mailraft_smtp::Service::Submissions, peer, tls, place);
             shell.serve(session, Box::new(connection)).await
         }
-        Service::Imap => shell.serve(imap::session(context, None, place), socket).await,
+        Service::Imap => shell.serve(imap::session(context, peer.ip(), None, place), socket).await,
         Service::Imaps => {
             let connection = shell.handshake(socket).await?;
             let tls = Some(spoken(connection.get_ref().1));
-            shell.serve(imap::session(context, tls, place), Box::new(connection)).await
+            shell.serve(imap::session(context, peer.ip(), tls, place), Box::new(connection)).await
         }
     }
 }
@@ -141,7 +141,7 @@ async fn refuse(
         Service::Smtp | Service::Submission => {
             shell.refuse(smtp::session(context, mailraft_smtp::Service::Relay, peer, None, None), socket, why).await
         }
-        Service::Imap => shell.refuse(imap::session(context, None, None), socket, why).await,
+        Service::Imap => shell.refuse(imap::session(context, peer.ip(), None, None), socket, why).await,
         Service::Submissions | Service::Imaps => Ok(()),
     }
 }

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::tls::spoken;
-use crate::places::Place;
+use crate::places::{Leave, Place};
 
 /// How long a TLS handshake may take.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
@@ -78,7 +78,7 @@ impl Shell {
         self.set_waits(true);
         let accepted = tokio::select! {
             accepted = timeout(HANDSHAKE_MAX, self.acceptor.accept(connection)) => accepted,
-            () = self.told_to_leave() => return Err(io::Error::other("gave way to another connection")),
+            _ = self.told_to_leave() => return Err(io::Error::other("gave way to another connection")),
         };
         self.set_waits(false);
         accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -139,6 +139,11 @@ impl Shell {
                     heard = Instant::now();
                     if let Some(place) = &self.place {
                         place.heard();
+                        // One that always has a command more hears of it too.
+                        if let Some(why) = place.is_to_leave() {
+                            self.end(engine, &mut out, farewell(why)).await?;
+                            return Ok(Ended::Closed);
+                        }
                     }
                     out.pass_on().await;
                     if out.is_gone() {
@@ -190,8 +195,8 @@ impl Shell {
                         self.end(engine, &mut out, Farewell::ShuttingDown).await?;
                         return Ok(Ended::Closed);
                     }
-                    () = self.told_to_leave() => {
-                        self.end(engine, &mut out, Farewell::TooManySessions).await?;
+                    why = self.told_to_leave() => {
+                        self.end(engine, &mut out, why).await?;
                         return Ok(Ended::Closed);
                     }
                 };
@@ -236,9 +241,9 @@ impl Shell {
         }
     }
 
-    async fn told_to_leave(&self) {
+    async fn told_to_leave(&self) -> Farewell {
         match &self.place {
-            Some(place) => place.told_to_leave().await,
+            Some(place) => farewell(place.told_to_leave().await),
             None => std::future::pending().await,
         }
     }
@@ -257,6 +262,13 @@ impl Shell {
 
     fn socket<C: Connection>(&self, connection: C) -> Socket<C> {
         Socket { connection, write_max: self.write_max }
+    }
+}
+
+fn farewell(why: Leave) -> Farewell {
+    match why {
+        Leave::GivesWay => Farewell::TooManySessions,
+        Leave::Revoked => Farewell::Revoked,
     }
 }
 

@@ -14,6 +14,7 @@ use super::context::SessionContext;
 use super::request::request_digest;
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::{MailboxSession, stored_under};
+use crate::logged_in::Login;
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::places::Place;
 use crate::refusals;
@@ -43,6 +44,7 @@ pub fn session(
             context: context.clone(),
             peer,
             place,
+            login: None,
             spool: None,
             mailbox_session: None,
             unheard: Unheard::default(),
@@ -55,6 +57,7 @@ pub struct Agent {
     context: SessionContext,
     peer: SocketAddr,
     place: Option<Place>,
+    login: Option<Login>,
     spool: Option<Result<Spool, SpoolRefused>>,
     mailbox_session: Option<(MailboxId, MailboxSession)>,
     /// Of the mailbox that mailbox_session is about.
@@ -87,16 +90,23 @@ impl DeliveryAgent for Agent {
                 [mailbox] => Ok(Destination { mailbox: mailbox.0, detail }),
                 _ => Err(Refusal::SeveralMailboxes.into()),
             },
-            Ok(Resolution::Unknown) => Err(Refusal::NoSuchAddress(address.to_string()).into()),
+            Ok(Resolution::Unknown) => {
+                // Who asks for one after another is looking for some that are there.
+                tokio::time::sleep(self.context.services.credentials.unknown_recipient(self.peer.ip())).await;
+                Err(Refusal::NoSuchAddress(address.to_string()).into())
+            }
             Ok(Resolution::NotOurs) => Err(Refusal::NotOurDomain(address.to_string()).into()),
             Err(Uncertain::Damaged | Uncertain::Unavailable) => Err(Refusal::Unavailable.into()),
         }
     }
 
     async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> Result<String, Failure> {
-        let account = self.context.services.credentials.verify(user, password).await.map_err(refusals::login)?;
+        let credentials = &self.context.services.credentials;
+        let verified = credentials.verify(user, password, "submission", self.peer.ip()).await;
+        let account = verified.map_err(refusals::login)?;
         if let Some(place) = &self.place {
             place.logged_in();
+            self.login = Some(self.context.services.logged_in.enter(&account, place));
         }
         Ok(account.address)
     }
@@ -156,16 +166,6 @@ impl DeliveryAgent for Agent {
 }
 
 impl Agent {
-    async fn take_in(&mut self, transaction: Transaction) -> Result<String, Failure> {
-        let id = command_id(&self.context.services.cluster);
-        let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
-        let Destination { mailbox, detail } = transaction.destination;
-        let mailbox = MailboxId(mailbox);
-        let spool = spool.map_err(refusals::spool)?;
-        let reverse_path = transaction.reverse_path.as_ref().map(ToString::to_string).unwrap_or_default();
-        let recipient =
-            transaction.recipients.first().filter(|_| transaction.recipients.len() == 1).map(ToString::to_string);
-        let hostname = self.context.services.config().tls.hostname.clone();
     /// Whether an address is this account's to send from.
     async fn may_send_as(&self, identity: &str, address: &str, or: Refusal) -> Result<(), Failure> {
         let Services { cluster, lookup, .. } = &self.context.services;
@@ -180,6 +180,16 @@ impl Agent {
         }
     }
 
+    async fn take_in(&mut self, transaction: Transaction) -> Result<String, Failure> {
+        let id = command_id(&self.context.services.cluster);
+        let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
+        let Destination { mailbox, detail } = transaction.destination;
+        let mailbox = MailboxId(mailbox);
+        let spool = spool.map_err(refusals::spool)?;
+        let reverse_path = transaction.reverse_path.as_ref().map(ToString::to_string).unwrap_or_default();
+        let recipient =
+            transaction.recipients.first().filter(|_| transaction.recipients.len() == 1).map(ToString::to_string);
+        let hostname = self.context.services.config().tls.hostname.clone();
         let command_id = id.to_string();
         let submitted = transaction.identity.is_some();
         let recipients = transaction.recipients.iter().map(ToString::to_string).collect::<Vec<_>>();

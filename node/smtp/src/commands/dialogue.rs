@@ -371,6 +371,8 @@ fn last_lines() {
     for (why, line) in [
         (Farewell::Silent, "421 4.4.2 mx.test silent for too long\r\n"),
         (Farewell::TooLong, "421 4.4.2 mx.test the session took too long\r\n"),
+        (Farewell::TooSlow, "421 4.4.2 mx.test the message comes too slowly\r\n"),
+        (Farewell::Revoked, "421 4.7.0 mx.test the account has changed; log in again\r\n"),
         (Farewell::ShuttingDown, "421 4.3.2 mx.test shutting down; try again\r\n"),
         (Farewell::TooManySessions, "421 4.3.2 mx.test too many connections; try again later\r\n"),
     ] {

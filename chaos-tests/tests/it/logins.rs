@@ -1,0 +1,141 @@
+//! Guesses at passwords, sessions of accounts that changed, and messages in the names of others, with real processes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use mailraft_chaos::cluster::{Account, Cluster};
+use mailraft_chaos::imap::Imap;
+use mailraft_chaos::smtp::{Smtp, SmtpReply};
+use mailraft_chaos::wire::Trust;
+
+/// A session ends within this long everywhere after its account changed. Half of it is for a machine that is busy.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_disabled_account_or_another_password_ends_sessions_on_every_node() {
+    let cluster = Cluster::start_new(|c| c);
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let idle = |account: &Account| -> Vec<Imap> {
+        let login = |node| {
+            let mut imap = Imap::login(&trust, &cluster.text(node, "imaps"), account).unwrap();
+            imap.ok("SELECT INBOX").unwrap();
+            imap.idle().unwrap();
+            imap
+        };
+        cluster.node_ids().into_iter().map(login).collect()
+    };
+    let mut other = Imap::login(&trust, &cluster.text(1, "imaps"), &alice).unwrap();
+    let end = |sessions: Vec<Imap>| {
+        let begun = Instant::now();
+        for mut session in sessions {
+            let said = session.hear("log in again").unwrap();
+            assert_eq!(said, "* BYE [EXPIRED] the account has changed; log in again");
+        }
+        assert!(begun.elapsed() < ENDS_WITHIN, "{:?}", begun.elapsed());
+    };
+    let sessions = idle(&bob);
+    cluster.mailraft(&["account", "disable", &bob.address], "");
+    end(sessions);
+    assert!(Imap::login(&trust, &cluster.text(2, "imaps"), &bob).is_err());
+    cluster.mailraft(&["account", "enable", &bob.address], "");
+    let sessions = idle(&bob);
+    let bob = Account { password: "not the one from before".to_owned(), ..bob };
+    cluster.mailraft(&["account", "password", &bob.address, "--password-stdin"], &bob.password);
+    end(sessions);
+    drop(idle(&bob));
+    other.ok("NOOP").unwrap();
+}
+
+#[test]
+fn guesses_at_once_are_no_more_than_one_after_the_other_and_stand_in_the_log_for_fail2ban() {
+    let cluster = Cluster::start_new(|c| c);
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let guesses: Vec<_> = (0..30)
+        .map(|n| {
+            let (trust, address) = (trust.clone(), cluster.text(1, "imaps"));
+            let guess = Account { address: alice.address.clone(), password: format!("a guess, number {n}") };
+            std::thread::spawn(move || Imap::login(&trust, &address, &guess).map(drop).unwrap_err().to_string())
+        })
+        .collect();
+    let said: Vec<String> = guesses.into_iter().map(|guess| guess.join().unwrap()).collect();
+    let count = |text: &str| said.iter().filter(|said| said.contains(text)).count();
+    assert!((1..=5).contains(&count("wrong user name or password")), "{said:?}");
+    assert_eq!(count("wrong user name or password") + count("too many wrong logins"), 30, "{said:?}");
+    // Another account is not concerned.
+    Imap::login(&trust, &cluster.text(1, "imaps"), &bob).unwrap();
+    let filter = concat!(env!("CARGO_MANIFEST_DIR"), "/../node/package/fail2ban-filter.conf");
+    let matched =
+        Command::new("python3").args(["-c", MATCH, filter, &cluster.text(1, "log")]).output().expect("python3 runs");
+    let matched = String::from_utf8_lossy(&matched.stdout).into_owned();
+    assert_eq!(matched.trim(), "30 127.0.0.1", "lines that the filter matches, and the address in them");
+    let log = std::fs::read_to_string(cluster.text(1, "log")).unwrap();
+    assert!(log.contains("user=a***@example.test") && !log.contains(&alice.address) && !log.contains("a guess"));
+}
+
+/// What fail2ban does with a filter: counts matching lines, and says which hosts they name.
+const MATCH: &str = r#"
+import configparser, re, sys
+filter = configparser.RawConfigParser(); filter.read(sys.argv[1])
+rule = re.compile(filter["Definition"]["failregex"].replace("<HOST>", r"(?P<host>[0-9a-fA-F.:]+)"))
+found = [m["host"] for m in map(rule.search, open(sys.argv[2], errors="replace")) if m]
+print(len(found), *sorted(set(found)))
+"#;
+
+#[test]
+fn who_submits_names_only_himself() {
+    let cluster = Cluster::start_new(|c| c);
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let (alice, bob) = (cluster.account(0).address, cluster.account(1).address);
+    let mut smtp = Smtp::login(&trust, &cluster.text(2, "submissions"), &cluster.account(0)).unwrap();
+    for (path, header, taken) in [
+        (&*alice, format!("From: Alice <{alice}>\r\n"), true),
+        (&*alice, String::new(), true),
+        ("", format!("From: {alice}\r\nSender: {alice}\r\n"), true),
+        (&*alice, format!("From: Bob <{bob}>\r\n"), false),
+        ("", format!("From: {bob}\r\n"), false),
+        (&*alice, format!("From: {alice}\r\nfrom: {bob}\r\n"), false),
+        (&*alice, format!("From: {alice}, {bob}\r\n"), false),
+        (&*alice, format!("From: {alice}\r\nSender: {bob}\r\n"), false),
+        (&*alice, "From: the president\r\n".to_owned(), false),
+        (&*alice, "From: president@elsewhere.example\r\n".to_owned(), false),
+    ] {
+        let message = format!("{header}Subject: who\r\n\r\nx\r\n");
+        match smtp.send(path, &bob, message.as_bytes()).unwrap() {
+            SmtpReply::Accepted { .. } => assert!(taken, "{path:?} {header}"),
+            SmtpReply::Refused(code, text) => {
+                assert!(!taken && code == 553 && text.contains("From and Sender"), "{path:?} {header}: {code} {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_only_this_server_may_say_does_not_come_in_from_elsewhere() {
+    let cluster = Cluster::start_new(|c| c);
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let bob = cluster.account(1);
+    let mut server = BufReader::new(TcpStream::connect(cluster.text(1, "smtp")).unwrap());
+    let to = format!("RCPT TO:<{}>", bob.address);
+    let message = "Return-Path: <boss@example.test>\r\nAuthentication-Results: localhost; dkim=pass\r\n\
+                   Authentication-Results: relay.example; none\r\nFrom: a@b.example\r\nSubject: claims\r\n\r\nx\r\n.";
+    for line in ["HELO b.example", "MAIL FROM:<a@b.example>", &to, "DATA", message, "QUIT"] {
+        let mut reply = String::new();
+        server.read_line(&mut reply).unwrap();
+        assert!(reply.starts_with(['2', '3']), "before {line}: {reply}");
+        server.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
+    }
+    let mut reader = Imap::login(&trust, &cluster.text(3, "imaps"), &bob).unwrap();
+    cluster.wait("the message is there", |_| {
+        reader.ok("SELECT INBOX").unwrap();
+        reader.untagged.iter().any(|line| line == "* 1 EXISTS")
+    });
+    reader.ok("FETCH 1 (BODY.PEEK[HEADER])").unwrap();
+    let header = reader.untagged.join("\n");
+    assert!(header.contains("Return-Path: <a@b.example>") && header.contains("Subject: claims"), "{header}");
+    assert!(header.contains("relay.example; none"), "{header}");
+    assert!(!header.contains("boss@") && !header.contains("localhost; dkim"), "{header}");
+}
