@@ -1,6 +1,6 @@
 //! Takes the history in line by line, and hands it to the checks at its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_mailbox::api::{Change, Event};
 use mailraft_storage::{CommandId, MailboxId};
@@ -67,6 +67,10 @@ impl Checker {
         match record {
             Record::Mailbox { mailbox, partition } => self.mailbox(mailbox).partition = Some(partition),
             Record::Asked { at, session, mailbox, id, op } => self.asked(at, session, mailbox, id, op),
+            Record::Hears { at, id, commands } => {
+                self.service.advance(at);
+                self.hears(id, commands);
+            }
             Record::Ended { at, id, ended, position } => self.ended(at, id, ended, position),
             Record::Opened { at, session, mailbox, selected } => {
                 self.service.advance(at);
@@ -172,6 +176,7 @@ impl Checker {
             resolved: None,
             hint: None,
             opened: None,
+            hears: Vec::new(),
         });
         let write = partition.filter(|_| !is_read).map(|partition| (partition, self.service.asked(at, partition)));
         self.operations.insert(id, Asked { mailbox, operation, write, existed: partition.is_some() });
@@ -206,6 +211,17 @@ impl Checker {
         self.glimpse(asked.mailbox, session, Glimpse::Ended(asked.operation));
     }
 
+    fn hears(&mut self, id: CommandId, commands: Vec<CommandId>) {
+        if let Some(asked) = self.operations.get(&id).copied() {
+            return self.mailbox(asked.mailbox).operations[asked.operation].hears.extend(commands);
+        }
+        for heard in commands {
+            if let Some(asked) = self.operations.get(&heard).copied() {
+                self.mailbox(asked.mailbox).told_heard.insert(heard);
+            }
+        }
+    }
+
     fn hint(&mut self, event: &Event) {
         let of = self.operations.get(&event.origin).and_then(|asked| {
             self.mailboxes.get(&asked.mailbox).map(|history| &history.operations[asked.operation].op)
@@ -226,6 +242,7 @@ impl Checker {
             operations: Vec::new(),
             moments: Vec::new(),
             opened: Vec::new(),
+            told_heard: BTreeSet::new(),
         })
     }
 

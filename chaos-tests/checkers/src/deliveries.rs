@@ -10,7 +10,7 @@ use crate::operation::{Operation, Outcome};
 use crate::report::{Bounds, Report, Rule};
 
 /// What a client gave up is carried out within this time or never.
-const UNDER_WAY_MAX: Micros = 300_000_000;
+pub(crate) const UNDER_WAY_MAX: Micros = 300_000_000;
 
 /// The first answer for each marker.
 #[derive(Debug)]

@@ -33,7 +33,8 @@ pub enum Op {
     Deliver {
         /// The message.
         marker: u64,
-        /// Whether a repeat within a day (same marker, another id) must be stored once.
+        /// Whether a repeat within a day (same marker, another id) must be stored once, whoever heard of the first. Else it
+        /// is a submission, see [`Op::is_once`].
         deduplicate: bool,
     },
     /// APPEND
@@ -44,6 +45,8 @@ pub enum Op {
         marker: u64,
         /// Its flags.
         flags: Flags,
+        /// The date that the client gave it, in Unix seconds: with another one it is another message.
+        date: Option<i64>,
     },
     /// STORE
     Store {
@@ -140,6 +143,12 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether the same, asked again under another id, must be done once as long as nobody has heard the first one's
+    /// answer.
+    pub fn is_once(&self) -> bool {
+        matches!(self, Op::Append { .. } | Op::Copy { .. } | Op::Deliver { deduplicate: false, .. })
+    }
+
     /// Whether it changes nothing.
     pub fn is_read(&self) -> bool {
         match self {
@@ -214,6 +223,15 @@ pub enum Record {
         id: CommandId,
         /// The operation.
         op: Op,
+    },
+    /// A command takes along that its client has heard the answers to these.
+    Hears {
+        /// The observer's time.
+        at: Micros,
+        /// The command. One of its own names no other operation: then nobody knows whether it arrived.
+        id: CommandId,
+        /// The commands whose answers were heard.
+        commands: Vec<CommandId>,
     },
     /// The client's answer, or that none will come.
     Ended {

@@ -15,7 +15,7 @@
 //!
 //! * [`history`]: what is told of a run. [`checker`]: takes it in. [`report`]: what comes out.
 //! * `model`, `names`: one mailbox as its log makes it. `operation`: one command's fate.
-//! * `replay`, `pending`, `answers`, `deliveries`, `subscriptions`, `reads`: rules 1 to 5 and 7.
+//! * `replay`, `pending`, `answers`, `deliveries`, `repeats`, `subscriptions`, `reads`: rules 1 to 5 and 7.
 //! * `journal`, `views`: what sessions saw, rules 3 and 6.
 //! * `order`: rule 9. `replicas`: rule 8. `service`: rule 10.
 
@@ -30,6 +30,7 @@ mod operation;
 mod order;
 mod pending;
 mod reads;
+mod repeats;
 mod replay;
 mod replicas;
 pub mod report;

@@ -281,7 +281,7 @@ impl Model {
     fn try_decide(&self, op: &Op) -> Result<Decision, Refusal> {
         match op {
             Op::Deliver { marker, .. } => self.put(INBOX, *marker, &Flags::none(), Refusal::NoSuchFolder),
-            Op::Append { folder, marker, flags } => self.put(folder, *marker, flags, Refusal::TryCreate),
+            Op::Append { folder, marker, flags, date: _ } => self.put(folder, *marker, flags, Refusal::TryCreate),
             Op::Store { folder, uids, mode, flags, unchanged_since } => {
                 self.store(*folder, uids, *mode, flags, *unchanged_since)
             }

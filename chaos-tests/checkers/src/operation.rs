@@ -1,5 +1,7 @@
 //! One operation from its asking to what the table of commands says of it, and all of one mailbox.
 
+use std::collections::BTreeSet;
+
 use mailraft_mailbox::api::{Answer, FolderId, Refusal, Selected};
 use mailraft_storage::{CommandId, MailboxId};
 
@@ -22,6 +24,8 @@ pub(crate) struct Operation {
     pub hint: Option<u64>,
     /// What its session saw when it opened the folder.
     pub opened: Option<Selected>,
+    /// The commands whose answers its client had heard, as it told along with it.
+    pub hears: Vec<CommandId>,
 }
 
 /// What became of a changing operation.
@@ -87,6 +91,8 @@ pub(crate) struct MailboxHistory {
     pub moments: Vec<Moment>,
     /// Folders that sessions opened.
     pub opened: Vec<Selected>,
+    /// Answers that were told to be heard by themselves.
+    pub told_heard: BTreeSet<CommandId>,
 }
 
 /// The folder that an operation names by its id.
@@ -145,6 +151,11 @@ pub(crate) fn may_cause(op: &Op, rule: Rule) -> bool {
         Op::Subscribe { .. } => false,
         _ => true,
     }
+}
+
+/// Whether an operation may remove messages from where they were, or make a name another folder's.
+pub(crate) fn may_remove(op: &Op) -> bool {
+    matches!(op, Op::Move { .. } | Op::Expunge { .. } | Op::Delete { .. } | Op::Rename { .. })
 }
 
 /// The name that an operation subscribes to, or no more.

@@ -20,6 +20,8 @@ pub(crate) struct Pending {
     pub hint: bool,
     /// Whether its result says that it changed something.
     pub changes: bool,
+    /// It was answered as one before it was, under another id.
+    pub repeats: bool,
 }
 
 impl Pending {
@@ -33,7 +35,7 @@ impl Pending {
             Some(Ok(Answer::Copied { from, .. })) => !from.is_empty(),
             Some(Ok(_)) => true,
         };
-        Pending { operation, changes, modseq: told.or(of.hint), hint: told.is_none(), result }
+        Pending { operation, changes, modseq: told.or(of.hint), hint: told.is_none(), result, repeats: false }
     }
 }
 

@@ -10,9 +10,12 @@ use crate::deliveries::{Deliveries, Earlier};
 use crate::history::{At, Ended, Micros, Op};
 use crate::journal::{FolderState, Journal, Logged};
 use crate::model::{Decision, Effect, Folder, Model, Number, Step};
-use crate::operation::{MailboxHistory, Operation, Outcome, folder_of, is_simple, may_cause, rule_of, subscribes};
+use crate::operation::{
+    MailboxHistory, Operation, Outcome, folder_of, is_simple, may_cause, may_remove, rule_of, subscribes,
+};
 use crate::pending::{End, Pending, ends};
 use crate::reads::{Lesson, Seen, Shown};
+use crate::repeats::{Repeats, mark};
 use crate::report::{Bounds, Report, Rule};
 use crate::subscriptions::Subscriptions;
 
@@ -44,6 +47,7 @@ struct Replay<'a> {
     /// Operations of unknown outcome.
     unknown: Vec<Pending>,
     deliveries: Deliveries,
+    repeats: Repeats,
     stored: BTreeMap<u64, (Number, u32)>,
     awaited: BTreeMap<(Number, u32), Vec<Awaited>>,
     subscriptions: Subscriptions,
@@ -110,6 +114,7 @@ fn replay_with(history: &MailboxHistory, bounds: Bounds, orders: &BTreeMap<usize
         fresh: Vec::new(),
         unknown: Vec::new(),
         deliveries: Deliveries::new(bounds),
+        repeats: Repeats::new(bounds),
         stored: BTreeMap::new(),
         awaited: BTreeMap::new(),
         subscriptions: Subscriptions::default(),
@@ -166,6 +171,7 @@ impl Replay<'_> {
                 Outcome::NotDone => {}
             }
         }
+        mark(self.history, changes.values_mut());
         reads.sort_by_key(|(at, _)| *at);
         let mut reads = reads.into_iter().peekable();
         let ends = ends(&changes, &self.history.operations);
@@ -234,6 +240,7 @@ impl Replay<'_> {
             .filter_map(known)
             .map(|marker| (marker, self.model.places_of(marker).next().is_some()))
             .collect();
+        let made = self.made_by_firsts(&operations);
         self.find_order(pending, passed);
         if self.unsure {
             self.ambiguous.push(number);
@@ -245,6 +252,22 @@ impl Replay<'_> {
         let (mut deliveries, repeats): (Vec<usize>, Vec<usize>) = operations.iter().copied().partition(is_new);
         let new = deliveries.len();
         deliveries.extend(repeats);
+        let after = self.made_by_firsts(&operations);
+        for (n, operation) in deliveries.iter().copied().enumerate().filter(|_| !self.doubt) {
+            let earlier = match (made.get(&operation), after.get(&operation)) {
+                (Some(true), Some(true))
+                    if !self.unknown.iter().any(|p| may_remove(&self.history.operations[p.operation].op)) =>
+                {
+                    Earlier::Stays
+                }
+                (Some(false), Some(false)) => Earlier::Gone,
+                _ => Earlier::Unsure,
+            };
+            let op = &self.history.operations[operation].op;
+            let unknown = self.unknown.iter().any(|p| self.history.operations[p.operation].op == *op);
+            let (how, first) = ((operation, n < new), (earlier, unknown));
+            self.repeats.check(self.history, &self.model, how, first, &mut self.report);
+        }
         for (n, operation) in deliveries.into_iter().enumerate() {
             let of = &self.history.operations[operation];
             if !self.doubt {
@@ -256,6 +279,16 @@ impl Replay<'_> {
         }
         let named = operations.iter().filter_map(|n| subscribes(&self.history.operations[*n].op));
         self.subscriptions.settle(named);
+    }
+
+    /// Which of these ask for something again, and whether what that made is there now.
+    fn made_by_firsts(&self, operations: &[usize]) -> BTreeMap<usize, bool> {
+        let made = |operation: &usize| {
+            let of = &self.history.operations[*operation];
+            let first = self.repeats.first_of(self.history, &of.op)?;
+            Some((*operation, first.is_there(&self.model, of)))
+        };
+        operations.iter().filter_map(made).collect()
     }
 
     /// Whether this may be told the answer of a delivery that left a trace for its repeats, and that nobody heard.
@@ -458,7 +491,7 @@ impl Replay<'_> {
     /// Whether a command that changed nothing is answered rightly as things are now.
     fn is_right_without_change(&mut self, p: &Pending) -> bool {
         let Some(result) = &p.result else { return false };
-        if self.is_repeat(p) {
+        if p.repeats || self.is_repeat(p) {
             return true;
         }
         if p.changes {
@@ -481,7 +514,9 @@ impl Replay<'_> {
 
     /// Whether a delivery is answered with an earlier one's answer.
     fn is_repeat(&self, p: &Pending) -> bool {
-        matches!(self.history.operations[p.operation].op, Op::Deliver { deduplicate: true, .. })
+        let op = &self.history.operations[p.operation].op;
+        let unheard = || op.is_once() && self.unknown.iter().any(|u| self.history.operations[u.operation].op == *op);
+        (matches!(op, Op::Deliver { deduplicate: true, .. }) || unheard())
             && p.modseq.is_some_and(|modseq| modseq <= self.model.modseq())
     }
 

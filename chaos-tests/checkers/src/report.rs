@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use mailraft_mailbox::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS};
+use mailraft_mailbox::limits::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS, REPEAT_KEPT_MILLIS, REPEATS_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::history::Micros;
@@ -92,12 +92,26 @@ pub struct Bounds {
     pub delivery_kept: Micros,
     /// So many deliveries of a mailbox are remembered at least.
     pub deliveries_max: usize,
+    /// So long the answer to a command is kept at least for a client that did not hear it and asks again.
+    pub repeat_kept: Micros,
+    /// ... and no longer than this.
+    pub repeat_forgotten: Micros,
+    /// So many commands of a mailbox are remembered for that at least.
+    pub repeats_max: usize,
 }
 
 impl Bounds {
     /// What production keeps to, but for the time in which it must serve.
     pub fn serving_within(serves_within: Micros) -> Self {
-        Bounds { serves_within, delivery_kept: DELIVERY_KEPT_MILLIS * 1_000, deliveries_max: DELIVERIES_MAX }
+        Bounds {
+            serves_within,
+            delivery_kept: DELIVERY_KEPT_MILLIS * 1_000,
+            deliveries_max: DELIVERIES_MAX,
+            // Who drives real clients does not tell what they heard.
+            repeat_kept: 0,
+            repeat_forgotten: 2 * REPEAT_KEPT_MILLIS * 1_000,
+            repeats_max: REPEATS_MAX,
+        }
     }
 }
 

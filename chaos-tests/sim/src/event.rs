@@ -109,6 +109,8 @@ pub enum Event {
     ToSession(u64, u64, Box<ToSession>),
     /// A session's timer.
     Wake(u64, u64),
+    /// A client loses its connection to its node.
+    HangUp(u64),
     /// A client connects anew in the place of this one.
     Connect(u64),
     /// A session begins its next operation.

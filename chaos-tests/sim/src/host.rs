@@ -426,6 +426,7 @@ pub fn take_snapshot(rows: &MemoryRows, replica: ReplicaId) -> Result<Option<Sta
         (Planted::SnapshotWithoutStages, Table::Stages),
         (Planted::SnapshotWithoutPages, Table::FlagPages),
         (Planted::SnapshotWithoutUploads, Table::OpenBodies),
+        (Planted::SnapshotWithoutRepeats, Table::Repeats),
     ];
     for (_, table) in without.into_iter().filter(|(fault, _)| plant::is(*fault)) {
         held.retain(|(key, _)| key.table != table.number());

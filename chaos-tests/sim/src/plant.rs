@@ -17,4 +17,6 @@ mailraft_storage::plants! {
     SnapshotWithoutPages,
     /// A snapshot leaves the uploads that are open out.
     SnapshotWithoutUploads,
+    /// A snapshot leaves the answers out that are kept for repeats.
+    SnapshotWithoutRepeats,
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mailraft_checkers::{At, Micros, Op};
 use mailraft_mailbox::api::FetchedContent;
-use mailraft_mailbox::{Following, session};
+use mailraft_mailbox::{Following, Once, Request, Unheard, session};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, MailboxId, NodeId};
 
@@ -36,6 +36,10 @@ pub struct Session {
     pub conns_before: u64,
     /// What it is doing.
     pub busy: Option<Busy>,
+    /// Which answers its client has heard.
+    pub unheard: Unheard,
+    /// What its client asks again next, as it is not sure that it was done, or wants it twice.
+    pub again: Option<Op>,
     /// The message that is being uploaded.
     pub sealed: Option<Sealed>,
     /// Its node died: nothing begins until its client has connected elsewhere.
@@ -52,6 +56,10 @@ pub struct Busy {
     pub id: CommandId,
     /// What it is.
     pub op: Op,
+    /// How its node asks for it.
+    pub request: Request,
+    /// What it takes along, if it is done once.
+    pub once: Option<Once>,
     /// When it began.
     pub started: Micros,
     /// The body that it reads.
@@ -91,6 +99,8 @@ impl Session {
             conns: 0,
             conns_before: 0,
             busy: None,
+            unheard: Unheard::default(),
+            again: None,
             sealed: None,
             over: false,
             wakes_at: None,
@@ -114,12 +124,14 @@ impl Session {
     pub fn turns_to(&mut self, mailbox: MailboxId) {
         assert!(self.busy.is_none() && self.conn.is_none(), "a session leaves one mailbox before it turns to another");
         (self.mailbox, self.machine, self.conns_before) = (mailbox, session::Session::new(), self.conns);
+        self.unheard = Unheard::default();
     }
 
     /// Its node died, and with it all that it knew.
     pub fn dies(&mut self) {
         (self.machine, self.conns_before, self.conn) = (session::Session::new(), self.conns, None);
         (self.sealed, self.over, self.wakes_at) = (None, true, None);
+        self.unheard = Unheard::default();
         self.timer += 1;
     }
 }

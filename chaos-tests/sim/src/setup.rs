@@ -66,6 +66,14 @@ pub struct Setup {
     pub repeats_permille: u64,
     /// Most senders that repeat a delivery do so after this time, in the mean.
     pub repeats_mean: Micros,
+    /// Of a thousand commands that are done once so many are asked for again though their client heard the answer; of those
+    /// of which nobody heard eight times as many are.
+    pub again_permille: u64,
+    /// Of a thousand clients that ask for something that is done once so many lose their connection soon after.
+    pub hang_ups_permille: u64,
+    /// Of a thousand messages that are delivered so many are submitted: their repeats are known by whether the first one's
+    /// answer was heard.
+    pub submissions_permille: u64,
     /// Of a thousand faults so many are instead a change of who votes in some group, the control group's too.
     pub ballots_permille: u64,
     /// How many accounts administrators change and clients log in to; with none the directory has nothing to do.
@@ -110,6 +118,9 @@ impl Setup {
             clocks_wrong_max: u64::MAX,
             repeats_permille: 0,
             repeats_mean: 2_000_000,
+            again_permille: 80,
+            hang_ups_permille: 30,
+            submissions_permille: 250,
             ballots_permille: 0,
             accounts: 0,
             log_disks: None,

@@ -108,6 +108,7 @@ pub fn day_passes(setup: &mut Setup, day_ms: u64) {
     let limits = &mut setup.limits;
     (limits.delivery_kept_ms, limits.delivery_left_ms) = (day_ms, day_ms / 4);
     limits.open_body_max_ms = day_ms / 3;
+    (limits.repeat_kept_ms, limits.repeat_left_ms) = (day_ms / 2, day_ms / 8);
 }
 
 /// The long world of an episode: three nodes with one partition, or two in one of four; in one of sixteen five nodes.

@@ -142,6 +142,18 @@ planted! {
     evict_early: EvictEarly, [ExactlyOnce], day;
     delivery_forgotten_early: DeliveryForgottenEarly, [ExactlyOnce], day;
     sweep_forgets_deliveries: SweepForgetsDeliveries, [ExactlyOnce], day;
+
+    // What is asked again.
+    repeat_not_remembered: RepeatNotRemembered, [ExactlyOnce], repeats, panics;
+    repeat_forgotten_early: RepeatForgottenEarly, [ExactlyOnce], repeats_late;
+    repeat_kept_forever: RepeatKeptForever, [ExactlyOnce], repeats_very_late;
+    sweep_forgets_repeats: SweepForgetsRepeats, [ExactlyOnce], repeats;
+    repeat_in_any_folder: RepeatInAnyFolder, [ExactlyOnce, Uids, Modseq], repeats;
+    repeat_of_any_date: RepeatOfAnyDate, [ExactlyOnce, Uids, Modseq], repeats;
+    repeat_of_what_is_gone: RepeatOfWhatIsGone, [ExactlyOnce, Uids, Modseq], repeats_late;
+    heard_ignored: HeardIgnored, [ExactlyOnce], repeats;
+    heard_of_others: HeardOfOthers, [ExactlyOnce], repeats;
+    snapshot_without_repeats: SnapshotWithoutRepeats, [ReplicasAgree, ExactlyOnce], repeats_and_snapshots, installs;
 }
 
 fn is_found(fault: &str) {
@@ -190,6 +202,8 @@ impl Case {
         let mut setup = Setup::new(seed);
         (setup.safety, setup.liveness, setup.fault_every) = (20_000_000, 6_000_000, 600_000);
         setup.late_copies_permille = 30;
+        // Only where that is what matters.
+        (setup.again_permille, setup.hang_ups_permille, setup.submissions_permille) = (0, 0, 0);
         (self.shape)(&mut setup);
         let plan = (self.plan)(&setup);
         run_with(setup, plan)
@@ -250,6 +264,31 @@ fn uploads_and_snapshots(setup: &mut Setup) {
 fn histories(setup: &mut Setup) {
     (setup.limits.expunged_max_rows, setup.mailboxes) = (1, 4);
     (setup.wide_permille, setup.folder_full) = (60, 12);
+}
+
+/// Much is asked again, by clients that lost their connection and by others.
+fn repeats(setup: &mut Setup) {
+    (setup.again_permille, setup.hang_ups_permille, setup.submissions_permille) = (500, 200, 1_000);
+}
+
+/// The same, of what is remembered for twelve seconds, and after a while.
+fn repeats_late(setup: &mut Setup) {
+    repeats(setup);
+    (setup.limits.repeat_kept_ms, setup.limits.repeat_left_ms) = (12_000, 2_000);
+    (setup.clocks_apart, setup.repeats_mean) = (200_000, 4_000_000);
+}
+
+/// The same, of what is remembered for a moment, so long after it that it must be forgotten.
+fn repeats_very_late(setup: &mut Setup) {
+    repeats_late(setup);
+    (setup.limits.repeat_kept_ms, setup.limits.repeat_left_ms) = (500, 500);
+    (setup.safety, setup.repeats_mean) = (90_000_000, 30_000_000);
+}
+
+/// The same with logs so short that snapshots are needed.
+fn repeats_and_snapshots(setup: &mut Setup) {
+    repeats(setup);
+    setup.log_keep_entries = 4;
 }
 
 /// A day passes in eight seconds; results are kept for half of it, and attempts come when they are gone.

@@ -63,6 +63,12 @@ pub struct Limits {
     pub delivery_left_ms: u64,
     /// The most deliveries that are remembered.
     pub deliveries_max: usize,
+    /// How long the answer to a command is kept for a client that may not have heard it, in milliseconds.
+    pub repeat_kept_ms: u64,
+    /// How much longer what no other command came to forget lies about, in milliseconds.
+    pub repeat_left_ms: u64,
+    /// The most commands whose answers are kept so.
+    pub repeats_max: usize,
     /// An upload that has not become live after this time is deleted, in milliseconds.
     pub open_body_max_ms: u64,
 }
@@ -79,6 +85,9 @@ impl Default for Limits {
             delivery_kept_ms: DELIVERY_KEPT_MILLIS,
             delivery_left_ms: DELIVERY_LEFT_MILLIS,
             deliveries_max: DELIVERIES_MAX,
+            repeat_kept_ms: REPEAT_KEPT_MILLIS,
+            repeat_left_ms: REPEAT_LEFT_MILLIS,
+            repeats_max: REPEATS_MAX,
             open_body_max_ms: OPEN_BODY_MAX_MILLIS,
         }
     }

@@ -65,4 +65,22 @@ mailraft_storage::plants! {
     DeliveryForgottenEarly,
     /// The sweep of old deliveries takes new ones too.
     SweepForgetsDeliveries,
+    /// A command that is done once leaves no row that tells its repetition.
+    RepeatNotRemembered,
+    /// What is done once is remembered for an eighth of its time.
+    RepeatForgottenEarly,
+    /// What is done once is remembered for as long as its row is there, and that for good.
+    RepeatKeptForever,
+    /// The sweep of answers that are kept for repeats takes new ones too.
+    SweepForgetsRepeats,
+    /// APPENDs to different folders count as repeats.
+    RepeatInAnyFolder,
+    /// What differs in the date alone counts as a repeat.
+    RepeatOfAnyDate,
+    /// What a command made need not be there any more for its repeat.
+    RepeatOfWhatIsGone,
+    /// What is told to be heard along with a command is not listened to.
+    HeardIgnored,
+    /// Whoever has heard an answer has heard all that were given.
+    HeardOfOthers,
 }

@@ -53,7 +53,7 @@ fn operation(world: &mut World, session: u64, folders: bool) -> Op {
             flags: flags(0),
             unchanged_since: None,
         },
-        4..6 => Op::Append { folder: name(one), marker: world.new_marker(), flags: flags(other % 5) },
+        4..6 => Op::Append { folder: name(one), marker: world.new_marker(), flags: flags(other % 5), date: None },
         6..9 => {
             let mode = [StoreMode::Add, StoreMode::Remove, StoreMode::Replace][world.any(3) as usize];
             let unchanged_since = (world.any(4) == 0).then_some((1 << 40) + world.marker);
@@ -138,6 +138,10 @@ fn of_another(mut record: Record, number: u8) -> Record {
         }
         Record::Resumed { session, .. } | Record::Closed { session, .. } => *session += 100 * u64::from(number),
         Record::Ended { id, .. } | Record::Resolved { id, .. } => other(id),
+        Record::Hears { id, commands, .. } => {
+            other(id);
+            commands.iter_mut().for_each(other);
+        }
         Record::Replica { .. } | Record::Fault { .. } | Record::Healed { .. } => {}
     }
     record

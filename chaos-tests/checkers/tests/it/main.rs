@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod generated;
+mod repeats;
 mod rules;
 mod world;

@@ -215,7 +215,7 @@ fn rule_1_what_got_no_answer_happened_at_most_once() {
         let mut world = World::new(1);
         three(&mut world);
         let marker = world.new_marker();
-        world.ask(2, Op::Append { folder: "INBOX".to_owned(), marker, flags: seen() });
+        world.ask(2, Op::Append { folder: "INBOX".to_owned(), marker, flags: seen(), date: None });
         if carried_out {
             world.step(false);
         }
@@ -534,7 +534,7 @@ fn a_change_that_nobody_told_of_may_be_seen_before_the_entry_that_shows_it() {
     three(&mut world);
     world.run(3, select("INBOX"));
     let marker = world.new_marker();
-    let untold = world.ask(2, Op::Append { folder: "INBOX".to_owned(), marker, flags: seen() });
+    let untold = world.ask(2, Op::Append { folder: "INBOX".to_owned(), marker, flags: seen(), date: None });
     world.step(false);
     // Its session comes back to the folder between the two, and no answer names that position.
     world.fail_over();
@@ -557,7 +557,7 @@ fn a_change_that_nobody_told_of_may_be_seen_before_the_entry_that_shows_it() {
 fn rule_9_what_ran_at_the_same_time_may_be_ordered_either_way() {
     let mut world = World::new(1);
     three(&mut world);
-    let first = world.ask(2, Op::Append { folder: "INBOX".to_owned(), marker: 8, flags: seen() });
+    let first = world.ask(2, Op::Append { folder: "INBOX".to_owned(), marker: 8, flags: seen(), date: None });
     world.step(true);
     let now = world.now;
     let sync = world.run(3, Op::Sync);
@@ -582,7 +582,7 @@ fn outage(served_after: Option<u64>) -> Vec<Record> {
     three(&mut world);
     let from = world.now;
     world.records.push(Record::Fault { at: from, name: "partition".to_owned() });
-    let id = world.ask(2, Op::Append { folder: "INBOX".to_owned(), marker: 8, flags: seen() });
+    let id = world.ask(2, Op::Append { folder: "INBOX".to_owned(), marker: 8, flags: seen(), date: None });
     world.now += 20 * STEP_MICROS;
     world.records.push(Record::Healed { at: world.now });
     world.now += served_after.unwrap_or(30) * STEP_MICROS;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mailraft_checkers::{At, Bounds, Checker, Ended, Op, Record, Reply, Report, Rule};
 use mailraft_mailbox::api::{Change, FetchWhat, FolderId, NewMessage, ZonedTime};
 use mailraft_mailbox::{
-    Answer, Command, Deciding, Event, Flags, Mailbox, MailboxKey, Place, Read, Refusal, SessionNumber, Submitted,
+    Answer, Command, Deciding, Event, Flags, Mailbox, MailboxKey, Once, Place, Read, Refusal, SessionNumber, Submitted,
     UidSet,
 };
 use mailraft_storage::body::BodyId;
@@ -50,6 +50,8 @@ pub struct World {
     pub ids: BTreeSet<FolderId>,
     pub marker: u64,
     last: Option<CommandId>,
+    /// How the next is asked, if it is one that is done once.
+    once: Option<Once>,
 }
 
 impl World {
@@ -78,6 +80,7 @@ impl World {
             ids: BTreeSet::new(),
             marker: 0,
             last: None,
+            once: None,
         };
         while world.step(true) {}
         world
@@ -99,10 +102,19 @@ impl World {
         let id = self.env.command_id();
         self.last = Some(id);
         let command = self.command(&op);
+        let once = self.once.take();
+        let heard = once.as_ref().map(|once| once.heard.clone()).unwrap_or_default();
+        let command = match once {
+            Some(once) => Command::Once { once, command: Box::new(command) },
+            None => command,
+        };
         if matches!(op, Op::Select { .. } | Op::Unselect) {
             self.open.remove(&session);
         }
         self.records.push(Record::Asked { at: self.now, session, mailbox: MAILBOX, id, op: op.clone() });
+        if !heard.is_empty() {
+            self.records.push(Record::Hears { at: self.now, id, commands: heard });
+        }
         if command.is_read() {
             let (answer, index) = self.read(&command);
             self.answer(session, id, &op, answer, index);
@@ -117,6 +129,22 @@ impl World {
             }
             other => panic!("{other:?}"),
         }
+        id
+    }
+
+    /// Asks for what is done once.
+    pub fn ask_once(&mut self, session: u64, op: Op, once: Once) -> CommandId {
+        let date = if let Op::Append { date, .. } = &op { date.unwrap_or_default() } else { 0 };
+        let mut request = [0; 32];
+        request[..8].copy_from_slice(&date.to_be_bytes());
+        self.once = Some(Once { request, ..once });
+        self.ask(session, op)
+    }
+
+    /// The same, and everything that follows from it.
+    pub fn run_once(&mut self, session: u64, op: Op, once: Once) -> CommandId {
+        let id = self.ask_once(session, op, once);
+        while self.step(true) {}
         id
     }
 
@@ -269,8 +297,8 @@ impl World {
             chunks: 1,
             inline: Some(Bytes::from_static(b"body")),
             size_bytes: 4,
-            digest: [1; 32],
-            content_digest: [2; 32],
+            digest: [marker as u8; 32],
+            content_digest: [marker as u8; 32],
             header: Bytes::from(marker.to_be_bytes().to_vec()),
             envelope: Bytes::from_static(b"e"),
             structure: Bytes::from_static(b"s"),
@@ -288,7 +316,7 @@ impl World {
                 deduplicate,
                 received: ZonedTime::default(),
             },
-            Op::Append { folder, marker, flags } => {
+            Op::Append { folder, marker, flags, date: _ } => {
                 let new_message = self.new_message(marker);
                 Command::Append { folder, new_message, flags, internal_date: ZonedTime::default() }
             }
@@ -324,7 +352,7 @@ impl World {
 
     pub fn append(&mut self, session: u64, folder: &str, flags: Flags) -> CommandId {
         let marker = self.new_marker();
-        self.run(session, Op::Append { folder: folder.to_owned(), marker, flags })
+        self.run(session, Op::Append { folder: folder.to_owned(), marker, flags, date: None })
     }
 }
 

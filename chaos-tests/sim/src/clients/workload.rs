@@ -1,17 +1,23 @@
 //! What clients do: small mailboxes, many hands, every command.
 
-use mailraft_checkers::{Micros, Op};
+use mailraft_checkers::{Ended, Micros, Op};
 use mailraft_mailbox::api::{FolderId, StoreMode};
 use mailraft_mailbox::{Flags, SystemFlag, UidSet};
 use mailraft_storage::MailboxId;
 
 use super::Clients;
 use crate::dice::Dice;
-use crate::session::Kind;
+use crate::session::{Kind, Session};
 use crate::setup::Setup;
 
 /// Names that folders have.
 const NAMES: [&str; 7] = ["INBOX", "Archive", "Trash", "a", "b", "a/c", "d"];
+/// Of a thousand that are asked again so many differ in one thing.
+const DIFFERS_PERMILLE: u64 = 250;
+/// ... and so many are asked by another session.
+const OTHERS_PERMILLE: u64 = 200;
+/// A client that loses its connection does so after this time, in the mean.
+const HANGS_UP_AFTER: Micros = 4_000;
 /// Messages that one command is about, at most.
 const UIDS_MAX: u64 = 12;
 
@@ -19,6 +25,51 @@ impl Clients {
     /// Whether a sender repeats a delivery that was accepted, as if it had lost the answer.
     pub fn repeats_accepted(&mut self, setup: &Setup) -> bool {
         setup.repeats_permille > 0 && self.dice.chance(setup.repeats_permille)
+    }
+
+    /// An operation has ended: whether its client asks for it again next. Mostly because it heard no answer; sometimes
+    /// because it wants it twice, or something that differs in one thing.
+    pub fn may_ask_again(&mut self, number: u64, op: &Op, ended: &Ended, setup: &Setup) {
+        if !op.is_once() || setup.again_permille == 0 {
+            return;
+        }
+        let permille = match ended {
+            Ended::Unknown => 8 * setup.again_permille,
+            Ended::Done(_) => setup.again_permille,
+            Ended::Refused(_) | Ended::NotDone | Ended::NoSuchMailbox => 0,
+        };
+        if !self.dice.chance(permille.min(900)) {
+            return;
+        }
+        let mut again = op.clone();
+        let differs = self.dice.chance(DIFFERS_PERMILLE);
+        match &mut again {
+            Op::Append { folder, date, .. } if differs => match self.dice.below(2) {
+                0 => (*self.dice.pick(&NAMES).unwrap_or(&NAMES[0])).clone_into(folder),
+                _ => *date = Some(self.dice.below(2) as i64),
+            },
+            Op::Copy { to, .. } if differs => (*self.dice.pick(&NAMES).unwrap_or(&NAMES[0])).clone_into(to),
+            _ => {}
+        }
+        // Its own client, or another one of the mailbox, which got it from there.
+        let other = self.dice.chance(OTHERS_PERMILLE).then(|| self.of_same_mailbox(number)).flatten();
+        if let Some(session) = self.sessions.get_mut(&other.unwrap_or(number)) {
+            session.again = Some(again);
+        }
+    }
+
+    /// Another session of a session's mailbox.
+    fn of_same_mailbox(&mut self, number: u64) -> Option<u64> {
+        let of = self.sessions.get(&number)?;
+        let same = |other: &&Session| other.number != number && other.mailbox == of.mailbox && other.kind == of.kind;
+        let others: Vec<u64> = self.sessions.values().filter(same).map(|other| other.number).collect();
+        self.dice.pick(&others).copied()
+    }
+
+    /// Whether a client is to lose its connection soon after it asked, and when.
+    pub fn hangs_up_after(&mut self, setup: &Setup) -> Option<Micros> {
+        let lost = setup.hang_ups_permille > 0 && self.dice.chance(setup.hang_ups_permille);
+        lost.then(|| self.dice.exponential(HANGS_UP_AFTER))
     }
 
     /// How long a client thinks before it begins something.
@@ -40,7 +91,8 @@ impl Clients {
                 (*self.dice.pick(there)?, marker)
             }
         };
-        Some((mailbox, Op::Deliver { marker, deduplicate: true }))
+        let submits = setup.submissions_permille > 0 && marker_chance(marker) < setup.submissions_permille;
+        Some((mailbox, Op::Deliver { marker, deduplicate: !submits }))
     }
 
     /// What a session asks next.
@@ -100,7 +152,7 @@ impl Clients {
             28..=34 => Op::Expunge { folder, uids: work.chance(400).then(|| some(work)) },
             35..=49 if !full => {
                 let (folder, flags) = (name(work), flag(work));
-                Op::Append { folder, marker: self.next_marker(setup), flags }
+                Op::Append { folder, marker: self.next_marker(setup), flags, date: None }
             }
             50..=55 if !full => Op::Copy { folder, uids: some(work), to: name(work) },
             56..=61 => Op::Move { folder, uids: some(work), to: name(work) },
@@ -124,6 +176,11 @@ impl Clients {
         let large = setup.large_permille > 0 && self.dice.chance(setup.large_permille);
         if large { self.new_large_marker() } else { self.new_marker() }
     }
+}
+
+/// Of a thousand, which share a message is of: the same at each try.
+fn marker_chance(marker: u64) -> u64 {
+    marker.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & 0x3ff
 }
 
 /// A command about all messages of a folder, or all of a stretch of it: what has rows of another shape than a change of few.

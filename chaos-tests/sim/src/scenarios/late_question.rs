@@ -60,7 +60,7 @@ pub fn arrives(seed: u64) -> Scripted<Ran> {
 /// Nothing recognises two of it as one, but its id.
 fn appends(s: &mut Script, client: Client) {
     let marker = s.world.clients_mut().new_marker();
-    s.begin(client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none() });
+    s.begin(client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none(), date: None });
 }
 
 fn release(s: &mut Script, hold: Hold) -> Scripted<()> {

@@ -71,7 +71,7 @@ fn resumes(s: &mut Script, viewer: Client) -> Scripted<()> {
 
 fn appends(s: &mut Script, client: Client, folder: &str) -> Scripted<()> {
     let marker = s.world.clients_mut().new_marker();
-    s.does(client, Op::Append { folder: folder.to_owned(), marker, flags: Flags::none() }).map(drop)
+    s.does(client, Op::Append { folder: folder.to_owned(), marker, flags: Flags::none(), date: None }).map(drop)
 }
 
 /// How many messages a viewer sees in its open folder; None without one.

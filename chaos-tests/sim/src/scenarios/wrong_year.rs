@@ -85,7 +85,7 @@ fn all_write(s: &mut Script, clients: &[Client]) -> Scripted<()> {
     for client in clients {
         s.deliver(*client)?;
         let marker = s.world.clients_mut().new_marker();
-        s.does(*client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none() })?;
+        s.does(*client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none(), date: None })?;
     }
     Ok(())
 }
@@ -97,7 +97,7 @@ fn unheard(s: &mut Script) -> Scripted<()> {
     let lost = s.hold(events::ok_to(client));
     let before = rows_at(&s.world, leader, P);
     let marker = s.world.clients_mut().new_marker();
-    s.begin(client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none() });
+    s.begin(client, Op::Append { folder: "INBOX".to_owned(), marker, flags: Flags::none(), date: None });
     s.until("it is applied", S, move |w| rows_at(w, leader, P) > before)?;
     let cut = s.cut(&[leader])?;
     s.lose(lost);

@@ -5,7 +5,7 @@ use mailraft_checkers::{At, Ended, Op, Record, Reply, Rule};
 use mailraft_mailbox::api::FetchWhat;
 use mailraft_mailbox::session::{self, Step};
 use mailraft_mailbox::{
-    Answer, Command, Detached, Finished, MessageKind, NotDone, Position, Refusal, Reply as OwnerReply, Request,
+    Answer, Command, Detached, Finished, MessageKind, NotDone, Once, Position, Refusal, Reply as OwnerReply, Request,
     open_body_row,
 };
 use mailraft_storage::body::{BodyId, open_chunk};
@@ -41,9 +41,42 @@ impl World {
             session.machine.close_folder();
             self.witness.record(Record::Closed { at: now, session: number });
         }
-        let request = request(&op);
-        session.busy = Some(Busy { id, op, started: now, reading: None });
+        // Whoever goes on has the answers so far.
+        session.unheard.client_went_on();
+        let once = op.is_once().then(|| session.unheard.once(request_of(&op)));
+        let request = request(&op, once.as_ref());
+        session.busy = Some(Busy { id, op, request: request.clone(), once, started: now, reading: None });
+        self.tells_what_is_heard(number);
         self.with_machine(number, None, |machine, env, out| machine.begin(env, id, request, out));
+    }
+
+    fn hears_recorded(&mut self, number: u64, id: CommandId, commands: Vec<CommandId>) {
+        let at = self.now();
+        self.witness.detail(at, || format!("session {number} has heard {commands:?}, and tells it with {id}"));
+        self.record(Record::Hears { at, id, commands });
+    }
+
+    /// What a command takes along is written down; what none takes along its owner is told by itself.
+    fn tells_what_is_heard(&mut self, number: u64) {
+        let Some((session, env)) = self.clients.session_and_env(number) else { return };
+        if let Some((busy, once)) = session.busy.as_ref().and_then(|busy| Some((busy, busy.once.as_ref()?))) {
+            if !once.heard.is_empty() {
+                let (id, commands) = (busy.id, once.heard.clone());
+                self.hears_recorded(number, id, commands);
+            }
+            return;
+        }
+        let mut steps = Vec::new();
+        session.unheard.tell(&mut session.machine, env, &mut steps);
+        for step in steps {
+            if let Step::Ask { id, command, .. } = &step
+                && let Command::Heard { commands } = &**command
+            {
+                let (id, commands) = (*id, commands.clone());
+                self.hears_recorded(number, id, commands);
+            }
+            self.carries_out(number, step, None);
+        }
     }
 
     /// A session's timer rings.
@@ -116,20 +149,31 @@ impl World {
     pub fn clients_of_end(&mut self, node: NodeId) {
         let concerned: Vec<u64> =
             self.clients.sessions().filter(|s| s.node == node && !s.over).map(|s| s.number).collect();
-        for number in concerned {
-            let Some(session) = self.clients.session_mut(number) else { continue };
-            let open = session.machine.following().is_some();
-            session.dies();
-            if session.busy.is_some() {
-                self.ends(number, Ended::Unknown, None, 0);
-            }
-            if open {
-                let at = self.now();
-                self.record(Record::Closed { at, session: number });
-            }
-            let again = self.now() + self.clients.dice().between(1_000, 1_000_000);
-            self.queue.push(again, Event::Connect(number));
+        concerned.into_iter().for_each(|number| self.client_is_cut_off(number));
+    }
+
+    /// A client loses its connection to its node, or gives it up.
+    pub fn hangs_up(&mut self, number: u64) {
+        if self.clients.session(number).is_some_and(|session| !session.over) {
+            let mailbox = self.clients.session(number).map(|session| session.mailbox);
+            mailbox.into_iter().for_each(|mailbox| self.tells_actor(number, ToActor::Detach(mailbox)));
+            self.client_is_cut_off(number);
         }
+    }
+
+    fn client_is_cut_off(&mut self, number: u64) {
+        let Some(session) = self.clients.session_mut(number) else { return };
+        let open = session.machine.following().is_some();
+        session.dies();
+        if session.busy.is_some() {
+            self.ends(number, Ended::Unknown, None, 0);
+        }
+        if open {
+            let at = self.now();
+            self.record(Record::Closed { at, session: number });
+        }
+        let again = self.now() + self.clients.dice().between(1_000, 1_000_000);
+        self.queue.push(again, Event::Connect(number));
     }
 
     /// Whom a node believes to lead.
@@ -139,6 +183,10 @@ impl World {
 
     /// A session that delivers turns to another mailbox: each delivery goes to its own mailbox's actor.
     pub fn turns_to(&mut self, number: u64, mailbox: MailboxId) {
+        if let Some(session) = self.clients.session_mut(number) {
+            session.unheard.client_went_on();
+        }
+        self.tells_what_is_heard(number);
         self.with_machine(number, None, |machine, _, out| machine.leave(out));
         if let Some(session) = self.clients.session_mut(number) {
             session.turns_to(mailbox);
@@ -235,9 +283,13 @@ impl World {
         let Some(busy) = session.busy.as_mut().filter(|b| b.id == old) else { return };
         busy.id = new;
         let op = busy.op.clone();
+        let heard = busy.once.as_ref().map(|once| once.heard.clone()).unwrap_or_default();
         self.witness.detail(at, || format!("session {number} of {mailbox}: {old} is too old and goes on as {new}"));
         self.record(Record::Ended { at, id: old, ended: Ended::NotDone, position: None });
         self.record(Record::Asked { at, session: number, mailbox, id: new, op });
+        if !heard.is_empty() {
+            self.hears_recorded(number, new, heard);
+        }
     }
 
     fn finished(&mut self, number: u64, id: CommandId, asked: u32, finished: Finished, heard: Option<Position>) {
@@ -343,7 +395,7 @@ impl World {
     fn comes_late(&mut self, number: u64, busy: &Busy, asked: u32) {
         let Some(session) = self.clients.session(number) else { return };
         let Some((_, to)) = session.conn else { return };
-        let Request::Command(command) = request(&busy.op) else { return };
+        let Request::Command(command) = busy.request.clone() else { return };
         if busy.op.is_read() {
             return;
         }
@@ -389,7 +441,11 @@ impl World {
         let at = self.now();
         let Some(session) = self.clients.session_mut(number) else { return };
         let (kind, mailbox) = (session.kind, session.mailbox);
-        let Some(busy) = session.busy.take() else { return };
+        let Some(mut busy) = session.busy.take() else { return };
+        if let Some(once) = busy.once.take() {
+            session.unheard.answered(once, matches!(ended, Ended::Done(_)).then_some(busy.id));
+        }
+        self.clients.may_ask_again(number, &busy.op, &ended, &self.setup);
         self.witness.operation_ended();
         self.clients.answered(number, &ended, position);
         if matches!(ended, Ended::Unknown) && !busy.op.is_read() {
@@ -428,9 +484,19 @@ fn as_checked(Position { partition, incarnation, index }: Position) -> At {
     At { partition: partition.0, incarnation, index: index.0 }
 }
 
+/// What of an operation makes it another one beside what its command says: a date that the client gave.
+fn request_of(op: &Op) -> [u8; 32] {
+    let mut request = [0; 32];
+    if let Op::Append { date: Some(date), .. } = op {
+        request[0] = 1;
+        request[1..9].copy_from_slice(&date.to_be_bytes());
+    }
+    request
+}
+
 /// What an operation asks of the session.
-fn request(op: &Op) -> Request {
-    let store = |kind| Request::Store { kind, once: None };
+fn request(op: &Op, once: Option<&Once>) -> Request {
+    let store = |kind| Request::Store { kind, once: once.cloned() };
     match op {
         Op::Append { folder, flags, .. } => store(MessageKind::Append {
             folder: folder.clone(),
@@ -443,7 +509,10 @@ fn request(op: &Op) -> Request {
             deduplicate: *deduplicate,
             received: Default::default(),
         }),
-        other => Request::Command(command(other)),
+        other => Request::Command(match once.cloned() {
+            Some(once) => Command::Once { once, command: Box::new(command(other)) },
+            None => command(other),
+        }),
     }
 }
 

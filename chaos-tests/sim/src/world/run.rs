@@ -38,6 +38,8 @@ const EVICT_EVERY_LOOKS: u64 = 7;
 /// By so much leaders may differ about what has been remembered long enough, beside a quarter of it: their clocks do, and
 /// drift.
 const CLOCKS_APART: Micros = 2_200_000;
+/// What was remembered long enough, is remembered no longer after this time and four times as long.
+const FORGOTTEN_WITHIN: Micros = 30_000_000;
 /// A flapping link changes so often, in the mean.
 const FLAP_EVERY: Micros = 300_000;
 /// A client that was told of damage asks again after this time.
@@ -97,6 +99,9 @@ impl World {
             serves_within: SERVES_WITHIN,
             delivery_kept: (setup.limits.delivery_kept_ms * 750).saturating_sub(CLOCKS_APART),
             deliveries_max: setup.limits.deliveries_max,
+            repeat_kept: (setup.limits.repeat_kept_ms * 750).saturating_sub(CLOCKS_APART),
+            repeat_forgotten: setup.limits.repeat_kept_ms * 4_000 + FORGOTTEN_WITHIN,
+            repeats_max: setup.limits.repeats_max,
         };
         let mut world = World {
             queue: Queue::new(),
@@ -235,6 +240,7 @@ impl World {
             }
             Event::ToSession(session, conn, what) => self.hears(session, conn, *what),
             Event::Wake(session, timer) => self.wakes(session, timer),
+            Event::HangUp(session) => self.hangs_up(session),
             Event::Connect(session) => self.connects_again(session),
             Event::Next(session) => self.next_operation(session),
             Event::Fault(at) => {

@@ -17,13 +17,16 @@ impl World {
         let (node, kind) = (session.node, session.kind);
         let Some(host) = self.hosts.get(&node).filter(|h| h.up.is_some()) else { return };
         self.clients.set_wall(host.cluster_wall(self.queue.now()));
+        let again = self.clients.session_mut(number).and_then(|session| session.again.take());
         let op = match kind {
+            _ if again.is_some() => again,
             Kind::Smtp => self.delivery(number),
             Kind::Imap => self.clients.imap_command(number, &self.setup),
         };
-        if let Some(op) = op {
-            self.begins(number, op);
-        }
+        let Some(op) = op else { return };
+        let lost = op.is_once().then(|| self.clients.hangs_up_after(&self.setup)).flatten();
+        self.begins(number, op);
+        lost.into_iter().for_each(|after| self.queue.push(self.queue.now() + after, Event::HangUp(number)));
     }
 
     /// An operation has ended: when the next begins, and whether a sender tries again.
@@ -48,6 +51,9 @@ impl World {
             return self.queue.push(at, Event::Connect(old));
         };
         let number = self.connect(node, session.kind, session.mailbox);
+        if let Some(now) = self.clients.session_mut(number) {
+            now.again = session.again;
+        }
         let at = self.now() + self.clients.think(session.kind, &self.setup) / 2;
         self.queue.push(at, Event::Next(number));
     }

@@ -10,8 +10,9 @@ use mailraft_storage::{CommandId, RowBatch, UnixMillis};
 
 use super::{decide, upload_rows};
 use crate::api::{Answer, Command, Once, Refusal};
-use crate::limits::{HEARD_MAX, REPEAT_KEPT_MILLIS, REPEAT_LEFT_MILLIS, REPEAT_MAX_BYTES, REPEATS_MAX};
+use crate::limits::{HEARD_MAX, REPEAT_MAX_BYTES};
 use crate::names;
+use crate::plant::{self, Fault};
 use crate::records::{KeyedHash, PackedUids, RepeatRecord, Repeated, encode, repeat_key};
 use crate::state::State;
 use crate::work::{Context, Work};
@@ -21,9 +22,10 @@ use crate::work::{Context, Work};
 pub fn once(work: &mut Work<'_>, once: &Once, command: &Command) -> Result<Answer, Refusal> {
     heard(work, &once.heard)?;
     let Some(hash) = hash(work, once, command) else { return decide(work, command) };
-    let since = since(work.env.wall, REPEAT_KEPT_MILLIS);
+    let since = since(work.env.wall, kept_ms(work.cx));
     let is_repeat = |first: &&RepeatRecord| {
-        let heard = once.own.contains(&first.command) || work.cx.heard.is_heard(&hash, first.command);
+        let own = once.own.contains(&first.command);
+        let heard = own || work.cx.heard.is_heard(&hash, first.command);
         first.at >= since && !heard
     };
     let first = work.state.repeat(&hash).filter(is_repeat).cloned();
@@ -48,7 +50,9 @@ pub fn once(work: &mut Work<'_>, once: &Once, command: &Command) -> Result<Answe
 }
 
 fn remember(work: &mut Work<'_>, hash: KeyedHash, record: RepeatRecord) {
-    work.put(repeat_key(work.mailbox(), &hash), &record);
+    if !plant::is(Fault::RepeatNotRemembered) {
+        work.put(repeat_key(work.mailbox(), &hash), &record);
+    }
     work.state.remember_repeat(hash, record);
 }
 
@@ -58,7 +62,14 @@ fn heard(work: &mut Work<'_>, commands: &[CommandId]) -> Result<(), Refusal> {
         return Err(Refusal::Limit(format!("at most {HEARD_MAX} answers are heard at once")));
     }
     let mailbox = work.mailbox();
-    for hash in work.state.forget_repeats_of(commands) {
+    if plant::is(Fault::HeardIgnored) {
+        return Ok(());
+    }
+    let gone = match plant::is(Fault::HeardOfOthers) && !commands.is_empty() {
+        true => work.state.forget_repeats(UnixMillis(u64::MAX), 0),
+        false => work.state.forget_repeats_of(commands),
+    };
+    for hash in gone {
         work.delete(repeat_key(mailbox, &hash));
     }
     Ok(())
@@ -70,13 +81,15 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
     let mailbox = work.mailbox();
     let target = |name: &str| work.state.named(&names::spelt(name)).map(|id| id.0.to_be_bytes());
     let hash = |kind: &str, parts: &[&[u8]]| {
-        let mut all: Vec<&[u8]> = vec![&mailbox.0, kind.as_bytes(), &once.request];
+        let request = if plant::is(Fault::RepeatOfAnyDate) { &[0; 32] } else { &once.request };
+        let mut all: Vec<&[u8]> = vec![&mailbox.0, kind.as_bytes(), request];
         all.extend(parts);
         work.cx.repeat_key.keyed_hash(&all)
     };
     Some(match command {
         Command::Append { folder, new_message, flags, internal_date: _ } => {
-            hash("append", &[&target(folder)?, &encode(flags), &new_message.digest])
+            let folder = if plant::is(Fault::RepeatInAnyFolder) { Default::default() } else { target(folder)? };
+            hash("append", &[&folder, &encode(flags), &new_message.digest])
         }
         Command::Deliver { new_message, reverse_path, detail, .. } => {
             let detail = detail.as_deref().unwrap_or_default();
@@ -132,10 +145,15 @@ fn made(work: &Work<'_>, command: &Command, answer: &Answer) -> Option<Repeated>
 /// The answer to the first, if all that it made is still there. Who removed some of it and asks again wants it again.
 /// What was appended must be in the folder under its UID; what was delivered may have been filed elsewhere.
 fn answer_of(state: &State, command: &Command, first: &RepeatRecord) -> Option<Answer> {
+    let gone_too = plant::is(Fault::RepeatOfWhatIsGone);
     match &first.made {
         Repeated::Stored { email, uid_validity, uid, modseq } => {
-            state.email(*email)?;
-            if let Command::Append { folder, .. } = command {
+            if !gone_too {
+                state.email(*email)?;
+            }
+            if let Command::Append { folder, .. } = command
+                && !gone_too
+            {
                 let folder = state.named(&names::spelt(folder))?;
                 state.folder(folder)?.get(*uid)?;
             }
@@ -144,7 +162,7 @@ fn answer_of(state: &State, command: &Command, first: &RepeatRecord) -> Option<A
         Repeated::Copied { folder, uid_validity, from, first, count } => {
             let there = state.folder(*folder)?;
             let to: Vec<u32> = (*first..first.checked_add(*count)?).collect();
-            if !to.iter().all(|uid| there.get(*uid).is_some()) {
+            if !gone_too && !to.iter().all(|uid| there.get(*uid).is_some()) {
                 return None;
             }
             // Every row was checked when it was loaded.
@@ -158,9 +176,18 @@ fn since(now: UnixMillis, kept_ms: u64) -> UnixMillis {
     UnixMillis(now.0.saturating_sub(kept_ms))
 }
 
+/// How long an answer is kept, in milliseconds.
+fn kept_ms(cx: &Context) -> u64 {
+    match cx.limits.repeat_kept_ms {
+        _ if plant::is(Fault::RepeatKeptForever) => u64::MAX,
+        kept if plant::is(Fault::RepeatForgottenEarly) => kept / 8,
+        kept => kept,
+    }
+}
+
 fn forget_old(work: &mut Work<'_>) {
-    let (before, mailbox) = (since(work.env.wall, REPEAT_KEPT_MILLIS), work.mailbox());
-    for hash in work.state.forget_repeats(before, REPEATS_MAX - 1) {
+    let (before, mailbox) = (since(work.env.wall, kept_ms(work.cx)), work.mailbox());
+    for hash in work.state.forget_repeats(before, work.cx.limits.repeats_max - 1) {
         work.delete(repeat_key(mailbox, &hash));
     }
 }
@@ -180,12 +207,15 @@ pub(crate) fn sweep_heard(state: &State, cx: &Context, now: Duration) -> Option<
 
 /// The deletion of what no later command forgot, and the state after it. None if there is nothing.
 pub(crate) fn sweep_repeats(state: &State, cx: &Context, now: UnixMillis) -> Option<(RowBatch, State)> {
-    let before = since(now, REPEAT_KEPT_MILLIS + REPEAT_LEFT_MILLIS);
+    let before = match plant::is(Fault::SweepForgetsRepeats) {
+        true => UnixMillis(u64::MAX),
+        false => since(now, kept_ms(cx).saturating_add(cx.limits.repeat_left_ms)),
+    };
     if !state.has_repeats_before(before) {
         return None;
     }
     let mut next = state.clone();
-    let gone = next.forget_repeats(before, REPEATS_MAX);
+    let gone = next.forget_repeats(before, cx.limits.repeats_max);
     let deletes = gone.iter().map(|hash| repeat_key(cx.place.mailbox, hash)).collect();
     Some((RowBatch { puts: Vec::new(), deletes }, next))
 }
@@ -198,7 +228,9 @@ mod tests {
     use crate::engine::Mailbox;
     use crate::flags::{Flags, SystemFlag};
     use crate::harness::{ALL, World, append, create, deliver, stored_uid};
-    use crate::limits::{HEARD_MEMORY_MAX_BYTES, HEARD_UNWRITTEN_MILLIS};
+    use crate::limits::{
+        HEARD_MEMORY_MAX_BYTES, HEARD_UNWRITTEN_MILLIS, REPEAT_KEPT_MILLIS, REPEAT_LEFT_MILLIS, REPEATS_MAX,
+    };
     use crate::uids::UidSet;
     use mailraft_storage::Table;
     use std::time::Duration;
