@@ -53,7 +53,7 @@ planted! {
     read_barrier_always_passes: ReadBarrierAlwaysPasses, [Stale], |_| {}, cut_off_by_slow_clocks;
     lease_reads: LeaseReads, [Stale], |_| {}, cut_off_by_slow_clocks;
     start_before_term_applied: StartBeforeTermApplied, [ReplicasAgree, ExactlyOnce, Uids, Uncommitted, Stale], |_| {};
-    two_entries_in_flight: TwoEntriesInFlight, [ReplicasAgree, Uids, Modseq, ExactlyOnce, View, Uncommitted, Atomic, Flags], |_| {}, panics;
+    two_entries_in_flight: TwoEntriesInFlight, [ReplicasAgree, Uids, Modseq, ExactlyOnce, View, Uncommitted, Atomic, Flags, Stale], |_| {}, panics;
     decide_on_unapplied: DecideOnUnapplied, [ReplicasAgree, Uncommitted, View], |_| {};
     drop_term_checks: DropTermChecks, [ReplicasAgree, Uids, ExactlyOnce, Modseq, Flags, Uncommitted], |s| s.proposals_late = 1_000_000, cut_off;
     // Memory holds what the last command of the batch made of the state before it: a read may miss, at the position of
