@@ -403,13 +403,14 @@ impl<F: FileSystem> Log for DiskLog<F> {
         self.write("giving back old files of the raft log", || match self.engine.purge_expired_files() {
             // The regions it names hold old files back; their logs are cut when their rows are flushed.
             Ok(_) => Ok(()),
-            Err(error @ raft_engine::Error::Io(_)) => Err(error),
-            // What is still needed of an old file is read, and written to another. If it can't be read nothing was written
-            // either, and what writes next is as sound as before.
-            Err(error) => {
+            // What the engine holds of an old file is read, and written to another. If it can't be read nothing was written
+            // either, and what writes next is as sound as before. It may hold entries that no log has any more: of files
+            // that it gave back some said that these were cut off.
+            Err(raft_engine::Error::Corruption(_)) => {
                 damaged = self.with_damaged_entries();
-                if damaged.is_empty() { Err(error) } else { Ok(()) }
+                Ok(())
             }
+            Err(error) => Err(error),
         })?;
         Ok(damaged)
     }
