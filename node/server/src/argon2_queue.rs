@@ -163,7 +163,9 @@ mod tests {
         let _ = gone.await;
         drop(first);
         let second = turns.take(network(1)).await.unwrap();
-        assert_eq!((turns.state().taken, turns.state().count), (1, 0));
+        let now = turns.state();
+        assert_eq!((now.taken, now.count), (1, 0));
+        drop(now);
         let mut waiting: Vec<_> = (0..WAITING_OF_ONE_MAX)
             .map(|_| {
                 let turns = turns.clone();
