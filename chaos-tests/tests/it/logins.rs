@@ -9,6 +9,7 @@ use mailraft_chaos::cluster::{Account, Cluster};
 use mailraft_chaos::imap::Imap;
 use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
+use rustix::process::Signal;
 
 /// A session ends within this long everywhere after its account changed. Half of it is for a machine that is busy.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
@@ -47,6 +48,28 @@ fn a_disabled_account_or_another_password_ends_sessions_on_every_node() {
     end(sessions);
     drop(idle(&bob));
     other.ok("NOOP").unwrap();
+}
+
+#[test]
+fn a_node_that_is_cut_off_lets_nobody_in_by_a_password_that_was_changed() {
+    let cluster = Cluster::start_new(|c| c);
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let bob = cluster.account(1);
+    // Node 1 knows the password, and has computed it.
+    drop(Imap::login(&trust, &cluster.text(1, "imaps"), &bob).unwrap());
+    cluster.signal(1, Signal::STOP);
+    cluster.mailraft(&["account", "password", &bob.address, "--password-stdin"], "not the one from before");
+    cluster.signal(2, Signal::STOP);
+    cluster.signal(3, Signal::STOP);
+    cluster.signal(1, Signal::CONT);
+    let refused = Imap::login(&trust, &cluster.text(1, "imaps"), &bob).map(drop).unwrap_err().to_string();
+    cluster.signal(2, Signal::CONT);
+    cluster.signal(3, Signal::CONT);
+    // A BYE, and the end: nobody can say whether it is right.
+    assert!(!refused.contains("AUTHENTICATIONFAILED"), "{refused}");
+    cluster.wait_until_caught_up();
+    let refused = Imap::login(&trust, &cluster.text(1, "imaps"), &bob).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("AUTHENTICATIONFAILED"), "{refused}");
 }
 
 #[test]

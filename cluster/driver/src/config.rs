@@ -104,7 +104,9 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The stores can't be read.
-    #[error("{0}: the data of this node can't be used as it is; see OPERATIONS, \"A damaged node\"")]
+    #[error(
+        "{0}: the data of this node can't be used as it is; see OPERATIONS, \"Rows that are not what was applied\""
+    )]
     Store(#[from] StoreError),
     /// The core can't go on from what the stores hold.
     #[error("{0}")]

@@ -216,7 +216,7 @@ impl CoreThread {
                 }
                 Output::Abort(reason) => {
                     return Err(format!(
-                        "{reason}; nothing was changed after that. Keep this node's data, see OPERATIONS, \"A damaged node\""
+                        "{reason}; nothing was changed after that. Keep this node's data, see OPERATIONS, \"Rows that are not what was applied\""
                     ));
                 }
             }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::argon2_queue::Argon2Queue;
 use crate::environment::os_env;
-use crate::lookups::{Uncertain, look_twice_before_no, look_up};
+use crate::lookups::{Uncertain, look_up, up_to_date};
 use crate::places::Network;
 use crate::throttle::Throttle;
 
@@ -89,6 +89,8 @@ impl Credentials {
     ) -> Result<Account, LoginRefused> {
         let name = user.trim().to_ascii_lowercase();
         let network = Network::of(from);
+        // Of both a yes and a no: who was shut out by an answered change is so at every node.
+        up_to_date(&self.cluster).await?;
         // Whoever was verified a moment ago makes no guess.
         if let (Some(account), mark) = self.marked(&name, &password).await?
             && self.is_remembered(&mark)
@@ -100,10 +102,7 @@ impl Credentials {
             refused("throttled", service, &name, from);
             return Err(LoginRefused::Throttled);
         };
-        let computed = Mutex::new(None);
-        let look = || self.check(&name, &password, network, &computed);
-        let verified = look_twice_before_no(&self.cluster, |account| account.is_none(), look).await?;
-        match verified {
+        match self.check(&name, &password, network).await? {
             Some(account) => {
                 guess.right();
                 ::metrics::counter!("mailraft_logins_total", "result" => "ok").increment(1);
@@ -131,18 +130,13 @@ impl Credentials {
         Ok((account, mark))
     }
 
-    /// `computed` keeps the mark that was found to be wrong: the second look need not compute it again.
     async fn check(
         &self,
         name: &str,
         password: &Zeroizing<String>,
         network: Network,
-        computed: &Mutex<Option<[u8; 32]>>,
     ) -> Result<Option<Account>, LoginRefused> {
         let (account, mark) = self.marked(name, password).await?;
-        if *computed.lock().unwrap_or_else(PoisonError::into_inner) == Some(mark) {
-            return Ok(None);
-        }
         let mut turn = self.argon2.take(network).await.ok_or(LoginRefused::Throttled)?;
         let (given, verifier) = (password.clone(), verifier(&account).to_owned());
         let right = tokio::task::spawn_blocking(move || password::verify_in(turn.memory(), &given, &verifier))
@@ -153,10 +147,7 @@ impl Credentials {
                 self.remember(mark);
                 Ok(Some(account))
             }
-            _ => {
-                *computed.lock().unwrap_or_else(PoisonError::into_inner) = Some(mark);
-                Ok(None)
-            }
+            Some(_) | None => Ok(None),
         }
     }
 

@@ -54,10 +54,17 @@ pub async fn look_twice_before_no<T, X: From<Uncertain>, F: Future<Output = Resu
     if !is_no(&found) {
         return Ok(found);
     }
+    up_to_date(cluster).await?;
+    look().await
+}
+
+/// Waits until this replica of the control group has all that was answered before.
+///
+/// # Errors
+/// If nobody can say.
+pub async fn up_to_date(cluster: &Cluster) -> Result<(), Uncertain> {
     match cluster.read_barrier(PartitionId::CONTROL, None).await {
-        Ok(BarrierOutcome::Passed { .. }) => look().await,
-        Ok(BarrierOutcome::NotLeader { .. } | BarrierOutcome::Unavailable) | Err(_) => {
-            Err(Uncertain::Unavailable.into())
-        }
+        Ok(BarrierOutcome::Passed { .. }) => Ok(()),
+        Ok(BarrierOutcome::NotLeader { .. } | BarrierOutcome::Unavailable) | Err(_) => Err(Uncertain::Unavailable),
     }
 }
