@@ -163,9 +163,11 @@ mod tests {
         let _ = gone.await;
         drop(first);
         let second = turns.take(network(1)).await.unwrap();
-        let now = turns.state();
-        assert_eq!((now.taken, now.count), (1, 0));
-        drop(now);
+        let taken_and_waiting = || {
+            let now = turns.state();
+            (now.taken, now.count)
+        };
+        assert_eq!(taken_and_waiting(), (1, 0));
         let mut waiting: Vec<_> = (0..WAITING_OF_ONE_MAX)
             .map(|_| {
                 let turns = turns.clone();
