@@ -37,6 +37,22 @@ pub struct Account {
     pub password: String,
 }
 
+/// Whether so little of a directory's disk is free that nodes might take no mail.
+fn is_nearly_full(dir: &Path) -> bool {
+    rustix::fs::statvfs(dir)
+        .is_ok_and(|of| of.f_bavail < of.f_blocks / 8 || of.f_bavail.saturating_mul(of.f_frsize) < 8 << 30)
+}
+
+/// A configuration with as low a mark as there may be.
+fn without_reserve(config: &str) -> String {
+    let lines = config.lines().map(|line| match line.split(" = ").next() {
+        Some("low_water_percent") => "low_water_percent = 0\n".to_owned(),
+        Some("low_water_bytes") => format!("low_water_bytes = {}\n", 64 << 20),
+        Some(_) | None => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
 /// The built binary: `MAILRAFT`, or the release build of this checkout.
 pub fn binary() -> PathBuf {
     match std::env::var_os("MAILRAFT") {
@@ -117,7 +133,7 @@ impl Cluster {
         for node in cluster.node_ids() {
             let path = cluster.text(node, "config");
             let before = std::fs::read_to_string(&path).expect("the node's configuration");
-            let after = adjust(before.clone());
+            let after = adjust(if is_nearly_full(&cluster.dir) { without_reserve(&before) } else { before.clone() });
             if after != before {
                 std::fs::write(&path, after).expect("the node's configuration is written");
                 changed = true;
