@@ -1,7 +1,7 @@
 //! What a node's core is told at its start, and why it may refuse to start.
 
 use mailraft_storage::log::LOG_BATCH_MAX_BYTES;
-use mailraft_storage::{ClusterId, NodeId, PartitionId, ReplicaId, Rows, StoreError};
+use mailraft_storage::{ClusterId, DAMAGED_NODE_ADVICE, NodeId, PartitionId, ReplicaId, Rows, StoreError};
 
 use crate::placement::{self, MemberRow};
 
@@ -47,9 +47,7 @@ pub enum RecoverError {
     #[error("{0}")]
     Store(#[from] StoreError),
     /// Something that should be there is not.
-    #[error(
-        "replica {replica} of partition {partition}: {what}: set this node's data directory aside and restore it as a new node"
-    )]
+    #[error("replica {replica} of partition {partition}: {what}; {DAMAGED_NODE_ADVICE}")]
     Damaged {
         /// The partition that the replica is of.
         partition: PartitionId,

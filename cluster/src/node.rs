@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mailraft_storage::log::{Log, LogBatch, LogState};
-use mailraft_storage::{Env, Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, Rows, Term};
+use mailraft_storage::{DAMAGED_NODE_ADVICE, Env, Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, Rows, Term};
 use raft::eraftpb::HardState;
 
 use self::life::{Beginning, Life};
@@ -273,7 +273,7 @@ impl Node {
             slog::error!(
                 self.config.logger,
                 "applied entries in the log of replica {replica} can't be read: {why}. It hands its lead over; check the \
-                 disk, and set this node aside if more is damaged"
+                 disk; if more is damaged, {DAMAGED_NODE_ADVICE}"
             );
             self.damaged(replica);
         }

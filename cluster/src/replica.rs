@@ -13,8 +13,8 @@ use std::sync::Arc;
 use mailraft_storage::entry::{ENTRY_MAX_BYTES, EntryHeader};
 use mailraft_storage::log::{Log, LogState};
 use mailraft_storage::{
-    Applied, Entry, EntryKind, Env, Index, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Term,
-    UnixMillis, Verdict,
+    Applied, DAMAGED_NODE_ADVICE, Entry, EntryKind, Env, Index, MailboxId, NodeId, PartitionId, Proposal,
+    ProposalOutcome, ReplicaId, Term, UnixMillis, Verdict,
 };
 use raft::eraftpb::{self, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
@@ -264,7 +264,7 @@ impl Replica {
                     MessageType::MsgAppend if !message.entries.is_empty() && self.raw.store().is_full() => return,
                     MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => {
                         return out.push(Output::Abort(format!(
-                            "partition {}: replica {from} counts entries up to {} as durable on this replica {}, whose log ends at {}: it has lost what it had acknowledged. Set this node's data directory aside and restore it as a new node",
+                            "partition {}: replica {from} counts entries up to {} as durable on this replica {}, whose log ends at {}: it has lost what it had acknowledged; {DAMAGED_NODE_ADVICE}",
                             self.spec.partition,
                             message.commit,
                             self.spec.replica,
@@ -295,7 +295,7 @@ impl Replica {
                 out.extend(others.into_iter().map(|other| differs(other, Difference::OtherIsWrong)));
             }
             Finding::OwnIsWrong => self.stop(format!(
-                "partition {partition}: this replica {replica} disagrees with a majority of its group on the first {count} entries: it is damaged. Set this node's data directory aside and restore it as a new node"
+                "partition {partition}: this replica {replica} disagrees with a majority of its group on the first {count} entries: it is damaged; {DAMAGED_NODE_ADVICE}"
             )),
             Finding::NobodyIsRight => self.stop(format!(
                 "partition {partition}: this replica {replica} and replica {from} disagree on the first {count} entries, and no majority agrees: keep all nodes' data directories, find out which is right, and restore the others as new replicas"

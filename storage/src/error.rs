@@ -1,5 +1,9 @@
 //! What a store says when it can't.
 
+/// What to do with a node whose data is damaged, for the end of a message. OPERATIONS has the rest.
+pub const DAMAGED_NODE_ADVICE: &str =
+    "leave this node down and keep its data: see \"A damaged node\" in docs/OPERATIONS.md";
+
 /// A store could not read or write. A write error ends the process; nothing retries.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {

@@ -30,7 +30,7 @@ pub mod sums;
 
 pub use entry::{Entry, EntryHeader, EntryKind, Proposal, ProposalOutcome, Verdict};
 pub use env::Env;
-pub use error::StoreError;
+pub use error::{DAMAGED_NODE_ADVICE, StoreError};
 pub use floor::CommandFloor;
 pub use ids::{
     ClusterId, CommandId, Epoch, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, ReplicaId, Term,

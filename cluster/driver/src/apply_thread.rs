@@ -7,7 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::{ApplyJob, Input, SnapshotJob};
-use mailraft_storage::{CommandId, Entry, EntryKind, Index, PartitionId, ReplicaId, Rows};
+use mailraft_storage::{CommandId, DAMAGED_NODE_ADVICE, Entry, EntryKind, Index, PartitionId, ReplicaId, Rows};
 use tokio::sync::mpsc;
 
 use crate::fatal::Fatal;
@@ -66,7 +66,7 @@ pub(crate) fn run(
             let done = apply(rows.as_ref(), &jobs).map_err(|e| {
                 format!(
                     "committed entries can't be applied: {e}. Nothing was skipped; check the disk, then start the node \
-                     again; if data is damaged, set the replica aside and let it join anew"
+                     again; if data is damaged, {DAMAGED_NODE_ADVICE}"
                 )
             })?;
             ::metrics::histogram!(metrics::APPLY).record(begun.elapsed());

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mailraft_cluster::Input;
-use mailraft_storage::ReplicaId;
 use mailraft_storage::log::{InstallMark, Log, LogBatch, WITNESS_SYNC_AFTER_MS};
+use mailraft_storage::{DAMAGED_NODE_ADVICE, ReplicaId};
 use raft::eraftpb::Entry;
 use tokio::sync::mpsc;
 
@@ -53,7 +53,7 @@ pub(crate) fn write(
         log.write_synced(number, &batch).map_err(|e| {
             format!(
                 "batch {number} of the Raft log could not be made durable: {e}. Check the disk and its file system, \
-                 then start the node again; if its log is damaged, set the node aside and let it join anew"
+                 then start the node again; if its log is damaged, {DAMAGED_NODE_ADVICE}"
             )
         })?;
         let took = begun.elapsed();

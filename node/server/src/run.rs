@@ -8,7 +8,7 @@ use mailraft_directory::Lookup;
 use mailraft_directory::keys::RootKey;
 use mailraft_driver::Cluster;
 use mailraft_storage::summed::Missing;
-use mailraft_storage::{PartitionId, ReplicaId, Rows, StoreError, SummedRows};
+use mailraft_storage::{DAMAGED_NODE_ADVICE, PartitionId, ReplicaId, Rows, StoreError, SummedRows};
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -136,10 +136,9 @@ async fn serve(
     let cluster =
         Cluster::start(driver, stores.log, stores.rows, streams_in).await.map_err(|e| RunError(e.to_string()))?;
     let control = cluster.replica(PartitionId::CONTROL).ok_or_else(|| {
-        RunError(
-            "the data directory has no replica of the control group: it is damaged; set it aside and restore the node"
-                .into(),
-        )
+        RunError(format!(
+            "the data directory has no replica of the control group: it is damaged; {DAMAGED_NODE_ADVICE}"
+        ))
     })?;
     let lookup = Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
     let services = Services {

@@ -7,6 +7,7 @@
 
 mod keys;
 mod log;
+mod manifest;
 pub mod marker;
 mod options;
 pub mod probe;

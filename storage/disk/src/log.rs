@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
-use mailraft_storage::{Index, LogPosition, ReplicaId, StoreError};
+use mailraft_storage::{DAMAGED_NODE_ADVICE, Index, LogPosition, ReplicaId, StoreError};
 use raft::eraftpb::{Entry, HardState};
 use raft_engine::env::{DefaultFileSystem, FileSystem};
 use raft_engine::{Command, Config, Engine, LogBatch as EngineBatch, MessageExt, ReadableSize, RecoveryMode};
@@ -111,8 +111,8 @@ impl<F: FileSystem> DiskLog<F> {
             ..Config::default()
         };
         let engine = Engine::open_with_file_system(config, files.clone()).map_err(|e| {
-            let hint = "check the disk; if it is well, set this node's data aside and let it join as a new node";
-            StoreError::io(format!("opening the raft log in {} ({hint})", dir.display()), e)
+            let what = format!("opening the raft log in {} (check the disk; if it is well, ", dir.display());
+            StoreError::io(format!("{what}{DAMAGED_NODE_ADVICE})"), e)
         })?;
         let batch = match engine.get(NODE_REGION, KEY_NEWEST_BATCH) {
             Some(value) => versioned_decode("raft log batch", VALUE_VERSION, &value)?,

@@ -67,9 +67,7 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<RowSums, StoreError> {
         Err(e) => return Err(io(e)),
     };
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-    let format: u8 = field("format ").and_then(|f| f.parse().ok()).ok_or_else(|| {
-        damaged(dir, "its marker can't be read: set the directory aside and let this node join as a new one")
-    })?;
+    let format: u8 = field("format ").and_then(|f| f.parse().ok()).ok_or_else(|| damaged(dir, UNREADABLE))?;
     if format > FORMAT {
         return Err(StoreError::Newer {
             place: format!("the data directory {}", dir.display()),
@@ -91,11 +89,13 @@ pub fn check(dir: &Path, cluster: ClusterId) -> Result<RowSums, StoreError> {
                 "it belongs to cluster {found}, and the configuration names {cluster}: name the right directory or cluster"
             ),
         )),
-        None => {
-            Err(damaged(dir, "its marker can't be read: set the directory aside and let this node join as a new one"))
-        }
+        None => Err(damaged(dir, UNREADABLE)),
     }
 }
+
+/// What is damaged then is known by the other files' own checks.
+const UNREADABLE: &str = "its marker, the file MAILRAFT, can't be read: check the disk, and if that is well, copy the \
+                          file from another node of this cluster that has the same version";
 
 fn marker(cluster: ClusterId, format: u8) -> String {
     format!("mailraft data\nformat {format}\ncluster {cluster}\n")

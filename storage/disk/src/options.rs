@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mailraft_storage::StoreError;
+use mailraft_storage::{DAMAGED_NODE_ADVICE, StoreError};
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Error, ErrorKind, Options};
 
 /// The column family of all rows but chunks.
@@ -71,7 +71,7 @@ pub(crate) fn describe_open_error(dir: &Path, error: &Error) -> StoreError {
         }
         ErrorKind::Corruption => StoreError::damaged(
             format!("the rows in {}", dir.display()),
-            format_args!("{text} (set this node's data aside and let it join as a new node)"),
+            format_args!("{text} ({DAMAGED_NODE_ADVICE})"),
         ),
         _ => StoreError::io(format!("{what} (check that the disk is well and the directory this user's)"), text),
     }

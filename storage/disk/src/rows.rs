@@ -15,13 +15,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
-use mailraft_storage::{ClusterId, Index, MailboxId, ReplicaId, RowBatch, RowKey, StoreError, Table};
-use rocksdb::{DB, Direction, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties};
+use mailraft_storage::{
+    ClusterId, DAMAGED_NODE_ADVICE, Index, MailboxId, ReplicaId, RowBatch, RowKey, StoreError, Table,
+};
+use rocksdb::{
+    DB, Direction, ErrorKind, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
+};
 
 use crate::keys::{Prefix, TABLE_AT, after, end_of, family, family_of, reading, start_of, stored, within};
-use crate::marker;
 use crate::options::{BODIES, OPEN_FILES_MAX, ROWS, describe_open_error, families, of_database};
 use crate::view::DiskView;
+use crate::{manifest, marker};
 
 /// Rows written at once when a replica is replaced or removed, in bytes.
 const REPLACE_BATCH_BYTES: usize = 4 << 20;
@@ -52,7 +56,12 @@ impl DiskRows {
     pub fn open_within(dir: &Path, cluster: ClusterId, files: usize) -> Result<Self, StoreError> {
         marker::check(dir, cluster)?;
         let options = of_database(files).map_err(|e| StoreError::io("setting the options of the rows", e))?;
-        let db = DB::open_cf_descriptors(&options, dir, families()).map_err(|e| describe_open_error(dir, &e))?;
+        let open = || DB::open_cf_descriptors(&options, dir, families());
+        let db = match open() {
+            Err(e) if e.kind() == ErrorKind::Corruption && manifest::cut_torn_end(dir)? => open(),
+            opened => opened,
+        };
+        let db = db.map_err(|e| describe_open_error(dir, &e))?;
         let rows = DiskRows { db: Arc::new(db), prefixes: RwLock::default(), positions: Mutex::default() };
         let mut prefixes: BTreeMap<ReplicaId, Prefix> = BTreeMap::new();
         for prefix in rows.found_prefixes()? {
@@ -60,7 +69,7 @@ impl DiskRows {
             if matches!(rows.applied_from(prefix, &ReadOptions::default()), Ok(None)) {
                 rows.forget(prefix)?;
             } else if prefixes.insert(prefix.replica(), prefix).is_some() {
-                let what = "it has two positions: set this node's data aside and let it join as a new node";
+                let what = format!("it has two positions; {DAMAGED_NODE_ADVICE}");
                 return Err(StoreError::damaged(format!("rows of replica {}", prefix.replica()), what));
             }
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use mailraft_cluster::placement::{self, GroupRows};
 use mailraft_storage::rows::Applied;
-use mailraft_storage::{ReplicaId, RowKey, Rows, StoreError};
+use mailraft_storage::{DAMAGED_NODE_ADVICE, ReplicaId, RowKey, Rows, StoreError};
 
 use crate::metrics;
 use crate::snapshot::file::{Checker, Header, RECORD_HEAD_BYTES, Record};
@@ -26,7 +26,7 @@ pub(super) fn install(
     let group = replaced.map_err(|e| {
         format!(
             "the snapshot of replica {replica} at index {} can't be installed: {e}. Check the disk, then start the node \
-             again; if that does not help, set the replica aside and let it join anew",
+             again; if that does not help, {DAMAGED_NODE_ADVICE}",
             applied.index
         )
     })?;

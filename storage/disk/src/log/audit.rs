@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mailraft_storage::StoreError;
+use mailraft_storage::{DAMAGED_NODE_ADVICE, StoreError};
 use raft_engine::env::{FileSystem, Handle, Permission};
 
 use super::files::{Queue, read_all};
@@ -187,8 +187,8 @@ pub(super) fn damaged_log(dir: &Path, what: impl std::fmt::Display) -> StoreErro
     StoreError::damaged(
         format!("the raft log in {}", dir.display()),
         format_args!(
-            "{what}. Answered changes may be missing from it: this node must not vote or answer with it. Set its data \
-             aside and let it join as a new node"
+            "{what}. Answered changes may be missing from it, so it must not vote or answer with it; \
+             {DAMAGED_NODE_ADVICE}"
         ),
     )
 }
