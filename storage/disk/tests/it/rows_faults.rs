@@ -29,6 +29,14 @@ struct History {
     durable: usize,
     /// A replica whose rows were being deleted: the core does it again.
     going: Option<ReplicaId>,
+    /// A start began to delete it again, from whatever state it found.
+    going_again: bool,
+}
+
+impl From<State> for History {
+    fn from(state: State) -> Self {
+        History { states: vec![state], durable: 0, going: None, going_again: false }
+    }
 }
 
 impl History {
@@ -122,11 +130,12 @@ fn step(rows: &DiskRows, history: &mut History, draw: &mut ChaCha20Rng) -> Resul
 }
 
 /// Compares what a start finds with what was done before; the state that it goes on with, if it can.
-fn judge(rows: &DiskRows, history: &History, what: &str) -> Option<State> {
+fn judge(rows: &DiskRows, history: &mut History, what: &str) -> Option<State> {
     let mut found = all(rows).unwrap_or_else(|e| panic!("{what}: {e}"));
     let mut states = history.states[history.durable..].to_vec();
-    if let Some(going) = history.going.filter(|going| found.contains_key(going)) {
-        // Some of its rows may be gone: it is deleted once more, as the core does.
+    if let Some(going) = history.going.filter(|going| history.going_again || found.contains_key(going)) {
+        // Some of its rows may be gone: it is deleted once more, as the core does. The power may go in that, too.
+        history.going_again = true;
         rows.remove(going).ok()?;
         found.remove(&going);
         states.iter_mut().for_each(|state| drop(state.remove(&going)));
@@ -161,7 +170,7 @@ const COMPACTION_CALLS: u64 = 9;
 fn lives(seed: u64, lives: u64) -> (u64, u64) {
     let mut draw = ChaCha20Rng::seed_from_u64(seed);
     let mut dir = tempfile::tempdir().unwrap();
-    let mut history = History { states: vec![State::new()], durable: 0, going: None };
+    let mut history = History::from(State::new());
     let (mut calls, mut failures) = (0, 0);
     drop(DiskRows::open(dir.path(), CLUSTER).unwrap());
     let mut before = String::from("the first");
@@ -174,9 +183,9 @@ fn lives(seed: u64, lives: u64) -> (u64, u64) {
                 let sound = || !watch.is_off() && !watch.has_failed();
                 let mut goes_on = false;
                 if sound() {
-                    let state = judge(&rows, &history, &what);
+                    let state = judge(&rows, &mut history, &what);
                     if let Some(state) = state.filter(|_| sound()) {
-                        history = History { states: vec![state], durable: 0, going: None };
+                        history = History::from(state);
                         goes_on = true;
                     }
                 }
@@ -208,7 +217,7 @@ fn lives(seed: u64, lives: u64) -> (u64, u64) {
         dir = next;
     }
     let rows = DiskRows::open(dir.path(), CLUSTER).unwrap();
-    judge(&rows, &history, &format!("seed {seed}, at the end")).expect("nothing fails any more");
+    judge(&rows, &mut history, &format!("seed {seed}, at the end")).expect("nothing fails any more");
     (calls, failures)
 }
 
