@@ -347,6 +347,23 @@ impl Cluster {
         }
     }
 
+    /// The sum of a node's metrics of this name, whatever their labels; 0 if it does not answer.
+    pub fn metric(&self, node: u64, name: &str) -> f64 {
+        let text = self.get(node, "/metrics").unwrap_or_default();
+        let value = |line: &str| {
+            let labels_or_value = line.strip_prefix(name)?;
+            labels_or_value.starts_with(['{', ' ']).then(|| line.rsplit(' ').next()?.parse::<f64>().ok())?
+        };
+        text.lines().filter_map(value).sum()
+    }
+
+    /// What a node's process has in memory now, in bytes (`VmRSS`); None if there is no such process.
+    pub fn resident_bytes(&self, node: u64) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid(node))).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+    }
+
     /// User and system time that all nodes have used, in seconds.
     pub fn cpu_seconds(&self) -> f64 {
         let ticks = rustix::param::clock_ticks_per_second() as f64;

@@ -29,7 +29,15 @@ impl Imap {
     /// # Errors
     /// Those of the connection; `Other` with the server's words if it refuses.
     pub fn login(trust: &Trust, address: &str, account: &Account) -> io::Result<Self> {
-        let mut imap = Imap { wire: Wire::connect(trust, address)?, tag: 0, untagged: Vec::new() };
+        Self::login_over(Wire::connect(trust, address)?, account)
+    }
+
+    /// Logs in over a connection.
+    ///
+    /// # Errors
+    /// As [`Imap::login`].
+    pub fn login_over(wire: Wire, account: &Account) -> io::Result<Self> {
+        let mut imap = Imap { wire, tag: 0, untagged: Vec::new() };
         imap.wire.line()?;
         imap.ok(&format!("LOGIN \"{}\" \"{}\"", account.address, account.password))?;
         Ok(imap)
@@ -144,6 +152,14 @@ impl Imap {
             }
         }
         Ok(out)
+    }
+
+    /// How long a write waits for a server that does not read.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn set_write_timeout(&self, time: std::time::Duration) -> io::Result<()> {
+        self.wire.set_write_timeout(time)
     }
 
     /// Begins IDLE.

@@ -2,6 +2,7 @@
 //!
 //! * [`cluster`]: a quickstart cluster of its own: start, kill, start again, ask.
 //! * [`smtp`] and [`imap`]: small blocking clients over TLS, for load and for looking.
+//! * [`plain`]: connections in clear, from many addresses.
 //! * [`history`]: what was acknowledged, and the check that it is all there exactly once.
 //! * [`bench`]: figures, beside this disk's own.
 //! * [`simulate`]: what `mailraft-chaos sim` runs, without any process.
@@ -11,6 +12,7 @@ pub mod bench;
 pub mod cluster;
 pub mod history;
 pub mod imap;
+pub mod plain;
 pub mod scenarios;
 pub mod simulate;
 pub mod smtp;

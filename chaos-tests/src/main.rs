@@ -9,7 +9,7 @@ use mailraft_chaos::{bench, scenarios, simulate};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos sim --seed 1 --hours 10\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos bench"
+    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos sim --seed 1 --hours 10\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos run siege --seconds 3600\n  mailraft-chaos bench"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -20,7 +20,7 @@ struct Cli {
 enum Command {
     /// Simulate a cluster under faults, from a seed: hours of it in seconds, and every rule checked
     Sim(simulate::SimArgs),
-    /// Run a scenario: kill-under-load, living-connection, searchers, two-nodes-dead
+    /// Run a scenario: kill-under-load, living-connection, searchers, siege, two-nodes-dead
     Run {
         /// Its name
         scenario: String,

@@ -1,6 +1,8 @@
 //! What `mailraft-chaos run` runs, and the tests with it: load, faults, then the check.
 
+mod ordinary;
 mod searchers;
+mod siege;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,10 +14,11 @@ use crate::imap::Imap;
 use crate::smtp::{Smtp, SmtpReply};
 use crate::wire::Trust;
 
-pub use searchers::{Seen, searchers};
+pub use searchers::searchers;
+pub use siege::siege;
 
 /// The names of scenarios.
-pub const NAMES: [&str; 4] = ["kill-under-load", "living-connection", "searchers", "two-nodes-dead"];
+pub const NAMES: [&str; 5] = ["kill-under-load", "living-connection", "searchers", "siege", "two-nodes-dead"];
 
 /// Runs a scenario against a cluster of its own; a line for the report.
 ///
@@ -29,7 +32,13 @@ pub fn run(name: &str, seconds: u64, kills: usize) -> Result<String, String> {
         "kill-under-load" => kill_under_load(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds)),
         "living-connection" => living_connection(&mut Cluster::start_new(|c| c), kills),
         "searchers" => {
-            searchers(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds)).map(|seen| seen.to_string())
+            let (seen, searches) = searchers(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds))?;
+            Ok(format!("{searches}; {seen}"))
+        }
+        "siege" => {
+            let seen = siege(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds))?;
+            seen.judge()?;
+            Ok(seen.to_string())
         }
         "two-nodes-dead" => two_nodes_dead(&mut Cluster::start_new(|c| c)),
         other => Err(format!("there is no scenario {other}; there are {}", NAMES.join(", "))),

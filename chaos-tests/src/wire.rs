@@ -54,6 +54,14 @@ impl Wire {
         let parsed = address.parse().map_err(io::Error::other)?;
         let socket = TcpStream::connect_timeout(&parsed, Duration::from_secs(2))?;
         socket.set_nodelay(true)?;
+        Self::over(trust, socket)
+    }
+
+    /// Speaks TLS over a connection.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn over(trust: &Trust, socket: TcpStream) -> io::Result<Self> {
         socket.set_read_timeout(Some(READ_TIMEOUT))?;
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let client = ClientConnection::new(Arc::clone(&trust.config), name).map_err(io::Error::other)?;
@@ -83,6 +91,14 @@ impl Wire {
             line.pop();
         }
         Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// How long a write waits for a server that does not read.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn set_write_timeout(&self, time: Duration) -> io::Result<()> {
+        self.stream.get_ref().sock.set_write_timeout(Some(time))
     }
 
     /// Exactly this many bytes.

@@ -1,58 +1,16 @@
 //! Attacks on what a node has only so much of, with real processes: it lives, whoever is at work goes on, and newcomers
 //! hear why they are refused.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mailraft_chaos::cluster::{Cluster, binary};
 use mailraft_chaos::imap::Imap;
+use mailraft_chaos::plain::{Plain, open_many};
 use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
-
-/// A connection in clear.
-struct Plain {
-    stream: BufReader<TcpStream>,
-}
-
-impl Plain {
-    fn connect(address: &str) -> std::io::Result<Self> {
-        Self::connect_from([127, 0, 0, 1], address)
-    }
-
-    /// From another address of the loopback network.
-    fn connect_from(from: [u8; 4], address: &str) -> std::io::Result<Self> {
-        let there: SocketAddr = address.parse().unwrap();
-        let own = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        own.bind(&SocketAddr::from((from, 0)).into())?;
-        own.connect_timeout(&there.into(), Duration::from_secs(5))?;
-        let socket = TcpStream::from(own);
-        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-        Ok(Plain { stream: BufReader::new(socket) })
-    }
-
-    /// The next line; empty at the end.
-    fn line(&mut self) -> std::io::Result<String> {
-        let mut line = String::new();
-        self.stream.read_line(&mut line)?;
-        Ok(line.trim_end().to_owned())
-    }
-
-    fn say(&mut self, line: &str) -> std::io::Result<()> {
-        self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes())
-    }
-}
-
-/// This process may have many connections too.
-fn open_many() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-}
 
 /// Sends a message from the first account to the second.
 fn sent(cluster: &Cluster, node: u64, trust: &Trust, subject: &str) -> SmtpReply {
@@ -63,7 +21,7 @@ fn sent(cluster: &Cluster, node: u64, trust: &Trust, subject: &str) -> SmtpReply
 
 #[test]
 fn a_thousand_idle_connections_leave_the_node_its_own_descriptors() {
-    open_many();
+    open_many().unwrap();
     let mut cluster = Cluster::start_new(|c| {
         c.replace("strangers_per_address = 50 ", "strangers_per_address = 2000 ")
             .replace("strangers_percent = 25 ", "strangers_percent = 100 ")
@@ -153,7 +111,7 @@ fn can_log_in(cluster: &Cluster, trust: &Trust) {
 
 #[test]
 fn silent_connections_to_port_25_keep_nobody_from_reading_mail_nor_other_servers_from_bringing_it() {
-    open_many();
+    open_many().unwrap();
     let cluster = Cluster::start_new(|c| c.replace("sessions = 10000 ", "sessions = 400 "));
     let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
     let smtp = cluster.text(1, "smtp");
@@ -180,7 +138,7 @@ fn silent_connections_to_port_25_keep_nobody_from_reading_mail_nor_other_servers
 
 #[test]
 fn stalled_messages_keep_no_other_message_out() {
-    open_many();
+    open_many().unwrap();
     let cluster = Cluster::start_new(|c| c.replace("body_memory_bytes = 268435456 ", "body_memory_bytes = 16777216 "));
     let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
     let (smtp, bob) = (cluster.text(1, "smtp"), cluster.account(1).address);
@@ -210,7 +168,7 @@ fn stalled_messages_keep_no_other_message_out() {
 
 #[test]
 fn silent_connections_to_the_ports_for_nodes_and_for_administration_keep_neither_out() {
-    open_many();
+    open_many().unwrap();
     let mut cluster = Cluster::start_new(|c| c);
     let (peer, admin) = (cluster.text(1, "peer"), cluster.text(1, "admin"));
     let mut held = Vec::new();

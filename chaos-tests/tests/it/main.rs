@@ -13,5 +13,6 @@ mod power;
 mod quickstart;
 mod rows;
 mod secrecy;
+mod siege;
 mod simulated;
 mod tidy;
