@@ -21,9 +21,15 @@ pub fn run(path: &Path) -> Result<(), Failed> {
     mailraft_server::run(config, path, &OnDisk).map_err(|e| Failed::because(e.to_string()))
 }
 
-/// Says whether a configuration is right; the files that it names are not looked at.
+/// Says whether a configuration is right, and which files that it names can't be read now: where systemd hands them over,
+/// they are there only while the node runs.
 pub fn check_config(path: &Path) -> Result<(), Failed> {
     let (config, _) = load(path)?;
+    for (key, file) in config.files() {
+        if let Err(error) = std::fs::File::open(file) {
+            tell!("{key}: {} can't be read now ({error})", file.display());
+        }
+    }
     tell!("{}: right, for node {} of cluster {}", path.display(), config.node.id, config.cluster.id);
     Ok(())
 }

@@ -201,6 +201,36 @@ fn node_id(key: &str, id: u64) -> Result<NodeId, ConfigError> {
     within(key, id, 1, 1_000_000).map(NodeId)
 }
 
+/// A filter takes a word that is no level for a part of the program, and then shows nothing at all.
+fn check_level(filter: &str) -> Result<(), ConfigError> {
+    let is_level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
+    let is_right = |part: &str| is_level(part.rsplit('=').next().unwrap_or(part));
+    match filter.to_ascii_lowercase().split(',').map(str::trim).all(is_right) {
+        true => Ok(()),
+        false => Err(ConfigError(format!(
+            "log.level is {filter:?}: choose error, warn, info, debug or trace, or a filter such as \"info,mailraft_server=debug\""
+        ))),
+    }
+}
+
+/// No two of them listen at one address and port.
+fn one_listener_at_each<const N: usize>(all: [(&str, Option<SocketAddr>); N]) -> Result<(), ConfigError> {
+    let given: Vec<_> = all.into_iter().filter_map(|(key, at)| Some((key, at.filter(|at| at.port() > 0)?))).collect();
+    for (at, (key, one)) in given.iter().enumerate() {
+        let any = |ip: std::net::IpAddr| ip.is_unspecified();
+        let clash = given[..at].iter().find(|(_, other)| {
+            one.port() == other.port() && (one.ip() == other.ip() || any(one.ip()) || any(other.ip()))
+        });
+        if let Some((other, _)) = clash {
+            return Err(ConfigError(format!(
+                "{other} and {key} are both at port {}: give one another port",
+                one.port()
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl File {
     pub fn check(self) -> Result<Config, ConfigError> {
         let id = node_id("node.id", self.node.id)?;
@@ -217,7 +247,12 @@ impl File {
             {
                 return Err(ConfigError(format!("cluster.peers.peer is {:?}: write host:port", line.peer)));
             }
-            if peer != id && peers.insert(peer, line.peer).is_some() {
+            if peer == id {
+                return Err(ConfigError(format!(
+                    "cluster.peers names node {peer}, which is this node by node.id: name the others there, and give each node an id of its own"
+                )));
+            }
+            if peers.insert(peer, line.peer).is_some() {
                 return Err(ConfigError(format!("cluster.peers names node {peer} twice: keep one line")));
             }
         }
@@ -244,6 +279,17 @@ impl File {
             "json" => true,
             other => return Err(ConfigError(format!("log.format is {other:?}: choose \"text\" or \"json\""))),
         };
+        check_level(&self.log.level)?;
+        let listen = &self.listen;
+        one_listener_at_each([
+            ("peer.listen", Some(self.peer.listen)),
+            ("admin.listen", Some(self.admin.listen)),
+            ("listen.smtp", listen.smtp),
+            ("listen.submission", listen.submission),
+            ("listen.submissions", listen.submissions),
+            ("listen.imap", listen.imap),
+            ("listen.imaps", listen.imaps),
+        ])?;
         let limits = self.limits;
         let quota_bytes = match limits.quota_bytes {
             0 => None,

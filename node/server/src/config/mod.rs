@@ -231,6 +231,25 @@ impl Config {
         file.check()
     }
 
+    /// The files that it names, with their keys.
+    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+        let peer = &self.peer;
+        let mut out = vec![
+            ("keys.root_key_file", self.keys.root_key_file.as_path()),
+            ("peer.ca_file", &peer.ca_file),
+            ("peer.certificate_file", &peer.certificate_file),
+            ("peer.key_file", &peer.key_file),
+            ("admin.token_file", &self.admin.token_file),
+        ];
+        for Certificate { certificate_file, key_file } in &self.tls.certificates {
+            out.extend([
+                ("tls.certificates.certificate_file", certificate_file.as_path()),
+                ("tls.certificates.key_file", key_file),
+            ]);
+        }
+        out
+    }
+
     /// A node's name for people.
     pub fn node_name(&self, node: NodeId) -> String {
         if node == self.node.id { self.node.name.clone() } else { format!("node{node}") }

@@ -260,6 +260,19 @@ mod tests {
             ("partitions = 16", "partitions = 0", "cluster.partitions is 0"),
             ("format = \"text\"", "format = \"xml\"", "log.format is \"xml\": choose"),
             ("listen = \"127.0.0.1:11080\"", "listen = \"0.0.0.0:11080\"", "admin.listen is 0.0.0.0:11080"),
+            ("level = \"info\"", "level = \"inof\"", "log.level is \"inof\": choose error, warn, info"),
+            ("level = \"info\"", "level = \"info,mailraft_server\"", "log.level is"),
+            (
+                "imaps = \"127.0.0.1:11993\"",
+                "imaps = \"127.0.0.1:11143\"",
+                "listen.imap and listen.imaps are both at port 11143",
+            ),
+            (
+                "imaps = \"127.0.0.1:11993\"",
+                "imaps = \"0.0.0.0:11700\"",
+                "peer.listen and listen.imaps are both at port 11700",
+            ),
+            ("id = 3, peer", "id = 2, peer", "cluster.peers names node 2, which is this node"),
             ("peer = \"127.0.0.1:12700\"", "peer = \"nowhere\"", "cluster.peers.peer is \"nowhere\": write host:port"),
         ] {
             let changed = text().replace(from, to);
