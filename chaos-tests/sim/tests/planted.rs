@@ -52,7 +52,7 @@ planted! {
     apply_unsynced_configuration: ApplyUnsyncedConfiguration, [ReplicasAgree], |_| {};
     read_barrier_always_passes: ReadBarrierAlwaysPasses, [Stale], |_| {}, cut_off_by_slow_clocks;
     lease_reads: LeaseReads, [Stale], |_| {}, cut_off_by_slow_clocks;
-    start_before_term_applied: StartBeforeTermApplied, [ReplicasAgree, ExactlyOnce, Uids, Uncommitted, Stale], |_| {};
+    start_before_term_applied: StartBeforeTermApplied, [ReplicasAgree, ExactlyOnce, Uids, Uncommitted, View, Stale], |_| {};
     two_entries_in_flight: TwoEntriesInFlight, [ReplicasAgree, Uids, Modseq, ExactlyOnce, View, Uncommitted, Atomic, Flags, Stale], |_| {}, panics;
     decide_on_unapplied: DecideOnUnapplied, [ReplicasAgree, Uncommitted, View], |_| {};
     drop_term_checks: DropTermChecks, [ReplicasAgree, Uids, ExactlyOnce, Modseq, Flags, Uncommitted], |s| s.proposals_late = 1_000_000, cut_off;
@@ -90,7 +90,7 @@ planted! {
     snapshot_without_history: SnapshotWithoutHistory, [ReplicasAgree], day_and_snapshots, installs;
     snapshot_without_deliveries: SnapshotWithoutDeliveries, [ReplicasAgree, ExactlyOnce], day_and_snapshots, installs;
     snapshot_without_stages: SnapshotWithoutStages, [ReplicasAgree, Atomic, Uncommitted, Uids], forms_and_snapshots, installs;
-    snapshot_without_pages: SnapshotWithoutPages, [ReplicasAgree, Flags], forms_and_snapshots, installs;
+    snapshot_without_pages: SnapshotWithoutPages, [ReplicasAgree, Uncommitted, Flags], forms_and_snapshots, installs;
     snapshot_without_uploads: SnapshotWithoutUploads, [ReplicasAgree], uploads_and_snapshots, installs_and_panics;
     snapshot_over_old_rows: SnapshotOverOldRows, [ReplicasAgree, ExactlyOnce, View, Uids, Flags, Atomic], day_and_snapshots, installs;
 

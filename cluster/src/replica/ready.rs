@@ -17,6 +17,13 @@ use crate::plant::{self, Fault};
 use crate::seam::{ApplyJob, Output, PeerBody, SnapshotJob};
 use crate::writes::{ReadyWrite, Released};
 
+/// Whether a follower's answer says nothing that must survive a crash, so that it need not wait for its disk. An answer
+/// to a heartbeat says that the follower knows of no later term at this moment; what it holds is in other answers. Held
+/// back, a slow disk would look to its leader like a dead node.
+fn promises_nothing(message: &Message) -> bool {
+    message.get_msg_type() == MessageType::MsgHeartbeatResponse
+}
+
 impl Replica {
     /// The batch with this replica's writes is durable.
     pub fn persisted(&mut self, config: &NodeConfig, env: &Env, out: &mut Vec<Output>) {
@@ -126,7 +133,11 @@ impl Replica {
                 self.writes.lazily(hard_state);
             }
         } else {
+            let (now, messages): (Vec<_>, Vec<_>) = messages.into_iter().partition(promises_nothing);
             self.writes.push(ReadyWrite { number, entries, hard_state, must_sync, snapshot, messages });
+            for message in now {
+                self.send(config, env, message, out);
+            }
         }
         if !committed.is_empty() {
             self.commits.push_back((reconfigures.then_some(number), committed));

@@ -49,6 +49,27 @@ fn a_write_is_on_every_node_once_it_is_answered_and_partitions_stay_apart() {
 }
 
 #[test]
+fn followers_whose_disks_are_slow_are_heard_and_keep_their_leader() {
+    let mut network = elected(1);
+    network.ticks(40);
+    let leader = network.leader(P1).unwrap();
+    let term = network.host(leader).leading[&P1].0;
+    network.disk_stuck = [1, 2, 3].map(NodeId).into_iter().filter(|node| *node != leader).collect();
+    let request = network.propose(leader, P1, 1, 10);
+    // A second, five election timeouts, in which they are asked to make something durable and can't.
+    network.ticks(40);
+    assert_eq!(network.proposal(leader, request), None, "answered before it was durable on a majority");
+    assert_eq!(network.host(leader).leading.get(&P1).map(|(term, _)| *term), Some(term), "it leads no more");
+    // Reads need a majority that hears the leader, and nothing of theirs durable.
+    let read = network.read(leader, P1, Some(term));
+    network.ticks(4);
+    assert!(matches!(network.barrier(leader, read), Some(BarrierOutcome::Passed { .. })));
+    network.disk_stuck.clear();
+    network.ticks(2);
+    assert!(accepted(network.proposal(leader, request)));
+}
+
+#[test]
 fn a_dead_leader_is_replaced_within_half_a_second_and_nothing_acknowledged_is_lost() {
     let mut network = elected(2);
     for round in 0..6u64 {

@@ -61,6 +61,8 @@ pub struct Network {
     pub asked_for_votes: BTreeMap<ReplicaId, BTreeSet<ReplicaId>>,
     /// Nodes whose apply stands still.
     pub apply_held: BTreeSet<NodeId>,
+    /// Nodes whose disks make nothing durable.
+    pub disk_stuck: BTreeSet<NodeId>,
     /// Removed, durably: they never speak again.
     pub gone: BTreeSet<ReplicaId>,
     /// Snapshots whose rows were put in place.
@@ -129,6 +131,7 @@ impl Network {
             spoke_as_leader: BTreeMap::new(),
             asked_for_votes: BTreeMap::new(),
             apply_held: BTreeSet::new(),
+            disk_stuck: BTreeSet::new(),
             gone: BTreeSet::new(),
             installed: 0,
             stopped: None,
@@ -320,6 +323,9 @@ impl Network {
 
     fn persist_once(&mut self, at: usize) -> bool {
         let host = &mut self.hosts[at];
+        if self.disk_stuck.contains(&host.id) {
+            return false;
+        }
         let Some((number, batch)) = host.persist.front() else { return false };
         if host.written {
             let number = *number;
