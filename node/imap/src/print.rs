@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn the_structure_of_a_mixed_message() {
         let message = b"Subject: x\r\nFrom: \"A B\" <a@b>\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r\n--b\r\nContent-Type: image/png; name=p\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: attachment\r\n\r\nAA==\r\n--b--\r\n";
-        let part = Part::parse(message);
+        let part = Part::parse(message).unwrap();
         assert_eq!(
             shown(|o| structure(o, &part, true)),
             "((\"TEXT\" \"PLAIN\" (\"CHARSET\" \"us-ascii\") NIL NIL \"7BIT\" 2 0 NIL NIL NIL NIL)(\"IMAGE\" \"PNG\" (\"NAME\" \"p\") NIL NIL \"BASE64\" 4 NIL (\"ATTACHMENT\" NIL) NIL NIL) \"MIXED\" (\"BOUNDARY\" \"b\") NIL NIL NIL)"
@@ -221,7 +221,7 @@ mod tests {
         );
         let block = &message[..mailraft_message::header::header_len(message)];
         assert_eq!(
-            shown(|o| envelope(o, &Envelope::parse(block))),
+            shown(|o| envelope(o, &Envelope::parse(block).unwrap())),
             "(NIL \"x\" ((\"A B\" NIL \"a\" \"b\")) ((\"A B\" NIL \"a\" \"b\")) ((\"A B\" NIL \"a\" \"b\")) NIL NIL NIL NIL NIL)"
         );
     }

@@ -59,7 +59,7 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
         | Refusal::SeveralMailboxes
         | Refusal::NotOwnAddress
         | Refusal::NotOwnAuthor => "CANNOT",
-        Refusal::HeaderTooLong => "TOOBIG",
+        Refusal::MessageTooMuch(_) => "TOOBIG",
         Refusal::MessageTooLong(max_bytes) => return ("TOOBIG", format!("a message has at most {max_bytes} bytes")),
         Refusal::WrongCredentials | Refusal::Throttled => AUTHENTICATIONFAILED,
     };

@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn sections_are_ranges() {
         let message = b"A: 1\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nB: 2\r\n\r\nin\r\n--b--\r\n";
-        let root = Part::parse(message);
+        let root = Part::parse(message).unwrap();
         let text = |s: &str| match section(s).unwrap().bytes(&root) {
             Bytes::Range(r) => Some(String::from_utf8_lossy(&message[r.start as usize..r.end as usize]).into_owned()),
             Bytes::Fields(..) | Bytes::None => None,

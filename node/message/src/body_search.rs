@@ -20,6 +20,8 @@ const WIDE_MAX_BYTES: usize = 1 << 20;
 /// [`SEARCHED_MAX_BYTES`] of them.
 pub struct BodySearch<'a> {
     finder: Finder<'a>,
+    /// Decoded, and not yet searched: a piece in a charset whose characters are wide may become a long text.
+    text: String,
     left_bytes: u64,
     parts: Vec<&'a Part>,
     reading: Option<Reading<'a>>,
@@ -44,15 +46,20 @@ impl<'a> BodySearch<'a> {
     pub fn new(words: &'a [&'a str], root: &'a Part) -> Self {
         BodySearch {
             finder: Finder::new(words),
+            text: String::new(),
             left_bytes: SEARCHED_MAX_BYTES as u64,
             parts: vec![root],
             reading: None,
         }
     }
 
-    /// Which bytes of the message to read next; None if the search is over.
+    /// Which bytes of the message to read next; none of them while what was read before is being searched. None if the
+    /// search is over.
     pub fn wants(&mut self) -> Option<Range<u64>> {
         loop {
+            if !self.text.is_empty() && !self.finder.is_done() {
+                return Some(0..0);
+            }
             match self.reading.take() {
                 Some(Reading::Header { left, block, of }) if left.is_empty() => {
                     self.finder.feed(&search::header_text(&block));
@@ -81,6 +88,10 @@ impl<'a> BodySearch<'a> {
     /// # Panics
     /// If there are more than wanted, or none were.
     pub fn take(&mut self, piece: &[u8]) {
+        if !self.text.is_empty() {
+            assert!(piece.is_empty(), "more bytes than wanted");
+            return self.search_some();
+        }
         let bytes = piece.len() as u64;
         self.left_bytes = self.left_bytes.saturating_sub(bytes);
         let reading = self.reading.as_mut().expect("bytes are taken only where some are wanted");
@@ -89,8 +100,21 @@ impl<'a> BodySearch<'a> {
         left.start += bytes;
         match reading {
             Reading::Header { block, .. } => block.extend_from_slice(piece),
-            Reading::Text { left, text } => self.finder.feed(&text.take(piece, left.is_empty())),
+            Reading::Text { left, text } => {
+                self.text = text.take(piece, left.is_empty());
+                self.search_some();
+            }
         }
+    }
+
+    /// Goes on in the decoded text, no further than a piece.
+    fn search_some(&mut self) {
+        let mut end = self.text.len().min(PIECE_MAX_BYTES);
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let rest = self.text.split_off(end);
+        self.finder.feed(&std::mem::replace(&mut self.text, rest).to_lowercase());
     }
 
     /// Which of the words were found.
@@ -220,12 +244,7 @@ impl Text {
         if bytes.is_empty() {
             return String::new();
         }
-        // As a message of its own, which says what charset it is in.
-        let head = format!("Content-Type: text/plain; charset=\"{}\"\r\n\r\n", self.charset);
-        let mut text = search::body_text(&[head.as_bytes(), &bytes].concat());
-        // The line end that it puts behind every part.
-        text.pop();
-        text
+        search::decode_text(&bytes, self.charset.as_bytes())
     }
 }
 
@@ -314,7 +333,7 @@ mod tests {
     use super::*;
 
     fn text_in_pieces(message: &[u8], size: usize) -> String {
-        let root = Part::parse(message);
+        let root = Part::parse(message).unwrap();
         let body = &message[root.body.start as usize..root.body.end as usize];
         let mut text = Text::new(&root);
         let count = body.chunks(size).count();
@@ -323,17 +342,30 @@ mod tests {
 
     #[test]
     fn text_reads_the_same_whole_and_in_pieces() {
-        let messages: [&[u8]; 6] = [
-            b"\r\nLine One\r\nline two \xc3\x84\r\n",
-            b"Content-Type: text/plain; charset=iso-8859-1\r\n\r\nGr\xfc\xdfe\r\n",
-            b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\nR3LDvMOfZQpHcsO8\r\nw59lCg==\r\n",
-            b"Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=\r\n=9Fe a=3D b\r\n",
-            b"Content-Type: text/plain; charset=utf-16le\r\nContent-Transfer-Encoding: base64\r\n\r\naABpAAoAaABvAA==\r\n",
-            b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B$3$s\x1b(B\r\n\x1b$B$K\x1b(B\r\n",
+        let texts: [(&[u8], &str); 7] = [
+            (b"\r\nLine One\r\nline two \xc3\x84\r\n", "Line One\r\nline two Ä\r\n"),
+            (b"Content-Type: text/plain; charset=iso-8859-1\r\n\r\nGr\xfc\xdfe\r\n", "Grüße\r\n"),
+            (
+                b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\nR3LDvMOfZQpHcsO8\r\nw59lCg==\r\n",
+                "Grüße\nGrüße\n",
+            ),
+            (b"Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=\r\n=9Fe a=3D b\r\n", "Grüße a= b\r\n"),
+            (
+                b"Content-Transfer-Encoding: Quoted-Printable\r\nContent-Type: text/html; charset=ISO-8859-1\r\n\r\n<p>Gr=FC=\r\n=DFe",
+                "<p>Grüße",
+            ),
+            (
+                b"Content-Type: text/plain; charset=utf-16le\r\nContent-Transfer-Encoding: base64\r\n\r\naABpAAoAaABvAA==\r\n",
+                "hi\nho",
+            ),
+            (
+                b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B$3$s\x1b(B\r\n\x1b$B$K\x1b(B\r\n",
+                "こん\r\nに\r\n",
+            ),
         ];
-        for message in messages {
+        for (message, text) in texts {
             let whole = text_in_pieces(message, usize::MAX);
-            assert_eq!(whole.trim_end(), search::body_text(message).trim_end());
+            assert_eq!(whole, text);
             for size in 1..20 {
                 assert_eq!(text_in_pieces(message, size), whole, "pieces of {size}");
             }
@@ -353,7 +385,7 @@ mod tests {
     #[test]
     fn a_line_without_an_end_is_not_held() {
         let long = [b"\r\n".as_slice(), "ä".repeat(LINE_MAX_BYTES).as_bytes()].concat();
-        let root = Part::parse(&long);
+        let root = Part::parse(&long).unwrap();
         let mut text = Text::new(&root);
         for piece in long[2..].chunks(4_999) {
             let told = text.take(piece, false);
@@ -366,7 +398,7 @@ mod tests {
     fn every_text_of_a_message_is_searched_however_it_comes_and_no_other() {
         let message = b"Subject: outer\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nBirnen\r\n--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename=\"Kirschen.pdf\"\r\n\r\nquark\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: Pflaumen\r\n\r\nTrauben\r\n--b--\r\n";
         let words = ["birnen", "kirschen.pdf", "pflaumen", "trauben", "quark", "outer", ""];
-        let root = Part::parse(message);
+        let root = Part::parse(message).unwrap();
         for size in [1, 2, 7, usize::MAX] {
             let mut search = BodySearch::new(&words, &root);
             while let Some(wanted) = search.wants() {
@@ -380,13 +412,17 @@ mod tests {
     #[test]
     fn a_search_ends_when_all_is_found_or_enough_was_read() {
         let message = [b"\r\nearly\r\n".as_slice(), &vec![b'x'; SEARCHED_MAX_BYTES], b" late"].concat();
-        let root = Part::parse(&message);
+        let root = Part::parse(&message).unwrap();
         for (word, found, read) in [("early", true, 1_000), ("late", false, SEARCHED_MAX_BYTES)] {
             let words = [word];
             let mut search = BodySearch::new(&words, &root);
             let mut taken = 0;
             while let Some(wanted) = search.wants() {
                 let piece = &message[wanted.start as usize..wanted.end as usize];
+                if piece.is_empty() {
+                    search.take(piece);
+                    continue;
+                }
                 let size = if taken == 0 { 1_000 } else { 1 << 20 };
                 let piece = &piece[..piece.len().min(size)];
                 search.take(piece);
@@ -394,6 +430,26 @@ mod tests {
             }
             assert_eq!((search.into_found(), taken), (vec![found], read), "{word}");
         }
+    }
+
+    #[test]
+    fn a_long_text_of_wide_characters_is_searched_in_pieces() {
+        let text: Vec<u8> = "\u{4e2d}".repeat(200_000).encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let head = b"Content-Type: text/plain; charset=utf-16le\r\n\r\n".to_vec();
+        let message = [head, text, b"e\0n\0d\0".to_vec()].concat();
+        let root = Part::parse(&message).unwrap();
+        let mut search = BodySearch::new(&["end"], &root);
+        let (mut read, mut searched) = (0, 0);
+        while let Some(wanted) = search.wants() {
+            let piece = &message[wanted.start as usize..wanted.end as usize];
+            let before = search.text.len();
+            search.take(&piece[..piece.len().min(PIECE_MAX_BYTES)]);
+            searched += usize::from(before > 0);
+            assert!(before.saturating_sub(search.text.len()) <= PIECE_MAX_BYTES);
+            read += piece.len().min(PIECE_MAX_BYTES);
+        }
+        assert!(read >= 400_000 && searched >= 9, "{read} {searched}");
+        assert_eq!(search.into_found(), [true]);
     }
 
     proptest! {

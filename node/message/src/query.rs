@@ -2,7 +2,7 @@
 //! about a message itself (its dates, size, header and text) are judged here; *facts*, which its place in some protocol
 //! or store decides (flags, numbers, folders), are the caller's own type.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use crate::header::{fields, first};
@@ -13,6 +13,8 @@ pub const KEYS_MAX: usize = 1_000;
 /// Those of them that look for a text: each goes through all that it looks in.
 pub const TEXTS_MAX: usize = 500;
 
+/// Between the values of fields: none of them has it.
+const FIELD_END: char = '\0';
 const DAY_SECONDS: i64 = 86_400;
 
 /// The keys of a search, each behind those it is made of; the last one is the whole. Whoever nests OR and NOT a
@@ -95,7 +97,7 @@ pub struct Metadata {
     pub received_zone_minutes: i16,
 }
 
-/// What is known of a message while it is judged. Whatever the number of keys, its header block is taken apart once, each
+/// What is known of a message while it is judged, by one query. Whatever the number of keys, its header block is taken apart once, each
 /// field is decoded once, and so is its date; each when somebody asks.
 #[derive(Debug, Default)]
 pub struct Known<'a> {
@@ -103,9 +105,9 @@ pub struct Known<'a> {
     header: Option<&'a [u8]>,
     found: Option<Vec<bool>>,
     header_text: OnceCell<String>,
-    /// The values of fields, by the names in lower case.
-    raw: OnceCell<BTreeMap<Vec<u8>, Vec<&'a [u8]>>>,
-    fields: RefCell<BTreeMap<String, Vec<String>>>,
+    /// The values of the fields that the query names, decoded and in lower case, each behind a [`FIELD_END`]; by their names
+    /// in lower case.
+    fields: OnceCell<BTreeMap<Vec<u8>, String>>,
     sent_day: OnceCell<Option<i64>>,
 }
 
@@ -169,6 +171,12 @@ impl<F> Query<F> {
         self.0.iter().filter_map(word).collect()
     }
 
+    /// The names of header fields that are looked into, in lower case, and no values.
+    fn names(&self) -> BTreeMap<Vec<u8>, String> {
+        let name = |key: &Key<F>| if let Key::Header(name, _) = key { Some(name.to_ascii_lowercase()) } else { None };
+        self.0.iter().filter_map(name).map(|name| (name.into_bytes(), String::new())).collect()
+    }
+
     /// Judges a message. The whole is known even where some keys are not, if it does not depend on them.
     ///
     /// # Panics
@@ -192,7 +200,7 @@ impl<F> Query<F> {
                 Key::Since(date, day) => known.day(*date).map(|of| of.is_some_and(|of| of >= *day)),
                 Key::Larger(bytes) => known.metadata.map(|of| of.size_bytes > *bytes),
                 Key::Smaller(bytes) => known.metadata.map(|of| of.size_bytes < *bytes),
-                Key::Header(name, text) => known.has_field(name, text),
+                Key::Header(name, text) => known.has_field(name, text, || self.names()),
                 Key::Body(_) => known.has_word(words),
                 Key::Text(text) => match known.has_in_header(text) {
                     Some(false) => known.has_word(words),
@@ -273,21 +281,23 @@ impl<'a> Known<'a> {
         Some(holds(in_header, text))
     }
 
-    fn has_field(&self, name: &str, text: &str) -> Option<bool> {
+    /// `named` are all names that this is asked of.
+    fn has_field(&self, name: &str, text: &str, named: impl FnOnce() -> BTreeMap<Vec<u8>, String>) -> Option<bool> {
         let block = self.header?;
-        let mut decoded = self.fields.borrow_mut();
-        let values = decoded.entry(name.to_owned()).or_insert_with(|| {
-            let raw = self.raw.get_or_init(|| {
-                let mut raw: BTreeMap<Vec<u8>, Vec<&[u8]>> = BTreeMap::new();
-                for field in fields(block) {
-                    raw.entry(field.name.to_ascii_lowercase()).or_default().push(field.value);
+        let of = self.fields.get_or_init(|| {
+            let (mut of, mut lower) = (named(), Vec::new());
+            for field in fields(block) {
+                lower.clear();
+                lower.extend(field.name.iter().map(u8::to_ascii_lowercase));
+                if let Some(values) = of.get_mut(&lower) {
+                    values.push(FIELD_END);
+                    values.push_str(&decode_header(field.value).to_lowercase());
                 }
-                raw
-            });
-            let of_that_name = raw.get(&name.as_bytes().to_ascii_lowercase());
-            of_that_name.into_iter().flatten().map(|value| decode_header(value).to_lowercase()).collect()
+            }
+            of
         });
-        Some(values.iter().any(|value| holds(value, text)))
+        let values = of.get(&name.to_ascii_lowercase().into_bytes()).filter(|values| !values.is_empty());
+        Some(values.is_some_and(|values| !text.contains(FIELD_END) && holds(values, text)))
     }
 
     /// The local day of a date, if there is one.

@@ -5,7 +5,7 @@ use mailraft_message::{Body, Envelope, Part, header};
 
 fn shown(message: &[u8]) -> String {
     let mut out = String::new();
-    show(message, &Part::parse(message), 0, &mut out);
+    show(message, &Part::parse(message).unwrap(), 0, &mut out);
     out
 }
 
@@ -89,11 +89,11 @@ epilogue\r\n";
   leaf application/pdf 0 lines a;b.pdf "%PDF"
 "#
     );
-    let root = Part::parse(message);
+    let root = Part::parse(message).unwrap();
     assert_eq!(root.find(&[1, 1, 2]).unwrap().encoding, b"quoted-printable");
     assert_eq!(root.find(&[1, 2]).unwrap().id.as_deref(), Some(b"<logo@x>".as_slice()));
     assert_eq!(root.find(&[1, 1, 2, 1]), None);
-    let envelope = Envelope::parse(&message[..header::header_len(message)]);
+    let envelope = Envelope::parse(&message[..header::header_len(message)]).unwrap();
     assert_eq!(envelope.subject.as_deref(), Some(b"=?utf-8?q?Caf=C3=A9?= =?utf-8?q?_und_Kuchen?=".as_slice()));
     assert_eq!(envelope.to[0].name.as_deref(), Some(b"Jane (work)".as_slice()));
     assert_eq!(envelope.from[0].host.as_deref(), Some(b"news.example".as_slice()));
@@ -117,7 +117,7 @@ Subject: Undelivered\r\nFrom: <MAILER-DAEMON@x>\r\nContent-Type: multipart/repor
       text text/plain 0 lines "hello"
 "#
     );
-    let root = Part::parse(message);
+    let root = Part::parse(message).unwrap();
     assert_eq!(root.find(&[1]), Some(&root));
     assert_eq!(root.find(&[1, 3]).unwrap().message().unwrap().body.end, root.body.end - "\r\n--r--\r\n".len() as u64);
     assert_eq!(root.find(&[1, 3, 1]).unwrap().size_bytes(), 5);

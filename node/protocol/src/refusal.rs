@@ -63,9 +63,9 @@ refusals! {
     /// This bound of the mailbox is reached.
     #[error("{0}")]
     Limit(String = "too many folders".to_owned()),
-    /// The message's header block is longer than a mailbox keeps.
-    #[error("the header is longer than 256 KiB")]
-    HeaderTooLong,
+    /// The message has more of something, header, addresses or parts, than a mailbox keeps.
+    #[error("{0}")]
+    MessageTooMuch(String = "the header is longer than 256 KiB".to_owned()),
     /// The message is longer than this many bytes.
     #[error("the message is longer than {0} bytes")]
     MessageTooLong(u64 = 100),
@@ -112,7 +112,7 @@ impl Refusal {
             | Refusal::BadName(_)
             | Refusal::NotAllowed(_)
             | Refusal::Limit(_)
-            | Refusal::HeaderTooLong
+            | Refusal::MessageTooMuch(_)
             | Refusal::MessageTooLong(_)
             | Refusal::WrongCredentials
             // It was throttled because it retried.

@@ -32,7 +32,7 @@ pub fn login(why: LoginRefused) -> Refusal {
 pub fn spool(why: SpoolRefused) -> Refusal {
     match why {
         SpoolRefused::Overloaded => Refusal::Overloaded,
-        SpoolRefused::HeaderTooLong => Refusal::HeaderTooLong,
+        SpoolRefused::TooMuch(what) => Refusal::MessageTooMuch(what.to_string()),
         SpoolRefused::Disk => Refusal::NotKept,
         SpoolRefused::NoRoom => Refusal::ServerFull,
     }

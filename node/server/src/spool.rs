@@ -6,11 +6,13 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mailraft_mailbox::api::NewMessage;
-use mailraft_message::{Envelope, Part, envelope, header};
+use mailraft_message::budget::PARSE_MEMORY_MAX_BYTES;
+use mailraft_message::header::HEADER_MAX_BYTES;
+use mailraft_message::{Described, TooMuch, envelope, header};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES, chunk_count, open_chunk, seal_chunk};
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::Key;
@@ -22,8 +24,6 @@ use zeroize::Zeroizing;
 use crate::environment::os_env;
 use crate::permits::Permits;
 
-/// The longest header block of a message, in bytes.
-pub const HEADER_MAX_BYTES: usize = header::HEADER_MAX_BYTES;
 /// Addresses in From and Sender fields of a submission.
 pub const AUTHORS_MAX: usize = 16;
 /// How long a whole message waits for the memory in which it is parsed.
@@ -40,6 +40,9 @@ pub struct Budget {
     large: Permits,
     /// Bytes of those files, in KiB.
     files_kib: Permits,
+    /// Whole messages that are taken apart now: small ones, which wait for no large one, and large ones.
+    small_parses: Permits,
+    large_parses: Permits,
 }
 
 /// Why a message can't be taken.
@@ -47,8 +50,8 @@ pub struct Budget {
 pub enum SpoolRefused {
     /// The node has no memory for it now.
     Overloaded,
-    /// Its header block is longer than [`HEADER_MAX_BYTES`].
-    HeaderTooLong,
+    /// It has more of this than a mailbox keeps.
+    TooMuch(TooMuch),
     /// The temporary file can't be written.
     Disk,
     /// The disk has no room for it: it is nearly full, or other messages on their way in are.
@@ -77,7 +80,7 @@ struct SealedFile {
     end: u64,
 }
 
-/// A whole message, parsed.
+/// A whole message, taken apart.
 pub struct SpooledMessage {
     message: Zeroizing<Vec<u8>>,
     digest: [u8; 32],
@@ -88,14 +91,22 @@ pub struct SpooledMessage {
     message_id: Option<String>,
     authors: Option<Vec<String>>,
     _memory: Option<OwnedSemaphorePermit>,
+    /// For what was made of it.
+    _description: OwnedSemaphorePermit,
     _large: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
     /// This many bytes of memory, so many large messages, and this many bytes of their files.
     pub fn new(bytes: usize, large_messages: usize, file_bytes: u64) -> Self {
-        let files_kib = Permits::new(kib(file_bytes));
-        Budget { kib: Permits::new(bytes >> 10), large: Permits::new(large_messages), files_kib }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Budget {
+            kib: Permits::new(bytes >> 10),
+            large: Permits::new(large_messages),
+            files_kib: Permits::new(kib(file_bytes)),
+            small_parses: Permits::new(small_parses(processors)),
+            large_parses: Permits::new(large_parses(processors)),
+        }
     }
 
     /// This many bytes of memory and of files from now on.
@@ -113,6 +124,21 @@ impl Budget {
         let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
         timeout(MEMORY_WAIT_MAX, self.kib.take(kib)).await.ok().flatten()
     }
+}
+
+/// Messages of one chunk that are taken apart at once.
+fn small_parses(processors: usize) -> usize {
+    processors
+}
+
+/// Larger ones that are.
+fn large_parses(processors: usize) -> usize {
+    (processors / 2).max(1)
+}
+
+/// What taking messages apart takes at once, beside them, on a machine of so many processors, in bytes.
+pub fn parse_memory_max_bytes(processors: usize) -> usize {
+    (small_parses(processors) + large_parses(processors)) * PARSE_MEMORY_MAX_BYTES
 }
 
 fn kib(bytes: u64) -> usize {
@@ -218,11 +244,12 @@ impl Spool {
         Ok(())
     }
 
-    /// The whole message, parsed, with `prefix` before it. Where it comes from elsewhere, it is without what only `host`,
-    /// this server, may say. Waits until the node has memory for a large one.
+    /// The whole message, taken apart, with `prefix` before it. Where it comes from elsewhere, it is without what only
+    /// `host`, this server, may say. Waits until the node has memory for a large one, and for its turn: so many are taken
+    /// apart at once, on threads of their own, and each takes at most [`PARSE_MEMORY_MAX_BYTES`] for that.
     ///
     /// # Errors
-    /// If its header block is too long, or its file can't be read.
+    /// If it has too much of something, or the node has no memory for what was made of it, or its file can't be read.
     pub async fn finish(mut self, prefix: &[u8], host: Option<&str>) -> Result<SpooledMessage, SpoolRefused> {
         let permit = match self.file.is_some() {
             // What was held covers one chunk; a whole large message is read back to be parsed.
@@ -232,6 +259,10 @@ impl Spool {
             }
             false => self.permit.take(),
         };
+        let waits = Instant::now();
+        let turns = if self.file.is_some() { &self.budget.large_parses } else { &self.budget.small_parses };
+        let turn = turns.take(1).await.ok_or(SpoolRefused::Overloaded)?;
+        ::metrics::histogram!("mailraft_parse_wait_seconds").record(waits.elapsed().as_secs_f64());
         let (prefix, host) = (prefix.to_vec(), host.map(str::to_owned));
         let ours = prefix.len();
         let parsed = tokio::task::spawn_blocking(move || {
@@ -244,10 +275,15 @@ impl Spool {
                 })?;
             }
             message.extend_from_slice(&self.memory);
+            if header::header_len(&message) > HEADER_MAX_BYTES {
+                return Err(SpoolRefused::TooMuch(TooMuch::Header));
+            }
             if let Some(host) = host {
                 header::without_our_claims(&mut message, ours, &host);
             }
-            SpooledMessage::parse(message, permit, self.large.take())
+            let whole = SpooledMessage::parse(message, permit, self.large.take(), &self.budget);
+            drop(turn);
+            whole
         });
         parsed.await.map_err(|_| SpoolRefused::Disk)?
     }
@@ -279,12 +315,14 @@ impl SpooledMessage {
         message: Zeroizing<Vec<u8>>,
         memory: Option<OwnedSemaphorePermit>,
         large: Option<OwnedSemaphorePermit>,
+        budget: &Budget,
     ) -> Result<Self, SpoolRefused> {
-        let header_len = header::header_len(&message);
-        if header_len > HEADER_MAX_BYTES {
-            return Err(SpoolRefused::HeaderTooLong);
-        }
-        let block = &message[..header_len];
+        let block = &message[..header::header_len(&message)];
+        let Described { envelope, structure } = Described::of(&message).map_err(SpoolRefused::TooMuch)?;
+        let envelope: Bytes = versioned_encode(PARSED_VERSION, &envelope).into();
+        let structure: Bytes = versioned_encode(PARSED_VERSION, &structure).into();
+        let kept_bytes = block.len() + envelope.len() + structure.len();
+        let description = budget.take(kept_bytes as u64).ok_or(SpoolRefused::Overloaded)?;
         let mut content = Sha256::new();
         header::without_trace(&message, |part| content.update(part));
         let message_id = header::message_id(block).map(|id| String::from_utf8_lossy(&id).into_owned());
@@ -292,12 +330,13 @@ impl SpooledMessage {
             digest: Sha256::digest(message.as_slice()).into(),
             content_digest: content.finalize().into(),
             header: Bytes::copy_from_slice(block),
-            envelope: versioned_encode(PARSED_VERSION, &Envelope::parse(block)).into(),
-            structure: versioned_encode(PARSED_VERSION, &Part::parse(&message)).into(),
+            envelope,
+            structure,
             message_id,
             authors: envelope::authors(block, AUTHORS_MAX),
             message,
             _memory: memory,
+            _description: description,
             _large: large,
         })
     }
@@ -418,6 +457,65 @@ mod tests {
         let mut third = Spool::new(&budget).unwrap();
         third.write(&message(2 * CHUNK_PLAIN_BYTES), directory.path()).unwrap();
         drop(whole);
+    }
+
+    #[tokio::test]
+    async fn what_a_mailbox_would_not_keep_whole_is_refused_and_says_why() {
+        let directory = tempfile::tempdir().unwrap();
+        let budget = Budget::new(64 << 20, 8, 64 << 20);
+        let message = |header: &str| format!("Content-Type: message/rfc822\r\n\r\n{header}\r\n\r\nx\r\n");
+        for (whole, refused) in [
+            (format!("A: {}\r\n\r\n", "x".repeat(HEADER_MAX_BYTES)), TooMuch::Header),
+            (message(&format!("To: {}", "a@b,".repeat(1 << 20))), TooMuch::PartHeader),
+            (message(&format!("To: {}", "a@b,".repeat(60_000))), TooMuch::Description),
+            (message(&"Content-Type: message/rfc822\r\n\r\n".repeat(60)), TooMuch::Depth),
+            (
+                format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", "--b\r\n\r\n".repeat(4_001)),
+                TooMuch::Parts,
+            ),
+        ] {
+            let mut spool = Spool::new(&budget).unwrap();
+            spool.write(whole.as_bytes(), directory.path()).unwrap();
+            assert_eq!(spool.finish(b"", None).await.err(), Some(SpoolRefused::TooMuch(refused)));
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_messages_are_taken_apart_at_once_and_small_ones_wait_for_no_large_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let budget = Budget::new(64 << 20, 8, 64 << 20);
+        let spool = |bytes| {
+            let mut spool = Spool::new(&budget).unwrap();
+            spool.write(&message(bytes), directory.path()).unwrap();
+            spool
+        };
+        let all = budget.large_parses.take(u32::MAX).await.unwrap();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        assert_eq!(all.num_permits(), (processors / 2).max(1));
+        let mut large = Box::pin(spool(2 * CHUNK_PLAIN_BYTES).finish(b"", None));
+        tokio::select! { biased; _ = &mut large => panic!("it has no turn yet"), () = std::future::ready(()) => {} }
+        assert!(spool(100).finish(b"", None).await.is_ok());
+        tokio::select! { biased; _ = &mut large => panic!("it still has none"), () = std::future::ready(()) => {} }
+        drop(all);
+        assert!(large.await.is_ok());
+        assert!(parse_memory_max_bytes(64) <= 1 << 30, "also on a large machine it is little");
+    }
+
+    #[tokio::test]
+    async fn what_is_made_of_a_message_counts_until_its_mailbox_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let budget = Budget::new(1 << 20, 8, 64 << 20);
+        let people = format!("To: {}\r\n\r\n", "Some Body <some.body@example.org>,".repeat(6_000));
+        let spool = || {
+            let mut spool = Spool::new(&budget).unwrap();
+            spool.write(people.as_bytes(), directory.path()).unwrap();
+            spool
+        };
+        let (first, second) = (spool(), spool());
+        let kept = first.finish(b"", None).await.unwrap();
+        assert_eq!(second.finish(b"", None).await.err(), Some(SpoolRefused::Overloaded));
+        drop(kept);
+        assert!(spool().finish(b"", None).await.is_ok());
     }
 
     #[tokio::test]

@@ -60,7 +60,7 @@ fn reply(failure: &Failure, during: During) -> String {
         | Refusal::FolderGone
         | Refusal::NoSuchAddress(_) => "550 5.1.1",
         Refusal::NotOurDomain(_) => "550 5.7.1",
-        Refusal::HeaderTooLong | Refusal::MessageTooLong(_) => "552 5.3.4",
+        Refusal::MessageTooMuch(_) | Refusal::MessageTooLong(_) => "552 5.3.4",
         Refusal::NotOwnAddress | Refusal::NotOwnAuthor => "553 5.7.1",
         Refusal::FolderExists | Refusal::BadName(_) | Refusal::NotAllowed(_) | Refusal::Limit(_) => "554 5.3.0",
         Refusal::WrongCredentials => "535 5.7.8",

@@ -3,6 +3,7 @@
 use std::fs;
 
 use mailraft_server::config::Limits;
+use mailraft_server::spool::parse_memory_max_bytes;
 
 use super::finding::Finding;
 
@@ -32,7 +33,9 @@ fn needed(limits: &Limits) -> u64 {
     needed_for(limits.body_memory_bytes, limits.auth_parallel, limits.sessions, limits.actors)
 }
 
+/// What messages that are taken apart need is in it too.
 fn needed_for(body_memory_bytes: usize, password_checks: usize, sessions: usize, actors: usize) -> u64 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     [
         body_memory_bytes as u64,
         (password_checks as u64).saturating_mul(PASSWORD_CHECK_BYTES),
@@ -40,7 +43,7 @@ fn needed_for(body_memory_bytes: usize, password_checks: usize, sessions: usize,
         (actors as u64).saturating_mul(ACTOR_BYTES),
     ]
     .into_iter()
-    .fold(STORES_BYTES, u64::saturating_add)
+    .fold(STORES_BYTES + parse_memory_max_bytes(processors) as u64, u64::saturating_add)
 }
 
 fn judge(given: Option<u64>, needed: u64) -> Finding {

@@ -11,7 +11,7 @@ use mailraft_mailbox::{
     Answer, Command, Event, Flags, Mailbox, MailboxKey, MailboxOwner, Owner, Place, Refusal, Reply, SessionNumber,
     UidSet, chunk_key, open_body_key, open_body_row,
 };
-use mailraft_message::{Envelope, Part, header};
+use mailraft_message::{Described, header};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, chunk_count, seal_chunk};
 use mailraft_storage::entry::{CommandRow, versioned_encode};
 use mailraft_storage::memory::MemoryRows;
@@ -158,6 +158,7 @@ impl RealMailbox {
             self.write(batch);
         }
         let block = &message[..header::header_len(message)];
+        let described = Described::of(message).unwrap();
         NewMessage {
             body,
             body_key: key,
@@ -167,8 +168,8 @@ impl RealMailbox {
             digest: self.env.bytes(),
             content_digest: self.env.bytes(),
             header: Bytes::copy_from_slice(block),
-            envelope: versioned_encode(PARSED_VERSION, &Envelope::parse(block)).into(),
-            structure: versioned_encode(PARSED_VERSION, &Part::parse(message)).into(),
+            envelope: versioned_encode(PARSED_VERSION, &described.envelope).into(),
+            structure: versioned_encode(PARSED_VERSION, &described.structure).into(),
             message_id: None,
         }
     }
