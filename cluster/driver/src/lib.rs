@@ -28,6 +28,7 @@ mod outgoing;
 mod own_rows;
 pub mod pki;
 mod questions;
+mod rarely;
 mod scrubber;
 mod slog_bridge;
 mod snapshot;

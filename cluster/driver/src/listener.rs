@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailraft_cluster::Input;
 use mailraft_storage::NodeId;
@@ -16,6 +16,7 @@ use crate::fatal::Fatal;
 use crate::inputs::Inputs;
 use crate::metrics;
 use crate::outgoing::Outgoing;
+use crate::rarely::Rarely;
 use crate::snapshot::Receiver;
 use crate::stream::{self, AcceptError, Identity, PeerStream, Purpose, StreamKind};
 use crate::wire::{self, FRAME_MAX_BYTES};
@@ -78,6 +79,7 @@ pub(crate) struct Listener {
     fatal: Fatal,
     unread: Arc<BTreeMap<NodeId, Arc<Semaphore>>>,
     handshakes: Handshakes,
+    strangers: Arc<Rarely>,
 }
 
 impl Listener {
@@ -92,7 +94,17 @@ impl Listener {
     ) -> Self {
         let unread = peers.keys().map(|node| (*node, Arc::new(Semaphore::new(UNREAD_MAX_BYTES)))).collect();
         let handshakes = Handshakes::default();
-        Listener { me, outgoing, inputs, snapshots, streams, fatal, unread: Arc::new(unread), handshakes }
+        Listener {
+            me,
+            outgoing,
+            inputs,
+            snapshots,
+            streams,
+            fatal,
+            unread: Arc::new(unread),
+            handshakes,
+            strangers: Arc::default(),
+        }
     }
 
     /// Listens for ever; every connection ends with the node, except those handed to users.
@@ -128,13 +140,17 @@ impl Listener {
                     AcceptError::Timeout => "timeout",
                     AcceptError::Refused(refusal) => refusal.label(),
                 });
-                tracing::warn!(%from, %error, "a connection to the port for nodes came to nothing");
+                if let Some(others) = self.strangers.says(Instant::now()) {
+                    tracing::warn!(%from, %error, others, "a connection to the port for nodes came to nothing");
+                }
                 return;
             }
         };
         let Ok(place) = places.try_acquire_owned() else {
             refused("full");
-            tracing::warn!(%from, "too many connections from other nodes; this one is closed");
+            if let Some(others) = self.strangers.says(Instant::now()) {
+                tracing::warn!(%from, others, "too many connections from other nodes; this one is closed");
+            }
             return;
         };
         self.outgoing.heard_of(node);
