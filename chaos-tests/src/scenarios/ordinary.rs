@@ -1,5 +1,6 @@
 //! Clients that do what people do, one command after another, and how long each took.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Account, Cluster};
@@ -11,6 +12,9 @@ use crate::wire::Trust;
 /// A search looks at so many of the newest messages.
 const SEARCHED_MESSAGES: usize = 100;
 
+/// How long commands took, by kind.
+pub type Took = BTreeMap<&'static str, Vec<Duration>>;
+
 /// Alice's program, which sends to bob, and bob's on every node.
 pub struct Ordinary {
     alice: Account,
@@ -19,8 +23,8 @@ pub struct Ordinary {
     imaps: Vec<Imap>,
     /// What was answered.
     pub history: History,
-    /// How long each command took.
-    pub took: Vec<Duration>,
+    /// How long each command took, by kind.
+    pub took: Took,
     /// Changes of leaders before.
     changes_before: u64,
     cpu_before: f64,
@@ -30,6 +34,8 @@ pub struct Ordinary {
 pub struct Seen {
     /// How long each command took, sorted.
     took: Vec<Duration>,
+    /// In which time 99 of 100 of each kind were answered.
+    kinds: Vec<(&'static str, Duration)>,
     /// Changes of leaders meanwhile.
     pub leader_changes: u64,
     /// User and system time of all nodes meanwhile, in seconds.
@@ -39,19 +45,26 @@ pub struct Seen {
 impl Seen {
     /// The time within which so many of a thousand commands were answered.
     pub fn permille(&self, permille: usize) -> Duration {
-        let at = (self.took.len() * permille / 1_000).min(self.took.len().saturating_sub(1));
-        self.took.get(at).copied().unwrap_or_default()
+        within(&self.took, permille)
     }
+}
+
+fn within(sorted: &[Duration], permille: usize) -> Duration {
+    let at = (sorted.len() * permille / 1_000).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or_default()
 }
 
 impl std::fmt::Display for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kinds: Vec<String> =
+            self.kinds.iter().map(|(kind, p99)| format!("{kind} {:.1}", p99.as_secs_f64() * 1e3)).collect();
         write!(
             f,
-            "{} commands of others: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms; {} changes of leaders",
+            "{} commands of others: p50 {:.1} ms, p99 {:.1} ms ({}), longest {:.1} ms; {} changes of leaders",
             self.took.len(),
             self.permille(500).as_secs_f64() * 1e3,
             self.permille(990).as_secs_f64() * 1e3,
+            kinds.join(", "),
             self.permille(1_000).as_secs_f64() * 1e3,
             self.leader_changes
         )
@@ -75,7 +88,7 @@ impl Ordinary {
             imaps.push(imap);
         }
         let (changes_before, cpu_before) = (leader_changes(cluster), cluster.cpu_seconds());
-        let (history, took) = (History::default(), Vec::new());
+        let (history, took) = (History::default(), Took::new());
         Ok(Ordinary { alice, bob, smtp, imaps, history, took, changes_before, cpu_before })
     }
 
@@ -90,17 +103,23 @@ impl Ordinary {
         let asked = Instant::now();
         match self.smtp.send(&self.alice.address, &self.bob.address, message.as_bytes()).map_err(|e| e.to_string())? {
             SmtpReply::Accepted { id, at } => {
-                self.took.push(asked.elapsed());
+                self.took.entry("deliver").or_default().push(asked.elapsed());
                 self.history.accepted(subject, id, at);
             }
             SmtpReply::Refused(code, text) => return Err(format!("a message was refused: {code} {text}")),
         }
         let newest = format!("SEARCH {}:* SUBJECT 7", number.saturating_sub(SEARCHED_MESSAGES).max(1));
         for imap in &mut self.imaps {
-            for command in ["NOOP", "FETCH * (FLAGS ENVELOPE)", "STORE * +FLAGS (\\Seen)", newest.as_str()] {
+            let commands = [
+                ("NOOP", "NOOP"),
+                ("FETCH", "FETCH * (FLAGS ENVELOPE)"),
+                ("STORE", "STORE * +FLAGS (\\Seen)"),
+                ("SEARCH", newest.as_str()),
+            ];
+            for (kind, command) in commands {
                 let asked = Instant::now();
                 imap.ok(command).map_err(|e| e.to_string())?;
-                self.took.push(asked.elapsed());
+                self.took.entry(kind).or_default().push(asked.elapsed());
             }
         }
         Ok(())
@@ -108,10 +127,16 @@ impl Ordinary {
 
     /// What they saw.
     pub fn seen(&self, cluster: &Cluster) -> Seen {
-        let mut took = self.took.clone();
+        let mut took: Vec<Duration> = self.took.values().flatten().copied().collect();
         took.sort_unstable();
+        let kinds = self.took.iter().map(|(kind, took)| {
+            let mut took = took.clone();
+            took.sort_unstable();
+            (*kind, within(&took, 990))
+        });
         Seen {
             took,
+            kinds: kinds.collect(),
             leader_changes: leader_changes(cluster).saturating_sub(self.changes_before),
             cpu_seconds: cluster.cpu_seconds() - self.cpu_before,
         }
