@@ -9,6 +9,7 @@
 //! * [`members`]: who is in a Raft group and where.
 //! * [`bootstrap`]: the first state of a new cluster.
 //! * [`eviction`]: kept results of commands go after a time.
+//! * `peer_check`: what another node may say.
 //! * [`frame`]: peer messages as bytes.
 //! * [`plant`]: faults that tests plant here.
 
@@ -28,6 +29,7 @@ pub mod members;
 pub mod node;
 pub mod outcome;
 mod owners;
+mod peer_check;
 pub mod placement;
 pub mod plant;
 mod reads;
@@ -42,6 +44,7 @@ pub use config::{NodeConfig, RecoverError, ReplicaSpec};
 pub use members::{ChangeRefusal, MemberChange};
 pub use node::Node;
 pub use outcome::{BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOutcome};
+pub use peer_check::PeerRefusal;
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;
 pub use seam::{ApplyJob, Difference, Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 pub use status::{FollowerStatus, ReplicaStatus, Role};

@@ -16,6 +16,7 @@ use crate::config::{NodeConfig, RecoverError};
 use crate::hints::{Hints, TELL_EVERY_TICKS};
 use crate::members::Admission;
 use crate::outcome::{BarrierOutcome, ChangeOutcome, Decision, SlotOutcome};
+use crate::peer_check;
 use crate::plant::{self, Fault};
 use crate::replica::Replica;
 use crate::seam::{Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
@@ -352,8 +353,8 @@ impl Node {
     fn peer(&mut self, env: &Env, from: NodeId, message: PeerMessage, out: &mut Vec<Output>) {
         // Within a group Raft's terms order everything: a member may still be behind `begin`.
         let PeerMessage { cluster, partition, from: sender, to, incarnation: _, wall, body } = message;
-        if cluster != self.config.cluster {
-            return;
+        if let Err(refusal) = peer_check::envelope(cluster, self.config.cluster, wall, &body) {
+            return out.push(Output::Refused { from, partition, refusal });
         }
         let handing_over = self.handing_over;
         let led = match &body {
@@ -385,8 +386,10 @@ impl Node {
         if let Some(led) = led {
             return hint(self.hints.told(from, &led, self.ticks), out);
         }
-        replica.peer(sender, body, handing_over, out);
-        self.dirty.push(partition);
+        match replica.peer(&self.config, sender, body, handing_over, out) {
+            Ok(()) => self.dirty.push(partition),
+            Err(refusal) => out.push(Output::Refused { from, partition, refusal }),
+        }
     }
 
     fn snapshot(&mut self, event: SnapshotEvent, out: &mut Vec<Output>) {
@@ -407,8 +410,11 @@ impl Node {
                 });
                 match (replica, message.body) {
                     (Some(replica), PeerBody::Raft(raft)) => {
-                        replica.snapshot_staged(message.from, raft, applied, out);
-                        self.dirty.push(message.partition);
+                        let partition = message.partition;
+                        if let Err(refusal) = replica.snapshot_staged(&self.config, message.from, raft, applied, out) {
+                            out.push(Output::Refused { from, partition, refusal });
+                        }
+                        self.dirty.push(partition);
                     }
                     // Whoever staged it waits to hear what becomes of it, and takes no other before.
                     _ => out.push(Output::Snapshot(SnapshotJob::Discard { replica: to })),

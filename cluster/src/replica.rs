@@ -7,7 +7,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mailraft_storage::entry::{ENTRY_MAX_BYTES, EntryHeader};
@@ -27,6 +27,7 @@ use crate::log_store::LogStore;
 use crate::members::{self, Members};
 use crate::outcome::{BarrierOutcome, Decision, SlotOutcome};
 use crate::owners::{Owners, SlotAnswer};
+use crate::peer_check::{self, Hearing, Own, PeerRefusal};
 use crate::placement::GroupRows;
 use crate::plant::{self, Fault};
 use crate::reads::Reads;
@@ -52,6 +53,11 @@ pub const UNCOMMITTED_MAX_BYTES: u64 = 16 << 20;
 const APPLY_MAX_BYTES: u64 = 4 << 20;
 /// Positions are compared every so many ticks (1 s).
 const COMPARE_EVERY_TICKS: u64 = 40;
+/// A voter that said nothing for so many ticks (2 s) may be gone: each tells its position every second.
+const GONE_SILENT_TICKS: u64 = 2 * COMPARE_EVERY_TICKS;
+/// After a leader counted entries as durable here that are not, this replica does not vote for so many ticks (5 min), or
+/// until it has them.
+const DOUBT_TICKS: u64 = 12_000;
 
 pub use change::{PROMOTE_LAG_MAX_ENTRIES, tombstone};
 
@@ -82,6 +88,12 @@ pub struct Replica {
     removed: bool,
     /// And needs it no more even if it leads.
     dismissed: bool,
+    /// Who says that it was removed. The word of one other voter ends nobody that has more of them.
+    removed_by: BTreeSet<ReplicaId>,
+    /// When each member spoke last of anything else, in ticks.
+    spoken: BTreeMap<ReplicaId, u64>,
+    /// A leader counted entries up to here as durable on this replica, which has fewer; and when it is in doubt no more.
+    in_doubt: Option<(u64, u64)>,
     /// Committed entries that wait for a hard state that counts a configuration change as committed.
     commits: VecDeque<(Option<u64>, Vec<eraftpb::Entry>)>,
     durable_number: u64,
@@ -185,6 +197,9 @@ impl Replica {
             changing: None,
             removed: false,
             dismissed: false,
+            removed_by: BTreeSet::new(),
+            spoken: BTreeMap::new(),
+            in_doubt: None,
             commits: VecDeque::new(),
             durable_number: 0,
             handed: at,
@@ -222,7 +237,8 @@ impl Replica {
             self.raw.raft.set_randomized_election_timeout(window);
         }
         let mut ready = !self.reads.is_idle();
-        let idle = (self.is_installing() || handing_over) && self.raw.raft.state != StateRole::Leader;
+        let idle = self.is_installing() || handing_over || self.is_in_doubt();
+        let idle = idle && self.raw.raft.state != StateRole::Leader;
         if !idle || self.raw.raft.election_elapsed + 1 < self.raw.raft.randomized_election_timeout() {
             ready |= self.raw.tick();
         }
@@ -246,41 +262,103 @@ impl Replica {
     }
 
     /// Takes in what another member says. Its membership was checked.
-    pub fn peer(&mut self, from: ReplicaId, body: PeerBody, handing_over: bool, out: &mut Vec<Output>) {
+    ///
+    /// # Errors
+    /// If no honest replica says it. Nothing was changed then.
+    pub fn peer(
+        &mut self,
+        config: &NodeConfig,
+        from: ReplicaId,
+        body: PeerBody,
+        handing_over: bool,
+        out: &mut Vec<Output>,
+    ) -> Result<(), PeerRefusal> {
+        if !matches!(body, PeerBody::Removed) {
+            self.removed_by.remove(&from);
+            self.spoken.insert(from, self.ticks);
+        }
         match body {
-            PeerBody::Raft(message) => {
-                if message.from != from.0 || message.to != self.spec.replica.0 || !may_come_from_a_peer(&message) {
-                    return;
-                }
-                if is_answer(&message) {
-                    self.answered.insert(from, self.ticks);
-                }
-                match message.get_msg_type() {
-                    // raft-rs stops the process if it is to campaign while a snapshot is put in place.
-                    MessageType::MsgTimeoutNow if handing_over || self.is_unfit_to_lead() || self.is_installing() => {
-                        return;
-                    }
-                    // As if lost: the leader sends again.
-                    MessageType::MsgAppend if !message.entries.is_empty() && self.raw.store().is_full() => return,
-                    MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => {
-                        return out.push(Output::Abort(format!(
-                            "partition {}: replica {from} counts entries up to {} as durable on this replica {}, whose log ends at {}: it has lost what it had acknowledged; {DAMAGED_NODE_ADVICE}",
-                            self.spec.partition,
-                            message.commit,
-                            self.spec.replica,
-                            self.raw.raft.raft_log.last_index()
-                        )));
-                    }
-                    _ => {}
-                }
-                // A message of a member that is not known, or of an old term: raft-rs has its own opinion.
-                let _ = self.raw.step(message);
-            }
+            PeerBody::Raft(message) => return self.hears(config, from, message, handing_over),
             // The node takes it in.
             PeerBody::Leads(_) => {}
-            PeerBody::Removed => self.dismiss(),
+            PeerBody::Removed => self.hears_of_removal(from),
             PeerBody::Hash { count, hash } => self.compares(from, count, hash, out),
             PeerBody::Rows { index, sum } => self.compares_rows(from, index, sum, out),
+        }
+        Ok(())
+    }
+
+    fn hears(
+        &mut self,
+        config: &NodeConfig,
+        from: ReplicaId,
+        mut message: Message,
+        handing_over: bool,
+    ) -> Result<(), PeerRefusal> {
+        let kind = message.get_msg_type();
+        // It comes as files first.
+        if kind == MessageType::MsgSnapshot {
+            return Err(PeerRefusal::Kind(kind));
+        }
+        let own = Own { raft: &self.raw.raft, handed: self.handed, cluster: config.cluster };
+        match own.check(from, &message) {
+            Ok(Hearing::Heard) => own.shorten_search(&mut message),
+            Ok(Hearing::Dropped) => return Ok(()),
+            Err(refusal) => {
+                if let PeerRefusal::Commit { commit, .. } = refusal {
+                    self.in_doubt = Some((commit.0, self.ticks + DOUBT_TICKS));
+                }
+                return Err(refusal);
+            }
+        }
+        if is_answer(&message) {
+            self.answered.insert(from, self.ticks);
+        }
+        match kind {
+            // raft-rs stops the process if it is to campaign while a snapshot is put in place.
+            MessageType::MsgTimeoutNow if handing_over || self.is_unfit_to_lead() || self.is_installing() => {
+                return Ok(());
+            }
+            MessageType::MsgTimeoutNow | MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
+                if self.is_in_doubt() =>
+            {
+                return Ok(());
+            }
+            // As if lost: the leader sends again.
+            MessageType::MsgAppend if !message.entries.is_empty() && self.raw.store().is_full() => return Ok(()),
+            _ => {}
+        }
+        // A message of a member that is not known, or of an old term: raft-rs has its own opinion.
+        let _ = self.raw.step(message);
+        Ok(())
+    }
+
+    /// Whether its log may have lost entries that count as durable here: its vote could lose them for all.
+    fn is_in_doubt(&self) -> bool {
+        let last = self.raw.raft.raft_log.last_index();
+        self.in_doubt.is_some_and(|(commit, until)| last < commit && self.ticks < until)
+    }
+
+    /// A member says that this replica was removed. That word may be false, and a removed replica hears nothing else: it
+    /// ends where a majority of the other voters that it knows say so, or no other of them says anything any more.
+    fn hears_of_removal(&mut self, from: ReplicaId) {
+        let voters = self.members.voters();
+        let others = || voters.iter().filter(|voter| **voter != self.spec.replica);
+        if voters.is_empty() {
+            // It never learned of any, and has nothing to lose.
+            return self.dismiss();
+        }
+        if !others().any(|voter| *voter == from) {
+            return;
+        }
+        self.removed_by.insert(from);
+        let say_so = others().filter(|voter| self.removed_by.contains(voter)).count();
+        let since = self.ticks.checked_sub(GONE_SILENT_TICKS);
+        let is_silent =
+            |voter: &ReplicaId| since.is_some_and(|since| self.spoken.get(voter).is_none_or(|spoken| *spoken < since));
+        let nobody_else = others().all(|voter| self.removed_by.contains(voter) || is_silent(voter));
+        if say_so > others().count() / 2 || nobody_else {
+            self.dismiss();
         }
     }
 
@@ -425,14 +503,26 @@ impl Replica {
         self.raw.report_snapshot(to.0, status);
     }
 
-    pub fn snapshot_staged(&mut self, from: ReplicaId, message: Message, applied: Applied, out: &mut Vec<Output>) {
+    /// A snapshot is whole and synced as files.
+    ///
+    /// # Errors
+    /// If no honest replica sends it. It is thrown away then.
+    pub fn snapshot_staged(
+        &mut self,
+        config: &NodeConfig,
+        from: ReplicaId,
+        message: Message,
+        applied: Applied,
+        out: &mut Vec<Output>,
+    ) -> Result<(), PeerRefusal> {
+        let own = Own { raft: &self.raw.raft, handed: self.handed, cluster: config.cluster };
+        let checked = peer_check::snapshot_rows(&applied).and_then(|()| own.check(from, &message));
         match self.writes.installation.staged(applied.clone()) {
             Arrival::Judge => {}
-            Arrival::Waits => return,
+            Arrival::Waits => return checked.map(drop),
         }
         let about = message.get_snapshot().get_metadata();
-        let fits = message.from == from.0
-            && message.to == self.spec.replica.0
+        let fits = checked == Ok(Hearing::Heard)
             && message.get_msg_type() == MessageType::MsgSnapshot
             && (about.index, about.term) == (applied.index.0, applied.term.0);
         if fits {
@@ -443,6 +533,7 @@ impl Replica {
             Judgement::Keep => {}
             Judgement::Discard => out.push(Output::Snapshot(SnapshotJob::Discard { replica: self.spec.replica })),
         }
+        checked.map(drop)
     }
 
     /// A snapshot's rows are in place; what they say of the members.
@@ -535,30 +626,4 @@ fn is_answer(message: &Message) -> bool {
             | MessageType::MsgRequestVoteResponse
             | MessageType::MsgRequestPreVoteResponse
     )
-}
-
-/// The kinds of message that one replica's raft-rs sends another's. A forwarded proposal is none: owners
-/// propose beside the leader. A snapshot comes as files first.
-fn may_come_from_a_peer(message: &Message) -> bool {
-    match message.get_msg_type() {
-        MessageType::MsgAppend
-        | MessageType::MsgAppendResponse
-        | MessageType::MsgRequestVote
-        | MessageType::MsgRequestVoteResponse
-        | MessageType::MsgHeartbeat
-        | MessageType::MsgHeartbeatResponse
-        | MessageType::MsgTimeoutNow
-        | MessageType::MsgReadIndex
-        | MessageType::MsgReadIndexResp
-        | MessageType::MsgRequestPreVote
-        | MessageType::MsgRequestPreVoteResponse => true,
-        MessageType::MsgHup
-        | MessageType::MsgBeat
-        | MessageType::MsgPropose
-        | MessageType::MsgSnapshot
-        | MessageType::MsgUnreachable
-        | MessageType::MsgSnapStatus
-        | MessageType::MsgCheckQuorum
-        | MessageType::MsgTransferLeader => false,
-    }
 }

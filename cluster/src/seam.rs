@@ -11,6 +11,7 @@ use raft::eraftpb::{self, ConfState, MessageType};
 use crate::config::ReplicaSpec;
 use crate::members::MemberChange;
 use crate::outcome::Decision;
+use crate::peer_check::PeerRefusal;
 use crate::placement::GroupRows;
 
 /// Names a question to the core until it is [`Output::Decided`]. The driver never uses one twice.
@@ -225,6 +226,16 @@ pub enum Output {
         replica: ReplicaId,
         /// The position at which they differ.
         index: Index,
+    },
+    /// A node said what no honest node says, and nothing was changed by it: to be told to the operator, and the connection
+    /// ended over which it came if the refusal [says so](PeerRefusal::ends_connection).
+    Refused {
+        /// The node that said it.
+        from: NodeId,
+        /// The partition whose group it is about.
+        partition: PartitionId,
+        /// Why it is not heard.
+        refusal: PeerRefusal,
     },
     /// Something that must never be: stop the process. This replica differs from a majority, a damaged entry, ...
     Abort(String),

@@ -9,6 +9,7 @@ mod limits_table;
 mod logins;
 mod machines;
 mod outcomes;
+mod peers;
 mod power;
 mod quickstart;
 mod rows;

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::beside::beside_leaders;
 use crate::clock::SharedTime;
 use crate::config::{DriverConfig, StartError};
+use crate::connections::Connections;
 use crate::core_thread::{CoreThread, Leaders, LeadingMap};
 use crate::evictor::Evictor;
 use crate::fatal::Fatal;
@@ -114,7 +115,13 @@ impl Cluster {
     ) -> Result<Cluster, StartError> {
         check(&config)?;
         metrics::describe();
-        let me = Identity { node: config.node, cluster: config.cluster, tls: config.tls.clone() };
+        let connections = Connections::default();
+        let me = Identity {
+            node: config.node,
+            cluster: config.cluster,
+            tls: config.tls.clone(),
+            connections: connections.clone(),
+        };
         let socket = listen(&config).await?;
         let listen = socket.local_addr().map_err(|error| StartError::Listen { address: config.listen, error })?;
 
@@ -168,6 +175,7 @@ impl Cluster {
             fatal: fatal.clone(),
             rows: rows.clone(),
             inputs: inputs.clone(),
+            connections,
         };
         inputs.tell_damage(rows.as_ref());
         let thread = |name, work: Box<dyn FnOnce() -> Result<(), String> + Send>| {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use mailraft_cluster::{ClusterTime, Difference, Input, Node, Output, SnapshotJob};
+use mailraft_cluster::{ClusterTime, Difference, Input, Node, Output, PeerRefusal, SnapshotJob};
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{Env, Incarnation, LogPosition, NodeId, PartitionId, ReplicaId, Rows, Term};
 use tokio::sync::{mpsc, watch};
 
 use crate::apply_thread::ApplyWork;
 use crate::clock::{self, SharedTime, Ticks};
+use crate::connections::Connections;
 use crate::fatal::Fatal;
 use crate::inputs::{Inputs, Queued};
 use crate::metrics;
@@ -24,6 +25,9 @@ use crate::snapshot::SnapshotWork;
 pub(crate) const TICK: Duration = Duration::from_millis(25);
 /// Inputs taken at one wake-up before their outputs are carried out.
 const ROUND_MAX_INPUTS: usize = 128;
+
+/// The log says once in so long that a node's messages are refused for one reason.
+const REFUSAL_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// A partition that this node leads, ready for owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub(crate) struct CoreThread {
     pub(crate) fatal: Fatal,
     pub(crate) rows: Arc<dyn Rows>,
     pub(crate) inputs: Inputs,
+    pub(crate) connections: Connections,
 }
 
 /// What users see of leadership, published once a round.
@@ -66,6 +71,8 @@ struct Views {
     leaders_changed: bool,
     /// How far the cluster's time is ahead of the wall clock, as the core said last, in milliseconds.
     ahead_ms: i64,
+    /// When the log said last that a node's message was refused for a reason, by the boot clock.
+    refusals_told: BTreeMap<(NodeId, &'static str), Duration>,
 }
 
 impl CoreThread {
@@ -84,6 +91,7 @@ impl CoreThread {
             leading_changed: false,
             leaders_changed: false,
             ahead_ms: 0,
+            refusals_told: BTreeMap::new(),
         };
         let mut outputs = Vec::new();
         self.tell_time();
@@ -214,6 +222,7 @@ impl CoreThread {
                     }
                     self.inputs.tell_damage(self.rows.as_ref());
                 }
+                Output::Refused { from, partition, refusal } => self.refused(from, partition, &refusal, views),
                 Output::Abort(reason) => {
                     return Err(format!(
                         "{reason}; nothing was changed after that. Keep this node's data, see OPERATIONS, \"Rows that are not what was applied\""
@@ -229,6 +238,26 @@ impl CoreThread {
             self.leaders.send_replace(Arc::new(views.leaders.clone()));
         }
         Ok(())
+    }
+}
+
+impl CoreThread {
+    /// A node said what no honest node says.
+    fn refused(&self, from: NodeId, partition: PartitionId, refusal: &PeerRefusal, views: &mut Views) {
+        let label = refusal.label();
+        ::metrics::counter!(metrics::PEER_MESSAGES_REFUSED, "node" => from.to_string(), "reason" => label).increment(1);
+        let ends = refusal.ends_connection();
+        if ends {
+            self.connections.end_raft_of(from);
+        }
+        // Whoever says it again and again is counted, and does not fill the log.
+        let told = views.refusals_told.insert((from, label), self.env.now);
+        if told.is_none_or(|told| self.env.now.saturating_sub(told) >= REFUSAL_TOLD_EVERY) {
+            let end = if ends { "; its connection ends" } else { "" };
+            tracing::error!(peer = %from, %partition, reason = label, "what node {from} says is not heard: {refusal}{end}");
+        } else if let Some(told) = told {
+            views.refusals_told.insert((from, label), told);
+        }
     }
 }
 

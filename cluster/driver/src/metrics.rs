@@ -40,6 +40,8 @@ pub const PEER_DROPPED: &str = "mailraft_peer_messages_dropped_total";
 pub const PEER_DIAL_FAILURES: &str = "mailraft_peer_dial_failures_total";
 /// Incoming connections refused, by reason.
 pub const PEER_REFUSED: &str = "mailraft_peer_connections_refused_total";
+/// Messages of a node that no honest node sends, by reason.
+pub const PEER_MESSAGES_REFUSED: &str = "mailraft_peer_messages_refused_total";
 /// Snapshots sent, by result.
 pub const SNAPSHOTS_SENT: &str = "mailraft_snapshots_sent_total";
 /// Snapshots received, by result.
@@ -105,6 +107,11 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (PEER_DROPPED, Kind::Counter, "Raft messages thrown away, by node: it is not reached or too slow."),
     (PEER_DIAL_FAILURES, Kind::Counter, "Connections to a node that could not be made."),
     (PEER_REFUSED, Kind::Counter, "Connections of other nodes that were refused, by reason."),
+    (
+        PEER_MESSAGES_REFUSED,
+        Kind::Counter,
+        "Messages of a node that no honest node of this version sends, by node and reason.",
+    ),
     (SNAPSHOTS_SENT, Kind::Counter, "Snapshots sent to other nodes, by result."),
     (SNAPSHOTS_RECEIVED, Kind::Counter, "Snapshots received from other nodes, by result."),
     (SNAPSHOT_SENT_BYTES, Kind::Counter, "Bytes of snapshots sent to other nodes."),

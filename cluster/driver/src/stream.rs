@@ -22,6 +22,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use crate::connections::{Connections, Standing};
+pub(crate) use crate::purpose::Purpose;
+pub use crate::purpose::StreamKind;
 use crate::tls::{self, PeerTls};
 
 /// The version of preamble and answer.
@@ -37,54 +40,32 @@ const KEEPALIVE_PROBES: u32 = 3;
 const MAGIC: &[u8; 4] = b"MLRF";
 const PREAMBLE_BYTES: usize = 4 + 1 + 1 + 16 + 8 + 8;
 
-/// What a stream between two nodes is for, as far as users of the driver are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum StreamKind {
-    /// Commands of sessions for mailboxes led elsewhere.
-    Sessions,
-    /// Message bodies in both directions.
-    Bodies,
-}
-
-/// Everything that a stream can be for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Raft,
-    Snapshot,
-    User(StreamKind),
-}
-
-impl Purpose {
-    fn number(self) -> u8 {
-        match self {
-            Purpose::Raft => 1,
-            Purpose::Snapshot => 2,
-            Purpose::User(StreamKind::Sessions) => 3,
-            Purpose::User(StreamKind::Bodies) => 4,
-        }
-    }
-
-    fn from_number(number: u8) -> Option<Self> {
-        match number {
-            1 => Some(Purpose::Raft),
-            2 => Some(Purpose::Snapshot),
-            3 => Some(Purpose::User(StreamKind::Sessions)),
-            4 => Some(Purpose::User(StreamKind::Bodies)),
-            _ => None,
-        }
-    }
-}
-
 /// A mutually authenticated, encrypted stream to another node.
 pub struct PeerStream {
     inner: TlsStream<TcpStream>,
+    /// Whether it has been ended from outside; none before the other node is known.
+    standing: Option<Standing>,
     /// Its place among the connections that this node takes.
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl PeerStream {
     fn new(inner: TlsStream<TcpStream>) -> Self {
-        PeerStream { inner, place: None }
+        PeerStream { inner, standing: None, place: None }
+    }
+
+    /// From now on it can be ended from outside.
+    fn stands(mut self, me: &Identity, node: NodeId, purpose: Purpose) -> Self {
+        self.standing = Some(me.connections.stands(node, purpose));
+        self
+    }
+
+    fn poll_reads(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.standing.as_mut().map_or(Ok(()), |standing| standing.poll_reads(cx))
+    }
+
+    fn poll_writes(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.standing.as_mut().map_or(Ok(()), |standing| standing.poll_writes(cx))
     }
 
     /// Keeps the place as long as the stream lives.
@@ -102,16 +83,19 @@ impl std::fmt::Debug for PeerStream {
 
 impl AsyncRead for PeerStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_reads(cx)?;
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for PeerStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_writes(cx)?;
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_writes(cx)?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
@@ -124,6 +108,7 @@ impl AsyncWrite for PeerStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.poll_writes(cx)?;
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 
@@ -239,6 +224,8 @@ pub(crate) struct Identity {
     pub(crate) node: NodeId,
     pub(crate) cluster: ClusterId,
     pub(crate) tls: PeerTls,
+    /// Its connections to other nodes.
+    pub(crate) connections: Connections,
 }
 
 /// Connects to a node; returns when it accepted the stream.
@@ -260,7 +247,7 @@ pub(crate) async fn connect(
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).await.map_err(io)?;
         match answer {
-            [PREAMBLE_VERSION, 0] => Ok(stream),
+            [PREAMBLE_VERSION, 0] => Ok(stream.stands(me, node, purpose)),
             [PREAMBLE_VERSION, number] => Err(ConnectionRefusal::from_number(number)),
             _ => Err(ConnectionRefusal::Version),
         }
@@ -302,7 +289,7 @@ pub(crate) async fn accept(
         stream.write_all(&[PREAMBLE_VERSION, number]).await?;
         stream.flush().await?;
         match judged {
-            Ok((node, purpose)) => Ok((node, purpose, stream)),
+            Ok((node, purpose)) => Ok((node, purpose, stream.stands(me, node, purpose))),
             Err(refusal) => {
                 stream.shutdown().await?;
                 Err(AcceptError::Refused(refusal))
@@ -372,7 +359,7 @@ mod tests {
         let ca = ClusterCa::create(cluster).unwrap();
         let issued = ca.issue_node(NodeId(node), cluster, &[]).unwrap();
         let tls = PeerTls::from_pem(ca.cert_pem().as_bytes(), issued.chain_pem.as_bytes(), issued.key_pem.as_bytes());
-        Identity { node: NodeId(node), cluster, tls: tls.unwrap() }
+        Identity { node: NodeId(node), cluster, tls: tls.unwrap(), connections: Connections::default() }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::config::{DriverConfig, StartError};
+use crate::connections::Connections;
 use crate::core_thread::Leading;
 use crate::pki::ClusterCa;
 use crate::stream::{self, DialError, Identity, PeerStream, Purpose, StreamKind};
@@ -53,7 +54,8 @@ pub async fn dial_as(
     address: &str,
     kind: StreamKind,
 ) -> Result<PeerStream, DialError> {
-    stream::connect(&Identity { node, cluster, tls }, to, address, Purpose::User(kind)).await
+    let me = Identity { node, cluster, tls, connections: Connections::default() };
+    stream::connect(&me, to, address, Purpose::User(kind)).await
 }
 
 /// A node of a [`TestCluster`]; its stores outlive crashes.

@@ -110,6 +110,7 @@ fn only_messages_of_members_and_only_kinds_that_replicas_exchange_are_heard() {
         body: PeerBody::Raft(raft.clone()),
     };
     let before = network.position(leader, P1);
+    network.refused = Some(Vec::new());
     for (sender, message) in [
         (other, told(cluster, from, &propose, 1)),
         (other, told(ClusterId([8; 16]), from, &depose, 1)),
@@ -121,10 +122,12 @@ fn only_messages_of_members_and_only_kinds_that_replicas_exchange_are_heard() {
         network.settle();
     }
     assert_eq!((network.position(leader, P1), network.leader(P1)), (before, Some(leader)));
+    let refused: Vec<_> = network.refused.take().unwrap().iter().map(|(_, refusal)| refusal.label()).collect();
+    assert_eq!(refused, ["kind", "cluster", "clock"], "the others are of no member");
     // A clock that is far off moves nothing, and stops nothing.
-    let mut beat = Message { from: from.0, to: to.0, ..Message::default() };
+    let mut beat = Message { from: from.0, to: to.0, term: 1, ..Message::default() };
     beat.set_msg_type(MessageType::MsgHeartbeatResponse);
-    for wall in [0, 1 << 63, u64::MAX] {
+    for wall in [0, 1 << 48] {
         network.input(leader, Input::Peer { from: other, message: told(cluster, from, &beat, wall) });
         let request = network.propose(leader, P1, 1, wall);
         network.settle();

@@ -9,7 +9,7 @@ use mailraft_cluster::placement::{self, MemberRow};
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Difference, Input, MemberChange, Node, NodeConfig, Output,
-    PeerBody, PeerMessage, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent, SnapshotJob,
+    PeerBody, PeerMessage, PeerRefusal, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent, SnapshotJob,
 };
 use mailraft_storage::entry::RowsBody;
 use mailraft_storage::log::{LOG_BATCH_MAX_BYTES, Log, LogBatch};
@@ -75,6 +75,8 @@ pub struct Network {
     pub wrong_rows: BTreeSet<ReplicaId>,
     /// What was said to be trusted no more.
     pub distrusted: BTreeMap<NodeId, ReplicaId>,
+    /// What was refused of what nodes said. While it is None that fails the test.
+    pub refused: Option<Vec<(NodeId, PeerRefusal)>>,
     /// Nodes die when the rows of a snapshot are in place and nobody knows it yet.
     pub dies_at_install: bool,
 }
@@ -138,6 +140,7 @@ impl Network {
             differ: Vec::new(),
             wrong_rows: BTreeSet::new(),
             distrusted: BTreeMap::new(),
+            refused: None,
             dies_at_install: false,
         };
         for node in 1..=nodes {
@@ -250,6 +253,10 @@ impl Network {
                 Output::Distrust { replica, .. } => {
                     self.distrusted.insert(node, replica);
                 }
+                Output::Refused { from, refusal, .. } => match self.refused.as_mut() {
+                    Some(refused) => refused.push((from, refusal)),
+                    None => panic!("node {node} refuses what {from} says: {refusal}"),
+                },
                 Output::Abort(why) => {
                     let Some(stopped) = self.stopped.as_mut() else { panic!("node {node}: {why}") };
                     stopped.insert(node, why);
@@ -680,6 +687,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
             format!("differs: {other} {difference:?}")
         }
         Output::Distrust { replica, .. } => format!("distrusts: {replica}"),
+        Output::Refused { from, refusal, .. } => format!("refuses what {from} says: {refusal}"),
         Output::Abort(why) => format!("abort: {why}"),
     };
     Some(format!("{node} {text}"))

@@ -234,6 +234,14 @@ impl World {
             Output::Distrust { partition, index, .. } => {
                 self.meets_damage(node, partition, &format!("its rows differ from a majority's at {index}"));
             }
+            // A log that lost entries is told that it had them; the operator hears of it, and sets the node aside.
+            Output::Refused { refusal, .. } if self.host(node).log_spoilt => {
+                self.stops_damaged(node, refusal.to_string());
+            }
+            Output::Refused { from, refusal, .. } => {
+                let what = format!("node {node} refuses what node {from} says, and nobody lies: {refusal}");
+                self.goes_wrong(Rule::ReplicasAgree, what);
+            }
             Output::Abort(why) if self.host(node).log_spoilt => self.stops_damaged(node, why),
             Output::Abort(why) => {
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} stops: {why}"));

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::{Context, SnapshotWork, Staging, start};
+use crate::connections::Connections;
 use crate::fatal::Fatal;
 use crate::inputs::{Inputs, Queued};
 use crate::listener::Listener;
@@ -93,7 +94,7 @@ async fn ends(dir: &Path) -> (End, End) {
     for (node, tls) in tls {
         let mut peers = addresses.clone();
         peers.remove(&node);
-        let me = Identity { node, cluster: CLUSTER, tls };
+        let me = Identity { node, cluster: CLUSTER, tls, connections: Connections::default() };
         let (inputs, queue) = Inputs::new();
         let (work, jobs) = mpsc::unbounded_channel();
         let (log, rows) = (MemoryLog::new(), MemoryRows::new());

@@ -1,0 +1,509 @@
+//! What another replica may say, checked before raft-rs hears it: raft-rs ends the process at a position that can't be,
+//! as at one of its own that is damaged. Whoever holds a node's certificate can send anything.
+//!
+//! Two kinds of rule, and nothing else is decided here:
+//!
+//! * The *shape* that every message of an honest replica has, whatever was lost, delayed or delivered twice: entries that
+//!   follow each other and can be read, terms that do not fall, positions that can be counted on from, one question at a
+//!   time, a snapshot with a configuration that can be.
+//! * What cannot be said to *this* replica in its present term: that it has acknowledged entries which its log does not
+//!   hold, or holds ones which it, the leader, never made. Messages of an earlier term are exempt, since raft-rs drops them.
+//!
+//! What a member of a group may say and that is untrue all the same stays possible: it may claim to lead, and may
+//! acknowledge what it has lost. Raft is not made for members that lie.
+
+use mailraft_storage::{Applied, ClusterId, Entry as LogEntry, Index, ReplicaId, StoreError, Term, UnixMillis};
+use raft::eraftpb::{self, ConfChangeV2, ConfState, EntryType, Message, MessageType};
+use raft::{Changer, GetEntriesContext, ProgressTracker, Raft, StateRole};
+
+use crate::log_store::LogStore;
+use crate::members;
+use crate::seam::PeerBody;
+
+/// A replica may be so many terms behind: with an election every second it slept for over a century.
+const TERM_AHEAD_MAX: u64 = 1 << 32;
+/// No term is higher, and no index: raft-rs adds one to both.
+const NUMBER_MAX: u64 = 1 << 62;
+/// The latest time that a clock can show, in milliseconds since 1970: in the year 10889.
+const TIME_MAX: UnixMillis = UnixMillis(1 << 48);
+/// The longest context of a message, in bytes; those of this version have 24.
+const CONTEXT_MAX_BYTES: usize = 64;
+/// The shortest context of a read: it begins with who asks.
+const READ_CONTEXT_MIN_BYTES: usize = 8;
+/// Questions for a read barrier that wait for the leader's next round; more are asked again later.
+const READS_WAITING_MAX: usize = 1_024;
+/// Partitions of which a node may say at once that it leads them.
+const LEADS_MAX: usize = 4_096;
+
+/// Why a message of another node is not heard.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerRefusal {
+    /// It belongs to another cluster.
+    #[error("it speaks of another cluster")]
+    Cluster,
+    /// Its clock shows what none can.
+    #[error("its clock shows {0} ms since 1970")]
+    Clock(u64),
+    /// It leads more than there can be.
+    #[error("it says that it leads {0} partitions")]
+    Leads(usize),
+    /// No replica sends this kind to another.
+    #[error("no replica sends {0:?} to another")]
+    Kind(MessageType),
+    /// It speaks for another replica, or to one.
+    #[error("it is from replica {from} to replica {to} by its own words")]
+    Address {
+        /// Who sent it, by Raft's part of the message.
+        from: ReplicaId,
+        /// To whom.
+        to: ReplicaId,
+    },
+    /// A term that cannot have come about.
+    #[error("it is of term {term}, and here it is {own}")]
+    Term {
+        /// The message's.
+        term: Term,
+        /// The term of this replica.
+        own: Term,
+    },
+    /// An index that no log reaches.
+    #[error("it speaks of index {0}")]
+    Number(u64),
+    /// A context that is too long.
+    #[error("its context has {0} bytes")]
+    Context(usize),
+    /// A question for a read barrier, or an answer to one, that is none.
+    #[error("its read barrier is not one question of the replica that asks")]
+    Read,
+    /// Entries that do not follow each other, or are of terms that cannot be.
+    #[error("its entry {0} does not follow the one before it")]
+    Entries(Index),
+    /// An entry that cannot be read.
+    #[error("its entry {index} can't be applied: {error}")]
+    Entry {
+        /// The entry's.
+        index: Index,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// An entry of a later version. The connection goes on, for the sake of other partitions.
+    #[error("its entry {index} needs a later version of mailraft: run that here too ({error})")]
+    Newer {
+        /// The entry's.
+        index: Index,
+        /// What is not known.
+        error: String,
+    },
+    /// A change of the configuration that cannot be made.
+    #[error("its entry {index} is a change of Raft's configuration that can't be made: {error}")]
+    Change {
+        /// The entry's.
+        index: Index,
+        /// Why not.
+        error: String,
+    },
+    /// It contradicts what is committed here.
+    #[error("it has entry {index} of term {term}, and another is committed here")]
+    Committed {
+        /// The entry before its first.
+        index: Index,
+        /// The term that it has for that.
+        term: Term,
+    },
+    /// It counts entries as durable here that are not.
+    #[error(
+        "it counts entries up to {commit} as durable here, where the log ends at {last}: that node is wrong, or this one's log has lost what it had acknowledged, and then it is to be restored as a new node; it does not vote for now"
+    )]
+    Commit {
+        /// The entry up to which it counts.
+        commit: Index,
+        /// The last entry here.
+        last: Index,
+    },
+    /// It acknowledges entries that the leader does not have.
+    #[error("it acknowledges entries up to {index}, and the leader's log ends at {last}")]
+    Answer {
+        /// The entry that it names.
+        index: Index,
+        /// The last entry here.
+        last: Index,
+    },
+    /// Another replica leads in this term. The connection goes on: which of the two is right is not known here.
+    #[error("it leads in a term in which replica {0} leads")]
+    SecondLeader(ReplicaId),
+    /// A snapshot that cannot be.
+    #[error("its snapshot {0}")]
+    Snapshot(&'static str),
+}
+
+impl PeerRefusal {
+    /// Whether the connection over which it came is to end: no honest node says it.
+    pub fn ends_connection(&self) -> bool {
+        !matches!(self, PeerRefusal::Newer { .. } | PeerRefusal::SecondLeader(_))
+    }
+
+    /// A word for a metric's label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            PeerRefusal::Cluster => "cluster",
+            PeerRefusal::Clock(_) => "clock",
+            PeerRefusal::Leads(_) => "leads",
+            PeerRefusal::Kind(_) => "kind",
+            PeerRefusal::Address { .. } => "address",
+            PeerRefusal::Term { .. } => "term",
+            PeerRefusal::Number(_) => "number",
+            PeerRefusal::Context(_) => "context",
+            PeerRefusal::Read => "read",
+            PeerRefusal::Entries(_) => "entries",
+            PeerRefusal::Entry { .. } => "entry",
+            PeerRefusal::Newer { .. } => "newer",
+            PeerRefusal::Change { .. } => "change",
+            PeerRefusal::Committed { .. } => "committed",
+            PeerRefusal::Commit { .. } => "commit",
+            PeerRefusal::Answer { .. } => "answer",
+            PeerRefusal::SecondLeader(_) => "second_leader",
+            PeerRefusal::Snapshot(_) => "snapshot",
+        }
+    }
+}
+
+/// What becomes of a message that an honest replica may have sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    /// Raft hears it.
+    Heard,
+    /// It comes to nothing here, and raft-rs is not to see it.
+    Dropped,
+}
+
+/// Checks what every message brings, whatever it says.
+pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &PeerBody) -> Result<(), PeerRefusal> {
+    if cluster != own {
+        return Err(PeerRefusal::Cluster);
+    }
+    if wall > TIME_MAX {
+        return Err(PeerRefusal::Clock(wall.0));
+    }
+    match body {
+        PeerBody::Leads(led) if led.len() > LEADS_MAX => Err(PeerRefusal::Leads(led.len())),
+        PeerBody::Raft(_) | PeerBody::Leads(_) | PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Removed => {
+            Ok(())
+        }
+    }
+}
+
+/// What a replica is compared with.
+pub struct Own<'a> {
+    /// Its Raft.
+    pub raft: &'a Raft<LogStore>,
+    /// Up to here the configuration holds what was committed.
+    pub handed: Index,
+    /// Its cluster.
+    pub cluster: ClusterId,
+}
+
+impl Own<'_> {
+    /// Whether Raft may hear a message of this replica.
+    pub fn check(&self, from: ReplicaId, message: &Message) -> Result<Hearing, PeerRefusal> {
+        let kind = message.get_msg_type();
+        is_sent(kind)?;
+        let to = ReplicaId(message.to);
+        if kind == MessageType::MsgReadIndex && message.from != from.0 {
+            // A follower hands on what another asked of it. That one asks again who leads.
+            return Ok(Hearing::Dropped);
+        }
+        if message.from != from.0 || message.to != self.raft.id {
+            return Err(PeerRefusal::Address { from: ReplicaId(message.from), to });
+        }
+        self.numbers(kind, message)?;
+        let same_term = message.term == self.raft.term;
+        let leader = ReplicaId(self.raft.leader_id);
+        let second_leader = same_term && leader.0 != 0 && leader != from;
+        let earlier = message.term < self.raft.term;
+        match kind {
+            MessageType::MsgAppend => {
+                self.entries(message)?;
+                if second_leader {
+                    return Err(PeerRefusal::SecondLeader(leader));
+                }
+                if !earlier {
+                    self.fits_committed(message)?;
+                    self.changes(message)?;
+                }
+            }
+            MessageType::MsgHeartbeat => {
+                if second_leader {
+                    return Err(PeerRefusal::SecondLeader(leader));
+                }
+                let last = self.raft.raft_log.last_index();
+                if !earlier && message.commit > last {
+                    return Err(PeerRefusal::Commit { commit: Index(message.commit), last: Index(last) });
+                }
+            }
+            MessageType::MsgSnapshot => {
+                if second_leader {
+                    return Err(PeerRefusal::SecondLeader(leader));
+                }
+                snapshot(message)?;
+            }
+            MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse => {
+                if message.request_snapshot != 0 {
+                    return Err(PeerRefusal::Snapshot("was asked for, which no replica does"));
+                }
+                let last = self.raft.raft_log.last_index();
+                let highest = message.index.max(message.commit).max(message.reject_hint);
+                if same_term && self.raft.state == StateRole::Leader && highest > last {
+                    return Err(PeerRefusal::Answer { index: Index(highest), last: Index(last) });
+                }
+            }
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+                if message.log_term >= message.term || message.commit_term >= message.term {
+                    return Err(PeerRefusal::Entries(Index(message.index)));
+                }
+            }
+            MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {}
+            MessageType::MsgTimeoutNow => {
+                // A leader says it only to whom it has heard in its term.
+                if second_leader || message.term > self.raft.term {
+                    return Ok(Hearing::Dropped);
+                }
+            }
+            MessageType::MsgReadIndex => {
+                let [question] = message.get_entries() else { return Err(PeerRefusal::Read) };
+                let asks = question.data.get(..READ_CONTEXT_MIN_BYTES);
+                if asks != Some(&from.0.to_be_bytes()[..]) || question.data.len() > CONTEXT_MAX_BYTES {
+                    return Err(PeerRefusal::Read);
+                }
+                let full = self.raft.read_only.pending_read_count() >= READS_WAITING_MAX;
+                if self.raft.state != StateRole::Leader || full {
+                    return Ok(Hearing::Dropped);
+                }
+            }
+            MessageType::MsgReadIndexResp => {
+                let [question] = message.get_entries() else { return Err(PeerRefusal::Read) };
+                if question.data.len() > CONTEXT_MAX_BYTES {
+                    return Err(PeerRefusal::Read);
+                }
+                if second_leader {
+                    return Ok(Hearing::Dropped);
+                }
+            }
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgPropose
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum
+            | MessageType::MsgTransferLeader => return Err(PeerRefusal::Kind(kind)),
+        }
+        Ok(Hearing::Heard)
+    }
+
+    /// From where a leader goes on after a follower refused entries, found by halving where raft-rs reads its whole log
+    /// back, entry by entry.
+    pub fn shorten_search(&self, message: &mut Message) {
+        let log = &self.raft.raft_log;
+        if message.get_msg_type() != MessageType::MsgAppendResponse || !message.reject || message.log_term == 0 {
+            return;
+        }
+        // Terms never fall within a log, so what is looked for parts it in two.
+        let (mut low, mut high) = (log.first_index() - 1, message.reject_hint);
+        if high > log.last_index() || high < low {
+            return;
+        }
+        while low < high {
+            let middle = high - (high - low) / 2;
+            match log.term(middle) {
+                Ok(term) if term <= message.log_term => low = middle,
+                Ok(_) => high = middle - 1,
+                // raft-rs decides what to do where its own log can't be read.
+                Err(_) => return,
+            }
+        }
+        (message.reject_hint, message.log_term) = (low, 0);
+    }
+
+    /// Terms and indexes that can be.
+    fn numbers(&self, kind: MessageType, message: &Message) -> Result<(), PeerRefusal> {
+        let (term, own) = (Term(message.term), Term(self.raft.term));
+        // raft-rs takes a message without a term for one of its own.
+        let without = kind == MessageType::MsgReadIndex;
+        if (term.0 == 0) != without || term.0 > own.0.saturating_add(TERM_AHEAD_MAX).min(NUMBER_MAX) {
+            return Err(PeerRefusal::Term { term, own });
+        }
+        let Message { index, commit, reject_hint, .. } = message;
+        if let Some(number) = [*index, *commit, *reject_hint].into_iter().find(|n| *n > NUMBER_MAX) {
+            return Err(PeerRefusal::Number(number));
+        }
+        if message.context.len() > CONTEXT_MAX_BYTES {
+            return Err(PeerRefusal::Context(message.context.len()));
+        }
+        Ok(())
+    }
+
+    /// Entries that follow each other, of terms that don't fall, and each of them one that can be applied.
+    fn entries(&self, message: &Message) -> Result<(), PeerRefusal> {
+        // Where raft-rs knows no term it takes 0 for it, and would let entries follow what it does not have.
+        if (message.log_term == 0) != (message.index == 0) || message.log_term > message.term {
+            return Err(PeerRefusal::Entries(Index(message.index)));
+        }
+        let (mut index, mut term) = (message.index, message.log_term);
+        for entry in message.get_entries() {
+            if entry.index != index + 1 || entry.term < term.max(1) || entry.term > message.term {
+                return Err(PeerRefusal::Entries(Index(entry.index)));
+            }
+            (index, term) = (entry.index, entry.term);
+            self.entry(entry)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&self, entry: &eraftpb::Entry) -> Result<(), PeerRefusal> {
+        let index = Index(entry.index);
+        let wrong = |error: String| PeerRefusal::Entry { index, error };
+        let unread = |error: StoreError| match error {
+            StoreError::Newer { .. } => PeerRefusal::Newer { index, error: error.to_string() },
+            other => wrong(other.to_string()),
+        };
+        if entry.get_entry_type() != EntryType::EntryNormal {
+            return members::decode(entry).map(drop).map_err(unread);
+        }
+        if entry.data.is_empty() {
+            return Ok(());
+        }
+        let LogEntry { header, .. } = LogEntry::decode(&entry.data).map_err(unread)?;
+        let unknown = header.required_flags & !mailraft_storage::entry::KNOWN_REQUIRED_FLAGS;
+        if unknown != 0 {
+            return Err(PeerRefusal::Newer { index, error: format!("features {unknown:#x}") });
+        }
+        if header.cluster != self.cluster {
+            return Err(wrong("it is another cluster's".to_owned()));
+        }
+        if header.stamp > TIME_MAX {
+            return Err(wrong(format!("its stamp is {} ms since 1970", header.stamp.0)));
+        }
+        Ok(())
+    }
+
+    /// A leader has all that is committed: what it has before its entries is no earlier than that.
+    fn fits_committed(&self, message: &Message) -> Result<(), PeerRefusal> {
+        let log = &self.raft.raft_log;
+        let Ok(committed) = log.term(log.committed) else { return Ok(()) };
+        let fits = match message.index.cmp(&log.committed) {
+            // raft-rs answers only how far it is.
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Equal => message.log_term == committed,
+            std::cmp::Ordering::Greater => message.log_term >= committed,
+        };
+        let (index, term) = (Index(message.index), Term(message.log_term));
+        if fits { Ok(()) } else { Err(PeerRefusal::Committed { index, term }) }
+    }
+
+    /// Whether the changes of the configuration among the entries can be made after those that are not made yet.
+    fn changes(&self, message: &Message) -> Result<(), PeerRefusal> {
+        let is_change = |entry: &&eraftpb::Entry| entry.get_entry_type() != EntryType::EntryNormal;
+        let log = &self.raft.raft_log;
+        if !message.get_entries().iter().any(|entry| is_change(&entry)) || message.index > log.last_index() {
+            return Ok(());
+        }
+        let mut tracker = self.raft.prs().clone();
+        let from = self.handed.0.max(log.first_index() - 1) + 1;
+        let waiting = match from <= message.index {
+            true => log.slice(from, message.index + 1, None, GetEntriesContext::empty(false)).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        // Those that were made already come again in a message that was delayed.
+        let news = message.get_entries().iter().filter(|entry| entry.index >= from);
+        for entry in waiting.iter().chain(news).filter(is_change) {
+            let index = Index(entry.index);
+            let change = |error: String| PeerRefusal::Change { index, error };
+            let decoded = members::decode(entry).map_err(|error| change(error.to_string()))?;
+            if let Some(decoded) = decoded {
+                make(&mut tracker, &decoded.change).map_err(|error| change(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a change of the configuration as raft-rs does.
+fn make(tracker: &mut ProgressTracker, change: &ConfChangeV2) -> raft::Result<()> {
+    let mut changer = Changer::new(tracker);
+    let (configuration, changes) = if change.leave_joint() {
+        changer.leave_joint()?
+    } else if let Some(auto_leave) = change.enter_joint() {
+        changer.enter_joint(auto_leave, &change.changes)?
+    } else {
+        changer.simple(&change.changes)?
+    };
+    tracker.apply_conf(configuration, changes, 1);
+    Ok(())
+}
+
+/// A snapshot of a position that its leader can have, with a configuration that raft-rs can restore.
+fn snapshot(message: &Message) -> Result<(), PeerRefusal> {
+    let metadata = message.get_snapshot().get_metadata();
+    let refused = |why| Err(PeerRefusal::Snapshot(why));
+    if metadata.index == 0 || metadata.index > NUMBER_MAX {
+        return refused("is of an index that none can have");
+    }
+    if metadata.term == 0 || metadata.term > message.term {
+        return refused("is of a term that its leader has not seen");
+    }
+    if !can_be(metadata.get_conf_state()) {
+        return refused("has a configuration that can't be");
+    }
+    Ok(())
+}
+
+/// What the rows of a snapshot say of their position.
+pub fn snapshot_rows(applied: &Applied) -> Result<(), PeerRefusal> {
+    if applied.count > applied.index.0 {
+        return Err(PeerRefusal::Snapshot("has more entries than its index"));
+    }
+    if applied.stamp > TIME_MAX {
+        return Err(PeerRefusal::Snapshot("has a stamp that no clock shows"));
+    }
+    Ok(())
+}
+
+/// Whether raft-rs comes to this configuration when it restores it: it stops the process else.
+fn can_be(conf: &ConfState) -> bool {
+    let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave, .. } = conf;
+    let is_set = |ids: &[u64]| ids.windows(2).all(|pair| pair[0] < pair[1]) && ids.first() != Some(&0);
+    let apart = |some: &[u64], others: &[u64]| some.iter().all(|id| !others.contains(id));
+    let joint = !voters_outgoing.is_empty();
+    [voters, learners, voters_outgoing, learners_next].into_iter().all(|ids| is_set(ids))
+        && !voters.is_empty()
+        && apart(voters, learners)
+        && apart(voters_outgoing, learners)
+        && apart(voters, learners_next)
+        && learners_next.iter().all(|id| voters_outgoing.contains(id))
+        && (joint || !auto_leave)
+}
+
+/// The kinds of message that one replica's raft-rs sends another's. A forwarded proposal is none: owners propose beside
+/// the leader.
+fn is_sent(kind: MessageType) -> Result<(), PeerRefusal> {
+    match kind {
+        MessageType::MsgAppend
+        | MessageType::MsgAppendResponse
+        | MessageType::MsgRequestVote
+        | MessageType::MsgRequestVoteResponse
+        | MessageType::MsgHeartbeat
+        | MessageType::MsgHeartbeatResponse
+        | MessageType::MsgSnapshot
+        | MessageType::MsgTimeoutNow
+        | MessageType::MsgReadIndex
+        | MessageType::MsgReadIndexResp
+        | MessageType::MsgRequestPreVote
+        | MessageType::MsgRequestPreVoteResponse => Ok(()),
+        MessageType::MsgHup
+        | MessageType::MsgBeat
+        | MessageType::MsgPropose
+        | MessageType::MsgUnreachable
+        | MessageType::MsgSnapStatus
+        | MessageType::MsgCheckQuorum
+        | MessageType::MsgTransferLeader => Err(PeerRefusal::Kind(kind)),
+    }
+}
