@@ -2,6 +2,7 @@
 
 use argon2::password_hash::{Output, PasswordHash, PasswordHasher, SaltString};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
+use sha2::{Digest, Sha256};
 
 /// Memory of one hash, in KiB.
 pub const MEMORY_KIB: u32 = 19 * 1024;
@@ -70,37 +71,14 @@ pub fn verify_in(memory: &mut Memory, password: &str, verifier: &str) -> bool {
 /// The shortest password, in characters.
 pub const PASSWORD_MIN_CHARS: usize = 12;
 
-/// What the best known passwords are made of; digits and signs around one make it no better.
-const KNOWN_WORDS: [&str; 28] = [
-    "password",
-    "passwort",
-    "passw0rd",
-    "p@ssw0rd",
-    "p@ssword",
-    "qwerty",
-    "qwertz",
-    "azerty",
-    "asdfgh",
-    "letmein",
-    "welcome",
-    "iloveyou",
-    "administrator",
-    "admin",
-    "monkey",
-    "dragon",
-    "sunshine",
-    "princess",
-    "football",
-    "baseball",
-    "superman",
-    "batman",
-    "trustno",
-    "changeme",
-    "default",
-    "secret",
-    "abc",
-    "mailraft",
-];
+/// What the best known passwords are made of, beside the passwords themselves; digits and signs around one make it no
+/// better.
+const KNOWN_WORDS: [&str; 8] =
+    ["passwort", "passw0rd", "p@ssw0rd", "p@ssword", "qwertz", "administrator", "trustno", "mailraft"];
+/// Beginnings of the SHA-256 of passwords that are tried first, sorted (`data/README.md`).
+const KNOWN: &[u8] = include_bytes!("../data/known-passwords");
+/// Bytes of each.
+const KNOWN_BYTES: usize = 6;
 /// Runs of keys; a password out of one of them is none.
 const RUNS: [&str; 5] = [
     "01234567890123456789",
@@ -119,19 +97,14 @@ pub fn weakness(password: &str, address: &str) -> Option<String> {
         return Some(format!("the password is too short: at least {PASSWORD_MIN_CHARS} characters"));
     }
     let different: std::collections::BTreeSet<char> = lower.chars().collect();
-    let letters: String = lower.chars().filter(|c| c.is_alphabetic() || *c == '@').collect();
-    let bare = lower.trim_matches(|c: char| !c.is_alphabetic());
     let is_run = |text: &str| {
         let backwards = |run: &str| run.chars().rev().collect::<String>();
         RUNS.iter().any(|run| run.contains(text) || backwards(run).contains(text))
     };
-    let repeats = |word: &str| !letters.is_empty() && letters.replace(word, "").is_empty();
-    if different.len() < DIFFERENT_MIN
-        || is_run(&lower)
-        || KNOWN_WORDS.iter().any(|word| bare == *word || repeats(word))
-    {
+    if different.len() < DIFFERENT_MIN || is_run(&lower) || is_known(&lower) {
         return Some("the password is among those that are tried first: choose another".to_owned());
     }
+    let bare = bare(&lower);
     let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
     let site = domain.split('.').next().unwrap_or_default();
     let own = [local, site].into_iter().map(str::to_lowercase).filter(|own| own.chars().count() >= 3);
@@ -141,6 +114,31 @@ pub fn weakness(password: &str, address: &str) -> Option<String> {
         }
     }
     None
+}
+
+/// Without the digits and signs around it.
+fn bare(text: &str) -> &str {
+    text.trim_matches(|c: char| !c.is_alphabetic())
+}
+
+/// Whether it is a password that is tried first, with or without what is around it, or one several times.
+fn is_known(lower: &str) -> bool {
+    let letters: String = lower.chars().filter(|c| c.is_alphabetic() || *c == '@').collect();
+    let repeats = |text: &str| {
+        let once = |times: usize| text.get(..text.len() / times).filter(|part| part.repeat(times) == text);
+        (2..=4).filter_map(once).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut texts = vec![lower.to_owned(), bare(lower).to_owned()];
+    texts.extend([lower, bare(lower), &letters].into_iter().flat_map(repeats));
+    let mut bare_too: Vec<String> = texts.iter().map(|text| bare(text).to_owned()).collect();
+    texts.append(&mut bare_too);
+    texts.iter().any(|text| KNOWN_WORDS.contains(&text.as_str()) || is_listed(text))
+}
+
+fn is_listed(text: &str) -> bool {
+    let digest = Sha256::digest(text.as_bytes());
+    let (listed, _) = KNOWN.as_chunks::<KNOWN_BYTES>();
+    listed.binary_search_by(|known| known.as_slice().cmp(&digest[..KNOWN_BYTES])).is_ok()
 }
 
 /// Whether it is an Argon2id verifier in PHC form that is not too dear to verify.
@@ -194,6 +192,16 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_known_passwords_is_long_sorted_and_whole() {
+        let (listed, rest) = KNOWN.as_chunks::<KNOWN_BYTES>();
+        assert!(listed.len() >= 10_000 && rest.is_empty() && listed.is_sorted(), "{}", listed.len());
+        for known in ["123456", "letmein", "iloveyou", "liverpool", "zxcvbnm1"] {
+            assert!(is_listed(known), "{known}");
+        }
+        assert!(!is_listed("") && !is_listed("hxkq7mdpw2nz"));
+    }
+
+    #[test]
     fn passwords_that_are_tried_first_are_refused_and_others_are_not() {
         let of = |password: &str| weakness(password, "jane.doe@example.org");
         for bad in [
@@ -212,6 +220,10 @@ mod tests {
             "1q2w3e4r5t6z",
             "Administrator1",
             "abcdefghijkl",
+            "liverpool1892!",
+            "monkeymonkey",
+            "Charlie-20010203",
+            "trustno1trustno1",
         ] {
             assert!(of(bad).is_some(), "{bad}");
         }
