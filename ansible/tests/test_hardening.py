@@ -75,6 +75,12 @@ def test_fail2ban_takes_the_line_that_sshd_writes(host):
     assert host.file("/etc/fail2ban/jail.d/mailraft.conf").exists
 
 
+def test_fail2ban_takes_the_line_that_a_node_writes(host):
+    assert host.run("fail2ban-client status mailraft").rc == 0
+    line = "login refused: service=imap result=wrong user=a***@example.org address=203.0.113.5"
+    assert "1 matched" in host.run(f"fail2ban-regex '{line}' mailraft-logins").stdout
+
+
 def test_ssh(host):
     text = host.run("/usr/sbin/sshd -T").stdout
     assert "permitrootlogin no" in text and "passwordauthentication no" in text
