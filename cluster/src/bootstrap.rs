@@ -8,6 +8,7 @@ use mailraft_storage::{Applied, Env, Index, NodeId, PartitionId, ReplicaId, RowB
 use raft::eraftpb::HardState;
 
 use crate::placement::{self, MemberRow, Placement};
+use crate::regions::{self, RegionName, RegionsRow};
 
 pub use crate::placement::NodeRow;
 
@@ -42,36 +43,61 @@ impl Plan {
     }
 }
 
-/// Places partitions 1 to `partitions` and the control group on these nodes. `control` are the first rows
-/// that the directory wants.
+/// Places partitions 1 to `partitions` and the control group on these nodes, which stand in one region. `control` are the
+/// first rows that the directory wants.
 ///
 /// # Panics
 /// If there is no node or no partition.
 pub fn plan(partitions: u32, nodes: &[NodeRow], control: RowBatch, env: &mut Env) -> Plan {
-    assert!(!nodes.is_empty() && partitions > 0, "a cluster has a node and a partition");
+    place(partitions, nodes, &[(0..nodes.len()).collect()], control, env)
+}
+
+/// The same for a cluster of several regions: voters stand at home, and each other region has standbys of every group,
+/// of a mail partition [`REPLICAS`] where it has so many nodes, else one.
+///
+/// # Panics
+/// If there is no partition, or no node at home or in a region that answers are to wait for.
+pub fn plan_regions(
+    partitions: u32,
+    nodes: &[NodeRow],
+    regions: &RegionsRow,
+    mut control: RowBatch,
+    env: &mut Env,
+) -> Plan {
+    let mut by_region: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, node) in nodes.iter().enumerate() {
+        by_region.entry(&node.region).or_default().push(at);
+    }
+    let is_there = |region: &RegionName| *region != regions.home && by_region.contains_key(region.0.as_str());
+    assert!(regions.sync_set.iter().all(is_there), "answers would wait for ever for a region without nodes");
+    let home = by_region.remove(regions.home.0.as_str()).unwrap_or_default();
+    let all: Vec<Vec<usize>> = [home].into_iter().chain(by_region.into_values()).collect();
+    regions::write(&mut control, regions);
+    place(partitions, nodes, &all, control, env)
+}
+
+/// `regions` are the places among the nodes of those of each region, the home's first.
+fn place(partitions: u32, nodes: &[NodeRow], regions: &[Vec<usize>], control: RowBatch, env: &mut Env) -> Plan {
+    assert!(
+        partitions > 0 && regions.first().is_some_and(|home| !home.is_empty()),
+        "a cluster has a node and a partition"
+    );
     let mut next_replica = 1;
     let mut placements = Vec::new();
     for number in 0..=partitions {
         let partition = PartitionId(number);
-        let order = preference(number, nodes.len());
-        let (count, voters) = match partition {
-            PartitionId::CONTROL => (nodes.len(), odd(nodes.len().min(CONTROL_VOTERS_MAX))),
-            _ => (nodes.len().min(REPLICAS), odd(nodes.len().min(REPLICAS))),
-        };
-        // The control group's voters are the first nodes; every other node learns.
-        let chosen: Vec<usize> = match partition {
-            PartitionId::CONTROL => {
-                let mut chosen: Vec<usize> = order.iter().copied().filter(|n| *n < voters).collect();
-                chosen.extend(voters..count);
-                chosen
-            }
-            _ => order.into_iter().take(count).collect(),
-        };
         let mut members = Vec::new();
-        for (rank, node) in chosen.into_iter().enumerate() {
-            // Rising in the order of preference: the first in it also campaigns first.
-            members.push(MemberRow { replica: ReplicaId(next_replica), node: nodes[node].id, voter: rank < voters });
-            next_replica += 1;
+        for (at, region) in regions.iter().enumerate() {
+            let (chosen, voters) = match at {
+                0 => (at_home(partition, region.len()), voters(partition, region.len())),
+                _ => (standbys(partition, region.len()), 0),
+            };
+            for (rank, place) in chosen.into_iter().enumerate() {
+                // Rising in the order of preference: the first in it also campaigns first.
+                let node = nodes[region[place]].id;
+                members.push(MemberRow { replica: ReplicaId(next_replica), node, voter: rank < voters });
+                next_replica += 1;
+            }
         }
         placements.push(Placement { partition, nonce: env.bytes(), members });
     }
@@ -96,6 +122,37 @@ pub fn plan(partitions: u32, nodes: &[NodeRow], control: RowBatch, env: &mut Env
         }
     }
     Plan { nodes: plan }
+}
+
+/// How many of a partition's replicas on so many nodes at home vote.
+fn voters(partition: PartitionId, nodes: usize) -> usize {
+    odd(nodes.min(if partition == PartitionId::CONTROL { CONTROL_VOTERS_MAX } else { REPLICAS }))
+}
+
+/// On which of the home's nodes a partition has replicas, those that vote first.
+fn at_home(partition: PartitionId, nodes: usize) -> Vec<usize> {
+    let order = preference(partition.0, nodes);
+    match partition {
+        // The control group's voters are the first nodes; every other node learns.
+        PartitionId::CONTROL => {
+            let voters = voters(partition, nodes);
+            let mut chosen: Vec<usize> = order.into_iter().filter(|n| *n < voters).collect();
+            chosen.extend(voters..nodes);
+            chosen
+        }
+        _ => order.into_iter().take(REPLICAS).collect(),
+    }
+}
+
+/// On which of a backup region's nodes a partition has standbys. Two would hold only what both have, and so stop answers
+/// when either is away.
+fn standbys(partition: PartitionId, nodes: usize) -> Vec<usize> {
+    let count = match partition {
+        PartitionId::CONTROL => nodes,
+        _ if nodes < REPLICAS => 1,
+        _ => REPLICAS,
+    };
+    preference(partition.0, nodes).into_iter().take(count).collect()
 }
 
 /// An odd number of voters: an even one tolerates no more failures.

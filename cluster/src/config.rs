@@ -1,12 +1,18 @@
 //! What a node's core is told at its start, and why it may refuse to start.
 
+use std::sync::Arc;
+
 use mailraft_storage::log::LOG_BATCH_MAX_BYTES;
 use mailraft_storage::{ClusterId, DAMAGED_NODE_ADVICE, NodeId, PartitionId, ReplicaId, Rows, StoreError};
 
 use crate::placement::{self, MemberRow};
+use crate::regions::Regions;
 
 /// A slow follower's log is kept up to so many bytes, unless the configuration says otherwise.
 pub const LOG_KEEP_BYTES: u64 = 256 << 20;
+
+/// The log is kept for another region up to so many bytes, unless the configuration says otherwise.
+pub const REGION_LOG_KEEP_BYTES: u64 = 4 << 30;
 
 /// What a node's core is told at its start.
 #[derive(Clone, Debug)]
@@ -23,6 +29,11 @@ pub struct NodeConfig {
     pub log_keep_bytes: u64,
     /// The most bytes of entries that one fsync makes durable, but for one entry that is larger.
     pub log_batch_max_bytes: usize,
+    /// What other regions do not hold is kept up to so many bytes of entries, counted from the start of the process; past
+    /// it they get snapshots.
+    pub region_log_keep_bytes: u64,
+    /// The cluster's regions, if it has several.
+    pub regions: Option<Arc<Regions>>,
     /// Where raft-rs logs to.
     pub logger: slog::Logger,
 }
@@ -92,6 +103,8 @@ impl NodeConfig {
             log_keep_entries,
             log_keep_bytes: LOG_KEEP_BYTES,
             log_batch_max_bytes: LOG_BATCH_MAX_BYTES,
+            region_log_keep_bytes: REGION_LOG_KEEP_BYTES,
+            regions: Regions::from_rows(rows, control)?.map(Arc::new),
             logger,
         })
     }

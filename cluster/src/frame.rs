@@ -33,9 +33,16 @@ struct Framed {
 #[derive(Serialize, Deserialize)]
 enum FramedBody {
     Raft(Bytes),
-    Hash { count: u64, hash: [u8; 32] },
+    Hash {
+        count: u64,
+        hash: [u8; 32],
+    },
     Leads(Vec<(PartitionId, Term)>),
     Removed,
+    /// Only in clusters of several regions, in which every node knows it.
+    Visible {
+        index: Index,
+    },
 }
 
 /// A peer message as bytes.
@@ -46,6 +53,7 @@ pub fn encode(message: &PeerMessage) -> Vec<u8> {
         PeerBody::Rows { index, sum } => FramedBody::Hash { count: index.0 | OF_ROWS, hash: *sum },
         PeerBody::Leads(led) => FramedBody::Leads(led.clone()),
         PeerBody::Removed => FramedBody::Removed,
+        PeerBody::Visible { index } => FramedBody::Visible { index: *index },
     };
     let framed = Framed {
         cluster: message.cluster,
@@ -80,6 +88,7 @@ pub fn decode(bytes: &[u8]) -> Result<PeerMessage, StoreError> {
         FramedBody::Hash { count, hash } => PeerBody::Hash { count, hash },
         FramedBody::Leads(led) => PeerBody::Leads(led),
         FramedBody::Removed => PeerBody::Removed,
+        FramedBody::Visible { index } => PeerBody::Visible { index },
     };
     Ok(PeerMessage {
         cluster: framed.cluster,
@@ -117,6 +126,8 @@ mod tests {
         assert!(matches!(back.body, PeerBody::Raft(r) if r == raft));
         let removed = encode(&PeerMessage { body: PeerBody::Removed, ..message.clone() });
         assert!(matches!(decode(&removed).unwrap().body, PeerBody::Removed));
+        let visible = encode(&PeerMessage { body: PeerBody::Visible { index: Index(9) }, ..message.clone() });
+        assert!(matches!(decode(&visible).unwrap().body, PeerBody::Visible { index: Index(9) }));
         let rows = encode(&PeerMessage { body: PeerBody::Rows { index: Index(70), sum: [3; 32] }, ..message.clone() });
         assert!(matches!(decode(&rows).unwrap().body, PeerBody::Rows { index: Index(70), sum } if sum == [3; 32]));
         assert_eq!((back.partition, back.to, back.wall), (PartitionId(3), ReplicaId(2), UnixMillis(5)));

@@ -8,6 +8,7 @@
 //! * [`apply`]: committed entries become rows.
 //! * [`members`]: who is in a Raft group and where.
 //! * [`bootstrap`]: the first state of a new cluster.
+//! * [`regions`]: where nodes stand, and whom an answer waits for.
 //! * [`eviction`]: kept results of commands go after a time.
 //! * `peer_check`: what another node may say.
 //! * [`frame`]: peer messages as bytes.
@@ -33,6 +34,7 @@ mod peer_check;
 pub mod placement;
 pub mod plant;
 mod reads;
+pub mod regions;
 mod replica;
 pub mod seam;
 pub mod status;
@@ -47,4 +49,4 @@ pub use outcome::{BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOu
 pub use peer_check::PeerRefusal;
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;
 pub use seam::{ApplyJob, Difference, Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
-pub use status::{FollowerStatus, ReplicaStatus, Role};
+pub use status::{FollowerStatus, RegionStatus, ReplicaStatus, Role};

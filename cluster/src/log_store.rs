@@ -2,7 +2,7 @@
 //! applied yet (the log on disk shows an entry only after its fsync).
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mailraft_storage::log::{Log, LogState};
@@ -40,8 +40,10 @@ pub struct LogStore {
     /// Bytes appended since the start, and marks on the way: (bytes, the entry reached there).
     appended_bytes: u64,
     marks: VecDeque<(u64, Index)>,
-    /// To which replica a snapshot is being sent: one at a time.
-    sending: Cell<Option<ReplicaId>>,
+    /// To which replica a snapshot is being sent: one at a time at home, and one elsewhere, which may take long.
+    sending: [Cell<Option<ReplicaId>>; 2],
+    /// Replicas in other regions.
+    abroad: BTreeSet<ReplicaId>,
     /// Why entries that are applied could not be read, since this was last taken.
     unreadable: RefCell<Option<String>>,
 }
@@ -73,7 +75,8 @@ impl LogStore {
             applied,
             appended_bytes: 0,
             marks: VecDeque::from([(0, last)]),
-            sending: Cell::new(None),
+            sending: [Cell::new(None), Cell::new(None)],
+            abroad: BTreeSet::new(),
             unreadable: RefCell::new(None),
         }
     }
@@ -122,9 +125,20 @@ impl LogStore {
 
     /// A snapshot was sent or not; the next may go.
     pub fn snapshot_sent(&self, to: ReplicaId) {
-        if self.sending.get() == Some(to) {
-            self.sending.set(None);
+        let sending = self.sending_beside(to);
+        if sending.get() == Some(to) {
+            sending.set(None);
         }
+    }
+
+    /// These replicas are in other regions: snapshots to them keep nobody else's waiting.
+    pub fn set_abroad(&mut self, abroad: BTreeSet<ReplicaId>) {
+        self.abroad = abroad;
+    }
+
+    /// Who is sent one in the place that this replica's would take.
+    fn sending_beside(&self, to: ReplicaId) -> &Cell<Option<ReplicaId>> {
+        &self.sending[usize::from(self.abroad.contains(&to))]
     }
 
     /// Entries as raft-rs hands them out to be written: those from the first one's index on are replaced.
@@ -301,13 +315,14 @@ impl Storage for LogStore {
 
     /// Only the position: the driver sends the rows.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
-        let busy = self.sending.get().is_some_and(|other| other.0 != to);
+        let sending = self.sending_beside(ReplicaId(to));
+        let busy = sending.get().is_some_and(|other| other.0 != to);
         // A replica takes no snapshot whose configuration does not hold it.
         let early = !members::holds(&self.applied, ReplicaId(to));
         if busy || early || self.applied.index.0 < request_index {
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
-        self.sending.set(Some(ReplicaId(to)));
+        sending.set(Some(ReplicaId(to)));
         let mut snapshot = Snapshot::default();
         let meta = snapshot.mut_metadata();
         meta.index = self.applied.index.0;
@@ -409,6 +424,19 @@ mod tests {
         assert!(store.snapshot(0, 3).is_err() && store.snapshot(0, 2).is_ok());
         store.snapshot_sent(ReplicaId(2));
         assert!(store.snapshot(0, 3).is_ok());
+    }
+
+    #[test]
+    fn a_snapshot_to_another_region_keeps_none_at_home_waiting() {
+        let mut store = store(&MemoryLog::new());
+        store.applied.learners = [8, 9].map(ReplicaId).to_vec();
+        store.set_abroad([8, 9].map(ReplicaId).into());
+        assert!(store.snapshot(0, 8).is_ok() && store.snapshot(0, 9).is_err());
+        assert!(store.snapshot(0, 2).is_ok() && store.snapshot(0, 3).is_err());
+        store.snapshot_sent(ReplicaId(2));
+        assert!(store.snapshot(0, 9).is_err() && store.snapshot(0, 3).is_ok());
+        store.snapshot_sent(ReplicaId(8));
+        assert!(store.snapshot(0, 9).is_ok());
     }
 
     /// A log of which nothing that is on disk can be read.

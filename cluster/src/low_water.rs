@@ -16,6 +16,9 @@ pub enum LowWater {
     /// The other members: the slowest that its leader knows of, or whoever a follower may have to serve once it leads.
     /// Only up to the bounds for a slow follower's log; then it gets a snapshot.
     Followers,
+    /// Other regions: the log after what all of them hold is kept on every replica, as any of them may have to serve them
+    /// next, up to a bound of its own.
+    Regions,
 }
 
 /// The index up to which each lets the log go.
@@ -25,14 +28,21 @@ pub(crate) struct LowWaterMarks {
     pub applied: Index,
     pub synced: Index,
     pub followers: Index,
+    pub regions: Index,
 }
 
 impl LowWaterMarks {
     /// The lowest mark, by which the log is cut; of equal ones the first in the order of [`LowWater`].
     pub fn lowest(&self) -> (LowWater, Index) {
-        let LowWaterMarks { flushed, applied, synced, followers } = *self;
+        let LowWaterMarks { flushed, applied, synced, followers, regions } = *self;
         let mut lowest = (LowWater::Flushed, flushed);
-        for other in [(LowWater::Applied, applied), (LowWater::Synced, synced), (LowWater::Followers, followers)] {
+        let others = [
+            (LowWater::Applied, applied),
+            (LowWater::Synced, synced),
+            (LowWater::Followers, followers),
+            (LowWater::Regions, regions),
+        ];
+        for other in others {
             if other.1 < lowest.1 {
                 lowest = other;
             }
@@ -47,18 +57,20 @@ mod tests {
 
     #[test]
     fn the_lowest_mark_holds_the_log_whichever_it_is() {
-        let marks = |flushed, applied, synced, followers| LowWaterMarks {
+        let marks = |flushed, applied, synced, followers, regions| LowWaterMarks {
             flushed: Index(flushed),
             applied: Index(applied),
             synced: Index(synced),
             followers: Index(followers),
+            regions: Index(regions),
         };
         for (marks, holds) in [
-            (marks(3, 9, 9, 9), (LowWater::Flushed, Index(3))),
-            (marks(9, 3, 9, 9), (LowWater::Applied, Index(3))),
-            (marks(9, 9, 3, 9), (LowWater::Synced, Index(3))),
-            (marks(9, 9, 9, 3), (LowWater::Followers, Index(3))),
-            (marks(9, 9, 9, 9), (LowWater::Flushed, Index(9))),
+            (marks(3, 9, 9, 9, 9), (LowWater::Flushed, Index(3))),
+            (marks(9, 3, 9, 9, 9), (LowWater::Applied, Index(3))),
+            (marks(9, 9, 3, 9, 9), (LowWater::Synced, Index(3))),
+            (marks(9, 9, 9, 3, 9), (LowWater::Followers, Index(3))),
+            (marks(9, 9, 9, 9, 3), (LowWater::Regions, Index(3))),
+            (marks(9, 9, 9, 9, 9), (LowWater::Flushed, Index(9))),
         ] {
             assert_eq!(marks.lowest(), holds);
         }

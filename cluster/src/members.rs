@@ -57,6 +57,9 @@ pub enum ChangeRefusal {
     /// The voters that are left and heard of would be no majority.
     #[error("too few of the remaining voters are heard of")]
     LosesQuorum,
+    /// Standbys in other regions are those that the group was made with, and nobody there votes.
+    #[error("node {0} is in another region, where members do not change")]
+    OtherRegion(NodeId),
     /// The leader is to go and no other voter can take over.
     #[error("no other voter can take the lead")]
     NoSuccessor,

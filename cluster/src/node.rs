@@ -1,5 +1,6 @@
 //! All replicas of a node, and the one batch of writes that is outstanding.
 
+mod control;
 mod life;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +10,7 @@ use mailraft_storage::log::{Log, LogBatch, LogState};
 use mailraft_storage::{DAMAGED_NODE_ADVICE, Env, Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, Rows, Term};
 use raft::eraftpb::HardState;
 
+use self::control::ControlWatch;
 use self::life::{Beginning, Life};
 use crate::balance;
 use crate::clocks::Clocks;
@@ -49,6 +51,8 @@ pub struct Node {
     ticks: u64,
     hints: Hints,
     led: BTreeMap<PartitionId, Term>,
+    /// With several regions: how the control group's rows here bear on the other groups.
+    control: ControlWatch,
 }
 
 impl Node {
@@ -78,7 +82,7 @@ impl Node {
             }
             held.flushed = flushed.get(&replica).copied().unwrap_or(Index(0));
             let boot = u64::from_be_bytes(env.bytes());
-            let made = Replica::recover(&config, spec.clone(), Arc::clone(&log), *held, boot)
+            let made = Replica::recover(&config, spec.clone(), Arc::clone(&log), *held, boot, env.now)
                 .map_err(|e| damaged(e.to_string()))?;
             replicas.insert(partition, made);
             by_replica.insert(replica, partition);
@@ -102,6 +106,7 @@ impl Node {
             ticks: 0,
             hints: Hints::default(),
             led: BTreeMap::new(),
+            control: ControlWatch::default(),
         })
     }
 
@@ -129,7 +134,10 @@ impl Node {
             Input::Propose { request, partition, proposal } => {
                 let wall = self.clocks.wall(env);
                 let outcome = match self.asked(partition) {
-                    Some((config, replica)) => replica.propose(config, wall, proposal, request),
+                    Some((config, replica)) => {
+                        replica.looks_at_clock(env);
+                        replica.propose(config, wall, proposal, request)
+                    }
                     None => Some(ProposalOutcome::NotLeader { leader: None }),
                 };
                 decided(request, outcome.map(Decision::Proposal), out);
@@ -186,6 +194,7 @@ impl Node {
             }
             Input::Applied { replica, applied, verdicts, sum } => {
                 if let Some((partition, replica)) = self.of(replica) {
+                    replica.looks_at_clock(env);
                     replica.applied(applied, &verdicts, sum, out);
                     self.dirty.push(partition);
                 }
@@ -203,6 +212,7 @@ impl Node {
         }
         self.hears_stamps(env);
         self.settle(env, out);
+        self.hears_own_answer(env, first, out);
         self.tell_leads(env, first, tick, out);
         let begins = out[first..].iter().any(|output| matches!(output, Output::Leads { leading: Some(_), .. }));
         if (tick || begins)
@@ -262,6 +272,7 @@ impl Node {
 
     fn tick(&mut self, env: &Env, out: &mut Vec<Output>) {
         self.ticks += 1;
+        self.asks_about_needs();
         self.counts_clocks(env);
         hint(self.hints.tick(self.ticks), out);
         let unreadable: Vec<_> =
@@ -362,7 +373,11 @@ impl Node {
                 let unknown = |p: &PartitionId| self.replicas.get(p).is_none_or(Replica::is_stranger);
                 Some(led.iter().copied().filter(|(p, _)| unknown(p)).collect::<Vec<_>>())
             }
-            PeerBody::Raft(_) | PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Removed => None,
+            PeerBody::Raft(_)
+            | PeerBody::Hash { .. }
+            | PeerBody::Rows { .. }
+            | PeerBody::Visible { .. }
+            | PeerBody::Removed => None,
         };
         let Some(replica) = self.replicas.get_mut(&partition) else { return };
         if replica.spec.replica != to {
@@ -429,8 +444,8 @@ impl Node {
         }
     }
 
-    /// Carries out what raft-rs has ready, then starts the next batch if none is outstanding.
-    fn settle(&mut self, env: &mut Env, out: &mut Vec<Output>) {
+    /// Carries out what raft-rs has ready.
+    fn collect(&mut self, env: &mut Env, out: &mut Vec<Output>) {
         let time = self.settled.then(|| self.clocks.wall(env));
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.sort_unstable();
@@ -450,6 +465,15 @@ impl Node {
         if self.dirty.is_empty() {
             // Its room is for the next.
             self.dirty = dirty;
+        }
+    }
+
+    /// Carries out what raft-rs has ready, then starts the next batch if none is outstanding.
+    fn settle(&mut self, env: &mut Env, out: &mut Vec<Output>) {
+        self.collect(env, out);
+        // What became visible of the control group may make more visible elsewhere.
+        while self.looks_at_control() {
+            self.collect(env, out);
         }
         let waits = self.life.waits() || self.replicas.values_mut().any(|r| r.writes().needs_sync());
         if self.outstanding.is_some() || !waits {

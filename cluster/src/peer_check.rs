@@ -186,9 +186,13 @@ pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &Pee
     }
     match body {
         PeerBody::Leads(led) if led.len() > LEADS_MAX => Err(PeerRefusal::Leads(led.len())),
-        PeerBody::Raft(_) | PeerBody::Leads(_) | PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Removed => {
-            Ok(())
-        }
+        PeerBody::Visible { index } if index.0 > NUMBER_MAX => Err(PeerRefusal::Number(index.0)),
+        PeerBody::Raft(_)
+        | PeerBody::Leads(_)
+        | PeerBody::Hash { .. }
+        | PeerBody::Rows { .. }
+        | PeerBody::Visible { .. }
+        | PeerBody::Removed => Ok(()),
     }
 }
 

@@ -55,6 +55,20 @@ mailraft_storage::plants! {
     RemovedLeavesNoMark,
     /// A replica's id may be used again.
     ReplicaIdsReused,
+    /// Entries are visible before another region holds them.
+    ShownBeforeHeld,
+    /// A region holds what one of its standbys has.
+    HeldByOneStandby,
+    /// Owners begin before the first entry of their term is held by the other regions.
+    FreshActorShowsUnheld,
+    /// A standby hears of commits above what its region holds.
+    StandbyHearsCommit,
+    /// Entries are visible though what they need of the control group is not.
+    NeedsNotAwaited,
+    /// A new leader takes what it found for as old as its lead.
+    BoundRestartsWithLeader,
+    /// Bounds go by a clock that stands still while the process does.
+    BoundStopsInSuspend,
     /// Results are evicted, and the floor stays where it is.
     EvictionRaisesNoFloor,
     /// Results of commands are evicted after an eighth of their time.

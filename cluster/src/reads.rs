@@ -10,7 +10,10 @@ use crate::seam::RequestId;
 /// ReadIndex rounds of a replica that may be under way at once; later questions share the next one.
 pub const ROUNDS_MAX: usize = 2;
 /// A round without an answer is asked again after so many ticks: two heartbeats.
-const ASK_AGAIN_TICKS: u64 = 4;
+pub const ASK_AGAIN_TICKS: u64 = 4;
+/// The same where the leader is in another region (750 ms): a late answer confirms nothing, so it must have the time to
+/// come there and back.
+pub const ASK_FAR_AGAIN_TICKS: u64 = 30;
 /// A question without an answer is given up after so many ticks (1.5 s).
 const GIVE_UP_TICKS: u64 = 60;
 
@@ -76,13 +79,14 @@ impl Reads {
         }
     }
 
-    /// Questions whose index is applied.
-    pub fn applied(&mut self, applied: Index) -> Vec<Read> {
+    /// Questions whose index is reached: those of owners, which are bound to a term, by one mark, all others by another.
+    pub fn applied(&mut self, for_owners: Index, for_others: Index) -> Vec<Read> {
         if self.confirmed.is_empty() {
             return Vec::new();
         }
-        let (done, wait): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.confirmed).into_iter().partition(|(i, _)| *i <= applied);
+        let (done, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut self.confirmed)
+            .into_iter()
+            .partition(|(i, r)| *i <= if r.term.is_some() { for_owners } else { for_others });
         self.confirmed = wait;
         done.into_iter().map(|(_, r)| r).collect()
     }
@@ -93,13 +97,13 @@ impl Reads {
     }
 
     /// A tick passed: rounds without an answer go back to wait; returns questions that are given up.
-    pub fn tick(&mut self) -> Vec<Read> {
+    pub fn tick(&mut self, ask_again_ticks: u64) -> Vec<Read> {
         self.now += 1;
         if self.is_idle() {
             return Vec::new();
         }
         let late: Vec<u64> =
-            self.rounds.iter().filter(|(_, r)| self.now - r.asked_at >= ASK_AGAIN_TICKS).map(|(c, _)| *c).collect();
+            self.rounds.iter().filter(|(_, r)| self.now - r.asked_at >= ask_again_ticks).map(|(c, _)| *c).collect();
         for context in late {
             if let Some(round) = self.rounds.remove(&context) {
                 self.waiting.extend(round.reads);
@@ -155,6 +159,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_from_far_away_has_the_time_to_come() {
+        let mut reads = Reads::default();
+        let _ = reads.ask(RequestId(1), None);
+        let round = reads.next_round().unwrap();
+        // 150 ms there and back again, and two ticks.
+        for _ in 0..14 {
+            assert!(reads.tick(ASK_FAR_AGAIN_TICKS).is_empty());
+        }
+        reads.confirmed(round, Index(5));
+        assert_eq!(ids(reads.applied(Index(5), Index(5))), [1]);
+    }
+
+    #[test]
     fn questions_share_rounds_and_wait_for_their_index() {
         let mut reads = Reads::default();
         let _ = reads.ask(RequestId(1), None);
@@ -166,8 +183,8 @@ mod tests {
         assert_eq!(reads.next_round(), None, "two rounds are under way");
         reads.confirmed(second, Index(10));
         reads.confirmed(first, Index(9));
-        assert_eq!(ids(reads.applied(Index(9))), [1]);
-        assert_eq!(ids(reads.applied(Index(10))), [2, 3]);
+        assert_eq!(ids(reads.applied(Index(9), Index(9))), [1]);
+        assert_eq!(ids(reads.applied(Index(10), Index(10))), [2, 3]);
         assert!(reads.next_round().unwrap() > second);
     }
 
@@ -178,12 +195,12 @@ mod tests {
         let lost = reads.next_round().unwrap();
         let mut given_up = Vec::new();
         for _ in 0..GIVE_UP_TICKS + ASK_AGAIN_TICKS {
-            given_up.extend(ids(reads.tick()));
+            given_up.extend(ids(reads.tick(ASK_AGAIN_TICKS)));
             reads.next_round();
         }
         assert_eq!(given_up, [1]);
         reads.confirmed(lost, Index(1));
-        assert!(reads.applied(Index(1)).is_empty(), "a late answer to a round that was given up");
+        assert!(reads.applied(Index(1), Index(1)).is_empty(), "a late answer to a round that was given up");
     }
 
     #[test]
@@ -205,9 +222,9 @@ mod tests {
         assert!(reads.ask(RequestId(1), None));
         let round = reads.next_round().unwrap();
         reads.confirmed(round, Index(5));
-        let given_up: Vec<u64> = (0..GIVE_UP_TICKS).flat_map(|_| ids(reads.tick())).collect();
+        let given_up: Vec<u64> = (0..GIVE_UP_TICKS).flat_map(|_| ids(reads.tick(ASK_AGAIN_TICKS))).collect();
         assert_eq!(given_up, [1]);
-        assert!(reads.applied(Index(5)).is_empty());
+        assert!(reads.applied(Index(5), Index(5)).is_empty());
     }
 
     #[test]

@@ -3,12 +3,14 @@
 mod change;
 mod ready;
 mod rows;
+mod standbys;
 mod standing;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mailraft_storage::entry::{ENTRY_MAX_BYTES, EntryHeader};
 use mailraft_storage::log::{Log, LogState};
@@ -20,6 +22,7 @@ use raft::eraftpb::{self, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
 use self::rows::RowsAgreement;
+use self::standbys::Abroad;
 use crate::agreement::{Agreement, Finding, Hash, STOP_AFTER_TICKS};
 use crate::config::{NodeConfig, ReplicaSpec};
 use crate::installation::{Arrival, Judgement};
@@ -60,6 +63,7 @@ const GONE_SILENT_TICKS: u64 = 2 * COMPARE_EVERY_TICKS;
 const DOUBT_TICKS: u64 = 12_000;
 
 pub use change::{PROMOTE_LAG_MAX_ENTRIES, tombstone};
+pub use standbys::ControlSeen;
 
 /// What the stores hold of a replica. The default is what they hold of a new one.
 #[derive(Default)]
@@ -112,6 +116,8 @@ pub struct Replica {
     better: Option<(ReplicaId, u64)>,
     flushed: Index,
     visibility: Visibility,
+    /// Other regions.
+    abroad: Abroad,
     agreement: Agreement,
     /// What the replicas' sums over their rows say.
     rows_agreement: RowsAgreement,
@@ -125,6 +131,8 @@ pub struct Replica {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Lead {
     term: Option<Term>,
+    /// The index of the term's first entry.
+    first: Index,
     since_tick: u64,
     /// Owners were told to start.
     told: bool,
@@ -138,7 +146,7 @@ struct Offers {
     last_tick: u64,
 }
 
-const NOT_LEADING: Lead = Lead { term: None, since_tick: 0, told: false, begin_proposed: false };
+const NOT_LEADING: Lead = Lead { term: None, first: Index(0), since_tick: 0, told: false, begin_proposed: false };
 
 impl Replica {
     pub fn recover(
@@ -147,6 +155,7 @@ impl Replica {
         log: Arc<dyn Log>,
         held: Held,
         boot: u64,
+        now: Duration,
     ) -> raft::Result<Self> {
         // A snapshot whose installation had begun counts as installed: its rows are put in place again before
         // anything else is written or applied.
@@ -178,12 +187,17 @@ impl Replica {
         let (stamp, at) = (applied.stamp, applied.index);
         let mut agreement = Agreement::default();
         agreement.remember(applied.count, applied.hash);
-        let store = LogStore::new(spec.replica, log, &state, applied);
+        let mut store = LogStore::new(spec.replica, log, &state, applied);
+        if let Some(regions) = &config.regions {
+            let abroad = spec.members.iter().filter(|m| regions.of(m.node) != regions.of(config.node));
+            store.set_abroad(abroad.map(|m| m.replica).collect());
+        }
         let writes = match &state.installing {
             Some(mark) => Writes::resuming(spec.replica, mark.clone(), store.first_hard_state().clone()),
             None => Writes::new(spec.replica),
         };
         let raw = RawNode::new(&raft_config, store, &config.logger)?;
+        let abroad = Abroad::new(config.regions.clone(), now);
         Ok(Replica {
             spec,
             members,
@@ -210,7 +224,8 @@ impl Replica {
             offered: BTreeMap::new(),
             better: None,
             flushed,
-            visibility: Visibility::from(at),
+            visibility: Visibility::from(abroad.visible_at_start(at)),
+            abroad,
             agreement,
             rows_agreement: RowsAgreement::default(),
             stops: None,
@@ -223,10 +238,11 @@ impl Replica {
     /// A tick passed. Whether there may be something to collect.
     pub fn tick(&mut self, config: &NodeConfig, env: &Env, handing_over: bool, out: &mut Vec<Output>) -> bool {
         self.ticks += 1;
+        self.looks_at_clock(env);
         if plant::is(Fault::CutPastFlush) {
             self.flushed(self.raw.store().applied().index, config);
         }
-        for read in self.reads.tick() {
+        for read in self.reads.tick(self.ask_again_ticks()) {
             let decision = Decision::Barrier(BarrierOutcome::Unavailable);
             out.push(Output::Decided { request: read.request, decision });
         }
@@ -255,6 +271,8 @@ impl Replica {
             }
         }
         self.tell_sums(config, env, out);
+        self.tell_visible(config, env, true, out);
+        self.give_up_unconfirmed(out);
         if let Some((_, why)) = self.stops.take_if(|(at, _)| *at <= self.ticks) {
             out.push(Output::Abort(why));
         }
@@ -284,6 +302,7 @@ impl Replica {
             PeerBody::Removed => self.hears_of_removal(from),
             PeerBody::Hash { count, hash } => self.compares(from, count, hash, out),
             PeerBody::Rows { index, sum } => self.compares_rows(from, index, sum, out),
+            PeerBody::Visible { index } => self.told_visible(index),
         }
         Ok(())
     }
@@ -370,6 +389,7 @@ impl Replica {
             Finding::Nothing => {}
             Finding::Undecided => out.push(differs(from, Difference::Undecided)),
             Finding::OthersAreWrong(others) => {
+                self.sets_aside(&others);
                 out.extend(others.into_iter().map(|other| differs(other, Difference::OtherIsWrong)));
             }
             Finding::OwnIsWrong => self.stop(format!(
@@ -403,6 +423,10 @@ impl Replica {
             EntryKind::Rows(_) => Some(proposal.mailbox),
             EntryKind::Begin | EntryKind::Chunk(_) => None,
         };
+        if slot.is_some_and(|mailbox| self.owners.is_given_up(mailbox)) {
+            // Who proposed it was told that its outcome is not known, and it may be decided yet.
+            return Some(ProposalOutcome::NotConfirmed);
+        }
         if let Some(mailbox) = slot {
             let free = !self.owners.is_taken(mailbox) || plant::is(Fault::TwoEntriesInFlight);
             assert!(free, "mailbox {mailbox} proposes while its entry is in flight");
@@ -413,9 +437,12 @@ impl Replica {
         if self.raw.store().is_full() || self.visibility.is_full() {
             return Some(ProposalOutcome::Overloaded);
         }
+        if self.is_unconfirmed() {
+            return Some(ProposalOutcome::NotConfirmed);
+        }
         match self.append(config, wall, proposal) {
             Some(index) => {
-                self.owners.appended(request, index, slot);
+                self.owners.appended(self.now(), request, index, slot);
                 None
             }
             None => Some(ProposalOutcome::Overloaded),
@@ -472,8 +499,15 @@ impl Replica {
         self.removed |= applied.index.0 > 0 && !members::holds(&applied, self.spec.replica);
         self.raw.mut_store().set_applied(applied.clone());
         self.raw.advance_apply_to(applied.index.0);
-        for (index, verdict) in verdicts.iter().filter(|(index, _)| self.owners.is_in_flight(*index)) {
-            self.visibility.decided(*index, *verdict);
+        for (index, verdict) in verdicts {
+            if !self.owners.is_in_flight(*index) {
+                continue;
+            }
+            if self.has_regions() && !self.owners.has_slot(*index) {
+                self.tell_verdict(*index, *verdict, out);
+            } else {
+                self.visibility.decided(*index, *verdict);
+            }
         }
         self.answer_visible(out);
     }
@@ -484,17 +518,24 @@ impl Replica {
         if self.is_installing() {
             return;
         }
-        for (index, verdict) in self.visibility.applied(self.raw.store().applied().index) {
-            // Its term may have ended meanwhile.
-            let Some((request, waiting)) = self.owners.decided(index) else { continue };
-            let outcome = ProposalOutcome::Applied { index, verdict };
-            out.push(Output::Decided { request, decision: Decision::Proposal(outcome) });
-            for request in waiting {
-                out.push(Output::Decided { request, decision: Decision::Slot(SlotOutcome::Free) });
-            }
+        let applied = self.raw.store().applied().index;
+        for (index, verdict) in self.visibility.applied(self.now(), applied, self.confirmation()) {
+            self.tell_verdict(index, verdict, out);
         }
         self.change_visible(self.visibility.index(), out);
-        self.answer_reads(self.visibility.index(), out);
+        self.answer_reads(applied, out);
+    }
+
+    fn tell_verdict(&mut self, index: Index, verdict: Verdict, out: &mut Vec<Output>) {
+        // Its term may have ended meanwhile.
+        let Some((request, waiting)) = self.owners.decided(index) else { return };
+        if let Some(request) = request {
+            let outcome = ProposalOutcome::Applied { index, verdict };
+            out.push(Output::Decided { request, decision: Decision::Proposal(outcome) });
+        }
+        for request in waiting {
+            out.push(Output::Decided { request, decision: Decision::Slot(SlotOutcome::Free) });
+        }
     }
 
     pub fn snapshot_sent(&mut self, to: ReplicaId, ok: bool) {
@@ -572,8 +613,8 @@ impl Replica {
             command,
             stamp,
             required_flags: 0,
-            needs_control: Index(0),
-            confirmed: Index(0),
+            needs_control: self.needs_control(),
+            confirmed: self.held_everywhere(),
             mode: 0,
         };
         let data = Entry { header, kind }.encode();

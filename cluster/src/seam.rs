@@ -14,7 +14,8 @@ use crate::outcome::Decision;
 use crate::peer_check::PeerRefusal;
 use crate::placement::GroupRows;
 
-/// Names a question to the core until it is [`Output::Decided`]. The driver never uses one twice.
+/// Names a question to the core until it is [`Output::Decided`]. The driver never uses one twice, nor the highest number,
+/// under which the core asks itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
@@ -334,6 +335,11 @@ pub enum PeerBody {
         index: Index,
         /// The sum over the sender's rows.
         sum: [u8; 32],
+    },
+    /// Entries up to here are visible, as the sender knows, which leads. Only in clusters of several regions.
+    Visible {
+        /// The last of them.
+        index: Index,
     },
     /// What the sender's node leads, of the partitions without a replica on the receiver's. Between replicas of
     /// the control group, which every node has.

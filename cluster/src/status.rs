@@ -48,6 +48,32 @@ pub struct ReplicaStatus {
     pub damaged: bool,
     /// On the leader: the other members.
     pub followers: Vec<FollowerStatus>,
+    /// On the leader, in a cluster of several regions: the other ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionStatus>,
+    /// On the leader: for how long the oldest entry has been applied that regions which answers wait for do not hold, in
+    /// milliseconds; 0 if they hold everything.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unheld_ms: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Another region as a group's leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionStatus {
+    /// Its name.
+    pub region: String,
+    /// Whether answers wait for it.
+    pub in_sync_set: bool,
+    /// The standbys of the group there.
+    pub standbys: usize,
+    /// So many of them answered lately, and are not known to differ from their home.
+    pub confirming: usize,
+    /// It holds the log up to here.
+    pub held: Index,
 }
 
 /// What a replica does in its group.

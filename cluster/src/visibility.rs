@@ -1,28 +1,64 @@
 //! The step between applied and visible. What an entry did is told to nobody before it is visible: neither its verdict,
-//! nor that its mailbox's slot is free, nor an answer to a read barrier, which would let it be read. Today an entry is
-//! visible as soon as it is applied here.
+//! nor that its mailbox's slot is free, nor an answer to a read barrier, which would let it be read.
+//!
+//! In a cluster of one region an entry is visible as soon as it is applied here. With others it is, on the leader:
+//!
+//! * under `geo` once every region of the sync set holds it. So nothing is ever answered that a majority of a backup
+//!   region's standbys lack;
+//! * under `region` as long as the oldest entry that they do not hold was applied no longer than `rpo_max` ago. Past that
+//!   it waits as under `geo`: what the home's loss takes was answered within `rpo_max`. The clock runs through a suspend,
+//!   and a new leader, which can't know how old what it found is, waits as under `geo` for its term's first entry.
+//!
+//! Committed comes first in either: what is held and not committed may be overwritten by the home's next leader, in the
+//! backup region too. Other replicas know only what their leader tells them.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use mailraft_storage::{Index, Verdict};
 
+use crate::plant::{self, Fault};
+
 /// Verdicts that may wait to become visible; past it nothing more is proposed.
 pub const VERDICTS_MAX: usize = 65_536;
+/// Entries that were applied within so long of each other count as applied together, as the first of them was.
+const TOGETHER: Duration = Duration::from_millis(10);
+/// Moments that are remembered at which entries were applied that are not held; past it the last takes in what follows.
+const MOMENTS_MAX: usize = 4_096;
+
+/// Who has a say in what is visible, beside that it is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// Nobody: there is one region.
+    None,
+    /// The regions of the sync set, as their leader knows.
+    Held {
+        /// They hold the log up to here.
+        upto: Index,
+        /// For so long answers may run ahead of that, if they may.
+        rpo_max: Option<Duration>,
+        /// But not past here: what follows rests on what is not visible itself.
+        needs_met: Index,
+    },
+    /// The leader, which told that entries up to here are visible.
+    Told(Index),
+}
 
 /// How far one replica's entries are visible, and the verdicts that wait for that, in the order of the log.
 #[derive(Default)]
 pub struct Visibility {
     visible: Index,
     waiting: VecDeque<(Index, Verdict)>,
+    unheld: Unheld,
     /// Nothing after this index is visible yet.
     #[cfg(test)]
     held_at: Option<Index>,
 }
 
 impl Visibility {
-    /// Of a replica that begins with these entries applied.
-    pub fn from(applied: Index) -> Self {
-        Visibility { visible: applied, ..Visibility::default() }
+    /// Of a replica that begins with these entries visible.
+    pub fn from(visible: Index) -> Self {
+        Visibility { visible, ..Visibility::default() }
     }
 
     /// Everything up to here may be seen.
@@ -35,6 +71,17 @@ impl Visibility {
         self.waiting.len() >= VERDICTS_MAX
     }
 
+    /// For how long the oldest entry has been applied here that is not held elsewhere. Zero without other regions, or if
+    /// they hold everything.
+    pub fn unheld_for(&self, now: Duration) -> Duration {
+        self.unheld.oldest(now).unwrap_or_default()
+    }
+
+    /// This replica leads from now on: how old what it found is, it does not know.
+    pub fn leads(&mut self) {
+        self.unheld = Unheld::default();
+    }
+
     /// An entry has its verdict, and somebody waits for it.
     ///
     /// # Panics
@@ -45,22 +92,26 @@ impl Visibility {
     }
 
     /// Entries up to here are applied. Gives the verdicts that may be told now, in the order of the log.
-    pub fn applied(&mut self, applied: Index) -> Vec<(Index, Verdict)> {
-        let visible = self.may_be_seen(applied);
+    pub fn applied(&mut self, now: Duration, applied: Index, confirmation: Confirmation) -> Vec<(Index, Verdict)> {
+        let visible = self.may_be_seen(now, applied, confirmation);
         self.visible = self.visible.max(visible);
         let ready = self.waiting.partition_point(|(index, _)| *index <= self.visible);
         self.waiting.drain(..ready).collect()
     }
 
-    /// Today's rule: what is applied may be seen.
-    #[cfg(not(test))]
-    fn may_be_seen(&self, applied: Index) -> Index {
-        applied
-    }
-
-    #[cfg(test)]
-    fn may_be_seen(&self, applied: Index) -> Index {
-        applied.min(self.held_at.unwrap_or(applied))
+    fn may_be_seen(&mut self, now: Duration, applied: Index, confirmation: Confirmation) -> Index {
+        #[cfg(test)]
+        let applied = applied.min(self.held_at.unwrap_or(applied));
+        match confirmation {
+            Confirmation::None => applied,
+            Confirmation::Told(upto) => applied.min(upto),
+            Confirmation::Held { upto, rpo_max, needs_met } => {
+                let upto = upto.min(needs_met);
+                self.unheld.applied(now, applied, upto);
+                let within = rpo_max.is_some_and(|max| self.unheld_for(now) <= max);
+                if within || plant::is(Fault::ShownBeforeHeld) { applied.min(needs_met) } else { applied.min(upto) }
+            }
+        }
     }
 
     /// Holds everything after this index back, or nothing any more.
@@ -70,9 +121,46 @@ impl Visibility {
     }
 }
 
+/// When what is applied and not held was applied.
+#[derive(Default)]
+struct Unheld {
+    /// A moment, and the last entry applied then or soon after.
+    moments: VecDeque<(Duration, Index)>,
+}
+
+impl Unheld {
+    fn applied(&mut self, now: Duration, applied: Index, held: Index) {
+        while self.moments.front().is_some_and(|(_, upto)| *upto <= held) {
+            self.moments.pop_front();
+        }
+        let full = self.moments.len() >= MOMENTS_MAX;
+        match self.moments.back_mut() {
+            Some((_, upto)) if *upto >= applied => {}
+            Some((since, upto)) if full || now.saturating_sub(*since) < TOGETHER => *upto = applied,
+            Some(_) => self.moments.push_back((now, applied)),
+            None if applied > held => self.moments.push_back((now, applied)),
+            None => {}
+        }
+    }
+
+    fn oldest(&self, now: Duration) -> Option<Duration> {
+        self.moments.front().map(|(since, _)| now.saturating_sub(*since))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn held(upto: u64, rpo_max: Option<Duration>) -> Confirmation {
+        Confirmation::Held { upto: Index(upto), rpo_max, needs_met: Index(u64::MAX) }
+    }
 
     #[test]
     fn verdicts_wait_for_their_index_and_come_in_the_order_of_the_log() {
@@ -81,10 +169,12 @@ mod tests {
         for (index, verdict) in [(5, Verdict::Accepted), (7, Verdict::Missing), (8, Verdict::Accepted)] {
             visibility.decided(Index(index), verdict);
         }
-        assert_eq!(visibility.applied(Index(9)), [(Index(5), Verdict::Accepted)]);
-        assert_eq!((visibility.index(), visibility.applied(Index(9)).len()), (Index(6), 0));
+        assert_eq!(visibility.applied(NOW, Index(9), Confirmation::None), [(Index(5), Verdict::Accepted)]);
+        assert_eq!(visibility.index(), Index(6));
+        assert!(visibility.applied(NOW, Index(9), Confirmation::None).is_empty());
         visibility.hold_at(None);
-        assert_eq!(visibility.applied(Index(9)), [(Index(7), Verdict::Missing), (Index(8), Verdict::Accepted)]);
+        let rest = [(Index(7), Verdict::Missing), (Index(8), Verdict::Accepted)];
+        assert_eq!(visibility.applied(NOW, Index(9), Confirmation::None), rest);
         assert_eq!(visibility.index(), Index(9));
     }
 
@@ -98,8 +188,72 @@ mod tests {
         }
         assert!(visibility.is_full());
         visibility.hold_at(None);
-        assert_eq!(visibility.applied(Index(u64::MAX)).len(), VERDICTS_MAX);
+        assert_eq!(visibility.applied(NOW, Index(u64::MAX), Confirmation::None).len(), VERDICTS_MAX);
         assert!(!visibility.is_full());
+    }
+
+    #[test]
+    fn under_geo_nothing_is_visible_that_is_not_both_applied_and_held() {
+        let mut visibility = Visibility::default();
+        for (applied, held_upto, visible) in [(5, 3, 3), (5, 9, 5), (8, 2, 5), (8, 8, 8)] {
+            visibility.applied(NOW, Index(applied), held(held_upto, None));
+            assert_eq!(visibility.index(), Index(visible), "applied {applied}, held {held_upto}");
+        }
+        visibility.applied(NOW, Index(20), Confirmation::Told(Index(11)));
+        assert_eq!(visibility.index(), Index(11));
+        visibility.applied(NOW, Index(20), Confirmation::Told(Index(30)));
+        assert_eq!(visibility.index(), Index(20));
+    }
+
+    #[test]
+    fn under_region_answers_run_ahead_for_the_bound_and_go_on_when_the_oldest_is_held() {
+        let mut visibility = Visibility::default();
+        let mut sees = |ms, applied, upto| {
+            visibility.applied(at(ms), Index(applied), held(upto, Some(at(1_000))));
+            visibility.index().0
+        };
+        assert_eq!(sees(0, 5, 5), 5);
+        // The first that is not held is applied at 100 ms.
+        assert_eq!(sees(100, 6, 5), 6);
+        assert_eq!(sees(900, 7, 5), 7);
+        assert_eq!(sees(1_100, 8, 5), 8);
+        assert_eq!(sees(1_101, 9, 5), 8);
+        // Held up to 7: the oldest that is not was applied at 1,100 ms.
+        assert_eq!(sees(2_000, 10, 7), 10);
+        assert_eq!(sees(2_101, 11, 7), 10);
+        assert_eq!(sees(9_000, 11, 11), 11);
+        // A suspend of an hour ends the bound at once.
+        assert_eq!(sees(9_100, 12, 11), 12);
+        assert_eq!(sees(3_609_100, 13, 11), 12);
+    }
+
+    #[test]
+    fn nothing_is_visible_whose_need_is_not_and_it_waits_as_if_it_were_not_held() {
+        for rpo_max in [None, Some(at(1_000))] {
+            let mut visibility = Visibility::default();
+            let mut sees = |ms, needs_met| {
+                let needs_met = Index(needs_met);
+                let confirmation = Confirmation::Held { upto: Index(9), rpo_max, needs_met };
+                visibility.applied(at(ms), Index(9), confirmation);
+                (visibility.index().0, visibility.unheld_for(at(ms)))
+            };
+            assert_eq!(sees(0, 4), (4, at(0)));
+            assert_eq!(sees(300, 6), (6, at(300)));
+            assert_eq!(sees(400, 9), (9, at(0)));
+        }
+    }
+
+    #[test]
+    fn moments_are_bounded_and_what_comes_past_them_counts_as_old() {
+        let mut unheld = Unheld::default();
+        for n in 1..=3 * MOMENTS_MAX as u64 {
+            unheld.applied(at(n * 20), Index(n), Index(0));
+        }
+        assert_eq!(unheld.moments.len(), MOMENTS_MAX);
+        unheld.applied(at(1 << 20), Index(3 * MOMENTS_MAX as u64), Index(MOMENTS_MAX as u64));
+        assert_eq!(unheld.oldest(at(1 << 20)), Some(at((1 << 20) - 20 * MOMENTS_MAX as u64)));
+        unheld.applied(at(1 << 20), Index(3 * MOMENTS_MAX as u64), Index(3 * MOMENTS_MAX as u64));
+        assert_eq!(unheld.oldest(at(1 << 20)), None);
     }
 
     #[test]

@@ -42,9 +42,10 @@ pub struct EntryHeader {
     pub stamp: UnixMillis,
     /// Features that a replica must know to apply it. An unknown one stops the replica.
     pub required_flags: u32,
-    /// Place for: the position of the control group that must be applied first. 0 today.
+    /// What the leader's node had applied of the control group: the entry is visible only when that is. 0 in a cluster of
+    /// one region.
     pub needs_control: Index,
-    /// Place for: the highest index confirmed by other regions. 0 today.
+    /// The lowest index that all other regions held when the leader appended it; 0 in a cluster of one region.
     pub confirmed: Index,
     /// Place for: the durability mode. 0 today.
     pub mode: u8,
@@ -130,6 +131,8 @@ pub enum ProposalOutcome {
     Dropped,
     /// Never appended: too many bytes wait to be committed.
     Overloaded,
+    /// Never appended: other regions have not confirmed what waits for them, for long.
+    NotConfirmed,
     /// Never appended: the node does not lead in that term.
     NotLeader {
         /// The node that does, if known.
@@ -149,6 +152,16 @@ pub struct CommandRow {
     pub mailbox: MailboxId,
     /// The result, sealed.
     pub result: Bytes,
+}
+
+impl EntryHeader {
+    /// The header of an encoded entry, whatever the entry does.
+    ///
+    /// # Errors
+    /// As [`Entry::decode`], for what the header takes of it.
+    pub fn of(entry: &[u8]) -> Result<Self, StoreError> {
+        versioned_take("log entry", ENTRY_VERSION, entry).map(|(header, _)| header)
+    }
 }
 
 impl Entry {
@@ -193,6 +206,19 @@ pub fn versioned_encode<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
 /// [`StoreError::Newer`] for a version above `known`, [`StoreError::Damaged`] for bytes that don't decode
 /// or are followed by others.
 pub fn versioned_decode<'a, T: Deserialize<'a>>(place: &str, known: u8, bytes: &'a [u8]) -> Result<T, StoreError> {
+    let (value, left) = versioned_take(place, known, bytes)?;
+    if !left.is_empty() {
+        return Err(StoreError::damaged(place, format_args!("{} bytes too many", left.len())));
+    }
+    Ok(value)
+}
+
+/// What such a record begins with, and the bytes behind that.
+fn versioned_take<'a, T: Deserialize<'a>>(
+    place: &str,
+    known: u8,
+    bytes: &'a [u8],
+) -> Result<(T, &'a [u8]), StoreError> {
     let Some((&version, rest)) = bytes.split_first() else {
         return Err(StoreError::damaged(place, "empty"));
     };
@@ -202,11 +228,7 @@ pub fn versioned_decode<'a, T: Deserialize<'a>>(place: &str, known: u8, bytes: &
     if version > known {
         return Err(StoreError::Newer { place: place.into(), found: version, known });
     }
-    let (value, left) = postcard::take_from_bytes(rest).map_err(|e| StoreError::damaged(place, e))?;
-    if !left.is_empty() {
-        return Err(StoreError::damaged(place, format_args!("{} bytes too many", left.len())));
-    }
-    Ok(value)
+    postcard::take_from_bytes(rest).map_err(|e| StoreError::damaged(place, e))
 }
 
 #[cfg(test)]
@@ -249,6 +271,7 @@ mod tests {
             let entry = entry(kind);
             let kept = golden(name, || entry.encode());
             assert_eq!(Entry::decode(&kept).unwrap(), entry, "{name}");
+            assert_eq!(EntryHeader::of(&kept).unwrap(), entry.header, "{name}");
             assert_eq!(entry.encode(), kept, "{name}: other bytes need another version");
         }
     }

@@ -49,6 +49,8 @@ pub enum Table {
     Addresses = 0x15,
     /// key: account id (16). Address, verifier, mailbox.
     Accounts = 0x16,
+    /// key: empty. The home region, the regions that answers wait for, and what is promised. In clear.
+    Regions = 0x17,
 
     // Of a mailbox, sealed by its key.
     /// key: empty. Counters of the whole mailbox and the position of its last entry.
@@ -82,7 +84,7 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 27] = [
+    pub const ALL: [Table; 28] = [
         Table::Applied,
         Table::Hashes,
         Table::Commands,
@@ -97,6 +99,7 @@ impl Table {
         Table::Domains,
         Table::Addresses,
         Table::Accounts,
+        Table::Regions,
         Table::Counters,
         Table::Folders,
         Table::Contents,
@@ -135,6 +138,7 @@ impl Table {
             | Table::Domains
             | Table::Addresses
             | Table::Accounts
+            | Table::Regions
             | Table::Counters
             | Table::Folders
             | Table::Places

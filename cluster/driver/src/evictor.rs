@@ -67,6 +67,7 @@ impl Evictor {
                 ProposalOutcome::Applied { verdict: Verdict::Fenced | Verdict::Missing, .. }
                 | ProposalOutcome::Dropped
                 | ProposalOutcome::Overloaded
+                | ProposalOutcome::NotConfirmed
                 | ProposalOutcome::NotLeader { .. }
                 | ProposalOutcome::Unknown,
             )

@@ -240,7 +240,7 @@ fn message_bytes(message: &PeerMessage) -> usize {
             let entries: usize = raft.entries.iter().map(|entry| entry.data.len() + entry.context.len() + 32).sum();
             entries + raft.context.len()
         }
-        PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Removed => 0,
+        PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Visible { .. } | PeerBody::Removed => 0,
         PeerBody::Leads(led) => led.len() * 16,
     };
     body + MESSAGE_BYTES

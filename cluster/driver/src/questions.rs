@@ -82,6 +82,7 @@ fn proposal_label(outcome: &ProposalOutcome) -> &'static str {
         ProposalOutcome::Applied { .. } => "applied",
         ProposalOutcome::Dropped => "dropped",
         ProposalOutcome::Overloaded => "overloaded",
+        ProposalOutcome::NotConfirmed => "not_confirmed",
         ProposalOutcome::NotLeader { .. } => "not_leader",
         ProposalOutcome::Unknown => "unknown",
     }

@@ -187,8 +187,9 @@ impl Node {
                 Step::Create { request, spec, doomed: false } => {
                     let (partition, replica) = (spec.partition, spec.replica);
                     let boot = u64::from_be_bytes(env.bytes());
-                    match Replica::recover(&self.config, *spec, self.log.clone(), Held::default(), boot) {
-                        Ok(made) => {
+                    match Replica::recover(&self.config, *spec, self.log.clone(), Held::default(), boot, env.now) {
+                        Ok(mut made) => {
+                            made.sees_control(self.control.seen());
                             self.replicas.insert(partition, made);
                             self.by_replica.insert(replica, partition);
                             self.dirty.push(partition);

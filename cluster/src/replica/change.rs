@@ -120,7 +120,9 @@ impl Replica {
         }
         let find = |replica: ReplicaId, fits: bool| {
             let node = self.members.node(replica).filter(|_| fits);
-            node.map(|node| MemberRow { replica, node, voter: false }).ok_or(ChangeRefusal::NotMember(replica))
+            let node = node.ok_or(ChangeRefusal::NotMember(replica))?;
+            self.may_change_on(node)?;
+            Ok(MemberRow { replica, node, voter: false })
         };
         match change {
             MemberChange::AddLearner(new) => {
@@ -128,6 +130,7 @@ impl Replica {
                 if new.replica <= highest && !plant::is(Fault::ReplicaIdsReused) {
                     return Err(ChangeRefusal::IdUsed(highest));
                 }
+                self.may_change_on(new.node)?;
                 if self.members.rows().iter().any(|m| m.node == new.node) {
                     return Err(ChangeRefusal::NodeTaken(new.node));
                 }

@@ -41,6 +41,7 @@ impl Replica {
                 self.flushed = applied.index;
                 self.stamp = self.stamp.max(applied.stamp);
                 self.agreement.forget();
+                self.abroad.finds_entries();
                 self.rows_agreement = RowsAgreement::default();
                 self.agreement.remember(applied.count, applied.hash);
                 self.raw.advance_apply_to(applied.index.0);
@@ -73,6 +74,7 @@ impl Replica {
 
     /// Carries out everything that raft-rs has ready. `time` is the cluster's, as soon as it is no guess.
     pub fn collect(&mut self, config: &NodeConfig, env: &mut Env, time: Option<UnixMillis>, out: &mut Vec<Output>) {
+        self.looks_at_clock(env);
         self.start_reads();
         loop {
             while self.raw.has_ready() {
@@ -86,6 +88,11 @@ impl Replica {
         }
         self.follow_role(config, env, time, out);
         self.answer_visible(out);
+        if self.has_regions() {
+            // Its owners may start as soon as what they load is visible.
+            self.follow_role(config, env, time, out);
+        }
+        self.tell_visible(config, env, false, out);
     }
 
     fn take_ready(&mut self, config: &NodeConfig, env: &Env, out: &mut Vec<Output>) {
@@ -154,6 +161,7 @@ impl Replica {
             let Some((_, committed)) = self.commits.pop_front() else { return };
             let upto = committed.last().map(|e| LogPosition { index: Index(e.index), term: Term(e.term) });
             self.handed = upto.map_or(self.handed, |upto| upto.index);
+            self.hears_entries(&committed);
             let mut entries = Vec::with_capacity(committed.len());
             for entry in committed {
                 match self.reconfigure(&entry) {
@@ -195,7 +203,10 @@ impl Replica {
             }
             self.better = None;
             self.offered.clear();
-            self.lead = Lead { term: leads, since_tick: self.ticks, ..NOT_LEADING };
+            // What a new leader appended first, and so far alone.
+            let first = Index(self.raw.raft.raft_log.last_index());
+            self.lead = Lead { term: leads, first, since_tick: self.ticks, ..NOT_LEADING };
+            self.visibility.leads();
             let leader = self.leader();
             self.term_over(leader, out);
             for read in self.reads.not_in(leads) {
@@ -214,6 +225,8 @@ impl Replica {
         let is_begun = |t: &Term| self.raw.store().applied().term == *t || plant::is(Fault::StartBeforeTermApplied);
         let Some((term, wall)) = leads.filter(|t| !self.lead.told && is_begun(t)).zip(time) else { return };
         match self.raw.store().applied().incarnation {
+            // What owners load is to be visible, and what an earlier leader of the term before left may not be yet.
+            Some(_) if !self.is_visible_since_lead() => {}
             Some(incarnation) => {
                 self.lead.told = true;
                 out.push(Output::Leads {
@@ -235,6 +248,11 @@ impl Replica {
             }
             None => {}
         }
+    }
+
+    /// Whether the term's first entry is visible, and so everything that was answered before it.
+    fn is_visible_since_lead(&self) -> bool {
+        !self.has_regions() || self.visibility.index() >= self.lead.first || plant::is(Fault::FreshActorShowsUnheld)
     }
 
     fn start_reads(&mut self) {
@@ -260,8 +278,12 @@ impl Replica {
         own.then(|| number(16)).flatten()
     }
 
-    pub(super) fn answer_reads(&mut self, index: Index, out: &mut Vec<Output>) {
-        for read in self.reads.applied(index) {
+    /// Answers reads. A question of an owner is about what it has in memory, which is visible: its lead is all that must be
+    /// confirmed, and a region that is away stops no reading. Whoever reads rows waits until what is committed is visible.
+    pub(super) fn answer_reads(&mut self, applied: Index, out: &mut Vec<Output>) {
+        let index = self.visibility.index();
+        let for_owners = if self.has_regions() { applied } else { index };
+        for read in self.reads.applied(for_owners, index) {
             let outcome = match read.term {
                 Some(term) if self.lead.term != Some(term) => BarrierOutcome::NotLeader { leader: self.leader() },
                 _ => BarrierOutcome::Passed { index },
@@ -279,6 +301,7 @@ impl Replica {
             }
             return;
         };
+        let Some(message) = self.for_member(message) else { return };
         let message = self.message(config, env, to, PeerBody::Raft(message));
         out.push(match snapshot {
             true => Output::Snapshot(SnapshotJob::Send { replica: self.spec.replica, to: node, message }),

@@ -56,6 +56,7 @@ impl Replica {
             Finding::Nothing => {}
             Finding::Undecided => out.push(differs(from, Difference::Undecided)),
             Finding::OthersAreWrong(others) => {
+                self.sets_aside(&others);
                 out.extend(others.into_iter().map(|other| differs(other, Difference::OtherIsWrong)));
             }
             Finding::OwnIsWrong if !self.rows_agreement.settled => {

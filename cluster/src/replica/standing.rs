@@ -3,7 +3,7 @@
 use mailraft_storage::{Index, LogPosition, ReplicaId, Term};
 use raft::{Progress, ProgressState, StateRole};
 
-use super::{ELECTION_TICKS, Offers, Replica};
+use super::{Offers, Replica};
 use crate::balance::{self, Member};
 use crate::config::NodeConfig;
 use crate::low_water::LowWaterMarks;
@@ -46,7 +46,10 @@ impl Replica {
         let bound = applied.0.saturating_sub(config.log_keep_entries);
         let bound = bound.max(store.before_bytes(config.log_keep_bytes).0);
         let needed = match self.raw.raft.state {
-            StateRole::Leader => self.raw.raft.prs().iter().map(|(_, p)| p.matched).min().unwrap_or(store.last().0),
+            StateRole::Leader => {
+                let at_home = self.raw.raft.prs().iter().filter(|(id, _)| !self.is_abroad(ReplicaId(**id)));
+                at_home.map(|(_, p)| p.matched).min().unwrap_or(store.last().0)
+            }
             StateRole::Follower | StateRole::Candidate | StateRole::PreCandidate => {
                 applied.0.saturating_sub(FOLLOWER_KEEPS_ENTRIES)
             }
@@ -56,6 +59,7 @@ impl Replica {
             applied,
             synced: Index(self.raw.raft.raft_log.persisted),
             followers: Index(needed.max(bound)),
+            regions: self.needed_abroad().max(store.before_bytes(config.region_log_keep_bytes)),
         }
     }
 
@@ -169,7 +173,7 @@ impl Replica {
 
     /// It answered within the election timeout. (raft-rs's own mark is off for a while after each of its checks.)
     pub(super) fn is_active(&self, replica: ReplicaId) -> bool {
-        self.answered.get(&replica).is_some_and(|at| self.ticks - at <= ELECTION_TICKS as u64)
+        self.answered.get(&replica).is_some_and(|at| self.ticks - at <= self.active_ticks(replica))
     }
 
     pub fn transfer(&mut self, to: ReplicaId) {
@@ -227,6 +231,8 @@ impl Replica {
             installing: self.is_installing(),
             damaged: self.damaged,
             followers,
+            regions: self.regions_status(),
+            unheld_ms: self.unheld_ms(),
         }
     }
 }

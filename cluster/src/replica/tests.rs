@@ -42,6 +42,8 @@ impl Bench {
             log_keep_entries: 100,
             log_keep_bytes: 1 << 30,
             log_batch_max_bytes: 1 << 20,
+            region_log_keep_bytes: 1 << 30,
+            regions: None,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         };
         let log = MemoryLog::new();
@@ -62,7 +64,7 @@ impl Bench {
             ..Applied::default()
         };
         let held = Held { state, applied, flushed: Index(1), ..Held::default() };
-        let replica = Replica::recover(&config, spec, Arc::new(log.clone()), held, 0).unwrap();
+        let replica = Replica::recover(&config, spec, Arc::new(log.clone()), held, 0, Duration::ZERO).unwrap();
         Bench { replica, config, env: Env::seeded(1), log, batch: 1, out: Vec::new() }
     }
 

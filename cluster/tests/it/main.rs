@@ -7,5 +7,6 @@ mod cluster;
 mod load;
 mod members;
 mod network;
+mod regions;
 mod start;
 mod talk;

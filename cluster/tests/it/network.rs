@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mailraft_cluster::apply::{AppliedJob, apply};
-use mailraft_cluster::bootstrap::{NodeRow, plan};
+use mailraft_cluster::bootstrap::{NodeRow, Plan, plan, plan_regions};
 use mailraft_cluster::placement::{self, MemberRow};
+use mailraft_cluster::regions::{Durability, RegionName, RegionsRow};
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Difference, Input, MemberChange, Node, NodeConfig, Output,
     PeerBody, PeerMessage, PeerRefusal, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent, SnapshotJob,
 };
-use mailraft_storage::entry::RowsBody;
+use mailraft_storage::entry::{ChunkBody, RowsBody};
 use mailraft_storage::log::{LOG_BATCH_MAX_BYTES, Log, LogBatch};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{ReplicaBatch, state_hash};
@@ -52,6 +53,7 @@ pub struct Network {
     pub cut_off: BTreeSet<NodeId>,
     next_request: u64,
     pub log_keep: u64,
+    pub region_log_keep_bytes: u64,
     /// What is said about partition 1, if anyone listens.
     pub talk: Option<Vec<String>>,
     led: BTreeMap<(PartitionId, Term), NodeId>,
@@ -79,21 +81,32 @@ pub struct Network {
     pub refused: Option<Vec<(NodeId, PeerRefusal)>>,
     /// Nodes die when the rows of a snapshot are in place and nobody knows it yet.
     pub dies_at_install: bool,
+    /// What is said to a node about a partition gets lost.
+    pub deaf: BTreeSet<(NodeId, PartitionId)>,
+    /// How many heartbeats about partition 1 were sent to each node.
+    pub heartbeats: BTreeMap<NodeId, u64>,
 }
 
 impl Network {
     pub fn new(nodes: u64, partitions: u32) -> Self {
-        let row = |id| NodeRow {
-            id: NodeId(id),
-            name: String::new(),
-            region: String::new(),
-            zone: String::new(),
-            peer: String::new(),
-        };
-        let rows: Vec<NodeRow> = (1..=nodes).map(row).collect();
+        let rows: Vec<NodeRow> = (1..=nodes).map(|id| row(id, "")).collect();
         let plan = plan(partitions, &rows, RowBatch::default(), &mut Env::seeded(1));
+        Self::of(&rows, &plan)
+    }
+
+    /// With a backup region: the nodes behind those at home.
+    pub fn with_south(home: u64, south: u64, durability: Durability) -> Self {
+        let rows: Vec<NodeRow> =
+            (1..=home + south).map(|id| row(id, if id <= home { "home" } else { "south" })).collect();
+        let name = |name: &str| RegionName(name.to_owned());
+        let regions = RegionsRow { home: name("home"), sync_set: [name("south")].into(), durability };
+        let plan = plan_regions(1, &rows, &regions, RowBatch::default(), &mut Env::seeded(1));
+        Self::of(&rows, &plan)
+    }
+
+    fn of(rows: &[NodeRow], plan: &Plan) -> Self {
         let mut hosts = Vec::new();
-        for node in &rows {
+        for node in rows {
             let (log, store) = (MemoryLog::new(), MemoryRows::new());
             let mut batch = LogBatch::default();
             for first in plan.of(node.id) {
@@ -128,6 +141,7 @@ impl Network {
             cut_off: BTreeSet::new(),
             next_request: 0,
             log_keep: 100_000,
+            region_log_keep_bytes: 1 << 30,
             talk: None,
             led: BTreeMap::new(),
             spoke_as_leader: BTreeMap::new(),
@@ -142,9 +156,11 @@ impl Network {
             distrusted: BTreeMap::new(),
             refused: None,
             dies_at_install: false,
+            deaf: BTreeSet::new(),
+            heartbeats: BTreeMap::new(),
         };
-        for node in 1..=nodes {
-            network.start(NodeId(node));
+        for node in rows {
+            network.start(node.id);
         }
         network
     }
@@ -158,11 +174,12 @@ impl Network {
     }
 
     pub fn start(&mut self, node: NodeId) {
-        let keep = self.log_keep;
+        let (keep, region_keep) = (self.log_keep, self.region_log_keep_bytes);
         let host = self.host_mut(node);
         host.log.recover().unwrap();
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let mut config = NodeConfig::from_rows(node, CLUSTER, &host.rows, keep, logger).unwrap();
+        config.region_log_keep_bytes = region_keep;
         config.replicas.extend(host.came_later.iter().cloned());
         let mut core = Node::recover(config, Arc::new(host.log.clone()), &host.rows, &mut host.env).unwrap();
         let mut out = Vec::new();
@@ -220,6 +237,7 @@ impl Network {
                 }
                 Output::Send { to, message } => {
                     self.watch(&message);
+                    self.counts_heartbeat(to, &message);
                     self.messages.push_back((node, to, message));
                 }
                 Output::Decided { request, decision } => {
@@ -263,6 +281,15 @@ impl Network {
                     return self.crash(node, 0);
                 }
             }
+        }
+    }
+
+    fn counts_heartbeat(&mut self, to: NodeId, message: &PeerMessage) {
+        if let PeerBody::Raft(raft) = &message.body
+            && raft.get_msg_type() == MessageType::MsgHeartbeat
+            && message.partition == PartitionId(1)
+        {
+            *self.heartbeats.entry(to).or_default() += 1;
         }
     }
 
@@ -378,7 +405,7 @@ impl Network {
     }
 
     fn deliver(&mut self, (from, to, message): (NodeId, NodeId, PeerMessage)) {
-        if self.cut_off.contains(&from) || self.cut_off.contains(&to) {
+        if self.cut_off.contains(&from) || self.cut_off.contains(&to) || self.deaf.contains(&(to, message.partition)) {
             return;
         }
         // Over the wire and back.
@@ -494,6 +521,19 @@ impl Network {
             command: CommandId(id),
             kind: EntryKind::Rows(body),
         };
+        self.input(node, Input::Propose { request, partition, proposal });
+        request
+    }
+
+    /// A part of a large body through a node that leads.
+    pub fn propose_chunk(&mut self, node: NodeId, partition: PartitionId) -> RequestId {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        let (term, incarnation) = self.host(node).leading[&partition];
+        let open = Some(bytes::Bytes::from_static(b"open"));
+        let chunk = ChunkBody { body: [9; 16], number: 0, open, data: bytes::Bytes::from_static(b"frames") };
+        let (mailbox, command) = (MailboxId([9; 16]), CommandId([9; 16]));
+        let proposal = Proposal { incarnation, term, mailbox, command, kind: EntryKind::Chunk(chunk) };
         self.input(node, Input::Propose { request, partition, proposal });
         request
     }
@@ -630,6 +670,10 @@ impl Network {
     }
 }
 
+fn row(id: u64, region: &str) -> NodeRow {
+    NodeRow { id: NodeId(id), name: String::new(), region: region.into(), zone: String::new(), peer: String::new() }
+}
+
 /// A number below `sides`.
 pub fn roll(dice: &mut Env, sides: usize) -> usize {
     u32::from_be_bytes(dice.bytes()) as usize % sides
@@ -655,7 +699,9 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
                 }
                 text
             }
-            PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Leads(_) => return None,
+            PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Visible { .. } | PeerBody::Leads(_) => {
+                return None;
+            }
             PeerBody::Removed => format!("to {to}: removed"),
         },
         // Replica ids rise with the partition: those of partition 1 of three nodes are 4, 5 and 6.

@@ -275,7 +275,7 @@ impl<E: Engine, A> Owner for LogOwner<E, A> {
                 deciding.dropped();
                 out.push(Step::Pause { millis: AGAIN_PAUSE_MS });
             }
-            ProposalOutcome::Overloaded => {
+            ProposalOutcome::Overloaded | ProposalOutcome::NotConfirmed => {
                 deciding.dropped();
                 out.push(Step::Pause { millis: OVERLOADED_PAUSE_MS });
             }

@@ -249,6 +249,8 @@ mod tests {
             installing: false,
             damaged: false,
             followers: Vec::new(),
+            regions: Vec::new(),
+            unheld_ms: 0,
         }
     }
 

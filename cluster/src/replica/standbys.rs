@@ -1,0 +1,377 @@
+//! What a replica has to do with other regions: what its standbys there hold, what they may hear, what its answers wait
+//! for. Nothing of it in a cluster of one region.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailraft_storage::entry::EntryHeader;
+use mailraft_storage::{Env, Index, NodeId, PartitionId, ProposalOutcome, ReplicaId};
+use raft::StateRole;
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+
+use super::{COMPARE_EVERY_TICKS, ELECTION_TICKS, Replica};
+use crate::config::NodeConfig;
+use crate::members::ChangeRefusal;
+use crate::outcome::Decision;
+use crate::plant::{self, Fault};
+use crate::reads::{ASK_AGAIN_TICKS, ASK_FAR_AGAIN_TICKS};
+use crate::regions::{RegionName, Regions, held};
+use crate::seam::{Output, PeerBody};
+use crate::status::RegionStatus;
+use crate::visibility::Confirmation;
+
+/// A tick.
+const TICK: Duration = Duration::from_millis(25);
+/// A standby that has all there is hears a heartbeat after so many ticks without another word (1 s). It never campaigns,
+/// so it needs none sooner.
+const IDLE_HEARTBEAT_TICKS: u64 = 40;
+/// A standby that answered within so many ticks (3 s) is active: three idle heartbeats.
+const ACTIVE_TICKS: u64 = 3 * IDLE_HEARTBEAT_TICKS;
+/// New writes are refused once something has been applied for so long that other regions do not hold.
+pub const NOT_CONFIRMED_AFTER: Duration = Duration::from_secs(5);
+/// What was appended and waits for other regions is answered as unknown after this time.
+pub const UNKNOWN_AFTER: Duration = Duration::from_secs(60);
+
+/// What one replica knows of regions.
+#[derive(Default)]
+pub(super) struct Abroad {
+    regions: Option<Arc<Regions>>,
+    /// Time since some moment of this boot, running on through suspend.
+    now: Duration,
+    /// When something was sent last to each standby, in ticks.
+    spoken: BTreeMap<ReplicaId, u64>,
+    /// Standbys that differ from a majority at home: what they have synced counts no more.
+    set_aside: BTreeSet<ReplicaId>,
+    /// Entries up to here are visible, as a leader told.
+    told: Index,
+    /// What was told last, as a leader.
+    tells: Index,
+    /// What is known of this node's replica of the control group.
+    control: ControlSeen,
+    /// Entries from the first index on rest on the control group's second, which is not visible yet; both rise.
+    needs: VecDeque<(Index, Index)>,
+    /// The highest need of any entry so far.
+    highest_need: Index,
+    /// What entries rest on that were found here, at a start or in a snapshot, is not known. Which find that was.
+    unknown_needs: Option<u64>,
+    finds: u64,
+    /// All other regions hold the log up to here, as committed entries say.
+    everywhere: Index,
+}
+
+/// How far this node's replica of the control group is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ControlSeen {
+    pub applied: Index,
+    pub visible: Index,
+}
+
+impl Abroad {
+    pub fn new(regions: Option<Arc<Regions>>, now: Duration) -> Self {
+        let mut abroad = Abroad { regions, now, ..Abroad::default() };
+        abroad.finds_entries();
+        abroad
+    }
+
+    /// Entries came to be here whose needs were not seen.
+    pub fn finds_entries(&mut self) {
+        self.finds += 1;
+        self.unknown_needs = self.regions.as_ref().map(|_| self.finds);
+        self.needs.clear();
+    }
+
+    /// Up to where a replica that begins with these entries applied takes them for visible: with other regions nothing
+    /// says that they are.
+    pub fn visible_at_start(&self, applied: Index) -> Index {
+        if self.regions.is_some() { Index(0) } else { applied }
+    }
+}
+
+impl Replica {
+    /// The clock that bounds go by, as it is now.
+    pub fn looks_at_clock(&mut self, env: &Env) {
+        self.abroad.now = match plant::is(Fault::BoundStopsInSuspend) {
+            true => TICK.saturating_mul(self.ticks.try_into().unwrap_or(u32::MAX)),
+            false => env.now,
+        };
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.abroad.now
+    }
+
+    /// Whether the cluster has other regions.
+    pub(super) fn has_regions(&self) -> bool {
+        self.abroad.regions.is_some()
+    }
+
+    /// Whether a member stands in another region than this replica does.
+    pub(super) fn is_abroad(&self, replica: ReplicaId) -> bool {
+        let Some(regions) = &self.abroad.regions else { return false };
+        let region = |replica| self.members.node(replica).and_then(|node| regions.of(node));
+        region(replica) != region(self.spec.replica) || region(replica).is_none()
+    }
+
+    /// Whether a change of members may be about a replica on this node. Voters stay at home, and standbys are those that
+    /// the group was made with: a majority of theirs held each answer, and another set could lack it.
+    pub(super) fn may_change_on(&self, node: NodeId) -> Result<(), ChangeRefusal> {
+        match &self.abroad.regions {
+            Some(regions) if !regions.is_home(node) => Err(ChangeRefusal::OtherRegion(node)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Up to where a region holds this leader's log. raft-rs raises `matched` only by an answer of this term that followed
+    /// the standby's fsync.
+    fn held_by(&self, regions: &Regions, region: &RegionName) -> Index {
+        let there = |id: &ReplicaId| self.members.node(*id).and_then(|node| regions.of(node)) == Some(region);
+        let synced = |(id, progress): (&u64, &raft::Progress)| {
+            let id = ReplicaId(*id);
+            let counts = !self.abroad.set_aside.contains(&id);
+            (self.members.learns(id) && there(&id)).then_some(Index(if counts { progress.matched } else { 0 }))
+        };
+        held(self.raw.raft.prs().iter().filter_map(synced).collect())
+    }
+
+    /// Up to where every region of the sync set holds this leader's log.
+    fn held(&self, regions: &Regions) -> Index {
+        let all = regions.sync_set().iter().map(|region| self.held_by(regions, region));
+        all.min().unwrap_or(Index(u64::MAX))
+    }
+
+    /// The other regions that have standbys of this leader's group, and these.
+    fn others(&self) -> BTreeMap<&RegionName, Vec<ReplicaId>> {
+        let mut others: BTreeMap<&RegionName, Vec<ReplicaId>> = BTreeMap::new();
+        let Some(regions) = &self.abroad.regions else { return others };
+        for id in self.raw.raft.prs().iter().map(|(id, _)| ReplicaId(*id)).filter(|id| self.is_abroad(*id)) {
+            if let Some(region) = self.members.node(id).and_then(|node| regions.of(node)) {
+                others.entry(region).or_default().push(id);
+            }
+        }
+        others
+    }
+
+    /// The other regions, for operators; only the leader knows.
+    pub(super) fn regions_status(&self) -> Vec<RegionStatus> {
+        let Some(regions) = self.abroad.regions.as_ref().filter(|_| self.lead.term.is_some()) else {
+            return Vec::new();
+        };
+        let confirms = |id: &&ReplicaId| self.is_active(**id) && !self.abroad.set_aside.contains(id);
+        let status = |(region, standbys): (&RegionName, Vec<ReplicaId>)| RegionStatus {
+            region: region.0.clone(),
+            in_sync_set: regions.sync_set().contains(region),
+            standbys: standbys.len(),
+            confirming: standbys.iter().filter(confirms).count(),
+            held: self.held_by(regions, region),
+        };
+        self.others().into_iter().map(status).collect()
+    }
+
+    /// For how long the oldest entry has been applied that is not held, in milliseconds; only the leader knows.
+    pub(super) fn unheld_ms(&self) -> u64 {
+        let unheld = self.lead.term.map_or(Duration::ZERO, |_| self.visibility.unheld_for(self.now()));
+        u64::try_from(unheld.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Up to where all other regions that have standbys hold the log, as far as this replica knows; nothing in a cluster of
+    /// one region.
+    pub(super) fn held_everywhere(&self) -> Index {
+        let Some(regions) = &self.abroad.regions else { return Index(0) };
+        if self.raw.raft.state != StateRole::Leader {
+            return self.abroad.everywhere;
+        }
+        let held = self.others().into_keys().map(|region| self.held_by(regions, region)).min();
+        held.map_or(self.abroad.everywhere, |held| held.max(self.abroad.everywhere))
+    }
+
+    /// The log behind this is kept for other regions.
+    pub(super) fn needed_abroad(&self) -> Index {
+        if self.has_regions() { self.held_everywhere() } else { Index(u64::MAX) }
+    }
+
+    /// Entries are committed: takes in what they say of other regions. One that can't be read stops apply.
+    pub(super) fn hears_entries(&mut self, committed: &[Entry]) {
+        if !self.has_regions() {
+            return;
+        }
+        let normal = committed.iter().filter(|e| e.get_entry_type() == EntryType::EntryNormal && !e.data.is_empty());
+        for (index, header) in normal.filter_map(|e| Some((Index(e.index), EntryHeader::of(&e.data).ok()?))) {
+            self.abroad.everywhere = self.abroad.everywhere.max(header.confirmed);
+            if header.needs_control > self.abroad.highest_need {
+                self.abroad.highest_need = header.needs_control;
+                self.abroad.needs.push_back((index, header.needs_control));
+            }
+        }
+    }
+
+    /// Who has a say in what is visible here, beside that it is applied.
+    pub(super) fn confirmation(&self) -> Confirmation {
+        let Some(regions) = &self.abroad.regions else { return Confirmation::None };
+        let Some(first) = self.lead.term.map(|_| self.lead.first) else { return Confirmation::Told(self.abroad.told) };
+        let upto = self.held(regions);
+        // How old entries of earlier terms are, a new leader does not know: for them the bound is over.
+        let knows_ages = upto >= first || plant::is(Fault::BoundRestartsWithLeader);
+        let rpo_max = regions.durability().rpo_max().filter(|_| knows_ages);
+        Confirmation::Held { upto, rpo_max, needs_met: self.needs_met() }
+    }
+
+    /// Up to where all that entries need of the control group is visible. A mailbox's key stands there: mail that was
+    /// answered could else be held where its key is lost.
+    fn needs_met(&self) -> Index {
+        if self.spec.partition == PartitionId::CONTROL || plant::is(Fault::NeedsNotAwaited) {
+            return Index(u64::MAX);
+        }
+        if self.abroad.unknown_needs.is_some() {
+            return self.abroad.told;
+        }
+        let unmet = self.abroad.needs.iter().find(|(_, control)| *control > self.abroad.control.visible);
+        unmet.map_or(Index(u64::MAX), |(first, _)| Index(first.0 - 1))
+    }
+
+    /// How far this node's replica of the control group is, for all others to know.
+    pub fn control_seen(&self) -> ControlSeen {
+        ControlSeen { applied: self.raw.store().applied().index, visible: self.visibility.index() }
+    }
+
+    /// The node's replica of the control group is so far.
+    pub fn sees_control(&mut self, control: ControlSeen) {
+        self.abroad.control = control;
+        while self.abroad.needs.front().is_some_and(|(_, need)| *need <= control.visible) {
+            self.abroad.needs.pop_front();
+        }
+    }
+
+    /// What an entry that is appended now needs of the control group: all that this node has applied of it.
+    pub(super) fn needs_control(&self) -> Index {
+        if self.has_regions() { self.abroad.control.applied } else { Index(0) }
+    }
+
+    /// The find whose needs are not known, if there is one.
+    pub fn unknown_needs(&self) -> Option<u64> {
+        self.abroad.unknown_needs
+    }
+
+    /// Everything is visible that the control group had committed some time after this find.
+    pub fn needs_are_met(&mut self, find: u64) {
+        self.abroad.unknown_needs.take_if(|unknown| *unknown == find);
+    }
+
+    /// Whether other regions have not confirmed for so long that nothing more should be begun.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.visibility.unheld_for(self.now()) >= NOT_CONFIRMED_AFTER
+    }
+
+    /// Who has waited too long for other regions is told that the outcome is not known.
+    pub(super) fn give_up_unconfirmed(&mut self, out: &mut Vec<Output>) {
+        if !self.has_regions() {
+            return;
+        }
+        for request in self.owners.give_up(self.now(), UNKNOWN_AFTER) {
+            out.push(Output::Decided { request, decision: Decision::Proposal(ProposalOutcome::Unknown) });
+        }
+    }
+
+    /// What may be sent of a message to another member; None if it is not sent.
+    ///
+    /// * No replica abroad hears of a commit above what its own region holds. A takeover may elect two standbys that lack
+    ///   what a third has heard to be committed; that one would answer an append below it with its commit, as raft-rs
+    ///   does, and the new leader would count entries there that it never sent. Requests for votes and their answers
+    ///   carry a commit too, and tell none.
+    /// * A standby confirms no lead: it takes part in no round of reads, and an idle one hears a heartbeat once a second.
+    pub(super) fn for_member(&mut self, mut message: Message) -> Option<Message> {
+        let to = ReplicaId(message.to);
+        if !self.is_abroad(to) {
+            return Some(message);
+        }
+        let regions = self.abroad.regions.clone()?;
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat => {
+                let silent = self.ticks - self.abroad.spoken.get(&to).copied().unwrap_or(0);
+                let last = self.raw.raft.raft_log.last_index();
+                let is_round = !message.context.is_empty();
+                message.context = Vec::new().into();
+                message.commit = message.commit.min(self.commit_for(&regions, to).0);
+                let has_all = |p: &raft::Progress| p.matched == last && p.committed_index >= message.commit;
+                let is_idle = self.raw.raft.prs().get(to.0).is_some_and(has_all);
+                if silent < if is_idle { IDLE_HEARTBEAT_TICKS } else { u64::from(is_round) } {
+                    return None;
+                }
+            }
+            MessageType::MsgAppend => message.commit = message.commit.min(self.commit_for(&regions, to).0),
+            MessageType::MsgRequestVote
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse => (message.commit, message.commit_term) = (0, 0),
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgPropose
+            | MessageType::MsgAppendResponse
+            | MessageType::MsgSnapshot
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum
+            | MessageType::MsgTransferLeader
+            | MessageType::MsgTimeoutNow
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp => {}
+        }
+        self.abroad.spoken.insert(to, self.ticks);
+        Some(message)
+    }
+
+    fn commit_for(&self, regions: &Regions, to: ReplicaId) -> Index {
+        let region = self.members.node(to).and_then(|node| regions.of(node));
+        match region {
+            _ if plant::is(Fault::StandbyHearsCommit) => Index(u64::MAX),
+            Some(region) if self.raw.raft.state == StateRole::Leader => self.held_by(regions, region),
+            Some(_) | None => Index(0),
+        }
+    }
+
+    /// After how many ticks a question to the leader is asked again.
+    pub(super) fn ask_again_ticks(&self) -> u64 {
+        match ReplicaId(self.raw.raft.leader_id) {
+            ReplicaId(0) => ASK_AGAIN_TICKS,
+            leader if self.is_abroad(leader) => ASK_FAR_AGAIN_TICKS,
+            _ => ASK_AGAIN_TICKS,
+        }
+    }
+
+    /// After how many ticks without an answer a member is not active any more.
+    pub(super) fn active_ticks(&self, replica: ReplicaId) -> u64 {
+        if self.is_abroad(replica) { ACTIVE_TICKS } else { ELECTION_TICKS as u64 }
+    }
+
+    /// These replicas differ from a majority to which this one belongs. A standby among them holds nothing any more.
+    pub(super) fn sets_aside(&mut self, others: &[ReplicaId]) {
+        let standbys = others.iter().filter(|other| self.is_abroad(**other) && self.members.learns(**other));
+        let standbys: Vec<ReplicaId> = standbys.copied().collect();
+        self.abroad.set_aside.extend(standbys);
+    }
+
+    /// A leader tells the others up to where entries are visible: of the control group, whose rows every node reads, as
+    /// soon as that changes, of the others now and then.
+    pub(super) fn tell_visible(&mut self, config: &NodeConfig, env: &Env, tick: bool, out: &mut Vec<Output>) {
+        if !self.has_regions() || self.lead.term.is_none() {
+            return;
+        }
+        let index = self.visibility.index();
+        let news = self.spec.partition == PartitionId::CONTROL && index > self.abroad.tells;
+        let due = tick && self.ticks.is_multiple_of(COMPARE_EVERY_TICKS);
+        if !news && !due {
+            return;
+        }
+        self.abroad.tells = index;
+        for member in self.members.rows().into_iter().filter(|m| m.replica != self.spec.replica) {
+            let message = self.message(config, env, member.replica, PeerBody::Visible { index });
+            out.push(Output::Send { to: member.node, message });
+        }
+    }
+
+    /// A leader of this group told up to where entries are visible. That they were stays true, whoever leads.
+    pub(super) fn told_visible(&mut self, index: Index) {
+        self.abroad.told = self.abroad.told.max(index);
+    }
+}

@@ -1,0 +1,399 @@
+//! A backup region: what it holds, what is answered, what its standbys hear.
+
+use mailraft_cluster::low_water::LowWater;
+use mailraft_cluster::placement::MemberRow;
+use mailraft_cluster::regions::Durability;
+use mailraft_cluster::{
+    BarrierOutcome, ChangeOutcome, ChangeRefusal, Decision, Difference, Input, MemberChange, RegionStatus,
+    ReplicaStatus, Role, SlotOutcome,
+};
+use mailraft_storage::{Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, Verdict};
+
+use crate::network::Network;
+
+const P1: PartitionId = PartitionId(1);
+const SOUTH: [NodeId; 3] = [NodeId(4), NodeId(5), NodeId(6)];
+/// Ticks of a second.
+const SECOND: u32 = 40;
+
+fn led(durability: Durability) -> (Network, NodeId) {
+    let mut network = Network::with_south(3, 3, durability);
+    network.until(200, "both groups are led", |n| n.leader(P1).is_some() && n.leader(PartitionId::CONTROL).is_some());
+    network.ticks(SECOND);
+    let leader = network.leader(P1).unwrap();
+    (network, leader)
+}
+
+fn is_applied(outcome: Option<ProposalOutcome>) -> bool {
+    matches!(outcome, Some(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }))
+}
+
+fn status(network: &Network, node: NodeId) -> ReplicaStatus {
+    network.status(node, P1).unwrap()
+}
+
+#[test]
+fn under_geo_an_answer_waits_for_a_majority_of_the_standbys_and_distance_changes_no_election() {
+    let (mut network, leader) = led(Durability::Geo);
+    assert!(SOUTH.iter().all(|node| status(&network, *node).role == Role::Learner));
+    network.cut_off.extend(SOUTH);
+    let request = network.propose(leader, P1, 1, 1);
+    network.ticks(SECOND);
+    let last = status(&network, leader).last;
+    assert_eq!((status(&network, leader).applied, network.proposal(leader, request)), (last, None));
+    assert!(status(&network, leader).visible < last);
+    network.cut_off.remove(&SOUTH[0]);
+    network.ticks(2 * SECOND);
+    assert_eq!(status(&network, SOUTH[0]).last, last);
+    assert_eq!(network.proposal(leader, request), None, "one of three holds nothing");
+    network.cut_off.remove(&SOUTH[1]);
+    network.ticks(2 * SECOND);
+    assert!(is_applied(network.proposal(leader, request)));
+    assert_eq!((status(&network, leader).visible, network.leader(P1)), (last, Some(leader)));
+}
+
+#[test]
+fn a_replica_that_comes_to_a_home_node_later_leads_as_any_other() {
+    let mut network = Network::with_south(4, 3, Durability::Geo);
+    network.until(200, "it is led", |n| n.leader(P1).is_some());
+    network.ticks(SECOND);
+    let placed = network.placed(P1);
+    let free = (1..=4).map(NodeId).find(|node| placed.iter().all(|m| m.node != *node)).unwrap();
+    let new = MemberRow { replica: ReplicaId(100), node: free, voter: true };
+    let leader = network.leader(P1).unwrap();
+    network.create(free, P1, new.replica);
+    network.ticks(2);
+    for change in [MemberChange::AddLearner(new), MemberChange::Promote(new.replica)] {
+        network.reconfigure(leader, P1, change);
+        network.ticks(2 * SECOND);
+    }
+    assert_eq!(status(&network, free).role, Role::Follower);
+    for other in placed.iter().filter(|m| m.node.0 <= 4 && m.node != leader) {
+        network.reconfigure(leader, P1, MemberChange::Demote(other.replica));
+        network.ticks(SECOND);
+    }
+    network.input(leader, Input::HandOver);
+    network.until(2 * SECOND, "it leads", |n| n.leader(P1) == Some(free));
+    let request = network.propose(free, P1, 1, 1);
+    network.ticks(SECOND);
+    assert!(is_applied(network.proposal(free, request)));
+}
+
+#[test]
+fn a_standby_hears_of_no_commit_that_its_region_does_not_hold() {
+    let (mut network, leader) = led(Durability::Geo);
+    let held = status(&network, leader).last;
+    network.cut_off.extend([SOUTH[1], SOUTH[2]]);
+    for key in 0..5 {
+        network.propose(leader, P1, key, u64::from(key));
+    }
+    network.ticks(3 * SECOND);
+    let (home, far) = (status(&network, leader), status(&network, SOUTH[0]));
+    assert!(home.commit == home.last && far.last == home.last, "{home:?} {far:?}");
+    assert_eq!((far.commit, far.applied), (held, held));
+    network.cut_off.clear();
+    network.ticks(3 * SECOND);
+    assert!(SOUTH.iter().all(|node| status(&network, *node).applied == home.last));
+}
+
+#[test]
+fn a_lost_backup_stops_writes_and_not_the_reads_of_a_running_owner() {
+    let (mut network, leader) = led(Durability::Geo);
+    let (term, _) = network.host(leader).leading[&P1];
+    network.cut_off.extend(SOUTH);
+    let written = network.propose(leader, P1, 1, 1);
+    network.ticks(10);
+    let (owner, anyone) = (network.read(leader, P1, Some(term)), network.read(leader, P1, None));
+    network.ticks(10);
+    assert!(matches!(network.barrier(leader, owner), Some(BarrierOutcome::Passed { .. })));
+    assert_eq!((network.barrier(leader, anyone), network.proposal(leader, written)), (None, None));
+    network.cut_off.clear();
+    network.ticks(30);
+    assert!(matches!(network.barrier(leader, anyone), Some(BarrierOutcome::Passed { .. })));
+    assert!(is_applied(network.proposal(leader, written)));
+}
+
+#[test]
+fn owners_of_a_new_leader_start_when_the_terms_first_entry_is_held() {
+    let (mut network, old) = led(Durability::Geo);
+    let before = network.host(old).leading[&P1].0;
+    network.cut_off.extend(SOUTH);
+    network.propose(old, P1, 1, 1);
+    network.ticks(4);
+    network.crash(old, 0);
+    network.ticks(2 * SECOND);
+    let leads = |n: &Network, node: &NodeId| n.status(*node, P1).is_some_and(|s| s.role == Role::Leader);
+    let home = [NodeId(1), NodeId(2), NodeId(3)];
+    let new = home.into_iter().find(|node| *node != old && leads(&network, node)).unwrap();
+    let applied = status(&network, new);
+    assert_eq!((applied.applied, network.leader(P1)), (applied.last, None), "no owner may load what is not visible");
+    network.cut_off.clear();
+    network.until(2 * SECOND, "its owners start", |n| n.leader(P1) == Some(new));
+    assert!(network.host(new).leading[&P1].0 > before);
+}
+
+#[test]
+fn past_a_time_without_confirmation_writes_are_refused_and_later_unknown_but_keep_their_slot() {
+    let (mut network, leader) = led(Durability::Geo);
+    network.cut_off.extend(SOUTH);
+    let waits = network.propose(leader, P1, 1, 1);
+    network.ticks(4 * SECOND);
+    let early = network.propose(leader, P1, 2, 2);
+    network.ticks(2 * SECOND);
+    assert_eq!((network.proposal(leader, waits), network.proposal(leader, early)), (None, None));
+    let refused = network.propose(leader, P1, 3, 3);
+    assert_eq!(network.proposal(leader, refused), Some(ProposalOutcome::NotConfirmed));
+    network.ticks(55 * SECOND);
+    assert_eq!(network.proposal(leader, waits), Some(ProposalOutcome::Unknown));
+    assert_eq!(network.proposal(leader, early), None, "not before its own time");
+    let again = network.propose(leader, P1, 1, 9);
+    assert_eq!(network.proposal(leader, again), Some(ProposalOutcome::NotConfirmed));
+    let slot = network.await_slot(leader, P1, 1);
+    network.ticks(5 * SECOND);
+    assert_eq!(network.proposal(leader, early), Some(ProposalOutcome::Unknown));
+    assert_eq!(network.slot(leader, slot), None, "its entry may become visible yet");
+    network.cut_off.clear();
+    network.ticks(2 * SECOND);
+    assert_eq!(network.slot(leader, slot), Some(SlotOutcome::Free));
+    let goes_on = network.propose(leader, P1, 1, 4);
+    network.ticks(SECOND);
+    assert!(is_applied(network.proposal(leader, goes_on)));
+}
+
+#[test]
+fn under_region_answers_run_ahead_for_the_bound() {
+    let (mut network, leader) = led(Durability::Region { rpo_max_ms: 1_000 });
+    network.cut_off.extend(SOUTH);
+    let first = network.propose(leader, P1, 1, 1);
+    network.ticks(SECOND / 2);
+    let second = network.propose(leader, P1, 2, 2);
+    network.settle();
+    assert!(is_applied(network.proposal(leader, first)) && is_applied(network.proposal(leader, second)));
+    network.ticks(SECOND);
+    let late = network.propose(leader, P1, 3, 3);
+    network.ticks(SECOND);
+    assert_eq!(network.proposal(leader, late), None);
+    network.cut_off.clear();
+    network.ticks(2 * SECOND);
+    assert!(is_applied(network.proposal(leader, late)));
+}
+
+#[test]
+fn a_leaders_status_says_what_the_other_region_holds_and_for_how_long_it_lacks_something() {
+    let (mut network, leader) = led(Durability::Geo);
+    let of = |n: &Network| {
+        let status = status(n, leader);
+        let [south] = <[RegionStatus; 1]>::try_from(status.regions).unwrap();
+        assert_eq!((south.region.as_str(), south.in_sync_set, south.standbys), ("south", true, 3));
+        (south.confirming, south.held.0, status.unheld_ms)
+    };
+    let last = status(&network, leader).last.0;
+    assert_eq!(of(&network), (3, last, 0));
+    let follower = (1..=3).map(NodeId).find(|node| *node != leader).unwrap();
+    assert!(status(&network, follower).regions.is_empty(), "only a leader knows");
+    network.cut_off.extend([SOUTH[0], SOUTH[1]]);
+    network.propose(leader, P1, 1, 1);
+    network.ticks(4 * SECOND);
+    let (confirming, held, unheld_ms) = of(&network);
+    assert_eq!((confirming, held), (1, last));
+    assert!((3_900..=4_000).contains(&unheld_ms), "{unheld_ms} ms");
+    network.cut_off.clear();
+    network.ticks(2 * SECOND);
+    assert_eq!(of(&network), (3, last + 1, 0));
+}
+
+#[test]
+fn a_part_of_a_body_waits_for_no_other_region() {
+    let (mut network, leader) = led(Durability::Geo);
+    network.cut_off.extend(SOUTH);
+    let part = network.propose_chunk(leader, P1);
+    network.settle();
+    assert!(is_applied(network.proposal(leader, part)));
+}
+
+#[test]
+fn an_idle_standby_hears_a_heartbeat_a_second_and_takes_part_in_no_round_of_reads() {
+    let (mut network, leader) = led(Durability::Geo);
+    let (term, _) = network.host(leader).leading[&P1];
+    network.heartbeats.clear();
+    for _ in 0..10 {
+        network.read(leader, P1, Some(term));
+        network.ticks(SECOND);
+    }
+    for node in SOUTH {
+        assert!((9..=11).contains(&network.heartbeats[&node]), "{:?}", network.heartbeats);
+        let active = status(&network, leader).followers.into_iter().find(|f| f.node == node).unwrap().active;
+        assert!(active, "a standby that answers once a second is active");
+    }
+    let home = network.heartbeats.iter().filter(|(node, _)| node.0 <= 3 && **node != leader);
+    assert!(home.into_iter().all(|(_, count)| *count >= 200), "{:?}", network.heartbeats);
+}
+
+#[test]
+fn members_in_another_region_do_not_change() {
+    let (mut network, leader) = led(Durability::Geo);
+    let standby = network.placed(P1).into_iter().find(|m| m.node == SOUTH[0]).unwrap().replica;
+    let new = MemberRow { replica: ReplicaId(100), node: NodeId(9), voter: false };
+    for (change, node) in [
+        (MemberChange::Promote(standby), SOUTH[0]),
+        (MemberChange::Remove(standby), SOUTH[0]),
+        (MemberChange::AddLearner(new), NodeId(9)),
+    ] {
+        let request = network.reconfigure(leader, P1, change);
+        network.settle();
+        let Some(Decision::Change(ChangeOutcome::Refused { why, .. })) = network.host(leader).decided.get(&request)
+        else {
+            panic!("{change:?} is not refused");
+        };
+        assert_eq!(*why, ChangeRefusal::OtherRegion(node), "{change:?}");
+    }
+}
+
+#[test]
+fn a_standby_that_differs_from_its_home_holds_nothing_and_stops_nobody_there() {
+    let (mut network, leader) = led(Durability::Geo);
+    let wrong = network.placed(P1).into_iter().find(|m| m.node == SOUTH[0]).unwrap().replica;
+    network.wrong_rows.insert(wrong);
+    network.propose(leader, P1, 1, 1);
+    network.ticks(3 * SECOND);
+    assert!(network.differ.contains(&(leader, wrong, Difference::OtherIsWrong)), "{:?}", network.differ);
+    assert!((1..=3).map(NodeId).all(|node| network.is_up(node)));
+    // Two are left, and one of them goes.
+    network.cut_off.insert(SOUTH[1]);
+    let request = network.propose(leader, P1, 2, 2);
+    network.ticks(2 * SECOND);
+    assert_eq!(network.proposal(leader, request), None, "what it has counts no more");
+    network.cut_off.clear();
+    network.ticks(2 * SECOND);
+    assert!(is_applied(network.proposal(leader, request)));
+}
+
+#[test]
+fn a_standby_alone_in_its_region_holds_what_it_has() {
+    let mut network = Network::with_south(1, 1, Durability::Geo);
+    network.until(200, "it leads", |n| n.leader(P1).is_some());
+    let request = network.propose(NodeId(1), P1, 1, 1);
+    network.ticks(2);
+    assert!(is_applied(network.proposal(NodeId(1), request)));
+    network.cut_off.insert(NodeId(2));
+    let waits = network.propose(NodeId(1), P1, 1, 2);
+    network.ticks(SECOND);
+    assert_eq!(network.proposal(NodeId(1), waits), None);
+}
+
+#[test]
+fn a_read_barrier_of_the_control_group_passes_everywhere_once_what_is_committed_is_visible() {
+    let (mut network, _) = led(Durability::Geo);
+    let control = network.leader(PartitionId::CONTROL).unwrap();
+    let follower = (1..=3).map(NodeId).find(|node| *node != control).unwrap();
+    for node in [control, follower, SOUTH[2]] {
+        let read = network.read(node, PartitionId::CONTROL, None);
+        network.ticks(4);
+        assert!(matches!(network.barrier(node, read), Some(BarrierOutcome::Passed { .. })), "at node {node}");
+    }
+    network.cut_off.extend(SOUTH);
+    network.propose(control, PartitionId::CONTROL, 1, 1);
+    network.settle();
+    let read = network.read(follower, PartitionId::CONTROL, None);
+    network.ticks(SECOND);
+    assert_eq!(network.barrier(follower, read), None);
+    network.cut_off.clear();
+    // Late, but within what a question waits.
+    network.ticks(15);
+    assert!(matches!(network.barrier(follower, read), Some(BarrierOutcome::Passed { .. })));
+}
+
+/// South is away, and keeps standbys of a home whose own members' logs are short. What is written meanwhile, and whether
+/// south needs snapshots to catch up.
+fn written_while_south_is_away(region_log_keep_bytes: u64, bytes: usize) -> (Network, NodeId) {
+    let (mut network, _) = led(Durability::Region { rpo_max_ms: 3_600_000 });
+    (network.log_keep, network.region_log_keep_bytes) = (4, region_log_keep_bytes);
+    for node in (1..=3).map(NodeId) {
+        network.crash(node, 0);
+        network.start(node);
+    }
+    network.until(400, "it is led", |n| n.leader(P1).is_some());
+    network.ticks(SECOND);
+    network.cut_off.extend(SOUTH);
+    let leader = network.leader(P1).unwrap();
+    for key in 0..2 {
+        for number in 0..80 {
+            network.propose_value(leader, P1, number, key, vec![number; bytes]);
+        }
+        network.ticks(10);
+        (1..=6).map(NodeId).for_each(|node| network.flush(node));
+    }
+    (network, leader)
+}
+
+fn snapshots_after_an_absence(region_log_keep_bytes: u64) -> u64 {
+    let (mut network, leader) = written_while_south_is_away(region_log_keep_bytes, 30_000);
+    let home = status(&network, leader);
+    assert!(home.last.0 > 160 && home.visible == home.last, "{home:?}");
+    network.cut_off.clear();
+    let has_all = |n: &Network| SOUTH.iter().all(|node| status(n, *node).applied == home.last);
+    network.until(10 * SECOND, "south has it all", has_all);
+    network.installed
+}
+
+#[test]
+fn the_log_is_kept_for_another_region_up_to_a_bound_of_its_own() {
+    assert_eq!(snapshots_after_an_absence(1 << 30), 0);
+    assert_eq!(snapshots_after_an_absence(1 << 20), 3);
+}
+
+#[test]
+fn every_replica_at_home_keeps_what_another_region_does_not_hold_and_its_status_says_so() {
+    let (network, _) = written_while_south_is_away(1 << 30, 10);
+    let held = status(&network, SOUTH[0]).last;
+    for node in (1..=3).map(NodeId) {
+        let status = status(&network, node);
+        assert_eq!(status.log_held_by, LowWater::Regions, "node {node}: {status:?}");
+        assert!(status.log_held_at <= held && status.first <= held, "node {node}: {status:?}, held {held}");
+    }
+}
+
+/// A row of the control group is committed, and applied everywhere at home, but no standby hears of it.
+fn control_row_is_not_held(network: &mut Network) {
+    network.deaf.extend(SOUTH.map(|node| (node, PartitionId::CONTROL)));
+    let control = network.leader(PartitionId::CONTROL).unwrap();
+    network.propose(control, PartitionId::CONTROL, 1, 1);
+    network.ticks(10);
+    let of = |node: u64| network.status(NodeId(node), PartitionId::CONTROL).unwrap();
+    let last = of(control.0).last;
+    assert!((1..=3).all(|node| of(node).applied == last && of(node).visible < last));
+}
+
+#[test]
+fn no_mail_is_answered_before_what_its_node_knew_of_the_control_group_is_visible() {
+    let (mut network, leader) = led(Durability::Geo);
+    let before = network.propose(leader, P1, 1, 1);
+    network.ticks(4);
+    control_row_is_not_held(&mut network);
+    let after = network.propose(leader, P1, 2, 2);
+    network.ticks(SECOND);
+    assert!(is_applied(network.proposal(leader, before)));
+    let last = status(&network, leader).last;
+    assert!(SOUTH.iter().all(|node| status(&network, *node).last == last), "south holds the mail itself");
+    assert_eq!(network.proposal(leader, after), None);
+    network.deaf.clear();
+    network.ticks(2 * SECOND);
+    assert!(is_applied(network.proposal(leader, after)));
+}
+
+#[test]
+fn after_a_restart_nothing_is_shown_that_may_rest_on_what_the_control_group_could_lose() {
+    let (mut network, _) = led(Durability::Geo);
+    control_row_is_not_held(&mut network);
+    for node in (1..=3).map(NodeId) {
+        network.crash(node, 0);
+        network.start(node);
+    }
+    network.ticks(5 * SECOND);
+    let leader = (1..=3).map(NodeId).find(|node| status(&network, *node).role == Role::Leader).unwrap();
+    let found = status(&network, leader);
+    assert!(SOUTH.iter().all(|node| status(&network, *node).last == found.last) && found.applied == found.last);
+    assert_eq!((network.leader(P1), found.visible), (None, Index(0)));
+    network.deaf.clear();
+    network.until(3 * SECOND, "owners start", |n| n.leader(P1).is_some());
+}
