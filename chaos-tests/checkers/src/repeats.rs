@@ -131,7 +131,14 @@ impl Repeats {
         let done = did.ended_at().filter(|_| did.position.is_some()).unwrap_or(did.asked + UNDER_WAY_MAX);
         let late = of.asked.saturating_sub(done) > self.bounds.repeat_forgotten;
         report.check(Rule::ExactlyOnce, ended, !late, || format!("{}: not done, long after {answer:?}", told()));
-        let same_entry = history.operations[first.latest].position == of.position && first.latest != first.operation;
+        let place = |operation: &Operation| match operation.outcome() {
+            Outcome::Took(at, _) => at,
+            Outcome::NotDone | Outcome::Unknown => None,
+        };
+        // Which of two in one entry came first is known only if an event named the one that did it.
+        let did_it = first.latest == first.operation && history.operations[first.operation].hint.is_some();
+        let latest = place(&history.operations[first.latest]);
+        let same_entry = latest.is_some() && latest == place(of) && !did_it;
         for known in self.firsts.get_mut(&common).into_iter().flatten() {
             if known.operation == first.operation {
                 (known.latest, known.ambiguous) = (operation, same_entry);
