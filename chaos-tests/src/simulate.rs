@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mailraft_disk::DiskLog;
 use mailraft_faulty_files::{LogOnFaultyFiles, quiet_panics};
 use mailraft_sim::suite::{LONG_MINIMISE_MAX_RUNS, MINIMISE_MAX_RUNS, episode_takes, minimise};
-use mailraft_sim::{Ran, Setup, episode, long_episode, run_episode, scenarios};
+use mailraft_sim::{Ran, Setup, episode, long_episode, region_episode, run_episode, scenarios};
 use mailraft_storage::memory::conformance::LogDisk;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -40,6 +40,9 @@ pub struct SimArgs {
     /// Episodes of two and a half days with few clients, rather than of two minutes with many
     #[arg(long)]
     pub long: bool,
+    /// Episodes with a backup region
+    #[arg(long, conflicts_with_all = ["long", "raft_engine"])]
+    pub regions: bool,
     /// Keep the nodes' Raft logs as production does, in raft-engine, over files in memory that fail
     #[arg(long)]
     pub raft_engine: bool,
@@ -50,7 +53,7 @@ pub struct SimArgs {
     #[arg(long, requires = "episode")]
     pub loud: bool,
     /// Run this directed scenario instead
-    #[arg(long, conflicts_with_all = ["hours", "episode", "jobs", "long"])]
+    #[arg(long, conflicts_with_all = ["hours", "episode", "jobs", "long", "regions"])]
     pub scenario: Option<String>,
     /// Name the directed scenarios
     #[arg(long)]
@@ -62,7 +65,11 @@ pub struct SimArgs {
 
 impl SimArgs {
     fn world(&self, seed: u64, number: u64) -> Setup {
-        let setup = if self.long { long_episode(seed, number) } else { episode(seed, number) };
+        let setup = match (self.long, self.regions) {
+            (true, _) => long_episode(seed, number),
+            (false, true) => region_episode(seed, number),
+            (false, false) => episode(seed, number),
+        };
         Setup { log_disks: self.raft_engine.then_some(raft_engine_on_a_disk_that_fails), ..setup }
     }
 
@@ -87,7 +94,11 @@ impl SimArgs {
         line("the last that happened:".to_owned());
         let skip = smallest.timeline.len().saturating_sub(TIMELINE_MAX);
         smallest.timeline.iter().skip(skip).for_each(|happened| line(format!("  {happened}")));
-        let kind = if self.long { "--long " } else { "" };
+        let kind = match (self.long, self.regions) {
+            (true, _) => "--long ",
+            (false, true) => "--regions ",
+            (false, false) => "",
+        };
         let log = if self.raft_engine { "--raft-engine " } else { "" };
         line(format!(
             "again: mailraft-chaos sim {kind}{log}--seed {seed} --episode {number}  (with --loud: all that happens)"

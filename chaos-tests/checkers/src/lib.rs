@@ -1,4 +1,4 @@
-//! The checks: whether a history of clients, sessions and replicas keeps to the ten rules of [`Rule`]. One library
+//! The checks: whether a history of clients, sessions and replicas keeps to the rules of [`Rule`]. One library
 //! for simulated and for real clusters; pure, and linear in the history's length.
 //!
 //! The log is the witness: every acknowledgement names its place there, and UIDs and MODSEQs are in the answers.

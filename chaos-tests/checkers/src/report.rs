@@ -31,11 +31,17 @@ pub enum Rule {
     Stale,
     /// 10
     Liveness,
+    /// 11
+    Held,
+    /// 12
+    Bound,
+    /// 13
+    Shown,
 }
 
 impl Rule {
     /// All, by number.
-    pub const ALL: [Rule; 10] = [
+    pub const ALL: [Rule; 13] = [
         Rule::ExactlyOnce,
         Rule::Uids,
         Rule::Modseq,
@@ -46,7 +52,13 @@ impl Rule {
         Rule::ReplicasAgree,
         Rule::Stale,
         Rule::Liveness,
+        Rule::Held,
+        Rule::Bound,
+        Rule::Shown,
     ];
+
+    /// Those about other regions. Whoever simulates such judges by them; no history shows what a region holds.
+    pub const OF_REGIONS: [Rule; 3] = [Rule::Held, Rule::Bound, Rule::Shown];
 }
 
 impl fmt::Display for Rule {
@@ -62,6 +74,9 @@ impl fmt::Display for Rule {
             Rule::ReplicasAgree => "8 replicas agree",
             Rule::Stale => "9 no answer is older than what ended before it was asked",
             Rule::Liveness => "10 once healed, every partition serves within the bound",
+            Rule::Held => "11 under geo a backup region holds everything that is answered",
+            Rule::Bound => "12 under region nothing is answered beyond the bound on what a backup region lacks",
+            Rule::Shown => "13 under geo nobody is shown what a backup region lacks",
         })
     }
 }

@@ -6,6 +6,7 @@ use mailraft_checkers::Micros;
 use mailraft_storage::NodeId;
 
 use crate::dice::Dice;
+use crate::setup::Setup;
 
 const MS: Micros = 1_000;
 const S: Micros = 1_000_000;
@@ -333,6 +334,50 @@ pub fn draw(dice: &mut Dice, size: Size, from: Micros, to: Micros, every: Micros
         };
         plan.push(Planned { from: at, to: (at + lasts).min(to), fault });
     }
+}
+
+/// Draws faults of a backup region and of the link to it, one every `region_fault_every` in the mean; none where there is
+/// no such region.
+pub fn draw_of_regions(setup: &Setup) -> Vec<Planned> {
+    let (home, all) = (setup.nodes, setup.nodes + setup.standby_nodes);
+    let mut plan = Vec::new();
+    if home == all {
+        return plan;
+    }
+    let mut dice = Dice::new(setup.seed, 5);
+    let mut at = 2_000_000;
+    let far: Vec<NodeId> = (home + 1..=all).map(NodeId).collect();
+    loop {
+        at += 1 + dice.exponential(setup.region_fault_every);
+        if at >= setup.safety {
+            return plan;
+        }
+        let node = NodeId(dice.between(home + 1, all));
+        let near = NodeId(dice.between(1, home));
+        let faults = match dice.below(14) {
+            // The whole link, both ways or one.
+            0..=3 => vec![Fault::Partition { side: far.clone() }],
+            4 => one_way(1..=home, home + 1..=all),
+            5 => one_way(home + 1..=all, 1..=home),
+            6 => vec![Fault::Flapping { a: near, b: node }],
+            7 => vec![Fault::Crash { node, torn: torn(&mut dice) }],
+            8 => vec![Fault::CrashBetween { node, outputs: dice.between(1, 40) }],
+            9 => vec![Fault::CrashAtInstall { node }],
+            10 => vec![Fault::SlowDisk { node, factor: dice.between(2, 200) }],
+            11 => vec![Fault::Pause { node }],
+            // A whole region: it comes back with what it has.
+            12 => far.iter().map(|node| Fault::Crash { node: *node, torn: torn(&mut dice) }).collect(),
+            _ => (1..=home).map(|node| Fault::Crash { node: NodeId(node), torn: torn(&mut dice) }).collect(),
+        };
+        let lasts = if dice.chance(200) { dice.between(5 * S, 15 * S) } else { dice.between(50 * MS, 4 * S) };
+        plan.extend(faults.into_iter().map(|fault| Planned { from: at, to: (at + lasts).min(setup.safety), fault }));
+    }
+}
+
+/// Nothing of what some say is heard by the others.
+fn one_way(from: std::ops::RangeInclusive<u64>, to: std::ops::RangeInclusive<u64>) -> Vec<Fault> {
+    let link = |from: u64, to: u64| Fault::OneWay { from: NodeId(from), to: NodeId(to) };
+    from.flat_map(|from| to.clone().map(move |to| link(from, to))).collect()
 }
 
 /// Whose wall clock shows a wrong time by a fault.

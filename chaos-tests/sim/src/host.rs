@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::node_log::NodeLog;
 use crate::plant::{self, Fault as Planted};
+use crate::setup::Setup;
 
 /// The cluster of every run.
 pub const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -45,6 +46,8 @@ pub enum Waiter {
         mailbox: MailboxId,
         /// The actor's number.
         actor: u64,
+        /// What its node had applied of the control group.
+        control: Index,
     },
     /// An actor's read.
     Barrier {
@@ -222,19 +225,14 @@ impl Host {
     ///
     /// # Errors
     /// If the stores hold damage.
-    pub fn start(
-        &mut self,
-        now: Micros,
-        seed: u64,
-        log_keep_entries: u64,
-        log_batch_max_bytes: usize,
-    ) -> Result<Vec<mailraft_cluster::Output>, String> {
+    pub fn start(&mut self, now: Micros, setup: &Setup) -> Result<Vec<mailraft_cluster::Output>, String> {
         assert!(self.up.is_none(), "node {} starts twice", self.id);
         self.log.recover().map_err(|e| e.to_string())?;
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let config =
-            NodeConfig::from_rows(self.id, CLUSTER, &self.rows, log_keep_entries, logger).map_err(|e| e.to_string())?;
-        let config = NodeConfig { log_batch_max_bytes, ..config };
+        let config = NodeConfig::from_rows(self.id, CLUSTER, &self.rows, setup.log_keep_entries, logger)
+            .map_err(|e| e.to_string())?;
+        let Setup { seed, log_batch_max_bytes, region_log_keep_bytes, .. } = *setup;
+        let config = NodeConfig { log_batch_max_bytes, region_log_keep_bytes, ..config };
         self.life += 1;
         let mut env = Env::seeded(seed.wrapping_add(self.id.0 << 32).wrapping_add(self.life));
         let mut actors_env = Env::seeded(seed.wrapping_add(self.id.0 << 32).wrapping_add(self.life) ^ (1 << 63));

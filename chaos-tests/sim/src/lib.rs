@@ -7,6 +7,7 @@
 //! * [`faults`], `under_way`: what is broken when, and now. `net`, `clock`, `dice`: network, clocks, chance.
 //! * `host`, [`node_log`], `actors`: nodes around the production cores, and actors around the production owners. `chain`: what running
 //!   hashes must be. `questions`: whose read barriers are. `moves`: members of groups change.
+//! * `promise`: a backup region, and what was answered.
 //! * `mailboxes`, `clients`, `session`, `message`: what there is, and who asks for it. `office`, `accounts`:
 //!   administrators, logins, and what they heard.
 //! * `witness`, `trace`, `unresolved`: what was seen, what happened, and what nobody heard of.
@@ -28,6 +29,7 @@ mod net;
 pub mod node_log;
 mod office;
 pub mod plant;
+mod promise;
 mod questions;
 mod queue;
 pub mod scenarios;
@@ -41,5 +43,5 @@ mod witness;
 pub mod world;
 
 pub use setup::Setup;
-pub use suite::{episode, long_episode, run_episode};
+pub use suite::{episode, long_episode, region_episode, run_episode};
 pub use world::run::{Ran, run_with};

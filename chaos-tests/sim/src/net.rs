@@ -63,6 +63,8 @@ pub struct Net {
     held: Vec<(NodeId, NodeId, Event)>,
     /// Sessions' connections that broke.
     broken: BTreeSet<SessionName>,
+    /// Nodes that are far from all others, and how long a message between them takes.
+    far: (BTreeSet<NodeId>, Micros),
 }
 
 impl Net {
@@ -74,12 +76,24 @@ impl Net {
             weather: Weather::default(),
             held: Vec::new(),
             broken: BTreeSet::new(),
+            far: (BTreeSet::new(), 0),
         }
     }
 
     /// What is wrong with all of it from now on.
     pub fn set_weather(&mut self, weather: Weather) {
         self.weather = weather;
+    }
+
+    /// These nodes are so far from all others, one way.
+    pub fn set_far(&mut self, far: BTreeSet<NodeId>, one_way: Micros) {
+        self.far = (far, one_way);
+    }
+
+    /// How long a message takes at least because its ends are far from each other.
+    pub fn distance(&self, from: NodeId, to: NodeId) -> Micros {
+        let (far, one_way) = &self.far;
+        if far.contains(&from) == far.contains(&to) { 0 } else { *one_way }
     }
 
     /// These links carry nothing, all others do.
@@ -146,6 +160,10 @@ impl Net {
 
     fn arrival(&mut self, dice: &mut Dice, now: Micros, from: NodeId, to: NodeId, lane: Lane) -> Micros {
         let mut at = now + if from == to { LATENCY_OWN } else { LATENCY_MIN + dice.exponential(LATENCY_MEAN) };
+        let distance = self.distance(from, to);
+        if distance > 0 {
+            at += distance + dice.exponential(distance / 20 + 1);
+        }
         if from != to && self.weather.late > 0 {
             at += dice.exponential(self.weather.late);
         }

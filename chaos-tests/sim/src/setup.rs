@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mailraft_checkers::Micros;
+use mailraft_cluster::config::REGION_LOG_KEEP_BYTES;
 use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_mailbox::Limits;
 use mailraft_storage::log::LOG_BATCH_MAX_BYTES;
@@ -14,8 +15,16 @@ use crate::node_log::LogDisks;
 pub struct Setup {
     /// Everything follows from it.
     pub seed: u64,
-    /// How many nodes there are.
+    /// How many nodes there are at home.
     pub nodes: u64,
+    /// How many nodes a backup region has; with none there is no other region.
+    pub standby_nodes: u64,
+    /// A message between the two regions takes so long, one way, at least.
+    pub one_way: Micros,
+    /// Under `region` durability its bound; without it `geo` holds, where there is a backup region.
+    pub rpo_max: Option<Duration>,
+    /// Mean time between faults of the backup region and of the link to it.
+    pub region_fault_every: Micros,
     /// Partitions beside the control group.
     pub partitions: u32,
     /// How many mailboxes there are, those that are made during the run among them.
@@ -28,6 +37,8 @@ pub struct Setup {
     pub operation_every: Micros,
     /// A slow follower's log is kept up to so many entries.
     pub log_keep_entries: u64,
+    /// The log is kept for another region up to so many bytes.
+    pub region_log_keep_bytes: u64,
     /// The most bytes of entries that one fsync makes durable.
     pub log_batch_max_bytes: usize,
     /// How long results of commands are kept.
@@ -93,12 +104,17 @@ impl Setup {
         Setup {
             seed,
             nodes: 5,
+            standby_nodes: 0,
+            one_way: 80_000,
+            rpo_max: None,
+            region_fault_every: 3_000_000,
             partitions: 4,
             mailboxes: 8,
             imap_sessions: 14,
             smtp_sessions: 5,
             operation_every: 20_000,
             log_keep_entries: 200,
+            region_log_keep_bytes: REGION_LOG_KEEP_BYTES,
             log_batch_max_bytes: LOG_BATCH_MAX_BYTES,
             results_kept: Duration::from_secs(75),
             look_every: 1_000_000,

@@ -122,6 +122,38 @@ pub fn long_episode(seed: u64, number: u64) -> Setup {
     setup
 }
 
+/// Where the draws for worlds with a backup region begin.
+const REGION_STREAM: u64 = 1 << 41;
+
+/// The world of two regions of an episode: three nodes at home, and one, three or four far away. Of four worlds one
+/// promises a bound, the others that nothing answered is lost.
+pub fn region_episode(seed: u64, number: u64) -> Setup {
+    let mut dice = Dice::new(seed, REGION_STREAM + number);
+    let mut setup = Setup::new(dice.bits());
+    (setup.nodes, setup.partitions, setup.safety) = (3, 2, 60_000_000);
+    setup.standby_nodes = *dice.pick(&[1, 3, 3, 4]).expect("one of four");
+    setup.one_way = dice.between(40_000, 120_000);
+    setup.rpo_max = (number % 4 == 3).then(|| Duration::from_millis(dice.between(200, 2_000)));
+    if dice.chance(500) {
+        setup.log_keep_entries = dice.between(4, 100);
+    }
+    if dice.chance(300) {
+        setup.accounts = 4;
+    }
+    if dice.chance(300) {
+        setup.large_permille = dice.between(5, 60);
+    }
+    if dice.chance(300) {
+        setup.nodes = 5;
+    }
+    if dice.chance(500) {
+        setup.region_log_keep_bytes = 1;
+    }
+    // Home mostly stands: what matters here is what is far.
+    setup.fault_every = *dice.pick(&[2_000_000, 5_000_000, 20_000_000]).expect("one of three");
+    setup
+}
+
 /// A whole run, with faults as its seed draws them.
 pub fn run_episode(setup: Setup) -> Ran {
     let plan = faults_of(&setup);

@@ -20,6 +20,8 @@ pub struct Witness {
     wrong: Vec<Violation>,
     operations: u64,
     installed: u64,
+    /// How often the world itself found that a rule held.
+    held: BTreeMap<Rule, u64>,
 }
 
 /// What a run showed, in the end.
@@ -49,6 +51,7 @@ impl Witness {
             wrong: Vec::new(),
             operations: 0,
             installed: 0,
+            held: BTreeMap::new(),
         }
     }
 
@@ -104,6 +107,11 @@ impl Witness {
         self.wrong.push(Violation { rule, at, what });
     }
 
+    /// The world itself looks whether a rule holds.
+    pub fn held(&mut self, rule: Rule) {
+        *self.held.entry(rule).or_default() += 1;
+    }
+
     /// The first that the world itself saw to be wrong.
     pub fn wrong(&self) -> Option<&Violation> {
         self.wrong.first()
@@ -116,8 +124,11 @@ impl Witness {
 
     /// The verdict. Where the world itself saw something wrong, the checkers are not asked.
     pub fn finish(self) -> Verdict {
-        let Witness { trace, checker, wrong, operations, installed, .. } = self;
+        let Witness { trace, checker, wrong, operations, installed, held, .. } = self;
         let mut report = if wrong.is_empty() { checker.finish() } else { Report::default() };
+        for (rule, checks) in held {
+            *report.checks.entry(rule).or_default() += checks;
+        }
         report.violations_found += wrong.len() as u64;
         report.violations.splice(0..0, wrong);
         Verdict {

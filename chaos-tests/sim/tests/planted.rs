@@ -154,6 +154,15 @@ planted! {
     heard_ignored: HeardIgnored, [ExactlyOnce], repeats;
     heard_of_others: HeardOfOthers, [ExactlyOnce], repeats;
     snapshot_without_repeats: SnapshotWithoutRepeats, [ReplicasAgree, ExactlyOnce], repeats_and_snapshots, installs;
+
+    // A backup region.
+    shown_before_held: ShownBeforeHeld, [Held, Shown], two_regions;
+    held_by_one_standby: HeldByOneStandby, [Held, Shown], two_regions;
+    fresh_actor_shows_unheld: FreshActorShowsUnheld, [Shown], two_regions, cut_off_and_far_cut;
+    standby_hears_commit: StandbyHearsCommit, [Held], two_regions;
+    needs_not_awaited: NeedsNotAwaited, [Shown], two_regions_with_accounts, cut_off_and_far_cut;
+    bound_restarts_with_leader: BoundRestartsWithLeader, [Bound], two_regions_with_a_bound, cut_off_and_far_cut;
+    bound_stops_in_suspend: BoundStopsInSuspend, [Bound], two_regions_with_a_bound, pauses_and_far_cut;
 }
 
 fn is_found(fault: &str) {
@@ -370,6 +379,42 @@ fn cut_off(setup: &Setup) -> Vec<Planned> {
     turns
         .map(|(from, turn)| Planned { from, to: from + 350_000, fault: Trouble::Partition { side: side(turn) } })
         .collect()
+}
+
+/// A backup region of three nodes.
+fn two_regions(setup: &mut Setup) {
+    (setup.nodes, setup.standby_nodes, setup.partitions) = (3, 3, 2);
+}
+
+/// The same, and rows of the control group change.
+fn two_regions_with_accounts(setup: &mut Setup) {
+    two_regions(setup);
+    setup.accounts = 4;
+}
+
+/// The same as the first, under `region`.
+fn two_regions_with_a_bound(setup: &mut Setup) {
+    two_regions(setup);
+    setup.rpo_max = Some(Duration::from_millis(400));
+}
+
+/// The link to the backup region carries nothing most of the time.
+fn far_cut(setup: &Setup) -> impl Iterator<Item = Planned> {
+    let side: Vec<NodeId> = (setup.nodes + 1..=setup.nodes + setup.standby_nodes).map(NodeId).collect();
+    let cut = move |from| Planned { from, to: from + 2_000_000, fault: Trouble::Partition { side: side.clone() } };
+    (2_000_000..setup.safety).step_by(3_000_000).map(cut)
+}
+
+/// The same, and one node at home after the other is cut off for a moment.
+fn cut_off_and_far_cut(setup: &Setup) -> Vec<Planned> {
+    cut_off(setup).into_iter().chain(far_cut(setup)).collect()
+}
+
+/// The same, and every process at home stands still half of the time, for moments in which it keeps its lead.
+fn pauses_and_far_cut(setup: &Setup) -> Vec<Planned> {
+    let turns = (2_000_000..setup.safety).step_by(100_000).zip(setup.seed..);
+    let pause = |(from, turn)| Planned { from, to: from + 150_000, fault: Trouble::Pause { node: nth(setup, turn) } };
+    turns.map(pause).chain(far_cut(setup)).collect()
 }
 
 /// Some clocks are slow and some are fast, and one node after the other is cut off.

@@ -28,14 +28,14 @@ const APPLY_MAX_JOBS: usize = 16;
 impl World {
     /// Starts a node's process.
     pub fn start(&mut self, node: NodeId) {
-        let (now, seed, keep) = (self.now(), self.setup.seed, self.setup.log_keep_entries);
-        let batch_bytes = self.setup.log_batch_max_bytes;
-        let host = self.host_mut(node);
+        let now = self.now();
+        let World { hosts, setup, .. } = self;
+        let host = hosts.get_mut(&node).unwrap_or_else(|| panic!("there is no node {node}"));
         if host.up.is_some() || host.lost.is_some() || host.disk.full {
             return;
         }
         let log_corrupt = host.log_corrupt;
-        match host.start(now, seed, keep, batch_bytes) {
+        match host.start(now, setup) {
             Ok(_) if log_corrupt => {
                 self.goes_wrong(Rule::ReplicasAgree, format!("node {node} starts with a damaged log"));
             }
@@ -253,7 +253,7 @@ impl World {
 
     fn sends(&mut self, node: NodeId, to: NodeId, message: Box<PeerMessage>) {
         let now = self.now();
-        let World { net, dice, queue, witness, hosts, .. } = self;
+        let World { witness, hosts, .. } = self;
         if let PeerBody::Raft(raft) = &message.body {
             let kind = raft.get_msg_type() as u64;
             witness.event(now, &[1, node.0, to.0, kind, raft.term, raft.index, raft.commit]);
@@ -264,7 +264,9 @@ impl World {
             if let Some(what) = witness.sent(node, life, own, raft) {
                 return self.goes_wrong(Rule::Stale, what);
             }
+            self.commit_is_held(node, to, message.partition, raft);
         }
+        let World { net, dice, queue, .. } = self;
         let [first, second] = net.datagram(dice, now, node, to);
         let again = second.map(|at| (at, message.clone()));
         if let Some(at) = first {
@@ -296,6 +298,7 @@ impl World {
             let now = self.now();
             self.witness.event(now, &[2, node.0, index.0, *verdict as u64]);
         }
+        self.decision_is_held(node, &waiter, &decision);
         self.waiter_hears(node, waiter, decision);
     }
 
@@ -412,7 +415,7 @@ impl World {
         match job {
             SnapshotJob::Send { replica, to, mut message } => {
                 let (receiver, partition) = (message.to, message.partition);
-                let takes = self.dice.exponential(SNAPSHOT_TAKES) + 1_000;
+                let takes = self.dice.exponential(SNAPSHOT_TAKES) + 1_000 + self.net.distance(node, to);
                 let taken = take_snapshot(&self.host_mut(node).rows, replica).unwrap_or_else(|error| {
                     self.meets_damage(node, partition, &error);
                     None

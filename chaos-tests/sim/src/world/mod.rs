@@ -2,7 +2,7 @@
 //! what happens between them.
 //!
 //! * `run`: a whole run. `machine`: cores and the threads around them. `reach`: mailbox actors. `client`, `workload`:
-//!   sessions and what they do. `directory`: the directory, its administrators, logins. `operator`, `corruption`:
+//!   sessions and what they do. `regions`: what a backup region holds. `directory`: the directory, its administrators, logins. `operator`, `corruption`:
 //!   members of groups change, and rows turn bad.
 
 mod client;
@@ -11,6 +11,7 @@ mod directory;
 mod machine;
 mod operator;
 mod reach;
+mod regions;
 pub mod run;
 mod workload;
 
@@ -30,6 +31,7 @@ use crate::mailboxes::Mailboxes;
 use crate::moves::Moves;
 use crate::net::Net;
 use crate::office::Office;
+use crate::promise::Promise;
 use crate::queue::Queue;
 use crate::setup::Setup;
 use crate::under_way::UnderWay;
@@ -69,6 +71,8 @@ pub struct World {
     /// Administrators, logins, and what they heard.
     office: Office,
     beginners: Beginners,
+    /// The backup region, and what was answered.
+    promise: Promise,
 }
 
 impl World {
@@ -168,9 +172,10 @@ impl World {
         self.hosts.keys().copied().collect()
     }
 
-    /// The nodes whose process is up.
+    /// The nodes that clients connect to: those at home whose process is up.
     pub fn up(&self) -> Vec<NodeId> {
-        self.hosts.values().filter(|host| host.up.is_some()).map(|host| host.id).collect()
+        let serves = |host: &&Host| host.up.is_some() && !self.promise.is_far(host.id);
+        self.hosts.values().filter(serves).map(|host| host.id).collect()
     }
 
     /// A node.

@@ -139,7 +139,8 @@ impl World {
     /// A node that is not lost and has no replica of a partition.
     pub fn without_replica(&self, placement: &Placement) -> Option<NodeId> {
         let taken = |node: NodeId| placement.members.iter().any(|m| m.node == node);
-        self.hosts.values().find(|h| h.lost.is_none() && !taken(h.id)).map(|h| h.id)
+        let free = |h: &&Host| h.lost.is_none() && !taken(h.id) && !self.promise.is_far(h.id);
+        self.hosts.values().find(free).map(|h| h.id)
     }
 
     /// The operator's next steps.

@@ -80,7 +80,7 @@ impl World {
     /// The core answered someone on a node.
     pub fn waiter_hears(&mut self, node: NodeId, waiter: Waiter, decision: Decision) {
         match (waiter, decision) {
-            (Waiter::Entry { mailbox, actor }, Decision::Proposal(outcome)) => {
+            (Waiter::Entry { mailbox, actor, .. }, Decision::Proposal(outcome)) => {
                 if self.is_actor(node, mailbox, actor) {
                     self.with_owner(node, mailbox, |owner, env, out| owner.decided(env, outcome, out));
                 }
@@ -370,10 +370,11 @@ impl World {
         act(&mut actor.owner, &mut process.actors_env, &mut steps);
         let partition = self.mailboxes.partition(mailbox);
         for step in steps {
+            let control = self.control_applied(node);
             let Some(process) = self.host_mut(node).up.as_mut() else { return };
             match step {
                 Step::Propose(proposal) => {
-                    let request = process.request(Waiter::Entry { mailbox, actor: number });
+                    let request = process.request(Waiter::Entry { mailbox, actor: number, control });
                     let input = Input::Propose { request, partition, proposal };
                     self.actor_says(node, input);
                 }
@@ -389,7 +390,12 @@ impl World {
                         self.later(node, at, Local::Read(mailbox, number, read));
                     }
                 }
-                Step::Own(Own::Reply { to, reply }) => self.say_to(node, to, reply, leading.incarnation.number),
+                Step::Own(Own::Reply { to, reply }) => {
+                    if let Reply::Answer { at, .. } = &reply {
+                        self.memory_is_shown(node, mailbox, *at);
+                    }
+                    self.say_to(node, to, reply, leading.incarnation.number);
+                }
                 Step::Pause { millis } => self.later(node, now + millis * 1_000, Local::Again(mailbox, number)),
                 Step::Unreadable { command, error } => {
                     self.meets_damage(node, partition, &format!("command {command}: {error}"));

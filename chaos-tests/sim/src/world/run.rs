@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use mailraft_checkers::{At, Bounds, Micros, Op, Record, Report, Rule};
-use mailraft_cluster::bootstrap::{NodeRow, plan};
 use mailraft_mailbox::{Kept, Place, kept_result};
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::rows::{ReplicaBatch, RowsView, state_hash};
@@ -16,7 +15,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::event::Event;
-use crate::faults::{Fault, Planned, Size, draw};
+use crate::faults::{Fault, Planned, Size, draw, draw_of_regions};
 use crate::host::{CLUSTER, Host};
 use crate::inputs::Inputs;
 use crate::mailboxes::Mailboxes;
@@ -24,6 +23,7 @@ use crate::moves::Moves;
 use crate::net::Net;
 use crate::node_log::NodeLog;
 use crate::office::Office;
+use crate::promise::{Promise, first_state};
 use crate::queue::Queue;
 use crate::session::Kind;
 use crate::setup::Setup;
@@ -75,7 +75,9 @@ pub fn faults_of(setup: &Setup) -> Vec<Planned> {
     let mut dice = Dice::new(setup.seed, 3);
     let Setup { nodes, partitions, ballots_permille, clocks_wrong_max, .. } = *setup;
     let size = Size { nodes, partitions, ballots_permille, clocks_wrong_max };
-    draw(&mut dice, size, 2_000_000, setup.safety, setup.fault_every)
+    let mut plan = draw(&mut dice, size, 2_000_000, setup.safety, setup.fault_every);
+    plan.extend(draw_of_regions(setup));
+    plan
 }
 
 /// Runs a world with these faults.
@@ -117,6 +119,7 @@ impl World {
             moves: Moves::new(),
             office: Office::new(setup.seed),
             beginners: Beginners::Everyone,
+            promise: Promise::default(),
             setup,
         };
         world.make_nodes();
@@ -124,14 +127,6 @@ impl World {
     }
 
     fn make_nodes(&mut self) {
-        let row = |id| NodeRow {
-            id: NodeId(id),
-            name: String::new(),
-            region: String::new(),
-            zone: String::new(),
-            peer: String::new(),
-        };
-        let nodes: Vec<NodeRow> = (1..=self.setup.nodes).map(row).collect();
         let mut control = RowBatch::default();
         for mailbox in self.mailboxes.there() {
             let partition = self.mailboxes.partition(mailbox).0;
@@ -141,7 +136,7 @@ impl World {
         if self.setup.accounts > 0 {
             control.puts.extend(first_directory_rows(self.setup.seed).puts);
         }
-        let plan = plan(self.setup.partitions, &nodes, control, &mut Env::seeded(self.setup.seed));
+        let (nodes, plan) = first_state(&self.setup, control, &mut Env::seeded(self.setup.seed));
         for node in &nodes {
             let boot = self.dice.below(1_000_000_000);
             let log = NodeLog::new(self.setup.log_disks, self.setup.seed ^ node.id.0 << 40);
@@ -157,6 +152,7 @@ impl World {
             host.log.write_synced(1, &batch).expect("an empty log takes its first group");
             self.hosts.insert(node.id, host);
         }
+        self.knows_regions();
     }
 
     /// Everything, from the start to the last look.
@@ -177,9 +173,10 @@ impl World {
             self.start(*node);
             self.settle();
         }
+        let at_home = self.up();
         for number in 0..self.setup.imap_sessions + self.setup.smtp_sessions {
             let kind = if number < self.setup.imap_sessions { Kind::Imap } else { Kind::Smtp };
-            let node = nodes[number as usize % nodes.len()];
+            let node = at_home[number as usize % at_home.len()];
             let there = self.mailboxes.there();
             // Two sessions of each mailbox at least, on different nodes.
             let mailbox = there[number as usize % there.len()];
@@ -297,6 +294,9 @@ impl World {
         let now = self.now();
         self.say(format!("fault: {planned}"));
         self.record(Record::Fault { at: now, name: planned.fault.name().to_owned() });
+        if planned.fault.takes_down().is_some() {
+            self.all_answered_is_held();
+        }
         match planned.fault {
             Fault::Crash { node, torn } => self.crash(node, torn),
             Fault::TornBit { node, torn } => {
@@ -476,6 +476,7 @@ impl World {
             return;
         }
         self.look(true);
+        self.all_answered_is_held();
         self.office_closes();
         self.read_everything();
         self.resolve(true);

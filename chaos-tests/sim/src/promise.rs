@@ -1,0 +1,112 @@
+//! The promise about a backup region: who stands there, and what was answered.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use mailraft_checkers::Micros;
+use mailraft_cluster::bootstrap::{Plan, plan, plan_regions};
+use mailraft_cluster::placement::{NodeRow, Placement};
+use mailraft_cluster::regions::{Durability, RegionName, RegionsRow};
+use mailraft_storage::{Env, Index, NodeId, PartitionId, ReplicaId, RowBatch, Term};
+
+use crate::setup::Setup;
+
+const HOME: &str = "home";
+const SOUTH: &str = "south";
+
+/// What was answered in a partition: the entry, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    /// The index of the entry.
+    pub index: Index,
+    /// Its term.
+    pub term: Term,
+    /// When it was answered.
+    pub at: Micros,
+}
+
+/// The backup region, and what was answered.
+#[derive(Default)]
+pub struct Promise {
+    /// For each partition its standbys.
+    standbys: BTreeMap<PartitionId, Vec<(NodeId, ReplicaId)>>,
+    far: BTreeSet<NodeId>,
+    rpo_max: Option<Duration>,
+    /// Under `geo` everything that was answered, under `region` what of it is not held.
+    answered: BTreeMap<PartitionId, VecDeque<Answered>>,
+}
+
+impl Promise {
+    /// Of the world of this setup, with partitions placed so.
+    pub fn new(setup: &Setup, placements: &[Placement]) -> Self {
+        let far: BTreeSet<NodeId> = (setup.nodes + 1..=setup.nodes + setup.standby_nodes).map(NodeId).collect();
+        let there = |placement: &Placement| {
+            let members = placement.members.iter().filter(|m| far.contains(&m.node));
+            (placement.partition, members.map(|m| (m.node, m.replica)).collect())
+        };
+        let standbys = placements.iter().map(there).collect();
+        Promise { standbys, far, rpo_max: setup.rpo_max, answered: BTreeMap::new() }
+    }
+
+    /// Whether there is a backup region.
+    pub fn is_made(&self) -> bool {
+        !self.far.is_empty()
+    }
+
+    /// The nodes of the backup region.
+    pub fn far(&self) -> &BTreeSet<NodeId> {
+        &self.far
+    }
+
+    /// Whether a node stands in the backup region.
+    pub fn is_far(&self, node: NodeId) -> bool {
+        self.far.contains(&node)
+    }
+
+    /// Under `region` the bound on what the home's loss takes.
+    pub fn rpo_max(&self) -> Option<Duration> {
+        self.rpo_max
+    }
+
+    /// The standbys of a partition.
+    pub fn standbys(&self, partition: PartitionId) -> &[(NodeId, ReplicaId)] {
+        self.standbys.get(&partition).map_or(&[], Vec::as_slice)
+    }
+
+    /// What was answered in a partition and is remembered.
+    pub fn answered(&mut self, partition: PartitionId) -> &mut VecDeque<Answered> {
+        self.answered.entry(partition).or_default()
+    }
+
+    /// All that was answered and is remembered.
+    pub fn all_answered(&self) -> impl Iterator<Item = (PartitionId, &Answered)> {
+        self.answered.iter().flat_map(|(partition, all)| all.iter().map(|answered| (*partition, answered)))
+    }
+}
+
+/// The first state of a world's nodes.
+pub fn first_state(setup: &Setup, control: RowBatch, env: &mut Env) -> (Vec<NodeRow>, Plan) {
+    let row = |id: u64| NodeRow {
+        id: NodeId(id),
+        name: String::new(),
+        region: match setup.standby_nodes {
+            0 => String::new(),
+            _ => (if id <= setup.nodes { HOME } else { SOUTH }).to_owned(),
+        },
+        zone: String::new(),
+        peer: String::new(),
+    };
+    let nodes: Vec<NodeRow> = (1..=setup.nodes + setup.standby_nodes).map(row).collect();
+    if setup.standby_nodes == 0 {
+        let plan = plan(setup.partitions, &nodes, control, env);
+        return (nodes, plan);
+    }
+    let name = |name: &str| RegionName(name.to_owned());
+    let durability = match setup.rpo_max {
+        None => Durability::Geo,
+        Some(rpo_max) => Durability::Region { rpo_max_ms: rpo_max.as_millis() as u64 },
+    };
+    let regions = RegionsRow { home: name(HOME), sync_set: [name(SOUTH)].into(), durability };
+    let plan = plan_regions(setup.partitions, &nodes, &regions, control, env);
+    (nodes, plan)
+}
