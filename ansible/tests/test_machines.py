@@ -60,7 +60,7 @@ def test_no_secret_is_on_a_command_line(host):
 
 def test_node_serves(host):
     assert host.run("curl -fsS http://127.0.0.1:10080/readyz").stdout == "ready\n"
-    for port in [25, 143, 465, 587, 993, 10700]:
+    for port in [25, 110, 143, 465, 587, 993, 995, 10700]:
         assert host.socket(f"tcp://:::{port}").is_listening
 
 

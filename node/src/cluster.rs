@@ -186,6 +186,8 @@ fn configuration(options: &CreateCluster, cluster: ClusterId, node: &NodeSpec) -
             submissions: at(465),
             imap: at(143),
             imaps: at(993),
+            pop3: at(110),
+            pop3s: at(995),
             admin: SocketAddr::new(loopback, ADMIN_PORT + options.port_offset),
         },
     })

@@ -28,12 +28,14 @@ use crate::stores::OnDisk;
 /// Mail partitions of a quickstart cluster.
 const PARTITIONS: u32 = 16;
 /// What each node listens on, as offsets from its base port; the names are those of `cluster.json`.
-const SERVICES: [(&str, u16); 7] = [
+const SERVICES: [(&str, u16); 9] = [
     ("smtp", 25),
     ("submission", 587),
     ("submissions", 465),
     ("imap", 143),
     ("imaps", 993),
+    ("pop3", 110),
+    ("pop3s", 995),
     ("admin", 80),
     ("peer", 700),
 ];
@@ -279,10 +281,12 @@ fn explain(dir: &Path, cluster: &Value, detached: bool) {
     tell!("\nMailraft runs. Any node serves any client:\n");
     for line in nodes(cluster) {
         tell!(
-            "  node {}   IMAP {} (TLS {})   submission {} (TLS {})   SMTP {}",
+            "  node {}   IMAP {} (TLS {})   POP3 {} (TLS {})   submission {} (TLS {})   SMTP {}",
             line["id"],
             text(&line["imap"]),
             text(&line["imaps"]),
+            text(&line["pop3"]),
+            text(&line["pop3s"]),
             text(&line["submission"]),
             text(&line["submissions"]),
             text(&line["smtp"])

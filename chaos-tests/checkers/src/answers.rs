@@ -37,6 +37,7 @@ pub(crate) fn is_unknowable(refusal: &Refusal) -> bool {
         | Refusal::FolderExists
         | Refusal::BadName(_)
         | Refusal::NotAllowed(_)
+        | Refusal::MaildropInUse
         | Refusal::FolderGone => false,
     }
 }
@@ -122,6 +123,8 @@ pub(crate) fn modseq_of(answer: &Result<Answer, Refusal>) -> Option<u64> {
             | Answer::Resumed(_)
             | Answer::Fetched(_)
             | Answer::Chunk(_)
+            | Answer::Maildrop(_)
+            | Answer::UniqueIds(_)
             | Answer::Copied { .. },
         )
         | Err(_) => None,

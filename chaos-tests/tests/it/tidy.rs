@@ -615,7 +615,7 @@ fn the_table_of_what_clients_hear_names_every_command() {
         first.any(|cell| cell.trim().starts_with(protocol) && cell.contains(&format!("`{command}`")))
     };
     // The words that a protocol's commands are looked up by.
-    for (protocol, at_least) in [("IMAP", 30), ("SMTP", 12)] {
+    for (protocol, at_least) in [("IMAP", 30), ("SMTP", 12), ("POP3", 14)] {
         let commands = text(&format!("node/{}/src/commands/mod.rs", protocol.to_lowercase()));
         let words = commands.split('"').filter(|word| word.len() > 1 && word.bytes().all(|b| b.is_ascii_uppercase()));
         let words: BTreeSet<&str> = words.filter(|word| *word != "UID").collect();
@@ -654,7 +654,7 @@ fn the_table_of_what_clients_hear_names_every_command() {
 fn every_command_has_its_dialogue() {
     // What is beside the commands: the table of them, and their tests.
     const OTHERS: [&str; 6] = ["mod", "dialogue", "mishaps", "model", "outcomes", "properties"];
-    for (protocol, at_least) in [("smtp", 12), ("imap", 25)] {
+    for (protocol, at_least) in [("smtp", 12), ("imap", 25), ("pop3", 14)] {
         let directory = root().join(format!("node/{protocol}/src/commands"));
         let mut commands = 0;
         for entry in std::fs::read_dir(&directory).unwrap() {

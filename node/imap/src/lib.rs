@@ -3,7 +3,6 @@
 //!
 //! Sequence numbers are each session's own (`view`): others' expunges are told only where RFC 3501 allows it.
 
-mod body;
 mod commands;
 mod cursor;
 mod date;

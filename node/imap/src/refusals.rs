@@ -46,6 +46,7 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
     let code = match refusal {
         Refusal::Unavailable | Refusal::NotKept => "UNAVAILABLE",
         Refusal::Overloaded | Refusal::Limit(_) => "LIMIT",
+        Refusal::MaildropInUse => "INUSE",
         Refusal::Corrupt => "CONTACTADMIN",
         Refusal::OverQuota | Refusal::ServerFull => "OVERQUOTA",
         // Where IMAP says mailbox, it means a folder.
@@ -91,6 +92,7 @@ mod tests {
                 "[CANNOT] no such name",
                 "[CANNOT] not with INBOX",
                 "[LIMIT] too many folders",
+                "[INUSE] another session has this maildrop open; try again later",
                 "[TOOBIG] the header is longer than 256 KiB",
                 "[TOOBIG] a message has at most 100 bytes",
                 "[AUTHENTICATIONFAILED] wrong user name or password",

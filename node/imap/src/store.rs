@@ -3,8 +3,8 @@
 use std::future::Future;
 
 use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, ZonedTime};
-use mailraft_mailbox::{Answer, Command, Event, Flags};
-use mailraft_protocol::{Failure, Refusal};
+use mailraft_mailbox::{Event, Flags};
+use mailraft_protocol::{Failure, Mailbox, Refusal};
 use zeroize::Zeroizing;
 
 /// The version of ENVELOPE and BODYSTRUCTURE as the mailbox keeps them.
@@ -20,18 +20,12 @@ pub(crate) fn fetch_at_once(what: FetchWhat) -> usize {
 }
 
 /// A session's mailbox, wherever it is.
-pub trait Mailstore: Send {
+pub trait Mailstore: Mailbox {
     /// Logs in; from then on the other methods are about that account's mailbox.
     ///
     /// # Errors
     /// If the credentials are wrong, or nobody can say now.
     fn login(&mut self, user: &str, password: Zeroizing<String>) -> impl Future<Output = Result<(), Failure>> + Send;
-
-    /// Asks one command, with retries and failover inside.
-    ///
-    /// # Errors
-    /// If it was not done, or may not have been.
-    fn ask(&mut self, command: Command) -> impl Future<Output = Result<Answer, Failure>> + Send;
 
     /// A command begins: what it computes is counted from here.
     fn begin_command(&mut self);

@@ -18,7 +18,11 @@ pub struct FolderId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EmailId(pub [u8; 16]);
 
-/// The most UIDs that one [`Command::Fetch`] answers for.
+/// A POP3 session that has the maildrop to itself, or wants it: 128 random bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MaildropHolder(pub [u8; 16]);
+
+/// The most UIDs that one [`Command::Fetch`] or [`Command::UniqueIds`] answers for.
 pub const FETCH_UIDS_MAX: usize = 500;
 /// The longest folder name, in bytes of UTF-8.
 pub const FOLDER_NAME_MAX_BYTES: usize = 1_000;
@@ -252,6 +256,33 @@ pub enum Command {
         /// Their ids, at most [`HEARD_MAX`](crate::limits::HEARD_MAX).
         commands: Vec<CommandId>,
     },
+
+    // For POP3.
+    /// The messages of INBOX as a maildrop (RFC 1939).
+    Maildrop,
+    /// The POP3 unique ids of at most [`FETCH_UIDS_MAX`] messages. UIDs that don't exist are left out.
+    UniqueIds {
+        /// The folder.
+        folder: FolderId,
+        /// The UIDs of the messages.
+        uids: UidSet,
+    },
+    /// Removes messages, whatever their flags. UIDs that don't exist are left out.
+    Remove {
+        /// The folder.
+        folder: FolderId,
+        /// The UIDs of the messages.
+        uids: UidSet,
+    },
+    /// Does a command for a session that has the maildrop to itself, or gets it because nobody else has it; else it is
+    /// refused. [`Command::Maildrop`] also takes it from a session that has been silent for
+    /// [`SILENT_HOLDER_MAX`](crate::maildrop::SILENT_HOLDER_MAX); [`Command::Unselect`] gives it back.
+    InMaildrop {
+        /// The session.
+        holder: MaildropHolder,
+        /// The command.
+        command: Box<Command>,
+    },
 }
 
 impl Command {
@@ -266,6 +297,8 @@ impl Command {
             | Command::Unselect
             | Command::Fetch { .. }
             | Command::ReadChunk { .. }
+            | Command::Maildrop
+            | Command::UniqueIds { .. }
             | Command::Heard { .. } => true,
             Command::Deliver { .. }
             | Command::Append { .. }
@@ -277,7 +310,9 @@ impl Command {
             | Command::DeleteFolder { .. }
             | Command::RenameFolder { .. }
             | Command::Subscribe { .. }
+            | Command::Remove { .. }
             | Command::Once { .. } => false,
+            Command::InMaildrop { command, .. } => command.is_read(),
         }
     }
 }
@@ -414,6 +449,24 @@ pub struct FetchedHeader {
     pub structure: Bytes,
 }
 
+/// INBOX as a maildrop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maildrop {
+    /// The folder.
+    pub folder: FolderId,
+    /// All messages, UIDs rising.
+    pub messages: Vec<MaildropMessage>,
+}
+
+/// A message of a maildrop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaildropMessage {
+    /// Its UID.
+    pub uid: u32,
+    /// The whole message in bytes.
+    pub size_bytes: u64,
+}
+
 /// What the mailbox answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
@@ -456,13 +509,17 @@ pub enum Answer {
         /// The UID of each in the target folder, in the same order.
         to: Vec<u32>,
     },
-    /// To Expunge.
+    /// To Expunge and Remove.
     Expunged {
         /// The UIDs of the messages that went.
         uids: UidSet,
         /// The MODSEQ of the change; None if nothing went.
         modseq: Option<u64>,
     },
+    /// To Maildrop.
+    Maildrop(Maildrop),
+    /// To UniqueIds; UIDs rising.
+    UniqueIds(Vec<(u32, String)>),
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.
@@ -495,6 +552,9 @@ pub enum Refusal {
     /// The folder was made anew since the session opened it.
     #[error("the folder was deleted")]
     FolderGone,
+    /// Another POP3 session has the maildrop to itself.
+    #[error("another session has this maildrop open; try again later")]
+    MaildropInUse,
 }
 
 /// What changed in a folder, told to every session that has it open, in the order of the log and before

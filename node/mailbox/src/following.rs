@@ -109,6 +109,7 @@ impl Following {
             | Refusal::NotAllowed(_)
             | Refusal::Limit(_)
             | Refusal::OverQuota
+            | Refusal::MaildropInUse
             | Refusal::Corrupt => None,
         }
     }

@@ -8,6 +8,7 @@
 //! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
 //!   folder. [`request`]: what its client wants, and how that ends. [`unheard`]: which answers its client may not have
 //!   heard; `heard`: what the owner knows of that.
+//! * [`maildrop`]: which POP3 session has the maildrop to itself.
 //! * [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does. [`plant`]: faults that tests plant.
 //! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
@@ -24,6 +25,7 @@ mod harness;
 mod heard;
 pub mod limits;
 mod load;
+pub mod maildrop;
 mod names;
 pub mod owner;
 pub mod plant;

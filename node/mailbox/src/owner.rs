@@ -11,6 +11,7 @@ use mailraft_storage::{CommandId, Env, Index, ProposalOutcome, StoreError};
 
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::engine::{Mailbox, Read};
+use crate::maildrop::Maildrop;
 use crate::plant::{self, Fault};
 use crate::reads::StoredRead;
 use crate::reply::{CommandError, Reply};
@@ -59,6 +60,7 @@ pub struct MailboxOwner<S> {
     early: VecDeque<Ask<S>>,
     barriers: BTreeMap<u64, AtBarrier<S>>,
     last_barrier: u64,
+    maildrop: Maildrop<S>,
     ended: bool,
 }
 
@@ -103,6 +105,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             early: VecDeque::new(),
             barriers: BTreeMap::new(),
             last_barrier: 0,
+            maildrop: Maildrop::default(),
             ended: false,
         }
     }
@@ -115,6 +118,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
     /// A session is gone. What it asked is done all the same.
     pub fn detach(&mut self, session: S) {
         self.sessions.remove(&session);
+        self.maildrop.leave(session);
     }
 
     /// A session asks.
@@ -122,6 +126,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         if self.ended {
             return;
         }
+        let Some(asked) = self.in_maildrop(env, asked, out) else { return };
         if asked.command.is_read() {
             return self.read(env, asked, out);
         }
@@ -174,6 +179,26 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         if let Some(engine) = self.log.engine_mut() {
             engine.set_quota_bytes(quota);
         }
+    }
+
+    /// Of a command in the maildrop: the command, if its session has the maildrop to itself.
+    fn in_maildrop(&mut self, env: &Env, asked: Ask<S>, out: &mut Vec<Step<S>>) -> Option<Ask<S>> {
+        let Ask { session, id, attempt, command } = asked;
+        let Command::InMaildrop { holder, command } = command else {
+            return Some(Ask { session, id, attempt, command });
+        };
+        if self.maildrop.enter(env.now, session, holder, &command) {
+            return Some(Ask { session, id, attempt, command: *command });
+        }
+        if command.is_read() || attempt == 0 {
+            // Whoever leads no more may be wrong about who has it.
+            let index = self.log.engine_mut().map_or(Index(0), |engine| mailraft_owner::Engine::position(engine));
+            self.await_barrier(session, id, Some(Err(Refusal::MaildropInUse)), index, None, out);
+        } else {
+            // An earlier attempt may have been done.
+            self.fail(session, id, CommandError::Unknown, out);
+        }
+        None
     }
 
     /// Answers a read from memory, or has its rows read; either way after a read barrier.

@@ -7,7 +7,7 @@ use mailraft_storage::{Index, RowKey, Rows, StoreError};
 
 use crate::api::{
     Answer, Command, EmailId, FETCH_UIDS_MAX, FetchWhat, Fetched, FetchedContent, FetchedHeader, FolderId, FolderInfo,
-    FolderStatus, MessageState, Refusal, Resumed, Selected,
+    FolderStatus, Maildrop, MaildropMessage, MessageState, Refusal, Resumed, Selected,
 };
 use crate::names;
 use crate::plant::{self, Fault};
@@ -38,6 +38,7 @@ pub struct StoredRead {
 pub(crate) enum Kind {
     Fetch { messages: Vec<(MessageState, EmailId)>, what: FetchWhat },
     Chunk(RowKey),
+    UniqueIds(Vec<(u32, EmailId)>),
 }
 
 impl StoredRead {
@@ -66,6 +67,16 @@ impl StoredRead {
                     fetched.push(answer(state, email, record, what));
                 }
                 Ok(Answer::Fetched(fetched))
+            }
+            Kind::UniqueIds(messages) => {
+                let mut unique_ids = Vec::with_capacity(messages.len());
+                for (uid, email) in messages {
+                    let key = content_key(self.place.mailbox, email);
+                    let Some(sealed) = rows.get(self.place.replica, &key)? else { continue };
+                    let record: ContentRecord = records::open(&self.key, self.place.cluster, &key, &sealed)?;
+                    unique_ids.push((uid, record.unique_id(email)));
+                }
+                Ok(Answer::UniqueIds(unique_ids))
             }
         }
     }
@@ -104,6 +115,16 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
             ReadAnswer::Now(resume(state, *folder, *uid_validity, *since, known).map(Answer::Resumed))
         }
         Command::Fetch { folder, uids, what } => fetch(state, *folder, uids, *what),
+        Command::Maildrop => ReadAnswer::Now(maildrop(state).map(Answer::Maildrop)),
+        Command::UniqueIds { folder, uids } => match opened(state, *folder) {
+            Ok(folder) => {
+                let messages = folder.within(uids).take(FETCH_UIDS_MAX).map(|(uid, m)| (uid, m.email));
+                ReadAnswer::Stored(Kind::UniqueIds(messages.collect()))
+            }
+            Err(refusal) => ReadAnswer::Now(Err(refusal)),
+        },
+        // The owner has looked who has the maildrop.
+        Command::InMaildrop { command, .. } => read(state, place, claims, command),
         Command::ReadChunk { email, body, number } => {
             let there = state.email(*email).is_some_and(|e| e.info.body == *body && *number < e.info.chunks);
             if there {
@@ -122,6 +143,7 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }
+        | Command::Remove { .. }
         | Command::Once { .. }
         | Command::Heard { .. } => ReadAnswer::Now(Err(Refusal::NotAllowed("a change needs an entry".to_owned()))),
     }
@@ -198,6 +220,12 @@ fn select(state: &State, claims: &mut Claims, name: &str, claim_recent: bool) ->
         first_recent_uid,
         messages: states(folder.iter()),
     })
+}
+
+fn maildrop(state: &State) -> Result<Maildrop, Refusal> {
+    let (id, folder) = named(state, "INBOX")?;
+    let messages = folder.iter().map(|(uid, m)| MaildropMessage { uid, size_bytes: m.size_bytes });
+    Ok(Maildrop { folder: id, messages: messages.collect() })
 }
 
 /// QRESYNC (RFC 7162) for clients and for sessions after a failover. Past the kept expunge history

@@ -105,6 +105,16 @@ pub(crate) struct ContentRecord {
     pub structure: Bytes,
 }
 
+impl ContentRecord {
+    /// The POP3 unique id: 1 to 70 characters that are printed (RFC 1939, section 7).
+    pub fn unique_id(&self, email: EmailId) -> String {
+        match &self.uidl {
+            Some(uidl) => uidl.clone(),
+            None => email.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+}
+
 /// What of a message is kept in memory, and therefore in each of its places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EmailInfo {

@@ -22,10 +22,10 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
     let flags = |flags: &Flags| flags.keywords().map(|k| k.len() + 32).sum::<usize>();
     COMMAND_BYTES
         + match command {
-            Command::Sync | Command::List | Command::Unselect | Command::ReadChunk { .. } => 0,
+            Command::Sync | Command::List | Command::Unselect | Command::ReadChunk { .. } | Command::Maildrop => 0,
             Command::Status { folder } | Command::Select { folder, .. } => folder.len(),
             Command::Resume { known, .. } => set(known),
-            Command::Fetch { uids, .. } => set(uids),
+            Command::Fetch { uids, .. } | Command::UniqueIds { uids, .. } | Command::Remove { uids, .. } => set(uids),
             Command::Deliver { new_message: d, reverse_path, detail, .. } => {
                 new_message(d) + reverse_path.len() + detail.as_ref().map_or(0, String::len)
             }
@@ -40,6 +40,7 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             Command::Once { once, command } => {
                 (once.heard.len() + once.own.len()) * size_of::<CommandId>() + command_bytes(command)
             }
+            Command::InMaildrop { command, .. } => command_bytes(command),
             Command::Heard { commands } => commands.len() * size_of::<CommandId>(),
         }
 }

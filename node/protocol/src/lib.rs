@@ -1,5 +1,6 @@
-//! What the engines of all line protocols (SMTP, IMAP; later POP3, ManageSieve) have in common: the shape that one
-//! socket shell drives, responses on their way out, and the list of reasons why a request was not carried out.
+//! What the engines of all line protocols (SMTP, IMAP, POP3; later ManageSieve) have in common: the shape that one
+//! socket shell drives, responses on their way out, and the list of reasons why a request was not carried out; and what
+//! two of them need: lines on their way in, logins by SASL, and bodies read chunk by chunk.
 //!
 //! An engine is a session without a socket: bytes go in, its backend is asked, responses come out. It owns its
 //! backend, a trait of its own crate, so that a test puts one in that answers from memory and needs no runtime.
@@ -15,10 +16,15 @@
 //! }}
 //! ```
 
+mod body;
 mod engine;
+mod input;
 mod out;
 mod refusal;
+pub mod sasl;
 
+pub use body::{BodyReader, Mailbox};
 pub use engine::{Engine, Farewell, Patience, Tls, Turn};
+pub use input::{INPUT_MAX_BYTES, Input, Line};
 pub use out::{Mark, OUTPUT_FLUSH_BYTES, Out, Output};
 pub use refusal::{Failure, Refusal};

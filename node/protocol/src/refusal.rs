@@ -63,6 +63,9 @@ refusals! {
     /// This bound of the mailbox is reached.
     #[error("{0}")]
     Limit(String = "too many folders".to_owned()),
+    /// Another session has the POP3 maildrop to itself.
+    #[error("another session has this maildrop open; try again later")]
+    MaildropInUse,
     /// The message has more of something, header, addresses or parts, than a mailbox keeps.
     #[error("{0}")]
     MessageTooMuch(String = "the header is longer than 256 KiB".to_owned()),
@@ -103,6 +106,7 @@ impl Refusal {
             | Refusal::ServerFull
             | Refusal::Corrupt
             | Refusal::OverQuota
+            | Refusal::MaildropInUse
             | Refusal::SeveralMailboxes => true,
             Refusal::NoSuchMailbox
             | Refusal::NoSuchFolder
@@ -139,6 +143,7 @@ impl From<mailraft_mailbox::Refusal> for Refusal {
             Decided::Limit(why) => Refusal::Limit(why),
             Decided::OverQuota => Refusal::OverQuota,
             Decided::Corrupt => Refusal::Corrupt,
+            Decided::MaildropInUse => Refusal::MaildropInUse,
         }
     }
 }
@@ -183,6 +188,7 @@ mod tests {
             Decided::Limit("too many folders".into()),
             Decided::OverQuota,
             Decided::Corrupt,
+            Decided::MaildropInUse,
         ] {
             let text = decided.to_string();
             assert_eq!(Refusal::from(decided).to_string(), text);

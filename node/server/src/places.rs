@@ -58,6 +58,8 @@ pub enum Share {
     Submission,
     /// IMAP, with or without TLS from the start.
     Imap,
+    /// POP3, with or without TLS from the start.
+    Pop3,
 }
 
 /// Why a session is to end.

@@ -177,6 +177,8 @@ async fn serve(
         (Service::Submissions, config.listen.submissions),
         (Service::Imap, config.listen.imap),
         (Service::Imaps, config.listen.imaps),
+        (Service::Pop3, config.listen.pop3),
+        (Service::Pop3s, config.listen.pop3s),
     ];
     for (service, address) in listeners {
         if let Some(address) = address {

@@ -7,7 +7,6 @@
 mod agent;
 mod commands;
 mod data;
-mod input;
 mod parse;
 mod refusals;
 mod reply;
@@ -16,7 +15,6 @@ mod state;
 pub mod trace;
 
 pub use agent::{DeliveryAgent, Destination, Transaction};
-pub use input::INPUT_MAX_BYTES;
 pub use parse::{DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES, Path};
 pub use reply::REPLY_LINE_MAX_BYTES;
 pub use session::{AUTH_LINE_MAX_BYTES, COMMAND_LINE_MAX_BYTES, MAIL_LINE_MAX_BYTES, Session};

@@ -51,7 +51,7 @@ fn reply(failure: &Failure, during: During) -> String {
         },
         Refusal::Corrupt => return "451 4.3.0 the mailbox is being repaired; try again later".to_owned(),
         Refusal::NotKept | Refusal::SeveralMailboxes => "451 4.3.0",
-        Refusal::Overloaded => "451 4.3.2",
+        Refusal::Overloaded | Refusal::MaildropInUse => "451 4.3.2",
         Refusal::ServerFull => "452 4.3.1",
         Refusal::OverQuota => "452 4.2.2",
         Refusal::NoSuchMailbox
@@ -94,6 +94,7 @@ mod tests {
                 "554 5.3.0 no such name",
                 "554 5.3.0 not with INBOX",
                 "554 5.3.0 too many folders",
+                "451 4.3.2 another session has this maildrop open; try again later",
                 "552 5.3.4 the header is longer than 256 KiB",
                 "552 5.3.4 the message is longer than 100 bytes",
                 "535 5.7.8 wrong user name or password",

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use mailraft_protocol::{Engine, Farewell, Out, Output, Patience, Refusal, Tls, Turn};
+use mailraft_protocol::{Engine, Farewell, Input, Line, Out, Output, Patience, Refusal, Tls, Turn};
 
 use crate::agent::{DeliveryAgent, Transaction};
 use crate::commands;
 use crate::data::Data;
-use crate::input::{Input, Line};
 use crate::refusals::{During, refuse};
 use crate::reply::line;
 use crate::state::{Config, Reading, Service, State};

@@ -21,6 +21,8 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         ("listen.submissions", listen.submissions),
         ("listen.imap", listen.imap),
         ("listen.imaps", listen.imaps),
+        ("listen.pop3", listen.pop3),
+        ("listen.pop3s", listen.pop3s),
         ("admin.listen", Some(config.admin.listen)),
     ];
     let mut findings: Vec<Finding> =

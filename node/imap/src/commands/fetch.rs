@@ -4,10 +4,9 @@ use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, S
 use mailraft_mailbox::{Answer, Command, Flags, SystemFlag, UidSet};
 use mailraft_message::header::HEADER_MAX_BYTES;
 use mailraft_message::{Envelope, Part};
-use mailraft_protocol::{Out, Output, Refusal};
+use mailraft_protocol::{BodyReader, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
-use crate::body::BodyReader;
 use crate::cursor::{Cursor, Read, wrong};
 use crate::date;
 use crate::opened::{Names, uids, view};

@@ -5,10 +5,9 @@ use mailraft_mailbox::{Answer, Command, SystemFlag, UidSet};
 use mailraft_message::body_search::PIECE_MAX_BYTES;
 use mailraft_message::query::{Known, Metadata, Needs, TEXTS_MAX, Verdict};
 use mailraft_message::{BodySearch, Part};
-use mailraft_protocol::{Out, Output, Refusal};
+use mailraft_protocol::{BodyReader, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
-use crate::body::BodyReader;
 use crate::cursor::Cursor;
 use crate::opened::{Names, view};
 use crate::outcome::{Done, Outcome, ok};

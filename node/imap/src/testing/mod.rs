@@ -1,7 +1,6 @@
 //! A session that talks to a real mailbox.
 #![allow(clippy::unwrap_used)]
 
-mod mailbox;
 mod store;
 
 use std::io;

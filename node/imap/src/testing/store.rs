@@ -2,10 +2,10 @@
 
 use mailraft_mailbox::api::ZonedTime;
 use mailraft_mailbox::{Answer, Command, Event, Flags, UidSet};
-use mailraft_protocol::{Failure, Refusal};
+use mailraft_protocol::{Failure, Mailbox, Refusal};
+use mailraft_real_mailbox::{RealMailbox, Who};
 use zeroize::Zeroizing;
 
-use super::mailbox::{RealMailbox, Who};
 use crate::store::Mailstore;
 
 /// What becomes of a change whose outcome is not known.
@@ -113,6 +113,12 @@ impl TestStore {
     }
 }
 
+impl Mailbox for TestStore {
+    async fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
+        self.answer(command)
+    }
+}
+
 impl Mailstore for TestStore {
     async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), Failure> {
         let refusal = match (user, password.as_str()) {
@@ -126,10 +132,6 @@ impl Mailstore for TestStore {
 
     fn begin_message(&mut self) -> Result<(), Refusal> {
         self.no_place.clone().map_or(Ok(()), Err)
-    }
-
-    async fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
-        self.answer(command)
     }
 
     fn begin_command(&mut self) {

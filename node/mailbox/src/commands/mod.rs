@@ -9,6 +9,7 @@ mod expunge;
 mod move_messages;
 mod new_message;
 mod once;
+mod remove;
 mod rename_folder;
 mod store;
 mod subscribe;
@@ -42,7 +43,10 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         Command::DeleteFolder { name } => delete_folder::delete_folder(work, name),
         Command::RenameFolder { from, to } => rename_folder::rename_folder(work, from, to),
         Command::Subscribe { name, on } => subscribe::subscribe(work, name, *on),
+        Command::Remove { folder, uids } => remove::remove(work, *folder, uids),
         Command::Once { once, command } => once::once(work, once, command),
+        // The owner has looked who has the maildrop.
+        Command::InMaildrop { command, .. } => decide(work, command),
         Command::Heard { .. }
         | Command::Sync
         | Command::List
@@ -51,6 +55,8 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         | Command::Resume { .. }
         | Command::Unselect
         | Command::Fetch { .. }
+        | Command::Maildrop
+        | Command::UniqueIds { .. }
         | Command::ReadChunk { .. } => Err(Refusal::NotAllowed("a read changes nothing".to_owned())),
     }
 }
@@ -59,7 +65,7 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
 pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
     match command {
         Command::Deliver { new_message, .. } | Command::Append { new_message, .. } => Some(new_message),
-        Command::Once { command, .. } => new_message_of(command),
+        Command::Once { command, .. } | Command::InMaildrop { command, .. } => new_message_of(command),
         Command::Store { .. }
         | Command::Copy { .. }
         | Command::Move { .. }
@@ -76,6 +82,9 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
         | Command::Resume { .. }
         | Command::Unselect
         | Command::Fetch { .. }
+        | Command::Maildrop
+        | Command::UniqueIds { .. }
+        | Command::Remove { .. }
         | Command::ReadChunk { .. } => None,
     }
 }

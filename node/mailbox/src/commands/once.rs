@@ -114,6 +114,10 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::Resume { .. }
         | Command::Unselect
         | Command::Fetch { .. }
+        | Command::Maildrop
+        | Command::UniqueIds { .. }
+        | Command::Remove { .. }
+        | Command::InMaildrop { .. }
         | Command::ReadChunk { .. } => return None,
     })
 }

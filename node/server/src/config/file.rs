@@ -96,6 +96,8 @@ struct ListenSection {
     submissions: Option<SocketAddr>,
     imap: Option<SocketAddr>,
     imaps: Option<SocketAddr>,
+    pop3: Option<SocketAddr>,
+    pop3s: Option<SocketAddr>,
 }
 
 #[derive(Deserialize)]
@@ -289,6 +291,8 @@ impl File {
             ("listen.submissions", listen.submissions),
             ("listen.imap", listen.imap),
             ("listen.imaps", listen.imaps),
+            ("listen.pop3", listen.pop3),
+            ("listen.pop3s", listen.pop3s),
         ])?;
         let limits = self.limits;
         let quota_bytes = match limits.quota_bytes {
@@ -330,6 +334,8 @@ impl File {
                 submissions: self.listen.submissions,
                 imap: self.listen.imap,
                 imaps: self.listen.imaps,
+                pop3: self.listen.pop3,
+                pop3s: self.listen.pop3s,
             },
             admin: Admin { listen: self.admin.listen, token_file: self.admin.token_file },
             limits: Limits {

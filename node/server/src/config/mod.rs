@@ -136,6 +136,10 @@ pub struct Listen {
     pub imap: Option<SocketAddr>,
     /// IMAP over TLS.
     pub imaps: Option<SocketAddr>,
+    /// POP3 with STLS.
+    pub pop3: Option<SocketAddr>,
+    /// POP3 over TLS.
+    pub pop3s: Option<SocketAddr>,
 }
 
 /// The admin server.

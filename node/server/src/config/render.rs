@@ -77,6 +77,10 @@ pub struct Listens {
     pub imap: SocketAddr,
     /// IMAP over TLS.
     pub imaps: SocketAddr,
+    /// POP3 with STLS.
+    pub pop3: SocketAddr,
+    /// POP3 over TLS.
+    pub pop3s: SocketAddr,
     /// The admin server, on loopback.
     pub admin: SocketAddr,
 }
@@ -122,6 +126,8 @@ pub fn render_on_loopback(r: &OnLoopback<'_>) -> String {
             submissions: at(465),
             imap: at(143),
             imaps: at(993),
+            pop3: at(110),
+            pop3s: at(995),
             admin: at(80),
         },
     })
@@ -175,6 +181,8 @@ submission = "{submission}"  # from mail programs, STARTTLS
 submissions = "{submissions}" # from mail programs, TLS
 imap = "{imap}"              # STARTTLS
 imaps = "{imaps}"            # TLS
+pop3 = "{pop3}"              # STLS
+pop3s = "{pop3s}"            # TLS
 
 [admin]
 listen = "{admin}"           # health, metrics, API; on loopback only
@@ -184,7 +192,7 @@ token_file = "{token}"
 max_message_bytes = 52428800           # the longest message
 sessions = 10000                       # sessions on this node
 sessions_per_address = 1000            # of them from one address
-strangers_percent = 25                 # of them that nobody has logged in to, of one service (SMTP, submission, IMAP)
+strangers_percent = 25                 # of them that nobody has logged in to, of one service (SMTP, submission, IMAP, POP3)
 strangers_per_address = 50             # of them that nobody has logged in to, from one address
 login_seconds = 120                    # a mail program logs in within this time
 messages = 512                         # messages on their way in at once
@@ -230,6 +238,8 @@ level = "info"                         # error, warn, info, debug, trace, or a f
         submissions = r.listens.submissions,
         imap = r.listens.imap,
         imaps = r.listens.imaps,
+        pop3 = r.listens.pop3,
+        pop3s = r.listens.pop3s,
         admin = r.listens.admin,
         token = r.files.admin_token.display(),
     )
@@ -248,6 +258,10 @@ mod tests {
         let config = Config::parse(&text()).unwrap();
         assert_eq!(config.cluster.peers.len(), 2);
         assert_eq!(config.listen.imaps.map(|a| a.port()), Some(11_993));
+        assert_eq!(
+            (config.listen.pop3.map(|a| a.port()), config.listen.pop3s.map(|a| a.port())),
+            (Some(11_110), Some(11_995))
+        );
         assert!(config.needs_restart(&config).is_empty());
     }
 
@@ -271,6 +285,11 @@ mod tests {
                 "imaps = \"127.0.0.1:11993\"",
                 "imaps = \"0.0.0.0:11700\"",
                 "peer.listen and listen.imaps are both at port 11700",
+            ),
+            (
+                "pop3s = \"127.0.0.1:11995\"",
+                "pop3s = \"127.0.0.1:11110\"",
+                "listen.pop3 and listen.pop3s are both at port 11110",
             ),
             ("id = 3, peer", "id = 2, peer", "cluster.peers names node 2, which is this node"),
             ("peer = \"127.0.0.1:12700\"", "peer = \"nowhere\"", "cluster.peers.peer is \"nowhere\": write host:port"),

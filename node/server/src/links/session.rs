@@ -182,6 +182,14 @@ impl MailboxSession {
         }
     }
 
+    /// Waits until the mailbox's owner is another one than was asked last, or that can be asked. Safe to cancel.
+    pub async fn wait_for_another_owner(&mut self) {
+        self.hear_of_leader(None);
+        while self.attached.is_some() || self.leader().is_none() {
+            self.next(None).await;
+        }
+    }
+
     /// The session closed its folder.
     pub fn close_folder(&mut self) {
         self.machine.close_folder();
@@ -236,11 +244,16 @@ impl MailboxSession {
         }
     }
 
-    fn hear_of_leader(&mut self, message: Option<&SpooledMessage>) {
-        let leader = match self.leaders_over {
+    /// Who leads the mailbox's partition, as this node knows.
+    fn leader(&mut self) -> Option<NodeId> {
+        match self.leaders_over {
             false => self.leaders.borrow_and_update().get(self.partition.0 as usize).copied().flatten(),
             true => None,
-        };
+        }
+    }
+
+    fn hear_of_leader(&mut self, message: Option<&SpooledMessage>) {
+        let leader = self.leader();
         self.tell(message, |machine, env, out| machine.leader(env, leader, out));
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use mailraft_imap::{Config, Mailstore, Session};
 use mailraft_mailbox::api::ZonedTime;
 use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind, Unheard};
-use mailraft_protocol::{Failure, Refusal, Tls};
+use mailraft_protocol::{Failure, Mailbox, Refusal, Tls};
 use mailraft_storage::CommandId;
 use zeroize::Zeroizing;
 
@@ -48,19 +48,7 @@ impl Store {
     }
 }
 
-impl Mailstore for Store {
-    async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), Failure> {
-        let verified = self.context.services.credentials.verify(user, password, "imap", self.peer).await;
-        let account = verified.map_err(refusals::login)?;
-        self.context.turn.belongs_to(account.mailbox);
-        self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
-        if let Some(place) = &self.place {
-            place.logged_in();
-            self.login = Some(self.context.services.logged_in.enter(&account, place));
-        }
-        Ok(())
-    }
-
+impl Mailbox for Store {
     async fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
         let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
         let id = command_id(&self.context.services.cluster);
@@ -83,6 +71,20 @@ impl Mailstore for Store {
         };
         ::metrics::histogram!("mailraft_command_seconds", "protocol" => "imap").record(begun.elapsed().as_secs_f64());
         ended(id, asked).map(|(answer, _)| answer)
+    }
+}
+
+impl Mailstore for Store {
+    async fn login(&mut self, user: &str, password: Zeroizing<String>) -> Result<(), Failure> {
+        let verified = self.context.services.credentials.verify(user, password, "imap", self.peer).await;
+        let account = verified.map_err(refusals::login)?;
+        self.context.turn.belongs_to(account.mailbox);
+        self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
+        if let Some(place) = &self.place {
+            place.logged_in();
+            self.login = Some(self.context.services.logged_in.enter(&account, place));
+        }
+        Ok(())
     }
 
     fn begin_command(&mut self) {
@@ -178,7 +180,7 @@ impl Mailstore for Store {
 }
 
 /// How large an answer to a read is.
-fn bytes_of<P>(asked: &Finished<(Answer, P)>) -> usize {
+pub(super) fn bytes_of<P>(asked: &Finished<(Answer, P)>) -> usize {
     match asked {
         Finished::Done((Answer::Chunk(Some(chunk)), _)) => chunk.len(),
         Finished::Done((Answer::Fetched(fetched), _)) => {
@@ -190,7 +192,7 @@ fn bytes_of<P>(asked: &Finished<(Answer, P)>) -> usize {
 }
 
 /// How a command ended, as the engine hears it.
-fn ended<T>(id: CommandId, finished: Finished<T>) -> Result<T, Failure> {
+pub(super) fn ended<T>(id: CommandId, finished: Finished<T>) -> Result<T, Failure> {
     match finished {
         Finished::Done(done) => Ok(done),
         Finished::NotDone(why) => {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::context::SessionContext;
 use super::shell::{Pace, Shell, stopped};
 use super::tls::spoken;
-use super::{imap, smtp};
+use super::{imap, pop3, smtp};
 use crate::places::{Place, Share};
 
 /// After accepting failed (too many open files, say).
@@ -29,6 +29,10 @@ pub enum Service {
     Imap,
     /// IMAP over TLS (port 993).
     Imaps,
+    /// POP3 with STLS (port 110).
+    Pop3,
+    /// POP3 over TLS (port 995).
+    Pop3s,
 }
 
 impl Service {
@@ -38,6 +42,7 @@ impl Service {
             Service::Smtp => Share::Relay,
             Service::Submission | Service::Submissions => Share::Submission,
             Service::Imap | Service::Imaps => Share::Imap,
+            Service::Pop3 | Service::Pop3s => Share::Pop3,
         }
     }
 }
@@ -125,6 +130,12 @@ async fn serve(
             let tls = Some(spoken(connection.get_ref().1));
             shell.serve(imap::session(context, peer.ip(), tls, place), Box::new(connection)).await
         }
+        Service::Pop3 => shell.serve(pop3::session(context, peer.ip(), None, place), socket).await,
+        Service::Pop3s => {
+            let connection = shell.handshake(socket).await?;
+            let tls = Some(spoken(connection.get_ref().1));
+            shell.serve(pop3::session(context, peer.ip(), tls, place), Box::new(connection)).await
+        }
     }
 }
 
@@ -142,6 +153,7 @@ async fn refuse(
             shell.refuse(smtp::session(context, mailraft_smtp::Service::Relay, peer, None, None), socket, why).await
         }
         Service::Imap => shell.refuse(imap::session(context, peer.ip(), None, None), socket, why).await,
-        Service::Submissions | Service::Imaps => Ok(()),
+        Service::Pop3 => shell.refuse(pop3::session(context, peer.ip(), None, None), socket, why).await,
+        Service::Submissions | Service::Imaps | Service::Pop3s => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 mod context;
 pub mod imap;
 mod listen;
+pub mod pop3;
 mod request;
 mod shell;
 pub mod smtp;

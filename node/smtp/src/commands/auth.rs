@@ -1,7 +1,6 @@
 //! AUTH (RFC 4954): PLAIN (RFC 4616) and LOGIN, only under TLS.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use mailraft_protocol::sasl::{self, Plain, Unusable};
 use zeroize::Zeroizing;
 
 use crate::agent::DeliveryAgent;
@@ -46,15 +45,10 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
 /// PLAIN's one message.
 pub async fn plain<A: DeliveryAgent>(state: &mut State, text: &[u8], agent: &mut A, out: &mut Vec<u8>) {
     let Some(message) = decoded(state, text, out) else { return };
-    let parts: Vec<&str> = message.split('\0').collect();
-    match parts.as_slice() {
-        [authorise, user, _] if !user.is_empty() && !authorise.is_empty() && authorise != user => {
-            state.wrong(out, "535 5.7.8 nobody acts for another here");
-        }
-        [_, user, password] if !user.is_empty() => {
-            check(state, user, Zeroizing::new((*password).to_owned()), agent, out).await;
-        }
-        _ => state.wrong(out, MALFORMED),
+    match sasl::plain(&message) {
+        Plain::Login { user, password } => check(state, &user, password, agent, out).await,
+        Plain::ForAnother => state.wrong(out, "535 5.7.8 nobody acts for another here"),
+        Plain::Malformed => state.wrong(out, MALFORMED),
     }
 }
 
@@ -99,14 +93,10 @@ async fn check<A: DeliveryAgent>(
 
 /// The text of a client's message; a `*` gives up.
 fn decoded(state: &mut State, text: &[u8], out: &mut Vec<u8>) -> Option<Zeroizing<String>> {
-    if text == b"*" {
-        line(out, "501 5.7.0 login given up");
-        return None;
+    match sasl::decode(text) {
+        Ok(message) => return Some(message),
+        Err(Unusable::GivenUp) => line(out, "501 5.7.0 login given up"),
+        Err(Unusable::Malformed) => state.wrong(out, MALFORMED),
     }
-    let bytes = STANDARD.decode(text).ok().map(Zeroizing::new);
-    let message = bytes.and_then(|b| std::str::from_utf8(&b).ok().map(|s| Zeroizing::new(s.to_owned())));
-    if message.is_none() {
-        state.wrong(out, MALFORMED);
-    }
-    message
+    None
 }

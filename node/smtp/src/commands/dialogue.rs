@@ -412,7 +412,7 @@ fn starttls_empties_the_input_both_before_and_after_the_shell_takes_it_up() {
     session.input(b"STARTTLS\r\nEHLO injected.test\r\n");
     let mut out = Out::new(Heard::default());
     assert_eq!(block_on(session.drive(&mut out)), Turn::StartTls);
-    assert_eq!(session.room(), crate::INPUT_MAX_BYTES);
+    assert_eq!(session.room(), mailraft_protocol::INPUT_MAX_BYTES);
     out.bytes.clear();
     session.input(b"NOOP\r\n");
     session.tls_started(TLS);

@@ -1,33 +1,45 @@
 //! Reading a message's body: only the chunks that hold what is asked for, one in memory at a time.
 
+use std::future::Future;
 use std::ops::Range;
 
 use mailraft_mailbox::api::FetchedContent;
 use mailraft_mailbox::{Answer, Command};
-use mailraft_protocol::Refusal;
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, open_chunk};
 use zeroize::Zeroizing;
 
-use crate::outcome::Done;
-use crate::store::Mailstore;
+use crate::refusal::{Failure, Refusal};
 
 const CHUNK: u64 = CHUNK_PLAIN_BYTES as u64;
 
+/// A session's mailbox, wherever it is.
+pub trait Mailbox: Send {
+    /// Asks one command, with retries and failover inside.
+    ///
+    /// # Errors
+    /// If it was not done, or may not have been.
+    fn ask(&mut self, command: Command) -> impl Future<Output = Result<Answer, Failure>> + Send;
+}
+
 /// Reads bodies; keeps the chunk it read last, because clients fetch many parts of one message.
 #[derive(Default)]
-pub(crate) struct BodyReader {
+#[allow(missing_debug_implementations)] // It holds mail.
+pub struct BodyReader {
     kept: Option<(BodyId, u32, Zeroizing<Vec<u8>>)>,
 }
 
 impl BodyReader {
     /// The bytes from the start of a range up to its end or the end of their chunk, whichever is first; none of
     /// an empty range. None if the message is no more.
-    pub(crate) async fn piece<S: Mailstore>(
+    ///
+    /// # Errors
+    /// If the chunk can't be read now, or is damaged.
+    pub async fn piece<M: Mailbox>(
         &mut self,
         content: &FetchedContent,
         range: Range<u64>,
-        store: &mut S,
-    ) -> Result<Option<&[u8]>, Done> {
+        mailbox: &mut M,
+    ) -> Result<Option<&[u8]>, Failure> {
         if range.is_empty() {
             return Ok(Some(b""));
         }
@@ -35,7 +47,7 @@ impl BodyReader {
         if !matches!(&self.kept, Some((body, kept, _)) if *body == content.body && *kept == number) {
             self.kept = None;
             let ask = Command::ReadChunk { email: content.email, body: content.body, number };
-            let sealed = match store.ask(ask).await? {
+            let sealed = match mailbox.ask(ask).await? {
                 Answer::Chunk(Some(sealed)) => sealed,
                 Answer::Chunk(None) => return Ok(None),
                 _ => return Err(Refusal::Corrupt.into()),
@@ -55,16 +67,19 @@ impl BodyReader {
     }
 
     /// All bytes of a range, which the caller keeps small. None if the message is no more.
-    pub(crate) async fn all<S: Mailstore>(
+    ///
+    /// # Errors
+    /// As [`BodyReader::piece`].
+    pub async fn all<M: Mailbox>(
         &mut self,
         content: &FetchedContent,
         range: Range<u64>,
-        store: &mut S,
-    ) -> Result<Option<Vec<u8>>, Done> {
+        mailbox: &mut M,
+    ) -> Result<Option<Vec<u8>>, Failure> {
         let mut out = Vec::new();
         let mut at = range.start;
         while at < range.end {
-            let Some(piece) = self.piece(content, at..range.end, store).await? else { return Ok(None) };
+            let Some(piece) = self.piece(content, at..range.end, mailbox).await? else { return Ok(None) };
             out.extend_from_slice(piece);
             at += piece.len() as u64;
         }

@@ -1,8 +1,11 @@
-//! A real mailbox for tests: the engine and its owner over rows in memory. Each entry is applied at once, as a
+//! A real mailbox for the tests of protocol engines: the engine and its owner over rows in memory. Each entry is applied at once, as a
 //! replica would.
+
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mailraft_mailbox::api::{NewMessage, ZonedTime};
@@ -22,8 +25,8 @@ use mailraft_storage::{
     RowKey, Rows, Term, Verdict,
 };
 
-use crate::store::PARSED_VERSION;
-
+/// The version of ENVELOPE and BODYSTRUCTURE as the mailbox keeps them.
+const PARSED_VERSION: u8 = 1;
 const REPLICA: ReplicaId = ReplicaId(5);
 const MAILBOX: MailboxId = MailboxId([1; 16]);
 const CLUSTER: ClusterId = ClusterId([9; 16]);
@@ -35,6 +38,8 @@ const DELIVERED: ZonedTime = ZonedTime { unix_seconds: 820_454_400, zone_minutes
 pub enum Who {
     /// The session under test.
     Client,
+    /// Another session of the same protocol.
+    Another,
     /// Everybody else.
     Others,
 }
@@ -49,10 +54,18 @@ pub struct RealMailbox {
 }
 
 impl RealMailbox {
+    /// A new one.
     pub fn new() -> Self {
         let rows = MemoryRows::new();
         let mut env = Env::seeded(1);
         let key = MailboxKey::new(Key::generate(&mut env), Epoch(1));
+        let mut mailbox = RealMailbox { rows, env, key, owner: MailboxOwner::new(), replies: BTreeMap::new() };
+        mailbox.fail_over();
+        mailbox
+    }
+
+    /// Another owner begins, and all sessions attach to it.
+    pub fn fail_over(&mut self) {
         let place = Place {
             cluster: CLUSTER,
             mailbox: MAILBOX,
@@ -60,16 +73,29 @@ impl RealMailbox {
             incarnation: Incarnation { number: 1, nonce: [7; 16] },
             term: Term(3),
         };
-        let engine = Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap();
-        let mut owner = MailboxOwner::new();
-        owner.attach(Who::Client, SessionNumber(1));
-        owner.attach(Who::Others, SessionNumber(2));
-        let mut mailbox = RealMailbox { rows, env, key, owner, replies: BTreeMap::new() };
-        mailbox.act(|owner, env, out| owner.loaded(env, Ok(engine), out));
-        mailbox
+        let engine = Mailbox::load(Arc::new(self.rows.clone()), place, self.key.clone()).unwrap();
+        self.owner = MailboxOwner::new();
+        for (who, number) in [(Who::Client, 1), (Who::Another, 2), (Who::Others, 3)] {
+            self.owner.attach(who, SessionNumber(number));
+        }
+        self.act(|owner, env, out| owner.loaded(env, Ok(engine), out));
+    }
+
+    /// A session's link breaks, and it makes another one.
+    pub fn attach_again(&mut self, who: Who) {
+        self.owner.detach(who);
+        self.owner.attach(who, SessionNumber(9));
+    }
+
+    /// Time goes by.
+    pub fn wait(&mut self, time: Duration) {
+        self.env.now += time;
     }
 
     /// A command, and everything that follows from it.
+    ///
+    /// # Errors
+    /// What the mailbox decides.
     pub fn ask(&mut self, session: Who, command: Command) -> Result<Answer, Refusal> {
         let id = self.env.command_id();
         self.act(|owner, env, out| owner.ask(env, Ask { session, id, attempt: 0, command }, out));
@@ -93,6 +119,7 @@ impl RealMailbox {
         replies.map(|reply| if let Reply::Event(event) = reply { event } else { panic!("{reply:?}") }).collect()
     }
 
+    /// Whether events were told to the session under test.
     pub fn has_events(&self) -> bool {
         self.replies.get(&Who::Client).is_some_and(|replies| !replies.is_empty())
     }
@@ -128,6 +155,7 @@ impl RealMailbox {
         self.others(Command::Move { folder, uids, to: "Trash".into() });
     }
 
+    /// The folder of a name.
     pub fn folder(&mut self, name: &str) -> mailraft_mailbox::api::FolderId {
         match self.others(Command::Select { folder: name.into(), claim_recent: false }) {
             Answer::Selected(selected) => selected.folder,
@@ -220,5 +248,11 @@ impl RealMailbox {
         let applied = Applied { index, ..Applied::default() };
         self.rows.write(&[ReplicaBatch { replica: REPLICA, batch, applied }]).unwrap();
         index
+    }
+}
+
+impl Default for RealMailbox {
+    fn default() -> Self {
+        Self::new()
     }
 }
