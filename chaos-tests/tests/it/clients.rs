@@ -1,4 +1,4 @@
-//! Python's smtplib and imaplib, curl, swaks and mbsync against three nodes over TLS.
+//! Python's smtplib, imaplib and poplib, curl, swaks, mbsync and fetchmail against three nodes over TLS.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -34,6 +34,8 @@ fn mail_programs_do_their_work_through_any_node() {
     let cluster = Cluster::start_new(|c| c);
     python(&cluster, "smtp.py");
     python(&cluster, "imap.py");
+    python(&cluster, "pop3.py");
+    fetchmail(&cluster);
     curl(&cluster);
     swaks(&cluster);
     mbsync(&cluster);
@@ -77,6 +79,49 @@ fn curl(cluster: &Cluster) {
         read.contains("Subject: by curl") && read.contains("hello") && read.starts_with("Return-Path: <alice@"),
         "{read}"
     );
+}
+
+/// Takes alice's mail away by POP3: what it says it has fetched is not there any more.
+fn fetchmail(cluster: &Cluster) {
+    use std::os::unix::fs::PermissionsExt;
+    let alice = cluster.account(0);
+    let dir = cluster.dir.join("fetchmail");
+    std::fs::create_dir_all(&dir).unwrap();
+    let fetched = dir.join("fetched");
+    let config = dir.join("fetchmailrc");
+    let text = format!(
+        "set no bouncemail\npoll localhost protocol pop3 service {} uidl user \"{}\" password \"{}\" ssl sslcertck sslcertfile \"{}\" nokeep fetchall mda \"cat >>{}\"\n",
+        port(&cluster.text(3, "pop3s")),
+        alice.address,
+        alice.password,
+        cluster.ca_cert().display(),
+        fetched.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    std::fs::set_permissions(&config, PermissionsExt::from_mode(0o700)).unwrap();
+    run(
+        Command::new("fetchmail")
+            .env("HOME", &dir)
+            .env("FETCHMAILHOME", &dir)
+            .args(["--nosyslog", "--nodetach", "--pidfile"])
+            .arg(dir.join("pid"))
+            .arg("-f")
+            .arg(&config),
+        "fetchmail",
+    );
+    let read = std::fs::read_to_string(&fetched).unwrap();
+    assert!(read.contains("Subject: large") && read.contains("Subject: third"), "{}", read.len());
+    assert_eq!(read.matches(".123456789abcde\n").count(), 100_000);
+    let url = format!("pop3s://localhost:{}/", port(&cluster.text(1, "pop3s")));
+    let left = run(
+        Command::new("curl")
+            .args(["-sS", "--cacert"])
+            .arg(cluster.ca_cert())
+            .arg(url)
+            .args(["--user", &format!("{}:{}", alice.address, alice.password)]),
+        "curl pop3s",
+    );
+    assert_eq!(left.trim(), "", "curl lists what fetchmail took");
 }
 
 fn swaks(cluster: &Cluster) {

@@ -10,6 +10,7 @@ mod logins;
 mod machines;
 mod outcomes;
 mod peers;
+mod pop3;
 mod power;
 mod quickstart;
 mod rows;
