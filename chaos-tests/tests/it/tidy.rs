@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may depend on whom inside the workspace.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("mailraft-storage", &[]),
     ("mailraft-disk", &["mailraft-storage"]),
     ("mailraft-faulty-files", &["mailraft-storage"]),
@@ -15,8 +15,10 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("mailraft-owner", &["mailraft-storage"]),
     ("mailraft-mailbox", &["mailraft-owner", "mailraft-storage"]),
     ("mailraft-directory", &["mailraft-owner", "mailraft-storage"]),
-    ("mailraft-protocol", &["mailraft-mailbox"]),
+    ("mailraft-protocol", &["mailraft-mailbox", "mailraft-storage"]),
+    ("mailraft-real-mailbox", &["mailraft-mailbox", "mailraft-message", "mailraft-storage"]),
     ("mailraft-smtp", &["mailraft-protocol"]),
+    ("mailraft-pop3", &["mailraft-mailbox", "mailraft-protocol"]),
     ("mailraft-imap", &["mailraft-mailbox", "mailraft-message", "mailraft-protocol", "mailraft-storage"]),
     (
         "mailraft-server",
@@ -28,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "mailraft-mailbox",
             "mailraft-message",
             "mailraft-owner",
+            "mailraft-pop3",
             "mailraft-protocol",
             "mailraft-smtp",
             "mailraft-storage",

@@ -275,8 +275,8 @@ pub enum Command {
         uids: UidSet,
     },
     /// Does a command for a session that has the maildrop to itself, or gets it because nobody else has it; else it is
-    /// refused. [`Command::Maildrop`] also takes it from a session that has been silent for
-    /// [`SILENT_HOLDER_MAX`](crate::maildrop::SILENT_HOLDER_MAX); [`Command::Unselect`] gives it back.
+    /// refused. [`Command::Maildrop`] also takes it from a session that has been silent for a minute, and
+    /// [`Command::Unselect`] gives it back.
     InMaildrop {
         /// The session.
         holder: MaildropHolder,
