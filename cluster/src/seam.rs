@@ -11,7 +11,7 @@ use raft::eraftpb::{self, ConfState, MessageType};
 use crate::config::ReplicaSpec;
 use crate::members::MemberChange;
 use crate::outcome::Decision;
-use crate::peer_check::PeerRefusal;
+use crate::peer_refusal::PeerRefusal;
 use crate::placement::GroupRows;
 
 /// Names a question to the core until it is [`Output::Decided`]. The driver never uses one twice, nor the highest number,
