@@ -160,6 +160,16 @@ enum Account {
         #[command(flatten)]
         changing: Changing,
     },
+    /// An account goes for good, with its mail: its addresses, its key, and whoever is logged in to it
+    Delete {
+        /// The account
+        address: String,
+        /// Do it: nothing brings its mail back
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        changing: Changing,
+    },
     /// Another password for an account
     Password {
         /// The account's address
@@ -230,6 +240,15 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         }
         Command::Account(Account::Disable { address, changing }) => set_disabled(&address, true, &changing)?,
         Command::Account(Account::Enable { address, changing }) => set_disabled(&address, false, &changing)?,
+        Command::Account(Account::Delete { address, yes: false, changing: _ }) => {
+            return Err(Failed::because(format!(
+                "nothing was done: to delete {address} with all its mail, which nothing brings back, say it again with --yes"
+            )));
+        }
+        Command::Account(Account::Delete { address, yes: true, changing }) => {
+            let done = change(&changing, "DELETE", &format!("/api/v1/accounts/{}", segment(&address)), None)?;
+            say(&changing.asking, &done, &format!("deleted {address}, its addresses and the key of its mail"));
+        }
         Command::Account(Account::Password { address, password_stdin, changing }) => {
             let (password, made) = password(password_stdin, &changing)?;
             let path = format!("/api/v1/accounts/{}/password", segment(&address));

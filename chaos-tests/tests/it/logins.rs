@@ -99,6 +99,48 @@ fn guesses_at_once_are_no_more_than_one_after_the_other_and_stand_in_the_log_for
     assert!(log.contains("user=a***@example.test") && !log.contains(&alice.address) && !log.contains("a guess"));
 }
 
+#[test]
+fn a_deleted_account_is_gone_everywhere_and_so_is_its_key() {
+    let cluster = Cluster::start_new(|c| c);
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let mut smtp = Smtp::login(&trust, &cluster.text(2, "submissions"), &alice).unwrap();
+    let sent = smtp.send(&alice.address, &bob.address, b"Subject: before\r\n\r\nx\r\n").unwrap();
+    assert!(matches!(sent, SmtpReply::Accepted { .. }), "{sent:?}");
+    cluster.mailraft(&["address", "add", "bobby@example.test", &bob.address], "");
+    let idle = |node| {
+        let mut imap = Imap::login(&trust, &cluster.text(node, "imaps"), &bob).unwrap();
+        imap.ok("SELECT INBOX").unwrap();
+        imap.idle().unwrap();
+        imap
+    };
+    let sessions: Vec<Imap> = cluster.node_ids().into_iter().map(idle).collect();
+
+    let refused = cluster.runs(&["account", "delete", &bob.address], "");
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--yes"));
+    cluster.mailraft(&["account", "delete", &bob.address, "--yes"], "");
+    let begun = Instant::now();
+    for mut session in sessions {
+        assert!(session.hear("log in again").unwrap().starts_with("* BYE"));
+    }
+    assert!(begun.elapsed() < ENDS_WITHIN, "{:?}", begun.elapsed());
+    let again = cluster.runs(&["account", "delete", &bob.address, "--yes"], "");
+    assert!(!again.status.success(), "there is none any more");
+    for node in cluster.node_ids() {
+        assert!(Imap::login(&trust, &cluster.text(node, "imaps"), &bob).is_err());
+        let mut smtp = Smtp::login(&trust, &cluster.text(node, "submissions"), &alice).unwrap();
+        for gone in [&*bob.address, "bobby@example.test"] {
+            let sent = smtp.send(&alice.address, gone, b"Subject: after\r\n\r\nx\r\n").unwrap();
+            assert!(matches!(sent, SmtpReply::Refused(550, _)), "{sent:?}");
+        }
+    }
+    // Whoever has the name next has a mailbox of his own.
+    cluster.mailraft(&["account", "create", &bob.address, "--password-stdin"], &bob.password);
+    let mut next = Imap::login(&trust, &cluster.text(1, "imaps"), &bob).unwrap();
+    next.ok("SELECT INBOX").unwrap();
+    assert!(next.untagged.iter().any(|line| line == "* 0 EXISTS"), "{:?}", next.untagged);
+}
+
 /// What fail2ban does with a filter: counts matching lines, and says which hosts they name.
 const MATCH: &str = r#"
 import configparser, re, sys

@@ -50,6 +50,11 @@ pub enum Command {
         /// The address.
         address: String,
     },
+    /// An account goes, with its mailbox's key and every address that stands for it alone.
+    DeleteAccount {
+        /// The account.
+        address: String,
+    },
 }
 
 /// Without verifiers, which are for no log.
@@ -62,6 +67,7 @@ impl fmt::Debug for Command {
             Command::SetDisabled { address, disabled } => write!(f, "SetDisabled({address:?}, {disabled})"),
             Command::AddAddress { address, targets } => write!(f, "AddAddress({address:?}, {targets:?})"),
             Command::RemoveAddress { address } => write!(f, "RemoveAddress({address:?})"),
+            Command::DeleteAccount { address } => write!(f, "DeleteAccount({address:?})"),
         }
     }
 }
@@ -77,6 +83,7 @@ impl Command {
             Command::SetDisabled { address, disabled: true } => (4, address, &[]),
             Command::AddAddress { address, targets } => (5, address, targets),
             Command::RemoveAddress { address } => (6, address, &[]),
+            Command::DeleteAccount { address } => (7, address, &[]),
         };
         // Names are compared without case, too.
         let texts: Vec<String> =
@@ -92,7 +99,9 @@ impl Command {
             Command::CreateAccount { address, verifier } | Command::SetPassword { address, verifier } => {
                 address.len() + verifier.len()
             }
-            Command::SetDisabled { address, .. } | Command::RemoveAddress { address } => address.len(),
+            Command::SetDisabled { address, .. }
+            | Command::RemoveAddress { address }
+            | Command::DeleteAccount { address } => address.len(),
             Command::AddAddress { address, targets } => {
                 address.len() + targets.iter().map(|t| t.len() + size_of::<String>()).sum::<usize>()
             }
@@ -152,4 +161,7 @@ pub enum Refusal {
         "this id belongs to another change, which it was given first: nothing was done; leave the id out, or draw a new one"
     )]
     IdIsTaken,
+    /// More addresses name the account than one change takes.
+    #[error("more than {max} addresses stand for {0}: remove some of them first with mailraft address remove", max = crate::decide::ADDRESSES_WITH_ACCOUNT_MAX)]
+    TooManyAddresses(String),
 }

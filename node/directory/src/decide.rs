@@ -1,6 +1,8 @@
 //! What a command changes, decided on applied state and what was decided before it in the same entry: nothing
 //! here changes anything.
 
+use std::collections::BTreeSet;
+
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::{Key, seal_row};
 use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table};
@@ -23,6 +25,9 @@ pub struct Effects {
     pub answer: Answer,
 }
 
+/// Addresses that one change takes an account out of, at most.
+pub const ADDRESSES_WITH_ACCOUNT_MAX: usize = 1_000;
+
 type Decision = Result<Result<Effects, Refusal>, LookupError>;
 
 /// Decides one command.
@@ -39,6 +44,7 @@ pub fn decide(at: Reader<'_>, env: &mut Env, command: &Command) -> Decision {
         }
         Command::AddAddress { address, targets } => add_address(at, env, address, targets),
         Command::RemoveAddress { address } => remove_address(at, address),
+        Command::DeleteAccount { address } => delete_account(at, env, address),
     }
 }
 
@@ -145,6 +151,47 @@ fn remove_address(at: Reader<'_>, address: &str) -> Decision {
     let mut rows = RowBatch::default();
     rows.delete(place.clone());
     Ok(Ok(Effects { requires: vec![place], rows, answer: Answer::Done }))
+}
+
+/// The account, its own address and its mailbox's key go. Every other address loses it as a target, and goes too if it
+/// stands for nothing else; so on for those that name one of these.
+fn delete_account(at: Reader<'_>, env: &mut Env, address: &str) -> Decision {
+    let address = accept!(names::address(address));
+    let Some(account) = at.account(&address)? else { return Ok(Err(Refusal::NoSuchAccount(address))) };
+    let mut addresses = at.addresses()?;
+    let (mut gone, mut changed) = (BTreeSet::from([address.clone()]), BTreeSet::new());
+    let mut before = 0;
+    while before < gone.len() + changed.len() {
+        before = gone.len() + changed.len();
+        for record in addresses.iter_mut().filter(|record| record.address != address) {
+            let all = record.targets.len();
+            record.targets.retain(|target| match target {
+                Target::Mailbox { account: of, .. } => *of != account.id,
+                Target::Address(of) => !gone.contains(of),
+            });
+            if record.targets.is_empty() {
+                gone.insert(record.address.clone());
+                changed.remove(&record.address);
+            } else if record.targets.len() < all {
+                changed.insert(record.address.clone());
+            }
+        }
+    }
+    if gone.len() + changed.len() > ADDRESSES_WITH_ACCOUNT_MAX {
+        return Ok(Err(Refusal::TooManyAddresses(address)));
+    }
+    let mut sealer = Sealer::new(at)?;
+    let place = account_place(account.id);
+    sealer.requires.push(place.clone());
+    sealer.rows.delete(place);
+    sealer.rows.delete(mailbox_key_place(account.mailbox));
+    for address in &gone {
+        sealer.rows.delete(address_place(at.lookup().index(), address));
+    }
+    for record in addresses.iter().filter(|record| changed.contains(&record.address)) {
+        sealer.put(env, address_place(at.lookup().index(), &record.address), record);
+    }
+    Ok(Ok(sealer.done(Answer::Done)))
 }
 
 fn needs_domain(at: Reader<'_>, address: &str) -> Result<Option<Refusal>, LookupError> {

@@ -487,6 +487,52 @@ fn an_id_that_comes_again_with_another_request_is_refused_and_changes_nothing() 
 }
 
 #[test]
+fn a_deleted_account_takes_its_key_and_all_that_stands_for_it_alone() {
+    let mut w = World::new();
+    let delete = |address: &str| Command::DeleteAccount { address: address.into() };
+    w.run(domain("x.test")).unwrap();
+    let Ok(Answer::AccountCreated { mailbox: a, .. }) = w.run(account("a@x.test")) else { panic!("no account") };
+    let Ok(Answer::AccountCreated { mailbox: b, .. }) = w.run(account("b@x.test")) else { panic!("no account") };
+    for (name, targets) in [
+        ("alone@x.test", &["a@x.test"][..]),
+        ("through@x.test", &["alone@x.test"]),
+        ("all@x.test", &["a@x.test", "b@x.test"]),
+        ("more@x.test", &["all@x.test", "through@x.test"]),
+    ] {
+        w.run(alias(name, targets)).unwrap();
+    }
+    assert_eq!(w.run(delete("A@x.test")), Ok(Answer::Done));
+    let resolve = |w: &World, address: &str| w.lookup.resolve(address).unwrap();
+    for gone in ["a@x.test", "a+box@x.test", "alone@x.test", "through@x.test"] {
+        assert_eq!(resolve(&w, gone), Resolution::Unknown, "{gone}");
+    }
+    for stays in ["b@x.test", "all@x.test", "more@x.test"] {
+        assert_eq!(resolve(&w, stays), Resolution::Mailboxes(vec![b], None), "{stays}");
+    }
+    let names: Vec<String> = w.lookup.addresses(10).unwrap().into_iter().map(|record| record.address).collect();
+    assert_eq!(names, ["all@x.test", "b@x.test", "more@x.test"]);
+    assert_eq!(w.lookup.account("a@x.test").unwrap(), None);
+    assert!(w.lookup.mailbox_key(a).unwrap().is_none() && w.lookup.mailbox_key(b).unwrap().is_some());
+    assert_eq!(w.run(delete("a@x.test")), Err(Refusal::NoSuchAccount("a@x.test".into())));
+    assert_eq!(w.run(delete("all@x.test")), Err(Refusal::NoSuchAccount("all@x.test".into())));
+    // The name is free, and its new mailbox is another one.
+    let Ok(Answer::AccountCreated { mailbox, .. }) = w.run(account("a@x.test")) else { panic!("no account") };
+    assert_ne!(mailbox, a);
+    assert_eq!(resolve(&w, "all@x.test"), Resolution::Mailboxes(vec![b], None));
+}
+
+#[test]
+fn a_deletion_sees_the_addresses_that_are_decided_with_it_in_one_entry() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    w.run(account("a@x.test")).unwrap();
+    w.submit(alias("late@x.test", &["a@x.test"]));
+    w.submit(Command::DeleteAccount { address: "a@x.test".into() });
+    assert!(w.drain().iter().all(|(_, result, _)| result.is_ok()));
+    assert_eq!(w.lookup.addresses(10).unwrap(), []);
+}
+
+#[test]
 fn every_change_has_a_digest_of_its_own() {
     let text = |text: &str| text.to_owned();
     let commands = [
@@ -500,6 +546,7 @@ fn every_change_has_a_digest_of_its_own() {
         Command::AddAddress { address: text("x"), targets: vec![text("y"), text("z")] },
         Command::AddAddress { address: text("x"), targets: vec![text("yz")] },
         Command::RemoveAddress { address: text("x") },
+        Command::DeleteAccount { address: text("x") },
     ];
     let key = Key::from_bytes([1; 32]);
     let digests: BTreeSet<[u8; 32]> = commands.iter().map(|command| command.digest(&key)).collect();

@@ -334,6 +334,19 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
+    /// Every address. Reads all of them: as many as there are.
+    pub fn addresses(&self) -> Result<Vec<AddressRecord>, LookupError> {
+        let mut all = self.lookup.addresses(usize::MAX)?;
+        let Some(overlay) = self.overlay else { return Ok(all) };
+        let of_addresses = |key: &&RowKey| key.table == Table::Addresses.number();
+        let decided: Vec<&RowKey> = overlay.keys().filter(of_addresses).collect();
+        all.retain(|record| !decided.contains(&&address_place(&self.lookup.index, &record.address)));
+        for place in decided {
+            all.extend(self.record::<AddressRecord>(place, Table::Addresses)?);
+        }
+        Ok(all)
+    }
+
     fn record<T: for<'d> Deserialize<'d>>(&self, place: &RowKey, table: Table) -> Result<Option<T>, LookupError> {
         let plain = match self.overlay.and_then(|rows| rows.get(place)) {
             Some(Some(sealed)) => Some(self.lookup.unseal(place, table, sealed)?),

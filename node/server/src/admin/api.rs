@@ -119,6 +119,10 @@ pub(super) async fn set_disabled(
     change(&admin.services, id, Command::SetDisabled { address, disabled }).await
 }
 
+pub(super) async fn delete_account(State(admin): State<Admin>, Path(address): Path<String>, id: ChangeId) -> Response {
+    change(&admin.services, id, Command::DeleteAccount { address }).await
+}
+
 pub(super) async fn add_address(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewAddress>) -> Response {
     change(&admin.services, id, Command::AddAddress { address: new.address, targets: new.targets }).await
 }

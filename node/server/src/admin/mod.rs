@@ -43,6 +43,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/status/local", get(status::local))
         .route("/domains", post(api::create_domain).get(api::list_domains))
         .route("/accounts", post(api::create_account).get(api::list_accounts))
+        .route("/accounts/{address}", delete(api::delete_account))
         .route("/accounts/{address}/password", put(api::set_password))
         .route("/accounts/{address}/disabled", put(api::set_disabled))
         .route("/addresses", post(api::add_address).get(api::list_addresses))
