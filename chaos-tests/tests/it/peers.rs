@@ -11,8 +11,10 @@ use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
 use mailraft_cluster::frame;
 use mailraft_cluster::{PeerBody, PeerMessage};
-use mailraft_storage::{ClusterId, PartitionId, ReplicaId, Term, UnixMillis};
+use mailraft_driver::pki::ClusterCa;
+use mailraft_storage::{ClusterId, NodeId, PartitionId, ReplicaId, Term, UnixMillis};
 use raft::eraftpb::{Entry, Message, MessageType};
+use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -22,6 +24,8 @@ use serde_json::Value;
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// What connections are for, as their preamble numbers it.
 const RAFT: u8 = 1;
+const SESSIONS: u8 = 3;
+const BODIES: u8 = 4;
 
 /// Somebody who has a node's certificate and key, and nothing else of it.
 struct Forger {
@@ -89,6 +93,105 @@ impl Forger {
         let timed_out = matches!(&end, Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock));
         assert!(!timed_out && !matches!(end, Ok(1..)), "the connection goes on after {said:?}");
     }
+}
+
+/// What nodes say first on connections for mail, as the first version said it.
+const GREETING: &str = include_str!("../../../node/server/testdata/v1/greeting.hex");
+
+fn frame_of(body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32).to_be_bytes()[..], body].concat()
+}
+
+#[test]
+fn a_nodes_certificate_alone_opens_no_connection_that_carries_mail() {
+    let mut cluster = Cluster::start_new(|c| c);
+    let forger = Forger::with_files_of(&cluster, 3);
+    cluster.kill(3);
+    let digits: Vec<u8> = GREETING.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |d: &[u8]| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap();
+    let greeting: Vec<u8> = digits.chunks(2).map(byte).collect();
+    // A guess at the proof; and a question at once, in its place.
+    let proof = frame_of(&[&[1, 0][..], &[7; 32]].concat());
+    let question = frame_of(&[1, 9, 2, 3, 1]);
+    for purpose in [SESSIONS, BODIES] {
+        for said in [&proof, &question] {
+            let mut stream = forger.connect(&cluster, 1, purpose).unwrap();
+            let mut answer = [0; 2];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, [1, 0], "the node's certificate is good");
+            let mut told = vec![0; greeting.len()];
+            stream.read_exact(&mut told).unwrap();
+            assert_eq!(told, greeting, "nothing but the greeting");
+            stream.write_all(&greeting).unwrap();
+            stream.write_all(said).unwrap();
+            stream.flush().unwrap();
+            let end = stream.read(&mut answer);
+            let timed_out = matches!(&end, Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock));
+            assert!(!timed_out && !matches!(end, Ok(1..)), "the connection goes on: {end:?}");
+        }
+    }
+    let counted = "mailraft_peers_without_root_key_total 2";
+    cluster.wait(counted, |c| c.get(1, "/metrics").is_ok_and(|text| text.contains(counted)));
+    let log = std::fs::read_to_string(cluster.text(1, "log")).unwrap();
+    assert!(log.contains("does not have this cluster's root key"), "a line in the log");
+    // Nodes that have the key serve sessions through each other.
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    for node in [1, 2] {
+        let mut smtp = Smtp::login(&trust, &cluster.text(node, "submissions"), &alice).unwrap();
+        for to in [&alice, &bob] {
+            let sent = smtp.send(&alice.address, &to.address, b"Subject: through\r\n\r\nx\r\n").unwrap();
+            assert!(matches!(sent, SmtpReply::Accepted { .. }), "{sent:?}");
+        }
+    }
+}
+
+#[test]
+fn a_revoked_certificate_ends_its_connections_and_a_new_one_is_taken_without_a_restart() {
+    let lists = tempfile::tempdir().unwrap();
+    let list = lists.path().join("revoked");
+    std::fs::write(&list, "# none yet\n").unwrap();
+    let line = format!("revoked_file = \"{}\"", list.display());
+    let cluster = Cluster::start_new(|c| c.replace("# revoked_file = \"/etc/mailraft/revoked\"", &line));
+    let pids: Vec<i32> = cluster.node_ids().into_iter().map(|node| cluster.pid(node)).collect();
+    let forger = Forger::with_files_of(&cluster, 3);
+    let old = CertificateDer::from_pem_file(forger.dir.join("peer.pem")).unwrap();
+    let fingerprint: [u8; 32] =
+        sha2::Digest::finalize(sha2::Digest::chain_update(sha2::Sha256::default(), &old)).into();
+    let fingerprint: Vec<String> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
+    // A connection of whoever has copied the certificate, which stands.
+    let mut stream = forger.connect(&cluster, 1, RAFT).unwrap();
+    let mut answer = [0; 2];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [1, 0]);
+
+    std::fs::write(&list, format!("sha256 Fingerprint={}  # node 3, May\n", fingerprint.join(":"))).unwrap();
+    for node in [1, 2] {
+        cluster.signal(node, Signal::HUP);
+    }
+    assert!(matches!(stream.read(&mut answer), Ok(0) | Err(_)), "it has ended");
+    for node in [1, 2] {
+        let without = format!("mailraft_peer_connected{{node=\"3\"}} 0");
+        cluster.wait(&without, |c| c.get(node, "/metrics").is_ok_and(|text| text.contains(&without)));
+    }
+    let mut stream = forger.connect(&cluster, 1, RAFT).unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [1, 7], "revoked");
+
+    let ca = |name: &str| std::fs::read_to_string(cluster.ca_cert().with_file_name(name)).unwrap();
+    let ca = ClusterCa::from_pem(&ca("ca.pem"), &ca("ca.key")).unwrap();
+    let new = ca.issue_node(NodeId(3), forger.cluster, &[]).unwrap();
+    std::fs::write(forger.dir.join("peer.pem"), new.chain_pem).unwrap();
+    std::fs::write(forger.dir.join("peer.key"), new.key_pem).unwrap();
+    cluster.signal(3, Signal::HUP);
+    cluster.wait_until_caught_up();
+    for node in [1, 2] {
+        let with = format!("mailraft_peer_connected{{node=\"3\"}} 1");
+        cluster.wait(&with, |c| c.get(node, "/metrics").is_ok_and(|text| text.contains(&with)));
+    }
+    let now: Vec<i32> = cluster.node_ids().into_iter().map(|node| cluster.pid(node)).collect();
+    assert_eq!(pids, now);
+    assert!(pids.iter().all(|pid| Path::new(&format!("/proc/{pid}")).exists()));
 }
 
 /// The replica of a partition on a node, as that node says.

@@ -35,6 +35,7 @@ use crate::scrubber::{ScrubState, Scrubber};
 use crate::snapshot::{self, Staging};
 use crate::status::{NodeStatus, PeerStatus, Recent};
 use crate::stream::{self, DialError, Identity, PeerStream, Purpose, StreamKind};
+use crate::tls::{PeerTls, TlsError};
 use crate::{apply_thread, clock, log_thread, metrics, slog_bridge};
 
 /// A node that is to hand over waits this long for the next leadership to be taken: a transfer that nobody answers
@@ -380,6 +381,18 @@ impl Cluster {
     /// Where this node listens for others.
     pub fn listen_addr(&self) -> SocketAddr {
         self.shared.listen
+    }
+
+    /// Takes new certificates, a new key and a new list of revoked certificates for connections between nodes. Those that
+    /// stand go on, but for those whose other end showed a certificate that is revoked now; gives how many.
+    ///
+    /// # Errors
+    /// If the new certificate is not this node's. The old ones stay.
+    pub fn reload_peers(&self, new: &PeerTls) -> Result<usize, TlsError> {
+        let Identity { node, cluster, tls, connections } = &self.shared.me;
+        new.check_own(*node, *cluster)?;
+        tls.replace_by(new);
+        Ok(connections.end_of_certificates(|shown| tls.revokes(shown)))
     }
 
     /// A new stream to another node.

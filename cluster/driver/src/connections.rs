@@ -1,5 +1,5 @@
 //! The connections to other nodes that stand, in both directions, so that they can be ended from outside: where a node said
-//! what no honest node says.
+//! what no honest node says, and where its certificate is revoked.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,8 @@ pub(crate) struct Connections {
 struct Connection {
     node: NodeId,
     purpose: Purpose,
+    /// Fingerprints of the certificates that the other end showed.
+    certificates: Vec<[u8; 32]>,
     /// Whoever holds the other ends hears when these are dropped.
     reads: oneshot::Sender<()>,
     _writes: oneshot::Sender<()>,
@@ -26,12 +28,12 @@ struct Connection {
 
 impl Connections {
     /// One more stands, until what is returned is dropped.
-    pub(crate) fn stands(&self, node: NodeId, purpose: Purpose) -> Standing {
+    pub(crate) fn stands(&self, node: NodeId, purpose: Purpose, certificates: Vec<[u8; 32]>) -> Standing {
         let (reads, reads_end) = oneshot::channel();
         let (_writes, writes_end) = oneshot::channel();
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.retain(|connection| !connection.reads.is_closed());
-        table.push(Connection { node, purpose, reads, _writes });
+        table.push(Connection { node, purpose, certificates, reads, _writes });
         Standing { reads: Some(reads_end), writes: Some(writes_end) }
     }
 
@@ -42,9 +44,17 @@ impl Connections {
         });
     }
 
-    fn end(&self, ends: impl Fn(&Connection) -> bool) {
+    /// Ends those whose other end showed a certificate of which this is true; gives how many.
+    pub(crate) fn end_of_certificates(&self, ends: impl Fn(&[[u8; 32]]) -> bool) -> usize {
+        self.end(|connection| ends(&connection.certificates))
+    }
+
+    fn end(&self, ends: impl Fn(&Connection) -> bool) -> usize {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.retain(|connection| !connection.reads.is_closed() && !ends(connection));
+        table.retain(|connection| !connection.reads.is_closed());
+        let before = table.len();
+        table.retain(|connection| !ends(connection));
+        before - table.len()
     }
 }
 
@@ -89,8 +99,8 @@ mod tests {
         let (two, three) = (NodeId(2), NodeId(3));
         let sessions = Purpose::User(crate::purpose::StreamKind::Sessions);
         let mut standing = [(two, Purpose::Raft), (two, Purpose::Snapshot), (two, sessions), (three, Purpose::Raft)]
-            .map(|(node, purpose)| connections.stands(node, purpose));
-        drop(connections.stands(two, Purpose::Raft));
+            .map(|(node, purpose)| connections.stands(node, purpose, vec![[node.0 as u8; 32]]));
+        drop(connections.stands(two, Purpose::Raft, Vec::new()));
         connections.end_raft_of(two);
         let mut context = Context::from_waker(Waker::noop());
         for (standing, ended) in standing.iter_mut().zip([true, true, false, false]) {
@@ -99,6 +109,8 @@ mod tests {
                 assert_eq!(standing.poll_writes(&mut context).is_err(), ended);
             }
         }
-        assert_eq!(connections.table.lock().map(|table| table.len()).ok(), Some(2));
+        assert_eq!(connections.end_of_certificates(|shown| shown.contains(&[2; 32])), 1);
+        assert!(standing[2].poll_reads(&mut context).is_err() && standing[3].poll_reads(&mut context).is_ok());
+        assert_eq!(connections.table.lock().map(|table| table.len()).ok(), Some(1));
     }
 }

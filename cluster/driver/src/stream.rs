@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mailraft_storage::{ClusterId, NodeId};
+use rustls_pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -25,6 +26,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use crate::connections::{Connections, Standing};
 pub(crate) use crate::purpose::Purpose;
 pub use crate::purpose::StreamKind;
+use crate::revoked::fingerprint;
 use crate::tls::{self, PeerTls};
 
 /// The version of preamble and answer.
@@ -55,9 +57,30 @@ impl PeerStream {
     }
 
     /// From now on it can be ended from outside.
-    fn stands(mut self, me: &Identity, node: NodeId, purpose: Purpose) -> Self {
-        self.standing = Some(me.connections.stands(node, purpose));
-        self
+    ///
+    /// # Errors
+    /// If a certificate of the other end is revoked.
+    fn stands(&mut self, me: &Identity, node: NodeId, purpose: Purpose) -> Result<(), ConnectionRefusal> {
+        let certificates: Vec<_> = self.certificates().iter().map(fingerprint).collect();
+        // It stands first: a list that comes meanwhile is looked at here, or finds it.
+        self.standing = Some(me.connections.stands(node, purpose, certificates.clone()));
+        if me.tls.revokes(&certificates) { Err(ConnectionRefusal::Revoked) } else { Ok(()) }
+    }
+
+    /// 32 bytes that only the two ends of this TLS session know, one value for each label (RFC 5705, RFC 8446 7.5).
+    ///
+    /// # Errors
+    /// If the session gives none.
+    pub fn session_secret(&self, label: &[u8]) -> io::Result<[u8; 32]> {
+        let exported = match &self.inner {
+            TlsStream::Client(tls) => tls.get_ref().1.export_keying_material([0; 32], label, None),
+            TlsStream::Server(tls) => tls.get_ref().1.export_keying_material([0; 32], label, None),
+        };
+        exported.map_err(io::Error::other)
+    }
+
+    fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.inner.get_ref().1.peer_certificates().unwrap_or_default()
     }
 
     fn poll_reads(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -174,6 +197,9 @@ pub enum ConnectionRefusal {
     /// It has too many connections, or is about to stop.
     #[error("it takes no more connections at present")]
     Busy,
+    /// The certificate that was shown is revoked.
+    #[error("the certificate of the other end is revoked (peer.revoked_file)")]
+    Revoked,
     /// A reason that this version does not know.
     #[error("reason {0}")]
     Other(u8),
@@ -188,6 +214,7 @@ impl ConnectionRefusal {
             ConnectionRefusal::OtherNode => 4,
             ConnectionRefusal::Identity => 5,
             ConnectionRefusal::Busy => 6,
+            ConnectionRefusal::Revoked => 7,
             ConnectionRefusal::Other(number) => number,
         }
     }
@@ -200,6 +227,7 @@ impl ConnectionRefusal {
             4 => ConnectionRefusal::OtherNode,
             5 => ConnectionRefusal::Identity,
             6 => ConnectionRefusal::Busy,
+            7 => ConnectionRefusal::Revoked,
             other => ConnectionRefusal::Other(other),
         }
     }
@@ -213,6 +241,7 @@ impl ConnectionRefusal {
             ConnectionRefusal::OtherNode => "other_node",
             ConnectionRefusal::Identity => "identity",
             ConnectionRefusal::Busy => "busy",
+            ConnectionRefusal::Revoked => "revoked",
             ConnectionRefusal::Other(_) => "other",
         }
     }
@@ -247,7 +276,7 @@ pub(crate) async fn connect(
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).await.map_err(io)?;
         match answer {
-            [PREAMBLE_VERSION, 0] => Ok(stream.stands(me, node, purpose)),
+            [PREAMBLE_VERSION, 0] => stream.stands(me, node, purpose).map(|()| stream),
             [PREAMBLE_VERSION, number] => Err(ConnectionRefusal::from_number(number)),
             _ => Err(ConnectionRefusal::Version),
         }
@@ -282,14 +311,18 @@ pub(crate) async fn accept(
         let mut stream = PeerStream::new(TlsStream::Server(tls));
         let mut bytes = [0; PREAMBLE_BYTES];
         stream.read_exact(&mut bytes).await?;
-        let certificate = stream.inner.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let certificate = stream.certificates().first();
         let is_node = |node| known(node) && certificate.is_some_and(|c| tls::is_node(c, node, me.cluster));
         let judged = judge(me, &bytes, is_node);
+        let judged = judged.and_then(|(node, purpose)| {
+            stream.stands(me, node, purpose)?;
+            Ok((node, purpose))
+        });
         let number = judged.as_ref().map_or_else(|refusal| refusal.number(), |_| 0);
         stream.write_all(&[PREAMBLE_VERSION, number]).await?;
         stream.flush().await?;
         match judged {
-            Ok((node, purpose)) => Ok((node, purpose, stream.stands(me, node, purpose))),
+            Ok((node, purpose)) => Ok((node, purpose, stream)),
             Err(refusal) => {
                 stream.shutdown().await?;
                 Err(AcceptError::Refused(refusal))

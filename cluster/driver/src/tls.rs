@@ -3,7 +3,7 @@
 //! A node is who its certificate says: the certificate, signed by the cluster's own CA, bears the DNS name
 //! `node-<id>.<cluster id in hexadecimal>.mailraft`. Both sides check the other's name; addresses and
 //! host names in it mean nothing here. Sessions are not resumed, so a reload holds for every new
-//! connection.
+//! connection. A certificate that is on the list of revoked ones is none, whatever the CA says.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,6 +13,8 @@ use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+use crate::revoked::{Revoked, fingerprint};
 
 /// What is wrong with certificates or their key, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,9 @@ pub enum TlsError {
         "the node's certificate and key can't be used: {0}; they must belong together and be signed by the cluster's CA"
     )]
     Unusable(String),
+    /// The certificate is on the list of revoked ones.
+    #[error("the node's own certificate is revoked: issue a new one for it")]
+    Revoked,
     /// The certificate is another node's.
     #[error("the node's certificate does not bear the name {expected}: issue one for this node of this cluster")]
     OtherNode {
@@ -53,6 +58,7 @@ struct Loaded {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
     own: CertificateDer<'static>,
+    revoked: Revoked,
 }
 
 impl std::fmt::Debug for PeerTls {
@@ -68,18 +74,26 @@ impl PeerTls {
     /// # Errors
     /// If one of them is no PEM or they don't belong together.
     pub fn from_pem(ca: &[u8], chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        Ok(PeerTls { loaded: Arc::new(RwLock::new(Arc::new(load(ca, chain, key)?))) })
+        PeerTls::with_revoked(ca, chain, key, Revoked::default())
     }
 
-    /// Takes new certificates for every connection made from now on. Those that stand are left alone. After
-    /// an error the old ones stay.
+    /// As [`PeerTls::from_pem`], with a list of certificates that count no more.
     ///
     /// # Errors
-    /// As [`PeerTls::from_pem`].
-    pub fn reload(&self, ca: &[u8], chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
-        let new = Arc::new(load(ca, chain, key)?);
+    /// As [`PeerTls::from_pem`], and if this node's own is among them.
+    pub fn with_revoked(ca: &[u8], chain: &[u8], key: &[u8], revoked: Revoked) -> Result<Self, TlsError> {
+        Ok(PeerTls { loaded: Arc::new(RwLock::new(Arc::new(load(ca, chain, key, revoked)?))) })
+    }
+
+    /// Takes what was loaded anew for every connection made from now on. Those that stand are left alone.
+    pub(crate) fn replace_by(&self, new: &PeerTls) {
+        let new = new.current();
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = new;
-        Ok(())
+    }
+
+    /// Whether one of these certificates is revoked, by their fingerprints.
+    pub(crate) fn revokes(&self, fingerprints: &[[u8; 32]]) -> bool {
+        self.current().revoked.has_one_of(fingerprints)
     }
 
     /// Checks that the own certificate is this node's.
@@ -118,7 +132,7 @@ pub(crate) fn is_node(certificate: &CertificateDer<'_>, node: NodeId, cluster: C
     ParsedCertificate::try_from(certificate).is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
 }
 
-fn load(ca: &[u8], chain: &[u8], key: &[u8]) -> Result<Loaded, TlsError> {
+fn load(ca: &[u8], chain: &[u8], key: &[u8], revoked: Revoked) -> Result<Loaded, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let unusable = |e: &dyn std::fmt::Display| TlsError::Unusable(e.to_string());
     let mut roots = RootCertStore::empty();
@@ -128,6 +142,10 @@ fn load(ca: &[u8], chain: &[u8], key: &[u8]) -> Result<Loaded, TlsError> {
     let roots = Arc::new(roots);
     let chain = certificates("the node's certificate", chain)?;
     let own = chain.first().cloned().ok_or_else(|| unusable(&"no certificate"))?;
+    let fingerprints: Vec<_> = chain.iter().map(fingerprint).collect();
+    if revoked.has_one_of(&fingerprints) {
+        return Err(TlsError::Revoked);
+    }
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|e| TlsError::Pem { what: "the node's private key", detail: e.to_string() })?;
 
@@ -148,7 +166,7 @@ fn load(ca: &[u8], chain: &[u8], key: &[u8]) -> Result<Loaded, TlsError> {
         .with_client_auth_cert(chain, key)
         .map_err(|e| unusable(&e))?;
     client.resumption = Resumption::disabled();
-    Ok(Loaded { client: Arc::new(client), server: Arc::new(server), own })
+    Ok(Loaded { client: Arc::new(client), server: Arc::new(server), own, revoked })
 }
 
 fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -192,9 +210,25 @@ mod tests {
         let bad = PeerTls::from_pem(b"hello", one.chain_pem.as_bytes(), one.key_pem.as_bytes()).unwrap_err();
         assert!(bad.to_string().starts_with("the cluster's CA certificate: no CERTIFICATE section"), "{bad}");
         let tls = PeerTls::from_pem(pem, one.chain_pem.as_bytes(), one.key_pem.as_bytes()).unwrap();
-        assert!(tls.reload(pem, b"", b"").is_err());
-        assert!(tls.check_own(NodeId(1), CLUSTER).is_ok());
-        tls.clone().reload(pem, two.chain_pem.as_bytes(), two.key_pem.as_bytes()).unwrap();
+        let new = PeerTls::from_pem(pem, two.chain_pem.as_bytes(), two.key_pem.as_bytes()).unwrap();
+        tls.clone().replace_by(&new);
         assert!(tls.check_own(NodeId(2), CLUSTER).is_ok(), "clones share a reload");
+    }
+
+    #[test]
+    fn a_node_does_not_start_with_a_certificate_that_is_revoked() {
+        let ca = ClusterCa::create(CLUSTER).unwrap();
+        let [one, two] = [1, 2].map(|node| ca.issue_node(NodeId(node), CLUSTER, &[]).unwrap());
+        let of = |issued: &crate::pki::Issued| {
+            fingerprint(&CertificateDer::from_pem_slice(issued.chain_pem.as_bytes()).unwrap())
+        };
+        let list = Revoked::parse(&hex::encode(of(&one))).unwrap();
+        let load = |issued: &crate::pki::Issued| {
+            let (ca, chain, key) = (ca.cert_pem(), &issued.chain_pem, &issued.key_pem);
+            PeerTls::with_revoked(ca.as_bytes(), chain.as_bytes(), key.as_bytes(), list.clone())
+        };
+        assert!(matches!(load(&one), Err(TlsError::Revoked)));
+        let tls = load(&two).unwrap();
+        assert!(tls.revokes(&[of(&two), of(&one)]) && !tls.revokes(&[of(&two)]));
     }
 }

@@ -88,6 +88,11 @@ impl RootKey {
         Ok(RootKey(Key::from_bytes(*bytes)))
     }
 
+    /// The key by which nodes prove to each other that they have this one. It proves that and opens nothing.
+    pub fn link_key(&self) -> Key {
+        self.0.derive("mailraft links between nodes 1")
+    }
+
     /// The key of the sums over rows: whoever has the disk and not this file can't make them.
     pub fn sum_key(&self) -> SumKey {
         SumKey::derived_from(&self.0)

@@ -2,6 +2,9 @@
 
 use metrics::Unit;
 
+/// Connections for mail of which the other end did not prove that it has the root key.
+pub const PEERS_WITHOUT_ROOT_KEY: &str = "mailraft_peers_without_root_key_total";
+
 /// Name, unit and meaning of each.
 pub const METRICS: &[(&str, Unit, &str)] = &[
     ("mailraft_sessions", Unit::Count, "Client sessions on this node"),
@@ -20,6 +23,11 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
         "mailraft_session_outbox_overflows_total",
         Unit::Count,
         "Links given up because a session or node read too slowly",
+    ),
+    (
+        PEERS_WITHOUT_ROOT_KEY,
+        Unit::Count,
+        "Connections between nodes whose other end did not prove that it has the root key",
     ),
     ("mailraft_logins_total", Unit::Count, "Logins by result: ok, wrong, throttled"),
     ("mailraft_deliveries_total", Unit::Count, "Messages offered by SMTP, by result: accepted, refused, deferred"),

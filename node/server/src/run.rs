@@ -19,7 +19,7 @@ use crate::config::{self, Config};
 use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
 use crate::disk_space::DiskSpace;
-use crate::links::{Links, StatusSource, serve_streams};
+use crate::links::{LinkKey, Links, StatusSource, serve_streams};
 use crate::logged_in::LoggedIn;
 use crate::permits::Permits;
 use crate::places::Places;
@@ -140,10 +140,11 @@ async fn serve(
             "the data directory has no replica of the control group: it is damaged; {DAMAGED_NODE_ADVICE}"
         ))
     })?;
+    let link_key = LinkKey::new(root.link_key());
     let lookup = Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
     let services = Services {
         registry: Registry::new(cluster.clone(), Arc::clone(&lookup), actors, bounds(&config)),
-        links: Arc::new(Links::new(cluster.clone())),
+        links: Arc::new(Links::new(cluster.clone(), link_key)),
         credentials: Arc::new(Credentials::new(cluster.clone(), Arc::clone(&lookup), config.limits.auth_parallel)),
         config: Arc::new(RwLock::new(Arc::new(config.clone()))),
         cluster: cluster.clone(),
@@ -263,6 +264,17 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     for sentence in services.config().needs_restart(&new) {
         tracing::warn!("{sentence}");
     }
+    let ended = new.peer_tls().and_then(|peers| services.cluster.reload_peers(&peers).map_err(|e| e.to_string()));
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(sentence) => {
+            tracing::error!("not reloaded: {sentence}; the old certificates stay");
+            return;
+        }
+    };
+    if ended > 0 {
+        tracing::warn!(connections = ended, "connections of nodes whose certificates are revoked have ended");
+    }
     if let Err(sentence) = tls.reload(&certificate_files(&new)) {
         tracing::error!("not reloaded: {sentence}; the old certificates stay");
         return;
@@ -273,6 +285,7 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     services.credentials.set_parallel(new.limits.auth_parallel);
     now.limits = new.limits;
     now.tls = new.tls;
+    now.peer = config::Peer { listen: now.peer.listen, ..new.peer };
     *services.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
     tracing::info!("reloaded: certificates and limits");
 }

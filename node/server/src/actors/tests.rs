@@ -32,7 +32,7 @@ use crate::credentials::{Credentials, LoginRefused};
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskSpace;
 use crate::environment::command_id;
-use crate::links::{Links, MailboxSession, Stored};
+use crate::links::{LinkKey, Links, MailboxSession, Stored};
 use crate::logged_in::LoggedIn;
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
 use crate::places::Places;
@@ -99,7 +99,7 @@ impl Node {
         let threads = ActorThreads::start().unwrap();
         let services = Services {
             registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits),
-            links: Arc::new(Links::new(cluster.clone())),
+            links: Arc::new(Links::new(cluster.clone(), LinkKey::new(RootKey::parse(ROOT_KEY).unwrap().link_key()))),
             credentials: Arc::new(Credentials::new(cluster.clone(), Arc::clone(&lookup), 1)),
             config: Arc::new(RwLock::new(Arc::new(config(dir.path())))),
             cluster,

@@ -72,6 +72,7 @@ struct PeerSection {
     ca_file: PathBuf,
     certificate_file: PathBuf,
     key_file: PathBuf,
+    revoked_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -318,6 +319,7 @@ impl File {
                 ca_file: self.peer.ca_file,
                 certificate_file: self.peer.certificate_file,
                 key_file: self.peer.key_file,
+                revoked_file: self.peer.revoked_file,
             },
             tls: Tls {
                 hostname: self.tls.hostname,

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mailraft_driver::{DriverConfig, PeerTls};
+use mailraft_driver::{DriverConfig, PeerTls, Revoked};
 use mailraft_storage::{ClusterId, NodeId};
+use zeroize::Zeroizing;
 
 pub use render::{Files, Listens, OnLoopback, Rendered, render, render_on_loopback};
 
@@ -103,6 +104,8 @@ pub struct Peer {
     pub certificate_file: PathBuf,
     /// Its key, PEM.
     pub key_file: PathBuf,
+    /// Fingerprints of nodes' certificates that count no more, if there is such a list.
+    pub revoked_file: Option<PathBuf>,
 }
 
 /// TLS towards clients.
@@ -245,6 +248,7 @@ impl Config {
             ("peer.key_file", &peer.key_file),
             ("admin.token_file", &self.admin.token_file),
         ];
+        out.extend(peer.revoked_file.iter().map(|path| ("peer.revoked_file", path.as_path())));
         for Certificate { certificate_file, key_file } in &self.tls.certificates {
             out.extend([
                 ("tls.certificates.certificate_file", certificate_file.as_path()),
@@ -266,7 +270,7 @@ impl Config {
             ("[node]", self.node != new.node),
             ("[cluster]", self.cluster != new.cluster),
             ("[keys]", self.keys != new.keys),
-            ("[peer]", self.peer != new.peer),
+            ("peer.listen", self.peer.listen != new.peer.listen),
             ("[listen]", self.listen != new.listen),
             ("[admin]", self.admin != new.admin),
             ("[storage]", self.storage != new.storage),
@@ -276,11 +280,11 @@ impl Config {
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| sentence(key)).collect()
     }
 
-    /// What the driver is told; `connections_max` other nodes' connections at a time.
+    /// Certificates, key and list of revoked certificates for connections between nodes, as the files are now.
     ///
     /// # Errors
-    /// One sentence if a certificate or key can't be used.
-    pub fn driver(&self, connections_max: usize) -> Result<DriverConfig, String> {
+    /// One sentence if one of them can't be used.
+    pub fn peer_tls(&self) -> Result<PeerTls, String> {
         let read = |key: &str, path: &Path| {
             std::fs::read(path).map_err(|e| {
                 format!("peer.{key} {} can't be read ({e}): name the file that quickstart wrote", path.display())
@@ -288,8 +292,25 @@ impl Config {
         };
         let ca = read("ca_file", &self.peer.ca_file)?;
         let chain = read("certificate_file", &self.peer.certificate_file)?;
-        let key = read("key_file", &self.peer.key_file)?;
-        let tls = PeerTls::from_pem(&ca, &chain, &key).map_err(|e| format!("[peer]: {e}"))?;
+        let key = Zeroizing::new(read("key_file", &self.peer.key_file)?);
+        let revoked = match &self.peer.revoked_file {
+            None => Revoked::default(),
+            Some(path) => {
+                let said = |e: &dyn std::fmt::Display| format!("peer.revoked_file {}: {e}", path.display());
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| said(&format_args!("it can't be read ({e}): it may be empty, and must be there")))?;
+                Revoked::parse(&text).map_err(|e| said(&e))?
+            }
+        };
+        PeerTls::with_revoked(&ca, &chain, &key, revoked).map_err(|e| format!("[peer]: {e}"))
+    }
+
+    /// What the driver is told; `connections_max` other nodes' connections at a time.
+    ///
+    /// # Errors
+    /// One sentence if a certificate or key can't be used.
+    pub fn driver(&self, connections_max: usize) -> Result<DriverConfig, String> {
+        let tls = self.peer_tls()?;
         let mut driver = DriverConfig::new(
             self.node.id,
             self.cluster.id,

@@ -166,6 +166,9 @@ listen = "{peer}"
 ca_file = "{ca}"
 certificate_file = "{peer_certificate}"
 key_file = "{peer_key}"
+# Certificates of nodes that count no more, the same list on every node: a line for each has what
+# `openssl x509 -noout -fingerprint -sha256 -in peer.pem` prints. SIGHUP takes it up, and ends their connections.
+# revoked_file = "/etc/mailraft/revoked"
 
 [tls]
 hostname = "{hostname}"    # what the server calls itself

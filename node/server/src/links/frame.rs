@@ -60,7 +60,7 @@ pub async fn greet(to: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
 /// # Errors
 /// Those of the connection; `InvalidData` if it is none, or if the other node no longer understands this one's frames.
 pub async fn greeted(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Greeting> {
-    let greeting: Greeting = decode(&read_bytes(from, GREETING_MAX_BYTES).await?).map_err(invalid)?;
+    let greeting: Greeting = read_short(from).await?;
     if greeting.oldest > SPOKEN_VERSION {
         let Greeting { version, oldest, .. } = greeting;
         let what = format!("it speaks version {version} of frames, and none below {oldest}: update this node");
@@ -274,6 +274,14 @@ pub async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), value: &T) 
 /// Those of the connection; `InvalidData` for a frame that is too long or does not decode.
 pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<T> {
     decode(&read_bytes(from, FRAME_MAX_BYTES).await?).map_err(invalid)
+}
+
+/// Reads a frame of a handshake, no longer than a greeting.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_short<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<T> {
+    decode(&read_bytes(from, GREETING_MAX_BYTES).await?).map_err(invalid)
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, StoreError> {

@@ -7,12 +7,14 @@
 
 mod chunks;
 mod frame;
+mod handshake;
 mod peer;
 mod serve;
 mod session;
 mod upload;
 
 pub use frame::{Rpc, RpcReply};
+pub use handshake::LinkKey;
 pub use peer::Links;
 pub use serve::{StatusSource, serve_streams};
 pub use session::{MailboxSession, Stored, stored_under};

@@ -12,6 +12,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{self, Addressed, Request, Response, Rpc, RpcReply};
+use super::handshake::{End, LinkKey};
 use crate::outbox::{Outbox, ToSession};
 
 /// Requests that may wait for one connection.
@@ -24,6 +25,7 @@ const RPC_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections to the other nodes.
 pub struct Links {
     cluster: Cluster,
+    key: LinkKey,
     peers: Mutex<HashMap<NodeId, Arc<Peer>>>,
     dialling: tokio::sync::Mutex<()>,
 }
@@ -49,8 +51,29 @@ struct Waiting {
 
 impl Links {
     /// No connection yet.
-    pub fn new(cluster: Cluster) -> Self {
-        Links { cluster, peers: Mutex::default(), dialling: tokio::sync::Mutex::new(()) }
+    pub fn new(cluster: Cluster, key: LinkKey) -> Self {
+        Links { cluster, key, peers: Mutex::default(), dialling: tokio::sync::Mutex::new(()) }
+    }
+
+    /// A new stream to another node, which has the root key too.
+    ///
+    /// # Errors
+    /// Those of the connection, and if the other node does not prove it.
+    pub async fn dial(&self, node: NodeId, kind: StreamKind) -> std::io::Result<PeerStream> {
+        let mut stream = self.cluster.dial(node, kind).await.map_err(std::io::Error::other)?;
+        let greeting = self.key.begin(&mut stream, End::Caller).await?;
+        tracing::debug!(node = node.0, ?kind, ?greeting, "another node is reached");
+        Ok(stream)
+    }
+
+    /// Sees that whoever opened a stream to this node has the root key too.
+    ///
+    /// # Errors
+    /// Those of the connection, and if it does not prove it.
+    pub async fn accept(&self, stream: &mut PeerStream) -> std::io::Result<()> {
+        let greeting = self.key.begin(stream, End::Called).await?;
+        tracing::debug!(?greeting, "another node reaches this one");
+        Ok(())
     }
 
     /// Attaches to a mailbox on another node; what it says goes to the outbox.
@@ -106,7 +129,7 @@ impl Links {
         if let Some(peer) = self.known(node) {
             return Ok(peer);
         }
-        let dialled = tokio::time::timeout(DIAL_TIMEOUT, self.cluster.dial(node, StreamKind::Sessions)).await;
+        let dialled = tokio::time::timeout(DIAL_TIMEOUT, self.dial(node, StreamKind::Sessions)).await;
         let Ok(Ok(stream)) = dialled else { return Err(Detached::Gone) };
         let (requests, rx) = mpsc::channel(REQUESTS_MAX);
         let peer = Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
@@ -204,7 +227,6 @@ impl Peer {
 async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: Arc<Peer>) {
     let (read, mut write) = tokio::io::split(stream);
     let writing = async {
-        frame::greet(&mut write).await?;
         while let Some(first) = requests.recv().await {
             let mut batch = first;
             while batch.len() < (256 << 10) {
@@ -220,8 +242,6 @@ async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: 
     };
     let reading = async {
         let mut read = BufReader::with_capacity(64 << 10, read);
-        let greeting = frame::greeted(&mut read).await?;
-        tracing::debug!(?greeting, "another node's actors are reached");
         loop {
             peer.hear(frame::read::<Addressed>(&mut read).await?);
         }

@@ -31,14 +31,18 @@ pub async fn serve_streams(
     mut streams: mpsc::Receiver<(NodeId, StreamKind, PeerStream)>,
 ) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-    while let Some((node, kind, stream)) = streams.recv().await {
+    while let Some((node, kind, mut stream)) = streams.recv().await {
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let (reach, own_status) = (reach.clone(), Arc::clone(&own_status));
         tokio::spawn(async move {
-            let end = match kind {
-                StreamKind::Sessions => sessions(reach, own_status, connection, stream).await,
-                StreamKind::Bodies => bodies(reach, stream).await,
+            let end = async {
+                reach.links.accept(&mut stream).await?;
+                match kind {
+                    StreamKind::Sessions => sessions(reach, own_status, connection, stream).await,
+                    StreamKind::Bodies => bodies(reach, stream).await,
+                }
             };
+            let end = end.await;
             if let Err(error) = end {
                 tracing::debug!(node = node.0, %error, "a connection of another node's sessions ended");
             }
@@ -51,7 +55,6 @@ async fn sessions(reach: Reach, own_status: StatusSource, connection: u64, strea
     let (outbox, mut inbox) = channel(0);
     let (replies, mut replied) = mpsc::channel::<(u64, Response)>(RPCS_MAX);
     let writing = async {
-        frame::greet(&mut write).await?;
         loop {
             let mut batch = tokio::select! {
                 message = inbox.next() => match message {
@@ -74,8 +77,6 @@ async fn sessions(reach: Reach, own_status: StatusSource, connection: u64, strea
     };
     let reading = async {
         let mut read = BufReader::with_capacity(64 << 10, read);
-        let greeting = frame::greeted(&mut read).await?;
-        tracing::debug!(?greeting, "another node's sessions attach here");
         let mut attached: HashMap<u64, LocalLink> = HashMap::new();
         loop {
             let Addressed { number: session, body } = frame::read(&mut read).await?;
@@ -135,7 +136,6 @@ async fn bodies(reach: Reach, stream: PeerStream) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
     let (done, mut finished) = mpsc::channel::<ChunkDone>(CHUNKS_UNANSWERED_MAX);
     let writing = async {
-        frame::greet(&mut write).await?;
         while let Some(chunk) = finished.recv().await {
             frame::write(&mut write, &chunk).await?;
         }
@@ -143,7 +143,6 @@ async fn bodies(reach: Reach, stream: PeerStream) -> std::io::Result<()> {
     };
     let reading = async {
         let mut read = BufReader::with_capacity(64 << 10, read);
-        frame::greeted(&mut read).await?;
         loop {
             let chunk = frame::read::<UploadChunk>(&mut read).await?;
             // Waits for a place: no more than the channel holds are under way.

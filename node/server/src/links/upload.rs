@@ -116,17 +116,15 @@ impl Carrier {
         mut waiting: mpsc::Receiver<(u32, Bytes)>,
         finished: mpsc::Sender<ChunkDone>,
     ) -> io::Result<()> {
-        let stream = self.reach.cluster.dial(self.node, StreamKind::Bodies).await.map_err(io::Error::other)?;
+        let stream = self.reach.links.dial(self.node, StreamKind::Bodies).await?;
         let (mut read, mut write) = tokio::io::split(stream);
         let writing = async {
-            frame::greet(&mut write).await?;
             while let Some((number, data)) = waiting.recv().await {
                 frame::write(&mut write, &self.chunk(&open, number, data)).await?;
             }
             io::Result::Ok(())
         };
         let reading = async {
-            frame::greeted(&mut read).await?;
             loop {
                 let chunk = frame::read::<ChunkDone>(&mut read).await?;
                 if finished.send(chunk).await.is_err() {
