@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::argon2_queue::Argon2Queue;
 use crate::environment::os_env;
 use crate::lookups::{Uncertain, look_up, up_to_date};
 use crate::places::Network;
-use crate::throttle::Throttle;
+use crate::throttle::{GuessNews, Throttle};
 
 /// How long a verified credential is remembered.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
@@ -49,6 +50,8 @@ pub struct Credentials {
     lookup: Arc<Lookup>,
     argon2: Argon2Queue,
     throttle: Throttle,
+    /// Whether users' names are masked in the log.
+    masking: AtomicBool,
     secret: Key,
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
 }
@@ -61,6 +64,7 @@ impl Credentials {
             lookup,
             argon2: Argon2Queue::new(parallel),
             throttle: Throttle::default(),
+            masking: AtomicBool::new(true),
             secret: Key::generate(&mut os_env()),
             remembered: Mutex::default(),
         }
@@ -69,6 +73,21 @@ impl Credentials {
     /// At most so many Argon2 at once from now on.
     pub fn set_parallel(&self, parallel: usize) {
         self.argon2.resize(parallel);
+    }
+
+    /// Whether of users' names only the first letter and the domain stand in the log from now on.
+    pub fn set_masking(&self, masking: bool) {
+        self.masking.store(masking, Ordering::Relaxed);
+    }
+
+    /// What was guessed here since the last call, for the other nodes; None if nothing was.
+    pub fn guess_news(&self) -> Option<GuessNews> {
+        self.throttle.news()
+    }
+
+    /// Another node tells what was guessed there.
+    pub fn hears_guesses(&self, news: GuessNews) {
+        self.throttle.hears(news);
     }
 
     /// How long the answer waits that a recipient is nobody here.
@@ -99,7 +118,7 @@ impl Credentials {
             return Ok(account);
         }
         let Some(guess) = self.throttle.reserve(&name, network) else {
-            refused("throttled", service, &name, from);
+            self.refused("throttled", service, &name, from);
             return Err(LoginRefused::Throttled);
         };
         match self.check(&name, &password, network).await? {
@@ -110,7 +129,7 @@ impl Credentials {
             }
             None => {
                 guess.wrong();
-                refused("wrong", service, &name, from);
+                self.refused("wrong", service, &name, from);
                 Err(LoginRefused::Wrong)
             }
         }
@@ -166,21 +185,18 @@ impl Credentials {
         }
         remembered.insert(mark, Instant::now());
     }
+
+    /// The one line by which a login that was refused is found in the log (`fail2ban` does). It must stay as it is.
+    fn refused(&self, result: &'static str, service: &'static str, name: &str, from: IpAddr) {
+        ::metrics::counter!("mailraft_logins_total", "result" => result).increment(1);
+        let user = if self.masking.load(Ordering::Relaxed) { masked(name) } else { shown(name) };
+        tracing::warn!("login refused: service={service} result={result} user={user} address={}", from.to_canonical());
+    }
 }
 
 /// Without an account the same time is spent, so that the answer's time tells nothing.
 fn verifier(account: &Option<Account>) -> &str {
     account.as_ref().map_or(password::DUMMY_VERIFIER, |account| &account.verifier)
-}
-
-/// The one line by which a login that was refused is found in the log (`fail2ban` does). It must stay as it is.
-fn refused(result: &'static str, service: &'static str, name: &str, from: IpAddr) {
-    ::metrics::counter!("mailraft_logins_total", "result" => result).increment(1);
-    tracing::warn!(
-        "login refused: service={service} result={result} user={} address={}",
-        masked(name),
-        from.to_canonical()
-    );
 }
 
 /// A name as it may stand in a log: whoever made it up could write anything into it, a password too.
@@ -192,9 +208,22 @@ fn masked(name: &str) -> String {
     format!("{first}***@{domain}")
 }
 
+/// A name as it was given, but for what could end the line or stand for another field of it.
+fn shown(name: &str) -> String {
+    let plain = |c: &char| c.is_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | '+');
+    name.chars().filter(plain).take(SHOWN_MAX).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_shown_writes_no_line_and_no_field_of_its_own() {
+        assert_eq!(shown("alice+x@example.org"), "alice+x@example.org");
+        assert_eq!(shown("\n@x address=192.0.2.9\n"), "@xaddress192.0.2.9");
+        assert_eq!(shown(&"x".repeat(1_000)).len(), SHOWN_MAX);
+    }
 
     #[test]
     fn a_name_in_a_log_is_masked_and_writes_no_line_of_its_own() {

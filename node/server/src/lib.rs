@@ -22,6 +22,7 @@ pub mod credentials;
 pub mod descriptors;
 pub mod disk_space;
 pub mod environment;
+mod guesses;
 pub mod links;
 pub mod logged_in;
 mod lookups;
@@ -36,7 +37,7 @@ pub mod services;
 pub mod sessions;
 pub mod spool;
 pub mod status;
-mod throttle;
+pub mod throttle;
 mod turns;
 
 pub use run::{RunError, run};

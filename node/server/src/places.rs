@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 /// A stranger that has been silent for this long gives way to a newcomer.
@@ -17,7 +18,7 @@ const SENDER_GIVES_WAY_AFTER: Duration = Duration::from_secs(10);
 const LEAVING_MAX: usize = 32;
 
 /// What one address stands for: an IPv6 host has a network of 64 bits to choose addresses from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Network(IpAddr);
 
 impl Network {

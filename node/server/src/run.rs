@@ -1,6 +1,7 @@
 //! A node from its configuration to its end.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ use crate::config::{self, Config};
 use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
 use crate::disk_space::DiskSpace;
-use crate::links::{LinkKey, Links, StatusSource, serve_streams};
+use crate::guesses;
+use crate::links::{LinkKey, Links, OwnAnswers, serve_streams};
 use crate::logged_in::LoggedIn;
 use crate::permits::Permits;
 use crate::places::Places;
@@ -155,7 +157,9 @@ async fn serve(
         places: Places::default(),
         turns: Turns::of_this_machine(),
     };
-    tokio::spawn(serve_streams(services.reach(), own_status(services.clone()), streams));
+    services.credentials.set_masking(config.log.mask_addresses);
+    tokio::spawn(serve_streams(services.reach(), own_answers(services.clone()), streams));
+    tokio::spawn(guesses::tell_other_nodes(services.clone()));
     tokio::spawn(services.turns.clone().watch());
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
@@ -283,19 +287,23 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     services.registry.set_limits(bounds(&new));
     budget.resize(new.limits.body_memory_bytes, new.limits.spool_bytes);
     services.credentials.set_parallel(new.limits.auth_parallel);
+    services.credentials.set_masking(new.log.mask_addresses);
     now.limits = new.limits;
     now.tls = new.tls;
     now.peer = config::Peer { listen: now.peer.listen, ..new.peer };
+    now.log.mask_addresses = new.log.mask_addresses;
     *services.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
     tracing::info!("reloaded: certificates and limits");
 }
 
-/// What other nodes hear when they ask how this one is.
-fn own_status(services: Services) -> StatusSource {
-    Arc::new(move || {
+/// What other nodes hear when they ask something of this one.
+fn own_answers(services: Services) -> OwnAnswers {
+    let credentials = Arc::clone(&services.credentials);
+    let status = move || -> Pin<Box<dyn Future<Output = String> + Send>> {
         let services = services.clone();
         Box::pin(async move { serde_json::to_string(&admin::own_status(&services).await).unwrap_or_default() })
-    })
+    };
+    OwnAnswers { status: Arc::new(status), guesses: Arc::new(move |news| credentials.hears_guesses(news)) }
 }
 
 fn bounds(config: &Config) -> actors::Limits {

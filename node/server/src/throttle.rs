@@ -1,10 +1,15 @@
 //! Guesses at passwords: each reserves its place here before it is computed, so that a thousand at once are no more than
 //! one after the other. Counted by account and address together, by address, and by network; delays grow. No account is
 //! ever locked as such: strangers would lock its user out.
+//!
+//! Nodes tell each other what they count, so that who goes from one to the next has as many guesses as who stays. Nothing
+//! is agreed on: what is told a moment late, or lost, counts where it was guessed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::places::Network;
 
@@ -27,13 +32,26 @@ const COUNTS_MAX: usize = 65_536;
 const KNOWN_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// Such addresses kept.
 const KNOWN_MAX: usize = 100_000;
+/// Counts, and addresses that are known now, of which a node tells the others at once.
+pub const TOLD_MAX: usize = 1_024;
+/// So many wrong guesses at once are believed another node.
+const TOLD_WRONG_MAX: u32 = 1_000;
+/// The longest name of which another node tells, in bytes.
+const TOLD_NAME_MAX_BYTES: usize = 320;
+
+/// What was guessed at one node since it told of it last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuessNews {
+    wrong: Vec<(Key, u32)>,
+    right: Vec<(String, Network)>,
+}
 
 struct Rule {
     free: u32,
     delay_max: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Key {
     Pair(String, Network),
     Address(Network),
@@ -58,6 +76,9 @@ pub struct Throttle {
 struct Table {
     counts: HashMap<Key, Count>,
     known: HashMap<(String, Network), Instant>,
+    /// What the other nodes have not heard of.
+    wrong_news: HashMap<Key, u32>,
+    right_news: HashSet<(String, Network)>,
 }
 
 /// The place of a guess. Dropped without an outcome, it was none.
@@ -100,6 +121,33 @@ impl Throttle {
         doubled(PROBE_DELAY, count.wrong.saturating_sub(PROBES_FREE), PROBE_DELAY_MAX)
     }
 
+    /// What was guessed here since the last call, for the other nodes; None if nothing was.
+    pub fn news(&self) -> Option<GuessNews> {
+        let mut table = self.table();
+        let wrong: Vec<_> = std::mem::take(&mut table.wrong_news).into_iter().collect();
+        let right: Vec<_> = std::mem::take(&mut table.right_news).into_iter().collect();
+        (!wrong.is_empty() || !right.is_empty()).then_some(GuessNews { wrong, right })
+    }
+
+    /// Another node tells what was guessed there.
+    pub fn hears(&self, news: GuessNews) {
+        let now = Instant::now();
+        let mut table = self.table();
+        let fits = |name: &str| name.len() <= TOLD_NAME_MAX_BYTES;
+        for (key, wrong) in news.wrong.into_iter().take(TOLD_MAX) {
+            match &key {
+                Key::Pair(name, _) if !fits(name) => continue,
+                Key::Pair(..) | Key::Address(_) | Key::Network(_) | Key::Probes(_) => {}
+            }
+            let count = table.count(key, now);
+            count.wrong = count.wrong.saturating_add(wrong.min(TOLD_WRONG_MAX));
+            count.last = now;
+        }
+        for (account, network) in news.right.into_iter().take(TOLD_MAX).filter(|(name, _)| fits(name)) {
+            table.is_right(account, network, now);
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,18 +156,12 @@ impl Throttle {
 impl Guess {
     /// It was right: this address is known from now on.
     pub fn right(self) {
-        let now = Instant::now();
         let mut table = self.throttle.table();
-        if table.known.len() >= KNOWN_MAX {
-            table.known.retain(|_, since| now.saturating_duration_since(*since) < KNOWN_FOR);
-            if table.known.len() >= KNOWN_MAX {
-                table.known.clear();
-            }
+        let known = (self.account.clone(), self.network);
+        if table.right_news.len() < TOLD_MAX {
+            table.right_news.insert(known.clone());
         }
-        table.known.insert((self.account.clone(), self.network), now);
-        if let Some(count) = table.counts.get_mut(&Key::Pair(self.account.clone(), self.network)) {
-            count.wrong = 0;
-        }
+        table.is_right(known.0, known.1, Instant::now());
     }
 
     /// It was wrong.
@@ -133,6 +175,9 @@ impl Guess {
             let count = table.count(key.clone(), now);
             count.wrong = count.wrong.saturating_add(1);
             count.last = now;
+            if table.wrong_news.len() < TOLD_MAX || table.wrong_news.contains_key(key) {
+                *table.wrong_news.entry(key.clone()).or_default() += 1;
+            }
         }
     }
 }
@@ -149,6 +194,20 @@ impl Drop for Guess {
 }
 
 impl Table {
+    /// The account was logged in to from there.
+    fn is_right(&mut self, account: String, network: Network, now: Instant) {
+        if self.known.len() >= KNOWN_MAX {
+            self.known.retain(|_, since| now.saturating_duration_since(*since) < KNOWN_FOR);
+            if self.known.len() >= KNOWN_MAX {
+                self.known.clear();
+            }
+        }
+        if let Some(count) = self.counts.get_mut(&Key::Pair(account.clone(), network)) {
+            count.wrong = 0;
+        }
+        self.known.insert((account, network), now);
+    }
+
     fn may_guess(&self, key: &Key, now: Instant) -> bool {
         let Some(count) = self.counts.get(key).filter(|count| !count.is_forgotten(now)) else { return true };
         let rule = match key {
@@ -216,6 +275,46 @@ mod tests {
         for _ in 0..100 {
             drop(other.reserve("a@b", network(1)).unwrap());
         }
+    }
+
+    #[test]
+    fn who_goes_from_node_to_node_has_as_many_guesses_as_who_stays() {
+        let (one, other) = (Throttle::default(), Throttle::default());
+        for _ in 0..PAIR.free {
+            one.reserve("a@b", network(1)).unwrap().wrong();
+        }
+        other.hears(one.news().unwrap());
+        assert_eq!(one.news(), None, "told once");
+        assert!(other.reserve("a@b", network(1)).is_none());
+        assert_eq!(other.news(), None, "what was heard is not told again");
+        assert!(other.reserve("a@b", network(2)).is_some());
+        // Who has logged in at one node is known at the other, whatever strangers guess.
+        one.reserve("c@d", network(1)).unwrap().right();
+        other.hears(one.news().unwrap());
+        for n in 0..100 {
+            let _ = other.reserve(&format!("u{n}"), network(1)).map(Guess::wrong);
+        }
+        assert!(other.reserve("e@f", network(1)).is_none());
+        other.reserve("c@d", network(1)).unwrap().right();
+    }
+
+    #[test]
+    fn what_a_node_tells_and_hears_is_bounded() {
+        let throttle = Throttle::default();
+        for n in 0..2 * TOLD_MAX as u32 {
+            let from = Network::of(std::net::IpAddr::from((n << 8).to_be_bytes()));
+            throttle.reserve("a@b", from).unwrap().wrong();
+        }
+        let news = throttle.news().unwrap();
+        assert_eq!(news.wrong.len(), TOLD_MAX);
+        let other = Throttle::default();
+        let long = "x".repeat(TOLD_NAME_MAX_BYTES + 1);
+        let many = (0..2 * TOLD_MAX as u32).map(|n| (Key::Pair(format!("u{n}"), network(1)), u32::MAX));
+        let wrong = std::iter::once((Key::Pair(long.clone(), network(1)), 1)).chain(many).collect();
+        other.hears(GuessNews { wrong, right: vec![(long, network(1))] });
+        let table = other.table();
+        assert_eq!((table.counts.len(), table.known.len()), (TOLD_MAX - 1, 0));
+        assert!(table.counts.values().all(|count| count.wrong == TOLD_WRONG_MAX));
     }
 
     #[test]

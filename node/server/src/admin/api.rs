@@ -304,7 +304,7 @@ async fn ask(
     match services.links.ask(node, Rpc::Directory { id, command }).await {
         Ok(RpcReply::Directory { result, at }) => Ok((result, at)),
         Ok(RpcReply::Detached(why)) => Err(why),
-        Ok(RpcReply::Status(_) | RpcReply::Unsupported) => Err(Detached::Gone),
+        Ok(RpcReply::Status(_) | RpcReply::Unsupported | RpcReply::Heard) => Err(Detached::Gone),
         Err(why) => Err(why),
     }
 }

@@ -145,6 +145,7 @@ struct StorageSection {
 struct LogSection {
     format: String,
     level: String,
+    mask_addresses: bool,
 }
 
 fn home() -> String {
@@ -189,7 +190,7 @@ impl Default for StorageSection {
 
 impl Default for LogSection {
     fn default() -> Self {
-        LogSection { format: "text".into(), level: "info".into() }
+        LogSection { format: "text".into(), level: "info".into(), mask_addresses: true }
     }
 }
 
@@ -391,7 +392,7 @@ impl File {
                     3_600 * within("storage.scrub_every_hours", self.storage.scrub_every_hours, 1, 24 * 366)?,
                 ),
             },
-            log: Log { json, level: self.log.level },
+            log: Log { json, level: self.log.level, mask_addresses: self.log.mask_addresses },
         })
     }
 }

@@ -215,6 +215,8 @@ pub struct Log {
     pub json: bool,
     /// A level or a filter of tracing.
     pub level: String,
+    /// Whether of users' names only the first letter and the domain stand in the log.
+    pub mask_addresses: bool,
 }
 
 impl Config {
@@ -274,7 +276,7 @@ impl Config {
             ("[listen]", self.listen != new.listen),
             ("[admin]", self.admin != new.admin),
             ("[storage]", self.storage != new.storage),
-            ("[log]", self.log != new.log),
+            ("[log]", (self.log.json, &self.log.level) != (new.log.json, &new.log.level)),
         ];
         let sentence = |key: &str| format!("{key} changed: restart the node for it to take effect");
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| sentence(key)).collect()

@@ -220,6 +220,7 @@ scrub_every_hours = 168                # in this time every row is read and comp
 [log]
 format = "text"                        # or "json"
 level = "info"                         # error, warn, info, debug, trace, or a filter such as mailraft_driver=debug
+mask_addresses = true                  # of users' names the log has only the first letter and the domain; also on SIGHUP
 "#,
         data_dir = r.data_dir.display(),
         id = r.id,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::outbox::ToSession;
+use crate::throttle::GuessNews;
 
 /// The longest frame in bytes: a folder of a million messages being opened.
 pub const FRAME_MAX_BYTES: usize = 64 << 20;
@@ -159,6 +160,8 @@ pub enum Rpc {
     },
     /// How the node is, as JSON.
     Status,
+    /// What was guessed at the asking node.
+    Guesses(GuessNews),
 }
 
 /// The answer to a question.
@@ -177,6 +180,8 @@ pub enum RpcReply {
     Detached(Detached),
     /// The question, or the answer, is of a kind that one of the two nodes does not know.
     Unsupported,
+    /// It is taken note of.
+    Heard,
 }
 
 /// From a session's node on a connection for bodies.

@@ -16,7 +16,7 @@ mod upload;
 pub use frame::{Rpc, RpcReply};
 pub use handshake::LinkKey;
 pub use peer::Links;
-pub use serve::{StatusSource, serve_streams};
+pub use serve::{OwnAnswers, serve_streams};
 pub use session::{MailboxSession, Stored, stored_under};
 
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use super::chunks::{propose_chunk, tell_when_durable};
 use super::frame::{self, Addressed, ChunkDone, Response, Rpc, RpcReply, Understood, UploadChunk};
 use crate::actors::{LocalLink, SessionKey};
 use crate::outbox::{ToSession, channel};
+use crate::throttle::GuessNews;
 
 /// Questions of one connection that may be under way at once.
 const RPCS_MAX: usize = 64;
@@ -24,21 +25,30 @@ const RPCS_MAX: usize = 64;
 /// How this node is, as JSON: whoever is above the links says it.
 pub type StatusSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
 
+/// What answers other nodes' questions about this one: whoever is above the links.
+#[derive(Clone)]
+pub struct OwnAnswers {
+    /// How this node is.
+    pub status: StatusSource,
+    /// Takes what was guessed at another node.
+    pub guesses: Arc<dyn Fn(GuessNews) + Send + Sync>,
+}
+
 /// Serves streams that other nodes open, until there are no more.
 pub async fn serve_streams(
     reach: Reach,
-    own_status: StatusSource,
+    own: OwnAnswers,
     mut streams: mpsc::Receiver<(NodeId, StreamKind, PeerStream)>,
 ) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
     while let Some((node, kind, mut stream)) = streams.recv().await {
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let (reach, own_status) = (reach.clone(), Arc::clone(&own_status));
+        let (reach, own) = (reach.clone(), own.clone());
         tokio::spawn(async move {
             let end = async {
                 reach.links.accept(&mut stream).await?;
                 match kind {
-                    StreamKind::Sessions => sessions(reach, own_status, connection, stream).await,
+                    StreamKind::Sessions => sessions(reach, own, connection, stream).await,
                     StreamKind::Bodies => bodies(reach, stream).await,
                 }
             };
@@ -50,7 +60,7 @@ pub async fn serve_streams(
     }
 }
 
-async fn sessions(reach: Reach, own_status: StatusSource, connection: u64, stream: PeerStream) -> std::io::Result<()> {
+async fn sessions(reach: Reach, own: OwnAnswers, connection: u64, stream: PeerStream) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
     let (outbox, mut inbox) = channel(0);
     let (replies, mut replied) = mpsc::channel::<(u64, Response)>(RPCS_MAX);
@@ -103,7 +113,7 @@ async fn sessions(reach: Reach, own_status: StatusSource, connection: u64, strea
                 Understood::Detach => {
                     attached.remove(&session);
                 }
-                Understood::Rpc(rpc) => answer(&reach, &own_status, session, rpc, replies.clone()),
+                Understood::Rpc(rpc) => answer(&reach, &own, session, rpc, replies.clone()),
                 Understood::Refused(refusal) => {
                     // The connection may be over; then nobody waits.
                     let _ = replies.send((session, refusal)).await;
@@ -116,15 +126,19 @@ async fn sessions(reach: Reach, own_status: StatusSource, connection: u64, strea
     tokio::select! { end = writing => end, end = reading => end }
 }
 
-fn answer(reach: &Reach, own_status: &StatusSource, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, Response)>) {
-    let (reach, own_status) = (reach.clone(), Arc::clone(own_status));
+fn answer(reach: &Reach, own: &OwnAnswers, number: u64, rpc: Rpc, replies: mpsc::Sender<(u64, Response)>) {
+    let (reach, own) = (reach.clone(), own.clone());
     tokio::spawn(async move {
         let reply = match rpc {
             Rpc::Directory { id, command } => match reach.registry.directory(id, command).await {
                 Ok((result, at)) => RpcReply::Directory { result, at },
                 Err(why) => RpcReply::Detached(why),
             },
-            Rpc::Status => RpcReply::Status(own_status().await),
+            Rpc::Status => RpcReply::Status((own.status)().await),
+            Rpc::Guesses(news) => {
+                (own.guesses)(news);
+                RpcReply::Heard
+            }
         };
         // The connection may be over; then nobody waits.
         let _ = replies.send((number, Response::Rpc(reply))).await;
