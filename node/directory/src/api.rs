@@ -162,6 +162,6 @@ pub enum Refusal {
     )]
     IdIsTaken,
     /// More addresses name the account than one change takes.
-    #[error("more than {max} addresses stand for {0}: remove some of them first with mailraft address remove", max = crate::decide::ADDRESSES_WITH_ACCOUNT_MAX)]
+    #[error("more than {max} addresses stand for {0}: remove some of them first with mailraft address remove", max = crate::lookup::ADDRESSES_WITH_ACCOUNT_MAX)]
     TooManyAddresses(String),
 }

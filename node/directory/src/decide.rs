@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::api::{Answer, Command, Refusal};
 use crate::error::LookupError;
 use crate::keys::{key_record, mailbox_key_place};
-use crate::lookup::{Reader, TARGETS_MAX};
+use crate::lookup::{ADDRESSES_WITH_ACCOUNT_MAX, Reader, TARGETS_MAX};
 use crate::records::{
     Account, AccountId, AddressRecord, Domain, RECORD_VERSION, Target, account_place, address_place, domain_place,
 };
@@ -24,9 +24,6 @@ pub struct Effects {
     pub rows: RowBatch,
     pub answer: Answer,
 }
-
-/// Addresses that one change takes an account out of, at most.
-pub const ADDRESSES_WITH_ACCOUNT_MAX: usize = 1_000;
 
 type Decision = Result<Result<Effects, Refusal>, LookupError>;
 

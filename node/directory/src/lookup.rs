@@ -22,6 +22,8 @@ pub const ALIAS_DEPTH_MAX: usize = 8;
 pub const TARGETS_MAX: usize = 100;
 /// Addresses that are looked up for one, at most.
 pub const ALIASES_MAX: usize = 1_000;
+/// Addresses that one change takes an account out of, at most.
+pub const ADDRESSES_WITH_ACCOUNT_MAX: usize = 1_000;
 /// Rows that one page of a listing holds, at most.
 pub const PAGE_MAX_ROWS: usize = 1_000;
 
