@@ -529,6 +529,33 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_that_may_have_been_done_is_not_refused_because_another_has_the_maildrop() {
+        let mut shell = Shell::new();
+        shell.append(2);
+        let in_maildrop = |holder: u8, command| Command::InMaildrop {
+            holder: crate::api::MaildropHolder([holder; 16]),
+            command: Box::new(command),
+        };
+        let remove = || in_maildrop(1, Command::Remove { folder: FolderId(1), uids: [1].into_iter().collect() });
+        shell.ask(2, in_maildrop(2, Command::Maildrop));
+        shell.confirm(Lead::Confirmed);
+        shell.ask(1, remove());
+        assert_eq!(shell.heard(), "", "whoever leads no more may be wrong about who has it");
+        shell.confirm(Lead::Confirmed);
+        assert_eq!(shell.heard(), "MaildropInUse");
+        // The first attempt was with another owner.
+        let id = shell.world.env.command_id();
+        let asked = Ask { session: 1, id, attempt: 1, command: remove() };
+        shell.run(|owner, env, out| owner.ask(env, asked, out));
+        let messages = |shell: &Shell| shell.world.load().state().folder(FolderId(1)).unwrap().messages();
+        assert_eq!((shell.heard().as_str(), messages(&shell)), ("Unknown", 1));
+        // The holder's link ends, and with it the lock.
+        shell.owner.detach(2);
+        shell.ask(1, remove());
+        assert_eq!((shell.heard().as_str(), messages(&shell)), ("A", 0));
+    }
+
+    #[test]
     fn after_a_lost_lead_nothing_is_answered_and_everyone_is_told() {
         let mut shell = Shell::new();
         shell.ask(1, select());
