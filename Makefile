@@ -3,12 +3,13 @@
 export PATH := /usr/lib/ccache:$(PATH)
 DIR ?= ./mailraft-data
 
-.PHONY: help quickstart test planted bench audit clean prepare build package package-test ansible-check ansible-test
+.PHONY: help quickstart test planted fuzz bench audit clean prepare build package package-test ansible-check ansible-test
 
 help:
 	@echo "make quickstart   build, then run a whole cluster on this machine, in the foreground"
 	@echo "make test         every check and test; what CI runs"
 	@echo "make planted      plant faults one at a time, and see the simulator find each"
+	@echo "make fuzz         each fuzzer in turn for SECONDS (3600); needs nightly and cargo-fuzz"
 	@echo "make bench        figures, beside this disk's own"
 	@echo "make package      target/package: a .deb, its bill of materials, SHA256SUMS"
 	@echo "make package-test the package in a fresh Debian, and gone again; as root"
@@ -44,6 +45,16 @@ ansible-test: package
 
 planted: prepare
 	cargo test --profile plant -p mailraft-sim --features plant --test planted -- --nocapture
+
+# What a fuzzer collects stays below target; a finding is in chaos-tests/fuzz/artifacts.
+SECONDS ?= 3600
+FUZZERS ?= $(basename $(notdir $(wildcard chaos-tests/fuzz/fuzz_targets/*.rs)))
+fuzz:
+	@for name in $(FUZZERS); do \
+	  echo "== $$name for $(SECONDS) s" && mkdir -p target/fuzz-corpus/$$name && \
+	  cargo +nightly fuzz run --fuzz-dir chaos-tests/fuzz $$name target/fuzz-corpus/$$name chaos-tests/fuzz/corpus/$$name \
+	    -- -max_total_time=$(SECONDS) -max_len=65536 -timeout=10 -rss_limit_mb=1024 || exit 1; \
+	done
 
 bench: build
 	target/release/mailraft-chaos bench

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may depend on whom inside the workspace.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("mailraft-storage", &[]),
     ("mailraft-disk", &["mailraft-storage"]),
     ("mailraft-faulty-files", &["mailraft-storage"]),
@@ -19,7 +19,11 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("mailraft-real-mailbox", &["mailraft-mailbox", "mailraft-message", "mailraft-storage"]),
     ("mailraft-smtp", &["mailraft-protocol"]),
     ("mailraft-pop3", &["mailraft-mailbox", "mailraft-protocol"]),
-    ("mailraft-imap", &["mailraft-mailbox", "mailraft-message", "mailraft-protocol", "mailraft-storage"]),
+    // `mailraft-real-mailbox` only for the fuzzers.
+    (
+        "mailraft-imap",
+        &["mailraft-mailbox", "mailraft-message", "mailraft-protocol", "mailraft-real-mailbox", "mailraft-storage"],
+    ),
     (
         "mailraft-server",
         &[
@@ -46,6 +50,19 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "mailraft-directory",
             "mailraft-mailbox",
             "mailraft-owner",
+            "mailraft-storage",
+        ],
+    ),
+    (
+        "mailraft-fuzz-bodies",
+        &[
+            "mailraft-cluster",
+            "mailraft-directory",
+            "mailraft-imap",
+            "mailraft-mailbox",
+            "mailraft-message",
+            "mailraft-protocol",
+            "mailraft-smtp",
             "mailraft-storage",
         ],
     ),

@@ -2,6 +2,7 @@
 
 use mailraft_mailbox::Flags;
 use mailraft_mailbox::SystemFlag;
+use mailraft_mailbox::flags::{KEYWORD_MAX_BYTES, KEYWORDS_MAX};
 
 use crate::decoder::Piece;
 use crate::utf7;
@@ -298,10 +299,12 @@ impl<'a> Cursor<'a> {
     pub fn flag(&mut self, flags: Flags, recent: Recent) -> Read<Flags> {
         if !self.eat(b'\\') {
             let keyword = self.atom()?;
-            if keyword.len() > mailraft_mailbox::flags::KEYWORD_MAX_BYTES {
+            if keyword.len() > KEYWORD_MAX_BYTES {
                 return wrong("a keyword is too long");
             }
-            return Ok(flags.with_keyword(&keyword));
+            let flags = flags.with_keyword(&keyword);
+            // The mailbox refuses one more than it keeps; a thousand more would only take time.
+            return if flags.keyword_count() > KEYWORDS_MAX + 1 { wrong("too many keywords") } else { Ok(flags) };
         }
         let name = format!("\\{}", self.atom()?);
         if name.eq_ignore_ascii_case("\\Recent") {
@@ -379,6 +382,13 @@ mod tests {
         c.space().unwrap();
         assert_eq!(c.flag_list(Recent::Ignored).unwrap().names(), ["\\Seen", "$Work"]);
         assert!(Cursor::new(&over("0")).sequence_set().is_err());
+        let ranges = |count: usize| vec!["1:2"; count].join(",");
+        assert!(Cursor::new(&over(&ranges(SEQUENCE_RANGES_MAX))).sequence_set().is_ok());
+        assert!(Cursor::new(&over(&ranges(SEQUENCE_RANGES_MAX + 1))).sequence_set().is_err());
+        let keywords = |count: usize| format!("({})", (0..count).map(|n| format!("k{n} ")).collect::<String>());
+        let flags = Cursor::new(&over(&keywords(KEYWORDS_MAX + 1))).flag_list(Recent::Ignored).unwrap();
+        assert_eq!(flags.keyword_count(), KEYWORDS_MAX + 1, "the mailbox says that it is one too many");
+        assert!(Cursor::new(&over(&keywords(KEYWORDS_MAX + 2))).flag_list(Recent::Ignored).is_err());
         assert!(Cursor::new(&over("(\\Nonsense)")).flag_list(Recent::Ignored).is_err());
         assert!(Cursor::new(&over("\"open")).astring().is_err());
     }

@@ -16,8 +16,8 @@ mod section;
 mod session;
 mod state;
 mod store;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod utf7;
 mod view;
 

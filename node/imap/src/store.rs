@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 /// The version of ENVELOPE and BODYSTRUCTURE as the mailbox keeps them.
 pub(crate) const PARSED_VERSION: u8 = 1;
 
-/// Messages that are asked for at once where their header blocks and structures come too: these may be a quarter
-/// of a MiB each, and an answer must fit a frame between nodes.
+/// Messages that are asked for at once where their header blocks, ENVELOPEs and structures come too: these may be 704 KiB
+/// together, and an answer must fit a frame between nodes.
 const FETCH_HEADERS_MAX: usize = 64;
 
 /// How many messages are asked for at once.

@@ -1,11 +1,14 @@
 //! Commands, answers, events and refusals, as sessions on any node speak them. They travel between nodes
 //! in postcard: variants and fields are only ever added at the end.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use mailraft_storage::CommandId;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::seal::{Key, key_bytes};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::flags::Flags;
 use crate::uids::UidSet;
@@ -247,6 +250,7 @@ pub enum Command {
         /// What makes it the same.
         once: Once,
         /// The command.
+        #[serde(deserialize_with = "done_once")]
         command: Box<Command>,
     },
     /// The answers to these commands were heard: what asks for the same of this owner from now on is done again. The owner
@@ -315,6 +319,20 @@ impl Command {
             Command::InMaildrop { command, .. } => command.is_read(),
         }
     }
+}
+
+/// Reads the command of a [`Command::Once`]. None is in another: each would take its part of the stack, and nobody writes
+/// one.
+fn done_once<'de, D: Deserializer<'de>>(from: D) -> Result<Box<Command>, D::Error> {
+    thread_local! {
+        static IS_IN_ONE: Cell<bool> = const { Cell::new(false) };
+    }
+    if IS_IN_ONE.replace(true) {
+        return Err(D::Error::custom("a command that is done once is in another"));
+    }
+    let command = Box::deserialize(from);
+    IS_IN_ONE.set(false);
+    command
 }
 
 /// RFC 6154 special uses.

@@ -36,6 +36,11 @@ impl<A: DeliveryAgent> Session<A> {
         Session { state: State::new(config, tls), input: Input::default(), agent }
     }
 
+    /// The agent, when the session is over.
+    pub fn into_agent(self) -> A {
+        self.agent
+    }
+
     /// Takes a piece of the message, and delivers it if that was the last.
     async fn message(&mut self, mut data: Data, out: &mut Vec<u8>) -> Turn {
         let mut content = Vec::new();

@@ -31,6 +31,10 @@ pub(crate) async fn plain<S: Mailstore>(state: &mut State, text: &[u8], store: &
     }
     let malformed = || Done::Bad("not a message of PLAIN".into());
     let decoded = Zeroizing::new(BASE64.decode(text).map_err(|_| malformed())?);
+    // The decoder takes several texts behind each other, each with its padding, for one.
+    if Zeroizing::new(BASE64.encode(&decoded)).as_bytes() != text {
+        return Err(malformed());
+    }
     let message = std::str::from_utf8(&decoded).map_err(|_| malformed())?;
     let mut parts = message.split('\0');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {

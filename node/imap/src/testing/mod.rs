@@ -1,5 +1,11 @@
 //! A session that talks to a real mailbox.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::new_without_default
+)]
 
 mod store;
 
