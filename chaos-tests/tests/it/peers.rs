@@ -212,11 +212,18 @@ fn what_a_nodes_certificate_lets_one_invent_ends_the_connection_and_no_process()
     let forger = Forger::with_files_of(&cluster, 3);
     let status = cluster.status(1).unwrap();
     cluster.kill(3);
-    cluster.wait("the others lead alone", |c| {
-        let leads = |p: &Value| p["leader"].as_u64().is_some_and(|leader| leader != 3);
-        c.status(1).is_some_and(|s| s["partitions"].as_array().is_some_and(|all| all.iter().all(leads)))
+    let mut now = Value::Null;
+    cluster.wait("each of the others leads and follows", |c| {
+        let Some(status) = c.status(1) else { return false };
+        let partitions = status["partitions"].as_array().cloned().unwrap_or_default();
+        let all_led = partitions.iter().all(|p| p["leader"].as_u64().is_some_and(|leader| leader != 3));
+        let has = |node: u64, role: &str| {
+            partitions.iter().any(|p| replica(&status, node, number(&p["partition"]))["role"] == role)
+        };
+        let ready = all_led && [1, 2].into_iter().all(|node| has(node, "follower") && has(node, "leader"));
+        now = status;
+        ready
     });
-    let now = cluster.status(1).unwrap();
     let mut said = 0;
     for to in [1, 2] {
         let partitions: Vec<u64> =
