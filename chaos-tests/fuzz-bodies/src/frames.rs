@@ -10,7 +10,11 @@ pub fn peer_frame(input: &[u8]) {
     let Ok(message) = frame::decode(input) else { return };
     let bytes = frame::encode(&message);
     let back = frame::decode(&bytes).expect("what this node says it understands");
-    assert_eq!(frame::encode(&back), bytes);
+    match (&message.body, &back.body) {
+        // Fields that are not known are kept, and written in whatever order.
+        (PeerBody::Raft(one), PeerBody::Raft(other)) => assert_eq!(one, other),
+        _ => assert_eq!(frame::encode(&back), bytes),
+    }
     if let PeerBody::Raft(raft) = &message.body {
         for entry in raft.get_entries() {
             // Whatever it is, it is read or refused.
