@@ -40,7 +40,6 @@ mod replica;
 pub mod seam;
 pub mod status;
 mod visibility;
-mod wire_shape;
 mod writes;
 
 pub use clocks::ClusterTime;

@@ -11,7 +11,6 @@ use protobuf::Message;
 use raft::eraftpb::{ConfChange, ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType};
 
 use crate::placement::{self, GroupRows, MemberRow};
-use crate::wire_shape;
 
 /// The format of the context of a configuration change: the member's row after it.
 const CONTEXT_VERSION: u8 = 1;
@@ -83,7 +82,6 @@ pub fn decode(entry: &Entry) -> Result<Option<Decoded>, StoreError> {
     let change = match entry.get_entry_type() {
         EntryType::EntryNormal => return Ok(None),
         EntryType::EntryConfChange => {
-            wire_shape::check(&wire_shape::CONF_CHANGE, &entry.data)?;
             let mut change = ConfChange::default();
             change.merge_from_bytes(&entry.data).map_err(damaged)?;
             let (change_type, node_id) = (change.get_change_type(), change.node_id);
@@ -91,7 +89,6 @@ pub fn decode(entry: &Entry) -> Result<Option<Decoded>, StoreError> {
             ConfChangeV2 { changes: vec![single].into(), context: change.context, ..Default::default() }
         }
         EntryType::EntryConfChangeV2 => {
-            wire_shape::check(&wire_shape::CONF_CHANGE_V2, &entry.data)?;
             let mut change = ConfChangeV2::default();
             change.merge_from_bytes(&entry.data).map_err(damaged)?;
             change
