@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mailraft_disk::marker::{self, RowSums};
 use mailraft_disk::{DiskLog, DiskRows};
-use mailraft_server::{OpenStores, Stores};
+use mailraft_server::{OpenStores, RowsBounds, Stores};
 use mailraft_storage::ClusterId;
 use mailraft_storage::summed::Missing;
 
@@ -14,14 +14,15 @@ use mailraft_storage::summed::Missing;
 pub struct OnDisk;
 
 impl OpenStores for OnDisk {
-    fn open(&self, data_dir: &Path, cluster: ClusterId, rows_files: usize) -> Result<Stores, String> {
+    fn open(&self, data_dir: &Path, cluster: ClusterId, rows: RowsBounds) -> Result<Stores, String> {
         let missing = match marker::check(data_dir, cluster).map_err(|e| e.to_string())? {
             RowSums::NotYet => Missing::Make,
             RowSums::Made => Missing::Damaged,
         };
-        let rows = open_rows(&data_dir.join("rows"), cluster, rows_files)?;
+        let rows = Arc::new(open_rows(&data_dir.join("rows"), cluster, rows)?);
         let log = DiskLog::open(&data_dir.join("log")).map_err(|e| e.to_string())?;
-        Ok(Stores { log: Arc::new(log), rows: Arc::new(rows), missing })
+        let measured = Arc::clone(&rows);
+        Ok(Stores { log: Arc::new(log), rows, missing, rows_memory: Arc::new(move || measured.memory_bytes()) })
     }
 
     fn sums_are_made(&self, data_dir: &Path, cluster: ClusterId) -> Result<(), String> {
@@ -33,10 +34,14 @@ impl OpenStores for OnDisk {
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-fn open_rows(dir: &Path, cluster: ClusterId, files: usize) -> Result<DiskRows, String> {
+fn open_rows(
+    dir: &Path,
+    cluster: ClusterId,
+    RowsBounds { files, memory_bytes }: RowsBounds,
+) -> Result<DiskRows, String> {
     let begun = Instant::now();
     loop {
-        match DiskRows::open_within(dir, cluster, files) {
+        match DiskRows::open_within(dir, cluster, files, memory_bytes) {
             Ok(rows) => return Ok(rows),
             Err(e) => {
                 let said = e.to_string();

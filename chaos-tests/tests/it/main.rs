@@ -8,6 +8,7 @@ mod faults;
 mod limits_table;
 mod logins;
 mod machines;
+mod memory;
 mod outcomes;
 mod peers;
 mod pop3;

@@ -2,15 +2,16 @@
 //! in postcard: variants and fields are only ever added at the end.
 
 use std::cell::Cell;
+use std::fmt;
 
 use bytes::Bytes;
 use mailraft_storage::CommandId;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::seal::{Key, key_bytes};
-use serde::de::Error as _;
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::flags::Flags;
+use crate::flags::{Flags, KeywordSharing};
 use crate::uids::UidSet;
 
 /// A folder of a mailbox: a number that stays through renames and is never reused.
@@ -409,6 +410,7 @@ pub struct Selected {
     /// UIDs from here on are \Recent in this session.
     pub first_recent_uid: u32,
     /// All messages, UIDs rising.
+    #[serde(deserialize_with = "sharing_keywords")]
     pub messages: Vec<MessageState>,
 }
 
@@ -422,6 +424,7 @@ pub struct Resumed {
     /// Of the known UIDs, those that are no more.
     pub vanished: UidSet,
     /// Messages that are new or whose flags changed.
+    #[serde(deserialize_with = "sharing_keywords")]
     pub changed: Vec<MessageState>,
 }
 
@@ -593,11 +596,34 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// New messages, UIDs rising.
-    Added(Vec<MessageState>),
+    Added(#[serde(deserialize_with = "sharing_keywords")] Vec<MessageState>),
     /// Flags of messages that were there.
-    Flagged(Vec<MessageState>),
+    Flagged(#[serde(deserialize_with = "sharing_keywords")] Vec<MessageState>),
     /// Messages are gone.
     Expunged(UidSet),
     /// The folder itself is gone.
     FolderDeleted,
+}
+
+/// Messages of which those with equal keywords share them in memory, as they did where they come from.
+fn sharing_keywords<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<MessageState>, D::Error> {
+    struct Messages;
+    impl<'de> Visitor<'de> for Messages {
+        type Value = Vec<MessageState>;
+
+        fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+            to.write_str("messages")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<MessageState>, A::Error> {
+            let (mut sharing, mut messages) = (KeywordSharing::default(), Vec::new());
+            while let Some(mut message) = from.next_element::<MessageState>()? {
+                sharing.share(&mut message.flags);
+                messages.push(message);
+            }
+            messages.shrink_to_fit();
+            Ok(messages)
+        }
+    }
+    from.deserialize_seq(Messages)
 }

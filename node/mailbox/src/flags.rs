@@ -1,6 +1,7 @@
 //! The flags of a message.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,11 +43,56 @@ impl SystemFlag {
     }
 }
 
-/// A set of flags: system flags as bits, keywords by their name.
+/// A set of flags: system flags as bits, keywords by their name. Copies share their keywords, which may be a thousand times
+/// as large as the rest of a message in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Flags {
     bits: u8,
-    keywords: BTreeSet<String>,
+    #[serde(with = "keyword_set")]
+    keywords: Option<Arc<BTreeSet<String>>>,
+}
+
+/// Makes equal sets of keywords one in memory, wherever they come from.
+#[derive(Debug, Default)]
+pub struct KeywordSharing {
+    sets: BTreeSet<Arc<BTreeSet<String>>>,
+}
+
+/// What keywords take in memory, in bytes, roughly: those that are shared count once.
+#[derive(Debug, Default)]
+pub(crate) struct KeywordMemory {
+    seen: BTreeSet<usize>,
+    bytes: usize,
+}
+
+impl KeywordMemory {
+    /// What a keyword takes beside its text, in bytes, roughly.
+    const KEYWORD_BYTES: usize = 56;
+
+    /// Counts those of a message.
+    pub fn count(&mut self, flags: &Flags) {
+        if let Some(keywords) = &flags.keywords
+            && self.seen.insert(Arc::as_ptr(keywords).addr())
+        {
+            self.bytes += keywords.iter().map(|k| k.len() + Self::KEYWORD_BYTES).sum::<usize>();
+        }
+    }
+
+    /// All that was counted.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl KeywordSharing {
+    /// These flags now share their keywords with all equal ones that came before.
+    pub fn share(&mut self, flags: &mut Flags) {
+        let Some(keywords) = &mut flags.keywords else { return };
+        match self.sets.get(keywords) {
+            Some(known) => *keywords = Arc::clone(known),
+            None => drop(self.sets.insert(Arc::clone(keywords))),
+        }
+    }
 }
 
 impl Flags {
@@ -75,29 +121,30 @@ impl Flags {
 
     /// Whether a keyword is set, whatever its case.
     pub fn has_keyword(&self, keyword: &str) -> bool {
-        self.keywords.iter().any(|k| k.eq_ignore_ascii_case(keyword))
+        self.keywords().any(|k| k.eq_ignore_ascii_case(keyword))
     }
 
     /// The keywords, in a fixed order.
     pub fn keywords(&self) -> impl Iterator<Item = &str> {
-        self.keywords.iter().map(String::as_str)
+        self.keywords.iter().flat_map(|set| set.iter().map(String::as_str))
     }
 
     /// How many keywords.
     pub fn keyword_count(&self) -> usize {
-        self.keywords.len()
+        self.keywords.as_ref().map_or(0, |set| set.len())
     }
 
     /// Whether no flag is set.
     pub fn is_empty(&self) -> bool {
-        self.bits == 0 && self.keywords.is_empty()
+        self.bits == 0 && self.keywords.is_none()
     }
 
     /// These and the others.
     pub fn union(mut self, others: &Flags) -> Self {
         self.bits |= others.bits;
-        for keyword in &others.keywords {
-            self.add_keyword(keyword);
+        match self.keywords {
+            None => self.keywords.clone_from(&others.keywords),
+            Some(_) => others.keywords().for_each(|keyword| self.add_keyword(keyword)),
         }
         self
     }
@@ -105,7 +152,11 @@ impl Flags {
     /// These without the others.
     pub fn minus(mut self, others: &Flags) -> Self {
         self.bits &= !others.bits;
-        self.keywords.retain(|k| !others.has_keyword(k));
+        if self.keywords().any(|k| others.has_keyword(k)) {
+            let left: BTreeSet<String> =
+                self.keywords().filter(|k| !others.has_keyword(k)).map(str::to_owned).collect();
+            self.keywords = (!left.is_empty()).then(|| Arc::new(left));
+        }
         self
     }
 
@@ -123,8 +174,44 @@ impl Flags {
 
     fn add_keyword(&mut self, keyword: &str) {
         if !self.has_keyword(keyword) {
-            self.keywords.insert(keyword.to_owned());
+            Arc::make_mut(self.keywords.get_or_insert_default()).insert(keyword.to_owned());
         }
+    }
+
+    /// The same in another place of memory: equal flags that do not share.
+    #[cfg(test)]
+    fn unshared(&self) -> Flags {
+        self.keywords().fold(Flags { bits: self.bits, keywords: None }, Flags::with_keyword)
+    }
+
+    /// Whether both have one set of keywords in memory.
+    #[cfg(test)]
+    pub(crate) fn shares_with(&self, other: &Flags) -> bool {
+        match (&self.keywords, &other.keywords) {
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}
+
+/// Written as the set itself, empty where there are no keywords.
+mod keyword_set {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(keywords: &Option<Arc<BTreeSet<String>>>, to: S) -> Result<S::Ok, S::Error> {
+        match keywords {
+            Some(set) => set.serialize(to),
+            None => BTreeSet::<String>::new().serialize(to),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<BTreeSet<String>>>, D::Error> {
+        let set = BTreeSet::deserialize(from)?;
+        Ok((!set.is_empty()).then(|| Arc::new(set)))
     }
 }
 
@@ -138,5 +225,19 @@ mod tests {
         assert_eq!(flags.names(), ["\\Seen", "$Forwarded"]);
         let rest = flags.minus(&Flags::none().with_keyword("$FORWARDED"));
         assert_eq!(rest, Flags::none().with(SystemFlag::Seen));
+    }
+    #[test]
+    fn equal_keywords_are_one_in_memory() {
+        let some = Flags::none().with(SystemFlag::Seen).with_keyword("a").with_keyword("b");
+        let mut same = some.unshared();
+        assert!(same == some && !same.shares_with(&some) && some.clone().shares_with(&some));
+        assert!(Flags::none().union(&some).shares_with(&some) && some.clone().union(&same).shares_with(&some));
+        let others = Flags::none().with_keyword("c");
+        assert!(some.clone().minus(&others).shares_with(&some));
+        let mut sharing = KeywordSharing::default();
+        for flags in [&mut some.clone(), &mut same, &mut others.clone(), &mut Flags::none()] {
+            sharing.share(flags);
+        }
+        assert!(same.shares_with(&some));
     }
 }

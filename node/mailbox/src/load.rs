@@ -8,6 +8,7 @@ use mailraft_storage::{Index, RowKey, Rows, StoreError, Table, UnixMillis};
 use serde::de::DeserializeOwned;
 
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR};
+use crate::flags::KeywordSharing;
 use crate::plant::{self, Fault};
 use crate::records::{
     self, Counters, DeliveryRecord, EmailInfo, ExpungedRecord, FlagPageRecord, FolderRecord, FolderRow, KeyedHash,
@@ -186,6 +187,7 @@ impl Reader<'_> {
             removed.extend(sets.iter().map(|(stage, _)| (*stage, Vec::new())));
         }
         let mut dead = Vec::new();
+        let mut sharing = KeywordSharing::default();
         self.each(Table::Places, |key, record: PlaceRecord| {
             let (folder, uid) = place_of(key).ok_or_else(|| wrong_key(key))?;
             let counts = record.stage.is_none_or(|stage| stages.live.contains(&stage));
@@ -194,9 +196,11 @@ impl Reader<'_> {
             } else if let Some(stage) = stages.removed_by(folder, uid) {
                 removed.entry(stage).or_default().push((record.email, record.info, Dead::Place(folder, uid)));
             } else if let Some(folder) = state.folder_mut(folder) {
+                let mut flags = record.flags;
+                sharing.share(&mut flags);
                 let message = Message {
                     email: record.email,
-                    flags: record.flags,
+                    flags,
                     modseq: record.modseq,
                     size_bytes: record.info.size_bytes,
                     paged: false,
@@ -213,7 +217,7 @@ impl Reader<'_> {
             let place = format!("counters of mailbox {}", self.cx.place.mailbox);
             return Err(StoreError::damaged(place, "they don't agree with the messages"));
         }
-        self.flag_pages(state, &mut dead)?;
+        self.flag_pages(state, &mut dead, &mut sharing)?;
         self.expunged(state, &mut dead)?;
         bury(state, dead);
         self.tombstones(state, removed);
@@ -236,7 +240,12 @@ impl Reader<'_> {
         }
     }
 
-    fn flag_pages(&self, state: &mut State, dead: &mut Vec<Dead>) -> Result<(), StoreError> {
+    fn flag_pages(
+        &self,
+        state: &mut State,
+        dead: &mut Vec<Dead>,
+        sharing: &mut KeywordSharing,
+    ) -> Result<(), StoreError> {
         let over = plant::is(Fault::PageOverPlace);
         self.each(Table::FlagPages, |key, record: FlagPageRecord| {
             let (id, page) = place_of(key).ok_or_else(|| wrong_key(key))?;
@@ -245,7 +254,8 @@ impl Reader<'_> {
                 dead.push(Dead::Page(id, page));
                 return Ok(());
             };
-            for group in record.groups {
+            for mut group in record.groups {
+                sharing.share(&mut group.flags);
                 for offset in group.offsets.unpack()?.iter() {
                     let uid = page.saturating_mul(PAGE_UIDS).saturating_add(offset.saturating_sub(1));
                     if let Some(message) = folder.get_mut(uid).filter(|m| m.modseq < group.modseq || over) {

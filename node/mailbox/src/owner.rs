@@ -3,6 +3,7 @@
 //! [`Step`]s out and reports what became of them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use mailraft_owner::{
     BACKLOG_MAX_COMMANDS, Detached, LogOwner, Owner, SessionNumber, Step as LogStep, StepOf, Tell, Unanswered,
@@ -84,7 +85,7 @@ struct Attached {
     /// Reads and kept results of this session at a barrier. Their answers show an earlier state than events that come meanwhile,
     /// which therefore wait.
     reading: usize,
-    held: Vec<Event>,
+    held: Vec<Arc<Event>>,
 }
 
 /// A read, or a kept result, that waits for a barrier.
@@ -167,6 +168,11 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             let held = std::mem::take(&mut attached.held);
             out.extend(held.into_iter().map(|event| reply(session, Reply::Event(event))));
         }
+    }
+
+    /// What the mailbox takes in memory, roughly, in bytes; 0 while it is not loaded. Takes time: every message is looked at.
+    pub fn memory_bytes(&mut self) -> usize {
+        self.log.engine_mut().map_or(0, |engine| engine.memory_bytes())
     }
 
     /// The sessions that are attached.
@@ -274,7 +280,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                 LogStep::Propose(proposal) => out.push(Step::Propose(proposal)),
                 LogStep::Pause { millis } => out.push(Step::Pause { millis }),
                 LogStep::Unreadable { command, error } => out.push(Step::Unreadable { command, error }),
-                LogStep::Own(Tell::Event(event)) => self.tell(&event, out),
+                LogStep::Own(Tell::Event(event)) => self.tell(&Arc::new(event), out),
                 LogStep::Own(Tell::Answer { to, id, result, at }) => match result {
                     Ok(result) => self.answer(to, id, result, at, out),
                     Err(why) => {
@@ -307,13 +313,13 @@ impl<S: Copy + Ord> MailboxOwner<S> {
     }
 
     /// Tells an event to every session that has its folder open.
-    fn tell(&mut self, event: &Event, out: &mut Vec<Step<S>>) {
+    fn tell(&mut self, event: &Arc<Event>, out: &mut Vec<Step<S>>) {
         let mut too_slow = Vec::new();
         for (session, attached) in self.sessions.iter_mut().filter(|(_, a)| a.open == Some(event.folder)) {
             if attached.reading == 0 || plant::is(Fault::EventOvertakesAnswer) {
-                out.push(reply(*session, Reply::Event(event.clone())));
+                out.push(reply(*session, Reply::Event(Arc::clone(event))));
             } else if attached.held.len() < HELD_MAX_EVENTS {
-                attached.held.push(event.clone());
+                attached.held.push(Arc::clone(event));
             } else {
                 too_slow.push(*session);
             }
@@ -471,8 +477,10 @@ mod tests {
                 (1, Reply::Answer { result: Ok(_), .. }) => "A".to_owned(),
                 (1, Reply::Answer { result: Err(e), .. }) => format!("{e:?}"),
                 (1, Reply::Failed { error, .. }) => format!("{error:?}"),
-                (1, Reply::Event(Event { change: Change::Added(m), .. })) => format!("+{}", m[0].uid),
-                (1, Reply::Event(_)) => "E".to_owned(),
+                (1, Reply::Event(event)) => match &event.change {
+                    Change::Added(m) => format!("+{}", m[0].uid),
+                    _ => "E".to_owned(),
+                },
                 (1, Reply::Detached(why)) => format!("{why:?}"),
                 _ => String::new(),
             };

@@ -1,5 +1,7 @@
 //! What a mailbox's owner replies to its sessions. It travels between nodes: variants are only ever added at the end.
 
+use std::sync::Arc;
+
 use mailraft_owner::Detached;
 use mailraft_storage::{CommandId, Index};
 use serde::{Deserialize, Serialize};
@@ -53,8 +55,8 @@ pub enum Reply {
         /// The reason.
         error: CommandError,
     },
-    /// Something changed in the open folder.
-    Event(Event),
+    /// Something changed in the open folder. However many sessions have it open, it is in memory once.
+    Event(Arc<Event>),
     /// The link is over.
     Detached(Detached),
 }

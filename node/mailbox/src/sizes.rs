@@ -1,9 +1,9 @@
-//! What commands take in memory while they wait.
+//! What commands, answers and events take in memory while they wait.
 
 use mailraft_storage::CommandId;
 
-use crate::api::{Command, NewMessage};
-use crate::flags::Flags;
+use crate::api::{Answer, Change, Command, Event, Fetched, FolderInfo, MessageState, NewMessage};
+use crate::flags::{Flags, KeywordMemory};
 use crate::uids::UidSet;
 
 /// What a command takes beside its texts, in bytes, roughly.
@@ -18,7 +18,7 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             + d.structure.len()
             + d.message_id.as_ref().map_or(0, String::len)
     };
-    let set = |uids: &UidSet| uids.ranges().len() * 8;
+    let set = set_bytes;
     let flags = |flags: &Flags| flags.keywords().map(|k| k.len() + 32).sum::<usize>();
     COMMAND_BYTES
         + match command {
@@ -43,4 +43,56 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             Command::InMaildrop { command, .. } => command_bytes(command),
             Command::Heard { commands } => commands.len() * size_of::<CommandId>(),
         }
+}
+
+/// What an answer or an event takes beside its lists, in bytes, roughly.
+const MESSAGE_BYTES: usize = 128;
+
+/// What an answer takes, in bytes, roughly.
+pub fn answer_bytes(answer: &Answer) -> usize {
+    MESSAGE_BYTES
+        + match answer {
+            Answer::Done | Answer::Status(_) | Answer::Stored { .. } | Answer::Chunk(None) => 0,
+            Answer::Folders(folders) => {
+                folders.iter().map(|folder| size_of::<FolderInfo>() + folder.name.len()).sum::<usize>()
+            }
+            Answer::Selected(selected) => states_bytes(&selected.messages),
+            Answer::Resumed(resumed) => states_bytes(&resumed.changed) + set_bytes(&resumed.vanished),
+            Answer::Fetched(fetched) => {
+                let mut keywords = KeywordMemory::default();
+                let mut bytes = 0;
+                for message in fetched {
+                    keywords.count(&message.state.flags);
+                    let header = message.header.as_ref();
+                    bytes += size_of::<Fetched>()
+                        + header.map_or(0, |of| of.header.len() + of.envelope.len() + of.structure.len());
+                }
+                bytes + keywords.bytes()
+            }
+            Answer::Chunk(Some(chunk)) => chunk.len(),
+            Answer::Flagged { modified: uids, .. } | Answer::Expunged { uids, .. } => set_bytes(uids),
+            Answer::Copied { from, to, .. } => (from.len() + to.len()) * size_of::<u32>(),
+            Answer::Maildrop(maildrop) => std::mem::size_of_val(maildrop.messages.as_slice()),
+            Answer::UniqueIds(ids) => ids.iter().map(|(_, id)| size_of::<(u32, String)>() + id.len()).sum(),
+        }
+}
+
+/// What an event takes, in bytes, roughly, however many sessions share it.
+pub fn event_bytes(event: &Event) -> usize {
+    MESSAGE_BYTES
+        + match &event.change {
+            Change::Added(messages) | Change::Flagged(messages) => states_bytes(messages),
+            Change::Expunged(uids) => set_bytes(uids),
+            Change::FolderDeleted => 0,
+        }
+}
+
+fn states_bytes(messages: &[MessageState]) -> usize {
+    let mut keywords = KeywordMemory::default();
+    messages.iter().for_each(|message| keywords.count(&message.flags));
+    std::mem::size_of_val(messages) + keywords.bytes()
+}
+
+fn set_bytes(uids: &UidSet) -> usize {
+    std::mem::size_of_val(uids.ranges())
 }

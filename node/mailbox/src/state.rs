@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mailraft_storage::{CommandId, MailboxId, RowKey, UnixMillis};
 
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR, MessageState};
-use crate::flags::{Flags, SystemFlag};
+use crate::flags::{Flags, KeywordMemory, SystemFlag};
 use crate::records::{
     Counters, DeliveryRecord, EmailInfo, FolderRecord, KeyedHash, RepeatRecord, StageId, chunk_key, content_key,
     expunged_key, message_id_key, page_key, page_of, place_key,
@@ -372,8 +372,11 @@ impl State {
                 FOLDER_MEMORY_BYTES + f.messages as usize * MESSAGE_MEMORY_BYTES + f.expunged.len() * DEAD_MEMORY_BYTES
             })
             .sum();
+        let mut keywords = KeywordMemory::default();
+        self.folders.values().flat_map(|f| f.iter()).for_each(|(_, message)| keywords.count(&message.flags));
         let garbage: usize = self.garbage.iter().map(|g| g.dead.len() * DEAD_MEMORY_BYTES).sum();
         folders
+            + keywords.bytes()
             + garbage
             + self.subscriptions.len() * FOLDER_MEMORY_BYTES
             + self.deliveries.count * DELIVERY_MEMORY_BYTES

@@ -51,6 +51,12 @@ impl Argon2Queue {
         self.go_on(state);
     }
 
+    /// Turns that have memory: those taken, and those kept for the next.
+    pub fn memories(&self) -> usize {
+        let state = self.state();
+        state.taken + state.memories.len()
+    }
+
     /// The next turn of this network; None if too many wait.
     pub async fn take(&self, network: Network) -> Option<Turn> {
         let turn = {

@@ -11,7 +11,10 @@ use mailraft_storage::{ClusterId, NodeId};
 
 use crate::descriptors::ROWS_MIN;
 use crate::environment::os_env;
-use crate::{OpenStores, Stores};
+use crate::{OpenStores, RowsBounds, Stores};
+
+/// What a first state's rows may take: they are few.
+const ROWS_FIRST: RowsBounds = RowsBounds { files: ROWS_MIN, memory_bytes: 32 << 20 };
 
 /// What a new cluster consists of.
 pub struct FirstState {
@@ -62,7 +65,7 @@ pub fn create_first_state(state: &FirstState, open: &dyn OpenStores) -> Result<(
         .collect();
     let plan = plan(state.partitions, &nodes, control, &mut env);
     for node in &state.nodes {
-        let Stores { log, rows, .. } = open.open(&node.data_dir, state.cluster, ROWS_MIN)?;
+        let Stores { log, rows, .. } = open.open(&node.data_dir, state.cluster, ROWS_FIRST)?;
         let said = |e: mailraft_storage::StoreError| format!("{}: {e}", node.data_dir.display());
         if !rows.replicas().map_err(said)?.is_empty() {
             return Err(format!(

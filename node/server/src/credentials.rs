@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::argon2_queue::Argon2Queue;
 use crate::environment::os_env;
 use crate::lookups::{Uncertain, look_up, up_to_date};
+use crate::memory_limit::PASSWORD_CHECK_BYTES;
 use crate::places::Network;
 use crate::throttle::{GuessNews, Throttle};
 
@@ -68,6 +69,11 @@ impl Credentials {
             secret: Key::generate(&mut os_env()),
             remembered: Mutex::default(),
         }
+    }
+
+    /// Memory that password checks take now, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.argon2.memories() as u64 * PASSWORD_CHECK_BYTES
     }
 
     /// At most so many Argon2 at once from now on.

@@ -7,6 +7,7 @@
 //! * [`links`]: how a session reaches the mailbox actor, here or on another node.
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
 //! * [`descriptors`]: how many files and connections there may be, and for whom.
+//! * [`memory_limit`], [`memory`]: how much memory there is, and for what.
 //! * [`disk_space`]: how much room the disk has.
 //! * [`credentials`], `throttle`, `argon2_queue`: who may log in. [`logged_in`]: who is.
 //! * [`admin`]: health, metrics and the API that the command line uses.
@@ -26,6 +27,8 @@ mod guesses;
 pub mod links;
 pub mod logged_in;
 mod lookups;
+pub mod memory;
+pub mod memory_limit;
 pub mod metrics;
 pub mod outbox;
 mod permits;
@@ -51,17 +54,27 @@ use mailraft_storage::{ClusterId, Rows};
 
 /// Opens the stores of a data directory. The binary brings the real ones; tests may bring those in memory.
 pub trait OpenStores: Send + Sync {
-    /// Opens, and creates if need be, both stores below this directory; the rows with so many files open at once.
+    /// Opens, and creates if need be, both stores below this directory; the rows with so many files open at once, and so
+    /// much memory.
     ///
     /// # Errors
     /// One sentence that says what is wrong and what to do.
-    fn open(&self, data_dir: &Path, cluster: ClusterId, rows_files: usize) -> Result<Stores, String>;
+    fn open(&self, data_dir: &Path, cluster: ClusterId, rows: RowsBounds) -> Result<Stores, String>;
 
     /// Keeps in mind that the rows have their sums from now on.
     ///
     /// # Errors
     /// One sentence that says what is wrong and what to do.
     fn sums_are_made(&self, data_dir: &Path, cluster: ClusterId) -> Result<(), String>;
+}
+
+/// What the rows may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowsBounds {
+    /// Files open at once.
+    pub files: usize,
+    /// Memory, in bytes.
+    pub memory_bytes: usize,
 }
 
 /// A node's two stores.
@@ -73,4 +86,6 @@ pub struct Stores {
     pub rows: Arc<dyn Rows>,
     /// What rows without sums mean.
     pub missing: Missing,
+    /// Memory that the rows take now, in bytes.
+    pub rows_memory: Arc<dyn Fn() -> u64 + Send + Sync>,
 }

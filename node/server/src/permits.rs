@@ -40,6 +40,12 @@ impl Permits {
         *now = size;
     }
 
+    /// How many are given out.
+    pub fn taken(&self) -> usize {
+        let size = *self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        size.saturating_sub(self.semaphore.available_permits())
+    }
+
     /// So many, if they are there.
     pub fn try_take(&self, permits: u32) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.semaphore).try_acquire_many_owned(permits).ok()

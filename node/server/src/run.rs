@@ -23,6 +23,7 @@ use crate::disk_space::DiskSpace;
 use crate::guesses;
 use crate::links::{LinkKey, Links, OwnAnswers, serve_streams};
 use crate::logged_in::LoggedIn;
+use crate::memory_limit::{self, Division, NodeMemory};
 use crate::permits::Permits;
 use crate::places::Places;
 use crate::service_manager::ServiceManager;
@@ -31,7 +32,7 @@ use crate::sessions::tls::{CertificateFiles, MailTls};
 use crate::sessions::{Service, SessionContext, listen};
 use crate::spool::Budget;
 use crate::turns::Turns;
-use crate::{OpenStores, Stores};
+use crate::{OpenStores, RowsBounds, Stores};
 
 /// The threads that clients' commands run on let those go first that replicate, sync and apply: by so much.
 const SESSIONS_NICE: i32 = 5;
@@ -63,7 +64,20 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
     let cluster_id = config.cluster.id;
     let descriptors = Descriptors::claim(config.cluster.peers.len(), config.limits.sessions)?;
     let root = RootKey::read(&config.keys.root_key_file).map_err(|e| e.to_string())?;
-    let stores = open.open(&config.data_dir, cluster_id, descriptors.rows)?;
+    let limit = memory_limit::limit_bytes(&config.limits)
+        .ok_or_else(|| RunError("how much memory there is can't be told: write limits.memory_bytes".into()))?;
+    let division = Division::of(limit, &config.limits);
+    tracing::info!(%division, "memory is divided");
+    if limit < Division::least(&config.limits) {
+        tracing::warn!(
+            "{} MiB of memory are too little: give this node {} MiB",
+            limit >> 20,
+            Division::least(&config.limits) >> 20
+        );
+    }
+    let memory_bytes = usize::try_from(division.rows).unwrap_or(usize::MAX);
+    let bounds_of_rows = RowsBounds { files: descriptors.rows, memory_bytes };
+    let stores = open.open(&config.data_dir, cluster_id, bounds_of_rows)?;
     let empty = stores.rows.replicas().map_err(|e| format!("{}: {e}", config.data_dir.display()))?.is_empty();
     if empty {
         return Err(RunError(format!(
@@ -76,7 +90,7 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
     let (node, clients) = (threads("node", 0)?, threads("sessions", SESSIONS_NICE)?);
     let actors = ActorThreads::start()?;
     let of_clients = clients.handle().clone();
-    let result = node.block_on(serve(config, config_path, root, stores, &actors, descriptors, of_clients));
+    let result = node.block_on(serve(config, config_path, root, stores, &actors, (descriptors, division), of_clients));
     clients.shutdown_timeout(Duration::from_secs(1));
     node.shutdown_timeout(Duration::from_secs(1));
     actors.stop();
@@ -119,7 +133,7 @@ async fn serve(
     root: RootKey,
     stores: Stores,
     actors: &ActorThreads,
-    descriptors: Descriptors,
+    (descriptors, division): (Descriptors, Division),
     clients: Handle,
 ) -> Result<(), RunError> {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
@@ -134,7 +148,7 @@ async fn serve(
     let token = read_token(&config)?;
     let driver = config.driver(descriptors.peers)?;
     let (streams_in, streams) = mpsc::channel(STREAMS_MAX);
-    let rows = Arc::clone(&stores.rows);
+    let (rows, rows_memory) = (Arc::clone(&stores.rows), Arc::clone(&stores.rows_memory));
     let cluster =
         Cluster::start(driver, stores.log, stores.rows, streams_in).await.map_err(|e| RunError(e.to_string()))?;
     let control = cluster.replica(PartitionId::CONTROL).ok_or_else(|| {
@@ -144,9 +158,21 @@ async fn serve(
     })?;
     let link_key = LinkKey::new(root.link_key());
     let lookup = Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
+    let memory = NodeMemory::new(division);
+    let budget =
+        Budget::new(memory.body_memory_bytes(&config.limits), descriptors.large_messages, config.limits.spool_bytes);
     let services = Services {
-        registry: Registry::new(cluster.clone(), Arc::clone(&lookup), actors, bounds(&config)),
+        registry: Registry::new(
+            cluster.clone(),
+            Arc::clone(&lookup),
+            actors,
+            bounds(&config),
+            Arc::clone(&memory.actors),
+        ),
         links: Arc::new(Links::new(cluster.clone(), link_key)),
+        memory,
+        rows_memory,
+        bodies: budget.clone(),
         credentials: Arc::new(Credentials::new(cluster.clone(), Arc::clone(&lookup), config.limits.auth_parallel)),
         config: Arc::new(RwLock::new(Arc::new(config.clone()))),
         cluster: cluster.clone(),
@@ -167,7 +193,6 @@ async fn serve(
     tokio::spawn(services.disk.clone().watch(cluster.clone(), move || of_now.config().limits.clone()));
 
     let (stop, serving) = watch::channel(true);
-    let budget = Budget::new(config.limits.body_memory_bytes, descriptors.large_messages, config.limits.spool_bytes);
     let context = SessionContext {
         services: services.clone(),
         tls: tls.clone(),
@@ -208,10 +233,12 @@ async fn serve(
             tracing::error!(%error, "the admin server ended");
         }
     });
+    let measured = services.clone();
     tokio::spawn(async move {
         let mut pause = tokio::time::interval(Duration::from_secs(5));
         loop {
             pause.tick().await;
+            measured.memory_status();
             rendering.run_upkeep();
         }
     });
@@ -285,7 +312,7 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     }
     let mut now = (*services.config()).clone();
     services.registry.set_limits(bounds(&new));
-    budget.resize(new.limits.body_memory_bytes, new.limits.spool_bytes);
+    budget.resize(services.memory.body_memory_bytes(&new.limits), new.limits.spool_bytes);
     services.credentials.set_parallel(new.limits.auth_parallel);
     services.credentials.set_masking(new.log.mask_addresses);
     now.limits = new.limits;

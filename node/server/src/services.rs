@@ -14,7 +14,9 @@ use crate::descriptors::Descriptors;
 use crate::disk_space::DiskSpace;
 use crate::links::{Links, Reach};
 use crate::logged_in::LoggedIn;
+use crate::memory_limit::{MemoryStatus, NodeMemory};
 use crate::places::{Bounds, Places};
+use crate::spool::Budget;
 use crate::status::SessionStatus;
 use crate::turns::Turns;
 
@@ -32,6 +34,12 @@ pub struct Services {
     pub registry: Registry,
     /// Connections to other nodes' actors.
     pub links: Arc<Links>,
+    /// Memory, and who gets how much.
+    pub memory: NodeMemory,
+    /// Memory that the rows take now, in bytes.
+    pub rows_memory: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Memory and files for messages on their way in.
+    pub bodies: Budget,
     /// Who may log in.
     pub credentials: Arc<Credentials>,
     /// How many files and connections there may be, and for whom.
@@ -56,12 +64,18 @@ impl Services {
             lookup: Arc::clone(&self.lookup),
             registry: self.registry.clone(),
             links: Arc::clone(&self.links),
+            queues: self.memory.queues.clone(),
         }
     }
 
-    /// Client sessions at a time: what the configuration says, as far as there are descriptors for them.
+    /// Client sessions at a time: what the configuration says, as far as there are descriptors and memory for them.
     pub fn sessions_max(&self) -> usize {
-        self.config().limits.sessions.min(self.descriptors.sessions)
+        self.config().limits.sessions.min(self.descriptors.sessions).min(self.memory.division.sessions_max())
+    }
+
+    /// Memory for messages on their way in: what the configuration says, as far as there is any.
+    pub fn body_memory_bytes(&self) -> usize {
+        self.memory.body_memory_bytes(&self.config().limits)
     }
 
     /// Whether new mail is taken.
@@ -76,7 +90,7 @@ impl Services {
     pub fn bounds(&self) -> Bounds {
         let limits = &self.config().limits;
         // Half of the memory is for messages that are whole.
-        let messages = limits.messages.min(limits.body_memory_bytes / MESSAGE_MEMORY_BYTES).max(1);
+        let messages = limits.messages.min(self.body_memory_bytes() / MESSAGE_MEMORY_BYTES).max(1);
         Bounds {
             sessions: self.sessions_max(),
             sessions_per_address: limits.sessions_per_address,
@@ -95,6 +109,12 @@ impl Services {
             ::metrics::gauge!("mailraft_descriptors_open").set(open.count() as f64);
         }
         SessionStatus { open: self.places.open(), max, wanted: self.config().limits.sessions }
+    }
+
+    /// How much memory there is and who has it.
+    pub fn memory_status(&self) -> MemoryStatus {
+        let (bodies, argon2) = (self.bodies.taken_bytes(), self.credentials.memory_bytes());
+        self.memory.status((self.rows_memory)(), bodies, self.places.open() as u64, argon2)
     }
 
     /// The configuration now; a reload replaces it.

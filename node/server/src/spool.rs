@@ -115,6 +115,11 @@ impl Budget {
         self.files_kib.resize(kib(file_bytes));
     }
 
+    /// Memory that messages take now, in bytes.
+    pub fn taken_bytes(&self) -> u64 {
+        (self.kib.taken() as u64) << 10
+    }
+
     fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
         self.kib.try_take(kib)

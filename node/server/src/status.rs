@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskStatus;
+use crate::memory_limit::MemoryStatus;
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub struct OwnStatus {
     /// Room on its disk. An older version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskStatus>,
+    /// Its memory. An older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryStatus>,
     /// Its wall clock when it said so, in milliseconds since 1970. An older version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_unix_ms: Option<u64>,
@@ -164,10 +168,18 @@ impl ClusterStatus {
                             disk.low_water_bytes >> 20
                         ));
                     }
+                    if let Some(memory) = own.memory.as_ref().filter(|m| m.resident_bytes > m.limit_bytes) {
+                        problems.push(format!(
+                            "node {id} has {} MiB in memory, more than its limit of {}: see its shares in mailraft status \
+                             --json, and limits.memory_bytes",
+                            memory.resident_bytes >> 20,
+                            memory.limit_bytes >> 20
+                        ));
+                    }
                     if let Some(SessionStatus { max, wanted, .. }) = own.sessions.filter(|s| s.max < s.wanted) {
                         notes.push(format!(
                             "node {id} takes {max} client sessions, not limits.sessions = {wanted}: raise LimitNOFILE in its \
-                             unit (or ulimit -n)"
+                             unit (or ulimit -n), or give it more memory"
                         ));
                     }
                     NodeAnswer::Up(Box::new(own))
@@ -277,6 +289,7 @@ mod tests {
                 sessions: None,
                 descriptors: None,
                 disk: None,
+                memory: None,
             }),
         )
     }

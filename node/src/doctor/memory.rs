@@ -3,67 +3,52 @@
 use std::fs;
 
 use mailraft_server::config::Limits;
-use mailraft_server::spool::parse_memory_max_bytes;
+use mailraft_server::memory_limit::{Division, given_bytes, limit_bytes, meminfo_bytes};
 
 use super::finding::Finding;
-
-/// RocksDB's cache and memtables, Raft logs' newest entries, the program itself, in bytes.
-const STORES_BYTES: u64 = 512 << 20;
-/// One password check (Argon2id, 19 MiB), in bytes.
-const PASSWORD_CHECK_BYTES: u64 = 20 << 20;
-/// One session of a mail program, in bytes.
-const SESSION_BYTES: u64 = 64 << 10;
-/// One mailbox in memory, small as most are, in bytes.
-const ACTOR_BYTES: u64 = 64 << 10;
 
 /// Whether there is enough, and whether keys could be swapped to a disk.
 pub fn examine(limits: &Limits) -> Vec<Finding> {
     let machine = fs::read_to_string("/proc/meminfo").ok();
-    let group = fs::read_to_string("/proc/self/cgroup")
-        .ok()
-        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("0::").map(str::to_owned)))
-        .and_then(|path| fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max")).ok())
-        .and_then(|text| text.trim().parse::<u64>().ok());
-    let total = machine.as_deref().and_then(|text| meminfo_bytes(text, "MemTotal"));
     let swap = machine.as_deref().and_then(|text| meminfo_bytes(text, "SwapTotal"));
-    vec![judge(total.map(|t| group.map_or(t, |g| g.min(t))), needed(limits)), judge_swap(swap)]
+    vec![judge(given_bytes(), limit_bytes(limits), limits), judge_swap(swap)]
 }
 
-fn needed(limits: &Limits) -> u64 {
-    needed_for(limits.body_memory_bytes, limits.auth_parallel, limits.sessions, limits.actors)
-}
-
-/// What messages that are taken apart need is in it too.
-fn needed_for(body_memory_bytes: usize, password_checks: usize, sessions: usize, actors: usize) -> u64 {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    [
-        body_memory_bytes as u64,
-        (password_checks as u64).saturating_mul(PASSWORD_CHECK_BYTES),
-        (sessions as u64).saturating_mul(SESSION_BYTES),
-        (actors as u64).saturating_mul(ACTOR_BYTES),
-    ]
-    .into_iter()
-    .fold(STORES_BYTES + parse_memory_max_bytes(processors) as u64, u64::saturating_add)
-}
-
-fn judge(given: Option<u64>, needed: u64) -> Finding {
-    let Some(given) = given else {
+/// Whether the limit is within what is given, and enough for what the configuration asks for.
+fn judge(given: Option<u64>, limit: Option<u64>, limits: &Limits) -> Finding {
+    let least = Division::least(limits);
+    let (Some(given), Some(limit)) = (given, limit) else {
         return Finding::unknown(
             "memory",
             "/proc/meminfo can't be read".to_owned(),
-            format!("see that the node has {} MiB", needed >> 20),
+            format!("see that the node has {} MiB, and write limits.memory_bytes", least >> 20),
         );
     };
-    let found = format!("{} MiB given, about {} MiB needed with every limit reached", given >> 20, needed >> 20);
-    if given >= needed {
-        Finding::good("memory", found)
-    } else {
-        Finding::bad(
+    let division = Division::of(limit, limits);
+    let found = format!("{} MiB given; the node's limit is {division}", given >> 20);
+    if limit > given {
+        return Finding::bad(
             "memory",
             found,
-            "give the machine or the unit (MemoryMax) more, or lower limits.body_memory_bytes, sessions and actors",
-        )
+            "lower limits.memory_bytes, or give the machine or the unit (MemoryMax) more",
+        );
     }
+    if limit < least {
+        return Finding::bad(
+            "memory",
+            format!("{found}; it needs {} MiB", least >> 20),
+            "give the machine or the unit (MemoryMax) more, raise limits.memory_bytes, or lower limits.auth_parallel",
+        );
+    }
+    if division.bodies < limits.body_memory_bytes as u64 || division.sessions_max() < limits.sessions {
+        let sessions = division.sessions_max().min(limits.sessions);
+        return Finding::warning(
+            "memory",
+            format!("{found}; that is for {sessions} sessions and {} MiB of bodies", division.bodies >> 20),
+            "give the machine or the unit (MemoryMax) more, or lower limits.sessions and limits.body_memory_bytes",
+        );
+    }
+    Finding::good("memory", found)
 }
 
 fn judge_swap(swap: Option<u64>) -> Finding {
@@ -78,35 +63,37 @@ fn judge_swap(swap: Option<u64>) -> Finding {
     }
 }
 
-/// A line of proc_meminfo(5), which counts in KiB.
-fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 10)
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use mailraft_server::config::{Config, OnLoopback, render_on_loopback};
+
     use super::super::finding::Verdict;
     use super::*;
 
     #[test]
-    fn meminfo_is_read_and_judged() {
-        let text = "MemTotal:       24684084 kB\nSwapTotal:             0 kB\n";
-        assert_eq!(meminfo_bytes(text, "MemTotal"), Some(24_684_084 << 10));
-        assert_eq!(meminfo_bytes(text, "Mem"), None);
-        assert_eq!(judge_swap(meminfo_bytes(text, "SwapTotal")).verdict, Verdict::Good);
+    fn the_limit_is_judged_by_what_there_is_and_what_is_asked_for() {
+        let dir = Path::new("/d");
+        let text = render_on_loopback(&OnLoopback {
+            id: 2,
+            cluster: &"ab".repeat(16),
+            partitions: 16,
+            peers: &[],
+            dir,
+            ca_file: dir,
+            token_file: dir,
+            base_port: 11_000,
+        });
+        let limits = Config::parse(&text).unwrap().limits;
+        let verdict = |given, limit| judge(Some(given), Some(limit), &limits).verdict;
+        assert_eq!(verdict(8 << 30, 6 << 30), Verdict::Good);
+        assert_eq!(verdict(4 << 30, 6 << 30), Verdict::Bad);
+        assert_eq!(verdict(256 << 20, 192 << 20), Verdict::Bad);
+        assert_eq!(verdict(1 << 30, 768 << 20), Verdict::Warning);
+        assert_eq!(judge(None, None, &limits).verdict, Verdict::Unknown);
+        assert_eq!(judge_swap(Some(0)).verdict, Verdict::Good);
         assert_eq!(judge_swap(Some(1 << 30)).verdict, Verdict::Warning);
-        assert_eq!(judge(Some(1 << 30), 2 << 30).verdict, Verdict::Bad);
-        assert_eq!(judge(Some(2 << 30), 2 << 30).verdict, Verdict::Good);
-        assert_eq!(judge(None, 2 << 30).verdict, Verdict::Unknown);
-    }
-
-    #[test]
-    fn every_limit_counts() {
-        let none = needed_for(0, 0, 0, 0);
-        for more in [needed_for(1, 0, 0, 0), needed_for(0, 1, 0, 0), needed_for(0, 0, 1, 0), needed_for(0, 0, 0, 1)] {
-            assert!(more > none);
-        }
-        assert_eq!(needed_for(usize::MAX, usize::MAX, usize::MAX, usize::MAX), u64::MAX);
     }
 }

@@ -23,7 +23,7 @@ use rocksdb::{
 };
 
 use crate::keys::{Prefix, TABLE_AT, after, end_of, family, family_of, reading, start_of, stored, within};
-use crate::options::{BODIES, OPEN_FILES_MAX, ROWS, describe_open_error, families, of_database};
+use crate::options::{BODIES, MEMORY_BYTES, Memory, OPEN_FILES_MAX, ROWS, describe_open_error, families, of_database};
 use crate::view::DiskView;
 use crate::{manifest, marker};
 
@@ -36,6 +36,7 @@ const ONE_BY_ONE_MAX_ROWS: usize = 3;
 /// Rows on disk.
 pub struct DiskRows {
     db: Arc<DB>,
+    memory: Memory,
     /// Under which prefix the rows of each replica stand. Held while a row is read, so that none goes meanwhile.
     prefixes: RwLock<BTreeMap<ReplicaId, Prefix>>,
     /// Positions as they were written last, for who asks at every write; of the others the rows tell.
@@ -49,20 +50,25 @@ impl DiskRows {
     /// One sentence if the directory can't be read or written, belongs to another cluster or a later version,
     /// is damaged, or is open in another process.
     pub fn open(dir: &Path, cluster: ClusterId) -> Result<Self, StoreError> {
-        Self::open_within(dir, cluster, OPEN_FILES_MAX)
+        Self::open_within(dir, cluster, OPEN_FILES_MAX, MEMORY_BYTES)
     }
 
-    /// As [`DiskRows::open`], with at most so many files open at once, those aside that are being written.
-    pub fn open_within(dir: &Path, cluster: ClusterId, files: usize) -> Result<Self, StoreError> {
+    /// As [`DiskRows::open`], with at most so many files open at once, those aside that are being written, and with so
+    /// much memory for blocks and memtables.
+    ///
+    /// # Errors
+    /// As [`DiskRows::open`].
+    pub fn open_within(dir: &Path, cluster: ClusterId, files: usize, memory_bytes: usize) -> Result<Self, StoreError> {
         marker::check(dir, cluster)?;
-        let options = of_database(files).map_err(|e| StoreError::io("setting the options of the rows", e))?;
-        let open = || DB::open_cf_descriptors(&options, dir, families());
+        let memory = Memory::new(memory_bytes);
+        let options = of_database(files, &memory).map_err(|e| StoreError::io("setting the options of the rows", e))?;
+        let open = || DB::open_cf_descriptors(&options, dir, families(&memory));
         let db = match open() {
             Err(e) if e.kind() == ErrorKind::Corruption && manifest::cut_torn_end(dir)? => open(),
             opened => opened,
         };
         let db = db.map_err(|e| describe_open_error(dir, &e))?;
-        let rows = DiskRows { db: Arc::new(db), prefixes: RwLock::default(), positions: Mutex::default() };
+        let rows = DiskRows { db: Arc::new(db), memory, prefixes: RwLock::default(), positions: Mutex::default() };
         let mut prefixes: BTreeMap<ReplicaId, Prefix> = BTreeMap::new();
         for prefix in rows.found_prefixes()? {
             // One whose position can't be read is there: who reads it hears of the damage.
@@ -75,6 +81,11 @@ impl DiskRows {
         }
         *rows.prefixes.write().unwrap_or_else(PoisonError::into_inner) = prefixes;
         Ok(rows)
+    }
+
+    /// What blocks and memtables take in memory now, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.used_bytes() as u64
     }
 
     fn prefixes(&self) -> RwLockReadGuard<'_, BTreeMap<ReplicaId, Prefix>> {

@@ -1,6 +1,8 @@
 //! What clients do with the production session (`node/mailbox/src/session.rs`): what they ask, what of the answers is
 //! recorded, and what they do next. Here is the thin shell around it, with the simulated network and clock.
 
+use std::sync::Arc;
+
 use mailraft_checkers::{At, Ended, Op, Record, Reply, Rule};
 use mailraft_mailbox::api::FetchWhat;
 use mailraft_mailbox::session::{self, Step};
@@ -97,7 +99,10 @@ impl World {
                 let Some(link) = conn.checked_sub(session.conns_before) else { return };
                 let partition = self.mailboxes.partition(session.mailbox);
                 match *reply {
-                    OwnerReply::Event(event) => self.with_machine(number, None, |m, _, out| m.event(link, event, out)),
+                    OwnerReply::Event(event) => {
+                        let event = Arc::unwrap_or_clone(event);
+                        self.with_machine(number, None, |m, _, out| m.event(link, event, out))
+                    }
                     OwnerReply::Detached(why) => {
                         self.with_machine(number, None, |machine, env, out| machine.detached(env, link, why, out));
                     }

@@ -20,6 +20,8 @@ pub fn store(
     check_flags(flags)?;
     let mut modified = UidSet::new();
     let mut changed: BTreeMap<u32, Vec<(u32, Flags)>> = BTreeMap::new();
+    // What the last message's flags were and became: those of the next one are often the same, and then they are shared.
+    let mut last: Option<(Flags, Flags)> = None;
     for (uid, message) in work.opened(id)?.within(uids) {
         let strict = u64::from(plant::is(Fault::UnchangedSinceStrict));
         let lax = u64::from(plant::is(Fault::UnchangedSinceLax));
@@ -27,11 +29,13 @@ pub fn store(
             modified.insert(uid);
             continue;
         }
-        let now = match mode {
-            StoreMode::Replace => flags.clone(),
-            StoreMode::Add => message.flags.clone().union(flags),
-            StoreMode::Remove => message.flags.clone().minus(flags),
+        let now = match (mode, &last) {
+            (StoreMode::Replace, _) => flags.clone(),
+            (StoreMode::Add | StoreMode::Remove, Some((before, now))) if *before == message.flags => now.clone(),
+            (StoreMode::Add, _) => message.flags.clone().union(flags),
+            (StoreMode::Remove, _) => message.flags.clone().minus(flags),
         };
+        last = Some((message.flags.clone(), now.clone()));
         if now != message.flags {
             check_flags(&now)?;
             changed.entry(page_of(uid)).or_default().push((uid, now));
@@ -83,6 +87,33 @@ mod tests {
     use crate::api::Command;
     use crate::flags::SystemFlag;
     use crate::harness::{ALL, World};
+
+    #[test]
+    fn keywords_of_many_messages_are_in_memory_once_and_a_load_finds_them_so() {
+        let mut world = World::new();
+        world.fill("INBOX", 200);
+        let opened = world.select("INBOX");
+        let some = |flags: Flags, n| flags.with_keyword(&format!("{n:03}{}", "x".repeat(117)));
+        let flags = (0..64).fold(Flags::none(), some);
+        let before = world.mailbox.engine().memory_bytes();
+        let store = |uids, mode, flags: &Flags| Command::Store {
+            folder: opened.folder,
+            uids,
+            mode,
+            flags: flags.clone(),
+            unchanged_since: None,
+        };
+        world.run(store(UidSet::range(3, 3), StoreMode::Add, &flags)).unwrap();
+        world.run(store(ALL(), StoreMode::Add, &flags)).unwrap();
+        let event_bytes = crate::sizes::event_bytes(world.events.last().unwrap());
+        assert!(event_bytes < 32 << 10, "{event_bytes} bytes of an event");
+        let took = world.mailbox.engine().memory_bytes() - before;
+        assert!((1..48 << 10).contains(&took), "{took} bytes in memory");
+        world.reload();
+        let messages = world.select("INBOX").messages;
+        assert!(messages.len() == 200 && messages.iter().all(|m| m.flags == flags));
+        assert!(messages.iter().all(|m| m.flags.shares_with(&messages[2].flags)));
+    }
 
     #[test]
     fn only_what_changes_gets_a_new_modseq_and_unchanged_since_holds_others_back() {

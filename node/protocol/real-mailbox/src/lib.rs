@@ -116,7 +116,11 @@ impl RealMailbox {
     /// Events that were told to the session under test.
     pub fn take_events(&mut self) -> Vec<Event> {
         let replies = self.replies.entry(Who::Client).or_default().drain(..);
-        replies.map(|reply| if let Reply::Event(event) = reply { event } else { panic!("{reply:?}") }).collect()
+        replies
+            .map(
+                |reply| if let Reply::Event(event) = reply { Arc::unwrap_or_clone(event) } else { panic!("{reply:?}") },
+            )
+            .collect()
     }
 
     /// Whether events were told to the session under test.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -15,6 +16,7 @@ use mailraft_owner::Owner;
 use mailraft_storage::CommandId;
 
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
+use crate::memory::Share;
 use crate::outbox::{Outbox, ToSession};
 
 use super::key::SessionKey;
@@ -93,6 +95,52 @@ pub struct Detach(pub SessionKey);
 #[rtype(result = "()")]
 pub struct SetQuota(pub Option<u64>);
 
+/// The actor is to end if nobody uses it: others need its memory.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct MakeRoom;
+
+/// What an actor's mailbox takes of the actors' memory, and since when nobody has used it.
+pub struct Held {
+    share: Arc<Share>,
+    bytes: AtomicUsize,
+    used: Mutex<(usize, Instant)>,
+}
+
+impl Held {
+    /// Nothing yet.
+    pub fn new(share: Arc<Share>) -> Arc<Self> {
+        Arc::new(Held { share, bytes: AtomicUsize::new(0), used: Mutex::new((0, Instant::now())) })
+    }
+
+    /// How many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Since when no session has been attached to it; None while one is.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let (sessions, since) = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        (sessions == 0).then_some(since)
+    }
+
+    fn used_by(&self, sessions: usize) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = (sessions, Instant::now());
+    }
+
+    fn measured(&self, bytes: usize) {
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        self.share.take(bytes);
+        self.share.give_back(before);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.measured(0);
+    }
+}
+
 /// The actor of one mailbox.
 pub type MailboxActor = OwnerActor<MailboxKind>;
 
@@ -102,12 +150,22 @@ pub struct MailboxKind {
     idle: Idle,
     outboxes: HashMap<SessionKey, Outbox>,
     last_used: Instant,
+    held: Arc<Held>,
+    /// It was used since its memory was measured.
+    changed: bool,
 }
 
 impl MailboxActor {
     /// Not loaded yet.
-    pub fn of_mailbox(seat: Seat, quota_bytes: Option<u64>, idle: Idle) -> Self {
-        let kind = MailboxKind { quota_bytes, idle, outboxes: HashMap::new(), last_used: Instant::now() };
+    pub fn of_mailbox(seat: Seat, quota_bytes: Option<u64>, idle: Idle, held: Arc<Held>) -> Self {
+        let kind = MailboxKind {
+            quota_bytes,
+            idle,
+            outboxes: HashMap::new(),
+            last_used: Instant::now(),
+            held,
+            changed: false,
+        };
         OwnerActor::new(seat, MailboxOwner::new(), kind)
     }
 
@@ -199,6 +257,7 @@ impl Kind for MailboxKind {
 
     fn loaded(&mut self, engine: &mut Mailbox) {
         engine.set_quota_bytes(self.quota_bytes);
+        self.held.measured(engine.memory_bytes());
     }
 
     fn carry_out(actor: &mut MailboxActor, own: Own<SessionKey>, ctx: &mut Context<MailboxActor>) {
@@ -211,6 +270,10 @@ impl Kind for MailboxKind {
     fn started(actor: &mut MailboxActor, ctx: &mut Context<MailboxActor>) {
         metrics::gauge!("mailraft_mailbox_actors").increment(1.0);
         ctx.run_interval(actor.kind.idle.check, |actor, ctx| {
+            if std::mem::take(&mut actor.kind.changed) {
+                let bytes = actor.owner.memory_bytes();
+                actor.kind.held.measured(bytes);
+            }
             if !actor.owner.is_idle() {
                 // What waits for its time may be due.
                 actor.with_owner(ctx, |owner, env, out| owner.again(env, out));
@@ -239,6 +302,7 @@ impl Handler<Attach> for MailboxActor {
         let key = attach.key;
         self.kind.last_used = Instant::now();
         self.kind.outboxes.insert(key, outbox);
+        self.kind.held.used_by(self.kind.outboxes.len());
         let turn = key.connection.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.session;
         self.owner.attach(key, SessionNumber(turn));
     }
@@ -249,6 +313,7 @@ impl Handler<Ask> for MailboxActor {
 
     fn handle(&mut self, Ask { key, id, attempt, command }: Ask, ctx: &mut Self::Context) {
         self.kind.last_used = Instant::now();
+        self.kind.changed = true;
         let asked = mailraft_mailbox::owner::Ask { session: key, id, attempt, command };
         self.with_owner(ctx, |owner, env, out| owner.ask(env, asked, out));
     }
@@ -260,7 +325,19 @@ impl Handler<Detach> for MailboxActor {
     fn handle(&mut self, Detach(key): Detach, _: &mut Self::Context) {
         self.kind.last_used = Instant::now();
         self.kind.outboxes.remove(&key);
+        self.kind.held.used_by(self.kind.outboxes.len());
         self.owner.detach(key);
+    }
+}
+
+impl Handler<MakeRoom> for MailboxActor {
+    type Result = ();
+
+    fn handle(&mut self, MakeRoom: MakeRoom, ctx: &mut Self::Context) {
+        if self.owner.is_idle() {
+            metrics::counter!("mailraft_mailbox_actors_evicted_total").increment(1);
+            self.with_owner(ctx, |owner, _, out| owner.end(Detached::Gone, out));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which actors there are on this node.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use actix::prelude::*;
 use mailraft_driver::{Cluster, Leading, LeadingMap};
@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 
 use super::directory::{DirectoryActor, DirectoryAsk, Reply};
 use super::key::SessionKey;
-use super::mailbox::{Ask, Attach, Detach, Idle, MailboxActor, SetQuota};
+use super::mailbox::{Ask, Attach, Detach, Held, Idle, MailboxActor, MakeRoom, SetQuota};
 use super::owner::{Seat, Stop};
 use super::threads::ActorThreads;
+use crate::memory::Share;
 use crate::outbox::Outbox;
 use mailraft_directory::Lookup;
 
@@ -31,6 +32,7 @@ struct Inner {
     lookup: Arc<Lookup>,
     arbiters: Vec<ArbiterHandle>,
     limits: Mutex<Limits>,
+    memory: Arc<Share>,
     actors: Mutex<Actors>,
 }
 
@@ -64,6 +66,7 @@ struct Running {
     partition: PartitionId,
     leading: Leading,
     addr: Addr<MailboxActor>,
+    held: Weak<Held>,
 }
 
 /// A session's way to an actor on this node. Dropping it detaches.
@@ -73,11 +76,17 @@ pub struct LocalLink {
 }
 
 impl Registry {
-    /// No actor yet. Actors run on these threads.
-    pub fn new(cluster: Cluster, lookup: Arc<Lookup>, threads: &ActorThreads, limits: Limits) -> Self {
+    /// No actor yet. Actors run on these threads, and their mailboxes take of this memory.
+    pub fn new(
+        cluster: Cluster,
+        lookup: Arc<Lookup>,
+        threads: &ActorThreads,
+        limits: Limits,
+        memory: Arc<Share>,
+    ) -> Self {
         let arbiters = threads.arbiters().to_vec();
         let limits = Mutex::new(limits);
-        let inner = Inner { cluster, lookup, arbiters, limits, actors: Mutex::default() };
+        let inner = Inner { cluster, lookup, arbiters, limits, memory, actors: Mutex::default() };
         Registry { inner: Arc::new(inner) }
     }
 
@@ -108,7 +117,10 @@ impl Registry {
             Some(addr) => addr,
             None => {
                 actors.mailboxes.retain(|_, r| r.addr.connected());
-                if actors.mailboxes.len() >= self.limits().actors {
+                if actors.mailboxes.len() >= self.limits().actors || self.inner.memory.used() > self.inner.memory.max()
+                {
+                    // Whoever asks again finds the room that those leave.
+                    self.make_room(&actors);
                     return Err(Detached::Overloaded);
                 }
                 self.start(&mut actors, mailbox, leading)
@@ -227,16 +239,37 @@ impl Registry {
         let arbiter = &inner.arbiters[actors.started % inner.arbiters.len()];
         let seat = self.seat(partition, mailbox, leading);
         let Limits { actors: _, quota_bytes, idle } = self.limits();
+        let held = Held::new(Arc::clone(&inner.memory));
+        let known = Arc::downgrade(&held);
         let addr = MailboxActor::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
-            MailboxActor::of_mailbox(seat, quota_bytes, idle)
+            MailboxActor::of_mailbox(seat, quota_bytes, idle, held)
         });
-        let running = Running { partition, leading, addr: addr.clone() };
+        let running = Running { partition, leading, addr: addr.clone(), held: known };
         if let Some(earlier) = actors.mailboxes.insert(mailbox, running) {
             // Its term is over, and nobody else knows it any more: sessions that only listen must not go on doing so.
             earlier.addr.do_send(Stop(Detached::NotLeader));
         }
         addr
+    }
+
+    /// Ends those that nobody has used for longest, as many as it takes to be within the memory again, and one at least.
+    fn make_room(&self, actors: &Actors) {
+        let (used, max) = (self.inner.memory.used(), self.inner.memory.max());
+        let mut excess = used.saturating_sub(max).max(1);
+        let idle = actors.mailboxes.values().filter_map(|running| {
+            let held = running.held.upgrade()?;
+            Some((held.idle_since()?, held.bytes(), &running.addr))
+        });
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_unstable_by_key(|(since, ..)| *since);
+        for (_, bytes, addr) in idle {
+            addr.do_send(MakeRoom);
+            excess = excess.saturating_sub(bytes.max(1));
+            if excess == 0 {
+                return;
+            }
+        }
     }
 
     fn seat(&self, partition: PartitionId, mailbox: MailboxId, leading: Leading) -> Seat {

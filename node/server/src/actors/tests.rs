@@ -34,12 +34,13 @@ use crate::disk_space::DiskSpace;
 use crate::environment::command_id;
 use crate::links::{LinkKey, Links, MailboxSession, Stored};
 use crate::logged_in::LoggedIn;
+use crate::memory_limit::{Division, NodeMemory};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
 use crate::places::Places;
 use crate::services::Services;
 use crate::spool::{Budget, Spool, SpooledMessage};
 use crate::turns::Turns;
-use crate::{OpenStores, Stores};
+use crate::{OpenStores, RowsBounds, Stores};
 
 const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
 const PARTITIONS: u32 = 2;
@@ -97,9 +98,14 @@ impl Node {
         let lookup = Lookup::new(rows, control, CLUSTER, RootKey::parse(ROOT_KEY).unwrap()).unwrap();
         let lookup = Arc::new(lookup);
         let threads = ActorThreads::start().unwrap();
+        let memory = NodeMemory::new(Division::of(1 << 30, &config(dir.path()).limits));
+        let of_actors = Arc::clone(&memory.actors);
         let services = Services {
-            registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits),
+            registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits, of_actors),
             links: Arc::new(Links::new(cluster.clone(), LinkKey::new(RootKey::parse(ROOT_KEY).unwrap().link_key()))),
+            memory,
+            rows_memory: Arc::new(|| 0),
+            bodies: Budget::new(4 << 20, 8, 64 << 20),
             credentials: Arc::new(Credentials::new(cluster.clone(), Arc::clone(&lookup), 1)),
             config: Arc::new(RwLock::new(Arc::new(config(dir.path())))),
             cluster,
@@ -152,7 +158,7 @@ impl Node {
     }
 
     fn try_attach(&self, mailbox: MailboxId) -> Result<Session, Detached> {
-        let (outbox, inbox) = channel(1);
+        let (outbox, inbox) = channel(1, self.services.memory.queues.of(mailbox));
         let key = session_key();
         let link = self.services.registry.attach(key, mailbox, outbox.clone())?;
         Ok(Session { link, inbox, outbox })
@@ -345,7 +351,7 @@ async fn an_actor_of_an_earlier_term_is_told_when_the_next_takes_its_place() {
     assert!(first.uids(&node).await.is_empty());
     let now = node.leading(mailbox);
     let later = Leading { term: Term(now.term.0 + 1), ..now };
-    let (outbox, _inbox) = channel(1);
+    let (outbox, _inbox) = channel(1, node.services.memory.queues.of(mailbox));
     // That actor can't stay: nobody leads in such a term.
     let _next = node.services.registry.attach_in(later, session_key(), mailbox, outbox);
     assert_eq!(first.detached().await, Detached::NotLeader);
@@ -453,6 +459,30 @@ async fn actors_are_bounded_and_the_bound_can_be_changed() {
     node.services.registry.set_limits(one);
     assert!(node.attach(mailbox).uids(&node).await.is_empty(), "actors above the bound stay while they are used");
     assert_eq!(node.actors(), 2);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mailboxes_that_nobody_uses_leave_memory_for_others_and_those_in_use_stay() {
+    let node = Node::start(LIMITS).await;
+    let [mailbox, other] = node.mailboxes().await;
+    let mut first = node.attach(mailbox);
+    assert!(first.uids(&node).await.is_empty());
+    let memory = Arc::clone(&node.services.memory.actors);
+    assert!(memory.used() > 0);
+    // As if it had grown: what the one takes is more than there is.
+    memory.resize(memory.used() - 1);
+    assert_eq!(node.try_attach(other).err(), Some(Detached::Overloaded), "the first one is in use");
+    assert!(first.uids(&node).await.is_empty());
+    drop(first);
+    let mut second = None;
+    until("the one that nobody uses makes room", || {
+        second = node.try_attach(other).ok();
+        second.is_some()
+    })
+    .await;
+    assert!(second.as_mut().unwrap().uids(&node).await.is_empty());
+    assert_eq!(node.actors(), 1);
     node.end().await;
 }
 
@@ -607,9 +637,14 @@ struct MemoryStores {
 }
 
 impl OpenStores for MemoryStores {
-    fn open(&self, _: &Path, _: ClusterId, _: usize) -> Result<Stores, String> {
+    fn open(&self, _: &Path, _: ClusterId, _: RowsBounds) -> Result<Stores, String> {
         let missing = mailraft_storage::summed::Missing::Make;
-        Ok(Stores { log: Arc::new(self.log.clone()), rows: Arc::new(self.rows.clone()), missing })
+        Ok(Stores {
+            log: Arc::new(self.log.clone()),
+            rows: Arc::new(self.rows.clone()),
+            missing,
+            rows_memory: Arc::new(|| 0),
+        })
     }
 
     fn sums_are_made(&self, _: &Path, _: ClusterId) -> Result<(), String> {

@@ -28,6 +28,7 @@ pub async fn own_status(services: &Services) -> OwnStatus {
         sessions: Some(services.session_status()),
         descriptors: Some(services.descriptors),
         disk: Some(services.disk.status()),
+        memory: Some(services.memory_status()),
         clock_unix_ms: Some(crate::environment::wall().0),
     }
 }

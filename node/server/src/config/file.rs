@@ -128,6 +128,7 @@ struct LimitsSection {
     quota_bytes: u64,
     body_memory_bytes: usize,
     auth_parallel: usize,
+    memory_bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -172,6 +173,7 @@ impl Default for LimitsSection {
             quota_bytes: 10 << 30,
             body_memory_bytes: 256 << 20,
             auth_parallel: 2,
+            memory_bytes: 0,
         }
     }
 }
@@ -369,6 +371,10 @@ impl File {
                 quota_bytes,
                 body_memory_bytes: within("limits.body_memory_bytes", limits.body_memory_bytes, 16 << 20, 64 << 30)?,
                 auth_parallel: within("limits.auth_parallel", limits.auth_parallel, 1, 64)?,
+                memory_bytes: match limits.memory_bytes {
+                    0 => 0,
+                    bytes => within("limits.memory_bytes", bytes, 256 << 20, 1 << 50)?,
+                },
             },
             storage: Storage {
                 log_keep: within("storage.log_keep", self.storage.log_keep, 1, 10_000_000)?,

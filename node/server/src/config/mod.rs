@@ -191,6 +191,8 @@ pub struct Limits {
     pub body_memory_bytes: usize,
     /// Password checks at once.
     pub auth_parallel: usize,
+    /// Memory of the whole process, in bytes; 0 for three quarters of what there is.
+    pub memory_bytes: u64,
 }
 
 /// The stores.
@@ -277,6 +279,7 @@ impl Config {
             ("[admin]", self.admin != new.admin),
             ("[storage]", self.storage != new.storage),
             ("[log]", (self.log.json, &self.log.level) != (new.log.json, &new.log.level)),
+            ("limits.memory_bytes", self.limits.memory_bytes != new.limits.memory_bytes),
         ];
         let sentence = |key: &str| format!("{key} changed: restart the node for it to take effect");
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| sentence(key)).collect()

@@ -209,6 +209,7 @@ spool_bytes = 4294967296               # large messages on their way in, on disk
 quota_bytes = 10737418240              # mail in one mailbox; 0 is no limit
 body_memory_bytes = 268435456          # memory for messages on their way in
 auth_parallel = 2                      # password checks at once; each takes 19 MiB
+memory_bytes = 0                       # memory of the whole node; 0 is three quarters of what the machine or cgroup has
 
 [storage]
 log_keep = 50000                       # entries kept for a follower that is behind; past it, a snapshot

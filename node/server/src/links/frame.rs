@@ -5,6 +5,8 @@
 //! of request, command or response that one of them does not know fails for the session or question that it is about,
 //! and nobody else on the connection notices.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use mailraft_mailbox::{Command, CommandError, Detached, Position};
 use mailraft_storage::body::BodyId;
@@ -14,12 +16,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::packed::{self, Packed};
 use crate::outbox::ToSession;
 use crate::throttle::GuessNews;
 
 /// The longest frame in bytes: a folder of a million messages being opened.
 pub const FRAME_MAX_BYTES: usize = 64 << 20;
 const FRAME_VERSION: u8 = 1;
+/// A node that takes none of so many bytes for so long is given up: what waits for it is in memory.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+const WRITE_BYTES: usize = 256 << 10;
 
 /// What each end of a connection says first: who it is, as far as frames go. What is new later is a feature, so that the
 /// greeting itself stays as it is.
@@ -38,7 +44,7 @@ pub const GREETING_MAX_BYTES: usize = 4 << 10;
 /// The version of frames that this node speaks.
 const SPOKEN_VERSION: u16 = 1;
 /// What this node can be asked, each with what the first version knew of it.
-const FEATURES: [&str; 3] = ["mailbox-1", "directory-1", "bodies-1"];
+const FEATURES: [&str; 4] = ["mailbox-1", "directory-1", "bodies-1", packed::FEATURE];
 
 impl Greeting {
     /// That of this node.
@@ -112,6 +118,8 @@ pub enum Response {
     Rpc(RpcReply),
     /// The request is of a kind that is not known here; nothing was done.
     Unsupported,
+    /// A message to one or more sessions: only to nodes that know it.
+    Packed(Packed),
 }
 
 /// A request as it arrived: understood, or what to answer instead.
@@ -223,24 +231,32 @@ pub fn request(number: u64, request: &Request) -> Result<Vec<u8>, TooLong> {
     encode(&Addressed { number, body: encoded(request) })
 }
 
-/// A response with its length. One that is too long is replaced by the word that it is: the session that it was for
-/// gets no other, and no other session notices.
+/// A response with its length. One that is too long is replaced by the word that it is: the sessions that it was for
+/// get no other, and no other session notices.
 pub fn response(number: u64, response: &Response) -> Vec<u8> {
-    let framed = |response: &Response| encode(&Addressed { number, body: encoded(response) });
-    framed(response)
-        .or_else(|TooLong(bytes)| {
-            tracing::error!(bytes, "a response to another node is too long");
-            framed(&match response {
-                Response::ToSession(ToSession::Answer { id, .. } | ToSession::Failed { id, .. }) => {
-                    Response::ToSession(ToSession::Failed { id: *id, error: CommandError::Overloaded })
-                }
-                Response::ToSession(ToSession::Event(_) | ToSession::Detached(_)) => {
-                    Response::ToSession(ToSession::Detached(Detached::Gone))
-                }
-                Response::Rpc(_) | Response::Unsupported => Response::Rpc(RpcReply::Detached(Detached::Overloaded)),
-            })
-        })
-        .unwrap_or_default()
+    let framed = |number, response: &Response| encode(&Addressed { number, body: encoded(response) });
+    let TooLong(bytes) = match framed(number, response) {
+        Ok(frame) => return frame,
+        Err(too_long) => too_long,
+    };
+    tracing::error!(bytes, "a response to another node is too long");
+    let (others, word) = match response {
+        Response::ToSession(said) => (&[][..], Response::ToSession(instead_of(said))),
+        Response::Packed(packed) => (&packed.others[..], Response::ToSession(instead_of(packed.said()))),
+        Response::Rpc(_) | Response::Unsupported => (&[][..], Response::Rpc(RpcReply::Detached(Detached::Overloaded))),
+    };
+    let numbers = std::iter::once(number).chain(others.iter().copied());
+    numbers.flat_map(|number| framed(number, &word).unwrap_or_default()).collect()
+}
+
+/// What a session hears instead of something too long.
+fn instead_of(said: &ToSession) -> ToSession {
+    match said {
+        ToSession::Answer { id, .. } | ToSession::Failed { id, .. } => {
+            ToSession::Failed { id: *id, error: CommandError::Overloaded }
+        }
+        ToSession::Event(_) | ToSession::Detached(_) => ToSession::Detached(Detached::Gone),
+    }
 }
 
 /// A value inside a frame.
@@ -271,6 +287,19 @@ pub async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), value: &T) 
     let frame = encode(value).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
     to.write_all(&frame).await?;
     to.flush().await
+}
+
+/// Writes frames that are encoded already and flushes them.
+///
+/// # Errors
+/// Those of the connection; `TimedOut` where the other end took nothing for [`WRITE_MAX`].
+pub async fn write_batch(to: &mut (impl AsyncWrite + Unpin), frames: &[u8]) -> std::io::Result<()> {
+    for piece in frames.chunks(WRITE_BYTES) {
+        let written = tokio::time::timeout(WRITE_MAX, to.write_all(piece)).await;
+        written.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+    }
+    let flushed = tokio::time::timeout(WRITE_MAX, to.flush()).await;
+    flushed.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
 }
 
 /// Reads a frame.
@@ -362,8 +391,11 @@ mod tests {
         let first: Vec<u8> = digits.chunks(2).map(byte).collect();
         let mut own = Vec::new();
         greet(&mut own).await.unwrap();
-        assert_eq!(own, first, "{}", own.iter().map(|b| format!("{b:02x}")).collect::<String>());
-        assert_eq!(greeted(&mut first.as_slice()).await.unwrap(), Greeting::own());
+        let features = FEATURES[..3].iter().map(|f| (*f).to_owned()).collect();
+        let of_the_first = Greeting { features, ..Greeting::own() };
+        assert_eq!(greeted(&mut first.as_slice()).await.unwrap(), of_the_first);
+        assert_eq!(encode(&of_the_first).unwrap(), first, "what is new is a feature more");
+        assert_eq!(greeted(&mut own.as_slice()).await.unwrap(), Greeting::own());
 
         let later = |oldest| Greeting { version: 9, oldest, features: vec!["mailbox-1".into(), "calendar-1".into()] };
         let understood = greeted(&mut encode(&later(1)).unwrap().as_slice()).await.unwrap();

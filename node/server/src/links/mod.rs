@@ -5,9 +5,11 @@
 //! attaches again wherever the partition is led now, resumes its open folder, and sends the command once
 //! more under the same id.
 
+mod batch;
 mod chunks;
 mod frame;
 mod handshake;
+mod packed;
 mod peer;
 mod serve;
 mod session;
@@ -27,6 +29,7 @@ use mailraft_mailbox::{Command, Detached};
 use mailraft_storage::CommandId;
 
 use crate::actors::{LocalLink, Registry};
+use crate::memory::SharedByAccounts;
 use peer::RemoteLink;
 
 /// What a session needs to reach mailboxes.
@@ -40,6 +43,8 @@ pub struct Reach {
     pub registry: Registry,
     /// Connections to other nodes' actors.
     pub links: Arc<Links>,
+    /// What may wait for sessions, in bytes.
+    pub queues: SharedByAccounts,
 }
 
 /// A session's way to one actor.

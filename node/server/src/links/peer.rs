@@ -8,15 +8,18 @@ use std::time::Duration;
 use mailraft_driver::{Cluster, PeerStream, StreamKind};
 use mailraft_mailbox::{Command, Detached};
 use mailraft_storage::{CommandId, MailboxId, NodeId};
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::BufReader;
 use tokio::sync::{mpsc, oneshot};
 
-use super::frame::{self, Addressed, Request, Response, Rpc, RpcReply};
+use super::frame::{self, Addressed, Greeting, Request, Response, Rpc, RpcReply};
 use super::handshake::{End, LinkKey};
+use crate::memory::Share;
 use crate::outbox::{Outbox, ToSession};
 
 /// Requests that may wait for one connection.
 pub const REQUESTS_MAX: usize = 4_096;
+/// The same in bytes. A message that fits one chunk is in its request.
+pub const REQUESTS_MAX_BYTES: usize = 64 << 20;
 /// How long a connection to another node may take to be made.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a question to a node may take.
@@ -38,6 +41,8 @@ pub struct RemoteLink {
 
 struct Peer {
     requests: mpsc::Sender<Vec<u8>>,
+    /// Those that wait, in bytes.
+    waiting: Arc<Share>,
     numbers: AtomicU64,
     sessions: Mutex<Waiting>,
 }
@@ -66,14 +71,14 @@ impl Links {
         Ok(stream)
     }
 
-    /// Sees that whoever opened a stream to this node has the root key too.
+    /// Sees that whoever opened a stream to this node has the root key too: how it greeted.
     ///
     /// # Errors
     /// Those of the connection, and if it does not prove it.
-    pub async fn accept(&self, stream: &mut PeerStream) -> std::io::Result<()> {
+    pub async fn accept(&self, stream: &mut PeerStream) -> std::io::Result<Greeting> {
         let greeting = self.key.begin(stream, End::Called).await?;
         tracing::debug!(?greeting, "another node reaches this one");
-        Ok(())
+        Ok(greeting)
     }
 
     /// Attaches to a mailbox on another node; what it says goes to the outbox.
@@ -132,7 +137,7 @@ impl Links {
         let dialled = tokio::time::timeout(DIAL_TIMEOUT, self.dial(node, StreamKind::Sessions)).await;
         let Ok(Ok(stream)) = dialled else { return Err(Detached::Gone) };
         let (requests, rx) = mpsc::channel(REQUESTS_MAX);
-        let peer = Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
+        let peer = Arc::new(Peer::new(requests));
         tokio::spawn(carry(stream, rx, Arc::clone(&peer)));
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Arc::clone(&peer));
         Ok(peer)
@@ -170,6 +175,11 @@ impl Drop for RemoteLink {
 }
 
 impl Peer {
+    fn new(requests: mpsc::Sender<Vec<u8>>) -> Self {
+        let waiting = Share::new(REQUESTS_MAX_BYTES);
+        Peer { requests, waiting, numbers: AtomicU64::new(1), sessions: Mutex::default() }
+    }
+
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,9 +189,16 @@ impl Peer {
             tracing::error!(%error, "a request to another node is not sent");
             Detached::Overloaded
         })?;
-        self.requests.try_send(framed).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => Detached::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Detached::Gone,
+        let bytes = framed.len();
+        if !self.waiting.try_take(bytes) {
+            return Err(Detached::Overloaded);
+        }
+        self.requests.try_send(framed).map_err(|e| {
+            self.waiting.give_back(bytes);
+            match e {
+                mpsc::error::TrySendError::Full(_) => Detached::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => Detached::Gone,
+            }
         })
     }
 
@@ -190,6 +207,12 @@ impl Peer {
     fn hear(&self, Addressed { number, body }: Addressed) {
         match postcard::from_bytes(&body) {
             Ok(Response::ToSession(message)) => self.tell_session(number, message),
+            Ok(Response::Packed(mut packed)) => {
+                let sessions = std::iter::once(number).chain(std::mem::take(&mut packed.others)).collect::<Vec<_>>();
+                // In memory once here too.
+                let said = packed.unpack().unwrap_or(ToSession::Detached(Detached::Gone));
+                sessions.into_iter().for_each(|session| self.tell_session(session, said.clone()));
+            }
             Ok(Response::Rpc(reply)) => self.tell_question(number, reply),
             Ok(Response::Unsupported) | Err(_) => {
                 // What the session asked may have been done: it attaches again, and asks once more.
@@ -235,8 +258,8 @@ async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: 
                     Err(_) => break,
                 }
             }
-            write.write_all(&batch).await?;
-            write.flush().await?;
+            peer.waiting.give_back(batch.len());
+            frame::write_batch(&mut write, &batch).await?;
         }
         std::io::Result::Ok(())
     };
@@ -258,12 +281,17 @@ async fn carry(stream: PeerStream, mut requests: mpsc::Receiver<Vec<u8>>, peer: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::channel;
+    use crate::memory::SharedByAccounts;
+    use crate::outbox::Inbox;
+
+    fn channel(number: u64) -> (Outbox, Inbox) {
+        crate::outbox::channel(number, SharedByAccounts::new(1 << 20, 1).of(MailboxId([1; 16])))
+    }
 
     #[test]
     fn the_other_end_of_a_link_that_is_over_is_given_up_as_well() {
         let (requests, mut sent) = mpsc::channel(REQUESTS_MAX);
-        let peer = Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
+        let peer = Arc::new(Peer::new(requests));
         let (outbox, mut inbox) = channel(0);
         peer.waiting().sessions.insert(7, outbox);
         let link = RemoteLink { peer: Arc::clone(&peer), session: 7 };
@@ -278,7 +306,7 @@ mod tests {
     #[test]
     fn what_a_later_version_answers_concerns_only_whom_it_was_sent_to() {
         let (requests, _sent) = mpsc::channel(REQUESTS_MAX);
-        let peer = Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
+        let peer = Arc::new(Peer::new(requests));
         let ((outbox, mut inbox), (bystander, mut other)) = (channel(0), channel(0));
         let (question, mut answered) = oneshot::channel();
         peer.waiting().sessions.extend([(7, outbox), (8, bystander)]);
@@ -296,9 +324,23 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_wait_for_a_node_are_bounded_in_bytes() {
+        let (requests, mut sent) = mpsc::channel(REQUESTS_MAX);
+        let peer = Arc::new(Peer::new(requests));
+        let link = RemoteLink { peer: Arc::clone(&peer), session: 7 };
+        let ask = || link.ask(CommandId::default(), 0, Command::CreateFolder { name: "x".repeat(1 << 20) });
+        let taken = (0..).take_while(|_| ask().is_ok()).count();
+        assert!((60..64).contains(&taken), "{taken} requests of 1 MiB");
+        assert_eq!((ask(), sent.len()), (Err(Detached::Overloaded), taken));
+        // As the connection takes one of them.
+        peer.waiting.give_back(sent.try_recv().map_or(0, |request| request.len()));
+        assert_eq!(ask(), Ok(()));
+    }
+
+    #[test]
     fn a_request_that_is_too_long_ends_nobody_elses_link() {
         let (requests, mut sent) = mpsc::channel(REQUESTS_MAX);
-        let peer = Arc::new(Peer { requests, numbers: AtomicU64::new(1), sessions: Mutex::default() });
+        let peer = Arc::new(Peer::new(requests));
         let link = RemoteLink { peer: Arc::clone(&peer), session: 7 };
         let name = "x".repeat(frame::FRAME_MAX_BYTES);
         let asked = link.ask(CommandId::default(), 0, Command::CreateFolder { name });

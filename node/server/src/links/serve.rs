@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mailraft_driver::{PeerStream, StreamKind};
 use mailraft_mailbox::Detached;
 use mailraft_mailbox::session::CHUNKS_UNANSWERED_MAX;
-use mailraft_storage::NodeId;
-use tokio::io::{AsyncWriteExt, BufReader};
+use mailraft_storage::{MailboxId, NodeId};
+use tokio::io::BufReader;
 use tokio::sync::mpsc;
 
 use super::Reach;
+use super::batch::batch;
 use super::chunks::{propose_chunk, tell_when_durable};
 use super::frame::{self, Addressed, ChunkDone, Response, Rpc, RpcReply, Understood, UploadChunk};
+use super::packed;
 use crate::actors::{LocalLink, SessionKey};
 use crate::outbox::{ToSession, channel};
 use crate::throttle::GuessNews;
@@ -46,9 +48,12 @@ pub async fn serve_streams(
         let (reach, own) = (reach.clone(), own.clone());
         tokio::spawn(async move {
             let end = async {
-                reach.links.accept(&mut stream).await?;
+                let greeting = reach.links.accept(&mut stream).await?;
                 match kind {
-                    StreamKind::Sessions => sessions(reach, own, connection, stream).await,
+                    StreamKind::Sessions => {
+                        let packs = greeting.features.iter().any(|feature| feature == packed::FEATURE);
+                        sessions(reach, own, connection, packs, stream).await
+                    }
                     StreamKind::Bodies => bodies(reach, stream).await,
                 }
             };
@@ -60,29 +65,27 @@ pub async fn serve_streams(
     }
 }
 
-async fn sessions(reach: Reach, own: OwnAnswers, connection: u64, stream: PeerStream) -> std::io::Result<()> {
+/// `packs`: the other end understands what is packed.
+async fn sessions(
+    reach: Reach,
+    own: OwnAnswers,
+    connection: u64,
+    packs: bool,
+    stream: PeerStream,
+) -> std::io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
-    let (outbox, mut inbox) = channel(0);
+    let (outbox, mut inbox) = channel(0, reach.queues.of(MailboxId::PARTITION));
     let (replies, mut replied) = mpsc::channel::<(u64, Response)>(RPCS_MAX);
     let writing = async {
         loop {
-            let mut batch = tokio::select! {
+            let batch = tokio::select! {
                 message = inbox.next() => match message {
-                    Some((session, message)) => frame::response(session, &Response::ToSession(message)),
+                    Some(first) => batch(&mut inbox, first, packs),
                     None => return std::io::Result::Ok(()),
                 },
                 Some((number, reply)) = replied.recv() => frame::response(number, &reply),
             };
-            while batch.len() < (256 << 10) {
-                match inbox.try_next() {
-                    Some((session, message)) => {
-                        batch.extend_from_slice(&frame::response(session, &Response::ToSession(message)));
-                    }
-                    None => break,
-                }
-            }
-            write.write_all(&batch).await?;
-            write.flush().await?;
+            frame::write_batch(&mut write, &batch).await?;
         }
     };
     let reading = async {
@@ -93,11 +96,12 @@ async fn sessions(reach: Reach, own: OwnAnswers, connection: u64, stream: PeerSt
             match Understood::of(&body) {
                 Understood::Attach(mailbox) => {
                     let key = SessionKey { connection, session };
-                    match reach.registry.attach(key, mailbox, outbox.for_session(session)) {
+                    let outbox = outbox.for_session(session, reach.queues.of(mailbox));
+                    match reach.registry.attach(key, mailbox, outbox.clone()) {
                         Ok(link) => {
                             attached.insert(session, link);
                         }
-                        Err(why) => outbox.for_session(session).send(ToSession::Detached(why)),
+                        Err(why) => outbox.send(ToSession::Detached(why)),
                     }
                 }
                 Understood::Ask(id, attempt, command) => {
@@ -107,7 +111,8 @@ async fn sessions(reach: Reach, own: OwnAnswers, connection: u64, stream: PeerSt
                     };
                     if let Err(why) = asked {
                         attached.remove(&session);
-                        outbox.for_session(session).send(ToSession::Detached(why));
+                        let outbox = outbox.for_session(session, reach.queues.of(MailboxId::PARTITION));
+                        outbox.send(ToSession::Detached(why));
                     }
                 }
                 Understood::Detach => {

@@ -18,6 +18,7 @@ use super::upload::Upload;
 use super::{Link, Reach};
 use crate::actors::SessionKey;
 use crate::environment::{command_id, os_env, refresh};
+use crate::memory::AccountShare;
 use crate::outbox::{Inbox, ToSession, channel};
 use crate::spool::SpooledMessage;
 
@@ -31,6 +32,8 @@ pub struct MailboxSession {
     reach: Reach,
     mailbox: MailboxId,
     partition: PartitionId,
+    /// Its account's, of what may wait.
+    queue: AccountShare,
     leaders: watch::Receiver<Arc<Vec<Option<NodeId>>>>,
     /// The core ended: no more news of leaders come.
     leaders_over: bool,
@@ -93,10 +96,12 @@ impl MailboxSession {
     pub fn new(reach: Reach, mailbox: MailboxId) -> Self {
         let partition = mailbox.partition(reach.cluster.partitions());
         let leaders = reach.cluster.leaders();
+        let queue = reach.queues.of(mailbox);
         MailboxSession {
             reach,
             mailbox,
             partition,
+            queue,
             leaders,
             leaders_over: false,
             env: os_env(),
@@ -272,7 +277,10 @@ impl MailboxSession {
     fn hear_message(&mut self, heard: Option<ToSession>, message: Option<&SpooledMessage>) {
         let Some(link) = self.attached.as_ref().map(|attached| attached.number) else { return };
         match heard {
-            Some(ToSession::Event(event)) => self.tell(message, |machine, _, out| machine.event(link, event, out)),
+            Some(ToSession::Event(event)) => {
+                let event = Arc::unwrap_or_clone(event);
+                self.tell(message, |machine, _, out| machine.event(link, event, out));
+            }
             Some(ToSession::Answer { id, result, at }) => {
                 self.tell(message, |machine, env, out| machine.answered(env, link, id, result, at, out));
             }
@@ -347,7 +355,7 @@ impl MailboxSession {
 
     fn attach(&mut self, number: u64, node: NodeId, message: Option<&SpooledMessage>) {
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        let (outbox, inbox) = channel(session);
+        let (outbox, inbox) = channel(session, self.queue.clone());
         if node == self.reach.cluster.node() {
             let key = SessionKey { connection: 0, session };
             match self.reach.registry.attach(key, self.mailbox, outbox) {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use mailraft_imap::{Config, Mailstore, Session};
-use mailraft_mailbox::api::ZonedTime;
-use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind, Unheard};
+use mailraft_mailbox::api::{Change, ZonedTime};
+use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind, Unheard, answer_bytes, event_bytes};
 use mailraft_protocol::{Failure, Mailbox, Refusal, Tls};
 use mailraft_storage::CommandId;
 use zeroize::Zeroizing;
@@ -15,9 +15,13 @@ use super::request::request_digest;
 use crate::environment::{command_id, zoned_now};
 use crate::links::{MailboxSession, stored_under};
 use crate::logged_in::Login;
+use crate::memory::AccountShare;
 use crate::places::Place;
 use crate::refusals;
 use crate::spool::{Spool, SpoolRefused};
+
+/// An open folder takes so many times its list of messages: the view, and what it needs to go on elsewhere.
+const VIEW_TIMES: usize = 2;
 
 /// A session at its start; `tls` if TLS is up already. Without a place it is only to be refused.
 pub fn session(context: &SessionContext, peer: IpAddr, tls: Option<Tls>, place: Option<Place>) -> Session<Store> {
@@ -39,12 +43,22 @@ pub struct Store {
     mailbox: Option<MailboxSession>,
     spool: Option<Result<Spool, SpoolRefused>>,
     unheard: Unheard,
+    opened: Option<Taken>,
 }
 
 impl Store {
     /// Nobody is logged in yet.
     fn new(context: SessionContext, peer: IpAddr, place: Option<Place>) -> Self {
-        Store { context, peer, place, login: None, mailbox: None, spool: None, unheard: Unheard::default() }
+        Store {
+            context,
+            peer,
+            place,
+            login: None,
+            mailbox: None,
+            spool: None,
+            unheard: Unheard::default(),
+            opened: None,
+        }
     }
 }
 
@@ -70,7 +84,16 @@ impl Mailbox for Store {
             }
         };
         ::metrics::histogram!("mailraft_command_seconds", "protocol" => "imap").record(begun.elapsed().as_secs_f64());
-        ended(id, asked).map(|(answer, _)| answer)
+        let answer = ended(id, asked).map(|(answer, _)| answer)?;
+        if let (Answer::Selected(_), Some(opened)) = (&answer, &mut self.opened)
+            && !opened.try_become(VIEW_TIMES * answer_bytes(&answer))
+        {
+            // What came is dropped, and nothing is heard of the folder from now on.
+            mailbox.close_folder();
+            mailbox.ask(command_id(&self.context.services.cluster), Command::Unselect).await;
+            return Err(Refusal::Overloaded.into());
+        }
+        Ok(answer)
     }
 }
 
@@ -79,6 +102,7 @@ impl Mailstore for Store {
         let verified = self.context.services.credentials.verify(user, password, "imap", self.peer).await;
         let account = verified.map_err(refusals::login)?;
         self.context.turn.belongs_to(account.mailbox);
+        self.opened = Some(Taken::none(self.context.services.memory.views.of(account.mailbox)));
         self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
         if let Some(place) = &self.place {
             place.logged_in();
@@ -103,7 +127,12 @@ impl Mailstore for Store {
     }
 
     fn take_events(&mut self) -> Vec<Event> {
-        self.mailbox.as_mut().map(MailboxSession::take_events).unwrap_or_default()
+        let events = self.mailbox.as_mut().map(MailboxSession::take_events).unwrap_or_default();
+        if let Some(opened) = &mut self.opened {
+            let added = events.iter().filter(|event| matches!(event.change, Change::Added(_)));
+            opened.grow(added.map(|event| VIEW_TIMES * event_bytes(event)).sum());
+        }
+        events
     }
 
     fn client_went_on(&mut self) {
@@ -124,6 +153,9 @@ impl Mailstore for Store {
     }
 
     fn close_folder(&mut self) {
+        if let Some(opened) = &mut self.opened {
+            opened.try_become(0);
+        }
         if let Some(mailbox) = self.mailbox.as_mut() {
             mailbox.close_folder();
         }
@@ -179,6 +211,40 @@ impl Mailstore for Store {
     }
 }
 
+/// What a session's open folder takes of its account's share, until it is dropped.
+struct Taken {
+    share: AccountShare,
+    bytes: usize,
+}
+
+impl Taken {
+    fn none(share: AccountShare) -> Self {
+        Taken { share, bytes: 0 }
+    }
+
+    /// Another folder is open, or none; false, and nothing is taken, if there is no room for it.
+    fn try_become(&mut self, bytes: usize) -> bool {
+        self.share.give_back(std::mem::take(&mut self.bytes));
+        let taken = self.share.try_take(bytes);
+        if taken {
+            self.bytes = bytes;
+        }
+        taken
+    }
+
+    /// The folder has grown: that is not refused, and the next one to be opened is.
+    fn grow(&mut self, bytes: usize) {
+        self.share.take(bytes);
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.share.give_back(self.bytes);
+    }
+}
+
 /// How large an answer to a read is.
 pub(super) fn bytes_of<P>(asked: &Finished<(Answer, P)>) -> usize {
     match asked {
@@ -203,5 +269,28 @@ pub(super) fn ended<T>(id: CommandId, finished: Finished<T>) -> Result<T, Failur
             tracing::debug!(command = %id, "it is not known whether a command was carried out");
             Err(Failure::Unknown)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailraft_storage::MailboxId;
+
+    use super::*;
+    use crate::memory::SharedByAccounts;
+
+    #[test]
+    fn open_folders_have_a_share_of_memory_and_give_it_back() {
+        let views = SharedByAccounts::new(1_000, 2);
+        let of = |n: u8| Taken::none(views.of(MailboxId([n; 16])));
+        let (mut first, mut second, mut other) = (of(1), of(1), of(2));
+        assert!(first.try_become(400) && !second.try_become(200) && other.try_become(500));
+        assert!(first.try_become(450), "instead of what it had");
+        other.grow(200);
+        assert!(!second.try_become(10), "nobody opens anything as long as there is too much");
+        drop(other);
+        assert!(second.try_become(50) && first.try_become(0));
+        drop((first, second));
+        assert_eq!(views.node().used(), 0);
     }
 }

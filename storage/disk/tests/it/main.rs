@@ -5,6 +5,7 @@ mod audited;
 mod damage;
 mod faults;
 mod kept;
+mod memory;
 mod power;
 mod rows_faults;
 mod sums;
