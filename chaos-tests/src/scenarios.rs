@@ -15,7 +15,7 @@ use crate::smtp::{Smtp, SmtpReply};
 use crate::wire::Trust;
 
 pub use searchers::searchers;
-pub use siege::siege;
+pub use siege::{besieged, siege};
 
 /// The names of scenarios.
 pub const NAMES: [&str; 5] = ["kill-under-load", "living-connection", "searchers", "siege", "two-nodes-dead"];
@@ -36,7 +36,7 @@ pub fn run(name: &str, seconds: u64, kills: usize) -> Result<String, String> {
             Ok(format!("{searches}; {seen}"))
         }
         "siege" => {
-            let seen = siege(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds))?;
+            let seen = siege(&mut besieged(), Duration::from_secs(seconds))?;
             seen.judge()?;
             Ok(seen.to_string())
         }

@@ -14,6 +14,8 @@ use super::searchers::Searching;
 use crate::cluster::Cluster;
 use crate::plain::open_many;
 
+/// What each node may have in memory, in bytes: three of them fit a small machine.
+const MEMORY_BYTES: u64 = 3 << 29;
 /// Ordinary clients do something so often.
 const ROUND_PAUSE: Duration = Duration::from_millis(400);
 /// The attacks begin so long before what ordinary clients see counts.
@@ -27,6 +29,8 @@ pub struct Outcome {
     pub ordinary: ordinary::Seen,
     /// The most that each node had in memory, in bytes.
     pub resident_max_bytes: BTreeMap<u64, u64>,
+    /// The least of the nodes' own limits of memory, in bytes.
+    pub memory_limit_bytes: u64,
     checked: String,
     attacks: Vec<Attack>,
     searches: String,
@@ -48,6 +52,10 @@ impl Outcome {
         if p99 > P99_MAX {
             return Err(format!("one in a hundred ordinary commands took over {P99_MAX:?}: {self}"));
         }
+        let most = self.resident_max_bytes.values().max().copied().unwrap_or_default();
+        if most > self.memory_limit_bytes {
+            return Err(format!("a node had more in memory than its limit: {self}"));
+        }
         Ok(())
     }
 }
@@ -58,16 +66,29 @@ impl std::fmt::Display for Outcome {
             self.resident_max_bytes.iter().map(|(node, bytes)| format!("node {node} {} MiB", bytes >> 20)).collect();
         write!(
             f,
-            "{:.0} s under attack: {}; at most {} in memory; {:.0} s of CPU; {}; {}; {}",
+            "{:.0} s under attack: {}; at most {} in memory (limit {} MiB); {:.0} s of CPU; {}; {}; {}",
             self.time.as_secs_f64(),
             self.ordinary,
             resident.join(", "),
+            self.memory_limit_bytes >> 20,
             self.ordinary.cpu_seconds,
             self.checked,
             self.searches,
             self.attacks.iter().map(Attack::to_string).collect::<Vec<_>>().join(", ")
         )
     }
+}
+
+/// A cluster whose nodes may have so much memory as is judged.
+///
+/// # Panics
+/// If it can't be started.
+pub fn besieged() -> Cluster {
+    Cluster::start_new(|config| {
+        let limited = config.replace("memory_bytes = 0 ", &format!("memory_bytes = {MEMORY_BYTES} "));
+        assert_ne!(limited, config, "the configuration has no line for the memory");
+        limited
+    })
 }
 
 /// Runs it.
@@ -113,7 +134,9 @@ pub fn siege(cluster: &mut Cluster, time: Duration) -> Result<Outcome, String> {
     stop.store(true, Ordering::Relaxed);
     let searches = searching.to_string();
     drop(searching);
+    let limits = cluster.node_ids().into_iter().map(|node| cluster.metric(node, "mailraft_memory_limit_bytes") as u64);
+    let memory_limit_bytes = limits.min().unwrap_or_default();
     cluster.wait_until_caught_up();
     let checked = others.history.check(cluster, &cluster.account(1))?;
-    Ok(Outcome { ordinary, resident_max_bytes, checked, attacks, searches, time })
+    Ok(Outcome { ordinary, resident_max_bytes, memory_limit_bytes, checked, attacks, searches, time })
 }

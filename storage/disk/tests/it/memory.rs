@@ -14,7 +14,7 @@ fn memtables_and_blocks_are_within_one_bound() {
     let dir = tempfile::tempdir().unwrap();
     let rows = DiskRows::open_within(dir.path(), CLUSTER, 256, BOUND_BYTES as usize).unwrap();
     let key = |n: u32| {
-        let table = if n % 2 == 0 { Table::Contents } else { Table::Chunks };
+        let table = if n.is_multiple_of(2) { Table::Contents } else { Table::Chunks };
         RowKey::new(MailboxId([1; 16]), table, n.to_be_bytes())
     };
     // What does not compress: 100 MiB.
