@@ -32,7 +32,7 @@ pub struct Cli {
 enum Command {
     /// Make a cluster on this machine and run it: real node processes, a domain, two accounts
     #[command(
-        after_help = "Examples:\n  mailraft quickstart\n  mailraft quickstart --dir /tmp/m --base-port 20000 --detach\n\nNode i listens at base-port + 1000*(i-1) + 25, 143, 465, 587, 993 and 80 (admin)."
+        after_help = "Examples:\n  mailraft quickstart\n  mailraft quickstart --dir /tmp/m --base-port 20000 --detach\n\nNode i listens at base-port + 1000*(i-1) + 25, 110, 143, 465, 587, 993, 995, 80 (admin) and 700 (other nodes)."
     )]
     Quickstart(Quickstart),
     /// Stop the nodes of a quickstart cluster

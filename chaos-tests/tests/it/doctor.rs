@@ -61,7 +61,7 @@ fn a_node_that_is_well_is_told_apart_from_one_with_faults() {
             "certificate_file" => format!("certificate_file = \"{shown}/peer.pem\""),
             "key_file" => format!("key_file = \"{shown}/peer.key\""),
             "smtp" => "smtp = \"192.0.2.1:2525\"".to_owned(),
-            "sessions" => "sessions = 1000000".to_owned(),
+            "memory_bytes" => format!("memory_bytes = {}", 1u64 << 50),
             _ if line.trim_start().starts_with("{ id = 3,") => "  { id = 3, peer = \"127.0.0.1:1\" },".to_owned(),
             _ => line.to_owned(),
         })

@@ -135,6 +135,13 @@ fn a_deleted_account_is_gone_everywhere_and_so_is_its_key() {
         imap
     };
     let sessions: Vec<Imap> = cluster.node_ids().into_iter().map(idle).collect();
+    let validity = |account: &Account| {
+        let mut imap = Imap::login(&trust, &cluster.text(1, "imaps"), account).unwrap();
+        imap.ok("STATUS INBOX (UIDVALIDITY)").unwrap();
+        let said = imap.untagged.iter().find_map(|line| line.split("UIDVALIDITY ").nth(1).map(str::to_owned));
+        said.unwrap().trim_end_matches(')').parse::<u32>().unwrap()
+    };
+    let (before, second) = (validity(&bob), Instant::now());
 
     let refused = cluster.runs(&["account", "delete", &bob.address], "");
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--yes"));
@@ -154,11 +161,13 @@ fn a_deleted_account_is_gone_everywhere_and_so_is_its_key() {
             assert!(matches!(sent, SmtpReply::Refused(550, _)), "{sent:?}");
         }
     }
-    // Whoever has the name next has a mailbox of his own.
+    // Whoever has the name next has a mailbox of his own, also for mail programs that know the one before.
+    cluster.wait("a second has passed", |_| second.elapsed() > Duration::from_secs(1));
     cluster.mailraft(&["account", "create", &bob.address, "--password-stdin"], &bob.password);
     let mut next = Imap::login(&trust, &cluster.text(1, "imaps"), &bob).unwrap();
     next.ok("SELECT INBOX").unwrap();
     assert!(next.untagged.iter().any(|line| line == "* 0 EXISTS"), "{:?}", next.untagged);
+    assert!(validity(&bob) > before);
 }
 
 /// What fail2ban does with a filter: counts matching lines, and says which hosts they name.

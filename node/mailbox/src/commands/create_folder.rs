@@ -17,8 +17,16 @@ const FIRST_FOLDERS: [(&str, Option<SpecialUse>); 6] = [
     ("Archive", Some(SpecialUse::Archive)),
 ];
 
+/// UIDVALIDITY of a mailbox's first folder is the time of its making, in seconds since then (November 2023): an account that
+/// is deleted and made again under its name must name no other messages by numbers that a mail program knows (RFC 3501,
+/// section 2.3.1.1). It lasts for 136 years.
+const FIRST_UID_VALIDITY_FROM_MS: u64 = 1_700_000_000_000;
+
 /// Makes the first folders.
 pub fn begin(work: &mut Work<'_>) -> Result<(), Refusal> {
+    let seconds = work.env.wall.0.saturating_sub(FIRST_UID_VALIDITY_FROM_MS) / 1_000;
+    // Half of what there is stays for folders that are made later, whatever the clock says.
+    work.state.counters.uid_validity = u32::try_from(seconds).unwrap_or(u32::MAX / 2).min(u32::MAX / 2);
     for (name, special_use) in FIRST_FOLDERS {
         make(work, name, special_use)?;
         subscribe::subscribe(work, name, true)?;
@@ -101,6 +109,19 @@ mod tests {
     use super::*;
     use crate::api::Command;
     use crate::harness::{World, create};
+
+    #[test]
+    fn a_mailbox_that_is_made_later_under_the_same_name_has_other_uid_validities() {
+        let validities = |later_s: u64| {
+            let mut world = World::new();
+            world.env.wall.0 += later_s * 1_000;
+            FIRST_FOLDERS.map(|(name, _)| world.select(name).uid_validity)
+        };
+        let (first, second) = (validities(0), validities(1));
+        assert_eq!(first, [1, 2, 3, 4, 5, 6]);
+        assert!(first.iter().zip(second).all(|(first, second)| *first < second), "{first:?}, {second:?}");
+        assert!(validities(u64::MAX / 2_000).into_iter().all(|validity| validity > u32::MAX / 2));
+    }
 
     #[test]
     fn levels_above_are_made_and_no_uid_validity_comes_twice() {
