@@ -243,8 +243,11 @@ impl Replica {
                     command: CommandId::default(),
                     kind: EntryKind::Begin,
                 };
-                self.lead.begin_proposed = self.append(config, wall, begin).is_some();
-                self.collect(config, env, time, out);
+                // Refused while the lead is being handed over: then it is tried again with what comes next.
+                if self.append(config, wall, begin).is_some() {
+                    self.lead.begin_proposed = true;
+                    self.collect(config, env, time, out);
+                }
             }
             None => {}
         }

@@ -28,6 +28,10 @@ struct Bench {
 
 impl Bench {
     fn new(voters: &[ReplicaId]) -> Self {
+        Self::of(voters, Some(BORN))
+    }
+
+    fn of(voters: &[ReplicaId], incarnation: Option<Incarnation>) -> Self {
         let member = |replica: &ReplicaId| MemberRow { replica: *replica, node: NodeId(replica.0), voter: true };
         let spec = ReplicaSpec {
             partition: PartitionId(1),
@@ -56,13 +60,8 @@ impl Bench {
         };
         log.write_synced(1, &LogBatch { writes: vec![first] }).unwrap();
         let state = Log::state(&log, OWN).unwrap().unwrap();
-        let applied = Applied {
-            index: Index(1),
-            term: Term(1),
-            voters: voters.to_vec(),
-            incarnation: Some(BORN),
-            ..Applied::default()
-        };
+        let applied =
+            Applied { index: Index(1), term: Term(1), voters: voters.to_vec(), incarnation, ..Applied::default() };
         let held = Held { state, applied, flushed: Index(1), ..Held::default() };
         let replica = Replica::recover(&config, spec, Arc::new(log.clone()), held, 0, Duration::ZERO).unwrap();
         Bench { replica, config, env: Env::seeded(1), log, batch: 1, out: Vec::new() }
@@ -164,6 +163,27 @@ fn header() -> EntryHeader {
         confirmed: Index(0),
         mode: 0,
     }
+}
+
+#[test]
+fn a_first_entry_that_can_not_be_proposed_while_the_lead_goes_over_is_proposed_after() {
+    let mut bench = Bench::of(&[OWN], None);
+    for _ in 0..20 {
+        bench.replica.tick(&bench.config, &bench.env, false, &mut bench.out);
+        bench.collect();
+    }
+    assert_eq!(bench.replica.raw.raft.state, StateRole::Leader);
+    bench.replica.raw.raft.lead_transferee = Some(OTHER.0);
+    while bench.replica.writes().needs_sync() {
+        bench.sync();
+        bench.collect();
+    }
+    let term = bench.replica.raw.raft.term;
+    bench.apply(2, term);
+    assert!(!bench.replica.lead.begin_proposed, "raft-rs takes no proposal now");
+    bench.replica.raw.raft.lead_transferee = None;
+    bench.collect();
+    assert!(bench.replica.lead.begin_proposed);
 }
 
 #[test]

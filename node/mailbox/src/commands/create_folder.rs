@@ -107,14 +107,17 @@ fn next_uid_validity(work: &mut Work<'_>) -> Result<u32, Refusal> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use mailraft_storage::memory::MemoryRows;
+
     use crate::api::Command;
     use crate::harness::{World, create};
 
     #[test]
     fn a_mailbox_that_is_made_later_under_the_same_name_has_other_uid_validities() {
         let validities = |later_s: u64| {
-            let mut world = World::new();
+            let mut world = World::sharing(MemoryRows::new(), 1);
             world.env.wall.0 += later_s * 1_000;
+            world.drain();
             FIRST_FOLDERS.map(|(name, _)| world.select(name).uid_validity)
         };
         let (first, second) = (validities(0), validities(1));
