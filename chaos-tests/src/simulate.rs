@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mailraft_disk::DiskLog;
 use mailraft_faulty_files::{LogOnFaultyFiles, quiet_panics};
 use mailraft_sim::suite::{LONG_MINIMISE_MAX_RUNS, MINIMISE_MAX_RUNS, episode_takes, minimise};
-use mailraft_sim::{Ran, Setup, episode, long_episode, region_episode, run_episode, scenarios};
+use mailraft_sim::{Ran, Setup, episode, long_episode, region_episode, run_episode, run_with, scenarios};
 use mailraft_storage::memory::conformance::LogDisk;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -49,7 +49,7 @@ pub struct SimArgs {
     /// Episodes at the same time
     #[arg(long, default_value_t = 1)]
     pub jobs: usize,
-    /// Print what happens in the episode as it happens
+    /// Print what happens in the episode as it happens, and if it fails, what happens with the fewest faults
     #[arg(long, requires = "episode")]
     pub loud: bool,
     /// Run this directed scenario instead
@@ -81,6 +81,10 @@ impl SimArgs {
         let (smallest, runs) =
             minimise(&setup, failed, if self.long { LONG_MINIMISE_MAX_RUNS } else { MINIMISE_MAX_RUNS });
         let _ = std::panic::take_hook();
+        if self.loud {
+            println!("all that happens with the fewest faults:");
+            run_with(Setup { loud: true, ..setup }, smallest.plan.clone());
+        }
         let mut out = String::new();
         let mut line = |text: String| {
             out.push_str(&text);

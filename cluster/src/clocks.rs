@@ -12,11 +12,12 @@
 //! 2. Where it is not, but was since the start, the cluster's time goes on by the boot clock, from what it was when it was
 //!    certain last, and only the bounds themselves may push it. So a minority of clocks that jump, our own among them,
 //!    are believed no more for being half of those that a node happens to know.
-//! 3. Before it was ever certain a guess has to do. Once a majority of all nodes were heard it is the median of these. With
-//!    fewer it is the earliest of what is known, our own clock as it was at the start among them, as by that nothing is
-//!    forgotten too early; but no earlier than the newest stamp that was applied here, as what is stored by a time long past
-//!    is forgotten when the right one is heard. One wrong clock does no harm so: it makes the guess no later than the
-//!    truth, nor earlier than what happened last.
+//! 3. Before it was ever certain a guess has to do. Once a majority of all nodes were heard it is the median of these,
+//!    which of two clocks is the earlier one. With fewer it is the earliest of what is known, our own clock as it was at
+//!    the start among them, as by that nothing is forgotten too early. In either case it is no earlier than the newest
+//!    stamp that was applied here, as far as a median of all may be as late as that: what is stored by a time long past is
+//!    forgotten when the right one is heard. One wrong clock does no harm so: it makes the guess no later than the truth,
+//!    nor earlier than what happened last.
 //!
 //! By a guess nobody is to decide anything: a node that leads within a moment after its start has no owners before its
 //! clocks are *settled*. They are once the median was certain, or some time after another node was heard first. Whoever
@@ -170,19 +171,20 @@ impl Clocks {
             Known::Certain | Known::NoMore => Known::NoMore,
         };
         let went_on = self.without_our_clock(env);
+        let ahead_of = |time: ClusterTime| millis(time.wall(env.now)).saturating_sub(millis(env.wall));
+        let stamped = self.stamped.map_or(i64::MIN, ahead_of);
         self.correction = match self.known {
             Known::Certain => within(0, high, low),
             Known::NoMore => within(went_on, low, high),
             Known::NotYet if unheard <= median => {
                 let middle = Some(ahead[(ahead.len() - 1) / 2]);
-                within(went_on, middle, middle)
+                within(within(went_on, middle, middle).max(stamped), low, high)
             }
             Known::NotYet => {
-                let ahead_of = |time: ClusterTime| millis(time.wall(env.now)).saturating_sub(millis(env.wall));
                 let started = self.started.map_or(0, ahead_of);
                 let others = self.others.values().flatten().copied();
                 let earliest = others.fold(started, i64::min);
-                earliest.max(self.stamped.map_or(i64::MIN, ahead_of))
+                earliest.max(stamped)
             }
         };
     }
@@ -334,10 +336,36 @@ mod tests {
                     clocks.look(&env);
                     hears(&mut clocks, &env, &[(2, theirs + 50_000), (3, right + 50_000)]);
                     assert!(clocks.wall(&env).0.abs_diff(right + 50_000) <= OFF_MAX_MS);
-                    clocks.stamped(&env, UnixMillis(12 * DAY_MS));
-                    assert!(clocks.wall(&env).0.abs_diff(right + 50_000) <= OFF_MAX_MS, "no stamp counts then");
+                    clocks.stamped(&env, UnixMillis(14 * DAY_MS));
+                    let latest = (right.max(wrong) + 50_000).saturating_sub(clocks.wall(&env).0);
+                    assert!(latest as i64 >= -OFF_MEDIAN_MAX_MS, "no stamp is believed above all clocks");
                 }
             }
+        }
+    }
+
+    /// What happened in the simulator: of three nodes one is away, and the clock of one of the others, which has applied
+    /// what was stored by the right time, jumps by half a day.
+    #[test]
+    fn a_jump_makes_the_guess_of_two_of_three_no_earlier_than_the_newest_stamp() {
+        let right = 10 * DAY_MS;
+        for (ours_jumps, hours) in [(true, -12), (true, 12), (false, -12), (false, 12)] {
+            let env = at(10, right);
+            let mut clocks = first_of(3, &env);
+            // Their clocks are far enough apart for the median to be uncertain.
+            hears(&mut clocks, &env, &[(2, right + 400_000)]);
+            clocks.stamped(&env, UnixMillis(right + 100));
+            let jumped = |wall: u64| wall.saturating_add_signed(hours * 3_600_000);
+            let env = at(12, if ours_jumps { jumped(right + 2_000) } else { right + 2_000 });
+            clocks.look(&env);
+            let theirs = right + 402_000;
+            hears(&mut clocks, &env, &[(2, if ours_jumps { theirs } else { jumped(theirs) })]);
+            let guess = clocks.wall(&env).0;
+            assert!(
+                (right + 2_000..=theirs + OFF_MAX_MS).contains(&guess),
+                "{ours_jumps} {hours}: {}",
+                guess as i64 - right as i64
+            );
         }
     }
 
