@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mailraft_storage::entry::{CommandRow, KNOWN_REQUIRED_FLAGS};
@@ -13,6 +14,7 @@ use raft::eraftpb::{self, ConfState, EntryType};
 use sha2::{Digest, Sha256};
 
 use crate::plant::{self, Fault};
+use crate::regions::{self, Regions};
 use crate::seam::ApplyJob;
 use crate::{members, placement};
 
@@ -30,6 +32,8 @@ pub struct AppliedJob {
     pub verdicts: Vec<(Index, Verdict)>,
     /// One value for all rows at that position, if the store keeps one.
     pub sum: Option<[u8; 32]>,
+    /// What the rows say of regions, if it changed rows that say so.
+    pub regions: Option<Arc<Regions>>,
 }
 
 /// Why a replica can't go on. Nothing is ever skipped.
@@ -96,17 +100,23 @@ pub fn apply(rows: &dyn Rows, jobs: &[ApplyJob]) -> Result<Vec<AppliedJob>, Appl
             applying.entry(entry, conf.as_ref())?;
         }
     }
-    let (mut batches, mut done) = (Vec::new(), Vec::new());
+    let (mut batches, mut done, mut of_regions) = (Vec::new(), Vec::new(), Vec::new());
     for replica in order {
         let Some(applying) = replicas.remove(&replica) else { continue };
         if applying.applied.index == applying.before {
             continue;
         }
+        if regions::are_among(&applying.changed) {
+            of_regions.push(done.len());
+        }
         let (batch, applied, verdicts) = applying.finish();
-        done.push(AppliedJob { replica, applied: applied.clone(), verdicts, sum: None });
+        done.push(AppliedJob { replica, applied: applied.clone(), verdicts, sum: None, regions: None });
         batches.push(ReplicaBatch { replica, batch, applied });
     }
     rows.write(&batches)?;
+    for at in of_regions {
+        done[at].regions = Regions::from_rows(rows, done[at].replica)?.map(Arc::new);
+    }
     if let Some(proof) = rows.proof() {
         for done in &mut done {
             done.sum = proof.sum(done.replica).filter(|(index, _)| *index == done.applied.index).map(|(_, sum)| sum);

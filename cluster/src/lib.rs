@@ -50,4 +50,4 @@ pub use outcome::{BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOu
 pub use peer_refusal::PeerRefusal;
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;
 pub use seam::{ApplyJob, Difference, Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
-pub use status::{FollowerStatus, RegionStatus, ReplicaStatus, Role};
+pub use status::{AnswersStatus, FollowerStatus, RegionStatus, ReplicaStatus, Role};

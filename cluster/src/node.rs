@@ -192,7 +192,8 @@ impl Node {
                 }
                 self.life_persisted(env, out);
             }
-            Input::Applied { replica, applied, verdicts, sum } => {
+            Input::Applied { replica, applied, verdicts, sum, regions } => {
+                self.hears_regions(replica, regions);
                 if let Some((partition, replica)) = self.of(replica) {
                     replica.looks_at_clock(env);
                     replica.applied(applied, &verdicts, sum, out);
@@ -383,6 +384,7 @@ impl Node {
         if replica.spec.replica != to {
             return;
         }
+        replica.looks_at_clock(env);
         match replica.members.admit(sender, from) {
             Admission::Heard => {}
             // A leader that was removed hands over before it goes.
@@ -435,7 +437,8 @@ impl Node {
                     _ => out.push(Output::Snapshot(SnapshotJob::Discard { replica: to })),
                 }
             }
-            SnapshotEvent::Installed { replica, group } => {
+            SnapshotEvent::Installed { replica, group, regions } => {
+                self.hears_regions(replica, regions);
                 if let Some((partition, replica)) = self.of(replica) {
                     replica.rows_installed(&group);
                     self.dirty.push(partition);

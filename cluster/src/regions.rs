@@ -6,6 +6,7 @@
 //! majority that held something: what is held is not lost with the home.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
@@ -15,7 +16,15 @@ use serde::{Deserialize, Serialize};
 use crate::placement;
 use crate::plant::{self, Fault};
 
-const ROW_VERSION: u8 = 1;
+const ROW_VERSION: u8 = 2;
+/// The newest version in which the row does not say what happens while other regions do not confirm.
+const ROW_WITHOUT_UNCONFIRMED: u8 = 1;
+/// After how long without confirmation the home goes on alone, unless it is set otherwise, in milliseconds.
+pub const DEGRADE_AFTER_MS: u64 = 60_000;
+/// Bounds of [`RegionsRow::degrade_after_ms`].
+pub const DEGRADE_AFTER_MS_RANGE: RangeInclusive<u64> = 1_000..=7 * 24 * 3_600_000;
+/// Bounds of [`Durability::Region::rpo_max_ms`].
+pub const RPO_MAX_MS_RANGE: RangeInclusive<u64> = 50..=24 * 3_600_000;
 
 /// The name of a region.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,6 +52,15 @@ impl Durability {
     }
 }
 
+/// What happens to new writes while a region that answers wait for confirms nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unconfirmed {
+    /// They are refused, and after a time the home goes on alone.
+    Degrade,
+    /// They are refused until the region confirms again.
+    Refuse,
+}
+
 /// The control group's row about regions. A cluster without it has one region, and no answer waits for another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegionsRow {
@@ -52,6 +70,83 @@ pub struct RegionsRow {
     pub sync_set: BTreeSet<RegionName>,
     /// What is promised.
     pub durability: Durability,
+    /// What happens while they do not confirm.
+    pub unconfirmed: Unconfirmed,
+    /// Under [`Unconfirmed::Degrade`], after how long without confirmation the home goes on alone, in milliseconds.
+    pub degrade_after_ms: u64,
+}
+
+/// The row before it said what happens while other regions do not confirm.
+#[derive(Deserialize)]
+struct RowWithoutUnconfirmed {
+    home: RegionName,
+    sync_set: BTreeSet<RegionName>,
+    durability: Durability,
+}
+
+impl RegionsRow {
+    /// Answers of this home wait for these regions; what happens while they do not confirm is as a cluster begins.
+    pub fn new(home: RegionName, sync_set: BTreeSet<RegionName>, durability: Durability) -> Self {
+        let (unconfirmed, degrade_after_ms) = (Unconfirmed::Degrade, DEGRADE_AFTER_MS);
+        RegionsRow { home, sync_set, durability, unconfirmed, degrade_after_ms }
+    }
+
+    /// Reads it, in whichever version it was written.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        if bytes.first() == Some(&ROW_WITHOUT_UNCONFIRMED) {
+            let row: RowWithoutUnconfirmed = versioned_decode("regions row", ROW_WITHOUT_UNCONFIRMED, bytes)?;
+            return Ok(RegionsRow::new(row.home, row.sync_set, row.durability));
+        }
+        versioned_decode("regions row", ROW_VERSION, bytes)
+    }
+
+    /// The row of a cluster of several regions, by the rows of the control group's replica here.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn read(rows: &dyn Rows, control: ReplicaId) -> Result<Option<Self>, StoreError> {
+        rows.get(control, &row_key())?.map(|row| RegionsRow::decode(&row)).transpose()
+    }
+
+    /// As an administrator wants it. What is not said stays.
+    ///
+    /// # Errors
+    /// Why that can't be, for people.
+    pub fn changed(mut self, settings: &RegionSettings) -> Result<Self, String> {
+        if let Some(durability) = settings.durability {
+            let within = |ms| RPO_MAX_MS_RANGE.contains(&ms);
+            match durability {
+                Durability::Region { rpo_max_ms } if !within(rpo_max_ms) => {
+                    let (least, most) = (RPO_MAX_MS_RANGE.start(), RPO_MAX_MS_RANGE.end());
+                    return Err(format!("rpo_max is between {least} and {most} ms, not {rpo_max_ms} ms"));
+                }
+                Durability::Geo | Durability::Region { .. } => self.durability = durability,
+            }
+        }
+        self.unconfirmed = settings.unconfirmed.unwrap_or(self.unconfirmed);
+        if let Some(ms) = settings.degrade_after_ms {
+            if !DEGRADE_AFTER_MS_RANGE.contains(&ms) {
+                let (least, most) = (DEGRADE_AFTER_MS_RANGE.start(), DEGRADE_AFTER_MS_RANGE.end());
+                return Err(format!("degrade_after is between {least} and {most} ms, not {ms} ms"));
+            }
+            self.degrade_after_ms = ms;
+        }
+        Ok(self)
+    }
+}
+
+/// What an administrator changes of the [`RegionsRow`]. What is None stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionSettings {
+    /// What is promised.
+    pub durability: Option<Durability>,
+    /// What happens while other regions do not confirm.
+    pub unconfirmed: Option<Unconfirmed>,
+    /// After how long without confirmation the home goes on alone, in milliseconds.
+    pub degrade_after_ms: Option<u64>,
 }
 
 /// What a core knows of regions: the control group's row, and where each node stands.
@@ -72,10 +167,14 @@ impl Regions {
     /// # Errors
     /// If a row can't be read.
     pub fn from_rows(rows: &dyn Rows, control: ReplicaId) -> Result<Option<Self>, StoreError> {
-        let Some(row) = rows.get(control, &row_key())? else { return Ok(None) };
-        let row = versioned_decode("regions row", ROW_VERSION, &row)?;
+        let Some(row) = RegionsRow::read(rows, control)? else { return Ok(None) };
         let nodes = placement::nodes(rows, control)?.into_iter().map(|node| (node.id, RegionName(node.region)));
         Ok(Some(Regions::new(row, nodes.collect())))
+    }
+
+    /// The control group's row.
+    pub fn row(&self) -> &RegionsRow {
+        &self.row
     }
 
     /// The regions that answers wait for.
@@ -104,8 +203,18 @@ pub fn write(batch: &mut RowBatch, row: &RegionsRow) {
     batch.put(row_key(), versioned_encode(ROW_VERSION, row));
 }
 
-fn row_key() -> RowKey {
+/// Where the row stands among the control group's.
+pub fn row_key() -> RowKey {
     RowKey { mailbox: MailboxId::PARTITION, table: Table::Regions.number(), key: Vec::new() }
+}
+
+/// Whether rows of these changed from which [`Regions`] are read. Only the control group has such rows.
+pub fn are_among<T>(changed: &BTreeMap<RowKey, T>) -> bool {
+    [Table::Nodes, Table::Regions].into_iter().any(|table| {
+        let first = RowKey { mailbox: MailboxId::PARTITION, table: table.number(), key: Vec::new() };
+        let found = changed.range(&first..).next();
+        found.is_some_and(|(key, _)| key.mailbox == first.mailbox && key.table == first.table)
+    })
 }
 
 /// Up to where a region holds a log whose standbys there have synced so much each: a majority of them has it. A region
@@ -161,11 +270,7 @@ mod tests {
         write(1, batch);
         assert_eq!(Regions::from_rows(&rows, control).unwrap(), None);
         let name = |name: &str| RegionName(name.into());
-        let row = RegionsRow {
-            home: name("home"),
-            sync_set: [name("south")].into(),
-            durability: Durability::Region { rpo_max_ms: 1_000 },
-        };
+        let row = RegionsRow::new(name("home"), [name("south")].into(), Durability::Region { rpo_max_ms: 1_000 });
         let mut batch = RowBatch::default();
         super::write(&mut batch, &row);
         write(2, batch);
@@ -174,5 +279,49 @@ mod tests {
         assert_eq!(regions.durability().rpo_max(), Some(Duration::from_secs(1)));
         assert!(regions.is_home(NodeId(1)) && !regions.is_home(NodeId(2)) && !regions.is_home(NodeId(3)));
         assert_eq!((regions.of(NodeId(2)), regions.of(NodeId(3))), (Some(&name("south")), None));
+    }
+    #[test]
+    fn a_row_is_read_in_every_version() {
+        let name = |name: &str| RegionName(name.into());
+        let first = b"\x01\x04home\x01\x05south\x01\xe8\x07";
+        let row = RegionsRow::new(name("home"), [name("south")].into(), Durability::Region { rpo_max_ms: 1_000 });
+        assert_eq!((row.unconfirmed, row.degrade_after_ms), (Unconfirmed::Degrade, 60_000));
+        assert_eq!(RegionsRow::decode(first).unwrap(), row);
+        let second = b"\x02\x04home\x01\x05south\x00\x01\xd0\x0f";
+        let row = RegionsRow {
+            durability: Durability::Geo,
+            unconfirmed: Unconfirmed::Refuse,
+            degrade_after_ms: 2_000,
+            ..row
+        };
+        assert_eq!(RegionsRow::decode(second).unwrap(), row);
+        let mut batch = RowBatch::default();
+        super::write(&mut batch, &row);
+        assert_eq!(batch.puts[0].1, second.as_slice());
+        assert!(matches!(RegionsRow::decode(b"\x03"), Err(StoreError::Newer { .. })));
+        assert!(matches!(RegionsRow::decode(b""), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn settings_change_what_they_say_within_bounds() {
+        let name = |name: &str| RegionName(name.into());
+        let row = || RegionsRow::new(name("home"), [name("south")].into(), Durability::Geo);
+        assert_eq!(row().changed(&RegionSettings::default()).unwrap(), row());
+        let region = Durability::Region { rpo_max_ms: 2_000 };
+        let settings = RegionSettings { durability: Some(region), ..RegionSettings::default() };
+        assert_eq!(row().changed(&settings).unwrap(), RegionsRow { durability: region, ..row() });
+        let settings =
+            RegionSettings { durability: None, unconfirmed: Some(Unconfirmed::Refuse), degrade_after_ms: Some(5_000) };
+        let changed = RegionsRow { unconfirmed: Unconfirmed::Refuse, degrade_after_ms: 5_000, ..row() };
+        assert_eq!(row().changed(&settings).unwrap(), changed);
+        for (ms, fits) in [(999, false), (1_000, true), (7 * 24 * 3_600_000, true), (7 * 24 * 3_600_000 + 1, false)] {
+            let settings = RegionSettings { degrade_after_ms: Some(ms), ..RegionSettings::default() };
+            assert_eq!(row().changed(&settings).is_ok(), fits, "{ms}");
+        }
+        for (rpo_max_ms, fits) in [(49, false), (50, true), (24 * 3_600_000, true), (24 * 3_600_000 + 1, false)] {
+            let durability = Some(Durability::Region { rpo_max_ms });
+            let settings = RegionSettings { durability, ..RegionSettings::default() };
+            assert_eq!(row().changed(&settings).is_ok(), fits, "{rpo_max_ms}");
+        }
     }
 }

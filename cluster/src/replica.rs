@@ -332,6 +332,7 @@ impl Replica {
             }
         }
         if is_answer(&message) {
+            self.hears_standby(from, &mut message);
             self.answered.insert(from, self.ticks);
         }
         match kind {
@@ -507,7 +508,7 @@ impl Replica {
             if self.has_regions() && !self.owners.has_slot(*index) {
                 self.tell_verdict(*index, *verdict, out);
             } else {
-                self.visibility.decided(*index, *verdict);
+                self.visibility.decided(self.abroad.now(), *index, *verdict);
             }
         }
         self.answer_visible(out);

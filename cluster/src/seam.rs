@@ -1,6 +1,8 @@
 //! The seam between the core and whatever drives it: threads and sockets in production, the simulator
 //! in tests. `Node::step` takes one [`Input`] and yields [`Output`]s.
 
+use std::sync::Arc;
+
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{
     Applied, ClusterId, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Term,
@@ -13,6 +15,7 @@ use crate::members::MemberChange;
 use crate::outcome::Decision;
 use crate::peer_refusal::PeerRefusal;
 use crate::placement::GroupRows;
+use crate::regions::Regions;
 
 /// Names a question to the core until it is [`Output::Decided`]. The driver never uses one twice, nor the highest number,
 /// under which the core asks itself.
@@ -121,6 +124,8 @@ pub enum Input {
         verdicts: Vec<(Index, Verdict)>,
         /// One value for all rows at that position, if the store keeps one ([`RowsProof`](mailraft_storage::rows::RowsProof)).
         sum: Option<[u8; 32]>,
+        /// What the rows say of regions, if that may have changed.
+        regions: Option<Arc<Regions>>,
     },
     /// Rows up to these indexes survive a crash: the log may be cut below.
     Flushed {
@@ -410,5 +415,7 @@ pub enum SnapshotEvent {
         replica: ReplicaId,
         /// What they say of the group's members ([`group`](crate::placement::group)).
         group: GroupRows,
+        /// What they say of regions, if they are the control group's ([`Regions::from_rows`]).
+        regions: Option<Arc<Regions>>,
     },
 }

@@ -55,6 +55,24 @@ pub struct ReplicaStatus {
     /// milliseconds; 0 if they hold everything.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unheld_ms: u64,
+    /// On the leader, in a cluster of several regions: the answers that waited or wait for them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub answers: AnswersStatus,
+}
+
+/// Answers that waited, or wait, from applied to visible. Counted from when this replica began to lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswersStatus {
+    /// So many wait now.
+    pub waiting: u64,
+    /// So many waited and were told.
+    pub told: u64,
+    /// All that were told waited so long together, in milliseconds.
+    pub waited_ms: u64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -74,6 +92,13 @@ pub struct RegionStatus {
     pub confirming: usize,
     /// It holds the log up to here.
     pub held: Index,
+    /// How long ago a majority of its standbys was heard last, in milliseconds; None if it never was since this replica
+    /// began to lead.
+    #[serde(default)]
+    pub heard_ms: Option<u64>,
+    /// The time to the median of its standbys and back, as measured last, in milliseconds.
+    #[serde(default)]
+    pub round_trip_ms: Option<u64>,
 }
 
 /// What a replica does in its group.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use mailraft_storage::{Index, Verdict};
 
 use crate::plant::{self, Fault};
+use crate::status::AnswersStatus;
 
 /// Verdicts that may wait to become visible; past it nothing more is proposed.
 pub const VERDICTS_MAX: usize = 65_536;
@@ -48,7 +49,9 @@ pub enum Confirmation {
 #[derive(Default)]
 pub struct Visibility {
     visible: Index,
-    waiting: VecDeque<(Index, Verdict)>,
+    waiting: VecDeque<(Index, Verdict, Duration)>,
+    /// How many verdicts were told since this replica began to lead, and how long they had waited together.
+    told: (u64, Duration),
     unheld: Unheld,
     /// Nothing after this index is visible yet.
     #[cfg(test)]
@@ -80,23 +83,35 @@ impl Visibility {
     /// This replica leads from now on: how old what it found is, it does not know.
     pub fn leads(&mut self) {
         self.unheld = Unheld::default();
+        self.told = (0, Duration::ZERO);
+    }
+
+    /// The answers that waited or wait since this replica leads.
+    pub fn answers(&self) -> AnswersStatus {
+        let (told, waited) = self.told;
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        AnswersStatus { waiting: self.waiting.len() as u64, told, waited_ms }
     }
 
     /// An entry has its verdict, and somebody waits for it.
     ///
     /// # Panics
     /// If verdicts do not come in the order of the log.
-    pub fn decided(&mut self, index: Index, verdict: Verdict) {
-        assert!(self.waiting.back().is_none_or(|(last, _)| *last < index), "the verdict on {index} comes out of order");
-        self.waiting.push_back((index, verdict));
+    pub fn decided(&mut self, now: Duration, index: Index, verdict: Verdict) {
+        let last = self.waiting.back();
+        assert!(last.is_none_or(|(last, _, _)| *last < index), "the verdict on {index} comes out of order");
+        self.waiting.push_back((index, verdict, now));
     }
 
     /// Entries up to here are applied. Gives the verdicts that may be told now, in the order of the log.
     pub fn applied(&mut self, now: Duration, applied: Index, confirmation: Confirmation) -> Vec<(Index, Verdict)> {
         let visible = self.may_be_seen(now, applied, confirmation);
         self.visible = self.visible.max(visible);
-        let ready = self.waiting.partition_point(|(index, _)| *index <= self.visible);
-        self.waiting.drain(..ready).collect()
+        let ready = self.waiting.partition_point(|(index, _, _)| *index <= self.visible);
+        let ready: Vec<_> = self.waiting.drain(..ready).collect();
+        self.told.0 += ready.len() as u64;
+        ready.iter().for_each(|(_, _, since)| self.told.1 += now.saturating_sub(*since));
+        ready.into_iter().map(|(index, verdict, _)| (index, verdict)).collect()
     }
 
     fn may_be_seen(&mut self, now: Duration, applied: Index, confirmation: Confirmation) -> Index {
@@ -167,7 +182,7 @@ mod tests {
         let mut visibility = Visibility::from(Index(4));
         visibility.hold_at(Some(Index(6)));
         for (index, verdict) in [(5, Verdict::Accepted), (7, Verdict::Missing), (8, Verdict::Accepted)] {
-            visibility.decided(Index(index), verdict);
+            visibility.decided(NOW, Index(index), verdict);
         }
         assert_eq!(visibility.applied(NOW, Index(9), Confirmation::None), [(Index(5), Verdict::Accepted)]);
         assert_eq!(visibility.index(), Index(6));
@@ -184,7 +199,7 @@ mod tests {
         visibility.hold_at(Some(Index(0)));
         for index in 1..=VERDICTS_MAX as u64 {
             assert!(!visibility.is_full());
-            visibility.decided(Index(index), Verdict::Accepted);
+            visibility.decided(NOW, Index(index), Verdict::Accepted);
         }
         assert!(visibility.is_full());
         visibility.hold_at(None);
@@ -260,7 +275,7 @@ mod tests {
     #[should_panic(expected = "out of order")]
     fn verdicts_out_of_order_are_a_bug_that_stops() {
         let mut visibility = Visibility::default();
-        visibility.decided(Index(2), Verdict::Accepted);
-        visibility.decided(Index(1), Verdict::Accepted);
+        visibility.decided(NOW, Index(2), Verdict::Accepted);
+        visibility.decided(NOW, Index(1), Verdict::Accepted);
     }
 }

@@ -106,7 +106,7 @@ pub fn first_state(setup: &Setup, control: RowBatch, env: &mut Env) -> (Vec<Node
         None => Durability::Geo,
         Some(rpo_max) => Durability::Region { rpo_max_ms: rpo_max.as_millis() as u64 },
     };
-    let regions = RegionsRow { home: name(HOME), sync_set: [name(SOUTH)].into(), durability };
+    let regions = RegionsRow::new(name(HOME), [name(SOUTH)].into(), durability);
     let plan = plan_regions(setup.partitions, &nodes, &regions, control, env);
     (nodes, plan)
 }

@@ -75,8 +75,8 @@ pub(crate) fn run(
             if tracing::enabled!(tracing::Level::DEBUG) {
                 tell(&jobs, &done, &partitions);
             }
-            for AppliedJob { replica, applied, verdicts, sum } in done {
-                inputs.own(Input::Applied { replica, applied, verdicts, sum });
+            for AppliedJob { replica, applied, verdicts, sum, regions } in done {
+                inputs.own(Input::Applied { replica, applied, verdicts, sum, regions });
             }
             inputs.tell_damage(rows.as_ref());
             flusher.wrote(bytes as u64);

@@ -5,10 +5,13 @@
 //! seen what they name. So the node asks the control group itself, after each such find: whatever they name was committed
 //! before, and a read barrier that passes says that everything is visible that was committed when it was asked.
 
-use mailraft_storage::{Env, PartitionId};
+use std::sync::Arc;
+
+use mailraft_storage::{Env, PartitionId, ReplicaId};
 
 use super::Node;
 use crate::outcome::{BarrierOutcome, Decision};
+use crate::regions::Regions;
 use crate::replica::ControlSeen;
 use crate::seam::{Output, RequestId};
 
@@ -50,6 +53,18 @@ impl Node {
             self.dirty.push(*partition);
         }
         true
+    }
+
+    /// The control group's rows here say something else of regions, perhaps: every replica goes by that from now on. A
+    /// cluster that had one region when this process started is taken for one until the next start.
+    pub(super) fn hears_regions(&mut self, replica: ReplicaId, regions: Option<Arc<Regions>>) {
+        let is_control = self.by_replica.get(&replica) == Some(&PartitionId::CONTROL);
+        let Some(regions) = regions.filter(|_| is_control && self.config.regions.is_some()) else { return };
+        self.config.regions = Some(Arc::clone(&regions));
+        for (partition, replica) in &mut self.replicas {
+            replica.hears_regions(&regions);
+            self.dirty.push(*partition);
+        }
     }
 
     /// Asks whether what was found here needs nothing that is not visible, where that is not known.

@@ -207,6 +207,7 @@ impl Replica {
             let first = Index(self.raw.raft.raft_log.last_index());
             self.lead = Lead { term: leads, first, since_tick: self.ticks, ..NOT_LEADING };
             self.visibility.leads();
+            self.forgets_heard();
             let leader = self.leader();
             self.term_over(leader, out);
             for read in self.reads.not_in(leads) {

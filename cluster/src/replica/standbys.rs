@@ -18,7 +18,7 @@ use crate::plant::{self, Fault};
 use crate::reads::{ASK_AGAIN_TICKS, ASK_FAR_AGAIN_TICKS};
 use crate::regions::{RegionName, Regions, held};
 use crate::seam::{Output, PeerBody};
-use crate::status::RegionStatus;
+use crate::status::{AnswersStatus, RegionStatus};
 use crate::visibility::Confirmation;
 
 /// A tick.
@@ -56,8 +56,17 @@ pub(super) struct Abroad {
     /// What entries rest on that were found here, at a start or in a snapshot, is not known. Which find that was.
     unknown_needs: Option<u64>,
     finds: u64,
+    /// When each standby was heard last as this leads, and how long it took there and back.
+    heard: BTreeMap<ReplicaId, Heard>,
     /// All other regions hold the log up to here, as committed entries say.
     everywhere: Index,
+}
+
+/// What a leader heard of a standby.
+#[derive(Clone, Copy)]
+struct Heard {
+    at: Duration,
+    round_trip: Option<Duration>,
 }
 
 /// How far this node's replica of the control group is.
@@ -72,6 +81,11 @@ impl Abroad {
         let mut abroad = Abroad { regions, now, ..Abroad::default() };
         abroad.finds_entries();
         abroad
+    }
+
+    /// The clock that bounds go by, as it was looked at last.
+    pub fn now(&self) -> Duration {
+        self.now
     }
 
     /// Entries came to be here whose needs were not seen.
@@ -104,6 +118,11 @@ impl Replica {
     /// Whether the cluster has other regions.
     pub(super) fn has_regions(&self) -> bool {
         self.abroad.regions.is_some()
+    }
+
+    /// What the control group's rows say of regions from now on.
+    pub fn hears_regions(&mut self, regions: &Arc<Regions>) {
+        self.abroad.regions = Some(Arc::clone(regions));
     }
 
     /// Whether a member stands in another region than this replica does.
@@ -164,8 +183,47 @@ impl Replica {
             standbys: standbys.len(),
             confirming: standbys.iter().filter(confirms).count(),
             held: self.held_by(regions, region),
+            heard_ms: self.by_majority(&standbys, |heard| Some(self.now().saturating_sub(heard.at))),
+            round_trip_ms: self.by_majority(&standbys, |heard| heard.round_trip),
         };
         self.others().into_iter().map(status).collect()
+    }
+
+    /// What at most is so of a majority of these standbys, in milliseconds.
+    fn by_majority(&self, standbys: &[ReplicaId], of: impl Fn(&Heard) -> Option<Duration>) -> Option<u64> {
+        let known = standbys.iter().filter_map(|standby| of(self.abroad.heard.get(standby)?));
+        let mut known: Vec<Duration> = known.collect();
+        known.sort_unstable();
+        known.get(standbys.len() / 2).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The answers that waited or wait for other regions.
+    pub(super) fn answers_status(&self) -> AnswersStatus {
+        if self.has_regions() && self.lead.term.is_some() {
+            self.visibility.answers()
+        } else {
+            AnswersStatus::default()
+        }
+    }
+
+    /// A member answered. A standby says back when it was asked.
+    pub(super) fn hears_standby(&mut self, from: ReplicaId, message: &mut Message) {
+        if !self.is_abroad(from) || self.raw.raft.state != StateRole::Leader {
+            return;
+        }
+        let (at, before) = (self.now(), self.abroad.heard.get(&from).and_then(|heard| heard.round_trip));
+        let mut measured = None;
+        if message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+            let asked = std::mem::take(&mut message.context);
+            let asked = <[u8; 8]>::try_from(asked.as_ref()).ok().map(u64::from_be_bytes).map(Duration::from_micros);
+            measured = asked.and_then(|asked| at.checked_sub(asked));
+        }
+        self.abroad.heard.insert(from, Heard { at, round_trip: measured.or(before) });
+    }
+
+    /// This replica begins to lead, or leads no more.
+    pub(super) fn forgets_heard(&mut self) {
+        self.abroad.heard.clear();
     }
 
     /// For how long the oldest entry has been applied that is not held, in milliseconds; only the leader knows.
@@ -290,7 +348,8 @@ impl Replica {
                 let silent = self.ticks - self.abroad.spoken.get(&to).copied().unwrap_or(0);
                 let last = self.raw.raft.raft_log.last_index();
                 let is_round = !message.context.is_empty();
-                message.context = Vec::new().into();
+                let now = u64::try_from(self.now().as_micros()).unwrap_or(u64::MAX);
+                message.context = now.to_be_bytes().to_vec().into();
                 message.commit = message.commit.min(self.commit_for(&regions, to).0);
                 let has_all = |p: &raft::Progress| p.matched == last && p.committed_index >= message.commit;
                 let is_idle = self.raw.raft.prs().get(to.0).is_some_and(has_all);

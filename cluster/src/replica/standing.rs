@@ -233,6 +233,7 @@ impl Replica {
             followers,
             regions: self.regions_status(),
             unheld_ms: self.unheld_ms(),
+            answers: self.answers_status(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::bootstrap::{NodeRow, Plan, plan, plan_regions};
 use mailraft_cluster::placement::{self, MemberRow};
-use mailraft_cluster::regions::{Durability, RegionName, RegionsRow};
+use mailraft_cluster::regions::{self, Durability, RegionName, Regions, RegionsRow};
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Difference, Input, MemberChange, Node, NodeConfig, Output,
@@ -99,7 +99,7 @@ impl Network {
         let rows: Vec<NodeRow> =
             (1..=home + south).map(|id| row(id, if id <= home { "home" } else { "south" })).collect();
         let name = |name: &str| RegionName(name.to_owned());
-        let regions = RegionsRow { home: name("home"), sync_set: [name("south")].into(), durability };
+        let regions = RegionsRow::new(name("home"), [name("south")].into(), durability);
         let plan = plan_regions(1, &rows, &regions, RowBatch::default(), &mut Env::seeded(1));
         Self::of(&rows, &plan)
     }
@@ -388,8 +388,8 @@ impl Network {
             // In the place of a sum over rows: any value that is the same on all.
             let wrong = u8::from(self.wrong_rows.contains(&done.replica));
             let sum = Some(done.applied.hash.map(|byte| byte ^ wrong));
-            let AppliedJob { replica, applied, verdicts, .. } = done;
-            self.input(node, Input::Applied { replica, applied, verdicts, sum });
+            let AppliedJob { replica, applied, verdicts, regions, .. } = done;
+            self.input(node, Input::Applied { replica, applied, verdicts, sum, regions });
         }
         !jobs.is_empty()
     }
@@ -440,7 +440,8 @@ impl Network {
                 }
                 self.host(node).rows.replace(replica, &applied, &mut rows.into_iter().map(Ok)).unwrap();
                 let group = placement::group(&self.host(node).rows, replica).unwrap();
-                self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica, group }));
+                let regions = Regions::from_rows(&self.host(node).rows, replica).unwrap().map(Arc::new);
+                self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica, group, regions }));
             }
             SnapshotJob::Remove { replica } => {
                 let host = self.host_mut(node);
@@ -506,21 +507,35 @@ impl Network {
         key: u64,
         value: Vec<u8>,
     ) -> RequestId {
+        let mut batch = RowBatch::default();
+        batch.put(RowKey::new(MailboxId([mailbox; 16]), Table::Places, key.to_be_bytes()), value);
+        self.propose_rows(node, partition, MailboxId([mailbox; 16]), batch)
+    }
+
+    /// Changes the control group's row about regions through its leader.
+    pub fn set_regions(&mut self, row: &RegionsRow) -> RequestId {
+        let mut batch = RowBatch::default();
+        regions::write(&mut batch, row);
+        let leader = self.leader(PartitionId::CONTROL).unwrap();
+        self.propose_rows(leader, PartitionId::CONTROL, MailboxId::PARTITION, batch)
+    }
+
+    /// The control group's row about regions, as the first node has it.
+    pub fn regions_row(&self) -> RegionsRow {
+        let host = &self.hosts[0];
+        let control = placement::control_replica(&host.rows, host.id).unwrap().unwrap();
+        RegionsRow::read(&host.rows, control).unwrap().unwrap()
+    }
+
+    fn propose_rows(&mut self, node: NodeId, partition: PartitionId, mailbox: MailboxId, batch: RowBatch) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
         let (term, incarnation) = self.host(node).leading[&partition];
-        let mut body = RowsBody::default();
-        body.batch.put(RowKey::new(MailboxId([mailbox; 16]), Table::Places, key.to_be_bytes()), value);
+        let mut body = RowsBody { batch, ..RowsBody::default() };
         let mut id = [0; 16];
         id[8..].copy_from_slice(&request.0.to_be_bytes());
         body.results.push((CommandId(id), bytes::Bytes::from_static(b"done")));
-        let proposal = Proposal {
-            incarnation,
-            term,
-            mailbox: MailboxId([mailbox; 16]),
-            command: CommandId(id),
-            kind: EntryKind::Rows(body),
-        };
+        let proposal = Proposal { incarnation, term, mailbox, command: CommandId(id), kind: EntryKind::Rows(body) };
         self.input(node, Input::Propose { request, partition, proposal });
         request
     }

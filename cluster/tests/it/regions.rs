@@ -2,7 +2,7 @@
 
 use mailraft_cluster::low_water::LowWater;
 use mailraft_cluster::placement::MemberRow;
-use mailraft_cluster::regions::Durability;
+use mailraft_cluster::regions::{Durability, RegionsRow};
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, ChangeRefusal, Decision, Difference, Input, MemberChange, RegionStatus,
     ReplicaStatus, Role, SlotOutcome,
@@ -200,6 +200,48 @@ fn a_leaders_status_says_what_the_other_region_holds_and_for_how_long_it_lacks_s
     network.cut_off.clear();
     network.ticks(2 * SECOND);
     assert_eq!(of(&network), (3, last + 1, 0));
+}
+
+#[test]
+fn settings_change_while_it_runs_and_every_replica_goes_by_them() {
+    let (mut network, leader) = led(Durability::Geo);
+    let row = network.regions_row();
+    let promised = RegionsRow { durability: Durability::Region { rpo_max_ms: 60_000 }, ..row.clone() };
+    network.set_regions(&promised);
+    network.ticks(SECOND);
+    network.cut_off.extend(SOUTH);
+    let ahead = network.propose(leader, P1, 1, 1);
+    network.ticks(4);
+    assert!(is_applied(network.proposal(leader, ahead)), "what is answered may be ahead now");
+    network.cut_off.clear();
+    network.ticks(2 * SECOND);
+    network.set_regions(&row);
+    network.ticks(SECOND);
+    network.cut_off.extend(SOUTH);
+    let waits = network.propose(leader, P1, 1, 2);
+    network.ticks(SECOND);
+    assert_eq!(network.proposal(leader, waits), None, "and not again, as before");
+}
+
+#[test]
+fn a_leaders_status_says_how_far_away_a_region_is_and_how_long_answers_waited() {
+    let (mut network, leader) = led(Durability::Geo);
+    let before = status(&network, leader).answers;
+    network.cut_off.extend(SOUTH);
+    let request = network.propose(leader, P1, 1, 1);
+    network.ticks(3 * SECOND);
+    let waits = status(&network, leader);
+    assert_eq!((waits.answers.waiting, waits.answers.told), (1, before.told));
+    let heard_ms = waits.regions[0].heard_ms.unwrap();
+    assert!((2_900..=4_000).contains(&heard_ms), "{heard_ms} ms");
+    network.cut_off.clear();
+    network.ticks(2 * SECOND);
+    assert!(is_applied(network.proposal(leader, request)));
+    let told = status(&network, leader);
+    assert_eq!((told.answers.waiting, told.answers.told), (0, before.told + 1));
+    let waited_ms = told.answers.waited_ms - before.waited_ms;
+    assert!((2_900..=5_000).contains(&waited_ms), "{waited_ms} ms");
+    assert!(told.regions[0].heard_ms.unwrap() <= 1_100 && told.regions[0].round_trip_ms == Some(0), "{told:?}");
 }
 
 #[test]

@@ -235,6 +235,7 @@ impl PartitionLine {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use mailraft_cluster::AnswersStatus;
     use mailraft_cluster::low_water::LowWater;
     use mailraft_driver::ScrubStatus;
     use mailraft_storage::ReplicaId;
@@ -263,6 +264,7 @@ mod tests {
             followers: Vec::new(),
             regions: Vec::new(),
             unheld_ms: 0,
+            answers: AnswersStatus::default(),
         }
     }
 

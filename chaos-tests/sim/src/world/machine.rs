@@ -1,7 +1,10 @@
 //! The cores of the nodes: what goes in, what comes out, and the work of the threads around them.
 
+use std::sync::Arc;
+
 use mailraft_checkers::{Micros, Rule};
 use mailraft_cluster::apply::{AppliedJob, apply};
+use mailraft_cluster::regions::Regions;
 use mailraft_cluster::{
     ApplyJob, Decision, Input, Node, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
 };
@@ -387,8 +390,8 @@ impl World {
                 if let Some(what) = wrong {
                     return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {what}"));
                 }
-                for AppliedJob { replica, applied, verdicts, sum } in done {
-                    self.input(node, Input::Applied { replica, applied, verdicts, sum });
+                for AppliedJob { replica, applied, verdicts, sum, regions } in done {
+                    self.input(node, Input::Applied { replica, applied, verdicts, sum, regions });
                 }
             }
             Err(stop) => return self.stops_damaged(node, format!("it can't apply: {stop}")),
@@ -502,11 +505,13 @@ impl World {
         }
         self.witness.snapshot_installed();
         self.say(format!("node {node} has installed a snapshot of replica {replica} at {}", applied.index));
-        let group = match placement::group(&self.host_mut(node).rows, replica) {
-            Ok(group) => group,
+        let rows = &self.host_mut(node).rows;
+        let read = placement::group(rows, replica).and_then(|g| Ok((g, Regions::from_rows(rows, replica)?)));
+        let (group, regions) = match read {
+            Ok((group, regions)) => (group, regions.map(Arc::new)),
             Err(error) => return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {error}")),
         };
-        self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica, group }));
+        self.input(node, Input::Snapshot(SnapshotEvent::Installed { replica, group, regions }));
         self.apply_next(node);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use mailraft_cluster::placement::{self, GroupRows};
+use mailraft_cluster::regions::Regions;
 use mailraft_storage::rows::Applied;
 use mailraft_storage::{DAMAGED_NODE_ADVICE, ReplicaId, RowKey, Rows, StoreError};
 
@@ -13,17 +14,19 @@ use crate::metrics;
 use crate::snapshot::file::{Checker, Header, RECORD_HEAD_BYTES, Record};
 use crate::snapshot::staging::{Staging, file_error};
 
-/// Replaces a replica's rows by its staged snapshot at this position; gives what they say of its group's members.
+/// Replaces a replica's rows by its staged snapshot at this position; gives what they say of its group's members, and of
+/// regions.
 pub(super) fn install(
     staging: &Staging,
     rows: &dyn Rows,
     replica: ReplicaId,
     applied: &Applied,
-) -> Result<GroupRows, String> {
+) -> Result<(GroupRows, Option<Regions>), String> {
     let begun = Instant::now();
     staging.begin(replica, applied.index);
-    let replaced = replace(staging, rows, replica, applied).and_then(|()| placement::group(rows, replica));
-    let group = replaced.map_err(|e| {
+    let read = || Ok((placement::group(rows, replica)?, Regions::from_rows(rows, replica)?));
+    let replaced = replace(staging, rows, replica, applied).and_then(|()| read());
+    let read = replaced.map_err(|e| {
         format!(
             "the snapshot of replica {replica} at index {} can't be installed: {e}. Check the disk, then start the node \
              again; if that does not help, {DAMAGED_NODE_ADVICE}",
@@ -31,7 +34,7 @@ pub(super) fn install(
         )
     })?;
     ::metrics::histogram!(metrics::SNAPSHOT_INSTALL).record(begun.elapsed());
-    Ok(group)
+    Ok(read)
 }
 
 fn replace(staging: &Staging, rows: &dyn Rows, replica: ReplicaId, applied: &Applied) -> Result<(), StoreError> {

@@ -80,9 +80,10 @@ async fn run(context: Context, mut queue: mpsc::UnboundedReceiver<SnapshotWork>)
                 let fatal = context.fatal.clone();
                 let context = context.clone();
                 let spawned = context.fatal.clone().spawn("mailraft-install", move || {
-                    let group = install::install(&context.staging, context.rows.as_ref(), replica, &applied)?;
+                    let read = install::install(&context.staging, context.rows.as_ref(), replica, &applied)?;
+                    let (group, regions) = (read.0, read.1.map(Arc::new));
                     if !context.fatal.is_dead() {
-                        context.inputs.own(Input::Snapshot(SnapshotEvent::Installed { replica, group }));
+                        context.inputs.own(Input::Snapshot(SnapshotEvent::Installed { replica, group, regions }));
                     }
                     Ok(())
                 });
