@@ -34,10 +34,16 @@ pub(crate) fn ok(command: &str) -> Outcome {
     Ok(Done::Ok(format!("{command} done")))
 }
 
+/// Tagged OK of a command that was done to all messages that were named but those that others have removed, which the
+/// client still counts (RFC 2180, section 4). Its user would take NO for a failure.
+pub(crate) fn ok_but_for_some(command: &str) -> Outcome {
+    Ok(Done::Ok(format!("[EXPUNGEISSUED] {command} done; some of the messages are no more")))
+}
+
 impl Done {
-    /// Others have removed messages that the client still counts (RFC 2180, section 4).
+    /// Others have removed all messages that were named (RFC 2180, section 4).
     pub(crate) fn missing() -> Done {
-        Done::No("[EXPUNGEISSUED] some of the messages are no more".into())
+        Done::No("[EXPUNGEISSUED] the messages are no more".into())
     }
 
     /// The mailbox answered another question.

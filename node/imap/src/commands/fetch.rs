@@ -10,7 +10,7 @@ use mailraft_storage::entry::versioned_decode;
 use crate::cursor::{Cursor, Read, wrong};
 use crate::date;
 use crate::opened::{Names, uids, view};
-use crate::outcome::{Done, Outcome, ok};
+use crate::outcome::{Done, Outcome, ok, ok_but_for_some};
 use crate::print;
 use crate::section::{Bytes, Section, SectionText, fields};
 use crate::state::State;
@@ -111,7 +111,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         }
     }
     // RFC 2180, section 4.1.2: what others have removed meanwhile can't be told. A UID that is no more is no error.
-    if gone && names == Names::Numbers { Err(Done::missing()) } else { ok("FETCH") }
+    if gone && names == Names::Numbers { ok_but_for_some("FETCH") } else { ok("FETCH") }
 }
 
 /// Reading a body marks it as seen.

@@ -6,7 +6,7 @@ use mailraft_protocol::{Out, Output};
 
 use crate::cursor::{Cursor, Recent};
 use crate::opened::{Names, uids, writable};
-use crate::outcome::{Done, Outcome, ok};
+use crate::outcome::{Done, Outcome, ok, ok_but_for_some};
 use crate::print;
 use crate::state::State;
 use crate::store::Mailstore;
@@ -77,7 +77,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         out.pass_on().await;
     }
     // RFC 2180, section 4.2: the others' flags are set all the same. A UID that is no more is no error.
-    if gone && names == Names::Numbers { Err(Done::missing()) } else { ok("STORE") }
+    if gone && names == Names::Numbers { ok_but_for_some("STORE") } else { ok("STORE") }
 }
 
 /// Flags with or without parentheses.
