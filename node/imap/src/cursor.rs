@@ -180,6 +180,9 @@ impl<'a> Cursor<'a> {
             };
             self.at += 2;
             self.offset = 0;
+            if literal.contains(&0) {
+                return wrong("a literal has no NUL");
+            }
             return Ok(literal.clone());
         }
         self.expect(b'"')?;

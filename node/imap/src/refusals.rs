@@ -56,6 +56,7 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
         Refusal::FolderExists => "ALREADYEXISTS",
         Refusal::BadName(_)
         | Refusal::NotAllowed(_)
+        | Refusal::MessageOctets(_)
         | Refusal::NotOurDomain(_)
         | Refusal::SeveralMailboxes
         | Refusal::NotOwnAddress
@@ -94,6 +95,7 @@ mod tests {
                 "[LIMIT] too many folders",
                 "[INUSE] another session has this maildrop open; try again later",
                 "[TOOBIG] the header is longer than 256 KiB",
+                "[CANNOT] a message has no NUL octets",
                 "[TOOBIG] a message has at most 100 bytes",
                 "[AUTHENTICATIONFAILED] wrong user name or password",
                 "[AUTHENTICATIONFAILED] too many wrong logins; try again in a minute",

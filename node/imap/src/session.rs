@@ -8,7 +8,7 @@ use crate::decoder::{Decoder, Frame, Piece};
 use crate::outcome::{Done, Outcome};
 use crate::state::{Config, State};
 use crate::store::Mailstore;
-use mailraft_protocol::{Engine, Farewell, Out, Output, Patience, Refusal, Tls, Turn};
+use mailraft_protocol::{Engine, Farewell, Out, Output, Patience, Tls, Turn};
 use zeroize::Zeroize;
 
 /// Commands that can't be understood before the session ends.
@@ -30,7 +30,7 @@ enum Mode {
     Append {
         tag: String,
         append: commands::append::Append,
-        refusal: Option<Refusal>,
+        receiving: commands::append::Receiving,
     },
     Closing,
 }
@@ -109,15 +109,13 @@ impl<S: Mailstore> Engine for Session<S> {
                 }
             }
             Frame::Message(bytes) => {
-                if let Mode::Append { refusal, .. } = &mut self.mode
-                    && refusal.is_none()
-                {
-                    *refusal = self.store.receive(&bytes).err();
+                if let Mode::Append { receiving, .. } = &mut self.mode {
+                    receiving.take(&bytes, &mut self.store);
                 }
             }
             Frame::MessageEnd(rest) => {
-                if let Mode::Append { tag, append, refusal } = std::mem::replace(&mut self.mode, Mode::Commands) {
-                    let outcome = commands::append::run(append, refusal, &rest, &mut self.store).await;
+                if let Mode::Append { tag, append, receiving } = std::mem::replace(&mut self.mode, Mode::Commands) {
+                    let outcome = commands::append::run(append, receiving, &rest, &mut self.store).await;
                     self.finish(tag, outcome, true, out).await;
                 }
             }
@@ -208,7 +206,8 @@ impl<S: Mailstore> Session<S> {
         match parsed {
             Ok(append) => {
                 self.store.discard();
-                self.mode = Mode::Append { tag, append, refusal: None };
+                let receiving = commands::append::Receiving::new(self.state.config.max_message_bytes);
+                self.mode = Mode::Append { tag, append, receiving };
                 self.decoder.take_message(size_bytes);
                 if synchronising {
                     out.line("+ go on");

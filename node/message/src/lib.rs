@@ -5,9 +5,11 @@
 
 pub mod body_search;
 pub mod budget;
+pub mod date;
 mod described;
 pub mod envelope;
 pub mod header;
+pub mod octets;
 pub mod query;
 pub mod search;
 pub mod structure;

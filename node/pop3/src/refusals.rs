@@ -61,6 +61,7 @@ fn text(failure: &Failure, during: During) -> String {
         | Refusal::BadName(_)
         | Refusal::NotAllowed(_)
         | Refusal::MessageTooMuch(_)
+        | Refusal::MessageOctets(_)
         | Refusal::MessageTooLong(_)
         | Refusal::NoSuchAddress(_)
         | Refusal::NotOurDomain(_)
@@ -99,6 +100,7 @@ mod tests {
                 "[SYS/TEMP] too many folders",
                 "[IN-USE] another session has this maildrop open; try again later",
                 "[SYS/PERM] the header is longer than 256 KiB",
+                "[SYS/PERM] a message has no NUL octets",
                 "[SYS/PERM] the message is longer than 100 bytes",
                 "[AUTH] wrong user name or password",
                 "[AUTH] too many wrong logins; try again in a minute",

@@ -69,6 +69,9 @@ refusals! {
     /// The message has more of something, header, addresses or parts, than a mailbox keeps.
     #[error("{0}")]
     MessageTooMuch(String = "the header is longer than 256 KiB".to_owned()),
+    /// The message has octets that none may have: a NUL, or a CR or LF that is no part of a CRLF.
+    #[error("{0}")]
+    MessageOctets(String = "a message has no NUL octets".to_owned()),
     /// The message is longer than this many bytes.
     #[error("the message is longer than {0} bytes")]
     MessageTooLong(u64 = 100),
@@ -117,6 +120,7 @@ impl Refusal {
             | Refusal::NotAllowed(_)
             | Refusal::Limit(_)
             | Refusal::MessageTooMuch(_)
+            | Refusal::MessageOctets(_)
             | Refusal::MessageTooLong(_)
             | Refusal::WrongCredentials
             // It was throttled because it retried.

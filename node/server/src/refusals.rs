@@ -32,6 +32,7 @@ pub fn login(why: LoginRefused) -> Refusal {
 pub fn spool(why: SpoolRefused) -> Refusal {
     match why {
         SpoolRefused::Overloaded => Refusal::Overloaded,
+        SpoolRefused::Octets(wrong) => Refusal::MessageOctets(wrong.to_string()),
         SpoolRefused::TooMuch(what) => Refusal::MessageTooMuch(what.to_string()),
         SpoolRefused::Disk => Refusal::NotKept,
         SpoolRefused::NoRoom => Refusal::ServerFull,

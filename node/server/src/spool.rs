@@ -12,7 +12,8 @@ use bytes::Bytes;
 use mailraft_mailbox::api::NewMessage;
 use mailraft_message::budget::PARSE_MEMORY_MAX_BYTES;
 use mailraft_message::header::HEADER_MAX_BYTES;
-use mailraft_message::{Described, TooMuch, envelope, header};
+use mailraft_message::octets::WrongOctet;
+use mailraft_message::{Described, TooMuch, envelope, header, octets};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES, chunk_count, open_chunk, seal_chunk};
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::Key;
@@ -50,6 +51,8 @@ pub struct Budget {
 pub enum SpoolRefused {
     /// The node has no memory for it now.
     Overloaded,
+    /// It has octets that no message has.
+    Octets(WrongOctet),
     /// It has more of this than a mailbox keeps.
     TooMuch(TooMuch),
     /// The temporary file can't be written.
@@ -280,6 +283,7 @@ impl Spool {
                 })?;
             }
             message.extend_from_slice(&self.memory);
+            octets::check(&message).map_err(SpoolRefused::Octets)?;
             if header::header_len(&message) > HEADER_MAX_BYTES {
                 return Err(SpoolRefused::TooMuch(TooMuch::Header));
             }
@@ -482,6 +486,11 @@ mod tests {
             let mut spool = Spool::new(&budget).unwrap();
             spool.write(whole.as_bytes(), directory.path()).unwrap();
             assert_eq!(spool.finish(b"", None).await.err(), Some(SpoolRefused::TooMuch(refused)));
+        }
+        for (whole, wrong) in [("A: b\r\n\r\na\0b", WrongOctet::Nul), ("A: b\n\nb", WrongOctet::BareLineEnd)] {
+            let mut spool = Spool::new(&budget).unwrap();
+            spool.write(whole.as_bytes(), directory.path()).unwrap();
+            assert_eq!(spool.finish(b"", None).await.err(), Some(SpoolRefused::Octets(wrong)));
         }
     }
 

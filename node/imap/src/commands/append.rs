@@ -2,6 +2,7 @@
 
 use mailraft_mailbox::Flags;
 use mailraft_mailbox::api::ZonedTime;
+use mailraft_message::octets::LineEnds;
 use mailraft_protocol::Refusal;
 
 use crate::cursor::{Cursor, Recent};
@@ -16,6 +17,15 @@ pub(crate) struct Append {
     folder: String,
     flags: Flags,
     internal_date: Option<ZonedTime>,
+}
+
+/// The message as it comes, with CRLF where clients send other line ends: its size and UID are those of what is kept.
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    line_ends: LineEnds,
+    left_bytes: u64,
+    max_bytes: u64,
+    refusal: Option<Refusal>,
 }
 
 /// Reads everything before the message.
@@ -45,13 +55,49 @@ pub(crate) fn parse(c: &mut Cursor<'_>, size_bytes: u64, config: &Config) -> Res
     Ok(Append { folder, flags, internal_date })
 }
 
+impl Receiving {
+    /// Of a message that may have so many bytes.
+    pub(crate) fn new(left_bytes: u64) -> Self {
+        Receiving { line_ends: LineEnds::default(), left_bytes, max_bytes: left_bytes, refusal: None }
+    }
+
+    /// The next bytes of the message.
+    pub(crate) fn take<S: Mailstore>(&mut self, bytes: &[u8], store: &mut S) {
+        let mut lines = Vec::with_capacity(bytes.len() + 2);
+        self.line_ends.take(bytes, &mut lines);
+        self.keep(&lines, store);
+    }
+
+    /// The message has ended.
+    fn end<S: Mailstore>(mut self, store: &mut S) -> Result<(), Refusal> {
+        let mut lines = Vec::new();
+        std::mem::take(&mut self.line_ends).end(&mut lines);
+        self.keep(&lines, store);
+        self.refusal.map_or(Ok(()), Err)
+    }
+
+    fn keep<S: Mailstore>(&mut self, lines: &[u8], store: &mut S) {
+        if self.refusal.is_some() {
+            return;
+        }
+        match self.left_bytes.checked_sub(lines.len() as u64) {
+            Some(left) => self.left_bytes = left,
+            // What was announced fits, but not with its line ends.
+            None => self.refusal = Some(Refusal::MessageTooLong(self.max_bytes)),
+        }
+        if self.refusal.is_none() {
+            self.refusal = store.receive(lines).err();
+        }
+    }
+}
+
 /// Appends the message that was received, unless it could not be kept.
-pub(crate) async fn run<S: Mailstore>(append: Append, refusal: Option<Refusal>, rest: &[u8], store: &mut S) -> Outcome {
+pub(crate) async fn run<S: Mailstore>(append: Append, receiving: Receiving, rest: &[u8], store: &mut S) -> Outcome {
     if !rest.is_empty() {
         store.discard();
         return Err(Done::Bad("APPEND takes one message".into()));
     }
-    if let Some(refusal) = refusal {
+    if let Err(refusal) = receiving.end(store) {
         store.discard();
         return Err(refusal.into());
     }

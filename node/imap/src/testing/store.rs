@@ -2,6 +2,7 @@
 
 use mailraft_mailbox::api::ZonedTime;
 use mailraft_mailbox::{Answer, Command, Event, Flags, UidSet};
+use mailraft_message::octets;
 use mailraft_protocol::{Failure, Mailbox, Refusal};
 use mailraft_real_mailbox::{RealMailbox, Who};
 use zeroize::Zeroizing;
@@ -186,6 +187,7 @@ impl Mailstore for TestStore {
         internal_date: Option<ZonedTime>,
     ) -> Result<(u32, u32), Failure> {
         let message = std::mem::take(&mut self.receiving);
+        octets::check(&message).map_err(|wrong| Refusal::MessageOctets(wrong.to_string()))?;
         let new_message = self.mailbox.new_message(&message);
         let internal_date = internal_date.unwrap_or_default();
         match self.answer(Command::Append { folder, new_message, flags, internal_date })? {
