@@ -10,9 +10,18 @@ pub const LITERAL_MAX_BYTES: usize = 64 << 10;
 const LITERAL_MAX_BYTES_EARLY: usize = 4 << 10;
 /// The text of one command before a login, in bytes.
 const LINE_MAX_BYTES_EARLY: usize = 8 << 10;
-/// A message that is not wanted but comes unasked (LITERAL+) is read and dropped up to this size, in bytes, so
+/// A literal that is not wanted but comes unasked (LITERAL+) is read and dropped up to this size, in bytes, so
 /// that the client hears why. A longer one ends the session.
 pub const DROPPED_MAX_BYTES: u64 = 1 << 30;
+/// The same before a login.
+pub const DROPPED_MAX_BYTES_EARLY: u64 = 8 << 10;
+/// The text of ID, and the literals in it, before a login too, in bytes: thirty names of 30 and values of 1,024
+/// (RFC 2971, section 3.3), and what quotes them.
+pub const ID_MAX_BYTES: usize = 36 << 10;
+/// Why a session ends whose client sends what can't be told from commands.
+const LOST: &str = "what follows can't be understood";
+/// Why one ends whose client sends more than is read to be dropped (RFC 7888, section 4).
+const TOO_BIG: &str = "[TOOBIG] a literal is too long";
 /// What is kept of a line that is too long: `+}` and CR tell how it ends.
 const LINE_TAIL_BYTES: usize = 3;
 
@@ -60,7 +69,7 @@ enum State {
     Message { left: u64, dropped: bool },
     AfterMessage { dropped: bool },
     LongLine(Vec<u8>),
-    Lost,
+    Lost(&'static str),
 }
 
 /// Bytes into commands.
@@ -77,8 +86,8 @@ pub struct Decoder {
     state: State,
     literal_max: usize,
     line_max: usize,
-    /// Whether messages that are not wanted are read and dropped.
-    drops: bool,
+    /// Literals that are not wanted are read and dropped up to this.
+    dropped_max: u64,
 }
 
 impl Decoder {
@@ -93,7 +102,7 @@ impl Decoder {
             state: State::Line,
             literal_max: LITERAL_MAX_BYTES_EARLY,
             line_max: LINE_MAX_BYTES_EARLY,
-            drops: false,
+            dropped_max: DROPPED_MAX_BYTES_EARLY,
         }
     }
 
@@ -118,7 +127,7 @@ impl Decoder {
     pub fn logged_in(&mut self) {
         self.literal_max = LITERAL_MAX_BYTES;
         self.line_max = LINE_MAX_BYTES;
-        self.drops = true;
+        self.dropped_max = DROPPED_MAX_BYTES;
     }
 
     fn waiting(&self) -> usize {
@@ -138,14 +147,13 @@ impl Decoder {
         self.state = State::Message { left: size_bytes, dropped: false };
     }
 
-    /// The message of APPEND won't be taken. A client that waits sends none; from another it is read and dropped.
+    /// The message of APPEND, or another literal, won't be taken. A client that waits sends none; from another it is read
+    /// and dropped.
     pub fn refuse_message(&mut self, size_bytes: u64, synchronising: bool) {
         self.state = match synchronising {
             true => State::Line,
-            false if self.drops && size_bytes <= DROPPED_MAX_BYTES => {
-                State::Message { left: size_bytes, dropped: true }
-            }
-            false => State::Lost,
+            false if size_bytes <= self.dropped_max => State::Message { left: size_bytes, dropped: true },
+            false => State::Lost(TOO_BIG),
         };
     }
 
@@ -181,12 +189,12 @@ impl Decoder {
                         if self.waiting() <= self.line_max + 1 {
                             return Frame::NeedInput;
                         }
-                        self.state = State::Lost;
+                        self.state = State::Lost(LOST);
                         continue;
                     };
                     // A second message would come next: what it holds must not count as commands.
                     let lost = ends_unasked(&line) || line.len() > self.line_max;
-                    self.state = if lost { State::Lost } else { State::Line };
+                    self.state = if lost { State::Lost(LOST) } else { State::Line };
                     if line.len() > self.line_max {
                         continue;
                     }
@@ -197,7 +205,7 @@ impl Decoder {
                 State::LongLine(tag) => {
                     let tag = std::mem::take(tag);
                     if let Some(line) = self.take_line() {
-                        self.state = if ends_unasked(&line) { State::Lost } else { State::Line };
+                        self.state = if ends_unasked(&line) { State::Lost(LOST) } else { State::Line };
                         return Frame::Wrong(tag, "line too long");
                     }
                     // What may be its end, or the mark of a literal, is kept.
@@ -206,7 +214,7 @@ impl Decoder {
                     self.state = State::LongLine(tag);
                     return Frame::NeedInput;
                 }
-                State::Lost => return Frame::Lost("what follows can't be understood"),
+                State::Lost(why) => return Frame::Lost(why),
                 State::Line => match self.line() {
                     Some(frame) => return frame,
                     None => continue,
@@ -218,8 +226,8 @@ impl Decoder {
     fn line(&mut self) -> Option<Frame> {
         let Some(line) = self.take_line() else {
             // One more may be the CR of its end.
-            if self.text_bytes + self.waiting() > self.line_max + 1 {
-                let start = &self.input[self.taken..];
+            let start = &self.input[self.taken..];
+            if self.text_bytes + self.waiting() > self.line_max(start) + 1 {
                 let tag = self.tag_of(start);
                 self.reset();
                 self.state = State::LongLine(tag);
@@ -228,7 +236,7 @@ impl Decoder {
             return Some(Frame::NeedInput);
         };
         self.text_bytes += line.len();
-        let wrong = if self.text_bytes > self.line_max {
+        let wrong = if self.text_bytes > self.line_max(&line) {
             Some("line too long")
         } else if line.iter().any(|b| matches!(b, b'\n' | b'\r' | 0)) {
             Some("a line ends with CRLF and has no bare CR, LF or NUL")
@@ -239,7 +247,7 @@ impl Decoder {
             let tag = self.tag_of(&line);
             self.reset();
             if ends_unasked(&line) {
-                self.state = State::Lost;
+                self.state = State::Lost(LOST);
             }
             return Some(Frame::Wrong(tag, why));
         }
@@ -256,7 +264,8 @@ impl Decoder {
             self.reset();
             return Some(Frame::Append { head, size_bytes, synchronising });
         }
-        let left = self.literal_max - self.literal_bytes;
+        let most = if self.is_id(b"") { self.literal_max.max(ID_MAX_BYTES) } else { self.literal_max };
+        let left = most - self.literal_bytes;
         match usize::try_from(size_bytes).ok().filter(|s| *s <= left) {
             Some(size) => {
                 self.literal_bytes += size;
@@ -266,9 +275,7 @@ impl Decoder {
             None => {
                 let tag = self.tag_of(b"");
                 self.reset();
-                if !synchronising {
-                    self.state = State::Lost;
-                }
+                self.refuse_message(size_bytes, synchronising);
                 Some(Frame::Wrong(tag, "literal too long"))
             }
         }
@@ -280,6 +287,24 @@ impl Decoder {
         let mut words = first.split(|b| *b == b' ').filter(|word| !word.is_empty());
         let (_, command, folder) = (words.next(), words.next(), words.next());
         command.is_some_and(|c| c.eq_ignore_ascii_case(b"APPEND")) && (self.pieces.len() > 1 || folder.is_some())
+    }
+
+    /// How long the text of the command may be that this line begins or goes on with.
+    fn line_max(&self, line: &[u8]) -> usize {
+        if self.is_id(line) { self.line_max.max(ID_MAX_BYTES) } else { self.line_max }
+    }
+
+    /// Whether the command that this line begins or goes on with is ID.
+    fn is_id(&self, line: &[u8]) -> bool {
+        let first = match self.pieces.first() {
+            Some(Piece::Text(first)) => first,
+            Some(Piece::Literal(_)) | None => line,
+        };
+        first
+            .split(|b| *b == b' ')
+            .filter(|word| !word.is_empty())
+            .nth(1)
+            .is_some_and(|w| w.eq_ignore_ascii_case(b"ID"))
     }
 
     fn take_line(&mut self) -> Option<Vec<u8>> {
@@ -469,7 +494,8 @@ mod tests {
             decoder.next()
         };
         assert_eq!(refused(8, true), Frame::Command(vec![text("c NOOP")]));
-        assert!(matches!(refused(8, false), Frame::Lost(_)));
+        assert_eq!(refused(8, false), Frame::Command(vec![text("c NOOP")]));
+        assert!(matches!(refused(DROPPED_MAX_BYTES_EARLY + 1, false), Frame::Lost(_)));
         assert!(matches!(refused(DROPPED_MAX_BYTES + 1, true), Frame::Lost(_)));
     }
 

@@ -6,7 +6,8 @@ use mailraft_message::query::TEXTS_MAX;
 use mailraft_protocol::{OUTPUT_FLUSH_BYTES, Refusal, Turn};
 use mailraft_storage::body::CHUNK_PLAIN_BYTES;
 
-use crate::decoder::LINE_MAX_BYTES;
+use crate::commands::id::{NAME_MAX_BYTES, PAIRS_MAX};
+use crate::decoder::{DROPPED_MAX_BYTES_EARLY, ID_MAX_BYTES, LINE_MAX_BYTES};
 use crate::testing::{Talk, logged_in, selected};
 
 /// Three messages, the third longer than a chunk.
@@ -37,23 +38,71 @@ fn literals_that_come_unasked_behind_what_is_refused_never_count_as_commands() {
     for (said, why) in [
         (format!("a SEARCH SUBJECT {long} {{10+}}"), "line too long"),
         ("a SEARCH\n SUBJECT {10+}".to_owned(), "a line ends with CRLF and has no bare CR, LF or NUL"),
-        ("a SEARCH SUBJECT {123456789012345+}".to_owned(), "literal too long"),
-        ("a SEARCH SUBJECT {70000+}".to_owned(), "literal too long"),
     ] {
         let mut talk = selected();
         talk.say(format!("{said}\r\nb DELETE x\r\nc NOOP\r\n").as_bytes());
         assert_eq!(talk.take_heard(), format!("a BAD {why}\r\n* BYE what follows can't be understood\r\n"));
         assert_eq!(talk.turn, Turn::Close);
     }
-    // Before a login nothing is read to be dropped.
-    let mut talk = Talk::new(true);
-    talk.say(b"a APPEND INBOX {1000000000+}\r\nxyz");
-    assert_eq!(talk.take_heard(), "a BAD log in first\r\n* BYE what follows can't be understood\r\n");
+    let mut talk = selected();
+    talk.say(b"a SEARCH SUBJECT {123456789012345+}\r\n");
+    assert_eq!(talk.take_heard(), "a BAD literal too long\r\n* BYE [TOOBIG] a literal is too long\r\n");
+    let mut talk = selected();
+    talk.say(
+        format!(
+            "a SEARCH SUBJECT {{70000+}}\r\n{} BODY x\r\nc NOOP\r\n",
+            "b DELETE x\r\n".repeat(7_000).split_at(70_000).0
+        )
+        .as_bytes(),
+    );
+    assert_eq!(talk.take_heard(), "a BAD literal too long\r\nc OK NOOP done\r\n");
+    // Before a login little is read to be dropped.
+    for (command, why) in [("APPEND INBOX", "log in first"), ("LOGIN alice", "literal too long")] {
+        let said = |bytes: u64| {
+            let mut talk = Talk::new(true);
+            talk.say(format!("a {command} {{{bytes}+}}\r\n{}\r\nb NOOP\r\n", "x".repeat(bytes as usize)).as_bytes());
+            talk.take_heard()
+        };
+        assert_eq!(said(DROPPED_MAX_BYTES_EARLY), format!("a BAD {why}\r\nb OK NOOP done\r\n"));
+        assert_eq!(
+            said(DROPPED_MAX_BYTES_EARLY + 1),
+            format!("a BAD {why}\r\n* BYE [TOOBIG] a literal is too long\r\n")
+        );
+    }
     let mut talk = selected();
     talk.say(b"a APPEND INBOX {2000+}\r\n");
     talk.say(&[b'x'; 2_000]);
     talk.say(b"\r\nb NOOP\r\n");
     assert_eq!(talk.take_heard(), "a NO [TOOBIG] a message has at most 1000 bytes\r\nb OK NOOP done\r\n");
+}
+
+#[test]
+fn id_has_its_bounds_before_a_login_too() {
+    let pairs = |count: usize, name: usize, value: usize| -> Vec<String> {
+        let value = "\\\\".repeat(value / 2) + &"v".repeat(value % 2 + value / 2);
+        (0..count).map(|n| format!("\"{n:0name$}\" \"{value}\"")).collect()
+    };
+    let ok = "* ID (\"name\" \"Mailraft\")\r\na OK ID done\r\n";
+    let fits = pairs(PAIRS_MAX, NAME_MAX_BYTES, 700).join(" ");
+    assert!(fits.len() > 30 << 10);
+    let literal = |n| format!("\"{n}\" {{1024+}}\r\n{}", "l".repeat(1_024));
+    let literals = (0..PAIRS_MAX).map(literal).collect::<Vec<_>>().join(" ");
+    for (fields, heard) in [
+        (&fits, ok),
+        (&literals, ok),
+        (&pairs(PAIRS_MAX + 1, 2, 1).join(" "), "a BAD ID takes 30 fields\r\n"),
+        (&pairs(1, NAME_MAX_BYTES + 1, 1).join(" "), "a BAD a field of ID has 30 octets, and its value 1024\r\n"),
+        (&format!("\"x\" \"{}\"", "v".repeat(1_025)), "a BAD a field of ID has 30 octets, and its value 1024\r\n"),
+        (
+            &format!("\"x\" {{5000+}}\r\n{}", "v".repeat(5_000)),
+            "a BAD a field of ID has 30 octets, and its value 1024\r\n",
+        ),
+        (&"x".repeat(ID_MAX_BYTES), "a BAD line too long\r\n"),
+    ] {
+        let mut talk = Talk::new(true);
+        talk.say(format!("a ID ({fields})\r\n").as_bytes());
+        assert_eq!(talk.take_heard(), heard);
+    }
 }
 
 #[test]
