@@ -4,7 +4,7 @@ use mailraft_message::header::{
     HEADER_MAX_BYTES, MESSAGE_ID_MAX_BYTES, fields, first, header_len, message_id, subset, without_our_claims,
     without_trace,
 };
-use mailraft_message::{Address, Envelope, envelope, search};
+use mailraft_message::{Address, Envelope, date, envelope, search};
 
 /// Takes a header block apart: fields lie behind each other, ENVELOPE's texts are lines of what was there, groups begin and
 /// end, and what only this server may say is gone and stays gone.
@@ -63,7 +63,7 @@ fn check_addresses(list: &[Address]) {
 /// Reads one value in every way there is: as addresses, as a date, as text with encoded words.
 pub fn text(input: &[u8]) {
     check_addresses(&envelope::addresses(input));
-    if let Some((_, zone_minutes)) = search::parse_date(input) {
+    if let Some((_, zone_minutes)) = date::parse_date(input) {
         assert!(zone_minutes.abs() < 100 * 60, "{zone_minutes} minutes east");
     }
     let decoded = search::decode_header(input);

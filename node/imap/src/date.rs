@@ -1,16 +1,15 @@
 //! Dates of IMAP (RFC 3501, section 9: date, date-time).
 
 use mailraft_mailbox::api::ZonedTime;
+use mailraft_message::date::{DAY_SECONDS, MONTHS, civil_from_days, days_from_civil};
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const DAY_SECONDS: i64 = 86_400;
 const YEAR_0_SECONDS: i64 = -62_167_219_200;
 const YEAR_9999_SECONDS: i64 = 253_402_300_799;
 
 /// `17-Jul-1996 02:44:25 -0700`, with the day padded by a space.
 pub fn print(time: ZonedTime) -> String {
     let local = local_seconds(time.unix_seconds, time.zone_minutes);
-    let (year, month, day) = civil(local.div_euclid(DAY_SECONDS));
+    let (year, month, day) = civil_from_days(local.div_euclid(DAY_SECONDS));
     let second = local.rem_euclid(DAY_SECONDS);
     let (sign, zone) = if time.zone_minutes < 0 { ('-', -time.zone_minutes) } else { ('+', time.zone_minutes) };
     format!(
@@ -51,7 +50,7 @@ pub fn parse_day(text: &str) -> Option<i64> {
     let month = MONTHS.iter().position(|m| m.eq_ignore_ascii_case(month))? as i64 + 1;
     let year = digits(year, 4, 4)?;
     let days = days_from_civil(year, month, day);
-    (civil(days) == (year, month, day)).then_some(days)
+    (civil_from_days(days) == (year, month, day)).then_some(days)
 }
 
 fn digits(text: &str, least: usize, most: usize) -> Option<i64> {
@@ -62,26 +61,6 @@ fn digits(text: &str, least: usize, most: usize) -> Option<i64> {
 /// Within the years that IMAP can say.
 fn local_seconds(unix_seconds: i64, zone_minutes: i16) -> i64 {
     (unix_seconds.saturating_add(i64::from(zone_minutes) * 60)).clamp(YEAR_0_SECONDS, YEAR_9999_SECONDS)
-}
-
-/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar; years begin in March inside.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march = (5 * of_year + 2) / 153;
-    let month = if march < 10 { march + 3 } else { march - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, of_year - (153 * march + 2) / 5 + 1)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use mailraft_mailbox::{Flags, SystemFlag, UidSet};
 use mailraft_message::Query;
-use mailraft_message::query::{Date, KEYS_MAX, Key, TooManyKeys};
+use mailraft_message::query::{Addresses, Date, KEYS_MAX, Key, TooManyKeys};
 
 use crate::cursor::{Cursor, Read, SequenceSet, Wrong, wrong};
 use crate::date;
@@ -153,7 +153,11 @@ fn begin(c: &mut Cursor<'_>) -> Read<Begun> {
             let name = c.text()?;
             Key::Header(name, text(c)?)
         }
-        name @ ("BCC" | "CC" | "FROM" | "SUBJECT" | "TO") => Key::Header(name.to_owned(), text(c)?),
+        "SUBJECT" => Key::Header("SUBJECT".to_owned(), text(c)?),
+        "BCC" => Key::Addresses(Addresses::Bcc, text(c)?),
+        "CC" => Key::Addresses(Addresses::Cc, text(c)?),
+        "FROM" => Key::Addresses(Addresses::From, text(c)?),
+        "TO" => Key::Addresses(Addresses::To, text(c)?),
         "BODY" => Key::Body(text(c)?),
         "TEXT" => Key::Text(text(c)?),
         other => return wrong(format!("SEARCH does not know {other}")),

@@ -100,7 +100,7 @@ fn text(block: &[u8], name: &str, budget: &mut Budget) -> Result<Option<Vec<u8>>
 
 fn list(block: &[u8], name: &str, budget: &mut Budget) -> Result<Vec<Address>, TooMuch> {
     let (mut out, mut paid) = (Vec::new(), Ok(()));
-    each_address(first(block, name).unwrap_or_default(), |address| {
+    each_address_of(block, name, |address| {
         paid = address.pay(budget);
         if paid.is_err() {
             return ControlFlow::Break(());
@@ -129,6 +129,16 @@ pub fn addresses(value: &[u8]) -> Vec<Address> {
         ControlFlow::Continue(())
     });
     out
+}
+
+/// Hands over the addresses of all fields of a name, one by one, until `visit` breaks off. There should be one field of each
+/// name (RFC 5322, section 3.6); where there are more, none of their addresses is lost.
+pub fn each_address_of(block: &[u8], name: &str, mut visit: impl FnMut(Address) -> ControlFlow<()>) {
+    for field in fields(block).filter(|f| f.name.eq_ignore_ascii_case(name.as_bytes())) {
+        if visit_addresses(&unfold(field.value), &mut visit).is_break() {
+            return;
+        }
+    }
 }
 
 /// Hands over the addresses of a field's value, one by one, until `visit` breaks off. One is in memory at a time.
@@ -172,17 +182,18 @@ fn visit_some(address: Option<Address>, visit: &mut impl FnMut(Address) -> Contr
 /// Made of the text of one address, which is read twice: once for where its parts are.
 fn address(text: &[u8]) -> Option<Address> {
     let (mut open, mut close, mut colon, mut at, mut comment) = (None, None, None, None, None);
+    let inside = |open: &Option<Range<usize>>, close: &Option<_>| open.is_some() && close.is_none();
     for (token, range) in (Tokens { value: text, at: 0 }) {
         match token {
             Token::Special(b'<') if open.is_none() => (open, at) = (Some(range), None),
             // What follows the last one belongs to nothing.
             Token::Special(b'>') if open.is_some() => close = Some((range.start, at.clone())),
             Token::Special(b':') if open.is_some() && colon.is_none() => (colon, at) = (Some(range), None),
-            Token::Special(b'@') => at = Some(range),
-            // Old mail has the name in a comment.
-            Token::Comment(inner) if comment.is_none() => comment = Some(inner),
-            Token::Special(_) | Token::Text(_) | Token::Quoted(_) | Token::Comment(_) | Token::Literal(_) => {}
-            Token::Space => {}
+            Token::Special(b'@') => (at, comment) = (Some(range), None),
+            // Old mail has the name in a comment behind the address; within one it is no name.
+            Token::Comment(inner) if comment.is_none() && !inside(&open, &close) => comment = Some(inner),
+            Token::Text(_) | Token::Quoted(_) | Token::Literal(_) => comment = None,
+            Token::Special(_) | Token::Comment(_) | Token::Space => {}
         }
     }
     let comment = || comment.map(|inner| trim(&unquoted(inner)).to_vec());
@@ -421,6 +432,10 @@ mod tests {
         assert_eq!(shown(", ,"), Vec::<String>::new());
         assert_eq!(shown("Bob <bob@y"), ["Bob|NIL|bob|y"]);
         assert_eq!(shown("<bob@y> (Bob)"), ["Bob|NIL|bob|y"]);
+        assert_eq!(shown("bob@y (Bob) (Bobby)"), ["Bob|NIL|bob|y"]);
+        assert_eq!(shown("<user (comment)@ (comment) domain.org>"), ["NIL|NIL|user|domain.org"]);
+        assert_eq!(shown("user (comment) @ (comment) domain.org"), ["NIL|NIL|user|domain.org"]);
+        assert_eq!(shown("(comment) user@domain.org, U (comment) <u@d>"), ["NIL|NIL|user|domain.org", "U|NIL|u|d"]);
         assert_eq!(shown("a\0@b.ex\r\n ample"), ["NIL|NIL|a|b.example"]);
     }
 
@@ -440,6 +455,14 @@ mod tests {
         for many in ["a@b,".repeat(60_000), ":;".repeat(120_000), "a,".repeat(120_000)] {
             assert_eq!(of(format!("Cc: {many}\r\n\r\n")), Err(TooMuch::Description));
         }
+    }
+
+    #[test]
+    fn addresses_of_a_second_field_are_not_lost() {
+        let envelope = Envelope::parse(b"To: a@b\r\nFrom: f@g\r\nto: c@d, e@f\r\nFrom: h@i\r\n\r\n").unwrap();
+        assert_eq!(envelope.to, addresses(b"a@b, c@d, e@f"));
+        assert_eq!(envelope.from, addresses(b"f@g, h@i"));
+        assert_eq!(envelope.reply_to, envelope.from);
     }
 
     #[test]

@@ -54,15 +54,27 @@ pub fn fields(block: &[u8]) -> impl Iterator<Item = Field<'_>> {
                 at = line_end(block, at);
             }
             let whole = &block[start..at];
-            let Some(colon) = memchr::memchr(b':', whole) else { continue };
-            let name = trim_end(&whole[..colon]);
-            if name.is_empty() || name.iter().any(|b| !b.is_ascii_graphic()) {
-                continue;
-            }
-            let value = strip_line_end(&whole[colon + 1..]);
-            return Some(Field { name, value, range: start..at });
+            let Some((name, after)) = name_of(whole) else { continue };
+            return Some(Field { name, value: strip_line_end(&whole[after..]), range: start..at });
         }
     })
+}
+
+/// The name of the field that begins with this line, and where its value begins; None if it is no field's.
+fn name_of(line: &[u8]) -> Option<(&[u8], usize)> {
+    let colon = memchr::memchr(b':', line)?;
+    let name = trim_end(&line[..colon]);
+    (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some((name, colon + 1))
+}
+
+/// Whether a line can be the first one of a header block: a field's, or what mbox files put before it.
+pub(crate) fn may_begin_header(line: &[u8]) -> bool {
+    name_of(line).is_some() || line.starts_with(b"From ") || line.starts_with(b">From ")
+}
+
+/// Whether a line belongs to a field: it begins one, or goes on with the one before.
+pub(crate) fn is_of_field(line: &[u8]) -> bool {
+    name_of(line).is_some() || line.starts_with(b" ") || line.starts_with(b"\t")
 }
 
 /// The raw value of the first field of a name.

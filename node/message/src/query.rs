@@ -4,9 +4,12 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
+use crate::date::{DAY_SECONDS, parse_date};
+use crate::envelope::{self, Address};
 use crate::header::{fields, first};
-use crate::search::{decode_header, header_text, parse_date};
+use crate::search::{decode_header, header_text};
 
 /// Keys of one query.
 pub const KEYS_MAX: usize = 1_000;
@@ -15,7 +18,6 @@ pub const TEXTS_MAX: usize = 500;
 
 /// Between the values of fields: none of them has it.
 const FIELD_END: char = '\0';
-const DAY_SECONDS: i64 = 86_400;
 
 /// The keys of a search, each behind those it is made of; the last one is the whole. Whoever nests OR and NOT a
 /// thousand deep nests nothing here.
@@ -45,6 +47,8 @@ pub enum Key<F> {
     Smaller(u64),
     /// A header field of this name holds this text; any field of that name does, if the text is empty.
     Header(String, String),
+    /// These addresses of its ENVELOPE hold this text (RFC 3501, section 6.4.4); any of them does, if the text is empty.
+    Addresses(Addresses, String),
     /// Its body holds this text.
     Body(String),
     /// Its header or its body holds this text.
@@ -58,6 +62,32 @@ pub enum Date {
     Received,
     /// What its Date field says. A message without one fits no day.
     Sent,
+}
+
+/// Which of a message's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// From
+    From,
+    /// To
+    To,
+    /// Cc
+    Cc,
+    /// Bcc
+    Bcc,
+}
+
+impl Addresses {
+    const ALL: [Addresses; 4] = [Addresses::From, Addresses::To, Addresses::Cc, Addresses::Bcc];
+
+    fn field(self) -> &'static str {
+        match self {
+            Addresses::From => "From",
+            Addresses::To => "To",
+            Addresses::Cc => "Cc",
+            Addresses::Bcc => "Bcc",
+        }
+    }
 }
 
 /// How much of a message must be known besides facts, cheapest first.
@@ -108,6 +138,9 @@ pub struct Known<'a> {
     /// The values of the fields that the query names, decoded and in lower case, each behind a [`FIELD_END`]; by their names
     /// in lower case.
     fields: OnceCell<BTreeMap<Vec<u8>, String>>,
+    /// The addresses of each field of [`Addresses`] as `name <local@domain>`, decoded and in lower case, each behind a
+    /// [`FIELD_END`].
+    addresses: [OnceCell<String>; Addresses::ALL.len()],
     sent_day: OnceCell<Option<i64>>,
 }
 
@@ -158,7 +191,7 @@ impl<F> Query<F> {
     /// Keys that look for a text.
     pub fn texts(&self) -> usize {
         let looks = |key: &&Key<F>| match key {
-            Key::Header(_, text) | Key::Body(text) | Key::Text(text) => !text.is_empty(),
+            Key::Header(_, text) | Key::Addresses(_, text) | Key::Body(text) | Key::Text(text) => !text.is_empty(),
             Key::And(_) | Key::Or(..) | Key::Not(_) | Key::Fact(_) => false,
             Key::Before(..) | Key::On(..) | Key::Since(..) | Key::Larger(_) | Key::Smaller(_) => false,
         };
@@ -201,6 +234,7 @@ impl<F> Query<F> {
                 Key::Larger(bytes) => known.metadata.map(|of| of.size_bytes > *bytes),
                 Key::Smaller(bytes) => known.metadata.map(|of| of.size_bytes < *bytes),
                 Key::Header(name, text) => known.has_field(name, text, || self.names()),
+                Key::Addresses(of, text) => known.has_address(*of, text),
                 Key::Body(_) => known.has_word(words),
                 Key::Text(text) => match known.has_in_header(text) {
                     Some(false) => known.has_word(words),
@@ -237,9 +271,11 @@ impl<F> Key<F> {
             | Key::Since(Date::Received, _)
             | Key::Larger(_)
             | Key::Smaller(_) => Some(Needs::Metadata),
-            Key::Before(Date::Sent, _) | Key::On(Date::Sent, _) | Key::Since(Date::Sent, _) | Key::Header(..) => {
-                Some(Needs::Header)
-            }
+            Key::Before(Date::Sent, _)
+            | Key::On(Date::Sent, _)
+            | Key::Since(Date::Sent, _)
+            | Key::Header(..)
+            | Key::Addresses(..) => Some(Needs::Header),
             Key::Body(_) | Key::Text(_) => Some(Needs::Body),
         }
     }
@@ -300,6 +336,20 @@ impl<'a> Known<'a> {
         Some(values.is_some_and(|values| !text.contains(FIELD_END) && holds(values, text)))
     }
 
+    fn has_address(&self, of: Addresses, text: &str) -> Option<bool> {
+        let block = self.header?;
+        let all = self.addresses[of as usize].get_or_init(|| {
+            let mut all = String::new();
+            envelope::each_address_of(block, of.field(), |address| {
+                all.push(FIELD_END);
+                push_address(&address, &mut all);
+                ControlFlow::Continue(())
+            });
+            all.to_lowercase()
+        });
+        Some(!all.is_empty() && !text.contains(FIELD_END) && holds(all, text))
+    }
+
     /// The local day of a date, if there is one.
     fn day(&self, date: Date) -> Option<Option<i64>> {
         let local = |unix_seconds: i64, zone_minutes: i16| {
@@ -317,6 +367,18 @@ impl<'a> Known<'a> {
                 }))
             }
         }
+    }
+}
+
+/// As people write it; a group's beginning is its name, and its end is nothing.
+fn push_address(address: &Address, out: &mut String) {
+    let text = |part: &Option<Vec<u8>>| decode_header(part.as_deref().unwrap_or_default());
+    match (&address.name, &address.host) {
+        (Some(_), _) => {
+            out.push_str(&format!("{} <{}@{}>", text(&address.name), text(&address.mailbox), text(&address.host)))
+        }
+        (None, Some(_)) => out.push_str(&format!("{}@{}", text(&address.mailbox), text(&address.host))),
+        (None, None) => out.push_str(&text(&address.mailbox)),
     }
 }
 
@@ -386,6 +448,30 @@ mod tests {
             let verdict = if fits { Verdict::Match } else { Verdict::NoMatch };
             assert_eq!(judged(&query, &known), verdict, "{:?}", query.keys());
         }
+    }
+
+    #[test]
+    fn addresses_are_found_by_what_they_are_and_not_by_how_they_are_written() {
+        for value in [
+            "<user (comment)@ (comment) domain.org>",
+            "user @ domain.org",
+            "\"user\"@domain.org",
+            "a@b,\r\n user@(x)domain.org",
+        ] {
+            for (field, of) in ["From", "To", "Cc", "Bcc"].into_iter().zip(Addresses::ALL) {
+                let block = format!("X: y\r\n{field}: z@y\r\n{field}: {value}\r\n\r\n");
+                let found = |text: &str| {
+                    let query = query(vec![Key::Addresses(of, text.to_owned())]);
+                    judged(&query, &Known::default().with_header(block.as_bytes())) == Verdict::Match
+                };
+                assert!(found("user@domain.org") && found("z@y") && found(""), "{block}");
+                assert!(!found("comment") && !found("other@domain.org") && !found("\0"), "{block}");
+            }
+        }
+        let named = query(vec![Key::Addresses(Addresses::From, "j\u{f6}rg <a@b.test>".to_owned())]);
+        assert_eq!(judged(&named, &Known::default().with_header(HEADER)), Verdict::Match);
+        let nobody = query(vec![Key::Addresses(Addresses::Cc, String::new())]);
+        assert_eq!(judged(&nobody, &Known::default().with_header(HEADER)), Verdict::NoMatch);
     }
 
     #[test]

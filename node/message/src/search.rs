@@ -10,8 +10,6 @@ use crate::header::{fields, unfold};
 
 /// Text of one message that is searched, in bytes; what lies behind is not found.
 pub const SEARCHED_MAX_BYTES: usize = 16 << 20;
-/// The longest Date field that is read, in bytes.
-const DATE_MAX_BYTES: usize = 256;
 
 /// A header field's value decoded (RFC 2047), on one line.
 pub fn decode_header(raw: &[u8]) -> String {
@@ -38,15 +36,6 @@ pub fn header_text(block: &[u8]) -> String {
 /// Whether a text holds another, whatever the case; `needle` is lower-case already.
 pub fn contains(haystack: &str, needle: &str) -> bool {
     haystack.to_lowercase().contains(needle)
-}
-
-/// The date of a Date field: seconds since 1970-01-01 UTC, and minutes east of UTC.
-pub fn parse_date(raw: &[u8]) -> Option<(i64, i16)> {
-    let line = [b"Date: ".as_slice(), unfold(&raw[..raw.len().min(DATE_MAX_BYTES)]).as_slice(), b"\r\n\r\n"].concat();
-    let parsed = MessageParser::new().parse_headers(&line)?;
-    let date = parsed.date().filter(|d| d.is_valid())?;
-    let minutes = i16::from(date.tz_hour) * 60 + i16::from(date.tz_minute);
-    Some((date.to_timestamp(), if date.tz_before_gmt { -minutes } else { minutes }))
 }
 
 fn push_header(block: &[u8], out: &mut String) {
@@ -113,13 +102,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn dates_with_their_zone() {
-        assert_eq!(parse_date(b" Mon, 1 Jan 2024 02:00:00 +0200"), Some((1_704_067_200, 120)));
-        assert_eq!(parse_date(b"31 Dec 2023 19:00:00 -0500"), Some((1_704_067_200, -300)));
-        assert_eq!(parse_date(b"yesterday"), None);
-    }
-
     const CHARSETS: [&str; 12] = [
         "utf-7",
         "utf-16",
@@ -146,13 +128,6 @@ mod tests {
             decode_header(&bytes);
             decode_header(text.as_bytes());
             decode_header(format!("=?{}?b?{text}?= =?{0}?q?{text}?=", CHARSETS[n]).as_bytes());
-            parse_date(&bytes);
-            parse_date(text.as_bytes());
-        }
-
-        #[test]
-        fn no_date_panics(text in "[0-9 :+(),A-Za-z\\-]{0,60}") {
-            parse_date(text.as_bytes());
         }
     }
 }

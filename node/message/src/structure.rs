@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, TEXT_MEMORY_BYTES, TooMuch, length_bytes};
 use crate::envelope::Envelope;
-use crate::header::{HEADER_MAX_BYTES, fields, is_empty_line, line_end, trim, unfold};
+use crate::header::{HEADER_MAX_BYTES, fields, is_empty_line, is_of_field, line_end, may_begin_header, trim, unfold};
 
 /// Names and values, undecoded.
 pub type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
@@ -167,15 +167,26 @@ impl Reader<'_, '_> {
         self.budget.take_part(depth)?;
         let start = self.at;
         let too_long = if depth == 0 { TooMuch::Header } else { TooMuch::PartHeader };
+        // In a part, where a header that ends at its first line that is no field's would end.
+        let mut fields_end = None;
         let ended_in_header = loop {
-            let line = self.at;
+            let line = (self.at, self.line_feeds);
             if let Some(end) = self.line() {
                 break Some(end);
             }
-            if self.at - start > HEADER_MAX_BYTES {
-                return Err(too_long);
+            let text = &self.message[line.0..self.at];
+            let ends = is_empty_line(text);
+            let belongs = if line.0 == start { may_begin_header(text) } else { is_of_field(text) };
+            // The whole message's header ends where everybody's does: at an empty line.
+            if depth > 0 && fields_end.is_none() && !ends && !belongs {
+                fields_end = Some(line);
             }
-            if is_empty_line(&self.message[line..self.at]) {
+            // A part that begins with no field has no header, and one that would be too long is none.
+            if fields_end.is_some_and(|(at, _)| at == start) || self.at - start > HEADER_MAX_BYTES {
+                (self.at, self.line_feeds) = fields_end.ok_or(too_long)?;
+                break None;
+            }
+            if ends {
                 break None;
             }
         };
@@ -398,7 +409,7 @@ fn read_fields(out: &mut Part, block: &[u8], budget: &mut Budget) -> Result<(), 
                 out.language.push(language.to_vec());
             }
         } else if is("Content-Location") {
-            out.location = Some(unfold(field.value));
+            out.location = Some(location(&unfold(field.value)));
         }
     }
     Ok(())
@@ -424,6 +435,23 @@ fn parameter_of(name: &[u8], value: &[u8], budget: &mut Budget) -> Result<(Vec<u
     let memory_bytes = 2 * size_of::<(Vec<u8>, Vec<u8>)>() + 2 * TEXT_MEMORY_BYTES;
     budget.take(name.len() + value.len() + lengths, name.len() + value.len() + memory_bytes)?;
     Ok((name.to_vec(), value.to_vec()))
+}
+
+/// A URI without what may stand in and around it: comments, quotes, and the white space of folding (RFC 2557, section
+/// 4.4.2). A URI may have parentheses too: a comment's stand behind white space.
+fn location(value: &[u8]) -> Vec<u8> {
+    let (mut out, mut depth, mut quoted, mut before) = (Vec::new(), 0u32, false, b' ');
+    for byte in value {
+        match byte {
+            b'"' if depth == 0 => quoted = !quoted,
+            b'(' if !quoted && (depth > 0 || before.is_ascii_whitespace()) => depth += 1,
+            b')' if !quoted && depth > 0 => depth -= 1,
+            byte if depth == 0 && !byte.is_ascii_whitespace() => out.push(*byte),
+            _ => {}
+        }
+        before = if *byte == b')' && depth == 0 { b' ' } else { *byte };
+    }
+    out
 }
 
 /// Takes a value apart at its semicolons: hands over each piece but the first, which is returned. Quotes, backslashes
@@ -548,6 +576,19 @@ mod tests {
     }
 
     #[test]
+    fn a_location_is_a_uri_without_what_stands_around_it() {
+        for (value, uri) in [
+            (" http://a.test/b", "http://a.test/b"),
+            (" \"http://a.test/b\" (of the (old) server)", "http://a.test/b"),
+            (" (x)(y) http://a.test/\r\n\tb/\r\n c_(d).png", "http://a.test/b/c_(d).png"),
+            (" \"http://a.test/ (b)\"", "http://a.test/(b)"),
+        ] {
+            let part = Part::parse(format!("Content-Location:{value}\r\n\r\nx").as_bytes()).unwrap();
+            assert_eq!(String::from_utf8_lossy(&part.location.unwrap()), uri, "{value}");
+        }
+    }
+
+    #[test]
     fn what_is_nested_too_deep_or_has_too_many_parts_is_refused_and_all_else_is_whole() {
         let deep = |levels: usize| {
             let level = |n| format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n");
@@ -578,6 +619,26 @@ mod tests {
         // Without an empty line all of it is header.
         assert_eq!(Part::parse(&[b'\n'; 3]).unwrap().header, 0..1);
         assert_eq!(Part::parse("x\n".repeat(HEADER_MAX_BYTES).as_bytes()), Err(TooMuch::Header));
+    }
+
+    #[test]
+    fn a_part_that_begins_with_text_has_no_header_and_long_text_is_none() {
+        let with = |part: &str| format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{part}\r\n--b--\r\n");
+        let long = "some text\r\n".repeat(HEADER_MAX_BYTES / 10);
+        for (part, body) in [
+            ("some text\r\nA: b", "some text\r\nA: b"),
+            (" some: text\r\n\r\nmore", " some: text\r\n\r\nmore"),
+            ("A: b\r\n c\r\nsome text\r\n\r\nbody", "body"),
+            (">From x\r\nA: b\r\n\r\nbody", "body"),
+            ("", ""),
+            (long.trim_end(), long.trim_end()),
+            (&format!("A: b\r\n{long}x"), &format!("{long}x")),
+        ] {
+            let message = with(part);
+            let root = Part::parse(message.as_bytes()).unwrap();
+            assert!(text(&message, root.find(&[1]).unwrap()) == body, "{}", &part[..part.len().min(30)]);
+            inside(&root, &(0..message.len() as u64));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use mailraft_message::header::{first, header_len};
+use mailraft_message::header::{fields, first, header_len};
 use mailraft_message::{Body, Part};
 use proptest::prelude::*;
 
@@ -23,7 +23,10 @@ fn made(part: &Part) -> Tree {
 }
 
 fn plain(message: &[u8], range: Range<usize>, in_digest: bool) -> Tree {
-    let header_end = range.start + header_len(&message[range.clone()]);
+    let header_end = match range.start > 0 && has_no_header(&message[range.clone()]) {
+        true => range.start,
+        false => range.start + header_len(&message[range.clone()]),
+    };
     let (header, body) = (range.start..header_end, header_end..range.end);
     let lines = message[body.clone()].iter().filter(|b| **b == b'\n').count() as u64;
     // Of a header alone: its type.
@@ -45,6 +48,13 @@ fn plain(message: &[u8], range: Range<usize>, in_digest: bool) -> Tree {
         return Tree(header, body, lines, inside);
     }
     Tree(header, body, if is(b"text") { lines } else { 0 }, Vec::new())
+}
+
+/// Whether a part begins with a line that is no field's.
+fn has_no_header(part: &[u8]) -> bool {
+    let end = part.iter().position(|b| *b == b'\n').map_or(part.len(), |p| p + 1);
+    let is_empty = matches!(&part[..end], b"" | b"\n" | b"\r\n");
+    !is_empty && fields(&part[..end]).next().is_none() && !part.starts_with(b"From ") && !part.starts_with(b">From ")
 }
 
 fn split(message: &[u8], body: Range<usize>, boundary: &[u8]) -> Vec<Range<usize>> {

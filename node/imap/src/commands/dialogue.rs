@@ -2,7 +2,7 @@
 //! `\n`, `\0` and `\xNN` written so, `S:` what it hears, `E:` what the shell was told, `!` what others do or what
 //! goes wrong. `* clear`, `* tls`, `* logged in` and `* selected` begin a new session with a new mailbox (see
 //! [`Talk::new`]), the last two behind what they say themselves. `#` is a comment. The whole file must come out
-//! again.
+//! again. With WRITE_DIALOGUES in the environment the files are written anew, to be read in the diff.
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,9 @@ fn every_dialogue_comes_out_as_it_is_written() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = std::fs::read_to_string(&path).unwrap();
         let came = run(&file);
+        if std::env::var_os("WRITE_DIALOGUES").is_some() {
+            std::fs::write(&path, &came).unwrap();
+        }
         for (number, (is, should)) in came.lines().zip(file.lines()).enumerate() {
             assert_eq!(is, should, "line {} of {name}", number + 1);
         }
@@ -85,7 +88,9 @@ fn happens(what: &str, talk: &mut Talk) {
     let store = talk.store();
     let number = |text: &str| -> u32 { text.parse().unwrap() };
     match what.split_once(' ') {
-        Some(("deliver", text)) => store.deliver(&format!("{text}\r\n\r\n")),
+        Some(("deliver", text)) => {
+            store.deliver(&String::from_utf8_lossy(&[unescaped(text).as_slice(), b"\r\n\r\n"].concat()))
+        }
         Some(("create", name)) => drop(store.mailbox.others(Command::CreateFolder { name: name.into() })),
         Some(("delete", name)) => drop(store.mailbox.others(Command::DeleteFolder { name: name.into() })),
         Some(("subscribe", name)) => drop(store.mailbox.others(Command::Subscribe { name: name.into(), on: true })),
