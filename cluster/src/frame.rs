@@ -5,7 +5,7 @@
 //! [`FRAME_MAX_BYTES`], is ever decoded.
 
 use bytes::Bytes;
-use mailraft_storage::entry::{versioned_decode, versioned_encode};
+use mailraft_storage::entry::{versioned_encode, versioned_take};
 use mailraft_storage::{ClusterId, Index, PartitionId, ReplicaId, StoreError, Term, UnixMillis};
 use protobuf::Message;
 use raft::eraftpb;
@@ -20,16 +20,19 @@ const FRAME_VERSION: u8 = 1;
 /// takes it for a count that it has not reached, and says nothing to it.
 const OF_ROWS: u64 = 1 << 63;
 
+/// What stands before the body.
 #[derive(Serialize, Deserialize)]
-struct Framed {
+struct Head {
     cluster: ClusterId,
     partition: PartitionId,
     from: ReplicaId,
     to: ReplicaId,
     incarnation: u32,
     wall: UnixMillis,
-    body: FramedBody,
 }
+
+/// The kinds of [`FramedBody`], which are numbered from 0.
+const BODY_KINDS: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
 enum FramedBody {
@@ -56,28 +59,41 @@ pub fn encode(message: &PeerMessage) -> Vec<u8> {
         PeerBody::Removed => FramedBody::Removed,
         PeerBody::Visible { index } => FramedBody::Visible { index: *index },
     };
-    let framed = Framed {
+    let head = Head {
         cluster: message.cluster,
         partition: message.partition,
         from: message.from,
         to: message.to,
         incarnation: message.incarnation,
         wall: message.wall,
-        body,
     };
-    versioned_encode(FRAME_VERSION, &framed)
+    versioned_encode(FRAME_VERSION, &(head, body))
 }
 
-/// The inverse of [`encode`].
+/// The inverse of [`encode`]. None for what only a later version of Mailraft understands: a kind of body that this one does
+/// not know, or another format. Whoever reads frames goes on behind it, as nodes of two versions run beside each other
+/// while a cluster is upgraded.
 ///
 /// # Errors
-/// If it is too long, of a later version, or no peer message.
-pub fn decode(bytes: &[u8]) -> Result<PeerMessage, StoreError> {
+/// If it is too long, or no peer message.
+pub fn decode(bytes: &[u8]) -> Result<Option<PeerMessage>, StoreError> {
     if bytes.len() > FRAME_MAX_BYTES {
         return Err(StoreError::damaged("peer message", format_args!("{} bytes long", bytes.len())));
     }
-    let framed: Framed = versioned_decode("peer message", FRAME_VERSION, bytes)?;
-    let body = match framed.body {
+    let damaged = |e| StoreError::damaged("peer message", e);
+    let (head, bytes): (Head, _) = match versioned_take("peer message", FRAME_VERSION, bytes) {
+        Err(StoreError::Newer { .. }) => return Ok(None),
+        taken => taken?,
+    };
+    let (kind, _): (u32, _) = postcard::take_from_bytes(bytes).map_err(damaged)?;
+    if kind >= BODY_KINDS {
+        return Ok(None);
+    }
+    let (body, left): (FramedBody, _) = postcard::take_from_bytes(bytes).map_err(damaged)?;
+    if !left.is_empty() {
+        return Err(StoreError::damaged("peer message", format_args!("{} bytes too many", left.len())));
+    }
+    let body = match body {
         FramedBody::Raft(bytes) => {
             let mut raft = eraftpb::Message::default();
             raft.merge_from_bytes(&bytes).map_err(|e| StoreError::damaged("peer message", e))?;
@@ -91,15 +107,8 @@ pub fn decode(bytes: &[u8]) -> Result<PeerMessage, StoreError> {
         FramedBody::Removed => PeerBody::Removed,
         FramedBody::Visible { index } => PeerBody::Visible { index },
     };
-    Ok(PeerMessage {
-        cluster: framed.cluster,
-        partition: framed.partition,
-        from: framed.from,
-        to: framed.to,
-        incarnation: framed.incarnation,
-        wall: framed.wall,
-        body,
-    })
+    let Head { cluster, partition, from, to, incarnation, wall } = head;
+    Ok(Some(PeerMessage { cluster, partition, from, to, incarnation, wall, body }))
 }
 
 #[cfg(test)]
@@ -123,21 +132,50 @@ mod tests {
             body: PeerBody::Raft(raft.clone()),
         };
         let bytes = encode(&message);
-        let back = decode(&bytes).unwrap();
+        let back = decode(&bytes).unwrap().unwrap();
         assert!(matches!(back.body, PeerBody::Raft(r) if r == raft));
         let removed = encode(&PeerMessage { body: PeerBody::Removed, ..message.clone() });
-        assert!(matches!(decode(&removed).unwrap().body, PeerBody::Removed));
+        assert!(matches!(decode(&removed).unwrap().unwrap().body, PeerBody::Removed));
         let visible = encode(&PeerMessage { body: PeerBody::Visible { index: Index(9) }, ..message.clone() });
-        assert!(matches!(decode(&visible).unwrap().body, PeerBody::Visible { index: Index(9) }));
+        assert!(matches!(decode(&visible).unwrap().unwrap().body, PeerBody::Visible { index: Index(9) }));
         let rows = encode(&PeerMessage { body: PeerBody::Rows { index: Index(70), sum: [3; 32] }, ..message.clone() });
-        assert!(matches!(decode(&rows).unwrap().body, PeerBody::Rows { index: Index(70), sum } if sum == [3; 32]));
+        assert!(
+            matches!(decode(&rows).unwrap().unwrap().body, PeerBody::Rows { index: Index(70), sum } if sum == [3; 32])
+        );
         assert_eq!((back.partition, back.to, back.wall), (PartitionId(3), ReplicaId(2), UnixMillis(5)));
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len]).is_err());
         }
         let mut newer = bytes;
         newer[0] = 9;
-        assert!(matches!(decode(&newer), Err(StoreError::Newer { .. })));
+        assert!(matches!(decode(&newer), Ok(None)));
+    }
+
+    #[test]
+    fn a_kind_that_only_a_newer_version_knows_is_passed_over_and_every_known_one_is_read() {
+        let [message, _] = v1();
+        let head = |body: &[u8]| {
+            let removed = encode(&PeerMessage { body: PeerBody::Removed, ..message.clone() });
+            [&removed[..removed.len() - 1], body].concat()
+        };
+        let bodies = [
+            PeerBody::Removed,
+            PeerBody::Hash { count: 1, hash: [1; 32] },
+            PeerBody::Leads(Vec::new()),
+            PeerBody::Visible { index: Index(1) },
+            message.body.clone(),
+        ];
+        let kinds = bodies.map(|body| {
+            let encoded = encode(&PeerMessage { body, ..message.clone() });
+            assert!(decode(&encoded).unwrap().is_some());
+            u32::from(encoded[head(&[]).len()])
+        });
+        assert_eq!(std::collections::BTreeSet::from(kinds), (0..BODY_KINDS).collect());
+        for kind in [BODY_KINDS, 127, 128, u32::MAX] {
+            let newer = head(&[postcard::to_allocvec(&kind).unwrap(), vec![1, 2, 3]].concat());
+            assert!(decode(&newer).unwrap().is_none(), "kind {kind}");
+        }
+        assert!(decode(&head(&[])).is_err() && decode(&head(&[0xff; 9])).is_err(), "no kind");
     }
 
     /// Frames as the first version wrote them; never written anew.
@@ -173,7 +211,7 @@ mod tests {
             assert_eq!(line, hex);
             let bytes: Vec<u8> =
                 (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap()).collect();
-            assert_eq!(format!("{:?}", decode(&bytes).unwrap()), format!("{message:?}"));
+            assert_eq!(format!("{:?}", decode(&bytes).unwrap().unwrap()), format!("{message:?}"));
         }
     }
 
@@ -185,7 +223,7 @@ mod tests {
                 let mut bytes = encode(&message);
                 let at = at % bytes.len();
                 bytes[at] = to;
-                if let Ok(decoded) = decode(&bytes) {
+                if let Ok(Some(decoded)) = decode(&bytes) {
                     let _ = encode(&decoded);
                 }
             }

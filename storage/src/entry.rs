@@ -213,8 +213,11 @@ pub fn versioned_decode<'a, T: Deserialize<'a>>(place: &str, known: u8, bytes: &
     Ok(value)
 }
 
-/// What such a record begins with, and the bytes behind that.
-fn versioned_take<'a, T: Deserialize<'a>>(
+/// What such a record begins with, and the bytes behind that, for a reader that goes on only if it knows how.
+///
+/// # Errors
+/// As [`versioned_decode`], but for the bytes behind it.
+pub fn versioned_take<'a, T: Deserialize<'a>>(
     place: &str,
     known: u8,
     bytes: &'a [u8],

@@ -10,12 +10,13 @@ pub mod message;
 pub mod records;
 pub mod sasl;
 pub mod smtp;
+pub mod snapshot;
 
 /// A fuzzer's body.
 pub type Body = fn(&[u8]);
 
 /// The fuzzers by name.
-pub const TARGETS: [(&str, Body); 9] = [
+pub const TARGETS: [(&str, Body); 10] = [
     ("smtp_dialogue", smtp::dialogue),
     ("imap_dialogue", imap::dialogue),
     ("message", message::message),
@@ -25,4 +26,5 @@ pub const TARGETS: [(&str, Body); 9] = [
     ("peer_frame", frames::peer_frame),
     ("session_frame", frames::session_frame),
     ("record", records::record),
+    ("snapshot", snapshot::snapshot),
 ];

@@ -79,15 +79,18 @@ impl Forger {
         Ok(stream)
     }
 
-    /// Says something as one of its node's replicas to another's on node `to`; returns when the connection has ended.
+    /// Says something as one of its node's replicas to another's on node `to`, after something that only a later version
+    /// would understand; returns when the connection has ended.
     fn says(&self, cluster: &Cluster, to: u64, said: &PeerMessage) {
         let mut stream = self.connect(cluster, to, RAFT).unwrap();
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(answer, [1, 0], "the node's certificate is good");
-        let bytes = frame::encode(said);
-        stream.write_all(&(bytes.len() as u32).to_be_bytes()).unwrap();
-        stream.write_all(&bytes).unwrap();
+        // Its kind is the last byte.
+        let removed = frame::encode(&PeerMessage { body: PeerBody::Removed, ..said.clone() });
+        let newer = [&removed[..removed.len() - 1], &[99, 1, 2, 3]].concat();
+        stream.write_all(&frame_of(&newer)).unwrap();
+        stream.write_all(&frame_of(&frame::encode(said))).unwrap();
         stream.flush().unwrap();
         let end = stream.read(&mut answer);
         let timed_out = matches!(&end, Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock));
@@ -270,6 +273,8 @@ fn what_a_nodes_certificate_lets_one_invent_ends_the_connection_and_no_process()
         forger.says(&cluster, to, &message);
         let log = std::fs::read_to_string(cluster.text(to, "log")).unwrap();
         assert!(log.contains("what node 3 says is not heard"), "a line in the log");
+        let passed_over = "mailraft_peer_messages_refused_total{node=\"3\",reason=\"newer\"} 9";
+        assert!(cluster.get(to, "/metrics").unwrap().contains(passed_over), "{passed_over}");
         assert!(Path::new(&format!("/proc/{}", cluster.pid(to))).exists());
     }
     assert_eq!(said, 16);

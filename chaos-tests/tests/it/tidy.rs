@@ -58,6 +58,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
         &[
             "mailraft-cluster",
             "mailraft-directory",
+            "mailraft-driver",
             "mailraft-imap",
             "mailraft-mailbox",
             "mailraft-message",

@@ -49,6 +49,7 @@ pub use fatal::{OnFatal, exit_process};
 pub use mailraft_cluster::{BarrierOutcome, SlotOutcome};
 pub use revoked::{Revoked, RevokedError};
 pub use slog_bridge::logger;
+pub use snapshot::verify_snapshot;
 pub use status::{NodeStatus, PeerStatus, ScrubStatus};
 pub use stream::{ConnectionRefusal, DialError, PeerStream, StreamKind};
 pub use tls::{PeerTls, TlsError, node_name};

@@ -80,6 +80,7 @@ pub(crate) struct Listener {
     unread: Arc<BTreeMap<NodeId, Arc<Semaphore>>>,
     handshakes: Handshakes,
     strangers: Arc<Rarely>,
+    newer: Arc<Rarely>,
 }
 
 impl Listener {
@@ -104,6 +105,7 @@ impl Listener {
             unread: Arc::new(unread),
             handshakes,
             strangers: Arc::default(),
+            newer: Arc::default(),
         }
     }
 
@@ -178,7 +180,14 @@ impl Listener {
         while let Some(length) = wire::read_length(&mut stream).await? {
             // Bounded by FRAME_MAX_BYTES, which is below the semaphore's size.
             let Ok(permit) = unread.clone().acquire_many_owned(length as u32).await else { return Ok(()) };
-            let message = wire::read_message(&mut stream, length).await?;
+            let Some(message) = wire::read_message(&mut stream, length).await? else {
+                ::metrics::counter!(metrics::PEER_MESSAGES_REFUSED, "node" => node.to_string(), "reason" => "newer")
+                    .increment(1);
+                if let Some(others) = self.newer.says(Instant::now()) {
+                    tracing::warn!(peer = %node, others, "a node of a later version said what this one does not understand; it is passed over");
+                }
+                continue;
+            };
             received.increment(1);
             if !self.inputs.peer(Input::Peer { from: node, message }, permit) {
                 return Ok(());

@@ -32,8 +32,11 @@ pub(crate) async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> std::i
     Ok(Some(length))
 }
 
-/// The message of a frame of this length.
-pub(crate) async fn read_message(stream: &mut (impl AsyncRead + Unpin), length: usize) -> std::io::Result<PeerMessage> {
+/// The message of a frame of this length; None if it is one that only a later version understands.
+pub(crate) async fn read_message(
+    stream: &mut (impl AsyncRead + Unpin),
+    length: usize,
+) -> std::io::Result<Option<PeerMessage>> {
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await?;
     frame::decode(&bytes).map_err(std::io::Error::other)

@@ -409,7 +409,7 @@ impl Network {
             return;
         }
         // Over the wire and back.
-        let message = mailraft_cluster::frame::decode(&mailraft_cluster::frame::encode(&message)).unwrap();
+        let message = mailraft_cluster::frame::decode(&mailraft_cluster::frame::encode(&message)).unwrap().unwrap();
         self.input(to, Input::Peer { from, message });
     }
 

@@ -5,13 +5,12 @@ use std::io::{BufReader, Read};
 use std::time::Instant;
 
 use bytes::Bytes;
-use mailraft_cluster::placement::{self, GroupRows};
-use mailraft_cluster::regions::Regions;
 use mailraft_storage::rows::Applied;
 use mailraft_storage::{DAMAGED_NODE_ADVICE, ReplicaId, RowKey, Rows, StoreError};
 
 use crate::metrics;
 use crate::snapshot::file::{Checker, Header, RECORD_HEAD_BYTES, Record};
+use crate::snapshot::group_rows::{self, Arriving};
 use crate::snapshot::staging::{Staging, file_error};
 
 /// Replaces a replica's rows by its staged snapshot at this position; gives what they say of its group's members, and of
@@ -21,11 +20,10 @@ pub(super) fn install(
     rows: &dyn Rows,
     replica: ReplicaId,
     applied: &Applied,
-) -> Result<(GroupRows, Option<Regions>), String> {
+) -> Result<group_rows::Read, String> {
     let begun = Instant::now();
     staging.begin(replica, applied.index);
-    let read = || Ok((placement::group(rows, replica)?, Regions::from_rows(rows, replica)?));
-    let replaced = replace(staging, rows, replica, applied).and_then(|()| read());
+    let replaced = replace(staging, rows, replica, applied).and_then(|()| group_rows::read(rows, replica));
     let read = replaced.map_err(|e| {
         format!(
             "the snapshot of replica {replica} at index {} can't be installed: {e}. Check the disk, then start the node \
@@ -41,33 +39,49 @@ fn replace(staging: &Staging, rows: &dyn Rows, replica: ReplicaId, applied: &App
     let path = staging.path(replica, applied.index);
     let open = || File::open(&path).map_err(|e| file_error(&path, e));
     // Once to check all of it before anything is replaced, once more to take the rows.
-    for row in Reader::begin(open()?, applied)? {
-        row?;
+    verify(open()?, replica, Some(applied))?;
+    let (mut reader, _) = Reader::begin(open()?)?;
+    rows.replace(replica, applied, &mut reader)
+}
+
+/// Reads a snapshot's file to its end: whether it is whole, is at this position if one is named, and says nothing to the
+/// node that can't be read. Gives its position.
+///
+/// # Errors
+/// If it is not, or can't be read.
+pub fn verify(file: impl Read, replica: ReplicaId, at: Option<&Applied>) -> Result<Applied, StoreError> {
+    let (reader, header) = Reader::begin(file)?;
+    if at.is_some_and(|at| *at != header.applied) {
+        return Err(StoreError::damaged(
+            "snapshot",
+            format!("it is at index {} and not what Raft accepted", header.applied.index),
+        ));
     }
-    rows.replace(replica, applied, &mut Reader::begin(open()?, applied)?)
+    let mut own = Arriving::default();
+    for row in reader {
+        own.take(&[row?])?;
+    }
+    own.check(replica, &header.applied)?;
+    Ok(header.applied)
 }
 
 /// The rows of a staged file; ends with an error if the file is not whole.
-struct Reader {
-    file: BufReader<File>,
+struct Reader<R> {
+    file: BufReader<R>,
     checker: Checker,
     page: std::vec::IntoIter<(RowKey, Bytes)>,
     ended: bool,
 }
 
-impl Reader {
-    fn begin(file: File, applied: &Applied) -> Result<Self, StoreError> {
+impl<R: Read> Reader<R> {
+    fn begin(file: R) -> Result<(Self, Header), StoreError> {
         let mut file = BufReader::with_capacity(1 << 20, file);
         let mut version = [0];
         read(&mut file, &mut version)?;
         let checker = Checker::begin(version[0])?;
         let mut reader = Reader { file, checker, page: Vec::new().into_iter(), ended: false };
         match reader.record()? {
-            Record::Header(header) if is_at(&header, applied) => Ok(reader),
-            Record::Header(header) => Err(StoreError::damaged(
-                "snapshot",
-                format!("it is at index {} and not what Raft accepted", header.applied.index),
-            )),
+            Record::Header(header) => Ok((reader, *header)),
             Record::Page(_) | Record::End => Err(StoreError::damaged("snapshot", "its header is missing")),
         }
     }
@@ -97,7 +111,7 @@ impl Reader {
     }
 }
 
-impl Iterator for Reader {
+impl<R: Read> Iterator for Reader<R> {
     type Item = Result<(RowKey, Bytes), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -107,10 +121,6 @@ impl Iterator for Reader {
         }
         next.transpose()
     }
-}
-
-fn is_at(header: &Header, applied: &Applied) -> bool {
-    header.applied == *applied
 }
 
 fn read(file: &mut impl Read, buffer: &mut [u8]) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 //! place when the core says so.
 
 mod file;
+mod group_rows;
 mod install;
 mod receive;
 mod send;
@@ -22,6 +23,7 @@ use crate::fatal::Fatal;
 use crate::inputs::Inputs;
 use crate::stream::Identity;
 
+pub use install::verify as verify_snapshot;
 pub(crate) use receive::Receiver;
 pub(crate) use staging::Staging;
 
@@ -80,8 +82,8 @@ async fn run(context: Context, mut queue: mpsc::UnboundedReceiver<SnapshotWork>)
                 let fatal = context.fatal.clone();
                 let context = context.clone();
                 let spawned = context.fatal.clone().spawn("mailraft-install", move || {
-                    let read = install::install(&context.staging, context.rows.as_ref(), replica, &applied)?;
-                    let (group, regions) = (read.0, read.1.map(Arc::new));
+                    let (group, regions) =
+                        install::install(&context.staging, context.rows.as_ref(), replica, &applied)?;
                     if !context.fatal.is_dead() {
                         context.inputs.own(Input::Snapshot(SnapshotEvent::Installed { replica, group, regions }));
                     }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::metrics;
 use crate::snapshot::Context;
 use crate::snapshot::file::{Checker, Header, RECORD_HEAD_BYTES, Record};
+use crate::snapshot::group_rows::Arriving;
 use crate::snapshot::staging::file_error;
 use crate::stream::PeerStream;
 
@@ -94,7 +95,7 @@ impl Receiver {
         let path = self.context.staging.part(replica);
         let mut file = File::create(&path).await.map_err(|e| file_error(&path, e))?;
         let received = ::metrics::counter!(metrics::SNAPSHOT_RECEIVED_BYTES);
-        let mut ended = false;
+        let (mut own, mut ended) = (Arriving::default(), false);
         loop {
             file.write_all(&bytes).await.map_err(|e| file_error(&path, e))?;
             received.increment(bytes.len() as u64);
@@ -102,8 +103,13 @@ impl Receiver {
                 break;
             }
             bytes.clear();
-            ended = next(stream, &mut checker, &mut bytes).await? == Record::End;
+            match next(stream, &mut checker, &mut bytes).await? {
+                Record::Page(rows) => own.take(&rows)?,
+                Record::End => ended = true,
+                Record::Header(_) => unreachable!("the checker takes one header"),
+            }
         }
+        own.check(replica, &header.applied)?;
         let synced = async {
             file.flush().await?;
             file.sync_all().await?;
@@ -120,7 +126,9 @@ impl Receiver {
         if header.cluster != self.context.me.cluster {
             return Err(not_ours("another cluster"));
         }
-        let message = frame::decode(&header.message)?;
+        let Some(message) = frame::decode(&header.message)? else {
+            return Err(not_ours("of a later version"));
+        };
         if message.cluster != header.cluster || !message.has_position(&header.applied) {
             return Err(not_ours("its message and its position differ"));
         }

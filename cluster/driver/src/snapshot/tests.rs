@@ -171,6 +171,37 @@ async fn a_replica_that_is_not_there_is_not_sent_and_not_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_this_node_could_not_read_are_refused_before_they_are_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = ends(dir.path()).await;
+    two.rows.write(&[batch(THERE, 1, 3)]).unwrap();
+    let send = || job(SnapshotJob::Send { replica: HERE, to: NodeId(2), message: message() });
+    let regions = RowKey::partition(Table::Regions, []);
+    let member = |n: u32| RowKey::partition(Table::Members, [&[1][..], &n.to_be_bytes()].concat());
+    let many = (0..40).map(|n| (member(n), vec![0; 100 << 10])).collect::<Vec<_>>();
+    let invented = [
+        vec![(mailraft_cluster::placement::member_key(THERE), b"\x01?".to_vec())],
+        vec![(mailraft_cluster::placement::highest_key(), Vec::new())],
+        vec![(regions, vec![1; 7])],
+        vec![(RowKey::partition(Table::Nodes, [1]), vec![9; 7])],
+        vec![(RowKey::partition(Table::Placement, [1]), vec![1])],
+        [many, vec![(member(99), vec![0; 100 << 10])]].concat(),
+    ];
+    for (at, rows) in invented.into_iter().enumerate() {
+        let mut forged = batch(HERE, 40 + 2 * at as u64, 0);
+        rows.iter().for_each(|(key, value)| forged.batch.put(key.clone(), value.clone()));
+        one.rows.write(&[forged]).unwrap();
+        one.work.send(send()).unwrap();
+        assert!(matches!(one.event(), SnapshotEvent::Sent { ok: false, .. }), "{at}: {rows:?}");
+        let mut gone = batch(HERE, 41 + 2 * at as u64, 0);
+        gone.batch.deletes = rows.into_iter().map(|(key, _)| key).collect();
+        one.rows.write(&[gone]).unwrap();
+    }
+    one.work.send(send()).unwrap();
+    assert!(matches!(two.event(), SnapshotEvent::Staged { .. }), "an honest one is still taken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_replica_that_has_a_log_and_no_rows_is_filled() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = ends(dir.path()).await;
