@@ -94,7 +94,7 @@ mod tests {
                 "[CANNOT] not with INBOX",
                 "[LIMIT] too many folders",
                 "[INUSE] another session has this maildrop open; try again later",
-                "[TOOBIG] the header is longer than 256 KiB",
+                "[TOOBIG] the header is longer than 1024 KiB",
                 "[CANNOT] a message has no NUL octets",
                 "[TOOBIG] a message has at most 100 bytes",
                 "[AUTHENTICATIONFAILED] wrong user name or password",

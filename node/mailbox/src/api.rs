@@ -62,7 +62,8 @@ pub struct NewMessage {
     pub digest: [u8; 32],
     /// SHA-256 of the message without trace header fields.
     pub content_digest: [u8; 32],
-    /// The header block with its closing empty line, at most 256 KiB.
+    /// The header block with its closing empty line; nothing if it is longer than 256 KiB, and then it is read from the
+    /// body.
     pub header: Bytes,
     /// `message::Envelope`, encoded; opaque here.
     pub envelope: Bytes,
@@ -462,7 +463,8 @@ pub struct FetchedContent {
 /// What was parsed of a message when it came in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FetchedHeader {
-    /// The header block with its closing empty line.
+    /// The header block with its closing empty line; nothing if it is longer than 256 KiB, and then it is read from the
+    /// body.
     pub header: Bytes,
     /// `message::Envelope`, encoded.
     pub envelope: Bytes,

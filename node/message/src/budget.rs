@@ -4,8 +4,8 @@
 
 use crate::header::HEADER_MAX_BYTES;
 
-/// A message's ENVELOPE and BODYSTRUCTURE together take no more than this encoded, in bytes: they share an entry with the
-/// header block and the body.
+/// A message's ENVELOPE and BODYSTRUCTURE together take no more than this encoded, in bytes: they share an entry with what
+/// is kept of the header block, and the body.
 pub const DESCRIPTION_MAX_BYTES: usize = 448 << 10;
 /// They take no more than this in memory, in bytes, with room for vectors that grow.
 pub const DESCRIPTION_MEMORY_MAX_BYTES: usize = 4 << 20;
@@ -15,7 +15,7 @@ pub const PARTS_MAX: usize = 4_000;
 pub const DEPTH_MAX: usize = 50;
 /// What it takes beside the message itself to take a message apart, in bytes: what is made, its encoded form, and a header
 /// block that is unfolded.
-pub const PARSE_MEMORY_MAX_BYTES: usize = 6 << 20;
+pub const PARSE_MEMORY_MAX_BYTES: usize = 8 << 20;
 
 /// What a piece of memory for a text takes beside the text, in bytes, at most.
 pub(crate) const TEXT_MEMORY_BYTES: usize = 32;

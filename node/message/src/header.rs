@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The longest header block that a message may have, or a part of one, in bytes.
-pub const HEADER_MAX_BYTES: usize = 256 << 10;
+pub const HEADER_MAX_BYTES: usize = 1 << 20;
+/// A message's header block up to this length, in bytes, is kept beside it for whoever reads headers alone. That of a longer
+/// one, which imports bring, is read from the message.
+pub const HEADER_KEPT_MAX_BYTES: usize = 256 << 10;
 /// A Message-ID longer than this, in bytes, is told as any other field, and identifies nothing: a field's line has no more
 /// (RFC 5322, section 2.1.1).
 pub const MESSAGE_ID_MAX_BYTES: usize = 998;
@@ -34,6 +37,11 @@ pub fn header_len(message: &[u8]) -> usize {
         at = end;
     }
     message.len()
+}
+
+/// What is kept of a header block beside its message: all of it, or nothing.
+pub fn kept(block: &[u8]) -> &[u8] {
+    if block.len() <= HEADER_KEPT_MAX_BYTES { block } else { b"" }
 }
 
 /// The fields of a block, in order. Lines that are none are left out.

@@ -3,7 +3,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use mailraft_message::budget::{DESCRIPTION_MAX_BYTES, DESCRIPTION_MEMORY_MAX_BYTES, PARSE_MEMORY_MAX_BYTES};
-use mailraft_message::header::{HEADER_MAX_BYTES, header_len, without_our_claims, without_trace};
+use mailraft_message::header::{
+    HEADER_KEPT_MAX_BYTES, HEADER_MAX_BYTES, header_len, without_our_claims, without_trace,
+};
 use mailraft_message::query::{Addresses, Key, Known};
 use mailraft_message::{Described, Query, TooMuch, envelope, search};
 use peak_alloc::PeakAlloc;
@@ -14,6 +16,8 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 const MIB: usize = 1 << 20;
 /// A header block that is just short enough.
 const BLOCK: usize = HEADER_MAX_BYTES - 1024;
+/// One that is told in ENVELOPE and BODYSTRUCTURE, whatever is in it.
+const TOLD: usize = HEADER_KEPT_MAX_BYTES - 1024;
 
 /// The most bytes that were allocated at once.
 fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
@@ -41,20 +45,39 @@ fn attacks() -> Vec<(&'static str, String, Option<TooMuch>)> {
     vec![
         ("a nested To of 8 MiB", nested(&format!("To: {}", fill("a@b,", 8 * MIB))), Some(PartHeader)),
         ("one that fits", nested(&format!("To: {}", fill("a@b,", BLOCK))), Some(Description)),
-        ("one nobody would write", nested(&format!("To: {}", fill("@", BLOCK))), None),
+        ("one nobody would write", nested(&format!("To: {}", fill("@", TOLD))), None),
+        ("one too long", nested(&format!("To: {}", fill("@", BLOCK))), Some(Description)),
         ("groups", nested(&format!("To: {}", fill(":;", BLOCK))), Some(Description)),
         ("From thrice", format!("From: {}\r\n\r\nx", fill("some.body@example.org,", BLOCK)), Some(Description)),
-        ("people", format!("To: {}\r\n\r\nx", fill("Some Body <some.body@example.org>,", BLOCK)), None),
+        ("people", format!("To: {}\r\n\r\nx", fill("Some Body <some.body@example.org>,", TOLD)), None),
+        (
+            "more people",
+            format!("To: {}\r\n\r\nx", fill("Some Body <some.body@example.org>,", BLOCK)),
+            Some(Description),
+        ),
         ("semicolons", format!("Content-Type: {}\r\n\r\nx", fill(";", BLOCK)), None),
         ("nested semicolons", nested(&format!("Content-Type: {}", fill(";", 8 * MIB))), Some(PartHeader)),
         ("parameters", format!("Content-Type: a/b{}\r\n\r\nx", fill(";a=", BLOCK)), Some(Description)),
-        ("continuations", format!("Content-Type: a/b{}\r\n\r\nx", fill(";a*0*=xxxxxxxxxxxxxxxx", BLOCK)), None),
+        ("continuations", format!("Content-Type: a/b{}\r\n\r\nx", fill(";a*0*=xxxxxxxxxxxxxxxx", TOLD)), None),
+        (
+            "more continuations",
+            format!("Content-Type: a/b{}\r\n\r\nx", fill(";a*0*=xxxxxxxxxxxxxxxx", BLOCK)),
+            Some(Description),
+        ),
         ("languages", format!("Content-Language: {}\r\n\r\nx", fill("a,", BLOCK)), Some(Description)),
-        ("dispositions", format!("{}\r\nx", fill("Content-Disposition: a;b=c\r\n", BLOCK)), None),
-        ("comments", format!("To: {}\r\nContent-Type: {}\r\n\r\nx", fill("(", BLOCK / 2), fill("(", BLOCK / 2)), None),
-        ("a folded value", format!("Subject:{}\r\n\r\nx", fill("\r\n a", BLOCK)), None),
+        ("dispositions", format!("{}\r\nx", fill("Content-Disposition: a;b=c\r\n", TOLD)), None),
+        ("more dispositions", format!("{}\r\nx", fill("Content-Disposition: a;b=c\r\n", BLOCK)), Some(Description)),
+        ("comments", format!("To: {}\r\nContent-Type: {}\r\n\r\nx", fill("(", TOLD / 2), fill("(", TOLD / 2)), None),
+        (
+            "more comments",
+            format!("To: {}\r\nContent-Type: {}\r\n\r\nx", fill("(", BLOCK / 2), fill("(", BLOCK / 2)),
+            Some(Description),
+        ),
+        ("a folded value", format!("Subject:{}\r\n\r\nx", fill("\r\n a", TOLD)), None),
+        ("a longer folded value", format!("Subject:{}\r\n\r\nx", fill("\r\n a", BLOCK)), Some(Description)),
         ("references", format!("References: {}\r\n\r\nx", fill("<a@b> ", BLOCK)), None),
-        ("encoded words", format!("Subject: {}\r\n\r\nx", fill("=?u?q?x?= ", BLOCK)), None),
+        ("encoded words", format!("Subject: {}\r\n\r\nx", fill("=?u?q?x?= ", TOLD)), None),
+        ("more encoded words", format!("Subject: {}\r\n\r\nx", fill("=?u?q?x?= ", BLOCK)), Some(Description)),
         ("fields with encoded words", format!("{}\r\nx", fill("a:=?u?q?x?=\r\n", BLOCK)), None),
         ("fields", format!("{}\r\nx", fill("a:\r\n", BLOCK)), None),
         ("lines of a header", fill(":\n", 50 * MIB), Some(Header)),

@@ -99,7 +99,7 @@ mod tests {
                 "[SYS/PERM] not with INBOX",
                 "[SYS/TEMP] too many folders",
                 "[IN-USE] another session has this maildrop open; try again later",
-                "[SYS/PERM] the header is longer than 256 KiB",
+                "[SYS/PERM] the header is longer than 1024 KiB",
                 "[SYS/PERM] a message has no NUL octets",
                 "[SYS/PERM] the message is longer than 100 bytes",
                 "[AUTH] wrong user name or password",

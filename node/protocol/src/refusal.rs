@@ -68,7 +68,7 @@ refusals! {
     MaildropInUse,
     /// The message has more of something, header, addresses or parts, than a mailbox keeps.
     #[error("{0}")]
-    MessageTooMuch(String = "the header is longer than 256 KiB".to_owned()),
+    MessageTooMuch(String = "the header is longer than 1024 KiB".to_owned()),
     /// The message has octets that none may have: a NUL, or a CR or LF that is no part of a CRLF.
     #[error("{0}")]
     MessageOctets(String = "a message has no NUL octets".to_owned()),

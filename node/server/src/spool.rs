@@ -330,7 +330,7 @@ impl SpooledMessage {
         let Described { envelope, structure } = Described::of(&message).map_err(SpoolRefused::TooMuch)?;
         let envelope: Bytes = versioned_encode(PARSED_VERSION, &envelope).into();
         let structure: Bytes = versioned_encode(PARSED_VERSION, &structure).into();
-        let kept_bytes = block.len() + envelope.len() + structure.len();
+        let kept_bytes = header::kept(block).len() + envelope.len() + structure.len();
         let description = budget.take(kept_bytes as u64).ok_or(SpoolRefused::Overloaded)?;
         let mut content = Sha256::new();
         header::without_trace(&message, |part| content.update(part));
@@ -338,7 +338,7 @@ impl SpooledMessage {
         Ok(SpooledMessage {
             digest: Sha256::digest(message.as_slice()).into(),
             content_digest: content.finalize().into(),
-            header: Bytes::copy_from_slice(block),
+            header: Bytes::copy_from_slice(header::kept(block)),
             envelope,
             structure,
             message_id,

@@ -96,7 +96,7 @@ mod tests {
                 "554 5.3.0 not with INBOX",
                 "554 5.3.0 too many folders",
                 "451 4.3.2 another session has this maildrop open; try again later",
-                "552 5.3.4 the header is longer than 256 KiB",
+                "552 5.3.4 the header is longer than 1024 KiB",
                 "550 5.6.0 a message has no NUL octets",
                 "552 5.3.4 the message is longer than 100 bytes",
                 "535 5.7.8 wrong user name or password",

@@ -217,6 +217,14 @@ struct Source<'a> {
     part: &'a Part,
 }
 
+impl<'a> Source<'a> {
+    /// The message's header block, if a section is about it and it is kept beside the message.
+    fn kept_header(&self, section: &Section) -> Option<&'a [u8]> {
+        let is_kept = self.header.header.len() as u64 == self.part.header.end;
+        (is_kept && section.is_of_top_header()).then_some(&self.header.header)
+    }
+}
+
 /// One section as a literal, a chunk at a time.
 async fn tell_section<S: Mailstore, O: Output>(
     section: &Section,
@@ -229,10 +237,9 @@ async fn tell_section<S: Mailstore, O: Output>(
     match section.bytes(source.part) {
         Bytes::None => out.text("NIL"),
         Bytes::Fields(range, names, not) => {
-            let text = match section.is_of_top_header() {
-                true => fields(&source.header.header, &names, not),
-                false => {
-                    // Of a message in a message the header may have any length.
+            let text = match source.kept_header(section) {
+                Some(block) => fields(block, &names, not),
+                None => {
                     let range = range.start..range.end.min(range.start.saturating_add(HEADER_MAX_BYTES as u64));
                     match bodies.all(source.content, range, store).await? {
                         Some(block) => fields(&block, &names, not),
@@ -250,9 +257,8 @@ async fn tell_section<S: Mailstore, O: Output>(
                 }
                 None => range,
             };
-            if section.is_of_top_header() {
-                let block =
-                    source.header.header.get(range.start as usize..range.end as usize).ok_or(Refusal::Corrupt)?;
+            if let Some(block) = source.kept_header(section) {
+                let block = block.get(range.start as usize..range.end as usize).ok_or(Refusal::Corrupt)?;
                 print::literal(&mut out.bytes, block);
                 return Ok(Written::Whole);
             }

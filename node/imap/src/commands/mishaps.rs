@@ -2,6 +2,7 @@
 
 use mailraft_mailbox::UidSet;
 use mailraft_message::body_search::PIECE_MAX_BYTES;
+use mailraft_message::header::{HEADER_KEPT_MAX_BYTES, HEADER_MAX_BYTES};
 use mailraft_message::query::TEXTS_MAX;
 use mailraft_protocol::{OUTPUT_FLUSH_BYTES, Refusal, Turn};
 use mailraft_storage::body::CHUNK_PLAIN_BYTES;
@@ -126,6 +127,29 @@ fn lines_are_taken_up_to_a_bound_however_they_come() {
             talk.say_in_pieces(line.as_bytes(), size);
             assert_eq!(talk.take_heard(), answer, "{length} in pieces of {size}");
         }
+    }
+}
+
+#[test]
+fn a_header_that_is_too_long_to_be_kept_beside_its_message_is_read_and_searched() {
+    for length in [HEADER_KEPT_MAX_BYTES, HEADER_KEPT_MAX_BYTES + 1, HEADER_MAX_BYTES] {
+        let ends = "\r\nSubject: long\r\nX-Last: needle\r\n\r\n";
+        let header = format!("X: {}{ends}", "y".repeat(length - ends.len() - 3));
+        assert_eq!(header.len(), length);
+        let mut talk = logged_in();
+        talk.store().deliver(&format!("{header}body\r\n"));
+        talk.say(b"s EXAMINE INBOX\r\n");
+        talk.take_heard();
+        talk.say(b"a FETCH 3 (BODY.PEEK[HEADER.FIELDS (X-Last)] BODY.PEEK[HEADER]<0.3> ENVELOPE)\r\n");
+        let heard = talk.take_heard();
+        assert!(heard.starts_with("* 3 FETCH (BODY[HEADER.FIELDS (X-Last)] {18}\r\nX-Last: needle\r\n\r\n BODY[HEADER]<0> {3}\r\nX:  ENVELOPE (NIL \"long\" "), "{heard}");
+        talk.say(b"b FETCH 3 BODY.PEEK[HEADER]\r\n");
+        assert_eq!(
+            talk.take_heard(),
+            format!("* 3 FETCH (BODY[HEADER] {{{length}}}\r\n{header})\r\nb OK FETCH done\r\n")
+        );
+        talk.say(b"c SEARCH HEADER X-Last needle TEXT needle BODY body SUBJECT long\r\n");
+        assert_eq!(talk.take_heard(), "* SEARCH 3\r\nc OK SEARCH done\r\n");
     }
 }
 

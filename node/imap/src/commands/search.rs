@@ -1,6 +1,6 @@
 //! SEARCH (RFC 3501, section 6.4.4), cheapest keys first: what the view knows, then metadata, then bodies.
 
-use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, MessageState};
+use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, MessageState};
 use mailraft_mailbox::{Answer, Command, SystemFlag, UidSet};
 use mailraft_message::body_search::PIECE_MAX_BYTES;
 use mailraft_message::query::{Known, Metadata, Needs, TEXTS_MAX, Verdict};
@@ -75,13 +75,21 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             store.breathe().await?;
             let uid = message.state.uid;
             let Some(seen) = seen(uid) else { continue };
-            let mut known = known(message);
+            let long_header = match (&message.content, &message.header) {
+                (Some(content), Some(header)) if header.header.is_empty() => {
+                    // It is too long to be kept beside the message.
+                    let range = structure(header)?.header;
+                    let Some(block) = bodies.all(content, range, store).await? else { continue };
+                    Some(block)
+                }
+                _ => None,
+            };
+            let mut known = known(message, long_header.as_deref());
             let mut verdict = query.judge(&known, |fact| seen.has(fact));
             if verdict == Verdict::Needs(Needs::Body)
                 && let (Some(content), Some(header)) = (&message.content, &message.header)
             {
-                let root: Part =
-                    versioned_decode("structure", PARSED_VERSION, &header.structure).map_err(|_| Refusal::Corrupt)?;
+                let root = structure(header)?;
                 let Some(held) = search_body(&words, content, &root, &mut bodies, store).await? else { continue };
                 known.searched(held);
                 verdict = query.judge(&known, |fact| seen.has(fact));
@@ -120,8 +128,12 @@ impl Seen<'_> {
     }
 }
 
-/// What was fetched of a message.
-fn known(fetched: &Fetched) -> Known<'_> {
+fn structure(header: &FetchedHeader) -> Result<Part, Refusal> {
+    versioned_decode("structure", PARSED_VERSION, &header.structure).map_err(|_| Refusal::Corrupt)
+}
+
+/// What was fetched of a message, and its header block if that is not beside it.
+fn known<'a>(fetched: &'a Fetched, long_header: Option<&'a [u8]>) -> Known<'a> {
     let mut known = Known::default();
     if let Some(content) = &fetched.content {
         known = known.with_metadata(Metadata {
@@ -130,8 +142,8 @@ fn known(fetched: &Fetched) -> Known<'_> {
             received_zone_minutes: content.internal_date.zone_minutes,
         });
     }
-    match &fetched.header {
-        Some(header) => known.with_header(&header.header),
+    match long_header.or(fetched.header.as_ref().map(|header| header.header.as_ref())) {
+        Some(block) => known.with_header(block),
         None => known,
     }
 }

@@ -199,7 +199,7 @@ impl RealMailbox {
             size_bytes: message.len() as u64,
             digest: self.env.bytes(),
             content_digest: self.env.bytes(),
-            header: Bytes::copy_from_slice(block),
+            header: Bytes::copy_from_slice(header::kept(block)),
             envelope: versioned_encode(PARSED_VERSION, &described.envelope).into(),
             structure: versioned_encode(PARSED_VERSION, &described.structure).into(),
             message_id: None,

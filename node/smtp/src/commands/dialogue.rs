@@ -229,7 +229,7 @@ fn delivery(local: &str) -> Result<String, Failure> {
         "later" => return Err(Failure::Unknown),
         "busy" => Refusal::Overloaded,
         "full" => Refusal::OverQuota,
-        "header" => Refusal::MessageTooMuch("the header is longer than 256 KiB".to_owned()),
+        "header" => Refusal::MessageTooMuch("the header is longer than 1024 KiB".to_owned()),
         "gone" => Refusal::NoSuchMailbox,
         "corrupt" => Refusal::Corrupt,
         "policy" => Refusal::Limit("no\r\n250 Ok".into()),
