@@ -125,6 +125,7 @@ pub(crate) fn modseq_of(answer: &Result<Answer, Refusal>) -> Option<u64> {
             | Answer::Chunk(_)
             | Answer::Maildrop(_)
             | Answer::UniqueIds(_)
+            | Answer::Quota(_)
             | Answer::Copied { .. },
         )
         | Err(_) => None,

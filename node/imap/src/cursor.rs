@@ -11,6 +11,31 @@ use crate::utf7;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong(pub String);
 
+/// A part of a list (RFC 9394).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialRange {
+    from_end: bool,
+    first: u32,
+    last: u32,
+}
+
+impl PartialRange {
+    /// What of a list it is; nothing where the list has no such places.
+    pub fn of<'l, T>(&self, list: &'l [T]) -> &'l [T] {
+        let (before, upto) = (self.first as usize - 1, (self.last as usize).min(list.len()));
+        if before >= upto {
+            return &[];
+        }
+        if self.from_end { &list[list.len() - upto..list.len() - before] } else { &list[before..upto] }
+    }
+
+    /// As it is written.
+    pub fn print(&self) -> String {
+        let sign = if self.from_end { "-" } else { "" };
+        format!("{sign}{}:{sign}{}", self.first, self.last)
+    }
+}
+
 /// The result of reading an argument.
 pub type Read<T> = Result<T, Wrong>;
 
@@ -24,6 +49,15 @@ pub enum Bound {
 /// A sequence set as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SequenceSet(pub Vec<(Bound, Bound)>);
+
+/// Which messages a command names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageSet {
+    /// By their numbers or UIDs.
+    Written(SequenceSet),
+    /// `$`: what the last SEARCH with SAVE found (RFC 5182).
+    Saved,
+}
 
 /// Ranges in one sequence set.
 pub const SEQUENCE_RANGES_MAX: usize = 10_000;
@@ -274,7 +308,35 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn at_sequence_set(&self) -> bool {
-        self.peek().is_some_and(|b| b.is_ascii_digit() || b == b'*')
+        self.peek().is_some_and(|b| b.is_ascii_digit() || b == b'*' || b == b'$')
+    }
+
+    /// A sequence set, or `$` for what was saved.
+    pub fn message_set(&mut self) -> Read<MessageSet> {
+        if self.eat(b'$') {
+            return Ok(MessageSet::Saved);
+        }
+        self.sequence_set().map(MessageSet::Written)
+    }
+
+    /// `5:1` or `-1:-100`: places in a list, counted from its start, or from its end (RFC 9394).
+    pub fn partial_range(&mut self) -> Read<PartialRange> {
+        let mut places = [0; 2];
+        let from_end = self.peek() == Some(b'-');
+        for (n, place) in places.iter_mut().enumerate() {
+            if n > 0 {
+                self.expect(b':')?;
+            }
+            if self.eat(b'-') != from_end {
+                return wrong("both places are counted from the same end");
+            }
+            *place = self.number32()?;
+            if *place == 0 {
+                return wrong("0 is no place in a list");
+            }
+        }
+        let [one, other] = places;
+        Ok(PartialRange { from_end, first: one.min(other), last: one.max(other) })
     }
 
     fn bound(&mut self) -> Read<Bound> {
@@ -374,6 +436,26 @@ mod tests {
         c.space().unwrap();
         c.astring().unwrap();
         assert!(c.end().is_err());
+    }
+
+    #[test]
+    fn parts_of_a_list_are_counted_from_either_end() {
+        let part = |text: &str| Cursor::new(&over(text)).partial_range().map(|range| range.of(&[1, 2, 3, 4]).to_vec());
+        for (text, of) in [
+            ("1:2", vec![1, 2]),
+            ("3:2", vec![2, 3]),
+            ("4:99", vec![4]),
+            ("5:9", vec![]),
+            ("-1:-1", vec![4]),
+            ("-3:-2", vec![2, 3]),
+            ("-4294967295:-4", vec![1]),
+            ("-5:-9", vec![]),
+        ] {
+            assert_eq!(part(text), Ok(of), "{text}");
+        }
+        for text in ["0:1", "1:-1", "-1:1", "1", "1:", "a:b", "1:4294967296"] {
+            assert!(part(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod commands;
 mod cursor;
 mod date;
 mod decoder;
+mod folders;
+mod objectid;
 mod opened;
 mod outcome;
 mod print;

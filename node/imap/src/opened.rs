@@ -3,7 +3,7 @@
 use mailraft_mailbox::{Command, UidSet};
 use mailraft_protocol::{Failure, Out, Output};
 
-use crate::cursor::SequenceSet;
+use crate::cursor::MessageSet;
 use crate::outcome::Done;
 use crate::state::State;
 use crate::store::Mailstore;
@@ -32,11 +32,20 @@ pub(crate) fn writable(state: &mut State) -> Result<&mut View, Done> {
 /// finds whatever was acknowledged before it.
 pub(crate) async fn uids<S: Mailstore, O: Output>(
     state: &mut State,
-    set: &SequenceSet,
+    set: &MessageSet,
     names: Names,
     store: &mut S,
     out: &mut Out<O>,
 ) -> Result<UidSet, Done> {
+    let set = match set {
+        MessageSet::Written(set) => set,
+        // UIDs, whatever the command names messages by; those that are no more name nothing.
+        MessageSet::Saved => {
+            let saved = state.saved.clone();
+            let view = view(state)?;
+            return Ok(view.messages().iter().map(|m| m.uid).filter(|uid| saved.contains(*uid)).collect());
+        }
+    };
     if names == Names::Numbers {
         return view(state)?.by_number(set).ok_or_else(|| Done::Bad("there is no message of that number".into()));
     }
@@ -51,6 +60,7 @@ pub(crate) async fn uids<S: Mailstore, O: Output>(
 /// Closes the open folder.
 pub(crate) async fn close<S: Mailstore>(state: &mut State, store: &mut S) {
     state.view = None;
+    state.saved = UidSet::new();
     store.close_folder();
     // It is closed here, and what comes of it is heard no more, whether or not its mailbox could be told. CLOSE has removed
     // messages before this: it must not hear NO for that.

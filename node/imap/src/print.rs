@@ -1,6 +1,7 @@
 //! Responses as bytes (RFC 3501, section 7 and 9).
 
 use mailraft_mailbox::Flags;
+use mailraft_mailbox::api::SpecialUse;
 use mailraft_message::structure::Parameters;
 use mailraft_message::{Address, Body, Envelope, Part};
 
@@ -43,6 +44,17 @@ pub fn folder(name: &str) -> String {
     let mut out = Vec::new();
     string(&mut out, crate::utf7::encode(name).as_bytes());
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A special use (RFC 6154, section 2).
+pub fn special_use(of: SpecialUse) -> &'static str {
+    match of {
+        SpecialUse::Drafts => "\\Drafts",
+        SpecialUse::Sent => "\\Sent",
+        SpecialUse::Junk => "\\Junk",
+        SpecialUse::Trash => "\\Trash",
+        SpecialUse::Archive => "\\Archive",
+    }
 }
 
 /// A list of flags in parentheses.

@@ -4,8 +4,9 @@ use mailraft_mailbox::{Flags, SystemFlag, UidSet};
 use mailraft_message::Query;
 use mailraft_message::query::{Addresses, Date, KEYS_MAX, Key, TooManyKeys};
 
-use crate::cursor::{Cursor, Read, SequenceSet, Wrong, wrong};
+use crate::cursor::{Cursor, MessageSet, Read, Wrong, wrong};
 use crate::date;
+use crate::objectid;
 use crate::view::View;
 
 /// What a session's view of its folder says of a message.
@@ -19,20 +20,20 @@ pub enum Fact {
     Recent(bool),
     /// It is recent and not seen.
     New,
-    /// Sequence numbers and UIDs; `*` is resolved by [`resolve`].
-    Numbers(SequenceSet),
-    Uids(SequenceSet),
+    /// Sequence numbers and UIDs; `*` and `$` are resolved by [`resolve`].
+    Numbers(MessageSet),
+    Uids(MessageSet),
     NumbersIn(UidSet),
     UidsIn(UidSet),
 }
 
 /// Reads the keys of a SEARCH: all of them must fit.
-pub fn parse(c: &mut Cursor<'_>) -> Read<Query<Fact>> {
+pub fn parse(c: &mut Cursor<'_>, now_unix_seconds: i64) -> Read<Query<Fact>> {
     let mut query = Query::new();
     // What was begun and waits for keys. Parentheses nest only so far, and the rest costs a few bytes.
     let mut open = vec![Open::List { keys: Vec::new(), closes: false }];
     loop {
-        let mut whole = match begin(c)? {
+        let mut whole = match begin(c, now_unix_seconds)? {
             Begun::Open(begun) if open.len() + query.keys().len() < KEYS_MAX => {
                 open.push(begun);
                 continue;
@@ -68,11 +69,12 @@ pub fn parse(c: &mut Cursor<'_>) -> Read<Query<Fact>> {
 }
 
 /// Puts sets as the view has them now, so that each message is judged without looking at all others.
-pub fn resolve(query: &mut Query<Fact>, view: &View) {
+pub fn resolve(query: &mut Query<Fact>, view: &View, saved: &UidSet) {
     for fact in query.facts_mut() {
         match fact {
-            Fact::Numbers(set) => *fact = Fact::NumbersIn(view.numbers(set)),
-            Fact::Uids(set) => *fact = Fact::UidsIn(view.uids(set)),
+            Fact::Numbers(MessageSet::Written(set)) => *fact = Fact::NumbersIn(view.numbers(set)),
+            Fact::Uids(MessageSet::Written(set)) => *fact = Fact::UidsIn(view.uids(set)),
+            Fact::Numbers(MessageSet::Saved) | Fact::Uids(MessageSet::Saved) => *fact = Fact::UidsIn(saved.clone()),
             Fact::Flag(..) | Fact::Keyword(..) | Fact::Recent(_) | Fact::New | Fact::NumbersIn(_) | Fact::UidsIn(_) => {
             }
         }
@@ -97,13 +99,13 @@ enum Begun {
     Key(Key<Fact>),
 }
 
-fn begin(c: &mut Cursor<'_>) -> Read<Begun> {
+fn begin(c: &mut Cursor<'_>, now_unix_seconds: i64) -> Read<Begun> {
     if c.peek() == Some(b'(') {
         c.open()?;
         return Ok(Begun::Open(Open::List { keys: Vec::new(), closes: true }));
     }
     if c.at_sequence_set() {
-        return Ok(Begun::Key(Key::Fact(Fact::Numbers(c.sequence_set()?))));
+        return Ok(Begun::Key(Key::Fact(Fact::Numbers(c.message_set()?))));
     }
     Ok(Begun::Key(match c.word()?.as_str() {
         "NOT" => {
@@ -132,7 +134,7 @@ fn begin(c: &mut Cursor<'_>) -> Read<Begun> {
         "UNKEYWORD" => Key::Fact(Fact::Keyword(keyword(c)?, false)),
         "UID" => {
             c.space()?;
-            Key::Fact(Fact::Uids(c.sequence_set()?))
+            Key::Fact(Fact::Uids(c.message_set()?))
         }
         "BEFORE" => Key::Before(Date::Received, day(c)?),
         "ON" => Key::On(Date::Received, day(c)?),
@@ -140,6 +142,19 @@ fn begin(c: &mut Cursor<'_>) -> Read<Begun> {
         "SENTBEFORE" => Key::Before(Date::Sent, day(c)?),
         "SENTON" => Key::On(Date::Sent, day(c)?),
         "SENTSINCE" => Key::Since(Date::Sent, day(c)?),
+        // RFC 5032
+        "OLDER" => Key::ReceivedUntil(now_unix_seconds - interval(c)?),
+        "YOUNGER" => Key::ReceivedFrom(now_unix_seconds - interval(c)?),
+        // RFC 8474; no message is in a thread.
+        "EMAILID" => {
+            c.space()?;
+            Key::Email(objectid::email(&c.astring()?))
+        }
+        "THREADID" => {
+            c.space()?;
+            c.astring()?;
+            Key::Email(None)
+        }
         "LARGER" => {
             c.space()?;
             Key::Larger(c.number()?)
@@ -162,6 +177,15 @@ fn begin(c: &mut Cursor<'_>) -> Read<Begun> {
         "TEXT" => Key::Text(text(c)?),
         other => return wrong(format!("SEARCH does not know {other}")),
     }))
+}
+
+/// Seconds.
+fn interval(c: &mut Cursor<'_>) -> Read<i64> {
+    c.space()?;
+    match c.number32()? {
+        0 => wrong("0 is no interval"),
+        seconds => Ok(i64::from(seconds)),
+    }
 }
 
 fn keyword(c: &mut Cursor<'_>) -> Read<String> {
@@ -191,7 +215,7 @@ mod tests {
     fn parsed(text: &str) -> Read<Vec<Key<Fact>>> {
         let pieces = [Piece::Text(text.as_bytes().to_vec())];
         let mut c = Cursor::new(&pieces);
-        let query = parse(&mut c)?;
+        let query = parse(&mut c, 1_000)?;
         c.end()?;
         Ok(query.keys().to_vec())
     }
@@ -204,6 +228,9 @@ mod tests {
         for (text, keys) in [
             ("UNSEEN flagged", vec![flag(SystemFlag::Seen, false), flagged.clone(), Key::And(vec![0, 1])]),
             ("NEW", one(Key::Fact(Fact::New))),
+            ("OLDER 10 YOUNGER 999", vec![Key::ReceivedUntil(990), Key::ReceivedFrom(1), Key::And(vec![0, 1])]),
+            ("THREADID x", one(Key::Email(None))),
+            ("$", one(Key::Fact(Fact::Numbers(MessageSet::Saved)))),
             (
                 "NOT (SEEN OLD)",
                 vec![
@@ -228,9 +255,21 @@ mod tests {
         ] {
             assert_eq!(parsed(text), Ok(keys), "{text}");
         }
-        for text in
-            ["", "SEEN ", "(SEEN", "SEEN)", "FROM", "NOT", "OR SEEN", "BEFORE yesterday", "UID", "LARGER x", "NONSENSE"]
-        {
+        for text in [
+            "",
+            "SEEN ",
+            "(SEEN",
+            "SEEN)",
+            "FROM",
+            "NOT",
+            "OR SEEN",
+            "BEFORE yesterday",
+            "UID",
+            "LARGER x",
+            "NONSENSE",
+            "OLDER 0",
+            "YOUNGER",
+        ] {
             assert!(parsed(text).is_err(), "{text}");
         }
     }

@@ -241,6 +241,7 @@ impl<S: Mailstore> Session<S> {
         let mut c = Cursor::of_command(pieces);
         match c.tag().and_then(|tag| c.space().map(|()| tag)) {
             Ok(tag) => {
+                self.state.tag.clone_from(&tag);
                 let (expunges, outcome) = commands::command(&mut self.state, &mut c, &mut self.store, out).await;
                 (tag, expunges, outcome)
             }

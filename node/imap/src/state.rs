@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mailraft_mailbox::UidSet;
 use mailraft_protocol::{Out, Output};
 
 use crate::store::Mailstore;
@@ -9,6 +10,32 @@ use crate::view::View;
 
 /// Logins that may fail before the session ends.
 const WRONG_LOGINS_MAX: u32 = 3;
+
+const CAPABILITIES: [&str; 23] = [
+    "IMAP4rev1",
+    "LITERAL+",
+    "SASL-IR",
+    "ID",
+    "ENABLE",
+    "IDLE",
+    "NAMESPACE",
+    "UIDPLUS",
+    "UNSELECT",
+    "MOVE",
+    "CHILDREN",
+    "SPECIAL-USE",
+    "CREATE-SPECIAL-USE",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
+    "STATUS=SIZE",
+    "ESEARCH",
+    "SEARCHRES",
+    "WITHIN",
+    "PARTIAL",
+    "QUOTA",
+    "QUOTA=RES-STORAGE",
+    "OBJECTID",
+];
 
 /// What a session is told at its start.
 #[derive(Clone, Debug)]
@@ -30,30 +57,23 @@ pub(crate) struct State {
     pub(crate) user: Option<String>,
     /// The open folder.
     pub(crate) view: Option<View>,
+    /// The tag of the command that is carried out, for responses that name it.
+    pub(crate) tag: String,
+    /// The UIDs that the last SEARCH with SAVE found (RFC 5182).
+    pub(crate) saved: UidSet,
     wrong_logins: u32,
 }
 
 impl State {
     pub(crate) fn new(config: Config, tls: bool) -> Self {
-        State { config, tls, user: None, view: None, wrong_logins: 0 }
+        State { config, tls, user: None, view: None, tag: String::new(), saved: UidSet::new(), wrong_logins: 0 }
     }
 
     pub(crate) fn capabilities(&self) -> String {
-        let mut names = vec![
-            "IMAP4rev1",
-            "LITERAL+",
-            "SASL-IR",
-            "ID",
-            "ENABLE",
-            "IDLE",
-            "NAMESPACE",
-            "UIDPLUS",
-            "UNSELECT",
-            "CHILDREN",
-            "SPECIAL-USE",
-            "MOVE",
-            "STATUS=SIZE",
-        ];
+        // All of it before a login too: some clients never ask again.
+        let append_limit = format!("APPENDLIMIT={}", self.config.max_message_bytes);
+        let mut names = CAPABILITIES.to_vec();
+        names.push(&append_limit);
         if self.user.is_none() {
             if self.tls {
                 names.push("AUTH=PLAIN");

@@ -30,6 +30,9 @@ pub trait Mailstore: Mailbox {
     /// A command begins: what it computes is counted from here.
     fn begin_command(&mut self);
 
+    /// The time, in seconds since 1970-01-01 UTC.
+    fn now_unix_seconds(&self) -> i64;
+
     /// Called by whatever computes for long, every millisecond or few: others get their turn.
     ///
     /// # Errors

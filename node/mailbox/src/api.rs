@@ -289,6 +289,16 @@ pub enum Command {
         /// The command.
         command: Box<Command>,
     },
+
+    /// Makes a folder for a special use that no other one has, and those above it.
+    CreateFolderFor {
+        /// Its name.
+        name: String,
+        /// What it is for.
+        special_use: SpecialUse,
+    },
+    /// How much of its quota the mailbox takes.
+    Quota,
 }
 
 impl Command {
@@ -305,6 +315,7 @@ impl Command {
             | Command::ReadChunk { .. }
             | Command::Maildrop
             | Command::UniqueIds { .. }
+            | Command::Quota
             | Command::Heard { .. } => true,
             Command::Deliver { .. }
             | Command::Append { .. }
@@ -313,6 +324,7 @@ impl Command {
             | Command::Move { .. }
             | Command::Expunge { .. }
             | Command::CreateFolder { .. }
+            | Command::CreateFolderFor { .. }
             | Command::DeleteFolder { .. }
             | Command::RenameFolder { .. }
             | Command::Subscribe { .. }
@@ -350,6 +362,21 @@ pub enum SpecialUse {
     Trash,
     /// \Archive
     Archive,
+}
+
+impl SpecialUse {
+    /// All of them.
+    pub const ALL: [SpecialUse; 5] =
+        [SpecialUse::Drafts, SpecialUse::Sent, SpecialUse::Junk, SpecialUse::Trash, SpecialUse::Archive];
+}
+
+/// What a mailbox takes of its quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaUsage {
+    /// The bytes of all messages, each counted once however many places it has.
+    pub used_bytes: u64,
+    /// The most that they may have; None for no bound.
+    pub limit_bytes: Option<u64>,
 }
 
 /// One line of LIST.
@@ -543,6 +570,8 @@ pub enum Answer {
     Maildrop(Maildrop),
     /// To UniqueIds; UIDs rising.
     UniqueIds(Vec<(u32, String)>),
+    /// To Quota.
+    Quota(QuotaUsage),
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.

@@ -12,7 +12,7 @@ use mailraft_owner::{Effect, Engine, Missed, Part, Place, Queued, RequestDigest}
 use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
 use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError, Table};
 
-use crate::api::{Answer, Command, Event, FolderId, Refusal};
+use crate::api::{Answer, Command, Event, FolderId, QuotaUsage, Refusal};
 use crate::commands;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
 use crate::load::{OpenBody, load};
@@ -135,6 +135,10 @@ impl Mailbox {
         if let Command::Heard { commands } = command {
             self.cx.heard.hear(&self.state, commands, env.now);
             return Read::Heard;
+        }
+        if let Command::Quota = command {
+            let usage = QuotaUsage { used_bytes: self.usage_bytes(), limit_bytes: self.cx.quota_bytes };
+            return Read::Answered(Ok(Answer::Quota(usage)), self.position);
         }
         match read(&self.state, &self.cx.place, &mut self.claims, command) {
             ReadAnswer::Now(answer) => Read::Answered(answer, self.position),

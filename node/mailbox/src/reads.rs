@@ -140,12 +140,16 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
         | Command::Move { .. }
         | Command::Expunge { .. }
         | Command::CreateFolder { .. }
+        | Command::CreateFolderFor { .. }
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }
         | Command::Remove { .. }
         | Command::Once { .. }
-        | Command::Heard { .. } => ReadAnswer::Now(Err(Refusal::NotAllowed("a change needs an entry".to_owned()))),
+        | Command::Quota
+        | Command::Heard { .. } => {
+            ReadAnswer::Now(Err(Refusal::NotAllowed("this needs the mailbox's owner".to_owned())))
+        }
     }
 }
 

@@ -22,7 +22,12 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
     let flags = |flags: &Flags| flags.keywords().map(|k| k.len() + 32).sum::<usize>();
     COMMAND_BYTES
         + match command {
-            Command::Sync | Command::List | Command::Unselect | Command::ReadChunk { .. } | Command::Maildrop => 0,
+            Command::Sync
+            | Command::List
+            | Command::Quota
+            | Command::Unselect
+            | Command::ReadChunk { .. }
+            | Command::Maildrop => 0,
             Command::Status { folder } | Command::Select { folder, .. } => folder.len(),
             Command::Resume { known, .. } => set(known),
             Command::Fetch { uids, .. } | Command::UniqueIds { uids, .. } | Command::Remove { uids, .. } => set(uids),
@@ -33,9 +38,10 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             Command::Store { uids, flags: f, .. } => set(uids) + flags(f),
             Command::Copy { uids, to, .. } | Command::Move { uids, to, .. } => set(uids) + to.len(),
             Command::Expunge { uids, .. } => uids.as_ref().map_or(0, set),
-            Command::CreateFolder { name } | Command::DeleteFolder { name } | Command::Subscribe { name, .. } => {
-                name.len()
-            }
+            Command::CreateFolder { name }
+            | Command::CreateFolderFor { name, .. }
+            | Command::DeleteFolder { name }
+            | Command::Subscribe { name, .. } => name.len(),
             Command::RenameFolder { from, to } => from.len() + to.len(),
             Command::Once { once, command } => {
                 (once.heard.len() + once.own.len()) * size_of::<CommandId>() + command_bytes(command)
@@ -52,7 +58,7 @@ const MESSAGE_BYTES: usize = 128;
 pub fn answer_bytes(answer: &Answer) -> usize {
     MESSAGE_BYTES
         + match answer {
-            Answer::Done | Answer::Status(_) | Answer::Stored { .. } | Answer::Chunk(None) => 0,
+            Answer::Done | Answer::Status(_) | Answer::Quota(_) | Answer::Stored { .. } | Answer::Chunk(None) => 0,
             Answer::Folders(folders) => {
                 folders.iter().map(|folder| size_of::<FolderInfo>() + folder.name.len()).sum::<usize>()
             }

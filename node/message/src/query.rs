@@ -41,6 +41,12 @@ pub enum Key<F> {
     On(Date, i64),
     /// It is of this day or a later one.
     Since(Date, i64),
+    /// It was received by this second since 1970-01-01 UTC.
+    ReceivedUntil(i64),
+    /// It was received at this second or later.
+    ReceivedFrom(i64),
+    /// Its content has this immutable id; none has, for None.
+    Email(Option<[u8; 16]>),
     /// It has more bytes than these.
     Larger(u64),
     /// It has fewer bytes than these.
@@ -125,6 +131,8 @@ pub struct Metadata {
     pub received_unix_seconds: i64,
     /// The zone that it was received in, in minutes east of UTC.
     pub received_zone_minutes: i16,
+    /// The immutable id of its content.
+    pub email: [u8; 16],
 }
 
 /// What is known of a message while it is judged, by one query. Whatever the number of keys, its header block is taken apart once, each
@@ -194,6 +202,7 @@ impl<F> Query<F> {
             Key::Header(_, text) | Key::Addresses(_, text) | Key::Body(text) | Key::Text(text) => !text.is_empty(),
             Key::And(_) | Key::Or(..) | Key::Not(_) | Key::Fact(_) => false,
             Key::Before(..) | Key::On(..) | Key::Since(..) | Key::Larger(_) | Key::Smaller(_) => false,
+            Key::ReceivedUntil(_) | Key::ReceivedFrom(_) | Key::Email(_) => false,
         };
         self.0.iter().filter(looks).count()
     }
@@ -231,6 +240,9 @@ impl<F> Query<F> {
                 Key::Before(date, day) => known.day(*date).map(|of| of.is_some_and(|of| of < *day)),
                 Key::On(date, day) => known.day(*date).map(|of| of.is_some_and(|of| of == *day)),
                 Key::Since(date, day) => known.day(*date).map(|of| of.is_some_and(|of| of >= *day)),
+                Key::ReceivedUntil(at) => known.metadata.map(|of| of.received_unix_seconds <= *at),
+                Key::ReceivedFrom(at) => known.metadata.map(|of| of.received_unix_seconds >= *at),
+                Key::Email(id) => known.metadata.map(|of| Some(of.email) == *id),
                 Key::Larger(bytes) => known.metadata.map(|of| of.size_bytes > *bytes),
                 Key::Smaller(bytes) => known.metadata.map(|of| of.size_bytes < *bytes),
                 Key::Header(name, text) => known.has_field(name, text, || self.names()),
@@ -269,6 +281,9 @@ impl<F> Key<F> {
             Key::Before(Date::Received, _)
             | Key::On(Date::Received, _)
             | Key::Since(Date::Received, _)
+            | Key::ReceivedUntil(_)
+            | Key::ReceivedFrom(_)
+            | Key::Email(_)
             | Key::Larger(_)
             | Key::Smaller(_) => Some(Needs::Metadata),
             Key::Before(Date::Sent, _)
@@ -404,7 +419,7 @@ mod tests {
     }
 
     fn metadata() -> Metadata {
-        Metadata { size_bytes: 100, received_unix_seconds: -1, received_zone_minutes: 60 }
+        Metadata { size_bytes: 100, received_unix_seconds: -1, received_zone_minutes: 60, email: [7; 16] }
     }
 
     fn judged(query: &Query<bool>, known: &Known<'_>) -> Verdict {
@@ -429,6 +444,13 @@ mod tests {
             (Key::Before(Date::Sent, 1), false),
             (Key::On(Date::Sent, 1), true),
             (Key::Since(Date::Sent, 2), false),
+            (Key::ReceivedUntil(-1), true),
+            (Key::ReceivedUntil(-2), false),
+            (Key::ReceivedFrom(-1), true),
+            (Key::ReceivedFrom(0), false),
+            (Key::Email(Some([7; 16])), true),
+            (Key::Email(Some([8; 16])), false),
+            (Key::Email(None), false),
             (Key::Larger(99), true),
             (Key::Larger(100), false),
             (Key::Smaller(100), false),

@@ -245,7 +245,8 @@ fn is_read(result: &Result<Answer, Refusal>) -> bool {
             | Answer::Fetched(_)
             | Answer::Chunk(_)
             | Answer::Maildrop(_)
-            | Answer::UniqueIds(_),
+            | Answer::UniqueIds(_)
+            | Answer::Quota(_),
         ) => true,
         Ok(
             Answer::Done

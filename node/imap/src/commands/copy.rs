@@ -31,7 +31,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         Copying::Move => ("MOVE", writable(state)?.folder),
     };
     c.space()?;
-    let set = c.sequence_set()?;
+    let set = c.message_set()?;
     c.space()?;
     let to = c.folder()?;
     c.end()?;

@@ -20,7 +20,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     let mut only = None;
     if names == Names::Uids {
         c.space()?;
-        only = Some(c.sequence_set()?);
+        only = Some(c.message_set()?);
     }
     c.end()?;
     let only = match only {

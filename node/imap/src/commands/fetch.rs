@@ -7,8 +7,9 @@ use mailraft_message::{Envelope, Part};
 use mailraft_protocol::{BodyReader, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
-use crate::cursor::{Cursor, Read, wrong};
+use crate::cursor::{Cursor, PartialRange, Read, wrong};
 use crate::date;
+use crate::objectid;
 use crate::opened::{Names, uids, view};
 use crate::outcome::{Done, Outcome, ok, ok_but_for_some};
 use crate::print;
@@ -25,6 +26,8 @@ enum Item {
     Uid,
     InternalDate,
     Size,
+    EmailId,
+    ThreadId,
     Envelope,
     Structure {
         extended: bool,
@@ -55,19 +58,25 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
 ) -> Outcome {
     view(state)?;
     c.space()?;
-    let set = c.sequence_set()?;
+    let set = c.message_set()?;
     c.space()?;
     let mut items = items(c)?;
+    let modifiers = modifiers(c, names)?;
     c.end()?;
     if names == Names::Uids && !items.contains(&Item::Uid) {
         items.insert(0, Item::Uid);
     }
     let reads = items.iter().any(|i| matches!(i, Item::Section { peek: false, .. }));
     let what = FetchWhat {
-        content: items.iter().any(|i| matches!(i, Item::InternalDate | Item::Size | Item::Section { .. })),
+        content: items
+            .iter()
+            .any(|i| matches!(i, Item::InternalDate | Item::Size | Item::EmailId | Item::Section { .. })),
         header: items.iter().any(|i| matches!(i, Item::Envelope | Item::Structure { .. } | Item::Section { .. })),
     };
-    let all: Vec<u32> = uids(state, &set, names, store, out).await?.iter().collect();
+    let mut all: Vec<u32> = uids(state, &set, names, store, out).await?.iter().collect();
+    if let Some(range) = modifiers.partial {
+        all = range.of(&all).to_vec();
+    }
     let opened = view(state)?;
     let (folder, read_only) = (opened.folder, opened.read_only);
     let mut bodies = BodyReader::default();
@@ -172,6 +181,11 @@ async fn tell<S: Mailstore, O: Output>(
             (Item::InternalDate, Some(content), ..) => {
                 out.text(&format!("INTERNALDATE \"{}\"", date::print(content.internal_date)));
             }
+            (Item::EmailId, Some(content), ..) => {
+                out.text(&format!("EMAILID ({})", objectid::print_email(content.email)));
+            }
+            // No message is in a thread (RFC 8474, section 5.2).
+            (Item::ThreadId, ..) => out.text("THREADID NIL"),
             (Item::Size, Some(content), ..) => out.text(&format!("RFC822.SIZE {}", content.size_bytes)),
             (Item::Envelope, _, Some(header), _) => {
                 let envelope: Envelope =
@@ -194,9 +208,8 @@ async fn tell<S: Mailstore, O: Output>(
                     return Ok(Written::Gone);
                 }
             }
-            (Item::InternalDate | Item::Size | Item::Envelope | Item::Structure { .. } | Item::Section { .. }, ..) => {
-                return Ok(Written::Gone);
-            }
+            (Item::InternalDate | Item::Size | Item::EmailId, ..)
+            | (Item::Envelope | Item::Structure { .. } | Item::Section { .. }, ..) => return Ok(Written::Gone),
         }
     }
     if changed && !items.contains(&Item::Flags) {
@@ -277,6 +290,32 @@ async fn tell_section<S: Mailstore, O: Output>(
     Ok(Written::Whole)
 }
 
+/// What follows the items (RFC 4466, section 2.4).
+#[derive(Debug, Default)]
+struct Modifiers {
+    /// Only these of the messages that are named (RFC 9394).
+    partial: Option<PartialRange>,
+}
+
+fn modifiers(c: &mut Cursor<'_>, names: Names) -> Read<Modifiers> {
+    let mut modifiers = Modifiers::default();
+    if !c.eat(b' ') {
+        return Ok(modifiers);
+    }
+    c.open()?;
+    while !c.close() {
+        match c.word()?.as_str() {
+            "PARTIAL" if names == Names::Uids => {
+                c.space()?;
+                modifiers.partial = Some(c.partial_range()?);
+            }
+            other => return wrong(format!("FETCH does not know {other}")),
+        }
+        c.eat(b' ');
+    }
+    Ok(modifiers)
+}
+
 fn cut(text: &[u8], partial: Option<(u64, u64)>) -> &[u8] {
     let Some((from, length)) = partial else { return text };
     let start = usize::try_from(from).unwrap_or(usize::MAX).min(text.len());
@@ -329,6 +368,8 @@ fn item(c: &mut Cursor<'_>) -> Read<Item> {
         "UID" => Item::Uid,
         "INTERNALDATE" => Item::InternalDate,
         "RFC822.SIZE" => Item::Size,
+        "EMAILID" => Item::EmailId,
+        "THREADID" => Item::ThreadId,
         "ENVELOPE" => Item::Envelope,
         "BODYSTRUCTURE" => Item::Structure { extended: true },
         "RFC822" => old("RFC822", SectionText::All, false),

@@ -1,16 +1,16 @@
-//! LIST (RFC 3501, section 6.3.8) with the attributes of RFC 3348 and RFC 6154, and what clients
-//! use of RFC 5258 and RFC 5819: SUBSCRIBED and SPECIAL-USE, several patterns, RETURN.
+//! LIST (RFC 3501, section 6.3.8), with the attributes of RFC 3348 and RFC 6154, and as RFC 5258 and RFC 5819 extend it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mailraft_mailbox::api::{FolderInfo, HIERARCHY_SEPARATOR, SpecialUse};
-use mailraft_mailbox::{Answer, Command};
+use mailraft_mailbox::api::{FolderInfo, HIERARCHY_SEPARATOR};
 use mailraft_protocol::{Out, Output};
 
 use crate::commands::status;
 use crate::cursor::{Cursor, Read, wrong};
-use crate::outcome::{Done, Outcome, ok};
+use crate::folders;
+use crate::outcome::{Outcome, ok};
 use crate::print;
+use crate::state::State;
 use crate::store::Mailstore;
 
 /// Patterns of one LIST.
@@ -24,43 +24,70 @@ const PATTERNS_MAX_BYTES: usize = 2 << 10;
 struct Wanted {
     special_only: bool,
     subscribed_only: bool,
+    /// Also what has something that fits below it (RFC 5258, section 3).
+    recursive: bool,
     tell_subscribed: bool,
     status: Option<Vec<status::Item>>,
     patterns: Vec<String>,
 }
 
-pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<O>) -> Outcome {
+impl Wanted {
+    /// Whether a name fits the options, whatever the patterns.
+    fn selects(&self, info: Option<&FolderInfo>) -> bool {
+        (!self.special_only || info.is_some_and(|f| f.special_use.is_some()))
+            && (!self.subscribed_only || info.is_some_and(|f| f.subscribed))
+    }
+
+    /// Which options there are, for CHILDINFO.
+    fn options(&self) -> String {
+        let options = [(self.special_only, "\"SPECIAL-USE\""), (self.subscribed_only, "\"SUBSCRIBED\"")];
+        let options: Vec<&str> = options.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+        options.join(" ")
+    }
+}
+
+pub(crate) async fn run<S: Mailstore, O: Output>(
+    state: &State,
+    c: &mut Cursor<'_>,
+    store: &mut S,
+    out: &mut Out<O>,
+) -> Outcome {
     let wanted = parse(c)?;
     if wanted.patterns.iter().all(String::is_empty) {
         // Asks for the separator alone.
         out.line("* LIST (\\Noselect) \"/\" \"\"");
         return ok("LIST");
     }
-    let folders = all(store).await?;
+    let folders = folders::all(store).await?;
     // Levels that are no folders themselves but have some below them are there too, as \Noselect.
     let mut there: BTreeSet<&str> = BTreeSet::new();
     for folder in folders.iter().filter(|f| f.id.is_some()) {
-        let mut name = folder.name.as_str();
-        // Whatever is in there has all levels above it in there too.
-        while there.insert(name) {
-            let Some(end) = name.rfind(HIERARCHY_SEPARATOR) else { break };
-            name = &name[..end];
-        }
+        with_levels_above(&folder.name, &mut there);
     }
     let by_name: BTreeMap<&str, &FolderInfo> = folders.iter().map(|f| (f.name.as_str(), f)).collect();
-    let subscribed = folders.iter().filter(|f| f.subscribed).map(|f| f.name.as_str());
-    let mut names: Vec<&str> = match wanted.subscribed_only {
-        true => subscribed.collect(),
+    let selected = || folders.iter().filter(|f| wanted.selects(Some(f))).map(|f| f.name.as_str());
+    // What has something below it that fits.
+    let mut above: BTreeSet<&str> = BTreeSet::new();
+    if wanted.recursive {
+        for name in selected() {
+            if let Some(end) = name.rfind(HIERARCHY_SEPARATOR) {
+                with_levels_above(&name[..end], &mut above);
+            }
+        }
+    }
+    let mut names: BTreeSet<&str> = match wanted.subscribed_only || wanted.special_only {
+        true => selected().collect(),
         false => there.iter().copied().collect(),
     };
+    names.extend(&above);
+    let mut names: Vec<&str> = names.into_iter().collect();
     names.sort_by_key(|name| (*name != "INBOX", *name));
     for name in names {
         store.breathe().await?;
-        let info = by_name.get(name);
-        let special = info.and_then(|f| f.special_use);
-        if (wanted.special_only && special.is_none()) || !wanted.patterns.iter().any(|p| matches(p, name)) {
+        if !wanted.patterns.iter().any(|p| matches(p, name)) {
             continue;
         }
+        let info = by_name.get(name);
         let selectable = info.is_some_and(|f| f.id.is_some() && f.selectable);
         let mut attributes = Vec::new();
         if !there.contains(name) {
@@ -74,18 +101,29 @@ pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut
         if wanted.tell_subscribed && info.is_some_and(|f| f.subscribed) {
             attributes.push("\\Subscribed");
         }
-        attributes.extend(special.map(special_use));
-        tell("LIST", &attributes, name, out);
+        attributes.extend(info.and_then(|f| f.special_use).map(print::special_use));
+        let child_info = above.contains(name).then(|| format!(" (\"CHILDINFO\" ({}))", wanted.options()));
+        out.line(&format!("{}{}", line("LIST", &attributes, name), child_info.unwrap_or_default()));
         if let Some(items) = wanted.status.as_ref().filter(|_| selectable) {
             // One that can't be counted is left out (RFC 5819, section 2).
             let mark = out.mark();
-            if status::tell(name.to_owned(), items, store, out).await.is_err() {
+            if status::tell(state, name.to_owned(), items, store, out).await.is_err() {
                 out.roll_back(mark);
             }
         }
         out.pass_on().await;
     }
     ok("LIST")
+}
+
+/// Puts a name in, and all levels above it.
+fn with_levels_above<'n>(name: &'n str, there: &mut BTreeSet<&'n str>) {
+    let mut name = name;
+    // Whatever is in there has all levels above it in there too.
+    while there.insert(name) {
+        let Some(end) = name.rfind(HIERARCHY_SEPARATOR) else { break };
+        name = &name[..end];
+    }
 }
 
 fn parse(c: &mut Cursor<'_>) -> Read<Wanted> {
@@ -102,9 +140,13 @@ fn parse(c: &mut Cursor<'_>) -> Read<Wanted> {
                 }
                 // There are none elsewhere.
                 "REMOTE" => {}
+                "RECURSIVEMATCH" => wanted.recursive = true,
                 other => return wrong(format!("LIST does not select by {other}")),
             }
             c.eat(b' ');
+        }
+        if wanted.recursive && !wanted.special_only && !wanted.subscribed_only {
+            return wrong("RECURSIVEMATCH goes with what is selected by");
         }
         c.space()?;
     }
@@ -157,25 +199,9 @@ pub(super) fn whole(reference: &str, pattern: &str) -> Read<String> {
     Ok(if first.eq_ignore_ascii_case("INBOX") { format!("INBOX{rest}") } else { whole })
 }
 
-pub(super) async fn all<S: Mailstore>(store: &mut S) -> Result<Vec<FolderInfo>, Done> {
-    match store.ask(Command::List).await? {
-        Answer::Folders(folders) => Ok(folders),
-        _ => Err(Done::odd_answer()),
-    }
-}
-
-pub(super) fn tell<O: Output>(response: &str, attributes: &[&str], name: &str, out: &mut Out<O>) {
-    out.line(&format!("* {response} ({}) \"/\" {}", attributes.join(" "), print::folder(name)));
-}
-
-fn special_use(of: SpecialUse) -> &'static str {
-    match of {
-        SpecialUse::Drafts => "\\Drafts",
-        SpecialUse::Sent => "\\Sent",
-        SpecialUse::Junk => "\\Junk",
-        SpecialUse::Trash => "\\Trash",
-        SpecialUse::Archive => "\\Archive",
-    }
+/// A response of LIST or LSUB without the end of its line.
+pub(super) fn line(response: &str, attributes: &[&str], name: &str) -> String {
+    format!("* {response} ({}) \"/\" {}", attributes.join(" "), print::folder(name))
 }
 
 /// Whether a pattern with `*` and `%` matches a name. Takes at most the product of their lengths.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use mailraft_mailbox::api::HIERARCHY_SEPARATOR;
 use mailraft_protocol::{Out, Output};
 
-use crate::commands::list::{all, matches, tell, whole};
+use crate::commands::list::{line, matches, whole};
 use crate::cursor::Cursor;
+use crate::folders;
 use crate::outcome::{Outcome, ok};
 use crate::store::Mailstore;
 
@@ -17,7 +18,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut
     let pattern = whole(&reference, &c.pattern()?)?;
     c.end()?;
     let mut lines: BTreeMap<(bool, String), bool> = BTreeMap::new();
-    for folder in all(store).await?.into_iter().filter(|f| f.subscribed) {
+    for folder in folders::all(store).await?.into_iter().filter(|f| f.subscribed) {
         store.breathe().await?;
         if matches(&pattern, &folder.name) {
             let selectable = folder.id.is_some() && folder.selectable;
@@ -33,7 +34,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut
         }
     }
     for ((_, name), selectable) in lines {
-        tell("LSUB", if selectable { &[] } else { &["\\Noselect"] }, &name, out);
+        out.line(&line("LSUB", if selectable { &[] } else { &["\\Noselect"] }, &name));
         out.pass_on().await;
     }
     ok("LSUB")

@@ -225,7 +225,10 @@ fn patterns_of_any_kind_are_matched_in_time() {
     talk.say(format!("a CREATE {}\r\n", "a".repeat(900)).as_bytes());
     talk.say(format!("b LIST \"\" {}b\r\n", "a*%".repeat(600)).as_bytes());
     talk.say(format!("c LIST \"\" {}\r\n", "*".repeat(3_000)).as_bytes());
-    assert_eq!(talk.take_heard(), "a OK CREATE done\r\nb OK LIST done\r\nc BAD a pattern is too long\r\n");
+    assert_eq!(
+        talk.take_heard(),
+        "a OK [MAILBOXID (F13-7)] CREATE done\r\nb OK LIST done\r\nc BAD a pattern is too long\r\n"
+    );
 }
 
 #[test]

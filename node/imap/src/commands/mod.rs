@@ -18,6 +18,7 @@ mod logout;
 mod lsub;
 mod namespace;
 mod noop;
+mod quota;
 mod rename;
 mod search;
 mod select;
@@ -95,9 +96,11 @@ async fn run<S: Mailstore, O: Output>(
         "EXAMINE" => select::run(state, c, Access::ReadOnly, store, out).await,
         "UNSELECT" => unselect::run(state, c, store).await,
         "CLOSE" => close::run(state, c, store).await,
-        "LIST" => list::run(c, store, out).await,
+        "LIST" => list::run(state, c, store, out).await,
         "LSUB" => lsub::run(c, store, out).await,
-        "STATUS" => status::run(c, store, out).await,
+        "STATUS" => status::run(state, c, store, out).await,
+        "GETQUOTA" => quota::get(c, store, out).await,
+        "GETQUOTAROOT" => quota::get_root(c, store, out).await,
         "CREATE" => create::run(c, store).await,
         "DELETE" => delete::run(state, c, store).await,
         "RENAME" => rename::run(c, store).await,

@@ -1,4 +1,4 @@
-//! SEARCH (RFC 3501, section 6.4.4), cheapest keys first: what the view knows, then metadata, then bodies.
+//! SEARCH (RFC 3501, section 6.4.4) with what it may return and save (RFC 4731, 5182, 9394), cheapest keys first: what the view knows, then metadata, then bodies.
 
 use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, MessageState};
 use mailraft_mailbox::{Answer, Command, SystemFlag, UidSet};
@@ -8,7 +8,7 @@ use mailraft_message::{BodySearch, Part};
 use mailraft_protocol::{BodyReader, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, PartialRange, Read, wrong};
 use crate::opened::{Names, view};
 use crate::outcome::{Done, Outcome, ok};
 use crate::search_key::{self, Fact};
@@ -24,6 +24,12 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
 ) -> Outcome {
     view(state)?;
     c.space()?;
+    let returns = returns(c)?;
+    let saved = state.saved.clone();
+    if returns.as_ref().is_some_and(|returns| returns.save) {
+        // Whatever goes wrong from here on, nothing is saved (RFC 5182, section 2.1).
+        state.saved = UidSet::new();
+    }
     if c.peek_word() == "CHARSET" {
         c.word()?;
         c.space()?;
@@ -33,7 +39,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         }
         c.space()?;
     }
-    let mut query = search_key::parse(c)?;
+    let mut query = search_key::parse(c, store.now_unix_seconds())?;
     c.end()?;
     if query.texts() > TEXTS_MAX {
         return Err(Done::No(format!("[LIMIT] at most {TEXTS_MAX} texts can be looked for at once")));
@@ -44,7 +50,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     state.say_news(false, out).await;
     let view = view(state)?;
     let folder = view.folder;
-    search_key::resolve(&mut query, view);
+    search_key::resolve(&mut query, view, &saved);
     // What the client still counts but is gone fits nothing.
     let seen = |uid: u32| {
         let number = view.number(uid).filter(|_| !view.is_expunged(uid))?;
@@ -100,11 +106,115 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         }
     }
     found.sort_unstable();
-    let numbers =
-        found.into_iter().filter_map(|uid| if names == Names::Uids { Some(uid as usize) } else { view.number(uid) });
-    let line: String = numbers.map(|number| format!(" {number}")).collect();
-    out.line(&format!("* SEARCH{line}"));
+    let named = |uid: u32| match names {
+        Names::Uids => Some(uid),
+        Names::Numbers => view.number(uid).and_then(|number| u32::try_from(number).ok()),
+    };
+    let numbers: Vec<u32> = found.iter().copied().filter_map(named).collect();
+    match &returns {
+        None => {
+            let line: String = numbers.iter().map(|number| format!(" {number}")).collect();
+            out.line(&format!("* SEARCH{line}"));
+        }
+        // Of what is only saved nothing is told.
+        Some(returns) if returns.tells() => {
+            let uid = if names == Names::Uids { " UID" } else { "" };
+            out.line(&format!("* ESEARCH (TAG \"{}\"){uid}{}", state.tag, returns.print(&numbers)));
+        }
+        Some(_) => {}
+    }
+    if let Some(returns) = returns.filter(|returns| returns.save) {
+        state.saved = returns.saved(&found);
+    }
     ok("SEARCH")
+}
+
+/// What RETURN asks for.
+#[derive(Debug, Default)]
+struct Returns {
+    min: bool,
+    max: bool,
+    all: bool,
+    count: bool,
+    save: bool,
+    partial: Option<PartialRange>,
+}
+
+impl Returns {
+    fn tells(&self) -> bool {
+        self.min || self.max || self.all || self.count || self.partial.is_some()
+    }
+
+    /// What was found, which rises.
+    fn print(&self, found: &[u32]) -> String {
+        let mut out = String::new();
+        let ends = found.first().zip(found.last());
+        if let Some((min, _)) = ends.filter(|_| self.min) {
+            out += &format!(" MIN {min}");
+        }
+        if let Some((_, max)) = ends.filter(|_| self.max) {
+            out += &format!(" MAX {max}");
+        }
+        if self.count {
+            out += &format!(" COUNT {}", found.len());
+        }
+        if self.all && !found.is_empty() {
+            out += &format!(" ALL {}", set(found));
+        }
+        if let Some(range) = &self.partial {
+            let part = range.of(found);
+            let part = if part.is_empty() { "NIL".to_owned() } else { set(part).to_string() };
+            out += &format!(" PARTIAL ({} {part})", range.print());
+        }
+        out
+    }
+
+    /// What of all that was found is saved: what is returned, or all if it is counted or nothing is asked for (RFC 5182,
+    /// section 2.4; RFC 9394, section 3.2).
+    fn saved(&self, found: &[u32]) -> UidSet {
+        if self.all || self.count || !self.tells() {
+            return set(found);
+        }
+        let ends = [found.first().filter(|_| self.min), found.last().filter(|_| self.max)];
+        let part = self.partial.map(|range| range.of(found)).unwrap_or_default();
+        ends.into_iter().flatten().chain(part).copied().collect()
+    }
+}
+
+fn set(numbers: &[u32]) -> UidSet {
+    numbers.iter().copied().collect()
+}
+
+/// `RETURN (...)`, if it is there.
+fn returns(c: &mut Cursor<'_>) -> Read<Option<Returns>> {
+    if c.peek_word() != "RETURN" {
+        return Ok(None);
+    }
+    c.word()?;
+    c.space()?;
+    c.open()?;
+    let mut returns = Returns::default();
+    while !c.close() {
+        match c.word()?.as_str() {
+            "MIN" => returns.min = true,
+            "MAX" => returns.max = true,
+            "ALL" => returns.all = true,
+            "COUNT" => returns.count = true,
+            "SAVE" => returns.save = true,
+            "PARTIAL" => {
+                c.space()?;
+                returns.partial = Some(c.partial_range()?);
+            }
+            other => return wrong(format!("SEARCH does not return {other}")),
+        }
+        c.eat(b' ');
+    }
+    c.space()?;
+    if returns.all && returns.partial.is_some() {
+        return wrong("either ALL or PARTIAL");
+    }
+    returns.all |= !returns.tells() && !returns.save;
+    Ok(Some(returns))
 }
 
 /// A message as the session's view has it.
@@ -140,6 +250,7 @@ fn known<'a>(fetched: &'a Fetched, long_header: Option<&'a [u8]>) -> Known<'a> {
             size_bytes: content.size_bytes,
             received_unix_seconds: content.internal_date.unix_seconds,
             received_zone_minutes: content.internal_date.zone_minutes,
+            email: content.email.0,
         });
     }
     match long_header.or(fetched.header.as_ref().map(|header| header.header.as_ref())) {

@@ -4,6 +4,7 @@ use mailraft_mailbox::{Answer, Command, SystemFlag};
 use mailraft_protocol::{Out, Output};
 
 use crate::cursor::Cursor;
+use crate::objectid;
 use crate::opened::close;
 use crate::outcome::{Done, Outcome};
 use crate::state::State;
@@ -46,6 +47,8 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     }
     out.line(&format!("* OK [UIDVALIDITY {}] UIDs valid", view.uid_validity));
     out.line(&format!("* OK [UIDNEXT {}] next UID", view.uid_next));
+    let mailbox_id = objectid::print_folder(view.folder, view.uid_validity);
+    out.line(&format!("* OK [MAILBOXID ({mailbox_id})] the folder's own"));
     state.view = Some(view);
     Ok(Done::Ok(match access {
         Access::ReadOnly => "[READ-ONLY] EXAMINE done".into(),

@@ -1,12 +1,12 @@
-//! STATUS (RFC 3501, section 6.3.10; SIZE from RFC 8438).
+//! STATUS (RFC 3501, section 6.3.10; SIZE from RFC 8438, APPENDLIMIT from RFC 7889, MAILBOXID from RFC 8474).
 
-use mailraft_mailbox::api::FolderStatus;
-use mailraft_mailbox::{Answer, Command};
 use mailraft_protocol::{Out, Output};
 
 use crate::cursor::{Cursor, Read, wrong};
+use crate::folders;
 use crate::outcome::{Done, Outcome, ok};
 use crate::print;
+use crate::state::State;
 use crate::store::Mailstore;
 
 /// A count of a folder.
@@ -18,15 +18,22 @@ pub(super) enum Item {
     UidNext,
     UidValidity,
     Size,
+    AppendLimit,
+    MailboxId,
 }
 
-pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut S, out: &mut Out<O>) -> Outcome {
+pub(crate) async fn run<S: Mailstore, O: Output>(
+    state: &State,
+    c: &mut Cursor<'_>,
+    store: &mut S,
+    out: &mut Out<O>,
+) -> Outcome {
     c.space()?;
     let folder = c.folder()?;
     c.space()?;
     let items = items(c)?;
     c.end()?;
-    tell(folder, &items, store, out).await?;
+    tell(state, folder, &items, store, out).await?;
     ok("STATUS")
 }
 
@@ -42,6 +49,8 @@ pub(super) fn items(c: &mut Cursor<'_>) -> Read<Vec<Item>> {
             "UIDNEXT" => Item::UidNext,
             "UIDVALIDITY" => Item::UidValidity,
             "SIZE" => Item::Size,
+            "APPENDLIMIT" => Item::AppendLimit,
+            "MAILBOXID" => Item::MailboxId,
             other => return wrong(format!("STATUS does not know {other}")),
         };
         if !items.contains(&item) {
@@ -54,25 +63,32 @@ pub(super) fn items(c: &mut Cursor<'_>) -> Read<Vec<Item>> {
 
 /// One STATUS response.
 pub(super) async fn tell<S: Mailstore, O: Output>(
+    state: &State,
     folder: String,
     items: &[Item],
     store: &mut S,
     out: &mut Out<O>,
 ) -> Result<(), Done> {
     let name = print::folder(&folder);
-    let Answer::Status(status) = store.ask(Command::Status { folder }).await? else { return Err(Done::odd_answer()) };
-    let list: Vec<String> = items.iter().map(|item| print_item(*item, &status)).collect();
+    let status = folders::status(&folder, store).await?;
+    let id = match items.contains(&Item::MailboxId) {
+        true => folders::mailbox_id(&folder, status.uid_validity, store).await?,
+        false => String::new(),
+    };
+    let append_limit = state.config.max_message_bytes;
+    let list: Vec<String> = items
+        .iter()
+        .map(|item| match item {
+            Item::Messages => format!("MESSAGES {}", status.messages),
+            Item::Recent => format!("RECENT {}", status.recent),
+            Item::Unseen => format!("UNSEEN {}", status.unseen),
+            Item::UidNext => format!("UIDNEXT {}", status.uid_next),
+            Item::UidValidity => format!("UIDVALIDITY {}", status.uid_validity),
+            Item::Size => format!("SIZE {}", status.size_bytes),
+            Item::AppendLimit => format!("APPENDLIMIT {append_limit}"),
+            Item::MailboxId => format!("MAILBOXID ({id})"),
+        })
+        .collect();
     out.line(&format!("* STATUS {name} ({})", list.join(" ")));
     Ok(())
-}
-
-fn print_item(item: Item, status: &FolderStatus) -> String {
-    match item {
-        Item::Messages => format!("MESSAGES {}", status.messages),
-        Item::Recent => format!("RECENT {}", status.recent),
-        Item::Unseen => format!("UNSEEN {}", status.unseen),
-        Item::UidNext => format!("UIDNEXT {}", status.uid_next),
-        Item::UidValidity => format!("UIDVALIDITY {}", status.uid_validity),
-        Item::Size => format!("SIZE {}", status.size_bytes),
-    }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
 ) -> Outcome {
     let folder = writable(state)?.folder;
     c.space()?;
-    let set = c.sequence_set()?;
+    let set = c.message_set()?;
     c.space()?;
     let item = c.word()?;
     let (mode, echo) = match item.as_str() {

@@ -9,6 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::store::Mailstore;
 
+/// An hour after the first message came.
+const NOW_UNIX_SECONDS: i64 = 820_458_000;
+
 /// What becomes of a change whose outcome is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
@@ -137,6 +140,10 @@ impl Mailstore for TestStore {
 
     fn begin_command(&mut self) {
         self.breaths = 0;
+    }
+
+    fn now_unix_seconds(&self) -> i64 {
+        NOW_UNIX_SECONDS
     }
 
     async fn breathe(&mut self) -> Result<(), Refusal> {

@@ -48,6 +48,22 @@ pub fn create_folder(work: &mut Work<'_>, name: &str) -> Result<Answer, Refusal>
     Ok(Answer::Done)
 }
 
+/// Makes a folder for a special use. Two of the same would leave it to chance which of them a mail program takes.
+pub fn create_folder_for(work: &mut Work<'_>, name: &str, special_use: SpecialUse) -> Result<Answer, Refusal> {
+    if work.state.folders().any(|(_, folder)| folder.record.special_use == Some(special_use)) {
+        return Err(Refusal::NotAllowed("another folder has this special use".to_owned()));
+    }
+    if names::spelt(name) == names::INBOX {
+        return Err(Refusal::FolderExists);
+    }
+    let made = create_folder(work, name)?;
+    let name = names::canonical(name.strip_suffix(HIERARCHY_SEPARATOR).unwrap_or(name))?;
+    let id = work.state.named(&name).ok_or(Refusal::NoSuchFolder)?;
+    let modseq = work.next_modseq();
+    work.touch(id, modseq)?.record.special_use = Some(special_use);
+    Ok(made)
+}
+
 /// Makes a folder of a name that is not there, and those above it.
 pub fn make(work: &mut Work<'_>, name: &str, special_use: Option<SpecialUse>) -> Result<FolderId, Refusal> {
     let parent = make_above(work, name)?;
@@ -124,6 +140,31 @@ mod tests {
         assert_eq!(first, [1, 2, 3, 4, 5, 6]);
         assert!(first.iter().zip(second).all(|(first, second)| *first < second), "{first:?}, {second:?}");
         assert!(validities(u64::MAX / 2_000).into_iter().all(|validity| validity > u32::MAX / 2));
+    }
+
+    #[test]
+    fn a_special_use_belongs_to_one_folder_at_a_time() {
+        let mut world = World::new();
+        let create_for = |name: &str| Command::CreateFolderFor { name: name.into(), special_use: SpecialUse::Sent };
+        let uses = |world: &mut World| {
+            match world.run(Command::List) {
+                Ok(Answer::Folders(all)) => {
+                    all.into_iter().filter(|f| f.special_use == Some(SpecialUse::Sent)).map(|f| f.name)
+                }
+                other => panic!("{other:?}"),
+            }
+            .collect::<Vec<_>>()
+        };
+        assert!(matches!(world.run(create_for("a/Out")), Err(Refusal::NotAllowed(_))));
+        assert_eq!(uses(&mut world), ["Sent"]);
+        world.run(Command::DeleteFolder { name: "Sent".into() }).unwrap();
+        assert_eq!(world.run(create_for("Inbox")), Err(Refusal::FolderExists));
+        world.run(create_for("a/Out/")).unwrap();
+        world.run(Command::RenameFolder { from: "a".into(), to: "b".into() }).unwrap();
+        assert_eq!(uses(&mut world), ["b/Out"]);
+        world.assert_rows_are_memory();
+        world.reload();
+        assert_eq!(uses(&mut world), ["b/Out"]);
     }
 
     #[test]

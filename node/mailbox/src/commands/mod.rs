@@ -40,6 +40,7 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         Command::Move { folder, uids, to } => move_messages::move_messages(work, *folder, uids, to),
         Command::Expunge { folder, uids } => expunge::expunge(work, *folder, uids.as_ref()),
         Command::CreateFolder { name } => create_folder::create_folder(work, name),
+        Command::CreateFolderFor { name, special_use } => create_folder::create_folder_for(work, name, *special_use),
         Command::DeleteFolder { name } => delete_folder::delete_folder(work, name),
         Command::RenameFolder { from, to } => rename_folder::rename_folder(work, from, to),
         Command::Subscribe { name, on } => subscribe::subscribe(work, name, *on),
@@ -57,6 +58,7 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         | Command::Fetch { .. }
         | Command::Maildrop
         | Command::UniqueIds { .. }
+        | Command::Quota
         | Command::ReadChunk { .. } => Err(Refusal::NotAllowed("a read changes nothing".to_owned())),
     }
 }
@@ -71,6 +73,8 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
         | Command::Move { .. }
         | Command::Expunge { .. }
         | Command::CreateFolder { .. }
+        | Command::CreateFolderFor { .. }
+        | Command::Quota
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }

@@ -102,6 +102,8 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::Store { .. }
         | Command::Expunge { .. }
         | Command::CreateFolder { .. }
+        | Command::CreateFolderFor { .. }
+        | Command::Quota
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }

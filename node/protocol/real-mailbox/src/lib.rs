@@ -153,6 +153,11 @@ impl RealMailbox {
         }
     }
 
+    /// The most bytes of messages from now on.
+    pub fn set_quota_bytes(&mut self, quota: Option<u64>) {
+        self.owner.set_quota_bytes(quota);
+    }
+
     /// Others move messages of INBOX away: their UIDs are no more.
     pub fn expunge(&mut self, uids: UidSet) {
         let folder = self.folder("INBOX");

@@ -115,6 +115,10 @@ impl Mailstore for Store {
         self.context.turn.begin_command();
     }
 
+    fn now_unix_seconds(&self) -> i64 {
+        zoned_now().unix_seconds
+    }
+
     async fn breathe(&mut self) -> Result<(), Refusal> {
         self.context.turn.breathe().await
     }
