@@ -26,6 +26,8 @@ pub struct Member {
     pub lag_entries: u64,
     /// How often it was offered the lead in this term.
     pub offered: u32,
+    /// Its node hears, and is heard by, as many as any other's.
+    pub well_placed: bool,
 }
 
 /// How many partitions a node with so many replicas hands over at one look.
@@ -33,13 +35,17 @@ pub fn hand_overs_max(replicas: usize) -> usize {
     HAND_OVERS.max(replicas / HAND_OVER_SHARE)
 }
 
-/// To whom a leader should hand over: the first in the order that is fit, if that is not itself.
-pub fn better_leader(order: &[ReplicaId], own: ReplicaId, members: &[Member]) -> Option<ReplicaId> {
+/// To whom a leader should hand over: the first in the order that is fit and well placed, if that is not itself.
+/// `well_placed` says whether it is so itself.
+pub fn better_leader(order: &[ReplicaId], own: ReplicaId, well_placed: bool, members: &[Member]) -> Option<ReplicaId> {
     for replica in order {
-        if *replica == own {
+        if *replica == own && well_placed {
             return None;
         }
-        let fit = |m: &&Member| m.replica == *replica && m.voter && m.active && m.lag_entries <= LAG_MAX_ENTRIES;
+        let fit = |m: &&Member| {
+            let other = m.replica == *replica && m.replica != own;
+            other && m.voter && m.active && m.well_placed && m.lag_entries <= LAG_MAX_ENTRIES
+        };
         if members.iter().any(|m| fit(&m)) {
             return Some(*replica);
         }
@@ -64,20 +70,32 @@ mod tests {
     use super::*;
 
     fn member(n: u64, active: bool, lag_entries: u64) -> Member {
-        Member { replica: ReplicaId(n), voter: true, active, lag_entries, offered: 0 }
+        Member { replica: ReplicaId(n), voter: true, active, lag_entries, offered: 0, well_placed: true }
     }
 
     #[test]
     fn the_first_fit_member_in_the_order_should_lead() {
         let order = [ReplicaId(1), ReplicaId(2), ReplicaId(3)];
         let all = [member(1, true, 0), member(2, true, 0), member(3, true, 0)];
-        assert_eq!(better_leader(&order, ReplicaId(3), &all), Some(ReplicaId(1)));
-        assert_eq!(better_leader(&order, ReplicaId(1), &all), None);
+        assert_eq!(better_leader(&order, ReplicaId(3), true, &all), Some(ReplicaId(1)));
+        assert_eq!(better_leader(&order, ReplicaId(1), true, &all), None);
         let dead = [member(1, false, 0), member(2, true, 0), member(3, true, 0)];
-        assert_eq!(better_leader(&order, ReplicaId(3), &dead), Some(ReplicaId(2)));
+        assert_eq!(better_leader(&order, ReplicaId(3), true, &dead), Some(ReplicaId(2)));
         let behind = [member(1, true, LAG_MAX_ENTRIES + 1), member(2, false, 0), member(3, true, 0)];
-        assert_eq!(better_leader(&order, ReplicaId(3), &behind), None);
+        assert_eq!(better_leader(&order, ReplicaId(3), true, &behind), None);
         assert_eq!(successor(ReplicaId(3), &behind), Some(ReplicaId(1)));
+    }
+
+    #[test]
+    fn whoever_does_not_hear_all_that_others_hear_should_not_lead() {
+        let order = [ReplicaId(1), ReplicaId(2), ReplicaId(3)];
+        let badly = |n| Member { well_placed: false, ..member(n, true, 0) };
+        let one = [badly(1), badly(2), member(3, true, 0)];
+        assert_eq!(better_leader(&order, ReplicaId(1), false, &one), Some(ReplicaId(3)));
+        assert_eq!(better_leader(&order, ReplicaId(2), false, &one), Some(ReplicaId(3)));
+        assert_eq!(better_leader(&order, ReplicaId(3), true, &one), None, "it keeps the lead");
+        let none = [badly(1), member(2, false, 0), member(3, true, LAG_MAX_ENTRIES + 1)];
+        assert_eq!(better_leader(&order, ReplicaId(1), false, &none), None, "better here than nowhere");
     }
 
     #[test]

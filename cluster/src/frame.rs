@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use mailraft_storage::entry::{versioned_encode, versioned_take};
-use mailraft_storage::{ClusterId, Index, PartitionId, ReplicaId, StoreError, Term, UnixMillis};
+use mailraft_storage::{ClusterId, Index, NodeId, PartitionId, ReplicaId, StoreError, Term, UnixMillis};
 use protobuf::Message;
 use raft::eraftpb;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ struct Head {
 }
 
 /// The kinds of [`FramedBody`], which are numbered from 0.
-const BODY_KINDS: u32 = 5;
+const BODY_KINDS: u32 = 6;
 
 #[derive(Serialize, Deserialize)]
 enum FramedBody {
@@ -47,6 +47,10 @@ enum FramedBody {
     Visible {
         index: Index,
     },
+    Hears {
+        nodes: Vec<NodeId>,
+        links: u32,
+    },
 }
 
 /// A peer message as bytes.
@@ -58,6 +62,7 @@ pub fn encode(message: &PeerMessage) -> Vec<u8> {
         PeerBody::Leads(led) => FramedBody::Leads(led.clone()),
         PeerBody::Removed => FramedBody::Removed,
         PeerBody::Visible { index } => FramedBody::Visible { index: *index },
+        PeerBody::Hears { nodes, links } => FramedBody::Hears { nodes: nodes.clone(), links: *links },
     };
     let head = Head {
         cluster: message.cluster,
@@ -106,6 +111,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<PeerMessage>, StoreError> {
         FramedBody::Leads(led) => PeerBody::Leads(led),
         FramedBody::Removed => PeerBody::Removed,
         FramedBody::Visible { index } => PeerBody::Visible { index },
+        FramedBody::Hears { nodes, links } => PeerBody::Hears { nodes, links },
     };
     let Head { cluster, partition, from, to, incarnation, wall } = head;
     Ok(Some(PeerMessage { cluster, partition, from, to, incarnation, wall, body }))
@@ -163,6 +169,7 @@ mod tests {
             PeerBody::Hash { count: 1, hash: [1; 32] },
             PeerBody::Leads(Vec::new()),
             PeerBody::Visible { index: Index(1) },
+            PeerBody::Hears { nodes: vec![NodeId(2)], links: 1 },
             message.body.clone(),
         ];
         let kinds = bodies.map(|body| {

@@ -9,6 +9,7 @@
 //! * [`members`]: who is in a Raft group and where.
 //! * [`bootstrap`]: the first state of a new cluster.
 //! * [`regions`]: where nodes stand, and whom an answer waits for.
+//! * [`reach`]: which nodes hear each other, and who should lead where not all do.
 //! * [`eviction`]: kept results of commands go after a time.
 //! * `peer_check`: what another node may say.
 //! * [`frame`]: peer messages as bytes.
@@ -34,6 +35,7 @@ mod peer_check;
 mod peer_refusal;
 pub mod placement;
 pub mod plant;
+pub mod reach;
 mod reads;
 pub mod regions;
 mod replica;

@@ -19,7 +19,9 @@ use crate::hints::{Hints, TELL_EVERY_TICKS};
 use crate::members::Admission;
 use crate::outcome::{BarrierOutcome, ChangeOutcome, Decision, SlotOutcome};
 use crate::peer_check;
+use crate::placement::MemberRow;
 use crate::plant::{self, Fault};
+use crate::reach::{self, Reach};
 use crate::replica::Replica;
 use crate::seam::{Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 use crate::status::ReplicaStatus;
@@ -53,6 +55,8 @@ pub struct Node {
     led: BTreeMap<PartitionId, Term>,
     /// With several regions: how the control group's rows here bear on the other groups.
     control: ControlWatch,
+    /// Which nodes hear each other.
+    reach: Reach,
 }
 
 impl Node {
@@ -107,6 +111,7 @@ impl Node {
             hints: Hints::default(),
             led: BTreeMap::new(),
             control: ControlWatch::default(),
+            reach: Reach::default(),
         })
     }
 
@@ -275,6 +280,7 @@ impl Node {
         self.ticks += 1;
         self.asks_about_needs();
         self.counts_clocks(env);
+        self.tells_reach(env, out);
         hint(self.hints.tick(self.ticks), out);
         let unreadable: Vec<_> =
             self.replicas.values().filter_map(|r| Some((r.spec.replica, r.take_unreadable()?))).collect();
@@ -307,12 +313,29 @@ impl Node {
             let mut left = balance::hand_overs_max(self.replicas.len());
             for (partition, replica) in &mut self.replicas {
                 // Every one is asked: each remembers how long another has been the better leader.
-                if let Some(to) = replica.hand_over_preferred().filter(|_| left > 0) {
+                if let Some(to) = replica.hand_over_preferred(&self.reach).filter(|_| left > 0) {
                     replica.transfer(to);
                     self.dirty.push(*partition);
                     left -= 1;
                 }
             }
+        }
+    }
+
+    /// Counts whom this node hears, and tells those that may lead now and then.
+    fn tells_reach(&mut self, env: &Env, out: &mut Vec<Output>) {
+        let Some(control) = self.replicas.get(&PartitionId::CONTROL) else { return };
+        let own = self.config.node;
+        let others = control.members.rows().into_iter().filter(|m| m.node != own && control.members.votes(m.replica));
+        let others: Vec<MemberRow> = others.collect();
+        self.reach.tick(others.iter().map(|m| m.node).collect());
+        if !self.ticks.is_multiple_of(reach::TELL_EVERY_TICKS) || !control.members.votes(control.spec.replica) {
+            return;
+        }
+        for member in others {
+            let body = PeerBody::Hears { nodes: self.reach.hears(), links: self.reach.links() };
+            let message = control.message(&self.config, env, member.replica, body);
+            out.push(Output::Send { to: member.node, message });
         }
     }
 
@@ -378,6 +401,7 @@ impl Node {
             | PeerBody::Hash { .. }
             | PeerBody::Rows { .. }
             | PeerBody::Visible { .. }
+            | PeerBody::Hears { .. }
             | PeerBody::Removed => None,
         };
         let Some(replica) = self.replicas.get_mut(&partition) else { return };
@@ -400,6 +424,10 @@ impl Node {
             Admission::Foreign => return,
         }
         self.clocks.heard(env, from, wall);
+        self.reach.heard(from);
+        if let PeerBody::Hears { nodes, links } = &body {
+            self.reach.told(from, self.config.node, nodes, *links);
+        }
         if let Some(led) = led {
             return hint(self.hints.told(from, &led, self.ticks), out);
         }

@@ -19,6 +19,7 @@ use raft::{Changer, GetEntriesContext, ProgressTracker, Raft, StateRole};
 use crate::log_store::LogStore;
 use crate::members;
 use crate::peer_refusal::PeerRefusal;
+use crate::reach;
 use crate::seam::PeerBody;
 
 /// A replica may be so many terms behind: with an election every second it slept for over a century.
@@ -56,8 +57,10 @@ pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &Pee
     match body {
         PeerBody::Leads(led) if led.len() > LEADS_MAX => Err(PeerRefusal::Leads(led.len())),
         PeerBody::Visible { index } if index.0 > NUMBER_MAX => Err(PeerRefusal::Number(index.0)),
+        PeerBody::Hears { nodes, .. } if nodes.len() > reach::NODES_MAX => Err(PeerRefusal::Nodes(nodes.len())),
         PeerBody::Raft(_)
         | PeerBody::Leads(_)
+        | PeerBody::Hears { .. }
         | PeerBody::Hash { .. }
         | PeerBody::Rows { .. }
         | PeerBody::Visible { .. }

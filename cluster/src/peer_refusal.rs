@@ -15,6 +15,9 @@ pub enum PeerRefusal {
     /// It leads more than there can be.
     #[error("it says that it leads {0} partitions")]
     Leads(usize),
+    /// It hears more nodes than there can be.
+    #[error("it says that it hears {0} nodes")]
+    Nodes(usize),
     /// No replica sends this kind to another.
     #[error("no replica sends {0:?} to another")]
     Kind(MessageType),
@@ -116,6 +119,7 @@ impl PeerRefusal {
             PeerRefusal::Cluster => "cluster",
             PeerRefusal::Clock(_) => "clock",
             PeerRefusal::Leads(_) => "leads",
+            PeerRefusal::Nodes(_) => "nodes",
             PeerRefusal::Kind(_) => "kind",
             PeerRefusal::Address { .. } => "address",
             PeerRefusal::Term { .. } => "term",

@@ -351,6 +351,13 @@ pub enum PeerBody {
     Leads(Vec<(PartitionId, Term)>),
     /// The receiver was removed from the group, and the sender has applied that.
     Removed,
+    /// Whom the sender's node hears ([`Reach`](crate::reach::Reach)). Between replicas of the control group.
+    Hears {
+        /// These nodes.
+        nodes: Vec<NodeId>,
+        /// With so many of them it hears each other.
+        links: u32,
+    },
 }
 
 /// Something to do about a snapshot.

@@ -39,6 +39,11 @@ pub(crate) struct First {
 }
 
 impl First {
+    /// Which operation it is in the history.
+    pub fn operation(&self) -> usize {
+        self.operation
+    }
+
     /// Whether what it made is there, for who asks the same again, whatever that one made.
     pub fn is_there(&self, model: &Model, again: &Operation) -> bool {
         let (op, inbox) = (&again.op, model.named(INBOX));

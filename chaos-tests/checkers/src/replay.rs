@@ -254,7 +254,14 @@ impl Replay<'_> {
         deliveries.extend(repeats);
         let after = self.made_by_firsts(&operations);
         for (n, operation) in deliveries.iter().copied().enumerate().filter(|_| !self.doubt) {
+            // What was done for the first time in this entry is no older one's any more.
+            let first_is_here = n >= new
+                && self
+                    .repeats
+                    .first_of(self.history, &self.history.operations[operation].op)
+                    .is_some_and(|first| operations.contains(&first.operation()));
             let earlier = match (made.get(&operation), after.get(&operation)) {
+                _ if first_is_here => Earlier::Unsure,
                 (Some(true), Some(true))
                     if !self.unknown.iter().any(|p| may_remove(&self.history.operations[p.operation].op)) =>
                 {

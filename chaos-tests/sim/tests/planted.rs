@@ -64,7 +64,7 @@ planted! {
     read_through_old_actor: ReadThroughOldActor, [Modseq, Stale, View], |_| {};
     body_loses_chunk: BodyLosesChunk, [ExactlyOnce], |s| s.large_permille = 60;
     sweep_live_body: SweepLiveBody, [ExactlyOnce], large_bodies, jumps;
-    replica_comes_back_empty: ReplicaComesBackEmpty, [ReplicasAgree], |_| {};
+    replica_comes_back_empty: ReplicaComesBackEmpty, [ReplicasAgree, Liveness], |_| {};
     snapshot_without_commands: SnapshotWithoutCommands, [ReplicasAgree], |s| s.log_keep_entries = 4, installs;
     snapshot_rows_newer: SnapshotRowsNewer, [ReplicasAgree], busy_and_snapshots, installs;
     snapshot_metadata_first: SnapshotMetadataFirst, [ReplicasAgree], |s| s.log_keep_entries = 4, installs;

@@ -242,6 +242,7 @@ fn message_bytes(message: &PeerMessage) -> usize {
         }
         PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Visible { .. } | PeerBody::Removed => 0,
         PeerBody::Leads(led) => led.len() * 16,
+        PeerBody::Hears { nodes, .. } => nodes.len() * 8,
     };
     body + MESSAGE_BYTES
 }

@@ -7,6 +7,7 @@ use super::{Offers, Replica};
 use crate::balance::{self, Member};
 use crate::config::NodeConfig;
 use crate::low_water::LowWaterMarks;
+use crate::reach::Reach;
 use crate::status::{FollowerStatus, ReplicaStatus, Role};
 
 /// The log is cut only when so many entries go at once.
@@ -115,14 +116,17 @@ impl Replica {
     }
 
     /// To whom to hand the lead over because another should have it.
-    pub fn hand_over_preferred(&mut self) -> Option<ReplicaId> {
+    pub fn hand_over_preferred(&mut self, reach: &Reach) -> Option<ReplicaId> {
         let settled = self.lead.told && self.ticks - self.lead.since_tick >= balance::STAY_TICKS;
         if !self.may_hand_over() || self.is_unfit_to_lead() || !settled {
             return None;
         }
-        let members = self.standing();
+        let mut members = self.standing();
+        for member in &mut members {
+            member.well_placed = self.members.node(member.replica).is_none_or(|node| reach.is_best(node));
+        }
         let order: Vec<ReplicaId> = self.members.order().collect();
-        let found = balance::better_leader(&order, self.spec.replica, &members);
+        let found = balance::better_leader(&order, self.spec.replica, !reach.is_worse(), &members);
         let since = self.better.filter(|(replica, _)| Some(*replica) == found).map_or(self.ticks, |(_, since)| since);
         self.better = found.map(|replica| (replica, since));
         let found = found.filter(|_| self.ticks - since >= balance::STEADY_TICKS)?;
@@ -157,6 +161,7 @@ impl Replica {
                 active: self.is_active(ReplicaId(*id)) && self.keeps_up(progress),
                 lag_entries: last.saturating_sub(progress.matched),
                 offered: self.offered.get(&ReplicaId(*id)).map_or(0, |offers| offers.times),
+                well_placed: true,
             })
             .collect()
     }

@@ -402,3 +402,37 @@ fn a_node_without_a_replica_hears_who_leads_and_who_leads_next() {
     network.ticks(600);
     assert!(knows(&network));
 }
+
+/// A link between two living nodes is down, and the third hears both: it leads everything, as otherwise nobody at one end
+/// could be served from the other, and the group that everybody logs in by is among that. Then all is as before.
+#[test]
+fn where_two_nodes_do_not_hear_each_other_who_hears_both_leads() {
+    for one_way in [false, true] {
+        let mut network = Network::new(3, 6);
+        let all: Vec<PartitionId> = (0..=6).map(PartitionId).collect();
+        let [one, two, three] = [1, 2, 3].map(NodeId);
+        network.until(2_000, "every partition is led", |n| all.iter().all(|p| n.leader(*p).is_some()));
+        network.ticks(1_200);
+        let before: Vec<_> = all.iter().map(|p| network.leader(*p).unwrap()).collect();
+        assert!([one, two, three].iter().all(|node| before.contains(node)), "{before:?}");
+        network.cut.insert((one, two));
+        if !one_way {
+            network.cut.insert((two, one));
+        }
+        network.until(400, "who hears both leads", |n| all.iter().all(|p| n.leader(*p) == Some(three)));
+        for second in 0..30 {
+            network.ticks(40);
+            assert!(all.iter().all(|p| network.leader(*p) == Some(three)), "{one_way} after {second} s");
+            for (node, partition) in all.iter().flat_map(|p| [(one, *p), (two, *p)]) {
+                let asked = network.read(node, partition, None);
+                network.settle();
+                network.ticks(4);
+                let passed = matches!(network.barrier(node, asked), Some(BarrierOutcome::Passed { .. }));
+                assert!(passed, "{node} is served from {partition}");
+            }
+        }
+        network.cut.clear();
+        let is_back = |n: &Network| all.iter().zip(&before).all(|(p, leader)| n.leader(*p) == Some(*leader));
+        network.until(1_200, "leads are spread again", is_back);
+    }
+}

@@ -51,6 +51,8 @@ pub struct Network {
     messages: VecDeque<(NodeId, NodeId, PeerMessage)>,
     /// Nodes that hear nobody and are heard by nobody.
     pub cut_off: BTreeSet<NodeId>,
+    /// What the first says does not reach the second.
+    pub cut: BTreeSet<(NodeId, NodeId)>,
     next_request: u64,
     pub log_keep: u64,
     pub region_log_keep_bytes: u64,
@@ -139,6 +141,7 @@ impl Network {
             hosts,
             messages: VecDeque::new(),
             cut_off: BTreeSet::new(),
+            cut: BTreeSet::new(),
             next_request: 0,
             log_keep: 100_000,
             region_log_keep_bytes: 1 << 30,
@@ -406,6 +409,9 @@ impl Network {
 
     fn deliver(&mut self, (from, to, message): (NodeId, NodeId, PeerMessage)) {
         if self.cut_off.contains(&from) || self.cut_off.contains(&to) || self.deaf.contains(&(to, message.partition)) {
+            return;
+        }
+        if self.cut.contains(&(from, to)) {
             return;
         }
         // Over the wire and back.
@@ -718,6 +724,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
                 return None;
             }
             PeerBody::Removed => format!("to {to}: removed"),
+            PeerBody::Hears { nodes, links } => format!("to {to}: hears {nodes:?}, {links} links"),
         },
         // Replica ids rise with the partition: those of partition 1 of three nodes are 4, 5 and 6.
         Output::Persist { number: _, batch } => {

@@ -139,3 +139,17 @@ fn what_was_removed_is_done_again() {
     world.records.retain(|record| !matches!(record, Record::Event { event, .. } if event.origin == again));
     wrong(&world);
 }
+
+#[test]
+fn what_is_done_again_and_joined_in_one_entry_is_there() {
+    let mut world = World::new(1);
+    learn_inbox(&mut world);
+    let first = world.run_once(2, append(1, None), nothing_heard());
+    let flags = Flags::none().with(SystemFlag::Deleted);
+    let (folder, uids) = (FolderId(1), UidSet::range(1, 1));
+    world.run(1, Op::Store { folder, uids, mode: StoreMode::Add, flags, unchanged_since: None });
+    world.run(1, Op::Expunge { folder: FolderId(1), uids: None });
+    world.ask_once(2, append(1, None), Once { heard: vec![first], ..Once::default() });
+    world.run_once(3, append(1, None), nothing_heard());
+    right(&world);
+}
