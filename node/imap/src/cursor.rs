@@ -1,8 +1,8 @@
 //! Reading a command's arguments (RFC 3501, section 9).
 
 use mailraft_mailbox::Flags;
-use mailraft_mailbox::SystemFlag;
 use mailraft_mailbox::flags::{KEYWORD_MAX_BYTES, KEYWORDS_MAX};
+use mailraft_mailbox::{SystemFlag, UidSet};
 
 use crate::decoder::Piece;
 use crate::utf7;
@@ -49,6 +49,17 @@ pub enum Bound {
 /// A sequence set as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SequenceSet(pub Vec<(Bound, Bound)>);
+
+impl SequenceSet {
+    /// The set where this is the largest number.
+    pub fn upto(&self, largest: u32) -> UidSet {
+        let number = |bound: Bound| match bound {
+            Bound::Number(n) => n,
+            Bound::Largest => largest,
+        };
+        UidSet::from_ranges(self.0.iter().map(|(from, to)| (number(*from), number(*to))).collect())
+    }
+}
 
 /// Which messages a command names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,6 +301,11 @@ impl<'a> Cursor<'a> {
 
     pub fn number32(&mut self) -> Read<u32> {
         u32::try_from(self.number()?).map_err(|_| Wrong("a number is too large".into()))
+    }
+
+    /// A MODSEQ, which has 63 bits (RFC 7162, section 3.1).
+    pub fn modseq(&mut self) -> Read<u64> {
+        self.number().and_then(|n| if n <= i64::MAX as u64 { Ok(n) } else { wrong("a MODSEQ has 63 bits") })
     }
 
     pub fn sequence_set(&mut self) -> Read<SequenceSet> {

@@ -1,6 +1,6 @@
 //! The open folder, as commands want it.
 
-use mailraft_mailbox::{Command, UidSet};
+use mailraft_mailbox::{Answer, Command, UidSet};
 use mailraft_protocol::{Failure, Out, Output};
 
 use crate::cursor::MessageSet;
@@ -55,6 +55,22 @@ pub(crate) async fn uids<S: Mailstore, O: Output>(
         state.say_news(false, out).await;
     }
     Ok(view(state)?.by_uid(set))
+}
+
+/// Which of these UIDs are no more, of those that were there at a MODSEQ (RFC 7162). Those that the client still counts
+/// are left to be told when that is allowed.
+pub(crate) async fn vanished_since<S: Mailstore>(
+    state: &mut State,
+    modseq: u64,
+    known: UidSet,
+    store: &mut S,
+) -> Result<UidSet, Done> {
+    let opened = view(state)?;
+    let (folder, uid_validity) = (opened.folder, opened.uid_validity);
+    let answer = store.ask(Command::Resume { folder, uid_validity, since: modseq, known }).await?;
+    let Answer::Resumed(resumed) = answer else { return Err(Done::odd_answer()) };
+    let counted: UidSet = view(state)?.messages().iter().map(|m| m.uid).collect();
+    Ok(resumed.vanished.minus(&counted))
 }
 
 /// Closes the open folder.

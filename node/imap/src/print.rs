@@ -66,6 +66,11 @@ pub fn flags(flags: &Flags, recent: bool) -> String {
     format!("({})", names.join(" "))
 }
 
+/// MODSEQ behind another item of FETCH (RFC 7162, section 3.1.4).
+pub fn modseq(modseq: u64) -> String {
+    format!(" MODSEQ ({modseq})")
+}
+
 /// The flags that every folder keeps, in the order they are printed.
 pub const SYSTEM_FLAGS: [&str; 5] = ["\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"];
 

@@ -20,6 +20,8 @@ pub enum Fact {
     Recent(bool),
     /// It is recent and not seen.
     New,
+    /// Its MODSEQ is this one or a higher one.
+    ModseqFrom(u64),
     /// Sequence numbers and UIDs; `*` and `$` are resolved by [`resolve`].
     Numbers(MessageSet),
     Uids(MessageSet),
@@ -75,8 +77,13 @@ pub fn resolve(query: &mut Query<Fact>, view: &View, saved: &UidSet) {
             Fact::Numbers(MessageSet::Written(set)) => *fact = Fact::NumbersIn(view.numbers(set)),
             Fact::Uids(MessageSet::Written(set)) => *fact = Fact::UidsIn(view.uids(set)),
             Fact::Numbers(MessageSet::Saved) | Fact::Uids(MessageSet::Saved) => *fact = Fact::UidsIn(saved.clone()),
-            Fact::Flag(..) | Fact::Keyword(..) | Fact::Recent(_) | Fact::New | Fact::NumbersIn(_) | Fact::UidsIn(_) => {
-            }
+            Fact::Flag(..)
+            | Fact::Keyword(..)
+            | Fact::Recent(_)
+            | Fact::New
+            | Fact::ModseqFrom(_)
+            | Fact::NumbersIn(_)
+            | Fact::UidsIn(_) => {}
         }
     }
 }
@@ -142,6 +149,17 @@ fn begin(c: &mut Cursor<'_>, now_unix_seconds: i64) -> Read<Begun> {
         "SENTBEFORE" => Key::Before(Date::Sent, day(c)?),
         "SENTON" => Key::On(Date::Sent, day(c)?),
         "SENTSINCE" => Key::Since(Date::Sent, day(c)?),
+        "MODSEQ" => {
+            c.space()?;
+            if c.peek() == Some(b'"') {
+                // The flag that it is about, and whose: one MODSEQ is for all of them (RFC 7162, section 3.1.5).
+                c.string()?;
+                c.space()?;
+                c.word()?;
+                c.space()?;
+            }
+            Key::Fact(Fact::ModseqFrom(c.modseq()?))
+        }
         // RFC 5032
         "OLDER" => Key::ReceivedUntil(now_unix_seconds - interval(c)?),
         "YOUNGER" => Key::ReceivedFrom(now_unix_seconds - interval(c)?),

@@ -11,7 +11,7 @@ use crate::view::View;
 /// Logins that may fail before the session ends.
 const WRONG_LOGINS_MAX: u32 = 3;
 
-const CAPABILITIES: [&str; 23] = [
+const CAPABILITIES: [&str; 25] = [
     "IMAP4rev1",
     "LITERAL+",
     "SASL-IR",
@@ -28,6 +28,8 @@ const CAPABILITIES: [&str; 23] = [
     "LIST-EXTENDED",
     "LIST-STATUS",
     "STATUS=SIZE",
+    "CONDSTORE",
+    "QRESYNC",
     "ESEARCH",
     "SEARCHRES",
     "WITHIN",
@@ -61,12 +63,34 @@ pub(crate) struct State {
     pub(crate) tag: String,
     /// The UIDs that the last SEARCH with SAVE found (RFC 5182).
     pub(crate) saved: UidSet,
+    /// What the client has enabled.
+    pub(crate) enabled: Enabled,
     wrong_logins: u32,
+}
+
+/// What changes responses once a client has enabled it (RFC 7162), each with what is before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Enabled {
+    /// Nothing.
+    Nothing,
+    /// CONDSTORE: MODSEQ is told with flags that changed.
+    CondStore,
+    /// QRESYNC: what was expunged is told by UID.
+    QResync,
 }
 
 impl State {
     pub(crate) fn new(config: Config, tls: bool) -> Self {
-        State { config, tls, user: None, view: None, tag: String::new(), saved: UidSet::new(), wrong_logins: 0 }
+        State {
+            config,
+            tls,
+            user: None,
+            view: None,
+            tag: String::new(),
+            saved: UidSet::new(),
+            enabled: Enabled::Nothing,
+            wrong_logins: 0,
+        }
     }
 
     pub(crate) fn capabilities(&self) -> String {
@@ -85,6 +109,11 @@ impl State {
             }
         }
         names.join(" ")
+    }
+
+    /// A command was given that enables this (RFC 7162, section 3.1).
+    pub(crate) fn enable(&mut self, what: Enabled) {
+        self.enabled = self.enabled.max(what);
     }
 
     /// A login failed; true if it was one too many.
@@ -110,15 +139,22 @@ impl State {
 
     /// Tells what waits in the view, in portions; expunges only where they are allowed.
     pub(crate) async fn say_news<O: Output>(&mut self, expunges: bool, out: &mut Out<O>) {
+        let enabled = self.enabled;
         let Some(view) = self.view.as_mut().filter(|view| !view.deleted) else { return };
-        if expunges {
+        if expunges && enabled >= Enabled::QResync {
+            let vanished = view.take_vanished();
+            if !vanished.is_empty() {
+                out.line(&format!("* VANISHED {vanished}"));
+                out.pass_on().await;
+            }
+        } else if expunges {
             for number in view.take_expunged() {
                 out.line(&format!("* {number} EXPUNGE"));
                 out.pass_on().await;
             }
         }
         view.tell_added(&mut out.bytes);
-        while view.tell_changed(&mut out.bytes) {
+        while view.tell_changed(enabled >= Enabled::CondStore, &mut out.bytes) {
             out.pass_on().await;
         }
     }

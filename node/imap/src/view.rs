@@ -20,6 +20,8 @@ pub struct View {
     pub uid_validity: u32,
     /// UIDNEXT when the folder was opened.
     pub uid_next: u32,
+    /// HIGHESTMODSEQ of all that was heard.
+    pub highest_modseq: u64,
     /// The highest UID that was ever heard of: one up to it is known already, or gone.
     highest: u32,
     first_recent: u32,
@@ -43,6 +45,7 @@ impl View {
             read_only,
             uid_validity: selected.uid_validity,
             uid_next: selected.uid_next,
+            highest_modseq: selected.highest_modseq,
             highest: selected.messages.last().map_or(0, |m| m.uid),
             first_recent: selected.first_recent_uid,
             messages: selected.messages,
@@ -100,12 +103,12 @@ impl View {
 
     /// A set of numbers with `*` resolved: as a search key, numbers beyond the last fit nothing.
     pub fn numbers(&self, set: &SequenceSet) -> UidSet {
-        resolved(set, u32::try_from(self.messages.len()).unwrap_or(u32::MAX))
+        set.upto(u32::try_from(self.messages.len()).unwrap_or(u32::MAX))
     }
 
     /// A set of UIDs with `*` resolved.
     pub fn uids(&self, set: &SequenceSet) -> UidSet {
-        resolved(set, self.messages.last().map_or(0, |m| m.uid))
+        set.upto(self.messages.last().map_or(0, |m| m.uid))
     }
 
     /// Whether a set of UIDs names some that the session has not heard of yet.
@@ -138,6 +141,7 @@ impl View {
         if event.folder != self.folder {
             return;
         }
+        self.highest_modseq = self.highest_modseq.max(event.modseq);
         match event.change {
             Change::Added(messages) => {
                 for message in messages {
@@ -208,6 +212,24 @@ impl View {
         numbers
     }
 
+    /// The same with their UIDs (RFC 7162, section 3.2.10).
+    pub fn take_vanished(&mut self) -> UidSet {
+        let gone: UidSet = self.expunged.iter().copied().collect();
+        self.take_expunged();
+        gone
+    }
+
+    /// The messages that changed since a MODSEQ.
+    pub fn changed_since(&self, modseq: u64, among: &UidSet) -> UidSet {
+        let changed = self.messages.iter().filter(|m| m.modseq > modseq && among.contains(m.uid));
+        changed.map(|m| m.uid).collect()
+    }
+
+    /// Whether nothing waits to be told but that these are gone.
+    pub fn waits_only_for(&self, gone: &UidSet) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.expunged.iter().all(|uid| gone.contains(*uid))
+    }
+
     /// Tells of messages that are new.
     pub fn tell_added(&mut self, out: &mut Vec<u8>) {
         if self.added.is_empty() {
@@ -225,14 +247,15 @@ impl View {
         out.extend_from_slice(format!("* {} EXISTS\r\n* {} RECENT\r\n", self.messages.len(), self.recent()).as_bytes());
     }
 
-    /// Tells the flags of one message where they changed; false if there is none left.
-    pub fn tell_changed(&mut self, out: &mut Vec<u8>) -> bool {
+    /// Tells the flags of one message where they changed, with its MODSEQ where that is enabled; false if there is none left.
+    pub fn tell_changed(&mut self, modseq: bool, out: &mut Vec<u8>) -> bool {
         let Some(uid) = self.changed.pop_first() else { return false };
         let Some(number) = self.number(uid) else { return true };
         let flags = self.messages[number - 1].flags.clone();
         self.note_keywords(&flags, out);
         let list = print::flags(&flags, self.is_recent(uid));
-        out.extend_from_slice(format!("* {number} FETCH (UID {uid} FLAGS {list})\r\n").as_bytes());
+        let modseq = if modseq { print::modseq(self.messages[number - 1].modseq) } else { String::new() };
+        out.extend_from_slice(format!("* {number} FETCH (UID {uid} FLAGS {list}{modseq})\r\n").as_bytes());
         true
     }
 
@@ -264,10 +287,6 @@ impl View {
         }
         self.keywords.len() > before
     }
-}
-
-fn resolved(set: &SequenceSet, largest: u32) -> UidSet {
-    UidSet::from_ranges(set.0.iter().map(|(from, to)| (resolve(*from, largest), resolve(*to, largest))).collect())
 }
 
 fn resolve(bound: Bound, largest: u32) -> u32 {
@@ -313,7 +332,7 @@ mod tests {
             }
         }
         view.tell_added(&mut out);
-        while view.tell_changed(&mut out) {}
+        while view.tell_changed(false, &mut out) {}
         String::from_utf8_lossy(&out).into_owned()
     }
 

@@ -70,6 +70,25 @@ impl UidSet {
         self.ranges.iter().flat_map(|r| r.0..=r.1)
     }
 
+    /// Those that are not in the other set, whatever the sizes of ranges.
+    pub fn minus(&self, other: &UidSet) -> UidSet {
+        let mut left = Vec::new();
+        for &(first, last) in self.ranges() {
+            let mut from = Some(first);
+            let near = other.ranges().partition_point(|(_, end)| *end < first);
+            for &(start, end) in other.ranges()[near..].iter().take_while(|(start, _)| *start <= last) {
+                if let Some(from) = from.filter(|from| *from < start) {
+                    left.push((from, start - 1));
+                }
+                from = end.checked_add(1);
+            }
+            if let Some(from) = from.filter(|from| *from <= last) {
+                left.push((from, last));
+            }
+        }
+        UidSet::from_ranges(left)
+    }
+
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -120,6 +139,20 @@ impl std::fmt::Display for UidSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_taken_out_of_a_set_is_out_and_all_else_stays() {
+        let set = |ranges: &[(u32, u32)]| UidSet::from_ranges(ranges.to_vec());
+        for (from, out, left) in [
+            (&[(1, 10)][..], &[(3, 4), (9, 20)][..], "1:2,5:8"),
+            (&[(1, u32::MAX)], &[(1, 1), (u32::MAX, u32::MAX)], "2:4294967294"),
+            (&[(1, 2), (5, 6), (9, 9)], &[(2, 5)], "1,6,9"),
+            (&[(1, 2)], &[], "1:2"),
+            (&[(5, 9)], &[(1, u32::MAX)], ""),
+        ] {
+            assert_eq!(set(from).minus(&set(out)).to_string(), left);
+        }
+    }
 
     #[test]
     fn sets_from_any_order_are_the_same() {

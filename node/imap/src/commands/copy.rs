@@ -6,7 +6,7 @@ use mailraft_protocol::{Out, Output};
 use crate::cursor::Cursor;
 use crate::opened::{Names, uids, view, writable};
 use crate::outcome::{Done, Outcome, ok};
-use crate::state::State;
+use crate::state::{Enabled, State};
 use crate::store::Mailstore;
 
 /// What becomes of the messages where they were.
@@ -50,6 +50,10 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             if kind == Copying::Move {
                 // Before the expunges (RFC 6851, section 4.3).
                 out.line(&format!("* OK {code} moved"));
+                if state.enabled >= Enabled::CondStore {
+                    state.hear(store);
+                    return Ok(Done::Ok(format!("[HIGHESTMODSEQ {}] {name} done", view(state)?.highest_modseq)));
+                }
                 return ok(name);
             }
             Ok(Done::Ok(format!("{code} {name} done")))

@@ -1,12 +1,12 @@
-//! EXPUNGE (RFC 3501, section 6.4.3) and UID EXPUNGE (RFC 4315).
+//! EXPUNGE (RFC 3501, section 6.4.3) and UID EXPUNGE (RFC 4315), with HIGHESTMODSEQ (RFC 7162, section 3.2.7).
 
-use mailraft_mailbox::{Command, UidSet};
+use mailraft_mailbox::{Answer, Command, UidSet};
 use mailraft_protocol::{Out, Output};
 
 use crate::cursor::Cursor;
-use crate::opened::{Names, uids, writable};
-use crate::outcome::{Outcome, ok};
-use crate::state::State;
+use crate::opened::{Names, uids, view, writable};
+use crate::outcome::{Done, Outcome, ok};
+use crate::state::{Enabled, State};
 use crate::store::Mailstore;
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
@@ -30,6 +30,13 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     if only.as_ref().is_some_and(UidSet::is_empty) {
         return ok("EXPUNGE");
     }
-    store.ask(Command::Expunge { folder, uids: only }).await?;
-    ok("EXPUNGE")
+    let answer = store.ask(Command::Expunge { folder, uids: only }).await?;
+    match answer {
+        Answer::Expunged { modseq: Some(_), .. } if state.enabled >= Enabled::CondStore => {
+            // Of all that is told at the end of this command, or was before.
+            state.hear(store);
+            Ok(Done::Ok(format!("[HIGHESTMODSEQ {}] EXPUNGE done", view(state)?.highest_modseq)))
+        }
+        _ => ok("EXPUNGE"),
+    }
 }

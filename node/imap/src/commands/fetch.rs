@@ -7,14 +7,14 @@ use mailraft_message::{Envelope, Part};
 use mailraft_protocol::{BodyReader, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
-use crate::cursor::{Cursor, PartialRange, Read, wrong};
+use crate::cursor::{Cursor, MessageSet, PartialRange, Read, wrong};
 use crate::date;
 use crate::objectid;
-use crate::opened::{Names, uids, view};
+use crate::opened::{Names, uids, vanished_since, view};
 use crate::outcome::{Done, Outcome, ok, ok_but_for_some};
 use crate::print;
 use crate::section::{Bytes, Section, SectionText, fields};
-use crate::state::State;
+use crate::state::{Enabled, State};
 use crate::store::{Mailstore, PARSED_VERSION, fetch_at_once};
 
 /// Items of one FETCH.
@@ -24,6 +24,7 @@ const ITEMS_MAX: usize = 200;
 enum Item {
     Flags,
     Uid,
+    Modseq,
     InternalDate,
     Size,
     EmailId,
@@ -63,6 +64,15 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     let mut items = items(c)?;
     let modifiers = modifiers(c, names)?;
     c.end()?;
+    if modifiers.vanished && (modifiers.changed_since.is_none() || state.enabled < Enabled::QResync) {
+        return Err(Done::Bad("VANISHED goes with CHANGEDSINCE, where QRESYNC is enabled".into()));
+    }
+    if modifiers.changed_since.is_some() && !items.contains(&Item::Modseq) {
+        items.push(Item::Modseq);
+    }
+    if items.contains(&Item::Modseq) {
+        state.enable(Enabled::CondStore);
+    }
     if names == Names::Uids && !items.contains(&Item::Uid) {
         items.insert(0, Item::Uid);
     }
@@ -73,7 +83,18 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             .any(|i| matches!(i, Item::InternalDate | Item::Size | Item::EmailId | Item::Section { .. })),
         header: items.iter().any(|i| matches!(i, Item::Envelope | Item::Structure { .. } | Item::Section { .. })),
     };
-    let mut all: Vec<u32> = uids(state, &set, names, store, out).await?.iter().collect();
+    let mut named = uids(state, &set, names, store, out).await?;
+    if let Some(modseq) = modifiers.changed_since {
+        named = view(state)?.changed_since(modseq, &named);
+        if let (true, MessageSet::Written(set)) = (modifiers.vanished, &set) {
+            let known = set.upto(u32::MAX);
+            let vanished = vanished_since(state, modseq, known, store).await?;
+            if !vanished.is_empty() {
+                out.line(&format!("* VANISHED (EARLIER) {vanished}"));
+            }
+        }
+    }
+    let mut all: Vec<u32> = named.iter().collect();
     if let Some(range) = modifiers.partial {
         all = range.of(&all).to_vec();
     }
@@ -162,6 +183,9 @@ async fn tell<S: Mailstore, O: Output>(
     };
     // Flags are told unasked where they changed, as by reading.
     let changed = opened.is_changed(uid);
+    let modseq = opened.message(uid).map_or(0, |m| m.modseq);
+    let tells_modseq = state.enabled >= Enabled::CondStore;
+    let opened = view(state)?;
     let flags = print::flags(&flags, opened.is_recent(uid));
     let structure: Option<Part> = match &message.header {
         Some(header) => {
@@ -177,6 +201,7 @@ async fn tell<S: Mailstore, O: Output>(
         }
         match (item, &message.content, &message.header, &structure) {
             (Item::Flags, ..) => out.text(&format!("FLAGS {flags}")),
+            (Item::Modseq, ..) => out.text(print::modseq(modseq).trim_start()),
             (Item::Uid, ..) => out.text(&format!("UID {uid}")),
             (Item::InternalDate, Some(content), ..) => {
                 out.text(&format!("INTERNALDATE \"{}\"", date::print(content.internal_date)));
@@ -214,6 +239,9 @@ async fn tell<S: Mailstore, O: Output>(
     }
     if changed && !items.contains(&Item::Flags) {
         out.text(&format!(" FLAGS {flags}"));
+    }
+    if changed && tells_modseq && !items.contains(&Item::Modseq) {
+        out.text(&print::modseq(modseq));
     }
     out.text(")\r\n");
     if changed {
@@ -293,7 +321,11 @@ async fn tell_section<S: Mailstore, O: Output>(
 /// What follows the items (RFC 4466, section 2.4).
 #[derive(Debug, Default)]
 struct Modifiers {
-    /// Only these of the messages that are named (RFC 9394).
+    /// Only those of the messages that are named which have changed since (RFC 7162),
+    changed_since: Option<u64>,
+    /// and which of them are no more.
+    vanished: bool,
+    /// Only these of them (RFC 9394).
     partial: Option<PartialRange>,
 }
 
@@ -305,6 +337,11 @@ fn modifiers(c: &mut Cursor<'_>, names: Names) -> Read<Modifiers> {
     c.open()?;
     while !c.close() {
         match c.word()?.as_str() {
+            "CHANGEDSINCE" => {
+                c.space()?;
+                modifiers.changed_since = Some(c.modseq()?);
+            }
+            "VANISHED" if names == Names::Uids => modifiers.vanished = true,
             "PARTIAL" if names == Names::Uids => {
                 c.space()?;
                 modifiers.partial = Some(c.partial_range()?);
@@ -366,6 +403,7 @@ fn item(c: &mut Cursor<'_>) -> Read<Item> {
     Ok(match word.as_str() {
         "FLAGS" => Item::Flags,
         "UID" => Item::Uid,
+        "MODSEQ" => Item::Modseq,
         "INTERNALDATE" => Item::InternalDate,
         "RFC822.SIZE" => Item::Size,
         "EMAILID" => Item::EmailId,

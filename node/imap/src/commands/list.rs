@@ -10,7 +10,7 @@ use crate::cursor::{Cursor, Read, wrong};
 use crate::folders;
 use crate::outcome::{Outcome, ok};
 use crate::print;
-use crate::state::State;
+use crate::state::{Enabled, State};
 use crate::store::Mailstore;
 
 /// Patterns of one LIST.
@@ -47,12 +47,15 @@ impl Wanted {
 }
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
-    state: &State,
+    state: &mut State,
     c: &mut Cursor<'_>,
     store: &mut S,
     out: &mut Out<O>,
 ) -> Outcome {
     let wanted = parse(c)?;
+    if wanted.status.as_ref().is_some_and(|items| items.contains(&status::Item::HighestModseq)) {
+        state.enable(Enabled::CondStore);
+    }
     if wanted.patterns.iter().all(String::is_empty) {
         // Asks for the separator alone.
         out.line("* LIST (\\Noselect) \"/\" \"\"");

@@ -89,7 +89,7 @@ async fn run<S: Mailstore, O: Output>(
     }
     match name {
         "CHECK" => noop::check(state, c, store).await,
-        "ENABLE" => enable::run(c, out),
+        "ENABLE" => enable::run(state, c, out),
         "NAMESPACE" => namespace::run(c, out),
         "IDLE" => idle::run(c, store).await,
         "SELECT" => select::run(state, c, Access::ReadWrite, store, out).await,

@@ -12,7 +12,7 @@ use crate::cursor::{Cursor, PartialRange, Read, wrong};
 use crate::opened::{Names, view};
 use crate::outcome::{Done, Outcome, ok};
 use crate::search_key::{self, Fact};
-use crate::state::State;
+use crate::state::{Enabled, State};
 use crate::store::{Mailstore, PARSED_VERSION, fetch_at_once};
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
@@ -44,10 +44,15 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     if query.texts() > TEXTS_MAX {
         return Err(Done::No(format!("[LIMIT] at most {TEXTS_MAX} texts can be looked for at once")));
     }
+    let tells_modseq = query.facts_mut().any(|fact| matches!(fact, Fact::ModseqFrom(_)));
+    if tells_modseq {
+        state.enable(Enabled::CondStore);
+    }
     // Everything acknowledged before this command is to be found, so the client must know its number.
     store.ask(Command::Sync).await?;
     state.hear(store);
     state.say_news(false, out).await;
+    let tag = state.tag.clone();
     let view = view(state)?;
     let folder = view.folder;
     search_key::resolve(&mut query, view, &saved);
@@ -111,15 +116,20 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         Names::Numbers => view.number(uid).and_then(|number| u32::try_from(number).ok()),
     };
     let numbers: Vec<u32> = found.iter().copied().filter_map(named).collect();
+    let modseq = |uids: &UidSet| view.messages().iter().filter(|m| uids.contains(m.uid)).map(|m| m.modseq).max();
     match &returns {
         None => {
             let line: String = numbers.iter().map(|number| format!(" {number}")).collect();
-            out.line(&format!("* SEARCH{line}"));
+            let modseq = modseq(&set(&found)).filter(|_| tells_modseq);
+            out.line(&format!("* SEARCH{line}{}", modseq.map(|m| format!(" (MODSEQ {m})")).unwrap_or_default()));
         }
         // Of what is only saved nothing is told.
         Some(returns) if returns.tells() => {
             let uid = if names == Names::Uids { " UID" } else { "" };
-            out.line(&format!("* ESEARCH (TAG \"{}\"){uid}{}", state.tag, returns.print(&numbers)));
+            let modseq = modseq(&returns.saved(&found)).filter(|_| tells_modseq);
+            let modseq = modseq.map(|m| format!(" MODSEQ {m}")).unwrap_or_default();
+            let told = returns.print(&numbers);
+            out.line(&format!("* ESEARCH (TAG \"{tag}\"){uid}{told}{modseq}"));
         }
         Some(_) => {}
     }
@@ -231,6 +241,7 @@ impl Seen<'_> {
             Fact::Keyword(keyword, set) => self.state.flags.has_keyword(keyword) == *set,
             Fact::Recent(recent) => self.recent == *recent,
             Fact::New => self.recent && !self.state.flags.has(SystemFlag::Seen),
+            Fact::ModseqFrom(modseq) => self.state.modseq >= *modseq,
             Fact::NumbersIn(set) => set.contains(self.number),
             Fact::UidsIn(set) => set.contains(self.state.uid),
             Fact::Numbers(_) | Fact::Uids(_) => unreachable!("sets are resolved before anything is judged"),

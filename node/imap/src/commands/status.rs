@@ -1,4 +1,4 @@
-//! STATUS (RFC 3501, section 6.3.10; SIZE from RFC 8438, APPENDLIMIT from RFC 7889, MAILBOXID from RFC 8474).
+//! STATUS (RFC 3501, section 6.3.10; SIZE from RFC 8438, HIGHESTMODSEQ from RFC 7162, APPENDLIMIT from RFC 7889, MAILBOXID from RFC 8474).
 
 use mailraft_protocol::{Out, Output};
 
@@ -6,7 +6,7 @@ use crate::cursor::{Cursor, Read, wrong};
 use crate::folders;
 use crate::outcome::{Done, Outcome, ok};
 use crate::print;
-use crate::state::State;
+use crate::state::{Enabled, State};
 use crate::store::Mailstore;
 
 /// A count of a folder.
@@ -18,12 +18,13 @@ pub(super) enum Item {
     UidNext,
     UidValidity,
     Size,
+    HighestModseq,
     AppendLimit,
     MailboxId,
 }
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
-    state: &State,
+    state: &mut State,
     c: &mut Cursor<'_>,
     store: &mut S,
     out: &mut Out<O>,
@@ -33,6 +34,9 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     c.space()?;
     let items = items(c)?;
     c.end()?;
+    if items.contains(&Item::HighestModseq) {
+        state.enable(Enabled::CondStore);
+    }
     tell(state, folder, &items, store, out).await?;
     ok("STATUS")
 }
@@ -49,6 +53,7 @@ pub(super) fn items(c: &mut Cursor<'_>) -> Read<Vec<Item>> {
             "UIDNEXT" => Item::UidNext,
             "UIDVALIDITY" => Item::UidValidity,
             "SIZE" => Item::Size,
+            "HIGHESTMODSEQ" => Item::HighestModseq,
             "APPENDLIMIT" => Item::AppendLimit,
             "MAILBOXID" => Item::MailboxId,
             other => return wrong(format!("STATUS does not know {other}")),
@@ -85,6 +90,7 @@ pub(super) async fn tell<S: Mailstore, O: Output>(
             Item::UidNext => format!("UIDNEXT {}", status.uid_next),
             Item::UidValidity => format!("UIDVALIDITY {}", status.uid_validity),
             Item::Size => format!("SIZE {}", status.size_bytes),
+            Item::HighestModseq => format!("HIGHESTMODSEQ {}", status.highest_modseq),
             Item::AppendLimit => format!("APPENDLIMIT {append_limit}"),
             Item::MailboxId => format!("MAILBOXID ({id})"),
         })
