@@ -40,6 +40,7 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ),
     ("mailraft_logins_total", Unit::Count, "Logins by result: ok, wrong, throttled"),
     ("mailraft_deliveries_total", Unit::Count, "Messages offered by SMTP, by result: accepted, refused, deferred"),
+    ("mailraft_parse_memory_bytes", Unit::Bytes, "Set aside for the messages that are being taken apart"),
     ("mailraft_parse_wait_seconds", Unit::Seconds, "How long a whole message waited to be taken apart"),
     ("mailraft_turn_wait_seconds", Unit::Seconds, "How long a command that computes for long waited for its next turn"),
     ("mailraft_commands_stopped_total", Unit::Count, "Commands that were stopped because they took too much computing"),

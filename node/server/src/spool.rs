@@ -269,7 +269,7 @@ impl Spool {
         };
         let waits = Instant::now();
         let turns = if self.file.is_some() { &self.budget.large_parses } else { &self.budget.small_parses };
-        let turn = turns.take(1).await.ok_or(SpoolRefused::Overloaded)?;
+        let turn = ParseTurn::begin(turns.take(1).await.ok_or(SpoolRefused::Overloaded)?);
         ::metrics::histogram!("mailraft_parse_wait_seconds").record(waits.elapsed().as_secs_f64());
         let (prefix, host) = (prefix.to_vec(), host.map(str::to_owned));
         let ours = prefix.len();
@@ -295,6 +295,24 @@ impl Spool {
             whole
         });
         parsed.await.map_err(|_| SpoolRefused::Disk)?
+    }
+}
+
+/// The memory that one message may take while it is taken apart.
+struct ParseTurn {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ParseTurn {
+    fn begin(permit: OwnedSemaphorePermit) -> Self {
+        ::metrics::gauge!("mailraft_parse_memory_bytes").increment(PARSE_MEMORY_MAX_BYTES as f64);
+        ParseTurn { _permit: permit }
+    }
+}
+
+impl Drop for ParseTurn {
+    fn drop(&mut self) {
+        ::metrics::gauge!("mailraft_parse_memory_bytes").decrement(PARSE_MEMORY_MAX_BYTES as f64);
     }
 }
 
