@@ -11,6 +11,7 @@ use protobuf::Message;
 use raft::eraftpb;
 use serde::{Deserialize, Serialize};
 
+use crate::mode::ModeReport;
 use crate::seam::{PeerBody, PeerMessage};
 
 /// The longest frame, in bytes: a full append and room.
@@ -32,7 +33,7 @@ struct Head {
 }
 
 /// The kinds of [`FramedBody`], which are numbered from 0.
-const BODY_KINDS: u32 = 6;
+const BODY_KINDS: u32 = 7;
 
 #[derive(Serialize, Deserialize)]
 enum FramedBody {
@@ -51,6 +52,8 @@ enum FramedBody {
         nodes: Vec<NodeId>,
         links: u32,
     },
+    /// Only in clusters of several regions, too.
+    Modes(Vec<ModeReport>),
 }
 
 /// A peer message as bytes.
@@ -63,6 +66,7 @@ pub fn encode(message: &PeerMessage) -> Vec<u8> {
         PeerBody::Removed => FramedBody::Removed,
         PeerBody::Visible { index } => FramedBody::Visible { index: *index },
         PeerBody::Hears { nodes, links } => FramedBody::Hears { nodes: nodes.clone(), links: *links },
+        PeerBody::Modes(reports) => FramedBody::Modes(reports.clone()),
     };
     let head = Head {
         cluster: message.cluster,
@@ -112,6 +116,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<PeerMessage>, StoreError> {
         FramedBody::Removed => PeerBody::Removed,
         FramedBody::Visible { index } => PeerBody::Visible { index },
         FramedBody::Hears { nodes, links } => PeerBody::Hears { nodes, links },
+        FramedBody::Modes(reports) => PeerBody::Modes(reports),
     };
     let Head { cluster, partition, from, to, incarnation, wall } = head;
     Ok(Some(PeerMessage { cluster, partition, from, to, incarnation, wall, body }))
@@ -144,6 +149,10 @@ mod tests {
         assert!(matches!(decode(&removed).unwrap().unwrap().body, PeerBody::Removed));
         let visible = encode(&PeerMessage { body: PeerBody::Visible { index: Index(9) }, ..message.clone() });
         assert!(matches!(decode(&visible).unwrap().unwrap().body, PeerBody::Visible { index: Index(9) }));
+        let report =
+            ModeReport { partition: PartitionId(4), version: 2, waits_and_held: true, caught_up: true, unheld_ms: 9 };
+        let modes = encode(&PeerMessage { body: PeerBody::Modes(vec![report]), ..message.clone() });
+        assert!(matches!(decode(&modes).unwrap().unwrap().body, PeerBody::Modes(reports) if reports == [report]));
         let rows = encode(&PeerMessage { body: PeerBody::Rows { index: Index(70), sum: [3; 32] }, ..message.clone() });
         assert!(
             matches!(decode(&rows).unwrap().unwrap().body, PeerBody::Rows { index: Index(70), sum } if sum == [3; 32])
@@ -170,6 +179,7 @@ mod tests {
             PeerBody::Leads(Vec::new()),
             PeerBody::Visible { index: Index(1) },
             PeerBody::Hears { nodes: vec![NodeId(2)], links: 1 },
+            PeerBody::Modes(Vec::new()),
             message.body.clone(),
         ];
         let kinds = bodies.map(|body| {

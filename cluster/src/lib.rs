@@ -10,6 +10,7 @@
 //! * [`bootstrap`]: the first state of a new cluster.
 //! * [`regions`]: where nodes stand, and whom an answer waits for.
 //! * [`reach`]: which nodes hear each other, and who should lead where not all do.
+//! * [`mode`]: whether answers wait for other regions, or the home goes on alone.
 //! * [`eviction`]: kept results of commands go after a time.
 //! * `peer_check`: what another node may say.
 //! * [`frame`]: peer messages as bytes.
@@ -28,6 +29,7 @@ mod installation;
 mod log_store;
 pub mod low_water;
 pub mod members;
+pub mod mode;
 pub mod node;
 pub mod outcome;
 mod owners;
@@ -52,4 +54,4 @@ pub use outcome::{BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOu
 pub use peer_refusal::PeerRefusal;
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;
 pub use seam::{ApplyJob, Difference, Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
-pub use status::{AnswersStatus, FollowerStatus, RegionStatus, ReplicaStatus, Role};
+pub use status::{AnswersStatus, FollowerStatus, ModeStatus, RegionStatus, ReplicaStatus, Role};

@@ -353,7 +353,10 @@ mod tests {
         let mut members = Members::new(&[], &Applied::default(), &GroupRows::default());
         let heard = (1..100).filter(|n| members.admit(ReplicaId(*n), NodeId(*n)) == Admission::Heard).count();
         assert_eq!(heard, HEARD_MAX);
-        members.adopt(&conf(&[1, 2], &[]), &GroupRows { members: vec![row(2, 7)], highest: ReplicaId(30) });
+        members.adopt(
+            &conf(&[1, 2], &[]),
+            &GroupRows { members: vec![row(2, 7)], highest: ReplicaId(30), ..GroupRows::default() },
+        );
         assert_eq!((members.node(ReplicaId(2)), members.highest()), (Some(NodeId(7)), ReplicaId(30)));
     }
 

@@ -2,6 +2,7 @@
 
 mod control;
 mod life;
+mod mode;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use raft::eraftpb::HardState;
 
 use self::control::ControlWatch;
 use self::life::{Beginning, Life};
+use self::mode::ModeKeeper;
 use crate::balance;
 use crate::clocks::Clocks;
 use crate::config::{NodeConfig, RecoverError};
@@ -57,6 +59,8 @@ pub struct Node {
     control: ControlWatch,
     /// Which nodes hear each other.
     reach: Reach,
+    /// With several regions: what leaders told of how far other regions are.
+    mode: ModeKeeper,
 }
 
 impl Node {
@@ -112,6 +116,7 @@ impl Node {
             led: BTreeMap::new(),
             control: ControlWatch::default(),
             reach: Reach::default(),
+            mode: ModeKeeper::default(),
         })
     }
 
@@ -198,7 +203,7 @@ impl Node {
                 self.life_persisted(env, out);
             }
             Input::Applied { replica, applied, verdicts, sum, regions } => {
-                self.hears_regions(replica, regions);
+                self.hears_regions(replica, regions, applied.index);
                 if let Some((partition, replica)) = self.of(replica) {
                     replica.looks_at_clock(env);
                     replica.applied(applied, &verdicts, sum, out);
@@ -279,6 +284,7 @@ impl Node {
     fn tick(&mut self, env: &Env, out: &mut Vec<Output>) {
         self.ticks += 1;
         self.asks_about_needs();
+        self.keeps_mode(env, out);
         self.counts_clocks(env);
         self.tells_reach(env, out);
         hint(self.hints.tick(self.ticks), out);
@@ -402,6 +408,7 @@ impl Node {
             | PeerBody::Rows { .. }
             | PeerBody::Visible { .. }
             | PeerBody::Hears { .. }
+            | PeerBody::Modes(_)
             | PeerBody::Removed => None,
         };
         let Some(replica) = self.replicas.get_mut(&partition) else { return };
@@ -430,6 +437,9 @@ impl Node {
         }
         if let Some(led) = led {
             return hint(self.hints.told(from, &led, self.ticks), out);
+        }
+        if let PeerBody::Modes(reports) = body {
+            return self.mode.hears(self.ticks, reports);
         }
         match replica.peer(&self.config, sender, body, handing_over, out) {
             Ok(()) => self.dirty.push(partition),
@@ -466,7 +476,8 @@ impl Node {
                 }
             }
             SnapshotEvent::Installed { replica, group, regions } => {
-                self.hears_regions(replica, regions);
+                let applied = self.of(replica).map_or(Index(0), |(_, replica)| replica.applied_index());
+                self.hears_regions(replica, regions, applied);
                 if let Some((partition, replica)) = self.of(replica) {
                     replica.rows_installed(&group);
                     self.dirty.push(partition);

@@ -56,6 +56,7 @@ pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &Pee
     }
     match body {
         PeerBody::Leads(led) if led.len() > LEADS_MAX => Err(PeerRefusal::Leads(led.len())),
+        PeerBody::Modes(reports) if reports.len() > LEADS_MAX => Err(PeerRefusal::Leads(reports.len())),
         PeerBody::Visible { index } if index.0 > NUMBER_MAX => Err(PeerRefusal::Number(index.0)),
         PeerBody::Hears { nodes, .. } if nodes.len() > reach::NODES_MAX => Err(PeerRefusal::Nodes(nodes.len())),
         PeerBody::Raft(_)
@@ -64,6 +65,7 @@ pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &Pee
         | PeerBody::Hash { .. }
         | PeerBody::Rows { .. }
         | PeerBody::Visible { .. }
+        | PeerBody::Modes(_)
         | PeerBody::Removed => Ok(()),
     }
 }

@@ -4,6 +4,8 @@ use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::{MailboxId, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::mode::PartitionMode;
+
 const ROW_VERSION: u8 = 1;
 /// The most partitions and nodes that are read.
 const ROWS_MAX: usize = 4_096;
@@ -90,16 +92,18 @@ pub fn control_replica(rows: &dyn Rows, node: NodeId) -> Result<Option<ReplicaId
     Ok(None)
 }
 
-/// What a group's own rows say of its members. Those it was born with stand only in its placement.
+/// What a group's own rows say of it, first its members. Those it was born with stand only in its placement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupRows {
     /// Members that a change of the configuration named.
     pub members: Vec<MemberRow>,
     /// The highest replica id that the group ever had; 0 before the first change.
     pub highest: ReplicaId,
+    /// Whether its answers wait for other regions.
+    pub mode: PartitionMode,
 }
 
-/// Reads what a group's rows say of its members.
+/// Reads what a group's rows say of its members, and whether its answers wait.
 ///
 /// # Errors
 /// If a row can't be read.
@@ -109,7 +113,8 @@ pub fn group(rows: &dyn Rows, replica: ReplicaId) -> Result<GroupRows, StoreErro
         .iter()
         .map(|(_, value)| versioned_decode("member row", ROW_VERSION, value))
         .collect::<Result<_, _>>()?;
-    Ok(GroupRows { members, highest: highest(rows, replica)?.unwrap_or_default() })
+    let (highest, mode) = (highest(rows, replica)?.unwrap_or_default(), PartitionMode::read(rows, replica)?);
+    Ok(GroupRows { members, highest, mode })
 }
 
 /// The highest replica id that a group ever had, once a change of its configuration was applied.

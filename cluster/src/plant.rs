@@ -69,6 +69,10 @@ mailraft_storage::plants! {
     BoundRestartsWithLeader,
     /// Bounds go by a clock that stands still while the process does.
     BoundStopsInSuspend,
+    /// A partition answers alone before the control group's row says so.
+    AloneBeforeRow,
+    /// Answers are said to wait everywhere before every partition's log that says so is held by the other regions.
+    WholeBeforeHeld,
     /// Results are evicted, and the floor stays where it is.
     EvictionRaisesNoFloor,
     /// Results of commands are evicted after an eighth of their time.

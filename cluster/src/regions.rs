@@ -10,9 +10,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::{Index, MailboxId, NodeId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table};
+use mailraft_storage::{Index, MailboxId, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::mode::ModeRow;
 use crate::placement;
 use crate::plant::{self, Fault};
 
@@ -153,15 +154,12 @@ pub struct RegionSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Regions {
     row: RegionsRow,
+    mode: ModeRow,
     nodes: BTreeMap<NodeId, RegionName>,
+    partitions: BTreeSet<PartitionId>,
 }
 
 impl Regions {
-    /// Of this row, with nodes that stand in these regions.
-    pub fn new(row: RegionsRow, nodes: BTreeMap<NodeId, RegionName>) -> Self {
-        Regions { row, nodes }
-    }
-
     /// What the control group's rows say; None in a cluster of one region.
     ///
     /// # Errors
@@ -169,12 +167,32 @@ impl Regions {
     pub fn from_rows(rows: &dyn Rows, control: ReplicaId) -> Result<Option<Self>, StoreError> {
         let Some(row) = RegionsRow::read(rows, control)? else { return Ok(None) };
         let nodes = placement::nodes(rows, control)?.into_iter().map(|node| (node.id, RegionName(node.region)));
-        Ok(Some(Regions::new(row, nodes.collect())))
+        let partitions = placement::placements(rows, control)?.into_iter().map(|placement| placement.partition);
+        let (nodes, partitions) = (nodes.collect(), partitions.collect());
+        Ok(Some(Regions { row, mode: ModeRow::read(rows, control)?, nodes, partitions }))
     }
 
     /// The control group's row.
     pub fn row(&self) -> &RegionsRow {
         &self.row
+    }
+
+    /// Whether answers are to wait, as the control group says.
+    pub fn mode(&self) -> &ModeRow {
+        &self.mode
+    }
+
+    /// After how long without confirmation the home goes on alone, if it does.
+    pub fn degrade_after(&self) -> Option<Duration> {
+        match self.row.unconfirmed {
+            Unconfirmed::Degrade => Some(Duration::from_millis(self.row.degrade_after_ms)),
+            Unconfirmed::Refuse => None,
+        }
+    }
+
+    /// All partitions, the control group among them.
+    pub fn partitions(&self) -> &BTreeSet<PartitionId> {
+        &self.partitions
     }
 
     /// The regions that answers wait for.

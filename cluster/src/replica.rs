@@ -1,6 +1,7 @@
 //! One Raft group's member: raft-rs, what it writes, what is in flight, who waits.
 
 mod change;
+mod mode;
 mod ready;
 mod rows;
 mod standbys;
@@ -21,6 +22,7 @@ use mailraft_storage::{
 use raft::eraftpb::{self, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
+use self::mode::Modes;
 use self::rows::RowsAgreement;
 use self::standbys::Abroad;
 use crate::agreement::{Agreement, Finding, Hash, STOP_AFTER_TICKS};
@@ -36,7 +38,7 @@ use crate::placement::GroupRows;
 use crate::plant::{self, Fault};
 use crate::reads::Reads;
 use crate::seam::{Difference, Output, PeerBody, PeerMessage, RequestId, SnapshotJob};
-use crate::visibility::Visibility;
+use crate::visibility::{Confirmation, Visibility};
 use crate::writes::Writes;
 
 /// A heartbeat every so many ticks.
@@ -119,6 +121,8 @@ pub struct Replica {
     visibility: Visibility,
     /// Other regions.
     abroad: Abroad,
+    /// Whether answers wait for them.
+    modes: Modes,
     agreement: Agreement,
     /// What the replicas' sums over their rows say.
     rows_agreement: RowsAgreement,
@@ -163,6 +167,7 @@ impl Replica {
         let Held { state, applied, group, flushed } = held;
         let applied = state.installing.clone().unwrap_or(applied);
         let members = Members::new(&spec.members, &applied, &group);
+        let modes = Modes::new(group.mode, applied.index);
         let raft_config = Config {
             id: spec.replica.0,
             election_tick: ELECTION_TICKS,
@@ -227,6 +232,7 @@ impl Replica {
             flushed,
             visibility: Visibility::from(abroad.visible_at_start(at)),
             abroad,
+            modes,
             agreement,
             rows_agreement: RowsAgreement::default(),
             stops: None,
@@ -274,6 +280,10 @@ impl Replica {
         self.tell_sums(config, env, out);
         self.tell_visible(config, env, true, out);
         self.give_up_unconfirmed(out);
+        if self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
+            self.looks_whether_caught_up();
+        }
+        ready |= self.awaits_mode();
         if let Some((_, why)) = self.stops.take_if(|(at, _)| *at <= self.ticks) {
             out.push(Output::Abort(why));
         }
@@ -299,7 +309,7 @@ impl Replica {
         match body {
             PeerBody::Raft(message) => return self.hears(config, from, message, handing_over),
             // The node takes it in.
-            PeerBody::Leads(_) | PeerBody::Hears { .. } => {}
+            PeerBody::Leads(_) | PeerBody::Hears { .. } | PeerBody::Modes(_) => {}
             PeerBody::Removed => self.hears_of_removal(from),
             PeerBody::Hash { count, hash } => self.compares(from, count, hash, out),
             PeerBody::Rows { index, sum } => self.compares_rows(from, index, sum, out),
@@ -501,6 +511,7 @@ impl Replica {
         self.removed |= applied.index.0 > 0 && !members::holds(&applied, self.spec.replica);
         self.raw.mut_store().set_applied(applied.clone());
         self.raw.advance_apply_to(applied.index.0);
+        self.applies_modes(applied.index);
         for (index, verdict) in verdicts {
             if !self.owners.is_in_flight(*index) {
                 continue;
@@ -521,7 +532,14 @@ impl Replica {
             return;
         }
         let applied = self.raw.store().applied().index;
-        for (index, verdict) in self.visibility.applied(self.now(), applied, self.confirmation()) {
+        let confirmation = self.confirmation();
+        let ready = self.visibility.applied(self.now(), applied, confirmation);
+        if let Confirmation::Held { upto, .. } = confirmation
+            && self.is_alone()
+        {
+            self.told_alone(ready.iter().filter(|(index, _)| *index > upto).count());
+        }
+        for (index, verdict) in ready {
             self.tell_verdict(index, verdict, out);
         }
         self.change_visible(self.visibility.index(), out);
@@ -584,6 +602,7 @@ impl Replica {
         self.writes.installation.replaced();
         self.damaged = false;
         self.members.adopt(self.raw.store().applied(), group);
+        self.finds_mode(group.mode);
     }
 
     /// Whether Raft goes on from a snapshot that is not in place.
@@ -605,6 +624,10 @@ impl Replica {
     }
 
     fn append(&mut self, config: &NodeConfig, wall: UnixMillis, proposal: Proposal) -> Option<Index> {
+        self.append_with(config, wall, proposal, 0)
+    }
+
+    fn append_with(&mut self, config: &NodeConfig, wall: UnixMillis, proposal: Proposal, mode: u8) -> Option<Index> {
         let stamp = self.newest_stamp().max(wall);
         let Proposal { incarnation, term, mailbox, command, kind } = proposal;
         let header = EntryHeader {
@@ -617,7 +640,7 @@ impl Replica {
             required_flags: 0,
             needs_control: self.needs_control(),
             confirmed: self.held_everywhere(),
-            mode: 0,
+            mode,
         };
         let data = Entry { header, kind }.encode();
         assert!(data.len() <= ENTRY_MAX_BYTES, "an entry of {} bytes", data.len());
@@ -644,6 +667,17 @@ impl Replica {
     /// Whether it was made and no leader has spoken to it yet: who leads is known only from other nodes' hints.
     pub fn is_stranger(&self) -> bool {
         self.leader().is_none() && self.members.voters().is_empty()
+    }
+
+    /// Who is believed to lead, if that is another replica, and its node.
+    pub fn leader_replica(&self) -> Option<(ReplicaId, NodeId)> {
+        let leader = ReplicaId(self.raw.raft.leader_id);
+        (leader != self.spec.replica).then_some(leader).zip(self.members.node(leader))
+    }
+
+    /// The position of its rows.
+    pub fn applied_index(&self) -> Index {
+        self.raw.store().applied().index
     }
 
     fn leader(&self) -> Option<NodeId> {

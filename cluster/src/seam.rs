@@ -12,6 +12,7 @@ use raft::eraftpb::{self, ConfState, MessageType};
 
 use crate::config::ReplicaSpec;
 use crate::members::MemberChange;
+use crate::mode::ModeReport;
 use crate::outcome::Decision;
 use crate::peer_refusal::PeerRefusal;
 use crate::placement::GroupRows;
@@ -358,6 +359,9 @@ pub enum PeerBody {
         /// With so many of them it hears each other.
         links: u32,
     },
+    /// What the sender's node leads, and how far other regions are with it. To the control group's leader; only in
+    /// clusters of several regions.
+    Modes(Vec<ModeReport>),
 }
 
 /// Something to do about a snapshot.

@@ -3,10 +3,11 @@
 
 use std::fmt;
 
-use mailraft_storage::{Index, NodeId, PartitionId, ReplicaId, Term};
+use mailraft_storage::{Index, NodeId, PartitionId, ReplicaId, Term, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::low_water::LowWater;
+use crate::mode::Mode;
 
 /// A replica as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,22 @@ pub struct ReplicaStatus {
     /// On the leader, in a cluster of several regions: the answers that waited or wait for them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub answers: AnswersStatus,
+    /// On the leader, in a cluster of several regions: whether answers wait for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ModeStatus>,
+}
+
+/// Whether answers wait for other regions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeStatus {
+    /// The version of the control group's row, as the leader's node knows it.
+    pub version: u64,
+    /// What the row says.
+    pub mode: Mode,
+    /// Since when it does.
+    pub since: UnixMillis,
+    /// Whether the leader answers what no other region holds.
+    pub alone: bool,
 }
 
 /// Answers that waited, or wait, from applied to visible. Counted from when this replica began to lead.
@@ -69,6 +86,8 @@ pub struct AnswersStatus {
     pub told: u64,
     /// All that were told waited so long together, in milliseconds.
     pub waited_ms: u64,
+    /// So many were given alone, of what other regions did not hold, since this process started.
+    pub alone: u64,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -90,7 +90,7 @@ impl Visibility {
     pub fn answers(&self) -> AnswersStatus {
         let (told, waited) = self.told;
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-        AnswersStatus { waiting: self.waiting.len() as u64, told, waited_ms }
+        AnswersStatus { waiting: self.waiting.len() as u64, told, waited_ms, alone: 0 }
     }
 
     /// An entry has its verdict, and somebody waits for it.

@@ -47,14 +47,19 @@ pub struct EntryHeader {
     pub needs_control: Index,
     /// The lowest index that all other regions held when the leader appended it; 0 in a cluster of one region.
     pub confirmed: Index,
-    /// Place for: the durability mode. 0 today.
+    /// Not 0 if the entry says whether its partition's answers wait for other regions: [`MODE_ALONE`] or [`MODE_WAITS`].
     pub mode: u8,
 }
 
 /// The required flags that this binary knows.
 pub const KNOWN_REQUIRED_FLAGS: u32 = 0;
 
-/// What applying an entry does. Kinds of later versions (seal, follow, mode, sync set) follow at the end.
+/// The mode of an entry from which on answers do not wait for other regions.
+pub const MODE_ALONE: u8 = 1;
+/// The mode of an entry from which on they do.
+pub const MODE_WAITS: u8 = 2;
+
+/// What applying an entry does. Kinds of later versions (seal, follow, sync set) follow at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntryKind {
     /// Starts the partition's incarnation: writes the header's incarnation into its row. Applied only

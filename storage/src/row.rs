@@ -33,6 +33,8 @@ pub enum Table {
     /// key: empty, or a mailbox (16). The sum of all rows with its position; the sums of a mailbox's rows (`sums.rs`). A
     /// node's own: in no snapshot, and written only by the store that keeps them.
     Sums = 0x07,
+    /// key: empty. Whether the partition's answers wait for other regions, by its own log. In clear.
+    Mode = 0x08,
 
     // Of the control group (mailbox 0 of partition 0). Nodes and placement are in clear.
     /// key: node id (8). Addresses and certificates' names of a node.
@@ -49,7 +51,8 @@ pub enum Table {
     Addresses = 0x15,
     /// key: account id (16). Address, verifier, mailbox.
     Accounts = 0x16,
-    /// key: empty. The home region, the regions that answers wait for, and what is promised. In clear.
+    /// key: empty, or 1. The home region, the regions that answers wait for, and what is promised; whether they wait now.
+    /// In clear.
     Regions = 0x17,
 
     // Of a mailbox, sealed by its key.
@@ -84,7 +87,7 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 28] = [
+    pub const ALL: [Table; 29] = [
         Table::Applied,
         Table::Hashes,
         Table::Commands,
@@ -92,6 +95,7 @@ impl Table {
         Table::Incarnation,
         Table::Members,
         Table::Sums,
+        Table::Mode,
         Table::Nodes,
         Table::Placement,
         Table::Keyring,
@@ -131,6 +135,7 @@ impl Table {
             | Table::Incarnation
             | Table::Members
             | Table::Sums
+            | Table::Mode
             | Table::Nodes
             | Table::Placement
             | Table::Keyring

@@ -37,11 +37,13 @@ pub enum Rule {
     Bound,
     /// 13
     Shown,
+    /// 14
+    Alone,
 }
 
 impl Rule {
     /// All, by number.
-    pub const ALL: [Rule; 13] = [
+    pub const ALL: [Rule; 14] = [
         Rule::ExactlyOnce,
         Rule::Uids,
         Rule::Modseq,
@@ -55,10 +57,11 @@ impl Rule {
         Rule::Held,
         Rule::Bound,
         Rule::Shown,
+        Rule::Alone,
     ];
 
     /// Those about other regions. Whoever simulates such judges by them; no history shows what a region holds.
-    pub const OF_REGIONS: [Rule; 3] = [Rule::Held, Rule::Bound, Rule::Shown];
+    pub const OF_REGIONS: [Rule; 4] = [Rule::Held, Rule::Bound, Rule::Shown, Rule::Alone];
 }
 
 impl fmt::Display for Rule {
@@ -77,6 +80,7 @@ impl fmt::Display for Rule {
             Rule::Held => "11 under geo a backup region holds everything that is answered",
             Rule::Bound => "12 under region nothing is answered beyond the bound on what a backup region lacks",
             Rule::Shown => "13 under geo nobody is shown what a backup region lacks",
+            Rule::Alone => "14 alone only after it is recorded, and whole only once all that was answered is held",
         })
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use mailraft_checkers::Micros;
 use mailraft_cluster::bootstrap::{Plan, plan, plan_regions};
+use mailraft_cluster::mode::ModeRow;
 use mailraft_cluster::placement::{NodeRow, Placement};
-use mailraft_cluster::regions::{Durability, RegionName, RegionsRow};
+use mailraft_cluster::regions::{Durability, RegionName, RegionsRow, Unconfirmed};
 use mailraft_storage::{Env, Index, NodeId, PartitionId, ReplicaId, RowBatch, Term};
 
 use crate::setup::Setup;
@@ -34,6 +35,12 @@ pub struct Promise {
     rpo_max: Option<Duration>,
     /// Under `geo` everything that was answered, under `region` what of it is not held.
     answered: BTreeMap<PartitionId, VecDeque<Answered>>,
+    /// Whether the home may ever go on alone.
+    may_degrade: bool,
+    /// The newest row about that which any node has applied.
+    mode: ModeRow,
+    /// What was answered alone, and not held then, since it was whole last.
+    alone: Vec<(PartitionId, Answered)>,
 }
 
 impl Promise {
@@ -45,7 +52,8 @@ impl Promise {
             (placement.partition, members.map(|m| (m.node, m.replica)).collect())
         };
         let standbys = placements.iter().map(there).collect();
-        Promise { standbys, far, rpo_max: setup.rpo_max, answered: BTreeMap::new() }
+        let may_degrade = setup.degrade_after.is_some();
+        Promise { standbys, far, rpo_max: setup.rpo_max, may_degrade, ..Promise::default() }
     }
 
     /// Whether there is a backup region.
@@ -71,6 +79,30 @@ impl Promise {
     /// The standbys of a partition.
     pub fn standbys(&self, partition: PartitionId) -> &[(NodeId, ReplicaId)] {
         self.standbys.get(&partition).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the home may ever go on alone.
+    pub fn may_degrade(&self) -> bool {
+        self.may_degrade
+    }
+
+    /// The newest row about the mode that any node has applied.
+    pub fn mode(&self) -> &ModeRow {
+        &self.mode
+    }
+
+    /// A node has applied this row; whether it is the newest.
+    pub fn applies_mode(&mut self, row: &ModeRow) -> bool {
+        let is_news = row.version > self.mode.version;
+        if is_news {
+            self.mode = *row;
+        }
+        is_news
+    }
+
+    /// What was answered alone, and not held then, since it was whole last.
+    pub fn alone(&mut self) -> &mut Vec<(PartitionId, Answered)> {
+        &mut self.alone
     }
 
     /// What was answered in a partition and is remembered.
@@ -107,6 +139,10 @@ pub fn first_state(setup: &Setup, control: RowBatch, env: &mut Env) -> (Vec<Node
         Some(rpo_max) => Durability::Region { rpo_max_ms: rpo_max.as_millis() as u64 },
     };
     let regions = RegionsRow::new(name(HOME), [name(SOUTH)].into(), durability);
+    let regions = match setup.degrade_after {
+        Some(after) => RegionsRow { degrade_after_ms: after.as_millis() as u64, ..regions },
+        None => RegionsRow { unconfirmed: Unconfirmed::Refuse, ..regions },
+    };
     let plan = plan_regions(setup.partitions, &nodes, &regions, control, env);
     (nodes, plan)
 }

@@ -23,6 +23,8 @@ pub struct Setup {
     pub one_way: Micros,
     /// Under `region` durability its bound; without it `geo` holds, where there is a backup region.
     pub rpo_max: Option<Duration>,
+    /// After so long without confirmation the home goes on alone; without it it never does.
+    pub degrade_after: Option<Duration>,
     /// Mean time between faults of the backup region and of the link to it.
     pub region_fault_every: Micros,
     /// Partitions beside the control group.
@@ -107,6 +109,7 @@ impl Setup {
             standby_nodes: 0,
             one_way: 80_000,
             rpo_max: None,
+            degrade_after: None,
             region_fault_every: 3_000_000,
             partitions: 4,
             mailboxes: 8,

@@ -126,7 +126,7 @@ pub fn long_episode(seed: u64, number: u64) -> Setup {
 const REGION_STREAM: u64 = 1 << 41;
 
 /// The world of two regions of an episode: three nodes at home, and one, three or four far away. Of four worlds one
-/// promises a bound, the others that nothing answered is lost.
+/// promises a bound, the others that nothing answered is lost; in most the home goes on alone after a time.
 pub fn region_episode(seed: u64, number: u64) -> Setup {
     let mut dice = Dice::new(seed, REGION_STREAM + number);
     let mut setup = Setup::new(dice.bits());
@@ -148,6 +148,9 @@ pub fn region_episode(seed: u64, number: u64) -> Setup {
     }
     if dice.chance(500) {
         setup.region_log_keep_bytes = 1;
+    }
+    if dice.chance(600) {
+        setup.degrade_after = Some(Duration::from_millis(dice.between(1_000, 6_000)));
     }
     // Home mostly stands: what matters here is what is far.
     setup.fault_every = *dice.pick(&[2_000_000, 5_000_000, 20_000_000]).expect("one of three");

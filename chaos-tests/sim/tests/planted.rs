@@ -162,6 +162,8 @@ planted! {
     standby_hears_commit: StandbyHearsCommit, [Held], two_regions;
     needs_not_awaited: NeedsNotAwaited, [Shown], two_regions_with_accounts, cut_off_and_far_cut;
     bound_restarts_with_leader: BoundRestartsWithLeader, [Bound], two_regions_with_a_bound, cut_off_and_far_cut;
+    alone_before_row: AloneBeforeRow, [Alone], two_regions_alone, far_cut_for_long;
+    whole_before_held: WholeBeforeHeld, [Alone], two_regions_alone, far_cut_for_long;
     bound_stops_in_suspend: BoundStopsInSuspend, [Bound], two_regions_with_a_bound, pauses_and_far_cut;
 }
 
@@ -396,6 +398,19 @@ fn two_regions_with_accounts(setup: &mut Setup) {
 fn two_regions_with_a_bound(setup: &mut Setup) {
     two_regions(setup);
     setup.rpo_max = Some(Duration::from_millis(400));
+}
+
+/// The same as the first, and the home goes on alone after a moment.
+fn two_regions_alone(setup: &mut Setup) {
+    two_regions(setup);
+    setup.degrade_after = Some(Duration::from_millis(1_500));
+}
+
+/// The link to the backup region carries nothing for a while, again and again.
+fn far_cut_for_long(setup: &Setup) -> Vec<Planned> {
+    let side: Vec<NodeId> = (setup.nodes + 1..=setup.nodes + setup.standby_nodes).map(NodeId).collect();
+    let cut = |from| Planned { from, to: from + 6_000_000, fault: Trouble::Partition { side: side.clone() } };
+    (2_000_000..setup.safety).step_by(12_000_000).map(cut).collect()
 }
 
 /// The link to the backup region carries nothing most of the time.

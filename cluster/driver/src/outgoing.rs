@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mailraft_cluster::mode::ModeReport;
 use mailraft_cluster::seam::PeerBody;
 use mailraft_cluster::{Input, PeerMessage};
 use mailraft_storage::NodeId;
@@ -243,6 +244,7 @@ fn message_bytes(message: &PeerMessage) -> usize {
         PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Visible { .. } | PeerBody::Removed => 0,
         PeerBody::Leads(led) => led.len() * 16,
         PeerBody::Hears { nodes, .. } => nodes.len() * 8,
+        PeerBody::Modes(reports) => reports.len() * size_of::<ModeReport>(),
     };
     body + MESSAGE_BYTES
 }

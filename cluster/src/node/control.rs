@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use mailraft_storage::{Env, PartitionId, ReplicaId};
+use mailraft_storage::{Env, Index, PartitionId, ReplicaId};
 
 use super::Node;
 use crate::outcome::{BarrierOutcome, Decision};
@@ -57,12 +57,12 @@ impl Node {
 
     /// The control group's rows here say something else of regions, perhaps: every replica goes by that from now on. A
     /// cluster that had one region when this process started is taken for one until the next start.
-    pub(super) fn hears_regions(&mut self, replica: ReplicaId, regions: Option<Arc<Regions>>) {
+    pub(super) fn hears_regions(&mut self, replica: ReplicaId, regions: Option<Arc<Regions>>, applied: Index) {
         let is_control = self.by_replica.get(&replica) == Some(&PartitionId::CONTROL);
         let Some(regions) = regions.filter(|_| is_control && self.config.regions.is_some()) else { return };
         self.config.regions = Some(Arc::clone(&regions));
         for (partition, replica) in &mut self.replicas {
-            replica.hears_regions(&regions);
+            replica.hears_regions(&regions, applied);
             self.dirty.push(*partition);
         }
     }

@@ -87,6 +87,10 @@ impl Replica {
             }
         }
         self.follow_role(config, env, time, out);
+        if self.follows_mode(config, time) {
+            // It is in what is ready now.
+            return self.collect(config, env, time, out);
+        }
         self.answer_visible(out);
         if self.has_regions() {
             // Its owners may start as soon as what they load is visible.

@@ -88,6 +88,11 @@ impl Abroad {
         self.now
     }
 
+    /// What is known of regions, in a cluster of several.
+    pub fn regions(&self) -> Option<&Arc<Regions>> {
+        self.regions.as_ref()
+    }
+
     /// Entries came to be here whose needs were not seen.
     pub fn finds_entries(&mut self) {
         self.finds += 1;
@@ -120,8 +125,9 @@ impl Replica {
         self.abroad.regions.is_some()
     }
 
-    /// What the control group's rows say of regions from now on.
-    pub fn hears_regions(&mut self, regions: &Arc<Regions>) {
+    /// What the control group's rows say of regions from now on, at this position.
+    pub fn hears_regions(&mut self, regions: &Arc<Regions>, applied: Index) {
+        self.hears_mode_row(regions, applied);
         self.abroad.regions = Some(Arc::clone(regions));
     }
 
@@ -154,7 +160,7 @@ impl Replica {
     }
 
     /// Up to where every region of the sync set holds this leader's log.
-    fn held(&self, regions: &Regions) -> Index {
+    pub(super) fn held(&self, regions: &Regions) -> Index {
         let all = regions.sync_set().iter().map(|region| self.held_by(regions, region));
         all.min().unwrap_or(Index(u64::MAX))
     }
@@ -199,11 +205,10 @@ impl Replica {
 
     /// The answers that waited or wait for other regions.
     pub(super) fn answers_status(&self) -> AnswersStatus {
-        if self.has_regions() && self.lead.term.is_some() {
-            self.visibility.answers()
-        } else {
-            AnswersStatus::default()
+        if !self.has_regions() || self.lead.term.is_none() {
+            return AnswersStatus::default();
         }
+        AnswersStatus { alone: self.answers_alone(), ..self.visibility.answers() }
     }
 
     /// A member answered. A standby says back when it was asked.
@@ -254,11 +259,15 @@ impl Replica {
             return;
         }
         let normal = committed.iter().filter(|e| e.get_entry_type() == EntryType::EntryNormal && !e.data.is_empty());
-        for (index, header) in normal.filter_map(|e| Some((Index(e.index), EntryHeader::of(&e.data).ok()?))) {
+        for (entry, header) in normal.filter_map(|e| Some((e, EntryHeader::of(&e.data).ok()?))) {
+            let index = Index(entry.index);
             self.abroad.everywhere = self.abroad.everywhere.max(header.confirmed);
             if header.needs_control > self.abroad.highest_need {
                 self.abroad.highest_need = header.needs_control;
                 self.abroad.needs.push_back((index, header.needs_control));
+            }
+            if let Some(mode) = Replica::mode_of(entry, &header) {
+                self.modes.committed(index, mode);
             }
         }
     }
@@ -270,7 +279,10 @@ impl Replica {
         let upto = self.held(regions);
         // How old entries of earlier terms are, a new leader does not know: for them the bound is over.
         let knows_ages = upto >= first || plant::is(Fault::BoundRestartsWithLeader);
-        let rpo_max = regions.durability().rpo_max().filter(|_| knows_ages);
+        let rpo_max = match self.is_alone() {
+            true => Some(Duration::MAX),
+            false => regions.durability().rpo_max().filter(|_| knows_ages),
+        };
         Confirmation::Held { upto, rpo_max, needs_met: self.needs_met() }
     }
 
@@ -317,7 +329,7 @@ impl Replica {
 
     /// Whether other regions have not confirmed for so long that nothing more should be begun.
     pub(super) fn is_unconfirmed(&self) -> bool {
-        self.visibility.unheld_for(self.now()) >= NOT_CONFIRMED_AFTER
+        self.visibility.unheld_for(self.now()) >= NOT_CONFIRMED_AFTER && !self.is_alone()
     }
 
     /// Who has waited too long for other regions is told that the outcome is not known.

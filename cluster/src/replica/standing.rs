@@ -239,6 +239,7 @@ impl Replica {
             regions: self.regions_status(),
             unheld_ms: self.unheld_ms(),
             answers: self.answers_status(),
+            mode: self.mode_status(),
         }
     }
 }

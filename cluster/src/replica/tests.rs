@@ -228,7 +228,7 @@ fn rows_are_replaced_only_when_apply_has_nothing_in_hand_and_a_second_snapshot_w
     assert!(applies(&bench.peer(MessageType::MsgAppend, appended(51..=52, 52))).is_empty());
     assert!(!bench.replica.writes().needs_sync());
     let later = MemberRow { replica: ReplicaId(7), node: NodeId(70), voter: false };
-    bench.replica.rows_installed(&GroupRows { members: vec![later], highest: ReplicaId(9) });
+    bench.replica.rows_installed(&GroupRows { members: vec![later], highest: ReplicaId(9), ..GroupRows::default() });
     assert_eq!(
         (bench.replica.members.node(later.replica), bench.replica.members.highest()),
         (Some(later.node), ReplicaId(9))

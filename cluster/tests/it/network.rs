@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::bootstrap::{NodeRow, Plan, plan, plan_regions};
 use mailraft_cluster::placement::{self, MemberRow};
-use mailraft_cluster::regions::{self, Durability, RegionName, Regions, RegionsRow};
+use mailraft_cluster::regions::{self, Durability, RegionName, Regions, RegionsRow, Unconfirmed};
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Difference, Input, MemberChange, Node, NodeConfig, Output,
@@ -102,6 +102,7 @@ impl Network {
             (1..=home + south).map(|id| row(id, if id <= home { "home" } else { "south" })).collect();
         let name = |name: &str| RegionName(name.to_owned());
         let regions = RegionsRow::new(name("home"), [name("south")].into(), durability);
+        let regions = RegionsRow { unconfirmed: Unconfirmed::Refuse, ..regions };
         let plan = plan_regions(1, &rows, &regions, RowBatch::default(), &mut Env::seeded(1));
         Self::of(&rows, &plan)
     }
@@ -720,7 +721,11 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
                 }
                 text
             }
-            PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Visible { .. } | PeerBody::Leads(_) => {
+            PeerBody::Hash { .. }
+            | PeerBody::Rows { .. }
+            | PeerBody::Visible { .. }
+            | PeerBody::Leads(_)
+            | PeerBody::Modes(_) => {
                 return None;
             }
             PeerBody::Removed => format!("to {to}: removed"),

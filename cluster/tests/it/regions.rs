@@ -1,8 +1,9 @@
 //! A backup region: what it holds, what is answered, what its standbys hear.
 
 use mailraft_cluster::low_water::LowWater;
+use mailraft_cluster::mode::Mode;
 use mailraft_cluster::placement::MemberRow;
-use mailraft_cluster::regions::{Durability, RegionsRow};
+use mailraft_cluster::regions::{Durability, RegionsRow, Unconfirmed};
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, ChangeRefusal, Decision, Difference, Input, MemberChange, RegionStatus,
     ReplicaStatus, Role, SlotOutcome,
@@ -393,6 +394,123 @@ fn every_replica_at_home_keeps_what_another_region_does_not_hold_and_its_status_
         assert_eq!(status.log_held_by, LowWater::Regions, "node {node}: {status:?}");
         assert!(status.log_held_at <= held && status.first <= held, "node {node}: {status:?}, held {held}");
     }
+}
+
+/// South's nodes are cut off, and after a time the home goes on alone.
+fn alone() -> (Network, NodeId) {
+    let (mut network, leader) = led(Durability::Geo);
+    let row = RegionsRow { unconfirmed: Unconfirmed::Degrade, degrade_after_ms: 8_000, ..network.regions_row() };
+    network.set_regions(&row);
+    network.ticks(2 * SECOND);
+    network.cut_off.extend(SOUTH);
+    network.propose(leader, P1, 1, 1);
+    (network, leader)
+}
+
+fn mode(network: &Network, node: NodeId) -> (Mode, bool) {
+    let mode = status(network, node).mode.unwrap();
+    (mode.mode, mode.alone)
+}
+
+#[test]
+fn after_its_time_without_confirmation_the_home_goes_on_alone_and_back_when_all_is_held() {
+    let (mut network, leader) = alone();
+    let waits = network.propose(leader, P1, 2, 2);
+    network.ticks(7 * SECOND);
+    assert_eq!((network.proposal(leader, waits), mode(&network, leader)), (None, (Mode::Whole, false)));
+    let refused = network.propose(leader, P1, 3, 3);
+    assert_eq!(network.proposal(leader, refused), Some(ProposalOutcome::NotConfirmed));
+    network.ticks(3 * SECOND);
+    assert!(is_applied(network.proposal(leader, waits)));
+    assert_eq!(mode(&network, leader), (Mode::Alone, true));
+    let goes_on = network.propose(leader, P1, 3, 4);
+    network.settle();
+    assert!(is_applied(network.proposal(leader, goes_on)));
+    assert!(status(&network, leader).answers.alone >= 3);
+    let read = network.read(leader, PartitionId::CONTROL, None);
+    network.ticks(8);
+    assert!(matches!(network.barrier(leader, read), Some(BarrierOutcome::Passed { .. })));
+    network.cut_off.clear();
+    network.until(20 * SECOND, "it is whole", |n| mode(n, leader) == (Mode::Whole, false));
+    let home = status(&network, leader);
+    assert_eq!(home.regions[0].held, home.last, "all that was answered alone is held");
+    network.cut_off.extend(SOUTH);
+    let waits = network.propose(leader, P1, 5, 5);
+    network.ticks(SECOND);
+    assert_eq!(network.proposal(leader, waits), None);
+}
+
+#[test]
+fn who_comes_to_lead_while_the_home_is_alone_answers_alone_too() {
+    let (mut network, old) = alone();
+    network.ticks(10 * SECOND);
+    assert_eq!(mode(&network, old), (Mode::Alone, true));
+    network.crash(old, 0);
+    network.until(5 * SECOND, "another leads", |n| n.leader(P1).is_some_and(|node| node != old));
+    let new = network.leader(P1).unwrap();
+    let request = network.propose(new, P1, 7, 7);
+    network.ticks(2);
+    assert!(is_applied(network.proposal(new, request)));
+    // Whoever was away hears that answers wait again, before it leads.
+    network.cut_off.clear();
+    network.start(old);
+    network.until(30 * SECOND, "it is whole", |n| n.leader(P1).is_some_and(|l| mode(n, l) == (Mode::Whole, false)));
+}
+
+#[test]
+fn a_leader_that_changes_while_nobody_confirms_goes_alone_too() {
+    let (mut network, old) = alone();
+    network.ticks(SECOND);
+    network.crash(old, 0);
+    network.until(30 * SECOND, "another answers alone", |n| {
+        n.leader(P1).is_some_and(|node| node != old && mode(n, node) == (Mode::Alone, true))
+    });
+}
+
+#[test]
+fn under_refuse_the_home_never_goes_alone_and_stops_being_so() {
+    let (mut network, leader) = alone();
+    network.ticks(10 * SECOND);
+    assert_eq!(mode(&network, leader), (Mode::Alone, true));
+    let row = RegionsRow { unconfirmed: Unconfirmed::Refuse, ..network.regions_row() };
+    network.set_regions(&row);
+    network.ticks(2 * SECOND);
+    assert_eq!(mode(&network, leader), (Mode::Returning, false));
+    let waits = network.propose(leader, P1, 9, 9);
+    network.ticks(30 * SECOND);
+    assert!(!is_applied(network.proposal(leader, waits)));
+    assert_eq!(mode(&network, leader), (Mode::Returning, false));
+}
+
+#[test]
+fn the_home_is_not_whole_before_the_entry_of_every_partition_is_held() {
+    let (mut network, leader) = alone();
+    network.ticks(10 * SECOND);
+    network.deaf.extend(SOUTH.map(|node| (node, P1)));
+    network.cut_off.clear();
+    network.ticks(5 * SECOND);
+    assert_eq!(mode(&network, leader), (Mode::Alone, true), "south lacks what was answered");
+    let row = RegionsRow { unconfirmed: Unconfirmed::Refuse, ..network.regions_row() };
+    network.set_regions(&row);
+    network.ticks(10 * SECOND);
+    assert_eq!(mode(&network, leader), (Mode::Returning, false));
+    network.deaf.clear();
+    network.until(5 * SECOND, "it is whole", |n| mode(n, leader) == (Mode::Whole, false));
+    let home = status(&network, leader);
+    assert_eq!(home.regions[0].held, home.last);
+}
+
+#[test]
+fn what_is_alone_is_alone_after_a_restart_of_every_node() {
+    let (mut network, _) = alone();
+    network.ticks(10 * SECOND);
+    for node in (1..=3).map(NodeId) {
+        network.crash(node, 0);
+        network.start(node);
+    }
+    network.until(10 * SECOND, "owners start", |n| n.leader(P1).is_some());
+    let leader = network.leader(P1).unwrap();
+    assert_eq!(mode(&network, leader), (Mode::Alone, true));
 }
 
 /// A row of the control group is committed, and applied everywhere at home, but no standby hears of it.

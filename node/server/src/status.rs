@@ -265,6 +265,7 @@ mod tests {
             regions: Vec::new(),
             unheld_ms: 0,
             answers: AnswersStatus::default(),
+            mode: None,
         }
     }
 

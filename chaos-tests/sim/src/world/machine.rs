@@ -390,6 +390,9 @@ impl World {
                 if let Some(what) = wrong {
                     return self.goes_wrong(Rule::ReplicasAgree, format!("node {node}: {what}"));
                 }
+                for regions in done.iter().filter_map(|done| done.regions.as_ref()) {
+                    self.mode_is_recorded(node, regions.mode());
+                }
                 for AppliedJob { replica, applied, verdicts, sum, regions } in done {
                     self.input(node, Input::Applied { replica, applied, verdicts, sum, regions });
                 }

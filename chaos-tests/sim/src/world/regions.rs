@@ -2,6 +2,7 @@
 //! logs of its standbys, not asked of any core.
 
 use mailraft_checkers::{Micros, Rule};
+use mailraft_cluster::mode::{Mode, ModeRow, PartitionMode};
 use mailraft_cluster::{BarrierOutcome, Decision, placement};
 use mailraft_storage::{Entry, EntryKind, Index, MailboxId, NodeId, PartitionId, ProposalOutcome, ReplicaId, Term};
 use raft::eraftpb::{Message, MessageType};
@@ -91,7 +92,8 @@ impl World {
         }
         self.witness.held(Rule::Shown);
         let term = self.term_at(node, partition, index);
-        if !self.is_held(partition, index, term) {
+        // What was answered alone stays what is shown.
+        if !self.is_held(partition, index, term) && self.promise.mode().mode == Mode::Whole {
             let what = format!("{what} at node {node} is entry {index} of partition {partition}, which south lacks");
             self.goes_wrong(Rule::Shown, what);
         }
@@ -102,6 +104,9 @@ impl World {
         let Some(term) = self.term_at(node, partition, index) else { return };
         let held = self.is_held(partition, index, Some(term));
         let answered = Answered { index, term, at: now };
+        if !held && self.answers_alone(node, partition, index) {
+            return self.promise.alone().push((partition, answered));
+        }
         let Some(rpo_max) = self.promise.rpo_max() else {
             self.promise.answered(partition).push_back(answered);
             self.witness.held(Rule::Held);
@@ -129,6 +134,57 @@ impl World {
             unheld.push_back(answered);
         }
         *self.promise.answered(partition) = unheld;
+    }
+
+    /// Whether a partition's leader may answer what south lacks: its own rows say that it is alone, and so does the row of
+    /// the control group that they follow.
+    fn answers_alone(&mut self, node: NodeId, partition: PartitionId, index: Index) -> bool {
+        let Some(replica) = self.replica(node, partition) else { return false };
+        let rows = &self.host(node).rows;
+        let own = match partition {
+            PartitionId::CONTROL => ModeRow::read(rows, replica).map(ModeRow::of_control),
+            _ => PartitionMode::read(rows, replica),
+        };
+        let Some(own) = own.ok().filter(|own| own.alone) else { return false };
+        self.witness.held(Rule::Alone);
+        let row = *self.promise.mode();
+        if own.version > row.version || row.mode == Mode::Whole {
+            let what = format!(
+                "node {node} answers entry {index} of partition {partition} alone by version {} of the mode, and the \
+                 newest row is {row:?}",
+                own.version
+            );
+            self.goes_wrong(Rule::Alone, what);
+        }
+        true
+    }
+
+    /// A node has applied a row about the mode. If it says that all is whole again, everything that was answered is held.
+    pub(super) fn mode_is_recorded(&mut self, node: NodeId, row: &ModeRow) {
+        if !self.promise.applies_mode(row) {
+            return;
+        }
+        self.say(format!("node {node} has applied that the home is {:?}, version {}", row.mode, row.version));
+        self.witness.held(Rule::Alone);
+        if row.mode == Mode::Alone && !self.promise.may_degrade() {
+            self.goes_wrong(Rule::Alone, "the home goes on alone, and never may".into());
+        }
+        if row.mode != Mode::Whole {
+            return;
+        }
+        for (partition, answered) in std::mem::take(self.promise.alone()) {
+            self.witness.held(Rule::Alone);
+            let Answered { index, term, at } = answered;
+            if !self.is_held(partition, index, Some(term)) {
+                let what = format!(
+                    "the home is said to be whole, and south lacks entry {index} of partition {partition}, answered \
+                     alone at {at} us"
+                );
+                self.goes_wrong(Rule::Alone, what);
+            } else if self.promise.rpo_max().is_none() {
+                self.promise.answered(partition).push_back(answered);
+            }
+        }
     }
 
     /// A message leaves a node: no standby hears of a commit above what its region holds.

@@ -1,5 +1,6 @@
-//! The rows of a snapshot by which the node itself goes: who the group's members are, and what the control group says of
-//! nodes, placement and regions. All others only their mailbox's actor opens, which bears that they can't be read.
+//! The rows of a snapshot by which the node itself goes: who the group's members are, whether its answers wait for other
+//! regions, and what the control group says of nodes, placement and regions. All others only their mailbox's actor opens,
+//! which bears that they can't be read.
 //!
 //! They are read before a snapshot is taken: whoever has a node's certificate must not be able to end another node by rows
 //! that can't be read, and once a snapshot is being put in place there is no way back.
@@ -14,7 +15,7 @@ use mailraft_storage::rows::{Applied, ReplicaBatch};
 use mailraft_storage::{MailboxId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table};
 
 /// The tables of these rows.
-const TABLES: [Table; 4] = [Table::Members, Table::Nodes, Table::Placement, Table::Regions];
+const TABLES: [Table; 5] = [Table::Members, Table::Mode, Table::Nodes, Table::Placement, Table::Regions];
 /// The most bytes of them in one snapshot. A node's row takes some hundred, a partition's placement fewer.
 pub(super) const GROUP_ROWS_MAX_BYTES: usize = 4 << 20;
 

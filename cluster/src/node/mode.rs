@@ -1,0 +1,172 @@
+//! The control group's leader decides whether answers wait for other regions ([`crate::mode`]), by what the leaders of all
+//! partitions tell it once a second.
+//!
+//! * *Alone*, if a partition's leader has had something unconfirmed for as long as the row about regions says, by that
+//!   leader's own clock, and the row allows it at all. A new leader begins to count anew, so it comes rather late.
+//! * *Returning*, once other regions hold what every partition's leader had a second ago: so that answers, which wait from
+//!   then on, wait for little. Also if going alone is not allowed any more.
+//! * *Whole*, once every partition's entry that follows the row of returning is held, and that row itself. That an entry
+//!   is committed and held stays true whoever leads, so it is remembered from whichever leader told it.
+
+use std::collections::BTreeMap;
+
+use mailraft_storage::{Env, PartitionId};
+
+use super::Node;
+use crate::mode::{Mode, ModeReport, ModeRow};
+use crate::plant::{self, Fault};
+use crate::regions::Regions;
+use crate::seam::{Output, PeerBody};
+
+/// Reports are sent every so many ticks (1 s).
+const REPORT_EVERY_TICKS: u64 = 40;
+/// A report says how things are for so many ticks (3 s).
+const FRESH_TICKS: u64 = 3 * REPORT_EVERY_TICKS;
+
+/// What a control group's leader was told by those of all partitions.
+#[derive(Default)]
+pub(super) struct ModeKeeper {
+    /// And when, in ticks.
+    reports: BTreeMap<PartitionId, (u64, ModeReport)>,
+    /// The highest version by which answers wait and whose entry is held.
+    held: BTreeMap<PartitionId, u64>,
+}
+
+impl ModeKeeper {
+    /// A node tells of what it leads.
+    pub fn hears(&mut self, now: u64, reports: Vec<ModeReport>) {
+        for report in reports {
+            if report.waits_and_held {
+                let held = self.held.entry(report.partition).or_default();
+                *held = report.version.max(*held);
+            }
+            self.reports.insert(report.partition, (now, report));
+        }
+    }
+
+    /// What is to be instead of what the row says, if something is.
+    fn next(&self, now: u64, regions: &Regions) -> Option<Mode> {
+        let fresh = |partition: &PartitionId| {
+            let told = self.reports.get(partition).filter(|(at, _)| now - at <= FRESH_TICKS);
+            told.map(|(_, report)| report)
+        };
+        let partitions = regions.partitions();
+        let waits = |after_ms: u128| partitions.iter().filter_map(fresh).any(|r| u128::from(r.unheld_ms) >= after_ms);
+        let degrades = regions.degrade_after().is_some_and(|after| waits(after.as_millis()));
+        let has = |partition: &PartitionId| self.held.get(partition).is_some_and(|v| *v >= regions.mode().version);
+        match regions.mode().mode {
+            Mode::Whole | Mode::Returning if degrades => Some(Mode::Alone),
+            Mode::Whole => None,
+            Mode::Returning if partitions.iter().all(has) => Some(Mode::Whole),
+            Mode::Returning => None,
+            Mode::Alone => {
+                let caught_up = partitions.iter().all(|p| fresh(p).is_some_and(|report| report.caught_up));
+                let next = if plant::is(Fault::WholeBeforeHeld) { Mode::Whole } else { Mode::Returning };
+                (caught_up || regions.degrade_after().is_none()).then_some(next)
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Tells the control group's leader of what is led here; as that leader, decides. Once a second.
+    pub(super) fn keeps_mode(&mut self, env: &Env, out: &mut Vec<Output>) {
+        let Some(regions) = self.config.regions.clone().filter(|_| self.ticks.is_multiple_of(REPORT_EVERY_TICKS))
+        else {
+            return;
+        };
+        let reports: Vec<ModeReport> = self.replicas.values().filter_map(|replica| replica.mode_report()).collect();
+        let Some(control) = self.replicas.get_mut(&PartitionId::CONTROL) else { return };
+        if control.mode_report().is_none() {
+            let leader = control.leader_replica().filter(|_| !reports.is_empty());
+            if let Some((to, node)) = leader {
+                let message = control.message(&self.config, env, to, PeerBody::Modes(reports));
+                out.push(Output::Send { to: node, message });
+            }
+            self.mode.reports.clear();
+            return;
+        }
+        self.mode.hears(self.ticks, reports);
+        let Some(mode) = self.mode.next(self.ticks, &regions).filter(|_| self.settled) else { return };
+        let wall = self.clocks.wall(env);
+        let row: ModeRow = regions.mode().next(mode, control.newest_stamp().max(wall));
+        control.append_mode_row(&self.config, wall, &row);
+        self.dirty.push(PartitionId::CONTROL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use mailraft_storage::memory::MemoryRows;
+    use mailraft_storage::rows::ReplicaBatch;
+    use mailraft_storage::{Applied, Index, ReplicaId, RowBatch, Rows, UnixMillis};
+
+    use super::*;
+    use crate::placement::{self, Placement};
+    use crate::regions::{self, Durability, RegionName, RegionsRow, Unconfirmed};
+
+    const P1: PartitionId = PartitionId(1);
+
+    fn regions(mode: Mode, version: u64, unconfirmed: Unconfirmed) -> Regions {
+        let (rows, replica) = (MemoryRows::new(), ReplicaId(1));
+        let name = |name: &str| RegionName(name.into());
+        let row = RegionsRow::new(name("home"), [name("south")].into(), Durability::Geo);
+        let row = RegionsRow { unconfirmed, degrade_after_ms: 10_000, ..row };
+        let placement = |partition| Placement { partition, nonce: [0; 16], members: Vec::new() };
+        let mut batch: RowBatch = ModeRow { version, mode, since: UnixMillis(1) }.batch();
+        regions::write(&mut batch, &row);
+        placement::write(&mut batch, &[], &[placement(PartitionId::CONTROL), placement(P1)]);
+        let applied = Applied { index: Index(1), ..Applied::default() };
+        rows.write(&[ReplicaBatch { replica, batch, applied }]).unwrap();
+        Regions::from_rows(&rows, replica).unwrap().unwrap()
+    }
+
+    fn report(partition: PartitionId, version: u64, held: bool, caught_up: bool, unheld_ms: u64) -> ModeReport {
+        ModeReport { partition, version, waits_and_held: held, caught_up, unheld_ms }
+    }
+
+    #[test]
+    fn the_home_goes_alone_after_the_time_without_confirmation_of_one_partition_or_never() {
+        for (unconfirmed, unheld_ms, later, next) in [
+            (Unconfirmed::Degrade, 9_999, 0, None),
+            (Unconfirmed::Degrade, 10_000, 0, Some(Mode::Alone)),
+            (Unconfirmed::Degrade, 10_000, FRESH_TICKS, Some(Mode::Alone)),
+            (Unconfirmed::Degrade, 10_000, FRESH_TICKS + 1, None),
+            (Unconfirmed::Refuse, u64::MAX, 0, None),
+        ] {
+            for mode in [Mode::Whole, Mode::Returning] {
+                let mut keeper = ModeKeeper::default();
+                keeper.hears(100, vec![report(P1, 0, false, false, unheld_ms)]);
+                let found = keeper.next(100 + later, &regions(mode, 6, unconfirmed));
+                assert_eq!(found, next, "{unconfirmed:?} {unheld_ms} {later} {mode:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_returns_once_every_partition_has_caught_up_or_if_it_may_be_alone_no_more() {
+        let alone = regions(Mode::Alone, 1, Unconfirmed::Degrade);
+        let mut keeper = ModeKeeper::default();
+        keeper.hears(100, vec![report(P1, 1, false, true, 0)]);
+        assert_eq!(keeper.next(100, &alone), None, "nothing is known of the control group");
+        keeper.hears(100, vec![report(PartitionId::CONTROL, 1, false, true, 0)]);
+        assert_eq!(keeper.next(100, &alone), Some(Mode::Returning));
+        assert_eq!(keeper.next(100 + FRESH_TICKS + 1, &alone), None);
+        keeper.hears(100, vec![report(P1, 1, false, false, 0)]);
+        assert_eq!(keeper.next(100, &alone), None);
+        assert_eq!(keeper.next(100, &regions(Mode::Alone, 1, Unconfirmed::Refuse)), Some(Mode::Returning));
+    }
+
+    #[test]
+    fn it_is_whole_once_the_entry_of_every_partition_is_held_whoever_told_it_and_when() {
+        let returning = regions(Mode::Returning, 2, Unconfirmed::Degrade);
+        let mut keeper = ModeKeeper::default();
+        keeper.hears(100, vec![report(PartitionId::CONTROL, 2, true, true, 0), report(P1, 1, true, true, 0)]);
+        assert_eq!(keeper.next(100, &returning), None, "an earlier version says nothing");
+        keeper.hears(100, vec![report(P1, 2, true, true, 0)]);
+        keeper.hears(900, vec![report(P1, 2, false, false, 0)]);
+        assert_eq!(keeper.next(9_000, &returning), Some(Mode::Whole));
+    }
+}
