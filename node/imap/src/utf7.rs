@@ -58,7 +58,8 @@ pub fn decode(raw: &[u8]) -> Option<String> {
             out.push_str(&String::from_utf16(&units).ok()?);
         }
     }
-    Some(out)
+    // Each name is written in one way: what could be written without shifting is, and shifts don't follow each other.
+    (encode(&out).as_bytes() == raw).then_some(out)
 }
 
 fn flush(units: &mut Vec<u16>, out: &mut String) {
@@ -96,6 +97,9 @@ mod tests {
         assert_eq!(decode("Entwürfe".as_bytes()), Some("Entwürfe".into()));
         assert_eq!(decode(b"open&AP"), None);
         assert_eq!(decode(b"&*-"), None);
+        for wrong in ["&AGE-", "&AOQ-&APY-", "&2Dw-", "&AOR-", "a\tb"] {
+            assert_eq!(decode(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 
     proptest! {

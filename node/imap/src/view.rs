@@ -90,8 +90,10 @@ impl View {
         let last = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
         let mut ranges = Vec::new();
         for (from, to) in &set.0 {
+            let open_ended = [from, to].contains(&&Bound::Largest);
             let (from, to) = (resolve(*from, last), resolve(*to, last));
-            let (low, high) = (from.min(to), from.max(to));
+            // A range with * has the last message, whatever its other end (RFC 3501, section 9: seq-range).
+            let (low, high) = (from.min(to), if open_ended { last } else { from.max(to) });
             if low == 0 || high > last {
                 return None;
             }
@@ -353,6 +355,10 @@ mod tests {
         let n = Bound::Number;
         assert_eq!(v.by_number(&SequenceSet(vec![(n(2), Bound::Largest)])).map(|s| s.to_string()), Some("5,9".into()));
         assert_eq!(v.by_number(&SequenceSet(vec![(n(4), n(4))])), None);
+        assert_eq!(v.by_number(&SequenceSet(vec![(n(1), n(u32::MAX))])), None);
+        for open_ended in [(n(9), Bound::Largest), (Bound::Largest, n(u32::MAX))] {
+            assert_eq!(v.by_number(&SequenceSet(vec![open_ended])).map(|s| s.to_string()), Some("9".into()));
+        }
         assert_eq!(v.by_uid(&SequenceSet(vec![(n(4), n(4_000_000_000))])).to_string(), "5,9");
         assert_eq!(
             v.by_uid(&SequenceSet(vec![(n(20), Bound::Largest)])).to_string(),
