@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use mailraft_message::budget::{DEPTH_MAX, DESCRIPTION_MAX_BYTES, PARTS_MAX};
-use mailraft_message::{Body, BodySearch, Described, Part};
+use mailraft_message::{Body, BodySearch, Described, Part, transfer};
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 
 /// Takes a message apart: parts lie within their parents and in order, what is kept is within its budget and comes back
@@ -35,6 +35,11 @@ fn check(message: &[u8], part: &Part, outer: &Range<u64>, depth: usize, parts: &
     match &part.kind {
         Body::Leaf => assert_eq!(part.lines, 0),
         Body::Text => assert_eq!(part.lines, line_feeds),
+        Body::Message(nested) if part.is_encoded_message() => {
+            assert_eq!(part.lines, line_feeds);
+            let decoded = transfer::decode(&part.encoding, body);
+            check(&decoded, &nested.1, &(0..decoded.len() as u64), depth + 1, parts);
+        }
         Body::Message(nested) => {
             assert_eq!(part.lines, line_feeds);
             assert_eq!((nested.1.header.start, nested.1.body.end), (part.body.start, part.body.end));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use mailraft_message::{Part, header};
+use mailraft_message::{Part, header, transfer};
 
 use crate::cursor::{Cursor, Read, wrong};
 
@@ -37,11 +37,22 @@ pub enum SectionText {
 
 /// Where a section's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bytes {
+pub enum Bytes<'p> {
     /// A range of the message.
     Range(Range<u64>),
     /// Some fields of the header that is this range.
     Fields(Range<u64>, Vec<Vec<u8>>, bool),
+    /// A section of the message that this range is when it is decoded.
+    Encoded {
+        /// Where the encoded message stands.
+        range: Range<u64>,
+        /// Its Content-Transfer-Encoding.
+        encoding: &'p [u8],
+        /// Its structure.
+        root: &'p Part,
+        /// The section inside it.
+        section: Section,
+    },
     /// There is no such part.
     None,
 }
@@ -136,7 +147,14 @@ impl Section {
     }
 
     /// Where its bytes are in a message of this structure.
-    pub fn bytes(&self, root: &Part) -> Bytes {
+    pub fn bytes<'p>(&self, root: &'p Part) -> Bytes<'p> {
+        if let Some((part, rest)) = root.first_encoded(&self.path)
+            && let Some(inside) = part.message()
+            && (!rest.is_empty() || !matches!(self.text, SectionText::All | SectionText::Mime))
+        {
+            let section = Section { path: rest.to_vec(), text: self.text.clone() };
+            return Bytes::Encoded { range: part.body.clone(), encoding: &part.encoding, root: inside, section };
+        }
         let Some(part) = root.find(&self.path) else { return Bytes::None };
         if self.path.is_empty() {
             return match &self.text {
@@ -157,6 +175,19 @@ impl Section {
                 part.message().map_or(Bytes::None, |m| Bytes::Fields(m.header.clone(), names.clone(), *not))
             }
         }
+    }
+}
+
+/// The bytes of a section of a message that is in memory; None if it has no such part.
+pub fn of_message(section: &Section, root: &Part, message: &[u8]) -> Option<Vec<u8>> {
+    let bytes = |range: Range<u64>| message.get(range.start as usize..range.end as usize).unwrap_or_default();
+    match section.bytes(root) {
+        Bytes::Range(range) => Some(bytes(range).to_vec()),
+        Bytes::Fields(range, names, not) => Some(fields(bytes(range), &names, not)),
+        Bytes::Encoded { range, encoding, root, section } => {
+            of_message(&section, root, &transfer::decode(encoding, bytes(range)))
+        }
+        Bytes::None => None,
     }
 }
 
@@ -217,7 +248,7 @@ mod tests {
         let root = Part::parse(message).unwrap();
         let text = |s: &str| match section(s).unwrap().bytes(&root) {
             Bytes::Range(r) => Some(String::from_utf8_lossy(&message[r.start as usize..r.end as usize]).into_owned()),
-            Bytes::Fields(..) | Bytes::None => None,
+            Bytes::Fields(..) | Bytes::Encoded { .. } | Bytes::None => None,
         };
         assert_eq!(text("[]").unwrap().len(), message.len());
         assert_eq!(text("[1.MIME]").as_deref(), Some("Content-Type: message/rfc822\r\n\r\n"));

@@ -8,6 +8,7 @@ use crate::header::HEADER_MAX_BYTES;
 use crate::query::holds;
 use crate::search::{self, SEARCHED_MAX_BYTES};
 use crate::structure::{Body, Part};
+use crate::transfer::Transfer;
 
 /// Decoded text without a line end waits for one up to this length, in bytes.
 const LINE_MAX_BYTES: usize = 64 << 10;
@@ -131,6 +132,12 @@ impl<'a> BodySearch<'a> {
                 self.finder.feed(&search::decode_header(name.unwrap_or_default()).to_lowercase());
                 self.finder.end_part();
             }
+            // What is in it is searched as text, its header as it stands.
+            Body::Message(_) if part.is_encoded_message() => {
+                let Range { start, end } = part.body;
+                let left = start..end.min(start.saturating_add(self.left_bytes));
+                self.reading = Some(Reading::Text { left, text: Text::new(part) });
+            }
             Body::Message(nested) => {
                 let Range { start, end } = nested.1.header;
                 let left = start..end.min(start.saturating_add(HEADER_MAX_BYTES as u64));
@@ -195,29 +202,9 @@ struct Text {
     wide: bool,
 }
 
-/// Content-Transfer-Encoding, and what it remembers from one piece to the next.
-enum Transfer {
-    Identity,
-    Base64 { bits: u32, count: u32 },
-    Quoted(Quoted),
-}
-
-#[derive(Clone, Copy)]
-enum Quoted {
-    Text,
-    /// After `=`, the CR of a line end, or one digit.
-    Sign,
-    Return,
-    Digit(u8),
-}
-
 impl Text {
     fn new(part: &Part) -> Self {
-        let transfer = match &part.encoding {
-            encoding if is(encoding, "base64") => Transfer::Base64 { bits: 0, count: 0 },
-            encoding if is(encoding, "quoted-printable") => Transfer::Quoted(Quoted::Text),
-            _ => Transfer::Identity,
-        };
+        let transfer = Transfer::of(&part.encoding);
         let named = part.parameter("charset").unwrap_or_default();
         let plain = named.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+".contains(b));
         let charset = if plain { String::from_utf8_lossy(named).to_ascii_lowercase() } else { String::new() };
@@ -259,71 +246,6 @@ fn before_character(bytes: &[u8]) -> usize {
         Some(_) | None => 1,
     };
     if end - start < needs { start } else { end }
-}
-
-impl Transfer {
-    /// What can't be decoded is left out (base64) or taken as it is (quoted-printable).
-    fn decode(&mut self, piece: &[u8], out: &mut Vec<u8>) {
-        match self {
-            Transfer::Identity => out.extend_from_slice(piece),
-            Transfer::Base64 { bits, count } => {
-                for byte in piece {
-                    let value = match byte {
-                        b'A'..=b'Z' => byte - b'A',
-                        b'a'..=b'z' => byte - b'a' + 26,
-                        b'0'..=b'9' => byte - b'0' + 52,
-                        b'+' => 62,
-                        b'/' => 63,
-                        b'=' => {
-                            // The end; whatever follows begins anew.
-                            *count = 0;
-                            continue;
-                        }
-                        _ => continue,
-                    };
-                    *bits = (*bits << 6 | u32::from(value)) & 0xff_ffff;
-                    *count += 6;
-                    if *count >= 8 {
-                        *count -= 8;
-                        out.push((*bits >> *count) as u8);
-                    }
-                }
-            }
-            Transfer::Quoted(state) => {
-                for byte in piece {
-                    *state = state.step(*byte, out);
-                }
-            }
-        }
-    }
-}
-
-impl Quoted {
-    fn step(self, byte: u8, out: &mut Vec<u8>) -> Quoted {
-        let digit = |byte: u8| (byte as char).to_digit(16);
-        match (self, byte) {
-            (Quoted::Text | Quoted::Return, b'=') => Quoted::Sign,
-            // A soft line break.
-            (Quoted::Sign, b'\r') => Quoted::Return,
-            (Quoted::Sign | Quoted::Return, b'\n') => Quoted::Text,
-            (Quoted::Sign, byte) if digit(byte).is_some() => Quoted::Digit(byte),
-            (Quoted::Digit(high), byte) => {
-                match digit(high).zip(digit(byte)) {
-                    Some((high, low)) => out.push((high << 4 | low) as u8),
-                    None => out.extend([b'=', high, byte]),
-                }
-                Quoted::Text
-            }
-            (Quoted::Sign, byte) => {
-                out.extend([b'=', byte]);
-                Quoted::Text
-            }
-            (Quoted::Text | Quoted::Return, byte) => {
-                out.push(byte);
-                Quoted::Text
-            }
-        }
-    }
 }
 
 #[cfg(test)]

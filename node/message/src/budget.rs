@@ -15,7 +15,10 @@ pub const PARTS_MAX: usize = 4_000;
 pub const DEPTH_MAX: usize = 50;
 /// What it takes beside the message itself to take a message apart, in bytes: what is made, its encoded form, and a header
 /// block that is unfolded.
-pub const PARSE_MEMORY_MAX_BYTES: usize = 8 << 20;
+pub const PARSE_MEMORY_MAX_BYTES: usize = 12 << 20;
+/// A message within a message that is encoded (RFC 2046 forbids that, and mail programs do it) is looked into as long as all
+/// of them have no more than this, in bytes, as they are encoded; another one is told as a file.
+pub const ENCODED_MESSAGES_MAX_BYTES: usize = 4 << 20;
 
 /// What a piece of memory for a text takes beside the text, in bytes, at most.
 pub(crate) const TEXT_MEMORY_BYTES: usize = 32;
@@ -47,11 +50,17 @@ pub(crate) struct Budget {
     encoded_bytes: usize,
     memory_bytes: usize,
     parts: usize,
+    encoded_messages_bytes: usize,
 }
 
 impl Budget {
     pub(crate) fn of_a_message() -> Self {
-        Budget { encoded_bytes: DESCRIPTION_MAX_BYTES, memory_bytes: DESCRIPTION_MEMORY_MAX_BYTES, parts: PARTS_MAX }
+        Budget {
+            encoded_bytes: DESCRIPTION_MAX_BYTES,
+            memory_bytes: DESCRIPTION_MEMORY_MAX_BYTES,
+            parts: PARTS_MAX,
+            encoded_messages_bytes: ENCODED_MESSAGES_MAX_BYTES,
+        }
     }
 
     /// For something that takes so many bytes encoded, and so many in memory.
@@ -64,6 +73,13 @@ impl Budget {
     /// For a text.
     pub(crate) fn take_text(&mut self, bytes: usize) -> Result<(), TooMuch> {
         self.take(bytes + length_bytes(bytes), bytes + TEXT_MEMORY_BYTES)
+    }
+
+    /// For an encoded message that is decoded to be looked into; false if there were too many already.
+    pub(crate) fn take_encoded_message(&mut self, bytes: usize) -> bool {
+        let left = self.encoded_messages_bytes.checked_sub(bytes);
+        self.encoded_messages_bytes = left.unwrap_or(self.encoded_messages_bytes);
+        left.is_some()
     }
 
     /// For a part at this depth; the whole message is at 0.

@@ -13,6 +13,7 @@ pub mod octets;
 pub mod query;
 pub mod search;
 pub mod structure;
+pub mod transfer;
 
 pub use body_search::BodySearch;
 pub use budget::TooMuch;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::budget::{Budget, TEXT_MEMORY_BYTES, TooMuch, length_bytes};
 use crate::envelope::Envelope;
 use crate::header::{HEADER_MAX_BYTES, fields, is_empty_line, is_of_field, line_end, may_begin_header, trim, unfold};
+use crate::transfer::{self, is_encoded};
 
 /// Names and values, undecoded.
 pub type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
@@ -97,6 +98,28 @@ impl Part {
         match &inner.kind {
             Body::Message(nested) => nested.1.find(rest),
             Body::Multipart(_) => inner.find(rest),
+            Body::Leaf | Body::Text => None,
+        }
+    }
+
+    /// Whether it is a message/rfc822 part that is encoded: the ranges of what is inside it are those of the message when
+    /// it is decoded ([`transfer::decode`]).
+    pub fn is_encoded_message(&self) -> bool {
+        matches!(self.kind, Body::Message(_)) && is_encoded(&self.encoding)
+    }
+
+    /// The first encoded message that a section number leads to, and the numbers that are left inside it.
+    pub fn first_encoded<'p>(&self, path: &'p [u32]) -> Option<(&Part, &'p [u32])> {
+        let (number, rest) = path.split_first()?;
+        let inner = match &self.kind {
+            Body::Multipart(parts) => parts.get(usize::try_from(*number).ok()?.checked_sub(1)?)?,
+            Body::Leaf | Body::Text | Body::Message(_) if *number == 1 => self,
+            Body::Leaf | Body::Text | Body::Message(_) => return None,
+        };
+        match &inner.kind {
+            Body::Message(_) if inner.is_encoded_message() => Some((inner, rest)),
+            Body::Message(nested) => nested.1.first_encoded(rest),
+            Body::Multipart(_) => inner.first_encoded(rest),
             Body::Leaf | Body::Text => None,
         }
     }
@@ -238,6 +261,15 @@ impl Reader<'_, '_> {
             if is(b"text") {
                 out.kind = Body::Text;
             } else if is(b"message") && out.subtype.eq_ignore_ascii_case(b"rfc822") {
+                let encoded = &self.message[body.min(end.at)..end.at];
+                if is_encoded(&out.encoding)
+                    && self.budget.take_encoded_message(encoded.len())
+                    && let Some(nested) = of_encoded(&out.encoding, encoded, depth + 1, self.budget)?
+                {
+                    out.kind = Body::Message(Box::new(nested));
+                    out.place(start..body, body_line_feeds, end);
+                    return Ok((out, end));
+                }
                 // It has no readable message inside, so it is told as what it is: bytes.
                 (out.media_type, out.subtype) = (b"application".to_vec(), b"octet-stream".to_vec());
             }
@@ -330,6 +362,25 @@ impl Reader<'_, '_> {
         let closes = rest.strip_suffix(b"--").and_then(level).map(|level| Delimiter { level, closes: true });
         opens.into_iter().chain(closes).min_by_key(|delimiter| delimiter.level)
     }
+}
+
+/// The ENVELOPE and structure of an encoded message, as it is when it is decoded; None if it has a NUL, which no message
+/// has.
+fn of_encoded(
+    encoding: &[u8],
+    encoded: &[u8],
+    depth: usize,
+    budget: &mut Budget,
+) -> Result<Option<(Envelope, Part)>, TooMuch> {
+    let message = transfer::decode(encoding, encoded);
+    if memchr::memchr(0, &message).is_some() {
+        return Ok(None);
+    }
+    let mut reader =
+        Reader { message: &message, at: 0, line_feeds: 0, open: Vec::new(), levels: BTreeMap::new(), budget };
+    let part = reader.part(false, depth)?.0;
+    let block = &message[part.header.start as usize..part.header.end as usize];
+    Ok(Some((Envelope::within(block, budget)?, part)))
 }
 
 impl Part {
@@ -517,7 +568,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::budget::{DEPTH_MAX, PARTS_MAX};
+    use crate::budget::{DEPTH_MAX, ENCODED_MESSAGES_MAX_BYTES, PARTS_MAX};
 
     const NESTED: &str = "From: a@b\r\nContent-Type: multipart/mixed; boundary=\"out er\"\r\n\r\npreamble\r\n--out er\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nhello\r\nworld\r\n--out er\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\nContent-Type: multipart/alternative; boundary=in\r\n\r\n--in\r\n\r\nplain\r\n--in\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\nPGI+\r\n--in--\r\n\r\n--out er\r\nContent-Type: application/pdf; name=x.pdf\r\nContent-Disposition: attachment; filename=\"x \\\"y\\\".pdf\"\r\n\r\n%PDF\r\n--out er--\r\nepilogue\r\n";
 
@@ -586,6 +637,35 @@ mod tests {
             let part = Part::parse(format!("Content-Location:{value}\r\n\r\nx").as_bytes()).unwrap();
             assert_eq!(String::from_utf8_lossy(&part.location.unwrap()), uri, "{value}");
         }
+    }
+
+    #[test]
+    fn an_encoded_message_is_told_as_the_message_that_it_is() {
+        // `Subject: in`, and a part in it.
+        let inner = "Subject: in\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r\n--b--\r\n";
+        let quoted = inner.replace('=', "=3D");
+        let outer = |encoding: &str, body: &str| {
+            format!("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}\r\n")
+        };
+        let message = outer("quoted-printable", &quoted);
+        let root = Part::parse(message.as_bytes()).unwrap();
+        let Body::Message(nested) = &root.kind else { panic!("no message") };
+        assert_eq!(nested.0.subject.as_deref(), Some(b"in".as_slice()));
+        assert_eq!(
+            (root.encoding.as_slice(), root.size_bytes()),
+            (b"quoted-printable".as_slice(), quoted.len() as u64 + 2)
+        );
+        let (encoded, rest) = root.first_encoded(&[1, 1]).unwrap();
+        assert_eq!((encoded, rest), (&root, &[1][..]));
+        let decoded = transfer::decode(&root.encoding, &message.as_bytes()[root.body.start as usize..]);
+        let part = nested.1.find(&[1]).unwrap();
+        assert_eq!(&decoded[part.body.start as usize..part.body.end as usize], b"hi");
+        let base64 = Part::parse(outer("BASE64", "U3ViamVjdDogaW4NCg0KaGk=").as_bytes()).unwrap();
+        assert_eq!(base64.message().unwrap().body, 15..17);
+        let with_nul = Part::parse(outer("base64", "AA==").as_bytes()).unwrap();
+        assert_eq!((with_nul.subtype.as_slice(), with_nul.kind), (b"octet-stream".as_slice(), Body::Leaf));
+        let large = Part::parse(outer("base64", &"A".repeat(ENCODED_MESSAGES_MAX_BYTES + 1)).as_bytes()).unwrap();
+        assert_eq!((large.subtype.as_slice(), large.kind), (b"octet-stream".as_slice(), Body::Leaf));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! test only, because memory is counted for the whole process.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use mailraft_message::budget::{DESCRIPTION_MAX_BYTES, DESCRIPTION_MEMORY_MAX_BYTES, PARSE_MEMORY_MAX_BYTES};
+use mailraft_message::budget::{
+    DESCRIPTION_MAX_BYTES, DESCRIPTION_MEMORY_MAX_BYTES, ENCODED_MESSAGES_MAX_BYTES, PARSE_MEMORY_MAX_BYTES,
+};
 use mailraft_message::header::{
     HEADER_KEPT_MAX_BYTES, HEADER_MAX_BYTES, header_len, without_our_claims, without_trace,
 };
@@ -34,6 +36,13 @@ fn nested(header: &str) -> String {
 /// Much of a piece.
 fn fill(piece: &str, bytes: usize) -> String {
     piece.repeat(bytes / piece.len())
+}
+
+/// A multipart with so many encoded messages of so many bytes.
+fn fill_encoded(count: usize, bytes: usize) -> String {
+    let part = "--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n";
+    let part = format!("{part}A: b\r\n\r\n{}\r\n", fill("x\r\n", bytes - 20));
+    format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}--b--\r\n", part.repeat(count))
 }
 
 fn attacks() -> Vec<(&'static str, String, Option<TooMuch>)> {
@@ -87,6 +96,13 @@ fn attacks() -> Vec<(&'static str, String, Option<TooMuch>)> {
         ("lines like delimiters", format!("{mixed}{}", fill("--\n", 16 * MIB)), None),
         ("deep with long boundaries", format!("{deep}\n{}", fill(&format!("--{}\n", fill("b", 900)), 16 * MIB)), None),
         ("messages in messages", fill("Content-Type: message/rfc822\n\n", 8 * MIB), Some(Depth)),
+        ("encoded messages", fill_encoded(1, ENCODED_MESSAGES_MAX_BYTES), None),
+        ("too many encoded messages", fill_encoded(60, ENCODED_MESSAGES_MAX_BYTES / 2), None),
+        (
+            "encoded messages in each other",
+            "Content-Type: message/rfc822\nContent-Transfer-Encoding: quoted-printable\n\n".repeat(60),
+            Some(Depth),
+        ),
         ("our claims", format!("{}\r\n{}", fill("Return-Path:\r\n", BLOCK), fill("x\r\n", 8 * MIB)), None),
     ]
 }
@@ -98,7 +114,7 @@ fn the_cost_of_a_message_is_bounded_by_what_is_made_of_it() {
         let (described, memory_bytes) = peak(|| Described::of(bytes));
         assert_eq!(described.as_ref().err(), refused.as_ref(), "{name}");
         // What is made, and a header block unfolded or two.
-        let most = DESCRIPTION_MEMORY_MAX_BYTES + 3 * HEADER_MAX_BYTES;
+        let most = DESCRIPTION_MEMORY_MAX_BYTES + 3 * HEADER_MAX_BYTES + ENCODED_MESSAGES_MAX_BYTES;
         assert!(memory_bytes <= most, "{name}: {} KiB", memory_bytes >> 10);
         // What is left is for the encoded form, which grows by doubling.
         assert!(most + 2 * DESCRIPTION_MAX_BYTES <= PARSE_MEMORY_MAX_BYTES);

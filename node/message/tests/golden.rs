@@ -171,8 +171,8 @@ fn what_is_said_wrongly_or_not_at_all() {
             "multipart multipart/mixed 0 lines \"..\"\n  text text/plain 1 lines \"--b--\\n\"\n",
         ),
         (
-            b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\nU3ViamVjdA==\n",
-            "leaf application/octet-stream 0 lines \"U3ViamVjdA==\\n\"\n",
+            b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\nAA==\n",
+            "leaf application/octet-stream 0 lines \"AA==\\n\"\n",
         ),
     ] {
         assert_eq!(shown(message), tree, "{:?}", String::from_utf8_lossy(message));

@@ -43,7 +43,8 @@ fn plain(message: &[u8], range: Range<usize>, in_digest: bool) -> Tree {
         }
         return Tree(header, body, 0, inside);
     }
-    if is(b"message") || (in_digest && !has_type) {
+    let is_message = is(b"message") && fields.subtype.eq_ignore_ascii_case(b"rfc822");
+    if is_message || (in_digest && !has_type) {
         let inside = vec![plain(message, body.clone(), false)];
         return Tree(header, body, lines, inside);
     }

@@ -3,7 +3,7 @@
 use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, StoreMode};
 use mailraft_mailbox::{Answer, Command, Flags, SystemFlag, UidSet};
 use mailraft_message::header::HEADER_MAX_BYTES;
-use mailraft_message::{Envelope, Part};
+use mailraft_message::{Envelope, Part, transfer};
 use mailraft_protocol::{BodyReader, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
@@ -13,7 +13,7 @@ use crate::objectid;
 use crate::opened::{Names, uids, vanished_since, view};
 use crate::outcome::{Done, Outcome, ok, ok_but_for_some};
 use crate::print;
-use crate::section::{Bytes, Section, SectionText, fields};
+use crate::section::{Bytes, Section, SectionText, fields, of_message};
 use crate::state::{Enabled, State};
 use crate::store::{Mailstore, PARSED_VERSION, fetch_at_once};
 
@@ -277,6 +277,15 @@ async fn tell_section<S: Mailstore, O: Output>(
 ) -> Result<Written, Done> {
     match section.bytes(source.part) {
         Bytes::None => out.text("NIL"),
+        // It is short: see ENCODED_MESSAGES_MAX_BYTES.
+        Bytes::Encoded { range, encoding, root, section } => {
+            let Some(encoded) = bodies.all(source.content, range, store).await? else { return Ok(Written::Gone) };
+            store.breathe().await?;
+            match of_message(&section, root, &transfer::decode(encoding, &encoded)) {
+                Some(bytes) => print::literal(&mut out.bytes, cut(&bytes, partial)),
+                None => out.text("NIL"),
+            }
+        }
         Bytes::Fields(range, names, not) => {
             let text = match source.kept_header(section) {
                 Some(block) => fields(block, &names, not),
