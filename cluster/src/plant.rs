@@ -73,6 +73,10 @@ mailraft_storage::plants! {
     AloneBeforeRow,
     /// Answers are said to wait everywhere before every partition's log that says so is held by the other regions.
     WholeBeforeHeld,
+    /// A standby does not mark that a snapshot may be above what its region holds.
+    AheadForgotten,
+    /// The log is cut past what another region holds, however much of it is to be kept.
+    CutPastRegion,
     /// Results are evicted, and the floor stays where it is.
     EvictionRaisesNoFloor,
     /// Results of commands are evicted after an eighth of their time.

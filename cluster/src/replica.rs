@@ -203,8 +203,9 @@ impl Replica {
             None => Writes::new(spec.replica),
         };
         let raw = RawNode::new(&raft_config, store, &config.logger)?;
-        let abroad = Abroad::new(config.regions.clone(), now);
-        Ok(Replica {
+        let mut abroad = Abroad::new(config.regions.clone(), now);
+        abroad.set_ahead(state.ahead);
+        let mut replica = Replica {
             spec,
             members,
             raw,
@@ -239,7 +240,10 @@ impl Replica {
             told_leader: None,
             ticks: 0,
             stamp,
-        })
+        };
+        let may_be_ahead = replica.may_be_ahead();
+        replica.writes.set_may_be_ahead(may_be_ahead);
+        Ok(replica)
     }
 
     /// A tick passed. Whether there may be something to collect.
@@ -358,6 +362,9 @@ impl Replica {
             // As if lost: the leader sends again.
             MessageType::MsgAppend if !message.entries.is_empty() && self.raw.store().is_full() => return Ok(()),
             _ => {}
+        }
+        if matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat) {
+            self.hears_commit(Index(message.commit));
         }
         // A message of a member that is not known, or of an old term: raft-rs has its own opinion.
         let _ = self.raw.step(message);

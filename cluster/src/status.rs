@@ -62,6 +62,10 @@ pub struct ReplicaStatus {
     /// On the leader, in a cluster of several regions: whether answers wait for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ModeStatus>,
+    /// On a standby in another region: a snapshot brought it up to here, and it has not heard yet that its region holds
+    /// that. It could not take over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Index>,
 }
 
 /// Whether answers wait for other regions.

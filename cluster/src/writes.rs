@@ -49,6 +49,10 @@ pub struct Writes {
     compact: Option<LogPosition>,
     /// Only counts more as committed: goes with the next batch.
     lazy_hard_state: Option<HardState>,
+    /// A snapshot may be above what this replica's region holds.
+    may_be_ahead: bool,
+    /// The region holds what the last one brought: the mark goes with the next batch.
+    ahead_is_over: bool,
     /// The snapshot that is on its way into this replica's place; its mark and its reset are written here.
     pub installation: Installation,
 }
@@ -61,6 +65,8 @@ impl Writes {
             in_batch: 0,
             compact: None,
             lazy_hard_state: None,
+            may_be_ahead: false,
+            ahead_is_over: false,
             installation: Installation::default(),
         }
     }
@@ -94,6 +100,17 @@ impl Writes {
         self.lazy_hard_state = Some(hard_state);
     }
 
+    /// Whether a snapshot may be above what this replica's region holds: then a mark says so with the reset of its log.
+    pub fn set_may_be_ahead(&mut self, may_be: bool) {
+        self.may_be_ahead = may_be;
+    }
+
+    /// This replica's region holds what the last snapshot brought. That need not be durable by itself: who forgets it only
+    /// takes itself for ahead for longer.
+    pub fn ahead_is_over(&mut self) {
+        self.ahead_is_over = true;
+    }
+
     /// Whether a ready that needs no write may be counted as durable at once.
     pub fn nothing_waits(&self) -> bool {
         !self.queue.iter().any(|w| w.must_sync)
@@ -121,10 +138,12 @@ impl Writes {
             Turn::Reset => {
                 let front = self.queue.front().filter(|ready| ready.snapshot);
                 write.hard_state = front.expect("the snapshot's ready waits for its reset").hard_state.clone();
-                write.reset = Some(self.installation.reset().position());
-                // Both are about the log that goes.
-                (self.lazy_hard_state, self.compact) = (None, None);
-                write.mark = Some(InstallMark::Over);
+                let position = self.installation.reset().position();
+                write.reset = Some(position);
+                // All three are about the log that goes.
+                (self.lazy_hard_state, self.compact, self.ahead_is_over) = (None, None, false);
+                let ahead = self.may_be_ahead && !plant::is(Fault::AheadForgotten);
+                write.mark = Some(if ahead { InstallMark::Ahead(position.index) } else { InstallMark::Over });
                 self.in_batch = 1;
                 return Some(write);
             }
@@ -186,6 +205,9 @@ impl Writes {
         }
         if plant::is(Fault::ForgetHardState) {
             write.hard_state = None;
+        }
+        if std::mem::take(&mut self.ahead_is_over) {
+            write.mark = Some(InstallMark::Over);
         }
         Some(write)
     }

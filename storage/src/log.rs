@@ -51,6 +51,8 @@ pub enum InstallMark {
     Over,
     /// They are about to be replaced by the staged snapshot with this position.
     Begun(Applied),
+    /// The rows are in place, up to here, and whether the replica's region holds all that is not known yet.
+    Ahead(Index),
 }
 
 impl InstallMark {
@@ -58,7 +60,15 @@ impl InstallMark {
     pub fn held(&self) -> Option<&Applied> {
         match self {
             InstallMark::Begun(applied) => Some(applied),
-            InstallMark::Over => None,
+            InstallMark::Over | InstallMark::Ahead(_) => None,
+        }
+    }
+
+    /// Up to where the replica is ahead of its region after it, perhaps.
+    pub fn ahead(&self) -> Option<Index> {
+        match self {
+            InstallMark::Ahead(index) => Some(*index),
+            InstallMark::Over | InstallMark::Begun(_) => None,
         }
     }
 }
@@ -74,6 +84,8 @@ pub struct LogState {
     pub last: Index,
     /// The mark of a snapshot whose installation had begun.
     pub installing: Option<Applied>,
+    /// A snapshot brought the replica up to here, and whether its region holds all that is not known yet.
+    pub ahead: Option<Index>,
 }
 
 impl LogWrite {
@@ -102,7 +114,7 @@ impl LogState {
             (state.cut, state.last) = (at, at.index);
         }
         if let Some(mark) = &write.mark {
-            state.installing = mark.held().cloned();
+            (state.installing, state.ahead) = (mark.held().cloned(), mark.ahead());
         }
         if let (Some(first), Some(last)) = (write.append.first(), write.append.last()) {
             let gap = write.append.iter().zip(first.index..).find(|(e, index)| e.index != *index);
@@ -200,6 +212,7 @@ mod tests {
         let applied = Applied { index: Index(3), ..Applied::default() };
         let begun = versioned_encode(1, &InstallMark::Begun(applied.clone()));
         assert_eq!(begun, versioned_encode(1, &Some(applied)));
+        assert_eq!(versioned_encode(1, &InstallMark::Ahead(Index(3))), [1, 2, 3]);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Promise {
     rpo_max: Option<Duration>,
     /// Under `geo` everything that was answered, under `region` what of it is not held.
     answered: BTreeMap<PartitionId, VecDeque<Answered>>,
+    /// Of these partitions a replica at home had its log replaced by a snapshot.
+    replaced: BTreeSet<PartitionId>,
     /// Whether the home may ever go on alone.
     may_degrade: bool,
     /// The newest row about that which any node has applied.
@@ -79,6 +81,25 @@ impl Promise {
     /// The standbys of a partition.
     pub fn standbys(&self, partition: PartitionId) -> &[(NodeId, ReplicaId)] {
         self.standbys.get(&partition).map_or(&[], Vec::as_slice)
+    }
+
+    /// A snapshot took the place of a log at home.
+    pub fn replaces_log(&mut self, partition: PartitionId) {
+        self.replaced.insert(partition);
+    }
+
+    /// The partitions whose replicas at home all have the logs that they wrote.
+    pub fn with_own_logs(&self) -> Vec<PartitionId> {
+        self.standbys.keys().filter(|partition| !self.replaced.contains(partition)).copied().collect()
+    }
+
+    /// All standbys, with their partitions.
+    pub fn all_standbys(&self) -> Vec<(PartitionId, (NodeId, ReplicaId))> {
+        let of = |(partition, standbys): (&PartitionId, &Vec<(NodeId, ReplicaId)>)| {
+            let partition = *partition;
+            standbys.clone().into_iter().map(move |standby| (partition, standby))
+        };
+        self.standbys.iter().flat_map(of).collect()
     }
 
     /// Whether the home may ever go on alone.

@@ -164,6 +164,8 @@ planted! {
     bound_restarts_with_leader: BoundRestartsWithLeader, [Bound], two_regions_with_a_bound, cut_off_and_far_cut;
     alone_before_row: AloneBeforeRow, [Alone], two_regions_alone, far_cut_for_long;
     whole_before_held: WholeBeforeHeld, [Alone], two_regions_alone, far_cut_for_long;
+    ahead_forgotten: AheadForgotten, [Held], two_regions_short_logs, far_nodes_cut_off;
+    cut_past_region: CutPastRegion, [Held], two_regions_and_cuts, far_cut_for_long;
     bound_stops_in_suspend: BoundStopsInSuspend, [Bound], two_regions_with_a_bound, pauses_and_far_cut;
 }
 
@@ -404,6 +406,29 @@ fn two_regions_with_a_bound(setup: &mut Setup) {
 fn two_regions_alone(setup: &mut Setup) {
     two_regions(setup);
     setup.degrade_after = Some(Duration::from_millis(1_500));
+}
+
+/// The same as the first, and the log is cut soon, but not past what the backup region holds.
+fn two_regions_and_cuts(setup: &mut Setup) {
+    two_regions(setup);
+    (setup.log_keep_entries, setup.operation_every) = (4, 8_000);
+}
+
+/// The same, and past that too: standbys get snapshots.
+fn two_regions_short_logs(setup: &mut Setup) {
+    two_regions_and_cuts(setup);
+    setup.region_log_keep_bytes = 1;
+    setup.degrade_after = Some(Duration::from_millis(1_000));
+}
+
+/// All of the backup region is cut off, and comes back one by one.
+fn far_nodes_cut_off(setup: &Setup) -> Vec<Planned> {
+    let far = (setup.nodes + 1..=setup.nodes + setup.standby_nodes).map(NodeId).zip(0u64..);
+    let cut = |(node, turn): (NodeId, u64)| {
+        let fault = Trouble::Partition { side: vec![node] };
+        Planned { from: 2_000_000, to: 8_000_000 + turn * 4_000_000, fault }
+    };
+    far.map(cut).collect()
 }
 
 /// The link to the backup region carries nothing for a while, again and again.

@@ -42,6 +42,7 @@ impl Replica {
                 self.stamp = self.stamp.max(applied.stamp);
                 self.agreement.forget();
                 self.abroad.finds_entries();
+                self.goes_ahead(applied.index);
                 self.rows_agreement = RowsAgreement::default();
                 self.agreement.remember(applied.count, applied.hash);
                 self.raw.advance_apply_to(applied.index.0);

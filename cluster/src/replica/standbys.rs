@@ -60,6 +60,8 @@ pub(super) struct Abroad {
     heard: BTreeMap<ReplicaId, Heard>,
     /// All other regions hold the log up to here, as committed entries say.
     everywhere: Index,
+    /// A snapshot brought this standby up to here, and it has not heard yet that its region holds that.
+    ahead: Option<Index>,
 }
 
 /// What a leader heard of a standby.
@@ -86,6 +88,11 @@ impl Abroad {
     /// The clock that bounds go by, as it was looked at last.
     pub fn now(&self) -> Duration {
         self.now
+    }
+
+    /// A start found this mark.
+    pub fn set_ahead(&mut self, ahead: Option<Index>) {
+        self.ahead = ahead;
     }
 
     /// What is known of regions, in a cluster of several.
@@ -129,6 +136,33 @@ impl Replica {
     pub fn hears_regions(&mut self, regions: &Arc<Regions>, applied: Index) {
         self.hears_mode_row(regions, applied);
         self.abroad.regions = Some(Arc::clone(regions));
+    }
+
+    /// Whether a snapshot may be above what this replica's region holds, so that it would know more than a takeover's
+    /// election looks at. Where a region has one replica, that one holds what it has.
+    pub(super) fn may_be_ahead(&self) -> bool {
+        let Some(regions) = &self.abroad.regions else { return false };
+        let region = |node| regions.of(node);
+        let own = self.spec.members.iter().find(|m| m.replica == self.spec.replica).map(|m| m.node);
+        let beside = self.spec.members.iter().filter(|m| own.is_some_and(|own| region(m.node) == region(own)));
+        own.is_some_and(|own| !regions.is_home(own)) && beside.count() > 1
+    }
+
+    /// A snapshot took the place of this replica's log.
+    pub(super) fn goes_ahead(&mut self, applied: Index) {
+        self.abroad.ahead = self.may_be_ahead().then_some(applied);
+    }
+
+    /// Up to where a snapshot brought this standby, if it has not heard yet that its region holds that.
+    pub(super) fn ahead(&self) -> Option<Index> {
+        self.abroad.ahead
+    }
+
+    /// A leader told a commit. What it tells a standby, its region holds, whoever leads later.
+    pub(super) fn hears_commit(&mut self, commit: Index) {
+        if self.abroad.ahead.take_if(|ahead| commit >= *ahead).is_some() {
+            self.writes.ahead_is_over();
+        }
     }
 
     /// Whether a member stands in another region than this replica does.
@@ -250,7 +284,8 @@ impl Replica {
 
     /// The log behind this is kept for other regions.
     pub(super) fn needed_abroad(&self) -> Index {
-        if self.has_regions() { self.held_everywhere() } else { Index(u64::MAX) }
+        let all = !self.has_regions() || plant::is(Fault::CutPastRegion);
+        if all { Index(u64::MAX) } else { self.held_everywhere() }
     }
 
     /// Entries are committed: takes in what they say of other regions. One that can't be read stops apply.

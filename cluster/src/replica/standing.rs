@@ -240,6 +240,7 @@ impl Replica {
             unheld_ms: self.unheld_ms(),
             answers: self.answers_status(),
             mode: self.mode_status(),
+            ahead: self.ahead(),
         }
     }
 }

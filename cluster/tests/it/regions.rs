@@ -386,6 +386,32 @@ fn the_log_is_kept_for_another_region_up_to_a_bound_of_its_own() {
 }
 
 #[test]
+fn a_standby_whose_snapshot_its_region_does_not_hold_knows_it_through_a_restart() {
+    let (mut network, leader) = written_while_south_is_away(1 << 20, 30_000);
+    let home = status(&network, leader);
+    network.cut_off.remove(&SOUTH[0]);
+    network.until(10 * SECOND, "it has a snapshot", |n| status(n, SOUTH[0]).applied > Index(80));
+    network.ticks(3 * SECOND);
+    let far = status(&network, SOUTH[0]);
+    assert!(far.ahead.is_some_and(|ahead| ahead <= far.applied), "{far:?}");
+    network.crash(SOUTH[0], 0);
+    network.start(SOUTH[0]);
+    network.ticks(3 * SECOND);
+    assert_eq!(status(&network, SOUTH[0]).ahead, far.ahead);
+    network.cut_off.clear();
+    let has_all = |n: &Network| SOUTH.iter().all(|node| status(n, *node).applied == home.last);
+    network.until(10 * SECOND, "south has it all", has_all);
+    network.until(3 * SECOND, "all hear it", |n| SOUTH.iter().all(|node| status(n, *node).ahead.is_none()));
+    network.propose(leader, P1, 1, 1);
+    network.ticks(2 * SECOND);
+    for node in SOUTH {
+        network.crash(node, 0);
+        network.start(node);
+        assert_eq!(status(&network, node).ahead, None, "that is durable with what came later");
+    }
+}
+
+#[test]
 fn every_replica_at_home_keeps_what_another_region_does_not_hold_and_its_status_says_so() {
     let (network, _) = written_while_south_is_away(1 << 30, 10);
     let held = status(&network, SOUTH[0]).last;

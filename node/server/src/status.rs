@@ -266,6 +266,7 @@ mod tests {
             unheld_ms: 0,
             answers: AnswersStatus::default(),
             mode: None,
+            ahead: None,
         }
     }
 

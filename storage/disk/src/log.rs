@@ -254,7 +254,9 @@ impl<F: FileSystem> DiskLog<F> {
         }
         let last = end;
         let hard_state = HardState { term, vote, commit, ..Default::default() };
-        Ok(Some(LogState { hard_state, cut, last, installing: mark.as_ref().and_then(InstallMark::held).cloned() }))
+        let ahead = mark.as_ref().and_then(InstallMark::ahead);
+        let installing = mark.as_ref().and_then(InstallMark::held).cloned();
+        Ok(Some(LogState { hard_state, cut, last, installing, ahead }))
     }
 
     fn add(

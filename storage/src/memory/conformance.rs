@@ -164,14 +164,14 @@ pub fn log(store: &dyn Log) {
         7,
         &[LogWrite {
             reset: Some(LogPosition { index: Index(6), term: Term(3) }),
-            mark: Some(InstallMark::Over),
+            mark: Some(InstallMark::Ahead(Index(6))),
             ..of(A)
         }],
     )
     .expect("a batch");
     assert_eq!(
-        (state().cut, state().last, state().installing),
-        (LogPosition { index: Index(6), term: Term(3) }, Index(6), None)
+        (state().cut, state().last, state().installing, state().ahead),
+        (LogPosition { index: Index(6), term: Term(3) }, Index(6), None, Some(Index(6)))
     );
     assert!(read(7, 8, 1).is_err(), "the tail of the other history is gone");
     let append = entries(7, 8, 3);
@@ -180,6 +180,8 @@ pub fn log(store: &dyn Log) {
     assert_eq!((store.replicas().expect("replicas"), store.state(B).expect("state")), (vec![A], None));
     let far =
         LogWrite { reset: Some(LogPosition { index: Index(40), term: Term(3) }), append: entries(41, 42, 3), ..of(A) };
+    assert_eq!(state().ahead, Some(Index(6)), "until it is said to be over");
+    let far = LogWrite { mark: Some(InstallMark::Over), ..far };
     write(9, &[far]).expect("a batch");
     store.reclaim().expect("reclaim");
     log_reopened(store);
@@ -196,7 +198,8 @@ pub fn log_reopened(store: &dyn Log) {
             hard_state,
             cut: LogPosition { index: Index(40), term: Term(3) },
             last: Index(42),
-            installing: None
+            installing: None,
+            ahead: None
         }
     );
     assert_eq!(store.entries(A, Index(41), Index(43), usize::MAX).expect("entries"), entries(41, 42, 3));

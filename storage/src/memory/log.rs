@@ -291,7 +291,11 @@ impl Replica {
         LogWrite {
             replica,
             reset: Some(self.state.cut),
-            mark: Some(self.state.installing.clone().map_or(InstallMark::Over, InstallMark::Begun)),
+            mark: Some(match (self.state.installing.clone(), self.state.ahead) {
+                (Some(applied), _) => InstallMark::Begun(applied),
+                (None, Some(index)) => InstallMark::Ahead(index),
+                (None, None) => InstallMark::Over,
+            }),
             append: self.entries.values().cloned().collect(),
             hard_state: Some(self.state.hard_state.clone()),
             compact: None,

@@ -507,6 +507,7 @@ impl World {
             process.replacing.remove(&replica);
         }
         self.witness.snapshot_installed();
+        self.log_is_replaced(node, replica);
         self.say(format!("node {node} has installed a snapshot of replica {replica} at {}", applied.index));
         let rows = &self.host_mut(node).rows;
         let read = placement::group(rows, replica).and_then(|g| Ok((g, Regions::from_rows(rows, replica)?)));

@@ -2,6 +2,7 @@
 //! logs of its standbys, not asked of any core.
 
 use mailraft_checkers::{Micros, Rule};
+use mailraft_cluster::config::REGION_LOG_KEEP_BYTES;
 use mailraft_cluster::mode::{Mode, ModeRow, PartitionMode};
 use mailraft_cluster::{BarrierOutcome, Decision, placement};
 use mailraft_storage::{Entry, EntryKind, Index, MailboxId, NodeId, PartitionId, ProposalOutcome, ReplicaId, Term};
@@ -201,6 +202,53 @@ impl World {
                 message.commit
             );
             self.goes_wrong(Rule::Held, what);
+        }
+    }
+
+    /// A snapshot took the place of a node's log.
+    pub(super) fn log_is_replaced(&mut self, node: NodeId, replica: ReplicaId) {
+        let Some(process) = self.host(node).up.as_ref() else { return };
+        let partition = process.core.replica_ids().into_iter().find(|(_, of)| *of == replica);
+        if let Some((partition, _)) = partition.filter(|_| !self.promise.is_far(node)) {
+            self.promise.replaces_log(partition);
+        }
+    }
+
+    /// A standby whose rows came from a snapshot above what south holds knows it, and a log at home that nothing bounds
+    /// is kept from what south holds on.
+    pub(super) fn logs_are_kept(&mut self) {
+        for (partition, (node, replica)) in self.promise.all_standbys() {
+            let Ok(Some(state)) = self.host(node).log.as_log().state(replica) else { continue };
+            if state.installing.is_some() || self.promise.standbys(partition).len() < 2 {
+                continue;
+            }
+            self.witness.held(Rule::Held);
+            let cut = state.cut;
+            let knows = state.ahead.is_some_and(|ahead| ahead >= cut.index);
+            if !knows && !self.is_held(partition, cut.index, Some(cut.term)) {
+                let what = format!(
+                    "the standby of partition {partition} on node {node} begins at {}, which south lacks, and does not know",
+                    cut.index
+                );
+                self.goes_wrong(Rule::Held, what);
+            }
+        }
+        if self.setup.region_log_keep_bytes < REGION_LOG_KEEP_BYTES {
+            return;
+        }
+        for partition in self.promise.with_own_logs() {
+            let home: Vec<NodeId> = self.hosts.keys().copied().filter(|node| !self.promise.is_far(*node)).collect();
+            let cut = |node: &NodeId| {
+                let state = self.host(*node).log.as_log().state(self.replica(*node, partition)?).ok()??;
+                state.installing.is_none().then_some((*node, state.cut))
+            };
+            for (node, cut) in home.iter().filter_map(cut).collect::<Vec<_>>() {
+                self.witness.held(Rule::Held);
+                if !self.is_held(partition, cut.index, Some(cut.term)) {
+                    let what = format!("node {node} has cut partition {partition} at {}, which south lacks", cut.index);
+                    self.goes_wrong(Rule::Held, what);
+                }
+            }
         }
     }
 

@@ -253,6 +253,7 @@ impl World {
             }
             Event::Look => {
                 self.look(false);
+                self.logs_are_kept();
                 self.resolve(false);
                 if (now / self.setup.look_every).is_multiple_of(EVICT_EVERY_LOOKS) {
                     let nodes = self.nodes();

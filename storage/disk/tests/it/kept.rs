@@ -84,8 +84,13 @@ fn logs_of_the_first_version_are_read() {
     let log = DiskLog::open(dir.path()).unwrap();
     assert_eq!((log.newest_batch(), log.replicas().unwrap()), (2, vec![R, other]));
     let hard_state = HardState { term: 1, ..Default::default() };
-    let first =
-        LogState { hard_state, cut: LogPosition { index: Index(4), term: Term(1) }, last: Index(9), installing: None };
+    let first = LogState {
+        hard_state,
+        cut: LogPosition { index: Index(4), term: Term(1) },
+        last: Index(9),
+        installing: None,
+        ahead: None,
+    };
     assert_eq!(log.state(R).unwrap(), Some(first));
     assert_eq!(log.entries(R, Index(5), Index(10), usize::MAX).unwrap(), entries(5, 9));
     let second = LogState {
