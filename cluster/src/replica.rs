@@ -409,6 +409,9 @@ impl Replica {
             Finding::Undecided => out.push(differs(from, Difference::Undecided)),
             Finding::OthersAreWrong(others) => {
                 self.sets_aside(&others);
+                if plant::is(Fault::RottenStandbyStopsHome) && others.iter().any(|other| self.is_abroad(*other)) {
+                    self.stop(format!("partition {partition}: a standby disagrees on the first {count} entries"));
+                }
                 out.extend(others.into_iter().map(|other| differs(other, Difference::OtherIsWrong)));
             }
             Finding::OwnIsWrong => self.stop(format!(

@@ -144,6 +144,12 @@ pub enum Fault {
         /// The node.
         node: NodeId,
     },
+    /// What the standbys on a node of the backup region hold is not what was applied, from now on: they tell other hashes
+    /// than their home.
+    RottenStandby {
+        /// The node.
+        node: NodeId,
+    },
     /// A replica of a partition moves to a node that has none.
     Move {
         /// The partition.
@@ -216,6 +222,7 @@ impl Fault {
             Fault::Pause { .. } => "pause",
             Fault::SlowNode { .. } => "slow node",
             Fault::ActorPanic { .. } => "actor panic",
+            Fault::RottenStandby { .. } => "rotten standby",
             Fault::Move { .. } => "membership change",
             Fault::Ballot { .. } => "change of voters",
             Fault::CorruptLog { .. } => "corrupt log",
@@ -253,6 +260,7 @@ impl Fault {
             | Fault::Move { .. }
             | Fault::Ballot { .. }
             | Fault::CorruptRows { .. }
+            | Fault::RottenStandby { .. }
             | Fault::ActorPanic { .. } => None,
         }
     }

@@ -37,6 +37,8 @@ pub struct Promise {
     answered: BTreeMap<PartitionId, VecDeque<Answered>>,
     /// Of these partitions a replica at home had its log replaced by a snapshot.
     replaced: BTreeSet<PartitionId>,
+    /// Nodes of the backup region whose standbys are not what was applied.
+    rotten: BTreeSet<NodeId>,
     /// Whether the home may ever go on alone.
     may_degrade: bool,
     /// The newest row about that which any node has applied.
@@ -81,6 +83,21 @@ impl Promise {
     /// The standbys of a partition.
     pub fn standbys(&self, partition: PartitionId) -> &[(NodeId, ReplicaId)] {
         self.standbys.get(&partition).map_or(&[], Vec::as_slice)
+    }
+
+    /// The standbys on a node are not what was applied, from now on.
+    pub fn rots(&mut self, node: NodeId) {
+        self.rotten.insert(node);
+    }
+
+    /// Whether the standbys on a node are not what was applied.
+    pub fn is_rotten(&self, node: NodeId) -> bool {
+        self.rotten.contains(&node)
+    }
+
+    /// Whether a replica is such a standby.
+    pub fn is_rotten_standby(&self, replica: ReplicaId) -> bool {
+        self.standbys.values().flatten().any(|(node, of)| *of == replica && self.is_rotten(*node))
     }
 
     /// A snapshot took the place of a log at home.

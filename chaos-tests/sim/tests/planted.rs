@@ -165,6 +165,7 @@ planted! {
     alone_before_row: AloneBeforeRow, [Alone], two_regions_alone, far_cut_for_long;
     whole_before_held: WholeBeforeHeld, [Alone], two_regions_alone, far_cut_for_long;
     ahead_forgotten: AheadForgotten, [Held], two_regions_short_logs, far_nodes_cut_off;
+    rotten_standby_stops_home: RottenStandbyStopsHome, [ReplicasAgree], two_regions, a_standby_rots;
     cut_past_region: CutPastRegion, [Held], two_regions_and_cuts, far_cut_for_long;
     bound_stops_in_suspend: BoundStopsInSuspend, [Bound], two_regions_with_a_bound, pauses_and_far_cut;
 }
@@ -419,6 +420,11 @@ fn two_regions_short_logs(setup: &mut Setup) {
     two_regions_and_cuts(setup);
     setup.region_log_keep_bytes = 1;
     setup.degrade_after = Some(Duration::from_millis(1_000));
+}
+
+/// The standbys on one node of the backup region rot.
+fn a_standby_rots(setup: &Setup) -> Vec<Planned> {
+    vec![Planned { from: 3_000_000, to: 3_000_001, fault: Trouble::RottenStandby { node: NodeId(setup.nodes + 1) } }]
 }
 
 /// All of the backup region is cut off, and comes back one by one.

@@ -186,7 +186,14 @@ impl World {
                 self.apply_next(node);
             }
             Output::Committed { .. } => {}
-            Output::Send { to, message } => self.sends(node, to, Box::new(message)),
+            Output::Send { to, mut message } => {
+                if let PeerBody::Hash { hash, .. } = &mut message.body
+                    && self.promise.is_rotten(node)
+                {
+                    hash[0] ^= 1;
+                }
+                self.sends(node, to, Box::new(message));
+            }
             Output::Decided { request, decision } => self.decided(node, request, decision),
             Output::Leads { partition, replica, leading } => {
                 if let Some((term, _)) = leading {
@@ -227,6 +234,7 @@ impl World {
                 host.tells_cluster_time(now);
             }
             Output::Snapshot(job) => self.snapshot(node, job),
+            Output::Differs { other, .. } if self.promise.is_rotten_standby(other) => {}
             Output::Differs { replica, other, count, difference, .. } => {
                 let what = format!("node {node}: {replica} and {other} differ on {count} entries: {difference:?}");
                 self.goes_wrong(Rule::ReplicasAgree, what);

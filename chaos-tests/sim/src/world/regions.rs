@@ -217,6 +217,9 @@ impl World {
     /// A standby whose rows came from a snapshot above what south holds knows it, and a log at home that nothing bounds
     /// is kept from what south holds on.
     pub(super) fn logs_are_kept(&mut self) {
+        if !self.promise.is_made() {
+            return;
+        }
         for (partition, (node, replica)) in self.promise.all_standbys() {
             let Ok(Some(state)) = self.host(node).log.as_log().state(replica) else { continue };
             if state.installing.is_some() || self.promise.standbys(partition).len() < 2 {

@@ -324,6 +324,7 @@ impl World {
             Fault::Pause { node } => self.host_mut(node).paused_until = planned.to,
             Fault::SlowNode { node, factor } => self.host_mut(node).slow = factor,
             Fault::ActorPanic { node } => self.actors_panic(node),
+            Fault::RottenStandby { node } => self.promise.rots(node),
             Fault::Move { partition, from, to } => self.move_replica(PartitionId(partition), from, to),
             Fault::Ballot { partition, from, to } => self.changes_voters(PartitionId(partition), from, to),
             Fault::Partition { .. } | Fault::OneWay { .. } | Fault::Bridge { .. } | Fault::Flapping { .. } => {
@@ -364,6 +365,7 @@ impl World {
             | Fault::Pause { .. }
             | Fault::Move { .. }
             | Fault::Ballot { .. }
+            | Fault::RottenStandby { .. }
             | Fault::ActorPanic { .. } => {}
         }
         self.links_change();
