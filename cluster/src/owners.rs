@@ -2,7 +2,6 @@
 //! frees.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use mailraft_storage::{Index, MailboxId};
 
@@ -30,11 +29,10 @@ struct Slot {
 
 /// A proposal that is appended and has no verdict.
 struct InFlight {
-    /// Who asked, unless he was told that its outcome is not known.
-    request: Option<RequestId>,
+    /// Who asked.
+    request: RequestId,
     /// Whose slot it has.
     mailbox: Option<MailboxId>,
-    since: Duration,
 }
 
 /// Proposals of one replica that are appended and have no verdict.
@@ -50,12 +48,6 @@ impl Owners {
         self.slots.get(&mailbox).is_some_and(|s| s.index.is_some())
     }
 
-    /// Whether an entry of the mailbox is in flight whose proposer was told that its outcome is not known.
-    pub fn is_given_up(&self, mailbox: MailboxId) -> bool {
-        let index = self.slots.get(&mailbox).and_then(|slot| slot.index);
-        index.and_then(|index| self.in_flight.get(&index)).is_some_and(|entry| entry.request.is_none())
-    }
-
     /// Whether somebody waits for the verdict on this entry.
     pub fn is_in_flight(&self, index: Index) -> bool {
         self.in_flight.contains_key(&index)
@@ -68,14 +60,14 @@ impl Owners {
     }
 
     /// A proposal was appended here. With a mailbox it takes the slot.
-    pub fn appended(&mut self, now: Duration, request: RequestId, index: Index, mailbox: Option<MailboxId>) {
+    pub fn appended(&mut self, request: RequestId, index: Index, mailbox: Option<MailboxId>) {
         if let Some(mailbox) = mailbox {
             let slot = self.slots.entry(mailbox).or_default();
             let free = slot.index.is_none() || plant::is(Fault::TwoEntriesInFlight);
             assert!(free, "two entries of mailbox {mailbox} in flight");
             slot.index = Some(index);
         }
-        self.in_flight.insert(index, InFlight { request: Some(request), mailbox, since: now });
+        self.in_flight.insert(index, InFlight { request, mailbox });
     }
 
     /// Asks for a free slot.
@@ -91,16 +83,9 @@ impl Owners {
         }
     }
 
-    /// Who asked for entries that were appended so long ago is told that their outcome is not known. Their slots stay
-    /// taken: only a verdict frees them.
-    pub fn give_up(&mut self, now: Duration, after: Duration) -> Vec<RequestId> {
-        let late = |entry: &&mut InFlight| now.saturating_sub(entry.since) >= after;
-        self.in_flight.values_mut().filter(late).filter_map(|entry| entry.request.take()).collect()
-    }
-
-    /// An entry has its verdict: its request, if somebody still waits, and those that waited for its slot.
-    pub fn decided(&mut self, index: Index) -> Option<(Option<RequestId>, Vec<RequestId>)> {
-        let InFlight { request, mailbox, .. } = self.in_flight.remove(&index)?;
+    /// An entry has its verdict: its request and those that waited for its slot.
+    pub fn decided(&mut self, index: Index) -> Option<(RequestId, Vec<RequestId>)> {
+        let InFlight { request, mailbox } = self.in_flight.remove(&index)?;
         let waiting = mailbox.and_then(|m| self.slots.remove(&m)).map_or(Vec::new(), |slot| {
             let own = slot.index == Some(index) || plant::is(Fault::TwoEntriesInFlight);
             assert!(own, "the slot of {:?} freed by entry {index}", slot.index);
@@ -111,7 +96,7 @@ impl Owners {
 
     /// The term is over: requests whose outcome is not known here, and those that waited for slots.
     pub fn term_over(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
-        let unknown = std::mem::take(&mut self.in_flight).into_values().filter_map(|e| e.request).collect();
+        let unknown = std::mem::take(&mut self.in_flight).into_values().map(|e| e.request).collect();
         let waiting: BTreeSet<RequestId> =
             std::mem::take(&mut self.slots).into_values().flat_map(|s| s.waiting).collect();
         (unknown, waiting.into_iter().collect())
@@ -122,54 +107,35 @@ impl Owners {
 mod tests {
     use super::*;
 
-    const NOW: Duration = Duration::ZERO;
-
     #[test]
     fn a_slot_is_freed_only_by_its_own_verdict() {
         let (a, b) = (MailboxId([1; 16]), MailboxId([2; 16]));
         let mut owners = Owners::default();
-        owners.appended(NOW, RequestId(1), Index(5), Some(a));
-        owners.appended(NOW, RequestId(2), Index(6), Some(b));
-        owners.appended(NOW, RequestId(3), Index(7), None);
+        owners.appended(RequestId(1), Index(5), Some(a));
+        owners.appended(RequestId(2), Index(6), Some(b));
+        owners.appended(RequestId(3), Index(7), None);
         assert_eq!(owners.await_slot(RequestId(4), a), SlotAnswer::Wait);
         assert_eq!(owners.await_slot(RequestId(5), MailboxId([3; 16])), SlotAnswer::Free);
-        assert_eq!(owners.decided(Index(6)), Some((Some(RequestId(2)), vec![])));
+        assert_eq!(owners.decided(Index(6)), Some((RequestId(2), vec![])));
         assert!(owners.is_taken(a) && !owners.is_taken(b));
-        assert_eq!(owners.decided(Index(5)), Some((Some(RequestId(1)), vec![RequestId(4)])));
+        assert_eq!(owners.decided(Index(5)), Some((RequestId(1), vec![RequestId(4)])));
         assert_eq!(owners.decided(Index(5)), None);
         assert_eq!(owners.term_over(), (vec![RequestId(3)], vec![]));
-    }
-
-    #[test]
-    fn who_waited_too_long_is_told_once_and_the_slot_stays_taken() {
-        let (a, s) = (MailboxId([1; 16]), Duration::from_secs);
-        let mut owners = Owners::default();
-        owners.appended(s(1), RequestId(1), Index(5), Some(a));
-        owners.appended(s(9), RequestId(2), Index(6), None);
-        assert_eq!(owners.give_up(s(60), s(60)), []);
-        assert_eq!(owners.give_up(s(61), s(60)), [RequestId(1)]);
-        assert_eq!(owners.give_up(s(62), s(60)), []);
-        assert!(owners.is_taken(a) && owners.has_slot(Index(5)) && !owners.has_slot(Index(6)));
-        assert!(owners.is_given_up(a) && !owners.is_given_up(MailboxId([2; 16])));
-        assert_eq!(owners.await_slot(RequestId(3), a), SlotAnswer::Wait);
-        assert_eq!(owners.decided(Index(5)), Some((None, vec![RequestId(3)])));
-        assert!(!owners.is_taken(a) && !owners.is_given_up(a));
-        assert_eq!(owners.term_over(), (vec![RequestId(2)], vec![]));
     }
 
     #[test]
     #[should_panic(expected = "two entries of mailbox")]
     fn two_entries_in_flight_are_a_bug_that_stops() {
         let mut owners = Owners::default();
-        owners.appended(NOW, RequestId(1), Index(5), Some(MailboxId([1; 16])));
-        owners.appended(NOW, RequestId(2), Index(6), Some(MailboxId([1; 16])));
+        owners.appended(RequestId(1), Index(5), Some(MailboxId([1; 16])));
+        owners.appended(RequestId(2), Index(6), Some(MailboxId([1; 16])));
     }
 
     #[test]
     fn so_many_may_wait_for_a_slot_and_no_more() {
         let a = MailboxId([1; 16]);
         let mut owners = Owners::default();
-        owners.appended(NOW, RequestId(1), Index(5), Some(a));
+        owners.appended(RequestId(1), Index(5), Some(a));
         let answers: Vec<SlotAnswer> =
             (0..=WAITERS_MAX as u64).map(|n| owners.await_slot(RequestId(10 + n), a)).collect();
         assert!(answers[..WAITERS_MAX].iter().all(|a| *a == SlotAnswer::Wait));

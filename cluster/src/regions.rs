@@ -195,6 +195,11 @@ impl Regions {
         &self.partitions
     }
 
+    /// The region in which every voter stands.
+    pub fn home(&self) -> &RegionName {
+        &self.row.home
+    }
+
     /// The regions that answers wait for.
     pub fn sync_set(&self) -> &BTreeSet<RegionName> {
         &self.row.sync_set
@@ -203,6 +208,11 @@ impl Regions {
     /// What is promised.
     pub fn durability(&self) -> Durability {
         self.row.durability
+    }
+
+    /// Every region in which a node stands, by name.
+    pub fn names(&self) -> impl Iterator<Item = &RegionName> {
+        self.nodes.values().collect::<BTreeSet<_>>().into_iter()
     }
 
     /// The region of a node, if it is known.

@@ -283,7 +283,6 @@ impl Replica {
         }
         self.tell_sums(config, env, out);
         self.tell_visible(config, env, true, out);
-        self.give_up_unconfirmed(out);
         if self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
             self.looks_whether_caught_up();
         }
@@ -445,10 +444,6 @@ impl Replica {
             EntryKind::Rows(_) => Some(proposal.mailbox),
             EntryKind::Begin | EntryKind::Chunk(_) => None,
         };
-        if slot.is_some_and(|mailbox| self.owners.is_given_up(mailbox)) {
-            // Who proposed it was told that its outcome is not known, and it may be decided yet.
-            return Some(ProposalOutcome::NotConfirmed);
-        }
         if let Some(mailbox) = slot {
             let free = !self.owners.is_taken(mailbox) || plant::is(Fault::TwoEntriesInFlight);
             assert!(free, "mailbox {mailbox} proposes while its entry is in flight");
@@ -464,7 +459,7 @@ impl Replica {
         }
         match self.append(config, wall, proposal) {
             Some(index) => {
-                self.owners.appended(self.now(), request, index, slot);
+                self.owners.appended(request, index, slot);
                 None
             }
             None => Some(ProposalOutcome::Overloaded),
@@ -559,10 +554,8 @@ impl Replica {
     fn tell_verdict(&mut self, index: Index, verdict: Verdict, out: &mut Vec<Output>) {
         // Its term may have ended meanwhile.
         let Some((request, waiting)) = self.owners.decided(index) else { return };
-        if let Some(request) = request {
-            let outcome = ProposalOutcome::Applied { index, verdict };
-            out.push(Output::Decided { request, decision: Decision::Proposal(outcome) });
-        }
+        let outcome = ProposalOutcome::Applied { index, verdict };
+        out.push(Output::Decided { request, decision: Decision::Proposal(outcome) });
         for request in waiting {
             out.push(Output::Decided { request, decision: Decision::Slot(SlotOutcome::Free) });
         }

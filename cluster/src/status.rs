@@ -66,6 +66,9 @@ pub struct ReplicaStatus {
     /// that. It could not take over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<Index>,
+    /// On the leader: nothing more is begun, because those regions have not confirmed for long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
 }
 
 /// Whether answers wait for other regions.

@@ -15,7 +15,7 @@ use crate::failed::Failed;
 use crate::options::{Certificates, CreateCluster, Doctor, Quickstart, Target};
 use crate::output::tell;
 use crate::password::random_password;
-use crate::{cluster, doctor, manual, node, quickstart, status};
+use crate::{cluster, doctor, manual, node, quickstart, region, status};
 
 /// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
 #[derive(Parser)]
@@ -72,6 +72,12 @@ enum Command {
     /// Addresses
     #[command(subcommand)]
     Address(Address),
+    /// Regions: where nodes stand, and what a loss of the home region would cost
+    #[command(
+        subcommand,
+        after_help = "One region is home: it serves mail. Each other keeps encrypted copies of all of it, in mailboxes that\nnobody can open there, and takes over when the home is lost. See what that would cost now with\n  mailraft status\nChoose between a round trip for each message and a bound on what may be lost:\n  mailraft region set --durability geo\n  mailraft region set --durability region --rpo-max 1s"
+    )]
+    Region(RegionCommand),
     /// Print the completions of a shell
     #[command(after_help = "Example:\n  mailraft completions bash > /etc/bash_completion.d/mailraft")]
     Completions {
@@ -95,6 +101,24 @@ enum ClusterCommand {
     Create(CreateCluster),
     /// Issue new certificates and keys for nodes: copy them, reload or restart the node
     Certificates(Certificates),
+}
+
+#[derive(Subcommand)]
+enum RegionCommand {
+    /// All regions with their nodes
+    List(Asking),
+    /// What is promised, and what happens while a backup region confirms nothing
+    Show(Asking),
+    /// Change what is promised; what is not named stays. It takes effect at once, on all nodes
+    #[command(
+        after_help = "Examples:\n  mailraft region set --durability geo\n    Nothing that was answered is lost with the home. Each message waits for the slowest backup region.\n  mailraft region set --durability region --rpo-max 1s\n    Messages do not wait, as long as the backup is at most 1 s behind; that much is lost with the home.\n  mailraft region set --unconfirmed refuse\n    While a backup region is away, new mail is deferred (451): senders keep it. Reading goes on.\n  mailraft region set --unconfirmed degrade --degrade-after 60s\n    After a minute the home takes mail alone, until the backup is back: that mail is lost with the home."
+    )]
+    Set {
+        #[command(flatten)]
+        settings: region::Settings,
+        #[command(flatten)]
+        changing: Changing,
+    },
 }
 
 #[derive(Args)]
@@ -216,6 +240,13 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Doctor(options) => return doctor::run(&options),
         Command::Cluster(ClusterCommand::Create(options)) => cluster::create(&options)?,
         Command::Cluster(ClusterCommand::Certificates(options)) => cluster::certificates(&options)?,
+        Command::Region(RegionCommand::List(asking)) => region::list(&AdminClient::of(&asking.target)?, asking.json)?,
+        Command::Region(RegionCommand::Show(asking)) => region::show(&AdminClient::of(&asking.target)?, asking.json)?,
+        Command::Region(RegionCommand::Set { settings, changing }) => {
+            let client = AdminClient::of(&changing.asking.target)?;
+            let done = region::set(&client, &settings, changing.command_id)?;
+            say(&changing.asking, &done, "changed; mailraft region show says what is promised now");
+        }
         Command::Completions { shell } => manual::completions(&mut Cli::command(), shell)?,
         Command::Man { dir } => manual::pages(Cli::command(), &dir)?,
         Command::Domain(Domain::Create { name, changing }) => {

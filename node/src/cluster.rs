@@ -8,7 +8,7 @@ use std::path::Path;
 
 use mailraft_driver::pki::ClusterCa;
 use mailraft_server::bootstrap::{FirstNode, FirstState, create_first_state};
-use mailraft_server::config::{Config, Files, Listens, Rendered, render};
+use mailraft_server::config::{Config, Files, Listens, Rendered, RootKeyUse, render};
 use mailraft_storage::{ClusterId, NodeId};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -48,13 +48,14 @@ pub fn create(options: &CreateCluster) -> Result<(), Failed> {
     node_files::make_dir(&dir.join("authority"))?;
     node_files::keep_private(dir)?;
     node_files::write_authority(&ca, &dir.join("authority"))?;
+    let home = options.nodes.first().map(|node| node.region.clone());
     let mut first = Vec::new();
     for node in &options.nodes {
         let own = dir.join("nodes").join(&node.name);
         let files = own.join("config");
         node_files::make_dir(&files)?;
         node_files::write(&files.join("ca.pem"), ca.cert_pem().as_bytes(), PUBLIC)?;
-        node_files::write(&files.join("root.key"), line(&root_key).as_bytes(), SECRET)?;
+        let root_key_use = node_files::write_root_key(&files, &root_key, Some(&node.region) == home.as_ref())?;
         let token = Zeroizing::new(hex::encode(node_files::random::<24>()?.as_slice()));
         node_files::write(&files.join("admin-token"), line(&token).as_bytes(), SECRET)?;
         node_files::issue_certificates(
@@ -65,7 +66,7 @@ pub fn create(options: &CreateCluster) -> Result<(), Failed> {
             &options.mail_names,
             &files,
         )?;
-        let text = configuration(options, cluster, node);
+        let text = configuration(options, cluster, node, root_key_use);
         // Whatever was given on the command line, a node must be able to read it.
         Config::parse(&text).map_err(|e| Failed::usage(format!("node {}: {e}", node.id)))?;
         node_files::write(&files.join("mailraft.toml"), text.as_bytes(), PUBLIC)?;
@@ -140,7 +141,7 @@ pub fn certificates(options: &Certificates) -> Result<(), Failed> {
 
 /// Refuses nodes that can't be one cluster.
 fn check(nodes: &[NodeSpec]) -> Result<(), Failed> {
-    let (mut ids, mut names, mut regions) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
     for node in nodes {
         if !ids.insert(node.id) {
             return Err(Failed::usage(format!("two nodes have the number {}: give each its own", node.id)));
@@ -148,19 +149,11 @@ fn check(nodes: &[NodeSpec]) -> Result<(), Failed> {
         if !names.insert(&node.name) {
             return Err(Failed::usage(format!("two nodes are called {}: give each its own name", node.name)));
         }
-        regions.insert(&node.region);
-    }
-    if regions.len() > 1 {
-        return Err(Failed::usage(format!(
-            "the nodes are in {} regions: this version replicates within one region, so name one for all; \
-             use zone for sites under 10 ms apart",
-            regions.len()
-        )));
     }
     Ok(())
 }
 
-fn configuration(options: &CreateCluster, cluster: ClusterId, node: &NodeSpec) -> String {
+fn configuration(options: &CreateCluster, cluster: ClusterId, node: &NodeSpec, root_key_use: RootKeyUse) -> String {
     let at = |port: u16| SocketAddr::new(node.listen.unwrap_or(options.listen), port + options.port_offset);
     let loopback = match node.listen.unwrap_or(options.listen) {
         own if own.is_loopback() => own,
@@ -172,6 +165,7 @@ fn configuration(options: &CreateCluster, cluster: ClusterId, node: &NodeSpec) -
         id: node.id,
         name: &node.name,
         region: &node.region,
+        root_key_use,
         zone: &node.zone,
         cluster: &cluster.to_string(),
         partitions: options.partitions,
@@ -207,8 +201,13 @@ fn peer(node: &NodeSpec, port_offset: u16) -> String {
 fn explain(options: &CreateCluster) {
     let dir = options.dir.display();
     tell!("Made a cluster of {} nodes with {} mail partitions in {dir}\n", options.nodes.len(), options.partitions);
+    let home = options.nodes.first().map_or("", |node| node.region.as_str());
     for node in &options.nodes {
-        tell!("  node {}  {}  reached by the others at {}", node.id, node.name, peer(node, options.port_offset));
+        let keeps = match node.region == home {
+            true => String::new(),
+            false => format!("; keeps an encrypted backup in region {}, without the root key", node.region),
+        };
+        tell!("  node {}  {}  reached by the others at {}{keeps}", node.id, node.name, peer(node, options.port_offset));
     }
     tell!("\nTo each node, and to no other, copy what is below its name:");
     tell!("  {dir}/nodes/NAME/config/  to {}", options.config_dir.display());

@@ -13,6 +13,7 @@ mod options;
 mod output;
 mod password;
 mod quickstart;
+mod region;
 mod status;
 mod stores;
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mailraft_driver::pki::ClusterCa;
+use mailraft_server::config::RootKeyUse;
 use mailraft_storage::{ClusterId, NodeId};
 use zeroize::Zeroizing;
 
@@ -69,6 +70,15 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failed> {
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&new, path))
         .map_err(|e| Failed::because(format!("{} can't be written ({e})", path.display())))
+}
+
+/// Gives a node the root key if its region is home: none other reads it. When the node is to read it.
+pub fn write_root_key(dir: &Path, root_key_hex: &str, is_home: bool) -> Result<RootKeyUse, Failed> {
+    if !is_home {
+        return Ok(RootKeyUse::AtHome);
+    }
+    write(&dir.join("root.key"), Zeroizing::new(format!("{root_key_hex}\n")).as_bytes(), SECRET)?;
+    Ok(RootKeyUse::Always)
 }
 
 /// Issues a node's certificate towards other nodes and the one towards clients, each with its key, into `dir`.

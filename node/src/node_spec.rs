@@ -89,6 +89,46 @@ impl FromStr for NodeSpec {
     }
 }
 
+/// The most nodes of a cluster on one machine: their ports are 1,000 apart.
+pub const QUICKSTART_NODES_MAX: u64 = 9;
+
+/// Regions of a new cluster on one machine, the home's first: `home=3,south=3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionSpecs(pub Vec<RegionSpec>);
+
+/// A region of a new cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionSpec {
+    /// Its name.
+    pub name: String,
+    /// How many nodes it has, 1 at least.
+    pub nodes: u64,
+}
+
+impl FromStr for RegionSpecs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut regions: Vec<RegionSpec> = Vec::new();
+        for part in text.split(',') {
+            let (name, nodes) = part.split_once('=').ok_or_else(|| format!("{part:?}: write home=3,south=3"))?;
+            named("a region", name)?;
+            let nodes = nodes.parse().ok().filter(|nodes| (1..=QUICKSTART_NODES_MAX).contains(nodes));
+            let nodes = nodes
+                .ok_or_else(|| format!("{part:?}: a region has 1 to {QUICKSTART_NODES_MAX} nodes, such as {name}=3"))?;
+            if regions.iter().any(|region| region.name == name) {
+                return Err(format!("region {name} is given twice: keep one"));
+            }
+            regions.push(RegionSpec { name: name.to_owned(), nodes });
+        }
+        let all: u64 = regions.iter().map(|region| region.nodes).sum();
+        if all > QUICKSTART_NODES_MAX {
+            return Err(format!("{all} nodes in all: one machine takes {QUICKSTART_NODES_MAX}"));
+        }
+        Ok(RegionSpecs(regions))
+    }
+}
+
 /// Letters, digits, hyphens and dots; neither a path nor an option.
 pub fn named(key: &str, text: &str) -> Result<(), String> {
     let right = !text.is_empty()
@@ -120,6 +160,25 @@ mod tests {
             .unwrap();
         assert_eq!((node.name.as_str(), node.zone.as_str()), ("ams-1", "a"));
         assert_eq!(node.peer.as_deref(), Some("[2001:db8::7]:700"));
+    }
+
+    #[test]
+    fn regions_are_named_and_counted_and_what_is_wrong_is_said() {
+        let regions = "home=3,south=1".parse::<RegionSpecs>().unwrap().0;
+        let counted: Vec<(&str, u64)> = regions.iter().map(|r| (r.name.as_str(), r.nodes)).collect();
+        assert_eq!(counted, [("home", 3), ("south", 1)]);
+        for (text, said) in [
+            ("", "write home=3,south=3"),
+            ("home", "write home=3,south=3"),
+            ("home=0", "a region has 1 to 9 nodes"),
+            ("home=x", "a region has 1 to 9 nodes"),
+            ("home=3,=3", "use letters"),
+            ("home=3,home=1", "region home is given twice"),
+            ("home=5,south=5", "10 nodes in all"),
+        ] {
+            let error = text.parse::<RegionSpecs>().err().unwrap_or_default();
+            assert!(error.contains(said), "{text}: {error:?} does not say {said:?}");
+        }
     }
 
     #[test]

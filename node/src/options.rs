@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::node_spec::NodeSpec;
+use crate::node_spec::{NodeSpec, RegionSpecs};
 
 /// Options of quickstart.
 #[derive(Args)]
@@ -13,9 +13,13 @@ pub struct Quickstart {
     /// Where everything is kept
     #[arg(long, default_value = "./mailraft-data")]
     pub dir: PathBuf,
-    /// How many nodes
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    /// How many nodes, in one region
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9), conflicts_with = "regions")]
     pub nodes: u64,
+    /// Regions with so many nodes each, such as home=3,south=3: the first is home and serves mail, the others keep
+    /// encrypted backups, and nothing is answered that they do not hold
+    #[arg(long, value_name = "NAME=NODES,...")]
+    pub regions: Option<RegionSpecs>,
     /// The first node's first port
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1_024..=56_000))]
     pub base_port: u16,
@@ -48,7 +52,8 @@ pub struct CreateCluster {
     #[arg(long)]
     pub dir: PathBuf,
     /// A node, once for each: id=1,host=mx1.example.org[,name=mx1][,peer=10.0.0.1:10700][,region=home][,zone=a]
-    /// [,listen=10.0.0.1]. Other nodes reach it at peer, or else at its host, port 10700
+    /// [,listen=10.0.0.1]. Other nodes reach it at peer, or else at its host, port 10700. The first node's region is
+    /// home and serves mail; nodes of other regions keep encrypted backups; sites under 10 ms apart are zones of one
     #[arg(long = "node", required = true, num_args = 1..=64, value_name = "KEY=VALUE,...")]
     pub nodes: Vec<NodeSpec>,
     /// A name that mail programs use, in every node's certificate besides its host; may be repeated

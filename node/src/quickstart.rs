@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::admin_client::{AdminClient, read_cluster};
 use crate::failed::Failed;
 use crate::node_files::{self, PUBLIC, SECRET};
+use crate::node_spec::{RegionSpec, RegionSpecs};
 use crate::options::Quickstart;
 use crate::output::tell;
 use crate::password::random_password;
@@ -116,10 +117,17 @@ fn end(cluster: &Value, but: &[Pid]) -> Result<usize, Failed> {
 
 fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
     node_files::check_new_dir(dir)?;
+    let regions = options
+        .regions
+        .clone()
+        .map_or_else(|| vec![RegionSpec { name: "home".into(), nodes: options.nodes }], |RegionSpecs(regions)| regions);
+    let home = regions.first().map_or_else(String::new, |home| home.name.clone());
+    let of_nodes = regions.iter().flat_map(|region| (0..region.nodes).map(|_| region.name.as_str()));
+    let placed: Vec<(u64, &str)> = (1..).zip(of_nodes).collect();
     let base = |node: u64| options.base_port + 1_000 * (node as u16 - 1);
-    for node in 1..=options.nodes {
+    for (node, _) in &placed {
         for (service, offset) in SERVICES {
-            let port = base(node) + offset;
+            let port = base(*node) + offset;
             std::net::TcpListener::bind(("127.0.0.1", port)).map_err(|e| {
                 Failed::because(format!(
                     "port {port} for {service} of node {node} is taken ({e}): choose other ports with --base-port"
@@ -127,7 +135,7 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
             })?;
         }
     }
-    tell!("Making a cluster of {} nodes in {}", options.nodes, dir.display());
+    tell!("Making a cluster of {} nodes in {}", placed.len(), dir.display());
     let cluster = ClusterId(*node_files::random::<16>()?);
     let root_key = Zeroizing::new(hex::encode(node_files::random::<32>()?.as_slice()));
     let token = Zeroizing::new(hex::encode(node_files::random::<24>()?.as_slice()));
@@ -141,15 +149,18 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
     node_files::write(&token_file, format!("{}\n", token.as_str()).as_bytes(), SECRET)?;
     let peer = |node: u64| format!("127.0.0.1:{}", base(node) + 700);
     let (mut lines, mut first) = (Vec::new(), Vec::new());
-    for node in 1..=options.nodes {
+    for &(node, region) in &placed {
         let own = dir.join(format!("node{node}"));
         node_files::make_dir(&own)?;
-        node_files::write(&own.join("root.key"), format!("{}\n", root_key.as_str()).as_bytes(), SECRET)?;
+        let root_key_use = node_files::write_root_key(&own, &root_key, region == home)?;
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         node_files::issue_certificates(&ca, cluster, NodeId(node), &names, &[], &own)?;
-        let peers: Vec<(u64, String)> = (1..=options.nodes).filter(|n| *n != node).map(|n| (n, peer(n))).collect();
+        let others = placed.iter().filter(|(other, _)| *other != node);
+        let peers: Vec<(u64, String)> = others.map(|(other, _)| (*other, peer(*other))).collect();
         let config = render_on_loopback(&OnLoopback {
             id: node,
+            region,
+            root_key_use,
             cluster: &cluster.to_string(),
             partitions: PARTITIONS,
             peers: &peers,
@@ -162,13 +173,13 @@ fn create(dir: &Path, options: &Quickstart) -> Result<Value, Failed> {
         first.push(FirstNode {
             id: node,
             name: format!("node{node}"),
-            region: "home".into(),
+            region: region.to_owned(),
             zone: String::new(),
             peer: peer(node),
             data_dir: own.join("data"),
         });
         let mut line = json!({
-            "id": node, "pid": 0, "region": "home",
+            "id": node, "pid": 0, "region": region,
             "data_dir": own.join("data"), "config": own.join("config.toml"), "log": own.join("log"),
         });
         for (service, offset) in SERVICES {
@@ -275,11 +286,16 @@ fn create_accounts(dir: &Path, cluster: &Value) -> Result<(), Failed> {
 fn explain(dir: &Path, cluster: &Value, detached: bool) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let first = &cluster["nodes"][0];
-    let last = nodes(cluster).last().unwrap_or(first);
+    let (serving, standbys): (Vec<&Value>, Vec<&Value>) =
+        nodes(cluster).partition(|node| node["region"] == first["region"]);
+    let last = serving.last().copied().unwrap_or(first);
     let (alice, bob) = (&cluster["accounts"][0], &cluster["accounts"][1]);
     let binary = std::env::current_exe().map_or("mailraft".into(), |p| p.display().to_string());
-    tell!("\nMailraft runs. Any node serves any client:\n");
-    for line in nodes(cluster) {
+    match standbys.is_empty() {
+        true => tell!("\nMailraft runs. Any node serves any client:\n"),
+        false => tell!("\nMailraft runs. Any node of region {} serves any client:\n", text(&first["region"])),
+    }
+    for line in &serving {
         tell!(
             "  node {}   IMAP {} (TLS {})   POP3 {} (TLS {})   submission {} (TLS {})   SMTP {}",
             line["id"],
@@ -291,6 +307,9 @@ fn explain(dir: &Path, cluster: &Value, detached: bool) {
             text(&line["submissions"]),
             text(&line["smtp"])
         );
+    }
+    for line in &standbys {
+        tell!("  node {}   keeps an encrypted backup in region {}", line["id"], text(&line["region"]));
     }
     tell!("\n  accounts   {}  {}", text(&alice["address"]), text(&alice["password"]));
     tell!("             {}  {}", text(&bob["address"]), text(&bob["password"]));

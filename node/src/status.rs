@@ -82,6 +82,9 @@ fn table(status: &ClusterStatus) -> String {
     let ClusterStatus { nodes, partitions, .. } = status;
     let up = nodes.iter().filter(|node| node.up).count();
     let led = partitions.iter().filter(|partition| partition.leader.is_some()).count();
+    for line in status.survives.iter().chain(status.regions.iter().map(|line| &line.sentence)) {
+        out.push_str(&format!("{line}\n"));
+    }
     if status.healthy {
         out.push_str(&format!("healthy: all {led} partitions have a leader, {up} of {} nodes are up\n", nodes.len()));
     } else {
@@ -90,7 +93,8 @@ fn table(status: &ClusterStatus) -> String {
             partitions.len(),
             nodes.len()
         ));
-        for problem in &status.problems {
+        let said = |problem: &String| status.regions.iter().any(|line| line.sentence == *problem);
+        for problem in status.problems.iter().filter(|problem| !said(problem)) {
             out.push_str(&format!("  - {problem}\n"));
         }
     }

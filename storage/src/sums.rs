@@ -138,7 +138,16 @@ pub struct SumKey {
 impl SumKey {
     /// Derived from a key that every node of the cluster has: replicas are compared by their sums.
     pub fn derived_from(key: &Key) -> Self {
-        let own = key.derive("mailraft sums of rows");
+        SumKey::of(&SumKey::derived(key))
+    }
+
+    /// What is derived from that key. It opens nothing, and a node that is not to have the other may have it.
+    pub fn derived(key: &Key) -> Key {
+        key.derive("mailraft sums of rows")
+    }
+
+    /// From what was derived.
+    pub fn of(own: &Key) -> Self {
         SumKey { keyed: <Hmac<Sha256> as Mac>::new_from_slice(own.expose()).expect("HMAC takes any key length") }
     }
 

@@ -25,6 +25,7 @@ use crate::config::{DriverConfig, StartError};
 use crate::connections::Connections;
 use crate::core_thread::{CoreThread, Leaders, LeadingMap};
 use crate::evictor::Evictor;
+use crate::far::Far;
 use crate::fatal::Fatal;
 use crate::flush_thread::{self, Flusher};
 use crate::inputs::Inputs;
@@ -67,6 +68,7 @@ struct Shared {
     time: SharedTime,
     fatal: Fatal,
     scrub: ScrubState,
+    far: Far,
     threads: Mutex<Threads>,
 }
 
@@ -134,10 +136,11 @@ impl Cluster {
         let (log_too, rows_too, dir) = (log.clone(), rows.clone(), config.staging_dir.clone());
         let recovery = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
             let staging = Staging::open(dir, log_too.as_ref())?;
+            let far = Far::of(rows_too.as_ref(), config.node)?;
             let node = recover(&config, log_too, rows_too.as_ref(), &mut env)?;
-            Ok((config, env, staging, node))
+            Ok((config, env, staging, node, far))
         });
-        let (config, env, staging, node) =
+        let (config, env, staging, node, far) =
             recovery.await.map_err(|e| StartError::Recover(format!("recovering the stores failed: {e}")))??;
 
         let (inputs, queue) = Inputs::new();
@@ -147,7 +150,7 @@ impl Cluster {
         let (reclaim, reclaims) = bounded(1);
         let (witness, witness_syncs) = bounded(1);
         let (to_snapshots, snapshot_jobs) = mpsc::unbounded_channel();
-        let outgoing = Outgoing::new(&config.peers);
+        let outgoing = Outgoing::new(&config.peers, &far);
         let fsyncs = Recent::default();
         let nobody = vec![None; config.partitions as usize + 1];
         let (leaders_sender, leaders) = watch::channel(Arc::new(nobody));
@@ -217,8 +220,8 @@ impl Cluster {
         // First in the order of ending, last in that of starting: the others are there when it speaks.
         workers.insert(0, thread("mailraft-core", Box::new(move || core.run()))?);
 
-        for &node in config.peers.keys() {
-            fatal.spawn_task("a connection to another node", outgoing.clone().run(me.clone(), node, inputs.clone()));
+        for lane in outgoing.lanes() {
+            fatal.spawn_task("a connection to another node", outgoing.clone().run(me.clone(), lane, inputs.clone()));
         }
         let snapshots = snapshot::start(
             snapshot::Context {
@@ -228,6 +231,8 @@ impl Cluster {
                 rows: rows.clone(),
                 staging,
                 bytes_per_second: config.snapshot_bytes_per_second.max(1),
+                far_bytes_per_second: config.region_snapshot_bytes_per_second.max(1),
+                far: far.clone(),
                 inputs: inputs.clone(),
                 fatal: fatal.clone(),
             },
@@ -288,6 +293,7 @@ impl Cluster {
             time,
             fatal,
             scrub,
+            far,
             threads: Mutex::new(Threads { workers, flush: Some(flush), stop_scrub: Some(stop_scrub) }),
         };
         Ok(Cluster { shared: Arc::new(shared) })
@@ -393,6 +399,11 @@ impl Cluster {
         new.check_own(*node, *cluster)?;
         tls.replace_by(new);
         Ok(connections.end_of_certificates(|shown| tls.revokes(shown)))
+    }
+
+    /// Whether a node stands in another region than this one.
+    pub fn is_far(&self, node: NodeId) -> bool {
+        self.shared.far.region(node).is_some()
     }
 
     /// A new stream to another node.
@@ -502,8 +513,9 @@ fn recover(config: &DriverConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut 
         other @ (RecoverError::Damaged { .. } | RecoverError::NoControl(_)) => StartError::Recover(other.to_string()),
     };
     let logger = slog_bridge::logger();
-    let core =
+    let mut core =
         NodeConfig::from_rows(config.node, config.cluster, rows, config.log_keep_entries, logger).map_err(failed)?;
+    core.region_log_keep_bytes = config.region_log_keep_bytes;
     if let Some(beyond) = core.replicas.iter().find(|replica| replica.partition.0 > config.partitions) {
         return Err(StartError::Config(format!(
             "the stores hold partition {}, but the cluster is said to have only {}: the number of partitions is fixed \

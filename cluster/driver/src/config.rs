@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mailraft_cluster::config::REGION_LOG_KEEP_BYTES;
 use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_storage::{ClusterId, NodeId, StoreError};
 
@@ -13,6 +14,10 @@ use crate::tls::{PeerTls, TlsError};
 
 /// In this time every row is read and compared with what was applied, unless the configuration says otherwise.
 pub const SCRUB_EVERY: Duration = Duration::from_secs(7 * 86_400);
+
+/// The rate of one snapshot to another region, in bytes a second, unless the configuration says otherwise: a link that
+/// others pay for has more to carry.
+pub const REGION_SNAPSHOT_BYTES_PER_SECOND: u64 = 20_000_000;
 
 /// Connections from other nodes at a time where the configuration does not say how many.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -45,6 +50,10 @@ pub struct DriverConfig {
     pub log_keep_entries: u64,
     /// The rate of one snapshot that is sent, in bytes a second.
     pub snapshot_bytes_per_second: u64,
+    /// The rate of one snapshot that is sent to another region, in bytes a second.
+    pub region_snapshot_bytes_per_second: u64,
+    /// What other regions do not hold is kept in the log up to so many bytes; past it they get snapshots.
+    pub region_log_keep_bytes: u64,
     /// How long the result of a command is kept for who asks again.
     pub results_kept: Duration,
     /// Results past that time are looked for this often.
@@ -61,7 +70,8 @@ pub struct DriverConfig {
 
 impl DriverConfig {
     /// Flushes every 5 s or 64 MiB, keeps 50,000 entries of each log and results of commands for [`RESULTS_KEPT`], reads
-    /// every row in [`SCRUB_EVERY`], sends snapshots at 100 MB/s, ends the process when something is fatal.
+    /// every row in [`SCRUB_EVERY`], sends snapshots at 100 MB/s, to another
+    /// region at 20 MB/s, ends the process when something is fatal.
     pub fn new(
         node: NodeId,
         cluster: ClusterId,
@@ -85,6 +95,8 @@ impl DriverConfig {
             flush_after_bytes: 64 << 20,
             log_keep_entries: 50_000,
             snapshot_bytes_per_second: 100_000_000,
+            region_snapshot_bytes_per_second: REGION_SNAPSHOT_BYTES_PER_SECOND,
+            region_log_keep_bytes: REGION_LOG_KEEP_BYTES,
             results_kept: RESULTS_KEPT,
             evict_interval: Duration::from_secs(60),
             scrub_every: SCRUB_EVERY,

@@ -19,6 +19,7 @@ mod config;
 mod connections;
 mod core_thread;
 mod evictor;
+mod far;
 mod fatal;
 mod flush_thread;
 mod inputs;
@@ -43,7 +44,7 @@ mod wire;
 
 pub use beside::{TermOver, beside_leaders};
 pub use cluster::{Cluster, StateHashError};
-pub use config::{DriverConfig, SCRUB_EVERY, StartError};
+pub use config::{DriverConfig, REGION_SNAPSHOT_BYTES_PER_SECOND, SCRUB_EVERY, StartError};
 pub use core_thread::{Leaders, Leading, LeadingMap};
 pub use fatal::{OnFatal, exit_process};
 pub use mailraft_cluster::{BarrierOutcome, SlotOutcome};

@@ -7,6 +7,8 @@ pub enum StreamKind {
     Sessions,
     /// Message bodies in both directions.
     Bodies,
+    /// Questions how a node is, between regions: no mail and no key.
+    Status,
 }
 
 /// Everything that a stream can be for.
@@ -25,6 +27,7 @@ impl Purpose {
             Purpose::Snapshot => 2,
             Purpose::User(StreamKind::Sessions) => 3,
             Purpose::User(StreamKind::Bodies) => 4,
+            Purpose::User(StreamKind::Status) => 5,
         }
     }
 
@@ -35,6 +38,7 @@ impl Purpose {
             2 => Some(Purpose::Snapshot),
             3 => Some(Purpose::User(StreamKind::Sessions)),
             4 => Some(Purpose::User(StreamKind::Bodies)),
+            5 => Some(Purpose::User(StreamKind::Status)),
             _ => None,
         }
     }

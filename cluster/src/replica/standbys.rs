@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailraft_storage::entry::EntryHeader;
-use mailraft_storage::{Env, Index, NodeId, PartitionId, ProposalOutcome, ReplicaId};
+use mailraft_storage::{Env, Index, NodeId, PartitionId, ReplicaId};
 use raft::StateRole;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use super::{COMPARE_EVERY_TICKS, ELECTION_TICKS, Replica};
 use crate::config::NodeConfig;
 use crate::members::ChangeRefusal;
-use crate::outcome::Decision;
 use crate::plant::{self, Fault};
 use crate::reads::{ASK_AGAIN_TICKS, ASK_FAR_AGAIN_TICKS};
 use crate::regions::{RegionName, Regions, held};
@@ -28,10 +27,10 @@ const TICK: Duration = Duration::from_millis(25);
 const IDLE_HEARTBEAT_TICKS: u64 = 40;
 /// A standby that answered within so many ticks (3 s) is active: three idle heartbeats.
 const ACTIVE_TICKS: u64 = 3 * IDLE_HEARTBEAT_TICKS;
+/// A region that was not heard for so long is silent, in milliseconds: an idle one is spoken to once a second.
+const HEARD_MS_MAX: u64 = 2_000;
 /// New writes are refused once something has been applied for so long that other regions do not hold.
 pub const NOT_CONFIRMED_AFTER: Duration = Duration::from_secs(5);
-/// What was appended and waits for other regions is answered as unknown after this time.
-pub const UNKNOWN_AFTER: Duration = Duration::from_secs(60);
 
 /// What one replica knows of regions.
 #[derive(Default)]
@@ -265,6 +264,13 @@ impl Replica {
         self.abroad.heard.clear();
     }
 
+    /// Whether each region that answers wait for was heard lately. While one is silent the lead is not given away to spread
+    /// leads: nobody could read at its successor, whose first entry would wait for that region.
+    pub(super) fn are_regions_heard(&self) -> bool {
+        let heard = |region: &RegionStatus| region.heard_ms.is_some_and(|ms| ms <= HEARD_MS_MAX);
+        self.regions_status().iter().filter(|region| region.in_sync_set).all(heard)
+    }
+
     /// For how long the oldest entry has been applied that is not held, in milliseconds; only the leader knows.
     pub(super) fn unheld_ms(&self) -> u64 {
         let unheld = self.lead.term.map_or(Duration::ZERO, |_| self.visibility.unheld_for(self.now()));
@@ -362,19 +368,11 @@ impl Replica {
         self.abroad.unknown_needs.take_if(|unknown| *unknown == find);
     }
 
-    /// Whether other regions have not confirmed for so long that nothing more should be begun.
+    /// Whether this replica leads, and other regions have not confirmed for so long that nothing more should be begun. What
+    /// is in flight waits.
     pub(super) fn is_unconfirmed(&self) -> bool {
-        self.visibility.unheld_for(self.now()) >= NOT_CONFIRMED_AFTER && !self.is_alone()
-    }
-
-    /// Who has waited too long for other regions is told that the outcome is not known.
-    pub(super) fn give_up_unconfirmed(&mut self, out: &mut Vec<Output>) {
-        if !self.has_regions() {
-            return;
-        }
-        for request in self.owners.give_up(self.now(), UNKNOWN_AFTER) {
-            out.push(Output::Decided { request, decision: Decision::Proposal(ProposalOutcome::Unknown) });
-        }
+        let lately = self.visibility.unheld_for(self.now()) < NOT_CONFIRMED_AFTER;
+        self.lead.term.is_some() && !lately && !self.is_alone()
     }
 
     /// What may be sent of a message to another member; None if it is not sent.

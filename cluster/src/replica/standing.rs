@@ -117,7 +117,8 @@ impl Replica {
 
     /// To whom to hand the lead over because another should have it.
     pub fn hand_over_preferred(&mut self, reach: &Reach) -> Option<ReplicaId> {
-        let settled = self.lead.told && self.ticks - self.lead.since_tick >= balance::STAY_TICKS;
+        let settled =
+            self.lead.told && self.ticks - self.lead.since_tick >= balance::STAY_TICKS && self.are_regions_heard();
         if !self.may_hand_over() || self.is_unfit_to_lead() || !settled {
             return None;
         }
@@ -241,6 +242,7 @@ impl Replica {
             answers: self.answers_status(),
             mode: self.mode_status(),
             ahead: self.ahead(),
+            unconfirmed: self.is_unconfirmed(),
         }
     }
 }

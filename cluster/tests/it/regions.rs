@@ -134,7 +134,7 @@ fn owners_of_a_new_leader_start_when_the_terms_first_entry_is_held() {
 }
 
 #[test]
-fn past_a_time_without_confirmation_writes_are_refused_and_later_unknown_but_keep_their_slot() {
+fn past_a_time_without_confirmation_writes_are_refused_and_what_is_in_flight_waits_for_its_verdict() {
     let (mut network, leader) = led(Durability::Geo);
     network.cut_off.extend(SOUTH);
     let waits = network.propose(leader, P1, 1, 1);
@@ -144,21 +144,37 @@ fn past_a_time_without_confirmation_writes_are_refused_and_later_unknown_but_kee
     assert_eq!((network.proposal(leader, waits), network.proposal(leader, early)), (None, None));
     let refused = network.propose(leader, P1, 3, 3);
     assert_eq!(network.proposal(leader, refused), Some(ProposalOutcome::NotConfirmed));
-    network.ticks(55 * SECOND);
-    assert_eq!(network.proposal(leader, waits), Some(ProposalOutcome::Unknown));
-    assert_eq!(network.proposal(leader, early), None, "not before its own time");
-    let again = network.propose(leader, P1, 1, 9);
-    assert_eq!(network.proposal(leader, again), Some(ProposalOutcome::NotConfirmed));
+    assert!(status(&network, leader).unconfirmed);
+    network.ticks(120 * SECOND);
+    assert_eq!((network.proposal(leader, waits), network.proposal(leader, early)), (None, None), "its owner goes on");
     let slot = network.await_slot(leader, P1, 1);
-    network.ticks(5 * SECOND);
-    assert_eq!(network.proposal(leader, early), Some(ProposalOutcome::Unknown));
+    network.ticks(SECOND);
     assert_eq!(network.slot(leader, slot), None, "its entry may become visible yet");
     network.cut_off.clear();
     network.ticks(2 * SECOND);
     assert_eq!(network.slot(leader, slot), Some(SlotOutcome::Free));
+    assert!(is_applied(network.proposal(leader, waits)) && is_applied(network.proposal(leader, early)));
+    assert!(!status(&network, leader).unconfirmed);
     let goes_on = network.propose(leader, P1, 1, 4);
     network.ticks(SECOND);
     assert!(is_applied(network.proposal(leader, goes_on)));
+}
+
+#[test]
+fn no_lead_goes_back_to_where_it_should_be_while_the_other_region_is_silent() {
+    let (mut network, first) = led(Durability::Geo);
+    network.ticks(5 * SECOND);
+    network.crash(first, 0);
+    network.until(4 * SECOND, "another leads", |n| n.leader(P1).is_some_and(|leader| leader != first));
+    let second = network.leader(P1);
+    network.ticks(SECOND);
+    network.cut_off.extend(SOUTH);
+    network.ticks(3 * SECOND);
+    network.start(first);
+    network.ticks(20 * SECOND);
+    assert_eq!(network.leader(P1), second, "its mailboxes go on being read");
+    network.cut_off.clear();
+    network.until(20 * SECOND, "it goes back", |n| n.leader(P1) == Some(first));
 }
 
 #[test]

@@ -97,6 +97,11 @@ impl RootKey {
     pub fn sum_key(&self) -> SumKey {
         SumKey::derived_from(&self.0)
     }
+
+    /// The same as a key, for nodes that are not to have the root key: their rows' sums are compared with all others'.
+    pub fn sums_alone(&self) -> Key {
+        SumKey::derived(&self.0)
+    }
 }
 
 /// The keyring's first key, sealed: what a new cluster's control group begins with.

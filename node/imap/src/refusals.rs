@@ -44,7 +44,7 @@ pub(crate) fn login(failure: &Failure) -> Done {
 /// The response code and the text.
 fn response(refusal: &Refusal) -> (&'static str, String) {
     let code = match refusal {
-        Refusal::Unavailable | Refusal::NotKept => "UNAVAILABLE",
+        Refusal::Unavailable | Refusal::NotConfirmed | Refusal::NotKept => "UNAVAILABLE",
         Refusal::Overloaded | Refusal::Limit(_) => "LIMIT",
         Refusal::MaildropInUse => "INUSE",
         Refusal::Corrupt => "CONTACTADMIN",
@@ -80,6 +80,7 @@ mod tests {
             told,
             [
                 "[UNAVAILABLE] no majority of the servers can be reached; try again",
+                "[UNAVAILABLE] the backup region has not confirmed what came before, so nothing new is taken; try again later",
                 "[LIMIT] too busy; try again later",
                 "[UNAVAILABLE] the message can't be kept now; try again",
                 "[OVERQUOTA] this server's disk is nearly full, which is not about your mailbox; try again later",

@@ -62,6 +62,8 @@ pub struct MailboxOwner<S> {
     barriers: BTreeMap<u64, AtBarrier<S>>,
     last_barrier: u64,
     maildrop: Maildrop<S>,
+    /// Other regions have not confirmed for long.
+    unconfirmed: bool,
     ended: bool,
 }
 
@@ -107,6 +109,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             barriers: BTreeMap::new(),
             last_barrier: 0,
             maildrop: Maildrop::default(),
+            unconfirmed: false,
             ended: false,
         }
     }
@@ -219,6 +222,10 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                 (Some(result), index, None)
             }
             Read::Stored(read) => (None, read.position(), Some(read)),
+            // Its first folders can't be made now.
+            Read::TooEarly if self.unconfirmed && self.log.engine().is_some() => {
+                return self.fail(session, id, CommandError::NotConfirmed, out);
+            }
             Read::TooEarly if self.early.len() < EARLY_MAX_READS => return self.early.push_back(asked),
             Read::TooEarly => return self.fail(session, id, CommandError::Overloaded, out),
         };
@@ -358,6 +365,17 @@ impl<S: Copy + Ord> Owner for MailboxOwner<S> {
         self.read_early(env, out);
     }
 
+    fn set_unconfirmed(&mut self, unconfirmed: bool, out: &mut Vec<Step<S>>) {
+        self.with_log(out, |log, out| log.set_unconfirmed(unconfirmed, out));
+        self.unconfirmed = unconfirmed;
+        if unconfirmed && self.log.engine().is_some() {
+            // They wait for folders that can't be made now.
+            for asked in std::mem::take(&mut self.early) {
+                self.fail(asked.session, asked.id, CommandError::NotConfirmed, out);
+            }
+        }
+    }
+
     fn again(&mut self, env: &mut Env, out: &mut Vec<Step<S>>) {
         self.with_log(out, |log, out| log.again(env, out));
     }
@@ -390,6 +408,7 @@ fn command_error(why: Unanswered) -> Option<CommandError> {
         // The session uploads the body again.
         Unanswered::Lost => Some(CommandError::BodyLost),
         Unanswered::Unreadable => Some(CommandError::Corrupt),
+        Unanswered::NotConfirmed => Some(CommandError::NotConfirmed),
         Unanswered::Ended(_) => None,
     }
 }

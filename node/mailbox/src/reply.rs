@@ -34,6 +34,9 @@ pub enum CommandError {
     /// The owner's node does not know commands of this kind, and nothing was done: it is older than the one that asks.
     #[error("the command is of a kind that is not known there")]
     Unsupported,
+    /// Other regions have not confirmed for long, and nothing was done.
+    #[error("the backup region has not confirmed for long")]
+    NotConfirmed,
 }
 
 /// What an owner tells a session, in the order of the log.

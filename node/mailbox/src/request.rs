@@ -99,6 +99,9 @@ pub enum NotDone {
     /// The owner's node is too old to know such a command, and no newer one took over in time.
     #[error("not every server knows this command yet; try again later")]
     Unsupported,
+    /// A backup region has not confirmed for so long that nothing more is begun.
+    #[error("the backup region has not confirmed what came before; try again later")]
+    NotConfirmed,
     /// Its id was too old, and so was each that it went on under.
     #[error("the command's id is too old; try again")]
     Expired,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, Env, NodeId};
+use serde::{Deserialize, Serialize};
 
 use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Resumed};
 use crate::following::Following;
@@ -111,6 +112,17 @@ pub enum Step {
         /// How it ended.
         finished: Finished,
     },
+}
+
+/// What became of a chunk. It travels between nodes: variants are only ever added at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChunkOutcome {
+    /// It is not on a majority's disks, and won't be by this upload.
+    NotDurable,
+    /// It is on a majority's disks.
+    Durable,
+    /// It is not, because other regions have not confirmed for long.
+    NotConfirmed,
 }
 
 /// One session's mailbox.
@@ -298,7 +310,7 @@ impl Session {
         }
         // An owner says these instead of beginning to do anything.
         let nothing_done = match why {
-            Detached::NoSuchMailbox | Detached::Corrupt | Detached::Overloaded => true,
+            Detached::NoSuchMailbox | Detached::Corrupt | Detached::Overloaded | Detached::NotConfirmed => true,
             Detached::NotLeader | Detached::Gone => false,
         };
         self.lose_link(nothing_done, out);
@@ -312,6 +324,7 @@ impl Session {
             Detached::Overloaded => self.try_later(env, NotDone::Overloaded, out),
             // A leader whose rows are damaged hands over.
             Detached::Corrupt => self.try_later(env, NotDone::Corrupt, out),
+            Detached::NotConfirmed => self.try_later(env, NotDone::NotConfirmed, out),
         }
     }
 
@@ -380,6 +393,11 @@ impl Session {
                 busy.why = NotDone::Corrupt;
                 self.give_up(out);
             }
+            // It was waited for long enough before anybody was refused.
+            CommandError::NotConfirmed => {
+                busy.why = NotDone::NotConfirmed;
+                self.give_up(out);
+            }
             CommandError::Expired { floor } if busy.asked == 1 && env.now <= busy.started + ANSWER_MAX => {
                 // Nothing was done under that id: the same once more, under one that is not too old. The client has
                 // been waiting since it began, so this is no new command: its patience goes on from there.
@@ -410,17 +428,26 @@ impl Session {
         self.send_chunks(out);
     }
 
-    /// A chunk is on a majority's disks, or is not and won't be by this upload.
-    pub fn chunk_done(&mut self, env: &mut Env, body: BodyId, durable: bool, out: &mut Vec<Step>) {
+    /// What became of a chunk.
+    pub fn chunk_done(&mut self, env: &mut Env, body: BodyId, outcome: ChunkOutcome, out: &mut Vec<Step>) {
         let Some(busy) = self.busy.as_mut() else { return };
         let Doing::Uploading(upload) = &mut busy.doing else { return };
         if upload.new_message.body != body {
             return;
         }
-        if !durable {
-            busy.doing = Doing::Waiting;
-            out.push(Step::EndUpload { body });
-            return self.try_later(env, NotDone::NoQuorum, out);
+        match outcome {
+            ChunkOutcome::Durable => {}
+            ChunkOutcome::NotDurable => {
+                busy.doing = Doing::Waiting;
+                out.push(Step::EndUpload { body });
+                return self.try_later(env, NotDone::NoQuorum, out);
+            }
+            ChunkOutcome::NotConfirmed => {
+                busy.doing = Doing::Waiting;
+                busy.why = NotDone::NotConfirmed;
+                out.push(Step::EndUpload { body });
+                return self.give_up(out);
+            }
         }
         upload.durable += 1;
         assert!(upload.durable <= upload.sent, "a chunk is answered once, after it was sent");
@@ -640,6 +667,7 @@ impl Session {
         let why = match error {
             CommandError::Overloaded => NotDone::Overloaded,
             CommandError::Corrupt => NotDone::Corrupt,
+            CommandError::NotConfirmed => NotDone::NotConfirmed,
             CommandError::Unknown
             | CommandError::BodyLost
             | CommandError::Expired { .. }

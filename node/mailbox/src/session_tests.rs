@@ -8,7 +8,7 @@ use mailraft_storage::seal::Key;
 use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
 
 use crate::api::{Change, Event, FolderId, MessageState, NewMessage, Once, Refusal, Resumed, Selected};
-use crate::session::{ANSWER_MAX, CHUNKS_UNANSWERED_MAX, IN_DOUBT_MAX, NO_LEADER_MAX, Session, Step};
+use crate::session::{ANSWER_MAX, CHUNKS_UNANSWERED_MAX, ChunkOutcome, IN_DOUBT_MAX, NO_LEADER_MAX, Session, Step};
 use crate::{Answer, Command, CommandError, Detached, Finished, Flags, MessageKind, Position, Request, Unheard};
 
 /// A session, and what was heard of it so far.
@@ -117,6 +117,7 @@ impl Script {
             "not-known" => self.failed(link, asked, CommandError::Unsupported),
             "lost" => self.failed(link, asked, CommandError::BodyLost),
             "damaged" => self.failed(link, asked, CommandError::Corrupt),
+            "unconfirmed" => self.failed(link, asked, CommandError::NotConfirmed),
             "unknown" => self.failed(link, asked, CommandError::Unknown),
             "expired" => {
                 let floor = asked.unwrap_or_default();
@@ -146,11 +147,12 @@ impl Script {
                 let event = Event { folder: FolderId(number as u32), origin: CommandId::default(), modseq: 4, change };
                 self.lets(|s, _, out| s.event(link, event, out));
             }
-            "chunk" => self.lets(|s, env, out| s.chunk_done(env, body, true, out)),
-            "no-chunk" => self.lets(|s, env, out| s.chunk_done(env, body, false, out)),
+            "chunk" => self.lets(|s, env, out| s.chunk_done(env, body, ChunkOutcome::Durable, out)),
+            "no-chunk" => self.lets(|s, env, out| s.chunk_done(env, body, ChunkOutcome::NotDurable, out)),
+            "unconfirmed-chunk" => self.lets(|s, env, out| s.chunk_done(env, body, ChunkOutcome::NotConfirmed, out)),
             "old-chunk" => {
                 let first = self.bodies[0];
-                self.lets(|s, env, out| s.chunk_done(env, first, true, out));
+                self.lets(|s, env, out| s.chunk_done(env, first, ChunkOutcome::Durable, out));
             }
             "heard" => {
                 self.unheard.answered(Once::default(), Some(CommandId::default()));
@@ -264,6 +266,12 @@ fn a_command_is_asked_until_there_is_an_answer_and_told_once() {
     check(&[
         ("the plain way", "leader:1 change attached ok", "attach-1 ask-a0 DONE/1"),
         ("the link stays", "leader:1 change attached ok change ok", "attach-1 ask-a0 DONE/1 ask-b0 DONE/1"),
+        ("no other region confirms", "leader:1 change attached unconfirmed", "attach-1 ask-a0 NOT/NotConfirmed"),
+        (
+            "no other region confirms what may have been done before",
+            "leader:1 change attached leader:2 attached unconfirmed",
+            "attach-1 ask-a0 detach:1 attach-2 ask-a1 UNKNOWN",
+        ),
         ("a refusal is final", "leader:1 change attached refused", "attach-1 ask-a0 NOT/Refused(OverQuota)"),
         ("nobody leads at first", "change ms:100 leader:2 attached ok", "attach-2 ask-a0 DONE/1"),
         (
@@ -512,6 +520,11 @@ fn a_large_body_goes_first_and_anew_to_each_leader() {
             "a chunk fails",
             "leader:1 store:2 attached chunk no-chunk ms:15 chunk chunk ok",
             "attach-1 seal chunk-0@1 chunk-1@1 end-upload seal chunk-0@1 chunk-1@1 end-upload ask-a0 DONE/1",
+        ),
+        (
+            "no other region confirms",
+            "leader:1 store:2 attached chunk unconfirmed-chunk",
+            "attach-1 seal chunk-0@1 chunk-1@1 end-upload NOT/NotConfirmed",
         ),
         (
             "the body is swept before it is used",

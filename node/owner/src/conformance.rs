@@ -377,7 +377,9 @@ where
                     }
                     Submitted::Queued => assert!(!told.contains_key(&id), "decided again after its answer"),
                     Submitted::Joined | Submitted::Overloaded => {}
-                    Submitted::Unknown | Submitted::Expired(_) | Submitted::Unreadable(_) => panic!("nothing evicted"),
+                    Submitted::Unknown | Submitted::Expired(_) | Submitted::Unreadable(_) | Submitted::NotConfirmed => {
+                        panic!("nothing evicted, everything confirmed")
+                    }
                 }
             }
             9..=13 => {

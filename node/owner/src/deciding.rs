@@ -28,6 +28,8 @@ pub enum Submitted<A, R, X> {
     Joined,
     /// The queue is full. Not decided; try again later.
     Overloaded,
+    /// Other regions have not confirmed for long. Not decided; try again later.
+    NotConfirmed,
     /// The id is below the floor of kept results, or its result is another owner's: nobody knows whether it was
     /// carried out.
     Unknown,
@@ -62,6 +64,8 @@ pub struct Deciding<E: Engine> {
     in_parts: Option<Queued<E::Command>>,
     unreadable: Vec<(CommandId, E::Error)>,
     since_upkeep: u32,
+    /// Nothing more is taken in: other regions have not confirmed for long.
+    unconfirmed: bool,
 }
 
 /// The entry whose verdict is awaited.
@@ -88,6 +92,7 @@ impl<E: Engine> Deciding<E> {
             in_parts: None,
             unreadable: Vec::new(),
             since_upkeep: 0,
+            unconfirmed: false,
         }
     }
 
@@ -124,6 +129,9 @@ impl<E: Engine> Deciding<E> {
             Ok(None) => {}
             Ok(Some(known)) => return known,
             Err(error) => return Submitted::Unreadable(error),
+        }
+        if self.unconfirmed {
+            return Submitted::NotConfirmed;
         }
         let bytes = E::command_bytes(&command);
         if self.queue.is_full_for(bytes) {
@@ -184,6 +192,31 @@ impl<E: Engine> Deciding<E> {
     pub fn dropped(&mut self) {
         let Some(flight) = self.in_flight.take() else { panic!("dropped without an entry in flight") };
         self.return_to_queue(flight);
+    }
+
+    /// Whether other regions have not confirmed for long: then nothing more is taken in. Gives what waited, of which nothing
+    /// was decided. What is in flight stays, and so does a change of which parts may be there already.
+    pub fn set_unconfirmed(&mut self, unconfirmed: bool) -> Vec<CommandId> {
+        self.unconfirmed = unconfirmed;
+        if unconfirmed { self.refuse_waiting() } else { Vec::new() }
+    }
+
+    /// The entry in flight was never appended, because other regions have not confirmed for long. Gives what it had and
+    /// what waited: nothing of that was decided.
+    ///
+    /// # Panics
+    /// If none is in flight.
+    pub fn not_confirmed(&mut self) -> Vec<CommandId> {
+        self.dropped();
+        self.refuse_waiting()
+    }
+
+    fn refuse_waiting(&mut self) -> Vec<CommandId> {
+        let waiting: Vec<CommandId> = std::iter::from_fn(|| self.queue.pop()).map(|queued| queued.id).collect();
+        for id in &waiting {
+            self.known.remove(id);
+        }
+        waiting
     }
 
     /// Commands that could not be decided because rows can't be read. Nothing is recorded of them: they may come again.

@@ -16,6 +16,8 @@ pub const BACKLOG_MAX_COMMANDS: usize = 256;
 const AGAIN_PAUSE_MS: u64 = 5;
 /// Before deciding again what the log had no room for, in milliseconds.
 const OVERLOADED_PAUSE_MS: u64 = 50;
+/// Before trying again what must be done first, while other regions do not confirm, in milliseconds.
+const NOT_CONFIRMED_PAUSE_MS: u64 = 500;
 
 /// Something for the shell to do; `T` is what only this kind of owner wants, `X` why rows can't be read.
 #[derive(Debug)]
@@ -63,6 +65,9 @@ pub trait Owner {
     /// What became of the entry in flight.
     fn decided(&mut self, env: &mut Env, outcome: ProposalOutcome, out: &mut Vec<Step<Self::Own, Self::Error>>);
 
+    /// Other regions have not confirmed for long, or do again: until then nothing more is taken in.
+    fn set_unconfirmed(&mut self, unconfirmed: bool, out: &mut Vec<Step<Self::Own, Self::Error>>);
+
     /// A pause is over.
     fn again(&mut self, env: &mut Env, out: &mut Vec<Step<Self::Own, Self::Error>>);
 
@@ -87,6 +92,8 @@ pub enum Detached {
     NoSuchMailbox,
     /// The rows can't be loaded.
     Corrupt,
+    /// Other regions have not confirmed for long.
+    NotConfirmed,
 }
 
 /// Why an owner has no answer to a command. Nothing is recorded under its id.
@@ -105,6 +112,8 @@ pub enum Unanswered {
     Lost,
     /// Rows can't be read. Not decided.
     Unreadable,
+    /// Other regions have not confirmed for long. Not decided.
+    NotConfirmed,
     /// The owner ended before an answer: whether it was carried out, its successor knows.
     Ended(Detached),
 }
@@ -161,13 +170,20 @@ pub struct LogOwner<E: Engine, A> {
     deciding: Option<Deciding<E>>,
     backlog: VecDeque<Ask<A, E::Command>>,
     waiting: BTreeMap<CommandId, Vec<A>>,
+    unconfirmed: bool,
     ended: bool,
 }
 
 impl<E: Engine, A> LogOwner<E, A> {
     /// An owner whose rows are not loaded yet.
     pub fn new() -> Self {
-        LogOwner { deciding: None, backlog: VecDeque::new(), waiting: BTreeMap::new(), ended: false }
+        LogOwner {
+            deciding: None,
+            backlog: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            unconfirmed: false,
+            ended: false,
+        }
     }
 
     /// Someone asks.
@@ -205,6 +221,7 @@ impl<E: Engine, A> LogOwner<E, A> {
             Submitted::Answered(result, at) => return out.push(Step::Own(Tell::Kept { to: from, id, result, at })),
             Submitted::Queued | Submitted::Joined => return self.waiting.entry(id).or_default().push(from),
             Submitted::Overloaded => Unanswered::Overloaded,
+            Submitted::NotConfirmed => Unanswered::NotConfirmed,
             Submitted::Unknown => Unanswered::Unknown,
             Submitted::Expired(floor) => Unanswered::Expired { floor },
             Submitted::Unreadable(error) => {
@@ -226,6 +243,12 @@ impl<E: Engine, A> LogOwner<E, A> {
         out.extend(proposal.map(Step::Propose));
     }
 
+    fn not_confirmed(&mut self, refused: Vec<CommandId>, out: &mut Vec<StepOf<E, A>>) {
+        for id in refused {
+            self.answer(id, &Err(Unanswered::NotConfirmed), Index(0), out);
+        }
+    }
+
     fn answer(&mut self, id: CommandId, result: &Result<Kept<E>, Unanswered>, at: Index, out: &mut Vec<StepOf<E, A>>) {
         for to in self.waiting.remove(&id).unwrap_or_default() {
             answer_one(to, id, result.clone(), at, out);
@@ -245,7 +268,10 @@ impl<E: Engine, A> Owner for LogOwner<E, A> {
         match loaded {
             Ok(engine) => {
                 assert!(self.deciding.is_none(), "an owner's rows are loaded once");
-                self.deciding = Some(Deciding::new(engine));
+                let mut deciding = Deciding::new(engine);
+                // Nothing waits in it yet.
+                let _ = deciding.set_unconfirmed(self.unconfirmed);
+                self.deciding = Some(deciding);
                 // What must be made first is made before anything else is decided.
                 self.pump(env, out);
                 for asked in std::mem::take(&mut self.backlog) {
@@ -275,15 +301,28 @@ impl<E: Engine, A> Owner for LogOwner<E, A> {
                 deciding.dropped();
                 out.push(Step::Pause { millis: AGAIN_PAUSE_MS });
             }
-            ProposalOutcome::Overloaded | ProposalOutcome::NotConfirmed => {
+            ProposalOutcome::Overloaded => {
                 deciding.dropped();
                 out.push(Step::Pause { millis: OVERLOADED_PAUSE_MS });
+            }
+            ProposalOutcome::NotConfirmed => {
+                let refused = deciding.not_confirmed();
+                self.not_confirmed(refused, out);
+                // What must be made first, and the rest of a change in parts, is still to be done.
+                out.push(Step::Pause { millis: NOT_CONFIRMED_PAUSE_MS });
             }
             // A successor knows, or decides anew.
             ProposalOutcome::Applied { verdict: Verdict::Fenced, .. }
             | ProposalOutcome::NotLeader { .. }
             | ProposalOutcome::Unknown => self.end(Detached::NotLeader, out),
         }
+    }
+
+    fn set_unconfirmed(&mut self, unconfirmed: bool, out: &mut Vec<StepOf<E, A>>) {
+        self.unconfirmed = unconfirmed;
+        let Some(deciding) = self.deciding.as_mut() else { return };
+        let refused = deciding.set_unconfirmed(unconfirmed);
+        self.not_confirmed(refused, out);
     }
 
     fn again(&mut self, env: &mut Env, out: &mut Vec<StepOf<E, A>>) {

@@ -372,6 +372,52 @@ fn what_can_not_be_read_is_told_of_and_not_recorded_and_the_rest_is_done() {
 }
 
 #[test]
+fn while_other_regions_do_not_confirm_what_waits_is_refused_and_what_is_in_flight_is_not() {
+    let mut bench = bench();
+    let mut owner: LogOwner<Sum, u32> = LogOwner::new();
+    let mut out: Vec<StepOf<Sum, u32>> = Vec::new();
+    bench.load();
+    let engine = bench.engine();
+    owner.loaded(&mut bench.env, Ok(engine), &mut out);
+    let ask = |owner: &mut LogOwner<Sum, u32>, bench: &mut Bench<Sums>, out: &mut _, from, command| {
+        let id = bench.env.command_id();
+        owner.ask(&mut bench.env, Ask { from, turn: SessionNumber(1), id, attempt: 0, command }, out);
+        id
+    };
+    let told = |out: &mut Vec<StepOf<Sum, u32>>| -> Vec<(u32, Result<bool, Unanswered>)> {
+        let told = out.drain(..).filter_map(|step| match step {
+            Step::Own(Tell::Answer { to, result, .. }) => Some((to, result.map(|kept| kept.is_ok()))),
+            Step::Own(Tell::Kept { to, result, .. }) => Some((to, Ok(result.is_ok()))),
+            _ => None,
+        });
+        told.collect()
+    };
+    let first = ask(&mut owner, &mut bench, &mut out, 1, Command::Add(1));
+    let Some(Step::Propose(in_flight)) = out.pop() else { panic!("nothing is proposed") };
+    ask(&mut owner, &mut bench, &mut out, 2, Command::Add(1));
+    owner.set_unconfirmed(true, &mut out);
+    assert_eq!(told(&mut out), [(2, Err(Unanswered::NotConfirmed))]);
+    ask(&mut owner, &mut bench, &mut out, 3, Command::Add(1));
+    assert_eq!(told(&mut out), [(3, Err(Unanswered::NotConfirmed))]);
+    // Who asks once more for what is in flight joins it.
+    let again = Ask { from: 4, turn: SessionNumber(1), id: first, attempt: 1, command: Command::Add(1) };
+    owner.ask(&mut bench.env, again, &mut out);
+    assert_eq!(told(&mut out), []);
+    let (index, verdict) = bench.apply(in_flight);
+    owner.decided(&mut bench.env, ProposalOutcome::Applied { index, verdict }, &mut out);
+    assert_eq!(told(&mut out), [(1, Ok(true)), (4, Ok(true))]);
+    owner.set_unconfirmed(false, &mut out);
+    // The log may say it before anybody told this owner.
+    ask(&mut owner, &mut bench, &mut out, 5, Command::Add(1));
+    ask(&mut owner, &mut bench, &mut out, 6, Command::Add(1));
+    owner.decided(&mut bench.env, ProposalOutcome::NotConfirmed, &mut out);
+    let refused = [(5, Err(Unanswered::NotConfirmed)), (6, Err(Unanswered::NotConfirmed))];
+    assert_eq!(told(&mut out), refused);
+    assert!(owner.is_idle());
+    assert_eq!(Sums.carried_out(&bench.rows, &bench.place), 1);
+}
+
+#[test]
 fn upkeep_waits_for_commands_but_not_for_ever() {
     let mut bench = bench();
     let mut deciding = bench.load();

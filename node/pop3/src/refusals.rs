@@ -41,6 +41,7 @@ fn text(failure: &Failure, during: During) -> String {
     };
     let code = match refusal {
         Refusal::Unavailable
+        | Refusal::NotConfirmed
         | Refusal::Overloaded
         | Refusal::NotKept
         | Refusal::ServerFull
@@ -85,6 +86,7 @@ mod tests {
             told,
             [
                 "[SYS/TEMP] no majority of the servers can be reached; try again",
+                "[SYS/TEMP] the backup region has not confirmed what came before, so nothing new is taken; try again later",
                 "[SYS/TEMP] too busy; try again later",
                 "[SYS/TEMP] the message can't be kept now; try again",
                 "[SYS/TEMP] this server's disk is nearly full, which is not about your mailbox; try again later",

@@ -24,6 +24,9 @@ refusals! {
     /// Nobody who could decide it was reached in time.
     #[error("no majority of the servers can be reached; try again")]
     Unavailable,
+    /// A backup region has not confirmed what was written before, for so long that nothing more is begun.
+    #[error("the backup region has not confirmed what came before, so nothing new is taken; try again later")]
+    NotConfirmed,
     /// Too much is waiting, here or where the mailbox is.
     #[error("too busy; try again later")]
     Overloaded,
@@ -104,6 +107,7 @@ impl Refusal {
     pub fn may_be_retried(&self) -> bool {
         match self {
             Refusal::Unavailable
+            | Refusal::NotConfirmed
             | Refusal::Overloaded
             | Refusal::NotKept
             | Refusal::ServerFull

@@ -1,9 +1,11 @@
 //! The first state of a new cluster. Nothing else writes first state: a node refuses an empty directory.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mailraft_cluster::bootstrap::{NodeRow, plan};
+use mailraft_cluster::bootstrap::{NodeRow, plan, plan_regions};
+use mailraft_cluster::regions::{Durability, RegionName, RegionsRow};
 use mailraft_directory::keys::RootKey;
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::rows::ReplicaBatch;
@@ -11,6 +13,7 @@ use mailraft_storage::{ClusterId, NodeId};
 
 use crate::descriptors::ROWS_MIN;
 use crate::environment::os_env;
+use crate::region;
 use crate::{OpenStores, RowsBounds, Stores};
 
 /// What a first state's rows may take: they are few.
@@ -24,8 +27,15 @@ pub struct FirstState {
     pub partitions: u32,
     /// The root key as its file has it: 64 hexadecimal digits.
     pub root_key_hex: zeroize::Zeroizing<String>,
-    /// Its nodes.
+    /// Its nodes. The first one's region is home; other regions are its backups.
     pub nodes: Vec<FirstNode>,
+}
+
+impl FirstState {
+    /// The region that is home at first.
+    pub fn home(&self) -> &str {
+        self.nodes.first().map_or("", |node| node.region.as_str())
+    }
 }
 
 /// A node of a new cluster.
@@ -42,6 +52,15 @@ pub struct FirstNode {
     pub peer: String,
     /// Its data directory, empty or absent.
     pub data_dir: PathBuf,
+}
+
+/// What a new cluster of several regions promises: answers wait for all backups, which hold the first state already. None
+/// in one region.
+fn first_regions(nodes: &[NodeRow]) -> Option<RegionsRow> {
+    let home = RegionName(nodes.first()?.region.clone());
+    let others: BTreeSet<RegionName> = nodes.iter().map(|node| RegionName(node.region.clone())).collect();
+    let sync_set: BTreeSet<RegionName> = others.into_iter().filter(|region| *region != home).collect();
+    (!sync_set.is_empty()).then(|| RegionsRow::new(home, sync_set, Durability::Geo))
 }
 
 /// Writes the first state of every node.
@@ -63,7 +82,11 @@ pub fn create_first_state(state: &FirstState, open: &dyn OpenStores) -> Result<(
             peer: n.peer.clone(),
         })
         .collect();
-    let plan = plan(state.partitions, &nodes, control, &mut env);
+    let home = state.home();
+    let plan = match first_regions(&nodes) {
+        None => plan(state.partitions, &nodes, control, &mut env),
+        Some(regions) => plan_regions(state.partitions, &nodes, &regions, control, &mut env),
+    };
     for node in &state.nodes {
         let Stores { log, rows, .. } = open.open(&node.data_dir, state.cluster, ROWS_FIRST)?;
         let said = |e: mailraft_storage::StoreError| format!("{}: {e}", node.data_dir.display());
@@ -86,6 +109,9 @@ pub fn create_first_state(state: &FirstState, open: &dyn OpenStores) -> Result<(
         rows.write(&batches).map_err(said)?;
         rows.flush().map_err(said)?;
         log.write_synced(log.newest_batch() + 1, &batch).map_err(said)?;
+        if node.region != home {
+            region::write_sums_key(&node.data_dir, &root)?;
+        }
         drop(Arc::clone(&log));
     }
     Ok(())

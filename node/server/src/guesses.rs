@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailraft_storage::NodeId;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::links::Rpc;
+use crate::region;
 use crate::services::Services;
 
 /// A node tells this often of what was guessed there, if anything was.
@@ -21,7 +23,10 @@ pub async fn tell_other_nodes(services: Services) {
         pause.tick().await;
         let Some(news) = services.credentials.guess_news() else { continue };
         let mut telling = JoinSet::new();
-        for node in services.cluster.connected() {
+        let regions = region::regions(&services.cluster);
+        // Nobody logs in at a node of a backup region.
+        let is_home = |node: &NodeId| regions.as_ref().is_none_or(|regions| regions.is_home(*node));
+        for node in services.cluster.connected().into_iter().filter(is_home) {
             let (links, news) = (Arc::clone(&services.links), news.clone());
             telling.spawn(async move { links.ask(node, Rpc::Guesses(news)).await });
         }

@@ -11,7 +11,8 @@
 //! * [`disk_space`]: how much room the disk has.
 //! * [`credentials`], `throttle`, `argon2_queue`: who may log in. [`logged_in`]: who is.
 //! * [`admin`]: health, metrics and the API that the command line uses.
-//! * [`status`]: how a node and the cluster are.
+//! * [`region`]: what a node is there for. `standby`: a node of a backup region.
+//! * [`status`]: how a node and the cluster are. [`survival`]: what several regions survive.
 //! * [`refusals`]: why something was not done, and how each protocol says so.
 
 pub mod actors;
@@ -19,6 +20,7 @@ pub mod admin;
 mod argon2_queue;
 pub mod bootstrap;
 pub mod config;
+mod confirmation;
 pub mod credentials;
 pub mod descriptors;
 pub mod disk_space;
@@ -34,12 +36,16 @@ pub mod outbox;
 mod permits;
 pub mod places;
 pub mod refusals;
+pub mod region;
+mod reload;
 mod run;
 mod service_manager;
 pub mod services;
 pub mod sessions;
 pub mod spool;
+mod standby;
 pub mod status;
+pub mod survival;
 pub mod throttle;
 mod turns;
 

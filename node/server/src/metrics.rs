@@ -1,9 +1,30 @@
 //! The metrics that this crate keeps, with what they mean.
 
 use metrics::Unit;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 /// Connections for mail of which the other end did not prove that it has the root key.
 pub const PEERS_WITHOUT_ROOT_KEY: &str = "mailraft_peers_without_root_key_total";
+
+/// The recovery point now: how old the oldest answered write is that a region does not hold.
+pub const REGION_UNHELD: &str = "mailraft_region_unheld_seconds";
+/// Entries that a region does not hold.
+pub const REGION_LAG: &str = "mailraft_region_held_lag_entries";
+/// Whether answers wait for a region.
+pub const REGION_IN_SYNC: &str = "mailraft_region_in_sync";
+/// Answers that wait for other regions.
+pub const ANSWERS_WAITING: &str = "mailraft_answers_waiting";
+/// From applied to visible.
+pub const VISIBLE: &str = "mailraft_visible_seconds";
+/// Whether something led here is answered alone.
+pub const ALONE: &str = "mailraft_alone";
+/// Answers of what other regions did not hold.
+pub const ALONE_ANSWERS: &str = "mailraft_alone_answers_total";
+/// Commands that were refused because other regions did not confirm.
+pub const NOT_CONFIRMED: &str = "mailraft_not_confirmed_total";
+
+/// Those whose name ends like a distribution's, and which are a value that rises and falls.
+const GAUGES_IN_SECONDS: [&str; 1] = [REGION_UNHELD];
 
 /// Name, unit and meaning of each.
 pub const METRICS: &[(&str, Unit, &str)] = &[
@@ -41,18 +62,41 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ("mailraft_logins_total", Unit::Count, "Logins by result: ok, wrong, throttled"),
     ("mailraft_deliveries_total", Unit::Count, "Messages offered by SMTP, by result: accepted, refused, deferred"),
     ("mailraft_parse_memory_bytes", Unit::Bytes, "Set aside for the messages that are being taken apart"),
+    (
+        REGION_UNHELD,
+        Unit::Seconds,
+        "How old the oldest write is that another region does not hold, of what this node leads; 0 if it holds all",
+    ),
+    (REGION_LAG, Unit::Count, "Entries of what this node leads that another region does not hold"),
+    (REGION_IN_SYNC, Unit::Count, "Whether answers wait for another region (1 or 0)"),
+    (ANSWERS_WAITING, Unit::Count, "Answers of what this node leads that wait for other regions"),
+    (VISIBLE, Unit::Seconds, "How long answers waited for other regions, from applied to visible"),
+    (ALONE, Unit::Count, "Whether this node answers without another region something that it leads (1 or 0)"),
+    (ALONE_ANSWERS, Unit::Count, "Answers of what no other region held, given while they did not confirm"),
+    (NOT_CONFIRMED, Unit::Count, "Commands refused because other regions did not confirm what came before"),
     ("mailraft_parse_wait_seconds", Unit::Seconds, "How long a whole message waited to be taken apart"),
     ("mailraft_turn_wait_seconds", Unit::Seconds, "How long a command that computes for long waited for its next turn"),
     ("mailraft_commands_stopped_total", Unit::Count, "Commands that were stopped because they took too much computing"),
     ("mailraft_command_seconds", Unit::Seconds, "From a command's arrival at the session to its answer, by protocol"),
 ];
 
+/// Records from now on; what is given renders it.
+pub fn record() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let rendering = recorder.handle();
+    // A second node in one process keeps the first one's recorder.
+    let _ = metrics::set_global_recorder(recorder);
+    describe();
+    mailraft_driver::metrics::describe();
+    rendering
+}
+
 /// Tells the recorder what they mean.
-pub fn describe() {
+fn describe() {
     for (name, unit, meaning) in METRICS {
         if name.ends_with("_total") {
             metrics::describe_counter!(*name, *unit, *meaning);
-        } else if name.ends_with("_seconds") {
+        } else if name.ends_with("_seconds") && !GAUGES_IN_SECONDS.contains(name) {
             metrics::describe_histogram!(*name, *unit, *meaning);
         } else {
             metrics::describe_gauge!(*name, *unit, *meaning);

@@ -13,6 +13,10 @@ pub fn not_done(why: NotDone) -> Refusal {
         NotDone::Refused(refusal) => refusal.into(),
         // What was tried until the client's time was up; another attempt may find it better.
         NotDone::NoQuorum | NotDone::BodyLost | NotDone::Expired | NotDone::Unsupported => Refusal::Unavailable,
+        NotDone::NotConfirmed => {
+            ::metrics::counter!(crate::metrics::NOT_CONFIRMED).increment(1);
+            Refusal::NotConfirmed
+        }
         NotDone::Overloaded => Refusal::Overloaded,
         NotDone::NoSuchMailbox => Refusal::NoSuchMailbox,
         NotDone::Corrupt => Refusal::Corrupt,
@@ -52,6 +56,7 @@ mod tests {
             (NotDone::BodyLost, Refusal::Unavailable),
             (NotDone::Expired, Refusal::Unavailable),
             (NotDone::Unsupported, Refusal::Unavailable),
+            (NotDone::NotConfirmed, Refusal::NotConfirmed),
             (NotDone::Overloaded, Refusal::Overloaded),
             (NotDone::Corrupt, Refusal::Corrupt),
             (NotDone::Refused(mailbox::Refusal::Corrupt), Refusal::Corrupt),

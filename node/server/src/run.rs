@@ -11,28 +11,28 @@ use mailraft_driver::Cluster;
 use mailraft_storage::summed::Missing;
 use mailraft_storage::{DAMAGED_NODE_ADVICE, PartitionId, ReplicaId, Rows, StoreError, SummedRows};
 use tokio::runtime::{Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::actors::{self, ActorThreads, Registry};
 use crate::admin::{self, Admin};
-use crate::config::{self, Config};
+use crate::config::{self, Config, RootKeyUse};
 use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
 use crate::disk_space::DiskSpace;
 use crate::guesses;
-use crate::links::{LinkKey, Links, OwnAnswers, serve_streams};
+use crate::links::{LinkKey, Links, OwnAnswers, StatusLinks, serve_streams};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{self, Division, NodeMemory};
 use crate::permits::Permits;
 use crate::places::Places;
+use crate::region::{self, Part};
 use crate::service_manager::ServiceManager;
 use crate::services::Services;
 use crate::sessions::tls::{CertificateFiles, MailTls};
 use crate::sessions::{Service, SessionContext, listen};
 use crate::spool::Budget;
 use crate::turns::Turns;
-use crate::{OpenStores, RowsBounds, Stores};
+use crate::{OpenStores, RowsBounds, Stores, confirmation, reload, standby};
 
 /// The threads that clients' commands run on let those go first that replicate, sync and apply: by so much.
 const SESSIONS_NICE: i32 = 5;
@@ -63,7 +63,11 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
     keep_memory_private();
     let cluster_id = config.cluster.id;
     let descriptors = Descriptors::claim(config.cluster.peers.len(), config.limits.sessions)?;
-    let root = RootKey::read(&config.keys.root_key_file).map_err(|e| e.to_string())?;
+    // Where it is always read, nothing is opened without it.
+    let early = match config.keys.used {
+        RootKeyUse::Always => Some(region::root_key(&config, &Part::Home)?),
+        RootKeyUse::AtHome => None,
+    };
     let limit = memory_limit::limit_bytes(&config.limits)
         .ok_or_else(|| RunError("how much memory there is can't be told: write limits.memory_bytes".into()))?;
     let division = Division::of(limit, &config.limits);
@@ -85,12 +89,26 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
             config.data_dir.display()
         )));
     }
-    let stores = with_sums(stores, &config, &root, open)?;
+    let part =
+        Part::of(stores.rows.as_ref(), config.node.id).map_err(|e| format!("{}: {e}", config.data_dir.display()))?;
+    let root = match early {
+        Some(root) => root,
+        None => region::root_key(&config, &part)?,
+    };
+    let stores = with_sums(stores, &config, root.as_ref(), open)?;
     // What nodes say to each other, timers and the admin server do not wait behind clients' commands.
     let (node, clients) = (threads("node", 0)?, threads("sessions", SESSIONS_NICE)?);
     let actors = ActorThreads::start()?;
     let of_clients = clients.handle().clone();
-    let result = node.block_on(serve(config, config_path, root, stores, &actors, (descriptors, division), of_clients));
+    let result = match (part, root) {
+        (Part::Home, Some(root)) => {
+            node.block_on(serve(config, config_path, root, stores, &actors, (descriptors, division), of_clients))
+        }
+        (Part::Home, None) => Err(RunError("this node's region is home, and it has no root key".into())),
+        (Part::Standby { home }, _) => {
+            node.block_on(standby::serve(config, config_path, home, stores, (descriptors, division))).map_err(RunError)
+        }
+    };
     clients.shutdown_timeout(Duration::from_secs(1));
     node.shutdown_timeout(Duration::from_secs(1));
     actors.stop();
@@ -109,16 +127,24 @@ fn threads(name: &str, nice: i32) -> Result<Runtime, RunError> {
 }
 
 /// Puts sums over the rows, by which those that were put back or deleted on the disk are found.
-fn with_sums(stores: Stores, config: &Config, root: &RootKey, open: &dyn OpenStores) -> Result<Stores, RunError> {
+fn with_sums(
+    stores: Stores,
+    config: &Config,
+    root: Option<&RootKey>,
+    open: &dyn OpenStores,
+) -> Result<Stores, RunError> {
     let said = |e: StoreError| RunError(format!("{}: {e}", config.data_dir.display()));
-    // Sums under another cluster's key would count as damage for ever.
-    mailraft_directory::keys::check_root(stores.rows.as_ref(), config.cluster.id, root)
-        .map_err(|e| RunError(e.to_string()))?;
+    if let Some(root) = root {
+        // Sums under another cluster's key would count as damage for ever.
+        mailraft_directory::keys::check_root(stores.rows.as_ref(), config.cluster.id, root)
+            .map_err(|e| RunError(e.to_string()))?;
+    }
+    let key = region::sums_key(config, root)?;
     let begun = Instant::now();
     let made = |replica: ReplicaId, rows| {
         tracing::info!(%replica, rows, "made sums of rows as they are: no version that keeps them was here before");
     };
-    let rows = SummedRows::open(stores.rows, root.sum_key(), stores.missing, made).map_err(said)?;
+    let rows = SummedRows::open(stores.rows, key, stores.missing, made).map_err(said)?;
     if stores.missing == Missing::Make {
         rows.flush().map_err(said)?;
         open.sums_are_made(&config.data_dir, config.cluster.id)?;
@@ -136,16 +162,11 @@ async fn serve(
     (descriptors, division): (Descriptors, Division),
     clients: Handle,
 ) -> Result<(), RunError> {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let rendering = recorder.handle();
-    // A second node in one process keeps the first one's recorder.
-    let _ = ::metrics::set_global_recorder(recorder);
-    crate::metrics::describe();
-    mailraft_driver::metrics::describe();
+    let rendering = crate::metrics::record();
     descriptors.announce(config.limits.sessions);
 
-    let tls = MailTls::load(&certificate_files(&config))?;
-    let token = read_token(&config)?;
+    let tls = MailTls::load(&CertificateFiles::of(&config))?;
+    let token = admin::read_token(&config)?;
     let driver = config.driver(descriptors.peers)?;
     let (streams_in, streams) = mpsc::channel(STREAMS_MAX);
     let (rows, rows_memory) = (Arc::clone(&stores.rows), Arc::clone(&stores.rows_memory));
@@ -170,6 +191,7 @@ async fn serve(
             Arc::clone(&memory.actors),
         ),
         links: Arc::new(Links::new(cluster.clone(), link_key)),
+        far: StatusLinks::new(cluster.clone()),
         memory,
         rows_memory,
         bodies: budget.clone(),
@@ -186,6 +208,8 @@ async fn serve(
     services.credentials.set_masking(config.log.mask_addresses);
     tokio::spawn(serve_streams(services.reach(), own_answers(services.clone()), streams));
     tokio::spawn(guesses::tell_other_nodes(services.clone()));
+    tokio::spawn(confirmation::watch(services.clone()));
+    tokio::spawn(services.far.clone().keep_warm());
     tokio::spawn(services.turns.clone().watch());
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
@@ -201,16 +225,7 @@ async fn serve(
         turn: services.turns.session(),
         serving,
     };
-    let listeners = [
-        (Service::Smtp, config.listen.smtp),
-        (Service::Submission, config.listen.submission),
-        (Service::Submissions, config.listen.submissions),
-        (Service::Imap, config.listen.imap),
-        (Service::Imaps, config.listen.imaps),
-        (Service::Pop3, config.listen.pop3),
-        (Service::Pop3s, config.listen.pop3s),
-    ];
-    for (service, address) in listeners {
+    for (service, address) in Service::each(&config.listen) {
         if let Some(address) = address {
             let listening = clients.spawn(listen(context.clone(), service, address));
             listening.await.map_err(|e| RunError(format!("can't listen on {address}: {e}")))??;
@@ -222,12 +237,7 @@ async fn serve(
     let listener = tokio::net::TcpListener::bind(config.admin.listen)
         .await
         .map_err(|e| format!("can't listen on {} ({e}): free the port or change admin.listen", config.admin.listen))?;
-    let router = admin::router(Admin {
-        services: services.clone(),
-        token: Arc::new(token),
-        metrics: rendering.clone(),
-        serving: ready,
-    });
+    let router = admin::router(Admin { services: services.clone(), token, metrics: rendering.clone(), serving: ready });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(admin::Listener::new(listener), router).await {
             tracing::error!(%error, "the admin server ended");
@@ -248,7 +258,7 @@ async fn serve(
     tracing::info!(node = cluster.node().0, cluster = %cluster.cluster_id(), "node started");
     manager.ready();
 
-    until_told_to_stop(&services, &tls, &budget, config_path)
+    reload::until_told_to_stop(|| reload(&services, &tls, &budget, config_path))
         .await
         .map_err(|e| format!("signals can't be heard: {e}"))?;
     tracing::info!("shutting down: leaders are handed over, sessions end");
@@ -265,51 +275,9 @@ async fn serve(
     Ok(())
 }
 
-async fn until_told_to_stop(
-    services: &Services,
-    tls: &MailTls,
-    budget: &Budget,
-    config_path: &Path,
-) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(services, tls, budget, config_path),
-        }
-    }
-}
-
 /// Certificates and limits take effect at once; everything that can't is named.
 fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
-    let new = match Config::load(path) {
-        Ok(new) => new,
-        Err(error) => {
-            tracing::error!(%error, "not reloaded: the old configuration stays");
-            return;
-        }
-    };
-    for sentence in services.config().needs_restart(&new) {
-        tracing::warn!("{sentence}");
-    }
-    let ended = new.peer_tls().and_then(|peers| services.cluster.reload_peers(&peers).map_err(|e| e.to_string()));
-    let ended = match ended {
-        Ok(ended) => ended,
-        Err(sentence) => {
-            tracing::error!("not reloaded: {sentence}; the old certificates stay");
-            return;
-        }
-    };
-    if ended > 0 {
-        tracing::warn!(connections = ended, "connections of nodes whose certificates are revoked have ended");
-    }
-    if let Err(sentence) = tls.reload(&certificate_files(&new)) {
-        tracing::error!("not reloaded: {sentence}; the old certificates stay");
-        return;
-    }
+    let Some(new) = reload::certificates(&services.config(), path, &services.cluster, tls) else { return };
     let mut now = (*services.config()).clone();
     services.registry.set_limits(bounds(&new));
     budget.resize(services.memory.body_memory_bytes(&new.limits), new.limits.spool_bytes);
@@ -336,27 +304,6 @@ fn own_answers(services: Services) -> OwnAnswers {
 fn bounds(config: &Config) -> actors::Limits {
     let config::Limits { actors, quota_bytes, .. } = config.limits;
     actors::Limits { actors, quota_bytes, idle: actors::Idle::default() }
-}
-
-fn certificate_files(config: &Config) -> Vec<CertificateFiles<'_>> {
-    config
-        .tls
-        .certificates
-        .iter()
-        .map(|c| CertificateFiles { certificate: &c.certificate_file, key: &c.key_file })
-        .collect()
-}
-
-fn read_token(config: &Config) -> Result<zeroize::Zeroizing<String>, String> {
-    let path = &config.admin.token_file;
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        format!("admin.token_file {} can't be read ({e}): write a long random word into it", path.display())
-    })?;
-    let token = zeroize::Zeroizing::new(text.trim().to_owned());
-    if token.len() < 16 {
-        return Err(format!("admin.token_file {} holds fewer than 16 characters: write a longer word", path.display()));
-    }
-    Ok(token)
 }
 
 /// No core dumps, and no other process of this user reads our memory.

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskSpace;
-use crate::links::{Links, Reach};
+use crate::links::{Links, Reach, StatusLinks};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{MemoryStatus, NodeMemory};
 use crate::places::{Bounds, Places};
@@ -34,6 +34,8 @@ pub struct Services {
     pub registry: Registry,
     /// Connections to other nodes' actors.
     pub links: Arc<Links>,
+    /// Connections over which nodes of other regions are asked how they are.
+    pub far: StatusLinks,
     /// Memory, and who gets how much.
     pub memory: NodeMemory,
     /// Memory that the rows take now, in bytes.

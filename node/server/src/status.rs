@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use mailraft_cluster::regions::Regions;
 use mailraft_cluster::{ReplicaStatus, Role};
 use mailraft_driver::NodeStatus;
 use mailraft_storage::{Index, NodeId, PartitionId, Term};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskStatus;
 use crate::memory_limit::MemoryStatus;
+use crate::survival::{RegionLine, RegionState, Survival};
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,12 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeLine>,
     /// Every partition, the control group first.
     pub partitions: Vec<PartitionLine>,
+    /// What is survived and what is not, in one sentence; None in a cluster of one region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survives: Option<String>,
+    /// Each backup region.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionLine>,
     /// Whether nothing is wrong.
     pub healthy: bool,
     /// What is wrong and what to do about it, a sentence each.
@@ -133,16 +141,23 @@ pub struct ReplicaLine {
 }
 
 impl ClusterStatus {
-    /// Lays the nodes' answers over each other; None is a node that did not answer. `name` gives a node's name for
+    /// Lays the nodes' answers over each other; None is a node that did not answer. `regions` are the cluster's, if it has
+    /// several; `name` gives a node's name for
     /// people; partitions are numbered from 0 to `partitions`.
     pub fn of(
         cluster: String,
         asked_node: NodeId,
         partitions: u32,
+        regions: Option<&Regions>,
         name: impl Fn(NodeId) -> String,
         answers: BTreeMap<NodeId, Option<OwnStatus>>,
     ) -> Self {
         let (mut problems, mut notes) = (Vec::new(), Vec::new());
+        let said = answers.iter().map(|(node, own)| (*node, own.as_ref().map(|own| &own.node))).collect();
+        let survival = regions.map(|regions| Survival::of(regions, partitions, &said));
+        let (survives, regions) = survival.map_or_else(Default::default, |s| (Some(s.survives), s.regions));
+        let is_ill = |line: &&RegionLine| !matches!(line.state, RegionState::Holds | RegionState::Behind | RegionState::Filling);
+        problems.extend(regions.iter().filter(is_ill).map(|line| line.sentence.clone()));
         let mut lines: BTreeMap<PartitionId, PartitionLine> =
             (0..=partitions).map(|p| (PartitionId(p), PartitionLine::unknown(PartitionId(p)))).collect();
         let mut nodes = Vec::new();
@@ -198,7 +213,8 @@ impl ClusterStatus {
                 problems.push(format!("partition {} has no leader: a majority of its nodes must run", line.partition));
             }
         }
-        ClusterStatus { cluster, asked_node, nodes, partitions, healthy: problems.is_empty(), problems, notes }
+        let healthy = problems.is_empty();
+        ClusterStatus { cluster, asked_node, nodes, partitions, survives, regions, healthy, problems, notes }
     }
 }
 
@@ -235,53 +251,11 @@ impl PartitionLine {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use mailraft_cluster::AnswersStatus;
-    use mailraft_cluster::low_water::LowWater;
-    use mailraft_driver::ScrubStatus;
-    use mailraft_storage::ReplicaId;
-
     use super::*;
-
-    fn replica(partition: u32, role: Role, term: u64, commit: u64, applied: u64) -> ReplicaStatus {
-        ReplicaStatus {
-            partition: PartitionId(partition),
-            replica: ReplicaId(u64::MAX - u64::from(partition)),
-            role,
-            term: Term(term),
-            leader: None,
-            commit: Index(commit),
-            applied: Index(applied),
-            flushed: Index(0),
-            visible: Index(applied),
-            log_held_by: LowWater::Flushed,
-            log_held_at: Index(0),
-            first: Index(1),
-            last: Index(commit),
-            count: 0,
-            hash: [0xab; 32],
-            installing: false,
-            damaged: false,
-            followers: Vec::new(),
-            regions: Vec::new(),
-            unheld_ms: 0,
-            answers: AnswersStatus::default(),
-            mode: None,
-            ahead: None,
-        }
-    }
+    use crate::survival::tests::replica;
 
     fn node(id: u64, partitions: Vec<ReplicaStatus>) -> (NodeId, Option<OwnStatus>) {
-        let node = NodeStatus {
-            node: NodeId(id),
-            cluster: "c".into(),
-            peers: Vec::new(),
-            partitions,
-            fsync_p50_us: 1,
-            fsync_p99_us: 2,
-            core_queue: 0,
-            apply_queue: 0,
-            scrub: Some(ScrubStatus { percent: 34, rows: 5, bytes: 900, age_s: None, damaged: 0 }),
-        };
+        let node = crate::survival::tests::node(id, partitions);
         (
             NodeId(id),
             Some(OwnStatus {
@@ -300,7 +274,7 @@ mod tests {
 
     fn status(answers: impl IntoIterator<Item = (NodeId, Option<OwnStatus>)>) -> ClusterStatus {
         let name = |node: NodeId| format!("node{node}");
-        ClusterStatus::of("c".into(), NodeId(1), 1, name, answers.into_iter().collect())
+        ClusterStatus::of("c".into(), NodeId(1), 1, None, name, answers.into_iter().collect())
     }
 
     #[test]

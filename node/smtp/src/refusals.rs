@@ -50,7 +50,7 @@ fn reply(failure: &Failure, during: During) -> String {
             During::Message => "451 4.3.0",
         },
         Refusal::Corrupt => return "451 4.3.0 the mailbox is being repaired; try again later".to_owned(),
-        Refusal::NotKept | Refusal::SeveralMailboxes => "451 4.3.0",
+        Refusal::NotConfirmed | Refusal::NotKept | Refusal::SeveralMailboxes => "451 4.3.0",
         Refusal::Overloaded | Refusal::MaildropInUse => "451 4.3.2",
         Refusal::ServerFull => "452 4.3.1",
         Refusal::OverQuota => "452 4.2.2",
@@ -82,6 +82,7 @@ mod tests {
             told,
             [
                 "451 4.3.0 no majority of the servers can be reached; try again",
+                "451 4.3.0 the backup region has not confirmed what came before, so nothing new is taken; try again later",
                 "451 4.3.2 too busy; try again later",
                 "451 4.3.0 the message can't be kept now; try again",
                 "452 4.3.1 this server's disk is nearly full, which is not about your mailbox; try again later",

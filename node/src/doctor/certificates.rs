@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mailraft_directory::keys::RootKey;
-use mailraft_server::config::Config;
+use mailraft_server::config::{Config, RootKeyUse};
 use mailraft_server::sessions::tls::{CertificateFiles, MailTls};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
@@ -19,8 +19,12 @@ const DAY_S: i64 = 86_400;
 /// Reads everything as the node would.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let root_key_is_needed = config.keys.used == RootKeyUse::Always;
     findings.push(match RootKey::read(&config.keys.root_key_file) {
         Ok(_) => Finding::good("certificates", "the root key is whole".to_owned()),
+        Err(_) if !root_key_is_needed => {
+            Finding::good("certificates", "the root key is not here, as long as this region is a backup".to_owned())
+        }
         Err(error) => Finding::bad("certificates", error.to_string(), "put the cluster's root key there"),
     });
     let peer = config
@@ -48,8 +52,9 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let mail = config.tls.certificates.iter().map(|c| (&c.certificate_file, Some(config.tls.hostname.as_str())));
     let all = [(&config.peer.ca_file, None), (&config.peer.certificate_file, None)].into_iter().chain(mail);
     findings.extend(all.map(|(path, name)| judge_certificate(path, name, now_s)));
-    let secrets = [&config.keys.root_key_file, &config.peer.key_file, &config.admin.token_file];
-    let secrets = secrets.into_iter().chain(config.tls.certificates.iter().map(|c| &c.key_file));
+    let root_key = Some(&config.keys.root_key_file).filter(|path| root_key_is_needed || path.exists());
+    let secrets = root_key.into_iter().chain([&config.peer.key_file, &config.admin.token_file]);
+    let secrets = secrets.chain(config.tls.certificates.iter().map(|c| &c.key_file));
     findings.extend(secrets.filter_map(|path| judge_rights(path)));
     findings
 }

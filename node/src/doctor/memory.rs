@@ -77,6 +77,8 @@ mod tests {
     fn the_limit_is_judged_by_what_there_is_and_what_is_asked_for() {
         let dir = Path::new("/d");
         let text = render_on_loopback(&OnLoopback {
+            region: "home",
+            root_key_use: mailraft_server::config::RootKeyUse::Always,
             id: 2,
             cluster: &"ab".repeat(16),
             partitions: 16,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mailraft_checkers::{At, Ended, Op, Record, Reply, Rule};
 use mailraft_mailbox::api::FetchWhat;
-use mailraft_mailbox::session::{self, Step};
+use mailraft_mailbox::session::{self, ChunkOutcome, Step};
 use mailraft_mailbox::{
     Answer, Command, Detached, Finished, MessageKind, NotDone, Once, Position, Refusal, Reply as OwnerReply, Request,
     open_body_row,
@@ -93,7 +93,8 @@ impl World {
         let Some(session) = self.clients.session(number) else { return };
         match what {
             ToSession::Chunk { body, ok } => {
-                self.with_machine(number, None, |machine, env, out| machine.chunk_done(env, body, ok, out));
+                let outcome = if ok { ChunkOutcome::Durable } else { ChunkOutcome::NotDurable };
+                self.with_machine(number, None, |machine, env, out| machine.chunk_done(env, body, outcome, out));
             }
             ToSession::Reply(reply, incarnation) => {
                 let Some(link) = conn.checked_sub(session.conns_before) else { return };
@@ -328,6 +329,7 @@ impl World {
                     return self.ends(number, ended, heard.filter(|_| damaged), asked);
                 }
                 NotDone::NoQuorum
+                | NotDone::NotConfirmed
                 | NotDone::Overloaded
                 | NotDone::BodyLost
                 | NotDone::Expired

@@ -72,7 +72,13 @@ impl World {
             }
             Ok((Err(_), index)) => self.change_ends(number, ChangeEnd::Refused(index)),
             Err(Unanswered::Unknown | Unanswered::Expired { .. }) => self.change_ends(number, ChangeEnd::Unknown),
-            Err(Unanswered::Overloaded | Unanswered::Lost | Unanswered::Unreadable | Unanswered::Ended(_)) => {
+            Err(
+                Unanswered::Overloaded
+                | Unanswered::NotConfirmed
+                | Unanswered::Lost
+                | Unanswered::Unreadable
+                | Unanswered::Ended(_),
+            ) => {
                 self.queue.push(self.now() + ASKS_AGAIN, Event::Administrator(number, attempt));
             }
         }

@@ -19,6 +19,7 @@ use mailraft_storage::log::Log;
 use mailraft_storage::{NodeId, ReplicaId, Rows};
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::far::Far;
 use crate::fatal::Fatal;
 use crate::inputs::Inputs;
 use crate::stream::Identity;
@@ -27,7 +28,7 @@ pub use install::verify as verify_snapshot;
 pub(crate) use receive::Receiver;
 pub(crate) use staging::Staging;
 
-/// Snapshots sent at a time; others wait.
+/// Snapshots sent at a time; others wait. As many to other regions: theirs take long, and none at home waits for them.
 const SENDING_MAX: usize = 2;
 /// After one that failed the next is sent to the same node.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -41,6 +42,9 @@ pub(crate) struct Context {
     pub(crate) rows: Arc<dyn Rows>,
     pub(crate) staging: Staging,
     pub(crate) bytes_per_second: u64,
+    /// The same to nodes of other regions.
+    pub(crate) far_bytes_per_second: u64,
+    pub(crate) far: Far,
     pub(crate) inputs: Inputs,
     pub(crate) fatal: Fatal,
 }
@@ -61,7 +65,7 @@ pub(crate) fn start(context: Context, work: mpsc::UnboundedReceiver<SnapshotWork
 }
 
 async fn run(context: Context, mut queue: mpsc::UnboundedReceiver<SnapshotWork>) {
-    let places = Arc::new(Semaphore::new(SENDING_MAX));
+    let (near, far) = (Arc::new(Semaphore::new(SENDING_MAX)), Arc::new(Semaphore::new(SENDING_MAX)));
     while let Some(work) = queue.recv().await {
         let job = match work {
             SnapshotWork::Job(job) => *job,
@@ -73,7 +77,8 @@ async fn run(context: Context, mut queue: mpsc::UnboundedReceiver<SnapshotWork>)
         };
         match job {
             SnapshotJob::Send { replica, to, message } => {
-                let (context, places) = (context.clone(), places.clone());
+                let places = if context.far.region(to).is_some() { &far } else { &near };
+                let (context, places) = (context.clone(), Arc::clone(places));
                 context.fatal.clone().spawn_task("sending a snapshot", async move {
                     send(&context, &places, replica, to, message).await;
                 });

@@ -100,13 +100,23 @@ async fn transfer(context: &Context, replica: ReplicaId, to: NodeId, message: Pe
         Ok(index)
     });
     let sent_bytes = ::metrics::counter!(metrics::SNAPSHOT_SENT_BYTES);
+    let (bytes_per_second, to_region) = match context.far.region(to) {
+        Some(region) => {
+            let to_region = ::metrics::counter!(metrics::REGION_SENT_BYTES, "region" => region.to_owned());
+            (context.far_bytes_per_second, Some(to_region))
+        }
+        None => (context.bytes_per_second, None),
+    };
     let begun = Instant::now();
     let mut sent: u64 = 0;
     while let Some(page) = read.recv().await {
         timeout(PAGE_TIMEOUT, stream.write_all(&page)).await.map_err(|_| SendError::Slow)??;
         sent += page.len() as u64;
         sent_bytes.increment(page.len() as u64);
-        let earliest = Duration::from_secs_f64(sent as f64 / context.bytes_per_second as f64);
+        if let Some(to_region) = &to_region {
+            to_region.increment(page.len() as u64);
+        }
+        let earliest = Duration::from_secs_f64(sent as f64 / bytes_per_second as f64);
         sleep(earliest.saturating_sub(begun.elapsed())).await;
     }
     let index = reading.await.map_err(|e| if e.is_panic() { SendError::Panicked } else { SendError::Stopped })??;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver as Queue;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::{Context, SnapshotWork, Staging, start};
 use crate::connections::Connections;
+use crate::far::Far;
 use crate::fatal::Fatal;
 use crate::inputs::{Inputs, Queued};
 use crate::listener::Listener;
@@ -30,6 +32,8 @@ use crate::testing::{PATIENCE, cluster_ca};
 const CLUSTER: ClusterId = ClusterId([9; 16]);
 const THERE: ReplicaId = ReplicaId(2);
 const HERE: ReplicaId = ReplicaId(1);
+const SILENT: NodeId = NodeId(9);
+const FAR_BYTES_PER_SECOND: u64 = 1 << 20;
 
 struct End {
     log: MemoryLog,
@@ -83,6 +87,15 @@ fn job(job: SnapshotJob) -> SnapshotWork {
 }
 
 async fn ends(dir: &Path) -> (End, End) {
+    ends_with(dir, Far::default()).await
+}
+
+/// Besides the two there is a node 9 that takes connections and says nothing.
+async fn ends_with(dir: &Path, far: Far) -> (End, End) {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_address = silent.local_addr().unwrap().to_string();
+    // For the rest of the process.
+    std::mem::forget(silent);
     let (_, tls) = cluster_ca(CLUSTER, 2);
     let mut sockets = BTreeMap::new();
     for node in tls.keys() {
@@ -94,6 +107,7 @@ async fn ends(dir: &Path) -> (End, End) {
     for (node, tls) in tls {
         let mut peers = addresses.clone();
         peers.remove(&node);
+        peers.insert(SILENT, silent_address.clone());
         let me = Identity { node, cluster: CLUSTER, tls, connections: Connections::default() };
         let (inputs, queue) = Inputs::new();
         let (work, jobs) = mpsc::unbounded_channel();
@@ -107,12 +121,14 @@ async fn ends(dir: &Path) -> (End, End) {
             rows: Arc::new(rows.clone()),
             staging,
             bytes_per_second: 1 << 30,
+            far_bytes_per_second: FAR_BYTES_PER_SECOND,
+            far: far.clone(),
             inputs: inputs.clone(),
             fatal: fatal.clone(),
         };
         let receiver = start(context, jobs);
         let (streams, _) = mpsc::channel(1);
-        let listener = Listener::new(me, &peers, Outgoing::new(&peers), inputs, receiver, streams, fatal.clone());
+        let listener = Listener::new(me, &peers, Outgoing::new(&peers, &far), inputs, receiver, streams, fatal.clone());
         fatal.spawn_task("listener", listener.run(sockets.remove(&node).unwrap(), 64));
         ends.push(End { log, rows, queue, work });
     }
@@ -152,6 +168,31 @@ async fn rows_arrive_whole_are_installed_and_the_file_goes_when_the_log_says_so(
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_to_another_region_take_no_place_of_the_homes_and_have_their_own_pace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = ends_with(dir.path(), Far::with([(SILENT, "south")])).await;
+    one.rows.write(&[batch(HERE, 40, 400)]).unwrap();
+    two.rows.write(&[batch(THERE, 1, 3)]).unwrap();
+    let send = |end: &End, to| end.work.send(job(SnapshotJob::Send { replica: HERE, to, message: message() })).unwrap();
+    for _ in 0..3 {
+        send(&one, SILENT);
+    }
+    send(&one, NodeId(2));
+    // Those that the other region's node keeps waiting have not failed yet.
+    assert!(matches!(one.event(), SnapshotEvent::Sent { ok: true, .. }));
+    assert!(matches!(one.event(), SnapshotEvent::Sent { ok: false, .. }));
+
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = ends_with(dir.path(), Far::with([(NodeId(2), "south")])).await;
+    one.rows.write(&[batch(HERE, 40, 400)]).unwrap();
+    two.rows.write(&[batch(THERE, 1, 3)]).unwrap();
+    let begun = Instant::now();
+    send(&one, NodeId(2));
+    assert!(matches!(one.event(), SnapshotEvent::Sent { ok: true, .. }));
+    assert!(begun.elapsed() > Duration::from_secs(2), "2.4 MB at 1 MB/s took {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -90,6 +90,7 @@ fn detached(why: Unanswered) -> Detached {
         Unanswered::Overloaded => Detached::Overloaded,
         Unanswered::Unknown | Unanswered::Expired { .. } | Unanswered::Lost => Detached::Gone,
         Unanswered::Unreadable => Detached::Corrupt,
+        Unanswered::NotConfirmed => Detached::NotConfirmed,
         Unanswered::Ended(why) => why,
     }
 }

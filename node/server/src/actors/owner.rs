@@ -65,6 +65,11 @@ pub struct OwnerActor<K: Kind> {
 #[rtype(result = "()")]
 pub struct Stop(pub Detached);
 
+/// Other regions have not confirmed for long, or do again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SetUnconfirmed(pub bool);
+
 impl<K: Kind> OwnerActor<K> {
     /// Not loaded yet.
     pub fn new(seat: Seat, owner: K::Owner, kind: K) -> Self {
@@ -140,6 +145,14 @@ impl<K: Kind> Actor for OwnerActor<K> {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.load(ctx);
         K::started(self, ctx);
+    }
+}
+
+impl<K: Kind> Handler<SetUnconfirmed> for OwnerActor<K> {
+    type Result = ();
+
+    fn handle(&mut self, SetUnconfirmed(unconfirmed): SetUnconfirmed, ctx: &mut Self::Context) {
+        self.with_owner(ctx, |owner, _, out| owner.set_unconfirmed(unconfirmed, out));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which actors there are on this node.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use actix::prelude::*;
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::directory::{DirectoryActor, DirectoryAsk, Reply};
 use super::key::SessionKey;
 use super::mailbox::{Ask, Attach, Detach, Held, Idle, MailboxActor, MakeRoom, SetQuota};
-use super::owner::{Seat, Stop};
+use super::owner::{Seat, SetUnconfirmed, Stop};
 use super::threads::ActorThreads;
 use crate::memory::Share;
 use crate::outbox::Outbox;
@@ -52,6 +52,8 @@ struct Actors {
     mailboxes: HashMap<MailboxId, Running>,
     directory: Option<(Leading, Addr<DirectoryActor>)>,
     started: usize,
+    /// Partitions led here of which other regions have not confirmed for long.
+    unconfirmed: BTreeSet<PartitionId>,
 }
 
 impl Actors {
@@ -161,6 +163,9 @@ impl Registry {
                         ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
                         DirectoryActor::of_directory(seat)
                     });
+                    if actors.unconfirmed.contains(&PartitionId::CONTROL) {
+                        addr.do_send(SetUnconfirmed(true));
+                    }
                     actors.set_directory(Some((leading, addr.clone())));
                     addr
                 }
@@ -180,6 +185,24 @@ impl Registry {
         *self.inner.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
         for running in self.actors().mailboxes.values() {
             running.addr.do_send(SetQuota(limits.quota_bytes));
+        }
+    }
+
+    /// Of these partitions led here other regions have not confirmed for long, and of no others: their actors take nothing
+    /// more in.
+    pub fn set_unconfirmed(&self, now: BTreeSet<PartitionId>) {
+        let mut actors = self.actors();
+        let before = std::mem::replace(&mut actors.unconfirmed, now);
+        let changed: BTreeSet<PartitionId> = before.symmetric_difference(&actors.unconfirmed).copied().collect();
+        if changed.is_empty() {
+            return;
+        }
+        let of = |partition| SetUnconfirmed(actors.unconfirmed.contains(&partition));
+        for running in actors.mailboxes.values().filter(|running| changed.contains(&running.partition)) {
+            running.addr.do_send(of(running.partition));
+        }
+        if let Some((_, addr)) = actors.directory.as_ref().filter(|_| changed.contains(&PartitionId::CONTROL)) {
+            addr.do_send(of(PartitionId::CONTROL));
         }
     }
 
@@ -245,6 +268,9 @@ impl Registry {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
             MailboxActor::of_mailbox(seat, quota_bytes, idle, held)
         });
+        if actors.unconfirmed.contains(&partition) {
+            addr.do_send(SetUnconfirmed(true));
+        }
         let running = Running { partition, leading, addr: addr.clone(), held: known };
         if let Some(earlier) = actors.mailboxes.insert(mailbox, running) {
             // Its term is over, and nobody else knows it any more: sessions that only listen must not go on doing so.

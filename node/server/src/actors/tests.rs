@@ -27,12 +27,12 @@ use tokio::time::{sleep, timeout};
 use super::mailbox::MailboxActor;
 use super::{ActorThreads, Idle, Limits, LocalLink, Registry, SessionKey};
 use crate::bootstrap::{FirstNode, FirstState, create_first_state};
-use crate::config::{Config, OnLoopback, render_on_loopback};
+use crate::config::{Config, OnLoopback, RootKeyUse, render_on_loopback};
 use crate::credentials::{Credentials, LoginRefused};
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskSpace;
 use crate::environment::command_id;
-use crate::links::{LinkKey, Links, MailboxSession, Stored};
+use crate::links::{LinkKey, Links, MailboxSession, StatusLinks, Stored};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{Division, NodeMemory};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
@@ -101,6 +101,7 @@ impl Node {
         let memory = NodeMemory::new(Division::of(1 << 30, &config(dir.path()).limits));
         let of_actors = Arc::clone(&memory.actors);
         let services = Services {
+            far: StatusLinks::new(cluster.clone()),
             registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits, of_actors),
             links: Arc::new(Links::new(cluster.clone(), LinkKey::new(RootKey::parse(ROOT_KEY).unwrap().link_key()))),
             memory,
@@ -196,6 +197,8 @@ fn session_key() -> SessionKey {
 fn config(dir: &Path) -> Config {
     let (ca, token) = (dir.join("ca.pem"), dir.join("token"));
     let text = render_on_loopback(&OnLoopback {
+        region: "home",
+        root_key_use: RootKeyUse::Always,
         id: 1,
         cluster: &CLUSTER.to_string(),
         partitions: PARTITIONS,

@@ -258,7 +258,7 @@ async fn list(
 }
 
 /// Changes the directory wherever it is led, again under the same id until someone knows the outcome.
-async fn change(services: &Services, ChangeId(given): ChangeId, command: Command) -> Response {
+pub(super) async fn change(services: &Services, ChangeId(given): ChangeId, command: Command) -> Response {
     let id = given.unwrap_or_else(|| command_id(&services.cluster));
     let started = Instant::now();
     let mut leaders = services.cluster.leaders();
@@ -275,8 +275,9 @@ async fn change(services: &Services, ChangeId(given): ChangeId, command: Command
             match asked {
                 Ok((Ok(answer), at)) => return done(id, &answer, at),
                 Ok((Err(refusal), _)) => return refused(&refusal),
+                Err(Detached::NotConfirmed) if !in_doubt => return not_confirmed(),
                 // Whoever says these has not begun.
-                Err(Detached::Overloaded | Detached::NoSuchMailbox | Detached::Corrupt) => {}
+                Err(Detached::Overloaded | Detached::NoSuchMailbox | Detached::Corrupt | Detached::NotConfirmed) => {}
                 Err(Detached::NotLeader | Detached::Gone) => in_doubt = true,
             }
         }
@@ -338,6 +339,13 @@ fn not_done() -> Response {
     coded(StatusCode::SERVICE_UNAVAILABLE, "not_done", sentence)
 }
 
+/// It was not begun.
+fn not_confirmed() -> Response {
+    let sentence = "the backup region has not confirmed what came before, so nothing new is begun, and nothing was done: see \
+                    mailraft status, then try again";
+    coded(StatusCode::SERVICE_UNAVAILABLE, "not_confirmed", sentence)
+}
+
 /// It may have been done, or may still be.
 fn unknown(id: CommandId) -> Response {
     let sentence = format!(
@@ -348,6 +356,7 @@ fn unknown(id: CommandId) -> Response {
     (StatusCode::GATEWAY_TIMEOUT, Json(body)).into_response()
 }
 
-fn coded(status: StatusCode, code: &str, sentence: &str) -> Response {
+/// An error as JSON, with a word for programs.
+pub(super) fn coded(status: StatusCode, code: &str, sentence: &str) -> Response {
     (status, Json(json!({"error": sentence, "code": code}))).into_response()
 }

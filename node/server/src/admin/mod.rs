@@ -2,6 +2,8 @@
 
 mod api;
 mod listener;
+mod regions;
+mod standby;
 mod status;
 
 use std::sync::Arc;
@@ -12,12 +14,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use mailraft_cluster::BarrierOutcome;
+use mailraft_driver::Cluster;
 use mailraft_storage::PartitionId;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
 
+use crate::config::Config;
 use crate::services::Services;
 
 pub use listener::Listener;
+pub use standby::{StandbyAdmin, router as standby_router};
 pub use status::own_status;
 
 /// The largest body of a request, in bytes.
@@ -29,11 +36,30 @@ pub struct Admin {
     /// The node.
     pub services: Services,
     /// What requests to `/api` must bear.
-    pub token: Arc<zeroize::Zeroizing<String>>,
+    pub token: Token,
     /// Renders metrics.
     pub metrics: PrometheusHandle,
     /// False while the node shuts down.
-    pub serving: tokio::sync::watch::Receiver<bool>,
+    pub serving: watch::Receiver<bool>,
+}
+
+/// What requests to `/api` must bear.
+pub type Token = Arc<Zeroizing<String>>;
+
+/// The token that a configuration names.
+///
+/// # Errors
+/// One sentence that says what to do.
+pub fn read_token(config: &Config) -> Result<Token, String> {
+    let path = &config.admin.token_file;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        format!("admin.token_file {} can't be read ({e}): write a long random word into it", path.display())
+    })?;
+    let token = Zeroizing::new(text.trim().to_owned());
+    if token.len() < 16 {
+        return Err(format!("admin.token_file {} holds fewer than 16 characters: write a longer word", path.display()));
+    }
+    Ok(Arc::new(token))
 }
 
 /// All routes.
@@ -50,8 +76,9 @@ pub fn router(admin: Admin) -> Router {
         .route("/addresses/{address}", delete(api::remove_address))
         .route("/commands/{id}", get(api::command))
         .route("/partitions/{partition}/state-hash", get(status::state_hash))
+        .route("/regions", get(regions::show).put(regions::set))
         .route("/flush", post(status::flush))
-        .layer(axum::middleware::from_fn_with_state(admin.clone(), authorise));
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&admin.token), authorise));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -61,16 +88,21 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// Ready: the control group answers, and every partition has a leader as far as this node knows.
 async fn ready(State(admin): State<Admin>) -> Response {
+    let serving = *admin.serving.borrow();
+    is_ready(&admin.services.cluster, serving).await
+}
+
+/// Ready: the control group answers, and every partition has a leader as far as this node knows.
+async fn is_ready(cluster: &Cluster, serving: bool) -> Response {
     let no = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response();
-    if !*admin.serving.borrow() {
+    if !serving {
         return no("shutting down".into());
     }
     let without: Vec<String> = {
-        let leaders = admin.services.cluster.leaders();
+        let leaders = cluster.leaders();
         let leaders = leaders.borrow();
-        (0..=admin.services.cluster.partitions())
+        (0..=cluster.partitions())
             .filter(|p| leaders.get(*p as usize).copied().flatten().is_none())
             .map(|p| p.to_string())
             .collect()
@@ -78,21 +110,21 @@ async fn ready(State(admin): State<Admin>) -> Response {
     if !without.is_empty() {
         return no(format!("no leader known for partitions {}", without.join(", ")));
     }
-    match admin.services.cluster.read_barrier(PartitionId::CONTROL, None).await {
+    match cluster.read_barrier(PartitionId::CONTROL, None).await {
         Ok(BarrierOutcome::Passed { .. }) => "ready\n".into_response(),
         _ => no("the control group does not answer".into()),
     }
 }
 
 async fn authorise(
-    State(admin): State<Admin>,
+    State(token): State<Token>,
     headers: HeaderMap,
     request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> Response {
     let given =
         headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
-    let right = given.is_some_and(|given| same(given.as_bytes(), admin.token.as_bytes()));
+    let right = given.is_some_and(|given| same(given.as_bytes(), token.as_bytes()));
     if right {
         next.run(request).await
     } else {

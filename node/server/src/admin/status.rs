@@ -1,22 +1,28 @@
 //! How the cluster is, as this node sees it and as the others say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use mailraft_driver::Cluster;
 use mailraft_storage::{NodeId, PartitionId};
 use serde_json::json;
 
 use super::{Admin, api};
-use crate::links::{Rpc, RpcReply};
+use crate::config::Config;
+use crate::links::{Rpc, RpcReply, StatusLinks};
+use crate::region;
 use crate::services::Services;
 use crate::status::{ClusterStatus, OwnStatus};
 
 /// How long another node may take to say how it is.
 const ASK_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The same in another region, over a connection that stands: two round trips of 300 ms.
+const ASK_FAR_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// This node's own status.
 pub async fn own_status(services: &Services) -> OwnStatus {
@@ -38,7 +44,12 @@ pub(super) async fn local(State(admin): State<Admin>) -> Response {
 }
 
 pub(super) async fn state_hash(State(admin): State<Admin>, Path(partition): Path<u32>) -> Response {
-    match admin.services.cluster.state_hash(PartitionId(partition)).await {
+    state_hash_of(&admin.services.cluster, partition).await
+}
+
+/// The hash over all rows of a partition here.
+pub(super) async fn state_hash_of(cluster: &Cluster, partition: u32) -> Response {
+    match cluster.state_hash(PartitionId(partition)).await {
         Ok((index, hash)) => {
             Json(json!({"partition": partition, "index": index.0, "state_hash": hex::encode(hash)})).into_response()
         }
@@ -48,39 +59,74 @@ pub(super) async fn state_hash(State(admin): State<Admin>, Path(partition): Path
 
 /// Makes applied rows durable now, so that the log can be cut: for tests and before maintenance.
 pub(super) async fn flush(State(admin): State<Admin>) -> Response {
-    admin.services.cluster.flush().await;
+    flush_of(&admin.services.cluster).await
+}
+
+/// The same of any node.
+pub(super) async fn flush_of(cluster: &Cluster) -> Response {
+    cluster.flush().await;
     Json(json!({"flushed": true})).into_response()
 }
 
 /// The whole cluster: every node is asked, and their answers are laid over each other.
 pub(super) async fn cluster(State(admin): State<Admin>) -> Response {
-    let services = &admin.services;
-    let mut answers: BTreeMap<NodeId, Option<OwnStatus>> = BTreeMap::new();
-    answers.insert(services.cluster.node(), Some(own_status(services).await));
-    let asked: Vec<_> = services
-        .cluster
-        .peers()
+    let services = admin.services.clone();
+    let near = |node: NodeId| {
+        let links = Arc::clone(&services.links);
+        async move {
+            match links.ask(node, Rpc::Status).await {
+                Ok(RpcReply::Status(text)) => Some(text),
+                _ => None,
+            }
+        }
+    };
+    of_all(&services.cluster, &services.config(), &services.far, near, own_status(&services)).await
+}
+
+/// Asks all other nodes how they are and lays their answers over each other: first those of other regions, over connections
+/// of their own, then those here by `near`, and this one last, so that what leaders say is new.
+pub(super) async fn of_all<F: Future<Output = Option<String>> + Send + 'static>(
+    cluster: &Cluster,
+    config: &Config,
+    far: &StatusLinks,
+    near: impl Fn(NodeId) -> F,
+    own: impl Future<Output = OwnStatus>,
+) -> Response {
+    let regions = region::regions(cluster);
+    let (there, here): (Vec<NodeId>, Vec<NodeId>) = cluster.peers().into_iter().partition(|node| cluster.is_far(*node));
+    let ask_there = |node| {
+        let far = far.clone();
+        async move { far.ask(node).await.ok() }
+    };
+    let mut answers = ask_each(there, ask_there, ASK_FAR_TIMEOUT).await;
+    answers.extend(ask_each(here, near, ASK_TIMEOUT).await);
+    answers.insert(cluster.node(), Some(own.await));
+    let name = |node| config.node_name(node);
+    let (id, node, partitions) = (cluster.cluster_id(), cluster.node(), cluster.partitions());
+    Json(ClusterStatus::of(id.to_string(), node, partitions, regions.as_ref(), name, answers)).into_response()
+}
+
+/// What these nodes say of themselves, all asked at once; None for one that says nothing in this time.
+async fn ask_each<F: Future<Output = Option<String>> + Send + 'static>(
+    nodes: Vec<NodeId>,
+    ask: impl Fn(NodeId) -> F,
+    within: Duration,
+) -> BTreeMap<NodeId, Option<OwnStatus>> {
+    let asked: Vec<_> = nodes
         .into_iter()
         .map(|node| {
-            let links = std::sync::Arc::clone(&services.links);
+            let asked = ask(node);
             tokio::spawn(async move {
-                let reply = tokio::time::timeout(ASK_TIMEOUT, links.ask(node, Rpc::Status)).await;
-                let status = match reply {
-                    Ok(Ok(RpcReply::Status(text))) => serde_json::from_str(&text).ok(),
-                    _ => None,
-                };
-                (node, status)
+                let text = tokio::time::timeout(within, asked).await.ok().flatten();
+                (node, text.and_then(|text| serde_json::from_str(&text).ok()))
             })
         })
         .collect();
+    let mut answers = BTreeMap::new();
     for task in asked {
         if let Ok((node, status)) = task.await {
             answers.insert(node, status);
         }
     }
-    let (id, node, partitions) =
-        (services.cluster.cluster_id(), services.cluster.node(), services.cluster.partitions());
-    let config = services.config();
-    let name = |node| config.node_name(node);
-    Json(ClusterStatus::of(id.to_string(), node, partitions, name, answers)).into_response()
+    answers
 }

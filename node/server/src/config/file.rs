@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mailraft_cluster::config::REGION_LOG_KEEP_BYTES;
 use mailraft_cluster::eviction::RESULTS_KEPT;
-use mailraft_driver::SCRUB_EVERY;
+use mailraft_driver::{REGION_SNAPSHOT_BYTES_PER_SECOND, SCRUB_EVERY};
 use mailraft_storage::{ClusterId, NodeId};
 use serde::Deserialize;
 
-use super::{Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node, Peer, Storage, Tls};
+use super::{
+    Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node, Peer, RootKeyUse, Storage, Tls,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +66,8 @@ struct PeerLine {
 #[serde(deny_unknown_fields)]
 struct KeysSection {
     root_key_file: PathBuf,
+    #[serde(rename = "use", default = "always")]
+    used: String,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +142,8 @@ struct StorageSection {
     log_keep: u64,
     flush_interval_ms: u64,
     snapshot_bytes_per_second: u64,
+    region_snapshot_bytes_per_second: u64,
+    region_log_keep_bytes: u64,
     results_kept_hours: u64,
     scrub_every_hours: u64,
 }
@@ -151,6 +158,10 @@ struct LogSection {
 
 fn home() -> String {
     "home".into()
+}
+
+fn always() -> String {
+    RootKeyUse::Always.as_str().into()
 }
 
 impl Default for LimitsSection {
@@ -184,6 +195,8 @@ impl Default for StorageSection {
             log_keep: 50_000,
             flush_interval_ms: 5_000,
             snapshot_bytes_per_second: 100_000_000,
+            region_snapshot_bytes_per_second: REGION_SNAPSHOT_BYTES_PER_SECOND,
+            region_log_keep_bytes: REGION_LOG_KEEP_BYTES,
             results_kept_hours: RESULTS_KEPT.as_secs() / 3_600,
             scrub_every_hours: SCRUB_EVERY.as_secs() / 3_600,
         }
@@ -286,6 +299,10 @@ impl File {
             other => return Err(ConfigError(format!("log.format is {other:?}: choose \"text\" or \"json\""))),
         };
         check_level(&self.log.level)?;
+        let used = [RootKeyUse::Always, RootKeyUse::AtHome].into_iter().find(|used| used.as_str() == self.keys.used);
+        let used = used.ok_or_else(|| {
+            ConfigError(format!("keys.use is {:?}: choose \"always\" or \"at_home\"", self.keys.used))
+        })?;
         let listen = &self.listen;
         one_listener_at_each([
             ("peer.listen", Some(self.peer.listen)),
@@ -316,7 +333,7 @@ impl File {
                 partitions: within("cluster.partitions", self.cluster.partitions, 1, 1_024)?,
                 peers,
             },
-            keys: Keys { root_key_file: self.keys.root_key_file },
+            keys: Keys { root_key_file: self.keys.root_key_file, used },
             peer: Peer {
                 listen: self.peer.listen,
                 ca_file: self.peer.ca_file,
@@ -389,6 +406,18 @@ impl File {
                     self.storage.snapshot_bytes_per_second,
                     1 << 20,
                     10 << 30,
+                )?,
+                region_snapshot_bytes_per_second: within(
+                    "storage.region_snapshot_bytes_per_second",
+                    self.storage.region_snapshot_bytes_per_second,
+                    64 << 10,
+                    10 << 30,
+                )?,
+                region_log_keep_bytes: within(
+                    "storage.region_log_keep_bytes",
+                    self.storage.region_log_keep_bytes,
+                    16 << 20,
+                    1 << 50,
                 )?,
                 // Never less than the day in which a delivery is recognised by its content.
                 results_kept: Duration::from_secs(

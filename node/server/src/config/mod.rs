@@ -20,6 +20,8 @@ pub use render::{Files, Listens, OnLoopback, Rendered, render, render_on_loopbac
 pub(crate) fn example() -> String {
     render_on_loopback(&OnLoopback {
         id: 2,
+        region: "home",
+        root_key_use: RootKeyUse::Always,
         cluster: &"ab".repeat(16),
         partitions: 16,
         peers: &[(1, "127.0.0.1:10700".into()), (3, "127.0.0.1:12700".into())],
@@ -91,6 +93,27 @@ pub struct Cluster {
 pub struct Keys {
     /// 64 hexadecimal digits.
     pub root_key_file: PathBuf,
+    /// When this node reads it.
+    pub used: RootKeyUse,
+}
+
+/// When a node reads the root key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootKeyUse {
+    /// At each start.
+    Always,
+    /// At each start at which its region is home. In a backup region the file need not be there.
+    AtHome,
+}
+
+impl RootKeyUse {
+    /// As it is written in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RootKeyUse::Always => "always",
+            RootKeyUse::AtHome => "at_home",
+        }
+    }
 }
 
 /// Connections between nodes.
@@ -204,6 +227,10 @@ pub struct Storage {
     pub flush_interval: Duration,
     /// The rate of one snapshot.
     pub snapshot_bytes_per_second: u64,
+    /// The rate of one snapshot to another region.
+    pub region_snapshot_bytes_per_second: u64,
+    /// Bytes of a log kept for other regions.
+    pub region_log_keep_bytes: u64,
     /// Results of commands are kept this long.
     pub results_kept: Duration,
     /// Every row is read and compared with what was applied in this time.
@@ -242,16 +269,18 @@ impl Config {
         file.check()
     }
 
-    /// The files that it names, with their keys.
+    /// The files that it names and that must be there, with their keys.
     pub fn files(&self) -> Vec<(&'static str, &Path)> {
         let peer = &self.peer;
-        let mut out = vec![
-            ("keys.root_key_file", self.keys.root_key_file.as_path()),
+        let mut out: Vec<(&'static str, &Path)> = vec![
             ("peer.ca_file", &peer.ca_file),
             ("peer.certificate_file", &peer.certificate_file),
             ("peer.key_file", &peer.key_file),
             ("admin.token_file", &self.admin.token_file),
         ];
+        if self.keys.used == RootKeyUse::Always {
+            out.insert(0, ("keys.root_key_file", &self.keys.root_key_file));
+        }
         out.extend(peer.revoked_file.iter().map(|path| ("peer.revoked_file", path.as_path())));
         for Certificate { certificate_file, key_file } in &self.tls.certificates {
             out.extend([
@@ -329,6 +358,8 @@ impl Config {
         driver.flush_interval = self.storage.flush_interval;
         driver.log_keep_entries = self.storage.log_keep;
         driver.snapshot_bytes_per_second = self.storage.snapshot_bytes_per_second;
+        driver.region_snapshot_bytes_per_second = self.storage.region_snapshot_bytes_per_second;
+        driver.region_log_keep_bytes = self.storage.region_log_keep_bytes;
         driver.results_kept = self.storage.results_kept;
         driver.scrub_every = self.storage.scrub_every;
         driver.scrub_file = Some(self.data_dir.join("scrub.json"));

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::RootKeyUse;
+
 /// What is filled in.
 pub struct Rendered<'a> {
     /// The node's number.
@@ -11,6 +13,8 @@ pub struct Rendered<'a> {
     pub name: &'a str,
     /// Its region.
     pub region: &'a str,
+    /// When it reads the root key.
+    pub root_key_use: RootKeyUse,
     /// Its zone.
     pub zone: &'a str,
     /// The cluster's id in hexadecimal.
@@ -89,6 +93,10 @@ pub struct Listens {
 pub struct OnLoopback<'a> {
     /// The node's number.
     pub id: u64,
+    /// Its region.
+    pub region: &'a str,
+    /// When it reads the root key.
+    pub root_key_use: RootKeyUse,
     /// The cluster's id in hexadecimal.
     pub cluster: &'a str,
     /// Mail partitions.
@@ -111,7 +119,8 @@ pub fn render_on_loopback(r: &OnLoopback<'_>) -> String {
     render(&Rendered {
         id: r.id,
         name: &format!("node{}", r.id),
-        region: "home",
+        region: r.region,
+        root_key_use: r.root_key_use,
         zone: "",
         cluster: r.cluster,
         partitions: r.partitions,
@@ -159,6 +168,8 @@ peers = [
 [keys]
 # 64 hexadecimal digits, the same on every node. Without it nothing can be read: keep a copy elsewhere.
 root_key_file = "{root_key}"
+# "at_home": it is not read, and need not be there, while this node's region is the backup of another.
+use = "{root_key_use}"
 
 [peer]
 # Other nodes connect here; mutual TLS 1.3 with certificates of the cluster's own authority.
@@ -215,6 +226,8 @@ memory_bytes = 0                       # memory of the whole node; 0 is three qu
 log_keep = 50000                       # entries kept for a follower that is behind; past it, a snapshot
 flush_interval_ms = 5000               # how often applied rows are flushed
 snapshot_bytes_per_second = 100000000  # the rate of one snapshot
+region_snapshot_bytes_per_second = 20000000 # the same to another region, where the link is dearer
+region_log_keep_bytes = 4294967296     # log kept for a region that is away; past it, snapshots
 results_kept_hours = 48                # results of commands, for who asks again; 25 at least
 scrub_every_hours = 168                # in this time every row is read and compared with what was applied
 
@@ -231,6 +244,7 @@ mask_addresses = true                  # of users' names the log has only the fi
         cluster = r.cluster,
         partitions = r.partitions,
         root_key = r.files.root_key.display(),
+        root_key_use = r.root_key_use.as_str(),
         peer = r.listens.peer,
         ca = r.files.ca.display(),
         peer_certificate = r.files.peer_certificate.display(),
@@ -276,6 +290,7 @@ mod tests {
             ("auth_parallel = 2 ", "auth_parallel = 0 ", "limits.auth_parallel is 0: choose between 1 and 64"),
             ("results_kept_hours = 48 ", "results_kept_hours = 24 ", "storage.results_kept_hours is 24"),
             ("auth_parallel = 2 ", "auth_paralell = 2 ", "auth_paralell"),
+            ("use = \"always\"", "use = \"never\"", "keys.use is \"never\": choose \"always\" or \"at_home\""),
             ("partitions = 16", "partitions = 0", "cluster.partitions is 0"),
             ("format = \"text\"", "format = \"xml\"", "log.format is \"xml\": choose"),
             ("listen = \"127.0.0.1:11080\"", "listen = \"0.0.0.0:11080\"", "admin.listen is 0.0.0.0:11080"),

@@ -1,6 +1,7 @@
 //! Chunks of large bodies on their way into the log.
 
 use mailraft_driver::Cluster;
+use mailraft_mailbox::session::ChunkOutcome;
 use mailraft_storage::entry::ChunkBody;
 use mailraft_storage::{EntryKind, Proposal, ProposalOutcome, Verdict};
 use tokio::sync::mpsc::OwnedPermit;
@@ -11,10 +12,15 @@ use super::frame::{ChunkDone, UploadChunk};
 pub struct ProposedChunk(Option<tokio::sync::oneshot::Receiver<ProposalOutcome>>);
 
 impl ProposedChunk {
-    /// Whether it is on a majority's disks; false if it is not and won't be by this attempt.
-    pub async fn durable(self) -> bool {
-        let Some(outcome) = self.0 else { return false };
-        matches!(outcome.await, Ok(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }))
+    /// What becomes of it.
+    pub async fn outcome(self) -> ChunkOutcome {
+        let Some(outcome) = self.0 else { return ChunkOutcome::NotDurable };
+        match outcome.await {
+            Ok(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }) => ChunkOutcome::Durable,
+            Ok(ProposalOutcome::NotConfirmed) => ChunkOutcome::NotConfirmed,
+            // Which of the others it is changes nothing for who uploads.
+            Ok(_) | Err(_) => ChunkOutcome::NotDurable,
+        }
     }
 }
 
@@ -41,6 +47,6 @@ pub fn propose_chunk(cluster: &Cluster, chunk: UploadChunk) -> ProposedChunk {
 
 /// Says in the place kept for it what became of a chunk.
 pub async fn tell_when_durable(chunk: ProposedChunk, number: u32, place: OwnedPermit<ChunkDone>) {
-    let ok = chunk.durable().await;
-    place.send(ChunkDone { number, ok });
+    let outcome = chunk.outcome().await;
+    place.send(ChunkDone { number, outcome });
 }

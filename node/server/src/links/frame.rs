@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use mailraft_mailbox::session::ChunkOutcome;
 use mailraft_mailbox::{Command, CommandError, Detached, Position};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
@@ -209,13 +210,13 @@ pub struct UploadChunk {
     pub data: Bytes,
 }
 
-/// From the leader's node: this chunk is on a majority's disks, or is not and won't be by this attempt.
+/// From the leader's node: what became of this chunk.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ChunkDone {
     /// The chunk's number.
     pub number: u32,
-    /// Whether it is durable.
-    pub ok: bool,
+    /// What became of it. The first version knew two outcomes, and wrote them as a bool, whose form is the same.
+    pub outcome: ChunkOutcome,
 }
 
 /// A frame that would be longer than [`FRAME_MAX_BYTES`]: the other end would not read it.
@@ -366,6 +367,19 @@ mod tests {
         assert_eq!(Understood::of(&rpc), Understood::Rpc(Rpc::Status));
         let later = [&rpc[..rpc.len() - 1], &of_a_later_version()].concat();
         assert_eq!(Understood::of(&later), Understood::Refused(Response::Unsupported));
+    }
+
+    #[test]
+    fn what_became_of_a_chunk_is_said_as_the_first_version_said_it() {
+        #[derive(Serialize)]
+        struct OfTheFirst {
+            number: u32,
+            ok: bool,
+        }
+        for (ok, outcome) in [(false, ChunkOutcome::NotDurable), (true, ChunkOutcome::Durable)] {
+            let first = encode(&OfTheFirst { number: 7, ok }).unwrap();
+            assert_eq!(encode(&ChunkDone { number: 7, outcome }).unwrap(), first);
+        }
     }
 
     #[test]

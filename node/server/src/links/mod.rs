@@ -11,6 +11,7 @@ mod frame;
 mod handshake;
 mod packed;
 mod peer;
+mod questions;
 mod serve;
 mod session;
 mod upload;
@@ -18,6 +19,7 @@ mod upload;
 pub use frame::{Rpc, RpcReply};
 pub use handshake::LinkKey;
 pub use peer::Links;
+pub use questions::{StatusLinks, StatusSource, answer as answer_status};
 pub use serve::{OwnAnswers, serve_streams};
 pub use session::{MailboxSession, Stored, stored_under};
 

@@ -20,8 +20,10 @@ use crate::outbox::{Outbox, ToSession};
 pub const REQUESTS_MAX: usize = 4_096;
 /// The same in bytes. A message that fits one chunk is in its request.
 pub const REQUESTS_MAX_BYTES: usize = 64 << 20;
-/// How long a connection to another node may take to be made.
+/// How long a connection to another node of this region may take to be made.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(500);
+/// The same to another region: TCP, TLS, preamble and proof are four round trips, of 300 ms there and back.
+const DIAL_FAR_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a question to a node may take.
 const RPC_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -30,7 +32,8 @@ pub struct Links {
     cluster: Cluster,
     key: LinkKey,
     peers: Mutex<HashMap<NodeId, Arc<Peer>>>,
-    dialling: tokio::sync::Mutex<()>,
+    /// One call at a time for each node.
+    dialling: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// A session's way to an actor on another node.
@@ -57,7 +60,7 @@ struct Waiting {
 impl Links {
     /// No connection yet.
     pub fn new(cluster: Cluster, key: LinkKey) -> Self {
-        Links { cluster, key, peers: Mutex::default(), dialling: tokio::sync::Mutex::new(()) }
+        Links { cluster, key, peers: Mutex::default(), dialling: Mutex::default() }
     }
 
     /// A new stream to another node, which has the root key too.
@@ -130,11 +133,14 @@ impl Links {
         if let Some(peer) = self.known(node) {
             return Ok(peer);
         }
-        let _one_at_a_time = self.dialling.lock().await;
+        let dialling =
+            Arc::clone(self.dialling.lock().unwrap_or_else(PoisonError::into_inner).entry(node).or_default());
+        let _one_at_a_time = dialling.lock().await;
         if let Some(peer) = self.known(node) {
             return Ok(peer);
         }
-        let dialled = tokio::time::timeout(DIAL_TIMEOUT, self.dial(node, StreamKind::Sessions)).await;
+        let timeout = if self.cluster.is_far(node) { DIAL_FAR_TIMEOUT } else { DIAL_TIMEOUT };
+        let dialled = tokio::time::timeout(timeout, self.dial(node, StreamKind::Sessions)).await;
         let Ok(Ok(stream)) = dialled else { return Err(Detached::Gone) };
         let (requests, rx) = mpsc::channel(REQUESTS_MAX);
         let peer = Arc::new(Peer::new(requests));

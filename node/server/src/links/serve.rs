@@ -1,7 +1,6 @@
 //! The other end: sessions of other nodes that attach to actors here, and chunks of bodies they upload.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,15 +16,13 @@ use super::batch::batch;
 use super::chunks::{propose_chunk, tell_when_durable};
 use super::frame::{self, Addressed, ChunkDone, Response, Rpc, RpcReply, Understood, UploadChunk};
 use super::packed;
+use super::questions::{self, StatusSource};
 use crate::actors::{LocalLink, SessionKey};
 use crate::outbox::{ToSession, channel};
 use crate::throttle::GuessNews;
 
 /// Questions of one connection that may be under way at once.
 const RPCS_MAX: usize = 64;
-
-/// How this node is, as JSON: whoever is above the links says it.
-pub type StatusSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
 
 /// What answers other nodes' questions about this one: whoever is above the links.
 #[derive(Clone)]
@@ -48,13 +45,17 @@ pub async fn serve_streams(
         let (reach, own) = (reach.clone(), own.clone());
         tokio::spawn(async move {
             let end = async {
-                let greeting = reach.links.accept(&mut stream).await?;
                 match kind {
                     StreamKind::Sessions => {
+                        let greeting = reach.links.accept(&mut stream).await?;
                         let packs = greeting.features.iter().any(|feature| feature == packed::FEATURE);
                         sessions(reach, own, connection, packs, stream).await
                     }
-                    StreamKind::Bodies => bodies(reach, stream).await,
+                    StreamKind::Bodies => {
+                        reach.links.accept(&mut stream).await?;
+                        bodies(reach, stream).await
+                    }
+                    StreamKind::Status => questions::answer(&own.status, stream).await,
                 }
             };
             let end = end.await;

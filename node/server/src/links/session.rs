@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mailraft_mailbox::api::NewMessage;
-use mailraft_mailbox::session::{self, Step};
+use mailraft_mailbox::session::{self, ChunkOutcome, Step};
 use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, MessageKind, Once, Position, Request, Unheard};
 use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 use tokio::sync::watch;
@@ -86,7 +86,7 @@ pub fn stored_under(stored: &Finished<Stored>) -> Option<CommandId> {
 enum News {
     Message(Option<ToSession>),
     Attached(Result<RemoteLink, Detached>),
-    Chunk(bool),
+    Chunk(ChunkOutcome),
     Leaders(bool),
     Due,
 }
@@ -229,16 +229,16 @@ impl MailboxSession {
             biased;
             message = next_message(&mut self.attached) => News::Message(message),
             link = made(&mut self.attaching) => News::Attached(link),
-            durable = next_chunk(&mut self.upload) => News::Chunk(durable),
+            outcome = next_chunk(&mut self.upload) => News::Chunk(outcome),
             changed = self.leaders.changed(), if !self.leaders_over => News::Leaders(changed.is_ok()),
             () = after(due) => News::Due,
         };
         match news {
             News::Message(heard) => self.hear_message(heard, message),
             News::Attached(link) => self.hear_of_link(link, message),
-            News::Chunk(durable) => {
+            News::Chunk(outcome) => {
                 let Some(body) = self.upload.as_ref().map(Upload::body) else { return };
-                self.tell(message, |machine, env, out| machine.chunk_done(env, body, durable, out));
+                self.tell(message, |machine, env, out| machine.chunk_done(env, body, outcome, out));
             }
             News::Leaders(true) => self.hear_of_leader(message),
             News::Leaders(false) => {
@@ -391,7 +391,7 @@ async fn made(attaching: &mut Option<Attaching>) -> Result<RemoteLink, Detached>
     }
 }
 
-async fn next_chunk(upload: &mut Option<Upload>) -> bool {
+async fn next_chunk(upload: &mut Option<Upload>) -> ChunkOutcome {
     match upload {
         Some(upload) => upload.done().await,
         None => std::future::pending().await,

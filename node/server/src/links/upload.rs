@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mailraft_driver::StreamKind;
 use mailraft_mailbox::api::NewMessage;
-use mailraft_mailbox::session::CHUNKS_UNANSWERED_MAX;
+use mailraft_mailbox::session::{CHUNKS_UNANSWERED_MAX, ChunkOutcome};
 use mailraft_mailbox::{MailboxKey, open_body_row};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, MailboxId, NodeId};
@@ -61,9 +61,9 @@ impl Upload {
         let _ = self.chunks.try_send((number, data));
     }
 
-    /// Whether the next chunk to be answered is durable; false where the upload is over. Safe to cancel.
-    pub async fn done(&mut self) -> bool {
-        self.done.recv().await.is_some_and(|chunk| chunk.ok)
+    /// What became of the next chunk; not durable where the upload is over. Safe to cancel.
+    pub async fn done(&mut self) -> ChunkOutcome {
+        self.done.recv().await.map_or(ChunkOutcome::NotDurable, |chunk| chunk.outcome)
     }
 }
 

@@ -11,6 +11,7 @@ use super::context::SessionContext;
 use super::shell::{Pace, Shell, stopped};
 use super::tls::spoken;
 use super::{imap, pop3, smtp};
+use crate::config;
 use crate::places::{Place, Share};
 
 /// After accepting failed (too many open files, say).
@@ -36,6 +37,19 @@ pub enum Service {
 }
 
 impl Service {
+    /// All, with where a node listens for each.
+    pub fn each(listen: &config::Listen) -> [(Service, Option<SocketAddr>); 7] {
+        [
+            (Service::Smtp, listen.smtp),
+            (Service::Submission, listen.submission),
+            (Service::Submissions, listen.submissions),
+            (Service::Imap, listen.imap),
+            (Service::Imaps, listen.imaps),
+            (Service::Pop3, listen.pop3),
+            (Service::Pop3s, listen.pop3s),
+        ]
+    }
+
     /// Whose strangers share their places.
     fn share(self) -> Share {
         match self {

@@ -11,6 +11,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection, SignatureScheme};
 use tokio_rustls::TlsAcceptor;
 
+use crate::config::Config;
+
 /// TLS towards mail programs and other servers: 1.2 at least, X25519MLKEM768 first.
 #[derive(Clone)]
 pub struct MailTls {
@@ -24,6 +26,14 @@ pub struct CertificateFiles<'a> {
     pub certificate: &'a Path,
     /// PEM.
     pub key: &'a Path,
+}
+
+impl<'a> CertificateFiles<'a> {
+    /// Those that a configuration names.
+    pub fn of(config: &'a Config) -> Vec<Self> {
+        let certificates = config.tls.certificates.iter();
+        certificates.map(|c| CertificateFiles { certificate: &c.certificate_file, key: &c.key_file }).collect()
+    }
 }
 
 #[derive(Debug)]

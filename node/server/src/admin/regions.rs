@@ -1,0 +1,169 @@
+//! Regions over HTTP: who stands where, and what is promised.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use mailraft_cluster::BarrierOutcome;
+use mailraft_cluster::placement::{self, NodeRow};
+use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, RegionsRow, Unconfirmed};
+use mailraft_directory::Command;
+use mailraft_storage::{PartitionId, StoreError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::api::{self, ChangeId};
+use crate::services::Services;
+
+/// What is to change. What is left out stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewSettings {
+    durability: Option<Promise>,
+    rpo_max_ms: Option<u64>,
+    unconfirmed: Option<WithoutThem>,
+    degrade_after_ms: Option<u64>,
+}
+
+/// What is promised, as it is written.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Promise {
+    Geo,
+    Region,
+}
+
+/// What happens while other regions do not confirm, as it is written.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WithoutThem {
+    Degrade,
+    Refuse,
+}
+
+/// Under `region` answers run ahead for so long where nobody says otherwise.
+const RPO_MAX_MS: u64 = 1_000;
+
+impl NewSettings {
+    fn settings(&self) -> Result<RegionSettings, &'static str> {
+        let durability = match (self.durability, self.rpo_max_ms) {
+            (None, None) => None,
+            (Some(Promise::Geo), None) => Some(Durability::Geo),
+            (Some(Promise::Region), ms) => Some(Durability::Region { rpo_max_ms: ms.unwrap_or(RPO_MAX_MS) }),
+            (None | Some(Promise::Geo), Some(_)) => return Err("rpo_max_ms goes with durability region: give both"),
+        };
+        let unconfirmed = self.unconfirmed.map(|unconfirmed| match unconfirmed {
+            WithoutThem::Degrade => Unconfirmed::Degrade,
+            WithoutThem::Refuse => Unconfirmed::Refuse,
+        });
+        Ok(RegionSettings { durability, unconfirmed, degrade_after_ms: self.degrade_after_ms })
+    }
+}
+
+/// Changes what is promised.
+pub(super) async fn set(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewSettings>) -> Response {
+    match new.settings() {
+        Ok(settings) => api::change(&admin.services, id, Command::SetRegions { settings }).await,
+        Err(sentence) => api::error(StatusCode::BAD_REQUEST, sentence),
+    }
+}
+
+/// Says who stands where and what is promised, as it is after everything that was answered.
+pub(super) async fn show(State(admin): State<Admin>) -> Response {
+    match admin.services.cluster.read_barrier(PartitionId::CONTROL, None).await {
+        Ok(BarrierOutcome::Passed { .. }) => {}
+        _ => return api::error(StatusCode::SERVICE_UNAVAILABLE, "the control group does not answer; try again"),
+    }
+    let services = admin.services.clone();
+    match tokio::task::spawn_blocking(move || read(&services)).await {
+        Ok(Ok(value)) => Json(value).into_response(),
+        Ok(Err(e)) => api::error(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+        Err(e) => api::error(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+    }
+}
+
+fn read(services: &Services) -> Result<Value, StoreError> {
+    let Some(control) = services.cluster.replica(PartitionId::CONTROL) else { return Ok(Value::Null) };
+    let rows = services.cluster.rows().as_ref();
+    Ok(written(RegionsRow::read(rows, control)?.as_ref(), &placement::nodes(rows, control)?))
+}
+
+/// As it goes over HTTP. A cluster of one region promises nothing about others.
+fn written(row: Option<&RegionsRow>, nodes: &[NodeRow]) -> Value {
+    let mut names: Vec<&str> = Vec::new();
+    for node in nodes {
+        if !names.contains(&node.region.as_str()) {
+            names.push(&node.region);
+        }
+    }
+    let home = row.map(|row| row.home.0.as_str()).or(names.first().copied());
+    let lines: Vec<Value> = names
+        .iter()
+        .map(|name| {
+            let ids: Vec<u64> = nodes.iter().filter(|node| node.region == *name).map(|node| node.id.0).collect();
+            let waited_for = row.is_some_and(|row| row.sync_set.contains(&RegionName((*name).to_owned())));
+            json!({"name": name, "home": home == Some(*name), "waited_for": waited_for, "nodes": ids})
+        })
+        .collect();
+    let mut out = json!({"home": home, "regions": lines});
+    if let Some(row) = row {
+        let (durability, rpo_max_ms) = match row.durability {
+            Durability::Geo => ("geo", None),
+            Durability::Region { rpo_max_ms } => ("region", Some(rpo_max_ms)),
+        };
+        let unconfirmed = match row.unconfirmed {
+            Unconfirmed::Degrade => "degrade",
+            Unconfirmed::Refuse => "refuse",
+        };
+        out["durability"] = json!(durability);
+        out["rpo_max_ms"] = json!(rpo_max_ms);
+        out["unconfirmed"] = json!(unconfirmed);
+        out["degrade_after_ms"] = json!(row.degrade_after_ms);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use mailraft_storage::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_stays_and_a_bound_goes_with_its_promise() {
+        let settings = |text: &str| serde_json::from_str::<NewSettings>(text).unwrap().settings();
+        assert_eq!(settings("{}"), Ok(RegionSettings::default()));
+        let durability = |text| settings(text).unwrap().durability;
+        assert_eq!(durability(r#"{"durability": "geo"}"#), Some(Durability::Geo));
+        assert_eq!(durability(r#"{"durability": "region"}"#), Some(Durability::Region { rpo_max_ms: 1_000 }));
+        let bound = r#"{"durability": "region", "rpo_max_ms": 250}"#;
+        assert_eq!(durability(bound), Some(Durability::Region { rpo_max_ms: 250 }));
+        assert!(settings(r#"{"rpo_max_ms": 250}"#).is_err());
+        assert!(settings(r#"{"durability": "geo", "rpo_max_ms": 250}"#).is_err());
+        let others = settings(r#"{"unconfirmed": "refuse", "degrade_after_ms": 9000}"#).unwrap();
+        assert_eq!((others.unconfirmed, others.degrade_after_ms), (Some(Unconfirmed::Refuse), Some(9_000)));
+        assert!(serde_json::from_str::<NewSettings>(r#"{"durabilty": "geo"}"#).is_err());
+    }
+
+    #[test]
+    fn regions_are_told_the_homes_first_and_one_region_promises_nothing() {
+        let node = |id, region: &str| NodeRow {
+            id: NodeId(id),
+            name: String::new(),
+            region: region.into(),
+            zone: String::new(),
+            peer: String::new(),
+        };
+        let nodes = [node(1, "home"), node(2, "home"), node(3, "south")];
+        let name = |name: &str| RegionName(name.into());
+        let row = RegionsRow::new(name("home"), [name("south")].into(), Durability::Region { rpo_max_ms: 700 });
+        let told = written(Some(&row), &nodes);
+        assert_eq!((&told["durability"], &told["rpo_max_ms"]), (&json!("region"), &json!(700)));
+        assert_eq!(told["regions"][0], json!({"name": "home", "home": true, "waited_for": false, "nodes": [1, 2]}));
+        assert_eq!(told["regions"][1], json!({"name": "south", "home": false, "waited_for": true, "nodes": [3]}));
+        let alone = written(None, &nodes[..2]);
+        assert!(alone["home"] == "home" && alone.get("durability").is_none(), "{alone}");
+    }
+}

@@ -1,0 +1,98 @@
+//! What other regions hold of what this node leads: what follows from it for actors, and the metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mailraft_cluster::ReplicaStatus;
+use mailraft_cluster::regions::Regions;
+use mailraft_cluster::status::AnswersStatus;
+use mailraft_storage::{PartitionId, Term};
+
+use crate::metrics::{ALONE, ALONE_ANSWERS, ANSWERS_WAITING, REGION_IN_SYNC, REGION_LAG, REGION_UNHELD, VISIBLE};
+use crate::region;
+use crate::services::Services;
+
+/// It is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Looks again and again for ever. In a cluster of one region there is nothing to be seen.
+pub async fn watch(services: Services) {
+    let mut measured = Measured::default();
+    let mut pause = tokio::time::interval(LOOK_EVERY);
+    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        pause.tick().await;
+        let Some(regions) = region::regions(&services.cluster) else { continue };
+        let status = services.cluster.status().await;
+        let unconfirmed: BTreeSet<_> =
+            status.partitions.iter().filter(|replica| replica.unconfirmed).map(|replica| replica.partition).collect();
+        services.registry.set_unconfirmed(unconfirmed);
+        measured.measure(&regions, &status.partitions);
+    }
+}
+
+/// What was measured last of what this node leads.
+#[derive(Default)]
+struct Measured {
+    /// Answers that were told in a partition and term, and how long they waited.
+    told: BTreeMap<(PartitionId, Term), AnswersStatus>,
+    /// Answers that were given alone.
+    alone: BTreeMap<PartitionId, u64>,
+}
+
+impl Measured {
+    fn measure(&mut self, regions: &Regions, replicas: &[ReplicaStatus]) {
+        let led: Vec<&ReplicaStatus> = replicas.iter().filter(|replica| !replica.regions.is_empty()).collect();
+        for region in regions.names().filter(|region| *region != regions.home()) {
+            let (mut unheld_ms, mut lag) = (0, 0);
+            for replica in &led {
+                let Some(there) = replica.regions.iter().find(|there| there.region == region.0) else { continue };
+                let lacks = replica.commit.0.saturating_sub(there.held.0);
+                unheld_ms = unheld_ms.max(if lacks > 0 { replica.unheld_ms } else { 0 });
+                lag += lacks;
+            }
+            let in_sync = f64::from(u8::from(regions.sync_set().contains(region)));
+            ::metrics::gauge!(REGION_UNHELD, "region" => region.0.clone()).set(unheld_ms as f64 / 1_000.0);
+            ::metrics::gauge!(REGION_LAG, "region" => region.0.clone()).set(lag as f64);
+            ::metrics::gauge!(REGION_IN_SYNC, "region" => region.0.clone()).set(in_sync);
+        }
+        ::metrics::gauge!(ANSWERS_WAITING).set(led.iter().map(|replica| replica.answers.waiting).sum::<u64>() as f64);
+        let is_alone = led.iter().any(|replica| replica.mode.is_some_and(|mode| mode.alone));
+        ::metrics::gauge!(ALONE).set(f64::from(u8::from(is_alone)));
+        let alone: BTreeMap<_, _> = led.iter().map(|replica| (replica.partition, replica.answers.alone)).collect();
+        for (partition, answers) in alone {
+            // Counted since the process started, whoever leads meanwhile.
+            let before = self.alone.insert(partition, answers).unwrap_or(0);
+            ::metrics::counter!(ALONE_ANSWERS).increment(answers.saturating_sub(before));
+        }
+        let now: BTreeMap<_, _> =
+            led.iter().map(|replica| ((replica.partition, replica.term), replica.answers)).collect();
+        for (at, answers) in &now {
+            let (count, mean_s) = told_since(self.told.get(at), answers);
+            // Each as long as all of them on average: the core adds them up.
+            ::metrics::histogram!(VISIBLE).record_many(mean_s, count);
+        }
+        self.told = now;
+    }
+}
+
+/// How many answers were told since, and how long they waited on average, in seconds.
+fn told_since(before: Option<&AnswersStatus>, now: &AnswersStatus) -> (usize, f64) {
+    let before = before.copied().unwrap_or_default();
+    let count = now.told.saturating_sub(before.told);
+    let waited_ms = now.waited_ms.saturating_sub(before.waited_ms);
+    (usize::try_from(count).unwrap_or(usize::MAX), waited_ms as f64 / 1_000.0 / count.max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_measured_by_what_came_since() {
+        let answers = |told, waited_ms| AnswersStatus { waiting: 3, told, waited_ms, alone: 0 };
+        assert_eq!(told_since(None, &answers(4, 400)), (4, 0.1));
+        assert_eq!(told_since(Some(&answers(4, 400)), &answers(6, 1_400)), (2, 0.5));
+        assert_eq!(told_since(Some(&answers(4, 400)), &answers(4, 400)), (0, 0.0));
+    }
+}

@@ -1,0 +1,531 @@
+//! What a cluster of several regions survives now, in words: what the loss of its home would cost, and how each backup
+//! region is.
+
+use std::collections::BTreeMap;
+
+use mailraft_cluster::bootstrap::CONTROL_VOTERS_MAX;
+use mailraft_cluster::mode::Mode;
+use mailraft_cluster::regions::{Durability, RegionName, Regions, Unconfirmed};
+use mailraft_cluster::{RegionStatus, ReplicaStatus};
+use mailraft_driver::NodeStatus;
+use mailraft_message::date::{DAY_SECONDS, civil_from_days};
+use mailraft_storage::{NodeId, PartitionId};
+use serde::{Deserialize, Serialize};
+
+/// A region of which a majority of standbys was not heard for so long is silent, in milliseconds: an idle one is spoken to
+/// once a second, and may be 300 ms away.
+const SILENT_AFTER_MS: u64 = 1_750;
+/// From then on new mail is deferred, in seconds.
+const DEFERRED_AFTER_S: u64 = 5;
+
+/// How a backup region is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegionState {
+    /// It holds all that was answered.
+    Holds,
+    /// It lacks something that was answered, within the bound.
+    Behind,
+    /// It does not confirm, and new mail waits or is deferred.
+    Stopped,
+    /// The home answers alone.
+    Alone,
+    /// The home was alone, and waits for it again; it does not hold yet all that was answered then.
+    Returning,
+    /// It does not hold everything yet, and answers do not wait for it.
+    Filling,
+    /// Of some partitions nobody says how far it is.
+    Unknown,
+}
+
+/// A backup region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionLine {
+    /// Its name.
+    pub region: String,
+    /// How it is.
+    pub state: RegionState,
+    /// The same in words.
+    pub sentence: String,
+    /// Whether answers wait for it.
+    pub in_sync_set: bool,
+    /// The oldest entry that it does not hold was applied so long ago at home, in milliseconds; 0 if it holds everything.
+    pub behind_ms: u64,
+    /// The home has answered alone, or has waited again, since then, in milliseconds since 1970; None where it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone_since_unix_ms: Option<u64>,
+    /// So many answers were given alone, by the processes that run.
+    #[serde(default)]
+    pub alone_answers: u64,
+    /// So many entries are at home that it does not hold.
+    pub lag_entries: u64,
+    /// A majority of its standbys of some partition was not heard for so long, in milliseconds; None if never.
+    pub silent_ms: Option<u64>,
+    /// There and back, in milliseconds, as far as that was measured.
+    pub round_trip_ms: Option<u64>,
+    /// Standbys of the partition that has fewest that confirm.
+    pub standbys: usize,
+    /// So many of those confirm.
+    pub confirming: usize,
+    /// Partitions of which it holds everything.
+    pub partitions_held: usize,
+    /// Every row of its nodes was read within the last so many seconds and agrees with the home's; None before that was
+    /// done once.
+    pub compared_s: Option<u64>,
+}
+
+/// What is known of all regions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survival {
+    /// What is survived and what is not, in one sentence.
+    pub survives: String,
+    /// Each backup region, by name.
+    pub regions: Vec<RegionLine>,
+}
+
+impl Survival {
+    /// Of what the nodes say of themselves. There are partitions 0 to `partitions`.
+    pub fn of(regions: &Regions, partitions: u32, answers: &BTreeMap<NodeId, Option<&NodeStatus>>) -> Self {
+        let leaders = leaders(answers);
+        let row = regions.row();
+        let backups = regions.names().filter(|region| **region != row.home);
+        let lines: Vec<RegionLine> =
+            backups.map(|region| line(regions, region, partitions, &leaders, answers)).collect();
+        Survival { survives: survives(regions, &leaders, partitions, &lines), regions: lines }
+    }
+}
+
+/// The leader of each partition in the highest term of which anyone told.
+fn leaders<'a>(answers: &BTreeMap<NodeId, Option<&'a NodeStatus>>) -> BTreeMap<PartitionId, &'a ReplicaStatus> {
+    let mut leaders: BTreeMap<PartitionId, &ReplicaStatus> = BTreeMap::new();
+    let replicas = answers.values().flatten().flat_map(|node| &node.partitions);
+    for replica in replicas.filter(|replica| replica.role == mailraft_cluster::Role::Leader) {
+        let known = leaders.entry(replica.partition).or_insert(replica);
+        if known.term < replica.term {
+            *known = replica;
+        }
+    }
+    leaders
+}
+
+fn line(
+    regions: &Regions,
+    region: &RegionName,
+    partitions: u32,
+    leaders: &BTreeMap<PartitionId, &ReplicaStatus>,
+    answers: &BTreeMap<NodeId, Option<&NodeStatus>>,
+) -> RegionLine {
+    let row = regions.row();
+    let of_leaders: Vec<(&ReplicaStatus, &RegionStatus)> = leaders
+        .values()
+        .filter_map(|leader| Some((*leader, leader.regions.iter().find(|other| other.region == region.0)?)))
+        .collect();
+    let lacks = |(leader, there): &(&ReplicaStatus, &RegionStatus)| leader.commit.0.saturating_sub(there.held.0);
+    let behind_ms = of_leaders.iter().filter(|of| lacks(of) > 0).map(|(leader, _)| leader.unheld_ms).max().unwrap_or(0);
+    let worst = of_leaders.iter().min_by_key(|(_, there)| there.confirming);
+    let silent = of_leaders.iter().filter_map(|(_, there)| there.heard_ms).max();
+    // Not since the lead of some partition changed.
+    let unheard = of_leaders.iter().any(|(_, there)| there.heard_ms.is_none());
+    // The control group's row, as the node knows it that knows the newest.
+    let modes = leaders.values().filter_map(|leader| leader.mode);
+    let alone = modes.max_by_key(|mode| mode.version).filter(|mode| mode.mode != Mode::Whole);
+    let own = |node: &NodeId| regions.of(*node) == Some(region);
+    let compared: Vec<Option<u64>> = answers
+        .iter()
+        .filter(|(node, _)| own(node))
+        .filter_map(|(_, answer)| Some(answer.as_ref()?.scrub?.age_s))
+        .collect();
+    let mut line = RegionLine {
+        region: region.0.clone(),
+        state: RegionState::Unknown,
+        sentence: String::new(),
+        in_sync_set: row.sync_set.contains(region),
+        behind_ms,
+        alone_since_unix_ms: alone.map(|mode| mode.since.0),
+        alone_answers: leaders.values().map(|leader| leader.answers.alone).sum(),
+        lag_entries: of_leaders.iter().map(lacks).sum(),
+        silent_ms: silent,
+        round_trip_ms: of_leaders.iter().filter_map(|(_, there)| there.round_trip_ms).max(),
+        standbys: worst.map_or(0, |(_, there)| there.standbys),
+        confirming: worst.map_or(0, |(_, there)| there.confirming),
+        partitions_held: of_leaders.iter().filter(|of| lacks(of) == 0).count(),
+        compared_s: compared.iter().copied().collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max()),
+    };
+    let all = partitions as usize + 1;
+    let unconfirmed = of_leaders.iter().any(|of| of.0.unconfirmed && lacks(of) > 0);
+    line.state = if of_leaders.len() < all {
+        RegionState::Unknown
+    } else if !line.in_sync_set {
+        RegionState::Filling
+    } else if alone.is_some_and(|mode| mode.mode == Mode::Alone) {
+        RegionState::Alone
+    } else if alone.is_some() {
+        RegionState::Returning
+    } else if unheard || unconfirmed || silent.is_some_and(|ms| ms > SILENT_AFTER_MS) {
+        RegionState::Stopped
+    } else if row.durability.rpo_max().is_some() && behind_ms > 0 {
+        RegionState::Behind
+    } else {
+        RegionState::Holds
+    };
+    line.sentence = sentence(regions, &line, all, of_leaders.len(), silent);
+    line
+}
+
+fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize, silent: Option<u64>) -> String {
+    let (row, region, home) = (regions.row(), &line.region, &regions.row().home.0);
+    match line.state {
+        RegionState::Holds => {
+            let away = line.round_trip_ms.map_or_else(String::new, |ms| format!("; {ms} ms away"));
+            let compared =
+                line.compared_s.map_or_else(String::new, |s| format!("; rows compared with {home} {s} s ago"));
+            let (confirming, standbys) = (line.confirming, line.standbys);
+            format!("{region} holds all that was answered{away}; {confirming} of {standbys} standbys{compared}")
+        }
+        RegionState::Behind => {
+            let bound = row.durability.rpo_max().unwrap_or_default();
+            let (behind, bound) = (seconds(line.behind_ms), seconds(millis(bound)));
+            format!(
+                "{region} is {behind} s behind, bound {bound} s: loss of region {home} loses at most {behind} s of mail"
+            )
+        }
+        RegionState::Stopped => {
+            let ms = silent.unwrap_or(0).max(line.behind_ms);
+            let since = if ms > 0 { format!("for {} s", ms / 1_000) } else { "yet".to_owned() };
+            let now = match line.behind_ms >= 1_000 * DEFERRED_AFTER_S {
+                true => "new mail is deferred (451)".to_owned(),
+                false => format!("new mail waits for it, and is deferred (451) from {DEFERRED_AFTER_S} s on"),
+            };
+            let then = match row.unconfirmed {
+                Unconfirmed::Degrade => format!("alone from {} s on", seconds(row.degrade_after_ms)),
+                Unconfirmed::Refuse => "until it confirms again".to_owned(),
+            };
+            format!("STOPPED: {region} has confirmed nothing {since}; {now}, reading goes on; {then}")
+        }
+        RegionState::Alone => {
+            let since = line.alone_since_unix_ms.map_or_else(String::new, moment);
+            format!(
+                "NOT PROTECTED: {region} has confirmed nothing for {} s; {home} answers alone since {since}, {} answers \
+                 so far",
+                silent.unwrap_or(0).max(line.behind_ms) / 1_000,
+                thousands(line.alone_answers)
+            )
+        }
+        RegionState::Returning => {
+            let since = line.alone_since_unix_ms.map_or_else(String::new, moment);
+            format!(
+                "NOT PROTECTED YET: {home} waits for {region} again since {since}; what it answered alone is being sent, \
+                 {} entries",
+                thousands(line.lag_entries)
+            )
+        }
+        RegionState::Filling => format!(
+            "{region} is being filled: {} of {all} partitions; until then it protects nothing",
+            line.partitions_held
+        ),
+        RegionState::Unknown => {
+            format!("NOT KNOWN: of {} of {all} partitions nobody says how far {region} is", all.saturating_sub(known))
+        }
+    }
+}
+
+/// What is survived and what is not, in one sentence.
+fn survives(
+    regions: &Regions,
+    leaders: &BTreeMap<PartitionId, &ReplicaStatus>,
+    partitions: u32,
+    lines: &[RegionLine],
+) -> String {
+    let row = regions.row();
+    let home = &row.home.0;
+    let one_more =
+        leaders.len() > partitions as usize && leaders.values().all(|leader| bears_one_more(regions, leader));
+    let node = if one_more { "any one node" } else { "no further node" };
+    let protects = |line: &&RegionLine| match line.state {
+        RegionState::Holds | RegionState::Behind | RegionState::Stopped => true,
+        RegionState::Alone | RegionState::Returning | RegionState::Filling | RegionState::Unknown => false,
+    };
+    let protecting: Vec<&RegionLine> = lines.iter().filter(protects).collect();
+    // The best of them is what would take over.
+    let Some(best) = protecting.iter().min_by_key(|line| line.behind_ms) else {
+        return format!("survives: {node}. NOT: loss of region {home}");
+    };
+    let cost = match row.durability {
+        Durability::Region { rpo_max_ms } if best.behind_ms > 0 => {
+            format!("at most {} s of accepted mail lost", seconds(best.behind_ms.min(rpo_max_ms)))
+        }
+        Durability::Geo | Durability::Region { .. } => "0 accepted mail lost".to_owned(),
+    };
+    let names: Vec<&str> = protecting.iter().map(|line| line.region.as_str()).collect();
+    let together = match names.split_last() {
+        Some((last, [])) => format!("{home} and {last}"),
+        Some((last, others)) => format!("{home}, {} and {last}", others.join(", ")),
+        None => home.clone(),
+    };
+    format!("survives: {node}; loss of region {home}, {cost} (by hand). NOT: loss of {together} together")
+}
+
+/// Whether a majority of a partition's members at home is there even if one more of them dies.
+fn bears_one_more(regions: &Regions, leader: &ReplicaStatus) -> bool {
+    let at_home = leader.followers.iter().filter(|follower| regions.is_home(follower.node));
+    let (all, there) = at_home.fold((1, 1), |(all, there), f| (all + 1, there + usize::from(f.active)));
+    // Of a control group with more members some only learn.
+    let voters = if leader.partition == PartitionId::CONTROL { all.min(CONTROL_VOTERS_MAX) } else { all };
+    there.min(voters) > voters / 2 + 1
+}
+
+/// A moment as RFC 3339 writes it.
+fn moment(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(0);
+    let (year, month, day) = civil_from_days(seconds / DAY_SECONDS);
+    let of_day = seconds % DAY_SECONDS;
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// With commas.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// With a tenth of a second where that says something.
+fn seconds(ms: u64) -> String {
+    match ms {
+        0..10_000 if !ms.is_multiple_of(1_000) => format!("{:.1}", (ms as f64 / 100.0).ceil() / 10.0),
+        _ => (ms / 1_000).to_string(),
+    }
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use mailraft_cluster::regions::RegionsRow;
+    use mailraft_cluster::status::FollowerStatus;
+    use mailraft_storage::{Index, ReplicaId};
+
+    use super::*;
+    use mailraft_cluster::AnswersStatus;
+    use mailraft_cluster::Role;
+    use mailraft_cluster::low_water::LowWater;
+    use mailraft_driver::ScrubStatus;
+    use mailraft_cluster::status::ModeStatus;
+    use mailraft_storage::{Term, UnixMillis};
+
+    /// A replica of a node.
+    pub(crate) fn replica(partition: u32, role: Role, term: u64, commit: u64, applied: u64) -> ReplicaStatus {
+        ReplicaStatus {
+            partition: PartitionId(partition),
+            replica: ReplicaId(u64::MAX - u64::from(partition)),
+            role,
+            term: Term(term),
+            leader: None,
+            commit: Index(commit),
+            applied: Index(applied),
+            flushed: Index(0),
+            visible: Index(applied),
+            log_held_by: LowWater::Flushed,
+            log_held_at: Index(0),
+            first: Index(1),
+            last: Index(commit),
+            count: 0,
+            hash: [0xab; 32],
+            installing: false,
+            damaged: false,
+            followers: Vec::new(),
+            regions: Vec::new(),
+            unheld_ms: 0,
+            answers: AnswersStatus::default(),
+            mode: None,
+            ahead: None,
+            unconfirmed: false,
+        }
+    }
+
+    /// What a node says.
+    pub(crate) fn node(id: u64, partitions: Vec<ReplicaStatus>) -> NodeStatus {
+        NodeStatus {
+            node: NodeId(id),
+            cluster: "c".into(),
+            peers: Vec::new(),
+            partitions,
+            fsync_p50_us: 1,
+            fsync_p99_us: 2,
+            core_queue: 0,
+            apply_queue: 0,
+            scrub: Some(ScrubStatus { percent: 34, rows: 5, bytes: 900, age_s: None, damaged: 0 }),
+        }
+    }
+
+    /// Three nodes at home and three in the south, one mail partition led by node 1.
+    struct World {
+        row: RegionsRow,
+        leaders: [ReplicaStatus; 2],
+    }
+
+    fn name(name: &str) -> RegionName {
+        RegionName(name.into())
+    }
+
+    impl World {
+        fn new(durability: Durability) -> Self {
+            let leader = |partition| {
+                let mut leader = replica(partition, Role::Leader, 3, 50, 50);
+                let follower = |node| FollowerStatus {
+                    replica: ReplicaId(node),
+                    node: NodeId(node),
+                    matched: Index(50),
+                    lag: 0,
+                    active: true,
+                    snapshot: false,
+                };
+                leader.followers = (2..=6).map(follower).collect();
+                leader.regions = vec![RegionStatus {
+                    region: "south".into(),
+                    in_sync_set: true,
+                    standbys: 3,
+                    confirming: 3,
+                    held: Index(50),
+                    heard_ms: Some(900),
+                    round_trip_ms: Some(41),
+                }];
+                leader
+            };
+            let row = RegionsRow::new(name("home"), [name("south")].into(), durability);
+            World { row, leaders: [leader(0), leader(1)] }
+        }
+
+        fn south(&mut self, change: impl Fn(&mut ReplicaStatus)) -> &mut Self {
+            self.leaders.iter_mut().for_each(change);
+            self
+        }
+
+        fn said(&self) -> (String, RegionLine) {
+            let regions = |n| if n <= 3 { name("home") } else { name("south") };
+            let regions = Regions::new(self.row.clone(), (1..=6).map(|n| (NodeId(n), regions(n))).collect());
+            let mut nodes: Vec<NodeStatus> = (1..=6).map(|n| node(n, Vec::new())).collect();
+            nodes[0].partitions = self.leaders.to_vec();
+            for south in &mut nodes[3..] {
+                let scrub = south.scrub.as_mut().unwrap();
+                scrub.age_s = Some(30 + south.node.0);
+            }
+            let answers = nodes.iter().map(|node| (node.node, Some(node))).collect();
+            let Survival { survives, regions } = Survival::of(&regions, 1, &answers);
+            let [line] = <[RegionLine; 1]>::try_from(regions).unwrap();
+            (survives, line)
+        }
+    }
+
+    #[test]
+    fn what_a_loss_of_the_home_costs_is_said_and_how_the_backup_is() {
+        let (survives, south) = World::new(Durability::Geo).said();
+        assert_eq!(
+            survives,
+            "survives: any one node; loss of region home, 0 accepted mail lost (by hand). NOT: loss of home and south \
+             together"
+        );
+        assert_eq!(
+            south.sentence,
+            "south holds all that was answered; 41 ms away; 3 of 3 standbys; rows compared with home 36 s ago"
+        );
+        assert_eq!((south.state, south.partitions_held, south.lag_entries), (RegionState::Holds, 2, 0));
+    }
+
+    #[test]
+    fn under_region_what_is_not_held_yet_would_be_lost() {
+        let mut world = World::new(Durability::Region { rpo_max_ms: 1_000 });
+        let lacks = |leader: &mut ReplicaStatus| (leader.regions[0].held, leader.unheld_ms) = (Index(41), 350);
+        let (survives, south) = world.south(lacks).said();
+        assert_eq!(south.sentence, "south is 0.4 s behind, bound 1 s: loss of region home loses at most 0.4 s of mail");
+        assert_eq!((south.state, south.behind_ms, south.lag_entries), (RegionState::Behind, 350, 18));
+        assert!(survives.contains("loss of region home, at most 0.4 s of accepted mail lost"), "{survives}");
+        // Under geo what is not held was not answered.
+        let (survives, south) = World::new(Durability::Geo).south(lacks).said();
+        assert!(south.state == RegionState::Holds && survives.contains("0 accepted mail lost"), "{south:?}");
+    }
+
+    #[test]
+    fn a_silent_backup_stops_new_mail_and_what_comes_then_is_said() {
+        let mut world = World::new(Durability::Geo);
+        let silent = |ms| move |leader: &mut ReplicaStatus| leader.regions[0].heard_ms = Some(ms);
+        let (survives, south) = world.south(silent(2_100)).said();
+        assert_eq!(
+            south.sentence,
+            "STOPPED: south has confirmed nothing for 2 s; new mail waits for it, and is deferred (451) from 5 s on, \
+             reading goes on; alone from 60 s on"
+        );
+        assert!(survives.contains("0 accepted mail lost"), "{survives}");
+        let deferred = |leader: &mut ReplicaStatus| {
+            (leader.regions[0].held, leader.unheld_ms, leader.unconfirmed) = (Index(49), 6_200, true);
+        };
+        world.row.unconfirmed = Unconfirmed::Refuse;
+        let (_, south) = world.south(deferred).said();
+        assert_eq!(
+            south.sentence,
+            "STOPPED: south has confirmed nothing for 6 s; new mail is deferred (451), reading goes on; until it \
+             confirms again"
+        );
+        let (_, south) = World::new(Durability::Geo).south(|leader| leader.regions[0].heard_ms = None).said();
+        assert!(south.sentence.starts_with("STOPPED: south has confirmed nothing yet"), "{}", south.sentence);
+        assert_eq!(south.silent_ms, None);
+    }
+
+    #[test]
+    fn a_home_that_answers_alone_is_not_protected_and_says_since_when_and_how_much() {
+        let alone = |mode| {
+            move |leader: &mut ReplicaStatus| {
+                let since = UnixMillis(1_795_684_443_000);
+                leader.mode = Some(ModeStatus { version: 1, mode, since, alone: mode == Mode::Alone });
+                (leader.regions[0].held, leader.unheld_ms, leader.answers.alone) = (Index(40), 72_000, 602);
+            }
+        };
+        let (survives, south) = World::new(Durability::Geo).south(alone(Mode::Alone)).said();
+        assert_eq!(
+            south.sentence,
+            "NOT PROTECTED: south has confirmed nothing for 72 s; home answers alone since 2026-11-26T09:14:03Z, 1,204 \
+             answers so far"
+        );
+        assert_eq!(survives, "survives: any one node. NOT: loss of region home");
+        let (survives, south) = World::new(Durability::Geo).south(alone(Mode::Returning)).said();
+        assert!(south.sentence.starts_with("NOT PROTECTED YET: home waits for south again"), "{}", south.sentence);
+        assert_eq!(survives, "survives: any one node. NOT: loss of region home");
+        assert_eq!(World::new(Durability::Geo).south(alone(Mode::Whole)).said().1.state, RegionState::Holds);
+    }
+
+    #[test]
+    fn what_protects_nothing_is_not_counted() {
+        let mut world = World::new(Durability::Geo);
+        world.row.sync_set.clear();
+        let (survives, south) = world.south(|leader| leader.regions[0].held = Index(9)).said();
+        assert_eq!(south.sentence, "south is being filled: 0 of 2 partitions; until then it protects nothing");
+        assert_eq!(survives, "survives: any one node. NOT: loss of region home");
+        let (survives, south) = World::new(Durability::Geo).south(|leader| leader.role = Role::Follower).said();
+        assert_eq!(south.sentence, "NOT KNOWN: of 2 of 2 partitions nobody says how far south is");
+        assert_eq!(survives, "survives: no further node. NOT: loss of region home");
+    }
+
+    #[test]
+    fn with_a_node_of_the_home_dead_no_further_one_is_survived() {
+        let dead = |leader: &mut ReplicaStatus| leader.followers[0].active = false;
+        let (survives, _) = World::new(Durability::Geo).south(dead).said();
+        assert!(survives.starts_with("survives: no further node; loss of region home"), "{survives}");
+    }
+
+    #[test]
+    fn times_are_rounded_up_and_short_ones_have_a_tenth() {
+        for (ms, said) in [(0, "0"), (1, "0.1"), (400, "0.4"), (1_000, "1"), (1_050, "1.1"), (60_000, "60")] {
+            assert_eq!(seconds(ms), said, "{ms} ms");
+        }
+    }
+}
