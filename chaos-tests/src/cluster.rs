@@ -111,10 +111,27 @@ impl Cluster {
     /// # Panics
     /// As [`Cluster::start_new`].
     pub fn start_in(dir: PathBuf, nodes: u64, adjust: &dyn Fn(String) -> String) -> Self {
+        Self::start_with(dir, ["--nodes", &nodes.to_string()], nodes, adjust)
+    }
+
+    /// A new cluster of several regions, such as `home=3,south=3`, with so many nodes in all, in a temporary directory.
+    ///
+    /// # Panics
+    /// As [`Cluster::start_new`].
+    pub fn start_regions(regions: &str, nodes: u64, adjust: &dyn Fn(String) -> String) -> Self {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let mut cluster = Self::start_with(temporary.path().join("cluster"), ["--regions", regions], nodes, adjust);
+        cluster._temporary = Some(temporary);
+        cluster
+    }
+
+    fn start_with(dir: PathBuf, which: [&str; 2], nodes: u64, adjust: &dyn Fn(String) -> String) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let base = free_base_port(nodes as u16);
         let run = Command::new(binary())
-            .args(["quickstart", "--detach", "--nodes", &nodes.to_string(), "--base-port", &base.to_string(), "--dir"])
+            .args(["quickstart", "--detach", "--base-port", &base.to_string()])
+            .args(which)
+            .arg("--dir")
             .arg(&dir)
             .output()
             .unwrap_or_else(|e| {
@@ -152,6 +169,17 @@ impl Cluster {
     /// The nodes' numbers.
     pub fn node_ids(&self) -> Vec<u64> {
         self.nodes().iter().filter_map(|n| n["id"].as_u64()).collect()
+    }
+
+    /// The nodes of a region, as `cluster.json` says.
+    pub fn nodes_in(&self, region: &str) -> Vec<u64> {
+        self.nodes().iter().filter(|n| n["region"] == region).filter_map(|n| n["id"].as_u64()).collect()
+    }
+
+    /// The nodes that serve clients: those of the first node's region.
+    pub fn serving(&self) -> Vec<u64> {
+        let home = self.nodes().first().and_then(|n| n["region"].as_str()).unwrap_or_default();
+        self.nodes_in(home)
     }
 
     /// A field of a node in `cluster.json`.
@@ -322,17 +350,31 @@ impl Cluster {
     pub fn wait_until_caught_up(&self) {
         self.wait("every node caught up", |cluster| {
             let Some(status) = cluster.node_ids().into_iter().find_map(|n| cluster.status(n)) else { return false };
-            let nodes = cluster.node_ids().len();
             status["healthy"] == true
                 && status["nodes"].as_array().is_some_and(|n| n.iter().all(|n| n["up"] == true))
                 && status["partitions"].as_array().is_some_and(|partitions| {
                     partitions.iter().all(|p| {
                         // Every node has a replica of the control group, and three have one of each other partition.
-                        let replicas = if p["partition"] == 0 { nodes } else { nodes.min(3) };
+                        let replicas = cluster.replicas_of(p["partition"] == 0);
                         p["replicas"].as_array().is_some_and(|r| r.len() == replicas && r.iter().all(|r| r["lag"] == 0))
                     })
                 })
         });
+    }
+
+    /// How many replicas the control group has, or another partition: three in a region, or one in a backup of two nodes.
+    fn replicas_of(&self, control: bool) -> usize {
+        if control {
+            return self.nodes().len();
+        }
+        let regions: std::collections::BTreeSet<&str> =
+            self.nodes().iter().filter_map(|n| n["region"].as_str()).collect();
+        let in_region = |region: &str| match self.nodes_in(region) {
+            nodes if nodes == self.serving() => nodes.len().min(3),
+            nodes if nodes.len() < 3 => 1,
+            _ => 3,
+        };
+        regions.into_iter().map(in_region).sum()
     }
 
     /// Waits for something, asking every 20 ms.

@@ -56,7 +56,7 @@ impl History {
         let told = self.told();
         let mut wrong = Vec::new();
         let mut first: Option<BTreeMap<String, u32>> = None;
-        for node in cluster.node_ids() {
+        for node in cluster.serving() {
             let seen = Imap::login(&trust, &cluster.text(node, "imaps"), account)
                 .and_then(|mut imap| imap.by_subject("INBOX"));
             let seen = match seen {
@@ -92,7 +92,7 @@ impl History {
             Ok(format!(
                 "{} acknowledged, each there once with one UID on {} nodes; {} without an answer, each at most once",
                 told.accepted.len(),
-                cluster.node_ids().len(),
+                cluster.serving().len(),
                 told.open.len()
             ))
         } else {

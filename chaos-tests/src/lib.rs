@@ -2,6 +2,7 @@
 //!
 //! * [`cluster`]: a quickstart cluster of its own: start, kill, start again, ask.
 //! * [`smtp`] and [`imap`]: small blocking clients over TLS, for load and for looking.
+//! * [`wan`]: a slow link between two regions, that can be cut.
 //! * [`plain`]: connections in clear, from many addresses.
 //! * [`history`]: what was acknowledged, and the check that it is all there exactly once.
 //! * [`bench`]: figures, beside this disk's own.
@@ -16,4 +17,5 @@ pub mod plain;
 pub mod scenarios;
 pub mod simulate;
 pub mod smtp;
+pub mod wan;
 pub mod wire;

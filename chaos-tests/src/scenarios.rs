@@ -1,5 +1,6 @@
 //! What `mailraft-chaos run` runs, and the tests with it: load, faults, then the check.
 
+mod backup;
 mod ordinary;
 mod searchers;
 mod siege;
@@ -14,11 +15,13 @@ use crate::imap::Imap;
 use crate::smtp::{Smtp, SmtpReply};
 use crate::wire::Trust;
 
+pub use backup::{backup_region, two_regions};
 pub use searchers::searchers;
 pub use siege::{besieged, siege};
 
 /// The names of scenarios.
-pub const NAMES: [&str; 5] = ["kill-under-load", "living-connection", "searchers", "siege", "two-nodes-dead"];
+pub const NAMES: [&str; 6] =
+    ["backup-region", "kill-under-load", "living-connection", "searchers", "siege", "two-nodes-dead"];
 
 /// Runs a scenario against a cluster of its own; a line for the report.
 ///
@@ -29,6 +32,7 @@ pub const NAMES: [&str; 5] = ["kill-under-load", "living-connection", "searchers
 /// If the cluster can't be started.
 pub fn run(name: &str, seconds: u64, kills: usize) -> Result<String, String> {
     match name {
+        "backup-region" => backup::run(),
         "kill-under-load" => kill_under_load(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds)),
         "living-connection" => living_connection(&mut Cluster::start_new(|c| c), kills),
         "searchers" => {
@@ -83,7 +87,7 @@ impl Load {
         let mut load =
             Load { history: Arc::default(), stop: Arc::default(), rests: Arc::default(), workers: Vec::new() };
         let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
-        let addresses: Vec<String> = cluster.node_ids().iter().map(|n| cluster.text(*n, "submissions")).collect();
+        let addresses: Vec<String> = cluster.serving().iter().map(|n| cluster.text(*n, "submissions")).collect();
         for worker in 0..6usize {
             let (history, trust) = (Arc::clone(&load.history), trust.clone());
             let (stop, rests) = (Arc::clone(&load.stop), Arc::clone(&load.rests));
@@ -98,6 +102,11 @@ impl Load {
     /// Begins no further message, or goes on.
     pub fn rest(&self, rests: bool) {
         self.rests.store(rests, Ordering::Relaxed);
+    }
+
+    /// Messages refused for the moment so far.
+    pub fn refused(&self) -> usize {
+        self.history.counts().2
     }
 
     /// Messages accepted so far.

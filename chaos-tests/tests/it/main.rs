@@ -14,6 +14,7 @@ mod peers;
 mod pop3;
 mod power;
 mod quickstart;
+mod regions;
 mod rfc;
 mod rows;
 mod secrecy;

@@ -7,7 +7,8 @@ use mailraft_chaos::imap::Imap;
 use mailraft_chaos::smtp::{Smtp, SmtpReply, base64};
 use mailraft_chaos::wire::Trust;
 
-fn search(dir: &Path, needles: &[&str], found: &mut Vec<String>) {
+/// Looks for these in all files below a directory, whatever the case.
+pub fn search(dir: &Path, needles: &[&[u8]], found: &mut Vec<String>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -16,8 +17,8 @@ fn search(dir: &Path, needles: &[&str], found: &mut Vec<String>) {
         }
         let bytes = std::fs::read(&path).unwrap();
         for needle in needles {
-            if bytes.windows(needle.len()).any(|w| w.eq_ignore_ascii_case(needle.as_bytes())) {
-                found.push(format!("{needle} in {}", path.display()));
+            if bytes.windows(needle.len()).any(|w| w.eq_ignore_ascii_case(needle)) {
+                found.push(format!("{} in {}", String::from_utf8_lossy(needle), path.display()));
             }
         }
     }
@@ -50,7 +51,7 @@ fn no_marker_of_a_user_is_found_in_any_file_of_any_node() {
         cluster.request(node, "POST", "/api/v1/flush").unwrap();
     }
     let coded = base64(b"\0zebraaddress@example.test\0zebrapassword");
-    let needles = ["zebra", &coded[..20]];
+    let needles = [b"zebra".as_slice(), &coded.as_bytes()[..20]];
     let mut found = Vec::new();
     for node in cluster.node_ids() {
         search(Path::new(&cluster.text(node, "data_dir")), &needles, &mut found);

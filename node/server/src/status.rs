@@ -156,7 +156,8 @@ impl ClusterStatus {
         let said = answers.iter().map(|(node, own)| (*node, own.as_ref().map(|own| &own.node))).collect();
         let survival = regions.map(|regions| Survival::of(regions, partitions, &said));
         let (survives, regions) = survival.map_or_else(Default::default, |s| (Some(s.survives), s.regions));
-        let is_ill = |line: &&RegionLine| !matches!(line.state, RegionState::Holds | RegionState::Behind | RegionState::Filling);
+        let is_ill =
+            |line: &&RegionLine| !matches!(line.state, RegionState::Holds | RegionState::Behind | RegionState::Filling);
         problems.extend(regions.iter().filter(is_ill).map(|line| line.sentence.clone()));
         let mut lines: BTreeMap<PartitionId, PartitionLine> =
             (0..=partitions).map(|p| (PartitionId(p), PartitionLine::unknown(PartitionId(p)))).collect();

@@ -311,6 +311,7 @@ fn millis(time: std::time::Duration) -> u64 {
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
+    use mailraft_cluster::placement::{self, NodeRow};
     use mailraft_cluster::regions::RegionsRow;
     use mailraft_cluster::status::FollowerStatus;
     use mailraft_storage::{Index, ReplicaId};
@@ -319,9 +320,11 @@ pub(crate) mod tests {
     use mailraft_cluster::AnswersStatus;
     use mailraft_cluster::Role;
     use mailraft_cluster::low_water::LowWater;
-    use mailraft_driver::ScrubStatus;
     use mailraft_cluster::status::ModeStatus;
-    use mailraft_storage::{Term, UnixMillis};
+    use mailraft_driver::ScrubStatus;
+    use mailraft_storage::memory::MemoryRows;
+    use mailraft_storage::rows::{Applied, ReplicaBatch};
+    use mailraft_storage::{RowBatch, Rows, Term, UnixMillis};
 
     /// A replica of a node.
     pub(crate) fn replica(partition: u32, role: Role, term: u64, commit: u64, applied: u64) -> ReplicaStatus {
@@ -412,8 +415,20 @@ pub(crate) mod tests {
         }
 
         fn said(&self) -> (String, RegionLine) {
-            let regions = |n| if n <= 3 { name("home") } else { name("south") };
-            let regions = Regions::new(self.row.clone(), (1..=6).map(|n| (NodeId(n), regions(n))).collect());
+            let stands = |id| NodeRow {
+                id: NodeId(id),
+                name: String::new(),
+                region: if id <= 3 { "home".into() } else { "south".into() },
+                zone: String::new(),
+                peer: String::new(),
+            };
+            let mut batch = RowBatch::default();
+            placement::write(&mut batch, &(1..=6).map(stands).collect::<Vec<_>>(), &[]);
+            mailraft_cluster::regions::write(&mut batch, &self.row);
+            let (rows, replica) = (MemoryRows::new(), ReplicaId(1));
+            let applied = Applied { index: Index(1), term: Term(1), ..Applied::default() };
+            rows.write(&[ReplicaBatch { replica, batch, applied }]).unwrap();
+            let regions = Regions::from_rows(&rows, replica).unwrap().unwrap();
             let mut nodes: Vec<NodeStatus> = (1..=6).map(|n| node(n, Vec::new())).collect();
             nodes[0].partitions = self.leaders.to_vec();
             for south in &mut nodes[3..] {

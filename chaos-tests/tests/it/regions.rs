@@ -1,0 +1,238 @@
+//! Two regions of real nodes: what the backup has of what was answered, and what is said without it.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use mailraft_chaos::cluster::Cluster;
+use mailraft_chaos::imap::Imap;
+use mailraft_chaos::scenarios::{backup_region, two_regions as two_regions_apart};
+use mailraft_chaos::smtp::{Smtp, SmtpReply};
+use mailraft_chaos::wire::{Trust, Wire};
+use serde_json::Value;
+
+use super::secrecy::search;
+
+fn two_regions() -> Cluster {
+    Cluster::start_regions("home=3,south=3", 6, &|config| config)
+}
+
+fn submit(cluster: &Cluster, smtp: &mut Smtp, subject: &str) -> SmtpReply {
+    let (from, to) = (cluster.account(0).address, cluster.account(1).address);
+    let message = format!("Subject: {subject}\r\nMessage-ID: <{subject}@chaos.test>\r\n\r\nzebrabody\r\n");
+    smtp.send(&from, &to, message.as_bytes()).unwrap()
+}
+
+fn trust(cluster: &Cluster) -> Trust {
+    Trust::in_file(&cluster.ca_cert()).unwrap()
+}
+
+fn smtp(cluster: &Cluster) -> Smtp {
+    Smtp::login(&trust(cluster), &cluster.text(1, "submissions"), &cluster.account(0)).unwrap()
+}
+
+fn imap(cluster: &Cluster) -> Imap {
+    Imap::login(&trust(cluster), &cluster.text(2, "imaps"), &cluster.account(1)).unwrap()
+}
+
+/// The last entry of a partition in the log of a node.
+fn last(cluster: &Cluster, node: u64, partition: u64) -> u64 {
+    let local: Value = serde_json::from_str(&cluster.get(node, "/api/v1/status/local").unwrap()).unwrap();
+    let replicas = local["partitions"].as_array().unwrap();
+    replicas.iter().find(|replica| replica["partition"] == partition).unwrap()["last"].as_u64().unwrap()
+}
+
+fn accepted_at(said: &SmtpReply) -> (u64, u64) {
+    let SmtpReply::Accepted { at, .. } = said else { panic!("{said:?}") };
+    let parts: Vec<u64> = at.split('.').map(|part| part.parse().unwrap()).collect();
+    (parts[0], parts[2])
+}
+
+#[test]
+fn a_backup_region_has_no_key_and_no_mail_in_clear_and_says_where_mail_is_served() {
+    let cluster = two_regions();
+    let of_nodes: Vec<&str> =
+        cluster.json["nodes"].as_array().unwrap().iter().filter_map(|node| node["region"].as_str()).collect();
+    assert_eq!(of_nodes, ["home", "home", "home", "south", "south", "south"]);
+    let said = submit(&cluster, &mut smtp(&cluster), "zebrasubject");
+    accepted_at(&said);
+    for node in cluster.node_ids() {
+        cluster.request(node, "POST", "/api/v1/flush").unwrap();
+    }
+    let key = std::fs::read_to_string(cluster.dir.join("node1/root.key")).unwrap();
+    let raw: Vec<u8> = (0..32).map(|n| u8::from_str_radix(&key[2 * n..2 * n + 2], 16).unwrap()).collect();
+    for node in cluster.nodes_in("south") {
+        let own = cluster.dir.join(format!("node{node}"));
+        assert!(!own.join("root.key").exists(), "node {node}");
+        let mut found = Vec::new();
+        search(&own, &[b"zebra", key.trim().as_bytes(), &raw], &mut found);
+        assert!(found.is_empty(), "{found:?}");
+
+        let why = "this server keeps a backup in region south: mail is served in region home";
+        for (service, said) in [
+            ("smtp", format!("421 4.3.2 localhost {why}")),
+            ("submission", format!("421 4.3.2 localhost {why}")),
+            ("imap", format!("* BYE [UNAVAILABLE] {why}")),
+            ("pop3", format!("-ERR [SYS/TEMP] {why}")),
+        ] {
+            let mut line = String::new();
+            let socket = TcpStream::connect(cluster.text(node, service)).unwrap();
+            BufReader::new(socket).read_line(&mut line).unwrap();
+            assert_eq!(line.trim_end(), said);
+        }
+        for (service, begins) in
+            [("submissions", "421 4.3.2"), ("imaps", "* BYE [UNAVAILABLE]"), ("pop3s", "-ERR [SYS/TEMP]")]
+        {
+            let line = Wire::connect(&trust(&cluster), &cluster.text(node, service)).unwrap().line().unwrap();
+            assert!(line.starts_with(begins) && line.contains("region home"), "{line}");
+        }
+        let refused = cluster.get(node, "/api/v1/accounts").unwrap_err().to_string();
+        assert!(refused.contains("503") && refused.contains("\"code\":\"standby\""), "{refused}");
+        // How all are can be asked anywhere.
+        let status = cluster.status(node).unwrap();
+        assert_eq!((&status["healthy"], status["nodes"].as_array().unwrap().len()), (&Value::Bool(true), 6));
+    }
+}
+
+/// What `status` says beside what clients hear, over a link of 40 ms one way that is cut and slowed to 150.
+#[test]
+fn under_load_status_says_what_clients_see_while_the_backup_is_killed_cut_off_and_slowed() {
+    let (mut cluster, wan) = two_regions_apart(Duration::from_millis(40));
+    println!("{}", backup_region(&mut cluster, &wan).unwrap());
+}
+
+#[test]
+fn with_150_ms_one_way_all_nodes_hear_of_each_other_and_an_answer_takes_a_round_trip() {
+    let (cluster, _wan) = two_regions_apart(Duration::from_millis(150));
+    let mut smtp = smtp(&cluster);
+    accepted_at(&submit(&cluster, &mut smtp, "first"));
+    let begun = Instant::now();
+    accepted_at(&submit(&cluster, &mut smtp, "second"));
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+    for node in [1, 4] {
+        let status = cluster.status(node).unwrap();
+        let up = status["nodes"].as_array().unwrap().iter().filter(|line| line["up"] == true).count();
+        let sentence = status["regions"][0]["sentence"].as_str().unwrap();
+        assert!(up == 6 && sentence.starts_with("south holds all that was answered; 3"), "{up} up: {sentence}");
+    }
+}
+
+#[test]
+fn what_is_promised_is_set_and_said_and_status_begins_with_it() {
+    let cluster = two_regions();
+    let text = cluster.mailraft(&["status"], "");
+    let first = "survives: any one node; loss of region home, 0 accepted mail lost (by hand). NOT: loss of home and south \
+                 together";
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some(first));
+    assert!(lines.next().unwrap().starts_with("south holds all that was answered; "), "{text}");
+    let show = || cluster.mailraft(&["region", "show"], "");
+    assert!(show().starts_with("durability geo: loss of region home loses no mail that was answered\n"), "{}", show());
+    let set = |args: &[&str]| cluster.runs(&[&["region", "set"], args].concat(), "");
+    assert!(set(&["--durability", "region", "--rpo-max", "700ms", "--unconfirmed", "refuse"]).status.success());
+    let shown: Value = serde_json::from_str(&cluster.mailraft(&["region", "show", "--json"], "")).unwrap();
+    assert_eq!((&shown["durability"], &shown["rpo_max_ms"]), (&Value::from("region"), &Value::from(700)));
+    assert_eq!((&shown["unconfirmed"], &shown["degrade_after_ms"]), (&Value::from("refuse"), &Value::from(60_000)));
+    let listed: Value = serde_json::from_str(&cluster.mailraft(&["region", "list", "--json"], "")).unwrap();
+    assert_eq!(listed[1]["nodes"], serde_json::json!([4, 5, 6]));
+    assert_eq!(set(&["--rpo-max", "1s"]).status.code(), Some(2));
+    assert_eq!(set(&[]).status.code(), Some(2));
+    let refused = set(&["--degrade-after", "1ms"]);
+    assert!(refused.status.code() == Some(1), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert!(set(&["--durability", "geo"]).status.success());
+    assert!(show().starts_with("durability geo"));
+    for name in ["mailraft_region_in_sync", "mailraft_region_sent_bytes_total"] {
+        cluster.wait(name, |cluster| cluster.node_ids().iter().any(|node| cluster.metric(*node, name) > 0.0));
+    }
+}
+
+#[test]
+fn what_is_answered_is_in_the_backup_and_without_it_new_mail_waits_and_reading_goes_on() {
+    let mut cluster = two_regions();
+    let (partition, index) = accepted_at(&submit(&cluster, &mut smtp(&cluster), "before"));
+    let south = cluster.nodes_in("south");
+    let holding = south.iter().filter(|node| last(&cluster, **node, partition) >= index).count();
+    assert!(holding >= 2, "{holding} of three standbys have what was answered");
+    // For as long as it takes here.
+    cluster.mailraft(&["region", "set", "--unconfirmed", "refuse"], "");
+    let mut reading = imap(&cluster);
+    reading.ok("SELECT INBOX").unwrap();
+    let before = last(&cluster, 1, partition);
+
+    south.iter().for_each(|node| cluster.kill(*node));
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let cluster = &cluster;
+        let waits = scope.spawn(move || (submit(cluster, &mut smtp(cluster), "waits"), begun.elapsed()));
+        cluster.wait("it is in the log", |cluster| last(cluster, 1, partition) > before);
+        // Behind it, until the region has been silent for 5 s.
+        let said = submit(cluster, &mut smtp(cluster), "queued");
+        let took = begun.elapsed();
+        let not_confirmed = |said: &SmtpReply| match said {
+            SmtpReply::Refused(451, words) => words.starts_with("4.3.0") && words.contains("has not confirmed"),
+            SmtpReply::Refused(..) | SmtpReply::Accepted { .. } => false,
+        };
+        assert!(not_confirmed(&said) && (4..9).contains(&took.as_secs()), "{said:?} after {took:?}");
+        let again = Instant::now();
+        let said = submit(cluster, &mut smtp(cluster), "refused");
+        assert!(not_confirmed(&said) && again.elapsed() < Duration::from_secs(2), "{said:?}");
+        let large = format!("Subject: large\r\n\r\n{}\r\n", "0123456789abcdef\r\n".repeat(40_000));
+        let to = cluster.account(1).address;
+        let said = smtp(cluster).send(&cluster.account(0).address, &to, large.as_bytes()).unwrap();
+        assert!(not_confirmed(&said), "{said:?}");
+
+        let message = "Subject: appended\r\n\r\nx\r\n";
+        for command in [
+            format!("APPEND INBOX {{{}+}}\r\n{message}", message.len()),
+            "STORE 1 +FLAGS (\\Flagged)".to_owned(),
+            "CREATE new".to_owned(),
+        ] {
+            let answer = reading.command(&command).unwrap();
+            assert!(answer.starts_with("NO [UNAVAILABLE]") && answer.contains("has not confirmed"), "{answer}");
+        }
+        let mut pop3 = Wire::connect(&trust(cluster), &cluster.text(3, "pop3s")).unwrap();
+        let bob = cluster.account(1);
+        pop3.line().unwrap();
+        for command in [format!("USER {}", bob.address), format!("PASS {}", bob.password), "DELE 1".to_owned()] {
+            pop3.send(format!("{command}\r\n").as_bytes()).unwrap();
+            let line = pop3.line().unwrap();
+            assert!(line.starts_with("+OK"), "{command}: {line}");
+        }
+        pop3.send(b"QUIT\r\n").unwrap();
+        let line = pop3.line().unwrap();
+        assert!(line.starts_with("-ERR [SYS/TEMP] no message was removed"), "{line}");
+
+        // The first change of the directory waits, and is in doubt; the next is not begun.
+        let first = cluster.runs(&["domain", "create", "first.test"], "");
+        assert_eq!(first.status.code(), Some(3));
+        let next = cluster.runs(&["domain", "create", "next.test"], "");
+        let said = String::from_utf8_lossy(&next.stderr).into_owned();
+        assert!(next.status.code() == Some(1) && said.contains("has not confirmed"), "{said}");
+
+        let reads = |imap: &mut Imap| {
+            imap.ok("FETCH 1 (BODY.PEEK[])").unwrap();
+            assert!(imap.untagged.iter().any(|line| line.contains("zebrabody")), "{:?}", imap.untagged);
+        };
+        reads(&mut reading);
+        let (said, took) = waits.join().unwrap();
+        assert!(matches!(&said, SmtpReply::Refused(451, words) if words.contains("not known")), "{said:?}");
+        assert!((58..70).contains(&took.as_secs()), "{took:?}");
+        reads(&mut reading);
+        let mut anew = imap(cluster);
+        anew.ok("SELECT INBOX").unwrap();
+        assert!(anew.untagged.iter().any(|line| line == "* 1 EXISTS"), "{:?}", anew.untagged);
+        reads(&mut anew);
+    });
+
+    south.iter().for_each(|node| cluster.start(*node));
+    cluster.wait_until_caught_up();
+    accepted_at(&submit(&cluster, &mut smtp(&cluster), "after"));
+    // What nobody was told of was done, and its repeat is the same.
+    accepted_at(&submit(&cluster, &mut smtp(&cluster), "waits"));
+    let mut imap = imap(&cluster);
+    imap.ok("SELECT INBOX").unwrap();
+    let mut subjects: Vec<String> = imap.subjects().unwrap().into_iter().map(|(_, subject)| subject).collect();
+    subjects.sort();
+    assert_eq!(subjects, ["after", "before", "waits"]);
+    assert!(cluster.mailraft(&["domain", "list"], "").contains("first.test"));
+}
