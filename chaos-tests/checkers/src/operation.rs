@@ -165,3 +165,8 @@ pub(crate) fn subscribes(op: &Op) -> Option<(String, bool)> {
         _ => None,
     }
 }
+
+/// The marker of a delivery.
+pub(crate) fn delivered(op: &Op) -> Option<u64> {
+    if let Op::Deliver { marker, .. } = op { Some(*marker) } else { None }
+}

@@ -11,7 +11,7 @@ use crate::history::{At, Ended, Micros, Op};
 use crate::journal::{FolderState, Journal, Logged};
 use crate::model::{Decision, Effect, Folder, Model, Number, Step};
 use crate::operation::{
-    MailboxHistory, Operation, Outcome, folder_of, is_simple, may_cause, may_remove, rule_of, subscribes,
+    MailboxHistory, Operation, Outcome, delivered, folder_of, is_simple, may_cause, may_remove, rule_of, subscribes,
 };
 use crate::pending::{End, Pending, ends};
 use crate::reads::{Lesson, Seen, Shown};
@@ -254,12 +254,10 @@ impl Replay<'_> {
         deliveries.extend(repeats);
         let after = self.made_by_firsts(&operations);
         for (n, operation) in deliveries.iter().copied().enumerate().filter(|_| !self.doubt) {
+            let op = &self.history.operations[operation].op;
             // What was done for the first time in this entry is no older one's any more.
-            let first_is_here = n >= new
-                && self
-                    .repeats
-                    .first_of(self.history, &self.history.operations[operation].op)
-                    .is_some_and(|first| operations.contains(&first.operation()));
+            let first = self.repeats.first_of(self.history, op).filter(|_| n >= new);
+            let first_is_here = first.is_some_and(|first| operations.contains(&first.operation()));
             let earlier = match (made.get(&operation), after.get(&operation)) {
                 _ if first_is_here => Earlier::Unsure,
                 (Some(true), Some(true))
@@ -270,7 +268,6 @@ impl Replay<'_> {
                 (Some(false), Some(false)) => Earlier::Gone,
                 _ => Earlier::Unsure,
             };
-            let op = &self.history.operations[operation].op;
             let unknown = self.unknown.iter().any(|p| self.history.operations[p.operation].op == *op);
             let (how, first) = ((operation, n < new), (earlier, unknown));
             self.repeats.check(self.history, &self.model, how, first, &mut self.report);
@@ -797,9 +794,4 @@ impl Replay<'_> {
             self.report.check(rule, at, false, || what);
         }
     }
-}
-
-/// The marker of a delivery.
-fn delivered(op: &Op) -> Option<u64> {
-    if let Op::Deliver { marker, .. } = op { Some(*marker) } else { None }
 }

@@ -18,7 +18,7 @@ pub const DEPTH_MAX: usize = 50;
 pub const PARSE_MEMORY_MAX_BYTES: usize = 12 << 20;
 /// A message within a message that is encoded (RFC 2046 forbids that, and mail programs do it) is looked into as long as all
 /// of them have no more than this, in bytes, as they are encoded; another one is told as a file.
-pub const ENCODED_MESSAGES_MAX_BYTES: usize = 4 << 20;
+pub const ENCODED_MESSAGES_MAX_BYTES: usize = 1 << 20;
 
 /// What a piece of memory for a text takes beside the text, in bytes, at most.
 pub(crate) const TEXT_MEMORY_BYTES: usize = 32;
