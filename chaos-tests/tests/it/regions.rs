@@ -202,25 +202,28 @@ fn what_is_answered_is_in_the_backup_and_without_it_new_mail_waits_and_reading_g
         let line = pop3.line().unwrap();
         assert!(line.starts_with("-ERR [SYS/TEMP] no message was removed"), "{line}");
 
-        // The first change of the directory waits, and is in doubt; the next is not begun.
+        let reads = |imap: &mut Imap| {
+            imap.ok("FETCH 1 (BODY.PEEK[])").unwrap();
+            assert!(imap.untagged.iter().any(|line| line.contains("zebrabody")), "{:?}", imap.untagged);
+        };
+        let mut anew = imap(cluster);
+        anew.ok("SELECT INBOX").unwrap();
+        assert!(anew.untagged.iter().any(|line| line == "* 1 EXISTS"), "{:?}", anew.untagged);
+        reads(&mut anew);
+
+        // The first change of the directory waits, and is in doubt; the next is not begun. As long as it waits nobody logs
+        // in anew.
         let first = cluster.runs(&["domain", "create", "first.test"], "");
         assert_eq!(first.status.code(), Some(3));
         let next = cluster.runs(&["domain", "create", "next.test"], "");
         let said = String::from_utf8_lossy(&next.stderr).into_owned();
         assert!(next.status.code() == Some(1) && said.contains("has not confirmed"), "{said}");
 
-        let reads = |imap: &mut Imap| {
-            imap.ok("FETCH 1 (BODY.PEEK[])").unwrap();
-            assert!(imap.untagged.iter().any(|line| line.contains("zebrabody")), "{:?}", imap.untagged);
-        };
         reads(&mut reading);
         let (said, took) = waits.join().unwrap();
         assert!(matches!(&said, SmtpReply::Refused(451, words) if words.contains("not known")), "{said:?}");
         assert!((58..70).contains(&took.as_secs()), "{took:?}");
         reads(&mut reading);
-        let mut anew = imap(cluster);
-        anew.ok("SELECT INBOX").unwrap();
-        assert!(anew.untagged.iter().any(|line| line == "* 1 EXISTS"), "{:?}", anew.untagged);
         reads(&mut anew);
     });
 
