@@ -59,6 +59,8 @@ pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &Pee
         PeerBody::Modes(reports) if reports.len() > LEADS_MAX => Err(PeerRefusal::Leads(reports.len())),
         PeerBody::Visible { index } if index.0 > NUMBER_MAX => Err(PeerRefusal::Number(index.0)),
         PeerBody::Hears { nodes, .. } if nodes.len() > reach::NODES_MAX => Err(PeerRefusal::Nodes(nodes.len())),
+        // Whom one hears each other with, one hears.
+        PeerBody::Hears { nodes, links } if *links as usize > nodes.len() => Err(PeerRefusal::Links(*links)),
         PeerBody::Raft(_)
         | PeerBody::Leads(_)
         | PeerBody::Hears { .. }

@@ -18,6 +18,9 @@ pub enum PeerRefusal {
     /// It hears more nodes than there can be.
     #[error("it says that it hears {0} nodes")]
     Nodes(usize),
+    /// It is heard by more nodes than it hears.
+    #[error("it says that it has {0} links, more than nodes that it hears")]
+    Links(u32),
     /// No replica sends this kind to another.
     #[error("no replica sends {0:?} to another")]
     Kind(MessageType),
@@ -120,6 +123,7 @@ impl PeerRefusal {
             PeerRefusal::Clock(_) => "clock",
             PeerRefusal::Leads(_) => "leads",
             PeerRefusal::Nodes(_) => "nodes",
+            PeerRefusal::Links(_) => "links",
             PeerRefusal::Kind(_) => "kind",
             PeerRefusal::Address { .. } => "address",
             PeerRefusal::Term { .. } => "term",

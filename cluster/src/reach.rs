@@ -17,6 +17,11 @@ pub const TELL_EVERY_TICKS: u64 = 40;
 const SILENT_TICKS: u64 = 3 * TELL_EVERY_TICKS;
 /// Another must have more links for so many ticks (2 s): two nodes hear of a third that starts or ends up to a second apart.
 const STEADY_TICKS: u64 = 2 * TELL_EVERY_TICKS;
+/// A node that fell silent twice within so many ticks (60 s) counts as silent for [`FLAPPING_TICKS`] more: leads that
+/// went back and forth with such a link would be nowhere for most of the time.
+const OFTEN_TICKS: u64 = 60 * TELL_EVERY_TICKS;
+/// 30 s.
+const FLAPPING_TICKS: u64 = 30 * TELL_EVERY_TICKS;
 /// No cluster has more nodes; a message that names more is refused.
 pub const NODES_MAX: usize = 1_024;
 
@@ -26,11 +31,20 @@ pub struct Reach {
     now: u64,
     /// The nodes that count beside this one: those whose replicas may lead.
     others: BTreeSet<NodeId>,
-    /// When each was heard last, whatever it said.
-    heard: BTreeMap<NodeId, u64>,
+    /// When each was heard, whatever it said.
+    heard: BTreeMap<NodeId, Heard>,
     told: BTreeMap<NodeId, Told>,
     /// Since when another has had more links than this node, without a break.
     worse_since: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    last: u64,
+    /// When it was heard again after a silence.
+    back: Option<u64>,
+    /// It does not count before this.
+    doubted_until: u64,
 }
 
 #[derive(Debug)]
@@ -57,9 +71,18 @@ impl Reach {
 
     /// Something arrived from a node.
     pub fn heard(&mut self, node: NodeId) {
-        if self.others.contains(&node) {
-            self.heard.insert(node, self.now);
+        if !self.others.contains(&node) {
+            return;
         }
+        let now = self.now;
+        let heard = self.heard.entry(node).or_insert(Heard { last: now, back: None, doubted_until: 0 });
+        if now - heard.last >= SILENT_TICKS {
+            if heard.back.is_some_and(|back| now - back < OFTEN_TICKS) {
+                heard.doubted_until = now + FLAPPING_TICKS;
+            }
+            heard.back = Some(now);
+        }
+        heard.last = now;
     }
 
     /// A node says whom it hears, this one, `own`, among them or not, and with how many it hears each other.
@@ -71,7 +94,8 @@ impl Reach {
 
     /// The nodes that this one hears.
     pub fn hears(&self) -> Vec<NodeId> {
-        self.heard.iter().filter(|(_, at)| self.is_recent(**at)).map(|(node, _)| *node).collect()
+        let counts = |heard: &Heard| self.is_recent(heard.last) && self.now >= heard.doubted_until;
+        self.heard.iter().filter(|(_, heard)| counts(heard)).map(|(node, _)| *node).collect()
     }
 
     /// With how many nodes this one hears each other.
@@ -169,6 +193,22 @@ mod tests {
             // The one that starts leads nothing.
             assert!(!worse(&nodes).iter().any(|node| *node != 3), "second {second} after it started");
         }
+    }
+
+    #[test]
+    fn a_link_that_comes_and_goes_counts_as_down_until_it_has_stayed() {
+        let cut = |from: NodeId, to: NodeId| from.0 + to.0 == 3;
+        let mut nodes = three();
+        run(&mut nodes, 10, |_, _| true);
+        for turn in 0..8 {
+            run(&mut nodes, 4, |from, to| !cut(from, to));
+            for _ in 0..4 {
+                run(&mut nodes, 1, |_, _| true);
+                assert!(turn < 2 || worse(&nodes) == [1, 2], "turn {turn}: {:?}", worse(&nodes));
+            }
+        }
+        run(&mut nodes, 34, |_, _| true);
+        assert_eq!(worse(&nodes), [0_u64; 0]);
     }
 
     #[test]

@@ -99,6 +99,40 @@ fn guesses_at_once_are_no_more_than_one_after_the_other_and_stand_in_the_log_for
     assert!(log.contains("user=a***@example.test") && !log.contains(&alice.address) && !log.contains("a guess"));
 }
 
+/// A mail program opens many connections at once, also right after a node's start: the right password is no guess.
+#[test]
+fn the_right_password_many_times_at_once_is_let_in_each_time() {
+    let cluster = Cluster::start_new(|c| c);
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let bob = cluster.account(1);
+    let address = cluster.text(2, "imaps");
+    let refused: Vec<String> = std::thread::scope(|scope| {
+        let login = || Imap::login(&trust, &address, &bob).err().map(|e| e.to_string());
+        let logins: Vec<_> = (0..20).map(|_| scope.spawn(login)).collect();
+        logins.into_iter().filter_map(|login| login.join().unwrap()).collect()
+    });
+    assert_eq!(refused, [""; 0]);
+    let log = std::fs::read_to_string(cluster.text(2, "log")).unwrap();
+    assert!(!log.contains("login refused"), "nothing that fail2ban would take for a guess");
+}
+
+/// The number of partitions says in which of them a mailbox is: a node that was told another would look elsewhere.
+#[test]
+fn a_node_that_is_told_another_number_of_partitions_does_not_start() {
+    let mut cluster = Cluster::start_new(|c| c);
+    cluster.kill(3);
+    let config = cluster.text(3, "config");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let line = text.lines().find(|line| line.starts_with("partitions = ")).unwrap();
+    std::fs::write(&config, text.replace(line, "partitions = 1024")).unwrap();
+    let started = Command::new(mailraft_chaos::cluster::binary()).args(["node", "--config", &config]).output().unwrap();
+    let said = String::from_utf8_lossy(&started.stderr);
+    assert!(!started.status.success() && said.contains("cluster.partitions says 1024"), "{said}");
+    std::fs::write(&config, text).unwrap();
+    cluster.start(3);
+    cluster.wait_until_caught_up();
+}
+
 #[test]
 fn who_goes_from_node_to_node_has_as_many_guesses_as_who_stays() {
     let cluster = Cluster::start_new(|c| c.replace("mask_addresses = true ", "mask_addresses = false "));

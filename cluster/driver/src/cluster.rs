@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
+use mailraft_cluster::placement;
 use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, RecoverError, SlotOutcome};
 use mailraft_storage::log::Log;
 use mailraft_storage::rows::state_hash;
@@ -522,6 +523,16 @@ fn recover(config: &DriverConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut 
              when a cluster is created",
             beyond.partition, config.partitions
         )));
+    }
+    if let Some(control) = placement::control_replica(rows, config.node)? {
+        let placed = placement::placements(rows, control)?.len().saturating_sub(1);
+        if placed != config.partitions as usize {
+            return Err(StartError::Config(format!(
+                "the cluster has {placed} partitions, and cluster.partitions says {}: the number is fixed when a cluster is \
+                 created; set cluster.partitions = {placed}",
+                config.partitions
+            )));
+        }
     }
     Node::recover(core, log, rows, env).map_err(failed)
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use mailraft_directory::{Account, Lookup, password};
@@ -55,6 +55,8 @@ pub struct Credentials {
     masking: AtomicBool,
     secret: Key,
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
+    /// Those that are being verified.
+    verifying: Mutex<HashMap<[u8; 32], Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Credentials {
@@ -68,6 +70,7 @@ impl Credentials {
             masking: AtomicBool::new(true),
             secret: Key::generate(&mut os_env()),
             remembered: Mutex::default(),
+            verifying: Mutex::default(),
         }
     }
 
@@ -117,11 +120,20 @@ impl Credentials {
         // Of both a yes and a no: who was shut out by an answered change is so at every node.
         up_to_date(&self.cluster).await?;
         // Whoever was verified a moment ago makes no guess.
-        if let (Some(account), mark) = self.marked(&name, &password).await?
+        let (account, mark) = self.marked(&name, &password).await?;
+        if let Some(account) = &account
             && self.is_remembered(&mark)
         {
             ::metrics::counter!("mailraft_logins_total", "result" => "ok").increment(1);
-            return Ok(account);
+            return Ok(account.clone());
+        }
+        // The same password at once is one guess: a mail program opens many connections. The others learn what became of
+        // the first.
+        let alone = self.alone(mark);
+        let _turn = alone.lock().await;
+        if self.is_remembered(&mark) {
+            ::metrics::counter!("mailraft_logins_total", "result" => "ok").increment(1);
+            return account.ok_or(LoginRefused::Wrong);
         }
         let Some(guess) = self.throttle.reserve(&name, network) else {
             self.refused("throttled", service, &name, from);
@@ -174,6 +186,18 @@ impl Credentials {
             }
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// What whoever verifies these credentials holds meanwhile.
+    fn alone(&self, mark: [u8; 32]) -> Arc<tokio::sync::Mutex<()>> {
+        let mut verifying = self.verifying.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(alone) = verifying.get(&mark).and_then(Weak::upgrade) {
+            return alone;
+        }
+        verifying.retain(|_, alone| alone.strong_count() > 0);
+        let alone = Arc::default();
+        verifying.insert(mark, Arc::downgrade(&alone));
+        alone
     }
 
     fn is_remembered(&self, mark: &[u8; 32]) -> bool {

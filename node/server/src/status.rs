@@ -1,7 +1,7 @@
 //! How a node and the whole cluster are, as types: what `mailraft status` and `GET /api/v1/status` say, and what
 //! nodes tell each other of themselves (as JSON, so that two versions understand each other in an upgrade).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_cluster::regions::Regions;
 use mailraft_cluster::{ReplicaStatus, Role};
@@ -207,6 +207,7 @@ impl ClusterStatus {
             };
             nodes.push(NodeLine { id, name: name(id), up, leads, answer });
         }
+        problems.extend(broken_links(&nodes));
         let mut partitions: Vec<PartitionLine> = lines.into_values().collect();
         for line in &mut partitions {
             line.measure_lag();
@@ -217,6 +218,28 @@ impl ClusterStatus {
         let healthy = problems.is_empty();
         ClusterStatus { cluster, asked_node, nodes, partitions, survives, regions, healthy, problems, notes }
     }
+}
+
+/// A sentence for each two nodes that answer us, and have no connection to each other.
+fn broken_links(nodes: &[NodeLine]) -> Vec<String> {
+    let up = |node: &NodeLine| match &node.answer {
+        NodeAnswer::Up(own) => Some((node.id, own.node.peers.clone())),
+        NodeAnswer::Down { .. } => None,
+    };
+    let up: BTreeMap<NodeId, _> = nodes.iter().filter_map(up).collect();
+    let mut pairs = BTreeSet::new();
+    for (node, peers) in &up {
+        for peer in peers.iter().filter(|peer| !peer.connected && up.contains_key(&peer.node)) {
+            pairs.insert((*node.min(&peer.node), *node.max(&peer.node)));
+        }
+    }
+    let sentence = |(one, other)| {
+        format!(
+            "nodes {one} and {other} are up and not connected: look at the network between them, and at what their logs say \
+             of each other. Nodes that hear all others lead meanwhile"
+        )
+    };
+    pairs.into_iter().map(sentence).collect()
 }
 
 impl OwnStatus {
@@ -293,6 +316,34 @@ mod tests {
         assert_eq!(lags(control), [Some(20), Some(0), Some(10)]);
         assert_eq!((mail.leader, lags(mail)), (Some(NodeId(1)), vec![Some(0), Some(2), Some(0)]));
         assert_eq!(status.nodes.iter().map(|n| n.leads).collect::<Vec<_>>(), [2, 1, 0]);
+    }
+
+    #[test]
+    fn two_living_nodes_without_a_connection_are_named_and_a_dead_one_only_as_dead() {
+        let sees = |id: u64, others: [(u64, bool); 2]| {
+            let (id, mut own) =
+                node(id, vec![replica(0, Role::Leader, 3, 50, 50), replica(1, Role::Leader, 3, 50, 50)]);
+            own.as_mut().unwrap().node.peers = others
+                .map(|(node, connected)| mailraft_driver::PeerStatus {
+                    node: NodeId(node),
+                    address: String::new(),
+                    connected,
+                    queued_messages: 0,
+                })
+                .into();
+            (id, own)
+        };
+        let all = |one: bool, other: bool| {
+            [sees(1, [(2, one), (3, true)]), sees(2, [(1, other), (3, true)]), sees(3, [(1, true), (2, true)])]
+        };
+        assert!(status(all(true, true)).healthy);
+        for (one, other) in [(false, false), (false, true), (true, false)] {
+            let problems = status(all(one, other)).problems;
+            assert!(problems.len() == 1 && problems[0].starts_with("nodes 1 and 2 are up and not connected"));
+        }
+        let [one, two, _] = all(true, true);
+        let dead = status([one, two, (NodeId(3), None)]).problems;
+        assert!(dead.len() == 1 && dead[0].starts_with("node 3 does not answer"), "{dead:?}");
     }
 
     #[test]

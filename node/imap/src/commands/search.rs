@@ -22,6 +22,22 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     store: &mut S,
     out: &mut Out<O>,
 ) -> Outcome {
+    let saved = state.saved.clone();
+    let outcome = search(state, c, names, store, out).await;
+    if matches!(outcome, Err(Done::Bad(_))) {
+        // It was no search: what was saved stays (RFC 5182, section 2.1).
+        state.saved = saved;
+    }
+    outcome
+}
+
+async fn search<S: Mailstore, O: Output>(
+    state: &mut State,
+    c: &mut Cursor<'_>,
+    names: Names,
+    store: &mut S,
+    out: &mut Out<O>,
+) -> Outcome {
     view(state)?;
     c.space()?;
     let returns = returns(c)?;
