@@ -116,9 +116,10 @@ impl LogStore {
         self.tail_bytes > TAIL_MAX_BYTES
     }
 
-    /// The entry before about the last `bytes` of the log; what was there at the start counts as nothing.
+    /// The entry before about the last `bytes` of the log. How long what was there at the start is, nobody knows: it is
+    /// among them until so many bytes were appended since.
     pub fn before_bytes(&self, bytes: u64) -> Index {
-        let from = self.appended_bytes.saturating_sub(bytes);
+        let Some(from) = self.appended_bytes.checked_sub(bytes) else { return Index(0) };
         let at = self.marks.partition_point(|(appended, _)| *appended <= from);
         at.checked_sub(1).and_then(|at| self.marks.get(at)).map_or(Index(0), |(_, index)| *index)
     }
@@ -411,7 +412,7 @@ mod tests {
         assert!(store.is_full());
         let before = store.before_bytes(10 * DATA_BYTES as u64);
         assert!((100..=110).contains(&before.0), "{before}");
-        assert_eq!(store.before_bytes(1 << 40), Index(1));
+        assert_eq!(store.before_bytes(1 << 40), Index(0), "nothing, what was there at the start neither");
     }
 
     #[test]

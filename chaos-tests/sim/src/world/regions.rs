@@ -240,9 +240,7 @@ impl World {
             return;
         }
         for partition in self.promise.with_own_logs() {
-            // What a process found at its start it does not count as bytes to be kept, and may cut.
-            let kept = |node: &NodeId| !self.promise.is_far(*node) && self.host(*node).life == 0;
-            let home: Vec<NodeId> = self.hosts.keys().copied().filter(kept).collect();
+            let home: Vec<NodeId> = self.hosts.keys().copied().filter(|node| !self.promise.is_far(*node)).collect();
             let cut = |node: &NodeId| {
                 let state = self.host(*node).log.as_log().state(self.replica(*node, partition)?).ok()??;
                 state.installing.is_none().then_some((*node, state.cut))
