@@ -198,6 +198,9 @@ mod tests {
         let region = |id| if id < 4 { "home".to_owned() } else { "south".to_owned() };
         let between = wan.between(config, region);
         assert!(between.contains("127.0.0.1:2700") && !between.contains("127.0.0.1:4700"), "{between}");
-        assert!(between.contains(&wan.before("127.0.0.1:4700")) && between.lines().count() == config.lines().count(), "{between}");
+        assert!(
+            between.contains(&wan.before("127.0.0.1:4700")) && between.lines().count() == config.lines().count(),
+            "{between}"
+        );
     }
 }

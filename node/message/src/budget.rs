@@ -15,7 +15,7 @@ pub const PARTS_MAX: usize = 4_000;
 pub const DEPTH_MAX: usize = 50;
 /// What it takes beside the message itself to take a message apart, in bytes: what is made, its encoded form, and a header
 /// block that is unfolded.
-pub const PARSE_MEMORY_MAX_BYTES: usize = 12 << 20;
+pub const PARSE_MEMORY_MAX_BYTES: usize = 9 << 20;
 /// A message within a message that is encoded (RFC 2046 forbids that, and mail programs do it) is looked into as long as all
 /// of them have no more than this, in bytes, as they are encoded; another one is told as a file.
 pub const ENCODED_MESSAGES_MAX_BYTES: usize = 1 << 20;

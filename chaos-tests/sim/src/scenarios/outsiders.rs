@@ -53,13 +53,22 @@ pub fn find_the_leader(seed: u64) -> Scripted<Ran> {
     s.restart(third)?;
     s.wait(6 * S)?;
 
-    // Nothing changes for long: the client gives up, and once the link is whole it is served again.
+    // Nobody dies: the lead goes to a node that hears all and is heard by all.
     let leader = s.leader(P)?;
     let mute = s.fault(Fault::OneWay { from: leader, to: home })?;
+    s.wait(10 * S)?;
+    let next = s.leader(P)?;
+    s.expect("another node leads", next != leader)?;
+    s.deliver(client)?;
+    s.over(mute)?;
+    s.wait(6 * S)?;
+
+    // The node hears nobody for long: the client gives up, and once the links are whole it is served again.
+    let cut = s.fault(Fault::Partition { side: vec![home] })?;
     s.begin_delivery(client);
     let ended = s.answer(client)?;
     s.expect("it gives up", matches!(ended, Ended::Unknown | Ended::NotDone))?;
-    s.over(mute)?;
+    s.over(cut)?;
     s.wait(2 * S)?;
     s.deliver(client)?;
     s.expect_clean()
