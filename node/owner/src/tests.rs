@@ -329,19 +329,31 @@ fn of_an_entry_with_a_missing_row_each_command_goes_its_own_way() {
     assert_eq!(step(&mut bench, &mut deciding), [(ids[1], Ok(3))]);
 }
 
-#[test]
-fn what_can_not_be_read_is_told_of_and_not_recorded_and_the_rest_is_done() {
-    let mut bench = bench();
-    let mut owner: LogOwner<Sum, u32> = LogOwner::new();
-    let mut out: Vec<StepOf<Sum, u32>> = Vec::new();
+/// An owner of what the bench has.
+fn loaded(bench: &mut Bench<Sums>) -> (LogOwner<Sum, u32>, Vec<StepOf<Sum, u32>>) {
+    let (mut owner, mut out) = (LogOwner::new(), Vec::new());
     bench.load();
     let engine = bench.engine();
     owner.loaded(&mut bench.env, Ok(engine), &mut out);
-    let ask = |owner: &mut LogOwner<Sum, u32>, bench: &mut Bench<Sums>, out: &mut _, from, command| {
-        let id = bench.env.command_id();
-        owner.ask(&mut bench.env, Ask { from, turn: SessionNumber(1), id, attempt: 0, command }, out);
-        id
-    };
+    (owner, out)
+}
+
+fn ask(
+    owner: &mut LogOwner<Sum, u32>,
+    bench: &mut Bench<Sums>,
+    out: &mut Vec<StepOf<Sum, u32>>,
+    from: u32,
+    command: Command,
+) -> CommandId {
+    let id = bench.env.command_id();
+    owner.ask(&mut bench.env, Ask { from, turn: SessionNumber(1), id, attempt: 0, command }, out);
+    id
+}
+
+#[test]
+fn what_can_not_be_read_is_told_of_and_not_recorded_and_the_rest_is_done() {
+    let mut bench = bench();
+    let (mut owner, mut out) = loaded(&mut bench);
     let alone = ask(&mut owner, &mut bench, &mut out, 1, Command::Unreadable);
     let [Step::Unreadable { command, .. }, Step::Own(Tell::Answer { to: 1, result: Err(Unanswered::Unreadable), .. })] =
         out.as_slice()
@@ -374,16 +386,7 @@ fn what_can_not_be_read_is_told_of_and_not_recorded_and_the_rest_is_done() {
 #[test]
 fn while_other_regions_do_not_confirm_what_waits_is_refused_and_what_is_in_flight_is_not() {
     let mut bench = bench();
-    let mut owner: LogOwner<Sum, u32> = LogOwner::new();
-    let mut out: Vec<StepOf<Sum, u32>> = Vec::new();
-    bench.load();
-    let engine = bench.engine();
-    owner.loaded(&mut bench.env, Ok(engine), &mut out);
-    let ask = |owner: &mut LogOwner<Sum, u32>, bench: &mut Bench<Sums>, out: &mut _, from, command| {
-        let id = bench.env.command_id();
-        owner.ask(&mut bench.env, Ask { from, turn: SessionNumber(1), id, attempt: 0, command }, out);
-        id
-    };
+    let (mut owner, mut out) = loaded(&mut bench);
     let told = |out: &mut Vec<StepOf<Sum, u32>>| -> Vec<(u32, Result<bool, Unanswered>)> {
         let told = out.drain(..).filter_map(|step| match step {
             Step::Own(Tell::Answer { to, result, .. }) => Some((to, result.map(|kept| kept.is_ok()))),
