@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("mailraft-directory", &["mailraft-cluster", "mailraft-owner", "mailraft-storage"]),
     ("mailraft-protocol", &["mailraft-mailbox", "mailraft-storage"]),
     ("mailraft-real-mailbox", &["mailraft-mailbox", "mailraft-message", "mailraft-storage"]),
-    ("mailraft-smtp", &["mailraft-protocol"]),
+    ("mailraft-smtp", &["mailraft-message", "mailraft-protocol"]),
     ("mailraft-pop3", &["mailraft-mailbox", "mailraft-protocol"]),
     // `mailraft-real-mailbox` only for the fuzzers.
     (
