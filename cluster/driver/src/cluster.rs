@@ -517,13 +517,6 @@ fn recover(config: &DriverConfig, log: Arc<dyn Log>, rows: &dyn Rows, env: &mut 
     let mut core =
         NodeConfig::from_rows(config.node, config.cluster, rows, config.log_keep_entries, logger).map_err(failed)?;
     core.region_log_keep_bytes = config.region_log_keep_bytes;
-    if let Some(beyond) = core.replicas.iter().find(|replica| replica.partition.0 > config.partitions) {
-        return Err(StartError::Config(format!(
-            "the stores hold partition {}, but the cluster is said to have only {}: the number of partitions is fixed \
-             when a cluster is created",
-            beyond.partition, config.partitions
-        )));
-    }
     if let Some(control) = placement::control_replica(rows, config.node)? {
         let placed = placement::placements(rows, control)?.len().saturating_sub(1);
         if placed != config.partitions as usize {
