@@ -394,11 +394,16 @@ fn snapshots_that_cannot_be_are_thrown_away() {
 fn what_every_message_brings_is_bounded() {
     let (own, other) = (ClusterId([1; 16]), ClusterId([2; 16]));
     let leads = |count| PeerBody::Leads(vec![(PartitionId(1), Term(1)); count]);
+    let hears = |count, links| PeerBody::Hears { nodes: vec![mailraft_storage::NodeId(1); count], links };
     for (cluster, wall, body, label) in [
         (own, 1 << 48, leads(4_096), None),
         (other, 0, PeerBody::Removed, Some("cluster")),
         (own, (1 << 48) + 1, PeerBody::Removed, Some("clock")),
         (own, 0, leads(4_097), Some("leads")),
+        (own, 0, hears(1_024, 1_024), None),
+        (own, 0, hears(1_025, 1), Some("nodes")),
+        (own, 0, hears(2, 3), Some("links")),
+        (own, 0, hears(2, u32::MAX), Some("links")),
     ] {
         let judged = peer_check::envelope(cluster, own, UnixMillis(wall), &body);
         assert_eq!(judged.err().map(|refusal| refusal.label()), label);
