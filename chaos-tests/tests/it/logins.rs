@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use mailraft_chaos::cluster::{Account, Cluster};
 use mailraft_chaos::imap::Imap;
-use mailraft_chaos::smtp::{Smtp, SmtpReply};
-use mailraft_chaos::wire::Trust;
+use mailraft_chaos::smtp::{Smtp, SmtpReply, base64};
+use mailraft_chaos::wire::{Trust, Wire};
 use rustix::process::Signal;
 
 /// A session ends within this long everywhere after its account changed. Half of it is for a machine that is busy.
@@ -266,4 +266,37 @@ fn what_only_this_server_may_say_does_not_come_in_from_elsewhere() {
     assert!(header.contains("Return-Path: <a@b.example>") && header.contains("Subject: claims"), "{header}");
     assert!(header.contains("relay.example; none"), "{header}");
     assert!(!header.contains("boss@") && !header.contains("localhost; dkim"), "{header}");
+}
+
+#[test]
+fn what_a_mail_program_sends_in_pieces_gets_what_it_lacks_and_says_nothing_of_where_it_is() {
+    let cluster = Cluster::start_new(|c| c);
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let mut wire = Wire::connect(&trust, &cluster.text(1, "submissions")).unwrap();
+    let login = base64(format!("\0{}\0{}", alice.address, alice.password).as_bytes());
+    let header = format!("From: {}\r\nSubject: pieces\r\nBcc: {}\r\n\r\n", alice.address, bob.address);
+    wire.send(format!("EHLO [192.168.77.7]\r\nAUTH PLAIN {login}\r\n").as_bytes()).unwrap();
+    wire.send(format!("MAIL FROM:<{}>\r\nRCPT TO:<{}>\r\n", alice.address, bob.address).as_bytes()).unwrap();
+    wire.send(format!("BDAT {}\r\n{header}BDAT 13 LAST\r\n.\r\nthe body\r\n", header.len()).as_bytes()).unwrap();
+    let mut replies = Vec::new();
+    while replies.last().is_none_or(|last: &String| !last.contains(" id=")) {
+        replies.push(wire.line().unwrap());
+        assert!(replies.last().unwrap().starts_with('2'), "{replies:?}");
+    }
+    assert!(replies.iter().any(|line| line == "250-CHUNKING"), "{replies:?}");
+
+    let mut reader = Imap::login(&trust, &cluster.text(3, "imaps"), &bob).unwrap();
+    cluster.wait("the message is there", |_| {
+        reader.ok("SELECT INBOX").unwrap();
+        reader.untagged.iter().any(|line| line == "* 1 EXISTS")
+    });
+    reader.ok("FETCH 1 (BODY.PEEK[])").unwrap();
+    let message = reader.untagged.join("\n");
+    for part in ["\nDate: ", "\nMessage-ID: <", "\nSubject: pieces", "\nReceived: by ", ".\nthe body"] {
+        assert!(message.replace('\r', "").contains(part), "{part:?} in {message}");
+    }
+    for part in ["Bcc", "192.168.77.7", "127.0.0.1"] {
+        assert!(!message.contains(part), "{part} in {message}");
+    }
 }

@@ -57,6 +57,7 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
         Refusal::BadName(_)
         | Refusal::NotAllowed(_)
         | Refusal::MessageOctets(_)
+        | Refusal::MailLoop(_)
         | Refusal::NotOurDomain(_)
         | Refusal::SeveralMailboxes
         | Refusal::NotOwnAddress
@@ -97,6 +98,7 @@ mod tests {
                 "[INUSE] another session has this maildrop open; try again later",
                 "[TOOBIG] the header is longer than 1024 KiB",
                 "[CANNOT] a message has no NUL octets",
+                "[CANNOT] the message has been through more than 50 servers, so it goes in a circle",
                 "[TOOBIG] a message has at most 100 bytes",
                 "[AUTHENTICATIONFAILED] wrong user name or password",
                 "[AUTHENTICATIONFAILED] too many wrong logins; try again in a minute",

@@ -134,20 +134,51 @@ pub fn without_trace(message: &[u8], mut piece: impl FnMut(&[u8])) {
 /// Takes out of a message's header, from `at` on, what only this server may say: any Return-Path (RFC 5321, section 4.4),
 /// and Authentication-Results in the name of `host` (RFC 8601, section 5).
 pub fn without_our_claims(message: &mut Vec<u8>, at: usize, host: &str) {
-    let header = at + header_len(message.get(at..).unwrap_or_default());
     let is_claim = |field: &Field<'_>| {
         field.name.eq_ignore_ascii_case(b"Return-Path")
             || (field.name.eq_ignore_ascii_case(b"Authentication-Results")
                 && authserv_id(field.value).eq_ignore_ascii_case(host.as_bytes()))
     };
+    without(message, at, is_claim);
+}
+
+/// Completes the header, from `at` on, of what a mail program sends (RFC 6409, section 8): a Date and a Message-ID where it
+/// has none, and no Bcc, which only its sender is to see. The added fields come first.
+pub fn complete(message: &mut Vec<u8>, at: usize, date: &str, message_id: &str) {
+    without(message, at, |field| {
+        [b"Bcc".as_slice(), b"Resent-Bcc"].iter().any(|name| field.name.eq_ignore_ascii_case(name))
+    });
+    let block = &message[at..at + header_len(&message[at..])];
+    let mut added = String::new();
+    for (name, value) in [("Date", date), ("Message-ID", message_id)] {
+        if first(block, name).is_none() {
+            added.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    if !added.is_empty() {
+        message.splice(at..at, added.into_bytes());
+    }
+}
+
+/// The most servers that a message may have been through: more is a circle.
+pub const HOPS_MAX: usize = 50;
+
+/// How many servers a message went through, by its Received fields (RFC 5321, section 6.3).
+pub fn hops(block: &[u8]) -> usize {
+    fields(block).filter(|field| field.name.eq_ignore_ascii_case(b"Received")).count()
+}
+
+/// Takes fields out of a message's header, from `at` on.
+fn without(message: &mut Vec<u8>, at: usize, is_one: impl Fn(&Field<'_>) -> bool) {
+    let header = at + header_len(message.get(at..).unwrap_or_default());
     let block = message.get(at..header).unwrap_or_default();
-    let claims: Vec<Range<usize>> = fields(block).filter(is_claim).map(|field| field.range).collect();
+    let ranges: Vec<Range<usize>> = fields(block).filter(is_one).map(|field| field.range).collect();
     // Whatever their number, the message is moved once.
     let (mut kept, mut from) = (at, at);
-    for claim in claims {
-        message.copy_within(from..at + claim.start, kept);
-        kept += at + claim.start - from;
-        from = at + claim.end;
+    for range in ranges {
+        message.copy_within(from..at + range.start, kept);
+        kept += at + range.start - from;
+        from = at + range.end;
     }
     message.drain(kept..from);
 }
@@ -217,6 +248,28 @@ mod tests {
         let mut nothing = Vec::new();
         without_our_claims(&mut nothing, 0, "mx.test");
         assert!(nothing.is_empty());
+    }
+
+    #[test]
+    fn what_a_mail_program_sends_gets_a_date_and_an_id_and_loses_its_bcc() {
+        let completed = |said: &str| {
+            let mut message = format!("T: x\r\n{said}").into_bytes();
+            complete(&mut message, 6, "now", "<1@mx>");
+            String::from_utf8(message).unwrap()
+        };
+        assert_eq!(
+            completed("Subject: a\r\nbcc: x@y,\r\n z@y\r\nTo: b\r\n\r\nBcc: body\r\n"),
+            "T: x\r\nDate: now\r\nMessage-ID: <1@mx>\r\nSubject: a\r\nTo: b\r\n\r\nBcc: body\r\n"
+        );
+        assert_eq!(completed("date: then\r\n\r\n"), "T: x\r\nMessage-ID: <1@mx>\r\ndate: then\r\n\r\n");
+        let whole = "DATE: then\r\nmessage-id: <2@x>\r\n\r\nx\r\n";
+        assert_eq!(completed(whole), format!("T: x\r\n{whole}"));
+        assert_eq!(completed(""), "T: x\r\nDate: now\r\nMessage-ID: <1@mx>\r\n");
+    }
+
+    #[test]
+    fn servers_that_a_message_went_through_are_counted() {
+        assert_eq!(hops(b"Received: a\r\nSubject: Received: x\r\nRECEIVED: b\r\n c\r\n"), 2);
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn text(failure: &Failure, during: During) -> String {
         | Refusal::NotAllowed(_)
         | Refusal::MessageTooMuch(_)
         | Refusal::MessageOctets(_)
+        | Refusal::MailLoop(_)
         | Refusal::MessageTooLong(_)
         | Refusal::NoSuchAddress(_)
         | Refusal::NotOurDomain(_)
@@ -103,6 +104,7 @@ mod tests {
                 "[IN-USE] another session has this maildrop open; try again later",
                 "[SYS/PERM] the header is longer than 1024 KiB",
                 "[SYS/PERM] a message has no NUL octets",
+                "[SYS/PERM] the message has been through more than 50 servers, so it goes in a circle",
                 "[SYS/PERM] the message is longer than 100 bytes",
                 "[AUTH] wrong user name or password",
                 "[AUTH] too many wrong logins; try again in a minute",

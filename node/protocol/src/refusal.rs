@@ -75,6 +75,9 @@ refusals! {
     /// The message has octets that none may have: a NUL, or a CR or LF that is no part of a CRLF.
     #[error("{0}")]
     MessageOctets(String = "a message has no NUL octets".to_owned()),
+    /// The message has been through more servers than this.
+    #[error("the message has been through more than {0} servers, so it goes in a circle")]
+    MailLoop(usize = 50),
     /// The message is longer than this many bytes.
     #[error("the message is longer than {0} bytes")]
     MessageTooLong(u64 = 100),
@@ -125,6 +128,7 @@ impl Refusal {
             | Refusal::Limit(_)
             | Refusal::MessageTooMuch(_)
             | Refusal::MessageOctets(_)
+            | Refusal::MailLoop(_)
             | Refusal::MessageTooLong(_)
             | Refusal::WrongCredentials
             // It was throttled because it retried.

@@ -2,6 +2,7 @@
 //! `refusals.rs` of its engine.
 
 use mailraft_mailbox::NotDone;
+use mailraft_message::header::HOPS_MAX;
 use mailraft_protocol::Refusal;
 
 use crate::credentials::LoginRefused;
@@ -38,6 +39,7 @@ pub fn spool(why: SpoolRefused) -> Refusal {
         SpoolRefused::Overloaded => Refusal::Overloaded,
         SpoolRefused::Octets(wrong) => Refusal::MessageOctets(wrong.to_string()),
         SpoolRefused::TooMuch(what) => Refusal::MessageTooMuch(what.to_string()),
+        SpoolRefused::Circle => Refusal::MailLoop(HOPS_MAX),
         SpoolRefused::Disk => Refusal::NotKept,
         SpoolRefused::NoRoom => Refusal::ServerFull,
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mailraft_mailbox::api::NewMessage;
 use mailraft_message::budget::PARSE_MEMORY_MAX_BYTES;
-use mailraft_message::header::HEADER_MAX_BYTES;
+use mailraft_message::header::{HEADER_MAX_BYTES, HOPS_MAX};
 use mailraft_message::octets::WrongOctet;
 use mailraft_message::{Described, TooMuch, envelope, header, octets};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES, chunk_count, open_chunk, seal_chunk};
@@ -55,10 +55,31 @@ pub enum SpoolRefused {
     Octets(WrongOctet),
     /// It has more of this than a mailbox keeps.
     TooMuch(TooMuch),
+    /// It has been through more than [`HOPS_MAX`] servers.
+    Circle,
     /// The temporary file can't be written.
     Disk,
     /// The disk has no room for it: it is nearly full, or other messages on their way in are.
     NoRoom,
+}
+
+/// How a message comes in.
+#[derive(Clone, Debug)]
+pub enum Entrance {
+    /// Put into a folder: it stays as it is.
+    Append,
+    /// From one of our mail programs: it gets what it lacks of these, and loses its Bcc.
+    Submission {
+        /// A Date field's value.
+        date: String,
+        /// A Message-ID field's value.
+        message_id: String,
+    },
+    /// From another server: without what only `host`, this server, may say.
+    Elsewhere {
+        /// This server's name.
+        host: String,
+    },
 }
 
 /// A message being received.
@@ -252,13 +273,12 @@ impl Spool {
         Ok(())
     }
 
-    /// The whole message, taken apart, with `prefix` before it. Where it comes from elsewhere, it is without what only
-    /// `host`, this server, may say. Waits until the node has memory for a large one, and for its turn: so many are taken
+    /// The whole message, taken apart, with `prefix` before it. Waits until the node has memory for a large one, and for its turn: so many are taken
     /// apart at once, on threads of their own, and each takes at most [`PARSE_MEMORY_MAX_BYTES`] for that.
     ///
     /// # Errors
     /// If it has too much of something, or the node has no memory for what was made of it, or its file can't be read.
-    pub async fn finish(mut self, prefix: &[u8], host: Option<&str>) -> Result<SpooledMessage, SpoolRefused> {
+    pub async fn finish(mut self, prefix: &[u8], entrance: Entrance) -> Result<SpooledMessage, SpoolRefused> {
         let permit = match self.file.is_some() {
             // What was held covers one chunk; a whole large message is read back to be parsed.
             true => {
@@ -271,7 +291,7 @@ impl Spool {
         let turns = if self.file.is_some() { &self.budget.large_parses } else { &self.budget.small_parses };
         let turn = ParseTurn::begin(turns.take(1).await.ok_or(SpoolRefused::Overloaded)?);
         ::metrics::histogram!("mailraft_parse_wait_seconds").record(waits.elapsed().as_secs_f64());
-        let (prefix, host) = (prefix.to_vec(), host.map(str::to_owned));
+        let prefix = prefix.to_vec();
         let ours = prefix.len();
         let parsed = tokio::task::spawn_blocking(move || {
             let mut message = Zeroizing::new(prefix);
@@ -287,15 +307,36 @@ impl Spool {
             if header::header_len(&message) > HEADER_MAX_BYTES {
                 return Err(SpoolRefused::TooMuch(TooMuch::Header));
             }
-            if let Some(host) = host {
-                header::without_our_claims(&mut message, ours, &host);
+            if let Entrance::Elsewhere { host } = &entrance {
+                header::without_our_claims(&mut message, ours, host);
             }
-            let whole = SpooledMessage::parse(message, permit, self.large.take(), &self.budget);
+            // By what was sent: what is added is another each time that is sent.
+            let content_digest = content_digest(&message);
+            if let Entrance::Submission { date, message_id } = &entrance {
+                header::complete(&mut message, ours, date, message_id);
+            }
+            let said = &message[ours..];
+            match entrance {
+                Entrance::Submission { .. } | Entrance::Elsewhere { .. }
+                    if header::hops(&said[..header::header_len(said)]) > HOPS_MAX =>
+                {
+                    return Err(SpoolRefused::Circle);
+                }
+                Entrance::Append | Entrance::Submission { .. } | Entrance::Elsewhere { .. } => {}
+            }
+            let whole = SpooledMessage::parse(message, content_digest, permit, self.large.take(), &self.budget);
             drop(turn);
             whole
         });
         parsed.await.map_err(|_| SpoolRefused::Disk)?
     }
+}
+
+/// SHA-256 of a message without its trace fields.
+fn content_digest(message: &[u8]) -> [u8; 32] {
+    let mut content = Sha256::new();
+    header::without_trace(message, |part| content.update(part));
+    content.finalize().into()
 }
 
 /// The memory that one message may take while it is taken apart.
@@ -340,6 +381,7 @@ impl SealedFile {
 impl SpooledMessage {
     fn parse(
         message: Zeroizing<Vec<u8>>,
+        content_digest: [u8; 32],
         memory: Option<OwnedSemaphorePermit>,
         large: Option<OwnedSemaphorePermit>,
         budget: &Budget,
@@ -350,12 +392,10 @@ impl SpooledMessage {
         let structure: Bytes = versioned_encode(PARSED_VERSION, &structure).into();
         let kept_bytes = header::kept(block).len() + envelope.len() + structure.len();
         let description = budget.take(kept_bytes as u64).ok_or(SpoolRefused::Overloaded)?;
-        let mut content = Sha256::new();
-        header::without_trace(&message, |part| content.update(part));
         let message_id = header::message_id(block).map(|id| String::from_utf8_lossy(&id).into_owned());
         Ok(SpooledMessage {
             digest: Sha256::digest(message.as_slice()).into(),
-            content_digest: content.finalize().into(),
+            content_digest,
             header: Bytes::copy_from_slice(header::kept(block)),
             envelope,
             structure,
@@ -424,6 +464,41 @@ mod tests {
         m
     }
 
+    fn entrances() -> [Entrance; 3] {
+        let (date, message_id) = ("now".to_owned(), "<1@mx>".to_owned());
+        [Entrance::Append, Entrance::Submission { date, message_id }, Entrance::Elsewhere { host: "mx".to_owned() }]
+    }
+
+    #[tokio::test]
+    async fn what_goes_in_a_circle_is_refused_but_may_be_put_into_a_folder() {
+        let budget = Budget::new(4 << 20, 8, 64 << 20);
+        for (hops, refused) in [(HOPS_MAX, [false; 3]), (HOPS_MAX + 1, [false, true, true])] {
+            for (entrance, refused) in entrances().into_iter().zip(refused) {
+                let mut spool = Spool::new(&budget).unwrap();
+                let message = "Received: x\r\n".repeat(hops) + "\r\nReceived: no field\r\n";
+                spool.write(message.as_bytes(), Path::new("/")).unwrap();
+                let finished = spool.finish(b"Received: ours\r\n", entrance).await;
+                assert_eq!(finished.err(), refused.then_some(SpoolRefused::Circle));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_submitted_again_is_known_again_though_it_gets_another_id() {
+        let budget = Budget::new(4 << 20, 8, 64 << 20);
+        let mut digests = Vec::new();
+        for id in ["<1@mx>", "<2@mx>"] {
+            let mut spool = Spool::new(&budget).unwrap();
+            spool.write(b"Bcc: c@d\r\nSubject: x\r\n\r\n", Path::new("/")).unwrap();
+            let entrance = Entrance::Submission { date: id.to_owned(), message_id: id.to_owned() };
+            let sealed = spool.finish(b"T: x\r\n", entrance).await.unwrap().seal();
+            assert_eq!(sealed.message_id.as_deref(), Some(id));
+            assert_eq!(sealed.header, format!("T: x\r\nDate: {id}\r\nMessage-ID: {id}\r\nSubject: x\r\n\r\n"));
+            digests.push((sealed.content_digest, sealed.digest));
+        }
+        assert!(digests[0].0 == digests[1].0 && digests[0].1 != digests[1].1);
+    }
+
     #[tokio::test]
     async fn messages_small_and_large_come_back_whole() {
         let directory = tempfile::tempdir().unwrap();
@@ -434,7 +509,7 @@ mod tests {
             for part in whole.chunks(7_001) {
                 spool.write(part, directory.path()).unwrap();
             }
-            let received = spool.finish(b"Received: x\r\n", None).await.unwrap();
+            let received = spool.finish(b"Received: x\r\n", Entrance::Append).await.unwrap();
             let new_message = received.seal();
             let mut back = Vec::new();
             for n in 0..new_message.chunks {
@@ -462,7 +537,7 @@ mod tests {
         assert_eq!(large().err(), Some(SpoolRefused::Overloaded));
         assert_eq!(Spool::new(&budget).unwrap().write(&[b'x'; 1_000], directory.path()), Ok(()));
         // A whole message holds its place until it is with its mailbox.
-        let whole = first.finish(b"", None).await.unwrap();
+        let whole = first.finish(b"", Entrance::Append).await.unwrap();
         assert!(large().is_err());
         drop(whole);
         assert!(large().is_ok());
@@ -480,7 +555,7 @@ mod tests {
         assert_eq!(more, Err(SpoolRefused::NoRoom));
         drop(second);
         // Read back, it is on the disk no more.
-        let whole = first.finish(b"", None).await.unwrap();
+        let whole = first.finish(b"", Entrance::Append).await.unwrap();
         let mut third = Spool::new(&budget).unwrap();
         third.write(&message(2 * CHUNK_PLAIN_BYTES), directory.path()).unwrap();
         drop(whole);
@@ -503,12 +578,12 @@ mod tests {
         ] {
             let mut spool = Spool::new(&budget).unwrap();
             spool.write(whole.as_bytes(), directory.path()).unwrap();
-            assert_eq!(spool.finish(b"", None).await.err(), Some(SpoolRefused::TooMuch(refused)));
+            assert_eq!(spool.finish(b"", Entrance::Append).await.err(), Some(SpoolRefused::TooMuch(refused)));
         }
         for (whole, wrong) in [("A: b\r\n\r\na\0b", WrongOctet::Nul), ("A: b\n\nb", WrongOctet::BareLineEnd)] {
             let mut spool = Spool::new(&budget).unwrap();
             spool.write(whole.as_bytes(), directory.path()).unwrap();
-            assert_eq!(spool.finish(b"", None).await.err(), Some(SpoolRefused::Octets(wrong)));
+            assert_eq!(spool.finish(b"", Entrance::Append).await.err(), Some(SpoolRefused::Octets(wrong)));
         }
     }
 
@@ -524,9 +599,9 @@ mod tests {
         let all = budget.large_parses.take(u32::MAX).await.unwrap();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         assert_eq!(all.num_permits(), (processors / 2).max(1));
-        let mut large = Box::pin(spool(2 * CHUNK_PLAIN_BYTES).finish(b"", None));
+        let mut large = Box::pin(spool(2 * CHUNK_PLAIN_BYTES).finish(b"", Entrance::Append));
         tokio::select! { biased; _ = &mut large => panic!("it has no turn yet"), () = std::future::ready(()) => {} }
-        assert!(spool(100).finish(b"", None).await.is_ok());
+        assert!(spool(100).finish(b"", Entrance::Append).await.is_ok());
         tokio::select! { biased; _ = &mut large => panic!("it still has none"), () = std::future::ready(()) => {} }
         drop(all);
         assert!(large.await.is_ok());
@@ -544,10 +619,10 @@ mod tests {
             spool
         };
         let (first, second) = (spool(), spool());
-        let kept = first.finish(b"", None).await.unwrap();
-        assert_eq!(second.finish(b"", None).await.err(), Some(SpoolRefused::Overloaded));
+        let kept = first.finish(b"", Entrance::Append).await.unwrap();
+        assert_eq!(second.finish(b"", Entrance::Append).await.err(), Some(SpoolRefused::Overloaded));
         drop(kept);
-        assert!(spool().finish(b"", None).await.is_ok());
+        assert!(spool().finish(b"", Entrance::Append).await.is_ok());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! command that holds a bare CR or LF is wrong; a message that does is read to its true end, then refused.
 
 mod agent;
+mod chunks;
 mod commands;
 mod data;
 mod parse;
@@ -15,7 +16,10 @@ mod state;
 pub mod trace;
 
 pub use agent::{DeliveryAgent, Destination, Transaction};
-pub use parse::{DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES, Path};
+pub use parse::{
+    DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES, Path, SENDER_LOCAL_PART_MAX_BYTES,
+    SENDER_PATH_MAX_BYTES,
+};
 pub use reply::REPLY_LINE_MAX_BYTES;
 pub use session::{AUTH_LINE_MAX_BYTES, COMMAND_LINE_MAX_BYTES, MAIL_LINE_MAX_BYTES, Session};
 pub use state::{Config, RECIPIENTS_MAX, Service, WRONG_COMMANDS_MAX, WRONG_LOGINS_MAX};

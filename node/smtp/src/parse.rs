@@ -6,6 +6,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub const PATH_MAX_BYTES: usize = 256;
 /// The longest local part, in bytes (RFC 5321, section 4.5.3.1.1).
 pub const LOCAL_PART_MAX_BYTES: usize = 64;
+/// The longest local part of a reverse-path, in bytes: senders to many write each recipient's address into it, and their
+/// mail is wanted.
+pub const SENDER_LOCAL_PART_MAX_BYTES: usize = 512;
+/// The longest reverse-path with its angle brackets, in bytes.
+pub const SENDER_PATH_MAX_BYTES: usize = PATH_MAX_BYTES - LOCAL_PART_MAX_BYTES + SENDER_LOCAL_PART_MAX_BYTES;
 /// The longest domain, in bytes (RFC 5321, section 4.5.3.1.2).
 pub const DOMAIN_MAX_BYTES: usize = 255;
 /// The longest part of a domain between dots, in bytes (RFC 1035, section 2.3.4).
@@ -120,7 +125,11 @@ fn path(text: &str, side: Side) -> Result<(Path, &str), ParseError> {
     } else {
         inner
     };
-    let (local, rest) = local_part(inner)?;
+    let (local_max, path_max) = match side {
+        Side::From => (SENDER_LOCAL_PART_MAX_BYTES, SENDER_PATH_MAX_BYTES),
+        Side::To => (LOCAL_PART_MAX_BYTES, PATH_MAX_BYTES),
+    };
+    let (local, rest) = local_part(inner, local_max)?;
     let (domain, rest) = match rest.strip_prefix('@') {
         Some(rest) => rest.split_once('>').filter(|(domain, _)| is_domain(domain)).ok_or(ParseError::Path)?,
         None if side == Side::To && local.eq_ignore_ascii_case("postmaster") => {
@@ -128,13 +137,13 @@ fn path(text: &str, side: Side) -> Result<(Path, &str), ParseError> {
         }
         None => return Err(ParseError::Path),
     };
-    if text.len() - rest.len() > PATH_MAX_BYTES {
+    if text.len() - rest.len() > path_max {
         return Err(ParseError::Path);
     }
     Ok((Some(Mailbox { local, domain: domain.to_ascii_lowercase() }), rest))
 }
 
-fn local_part(text: &str) -> Result<(String, &str), ParseError> {
+fn local_part(text: &str, max_bytes: usize) -> Result<(String, &str), ParseError> {
     let (local, rest) = match text.strip_prefix('"') {
         Some(quoted) => {
             let mut local = String::new();
@@ -160,7 +169,7 @@ fn local_part(text: &str) -> Result<(String, &str), ParseError> {
             (local.to_owned(), rest)
         }
     };
-    if local.len() > LOCAL_PART_MAX_BYTES { Err(ParseError::Path) } else { Ok((local, rest)) }
+    if local.len() > max_bytes { Err(ParseError::Path) } else { Ok((local, rest)) }
 }
 
 /// A domain name or an address literal.
@@ -295,10 +304,15 @@ mod tests {
     #[test]
     fn lengths_have_bounds() {
         let domain = "abc.".repeat(63)[..251].to_owned();
-        assert!(from(&format!("FROM:<{}@b>", "a".repeat(64))).is_ok());
-        assert_eq!(from(&format!("FROM:<{}@b>", "a".repeat(65))), Err(ParseError::Path));
-        assert!(from(&format!("FROM:<aa@{domain}>")).is_ok(), "256 bytes");
-        assert_eq!(from(&format!("FROM:<aaa@{domain}>")), Err(ParseError::Path), "257 bytes");
+        let to = |text: &str| read(text, Side::To);
+        assert!(to(&format!("TO:<{}@b>", "a".repeat(64))).is_ok());
+        assert_eq!(to(&format!("TO:<{}@b>", "a".repeat(65))), Err(ParseError::Path));
+        assert!(to(&format!("TO:<aa@{domain}>")).is_ok(), "256 bytes");
+        assert_eq!(to(&format!("TO:<aaa@{domain}>")), Err(ParseError::Path), "257 bytes");
+        assert!(from(&format!("FROM:<{}@b>", "a".repeat(512))).is_ok());
+        assert_eq!(from(&format!("FROM:<{}@b>", "a".repeat(513))), Err(ParseError::Path));
+        assert!(from(&format!("FROM:<{}@{domain}>", "a".repeat(450))).is_ok(), "704 bytes");
+        assert_eq!(from(&format!("FROM:<{}@{domain}>", "a".repeat(451))), Err(ParseError::Path), "705 bytes");
         assert_eq!(from(&format!("FROM:<a@{}>", "a".repeat(64))), Err(ParseError::Path));
     }
 

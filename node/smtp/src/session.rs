@@ -5,16 +5,18 @@ use std::time::Duration;
 use mailraft_protocol::{Engine, Farewell, Input, Line, Out, Output, Patience, Refusal, Tls, Turn};
 
 use crate::agent::{DeliveryAgent, Transaction};
+use crate::chunks::{Chunk, ChunkRefusal};
 use crate::commands;
 use crate::data::Data;
+use crate::parse::{PATH_MAX_BYTES, SENDER_PATH_MAX_BYTES};
 use crate::refusals::{During, refuse};
 use crate::reply::line;
 use crate::state::{Config, Reading, Service, State};
 
 /// A command line with its CRLF, in bytes (RFC 5321, section 4.5.3.1.4).
 pub const COMMAND_LINE_MAX_BYTES: usize = 512;
-/// A MAIL line: 26 more for SIZE (RFC 1870), 17 for BODY (RFC 6152), 500 for AUTH (RFC 4954).
-pub const MAIL_LINE_MAX_BYTES: usize = COMMAND_LINE_MAX_BYTES + 26 + 17 + 500;
+/// A MAIL line: 26 more for SIZE (RFC 1870), 17 for BODY (RFC 6152), 500 for AUTH (RFC 4954), and a longer path.
+pub const MAIL_LINE_MAX_BYTES: usize = COMMAND_LINE_MAX_BYTES + 26 + 17 + 500 + SENDER_PATH_MAX_BYTES - PATH_MAX_BYTES;
 /// An AUTH line, or one of its answers (RFC 4954, section 4).
 pub const AUTH_LINE_MAX_BYTES: usize = 12_288;
 
@@ -58,17 +60,71 @@ impl<A: DeliveryAgent> Session<A> {
             self.state.reading = Reading::Data(data);
             return if took == 0 { Turn::NeedInput } else { Turn::Again };
         }
+        self.whole(data.size_bytes, data.bare, out).await;
+        Turn::Again
+    }
+
+    /// Takes a part of a piece, and delivers the message if that was the last.
+    async fn chunk(&mut self, mut chunk: Chunk, out: &mut Vec<u8>) -> Turn {
+        let pending = self.input.pending();
+        let took = pending.len().min(usize::try_from(chunk.left_bytes).unwrap_or(usize::MAX));
+        let limit = self.state.config.max_message_bytes;
+        let begun = self.state.mail.as_mut().and_then(|mail| mail.chunks.as_mut());
+        if let (None, Some(chunks)) = (&chunk.refused, begun) {
+            let was_refused = chunks.size_bytes > limit || chunks.bare;
+            chunks.take(&pending[..took]);
+            let is_refused = chunks.size_bytes > limit || chunks.bare;
+            if is_refused && !was_refused {
+                self.agent.discard();
+            } else if !is_refused && took > 0 {
+                self.agent.receive(&pending[..took]);
+            }
+        }
+        self.input.consume(took);
+        chunk.left_bytes -= took as u64;
+        if chunk.left_bytes > 0 {
+            self.state.reading = Reading::Chunk(chunk);
+            return if took == 0 { Turn::NeedInput } else { Turn::Again };
+        }
+        match chunk.refused {
+            Some(ChunkRefusal::Wrong(reply)) => self.state.wrong(out, reply),
+            Some(ChunkRefusal::Refused(refusal)) => {
+                self.state.mail = None;
+                refuse(&mut self.state, &refusal.into(), During::Message, out);
+            }
+            None => {
+                let chunks = self.state.mail.as_ref().and_then(|mail| mail.chunks.as_ref());
+                let Some(chunks) = chunks else { unreachable!("a piece that is taken has begun its message") };
+                let (size_bytes, ends_in_cr) = (chunks.size_bytes, chunk.last && !chunks.bare && chunks.has_bare());
+                let bare = chunks.bare || ends_in_cr;
+                if ends_in_cr && size_bytes <= limit {
+                    self.agent.discard();
+                }
+                if chunk.last || size_bytes > limit || bare {
+                    self.whole(size_bytes, bare, out).await;
+                } else {
+                    line(out, &format!("250 2.0.0 {} octets taken", chunk.size_bytes));
+                }
+            }
+        }
+        Turn::Again
+    }
+
+    /// Delivers a message that has ended, or refuses it; its transaction is over.
+    async fn whole(&mut self, size_bytes: u64, bare: bool, out: &mut Vec<u8>) {
+        let limit = self.state.config.max_message_bytes;
         let transaction = self.transaction();
         match transaction {
-            _ if too_long => refuse(&mut self.state, &Refusal::MessageTooLong(limit).into(), During::Message, out),
-            _ if refused => line(out, "550 5.6.11 a line ends with a bare CR or LF; lines end with CRLF"),
+            _ if size_bytes > limit => {
+                refuse(&mut self.state, &Refusal::MessageTooLong(limit).into(), During::Message, out)
+            }
+            _ if bare => line(out, "550 5.6.11 a line ends with a bare CR or LF; lines end with CRLF"),
             Some(transaction) => match self.agent.deliver(transaction).await {
                 Ok(text) => line(out, &format!("250 2.0.0 Ok {text}")),
                 Err(failure) => refuse(&mut self.state, &failure, During::Message, out),
             },
-            None => unreachable!("DATA comes after a recipient"),
+            None => unreachable!("a message comes after a recipient"),
         }
-        Turn::Again
     }
 
     /// The envelope of the message that has ended.
@@ -114,7 +170,7 @@ impl<A: DeliveryAgent> Session<A> {
                 }
                 return turn;
             }
-            Reading::Data(_) => unreachable!("a message is not read by lines"),
+            Reading::Data(_) | Reading::Chunk(_) => unreachable!("a message is not read by lines"),
         }
         Turn::Again
     }
@@ -143,7 +199,8 @@ impl<A: DeliveryAgent> Engine for Session<A> {
     fn patience(&self) -> Patience {
         let stranger = self.state.config.service != Service::Relay && self.state.identity.is_none();
         let total = if stranger { self.state.config.login_max } else { SESSION_MAX };
-        let in_message = matches!(self.state.reading, Reading::Data(_));
+        let begun = self.state.mail.as_ref().is_some_and(|mail| mail.chunks.is_some());
+        let in_message = begun || matches!(self.state.reading, Reading::Data(_) | Reading::Chunk(_));
         Patience { idle: IDLE_MAX, total: Some(total), in_message }
     }
 
@@ -165,6 +222,7 @@ impl<A: DeliveryAgent> Engine for Session<A> {
         }
         match std::mem::replace(&mut self.state.reading, Reading::Commands) {
             Reading::Data(data) => self.message(data, &mut out.bytes).await,
+            Reading::Chunk(chunk) => self.chunk(chunk, &mut out.bytes).await,
             reading => self.command(reading, &mut out.bytes).await,
         }
     }
@@ -180,7 +238,7 @@ impl<A: DeliveryAgent> Engine for Session<A> {
         self.state.tls = Some(tls);
         self.state.helo = None;
         self.state.identity = None;
-        self.state.mail = None;
+        self.state.drop_mail(&mut self.agent);
     }
 }
 

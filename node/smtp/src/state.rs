@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use mailraft_protocol::Tls;
 
-use crate::agent::Destination;
+use crate::agent::{DeliveryAgent, Destination};
+use crate::chunks::{Chunk, Chunks};
 use crate::data::Data;
 use crate::parse::{Mailbox, Path};
 use crate::reply::line;
@@ -67,6 +68,7 @@ pub(crate) enum Reading {
     AuthLoginUser,
     AuthLoginPassword(String),
     Data(Data),
+    Chunk(Chunk),
 }
 
 /// The mail transaction that is being prepared.
@@ -78,6 +80,8 @@ pub(crate) struct Mail {
     pub(crate) recipients: Vec<Mailbox>,
     /// What the first of them stands for; the others are of the same mailbox.
     pub(crate) destination: Option<Destination>,
+    /// What came of the message, once BDAT began it.
+    pub(crate) chunks: Option<Chunks>,
 }
 
 impl State {
@@ -92,6 +96,13 @@ impl State {
             closing: false,
             wrong: 0,
             wrong_logins: 0,
+        }
+    }
+
+    /// Ends the transaction; what came of its message is dropped.
+    pub(crate) fn drop_mail<A: DeliveryAgent>(&mut self, agent: &mut A) {
+        if self.mail.take().is_some_and(|mail| mail.chunks.is_some()) {
+            agent.discard();
         }
     }
 

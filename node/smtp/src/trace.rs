@@ -6,10 +6,8 @@ use mailraft_protocol::Tls;
 /// What a Received field tells.
 #[derive(Clone, Debug)]
 pub struct Received<'a> {
-    /// What the client called itself.
-    pub helo: &'a str,
-    /// The client's address.
-    pub peer: std::net::IpAddr,
+    /// What the client called itself, and its address; None where that is not told.
+    pub from: Option<(&'a str, std::net::IpAddr)>,
     /// This server.
     pub host: &'a str,
     /// ESMTP, with S under TLS and A after AUTH (RFC 3848).
@@ -27,15 +25,14 @@ pub struct Received<'a> {
 /// The Received field with its line end. Which TLS was spoken is told in a comment, as other servers do: ESMTPS
 /// alone (RFC 3848) says nothing of how good it was.
 pub fn received(r: &Received<'_>) -> String {
-    let peer = match r.peer.to_canonical() {
-        std::net::IpAddr::V4(v4) => format!("[{v4}]"),
-        std::net::IpAddr::V6(v6) => format!("[IPv6:{v6}]"),
-    };
+    let from = r.from.map_or(String::new(), |(helo, peer)| match peer.to_canonical() {
+        std::net::IpAddr::V4(v4) => format!("from {helo} ([{v4}])\r\n\t"),
+        std::net::IpAddr::V6(v6) => format!("from {helo} ([IPv6:{v6}])\r\n\t"),
+    });
     let comment = r.tls.map_or(String::new(), |tls| format!("\r\n\t(version={} cipher={})", tls.version, tls.cipher));
     let recipient = r.recipient.map_or(String::new(), |to| format!("\r\n\tfor <{to}>"));
     format!(
-        "Received: from {} ({peer})\r\n\tby {} with {}\r\n\tid {}{comment}{recipient};\r\n\t{}\r\n",
-        r.helo,
+        "Received: {from}by {} with {}\r\n\tid {}{comment}{recipient};\r\n\t{}\r\n",
         r.host,
         r.protocol,
         r.id,
@@ -90,8 +87,7 @@ mod tests {
 
     fn example() -> Received<'static> {
         Received {
-            helo: "c.example",
-            peer: std::net::Ipv6Addr::LOCALHOST.into(),
+            from: Some(("c.example", std::net::Ipv6Addr::LOCALHOST.into())),
             host: "mx.example",
             protocol: protocol(true, false, false),
             tls: None,
@@ -108,10 +104,19 @@ mod tests {
             "Received: from c.example ([IPv6:::1])\r\n\tby mx.example with ESMTP\r\n\tid 0192\r\n\tfor <a@b>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
         );
         let mapped = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().into();
-        let r = Received { helo: "[192.0.2.1]", peer: mapped, recipient: None, ..example() };
+        let r = Received { from: Some(("[192.0.2.1]", mapped)), recipient: None, ..example() };
         assert_eq!(
             received(&r),
             "Received: from [192.0.2.1] ([192.0.2.1])\r\n\tby mx.example with ESMTP\r\n\tid 0192;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
+        );
+    }
+
+    #[test]
+    fn of_a_mail_program_nobody_learns_where_it_is() {
+        let r = Received { from: None, protocol: protocol(true, false, true), recipient: None, ..example() };
+        assert_eq!(
+            received(&r),
+            "Received: by mx.example with ESMTPA\r\n\tid 0192;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
         );
     }
 

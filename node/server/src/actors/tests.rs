@@ -38,7 +38,7 @@ use crate::memory_limit::{Division, NodeMemory};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
 use crate::places::Places;
 use crate::services::Services;
-use crate::spool::{Budget, Spool, SpooledMessage};
+use crate::spool::{Budget, Entrance, Spool, SpooledMessage};
 use crate::turns::Turns;
 use crate::{OpenStores, RowsBounds, Stores};
 
@@ -170,7 +170,7 @@ impl Node {
         let mut spool = Spool::new(&Budget::new(64 << 20, 8, 64 << 20)).unwrap();
         spool.write(b"Subject: one\r\nMessage-ID: <1@example.test>\r\n\r\n", self.dir.path()).unwrap();
         spool.write(&vec![b'x'; bytes], self.dir.path()).unwrap();
-        spool.finish(b"", None).await.unwrap()
+        spool.finish(b"", Entrance::Append).await.unwrap()
     }
 
     async fn append(&self) -> Command {

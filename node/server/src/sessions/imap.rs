@@ -18,7 +18,7 @@ use crate::logged_in::Login;
 use crate::memory::AccountShare;
 use crate::places::Place;
 use crate::refusals;
-use crate::spool::{Spool, SpoolRefused};
+use crate::spool::{Entrance, Spool, SpoolRefused};
 
 /// An open folder takes so many times its list of messages: the view, and what it needs to go on elsewhere.
 const VIEW_TIMES: usize = 2;
@@ -197,7 +197,7 @@ impl Mailstore for Store {
     ) -> Result<(u32, u32), Failure> {
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
         let received = match spool {
-            Ok(spool) => spool.finish(b"", None).await,
+            Ok(spool) => spool.finish(b"", Entrance::Append).await,
             Err(refused) => Err(refused),
         };
         let received = received.map_err(refusals::spool)?;

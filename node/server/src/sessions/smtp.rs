@@ -19,7 +19,7 @@ use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::places::Place;
 use crate::refusals;
 use crate::services::Services;
-use crate::spool::{Spool, SpoolRefused};
+use crate::spool::{Entrance, Spool, SpoolRefused};
 
 /// A session at its start; `tls` if TLS is up already. Without a place it is only to be refused.
 pub fn session(
@@ -117,6 +117,7 @@ impl DeliveryAgent for Agent {
 
     fn begin_message(&mut self) -> Result<(), Refusal> {
         self.context.services.has_room()?;
+        self.spool = None;
         let bounds = self.context.services.bounds();
         match &self.place {
             Some(place) if !place.begin_message(&bounds) => Err(Refusal::Overloaded),
@@ -196,19 +197,23 @@ impl Agent {
         let identity = transaction.identity.clone().unwrap_or_default();
         let asked = std::iter::once(&identity).chain(&recipients);
         let request = request_digest(asked.map(String::as_bytes));
+        let now = (wall().0 / 1_000) as i64;
         let prefix = trace::return_path(&reverse_path)
             + &trace::received(&trace::Received {
-                helo: &transaction.helo,
-                peer: self.peer.ip(),
+                // Where its sender sits is nobody's business.
+                from: (!submitted).then_some((transaction.helo.as_str(), self.peer.ip())),
                 host: &hostname,
                 protocol: trace::protocol(transaction.extended, transaction.tls.is_some(), submitted),
                 tls: transaction.tls,
                 id: &command_id,
                 recipient: recipient.as_deref(),
-                unix_seconds: (wall().0 / 1_000) as i64,
+                unix_seconds: now,
             });
-        let elsewhere = (!submitted).then_some(hostname.as_str());
-        let received = spool.finish(prefix.as_bytes(), elsewhere).await.map_err(refusals::spool)?;
+        let entrance = match submitted {
+            true => Entrance::Submission { date: trace::date(now), message_id: format!("<{command_id}@{hostname}>") },
+            false => Entrance::Elsewhere { host: hostname },
+        };
+        let received = spool.finish(prefix.as_bytes(), entrance).await.map_err(refusals::spool)?;
         if submitted {
             for author in received.authors().ok_or(Refusal::NotOwnAuthor)? {
                 self.may_send_as(&identity, author, Refusal::NotOwnAuthor).await?;

@@ -12,6 +12,9 @@ pub fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &mut A, 
     }
     match &state.mail {
         None => state.wrong(out, "503 5.5.1 say MAIL first"),
+        Some(mail) if mail.chunks.is_some() => {
+            state.wrong(out, "503 5.5.1 the message came by BDAT; end it so, or say RSET")
+        }
         Some(mail) if mail.recipients.is_empty() => state.wrong(out, "554 5.5.1 no valid recipients"),
         Some(_) => {
             if let Err(refusal) = agent.begin_message() {

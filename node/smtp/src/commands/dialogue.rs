@@ -385,7 +385,7 @@ fn a_long_line_has_its_bound_by_its_verb() {
     let long = |head: &str, bytes: usize| format!("{head}{}\r\n", "x".repeat(bytes - head.len() - 2));
     for (head, bound, fits) in [
         ("NOOP ", 512, "250 2.0.0 Ok\r\n"),
-        ("mail FROM:<a@b> SIZE=", 1_055, "501 5.5.4 SIZE is a number\r\n"),
+        ("mail FROM:<a@b> SIZE=", 1_503, "501 5.5.4 SIZE is a number\r\n"),
         ("AUTH PLAIN ", 12_288, "503 5.5.1 no logins on this port; use submission, 587 or 465\r\n"),
     ] {
         for (bytes, expected) in [(bound, fits), (bound + 1, "500 5.5.2 line too long\r\n")] {

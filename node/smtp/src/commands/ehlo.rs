@@ -1,16 +1,17 @@
 //! EHLO and HELO (RFC 5321, section 4.1.1.1).
 
+use crate::agent::DeliveryAgent;
 use crate::parse::is_domain;
 use crate::reply::{line, lines};
 use crate::state::{Service, State};
 
-pub fn run(state: &mut State, argument: &[u8], extended: bool, out: &mut Vec<u8>) {
+pub fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], extended: bool, agent: &mut A, out: &mut Vec<u8>) {
     let name = std::str::from_utf8(argument).ok().map(str::trim).filter(|n| is_domain(n));
     let Some(name) = name else {
         return state.wrong(out, "501 5.5.4 say EHLO and your name or address literal");
     };
     state.helo = Some((name.to_owned(), extended));
-    state.mail = None;
+    state.drop_mail(agent);
     if !extended {
         return line(out, &format!("250 {}", state.config.hostname));
     }
@@ -19,6 +20,7 @@ pub fn run(state: &mut State, argument: &[u8], extended: bool, out: &mut Vec<u8>
         "PIPELINING".into(),
         format!("SIZE {}", state.config.max_message_bytes),
         "8BITMIME".into(),
+        "CHUNKING".into(),
         "ENHANCEDSTATUSCODES".into(),
     ];
     if state.tls.is_none() && state.config.tls_available {

@@ -16,6 +16,9 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
             "RCPT TO:<alice@here.test>\r\n",
             "RCPT TO:<bob@here.test>\r\n",
             "DATA\r\n",
+            "BDAT 14\r\n",
+            "BDAT 0 LAST\r\n",
+            "BDAT 30 LAST\r\n",
             "Subject: y\r\n\r\n",
             "..\r\n",
             ".x\r\n",
@@ -110,6 +113,21 @@ proptest! {
         let stuffed: String = lines.iter().map(|l| format!("{}{l}\r\n", if l.starts_with('.') { "." } else { "" })).collect();
         let mut talk = Talk::new(Service::Relay, false);
         talk.say(format!("EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<alice@here.test>\r\nDATA\r\n{stuffed}.\r\nQUIT\r\n").as_bytes());
+        let delivered = format!("a@b -> alice@here.test by x esmtp to 1: {message:?}");
+        prop_assert_eq!(talk.log, [delivered, "close".to_owned()]);
+    }
+
+    /// In pieces of told lengths any bytes come out as they went in, and what follows them is read.
+    #[test]
+    fn pieces_come_out_as_they_went_in(pieces in prop::collection::vec("[.a\0\u{e4}]{0,5}(\r\n)?(\\.\r\n|QUIT\r\n|BDAT 3\r\n)?", 0..8)) {
+        let message = pieces.concat();
+        prop_assume!(message.len() <= 100);
+        let mut said = "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<alice@here.test>\r\n".to_owned();
+        for piece in &pieces {
+            said.push_str(&format!("BDAT {}\r\n{piece}", piece.len()));
+        }
+        let mut talk = Talk::new(Service::Relay, false);
+        talk.say(format!("{said}BDAT 0 LAST\r\nQUIT\r\n").as_bytes());
         let delivered = format!("a@b -> alice@here.test by x esmtp to 1: {message:?}");
         prop_assert_eq!(talk.log, [delivered, "close".to_owned()]);
     }

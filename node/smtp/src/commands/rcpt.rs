@@ -8,6 +8,9 @@ use crate::state::{RECIPIENTS_MAX, State};
 
 pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &mut A, out: &mut Vec<u8>) {
     let Some(mail) = &mut state.mail else { return state.wrong(out, "503 5.5.1 say MAIL first") };
+    if mail.chunks.is_some() {
+        return state.wrong(out, "503 5.5.1 the message has begun");
+    }
     if mail.recipients.len() >= RECIPIENTS_MAX {
         return line(out, "452 4.5.3 too many recipients");
     }

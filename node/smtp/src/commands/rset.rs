@@ -1,12 +1,13 @@
 //! RSET (RFC 5321, section 4.1.1.5).
 
+use crate::agent::DeliveryAgent;
 use crate::reply::line;
 use crate::state::State;
 
-pub fn run(state: &mut State, argument: &[u8], out: &mut Vec<u8>) {
+pub fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &mut A, out: &mut Vec<u8>) {
     if !argument.is_empty() {
         return state.wrong(out, "501 5.5.4 RSET takes no argument");
     }
-    state.mail = None;
+    state.drop_mail(agent);
     line(out, "250 2.0.0 Ok");
 }
