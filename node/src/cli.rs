@@ -210,7 +210,7 @@ enum Account {
 enum Address {
     /// More targets for an address: an alias, a group
     Add {
-        /// The address
+        /// The address; also postmaster without a domain
         address: String,
         /// Addresses of this cluster that its mail goes to
         #[arg(required = true)]

@@ -75,7 +75,10 @@ fn create_account(at: Reader<'_>, env: &mut Env, address: &str, verifier: &str) 
     if let Some(refusal) = needs_domain(at, &address)? {
         return Ok(Err(refusal));
     }
-    if at.address(&address)?.is_some() {
+    let roles = names::roles(host_of(&address));
+    // Who is to be postmaster, and stood for one until now, takes it over.
+    let stands_in = |record: &AddressRecord| roles.contains(&record.address) && !is_account(record);
+    if at.address(&address)?.is_some_and(|record| !stands_in(&record)) {
         return Ok(Err(Refusal::AddressExists(address)));
     }
     let (id, mailbox) = (AccountId(env.bytes()), MailboxId(env.bytes()));
@@ -84,6 +87,13 @@ fn create_account(at: Reader<'_>, env: &mut Env, address: &str, verifier: &str) 
     sealer.requires.push(domain_of(at, &address));
     sealer.put_plain(env, mailbox_key_place(mailbox), &key_record(&key));
     let target = Target::Mailbox { account: id, mailbox, address: address.clone() };
+    // The first account of a domain is also its postmaster, until somebody else is named: mail to it is never refused.
+    for role in roles.iter().filter(|role| **role != address) {
+        if at.address(role)?.is_none() {
+            let record = AddressRecord { address: role.clone(), targets: vec![target.clone()] };
+            sealer.put(env, address_place(at.lookup().index(), role), &record);
+        }
+    }
     let record = AddressRecord { address: address.clone(), targets: vec![target] };
     sealer.put(env, address_place(at.lookup().index(), &address), &record);
     let account = Account { id, address, verifier: verifier.to_owned(), mailbox, disabled: false, created: env.wall };
@@ -103,7 +113,7 @@ fn change_account(at: Reader<'_>, env: &mut Env, address: &str, change: impl FnO
 }
 
 fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String]) -> Decision {
-    let address = accept!(names::address(address));
+    let address = accept!(names::alias(address));
     if let Some(refusal) = needs_domain(at, &address)? {
         return Ok(Err(refusal));
     }
@@ -112,7 +122,9 @@ fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String])
     }
     let place = address_place(at.lookup().index(), &address);
     let mut sealer = Sealer::new(at)?;
-    sealer.requires.push(domain_of(at, &address));
+    if address != names::POSTMASTER {
+        sealer.requires.push(domain_of(at, &address));
+    }
     let mut record = at.address(&address)?.unwrap_or(AddressRecord { address: address.clone(), targets: Vec::new() });
     for target in targets {
         let target = accept!(names::address(target));
@@ -139,7 +151,7 @@ fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String])
 }
 
 fn remove_address(at: Reader<'_>, address: &str) -> Decision {
-    let address = accept!(names::address(address));
+    let address = accept!(names::alias(address));
     if at.address(&address)?.is_none() {
         return Ok(Err(Refusal::NoSuchAddress(address)));
     }
@@ -159,13 +171,28 @@ fn delete_account(at: Reader<'_>, env: &mut Env, address: &str) -> Decision {
     let Some(account) = at.account(&address)? else { return Ok(Err(Refusal::NoSuchAccount(address))) };
     let mut addresses = at.addresses()?;
     let (mut gone, mut changed) = (BTreeSet::from([address.clone()]), BTreeSet::new());
+    let is_its = |target: &Target| matches!(target, Target::Mailbox { account: of, .. } if *of == account.id);
+    // Somebody else is postmaster then, as long as there is anybody.
+    for role in names::roles(host_of(&address)).into_iter().filter(|role| *role != address) {
+        let own = |record: &&AddressRecord| is_account(record) && record.address != address;
+        let successor = addresses.iter().filter(own).find(|record| match role.as_str() {
+            names::POSTMASTER => true,
+            _ => host_of(&record.address) == host_of(&address),
+        });
+        let Some(targets) = successor.map(|record| record.targets.clone()) else { continue };
+        let is_left = |record: &&mut AddressRecord| record.address == role && record.targets.iter().all(is_its);
+        if let Some(record) = addresses.iter_mut().find(is_left) {
+            record.targets = targets;
+            changed.insert(role);
+        }
+    }
     let mut before = 0;
     while before < gone.len() + changed.len() {
         before = gone.len() + changed.len();
         for record in addresses.iter_mut().filter(|record| record.address != address) {
             let all = record.targets.len();
             record.targets.retain(|target| match target {
-                Target::Mailbox { account: of, .. } => *of != account.id,
+                Target::Mailbox { .. } => !is_its(target),
                 Target::Address(of) => !gone.contains(of),
             });
             if record.targets.is_empty() {
@@ -206,7 +233,18 @@ fn set_regions(at: Reader<'_>, settings: &RegionSettings) -> Decision {
     Ok(Ok(Effects { requires: vec![key], rows, answer: Answer::Done }))
 }
 
+/// Whether an address is an account's own.
+fn is_account(record: &AddressRecord) -> bool {
+    record.targets.iter().any(|target| match target {
+        Target::Mailbox { address, .. } => *address == record.address,
+        Target::Address(_) => false,
+    })
+}
+
 fn needs_domain(at: Reader<'_>, address: &str) -> Result<Option<Refusal>, LookupError> {
+    if address == names::POSTMASTER {
+        return Ok(None);
+    }
     let host = host_of(address);
     Ok(at.domain(host)?.is_none().then(|| Refusal::NoSuchDomain(host.to_owned())))
 }

@@ -263,10 +263,9 @@ fn what_waits_is_decided_together_each_on_those_before_it() {
         assert_eq!((result, *index), (expected, Index(2)));
     }
     assert!(answers[4..].iter().all(|(_, result, _)| result.is_ok()));
-    assert_eq!(
-        w.listed(),
-        ["x.test", "a@x.test [\"mailbox of a@x.test\"]", "b@x.test [\"mailbox of a@x.test\"]", "a@x.test true"]
-    );
+    let of_a = |address: &str| format!("{address} [\"mailbox of a@x.test\"]");
+    let addresses = ["a@x.test", "abuse@x.test", "b@x.test", "postmaster", "postmaster@x.test"].map(of_a);
+    assert_eq!(w.listed(), [&["x.test".to_owned()], addresses.as_slice(), &["a@x.test true".to_owned()]].concat());
 }
 
 #[test]
@@ -511,7 +510,8 @@ fn a_deleted_account_takes_its_key_and_all_that_stands_for_it_alone() {
         assert_eq!(resolve(&w, stays), Resolution::Mailboxes(vec![b], None), "{stays}");
     }
     let names: Vec<String> = w.lookup.addresses(10).unwrap().into_iter().map(|record| record.address).collect();
-    assert_eq!(names, ["all@x.test", "b@x.test", "more@x.test"]);
+    let left = ["abuse@x.test", "all@x.test", "b@x.test", "more@x.test", "postmaster", "postmaster@x.test"];
+    assert_eq!(names, left);
     assert_eq!(w.lookup.account("a@x.test").unwrap(), None);
     assert!(w.lookup.mailbox_key(a).unwrap().is_none() && w.lookup.mailbox_key(b).unwrap().is_some());
     assert_eq!(w.run(delete("a@x.test")), Err(Refusal::NoSuchAccount("a@x.test".into())));
@@ -520,6 +520,58 @@ fn a_deleted_account_takes_its_key_and_all_that_stands_for_it_alone() {
     let Ok(Answer::AccountCreated { mailbox, .. }) = w.run(account("a@x.test")) else { panic!("no account") };
     assert_ne!(mailbox, a);
     assert_eq!(resolve(&w, "all@x.test"), Resolution::Mailboxes(vec![b], None));
+}
+
+#[test]
+fn where_there_is_anybody_somebody_is_postmaster() {
+    let mut w = World::new();
+    let mailbox = |w: &mut World, address: &str| match w.run(account(address)) {
+        Ok(Answer::AccountCreated { mailbox, .. }) => mailbox,
+        other => panic!("{other:?}"),
+    };
+    let delete = |w: &mut World, address: &str| w.run(Command::DeleteAccount { address: address.into() }).unwrap();
+    let reached = |w: &World, address: &str| match w.lookup.resolve(address).unwrap() {
+        Resolution::Mailboxes(mailboxes, _) => mailboxes,
+        Resolution::Unknown | Resolution::NotOurs => Vec::new(),
+    };
+    w.run(domain("x.test")).unwrap();
+    w.run(domain("y.test")).unwrap();
+    assert_eq!(reached(&w, "postmaster"), []);
+    let b = mailbox(&mut w, "b@x.test");
+    let c = mailbox(&mut w, "c@y.test");
+    let a = mailbox(&mut w, "a@x.test");
+    for (address, who) in [
+        ("PostMaster", b),
+        ("POSTMASTER@X.test", b),
+        ("postmaster+x@x.test", b),
+        ("abuse@x.test", b),
+        ("postmaster@y.test", c),
+        ("abuse@y.test", c),
+    ] {
+        assert_eq!(reached(&w, address), [who], "{address}");
+    }
+    // Nobody logs in as postmaster by that.
+    assert_eq!(w.lookup.account("postmaster@x.test").unwrap(), None);
+    // Somebody else is named, in a domain and without one.
+    w.run(alias("help@y.test", &["postmaster@y.test"])).unwrap();
+    w.run(Command::RemoveAddress { address: "Postmaster".into() }).unwrap();
+    w.run(alias("postmaster", &["c@y.test"])).unwrap();
+    assert_eq!((reached(&w, "postmaster"), reached(&w, "postmaster@x.test")), (vec![c], vec![b]));
+    let own = mailbox(&mut w, "abuse@x.test");
+    assert_eq!(reached(&w, "abuse@x.test"), [own]);
+    assert_eq!(w.run(account("abuse@x.test")), Err(Refusal::AddressExists("abuse@x.test".into())));
+    // Whoever is left takes it over, with what stands for it.
+    delete(&mut w, "b@x.test");
+    assert_eq!(reached(&w, "postmaster@x.test"), [a]);
+    delete(&mut w, "c@y.test");
+    assert_eq!((reached(&w, "postmaster@y.test"), reached(&w, "help@y.test")), (vec![], vec![]));
+    assert_eq!(reached(&w, "postmaster"), [a]);
+    delete(&mut w, "a@x.test");
+    assert_eq!(reached(&w, "postmaster@x.test"), [own]);
+    delete(&mut w, "abuse@x.test");
+    assert_eq!(w.lookup.addresses(10).unwrap(), []);
+    let d = mailbox(&mut w, "postmaster@y.test");
+    assert_eq!((reached(&w, "postmaster"), reached(&w, "abuse@y.test")), (vec![d], vec![d]));
 }
 
 #[test]

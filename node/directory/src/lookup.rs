@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::error::LookupError;
 use crate::keys::{FIRST_EPOCH, MAILBOX_EPOCH, RootKey, key_of, keyring_place, mailbox_key_place, open_epoch_key};
-use crate::names::without_detail;
+use crate::names::{POSTMASTER, without_detail};
 use crate::records::{
     Account, AddressRecord, Domain, RECORD_VERSION, Target, account_place, address_place, domain_place,
 };
@@ -89,15 +89,18 @@ impl Lookup {
         self.reader(None).address(address)
     }
 
-    /// What an address stands for: itself, or itself without its detail, through aliases.
+    /// What an address stands for: itself, or itself without its detail, through aliases. `postmaster` may be without a
+    /// domain.
     ///
     /// # Errors
     /// If it can't be read.
     pub fn resolve(&self, address: &str) -> Result<Resolution, LookupError> {
         let address = address.to_ascii_lowercase();
-        let Some((_, host)) = address.rsplit_once('@') else { return Ok(Resolution::Unknown) };
-        if self.domain(host)?.is_none() {
-            return Ok(Resolution::NotOurs);
+        match address.rsplit_once('@') {
+            Some((_, host)) if self.domain(host)?.is_none() => return Ok(Resolution::NotOurs),
+            Some(_) => {}
+            None if address == POSTMASTER => {}
+            None => return Ok(Resolution::Unknown),
         }
         let (found, detail) = match self.address(&address)? {
             Some(found) => (Some(found), None),

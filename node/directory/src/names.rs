@@ -4,6 +4,10 @@
 pub const ADDRESS_MAX_BYTES: usize = 254;
 /// What separates a local part from its detail (RFC 5233).
 pub const DETAIL_SEPARATOR: char = '+';
+/// Whom mail about this server itself goes to, in any domain and without one (RFC 5321, section 4.5.1).
+pub const POSTMASTER: &str = "postmaster";
+/// Whom complaints about a domain's users go to (RFC 2142, section 4).
+const ABUSE: &str = "abuse";
 /// Characters of a wrong name that are told back: refusals are kept in the log.
 const SHOWN_MAX_CHARS: usize = 80;
 
@@ -46,6 +50,19 @@ pub fn address(text: &str) -> Result<String, String> {
         ));
     }
     Ok(format!("{}@{host}", local.to_ascii_lowercase()))
+}
+
+/// An address that may stand for others, in its one form: also `postmaster` without a domain.
+///
+/// # Errors
+/// One sentence that says what is wrong.
+pub fn alias(text: &str) -> Result<String, String> {
+    if text.trim().eq_ignore_ascii_case(POSTMASTER) { Ok(POSTMASTER.to_owned()) } else { address(text) }
+}
+
+/// The addresses at which somebody must be reached where there is this domain.
+pub(crate) fn roles(host: &str) -> [String; 3] {
+    [format!("{POSTMASTER}@{host}"), format!("{ABUSE}@{host}"), POSTMASTER.to_owned()]
 }
 
 fn shown(text: &str) -> String {

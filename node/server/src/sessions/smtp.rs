@@ -71,9 +71,8 @@ impl DeliveryAgent for Agent {
     }
 
     async fn verify(&mut self, address: &Mailbox) -> Result<Destination, Failure> {
-        // <postmaster> alone is this server's own.
         let text = match address.domain.as_str() {
-            "" => format!("{}@{}", address.local, self.context.services.config().tls.hostname),
+            "" => address.local.clone(),
             _ => format!("{}@{}", address.local, address.domain),
         };
         let Services { cluster, lookup, .. } = &self.context.services;
