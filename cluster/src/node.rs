@@ -319,7 +319,7 @@ impl Node {
             let mut left = balance::hand_overs_max(self.replicas.len());
             for (partition, replica) in &mut self.replicas {
                 // Every one is asked: each remembers how long another has been the better leader.
-                if let Some(to) = replica.hand_over_preferred(&self.reach).filter(|_| left > 0) {
+                if let Some(to) = replica.hand_over_preferred(&self.reach, left > 0) {
                     replica.transfer(to);
                     self.dirty.push(*partition);
                     left -= 1;

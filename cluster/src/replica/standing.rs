@@ -115,8 +115,9 @@ impl Replica {
         Some(self.offers(found))
     }
 
-    /// To whom to hand the lead over because another should have it.
-    pub fn hand_over_preferred(&mut self, reach: &Reach) -> Option<ReplicaId> {
+    /// To whom to hand the lead over because another should have it. Where it is not its turn, nobody
+    /// is offered anything.
+    pub fn hand_over_preferred(&mut self, reach: &Reach, its_turn: bool) -> Option<ReplicaId> {
         let settled =
             self.lead.told && self.ticks - self.lead.since_tick >= balance::STAY_TICKS && self.are_regions_heard();
         if !self.may_hand_over() || self.is_unfit_to_lead() || !settled {
@@ -131,7 +132,7 @@ impl Replica {
         let since = self.better.filter(|(replica, _)| Some(*replica) == found).map_or(self.ticks, |(_, since)| since);
         self.better = found.map(|replica| (replica, since));
         let found = found.filter(|_| self.ticks - since >= balance::STEADY_TICKS)?;
-        self.may_be_offered(found).then(|| self.offers(found))
+        (its_turn && self.may_be_offered(found)).then(|| self.offers(found))
     }
 
     fn may_hand_over(&self) -> bool {

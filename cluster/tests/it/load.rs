@@ -69,6 +69,19 @@ fn leaders_are_spread_again_after_a_node_dies_and_comes_back() {
     network.until(1_200, "spread within 30 s", |n| leads(n, PARTITIONS) == [4, 4, 4]);
 }
 
+/// A node hands over some partitions at a time. Those that wait for their turn were not offered to anybody yet, so they are
+/// offered at the next look, not after a pause that doubles each time.
+#[test]
+fn many_leads_move_as_fast_as_a_node_hands_them_over() {
+    const PARTITIONS: u32 = 60;
+    let mut network = elected(3, PARTITIONS);
+    network.ticks(400);
+    network.until(1_200, "spread", |n| leads(n, PARTITIONS) == [20, 20, 20]);
+    network.cut.extend([(NodeId(1), NodeId(2)), (NodeId(2), NodeId(1))]);
+    // 20 partitions in fours each second, behind the 6 s until it counts.
+    network.until(500, "who hears both leads", |n| leads(n, PARTITIONS) == [0, 0, PARTITIONS]);
+}
+
 #[test]
 fn one_node_and_two_nodes_work_too() {
     for nodes in [1, 2, 5] {
