@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// How long anything about a cluster is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of its log that are shown of a node that failed.
+const LOG_END_LINES: usize = 25;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A running quickstart cluster; killed when dropped.
@@ -406,6 +408,14 @@ impl Cluster {
         Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
     }
 
+    /// The last lines of a node's log, under a heading. A process that was killed says nothing there of its end.
+    pub fn log_end(&self, node: u64) -> String {
+        let log = std::fs::read_to_string(self.text(node, "log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_END_LINES)..];
+        format!("--- the end of node {node}'s log\n{}", last.join("\n"))
+    }
+
     /// User and system time that all nodes have used, in seconds.
     pub fn cpu_seconds(&self) -> f64 {
         let ticks = rustix::param::clock_ticks_per_second() as f64;
@@ -457,12 +467,7 @@ impl Drop for Cluster {
         }
         if std::thread::panicking() {
             for node in self.node_ids() {
-                let log = std::fs::read_to_string(self.text(node, "log")).unwrap_or_default();
-                let tail: Vec<&str> = log.lines().rev().take(25).collect();
-                eprintln!("--- the end of node {node}'s log");
-                for line in tail.iter().rev() {
-                    eprintln!("{line}");
-                }
+                eprintln!("{}", self.log_end(node));
             }
         }
         for node in self.node_ids() {

@@ -118,7 +118,8 @@ pub fn siege(cluster: &mut Cluster, time: Duration) -> Result<Outcome, String> {
         others.round().map_err(|e| format!("after {:.0} s: {e}", begun.elapsed().as_secs_f64()))?;
         for node in cluster.node_ids() {
             let bytes = cluster.resident_bytes(node).ok_or_else(|| {
-                format!("node {node} has ended after {:.0} s under attack", begun.elapsed().as_secs_f64())
+                let after = begun.elapsed().as_secs_f64();
+                format!("node {node} has ended after {after:.0} s under attack\n{}", cluster.log_end(node))
             })?;
             let most = resident_max_bytes.entry(node).or_default();
             *most = bytes.max(*most);
