@@ -1,18 +1,24 @@
 //! What a mail server must know of a message: its header fields raw, its ENVELOPE, its MIME tree with the
-//! byte range of every part, text to search in, and whether a message fits a query. Pure.
+//! byte range of every part, text to search in, whether a message fits a query, where it comes in an order, and in which
+//! conversation it is. Pure.
 //!
 //! Taking a message apart costs what is made of it, whatever it is made from: see [`budget`].
 
 pub mod body_search;
+pub mod breath;
 pub mod budget;
 pub mod date;
 mod described;
 pub mod envelope;
 pub mod header;
 pub mod octets;
+pub mod preview;
 pub mod query;
 pub mod search;
+pub mod sort;
 pub mod structure;
+pub mod subject;
+pub mod thread;
 pub mod transfer;
 
 pub use body_search::BodySearch;

@@ -50,6 +50,37 @@ fn push_header(block: &[u8], out: &mut String) {
     }
 }
 
+/// The charset of what is looked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Charset {
+    /// UTF-8, of which US-ASCII is a part.
+    Utf8,
+    /// Another one.
+    Other(fn(&[u8]) -> String),
+}
+
+impl Charset {
+    /// Some of those that there are, in the names that most programs know.
+    pub const NAMES: &str = "UTF-8 US-ASCII ISO-8859-1 ISO-8859-2 ISO-8859-5 ISO-8859-7 ISO-8859-15 WINDOWS-1250 WINDOWS-1251 \
+                             WINDOWS-1252 KOI8-R KOI8-U ISO-2022-JP SHIFT_JIS EUC-JP EUC-KR GB2312 GBK GB18030 BIG5 UTF-7";
+
+    /// The charset of a name, if there is one.
+    pub fn named(name: &[u8]) -> Option<Charset> {
+        if [b"UTF-8".as_slice(), b"US-ASCII"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            return Some(Charset::Utf8);
+        }
+        charset_decoder(name).filter(|_| !name.is_empty()).map(Charset::Other)
+    }
+
+    /// A text of it; None if it is none.
+    pub fn decode(self, bytes: Vec<u8>) -> Option<String> {
+        match self {
+            Charset::Utf8 => String::from_utf8(bytes).ok(),
+            Charset::Other(decode) => Some(decode(&bytes)),
+        }
+    }
+}
+
 /// A text of this charset. Bytes that can't be decoded are searched as they are.
 pub(crate) fn decode_text(bytes: &[u8], charset: &[u8]) -> String {
     // Much mail says US-ASCII, or nothing, and means UTF-8.
@@ -100,6 +131,16 @@ mod tests {
             let parsed = MessageParser::new().parse_headers(line.as_bytes()).unwrap();
             assert_eq!(parsed.subject(), Some(decode_header(text.as_bytes()).as_str()));
         }
+    }
+
+    #[test]
+    fn every_charset_that_is_named_is_known() {
+        assert!(Charset::NAMES.split(' ').all(|name| Charset::named(name.as_bytes()).is_some()));
+        assert!(["", "x", "utf-99"].iter().all(|name| Charset::named(name.as_bytes()).is_none()));
+        let decoded = |name: &str, bytes: &[u8]| Charset::named(name.as_bytes()).unwrap().decode(bytes.to_vec());
+        assert_eq!(decoded("Utf-8", b"\xff"), None);
+        assert_eq!(decoded("koi8-r", b"\xd0\xd2\xc9").as_deref(), Some("при"));
+        assert_eq!(decoded("ISO-2022-JP", b"\x1b$B$\"\x1b(B").as_deref(), Some("あ"));
     }
 
     const CHARSETS: [&str; 12] = [

@@ -12,6 +12,25 @@ pub fn decode(encoding: &[u8], bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Decodes what comes in pieces.
+pub struct Decoding(Transfer);
+
+impl Decoding {
+    /// Of bytes of this encoding; None if it is not known what they mean.
+    pub fn of(encoding: &[u8]) -> Option<Decoding> {
+        let plain = ["", "7bit", "8bit", "binary"].iter().any(|name| encoding.eq_ignore_ascii_case(name.as_bytes()));
+        let transfer = Transfer::of(encoding);
+        (plain || !matches!(transfer, Transfer::Identity)).then_some(Decoding(transfer))
+    }
+
+    /// What the next piece means.
+    pub fn take(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(piece.len());
+        self.0.decode(piece, &mut out);
+        out
+    }
+}
+
 /// Whether bytes of this encoding mean others.
 pub(crate) fn is_encoded(encoding: &[u8]) -> bool {
     !matches!(Transfer::of(encoding), Transfer::Identity)
