@@ -123,9 +123,12 @@ pub(crate) fn modseq_of(answer: &Result<Answer, Refusal>) -> Option<u64> {
             | Answer::Resumed(_)
             | Answer::Fetched(_)
             | Answer::Chunk(_)
+            | Answer::Chunks(_)
             | Answer::Maildrop(_)
             | Answer::UniqueIds(_)
+            | Answer::SaveDates(_)
             | Answer::Quota(_)
+            | Answer::Counted(_)
             | Answer::Copied { .. },
         )
         | Err(_) => None,

@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::fmt;
 
 use bytes::Bytes;
-use mailraft_storage::CommandId;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::seal::{Key, key_bytes};
+use mailraft_storage::{CommandId, UnixMillis};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -28,6 +28,8 @@ pub struct MaildropHolder(pub [u8; 16]);
 
 /// The most UIDs that one [`Command::Fetch`] or [`Command::UniqueIds`] answers for.
 pub const FETCH_UIDS_MAX: usize = 500;
+/// The most chunks that one [`Command::ReadChunks`] reads: of whole size they would be 16 MiB, which a frame has room for.
+pub const READ_CHUNKS_MAX: usize = 64;
 /// The longest folder name, in bytes of UTF-8.
 pub const FOLDER_NAME_MAX_BYTES: usize = 1_000;
 /// The most folders in a mailbox.
@@ -299,6 +301,39 @@ pub enum Command {
     },
     /// How much of its quota the mailbox takes.
     Quota,
+    /// Appends a message in the place of another one (RFC 8508): both or neither.
+    Replace {
+        /// The folder of the one that goes.
+        folder: FolderId,
+        /// Its UID.
+        uid: u32,
+        /// The name of the folder that the new one comes to.
+        to: String,
+        /// The new one.
+        new_message: NewMessage,
+        /// Its flags.
+        flags: Flags,
+        /// Its INTERNALDATE.
+        internal_date: ZonedTime,
+    },
+    /// Sealed chunks of several bodies, at most [`READ_CHUNKS_MAX`], which the asker knows to be short: what it searches is
+    /// read for many messages at once.
+    ReadChunks {
+        /// Of each the message, the body and the chunk's number, as for [`Command::ReadChunk`].
+        chunks: Vec<(EmailId, BodyId, u32)>,
+    },
+    /// When at most [`FETCH_UIDS_MAX`] messages came to their folder. UIDs that don't exist are left out.
+    SaveDates {
+        /// The folder.
+        folder: FolderId,
+        /// The UIDs of the messages.
+        uids: UidSet,
+    },
+    /// How many messages of a folder are \\Deleted.
+    CountDeleted {
+        /// Its name.
+        folder: String,
+    },
 }
 
 impl Command {
@@ -313,9 +348,12 @@ impl Command {
             | Command::Unselect
             | Command::Fetch { .. }
             | Command::ReadChunk { .. }
+            | Command::ReadChunks { .. }
             | Command::Maildrop
             | Command::UniqueIds { .. }
+            | Command::SaveDates { .. }
             | Command::Quota
+            | Command::CountDeleted { .. }
             | Command::Heard { .. } => true,
             Command::Deliver { .. }
             | Command::Append { .. }
@@ -329,6 +367,7 @@ impl Command {
             | Command::RenameFolder { .. }
             | Command::Subscribe { .. }
             | Command::Remove { .. }
+            | Command::Replace { .. }
             | Command::Once { .. } => false,
             Command::InMaildrop { command, .. } => command.is_read(),
         }
@@ -534,7 +573,7 @@ pub enum Answer {
     Fetched(Vec<Fetched>),
     /// To ReadChunk; None if it is no more.
     Chunk(Option<Bytes>),
-    /// To Deliver and Append.
+    /// To Deliver, Append and Replace.
     Stored {
         /// The UIDVALIDITY of the folder that it is in.
         uid_validity: u32,
@@ -572,6 +611,12 @@ pub enum Answer {
     UniqueIds(Vec<(u32, String)>),
     /// To Quota.
     Quota(QuotaUsage),
+    /// To CountDeleted.
+    Counted(u32),
+    /// To SaveDates; UIDs rising.
+    SaveDates(Vec<(u32, UnixMillis)>),
+    /// To ReadChunks, in their order; None for those that are no more.
+    Chunks(Vec<Option<Bytes>>),
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.

@@ -564,7 +564,7 @@ fn seal_rows(env: &mut Env, cx: &Context, rows: BTreeMap<RowKey, Row>) -> RowBat
     for (place, row) in rows {
         let value = match row {
             Row::Plain(plain) => seal_row(env, key, epoch, cluster, &place, &plain),
-            Row::NewPlace(record) => seal_row(env, key, epoch, cluster, &place, &encode(&record)),
+            Row::NewPlace(record) => seal_row(env, key, epoch, cluster, &place, &record.encode()),
             Row::Ready(sealed) => sealed,
             Row::Delete => {
                 batch.delete(place);

@@ -11,7 +11,7 @@ use mailraft_storage::memory::MemoryRows;
 use mailraft_storage::seal::Key;
 use mailraft_storage::{Env, Epoch, Index, MailboxId, RowBatch, Rows, StoreError, Table, UnixMillis, Verdict};
 
-use crate::api::{Answer, Change, Command, FetchWhat, Refusal, StoreMode};
+use crate::api::{Answer, Change, Command, FetchWhat, READ_CHUNKS_MAX, Refusal, StoreMode};
 use crate::flags::{Flags, SystemFlag};
 use crate::harness::{ALL, World, append, create, deliver, new_message, stored_uid};
 use crate::limits::{BATCH_MAX_BYTES, OPEN_BODY_MAX_MILLIS};
@@ -408,6 +408,14 @@ fn fetches_read_rows_and_say_when_one_is_damaged() {
     assert_eq!((content.size_bytes, content.chunks, header.header.as_ref()), (4, 1, b"Subject: x\r\n\r\n".as_slice()));
     let chunk = Command::ReadChunk { email: content.email, body: content.body, number: 0 };
     assert_eq!(world.run(chunk), Ok(Answer::Chunk(Some("text".into()))));
+    let chunks =
+        vec![(content.email, content.body, 0), (content.email, content.body, 1), (content.email, content.body, 0)];
+    let several = world.run(Command::ReadChunks { chunks });
+    assert!(
+        matches!(several, Ok(Answer::Chunks(chunks)) if chunks.iter().map(Option::is_some).eq([true, false, true]))
+    );
+    let too_many = vec![(content.email, content.body, 0); READ_CHUNKS_MAX + 1];
+    assert!(matches!(world.run(Command::ReadChunks { chunks: too_many }), Err(Refusal::Limit(_))));
     let other = Command::ReadChunk { email: content.email, body: content.body, number: 1 };
     assert_eq!(world.run(other), Ok(Answer::Chunk(None)));
     let key = crate::records::content_key(world.place.mailbox, content.email);
@@ -484,5 +492,32 @@ fn pages_of_flags_and_single_places_overrule_each_other_by_modseq() {
     }
     world.run(Command::Expunge { folder: inbox, uids: Some(UidSet::range(1, 1_023)) }).unwrap();
     assert_eq!(world.count(Table::FlagPages), 1, "an empty page goes");
+    world.assert_rows_are_memory();
+}
+
+#[test]
+fn a_message_is_saved_anew_by_each_copy_and_keeps_its_date_through_all_else() {
+    let mut world = World::new();
+    let dates = |world: &mut World, name: &str| {
+        let folder = world.id(name);
+        match world.run(Command::SaveDates { folder, uids: ALL() }) {
+            Ok(Answer::SaveDates(dates)) => dates,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = world.env.wall;
+    world.append("INBOX", "text");
+    world.env.wall = UnixMillis(first.0 + 5_000);
+    let inbox = world.id("INBOX");
+    world.run(Command::Copy { folder: inbox, uids: ALL(), to: "Sent".into() }).unwrap();
+    let flags = Flags::none().with(SystemFlag::Seen);
+    world
+        .run(Command::Store { folder: inbox, uids: ALL(), mode: StoreMode::Add, flags, unchanged_since: None })
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(dates(&mut world, "INBOX"), [(1, first)]);
+        assert_eq!(dates(&mut world, "Sent"), [(1, UnixMillis(first.0 + 5_000))]);
+        world.reload();
+    }
     world.assert_rows_are_memory();
 }

@@ -188,7 +188,7 @@ impl Reader<'_> {
         }
         let mut dead = Vec::new();
         let mut sharing = KeywordSharing::default();
-        self.each(Table::Places, |key, record: PlaceRecord| {
+        self.each_with(Table::Places, PlaceRecord::decode, |key, record| {
             let (folder, uid) = place_of(key).ok_or_else(|| wrong_key(key))?;
             let counts = record.stage.is_none_or(|stage| stages.live.contains(&stage));
             if !counts && !plant::is(Fault::StageCountsAtOnce) {
@@ -204,6 +204,7 @@ impl Reader<'_> {
                     modseq: record.modseq,
                     size_bytes: record.info.size_bytes,
                     paged: false,
+                    saved: record.saved,
                 };
                 folder.insert(uid, message);
                 state.hold_email(record.email, record.info);

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use mailraft_owner::Place;
-use mailraft_storage::{Index, RowKey, Rows, StoreError};
+use mailraft_storage::body::BodyId;
+use mailraft_storage::{Index, RowKey, Rows, StoreError, UnixMillis};
 
 use crate::api::{
     Answer, Command, EmailId, FETCH_UIDS_MAX, FetchWhat, Fetched, FetchedContent, FetchedHeader, FolderId, FolderInfo,
-    FolderStatus, Maildrop, MaildropMessage, MessageState, Refusal, Resumed, Selected,
+    FolderStatus, Maildrop, MaildropMessage, MessageState, READ_CHUNKS_MAX, Refusal, Resumed, Selected,
 };
+use crate::flags::SystemFlag;
 use crate::names;
 use crate::plant::{self, Fault};
 use crate::records::{self, ContentRecord, MailboxKey, chunk_key, content_key};
@@ -38,7 +40,9 @@ pub struct StoredRead {
 pub(crate) enum Kind {
     Fetch { messages: Vec<(MessageState, EmailId)>, what: FetchWhat },
     Chunk(RowKey),
+    Chunks(Vec<Option<RowKey>>),
     UniqueIds(Vec<(u32, EmailId)>),
+    SaveDates(Vec<(u32, EmailId, Option<UnixMillis>)>),
 }
 
 impl StoredRead {
@@ -58,6 +62,13 @@ impl StoredRead {
     pub fn run(self, rows: &dyn Rows) -> Result<Answer, StoreError> {
         match self.kind {
             Kind::Chunk(key) => Ok(Answer::Chunk(rows.get(self.place.replica, &key)?)),
+            Kind::Chunks(keys) => {
+                let read = |key: &Option<RowKey>| match key {
+                    Some(key) => rows.get(self.place.replica, key),
+                    None => Ok(None),
+                };
+                Ok(Answer::Chunks(keys.iter().map(read).collect::<Result<_, _>>()?))
+            }
             Kind::Fetch { messages, what } => {
                 let mut fetched = Vec::with_capacity(messages.len());
                 for (state, email) in messages {
@@ -67,6 +78,21 @@ impl StoredRead {
                     fetched.push(answer(state, email, record, what));
                 }
                 Ok(Answer::Fetched(fetched))
+            }
+            Kind::SaveDates(messages) => {
+                let mut dates = Vec::with_capacity(messages.len());
+                for (uid, email, saved) in messages {
+                    if let Some(saved) = saved {
+                        dates.push((uid, saved));
+                        continue;
+                    }
+                    // It came before that was noted of each place: then its content came then.
+                    let key = content_key(self.place.mailbox, email);
+                    let Some(sealed) = rows.get(self.place.replica, &key)? else { continue };
+                    let record: ContentRecord = records::open(&self.key, self.place.cluster, &key, &sealed)?;
+                    dates.push((uid, record.saved));
+                }
+                Ok(Answer::SaveDates(dates))
             }
             Kind::UniqueIds(messages) => {
                 let mut unique_ids = Vec::with_capacity(messages.len());
@@ -115,6 +141,7 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
             ReadAnswer::Now(resume(state, *folder, *uid_validity, *since, known).map(Answer::Resumed))
         }
         Command::Fetch { folder, uids, what } => fetch(state, *folder, uids, *what),
+        Command::CountDeleted { folder } => ReadAnswer::Now(count_deleted(state, folder).map(Answer::Counted)),
         Command::Maildrop => ReadAnswer::Now(maildrop(state).map(Answer::Maildrop)),
         Command::UniqueIds { folder, uids } => match opened(state, *folder) {
             Ok(folder) => {
@@ -123,15 +150,25 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
             }
             Err(refusal) => ReadAnswer::Now(Err(refusal)),
         },
+        Command::SaveDates { folder, uids } => match opened(state, *folder) {
+            Ok(folder) => {
+                let messages = folder.within(uids).take(FETCH_UIDS_MAX).map(|(uid, m)| (uid, m.email, m.saved));
+                ReadAnswer::Stored(Kind::SaveDates(messages.collect()))
+            }
+            Err(refusal) => ReadAnswer::Now(Err(refusal)),
+        },
         // The owner has looked who has the maildrop.
         Command::InMaildrop { command, .. } => read(state, place, claims, command),
-        Command::ReadChunk { email, body, number } => {
-            let there = state.email(*email).is_some_and(|e| e.info.body == *body && *number < e.info.chunks);
-            if there {
-                ReadAnswer::Stored(Kind::Chunk(chunk_key(place.mailbox, *body, *number)))
-            } else {
-                ReadAnswer::Now(Ok(Answer::Chunk(None)))
-            }
+        Command::ReadChunk { email, body, number } => match chunk_of(state, place, *email, *body, *number) {
+            Some(key) => ReadAnswer::Stored(Kind::Chunk(key)),
+            None => ReadAnswer::Now(Ok(Answer::Chunk(None))),
+        },
+        Command::ReadChunks { chunks } if chunks.len() > READ_CHUNKS_MAX => {
+            ReadAnswer::Now(Err(Refusal::Limit(format!("at most {READ_CHUNKS_MAX} chunks are read at once"))))
+        }
+        Command::ReadChunks { chunks } => {
+            let key = |(email, body, number): &(EmailId, BodyId, u32)| chunk_of(state, place, *email, *body, *number);
+            ReadAnswer::Stored(Kind::Chunks(chunks.iter().map(key).collect()))
         }
         Command::Deliver { .. }
         | Command::Append { .. }
@@ -147,10 +184,17 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
         | Command::Remove { .. }
         | Command::Once { .. }
         | Command::Quota
+        | Command::Replace { .. }
         | Command::Heard { .. } => {
             ReadAnswer::Now(Err(Refusal::NotAllowed("this needs the mailbox's owner".to_owned())))
         }
     }
+}
+
+/// The row of a chunk, if its message is still in the mailbox.
+fn chunk_of(state: &State, place: &Place, email: EmailId, body: BodyId, number: u32) -> Option<RowKey> {
+    let there = state.email(email).is_some_and(|e| e.info.body == body && number < e.info.chunks);
+    there.then(|| chunk_key(place.mailbox, body, number))
 }
 
 fn list(state: &State) -> Vec<FolderInfo> {
@@ -207,6 +251,12 @@ fn status(state: &State, claims: &Claims, name: &str) -> Result<FolderStatus, Re
         highest_modseq: record.highest_modseq,
         size_bytes: folder.size_bytes(),
     })
+}
+
+fn count_deleted(state: &State, name: &str) -> Result<u32, Refusal> {
+    let (_, folder) = named(state, name)?;
+    let deleted = folder.iter().filter(|(_, message)| message.flags.has(SystemFlag::Deleted));
+    Ok(u32::try_from(deleted.count()).unwrap_or(u32::MAX))
 }
 
 fn select(state: &State, claims: &mut Claims, name: &str, claim_recent: bool) -> Result<Selected, Refusal> {

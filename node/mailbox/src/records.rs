@@ -134,6 +134,35 @@ pub(crate) struct PlaceRecord {
     /// It counts only if this stage is live.
     pub stage: Option<StageId>,
     pub info: EmailInfo,
+    /// When the message came to this folder; None in rows of version 1.
+    pub saved: Option<UnixMillis>,
+}
+
+/// The version of a [`PlaceRecord`]: the first one did not say when the message came.
+const PLACE_VERSION: u8 = 2;
+
+/// A [`PlaceRecord`] of version 1.
+#[derive(Serialize, Deserialize)]
+struct UndatedPlace {
+    email: EmailId,
+    flags: Flags,
+    modseq: u64,
+    stage: Option<StageId>,
+    info: EmailInfo,
+}
+
+impl PlaceRecord {
+    pub fn encode(&self) -> Vec<u8> {
+        versioned_encode(PLACE_VERSION, self)
+    }
+
+    pub fn decode(place: &str, bytes: &[u8]) -> Result<Self, StoreError> {
+        if bytes.first() == Some(&1) {
+            let UndatedPlace { email, flags, modseq, stage, info } = versioned_decode(place, 1, bytes)?;
+            return Ok(PlaceRecord { email, flags, modseq, stage, info, saved: None });
+        }
+        versioned_decode(place, PLACE_VERSION, bytes)
+    }
 }
 
 /// Flags of many places of one page: each group's UIDs got these flags at this MODSEQ. A place whose own
@@ -470,6 +499,19 @@ mod tests {
         assert_eq!(DeliveryRecord::decode("row", &record.encode()).unwrap(), record);
         let later = [&[3], &record.encode()[1..]].concat();
         assert!(matches!(DeliveryRecord::decode("row", &later), Err(StoreError::Newer { .. })));
+    }
+
+    #[test]
+    fn a_place_is_read_in_every_version() {
+        let info = EmailInfo { body: BodyId([1; 16]), chunks: 1, size_bytes: 5, message_id: None };
+        let (email, flags) = (EmailId([2; 16]), Flags::none().with_keyword("k"));
+        let old = UndatedPlace { email, flags: flags.clone(), modseq: 7, stage: None, info };
+        let mut record = PlaceRecord { email, flags, modseq: 7, stage: None, info, saved: None };
+        assert_eq!(PlaceRecord::decode("row", &versioned_encode(1, &old)).unwrap(), record);
+        record.saved = Some(UnixMillis(9));
+        assert_eq!(PlaceRecord::decode("row", &record.encode()).unwrap(), record);
+        let later = [&[3], &record.encode()[1..]].concat();
+        assert!(matches!(PlaceRecord::decode("row", &later), Err(StoreError::Newer { .. })));
     }
 
     #[test]

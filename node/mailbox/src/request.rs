@@ -3,7 +3,7 @@
 use mailraft_storage::{Index, PartitionId};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Answer, Command, Once, Refusal, ZonedTime};
+use crate::api::{Answer, Command, FolderId, Once, Refusal, ZonedTime};
 use crate::flags::Flags;
 
 /// Where in the logs of the cluster something stands.
@@ -58,6 +58,19 @@ pub enum MessageKind {
         /// The folder's name.
         folder: String,
         /// The message's flags.
+        flags: Flags,
+        /// Its INTERNALDATE.
+        internal_date: ZonedTime,
+    },
+    /// IMAP REPLACE.
+    Replace {
+        /// The folder of the message that goes.
+        folder: FolderId,
+        /// Its UID.
+        uid: u32,
+        /// The name of the folder that the new one comes to.
+        to: String,
+        /// The new one's flags.
         flags: Flags,
         /// Its INTERNALDATE.
         internal_date: ZonedTime,

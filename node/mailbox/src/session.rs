@@ -573,6 +573,9 @@ impl Session {
             MessageKind::Deliver { reverse_path, detail, deduplicate, received } => {
                 Command::Deliver { new_message, reverse_path, detail, deduplicate, received }
             }
+            MessageKind::Replace { folder, uid, to, flags, internal_date } => {
+                Command::Replace { folder, uid, to, new_message, flags, internal_date }
+            }
             MessageKind::Append { folder, flags, internal_date } => {
                 Command::Append { folder, new_message, flags, internal_date }
             }

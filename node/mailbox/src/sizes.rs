@@ -28,13 +28,20 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             | Command::Unselect
             | Command::ReadChunk { .. }
             | Command::Maildrop => 0,
-            Command::Status { folder } | Command::Select { folder, .. } => folder.len(),
+            Command::Status { folder } | Command::Select { folder, .. } | Command::CountDeleted { folder } => {
+                folder.len()
+            }
+            Command::ReadChunks { chunks } => std::mem::size_of_val(chunks.as_slice()),
             Command::Resume { known, .. } => set(known),
-            Command::Fetch { uids, .. } | Command::UniqueIds { uids, .. } | Command::Remove { uids, .. } => set(uids),
+            Command::Fetch { uids, .. }
+            | Command::SaveDates { uids, .. }
+            | Command::UniqueIds { uids, .. }
+            | Command::Remove { uids, .. } => set(uids),
             Command::Deliver { new_message: d, reverse_path, detail, .. } => {
                 new_message(d) + reverse_path.len() + detail.as_ref().map_or(0, String::len)
             }
             Command::Append { folder, new_message: d, flags: f, .. } => folder.len() + new_message(d) + flags(f),
+            Command::Replace { to, new_message: d, flags: f, .. } => to.len() + new_message(d) + flags(f),
             Command::Store { uids, flags: f, .. } => set(uids) + flags(f),
             Command::Copy { uids, to, .. } | Command::Move { uids, to, .. } => set(uids) + to.len(),
             Command::Expunge { uids, .. } => uids.as_ref().map_or(0, set),
@@ -58,7 +65,12 @@ const MESSAGE_BYTES: usize = 128;
 pub fn answer_bytes(answer: &Answer) -> usize {
     MESSAGE_BYTES
         + match answer {
-            Answer::Done | Answer::Status(_) | Answer::Quota(_) | Answer::Stored { .. } | Answer::Chunk(None) => 0,
+            Answer::Done
+            | Answer::Status(_)
+            | Answer::Quota(_)
+            | Answer::Counted(_)
+            | Answer::Stored { .. }
+            | Answer::Chunk(None) => 0,
             Answer::Folders(folders) => {
                 folders.iter().map(|folder| size_of::<FolderInfo>() + folder.name.len()).sum::<usize>()
             }
@@ -76,9 +88,13 @@ pub fn answer_bytes(answer: &Answer) -> usize {
                 bytes + keywords.bytes()
             }
             Answer::Chunk(Some(chunk)) => chunk.len(),
+            Answer::Chunks(chunks) => {
+                std::mem::size_of_val(chunks.as_slice()) + chunks.iter().flatten().map(bytes::Bytes::len).sum::<usize>()
+            }
             Answer::Flagged { modified: uids, .. } | Answer::Expunged { uids, .. } => set_bytes(uids),
             Answer::Copied { from, to, .. } => (from.len() + to.len()) * size_of::<u32>(),
             Answer::Maildrop(maildrop) => std::mem::size_of_val(maildrop.messages.as_slice()),
+            Answer::SaveDates(dates) => std::mem::size_of_val(dates.as_slice()),
             Answer::UniqueIds(ids) => ids.iter().map(|(_, id)| size_of::<(u32, String)>() + id.len()).sum(),
         }
 }

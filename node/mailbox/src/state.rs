@@ -69,6 +69,8 @@ pub(crate) struct Message {
     pub size_bytes: u64,
     /// Whether the flags stand in the page's row rather than in the place's.
     pub paged: bool,
+    /// When it came to the folder; None for what came before that was noted.
+    pub saved: Option<UnixMillis>,
 }
 
 impl Message {
@@ -540,8 +542,14 @@ mod tests {
     fn a_copy_changes_alone() {
         let mut state = State::default();
         state.add_folder(FolderId(1), "INBOX".into(), record());
-        let message =
-            |n: u8| Message { email: EmailId([n; 16]), flags: Flags::none(), modseq: 1, size_bytes: 5, paged: false };
+        let message = |n: u8| Message {
+            email: EmailId([n; 16]),
+            flags: Flags::none(),
+            modseq: 1,
+            size_bytes: 5,
+            paged: false,
+            saved: None,
+        };
         for uid in [1, 2, 1_023, 1_024, 5_000] {
             state.folder_mut(FolderId(1)).unwrap().insert(uid, message(1));
         }

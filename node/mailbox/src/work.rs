@@ -166,9 +166,10 @@ impl<'a> Work<'a> {
         let (mut uids, mut added) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
         for (uid, (email, info, flags)) in (first..).zip(messages) {
             let folder = self.state.folder_mut(id).ok_or(Refusal::FolderGone)?;
-            let message = Message { email, flags, modseq, size_bytes: info.size_bytes, paged: false };
+            let saved = Some(self.env.wall);
+            let message = Message { email, flags, modseq, size_bytes: info.size_bytes, paged: false, saved };
             added.push(message.seen_by_client(uid));
-            let record = PlaceRecord { email, flags: message.flags.clone(), modseq, stage: None, info };
+            let record = PlaceRecord { email, flags: message.flags.clone(), modseq, stage: None, info, saved };
             self.rows.insert(place_key(mailbox, id, uid), Row::NewPlace(record));
             folder.record.uid_next = uid + 1;
             folder.insert(uid, message);
@@ -260,8 +261,9 @@ impl<'a> Work<'a> {
             modseq: message.modseq,
             stage: None,
             info: email.info,
+            saved: message.saved,
         };
-        self.put(place_key(self.mailbox(), id, uid), &record);
+        self.rows.insert(place_key(self.mailbox(), id, uid), Row::Plain(record.encode()));
     }
 
     /// Writes the flags of all messages of a page that keep them there.

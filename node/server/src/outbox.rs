@@ -244,9 +244,12 @@ fn is_read(result: &Result<Answer, Refusal>) -> bool {
             | Answer::Resumed(_)
             | Answer::Fetched(_)
             | Answer::Chunk(_)
+            | Answer::Chunks(_)
             | Answer::Maildrop(_)
             | Answer::UniqueIds(_)
-            | Answer::Quota(_),
+            | Answer::SaveDates(_)
+            | Answer::Quota(_)
+            | Answer::Counted(_),
         ) => true,
         Ok(
             Answer::Done

@@ -11,6 +11,7 @@ mod new_message;
 mod once;
 mod remove;
 mod rename_folder;
+mod replace;
 mod store;
 mod subscribe;
 
@@ -45,6 +46,9 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         Command::RenameFolder { from, to } => rename_folder::rename_folder(work, from, to),
         Command::Subscribe { name, on } => subscribe::subscribe(work, name, *on),
         Command::Remove { folder, uids } => remove::remove(work, *folder, uids),
+        Command::Replace { folder, uid, to, new_message, flags, internal_date } => {
+            replace::replace(work, (*folder, *uid), to, new_message, flags, *internal_date)
+        }
         Command::Once { once, command } => once::once(work, once, command),
         // The owner has looked who has the maildrop.
         Command::InMaildrop { command, .. } => decide(work, command),
@@ -58,7 +62,10 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         | Command::Fetch { .. }
         | Command::Maildrop
         | Command::UniqueIds { .. }
+        | Command::SaveDates { .. }
         | Command::Quota
+        | Command::CountDeleted { .. }
+        | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => Err(Refusal::NotAllowed("a read changes nothing".to_owned())),
     }
 }
@@ -66,7 +73,9 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
 /// The message that a command brings.
 pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
     match command {
-        Command::Deliver { new_message, .. } | Command::Append { new_message, .. } => Some(new_message),
+        Command::Deliver { new_message, .. }
+        | Command::Append { new_message, .. }
+        | Command::Replace { new_message, .. } => Some(new_message),
         Command::Once { command, .. } | Command::InMaildrop { command, .. } => new_message_of(command),
         Command::Store { .. }
         | Command::Copy { .. }
@@ -75,6 +84,7 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
         | Command::CreateFolder { .. }
         | Command::CreateFolderFor { .. }
         | Command::Quota
+        | Command::CountDeleted { .. }
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }
@@ -88,7 +98,9 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
         | Command::Fetch { .. }
         | Command::Maildrop
         | Command::UniqueIds { .. }
+        | Command::SaveDates { .. }
         | Command::Remove { .. }
+        | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => None,
     }
 }

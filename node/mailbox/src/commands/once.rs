@@ -104,6 +104,8 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::CreateFolder { .. }
         | Command::CreateFolderFor { .. }
         | Command::Quota
+        | Command::Replace { .. }
+        | Command::CountDeleted { .. }
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }
@@ -118,8 +120,10 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::Fetch { .. }
         | Command::Maildrop
         | Command::UniqueIds { .. }
+        | Command::SaveDates { .. }
         | Command::Remove { .. }
         | Command::InMaildrop { .. }
+        | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => return None,
     })
 }
