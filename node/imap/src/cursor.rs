@@ -5,7 +5,7 @@ use mailraft_mailbox::flags::{KEYWORD_MAX_BYTES, KEYWORDS_MAX};
 use mailraft_mailbox::{SystemFlag, UidSet};
 
 use crate::decoder::Piece;
-use crate::utf7;
+use crate::utf7::Spelling;
 
 /// Why a command can't be understood: text for BAD.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,7 @@ pub struct Cursor<'a> {
     depth: usize,
     /// Spaces at the end of the last piece count.
     spaces_at_end: bool,
+    spelling: Spelling,
 }
 
 /// What becomes of \\Recent in a list of flags.
@@ -102,12 +103,22 @@ pub fn wrong<T>(text: impl Into<String>) -> Read<T> {
 
 impl<'a> Cursor<'a> {
     pub fn new(pieces: &'a [Piece]) -> Self {
-        Cursor { pieces, at: 0, offset: 0, depth: 0, spaces_at_end: true }
+        Cursor { pieces, at: 0, offset: 0, depth: 0, spaces_at_end: true, spelling: Spelling::ModifiedUtf7 }
     }
 
     /// Of a whole command: spaces at its end mean nothing.
     pub fn of_command(pieces: &'a [Piece]) -> Self {
         Cursor { spaces_at_end: false, ..Cursor::new(pieces) }
+    }
+
+    /// With folders' names spelt so.
+    pub fn spelt(self, spelling: Spelling) -> Self {
+        Cursor { spelling, ..self }
+    }
+
+    /// How the client spells folders' names.
+    pub fn spelling(&self) -> Spelling {
+        self.spelling
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -255,6 +266,15 @@ impl<'a> Cursor<'a> {
         Ok(out)
     }
 
+    /// Takes this text, in whatever case; false if another one follows.
+    pub fn eat_text(&mut self, text: &str) -> bool {
+        let follows = self.rest().get(..text.len()).is_some_and(|rest| rest.eq_ignore_ascii_case(text.as_bytes()));
+        if follows {
+            self.offset += text.len();
+        }
+        follows
+    }
+
     pub fn nstring(&mut self) -> Read<Option<Vec<u8>>> {
         if self.peek() != Some(b'"') && !self.at_literal() {
             return if self.atom()?.eq_ignore_ascii_case("NIL") {
@@ -270,10 +290,11 @@ impl<'a> Cursor<'a> {
         String::from_utf8(self.astring()?).map_err(|_| Wrong("an argument is not UTF-8".into()))
     }
 
-    /// A folder's name, out of modified UTF-7.
+    /// A folder's name.
     pub fn folder(&mut self) -> Read<String> {
         let raw = self.astring()?;
-        let name = utf7::decode(&raw).ok_or_else(|| Wrong("a folder's name is not modified UTF-7".into()))?;
+        let wrong = || Wrong(format!("a folder's name is not {}", self.spelling));
+        let name = self.spelling.decode(&raw).ok_or_else(wrong)?;
         Ok(if name.eq_ignore_ascii_case("INBOX") { "INBOX".into() } else { name })
     }
 
@@ -288,7 +309,7 @@ impl<'a> Cursor<'a> {
             }
             raw
         };
-        utf7::decode(&raw).ok_or_else(|| Wrong("a pattern is not modified UTF-7".into()))
+        self.spelling.decode(&raw).ok_or_else(|| Wrong(format!("a pattern is not {}", self.spelling)))
     }
 
     pub fn number(&mut self) -> Read<u64> {

@@ -118,6 +118,11 @@ impl Decoder {
         self.input.extend_from_slice(bytes);
     }
 
+    /// Whether something waits that no command was made of yet.
+    pub fn has_input(&self) -> bool {
+        self.waiting() > 0
+    }
+
     /// Throws away whatever came in clear.
     pub fn clear(&mut self) {
         *self = Decoder::new();
@@ -281,12 +286,22 @@ impl Decoder {
         }
     }
 
-    /// Whether the literal that follows is APPEND's message: its folder's name came before.
+    /// Whether the literal that follows is the message of APPEND or REPLACE: its folder's name came before.
     fn is_message(&self) -> bool {
         let Some(Piece::Text(first)) = self.pieces.first() else { return false };
-        let mut words = first.split(|b| *b == b' ').filter(|word| !word.is_empty());
-        let (_, command, folder) = (words.next(), words.next(), words.next());
-        command.is_some_and(|c| c.eq_ignore_ascii_case(b"APPEND")) && (self.pieces.len() > 1 || folder.is_some())
+        let mut words = first.split(|b| *b == b' ').filter(|word| !word.is_empty()).skip(1);
+        let is = |word: Option<&[u8]>, name: &[u8]| word.is_some_and(|word| word.eq_ignore_ascii_case(name));
+        let mut command = words.next();
+        let by_uid = is(command, b"UID");
+        if by_uid {
+            command = words.next();
+        }
+        // What REPLACE names before the folder.
+        let is_replace = is(command, b"REPLACE");
+        let named = !is_replace || words.next().is_some();
+        (is_replace || (is(command, b"APPEND") && !by_uid))
+            && named
+            && (self.pieces.len() > 1 || words.next().is_some())
     }
 
     /// How long the text of the command may be that this line begins or goes on with.

@@ -16,6 +16,14 @@ pub(crate) async fn all<S: Mailstore>(store: &mut S) -> Result<Vec<FolderInfo>, 
     }
 }
 
+/// How many of a folder's messages are \\Deleted.
+pub(crate) async fn deleted<S: Mailstore>(folder: &str, store: &mut S) -> Result<u32, Done> {
+    match store.ask(Command::CountDeleted { folder: folder.to_owned() }).await? {
+        Answer::Counted(count) => Ok(count),
+        _ => Err(Done::odd_answer()),
+    }
+}
+
 /// A folder's counts.
 pub(crate) async fn status<S: Mailstore>(folder: &str, store: &mut S) -> Result<FolderStatus, Done> {
     match store.ask(Command::Status { folder: folder.to_owned() }).await? {

@@ -3,16 +3,19 @@
 //!
 //! Sequence numbers are each session's own (`view`): others' expunges are told only where RFC 3501 allows it.
 
+mod binary;
 mod commands;
 mod cursor;
 mod date;
 mod decoder;
+mod finding;
 mod folders;
 mod objectid;
 mod opened;
 mod outcome;
 mod print;
 mod refusals;
+mod returns;
 mod search_key;
 mod section;
 mod session;

@@ -1,5 +1,8 @@
 //! The open folder, as commands want it.
 
+use std::collections::BTreeMap;
+
+use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, Fetched, FolderId};
 use mailraft_mailbox::{Answer, Command, UidSet};
 use mailraft_protocol::{Failure, Out, Output};
 
@@ -16,6 +19,16 @@ pub(crate) enum Names {
     Numbers,
     /// UIDs, as behind the word UID.
     Uids,
+}
+
+impl Names {
+    /// What messages of these UIDs are called; those that the client does not count are left out.
+    pub(crate) fn of(self, uids: &[u32], view: &View) -> Vec<u32> {
+        match self {
+            Names::Uids => uids.to_vec(),
+            Names::Numbers => uids.iter().filter_map(|uid| u32::try_from(view.number(*uid)?).ok()).collect(),
+        }
+    }
 }
 
 pub(crate) fn view(state: &mut State) -> Result<&mut View, Done> {
@@ -71,6 +84,55 @@ pub(crate) async fn vanished_since<S: Mailstore>(
     let Answer::Resumed(resumed) = answer else { return Err(Done::odd_answer()) };
     let counted: UidSet = view(state)?.messages().iter().map(|m| m.uid).collect();
     Ok(resumed.vanished.minus(&counted))
+}
+
+/// What the mailbox has of messages; those that are no more are left out.
+pub(crate) async fn fetched<S: Mailstore>(
+    folder: FolderId,
+    uids: &[u32],
+    what: FetchWhat,
+    store: &mut S,
+) -> Result<Vec<Fetched>, Done> {
+    let uids = uids.iter().copied().collect();
+    match store.ask(Command::Fetch { folder, uids, what }).await? {
+        Answer::Fetched(fetched) => Ok(fetched),
+        _ => Err(Done::odd_answer()),
+    }
+}
+
+/// When messages came to the folder, in seconds since 1970-01-01 UTC (RFC 8514); those that are no more are left out.
+pub(crate) async fn save_dates<S: Mailstore>(
+    folder: FolderId,
+    uids: &[u32],
+    store: &mut S,
+) -> Result<BTreeMap<u32, i64>, Done> {
+    let mut all = BTreeMap::new();
+    for batch in uids.chunks(FETCH_UIDS_MAX) {
+        store.breathe().await?;
+        let uids = batch.iter().copied().collect();
+        match store.ask(Command::SaveDates { folder, uids }).await? {
+            Answer::SaveDates(dates) => {
+                all.extend(dates.into_iter().map(|(uid, saved)| (uid, (saved.0 / 1_000).cast_signed())));
+            }
+            _ => return Err(Done::odd_answer()),
+        }
+    }
+    Ok(all)
+}
+
+/// Tells now and then how far a command is that takes long (RFC 9585): so many of so many messages.
+pub(crate) async fn tell_progress<S: Mailstore, O: Output>(
+    tag: &str,
+    done: usize,
+    of: usize,
+    store: &mut S,
+    out: &mut Out<O>,
+) {
+    if store.is_progress_due() {
+        out.line(&format!("* OK [INPROGRESS (\"{tag}\" {done} {of})] still at it"));
+        // Whether the client is gone is asked where it matters.
+        let _ = out.flush().await;
+    }
 }
 
 /// Closes the open folder.

@@ -14,6 +14,8 @@ pub(crate) enum Done {
     Idle,
     /// STARTTLS: OK, then TLS.
     StartTls,
+    /// COMPRESS: OK, then compression.
+    Compress,
     /// LOGOUT: OK, then the end.
     Logout,
     /// AUTHENTICATE waits for its message.
@@ -38,6 +40,11 @@ pub(crate) fn ok(command: &str) -> Outcome {
 /// client still counts (RFC 2180, section 4). Its user would take NO for a failure.
 pub(crate) fn ok_but_for_some(command: &str) -> Outcome {
     Ok(Done::Ok(format!("[EXPUNGEISSUED] {command} done; some of the messages are no more")))
+}
+
+/// The client has enabled UIDONLY, and names a message by its number (RFC 9586, section 3.3).
+pub(crate) fn uid_required() -> Done {
+    Done::Bad("[UIDREQUIRED] messages are named by UIDs alone".into())
 }
 
 impl Done {

@@ -5,6 +5,8 @@ use mailraft_mailbox::api::SpecialUse;
 use mailraft_message::structure::Parameters;
 use mailraft_message::{Address, Body, Envelope, Part};
 
+use crate::utf7::Spelling;
+
 /// Longer strings go as literals.
 const QUOTED_MAX_BYTES: usize = 1_000;
 
@@ -40,9 +42,14 @@ pub fn nstring(out: &mut Vec<u8>, value: Option<&[u8]>) {
 }
 
 /// A folder's name.
-pub fn folder(name: &str) -> String {
+pub fn folder(name: &str, spelling: Spelling) -> String {
+    let spelt = spelling.encode(name);
+    // Whoever takes UTF-8 takes it in quotes too.
+    if spelling == Spelling::Utf8 && !spelt.chars().any(char::is_control) {
+        return format!("\"{}\"", spelt.replace('\\', "\\\\").replace('"', "\\\""));
+    }
     let mut out = Vec::new();
-    string(&mut out, crate::utf7::encode(name).as_bytes());
+    string(&mut out, spelt.as_bytes());
     String::from_utf8_lossy(&out).into_owned()
 }
 
@@ -221,7 +228,8 @@ mod tests {
         assert_eq!(shown(|o| string(o, b"a \"b\" \\")), "\"a \\\"b\\\" \\\\\"");
         assert_eq!(shown(|o| string(o, "ä".as_bytes())), "{2}\r\nä");
         assert_eq!(shown(|o| nstring(o, None)), "NIL");
-        assert_eq!(folder("Entwürfe"), "\"Entw&APw-rfe\"");
+        assert_eq!(folder("Entwürfe & \"x\"", Spelling::ModifiedUtf7), "\"Entw&APw-rfe &- \\\"x\\\"\"");
+        assert_eq!(folder("Entwürfe & \"x\"", Spelling::Utf8), "\"Entwürfe & \\\"x\\\"\"");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use mailraft_mailbox::{Flags, SystemFlag, UidSet};
 use mailraft_message::Query;
 use mailraft_message::query::{Addresses, Date, KEYS_MAX, Key, TooManyKeys};
+use mailraft_message::search::Charset;
 
 use crate::cursor::{Cursor, MessageSet, Read, Wrong, wrong};
 use crate::date;
@@ -22,6 +23,10 @@ pub enum Fact {
     New,
     /// Its MODSEQ is this one or a higher one.
     ModseqFrom(u64),
+    /// The day that it came to its folder is an earlier one, this one, or this or a later one (RFC 8514).
+    SavedBefore(i64),
+    SavedOn(i64),
+    SavedSince(i64),
     /// Sequence numbers and UIDs; `*` and `$` are resolved by [`resolve`].
     Numbers(MessageSet),
     Uids(MessageSet),
@@ -29,13 +34,13 @@ pub enum Fact {
     UidsIn(UidSet),
 }
 
-/// Reads the keys of a SEARCH: all of them must fit.
-pub fn parse(c: &mut Cursor<'_>, now_unix_seconds: i64) -> Read<Query<Fact>> {
+/// Reads the keys of a SEARCH, whose texts are of this charset: all of them must fit.
+pub fn parse(c: &mut Cursor<'_>, charset: Charset, now_unix_seconds: i64) -> Read<Query<Fact>> {
     let mut query = Query::new();
     // What was begun and waits for keys. Parentheses nest only so far, and the rest costs a few bytes.
     let mut open = vec![Open::List { keys: Vec::new(), closes: false }];
     loop {
-        let mut whole = match begin(c, now_unix_seconds)? {
+        let mut whole = match begin(c, charset, now_unix_seconds)? {
             Begun::Open(begun) if open.len() + query.keys().len() < KEYS_MAX => {
                 open.push(begun);
                 continue;
@@ -82,6 +87,9 @@ pub fn resolve(query: &mut Query<Fact>, view: &View, saved: &UidSet) {
             | Fact::Recent(_)
             | Fact::New
             | Fact::ModseqFrom(_)
+            | Fact::SavedBefore(_)
+            | Fact::SavedOn(_)
+            | Fact::SavedSince(_)
             | Fact::NumbersIn(_)
             | Fact::UidsIn(_) => {}
         }
@@ -106,7 +114,7 @@ enum Begun {
     Key(Key<Fact>),
 }
 
-fn begin(c: &mut Cursor<'_>, now_unix_seconds: i64) -> Read<Begun> {
+fn begin(c: &mut Cursor<'_>, charset: Charset, now_unix_seconds: i64) -> Read<Begun> {
     if c.peek() == Some(b'(') {
         c.open()?;
         return Ok(Begun::Open(Open::List { keys: Vec::new(), closes: true }));
@@ -146,6 +154,11 @@ fn begin(c: &mut Cursor<'_>, now_unix_seconds: i64) -> Read<Begun> {
         "BEFORE" => Key::Before(Date::Received, day(c)?),
         "ON" => Key::On(Date::Received, day(c)?),
         "SINCE" => Key::Since(Date::Received, day(c)?),
+        "SAVEDBEFORE" => Key::Fact(Fact::SavedBefore(day(c)?)),
+        "SAVEDON" => Key::Fact(Fact::SavedOn(day(c)?)),
+        "SAVEDSINCE" => Key::Fact(Fact::SavedSince(day(c)?)),
+        // In every folder it is.
+        "SAVEDATESUPPORTED" => Key::And(Vec::new()),
         "SENTBEFORE" => Key::Before(Date::Sent, day(c)?),
         "SENTON" => Key::On(Date::Sent, day(c)?),
         "SENTSINCE" => Key::Since(Date::Sent, day(c)?),
@@ -184,15 +197,15 @@ fn begin(c: &mut Cursor<'_>, now_unix_seconds: i64) -> Read<Begun> {
         "HEADER" => {
             c.space()?;
             let name = c.text()?;
-            Key::Header(name, text(c)?)
+            Key::Header(name, text(c, charset)?)
         }
-        "SUBJECT" => Key::Header("SUBJECT".to_owned(), text(c)?),
-        "BCC" => Key::Addresses(Addresses::Bcc, text(c)?),
-        "CC" => Key::Addresses(Addresses::Cc, text(c)?),
-        "FROM" => Key::Addresses(Addresses::From, text(c)?),
-        "TO" => Key::Addresses(Addresses::To, text(c)?),
-        "BODY" => Key::Body(text(c)?),
-        "TEXT" => Key::Text(text(c)?),
+        "SUBJECT" => Key::Header("SUBJECT".to_owned(), text(c, charset)?),
+        "BCC" => Key::Addresses(Addresses::Bcc, text(c, charset)?),
+        "CC" => Key::Addresses(Addresses::Cc, text(c, charset)?),
+        "FROM" => Key::Addresses(Addresses::From, text(c, charset)?),
+        "TO" => Key::Addresses(Addresses::To, text(c, charset)?),
+        "BODY" => Key::Body(text(c, charset)?),
+        "TEXT" => Key::Text(text(c, charset)?),
         other => return wrong(format!("SEARCH does not know {other}")),
     }))
 }
@@ -219,9 +232,10 @@ fn day(c: &mut Cursor<'_>) -> Read<i64> {
 }
 
 /// What is looked for, in lower case.
-fn text(c: &mut Cursor<'_>) -> Read<String> {
+fn text(c: &mut Cursor<'_>, charset: Charset) -> Read<String> {
     c.space()?;
-    Ok(c.text()?.to_lowercase())
+    let text = charset.decode(c.astring()?).ok_or_else(|| Wrong("an argument is not UTF-8".into()))?;
+    Ok(text.to_lowercase())
 }
 
 #[cfg(test)]
@@ -233,7 +247,7 @@ mod tests {
     fn parsed(text: &str) -> Read<Vec<Key<Fact>>> {
         let pieces = [Piece::Text(text.as_bytes().to_vec())];
         let mut c = Cursor::new(&pieces);
-        let query = parse(&mut c, 1_000)?;
+        let query = parse(&mut c, Charset::Utf8, 1_000)?;
         c.end()?;
         Ok(query.keys().to_vec())
     }

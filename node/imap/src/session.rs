@@ -16,6 +16,8 @@ pub const WRONG_COMMANDS_MAX: u32 = 50;
 
 /// A silent client is waited for this long: 30 minutes are the least once logged in (RFC 3501, section 5.4).
 const IDLE_MAX: Duration = Duration::from_secs(31 * 60);
+/// A client in IDLE hears so often that it is still served: what stands between forgets connections that are silent.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(120);
 /// The same before a login.
 const EARLY_IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -99,8 +101,8 @@ impl<S: Mailstore> Engine for Session<S> {
                         self.decoder.logged_in();
                     }
                 }
-                if self.finish(tag, outcome, expunges, out).await {
-                    return Turn::StartTls;
+                if let Some(turn) = self.finish(tag, outcome, expunges, out).await {
+                    return turn;
                 }
             }
             Frame::Append { head, size_bytes, synchronising } => {
@@ -115,7 +117,7 @@ impl<S: Mailstore> Engine for Session<S> {
             }
             Frame::MessageEnd(rest) => {
                 if let Mode::Append { tag, append, receiving } = std::mem::replace(&mut self.mode, Mode::Commands) {
-                    let outcome = commands::append::run(append, receiving, &rest, &mut self.store).await;
+                    let outcome = commands::append::run(append, receiving, &rest, &mut self.store, out).await;
                     self.finish(tag, outcome, true, out).await;
                 }
             }
@@ -137,6 +139,10 @@ impl<S: Mailstore> Engine for Session<S> {
 
     async fn wait_for_news(&mut self) {
         self.store.wait_for_event().await;
+    }
+
+    fn keepalive(&self) -> Option<(Duration, &'static str)> {
+        matches!(self.mode, Mode::Idle(_)).then_some((KEEPALIVE_EVERY, "* OK still here"))
     }
 
     async fn tell<O: Output>(&mut self, out: &mut Out<O>) -> Turn {
@@ -192,7 +198,7 @@ impl<S: Mailstore> Session<S> {
         synchronising: bool,
         out: &mut Out<O>,
     ) -> Result<(), (String, Done)> {
-        let mut c = Cursor::new(head);
+        let mut c = Cursor::new(head).spelt(self.state.spelling());
         let mut tag = c.tag().unwrap_or_else(|_| "*".into());
         let parsed = match (self.interrupted(), &self.state.user) {
             (Some(interrupted), _) => {
@@ -200,7 +206,7 @@ impl<S: Mailstore> Session<S> {
                 Err(Done::Bad("a command came in the middle of another".into()))
             }
             (None, None) => Err(Done::Bad("log in first".into())),
-            (None, Some(_)) => commands::append::parse(&mut c, size_bytes, &self.state.config)
+            (None, Some(_)) => commands::append::parse(&mut c, size_bytes, &self.state)
                 .and_then(|append| Ok(self.store.begin_message().map(|()| append)?)),
         };
         match parsed {
@@ -238,7 +244,7 @@ impl<S: Mailstore> Session<S> {
             }
             Mode::Commands | Mode::Append { .. } | Mode::Closing => {}
         }
-        let mut c = Cursor::of_command(pieces);
+        let mut c = Cursor::of_command(pieces).spelt(self.state.spelling());
         match c.tag().and_then(|tag| c.space().map(|()| tag)) {
             Ok(tag) => {
                 self.state.tag.clone_from(&tag);
@@ -249,35 +255,48 @@ impl<S: Mailstore> Session<S> {
         }
     }
 
-    /// Tells what is new, then how the command ended; true if TLS is to be taken up.
-    async fn finish<O: Output>(&mut self, tag: String, outcome: Outcome, expunges: bool, out: &mut Out<O>) -> bool {
-        let done = outcome.unwrap_or_else(|done| done);
+    /// Tells what is new, then how the command ended, and what the shell is to do for it.
+    async fn finish<O: Output>(
+        &mut self,
+        tag: String,
+        outcome: Outcome,
+        expunges: bool,
+        out: &mut Out<O>,
+    ) -> Option<Turn> {
+        let done = match outcome.unwrap_or_else(|done| done) {
+            // What came behind it in clear would be taken for compressed, or the other way round.
+            Done::Compress if self.decoder.has_input() => {
+                Done::Bad("nothing comes behind COMPRESS before its answer".into())
+            }
+            done => done,
+        };
         match done {
             Done::HangUp => {
                 self.mode = Mode::Closing;
-                return false;
+                return None;
             }
             Done::Idle => {
                 out.line("+ idling");
                 self.mode = Mode::Idle(tag);
                 self.news(true, out).await;
-                return false;
+                return None;
             }
             Done::Challenge => {
                 out.line("+ ");
                 self.mode = Mode::Authenticate(tag);
-                return false;
+                return None;
             }
             Done::StartTls => {
                 out.line(&format!("{tag} OK begin TLS"));
-                return true;
+                return Some(Turn::StartTls);
             }
             Done::Ok(_) | Done::No(_) | Done::Bad(_) | Done::LastNo(_) | Done::Logout | Done::Bye(_) => {}
+            Done::Compress => {}
         }
         self.news(expunges, out).await;
         if matches!(self.mode, Mode::Closing) {
             // BYE was the last word.
-            return false;
+            return None;
         }
         match done {
             Done::Ok(text) => {
@@ -310,9 +329,14 @@ impl<S: Mailstore> Session<S> {
                 out.line(&format!("* BYE {text}"));
                 self.mode = Mode::Closing;
             }
+            Done::Compress => {
+                self.state.compressed = true;
+                out.line(&format!("{tag} OK DEFLATE active"));
+                return Some(Turn::Compress);
+            }
             Done::Idle | Done::StartTls | Done::Challenge | Done::HangUp => {}
         }
-        false
+        None
     }
 
     /// Hears and tells what is new. If somebody else deleted the open folder, the session ends: its client would

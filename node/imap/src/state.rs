@@ -6,13 +6,15 @@ use mailraft_mailbox::UidSet;
 use mailraft_protocol::{Out, Output};
 
 use crate::store::Mailstore;
-use crate::view::View;
+use crate::utf7::Spelling;
+use crate::view::{Telling, View};
 
 /// Logins that may fail before the session ends.
 const WRONG_LOGINS_MAX: u32 = 3;
 
-const CAPABILITIES: [&str; 25] = [
+const CAPABILITIES: [&str; 38] = [
     "IMAP4rev1",
+    "IMAP4rev2",
     "LITERAL+",
     "SASL-IR",
     "ID",
@@ -37,6 +39,18 @@ const CAPABILITIES: [&str; 25] = [
     "QUOTA",
     "QUOTA=RES-STORAGE",
     "OBJECTID",
+    "SORT",
+    "SORT=DISPLAY",
+    "ESORT",
+    "THREAD=ORDEREDSUBJECT",
+    "THREAD=REFERENCES",
+    "PREVIEW",
+    "BINARY",
+    "UTF8=ACCEPT",
+    "UIDONLY",
+    "INPROGRESS",
+    "SAVEDATE",
+    "REPLACE",
 ];
 
 /// What a session is told at its start.
@@ -65,6 +79,14 @@ pub(crate) struct State {
     pub(crate) saved: UidSet,
     /// What the client has enabled.
     pub(crate) enabled: Enabled,
+    /// UTF8=ACCEPT (RFC 6855).
+    pub(crate) utf8_accept: bool,
+    /// IMAP4rev2 (RFC 9051).
+    pub(crate) rev2: bool,
+    /// UIDONLY (RFC 9586): messages are named by UIDs alone.
+    pub(crate) uid_only: bool,
+    /// Whether the connection is compressed.
+    pub(crate) compressed: bool,
     wrong_logins: u32,
 }
 
@@ -89,6 +111,10 @@ impl State {
             tag: String::new(),
             saved: UidSet::new(),
             enabled: Enabled::Nothing,
+            utf8_accept: false,
+            rev2: false,
+            uid_only: false,
+            compressed: false,
             wrong_logins: 0,
         }
     }
@@ -98,6 +124,9 @@ impl State {
         let append_limit = format!("APPENDLIMIT={}", self.config.max_message_bytes);
         let mut names = CAPABILITIES.to_vec();
         names.push(&append_limit);
+        if !self.compressed {
+            names.push("COMPRESS=DEFLATE");
+        }
         if self.user.is_none() {
             if self.tls {
                 names.push("AUTH=PLAIN");
@@ -109,6 +138,16 @@ impl State {
             }
         }
         names.join(" ")
+    }
+
+    /// Whether strings from and to the client may be UTF-8.
+    pub(crate) fn takes_utf8(&self) -> bool {
+        self.utf8_accept || self.rev2
+    }
+
+    /// How the client spells folders' names.
+    pub(crate) fn spelling(&self) -> Spelling {
+        if self.takes_utf8() { Spelling::Utf8 } else { Spelling::ModifiedUtf7 }
     }
 
     /// A command was given that enables this (RFC 7162, section 3.1).
@@ -132,6 +171,11 @@ impl State {
         }
     }
 
+    /// What the client hears of messages besides their flags.
+    pub(crate) fn telling(&self) -> Telling {
+        Telling { modseq: self.enabled >= Enabled::CondStore, recent: !self.rev2, uid_only: self.uid_only }
+    }
+
     /// Whether someone else deleted the open folder: then the session must end.
     pub(crate) fn is_folder_deleted(&self) -> bool {
         self.view.as_ref().is_some_and(|view| view.deleted)
@@ -139,9 +183,9 @@ impl State {
 
     /// Tells what waits in the view, in portions; expunges only where they are allowed.
     pub(crate) async fn say_news<O: Output>(&mut self, expunges: bool, out: &mut Out<O>) {
-        let enabled = self.enabled;
+        let (enabled, telling) = (self.enabled, self.telling());
         let Some(view) = self.view.as_mut().filter(|view| !view.deleted) else { return };
-        if expunges && enabled >= Enabled::QResync {
+        if expunges && (enabled >= Enabled::QResync || self.uid_only) {
             let vanished = view.take_vanished();
             if !vanished.is_empty() {
                 out.line(&format!("* VANISHED {vanished}"));
@@ -153,8 +197,8 @@ impl State {
                 out.pass_on().await;
             }
         }
-        view.tell_added(&mut out.bytes);
-        while view.tell_changed(enabled >= Enabled::CondStore, &mut out.bytes) {
+        view.tell_added(telling, &mut out.bytes);
+        while view.tell_changed(telling, &mut out.bytes) {
             out.pass_on().await;
         }
     }

@@ -2,8 +2,9 @@
 
 use std::future::Future;
 
-use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, ZonedTime};
+use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, FolderId, ZonedTime};
 use mailraft_mailbox::{Event, Flags};
+use mailraft_message::breath::Breath;
 use mailraft_protocol::{Failure, Mailbox, Refusal};
 use zeroize::Zeroizing;
 
@@ -13,6 +14,9 @@ pub(crate) const PARSED_VERSION: u8 = 1;
 /// Messages that are asked for at once where their header blocks, ENVELOPEs and structures come too: these may be 704 KiB
 /// together, and an answer must fit a frame between nodes.
 const FETCH_HEADERS_MAX: usize = 64;
+
+/// What one SORT or THREAD may hold of the messages that it puts in order, in bytes: some 300,000 of the usual ones.
+pub(crate) const KEYS_MAX_BYTES: usize = 32 << 20;
 
 /// How many messages are asked for at once.
 pub(crate) fn fetch_at_once(what: FetchWhat) -> usize {
@@ -38,6 +42,22 @@ pub trait Mailstore: Mailbox {
     /// # Errors
     /// If this command has computed for as long as one may.
     fn breathe(&mut self) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Whether the client, which has waited for the command that was begun for so long, should hear how far it is. Then it
+    /// is not asked again for a while.
+    fn is_progress_due(&mut self) -> bool;
+
+    /// The command that was begun holds so many bytes, of all that it keeps of messages, until the next one begins.
+    ///
+    /// # Errors
+    /// If there is no room for them now.
+    fn hold(&mut self, bytes: usize) -> Result<(), Refusal>;
+
+    /// The connection is about to be compressed, to its end.
+    ///
+    /// # Errors
+    /// If there is no room for that now.
+    fn compress(&mut self) -> Result<(), Refusal>;
 
     /// Waits until there are events to take. Its future may be dropped at any point and nothing is lost.
     fn wait_for_event(&mut self) -> impl Future<Output = ()> + Send;
@@ -72,6 +92,19 @@ pub trait Mailstore: Mailbox {
     /// Drops the bytes kept.
     fn discard(&mut self);
 
+    /// Appends the message that was kept, and ends the one of this folder and UID in the same commit. Returns as
+    /// [`Mailstore::append`].
+    ///
+    /// # Errors
+    /// If neither was done, or both may have been.
+    fn replace(
+        &mut self,
+        replaced: (FolderId, u32),
+        folder: String,
+        flags: Flags,
+        internal_date: Option<ZonedTime>,
+    ) -> impl Future<Output = Result<(u32, u32), Failure>> + Send;
+
     /// Appends the message that was kept. Returns its folder's UIDVALIDITY and its UID.
     ///
     /// # Errors
@@ -82,4 +115,26 @@ pub trait Mailstore: Mailbox {
         flags: Flags,
         internal_date: Option<ZonedTime>,
     ) -> impl Future<Output = Result<(u32, u32), Failure>> + Send;
+}
+
+/// What a command keeps of the messages that it puts in order takes so many bytes.
+///
+/// # Errors
+/// If that is more than [`KEYS_MAX_BYTES`], or than there is room for now.
+pub(crate) fn hold_keys<S: Mailstore>(bytes: usize, store: &mut S) -> Result<(), Refusal> {
+    if bytes > KEYS_MAX_BYTES {
+        return Err(Refusal::Limit("there are too many messages to put in order; name fewer".to_owned()));
+    }
+    store.hold(bytes)
+}
+
+/// A command that has something computed.
+pub(crate) struct Breathing<'a, S>(pub(crate) &'a mut S);
+
+impl<S: Mailstore> Breath for Breathing<'_, S> {
+    type Error = Refusal;
+
+    async fn breathe(&mut self) -> Result<(), Refusal> {
+        self.0.breathe().await
+    }
 }

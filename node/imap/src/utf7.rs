@@ -1,6 +1,45 @@
-//! Folder names in modified UTF-7 (RFC 3501, section 5.1.3).
+//! Folder names in modified UTF-7 (RFC 3501, section 5.1.3), or in UTF-8 where the client has enabled that (RFC 6855, RFC
+//! 9051).
+
+use std::fmt;
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
+
+/// How a session's client spells folders' names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// As IMAP4rev1 does.
+    ModifiedUtf7,
+    /// As they are.
+    Utf8,
+}
+
+impl Spelling {
+    /// A name as it goes over the wire.
+    pub fn encode(self, name: &str) -> String {
+        match self {
+            Spelling::ModifiedUtf7 => encode(name),
+            Spelling::Utf8 => name.to_owned(),
+        }
+    }
+
+    /// A name from the wire, if it is one.
+    pub fn decode(self, raw: &[u8]) -> Option<String> {
+        match self {
+            Spelling::ModifiedUtf7 => decode(raw),
+            Spelling::Utf8 => String::from_utf8(raw.to_vec()).ok(),
+        }
+    }
+}
+
+impl fmt::Display for Spelling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Spelling::ModifiedUtf7 => "modified UTF-7",
+            Spelling::Utf8 => "UTF-8",
+        })
+    }
+}
 
 /// A name as it goes over the wire.
 pub fn encode(name: &str) -> String {

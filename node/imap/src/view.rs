@@ -12,6 +12,24 @@ use crate::print;
 /// Keywords that FLAGS and PERMANENTFLAGS name. A folder may have more: its messages' own lists have them.
 pub const KEYWORDS_TOLD_MAX: usize = 1_000;
 
+/// What a client hears of messages besides their flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Telling {
+    /// Their MODSEQ (RFC 7162).
+    pub modseq: bool,
+    /// Which of them are \\Recent; IMAP4rev2 has nothing of the kind.
+    pub recent: bool,
+    /// Their UIDs, and no numbers (RFC 9586).
+    pub uid_only: bool,
+}
+
+impl Telling {
+    /// The beginning of a response about a message, up to its items.
+    pub fn begin(&self, number: usize, uid: u32) -> String {
+        if self.uid_only { format!("* {uid} UIDFETCH (") } else { format!("* {number} FETCH (") }
+    }
+}
+
 /// A session's view of a folder.
 #[derive(Debug)]
 pub struct View {
@@ -227,13 +245,13 @@ impl View {
         changed.map(|m| m.uid).collect()
     }
 
-    /// Whether nothing waits to be told but that these are gone.
-    pub fn waits_only_for(&self, gone: &UidSet) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.expunged.iter().all(|uid| gone.contains(*uid))
+    /// The client knows by other means that these are gone, and counts them to the end.
+    pub fn forget(&mut self, gone: &UidSet) {
+        self.expunged.retain(|uid| !gone.contains(*uid));
     }
 
     /// Tells of messages that are new.
-    pub fn tell_added(&mut self, out: &mut Vec<u8>) {
+    pub fn tell_added(&mut self, telling: Telling, out: &mut Vec<u8>) {
         if self.added.is_empty() {
             return;
         }
@@ -246,18 +264,23 @@ impl View {
         if learnt {
             out.extend_from_slice(self.flags_lines().as_bytes());
         }
-        out.extend_from_slice(format!("* {} EXISTS\r\n* {} RECENT\r\n", self.messages.len(), self.recent()).as_bytes());
+        out.extend_from_slice(format!("* {} EXISTS\r\n", self.messages.len()).as_bytes());
+        if telling.recent {
+            out.extend_from_slice(format!("* {} RECENT\r\n", self.recent()).as_bytes());
+        }
     }
 
-    /// Tells the flags of one message where they changed, with its MODSEQ where that is enabled; false if there is none left.
-    pub fn tell_changed(&mut self, modseq: bool, out: &mut Vec<u8>) -> bool {
+    /// Tells the flags of one message where they changed; false if there is none left.
+    pub fn tell_changed(&mut self, telling: Telling, out: &mut Vec<u8>) -> bool {
         let Some(uid) = self.changed.pop_first() else { return false };
         let Some(number) = self.number(uid) else { return true };
         let flags = self.messages[number - 1].flags.clone();
         self.note_keywords(&flags, out);
-        let list = print::flags(&flags, self.is_recent(uid));
-        let modseq = if modseq { print::modseq(self.messages[number - 1].modseq) } else { String::new() };
-        out.extend_from_slice(format!("* {number} FETCH (UID {uid} FLAGS {list}{modseq})\r\n").as_bytes());
+        let list = print::flags(&flags, telling.recent && self.is_recent(uid));
+        let modseq = if telling.modseq { print::modseq(self.messages[number - 1].modseq) } else { String::new() };
+        let begin = telling.begin(number, uid);
+        let uid = if telling.uid_only { String::new() } else { format!("UID {uid} ") };
+        out.extend_from_slice(format!("{begin}{uid}FLAGS {list}{modseq})\r\n").as_bytes());
         true
     }
 
@@ -333,8 +356,9 @@ mod tests {
                 out.extend_from_slice(format!("* {number} EXPUNGE\r\n").as_bytes());
             }
         }
-        view.tell_added(&mut out);
-        while view.tell_changed(false, &mut out) {}
+        let telling = Telling { modseq: false, recent: true, uid_only: false };
+        view.tell_added(telling, &mut out);
+        while view.tell_changed(telling, &mut out) {}
         String::from_utf8_lossy(&out).into_owned()
     }
 

@@ -17,6 +17,9 @@ pub enum Turn {
     Idle,
     /// Hand on what was said, take up TLS, then call [`Engine::tls_started`].
     StartTls,
+    /// Hand on what was said, then compress whatever is said and expand whatever is read. Only an engine whose protocol has
+    /// that wants it, once.
+    Compress,
     /// Hand on what was said, then close.
     Close,
 }
@@ -88,6 +91,12 @@ pub trait Engine: Send {
     /// point and nothing is lost.
     fn wait_for_news(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+
+    /// In [`Turn::Idle`]: what the client is told whenever nothing was said to it for so long. Whoever takes that is not
+    /// silent, however long it says nothing.
+    fn keepalive(&self) -> Option<(Duration, &'static str)> {
+        None
     }
 
     /// In [`Turn::Idle`]: tells what has happened.

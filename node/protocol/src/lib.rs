@@ -11,6 +11,7 @@
 //!     Turn::Again     => next frame, when it is this session's turn,
 //!     Turn::NeedInput => flush, engine.input(what the socket gave),
 //!     Turn::Idle      => flush, the same, or after engine.wait_for_news(): engine.tell(..),
+//!     Turn::Compress  => flush, compress from here on,
 //!     Turn::StartTls  => flush, take up TLS, engine.tls_started(..),
 //!     Turn::Close     => flush, close,
 //! }}

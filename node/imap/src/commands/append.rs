@@ -1,14 +1,15 @@
-//! APPEND (RFC 3501, section 6.3.11; UIDPLUS, RFC 4315).
+//! APPEND (RFC 3501, section 6.3.11; UIDPLUS, RFC 4315), and REPLACE (RFC 8508), which also ends another message.
 
 use mailraft_mailbox::Flags;
-use mailraft_mailbox::api::ZonedTime;
+use mailraft_mailbox::api::{FolderId, ZonedTime};
 use mailraft_message::octets::LineEnds;
-use mailraft_protocol::Refusal;
+use mailraft_protocol::{Failure, Out, Output, Refusal};
 
-use crate::cursor::{Cursor, Recent};
+use crate::cursor::{Cursor, Recent, SequenceSet};
 use crate::date;
-use crate::outcome::{Done, Outcome};
-use crate::state::Config;
+use crate::opened::Names;
+use crate::outcome::{Done, Outcome, ok, uid_required};
+use crate::state::State;
 use crate::store::Mailstore;
 
 /// An APPEND before its message.
@@ -17,6 +18,19 @@ pub(crate) struct Append {
     folder: String,
     flags: Flags,
     internal_date: Option<ZonedTime>,
+    literal: Literal,
+    /// The folder and the UID of the message that it takes the place of.
+    replaces: Option<(FolderId, u32)>,
+}
+
+/// How the message comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Literal {
+    Plain,
+    /// As a literal that may have NULs (RFC 3516), which no message here has.
+    Binary,
+    /// The same in UTF8 (...) (RFC 6855).
+    Utf8,
 }
 
 /// The message as it comes, with CRLF where clients send other line ends: its size and UID are those of what is kept.
@@ -29,9 +43,17 @@ pub(crate) struct Receiving {
 }
 
 /// Reads everything before the message.
-pub(crate) fn parse(c: &mut Cursor<'_>, size_bytes: u64, config: &Config) -> Result<Append, Done> {
+pub(crate) fn parse(c: &mut Cursor<'_>, size_bytes: u64, state: &State) -> Result<Append, Done> {
     c.space()?;
-    c.word()?;
+    let replaces = match c.word()?.as_str() {
+        "APPEND" => None,
+        "REPLACE" => Some(replaced(c, Names::Numbers, state)?),
+        _ => {
+            c.space()?;
+            c.word()?;
+            Some(replaced(c, Names::Uids, state)?)
+        }
+    };
     c.space()?;
     let folder = c.folder()?;
     c.space()?;
@@ -48,11 +70,43 @@ pub(crate) fn parse(c: &mut Cursor<'_>, size_bytes: u64, config: &Config) -> Res
         );
         c.space()?;
     }
-    c.end()?;
-    if size_bytes > config.max_message_bytes {
-        return Err(Refusal::MessageTooLong(config.max_message_bytes).into());
+    let literal = match state.takes_utf8() && c.eat_text("UTF8 (") {
+        true => Literal::Utf8,
+        false if c.peek() == Some(b'~') => Literal::Binary,
+        false => Literal::Plain,
+    };
+    if literal != Literal::Plain {
+        c.expect(b'~')?;
     }
-    Ok(Append { folder, flags, internal_date })
+    c.end()?;
+    if size_bytes > state.config.max_message_bytes {
+        return Err(Refusal::MessageTooLong(state.config.max_message_bytes).into());
+    }
+    Ok(Append { folder, flags, internal_date, literal, replaces })
+}
+
+/// The message that another one takes the place of.
+fn replaced(c: &mut Cursor<'_>, names: Names, state: &State) -> Result<(FolderId, u32), Done> {
+    c.space()?;
+    let SequenceSet(ranges) = c.sequence_set()?;
+    let view = state.view.as_ref().ok_or_else(|| Done::Bad("SELECT a folder first".into()))?;
+    if state.uid_only && names == Names::Numbers {
+        return Err(uid_required());
+    }
+    let [(from, to)] = ranges.as_slice() else { return Err(Done::Bad("REPLACE is of one message".into())) };
+    if from != to {
+        return Err(Done::Bad("REPLACE is of one message".into()));
+    }
+    if view.read_only {
+        return Err(Done::No("[READ-ONLY] the folder was opened by EXAMINE".into()));
+    }
+    let set = SequenceSet(ranges);
+    let named = match names {
+        Names::Numbers => view.by_number(&set).ok_or_else(|| Done::Bad("there is no message of that number".into()))?,
+        Names::Uids => view.by_uid(&set),
+    };
+    let uid = named.iter().next().filter(|uid| !view.is_expunged(*uid));
+    uid.map(|uid| (view.folder, uid)).ok_or_else(Done::missing)
 }
 
 impl Receiving {
@@ -92,8 +146,15 @@ impl Receiving {
 }
 
 /// Appends the message that was received, unless it could not be kept.
-pub(crate) async fn run<S: Mailstore>(append: Append, receiving: Receiving, rest: &[u8], store: &mut S) -> Outcome {
-    if !rest.is_empty() {
+pub(crate) async fn run<S: Mailstore, O: Output>(
+    append: Append,
+    receiving: Receiving,
+    rest: &[u8],
+    store: &mut S,
+    out: &mut Out<O>,
+) -> Outcome {
+    let closing: &[u8] = if append.literal == Literal::Utf8 { b")" } else { b"" };
+    if rest != closing {
         store.discard();
         return Err(Done::Bad("APPEND takes one message".into()));
     }
@@ -101,6 +162,22 @@ pub(crate) async fn run<S: Mailstore>(append: Append, receiving: Receiving, rest
         store.discard();
         return Err(refusal.into());
     }
-    let (uid_validity, uid) = store.append(append.folder, append.flags, append.internal_date).await?;
+    let Append { folder, flags, internal_date, literal, replaces } = append;
+    let stored = match replaces {
+        Some(replaced) => store.replace(replaced, folder, flags, internal_date).await,
+        None => store.append(folder, flags, internal_date).await,
+    };
+    let (uid_validity, uid) = match stored {
+        Err(Failure::NotDone(Refusal::MessageOctets(why))) if literal != Literal::Plain => {
+            // RFC 3516, section 4.4
+            return Err(Done::No(format!("[UNKNOWN-CTE] {why}")));
+        }
+        appended => appended?,
+    };
+    if replaces.is_some() {
+        // Before the expunge (RFC 8508, section 3.3).
+        out.line(&format!("* OK [APPENDUID {uid_validity} {uid}] the replacement is stored"));
+        return ok("REPLACE");
+    }
     Ok(Done::Ok(format!("[APPENDUID {uid_validity} {uid}] APPEND done")))
 }

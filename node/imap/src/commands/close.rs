@@ -2,13 +2,20 @@
 
 use mailraft_mailbox::{Answer, Command};
 
+use mailraft_protocol::{Out, Output};
+
 use crate::cursor::Cursor;
 use crate::opened::{close, view};
 use crate::outcome::{Done, Outcome};
 use crate::state::{Enabled, State};
 use crate::store::Mailstore;
 
-pub(crate) async fn run<S: Mailstore>(state: &mut State, c: &Cursor<'_>, store: &mut S) -> Outcome {
+pub(crate) async fn run<S: Mailstore, O: Output>(
+    state: &mut State,
+    c: &Cursor<'_>,
+    store: &mut S,
+    out: &mut Out<O>,
+) -> Outcome {
     c.end()?;
     let mut highest_modseq = String::new();
     let opened = view(state)?;
@@ -19,10 +26,10 @@ pub(crate) async fn run<S: Mailstore>(state: &mut State, c: &Cursor<'_>, store: 
             && state.enabled >= Enabled::CondStore
         {
             state.hear(store);
-            // Where others have changed something that is told no more, the client asks for what it missed since before.
-            if view(state)?.waits_only_for(&uids) {
-                highest_modseq = format!("[HIGHESTMODSEQ {modseq}] ");
-            }
+            // What this command removes is not told one by one; what others have changed up to then is.
+            view(state)?.forget(&uids);
+            state.say_news(true, out).await;
+            highest_modseq = format!("[HIGHESTMODSEQ {modseq}] ");
         }
     }
     close(state, store).await;

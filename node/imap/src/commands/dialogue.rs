@@ -49,6 +49,7 @@ fn run(file: &str) -> String {
                 came.push(line.to_owned());
                 let talk = talk.as_mut().expect("a session begins with *");
                 let (closed, handshakes) = (talk.turn == Turn::Close, talk.handshakes);
+                let compressions = talk.compressions;
                 match mark {
                     "C:" => talk.say(format!("{text}\r\n").as_bytes()),
                     "R:" => talk.say(&unescaped(text)),
@@ -57,6 +58,9 @@ fn run(file: &str) -> String {
                 hear(talk, &mut came);
                 if talk.handshakes > handshakes {
                     came.push("E: tls".to_owned());
+                }
+                if talk.compressions > compressions {
+                    came.push("E: compress".to_owned());
                 }
                 if talk.turn == Turn::Close && !closed {
                     came.push("E: close".to_owned());
@@ -110,6 +114,7 @@ fn happens(what: &str, talk: &mut Talk) {
             "unknown, not done" => store.unknown = Some(Unknown::NotDone),
             "lost" => store.lost = true,
             "slow" => store.slow = true,
+            "due" => store.progress_due = true,
             other => panic!("{other:?} can't happen"),
         },
     }
@@ -120,6 +125,7 @@ fn happens(what: &str, talk: &mut Talk) {
 
 fn hear(talk: &mut Talk, came: &mut Vec<String>) {
     let heard = talk.take_heard();
+    let heard = heard.replace('\0', "\\0");
     came.extend(heard.split_terminator("\r\n").map(|line| format!("S: {line}").trim_end().to_owned()));
 }
 

@@ -1,16 +1,20 @@
 //! FETCH (RFC 3501, sections 6.4.5 and 7.4.2).
 
-use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, StoreMode};
-use mailraft_mailbox::{Answer, Command, Flags, SystemFlag, UidSet};
+use std::collections::BTreeMap;
+
+use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, StoreMode, ZonedTime};
+use mailraft_mailbox::{Command, Flags, SystemFlag, UidSet};
 use mailraft_message::header::HEADER_MAX_BYTES;
+use mailraft_message::preview::{self, PREVIEW_READ_MAX_BYTES};
 use mailraft_message::{Envelope, Part, transfer};
 use mailraft_protocol::{BodyReader, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
+use crate::binary;
 use crate::cursor::{Cursor, MessageSet, PartialRange, Read, wrong};
 use crate::date;
 use crate::objectid;
-use crate::opened::{Names, uids, vanished_since, view};
+use crate::opened::{Names, fetched, save_dates, uids, vanished_since, view};
 use crate::outcome::{Done, Outcome, ok, ok_but_for_some};
 use crate::print;
 use crate::section::{Bytes, Section, SectionText, fields, of_message};
@@ -29,6 +33,8 @@ enum Item {
     Size,
     EmailId,
     ThreadId,
+    SaveDate,
+    Preview,
     Envelope,
     Structure {
         extended: bool,
@@ -40,6 +46,36 @@ enum Item {
         partial: Option<(u64, u64)>,
         peek: bool,
     },
+    /// A part without its transfer encoding, as it is told, and `<from.length>` (RFC 3516).
+    Binary {
+        name: String,
+        path: Vec<u32>,
+        partial: Option<(u64, u64)>,
+        peek: bool,
+    },
+    /// The size of such a part.
+    BinarySize {
+        name: String,
+        path: Vec<u32>,
+    },
+}
+
+impl Item {
+    /// Whether it marks a message as seen.
+    fn reads(&self) -> bool {
+        matches!(self, Item::Section { peek: false, .. } | Item::Binary { peek: false, .. })
+    }
+
+    /// What of a message it is made of.
+    fn needs(&self) -> FetchWhat {
+        let (content, header) = match self {
+            Item::Flags | Item::Uid | Item::Modseq | Item::ThreadId | Item::SaveDate => (false, false),
+            Item::InternalDate | Item::Size | Item::EmailId => (true, false),
+            Item::Envelope | Item::Structure { .. } => (false, true),
+            Item::Preview | Item::Section { .. } | Item::Binary { .. } | Item::BinarySize { .. } => (true, true),
+        };
+        FetchWhat { content, header }
+    }
 }
 
 /// What was written of a message.
@@ -73,15 +109,13 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     if items.contains(&Item::Modseq) {
         state.enable(Enabled::CondStore);
     }
-    if names == Names::Uids && !items.contains(&Item::Uid) {
+    if names == Names::Uids && !state.uid_only && !items.contains(&Item::Uid) {
         items.insert(0, Item::Uid);
     }
-    let reads = items.iter().any(|i| matches!(i, Item::Section { peek: false, .. }));
+    let reads = items.iter().any(Item::reads);
     let what = FetchWhat {
-        content: items
-            .iter()
-            .any(|i| matches!(i, Item::InternalDate | Item::Size | Item::EmailId | Item::Section { .. })),
-        header: items.iter().any(|i| matches!(i, Item::Envelope | Item::Structure { .. } | Item::Section { .. })),
+        content: items.iter().any(|item| item.needs().content),
+        header: items.iter().any(|item| item.needs().header),
     };
     let mut named = uids(state, &set, names, store, out).await?;
     if let Some(modseq) = modifiers.changed_since {
@@ -107,13 +141,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             mark_seen(state, batch, store).await?;
         }
         let fetched = match what.content || what.header {
-            true => {
-                let uids: UidSet = batch.iter().copied().collect();
-                match store.ask(Command::Fetch { folder, uids, what }).await? {
-                    Answer::Fetched(fetched) => fetched,
-                    _ => return Err(Done::odd_answer()),
-                }
-            }
+            true => fetched(folder, batch, what, store).await?,
             false => {
                 let opened = view(state)?;
                 let known = |uid: &u32| {
@@ -123,6 +151,10 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             }
         };
         gone |= fetched.len() < batch.len();
+        let saved = match items.contains(&Item::SaveDate) {
+            true => save_dates(folder, batch, store).await?,
+            false => BTreeMap::new(),
+        };
         state.hear(store);
         for message in fetched {
             if out.is_gone() {
@@ -130,7 +162,8 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             }
             note_keywords(state, message.state.uid, &items, out);
             let mark = out.mark();
-            let written = tell(state, &message, &items, &mut bodies, store, out).await;
+            let saved = saved.get(&message.state.uid).copied();
+            let written = tell(state, (&message, saved), &items, &mut bodies, store, out).await;
             // A response that was begun and can't be ended must not go out; if some of it did, whatever follows
             // would count as part of it.
             if !matches!(written, Ok(Written::Whole)) && !out.roll_back(mark) {
@@ -170,7 +203,7 @@ fn note_keywords<O: Output>(state: &mut State, uid: u32, items: &[Item], out: &m
 /// One FETCH response. What it wrote must be rolled back unless it says [`Written::Whole`].
 async fn tell<S: Mailstore, O: Output>(
     state: &mut State,
-    message: &Fetched,
+    (message, saved): (&Fetched, Option<i64>),
     items: &[Item],
     bodies: &mut BodyReader,
     store: &mut S,
@@ -184,16 +217,16 @@ async fn tell<S: Mailstore, O: Output>(
     // Flags are told unasked where they changed, as by reading.
     let changed = opened.is_changed(uid);
     let modseq = opened.message(uid).map_or(0, |m| m.modseq);
-    let tells_modseq = state.enabled >= Enabled::CondStore;
+    let telling = state.telling();
     let opened = view(state)?;
-    let flags = print::flags(&flags, opened.is_recent(uid));
+    let flags = print::flags(&flags, telling.recent && opened.is_recent(uid));
     let structure: Option<Part> = match &message.header {
         Some(header) => {
             Some(versioned_decode("structure", PARSED_VERSION, &header.structure).map_err(|_| Refusal::Corrupt)?)
         }
         None => None,
     };
-    out.text(&format!("* {number} FETCH ("));
+    out.text(&telling.begin(number, uid));
     for (n, item) in items.iter().enumerate() {
         store.breathe().await?;
         if n > 0 {
@@ -206,6 +239,13 @@ async fn tell<S: Mailstore, O: Output>(
             (Item::InternalDate, Some(content), ..) => {
                 out.text(&format!("INTERNALDATE \"{}\"", date::print(content.internal_date)));
             }
+            (Item::SaveDate, ..) => match saved {
+                Some(unix_seconds) => {
+                    let saved = ZonedTime { unix_seconds, zone_minutes: 0 };
+                    out.text(&format!("SAVEDATE \"{}\"", date::print(saved)));
+                }
+                None => return Ok(Written::Gone),
+            },
             (Item::EmailId, Some(content), ..) => {
                 out.text(&format!("EMAILID ({})", objectid::print_email(content.email)));
             }
@@ -233,14 +273,38 @@ async fn tell<S: Mailstore, O: Output>(
                     return Ok(Written::Gone);
                 }
             }
+            (Item::Binary { name, path, partial, .. }, Some(content), _, Some(part)) => {
+                out.text(name);
+                if let Some((from, _)) = partial {
+                    out.text(&format!("<{from}>"));
+                }
+                out.text(" ");
+                let told = binary::tell_part(path, *partial, (content, part), bodies, store, out).await?;
+                if told == binary::Told::Gone {
+                    return Ok(Written::Gone);
+                }
+            }
+            (Item::BinarySize { name, path }, Some(content), _, Some(part)) => {
+                match binary::size(path, (content, part), bodies, store).await? {
+                    Some(size) => out.text(&format!("{name} {size}")),
+                    None => return Ok(Written::Gone),
+                }
+            }
+            (Item::Preview, Some(content), _, Some(part)) => {
+                out.text("PREVIEW ");
+                if tell_preview(content, part, bodies, store, out).await? == Written::Gone {
+                    return Ok(Written::Gone);
+                }
+            }
             (Item::InternalDate | Item::Size | Item::EmailId, ..)
+            | (Item::Preview | Item::Binary { .. } | Item::BinarySize { .. }, ..)
             | (Item::Envelope | Item::Structure { .. } | Item::Section { .. }, ..) => return Ok(Written::Gone),
         }
     }
     if changed && !items.contains(&Item::Flags) {
         out.text(&format!(" FLAGS {flags}"));
     }
-    if changed && tells_modseq && !items.contains(&Item::Modseq) {
+    if changed && telling.modseq && !items.contains(&Item::Modseq) {
         out.text(&print::modseq(modseq));
     }
     out.text(")\r\n");
@@ -324,6 +388,24 @@ async fn tell_section<S: Mailstore, O: Output>(
             }
         }
     }
+    Ok(Written::Whole)
+}
+
+/// What a message begins with (RFC 8970); nothing, where it has no text.
+async fn tell_preview<S: Mailstore, O: Output>(
+    content: &FetchedContent,
+    root: &Part,
+    bodies: &mut BodyReader,
+    store: &mut S,
+    out: &mut Out<O>,
+) -> Result<Written, Done> {
+    let Some(part) = preview::part(root) else {
+        out.text("\"\"");
+        return Ok(Written::Whole);
+    };
+    let range = part.body.start..part.body.end.min(part.body.start.saturating_add(PREVIEW_READ_MAX_BYTES));
+    let Some(body) = bodies.all(content, range, store).await? else { return Ok(Written::Gone) };
+    print::string(&mut out.bytes, preview::text(part, &body).as_bytes());
     Ok(Written::Whole)
 }
 
@@ -417,6 +499,27 @@ fn item(c: &mut Cursor<'_>) -> Read<Item> {
         "RFC822.SIZE" => Item::Size,
         "EMAILID" => Item::EmailId,
         "THREADID" => Item::ThreadId,
+        "SAVEDATE" => Item::SaveDate,
+        "PREVIEW" => {
+            lazy(c)?;
+            Item::Preview
+        }
+        "BINARY" | "BINARY.PEEK" | "BINARY.SIZE" => {
+            let section = Section::parse(c)?;
+            if section.text != SectionText::All {
+                return wrong("BINARY is of parts");
+            }
+            let name = format!("[{}]", section.print());
+            match word.as_str() {
+                "BINARY.SIZE" => Item::BinarySize { name: format!("BINARY.SIZE{name}"), path: section.path },
+                word => Item::Binary {
+                    name: format!("BINARY{name}"),
+                    path: section.path,
+                    partial: partial(c)?,
+                    peek: word == "BINARY.PEEK",
+                },
+            }
+        }
         "ENVELOPE" => Item::Envelope,
         "BODYSTRUCTURE" => Item::Structure { extended: true },
         "RFC822" => old("RFC822", SectionText::All, false),
@@ -425,19 +528,29 @@ fn item(c: &mut Cursor<'_>) -> Read<Item> {
         "BODY" if c.peek() != Some(b'[') => Item::Structure { extended: false },
         "BODY" | "BODY.PEEK" => {
             let section = Section::parse(c)?;
-            let mut partial = None;
-            if c.eat(b'<') {
-                let from = c.number32()?;
-                c.expect(b'.')?;
-                let length = c.number32()?;
-                c.expect(b'>')?;
-                if length == 0 {
-                    return wrong("a part of no bytes");
-                }
-                partial = Some((u64::from(from), u64::from(length)));
-            }
+            let partial = partial(c)?;
             Item::Section { name: format!("BODY[{}]", section.print()), section, partial, peek: word == "BODY.PEEK" }
         }
         other => return wrong(format!("FETCH does not know {other}")),
     })
+}
+
+/// `<from.length>`
+fn partial(c: &mut Cursor<'_>) -> Read<Option<(u64, u64)>> {
+    if !c.eat(b'<') {
+        return Ok(None);
+    }
+    let from = c.number32()?;
+    c.expect(b'.')?;
+    let length = c.number32()?;
+    c.expect(b'>')?;
+    if length == 0 {
+        return wrong("a part of no bytes");
+    }
+    Ok(Some((u64::from(from), u64::from(length))))
+}
+
+/// `(LAZY)` behind PREVIEW: what is made at once needs no patience.
+fn lazy(c: &mut Cursor<'_>) -> Read<()> {
+    if c.eat_text(" (LAZY") { c.expect(b')') } else { Ok(()) }
 }

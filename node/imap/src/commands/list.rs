@@ -12,6 +12,7 @@ use crate::outcome::{Outcome, ok};
 use crate::print;
 use crate::state::{Enabled, State};
 use crate::store::Mailstore;
+use crate::utf7::Spelling;
 
 /// Patterns of one LIST.
 const PATTERNS_MAX: usize = 20;
@@ -106,7 +107,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         }
         attributes.extend(info.and_then(|f| f.special_use).map(print::special_use));
         let child_info = above.contains(name).then(|| format!(" (\"CHILDINFO\" ({}))", wanted.options()));
-        out.line(&format!("{}{}", line("LIST", &attributes, name), child_info.unwrap_or_default()));
+        out.line(&format!("{}{}", line("LIST", &attributes, name, state.spelling()), child_info.unwrap_or_default()));
         if let Some(items) = wanted.status.as_ref().filter(|_| selectable) {
             // One that can't be counted is left out (RFC 5819, section 2).
             let mark = out.mark();
@@ -203,8 +204,8 @@ pub(super) fn whole(reference: &str, pattern: &str) -> Read<String> {
 }
 
 /// A response of LIST or LSUB without the end of its line.
-pub(super) fn line(response: &str, attributes: &[&str], name: &str) -> String {
-    format!("* {response} ({}) \"/\" {}", attributes.join(" "), print::folder(name))
+pub(super) fn line(response: &str, attributes: &[&str], name: &str, spelling: Spelling) -> String {
+    format!("* {response} ({}) \"/\" {}", attributes.join(" "), print::folder(name, spelling))
 }
 
 /// Whether a pattern with `*` and `%` matches a name. Takes at most the product of their lengths.

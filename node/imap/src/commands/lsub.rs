@@ -34,7 +34,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store: &mut
         }
     }
     for ((_, name), selectable) in lines {
-        out.line(&line("LSUB", if selectable { &[] } else { &["\\Noselect"] }, &name));
+        out.line(&line("LSUB", if selectable { &[] } else { &["\\Noselect"] }, &name, c.spelling()));
         out.pass_on().await;
     }
     ok("LSUB")

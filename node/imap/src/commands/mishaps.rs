@@ -9,6 +9,7 @@ use mailraft_storage::body::CHUNK_PLAIN_BYTES;
 
 use crate::commands::id::{NAME_MAX_BYTES, PAIRS_MAX};
 use crate::decoder::{DROPPED_MAX_BYTES_EARLY, ID_MAX_BYTES, LINE_MAX_BYTES};
+use crate::store::KEYS_MAX_BYTES;
 use crate::testing::{Talk, logged_in, selected};
 
 /// Three messages, the third longer than a chunk.
@@ -288,4 +289,77 @@ fn a_search_for_too_many_texts_is_refused_before_it_costs_anything() {
     talk.say(search(TEXTS_MAX + 1).as_bytes());
     assert_eq!(talk.take_heard(), "a NO [LIMIT] at most 500 texts can be looked for at once\r\n");
     assert_eq!(talk.store().breaths, 0);
+}
+
+#[test]
+fn what_is_put_in_order_has_its_bound() {
+    let mut talk = logged_in();
+    // A quarter of the bound each, but for what stands around it.
+    let subject = "x".repeat(KEYS_MAX_BYTES / 4 / 20);
+    for _ in 0..70 {
+        talk.store().deliver(&format!("Subject: {subject}\r\n\r\n"));
+    }
+    talk.say(b"s EXAMINE INBOX\r\n");
+    talk.take_heard();
+    for command in ["SORT (SUBJECT) UTF-8 1:72", "UID SORT RETURN (COUNT) (SUBJECT) UTF-8 1:72"] {
+        talk.say(format!("a {command}\r\n").as_bytes());
+        assert!(talk.take_heard().ends_with("a OK SORT done\r\n"));
+    }
+    talk.say(b"a SORT (SUBJECT REVERSE SUBJECT) UTF-8 ALL\r\nb SORT (SIZE) UTF-8 ALL\r\n");
+    let heard = talk.take_heard();
+    assert!(
+        heard.starts_with("a NO [LIMIT] there are too many messages to put in order; name fewer\r\n* SORT "),
+        "{heard}"
+    );
+    // Whatever there is room for.
+    for command in ["SORT (SUBJECT)", "THREAD REFERENCES", "THREAD ORDEREDSUBJECT"] {
+        talk.store().held_max = usize::MAX;
+        talk.say(format!("a {command} UTF-8 1:2\r\n").as_bytes());
+        let took = talk.store().held;
+        assert!(took > 0 && talk.take_heard().contains("a OK"), "{command}");
+        talk.store().held_max = took - 1;
+        talk.say(format!("a {command} UTF-8 1:2\r\n").as_bytes());
+        assert_eq!(talk.take_heard(), "a NO [LIMIT] too busy; try again later\r\n", "{command}");
+    }
+}
+
+#[test]
+fn putting_in_order_gives_others_their_turn() {
+    for command in ["SORT (SUBJECT)", "THREAD REFERENCES", "THREAD ORDEREDSUBJECT"] {
+        let mut talk = selected();
+        for n in 0..100 {
+            talk.store().deliver(&format!("Subject: {n}\r\nMessage-ID: <{n}@x>\r\n\r\n"));
+        }
+        talk.say(format!("a {command} UTF-8 ALL\r\n").as_bytes());
+        assert!(talk.store().breaths > 200, "{command}: {}", talk.store().breaths);
+        talk.store().breaths_max = 150;
+        talk.take_heard();
+        talk.say(format!("a {command} UTF-8 ALL\r\n").as_bytes());
+        assert_eq!(talk.take_heard(), "a NO [LIMIT] enough\r\n", "{command}");
+    }
+}
+
+#[test]
+fn short_bodies_are_searched_many_at_once_and_each_is_read_once() {
+    let mut talk = logged_in();
+    for n in 0..150 {
+        talk.store().deliver(&format!("Subject: {n}\r\n\r\nneedle {n}\r\n"));
+    }
+    // Longer than what is read ahead at once, and than a chunk.
+    for length in [CHUNK_PLAIN_BYTES - 200, CHUNK_PLAIN_BYTES - 200, 2 * CHUNK_PLAIN_BYTES] {
+        talk.store().deliver(&format!("Subject: long\r\n\r\n{}needle\r\n", "x".repeat(length)));
+    }
+    talk.say(b"s SELECT INBOX\r\n");
+    talk.take_heard();
+    talk.say(b"a SEARCH RETURN (COUNT) BODY needle\r\nb SEARCH BODY \"needle 77\"\r\n");
+    assert_eq!(
+        talk.take_heard(),
+        "* ESEARCH (TAG \"a\") COUNT 153\r\na OK SEARCH done\r\n* SEARCH 80\r\nb OK SEARCH done\r\n"
+    );
+    // The last batch has a message of three chunks.
+    assert_eq!((talk.store().chunks_read, talk.store().reads_ahead), (2 * (152 + 2 + 3), 2 * 3));
+    // Those that are no more meanwhile are left out.
+    talk.store().lost = true;
+    talk.say(b"c SEARCH BODY needle\r\n");
+    assert_eq!(talk.take_heard(), "* SEARCH\r\nc OK SEARCH done\r\n");
 }

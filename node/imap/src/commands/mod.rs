@@ -4,6 +4,7 @@ pub mod append;
 pub mod authenticate;
 mod capability;
 mod close;
+mod compress;
 mod copy;
 mod create;
 mod delete;
@@ -22,10 +23,12 @@ mod quota;
 mod rename;
 mod search;
 mod select;
+mod sort;
 mod starttls;
 mod status;
 mod store;
 mod subscribe;
+mod thread;
 mod unselect;
 
 #[cfg(test)]
@@ -46,7 +49,7 @@ use crate::commands::select::Access;
 use crate::commands::subscribe::Subscription;
 use crate::cursor::Cursor;
 use crate::opened::Names;
-use crate::outcome::{Done, Outcome};
+use crate::outcome::{Done, Outcome, uid_required};
 use crate::state::State;
 use crate::store::Mailstore;
 
@@ -63,7 +66,7 @@ pub(crate) async fn command<S: Mailstore, O: Output>(
         Err(wrong) => return (false, Err(wrong.into())),
     };
     // Sequence numbers in these would change under the client's hands (RFC 3501, section 7.4.1).
-    let expunges = !matches!(name.as_str(), "FETCH" | "STORE" | "SEARCH");
+    let expunges = !matches!(name.as_str(), "FETCH" | "STORE" | "SEARCH" | "SORT" | "THREAD");
     (expunges, run(state, &name, c, store, out).await)
 }
 
@@ -95,7 +98,8 @@ async fn run<S: Mailstore, O: Output>(
         "SELECT" => select::run(state, c, Access::ReadWrite, store, out).await,
         "EXAMINE" => select::run(state, c, Access::ReadOnly, store, out).await,
         "UNSELECT" => unselect::run(state, c, store).await,
-        "CLOSE" => close::run(state, c, store).await,
+        "CLOSE" => close::run(state, c, store, out).await,
+        "COMPRESS" => compress::run(state, c, store),
         "LIST" => list::run(state, c, store, out).await,
         "LSUB" => lsub::run(c, store, out).await,
         "STATUS" => status::run(state, c, store, out).await,
@@ -107,6 +111,7 @@ async fn run<S: Mailstore, O: Output>(
         "SUBSCRIBE" => subscribe::run(c, Subscription::Begins, store).await,
         "UNSUBSCRIBE" => subscribe::run(c, Subscription::Ends, store).await,
         "APPEND" => Err(Done::Bad("APPEND wants a folder and a message as a literal".into())),
+        "REPLACE" => Err(Done::Bad("REPLACE wants a message, a folder and a message as a literal".into())),
         "UID" => {
             c.space()?;
             let name = c.word()?;
@@ -129,6 +134,10 @@ async fn messages<S: Mailstore, O: Output>(
     store: &mut S,
     out: &mut Out<O>,
 ) -> Option<Outcome> {
+    let named = ["FETCH", "STORE", "SEARCH", "SORT", "THREAD", "COPY", "MOVE"].contains(&name);
+    if named && state.uid_only && names == Names::Numbers {
+        return Some(Err(uid_required()));
+    }
     Some(match name {
         "EXPUNGE" => expunge::run(state, c, names, store, out).await,
         "FETCH" => fetch::run(state, c, names, store, out).await,
@@ -136,6 +145,8 @@ async fn messages<S: Mailstore, O: Output>(
         "COPY" => copy::run(state, c, names, Copying::Copy, store, out).await,
         "MOVE" => copy::run(state, c, names, Copying::Move, store, out).await,
         "SEARCH" => search::run(state, c, names, store, out).await,
+        "SORT" => sort::run(state, c, names, store, out).await,
+        "THREAD" => thread::run(state, c, names, store, out).await,
         _ => return None,
     })
 }

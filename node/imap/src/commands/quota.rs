@@ -35,7 +35,7 @@ pub(crate) async fn get_root<S: Mailstore, O: Output>(c: &mut Cursor<'_>, store:
         return Err(Refusal::NoSuchFolder.into());
     }
     let usage = usage(store).await?;
-    out.line(&format!("* QUOTAROOT {} \"{ROOT}\"", print::folder(&folder)));
+    out.line(&format!("* QUOTAROOT {} \"{ROOT}\"", print::folder(&folder, c.spelling())));
     tell(usage, out);
     ok("GETQUOTAROOT")
 }

@@ -46,14 +46,20 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         close(state, store).await;
         out.line("* OK [CLOSED] the folder that was open is closed");
     }
+    let name = print::folder(&folder, state.spelling());
     let answer = store.ask(Command::Select { folder, claim_recent: !read_only }).await?;
     let Answer::Selected(selected) = answer else { return Err(Done::odd_answer()) };
     let view = View::new(selected, read_only);
     let unseen = view.messages().iter().position(|m| !m.flags.has(SystemFlag::Seen));
     out.text(&view.flags_lines());
     out.line(&format!("* {} EXISTS", view.messages().len()));
-    out.line(&format!("* {} RECENT", view.recent()));
-    if let Some(at) = unseen {
+    if state.rev2 {
+        out.line(&format!("* LIST () \"/\" {name}"));
+    } else {
+        out.line(&format!("* {} RECENT", view.recent()));
+    }
+    // It is a number, which IMAP4rev2 has not and UIDONLY forbids.
+    if let Some(at) = unseen.filter(|_| !state.rev2 && !state.uid_only) {
         out.line(&format!("* OK [UNSEEN {}] first unseen", at + 1));
     }
     out.line(&format!("* OK [UIDVALIDITY {}] UIDs valid", view.uid_validity));
@@ -83,14 +89,17 @@ async fn tell_missed<S: Mailstore, O: Output>(
     if !vanished.is_empty() {
         out.line(&format!("* VANISHED (EARLIER) {vanished}"));
     }
+    let telling = state.telling();
     let Some(view) = state.view.as_ref() else { return Ok(()) };
     for (number, message) in (1..).zip(view.messages()) {
         store.breathe().await?;
         if message.modseq <= resync.modseq || !resync.known.contains(message.uid) {
             continue;
         }
-        let (uid, flags) = (message.uid, print::flags(&message.flags, view.is_recent(message.uid)));
-        out.line(&format!("* {number} FETCH (UID {uid} FLAGS {flags}{})", print::modseq(message.modseq)));
+        let flags = print::flags(&message.flags, telling.recent && view.is_recent(message.uid));
+        let uid = if telling.uid_only { String::new() } else { format!("UID {} ", message.uid) };
+        let begin = telling.begin(number, message.uid);
+        out.line(&format!("{begin}{uid}FLAGS {flags}{})", print::modseq(message.modseq)));
         out.pass_on().await;
     }
     Ok(())
@@ -109,7 +118,7 @@ fn parameters(state: &mut State, c: &mut Cursor<'_>) -> Read<Option<Resync>> {
             "QRESYNC" if state.enabled < Enabled::QResync => return wrong("ENABLE QRESYNC first"),
             "QRESYNC" => {
                 c.space()?;
-                resync = Some(known(c)?);
+                resync = Some(known(c, state.uid_only)?);
             }
             other => return wrong(format!("SELECT does not know {other}")),
         }
@@ -118,7 +127,7 @@ fn parameters(state: &mut State, c: &mut Cursor<'_>) -> Read<Option<Resync>> {
     Ok(resync)
 }
 
-fn known(c: &mut Cursor<'_>) -> Read<Resync> {
+fn known(c: &mut Cursor<'_>, uid_only: bool) -> Read<Resync> {
     c.open()?;
     let uid_validity = c.number32()?;
     c.space()?;
@@ -127,6 +136,9 @@ fn known(c: &mut Cursor<'_>) -> Read<Resync> {
     if c.eat(b' ') && c.at_sequence_set() {
         known = uids(c)?;
         c.eat(b' ');
+    }
+    if uid_only && c.peek() == Some(b'(') {
+        return wrong("[UIDREQUIRED] messages are named by UIDs alone");
     }
     if c.peek() == Some(b'(') {
         // Which number was which UID: that would shorten the answer only where the history of expunges is forgotten.

@@ -1,4 +1,5 @@
-//! STATUS (RFC 3501, section 6.3.10; SIZE from RFC 8438, HIGHESTMODSEQ from RFC 7162, APPENDLIMIT from RFC 7889, MAILBOXID from RFC 8474).
+//! STATUS (RFC 3501, section 6.3.10; SIZE from RFC 8438, HIGHESTMODSEQ from RFC 7162, APPENDLIMIT from RFC 7889, MAILBOXID from RFC 8474,
+//! DELETED from RFC 9051).
 
 use mailraft_protocol::{Out, Output};
 
@@ -21,6 +22,7 @@ pub(super) enum Item {
     HighestModseq,
     AppendLimit,
     MailboxId,
+    Deleted,
 }
 
 pub(crate) async fn run<S: Mailstore, O: Output>(
@@ -56,6 +58,7 @@ pub(super) fn items(c: &mut Cursor<'_>) -> Read<Vec<Item>> {
             "HIGHESTMODSEQ" => Item::HighestModseq,
             "APPENDLIMIT" => Item::AppendLimit,
             "MAILBOXID" => Item::MailboxId,
+            "DELETED" => Item::Deleted,
             other => return wrong(format!("STATUS does not know {other}")),
         };
         if !items.contains(&item) {
@@ -74,11 +77,15 @@ pub(super) async fn tell<S: Mailstore, O: Output>(
     store: &mut S,
     out: &mut Out<O>,
 ) -> Result<(), Done> {
-    let name = print::folder(&folder);
+    let name = print::folder(&folder, state.spelling());
     let status = folders::status(&folder, store).await?;
     let id = match items.contains(&Item::MailboxId) {
         true => folders::mailbox_id(&folder, status.uid_validity, store).await?,
         false => String::new(),
+    };
+    let deleted = match items.contains(&Item::Deleted) {
+        true => folders::deleted(&folder, store).await?,
+        false => 0,
     };
     let append_limit = state.config.max_message_bytes;
     let list: Vec<String> = items
@@ -93,6 +100,7 @@ pub(super) async fn tell<S: Mailstore, O: Output>(
             Item::HighestModseq => format!("HIGHESTMODSEQ {}", status.highest_modseq),
             Item::AppendLimit => format!("APPENDLIMIT {append_limit}"),
             Item::MailboxId => format!("MAILBOXID ({id})"),
+            Item::Deleted => format!("DELETED {deleted}"),
         })
         .collect();
     out.line(&format!("* STATUS {name} ({})", list.join(" ")));

@@ -56,7 +56,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     let command = Command::Store { folder, uids, mode, flags: flags.clone(), unchanged_since };
     let Answer::Flagged { modified, .. } = store.ask(command).await? else { return Err(Done::odd_answer()) };
     state.hear(store);
-    let enabled = state.enabled;
+    let (enabled, telling) = (state.enabled, state.telling());
     let view = writable(state)?;
     let mut gone = false;
     for (uid, before) in before {
@@ -80,19 +80,18 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         view.note_keywords(&now, &mut out.bytes);
         // What it can't know is that someone else changed them too.
         let mut told = Vec::new();
-        if names == Names::Uids || enabled >= Enabled::QResync {
+        if !telling.uid_only && (names == Names::Uids || enabled >= Enabled::QResync) {
             told.push(format!("UID {uid}"));
         }
         let tells_flags = echo == Echo::All || now != expected;
         if tells_flags {
-            told.push(format!("FLAGS {}", print::flags(&now, view.is_recent(uid))));
+            told.push(format!("FLAGS {}", print::flags(&now, telling.recent && view.is_recent(uid))));
         }
-        let tells_modseq = enabled >= Enabled::CondStore;
-        if tells_modseq {
+        if telling.modseq {
             told.push(print::modseq(modseq).trim_start().to_owned());
         }
-        if tells_flags || tells_modseq {
-            out.line(&format!("* {number} FETCH ({})", told.join(" ")));
+        if tells_flags || telling.modseq {
+            out.line(&format!("{}{})", telling.begin(number, uid), told.join(" ")));
         }
         view.told(uid);
         out.pass_on().await;

@@ -43,6 +43,8 @@ pub struct Talk {
     pub turn: Turn,
     /// How often TLS was taken up.
     pub handshakes: u32,
+    /// How often compression began. Here nothing is compressed.
+    pub compressions: u32,
 }
 
 impl Talk {
@@ -56,7 +58,7 @@ impl Talk {
         assert!(matches!(store.mailbox.others(claim), Answer::Selected(_)));
         store.deliver("Subject: second\r\n\r\nbye\r\n");
         let session = Session::new(config, tls.then_some(TLS), store);
-        Talk { session, heard: Heard::default(), turn: Turn::NeedInput, handshakes: 0 }
+        Talk { session, heard: Heard::default(), turn: Turn::NeedInput, handshakes: 0, compressions: 0 }
     }
 
     pub fn store(&mut self) -> &mut TestStore {
@@ -79,6 +81,7 @@ impl Talk {
                 self.turn = block_on(self.session.drive(&mut out));
                 match self.turn {
                     Turn::Again => block_on(out.pass_on()),
+                    Turn::Compress => self.compressions += 1,
                     Turn::StartTls => {
                         self.handshakes += 1;
                         self.session.tls_started(TLS);

@@ -1,6 +1,6 @@
 //! The real mailbox as a session asks for it, with what may go wrong on the way.
 
-use mailraft_mailbox::api::ZonedTime;
+use mailraft_mailbox::api::{FolderId, NewMessage, ZonedTime};
 use mailraft_mailbox::{Answer, Command, Event, Flags, UidSet};
 use mailraft_message::octets;
 use mailraft_protocol::{Failure, Mailbox, Refusal};
@@ -38,11 +38,18 @@ pub struct TestStore {
     pub lost: bool,
     /// Chunks that were asked for.
     pub chunks_read: usize,
+    /// How often several chunks were asked for at once.
+    pub reads_ahead: usize,
     /// What the session said of its client, since this was last taken.
     pub heard: Vec<&'static str>,
     /// Turns that were given to others, and how many a command may need.
     pub breaths: usize,
     pub breaths_max: usize,
+    /// The client has waited for long.
+    pub progress_due: bool,
+    /// What the command holds, and the most bytes that one may.
+    pub held: usize,
+    pub held_max: usize,
     /// Events arrive only before an answer, as over a slow link.
     pub slow: bool,
     events: Vec<Event>,
@@ -60,9 +67,13 @@ impl TestStore {
             meanwhile: None,
             lost: false,
             chunks_read: 0,
+            reads_ahead: 0,
             heard: Vec::new(),
             breaths: 0,
             breaths_max: usize::MAX,
+            progress_due: false,
+            held: 0,
+            held_max: usize::MAX,
             slow: false,
             events: Vec::new(),
             receiving: Vec::new(),
@@ -87,6 +98,19 @@ impl TestStore {
         !self.events.is_empty() || (!self.slow && self.mailbox.has_events())
     }
 
+    fn received(&mut self) -> Result<NewMessage, Failure> {
+        let message = std::mem::take(&mut self.receiving);
+        octets::check(&message).map_err(|wrong| Refusal::MessageOctets(wrong.to_string()))?;
+        Ok(self.mailbox.new_message(&message))
+    }
+
+    fn stored(&mut self, command: Command) -> Result<(u32, u32), Failure> {
+        match self.answer(command)? {
+            Answer::Stored { uid_validity, uid, .. } => Ok((uid_validity, uid)),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn answer(&mut self, command: Command) -> Result<Answer, Failure> {
         if self.unavailable || self.answers == Some(0) {
             return Err(Refusal::Unavailable.into());
@@ -105,6 +129,13 @@ impl TestStore {
             self.chunks_read += 1;
             if self.lost {
                 return Ok(Answer::Chunk(None));
+            }
+        }
+        if let Command::ReadChunks { chunks } = &command {
+            self.chunks_read += chunks.len();
+            self.reads_ahead += 1;
+            if self.lost {
+                return Ok(Answer::Chunks(vec![None; chunks.len()]));
             }
         }
         let answer = self.mailbox.ask(Who::Client, command);
@@ -139,7 +170,16 @@ impl Mailstore for TestStore {
     }
 
     fn begin_command(&mut self) {
-        self.breaths = 0;
+        (self.breaths, self.held) = (0, 0);
+    }
+
+    fn is_progress_due(&mut self) -> bool {
+        std::mem::take(&mut self.progress_due)
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.held = bytes;
+        if bytes > self.held_max { Err(Refusal::Overloaded) } else { Ok(()) }
     }
 
     fn now_unix_seconds(&self) -> i64 {
@@ -149,6 +189,10 @@ impl Mailstore for TestStore {
     async fn breathe(&mut self) -> Result<(), Refusal> {
         self.breaths += 1;
         if self.breaths > self.breaths_max { Err(Refusal::Limit("enough".into())) } else { Ok(()) }
+    }
+
+    fn compress(&mut self) -> Result<(), Refusal> {
+        if self.held_max < usize::MAX { Err(Refusal::Overloaded) } else { Ok(()) }
     }
 
     async fn wait_for_event(&mut self) {
@@ -187,19 +231,24 @@ impl Mailstore for TestStore {
         self.receiving.clear();
     }
 
+    async fn replace(
+        &mut self,
+        (folder, uid): (FolderId, u32),
+        to: String,
+        flags: Flags,
+        internal_date: Option<ZonedTime>,
+    ) -> Result<(u32, u32), Failure> {
+        let (new_message, internal_date) = (self.received()?, internal_date.unwrap_or_default());
+        self.stored(Command::Replace { folder, uid, to, new_message, flags, internal_date })
+    }
+
     async fn append(
         &mut self,
         folder: String,
         flags: Flags,
         internal_date: Option<ZonedTime>,
     ) -> Result<(u32, u32), Failure> {
-        let message = std::mem::take(&mut self.receiving);
-        octets::check(&message).map_err(|wrong| Refusal::MessageOctets(wrong.to_string()))?;
-        let new_message = self.mailbox.new_message(&message);
-        let internal_date = internal_date.unwrap_or_default();
-        match self.answer(Command::Append { folder, new_message, flags, internal_date })? {
-            Answer::Stored { uid_validity, uid, .. } => Ok((uid_validity, uid)),
-            other => panic!("{other:?}"),
-        }
+        let (new_message, internal_date) = (self.received()?, internal_date.unwrap_or_default());
+        self.stored(Command::Append { folder, new_message, flags, internal_date })
     }
 }

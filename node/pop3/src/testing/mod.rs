@@ -194,6 +194,7 @@ impl Talk {
                 self.turn = block_on(self.session.drive(&mut out));
                 match self.turn {
                     Turn::Again => block_on(out.pass_on()),
+                    Turn::Compress => panic!("POP3 has no compression"),
                     Turn::StartTls => {
                         self.handshakes += 1;
                         self.session.tls_started(TLS);

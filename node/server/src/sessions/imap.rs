@@ -1,16 +1,17 @@
 //! The IMAP engine's mailbox: this node's links to the actor.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mailraft_imap::{Config, Mailstore, Session};
-use mailraft_mailbox::api::{Change, ZonedTime};
+use mailraft_mailbox::api::{Change, FolderId, Once, ZonedTime};
 use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind, Unheard, answer_bytes, event_bytes};
 use mailraft_protocol::{Failure, Mailbox, Refusal, Tls};
 use mailraft_storage::CommandId;
 use zeroize::Zeroizing;
 
 use super::context::SessionContext;
+use super::deflated::DEFLATED_MEMORY_BYTES;
 use super::request::request_digest;
 use crate::environment::{command_id, zoned_now};
 use crate::links::{MailboxSession, stored_under};
@@ -22,6 +23,9 @@ use crate::spool::{Entrance, Spool, SpoolRefused};
 
 /// An open folder takes so many times its list of messages: the view, and what it needs to go on elsewhere.
 const VIEW_TIMES: usize = 2;
+
+/// A client hears so often how far a command is that takes long (RFC 9585, section 3.1).
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// A session at its start; `tls` if TLS is up already. Without a place it is only to be refused.
 pub fn session(context: &SessionContext, peer: IpAddr, tls: Option<Tls>, place: Option<Place>) -> Session<Store> {
@@ -44,6 +48,12 @@ pub struct Store {
     spool: Option<Result<Spool, SpoolRefused>>,
     unheard: Unheard,
     opened: Option<Taken>,
+    /// What the command that is carried out keeps of messages.
+    held: Option<Taken>,
+    /// When its client was last told how far its command is, or that began.
+    progress_told: Instant,
+    /// What compressing the connection takes.
+    compression: Option<Taken>,
 }
 
 impl Store {
@@ -58,7 +68,30 @@ impl Store {
             spool: None,
             unheard: Unheard::default(),
             opened: None,
+            held: None,
+            progress_told: Instant::now(),
+            compression: None,
         }
+    }
+}
+
+impl Store {
+    /// Puts the message that was kept into the mailbox: its folder's UIDVALIDITY and its UID.
+    async fn store(&mut self, kind: MessageKind, once: Option<Once>) -> Result<(u32, u32), Failure> {
+        let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
+        let received = match spool {
+            Ok(spool) => spool.finish(b"", Entrance::Append).await,
+            Err(refused) => Err(refused),
+        };
+        let received = received.map_err(refusals::spool)?;
+        let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
+        let id = command_id(&self.context.services.cluster);
+        let stored = mailbox.store(id, kind, once.clone(), &received).await;
+        if let Some(once) = once {
+            self.unheard.answered(once, stored_under(&stored));
+        }
+        let stored = ended(id, stored)?;
+        Ok((stored.uid_validity, stored.uid))
     }
 }
 
@@ -74,7 +107,7 @@ impl Mailbox for Store {
                 self.unheard.answered(once, matches!(asked, Finished::Done(_)).then_some(id));
                 asked
             }
-            Command::Fetch { .. } | Command::ReadChunk { .. } => {
+            Command::Fetch { .. } | Command::ReadChunk { .. } | Command::ReadChunks { .. } => {
                 mailbox.tell_heard(&mut self.unheard);
                 self.context.turn.reads(mailbox.ask(id, command), bytes_of).await?
             }
@@ -102,7 +135,8 @@ impl Mailstore for Store {
         let verified = self.context.services.credentials.verify(user, password, "imap", self.peer).await;
         let account = verified.map_err(refusals::login)?;
         self.context.turn.belongs_to(account.mailbox);
-        self.opened = Some(Taken::none(self.context.services.memory.views.of(account.mailbox)));
+        let share = || Taken::none(self.context.services.memory.views.of(account.mailbox));
+        (self.opened, self.held, self.compression) = (Some(share()), Some(share()), Some(share()));
         self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
         if let Some(place) = &self.place {
             place.logged_in();
@@ -113,6 +147,22 @@ impl Mailstore for Store {
 
     fn begin_command(&mut self) {
         self.context.turn.begin_command();
+        self.progress_told = Instant::now();
+        if let Some(held) = &mut self.held {
+            held.try_become(0);
+        }
+    }
+
+    fn is_progress_due(&mut self) -> bool {
+        let due = self.progress_told.elapsed() >= PROGRESS_EVERY;
+        if due {
+            self.progress_told = Instant::now();
+        }
+        due
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        taken(&mut self.held, bytes)
     }
 
     fn now_unix_seconds(&self) -> i64 {
@@ -121,6 +171,10 @@ impl Mailstore for Store {
 
     async fn breathe(&mut self) -> Result<(), Refusal> {
         self.context.turn.breathe().await
+    }
+
+    fn compress(&mut self) -> Result<(), Refusal> {
+        taken(&mut self.compression, DEFLATED_MEMORY_BYTES)
     }
 
     async fn wait_for_event(&mut self) {
@@ -189,29 +243,29 @@ impl Mailstore for Store {
         self.spool = None;
     }
 
+    async fn replace(
+        &mut self,
+        (folder, uid): (FolderId, u32),
+        to: String,
+        flags: Flags,
+        internal_date: Option<ZonedTime>,
+    ) -> Result<(u32, u32), Failure> {
+        let internal_date = internal_date.unwrap_or_else(zoned_now);
+        self.store(MessageKind::Replace { folder, uid, to, flags, internal_date }, None).await
+    }
+
     async fn append(
         &mut self,
         folder: String,
         flags: Flags,
         internal_date: Option<ZonedTime>,
     ) -> Result<(u32, u32), Failure> {
-        let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
-        let received = match spool {
-            Ok(spool) => spool.finish(b"", Entrance::Append).await,
-            Err(refused) => Err(refused),
-        };
-        let received = received.map_err(refusals::spool)?;
-        let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
         // A date that the client gave is part of what it asked; ours is another one each time.
         let date = internal_date.map(|date| (date.unix_seconds.to_be_bytes(), date.zone_minutes.to_be_bytes()));
         let request = request_digest(date.iter().flat_map(|(seconds, zone)| [seconds.as_slice(), zone.as_slice()]));
         let once = self.unheard.once(request);
         let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
-        let id = command_id(&self.context.services.cluster);
-        let stored = mailbox.store(id, kind, Some(once.clone()), &received).await;
-        self.unheard.answered(once, stored_under(&stored));
-        let stored = ended(id, stored)?;
-        Ok((stored.uid_validity, stored.uid))
+        self.store(kind, Some(once)).await
     }
 }
 
@@ -249,10 +303,17 @@ impl Drop for Taken {
     }
 }
 
+/// So many bytes are taken, of whatever share there is.
+fn taken(of: &mut Option<Taken>, bytes: usize) -> Result<(), Refusal> {
+    let has_room = of.as_mut().is_some_and(|of| of.try_become(bytes));
+    if has_room { Ok(()) } else { Err(Refusal::Overloaded) }
+}
+
 /// How large an answer to a read is.
 pub(super) fn bytes_of<P>(asked: &Finished<(Answer, P)>) -> usize {
     match asked {
         Finished::Done((Answer::Chunk(Some(chunk)), _)) => chunk.len(),
+        Finished::Done((Answer::Chunks(chunks), _)) => chunks.iter().flatten().map(bytes::Bytes::len).sum(),
         Finished::Done((Answer::Fetched(fetched), _)) => {
             let headers = fetched.iter().filter_map(|message| message.header.as_ref());
             headers.map(|of| of.header.len() + of.envelope.len() + of.structure.len()).sum()

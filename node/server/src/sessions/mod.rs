@@ -1,6 +1,7 @@
 //! Sessions of clients: sockets, TLS, time-outs and bounds around the pure protocol engines.
 
 mod context;
+mod deflated;
 pub mod imap;
 mod listen;
 pub mod pop3;

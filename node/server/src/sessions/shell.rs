@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::deflated::Deflated;
 use super::tls::spoken;
 use crate::places::{Leave, Place};
 
@@ -56,11 +57,19 @@ struct Coming {
     bytes: u64,
 }
 
+/// What comes of a client's saying nothing.
+enum Due {
+    End(Farewell),
+    Keepalive(&'static str),
+}
+
 /// How a conversation ended without an error.
 enum Ended<C> {
     Closed,
     /// TLS is to be taken up on it.
     StartTls(C),
+    /// It is compressed from here on.
+    Compress(C),
 }
 
 impl Shell {
@@ -99,13 +108,30 @@ impl Shell {
         let greeting = engine.greeting();
         match self.talk(engine, connection, greeting, begun).await? {
             Ended::Closed => Ok(()),
+            Ended::Compress(connection) => self.talk_compressed(engine, connection, begun).await,
             Ended::StartTls(connection) => {
                 let connection = self.handshake(connection).await?;
                 engine.tls_started(spoken(connection.get_ref().1));
                 match self.talk(engine, Box::new(connection), Vec::new(), begun).await? {
                     Ended::Closed => Ok(()),
+                    Ended::Compress(connection) => self.talk_compressed(engine, connection, begun).await,
                     Ended::StartTls(_) => Err(io::Error::other("an engine wants TLS twice")),
                 }
+            }
+        }
+    }
+
+    /// Talks on a connection that is compressed from here on.
+    async fn talk_compressed<E: Engine, C: Connection>(
+        &self,
+        engine: &mut E,
+        connection: C,
+        begun: Instant,
+    ) -> io::Result<()> {
+        match self.talk(engine, Deflated::new(connection), Vec::new(), begun).await? {
+            Ended::Closed => Ok(()),
+            Ended::StartTls(_) | Ended::Compress(_) => {
+                Err(io::Error::other("an engine wants TLS late, or compression twice"))
             }
         }
     }
@@ -162,9 +188,14 @@ impl Shell {
                     out.flush().await?;
                     return Ok(Ended::StartTls(out.into_output().connection));
                 }
+                Turn::Compress => {
+                    out.flush().await?;
+                    return Ok(Ended::Compress(out.into_output().connection));
+                }
                 Turn::NeedInput | Turn::Idle => out.flush().await?,
             }
             let mut idles = turn == Turn::Idle;
+            let mut said = Instant::now();
             // Until there is input; news that come before it are told and change nothing else.
             loop {
                 let patience = engine.patience();
@@ -175,10 +206,14 @@ impl Shell {
                     return Ok(Ended::Closed);
                 }
                 let slow = self.slow(patience, &mut coming);
-                let silent = Some((heard + patience.idle, Farewell::Silent));
-                let ends = [silent, over.map(|over| (over, Farewell::TooLong)), slow];
-                let (until, why) =
-                    ends.into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or((heard, Farewell::Silent));
+                let keepalive = engine.keepalive().filter(|_| idles);
+                let due = match keepalive {
+                    Some((every, words)) => (said + every, Due::Keepalive(words)),
+                    None => (heard + patience.idle, Due::End(Farewell::Silent)),
+                };
+                let ends = [over.map(|over| (over, Farewell::TooLong)), slow];
+                let ends = ends.into_iter().flatten().map(|(at, why)| (at, Due::End(why)));
+                let (until, due) = ends.fold(due, |first, other| if other.0 < first.0 { other } else { first });
                 let room = engine.room().min(READ_BYTES);
                 self.set_waits(true);
                 let read = tokio::select! {
@@ -189,6 +224,7 @@ impl Shell {
                             turn => idles = turn == Turn::Idle,
                         }
                         out.flush().await?;
+                        said = Instant::now();
                         continue;
                     }
                     () = stopped(&mut serving) => {
@@ -210,10 +246,18 @@ impl Shell {
                         engine.input(&buffer[..count]);
                     }
                     Ok(Err(error)) => return Err(error),
-                    Err(_) => {
-                        self.end(engine, &mut out, why).await?;
-                        return Ok(Ended::Closed);
-                    }
+                    Err(_) => match due {
+                        Due::End(why) => {
+                            self.end(engine, &mut out, why).await?;
+                            return Ok(Ended::Closed);
+                        }
+                        Due::Keepalive(words) => {
+                            out.line(words);
+                            out.flush().await?;
+                            said = Instant::now();
+                            continue;
+                        }
+                    },
                 }
                 break;
             }

@@ -160,6 +160,7 @@ impl Talk {
         match turn {
             Turn::Again => {}
             Turn::NeedInput => assert!(self.session.room() > 0, "it waits for input that it has no room for"),
+            Turn::Compress => panic!("SMTP has no compression"),
             Turn::StartTls => {
                 self.event("tls", lines);
                 self.session.tls_started(TLS);

@@ -32,6 +32,7 @@ struct Lines {
     tls: Option<Tls>,
     closing: bool,
     idles: bool,
+    keepalive: Option<Duration>,
     news: Arc<Notify>,
     flooded: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
@@ -45,6 +46,7 @@ impl Lines {
             tls: None,
             closing: false,
             idles: false,
+            keepalive: None,
             news: Arc::default(),
             flooded: Arc::default(),
             ended: Arc::default(),
@@ -105,6 +107,10 @@ impl Engine for Lines {
 
     async fn wait_for_news(&mut self) {
         self.news.notified().await;
+    }
+
+    fn keepalive(&self) -> Option<(Duration, &'static str)> {
+        self.keepalive.map(|every| (every, "still here"))
     }
 
     async fn tell<O: Output>(&mut self, out: &mut Out<O>) -> Turn {
@@ -190,6 +196,24 @@ async fn what_comes_at_once_is_answered_in_order_and_the_engine_ends_it() {
     client.say("a\r\nb\r\nQUIT\r\nc\r\n").await;
     assert_eq!(client.hear_all().await, "hello\r\na\r\nb\r\n");
     client.session.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_idles_hears_now_and_then_that_it_is_served_and_is_never_too_silent() {
+    let mut client = Client::connect(Lines { keepalive: Some(SHORT), ..Lines::new(2 * SHORT, None) });
+    client.say("IDLE\r\n").await;
+    assert_eq!(line(&mut client.wire).await, "hello\r\n");
+    for _ in 0..10 {
+        assert_eq!(line(&mut client.wire).await, "still here\r\n");
+    }
+    // Outside IDLE it is told nothing, and leaves.
+    client.say("over\r\n").await;
+    let heard = client.hear_all().await.replace("still here\r\n", "");
+    assert_eq!(heard, "over\r\nbye Silent\r\n");
+    // Who takes nothing of it leaves too.
+    let mut client = Client::connect(Lines { keepalive: Some(SHORT), ..Lines::new(LONG, None) });
+    client.say("IDLE\r\n").await;
+    assert!(client.session.await.unwrap().is_err());
 }
 
 #[tokio::test]
