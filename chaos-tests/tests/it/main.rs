@@ -8,6 +8,7 @@ mod faults;
 mod limits_table;
 mod logins;
 mod machines;
+mod mbsync;
 mod memory;
 mod outcomes;
 mod peers;

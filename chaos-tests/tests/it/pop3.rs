@@ -55,7 +55,7 @@ fn deliver(cluster: &Cluster, from: &Account, to: &Account, message: &[u8]) {
 }
 
 /// Who leads the partition of an account's mailbox.
-fn leader(cluster: &Cluster, account: &Account) -> u64 {
+pub(crate) fn leader(cluster: &Cluster, account: &Account) -> u64 {
     let list: serde_json::Value = serde_json::from_str(&cluster.mailraft(&["account", "list", "--json"], "")).unwrap();
     let partition = list.as_array().unwrap().iter().find(|a| a["address"] == account.address).unwrap()["partition"]
         .as_u64()
