@@ -82,7 +82,12 @@ fn subject(text: &str) -> &str {
 
 fn session(cluster: &Cluster, node: u64, account: &Account) -> Imap {
     let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
-    Imap::login(&trust, &cluster.text(node, "imaps"), account).unwrap()
+    let mut session = None;
+    cluster.wait("a login", |cluster| {
+        session = Imap::login(&trust, &cluster.text(node, "imaps"), account).ok();
+        session.is_some()
+    });
+    session.unwrap()
 }
 
 fn write(inbox: &Path, name: &str) {
@@ -110,7 +115,15 @@ fn mbsync_loses_doubles_and_complains_of_nothing_while_leaders_are_killed() {
         for n in 0..MESSAGES {
             let (far, near) = (format!("far {round} {n}"), format!("near {round} {n}"));
             let message = format!("Subject: {far}\r\n\r\nx\r\n");
-            imap.ok(&format!("APPEND INBOX {{{}+}}\r\n{message}", message.len())).unwrap();
+            let append = format!("APPEND INBOX {{{}+}}\r\n{message}", message.len());
+            // Asked for again, as a client does, it is done once.
+            cluster.wait("an APPEND", |cluster| {
+                let done = imap.ok(&append).is_ok();
+                if !done {
+                    imap = session(cluster, other, &mbsync.account);
+                }
+                done
+            });
             write(&mbsync.inbox(), &near);
             expected.extend([far, near]);
         }
