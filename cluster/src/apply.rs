@@ -8,7 +8,8 @@ use bytes::Bytes;
 use mailraft_storage::entry::{CommandRow, KNOWN_REQUIRED_FLAGS};
 use mailraft_storage::rows::ReplicaBatch;
 use mailraft_storage::{
-    Applied, Entry as LogEntry, EntryKind, Index, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, Term, Verdict,
+    Applied, Entry as LogEntry, EntryKind, Index, MailboxId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table,
+    Term, Verdict,
 };
 use raft::eraftpb::{self, ConfState, EntryType};
 use sha2::{Digest, Sha256};
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::plant::{self, Fault};
 use crate::regions::{self, Regions};
 use crate::seam::ApplyJob;
-use crate::{members, placement};
+use crate::{members, placement, takeover};
 
 /// Every so many accepted entries the running hash is kept in a row.
 pub const HASH_KEPT_EVERY: u64 = 1_024;
@@ -161,7 +162,7 @@ impl<'a> Applying<'a> {
         }
         let verdict = self.decide(raw, &entry)?;
         if verdict == Verdict::Accepted {
-            self.accept(index, &entry);
+            self.accept(index, &entry)?;
             let mut hash = Sha256::new();
             if !plant::is(Fault::HashNotChained) {
                 hash.update(self.applied.hash);
@@ -171,7 +172,7 @@ impl<'a> Applying<'a> {
             let left_out = match &entry.kind {
                 EntryKind::Chunk(_) => plant::is(Fault::HashWithoutChunks),
                 EntryKind::Begin => plant::is(Fault::HashWithoutBegin),
-                EntryKind::Rows(_) => false,
+                EntryKind::Rows(_) | EntryKind::Takeover(_) => false,
             };
             if !left_out {
                 self.applied.hash = hash.finalize().into();
@@ -211,6 +212,10 @@ impl<'a> Applying<'a> {
         Ok(match &entry.kind {
             EntryKind::Begin if self.applied.incarnation.is_some() => Verdict::Fenced,
             EntryKind::Begin => Verdict::Accepted,
+            EntryKind::Takeover(_) => {
+                let before = self.applied.incarnation.map_or(0, |i| i.number);
+                if entry.header.incarnation.number > before { Verdict::Accepted } else { Verdict::Fenced }
+            }
             EntryKind::Rows(_) | EntryKind::Chunk(_) if self.applied.incarnation != Some(entry.header.incarnation) => {
                 Verdict::Fenced
             }
@@ -232,20 +237,23 @@ impl<'a> Applying<'a> {
         })
     }
 
-    fn accept(&mut self, index: Index, entry: &LogEntry) {
+    fn accept(&mut self, index: Index, entry: &LogEntry) -> Result<(), StoreError> {
         match &entry.kind {
             EntryKind::Begin => {
                 self.applied.incarnation = Some(entry.header.incarnation);
                 let row = mailraft_storage::entry::versioned_encode(1, &entry.header.incarnation);
                 self.changed.insert(RowKey::partition(Table::Incarnation, []), Some(row.into()));
             }
+            EntryKind::Takeover(body) => {
+                let taken = body.taken_over(entry.header.incarnation);
+                self.applied.incarnation = Some(taken.incarnation);
+                takeover::as_adopted(&mut self.applied, &taken.voters);
+                let known = self.member_keys()?;
+                self.change(&takeover::group_rows(&taken, &body.voters, body.highest, &known));
+                self.change(&body.batch);
+            }
             EntryKind::Rows(body) => {
-                for key in &body.batch.deletes {
-                    self.changed.insert(key.clone(), None);
-                }
-                for (key, value) in &body.batch.puts {
-                    self.changed.insert(key.clone(), Some(value.clone()));
-                }
+                self.change(&body.batch);
                 for (id, result) in &body.results {
                     let row = CommandRow { index, mailbox: entry.header.mailbox, result: result.clone() };
                     self.changed.insert(RowKey::command(*id), Some(row.encode().into()));
@@ -266,6 +274,27 @@ impl<'a> Applying<'a> {
                 self.changed.insert(RowKey::new(mailbox, Table::Chunks, key), Some(data));
             }
         }
+        Ok(())
+    }
+
+    fn change(&mut self, batch: &RowBatch) {
+        for key in &batch.deletes {
+            self.changed.insert(key.clone(), None);
+        }
+        for (key, value) in &batch.puts {
+            self.changed.insert(key.clone(), Some(value.clone()));
+        }
+    }
+
+    /// The keys of the rows of members that the group has.
+    fn member_keys(&self) -> Result<Vec<RowKey>, StoreError> {
+        let key = |key: Vec<u8>| RowKey::partition(Table::Members, key);
+        let stored = self.rows.scan(self.replica, MailboxId::PARTITION, Table::Members, &[], &[], usize::MAX)?;
+        let stored = stored.into_iter().map(|(last, _)| key(last));
+        let first = key(Vec::new());
+        let changed = self.changed.range(&first..).map(|(key, _)| key);
+        let changed = changed.take_while(|key| key.mailbox == first.mailbox && key.table == first.table);
+        Ok(stored.chain(changed.cloned()).collect())
     }
 
     fn exists(&self, key: &RowKey) -> Result<bool, StoreError> {

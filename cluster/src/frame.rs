@@ -6,7 +6,9 @@
 
 use bytes::Bytes;
 use mailraft_storage::entry::{versioned_encode, versioned_take};
-use mailraft_storage::{ClusterId, Index, NodeId, PartitionId, ReplicaId, StoreError, Term, UnixMillis};
+use mailraft_storage::{
+    ClusterId, Incarnation, Index, NodeId, PartitionId, ReplicaId, StoreError, TakenOver, Term, UnixMillis,
+};
 use protobuf::Message;
 use raft::eraftpb;
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,9 @@ use crate::seam::{PeerBody, PeerMessage};
 
 /// The longest frame, in bytes: a full append and room.
 pub const FRAME_MAX_BYTES: usize = 8 << 20;
-const FRAME_VERSION: u8 = 1;
+const FRAME_VERSION: u8 = 2;
+/// The newest version without a nonce. Whoever speaks of the first incarnation still writes it.
+const WITHOUT_NONCE: u8 = 1;
 /// Set in the count of a hash that is the sum over rows, and the count then their position. A version that knows no sums
 /// takes it for a count that it has not reached, and says nothing to it.
 const OF_ROWS: u64 = 1 << 63;
@@ -33,7 +37,7 @@ struct Head {
 }
 
 /// The kinds of [`FramedBody`], which are numbered from 0.
-const BODY_KINDS: u32 = 7;
+const BODY_KINDS: u32 = 8;
 
 #[derive(Serialize, Deserialize)]
 enum FramedBody {
@@ -54,6 +58,8 @@ enum FramedBody {
     },
     /// Only in clusters of several regions, too.
     Modes(Vec<ModeReport>),
+    /// And this.
+    TakenOver(TakenOver),
 }
 
 /// A peer message as bytes.
@@ -67,16 +73,20 @@ pub fn encode(message: &PeerMessage) -> Vec<u8> {
         PeerBody::Visible { index } => FramedBody::Visible { index: *index },
         PeerBody::Hears { nodes, links } => FramedBody::Hears { nodes: nodes.clone(), links: *links },
         PeerBody::Modes(reports) => FramedBody::Modes(reports.clone()),
+        PeerBody::TakenOver(taken) => FramedBody::TakenOver(taken.clone()),
     };
     let head = Head {
         cluster: message.cluster,
         partition: message.partition,
         from: message.from,
         to: message.to,
-        incarnation: message.incarnation,
+        incarnation: message.incarnation.number,
         wall: message.wall,
     };
-    versioned_encode(FRAME_VERSION, &(head, body))
+    match message.incarnation.number {
+        0 | 1 => versioned_encode(WITHOUT_NONCE, &(head, body)),
+        _ => versioned_encode(FRAME_VERSION, &((head, message.incarnation.nonce), body)),
+    }
 }
 
 /// The inverse of [`encode`]. None for what only a later version of Mailraft understands: a kind of body that this one does
@@ -90,9 +100,16 @@ pub fn decode(bytes: &[u8]) -> Result<Option<PeerMessage>, StoreError> {
         return Err(StoreError::damaged("peer message", format_args!("{} bytes long", bytes.len())));
     }
     let damaged = |e| StoreError::damaged("peer message", e);
-    let (head, bytes): (Head, _) = match versioned_take("peer message", FRAME_VERSION, bytes) {
-        Err(StoreError::Newer { .. }) => return Ok(None),
-        taken => taken?,
+    let (head, nonce, bytes): (Head, [u8; 16], _) = match bytes.first() {
+        Some(&version) if version > FRAME_VERSION => return Ok(None),
+        Some(&WITHOUT_NONCE) => {
+            let (head, left) = versioned_take("peer message", WITHOUT_NONCE, bytes)?;
+            (head, [0; 16], left)
+        }
+        _ => {
+            let ((head, nonce), left) = versioned_take("peer message", FRAME_VERSION, bytes)?;
+            (head, nonce, left)
+        }
     };
     let (kind, _): (u32, _) = postcard::take_from_bytes(bytes).map_err(damaged)?;
     if kind >= BODY_KINDS {
@@ -117,14 +134,18 @@ pub fn decode(bytes: &[u8]) -> Result<Option<PeerMessage>, StoreError> {
         FramedBody::Visible { index } => PeerBody::Visible { index },
         FramedBody::Hears { nodes, links } => PeerBody::Hears { nodes, links },
         FramedBody::Modes(reports) => PeerBody::Modes(reports),
+        FramedBody::TakenOver(taken) => PeerBody::TakenOver(taken),
     };
     let Head { cluster, partition, from, to, incarnation, wall } = head;
+    let incarnation = Incarnation { number: incarnation, nonce };
     Ok(Some(PeerMessage { cluster, partition, from, to, incarnation, wall, body }))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use mailraft_storage::LogPosition;
 
     use super::*;
 
@@ -138,7 +159,7 @@ mod tests {
             partition: PartitionId(3),
             from: ReplicaId(1),
             to: ReplicaId(2),
-            incarnation: 1,
+            incarnation: Incarnation { number: 1, nonce: [0; 16] },
             wall: UnixMillis(5),
             body: PeerBody::Raft(raft.clone()),
         };
@@ -180,6 +201,7 @@ mod tests {
             PeerBody::Visible { index: Index(1) },
             PeerBody::Hears { nodes: vec![NodeId(2)], links: 1 },
             PeerBody::Modes(Vec::new()),
+            PeerBody::TakenOver(taken_over()),
             message.body.clone(),
         ];
         let kinds = bodies.map(|body| {
@@ -193,6 +215,31 @@ mod tests {
             assert!(decode(&newer).unwrap().is_none(), "kind {kind}");
         }
         assert!(decode(&head(&[])).is_err() && decode(&head(&[0xff; 9])).is_err(), "no kind");
+    }
+
+    fn taken_over() -> TakenOver {
+        let incarnation = Incarnation { number: 2, nonce: [0x2e; 16] };
+        let fork = LogPosition { index: Index(40), term: Term(7) };
+        TakenOver { incarnation, voters: vec![ReplicaId(12), ReplicaId(300)], fork }
+    }
+
+    /// A frame of a later incarnation, as the first version that knows such wrote it; never written anew.
+    const V2: &str = include_str!("../testdata/v2/frames.hex");
+
+    #[test]
+    fn frames_of_later_incarnations_have_their_nonce_and_are_read_for_ever() {
+        let incarnation = taken_over().incarnation;
+        let [raft, _] = v1();
+        let messages = [
+            PeerMessage { incarnation, ..raft.clone() },
+            PeerMessage { incarnation, body: PeerBody::TakenOver(taken_over()), ..raft },
+        ];
+        assert_eq!(V2.lines().count(), 2);
+        for (line, message) in V2.lines().zip(messages) {
+            let hex: String = encode(&message).iter().map(|b| format!("{b:02x}")).collect();
+            assert_eq!(line, hex);
+            assert_eq!(format!("{:?}", decode(&encode(&message)).unwrap().unwrap()), format!("{message:?}"));
+        }
     }
 
     /// Frames as the first version wrote them; never written anew.
@@ -213,7 +260,7 @@ mod tests {
             partition: PartitionId(300),
             from: ReplicaId(11),
             to: ReplicaId(12),
-            incarnation: 1,
+            incarnation: Incarnation { number: 1, nonce: [0; 16] },
             wall: UnixMillis(1_700_000_000_000),
             body,
         };

@@ -10,6 +10,7 @@
 //! * [`bootstrap`]: the first state of a new cluster.
 //! * [`regions`]: where nodes stand, and whom an answer waits for.
 //! * [`reach`]: which nodes hear each other, and who should lead where not all do.
+//! * [`takeover`]: another region takes the cluster over.
 //! * [`mode`]: whether answers wait for other regions, or the home goes on alone.
 //! * [`eviction`]: kept results of commands go after a time.
 //! * `peer_check`: what another node may say.
@@ -43,6 +44,7 @@ pub mod regions;
 mod replica;
 pub mod seam;
 pub mod status;
+pub mod takeover;
 mod visibility;
 mod writes;
 
@@ -50,7 +52,9 @@ pub use clocks::ClusterTime;
 pub use config::{NodeConfig, RecoverError, ReplicaSpec};
 pub use members::{ChangeRefusal, MemberChange};
 pub use node::Node;
-pub use outcome::{BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOutcome};
+pub use outcome::{
+    BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOutcome, TakeOverOutcome, TakeOverRefusal,
+};
 pub use peer_refusal::PeerRefusal;
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;
 pub use seam::{ApplyJob, Difference, Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};

@@ -44,6 +44,8 @@ pub struct LogStore {
     sending: [Cell<Option<ReplicaId>>; 2],
     /// Replicas in other regions.
     abroad: BTreeSet<ReplicaId>,
+    /// Nobody gets a snapshot now.
+    snapshots_wait: bool,
     /// Why entries that are applied could not be read, since this was last taken.
     unreadable: RefCell<Option<String>>,
 }
@@ -77,6 +79,7 @@ impl LogStore {
             marks: VecDeque::from([(0, last)]),
             sending: [Cell::new(None), Cell::new(None)],
             abroad: BTreeSet::new(),
+            snapshots_wait: false,
             unreadable: RefCell::new(None),
         }
     }
@@ -135,6 +138,11 @@ impl LogStore {
     /// These replicas are in other regions: snapshots to them keep nobody else's waiting.
     pub fn set_abroad(&mut self, abroad: BTreeSet<ReplicaId>) {
         self.abroad = abroad;
+    }
+
+    /// Whether nobody gets a snapshot for now.
+    pub fn set_snapshots_wait(&mut self, wait: bool) {
+        self.snapshots_wait = wait;
     }
 
     /// Who is sent one in the place that this replica's would take.
@@ -320,7 +328,7 @@ impl Storage for LogStore {
         let busy = sending.get().is_some_and(|other| other.0 != to);
         // A replica takes no snapshot whose configuration does not hold it.
         let early = !members::holds(&self.applied, ReplicaId(to));
-        if busy || early || self.applied.index.0 < request_index {
+        if self.snapshots_wait || busy || early || self.applied.index.0 < request_index {
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
         sending.set(Some(ReplicaId(to)));

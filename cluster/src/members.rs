@@ -278,6 +278,11 @@ impl Members {
         Admission::Heard
     }
 
+    /// The group had a replica of this id, whatever became of it.
+    pub fn saw(&mut self, replica: ReplicaId) {
+        self.highest = self.highest.max(replica);
+    }
+
     fn set(&mut self, conf: Applied) {
         self.highest = self.highest.max(top(&conf));
         self.conf = conf;

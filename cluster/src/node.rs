@@ -3,6 +3,7 @@
 mod control;
 mod life;
 mod mode;
+mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::peer_check;
 use crate::placement::MemberRow;
 use crate::plant::{self, Fault};
 use crate::reach::{self, Reach};
-use crate::replica::Replica;
+use crate::replica::{Replica, Speaks};
 use crate::seam::{Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent, SnapshotJob};
 use crate::status::ReplicaStatus;
 use crate::writes::ENTRY_HEAD_BYTES;
@@ -125,6 +126,7 @@ impl Node {
         // What was interrupted by the last end of the process.
         self.replicas.values_mut().for_each(|replica| replica.replace_rows(out));
         self.life.start(out);
+        self.follows_takeovers(out);
         self.clocks.look(env);
         self.counts_clocks(env);
         // All replicas are looked at here, and those that changed from now on.
@@ -175,6 +177,7 @@ impl Node {
             }
             Input::Create { request, spec } => self.create(request, spec, out),
             Input::Destroy { replica } => self.destroy(replica, out),
+            Input::TakeOver { request, incarnation, word } => self.take_over(request, incarnation, word, out),
             Input::HandOver => {
                 self.handing_over = true;
                 self.hand_over();
@@ -203,7 +206,7 @@ impl Node {
                 self.life_persisted(env, out);
             }
             Input::Applied { replica, applied, verdicts, sum, regions } => {
-                self.hears_regions(replica, regions, applied.index);
+                self.hears_regions(replica, regions, applied.index, out);
                 if let Some((partition, replica)) = self.of(replica) {
                     replica.looks_at_clock(env);
                     replica.applied(applied, &verdicts, sum, out);
@@ -284,6 +287,9 @@ impl Node {
     fn tick(&mut self, env: &Env, out: &mut Vec<Output>) {
         self.ticks += 1;
         self.asks_about_needs();
+        if self.ticks.is_multiple_of(takeover::LOOK_EVERY_TICKS) {
+            self.follows_takeovers(out);
+        }
         self.keeps_mode(env, out);
         self.counts_clocks(env);
         self.tells_reach(env, out);
@@ -392,11 +398,16 @@ impl Node {
     }
 
     fn peer(&mut self, env: &Env, from: NodeId, message: PeerMessage, out: &mut Vec<Output>) {
-        // Within a group Raft's terms order everything: a member may still be behind `begin`.
-        let PeerMessage { cluster, partition, from: sender, to, incarnation: _, wall, body } = message;
-        if let Err(refusal) = peer_check::envelope(cluster, self.config.cluster, wall, &body) {
+        let PeerMessage { cluster, partition, wall, .. } = message;
+        if let Err(refusal) = peer_check::envelope(cluster, self.config.cluster, wall, &message.body) {
             return out.push(Output::Refused { from, partition, refusal });
         }
+        let here = self.replicas.get(&partition).is_some_and(|replica| replica.spec.replica == message.to);
+        // Within an incarnation Raft's terms order everything: a member may still be behind its first entry.
+        if !here || !self.is_of_own_incarnation(env, from, &message, out) {
+            return;
+        }
+        let PeerMessage { from: sender, to, body, .. } = message;
         let handing_over = self.handing_over;
         let led = match &body {
             PeerBody::Leads(led) => {
@@ -409,6 +420,7 @@ impl Node {
             | PeerBody::Visible { .. }
             | PeerBody::Hears { .. }
             | PeerBody::Modes(_)
+            | PeerBody::TakenOver(_)
             | PeerBody::Removed => None,
         };
         let Some(replica) = self.replicas.get_mut(&partition) else { return };
@@ -460,6 +472,8 @@ impl Node {
                 let replica = self.replicas.get_mut(&message.partition).and_then(|replica| {
                     let belongs = message.cluster == self.config.cluster
                         && replica.spec.replica == to
+                        && replica.serves()
+                        && replica.speaks(message.incarnation) == Speaks::Own
                         && replica.members.admit(message.from, from) == Admission::Heard;
                     belongs.then_some(replica)
                 });
@@ -477,7 +491,7 @@ impl Node {
             }
             SnapshotEvent::Installed { replica, group, regions } => {
                 let applied = self.of(replica).map_or(Index(0), |(_, replica)| replica.applied_index());
-                self.hears_regions(replica, regions, applied);
+                self.hears_regions(replica, regions, applied, out);
                 if let Some((partition, replica)) = self.of(replica) {
                     replica.rows_installed(&group);
                     self.dirty.push(partition);
@@ -518,6 +532,15 @@ impl Node {
             self.collect(env, out);
         }
         let waits = self.life.waits() || self.replicas.values_mut().any(|r| r.writes().needs_sync());
+        let turns = self.turns_to_write(out);
+        for write in turns {
+            let replica = write.replica;
+            self.life.turns(write);
+            if plant::is(Fault::AdoptsUnsynced) {
+                self.turned(replica, env, out);
+            }
+        }
+        let waits = waits || self.life.waits();
         if self.outstanding.is_some() || !waits {
             return;
         }

@@ -21,6 +21,8 @@ pub enum Decision {
     Change(ChangeOutcome),
     /// Of [`Input::Create`](crate::Input::Create).
     Create(CreateOutcome),
+    /// Of [`Input::TakeOver`](crate::Input::TakeOver).
+    TakeOver(TakeOverOutcome),
 }
 
 /// What became of a read barrier.
@@ -96,4 +98,40 @@ pub enum CreateOutcome {
         /// The members that it was to be made with.
         members: Vec<MemberRow>,
     },
+}
+
+/// What became of an operator's word that a region takes the cluster over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOverOutcome {
+    /// This node's standby of the control group has adopted the incarnation, durably. It is never undone.
+    Adopted,
+    /// It has not, and does not.
+    Refused(TakeOverRefusal),
+}
+
+/// Why a node's standby of the control group adopts no incarnation. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TakeOverRefusal {
+    /// There is no other region, or no standby of the control group here.
+    #[error("this node has no standby of the control group")]
+    NoStandby,
+    /// The home takes over nothing.
+    #[error("this node stands in the home region")]
+    IsHome,
+    /// Numbers rise.
+    #[error("an incarnation's number is above {own} and below 4096")]
+    NotHigher {
+        /// The number that its replica is of.
+        own: u32,
+    },
+    /// A snapshot brought it up to here, and it has not heard that its region holds that: what it has could differ from
+    /// what the others elect.
+    #[error("it was brought up to entry {0} by a snapshot, and has not heard that its region holds that")]
+    Ahead(Index),
+    /// It is no voter of a later incarnation, and serves nothing any more.
+    #[error("a later incarnation has sealed it")]
+    Sealed,
+    /// It is adopting, or being sealed, at this moment: ask again.
+    #[error("it is just becoming another")]
+    Busy,
 }

@@ -12,7 +12,9 @@
 //! What a member of a group may say and that is untrue all the same stays possible: it may claim to lead, and may
 //! acknowledge what it has lost. Raft is not made for members that lie.
 
-use mailraft_storage::{Applied, ClusterId, Entry as LogEntry, Index, ReplicaId, StoreError, Term, UnixMillis};
+use mailraft_storage::{
+    Applied, ClusterId, Entry as LogEntry, Index, ReplicaId, StoreError, TakenOver, Term, UnixMillis,
+};
 use raft::eraftpb::{self, ConfChangeV2, ConfState, EntryType, Message, MessageType};
 use raft::{Changer, GetEntriesContext, ProgressTracker, Raft, StateRole};
 
@@ -21,6 +23,7 @@ use crate::members;
 use crate::peer_refusal::PeerRefusal;
 use crate::reach;
 use crate::seam::PeerBody;
+use crate::takeover::INCARNATION_MAX;
 
 /// A replica may be so many terms behind: with an election every second it slept for over a century.
 const TERM_AHEAD_MAX: u64 = 1 << 32;
@@ -34,6 +37,8 @@ const CONTEXT_MAX_BYTES: usize = 64;
 const READ_CONTEXT_MIN_BYTES: usize = 8;
 /// Questions for a read barrier that wait for the leader's next round; more are asked again later.
 const READS_WAITING_MAX: usize = 1_024;
+/// The most voters of an incarnation that are told.
+const VOTERS_MAX: usize = 64;
 /// Partitions of which a node may say at once that it leads them.
 const LEADS_MAX: usize = 4_096;
 
@@ -56,6 +61,7 @@ pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &Pee
     }
     match body {
         PeerBody::Leads(led) if led.len() > LEADS_MAX => Err(PeerRefusal::Leads(led.len())),
+        PeerBody::TakenOver(taken) => taken_over(taken),
         PeerBody::Modes(reports) if reports.len() > LEADS_MAX => Err(PeerRefusal::Leads(reports.len())),
         PeerBody::Visible { index } if index.0 > NUMBER_MAX => Err(PeerRefusal::Number(index.0)),
         PeerBody::Hears { nodes, .. } if nodes.len() > reach::NODES_MAX => Err(PeerRefusal::Nodes(nodes.len())),
@@ -72,6 +78,18 @@ pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &Pee
     }
 }
 
+/// A takeover that can be.
+fn taken_over(taken: &TakenOver) -> Result<(), PeerRefusal> {
+    let TakenOver { incarnation, voters, fork } = taken;
+    if !(2..=INCARNATION_MAX).contains(&incarnation.number) || fork.term >= incarnation.first_term() {
+        return Err(PeerRefusal::Incarnation(incarnation.number));
+    }
+    if voters.is_empty() || voters.len() > VOTERS_MAX {
+        return Err(PeerRefusal::Nodes(voters.len()));
+    }
+    if fork.index.0 > NUMBER_MAX { Err(PeerRefusal::Number(fork.index.0)) } else { Ok(()) }
+}
+
 /// What a replica is compared with.
 pub struct Own<'a> {
     /// Its Raft.
@@ -80,6 +98,8 @@ pub struct Own<'a> {
     pub handed: Index,
     /// Its cluster.
     pub cluster: ClusterId,
+    /// The first term of its incarnation. Changes of members of an earlier one change nothing any more.
+    pub first_term: Term,
 }
 
 impl Own<'_> {
@@ -281,7 +301,8 @@ impl Own<'_> {
 
     /// Whether the changes of the configuration among the entries can be made after those that are not made yet.
     fn changes(&self, message: &Message) -> Result<(), PeerRefusal> {
-        let is_change = |entry: &&eraftpb::Entry| entry.get_entry_type() != EntryType::EntryNormal;
+        let counts = |entry: &eraftpb::Entry| entry.term >= self.first_term.0;
+        let is_change = |entry: &&eraftpb::Entry| entry.get_entry_type() != EntryType::EntryNormal && counts(entry);
         let log = &self.raft.raft_log;
         if !message.get_entries().iter().any(|entry| is_change(&entry)) || message.index > log.last_index() {
             return Ok(());

@@ -40,6 +40,9 @@ pub enum PeerRefusal {
         /// The term of this replica.
         own: Term,
     },
+    /// A takeover that cannot have come about.
+    #[error("it tells of a takeover as incarnation {0} that can't be")]
+    Incarnation(u32),
     /// An index that no log reaches.
     #[error("it speaks of index {0}")]
     Number(u64),
@@ -127,6 +130,7 @@ impl PeerRefusal {
             PeerRefusal::Kind(_) => "kind",
             PeerRefusal::Address { .. } => "address",
             PeerRefusal::Term { .. } => "term",
+            PeerRefusal::Incarnation(_) => "incarnation",
             PeerRefusal::Number(_) => "number",
             PeerRefusal::Context(_) => "context",
             PeerRefusal::Read => "read",

@@ -1,10 +1,13 @@
 //! Which node holds which replica: rows of the control group, in clear.
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::{MailboxId, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table};
+use mailraft_storage::{
+    MailboxId, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, TakenOver,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::mode::PartitionMode;
+use crate::takeover;
 
 const ROW_VERSION: u8 = 1;
 /// The most partitions and nodes that are read.
@@ -101,6 +104,8 @@ pub struct GroupRows {
     pub highest: ReplicaId,
     /// Whether its answers wait for other regions.
     pub mode: PartitionMode,
+    /// The newest takeover of it.
+    pub taken_over: Option<TakenOver>,
 }
 
 /// Reads what a group's rows say of its members, and whether its answers wait.
@@ -114,7 +119,8 @@ pub fn group(rows: &dyn Rows, replica: ReplicaId) -> Result<GroupRows, StoreErro
         .map(|(_, value)| versioned_decode("member row", ROW_VERSION, value))
         .collect::<Result<_, _>>()?;
     let (highest, mode) = (highest(rows, replica)?.unwrap_or_default(), PartitionMode::read(rows, replica)?);
-    Ok(GroupRows { members, highest, mode })
+    let taken_over = takeover::of_group(rows, replica)?.pop();
+    Ok(GroupRows { members, highest, mode, taken_over })
 }
 
 /// The highest replica id that a group ever had, once a change of its configuration was applied.

@@ -79,6 +79,16 @@ mailraft_storage::plants! {
     AheadForgotten,
     /// The log is cut past what another region holds, however much of it is to be kept.
     CutPastRegion,
+    /// A standby goes on as a voter before it is durable that it adopted.
+    AdoptsUnsynced,
+    /// A standby that adopts is the only voter.
+    OneOfThreeIsEnough,
+    /// Terms of an incarnation go on where those of the earlier one ended.
+    TermsGoOn,
+    /// Owners begin before the first entry of their incarnation is applied.
+    OwnerBeforeTakeover,
+    /// That a replica is sealed is in no log.
+    SealedInMemory,
     /// Results are evicted, and the floor stays where it is.
     EvictionRaisesNoFloor,
     /// Results of commands are evicted after an eighth of their time.

@@ -14,8 +14,9 @@ use mailraft_storage::{Index, MailboxId, NodeId, PartitionId, ReplicaId, RowBatc
 use serde::{Deserialize, Serialize};
 
 use crate::mode::ModeRow;
-use crate::placement;
+use crate::placement::{self, Placement};
 use crate::plant::{self, Fault};
+use crate::takeover::TakeoverRow;
 
 const ROW_VERSION: u8 = 2;
 /// The newest version in which the row does not say what happens while other regions do not confirm.
@@ -156,7 +157,8 @@ pub struct Regions {
     row: RegionsRow,
     mode: ModeRow,
     nodes: BTreeMap<NodeId, RegionName>,
-    partitions: BTreeSet<PartitionId>,
+    placements: BTreeMap<PartitionId, Placement>,
+    takeovers: Vec<TakeoverRow>,
 }
 
 impl Regions {
@@ -167,9 +169,9 @@ impl Regions {
     pub fn from_rows(rows: &dyn Rows, control: ReplicaId) -> Result<Option<Self>, StoreError> {
         let Some(row) = RegionsRow::read(rows, control)? else { return Ok(None) };
         let nodes = placement::nodes(rows, control)?.into_iter().map(|node| (node.id, RegionName(node.region)));
-        let partitions = placement::placements(rows, control)?.into_iter().map(|placement| placement.partition);
-        let (nodes, partitions) = (nodes.collect(), partitions.collect());
-        Ok(Some(Regions { row, mode: ModeRow::read(rows, control)?, nodes, partitions }))
+        let placements = placement::placements(rows, control)?.into_iter().map(|p| (p.partition, p)).collect();
+        let (mode, takeovers) = (ModeRow::read(rows, control)?, TakeoverRow::read_all(rows, control)?);
+        Ok(Some(Regions { row, mode, nodes: nodes.collect(), placements, takeovers }))
     }
 
     /// The control group's row.
@@ -191,8 +193,18 @@ impl Regions {
     }
 
     /// All partitions, the control group among them.
-    pub fn partitions(&self) -> &BTreeSet<PartitionId> {
-        &self.partitions
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionId> {
+        self.placements.keys()
+    }
+
+    /// Where the replicas of each partition are.
+    pub fn placements(&self) -> impl Iterator<Item = &Placement> {
+        self.placements.values()
+    }
+
+    /// All takeovers so far, the newest last.
+    pub fn takeovers(&self) -> &[TakeoverRow] {
+        &self.takeovers
     }
 
     /// The region in which every voter stands.
@@ -238,7 +250,7 @@ pub fn row_key() -> RowKey {
 
 /// Whether rows of these changed from which [`Regions`] are read. Only the control group has such rows.
 pub fn are_among<T>(changed: &BTreeMap<RowKey, T>) -> bool {
-    [Table::Nodes, Table::Regions].into_iter().any(|table| {
+    [Table::Nodes, Table::Placement, Table::Regions].into_iter().any(|table| {
         let first = RowKey { mailbox: MailboxId::PARTITION, table: table.number(), key: Vec::new() };
         let found = changed.range(&first..).next();
         found.is_some_and(|(key, _)| key.mailbox == first.mailbox && key.table == first.table)

@@ -1,6 +1,7 @@
 //! One Raft group's member: raft-rs, what it writes, what is in flight, who waits.
 
 mod change;
+mod incarnation;
 mod mode;
 mod ready;
 mod rows;
@@ -22,13 +23,14 @@ use mailraft_storage::{
 use raft::eraftpb::{self, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
+use self::incarnation::Incarnations;
 use self::mode::Modes;
 use self::rows::RowsAgreement;
 use self::standbys::Abroad;
 use crate::agreement::{Agreement, Finding, Hash, STOP_AFTER_TICKS};
 use crate::config::{NodeConfig, ReplicaSpec};
 use crate::installation::{Arrival, Judgement};
-use crate::log_store::LogStore;
+use crate::log_store::{LogStore, conf_state};
 use crate::members::{self, Members};
 use crate::outcome::{BarrierOutcome, Decision, SlotOutcome};
 use crate::owners::{Owners, SlotAnswer};
@@ -66,6 +68,7 @@ const GONE_SILENT_TICKS: u64 = 2 * COMPARE_EVERY_TICKS;
 const DOUBT_TICKS: u64 = 12_000;
 
 pub use change::{PROMOTE_LAG_MAX_ENTRIES, tombstone};
+pub use incarnation::{Speaks, Turn};
 pub use standbys::ControlSeen;
 
 /// What the stores hold of a replica. The default is what they hold of a new one.
@@ -123,6 +126,8 @@ pub struct Replica {
     abroad: Abroad,
     /// Whether answers wait for them.
     modes: Modes,
+    /// Which incarnation it is of, and whether it becomes another.
+    incarnations: Incarnations,
     agreement: Agreement,
     /// What the replicas' sums over their rows say.
     rows_agreement: RowsAgreement,
@@ -165,7 +170,8 @@ impl Replica {
         // A snapshot whose installation had begun counts as installed: its rows are put in place again before
         // anything else is written or applied.
         let Held { state, applied, group, flushed } = held;
-        let applied = state.installing.clone().unwrap_or(applied);
+        let incarnations = Incarnations::new(state.incarnation.clone(), group.taken_over.clone());
+        let applied = incarnations.view(state.installing.clone().unwrap_or(applied));
         let members = Members::new(&spec.members, &applied, &group);
         let modes = Modes::new(group.mode, applied.index);
         let raft_config = Config {
@@ -234,6 +240,7 @@ impl Replica {
             visibility: Visibility::from(abroad.visible_at_start(at)),
             abroad,
             modes,
+            incarnations,
             agreement,
             rows_agreement: RowsAgreement::default(),
             stops: None,
@@ -243,6 +250,7 @@ impl Replica {
         };
         let may_be_ahead = replica.may_be_ahead();
         replica.writes.set_may_be_ahead(may_be_ahead);
+        replica.snapshots_wait();
         Ok(replica)
     }
 
@@ -250,6 +258,10 @@ impl Replica {
     pub fn tick(&mut self, config: &NodeConfig, env: &Env, handing_over: bool, out: &mut Vec<Output>) -> bool {
         self.ticks += 1;
         self.looks_at_clock(env);
+        if !self.serves() {
+            self.tells_that_it_is_sealed(config, env, out);
+            return false;
+        }
         if plant::is(Fault::CutPastFlush) {
             self.flushed(self.raw.store().applied().index, config);
         }
@@ -312,7 +324,7 @@ impl Replica {
         match body {
             PeerBody::Raft(message) => return self.hears(config, from, message, handing_over),
             // The node takes it in.
-            PeerBody::Leads(_) | PeerBody::Hears { .. } | PeerBody::Modes(_) => {}
+            PeerBody::Leads(_) | PeerBody::Hears { .. } | PeerBody::Modes(_) | PeerBody::TakenOver(_) => {}
             PeerBody::Removed => self.hears_of_removal(from),
             PeerBody::Hash { count, hash } => self.compares(from, count, hash, out),
             PeerBody::Rows { index, sum } => self.compares_rows(from, index, sum, out),
@@ -333,7 +345,7 @@ impl Replica {
         if kind == MessageType::MsgSnapshot {
             return Err(PeerRefusal::Kind(kind));
         }
-        let own = Own { raft: &self.raw.raft, handed: self.handed, cluster: config.cluster };
+        let own = self.own(config);
         match own.check(from, &message) {
             Ok(Hearing::Heard) => own.shorten_search(&mut message),
             Ok(Hearing::Dropped) => return Ok(()),
@@ -442,7 +454,7 @@ impl Replica {
         }
         let slot = match proposal.kind {
             EntryKind::Rows(_) => Some(proposal.mailbox),
-            EntryKind::Begin | EntryKind::Chunk(_) => None,
+            EntryKind::Begin | EntryKind::Takeover(_) | EntryKind::Chunk(_) => None,
         };
         if let Some(mailbox) = slot {
             let free = !self.owners.is_taken(mailbox) || plant::is(Fault::TwoEntriesInFlight);
@@ -469,6 +481,9 @@ impl Replica {
     pub fn read_barrier(&mut self, request: RequestId, term: Option<Term>) -> Option<BarrierOutcome> {
         if plant::is(Fault::ReadBarrierAlwaysPasses) {
             return Some(BarrierOutcome::Passed { index: self.raw.store().applied().index });
+        }
+        if !self.serves() {
+            return Some(BarrierOutcome::Unavailable);
         }
         let term = term.filter(|_| !plant::is(Fault::ReadThroughOldActor));
         if term.is_some() && term != self.lead.term {
@@ -505,6 +520,7 @@ impl Replica {
     ) {
         self.done = applied.index;
         self.replace_rows(out);
+        let applied = self.incarnations.view(applied);
         if applied.index < self.raw.store().applied().index {
             // Applied before a snapshot took the place of everything.
             return;
@@ -516,6 +532,7 @@ impl Replica {
         self.removed |= applied.index.0 > 0 && !members::holds(&applied, self.spec.replica);
         self.raw.mut_store().set_applied(applied.clone());
         self.raw.advance_apply_to(applied.index.0);
+        self.applies_takeover(applied.index);
         self.applies_modes(applied.index);
         for (index, verdict) in verdicts {
             if !self.owners.is_in_flight(*index) {
@@ -575,11 +592,13 @@ impl Replica {
         &mut self,
         config: &NodeConfig,
         from: ReplicaId,
-        message: Message,
+        mut message: Message,
         applied: Applied,
         out: &mut Vec<Output>,
     ) -> Result<(), PeerRefusal> {
-        let own = Own { raft: &self.raw.raft, handed: self.handed, cluster: config.cluster };
+        let conf = conf_state(&self.incarnations.view(applied.clone()));
+        message.mut_snapshot().mut_metadata().set_conf_state(conf);
+        let own = self.own(config);
         let checked = peer_check::snapshot_rows(&applied).and_then(|()| own.check(from, &message));
         match self.writes.installation.staged(applied.clone()) {
             Arrival::Judge => {}
@@ -606,6 +625,13 @@ impl Replica {
         self.damaged = false;
         self.members.adopt(self.raw.store().applied(), group);
         self.finds_mode(group.mode);
+        self.finds_takeover(group.taken_over.clone());
+    }
+
+    /// What messages are compared with.
+    fn own(&self, config: &NodeConfig) -> Own<'_> {
+        let (raft, first_term) = (&self.raw.raft, self.first_term());
+        Own { raft, handed: self.handed, cluster: config.cluster, first_term }
     }
 
     /// Whether Raft goes on from a snapshot that is not in place.
@@ -661,7 +687,7 @@ impl Replica {
             partition: self.spec.partition,
             from: self.spec.replica,
             to,
-            incarnation: self.raw.store().applied().incarnation.map_or(0, |i| i.number),
+            incarnation: self.told_incarnation(),
             wall: env.wall,
             body,
         }
@@ -676,6 +702,11 @@ impl Replica {
     pub fn leader_replica(&self) -> Option<(ReplicaId, NodeId)> {
         let leader = ReplicaId(self.raw.raft.leader_id);
         (leader != self.spec.replica).then_some(leader).zip(self.members.node(leader))
+    }
+
+    /// Its position.
+    pub fn position(&self) -> Applied {
+        self.raw.store().applied().clone()
     }
 
     /// The position of its rows.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{
-    Applied, ClusterId, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal, ReplicaId, Term,
-    UnixMillis, Verdict,
+    Applied, ClusterId, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal, ReplicaId,
+    TakenOver, Term, UnixMillis, Verdict,
 };
 use raft::eraftpb::{self, ConfState, MessageType};
 
@@ -89,6 +89,17 @@ pub enum Input {
     Destroy {
         /// The replica that goes.
         replica: ReplicaId,
+    },
+    /// An operator's word that the home region is lost and this node's takes the cluster over: its standby of the control
+    /// group is to adopt this incarnation, of a number above its own. Said to every node of the region with the same
+    /// nonce; a majority of them begins it. Decided with [`Decision::TakeOver`].
+    TakeOver {
+        /// Answered under this id.
+        request: RequestId,
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// Who says so, for people; at most [`WORD_MAX_BYTES`](mailraft_storage::takeover::WORD_MAX_BYTES).
+        word: String,
     },
     /// The node is about to stop: hand every leadership to another replica and take none.
     HandOver,
@@ -277,8 +288,9 @@ pub struct PeerMessage {
     pub from: ReplicaId,
     /// The receiver's replica.
     pub to: ReplicaId,
-    /// The number of the incarnation that the sender's rows have; 0 before `begin`.
-    pub incarnation: u32,
+    /// The incarnation that the sender's replica is a voter or learner of. Of the first one without its nonce, and with the
+    /// number 0 before `begin`.
+    pub incarnation: Incarnation,
     /// The sender's wall clock, for stamps.
     pub wall: UnixMillis,
     /// What it says.
@@ -350,6 +362,8 @@ pub enum PeerBody {
     /// What the sender's node leads, of the partitions without a replica on the receiver's. Between replicas of
     /// the control group, which every node has.
     Leads(Vec<(PartitionId, Term)>),
+    /// The group was taken over: the sender has applied that, or was sealed by it.
+    TakenOver(TakenOver),
     /// The receiver was removed from the group, and the sender has applied that.
     Removed,
     /// Whom the sender's node hears ([`Reach`](crate::reach::Reach)). Between replicas of the control group.

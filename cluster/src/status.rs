@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use mailraft_storage::{Index, NodeId, PartitionId, ReplicaId, Term, UnixMillis};
+use mailraft_storage::{Incarnation, Index, NodeId, PartitionId, ReplicaId, Term, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::low_water::LowWater;
@@ -66,6 +66,15 @@ pub struct ReplicaStatus {
     /// that. It could not take over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<Index>,
+    /// The incarnation that it takes and answers messages of; the first one without its nonce.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub incarnation: Incarnation,
+    /// It is no voter of this later incarnation, and serves nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_by: Option<u32>,
+    /// It heard of another incarnation of its number, and serves nothing until a higher one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contested: bool,
     /// On the leader: nothing more is begun, because those regions have not confirmed for long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,
@@ -99,6 +108,14 @@ pub struct AnswersStatus {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+fn first() -> Incarnation {
+    Incarnation { number: 1, nonce: [0; 16] }
+}
+
+fn is_first(incarnation: &Incarnation) -> bool {
+    *incarnation == first()
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -122,6 +122,11 @@ impl Writes {
         self.installation.needs_batch().unwrap_or_else(readies)
     }
 
+    /// Whether nothing waits or is being written, but what need not be durable by itself.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.in_batch == 0 && !self.installation.is_on()
+    }
+
     /// Bytes of entries that wait.
     pub fn waiting_bytes(&self) -> usize {
         self.queue.iter().skip(self.in_batch).flat_map(|w| &w.entries).map(size).sum()

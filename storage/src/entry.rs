@@ -10,9 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::ids::{ClusterId, CommandId, Incarnation, Index, MailboxId, NodeId, Term, UnixMillis};
 use crate::row::{RowBatch, RowKey};
+use crate::takeover::TakeoverBody;
 
-/// The newest entry format this binary reads, and the one it writes.
-pub const ENTRY_VERSION: u8 = 1;
+/// The newest entry format this binary reads.
+pub const ENTRY_VERSION: u8 = 2;
+/// The newest entry format without takeovers. Entries that are none are still written in it, so that replicas of an earlier
+/// version read them.
+const WITHOUT_TAKEOVERS: u8 = 1;
 /// The largest encoded entry, in bytes. A larger change is staged over several.
 pub const ENTRY_MAX_BYTES: usize = 1 << 20;
 
@@ -69,6 +73,9 @@ pub enum EntryKind {
     Rows(RowsBody),
     /// Brings a part of a large body before the change that makes it live.
     Chunk(ChunkBody),
+    /// Starts an incarnation of a partition that another region takes over: writes the header's into its row, and Raft's
+    /// configuration. Applied only while that of the row is lower.
+    Takeover(TakeoverBody),
 }
 
 /// A change of rows, and the results of the commands that it carries out.
@@ -172,7 +179,11 @@ impl EntryHeader {
 impl Entry {
     /// Version byte and encoding.
     pub fn encode(&self) -> Vec<u8> {
-        versioned_encode(ENTRY_VERSION, self)
+        let version = match &self.kind {
+            EntryKind::Begin | EntryKind::Rows(_) | EntryKind::Chunk(_) => WITHOUT_TAKEOVERS,
+            EntryKind::Takeover(_) => ENTRY_VERSION,
+        };
+        versioned_encode(version, self)
     }
 
     /// The inverse of [`Entry::encode`].
@@ -180,7 +191,13 @@ impl Entry {
     /// # Errors
     /// [`StoreError::Newer`] for a later version, [`StoreError::Damaged`] for anything that is no entry.
     pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        versioned_decode("log entry", ENTRY_VERSION, bytes)
+        let entry: Entry = versioned_decode("log entry", ENTRY_VERSION, bytes)?;
+        match entry.kind {
+            EntryKind::Takeover(_) if bytes.first() == Some(&WITHOUT_TAKEOVERS) => {
+                Err(StoreError::damaged("log entry", "a takeover in a format that has none"))
+            }
+            EntryKind::Begin | EntryKind::Rows(_) | EntryKind::Chunk(_) | EntryKind::Takeover(_) => Ok(entry),
+        }
     }
 }
 
@@ -250,10 +267,11 @@ mod tests {
     use crate::body::{BodyId, CHUNK_PLAIN_BYTES, FRAME_PLAIN_BYTES, open_chunk, seal_chunk};
     use crate::env::Env;
     use crate::floor::CommandFloor;
-    use crate::ids::{Epoch, ReplicaId};
+    use crate::ids::{Epoch, LogPosition, ReplicaId};
     use crate::row::Table;
     use crate::rows::Applied;
     use crate::seal::{Key, open_row, seal_row, sealed_epoch};
+    use crate::takeover::{Adoption, IncarnationMark};
 
     const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
     const BOX: MailboxId = MailboxId([0xb0; 16]);
@@ -281,6 +299,32 @@ mod tests {
             assert_eq!(Entry::decode(&kept).unwrap(), entry, "{name}");
             assert_eq!(EntryHeader::of(&kept).unwrap(), entry.header, "{name}");
             assert_eq!(entry.encode(), kept, "{name}: other bytes need another version");
+        }
+    }
+
+    #[test]
+    fn what_is_written_of_a_takeover_is_read_for_ever() {
+        let mut batch = RowBatch::default();
+        batch.put(RowKey::partition(Table::Regions, []), b"row".to_vec());
+        let voters = vec![(ReplicaId(4), NodeId(4)), (ReplicaId(300), NodeId(5))];
+        let fork = LogPosition { index: Index(70_000), term: Term(3) };
+        let body = TakeoverBody { voters, highest: ReplicaId(301), fork, batch };
+        let second = Incarnation { number: 2, nonce: [0x2e; 16] };
+        let mut entry = entry(EntryKind::Takeover(body.clone()));
+        (entry.header.incarnation, entry.header.decided_in) = (second, Term(second.first_term().0 + 1));
+        let kept = golden_of("v2", "entry-takeover", || entry.encode());
+        assert_eq!((Entry::decode(&kept).unwrap(), entry.encode()), (entry, kept.clone()));
+        let earlier = [&[WITHOUT_TAKEOVERS], &kept[1..]].concat();
+        assert!(matches!(Entry::decode(&earlier), Err(StoreError::Damaged { .. })));
+        let adopted = Adoption { incarnation: second, voters: vec![ReplicaId(4), ReplicaId(300)], word: "off".into() };
+        let sealed = Some(body.taken_over(second));
+        let mark = IncarnationMark { adopted: Some(adopted), contested: true, sealed };
+        let kept = golden_of("v2", "incarnation-mark", || versioned_encode(1, &mark));
+        assert_eq!(versioned_decode::<IncarnationMark>("mark", 1, &kept).unwrap(), mark);
+        assert_eq!(versioned_encode(1, &mark), kept);
+        let terms = [(0, 0), (1, 0), (2, 2 << 32), (3, 3 << 32)];
+        for (number, first) in terms {
+            assert_eq!(Incarnation { number, nonce: [0; 16] }.first_term(), Term(first));
         }
     }
 
@@ -331,9 +375,9 @@ mod tests {
     fn a_later_version_is_named_and_everything_else_is_damage() {
         let bytes = entry(EntryKind::Begin).encode();
         let with_version = |version: u8| [&[version], &bytes[1..]].concat();
-        assert!(matches!(Entry::decode(&with_version(2)), Err(StoreError::Newer { found: 2, known: 1, .. })));
+        assert!(matches!(Entry::decode(&with_version(3)), Err(StoreError::Newer { found: 3, known: 2, .. })));
         let error = Entry::decode(&with_version(9)).unwrap_err().to_string();
-        assert_eq!(error, "log entry has format version 9, this binary reads up to 1: run the newer mailraft");
+        assert_eq!(error, "log entry has format version 9, this binary reads up to 2: run the newer mailraft");
         assert!(matches!(Entry::decode(&with_version(0)), Err(StoreError::Damaged { .. })));
         assert!(matches!(Entry::decode(&[bytes.as_slice(), &[0]].concat()), Err(StoreError::Damaged { .. })));
         for len in 0..bytes.len() {
@@ -344,11 +388,12 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_decoding_panic_and_what_decodes_encodes_again(
-            bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..4,
+            bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..5, version in 1u8..=ENTRY_VERSION,
         ) {
             let mut entry = entry(EntryKind::Begin).encode();
             entry.pop();
             entry.push(kind);
+            entry[0] = version;
             entry.extend_from_slice(&bytes);
             for bytes in [&bytes, &entry] {
                 if let Ok(entry) = Entry::decode(bytes) {
@@ -383,7 +428,13 @@ mod tests {
     /// Bytes that the first version wrote, in hexadecimal. Only a file that is not there is made, and only
     /// with `UPDATE_TESTDATA=1`: what stands in one never changes.
     fn golden(name: &str, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/v1").join(name).with_extension("hex");
+        golden_of("v1", name, make)
+    }
+
+    /// The same of what only a later version wrote.
+    fn golden_of(version: &str, name: &str, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(version);
+        let path = directory.join(name).with_extension("hex");
         if !path.exists() && std::env::var_os("UPDATE_TESTDATA").is_some_and(|v| v == "1") {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let hex: String = make().iter().map(|b| format!("{b:02x}")).collect();

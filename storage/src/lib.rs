@@ -27,6 +27,7 @@ pub mod rows;
 pub mod seal;
 pub mod summed;
 pub mod sums;
+pub mod takeover;
 
 pub use entry::{Entry, EntryHeader, EntryKind, Proposal, ProposalOutcome, Verdict};
 pub use env::Env;
@@ -39,3 +40,4 @@ pub use ids::{
 pub use row::{RowBatch, RowKey, Table};
 pub use rows::{Applied, Rows};
 pub use summed::SummedRows;
+pub use takeover::{Adoption, IncarnationMark, TakenOver, TakeoverBody};

@@ -7,6 +7,7 @@ use crate::error::StoreError;
 use crate::ids::{Index, LogPosition, ReplicaId};
 use crate::plant::{self, Fault};
 use crate::rows::Applied;
+use crate::takeover::IncarnationMark;
 
 /// The largest batch the fsync loop writes at once, in bytes of entries. Reading one entry back reads its
 /// whole batch.
@@ -37,6 +38,8 @@ pub struct LogWrite {
     pub append: Vec<eraftpb::Entry>,
     /// The new hard state.
     pub hard_state: Option<eraftpb::HardState>,
+    /// What is kept of takeovers from now on.
+    pub incarnation: Option<IncarnationMark>,
     /// Cut the log: entries up to this position go. Nothing happens where it was cut further already.
     pub compact: Option<LogPosition>,
     /// Remove everything about this replica.
@@ -86,13 +89,16 @@ pub struct LogState {
     pub installing: Option<Applied>,
     /// A snapshot brought the replica up to here, and whether its region holds all that is not known yet.
     pub ahead: Option<Index>,
+    /// What is kept of takeovers.
+    pub incarnation: IncarnationMark,
 }
 
 impl LogWrite {
     /// Whether it writes nothing.
     pub fn is_empty(&self) -> bool {
-        let LogWrite { replica: _, reset, mark, append, hard_state, compact, remove } = self;
-        reset.is_none() && mark.is_none() && append.is_empty() && hard_state.is_none() && compact.is_none() && !remove
+        let LogWrite { replica: _, reset, mark, append, hard_state, incarnation, compact, remove } = self;
+        let log = reset.is_none() && mark.is_none() && append.is_empty() && compact.is_none() && !remove;
+        log && hard_state.is_none() && incarnation.is_none()
     }
 }
 
@@ -129,6 +135,9 @@ impl LogState {
         }
         if let Some(hard_state) = &write.hard_state {
             state.hard_state.clone_from(hard_state);
+        }
+        if let Some(incarnation) = &write.incarnation {
+            state.incarnation.clone_from(incarnation);
         }
         if let Some(cut) = write.compact.filter(|c| c.index > state.cut.index) {
             state.cut = cut;

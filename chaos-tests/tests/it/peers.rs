@@ -12,7 +12,7 @@ use mailraft_chaos::wire::Trust;
 use mailraft_cluster::frame;
 use mailraft_cluster::{PeerBody, PeerMessage};
 use mailraft_driver::pki::ClusterCa;
-use mailraft_storage::{ClusterId, NodeId, PartitionId, ReplicaId, Term, UnixMillis};
+use mailraft_storage::{ClusterId, Incarnation, NodeId, PartitionId, ReplicaId, Term, UnixMillis};
 use raft::eraftpb::{Entry, Message, MessageType};
 use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject;
@@ -250,7 +250,7 @@ fn what_a_nodes_certificate_lets_one_invent_ends_the_connection_and_no_process()
                 partition: PartitionId(partition as u32),
                 from: ReplicaId(from),
                 to: ReplicaId(own),
-                incarnation: 1,
+                incarnation: Incarnation { number: 1, nonce: [0; 16] },
                 wall: UnixMillis(1_800_000_000_000),
                 body: PeerBody::Raft(raft),
             };
@@ -266,7 +266,7 @@ fn what_a_nodes_certificate_lets_one_invent_ends_the_connection_and_no_process()
             partition: PartitionId::CONTROL,
             from: ReplicaId(from),
             to: ReplicaId(own),
-            incarnation: 1,
+            incarnation: Incarnation { number: 1, nonce: [0; 16] },
             wall: UnixMillis(1_800_000_000_000),
             body: many,
         };

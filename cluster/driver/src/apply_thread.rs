@@ -113,7 +113,9 @@ fn commands(data: &[u8]) -> Vec<CommandId> {
     let Ok(entry) = Entry::decode(data) else { return Vec::new() };
     match entry.kind {
         EntryKind::Rows(body) if !body.results.is_empty() => body.results.into_iter().map(|(id, _)| id).collect(),
-        EntryKind::Begin | EntryKind::Rows(_) | EntryKind::Chunk(_) => vec![entry.header.command],
+        EntryKind::Begin | EntryKind::Rows(_) | EntryKind::Chunk(_) | EntryKind::Takeover(_) => {
+            vec![entry.header.command]
+        }
     }
 }
 

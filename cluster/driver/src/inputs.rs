@@ -150,7 +150,7 @@ impl Inputs {
 /// The bytes of a proposal's content, nearly.
 fn proposal_bytes(proposal: &Proposal) -> usize {
     match &proposal.kind {
-        EntryKind::Begin => 0,
+        EntryKind::Begin | EntryKind::Takeover(_) => 0,
         EntryKind::Rows(body) => {
             let keys: usize = body.requires.iter().map(|k| k.key.len() + 17).sum();
             let results: usize = body.results.iter().map(|(_, result)| result.len() + 16).sum();

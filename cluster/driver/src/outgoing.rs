@@ -273,6 +273,7 @@ fn message_bytes(message: &PeerMessage) -> usize {
             entries + raft.context.len()
         }
         PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Visible { .. } | PeerBody::Removed => 0,
+        PeerBody::TakenOver(taken) => taken.voters.len() * size_of::<mailraft_storage::ReplicaId>(),
         PeerBody::Leads(led) => led.len() * 16,
         PeerBody::Hears { nodes, .. } => nodes.len() * 8,
         PeerBody::Modes(reports) => reports.len() * size_of::<ModeReport>(),
@@ -295,7 +296,7 @@ fn say_once(told: &mut String, error: &DialError) {
 mod tests {
     use super::*;
     use mailraft_cluster::frame;
-    use mailraft_storage::{ClusterId, PartitionId, ReplicaId, UnixMillis};
+    use mailraft_storage::{ClusterId, Incarnation, PartitionId, ReplicaId, UnixMillis};
     use raft::eraftpb::{Entry, Message};
 
     fn message(entry_bytes: usize) -> PeerMessage {
@@ -306,7 +307,7 @@ mod tests {
             partition: PartitionId(1),
             from: ReplicaId(1),
             to: ReplicaId(2),
-            incarnation: 1,
+            incarnation: Incarnation { number: 1, nonce: [0; 16] },
             wall: UnixMillis(1),
             body: PeerBody::Raft(raft),
         }

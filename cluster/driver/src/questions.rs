@@ -72,7 +72,7 @@ impl Questions {
                 }
             }
             // No part of a node changes members or makes replicas yet.
-            Decision::Change(_) | Decision::Create(_) => {}
+            Decision::Change(_) | Decision::Create(_) | Decision::TakeOver(_) => {}
         }
     }
 }

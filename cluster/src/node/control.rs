@@ -57,7 +57,13 @@ impl Node {
 
     /// The control group's rows here say something else of regions, perhaps: every replica goes by that from now on. A
     /// cluster that had one region when this process started is taken for one until the next start.
-    pub(super) fn hears_regions(&mut self, replica: ReplicaId, regions: Option<Arc<Regions>>, applied: Index) {
+    pub(super) fn hears_regions(
+        &mut self,
+        replica: ReplicaId,
+        regions: Option<Arc<Regions>>,
+        applied: Index,
+        out: &mut Vec<Output>,
+    ) {
         let is_control = self.by_replica.get(&replica) == Some(&PartitionId::CONTROL);
         let Some(regions) = regions.filter(|_| is_control && self.config.regions.is_some()) else { return };
         self.config.regions = Some(Arc::clone(&regions));
@@ -65,6 +71,7 @@ impl Node {
             replica.hears_regions(&regions, applied);
             self.dirty.push(*partition);
         }
+        self.follows_takeovers(out);
     }
 
     /// Asks whether what was found here needs nothing that is not visible, where that is not known.

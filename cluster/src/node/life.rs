@@ -37,6 +37,8 @@ enum Step {
         doomed: bool,
     },
     Bury(Box<LogWrite>),
+    /// It becomes another: [`Turn`](crate::replica::Turn).
+    Turn(Box<LogWrite>),
 }
 
 /// Replicas that begin or end.
@@ -104,6 +106,11 @@ impl Life {
         !self.waiting.is_empty()
     }
 
+    /// What a replica becomes is to be written.
+    pub(super) fn turns(&mut self, write: LogWrite) {
+        self.waiting.push(Step::Turn(Box::new(write)));
+    }
+
     /// What goes into the next batch.
     pub(super) fn take(&mut self) -> Vec<LogWrite> {
         self.in_batch = std::mem::take(&mut self.waiting);
@@ -112,7 +119,7 @@ impl Life {
                 let hard_state = Some(HardState::default());
                 LogWrite { replica: spec.replica, hard_state, ..LogWrite::default() }
             }
-            Step::Bury(write) => LogWrite::clone(write),
+            Step::Bury(write) | Step::Turn(write) => LogWrite::clone(write),
         };
         self.in_batch.iter().map(write).collect()
     }
@@ -176,6 +183,7 @@ impl Node {
     pub(super) fn life_persisted(&mut self, env: &mut Env, out: &mut Vec<Output>) {
         for step in std::mem::take(&mut self.life.in_batch) {
             match step {
+                Step::Turn(write) => self.turned(write.replica, env, out),
                 Step::Bury(write) => out.push(Output::Snapshot(SnapshotJob::Remove { replica: write.replica })),
                 Step::Create { request, spec, doomed: true } => {
                     let why = ChangeRefusal::IdUsed(spec.replica);

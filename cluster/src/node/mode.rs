@@ -50,17 +50,17 @@ impl ModeKeeper {
             let told = self.reports.get(partition).filter(|(at, _)| now - at <= FRESH_TICKS);
             told.map(|(_, report)| report)
         };
-        let partitions = regions.partitions();
-        let waits = |after_ms: u128| partitions.iter().filter_map(fresh).any(|r| u128::from(r.unheld_ms) >= after_ms);
+        let partitions = || regions.partitions();
+        let waits = |after_ms: u128| partitions().filter_map(fresh).any(|r| u128::from(r.unheld_ms) >= after_ms);
         let degrades = regions.degrade_after().is_some_and(|after| waits(after.as_millis()));
         let has = |partition: &PartitionId| self.held.get(partition).is_some_and(|v| *v >= regions.mode().version);
         match regions.mode().mode {
             Mode::Whole | Mode::Returning if degrades => Some(Mode::Alone),
             Mode::Whole => None,
-            Mode::Returning if partitions.iter().all(has) => Some(Mode::Whole),
+            Mode::Returning if partitions().all(has) => Some(Mode::Whole),
             Mode::Returning => None,
             Mode::Alone => {
-                let caught_up = partitions.iter().all(|p| fresh(p).is_some_and(|report| report.caught_up));
+                let caught_up = partitions().all(|p| fresh(p).is_some_and(|report| report.caught_up));
                 let next = if plant::is(Fault::WholeBeforeHeld) { Mode::Whole } else { Mode::Returning };
                 (caught_up || regions.degrade_after().is_none()).then_some(next)
             }

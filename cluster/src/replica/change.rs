@@ -8,7 +8,7 @@ use raft::eraftpb::ConfChangeType;
 
 use super::Replica;
 use crate::members::{self, ChangeRefusal, MemberChange};
-use crate::outcome::{BarrierOutcome, ChangeOutcome, Decision, SlotOutcome};
+use crate::outcome::{ChangeOutcome, Decision, SlotOutcome};
 use crate::placement::MemberRow;
 use crate::plant::{self, Fault};
 use crate::seam::{Output, PeerBody, RequestId};
@@ -81,16 +81,8 @@ impl Replica {
 
     /// Ends it: answers everyone, and gives what must be durable so that it never comes back.
     pub fn end(mut self, out: &mut Vec<Output>) -> LogWrite {
-        self.term_over(None, out);
-        for read in self.reads.all() {
-            let decision = Decision::Barrier(BarrierOutcome::NotLeader { leader: None });
-            out.push(Output::Decided { request: read.request, decision });
-        }
-        let (partition, replica) = (self.spec.partition, self.spec.replica);
-        if self.lead.told {
-            out.push(Output::Leads { partition, replica, leading: None });
-        }
-        out.push(Output::Leader { partition, node: None });
+        self.leaves(out);
+        let replica = self.spec.replica;
         self.writes.installation.end();
         tombstone(replica, self.raw.store().cut())
     }

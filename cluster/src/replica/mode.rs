@@ -61,6 +61,11 @@ impl Replica {
         (self.modes.recorded, self.modes.recorded_at) = (mode, applied);
     }
 
+    /// What its rows say.
+    pub(super) fn recorded_mode(&self) -> PartitionMode {
+        self.modes.recorded
+    }
+
     /// Entries up to here are applied.
     pub(super) fn applies_modes(&mut self, upto: Index) {
         self.modes.applied(upto);
@@ -81,7 +86,7 @@ impl Replica {
         }
         match Entry::decode(&entry.data).ok()?.kind {
             EntryKind::Rows(body) => PartitionMode::of_batch(&body.batch).ok()?,
-            EntryKind::Begin | EntryKind::Chunk(_) => None,
+            EntryKind::Begin | EntryKind::Chunk(_) | EntryKind::Takeover(_) => None,
         }
     }
 
@@ -119,7 +124,7 @@ impl Replica {
     fn leads_surely(&self) -> Option<Term> {
         let applied = self.raw.store().applied();
         let leads = self.raw.raft.state == StateRole::Leader && !self.is_installing();
-        self.lead.term.filter(|term| leads && applied.term == *term && applied.incarnation.is_some())
+        self.lead.term.filter(|term| leads && applied.term == *term && self.is_established())
     }
 
     /// What is to be appended about the mode: everything before in the log is applied, and so is the row.

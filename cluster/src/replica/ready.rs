@@ -111,6 +111,7 @@ impl Replica {
         let snapshot = !ready.snapshot().is_empty();
         if snapshot {
             let applied = self.writes.installation.taken(Index(ready.snapshot().get_metadata().index));
+            let applied = self.incarnations.view(applied);
             // What waits is older than the snapshot, and a change among it was made in its configuration.
             self.commits.clear();
             // Where its newer members are stands in its rows.
@@ -191,6 +192,10 @@ impl Replica {
     /// Carries a change of Raft's configuration out; gives the configuration after it.
     fn reconfigure(&mut self, entry: &eraftpb::Entry) -> Result<Option<ConfState>, String> {
         let Some(decoded) = members::decode(entry).map_err(|e| e.to_string())? else { return Ok(None) };
+        if self.is_of_earlier(entry) {
+            decoded.change.changes.iter().for_each(|change| self.members.saw(ReplicaId(change.node_id)));
+            return Ok(None);
+        }
         let conf = self.raw.apply_conf_change(&decoded.change).map_err(|e| e.to_string())?;
         self.members.changed(&conf, decoded.member.as_ref());
         Ok(Some(conf))
@@ -198,6 +203,9 @@ impl Replica {
 
     /// Notices a lead won, ready or lost, and a leader that is known or not.
     fn follow_role(&mut self, config: &NodeConfig, env: &mut Env, time: Option<UnixMillis>, out: &mut Vec<Output>) {
+        if self.is_turning() {
+            return;
+        }
         let term = Term(self.raw.raft.term);
         let leads = (self.raw.raft.state == StateRole::Leader).then_some(term);
         if leads != self.lead.term {
@@ -230,7 +238,7 @@ impl Replica {
         }
         let is_begun = |t: &Term| self.raw.store().applied().term == *t || plant::is(Fault::StartBeforeTermApplied);
         let Some((term, wall)) = leads.filter(|t| !self.lead.told && is_begun(t)).zip(time) else { return };
-        match self.raw.store().applied().incarnation {
+        match self.raw.store().applied().incarnation.filter(|_| self.is_established()) {
             // What owners load is to be visible, and what an earlier leader of the term before left may not be yet.
             Some(_) if !self.is_visible_since_lead() => {}
             Some(incarnation) => {
@@ -242,13 +250,14 @@ impl Replica {
                 });
             }
             None if !self.lead.begin_proposed => {
-                let begin = Proposal {
+                let begin = || Proposal {
                     incarnation: Incarnation { number: 1, nonce: self.spec.nonce },
                     term,
                     mailbox: MailboxId::PARTITION,
                     command: CommandId::default(),
                     kind: EntryKind::Begin,
                 };
+                let begin = self.takeover_proposal(config, term, wall).unwrap_or_else(begin);
                 // Refused while the lead is being handed over: then it is tried again with what comes next.
                 if self.append(config, wall, begin).is_some() {
                     self.lead.begin_proposed = true;
@@ -304,7 +313,7 @@ impl Replica {
     fn send(&mut self, config: &NodeConfig, env: &Env, message: Message, out: &mut Vec<Output>) {
         let to = ReplicaId(message.to);
         let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
-        let Some(node) = self.members.node(to) else {
+        let Some(node) = self.members.node(to).filter(|_| self.serves()) else {
             if snapshot {
                 self.snapshot_sent(to, false);
             }

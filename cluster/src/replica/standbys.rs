@@ -144,7 +144,8 @@ impl Replica {
         let region = |node| regions.of(node);
         let own = self.spec.members.iter().find(|m| m.replica == self.spec.replica).map(|m| m.node);
         let beside = self.spec.members.iter().filter(|m| own.is_some_and(|own| region(m.node) == region(own)));
-        own.is_some_and(|own| !regions.is_home(own)) && beside.count() > 1
+        let is_first = self.incarnation().number == 1;
+        is_first && own.is_some_and(|own| !regions.is_home(own)) && beside.count() > 1
     }
 
     /// A snapshot took the place of this replica's log.
@@ -290,7 +291,7 @@ impl Replica {
 
     /// The log behind this is kept for other regions.
     pub(super) fn needed_abroad(&self) -> Index {
-        let all = !self.has_regions() || plant::is(Fault::CutPastRegion);
+        let all = !self.has_regions() || self.others().is_empty() || plant::is(Fault::CutPastRegion);
         if all { Index(u64::MAX) } else { self.held_everywhere() }
     }
 
@@ -302,6 +303,7 @@ impl Replica {
         let normal = committed.iter().filter(|e| e.get_entry_type() == EntryType::EntryNormal && !e.data.is_empty());
         for (entry, header) in normal.filter_map(|e| Some((e, EntryHeader::of(&e.data).ok()?))) {
             let index = Index(entry.index);
+            self.hears_takeover_entry(entry, header.incarnation);
             self.abroad.everywhere = self.abroad.everywhere.max(header.confirmed);
             if header.needs_control > self.abroad.highest_need {
                 self.abroad.highest_need = header.needs_control;

@@ -24,7 +24,9 @@ impl Replica {
     /// Rows up to here survive a crash. Cuts the log below the lowest of its marks.
     pub fn flushed(&mut self, upto: Index, config: &NodeConfig) {
         self.flushed = self.flushed.max(upto);
-        if self.is_installing() {
+        // Where an incarnation began is found in the log.
+        let waits = self.incarnation().number > 1 && !self.is_established();
+        if self.is_installing() || waits || self.is_turning() {
             return;
         }
         let (_, cut) = self.low_water(config).lowest();
@@ -243,6 +245,9 @@ impl Replica {
             answers: self.answers_status(),
             mode: self.mode_status(),
             ahead: self.ahead(),
+            incarnation: self.incarnation(),
+            sealed_by: self.sealed().map(|taken| taken.incarnation.number),
+            contested: self.is_contested(),
             unconfirmed: self.is_unconfirmed(),
         }
     }

@@ -1,7 +1,7 @@
 //! Bounds, balance, and clusters of other sizes.
 
 use mailraft_cluster::{BarrierOutcome, Input, PeerBody, PeerMessage};
-use mailraft_storage::{ClusterId, NodeId, PartitionId, ProposalOutcome, UnixMillis, Verdict};
+use mailraft_storage::{ClusterId, Incarnation, NodeId, PartitionId, ProposalOutcome, UnixMillis, Verdict};
 use raft::eraftpb::{Entry, Message, MessageType};
 
 use crate::network::Network;
@@ -118,7 +118,7 @@ fn only_messages_of_members_and_only_kinds_that_replicas_exchange_are_heard() {
         partition: P1,
         from,
         to,
-        incarnation: 1,
+        incarnation: Incarnation { number: 1, nonce: [0; 16] },
         wall: UnixMillis(wall),
         body: PeerBody::Raft(raft.clone()),
     };

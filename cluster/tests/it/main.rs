@@ -9,4 +9,5 @@ mod members;
 mod network;
 mod regions;
 mod start;
+mod takeover;
 mod talk;

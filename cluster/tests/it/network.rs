@@ -11,6 +11,7 @@ use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Difference, Input, MemberChange, Node, NodeConfig, Output,
     PeerBody, PeerMessage, PeerRefusal, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent, SnapshotJob,
+    TakeOverOutcome,
 };
 use mailraft_storage::entry::{ChunkBody, RowsBody};
 use mailraft_storage::log::{LOG_BATCH_MAX_BYTES, Log, LogBatch};
@@ -584,6 +585,29 @@ impl Network {
         request
     }
 
+    /// Gives a node the word that its region takes the cluster over.
+    pub fn take_over(&mut self, node: NodeId, incarnation: Incarnation) -> RequestId {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        self.input(node, Input::TakeOver { request, incarnation, word: "the old region is off".into() });
+        request
+    }
+
+    /// What became of that word, if it is decided.
+    pub fn taken_over(&self, node: NodeId, request: RequestId) -> Option<TakeOverOutcome> {
+        match self.host(node).decided.get(&request)? {
+            Decision::TakeOver(outcome) => Some(*outcome),
+            other => panic!("an operator's word is answered with {other:?}"),
+        }
+    }
+
+    /// Where each node stands, as a node knows from its rows.
+    pub fn regions(&self, node: NodeId) -> Regions {
+        let host = self.host(node);
+        let control = placement::control_replica(&host.rows, host.id).unwrap().unwrap();
+        Regions::from_rows(&host.rows, control).unwrap().unwrap()
+    }
+
     /// Makes a new, empty replica on a node.
     pub fn create(&mut self, node: NodeId, partition: PartitionId, replica: ReplicaId) -> RequestId {
         self.next_request += 1;
@@ -725,7 +749,8 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
             | PeerBody::Rows { .. }
             | PeerBody::Visible { .. }
             | PeerBody::Leads(_)
-            | PeerBody::Modes(_) => {
+            | PeerBody::Modes(_)
+            | PeerBody::TakenOver(_) => {
                 return None;
             }
             PeerBody::Removed => format!("to {to}: removed"),

@@ -10,7 +10,8 @@ use mailraft_storage::log::{Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::ReplicaBatch;
 use mailraft_storage::{
-    Applied, ClusterId, Env, Index, LogPosition, NodeId, PartitionId, ReplicaId, RowBatch, Rows, Term, UnixMillis,
+    Applied, ClusterId, Env, Incarnation, Index, LogPosition, NodeId, PartitionId, ReplicaId, RowBatch, Rows, Term,
+    UnixMillis,
 };
 use raft::eraftpb::{self, Entry, HardState};
 
@@ -71,7 +72,7 @@ fn a_staged_snapshot_that_is_nobodys_is_thrown_away() {
             partition: PartitionId(1),
             from: ReplicaId(99),
             to,
-            incarnation: 1,
+            incarnation: Incarnation { number: 1, nonce: [0; 16] },
             wall: UnixMillis(1),
             body: PeerBody::Raft(raft),
         };

@@ -314,7 +314,7 @@ pub(crate) mod tests {
     use mailraft_cluster::placement::{self, NodeRow};
     use mailraft_cluster::regions::RegionsRow;
     use mailraft_cluster::status::FollowerStatus;
-    use mailraft_storage::{Index, ReplicaId};
+    use mailraft_storage::{Incarnation, Index, ReplicaId};
 
     use super::*;
     use mailraft_cluster::AnswersStatus;
@@ -352,6 +352,9 @@ pub(crate) mod tests {
             answers: AnswersStatus::default(),
             mode: None,
             ahead: None,
+            incarnation: Incarnation { number: 1, nonce: [0; 16] },
+            sealed_by: None,
+            contested: false,
             unconfirmed: false,
         }
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
-use mailraft_storage::{DAMAGED_NODE_ADVICE, Index, LogPosition, ReplicaId, StoreError};
+use mailraft_storage::{DAMAGED_NODE_ADVICE, IncarnationMark, Index, LogPosition, ReplicaId, StoreError};
 use raft::eraftpb::{Entry, HardState};
 use raft_engine::env::{DefaultFileSystem, FileSystem};
 use raft_engine::{Command, Config, Engine, LogBatch as EngineBatch, MessageExt, ReadableSize, RecoveryMode};
@@ -32,6 +32,7 @@ const KEY_HARD_STATE: &[u8] = b"hard-state";
 const KEY_CUT: &[u8] = b"cut";
 const KEY_END: &[u8] = b"end";
 const KEY_INSTALLING: &[u8] = b"installing";
+const KEY_INCARNATION: &[u8] = b"incarnation";
 const KEY_NEWEST_BATCH: &[u8] = b"group";
 const KEY_WITNESSED: &[u8] = b"witnessed";
 const VALUE_VERSION: u8 = 1;
@@ -235,8 +236,10 @@ impl<F: FileSystem> DiskLog<F> {
         // Before ends were kept at all times, one stood only from a reset until the next entry.
         let end = self.value::<Option<Index>>(replica, KEY_END)?.flatten();
         let mark: Option<InstallMark> = self.value(replica, KEY_INSTALLING)?;
+        let incarnation: Option<IncarnationMark> = self.value(replica, KEY_INCARNATION)?;
         let (first, last) = (self.engine.first_index(replica.0), self.engine.last_index(replica.0));
-        if hard.is_none() && cut.is_none() && end.is_none() && mark.is_none() && last.is_none() {
+        if hard.is_none() && cut.is_none() && end.is_none() && mark.is_none() && last.is_none() && incarnation.is_none()
+        {
             return Ok(None);
         }
         let (term, vote, commit) = hard.unwrap_or_default();
@@ -256,7 +259,8 @@ impl<F: FileSystem> DiskLog<F> {
         let hard_state = HardState { term, vote, commit, ..Default::default() };
         let ahead = mark.as_ref().and_then(InstallMark::ahead);
         let installing = mark.as_ref().and_then(InstallMark::held).cloned();
-        Ok(Some(LogState { hard_state, cut, last, installing, ahead }))
+        let incarnation = incarnation.unwrap_or_default();
+        Ok(Some(LogState { hard_state, cut, last, installing, ahead, incarnation }))
     }
 
     fn add(
@@ -292,6 +296,9 @@ impl<F: FileSystem> DiskLog<F> {
         }
         if let Some(hard) = &write.hard_state {
             put(batch, KEY_HARD_STATE, encoded(&(hard.term, hard.vote, hard.commit)))?;
+        }
+        if let Some(incarnation) = &write.incarnation {
+            put(batch, KEY_INCARNATION, encoded(incarnation))?;
         }
         if let Some(at) = write.compact.filter(|at| at.index > cut.index) {
             // Never by the engine's own call: that one logs errors and goes on.

@@ -7,11 +7,12 @@ use rand::{Rng, RngCore};
 
 use crate::env::Env;
 use crate::error::StoreError;
-use crate::ids::{Index, LogPosition, MailboxId, ReplicaId, Term};
+use crate::ids::{Incarnation, Index, LogPosition, MailboxId, ReplicaId, Term};
 use crate::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
 use crate::memory::{MemoryLog, MemoryRows};
 use crate::row::{RowBatch, RowKey, Table};
 use crate::rows::{Applied, ReplicaBatch, Rows, state_hash};
+use crate::takeover::{Adoption, IncarnationMark};
 
 const A: ReplicaId = ReplicaId(1);
 const B: ReplicaId = ReplicaId(0x0102_0304_0506_07ff);
@@ -175,7 +176,8 @@ pub fn log(store: &dyn Log) {
     );
     assert!(read(7, 8, 1).is_err(), "the tail of the other history is gone");
     let append = entries(7, 8, 3);
-    write(8, &[LogWrite { append, ..of(A) }, LogWrite { remove: true, ..of(B) }]).expect("a batch");
+    let incarnation = Some(incarnation_mark(2));
+    write(8, &[LogWrite { append, incarnation, ..of(A) }, LogWrite { remove: true, ..of(B) }]).expect("a batch");
     assert_eq!(read(7, 9, usize::MAX).expect("entries"), [(7, 3), (8, 3)]);
     assert_eq!((store.replicas().expect("replicas"), store.state(B).expect("state")), (vec![A], None));
     let far =
@@ -199,7 +201,8 @@ pub fn log_reopened(store: &dyn Log) {
             cut: LogPosition { index: Index(40), term: Term(3) },
             last: Index(42),
             installing: None,
-            ahead: None
+            ahead: None,
+            incarnation: incarnation_mark(2),
         }
     );
     assert_eq!(store.entries(A, Index(41), Index(43), usize::MAX).expect("entries"), entries(41, 42, 3));
@@ -497,7 +500,11 @@ fn random_write(rng: &mut impl RngCore, replica: ReplicaId, state: &LogState) ->
             mark: Some(InstallMark::Begun(Applied { index: Index(last), ..Applied::default() })),
             ..of(replica)
         },
-        5 => LogWrite { mark: Some(InstallMark::Over), ..of(replica) },
+        5 => LogWrite {
+            mark: Some(InstallMark::Over),
+            incarnation: Some(incarnation_mark(rng.random_range(2..4))),
+            ..of(replica)
+        },
         6 => LogWrite { append: random_entries(rng, last + 2, last + 2, term.0), ..of(replica) },
         7 => LogWrite { append: random_entries(rng, cut, cut, term.0), ..of(replica) },
         8 => {
@@ -553,6 +560,13 @@ fn put(store: &dyn Rows, replica: ReplicaId, index: u64, puts: &[(RowKey, &[u8])
     }
     let applied = Applied { index: Index(index), term: Term(1), ..Applied::default() };
     store.write(&[ReplicaBatch { replica, batch, applied }]).expect("a write");
+}
+
+/// A replica adopted the incarnation of this number, which is contested if it is odd.
+fn incarnation_mark(number: u32) -> IncarnationMark {
+    let incarnation = Incarnation { number, nonce: [number as u8; 16] };
+    let adopted = Adoption { incarnation, voters: vec![A, B], word: "off".into() };
+    IncarnationMark { adopted: Some(adopted), contested: number % 2 == 1, sealed: None }
 }
 
 fn of(replica: ReplicaId) -> LogWrite {

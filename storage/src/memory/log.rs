@@ -18,9 +18,12 @@ use crate::error::StoreError;
 use crate::ids::{Index, LogPosition, ReplicaId};
 use crate::log::{InstallMark, Log, LogBatch, LogState, LogWrite};
 use crate::plant::{self, Fault};
+use crate::takeover::IncarnationMark;
 
 const PLACE: &str = "raft log";
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
+/// The newest version in which it says nothing of takeovers; those that have nothing to say are still written in it.
+const RECORD_WITHOUT_INCARNATIONS: u8 = 1;
 const RECORD_HEAD_BYTES: usize = 16;
 /// [`Log::reclaim`] leaves logs below this size as they are, and above it those that have not doubled.
 const RECLAIM_FROM_BYTES: usize = 256 << 10;
@@ -298,6 +301,7 @@ impl Replica {
             }),
             append: self.entries.values().cloned().collect(),
             hard_state: Some(self.state.hard_state.clone()),
+            incarnation: Some(self.state.incarnation.clone()),
             compact: None,
             remove: false,
         }
@@ -340,6 +344,9 @@ struct Record {
     writes: Vec<RecordedWrite>,
 }
 
+/// What a record ends with that says something of takeovers: for each write by its place.
+type Incarnations = Vec<Option<IncarnationMark>>;
+
 #[derive(Serialize, Deserialize)]
 struct RecordedWrite {
     replica: ReplicaId,
@@ -365,7 +372,11 @@ fn record(number: u64, batch: &LogBatch) -> Result<Vec<u8>, StoreError> {
             remove: write.remove,
         });
     }
-    let payload = versioned_encode(RECORD_VERSION, &Record { writes });
+    let incarnations: Incarnations = batch.writes.iter().map(|write| write.incarnation.clone()).collect();
+    let payload = match incarnations.iter().any(Option::is_some) {
+        true => versioned_encode(RECORD_VERSION, &(Record { writes }, incarnations)),
+        false => versioned_encode(RECORD_WITHOUT_INCARNATIONS, &Record { writes }),
+    };
     let mut out = Vec::with_capacity(RECORD_HEAD_BYTES + payload.len());
     out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
     out.extend_from_slice(&checksum(number, &payload));
@@ -377,9 +388,15 @@ fn record(number: u64, batch: &LogBatch) -> Result<Vec<u8>, StoreError> {
 /// Batch, writes and length of the record these bytes begin with; None if they begin with no whole one.
 fn record_at(bytes: &[u8]) -> Result<Option<(u64, Vec<LogWrite>, usize)>, StoreError> {
     let Some((number, payload)) = checked(bytes) else { return Ok(None) };
-    let record: Record = versioned_decode(PLACE, RECORD_VERSION, payload)?;
+    let (record, mut incarnations): (Record, Incarnations) = match payload.first() {
+        Some(&RECORD_WITHOUT_INCARNATIONS) => {
+            (versioned_decode(PLACE, RECORD_WITHOUT_INCARNATIONS, payload)?, Vec::new())
+        }
+        _ => versioned_decode(PLACE, RECORD_VERSION, payload)?,
+    };
+    incarnations.resize(record.writes.len(), None);
     let mut writes = Vec::with_capacity(record.writes.len());
-    for write in record.writes {
+    for (write, incarnation) in record.writes.into_iter().zip(incarnations) {
         let mut append = Vec::with_capacity(write.append.len());
         for bytes in &write.append {
             let mut entry = eraftpb::Entry::default();
@@ -393,6 +410,7 @@ fn record_at(bytes: &[u8]) -> Result<Option<(u64, Vec<LogWrite>, usize)>, StoreE
             mark: write.mark,
             append,
             hard_state: write.hard_state.map(hard_state),
+            incarnation,
             compact: write.compact,
             remove: write.remove,
         });

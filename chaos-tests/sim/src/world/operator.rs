@@ -190,7 +190,11 @@ impl World {
                 holds(members, of.stage)
             }
             Decision::Create(CreateOutcome::Refused { members, .. }) => holds(members, of.stage),
-            Decision::Proposal(_) | Decision::Change(_) | Decision::Barrier(_) | Decision::Slot(_) => false,
+            Decision::Proposal(_)
+            | Decision::Change(_)
+            | Decision::Barrier(_)
+            | Decision::Slot(_)
+            | Decision::TakeOver(_) => false,
         };
         if !done {
             return;

@@ -13,7 +13,7 @@ use mailraft_storage::log::{InstallMark, Log, LogBatch, LogWrite};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{Applied, ReplicaBatch, state_hash};
 use mailraft_storage::{
-    ClusterId, Index, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, Table, Term, UnixMillis,
+    ClusterId, Incarnation, Index, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, Table, Term, UnixMillis,
 };
 use raft::eraftpb::{self, MessageType};
 use tokio::net::TcpListener;
@@ -76,7 +76,7 @@ fn message() -> PeerMessage {
         partition: PartitionId(1),
         from: HERE,
         to: THERE,
-        incarnation: 1,
+        incarnation: Incarnation { number: 1, nonce: [0; 16] },
         wall: UnixMillis(1),
         body: PeerBody::Raft(raft),
     }

@@ -424,7 +424,7 @@ fn where_a_follower_may_go_on_is_found_as_raft_rs_finds_it() {
     bench.sync();
     bench.collect();
     let raft = &bench.replica.raw.raft;
-    let own = Own { raft, handed: Index(1), cluster: bench.config.cluster };
+    let own = Own { raft, handed: Index(1), cluster: bench.config.cluster, first_term: Term(0) };
     for reject_hint in 1..=9 {
         for log_term in 1..=9 {
             let answer = Message { reject: true, reject_hint, log_term, ..Message::default() };

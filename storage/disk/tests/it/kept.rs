@@ -10,7 +10,7 @@ use mailraft_storage::rows::{Applied, Rows, RowsProof};
 use mailraft_storage::seal::Key;
 use mailraft_storage::summed::Missing;
 use mailraft_storage::sums::SumKey;
-use mailraft_storage::{Index, LogPosition, MailboxId, ReplicaId, SummedRows, Table, Term};
+use mailraft_storage::{IncarnationMark, Index, LogPosition, MailboxId, ReplicaId, SummedRows, Table, Term};
 use raft::eraftpb::HardState;
 
 use crate::{CLUSTER, R, append, copy, entries, put, row};
@@ -90,6 +90,7 @@ fn logs_of_the_first_version_are_read() {
         last: Index(9),
         installing: None,
         ahead: None,
+        incarnation: IncarnationMark::default(),
     };
     assert_eq!(log.state(R).unwrap(), Some(first));
     assert_eq!(log.entries(R, Index(5), Index(10), usize::MAX).unwrap(), entries(5, 9));

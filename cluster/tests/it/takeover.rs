@@ -1,0 +1,298 @@
+//! Another region takes the cluster over from its home.
+
+use mailraft_cluster::regions::Durability;
+use mailraft_cluster::{MemberChange, ReplicaStatus, TakeOverOutcome, TakeOverRefusal};
+use mailraft_storage::{Incarnation, NodeId, PartitionId, ProposalOutcome, Verdict};
+
+use crate::network::Network;
+
+const P1: PartitionId = PartitionId(1);
+const HOME: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+const SOUTH: [NodeId; 3] = [NodeId(4), NodeId(5), NodeId(6)];
+/// Ticks of a second.
+const SECOND: u32 = 40;
+
+fn incarnation(number: u32, nonce: u8) -> Incarnation {
+    Incarnation { number, nonce: [nonce; 16] }
+}
+
+fn led(durability: Durability) -> (Network, NodeId) {
+    let mut network = Network::with_south(3, 3, durability);
+    network.until(200, "both groups are led", |n| n.leader(P1).is_some() && n.leader(PartitionId::CONTROL).is_some());
+    network.ticks(SECOND);
+    let leader = network.leader(P1).unwrap();
+    (network, leader)
+}
+
+fn is_applied(outcome: Option<ProposalOutcome>) -> bool {
+    matches!(outcome, Some(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }))
+}
+
+fn status(network: &Network, node: NodeId) -> ReplicaStatus {
+    network.status(node, P1).unwrap()
+}
+
+/// Whether owners run in south.
+fn south_serves(network: &Network) -> bool {
+    [P1, PartitionId::CONTROL].iter().all(|p| network.leader(*p).is_some_and(|node| SOUTH.contains(&node)))
+}
+
+/// The home is lost.
+fn lose_home(network: &mut Network) {
+    network.cut_off.extend(HOME);
+}
+
+/// South hears nothing of the home any more, which lives on.
+fn cut_home_off(network: &mut Network) {
+    for home in HOME {
+        network.cut.extend(SOUTH.iter().flat_map(|south| [(home, *south), (*south, home)]));
+    }
+}
+
+/// Every node of south is given the word.
+fn fail_over(network: &mut Network, of: Incarnation) {
+    let asked = SOUTH.map(|node| (node, network.take_over(node, of)));
+    network.ticks(4);
+    for (node, request) in asked {
+        assert_eq!(network.taken_over(node, request), Some(TakeOverOutcome::Adopted), "{node}");
+    }
+    network.until(2 * SECOND, "south serves", south_serves);
+}
+
+#[test]
+fn south_serves_within_two_seconds_with_all_that_was_answered() {
+    let (mut network, old) = led(Durability::Geo);
+    let before = network.propose(old, P1, 1, 1);
+    network.ticks(SECOND);
+    assert!(is_applied(network.proposal(old, before)));
+    lose_home(&mut network);
+    network.propose(old, P1, 2, 2);
+    network.ticks(SECOND);
+    let second = incarnation(2, 7);
+    fail_over(&mut network, second);
+    let new = network.leader(P1).unwrap();
+    assert_eq!(network.host(new).leading[&P1].1, second);
+    assert!(network.host(new).leading[&P1].0 > second.first_term());
+    assert!(network.has_row(new, P1, 1, 1) && !network.has_row(new, P1, 2, 2));
+    let after = network.propose(new, P1, 3, 3);
+    network.ticks(SECOND);
+    assert!(is_applied(network.proposal(new, after)));
+    let regions = network.regions(new);
+    assert_eq!((regions.home().0.as_str(), regions.sync_set().len()), ("south", 0));
+    let [taken] = regions.takeovers() else { panic!("{:?}", regions.takeovers()) };
+    assert_eq!((taken.incarnation, taken.word.as_str()), (second, "the old region is off"));
+    for placed in regions.placements() {
+        assert!(placed.members.iter().all(|m| m.voter && SOUTH.contains(&m.node)) && placed.members.len() == 3);
+    }
+    // And so it is after a restart of all of them.
+    for node in SOUTH {
+        network.flush(node);
+        network.crash(node, 0);
+        network.start(node);
+    }
+    network.until(5 * SECOND, "south serves again", south_serves);
+    let new = network.leader(P1).unwrap();
+    assert!(network.has_row(new, P1, 3, 3));
+}
+
+#[test]
+fn the_old_home_seals_itself_when_it_hears_of_it_and_stays_sealed() {
+    let (mut network, old) = led(Durability::Region { rpo_max_ms: 60_000 });
+    cut_home_off(&mut network);
+    let lost = network.propose(old, P1, 2, 2);
+    network.ticks(4);
+    assert!(is_applied(network.proposal(old, lost)), "it answers on, within its bound");
+    fail_over(&mut network, incarnation(2, 7));
+    // One of the old home hears of it, and tells the others.
+    network.cut.retain(|(from, to)| ![*from, *to].contains(&NodeId(1)));
+    let sealed = |n: &Network| HOME.iter().all(|node| status(n, *node).sealed_by == Some(2));
+    network.until(5 * SECOND, "the old home is sealed", sealed);
+    assert!(HOME.iter().all(|node| network.host(*node).leading.is_empty()));
+    for node in HOME {
+        network.crash(node, 0);
+        network.start(node);
+    }
+    network.ticks(5 * SECOND);
+    assert!(sealed(&network) && HOME.iter().all(|node| network.host(*node).leading.is_empty()));
+    let new = network.leader(P1).unwrap();
+    assert!(SOUTH.contains(&new) && !network.has_row(new, P1, 2, 2), "what only the old home had stays there");
+    let barrier = network.read(NodeId(1), P1, None);
+    assert_eq!(network.barrier(NodeId(1), barrier), Some(mailraft_cluster::BarrierOutcome::Unavailable));
+}
+
+#[test]
+fn a_majority_of_the_standbys_begins_an_incarnation_and_the_others_follow() {
+    let (mut network, _) = led(Durability::Geo);
+    lose_home(&mut network);
+    let second = incarnation(2, 7);
+    network.take_over(SOUTH[0], second);
+    network.ticks(5 * SECOND);
+    assert!(!south_serves(&network), "one of three is not enough");
+    network.cut_off.insert(SOUTH[2]);
+    network.take_over(SOUTH[1], second);
+    network.until(2 * SECOND, "south serves", south_serves);
+    assert_eq!(status(&network, SOUTH[2]).incarnation.number, 1);
+    network.cut_off.remove(&SOUTH[2]);
+    network.until(3 * SECOND, "the third follows", |n| {
+        status(n, SOUTH[2]).incarnation == second && status(n, SOUTH[2]).last == status(n, SOUTH[0]).last
+    });
+    let again = network.take_over(SOUTH[2], second);
+    assert_eq!(network.taken_over(SOUTH[2], again), Some(TakeOverOutcome::Adopted));
+}
+
+#[test]
+fn what_was_adopted_survives_a_crash_and_what_was_not_synced_was_not_adopted() {
+    let (mut network, _) = led(Durability::Geo);
+    lose_home(&mut network);
+    let second = incarnation(2, 7);
+    network.disk_stuck.insert(SOUTH[0]);
+    let asked = network.take_over(SOUTH[0], second);
+    network.ticks(SECOND);
+    assert_eq!(network.taken_over(SOUTH[0], asked), None);
+    network.crash(SOUTH[0], 0);
+    network.disk_stuck.clear();
+    network.start(SOUTH[0]);
+    let control = |n: &Network, node| n.status(node, PartitionId::CONTROL).unwrap().incarnation.number;
+    assert_eq!(control(&network, SOUTH[0]), 1);
+    network.take_over(SOUTH[0], second);
+    network.settle();
+    network.crash(SOUTH[0], 0);
+    network.start(SOUTH[0]);
+    assert_eq!(control(&network, SOUTH[0]), 2);
+    network.take_over(SOUTH[1], second);
+    network.until(3 * SECOND, "south serves", south_serves);
+}
+
+#[test]
+fn one_number_with_two_nonces_serves_nothing_until_a_higher_one() {
+    let (mut network, _) = led(Durability::Geo);
+    lose_home(&mut network);
+    network.take_over(SOUTH[0], incarnation(2, 1));
+    network.take_over(SOUTH[1], incarnation(2, 2));
+    network.ticks(5 * SECOND);
+    let contested = |n: &Network, node| n.status(node, PartitionId::CONTROL).unwrap().contested;
+    assert!(contested(&network, SOUTH[0]) && contested(&network, SOUTH[1]) && !south_serves(&network));
+    let own = 2;
+    let again = network.take_over(SOUTH[1], incarnation(2, 3));
+    let refused = TakeOverOutcome::Refused(TakeOverRefusal::NotHigher { own });
+    assert_eq!(network.taken_over(SOUTH[1], again), Some(refused));
+    network.crash(SOUTH[0], 0);
+    network.start(SOUTH[0]);
+    assert!(contested(&network, SOUTH[0]));
+    let third = incarnation(3, 4);
+    fail_over(&mut network, third);
+    let new = network.leader(P1).unwrap();
+    assert_eq!(network.host(new).leading[&P1].1, third);
+}
+
+/// So much is written that it is not in the log of whoever comes back later.
+fn written_past_the_log(network: &mut Network, partitions: &[PartitionId]) {
+    for round in 0..2 {
+        for partition in partitions {
+            let leader = network.leader(*partition).unwrap();
+            for number in 0..80 {
+                network.propose_value(leader, *partition, number, round, vec![number; 30_000]);
+            }
+            network.ticks(10);
+        }
+        (1..=6).map(NodeId).for_each(|node| network.flush(node));
+    }
+}
+
+fn with_short_logs(network: &mut Network, nodes: [NodeId; 3]) {
+    (network.log_keep, network.region_log_keep_bytes) = (4, 1 << 20);
+    for node in nodes {
+        network.crash(node, 0);
+        network.start(node);
+    }
+}
+
+#[test]
+fn who_may_be_ahead_of_its_region_adopts_nothing_and_is_sealed_in_the_end() {
+    let (mut network, _) = led(Durability::Region { rpo_max_ms: 3_600_000 });
+    let both = [P1, PartitionId::CONTROL];
+    with_short_logs(&mut network, HOME);
+    network.until(400, "both groups are led", |n| both.iter().all(|p| n.leader(*p).is_some()));
+    network.ticks(SECOND);
+    // The first of south gets a snapshot of what the others lack.
+    network.cut_off.extend(SOUTH);
+    written_past_the_log(&mut network, &both);
+    network.cut_off.remove(&SOUTH[0]);
+    let ahead = |n: &Network, p| n.status(SOUTH[0], p).unwrap().ahead;
+    network.until(10 * SECOND, "it is ahead", |n| both.iter().all(|p| ahead(n, *p).is_some()));
+    lose_home(&mut network);
+    network.cut_off.remove(&SOUTH[1]);
+    network.cut_off.remove(&SOUTH[2]);
+    let second = incarnation(2, 7);
+    let asked = network.take_over(SOUTH[0], second);
+    let why = TakeOverRefusal::Ahead(ahead(&network, PartitionId::CONTROL).unwrap());
+    assert_eq!(network.taken_over(SOUTH[0], asked), Some(TakeOverOutcome::Refused(why)));
+    network.take_over(SOUTH[1], second);
+    network.take_over(SOUTH[2], second);
+    network.until(3 * SECOND, "south serves", south_serves);
+    network.until(3 * SECOND, "it is sealed", |n| status(n, SOUTH[0]).sealed_by == Some(2));
+}
+
+#[test]
+fn changes_of_members_found_below_the_takeover_change_nothing() {
+    let (mut network, leader) = led(Durability::Geo);
+    let follower = network.placed(P1).into_iter().find(|m| m.voter && m.node != leader).unwrap().replica;
+    // In the log of one of south, which does not know it to be committed, as the others lack it.
+    network.cut_off.extend([SOUTH[1], SOUTH[2]]);
+    network.reconfigure(leader, P1, MemberChange::Demote(follower));
+    network.ticks(2 * SECOND);
+    let found = status(&network, SOUTH[0]);
+    assert!(found.applied < found.last, "{found:?}");
+    lose_home(&mut network);
+    network.cut_off.remove(&SOUTH[1]);
+    let second = incarnation(2, 7);
+    for node in SOUTH {
+        network.take_over(node, second);
+    }
+    network.until(3 * SECOND, "south serves", south_serves);
+    network.cut_off.remove(&SOUTH[2]);
+    network.ticks(3 * SECOND);
+    let new = network.leader(P1).unwrap();
+    let followers = status(&network, new).followers;
+    assert!(followers.len() == 2 && followers.iter().all(|f| SOUTH.contains(&f.node)), "{followers:?}");
+    let position = network.position(new, P1);
+    network.ticks(SECOND);
+    assert!(SOUTH.iter().all(|node| network.position(*node, P1) == position), "their rows are alike");
+}
+
+#[test]
+fn a_standby_that_was_away_adopts_and_is_brought_up_by_a_snapshot_of_the_new_home() {
+    let (mut network, _) = led(Durability::Geo);
+    lose_home(&mut network);
+    with_short_logs(&mut network, SOUTH);
+    network.cut_off.insert(SOUTH[2]);
+    let second = incarnation(2, 7);
+    network.take_over(SOUTH[0], second);
+    network.take_over(SOUTH[1], second);
+    network.until(3 * SECOND, "south serves", south_serves);
+    written_past_the_log(&mut network, &[P1]);
+    network.cut_off.remove(&SOUTH[2]);
+    let new = network.leader(P1).unwrap();
+    network.until(10 * SECOND, "the third has all", |n| {
+        let third = status(n, SOUTH[2]);
+        third.incarnation == second && third.applied == status(n, new).applied
+    });
+    assert_eq!((network.position(SOUTH[2], P1), network.installed), (network.position(new, P1), 1));
+}
+
+#[test]
+fn the_home_takes_nothing_over_and_numbers_rise() {
+    let (mut network, _) = led(Durability::Geo);
+    for (node, of, why) in [
+        (NodeId(1), incarnation(2, 1), TakeOverRefusal::IsHome),
+        (SOUTH[0], incarnation(1, 1), TakeOverRefusal::NotHigher { own: 1 }),
+        (SOUTH[0], incarnation(4_096, 1), TakeOverRefusal::NotHigher { own: 1 }),
+    ] {
+        let asked = network.take_over(node, of);
+        assert_eq!(network.taken_over(node, asked), Some(TakeOverOutcome::Refused(why)), "{node} {of:?}");
+    }
+    let mut network = Network::new(3, 1);
+    let asked = network.take_over(NodeId(1), incarnation(2, 1));
+    let refused = TakeOverOutcome::Refused(TakeOverRefusal::NoStandby);
+    assert_eq!(network.taken_over(NodeId(1), asked), Some(refused));
+}
