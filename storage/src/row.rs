@@ -56,7 +56,7 @@ pub enum Table {
     Regions = 0x17,
 
     // Of a mailbox, sealed by its key.
-    /// key: empty. Counters of the whole mailbox and the position of its last entry.
+    /// key: empty, or 1. Counters of the whole mailbox and the position of its last entry; where incarnations began in it.
     Counters = 0x20,
     /// key: folder id (4).
     Folders = 0x21,

@@ -14,6 +14,7 @@ use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError
 
 use crate::api::{Answer, Command, Event, FolderId, QuotaUsage, Refusal};
 use crate::commands;
+use crate::forks::begin_incarnation;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
 use crate::load::{OpenBody, load};
 use crate::plant::{self, Fault};
@@ -129,7 +130,7 @@ impl Mailbox {
 
     /// Answers a read from memory, or hands it out.
     pub fn read(&mut self, env: &Env, command: &Command) -> Read {
-        if !self.state.begun {
+        if self.must_begin() {
             return Read::TooEarly;
         }
         if let Command::Heard { commands } = command {
@@ -238,7 +239,7 @@ impl Engine for Mailbox {
     }
 
     fn must_begin(&self) -> bool {
-        !self.state.begun
+        !self.state.is_of(self.cx.place.incarnation.number)
     }
 
     fn is_idle(&self) -> bool {
@@ -269,6 +270,12 @@ impl Engine for Mailbox {
             let first = env.command_id();
             let mut work = Work::on(&batch.next, &self.cx, env, first);
             commands::begin(&mut work).expect("a new mailbox has room for its first folders");
+            let bytes = work.size_bytes();
+            batch.absorb(work, bytes);
+        } else if self.must_begin() {
+            let first = env.command_id();
+            let mut work = Work::on(&batch.next, &self.cx, env, first);
+            begin_incarnation(&mut work);
             let bytes = work.size_bytes();
             batch.absorb(work, bytes);
         }

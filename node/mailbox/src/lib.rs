@@ -20,6 +20,7 @@ pub mod engine;
 mod engine_tests;
 pub mod flags;
 pub mod following;
+mod forks;
 #[cfg(test)]
 mod harness;
 mod heard;

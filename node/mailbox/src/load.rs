@@ -57,11 +57,16 @@ pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> 
     if let Some(sealed) = rows.get(cx.place.replica, &counters)? {
         state.counters = records::open(&cx.key, cx.place.cluster, &counters, &sealed)?;
         state.begun = true;
+        let forks = records::forks_key(cx.place.mailbox);
+        if let Some(sealed) = rows.get(cx.place.replica, &forks)? {
+            state.forks = records::open(&cx.key, cx.place.cluster, &forks, &sealed)?;
+        }
         reader.folders(&mut state)?;
         reader.messages(&mut state)?;
         reader.deliveries(&mut state)?;
         reader.repeats(&mut state)?;
         forget(&mut state);
+        state.loaded_in(cx.place.incarnation.number);
     }
     reader.each(Table::OpenBodies, |key, record: OpenBodyRecord| {
         let body = BodyId(key.key.as_slice().try_into().map_err(|_| wrong_key(key))?);

@@ -11,6 +11,8 @@ mailraft_storage::plants! {
     UidReusedAfterReload,
     /// After a reload MODSEQ goes on after the highest that a message has.
     ModseqReusedAfterReload,
+    /// UIDs and UIDVALIDITY go on over a takeover.
+    UidsGoOn,
     /// A folder made anew has the UIDVALIDITY that all have.
     UidValidityReused,
     /// A resume leaves out one message that changed.

@@ -292,14 +292,15 @@ fn resume(state: &State, id: FolderId, uid_validity: u32, since: u64, known: &Ui
     }
     // UIDs that were never given can't have vanished, however far the client's set reaches.
     let known = intersect(known, &UidSet::range(1, record.uid_next - 1));
-    let vanished = if since + u64::from(plant::is(Fault::ResumeBelowFloor)) >= record.expunged_floor {
+    let is_past_fork = state.is_past_fork(since);
+    let vanished = if since + u64::from(plant::is(Fault::ResumeBelowFloor)) >= record.expunged_floor && !is_past_fork {
         let sets = folder.expunged.range(since.saturating_add(1 + u64::from(plant::is(Fault::ResumeMissesExpunge)))..);
         let gone = UidSet::from_ranges(sets.flat_map(|(_, set)| set.ranges().iter().copied()).collect());
         intersect(&known, &gone)
     } else {
         without_existing(&known, folder)
     };
-    let known_changes = since + u64::from(plant::is(Fault::ResumeMissesChange));
+    let known_changes = if is_past_fork { 0 } else { since + u64::from(plant::is(Fault::ResumeMissesChange)) };
     let mut changed = states(folder.iter().filter(|(_, m)| m.modseq > known_changes));
     if plant::is(Fault::ResumeLeavesOut) {
         changed.pop();

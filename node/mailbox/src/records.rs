@@ -59,6 +59,15 @@ pub(crate) struct Counters {
     pub incarnation: u32,
 }
 
+/// Where an incarnation began in a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForkRecord {
+    /// The number of the incarnation.
+    pub incarnation: u32,
+    /// The last MODSEQ's counter before it: what was above that in an earlier one is not part of the mailbox.
+    pub modseq: u64,
+}
+
 /// A row of the folders' table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FolderRow {
@@ -385,6 +394,11 @@ pub(crate) fn page_of(uid: u32) -> u32 {
 
 pub(crate) fn counters_key(mailbox: MailboxId) -> RowKey {
     RowKey::new(mailbox, Table::Counters, [])
+}
+
+/// Where all its forks stand in one row, in rising order.
+pub(crate) fn forks_key(mailbox: MailboxId) -> RowKey {
+    RowKey::new(mailbox, Table::Counters, [1])
 }
 
 pub(crate) fn folder_key(mailbox: MailboxId, folder: FolderId) -> RowKey {

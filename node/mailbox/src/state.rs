@@ -11,8 +11,8 @@ use mailraft_storage::{CommandId, MailboxId, RowKey, UnixMillis};
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR, MessageState};
 use crate::flags::{Flags, KeywordMemory, SystemFlag};
 use crate::records::{
-    Counters, DeliveryRecord, EmailInfo, FolderRecord, KeyedHash, RepeatRecord, StageId, chunk_key, content_key,
-    expunged_key, message_id_key, page_key, page_of, place_key,
+    Counters, DeliveryRecord, EmailInfo, FolderRecord, ForkRecord, KeyedHash, RepeatRecord, StageId, chunk_key,
+    content_key, expunged_key, message_id_key, page_key, page_of, place_key,
 };
 use crate::uids::UidSet;
 
@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub counters: Counters,
     /// Whether the mailbox has its first folders.
     pub begun: bool,
+    /// Where incarnations began in it, in rising order.
+    pub forks: Vec<ForkRecord>,
     folders: Arc<BTreeMap<FolderId, Arc<Folder>>>,
     names: Arc<BTreeMap<String, FolderId>>,
     subscriptions: Arc<BTreeMap<String, FolderId>>,
@@ -391,6 +393,7 @@ impl State {
         let check = |what: &str, same: bool| if same { Ok(()) } else { Err(format!("{what} differ")) };
         check("counters", self.counters == other.counters)?;
         check("begun", self.begun == other.begun)?;
+        check("forks", self.forks == other.forks)?;
         check("names", self.names == other.names)?;
         for (name, id) in self.names() {
             check("a name and its levels", self.name_of(id).as_deref() == Some(name))?;

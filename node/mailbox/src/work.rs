@@ -29,6 +29,11 @@ pub const MESSAGES_MAX: u64 = 2_000_000;
 pub const UID_AHEAD_MAX: u32 = 1 << 20;
 /// A modification sequence counts in this many bits, below the incarnation's number.
 pub const MODSEQ_COUNTER_BITS: u32 = 40;
+/// A folder's UIDs go on so far above those that are known when an incarnation begins: what the home that was lost gave out
+/// last is not known.
+pub const UID_JUMP: u32 = 1 << 20;
+/// UIDVALIDITY goes on so far above the last that is known, too.
+pub const UID_VALIDITY_JUMP: u32 = 1 << 10;
 /// An incarnation's number fits this many bits.
 pub const MODSEQ_INCARNATION_BITS: u32 = 12;
 

@@ -22,6 +22,8 @@ pub fn store(
     let mut changed: BTreeMap<u32, Vec<(u32, Flags)>> = BTreeMap::new();
     // What the last message's flags were and became: those of the next one are often the same, and then they are shared.
     let mut last: Option<(Flags, Flags)> = None;
+    // Whoever saw what is not part of the mailbox does not know what any message was changed from.
+    let unchanged_since = unchanged_since.map(|limit| if work.state.is_past_fork(limit) { 0 } else { limit });
     for (uid, message) in work.opened(id)?.within(uids) {
         let strict = u64::from(plant::is(Fault::UnchangedSinceStrict));
         let lax = u64::from(plant::is(Fault::UnchangedSinceLax));

@@ -1,0 +1,168 @@
+//! Where incarnations began in a mailbox, and what follows from it for what clients hold on to.
+//!
+//! A home that was lost may have given out UIDs, UIDVALIDITY and modification sequences that nobody here knows. So UIDs and
+//! UIDVALIDITY of the next incarnation go on far above what is known, and a client that brings a modification sequence
+//! above the fork saw what was lost: it is told everything.
+//!
+//! When a mailbox is loaded in an incarnation for the first time, one small entry before any other says where the fork was
+//! and moves UIDVALIDITY. Folders follow in memory, at each load: one whose row is of an earlier incarnation, as its
+//! HIGHESTMODSEQ says, is raised as if that entry had written its row.
+
+use crate::api::FolderId;
+use crate::plant::{self, Fault};
+use crate::records::{ForkRecord, forks_key};
+use crate::state::State;
+use crate::work::{MODSEQ_COUNTER_BITS, UID_JUMP, UID_VALIDITY_JUMP, Work};
+
+impl State {
+    /// Whether the incarnation of this number has begun in the mailbox, durably.
+    pub fn is_of(&self, incarnation: u32) -> bool {
+        self.begun && (self.counters.incarnation >= incarnation || plant::is(Fault::UidsGoOn))
+    }
+
+    /// Everything was read, in the incarnation of this number.
+    pub fn loaded_in(&mut self, incarnation: u32) {
+        if !self.is_of(incarnation) {
+            self.forks.push(ForkRecord { incarnation, modseq: self.counters.modseq });
+        }
+        let Some(newest) = self.forks.last().copied() else { return };
+        let floor = modseq(newest.incarnation, newest.modseq);
+        let folders: Vec<FolderId> = self.folders().map(|(id, _)| id).collect();
+        for id in folders {
+            let Some(folder) = self.folder(id) else { continue };
+            let of = number(folder.record.highest_modseq);
+            let jumps = self.forks.iter().filter(|fork| u64::from(fork.incarnation) > of).count();
+            if jumps == 0 {
+                continue;
+            }
+            let Some(folder) = self.folder_mut(id) else { continue };
+            let jump = UID_JUMP.saturating_mul(u32::try_from(jumps).unwrap_or(u32::MAX));
+            folder.record.uid_next = folder.record.uid_next.saturating_add(jump);
+            folder.record.highest_modseq = floor;
+        }
+    }
+
+    /// Whether a client with this modification sequence saw what is not part of the mailbox.
+    pub fn is_past_fork(&self, since: u64) -> bool {
+        let next = self.forks.iter().find(|fork| u64::from(fork.incarnation) > number(since));
+        next.is_some_and(|fork| counter(since) > fork.modseq)
+    }
+}
+
+/// Begins the owner's incarnation in a mailbox that has lived in an earlier one.
+pub fn begin_incarnation(work: &mut Work<'_>) {
+    let counters = &mut work.state.counters;
+    counters.uid_validity = counters.uid_validity.saturating_add(UID_VALIDITY_JUMP);
+    counters.incarnation = work.cx.place.incarnation.number;
+    let (key, forks) = (forks_key(work.mailbox()), work.state.forks.clone());
+    work.put(key, &forks);
+}
+
+fn modseq(incarnation: u32, counter: u64) -> u64 {
+    (u64::from(incarnation) << MODSEQ_COUNTER_BITS) | counter
+}
+
+fn number(modseq: u64) -> u64 {
+    modseq >> MODSEQ_COUNTER_BITS
+}
+
+fn counter(modseq: u64) -> u64 {
+    modseq & ((1 << MODSEQ_COUNTER_BITS) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::api::{Answer, Command, Resumed, StoreMode};
+    use crate::flags::{Flags, SystemFlag};
+    use crate::harness::{World, create};
+    use crate::uids::UidSet;
+
+    /// The mailbox is loaded in the next incarnation.
+    fn taken_over(world: &mut World) {
+        world.place.incarnation.number += 1;
+        world.reload();
+        world.drain();
+        world.assert_rows_are_memory();
+    }
+
+    fn resume(world: &mut World, folder: FolderId, uid_validity: u32, since: u64, known: UidSet) -> Resumed {
+        let Ok(Answer::Resumed(resumed)) = world.run(Command::Resume { folder, uid_validity, since, known }) else {
+            panic!("no folder to resume");
+        };
+        resumed
+    }
+
+    #[test]
+    fn uids_and_uid_validity_jump_once_with_an_incarnation_however_often_it_is_loaded() {
+        let mut world = World::new();
+        let first = world.append("INBOX", "one");
+        world.run(create("before")).unwrap();
+        let before = world.select("before").uid_validity;
+        let entries = world.entries;
+        taken_over(&mut world);
+        assert_eq!(world.entries, entries + 1, "one entry, before any other");
+        let opened = world.select("INBOX");
+        assert_eq!(opened.uid_next, first + 1 + UID_JUMP);
+        assert_eq!(opened.highest_modseq >> MODSEQ_COUNTER_BITS, 2);
+        for _ in 0..2 {
+            world.reload();
+            world.drain();
+            assert_eq!((world.select("INBOX"), world.entries), (opened.clone(), entries + 1));
+        }
+        assert_eq!(world.append("INBOX", "two"), first + 1 + UID_JUMP);
+        world.reload();
+        assert_eq!(world.append("INBOX", "three"), first + 2 + UID_JUMP);
+        world.run(create("after")).unwrap();
+        let after = world.select("after");
+        assert_eq!((after.uid_validity, after.uid_next), (before + UID_VALIDITY_JUMP + 1, 1));
+        world.assert_rows_are_memory();
+        taken_over(&mut world);
+        assert_eq!(world.select("INBOX").uid_next, first + 3 + 2 * UID_JUMP);
+        assert_eq!(world.select("before").uid_next, 1 + 2 * UID_JUMP, "nobody wrote its row meanwhile");
+    }
+
+    #[test]
+    fn who_saw_what_was_lost_is_told_everything_and_nobody_else_is() {
+        let mut world = World::new();
+        for text in ["one", "two", "three"] {
+            world.append("INBOX", text);
+        }
+        let opened = world.select("INBOX");
+        let (folder, validity, at) = (opened.folder, opened.uid_validity, opened.highest_modseq);
+        taken_over(&mut world);
+        let known = UidSet::range(1, 7);
+        let kept = resume(&mut world, folder, validity, at, known.clone());
+        assert!(kept.changed.is_empty() && kept.vanished.is_empty(), "{kept:?}");
+        let lost = resume(&mut world, folder, validity, at + 1, known.clone());
+        let changed: Vec<u32> = lost.changed.iter().map(|m| m.uid).collect();
+        assert_eq!((changed, lost.vanished), (vec![1, 2, 3], UidSet::range(4, 7)));
+        assert_eq!(lost.highest_modseq, world.select("INBOX").highest_modseq);
+        let new = resume(&mut world, folder, validity, lost.highest_modseq, known);
+        assert!(new.changed.is_empty() && new.vanished.is_empty(), "{new:?}");
+    }
+
+    #[test]
+    fn a_change_that_rests_on_what_was_lost_is_not_made() {
+        let mut world = World::new();
+        world.append("INBOX", "one");
+        let opened = world.select("INBOX");
+        taken_over(&mut world);
+        let store = |unchanged_since| Command::Store {
+            folder: opened.folder,
+            uids: UidSet::range(1, 1),
+            mode: StoreMode::Add,
+            flags: Flags::none().with(SystemFlag::Seen),
+            unchanged_since: Some(unchanged_since),
+        };
+        let modified = |answer| match answer {
+            Ok(Answer::Flagged { modified, .. }) => modified,
+            other => panic!("{other:?}"),
+        };
+        let lost = modified(world.run(store(opened.highest_modseq + 1)));
+        assert_eq!(lost, UidSet::range(1, 1));
+        assert!(modified(world.run(store(opened.highest_modseq))).is_empty());
+    }
+}
