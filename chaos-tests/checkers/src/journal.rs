@@ -100,6 +100,23 @@ impl Journal {
         self.entries.push(Entry { at, modseq: model.modseq(), unsure: false });
     }
 
+    /// What comes next is of this position. If that is of a later incarnation, an entry begins it of which nothing is told,
+    /// but folders are others.
+    pub fn enters(&mut self, at: At, model: &mut Model) {
+        if at.incarnation <= model.incarnation {
+            return;
+        }
+        model.enters(at.incarnation);
+        self.begin(Some(At { index: 0, ..at }), model);
+        let entry = self.last_entry();
+        model.entry = entry;
+        for (number, folder) in model.folders() {
+            let points = self.points.entry(number).or_default();
+            let told = points.last().map_or(0, |p| p.told);
+            points.push(Point { entry, told, state: FolderState::of(folder) });
+        }
+    }
+
     /// The last entry is whole.
     pub fn end(&mut self, model: &Model, unsure: bool) {
         if let Some(entry) = self.entries.last_mut() {

@@ -15,6 +15,8 @@ use mailraft_mailbox::{Flags, SystemFlag, UidSet};
 use crate::history::Op;
 use crate::names::{INBOX, above, allowed, spelt};
 
+/// UIDs go on so far above those that are known when another region takes over.
+const UID_JUMP: u32 = 1 << 20;
 /// A MODSEQ is a counter of this many bits below the incarnation's number.
 const MODSEQ_COUNTER_BITS: u32 = 40;
 /// What a new mailbox has.
@@ -155,12 +157,34 @@ impl Model {
             model.make(name.to_owned(), special_use);
             model.subscriptions.insert(name.to_owned());
         }
+        // It may have been made in an earlier one, of which nobody told.
+        for folder in model.folders.values_mut().map(Arc::make_mut).filter(|_| incarnation > 1) {
+            (folder.uid_next_unknown, folder.highest_unsure) = (true, true);
+        }
         model
+    }
+
+    /// The number of the incarnation in which a MODSEQ was given.
+    pub fn incarnation_of(modseq: u64) -> u32 {
+        u32::try_from(modseq >> MODSEQ_COUNTER_BITS).unwrap_or(u32::MAX)
     }
 
     /// The last MODSEQ.
     pub fn modseq(&self) -> u64 {
         (u64::from(self.incarnation) << MODSEQ_COUNTER_BITS) | self.counter
+    }
+
+    /// The mailbox lives on in another region: its UIDs, its UIDVALIDITY and its modification sequences jump.
+    pub fn enters(&mut self, incarnation: u32) {
+        // Whether it was loaded in those between, nobody told.
+        let is_next = incarnation == self.incarnation + 1;
+        self.incarnation = incarnation;
+        let highest_modseq = self.modseq();
+        for folder in self.folders.values_mut().map(Arc::make_mut) {
+            folder.uid_next = folder.uid_next.saturating_add(UID_JUMP);
+            folder.uid_next_unknown |= !is_next;
+            (folder.highest_modseq, folder.highest_unsure) = (highest_modseq, false);
+        }
     }
 
     /// Goes on above this MODSEQ, if that is further.

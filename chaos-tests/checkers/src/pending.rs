@@ -6,7 +6,8 @@ use mailraft_mailbox::api::{Answer, Refusal};
 
 use crate::answers::modseq_of;
 use crate::history::{At, Op};
-use crate::operation::Operation;
+use crate::model::Model;
+use crate::operation::{Operation, Outcome};
 
 /// A changing operation that is to find its place in an entry.
 #[derive(Clone, Debug)]
@@ -116,4 +117,15 @@ fn cost(op: &Op) -> (u64, bool) {
         | Op::Unselect
         | Op::ReadBody { .. } => (0, true),
     }
+}
+
+/// The number of the first incarnation that anybody told of. Answers of which nobody knows the position have modification
+/// sequences.
+pub(crate) fn first_incarnation(operations: &[Operation]) -> u32 {
+    let told = operations.iter().filter_map(|o| match o.outcome() {
+        Outcome::Took(_, result) => modseq_of(&result).map(Model::incarnation_of),
+        Outcome::Unknown | Outcome::NotDone => None,
+    });
+    let positions = operations.iter().filter_map(|o| o.position);
+    positions.map(|at| at.incarnation).chain(told).min().unwrap_or(1)
 }

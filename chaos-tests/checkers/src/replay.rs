@@ -13,7 +13,7 @@ use crate::model::{Decision, Effect, Folder, Model, Number, Step};
 use crate::operation::{
     MailboxHistory, Operation, Outcome, delivered, folder_of, is_simple, may_cause, may_remove, rule_of, subscribes,
 };
-use crate::pending::{End, Pending, ends};
+use crate::pending::{End, Pending, ends, first_incarnation};
 use crate::reads::{Lesson, Seen, Shown};
 use crate::repeats::{Repeats, mark};
 use crate::report::{Bounds, Report, Rule};
@@ -103,9 +103,7 @@ pub(crate) fn replay(history: &MailboxHistory, bounds: Bounds, report: &mut Repo
 
 /// One replay, with which entries in another than the first order that fits them.
 fn replay_with(history: &MailboxHistory, bounds: Bounds, orders: &BTreeMap<usize, usize>) -> Replayed {
-    let positions = history.operations.iter().filter_map(|o| o.position);
-    let incarnation = positions.map(|at| at.incarnation).min().unwrap_or(1);
-    let model = Model::new(incarnation);
+    let model = Model::new(first_incarnation(&history.operations));
     let mut replay = Replay {
         history,
         report: Report::default(),
@@ -176,7 +174,8 @@ impl Replay<'_> {
         let mut reads = reads.into_iter().peekable();
         let ends = ends(&changes, &self.history.operations);
         for ((at, pending), end) in changes.into_iter().zip(ends) {
-            while let Some((_, operation)) = reads.next_if(|(shown, _)| *shown < at) {
+            while let Some((shown, operation)) = reads.next_if(|(shown, _)| *shown < at) {
+                self.journal.enters(shown, &mut self.model);
                 self.read(operation);
                 self.note_wrong();
             }
@@ -185,7 +184,8 @@ impl Replay<'_> {
             self.entry(at, pending, passed);
             self.note_wrong();
         }
-        for (_, operation) in reads {
+        for (shown, operation) in reads {
+            self.journal.enters(shown, &mut self.model);
             self.read(operation);
         }
         self.note_wrong();
@@ -224,7 +224,7 @@ impl Replay<'_> {
 
     /// Applies one entry: its commands in an order in which all their answers are right.
     fn entry(&mut self, at: At, pending: Vec<Pending>, passed: usize) {
-        self.model.incarnation = at.incarnation;
+        self.journal.enters(at, &mut self.model);
         self.begins_entry(Some(at));
         let number = self.journal.last_entry();
         self.unsure = false;

@@ -150,6 +150,13 @@ pub enum Fault {
         /// The node.
         node: NodeId,
     },
+    /// An operator says at these nodes of the backup region that the home is off and theirs takes over.
+    TakeOver {
+        /// The nodes.
+        nodes: Vec<NodeId>,
+        /// What tells his incarnation from another operator's.
+        nonce: u8,
+    },
     /// A replica of a partition moves to a node that has none.
     Move {
         /// The partition.
@@ -223,6 +230,7 @@ impl Fault {
             Fault::SlowNode { .. } => "slow node",
             Fault::ActorPanic { .. } => "actor panic",
             Fault::RottenStandby { .. } => "rotten standby",
+            Fault::TakeOver { .. } => "takeover",
             Fault::Move { .. } => "membership change",
             Fault::Ballot { .. } => "change of voters",
             Fault::CorruptLog { .. } => "corrupt log",
@@ -261,6 +269,7 @@ impl Fault {
             | Fault::Ballot { .. }
             | Fault::CorruptRows { .. }
             | Fault::RottenStandby { .. }
+            | Fault::TakeOver { .. }
             | Fault::ActorPanic { .. } => None,
         }
     }

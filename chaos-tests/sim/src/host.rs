@@ -93,6 +93,8 @@ pub enum Waiter {
     DirectoryEntry(u64),
     /// A login of this number that was not let in.
     Login(u64),
+    /// An operator whose region is to take over.
+    TakeOver,
 }
 
 /// What is wrong with a disk.

@@ -43,5 +43,5 @@ mod witness;
 pub mod world;
 
 pub use setup::Setup;
-pub use suite::{episode, long_episode, region_episode, run_episode};
+pub use suite::{episode, long_episode, region_episode, run_episode, takeover_episode};
 pub use world::run::{Ran, run_with};

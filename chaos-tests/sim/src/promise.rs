@@ -45,6 +45,12 @@ pub struct Promise {
     mode: ModeRow,
     /// What was answered alone, and not held then, since it was whole last.
     alone: Vec<(PartitionId, Answered)>,
+    /// The backup region takes over in this run.
+    takeover_expected: bool,
+    /// An operator has said that it does.
+    word_given: bool,
+    /// Replicas that said that they are sealed.
+    sealed: BTreeSet<ReplicaId>,
 }
 
 impl Promise {
@@ -73,6 +79,44 @@ impl Promise {
     /// Whether a node stands in the backup region.
     pub fn is_far(&self, node: NodeId) -> bool {
         self.far.contains(&node)
+    }
+
+    /// The backup region takes over in this run.
+    pub fn expects_takeover(&mut self) {
+        self.takeover_expected = true;
+    }
+
+    /// Whether it does.
+    pub fn is_takeover_expected(&self) -> bool {
+        self.takeover_expected
+    }
+
+    /// Whether what a node has may be lost with the home.
+    pub fn may_be_lost(&self, node: NodeId) -> bool {
+        self.takeover_expected && !self.is_far(node)
+    }
+
+    /// An operator has said that the backup region takes over.
+    pub fn gives_word(&mut self) {
+        self.word_given = true;
+    }
+
+    /// Whether he has.
+    pub fn is_word_given(&self) -> bool {
+        self.word_given
+    }
+
+    /// Whether clients are to connect to a node.
+    pub fn is_home(&self, node: NodeId) -> bool {
+        self.is_far(node) == self.word_given
+    }
+
+    /// A replica is sealed or is not; whether it was before and is no more.
+    pub fn is_unsealed(&mut self, replica: ReplicaId, sealed: bool) -> bool {
+        if sealed {
+            self.sealed.insert(replica);
+        }
+        !sealed && self.sealed.contains(&replica)
     }
 
     /// Under `region` the bound on what the home's loss takes.

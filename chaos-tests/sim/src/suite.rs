@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mailraft_checkers::Micros;
+use mailraft_storage::NodeId;
 
 use crate::dice::Dice;
-use crate::faults::Planned;
+use crate::faults::{Fault, Planned};
 use crate::setup::Setup;
 use crate::world::run::{Ran, faults_of, run_with};
 
@@ -124,6 +125,8 @@ pub fn long_episode(seed: u64, number: u64) -> Setup {
 
 /// Where the draws for worlds with a backup region begin.
 const REGION_STREAM: u64 = 1 << 41;
+/// And for what worlds are drawn in which it takes over.
+const TAKEOVER_STREAM: u64 = 1 << 42;
 
 /// The world of two regions of an episode: three nodes at home, and one, three or four far away. Of four worlds one
 /// promises a bound, the others that nothing answered is lost; in most the home goes on alone after a time.
@@ -155,6 +158,50 @@ pub fn region_episode(seed: u64, number: u64) -> Setup {
     // Home mostly stands: what matters here is what is far.
     setup.fault_every = *dice.pick(&[2_000_000, 5_000_000, 20_000_000]).expect("one of three");
     setup
+}
+
+/// The world of two regions of an episode, in which nothing that was answered may be lost and the home never goes on alone,
+/// and its faults: at some moment an operator says that the backup region takes over, once or several times, at all of its
+/// nodes or some, and perhaps another one does so too. The home may be dead by then, or cut off, or neither.
+pub fn takeover_episode(seed: u64, number: u64) -> (Setup, Vec<Planned>) {
+    let mut setup = region_episode(seed, number);
+    (setup.rpo_max, setup.degrade_after, setup.accounts) = (None, None, 0);
+    let mut dice = Dice::new(seed, TAKEOVER_STREAM + number);
+    // Who is no member any more, or whose disk rots, is replaced at home; here nothing there goes on.
+    let stays = |planned: &Planned| {
+        !matches!(
+            planned.fault,
+            Fault::Move { .. } | Fault::Ballot { .. } | Fault::CorruptLog { .. } | Fault::CorruptRows { .. }
+        )
+    };
+    let mut plan: Vec<Planned> = faults_of(&setup).into_iter().filter(stays).collect();
+    let far: Vec<NodeId> = (setup.nodes + 1..=setup.nodes + setup.standby_nodes).map(NodeId).collect();
+    let word = dice.between(8_000_000, 30_000_000);
+    let since = word - dice.between(0, 3_000_000);
+    match dice.below(3) {
+        0 => plan.extend((1..=setup.nodes).map(|node| {
+            let fault = Fault::Crash { node: NodeId(node), torn: 0 };
+            Planned { from: since, to: setup.safety, fault }
+        })),
+        1 => plan.push(Planned {
+            from: since,
+            to: word + dice.between(0, 20_000_000),
+            fault: Fault::Partition { side: far.clone() },
+        }),
+        _ => {}
+    }
+    for operator in 0..=dice.below(2) {
+        let mut at = word + dice.between(0, 500_000);
+        for _ in 0..=dice.below(3) {
+            let some = far.iter().copied().filter(|_| dice.chance(700));
+            let nodes: Vec<NodeId> = some.collect();
+            let fault = Fault::TakeOver { nodes, nonce: operator as u8 + 1 };
+            plan.push(Planned { from: at, to: at + 1, fault });
+            at += dice.between(1_000, 8_000_000);
+        }
+    }
+    plan.sort_by_key(|planned| planned.from);
+    (setup, plan)
 }
 
 /// A whole run, with faults as its seed draws them.
@@ -240,9 +287,7 @@ pub fn episode_takes(setup: &Setup) -> Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faults::Fault;
     use mailraft_checkers::{Report, Rule, Violation};
-    use mailraft_storage::NodeId;
 
     /// A run of which nothing is known but what was wrong.
     fn failed(violation: Violation, plan: Vec<Planned>) -> Ran {

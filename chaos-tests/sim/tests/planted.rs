@@ -167,6 +167,12 @@ planted! {
     ahead_forgotten: AheadForgotten, [Held], two_regions_short_logs, far_nodes_cut_off;
     rotten_standby_stops_home: RottenStandbyStopsHome, [ReplicasAgree], two_regions, a_standby_rots;
     cut_past_region: CutPastRegion, [Held], two_regions_and_cuts, far_cut_for_long;
+    adopts_unsynced: AdoptsUnsynced, [Held], two_regions, takeover_with_home_alive;
+    one_of_three_is_enough: OneOfThreeIsEnough, [ReplicasAgree, ExactlyOnce, Held, Shown, Liveness, Stale], two_regions, two_operators;
+    terms_go_on: TermsGoOn, [ReplicasAgree, ExactlyOnce, Held, Liveness, Modseq, Uncommitted], two_regions, takeover_with_home_alive;
+    owner_before_takeover: OwnerBeforeTakeover, [ReplicasAgree, ExactlyOnce, Liveness, Uids, Modseq], two_regions, takeover_with_home_alive;
+    sealed_in_memory: SealedInMemory, [Held], two_regions, takeover_with_home_alive;
+    uids_go_on: UidsGoOn, [Uids, Modseq, ReplicasAgree], two_regions, takeover_with_home_alive;
     bound_stops_in_suspend: BoundStopsInSuspend, [Bound], two_regions_with_a_bound, pauses_and_far_cut;
 }
 
@@ -471,6 +477,43 @@ fn cut_off_by_slow_clocks(setup: &Setup) -> Vec<Planned> {
     let cut =
         |(from, turn)| Planned { from, to: from + 600_000, fault: Trouble::Partition { side: vec![nth(setup, turn)] } };
     nodes(setup).map(|node| always(setup, drift(node))).chain(turns.map(cut)).collect()
+}
+
+/// The nodes of the backup region.
+fn far(setup: &Setup) -> Vec<NodeId> {
+    (setup.nodes + 1..=setup.nodes + setup.standby_nodes).map(NodeId).collect()
+}
+
+/// The home is cut off, and lives; the backup region takes over, and hears of it again. Then the home's nodes die one
+/// after the other.
+fn takeover_with_home_alive(setup: &Setup) -> Vec<Planned> {
+    let side = far(setup);
+    let word = 4_000_000 + 100_000 * (setup.seed % 20);
+    let cut =
+        Planned { from: word - 1_000_000, to: word + 5_000_000, fault: Trouble::Partition { side: side.clone() } };
+    let fault = Trouble::TakeOver { nodes: side, nonce: 1 };
+    let mut plan = vec![cut, Planned { from: word, to: word + 1, fault }];
+    plan.extend((1..=setup.nodes).map(|node| {
+        let from = word + 7_000_000 + 400_000 * node;
+        Planned { from, to: from + 300_000, fault: Trouble::Crash { node: NodeId(node), torn: 0 } }
+    }));
+    plan
+}
+
+/// Two operators, who do not hear of each other, name two incarnations at some nodes each.
+fn two_operators(setup: &Setup) -> Vec<Planned> {
+    let nodes = far(setup);
+    let first = takeover_with_home_alive(setup);
+    let word = first[1].from;
+    let cut =
+        Planned { from: word - 100_000, to: word + 3_000_000, fault: Trouble::Partition { side: vec![nodes[0]] } };
+    let say = |from, nodes: &[NodeId], nonce| {
+        let fault = Trouble::TakeOver { nodes: nodes.to_vec(), nonce };
+        Planned { from, to: from + 1, fault }
+    };
+    let halves = [say(word, &nodes[..1], 1), say(word + 50_000 * (setup.seed % 5), &nodes[1..2], 2)];
+    let home_is_cut = first[0].clone();
+    [home_is_cut, cut].into_iter().chain(halves).collect()
 }
 
 fn always(setup: &Setup, fault: Trouble) -> Planned {

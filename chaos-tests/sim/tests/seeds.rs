@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mailraft_checkers::Rule;
-use mailraft_sim::{Ran, Setup, episode, region_episode, run_episode};
+use mailraft_sim::{Ran, Setup, episode, region_episode, run_episode, run_with, takeover_episode};
 
 fn clean(ran: &Ran, what: &str) {
     let told: Vec<String> = ran.report.violations.iter().take(3).map(ToString::to_string).collect();
@@ -53,6 +53,21 @@ fn a_backup_region_holds_what_is_answered_in_a_fixed_set_of_worlds() {
     for rule in Rule::OF_REGIONS {
         assert!(checks[&rule] > 100 * episodes, "{checks:?}");
     }
+}
+
+#[test]
+fn what_was_answered_outlives_a_takeover_in_a_fixed_set_of_worlds() {
+    let episodes = std::env::var("MAILRAFT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(REGION_EPISODES);
+    let (mut operations, mut words) = (0, 0);
+    for number in 0..episodes {
+        let (setup, plan) = takeover_episode(1, number);
+        let ran = run_with(setup, plan);
+        clean(&ran, &format!("the takeover {number} of seed 1"));
+        operations += ran.operations;
+        words += ran.plan.iter().filter(|planned| planned.fault.name() == "takeover").count() as u64;
+    }
+    assert!(operations > 500 * episodes, "{operations} operations");
+    assert!(words >= episodes, "{words} words");
 }
 
 /// Seeds in which the simulator found something, and what that was. What is drawn from a seed has changed since; the

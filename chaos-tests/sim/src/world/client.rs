@@ -184,7 +184,9 @@ impl World {
 
     /// Whom a node believes to lead.
     pub fn leader_as_seen(&self, node: NodeId, partition: PartitionId) -> Option<NodeId> {
-        self.hosts.get(&node)?.up.as_ref()?.leaders.get(&partition).copied()
+        let leader = self.hosts.get(&node)?.up.as_ref()?.leaders.get(&partition).copied();
+        // Two sites can't keep a home that lives on from answering reads of what was answered before.
+        leader.filter(|leader| !self.promise.is_word_given() || self.promise.is_far(*leader))
     }
 
     /// A session that delivers turns to another mailbox: each delivery goes to its own mailbox's actor.

@@ -2,7 +2,7 @@
 //! what happens between them.
 //!
 //! * `run`: a whole run. `machine`: cores and the threads around them. `reach`: mailbox actors. `client`, `workload`:
-//!   sessions and what they do. `regions`: what a backup region holds. `directory`: the directory, its administrators, logins. `operator`, `corruption`:
+//!   sessions and what they do. `regions`: what a backup region holds. `takeover`: it takes over. `directory`: the directory, its administrators, logins. `operator`, `corruption`:
 //!   members of groups change, and rows turn bad.
 
 mod client;
@@ -13,6 +13,7 @@ mod operator;
 mod reach;
 mod regions;
 pub mod run;
+mod takeover;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -174,7 +175,7 @@ impl World {
 
     /// The nodes that clients connect to: those at home whose process is up.
     pub fn up(&self) -> Vec<NodeId> {
-        let serves = |host: &&Host| host.up.is_some() && !self.promise.is_far(host.id);
+        let serves = |host: &&Host| host.up.is_some() && self.promise.is_home(host.id);
         self.hosts.values().filter(serves).map(|host| host.id).collect()
     }
 

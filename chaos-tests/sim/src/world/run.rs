@@ -96,6 +96,7 @@ impl World {
     /// A new cluster, with nothing in it but its first mailboxes.
     pub fn new(setup: Setup, plan: Vec<Planned>) -> Self {
         let mut env = Env::seeded(setup.seed ^ 0xc11e_0715);
+        let takes_over = plan.iter().any(|planned| matches!(planned.fault, Fault::TakeOver { .. }));
         let mailboxes = Mailboxes::new(setup.mailboxes, setup.partitions, &mut env);
         let bounds = Bounds {
             serves_within: SERVES_WITHIN,
@@ -123,6 +124,9 @@ impl World {
             setup,
         };
         world.make_nodes();
+        if takes_over {
+            world.promise.expects_takeover();
+        }
         world
     }
 
@@ -254,6 +258,7 @@ impl World {
             Event::Look => {
                 self.look(false);
                 self.logs_are_kept();
+                self.sealed_stay_sealed();
                 self.resolve(false);
                 if (now / self.setup.look_every).is_multiple_of(EVICT_EVERY_LOOKS) {
                     let nodes = self.nodes();
@@ -325,6 +330,7 @@ impl World {
             Fault::SlowNode { node, factor } => self.host_mut(node).slow = factor,
             Fault::ActorPanic { node } => self.actors_panic(node),
             Fault::RottenStandby { node } => self.promise.rots(node),
+            Fault::TakeOver { nodes, nonce } => self.take_over(&nodes, nonce),
             Fault::Move { partition, from, to } => self.move_replica(PartitionId(partition), from, to),
             Fault::Ballot { partition, from, to } => self.changes_voters(PartitionId(partition), from, to),
             Fault::Partition { .. } | Fault::OneWay { .. } | Fault::Bridge { .. } | Fault::Flapping { .. } => {
@@ -366,6 +372,7 @@ impl World {
             | Fault::Move { .. }
             | Fault::Ballot { .. }
             | Fault::RottenStandby { .. }
+            | Fault::TakeOver { .. }
             | Fault::ActorPanic { .. } => {}
         }
         self.links_change();
@@ -402,6 +409,7 @@ impl World {
             self.start(node);
             self.settle();
         }
+        self.finishes_takeover();
         self.record(Record::Healed { at: now });
     }
 
@@ -421,7 +429,7 @@ impl World {
     fn look(&mut self, with_state: bool) {
         let at = self.now();
         let (mut records, mut unread) = (Vec::new(), Vec::new());
-        for host in self.hosts.values() {
+        for host in self.hosts.values().filter(|host| !self.promise.may_be_lost(host.id)) {
             let Some(process) = host.up.as_ref() else { continue };
             for (partition, replica) in process.core.replica_ids() {
                 if process.replacing.contains(&replica) {
@@ -573,7 +581,8 @@ impl World {
 
     fn kept(&self, id: CommandId, mailbox: MailboxId) -> Result<Option<(At, KeptResult)>, StoreError> {
         let (key, partition) = (self.mailboxes.key(mailbox), self.mailboxes.partition(mailbox).0);
-        for host in self.hosts.values() {
+        // What a home that is lost carried out and nobody heard of is not.
+        for host in self.hosts.values().filter(|host| !self.promise.may_be_lost(host.id)) {
             let replicas = host.rows.replicas()?;
             for replica in replicas {
                 let place = Place {
@@ -588,7 +597,10 @@ impl World {
                     kept => kept?,
                 };
                 if let Some(Kept { index, result: Some(result) }) = kept {
-                    return Ok(Some((At { partition, incarnation: 1, index: index.0 }, result)));
+                    let taken = mailraft_cluster::takeover::of_group(&host.rows, replica)?;
+                    let taken = taken.into_iter().filter(|taken| taken.fork.index < index);
+                    let incarnation = taken.map(|taken| taken.incarnation.number).max().unwrap_or(1);
+                    return Ok(Some((At { partition, incarnation, index: index.0 }, result)));
                 }
             }
         }
