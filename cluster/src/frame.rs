@@ -170,8 +170,13 @@ mod tests {
         assert!(matches!(decode(&removed).unwrap().unwrap().body, PeerBody::Removed));
         let visible = encode(&PeerMessage { body: PeerBody::Visible { index: Index(9) }, ..message.clone() });
         assert!(matches!(decode(&visible).unwrap().unwrap().body, PeerBody::Visible { index: Index(9) }));
-        let report =
-            ModeReport { partition: PartitionId(4), version: 2, waits_and_held: true, caught_up: true, unheld_ms: 9 };
+        let report = ModeReport {
+            partition: PartitionId(4),
+            version: 2,
+            waits_and_held: true,
+            caught_up: true,
+            unconfirmed_ms: 9,
+        };
         let modes = encode(&PeerMessage { body: PeerBody::Modes(vec![report]), ..message.clone() });
         assert!(matches!(decode(&modes).unwrap().unwrap().body, PeerBody::Modes(reports) if reports == [report]));
         let rows = encode(&PeerMessage { body: PeerBody::Rows { index: Index(70), sum: [3; 32] }, ..message.clone() });

@@ -69,8 +69,9 @@ pub struct ModeReport {
     pub waits_and_held: bool,
     /// They hold what the leader's log had a second ago.
     pub caught_up: bool,
-    /// For how long the oldest entry has been applied that they do not hold, in milliseconds; 0 if they hold all.
-    pub unheld_ms: u64,
+    /// For how long one of them has confirmed nothing, in milliseconds, as
+    /// [`RegionStatus::unconfirmed_ms`](crate::RegionStatus) has it; 0 while all is well.
+    pub unconfirmed_ms: u64,
 }
 
 impl ModeRow {

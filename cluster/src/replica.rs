@@ -69,7 +69,7 @@ const DOUBT_TICKS: u64 = 12_000;
 
 pub use change::{PROMOTE_LAG_MAX_ENTRIES, tombstone};
 pub use incarnation::{Speaks, Turn};
-pub use standbys::ControlSeen;
+pub use standbys::{ControlSeen, LOOK_EVERY_TICKS};
 
 /// What the stores hold of a replica. The default is what they hold of a new one.
 #[derive(Default)]
@@ -295,6 +295,7 @@ impl Replica {
         }
         self.tell_sums(config, env, out);
         self.tell_visible(config, env, true, out);
+        self.looks_whether_regions_confirm();
         if self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
             self.looks_whether_caught_up();
         }

@@ -9,6 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::low_water::LowWater;
 use crate::mode::Mode;
 
+/// Beside the way there and back, a region of which a majority of standbys was not heard for so long is silent, in
+/// milliseconds.
+pub const SILENT_AFTER_MS: u64 = 1_400;
+/// The longest way there and back that is counted on where none was measured, in milliseconds.
+const ROUND_TRIP_MS_MAX: u64 = 300;
+
 /// A replica as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
@@ -142,6 +148,18 @@ pub struct RegionStatus {
     /// The time to the median of its standbys and back, as measured last, in milliseconds.
     #[serde(default)]
     pub round_trip_ms: Option<u64>,
+    /// For how long it has confirmed nothing, in milliseconds: since it was heard last, if it is silent, or since the oldest
+    /// entry was applied that it does not hold. A new leader begins to count when it begins to lead. 0 while all is well.
+    #[serde(default)]
+    pub unconfirmed_ms: u64,
+}
+
+impl RegionStatus {
+    /// Whether it should have answered by now and did not. An idle region is spoken to once a second.
+    pub fn is_silent(&self) -> bool {
+        let way_ms = self.round_trip_ms.unwrap_or(ROUND_TRIP_MS_MAX);
+        self.heard_ms.is_none_or(|ms| ms > SILENT_AFTER_MS + way_ms)
+    }
 }
 
 /// What a replica does in its group.

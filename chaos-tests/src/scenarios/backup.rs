@@ -11,8 +11,8 @@ use crate::wan::Wan;
 
 /// One way over the link, at first.
 const ONE_WAY: Duration = Duration::from_millis(40);
-/// Beside what a test's machine takes to be asked: the sentence changes within 2 s.
-const SENTENCE_WITHIN: Duration = Duration::from_secs(4);
+/// The sentence changes within 2 s; a test's machine may be so busy that it takes one more. What it took is reported.
+const SENTENCE_WITHIN: Duration = Duration::from_secs(3);
 /// New mail is deferred for at least so long of each absence.
 const DEFERRED_FOR: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(50);

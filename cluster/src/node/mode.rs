@@ -1,8 +1,10 @@
 //! The control group's leader decides whether answers wait for other regions ([`crate::mode`]), by what the leaders of all
-//! partitions tell it once a second.
+//! partitions tell it once a second, and as soon as it is time.
 //!
-//! * *Alone*, if a partition's leader has had something unconfirmed for as long as the row about regions says, by that
-//!   leader's own clock, and the row allows it at all. A new leader begins to count anew, so it comes rather late.
+//! * *Alone*, if for as long as the row about regions says a region confirmed nothing of some partition, by that leader's own
+//!   clock, and the row allows it at all. What counts is the confirmation, whether something was written or not: what
+//!   `status` says goes by the same figure, and a backup that looks back knows when its last one was received. A new leader
+//!   begins to count anew, so it comes rather late.
 //! * *Returning*, once other regions hold what every partition's leader had a second ago: so that answers, which wait from
 //!   then on, wait for little. Also if going alone is not allowed any more.
 //! * *Whole*, once every partition's entry that follows the row of returning is held, and that row itself. That an entry
@@ -16,6 +18,7 @@ use super::Node;
 use crate::mode::{Mode, ModeReport, ModeRow};
 use crate::plant::{self, Fault};
 use crate::regions::Regions;
+use crate::replica::LOOK_EVERY_TICKS;
 use crate::seam::{Output, PeerBody};
 
 /// Reports are sent every so many ticks (1 s).
@@ -51,7 +54,7 @@ impl ModeKeeper {
             told.map(|(_, report)| report)
         };
         let partitions = || regions.partitions();
-        let waits = |after_ms: u128| partitions().filter_map(fresh).any(|r| u128::from(r.unheld_ms) >= after_ms);
+        let waits = |after_ms: u128| partitions().filter_map(fresh).any(|r| u128::from(r.unconfirmed_ms) >= after_ms);
         let degrades = regions.degrade_after().is_some_and(|after| waits(after.as_millis()));
         let has = |partition: &PartitionId| self.held.get(partition).is_some_and(|v| *v >= regions.mode().version);
         match regions.mode().mode {
@@ -69,16 +72,19 @@ impl ModeKeeper {
 }
 
 impl Node {
-    /// Tells the control group's leader of what is led here; as that leader, decides. Once a second.
+    /// Tells the control group's leader of what is led here, once a second or as soon as it is time to go on alone; as that
+    /// leader, decides.
     pub(super) fn keeps_mode(&mut self, env: &Env, out: &mut Vec<Output>) {
-        let Some(regions) = self.config.regions.clone().filter(|_| self.ticks.is_multiple_of(REPORT_EVERY_TICKS))
-        else {
+        let Some(regions) = self.config.regions.clone().filter(|_| self.ticks.is_multiple_of(LOOK_EVERY_TICKS)) else {
             return;
         };
         let reports: Vec<ModeReport> = self.replicas.values().filter_map(|replica| replica.mode_report()).collect();
+        let after = regions.degrade_after().filter(|_| regions.mode().mode != Mode::Alone);
+        let overdue = |report: &ModeReport| after.is_some_and(|t| u128::from(report.unconfirmed_ms) >= t.as_millis());
+        let due = self.ticks.is_multiple_of(REPORT_EVERY_TICKS) || reports.iter().any(overdue);
         let Some(control) = self.replicas.get_mut(&PartitionId::CONTROL) else { return };
         if control.mode_report().is_none() {
-            let leader = control.leader_replica().filter(|_| !reports.is_empty());
+            let leader = control.leader_replica().filter(|_| due && !reports.is_empty());
             if let Some((to, node)) = leader {
                 let message = control.message(&self.config, env, to, PeerBody::Modes(reports));
                 out.push(Output::Send { to: node, message });
@@ -123,13 +129,13 @@ mod tests {
         Regions::from_rows(&rows, replica).unwrap().unwrap()
     }
 
-    fn report(partition: PartitionId, version: u64, held: bool, caught_up: bool, unheld_ms: u64) -> ModeReport {
-        ModeReport { partition, version, waits_and_held: held, caught_up, unheld_ms }
+    fn report(partition: PartitionId, version: u64, held: bool, caught_up: bool, unconfirmed_ms: u64) -> ModeReport {
+        ModeReport { partition, version, waits_and_held: held, caught_up, unconfirmed_ms }
     }
 
     #[test]
     fn the_home_goes_alone_after_the_time_without_confirmation_of_one_partition_or_never() {
-        for (unconfirmed, unheld_ms, later, next) in [
+        for (unconfirmed, unconfirmed_ms, later, next) in [
             (Unconfirmed::Degrade, 9_999, 0, None),
             (Unconfirmed::Degrade, 10_000, 0, Some(Mode::Alone)),
             (Unconfirmed::Degrade, 10_000, FRESH_TICKS, Some(Mode::Alone)),
@@ -138,9 +144,9 @@ mod tests {
         ] {
             for mode in [Mode::Whole, Mode::Returning] {
                 let mut keeper = ModeKeeper::default();
-                keeper.hears(100, vec![report(P1, 0, false, false, unheld_ms)]);
+                keeper.hears(100, vec![report(P1, 0, false, false, unconfirmed_ms)]);
                 let found = keeper.next(100 + later, &regions(mode, 6, unconfirmed));
-                assert_eq!(found, next, "{unconfirmed:?} {unheld_ms} {later} {mode:?}");
+                assert_eq!(found, next, "{unconfirmed:?} {unconfirmed_ms} {later} {mode:?}");
             }
         }
     }

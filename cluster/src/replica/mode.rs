@@ -144,7 +144,7 @@ impl Replica {
 
     /// Whether other regions have not confirmed for so long that the home may go on alone.
     fn degrades(&self, regions: &Regions) -> bool {
-        regions.degrade_after().is_some_and(|after| self.visibility.unheld_for(self.now()) >= after)
+        regions.degrade_after().is_some_and(|after| self.unconfirmed() >= after)
     }
 
     /// Whether something is to be appended about the mode that could not be before.
@@ -182,7 +182,8 @@ impl Replica {
         self.raw.raft.lead_transferee.is_none() && self.append_with(config, wall, proposal, mode).is_some()
     }
 
-    /// Looks, once a second, whether other regions hold what was the end of the log a second ago.
+    /// Looks, once a second, whether other regions hold what was the end of the log a second ago, and are heard: what is not
+    /// written is held by whoever is away.
     pub(super) fn looks_whether_caught_up(&mut self) {
         let Some(regions) = self.abroad.regions().cloned() else { return };
         let held = self.held(&regions);
@@ -190,7 +191,7 @@ impl Replica {
             (self.modes.mark, self.modes.caught_up) = (Index(0), false);
             return;
         };
-        self.modes.caught_up = self.modes.mark >= first && held >= self.modes.mark;
+        self.modes.caught_up = self.modes.mark >= first && held >= self.modes.mark && self.are_regions_heard();
         self.modes.mark = Index(self.raw.raft.raft_log.last_index());
     }
 
@@ -204,7 +205,7 @@ impl Replica {
             version: recorded.version,
             waits_and_held: !recorded.alone && self.held(regions) >= self.modes.recorded_at,
             caught_up: self.modes.caught_up,
-            unheld_ms: self.unheld_ms(),
+            unconfirmed_ms: u64::try_from(self.unconfirmed().as_millis()).unwrap_or(u64::MAX),
         })
     }
 }

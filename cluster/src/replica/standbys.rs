@@ -17,7 +17,7 @@ use crate::plant::{self, Fault};
 use crate::reads::{ASK_AGAIN_TICKS, ASK_FAR_AGAIN_TICKS};
 use crate::regions::{RegionName, Regions, held};
 use crate::seam::{Output, PeerBody};
-use crate::status::{AnswersStatus, RegionStatus};
+use crate::status::{AnswersStatus, RegionStatus, SILENT_AFTER_MS};
 use crate::visibility::Confirmation;
 
 /// A tick.
@@ -27,10 +27,12 @@ const TICK: Duration = Duration::from_millis(25);
 const IDLE_HEARTBEAT_TICKS: u64 = 40;
 /// A standby that answered within so many ticks (3 s) is active: three idle heartbeats.
 const ACTIVE_TICKS: u64 = 3 * IDLE_HEARTBEAT_TICKS;
-/// A region that was not heard for so long is silent, in milliseconds: an idle one is spoken to once a second.
-const HEARD_MS_MAX: u64 = 2_000;
-/// New writes are refused once something has been applied for so long that other regions do not hold.
+/// New writes are refused once a region that answers wait for has confirmed nothing for so long.
 pub const NOT_CONFIRMED_AFTER: Duration = Duration::from_secs(5);
+/// Whether regions confirm is looked at every so many ticks (100 ms).
+pub const LOOK_EVERY_TICKS: u64 = 4;
+/// Where the clock went on for so long between two ticks, the node was suspended or stood still: nobody was asked then.
+const STOOD_STILL: Duration = Duration::from_secs(2);
 
 /// What one replica knows of regions.
 #[derive(Default)]
@@ -57,6 +59,13 @@ pub(super) struct Abroad {
     finds: u64,
     /// When each standby was heard last as this leads, and how long it took there and back.
     heard: BTreeMap<ReplicaId, Heard>,
+    /// When this replica began to lead, or led no more.
+    led_at: Duration,
+    /// For how long a region that answers wait for has confirmed nothing, as it was looked at last.
+    unconfirmed: Duration,
+    /// When the last tick was, and how long the node stood still since those regions confirmed last.
+    ticked_at: Duration,
+    stood_still: Duration,
     /// All other regions hold the log up to here, as committed entries say.
     everywhere: Index,
     /// A snapshot brought this standby up to here, and it has not heard yet that its region holds that.
@@ -79,7 +88,7 @@ pub struct ControlSeen {
 
 impl Abroad {
     pub fn new(regions: Option<Arc<Regions>>, now: Duration) -> Self {
-        let mut abroad = Abroad { regions, now, ..Abroad::default() };
+        let mut abroad = Abroad { regions, now, ticked_at: now, ..Abroad::default() };
         abroad.finds_entries();
         abroad
     }
@@ -216,17 +225,60 @@ impl Replica {
         let Some(regions) = self.abroad.regions.as_ref().filter(|_| self.lead.term.is_some()) else {
             return Vec::new();
         };
+        self.others().into_iter().map(|(region, standbys)| self.region_status(regions, region, &standbys)).collect()
+    }
+
+    fn region_status(&self, regions: &Regions, region: &RegionName, standbys: &[ReplicaId]) -> RegionStatus {
         let confirms = |id: &&ReplicaId| self.is_active(**id) && !self.abroad.set_aside.contains(id);
-        let status = |(region, standbys): (&RegionName, Vec<ReplicaId>)| RegionStatus {
+        let held = self.held_by(regions, region);
+        let mut status = RegionStatus {
             region: region.0.clone(),
             in_sync_set: regions.sync_set().contains(region),
             standbys: standbys.len(),
             confirming: standbys.iter().filter(confirms).count(),
-            held: self.held_by(regions, region),
-            heard_ms: self.by_majority(&standbys, |heard| Some(self.now().saturating_sub(heard.at))),
-            round_trip_ms: self.by_majority(&standbys, |heard| heard.round_trip),
+            held,
+            heard_ms: self.by_majority(standbys, |heard| Some(self.now().saturating_sub(heard.at))),
+            round_trip_ms: self.by_majority(standbys, |heard| heard.round_trip),
+            unconfirmed_ms: 0,
         };
-        self.others().into_iter().map(status).collect()
+        let silent_ms = match (status.is_silent(), status.heard_ms) {
+            (true, Some(heard_ms)) => heard_ms,
+            (true, None) => millis(self.now().saturating_sub(self.abroad.led_at)),
+            (false, _) => 0,
+        };
+        let lacks = held.0 < self.raw.raft.raft_log.committed;
+        let unconfirmed_ms = silent_ms.max(if lacks { self.unheld_ms() } else { 0 });
+        status.unconfirmed_ms = unconfirmed_ms.saturating_sub(millis(self.abroad.stood_still));
+        status
+    }
+
+    /// Looks for how long regions that answers wait for have confirmed nothing. Of time in which the node stood still
+    /// nothing is said: they were not asked.
+    pub(super) fn looks_whether_regions_confirm(&mut self) {
+        let now = self.now();
+        let passed = now.saturating_sub(std::mem::replace(&mut self.abroad.ticked_at, now));
+        if passed >= STOOD_STILL {
+            self.abroad.stood_still += passed;
+        } else if !self.ticks.is_multiple_of(LOOK_EVERY_TICKS) {
+            return;
+        }
+        let regions = self.regions_status().into_iter().filter(|region| region.in_sync_set);
+        // What waits for the control group's entries to be held waits for regions too.
+        let unheld_ms = self.unheld_ms();
+        let (mut silent, mut unconfirmed_ms) = (false, unheld_ms.saturating_sub(millis(self.abroad.stood_still)));
+        for region in regions {
+            silent |= region.is_silent();
+            unconfirmed_ms = region.unconfirmed_ms.max(unconfirmed_ms);
+        }
+        if !silent && unheld_ms < SILENT_AFTER_MS {
+            self.abroad.stood_still = Duration::ZERO;
+        }
+        self.abroad.unconfirmed = Duration::from_millis(unconfirmed_ms);
+    }
+
+    /// For how long a region that answers wait for has confirmed nothing, in milliseconds; only the leader knows.
+    pub(super) fn unconfirmed(&self) -> Duration {
+        self.lead.term.map_or(Duration::ZERO, |_| self.abroad.unconfirmed)
     }
 
     /// What at most is so of a majority of these standbys, in milliseconds.
@@ -234,7 +286,7 @@ impl Replica {
         let known = standbys.iter().filter_map(|standby| of(self.abroad.heard.get(standby)?));
         let mut known: Vec<Duration> = known.collect();
         known.sort_unstable();
-        known.get(standbys.len() / 2).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+        known.get(standbys.len() / 2).copied().map(millis)
     }
 
     /// The answers that waited or wait for other regions.
@@ -263,19 +315,18 @@ impl Replica {
     /// This replica begins to lead, or leads no more.
     pub(super) fn forgets_heard(&mut self) {
         self.abroad.heard.clear();
+        (self.abroad.led_at, self.abroad.unconfirmed) = (self.now(), Duration::ZERO);
     }
 
     /// Whether each region that answers wait for was heard lately. While one is silent the lead is not given away to spread
     /// leads: nobody could read at its successor, whose first entry would wait for that region.
     pub(super) fn are_regions_heard(&self) -> bool {
-        let heard = |region: &RegionStatus| region.heard_ms.is_some_and(|ms| ms <= HEARD_MS_MAX);
-        self.regions_status().iter().filter(|region| region.in_sync_set).all(heard)
+        self.regions_status().iter().filter(|region| region.in_sync_set).all(|region| !region.is_silent())
     }
 
     /// For how long the oldest entry has been applied that is not held, in milliseconds; only the leader knows.
     pub(super) fn unheld_ms(&self) -> u64 {
-        let unheld = self.lead.term.map_or(Duration::ZERO, |_| self.visibility.unheld_for(self.now()));
-        u64::try_from(unheld.as_millis()).unwrap_or(u64::MAX)
+        millis(self.lead.term.map_or(Duration::ZERO, |_| self.visibility.unheld_for(self.now())))
     }
 
     /// Up to where all other regions that have standbys hold the log, as far as this replica knows; nothing in a cluster of
@@ -373,8 +424,7 @@ impl Replica {
     /// Whether this replica leads, and other regions have not confirmed for so long that nothing more should be begun. What
     /// is in flight waits.
     pub(super) fn is_unconfirmed(&self) -> bool {
-        let lately = self.visibility.unheld_for(self.now()) < NOT_CONFIRMED_AFTER;
-        self.lead.term.is_some() && !lately && !self.is_alone()
+        self.unconfirmed() >= NOT_CONFIRMED_AFTER && !self.is_alone()
     }
 
     /// What may be sent of a message to another member; None if it is not sent.
@@ -480,4 +530,8 @@ impl Replica {
     pub(super) fn told_visible(&mut self, index: Index) {
         self.abroad.told = self.abroad.told.max(index);
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

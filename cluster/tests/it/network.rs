@@ -33,7 +33,7 @@ pub struct Host {
     /// Replicas that came later; the rows that name them are flushed.
     pub came_later: Vec<ReplicaSpec>,
     core: Option<Node>,
-    env: Env,
+    pub env: Env,
     persist: VecDeque<(u64, LogBatch)>,
     /// Of the batch in front: written, not yet synced.
     written: bool,

@@ -484,6 +484,56 @@ fn after_its_time_without_confirmation_the_home_goes_on_alone_and_back_when_all_
 
 #[test]
 fn who_comes_to_lead_while_the_home_is_alone_answers_alone_too() {
+#[test]
+fn the_home_goes_alone_when_the_last_confirmation_is_as_old_as_is_set_whatever_was_written() {
+    for written in [false, true] {
+        let (mut network, leader) = led(Durability::Geo);
+        let row = RegionsRow { unconfirmed: Unconfirmed::Degrade, degrade_after_ms: 20_000, ..network.regions_row() };
+        network.set_regions(&row);
+        network.ticks(2 * SECOND);
+        let said_ms = |n: &Network| status(n, leader).regions[0].unconfirmed_ms;
+        assert_eq!(said_ms(&network), 0);
+        network.cut_off.extend(SOUTH);
+        network.ticks(15 * SECOND);
+        let refused = network.propose(leader, P1, 1, 1);
+        assert_eq!(
+            network.proposal(leader, refused),
+            Some(ProposalOutcome::NotConfirmed),
+            "nobody has confirmed for 15 s"
+        );
+        assert!((14_900..=16_100).contains(&said_ms(&network)), "{} ms", said_ms(&network));
+        if written {
+            network.cut_off.clear();
+            network.ticks(2 * SECOND);
+            network.cut_off.extend(SOUTH);
+            network.propose(leader, P1, 1, 2);
+        }
+        let mut before_ms = 0;
+        network.until(20 * SECOND, "it is alone", |n| {
+            mode(n, leader) == (Mode::Alone, true) || {
+                assert!(said_ms(n) <= 20_200, "it is to be alone from 20 s on, and {} ms have passed", said_ms(n));
+                false
+            }
+        });
+        before_ms = said_ms(&network).max(before_ms);
+        assert!((20_000..=20_300).contains(&before_ms), "alone after {before_ms} ms");
+    }
+}
+
+#[test]
+fn while_a_leader_stood_still_nobody_was_asked_to_confirm() {
+    let (mut network, leader) = led(Durability::Geo);
+    let row = RegionsRow { unconfirmed: Unconfirmed::Degrade, degrade_after_ms: 8_000, ..network.regions_row() };
+    network.set_regions(&row);
+    network.ticks(2 * SECOND);
+    network.propose(leader, P1, 1, 1);
+    for host in &mut network.hosts {
+        host.env.now += std::time::Duration::from_secs(3_600);
+    }
+    network.ticks(2 * SECOND);
+    assert_eq!(mode(&network, leader), (Mode::Whole, false));
+}
+
     let (mut network, old) = alone();
     network.ticks(10 * SECOND);
     assert_eq!(mode(&network, old), (Mode::Alone, true));

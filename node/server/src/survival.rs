@@ -6,15 +6,13 @@ use std::collections::BTreeMap;
 use mailraft_cluster::bootstrap::CONTROL_VOTERS_MAX;
 use mailraft_cluster::mode::Mode;
 use mailraft_cluster::regions::{Durability, RegionName, Regions, Unconfirmed};
+use mailraft_cluster::status::SILENT_AFTER_MS;
 use mailraft_cluster::{RegionStatus, ReplicaStatus};
 use mailraft_driver::NodeStatus;
 use mailraft_message::date::{DAY_SECONDS, civil_from_days};
 use mailraft_storage::{NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 
-/// A region of which a majority of standbys was not heard for so long is silent, in milliseconds: an idle one is spoken to
-/// once a second, and may be 300 ms away.
-const SILENT_AFTER_MS: u64 = 1_750;
 /// From then on new mail is deferred, in seconds.
 const DEFERRED_AFTER_S: u64 = 5;
 
@@ -61,6 +59,10 @@ pub struct RegionLine {
     pub lag_entries: u64,
     /// A majority of its standbys of some partition was not heard for so long, in milliseconds; None if never.
     pub silent_ms: Option<u64>,
+    /// For so long it has confirmed nothing of some partition, in milliseconds; 0 if all is well. New mail is deferred, and
+    /// the home goes on alone, by this.
+    #[serde(default)]
+    pub unconfirmed_ms: u64,
     /// There and back, in milliseconds, as far as that was measured.
     pub round_trip_ms: Option<u64>,
     /// Standbys of the partition that has fewest that confirm.
@@ -123,9 +125,6 @@ fn line(
     let lacks = |(leader, there): &(&ReplicaStatus, &RegionStatus)| leader.commit.0.saturating_sub(there.held.0);
     let behind_ms = of_leaders.iter().filter(|of| lacks(of) > 0).map(|(leader, _)| leader.unheld_ms).max().unwrap_or(0);
     let worst = of_leaders.iter().min_by_key(|(_, there)| there.confirming);
-    let silent = of_leaders.iter().filter_map(|(_, there)| there.heard_ms).max();
-    // Not since the lead of some partition changed.
-    let unheard = of_leaders.iter().any(|(_, there)| there.heard_ms.is_none());
     // The control group's row, as the node knows it that knows the newest.
     let modes = leaders.values().filter_map(|leader| leader.mode);
     let alone = modes.max_by_key(|mode| mode.version).filter(|mode| mode.mode != Mode::Whole);
@@ -144,7 +143,8 @@ fn line(
         alone_since_unix_ms: alone.map(|mode| mode.since.0),
         alone_answers: leaders.values().map(|leader| leader.answers.alone).sum(),
         lag_entries: of_leaders.iter().map(lacks).sum(),
-        silent_ms: silent,
+        silent_ms: of_leaders.iter().filter_map(|(_, there)| there.heard_ms).max(),
+        unconfirmed_ms: of_leaders.iter().map(|(_, there)| there.unconfirmed_ms).max().unwrap_or(0),
         round_trip_ms: of_leaders.iter().filter_map(|(_, there)| there.round_trip_ms).max(),
         standbys: worst.map_or(0, |(_, there)| there.standbys),
         confirming: worst.map_or(0, |(_, there)| there.confirming),
@@ -152,7 +152,13 @@ fn line(
         compared_s: compared.iter().copied().collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max()),
     };
     let all = partitions as usize + 1;
-    let unconfirmed = of_leaders.iter().any(|of| of.0.unconfirmed && lacks(of) > 0);
+    // Under `region` answers run ahead of what it holds up to the bound.
+    let bound_ms = row.durability.rpo_max().map_or(0, millis);
+    let is_slow = |of: &(&ReplicaStatus, &RegionStatus)| {
+        let slow_ms = (SILENT_AFTER_MS + of.1.round_trip_ms.unwrap_or(0)).max(bound_ms);
+        lacks(of) > 0 && of.1.unconfirmed_ms > slow_ms.min(1_000 * DEFERRED_AFTER_S)
+    };
+    let is_stopped = of_leaders.iter().any(|of| of.1.is_silent() || is_slow(of));
     line.state = if of_leaders.len() < all {
         RegionState::Unknown
     } else if !line.in_sync_set {
@@ -161,18 +167,18 @@ fn line(
         RegionState::Alone
     } else if alone.is_some() {
         RegionState::Returning
-    } else if unheard || unconfirmed || silent.is_some_and(|ms| ms > SILENT_AFTER_MS) {
+    } else if is_stopped {
         RegionState::Stopped
     } else if row.durability.rpo_max().is_some() && behind_ms > 0 {
         RegionState::Behind
     } else {
         RegionState::Holds
     };
-    line.sentence = sentence(regions, &line, all, of_leaders.len(), silent);
+    line.sentence = sentence(regions, &line, all, of_leaders.len());
     line
 }
 
-fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize, silent: Option<u64>) -> String {
+fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> String {
     let (row, region, home) = (regions.row(), &line.region, &regions.row().home.0);
     match line.state {
         RegionState::Holds => {
@@ -190,9 +196,9 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize, sile
             )
         }
         RegionState::Stopped => {
-            let ms = silent.unwrap_or(0).max(line.behind_ms);
-            let since = if ms > 0 { format!("for {} s", ms / 1_000) } else { "yet".to_owned() };
-            let now = match line.behind_ms >= 1_000 * DEFERRED_AFTER_S {
+            let s = line.unconfirmed_ms / 1_000;
+            let since = if s > 0 { format!("for {s} s") } else { "yet".to_owned() };
+            let now = match s >= DEFERRED_AFTER_S {
                 true => "new mail is deferred (451)".to_owned(),
                 false => format!("new mail waits for it, and is deferred (451) from {DEFERRED_AFTER_S} s on"),
             };
@@ -207,7 +213,7 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize, sile
             format!(
                 "NOT PROTECTED: {region} has confirmed nothing for {} s; {home} answers alone since {since}, {} answers \
                  so far",
-                silent.unwrap_or(0).max(line.behind_ms) / 1_000,
+                line.unconfirmed_ms / 1_000,
                 thousands(line.alone_answers)
             )
         }
@@ -405,6 +411,7 @@ pub(crate) mod tests {
                     held: Index(50),
                     heard_ms: Some(900),
                     round_trip_ms: Some(41),
+                    unconfirmed_ms: 0,
                 }];
                 leader
             };
@@ -476,7 +483,11 @@ pub(crate) mod tests {
     #[test]
     fn a_silent_backup_stops_new_mail_and_what_comes_then_is_said() {
         let mut world = World::new(Durability::Geo);
-        let silent = |ms| move |leader: &mut ReplicaStatus| leader.regions[0].heard_ms = Some(ms);
+        let silent = |ms| {
+            move |leader: &mut ReplicaStatus| {
+                (leader.regions[0].heard_ms, leader.regions[0].unconfirmed_ms) = (Some(ms), ms);
+            }
+        };
         let (survives, south) = world.south(silent(2_100)).said();
         assert_eq!(
             south.sentence,
@@ -484,8 +495,15 @@ pub(crate) mod tests {
              reading goes on; alone from 60 s on"
         );
         assert!(survives.contains("0 accepted mail lost"), "{survives}");
+        // Nothing was written since: what counts is that nobody confirms.
+        let (_, south) = world.south(silent(6_900)).said();
+        assert_eq!(
+            south.sentence,
+            "STOPPED: south has confirmed nothing for 6 s; new mail is deferred (451), reading goes on; alone from 60 s on"
+        );
         let deferred = |leader: &mut ReplicaStatus| {
             (leader.regions[0].held, leader.unheld_ms, leader.unconfirmed) = (Index(49), 6_200, true);
+            (leader.regions[0].heard_ms, leader.regions[0].unconfirmed_ms) = (Some(300), 6_200);
         };
         world.row.unconfirmed = Unconfirmed::Refuse;
         let (_, south) = world.south(deferred).said();
@@ -497,6 +515,13 @@ pub(crate) mod tests {
         let (_, south) = World::new(Durability::Geo).south(|leader| leader.regions[0].heard_ms = None).said();
         assert!(south.sentence.starts_with("STOPPED: south has confirmed nothing yet"), "{}", south.sentence);
         assert_eq!(south.silent_ms, None);
+        // It answers, and its disks do not.
+        let slow = |leader: &mut ReplicaStatus| {
+            (leader.regions[0].held, leader.unheld_ms, leader.regions[0].unconfirmed_ms) = (Index(49), 1_500, 1_500);
+        };
+        assert_eq!(World::new(Durability::Geo).south(slow).said().1.state, RegionState::Stopped);
+        let bound = Durability::Region { rpo_max_ms: 2_000 };
+        assert_eq!(World::new(bound).south(slow).said().1.state, RegionState::Behind);
     }
 
     #[test]
@@ -505,7 +530,8 @@ pub(crate) mod tests {
             move |leader: &mut ReplicaStatus| {
                 let since = UnixMillis(1_795_684_443_000);
                 leader.mode = Some(ModeStatus { version: 1, mode, since, alone: mode == Mode::Alone });
-                (leader.regions[0].held, leader.unheld_ms, leader.answers.alone) = (Index(40), 72_000, 602);
+                (leader.regions[0].held, leader.unheld_ms, leader.answers.alone) = (Index(40), 30_000, 602);
+                leader.regions[0].unconfirmed_ms = 72_000;
             }
         };
         let (survives, south) = World::new(Durability::Geo).south(alone(Mode::Alone)).said();

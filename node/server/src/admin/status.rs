@@ -21,8 +21,6 @@ use crate::status::{ClusterStatus, OwnStatus};
 
 /// How long another node may take to say how it is.
 const ASK_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// The same in another region, over a connection that stands: two round trips of 300 ms.
-const ASK_FAR_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// This node's own status.
 pub async fn own_status(services: &Services) -> OwnStatus {
@@ -98,7 +96,7 @@ pub(super) async fn of_all<F: Future<Output = Option<String>> + Send + 'static>(
         let far = far.clone();
         async move { far.ask(node).await.ok() }
     };
-    let mut answers = ask_each(there, ask_there, ASK_FAR_TIMEOUT).await;
+    let mut answers = ask_each(there, ask_there, ASK_TIMEOUT).await;
     answers.extend(ask_each(here, near, ASK_TIMEOUT).await);
     answers.insert(cluster.node(), Some(own.await));
     let name = |node| config.node_name(node);

@@ -2,13 +2,15 @@
 //! connections on which nobody proves it: nothing is said there that is about mail.
 
 use std::collections::HashMap;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::ErrorKind;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mailraft_driver::{Cluster, PeerStream, StreamKind};
 use mailraft_storage::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -19,6 +21,10 @@ pub type StatusSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Se
 
 /// How long a connection may take to be made and asked over: five round trips of 300 ms, and as much for a lost packet.
 const ASK_MAX: Duration = Duration::from_secs(3);
+/// How long an answer is waited for, over a connection that stands: two round trips of 300 ms.
+const ANSWER_WITHIN: Duration = Duration::from_millis(700);
+/// The same of a node whose last answer never came: meanwhile what others said grows old.
+const SILENT_ANSWER_WITHIN: Duration = Duration::from_millis(100);
 /// Asks how the node is.
 const HOW_ARE_YOU: u8 = 1;
 
@@ -30,19 +36,38 @@ const KEEP_WARM_EVERY: Duration = Duration::from_secs(1);
 pub struct StatusLinks {
     cluster: Cluster,
     kept: Arc<Mutex<HashMap<NodeId, PeerStream>>>,
+    late: Late,
+}
+
+/// Nodes that did not answer in time, and what is known of them since.
+#[derive(Clone, Default)]
+struct Late(Arc<Mutex<HashMap<NodeId, Since>>>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// The question is under way yet.
+    Asked,
+    /// Its answer never came.
+    Silent,
 }
 
 impl StatusLinks {
     /// No connection yet.
     pub fn new(cluster: Cluster) -> Self {
-        StatusLinks { cluster, kept: Arc::default() }
+        StatusLinks { cluster, kept: Arc::default(), late: Late::default() }
     }
 
     /// How a node is, as JSON.
     ///
     /// # Errors
-    /// Those of the connection; `TimedOut` past 3 s.
+    /// Those of the connection; `TimedOut` past 700 ms, and sooner where it did not answer lately. It is asked on then, so
+    /// that a later question finds it.
     pub async fn ask(&self, node: NodeId) -> std::io::Result<String> {
+        let links = self.clone();
+        self.late.ask(node, async move { links.ask_patiently(node).await }).await
+    }
+
+    async fn ask_patiently(&self, node: NodeId) -> std::io::Result<String> {
         let asked = timeout(ASK_MAX, async {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
             // One that was kept may have broken meanwhile.
@@ -98,6 +123,43 @@ impl StatusLinks {
     }
 }
 
+impl Late {
+    async fn ask(
+        &self,
+        node: NodeId,
+        ask: impl Future<Output = std::io::Result<String>> + Send + 'static,
+    ) -> std::io::Result<String> {
+        let within = match self.nodes().get(&node) {
+            None => ANSWER_WITHIN,
+            Some(Since::Silent) => SILENT_ANSWER_WITHIN,
+            Some(Since::Asked) => return Err(ErrorKind::TimedOut.into()),
+        };
+        let (late, (tell, told)) = (self.clone(), oneshot::channel());
+        tokio::spawn(async move {
+            let mut ask = pin!(ask);
+            if let Ok(answer) = timeout(within, &mut ask).await {
+                if answer.is_ok() {
+                    late.nodes().remove(&node);
+                }
+                // Whoever asked may have gone.
+                let _ = tell.send(answer);
+                return;
+            }
+            late.nodes().insert(node, Since::Asked);
+            let _ = tell.send(Err(ErrorKind::TimedOut.into()));
+            match ask.await {
+                Ok(_) => late.nodes().remove(&node),
+                Err(_) => late.nodes().insert(node, Since::Silent),
+            };
+        });
+        told.await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, HashMap<NodeId, Since>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Answers a node's questions until its connection ends.
 ///
 /// # Errors
@@ -108,5 +170,40 @@ pub async fn answer(status: &StatusSource, mut stream: PeerStream) -> std::io::R
             return Err(std::io::ErrorKind::InvalidData.into());
         }
         frame::write(&mut stream, &status().await).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_answer_is_waited_for_once_and_found_when_it_answers_again() {
+        let (late, node) = (Late::default(), NodeId(4));
+        let begun = Instant::now();
+        let (answer, comes) = oneshot::channel::<()>();
+        let asked = late.ask(node, async move {
+            let _ = comes.await;
+            Err(ErrorKind::TimedOut.into())
+        });
+        assert!(asked.await.is_err() && begun.elapsed() >= ANSWER_WITHIN);
+        let again = Instant::now();
+        assert!(late.ask(node, async { unreachable!("one question is under way") }).await.is_err());
+        assert!(again.elapsed() < ANSWER_WITHIN, "{:?}", again.elapsed());
+        drop(answer);
+        while late.nodes().get(&node) != Some(&Since::Silent) {
+            tokio::task::yield_now().await;
+        }
+        let (answer, comes) = oneshot::channel::<()>();
+        let again = Instant::now();
+        let asked = late.ask(node, async move { Ok(format!("{:?}", comes.await)) });
+        assert!(asked.await.is_err() && again.elapsed() < ANSWER_WITHIN, "{:?}", again.elapsed());
+        answer.send(()).expect("it is asked on");
+        while late.nodes().contains_key(&node) {
+            tokio::task::yield_now().await;
+        }
+        assert!(late.ask(node, async { Ok("well".to_owned()) }).await.is_ok());
     }
 }
