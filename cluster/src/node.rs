@@ -154,9 +154,9 @@ impl Node {
                 };
                 decided(request, outcome.map(Decision::Proposal), out);
             }
-            Input::ReadBarrier { request, partition, term } => {
+            Input::ReadBarrier { request, partition, reader } => {
                 let outcome = match self.asked(partition) {
-                    Some((_, replica)) => replica.read_barrier(request, term),
+                    Some((_, replica)) => replica.read_barrier(request, reader),
                     None => Some(BarrierOutcome::NotLeader { leader: None }),
                 };
                 decided(request, outcome.map(Decision::Barrier), out);

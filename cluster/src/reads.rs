@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mailraft_storage::{Index, Term};
 
 use crate::plant::{self, Fault};
-use crate::seam::RequestId;
+use crate::seam::{Reader, RequestId};
 
 /// ReadIndex rounds of a replica that may be under way at once; later questions share the next one.
 pub const ROUNDS_MAX: usize = 2;
@@ -24,8 +24,7 @@ const READS_MAX: usize = 16_384;
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
     pub request: RequestId,
-    /// Only while this node leads in this term.
-    pub term: Option<Term>,
+    pub reader: Reader,
     asked_at: u64,
 }
 
@@ -47,11 +46,11 @@ pub struct Reads {
 impl Reads {
     /// Takes a question; false if too many wait.
     #[must_use]
-    pub fn ask(&mut self, request: RequestId, term: Option<Term>) -> bool {
+    pub fn ask(&mut self, request: RequestId, reader: Reader) -> bool {
         let under_way: usize = self.rounds.values().map(|r| r.reads.len()).sum();
         let room = self.waiting.len() + under_way + self.confirmed.len() < READS_MAX;
         if room {
-            self.waiting.push(Read { request, term, asked_at: self.now });
+            self.waiting.push(Read { request, reader, asked_at: self.now });
         }
         room
     }
@@ -79,14 +78,16 @@ impl Reads {
         }
     }
 
-    /// Questions whose index is reached: those of owners, which are bound to a term, by one mark, all others by another.
-    pub fn applied(&mut self, for_owners: Index, for_others: Index) -> Vec<Read> {
+    /// Questions whose index is reached.
+    pub fn applied(&mut self, applied: Index, visible: Index) -> Vec<Read> {
         if self.confirmed.is_empty() {
             return Vec::new();
         }
-        let (done, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut self.confirmed)
-            .into_iter()
-            .partition(|(i, r)| *i <= if r.term.is_some() { for_owners } else { for_others });
+        let (done, wait): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.confirmed).into_iter().partition(|(index, read)| match read.reader {
+                Reader::Owner(_) | Reader::Applied => *index <= applied,
+                Reader::Visible => *index <= visible,
+            });
         self.confirmed = wait;
         done.into_iter().map(|(_, r)| r).collect()
     }
@@ -130,7 +131,10 @@ impl Reads {
 
     /// Takes out every question that is bound to a term other than this.
     pub fn not_in(&mut self, leading: Option<Term>) -> Vec<Read> {
-        let stays = |r: &Read| r.term.is_none() || r.term == leading;
+        let stays = |r: &Read| match r.reader {
+            Reader::Owner(term) => leading == Some(term),
+            Reader::Applied | Reader::Visible => true,
+        };
         let mut out = Vec::new();
         let mut keep = |reads: &mut Vec<Read>| {
             let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(reads).into_iter().partition(stays);
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn an_answer_from_far_away_has_the_time_to_come() {
         let mut reads = Reads::default();
-        let _ = reads.ask(RequestId(1), None);
+        let _ = reads.ask(RequestId(1), Reader::Visible);
         let round = reads.next_round().unwrap();
         // 150 ms there and back again, and two ticks.
         for _ in 0..14 {
@@ -174,12 +178,12 @@ mod tests {
     #[test]
     fn questions_share_rounds_and_wait_for_their_index() {
         let mut reads = Reads::default();
-        let _ = reads.ask(RequestId(1), None);
+        let _ = reads.ask(RequestId(1), Reader::Visible);
         let first = reads.next_round().unwrap();
-        let _ = reads.ask(RequestId(2), None);
-        let _ = reads.ask(RequestId(3), None);
+        let _ = reads.ask(RequestId(2), Reader::Visible);
+        let _ = reads.ask(RequestId(3), Reader::Visible);
         let second = reads.next_round().unwrap();
-        let _ = reads.ask(RequestId(4), None);
+        let _ = reads.ask(RequestId(4), Reader::Visible);
         assert_eq!(reads.next_round(), None, "two rounds are under way");
         reads.confirmed(second, Index(10));
         reads.confirmed(first, Index(9));
@@ -191,7 +195,7 @@ mod tests {
     #[test]
     fn a_lost_round_is_asked_again_and_given_up_in_the_end() {
         let mut reads = Reads::default();
-        let _ = reads.ask(RequestId(1), None);
+        let _ = reads.ask(RequestId(1), Reader::Visible);
         let lost = reads.next_round().unwrap();
         let mut given_up = Vec::new();
         for _ in 0..GIVE_UP_TICKS + ASK_AGAIN_TICKS {
@@ -206,20 +210,20 @@ mod tests {
     #[test]
     fn questions_of_an_earlier_term_are_taken_out_wherever_they_are() {
         let mut reads = Reads::default();
-        let _ = reads.ask(RequestId(1), Some(Term(3)));
+        let _ = reads.ask(RequestId(1), Reader::Owner(Term(3)));
         let round = reads.next_round().unwrap();
         reads.confirmed(round, Index(5));
-        let _ = reads.ask(RequestId(2), Some(Term(3)));
+        let _ = reads.ask(RequestId(2), Reader::Owner(Term(3)));
         reads.next_round();
-        let _ = reads.ask(RequestId(3), Some(Term(3)));
-        let _ = reads.ask(RequestId(4), None);
+        let _ = reads.ask(RequestId(3), Reader::Owner(Term(3)));
+        let _ = reads.ask(RequestId(4), Reader::Visible);
         assert_eq!(ids(reads.not_in(Some(Term(4)))), [3, 2, 1]);
     }
 
     #[test]
     fn a_question_whose_index_is_not_applied_in_time_is_given_up() {
         let mut reads = Reads::default();
-        assert!(reads.ask(RequestId(1), None));
+        assert!(reads.ask(RequestId(1), Reader::Visible));
         let round = reads.next_round().unwrap();
         reads.confirmed(round, Index(5));
         let given_up: Vec<u64> = (0..GIVE_UP_TICKS).flat_map(|_| ids(reads.tick(ASK_AGAIN_TICKS))).collect();
@@ -230,7 +234,7 @@ mod tests {
     #[test]
     fn more_questions_than_the_bound_are_refused() {
         let mut reads = Reads::default();
-        let taken = (0..READS_MAX as u64 + 5).filter(|n| reads.ask(RequestId(*n), None)).count();
+        let taken = (0..READS_MAX as u64 + 5).filter(|n| reads.ask(RequestId(*n), Reader::Visible)).count();
         assert_eq!(taken, READS_MAX);
     }
 }

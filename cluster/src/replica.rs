@@ -39,7 +39,7 @@ use crate::peer_refusal::PeerRefusal;
 use crate::placement::GroupRows;
 use crate::plant::{self, Fault};
 use crate::reads::Reads;
-use crate::seam::{Difference, Output, PeerBody, PeerMessage, RequestId, SnapshotJob};
+use crate::seam::{Difference, Output, PeerBody, PeerMessage, Reader, RequestId, SnapshotJob};
 use crate::visibility::{Confirmation, Visibility};
 use crate::writes::Writes;
 
@@ -479,18 +479,21 @@ impl Replica {
         }
     }
 
-    pub fn read_barrier(&mut self, request: RequestId, term: Option<Term>) -> Option<BarrierOutcome> {
+    pub fn read_barrier(&mut self, request: RequestId, reader: Reader) -> Option<BarrierOutcome> {
         if plant::is(Fault::ReadBarrierAlwaysPasses) {
             return Some(BarrierOutcome::Passed { index: self.raw.store().applied().index });
         }
         if !self.serves() {
             return Some(BarrierOutcome::Unavailable);
         }
-        let term = term.filter(|_| !plant::is(Fault::ReadThroughOldActor));
-        if term.is_some() && term != self.lead.term {
-            return Some(BarrierOutcome::NotLeader { leader: self.leader() });
+        let reader = if plant::is(Fault::ReadThroughOldActor) { Reader::Visible } else { reader };
+        match reader {
+            Reader::Owner(term) if self.lead.term != Some(term) => {
+                return Some(BarrierOutcome::NotLeader { leader: self.leader() });
+            }
+            Reader::Owner(_) | Reader::Applied | Reader::Visible => {}
         }
-        (!self.reads.ask(request, term)).then_some(BarrierOutcome::Unavailable)
+        (!self.reads.ask(request, reader)).then_some(BarrierOutcome::Unavailable)
     }
 
     pub fn await_slot(&mut self, request: RequestId, term: Term, mailbox: MailboxId) -> Option<SlotOutcome> {

@@ -23,6 +23,20 @@ use crate::regions::Regions;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// Who reads after a read barrier: with other regions, what is applied may not be visible yet, and a region that is away must
+/// not stop reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// An owner, of its memory, which is visible state: fails unless this node leads in this term, now and when the answer
+    /// comes.
+    Owner(Term),
+    /// Whoever may only hear "yes" of rows, at any replica: they have all that was acknowledged, and perhaps more. What is
+    /// written after such a "yes" is visible no sooner than what it rests on.
+    Applied,
+    /// Whoever may hear a "no" of rows, which is permanent: what is read before the answer comes is visible.
+    Visible,
+}
+
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Input {
@@ -50,8 +64,8 @@ pub enum Input {
         request: RequestId,
         /// The partition whose group it is about.
         partition: PartitionId,
-        /// Fail unless this node leads in this term, now and when the answer comes. None: any replica.
-        term: Option<Term>,
+        /// Who reads then.
+        reader: Reader,
     },
     /// Asks when no entry of a mailbox is in flight in this term, so that a new owner may load. Decided with
     /// [`Decision::Slot`].

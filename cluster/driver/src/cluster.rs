@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use mailraft_cluster::placement;
-use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, RecoverError, SlotOutcome};
+use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, Reader, RecoverError, SlotOutcome};
 use mailraft_storage::log::Log;
 use mailraft_storage::rows::state_hash;
 use mailraft_storage::{
@@ -318,10 +318,9 @@ impl Cluster {
         self.shared.inputs.await_slot(partition, term, mailbox)
     }
 
-    /// Asks when the rows here hold everything acknowledged before now; with a term, fails unless this node
-    /// leads in it.
-    pub fn read_barrier(&self, partition: PartitionId, term: Option<Term>) -> oneshot::Receiver<BarrierOutcome> {
-        self.shared.inputs.read_barrier(partition, term)
+    /// Asks when this reader finds everything acknowledged before now.
+    pub fn read_barrier(&self, partition: PartitionId, reader: Reader) -> oneshot::Receiver<BarrierOutcome> {
+        self.shared.inputs.read_barrier(partition, reader)
     }
 
     /// What this node leads, ready for owners.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use mailraft_cluster::{BarrierOutcome, Input, ReplicaStatus, RequestId, SlotOutcome};
+use mailraft_cluster::{BarrierOutcome, Input, Reader, ReplicaStatus, RequestId, SlotOutcome};
 use mailraft_storage::rows::RowsProof;
 use mailraft_storage::{EntryKind, MailboxId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows, Term};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -85,11 +85,11 @@ impl Inputs {
     }
 
     /// Asks when the rows hold everything acknowledged before now.
-    pub(crate) fn read_barrier(&self, partition: PartitionId, term: Option<Term>) -> oneshot::Receiver<BarrierOutcome> {
+    pub(crate) fn read_barrier(&self, partition: PartitionId, reader: Reader) -> oneshot::Receiver<BarrierOutcome> {
         self.ask(0, Asked::Barrier, BarrierOutcome::Unavailable, |request| Input::ReadBarrier {
             request,
             partition,
-            term,
+            reader,
         })
     }
 
@@ -172,7 +172,7 @@ mod tests {
             inputs.ask(bytes, Asked::Barrier, BarrierOutcome::Unavailable, |request| Input::ReadBarrier {
                 request,
                 partition: PartitionId(1),
-                term: None,
+                reader: Reader::Visible,
             })
         };
         let mut first = ask(ASKED_MAX_BYTES - QUESTION_BYTES);

@@ -47,7 +47,7 @@ pub use cluster::{Cluster, StateHashError};
 pub use config::{DriverConfig, REGION_SNAPSHOT_BYTES_PER_SECOND, SCRUB_EVERY, StartError};
 pub use core_thread::{Leaders, Leading, LeadingMap};
 pub use fatal::{OnFatal, exit_process};
-pub use mailraft_cluster::{BarrierOutcome, SlotOutcome};
+pub use mailraft_cluster::{BarrierOutcome, Reader, SlotOutcome};
 pub use revoked::{Revoked, RevokedError};
 pub use slog_bridge::logger;
 pub use snapshot::verify_snapshot;

@@ -13,7 +13,7 @@ use super::Node;
 use crate::outcome::{BarrierOutcome, Decision};
 use crate::regions::Regions;
 use crate::replica::ControlSeen;
-use crate::seam::{Output, RequestId};
+use crate::seam::{Output, Reader, RequestId};
 
 /// The core's question to itself.
 const OWN_QUESTION: RequestId = RequestId(u64::MAX);
@@ -87,7 +87,7 @@ impl Node {
             return;
         }
         let Some((_, control)) = self.asked(PartitionId::CONTROL) else { return };
-        if control.read_barrier(OWN_QUESTION, None).is_none() {
+        if control.read_barrier(OWN_QUESTION, Reader::Visible).is_none() {
             self.control.asked = Some(finds);
         }
     }

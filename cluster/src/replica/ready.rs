@@ -14,7 +14,7 @@ use crate::members;
 use crate::outcome::{BarrierOutcome, Decision};
 use crate::placement::GroupRows;
 use crate::plant::{self, Fault};
-use crate::seam::{ApplyJob, Output, PeerBody, SnapshotJob};
+use crate::seam::{ApplyJob, Output, PeerBody, Reader, SnapshotJob};
 use crate::writes::{ReadyWrite, Released};
 
 /// Whether a follower's answer says nothing that must survive a crash, so that it need not wait for its disk. An answer
@@ -300,11 +300,13 @@ impl Replica {
     /// confirmed, and a region that is away stops no reading. Whoever reads rows waits until what is committed is visible.
     pub(super) fn answer_reads(&mut self, applied: Index, out: &mut Vec<Output>) {
         let index = self.visibility.index();
-        let for_owners = if self.has_regions() { applied } else { index };
-        for read in self.reads.applied(for_owners, index) {
-            let outcome = match read.term {
-                Some(term) if self.lead.term != Some(term) => BarrierOutcome::NotLeader { leader: self.leader() },
-                _ => BarrierOutcome::Passed { index },
+        let applied = if self.has_regions() { applied } else { index };
+        for read in self.reads.applied(applied, index) {
+            let outcome = match read.reader {
+                Reader::Owner(term) if self.lead.term != Some(term) => {
+                    BarrierOutcome::NotLeader { leader: self.leader() }
+                }
+                Reader::Owner(_) | Reader::Applied | Reader::Visible => BarrierOutcome::Passed { index },
             };
             out.push(Output::Decided { request: read.request, decision: Decision::Barrier(outcome) });
         }

@@ -354,7 +354,7 @@ fn nobody_hears_of_what_is_applied_before_it_is_visible() {
         bench.sync();
         bench.collect();
     }
-    assert_eq!(bench.replica.read_barrier(RequestId(4), Some(Term(2))), None);
+    assert_eq!(bench.replica.read_barrier(RequestId(4), Reader::Owner(Term(2))), None);
     let mut applied = bench.replica.raw.store().applied().clone();
     (applied.index, applied.term) = (Index(held.0 + 2), Term(2));
     let verdicts = [(Index(held.0 + 1), Verdict::Accepted), (Index(held.0 + 2), Verdict::Missing)];

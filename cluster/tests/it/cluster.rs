@@ -1,7 +1,7 @@
 //! What a cluster of three must do.
 
 use mailraft_cluster::low_water::LowWater;
-use mailraft_cluster::{BarrierOutcome, Input, RequestId, SlotOutcome};
+use mailraft_cluster::{BarrierOutcome, Input, Reader, RequestId, SlotOutcome};
 use mailraft_storage::log::Log;
 use mailraft_storage::{Index, NodeId, PartitionId, ProposalOutcome, Verdict};
 
@@ -61,7 +61,7 @@ fn followers_whose_disks_are_slow_are_heard_and_keep_their_leader() {
     assert_eq!(network.proposal(leader, request), None, "answered before it was durable on a majority");
     assert_eq!(network.host(leader).leading.get(&P1).map(|(term, _)| *term), Some(term), "it leads no more");
     // Reads need a majority that hears the leader, and nothing of theirs durable.
-    let read = network.read(leader, P1, Some(term));
+    let read = network.read(leader, P1, Reader::Owner(term));
     network.ticks(4);
     assert!(matches!(network.barrier(leader, read), Some(BarrierOutcome::Passed { .. })));
     network.disk_stuck.clear();
@@ -122,12 +122,12 @@ fn a_deposed_leader_answers_no_read_and_no_write() {
     let mut network = elected(1);
     let old = network.leader(P1).unwrap();
     let (term, _) = network.host(old).leading[&P1];
-    let read = network.read(old, P1, Some(term));
+    let read = network.read(old, P1, Reader::Owner(term));
     network.settle();
     assert!(matches!(network.barrier(old, read), Some(BarrierOutcome::Passed { .. })));
     network.cut_off.insert(old);
     let write = network.propose(old, P1, 1, 1);
-    let stale = network.read(old, P1, Some(term));
+    let stale = network.read(old, P1, Reader::Owner(term));
     network
         .until(80, "someone else leads", |n| n.leader(P1).is_some_and(|l| l != old) && n.host(old).leading.is_empty());
     assert_eq!(network.proposal(old, write), Some(ProposalOutcome::Unknown));
@@ -148,14 +148,14 @@ fn any_replica_may_ask_what_was_acknowledged_and_gets_no_answer_without_a_majori
     let other = [1, 2, 3].map(NodeId).into_iter().find(|n| *n != leader).unwrap();
     network.propose(leader, P1, 1, 5);
     network.settle();
-    let read = network.read(other, P1, None);
+    let read = network.read(other, P1, Reader::Visible);
     network.ticks(4);
     assert!(matches!(network.barrier(other, read), Some(BarrierOutcome::Passed { .. })));
     assert!(network.has_row(other, P1, 1, 5));
     for node in [1, 2, 3].map(NodeId).into_iter().filter(|n| *n != other) {
         network.crash(node, 0);
     }
-    let alone = network.read(other, P1, None);
+    let alone = network.read(other, P1, Reader::Visible);
     network.ticks(70);
     assert_eq!(network.barrier(other, alone), Some(BarrierOutcome::Unavailable));
 }
@@ -424,7 +424,7 @@ fn where_two_nodes_do_not_hear_each_other_who_hears_both_leads() {
             network.ticks(40);
             assert!(all.iter().all(|p| network.leader(*p) == Some(three)), "{one_way} after {second} s");
             for (node, partition) in all.iter().flat_map(|p| [(one, *p), (two, *p)]) {
-                let asked = network.read(node, partition, None);
+                let asked = network.read(node, partition, Reader::Visible);
                 network.settle();
                 network.ticks(4);
                 let passed = matches!(network.barrier(node, asked), Some(BarrierOutcome::Passed { .. }));

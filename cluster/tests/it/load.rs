@@ -1,6 +1,6 @@
 //! Bounds, balance, and clusters of other sizes.
 
-use mailraft_cluster::{BarrierOutcome, Input, PeerBody, PeerMessage};
+use mailraft_cluster::{BarrierOutcome, Input, PeerBody, PeerMessage, Reader};
 use mailraft_storage::{ClusterId, Incarnation, NodeId, PartitionId, ProposalOutcome, UnixMillis, Verdict};
 use raft::eraftpb::{Entry, Message, MessageType};
 
@@ -88,7 +88,7 @@ fn one_node_and_two_nodes_work_too() {
         let mut network = elected(nodes, 2);
         let leader = network.leader(P1).unwrap();
         let request = network.propose(leader, P1, 1, 1);
-        let read = network.read(leader, PartitionId::CONTROL, None);
+        let read = network.read(leader, PartitionId::CONTROL, Reader::Visible);
         network.settle();
         network.ticks(8);
         assert!(matches!(network.proposal(leader, request), Some(ProposalOutcome::Applied { .. })), "{nodes} nodes");

@@ -10,8 +10,8 @@ use mailraft_cluster::regions::{self, Durability, RegionName, Regions, RegionsRo
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Difference, Input, MemberChange, Node, NodeConfig, Output,
-    PeerBody, PeerMessage, PeerRefusal, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent, SnapshotJob,
-    TakeOverOutcome,
+    PeerBody, PeerMessage, PeerRefusal, Reader, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent,
+    SnapshotJob, TakeOverOutcome,
 };
 use mailraft_storage::entry::{ChunkBody, RowsBody};
 use mailraft_storage::log::{LOG_BATCH_MAX_BYTES, Log, LogBatch};
@@ -561,10 +561,10 @@ impl Network {
         request
     }
 
-    pub fn read(&mut self, node: NodeId, partition: PartitionId, term: Option<Term>) -> RequestId {
+    pub fn read(&mut self, node: NodeId, partition: PartitionId, reader: Reader) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
-        self.input(node, Input::ReadBarrier { request, partition, term });
+        self.input(node, Input::ReadBarrier { request, partition, reader });
         request
     }
 

@@ -5,7 +5,7 @@ use mailraft_cluster::mode::Mode;
 use mailraft_cluster::placement::MemberRow;
 use mailraft_cluster::regions::{Durability, RegionsRow, Unconfirmed};
 use mailraft_cluster::{
-    BarrierOutcome, ChangeOutcome, ChangeRefusal, Decision, Difference, Input, MemberChange, RegionStatus,
+    BarrierOutcome, ChangeOutcome, ChangeRefusal, Decision, Difference, Input, MemberChange, Reader, RegionStatus,
     ReplicaStatus, Role, SlotOutcome,
 };
 use mailraft_storage::{Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, Verdict};
@@ -104,7 +104,7 @@ fn a_lost_backup_stops_writes_and_not_the_reads_of_a_running_owner() {
     network.cut_off.extend(SOUTH);
     let written = network.propose(leader, P1, 1, 1);
     network.ticks(10);
-    let (owner, anyone) = (network.read(leader, P1, Some(term)), network.read(leader, P1, None));
+    let (owner, anyone) = (network.read(leader, P1, Reader::Owner(term)), network.read(leader, P1, Reader::Visible));
     network.ticks(10);
     assert!(matches!(network.barrier(leader, owner), Some(BarrierOutcome::Passed { .. })));
     assert_eq!((network.barrier(leader, anyone), network.proposal(leader, written)), (None, None));
@@ -276,7 +276,7 @@ fn an_idle_standby_hears_a_heartbeat_a_second_and_takes_part_in_no_round_of_read
     let (term, _) = network.host(leader).leading[&P1];
     network.heartbeats.clear();
     for _ in 0..10 {
-        network.read(leader, P1, Some(term));
+        network.read(leader, P1, Reader::Owner(term));
         network.ticks(SECOND);
     }
     for node in SOUTH {
@@ -346,16 +346,18 @@ fn a_read_barrier_of_the_control_group_passes_everywhere_once_what_is_committed_
     let control = network.leader(PartitionId::CONTROL).unwrap();
     let follower = (1..=3).map(NodeId).find(|node| *node != control).unwrap();
     for node in [control, follower, SOUTH[2]] {
-        let read = network.read(node, PartitionId::CONTROL, None);
+        let read = network.read(node, PartitionId::CONTROL, Reader::Visible);
         network.ticks(4);
         assert!(matches!(network.barrier(node, read), Some(BarrierOutcome::Passed { .. })), "at node {node}");
     }
     network.cut_off.extend(SOUTH);
     network.propose(control, PartitionId::CONTROL, 1, 1);
     network.settle();
-    let read = network.read(follower, PartitionId::CONTROL, None);
+    let read = network.read(follower, PartitionId::CONTROL, Reader::Visible);
+    let yes = network.read(follower, PartitionId::CONTROL, Reader::Applied);
     network.ticks(SECOND);
     assert_eq!(network.barrier(follower, read), None);
+    assert!(matches!(network.barrier(follower, yes), Some(BarrierOutcome::Passed { .. })), "a region stops no login");
     network.cut_off.clear();
     // Late, but within what a question waits.
     network.ticks(15);
@@ -469,7 +471,7 @@ fn after_its_time_without_confirmation_the_home_goes_on_alone_and_back_when_all_
     network.settle();
     assert!(is_applied(network.proposal(leader, goes_on)));
     assert!(status(&network, leader).answers.alone >= 3);
-    let read = network.read(leader, PartitionId::CONTROL, None);
+    let read = network.read(leader, PartitionId::CONTROL, Reader::Visible);
     network.ticks(8);
     assert!(matches!(network.barrier(leader, read), Some(BarrierOutcome::Passed { .. })));
     network.cut_off.clear();
@@ -482,8 +484,6 @@ fn after_its_time_without_confirmation_the_home_goes_on_alone_and_back_when_all_
     assert_eq!(network.proposal(leader, waits), None);
 }
 
-#[test]
-fn who_comes_to_lead_while_the_home_is_alone_answers_alone_too() {
 #[test]
 fn the_home_goes_alone_when_the_last_confirmation_is_as_old_as_is_set_whatever_was_written() {
     for written in [false, true] {
@@ -534,6 +534,8 @@ fn while_a_leader_stood_still_nobody_was_asked_to_confirm() {
     assert_eq!(mode(&network, leader), (Mode::Whole, false));
 }
 
+#[test]
+fn who_comes_to_lead_while_the_home_is_alone_answers_alone_too() {
     let (mut network, old) = alone();
     network.ticks(10 * SECOND);
     assert_eq!(mode(&network, old), (Mode::Alone, true));

@@ -116,7 +116,7 @@ fn the_old_home_seals_itself_when_it_hears_of_it_and_stays_sealed() {
     assert!(sealed(&network) && HOME.iter().all(|node| network.host(*node).leading.is_empty()));
     let new = network.leader(P1).unwrap();
     assert!(SOUTH.contains(&new) && !network.has_row(new, P1, 2, 2), "what only the old home had stays there");
-    let barrier = network.read(NodeId(1), P1, None);
+    let barrier = network.read(NodeId(1), P1, mailraft_cluster::Reader::Visible);
     assert_eq!(network.barrier(NodeId(1), barrier), Some(mailraft_cluster::BarrierOutcome::Unavailable));
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use mailraft_directory::{Account, Lookup, password};
-use mailraft_driver::Cluster;
+use mailraft_driver::{Cluster, Reader};
 use mailraft_storage::seal::Key;
 use zeroize::Zeroizing;
 
@@ -118,7 +118,7 @@ impl Credentials {
         let name = user.trim().to_ascii_lowercase();
         let network = Network::of(from);
         // Of both a yes and a no: who was shut out by an answered change is so at every node.
-        up_to_date(&self.cluster).await?;
+        up_to_date(&self.cluster, Reader::Applied).await?;
         // Whoever was verified a moment ago makes no guess.
         let (account, mark) = self.marked(&name, &password).await?;
         if let Some(account) = &account
@@ -147,6 +147,8 @@ impl Credentials {
             }
             None => {
                 guess.wrong();
+                // What it rests on could be undone.
+                up_to_date(&self.cluster, Reader::Visible).await?;
                 self.refused("wrong", service, &name, from);
                 Err(LoginRefused::Wrong)
             }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use mailraft_directory::{Lookup, LookupError};
-use mailraft_driver::{BarrierOutcome, Cluster};
+use mailraft_driver::{BarrierOutcome, Cluster, Reader};
 use mailraft_storage::PartitionId;
 
 /// Why a look-up has no answer. Temporary to whoever asked: another node may know.
@@ -54,16 +54,17 @@ pub async fn look_twice_before_no<T, X: From<Uncertain>, F: Future<Output = Resu
     if !is_no(&found) {
         return Ok(found);
     }
-    up_to_date(cluster).await?;
+    up_to_date(cluster, Reader::Visible).await?;
     look().await
 }
 
-/// Waits until this replica of the control group has all that was answered before.
+/// Waits until this replica of the control group has all that was answered before, for a "yes"
+/// ([`Reader::Applied`]: a change that waits for another region stops no login) or a "no" ([`Reader::Visible`]).
 ///
 /// # Errors
 /// If nobody can say.
-pub async fn up_to_date(cluster: &Cluster) -> Result<(), Uncertain> {
-    match cluster.read_barrier(PartitionId::CONTROL, None).await {
+pub async fn up_to_date(cluster: &Cluster, reader: Reader) -> Result<(), Uncertain> {
+    match cluster.read_barrier(PartitionId::CONTROL, reader).await {
         Ok(BarrierOutcome::Passed { .. }) => Ok(()),
         Ok(BarrierOutcome::NotLeader { .. } | BarrierOutcome::Unavailable) | Err(_) => Err(Uncertain::Unavailable),
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mailraft_checkers::{Micros, Rule};
-use mailraft_cluster::{BarrierOutcome, Input, SlotOutcome};
+use mailraft_cluster::{BarrierOutcome, Input, Reader, SlotOutcome};
 use mailraft_directory::keys::{RootKey, first_rows};
 use mailraft_directory::password::DUMMY_VERIFIER;
 use mailraft_directory::{Answer, Command, Directory, Lookup, LookupError};
@@ -107,7 +107,10 @@ impl World {
                 let number = self.office.login_waits(Login { account, began });
                 let Some(process) = self.host_mut(node).up.as_mut() else { return };
                 let request = process.request(Waiter::Login(number));
-                self.input(node, Input::ReadBarrier { request, partition: PartitionId::CONTROL, term: None });
+                self.input(
+                    node,
+                    Input::ReadBarrier { request, partition: PartitionId::CONTROL, reader: Reader::Visible },
+                );
             }
         }
     }

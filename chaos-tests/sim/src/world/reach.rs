@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mailraft_checkers::Rule;
 use mailraft_cluster::eviction::{EVICTED_MAX_ROWS, evict};
 use mailraft_cluster::plant::{self, Fault as Planted};
-use mailraft_cluster::{BarrierOutcome, ChangeOutcome, Decision, Input, SlotOutcome};
+use mailraft_cluster::{BarrierOutcome, ChangeOutcome, Decision, Input, Reader, SlotOutcome};
 use mailraft_mailbox::owner::{Ask, Lead, Own, Step};
 use mailraft_mailbox::{Detached, Mailbox, MailboxKey, MailboxOwner, Place, Reply, SessionNumber};
 use mailraft_owner::Owner;
@@ -326,7 +326,7 @@ impl World {
         let loaded = match key {
             None if !asked_control => {
                 let request = process.request(Waiter::Control { mailbox, actor: number });
-                let barrier = Input::ReadBarrier { request, partition: PartitionId::CONTROL, term: None };
+                let barrier = Input::ReadBarrier { request, partition: PartitionId::CONTROL, reader: Reader::Visible };
                 return self.input(node, barrier);
             }
             None => Err(Detached::NoSuchMailbox),
@@ -385,7 +385,7 @@ impl World {
                     if let Some(actor) = process.actors.get_mut(&mailbox) {
                         actor.reads.insert(read, PendingRead { lead: None, rows: None, wanted: rows });
                     }
-                    self.input(node, Input::ReadBarrier { request, partition, term: Some(leading.term) });
+                    self.input(node, Input::ReadBarrier { request, partition, reader: Reader::Owner(leading.term) });
                     if wanted {
                         let at = self.work_time(node, READ_TAKES);
                         self.later(node, at, Local::Read(mailbox, number, read));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailraft_cluster::Role;
+use mailraft_cluster::{Reader, Role};
 use mailraft_driver::testing::{PATIENCE, TestCluster, cluster_ca, peer_tls};
 use mailraft_driver::{
     BarrierOutcome, Cluster, ConnectionRefusal, DialError, DriverConfig, SlotOutcome, StartError, StreamKind,
@@ -62,7 +62,7 @@ async fn write(cluster: &TestCluster, partition: PartitionId, number: u32, value
 async fn barrier(node: &Cluster, partition: PartitionId) -> Index {
     let attempts = async {
         loop {
-            match node.read_barrier(partition, None).await.unwrap() {
+            match node.read_barrier(partition, Reader::Visible).await.unwrap() {
                 BarrierOutcome::Passed { index } => break index,
                 BarrierOutcome::Unavailable | BarrierOutcome::NotLeader { .. } => tokio::task::yield_now().await,
             }
@@ -87,7 +87,7 @@ async fn what_is_acknowledged_is_read_on_every_node_and_survives_the_leaders_dea
         assert!(cluster.node(node).committed().borrow()[P1.0 as usize].index >= index);
     }
     let (first, leading) = cluster.leader(P1).await;
-    let own = cluster.node(first.0).read_barrier(P1, Some(leading.term)).await.unwrap();
+    let own = cluster.node(first.0).read_barrier(P1, Reader::Owner(leading.term)).await.unwrap();
     assert!(matches!(own, BarrierOutcome::Passed { .. }), "{own:?}");
     let slot = cluster.node(first.0).await_slot(P1, leading.term, MAILBOX).await.unwrap();
     assert_eq!(slot, SlotOutcome::Free);

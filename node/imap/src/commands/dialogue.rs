@@ -105,8 +105,9 @@ fn happens(what: &str, talk: &mut Talk) {
         Some(("answers", count)) => store.answers = Some(number(count) as usize),
         _ => match what {
             "unavailable" => store.unavailable = true,
+            "unconfirmed" => store.unconfirmed = true,
             "available" => {
-                store.unavailable = false;
+                (store.unavailable, store.unconfirmed) = (false, false);
                 store.unknown = None;
                 store.answers = None;
             }

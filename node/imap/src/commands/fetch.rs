@@ -7,7 +7,7 @@ use mailraft_mailbox::{Command, Flags, SystemFlag, UidSet};
 use mailraft_message::header::HEADER_MAX_BYTES;
 use mailraft_message::preview::{self, PREVIEW_READ_MAX_BYTES};
 use mailraft_message::{Envelope, Part, transfer};
-use mailraft_protocol::{BodyReader, Out, Output, Refusal};
+use mailraft_protocol::{BodyReader, Failure, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
 use crate::binary;
@@ -177,7 +177,8 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     if gone && names == Names::Numbers { ok_but_for_some("FETCH") } else { ok("FETCH") }
 }
 
-/// Reading a body marks it as seen.
+/// Reading a body marks it as seen. Where another region does not confirm, nothing changes and reading goes on, as in a
+/// folder that is open read-only.
 async fn mark_seen<S: Mailstore>(state: &mut State, batch: &[u32], store: &mut S) -> Result<(), Done> {
     let opened = view(state)?;
     let folder = opened.folder;
@@ -185,8 +186,11 @@ async fn mark_seen<S: Mailstore>(state: &mut State, batch: &[u32], store: &mut S
     let uids: UidSet = batch.iter().copied().filter(|u| unseen(u)).collect();
     if !uids.is_empty() {
         let flags = Flags::none().with(SystemFlag::Seen);
-        store.ask(Command::Store { folder, uids, mode: StoreMode::Add, flags, unchanged_since: None }).await?;
-        state.hear(store);
+        match store.ask(Command::Store { folder, uids, mode: StoreMode::Add, flags, unchanged_since: None }).await {
+            Ok(_) => state.hear(store),
+            Err(Failure::NotDone(Refusal::NotConfirmed)) => {}
+            Err(failure) => return Err(failure.into()),
+        }
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub struct TestStore {
     pub mailbox: RealMailbox,
     /// No majority answers.
     pub unavailable: bool,
+    /// Another region confirms nothing, so that nothing changes.
+    pub unconfirmed: bool,
     /// Why no message may come now.
     pub no_place: Option<Refusal>,
     /// What becomes of changes whose outcome nobody learns.
@@ -61,6 +63,7 @@ impl TestStore {
         TestStore {
             mailbox: RealMailbox::new(),
             unavailable: false,
+            unconfirmed: false,
             no_place: None,
             unknown: None,
             answers: None,
@@ -114,6 +117,9 @@ impl TestStore {
     fn answer(&mut self, command: Command) -> Result<Answer, Failure> {
         if self.unavailable || self.answers == Some(0) {
             return Err(Refusal::Unavailable.into());
+        }
+        if self.unconfirmed && !command.is_read() {
+            return Err(Refusal::NotConfirmed.into());
         }
         self.answers = self.answers.map(|left| left - 1);
         let unknown = self.unknown.filter(|_| !command.is_read());

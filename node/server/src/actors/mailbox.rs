@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use mailraft_cluster::BarrierOutcome;
+use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_mailbox::owner::{Lead, Own};
 use mailraft_mailbox::{
     Command, Detached, Mailbox, MailboxKey, MailboxOwner, Place, Position, Reply, SessionNumber, StoredRead,
@@ -172,7 +172,7 @@ impl MailboxActor {
     /// Does a read, and asks whether this node still leads in the actor's term.
     fn confirm(&mut self, number: u64, rows: Option<StoredRead>, ctx: &mut Context<Self>) {
         let Seat { cluster, partition, mailbox, leading, .. } = &self.seat;
-        let barrier = cluster.read_barrier(*partition, Some(leading.term));
+        let barrier = cluster.read_barrier(*partition, Reader::Owner(leading.term));
         let (store, mailbox) = (Arc::clone(cluster.rows()), *mailbox);
         let reading = async move {
             let read = match rows {

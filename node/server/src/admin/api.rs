@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use mailraft_cluster::BarrierOutcome;
+use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, password};
 use mailraft_mailbox::Detached;
 use mailraft_storage::entry::CommandRow;
@@ -184,7 +184,7 @@ pub(super) async fn command(State(admin): State<Admin>, Path(id): Path<String>) 
         Ok(None) => {
             // Replicas here may lag behind: hear what is committed everywhere, then look again.
             let barriers: Vec<_> = (0..=services.cluster.partitions())
-                .map(|p| services.cluster.read_barrier(PartitionId(p), None))
+                .map(|p| services.cluster.read_barrier(PartitionId(p), Reader::Visible))
                 .collect();
             for barrier in barriers {
                 if !matches!(barrier.await, Ok(BarrierOutcome::Passed { .. })) {
@@ -245,7 +245,7 @@ async fn list(
     services: &Services,
     read: impl FnOnce(&Lookup) -> Result<serde_json::Value, LookupError> + Send + 'static,
 ) -> Response {
-    match services.cluster.read_barrier(PartitionId::CONTROL, None).await {
+    match services.cluster.read_barrier(PartitionId::CONTROL, Reader::Visible).await {
         Ok(BarrierOutcome::Passed { .. }) => {}
         _ => return error(StatusCode::SERVICE_UNAVAILABLE, "the control group does not answer; try again"),
     }

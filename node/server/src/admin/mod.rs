@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use mailraft_cluster::BarrierOutcome;
+use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_driver::Cluster;
 use mailraft_storage::PartitionId;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -110,7 +110,7 @@ async fn is_ready(cluster: &Cluster, serving: bool) -> Response {
     if !without.is_empty() {
         return no(format!("no leader known for partitions {}", without.join(", ")));
     }
-    match cluster.read_barrier(PartitionId::CONTROL, None).await {
+    match cluster.read_barrier(PartitionId::CONTROL, Reader::Applied).await {
         Ok(BarrierOutcome::Passed { .. }) => "ready\n".into_response(),
         _ => no("the control group does not answer".into()),
     }

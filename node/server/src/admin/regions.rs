@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use mailraft_cluster::BarrierOutcome;
 use mailraft_cluster::placement::{self, NodeRow};
 use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, RegionsRow, Unconfirmed};
+use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_directory::Command;
 use mailraft_storage::{PartitionId, StoreError};
 use serde::Deserialize;
@@ -69,9 +69,9 @@ pub(super) async fn set(State(admin): State<Admin>, id: ChangeId, Json(new): Jso
     }
 }
 
-/// Says who stands where and what is promised, as it is after everything that was answered.
+/// Says who stands where and what is promised, as it is after everything that was answered: what a change asks for that waits is what all go by already.
 pub(super) async fn show(State(admin): State<Admin>) -> Response {
-    match admin.services.cluster.read_barrier(PartitionId::CONTROL, None).await {
+    match admin.services.cluster.read_barrier(PartitionId::CONTROL, Reader::Applied).await {
         Ok(BarrierOutcome::Passed { .. }) => {}
         _ => return api::error(StatusCode::SERVICE_UNAVAILABLE, "the control group does not answer; try again"),
     }
