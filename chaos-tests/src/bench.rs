@@ -1,6 +1,8 @@
 //! Figures, beside this disk's own: deliveries a second, their latency and CPU time, and the time from a kill to
 //! the first acknowledged write.
 
+pub mod regions;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,13 +26,8 @@ const FDATASYNC_ROUNDS: usize = 500;
 /// If the cluster can't be started.
 pub fn run(seconds: u64, kills: usize) -> Result<(), String> {
     let mut cluster = Cluster::start_new(|c| c);
-    let disk = mailraft_disk::probe::fdatasync_latency(&cluster.dir, FDATASYNC_ROUNDS).map_err(|e| e.to_string())?;
-    println!(
-        "fdatasync of 4 KiB here: p50 {:.2} ms, p99 {:.2} ms",
-        ms(quantile(&disk, 0.5)),
-        ms(quantile(&disk, 0.99))
-    );
-    let accounts: Vec<Account> = (0..MAILBOXES).map(|n| create(&cluster, n)).collect();
+    print_disk(&cluster)?;
+    let accounts = create_accounts(&cluster);
     println!("connections  messages/s   p50 ms   p99 ms   CPU ms/message");
     for connections in [1, 16, 64] {
         let measured = deliveries(&cluster, &accounts, connections, Duration::from_secs(seconds))?;
@@ -42,7 +39,7 @@ pub fn run(seconds: u64, kills: usize) -> Result<(), String> {
             measured.cpu_ms
         );
     }
-    let times = failovers(&mut cluster, &accounts, kills)?;
+    let times = failovers(&mut cluster, &accounts, kills, &leads_again)?;
     println!(
         "SIGKILL to the first acknowledged write in the slowest partition the victim led, {} kills: p50 {:.0} ms, max {:.0} ms",
         times.len(),
@@ -56,18 +53,30 @@ struct Measured {
     per_second: f64,
     p50: Duration,
     p99: Duration,
+    /// Of the nodes that serve, for each message.
     cpu_ms: f64,
+    accepted_bytes: f64,
 }
 
-fn create(cluster: &Cluster, number: usize) -> Account {
-    let account = Account { address: format!("bench{number}@example.test"), password: "a bench's password".into() };
-    cluster.mailraft(&["account", "create", &account.address, "--password-stdin"], &account.password);
-    account
+fn print_disk(cluster: &Cluster) -> Result<(), String> {
+    let disk = mailraft_disk::probe::fdatasync_latency(&cluster.dir, FDATASYNC_ROUNDS).map_err(|e| e.to_string())?;
+    let (p50, p99) = (ms(quantile(&disk, 0.5)), ms(quantile(&disk, 0.99)));
+    println!("fdatasync of 4 KiB here: p50 {p50:.2} ms, p99 {p99:.2} ms");
+    Ok(())
+}
+
+fn create_accounts(cluster: &Cluster) -> Vec<Account> {
+    let create = |number| {
+        let account = Account { address: format!("bench{number}@example.test"), password: "a bench's password".into() };
+        cluster.mailraft(&["account", "create", &account.address, "--password-stdin"], &account.password);
+        account
+    };
+    (0..MAILBOXES).map(create).collect()
 }
 
 fn deliveries(cluster: &Cluster, accounts: &[Account], connections: usize, time: Duration) -> Result<Measured, String> {
     let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
-    let nodes = cluster.node_ids();
+    let nodes = cluster.serving();
     let mut sessions = Vec::new();
     for n in 0..connections {
         let address = cluster.text(nodes[n % nodes.len()], "submissions");
@@ -118,12 +127,18 @@ fn deliveries(cluster: &Cluster, accounts: &[Account], connections: usize, time:
         p50: quantile(&taken, 0.5),
         p99: quantile(&taken, 0.99),
         cpu_ms: cpu * 1_000.0 / taken.len().max(1) as f64,
+        accepted_bytes: (taken.len() * MESSAGE_BYTES) as f64,
     })
 }
 
-/// For each kill: until a write was acknowledged in every partition that the victim led, measured in mailboxes
-/// that are there.
-fn failovers(cluster: &mut Cluster, accounts: &[Account], kills: usize) -> Result<Vec<Duration>, String> {
+/// For each kill of a node that serves: until a write was acknowledged in every partition that the victim led, measured in
+/// mailboxes that are there. Before the next kill, `settled` waits for what it takes, with the victim and another node.
+fn failovers(
+    cluster: &mut Cluster,
+    accounts: &[Account],
+    kills: usize,
+    settled: &dyn Fn(&Cluster, u64, u64),
+) -> Result<Vec<Duration>, String> {
     let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
     let listing: serde_json::Value =
         serde_json::from_str(&cluster.mailraft(&["account", "list", "--json"], "")).map_err(|e| e.to_string())?;
@@ -131,25 +146,20 @@ fn failovers(cluster: &mut Cluster, accounts: &[Account], kills: usize) -> Resul
         |address: &str| listing.as_array()?.iter().find(|a| a["address"] == address)?["partition"].as_u64();
     let mut times = Vec::new();
     for round in 0..kills {
-        let nodes = cluster.node_ids();
-        let victim = nodes[round % nodes.len()];
-        let via = nodes[(round + 1) % nodes.len()];
-        let status = cluster.status(via).ok_or("no status")?;
-        let led: Vec<u64> = status["partitions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|p| p["leader"].as_u64() == Some(victim))
-            .filter_map(|p| p["partition"].as_u64())
-            .collect();
+        let nodes = cluster.serving();
+        let status = cluster.status(nodes[round % nodes.len()]).ok_or("no status")?;
         // One mailbox for each of its partitions.
-        let mut targets: Vec<&Account> = Vec::new();
-        for partition in led.iter().filter(|p| **p != 0) {
-            targets.extend(accounts.iter().find(|a| partition_of(&a.address) == Some(*partition)));
-        }
-        if targets.is_empty() {
-            return Err(format!("node {victim} led no partition with a mailbox"));
-        }
+        let targets_of = |victim: u64| -> Vec<&Account> {
+            let partitions = status["partitions"].as_array().into_iter().flatten();
+            let led = partitions.filter(|p| p["leader"].as_u64() == Some(victim) && p["partition"] != 0);
+            let led = led.filter_map(|p| p["partition"].as_u64());
+            led.filter_map(|led| accounts.iter().find(|a| partition_of(&a.address) == Some(led))).collect()
+        };
+        // The next one in turn that leads something.
+        let in_turn = (0..nodes.len()).map(|n| (round + n) % nodes.len());
+        let mut targets = in_turn.map(|at| (at, targets_of(nodes[at]))).filter(|(_, targets)| !targets.is_empty());
+        let (at, targets) = targets.next().ok_or("no node leads a partition with a mailbox")?;
+        let (victim, via) = (nodes[at], nodes[(at + 1) % nodes.len()]);
         let address = cluster.text(via, "submissions");
         let mut sessions = Vec::new();
         for target in &targets {
@@ -181,17 +191,20 @@ fn failovers(cluster: &mut Cluster, accounts: &[Account], kills: usize) -> Resul
         }
         times.push(slowest);
         cluster.start(victim);
-        cluster.wait_until_caught_up();
-        // Leaders go home again before the next kill.
-        cluster.wait("the victim leads again", |c| {
-            c.status(via).is_some_and(|s| {
-                s["nodes"]
-                    .as_array()
-                    .is_some_and(|n| n.iter().any(|n| n["id"] == victim && n["leads"].as_u64() > Some(2)))
-            })
-        });
+        settled(cluster, victim, via);
     }
     Ok(times)
+}
+
+/// A victim is there again, has what it missed, and leads again.
+fn leads_again(cluster: &Cluster, victim: u64, via: u64) {
+    cluster.wait_until_caught_up();
+    cluster.wait("the victim leads again", |c| {
+        c.status(via).is_some_and(|status| {
+            let nodes = status["nodes"].as_array();
+            nodes.is_some_and(|n| n.iter().any(|n| n["id"] == victim && n["leads"].as_u64() > Some(2)))
+        })
+    });
 }
 
 fn message(from: &str, worker: usize, count: usize) -> Vec<u8> {

@@ -416,10 +416,10 @@ impl Cluster {
         format!("--- the end of node {node}'s log\n{}", last.join("\n"))
     }
 
-    /// User and system time that all nodes have used, in seconds.
+    /// User and system time that the nodes which serve have used, in seconds.
     pub fn cpu_seconds(&self) -> f64 {
         let ticks = rustix::param::clock_ticks_per_second() as f64;
-        self.node_ids()
+        self.serving()
             .into_iter()
             .filter_map(|node| {
                 let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid(node))).ok()?;

@@ -9,7 +9,7 @@ use mailraft_chaos::{bench, scenarios, simulate};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos sim --seed 1 --hours 10\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos run siege --seconds 3600\n  mailraft-chaos bench"
+    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos sim --seed 1 --hours 10\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos run siege --seconds 3600\n  mailraft-chaos bench\n  mailraft-chaos bench --regions --seconds 15 --kills 6"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -33,6 +33,9 @@ enum Command {
     },
     /// Deliveries a second, latency, CPU time, failover time, beside this disk's fdatasync
     Bench {
+        /// With a backup region 5, 40 and 150 ms away, beside a cluster without one
+        #[arg(long)]
+        regions: bool,
         /// How long each load lasts, in seconds
         #[arg(long, default_value_t = 10)]
         seconds: u64,
@@ -48,7 +51,8 @@ fn main() -> ExitCode {
         Command::Run { scenario, seconds, kills } => {
             scenarios::run(&scenario, seconds, kills).map(|said| println!("ok: {said}"))
         }
-        Command::Bench { seconds, kills } => bench::run(seconds, kills),
+        Command::Bench { regions: true, seconds, kills } => bench::regions::run(seconds, kills),
+        Command::Bench { regions: false, seconds, kills } => bench::run(seconds, kills),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

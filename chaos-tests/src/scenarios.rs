@@ -15,7 +15,7 @@ use crate::imap::Imap;
 use crate::smtp::{Smtp, SmtpReply};
 use crate::wire::Trust;
 
-pub use backup::{backup_region, two_regions};
+pub use backup::{backup_region, two_regions, until_said};
 pub use searchers::searchers;
 pub use siege::{besieged, siege};
 

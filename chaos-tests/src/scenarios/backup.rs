@@ -37,7 +37,10 @@ fn south(cluster: &Cluster) -> (String, String, Option<u64>) {
 }
 
 /// How long it takes until status says this of the south.
-fn until_said(cluster: &Cluster, state: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// If it does not within a minute: what it says instead.
+pub fn until_said(cluster: &Cluster, state: &str) -> Result<Duration, String> {
     let begun = Instant::now();
     loop {
         let (now, sentence, _) = south(cluster);
