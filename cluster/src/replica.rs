@@ -568,6 +568,10 @@ impl Replica {
         for (index, verdict) in ready {
             self.tell_verdict(index, verdict, out);
         }
+        let waited = self.visibility.take_waited();
+        if !waited.is_empty() {
+            out.push(Output::Waited { partition: self.spec.partition, waited });
+        }
         self.change_visible(self.visibility.index(), out);
         self.answer_reads(applied, out);
     }

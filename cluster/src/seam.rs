@@ -2,6 +2,7 @@
 //! in tests. `Node::step` takes one [`Input`] and yields [`Output`]s.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{
@@ -197,6 +198,14 @@ pub enum Output {
         request: RequestId,
         /// The answer, of the question's kind.
         decision: Decision,
+    },
+    /// Answers became visible now that had waited for other regions, each for so long since it was applied. Never in a
+    /// cluster of one region.
+    Waited {
+        /// The partition whose group it is about.
+        partition: PartitionId,
+        /// For how long, in the order of the log.
+        waited: Vec<Duration>,
     },
     /// This node leads a partition from now on and its owners may start: the term's first entry and the
     /// incarnation are applied. Or, with None, it leads it no more.

@@ -99,15 +99,11 @@ pub struct ModeStatus {
     pub alone: bool,
 }
 
-/// Answers that waited, or wait, from applied to visible. Counted from when this replica began to lead.
+/// Answers that wait from applied to visible, and those for which nobody waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswersStatus {
     /// So many wait now.
     pub waiting: u64,
-    /// So many waited and were told.
-    pub told: u64,
-    /// All that were told waited so long together, in milliseconds.
-    pub waited_ms: u64,
     /// So many were given alone, of what other regions did not hold, since this process started.
     pub alone: u64,
 }

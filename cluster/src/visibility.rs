@@ -18,7 +18,6 @@ use std::time::Duration;
 use mailraft_storage::{Index, Verdict};
 
 use crate::plant::{self, Fault};
-use crate::status::AnswersStatus;
 
 /// Verdicts that may wait to become visible; past it nothing more is proposed.
 pub const VERDICTS_MAX: usize = 65_536;
@@ -50,8 +49,8 @@ pub enum Confirmation {
 pub struct Visibility {
     visible: Index,
     waiting: VecDeque<(Index, Verdict, Duration)>,
-    /// How many verdicts were told since this replica began to lead, and how long they had waited together.
-    told: (u64, Duration),
+    /// How long each verdict had waited for other regions that became visible since that was last asked.
+    waited: Vec<Duration>,
     unheld: Unheld,
     /// Nothing after this index is visible yet.
     #[cfg(test)]
@@ -83,14 +82,16 @@ impl Visibility {
     /// This replica leads from now on: how old what it found is, it does not know.
     pub fn leads(&mut self) {
         self.unheld = Unheld::default();
-        self.told = (0, Duration::ZERO);
     }
 
-    /// The answers that waited or wait since this replica leads.
-    pub fn answers(&self) -> AnswersStatus {
-        let (told, waited) = self.told;
-        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-        AnswersStatus { waiting: self.waiting.len() as u64, told, waited_ms, alone: 0 }
+    /// So many verdicts wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How long each verdict had waited for other regions that became visible since the last call.
+    pub fn take_waited(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.waited)
     }
 
     /// An entry has its verdict, and somebody waits for it.
@@ -109,8 +110,9 @@ impl Visibility {
         self.visible = self.visible.max(visible);
         let ready = self.waiting.partition_point(|(index, _, _)| *index <= self.visible);
         let ready: Vec<_> = self.waiting.drain(..ready).collect();
-        self.told.0 += ready.len() as u64;
-        ready.iter().for_each(|(_, _, since)| self.told.1 += now.saturating_sub(*since));
+        if let Confirmation::Held { .. } = confirmation {
+            self.waited.extend(ready.iter().map(|(_, _, since)| now.saturating_sub(*since)));
+        }
         ready.into_iter().map(|(index, verdict, _)| (index, verdict)).collect()
     }
 

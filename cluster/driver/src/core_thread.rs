@@ -178,6 +178,9 @@ impl CoreThread {
                 }
                 Output::Send { to, message } => self.outgoing.send(to, message),
                 Output::Decided { request, decision } => questions.decided(request, decision),
+                Output::Waited { waited, .. } => {
+                    waited.into_iter().for_each(|waited| ::metrics::histogram!(metrics::VISIBLE).record(waited));
+                }
                 Output::Leads { partition, replica, leading } => views.leads(partition, replica, leading),
                 Output::Leader { partition, node } => views.leader(partition, node),
                 Output::Time { ahead_ms } => {

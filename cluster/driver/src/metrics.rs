@@ -32,6 +32,8 @@ pub const PEER_CONNECTED: &str = "mailraft_peer_connected";
 pub const PEER_SENT: &str = "mailraft_peer_messages_sent_total";
 /// Bytes sent to a node.
 pub const PEER_SENT_BYTES: &str = "mailraft_peer_sent_bytes_total";
+/// How long each answer waited for other regions, from applied to visible.
+pub const VISIBLE: &str = "mailraft_visible_seconds";
 /// Bytes of Raft messages sent to another region.
 pub const REGION_SENT_BYTES: &str = "mailraft_region_sent_bytes_total";
 /// Messages received from a node.
@@ -105,6 +107,7 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (PEER_CONNECTED, Kind::Gauge, "Whether the connection for Raft messages to a node stands."),
     (PEER_SENT, Kind::Counter, "Raft messages sent to a node."),
     (PEER_SENT_BYTES, Kind::Counter, "Bytes of Raft messages sent to a node."),
+    (VISIBLE, Kind::Histogram, "How long answers waited for other regions, from applied to visible."),
     (REGION_SENT_BYTES, Kind::Counter, "Bytes of Raft messages and snapshots sent to another region."),
     (PEER_RECEIVED, Kind::Counter, "Raft messages received from a node."),
     (PEER_DROPPED, Kind::Counter, "Raft messages thrown away, by node: it is not reached or too slow."),

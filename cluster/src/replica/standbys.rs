@@ -294,7 +294,7 @@ impl Replica {
         if !self.has_regions() || self.lead.term.is_none() {
             return AnswersStatus::default();
         }
-        AnswersStatus { alone: self.answers_alone(), ..self.visibility.answers() }
+        AnswersStatus { waiting: self.visibility.waiting() as u64, alone: self.answers_alone() }
     }
 
     /// A member answered. A standby says back when it was asked.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::bootstrap::{NodeRow, Plan, plan, plan_regions};
@@ -88,6 +89,8 @@ pub struct Network {
     pub deaf: BTreeSet<(NodeId, PartitionId)>,
     /// How many heartbeats about partition 1 were sent to each node.
     pub heartbeats: BTreeMap<NodeId, u64>,
+    /// How long answers waited for other regions.
+    pub waited: Vec<Duration>,
 }
 
 impl Network {
@@ -163,6 +166,7 @@ impl Network {
             dies_at_install: false,
             deaf: BTreeSet::new(),
             heartbeats: BTreeMap::new(),
+            waited: Vec::new(),
         };
         for node in rows {
             network.start(node.id);
@@ -270,6 +274,7 @@ impl Network {
                     self.host_mut(node).snapshots.push_back(job);
                 }
                 Output::Time { .. } => {}
+                Output::Waited { waited, .. } => self.waited.extend(waited),
                 Output::Differs { other, difference, .. } | Output::RowsDiffer { other, difference, .. } => {
                     self.differ.push((node, other, difference));
                 }
@@ -777,6 +782,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
         | Output::Apply(_)
         | Output::Leads { .. }
         | Output::Leader { .. }
+        | Output::Waited { .. }
         | Output::Time { .. } => {
             return None;
         }

@@ -70,7 +70,11 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     (REGION_LAG, Unit::Count, "Entries of what this node leads that another region does not hold"),
     (REGION_IN_SYNC, Unit::Count, "Whether answers wait for another region (1 or 0)"),
     (ANSWERS_WAITING, Unit::Count, "Answers of what this node leads that wait for other regions"),
-    (VISIBLE, Unit::Seconds, "How long answers waited for other regions, from applied to visible"),
+    (
+        REGION_DISAGREEMENTS,
+        Unit::Count,
+        "Standbys of another region that were found to differ from what this node leads: they hold nothing any more",
+    ),
     (ALONE, Unit::Count, "Whether this node answers without another region something that it leads (1 or 0)"),
     (ALONE_ANSWERS, Unit::Count, "Answers of what no other region held, given while they did not confirm"),
     (NOT_CONFIRMED, Unit::Count, "Commands refused because other regions did not confirm what came before"),

@@ -185,7 +185,7 @@ impl World {
                 }
                 self.apply_next(node);
             }
-            Output::Committed { .. } => {}
+            Output::Committed { .. } | Output::Waited { .. } => {}
             Output::Send { to, mut message } => {
                 if let PeerBody::Hash { hash, .. } = &mut message.body
                     && self.promise.is_rotten(node)
