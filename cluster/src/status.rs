@@ -133,6 +133,9 @@ pub struct RegionStatus {
     pub in_sync_set: bool,
     /// The standbys of the group there.
     pub standbys: usize,
+    /// So many of them were found to differ from their home: they hold nothing any more.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disagreeing: usize,
     /// So many of them answered lately, and are not known to differ from their home.
     pub confirming: usize,
     /// It holds the log up to here.

@@ -34,7 +34,7 @@ use crate::listener::{Listener, Streams};
 use crate::outgoing::Outgoing;
 use crate::own_rows::OwnRows;
 use crate::scrubber::{ScrubState, Scrubber};
-use crate::snapshot::{self, Staging};
+use crate::snapshot::{self, Staging, UnderWay};
 use crate::status::{NodeStatus, PeerStatus, Recent};
 use crate::stream::{self, DialError, Identity, PeerStream, Purpose, StreamKind};
 use crate::tls::{PeerTls, TlsError};
@@ -69,6 +69,7 @@ struct Shared {
     time: SharedTime,
     fatal: Fatal,
     scrub: ScrubState,
+    under_way: UnderWay,
     far: Far,
     threads: Mutex<Threads>,
 }
@@ -224,6 +225,7 @@ impl Cluster {
         for lane in outgoing.lanes() {
             fatal.spawn_task("a connection to another node", outgoing.clone().run(me.clone(), lane, inputs.clone()));
         }
+        let under_way = UnderWay::default();
         let snapshots = snapshot::start(
             snapshot::Context {
                 me: me.clone(),
@@ -234,6 +236,7 @@ impl Cluster {
                 bytes_per_second: config.snapshot_bytes_per_second.max(1),
                 far_bytes_per_second: config.region_snapshot_bytes_per_second.max(1),
                 far: far.clone(),
+                under_way: under_way.clone(),
                 inputs: inputs.clone(),
                 fatal: fatal.clone(),
             },
@@ -294,6 +297,7 @@ impl Cluster {
             time,
             fatal,
             scrub,
+            under_way,
             far,
             threads: Mutex::new(Threads { workers, flush: Some(flush), stop_scrub: Some(stop_scrub) }),
         };
@@ -437,6 +441,9 @@ impl Cluster {
             core_queue: shared.inputs.waiting(),
             apply_queue: (shared.applying)(),
             scrub: shared.rows.proof().map(|_| shared.scrub.status(shared.time.wall())),
+            // It is only for words: nothing is known of the size of rows that can't be read.
+            rows_bytes: shared.rows.size_bytes().unwrap_or_default(),
+            snapshots: shared.under_way.status(),
         }
     }
 

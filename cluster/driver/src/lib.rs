@@ -51,6 +51,6 @@ pub use mailraft_cluster::{BarrierOutcome, Reader, SlotOutcome};
 pub use revoked::{Revoked, RevokedError};
 pub use slog_bridge::logger;
 pub use snapshot::verify_snapshot;
-pub use status::{NodeStatus, PeerStatus, ScrubStatus};
+pub use status::{NodeStatus, PeerStatus, ScrubStatus, SnapshotStatus};
 pub use stream::{ConnectionRefusal, DialError, PeerStream, StreamKind};
 pub use tls::{PeerTls, TlsError, node_name};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mailraft_cluster::ReplicaStatus;
-use mailraft_storage::NodeId;
+use mailraft_storage::{NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 
 /// How many of the latest fsyncs the percentiles are taken over.
@@ -32,6 +32,25 @@ pub struct NodeStatus {
     /// How far the slow reading of all rows is; None from a version that does not do it.
     #[serde(default)]
     pub scrub: Option<ScrubStatus>,
+    /// About how many bytes all rows here have; 0 from a version that does not say.
+    #[serde(default)]
+    pub rows_bytes: u64,
+    /// Snapshots that are being sent to other regions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<SnapshotStatus>,
+}
+
+/// A snapshot that is being sent to another region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotStatus {
+    /// The partition whose rows it has.
+    pub partition: PartitionId,
+    /// The node that it goes to.
+    pub to: NodeId,
+    /// So many bytes were sent.
+    pub sent_bytes: u64,
+    /// In so many milliseconds.
+    pub for_ms: u64,
 }
 
 /// How far the slow reading of all rows is.

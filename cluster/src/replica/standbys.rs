@@ -235,6 +235,7 @@ impl Replica {
             region: region.0.clone(),
             in_sync_set: regions.sync_set().contains(region),
             standbys: standbys.len(),
+            disagreeing: standbys.iter().filter(|id| self.abroad.set_aside.contains(id)).count(),
             confirming: standbys.iter().filter(confirms).count(),
             held,
             heard_ms: self.by_majority(standbys, |heard| Some(self.now().saturating_sub(heard.at))),

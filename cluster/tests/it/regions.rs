@@ -318,6 +318,8 @@ fn a_standby_that_differs_from_its_home_holds_nothing_and_stops_nobody_there() {
     network.propose(leader, P1, 1, 1);
     network.ticks(3 * SECOND);
     assert!(network.differ.contains(&(leader, wrong, Difference::OtherIsWrong)), "{:?}", network.differ);
+    let south = &status(&network, leader).regions[0];
+    assert_eq!((south.disagreeing, south.standbys), (1, 3));
     assert!((1..=3).map(NodeId).all(|node| network.is_up(node)));
     // Two are left, and one of them goes.
     network.cut_off.insert(SOUTH[1]);

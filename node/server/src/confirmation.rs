@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use mailraft_cluster::ReplicaStatus;
 use mailraft_cluster::regions::Regions;
-use mailraft_cluster::status::AnswersStatus;
-use mailraft_storage::{PartitionId, Term};
+use mailraft_storage::PartitionId;
 
-use crate::metrics::{ALONE, ALONE_ANSWERS, ANSWERS_WAITING, REGION_IN_SYNC, REGION_LAG, REGION_UNHELD, VISIBLE};
+use crate::metrics::{
+    ALONE, ALONE_ANSWERS, ANSWERS_WAITING, REGION_DISAGREEMENTS, REGION_IN_SYNC, REGION_LAG, REGION_UNHELD,
+};
 use crate::region;
 use crate::services::Services;
 
@@ -34,10 +35,10 @@ pub async fn watch(services: Services) {
 /// What was measured last of what this node leads.
 #[derive(Default)]
 struct Measured {
-    /// Answers that were told in a partition and term, and how long they waited.
-    told: BTreeMap<(PartitionId, Term), AnswersStatus>,
     /// Answers that were given alone.
     alone: BTreeMap<PartitionId, u64>,
+    /// Standbys of a region that differ from their home.
+    disagreeing: BTreeMap<(PartitionId, String), usize>,
 }
 
 impl Measured {
@@ -50,6 +51,10 @@ impl Measured {
                 let lacks = replica.commit.0.saturating_sub(there.held.0);
                 unheld_ms = unheld_ms.max(if lacks > 0 { replica.unheld_ms } else { 0 });
                 lag += lacks;
+                let of = (replica.partition, region.0.clone());
+                let before = self.disagreeing.insert(of, there.disagreeing).unwrap_or(0);
+                let news = there.disagreeing.saturating_sub(before) as u64;
+                ::metrics::counter!(REGION_DISAGREEMENTS, "region" => region.0.clone()).increment(news);
             }
             let in_sync = f64::from(u8::from(regions.sync_set().contains(region)));
             ::metrics::gauge!(REGION_UNHELD, "region" => region.0.clone()).set(unheld_ms as f64 / 1_000.0);
@@ -65,34 +70,5 @@ impl Measured {
             let before = self.alone.insert(partition, answers).unwrap_or(0);
             ::metrics::counter!(ALONE_ANSWERS).increment(answers.saturating_sub(before));
         }
-        let now: BTreeMap<_, _> =
-            led.iter().map(|replica| ((replica.partition, replica.term), replica.answers)).collect();
-        for (at, answers) in &now {
-            let (count, mean_s) = told_since(self.told.get(at), answers);
-            // Each as long as all of them on average: the core adds them up.
-            ::metrics::histogram!(VISIBLE).record_many(mean_s, count);
-        }
-        self.told = now;
-    }
-}
-
-/// How many answers were told since, and how long they waited on average, in seconds.
-fn told_since(before: Option<&AnswersStatus>, now: &AnswersStatus) -> (usize, f64) {
-    let before = before.copied().unwrap_or_default();
-    let count = now.told.saturating_sub(before.told);
-    let waited_ms = now.waited_ms.saturating_sub(before.waited_ms);
-    (usize::try_from(count).unwrap_or(usize::MAX), waited_ms as f64 / 1_000.0 / count.max(1) as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_measured_by_what_came_since() {
-        let answers = |told, waited_ms| AnswersStatus { waiting: 3, told, waited_ms, alone: 0 };
-        assert_eq!(told_since(None, &answers(4, 400)), (4, 0.1));
-        assert_eq!(told_since(Some(&answers(4, 400)), &answers(6, 1_400)), (2, 0.5));
-        assert_eq!(told_since(Some(&answers(4, 400)), &answers(4, 400)), (0, 0.0));
     }
 }

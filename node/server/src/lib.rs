@@ -25,6 +25,7 @@ pub mod credentials;
 pub mod descriptors;
 pub mod disk_space;
 pub mod environment;
+mod filling;
 mod guesses;
 pub mod links;
 pub mod logged_in;

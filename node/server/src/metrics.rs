@@ -14,8 +14,8 @@ pub const REGION_LAG: &str = "mailraft_region_held_lag_entries";
 pub const REGION_IN_SYNC: &str = "mailraft_region_in_sync";
 /// Answers that wait for other regions.
 pub const ANSWERS_WAITING: &str = "mailraft_answers_waiting";
-/// From applied to visible.
-pub const VISIBLE: &str = "mailraft_visible_seconds";
+/// Standbys of a region that were found to differ from their home.
+pub const REGION_DISAGREEMENTS: &str = "mailraft_region_disagreements_total";
 /// Whether something led here is answered alone.
 pub const ALONE: &str = "mailraft_alone";
 /// Answers of what other regions did not hold.

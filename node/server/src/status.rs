@@ -380,7 +380,7 @@ mod tests {
                     "log_held_by": "flushed", "log_held_at": 0, "first": 1, "last": 50, "count": 0, "hash": "ab".repeat(32),
                     "installing": false, "damaged": false, "followers": [],
                  }],
-                 "fsync_p50_us": 1, "fsync_p99_us": 2, "core_queue": 0, "apply_queue": 0,
+                 "fsync_p50_us": 1, "fsync_p99_us": 2, "core_queue": 0, "apply_queue": 0, "rows_bytes": 0,
                  "scrub": {"percent": 34, "rows": 5, "bytes": 900, "age_s": null, "damaged": 0},
                  "version": "1", "actors": 3, "uptime_s": 9},
                 {"id": 2, "name": "node2", "up": false, "leads": 0, "partitions": []},

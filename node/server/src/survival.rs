@@ -13,6 +13,8 @@ use mailraft_message::date::{DAY_SECONDS, civil_from_days};
 use mailraft_storage::{NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 
+use crate::filling::Filling;
+
 /// From then on new mail is deferred, in seconds.
 const DEFERRED_AFTER_S: u64 = 5;
 
@@ -69,8 +71,14 @@ pub struct RegionLine {
     pub standbys: usize,
     /// So many of those confirm.
     pub confirming: usize,
+    /// Of all partitions, so many standbys were found to differ from home, and hold nothing any more.
+    #[serde(default)]
+    pub disagreeing: usize,
     /// Partitions of which it holds everything.
     pub partitions_held: usize,
+    /// How much of its copy is there.
+    #[serde(default)]
+    pub filling: Filling,
     /// Every row of its nodes was read within the last so many seconds and agrees with the home's; None before that was
     /// done once.
     pub compared_s: Option<u64>,
@@ -148,7 +156,9 @@ fn line(
         round_trip_ms: of_leaders.iter().filter_map(|(_, there)| there.round_trip_ms).max(),
         standbys: worst.map_or(0, |(_, there)| there.standbys),
         confirming: worst.map_or(0, |(_, there)| there.confirming),
+        disagreeing: of_leaders.iter().map(|(_, there)| there.disagreeing).sum(),
         partitions_held: of_leaders.iter().filter(|of| lacks(of) == 0).count(),
+        filling: Filling::of(regions, region, &of_leaders, answers),
         compared_s: compared.iter().copied().collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max()),
     };
     let all = partitions as usize + 1;
@@ -186,7 +196,12 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
             let compared =
                 line.compared_s.map_or_else(String::new, |s| format!("; rows compared with {home} {s} s ago"));
             let (confirming, standbys) = (line.confirming, line.standbys);
-            format!("{region} holds all that was answered{away}; {confirming} of {standbys} standbys{compared}")
+            let differ = match line.disagreeing {
+                0 => String::new(),
+                1 => format!("; 1 replica there differs from {home} and holds nothing: replace its node"),
+                n => format!("; {n} replicas there differ from {home} and hold nothing: replace their nodes"),
+            };
+            format!("{region} holds all that was answered{away}; {confirming} of {standbys} standbys{compared}{differ}")
         }
         RegionState::Behind => {
             let bound = row.durability.rpo_max().unwrap_or_default();
@@ -210,12 +225,12 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
         }
         RegionState::Alone => {
             let since = line.alone_since_unix_ms.map_or_else(String::new, moment);
-            format!(
-                "NOT PROTECTED: {region} has confirmed nothing for {} s; {home} answers alone since {since}, {} answers \
-                 so far",
-                line.unconfirmed_ms / 1_000,
-                thousands(line.alone_answers)
-            )
+            let why = match line.filling.sending {
+                true => format!("{region} is being filled: {}", line.filling.words(all)),
+                false => format!("{region} has confirmed nothing for {} s", line.unconfirmed_ms / 1_000),
+            };
+            let answers = thousands(line.alone_answers);
+            format!("NOT PROTECTED: {why}; {home} answers alone since {since}, {answers} answers so far")
         }
         RegionState::Returning => {
             let since = line.alone_since_unix_ms.map_or_else(String::new, moment);
@@ -225,10 +240,9 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
                 thousands(line.lag_entries)
             )
         }
-        RegionState::Filling => format!(
-            "{region} is being filled: {} of {all} partitions; until then it protects nothing",
-            line.partitions_held
-        ),
+        RegionState::Filling => {
+            format!("{region} is being filled: {}; until then it protects nothing", line.filling.words(all))
+        }
         RegionState::Unknown => {
             format!("NOT KNOWN: of {} of {all} partitions nobody says how far {region} is", all.saturating_sub(known))
         }
@@ -327,7 +341,7 @@ pub(crate) mod tests {
     use mailraft_cluster::Role;
     use mailraft_cluster::low_water::LowWater;
     use mailraft_cluster::status::ModeStatus;
-    use mailraft_driver::ScrubStatus;
+    use mailraft_driver::{ScrubStatus, SnapshotStatus};
     use mailraft_storage::memory::MemoryRows;
     use mailraft_storage::rows::{Applied, ReplicaBatch};
     use mailraft_storage::{RowBatch, Rows, Term, UnixMillis};
@@ -377,6 +391,8 @@ pub(crate) mod tests {
             core_queue: 0,
             apply_queue: 0,
             scrub: Some(ScrubStatus { percent: 34, rows: 5, bytes: 900, age_s: None, damaged: 0 }),
+            rows_bytes: 0,
+            snapshots: Vec::new(),
         }
     }
 
@@ -384,6 +400,7 @@ pub(crate) mod tests {
     struct World {
         row: RegionsRow,
         leaders: [ReplicaStatus; 2],
+        snapshots: Vec<SnapshotStatus>,
     }
 
     fn name(name: &str) -> RegionName {
@@ -407,6 +424,7 @@ pub(crate) mod tests {
                     region: "south".into(),
                     in_sync_set: true,
                     standbys: 3,
+                    disagreeing: 0,
                     confirming: 3,
                     held: Index(50),
                     heard_ms: Some(900),
@@ -416,7 +434,7 @@ pub(crate) mod tests {
                 leader
             };
             let row = RegionsRow::new(name("home"), [name("south")].into(), durability);
-            World { row, leaders: [leader(0), leader(1)] }
+            World { row, leaders: [leader(0), leader(1)], snapshots: Vec::new() }
         }
 
         fn south(&mut self, change: impl Fn(&mut ReplicaStatus)) -> &mut Self {
@@ -441,6 +459,7 @@ pub(crate) mod tests {
             let regions = Regions::from_rows(&rows, replica).unwrap().unwrap();
             let mut nodes: Vec<NodeStatus> = (1..=6).map(|n| node(n, Vec::new())).collect();
             nodes[0].partitions = self.leaders.to_vec();
+            (nodes[0].rows_bytes, nodes[0].snapshots) = (40_000_000_000, self.snapshots.clone());
             for south in &mut nodes[3..] {
                 let scrub = south.scrub.as_mut().unwrap();
                 scrub.age_s = Some(30 + south.node.0);
@@ -465,6 +484,19 @@ pub(crate) mod tests {
             "south holds all that was answered; 41 ms away; 3 of 3 standbys; rows compared with home 36 s ago"
         );
         assert_eq!((south.state, south.partitions_held, south.lag_entries), (RegionState::Holds, 2, 0));
+    }
+
+    #[test]
+    fn standbys_that_differ_from_their_home_are_counted_and_named() {
+        let one = |leader: &mut ReplicaStatus| {
+            if leader.partition == PartitionId(1) {
+                (leader.regions[0].disagreeing, leader.regions[0].confirming) = (1, 2);
+            }
+        };
+        let (_, south) = World::new(Durability::Geo).south(one).said();
+        let said = "; 2 of 3 standbys; rows compared with home 36 s ago; 1 replica there differs from home and holds nothing: \
+                    replace its node";
+        assert!(south.sentence.ends_with(said), "{}", south.sentence);
     }
 
     #[test]
@@ -549,10 +581,31 @@ pub(crate) mod tests {
 
     #[test]
     fn what_protects_nothing_is_not_counted() {
-        let mut world = World::new(Durability::Geo);
-        world.row.sync_set.clear();
-        let (survives, south) = world.south(|leader| leader.regions[0].held = Index(9)).said();
-        assert_eq!(south.sentence, "south is being filled: 0 of 2 partitions; until then it protects nothing");
+        let mut filling = World::new(Durability::Geo);
+        filling.row.sync_set.clear();
+        let snapshot = |partition| SnapshotStatus {
+            partition: PartitionId(partition),
+            to: NodeId(4),
+            sent_bytes: 6_200_000_000,
+            for_ms: 166_000,
+        };
+        filling.snapshots = vec![snapshot(0), snapshot(1)];
+        filling.south(|leader| (leader.commit, leader.regions[0].held) = (Index(90_000), Index(9)));
+        let (survives, south) = filling.said();
+        assert_eq!(
+            south.sentence,
+            "south is being filled: 0 of 2 partitions, 12.4 of 40 GB, about 24 min; until then it protects nothing"
+        );
+        let mut alone = World::new(Durability::Geo);
+        alone.south(|leader| {
+            let mode = Mode::Alone;
+            leader.mode = Some(ModeStatus { version: 1, mode, since: UnixMillis(1_795_684_443_000), alone: true });
+        });
+        assert!(alone.said().1.sentence.starts_with("NOT PROTECTED: south has confirmed nothing for"));
+        alone.snapshots = filling.snapshots;
+        assert!(
+            alone.said().1.sentence.starts_with("NOT PROTECTED: south is being filled: 2 of 2 partitions, 40 of 40 GB")
+        );
         assert_eq!(survives, "survives: any one node. NOT: loss of region home");
         let (survives, south) = World::new(Durability::Geo).south(|leader| leader.role = Role::Follower).said();
         assert_eq!(south.sentence, "NOT KNOWN: of 2 of 2 partitions nobody says how far south is");

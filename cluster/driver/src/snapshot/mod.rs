@@ -9,6 +9,7 @@ mod send;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod under_way;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::stream::Identity;
 pub use install::verify as verify_snapshot;
 pub(crate) use receive::Receiver;
 pub(crate) use staging::Staging;
+pub(crate) use under_way::UnderWay;
 
 /// Snapshots sent at a time; others wait. As many to other regions: theirs take long, and none at home waits for them.
 const SENDING_MAX: usize = 2;
@@ -45,6 +47,8 @@ pub(crate) struct Context {
     /// The same to nodes of other regions.
     pub(crate) far_bytes_per_second: u64,
     pub(crate) far: Far,
+    /// What is being sent there.
+    pub(crate) under_way: UnderWay,
     pub(crate) inputs: Inputs,
     pub(crate) fatal: Fatal,
 }

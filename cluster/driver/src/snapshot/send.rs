@@ -73,6 +73,7 @@ async fn transfer(context: &Context, replica: ReplicaId, to: NodeId, message: Pe
     let address = context.peers.get(&to).ok_or(SendError::UnknownNode(to))?;
     let mut stream = stream::connect(&context.me, to, address, Purpose::Snapshot).await?;
     let (pages, mut read) = mpsc::channel(AHEAD_PAGES);
+    let sending = context.far.region(to).map(|_| context.under_way.begins(message.partition, to));
     let rows = context.rows.clone();
     let cluster = context.me.cluster;
     let reading = tokio::task::spawn_blocking(move || {
@@ -113,8 +114,9 @@ async fn transfer(context: &Context, replica: ReplicaId, to: NodeId, message: Pe
         timeout(PAGE_TIMEOUT, stream.write_all(&page)).await.map_err(|_| SendError::Slow)??;
         sent += page.len() as u64;
         sent_bytes.increment(page.len() as u64);
-        if let Some(to_region) = &to_region {
+        if let (Some(to_region), Some(sending)) = (&to_region, &sending) {
             to_region.increment(page.len() as u64);
+            sending.sent(page.len() as u64);
         }
         let earliest = Duration::from_secs_f64(sent as f64 / bytes_per_second as f64);
         sleep(earliest.saturating_sub(begun.elapsed())).await;

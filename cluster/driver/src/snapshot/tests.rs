@@ -19,7 +19,7 @@ use raft::eraftpb::{self, MessageType};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::{Context, SnapshotWork, Staging, start};
+use super::{Context, SnapshotWork, Staging, UnderWay, start};
 use crate::connections::Connections;
 use crate::far::Far;
 use crate::fatal::Fatal;
@@ -123,6 +123,7 @@ async fn ends_with(dir: &Path, far: Far) -> (End, End) {
             bytes_per_second: 1 << 30,
             far_bytes_per_second: FAR_BYTES_PER_SECOND,
             far: far.clone(),
+            under_way: UnderWay::default(),
             inputs: inputs.clone(),
             fatal: fatal.clone(),
         };
