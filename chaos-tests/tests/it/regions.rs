@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use mailraft_chaos::cluster::{Account, Cluster};
+use mailraft_chaos::cluster::Cluster;
 use mailraft_chaos::imap::Imap;
 use mailraft_chaos::scenarios::{backup_region, two_regions as two_regions_apart};
 use mailraft_chaos::smtp::{Smtp, SmtpReply};
@@ -228,9 +228,11 @@ fn what_is_answered_is_in_the_backup_and_without_it_new_mail_waits_and_reading_g
         anew.ok("SELECT INBOX").unwrap();
         assert!(anew.untagged.iter().any(|line| line == "* 1 EXISTS"), "{:?}", anew.untagged);
         reads(&mut anew);
-        let wrong = Account { password: "not hers".into(), ..cluster.account(1) };
-        let refused = Imap::login(&trust(cluster), &cluster.text(2, "imaps"), &wrong).err().unwrap().to_string();
-        assert!(refused.contains("UNAVAILABLE"), "{refused}");
+        let mut wrong = Wire::connect(&trust(cluster), &cluster.text(2, "imaps")).unwrap();
+        wrong.line().unwrap();
+        wrong.send(format!("a LOGIN {} not-hers\r\n", cluster.account(1).address).as_bytes()).unwrap();
+        let refused = wrong.line().unwrap();
+        assert!(refused.starts_with("* BYE [UNAVAILABLE]"), "{refused}");
         // Reading a message marks it as seen, where that can be.
         anew.ok("FETCH 1 BODY[]").unwrap();
         let heard = anew.untagged.join("\n");
