@@ -120,6 +120,10 @@ fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String])
     if targets.is_empty() || targets.len() > TARGETS_MAX {
         return Ok(Err(Refusal::BadName(format!("name between 1 and {TARGETS_MAX} targets"))));
     }
+    // It would stand for several mailboxes, and go only with the account.
+    if at.account(&address)?.is_some() {
+        return Ok(Err(Refusal::IsAccount(address)));
+    }
     let place = address_place(at.lookup().index(), &address);
     let mut sealer = Sealer::new(at)?;
     if address != names::POSTMASTER {
@@ -173,7 +177,7 @@ fn delete_account(at: Reader<'_>, env: &mut Env, address: &str) -> Decision {
     let (mut gone, mut changed) = (BTreeSet::from([address.clone()]), BTreeSet::new());
     let is_its = |target: &Target| matches!(target, Target::Mailbox { account: of, .. } if *of == account.id);
     // Somebody else is postmaster then, as long as there is anybody.
-    for role in names::roles(host_of(&address)).into_iter().filter(|role| *role != address) {
+    for role in names::roles(host_of(&address)) {
         let own = |record: &&AddressRecord| is_account(record) && record.address != address;
         let successor = addresses.iter().filter(own).find(|record| match role.as_str() {
             names::POSTMASTER => true,
@@ -183,13 +187,15 @@ fn delete_account(at: Reader<'_>, env: &mut Env, address: &str) -> Decision {
         let is_left = |record: &&mut AddressRecord| record.address == role && record.targets.iter().all(is_its);
         if let Some(record) = addresses.iter_mut().find(is_left) {
             record.targets = targets;
+            gone.remove(&role);
             changed.insert(role);
         }
     }
+    let own_goes = gone.contains(&address);
     let mut before = 0;
     while before < gone.len() + changed.len() {
         before = gone.len() + changed.len();
-        for record in addresses.iter_mut().filter(|record| record.address != address) {
+        for record in addresses.iter_mut().filter(|record| !own_goes || record.address != address) {
             let all = record.targets.len();
             record.targets.retain(|target| match target {
                 Target::Mailbox { .. } => !is_its(target),

@@ -174,6 +174,7 @@ fn domains_accounts_and_aliases_resolve() {
         w.run(Command::RemoveAddress { address: "a@x.test".into() }),
         Err(Refusal::IsAccount("a@x.test".into()))
     );
+    assert_eq!(w.run(alias("b@x.test", &["a@x.test"])), Err(Refusal::IsAccount("b@x.test".into())));
     assert_eq!(w.run(Command::RemoveAddress { address: "all@x.test".into() }), Ok(Answer::Done));
     assert_eq!(resolve(&w, "more@x.test"), Resolution::Unknown);
     assert_eq!(w.lookup.accounts(10).unwrap().len(), 2);
@@ -569,6 +570,17 @@ fn where_there_is_anybody_somebody_is_postmaster() {
     delete(&mut w, "a@x.test");
     assert_eq!(reached(&w, "postmaster@x.test"), [own]);
     delete(&mut w, "abuse@x.test");
+    assert_eq!(w.lookup.addresses(10).unwrap(), []);
+    // Also where the account was postmaster by its own address.
+    let e = mailbox(&mut w, "e@x.test");
+    w.run(Command::RemoveAddress { address: "postmaster@x.test".into() }).unwrap();
+    mailbox(&mut w, "postmaster@x.test");
+    w.run(alias("help@x.test", &["postmaster@x.test"])).unwrap();
+    delete(&mut w, "postmaster@x.test");
+    // What stood for the account goes with it.
+    assert_eq!((reached(&w, "postmaster@x.test"), reached(&w, "help@x.test")), (vec![e], vec![]));
+    assert_eq!(w.lookup.account("postmaster@x.test").unwrap(), None);
+    delete(&mut w, "e@x.test");
     assert_eq!(w.lookup.addresses(10).unwrap(), []);
     let d = mailbox(&mut w, "postmaster@y.test");
     assert_eq!((reached(&w, "postmaster"), reached(&w, "abuse@y.test")), (vec![d], vec![d]));

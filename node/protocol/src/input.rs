@@ -26,6 +26,8 @@ pub struct Input {
     searched: usize,
     /// A line is too long: it is thrown away up to its end.
     skipping: bool,
+    /// What the last of those began with.
+    verb: [u8; 4],
 }
 
 impl Input {
@@ -81,7 +83,9 @@ impl Input {
         let Some(at) = pending[from..].windows(2).position(|w| w == b"\r\n") else {
             if self.skipping || pending.len() >= max_bytes(pending) {
                 let keep = usize::from(pending.last() == Some(&b'\r'));
-                self.consume(pending.len() - keep);
+                let (length, verb) = (pending.len(), pending.first_chunk().copied().unwrap_or_default());
+                self.verb = if self.skipping { self.verb } else { verb };
+                self.consume(length - keep);
                 self.skipping = true;
             } else {
                 self.searched = pending.len();
@@ -90,10 +94,16 @@ impl Input {
         };
         let end = from + at;
         let too_long = self.skipping || end + 2 > max_bytes(pending);
+        let verb = if too_long && !self.skipping { pending.first_chunk().copied() } else { None };
         let line = if too_long { Line::TooLong } else { Line::Whole(Zeroizing::new(pending[..end].to_vec())) };
         self.consume(end + 2);
-        self.skipping = false;
+        (self.skipping, self.verb) = (false, verb.unwrap_or(self.verb));
         line
+    }
+
+    /// The first four bytes of the last line that was too long: nothing else is left of it.
+    pub fn verb(&self) -> [u8; 4] {
+        self.verb
     }
 }
 

@@ -153,6 +153,8 @@ impl<A: DeliveryAgent> Session<A> {
             }
             Line::TooLong => {
                 self.state.wrong(out, "500 5.5.2 line too long");
+                // The octets that a BDAT tells of are no commands, though its line can't be read.
+                self.state.closing |= !answers_auth && self.input.verb().eq_ignore_ascii_case(b"BDAT");
                 return Turn::Again;
             }
             Line::Whole(text) => text,

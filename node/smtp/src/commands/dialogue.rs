@@ -399,6 +399,21 @@ fn a_long_line_has_its_bound_by_its_verb() {
     }
 }
 
+/// What follows a BDAT whose line can't be read may be a message, and no command in it is carried out.
+#[test]
+fn a_bdat_line_that_is_too_long_ends_the_session_however_it_is_cut() {
+    let line = format!("bdat 6{}\r\n", " ".repeat(505));
+    for piece in [1, 100, 511, 600] {
+        let mut talk = Talk::new(Service::Relay, false);
+        talk.say(b"EHLO x\r\n");
+        talk.heard.clear();
+        let said = [line.as_bytes(), b"NOOP\r\n"].concat();
+        said.chunks(piece).for_each(|part| drop(talk.say(part)));
+        assert_eq!(String::from_utf8_lossy(&talk.heard), "500 5.5.2 line too long\r\n", "in pieces of {piece}");
+        assert_eq!(talk.log, ["close"]);
+    }
+}
+
 #[test]
 fn what_is_printed_of_a_session_is_no_secret() {
     let mut session = Talk::new(Service::Submissions, true).session;
