@@ -10,7 +10,8 @@ use actix::prelude::*;
 use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_mailbox::owner::{Lead, Own};
 use mailraft_mailbox::{
-    Command, Detached, Mailbox, MailboxKey, MailboxOwner, Place, Position, Reply, SessionNumber, StoredRead,
+    Command, CommandError, Detached, Mailbox, MailboxKey, MailboxOwner, Place, Position, Reply, SessionNumber,
+    StoredRead,
 };
 use mailraft_owner::Owner;
 use mailraft_storage::CommandId;
@@ -89,6 +90,9 @@ pub struct Ask {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Detach(pub SessionKey);
+
+/// A COPY of more messages is carried out only once it was measured what its mailbox takes.
+const COPY_UNMEASURED_MAX: u64 = 1_000;
 
 /// The most bytes of messages from now on.
 #[derive(Message)]
@@ -314,8 +318,27 @@ impl Handler<Ask> for MailboxActor {
     fn handle(&mut self, Ask { key, id, attempt, command }: Ask, ctx: &mut Self::Context) {
         self.kind.last_used = Instant::now();
         self.kind.changed = true;
+        // An earlier attempt may have been done, and nobody is told that it was not.
+        if attempt == 0 && self.has_no_room_to_copy(&command) {
+            let failed = ToSession::Failed { id, error: CommandError::Overloaded };
+            return self.kind.outboxes.get(&key).into_iter().for_each(|outbox| outbox.send(failed.clone()));
+        }
         let asked = mailraft_mailbox::owner::Ask { session: key, id, attempt, command };
         self.with_owner(ctx, |owner, env, out| owner.ask(env, asked, out));
+    }
+}
+
+impl MailboxActor {
+    /// Whether a command copies messages where mailboxes take more memory than there is for them. A copy brings nothing that a
+    /// quota counts, so nothing else bounds how large it makes a mailbox.
+    fn has_no_room_to_copy(&mut self, command: &Command) -> bool {
+        let once = if let Command::Once { command, .. } = command { command.as_ref() } else { command };
+        let Command::Copy { uids, .. } = once else { return false };
+        if uids.len() > COPY_UNMEASURED_MAX {
+            self.kind.held.measured(self.owner.memory_bytes());
+        }
+        let share = &self.kind.held.share;
+        share.used() > share.max()
     }
 }
 

@@ -14,8 +14,10 @@ use mailraft_directory::keys::RootKey;
 use mailraft_directory::{Lookup, password};
 use mailraft_driver::testing::{PATIENCE, cluster_ca};
 use mailraft_driver::{Cluster, DriverConfig, Leading, LeadingMap};
-use mailraft_mailbox::api::{Change, ZonedTime};
-use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, Flags, MessageKind, NotDone, Position, Refusal};
+use mailraft_mailbox::api::{Change, FolderId, Once, ZonedTime};
+use mailraft_mailbox::{
+    Answer, Command, CommandError, Detached, Event, Finished, Flags, MessageKind, NotDone, Position, Refusal, UidSet,
+};
 use mailraft_storage::memory::{MemoryLog, MemoryRows};
 use mailraft_storage::rows::{Applied, ReplicaBatch, Rows, RowsView, ScannedRows};
 use mailraft_storage::{
@@ -486,6 +488,30 @@ async fn mailboxes_that_nobody_uses_leave_memory_for_others_and_those_in_use_sta
     .await;
     assert!(second.as_mut().unwrap().uids(&node).await.is_empty());
     assert_eq!(node.actors(), 1);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_mailboxes_take_all_their_memory_nothing_is_copied_and_mail_still_comes() {
+    let node = Node::start(LIMITS).await;
+    let [mailbox, _] = node.mailboxes().await;
+    let mut session = node.attach(mailbox);
+    assert!(session.ask(node.id(), 0, node.append().await).await.0.is_ok());
+    let memory = Arc::clone(&node.services.memory.actors);
+    let max = memory.max();
+    memory.resize(memory.used() - 1);
+    let copy = || Command::Copy { folder: FolderId(1), uids: UidSet::from_iter([1]), to: "INBOX".into() };
+    for copy in [copy(), Command::Once { once: Once::default(), command: Box::new(copy()) }] {
+        let id = node.id();
+        session.link.ask(id, 0, copy).unwrap();
+        let heard = session.hear().await;
+        assert_eq!(heard, ToSession::Failed { id, error: CommandError::Overloaded });
+    }
+    assert!(session.ask(node.id(), 0, node.append().await).await.0.is_ok());
+    // What was perhaps done is asked of the mailbox.
+    assert!(matches!(session.ask(node.id(), 1, copy()).await.0, Ok(Answer::Copied { .. })));
+    memory.resize(max);
+    assert!(matches!(session.ask(node.id(), 0, copy()).await.0, Ok(Answer::Copied { .. })));
     node.end().await;
 }
 
