@@ -48,7 +48,7 @@ assert len(ok(m.search(None, "SUBJECT", '"from elsewhere by python"'))[0].split(
 number = ok(m.search(None, "SUBJECT", "starttls"))[0].split()[0].decode()
 message = ok(m.fetch(number, "(RFC822)"))[0][1]
 assert b"\r\n\r\n.\r\n..\r\nhello\r\n" in message, message
-assert message.startswith(b"Return-Path: <alice@example.test>\r\nReceived: from "), message
+assert message.startswith(b"Return-Path: <alice@example.test>\r\nReceived: by "), message
 assert b"\\Seen" in ok(m.fetch(number, "(FLAGS)"))[0]
 large = ok(m.search(None, "SUBJECT", "large"))[0].split()[0].decode()
 body = ok(m.fetch(large, "(BODY.PEEK[TEXT])"))[0][1]

@@ -247,7 +247,7 @@ impl<'a> Applying<'a> {
             EntryKind::Takeover(body) => {
                 let taken = body.taken_over(entry.header.incarnation);
                 self.applied.incarnation = Some(taken.incarnation);
-                takeover::as_adopted(&mut self.applied, &taken.voters);
+                members::as_adopted(&mut self.applied, &taken.voters);
                 let known = self.member_keys()?;
                 self.change(&takeover::group_rows(&taken, &body.voters, body.highest, &known));
                 self.change(&body.batch);

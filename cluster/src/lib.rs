@@ -44,6 +44,7 @@ pub mod regions;
 mod replica;
 pub mod seam;
 pub mod status;
+pub mod taken_over;
 pub mod takeover;
 mod visibility;
 mod writes;

@@ -121,6 +121,14 @@ pub fn set_conf(applied: &mut Applied, conf: &ConfState) {
     applied.auto_leave = conf.auto_leave;
 }
 
+/// A position as it is once its replica has adopted an incarnation whose first entry it has not applied: with the voters
+/// of that.
+pub fn as_adopted(applied: &mut Applied, voters: &[ReplicaId]) {
+    let mut conf = ConfState::default();
+    conf.set_voters(voters.iter().map(|v| v.0).collect());
+    set_conf(applied, &conf);
+}
+
 /// Whether a replica is in the configuration of a position.
 pub fn holds(applied: &Applied, replica: ReplicaId) -> bool {
     let Applied { voters, learners, voters_outgoing, learners_next, .. } = applied;

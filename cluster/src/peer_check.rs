@@ -23,7 +23,7 @@ use crate::members;
 use crate::peer_refusal::PeerRefusal;
 use crate::reach;
 use crate::seam::PeerBody;
-use crate::takeover::INCARNATION_MAX;
+use crate::taken_over::INCARNATION_MAX;
 
 /// A replica may be so many terms behind: with an election every second it slept for over a century.
 const TERM_AHEAD_MAX: u64 = 1 << 32;

@@ -7,7 +7,7 @@ use mailraft_storage::{
 use serde::{Deserialize, Serialize};
 
 use crate::mode::PartitionMode;
-use crate::takeover;
+use crate::taken_over;
 
 const ROW_VERSION: u8 = 1;
 /// The most partitions and nodes that are read.
@@ -119,7 +119,7 @@ pub fn group(rows: &dyn Rows, replica: ReplicaId) -> Result<GroupRows, StoreErro
         .map(|(_, value)| versioned_decode("member row", ROW_VERSION, value))
         .collect::<Result<_, _>>()?;
     let (highest, mode) = (highest(rows, replica)?.unwrap_or_default(), PartitionMode::read(rows, replica)?);
-    let taken_over = takeover::of_group(rows, replica)?.pop();
+    let taken_over = taken_over::of_group(rows, replica)?.pop();
     Ok(GroupRows { members, highest, mode, taken_over })
 }
 

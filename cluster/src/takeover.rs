@@ -19,16 +19,14 @@ use mailraft_storage::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::members;
 use crate::mode::{Mode, ModeRow};
 use crate::placement::{self, MemberRow, Placement};
 use crate::regions::{self, RegionName, Regions, RegionsRow};
+use crate::taken_over::{self, INCARNATION_MAX};
 
 const ROW_VERSION: u8 = 1;
 /// How keys of these rows among [`Table::Regions`] begin; then comes the number of the incarnation (4).
 const KEY: u8 = 2;
-/// The highest number of an incarnation: modification sequences have 12 bits for it.
-pub const INCARNATION_MAX: u32 = (1 << 12) - 1;
 
 /// The control group's row about one takeover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,29 +105,6 @@ pub fn group_rows(taken: &TakenOver, voters: &[(ReplicaId, NodeId)], highest: Re
         let row = MemberRow { replica: *replica, node: *node, voter: true };
         batch.put(placement::member_key(*replica), placement::member_row(&row));
     }
-    batch.put(RowKey::partition(Table::Incarnation, []), versioned_encode(ROW_VERSION, &taken.incarnation));
-    let key = taken.incarnation.number.to_be_bytes();
-    batch.put(RowKey::partition(Table::Incarnation, key), versioned_encode(ROW_VERSION, taken));
+    taken_over::write(&mut batch, taken);
     batch
-}
-
-/// All takeovers of a group, by its own rows, the newest last.
-///
-/// # Errors
-/// If one can't be read.
-pub fn of_group(rows: &dyn Rows, replica: ReplicaId) -> Result<Vec<TakenOver>, StoreError> {
-    let most = INCARNATION_MAX as usize + 1;
-    rows.scan(replica, MailboxId::PARTITION, Table::Incarnation, &[], &[], most)?
-        .iter()
-        .filter(|(key, _)| !key.is_empty())
-        .map(|(_, row)| versioned_decode("row of an incarnation", ROW_VERSION, row))
-        .collect()
-}
-
-/// A position as it is once its replica has adopted an incarnation whose first entry it has not applied: with the voters
-/// of that.
-pub fn as_adopted(applied: &mut mailraft_storage::Applied, voters: &[ReplicaId]) {
-    let mut conf = raft::eraftpb::ConfState::default();
-    conf.set_voters(voters.iter().map(|v| v.0).collect());
-    members::set_conf(applied, &conf);
 }

@@ -10,7 +10,8 @@ use crate::outcome::{Decision, TakeOverOutcome, TakeOverRefusal};
 use crate::plant::{self, Fault};
 use crate::replica::{Held, Replica, Speaks, Turn};
 use crate::seam::{Output, PeerBody, PeerMessage, RequestId};
-use crate::takeover::{INCARNATION_MAX, standbys};
+use crate::taken_over::INCARNATION_MAX;
+use crate::takeover::standbys;
 
 /// Nodes look again whether a row names a replica here as a voter after so many ticks (1 s).
 pub(super) const LOOK_EVERY_TICKS: u64 = 40;

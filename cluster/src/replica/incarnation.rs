@@ -16,6 +16,7 @@ use raft::eraftpb::{self, HardState};
 
 use super::{COMPARE_EVERY_TICKS, NOT_LEADING, Replica};
 use crate::config::NodeConfig;
+use crate::members;
 use crate::outcome::{BarrierOutcome, Decision, TakeOverOutcome, TakeOverRefusal};
 use crate::plant::{self, Fault};
 use crate::seam::{Output, PeerBody, RequestId};
@@ -73,7 +74,7 @@ impl Incarnations {
         if let Some(adoption) = &self.mark.adopted
             && applied.incarnation.is_none_or(|i| i.number < adoption.incarnation.number)
         {
-            takeover::as_adopted(&mut applied, &adoption.voters);
+            members::as_adopted(&mut applied, &adoption.voters);
         }
         applied
     }

@@ -597,7 +597,7 @@ impl World {
                     kept => kept?,
                 };
                 if let Some(Kept { index, result: Some(result) }) = kept {
-                    let taken = mailraft_cluster::takeover::of_group(&host.rows, replica)?;
+                    let taken = mailraft_cluster::taken_over::of_group(&host.rows, replica)?;
                     let taken = taken.into_iter().filter(|taken| taken.fork.index < index);
                     let incarnation = taken.map(|taken| taken.incarnation.number).max().unwrap_or(1);
                     return Ok(Some((At { partition, incarnation, index: index.0 }, result)));
