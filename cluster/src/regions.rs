@@ -10,17 +10,23 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::{Index, MailboxId, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table};
+use mailraft_storage::{
+    Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError,
+    Table, UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::mode::ModeRow;
 use crate::placement::{self, Placement};
 use crate::plant::{self, Fault};
-use crate::takeover::TakeoverRow;
+use crate::taken_over::INCARNATION_MAX;
 
 const ROW_VERSION: u8 = 2;
 /// The newest version in which the row does not say what happens while other regions do not confirm.
 const ROW_WITHOUT_UNCONFIRMED: u8 = 1;
+const TAKEOVER_ROW_VERSION: u8 = 1;
+/// How keys of these rows among [`Table::Regions`] begin; then comes the number of the incarnation (4).
+const TAKEOVER_KEY: u8 = 2;
 /// After how long without confirmation the home goes on alone, unless it is set otherwise, in milliseconds.
 pub const DEGRADE_AFTER_MS: u64 = 60_000;
 /// Bounds of [`RegionsRow::degrade_after_ms`].
@@ -263,6 +269,41 @@ pub fn held(mut synced: Vec<Index>) -> Index {
     synced.sort_unstable_by(|a, b| b.cmp(a));
     let place = if plant::is(Fault::HeldByOneStandby) { 0 } else { synced.len() / 2 };
     synced.get(place).copied().unwrap_or_default()
+}
+
+/// The control group's row about one takeover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeoverRow {
+    /// The incarnation that began, of every partition.
+    pub incarnation: Incarnation,
+    /// The home region from then on.
+    pub home: RegionName,
+    /// The last position of the control group's log before it.
+    pub fork: LogPosition,
+    /// When its leader wrote that.
+    pub since: UnixMillis,
+    /// Who said so, for people.
+    pub word: String,
+}
+
+impl TakeoverRow {
+    /// All of them, the newest last.
+    ///
+    /// # Errors
+    /// If one can't be read.
+    pub fn read_all(rows: &dyn Rows, control: ReplicaId) -> Result<Vec<Self>, StoreError> {
+        let most = INCARNATION_MAX as usize;
+        rows.scan(control, MailboxId::PARTITION, Table::Regions, &[TAKEOVER_KEY], &[], most)?
+            .iter()
+            .map(|(_, row)| versioned_decode("takeover row", TAKEOVER_ROW_VERSION, row))
+            .collect()
+    }
+
+    /// Adds it.
+    pub(crate) fn write(&self, batch: &mut RowBatch) {
+        let key = [&[TAKEOVER_KEY][..], &self.incarnation.number.to_be_bytes()].concat();
+        batch.put(RowKey::partition(Table::Regions, key), versioned_encode(TAKEOVER_ROW_VERSION, self));
+    }
 }
 
 #[cfg(test)]

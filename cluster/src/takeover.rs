@@ -12,55 +12,12 @@
 
 use std::collections::BTreeSet;
 
-use mailraft_storage::entry::{versioned_decode, versioned_encode};
-use mailraft_storage::{
-    Incarnation, LogPosition, MailboxId, NodeId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, TakenOver,
-    UnixMillis,
-};
-use serde::{Deserialize, Serialize};
+use mailraft_storage::{NodeId, ReplicaId, RowBatch, RowKey, TakenOver};
 
 use crate::mode::{Mode, ModeRow};
 use crate::placement::{self, MemberRow, Placement};
-use crate::regions::{self, RegionName, Regions, RegionsRow};
-use crate::taken_over::{self, INCARNATION_MAX};
-
-const ROW_VERSION: u8 = 1;
-/// How keys of these rows among [`Table::Regions`] begin; then comes the number of the incarnation (4).
-const KEY: u8 = 2;
-
-/// The control group's row about one takeover.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TakeoverRow {
-    /// The incarnation that began, of every partition.
-    pub incarnation: Incarnation,
-    /// The home region from then on.
-    pub home: RegionName,
-    /// The last position of the control group's log before it.
-    pub fork: LogPosition,
-    /// When its leader wrote that.
-    pub since: UnixMillis,
-    /// Who said so, for people.
-    pub word: String,
-}
-
-impl TakeoverRow {
-    /// All of them, the newest last.
-    ///
-    /// # Errors
-    /// If one can't be read.
-    pub fn read_all(rows: &dyn Rows, control: ReplicaId) -> Result<Vec<Self>, StoreError> {
-        let most = INCARNATION_MAX as usize;
-        rows.scan(control, MailboxId::PARTITION, Table::Regions, &[KEY], &[], most)?
-            .iter()
-            .map(|(_, row)| versioned_decode("takeover row", ROW_VERSION, row))
-            .collect()
-    }
-
-    fn write(&self, batch: &mut RowBatch) {
-        let key = [&[KEY][..], &self.incarnation.number.to_be_bytes()].concat();
-        batch.put(RowKey::partition(Table::Regions, key), versioned_encode(ROW_VERSION, self));
-    }
-}
+use crate::regions::{self, RegionName, Regions, RegionsRow, TakeoverRow};
+use crate::taken_over;
 
 /// The rows of the control group that change when a region becomes the home: where voters stand, that answers wait for
 /// nobody else, and that it was taken over.

@@ -19,8 +19,9 @@ use crate::config::NodeConfig;
 use crate::members;
 use crate::outcome::{BarrierOutcome, Decision, TakeOverOutcome, TakeOverRefusal};
 use crate::plant::{self, Fault};
+use crate::regions::TakeoverRow;
 use crate::seam::{Output, PeerBody, RequestId};
-use crate::takeover::{self, TakeoverRow};
+use crate::takeover;
 
 /// Who speaks of an earlier incarnation is told of the newer one after so many ticks again (500 ms).
 const TELL_AGAIN_TICKS: u64 = 20;
