@@ -45,6 +45,35 @@ enum RequestError {
     Unanswered(std::io::Error),
 }
 
+/// Why nothing came of a question to several nodes: what one said outweighs that others are silent, and what those at home
+/// said that others keep a backup.
+struct Why {
+    weight: u8,
+    sentence: String,
+}
+
+impl Default for Why {
+    fn default() -> Self {
+        Why { weight: 0, sentence: "no node is named".to_owned() }
+    }
+}
+
+impl Why {
+    fn is_silent(&mut self, node: &Node, error: &impl std::fmt::Display) {
+        self.weigh(1, format!("{} does not answer ({error})", node.address));
+    }
+
+    fn said(&mut self, answer: &Value, sentence: String) {
+        self.weigh(if answer["code"] == "standby" { 2 } else { 3 }, sentence);
+    }
+
+    fn weigh(&mut self, weight: u8, sentence: String) {
+        if weight >= self.weight {
+            (self.weight, self.sentence) = (weight, sentence);
+        }
+    }
+}
+
 impl AdminClient {
     /// Of `--dir` or `--admin`.
     pub fn of(target: &Target) -> Result<Self, Failed> {
@@ -100,14 +129,14 @@ impl AdminClient {
     }
 
     fn ask(&self, method: &str, path: &str, body: Option<&Value>, change: Option<CommandId>) -> Result<Value, Failed> {
-        let mut last = "no node is named".to_owned();
+        let mut why = Why::default();
         let mut in_doubt = None;
         let (until, there) = (Instant::now() + THERE_MAX, self.ask_each("/healthz", THERE_MAX));
         // Whoever is there first is asked first: a node that hangs would keep whoever asks waiting.
         while let Ok((number, there)) = there.recv_timeout(until.saturating_duration_since(Instant::now())) {
             let node = &self.nodes[number];
-            if let Err(why) = there {
-                last = format!("{} does not answer ({why})", node.address);
+            if let Err(error) = there {
+                why.is_silent(node, &error);
                 continue;
             }
             let answer = self.request(&node.address, method, path, change, body, ANSWER_MAX);
@@ -116,22 +145,23 @@ impl AdminClient {
                 // What was decided is kept under the id: also what another node was asked has come to that.
                 Ok((code @ 409, value)) => return Err(Failed::because(format!("{} (HTTP {code})", sentence(&value)))),
                 Ok((504, value)) => {
-                    last = sentence(&value);
+                    why.said(&value, sentence(&value));
                     in_doubt = change;
                 }
                 // A node without a majority: another may have one.
-                Ok((503, value)) => last = sentence(&value),
+                Ok((503, value)) => why.said(&value, sentence(&value)),
                 Ok((code, value)) if in_doubt.is_none() => {
                     return Err(Failed::because(format!("{} (HTTP {code})", sentence(&value))));
                 }
-                Ok((code, value)) => last = format!("{} (HTTP {code})", sentence(&value)),
-                Err(RequestError::NotSent(error)) => last = format!("{} does not answer ({error})", node.address),
+                Ok((code, value)) => why.said(&value, format!("{} (HTTP {code})", sentence(&value))),
+                Err(RequestError::NotSent(error)) => why.is_silent(node, &error),
                 Err(RequestError::Unanswered(error)) => {
-                    last = format!("{} does not answer ({error})", node.address);
+                    why.is_silent(node, &error);
                     in_doubt = change;
                 }
             }
         }
+        let last = why.sentence;
         match in_doubt {
             Some(id) => Err(Failed::unknown(format!(
                 "it is not known whether this was done ({last}): look before you repeat it, or repeat it with \
@@ -381,6 +411,22 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(client.change("POST", "/api/v1/domains", None, None).unwrap_or_default()["id"], 1);
         assert!(begun.elapsed() < THERE_MAX + STATUS_MAX, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn what_a_node_said_outweighs_silence_and_what_a_standby_said() {
+        let gone = Node { id: None, address: "127.0.0.1:1".to_owned() };
+        let said = |why: &mut Why, code: &str| why.said(&serde_json::json!({ "code": code }), code.to_owned());
+        let mut why = Why::default();
+        why.is_silent(&gone, &"refused");
+        assert_eq!(why.sentence, "127.0.0.1:1 does not answer (refused)");
+        said(&mut why, "standby");
+        said(&mut why, "not_confirmed");
+        said(&mut why, "standby");
+        why.is_silent(&gone, &"refused");
+        assert_eq!(why.sentence, "not_confirmed");
+        said(&mut why, "not_done");
+        assert_eq!(why.sentence, "not_done", "the newest of those");
     }
 
     #[test]
