@@ -161,12 +161,13 @@ impl AdminClient {
                 }
             }
         }
-        let last = why.sentence;
+        let (answered, last) = (why.weight > 1, why.sentence);
         match in_doubt {
             Some(id) => Err(Failed::unknown(format!(
                 "it is not known whether this was done ({last}): look before you repeat it, or repeat it with \
                  --command-id {id}, which does it once"
             ))),
+            None if answered => Err(Failed::because(last)),
             None => Err(Failed::because(format!(
                 "{last}; is the cluster running? See mailraft status, or start it with mailraft quickstart"
             ))),

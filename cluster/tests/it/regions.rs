@@ -13,11 +13,13 @@ use mailraft_storage::{Index, NodeId, PartitionId, ProposalOutcome, ReplicaId, V
 use crate::network::Network;
 
 const P1: PartitionId = PartitionId(1);
-const SOUTH: [NodeId; 3] = [NodeId(4), NodeId(5), NodeId(6)];
+/// The nodes of the backup region.
+pub const SOUTH: [NodeId; 3] = [NodeId(4), NodeId(5), NodeId(6)];
 /// Ticks of a second.
-const SECOND: u32 = 40;
+pub const SECOND: u32 = 40;
 
-fn led(durability: Durability) -> (Network, NodeId) {
+/// Two regions that are led, and the leader of partition 1.
+pub fn led(durability: Durability) -> (Network, NodeId) {
     let mut network = Network::with_south(3, 3, durability);
     network.until(200, "both groups are led", |n| n.leader(P1).is_some() && n.leader(PartitionId::CONTROL).is_some());
     network.ticks(SECOND);
@@ -25,11 +27,13 @@ fn led(durability: Durability) -> (Network, NodeId) {
     (network, leader)
 }
 
-fn is_applied(outcome: Option<ProposalOutcome>) -> bool {
+/// Whether a write was carried out.
+pub fn is_applied(outcome: Option<ProposalOutcome>) -> bool {
     matches!(outcome, Some(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }))
 }
 
-fn status(network: &Network, node: NodeId) -> ReplicaStatus {
+/// How partition 1 is at a node.
+pub fn status(network: &Network, node: NodeId) -> ReplicaStatus {
     network.status(node, P1).unwrap()
 }
 

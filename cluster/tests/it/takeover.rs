@@ -1,35 +1,17 @@
 //! Another region takes the cluster over from its home.
 
 use mailraft_cluster::regions::Durability;
-use mailraft_cluster::{MemberChange, ReplicaStatus, TakeOverOutcome, TakeOverRefusal};
-use mailraft_storage::{Incarnation, NodeId, PartitionId, ProposalOutcome, Verdict};
+use mailraft_cluster::{MemberChange, TakeOverOutcome, TakeOverRefusal};
+use mailraft_storage::{Incarnation, NodeId, PartitionId};
 
 use crate::network::Network;
+use crate::regions::{SECOND, SOUTH, is_applied, led, status};
 
 const P1: PartitionId = PartitionId(1);
 const HOME: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-const SOUTH: [NodeId; 3] = [NodeId(4), NodeId(5), NodeId(6)];
-/// Ticks of a second.
-const SECOND: u32 = 40;
 
 fn incarnation(number: u32, nonce: u8) -> Incarnation {
     Incarnation { number, nonce: [nonce; 16] }
-}
-
-fn led(durability: Durability) -> (Network, NodeId) {
-    let mut network = Network::with_south(3, 3, durability);
-    network.until(200, "both groups are led", |n| n.leader(P1).is_some() && n.leader(PartitionId::CONTROL).is_some());
-    network.ticks(SECOND);
-    let leader = network.leader(P1).unwrap();
-    (network, leader)
-}
-
-fn is_applied(outcome: Option<ProposalOutcome>) -> bool {
-    matches!(outcome, Some(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }))
-}
-
-fn status(network: &Network, node: NodeId) -> ReplicaStatus {
-    network.status(node, P1).unwrap()
 }
 
 /// Whether owners run in south.

@@ -320,8 +320,10 @@ impl Handler<Ask> for MailboxActor {
         self.kind.changed = true;
         // An earlier attempt may have been done, and nobody is told that it was not.
         if attempt == 0 && self.has_no_room_to_copy(&command) {
-            let failed = ToSession::Failed { id, error: CommandError::Overloaded };
-            return self.kind.outboxes.get(&key).into_iter().for_each(|outbox| outbox.send(failed.clone()));
+            if let Some(outbox) = self.kind.outboxes.get(&key) {
+                outbox.send(ToSession::Failed { id, error: CommandError::Overloaded });
+            }
+            return;
         }
         let asked = mailraft_mailbox::owner::Ask { session: key, id, attempt, command };
         self.with_owner(ctx, |owner, env, out| owner.ask(env, asked, out));
