@@ -180,4 +180,11 @@ pub enum Refusal {
     /// The settings can't be.
     #[error("{0}")]
     BadSettings(String),
+    /// Mail to an address would not reach all that it stands for.
+    #[error(
+        "not all that {0} stands for would get its mail: aliases are followed {depth} deep, to {mailboxes} mailboxes at most; name the accounts themselves, or fewer",
+        depth = crate::lookup::ALIAS_DEPTH_MAX,
+        mailboxes = crate::lookup::TARGETS_MAX
+    )]
+    OutOfReach(String),
 }

@@ -1,7 +1,7 @@
 //! What a command changes, decided on applied state and what was decided before it in the same entry: nothing
 //! here changes anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_cluster::regions::{self, RegionSettings, RegionsRow};
 use mailraft_storage::entry::versioned_encode;
@@ -12,11 +12,14 @@ use serde::Serialize;
 use crate::api::{Answer, Command, Refusal};
 use crate::error::LookupError;
 use crate::keys::{key_record, mailbox_key_place};
-use crate::lookup::{ADDRESSES_WITH_ACCOUNT_MAX, Reader, TARGETS_MAX};
+use crate::lookup::{self, ADDRESSES_WITH_ACCOUNT_MAX, Reader, TARGETS_MAX};
 use crate::records::{
     Account, AccountId, AddressRecord, Domain, RECORD_VERSION, Target, account_place, address_place, domain_place,
 };
 use crate::{names, password};
+
+/// The most addresses that may lead to one whose aliases change.
+const REFERRERS_MAX: usize = 200;
 
 /// A command's exact effects.
 pub struct Effects {
@@ -150,8 +153,45 @@ fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String])
     if record.targets.len() > TARGETS_MAX {
         return Ok(Err(Refusal::TooManyTargets(address)));
     }
+    let names_aliases = record.targets.iter().any(|target| matches!(target, Target::Address(_)));
+    if names_aliases && let Some(address) = out_of_reach(at, &record)? {
+        return Ok(Err(Refusal::OutOfReach(address)));
+    }
     sealer.put(env, place, &record);
     Ok(Ok(sealer.done(Answer::Done)))
+}
+
+/// An address whose mail would not reach all that it stands for with this record: itself, or one that leads to it.
+fn out_of_reach(at: Reader<'_>, changed: &AddressRecord) -> Result<Option<String>, LookupError> {
+    let mut all: BTreeMap<String, AddressRecord> =
+        at.addresses()?.into_iter().map(|record| (record.address.clone(), record)).collect();
+    all.insert(changed.address.clone(), changed.clone());
+    let mut leads_to: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for record in all.values() {
+        for target in &record.targets {
+            if let Target::Address(of) = target {
+                leads_to.entry(of).or_default().push(&record.address);
+            }
+        }
+    }
+    let (mut affected, mut open) = (BTreeSet::new(), vec![changed.address.as_str()]);
+    while let Some(address) = open.pop() {
+        // What is checked for each has a bound, and so has their number.
+        if affected.len() == REFERRERS_MAX {
+            return Ok(Some(changed.address.clone()));
+        }
+        if affected.insert(address) {
+            open.extend(leads_to.get(address).into_iter().flatten());
+        }
+    }
+    for address in affected {
+        let Some(record) = all.get(address) else { continue };
+        let reached = lookup::reached(record.clone(), |next| Ok::<_, LookupError>(all.get(next).cloned()))?;
+        if !reached.whole {
+            return Ok(Some(address.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 fn remove_address(at: Reader<'_>, address: &str) -> Decision {

@@ -224,18 +224,43 @@ fn aliases_that_all_name_each_other_resolve_at_once() {
 }
 
 #[test]
-fn aliases_are_followed_so_far_by_the_shortest_way() {
+fn aliases_are_followed_so_far_by_the_shortest_way_and_none_is_taken_that_leads_further() {
     let mut w = World::new();
     w.run(domain("x.test")).unwrap();
     w.run(account("a0@x.test")).unwrap();
-    for n in 1..=10 {
-        w.run(alias(&format!("a{n}@x.test"), &[&format!("a{}@x.test", n - 1)])).unwrap();
-    }
+    let name = |n: usize| format!("a{n}@x.test");
+    let mut add = |of: usize, to: usize| w.run(alias(&name(of), &[&name(to)]));
     // The first alias names the account's mailbox itself, so the ninth is eight aliases away from it.
-    assert!(matches!(w.lookup.resolve("a9@x.test").unwrap(), Resolution::Mailboxes(..)));
-    assert_eq!(w.lookup.resolve("a10@x.test").unwrap(), Resolution::Unknown);
-    w.run(alias("a10@x.test", &["a5@x.test"])).unwrap();
-    assert!(matches!(w.lookup.resolve("a10@x.test").unwrap(), Resolution::Mailboxes(..)));
+    (1..=9).for_each(|n| assert_eq!(add(n, n - 1), Ok(Answer::Done)));
+    assert_eq!(add(10, 9), Err(Refusal::OutOfReach(name(10))));
+    assert_eq!(add(10, 5), Ok(Answer::Done));
+    assert_eq!(add(10, 8), Ok(Answer::Done));
+    // Nor is one below others that then would lead further than they did.
+    (12..=20).for_each(|n| assert_eq!(add(n, if n == 12 { 0 } else { n - 1 }), Ok(Answer::Done)));
+    assert_eq!(add(12, 1), Err(Refusal::OutOfReach(name(20))));
+    // A circle is as deep as what is in it.
+    assert_eq!(add(1, 9), Ok(Answer::Done));
+    for n in (1..=10).chain(12..=20) {
+        assert!(matches!(w.lookup.resolve(&name(n)).unwrap(), Resolution::Mailboxes(m, None) if m.len() == 1), "{n}");
+    }
+}
+
+#[test]
+fn no_list_of_lists_is_taken_whose_mail_would_not_reach_everybody() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    let own = |n: usize| format!("u{n}@x.test");
+    for n in 0..=TARGETS_MAX {
+        w.submit(account(&own(n)));
+    }
+    w.drain();
+    let users: Vec<String> = (0..=TARGETS_MAX).map(own).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    w.run(alias("some@x.test", &users[..TARGETS_MAX])).unwrap();
+    w.run(alias("last@x.test", &users[TARGETS_MAX..])).unwrap();
+    let all = w.run(alias("all@x.test", &["some@x.test", "last@x.test"]));
+    assert_eq!(all, Err(Refusal::OutOfReach("all@x.test".into())));
+    assert_eq!(w.run(alias("all@x.test", &["some@x.test"])), Ok(Answer::Done));
 }
 
 #[test]

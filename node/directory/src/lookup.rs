@@ -110,28 +110,7 @@ impl Lookup {
             },
         };
         let Some(found) = found else { return Ok(Resolution::Unknown) };
-        let mut mailboxes = Vec::new();
-        let mut seen = BTreeSet::from([found.address.clone()]);
-        // The nearest first, so that the depth at which an address is met is its least.
-        let mut open = VecDeque::from([(found, 0)]);
-        while let Some((record, depth)) = open.pop_front() {
-            for target in record.targets {
-                match target {
-                    Target::Mailbox { mailbox, .. }
-                        if !mailboxes.contains(&mailbox) && mailboxes.len() < TARGETS_MAX =>
-                    {
-                        mailboxes.push(mailbox);
-                    }
-                    Target::Mailbox { .. } => {}
-                    // Each address once: a few lists that name each other have more paths than can be walked.
-                    Target::Address(next) => {
-                        if depth < ALIAS_DEPTH_MAX && seen.len() < ALIASES_MAX && seen.insert(next.clone()) {
-                            open.extend(self.address(&next)?.map(|r| (r, depth + 1)));
-                        }
-                    }
-                }
-            }
-        }
+        let Reached { mailboxes, .. } = reached(found, |next| self.address(next))?;
         Ok(if mailboxes.is_empty() { Resolution::Unknown } else { Resolution::Mailboxes(mailboxes, detail) })
     }
 
@@ -296,6 +275,43 @@ impl Lookup {
         }
         Ok((page, next))
     }
+}
+
+/// What an address stands for.
+pub(crate) struct Reached {
+    /// Each once.
+    pub mailboxes: Vec<MailboxId>,
+    /// Whether that is all: nothing is nested too deep, or one too many.
+    pub whole: bool,
+}
+
+/// Follows an address's targets.
+pub(crate) fn reached<E>(
+    record: AddressRecord,
+    mut address: impl FnMut(&str) -> Result<Option<AddressRecord>, E>,
+) -> Result<Reached, E> {
+    let mut reached = Reached { mailboxes: Vec::new(), whole: true };
+    let mut seen = BTreeSet::from([record.address.clone()]);
+    // The nearest first, so that the depth at which an address is met is its least.
+    let mut open = VecDeque::from([(record, 0)]);
+    while let Some((record, depth)) = open.pop_front() {
+        for target in record.targets {
+            match target {
+                Target::Mailbox { mailbox, .. } if reached.mailboxes.contains(&mailbox) => {}
+                Target::Mailbox { mailbox, .. } if reached.mailboxes.len() < TARGETS_MAX => {
+                    reached.mailboxes.push(mailbox);
+                }
+                // Each address once: a few lists that name each other have more paths than can be walked.
+                Target::Address(next) if seen.contains(&next) => {}
+                Target::Address(next) if depth < ALIAS_DEPTH_MAX && seen.len() < ALIASES_MAX => {
+                    open.extend(address(&next)?.map(|record| (record, depth + 1)));
+                    seen.insert(next);
+                }
+                Target::Mailbox { .. } | Target::Address(_) => reached.whole = false,
+            }
+        }
+    }
+    Ok(reached)
 }
 
 /// Fails if the rows are known to be others than those that were applied: an older account would let an old password in.
