@@ -15,7 +15,8 @@ use mailraft_storage::rows::{Applied, ReplicaBatch};
 use mailraft_storage::{MailboxId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table};
 
 /// The tables of these rows.
-const TABLES: [Table; 5] = [Table::Members, Table::Mode, Table::Nodes, Table::Placement, Table::Regions];
+const TABLES: [Table; 6] =
+    [Table::Incarnation, Table::Members, Table::Mode, Table::Nodes, Table::Placement, Table::Regions];
 /// The most bytes of them in one snapshot. A node's row takes some hundred, a partition's placement fewer.
 pub(super) const GROUP_ROWS_MAX_BYTES: usize = 4 << 20;
 
@@ -65,5 +66,36 @@ impl Arriving {
         placement::nodes(&rows, replica)?;
         placement::placements(&rows, replica)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn whatever_this_node_reads_of_a_groups_rows_is_read_before_a_snapshot_is_taken() {
+        let (replica, applied) = (ReplicaId(1), Applied::default());
+        let mut read_by_the_node = Vec::new();
+        for table in Table::ALL {
+            for key in [&[][..], &[0], &[1], &[0; 4], &[0; 8], &[1; 9], &[7; 16]] {
+                let row = (RowKey::partition(table, key), Bytes::from_static(&[9; 7]));
+                let rows = MemoryRows::new();
+                let mut batch = RowBatch::default();
+                batch.put(row.0.clone(), row.1.to_vec());
+                if rows.write(&[ReplicaBatch { replica, batch, applied: applied.clone() }]).is_err()
+                    || read(&rows, replica).is_ok()
+                {
+                    continue;
+                }
+                let mut arriving = Arriving::default();
+                arriving.take(&[row]).unwrap();
+                assert!(arriving.check(replica, &applied).is_err(), "{table:?} {key:?} is taken and can't be read");
+                read_by_the_node.push(table);
+            }
+        }
+        read_by_the_node.dedup();
+        assert_eq!(read_by_the_node, [Table::Incarnation, Table::Members, Table::Mode, Table::Regions]);
     }
 }
