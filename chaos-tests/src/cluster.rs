@@ -401,16 +401,24 @@ impl Cluster {
         text.lines().filter_map(value).sum()
     }
 
-    /// What a node's process has in memory now, in bytes (`VmRSS`); None if there is no such process.
-    pub fn resident_bytes(&self, node: u64) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid(node))).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+    /// What a node's process has in memory now, in bytes (`VmRSS`).
+    ///
+    /// # Errors
+    /// If it can't be told: there is no such process, say.
+    pub fn resident_bytes(&self, node: u64) -> Result<u64, String> {
+        let path = format!("/proc/{}/status", self.pid(node));
+        let status = std::fs::read_to_string(&path).map_err(|e| format!("node {node}: {path}: {e}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kibibytes
+            .map(|kibibytes| kibibytes << 10)
+            .ok_or_else(|| format!("node {node} has ended: {path} names no memory"))
     }
 
     /// The last lines of a node's log, under a heading. A process that was killed says nothing there of its end.
     pub fn log_end(&self, node: u64) -> String {
-        let log = std::fs::read_to_string(self.text(node, "log")).unwrap_or_default();
+        let path = self.text(node, "log");
+        let log = std::fs::read_to_string(&path).unwrap_or_else(|e| format!("{path}: {e}"));
         let lines: Vec<&str> = log.lines().collect();
         let last = &lines[lines.len().saturating_sub(LOG_END_LINES)..];
         format!("--- the end of node {node}'s log\n{}", last.join("\n"))

@@ -117,9 +117,9 @@ pub fn siege(cluster: &mut Cluster, time: Duration) -> Result<Outcome, String> {
         let round = Instant::now();
         others.round().map_err(|e| format!("after {:.0} s: {e}", begun.elapsed().as_secs_f64()))?;
         for node in cluster.node_ids() {
-            let bytes = cluster.resident_bytes(node).ok_or_else(|| {
+            let bytes = cluster.resident_bytes(node).map_err(|e| {
                 let after = begun.elapsed().as_secs_f64();
-                format!("node {node} has ended after {after:.0} s under attack\n{}", cluster.log_end(node))
+                format!("after {after:.0} s under attack: {e}\n{}", cluster.log_end(node))
             })?;
             let most = resident_max_bytes.entry(node).or_default();
             *most = bytes.max(*most);

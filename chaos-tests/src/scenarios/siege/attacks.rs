@@ -13,7 +13,7 @@ use crate::plain::{Plain, socket_from};
 use crate::wire::{Trust, Wire};
 
 const PASSWORD: &str = "it is an attacker's own";
-/// Places in the hoarder's INBOX.
+/// Places in the INBOX of the hoarder and of the copier.
 const PLACES: usize = 8_192;
 /// Between two attempts of one attack.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -25,6 +25,8 @@ pub(super) struct Target {
     victim: Account,
     /// Has one message in very many places.
     hoarder: Account,
+    /// Has as many, and copies them.
+    copier: Account,
     /// Has large messages.
     deaf: Account,
     /// Gets strange messages.
@@ -63,6 +65,7 @@ impl Target {
             nodes,
             victim,
             hoarder: account("hoarder"),
+            copier: account("copier"),
             deaf: account("deaf"),
             strange: account("strange"),
         };
@@ -71,13 +74,15 @@ impl Target {
     }
 
     fn fill(&self) -> io::Result<()> {
-        let mut hoarder = self.login(0, &self.hoarder)?;
-        hoarder.ok("APPEND INBOX {9+}\r\nA: b\r\n\r\nx")?;
-        hoarder.ok("SELECT INBOX")?;
-        let mut places = 1;
-        while places < PLACES {
-            hoarder.ok("COPY 1:* INBOX")?;
-            places *= 2;
+        for account in [&self.hoarder, &self.copier] {
+            let mut session = self.login(0, account)?;
+            session.ok("APPEND INBOX {9+}\r\nA: b\r\n\r\nx")?;
+            session.ok("SELECT INBOX")?;
+            let mut places = 1;
+            while places < PLACES {
+                session.ok("COPY 1:* INBOX")?;
+                places *= 2;
+            }
         }
         let mut deaf = self.login(1, &self.deaf)?;
         let text = format!("Subject: large\r\n\r\n{}", "words in a long line of their own\r\n".repeat(20_000));
@@ -133,6 +138,7 @@ impl Attack {
             attack("half-sent messages", 2, half_sent_messages),
             attack("drips", 2, drips),
             attack("flags of very many places before sessions that don't read", 1, flag_storm),
+            attack("copies of very many places", 1, copy_storm),
             attack("sessions that don't read", 10, deaf),
             attack("strange messages", 2, strange_messages),
             attack("guesses", 4, guesses),
@@ -184,7 +190,7 @@ fn silent_strangers(target: &Target, turn: &Turn<'_>) -> io::Result<()> {
         let ports = target.node(number);
         let address = if number % 8 < 4 { &ports.smtp } else { &ports.imap };
         held.extend(Plain::connect_from(Turn { number, stop: turn.stop }.stranger(), address));
-        if held.len() > HELD {
+        while held.len() > HELD {
             held.pop_front();
         }
         std::thread::sleep(PAUSE);
@@ -277,6 +283,22 @@ fn flag_storm(target: &Target, turn: &Turn<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// A folder of 8,192 places is copied again and again, and the copies are deleted.
+fn copy_storm(target: &Target, turn: &Turn<'_>) -> io::Result<()> {
+    let mut session = target.login(turn.number, &target.copier)?;
+    session.ok("SELECT INBOX")?;
+    // It may be there from a try that was cut off.
+    session.command("DELETE Pile")?;
+    session.ok("CREATE Pile")?;
+    for _ in 0..8 {
+        if !turn.goes_on() {
+            break;
+        }
+        session.ok("COPY 1:* Pile")?;
+    }
+    session.ok("DELETE Pile").map(drop)
+}
+
 /// Asks for all messages again and again, and reads nothing.
 fn deaf(target: &Target, turn: &Turn<'_>) -> io::Result<()> {
     let mut session = target.login(turn.number, &target.deaf)?;
@@ -362,7 +384,8 @@ fn silent_ports(target: &Target, turn: &Turn<'_>) -> io::Result<()> {
         if number.is_multiple_of(8) {
             held.extend(Plain::connect(&ports.admin));
         }
-        if held.len() > 200 {
+        // In some rounds there were two.
+        while held.len() > 200 {
             held.pop_front();
         }
         std::thread::sleep(PAUSE);
