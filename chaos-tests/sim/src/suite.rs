@@ -54,6 +54,7 @@ fn shapes(dice: &mut Dice, setup: &mut Setup) {
     let limits = &mut setup.limits;
     if often(dice) {
         limits.entry_max_bytes = dice.between(2_200, 30_000) as usize;
+        limits.part_max_bytes = limits.entry_max_bytes / 4;
     }
     if often(dice) {
         limits.page_above_messages = dice.between(1, 16) as usize;

@@ -29,7 +29,7 @@ use crate::state::State;
 use crate::work::{Context, Row, UID_AHEAD_MAX, Work, key_bytes};
 
 /// How many chunks of an abandoned upload one entry deletes.
-const SWEEP_CHUNKS: u32 = 4_000;
+const SWEEP_CHUNKS: u32 = 1_000;
 
 /// What a read comes to.
 #[derive(Debug)]
@@ -110,7 +110,9 @@ impl Mailbox {
         limits: Limits,
     ) -> Result<Mailbox, StoreError> {
         let mut cx = Context::new(place, key);
-        cx.limits = Limits { entry_max_bytes: limits.entry_max_bytes.min(BATCH_MAX_BYTES), ..limits };
+        let entry_max_bytes = limits.entry_max_bytes.min(BATCH_MAX_BYTES);
+        let part_max_bytes = limits.part_max_bytes.min(entry_max_bytes);
+        cx.limits = Limits { entry_max_bytes, part_max_bytes, ..limits };
         let loaded = load(rows.as_ref(), &cx)?;
         Ok(Mailbox {
             cx,
@@ -299,7 +301,8 @@ impl Engine for Mailbox {
         };
         let result = Ok(answer);
         let bytes = work.size_bytes() + result_bytes(&result);
-        if batch.bytes + bytes <= batch.max_bytes {
+        let in_parts = work.new_places_bytes() > self.cx.limits.part_max_bytes;
+        if batch.bytes + bytes <= batch.max_bytes && !(in_parts && may_be_staged(&queued.command)) {
             let needs = batch.absorb(work, bytes);
             batch.needs.push(needs);
             return Effect::Decided(result);
@@ -307,7 +310,7 @@ impl Engine for Mailbox {
         if !batch.is_empty() {
             return Effect::NoRoom;
         }
-        match stage(work, &queued.command, result, self.cx.limits.entry_max_bytes) {
+        match stage(work, &queued.command, result, &self.cx.limits) {
             Some(staged) => {
                 self.staged = Some(staged);
                 Effect::Parts
@@ -553,16 +556,21 @@ fn complete(
     rows.insert(counters_key(mailbox), Row::Plain(encode(&next.counters)));
 }
 
-/// Takes a change apart that fits no entry, if all but its new places fit one. Not where the command brings a message: a
-/// place requires its content, which only the last entry would write.
-fn stage(work: Work<'_>, command: &Command, result: Result<Answer, Refusal>, max_bytes: usize) -> Option<Box<Staged>> {
+/// Whether a command's new places may be written before its last entry. Not where it brings a message: a place requires its
+/// content, which only the last entry would write.
+fn may_be_staged(command: &Command) -> bool {
+    commands::new_message_of(command).is_none()
+}
+
+/// Takes a change with new places apart, if all else of it fits an entry.
+fn stage(work: Work<'_>, command: &Command, result: Result<Answer, Refusal>, limits: &Limits) -> Option<Box<Staged>> {
     let has_places = work.rows.values().any(|row| matches!(row, Row::NewPlace(_)));
-    if !has_places || commands::new_message_of(command).is_some() {
+    if !has_places || !may_be_staged(command) {
         return None;
     }
     let stage = StageId(if plant::is(Fault::StageIdsRepeat) { [0; 16] } else { work.env.bytes() });
-    let staged = Staged::split(work, stage, result, max_bytes);
-    (staged.last_bytes() + result_bytes(&staged.result) <= max_bytes).then(|| Box::new(staged))
+    let staged = Staged::split(work, stage, result, limits.part_max_bytes);
+    (staged.last_bytes() + result_bytes(&staged.result) <= limits.entry_max_bytes).then(|| Box::new(staged))
 }
 
 fn seal_rows(env: &mut Env, cx: &Context, rows: BTreeMap<RowKey, Row>) -> RowBatch {

@@ -277,6 +277,26 @@ fn a_copy_larger_than_an_entry_is_all_or_nothing_whoever_owns_the_mailbox() {
 }
 
 #[test]
+fn no_change_of_many_messages_has_an_entry_of_many_rows() {
+    const ROWS_MAX: usize = 1_100;
+    let mut world = World::new();
+    world.fill("INBOX", 3_000);
+    let inbox = world.id("INBOX");
+    world.run(create("a")).unwrap();
+    world.run(Command::Copy { folder: inbox, uids: ALL(), to: "a".into() }).unwrap();
+    world.run(flag(inbox, ALL(), SystemFlag::Deleted)).unwrap();
+    world.run(Command::Expunge { folder: inbox, uids: Some(UidSet::range(1, 900)) }).unwrap();
+    world.run(Command::Expunge { folder: inbox, uids: None }).unwrap();
+    let a = world.id("a");
+    world.run(Command::Move { folder: a, uids: ALL(), to: "INBOX".into() }).unwrap();
+    world.run(Command::RenameFolder { from: "INBOX".into(), to: "b".into() }).unwrap();
+    world.run(Command::DeleteFolder { name: "b".into() }).unwrap();
+    assert!(world.most_rows <= ROWS_MAX, "{} rows in one entry", world.most_rows);
+    assert_eq!((world.count(Table::Places), world.count(Table::Contents)), (0, 0));
+    world.assert_rows_are_memory();
+}
+
+#[test]
 fn a_large_move_and_the_renaming_of_a_large_inbox_are_one_change() {
     let mut world = World::new();
     world.fill("INBOX", 5_000);

@@ -36,6 +36,8 @@ pub struct World {
     pub answers: BTreeMap<CommandId, (Result<Answer, Refusal>, Index)>,
     /// Rows of the last entry: puts, deletes.
     pub last: (usize, usize),
+    /// The most rows that an entry wrote and deleted.
+    pub most_rows: usize,
     pub entries: usize,
 }
 
@@ -60,7 +62,7 @@ impl World {
         };
         let mailbox = Deciding::new(Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap());
         let (events, answers) = (Vec::new(), BTreeMap::new());
-        World { rows, env, place, key, mailbox, events, answers, last: (0, 0), entries: 0 }
+        World { rows, env, place, key, mailbox, events, answers, last: (0, 0), most_rows: 0, entries: 0 }
     }
 
     /// Another owner takes over: only the rows stay.
@@ -117,6 +119,7 @@ impl World {
             if missing { (RowBatch::default(), Verdict::Missing) } else { (body.batch, Verdict::Accepted) };
         if !missing {
             self.last = (batch.puts.len(), batch.deletes.len());
+            self.most_rows = self.most_rows.max(batch.puts.len() + batch.deletes.len());
             self.entries += 1;
             for (id, result) in body.results {
                 let row = CommandRow { index, mailbox: self.place.mailbox, result };

@@ -5,6 +5,9 @@ use mailraft_storage::entry::ENTRY_MAX_BYTES;
 
 /// The most bytes of rows and results in one entry: what is left of an entry beside its header.
 pub const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES - (16 << 10);
+/// The most bytes of new places in one entry: about a thousand rows. While an entry is applied those of all other mailboxes
+/// of the node wait, so that a change of many messages comes in parts.
+pub const PART_MAX_BYTES: usize = 192 << 10;
 /// An upload that has not become live after this time is deleted, in milliseconds.
 pub const OPEN_BODY_MAX_MILLIS: u64 = 3_600_000;
 /// More changed messages than this in one page are written as the page's row.
@@ -14,9 +17,9 @@ pub const PAGES_ABOVE_MESSAGES: usize = 1_000;
 /// The most rows of expunge history that a folder keeps; past them the oldest are forgotten.
 pub const EXPUNGED_ROWS_MAX: usize = 1_000;
 /// A change that removes no more rows than this deletes them itself; a larger one leaves them to a sweep.
-pub const DIRECT_DELETES_MAX: usize = 2_000;
+pub const DIRECT_DELETES_MAX: usize = 1_000;
 /// The most rows that one sweeping entry deletes.
-pub const SWEEP_ROWS_MAX: usize = 4_000;
+pub const SWEEP_ROWS_MAX: usize = 1_000;
 /// How long a delivery's answer is kept for a sender that repeats it, in milliseconds.
 pub const DELIVERY_KEPT_MILLIS: u64 = 24 * 3_600_000;
 /// The most deliveries remembered; past them the oldest are forgotten.
@@ -47,6 +50,8 @@ pub const HEARD_MEMORY_MAX_BYTES: usize = REPEATS_MAX * HEARD_MEMORY_BYTES;
 pub struct Limits {
     /// The most bytes of rows and results in one entry; a larger change is staged.
     pub entry_max_bytes: usize,
+    /// The most bytes of new places in one entry; a change with more of them is staged.
+    pub part_max_bytes: usize,
     /// More changed messages than this in one page are written as the page's row.
     pub page_above_messages: usize,
     /// A change of more messages than this is written as pages wherever a page has several of them.
@@ -77,6 +82,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             entry_max_bytes: BATCH_MAX_BYTES,
+            part_max_bytes: PART_MAX_BYTES,
             page_above_messages: PAGE_ABOVE_MESSAGES,
             pages_above_messages: PAGES_ABOVE_MESSAGES,
             expunged_max_rows: EXPUNGED_ROWS_MAX,

@@ -298,6 +298,12 @@ impl<'a> Work<'a> {
         let requires: usize = self.requires.iter().map(key_bytes).sum();
         rows + requires + folder_bytes(&self.state, &self.touched)
     }
+
+    /// What its new places take of an entry, with the contents that they require, in bytes, as an upper bound.
+    pub fn new_places_bytes(&self) -> usize {
+        let places = self.rows.iter().filter(|(_, row)| matches!(row, Row::NewPlace(_)));
+        places.map(|(key, row)| key_bytes(key) + row_bytes(key, row)).sum()
+    }
 }
 
 /// A folder's row without its name, in bytes, at most.

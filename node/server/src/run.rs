@@ -182,6 +182,7 @@ async fn serve(
     let memory = NodeMemory::new(division);
     let budget =
         Budget::new(memory.body_memory_bytes(&config.limits), descriptors.large_messages, config.limits.spool_bytes);
+    let turns = Turns::of_this_machine();
     let services = Services {
         registry: Registry::new(
             cluster.clone(),
@@ -189,6 +190,7 @@ async fn serve(
             actors,
             bounds(&config),
             Arc::clone(&memory.actors),
+            turns.clone(),
         ),
         links: Arc::new(Links::new(cluster.clone(), link_key)),
         far: StatusLinks::new(cluster.clone()),
@@ -203,7 +205,7 @@ async fn serve(
         disk: DiskSpace::of(&config.data_dir, &config.limits),
         logged_in: LoggedIn::default(),
         places: Places::default(),
-        turns: Turns::of_this_machine(),
+        turns,
     };
     services.credentials.set_masking(config.log.mask_addresses);
     tokio::spawn(serve_streams(services.reach(), own_answers(services.clone()), streams));

@@ -10,6 +10,9 @@
 //!
 //! What a session computes is the time within the polls of its task ([`Turn::polled`]): a client that reads slowly takes
 //! nobody's time, and keeps no permit.
+//!
+//! A change of many messages costs where its rows are applied, on every node, and others' entries wait there behind it: it
+//! comes in parts, and each part has its turn in the same way ([`Writer::writes`]).
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -28,6 +31,10 @@ const SLICE_MAX: Duration = Duration::from_millis(4);
 const READ_HOLDS_MAX: Duration = Duration::from_millis(50);
 /// What others compute for an answer: reading, opening and sealing its bytes, and handing them from node to node.
 const READ_COMPUTES_PER_MIB: Duration = Duration::from_millis(20);
+/// What it costs to seal, log and apply one row, on all nodes together.
+const ROW_COMPUTES: Duration = Duration::from_micros(60);
+/// An entry with no more rows for each of its commands is no large change, and waits for nobody.
+const ROWS_OF_A_COMMAND_LIGHT_MAX: usize = 64;
 /// So much an account computes without a permit, and so much of each second it gets back.
 const LIGHT_MAX: Duration = Duration::from_millis(50);
 const LIGHT_PER_SECOND: f64 = 0.02;
@@ -50,6 +57,8 @@ pub struct Turns(Arc<Shared>);
 struct Shared {
     clock: fn() -> Instant,
     permits: Arc<Semaphore>,
+    /// For owners that decide what takes long, as many as there are permits.
+    deciding: Arc<Semaphore>,
     accounts: Mutex<Accounts>,
     /// How late timers come of late, in microseconds.
     late_us: AtomicU64,
@@ -93,6 +102,13 @@ struct State {
     reading: bool,
 }
 
+/// What a mailbox writes, as a share of its account.
+#[derive(Clone)]
+pub struct Writer {
+    turns: Turns,
+    account: Arc<Account>,
+}
+
 /// A session's task.
 pub struct Polled<F> {
     turn: Turn,
@@ -107,8 +123,8 @@ impl Turns {
     }
 
     fn new(permits: usize, clock: fn() -> Instant) -> Self {
-        let permits = Arc::new(Semaphore::new(permits));
-        Turns(Arc::new(Shared { clock, permits, accounts: Mutex::default(), late_us: AtomicU64::new(0) }))
+        let (permits, deciding) = (Arc::new(Semaphore::new(permits)), Arc::new(Semaphore::new(permits)));
+        Turns(Arc::new(Shared { clock, permits, deciding, accounts: Mutex::default(), late_us: AtomicU64::new(0) }))
     }
 
     /// Watches how busy the machine is, for ever.
@@ -131,6 +147,18 @@ impl Turns {
             reading: false,
         };
         Turn { turns: self.clone(), state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// What this mailbox writes.
+    pub fn writer(&self, mailbox: MailboxId) -> Writer {
+        Writer { turns: self.clone(), account: self.account(mailbox) }
+    }
+
+    /// Nobody decides what takes long until this is dropped.
+    #[cfg(test)]
+    pub fn hold_deciding(&self) -> OwnedSemaphorePermit {
+        let all = u32::try_from(self.0.deciding.available_permits()).unwrap();
+        Arc::clone(&self.0.deciding).try_acquire_many_owned(all).unwrap()
     }
 
     fn now(&self) -> Instant {
@@ -278,6 +306,55 @@ impl Turn {
         // Nobody closes them.
         state.held = place.ok().zip(permit.ok());
         state.counted = now;
+    }
+}
+
+impl Writer {
+    /// Carries out an entry of so many rows and commands, which may wait for its turn before.
+    pub async fn writes<F: Future>(&self, rows: usize, commands: usize, proposing: impl FnOnce() -> F) -> F::Output {
+        if rows <= ROWS_OF_A_COMMAND_LIGHT_MAX * commands.max(1) {
+            return proposing().await;
+        }
+        let cost = ROW_COMPUTES * u32::try_from(rows).unwrap_or(u32::MAX);
+        let permit = if self.spends(cost) { self.wait_for_permit().await } else { None };
+        let proposed = proposing();
+        tokio::pin!(proposed);
+        tokio::select! {
+            biased;
+            outcome = &mut proposed => outcome,
+            // It waits for others: a majority, say.
+            () = tokio::time::sleep(READ_HOLDS_MAX) => {
+                drop(permit);
+                proposed.await
+            }
+        }
+    }
+
+    /// Whose turn it is to decide what takes long: whoever comes first. Not one of the permits, with which a session may
+    /// wait for what is decided.
+    pub async fn decides(&self) -> Option<OwnedSemaphorePermit> {
+        // Nobody closes it.
+        Arc::clone(&self.turns.0.deciding).acquire_owned().await.ok()
+    }
+
+    /// Whether the account has nothing left after this.
+    fn spends(&self, cost: Duration) -> bool {
+        let mut light = self.account.light();
+        light.spend(self.turns.now(), cost);
+        light.left.is_zero()
+    }
+
+    async fn wait_for_permit(&self) -> Option<OwnedSemaphorePermit> {
+        let begun = self.turns.now();
+        // Nobody closes them.
+        let permit = Arc::clone(&self.turns.0.permits).acquire_owned().await.ok();
+        let rests = self.turns.rests();
+        if !rests.is_zero() {
+            tokio::time::sleep(rests).await;
+        }
+        let waited = self.turns.now().duration_since(begun);
+        ::metrics::histogram!("mailraft_turn_wait_seconds").record(waited.as_secs_f64());
+        permit
     }
 }
 
@@ -493,6 +570,43 @@ mod tests {
         task.await.unwrap().unwrap();
         let computed = turn.state().computed;
         assert!(computed >= 2 * READ_COMPUTES_PER_MIB && computed < 4 * READ_COMPUTES_PER_MIB, "{computed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_change_of_many_rows_waits_for_its_turn_and_one_of_few_does_not() {
+        let turns = Turns::new(1, shown);
+        let (writer, proposed) = (turns.writer(MailboxId([1; 16])), Cell::new(0));
+        let propose = || async { proposed.set(proposed.get() + 1) };
+        let many = 2_000;
+        writer.writes(many, 0, propose).await;
+        let held = Arc::clone(&turns.0.permits).acquire_owned().await.unwrap();
+        let mut waits = Box::pin(writer.writes(many, 0, propose));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+        assert_eq!(proposed.get(), 1);
+        // A delivery, and many of them in one entry.
+        writer.writes(9, 1, propose).await;
+        writer.writes(64 * 9, 64, propose).await;
+        // Another account has written nothing lately.
+        turns.writer(MailboxId([2; 16])).writes(many / 4, 1, propose).await;
+        assert_eq!(proposed.get(), 4);
+        drop(held);
+        waits.await;
+        assert_eq!(proposed.get(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_waits_for_a_majority_keeps_no_permit() {
+        let turns = Turns::new(1, shown);
+        let writer = turns.writer(MailboxId([1; 16]));
+        let many = 2_000;
+        writer.writes(many, 0, || std::future::ready(())).await;
+        let mut never = Box::pin(writer.writes(many, 0, std::future::pending::<()>));
+        assert!(never.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+        assert_eq!(turns.0.permits.available_permits(), 0);
+        tokio::select! {
+            () = never => {}
+            () = writer.writes(many, 0, || std::future::ready(())) => {}
+        }
     }
 
     #[test]

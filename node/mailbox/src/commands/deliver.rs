@@ -14,7 +14,7 @@ use crate::work::{Context, Row, Work};
 /// The most deliveries that one delivery forgets.
 const FORGOTTEN_AT_ONCE: usize = 64;
 /// The most deliveries that one sweeping entry forgets.
-const SWEPT_AT_ONCE: usize = 4_000;
+const SWEPT_AT_ONCE: usize = 1_000;
 
 pub fn deliver(
     work: &mut Work<'_>,

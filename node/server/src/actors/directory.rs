@@ -61,6 +61,12 @@ impl Kind for DirectoryKind {
         }
     }
 
+    fn takes_long(&self) -> bool {
+        false
+    }
+
+    fn fell_idle(&mut self) {}
+
     fn loaded(&mut self, _: &mut Directory) {}
 
     fn carry_out(
@@ -105,6 +111,6 @@ impl Handler<DirectoryAsk> for DirectoryActor {
     fn handle(&mut self, DirectoryAsk { id, command, reply }: DirectoryAsk, ctx: &mut Self::Context) {
         // Nobody says whether it was sent before: taken for a repeat.
         let asked = Ask { from: reply, turn: SessionNumber::default(), id, attempt: 1, command };
-        self.with_owner(ctx, |owner, env, out| owner.ask(env, asked, out));
+        self.with_owner(ctx, move |owner, env, out| owner.ask(env, asked, out));
     }
 }

@@ -94,6 +94,12 @@ pub struct Detach(pub SessionKey);
 /// A COPY of more messages is carried out only once it was measured what its mailbox takes.
 const COPY_UNMEASURED_MAX: u64 = 1_000;
 
+/// In a mailbox that takes more memory than this, some thousand messages, a change of more messages than
+/// [`DECIDED_AT_ONCE_MAX`] is decided on another thread.
+const DECIDED_AT_ONCE_MAX_BYTES: usize = 512 << 10;
+/// See [`DECIDED_AT_ONCE_MAX_BYTES`].
+const DECIDED_AT_ONCE_MAX: u64 = 2_000;
+
 /// The most bytes of messages from now on.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -157,6 +163,8 @@ pub struct MailboxKind {
     held: Arc<Held>,
     /// It was used since its memory was measured.
     changed: bool,
+    /// A change of many messages waits or is under way.
+    takes_long: bool,
 }
 
 impl MailboxActor {
@@ -169,6 +177,7 @@ impl MailboxActor {
             last_used: Instant::now(),
             held,
             changed: false,
+            takes_long: false,
         };
         OwnerActor::new(seat, MailboxOwner::new(), kind)
     }
@@ -195,7 +204,7 @@ impl MailboxActor {
             }
         };
         let confirmed = actix::fut::wrap_future::<_, Self>(reading).map(move |(lead, read), actor, ctx| {
-            actor.with_owner(ctx, |owner, _, out| owner.confirmed(number, lead, read, out));
+            actor.with_owner(ctx, move |owner, _, out| owner.confirmed(number, lead, read, out));
         });
         ctx.spawn(confirmed);
     }
@@ -259,6 +268,14 @@ impl Kind for MailboxKind {
         }
     }
 
+    fn takes_long(&self) -> bool {
+        self.takes_long
+    }
+
+    fn fell_idle(&mut self) {
+        self.takes_long = false;
+    }
+
     fn loaded(&mut self, engine: &mut Mailbox) {
         engine.set_quota_bytes(self.quota_bytes);
         self.held.measured(engine.memory_bytes());
@@ -274,15 +291,17 @@ impl Kind for MailboxKind {
     fn started(actor: &mut MailboxActor, ctx: &mut Context<MailboxActor>) {
         metrics::gauge!("mailraft_mailbox_actors").increment(1.0);
         ctx.run_interval(actor.kind.idle.check, |actor, ctx| {
-            if std::mem::take(&mut actor.kind.changed) {
-                let bytes = actor.owner.memory_bytes();
+            let changed = std::mem::take(&mut actor.kind.changed);
+            let Some(owner) = actor.owner_if_here() else { return actor.kind.changed = changed };
+            let (bytes, is_idle) = (changed.then(|| owner.memory_bytes()), owner.is_idle());
+            if let Some(bytes) = bytes {
                 actor.kind.held.measured(bytes);
             }
-            if !actor.owner.is_idle() {
+            if !is_idle {
                 // What waits for its time may be due.
-                actor.with_owner(ctx, |owner, env, out| owner.again(env, out));
+                actor.with_owner(ctx, move |owner, env, out| owner.again(env, out));
             } else if actor.kind.last_used.elapsed() > actor.kind.idle.before_passivation {
-                actor.with_owner(ctx, |owner, _, out| owner.end(Detached::Gone, out));
+                actor.with_owner(ctx, move |owner, _, out| owner.end(Detached::Gone, out));
             }
         });
     }
@@ -308,7 +327,7 @@ impl Handler<Attach> for MailboxActor {
         self.kind.outboxes.insert(key, outbox);
         self.kind.held.used_by(self.kind.outboxes.len());
         let turn = key.connection.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.session;
-        self.owner.attach(key, SessionNumber(turn));
+        self.owner().attach(key, SessionNumber(turn));
     }
 }
 
@@ -325,8 +344,10 @@ impl Handler<Ask> for MailboxActor {
             }
             return;
         }
+        let bytes = self.kind.held.bytes();
+        self.kind.takes_long |= bytes > DECIDED_AT_ONCE_MAX_BYTES && changes_many(&command);
         let asked = mailraft_mailbox::owner::Ask { session: key, id, attempt, command };
-        self.with_owner(ctx, |owner, env, out| owner.ask(env, asked, out));
+        self.with_owner(ctx, move |owner, env, out| owner.ask(env, asked, out));
     }
 }
 
@@ -337,10 +358,45 @@ impl MailboxActor {
         let once = if let Command::Once { command, .. } = command { command.as_ref() } else { command };
         let Command::Copy { uids, .. } = once else { return false };
         if uids.len() > COPY_UNMEASURED_MAX {
-            self.kind.held.measured(self.owner.memory_bytes());
+            let bytes = self.owner().memory_bytes();
+            self.kind.held.measured(bytes);
         }
         let share = &self.kind.held.share;
         share.used() > share.max()
+    }
+}
+
+/// Whether a command changes many messages, or may.
+fn changes_many(command: &Command) -> bool {
+    match command {
+        Command::Once { command, .. } | Command::InMaildrop { command, .. } => changes_many(command),
+        Command::Store { uids, .. }
+        | Command::Copy { uids, .. }
+        | Command::Move { uids, .. }
+        | Command::Expunge { uids: Some(uids), .. }
+        | Command::Remove { uids, .. } => uids.len() > DECIDED_AT_ONCE_MAX,
+        Command::Expunge { uids: None, .. } | Command::DeleteFolder { .. } | Command::RenameFolder { .. } => true,
+        Command::Sync
+        | Command::List
+        | Command::Status { .. }
+        | Command::Select { .. }
+        | Command::Resume { .. }
+        | Command::Unselect
+        | Command::Fetch { .. }
+        | Command::ReadChunk { .. }
+        | Command::Deliver { .. }
+        | Command::Append { .. }
+        | Command::CreateFolder { .. }
+        | Command::Subscribe { .. }
+        | Command::Heard { .. }
+        | Command::Maildrop
+        | Command::UniqueIds { .. }
+        | Command::CreateFolderFor { .. }
+        | Command::Quota
+        | Command::Replace { .. }
+        | Command::ReadChunks { .. }
+        | Command::SaveDates { .. }
+        | Command::CountDeleted { .. } => false,
     }
 }
 
@@ -351,7 +407,7 @@ impl Handler<Detach> for MailboxActor {
         self.kind.last_used = Instant::now();
         self.kind.outboxes.remove(&key);
         self.kind.held.used_by(self.kind.outboxes.len());
-        self.owner.detach(key);
+        self.owner().detach(key);
     }
 }
 
@@ -359,9 +415,9 @@ impl Handler<MakeRoom> for MailboxActor {
     type Result = ();
 
     fn handle(&mut self, MakeRoom: MakeRoom, ctx: &mut Self::Context) {
-        if self.owner.is_idle() {
+        if self.owner().is_idle() {
             metrics::counter!("mailraft_mailbox_actors_evicted_total").increment(1);
-            self.with_owner(ctx, |owner, _, out| owner.end(Detached::Gone, out));
+            self.with_owner(ctx, move |owner, _, out| owner.end(Detached::Gone, out));
         }
     }
 }
@@ -371,6 +427,6 @@ impl Handler<SetQuota> for MailboxActor {
 
     fn handle(&mut self, SetQuota(quota): SetQuota, _: &mut Self::Context) {
         self.kind.quota_bytes = quota;
-        self.owner.set_quota_bytes(quota);
+        self.owner().set_quota_bytes(quota);
     }
 }

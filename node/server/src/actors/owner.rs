@@ -1,6 +1,7 @@
 //! The actor around an owner, whatever it owns: it has the rows loaded, carries out what the owner wants done, and
 //! reports what became of it.
 
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use mailraft_cluster::SlotOutcome;
 use mailraft_directory::Lookup;
 use mailraft_driver::{Cluster, Leading};
 use mailraft_owner::{Detached, Owner, Step};
-use mailraft_storage::{Env, MailboxId, PartitionId, Proposal, ProposalOutcome};
+use mailraft_storage::{EntryKind, Env, MailboxId, PartitionId, Proposal, ProposalOutcome};
 
 use crate::environment::{os_env, refresh};
+use crate::turns::Writer;
 
 /// Which rows an actor owns, and beside what.
 #[derive(Clone)]
@@ -28,15 +30,26 @@ pub struct Seat {
     pub mailbox: MailboxId,
     /// What this node leads.
     pub leading: Leading,
+    /// Whose turn it is to write much.
+    pub writer: Writer,
 }
 
 /// What is particular to the actors of one kind of owner.
 pub trait Kind: Sized + Unpin + 'static {
     /// The owner.
-    type Owner: Owner<Engine: 'static, Own: 'static, Error: Display> + Unpin + 'static;
+    type Owner: Owner<Engine: Send + 'static, Own: Send + 'static, Error: Display + Send + 'static>
+        + Unpin
+        + Send
+        + 'static;
 
     /// Loads the rows, once no entry of an earlier owner of this term is in flight.
     fn load(seat: &Seat) -> impl Future<Output = Result<<Self::Owner as Owner>::Engine, Detached>> + 'static;
+
+    /// Whether what the owner does next may take long.
+    fn takes_long(&self) -> bool;
+
+    /// The owner has done all that it was asked.
+    fn fell_idle(&mut self);
 
     /// Sets an engine up that was just loaded.
     fn loaded(&mut self, engine: &mut <Self::Owner as Owner>::Engine);
@@ -54,8 +67,19 @@ type Steps<K> = Vec<Step<<<K as Kind>::Owner as Owner>::Own, <<K as Kind>::Owner
 /// An actor around an owner.
 pub struct OwnerActor<K: Kind> {
     pub(super) seat: Seat,
-    pub(super) owner: K::Owner,
     pub(super) kind: K,
+    /// None while the owner works on another thread.
+    desk: Option<Box<Desk<K>>>,
+    /// What it does when it is back, in this order.
+    later: VecDeque<Act<K>>,
+}
+
+/// What an owner is let do.
+type Act<K> = Box<dyn FnOnce(&mut <K as Kind>::Owner, &mut Env, &mut Steps<K>) + Send>;
+
+/// The owner, and what it decides with.
+struct Desk<K: Kind> {
+    owner: K::Owner,
     env: Env,
 }
 
@@ -73,19 +97,72 @@ pub struct SetUnconfirmed(pub bool);
 impl<K: Kind> OwnerActor<K> {
     /// Not loaded yet.
     pub fn new(seat: Seat, owner: K::Owner, kind: K) -> Self {
-        OwnerActor { seat, owner, kind, env: os_env() }
+        OwnerActor { seat, kind, desk: Some(Box::new(Desk { owner, env: os_env() })), later: VecDeque::new() }
     }
 
-    /// Lets the owner do something, and carries out what it wants done.
+    /// The owner, unless it works on another thread.
+    pub(super) fn owner_if_here(&mut self) -> Option<&mut K::Owner> {
+        self.desk.as_mut().map(|desk| &mut desk.owner)
+    }
+
+    /// The owner, while a message is handled.
+    ///
+    /// # Panics
+    /// If it works on another thread: until it is back messages wait.
+    pub(super) fn owner(&mut self) -> &mut K::Owner {
+        match self.owner_if_here() {
+            Some(owner) => owner,
+            None => panic!("a message is handled while the owner works elsewhere"),
+        }
+    }
+
+    /// Lets the owner do something, and carries out what it wants done. What may take long it does on another thread, in
+    /// its turn, and other actors of this thread go on meanwhile; this one waits.
     pub(super) fn with_owner(
         &mut self,
         ctx: &mut Context<Self>,
-        act: impl FnOnce(&mut K::Owner, &mut Env, &mut Steps<K>),
+        act: impl FnOnce(&mut K::Owner, &mut Env, &mut Steps<K>) + Send + 'static,
     ) {
-        refresh(&mut self.env, &self.seat.cluster);
-        let mut steps = Vec::new();
-        act(&mut self.owner, &mut self.env, &mut steps);
+        let Some(mut desk) = self.desk.take() else {
+            // Messages wait, but futures of this actor run once more after it began to wait: what they bring comes next, and
+            // there are no more of these than futures.
+            return self.later.push_back(Box::new(act));
+        };
+        refresh(&mut desk.env, &self.seat.cluster);
+        let work = move || {
+            let mut steps = Vec::new();
+            act(&mut desk.owner, &mut desk.env, &mut steps);
+            (desk, steps)
+        };
+        if !self.kind.takes_long() {
+            let (desk, steps) = work();
+            return self.is_back(desk, steps, ctx);
+        }
+        let writer = self.seat.writer.clone();
+        let elsewhere = async move {
+            let _turn = writer.decides().await;
+            tokio::task::spawn_blocking(work).await
+        };
+        let back = actix::fut::wrap_future::<_, Self>(elsewhere).map(|worked, actor, ctx| match worked {
+            Ok((desk, steps)) => actor.is_back(desk, steps, ctx),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The node ends.
+                Err(_) => ctx.stop(),
+            },
+        });
+        ctx.wait(back);
+    }
+
+    fn is_back(&mut self, desk: Box<Desk<K>>, steps: Steps<K>, ctx: &mut Context<Self>) {
+        if desk.owner.is_idle() {
+            self.kind.fell_idle();
+        }
+        self.desk = Some(desk);
         self.carry_out(steps, ctx);
+        if let Some(act) = self.later.pop_front() {
+            self.with_owner(ctx, act);
+        }
     }
 
     fn carry_out(&mut self, steps: Steps<K>, ctx: &mut Context<Self>) {
@@ -94,7 +171,7 @@ impl<K: Kind> OwnerActor<K> {
                 Step::Propose(proposal) => self.propose(proposal, ctx),
                 Step::Pause { millis } => {
                     ctx.run_later(Duration::from_millis(millis), |actor, ctx| {
-                        actor.with_owner(ctx, |owner, env, out| owner.again(env, out));
+                        actor.with_owner(ctx, move |owner, env, out| owner.again(env, out));
                     });
                 }
                 Step::Unreadable { command, error } => {
@@ -121,19 +198,25 @@ impl<K: Kind> OwnerActor<K> {
             if let Ok(engine) = &mut loaded {
                 actor.kind.loaded(engine);
             }
-            actor.with_owner(ctx, |owner, env, out| owner.loaded(env, loaded, out));
+            actor.with_owner(ctx, move |owner, env, out| owner.loaded(env, loaded, out));
         });
         ctx.spawn(loading);
     }
 
     fn propose(&mut self, proposal: Proposal, ctx: &mut Context<Self>) {
-        let Seat { cluster, partition, mailbox, .. } = &self.seat;
+        let Seat { cluster, partition, mailbox, writer, .. } = &self.seat;
         tracing::debug!(command = %proposal.command, %mailbox, partition = partition.0, "proposed");
-        let proposed = cluster.propose(*partition, proposal);
+        let (rows, commands) = match &proposal.kind {
+            EntryKind::Rows(body) => (body.batch.puts.len() + body.batch.deletes.len(), body.results.len()),
+            EntryKind::Begin | EntryKind::Chunk(_) | EntryKind::Takeover(_) => (0, 1),
+        };
+        let (cluster, partition, writer) = (cluster.clone(), *partition, writer.clone());
+        // If this actor ends while it waits for its turn, that ends too, and nothing is proposed.
+        let proposed = async move { writer.writes(rows, commands, || cluster.propose(partition, proposal)).await };
         let decided = actix::fut::wrap_future::<_, Self>(proposed).map(|outcome, actor, ctx| {
             // The node ends, perhaps after it was appended.
             let outcome = outcome.unwrap_or(ProposalOutcome::Unknown);
-            actor.with_owner(ctx, |owner, env, out| owner.decided(env, outcome, out));
+            actor.with_owner(ctx, move |owner, env, out| owner.decided(env, outcome, out));
         });
         ctx.spawn(decided);
     }
@@ -152,7 +235,7 @@ impl<K: Kind> Handler<SetUnconfirmed> for OwnerActor<K> {
     type Result = ();
 
     fn handle(&mut self, SetUnconfirmed(unconfirmed): SetUnconfirmed, ctx: &mut Self::Context) {
-        self.with_owner(ctx, |owner, _, out| owner.set_unconfirmed(unconfirmed, out));
+        self.with_owner(ctx, move |owner, _, out| owner.set_unconfirmed(unconfirmed, out));
     }
 }
 
@@ -160,6 +243,6 @@ impl<K: Kind> Handler<Stop> for OwnerActor<K> {
     type Result = ();
 
     fn handle(&mut self, Stop(why): Stop, ctx: &mut Self::Context) {
-        self.with_owner(ctx, |owner, _, out| owner.end(why, out));
+        self.with_owner(ctx, move |owner, _, out| owner.end(why, out));
     }
 }

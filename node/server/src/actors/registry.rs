@@ -16,6 +16,7 @@ use super::owner::{Seat, SetUnconfirmed, Stop};
 use super::threads::ActorThreads;
 use crate::memory::Share;
 use crate::outbox::Outbox;
+use crate::turns::Turns;
 use mailraft_directory::Lookup;
 
 /// Messages that may wait for one actor (actix defaults to 16).
@@ -33,6 +34,7 @@ struct Inner {
     arbiters: Vec<ArbiterHandle>,
     limits: Mutex<Limits>,
     memory: Arc<Share>,
+    turns: Turns,
     actors: Mutex<Actors>,
 }
 
@@ -78,17 +80,18 @@ pub struct LocalLink {
 }
 
 impl Registry {
-    /// No actor yet. Actors run on these threads, and their mailboxes take of this memory.
+    /// No actor yet. Actors run on these threads, their mailboxes take of this memory, and write much in turn.
     pub fn new(
         cluster: Cluster,
         lookup: Arc<Lookup>,
         threads: &ActorThreads,
         limits: Limits,
         memory: Arc<Share>,
+        turns: Turns,
     ) -> Self {
         let arbiters = threads.arbiters().to_vec();
         let limits = Mutex::new(limits);
-        let inner = Inner { cluster, lookup, arbiters, limits, memory, actors: Mutex::default() };
+        let inner = Inner { cluster, lookup, arbiters, limits, memory, turns, actors: Mutex::default() };
         Registry { inner: Arc::new(inner) }
     }
 
@@ -300,7 +303,8 @@ impl Registry {
 
     fn seat(&self, partition: PartitionId, mailbox: MailboxId, leading: Leading) -> Seat {
         let (cluster, lookup) = (self.inner.cluster.clone(), Arc::clone(&self.inner.lookup));
-        Seat { cluster, lookup, partition, mailbox, leading }
+        let writer = self.inner.turns.writer(mailbox);
+        Seat { cluster, lookup, partition, mailbox, leading, writer }
     }
 
     fn partition(&self, mailbox: MailboxId) -> PartitionId {

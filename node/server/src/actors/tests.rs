@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod large;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,9 +104,10 @@ impl Node {
         let threads = ActorThreads::start().unwrap();
         let memory = NodeMemory::new(Division::of(1 << 30, &config(dir.path()).limits));
         let of_actors = Arc::clone(&memory.actors);
+        let turns = Turns::of_this_machine();
         let services = Services {
             far: StatusLinks::new(cluster.clone()),
-            registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits, of_actors),
+            registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits, of_actors, turns.clone()),
             links: Arc::new(Links::new(cluster.clone(), LinkKey::new(RootKey::parse(ROOT_KEY).unwrap().link_key()))),
             memory,
             rows_memory: Arc::new(|| 0),
@@ -117,7 +120,7 @@ impl Node {
             descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
             logged_in: LoggedIn::default(),
             places: Places::default(),
-            turns: Turns::of_this_machine(),
+            turns,
         };
         tokio::spawn(services.registry.clone().end_actors_with_their_terms());
         Node { services, rows: stores.rows, threads, dir }

@@ -1,0 +1,57 @@
+//! Changes of many messages, beside actors of other mailboxes.
+
+use super::*;
+
+/// What answers a command, past the events that come before it.
+async fn answer_to(session: &mut Session, id: CommandId) -> Result<Answer, Refusal> {
+    loop {
+        match session.hear().await {
+            ToSession::Event(_) => {}
+            ToSession::Answer { id: of, result, .. } if of == id => return result,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_change_of_many_messages_waits_for_its_turn_other_actors_of_its_thread_go_on() {
+    let node = Node::start(LIMITS).await;
+    let [mailbox, other] = node.mailboxes().await;
+    let mut copies = node.attach(mailbox);
+    // Actors come to the threads in turn: the third is on the first one's.
+    let mut elsewhere = node.attach(other);
+    assert!(elsewhere.uids(&node).await.is_empty());
+    drop(elsewhere.link.panic());
+    assert_eq!(elsewhere.detached().await, Detached::Gone);
+    until("its end", || node.actors() == 1).await;
+    let mut beside = node.attach(other);
+
+    let select = Command::Select { folder: "INBOX".into(), claim_recent: false };
+    let Ok(Answer::Selected(inbox)) = copies.ask(node.id(), 0, select).await.0 else { panic!("not opened") };
+    let append = node.id();
+    copies.link.ask(append, 0, node.append().await).unwrap();
+    answer_to(&mut copies, append).await.unwrap();
+    let copy = || Command::Copy { folder: inbox.folder, uids: UidSet::range(1, u32::MAX), to: "INBOX".into() };
+    for _ in 0..14 {
+        let id = node.id();
+        copies.link.ask(id, 0, copy()).unwrap();
+        answer_to(&mut copies, id).await.unwrap();
+    }
+    until("its memory is measured", || node.services.memory.actors.used() > 1 << 20).await;
+
+    let turns = node.services.turns.hold_deciding();
+    let mut reads = node.attach(mailbox);
+    let id = node.id();
+    copies.link.ask(id, 0, copy()).unwrap();
+    let list = node.id();
+    reads.link.ask(list, 0, Command::List).unwrap();
+    for _ in 0..20 {
+        beside.ask(node.id(), 0, node.append().await).await.0.unwrap();
+    }
+    let silent = timeout(Duration::ZERO, reads.inbox.next()).await.is_err();
+    assert!(silent, "where the change was decided at once, this would have been answered long ago");
+    drop(turns);
+    assert!(matches!(answer_to(&mut reads, list).await, Ok(Answer::Folders(_))));
+    assert!(matches!(answer_to(&mut copies, id).await, Ok(Answer::Copied { to, .. }) if to.len() == 1 << 14));
+    node.end().await;
+}
