@@ -337,6 +337,42 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it may change more messages than this.
+    pub fn may_change_more_than(&self, messages: u64) -> bool {
+        match self {
+            Command::Once { command, .. } | Command::InMaildrop { command, .. } => {
+                command.may_change_more_than(messages)
+            }
+            Command::Store { uids, .. }
+            | Command::Copy { uids, .. }
+            | Command::Move { uids, .. }
+            | Command::Expunge { uids: Some(uids), .. }
+            | Command::Remove { uids, .. } => uids.len() > messages,
+            Command::Expunge { uids: None, .. } | Command::DeleteFolder { .. } | Command::RenameFolder { .. } => true,
+            Command::Sync
+            | Command::List
+            | Command::Status { .. }
+            | Command::Select { .. }
+            | Command::Resume { .. }
+            | Command::Unselect
+            | Command::Fetch { .. }
+            | Command::ReadChunk { .. }
+            | Command::Deliver { .. }
+            | Command::Append { .. }
+            | Command::CreateFolder { .. }
+            | Command::Subscribe { .. }
+            | Command::Heard { .. }
+            | Command::Maildrop
+            | Command::UniqueIds { .. }
+            | Command::CreateFolderFor { .. }
+            | Command::Quota
+            | Command::Replace { .. }
+            | Command::ReadChunks { .. }
+            | Command::SaveDates { .. }
+            | Command::CountDeleted { .. } => false,
+        }
+    }
+
     /// Whether it is done without an entry of its own.
     pub fn is_read(&self) -> bool {
         match self {

@@ -345,7 +345,7 @@ impl Handler<Ask> for MailboxActor {
             return;
         }
         let bytes = self.kind.held.bytes();
-        self.kind.takes_long |= bytes > DECIDED_AT_ONCE_MAX_BYTES && changes_many(&command);
+        self.kind.takes_long |= bytes > DECIDED_AT_ONCE_MAX_BYTES && command.may_change_more_than(DECIDED_AT_ONCE_MAX);
         let asked = mailraft_mailbox::owner::Ask { session: key, id, attempt, command };
         self.with_owner(ctx, move |owner, env, out| owner.ask(env, asked, out));
     }
@@ -363,40 +363,6 @@ impl MailboxActor {
         }
         let share = &self.kind.held.share;
         share.used() > share.max()
-    }
-}
-
-/// Whether a command changes many messages, or may.
-fn changes_many(command: &Command) -> bool {
-    match command {
-        Command::Once { command, .. } | Command::InMaildrop { command, .. } => changes_many(command),
-        Command::Store { uids, .. }
-        | Command::Copy { uids, .. }
-        | Command::Move { uids, .. }
-        | Command::Expunge { uids: Some(uids), .. }
-        | Command::Remove { uids, .. } => uids.len() > DECIDED_AT_ONCE_MAX,
-        Command::Expunge { uids: None, .. } | Command::DeleteFolder { .. } | Command::RenameFolder { .. } => true,
-        Command::Sync
-        | Command::List
-        | Command::Status { .. }
-        | Command::Select { .. }
-        | Command::Resume { .. }
-        | Command::Unselect
-        | Command::Fetch { .. }
-        | Command::ReadChunk { .. }
-        | Command::Deliver { .. }
-        | Command::Append { .. }
-        | Command::CreateFolder { .. }
-        | Command::Subscribe { .. }
-        | Command::Heard { .. }
-        | Command::Maildrop
-        | Command::UniqueIds { .. }
-        | Command::CreateFolderFor { .. }
-        | Command::Quota
-        | Command::Replace { .. }
-        | Command::ReadChunks { .. }
-        | Command::SaveDates { .. }
-        | Command::CountDeleted { .. } => false,
     }
 }
 
