@@ -54,7 +54,8 @@ pub use config::{NodeConfig, RecoverError, ReplicaSpec};
 pub use members::{ChangeRefusal, MemberChange};
 pub use node::Node;
 pub use outcome::{
-    BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SlotOutcome, TakeOverOutcome, TakeOverRefusal,
+    BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, SettingsOutcome, SlotOutcome, TakeOverOutcome,
+    TakeOverRefusal,
 };
 pub use peer_refusal::PeerRefusal;
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;

@@ -178,6 +178,10 @@ impl Node {
             Input::Create { request, spec } => self.create(request, spec, out),
             Input::Destroy { replica } => self.destroy(replica, out),
             Input::TakeOver { request, incarnation, word } => self.take_over(request, incarnation, word, out),
+            Input::SetRegions { request, id, settings } => {
+                let outcome = self.set_regions(env, request, id, settings);
+                decided(request, outcome.map(Decision::Settings), out);
+            }
             Input::HandOver => {
                 self.handing_over = true;
                 self.hand_over();

@@ -5,6 +5,7 @@ use mailraft_storage::{Index, NodeId, ProposalOutcome};
 
 use crate::members::ChangeRefusal;
 use crate::placement::MemberRow;
+use crate::regions::SettingsRefusal;
 
 /// The answer to one question, by the kind of question. Whoever carries outputs out takes it apart once and hands
 /// the outcome on to whoever asked. One type and one output for all kinds: what is answered passes one place, where
@@ -23,6 +24,8 @@ pub enum Decision {
     Create(CreateOutcome),
     /// Of [`Input::TakeOver`](crate::Input::TakeOver).
     TakeOver(TakeOverOutcome),
+    /// Of [`Input::SetRegions`](crate::Input::SetRegions).
+    Settings(SettingsOutcome),
 }
 
 /// What became of a read barrier.
@@ -98,6 +101,29 @@ pub enum CreateOutcome {
         /// The members that it was to be made with.
         members: Vec<MemberRow>,
     },
+}
+
+/// What became of other settings of regions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingsOutcome {
+    /// They are committed and applied at the leader: on the disks of a majority at home, whoever else holds them.
+    Changed {
+        /// The index of the change's entry.
+        index: Index,
+    },
+    /// They may not be.
+    Refused(SettingsRefusal),
+    /// Never appended, and this node still leads: ask again.
+    Dropped,
+    /// Never appended: this node does not lead the control group, or does not know yet all that is in its log.
+    NotLeader {
+        /// The node that leads, if known.
+        leader: Option<NodeId>,
+    },
+    /// Never appended: too much waits to be committed.
+    Overloaded,
+    /// Appended, but leadership was lost before it was applied here: a successor knows.
+    Unknown,
 }
 
 /// What became of an operator's word that a region takes the cluster over.

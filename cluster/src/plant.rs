@@ -73,6 +73,8 @@ mailraft_storage::plants! {
     AloneBeforeRow,
     /// Answers are said to wait everywhere before every partition's log that says so is held by the other regions.
     WholeBeforeHeld,
+    /// Other settings of regions are answered only when another region holds them.
+    SettingsWaitToBeVisible,
     /// A standby that differs from its home stops the processes there.
     RottenStandbyStopsHome,
     /// A standby does not mark that a snapshot may be above what its region holds.

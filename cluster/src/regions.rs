@@ -5,14 +5,14 @@
 //! it synced. A takeover elects among all standbys of the region and needs a majority of them, so it meets every
 //! majority that held something: what is held is not lost with the home.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::{
-    Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError,
-    Table, UnixMillis,
+    CommandId, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, ReplicaId, RowBatch, RowKey, Rows,
+    StoreError, Table, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,11 @@ const ROW_WITHOUT_UNCONFIRMED: u8 = 1;
 const TAKEOVER_ROW_VERSION: u8 = 1;
 /// How keys of these rows among [`Table::Regions`] begin; then comes the number of the incarnation (4).
 const TAKEOVER_KEY: u8 = 2;
+const CHANGES_ROW_VERSION: u8 = 1;
+/// Where the [`ChangesRow`] stands among [`Table::Regions`].
+const CHANGES_KEY: [u8; 1] = [3];
+/// Changes of settings whose ids are remembered.
+pub const CHANGES_KEPT_MAX: usize = 64;
 /// After how long without confirmation the home goes on alone, unless it is set otherwise, in milliseconds.
 pub const DEGRADE_AFTER_MS: u64 = 60_000;
 /// Bounds of [`RegionsRow::degrade_after_ms`].
@@ -157,11 +162,79 @@ pub struct RegionSettings {
     pub degrade_after_ms: Option<u64>,
 }
 
+/// A change of settings that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsChange {
+    /// Whoever sends it again, to whichever node, gives it the same id, and it is made once.
+    pub id: CommandId,
+    /// Where it stands in the control group's log.
+    pub index: Index,
+    /// What was to change.
+    pub settings: RegionSettings,
+}
+
+/// The control group's row about the last changes of settings, the newest last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesRow(VecDeque<SettingsChange>);
+
+/// Why settings are not changed. Nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum SettingsRefusal {
+    /// All nodes stand in one region.
+    #[error("this cluster has one region: there is nothing to set before nodes stand in a second one")]
+    OneRegion,
+    /// The settings can't be.
+    #[error("{0}")]
+    BadSettings(String),
+    /// The id was used for another change.
+    #[error(
+        "this id belongs to another change, which it was given first: nothing was done; leave the id out, or draw a new one"
+    )]
+    IdIsTaken,
+}
+
+impl ChangesRow {
+    /// The control group's row here.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn read(rows: &dyn Rows, control: ReplicaId) -> Result<Self, StoreError> {
+        let row = rows.get(control, &RowKey::partition(Table::Regions, CHANGES_KEY))?;
+        Ok(row.map(|row| versioned_decode("changes row", CHANGES_ROW_VERSION, &row)).transpose()?.unwrap_or_default())
+    }
+
+    /// The change of this id, if it was made and is remembered.
+    pub fn made(&self, id: CommandId) -> Option<&SettingsChange> {
+        self.0.iter().find(|change| change.id == id)
+    }
+
+    /// All of them, the newest last.
+    pub fn iter(&self) -> impl Iterator<Item = &SettingsChange> {
+        self.0.iter()
+    }
+
+    /// With one more; the oldest is forgotten past [`CHANGES_KEPT_MAX`].
+    #[must_use]
+    pub fn with(mut self, change: SettingsChange) -> Self {
+        if self.0.len() >= CHANGES_KEPT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(change);
+        self
+    }
+
+    /// Adds it to a batch.
+    pub(crate) fn write(&self, batch: &mut RowBatch) {
+        batch.put(RowKey::partition(Table::Regions, CHANGES_KEY), versioned_encode(CHANGES_ROW_VERSION, self));
+    }
+}
+
 /// What a core knows of regions: the control group's row, and where each node stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Regions {
     row: RegionsRow,
     mode: ModeRow,
+    changes: ChangesRow,
     nodes: BTreeMap<NodeId, RegionName>,
     placements: BTreeMap<PartitionId, Placement>,
     takeovers: Vec<TakeoverRow>,
@@ -177,7 +250,8 @@ impl Regions {
         let nodes = placement::nodes(rows, control)?.into_iter().map(|node| (node.id, RegionName(node.region)));
         let placements = placement::placements(rows, control)?.into_iter().map(|p| (p.partition, p)).collect();
         let (mode, takeovers) = (ModeRow::read(rows, control)?, TakeoverRow::read_all(rows, control)?);
-        Ok(Some(Regions { row, mode, nodes: nodes.collect(), placements, takeovers }))
+        let changes = ChangesRow::read(rows, control)?;
+        Ok(Some(Regions { row, mode, changes, nodes: nodes.collect(), placements, takeovers }))
     }
 
     /// The control group's row.
@@ -188,6 +262,11 @@ impl Regions {
     /// Whether answers are to wait, as the control group says.
     pub fn mode(&self) -> &ModeRow {
         &self.mode
+    }
+
+    /// The last changes of what is promised.
+    pub fn changes(&self) -> &ChangesRow {
+        &self.changes
     }
 
     /// After how long without confirmation the home goes on alone, if it does.
@@ -381,6 +460,29 @@ mod tests {
         assert_eq!(batch.puts[0].1, second.as_slice());
         assert!(matches!(RegionsRow::decode(b"\x03"), Err(StoreError::Newer { .. })));
         assert!(matches!(RegionsRow::decode(b""), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn so_many_changes_are_remembered_and_read_for_ever() {
+        let change = |n: u8| SettingsChange {
+            id: CommandId([n; 16]),
+            index: Index(u64::from(n)),
+            settings: RegionSettings { unconfirmed: Some(Unconfirmed::Refuse), ..RegionSettings::default() },
+        };
+        let most = u8::try_from(CHANGES_KEPT_MAX).unwrap();
+        let full = (0..=most).fold(ChangesRow::default(), |row, n| row.with(change(n)));
+        assert_eq!(full.iter().count(), CHANGES_KEPT_MAX);
+        assert_eq!((full.made(CommandId([0; 16])), full.made(CommandId([most; 16]))), (None, Some(&change(most))));
+        let one = ChangesRow::default().with(change(7));
+        let mut batch = RowBatch::default();
+        one.write(&mut batch);
+        let expected = [&[1, 1][..], &[7; 16], &[7, 0, 1, 1, 0]].concat();
+        assert_eq!(batch.puts[0].1, expected);
+        let rows = MemoryRows::new();
+        let applied = Applied { index: Index(1), ..Applied::default() };
+        rows.write(&[ReplicaBatch { replica: ReplicaId(1), batch, applied }]).unwrap();
+        assert_eq!(ChangesRow::read(&rows, ReplicaId(1)).unwrap(), one);
+        assert_eq!(ChangesRow::read(&rows, ReplicaId(2)).unwrap(), ChangesRow::default());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod incarnation;
 mod mode;
 mod ready;
 mod rows;
+mod settings;
 mod standbys;
 mod standing;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use self::incarnation::Incarnations;
 use self::mode::Modes;
 use self::rows::RowsAgreement;
+use self::settings::SettingsInFlight;
 use self::standbys::Abroad;
 use crate::agreement::{Agreement, Finding, Hash, STOP_AFTER_TICKS};
 use crate::config::{NodeConfig, ReplicaSpec};
@@ -126,6 +128,8 @@ pub struct Replica {
     abroad: Abroad,
     /// Whether answers wait for them.
     modes: Modes,
+    /// Other settings of regions that are in flight.
+    settings: SettingsInFlight,
     /// Which incarnation it is of, and whether it becomes another.
     incarnations: Incarnations,
     agreement: Agreement,
@@ -240,6 +244,7 @@ impl Replica {
             visibility: Visibility::from(abroad.visible_at_start(at)),
             abroad,
             modes,
+            settings: SettingsInFlight::default(),
             incarnations,
             agreement,
             rows_agreement: RowsAgreement::default(),
@@ -538,6 +543,7 @@ impl Replica {
         self.raw.advance_apply_to(applied.index.0);
         self.applies_takeover(applied.index);
         self.applies_modes(applied.index);
+        self.applies_settings(verdicts, out);
         for (index, verdict) in verdicts {
             if !self.owners.is_in_flight(*index) {
                 continue;
@@ -573,6 +579,7 @@ impl Replica {
             out.push(Output::Waited { partition: self.spec.partition, waited });
         }
         self.change_visible(self.visibility.index(), out);
+        self.answers_settings(out);
         self.answer_reads(applied, out);
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{
-    Applied, ClusterId, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal, ReplicaId,
-    TakenOver, Term, UnixMillis, Verdict,
+    Applied, ClusterId, CommandId, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal,
+    ReplicaId, TakenOver, Term, UnixMillis, Verdict,
 };
 use raft::eraftpb::{self, ConfState, MessageType};
 
@@ -17,7 +17,7 @@ use crate::mode::ModeReport;
 use crate::outcome::Decision;
 use crate::peer_refusal::PeerRefusal;
 use crate::placement::GroupRows;
-use crate::regions::Regions;
+use crate::regions::{RegionSettings, Regions};
 
 /// Names a question to the core until it is [`Output::Decided`]. The driver never uses one twice, nor the highest number,
 /// under which the core asks itself.
@@ -115,6 +115,16 @@ pub enum Input {
         incarnation: Incarnation,
         /// Who says so, for people; at most [`WORD_MAX_BYTES`](mailraft_storage::takeover::WORD_MAX_BYTES).
         word: String,
+    },
+    /// An operator wants other settings of regions. An entry of the core's own, for which no owner's slot is waited and no
+    /// other region: what is away is what it may be about. Decided with [`Decision::Settings`].
+    SetRegions {
+        /// Answered under this id.
+        request: RequestId,
+        /// The id of the change: sent again under it, to whichever node, it is made once.
+        id: CommandId,
+        /// What is to change.
+        settings: RegionSettings,
     },
     /// The node is about to stop: hand every leadership to another replica and take none.
     HandOver,

@@ -135,6 +135,8 @@ pub enum Event {
     Stop(NodeId),
     /// The operator does the next steps.
     Operate,
+    /// An operator looks what became of the settings that he wants; which of them.
+    Settings(usize),
     /// The operator replaces a damaged replica: its node, its partition, itself.
     Repair(NodeId, PartitionId, ReplicaId),
     /// The operator asks whether a lost node has replicas left.

@@ -3,11 +3,16 @@
 use std::collections::BTreeSet;
 
 use mailraft_checkers::Micros;
+use mailraft_cluster::regions::{Durability, RegionSettings, Unconfirmed};
 use mailraft_storage::NodeId;
 
 use crate::dice::Dice;
 use crate::setup::Setup;
 
+/// Settings of regions change so often, in the mean.
+const SETTINGS_EVERY: Micros = 6_000_000;
+/// And so often in a run: the control group remembers more of them.
+const SETTINGS_MAX: usize = 40;
 const MS: Micros = 1_000;
 const S: Micros = 1_000_000;
 
@@ -157,6 +162,11 @@ pub enum Fault {
         /// What tells his incarnation from another operator's.
         nonce: u8,
     },
+    /// An operator wants other settings of regions, until he hears that they are made.
+    Settings {
+        /// What is to change.
+        settings: RegionSettings,
+    },
     /// A replica of a partition moves to a node that has none.
     Move {
         /// The partition.
@@ -231,6 +241,7 @@ impl Fault {
             Fault::ActorPanic { .. } => "actor panic",
             Fault::RottenStandby { .. } => "rotten standby",
             Fault::TakeOver { .. } => "takeover",
+            Fault::Settings { .. } => "settings of regions",
             Fault::Move { .. } => "membership change",
             Fault::Ballot { .. } => "change of voters",
             Fault::CorruptLog { .. } => "corrupt log",
@@ -270,6 +281,7 @@ impl Fault {
             | Fault::CorruptRows { .. }
             | Fault::RottenStandby { .. }
             | Fault::TakeOver { .. }
+            | Fault::Settings { .. }
             | Fault::ActorPanic { .. } => None,
         }
     }
@@ -388,6 +400,36 @@ pub fn draw_of_regions(setup: &Setup) -> Vec<Planned> {
         };
         let lasts = if dice.chance(200) { dice.between(5 * S, 15 * S) } else { dice.between(50 * MS, 4 * S) };
         plan.extend(faults.into_iter().map(|fault| Planned { from: at, to: (at + lasts).min(setup.safety), fault }));
+    }
+}
+
+/// Draws what an operator sets about regions, in half of the worlds that have several: whether the home goes on alone, and
+/// when, and where answers run ahead, how far.
+pub fn draw_of_settings(setup: &Setup) -> Vec<Planned> {
+    let mut dice = Dice::new(setup.seed, 6);
+    let mut plan = Vec::new();
+    if setup.standby_nodes == 0 || dice.chance(500) {
+        return plan;
+    }
+    let mut at = 2_000_000;
+    loop {
+        at += 1 + dice.exponential(SETTINGS_EVERY);
+        if at >= setup.safety || plan.len() >= SETTINGS_MAX {
+            return plan;
+        }
+        let mut settings = RegionSettings::default();
+        if dice.chance(700) {
+            settings.unconfirmed = dice.pick(&[Unconfirmed::Degrade, Unconfirmed::Refuse]).copied();
+        }
+        if dice.chance(500) {
+            settings.degrade_after_ms = Some(dice.between(1_000, 6_000));
+        }
+        if setup.rpo_max.is_some() && dice.chance(300) {
+            settings.durability = Some(Durability::Region { rpo_max_ms: dice.between(200, 2_000) });
+        }
+        plan.push(Planned { from: at, to: at + 1, fault: Fault::Settings { settings } });
+        // Now and then another operator wants something at the same time.
+        at = if dice.chance(200) { at } else { at + dice.between(1, 4 * S) };
     }
 }
 

@@ -95,6 +95,8 @@ pub enum Waiter {
     Login(u64),
     /// An operator whose region is to take over.
     TakeOver,
+    /// An operator who wants other settings of regions; which of them.
+    Settings(usize),
 }
 
 /// What is wrong with a disk.

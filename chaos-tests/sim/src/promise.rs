@@ -7,7 +7,7 @@ use mailraft_checkers::Micros;
 use mailraft_cluster::bootstrap::{Plan, plan, plan_regions};
 use mailraft_cluster::mode::ModeRow;
 use mailraft_cluster::placement::{NodeRow, Placement};
-use mailraft_cluster::regions::{Durability, RegionName, RegionsRow, Unconfirmed};
+use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, RegionsRow, Unconfirmed};
 use mailraft_storage::{Env, Index, NodeId, PartitionId, ReplicaId, RowBatch, Term};
 
 use crate::setup::Setup;
@@ -24,6 +24,19 @@ pub struct Answered {
     pub term: Term,
     /// When it was answered.
     pub at: Micros,
+}
+
+/// What an operator wants to be set.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What is to change.
+    pub settings: RegionSettings,
+    /// The node that was asked last, in which life, and when; None if that came to nothing.
+    pub asked: Option<(NodeId, u64, Micros)>,
+    /// Since when that node's rows show that it is made.
+    pub made_since: Option<Micros>,
+    /// Where the change stands, once he heard that.
+    pub done: Option<Index>,
 }
 
 /// The backup region, and what was answered.
@@ -45,6 +58,10 @@ pub struct Promise {
     mode: ModeRow,
     /// What was answered alone, and not held then, since it was whole last.
     alone: Vec<(PartitionId, Answered)>,
+    /// The row about regions with which the world began.
+    first: Option<RegionsRow>,
+    /// What operators want to be set.
+    wanted: Vec<Wanted>,
     /// The backup region takes over in this run.
     takeover_expected: bool,
     /// An operator has said that it does.
@@ -64,6 +81,35 @@ impl Promise {
         let standbys = placements.iter().map(there).collect();
         let may_degrade = setup.degrade_after.is_some();
         Promise { standbys, far, rpo_max: setup.rpo_max, may_degrade, ..Promise::default() }
+    }
+
+    /// The world begins with this row.
+    pub fn begins_with(&mut self, row: Option<RegionsRow>) {
+        self.first = row;
+    }
+
+    /// The row with which it began.
+    pub fn first(&self) -> Option<&RegionsRow> {
+        self.first.as_ref()
+    }
+
+    /// An operator wants this to be set; which of all wishes it is. From now on it may be so.
+    pub fn wants(&mut self, settings: RegionSettings) -> usize {
+        self.may_degrade |= settings.unconfirmed == Some(Unconfirmed::Degrade);
+        let bound = settings.durability.and_then(Durability::rpo_max);
+        self.rpo_max = self.rpo_max.map(|most| bound.map_or(most, |bound| bound.max(most)));
+        self.wanted.push(Wanted { settings, asked: None, made_since: None, done: None });
+        self.wanted.len() - 1
+    }
+
+    /// What operators want.
+    pub fn wanted(&self) -> &[Wanted] {
+        &self.wanted
+    }
+
+    /// One of these wishes.
+    pub fn wish(&mut self, number: usize) -> Option<&mut Wanted> {
+        self.wanted.get_mut(number)
     }
 
     /// Whether there is a backup region.

@@ -172,7 +172,11 @@ pub fn takeover_episode(seed: u64, number: u64) -> (Setup, Vec<Planned>) {
     let stays = |planned: &Planned| {
         !matches!(
             planned.fault,
-            Fault::Move { .. } | Fault::Ballot { .. } | Fault::CorruptLog { .. } | Fault::CorruptRows { .. }
+            Fault::Move { .. }
+                | Fault::Ballot { .. }
+                | Fault::CorruptLog { .. }
+                | Fault::CorruptRows { .. }
+                | Fault::Settings { .. }
         )
     };
     let mut plan: Vec<Planned> = faults_of(&setup).into_iter().filter(stays).collect();

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use mailraft_checkers::Rule::{self, *};
+use mailraft_cluster::regions::{RegionSettings, Unconfirmed};
 use mailraft_sim::faults::{Fault as Trouble, Planned};
 use mailraft_sim::suite::day_passes;
 use mailraft_sim::world::run::faults_of;
@@ -164,6 +165,7 @@ planted! {
     bound_restarts_with_leader: BoundRestartsWithLeader, [Bound], two_regions_with_a_bound, cut_off_and_far_cut;
     alone_before_row: AloneBeforeRow, [Alone], two_regions_alone, far_cut_for_long;
     whole_before_held: WholeBeforeHeld, [Alone], two_regions_alone, far_cut_for_long;
+    settings_wait_to_be_visible: SettingsWaitToBeVisible, [Liveness], two_regions, settings_and_far_cut_for_long;
     ahead_forgotten: AheadForgotten, [Held], two_regions_short_logs, far_nodes_cut_off;
     rotten_standby_stops_home: RottenStandbyStopsHome, [ReplicasAgree], two_regions, a_standby_rots;
     cut_past_region: CutPastRegion, [Held], two_regions_and_cuts, far_cut_for_long;
@@ -448,6 +450,23 @@ fn far_cut_for_long(setup: &Setup) -> Vec<Planned> {
     let side: Vec<NodeId> = (setup.nodes + 1..=setup.nodes + setup.standby_nodes).map(NodeId).collect();
     let cut = |from| Planned { from, to: from + 6_000_000, fault: Trouble::Partition { side: side.clone() } };
     (2_000_000..setup.safety).step_by(12_000_000).map(cut).collect()
+}
+
+/// The same, and an operator who sees it allows the home to go on alone, later.
+fn settings_and_far_cut_for_long(setup: &Setup) -> Vec<Planned> {
+    let settings = RegionSettings {
+        unconfirmed: Some(Unconfirmed::Degrade),
+        degrade_after_ms: Some(60_000),
+        ..RegionSettings::default()
+    };
+    let cuts = far_cut_for_long(setup);
+    let set = |cut: &Planned| {
+        let from = cut.from + 1_000_000;
+        Planned { from, to: from + 1, fault: Trouble::Settings { settings: settings.clone() } }
+    };
+    let mut plan: Vec<Planned> = cuts.iter().flat_map(|cut| [cut.clone(), set(cut)]).collect();
+    plan.sort_by_key(|planned| planned.from);
+    plan
 }
 
 /// The link to the backup region carries nothing most of the time.

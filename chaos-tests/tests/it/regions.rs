@@ -28,18 +28,33 @@ fn trust(cluster: &Cluster) -> Trust {
 }
 
 fn smtp(cluster: &Cluster) -> Smtp {
-    Smtp::login(&trust(cluster), &cluster.text(1, "submissions"), &cluster.account(0)).unwrap()
+    smtp_at(cluster, 1)
+}
+
+fn smtp_at(cluster: &Cluster, node: u64) -> Smtp {
+    Smtp::login(&trust(cluster), &cluster.text(node, "submissions"), &cluster.account(0)).unwrap()
 }
 
 fn imap(cluster: &Cluster) -> Imap {
     Imap::login(&trust(cluster), &cluster.text(2, "imaps"), &cluster.account(1)).unwrap()
 }
 
+/// How a partition is at a node; None if that does not answer.
+fn replica(cluster: &Cluster, node: u64, partition: u64) -> Option<Value> {
+    let local: Value = serde_json::from_str(&cluster.get(node, "/api/v1/status/local").ok()?).unwrap();
+    let replicas = local["partitions"].as_array().unwrap();
+    replicas.iter().find(|replica| replica["partition"] == partition).cloned()
+}
+
 /// The last entry of a partition in the log of a node.
 fn last(cluster: &Cluster, node: u64, partition: u64) -> u64 {
-    let local: Value = serde_json::from_str(&cluster.get(node, "/api/v1/status/local").unwrap()).unwrap();
-    let replicas = local["partitions"].as_array().unwrap();
-    replicas.iter().find(|replica| replica["partition"] == partition).unwrap()["last"].as_u64().unwrap()
+    replica(cluster, node, partition).unwrap()["last"].as_u64().unwrap()
+}
+
+/// Which node of the home leads a partition, as it says itself.
+fn leader(cluster: &Cluster, partition: u64) -> Option<u64> {
+    let leads = |node: &u64| replica(cluster, *node, partition).is_some_and(|of| of["role"] == "leader");
+    cluster.nodes_in("home").into_iter().find(leads)
 }
 
 fn accepted_at(said: &SmtpReply) -> (u64, u64) {
@@ -50,7 +65,11 @@ fn accepted_at(said: &SmtpReply) -> (u64, u64) {
 
 /// Sent again while it is deferred, as a client does.
 fn until_accepted(cluster: &Cluster, subject: &str) {
-    cluster.wait("the message is accepted", |cluster| match submit(cluster, &mut smtp(cluster), subject) {
+    until_accepted_at(cluster, 1, subject);
+}
+
+fn until_accepted_at(cluster: &Cluster, node: u64, subject: &str) {
+    cluster.wait("the message is accepted", |cluster| match submit(cluster, &mut smtp_at(cluster, node), subject) {
         SmtpReply::Accepted { .. } => true,
         SmtpReply::Refused(code, words) => {
             assert_eq!(code, 451, "{words}");
@@ -262,4 +281,42 @@ fn what_is_answered_is_in_the_backup_and_without_it_new_mail_waits_and_reading_g
     subjects.sort();
     assert_eq!(subjects, ["after", "before", "waits"]);
     assert!(cluster.mailraft(&["domain", "list"], "").contains("first.test"));
+}
+
+/// South is lost for good while nothing may be answered without it: the operator says otherwise, whatever waits for south and
+/// whoever leads.
+#[test]
+fn who_has_lost_the_backup_lets_the_home_go_on_alone_whatever_waits_for_it_and_whoever_leads() {
+    let mut cluster = two_regions();
+    accepted_at(&submit(&cluster, &mut smtp(&cluster), "before"));
+    cluster.mailraft(&["region", "set", "--unconfirmed", "refuse", "--degrade-after", "2s"], "");
+    cluster.nodes_in("south").into_iter().for_each(|node| cluster.kill(node));
+    let before = last(&cluster, 1, 0);
+    let account = ["account", "create", "late@example.test", "--password-stdin"];
+    let in_doubt = cluster.runs(&account, "a long enough pass phrase\n");
+    assert_eq!(in_doubt.status.code(), Some(3), "{}", String::from_utf8_lossy(&in_doubt.stderr));
+    assert!(last(&cluster, 1, 0) > before, "it is in the log, and waits for south");
+    let dead = leader(&cluster, 0).unwrap();
+    cluster.kill(dead);
+    let alive = *cluster.nodes_in("home").iter().find(|node| **node != dead).unwrap();
+    let begun = Instant::now();
+    cluster.wait("settings are changed", |cluster| {
+        cluster.runs(&["region", "set", "--unconfirmed", "degrade"], "").status.success()
+    });
+    println!("settings are changed {:?} after the leader died", begun.elapsed());
+    until_accepted_at(&cluster, alive, "alone");
+    println!("and mail is accepted alone after {:?}", begun.elapsed());
+    cluster.wait("it is said", |cluster| {
+        cluster.status(alive).is_some_and(|status| status["regions"][0]["state"] == "alone")
+    });
+    // What waited is done now.
+    cluster.wait("the account is there", |cluster| {
+        cluster.runs(&["account", "list"], "").stdout.windows(17).any(|text| text == b"late@example.test")
+    });
+    // And back: answers wait for south again, which has everything.
+    cluster.start(dead);
+    cluster.nodes_in("south").into_iter().for_each(|node| cluster.start(node));
+    cluster.wait("south holds all again", |cluster| {
+        cluster.status(alive).is_some_and(|status| status["regions"][0]["state"] == "holds")
+    });
 }

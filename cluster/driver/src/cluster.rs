@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use mailraft_cluster::placement;
-use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, Reader, RecoverError, SlotOutcome};
+use mailraft_cluster::regions::RegionSettings;
+use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, Reader, RecoverError, SettingsOutcome, SlotOutcome};
 use mailraft_storage::log::Log;
 use mailraft_storage::rows::state_hash;
 use mailraft_storage::{
-    ClusterId, Env, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows,
-    StoreError, Term, UnixMillis,
+    ClusterId, CommandId, Env, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome,
+    ReplicaId, Rows, StoreError, Term, UnixMillis,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -325,6 +326,12 @@ impl Cluster {
     /// Asks when this reader finds everything acknowledged before now.
     pub fn read_barrier(&self, partition: PartitionId, reader: Reader) -> oneshot::Receiver<BarrierOutcome> {
         self.shared.inputs.read_barrier(partition, reader)
+    }
+
+    /// Asks for other settings of regions, which the control group's leader makes whatever waits there. A receiver that fails
+    /// (the node ends) means [`SettingsOutcome::Unknown`].
+    pub fn set_regions(&self, id: CommandId, settings: RegionSettings) -> oneshot::Receiver<SettingsOutcome> {
+        self.shared.inputs.set_regions(id, settings)
     }
 
     /// What this node leads, ready for owners.

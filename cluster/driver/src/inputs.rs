@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use mailraft_cluster::{BarrierOutcome, Input, Reader, ReplicaStatus, RequestId, SlotOutcome};
+use mailraft_cluster::regions::RegionSettings;
+use mailraft_cluster::{BarrierOutcome, Input, Reader, ReplicaStatus, RequestId, SettingsOutcome, SlotOutcome};
 use mailraft_storage::rows::RowsProof;
-use mailraft_storage::{EntryKind, MailboxId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows, Term};
+use mailraft_storage::{
+    CommandId, EntryKind, MailboxId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows, Term,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::metrics;
@@ -106,6 +109,11 @@ impl Inputs {
             term,
             mailbox,
         })
+    }
+
+    /// Asks for other settings of regions.
+    pub(crate) fn set_regions(&self, id: CommandId, settings: RegionSettings) -> oneshot::Receiver<SettingsOutcome> {
+        self.ask(0, Asked::Settings, SettingsOutcome::Overloaded, |request| Input::SetRegions { request, id, settings })
     }
 
     /// Asks something; `bytes` is the size of its content, `full` the answer if too much waits already. The

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use mailraft_cluster::{BarrierOutcome, Decision, RequestId, SlotOutcome};
+use mailraft_cluster::{BarrierOutcome, Decision, RequestId, SettingsOutcome, SlotOutcome};
 use mailraft_storage::ProposalOutcome;
 use tokio::sync::oneshot;
 
@@ -20,6 +20,7 @@ pub(crate) enum Asked {
     Proposal(Waiting<ProposalOutcome>),
     Barrier(Waiting<BarrierOutcome>),
     Slot(Waiting<SlotOutcome>),
+    Settings(Waiting<SettingsOutcome>),
 }
 
 /// Everyone who waits.
@@ -28,6 +29,7 @@ pub(crate) struct Questions {
     proposals: HashMap<RequestId, Waiting<ProposalOutcome>>,
     barriers: HashMap<RequestId, Waiting<BarrierOutcome>>,
     slots: HashMap<RequestId, Waiting<SlotOutcome>>,
+    settings: HashMap<RequestId, Waiting<SettingsOutcome>>,
 }
 
 impl<T> Waiting<T> {
@@ -49,6 +51,7 @@ impl Questions {
             Asked::Proposal(waiting) => drop(self.proposals.insert(request, waiting)),
             Asked::Barrier(waiting) => drop(self.barriers.insert(request, waiting)),
             Asked::Slot(waiting) => drop(self.slots.insert(request, waiting)),
+            Asked::Settings(waiting) => drop(self.settings.insert(request, waiting)),
         }
     }
 
@@ -69,6 +72,11 @@ impl Questions {
             Decision::Slot(outcome) => {
                 if let Some(waiting) = self.slots.remove(&request) {
                     waiting.decided("slot", slot_label(&outcome), outcome);
+                }
+            }
+            Decision::Settings(outcome) => {
+                if let Some(waiting) = self.settings.remove(&request) {
+                    waiting.decided("settings", settings_label(&outcome), outcome);
                 }
             }
             // No part of a node changes members or makes replicas yet.
@@ -101,5 +109,16 @@ fn slot_label(outcome: &SlotOutcome) -> &'static str {
         SlotOutcome::Free => "slot_free",
         SlotOutcome::NotLeader { .. } => "not_leader",
         SlotOutcome::Overloaded => "overloaded",
+    }
+}
+
+fn settings_label(outcome: &SettingsOutcome) -> &'static str {
+    match outcome {
+        SettingsOutcome::Changed { .. } => "changed",
+        SettingsOutcome::Refused(_) => "refused",
+        SettingsOutcome::Dropped => "dropped",
+        SettingsOutcome::NotLeader { .. } => "not_leader",
+        SettingsOutcome::Overloaded => "overloaded",
+        SettingsOutcome::Unknown => "unknown",
     }
 }

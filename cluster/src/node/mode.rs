@@ -12,14 +12,15 @@
 
 use std::collections::BTreeMap;
 
-use mailraft_storage::{Env, PartitionId};
+use mailraft_storage::{CommandId, Env, PartitionId};
 
 use super::Node;
 use crate::mode::{Mode, ModeReport, ModeRow};
+use crate::outcome::SettingsOutcome;
 use crate::plant::{self, Fault};
-use crate::regions::Regions;
+use crate::regions::{RegionSettings, Regions, SettingsRefusal};
 use crate::replica::LOOK_EVERY_TICKS;
-use crate::seam::{Output, PeerBody};
+use crate::seam::{Output, PeerBody, RequestId};
 
 /// Reports are sent every so many ticks (1 s).
 const REPORT_EVERY_TICKS: u64 = 40;
@@ -98,6 +99,29 @@ impl Node {
         let row: ModeRow = regions.mode().next(mode, control.newest_stamp().max(wall));
         control.append_mode_row(&self.config, wall, &row);
         self.dirty.push(PartitionId::CONTROL);
+    }
+
+    /// An operator wants other settings.
+    pub(super) fn set_regions(
+        &mut self,
+        env: &Env,
+        request: RequestId,
+        id: CommandId,
+        settings: RegionSettings,
+    ) -> Option<SettingsOutcome> {
+        if self.config.regions.is_none() {
+            return Some(SettingsOutcome::Refused(SettingsRefusal::OneRegion));
+        }
+        let wall = self.clocks.wall(env);
+        let settled = self.settled;
+        let Some((config, control)) = self.asked(PartitionId::CONTROL) else {
+            return Some(SettingsOutcome::NotLeader { leader: None });
+        };
+        match settled {
+            true => control.set_regions(config, wall, request, id, settings),
+            // It knows no time to stamp entries with; that takes a second.
+            false => Some(SettingsOutcome::NotLeader { leader: None }),
+        }
     }
 }
 

@@ -92,6 +92,7 @@ impl Replica {
         if let Some((_, request)) = self.changing.take() {
             out.push(Output::Decided { request, decision: Decision::Change(ChangeOutcome::Unknown) });
         }
+        self.forgets_settings(out);
         let (unknown, waiting) = self.owners.term_over();
         for request in unknown {
             out.push(Output::Decided { request, decision: Decision::Proposal(ProposalOutcome::Unknown) });

@@ -121,7 +121,7 @@ impl Replica {
     }
 
     /// Whether it leads, and knows all that is in its log.
-    fn leads_surely(&self) -> Option<Term> {
+    pub(super) fn leads_surely(&self) -> Option<Term> {
         let applied = self.raw.store().applied();
         let leads = self.raw.raft.state == StateRole::Leader && !self.is_installing();
         self.lead.term.filter(|term| leads && applied.term == *term && self.is_established())
@@ -156,7 +156,7 @@ impl Replica {
     pub(super) fn follows_mode(&mut self, config: &NodeConfig, time: Option<UnixMillis>) -> bool {
         let Some(((term, due), wall)) = self.mode_is_due().zip(time) else { return false };
         let mode = if due.alone { MODE_ALONE } else { MODE_WAITS };
-        let appended = self.append_mode(config, wall, term, due.batch(), mode);
+        let appended = self.append_own(config, wall, term, due.batch(), mode).is_some();
         if appended {
             self.modes.appended = Some((term, due.version));
         }
@@ -169,17 +169,28 @@ impl Replica {
         let Some(term) = self.leads_surely().filter(|term| self.modes.appended != Some((*term, row.version))) else {
             return;
         };
-        if self.append_mode(config, wall, term, row.batch(), 0) {
+        if self.append_own(config, wall, term, row.batch(), 0).is_some() {
             self.modes.appended = Some((term, row.version));
         }
     }
 
-    fn append_mode(&mut self, config: &NodeConfig, wall: UnixMillis, term: Term, batch: RowBatch, mode: u8) -> bool {
-        let Some(incarnation) = self.raw.store().applied().incarnation else { return false };
+    /// Appends rows that the core writes by itself, as no owner's entry. None if that can't be now.
+    pub(super) fn append_own(
+        &mut self,
+        config: &NodeConfig,
+        wall: UnixMillis,
+        term: Term,
+        batch: RowBatch,
+        mode: u8,
+    ) -> Option<Index> {
+        let incarnation = self.raw.store().applied().incarnation?;
         let kind = EntryKind::Rows(RowsBody { batch, ..RowsBody::default() });
         let (mailbox, command) = (MailboxId::PARTITION, CommandId::default());
         let proposal = Proposal { incarnation, term, mailbox, command, kind };
-        self.raw.raft.lead_transferee.is_none() && self.append_with(config, wall, proposal, mode).is_some()
+        if self.raw.raft.lead_transferee.is_some() {
+            return None;
+        }
+        self.append_with(config, wall, proposal, mode)
     }
 
     /// Looks, once a second, whether other regions hold what was the end of the log a second ago, and are heard: what is not

@@ -8,6 +8,7 @@ mod load;
 mod members;
 mod network;
 mod regions;
+mod settings;
 mod start;
 mod takeover;
 mod talk;

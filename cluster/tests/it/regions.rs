@@ -3,7 +3,7 @@
 use mailraft_cluster::low_water::LowWater;
 use mailraft_cluster::mode::Mode;
 use mailraft_cluster::placement::MemberRow;
-use mailraft_cluster::regions::{Durability, RegionsRow, Unconfirmed};
+use mailraft_cluster::regions::{Durability, RegionSettings, Unconfirmed};
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, ChangeRefusal, Decision, Difference, Input, MemberChange, Reader, RegionStatus,
     ReplicaStatus, Role, SlotOutcome,
@@ -30,6 +30,17 @@ pub fn led(durability: Durability) -> (Network, NodeId) {
 /// Whether a write was carried out.
 pub fn is_applied(outcome: Option<ProposalOutcome>) -> bool {
     matches!(outcome, Some(ProposalOutcome::Applied { verdict: Verdict::Accepted, .. }))
+}
+
+/// After so long without confirmation the home goes on alone.
+pub fn degrades(after_ms: u64) -> RegionSettings {
+    let unconfirmed = Some(Unconfirmed::Degrade);
+    RegionSettings { unconfirmed, degrade_after_ms: Some(after_ms), ..RegionSettings::default() }
+}
+
+/// It never does.
+pub fn refuses() -> RegionSettings {
+    RegionSettings { unconfirmed: Some(Unconfirmed::Refuse), ..RegionSettings::default() }
 }
 
 /// How partition 1 is at a node.
@@ -226,9 +237,8 @@ fn a_leaders_status_says_what_the_other_region_holds_and_for_how_long_it_lacks_s
 #[test]
 fn settings_change_while_it_runs_and_every_replica_goes_by_them() {
     let (mut network, leader) = led(Durability::Geo);
-    let row = network.regions_row();
-    let promised = RegionsRow { durability: Durability::Region { rpo_max_ms: 60_000 }, ..row.clone() };
-    network.set_regions(&promised);
+    let promises = |durability| RegionSettings { durability: Some(durability), ..RegionSettings::default() };
+    network.set_regions(promises(Durability::Region { rpo_max_ms: 60_000 }));
     network.ticks(SECOND);
     network.cut_off.extend(SOUTH);
     let ahead = network.propose(leader, P1, 1, 1);
@@ -236,7 +246,7 @@ fn settings_change_while_it_runs_and_every_replica_goes_by_them() {
     assert!(is_applied(network.proposal(leader, ahead)), "what is answered may be ahead now");
     network.cut_off.clear();
     network.ticks(2 * SECOND);
-    network.set_regions(&row);
+    network.set_regions(promises(Durability::Geo));
     network.ticks(SECOND);
     network.cut_off.extend(SOUTH);
     let waits = network.propose(leader, P1, 1, 2);
@@ -451,8 +461,7 @@ fn every_replica_at_home_keeps_what_another_region_does_not_hold_and_its_status_
 /// South's nodes are cut off, and after a time the home goes on alone.
 fn alone() -> (Network, NodeId) {
     let (mut network, leader) = led(Durability::Geo);
-    let row = RegionsRow { unconfirmed: Unconfirmed::Degrade, degrade_after_ms: 8_000, ..network.regions_row() };
-    network.set_regions(&row);
+    network.set_regions(degrades(8_000));
     network.ticks(2 * SECOND);
     network.cut_off.extend(SOUTH);
     network.propose(leader, P1, 1, 1);
@@ -496,8 +505,7 @@ fn after_its_time_without_confirmation_the_home_goes_on_alone_and_back_when_all_
 fn the_home_goes_alone_when_the_last_confirmation_is_as_old_as_is_set_whatever_was_written() {
     for written in [false, true] {
         let (mut network, leader) = led(Durability::Geo);
-        let row = RegionsRow { unconfirmed: Unconfirmed::Degrade, degrade_after_ms: 20_000, ..network.regions_row() };
-        network.set_regions(&row);
+        network.set_regions(degrades(20_000));
         network.ticks(2 * SECOND);
         let said_ms = |n: &Network| status(n, leader).regions[0].unconfirmed_ms;
         assert_eq!(said_ms(&network), 0);
@@ -531,8 +539,7 @@ fn the_home_goes_alone_when_the_last_confirmation_is_as_old_as_is_set_whatever_w
 #[test]
 fn while_a_leader_stood_still_nobody_was_asked_to_confirm() {
     let (mut network, leader) = led(Durability::Geo);
-    let row = RegionsRow { unconfirmed: Unconfirmed::Degrade, degrade_after_ms: 8_000, ..network.regions_row() };
-    network.set_regions(&row);
+    network.set_regions(degrades(8_000));
     network.ticks(2 * SECOND);
     network.propose(leader, P1, 1, 1);
     for host in &mut network.hosts {
@@ -574,8 +581,7 @@ fn under_refuse_the_home_never_goes_alone_and_stops_being_so() {
     let (mut network, leader) = alone();
     network.ticks(10 * SECOND);
     assert_eq!(mode(&network, leader), (Mode::Alone, true));
-    let row = RegionsRow { unconfirmed: Unconfirmed::Refuse, ..network.regions_row() };
-    network.set_regions(&row);
+    network.set_regions(refuses());
     network.ticks(2 * SECOND);
     assert_eq!(mode(&network, leader), (Mode::Returning, false));
     let waits = network.propose(leader, P1, 9, 9);
@@ -592,8 +598,7 @@ fn the_home_is_not_whole_before_the_entry_of_every_partition_is_held() {
     network.cut_off.clear();
     network.ticks(5 * SECOND);
     assert_eq!(mode(&network, leader), (Mode::Alone, true), "south lacks what was answered");
-    let row = RegionsRow { unconfirmed: Unconfirmed::Refuse, ..network.regions_row() };
-    network.set_regions(&row);
+    network.set_regions(refuses());
     network.ticks(10 * SECOND);
     assert_eq!(mode(&network, leader), (Mode::Returning, false));
     network.deaf.clear();

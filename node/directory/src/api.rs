@@ -3,9 +3,7 @@
 
 use std::fmt;
 
-use mailraft_cluster::regions::RegionSettings;
 use mailraft_storage::MailboxId;
-use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::Key;
 use serde::{Deserialize, Serialize};
 
@@ -57,11 +55,6 @@ pub enum Command {
         /// The account.
         address: String,
     },
-    /// Other settings of a cluster of several regions.
-    SetRegions {
-        /// What is to change.
-        settings: RegionSettings,
-    },
 }
 
 /// Without verifiers, which are for no log.
@@ -75,7 +68,6 @@ impl fmt::Debug for Command {
             Command::AddAddress { address, targets } => write!(f, "AddAddress({address:?}, {targets:?})"),
             Command::RemoveAddress { address } => write!(f, "RemoveAddress({address:?})"),
             Command::DeleteAccount { address } => write!(f, "DeleteAccount({address:?})"),
-            Command::SetRegions { settings } => write!(f, "SetRegions({settings:?})"),
         }
     }
 }
@@ -92,7 +84,6 @@ impl Command {
             Command::AddAddress { address, targets } => (5, address, targets),
             Command::RemoveAddress { address } => (6, address, &[]),
             Command::DeleteAccount { address } => (7, address, &[]),
-            Command::SetRegions { settings } => return key.keyed_hash(&[&[8], &versioned_encode(1, settings)]),
         };
         // Names are compared without case, too.
         let texts: Vec<String> =
@@ -111,7 +102,6 @@ impl Command {
             Command::SetDisabled { address, .. }
             | Command::RemoveAddress { address }
             | Command::DeleteAccount { address } => address.len(),
-            Command::SetRegions { settings } => size_of_val(settings),
             Command::AddAddress { address, targets } => {
                 address.len() + targets.iter().map(|t| t.len() + size_of::<String>()).sum::<usize>()
             }
@@ -174,10 +164,10 @@ pub enum Refusal {
     /// More addresses name the account than one change takes.
     #[error("more than {max} addresses stand for {0}: remove some of them first with mailraft address remove", max = crate::lookup::ADDRESSES_WITH_ACCOUNT_MAX)]
     TooManyAddresses(String),
-    /// All nodes stand in one region.
+    /// Only in results that an earlier version kept, which changed settings of regions here.
     #[error("this cluster has one region: there is nothing to set before nodes stand in a second one")]
     OneRegion,
-    /// The settings can't be.
+    /// The same.
     #[error("{0}")]
     BadSettings(String),
     /// Mail to an address would not reach all that it stands for.

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mailraft_cluster::regions::{self, RegionSettings, RegionsRow};
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::{Key, seal_row};
 use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table};
@@ -46,7 +45,6 @@ pub fn decide(at: Reader<'_>, env: &mut Env, command: &Command) -> Decision {
         Command::AddAddress { address, targets } => add_address(at, env, address, targets),
         Command::RemoveAddress { address } => remove_address(at, address),
         Command::DeleteAccount { address } => delete_account(at, env, address),
-        Command::SetRegions { settings } => set_regions(at, settings),
     }
 }
 
@@ -264,19 +262,6 @@ fn delete_account(at: Reader<'_>, env: &mut Env, address: &str) -> Decision {
         sealer.put(env, address_place(at.lookup().index(), &record.address), record);
     }
     Ok(Ok(sealer.done(Answer::Done)))
-}
-
-/// The row is in clear: the cores of all nodes go by it, and those of another region have no key.
-fn set_regions(at: Reader<'_>, settings: &RegionSettings) -> Decision {
-    let key = regions::row_key();
-    let Some(row) = at.in_clear(&key)? else { return Ok(Err(Refusal::OneRegion)) };
-    let row = match RegionsRow::decode(&row)?.changed(settings) {
-        Ok(row) => row,
-        Err(why) => return Ok(Err(Refusal::BadSettings(why))),
-    };
-    let mut rows = RowBatch::default();
-    regions::write(&mut rows, &row);
-    Ok(Ok(Effects { requires: vec![key], rows, answer: Answer::Done }))
 }
 
 /// Whether an address is an account's own.

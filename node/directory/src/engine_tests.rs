@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use mailraft_cluster::regions::{self, Durability, RegionName, RegionSettings, RegionsRow, Unconfirmed};
 use mailraft_storage::entry::CommandRow;
 use mailraft_storage::memory::MemoryRows;
 use mailraft_storage::rows::{ReplicaBatch, Rows};
@@ -641,31 +640,4 @@ fn every_change_has_a_digest_of_its_own() {
     let key = Key::from_bytes([1; 32]);
     let digests: BTreeSet<[u8; 32]> = commands.iter().map(|command| command.digest(&key)).collect();
     assert_eq!(digests.len(), commands.len());
-}
-
-#[test]
-fn settings_of_regions_change_a_row_in_clear_where_there_is_one() {
-    let mut world = World::new();
-    let settings = RegionSettings { unconfirmed: Some(Unconfirmed::Refuse), ..RegionSettings::default() };
-    let set = |settings: &RegionSettings| Command::SetRegions { settings: settings.clone() };
-    assert_eq!(world.run(set(&settings)), Err(Refusal::OneRegion));
-    let name = |name: &str| RegionName(name.into());
-    let row = RegionsRow::new(name("home"), [name("south")].into(), Durability::Geo);
-    let mut batch = RowBatch::default();
-    regions::write(&mut batch, &row);
-    let (key, value) = batch.puts.remove(0);
-    world.put(key, value);
-    // Both in one entry: the second sees what the first changed.
-    let bound =
-        RegionSettings { durability: Some(Durability::Region { rpo_max_ms: 500 }), ..RegionSettings::default() };
-    world.submit(set(&settings));
-    world.submit(set(&bound));
-    let answers: Vec<_> = world.drain().into_iter().map(|(_, answer, _)| answer).collect();
-    assert_eq!(answers, [Ok(Answer::Done), Ok(Answer::Done)]);
-    let changed =
-        RegionsRow { durability: Durability::Region { rpo_max_ms: 500 }, unconfirmed: Unconfirmed::Refuse, ..row };
-    assert_eq!(RegionsRow::read(&world.rows, REPLICA).unwrap(), Some(changed.clone()));
-    let wrong = RegionSettings { degrade_after_ms: Some(1), ..RegionSettings::default() };
-    assert!(matches!(world.run(set(&wrong)), Err(Refusal::BadSettings(why)) if why.contains("1 ms")));
-    assert_eq!(RegionsRow::read(&world.rows, REPLICA).unwrap(), Some(changed));
 }

@@ -368,14 +368,6 @@ impl<'a> Reader<'a> {
         Ok(all)
     }
 
-    /// A row that is not sealed.
-    pub fn in_clear(&self, place: &RowKey) -> Result<Option<Bytes>, LookupError> {
-        match self.overlay.and_then(|rows| rows.get(place)) {
-            Some(decided) => Ok(decided.clone()),
-            None => Ok(self.lookup.rows.get(self.lookup.replica, place)?),
-        }
-    }
-
     fn record<T: for<'d> Deserialize<'d>>(&self, place: &RowKey, table: Table) -> Result<Option<T>, LookupError> {
         let plain = match self.overlay.and_then(|rows| rows.get(place)) {
             Some(Some(sealed)) => Some(self.lookup.unseal(place, table, sealed)?),

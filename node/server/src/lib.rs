@@ -43,6 +43,7 @@ mod run;
 mod service_manager;
 pub mod services;
 pub mod sessions;
+pub mod settings;
 pub mod spool;
 mod standby;
 pub mod status;

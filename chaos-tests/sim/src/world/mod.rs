@@ -2,7 +2,8 @@
 //! what happens between them.
 //!
 //! * `run`: a whole run. `machine`: cores and the threads around them. `reach`: mailbox actors. `client`, `workload`:
-//!   sessions and what they do. `regions`: what a backup region holds. `takeover`: it takes over. `directory`: the directory, its administrators, logins. `operator`, `corruption`:
+//!   sessions and what they do. `regions`: what a backup region holds. `settings`: what an operator
+//!   sets about it. `takeover`: it takes over. `directory`: the directory, its administrators, logins. `operator`, `corruption`:
 //!   members of groups change, and rows turn bad.
 
 mod client;
@@ -13,6 +14,7 @@ mod operator;
 mod reach;
 mod regions;
 pub mod run;
+mod settings;
 mod takeover;
 mod workload;
 

@@ -194,7 +194,8 @@ impl World {
             | Decision::Change(_)
             | Decision::Barrier(_)
             | Decision::Slot(_)
-            | Decision::TakeOver(_) => false,
+            | Decision::TakeOver(_)
+            | Decision::Settings(_) => false,
         };
         if !done {
             return;

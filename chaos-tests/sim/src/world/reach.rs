@@ -136,6 +136,9 @@ impl World {
             (Waiter::Login(number), Decision::Barrier(outcome)) => self.login_looks_again(node, number, outcome),
             (Waiter::Operator(at), decision) => self.operator_hears(at, decision),
             (Waiter::TakeOver, Decision::TakeOver(outcome)) => self.operator_is_answered(node, outcome),
+            (Waiter::Settings(number), Decision::Settings(outcome)) => {
+                self.settings_are_answered(node, number, outcome);
+            }
             (Waiter::LateAdd(partition, replica), Decision::Change(ChangeOutcome::Changed { .. })) => {
                 let what = format!("partition {partition}: replica {replica} was removed, and is a member again");
                 self.goes_wrong(Rule::ReplicasAgree, what);

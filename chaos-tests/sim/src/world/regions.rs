@@ -4,6 +4,7 @@
 use mailraft_checkers::{Micros, Rule};
 use mailraft_cluster::config::REGION_LOG_KEEP_BYTES;
 use mailraft_cluster::mode::{Mode, ModeRow, PartitionMode};
+use mailraft_cluster::regions::RegionsRow;
 use mailraft_cluster::{BarrierOutcome, Decision, placement};
 use mailraft_storage::{Entry, EntryKind, Index, MailboxId, NodeId, PartitionId, ProposalOutcome, ReplicaId, Term};
 use raft::eraftpb::{Message, MessageType};
@@ -23,7 +24,9 @@ impl World {
         let Some(host) = self.hosts.values().next() else { return };
         let control = placement::control_replica(&host.rows, host.id).ok().flatten();
         let placements = control.map(|control| placement::placements(&host.rows, control).unwrap_or_default());
+        let row = control.and_then(|control| RegionsRow::read(&host.rows, control).ok().flatten());
         self.promise = Promise::new(&self.setup, &placements.unwrap_or_default());
+        self.promise.begins_with(row);
         self.net.set_far(self.promise.far().clone(), self.setup.one_way);
     }
 

@@ -15,7 +15,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::event::Event;
-use crate::faults::{Fault, Planned, Size, draw, draw_of_regions};
+use crate::faults::{Fault, Planned, Size, draw, draw_of_regions, draw_of_settings};
 use crate::host::{CLUSTER, Host};
 use crate::inputs::Inputs;
 use crate::mailboxes::Mailboxes;
@@ -77,6 +77,7 @@ pub fn faults_of(setup: &Setup) -> Vec<Planned> {
     let size = Size { nodes, partitions, ballots_permille, clocks_wrong_max };
     let mut plan = draw(&mut dice, size, 2_000_000, setup.safety, setup.fault_every);
     plan.extend(draw_of_regions(setup));
+    plan.extend(draw_of_settings(setup));
     plan
 }
 
@@ -271,6 +272,7 @@ impl World {
             Event::FromDirectory(number, attempt, reply) => self.administrator_hears(number, attempt, *reply),
             Event::Login => self.logs_in(),
             Event::Operate => self.operate(),
+            Event::Settings(number) => self.goes_on_with_settings(number),
             Event::Replace(node) => self.replaces_all_of(node),
             Event::Repair(node, partition, replica) => self.repairs(node, partition, replica),
             Event::Stop(node) => {
@@ -331,6 +333,7 @@ impl World {
             Fault::ActorPanic { node } => self.actors_panic(node),
             Fault::RottenStandby { node } => self.promise.rots(node),
             Fault::TakeOver { nodes, nonce } => self.take_over(&nodes, nonce),
+            Fault::Settings { settings } => self.wants_settings(settings),
             Fault::Move { partition, from, to } => self.move_replica(PartitionId(partition), from, to),
             Fault::Ballot { partition, from, to } => self.changes_voters(PartitionId(partition), from, to),
             Fault::Partition { .. } | Fault::OneWay { .. } | Fault::Bridge { .. } | Fault::Flapping { .. } => {
@@ -373,6 +376,7 @@ impl World {
             | Fault::Ballot { .. }
             | Fault::RottenStandby { .. }
             | Fault::TakeOver { .. }
+            | Fault::Settings { .. }
             | Fault::ActorPanic { .. } => {}
         }
         self.links_change();
@@ -488,6 +492,7 @@ impl World {
         }
         self.look(true);
         self.all_answered_is_held();
+        self.settings_are_made();
         self.office_closes();
         self.read_everything();
         self.resolve(true);

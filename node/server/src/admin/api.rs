@@ -8,11 +8,12 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use mailraft_cluster::regions::ChangesRow;
 use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, password};
 use mailraft_mailbox::Detached;
 use mailraft_storage::entry::CommandRow;
-use mailraft_storage::{CommandId, NodeId, PartitionId, RowKey};
+use mailraft_storage::{CommandId, Index, NodeId, PartitionId, ReplicaId, RowKey, Rows, StoreError};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
@@ -40,6 +41,13 @@ const COMMAND_HEADER: &str = "mailraft-command";
 
 /// The id of a change, if whoever asks gave it one: then it may have been sent before.
 pub(super) struct ChangeId(Option<CommandId>);
+
+impl ChangeId {
+    /// The id that was given, or one that was never used.
+    pub(super) fn or_new(self, services: &Services) -> CommandId {
+        self.0.unwrap_or_else(|| command_id(&services.cluster))
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for ChangeId {
     type Rejection = Response;
@@ -218,17 +226,25 @@ async fn find_command(services: &Services, id: CommandId) -> Result<Option<Posit
         for number in 0..=cluster.partitions() {
             let partition = PartitionId(number);
             let Some(replica) = cluster.replica(partition) else { continue };
-            let Some(row) = cluster.rows().get(replica, &RowKey::command(id)).map_err(|e| e.to_string())? else {
+            let Some(index) = index_of(cluster.rows().as_ref(), replica, id).map_err(|e| e.to_string())? else {
                 continue;
             };
-            let row = CommandRow::decode(&row).map_err(|e| e.to_string())?;
             let applied = cluster.rows().applied(replica).map_err(|e| e.to_string())?;
             let incarnation = applied.and_then(|a| a.incarnation).map_or(0, |i| i.number);
-            return Ok(Some(Position { partition, incarnation, index: row.index }));
+            return Ok(Some(Position { partition, incarnation, index }));
         }
         Ok(None)
     });
     search.await.map_err(|e| e.to_string())?
+}
+
+/// The index of a command's entry in the log of a replica here, as its rows say.
+fn index_of(rows: &dyn Rows, replica: ReplicaId, id: CommandId) -> Result<Option<Index>, StoreError> {
+    if let Some(row) = rows.get(replica, &RowKey::command(id))? {
+        return Ok(Some(CommandRow::decode(&row)?.index));
+    }
+    // Settings of regions are nobody's command but the core's.
+    Ok(ChangesRow::read(rows, replica)?.made(id).map(|change| change.index))
 }
 
 async fn verifier(given: Zeroizing<String>, address: &str) -> Result<String, Response> {
@@ -257,9 +273,49 @@ async fn list(
     }
 }
 
-/// Changes the directory wherever it is led, again under the same id until someone knows the outcome.
-pub(super) async fn change(services: &Services, ChangeId(given): ChangeId, command: Command) -> Response {
-    let id = given.unwrap_or_else(|| command_id(&services.cluster));
+/// What the node that leads the control group says to a change.
+pub(super) enum Asked<T> {
+    /// It was done, or is refused.
+    Answered(T),
+    /// It was not begun.
+    NotBegun,
+    /// It was not begun, because other regions do not confirm.
+    NotConfirmed,
+    /// It may have been done.
+    InDoubt,
+}
+
+/// Changes the directory wherever it is led.
+pub(super) async fn change(services: &Services, given: ChangeId, command: Command) -> Response {
+    let id = given.or_new(services);
+    let asked = |node| {
+        let asking = ask(services, node, id, command.clone());
+        async move {
+            match asking.await {
+                Ok(answer) => Asked::Answered(answer),
+                Err(Detached::NotConfirmed) => Asked::NotConfirmed,
+                // Whoever says these has not begun.
+                Err(Detached::Overloaded | Detached::NoSuchMailbox | Detached::Corrupt) => Asked::NotBegun,
+                Err(Detached::NotLeader | Detached::Gone) => Asked::InDoubt,
+            }
+        }
+    };
+    match until_known(services, id, asked).await {
+        Ok((Ok(answer), at)) => done(id, &answer, at),
+        Ok((Err(refusal), _)) => refused(&refusal.to_string()),
+        Err(response) => response,
+    }
+}
+
+/// Asks whoever leads the control group for a change, again under the same id until someone knows the outcome.
+///
+/// # Errors
+/// What is answered where nobody does in time.
+pub(super) async fn until_known<T, Asking: Future<Output = Asked<T>>>(
+    services: &Services,
+    id: CommandId,
+    ask: impl Fn(NodeId) -> Asking,
+) -> Result<T, Response> {
     let started = Instant::now();
     let mut leaders = services.cluster.leaders();
     // It was asked, and nobody said that it was not done.
@@ -268,25 +324,23 @@ pub(super) async fn change(services: &Services, ChangeId(given): ChangeId, comma
         let leader = leaders.borrow_and_update().first().copied().flatten();
         if let Some(node) = leader {
             let asked = tokio::select! {
-                asked = ask(services, node, id, command.clone()) => asked,
-                () = other_leader(&mut leaders, node) => Err(Detached::NotLeader),
-                () = tokio::time::sleep_until(started + UNKNOWN_AFTER) => Err(Detached::Gone),
+                asked = ask(node) => asked,
+                () = other_leader(&mut leaders, node) => Asked::InDoubt,
+                () = tokio::time::sleep_until(started + UNKNOWN_AFTER) => Asked::InDoubt,
             };
             match asked {
-                Ok((Ok(answer), at)) => return done(id, &answer, at),
-                Ok((Err(refusal), _)) => return refused(&refusal),
-                Err(Detached::NotConfirmed) if !in_doubt => return not_confirmed(),
-                // Whoever says these has not begun.
-                Err(Detached::Overloaded | Detached::NoSuchMailbox | Detached::Corrupt | Detached::NotConfirmed) => {}
-                Err(Detached::NotLeader | Detached::Gone) => in_doubt = true,
+                Asked::Answered(answer) => return Ok(answer),
+                Asked::NotConfirmed if !in_doubt => return Err(not_confirmed()),
+                Asked::NotBegun | Asked::NotConfirmed => {}
+                Asked::InDoubt => in_doubt = true,
             }
         }
         let elapsed = started.elapsed();
         if in_doubt && elapsed >= UNKNOWN_AFTER {
-            return unknown(id);
+            return Err(unknown(id));
         }
         if !in_doubt && elapsed >= NOT_DONE_AFTER {
-            return not_done();
+            return Err(not_done());
         }
         let _ = tokio::time::timeout(RETRY_PAUSE, leaders.changed()).await;
     }
@@ -305,12 +359,14 @@ async fn ask(
     match services.links.ask(node, Rpc::Directory { id, command }).await {
         Ok(RpcReply::Directory { result, at }) => Ok((result, at)),
         Ok(RpcReply::Detached(why)) => Err(why),
-        Ok(RpcReply::Status(_) | RpcReply::Unsupported | RpcReply::Heard) => Err(Detached::Gone),
+        Ok(RpcReply::Status(_) | RpcReply::Unsupported | RpcReply::Heard | RpcReply::SetRegions(_)) => {
+            Err(Detached::Gone)
+        }
         Err(why) => Err(why),
     }
 }
 
-/// Waits until another node than this leads the directory.
+/// Waits until another node than this leads the control group.
 async fn other_leader(leaders: &mut watch::Receiver<Arc<Vec<Option<NodeId>>>>, than: NodeId) {
     let other = leaders.wait_for(|leaders| leaders.first().copied().flatten().is_some_and(|leader| leader != than));
     if other.await.is_err() {
@@ -320,16 +376,21 @@ async fn other_leader(leaders: &mut watch::Receiver<Arc<Vec<Option<NodeId>>>>, t
 }
 
 fn done(id: CommandId, answer: &Answer, at: Position) -> Response {
-    let mut line = json!({"id": id.to_string(), "at": at.to_string()});
+    let mut line = changed(id, at);
     if let Answer::AccountCreated { mailbox, .. } = answer {
         line["mailbox"] = json!(mailbox.to_string());
     }
     Json(line).into_response()
 }
 
-/// It was decided not to do it, under its id for good.
-fn refused(refusal: &Refusal) -> Response {
-    coded(StatusCode::CONFLICT, "refused", &refusal.to_string())
+/// A change that was made, and where it stands.
+pub(super) fn changed(id: CommandId, at: Position) -> serde_json::Value {
+    json!({"id": id.to_string(), "at": at.to_string()})
+}
+
+/// It was decided not to do it.
+pub(super) fn refused(sentence: &str) -> Response {
+    coded(StatusCode::CONFLICT, "refused", sentence)
 }
 
 /// Nobody was asked.

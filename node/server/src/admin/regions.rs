@@ -7,14 +7,16 @@ use axum::response::{IntoResponse, Response};
 use mailraft_cluster::placement::{self, NodeRow};
 use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, RegionsRow, Unconfirmed};
 use mailraft_cluster::{BarrierOutcome, Reader};
-use mailraft_directory::Command;
-use mailraft_storage::{PartitionId, StoreError};
+use mailraft_mailbox::Detached;
+use mailraft_storage::{CommandId, NodeId, PartitionId, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::api::{self, ChangeId};
+use super::api::{self, Asked, ChangeId};
+use crate::links::{Rpc, RpcReply};
 use crate::services::Services;
+use crate::settings::{self, SettingsReply};
 
 /// What is to change. What is left out stays.
 #[derive(Deserialize)]
@@ -61,11 +63,44 @@ impl NewSettings {
     }
 }
 
-/// Changes what is promised.
-pub(super) async fn set(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewSettings>) -> Response {
-    match new.settings() {
-        Ok(settings) => api::change(&admin.services, id, Command::SetRegions { settings }).await,
-        Err(sentence) => api::error(StatusCode::BAD_REQUEST, sentence),
+/// Changes what is promised. The control group's leader does so whatever waits there for a region that is away.
+pub(super) async fn set(State(admin): State<Admin>, given: ChangeId, Json(new): Json<NewSettings>) -> Response {
+    let settings = match new.settings() {
+        Ok(settings) => settings,
+        Err(sentence) => return api::error(StatusCode::BAD_REQUEST, sentence),
+    };
+    let services = &admin.services;
+    let id = given.or_new(services);
+    let asked = |node| {
+        let asking = ask(services, node, id, settings.clone());
+        async move {
+            match asking.await {
+                SettingsReply::Changed { at } => Asked::Answered(Ok(at)),
+                SettingsReply::Refused(why) => Asked::Answered(Err(why)),
+                SettingsReply::NotDone => Asked::NotBegun,
+                SettingsReply::Unknown => Asked::InDoubt,
+            }
+        }
+    };
+    match api::until_known(services, id, asked).await {
+        Ok(Ok(at)) => Json(api::changed(id, at)).into_response(),
+        Ok(Err(why)) => api::refused(&why.to_string()),
+        Err(response) => response,
+    }
+}
+
+/// Asks the node that leads the control group.
+async fn ask(services: &Services, node: NodeId, id: CommandId, settings: RegionSettings) -> SettingsReply {
+    if node == services.cluster.node() {
+        return settings::set_here(&services.cluster, id, settings).await;
+    }
+    match services.links.ask(node, Rpc::SetRegions { id, settings }).await {
+        Ok(RpcReply::SetRegions(reply)) => reply,
+        // A node of an earlier version, or one that has too much to do.
+        Ok(RpcReply::Unsupported | RpcReply::Detached(Detached::Overloaded)) => SettingsReply::NotDone,
+        Ok(RpcReply::Directory { .. } | RpcReply::Status(_) | RpcReply::Detached(_) | RpcReply::Heard) | Err(_) => {
+            SettingsReply::Unknown
+        }
     }
 }
 

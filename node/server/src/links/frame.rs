@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use mailraft_cluster::regions::RegionSettings;
 use mailraft_mailbox::session::ChunkOutcome;
 use mailraft_mailbox::{Command, CommandError, Detached, Position};
 use mailraft_storage::body::BodyId;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::packed::{self, Packed};
 use crate::outbox::ToSession;
+use crate::settings::SettingsReply;
 use crate::throttle::GuessNews;
 
 /// The longest frame in bytes: a folder of a million messages being opened.
@@ -171,6 +173,13 @@ pub enum Rpc {
     Status,
     /// What was guessed at the asking node.
     Guesses(GuessNews),
+    /// Other settings of regions, to the control group's leader.
+    SetRegions {
+        /// The id of the change.
+        id: CommandId,
+        /// What is to change.
+        settings: RegionSettings,
+    },
 }
 
 /// The answer to a question.
@@ -191,6 +200,8 @@ pub enum RpcReply {
     Unsupported,
     /// It is taken note of.
     Heard,
+    /// What became of other settings of regions.
+    SetRegions(SettingsReply),
 }
 
 /// From a session's node on a connection for bodies.

@@ -19,6 +19,7 @@ use super::packed;
 use super::questions::{self, StatusSource};
 use crate::actors::{LocalLink, SessionKey};
 use crate::outbox::{ToSession, channel};
+use crate::settings;
 use crate::throttle::GuessNews;
 
 /// Questions of one connection that may be under way at once.
@@ -144,6 +145,9 @@ fn answer(reach: &Reach, own: &OwnAnswers, number: u64, rpc: Rpc, replies: mpsc:
             Rpc::Guesses(news) => {
                 (own.guesses)(news);
                 RpcReply::Heard
+            }
+            Rpc::SetRegions { id, settings } => {
+                RpcReply::SetRegions(settings::set_here(&reach.cluster, id, settings).await)
             }
         };
         // The connection may be over; then nobody waits.

@@ -1,0 +1,159 @@
+//! Other settings of regions, while the region that they may be about is away.
+
+use mailraft_cluster::SettingsOutcome;
+use mailraft_cluster::mode::Mode;
+use mailraft_cluster::regions::{Durability, RegionSettings, RegionsRow, SettingsRefusal, Unconfirmed};
+use mailraft_storage::{CommandId, NodeId, PartitionId};
+
+use crate::network::Network;
+use crate::regions::{SECOND, SOUTH, degrades, is_applied, led, refuses, status};
+
+const P1: PartitionId = PartitionId(1);
+const CONTROL: PartitionId = PartitionId::CONTROL;
+
+fn is_changed(outcome: Option<&SettingsOutcome>) -> bool {
+    matches!(outcome, Some(SettingsOutcome::Changed { .. }))
+}
+
+fn promises(durability: Durability) -> RegionSettings {
+    RegionSettings { durability: Some(durability), ..RegionSettings::default() }
+}
+
+/// Two regions under `refuse`, the other one away, and a change of the directory that waits for it. Gives the control
+/// group's leader.
+fn refusing_without_south() -> (Network, NodeId) {
+    let (mut network, _) = led(Durability::Geo);
+    network.set_regions(refuses());
+    network.ticks(2 * SECOND);
+    network.cut_off.extend(SOUTH);
+    let control = network.leader(CONTROL).unwrap();
+    let waits = network.propose_own(control, CONTROL, 1);
+    network.ticks(10 * SECOND);
+    assert_eq!(network.proposal(control, waits), None);
+    (network, control)
+}
+
+/// The row about regions at a node.
+fn row(network: &Network, node: NodeId) -> RegionsRow {
+    network.regions(node).row().clone()
+}
+
+#[test]
+fn who_has_lost_the_other_region_changes_settings_whatever_waits_for_it() {
+    let (mut network, control) = refusing_without_south();
+    let asked = network.set_regions(degrades(8_000));
+    network.ticks(4);
+    assert!(is_changed(network.settings(asked).as_ref()), "{:?}", network.settings(asked));
+    assert!((1..=3).all(|node| row(&network, NodeId(node)).unconfirmed == Unconfirmed::Degrade));
+    network.until(2 * SECOND, "the home goes on alone", |n| {
+        status(n, control).mode.is_none_or(|mode| mode.mode == Mode::Alone)
+    });
+    network.ticks(SECOND);
+    let leader = network.leader(P1).unwrap();
+    let answered = network.propose(leader, P1, 1, 1);
+    network.ticks(4);
+    assert!(is_applied(network.proposal(leader, answered)));
+}
+
+#[test]
+fn also_where_the_control_groups_leader_died_and_its_successors_owners_wait_for_that_region() {
+    let (mut network, dead) = refusing_without_south();
+    network.crash(dead, 0);
+    network.ticks(4 * SECOND);
+    let control = network.raft_leader(CONTROL).unwrap();
+    assert_eq!(network.leader(CONTROL), None, "no owner may load what is not visible");
+    let asked = network.set_regions(degrades(8_000));
+    network.ticks(4);
+    assert!(is_changed(network.settings(asked).as_ref()), "{:?}", network.settings(asked));
+    network.until(10 * SECOND, "the home goes on alone and its owners start", |n| {
+        n.leader(CONTROL) == Some(control) && n.leader(P1).is_some()
+    });
+    let leader = network.leader(P1).unwrap();
+    let answered = network.propose(leader, P1, 1, 1);
+    network.ticks(4);
+    assert!(is_applied(network.proposal(leader, answered)));
+    // South comes back: it hears what was set, and everything that was answered.
+    network.cut_off.clear();
+    network.until(30 * SECOND, "it is whole", |n| {
+        status(n, leader).mode.is_some_and(|mode| mode.mode == Mode::Whole && !mode.alone)
+    });
+    assert!(SOUTH.iter().all(|node| row(&network, *node).unconfirmed == Unconfirmed::Degrade));
+}
+
+#[test]
+fn two_changes_at_once_lose_nothing_of_each_other_and_each_is_made_once() {
+    let (mut network, _) = refusing_without_south();
+    let id = |n| CommandId([n; 16]);
+    let first = network.set_regions_as(id(1), degrades(8_000));
+    let second = network.set_regions_as(id(2), promises(Durability::Region { rpo_max_ms: 500 }));
+    let again = network.set_regions_as(id(1), degrades(8_000));
+    let other = network.set_regions_as(id(1), refuses());
+    assert_eq!(network.settings(other), Some(SettingsOutcome::Refused(SettingsRefusal::IdIsTaken)));
+    network.ticks(4);
+    let done = network.settings(first);
+    assert!(is_changed(done.as_ref()) && is_changed(network.settings(second).as_ref()));
+    assert_eq!(network.settings(again), done);
+    let changed = row(&network, NodeId(1));
+    assert_eq!((changed.unconfirmed, changed.degrade_after_ms), (Unconfirmed::Degrade, 8_000));
+    assert_eq!(changed.durability, Durability::Region { rpo_max_ms: 500 });
+    // Long after, and at another leader, it is still known to be made; what came after it stays.
+    network.set_regions_as(id(3), refuses());
+    network.ticks(4);
+    let dead = network.raft_leader(CONTROL).unwrap();
+    network.crash(dead, 0);
+    network.ticks(4 * SECOND);
+    let late = network.set_regions_as(id(1), degrades(8_000));
+    let other = network.set_regions_as(id(2), refuses());
+    network.ticks(4);
+    assert_eq!(network.settings(late), done);
+    assert_eq!(network.settings(other), Some(SettingsOutcome::Refused(SettingsRefusal::IdIsTaken)));
+    let live = network.raft_leader(CONTROL).unwrap();
+    assert_eq!(row(&network, live).unconfirmed, Unconfirmed::Refuse);
+    assert_eq!(network.regions(live).changes().iter().count(), 4);
+}
+
+#[test]
+fn who_leads_no_more_changes_nothing() {
+    let (mut network, _) = led(Durability::Geo);
+    let old = network.leader(CONTROL).unwrap();
+    network.cut_off.insert(old);
+    let asked = (old, network.set_regions_at(old, CommandId([1; 16]), degrades(8_000)));
+    network.ticks(4 * SECOND);
+    assert_eq!(network.settings(asked), Some(SettingsOutcome::Unknown));
+    network.cut_off.clear();
+    network.ticks(4 * SECOND);
+    assert!((1..=6).all(|node| row(&network, NodeId(node)).unconfirmed == Unconfirmed::Refuse));
+    let follower = (1..=3).map(NodeId).find(|node| network.raft_leader(CONTROL) != Some(*node)).unwrap();
+    let asked = (follower, network.set_regions_at(follower, CommandId([1; 16]), degrades(8_000)));
+    let leader = network.raft_leader(CONTROL);
+    assert_eq!(network.settings(asked), Some(SettingsOutcome::NotLeader { leader }));
+    let standby = (SOUTH[0], network.set_regions_at(SOUTH[0], CommandId([1; 16]), degrades(8_000)));
+    assert_eq!(network.settings(standby), Some(SettingsOutcome::NotLeader { leader }));
+}
+
+#[test]
+fn what_can_not_be_is_refused() {
+    let (mut network, _) = led(Durability::Geo);
+    let asked = network.set_regions(degrades(1));
+    match network.settings(asked) {
+        Some(SettingsOutcome::Refused(SettingsRefusal::BadSettings(why))) => assert!(why.contains("1 ms"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    let mut network = Network::new(3, 3);
+    network.until(200, "it is led", |n| n.leader(CONTROL).is_some());
+    let asked = network.set_regions(refuses());
+    assert_eq!(network.settings(asked), Some(SettingsOutcome::Refused(SettingsRefusal::OneRegion)));
+}
+
+#[test]
+fn so_many_may_wait_for_changes_and_no_more() {
+    let (mut network, _) = led(Durability::Geo);
+    let control = network.leader(CONTROL).unwrap();
+    for other in (1..=6).map(NodeId).filter(|node| *node != control) {
+        network.cut_off.insert(other);
+    }
+    let asked: Vec<_> =
+        (0..65).map(|n| (control, network.set_regions_at(control, CommandId([n; 16]), refuses()))).collect();
+    assert!(asked[..64].iter().all(|asked| network.settings(*asked).is_none()));
+    assert_eq!(network.settings(asked[64]), Some(SettingsOutcome::Overloaded));
+}
