@@ -147,6 +147,17 @@ impl RegionsRow {
             }
             self.degrade_after_ms = ms;
         }
+        match &settings.sync_set {
+            None => {}
+            Some(SyncSetChange::Remove(region)) => drop(self.sync_set.remove(region)),
+            Some(SyncSetChange::Add(region)) if self.sync_set.contains(region) => {}
+            Some(SyncSetChange::Add(_)) if self.unconfirmed == Unconfirmed::Refuse => {
+                return Err("under refuse all new mail would be deferred until that region has everything: set \
+                            --unconfirmed degrade first"
+                    .to_owned());
+            }
+            Some(SyncSetChange::Add(region)) => drop(self.sync_set.insert(region.clone())),
+        }
         Ok(self)
     }
 }
@@ -160,6 +171,17 @@ pub struct RegionSettings {
     pub unconfirmed: Option<Unconfirmed>,
     /// After how long without confirmation the home goes on alone, in milliseconds.
     pub degrade_after_ms: Option<u64>,
+    /// A region that answers wait for from now on, or no more.
+    pub sync_set: Option<SyncSetChange>,
+}
+
+/// A change of whom answers wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncSetChange {
+    /// They wait for this region once it holds everything: until then the home is alone.
+    Add(RegionName),
+    /// They wait for this region no more, and it protects nothing. It is lost, or given up.
+    Remove(RegionName),
 }
 
 /// A change of settings that was made.
@@ -305,6 +327,23 @@ impl Regions {
     /// What is promised.
     pub fn durability(&self) -> Durability {
         self.row.durability
+    }
+
+    /// A row as an administrator wants it: as [`RegionsRow::changed`], and of regions that there are.
+    ///
+    /// # Errors
+    /// Why that can't be, for people.
+    pub fn changed(&self, row: RegionsRow, settings: &RegionSettings) -> Result<RegionsRow, String> {
+        if let Some(SyncSetChange::Add(region) | SyncSetChange::Remove(region)) = &settings.sync_set {
+            if *region == row.home {
+                return Err(format!("{} is the home region, not a backup", region.0));
+            }
+            if !self.names().any(|name| name == region) {
+                let all: Vec<&str> = self.names().map(|name| name.0.as_str()).collect();
+                return Err(format!("there is no region {}: there are {}", region.0, all.join(", ")));
+            }
+        }
+        row.changed(settings)
     }
 
     /// Every region in which a node stands, by name.
@@ -476,7 +515,7 @@ mod tests {
         let one = ChangesRow::default().with(change(7));
         let mut batch = RowBatch::default();
         one.write(&mut batch);
-        let expected = [&[1, 1][..], &[7; 16], &[7, 0, 1, 1, 0]].concat();
+        let expected = [&[1, 1][..], &[7; 16], &[7, 0, 1, 1, 0, 0]].concat();
         assert_eq!(batch.puts[0].1, expected);
         let rows = MemoryRows::new();
         let applied = Applied { index: Index(1), ..Applied::default() };
@@ -493,10 +532,22 @@ mod tests {
         let region = Durability::Region { rpo_max_ms: 2_000 };
         let settings = RegionSettings { durability: Some(region), ..RegionSettings::default() };
         assert_eq!(row().changed(&settings).unwrap(), RegionsRow { durability: region, ..row() });
-        let settings =
-            RegionSettings { durability: None, unconfirmed: Some(Unconfirmed::Refuse), degrade_after_ms: Some(5_000) };
+        let settings = RegionSettings {
+            unconfirmed: Some(Unconfirmed::Refuse),
+            degrade_after_ms: Some(5_000),
+            ..RegionSettings::default()
+        };
         let changed = RegionsRow { unconfirmed: Unconfirmed::Refuse, degrade_after_ms: 5_000, ..row() };
         assert_eq!(row().changed(&settings).unwrap(), changed);
+        let sync_set = |change| RegionSettings { sync_set: Some(change), ..RegionSettings::default() };
+        let (add, remove) =
+            (|| sync_set(SyncSetChange::Add(name("south"))), sync_set(SyncSetChange::Remove(name("south"))));
+        let removed = RegionsRow { sync_set: BTreeSet::new(), ..row() };
+        assert_eq!(row().changed(&remove).unwrap(), removed);
+        assert_eq!(removed.clone().changed(&remove).unwrap(), removed);
+        assert_eq!((removed.clone().changed(&add()).unwrap(), row().changed(&add()).unwrap()), (row(), row()));
+        let refuses = RegionsRow { unconfirmed: Unconfirmed::Refuse, ..removed };
+        assert!(refuses.changed(&add()).unwrap_err().contains("degrade first"));
         for (ms, fits) in [(999, false), (1_000, true), (7 * 24 * 3_600_000, true), (7 * 24 * 3_600_000 + 1, false)] {
             let settings = RegionSettings { degrade_after_ms: Some(ms), ..RegionSettings::default() };
             assert_eq!(row().changed(&settings).is_ok(), fits, "{ms}");

@@ -109,13 +109,33 @@ enum RegionCommand {
     List(Asking),
     /// What is promised, and what happens while a backup region confirms nothing
     Show(Asking),
-    /// Change what is promised; what is not named stays. It takes effect at once, on all nodes
+    /// Change what is promised; what is not named stays. It takes effect at once, whether or not the backup is there
     #[command(
         after_help = "Examples:\n  mailraft region set --durability geo\n    Nothing that was answered is lost with the home. Each message waits for the slowest backup region.\n  mailraft region set --durability region --rpo-max 1s\n    Messages do not wait, as long as the backup is at most 1 s behind; that much is lost with the home.\n  mailraft region set --unconfirmed refuse\n    While a backup region is away, new mail is deferred (451): senders keep it. Reading goes on.\n  mailraft region set --unconfirmed degrade --degrade-after 60s\n    After a minute the home takes mail alone, until the backup is back: that mail is lost with the home."
     )]
     Set {
         #[command(flatten)]
         settings: region::Settings,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Take a backup region out that is lost or given up: answers wait for it no more, and it protects nothing
+    #[command(
+        after_help = "Example:\n  mailraft region remove south --yes\n    South is lost for good. Mail is answered by the home alone from then on, and is lost with it.\n\nIts nodes go on copying what they can reach. To have answers wait for it again: mailraft region add south"
+    )]
+    Remove {
+        /// The region
+        name: String,
+        /// Without it nothing is done
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Have answers wait for a backup region again that was taken out. Until it holds everything, the home goes on alone
+    Add {
+        /// The region
+        name: String,
         #[command(flatten)]
         changing: Changing,
     },
@@ -246,6 +266,23 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
             let client = AdminClient::of(&changing.asking.target)?;
             let done = region::set(&client, &settings, changing.command_id)?;
             say(&changing.asking, &done, "changed; mailraft region show says what is promised now");
+        }
+        Command::Region(RegionCommand::Remove { name, yes: false, changing: _ }) => {
+            return Err(Failed::because(format!(
+                "nothing was done: without {name} a loss of the home loses all mail that no other backup has; say it again with --yes"
+            )));
+        }
+        Command::Region(RegionCommand::Remove { name, yes: true, changing }) => {
+            let done = region::remove(&AdminClient::of(&changing.asking.target)?, &name, changing.command_id)?;
+            say(&changing.asking, &done, &format!("answers do not wait for {name} any more, and it protects nothing"));
+        }
+        Command::Region(RegionCommand::Add { name, changing }) => {
+            let done = region::add(&AdminClient::of(&changing.asking.target)?, &name, changing.command_id)?;
+            say(
+                &changing.asking,
+                &done,
+                &format!("answers wait for {name} once it holds everything: see mailraft status"),
+            );
         }
         Command::Completions { shell } => manual::completions(&mut Cli::command(), shell)?,
         Command::Man { dir } => manual::pages(Cli::command(), &dir)?,

@@ -121,7 +121,7 @@ fn line(region: &Value) -> String {
     let part = match (region["home"] == true, region["waited_for"] == true) {
         (true, _) => "home",
         (false, true) => "backup, answers wait for it",
-        (false, false) => "backup, being filled: answers do not wait for it",
+        (false, false) => "backup that is taken out: answers do not wait for it, it protects nothing",
     };
     format!("{}  {part}  nodes {}", region["name"].as_str().unwrap_or_default(), nodes.join(", "))
 }
@@ -167,6 +167,16 @@ pub fn set(
     id: Option<mailraft_storage::CommandId>,
 ) -> Result<Value, Failed> {
     client.change("PUT", PATH, Some(&settings.body()?), id)
+}
+
+/// Has answers wait for a region again, once it holds everything.
+pub fn add(client: &AdminClient, name: &str, id: Option<mailraft_storage::CommandId>) -> Result<Value, Failed> {
+    client.change("PUT", PATH, Some(&json!({"add": name})), id)
+}
+
+/// Has answers wait for a region no more.
+pub fn remove(client: &AdminClient, name: &str, id: Option<mailraft_storage::CommandId>) -> Result<Value, Failed> {
+    client.change("PUT", PATH, Some(&json!({"remove": name})), id)
 }
 
 #[cfg(test)]

@@ -292,8 +292,7 @@ fn who_has_lost_the_backup_lets_the_home_go_on_alone_whatever_waits_for_it_and_w
     cluster.mailraft(&["region", "set", "--unconfirmed", "refuse", "--degrade-after", "2s"], "");
     cluster.nodes_in("south").into_iter().for_each(|node| cluster.kill(node));
     let before = last(&cluster, 1, 0);
-    let account = ["account", "create", "late@example.test", "--password-stdin"];
-    let in_doubt = cluster.runs(&account, "a long enough pass phrase\n");
+    let in_doubt = cluster.runs(&["domain", "create", "late.test"], "");
     assert_eq!(in_doubt.status.code(), Some(3), "{}", String::from_utf8_lossy(&in_doubt.stderr));
     assert!(last(&cluster, 1, 0) > before, "it is in the log, and waits for south");
     let dead = leader(&cluster, 0).unwrap();
@@ -310,8 +309,8 @@ fn who_has_lost_the_backup_lets_the_home_go_on_alone_whatever_waits_for_it_and_w
         cluster.status(alive).is_some_and(|status| status["regions"][0]["state"] == "alone")
     });
     // What waited is done now.
-    cluster.wait("the account is there", |cluster| {
-        cluster.runs(&["account", "list"], "").stdout.windows(17).any(|text| text == b"late@example.test")
+    cluster.wait("the domain is there", |cluster| {
+        String::from_utf8_lossy(&cluster.runs(&["domain", "list"], "").stdout).contains("late.test")
     });
     // And back: answers wait for south again, which has everything.
     cluster.start(dead);
@@ -319,4 +318,38 @@ fn who_has_lost_the_backup_lets_the_home_go_on_alone_whatever_waits_for_it_and_w
     cluster.wait("south holds all again", |cluster| {
         cluster.status(alive).is_some_and(|status| status["regions"][0]["state"] == "holds")
     });
+}
+
+/// South is given up and taken back.
+#[test]
+fn a_backup_is_taken_out_while_it_is_away_and_has_everything_before_answers_wait_for_it_again() {
+    let mut cluster = two_regions();
+    cluster.mailraft(&["region", "set", "--unconfirmed", "refuse"], "");
+    cluster.nodes_in("south").into_iter().for_each(|node| cluster.kill(node));
+    let region = |cluster: &Cluster, args: &[&str]| cluster.runs(&[&["region"], args].concat(), "");
+    assert_eq!(region(&cluster, &["remove", "south"]).status.code(), Some(1), "not without --yes");
+    let said = region(&cluster, &["remove", "home", "--yes"]);
+    assert!(said.status.code() == Some(1) && String::from_utf8_lossy(&said.stderr).contains("home region"), "{said:?}");
+    cluster.mailraft(&["region", "remove", "south", "--yes"], "");
+    until_accepted(&cluster, "without");
+    cluster.wait("it is said, and no problem any more", |cluster| {
+        cluster.status(1).is_some_and(|status| {
+            let survives = status["survives"].as_str().unwrap_or_default();
+            let removed = status["regions"][0]["state"] == "removed";
+            removed && survives.ends_with("as there is no backup region") && status["healthy"] == true
+        })
+    });
+    assert!(cluster.mailraft(&["region", "list"], "").contains("south  backup that is taken out"));
+    let refused = region(&cluster, &["add", "south"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("degrade first"), "{refused:?}");
+    cluster.nodes_in("south").into_iter().for_each(|node| cluster.start(node));
+    cluster.mailraft(&["region", "set", "--unconfirmed", "degrade"], "");
+    cluster.mailraft(&["region", "add", "south"], "");
+    cluster.wait("south holds all again", |cluster| {
+        cluster.status(1).is_some_and(|status| status["regions"][0]["state"] == "holds")
+    });
+    let (partition, index) = accepted_at(&submit(&cluster, &mut smtp(&cluster), "with"));
+    let south = cluster.nodes_in("south");
+    let holding = south.iter().filter(|node| last(&cluster, **node, partition) >= index).count();
+    assert!(holding >= 2, "{holding} of three standbys have what was answered");
 }

@@ -64,7 +64,10 @@ impl ModeKeeper {
             Mode::Returning if partitions().all(has) => Some(Mode::Whole),
             Mode::Returning => None,
             Mode::Alone => {
-                let caught_up = partitions().all(|p| fresh(p).is_some_and(|report| report.caught_up));
+                // What a leader said before it followed this row may be about other regions.
+                let follows = |report: &ModeReport| report.version >= regions.mode().version;
+                let has_caught_up = |report: &ModeReport| report.caught_up && follows(report);
+                let caught_up = partitions().all(|p| fresh(p).is_some_and(has_caught_up));
                 let next = if plant::is(Fault::WholeBeforeHeld) { Mode::Whole } else { Mode::Returning };
                 (caught_up || regions.degrade_after().is_none()).then_some(next)
             }
@@ -184,6 +187,11 @@ mod tests {
         keeper.hears(100, vec![report(PartitionId::CONTROL, 1, false, true, 0)]);
         assert_eq!(keeper.next(100, &alone), Some(Mode::Returning));
         assert_eq!(keeper.next(100 + FRESH_TICKS + 1, &alone), None);
+        assert_eq!(
+            keeper.next(100, &regions(Mode::Alone, 2, Unconfirmed::Degrade)),
+            None,
+            "that was about another row"
+        );
         keeper.hears(100, vec![report(P1, 1, false, false, 0)]);
         assert_eq!(keeper.next(100, &alone), None);
         assert_eq!(keeper.next(100, &regions(Mode::Alone, 1, Unconfirmed::Refuse)), Some(Mode::Returning));

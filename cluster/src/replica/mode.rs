@@ -74,6 +74,10 @@ impl Replica {
     /// The control group's row says this from a position no later than this one.
     pub(super) fn hears_mode_row(&mut self, regions: &Regions, applied: Index) {
         let news = self.abroad.regions().is_none_or(|before| before.mode() != regions.mode());
+        if news {
+            // Answers may wait for others than before.
+            (self.modes.mark, self.modes.caught_up) = (Index(0), false);
+        }
         if news && self.spec.partition == PartitionId::CONTROL {
             self.modes.recorded_at = applied;
         }
@@ -166,12 +170,22 @@ impl Replica {
     /// As the control group's leader, appends its next row. It is no owner's entry, and waits for no slot: what has the
     /// slot may be what waits for another region.
     pub fn append_mode_row(&mut self, config: &NodeConfig, wall: UnixMillis, row: &ModeRow) {
-        let Some(term) = self.leads_surely().filter(|term| self.modes.appended != Some((*term, row.version))) else {
+        let Some(term) = self.leads_surely().filter(|term| !self.has_appended_mode(*term, row.version)) else {
             return;
         };
         if self.append_own(config, wall, term, row.batch(), 0).is_some() {
-            self.modes.appended = Some((term, row.version));
+            self.appends_mode(term, row.version);
         }
+    }
+
+    /// Whether this control group's leader has appended a row of this version in its term.
+    pub(super) fn has_appended_mode(&self, term: Term, version: u64) -> bool {
+        self.modes.appended == Some((term, version))
+    }
+
+    /// It has.
+    pub(super) fn appends_mode(&mut self, term: Term, version: u64) {
+        self.modes.appended = Some((term, version));
     }
 
     /// Appends rows that the core writes by itself, as no owner's entry. None if that can't be now.

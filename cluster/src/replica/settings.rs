@@ -11,6 +11,7 @@ use mailraft_storage::{CommandId, Index, RowBatch, UnixMillis, Verdict};
 
 use super::Replica;
 use crate::config::NodeConfig;
+use crate::mode::Mode;
 use crate::outcome::{Decision, SettingsOutcome};
 use crate::plant::{self, Fault};
 use crate::regions::{self, ChangesRow, RegionSettings, RegionsRow, SettingsChange, SettingsRefusal};
@@ -72,12 +73,19 @@ impl Replica {
             Some(before) => (before.row.clone(), before.changes.clone()),
             None => (regions.row().clone(), regions.changes().clone()),
         };
-        let row = match row.changed(&settings) {
+        let waited_for = row.sync_set.len();
+        let row = match regions.changed(row, &settings) {
             Ok(row) => row,
             Err(why) => return Some(SettingsOutcome::Refused(SettingsRefusal::BadSettings(why))),
         };
         if self.raw.store().is_full() {
             return Some(SettingsOutcome::Overloaded);
+        }
+        // What was answered while nobody waited for the new one it may lack, and so it is as if nobody had confirmed.
+        let adds = row.sync_set.len() > waited_for;
+        let mode = regions.mode().next(Mode::Alone, self.newest_stamp().max(wall));
+        if adds && self.has_appended_mode(term, mode.version) {
+            return Some(SettingsOutcome::Dropped);
         }
         let index = Index(self.raw.raft.raft_log.last_index() + 1);
         let change = SettingsChange { id, index, settings };
@@ -85,11 +93,17 @@ impl Replica {
         let mut batch = RowBatch::default();
         regions::write(&mut batch, &row);
         changes.write(&mut batch);
+        if adds {
+            batch.puts.extend(mode.batch().puts);
+        }
         match self.append_own(config, wall, term, batch, 0) {
             Some(at) => {
                 assert_eq!(at, index, "a change of settings names its own index");
                 let in_flight = InFlight { row, changes, change, requests: vec![request], verdict: None };
                 self.settings.0.push_back(in_flight);
+                if adds {
+                    self.appends_mode(term, mode.version);
+                }
                 None
             }
             None => Some(SettingsOutcome::Dropped),

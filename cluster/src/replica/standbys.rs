@@ -330,20 +330,21 @@ impl Replica {
         millis(self.lead.term.map_or(Duration::ZERO, |_| self.visibility.unheld_for(self.now())))
     }
 
-    /// Up to where all other regions that have standbys hold the log, as far as this replica knows; nothing in a cluster of
+    /// Up to where all other regions that answers wait for hold the log, as far as this replica knows; nothing in a cluster of
     /// one region.
     pub(super) fn held_everywhere(&self) -> Index {
         let Some(regions) = &self.abroad.regions else { return Index(0) };
         if self.raw.raft.state != StateRole::Leader {
             return self.abroad.everywhere;
         }
-        let held = self.others().into_keys().map(|region| self.held_by(regions, region)).min();
+        let held = regions.sync_set().iter().map(|region| self.held_by(regions, region)).min();
         held.map_or(self.abroad.everywhere, |held| held.max(self.abroad.everywhere))
     }
 
     /// The log behind this is kept for other regions.
     pub(super) fn needed_abroad(&self) -> Index {
-        let all = !self.has_regions() || self.others().is_empty() || plant::is(Fault::CutPastRegion);
+        let waits = self.abroad.regions.as_ref().is_some_and(|regions| !regions.sync_set().is_empty());
+        let all = !waits || self.others().is_empty() || plant::is(Fault::CutPastRegion);
         if all { Index(u64::MAX) } else { self.held_everywhere() }
     }
 

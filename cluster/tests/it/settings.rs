@@ -1,8 +1,11 @@
 //! Other settings of regions, while the region that they may be about is away.
 
 use mailraft_cluster::SettingsOutcome;
+use mailraft_cluster::low_water::LowWater;
 use mailraft_cluster::mode::Mode;
-use mailraft_cluster::regions::{Durability, RegionSettings, RegionsRow, SettingsRefusal, Unconfirmed};
+use mailraft_cluster::regions::{
+    Durability, RegionName, RegionSettings, RegionsRow, SettingsRefusal, SyncSetChange, Unconfirmed,
+};
 use mailraft_storage::{CommandId, NodeId, PartitionId};
 
 use crate::network::Network;
@@ -13,6 +16,10 @@ const CONTROL: PartitionId = PartitionId::CONTROL;
 
 fn is_changed(outcome: Option<&SettingsOutcome>) -> bool {
     matches!(outcome, Some(SettingsOutcome::Changed { .. }))
+}
+
+fn sync_set(change: fn(RegionName) -> SyncSetChange, region: &str) -> RegionSettings {
+    RegionSettings { sync_set: Some(change(RegionName(region.into()))), ..RegionSettings::default() }
 }
 
 fn promises(durability: Durability) -> RegionSettings {
@@ -132,8 +139,73 @@ fn who_leads_no_more_changes_nothing() {
 }
 
 #[test]
+fn a_region_that_is_lost_is_taken_out_and_nothing_waits_for_it_and_it_comes_back_once_it_has_everything() {
+    let (mut network, _) = refusing_without_south();
+    let asked = network.set_regions(sync_set(SyncSetChange::Remove, "south"));
+    network.ticks(SECOND);
+    assert!(is_changed(network.settings(asked).as_ref()), "{:?}", network.settings(asked));
+    let leader = network.leader(P1).unwrap();
+    for key in 0..200 {
+        let answered = network.propose(leader, P1, 1, key);
+        network.ticks(2);
+        assert!(is_applied(network.proposal(leader, answered)), "write {key}");
+    }
+    network.ticks(20 * SECOND);
+    let home = status(&network, leader);
+    assert_ne!(home.log_held_by, LowWater::Regions, "{home:?}");
+    let south = &home.regions[0];
+    assert!(!south.in_sync_set && south.held < home.last && home.unheld_ms == 0 && !home.unconfirmed, "{home:?}");
+    assert_eq!(home.mode.map(|mode| mode.mode), Some(Mode::Whole), "it is no more alone than a home without backup");
+    let again = network.set_regions(sync_set(SyncSetChange::Remove, "south"));
+    network.ticks(4);
+    assert!(is_changed(network.settings(again).as_ref()));
+
+    // It comes back, is told, and nobody waits for it.
+    network.cut_off.clear();
+    network.ticks(5 * SECOND);
+    assert!(SOUTH.iter().all(|node| row(&network, *node).sync_set.is_empty()));
+    network.cut_off.extend(SOUTH);
+    let answered = network.propose(leader, P1, 1, 201);
+    network.ticks(4);
+    assert!(is_applied(network.proposal(leader, answered)));
+    let refused = network.set_regions(sync_set(SyncSetChange::Add, "south"));
+    assert!(matches!(network.settings(refused), Some(SettingsOutcome::Refused(SettingsRefusal::BadSettings(_)))));
+    network.set_regions(degrades(8_000));
+    network.ticks(4);
+    let added = network.set_regions(sync_set(SyncSetChange::Add, "south"));
+    network.ticks(SECOND);
+    assert!(is_changed(network.settings(added).as_ref()));
+    let is =
+        |n: &Network, mode| status(n, leader).mode.is_some_and(|m| m.mode == mode && m.alone == (mode == Mode::Alone));
+    network.ticks(10 * SECOND);
+    assert!(is(&network, Mode::Alone), "it lacks what was answered without it");
+    let answered = network.propose(leader, P1, 1, 202);
+    network.ticks(4);
+    assert!(is_applied(network.proposal(leader, answered)));
+    network.cut_off.clear();
+    network.until(30 * SECOND, "it is whole", |n| is(n, Mode::Whole));
+    let home = status(&network, leader);
+    assert!(home.regions[0].held >= home.last && home.regions[0].in_sync_set, "{home:?}");
+    network.cut_off.extend(SOUTH);
+    let waits = network.propose(leader, P1, 1, 203);
+    network.ticks(SECOND);
+    assert_eq!(network.proposal(leader, waits), None);
+}
+
+#[test]
 fn what_can_not_be_is_refused() {
     let (mut network, _) = led(Durability::Geo);
+    for (change, region, why) in [
+        (SyncSetChange::Remove as fn(RegionName) -> SyncSetChange, "home", "home region"),
+        (SyncSetChange::Remove, "north", "there are home, south"),
+        (SyncSetChange::Add, "north", "there is no region north"),
+    ] {
+        let asked = network.set_regions(sync_set(change, region));
+        match network.settings(asked) {
+            Some(SettingsOutcome::Refused(SettingsRefusal::BadSettings(said))) => assert!(said.contains(why), "{said}"),
+            other => panic!("{other:?}"),
+        }
+    }
     let asked = network.set_regions(degrades(1));
     match network.settings(asked) {
         Some(SettingsOutcome::Refused(SettingsRefusal::BadSettings(why))) => assert!(why.contains("1 ms"), "{why}"),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mailraft_cluster::regions::Regions;
+use mailraft_cluster::regions::{RegionName, Regions};
 use mailraft_cluster::{ReplicaStatus, Role};
 use mailraft_driver::NodeStatus;
 use mailraft_storage::{Index, NodeId, PartitionId, Term};
@@ -154,10 +154,15 @@ impl ClusterStatus {
     ) -> Self {
         let (mut problems, mut notes) = (Vec::new(), Vec::new());
         let said = answers.iter().map(|(node, own)| (*node, own.as_ref().map(|own| &own.node))).collect();
+        let is_waited_for = |of: &Regions, region: &RegionName| of.home() == region || of.sync_set().contains(region);
+        let is_taken_out =
+            |node| regions.is_some_and(|of| of.of(node).is_some_and(|region| !is_waited_for(of, region)));
         let survival = regions.map(|regions| Survival::of(regions, partitions, &said));
         let (survives, regions) = survival.map_or_else(Default::default, |s| (Some(s.survives), s.regions));
-        let is_ill =
-            |line: &&RegionLine| !matches!(line.state, RegionState::Holds | RegionState::Behind | RegionState::Filling);
+        let is_ill = |line: &&RegionLine| match line.state {
+            RegionState::Holds | RegionState::Behind | RegionState::Filling | RegionState::Removed => false,
+            RegionState::Stopped | RegionState::Alone | RegionState::Returning | RegionState::Unknown => true,
+        };
         problems.extend(regions.iter().filter(is_ill).map(|line| line.sentence.clone()));
         let mut lines: BTreeMap<PartitionId, PartitionLine> =
             (0..=partitions).map(|p| (PartitionId(p), PartitionLine::unknown(PartitionId(p)))).collect();
@@ -199,6 +204,10 @@ impl ClusterStatus {
                         ));
                     }
                     NodeAnswer::Up(Box::new(own))
+                }
+                None if is_taken_out(id) => {
+                    notes.push(format!("node {id} does not answer; its region is taken out, and nothing waits for it"));
+                    NodeAnswer::Down { partitions: [] }
                 }
                 None => {
                     problems.push(format!("node {id} does not answer: start it again with mailraft node --config"));

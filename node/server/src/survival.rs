@@ -34,6 +34,8 @@ pub enum RegionState {
     Returning,
     /// It does not hold everything yet, and answers do not wait for it.
     Filling,
+    /// Answers do not wait for it: it was taken out.
+    Removed,
     /// Of some partitions nobody says how far it is.
     Unknown,
 }
@@ -166,12 +168,14 @@ fn line(
     let bound_ms = row.durability.rpo_max().map_or(0, millis);
     let is_slow = |of: &(&ReplicaStatus, &RegionStatus)| {
         let slow_ms = (SILENT_AFTER_MS + of.1.round_trip_ms.unwrap_or(0)).max(bound_ms);
+    } else if !line.in_sync_set {
+        RegionState::Removed
+    } else if of_leaders.len() < all {
+        RegionState::Unknown
         lacks(of) > 0 && of.1.unconfirmed_ms > slow_ms.min(1_000 * DEFERRED_AFTER_S)
     };
     let is_stopped = of_leaders.iter().any(|of| of.1.is_silent() || is_slow(of));
-    line.state = if of_leaders.len() < all {
-        RegionState::Unknown
-    } else if !line.in_sync_set {
+    line.state = if !line.in_sync_set && line.filling.sending {
         RegionState::Filling
     } else if alone.is_some_and(|mode| mode.mode == Mode::Alone) {
         RegionState::Alone
@@ -241,7 +245,14 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
             )
         }
         RegionState::Filling => {
-            format!("{region} is being filled: {}; until then it protects nothing", line.filling.words(all))
+            let words = line.filling.words(all);
+            format!("{region} is being filled: {words}; {home} does not wait for it, and it protects nothing")
+        }
+        RegionState::Removed => {
+            format!(
+                "{region} is taken out: {home} waits for it no more, and it protects nothing; have it back with mailraft region add \
+                 {region}"
+            )
         }
         RegionState::Unknown => {
             format!("NOT KNOWN: of {} of {all} partitions nobody says how far {region} is", all.saturating_sub(known))
@@ -263,12 +274,18 @@ fn survives(
     let node = if one_more { "any one node" } else { "no further node" };
     let protects = |line: &&RegionLine| match line.state {
         RegionState::Holds | RegionState::Behind | RegionState::Stopped => true,
-        RegionState::Alone | RegionState::Returning | RegionState::Filling | RegionState::Unknown => false,
+        RegionState::Alone
+        | RegionState::Returning
+        | RegionState::Filling
+        | RegionState::Removed
+        | RegionState::Unknown => false,
     };
     let protecting: Vec<&RegionLine> = lines.iter().filter(protects).collect();
     // The best of them is what would take over.
     let Some(best) = protecting.iter().min_by_key(|line| line.behind_ms) else {
-        return format!("survives: {node}. NOT: loss of region {home}");
+        let all_removed = !lines.is_empty() && lines.iter().all(|line| line.state == RegionState::Removed);
+        let why = if all_removed { ", as there is no backup region" } else { "" };
+        return format!("survives: {node}. NOT: loss of region {home}{why}");
     };
     let cost = match row.durability {
         Durability::Region { rpo_max_ms } if best.behind_ms > 0 => {
@@ -596,7 +613,19 @@ pub(crate) mod tests {
         let (survives, south) = filling.said();
         assert_eq!(
             south.sentence,
-            "south is being filled: 0 of 2 partitions, 12.4 of 40 GB, about 24 min; until then it protects nothing"
+            "south is being filled: 0 of 2 partitions, 12.4 of 40 GB, about 24 min; home does not wait for it, and it \
+             protects nothing"
+        );
+        let mut removed = World::new(Durability::Geo);
+        removed.row.sync_set.clear();
+        let (without, south) = removed.said();
+        assert_eq!(
+            (south.state, south.sentence.as_str()),
+            (
+                RegionState::Removed,
+                "south is taken out: home waits for it no more, and it protects nothing; have it back with mailraft region \
+                 add south"
+            )
         );
         let mut alone = World::new(Durability::Geo);
         alone.south(|leader| {

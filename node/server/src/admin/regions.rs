@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mailraft_cluster::placement::{self, NodeRow};
-use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, RegionsRow, Unconfirmed};
+use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, RegionsRow, SyncSetChange, Unconfirmed};
 use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_mailbox::Detached;
 use mailraft_storage::{CommandId, NodeId, PartitionId, StoreError};
@@ -26,6 +26,10 @@ pub(super) struct NewSettings {
     rpo_max_ms: Option<u64>,
     unconfirmed: Option<WithoutThem>,
     degrade_after_ms: Option<u64>,
+    /// Answers wait for this region from now on.
+    add: Option<String>,
+    /// Or for this one no more.
+    remove: Option<String>,
 }
 
 /// What is promised, as it is written.
@@ -59,7 +63,13 @@ impl NewSettings {
             WithoutThem::Degrade => Unconfirmed::Degrade,
             WithoutThem::Refuse => Unconfirmed::Refuse,
         });
-        Ok(RegionSettings { durability, unconfirmed, degrade_after_ms: self.degrade_after_ms })
+        let sync_set = match (&self.add, &self.remove) {
+            (None, None) => None,
+            (Some(region), None) => Some(SyncSetChange::Add(RegionName(region.clone()))),
+            (None, Some(region)) => Some(SyncSetChange::Remove(RegionName(region.clone()))),
+            (Some(_), Some(_)) => return Err("add one region or remove one, not both at once"),
+        };
+        Ok(RegionSettings { durability, unconfirmed, degrade_after_ms: self.degrade_after_ms, sync_set })
     }
 }
 
@@ -179,6 +189,11 @@ mod tests {
         assert!(settings(r#"{"durability": "geo", "rpo_max_ms": 250}"#).is_err());
         let others = settings(r#"{"unconfirmed": "refuse", "degrade_after_ms": 9000}"#).unwrap();
         assert_eq!((others.unconfirmed, others.degrade_after_ms), (Some(Unconfirmed::Refuse), Some(9_000)));
+        let south = || RegionName("south".into());
+        let sync_set = |text| settings(text).unwrap().sync_set;
+        assert_eq!(sync_set(r#"{"add": "south"}"#), Some(SyncSetChange::Add(south())));
+        assert_eq!(sync_set(r#"{"remove": "south"}"#), Some(SyncSetChange::Remove(south())));
+        assert!(settings(r#"{"add": "south", "remove": "east"}"#).is_err());
         assert!(serde_json::from_str::<NewSettings>(r#"{"durabilty": "geo"}"#).is_err());
     }
 
