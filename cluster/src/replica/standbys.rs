@@ -319,8 +319,8 @@ impl Replica {
         (self.abroad.led_at, self.abroad.unconfirmed) = (self.now(), Duration::ZERO);
     }
 
-    /// Whether each region that answers wait for was heard lately. While one is silent the lead is not given away to spread
-    /// leads: nobody could read at its successor, whose first entry would wait for that region.
+    /// Whether each region that answers wait for was heard lately. While one is silent and is waited for the lead is not given
+    /// away to spread leads: nobody could read at its successor, whose first entry would wait for that region.
     pub(super) fn are_regions_heard(&self) -> bool {
         self.regions_status().iter().filter(|region| region.in_sync_set).all(|region| !region.is_silent())
     }

@@ -120,8 +120,9 @@ impl Replica {
     /// To whom to hand the lead over because another should have it. Where it is not its turn, nobody
     /// is offered anything.
     pub fn hand_over_preferred(&mut self, reach: &Reach, its_turn: bool) -> Option<ReplicaId> {
-        let settled =
-            self.lead.told && self.ticks - self.lead.since_tick >= balance::STAY_TICKS && self.are_regions_heard();
+        let stayed = self.lead.told && self.ticks - self.lead.since_tick >= balance::STAY_TICKS;
+        // While the home is alone, a successor's first entry waits for nobody.
+        let settled = stayed && (self.are_regions_heard() || self.is_alone());
         if !self.may_hand_over() || self.is_unfit_to_lead() || !settled {
             return None;
         }

@@ -615,6 +615,19 @@ fn what_is_alone_is_alone_after_a_restart_of_every_node() {
         network.crash(node, 0);
         network.start(node);
     }
+#[test]
+fn while_the_home_is_alone_a_lead_goes_back_to_where_it_should_be() {
+    let (mut network, first) = led(Durability::Geo);
+    network.set_regions(degrades(2_000));
+    network.ticks(5 * SECOND);
+    network.crash(first, 0);
+    network.until(4 * SECOND, "another leads", |n| n.leader(P1).is_some_and(|leader| leader != first));
+    network.cut_off.extend(SOUTH);
+    network.start(first);
+    network.until(30 * SECOND, "it goes back", |n| n.leader(P1) == Some(first));
+    assert_eq!(mode(&network, first), (Mode::Alone, true));
+}
+
     network.until(10 * SECOND, "owners start", |n| n.leader(P1).is_some());
     let leader = network.leader(P1).unwrap();
     assert_eq!(mode(&network, leader), (Mode::Alone, true));
