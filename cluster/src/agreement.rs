@@ -77,6 +77,11 @@ impl Agreement {
         self.own.push_back((count, hash));
     }
 
+    /// Whether this replica remembers to have had the same at that count.
+    pub fn had(&self, count: u64, hash: Hash) -> bool {
+        self.own.iter().rev().any(|own| *own == (count, hash))
+    }
+
     /// A snapshot takes the place of the rows: what was remembered says nothing about those that come.
     pub fn forget(&mut self) {
         *self = Agreement::default();
@@ -246,6 +251,7 @@ mod tests {
         assert_eq!(agreement.to_tell.len(), DISPUTES_MAX);
         assert_eq!(agreement.tell(0).last(), Some(&(last, RIGHT)));
         assert!(agreement.tell(0).is_empty());
+        assert!(agreement.had(last, RIGHT) && !agreement.had(last, WRONG) && !agreement.had(1, RIGHT));
         agreement.forget();
         assert_eq!(agreement.heard(0, (ReplicaId(2), last, WRONG), ReplicaId(1), &voters), Finding::Nothing);
     }

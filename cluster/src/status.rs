@@ -147,6 +147,10 @@ pub struct RegionStatus {
     /// The time to the median of its standbys and back, as measured last, in milliseconds.
     #[serde(default)]
     pub round_trip_ms: Option<u64>,
+    /// How long ago the sums over the rows of its standbys that confirm were last found to be the home's, at one position: the
+    /// longest of them, in milliseconds. None if one of them never was since this process started.
+    #[serde(default)]
+    pub compared_ms: Option<u64>,
     /// For how long it has confirmed nothing, in milliseconds: since it was heard last, if it is silent, or since the oldest
     /// entry was applied that it does not hold. A new leader begins to count when it begins to lead. 0 while all is well.
     #[serde(default)]

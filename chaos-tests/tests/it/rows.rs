@@ -85,6 +85,53 @@ fn an_older_account_row_put_back_on_a_stopped_node_lets_no_old_password_in() {
     assert!(may_log_in(&cluster, 1, &new) && may_log_in(&cluster, 2, &new));
 }
 
+/// Whoever has the disk of a node of the backup region has no key, and can put an old row back all the same. The node finds
+/// it, the home hears of it, counts on that node no more, and goes on with the other two.
+#[test]
+fn an_old_row_put_back_on_a_standby_is_told_to_its_home_and_counted_and_stops_nobody_there() {
+    let mut cluster = Cluster::start_regions("home=3,south=3", 6, &|config| config);
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    cluster.stop(4);
+    let old = Disk::of(&cluster, 4).accounts();
+    cluster.start(4);
+    cluster.mailraft(&["account", "password", &alice.address, "--password-stdin"], NEW_PASSWORD);
+    cluster.wait_until_caught_up();
+    cluster.wait("rows are compared", |c| {
+        c.status(1).is_some_and(|status| status["regions"][0]["compared_s"].as_u64().is_some_and(|s| s < 30))
+    });
+    cluster.stop(4);
+    {
+        let disk = Disk::of(&cluster, 4);
+        let now = disk.accounts();
+        let puts: Vec<_> = old.into_iter().filter(|row| !now.contains(row)).collect();
+        assert_eq!(puts.len(), 1, "one account has changed");
+        let puts = puts.into_iter().map(|(key, value)| (key, value.into())).collect();
+        disk.change(disk.control(), RowBatch { puts, deletes: Vec::new() });
+    }
+    cluster.start(4);
+    cluster.wait("the home counts it", |c| {
+        (1..=3).any(|node| c.metric(node, "mailraft_region_disagreements_total") > 0.0)
+    });
+    cluster.wait("status says so", |c| {
+        c.status(1).is_some_and(|status| {
+            let south = &status["regions"][0];
+            let said = south["sentence"].to_string().contains("differ");
+            said && south["disagreeing"].as_u64() > Some(0) && south["confirming"] == 2
+        })
+    });
+    // Nobody at home ends or waits: two of three standbys are a majority.
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let new = Account { password: NEW_PASSWORD.to_owned(), ..alice };
+    cluster.wait("mail is accepted", |cluster| {
+        let mut smtp = Smtp::login(&trust, &cluster.text(1, "submissions"), &new).unwrap();
+        let sent = smtp.send(&new.address, &bob.address, b"Subject: goes on\r\n\r\nx\r\n").unwrap();
+        matches!(sent, SmtpReply::Accepted { .. })
+    });
+    let status = cluster.status(2).unwrap();
+    let up = status["nodes"].as_array().unwrap().iter().filter(|line| line["up"] == true).count();
+    assert_eq!(up, 6, "{status}");
+}
+
 #[test]
 fn places_deleted_on_the_disk_of_a_stopped_node_are_found_by_its_scrub_and_told() {
     let mut cluster = Cluster::start_new(|c| c);

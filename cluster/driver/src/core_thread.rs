@@ -207,7 +207,7 @@ impl CoreThread {
                 Output::RowsDiffer { partition, replica, other, index, difference } => {
                     let which = match difference {
                         Difference::OtherIsWrong => {
-                            "the other's were changed on its disk, as a majority shows: replace it"
+                            "the other's were changed on its disk, as a majority shows or its own node: replace it"
                         }
                         Difference::Undecided => {
                             "one of them is damaged; which is not known as long as no majority agrees"

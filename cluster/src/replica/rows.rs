@@ -12,6 +12,10 @@ use crate::agreement::{Agreement, Finding, Hash};
 use crate::config::NodeConfig;
 use crate::seam::{Difference, Output, PeerBody};
 
+/// What a standby tells instead of a sum whose rows are known to be wrong where it is: at a start, at a load, by a scrub. Sums
+/// are keyed, and none is that.
+const WRONG: Hash = [0; 32];
+
 /// What one replica knows of its own sums and of those of the others that differ.
 #[derive(Default)]
 pub(super) struct RowsAgreement {
@@ -35,7 +39,11 @@ impl Replica {
     /// Tells the others what is held here, now and then and where somebody differs.
     pub(super) fn tell_sums(&mut self, config: &NodeConfig, env: &Env, out: &mut Vec<Output>) {
         let mut sums = self.rows_agreement.sums.tell(self.ticks);
-        if self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
+        let due = self.ticks.is_multiple_of(COMPARE_EVERY_TICKS);
+        if self.is_damaged() && self.is_standby() {
+            // Its home would go on counting on it, and know nothing.
+            sums = if due { vec![(self.raw.store().applied().index.0, WRONG)] } else { Vec::new() };
+        } else if due {
             sums.extend(self.rows_agreement.last.map(|(index, sum)| (index.0, sum)));
         }
         for (index, sum) in sums {
@@ -51,6 +59,15 @@ impl Replica {
     pub(super) fn compares_rows(&mut self, from: ReplicaId, index: Index, sum: Hash, out: &mut Vec<Output>) {
         let (partition, replica) = (self.spec.partition, self.spec.replica);
         let differs = |other, difference| Output::RowsDiffer { partition, replica, other, index, difference };
+        if sum == WRONG {
+            if self.is_wrong_as_it_says(from) {
+                out.push(differs(from, Difference::OtherIsWrong));
+            }
+            return;
+        }
+        if self.rows_agreement.sums.had(index.0, sum) {
+            self.rows_agree(from);
+        }
         let heard = (from, index.0, sum);
         match self.rows_agreement.sums.heard(self.ticks, heard, replica, self.members.voters()) {
             Finding::Nothing => {}

@@ -44,6 +44,10 @@ pub(super) struct Abroad {
     spoken: BTreeMap<ReplicaId, u64>,
     /// Standbys that differ from a majority at home: what they have synced counts no more.
     set_aside: BTreeSet<ReplicaId>,
+    /// Those of them of which no majority says so but themselves: whole again, they count again.
+    wrong_as_they_say: BTreeSet<ReplicaId>,
+    /// When the sum over the rows of each standby was last found to be the same as here.
+    compared: BTreeMap<ReplicaId, Duration>,
     /// Entries up to here are visible, as a leader told.
     told: Index,
     /// What was told last, as a leader.
@@ -240,6 +244,7 @@ impl Replica {
             held,
             heard_ms: self.by_majority(standbys, |heard| Some(self.now().saturating_sub(heard.at))),
             round_trip_ms: self.by_majority(standbys, |heard| heard.round_trip),
+            compared_ms: self.compared_ms(standbys.iter().filter(confirms)),
             unconfirmed_ms: 0,
         };
         let silent_ms = match (status.is_silent(), status.heard_ms) {
@@ -341,7 +346,7 @@ impl Replica {
         held.map_or(self.abroad.everywhere, |held| held.max(self.abroad.everywhere))
     }
 
-    /// The log behind this is kept for other regions.
+    /// The log behind this is kept for other regions. For one that nobody waits for nothing is.
     pub(super) fn needed_abroad(&self) -> Index {
         let waits = self.abroad.regions.as_ref().is_some_and(|regions| !regions.sync_set().is_empty());
         let all = !waits || self.others().is_empty() || plant::is(Fault::CutPastRegion);
@@ -507,6 +512,39 @@ impl Replica {
         let standbys = others.iter().filter(|other| self.is_abroad(**other) && self.members.learns(**other));
         let standbys: Vec<ReplicaId> = standbys.copied().collect();
         self.abroad.set_aside.extend(standbys);
+    }
+
+    /// Whether this replica stands in another region than its group's voters.
+    pub(super) fn is_standby(&self) -> bool {
+        self.members.learns(self.spec.replica) && self.members.voters().iter().any(|voter| self.is_abroad(*voter))
+    }
+
+    /// A standby says that its own rows are wrong; whether that is news.
+    pub(super) fn is_wrong_as_it_says(&mut self, from: ReplicaId) -> bool {
+        let counts = self.is_abroad(from) && self.members.learns(from) && !self.abroad.set_aside.contains(&from);
+        if counts {
+            self.abroad.set_aside.insert(from);
+            self.abroad.wrong_as_they_say.insert(from);
+        }
+        counts
+    }
+
+    /// The sum over another replica's rows is the same as here.
+    pub(super) fn rows_agree(&mut self, from: ReplicaId) {
+        if !self.is_abroad(from) {
+            return;
+        }
+        self.abroad.compared.insert(from, self.abroad.now);
+        if self.abroad.wrong_as_they_say.remove(&from) {
+            self.abroad.set_aside.remove(&from);
+        }
+    }
+
+    /// How long ago the sums over these standbys' rows were last found to be the same as here: the longest of them, in
+    /// milliseconds. None if one of them never was.
+    fn compared_ms<'a>(&self, standbys: impl Iterator<Item = &'a ReplicaId>) -> Option<u64> {
+        let ago = |standby: &ReplicaId| Some(millis(self.now().saturating_sub(*self.abroad.compared.get(standby)?)));
+        standbys.map(ago).collect::<Option<Vec<u64>>>()?.into_iter().max()
     }
 
     /// A leader tells the others up to where entries are visible: of the control group, whose rows every node reads, as

@@ -325,6 +325,45 @@ fn members_in_another_region_do_not_change() {
 }
 
 #[test]
+fn a_standby_that_finds_its_own_rows_wrong_says_so_and_holds_nothing() {
+    let (mut network, leader) = led(Durability::Geo);
+    let wrong = network.replica(SOUTH[0], P1);
+    network.input(SOUTH[0], Input::Damaged { replica: wrong });
+    network.ticks(3 * SECOND);
+    let said = network.differ.iter().filter(|(node, other, _)| *node == leader && *other == wrong);
+    assert_eq!(said.map(|(.., difference)| *difference).collect::<Vec<_>>(), [Difference::OtherIsWrong], "once");
+    let south = &status(&network, leader).regions[0];
+    assert_eq!((south.disagreeing, south.confirming, south.standbys), (1, 2, 3));
+    // The other two are a majority, and one of them is none.
+    let request = network.propose(leader, P1, 1, 1);
+    network.ticks(SECOND);
+    assert!(is_applied(network.proposal(leader, request)));
+    network.cut_off.insert(SOUTH[1]);
+    let waits = network.propose(leader, P1, 2, 2);
+    network.ticks(SECOND);
+    assert_eq!(network.proposal(leader, waits), None);
+    assert!((1..=3).all(|node| network.status(NodeId(node), P1).is_some()), "it stops nobody at home");
+}
+
+#[test]
+fn a_leader_knows_when_the_rows_of_the_standbys_were_compared_last_whoever_led_before() {
+    let (mut network, first) = led(Durability::Geo);
+    let compared_ms = |n: &Network, node| status(n, node).regions[0].compared_ms;
+    network.ticks(10 * SECOND);
+    assert!(compared_ms(&network, first).is_some_and(|ms| ms <= 1_100), "{:?}", compared_ms(&network, first));
+    network.crash(first, 0);
+    network.until(4 * SECOND, "another leads", |n| n.leader(P1).is_some_and(|leader| leader != first));
+    let second = network.leader(P1).unwrap();
+    network.ticks(2 * SECOND);
+    assert!(compared_ms(&network, second).is_some_and(|ms| ms <= 2_100), "{:?}", compared_ms(&network, second));
+    // Of rows that differ it is not said, nor of who says nothing.
+    network.wrong_rows = SOUTH.map(|node| network.replica(node, P1)).into();
+    network.propose(second, P1, 1, 1);
+    network.ticks(4 * SECOND);
+    assert_eq!(compared_ms(&network, second), None);
+}
+
+#[test]
 fn a_standby_that_differs_from_its_home_holds_nothing_and_stops_nobody_there() {
     let (mut network, leader) = led(Durability::Geo);
     let wrong = network.placed(P1).into_iter().find(|m| m.node == SOUTH[0]).unwrap().replica;
@@ -577,6 +616,19 @@ fn a_leader_that_changes_while_nobody_confirms_goes_alone_too() {
 }
 
 #[test]
+fn while_the_home_is_alone_a_lead_goes_back_to_where_it_should_be() {
+    let (mut network, first) = led(Durability::Geo);
+    network.set_regions(degrades(2_000));
+    network.ticks(5 * SECOND);
+    network.crash(first, 0);
+    network.until(4 * SECOND, "another leads", |n| n.leader(P1).is_some_and(|leader| leader != first));
+    network.cut_off.extend(SOUTH);
+    network.start(first);
+    network.until(30 * SECOND, "it goes back", |n| n.leader(P1) == Some(first));
+    assert_eq!(mode(&network, first), (Mode::Alone, true));
+}
+
+#[test]
 fn under_refuse_the_home_never_goes_alone_and_stops_being_so() {
     let (mut network, leader) = alone();
     network.ticks(10 * SECOND);
@@ -615,19 +667,6 @@ fn what_is_alone_is_alone_after_a_restart_of_every_node() {
         network.crash(node, 0);
         network.start(node);
     }
-#[test]
-fn while_the_home_is_alone_a_lead_goes_back_to_where_it_should_be() {
-    let (mut network, first) = led(Durability::Geo);
-    network.set_regions(degrades(2_000));
-    network.ticks(5 * SECOND);
-    network.crash(first, 0);
-    network.until(4 * SECOND, "another leads", |n| n.leader(P1).is_some_and(|leader| leader != first));
-    network.cut_off.extend(SOUTH);
-    network.start(first);
-    network.until(30 * SECOND, "it goes back", |n| n.leader(P1) == Some(first));
-    assert_eq!(mode(&network, first), (Mode::Alone, true));
-}
-
     network.until(10 * SECOND, "owners start", |n| n.leader(P1).is_some());
     let leader = network.leader(P1).unwrap();
     assert_eq!(mode(&network, leader), (Mode::Alone, true));

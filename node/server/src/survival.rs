@@ -81,8 +81,8 @@ pub struct RegionLine {
     /// How much of its copy is there.
     #[serde(default)]
     pub filling: Filling,
-    /// Every row of its nodes was read within the last so many seconds and agrees with the home's; None before that was
-    /// done once.
+    /// The sums over the rows of its standbys were found to be the home's so many seconds ago, of the partition of which that is
+    /// longest; None before that was done once. (How long ago a node read every row of its disk is in its `scrub`.)
     pub compared_s: Option<u64>,
 }
 
@@ -138,12 +138,7 @@ fn line(
     // The control group's row, as the node knows it that knows the newest.
     let modes = leaders.values().filter_map(|leader| leader.mode);
     let alone = modes.max_by_key(|mode| mode.version).filter(|mode| mode.mode != Mode::Whole);
-    let own = |node: &NodeId| regions.of(*node) == Some(region);
-    let compared: Vec<Option<u64>> = answers
-        .iter()
-        .filter(|(node, _)| own(node))
-        .filter_map(|(_, answer)| Some(answer.as_ref()?.scrub?.age_s))
-        .collect();
+    let compared: Option<Vec<u64>> = of_leaders.iter().map(|(_, there)| there.compared_ms).collect();
     let mut line = RegionLine {
         region: region.0.clone(),
         state: RegionState::Unknown,
@@ -161,22 +156,22 @@ fn line(
         disagreeing: of_leaders.iter().map(|(_, there)| there.disagreeing).sum(),
         partitions_held: of_leaders.iter().filter(|of| lacks(of) == 0).count(),
         filling: Filling::of(regions, region, &of_leaders, answers),
-        compared_s: compared.iter().copied().collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max()),
+        compared_s: compared.and_then(|all| all.into_iter().max()).map(|ms| ms / 1_000),
     };
     let all = partitions as usize + 1;
     // Under `region` answers run ahead of what it holds up to the bound.
     let bound_ms = row.durability.rpo_max().map_or(0, millis);
     let is_slow = |of: &(&ReplicaStatus, &RegionStatus)| {
         let slow_ms = (SILENT_AFTER_MS + of.1.round_trip_ms.unwrap_or(0)).max(bound_ms);
-    } else if !line.in_sync_set {
-        RegionState::Removed
-    } else if of_leaders.len() < all {
-        RegionState::Unknown
         lacks(of) > 0 && of.1.unconfirmed_ms > slow_ms.min(1_000 * DEFERRED_AFTER_S)
     };
     let is_stopped = of_leaders.iter().any(|of| of.1.is_silent() || is_slow(of));
     line.state = if !line.in_sync_set && line.filling.sending {
         RegionState::Filling
+    } else if !line.in_sync_set {
+        RegionState::Removed
+    } else if of_leaders.len() < all {
+        RegionState::Unknown
     } else if alone.is_some_and(|mode| mode.mode == Mode::Alone) {
         RegionState::Alone
     } else if alone.is_some() {
@@ -446,6 +441,7 @@ pub(crate) mod tests {
                     held: Index(50),
                     heard_ms: Some(900),
                     round_trip_ms: Some(41),
+                    compared_ms: Some(1_000 + 500 * u64::from(partition)),
                     unconfirmed_ms: 0,
                 }];
                 leader
@@ -477,10 +473,6 @@ pub(crate) mod tests {
             let mut nodes: Vec<NodeStatus> = (1..=6).map(|n| node(n, Vec::new())).collect();
             nodes[0].partitions = self.leaders.to_vec();
             (nodes[0].rows_bytes, nodes[0].snapshots) = (40_000_000_000, self.snapshots.clone());
-            for south in &mut nodes[3..] {
-                let scrub = south.scrub.as_mut().unwrap();
-                scrub.age_s = Some(30 + south.node.0);
-            }
             let answers = nodes.iter().map(|node| (node.node, Some(node))).collect();
             let Survival { survives, regions } = Survival::of(&regions, 1, &answers);
             let [line] = <[RegionLine; 1]>::try_from(regions).unwrap();
@@ -498,7 +490,7 @@ pub(crate) mod tests {
         );
         assert_eq!(
             south.sentence,
-            "south holds all that was answered; 41 ms away; 3 of 3 standbys; rows compared with home 36 s ago"
+            "south holds all that was answered; 41 ms away; 3 of 3 standbys; rows compared with home 1 s ago"
         );
         assert_eq!((south.state, south.partitions_held, south.lag_entries), (RegionState::Holds, 2, 0));
     }
@@ -511,7 +503,7 @@ pub(crate) mod tests {
             }
         };
         let (_, south) = World::new(Durability::Geo).south(one).said();
-        let said = "; 2 of 3 standbys; rows compared with home 36 s ago; 1 replica there differs from home and holds nothing: \
+        let said = "; 2 of 3 standbys; rows compared with home 1 s ago; 1 replica there differs from home and holds nothing: \
                     replace its node";
         assert!(south.sentence.ends_with(said), "{}", south.sentence);
     }
@@ -627,6 +619,7 @@ pub(crate) mod tests {
                  add south"
             )
         );
+        assert_eq!(without, "survives: any one node. NOT: loss of region home, as there is no backup region");
         let mut alone = World::new(Durability::Geo);
         alone.south(|leader| {
             let mode = Mode::Alone;
