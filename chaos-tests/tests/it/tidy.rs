@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("mailraft-message", &[]),
     ("mailraft-owner", &["mailraft-storage"]),
     ("mailraft-mailbox", &["mailraft-owner", "mailraft-storage"]),
-    ("mailraft-directory", &["mailraft-cluster", "mailraft-owner", "mailraft-storage"]),
+    ("mailraft-directory", &["mailraft-owner", "mailraft-storage"]),
     ("mailraft-protocol", &["mailraft-mailbox", "mailraft-storage"]),
     ("mailraft-real-mailbox", &["mailraft-mailbox", "mailraft-message", "mailraft-storage"]),
     ("mailraft-smtp", &["mailraft-message", "mailraft-protocol"]),

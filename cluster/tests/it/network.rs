@@ -7,12 +7,12 @@ use std::time::Duration;
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::bootstrap::{NodeRow, Plan, plan, plan_regions};
 use mailraft_cluster::placement::{self, MemberRow};
-use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, Regions, RegionsRow, Unconfirmed};
+use mailraft_cluster::regions::{Durability, RegionName, Regions, RegionsRow, Unconfirmed};
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Difference, Input, MemberChange, Node, NodeConfig, Output,
-    PeerBody, PeerMessage, PeerRefusal, Reader, ReplicaSpec, ReplicaStatus, RequestId, Role, SettingsOutcome,
-    SlotOutcome, SnapshotEvent, SnapshotJob, TakeOverOutcome,
+    PeerBody, PeerMessage, PeerRefusal, Reader, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent,
+    SnapshotJob, TakeOverOutcome,
 };
 use mailraft_storage::entry::{ChunkBody, RowsBody};
 use mailraft_storage::log::{LOG_BATCH_MAX_BYTES, Log, LogBatch};
@@ -508,6 +508,12 @@ impl Network {
     }
 
     /// A write of one row to a mailbox through a node that leads.
+    /// An id for a question.
+    pub fn next_request(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
+    }
+
     pub fn propose(&mut self, node: NodeId, partition: PartitionId, mailbox: u8, key: u64) -> RequestId {
         self.propose_value(node, partition, mailbox, key, key.to_be_bytes().to_vec())
     }
@@ -525,50 +531,13 @@ impl Network {
         self.propose_rows(node, partition, MailboxId([mailbox; 16]), batch)
     }
 
-    /// Changes settings of regions through the control group's leader, whether its owners have started or not.
-    pub fn set_regions(&mut self, settings: RegionSettings) -> (NodeId, RequestId) {
-        let id = CommandId((u128::from(self.next_request) + 1).to_be_bytes());
-        self.set_regions_as(id, settings)
-    }
-
-    /// The same, under this id.
-    pub fn set_regions_as(&mut self, id: CommandId, settings: RegionSettings) -> (NodeId, RequestId) {
-        let leader = self.raft_leader(PartitionId::CONTROL).unwrap();
-        (leader, self.set_regions_at(leader, id, settings))
-    }
-
-    /// The same, at this node.
-    pub fn set_regions_at(&mut self, node: NodeId, id: CommandId, settings: RegionSettings) -> RequestId {
-        self.next_request += 1;
-        let request = RequestId(self.next_request);
-        self.input(node, Input::SetRegions { request, id, settings });
-        request
-    }
-
-    /// What became of that, if it is decided.
-    pub fn settings(&self, (node, request): (NodeId, RequestId)) -> Option<SettingsOutcome> {
-        match self.host(node).decided.get(&request)? {
-            Decision::Settings(outcome) => Some(outcome.clone()),
-            other => panic!("settings are answered with {other:?}"),
-        }
-    }
-
-    /// Who leads a partition as Raft goes, of those that run.
-    pub fn raft_leader(&self, partition: PartitionId) -> Option<NodeId> {
-        let nodes: Vec<NodeId> = self.hosts.iter().map(|host| host.id).collect();
-        let led = nodes.into_iter().filter_map(|node| Some((node, self.status(node, partition)?)));
-        let led = led.filter(|(_, status)| status.role == Role::Leader);
-        led.max_by_key(|(_, status)| status.term).map(|(node, _)| node)
-    }
-
-    /// Proposes a change of a partition's own rows, as the directory does.
-    pub fn propose_own(&mut self, node: NodeId, partition: PartitionId, key: u64) -> RequestId {
-        let mut batch = RowBatch::default();
-        batch.put(RowKey::new(MailboxId::PARTITION, Table::Places, key.to_be_bytes()), key.to_be_bytes().to_vec());
-        self.propose_rows(node, partition, MailboxId::PARTITION, batch)
-    }
-
-    fn propose_rows(&mut self, node: NodeId, partition: PartitionId, mailbox: MailboxId, batch: RowBatch) -> RequestId {
+    pub fn propose_rows(
+        &mut self,
+        node: NodeId,
+        partition: PartitionId,
+        mailbox: MailboxId,
+        batch: RowBatch,
+    ) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
         let (term, incarnation) = self.host(node).leading[&partition];

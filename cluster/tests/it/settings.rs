@@ -1,18 +1,62 @@
 //! Other settings of regions, while the region that they may be about is away.
 
-use mailraft_cluster::SettingsOutcome;
 use mailraft_cluster::low_water::LowWater;
 use mailraft_cluster::mode::Mode;
 use mailraft_cluster::regions::{
     Durability, RegionName, RegionSettings, RegionsRow, SettingsRefusal, SyncSetChange, Unconfirmed,
 };
-use mailraft_storage::{CommandId, NodeId, PartitionId};
+use mailraft_cluster::{Decision, Input, RequestId, Role, SettingsOutcome};
+use mailraft_storage::{CommandId, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Table};
 
 use crate::network::Network;
 use crate::regions::{SECOND, SOUTH, degrades, is_applied, led, refuses, status};
 
 const P1: PartitionId = PartitionId(1);
 const CONTROL: PartitionId = PartitionId::CONTROL;
+
+impl Network {
+    /// Changes settings of regions through the control group's leader, whether its owners have started or not.
+    pub fn set_regions(&mut self, settings: RegionSettings) -> (NodeId, RequestId) {
+        let id = CommandId(u128::from(self.next_request().0).to_be_bytes());
+        self.set_regions_as(id, settings)
+    }
+
+    /// The same, under this id.
+    pub fn set_regions_as(&mut self, id: CommandId, settings: RegionSettings) -> (NodeId, RequestId) {
+        let leader = self.raft_leader(PartitionId::CONTROL).unwrap();
+        (leader, self.set_regions_at(leader, id, settings))
+    }
+
+    /// The same, at this node.
+    pub fn set_regions_at(&mut self, node: NodeId, id: CommandId, settings: RegionSettings) -> RequestId {
+        let request = self.next_request();
+        self.input(node, Input::SetRegions { request, id, settings });
+        request
+    }
+
+    /// What became of that, if it is decided.
+    pub fn settings(&self, (node, request): (NodeId, RequestId)) -> Option<SettingsOutcome> {
+        match self.host(node).decided.get(&request)? {
+            Decision::Settings(outcome) => Some(outcome.clone()),
+            other => panic!("settings are answered with {other:?}"),
+        }
+    }
+
+    /// Who leads a partition as Raft goes, of those that run.
+    pub fn raft_leader(&self, partition: PartitionId) -> Option<NodeId> {
+        let nodes: Vec<NodeId> = self.hosts.iter().map(|host| host.id).collect();
+        let led = nodes.into_iter().filter_map(|node| Some((node, self.status(node, partition)?)));
+        let led = led.filter(|(_, status)| status.role == Role::Leader);
+        led.max_by_key(|(_, status)| status.term).map(|(node, _)| node)
+    }
+
+    /// Proposes a change of a partition's own rows, as the directory does.
+    pub fn propose_own(&mut self, node: NodeId, partition: PartitionId, key: u64) -> RequestId {
+        let mut batch = RowBatch::default();
+        batch.put(RowKey::new(MailboxId::PARTITION, Table::Places, key.to_be_bytes()), key.to_be_bytes().to_vec());
+        self.propose_rows(node, partition, MailboxId::PARTITION, batch)
+    }
+}
 
 fn is_changed(outcome: Option<&SettingsOutcome>) -> bool {
     matches!(outcome, Some(SettingsOutcome::Changed { .. }))
