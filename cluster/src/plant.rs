@@ -85,6 +85,16 @@ mailraft_storage::plants! {
     AdoptsUnsynced,
     /// A standby that adopts is the only voter.
     OneOfThreeIsEnough,
+    /// A standby adopts though a snapshot may be above what its region holds.
+    AheadAdopts,
+    /// Messages of any incarnation are heard.
+    OtherIncarnationHeard,
+    /// Changes of members of an earlier incarnation count that are found below the first entry of the next.
+    OldChangesCount,
+    /// Mail partitions adopt by the operator's word.
+    MailBeforeControl,
+    /// What the standbys have is committed.
+    StandbysCommit,
     /// Terms of an incarnation go on where those of the earlier one ended.
     TermsGoOn,
     /// Owners begin before the first entry of their incarnation is applied.

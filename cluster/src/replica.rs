@@ -385,6 +385,13 @@ impl Replica {
         }
         // A message of a member that is not known, or of an old term: raft-rs has its own opinion.
         let _ = self.raw.step(message);
+        if plant::is(Fault::StandbysCommit)
+            && self.raw.raft.state == StateRole::Leader
+            && let Some(held) = self.abroad.regions().map(|regions| self.held(regions))
+        {
+            let log = &mut self.raw.raft.raft_log;
+            log.commit_to(held.0.min(log.persisted));
+        }
         Ok(())
     }
 

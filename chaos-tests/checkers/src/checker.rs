@@ -10,6 +10,7 @@ use crate::operation::{MailboxHistory, Moment, Operation};
 use crate::replicas::Replicas;
 use crate::report::{Bounds, Report, Rule};
 use crate::service::Service;
+use crate::takeovers::{Takeover, Takeovers};
 use crate::views::{Glimpse, follow};
 use crate::{order, replay};
 
@@ -26,6 +27,7 @@ pub struct Checker {
     hints: BTreeMap<CommandId, u64>,
     replicas: Replicas,
     service: Service,
+    takeovers: BTreeMap<u32, Takeovers>,
 }
 
 /// Where an operation is kept.
@@ -59,6 +61,7 @@ impl Checker {
             hints: BTreeMap::new(),
             replicas: Replicas::default(),
             service: Service::default(),
+            takeovers: BTreeMap::new(),
         }
     }
 
@@ -115,6 +118,11 @@ impl Checker {
                     self.replicas.state(at, node, (partition, applied), hash, &mut self.report);
                 }
             }
+            Record::TakenOver { at, partition, incarnation, fork, lost_since } => {
+                self.service.advance(at);
+                let takeover = Takeover { incarnation, fork, lost_since };
+                self.takeovers.entry(partition).or_default().add(takeover);
+            }
             Record::Fault { at, name } => {
                 self.service.advance(at);
                 self.service.fault(at, name);
@@ -135,14 +143,17 @@ impl Checker {
                 history.operations[asked.operation].hint = Some(hint);
             }
         }
-        for (mailbox, history) in &self.mailboxes {
+        let none = Takeovers::default();
+        for (mailbox, history) in &mut self.mailboxes {
+            let takeovers = history.partition.and_then(|partition| self.takeovers.get(&partition)).unwrap_or(&none);
+            takeovers.prune(history, &mut self.report);
             for of in &history.operations {
                 kept_word(of, *mailbox, &mut self.report);
             }
             let journal = replay::replay(history, self.bounds, &mut self.report);
             order::check(history, &journal, &mut self.report);
             for ((_, session), glimpses) in self.glimpses.range((*mailbox, 0)..=(*mailbox, u64::MAX)) {
-                follow(history, &journal, *session, glimpses, &mut self.report);
+                follow(history, &journal, takeovers, *session, glimpses, &mut self.report);
             }
         }
         self.service.finish(self.bounds, &mut self.report);

@@ -308,6 +308,20 @@ pub enum Record {
         /// The hash of all rows, where it was taken.
         state_hash: Option<[u8; 32]>,
     },
+    /// Another region has taken a partition over. What stands behind the fork in the log of an earlier incarnation is lost:
+    /// whoever was answered by it has no answer, and nothing of it was carried out.
+    TakenOver {
+        /// The observer's time.
+        at: Micros,
+        /// The partition.
+        partition: u32,
+        /// The number of the incarnation that begins.
+        incarnation: u32,
+        /// The last index of the earlier ones that is left.
+        fork: u64,
+        /// When the first answer was given that is lost, if one was. What sessions saw before is not.
+        lost_since: Option<Micros>,
+    },
     /// Something is broken from here on, until [`Record::Healed`].
     Fault {
         /// The observer's time.

@@ -17,6 +17,7 @@
 //! * `model`, `names`: one mailbox as its log makes it. `operation`: one command's fate.
 //! * `replay`, `pending`, `answers`, `deliveries`, `repeats`, `subscriptions`, `reads`: rules 1 to 5 and 7.
 //! * `journal`, `views`: what sessions saw, rules 3 and 6.
+//! * `takeovers`: what of it is lost, rule 16.
 //! * `order`: rule 9. `replicas`: rule 8. `service`: rule 10.
 
 mod answers;
@@ -36,6 +37,7 @@ mod replicas;
 pub mod report;
 mod service;
 mod subscriptions;
+mod takeovers;
 mod views;
 
 pub use checker::Checker;

@@ -39,11 +39,15 @@ pub enum Rule {
     Shown,
     /// 14
     Alone,
+    /// 15
+    Superseded,
+    /// 16
+    Forks,
 }
 
 impl Rule {
     /// All, by number.
-    pub const ALL: [Rule; 14] = [
+    pub const ALL: [Rule; 16] = [
         Rule::ExactlyOnce,
         Rule::Uids,
         Rule::Modseq,
@@ -58,10 +62,15 @@ impl Rule {
         Rule::Bound,
         Rule::Shown,
         Rule::Alone,
+        Rule::Superseded,
+        Rule::Forks,
     ];
 
     /// Those about other regions. Whoever simulates such judges by them; no history shows what a region holds.
     pub const OF_REGIONS: [Rule; 4] = [Rule::Held, Rule::Bound, Rule::Shown, Rule::Alone];
+
+    /// Those about what becomes of a home that was lost.
+    pub const OF_TAKEOVERS: [Rule; 2] = [Rule::Superseded, Rule::Forks];
 }
 
 impl fmt::Display for Rule {
@@ -81,6 +90,8 @@ impl fmt::Display for Rule {
             Rule::Bound => "12 under region nothing is answered beyond the bound on what a backup region lacks",
             Rule::Shown => "13 under geo nobody is shown what a backup region lacks",
             Rule::Alone => "14 alone only after it is recorded, and whole only once all that was answered is held",
+            Rule::Superseded => "15 no home answers what the one that took over from it lacks",
+            Rule::Forks => "16 what clients saw that is lost never means something else",
         })
     }
 }

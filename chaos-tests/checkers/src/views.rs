@@ -10,6 +10,7 @@ use crate::journal::{Journal, Logged, Point};
 use crate::model::{Effect, Number, hash};
 use crate::operation::MailboxHistory;
 use crate::report::{Report, Rule};
+use crate::takeovers::Takeovers;
 
 /// What one session saw of one mailbox, in its order.
 #[derive(Debug)]
@@ -43,11 +44,14 @@ struct View {
     entry: usize,
     /// False once it was wrong, or can't be compared: that is told once.
     sound: bool,
+    /// It shows what is lost: only what a later incarnation says of it is compared.
+    lost: bool,
 }
 
 struct Follower<'a> {
     history: &'a MailboxHistory,
     journal: &'a Journal,
+    takeovers: &'a Takeovers,
     report: &'a mut Report,
     session: u64,
     view: Option<View>,
@@ -59,11 +63,12 @@ struct Follower<'a> {
 pub(crate) fn follow(
     history: &MailboxHistory,
     journal: &Journal,
+    takeovers: &Takeovers,
     session: u64,
     glimpses: &[Glimpse],
     report: &mut Report,
 ) {
-    let mut follower = Follower { history, journal, report, session, view: None, answered: 0 };
+    let mut follower = Follower { history, journal, takeovers, report, session, view: None, answered: 0 };
     for glimpse in glimpses {
         match glimpse {
             Glimpse::Opened { at, selected } => follower.opened(*at, selected),
@@ -100,8 +105,11 @@ impl Follower<'_> {
             modseq: selected.highest_modseq,
             entry: 0,
             sound: false,
+            lost: self.takeovers.may_be_lost(selected.highest_modseq, at),
         };
-        if self.is_committed(at, number, &selected.messages) && self.stands(at, &mut view, Rule::View) {
+        if view.lost {
+            self.report.skipped += 1;
+        } else if self.is_committed(at, number, &selected.messages) && self.stands(at, &mut view, Rule::View) {
             view.sound = true;
         }
         self.view = Some(view);
@@ -159,6 +167,10 @@ impl Follower<'_> {
     }
 
     fn event(&mut self, at: Micros, event: &Event) {
+        if self.takeovers.may_be_lost(event.modseq, at) {
+            self.report.skipped += 1;
+            return self.shows_lost(event);
+        }
         if self.journal.doubtful.contains(&event.origin) {
             self.report.skipped += 1;
             self.distrust();
@@ -191,6 +203,22 @@ impl Follower<'_> {
             return;
         }
         self.apply(at, event, logged);
+    }
+
+    /// Brings the view forward by what is lost, or may be.
+    fn shows_lost(&mut self, event: &Event) {
+        let Some(view) = self.view.as_mut().filter(|v| v.folder == event.folder) else { return };
+        (view.lost, view.sound) = (true, false);
+        view.modseq = view.modseq.max(event.modseq);
+        match &event.change {
+            Change::Added(messages) | Change::Flagged(messages) => messages.iter().for_each(|m| view.put(m)),
+            Change::Expunged(uids) => {
+                for uid in uids.iter() {
+                    view.remove(uid);
+                }
+            }
+            Change::FolderDeleted => self.view = None,
+        }
     }
 
     /// Compares an event with the change that it tells of.
@@ -306,8 +334,13 @@ impl Follower<'_> {
         }
         resumed.changed.iter().for_each(|m| view.put(m));
         view.modseq = resumed.highest_modseq;
-        let sound = view.sound && rises && self.is_committed(at, view.number, &resumed.changed);
-        view.sound = sound && self.stands(at, &mut view, Rule::Modseq);
+        let lost = view.lost;
+        view.lost = self.takeovers.may_be_lost(view.modseq, at);
+        // Whoever saw what is lost has now what is there, as everybody else.
+        let rule = if lost { Rule::Forks } else { Rule::Modseq };
+        let sound = !view.lost && (view.sound || lost) && rises;
+        let sound = sound && self.is_committed(at, view.number, &resumed.changed);
+        view.sound = sound && self.stands(at, &mut view, rule);
         if view.sound {
             let told = self.journal.point(view.number, self.answered).map_or(0, |p| p.told);
             view.sound = self.check(Rule::Modseq, at, told <= view.entry, || {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mailraft_directory::Directory;
 use mailraft_mailbox::owner::Lead;
-use mailraft_mailbox::{Answer, MailboxOwner, StoredRead};
+use mailraft_mailbox::{MailboxOwner, RowsRead, StoredRead};
 use mailraft_owner::LogOwner;
 use mailraft_storage::{Incarnation, NodeId, Proposal, ReplicaId, StoreError, Term};
 
@@ -47,7 +47,7 @@ pub struct PendingRead {
     /// What the read barrier said.
     pub lead: Option<Lead>,
     /// Rows that were read.
-    pub rows: Option<Result<Answer, StoreError>>,
+    pub rows: Option<Result<RowsRead, StoreError>>,
     /// Rows that are to be read.
     pub wanted: Option<StoredRead>,
 }

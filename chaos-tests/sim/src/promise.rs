@@ -10,6 +10,7 @@ use mailraft_cluster::placement::{NodeRow, Placement};
 use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, RegionsRow, Unconfirmed};
 use mailraft_storage::{Env, Index, NodeId, PartitionId, ReplicaId, RowBatch, Term};
 
+use crate::host::Host;
 use crate::setup::Setup;
 
 const HOME: &str = "home";
@@ -37,6 +38,19 @@ pub struct Wanted {
     pub made_since: Option<Micros>,
     /// Where the change stands, once he heard that.
     pub done: Option<Index>,
+}
+
+/// What was answered before an operator gave his word.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The number of the incarnation.
+    pub incarnation: u32,
+    /// The entry, and when.
+    pub answered: Answered,
+    /// It was held, as was seen at some time.
+    pub held: bool,
+    /// It was answered alone.
+    pub alone: bool,
 }
 
 /// The backup region, and what was answered.
@@ -68,6 +82,10 @@ pub struct Promise {
     word_given: bool,
     /// Replicas that said that they are sealed.
     sealed: BTreeSet<ReplicaId>,
+    /// What may be lost with the home, or must not be.
+    told: BTreeMap<PartitionId, Vec<Told>>,
+    /// The incarnations that have begun.
+    begun: BTreeSet<(PartitionId, u32)>,
 }
 
 impl Promise {
@@ -142,6 +160,12 @@ impl Promise {
         self.takeover_expected && !self.is_far(node)
     }
 
+    /// Whether a replica may have what is lost: it had a snapshot above what its region holds, or is sealed.
+    pub fn may_have_lost(&self, host: &Host, replica: ReplicaId) -> bool {
+        let state = host.log.as_log().state(replica).ok().flatten();
+        self.takeover_expected && state.is_some_and(|state| state.ahead.is_some() || state.incarnation.sealed.is_some())
+    }
+
     /// An operator has said that the backup region takes over.
     pub fn gives_word(&mut self) {
         self.word_given = true;
@@ -163,6 +187,21 @@ impl Promise {
             self.sealed.insert(replica);
         }
         !sealed && self.sealed.contains(&replica)
+    }
+
+    /// What was answered in a partition before the word was given.
+    pub fn told(&mut self, partition: PartitionId) -> &mut Vec<Told> {
+        self.told.entry(partition).or_default()
+    }
+
+    /// An incarnation of a partition has begun; whether that is news.
+    pub fn begins(&mut self, partition: PartitionId, incarnation: u32) -> bool {
+        self.begun.insert((partition, incarnation))
+    }
+
+    /// Whether an incarnation of a partition has begun.
+    pub fn has_begun(&self, partition: PartitionId, incarnation: u32) -> bool {
+        self.begun.contains(&(partition, incarnation))
     }
 
     /// Under `region` the bound on what the home's loss takes.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mailraft_checkers::Rule::{self, *};
 use mailraft_cluster::regions::{RegionSettings, Unconfirmed};
 use mailraft_sim::faults::{Fault as Trouble, Planned};
+use mailraft_sim::scenarios::{PLANTED, all as all_scenarios};
 use mailraft_sim::suite::day_passes;
 use mailraft_sim::world::run::faults_of;
 use mailraft_sim::{Ran, Setup, run_with};
@@ -535,6 +536,22 @@ fn two_operators(setup: &Setup) -> Vec<Planned> {
     [home_is_cut, cut].into_iter().chain(halves).collect()
 }
 
+/// Directed scenarios reach what worlds of chance would need long for.
+#[test]
+fn each_scenario_that_names_a_fault_fails_by_it_and_passes_without() {
+    for (name, fault) in PLANTED {
+        let scenario = all_scenarios().iter().find(|s| s.name == name).expect("a scenario of that name");
+        plant::set(Some(fault));
+        let planted = (scenario.run)(1);
+        plant::set(None);
+        let why = planted.err().unwrap_or_else(|| panic!("{name} does not fail by {fault}"));
+        println!("found: {fault} | {} | scenario {name}: {}", what(fault), why.lines().next().unwrap_or_default());
+        if let Err(why) = (scenario.run)(1) {
+            panic!("{name} without a fault: {why}");
+        }
+    }
+}
+
 fn always(setup: &Setup, fault: Trouble) -> Planned {
     Planned { from: 1_500_000, to: setup.safety, fault }
 }
@@ -572,6 +589,9 @@ fn what(name: &str) -> &'static str {
 fn each_fault_has_a_test_and_a_name_of_its_own() {
     let mut planted: Vec<&str> = all().into_iter().map(|(name, _)| name).collect();
     let mut tested: Vec<&str> = CASES.iter().map(|case| case.fault).collect();
+    // Some are found by both.
+    tested
+        .extend(PLANTED.iter().map(|(_, fault)| *fault).filter(|fault| CASES.iter().all(|case| case.fault != *fault)));
     planted.sort_unstable();
     tested.sort_unstable();
     assert_eq!(planted, tested);

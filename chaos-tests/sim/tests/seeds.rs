@@ -30,7 +30,8 @@ fn a_fixed_set_of_episodes_is_clean_and_something_happens_in_it() {
     // A suite in which hardly anything happens proves nothing.
     assert!(operations > 3_000 * EPISODES, "{operations} operations");
     assert!(installed >= EPISODES, "{installed} snapshots");
-    assert_eq!(rules, Rule::ALL.into_iter().filter(|rule| !Rule::OF_REGIONS.contains(rule)).collect());
+    let elsewhere = |rule: &Rule| Rule::OF_REGIONS.contains(rule) || Rule::OF_TAKEOVERS.contains(rule);
+    assert_eq!(rules, Rule::ALL.into_iter().filter(|rule| !elsewhere(rule)).collect());
     assert!(faults.len() >= 20, "{faults:?}");
 }
 
@@ -59,7 +60,8 @@ fn a_backup_region_holds_what_is_answered_in_a_fixed_set_of_worlds() {
 fn what_was_answered_outlives_a_takeover_in_a_fixed_set_of_worlds() {
     let episodes = std::env::var("MAILRAFT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(REGION_EPISODES);
     let (mut operations, mut words) = (0, 0);
-    for number in 0..episodes {
+    // Of two worlds the other one may lose something.
+    for number in (0..episodes).map(|number| 2 * number) {
         let (setup, plan) = takeover_episode(1, number);
         let ran = run_with(setup, plan);
         clean(&ran, &format!("the takeover {number} of seed 1"));
@@ -68,6 +70,28 @@ fn what_was_answered_outlives_a_takeover_in_a_fixed_set_of_worlds() {
     }
     assert!(operations > 500 * episodes, "{operations} operations");
     assert!(words >= episodes, "{words} words");
+}
+
+/// Worlds in which a takeover may lose something, unless MAILRAFT_SEEDS names a number.
+const LOSSY_EPISODES: u64 = 6;
+
+#[test]
+fn a_takeover_loses_no_more_than_is_promised_in_a_fixed_set_of_worlds() {
+    let episodes = std::env::var("MAILRAFT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(LOSSY_EPISODES);
+    let (mut operations, mut checks) = (0, BTreeMap::<Rule, u64>::new());
+    for number in (0..episodes).map(|number| 2 * number + 1) {
+        let (setup, plan) = takeover_episode(1, number);
+        let ran = run_with(setup, plan);
+        clean(&ran, &format!("the takeover {number} of seed 1"));
+        operations += ran.operations;
+        for (rule, count) in ran.report.checks {
+            *checks.entry(rule).or_default() += count;
+        }
+    }
+    assert!(operations > 500 * episodes, "{operations} operations");
+    for rule in [Rule::Bound, Rule::Superseded] {
+        assert!(checks[&rule] > 0, "{checks:?}");
+    }
 }
 
 /// Seeds in which the simulator found something, and what that was. What is drawn from a seed has changed since; the

@@ -63,8 +63,12 @@ impl Node {
 
     fn adopts(&mut self, adoption: Adoption, request: RequestId, out: &mut Vec<Output>) {
         let Some(control) = self.replicas.get_mut(&PartitionId::CONTROL) else { return };
+        let incarnation = adoption.incarnation;
         control.turns(Turn::Adopts { adoption, request: Some(request), told: None }, out);
         self.dirty.push(PartitionId::CONTROL);
+        if plant::is(Fault::MailBeforeControl) {
+            self.mail_adopts(incarnation, out);
+        }
     }
 
     /// The control group's rows here may name replicas of this node as voters of a newer incarnation.

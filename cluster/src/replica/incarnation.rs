@@ -135,6 +135,9 @@ impl Replica {
 
     /// Of which incarnation another speaks.
     pub fn speaks(&self, theirs: Incarnation) -> Speaks {
+        if plant::is(Fault::OtherIncarnationHeard) {
+            return Speaks::Own;
+        }
         let own = self.incarnation();
         match theirs.number.max(1).cmp(&own.number) {
             std::cmp::Ordering::Less => Speaks::Earlier,
@@ -210,10 +213,15 @@ impl Replica {
         if incarnation.number <= own {
             return Err(TakeOverRefusal::NotHigher { own });
         }
-        match self.ahead() {
+        match self.ahead_of_region() {
             Some(index) => Err(TakeOverRefusal::Ahead(index)),
             None => Ok(()),
         }
+    }
+
+    /// Up to where it may know more than an election looks at.
+    fn ahead_of_region(&self) -> Option<Index> {
+        self.ahead().filter(|_| !plant::is(Fault::AheadAdopts))
     }
 
     /// It becomes something else, and says nothing until it is.
@@ -245,7 +253,7 @@ impl Replica {
         if self.incarnations.becomes.is_some() || busy || self.raw.has_ready() || !self.writes.is_idle() {
             return None;
         }
-        let ahead = self.ahead();
+        let ahead = self.ahead_of_region();
         let mut mark = self.incarnations.mark.clone();
         let mut hard_state = self.raw.raft.hard_state();
         match (self.incarnations.turn.clone()?, ahead) {
@@ -339,7 +347,7 @@ impl Replica {
 
     /// Whether a change of members is one of an earlier incarnation, found below the first entry of this one's.
     pub(super) fn is_of_earlier(&self, entry: &eraftpb::Entry) -> bool {
-        entry.term < self.first_term().0
+        entry.term < self.first_term().0 && !plant::is(Fault::OldChangesCount)
     }
 
     /// The last position of what was before its incarnation: what follows are only first entries of terms.

@@ -14,11 +14,14 @@ use mailraft_protocol::{BodyReader, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
 use crate::cursor::{Cursor, MessageSet};
-use crate::opened::{fetched, save_dates, tell_progress, view};
+use crate::opened::{fetched, missed_since, save_dates, tell_progress, view};
 use crate::outcome::{Done, uid_required};
 use crate::search_key::{self, Fact};
 use crate::state::{Enabled, State};
 use crate::store::{Mailstore, PARSED_VERSION, fetch_at_once};
+
+/// Of so many MODSEQs in one command it is asked whether they are of what was lost; further ones of an earlier incarnation count so.
+const MODSEQS_ASKED_MAX: usize = 4;
 
 /// What is looked for.
 pub(crate) struct Looking {
@@ -75,6 +78,26 @@ fn known_charset(c: &mut Cursor<'_>) -> Result<Charset, Done> {
     Ok(charset)
 }
 
+/// A MODSEQ of a home that was lost, past what is left of it, does not tell what changed since: everything counts as changed.
+async fn forget_lost<S: Mailstore>(state: &mut State, query: &mut Query<Fact>, store: &mut S) -> Result<(), Done> {
+    let mut asked = 0;
+    for fact in query.facts_mut() {
+        let Fact::ModseqFrom(modseq) = fact else { continue };
+        if !view(state)?.may_be_lost(*modseq) {
+            continue;
+        }
+        asked += 1;
+        let is_lost = asked > MODSEQS_ASKED_MAX || {
+            let changed = missed_since(state, *modseq, None, store).await?.changed;
+            view(state)?.messages().iter().any(|m| m.modseq <= *modseq && changed.contains(m.uid))
+        };
+        if is_lost {
+            *modseq = 0;
+        }
+    }
+    Ok(())
+}
+
 /// The UIDs of the messages that fit, rising; None if the client is gone. `$` is what was saved.
 pub(crate) async fn find<S: Mailstore, O: Output>(
     state: &mut State,
@@ -91,6 +114,7 @@ pub(crate) async fn find<S: Mailstore, O: Output>(
     store.ask(Command::Sync).await?;
     state.hear(store);
     state.say_news(false, out).await;
+    forget_lost(state, &mut query, store).await?;
     let tag = state.tag.clone();
     let view = view(state)?;
     let folder = view.folder;

@@ -70,20 +70,38 @@ pub(crate) async fn uids<S: Mailstore, O: Output>(
     Ok(view(state)?.by_uid(set))
 }
 
-/// Which of these UIDs are no more, of those that were there at a MODSEQ (RFC 7162). Those that the client still counts
-/// are left to be told when that is allowed.
-pub(crate) async fn vanished_since<S: Mailstore>(
+/// What a client missed since a MODSEQ that it brings (RFC 7162).
+#[derive(Debug, Default)]
+pub(crate) struct Missed {
+    /// Which of the UIDs that it knew are no more. Those that it still counts are left to be told when that is allowed.
+    pub vanished: UidSet,
+    /// The messages that changed, of those that it counts.
+    pub changed: UidSet,
+}
+
+/// What changed since a MODSEQ, and which of the UIDs that are `known` are no more. One that is of a home that was lost, and
+/// lies past what is left of it, tells nothing: everything counts as changed. Only the mailbox knows which are.
+pub(crate) async fn missed_since<S: Mailstore>(
     state: &mut State,
     modseq: u64,
-    known: UidSet,
+    known: Option<UidSet>,
     store: &mut S,
-) -> Result<UidSet, Done> {
+) -> Result<Missed, Done> {
     let opened = view(state)?;
     let (folder, uid_validity) = (opened.folder, opened.uid_validity);
-    let answer = store.ask(Command::Resume { folder, uid_validity, since: modseq, known }).await?;
-    let Answer::Resumed(resumed) = answer else { return Err(Done::odd_answer()) };
-    let counted: UidSet = view(state)?.messages().iter().map(|m| m.uid).collect();
-    Ok(resumed.vanished.minus(&counted))
+    let mut missed = Missed::default();
+    let mut told = UidSet::new();
+    if known.is_some() || opened.may_be_lost(modseq) {
+        let known = known.unwrap_or_default();
+        let answer = store.ask(Command::Resume { folder, uid_validity, since: modseq, known }).await?;
+        let Answer::Resumed(resumed) = answer else { return Err(Done::odd_answer()) };
+        let counted: UidSet = view(state)?.messages().iter().map(|m| m.uid).collect();
+        missed.vanished = resumed.vanished.minus(&counted);
+        told = resumed.changed.iter().map(|m| m.uid).collect();
+    }
+    let changed = view(state)?.messages().iter().filter(|m| m.modseq > modseq || told.contains(m.uid));
+    missed.changed = changed.map(|m| m.uid).collect();
+    Ok(missed)
 }
 
 /// What the mailbox has of messages; those that are no more are left out.

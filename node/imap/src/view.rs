@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_mailbox::api::{Change, FolderId, MessageState, Selected};
-use mailraft_mailbox::{Event, Flags, UidSet};
+use mailraft_mailbox::{Event, Flags, UidSet, is_of_earlier_incarnation};
 
 use crate::cursor::{Bound, SequenceSet};
 use crate::print;
@@ -239,10 +239,9 @@ impl View {
         gone
     }
 
-    /// The messages that changed since a MODSEQ.
-    pub fn changed_since(&self, modseq: u64, among: &UidSet) -> UidSet {
-        let changed = self.messages.iter().filter(|m| m.modseq > modseq && among.contains(m.uid));
-        changed.map(|m| m.uid).collect()
+    /// Whether a MODSEQ may be of changes that were lost with an earlier home.
+    pub fn may_be_lost(&self, modseq: u64) -> bool {
+        is_of_earlier_incarnation(modseq, self.highest_modseq)
     }
 
     /// The client knows by other means that these are gone, and counts them to the end.

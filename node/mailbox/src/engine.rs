@@ -12,7 +12,7 @@ use mailraft_owner::{Effect, Engine, Missed, Part, Place, Queued, RequestDigest}
 use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
 use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError, Table};
 
-use crate::api::{Answer, Command, Event, FolderId, QuotaUsage, Refusal};
+use crate::api::{Answer, Command, EmailId, Event, FolderId, QuotaUsage, Refusal};
 use crate::commands;
 use crate::forks::begin_incarnation;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
@@ -149,6 +149,11 @@ impl Mailbox {
                 Read::Stored(StoredRead::new(self.cx.place, self.cx.key.clone(), self.position, kind))
             }
         }
+    }
+
+    /// Whether one of these messages is in the mailbox.
+    pub(crate) fn has_any(&self, emails: &[EmailId]) -> bool {
+        emails.iter().any(|email| self.state.email(*email).is_some())
     }
 
     /// What it takes in memory, roughly, in bytes.

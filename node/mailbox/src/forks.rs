@@ -45,8 +45,13 @@ impl State {
     /// Whether a client with this modification sequence saw what is not part of the mailbox.
     pub fn is_past_fork(&self, since: u64) -> bool {
         let next = self.forks.iter().find(|fork| u64::from(fork.incarnation) > number(since));
-        next.is_some_and(|fork| counter(since) > fork.modseq)
+        next.is_some_and(|fork| counter(since) > fork.modseq && !plant::is(Fault::ForkNotHeard))
     }
+}
+
+/// Whether a modification sequence was given in an earlier incarnation than another one: only then it may lie past a fork.
+pub fn is_of_earlier_incarnation(modseq: u64, than: u64) -> bool {
+    number(modseq) < number(than)
 }
 
 /// Begins the owner's incarnation in a mailbox that has lived in an earlier one.

@@ -168,7 +168,7 @@ impl World {
             return match self.mailbox.engine_mut().read(&self.env, &command) {
                 Read::Answered(answer, _) => answer,
                 Read::Heard => Ok(Answer::Done),
-                Read::Stored(read) => Ok(read.run(&self.rows).unwrap()),
+                Read::Stored(read) => Ok(read.run(&self.rows).unwrap().answer),
                 Read::TooEarly => panic!("no folders yet"),
             };
         }

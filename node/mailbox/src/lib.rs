@@ -29,6 +29,8 @@ mod load;
 pub mod maildrop;
 mod names;
 pub mod owner;
+#[cfg(test)]
+mod owner_tests;
 mod packed;
 pub mod plant;
 #[cfg(test)]
@@ -52,11 +54,12 @@ pub use commands::COPY_UIDS_MAX;
 pub use engine::{Kept, Mailbox, Read, kept_result};
 pub use flags::{Flags, SystemFlag};
 pub use following::Following;
+pub use forks::is_of_earlier_incarnation;
 pub use limits::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS, DIRECT_DELETES_MAX, EXPUNGED_ROWS_MAX, Limits};
 pub use mailraft_owner::{Deciding, Detached, Owner, Place, SessionNumber, Submitted};
 pub use owner::MailboxOwner;
 pub use packed::PackedMessages;
-pub use reads::StoredRead;
+pub use reads::{RowsRead, StoredRead};
 pub use records::{MailboxKey, chunk_key, open_body_key, open_body_row};
 pub use reply::{CommandError, Reply};
 pub use request::{Finished, MessageKind, NotDone, Position, Request};

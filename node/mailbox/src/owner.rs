@@ -14,11 +14,13 @@ use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::engine::{Mailbox, Read};
 use crate::maildrop::Maildrop;
 use crate::plant::{self, Fault};
-use crate::reads::StoredRead;
+use crate::reads::{RowsRead, StoredRead};
 use crate::reply::{CommandError, Reply};
 
 /// Reads that wait until the mailbox is loaded and has its first folders.
 pub const EARLY_MAX_READS: usize = BACKLOG_MAX_COMMANDS;
+/// Reads that wait until memory knows that what they did not find in the rows is gone.
+pub const AHEAD_MAX_READS: usize = 64;
 /// Events that wait behind a session's read; past it the session is told to attach again.
 pub const HELD_MAX_EVENTS: usize = 4_096;
 
@@ -61,6 +63,8 @@ pub struct MailboxOwner<S> {
     early: VecDeque<Ask<S>>,
     barriers: BTreeMap<u64, AtBarrier<S>>,
     last_barrier: u64,
+    /// Reads of rows that are ahead of memory: they wait for the entry in flight.
+    ahead: Vec<Ahead<S>>,
     maildrop: Maildrop<S>,
     /// Other regions have not confirmed for long.
     unconfirmed: bool,
@@ -94,8 +98,26 @@ struct Attached {
 struct AtBarrier<S> {
     session: S,
     id: CommandId,
-    /// None while rows are being read.
-    result: Option<Result<Answer, Refusal>>,
+    awaits: Awaited,
+    index: Index,
+}
+
+/// What is known of a read that waits for a barrier.
+enum Awaited {
+    /// Its result.
+    Result(Result<Answer, Refusal>),
+    /// Its rows are being read.
+    Rows,
+    /// Its rows were read, and some were gone that no entry of this owner can have removed. If this node led even after that, they
+    /// are lost.
+    Unexplained(RowsRead),
+}
+
+/// A read that found rows gone which memory still has.
+struct Ahead<S> {
+    session: S,
+    id: CommandId,
+    read: RowsRead,
     index: Index,
 }
 
@@ -108,6 +130,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             early: VecDeque::new(),
             barriers: BTreeMap::new(),
             last_barrier: 0,
+            ahead: Vec::new(),
             maildrop: Maildrop::default(),
             unconfirmed: false,
             ended: false,
@@ -145,26 +168,75 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         &mut self,
         number: u64,
         lead: Lead,
-        rows: Option<Result<Answer, StoreError>>,
+        rows: Option<Result<RowsRead, StoreError>>,
         out: &mut Vec<Step<S>>,
     ) {
         if self.ended {
             return;
         }
-        let Some(AtBarrier { session, id, result, index }) = self.barriers.remove(&number) else { return };
+        let Some(AtBarrier { session, id, awaits, index }) = self.barriers.remove(&number) else { return };
         if lead == Lead::Lost {
             // Whoever does not lead any more says nothing: the session asks the next leader.
             return self.end(Detached::NotLeader, out);
         }
-        match (result, rows) {
-            (Some(result), _) => self.answer(session, id, result, index, out),
-            (None, Some(Ok(answer))) => self.answer(session, id, Ok(answer), index, out),
-            (None, Some(Err(error))) => {
+        match (awaits, rows) {
+            (Awaited::Result(result), _) => self.answer(session, id, result, index, out),
+            (Awaited::Rows, Some(Ok(read))) => return self.finds(Ahead { session, id, read, index }, out),
+            (Awaited::Rows, Some(Err(error))) => {
                 out.push(Step::Unreadable { command: id, error });
                 self.fail(session, id, CommandError::Corrupt, out);
             }
-            (None, None) => self.fail(session, id, CommandError::Corrupt, out),
+            (Awaited::Unexplained(read), _) if self.knows_gone(&read) => {
+                self.answer(session, id, Ok(read.answer), index, out);
+            }
+            (Awaited::Unexplained(_), _) => {
+                let error = StoreError::damaged("rows of messages", "they are gone, and nobody removed them");
+                out.push(Step::Unreadable { command: id, error });
+                self.fail(session, id, CommandError::Corrupt, out);
+            }
+            (Awaited::Rows, None) => self.fail(session, id, CommandError::Corrupt, out),
         }
+        self.has_read(session, out);
+    }
+
+    /// Whether memory knows that everything is gone which a read did not find.
+    fn knows_gone(&self, read: &RowsRead) -> bool {
+        let left_out = plant::is(Fault::RowsAheadOfMemory);
+        left_out || !self.log.engine().is_some_and(|engine| engine.has_any(&read.gone))
+    }
+
+    /// A read has its rows. Where some are gone that memory has, the entry in flight removed them: it is applied, and not
+    /// visible yet. Its fate decides what is answered.
+    fn finds(&mut self, found: Ahead<S>, out: &mut Vec<Step<S>>) {
+        let Ahead { session, id, .. } = found;
+        if self.knows_gone(&found.read) {
+            self.answer(session, id, Ok(found.read.answer), found.index, out);
+        } else if !self.log.in_flight() {
+            return self.at_barrier(session, id, Awaited::Unexplained(found.read), found.index, None, out);
+        } else if self.unconfirmed {
+            self.fail(session, id, CommandError::NotConfirmed, out);
+        } else if self.ahead.len() >= AHEAD_MAX_READS {
+            self.fail(session, id, CommandError::Overloaded, out);
+        } else {
+            return self.ahead.push(found);
+        }
+        self.has_read(session, out);
+    }
+
+    /// The entry in flight has its verdict: memory and rows agree, or the rows are not what this owner made of them.
+    fn settle(&mut self, out: &mut Vec<Step<S>>) {
+        for Ahead { session, id, read, index } in std::mem::take(&mut self.ahead) {
+            if self.knows_gone(&read) {
+                self.answer(session, id, Ok(read.answer), index, out);
+                self.has_read(session, out);
+            } else {
+                self.at_barrier(session, id, Awaited::Unexplained(read), index, None, out);
+            }
+        }
+    }
+
+    /// A read of a session is over: events that waited behind it may go.
+    fn has_read(&mut self, session: S, out: &mut Vec<Step<S>>) {
         let Some(attached) = self.sessions.get_mut(&session) else { return };
         attached.reading = attached.reading.saturating_sub(1);
         if attached.reading == 0 {
@@ -246,11 +318,23 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         if let Some(attached) = self.sessions.get_mut(&session) {
             attached.reading += 1;
         }
+        self.at_barrier(session, id, result.map_or(Awaited::Rows, Awaited::Result), index, rows, out);
+    }
+
+    fn at_barrier(
+        &mut self,
+        session: S,
+        id: CommandId,
+        awaits: Awaited,
+        index: Index,
+        rows: Option<StoredRead>,
+        out: &mut Vec<Step<S>>,
+    ) {
         if plant::is(Fault::BarrierNumbersRepeat) && self.barriers.len() < 2 {
             self.last_barrier = 0;
         }
         self.last_barrier += 1;
-        let other = self.barriers.insert(self.last_barrier, AtBarrier { session, id, result, index });
+        let other = self.barriers.insert(self.last_barrier, AtBarrier { session, id, awaits, index });
         assert!(other.is_none(), "two reads have the number {}", self.last_barrier);
         out.push(Step::Own(Own::Barrier { number: self.last_barrier, rows }));
     }
@@ -305,6 +389,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                         out.push(reply(to, Reply::Detached(why)));
                     }
                     self.early.clear();
+                    self.ahead.clear();
                     self.barriers.clear();
                     out.push(Step::End { why });
                 }
@@ -362,12 +447,19 @@ impl<S: Copy + Ord> Owner for MailboxOwner<S> {
 
     fn decided(&mut self, env: &mut Env, outcome: ProposalOutcome, out: &mut Vec<Step<S>>) {
         self.with_log(out, |log, out| log.decided(env, outcome, out));
+        self.settle(out);
         self.read_early(env, out);
     }
 
     fn set_unconfirmed(&mut self, unconfirmed: bool, out: &mut Vec<Step<S>>) {
         self.with_log(out, |log, out| log.set_unconfirmed(unconfirmed, out));
         self.unconfirmed = unconfirmed;
+        if unconfirmed {
+            for Ahead { session, id, .. } in std::mem::take(&mut self.ahead) {
+                self.fail(session, id, CommandError::NotConfirmed, out);
+                self.has_read(session, out);
+            }
+        }
         if unconfirmed && self.log.engine().is_some() {
             // They wait for folders that can't be made now.
             for asked in std::mem::take(&mut self.early) {
@@ -410,218 +502,5 @@ fn command_error(why: Unanswered) -> Option<CommandError> {
         Unanswered::Unreadable => Some(CommandError::Corrupt),
         Unanswered::NotConfirmed => Some(CommandError::NotConfirmed),
         Unanswered::Ended(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use crate::api::Change;
-    use crate::harness::World;
-
-    /// An owner over the rows of a world, with its steps carried out but for read barriers.
-    struct Shell {
-        world: World,
-        owner: MailboxOwner<u8>,
-        barriers: VecDeque<(u64, Option<StoredRead>)>,
-        replies: Vec<(u8, Reply)>,
-        ended: bool,
-    }
-
-    impl Shell {
-        fn new() -> Self {
-            let world = World::new();
-            let mut shell = Shell {
-                world,
-                owner: MailboxOwner::new(),
-                barriers: VecDeque::new(),
-                replies: Vec::new(),
-                ended: false,
-            };
-            for session in [1, 2] {
-                shell.owner.attach(session, SessionNumber(u64::from(session)));
-            }
-            let loaded = shell.world.load();
-            shell.run(|owner, env, out| owner.loaded(env, Ok(loaded), out));
-            shell
-        }
-
-        fn run(&mut self, what: impl FnOnce(&mut MailboxOwner<u8>, &mut Env, &mut Vec<Step<u8>>)) {
-            let mut out = Vec::new();
-            what(&mut self.owner, &mut self.world.env, &mut out);
-            let mut steps = VecDeque::from(out);
-            while let Some(step) = steps.pop_front() {
-                match step {
-                    Step::Propose(proposal) => {
-                        let (index, verdict) = self.world.apply(proposal);
-                        let mut out = Vec::new();
-                        let outcome = ProposalOutcome::Applied { index, verdict };
-                        self.owner.decided(&mut self.world.env, outcome, &mut out);
-                        steps.extend(out);
-                    }
-                    Step::Own(Own::Barrier { number, rows }) => self.barriers.push_back((number, rows)),
-                    Step::Own(Own::Reply { to, reply }) => self.replies.push((to, reply)),
-                    Step::End { .. } => self.ended = true,
-                    Step::Pause { .. } | Step::Unreadable { .. } => panic!("{step:?}"),
-                }
-            }
-        }
-
-        fn ask(&mut self, session: u8, command: Command) -> CommandId {
-            let id = self.world.env.command_id();
-            self.run(|owner, env, out| owner.ask(env, Ask { session, id, attempt: 0, command }, out));
-            id
-        }
-
-        fn confirm(&mut self, lead: Lead) {
-            let (number, rows) = self.barriers.pop_front().unwrap();
-            let rows = rows.map(|read| read.run(&self.world.rows));
-            self.run(|owner, _, out| owner.confirmed(number, lead, rows, out));
-        }
-
-        fn append(&mut self, session: u8) {
-            let new_message = self.world.new_message("Subject: x\r\n\r\nhello\r\n");
-            let folder = "INBOX".to_owned();
-            let (flags, internal_date) = Default::default();
-            self.ask(session, Command::Append { folder, new_message, flags, internal_date });
-        }
-
-        /// What session 1 has heard since the last call, in a letter each.
-        fn heard(&mut self) -> String {
-            let of = |(to, what): &(u8, Reply)| match (to, what) {
-                (1, Reply::Answer { result: Ok(Answer::Selected(s)), .. }) => format!("S{}", s.messages.len()),
-                (1, Reply::Answer { result: Ok(Answer::Fetched(f)), .. }) => format!("F{}", f.len()),
-                (1, Reply::Answer { result: Ok(_), .. }) => "A".to_owned(),
-                (1, Reply::Answer { result: Err(e), .. }) => format!("{e:?}"),
-                (1, Reply::Failed { error, .. }) => format!("{error:?}"),
-                (1, Reply::Event(event)) => match &event.change {
-                    Change::Added(m) => format!("+{}", m[0].uid),
-                    _ => "E".to_owned(),
-                },
-                (1, Reply::Detached(why)) => format!("{why:?}"),
-                _ => String::new(),
-            };
-            self.replies.drain(..).map(|reply| of(&reply)).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ")
-        }
-    }
-
-    fn select() -> Command {
-        Command::Select { folder: "INBOX".to_owned(), claim_recent: true }
-    }
-
-    #[test]
-    fn what_happens_while_a_read_waits_for_its_barrier_is_told_after_its_answer() {
-        let mut shell = Shell::new();
-        shell.append(2);
-        shell.ask(1, select());
-        shell.append(2);
-        assert_eq!(shell.heard(), "", "the barrier has not answered");
-        shell.confirm(Lead::Confirmed);
-        assert_eq!(shell.heard(), "S1 +2");
-        let folder = FolderId(1);
-        let uids = (1..=9).collect();
-        shell.ask(1, Command::Fetch { folder, uids, what: Default::default() });
-        shell.ask(1, Command::Sync);
-        shell.append(2);
-        shell.confirm(Lead::Confirmed);
-        assert_eq!(shell.heard(), "F2", "another read of the same state still waits");
-        shell.confirm(Lead::Confirmed);
-        assert_eq!(shell.heard(), "A +3");
-        shell.append(2);
-        assert_eq!(shell.heard(), "+4");
-    }
-
-    #[test]
-    fn the_kept_result_of_a_repeat_waits_for_a_barrier_and_events_behind_it() {
-        let mut shell = Shell::new();
-        shell.ask(1, select());
-        shell.confirm(Lead::Confirmed);
-        let subscribe = || Command::Subscribe { name: "x".to_owned(), on: true };
-        let id = shell.ask(1, subscribe());
-        assert_eq!(shell.heard(), "S0 A", "its own entry shows that this owner led");
-        let repeat = |shell: &mut Shell| {
-            let asked = Ask { session: 1, id, attempt: 1, command: subscribe() };
-            shell.run(|owner, env, out| owner.ask(env, asked, out));
-        };
-        repeat(&mut shell);
-        shell.append(2);
-        assert_eq!(shell.heard(), "", "the barrier has not answered");
-        shell.confirm(Lead::Confirmed);
-        assert_eq!(shell.heard(), "A +1");
-        repeat(&mut shell);
-        shell.confirm(Lead::Lost);
-        assert_eq!((shell.heard().as_str(), shell.ended), ("NotLeader", true));
-    }
-
-    #[test]
-    fn a_removal_that_may_have_been_done_is_not_refused_because_another_has_the_maildrop() {
-        let mut shell = Shell::new();
-        shell.append(2);
-        let in_maildrop = |holder: u8, command| Command::InMaildrop {
-            holder: crate::api::MaildropHolder([holder; 16]),
-            command: Box::new(command),
-        };
-        let remove = || in_maildrop(1, Command::Remove { folder: FolderId(1), uids: [1].into_iter().collect() });
-        shell.ask(2, in_maildrop(2, Command::Maildrop));
-        shell.confirm(Lead::Confirmed);
-        shell.ask(1, remove());
-        assert_eq!(shell.heard(), "", "whoever leads no more may be wrong about who has it");
-        shell.confirm(Lead::Confirmed);
-        assert_eq!(shell.heard(), "MaildropInUse");
-        // The first attempt was with another owner.
-        let id = shell.world.env.command_id();
-        let asked = Ask { session: 1, id, attempt: 1, command: remove() };
-        shell.run(|owner, env, out| owner.ask(env, asked, out));
-        let messages = |shell: &Shell| shell.world.load().state().folder(FolderId(1)).unwrap().messages();
-        assert_eq!((shell.heard().as_str(), messages(&shell)), ("Unknown", 1));
-        // The holder's link ends, and with it the lock.
-        shell.owner.detach(2);
-        shell.ask(1, remove());
-        assert_eq!((shell.heard().as_str(), messages(&shell)), ("A", 0));
-    }
-
-    #[test]
-    fn after_a_lost_lead_nothing_is_answered_and_everyone_is_told() {
-        let mut shell = Shell::new();
-        shell.ask(1, select());
-        shell.confirm(Lead::Lost);
-        assert_eq!((shell.heard().as_str(), shell.ended), ("NotLeader", true));
-        shell.ask(1, Command::Sync);
-        assert_eq!((shell.heard().as_str(), shell.barriers.len()), ("", 0));
-    }
-
-    #[test]
-    fn what_waits_for_loading_is_bounded_and_then_done_in_its_order() {
-        let mut shell = Shell::new();
-        shell.owner = MailboxOwner::new();
-        shell.owner.attach(1, SessionNumber(1));
-        for _ in 0..=BACKLOG_MAX_COMMANDS {
-            shell.ask(1, Command::Subscribe { name: "x".to_owned(), on: true });
-        }
-        assert_eq!(shell.heard(), "Overloaded");
-        let loaded = shell.world.load();
-        shell.run(|owner, env, out| owner.loaded(env, Ok(loaded), out));
-        assert_eq!(shell.heard().matches('A').count(), BACKLOG_MAX_COMMANDS);
-        assert!(!shell.owner.is_idle(), "a session is attached");
-        shell.owner.detach(1);
-        assert!(shell.owner.is_idle());
-    }
-
-    #[test]
-    fn a_session_that_hears_nothing_while_too_much_happens_attaches_again() {
-        let mut shell = Shell::new();
-        shell.append(2);
-        shell.ask(1, select());
-        for n in 0..=HELD_MAX_EVENTS {
-            let mode = if n % 2 == 0 { crate::api::StoreMode::Add } else { crate::api::StoreMode::Remove };
-            let flags = crate::Flags::none().with(crate::SystemFlag::Seen);
-            let uids = [1].into_iter().collect();
-            shell.ask(2, Command::Store { folder: FolderId(1), uids, mode, flags, unchanged_since: None });
-        }
-        assert_eq!(shell.heard(), "Gone");
-        shell.confirm(Lead::Confirmed);
-        assert_eq!(shell.heard(), "");
     }
 }

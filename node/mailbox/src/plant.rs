@@ -13,6 +13,8 @@ mailraft_storage::plants! {
     ModseqReusedAfterReload,
     /// UIDs and UIDVALIDITY go on over a takeover.
     UidsGoOn,
+    /// A modification sequence past its incarnation's fork counts like any other.
+    ForkNotHeard,
     /// A folder made anew has the UIDVALIDITY that all have.
     UidValidityReused,
     /// A resume leaves out one message that changed.
@@ -27,6 +29,8 @@ mailraft_storage::plants! {
     StageCountsAtOnce,
     /// Flags that change are not written to the message's row.
     FlagsNotWritten,
+    /// A read leaves out what is removed by an entry that is not visible yet.
+    RowsAheadOfMemory,
     /// An event overtakes the answer to the session's earlier read.
     EventOvertakesAnswer,
     /// All staged changes have one id.

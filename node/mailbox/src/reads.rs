@@ -39,10 +39,19 @@ pub struct StoredRead {
 #[derive(Debug)]
 pub(crate) enum Kind {
     Fetch { messages: Vec<(MessageState, EmailId)>, what: FetchWhat },
-    Chunk(RowKey),
-    Chunks(Vec<Option<RowKey>>),
+    Chunk(EmailId, RowKey),
+    Chunks(Vec<Option<(EmailId, RowKey)>>),
     UniqueIds(Vec<(u32, EmailId)>),
     SaveDates(Vec<(u32, EmailId, Option<UnixMillis>)>),
+}
+
+/// What a read found. Rows may be ahead of memory: what removed a message may be applied, and not visible yet.
+#[derive(Debug)]
+pub struct RowsRead {
+    /// The answer, without the messages whose rows are gone.
+    pub answer: Answer,
+    /// Those messages.
+    pub(crate) gone: Vec<EmailId>,
 }
 
 impl StoredRead {
@@ -55,56 +64,68 @@ impl StoredRead {
         self.position
     }
 
-    /// Reads. What was removed meanwhile is left out.
+    /// Reads. Whose rows are gone is left out; the owner answers once its memory knows that they are.
     ///
     /// # Errors
     /// If a row can't be read or opened. Other replicas may have it whole, so it is no refusal of the mailbox's.
-    pub fn run(self, rows: &dyn Rows) -> Result<Answer, StoreError> {
-        match self.kind {
-            Kind::Chunk(key) => Ok(Answer::Chunk(rows.get(self.place.replica, &key)?)),
+    pub fn run(self, rows: &dyn Rows) -> Result<RowsRead, StoreError> {
+        let mut gone = Vec::new();
+        let chunk = |email: EmailId, key: &RowKey, gone: &mut Vec<EmailId>| {
+            let found = rows.get(self.place.replica, key)?;
+            if found.is_none() {
+                gone.push(email);
+            }
+            Ok(found)
+        };
+        let content = |email: EmailId, gone: &mut Vec<EmailId>| {
+            let key = content_key(self.place.mailbox, email);
+            let Some(sealed) = rows.get(self.place.replica, &key)? else {
+                gone.push(email);
+                return Ok(None);
+            };
+            records::open::<ContentRecord>(&self.key, self.place.cluster, &key, &sealed).map(Some)
+        };
+        let answer = match self.kind {
+            Kind::Chunk(email, key) => Answer::Chunk(chunk(email, &key, &mut gone)?),
             Kind::Chunks(keys) => {
-                let read = |key: &Option<RowKey>| match key {
-                    Some(key) => rows.get(self.place.replica, key),
+                let read = |key: &Option<(EmailId, RowKey)>| match key {
+                    Some((email, key)) => chunk(*email, key, &mut gone),
                     None => Ok(None),
                 };
-                Ok(Answer::Chunks(keys.iter().map(read).collect::<Result<_, _>>()?))
+                Answer::Chunks(keys.iter().map(read).collect::<Result<_, StoreError>>()?)
             }
             Kind::Fetch { messages, what } => {
                 let mut fetched = Vec::with_capacity(messages.len());
                 for (state, email) in messages {
-                    let key = content_key(self.place.mailbox, email);
-                    let Some(sealed) = rows.get(self.place.replica, &key)? else { continue };
-                    let record: ContentRecord = records::open(&self.key, self.place.cluster, &key, &sealed)?;
-                    fetched.push(answer(state, email, record, what));
+                    if let Some(record) = content(email, &mut gone)? {
+                        fetched.push(answer(state, email, record, what));
+                    }
                 }
-                Ok(Answer::Fetched(fetched))
+                Answer::Fetched(fetched)
             }
             Kind::SaveDates(messages) => {
                 let mut dates = Vec::with_capacity(messages.len());
                 for (uid, email, saved) in messages {
                     if let Some(saved) = saved {
                         dates.push((uid, saved));
-                        continue;
+                    } else if let Some(record) = content(email, &mut gone)? {
+                        // It came before that was noted of each place: then its content came then.
+                        dates.push((uid, record.saved));
                     }
-                    // It came before that was noted of each place: then its content came then.
-                    let key = content_key(self.place.mailbox, email);
-                    let Some(sealed) = rows.get(self.place.replica, &key)? else { continue };
-                    let record: ContentRecord = records::open(&self.key, self.place.cluster, &key, &sealed)?;
-                    dates.push((uid, record.saved));
                 }
-                Ok(Answer::SaveDates(dates))
+                Answer::SaveDates(dates)
             }
             Kind::UniqueIds(messages) => {
                 let mut unique_ids = Vec::with_capacity(messages.len());
                 for (uid, email) in messages {
-                    let key = content_key(self.place.mailbox, email);
-                    let Some(sealed) = rows.get(self.place.replica, &key)? else { continue };
-                    let record: ContentRecord = records::open(&self.key, self.place.cluster, &key, &sealed)?;
-                    unique_ids.push((uid, record.unique_id(email)));
+                    if let Some(record) = content(email, &mut gone)? {
+                        unique_ids.push((uid, record.unique_id(email)));
+                    }
                 }
-                Ok(Answer::UniqueIds(unique_ids))
+                Answer::UniqueIds(unique_ids)
             }
-        }
+        };
+        Ok(RowsRead { answer, gone })
     }
 }
 
@@ -160,14 +181,16 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
         // The owner has looked who has the maildrop.
         Command::InMaildrop { command, .. } => read(state, place, claims, command),
         Command::ReadChunk { email, body, number } => match chunk_of(state, place, *email, *body, *number) {
-            Some(key) => ReadAnswer::Stored(Kind::Chunk(key)),
+            Some(key) => ReadAnswer::Stored(Kind::Chunk(*email, key)),
             None => ReadAnswer::Now(Ok(Answer::Chunk(None))),
         },
         Command::ReadChunks { chunks } if chunks.len() > READ_CHUNKS_MAX => {
             ReadAnswer::Now(Err(Refusal::Limit(format!("at most {READ_CHUNKS_MAX} chunks are read at once"))))
         }
         Command::ReadChunks { chunks } => {
-            let key = |(email, body, number): &(EmailId, BodyId, u32)| chunk_of(state, place, *email, *body, *number);
+            let key = |(email, body, number): &(EmailId, BodyId, u32)| {
+                Some((*email, chunk_of(state, place, *email, *body, *number)?))
+            };
             ReadAnswer::Stored(Kind::Chunks(chunks.iter().map(key).collect()))
         }
         Command::Deliver { .. }

@@ -214,6 +214,11 @@ impl<E: Engine, A> LogOwner<E, A> {
         self.deciding.as_mut().map(Deciding::engine_mut)
     }
 
+    /// Whether an entry is in flight.
+    pub fn in_flight(&self) -> bool {
+        self.deciding.as_ref().is_some_and(Deciding::in_flight)
+    }
+
     fn submit(&mut self, asked: Ask<A, E::Command>, out: &mut Vec<StepOf<E, A>>) {
         let Ask { from, turn, id, attempt, command } = asked;
         let Some(deciding) = self.deciding.as_mut() else { return };

@@ -5,4 +5,5 @@
 mod generated;
 mod repeats;
 mod rules;
+mod takeovers;
 mod world;

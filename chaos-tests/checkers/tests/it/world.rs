@@ -153,7 +153,7 @@ impl World {
             Read::Answered(answer, index) => (answer, index),
             Read::Stored(read) => {
                 let index = read.position();
-                (Ok(read.run(&self.rows).unwrap()), index)
+                (Ok(read.run(&self.rows).unwrap().answer), index)
             }
             Read::Heard => panic!("it is answered"),
             Read::TooEarly => panic!("the first folders are there"),
@@ -198,6 +198,31 @@ impl World {
         }
         let mailbox = Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap();
         self.mailbox = Deciding::new(mailbox);
+        self.sessions_resume();
+    }
+
+    /// Another region takes over with what this world has, and the sessions of one that went on are its own. What that one
+    /// answered since then is lost.
+    pub fn takes_over_from(&mut self, lost: World, lost_since: u64) {
+        (self.records, self.open, self.now, self.marker) = (lost.records, lost.open, lost.now, lost.marker);
+        self.env = Env::seeded(2);
+        self.env.wall = lost.env.wall;
+        self.pass();
+        self.place.incarnation.number = 2;
+        self.records.push(Record::TakenOver {
+            at: self.now,
+            partition: PARTITION,
+            incarnation: 2,
+            fork: self.index,
+            lost_since: Some(lost_since),
+        });
+        let mailbox = Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap();
+        self.mailbox = Deciding::new(mailbox);
+        while self.step(true) {}
+        self.sessions_resume();
+    }
+
+    fn sessions_resume(&mut self) {
         for (session, mut open) in std::mem::take(&mut self.open) {
             let command = Command::Resume {
                 folder: open.folder,
@@ -220,7 +245,7 @@ impl World {
     }
 
     pub fn at(&self, index: Index) -> At {
-        At { partition: PARTITION, incarnation: 1, index: index.0 }
+        At { partition: PARTITION, incarnation: self.place.incarnation.number, index: index.0 }
     }
 
     fn tell(&mut self, event: &Event) {

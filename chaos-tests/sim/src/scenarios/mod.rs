@@ -5,6 +5,7 @@
 
 mod corrupt_rows;
 mod deaf_leader;
+mod degraded;
 mod deposed;
 mod earlier_term;
 mod events;
@@ -21,6 +22,7 @@ mod script;
 mod snapshot_crashes;
 mod snapshot_sender;
 mod started_lately;
+mod takeover;
 mod two_actors;
 mod upload;
 mod wrong_year;
@@ -38,7 +40,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 28] = [
+const ALL: [Scenario; 43] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -175,6 +177,102 @@ const ALL: [Scenario; 28] = [
         about: "clients of a node without a replica, through leader changes and links that carry one way",
         run: outsiders::find_the_leader,
     },
+    Scenario {
+        name: "takeover-elects",
+        about: "an answer counts on two of three standbys, and the takeover elects two others",
+        run: takeover::elects_who_has_it,
+    },
+    Scenario {
+        name: "takeover-half",
+        about: "one of three standbys has the word, and then a second",
+        run: takeover::one_of_three_is_not_enough,
+    },
+    Scenario {
+        name: "takeover-old-changes",
+        about: "a change of members was on its way to south when the home was lost",
+        run: takeover::old_changes_of_members_count_nothing,
+    },
+    Scenario {
+        name: "takeover-removal",
+        about: "a message is removed, which south does not hold yet, and somebody reads it",
+        run: takeover::a_removal_that_is_not_held_is_not_shown,
+    },
+    Scenario {
+        name: "takeover-commit",
+        about: "a standby has what its neighbours lack, and is down while they take over",
+        run: takeover::hears_no_commit_that_its_region_lacks,
+    },
+    Scenario {
+        name: "takeover-ahead",
+        about: "a standby has by a snapshot what its neighbours lack, and they take over without it",
+        run: takeover::who_is_ahead_adopts_nothing,
+    },
+    Scenario {
+        name: "takeover-uncommitted",
+        about: "south has what is committed nowhere, and the next leader at home overwrites it",
+        run: takeover::what_is_not_committed_is_not_answered,
+    },
+    Scenario {
+        name: "takeover-needs",
+        about: "mail is held by south, and the key of its mailbox is not",
+        run: takeover::mail_waits_for_the_key_that_it_needs,
+    },
+    Scenario {
+        name: "takeover-two-homes",
+        about: "the operator is wrong, and the old home lives and is heard by one of south",
+        run: takeover::the_old_home_lives_and_seals_itself,
+    },
+    Scenario {
+        name: "takeover-old-terms",
+        about: "the old home has elections while it is cut off, and comes back",
+        run: takeover::the_old_homes_terms_and_log_count_nothing,
+    },
+    Scenario {
+        name: "takeover-refused",
+        about: "a deposed leader's entry lives on in south only, and its client was refused meanwhile",
+        run: takeover::what_was_refused_stays_undone,
+    },
+    Scenario {
+        name: "takeover-repeat",
+        about: "a client that lost its answer asks again in the new home",
+        run: takeover::what_was_done_before_is_not_done_again,
+    },
+    Scenario {
+        name: "takeover-lost-seen",
+        about: "a client that saw what is lost goes on in the new home",
+        run: takeover::who_saw_what_is_lost_is_told_everything,
+    },
+    Scenario {
+        name: "takeover-returning",
+        about: "south takes over while the home returns from being alone, and lacks that of one partition",
+        run: degraded::it_is_whole_only_once_every_partition_says_so,
+    },
+    Scenario {
+        name: "takeover-rotten",
+        about: "a standby is not what was applied, and the others take over",
+        run: degraded::a_rotten_standby_stops_nobody,
+    },
+];
+
+/// Scenarios of a takeover, and the planted faults that make each of them fail.
+pub const PLANTED: [(&str, &str); 17] = [
+    ("takeover-elects", "HeldByOneStandby"),
+    ("takeover-half", "MailBeforeControl"),
+    ("takeover-half", "OneOfThreeIsEnough"),
+    ("takeover-old-changes", "OldChangesCount"),
+    ("takeover-removal", "RowsAheadOfMemory"),
+    ("takeover-lost-seen", "UidsGoOn"),
+    ("takeover-commit", "StandbyHearsCommit"),
+    ("takeover-ahead", "AheadAdopts"),
+    ("takeover-uncommitted", "StandbysCommit"),
+    ("takeover-needs", "NeedsNotAwaited"),
+    ("takeover-two-homes", "SealedInMemory"),
+    ("takeover-old-terms", "OtherIncarnationHeard"),
+    ("takeover-refused", "ShownBeforeHeld"),
+    ("takeover-repeat", "RetryNotLookedUp"),
+    ("takeover-lost-seen", "ForkNotHeard"),
+    ("takeover-returning", "WholeBeforeHeld"),
+    ("takeover-rotten", "RottenStandbyStopsHome"),
 ];
 
 /// All scenarios.

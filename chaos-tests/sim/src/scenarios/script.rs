@@ -87,9 +87,21 @@ impl Script {
     /// # Errors
     /// If that does not come about.
     pub fn of(setup: Setup) -> Scripted<Self> {
-        let setup = Setup { mailboxes: 4, imap_sessions: 0, smtp_sessions: 0, ..setup };
+        Self::with_mailboxes(Setup { mailboxes: 4, ..setup })
+    }
+
+    /// The same with as many mailboxes.
+    ///
+    /// # Errors
+    /// If that does not come about.
+    pub fn with_mailboxes(setup: Setup) -> Scripted<Self> {
+        let setup = Setup { imap_sessions: 0, smtp_sessions: 0, ..setup };
+        let far = setup.standby_nodes > 0;
         let mut world = World::new(setup, Vec::new());
         world.only_scripted();
+        if far {
+            world.expects_takeover();
+        }
         world.begin();
         let mut script = Script { world, next: None, holds: BTreeMap::new(), held_so_far: 0, asleep_until: 0 };
         script.all_led()?;

@@ -130,6 +130,12 @@ impl World {
         concerned.into_iter().for_each(|number| self.hears_of_leader(number));
     }
 
+    /// Whom a session's node believes to lead may have changed for all of them.
+    pub fn all_sessions_hear_of_leaders(&mut self) {
+        let all: Vec<u64> = self.clients.sessions().filter(|s| !s.over).map(|s| s.number).collect();
+        all.into_iter().for_each(|number| self.hears_of_leader(number));
+    }
+
     fn hears_of_leader(&mut self, number: u64) {
         let Some(session) = self.clients.session(number) else { return };
         let leader = self.leader_as_seen(session.node, self.mailboxes.partition(session.mailbox));

@@ -395,10 +395,12 @@ impl World {
                     }
                 }
                 Step::Own(Own::Reply { to, reply }) => {
+                    let mut incarnation = leading.incarnation.number;
                     if let Reply::Answer { at, .. } = &reply {
                         self.memory_is_shown(node, mailbox, *at);
+                        incarnation = self.incarnation_at(node, leading.replica, *at).unwrap_or(incarnation);
                     }
-                    self.say_to(node, to, reply, leading.incarnation.number);
+                    self.say_to(node, to, reply, incarnation);
                 }
                 Step::Pause { millis } => self.later(node, now + millis * 1_000, Local::Again(mailbox, number)),
                 Step::Unreadable { command, error } => {

@@ -1,6 +1,8 @@
 //! Whether the promise about a backup region is kept. What a region holds is looked up in the synced
 //! logs of its standbys, not asked of any core.
 
+use std::time::Duration;
+
 use mailraft_checkers::{Micros, Rule};
 use mailraft_cluster::config::REGION_LOG_KEEP_BYTES;
 use mailraft_cluster::mode::{Mode, ModeRow, PartitionMode};
@@ -17,6 +19,11 @@ use crate::world::World;
 const BOUND_SLACK: Micros = 50_000;
 /// Clocks run slower than the world by a fifth at most.
 const SLOWEST_CLOCK: (Micros, Micros) = (5, 4);
+
+/// What the bound is as the world's clock measures it, in microseconds.
+pub(super) fn bound_us(rpo_max: Duration) -> Micros {
+    rpo_max.as_micros() as Micros * SLOWEST_CLOCK.0 / SLOWEST_CLOCK.1 + BOUND_SLACK
+}
 
 impl World {
     /// Remembers who stands where, once every node has its first rows.
@@ -91,7 +98,9 @@ impl World {
     }
 
     fn is_shown(&mut self, node: NodeId, partition: PartitionId, index: Index, what: &str) {
-        if self.promise.rpo_max().is_some() {
+        // Nothing stops a home that went on alone from showing that once another one has taken over.
+        let old = self.promise.is_word_given() && !self.promise.is_far(node);
+        if self.promise.rpo_max().is_some() || old && self.promise.may_degrade() {
             return;
         }
         self.witness.held(Rule::Shown);
@@ -106,9 +115,14 @@ impl World {
     fn answer_is_held(&mut self, node: NodeId, partition: PartitionId, index: Index) {
         let now = self.now();
         let Some(term) = self.term_at(node, partition, index) else { return };
+        if self.promise.is_word_given() && !self.promise.is_far(node) {
+            return self.old_home_answers(node, partition, index, term);
+        }
         let held = self.is_held(partition, index, Some(term));
         let answered = Answered { index, term, at: now };
-        if !held && self.answers_alone(node, partition, index) {
+        let alone = !held && self.answers_alone(node, partition, index);
+        self.may_be_lost(node, partition, answered, alone);
+        if alone {
             return self.promise.alone().push((partition, answered));
         }
         let Some(rpo_max) = self.promise.rpo_max() else {
@@ -125,7 +139,7 @@ impl World {
         while unheld.front().is_some_and(|a| self.is_held(partition, a.index, Some(a.term))) {
             unheld.pop_front();
         }
-        let bound = rpo_max.as_micros() as Micros * SLOWEST_CLOCK.0 / SLOWEST_CLOCK.1 + BOUND_SLACK;
+        let bound = bound_us(rpo_max);
         if let Some(oldest) = unheld.front().filter(|oldest| !held && now > oldest.at + bound) {
             let what = format!(
                 "node {node} answers entry {index} of partition {partition}, and south lacks {} since {} ms",
@@ -140,16 +154,26 @@ impl World {
         *self.promise.answered(partition) = unheld;
     }
 
-    /// Whether a partition's leader may answer what south lacks: its own rows say that it is alone, and so does the row of
-    /// the control group that they follow.
-    fn answers_alone(&mut self, node: NodeId, partition: PartitionId, index: Index) -> bool {
-        let Some(replica) = self.replica(node, partition) else { return false };
+    /// What a partition's own rows say of the mode, where that is that it is alone.
+    fn own_mode_if_alone(&self, node: NodeId, partition: PartitionId) -> Option<PartitionMode> {
+        let replica = self.replica(node, partition)?;
         let rows = &self.host(node).rows;
         let own = match partition {
             PartitionId::CONTROL => ModeRow::read(rows, replica).map(ModeRow::of_control),
             _ => PartitionMode::read(rows, replica),
         };
-        let Some(own) = own.ok().filter(|own| own.alone) else { return false };
+        own.ok().filter(|own| own.alone)
+    }
+
+    /// Whether a partition's own rows say that it is alone.
+    pub(super) fn says_alone(&self, node: NodeId, partition: PartitionId) -> bool {
+        self.own_mode_if_alone(node, partition).is_some()
+    }
+
+    /// Whether a partition's leader may answer what south lacks: its own rows say that it is alone, and so does the row of
+    /// the control group that they follow.
+    fn answers_alone(&mut self, node: NodeId, partition: PartitionId, index: Index) -> bool {
+        let Some(own) = self.own_mode_if_alone(node, partition) else { return false };
         self.witness.held(Rule::Alone);
         let row = *self.promise.mode();
         if own.version > row.version || row.mode == Mode::Whole {
@@ -167,6 +191,11 @@ impl World {
     pub(super) fn mode_is_recorded(&mut self, node: NodeId, row: &ModeRow) {
         if !self.promise.applies_mode(row) {
             return;
+        }
+        if self.promise.is_word_given() {
+            // What was answered alone before is judged by what the takeover lost.
+            self.promise.alone().clear();
+            return self.say(format!("node {node} has applied mode {:?}, version {}", row.mode, row.version));
         }
         self.say(format!("node {node} has applied that the home is {:?}, version {}", row.mode, row.version));
         self.witness.held(Rule::Alone);
@@ -261,6 +290,7 @@ impl World {
     /// The home region is lost, or may be: whichever majority of south's standbys a takeover meets, the one of them that
     /// Raft would elect has everything that was answered.
     pub(super) fn all_answered_is_held(&mut self) {
+        self.notes_what_is_held();
         if self.promise.rpo_max().is_some() {
             return;
         }
@@ -278,7 +308,7 @@ impl World {
 
     /// Whether a majority of south's standbys of a partition have an entry synced: in their log under this term, or in
     /// the rows below it.
-    fn is_held(&self, partition: PartitionId, index: Index, term: Option<Term>) -> bool {
+    pub(super) fn is_held(&self, partition: PartitionId, index: Index, term: Option<Term>) -> bool {
         let standbys = self.promise.standbys(partition);
         let having = standbys.iter().filter(|standby| self.standby_has(**standby, index, term));
         having.count() > standbys.len() / 2
@@ -323,7 +353,7 @@ impl World {
     }
 
     /// The term of an entry in a node's log; None if it is not there any more.
-    fn term_at(&self, node: NodeId, partition: PartitionId, index: Index) -> Option<Term> {
+    pub(super) fn term_at(&self, node: NodeId, partition: PartitionId, index: Index) -> Option<Term> {
         let log = self.host(node).log.as_log();
         let read = log.entries(self.replica(node, partition)?, index, Index(index.0 + 1), usize::MAX).ok()?;
         read.first().map(|entry| Term(entry.term))

@@ -179,9 +179,13 @@ impl World {
             self.settle();
         }
         let at_home = self.up();
+        let far: Vec<NodeId> = self.promise.far().iter().copied().collect();
         for number in 0..self.setup.imap_sessions + self.setup.smtp_sessions {
             let kind = if number < self.setup.imap_sessions { Kind::Imap } else { Kind::Smtp };
-            let node = at_home[number as usize % at_home.len()];
+            // A client of a node there sees with its own eyes what is lost, and goes on.
+            let abroad = self.promise.is_takeover_expected() && kind == Kind::Imap && number % 3 == 2;
+            let nodes = if abroad { &far } else { &at_home };
+            let node = nodes[number as usize % nodes.len()];
             let there = self.mailboxes.there();
             // Two sessions of each mailbox at least, on different nodes.
             let mailbox = there[number as usize % there.len()];
@@ -259,6 +263,8 @@ impl World {
             Event::Look => {
                 self.look(false);
                 self.logs_are_kept();
+                self.notes_what_is_held();
+                self.takeovers_are_seen();
                 self.sealed_stay_sealed();
                 self.resolve(false);
                 if (now / self.setup.look_every).is_multiple_of(EVICT_EVERY_LOOKS) {
@@ -436,7 +442,7 @@ impl World {
         for host in self.hosts.values().filter(|host| !self.promise.may_be_lost(host.id)) {
             let Some(process) = host.up.as_ref() else { continue };
             for (partition, replica) in process.core.replica_ids() {
-                if process.replacing.contains(&replica) {
+                if process.replacing.contains(&replica) || self.promise.may_have_lost(host, replica) {
                     continue;
                 }
                 // Only what can't be read of a damaged replica is left out.
@@ -493,6 +499,7 @@ impl World {
         self.look(true);
         self.all_answered_is_held();
         self.settings_are_made();
+        self.takeovers_are_seen();
         self.office_closes();
         self.read_everything();
         self.resolve(true);
@@ -589,7 +596,7 @@ impl World {
         // What a home that is lost carried out and nobody heard of is not.
         for host in self.hosts.values().filter(|host| !self.promise.may_be_lost(host.id)) {
             let replicas = host.rows.replicas()?;
-            for replica in replicas {
+            for replica in replicas.into_iter().filter(|replica| !self.promise.may_have_lost(host, *replica)) {
                 let place = Place {
                     cluster: CLUSTER,
                     mailbox,
@@ -602,9 +609,7 @@ impl World {
                     kept => kept?,
                 };
                 if let Some(Kept { index, result: Some(result) }) = kept {
-                    let taken = mailraft_cluster::taken_over::of_group(&host.rows, replica)?;
-                    let taken = taken.into_iter().filter(|taken| taken.fork.index < index);
-                    let incarnation = taken.map(|taken| taken.incarnation.number).max().unwrap_or(1);
+                    let incarnation = self.incarnation_at(host.id, replica, index).unwrap_or(1);
                     return Ok(Some((At { partition, incarnation, index: index.0 }, result)));
                 }
             }

@@ -11,6 +11,11 @@ use crate::world::World;
 const LAST_NONCE: u8 = 0xff;
 
 impl World {
+    /// A script will have the backup region take over.
+    pub fn expects_takeover(&mut self) {
+        self.promise.expects_takeover();
+    }
+
     /// An operator says at some nodes of the backup region that it takes over; he sees what these know, and goes on where
     /// another one left off. Clients are told to connect there from then on, whatever comes of it.
     pub(super) fn take_over(&mut self, nodes: &[NodeId], nonce: u8) {
@@ -23,9 +28,11 @@ impl World {
         let new = Incarnation { number: highest + 1, nonce: [nonce; 16] };
         let incarnation = goes_on.unwrap_or(new);
         if !self.promise.is_word_given() {
+            self.notes_what_is_held();
             self.promise.gives_word();
             let home: Vec<NodeId> = self.nodes().into_iter().filter(|node| !self.promise.is_far(*node)).collect();
             home.into_iter().for_each(|node| self.clients_of_end(node));
+            self.all_sessions_hear_of_leaders();
         }
         for node in nodes {
             let Some(process) = self.host_mut(*node).up.as_mut() else { continue };

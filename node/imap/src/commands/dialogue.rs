@@ -104,6 +104,7 @@ fn happens(what: &str, talk: &mut Talk) {
         Some(("quota", bytes)) => store.mailbox.set_quota_bytes(Some(number(bytes).into())),
         Some(("answers", count)) => store.answers = Some(number(count) as usize),
         _ => match what {
+            "takeover" => store.mailbox.take_over(),
             "unavailable" => store.unavailable = true,
             "unconfirmed" => store.unconfirmed = true,
             "available" => {

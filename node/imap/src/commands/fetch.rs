@@ -14,7 +14,7 @@ use crate::binary;
 use crate::cursor::{Cursor, MessageSet, PartialRange, Read, wrong};
 use crate::date;
 use crate::objectid;
-use crate::opened::{Names, fetched, save_dates, uids, vanished_since, view};
+use crate::opened::{Names, fetched, missed_since, save_dates, uids, view};
 use crate::outcome::{Done, Outcome, ok, ok_but_for_some};
 use crate::print;
 use crate::section::{Bytes, Section, SectionText, fields, of_message};
@@ -119,13 +119,14 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     };
     let mut named = uids(state, &set, names, store, out).await?;
     if let Some(modseq) = modifiers.changed_since {
-        named = view(state)?.changed_since(modseq, &named);
-        if let (true, MessageSet::Written(set)) = (modifiers.vanished, &set) {
-            let known = set.upto(u32::MAX);
-            let vanished = vanished_since(state, modseq, known, store).await?;
-            if !vanished.is_empty() {
-                out.line(&format!("* VANISHED (EARLIER) {vanished}"));
-            }
+        let known = match &set {
+            MessageSet::Written(set) if modifiers.vanished => Some(set.upto(u32::MAX)),
+            MessageSet::Written(_) | MessageSet::Saved => None,
+        };
+        let missed = missed_since(state, modseq, known, store).await?;
+        named = named.iter().filter(|uid| missed.changed.contains(*uid)).collect();
+        if !missed.vanished.is_empty() {
+            out.line(&format!("* VANISHED (EARLIER) {}", missed.vanished));
         }
     }
     let mut all: Vec<u32> = named.iter().collect();

@@ -5,7 +5,7 @@ use mailraft_protocol::{Out, Output};
 
 use crate::cursor::{Bound, Cursor, Read, SequenceSet, wrong};
 use crate::objectid;
-use crate::opened::{close, vanished_since};
+use crate::opened::{close, missed_since};
 use crate::outcome::{Done, Outcome};
 use crate::print;
 use crate::state::{Enabled, State};
@@ -85,15 +85,15 @@ async fn tell_missed<S: Mailstore, O: Output>(
     store: &mut S,
     out: &mut Out<O>,
 ) -> Result<(), Done> {
-    let vanished = vanished_since(state, resync.modseq, resync.known.clone(), store).await?;
-    if !vanished.is_empty() {
-        out.line(&format!("* VANISHED (EARLIER) {vanished}"));
+    let missed = missed_since(state, resync.modseq, Some(resync.known.clone()), store).await?;
+    if !missed.vanished.is_empty() {
+        out.line(&format!("* VANISHED (EARLIER) {}", missed.vanished));
     }
     let telling = state.telling();
     let Some(view) = state.view.as_ref() else { return Ok(()) };
     for (number, message) in (1..).zip(view.messages()) {
         store.breathe().await?;
-        if message.modseq <= resync.modseq || !resync.known.contains(message.uid) {
+        if !missed.changed.contains(message.uid) || !resync.known.contains(message.uid) {
             continue;
         }
         let flags = print::flags(&message.flags, telling.recent && view.is_recent(message.uid));

@@ -49,6 +49,7 @@ pub struct RealMailbox {
     rows: MemoryRows,
     env: Env,
     key: MailboxKey,
+    incarnation: Incarnation,
     owner: MailboxOwner<Who>,
     replies: BTreeMap<Who, VecDeque<Reply>>,
 }
@@ -59,7 +60,9 @@ impl RealMailbox {
         let rows = MemoryRows::new();
         let mut env = Env::seeded(1);
         let key = MailboxKey::new(Key::generate(&mut env), Epoch(1));
-        let mut mailbox = RealMailbox { rows, env, key, owner: MailboxOwner::new(), replies: BTreeMap::new() };
+        let incarnation = Incarnation { number: 1, nonce: [7; 16] };
+        let mut mailbox =
+            RealMailbox { rows, env, key, incarnation, owner: MailboxOwner::new(), replies: BTreeMap::new() };
         mailbox.fail_over();
         mailbox
     }
@@ -70,7 +73,7 @@ impl RealMailbox {
             cluster: CLUSTER,
             mailbox: MAILBOX,
             replica: REPLICA,
-            incarnation: Incarnation { number: 1, nonce: [7; 16] },
+            incarnation: self.incarnation,
             term: Term(3),
         };
         let engine = Mailbox::load(Arc::new(self.rows.clone()), place, self.key.clone()).unwrap();
@@ -79,6 +82,12 @@ impl RealMailbox {
             self.owner.attach(who, SessionNumber(number));
         }
         self.act(|owner, env, out| owner.loaded(env, Ok(engine), out));
+    }
+
+    /// Another region takes the home's place.
+    pub fn take_over(&mut self) {
+        self.incarnation.number += 1;
+        self.fail_over();
     }
 
     /// A session's link breaks, and it makes another one.

@@ -1,0 +1,313 @@
+//! The owner with its steps carried out, but for read barriers.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::VecDeque;
+
+use mailraft_owner::{BACKLOG_MAX_COMMANDS, Owner, SessionNumber};
+use mailraft_storage::{CommandId, Env, ProposalOutcome, RowBatch, RowKey, Rows, Table};
+
+use crate::api::{Answer, Change, Command, FetchWhat, FolderId};
+use crate::harness::{REPLICA, World};
+use crate::owner::{AHEAD_MAX_READS, Ask, HELD_MAX_EVENTS, Lead, MailboxOwner, Own, Step};
+use crate::reads::StoredRead;
+use crate::reply::Reply;
+
+/// An owner over the rows of a world, with its steps carried out but for read barriers.
+struct Shell {
+    world: World,
+    owner: MailboxOwner<u8>,
+    barriers: VecDeque<(u64, Option<StoredRead>)>,
+    replies: Vec<(u8, Reply)>,
+    /// Entries are applied, and not visible yet.
+    held: bool,
+    verdicts: VecDeque<ProposalOutcome>,
+    /// How often rows could not be read.
+    unreadable: usize,
+    ended: bool,
+}
+
+impl Shell {
+    fn new() -> Self {
+        let world = World::new();
+        let mut shell = Shell {
+            world,
+            owner: MailboxOwner::new(),
+            barriers: VecDeque::new(),
+            replies: Vec::new(),
+            held: false,
+            verdicts: VecDeque::new(),
+            unreadable: 0,
+            ended: false,
+        };
+        for session in [1, 2] {
+            shell.owner.attach(session, SessionNumber(u64::from(session)));
+        }
+        let loaded = shell.world.load();
+        shell.run(|owner, env, out| owner.loaded(env, Ok(loaded), out));
+        shell
+    }
+
+    fn run(&mut self, what: impl FnOnce(&mut MailboxOwner<u8>, &mut Env, &mut Vec<Step<u8>>)) {
+        let mut out = Vec::new();
+        what(&mut self.owner, &mut self.world.env, &mut out);
+        let mut steps = VecDeque::from(out);
+        while let Some(step) = steps.pop_front() {
+            match step {
+                Step::Propose(proposal) => {
+                    let (index, verdict) = self.world.apply(proposal);
+                    let mut out = Vec::new();
+                    let outcome = ProposalOutcome::Applied { index, verdict };
+                    if self.held {
+                        self.verdicts.push_back(outcome);
+                        continue;
+                    }
+                    self.owner.decided(&mut self.world.env, outcome, &mut out);
+                    steps.extend(out);
+                }
+                Step::Own(Own::Barrier { number, rows }) => self.barriers.push_back((number, rows)),
+                Step::Own(Own::Reply { to, reply }) => self.replies.push((to, reply)),
+                Step::End { .. } => self.ended = true,
+                Step::Unreadable { .. } => self.unreadable += 1,
+                Step::Pause { .. } => panic!("{step:?}"),
+            }
+        }
+    }
+
+    fn ask(&mut self, session: u8, command: Command) -> CommandId {
+        let id = self.world.env.command_id();
+        self.run(|owner, env, out| owner.ask(env, Ask { session, id, attempt: 0, command }, out));
+        id
+    }
+
+    fn confirm(&mut self, lead: Lead) {
+        let (number, rows) = self.barriers.pop_front().unwrap();
+        let rows = rows.map(|read| read.run(&self.world.rows));
+        self.run(|owner, _, out| owner.confirmed(number, lead, rows, out));
+    }
+
+    /// What is applied becomes visible.
+    fn shows(&mut self) {
+        self.held = false;
+        while let Some(outcome) = self.verdicts.pop_front() {
+            self.run(|owner, env, out| owner.decided(env, outcome, out));
+        }
+    }
+
+    /// Session 1 has INBOX open with messages 1 and 2, and session 2 removes the first: that is applied, and not visible.
+    fn removes_unseen() -> Self {
+        let mut shell = Shell::new();
+        shell.append(2);
+        shell.append(2);
+        shell.ask(1, select());
+        shell.confirm(Lead::Confirmed);
+        shell.held = true;
+        shell.ask(2, Command::Remove { folder: FolderId(1), uids: [1].into_iter().collect() });
+        assert_eq!(shell.heard(), "S2");
+        shell
+    }
+
+    fn append(&mut self, session: u8) {
+        let new_message = self.world.new_message("Subject: x\r\n\r\nhello\r\n");
+        let folder = "INBOX".to_owned();
+        let (flags, internal_date) = Default::default();
+        self.ask(session, Command::Append { folder, new_message, flags, internal_date });
+    }
+
+    /// What session 1 has heard since the last call, in a letter each.
+    fn heard(&mut self) -> String {
+        let of = |(to, what): &(u8, Reply)| match (to, what) {
+            (1, Reply::Answer { result: Ok(Answer::Selected(s)), .. }) => format!("S{}", s.messages.len()),
+            (1, Reply::Answer { result: Ok(Answer::Fetched(f)), .. }) => format!("F{}", f.len()),
+            (1, Reply::Answer { result: Ok(_), .. }) => "A".to_owned(),
+            (1, Reply::Answer { result: Err(e), .. }) => format!("{e:?}"),
+            (1, Reply::Failed { error, .. }) => format!("{error:?}"),
+            (1, Reply::Event(event)) => match &event.change {
+                Change::Added(m) => format!("+{}", m[0].uid),
+                _ => "E".to_owned(),
+            },
+            (1, Reply::Detached(why)) => format!("{why:?}"),
+            _ => String::new(),
+        };
+        self.replies.drain(..).map(|reply| of(&reply)).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn select() -> Command {
+    Command::Select { folder: "INBOX".to_owned(), claim_recent: true }
+}
+
+#[test]
+fn what_happens_while_a_read_waits_for_its_barrier_is_told_after_its_answer() {
+    let mut shell = Shell::new();
+    shell.append(2);
+    shell.ask(1, select());
+    shell.append(2);
+    assert_eq!(shell.heard(), "", "the barrier has not answered");
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "S1 +2");
+    let folder = FolderId(1);
+    let uids = (1..=9).collect();
+    shell.ask(1, Command::Fetch { folder, uids, what: Default::default() });
+    shell.ask(1, Command::Sync);
+    shell.append(2);
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "F2", "another read of the same state still waits");
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "A +3");
+    shell.append(2);
+    assert_eq!(shell.heard(), "+4");
+}
+
+#[test]
+fn the_kept_result_of_a_repeat_waits_for_a_barrier_and_events_behind_it() {
+    let mut shell = Shell::new();
+    shell.ask(1, select());
+    shell.confirm(Lead::Confirmed);
+    let subscribe = || Command::Subscribe { name: "x".to_owned(), on: true };
+    let id = shell.ask(1, subscribe());
+    assert_eq!(shell.heard(), "S0 A", "its own entry shows that this owner led");
+    let repeat = |shell: &mut Shell| {
+        let asked = Ask { session: 1, id, attempt: 1, command: subscribe() };
+        shell.run(|owner, env, out| owner.ask(env, asked, out));
+    };
+    repeat(&mut shell);
+    shell.append(2);
+    assert_eq!(shell.heard(), "", "the barrier has not answered");
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "A +1");
+    repeat(&mut shell);
+    shell.confirm(Lead::Lost);
+    assert_eq!((shell.heard().as_str(), shell.ended), ("NotLeader", true));
+}
+
+#[test]
+fn a_removal_that_may_have_been_done_is_not_refused_because_another_has_the_maildrop() {
+    let mut shell = Shell::new();
+    shell.append(2);
+    let in_maildrop = |holder: u8, command| Command::InMaildrop {
+        holder: crate::api::MaildropHolder([holder; 16]),
+        command: Box::new(command),
+    };
+    let remove = || in_maildrop(1, Command::Remove { folder: FolderId(1), uids: [1].into_iter().collect() });
+    shell.ask(2, in_maildrop(2, Command::Maildrop));
+    shell.confirm(Lead::Confirmed);
+    shell.ask(1, remove());
+    assert_eq!(shell.heard(), "", "whoever leads no more may be wrong about who has it");
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "MaildropInUse");
+    // The first attempt was with another owner.
+    let id = shell.world.env.command_id();
+    let asked = Ask { session: 1, id, attempt: 1, command: remove() };
+    shell.run(|owner, env, out| owner.ask(env, asked, out));
+    let messages = |shell: &Shell| shell.world.load().state().folder(FolderId(1)).unwrap().messages();
+    assert_eq!((shell.heard().as_str(), messages(&shell)), ("Unknown", 1));
+    // The holder's link ends, and with it the lock.
+    shell.owner.detach(2);
+    shell.ask(1, remove());
+    assert_eq!((shell.heard().as_str(), messages(&shell)), ("A", 0));
+}
+
+fn fetch() -> Command {
+    let what = FetchWhat { content: true, header: true };
+    Command::Fetch { folder: FolderId(1), uids: (1..=9).collect(), what }
+}
+
+#[test]
+fn a_read_that_finds_rows_gone_waits_until_the_removal_is_visible() {
+    let mut shell = Shell::removes_unseen();
+    shell.ask(1, fetch());
+    shell.confirm(Lead::Confirmed);
+    shell.ask(1, Command::Sync);
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "A", "what removed the message may still be undone");
+    shell.shows();
+    assert_eq!((shell.heard().as_str(), shell.unreadable), ("F1 E", 0), "first the answer, then that it is gone");
+    shell.ask(1, fetch());
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "F1");
+}
+
+#[test]
+fn while_other_regions_do_not_confirm_nobody_waits_for_rows_that_are_ahead() {
+    let mut shell = Shell::removes_unseen();
+    shell.ask(1, fetch());
+    shell.confirm(Lead::Confirmed);
+    shell.run(|owner, _, out| owner.set_unconfirmed(true, out));
+    shell.ask(1, fetch());
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "NotConfirmed NotConfirmed");
+    shell.run(|owner, _, out| owner.set_unconfirmed(false, out));
+    for _ in 0..=AHEAD_MAX_READS {
+        shell.ask(1, fetch());
+        shell.confirm(Lead::Confirmed);
+    }
+    assert_eq!(shell.heard(), "Overloaded");
+    shell.shows();
+    assert_eq!(shell.heard().matches("F1").count(), AHEAD_MAX_READS);
+    assert!(shell.barriers.is_empty());
+}
+
+#[test]
+fn rows_that_are_gone_and_that_nobody_removed_are_damage_if_this_node_led_after_that() {
+    for (lead, heard, unreadable) in [(Lead::Confirmed, "Corrupt", 1), (Lead::Lost, "NotLeader", 0)] {
+        let mut shell = Shell::new();
+        shell.append(2);
+        let mailbox = shell.world.place.mailbox;
+        let rows = shell.world.rows.scan(REPLICA, mailbox, Table::Contents, &[], &[], 9).unwrap();
+        let deletes = rows.iter().map(|(key, _)| RowKey::new(mailbox, Table::Contents, key.clone())).collect();
+        shell.world.write(shell.world.next_index(), RowBatch { puts: Vec::new(), deletes });
+        shell.held = true;
+        shell.ask(2, Command::Subscribe { name: "x".to_owned(), on: true });
+        shell.ask(1, fetch());
+        shell.confirm(Lead::Confirmed);
+        assert!(shell.barriers.is_empty(), "the entry in flight may have removed them");
+        shell.shows();
+        assert_eq!(shell.heard(), "");
+        shell.confirm(lead);
+        assert_eq!((shell.heard().as_str(), shell.unreadable), (heard, unreadable));
+    }
+}
+
+#[test]
+fn after_a_lost_lead_nothing_is_answered_and_everyone_is_told() {
+    let mut shell = Shell::new();
+    shell.ask(1, select());
+    shell.confirm(Lead::Lost);
+    assert_eq!((shell.heard().as_str(), shell.ended), ("NotLeader", true));
+    shell.ask(1, Command::Sync);
+    assert_eq!((shell.heard().as_str(), shell.barriers.len()), ("", 0));
+}
+
+#[test]
+fn what_waits_for_loading_is_bounded_and_then_done_in_its_order() {
+    let mut shell = Shell::new();
+    shell.owner = MailboxOwner::new();
+    shell.owner.attach(1, SessionNumber(1));
+    for _ in 0..=BACKLOG_MAX_COMMANDS {
+        shell.ask(1, Command::Subscribe { name: "x".to_owned(), on: true });
+    }
+    assert_eq!(shell.heard(), "Overloaded");
+    let loaded = shell.world.load();
+    shell.run(|owner, env, out| owner.loaded(env, Ok(loaded), out));
+    assert_eq!(shell.heard().matches('A').count(), BACKLOG_MAX_COMMANDS);
+    assert!(!shell.owner.is_idle(), "a session is attached");
+    shell.owner.detach(1);
+    assert!(shell.owner.is_idle());
+}
+
+#[test]
+fn a_session_that_hears_nothing_while_too_much_happens_attaches_again() {
+    let mut shell = Shell::new();
+    shell.append(2);
+    shell.ask(1, select());
+    for n in 0..=HELD_MAX_EVENTS {
+        let mode = if n % 2 == 0 { crate::api::StoreMode::Add } else { crate::api::StoreMode::Remove };
+        let flags = crate::Flags::none().with(crate::SystemFlag::Seen);
+        let uids = [1].into_iter().collect();
+        shell.ask(2, Command::Store { folder: FolderId(1), uids, mode, flags, unchanged_since: None });
+    }
+    assert_eq!(shell.heard(), "Gone");
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "");
+}
