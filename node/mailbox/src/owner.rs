@@ -250,6 +250,11 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         self.log.engine_mut().map_or(0, |engine| engine.memory_bytes())
     }
 
+    /// Whether a command of this id was certainly never carried out, and does not wait to be.
+    pub fn is_new(&self, id: CommandId) -> bool {
+        self.log.is_new(id)
+    }
+
     /// The sessions that are attached.
     pub fn sessions(&self) -> impl Iterator<Item = S> + '_ {
         self.sessions.keys().copied()

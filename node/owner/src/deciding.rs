@@ -142,6 +142,12 @@ impl<E: Engine> Deciding<E> {
         Submitted::Queued
     }
 
+    /// Whether a command of this id was certainly never carried out, and does not wait to be.
+    pub fn is_new(&self, id: CommandId) -> bool {
+        const AGAIN: u32 = 1;
+        !self.known.contains_key(&id) && matches!(self.look_up(id, AGAIN, None), Ok(None))
+    }
+
     /// Decides what waits as one entry. None while one is in flight or nothing is to be done. Of commands that can't be
     /// decided because rows can't be read [`Deciding::take_unreadable`] tells.
     pub fn next_entry(&mut self, env: &mut Env) -> Option<Proposal> {

@@ -204,6 +204,12 @@ impl<E: Engine, A> LogOwner<E, A> {
         self.pump(env, out);
     }
 
+    /// Whether a command of this id was certainly never carried out, and does not wait to be: however often it was asked,
+    /// whoever refuses it now can say so.
+    pub fn is_new(&self, id: CommandId) -> bool {
+        self.deciding.as_ref().is_some_and(|deciding| deciding.is_new(id))
+    }
+
     /// The engine, once it is loaded and until the end.
     pub fn engine(&self) -> Option<&E> {
         self.deciding.as_ref().map(Deciding::engine)

@@ -91,8 +91,13 @@ pub struct Ask {
 #[rtype(result = "()")]
 pub struct Detach(pub SessionKey);
 
-/// A COPY of more messages is carried out only once it was measured what its mailbox takes.
+/// A COPY or MOVE of more messages is carried out only where there is memory for it.
 const COPY_UNMEASURED_MAX: u64 = 1_000;
+/// What a COPY or MOVE takes in memory while it is carried out, for each message: its rows, what it tells sessions, and the
+/// messages in their new folder.
+const COPY_OF_ONE_BYTES: usize = 1_280;
+/// A message of a mailbox in memory takes no less.
+const MESSAGE_TAKES_MIN_BYTES: usize = 200;
 
 /// In a mailbox that takes more memory than this, some thousand messages, a change of more messages than
 /// [`DECIDED_AT_ONCE_MAX`] is decided on another thread.
@@ -114,13 +119,20 @@ pub struct MakeRoom;
 pub struct Held {
     share: Arc<Share>,
     bytes: AtomicUsize,
+    /// For copies that are under way.
+    reserved: AtomicUsize,
     used: Mutex<(usize, Instant)>,
 }
 
 impl Held {
     /// Nothing yet.
     pub fn new(share: Arc<Share>) -> Arc<Self> {
-        Arc::new(Held { share, bytes: AtomicUsize::new(0), used: Mutex::new((0, Instant::now())) })
+        Arc::new(Held {
+            share,
+            bytes: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            used: Mutex::new((0, Instant::now())),
+        })
     }
 
     /// How many bytes it takes.
@@ -138,6 +150,23 @@ impl Held {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = (sessions, Instant::now());
     }
 
+    /// Whether there is room for a copy that takes so many bytes; then they are kept for it. A mailbox makes one at a time.
+    fn reserve(&self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.reserved.load(Ordering::Relaxed));
+        self.share.take(more);
+        if self.share.used() > self.share.max() {
+            self.share.give_back(more);
+            return false;
+        }
+        self.reserved.fetch_add(more, Ordering::Relaxed);
+        true
+    }
+
+    /// Nothing is under way any more.
+    fn give_reserved_back(&self) {
+        self.share.give_back(self.reserved.swap(0, Ordering::Relaxed));
+    }
+
     fn measured(&self, bytes: usize) {
         let before = self.bytes.swap(bytes, Ordering::Relaxed);
         self.share.take(bytes);
@@ -147,6 +176,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.give_reserved_back();
         self.measured(0);
     }
 }
@@ -274,6 +304,7 @@ impl Kind for MailboxKind {
 
     fn fell_idle(&mut self) {
         self.takes_long = false;
+        self.held.give_reserved_back();
     }
 
     fn loaded(&mut self, engine: &mut Mailbox) {
@@ -337,8 +368,8 @@ impl Handler<Ask> for MailboxActor {
     fn handle(&mut self, Ask { key, id, attempt, command }: Ask, ctx: &mut Self::Context) {
         self.kind.last_used = Instant::now();
         self.kind.changed = true;
-        // An earlier attempt may have been done, and nobody is told that it was not.
-        if attempt == 0 && self.has_no_room_to_copy(&command) {
+        // An earlier attempt may have been done, and then nobody is told that it was not.
+        if (attempt == 0 || self.owner().is_new(id)) && self.has_no_room_to_copy(&command) {
             if let Some(outbox) = self.kind.outboxes.get(&key) {
                 outbox.send(ToSession::Failed { id, error: CommandError::Overloaded });
             }
@@ -352,17 +383,19 @@ impl Handler<Ask> for MailboxActor {
 }
 
 impl MailboxActor {
-    /// Whether a command copies messages where mailboxes take more memory than there is for them. A copy brings nothing that a
-    /// quota counts, so nothing else bounds how large it makes a mailbox.
+    /// Whether a command copies messages, and there is no room for it where mailboxes are in memory. A copy brings nothing
+    /// that a quota counts, so nothing else bounds how large it makes a mailbox.
     fn has_no_room_to_copy(&mut self, command: &Command) -> bool {
         let once = if let Command::Once { command, .. } = command { command.as_ref() } else { command };
-        let Command::Copy { uids, .. } = once else { return false };
-        if uids.len() > COPY_UNMEASURED_MAX {
-            let bytes = self.owner().memory_bytes();
-            self.kind.held.measured(bytes);
+        let (Command::Copy { uids, .. } | Command::Move { uids, .. }) = once else { return false };
+        if uids.len() <= COPY_UNMEASURED_MAX {
+            let share = &self.kind.held.share;
+            return matches!(once, Command::Copy { .. }) && share.used() > share.max();
         }
-        let share = &self.kind.held.share;
-        share.used() > share.max()
+        let bytes = self.owner().memory_bytes();
+        self.kind.held.measured(bytes);
+        let messages = usize::try_from(uids.len()).unwrap_or(usize::MAX).min(bytes / MESSAGE_TAKES_MIN_BYTES);
+        !self.kind.held.reserve(messages * COPY_OF_ONE_BYTES)
     }
 }
 

@@ -55,3 +55,30 @@ async fn while_a_change_of_many_messages_waits_for_its_turn_other_actors_of_its_
     assert!(matches!(answer_to(&mut copies, id).await, Ok(Answer::Copied { to, .. }) if to.len() == 1 << 14));
     node.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_many_messages_needs_memory_for_all_of_them_before_it_begins() {
+    let node = Node::start(LIMITS).await;
+    let [mailbox, _] = node.mailboxes().await;
+    let mut session = node.attach(mailbox);
+    let (append, copy) = (node.append().await, |uids| Command::Copy { folder: FolderId(1), uids, to: "INBOX".into() });
+    session.ask(node.id(), 0, append).await.0.unwrap();
+    let all = UidSet::range(1, u32::MAX);
+    for _ in 0..12 {
+        session.ask(node.id(), 0, copy(all.clone())).await.0.unwrap();
+    }
+    let memory = Arc::clone(&node.services.memory.actors);
+    until("its memory is measured", || memory.used() > 1 << 20).await;
+    // There is room for a quarter of it.
+    memory.resize(memory.used() + (2 << 20));
+    let id = node.id();
+    session.link.ask(id, 0, copy(all.clone())).unwrap();
+    assert_eq!(session.hear().await, ToSession::Failed { id, error: CommandError::Overloaded });
+    let before = memory.used();
+    session.ask(node.id(), 0, copy(UidSet::range(1, 1_001))).await.0.unwrap();
+    // What was kept for it is given back, and what it made is measured.
+    until("only the copies are counted", || memory.used() < before + (512 << 10)).await;
+    memory.resize(memory.used() + (6 << 20));
+    session.ask(node.id(), 0, copy(all)).await.0.unwrap();
+    node.end().await;
+}
