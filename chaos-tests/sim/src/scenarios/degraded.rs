@@ -34,7 +34,7 @@ pub fn it_is_whole_only_once_every_partition_says_so(seed: u64) -> Scripted<Ran>
     s.until("the home returns", 20 * S, |w| mode(w) == Some(Mode::Returning))?;
     let held = SOUTH.map(|node| s.hold(from_home(P, node)));
     s.wait(2 * S)?;
-    s.expect("it is not whole yet", mode(&s.world) == Some(Mode::Returning))?;
+    s.expect("it is not whole yet", mode(&s.world).is_some_and(|mode| mode != Mode::Whole))?;
     home_dies(&mut s);
     held.into_iter().for_each(|hold| s.lose(hold));
     says(&mut s, &SOUTH)?;
