@@ -362,6 +362,7 @@ impl Replica {
                 return Err(refusal);
             }
         }
+        self.hears_of(from);
         if is_answer(&message) {
             self.hears_standby(from, &mut message);
             self.answered.insert(from, self.ticks);

@@ -78,6 +78,13 @@ pub struct ReplicaStatus {
     /// It is no voter of this later incarnation, and serves nothing any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_by: Option<u32>,
+    /// The voters of that incarnation: where it is served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed_voters: Vec<ReplicaId>,
+    /// On a standby in another region: how long ago a message of Raft came from there, in milliseconds; None if none came
+    /// since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_heard_ms: Option<u64>,
     /// It heard of another incarnation of its number, and serves nothing until a higher one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub contested: bool,

@@ -37,6 +37,9 @@ pub struct Node {
     pub address: String,
 }
 
+/// What a node said with its code, or why it said nothing.
+pub type Coded = Result<(u16, Value), String>;
+
 /// Why there is no answer.
 enum RequestError {
     /// Nothing was asked.
@@ -185,8 +188,46 @@ impl AdminClient {
         all
     }
 
+    /// One of the nodes alone.
+    pub fn only(&self, number: usize) -> AdminClient {
+        AdminClient { nodes: self.nodes.get(number).cloned().into_iter().collect(), token: self.token.clone() }
+    }
+
+    /// Asks the first node once.
+    ///
+    /// # Errors
+    /// What it said, if that was no success; [`Failed::unknown`] if it was asked and did not answer.
+    pub fn once(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
+        let node = self.nodes.first().ok_or_else(|| Failed::because("no node is named".into()))?;
+        match self.request(&node.address, method, path, None, body, ANSWER_MAX) {
+            Ok((200, value)) => Ok(value),
+            Ok((_, value)) => Err(Failed::because(sentence(&value))),
+            Err(RequestError::NotSent(e)) => Err(Failed::because(format!("{} does not answer ({e})", node.address))),
+            Err(RequestError::Unanswered(e)) => {
+                Err(Failed::unknown(format!("{} was asked and did not answer ({e}): run this again", node.address)))
+            }
+        }
+    }
+
     /// Asks all nodes at once. What each answered, or why it did not, comes under its place among them.
     fn ask_each(&self, path: &str, within: Duration) -> mpsc::Receiver<(usize, Result<Value, String>)> {
+        let (answers, heard) = mpsc::channel();
+        let coded = self.ask_each_coded(path, within);
+        std::thread::spawn(move || {
+            while let Ok((number, answer)) = coded.recv() {
+                let answer = answer.and_then(|(code, value)| match code {
+                    200 => Ok(value),
+                    code => Err(format!("{} (HTTP {code})", sentence(&value))),
+                });
+                // Whoever asked may have waited long enough.
+                let _ = answers.send((number, answer));
+            }
+        });
+        heard
+    }
+
+    /// Asks all nodes at once. What each said, whatever its code, comes under its place among them.
+    pub fn ask_each_coded(&self, path: &str, within: Duration) -> mpsc::Receiver<(usize, Coded)> {
         let (answers, heard) = mpsc::channel();
         for (number, node) in self.nodes.iter().enumerate() {
             let (one, address, path) = (self.clone_for_one(), node.address.clone(), path.to_owned());
@@ -194,8 +235,7 @@ impl AdminClient {
             // It may outlive this call, and ends with the process.
             std::thread::spawn(move || {
                 let answer = match one.request(&address, "GET", &path, None, None, within) {
-                    Ok((200, value)) => Ok(value),
-                    Ok((code, value)) => Err(format!("{} (HTTP {code})", sentence(&value))),
+                    Ok(answer) => Ok(answer),
                     Err(RequestError::NotSent(error) | RequestError::Unanswered(error)) => Err(error.to_string()),
                 };
                 // Whoever asked may have waited long enough.

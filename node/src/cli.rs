@@ -15,7 +15,7 @@ use crate::failed::Failed;
 use crate::options::{Certificates, CreateCluster, Doctor, Quickstart, Target};
 use crate::output::tell;
 use crate::password::random_password;
-use crate::{cluster, doctor, manual, node, quickstart, region, status};
+use crate::{cluster, doctor, failover, manual, node, quickstart, region, status};
 
 /// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
 #[derive(Parser)]
@@ -139,6 +139,19 @@ enum RegionCommand {
         #[command(flatten)]
         changing: Changing,
     },
+    /// A backup region takes over from a home that is lost. Asks a node of that region; the home is not needed
+    #[command(
+        after_help = "Examples:\n  mailraft region failover --to south --dry-run\n    What is certain, what may be missing, and whether it is rather south that is cut off.\n  mailraft region failover --to south --old-region-is-off\n    The home is off, and stays off: you say so. Clients and senders are served in south within seconds.\n  mailraft region failover --to south --old-region-is-off --root-key-stdin < root.key\n    The same where the nodes of south have no root key.\n\nRun again after a break it goes on. The old home serves nothing once it hears of it, and keeps its data."
+    )]
+    Failover(FailoverArgs),
+}
+
+#[derive(Args)]
+struct FailoverArgs {
+    #[command(flatten)]
+    options: failover::Failover,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 #[derive(Args)]
@@ -283,6 +296,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
                 &done,
                 &format!("answers wait for {name} once it holds everything: see mailraft status"),
             );
+        }
+        Command::Region(RegionCommand::Failover(FailoverArgs { options, asking })) => {
+            failover::run(&AdminClient::of(&asking.target)?, &options, asking.json)?;
         }
         Command::Completions { shell } => manual::completions(&mut Cli::command(), shell)?,
         Command::Man { dir } => manual::pages(Cli::command(), &dir)?,

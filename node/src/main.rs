@@ -5,6 +5,7 @@ mod cli;
 mod cluster;
 mod doctor;
 mod failed;
+mod failover;
 mod manual;
 mod node;
 mod node_files;

@@ -8,8 +8,11 @@ use serde_json::{Map, Value, json};
 use crate::admin_client::AdminClient;
 use crate::failed::Failed;
 use crate::output::tell;
+use mailraft_server::survival::moment;
 
 const PATH: &str = "/api/v1/regions";
+/// Where a takeover forked off, of so many partitions on one line.
+const FORKS_ON_A_LINE: usize = 8;
 
 /// What `region set` changes.
 #[derive(Args)]
@@ -157,7 +160,25 @@ fn sentences(answer: &Value) -> Vec<String> {
         ),
     };
     let regions = answer["regions"].as_array().into_iter().flatten().map(line);
-    [promise, without].into_iter().chain(regions).collect()
+    [promise, without].into_iter().chain(regions).chain(takeovers(answer)).collect()
+}
+
+/// A sentence for each takeover, with where it forked off what was before.
+fn takeovers(answer: &Value) -> impl Iterator<Item = String> + '_ {
+    answer["takeovers"].as_array().into_iter().flatten().flat_map(|row| {
+        let forks: Vec<&Value> = row["forks"].as_array().into_iter().flatten().collect();
+        let first = format!(
+            "incarnation {}  {} took over at {}: {}; forks (partition:entry.term)",
+            row["incarnation"],
+            row["home"].as_str().unwrap_or_default(),
+            moment(row["since_unix_ms"].as_u64().unwrap_or_default()),
+            row["word"].as_str().unwrap_or_default()
+        );
+        let fork = |fork: &&Value| format!("{}:{}.{}", fork["partition"], fork["index"], fork["term"]);
+        let lines = forks.chunks(FORKS_ON_A_LINE).map(move |some| some.iter().map(fork).collect::<Vec<_>>().join(" "));
+        let lines: Vec<String> = lines.map(|line| format!("  {line}")).collect();
+        [first].into_iter().chain(lines)
+    })
 }
 
 /// Changes what is promised.
@@ -220,6 +241,18 @@ mod tests {
         answer["unconfirmed"] = json!("refuse");
         let said = sentences(&answer);
         assert!(said[0].contains("bound 0.5 s") && said[1].starts_with("unconfirmed refuse"), "{said:?}");
+        answer["takeovers"] = json!([{
+            "incarnation": 2, "home": "south", "since_unix_ms": 1_795_684_443_000_u64, "word": "it is off",
+            "forks": [{"partition": 0, "index": 41, "term": 3}, {"partition": 1, "index": 7, "term": 2}],
+        }]);
+        let said = sentences(&answer);
+        assert_eq!(
+            said[4..],
+            [
+                "incarnation 2  south took over at 2026-11-26T09:14:03Z: it is off; forks (partition:entry.term)",
+                "  0:41.3 1:7.2",
+            ]
+        );
         assert_eq!(sentences(&json!({"home": "home"})), ["one region, home: with it all mail is lost"]);
     }
 }

@@ -10,12 +10,14 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded, unbounded};
 use mailraft_cluster::placement;
 use mailraft_cluster::regions::RegionSettings;
-use mailraft_cluster::{BarrierOutcome, Input, Node, NodeConfig, Reader, RecoverError, SettingsOutcome, SlotOutcome};
+use mailraft_cluster::{
+    BarrierOutcome, Input, Node, NodeConfig, Reader, RecoverError, SettingsOutcome, SlotOutcome, TakeOverOutcome,
+};
 use mailraft_storage::log::Log;
 use mailraft_storage::rows::state_hash;
 use mailraft_storage::{
-    ClusterId, CommandId, Env, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal, ProposalOutcome,
-    ReplicaId, Rows, StoreError, Term, UnixMillis,
+    ClusterId, CommandId, Env, Incarnation, Index, LogPosition, MailboxId, NodeId, PartitionId, Proposal,
+    ProposalOutcome, ReplicaId, Rows, StoreError, Term, UnixMillis,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -44,6 +46,9 @@ use crate::{apply_thread, clock, log_thread, metrics, slog_bridge};
 /// A node that is to hand over waits this long for the next leadership to be taken: a transfer that nobody answers
 /// is given up after an election timeout of 200 ms, and tried once more.
 const HAND_OVER_QUIET: Duration = Duration::from_millis(500);
+
+/// A standby has so long to adopt an incarnation: one synced write, and what apply has in hand before it.
+pub const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// A node's part in the cluster. Clones are handles to the same.
 #[derive(Clone)]
@@ -332,6 +337,13 @@ impl Cluster {
     /// (the node ends) means [`SettingsOutcome::Unknown`].
     pub fn set_regions(&self, id: CommandId, settings: RegionSettings) -> oneshot::Receiver<SettingsOutcome> {
         self.shared.inputs.set_regions(id, settings)
+    }
+
+    /// An operator's word that the home region is lost and this node's takes the cluster over: its standby of the control
+    /// group adopts this incarnation, durably, or says why not. None if that does not end within [`TAKE_OVER_MAX`], as where
+    /// a disk or apply stands still: it may adopt it later.
+    pub async fn take_over(&self, incarnation: Incarnation, word: String) -> Option<TakeOverOutcome> {
+        timeout(TAKE_OVER_MAX, self.shared.inputs.take_over(incarnation, word)).await.ok()?.ok()
     }
 
     /// What this node leads, ready for owners.

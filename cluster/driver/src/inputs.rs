@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mailraft_cluster::regions::RegionSettings;
-use mailraft_cluster::{BarrierOutcome, Input, Reader, ReplicaStatus, RequestId, SettingsOutcome, SlotOutcome};
+use mailraft_cluster::{
+    BarrierOutcome, Input, Reader, ReplicaStatus, RequestId, SettingsOutcome, SlotOutcome, TakeOverOutcome,
+    TakeOverRefusal,
+};
 use mailraft_storage::rows::RowsProof;
 use mailraft_storage::{
-    CommandId, EntryKind, MailboxId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows, Term,
+    CommandId, EntryKind, Incarnation, MailboxId, PartitionId, Proposal, ProposalOutcome, ReplicaId, Rows, Term,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -114,6 +117,12 @@ impl Inputs {
     /// Asks for other settings of regions.
     pub(crate) fn set_regions(&self, id: CommandId, settings: RegionSettings) -> oneshot::Receiver<SettingsOutcome> {
         self.ask(0, Asked::Settings, SettingsOutcome::Overloaded, |request| Input::SetRegions { request, id, settings })
+    }
+
+    /// Gives an operator's word that this node's region takes the cluster over.
+    pub(crate) fn take_over(&self, incarnation: Incarnation, word: String) -> oneshot::Receiver<TakeOverOutcome> {
+        let full = TakeOverOutcome::Refused(TakeOverRefusal::Busy);
+        self.ask(word.len(), Asked::TakeOver, full, |request| Input::TakeOver { request, incarnation, word })
     }
 
     /// Asks something; `bytes` is the size of its content, `full` the answer if too much waits already. The

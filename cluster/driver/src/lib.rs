@@ -43,11 +43,11 @@ pub mod tls;
 mod wire;
 
 pub use beside::{TermOver, beside_leaders};
-pub use cluster::{Cluster, StateHashError};
+pub use cluster::{Cluster, StateHashError, TAKE_OVER_MAX};
 pub use config::{DriverConfig, REGION_SNAPSHOT_BYTES_PER_SECOND, SCRUB_EVERY, StartError};
 pub use core_thread::{Leaders, Leading, LeadingMap};
 pub use fatal::{OnFatal, exit_process};
-pub use mailraft_cluster::{BarrierOutcome, Reader, SlotOutcome};
+pub use mailraft_cluster::{BarrierOutcome, Reader, SlotOutcome, TakeOverOutcome, TakeOverRefusal};
 pub use revoked::{Revoked, RevokedError};
 pub use slog_bridge::logger;
 pub use snapshot::verify_snapshot;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use mailraft_cluster::{BarrierOutcome, Decision, RequestId, SettingsOutcome, SlotOutcome};
+use mailraft_cluster::{
+    BarrierOutcome, Decision, RequestId, SettingsOutcome, SlotOutcome, TakeOverOutcome, TakeOverRefusal,
+};
 use mailraft_storage::ProposalOutcome;
 use tokio::sync::oneshot;
 
@@ -21,6 +23,7 @@ pub(crate) enum Asked {
     Barrier(Waiting<BarrierOutcome>),
     Slot(Waiting<SlotOutcome>),
     Settings(Waiting<SettingsOutcome>),
+    TakeOver(Waiting<TakeOverOutcome>),
 }
 
 /// Everyone who waits.
@@ -30,6 +33,7 @@ pub(crate) struct Questions {
     barriers: HashMap<RequestId, Waiting<BarrierOutcome>>,
     slots: HashMap<RequestId, Waiting<SlotOutcome>>,
     settings: HashMap<RequestId, Waiting<SettingsOutcome>>,
+    takeovers: HashMap<RequestId, Waiting<TakeOverOutcome>>,
 }
 
 impl<T> Waiting<T> {
@@ -52,6 +56,7 @@ impl Questions {
             Asked::Barrier(waiting) => drop(self.barriers.insert(request, waiting)),
             Asked::Slot(waiting) => drop(self.slots.insert(request, waiting)),
             Asked::Settings(waiting) => drop(self.settings.insert(request, waiting)),
+            Asked::TakeOver(waiting) => drop(self.takeovers.insert(request, waiting)),
         }
     }
 
@@ -79,8 +84,13 @@ impl Questions {
                     waiting.decided("settings", settings_label(&outcome), outcome);
                 }
             }
+            Decision::TakeOver(outcome) => {
+                if let Some(waiting) = self.takeovers.remove(&request) {
+                    waiting.decided("take_over", take_over_label(outcome), outcome);
+                }
+            }
             // No part of a node changes members or makes replicas yet.
-            Decision::Change(_) | Decision::Create(_) | Decision::TakeOver(_) => {}
+            Decision::Change(_) | Decision::Create(_) => {}
         }
     }
 }
@@ -120,5 +130,19 @@ fn settings_label(outcome: &SettingsOutcome) -> &'static str {
         SettingsOutcome::NotLeader { .. } => "not_leader",
         SettingsOutcome::Overloaded => "overloaded",
         SettingsOutcome::Unknown => "unknown",
+    }
+}
+
+fn take_over_label(outcome: TakeOverOutcome) -> &'static str {
+    match outcome {
+        TakeOverOutcome::Adopted => "adopted",
+        TakeOverOutcome::Refused(why) => match why {
+            TakeOverRefusal::NoStandby => "no_standby",
+            TakeOverRefusal::IsHome => "is_home",
+            TakeOverRefusal::NotHigher { .. } => "not_higher",
+            TakeOverRefusal::Ahead(_) => "ahead",
+            TakeOverRefusal::Sealed => "sealed",
+            TakeOverRefusal::Busy => "busy",
+        },
     }
 }

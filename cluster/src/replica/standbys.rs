@@ -74,6 +74,8 @@ pub(super) struct Abroad {
     everywhere: Index,
     /// A snapshot brought this standby up to here, and it has not heard yet that its region holds that.
     ahead: Option<Index>,
+    /// When Raft's messages were heard last here from a replica of another region.
+    heard_of: Option<Duration>,
 }
 
 /// What a leader heard of a standby.
@@ -169,6 +171,19 @@ impl Replica {
     /// Up to where a snapshot brought this standby, if it has not heard yet that its region holds that.
     pub(super) fn ahead(&self) -> Option<Index> {
         self.abroad.ahead
+    }
+
+    /// Another replica spoke to this one.
+    pub(super) fn hears_of(&mut self, from: ReplicaId) {
+        if self.is_abroad(from) {
+            self.abroad.heard_of = Some(self.now());
+        }
+    }
+
+    /// How long ago another region was heard last, on a standby.
+    pub(super) fn home_heard_ms(&self) -> Option<u64> {
+        let heard = self.abroad.heard_of.filter(|_| !self.raw.store().applied().voters.contains(&self.spec.replica))?;
+        Some(millis(self.now().saturating_sub(heard)))
     }
 
     /// A leader told a commit. What it tells a standby, its region holds, whoever leads later.

@@ -248,6 +248,8 @@ impl Replica {
             ahead: self.ahead(),
             incarnation: self.incarnation(),
             sealed_by: self.sealed().map(|taken| taken.incarnation.number),
+            sealed_voters: self.sealed().map_or_else(Vec::new, |taken| taken.voters.clone()),
+            home_heard_ms: self.home_heard_ms(),
             contested: self.is_contested(),
             unconfirmed: self.is_unconfirmed(),
         }

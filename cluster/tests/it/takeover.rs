@@ -87,7 +87,12 @@ fn the_old_home_seals_itself_when_it_hears_of_it_and_stays_sealed() {
     fail_over(&mut network, incarnation(2, 7));
     // One of the old home hears of it, and tells the others.
     network.cut.retain(|(from, to)| ![*from, *to].contains(&NodeId(1)));
-    let sealed = |n: &Network| HOME.iter().all(|node| status(n, *node).sealed_by == Some(2));
+    let sealed = |n: &Network| {
+        HOME.iter().all(|node| {
+            let of = status(n, *node);
+            of.sealed_by == Some(2) && of.sealed_voters.len() == 3 && !of.sealed_voters.contains(&of.replica)
+        })
+    };
     network.until(5 * SECOND, "the old home is sealed", sealed);
     assert!(HOME.iter().all(|node| network.host(*node).leading.is_empty()));
     for node in HOME {
@@ -260,6 +265,21 @@ fn a_standby_that_was_away_adopts_and_is_brought_up_by_a_snapshot_of_the_new_hom
         third.incarnation == second && third.applied == status(n, new).applied
     });
     assert_eq!((network.position(SOUTH[2], P1), network.installed), (network.position(new, P1), 1));
+}
+
+#[test]
+fn a_standby_says_when_it_heard_the_home_last_and_a_voter_does_not() {
+    let (mut network, _) = led(Durability::Geo);
+    network.ticks(2 * SECOND);
+    let heard = |n: &Network, node| status(n, node).home_heard_ms;
+    // An idle region is spoken to once a second.
+    assert!(SOUTH.iter().all(|node| heard(&network, *node).is_some_and(|ms| ms <= 1_100)));
+    assert!(HOME.iter().all(|node| heard(&network, *node).is_none()));
+    lose_home(&mut network);
+    network.ticks(5 * SECOND);
+    assert!(SOUTH.iter().all(|node| heard(&network, *node).is_some_and(|ms| (4_900..6_200).contains(&ms))));
+    fail_over(&mut network, incarnation(2, 7));
+    assert!(SOUTH.iter().all(|node| heard(&network, *node).is_none()));
 }
 
 #[test]

@@ -11,13 +11,15 @@
 //! * [`disk_space`]: how much room the disk has.
 //! * [`credentials`], `throttle`, `argon2_queue`: who may log in. [`logged_in`]: who is.
 //! * [`admin`]: health, metrics and the API that the command line uses.
-//! * [`region`]: what a node is there for. `standby`: a node of a backup region.
+//! * [`region`]: what a node is there for. `begun`: what it has in any part; `standby`: a node of a backup region; `sealed`:
+//!   one of a home that was taken over; `turn_away`: their ports. [`failover`]: how a region takes over.
 //! * [`status`]: how a node and the cluster are. [`survival`]: what several regions survive.
 //! * [`refusals`]: why something was not done, and how each protocol says so.
 
 pub mod actors;
 pub mod admin;
 mod argon2_queue;
+mod begun;
 pub mod bootstrap;
 pub mod config;
 mod confirmation;
@@ -25,6 +27,7 @@ pub mod credentials;
 pub mod descriptors;
 pub mod disk_space;
 pub mod environment;
+pub mod failover;
 mod filling;
 mod guesses;
 pub mod links;
@@ -40,6 +43,7 @@ pub mod refusals;
 pub mod region;
 mod reload;
 mod run;
+mod sealed;
 mod service_manager;
 pub mod services;
 pub mod sessions;
@@ -48,7 +52,9 @@ pub mod spool;
 mod standby;
 pub mod status;
 pub mod survival;
+mod taken;
 pub mod throttle;
+mod turn_away;
 mod turns;
 
 pub use run::{RunError, run};

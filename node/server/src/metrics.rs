@@ -20,6 +20,8 @@ pub const REGION_DISAGREEMENTS: &str = "mailraft_region_disagreements_total";
 pub const ALONE: &str = "mailraft_alone";
 /// Answers of what other regions did not hold.
 pub const ALONE_ANSWERS: &str = "mailraft_alone_answers_total";
+/// Whether this node has the root key, or could read it.
+pub const ROOT_KEY_USABLE: &str = "mailraft_root_key_usable";
 /// Commands that were refused because other regions did not confirm.
 pub const NOT_CONFIRMED: &str = "mailraft_not_confirmed_total";
 
@@ -77,6 +79,11 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ),
     (ALONE, Unit::Count, "Whether this node answers without another region something that it leads (1 or 0)"),
     (ALONE_ANSWERS, Unit::Count, "Answers of what no other region held, given while they did not confirm"),
+    (
+        ROOT_KEY_USABLE,
+        Unit::Count,
+        "Whether a node of a backup region could open mailboxes, tried every minute (1 or 0): it has the root key, or can read it",
+    ),
     (NOT_CONFIRMED, Unit::Count, "Commands refused because other regions did not confirm what came before"),
     ("mailraft_parse_wait_seconds", Unit::Seconds, "How long a whole message waited to be taken apart"),
     ("mailraft_turn_wait_seconds", Unit::Seconds, "How long a command that computes for long waited for its next turn"),

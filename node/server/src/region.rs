@@ -9,7 +9,7 @@ use mailraft_directory::keys::RootKey;
 use mailraft_driver::Cluster;
 use mailraft_storage::seal::Key;
 use mailraft_storage::sums::SumKey;
-use mailraft_storage::{NodeId, PartitionId, Rows, StoreError};
+use mailraft_storage::{NodeId, PartitionId, ReplicaId, Rows, StoreError};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, RootKeyUse};
@@ -60,6 +60,19 @@ pub fn root_key(config: &Config, part: &Part) -> Result<Option<RootKey>, String>
     }
 }
 
+/// Whether a node whose region is home, and which can't read the root key, goes on without it until somebody gives it one: a
+/// region that took over may have no file with it.
+pub fn waits_for_key(config: &Config) -> bool {
+    config.keys.used == RootKeyUse::AtHome && sums_file(&config.data_dir).exists()
+}
+
+/// The region in which these replicas of the control group stand.
+pub fn of_control(regions: &Regions, replicas: &[ReplicaId]) -> Option<RegionName> {
+    let control = regions.placements().find(|placed| placed.partition == PartitionId::CONTROL)?;
+    let there = control.members.iter().find(|member| replicas.contains(&member.replica))?;
+    regions.of(there.node).cloned()
+}
+
 /// Where a node of a backup region has the key of its rows' sums, which it can't derive.
 fn sums_file(data_dir: &Path) -> PathBuf {
     data_dir.join("sums.key")
@@ -88,8 +101,21 @@ pub fn write_sums_key(data_dir: &Path, root: &RootKey) -> Result<(), String> {
 /// # Errors
 /// One sentence if there is none.
 pub fn sums_key(config: &Config, root: Option<&RootKey>) -> Result<SumKey, String> {
+    Ok(SumKey::of(&sums_alone(config, root)?))
+}
+
+/// What nodes prove to each other where a region takes over: every node has it, with the root key or without.
+///
+/// # Errors
+/// One sentence if there is none.
+pub fn word_key(config: &Config, root: Option<&RootKey>) -> Result<Key, String> {
+    Ok(sums_alone(config, root)?.derive("mailraft word of a takeover 1"))
+}
+
+/// The key that gives those.
+fn sums_alone(config: &Config, root: Option<&RootKey>) -> Result<Key, String> {
     if let Some(root) = root {
-        return Ok(root.sum_key());
+        return Ok(root.sums_alone());
     }
     let path = sums_file(&config.data_dir);
     let what_to_do = "copy it from another node of a backup region, or write keys.use = \"always\" and give this node \
@@ -100,5 +126,5 @@ pub fn sums_key(config: &Config, root: Option<&RootKey>) -> Result<SumKey, Strin
     let mut bytes = Zeroizing::new([0; 32]);
     hex::decode_to_slice(text.trim(), bytes.as_mut_slice())
         .map_err(|_| format!("{} does not hold 64 hexadecimal digits: {what_to_do}", path.display()))?;
-    Ok(SumKey::of(&Key::from_bytes(*bytes)))
+    Ok(Key::from_bytes(*bytes))
 }

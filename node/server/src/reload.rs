@@ -3,24 +3,40 @@
 use std::path::Path;
 
 use mailraft_driver::Cluster;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::sessions::tls::{CertificateFiles, MailTls};
 
-/// Waits for SIGTERM or SIGINT; each SIGHUP is answered by this.
-///
-/// # Errors
-/// If signals can't be heard.
-pub async fn until_told_to_stop(mut reload: impl FnMut()) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(),
+/// The signals that a node hears, from its beginning on: none is lost between two of its parts.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Hears them from now on.
+    ///
+    /// # Errors
+    /// If signals can't be heard.
+    pub fn hear() -> Result<Self, String> {
+        let heard = |kind| signal(kind).map_err(|e| format!("signals can't be heard: {e}"));
+        Ok(Signals {
+            terminate: heard(SignalKind::terminate())?,
+            interrupt: heard(SignalKind::interrupt())?,
+            hangup: heard(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT; each SIGHUP is answered by this. May be dropped and waited for again.
+    pub async fn until_told_to_stop(&mut self, mut reload: impl FnMut()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }

@@ -7,32 +7,31 @@ use std::time::{Duration, Instant};
 
 use mailraft_directory::Lookup;
 use mailraft_directory::keys::RootKey;
-use mailraft_driver::Cluster;
 use mailraft_storage::summed::Missing;
 use mailraft_storage::{DAMAGED_NODE_ADVICE, PartitionId, ReplicaId, Rows, StoreError, SummedRows};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::actors::{self, ActorThreads, Registry};
 use crate::admin::{self, Admin};
+use crate::begun::Begun;
 use crate::config::{self, Config, RootKeyUse};
 use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
-use crate::disk_space::DiskSpace;
+use crate::failover::Serving;
 use crate::guesses;
-use crate::links::{LinkKey, Links, OwnAnswers, StatusLinks, serve_streams};
+use crate::links::{LinkKey, Links, OwnAnswers, serve_streams};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{self, Division, NodeMemory};
 use crate::permits::Permits;
 use crate::places::Places;
 use crate::region::{self, Part};
-use crate::service_manager::ServiceManager;
 use crate::services::Services;
-use crate::sessions::tls::{CertificateFiles, MailTls};
+use crate::sessions::tls::MailTls;
 use crate::sessions::{Service, SessionContext, listen};
 use crate::spool::Budget;
 use crate::turns::Turns;
-use crate::{OpenStores, RowsBounds, Stores, confirmation, reload, standby};
+use crate::{OpenStores, RowsBounds, Stores, confirmation, reload, sealed, standby};
 
 /// The threads that clients' commands run on let those go first that replicate, sync and apply: by so much.
 const SESSIONS_NICE: i32 = 5;
@@ -40,8 +39,6 @@ const SESSIONS_NICE: i32 = 5;
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// Sessions may finish what they are doing within this at shutdown.
 const SESSIONS_END_MAX: Duration = Duration::from_secs(2);
-/// Connections of other nodes that may wait to be served.
-const STREAMS_MAX: usize = 256;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -93,22 +90,25 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
         Part::of(stores.rows.as_ref(), config.node.id).map_err(|e| format!("{}: {e}", config.data_dir.display()))?;
     let root = match early {
         Some(root) => root,
-        None => region::root_key(&config, &part)?,
+        None => {
+            region::root_key(&config, &part).or_else(|why| region::waits_for_key(&config).then_some(None).ok_or(why))?
+        }
     };
+    let word_key = LinkKey::new(region::word_key(&config, root.as_ref())?);
     let stores = with_sums(stores, &config, root.as_ref(), open)?;
     // What nodes say to each other, timers and the admin server do not wait behind clients' commands.
     let (node, clients) = (threads("node", 0)?, threads("sessions", SESSIONS_NICE)?);
     let actors = ActorThreads::start()?;
     let of_clients = clients.handle().clone();
-    let result = match (part, root) {
-        (Part::Home, Some(root)) => {
-            node.block_on(serve(config, config_path, root, stores, &actors, (descriptors, division), of_clients))
-        }
-        (Part::Home, None) => Err(RunError("this node's region is home, and it has no root key".into())),
-        (Part::Standby { home }, _) => {
-            node.block_on(standby::serve(config, config_path, home, stores, (descriptors, division))).map_err(RunError)
-        }
-    };
+    let result = node.block_on(live(
+        config,
+        config_path,
+        (part, root, word_key),
+        stores,
+        &actors,
+        (descriptors, division),
+        of_clients,
+    ));
     clients.shutdown_timeout(Duration::from_secs(1));
     node.shutdown_timeout(Duration::from_secs(1));
     actors.stop();
@@ -153,25 +153,46 @@ fn with_sums(
     Ok(Stores { rows: Arc::new(rows), ..stores })
 }
 
-async fn serve(
+/// Keeps standbys or serves mail, by what the node's rows say, and goes over from one to the other.
+async fn live(
     config: Config,
     config_path: &Path,
-    root: RootKey,
+    (part, root, word_key): (Part, Option<RootKey>, LinkKey),
     stores: Stores,
     actors: &ActorThreads,
-    (descriptors, division): (Descriptors, Division),
+    bounds: (Descriptors, Division),
     clients: Handle,
 ) -> Result<(), RunError> {
-    let rendering = crate::metrics::record();
-    descriptors.announce(config.limits.sessions);
+    let begun = Begun::begin(config, config_path, (root.clone(), word_key), stores, bounds).await?;
+    match (part, root) {
+        (Part::Home, Some(root)) => {
+            let (begun, listens) = (Box::new(begun), AdminListens::NotYet);
+            serve(*begun, root, actors, clients, listens).await
+        }
+        (Part::Home, None) | (Part::Standby { .. }, _) => match standby::keep(begun).await? {
+            standby::After::Stopped => Ok(()),
+            standby::After::Home(begun, root) => serve(*begun, root, actors, clients, AdminListens::Already).await,
+        },
+    }
+}
 
-    let tls = MailTls::load(&CertificateFiles::of(&config))?;
-    let token = admin::read_token(&config)?;
-    let driver = config.driver(descriptors.peers)?;
-    let (streams_in, streams) = mpsc::channel(STREAMS_MAX);
-    let (rows, rows_memory) = (Arc::clone(&stores.rows), Arc::clone(&stores.rows_memory));
-    let cluster =
-        Cluster::start(driver, stores.log, stores.rows, streams_in).await.map_err(|e| RunError(e.to_string()))?;
+/// Whether the admin server listens before mail is served.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AdminListens {
+    NotYet,
+    Already,
+}
+
+async fn serve(
+    begun: Begun,
+    root: RootKey,
+    actors: &ActorThreads,
+    clients: Handle,
+    admin_listens: AdminListens,
+) -> Result<(), RunError> {
+    let Begun { cluster, tls, rows, rows_memory, descriptors, division, disk, far, failover, rendering, .. } = &begun;
+    let (config, cluster, rendering) = (Config::clone(&begun.config), cluster.clone(), rendering.clone());
+    let (tls, rows, descriptors, division) = (tls.clone(), Arc::clone(rows), *descriptors, *division);
     let control = cluster.replica(PartitionId::CONTROL).ok_or_else(|| {
         RunError(format!(
             "the data directory has no replica of the control group: it is damaged; {DAMAGED_NODE_ADVICE}"
@@ -180,6 +201,7 @@ async fn serve(
     let link_key = LinkKey::new(root.link_key());
     let lookup = Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
     let memory = NodeMemory::new(division);
+    let accepted = Arc::default();
     let budget =
         Budget::new(memory.body_memory_bytes(&config.limits), descriptors.large_messages, config.limits.spool_bytes);
     let turns = Turns::of_this_machine();
@@ -193,25 +215,25 @@ async fn serve(
             turns.clone(),
         ),
         links: Arc::new(Links::new(cluster.clone(), link_key)),
-        far: StatusLinks::new(cluster.clone()),
+        far: far.clone(),
+        failover: failover.clone(),
+        accepted: Arc::clone(&accepted),
         memory,
-        rows_memory,
+        rows_memory: Arc::clone(rows_memory),
         bodies: budget.clone(),
         credentials: Arc::new(Credentials::new(cluster.clone(), Arc::clone(&lookup), config.limits.auth_parallel)),
         config: Arc::new(RwLock::new(Arc::new(config.clone()))),
         cluster: cluster.clone(),
         lookup,
         descriptors,
-        disk: DiskSpace::of(&config.data_dir, &config.limits),
+        disk: disk.clone(),
         logged_in: LoggedIn::default(),
         places: Places::default(),
         turns,
     };
     services.credentials.set_masking(config.log.mask_addresses);
-    tokio::spawn(serve_streams(services.reach(), own_answers(services.clone()), streams));
     tokio::spawn(guesses::tell_other_nodes(services.clone()));
     tokio::spawn(confirmation::watch(services.clone()));
-    tokio::spawn(services.far.clone().keep_warm());
     tokio::spawn(services.turns.clone().watch());
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
@@ -235,16 +257,17 @@ async fn serve(
     }
     // From now on only sessions and their listeners hold an end of it.
     drop(context);
+    let registry = services.registry.clone();
+    failover.serves(Serving { mailboxes: Box::new(move || registry.len()), accepted });
     let (unready, ready) = watch::channel(true);
-    let listener = tokio::net::TcpListener::bind(config.admin.listen)
-        .await
-        .map_err(|e| format!("can't listen on {} ({e}): free the port or change admin.listen", config.admin.listen))?;
-    let router = admin::router(Admin { services: services.clone(), token, metrics: rendering.clone(), serving: ready });
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(admin::Listener::new(listener), router).await {
-            tracing::error!(%error, "the admin server ended");
-        }
-    });
+    let of_admin = (Arc::clone(&begun.token), rendering.clone());
+    let (token, metrics) = of_admin.clone();
+    begun.routes.set(admin::router(Admin { services: services.clone(), token, metrics, serving: ready }));
+    if admin_listens == AdminListens::NotYet {
+        begun.listen_for_admin().await?;
+    }
+    let Begun { config_path, streams, manager, mut signals, routes, .. } = begun;
+    tokio::spawn(serve_streams(services.reach(), own_answers(services.clone()), streams));
     let measured = services.clone();
     tokio::spawn(async move {
         let mut pause = tokio::time::interval(Duration::from_secs(5));
@@ -254,15 +277,26 @@ async fn serve(
             rendering.run_upkeep();
         }
     });
-    let manager = Arc::new(ServiceManager::of_environment());
-    let (watching, watched) = (Arc::clone(&manager), cluster.clone());
-    tokio::spawn(async move { watching.watch(&watched).await });
     tracing::info!(node = cluster.node().0, cluster = %cluster.cluster_id(), "node started");
     manager.ready();
 
-    reload::until_told_to_stop(|| reload(&services, &tls, &budget, config_path))
-        .await
-        .map_err(|e| format!("signals can't be heard: {e}"))?;
+    let sealed = tokio::select! {
+        () = signals.until_told_to_stop(|| reload(&services, &tls, &budget, &config_path)) => None,
+        to = sealed::until_sealed(&cluster) => Some(to),
+    };
+    if let Some(to) = sealed {
+        // Nobody here leads anything any more: sessions end, and who comes hears where mail is served.
+        stop.send_replace(false);
+        let ports = sealed::turns_away(&services, &tls, &routes, of_admin, to.as_ref()).await?;
+        signals
+            .until_told_to_stop(|| drop(reload::certificates(&services.config(), &config_path, &cluster, &tls)))
+            .await;
+        manager.stopping();
+        ports.close().await;
+        cluster.shutdown().await;
+        tracing::info!("node stopped");
+        return Ok(());
+    }
     tracing::info!("shutting down: leaders are handed over, sessions end");
     manager.stopping();
     unready.send_replace(false);
@@ -295,12 +329,12 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
 
 /// What other nodes hear when they ask something of this one.
 fn own_answers(services: Services) -> OwnAnswers {
-    let credentials = Arc::clone(&services.credentials);
+    let (credentials, failover) = (Arc::clone(&services.credentials), services.failover.answers());
     let status = move || -> Pin<Box<dyn Future<Output = String> + Send>> {
         let services = services.clone();
         Box::pin(async move { serde_json::to_string(&admin::own_status(&services).await).unwrap_or_default() })
     };
-    OwnAnswers { status: Arc::new(status), guesses: Arc::new(move |news| credentials.hears_guesses(news)) }
+    OwnAnswers { status: Arc::new(status), failover, guesses: Arc::new(move |news| credentials.hears_guesses(news)) }
 }
 
 fn bounds(config: &Config) -> actors::Limits {

@@ -1,6 +1,7 @@
 //! What a node is made of above its links: sessions and the admin server are handed it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use mailraft_directory::Lookup;
 use mailraft_driver::Cluster;
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskSpace;
+use crate::failover::Failover;
 use crate::links::{Links, Reach, StatusLinks};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{MemoryStatus, NodeMemory};
@@ -36,6 +38,10 @@ pub struct Services {
     pub links: Arc<Links>,
     /// Connections over which nodes of other regions are asked how they are.
     pub far: StatusLinks,
+    /// The node's part in takeovers.
+    pub failover: Failover,
+    /// When the first message was accepted since this node serves mail.
+    pub accepted: Arc<OnceLock<Instant>>,
     /// Memory, and who gets how much.
     pub memory: NodeMemory,
     /// Memory that the rows take now, in bytes.

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskStatus;
+use crate::failover::TakeoverStatus;
 use crate::memory_limit::MemoryStatus;
 use crate::survival::{RegionLine, RegionState, Survival};
+use crate::taken::{Said, Takeovers};
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +43,9 @@ pub struct OwnStatus {
     /// Its wall clock when it said so, in milliseconds since 1970. An older version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_unix_ms: Option<u64>,
+    /// How it is prepared for a takeover, in a cluster of several regions. An older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takeover: Option<TakeoverStatus>,
 }
 
 /// Client sessions of a node.
@@ -157,11 +162,24 @@ impl ClusterStatus {
         let is_waited_for = |of: &Regions, region: &RegionName| of.home() == region || of.sync_set().contains(region);
         let is_taken_out =
             |node| regions.is_some_and(|of| of.of(node).is_some_and(|region| !is_waited_for(of, region)));
-        let survival = regions.map(|regions| Survival::of(regions, partitions, &said));
+        let takeovers = regions.map_or_else(Takeovers::default, |regions| {
+            let said = answers.iter().map(|(node, own)| (*node, own.as_ref().map(OwnStatus::of_takeovers)));
+            Takeovers::of(regions, asked_node, &said.collect())
+        });
+        let survival = regions.map(|regions| match takeovers.sealed {
+            Some(sentence) => Survival { survives: sentence, regions: Vec::new() },
+            None => Survival::of(regions, partitions, &said),
+        });
+        problems.extend(takeovers.problems);
+        notes.extend(takeovers.notes);
         let (survives, regions) = survival.map_or_else(Default::default, |s| (Some(s.survives), s.regions));
         let is_ill = |line: &&RegionLine| match line.state {
             RegionState::Holds | RegionState::Behind | RegionState::Filling | RegionState::Removed => false,
-            RegionState::Stopped | RegionState::Alone | RegionState::Returning | RegionState::Unknown => true,
+            RegionState::Stopped
+            | RegionState::Alone
+            | RegionState::Returning
+            | RegionState::Unknown
+            | RegionState::LeftBehind => true,
         };
         problems.extend(regions.iter().filter(is_ill).map(|line| line.sentence.clone()));
         let mut lines: BTreeMap<PartitionId, PartitionLine> =
@@ -204,6 +222,12 @@ impl ClusterStatus {
                         ));
                     }
                     NodeAnswer::Up(Box::new(own))
+                }
+                None if takeovers.left_behind.contains(&id) => {
+                    notes.push(format!(
+                        "node {id} does not answer; its region was taken over, and nothing waits for it"
+                    ));
+                    NodeAnswer::Down { partitions: [] }
                 }
                 None if is_taken_out(id) => {
                     notes.push(format!("node {id} does not answer; its region is taken out, and nothing waits for it"));
@@ -252,6 +276,11 @@ fn broken_links(nodes: &[NodeLine]) -> Vec<String> {
 }
 
 impl OwnStatus {
+    /// What matters where a region takes over.
+    fn of_takeovers(&self) -> Said<'_> {
+        (&self.node, self.takeover.as_ref())
+    }
+
     /// How many partitions the node says that it leads.
     fn leads(&self) -> usize {
         self.node.partitions.iter().filter(|replica| replica.role == Role::Leader).count()
@@ -301,6 +330,7 @@ mod tests {
                 descriptors: None,
                 disk: None,
                 memory: None,
+                takeover: None,
             }),
         )
     }

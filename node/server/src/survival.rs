@@ -7,7 +7,7 @@ use mailraft_cluster::bootstrap::CONTROL_VOTERS_MAX;
 use mailraft_cluster::mode::Mode;
 use mailraft_cluster::regions::{Durability, RegionName, Regions, Unconfirmed};
 use mailraft_cluster::status::SILENT_AFTER_MS;
-use mailraft_cluster::{RegionStatus, ReplicaStatus};
+use mailraft_cluster::{RegionStatus, ReplicaStatus, takeover};
 use mailraft_driver::NodeStatus;
 use mailraft_message::date::{DAY_SECONDS, civil_from_days};
 use mailraft_storage::{NodeId, PartitionId};
@@ -38,6 +38,8 @@ pub enum RegionState {
     Removed,
     /// Of some partitions nobody says how far it is.
     Unknown,
+    /// Another region took over from it: it has no standbys.
+    LeftBehind,
 }
 
 /// A backup region.
@@ -166,7 +168,9 @@ fn line(
         lacks(of) > 0 && of.1.unconfirmed_ms > slow_ms.min(1_000 * DEFERRED_AFTER_S)
     };
     let is_stopped = of_leaders.iter().any(|of| of.1.is_silent() || is_slow(of));
-    line.state = if !line.in_sync_set && line.filling.sending {
+    line.state = if was_left_behind(regions, region) {
+        RegionState::LeftBehind
+    } else if !line.in_sync_set && line.filling.sending {
         RegionState::Filling
     } else if !line.in_sync_set {
         RegionState::Removed
@@ -185,6 +189,12 @@ fn line(
     };
     line.sentence = sentence(regions, &line, all, of_leaders.len());
     line
+}
+
+/// Whether a region has no standbys because another took over.
+pub fn was_left_behind(regions: &Regions, region: &RegionName) -> bool {
+    let is_there = |placed| takeover::standbys(regions, placed, region).next().is_some();
+    !regions.takeovers().is_empty() && !regions.placements().any(is_there)
 }
 
 fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> String {
@@ -249,6 +259,15 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
                  {region}"
             )
         }
+        RegionState::LeftBehind => {
+            let newest = regions.takeovers().last();
+            let (at, number) =
+                newest.map_or_else(Default::default, |row| (moment(row.since.0), row.incarnation.number));
+            format!(
+                "NOT PROTECTED: no backup region; {home} took over from {region} at {at}, as incarnation {number}. Keep the data \
+                 of the nodes of {region}: what only they have is in it"
+            )
+        }
         RegionState::Unknown => {
             format!("NOT KNOWN: of {} of {all} partitions nobody says how far {region} is", all.saturating_sub(known))
         }
@@ -273,7 +292,8 @@ fn survives(
         | RegionState::Returning
         | RegionState::Filling
         | RegionState::Removed
-        | RegionState::Unknown => false,
+        | RegionState::Unknown
+        | RegionState::LeftBehind => false,
     };
     let protecting: Vec<&RegionLine> = lines.iter().filter(protects).collect();
     // The best of them is what would take over.
@@ -307,7 +327,7 @@ fn bears_one_more(regions: &Regions, leader: &ReplicaStatus) -> bool {
 }
 
 /// A moment as RFC 3339 writes it.
-fn moment(unix_ms: u64) -> String {
+pub fn moment(unix_ms: u64) -> String {
     let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(0);
     let (year, month, day) = civil_from_days(seconds / DAY_SECONDS);
     let of_day = seconds % DAY_SECONDS;
@@ -329,7 +349,7 @@ fn thousands(number: u64) -> String {
 }
 
 /// With a tenth of a second where that says something.
-fn seconds(ms: u64) -> String {
+pub(crate) fn seconds(ms: u64) -> String {
     match ms {
         0..10_000 if !ms.is_multiple_of(1_000) => format!("{:.1}", (ms as f64 / 100.0).ceil() / 10.0),
         _ => (ms / 1_000).to_string(),
@@ -386,6 +406,8 @@ pub(crate) mod tests {
             ahead: None,
             incarnation: Incarnation { number: 1, nonce: [0; 16] },
             sealed_by: None,
+            sealed_voters: Vec::new(),
+            home_heard_ms: None,
             contested: false,
             unconfirmed: false,
         }

@@ -36,7 +36,8 @@ use crate::credentials::{Credentials, LoginRefused};
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskSpace;
 use crate::environment::command_id;
-use crate::links::{LinkKey, Links, MailboxSession, StatusLinks, Stored};
+use crate::failover::{Failover, Unsealing};
+use crate::links::{FailoverLinks, LinkKey, Links, MailboxSession, StatusLinks, Stored};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{Division, NodeMemory};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
@@ -105,8 +106,13 @@ impl Node {
         let memory = NodeMemory::new(Division::of(1 << 30, &config(dir.path()).limits));
         let of_actors = Arc::clone(&memory.actors);
         let turns = Turns::of_this_machine();
+        let (far, of_node) = (StatusLinks::new(cluster.clone()), Arc::new(config(dir.path())));
+        let near = FailoverLinks::new(cluster.clone(), LinkKey::new(RootKey::parse(ROOT_KEY).unwrap().sums_alone()));
+        let unsealing = Unsealing::new(cluster.clone(), Arc::clone(&of_node), None);
         let services = Services {
-            far: StatusLinks::new(cluster.clone()),
+            failover: Failover::new(cluster.clone(), of_node, near, unsealing),
+            accepted: Arc::default(),
+            far,
             registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits, of_actors, turns.clone()),
             links: Arc::new(Links::new(cluster.clone(), LinkKey::new(RootKey::parse(ROOT_KEY).unwrap().link_key()))),
             memory,

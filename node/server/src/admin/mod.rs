@@ -1,6 +1,7 @@
 //! The admin server: health, metrics, and the API that the command line uses.
 
 mod api;
+mod failover;
 mod listener;
 mod regions;
 mod standby;
@@ -78,6 +79,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/partitions/{partition}/state-hash", get(status::state_hash))
         .route("/regions", get(regions::show).put(regions::set))
         .route("/flush", post(status::flush))
+        .merge(failover::routes(admin.services.failover.clone()))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&admin.token), authorise));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

@@ -5,10 +5,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mailraft_cluster::placement::{self, NodeRow};
-use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, RegionsRow, SyncSetChange, Unconfirmed};
-use mailraft_cluster::{BarrierOutcome, Reader};
+use mailraft_cluster::regions::{
+    Durability, RegionName, RegionSettings, RegionsRow, SyncSetChange, TakeoverRow, Unconfirmed,
+};
+use mailraft_cluster::{BarrierOutcome, Reader, taken_over};
+use mailraft_driver::Cluster;
 use mailraft_mailbox::Detached;
-use mailraft_storage::{CommandId, NodeId, PartitionId, StoreError};
+use mailraft_storage::{CommandId, LogPosition, NodeId, PartitionId, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -131,7 +134,33 @@ pub(super) async fn show(State(admin): State<Admin>) -> Response {
 fn read(services: &Services) -> Result<Value, StoreError> {
     let Some(control) = services.cluster.replica(PartitionId::CONTROL) else { return Ok(Value::Null) };
     let rows = services.cluster.rows().as_ref();
-    Ok(written(RegionsRow::read(rows, control)?.as_ref(), &placement::nodes(rows, control)?))
+    let mut out = written(RegionsRow::read(rows, control)?.as_ref(), &placement::nodes(rows, control)?);
+    out["takeovers"] = takeovers(&services.cluster, &TakeoverRow::read_all(rows, control)?)?;
+    Ok(out)
+}
+
+/// Every takeover, the newest last, with the fork of each partition of which there is a replica here.
+fn takeovers(cluster: &Cluster, all: &[TakeoverRow]) -> Result<Value, StoreError> {
+    let mut lines: Vec<Value> = Vec::new();
+    for row in all {
+        let TakeoverRow { incarnation, home, fork: _, since, word } = row;
+        lines.push(json!({
+            "incarnation": incarnation.number, "nonce": hex::encode(incarnation.nonce), "home": home.0, "since_unix_ms": since.0,
+            "word": word, "forks": [],
+        }));
+    }
+    for number in 0..=cluster.partitions() {
+        let partition = PartitionId(number);
+        let Some(replica) = cluster.replica(partition) else { continue };
+        for taken in taken_over::of_group(cluster.rows().as_ref(), replica)? {
+            let of = |line: &&mut Value| line["incarnation"] == taken.incarnation.number;
+            if let Some(forks) = lines.iter_mut().find(of).and_then(|line| line["forks"].as_array_mut()) {
+                let LogPosition { index, term } = taken.fork;
+                forks.push(json!({"partition": number, "index": index.0, "term": term.0}));
+            }
+        }
+    }
+    Ok(Value::Array(lines))
 }
 
 /// As it goes over HTTP. A cluster of one region promises nothing about others.

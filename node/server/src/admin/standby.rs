@@ -1,5 +1,5 @@
-//! The admin server of a node of a backup region: health, metrics, and how the cluster is. What is about mail is asked at
-//! home.
+//! The admin server of a node that serves no mail: health, metrics, how the cluster is, and takeovers. What is about mail is
+//! asked where that is served.
 
 use axum::Json;
 use axum::Router;
@@ -7,14 +7,14 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use mailraft_cluster::regions::RegionName;
 use mailraft_driver::Cluster;
 use mailraft_storage::NodeId;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
-use super::{Token, api, authorise, is_ready, status};
+use super::{Token, api, authorise, failover, is_ready, status};
 use crate::config::Config;
+use crate::failover::Failover;
 use crate::links::{StatusLinks, StatusSource};
 
 /// What handlers share.
@@ -24,12 +24,14 @@ pub struct StandbyAdmin {
     pub cluster: Cluster,
     /// The configuration that the node began with.
     pub config: std::sync::Arc<Config>,
-    /// Where mail is served.
-    pub home: RegionName,
+    /// Why no mail is served here, and where it is.
+    pub why: watch::Receiver<String>,
     /// How this node is, as JSON.
     pub own: StatusSource,
     /// Connections over which other nodes are asked how they are.
     pub far: StatusLinks,
+    /// The node's part in takeovers.
+    pub failover: Failover,
     /// What requests to `/api` must bear.
     pub token: Token,
     /// Renders metrics.
@@ -51,7 +53,8 @@ pub fn router(admin: StandbyAdmin) -> Router {
             "/flush",
             post(|State(admin): State<StandbyAdmin>| async move { status::flush_of(&admin.cluster).await }),
         )
-        .fallback(at_home)
+        .merge(failover::routes(admin.failover.clone()))
+        .fallback(elsewhere)
         .layer(axum::middleware::from_fn_with_state(admin.token.clone(), authorise));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -64,6 +67,7 @@ pub fn router(admin: StandbyAdmin) -> Router {
         )
         .route("/metrics", get(|State(admin): State<StandbyAdmin>| async move { admin.metrics.render() }))
         .nest("/api/v1", api)
+        .layer(axum::extract::DefaultBodyLimit::max(super::BODY_MAX_BYTES))
         .with_state(admin)
 }
 
@@ -86,8 +90,7 @@ async fn cluster(State(admin): State<StandbyAdmin>) -> Response {
     status::of_all(&admin.cluster, &admin.config, &admin.far, near, async { own }).await
 }
 
-async fn at_home(State(admin): State<StandbyAdmin>) -> Response {
-    let (own, home) = (&admin.config.node.region, &admin.home.0);
-    let sentence = format!("this node keeps a backup in region {own}: ask a node of region {home}");
+async fn elsewhere(State(admin): State<StandbyAdmin>) -> Response {
+    let sentence = admin.why.borrow().clone();
     api::coded(StatusCode::SERVICE_UNAVAILABLE, "standby", &sentence)
 }

@@ -34,6 +34,7 @@ pub async fn own_status(services: &Services) -> OwnStatus {
         disk: Some(services.disk.status()),
         memory: Some(services.memory_status()),
         clock_unix_ms: Some(crate::environment::wall().0),
+        takeover: services.failover.status(),
     }
 }
 
@@ -70,11 +71,12 @@ pub(super) async fn flush_of(cluster: &Cluster) -> Response {
 pub(super) async fn cluster(State(admin): State<Admin>) -> Response {
     let services = admin.services.clone();
     let near = |node: NodeId| {
-        let links = Arc::clone(&services.links);
+        let (links, far) = (Arc::clone(&services.links), services.far.clone());
         async move {
             match links.ask(node, Rpc::Status).await {
                 Ok(RpcReply::Status(text)) => Some(text),
-                _ => None,
+                // One of this region that has no root key yet takes no connection for mail.
+                _ => far.ask(node).await.ok(),
             }
         }
     };

@@ -44,6 +44,8 @@ struct NodeSection {
     region: String,
     #[serde(default)]
     zone: String,
+    #[serde(default)]
+    fence_command: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -327,6 +329,7 @@ impl File {
                 name: self.node.name.unwrap_or_else(|| format!("node{id}")),
                 region: self.node.region,
                 zone: self.node.zone,
+                fence_command: self.node.fence_command,
             },
             cluster: Cluster {
                 id: cluster_id,

@@ -75,6 +75,8 @@ pub struct Node {
     pub region: String,
     /// Its zone.
     pub zone: String,
+    /// The command that makes sure that the home region is off, and its arguments; empty if there is none.
+    pub fence_command: Vec<String>,
 }
 
 /// The cluster.

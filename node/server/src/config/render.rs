@@ -157,6 +157,9 @@ id = {id}                 # the node's number, never used again for another
 name = "{name}"         # for people
 region = "{region}"           # a failure domain far from others
 zone = "{zone}"                 # a site within the region
+# Makes sure that the home region is off, before this node's region takes over (mailraft region failover without
+# --old-region-is-off). Exit code 0 is that word. MAILRAFT_REGION names the region; it may take 60 s.
+# fence_command = ["/usr/local/sbin/fence-home", "--now"]
 
 [cluster]
 id = "{cluster}"          # the same on every node

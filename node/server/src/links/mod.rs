@@ -7,6 +7,7 @@
 
 mod batch;
 mod chunks;
+mod failover;
 mod frame;
 mod handshake;
 mod packed;
@@ -16,6 +17,7 @@ mod serve;
 mod session;
 mod upload;
 
+pub use failover::{AboutFailover, FailoverAnswers, FailoverLinks, FailoverSource};
 pub use frame::{Rpc, RpcReply};
 pub use handshake::LinkKey;
 pub use peer::Links;

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::failover::{self, FailoverAnswers};
 use super::frame;
 
 /// How this node is, as JSON: whoever is above the links says it.
@@ -164,12 +165,18 @@ impl Late {
 ///
 /// # Errors
 /// Those of the connection; `InvalidData` for a question that is not known.
-pub async fn answer(status: &StatusSource, mut stream: PeerStream) -> std::io::Result<()> {
+pub async fn answer(
+    from: NodeId,
+    status: &StatusSource,
+    answers: &FailoverAnswers,
+    mut stream: PeerStream,
+) -> std::io::Result<()> {
     loop {
-        if stream.read_u8().await? != HOW_ARE_YOU {
-            return Err(std::io::ErrorKind::InvalidData.into());
+        match stream.read_u8().await? {
+            HOW_ARE_YOU => frame::write(&mut stream, &status().await).await?,
+            failover::BEGINS => return failover::answer(from, answers, stream).await,
+            _ => return Err(std::io::ErrorKind::InvalidData.into()),
         }
-        frame::write(&mut stream, &status().await).await?;
     }
 }
 

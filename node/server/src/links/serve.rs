@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::Reach;
 use super::batch::batch;
 use super::chunks::{propose_chunk, tell_when_durable};
+use super::failover::FailoverAnswers;
 use super::frame::{self, Addressed, ChunkDone, Response, Rpc, RpcReply, Understood, UploadChunk};
 use super::packed;
 use super::questions::{self, StatusSource};
@@ -30,6 +31,8 @@ const RPCS_MAX: usize = 64;
 pub struct OwnAnswers {
     /// How this node is.
     pub status: StatusSource,
+    /// What is said about a takeover.
+    pub failover: FailoverAnswers,
     /// Takes what was guessed at another node.
     pub guesses: Arc<dyn Fn(GuessNews) + Send + Sync>,
 }
@@ -56,7 +59,7 @@ pub async fn serve_streams(
                         reach.links.accept(&mut stream).await?;
                         bodies(reach, stream).await
                     }
-                    StreamKind::Status => questions::answer(&own.status, stream).await,
+                    StreamKind::Status => questions::answer(node, &own.status, &own.failover, stream).await,
                 }
             };
             let end = end.await;

@@ -155,7 +155,10 @@ impl DeliveryAgent for Agent {
         let begun = Instant::now();
         let delivery = self.take_in(transaction).await;
         let result = match &delivery {
-            Ok(_) => "accepted",
+            Ok(_) => {
+                self.context.services.accepted.get_or_init(Instant::now);
+                "accepted"
+            }
             Err(failure) if failure.may_be_retried() => "deferred",
             Err(_) => "refused",
         };

@@ -1,0 +1,118 @@
+//! What nodes say of themselves where a region is to take over: as JSON between nodes, so that two versions understand each
+//! other.
+
+use mailraft_storage::{Incarnation, Index, NodeId, PartitionId, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use super::unsealing::KeyState;
+
+/// A node of the region that is to take over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The node.
+    pub node: NodeId,
+    /// The home region, as its rows say.
+    pub home: String,
+    /// The newest incarnation that has begun, as its rows say; 1 if there was no takeover.
+    pub begun: u32,
+    /// Its replicas, the control group's first.
+    pub standings: Vec<Standing>,
+    /// The nodes of the home region, and how long ago each answered last.
+    pub home_nodes: Vec<Heard>,
+    /// Nodes of its own region to which its connection stands.
+    pub neighbours: Vec<NodeId>,
+    /// The home had this region's confirmations of everything no longer ago than at this time, as it said itself; None if
+    /// that was never heard.
+    pub confirmed_at: Option<UnixMillis>,
+    /// Whether it can open mailboxes.
+    pub key: KeyState,
+    /// It takes clients.
+    pub serves: bool,
+    /// Mailboxes that are open there.
+    pub mailboxes: usize,
+    /// How long ago it accepted its first message since it serves, in milliseconds.
+    pub accepted_ago_ms: Option<u64>,
+}
+
+/// One replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The incarnation that it is of.
+    pub incarnation: Incarnation,
+    /// The last entry in its log.
+    pub last: Index,
+    /// A snapshot brought it above what its region is known to hold: it can't take over.
+    pub ahead: bool,
+    /// How long ago the home was heard here about this partition, in milliseconds.
+    pub home_heard_ms: Option<u64>,
+    /// This node leads the partition, and its mailboxes may be opened.
+    pub ready: bool,
+    /// It heard of another incarnation of the same number.
+    pub contested: bool,
+    /// A later incarnation has sealed it.
+    pub sealed: bool,
+}
+
+/// When a node was heard last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// The node.
+    pub node: NodeId,
+    /// So many milliseconds ago; None if never since this node started.
+    pub ago_ms: Option<u64>,
+}
+
+/// What a node at home says of how a region confirms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeSays {
+    /// The partitions that it leads.
+    pub led: Vec<PartitionId>,
+    /// Of one of them the region has confirmed nothing for so long, in milliseconds; 0 while all is well.
+    pub unconfirmed_ms: u64,
+}
+
+/// What is asked between nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// How far are you?
+    Facts,
+    /// How does this region confirm?
+    Home {
+        /// Its name.
+        region: String,
+    },
+    /// Our region takes over.
+    Word {
+        /// The incarnation to adopt.
+        incarnation: Incarnation,
+        /// Who said so, for people.
+        word: String,
+    },
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To [`Question::Facts`].
+    Facts(Box<Facts>),
+    /// To [`Question::Home`].
+    Home(HomeSays),
+    /// To [`Question::Word`]: it is adopted, durably.
+    Adopted,
+    /// It is not; nothing was changed.
+    Refused {
+        /// Why, for people.
+        why: String,
+        /// Whether to ask again.
+        again: bool,
+    },
+}
+
+impl Facts {
+    /// Its replica of a partition.
+    pub fn of(&self, partition: PartitionId) -> Option<&Standing> {
+        self.standings.iter().find(|standing| standing.partition == partition)
+    }
+}

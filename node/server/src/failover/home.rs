@@ -1,0 +1,130 @@
+//! What a node of a backup region hears from the home, once a second: whether its nodes answer, and since when the home has
+//! this region's confirmations. The home goes on alone only after a time without them; so whoever knows when it had them last
+//! knows what it can't have answered alone yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mailraft_cluster::Role;
+use mailraft_driver::Cluster;
+use mailraft_storage::{NodeId, PartitionId, UnixMillis};
+use tokio::task::JoinSet;
+
+use super::facts::{Answer, Heard, HomeSays, Question};
+use crate::links::FailoverLinks;
+use crate::region;
+
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// An answer is waited for so long, with the dial before it: eight round trips of 300 ms.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// What is heard from the home.
+#[derive(Clone)]
+pub struct HomeWatch {
+    cluster: Cluster,
+    links: FailoverLinks,
+    heard: Arc<Mutex<HeardHome>>,
+}
+
+#[derive(Default)]
+struct HeardHome {
+    nodes: BTreeMap<NodeId, Option<Instant>>,
+    confirmed_at: Option<UnixMillis>,
+}
+
+/// How a region confirms, as far as this node leads.
+pub async fn says(cluster: &Cluster, region: &str) -> HomeSays {
+    let status = cluster.status().await;
+    let led: Vec<_> = status.partitions.iter().filter(|replica| replica.role == Role::Leader).collect();
+    let of = led.iter().flat_map(|leader| &leader.regions).filter(|other| other.region == region);
+    let unconfirmed_ms = of.map(|other| other.unconfirmed_ms).max().unwrap_or(0);
+    HomeSays { led: led.iter().map(|leader| leader.partition).collect(), unconfirmed_ms }
+}
+
+impl HomeWatch {
+    pub fn new(cluster: Cluster, links: FailoverLinks) -> Self {
+        HomeWatch { cluster, links, heard: Arc::default() }
+    }
+
+    /// Asks the nodes at home, while this node's region is not it, for ever.
+    pub async fn watch(self) {
+        let mut pause = tokio::time::interval(ASK_EVERY);
+        pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            pause.tick().await;
+            self.ask().await;
+        }
+    }
+
+    /// The nodes at home, and when each was heard last.
+    pub fn heard(&self) -> Vec<Heard> {
+        let ago = |at: &Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let line = |(node, at): (&NodeId, &Option<Instant>)| Heard { node: *node, ago_ms: at.as_ref().map(ago) };
+        self.known().nodes.iter().map(line).collect()
+    }
+
+    /// The home had this region's confirmations of everything no longer ago than at this time.
+    pub fn confirmed_at(&self) -> Option<UnixMillis> {
+        self.known().confirmed_at
+    }
+
+    async fn ask(&self) {
+        let Some(regions) = region::regions(&self.cluster) else { return };
+        let Some(own) = regions.of(self.cluster.node()).filter(|own| *own != regions.home()) else { return };
+        let Ok(question) = serde_json::to_string(&Question::Home { region: own.0.clone() }) else { return };
+        let begun = self.cluster.wall();
+        let mut asking = JoinSet::new();
+        for node in self.cluster.peers().into_iter().filter(|node| regions.is_home(*node)) {
+            self.known().nodes.entry(node).or_default();
+            let (links, question) = (self.links.clone(), question.clone());
+            asking.spawn(async move { (node, links.ask(node, &question, ANSWER_WITHIN).await) });
+        }
+        let mut said = Vec::new();
+        while let Some(Ok((node, answer))) = asking.join_next().await {
+            if let Ok(answer) = answer
+                && let Ok(Answer::Home(says)) = serde_json::from_str(&answer)
+            {
+                self.known().nodes.insert(node, Some(Instant::now()));
+                said.push(says);
+            }
+        }
+        let all = self.cluster.partitions() as usize + 1;
+        if let Some(at) = confirmed(begun, all, &said) {
+            let mut known = self.known();
+            known.confirmed_at = known.confirmed_at.max(Some(at));
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HeardHome> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What nodes said that were asked at this time: since when at the latest the home has lacked a confirmation. None where they
+/// do not speak of every partition.
+fn confirmed(asked: UnixMillis, partitions: usize, said: &[HomeSays]) -> Option<UnixMillis> {
+    let led: BTreeSet<PartitionId> = said.iter().flat_map(|says| says.led.iter().copied()).collect();
+    let unconfirmed_ms = said.iter().map(|says| says.unconfirmed_ms).max()?;
+    (led.len() >= partitions).then(|| UnixMillis(asked.0.saturating_sub(unconfirmed_ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_home_had_what_the_worst_of_all_partitions_says_and_nothing_is_known_of_some() {
+        let says = |led: std::ops::Range<u32>, unconfirmed_ms| HomeSays {
+            led: led.map(PartitionId).collect(),
+            unconfirmed_ms,
+        };
+        let at = |said: &[HomeSays]| confirmed(UnixMillis(100_000), 17, said).map(|at| at.0);
+        assert_eq!(at(&[says(0..6, 0), says(6..12, 0), says(12..17, 0)]), Some(100_000));
+        assert_eq!(at(&[says(0..6, 0), says(6..12, 7_000), says(12..17, 300)]), Some(93_000));
+        assert_eq!(at(&[says(0..6, 0), says(6..12, 0)]), None);
+        // Two speak of one partition, nobody of the last.
+        assert_eq!(at(&[says(0..6, 0), says(5..16, 0)]), None);
+        assert_eq!(at(&[]), None);
+    }
+}

@@ -1,0 +1,612 @@
+//! What an operator is told before a region takes over: how far each partition's standbys are, what is certain, what may be
+//! missing, and who is more likely to be cut off. Pure: of what the region's nodes say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mailraft_cluster::mode::Mode;
+use mailraft_cluster::regions::{RegionName, Regions, held};
+use mailraft_storage::{Incarnation, Index, NodeId, PartitionId, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Facts, Standing};
+use crate::survival::{moment, seconds};
+
+/// Who was heard within this time is heard: the home speaks once a second.
+const HEARD_WITHIN_MS: u64 = 3_000;
+
+/// What is known where a region is to take over.
+pub struct Known<'a> {
+    /// The region.
+    pub to: &'a RegionName,
+    /// The cluster's regions, as the asked node's rows say.
+    pub regions: &'a Regions,
+    /// Mail partitions.
+    pub partitions: u32,
+    /// What its nodes said; None of one that did not answer.
+    pub facts: &'a BTreeMap<NodeId, Option<Facts>>,
+    /// What time it is.
+    pub now: UnixMillis,
+}
+
+/// Partitions that are alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Each with the position that a majority of its standbys has.
+    pub positions: Vec<(PartitionId, Index)>,
+    /// The home was heard so long ago about one of them, in seconds; None if never since the nodes started.
+    pub home_heard_s: Option<u64>,
+    /// Standbys that could vote.
+    pub standbys: usize,
+    /// Of so many.
+    pub of: usize,
+    /// Whether answers waited for this region, as it knows.
+    pub mode: Mode,
+}
+
+/// What is known before the word is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The region that takes over.
+    pub to: String,
+    /// The home that is lost.
+    pub from: String,
+    /// Partitions that are alike.
+    pub groups: Vec<Group>,
+    /// What is certain, a sentence each.
+    pub certain: Vec<String>,
+    /// What may be missing, a sentence each.
+    pub may_be_missing: Vec<String>,
+    /// Who is more likely to be cut off, in a sentence.
+    pub cut_off: String,
+    /// It is more likely that the region that would take over is cut off.
+    pub rather_us: bool,
+    /// A takeover was begun here and broken off: it goes on with this number.
+    pub goes_on_with: Option<u32>,
+    /// Up to then the home can't have gone on alone, if nobody changed its settings; None if that is not known.
+    pub alone_from: Option<UnixMillis>,
+    /// No node there can open mailboxes, in a sentence: the root key must come with the word.
+    pub without_key: Option<String>,
+    /// What is lost, if the word is true and is given now.
+    pub lost: String,
+}
+
+/// Why a region can't take over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Refused {
+    /// A word for programs.
+    pub code: &'static str,
+    /// For people.
+    pub sentence: String,
+}
+
+impl Refused {
+    /// With a word for programs.
+    pub fn new(code: &'static str, sentence: impl Into<String>) -> Self {
+        Refused { code, sentence: sentence.into() }
+    }
+}
+
+/// The incarnation to adopt: the one that was begun and broken off, if there is such, else a new one.
+///
+/// Numbers rise, and those that one node draws no other does: a takeover that another node of the region began and of which
+/// this one heard nothing has another number, so that the higher one goes on, where one number with two nonces would serve
+/// nothing.
+///
+/// # Errors
+/// If there are no numbers any more.
+pub fn incarnation(
+    facts: &BTreeMap<NodeId, Option<Facts>>,
+    own: NodeId,
+    nonce: [u8; 16],
+) -> Result<Incarnation, Refused> {
+    if let Some(begun) = broken_off(facts) {
+        return Ok(begun);
+    }
+    let highest = controls(facts).map(|control| control.incarnation.number).chain(begun(facts)).max().unwrap_or(1);
+    let place = facts.keys().position(|node| *node == own).unwrap_or(0);
+    let number = drawn(highest, place, facts.len());
+    if number > mailraft_cluster::taken_over::INCARNATION_MAX {
+        return Err(Refused::new(
+            "no_numbers",
+            format!("a cluster is taken over up to incarnation 4095, and {highest} is there"),
+        ));
+    }
+    Ok(Incarnation { number, nonce })
+}
+
+/// The first number above the highest that is this node's, of so many nodes.
+fn drawn(highest: u32, place: usize, of: usize) -> u32 {
+    let (place, of) = (u32::try_from(place).unwrap_or(0), u32::try_from(of.max(1)).unwrap_or(1));
+    (highest + 1..).find(|number| number % of == place % of).unwrap_or(u32::MAX)
+}
+
+fn controls(facts: &BTreeMap<NodeId, Option<Facts>>) -> impl Iterator<Item = &Standing> {
+    facts.values().flatten().filter_map(|node| node.of(PartitionId::CONTROL))
+}
+
+/// The newest takeovers that have begun.
+fn begun(facts: &BTreeMap<NodeId, Option<Facts>>) -> impl Iterator<Item = u32> {
+    facts.values().flatten().map(|node| node.begun)
+}
+
+/// The highest incarnation that a standby of partition 0 has adopted and that has not begun, if nobody disputes it.
+fn broken_off(facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<Incarnation> {
+    let highest = controls(facts).map(|control| control.incarnation.number).max()?;
+    if begun(facts).any(|number| number >= highest) || highest < 2 {
+        return None;
+    }
+    let of_it: Vec<&Standing> = controls(facts).filter(|control| control.incarnation.number == highest).collect();
+    let nonces: BTreeSet<[u8; 16]> = of_it.iter().map(|control| control.incarnation.nonce).collect();
+    let disputed = nonces.len() > 1 || of_it.iter().any(|control| control.contested);
+    (!disputed).then(|| of_it[0].incarnation)
+}
+
+impl Plan {
+    /// Of what is known.
+    ///
+    /// # Errors
+    /// Why the region can't take over.
+    pub fn of(known: &Known<'_>) -> Result<Plan, Refused> {
+        let Known { to, regions, facts, now, .. } = known;
+        let (home, region) = (&regions.home().0, &to.0);
+        if regions.home() == *to {
+            return Err(Refused::new("is_home", format!("{region} is home already")));
+        }
+        if !regions.sync_set().contains(*to) {
+            return Err(Refused::new(
+                "not_in_sync_set",
+                format!(
+                    "{region} is being filled, and answers did not wait for it: it lacks mail, nobody knows how much. See mailraft \
+                     region show, and bring {home} back"
+                ),
+            ));
+        }
+        may_adopt(known)?;
+        let groups = groups(known);
+        let alone_from = regions.degrade_after().and_then(|after| Some(later(confirmed_at(facts)?, millis(after))));
+        let (cut_off, rather_us) = cut_off(known);
+        let (certain, may_be_missing) = sentences(known, alone_from);
+        Ok(Plan {
+            to: region.clone(),
+            from: home.clone(),
+            groups,
+            certain,
+            may_be_missing,
+            cut_off,
+            rather_us,
+            goes_on_with: broken_off(facts).map(|incarnation| incarnation.number),
+            alone_from,
+            without_key: without_key(to, facts),
+            lost: lost(regions, alone_from, *now),
+        })
+    }
+}
+
+fn without_key(to: &RegionName, facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<String> {
+    let known: Vec<&Facts> = facts.values().flatten().collect();
+    let first = known.first().filter(|_| known.iter().all(|node| !node.key.usable))?;
+    Some(format!(
+        "{} can't unseal: node {}: {}. Give the key by --root-key-stdin, or put it there",
+        to.0, first.node, first.key.why
+    ))
+}
+
+/// Whether a majority of every partition's standbys could vote.
+fn may_adopt(known: &Known<'_>) -> Result<(), Refused> {
+    let Known { to, regions, facts, .. } = known;
+    for (partition, nodes) in standbys(known) {
+        let answers = nodes.iter().filter(|node| facts.get(node).is_some_and(Option::is_some)).count();
+        let said = |is: fn(&Standing) -> bool| {
+            let of = |node: &&NodeId| facts.get(*node).and_then(Option::as_ref)?.of(partition);
+            nodes.iter().filter(|node| of(node).is_some_and(is)).map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (of, region, home) = (nodes.len(), &to.0, &regions.home().0);
+        if answers <= of / 2 {
+            let missing: Vec<String> =
+                facts.iter().filter(|(_, said)| said.is_none()).map(|(node, _)| node.to_string()).collect();
+            return Err(Refused::new(
+                "no_majority",
+                format!(
+                    "{answers} of {of} standbys of partition {partition} in {region} can be reached, and a majority must vote: \
+                     start node {} there, then run this again",
+                    missing.join(", ")
+                ),
+            ));
+        }
+        let sealed = said(|standing| standing.sealed);
+        if of - sealed.len() <= of / 2 {
+            return Err(Refused::new(
+                "sealed",
+                format!(
+                    "a later incarnation sealed partition {partition} on node {}: another region took over",
+                    sealed.join(", ")
+                ),
+            ));
+        }
+        let ahead = said(|standing| standing.ahead);
+        if answers - ahead.len() <= of / 2 {
+            return Err(Refused::new(
+                "ahead",
+                format!(
+                    "partition {partition} on node {} was brought up by a snapshot above what {region} is known to hold, so it \
+                     can't vote, and without it there is no majority: bring {home} back until they agree",
+                    ahead.join(", ")
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Each partition with the nodes of its standbys in the region.
+fn standbys<'a>(known: &Known<'a>) -> impl Iterator<Item = (PartitionId, Vec<NodeId>)> + 'a {
+    let (regions, to) = (known.regions, known.to);
+    regions.placements().map(move |placed| {
+        let there = mailraft_cluster::takeover::standbys(regions, placed, to);
+        (placed.partition, there.map(|member| member.node).collect())
+    })
+}
+
+fn groups(known: &Known<'_>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (partition, nodes) in standbys(known) {
+        let said = nodes.iter().filter_map(|node| known.facts.get(node)?.as_ref()?.of(partition));
+        let said: Vec<&Standing> = said.collect();
+        let mut synced: Vec<Index> = said.iter().map(|standing| standing.last).collect();
+        synced.resize(nodes.len(), Index(0));
+        let group = Group {
+            positions: vec![(partition, held(synced))],
+            home_heard_s: said.iter().filter_map(|standing| standing.home_heard_ms).min().map(|ms| ms / 1_000),
+            standbys: said.iter().filter(|standing| !standing.ahead && !standing.sealed).count(),
+            of: nodes.len(),
+            mode: known.regions.mode().mode,
+        };
+        let alike = |other: &&mut Group| {
+            let Group { positions: _, home_heard_s, standbys, of, mode } = other;
+            (*home_heard_s, *standbys, *of, *mode) == (group.home_heard_s, group.standbys, group.of, group.mode)
+        };
+        match groups.iter_mut().find(alike) {
+            Some(other) => other.positions.extend(group.positions),
+            None => groups.push(group),
+        }
+    }
+    groups
+}
+
+/// The home had this region's confirmations of everything no longer ago than at this time.
+fn confirmed_at(facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<UnixMillis> {
+    facts.values().flatten().filter_map(|node| node.confirmed_at).max()
+}
+
+fn later(at: UnixMillis, by_ms: u64) -> UnixMillis {
+    UnixMillis(at.0.saturating_add(by_ms))
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When the home was heard last by anybody here.
+fn heard_ago_ms(facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<u64> {
+    let of_node = |node: &Facts| {
+        let raft = node.standings.iter().filter_map(|standing| standing.home_heard_ms);
+        raft.chain(node.home_nodes.iter().filter_map(|heard| heard.ago_ms)).min()
+    };
+    facts.values().flatten().filter_map(of_node).min()
+}
+
+/// What is certain, and what may be missing.
+fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>, Vec<String>) {
+    let Known { to, regions, facts, now, .. } = known;
+    let (home, region) = (&regions.home().0, &to.0);
+    let (mut certain, mut missing) = (Vec::new(), Vec::new());
+    let heard = heard_ago_ms(facts).map(|ms| moment(now.0.saturating_sub(ms)));
+    let since = heard.map_or_else(|| "these nodes started".to_owned(), |at| format!("the last contact, at {at}"));
+    match regions.durability().rpo_max() {
+        None => certain
+            .push(format!("durability geo: {region} holds all that {home} answered while it waited for {region}")),
+        Some(bound) => missing
+            .push(format!("durability region: at most {} s of what {home} answered last", seconds(millis(bound)))),
+    }
+    if regions.mode().mode != Mode::Whole {
+        let at = moment(regions.mode().since.0);
+        missing.push(format!("{home} answered alone: what it answered since {at} is not all in {region}"));
+    }
+    match (regions.degrade_after(), alone_from) {
+        (None, _) => certain.push(format!("unconfirmed refuse: {home} answers nothing without {region}")),
+        (Some(_), Some(from)) => {
+            certain.push(format!("{home} can't have answered alone before {}", moment(from.0)));
+            missing.push(format!("what {home} answered alone after {}, if it still ran then", moment(from.0)));
+        }
+        (Some(after), None) => missing.push(format!(
+            "what {home} answered alone: it begins that {} s without {region}, and when it last had a confirmation is not known \
+             here",
+            seconds(millis(after))
+        )),
+    }
+    missing.push(format!(
+        "whoever reached {home} after {since} could set --durability, --unconfirmed or --degrade-after there alone; what was \
+         answered by such a setting may be missing too"
+    ));
+    (certain, missing)
+}
+
+/// What is lost if the home is dead now.
+pub fn lost(regions: &Regions, alone_from: Option<UnixMillis>, dead_by: UnixMillis) -> String {
+    let mut parts = Vec::new();
+    if let Some(bound) = regions.durability().rpo_max() {
+        parts.push(format!("at most {} ms of what was answered last", millis(bound)));
+    }
+    let mode = regions.mode();
+    if mode.mode != Mode::Whole {
+        parts.push(format!("what it answered alone since {}", moment(mode.since.0)));
+    }
+    let lost = if parts.is_empty() { "lost: nothing".to_owned() } else { format!("lost: {}", parts.join(", and ")) };
+    match (regions.degrade_after(), alone_from) {
+        (None, _) => lost,
+        (Some(_), Some(from)) if dead_by <= from => lost,
+        (Some(_), Some(from)) => format!(
+            "{lost}, if {} was dead by {}; else what it answered alone until it died",
+            regions.home().0,
+            moment(from.0)
+        ),
+        (Some(_), None) => {
+            format!("{lost}, unless {} answered alone, of which nothing is known here", regions.home().0)
+        }
+    }
+}
+
+/// Who is more likely to be cut off, and whether that is us.
+fn cut_off(known: &Known<'_>) -> (String, bool) {
+    let Known { to, regions, facts, .. } = known;
+    let (home, region) = (&regions.home().0, &to.0);
+    let hear: Vec<(NodeId, NodeId)> = facts
+        .values()
+        .flatten()
+        .flat_map(|node| {
+            let lately = node.home_nodes.iter().filter(|heard| heard.ago_ms.is_some_and(|ms| ms < HEARD_WITHIN_MS));
+            lately.map(|heard| (node.node, heard.node))
+        })
+        .collect();
+    let silent: Vec<String> =
+        facts.iter().filter(|(_, said)| said.is_none()).map(|(node, _)| node.to_string()).collect();
+    let all = facts.len();
+    let hearing: BTreeSet<NodeId> = hear.iter().map(|(node, _)| *node).collect();
+    match hear.first() {
+        Some((here, there)) if hearing.len() == all => {
+            (format!("{home} LIVES: all {all} nodes of {region} hear it, as node {here} hears node {there}"), true)
+        }
+        Some((here, there)) => (
+            format!(
+                "more likely it is a part of {region} that is cut off: node {here} hears node {there} of {home}, and {} of {all} \
+                 nodes here do not",
+                all - hearing.len()
+            ),
+            true,
+        ),
+        None if !silent.is_empty() => (
+            format!(
+                "more likely it is {region} that is cut off: node {} of its own does not answer either",
+                silent.join(", ")
+            ),
+            true,
+        ),
+        None => (
+            format!(
+                "all {all} nodes of {region} hear each other, and none hears {home}: it is lost, or the link to it is; from here \
+                 nobody can tell which"
+            ),
+            false,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use mailraft_cluster::placement::{self, MemberRow, NodeRow, Placement};
+    use mailraft_cluster::regions::{Durability, RegionsRow, Unconfirmed};
+    use mailraft_storage::memory::MemoryRows;
+    use mailraft_storage::rows::ReplicaBatch;
+    use mailraft_storage::{Applied, ReplicaId, RowBatch, Rows, Term};
+
+    use super::super::facts::Heard;
+    use super::super::unsealing::KeyState;
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_795_684_443_000);
+
+    fn name(name: &str) -> RegionName {
+        RegionName(name.into())
+    }
+
+    /// Three nodes at home and three in the south, with one mail partition.
+    struct World {
+        row: RegionsRow,
+        facts: BTreeMap<NodeId, Option<Facts>>,
+    }
+
+    fn standing(partition: u32) -> Standing {
+        Standing {
+            partition: PartitionId(partition),
+            incarnation: Incarnation { number: 1, nonce: [0; 16] },
+            last: Index(50),
+            ahead: false,
+            home_heard_ms: Some(12_300),
+            ready: false,
+            contested: false,
+            sealed: false,
+        }
+    }
+
+    fn facts(node: u64) -> Facts {
+        Facts {
+            node: NodeId(node),
+            home: "home".into(),
+            begun: 1,
+            standings: vec![standing(0), standing(1)],
+            home_nodes: (1..=3).map(|home| Heard { node: NodeId(home), ago_ms: Some(13_000) }).collect(),
+            neighbours: Vec::new(),
+            confirmed_at: Some(UnixMillis(NOW.0 - 13_000)),
+            key: KeyState { usable: true, why: String::new(), is_there: true },
+            serves: false,
+            mailboxes: 0,
+            accepted_ago_ms: None,
+        }
+    }
+
+    impl World {
+        fn new(durability: Durability) -> Self {
+            let row = RegionsRow::new(name("home"), [name("south")].into(), durability);
+            World { row, facts: (4..=6).map(|node| (NodeId(node), Some(facts(node)))).collect() }
+        }
+
+        fn each(&mut self, change: impl Fn(&mut Facts)) -> &mut Self {
+            self.facts.values_mut().flatten().for_each(change);
+            self
+        }
+
+        fn control(&mut self, node: u64, change: impl Fn(&mut Standing)) -> &mut Self {
+            change(&mut self.facts.get_mut(&NodeId(node)).unwrap().as_mut().unwrap().standings[0]);
+            self
+        }
+
+        fn plan(&self) -> Result<Plan, Refused> {
+            let stands = |id| NodeRow {
+                id: NodeId(id),
+                name: String::new(),
+                region: if id <= 3 { "home".into() } else { "south".into() },
+                zone: String::new(),
+                peer: String::new(),
+            };
+            let nodes: Vec<NodeRow> = (1..=6).map(stands).collect();
+            let member = |partition: u32, node| MemberRow {
+                replica: ReplicaId(u64::from(partition) * 10 + node),
+                node: NodeId(node),
+                voter: node <= 3,
+            };
+            let placed = |partition| Placement {
+                partition: PartitionId(partition),
+                nonce: [0; 16],
+                members: (1..=6).map(|node| member(partition, node)).collect(),
+            };
+            let mut batch = RowBatch::default();
+            placement::write(&mut batch, &nodes, &[placed(0), placed(1)]);
+            mailraft_cluster::regions::write(&mut batch, &self.row);
+            let (rows, replica) = (MemoryRows::new(), ReplicaId(1));
+            let applied = Applied { index: Index(1), term: Term(1), ..Applied::default() };
+            rows.write(&[ReplicaBatch { replica, batch, applied }]).unwrap();
+            let regions = Regions::from_rows(&rows, replica).unwrap().unwrap();
+            Plan::of(&Known { to: &name("south"), regions: &regions, partitions: 1, facts: &self.facts, now: NOW })
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_under_geo_before_the_home_can_have_gone_alone() {
+        let plan = World::new(Durability::Geo).plan().unwrap();
+        assert_eq!(plan.lost, "lost: nothing");
+        assert_eq!(plan.groups.len(), 1);
+        let positions = [(PartitionId(0), Index(50)), (PartitionId(1), Index(50))];
+        assert_eq!((&plan.groups[0].positions[..], plan.groups[0].home_heard_s), (&positions[..], Some(12)));
+        assert!(
+            !plan.rather_us && plan.cut_off.starts_with("all 3 nodes of south hear each other"),
+            "{}",
+            plan.cut_off
+        );
+        let late = |facts: &mut Facts| facts.confirmed_at = Some(UnixMillis(NOW.0 - 61_000));
+        assert_eq!(
+            World::new(Durability::Geo).each(late).plan().unwrap().lost,
+            "lost: nothing, if home was dead by 2026-11-26T09:14:02Z; else what it answered alone until it died"
+        );
+        let unknown = World::new(Durability::Geo).each(|facts| facts.confirmed_at = None).plan().unwrap();
+        assert!(unknown.lost.starts_with("lost: nothing, unless home answered alone"), "{}", unknown.lost);
+        let mut refuse = World::new(Durability::Geo);
+        refuse.row.unconfirmed = Unconfirmed::Refuse;
+        let plan = refuse.each(late).plan().unwrap();
+        assert_eq!(plan.lost, "lost: nothing");
+        // Home's majority alone can change that.
+        assert!(plan.may_be_missing.iter().any(|said| said.contains("could set --durability, --unconfirmed")));
+    }
+
+    #[test]
+    fn where_no_node_has_a_key_it_must_come_with_the_word() {
+        let without = |facts: &mut Facts| facts.key = KeyState { usable: false, why: "none".into(), is_there: false };
+        let mut world = World::new(Durability::Geo);
+        without(world.facts.get_mut(&NodeId(4)).unwrap().as_mut().unwrap());
+        assert_eq!(world.plan().unwrap().without_key, None);
+        let said = world.each(without).plan().unwrap().without_key.unwrap();
+        assert!(said.starts_with("south can't unseal: node 4: none. Give the key by --root-key-stdin"), "{said}");
+    }
+
+    #[test]
+    fn under_region_the_bound_is_said() {
+        let plan = World::new(Durability::Region { rpo_max_ms: 700 }).plan().unwrap();
+        assert_eq!(plan.lost, "lost: at most 700 ms of what was answered last");
+        assert!(plan.may_be_missing[0].contains("at most 0.7 s"), "{:?}", plan.may_be_missing);
+    }
+
+    #[test]
+    fn what_can_not_take_over_is_refused_in_words() {
+        let code = |world: &World| world.plan().unwrap_err().code;
+        let mut world = World::new(Durability::Geo);
+        world.row.home = name("south");
+        assert_eq!(code(&world), "is_home");
+        let mut world = World::new(Durability::Geo);
+        world.row.sync_set.clear();
+        assert_eq!(code(&world), "not_in_sync_set");
+        let mut world = World::new(Durability::Geo);
+        world.facts.insert(NodeId(4), None);
+        assert!(world.plan().is_ok(), "two of three are a majority");
+        world.facts.insert(NodeId(5), None);
+        let refused = world.plan().unwrap_err();
+        assert!(refused.code == "no_majority" && refused.sentence.contains("node 4, 5"), "{refused}");
+        let mut world = World::new(Durability::Geo);
+        world.control(4, |control| control.ahead = true);
+        assert!(world.plan().is_ok());
+        world.control(5, |control| control.ahead = true);
+        assert_eq!(code(&world), "ahead");
+        world.each(|facts| facts.standings[1].sealed = true).control(4, |control| control.ahead = false);
+        assert_eq!(code(&world), "sealed");
+    }
+
+    #[test]
+    fn it_is_said_that_it_is_rather_us_who_are_cut_off() {
+        let mut world = World::new(Durability::Geo);
+        let lately = |facts: &mut Facts| facts.home_nodes[1].ago_ms = Some(400);
+        lately(world.facts.get_mut(&NodeId(5)).unwrap().as_mut().unwrap());
+        let plan = world.plan().unwrap();
+        assert!(plan.rather_us && plan.cut_off.contains("node 5 hears node 2 of home, and 2 of 3"), "{}", plan.cut_off);
+        let lives = world.each(lately).plan().unwrap();
+        assert!(lives.rather_us && lives.cut_off.starts_with("home LIVES"), "{}", lives.cut_off);
+        let mut world = World::new(Durability::Geo);
+        world.facts.insert(NodeId(6), None);
+        let plan = world.plan().unwrap();
+        assert!(plan.rather_us && plan.cut_off.contains("node 6 of its own does not answer"), "{}", plan.cut_off);
+    }
+
+    #[test]
+    fn what_was_broken_off_goes_on_and_two_nodes_never_draw_one_number() {
+        let mut world = World::new(Durability::Geo);
+        let draw = |world: &World, own: u64| incarnation(&world.facts, NodeId(own), [9; 16]).unwrap();
+        let numbers: BTreeSet<u32> = (4..=6).map(|own| draw(&world, own).number).collect();
+        assert_eq!(numbers, [2, 3, 4].into());
+        let second = Incarnation { number: 2, nonce: [7; 16] };
+        world.control(4, |control| control.incarnation = second);
+        assert_eq!((draw(&world, 4), draw(&world, 6)), (second, second));
+        assert_eq!(world.plan().unwrap().goes_on_with, Some(2));
+        // It has begun: the next one is another.
+        world.each(|facts| facts.begun = 2);
+        assert!(draw(&world, 4).number > 2 && draw(&world, 4).nonce == [9; 16]);
+        // Two nonces: only a higher number serves.
+        let mut world = World::new(Durability::Geo);
+        world.control(4, |control| control.incarnation = second);
+        world.control(5, |control| control.incarnation = Incarnation { number: 2, nonce: [8; 16] });
+        assert!(draw(&world, 4).number > 2);
+        world.control(5, |control| control.incarnation.nonce = [7; 16]).control(5, |control| control.contested = true);
+        assert!(draw(&world, 4).number > 2);
+        let highest = Incarnation { number: 4_095, nonce: [7; 16] };
+        world.each(|facts| facts.begun = 4_095).control(4, |control| control.incarnation = highest);
+        assert_eq!(incarnation(&world.facts, NodeId(4), [9; 16]).unwrap_err().code, "no_numbers");
+    }
+}

@@ -1,0 +1,447 @@
+//! The word is given, and what follows from it is watched, step by step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mailraft_cluster::regions::{RegionName, Regions};
+use mailraft_storage::takeover::WORD_MAX_BYTES;
+use mailraft_storage::{Incarnation, NodeId, PartitionId};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use super::Failover;
+use super::facts::{Answer, Facts, Question};
+use super::fence::fence;
+use super::plan::{Known, Plan, Refused, incarnation, lost};
+use crate::environment::os_env;
+use crate::region;
+use crate::survival::moment;
+
+/// A majority has so long to adopt, and then to serve.
+const STEP_MAX: Duration = Duration::from_secs(30);
+/// A first message is waited for so long: senders try again after a while.
+const MESSAGE_MAX: Duration = Duration::from_secs(10);
+/// A node that is handed the key answers within this time.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
+/// Who does not answer is asked again so soon.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// What the nodes have reached is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Whose word it is that the old home is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// An operator's.
+    OldRegionIsOff,
+    /// That of `node.fence_command`, by its exit code.
+    FenceCommand,
+}
+
+/// What an operator orders.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// The region that takes over.
+    pub to: String,
+    /// Whose word it is.
+    pub word: Word,
+    /// The root key, for nodes that have none: 64 hexadecimal digits.
+    pub root_key: Option<Zeroizing<String>>,
+}
+
+/// One step that was reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// A word for programs: fenced, adopted, elected, home, serves, unsealed, clients, mailbox, message.
+    pub step: String,
+    /// In words.
+    pub sentence: String,
+    /// So long after the word, in milliseconds.
+    pub after_ms: u64,
+}
+
+/// How far a takeover is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The region that takes over.
+    pub to: String,
+    /// The incarnation's number.
+    pub incarnation: u32,
+    /// What was reached, in order.
+    pub steps: Vec<Step>,
+    /// What is waited for, in words; empty at the end.
+    pub waits_for: String,
+    /// Whether it goes on.
+    pub running: bool,
+    /// Why it ended before all was reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// What is lost, in words.
+    pub lost: String,
+}
+
+impl Failover {
+    /// What an operator is told before the word.
+    ///
+    /// # Errors
+    /// Why the region can't take over.
+    pub async fn plan(&self, to: &str) -> Result<Plan, Refused> {
+        let regions = self.regions(to)?;
+        if let Some(row) = regions.takeovers().last().filter(|row| row.home == *regions.home() && row.home.0 == to) {
+            let (number, at) = (row.incarnation.number, moment(row.since.0));
+            return Err(Refused::new("has_begun", format!("{to} took over at {at}, as incarnation {number}")));
+        }
+        let facts = self.gather(&regions).await;
+        self.plan_of(&regions, to, &facts)
+    }
+
+    /// How far the takeover is that was ordered here.
+    pub fn progress(&self) -> Option<Progress> {
+        self.known().clone()
+    }
+
+    /// Begins, or goes on with what was broken off. Returns once the word is about to be given; [`Failover::progress`] says
+    /// what follows.
+    ///
+    /// # Errors
+    /// Why nothing was begun.
+    pub async fn begin(&self, order: Order) -> Result<(), Refused> {
+        let regions = self.regions(&order.to)?;
+        let facts = self.gather(&regions).await;
+        if let Some(key) = &order.root_key {
+            self.unsealing.fits(key).await.map_err(|why| Refused::new("wrong_key", why))?;
+        }
+        let name = RegionName(order.to.clone());
+        // The takeover has begun: what is missing is the key, or to watch it.
+        let has_begun = *regions.home() == name && super::begun(&regions) > 1;
+        let is_running = self.progress().is_some_and(|progress| progress.running);
+        if order.word == Word::FenceCommand && !has_begun && self.config.node.fence_command.is_empty() {
+            return Err(Refused::new(
+                "no_word",
+                "somebody must say that the old home is off: give --old-region-is-off, or set node.fence_command on this node",
+            ));
+        }
+        let (of, said) = match regions.takeovers().last() {
+            Some(row) if has_begun => (row.incarnation, String::new()),
+            Some(_) | None => {
+                let plan = self.plan_of(&regions, &order.to, &facts)?;
+                if let Some(sentence) = plan.without_key.filter(|_| order.root_key.is_none()) {
+                    return Err(Refused::new("no_key", sentence));
+                }
+                (incarnation(&facts, self.cluster.node(), os_env().bytes())?, plan.lost)
+            }
+        };
+        if let Some(key) = &order.root_key {
+            self.unsealing.take(key).await.map_err(|why| Refused::new("wrong_key", why))?;
+        }
+        if is_running {
+            // Who asks again watches the same.
+            self.hands_key_over(&order, &self.nodes(&regions));
+            return Ok(());
+        }
+        {
+            let mut known = self.known();
+            if known.as_ref().is_some_and(|progress| progress.running) {
+                return Ok(());
+            }
+            *known = Some(Progress {
+                to: order.to.clone(),
+                incarnation: of.number,
+                steps: Vec::new(),
+                waits_for: "the word".to_owned(),
+                running: true,
+                failed: None,
+                lost: said,
+            });
+        }
+        let failover = self.clone();
+        tokio::spawn(async move {
+            let ended = failover.carry_out(&order, of, &regions, has_begun).await;
+            if let Err(sentence) = &ended {
+                tracing::error!("the takeover is not finished: {sentence}");
+            }
+            if let Some(progress) = failover.known().as_mut() {
+                (progress.running, progress.failed) = (false, ended.err());
+                progress.waits_for.clear();
+            }
+        });
+        Ok(())
+    }
+
+    fn regions(&self, to: &str) -> Result<Regions, Refused> {
+        let regions = region::regions(&self.cluster)
+            .ok_or_else(|| Refused::new("one_region", "this cluster has one region, and no other takes it over"))?;
+        let own = regions.of(self.cluster.node()).map_or("none", |own| &own.0);
+        if !regions.names().any(|name| name.0 == to) {
+            let names: Vec<&str> = regions.names().map(|name| name.0.as_str()).collect();
+            return Err(Refused::new("no_region", format!("there is no region {to}: there are {}", names.join(", "))));
+        }
+        if own != to {
+            return Err(Refused::new(
+                "other_region",
+                format!("this node stands in region {own}: ask a node of region {to}, which takes over"),
+            ));
+        }
+        Ok(regions)
+    }
+
+    fn plan_of(&self, regions: &Regions, to: &str, facts: &BTreeMap<NodeId, Option<Facts>>) -> Result<Plan, Refused> {
+        let (to, now) = (&RegionName(to.to_owned()), self.cluster.wall());
+        Plan::of(&Known { to, regions, partitions: self.cluster.partitions(), facts, now })
+    }
+
+    async fn carry_out(&self, order: &Order, of: Incarnation, regions: &Regions, begun: bool) -> Result<(), String> {
+        let said_at = Instant::now();
+        let nodes = self.nodes(regions);
+        if !begun {
+            if order.word == Word::FenceCommand {
+                self.waits_for("node.fence_command");
+                let said = fence(&self.config.node.fence_command, &regions.home().0).await?;
+                let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+                self.reached(
+                    said_at,
+                    "fenced",
+                    format!("node.fence_command says that {} is off{said}", regions.home().0),
+                );
+            }
+            // It was dead when this was said, if that is true.
+            let facts = self.gather(regions).await;
+            let plan = self.plan_of(regions, &order.to, &facts).map_err(|refused| refused.sentence)?;
+            self.with(|progress| progress.lost = lost(regions, plan.alone_from, self.cluster.wall()));
+            self.gives_word(order, of, &nodes, said_at).await?;
+        }
+        self.hands_key_over(order, &nodes);
+        self.watches(of, &nodes, said_at).await
+    }
+
+    /// Gives the word to every node until a majority has adopted: this node first, so that it knows what it began, then all
+    /// others at once. Those that come later are asked on, within a bound, and follow from their rows in the end.
+    async fn gives_word(
+        &self,
+        order: &Order,
+        of: Incarnation,
+        nodes: &[NodeId],
+        said_at: Instant,
+    ) -> Result<(), String> {
+        let (own, at) = (self.cluster.node(), moment(self.cluster.wall().0));
+        let mut word = match order.word {
+            Word::OldRegionIsOff => format!("an operator at node {own} said that the old region is off, {at}"),
+            Word::FenceCommand => format!("node.fence_command of node {own} said that the old region is off, {at}"),
+        };
+        word.truncate(WORD_MAX_BYTES);
+        let question = Question::Word { incarnation: of, word };
+        self.waits_for("a majority that adopts");
+        if let Answer::Refused { why, .. } = self.ask(own, &question).await.map_err(|e| e.to_string())? {
+            return Err(format!("node {own} adopts nothing ({why}): run this on another node of {}", order.to));
+        }
+        let mut adopted = BTreeSet::from([own]);
+        let mut refused: BTreeMap<NodeId, String> = BTreeMap::new();
+        let mut asking = JoinSet::new();
+        for node in nodes.iter().copied().filter(|node| *node != own) {
+            let (failover, question) = (self.clone(), question.clone());
+            asking.spawn(async move { (node, failover.until_it_says(node, &question).await) });
+        }
+        let majority = nodes.len() / 2 + 1;
+        while adopted.len() < majority {
+            match asking.join_next().await {
+                Some(Ok((node, Ok(())))) => drop(adopted.insert(node)),
+                Some(Ok((node, Err(why)))) => drop(refused.insert(node, why)),
+                Some(Err(_)) => {}
+                None => {
+                    let why: Vec<String> = refused.iter().map(|(node, why)| format!("node {node}: {why}")).collect();
+                    return Err(format!(
+                        "{} of {} standbys adopted incarnation {}, and {majority} must: {}. Nothing serves yet; what adopted \
+                         stays so. Mend that and run this again: it goes on with the same incarnation",
+                        adopted.len(),
+                        nodes.len(),
+                        of.number,
+                        why.join("; ")
+                    ));
+                }
+            }
+        }
+        let (count, all) = (adopted.len(), nodes.len());
+        self.reached(said_at, "adopted", format!("{count} of {all} nodes adopted incarnation {}", of.number));
+        // Whoever has not answered yet is asked on beside what follows.
+        tokio::spawn(async move { while asking.join_next().await.is_some() {} });
+        Ok(())
+    }
+
+    /// Gives the word to a node, again while it does not answer.
+    async fn until_it_says(&self, node: NodeId, question: &Question) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            let why = match self.ask(node, question).await {
+                Ok(Answer::Adopted) => return Ok(()),
+                Ok(Answer::Refused { why, again: false }) => return Err(why),
+                Ok(Answer::Refused { why, again: true }) => why,
+                Ok(Answer::Facts(_) | Answer::Home(_)) => "it answered something else".to_owned(),
+                Err(error) => format!("it does not answer ({error})"),
+            };
+            if begun.elapsed() > STEP_MAX {
+                return Err(why);
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    /// Gives the others the root key that an operator gave this one.
+    fn hands_key_over(&self, order: &Order, nodes: &[NodeId]) {
+        let Some(key) = &order.root_key else { return };
+        for node in nodes.iter().copied().filter(|node| *node != self.cluster.node()) {
+            let (failover, key) = (self.clone(), key.clone());
+            tokio::spawn(async move {
+                let begun = Instant::now();
+                while begun.elapsed() < STEP_MAX {
+                    match failover.links.give_root_key(node, &key, HAND_OVER_MAX).await {
+                        Ok(why) if why.is_empty() => return,
+                        Ok(why) => return tracing::error!(node = node.0, "the root key is not taken: {why}"),
+                        Err(error) => tracing::debug!(node = node.0, %error, "the root key was not handed over yet"),
+                    }
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+            });
+        }
+    }
+
+    /// Looks at the nodes until they serve.
+    async fn watches(&self, of: Incarnation, nodes: &[NodeId], said_at: Instant) -> Result<(), String> {
+        let all = self.cluster.partitions() as usize + 1;
+        let (begun, mut serving_since) = (Instant::now(), None);
+        let (_looking, seen) = self.looks_at(nodes);
+        loop {
+            let facts = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let known: Vec<&Facts> = facts.values().collect();
+            let ready: BTreeSet<PartitionId> = known
+                .iter()
+                .flat_map(|node| &node.standings)
+                .filter(|standing| standing.ready && standing.incarnation.number >= of.number)
+                .map(|standing| standing.partition)
+                .collect();
+            let (to, total) = (self.with(|progress| progress.to.clone()).unwrap_or_default(), nodes.len());
+            if ready.contains(&PartitionId::CONTROL) {
+                self.reached(said_at, "elected", format!("partition 0 leads in {to}"));
+            }
+            if known.iter().any(|node| node.begun >= of.number && node.home == to) {
+                self.reached(said_at, "home", format!("{to} is home, as its rows say"));
+            }
+            if ready.len() == all {
+                self.reached(said_at, "serves", format!("{all} of {all} serve"));
+            }
+            let locked: Vec<&&Facts> = known.iter().filter(|node| !node.key.usable).collect();
+            let open = known.len() - locked.len();
+            if open > 0 {
+                self.reached(said_at, "unsealed", format!("{open} of {total} nodes have the root key"));
+            }
+            let taking = known.iter().filter(|node| node.serves).count();
+            if taking > 0 {
+                self.reached(said_at, "clients", format!("{taking} of {total} nodes take clients"));
+            }
+            if known.iter().any(|node| node.mailboxes > 0) {
+                self.reached(said_at, "mailbox", "a first mailbox is open".to_owned());
+            }
+            let accepted = known.iter().filter_map(|node| node.accepted_ago_ms).max();
+            if let Some(ago_ms) = accepted {
+                let at = said_at.elapsed().saturating_sub(Duration::from_millis(ago_ms));
+                self.reached_after(at, "message", "first message accepted".to_owned());
+            }
+            let serves = ready.len() == all && taking > 0;
+            let since = *match serves {
+                true => serving_since.get_or_insert_with(Instant::now),
+                false => &begun,
+            };
+            if serves {
+                self.waits_for(&format!("a first message from somebody, for {} s at most", MESSAGE_MAX.as_secs()));
+                if accepted.is_some() || since.elapsed() > MESSAGE_MAX {
+                    return Ok(());
+                }
+            } else if ready.len() < all {
+                self.waits_for(&format!("leaders: {} of {all} partitions have one", ready.len()));
+            } else if let Some(node) = locked.first() {
+                self.waits_for(&format!("the root key: node {} can't unseal: {}", node.node, node.key.why));
+            } else {
+                self.waits_for("a node that takes clients");
+            }
+            if !serves && since.elapsed() > STEP_MAX {
+                return Err(self.why_not(&ready, all, &locked));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Asks each node again and again how far it is, so that one which does not answer delays nobody's news. Ends with what
+    /// it gives first.
+    fn looks_at(&self, nodes: &[NodeId]) -> (JoinSet<()>, Arc<Mutex<BTreeMap<NodeId, Facts>>>) {
+        let (mut looking, seen) = (JoinSet::new(), Arc::new(Mutex::new(BTreeMap::new())));
+        for node in nodes.iter().copied() {
+            let (failover, seen) = (self.clone(), Arc::clone(&seen));
+            looking.spawn(async move {
+                loop {
+                    let facts = match failover.ask(node, &Question::Facts).await {
+                        Ok(Answer::Facts(facts)) => Some(*facts),
+                        Ok(_) | Err(_) => None,
+                    };
+                    {
+                        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                        match facts {
+                            Some(facts) => drop(seen.insert(node, facts)),
+                            None => drop(seen.remove(&node)),
+                        }
+                    }
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            });
+        }
+        (looking, seen)
+    }
+
+    fn why_not(&self, ready: &BTreeSet<PartitionId>, all: usize, locked: &[&&Facts]) -> String {
+        if ready.len() < all {
+            let without: Vec<String> =
+                (0..all as u32).map(PartitionId).filter(|p| !ready.contains(p)).map(|p| p.to_string()).collect();
+            return format!(
+                "partitions {} have no leader after {} s: see mailraft status, start nodes that are down, and run this again",
+                without.join(", "),
+                STEP_MAX.as_secs()
+            );
+        }
+        match locked.first() {
+            Some(node) => format!(
+                "node {} can't unseal: {}. Run this again with --root-key-stdin, or put the key at keys.root_key_file",
+                node.node, node.key.why
+            ),
+            None => "no node takes clients: see their logs".to_owned(),
+        }
+    }
+
+    fn reached(&self, said_at: Instant, step: &str, sentence: String) {
+        self.reached_after(said_at.elapsed(), step, sentence);
+    }
+
+    /// Once.
+    fn reached_after(&self, after: Duration, step: &str, sentence: String) {
+        self.with(|progress| {
+            if progress.steps.iter().any(|known| known.step == step) {
+                return;
+            }
+            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(after_ms, "takeover: {sentence}");
+            progress.steps.push(Step { step: step.to_owned(), sentence, after_ms });
+        });
+    }
+
+    fn waits_for(&self, what: &str) {
+        self.with(|progress| what.clone_into(&mut progress.waits_for));
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> Option<T> {
+        self.known().as_mut().map(change)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

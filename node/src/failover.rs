@@ -1,0 +1,270 @@
+//! `mailraft region failover`: a backup region takes over from a home that is lost.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use mailraft_server::failover::{Group, Mode, Plan, Progress};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::admin_client::{AdminClient, STATUS_MAX};
+use crate::failed::Failed;
+use crate::output::tell;
+
+const PATH: &str = "/api/v1/failover";
+/// How far it is is asked so often.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The node that was given the word is waited for so long, should it not answer.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+/// Partitions whose positions stand on one line.
+const POSITIONS_ON_A_LINE: usize = 8;
+
+/// What a takeover needs to know.
+#[derive(Args)]
+pub struct Failover {
+    /// The region that takes over: a backup that answers waited for
+    #[arg(long, value_name = "REGION")]
+    pub to: String,
+    /// Your word that the home region is off, and stays so. Without it node.fence_command of the asked node makes sure. If
+    /// it is false, what the old home still answers is lost, and clients there read what is old
+    #[arg(long)]
+    pub old_region_is_off: bool,
+    /// Say what is certain and what may be missing, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Read the root key from the first line of standard input: for nodes that have no file with it. It is kept in memory
+    #[arg(long)]
+    pub root_key_stdin: bool,
+}
+
+/// Lets a region take over, or says what that would cost.
+pub fn run(client: &AdminClient, options: &Failover, as_json: bool) -> Result<(), Failed> {
+    let root_key = if options.root_key_stdin && !options.dry_run { Some(root_key()?) } else { None };
+    let (client, plan) = find(client, &options.to)?;
+    if let Some(plan) = &plan {
+        if as_json {
+            if options.dry_run {
+                tell!("{}", json!({ "plan": plan }));
+            }
+        } else {
+            described(plan).iter().for_each(|line| tell!("{line}"));
+        }
+        if options.dry_run {
+            return Ok(());
+        }
+        if !options.yes {
+            ask(plan, options)?;
+        }
+    } else if options.dry_run {
+        return Err(Failed::because(format!("{} took over already: see mailraft region show", options.to)));
+    }
+    let word = if options.old_region_is_off { "old_region_is_off" } else { "fence_command" };
+    let mut order = json!({ "to": options.to, "word": word });
+    if let Some(key) = &root_key {
+        order["root_key"] = json!(key.as_str());
+    }
+    let progress = client.once("POST", PATH, Some(&order))?;
+    watch(&client, progress, plan.as_ref(), as_json)
+}
+
+/// The first line of standard input, and nothing after it.
+fn root_key() -> Result<Zeroizing<String>, Failed> {
+    let mut line = Zeroizing::new(String::with_capacity(128));
+    BufReader::new(std::io::stdin().take(128))
+        .read_line(&mut line)
+        .map_err(|e| Failed::because(format!("the root key can't be read from standard input ({e})")))?;
+    let key = Zeroizing::new(line.trim().to_owned());
+    if key.len() != 64 || !key.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Failed::usage("standard input has no root key: give the 64 hexadecimal digits of its file".into()));
+    }
+    Ok(key)
+}
+
+/// A node of the region, and what it says is to be known. Without that it has taken over already.
+fn find(client: &AdminClient, to: &str) -> Result<(AdminClient, Option<Plan>), Failed> {
+    let path = format!("{PATH}?to={}", crate::admin_client::segment(to));
+    let mut why: Option<(u8, String)> = None;
+    let (until, heard) = (Instant::now() + STATUS_MAX, client.ask_each_coded(&path, STATUS_MAX));
+    // Whoever is there first will do: a node that hangs keeps nobody waiting.
+    while let Ok((number, answer)) = heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        let (weight, sentence) = match answer {
+            Ok((200, plan)) => {
+                let plan = serde_json::from_value(plan).map_err(|e| {
+                    Failed::because(format!(
+                        "the node's answer is not known to this version ({e}): use the node's mailraft"
+                    ))
+                })?;
+                return Ok((client.only(number), Some(plan)));
+            }
+            Ok((_, said)) if said["code"] == "has_begun" => return Ok((client.only(number), None)),
+            Ok((_, said)) => {
+                let sentence = said["error"].as_str().unwrap_or("it refused without a reason").to_owned();
+                let elsewhere = matches!(said["code"].as_str(), Some("other_region" | "standby"));
+                (if elsewhere { 1 } else { 2 }, sentence)
+            }
+            Err(error) => (0, format!("{} does not answer ({error})", client.nodes()[number].address)),
+        };
+        if why.as_ref().is_none_or(|(known, _)| weight > *known) {
+            why = Some((weight, sentence));
+        }
+    }
+    Err(Failed::because(why.map_or_else(|| "no node is named".to_owned(), |(_, sentence)| sentence)))
+}
+
+/// What is to be known before the word.
+fn described(plan: &Plan) -> Vec<String> {
+    let mut lines = vec![format!("{} takes over from {}.", plan.to, plan.from), String::new()];
+    lines.extend(plan.groups.iter().flat_map(|group| group_lines(group, &plan.from)));
+    let list = |title: &str, sentences: &[String]| {
+        let lines = sentences.iter().map(|sentence| format!("  - {sentence}"));
+        [String::new(), title.to_owned()].into_iter().chain(lines).collect::<Vec<_>>()
+    };
+    lines.extend(list("Certain:", &plan.certain));
+    lines.extend(list("May be missing:", &plan.may_be_missing));
+    lines.extend([String::new(), format!("Who is cut off? {}.", plan.cut_off)]);
+    if let Some(number) = plan.goes_on_with {
+        lines.push(format!("A takeover was begun and broken off: this goes on with incarnation {number}."));
+    }
+    lines.extend(plan.without_key.clone());
+    lines.extend([String::new(), format!("If {} is off: {}", plan.from, plan.lost)]);
+    lines
+}
+
+fn group_lines(group: &Group, home: &str) -> Vec<String> {
+    let heard = match group.home_heard_s {
+        Some(s) => format!("{home} heard {s} s ago"),
+        None => format!("{home} not heard since the nodes started"),
+    };
+    let mode = match group.mode {
+        Mode::Whole => "answers waited",
+        Mode::Alone => "home answered alone",
+        Mode::Returning => "home had answered alone, and waited again",
+    };
+    let mut lines = vec![format!(
+        "{} partitions: {heard}; {} of {} standbys can vote; {mode}; positions",
+        group.positions.len(),
+        group.standbys,
+        group.of
+    )];
+    for some in group.positions.chunks(POSITIONS_ON_A_LINE) {
+        let some: Vec<String> = some.iter().map(|(partition, index)| format!("{partition}:{index}")).collect();
+        lines.push(format!("  {}", some.join(" ")));
+    }
+    lines
+}
+
+/// Asks for the region's name. Where standard input brought the key, the terminal is asked.
+fn ask(plan: &Plan, options: &Failover) -> Result<(), Failed> {
+    let rather = if plan.rather_us { "It is more likely that this region is cut off. " } else { "" };
+    let whose = match options.old_region_is_off {
+        true => format!("You say that {} is off. If it is not, what it still answers is lost.", plan.from),
+        false => format!("node.fence_command is to make sure that {} is off.", plan.from),
+    };
+    tell!("\n{rather}{whose} There is no way back but forward.\nType the name of the region that takes over:");
+    let mut line = String::new();
+    let read = match options.root_key_stdin {
+        true => std::fs::File::open("/dev/tty").and_then(|tty| BufReader::new(tty.take(256)).read_line(&mut line)),
+        false => std::io::stdin().lock().read_line(&mut line),
+    };
+    read.map_err(|e| Failed::usage(format!("nobody can be asked ({e}): say --yes")))?;
+    match line.trim() == plan.to {
+        true => Ok(()),
+        false => Err(Failed::because("nothing was done: that is not the region's name".into())),
+    }
+}
+
+/// Shows each step as it is reached, until the end.
+fn watch(client: &AdminClient, first: Value, plan: Option<&Plan>, as_json: bool) -> Result<(), Failed> {
+    let (mut shown, mut heard, mut waiting) = (0, Instant::now(), false);
+    let mut answer: Result<Value, Failed> = Ok(first);
+    loop {
+        match &answer {
+            Ok(value) => {
+                heard = Instant::now();
+                let progress: Progress = serde_json::from_value(value.clone())
+                    .map_err(|e| Failed::because(format!("the node's answer is not known to this version ({e})")))?;
+                for step in progress.steps.iter().skip(shown).filter(|_| !as_json) {
+                    tell!("{} after {:.1} s", step.sentence, step.after_ms as f64 / 1_000.0);
+                }
+                shown = progress.steps.len();
+                if !as_json && !waiting && progress.waits_for.contains("message") {
+                    waiting = true;
+                    tell!("waiting for {}", progress.waits_for);
+                }
+                if !progress.running {
+                    return finish(&progress, plan, as_json);
+                }
+            }
+            Err(failed) if heard.elapsed() > SILENT_MAX => {
+                return Err(Failed::unknown(format!(
+                    "the node that was given the word does not answer any more ({}): see mailraft status, and run this again: \
+                     it goes on with the same incarnation",
+                    failed.sentence
+                )));
+            }
+            Err(_) => {}
+        }
+        std::thread::sleep(LOOK_EVERY);
+        answer = client.once("GET", &format!("{PATH}/progress"), None);
+    }
+}
+
+fn finish(progress: &Progress, plan: Option<&Plan>, as_json: bool) -> Result<(), Failed> {
+    if as_json {
+        tell!("{}", json!({ "plan": plan, "progress": progress }));
+    }
+    if let Some(failed) = &progress.failed {
+        return Err(Failed::because(failed.clone()));
+    }
+    if as_json {
+        return Ok(());
+    }
+    if !progress.steps.iter().any(|step| step.step == "message") {
+        tell!("no message came to {} yet", progress.to);
+    }
+    if !progress.lost.is_empty() {
+        tell!("{}", progress.lost);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use mailraft_storage::{Index, PartitionId};
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_before_the_word_has_every_partition_and_both_lists() {
+        let plan = Plan {
+            to: "south".into(),
+            from: "home".into(),
+            groups: vec![Group {
+                positions: (0..10).map(|n| (PartitionId(n), Index(u64::from(n) + 40))).collect(),
+                home_heard_s: Some(12),
+                standbys: 3,
+                of: 3,
+                mode: Mode::Whole,
+            }],
+            certain: vec!["this is".into()],
+            may_be_missing: vec!["that may".into()],
+            cut_off: "nobody can tell".into(),
+            rather_us: false,
+            goes_on_with: Some(2),
+            alone_from: None,
+            without_key: Some("south can't unseal".into()),
+            lost: "lost: nothing".into(),
+        };
+        assert_eq!(
+            described(&plan).join("\n"),
+            "south takes over from home.\n\n10 partitions: home heard 12 s ago; 3 of 3 standbys can vote; answers waited; \
+             positions\n  0:40 1:41 2:42 3:43 4:44 5:45 6:46 7:47\n  8:48 9:49\n\nCertain:\n  - this is\n\nMay be missing:\n  \
+             - that may\n\nWho is cut off? nobody can tell.\nA takeover was begun and broken off: this goes on with incarnation \
+             2.\nsouth can't unseal\n\nIf home is off: lost: nothing"
+        );
+    }
+}
