@@ -325,6 +325,14 @@ impl Cluster {
         String::from_utf8_lossy(&run.stdout).into_owned()
     }
 
+    /// What `mailraft` with these arguments and `--dir` prints, whatever comes of it.
+    ///
+    /// # Panics
+    /// If the process can't be made.
+    pub fn mailraft_says(&self, args: &[&str]) -> String {
+        String::from_utf8_lossy(&self.runs(args, "").stdout).into_owned()
+    }
+
     /// Runs `mailraft` with these arguments and `--dir`, whatever comes of it.
     ///
     /// # Panics

@@ -9,7 +9,7 @@ use mailraft_chaos::{bench, scenarios, simulate};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos sim --seed 1 --hours 10\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos run siege --seconds 3600\n  mailraft-chaos bench\n  mailraft-chaos bench --regions --seconds 15 --kills 6"
+    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos sim --seed 1 --hours 10\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos run siege --seconds 3600\n  mailraft-chaos run region-loss --losses 20 --durability geo --out DIR\n  mailraft-chaos bench\n  mailraft-chaos bench --regions --seconds 15 --kills 6"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -20,16 +20,12 @@ struct Cli {
 enum Command {
     /// Simulate a cluster under faults, from a seed: hours of it in seconds, and every rule checked
     Sim(simulate::SimArgs),
-    /// Run a scenario: kill-under-load, living-connection, searchers, siege, two-nodes-dead
+    /// Run a scenario: backup-region, kill-under-load, living-connection, region-loss, searchers, siege, two-nodes-dead
     Run {
         /// Its name
         scenario: String,
-        /// How long load lasts, in seconds
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
-        /// How many kills
-        #[arg(long, default_value_t = 30)]
-        kills: usize,
+        #[command(flatten)]
+        extent: scenarios::Extent,
     },
     /// Deliveries a second, latency, CPU time, failover time, beside this disk's fdatasync
     Bench {
@@ -48,9 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Sim(args) => simulate::run(&args),
-        Command::Run { scenario, seconds, kills } => {
-            scenarios::run(&scenario, seconds, kills).map(|said| println!("ok: {said}"))
-        }
+        Command::Run { scenario, extent } => scenarios::run(&scenario, &extent).map(|said| println!("ok: {said}")),
         Command::Bench { regions: true, seconds, kills } => bench::regions::run(seconds, kills),
         Command::Bench { regions: false, seconds, kills } => bench::run(seconds, kills),
     };

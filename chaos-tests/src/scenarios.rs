@@ -2,6 +2,7 @@
 
 mod backup;
 mod ordinary;
+mod region_loss;
 mod searchers;
 mod siege;
 
@@ -16,12 +17,36 @@ use crate::smtp::{Smtp, SmtpReply};
 use crate::wire::Trust;
 
 pub use backup::{backup_region, two_regions, until_said};
+pub use region_loss::{Loss, Promise, lose_home, run as region_loss};
 pub use searchers::searchers;
 pub use siege::{besieged, siege};
 
 /// The names of scenarios.
-pub const NAMES: [&str; 6] =
-    ["backup-region", "kill-under-load", "living-connection", "searchers", "siege", "two-nodes-dead"];
+pub const NAMES: [&str; 7] =
+    ["backup-region", "kill-under-load", "living-connection", "region-loss", "searchers", "siege", "two-nodes-dead"];
+
+/// How much of a scenario.
+#[derive(clap::Args)]
+pub struct Extent {
+    /// How long load lasts, in seconds
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
+    /// How many kills
+    #[arg(long, default_value_t = 30)]
+    pub kills: usize,
+    /// region-loss: how often the home is lost
+    #[arg(long, default_value_t = 20)]
+    pub losses: usize,
+    /// region-loss: what was promised
+    #[arg(long, value_enum, default_value_t = Promise::Geo)]
+    pub durability: Promise,
+    /// region-loss: the old home lives on, cut off, and hears of it later
+    #[arg(long)]
+    pub lie: bool,
+    /// region-loss: write report.json into this directory
+    #[arg(long)]
+    pub out: Option<std::path::PathBuf>,
+}
 
 /// Runs a scenario against a cluster of its own; a line for the report.
 ///
@@ -30,11 +55,14 @@ pub const NAMES: [&str; 6] =
 ///
 /// # Panics
 /// If the cluster can't be started.
-pub fn run(name: &str, seconds: u64, kills: usize) -> Result<String, String> {
+pub fn run(name: &str, extent: &Extent) -> Result<String, String> {
+    let Extent { seconds, kills, losses, durability, lie, out } = extent;
+    let (seconds, kills) = (*seconds, *kills);
     match name {
         "backup-region" => backup::run(),
         "kill-under-load" => kill_under_load(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds)),
         "living-connection" => living_connection(&mut Cluster::start_new(|c| c), kills),
+        "region-loss" => region_loss(*losses, *durability, *lie, out.as_deref()),
         "searchers" => {
             let (seen, searches) = searchers(&mut Cluster::start_new(|c| c), Duration::from_secs(seconds))?;
             Ok(format!("{searches}; {seen}"))

@@ -4,6 +4,7 @@
 mod bounds;
 mod clients;
 mod doctor;
+mod failover;
 mod faults;
 mod limits_table;
 mod logins;

@@ -16,16 +16,22 @@ const FAILOVERS: usize = 3;
 /// Messages that come from either side each time.
 const MESSAGES: usize = 25;
 
-struct Mbsync {
+/// mbsync, with what it remembers in a directory of its own.
+pub struct Mbsync {
     dir: PathBuf,
     account: Account,
 }
 
 impl Mbsync {
-    fn new(cluster: &Cluster, account: Account) -> Self {
+    pub fn new(cluster: &Cluster, account: Account) -> Self {
         let dir = cluster.dir.join("mbsync-failover");
         std::fs::create_dir_all(dir.join("mail")).unwrap();
         Mbsync { dir, account }
+    }
+
+    /// A message that its user writes here.
+    pub fn writes(&self, name: &str) {
+        write(&self.inbox(), name);
     }
 
     /// Through this node.
@@ -45,7 +51,7 @@ impl Mbsync {
     }
 
     /// As often as it takes, as its user does.
-    fn until_it_is_done(&self, cluster: &Cluster, node: u64) -> Output {
+    pub fn until_it_is_done(&self, cluster: &Cluster, node: u64) -> Output {
         let mut done = None;
         cluster.wait("mbsync is done", |cluster| {
             let output = self.begin(cluster, node).wait_with_output().unwrap();
@@ -60,7 +66,7 @@ impl Mbsync {
     }
 
     /// The files of the messages here, by what they are about.
-    fn near(&self) -> BTreeMap<String, PathBuf> {
+    pub fn near(&self) -> BTreeMap<String, PathBuf> {
         let mut near = BTreeMap::new();
         for part in ["new", "cur"] {
             for file in std::fs::read_dir(self.inbox().join(part)).into_iter().flatten() {
@@ -74,6 +80,11 @@ impl Mbsync {
         }
         near
     }
+}
+
+/// Whether it is installed.
+pub fn is_installed() -> bool {
+    Command::new("mbsync").arg("--version").output().is_ok()
 }
 
 fn subject(text: &str) -> &str {
@@ -96,7 +107,7 @@ fn write(inbox: &Path, name: &str) {
 
 #[test]
 fn mbsync_loses_doubles_and_complains_of_nothing_while_leaders_are_killed() {
-    if Command::new("mbsync").arg("--version").output().is_err() {
+    if !is_installed() {
         println!("mbsync is not installed: nothing was tried");
         return;
     }

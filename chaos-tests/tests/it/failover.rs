@@ -1,0 +1,271 @@
+//! A backup region takes over from its home, as an operator does it.
+
+use std::time::Duration;
+
+use mailraft_chaos::cluster::Cluster;
+use mailraft_chaos::imap::Imap;
+use mailraft_chaos::scenarios::{Loss, Promise, lose_home};
+use mailraft_chaos::smtp::{Smtp, SmtpReply};
+use mailraft_chaos::wire::Trust;
+use serde_json::Value;
+
+use super::mbsync::{Mbsync, is_installed};
+
+fn loses(promise: Promise, lie: bool) -> Value {
+    let line = lose_home(&Loss { promise, lie, lives_cut_off: Duration::from_millis(300) }).unwrap();
+    println!("{line}");
+    let steps: Vec<&str> = line["steps"].as_array().unwrap().iter().filter_map(|step| step["step"].as_str()).collect();
+    for step in ["adopted", "elected", "home", "serves", "unsealed", "clients", "message"] {
+        assert!(steps.contains(&step), "{step} is not among {steps:?}");
+    }
+    line
+}
+
+#[test]
+fn the_south_takes_over_from_a_home_that_is_lost_and_has_all_that_was_answered() {
+    let line = loses(Promise::Geo, false);
+    assert_eq!(line["lost"], 0);
+    assert_eq!(line["said"], "lost: nothing");
+    assert!(line["accepted_after"].as_u64() > Some(0));
+}
+
+#[test]
+fn under_region_no_more_is_lost_than_was_said() {
+    let line = loses(Promise::Region, false);
+    assert_eq!(line["said"], "lost: at most 1000 ms of what was answered last");
+}
+
+#[test]
+fn a_home_that_lives_on_seals_itself_when_it_hears_of_it() {
+    let line = loses(Promise::Geo, true);
+    assert!(line["lost"] == 0 && line["sealed_after_ms"].is_u64(), "{line}");
+}
+
+/// A cluster whose home answered a message and is dead, and its root key.
+fn without_home() -> (Cluster, String) {
+    let mut cluster = Cluster::start_regions("home=3,south=3", 6, &|config| config);
+    until_accepted(&cluster, 1, "before");
+    let key = std::fs::read_to_string(cluster.dir.join("node1/root.key")).unwrap();
+    for node in cluster.nodes_in("home") {
+        cluster.kill(node);
+    }
+    (cluster, key)
+}
+
+fn trust(cluster: &Cluster) -> Trust {
+    Trust::in_file(&cluster.ca_cert()).unwrap()
+}
+
+fn until_accepted(cluster: &Cluster, node: u64, subject: &str) {
+    let (from, to) = (cluster.account(0), cluster.account(1).address);
+    let message = format!("Subject: {subject}\r\nMessage-ID: <{subject}@chaos.test>\r\n\r\nx\r\n");
+    cluster.wait("a message is accepted", |cluster| {
+        let smtp = Smtp::login(&trust(cluster), &cluster.text(node, "submissions"), &from);
+        let said = smtp.and_then(|mut smtp| smtp.send(&from.address, &to, message.as_bytes()));
+        matches!(said, Ok(SmtpReply::Accepted { .. }))
+    });
+}
+
+fn subjects(cluster: &Cluster, node: u64) -> Vec<String> {
+    let mut subjects = Vec::new();
+    cluster.wait("somebody says what is there", |cluster| {
+        let imap = Imap::login(&trust(cluster), &cluster.text(node, "imaps"), &cluster.account(1));
+        let there = imap.and_then(|mut imap| imap.by_subject("INBOX"));
+        let is_there = there.is_ok();
+        subjects = there.unwrap_or_default().into_keys().collect();
+        is_there
+    });
+    subjects
+}
+
+/// What the command says on standard output, or else on standard error.
+fn said(cluster: &Cluster, args: &[&str], input: &str) -> (Option<i32>, String) {
+    let run = cluster.runs(&[&["region", "failover"], args].concat(), input);
+    let text = [run.stdout, run.stderr].concat();
+    (run.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn an_operator_is_told_what_is_certain_asked_and_refused_in_words_and_can_go_on_after_a_break() {
+    let (mut cluster, key) = without_home();
+    for (args, words) in [
+        (&["--to", "north"][..], "there is no region north: there are home, south"),
+        (&["--to", "home"], "home is home already"),
+        (&["--to", "home", "--dry-run"], "home is home already"),
+    ] {
+        let (code, text) = said(&cluster, args, "");
+        // The home's own nodes would say it; the south's say where they stand.
+        assert!(code == Some(1) && (text.contains(words) || text.contains("ask a node of region home")), "{text}");
+    }
+    let (code, text) = said(&cluster, &["--to", "south", "--dry-run"], "");
+    assert_eq!(code, Some(0), "{text}");
+    for words in [
+        "south takes over from home.",
+        "17 partitions: home heard",
+        "3 of 3 standbys can vote; answers waited",
+        "Certain:\n  - durability geo: south holds all that home answered",
+        "May be missing:\n",
+        "Who is cut off? ",
+        "If home is off: lost: nothing",
+    ] {
+        assert!(text.contains(words), "{words} is not in:\n{text}");
+    }
+    // Nobody's word, another name, no majority: nothing is done.
+    let (code, text) = said(&cluster, &["--to", "south", "--yes"], "");
+    assert!(code == Some(1) && text.contains("give --old-region-is-off, or set node.fence_command"), "{text}");
+    let (code, text) = said(&cluster, &["--to", "south", "--old-region-is-off"], "sout\n");
+    assert!(code == Some(1) && text.contains("nothing was done: that is not the region's name"), "{text}");
+    cluster.kill(5);
+    cluster.kill(6);
+    let (code, text) = said(&cluster, &["--to", "south", "--old-region-is-off", "--yes"], "");
+    assert!(code == Some(1) && text.contains("1 of 3 standbys of partition 0 in south can be reached"), "{text}");
+    cluster.start(5);
+    let ready = |cluster: &Cluster| said(cluster, &["--to", "south", "--dry-run"], "").0 == Some(0);
+    cluster.wait("two of three are there", ready);
+    let (code, text) = said(&cluster, &["--to", "south", "--old-region-is-off"], "south\n");
+    assert!(code == Some(1) && text.contains("can't unseal: node 4: no file is at keys.root_key_file"), "{text}");
+    let key_too = ["--to", "south", "--old-region-is-off", "--yes", "--root-key-stdin"];
+    let (code, text) = said(&cluster, &key_too, &"0".repeat(64));
+    assert!(code == Some(1) && text.contains("does not open this cluster's keyring"), "{text}");
+    assert!(ready(&cluster), "nothing was taken over");
+    // Two of three do it.
+    let (code, text) = said(&cluster, &key_too, &key);
+    assert!(code == Some(0), "{text}");
+    for words in ["2 of 3 nodes adopted incarnation", "partition 0 leads in south after", "17 of 17 serve after"] {
+        assert!(text.contains(words), "{words} is not in:\n{text}");
+    }
+    until_accepted(&cluster, 4, "after");
+    assert_eq!(subjects(&cluster, 4), ["after", "before"]);
+    let shown = cluster.mailraft(&["region", "show"], "");
+    assert!(shown.contains("south took over at") && shown.contains("an operator at node"), "{shown}");
+    assert!(shown.contains("forks (partition:entry.term)\n  0:"), "{shown}");
+    let status = cluster.mailraft_says(&["status"]);
+    assert!(status.contains("NOT PROTECTED: no backup region; south took over from home at"), "{status}");
+    // What was given is in no file of theirs.
+    for node in [4, 5] {
+        let mut found = Vec::new();
+        super::secrecy::search(&cluster.dir.join(format!("node{node}")), &[key.trim().as_bytes()], &mut found);
+        assert!(found.is_empty(), "{found:?}");
+    }
+    // The third comes back, follows, and is handed the key by who runs the command again.
+    cluster.start(6);
+    cluster.wait("the third follows", |cluster| {
+        said(cluster, &["--to", "south", "--old-region-is-off", "--root-key-stdin"], &key).0 == Some(0)
+            && Imap::login(&trust(cluster), &cluster.text(6, "imaps"), &cluster.account(1)).is_ok()
+    });
+    assert_eq!(subjects(&cluster, 6), ["after", "before"]);
+    // A node that starts again has no key, and says so.
+    cluster.kill(4);
+    cluster.start(4);
+    cluster.wait("it waits for its key", |cluster| {
+        cluster.status(4).is_some_and(|status| status["problems"].to_string().contains("node 4 opens no mailbox"))
+    });
+    std::fs::write(cluster.dir.join("node4/root.key"), &key).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    let only_its_own = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(cluster.dir.join("node4/root.key"), only_its_own).unwrap();
+    assert_eq!(subjects(&cluster, 4), ["after", "before"]);
+}
+
+#[test]
+fn a_fence_command_is_the_word_by_its_exit_code() {
+    let script = |exit: u8| format!("fence_command = [\"sh\", \"-c\", \"echo fenced $MAILRAFT_REGION; exit {exit}\"]");
+    let mut cluster = Cluster::start_regions("home=3,south=3", 6, &|config| {
+        config.replace("[cluster]\n", &format!("{}\n[cluster]\n", script(7)))
+    });
+    let key = std::fs::read_to_string(cluster.dir.join("node1/root.key")).unwrap();
+    for node in cluster.nodes_in("home") {
+        cluster.kill(node);
+    }
+    let args = ["--to", "south", "--yes", "--root-key-stdin"];
+    let (code, text) = said(&cluster, &args, &key);
+    assert!(code == Some(1) && text.contains("node.fence_command sh failed (exit status: 7): fenced home"), "{text}");
+    assert_eq!(said(&cluster, &["--to", "south", "--dry-run"], "").0, Some(0), "nothing was taken over");
+    for node in cluster.nodes_in("south") {
+        let config = std::fs::read_to_string(cluster.text(node, "config")).unwrap();
+        std::fs::write(cluster.text(node, "config"), config.replace(&script(7), &script(0))).unwrap();
+        cluster.stop(node);
+        cluster.start(node);
+    }
+    cluster.wait("south is there again", |cluster| said(cluster, &["--to", "south", "--dry-run"], "").0 == Some(0));
+    let (code, text) = said(&cluster, &args, &key);
+    assert!(code == Some(0) && text.contains("node.fence_command says that home is off: fenced home after"), "{text}");
+    until_accepted(&cluster, 5, "after");
+}
+
+/// A number that the last SELECT told.
+fn told(imap: &Imap, code: &str) -> u64 {
+    let line = imap.untagged.iter().find_map(|line| line.split_once(&format!("[{code} "))).unwrap();
+    line.1.split(']').next().unwrap().parse().unwrap()
+}
+
+/// UID and flags of every message.
+fn flags(imap: &mut Imap) -> Vec<String> {
+    imap.ok("UID FETCH 1:* (FLAGS)").unwrap();
+    let lines = imap.untagged.iter().filter(|line| line.contains(" FETCH (")).map(|line| {
+        // Not the modification sequence, which a client with QRESYNC is told too.
+        let (before, rest) = line.split_once(" MODSEQ (").unwrap_or((line, ""));
+        format!("{before}{}", rest.split_once(')').map_or("", |(_, rest)| rest))
+    });
+    lines.collect()
+}
+
+fn with_qresync(cluster: &Cluster, node: u64) -> Imap {
+    let mut imap = None;
+    cluster.wait("a login", |cluster| {
+        imap = Imap::login(&trust(cluster), &cluster.text(node, "imaps"), &cluster.account(1)).ok();
+        imap.is_some()
+    });
+    let mut imap = imap.unwrap();
+    imap.ok("ENABLE QRESYNC").unwrap();
+    imap
+}
+
+#[test]
+fn mbsync_and_a_client_with_qresync_keep_their_state_over_a_takeover() {
+    let mut cluster = Cluster::start_regions("home=3,south=3", 6, &|config| config);
+    let key = std::fs::read_to_string(cluster.dir.join("node1/root.key")).unwrap();
+    for n in 0..20 {
+        until_accepted(&cluster, 1, &format!("before {n}"));
+    }
+    let mbsync = is_installed().then(|| Mbsync::new(&cluster, cluster.account(1)));
+    if let Some(mbsync) = &mbsync {
+        mbsync.until_it_is_done(&cluster, 2);
+        assert_eq!(mbsync.near().len(), 20);
+    }
+    let mut imap = with_qresync(&cluster, 3);
+    imap.ok("SELECT INBOX").unwrap();
+    imap.ok("UID STORE 3:5 +FLAGS (\\Flagged)").unwrap();
+    let before = flags(&mut imap);
+    imap.ok("SELECT INBOX").unwrap();
+    let (validity, modseq) = (told(&imap, "UIDVALIDITY"), told(&imap, "HIGHESTMODSEQ"));
+    let next = told(&imap, "UIDNEXT");
+    for node in cluster.nodes_in("home") {
+        cluster.kill(node);
+    }
+    let (code, text) = said(&cluster, &["--to", "south", "--old-region-is-off", "--yes", "--root-key-stdin"], &key);
+    assert_eq!(code, Some(0), "{text}");
+
+    let mut imap = with_qresync(&cluster, 4);
+    imap.ok(&format!("SELECT INBOX (QRESYNC ({validity} {modseq} 1:*))")).unwrap();
+    assert_eq!(told(&imap, "UIDVALIDITY"), validity);
+    assert!(told(&imap, "UIDNEXT") >= next + (1 << 20) && told(&imap, "HIGHESTMODSEQ") > modseq, "{:?}", imap.untagged);
+    assert!(!imap.untagged.iter().any(|line| line.contains("VANISHED")), "{:?}", imap.untagged);
+    assert_eq!(flags(&mut imap), before);
+    drop(imap);
+
+    until_accepted(&cluster, 4, "far after");
+    let mut expected: Vec<String> = (0..20).map(|n| format!("before {n}")).collect();
+    expected.push("far after".to_owned());
+    if let Some(mbsync) = &mbsync {
+        mbsync.writes("near after");
+        expected.push("near after".to_owned());
+        expected.sort();
+        let done = mbsync.until_it_is_done(&cluster, 5);
+        let words = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).to_lowercase();
+        assert!(["warning", "error", "uidvalidity"].iter().all(|word| !words.contains(word)), "{words}");
+        assert_eq!(mbsync.near().into_keys().collect::<Vec<_>>(), expected, "here");
+    }
+    expected.sort();
+    assert_eq!(subjects(&cluster, 6), expected, "there");
+}
