@@ -64,8 +64,9 @@ planted! {
     refusal_not_recorded: RefusalNotRecorded, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |s| s.late_copies_permille = 500;
     interleave_staged: InterleaveStaged, [Modseq, Uids, ExactlyOnce, Flags, Atomic, Uncommitted], |s| s.limits.entry_max_bytes = 2_200;
     read_through_old_actor: ReadThroughOldActor, [Modseq, Stale, View], |_| {};
-    body_loses_chunk: BodyLosesChunk, [ExactlyOnce], |s| s.large_permille = 60;
-    sweep_live_body: SweepLiveBody, [ExactlyOnce], large_bodies, jumps;
+    // An owner that meets what these do says that rows are gone which nobody removed.
+    body_loses_chunk: BodyLosesChunk, [ExactlyOnce, ReplicasAgree], |s| s.large_permille = 60;
+    sweep_live_body: SweepLiveBody, [ExactlyOnce, ReplicasAgree], large_bodies, jumps;
     replica_comes_back_empty: ReplicaComesBackEmpty, [ReplicasAgree, Liveness], |_| {};
     snapshot_without_commands: SnapshotWithoutCommands, [ReplicasAgree], |s| s.log_keep_entries = 4, installs;
     snapshot_rows_newer: SnapshotRowsNewer, [ReplicasAgree], busy_and_snapshots, installs;
@@ -81,7 +82,7 @@ planted! {
     evict_by_clock: EvictByClock, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |_| {};
     delivery_not_remembered: DeliveryNotRemembered, [ExactlyOnce], |_| {};
     retry_not_looked_up: RetryNotLookedUp, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |_| {};
-    apply_without_required: ApplyWithoutRequired, [ExactlyOnce], large_bodies, jumps;
+    apply_without_required: ApplyWithoutRequired, [ExactlyOnce, ReplicasAgree], large_bodies, jumps;
     stage_counts_at_once: StageCountsAtOnce, [ReplicasAgree, Atomic], |s| s.limits.entry_max_bytes = 3_000, panics;
     flags_not_written: FlagsNotWritten, [Flags, Atomic, Uncommitted], |_| {};
     event_overtakes_answer: EventOvertakesAnswer, [View, Modseq], |_| {};
