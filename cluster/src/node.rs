@@ -91,8 +91,12 @@ impl Node {
             }
             held.flushed = flushed.get(&replica).copied().unwrap_or(Index(0));
             let boot = u64::from_be_bytes(env.bytes());
-            let made = Replica::recover(&config, spec.clone(), Arc::clone(&log), *held, boot, env.now)
+            let mut made = Replica::recover(&config, spec.clone(), Arc::clone(&log), *held, boot, env.now)
                 .map_err(|e| damaged(e.to_string()))?;
+            // Where nothing is written others would hear of its rows only after the next write.
+            if let Some((index, sum)) = rows.proof().and_then(|proof| proof.sum(replica)) {
+                made.begins_with_sum(index, sum);
+            }
             replicas.insert(partition, made);
             by_replica.insert(replica, partition);
         }

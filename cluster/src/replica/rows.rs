@@ -55,6 +55,13 @@ impl Replica {
         }
     }
 
+    /// The sum over the rows with which it begins.
+    pub fn begins_with_sum(&mut self, index: Index, sum: Hash) {
+        if self.raw.store().applied().index == index {
+            self.rows_agreement.applied(index, Some(sum));
+        }
+    }
+
     /// Another replica says what it holds.
     pub(super) fn compares_rows(&mut self, from: ReplicaId, index: Index, sum: Hash, out: &mut Vec<Output>) {
         let (partition, replica) = (self.spec.partition, self.spec.replica);
