@@ -57,9 +57,10 @@ struct Load {
 }
 
 impl Load {
-    fn start(cluster: &Cluster) -> Result<Self, String> {
+    /// Messages whose Subject begins with a letter, by these nodes.
+    fn start(cluster: &Cluster, nodes: &[u64], letter: char) -> Result<Self, String> {
         let trust = Trust::in_file(&cluster.ca_cert()).map_err(|e| e.to_string())?;
-        let addresses: Vec<String> = cluster.node_ids().iter().map(|n| cluster.text(*n, "submissions")).collect();
+        let addresses: Vec<String> = nodes.iter().map(|n| cluster.text(*n, "submissions")).collect();
         let (accepted, stop): (Arc<Mutex<BTreeMap<String, Instant>>>, Arc<AtomicBool>) = Default::default();
         let next = Arc::new(AtomicU64::new(0));
         let workers = (0..WORKERS).map(|worker| {
@@ -77,7 +78,7 @@ impl Load {
                         }
                         continue;
                     };
-                    let subject = format!("m{}", next.fetch_add(1, Ordering::Relaxed));
+                    let subject = format!("{letter}{}", next.fetch_add(1, Ordering::Relaxed));
                     let message = format!("Subject: {subject}\r\nMessage-ID: <{subject}@chaos.test>\r\n\r\nx\r\n");
                     match smtp.send(&from.address, &to, message.as_bytes()) {
                         Ok(SmtpReply::Accepted { .. }) => {
@@ -138,7 +139,7 @@ fn take_over(cluster: &mut Cluster, wan: &Wan, loss: &Loss) -> Result<Value, Str
     if loss.promise == Promise::Region {
         cluster.mailraft(&["region", "set", "--durability", "region", "--rpo-max", "1s"], "");
     }
-    let load = Load::start(cluster)?;
+    let load = Load::start(cluster, &cluster.node_ids(), 'm')?;
     std::thread::sleep(LOAD);
     let known = uids(cluster, home[0])?;
     wan.cut(true);
@@ -149,6 +150,8 @@ fn take_over(cluster: &mut Cluster, wan: &Wan, loss: &Loss) -> Result<Value, Str
     }
     let died = Instant::now();
     let key = std::fs::read_to_string(cluster.dir.join("node1/root.key")).map_err(|e| e.to_string())?;
+    // Clients of a home that lives wait there for up to a minute, and others come to where mail is served soon.
+    let later = if loss.lie { Some(Load::start(cluster, &south, 'n')?) } else { None };
     let said = Instant::now();
     let args = ["region", "failover", "--to", "south", "--old-region-is-off", "--yes", "--root-key-stdin", "--json"];
     let run = cluster.runs(&args, &key);
@@ -158,18 +161,29 @@ fn take_over(cluster: &mut Cluster, wan: &Wan, loss: &Loss) -> Result<Value, Str
         return Err(format!("mailraft region failover failed: {err}{out}"));
     }
     let answer: Value = serde_json::from_str(&out).map_err(|e| format!("{e}: {out}"))?;
-    let first = load.first_after(died.max(said))?;
+    let first = later.as_ref().unwrap_or(&load).first_after(died.max(said))?;
     std::thread::sleep(LOAD);
-    // Whoever waits for an answer of the old home hears where mail is served.
     let sealed = if loss.lie { Some(hears_of_it(cluster, wan, &home)?) } else { None };
-    let accepted = load.end();
+    let mut accepted = load.end();
+    accepted.extend(later.map(Load::end).unwrap_or_default());
     let there = present(cluster, south[0])?;
     let missing: Vec<(&String, &Instant)> =
         accepted.iter().filter(|(subject, _)| !there.contains_key(*subject)).collect();
     let lost_ms = missing.iter().map(|(_, at)| died.saturating_duration_since(**at).as_millis() as u64).max();
     match loss.promise {
         Promise::Geo if !missing.is_empty() => {
-            return Err(format!("under geo {} accepted messages are not there: {missing:?}", missing.len()));
+            let since = |at: Option<&Instant>| at.map(|at| at.saturating_duration_since(cut));
+            let (oldest, newest) = (missing.iter().map(|(_, at)| *at).min(), missing.iter().map(|(_, at)| *at).max());
+            return Err(format!(
+                "under geo {} of {} accepted messages are not there, the first accepted {:?} after the cut, the last {:?}; \
+                 the south took the first {:?} after it, and {} are there",
+                missing.len(),
+                accepted.len(),
+                since(oldest),
+                since(newest),
+                since(Some(&first)),
+                there.len()
+            ));
         }
         Promise::Geo => {}
         Promise::Region => {
