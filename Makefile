@@ -45,7 +45,7 @@ ansible-test: package
 	ansible/tests/machines target/package/mailraft_*.deb
 
 planted: prepare
-	cargo test --profile plant -p mailraft-sim --features plant --test planted -- --nocapture
+	cargo test --profile plant -p mailraft-sim --features plant --test planted --test queues -- --nocapture
 
 # What a fuzzer collects stays below target; a finding is in chaos-tests/fuzz/artifacts.
 SECONDS ?= 3600

@@ -79,7 +79,7 @@ impl Reads {
     }
 
     /// Questions whose index is reached.
-    pub fn applied(&mut self, applied: Index, visible: Index) -> Vec<Read> {
+    pub fn applied(&mut self, applied: Index, visible: Index, held: Index) -> Vec<Read> {
         if self.confirmed.is_empty() {
             return Vec::new();
         }
@@ -87,6 +87,7 @@ impl Reads {
             std::mem::take(&mut self.confirmed).into_iter().partition(|(index, read)| match read.reader {
                 Reader::Owner(_) | Reader::Applied => *index <= applied,
                 Reader::Visible => *index <= visible,
+                Reader::Held(_) => *index <= visible.min(held),
             });
         self.confirmed = wait;
         done.into_iter().map(|(_, r)| r).collect()
@@ -132,7 +133,7 @@ impl Reads {
     /// Takes out every question that is bound to a term other than this.
     pub fn not_in(&mut self, leading: Option<Term>) -> Vec<Read> {
         let stays = |r: &Read| match r.reader {
-            Reader::Owner(term) => leading == Some(term),
+            Reader::Owner(term) | Reader::Held(term) => leading == Some(term),
             Reader::Applied | Reader::Visible => true,
         };
         let mut out = Vec::new();
@@ -172,7 +173,7 @@ mod tests {
             assert!(reads.tick(ASK_FAR_AGAIN_TICKS).is_empty());
         }
         reads.confirmed(round, Index(5));
-        assert_eq!(ids(reads.applied(Index(5), Index(5))), [1]);
+        assert_eq!(ids(reads.applied(Index(5), Index(5), Index(5))), [1]);
     }
 
     #[test]
@@ -187,8 +188,8 @@ mod tests {
         assert_eq!(reads.next_round(), None, "two rounds are under way");
         reads.confirmed(second, Index(10));
         reads.confirmed(first, Index(9));
-        assert_eq!(ids(reads.applied(Index(9), Index(9))), [1]);
-        assert_eq!(ids(reads.applied(Index(10), Index(10))), [2, 3]);
+        assert_eq!(ids(reads.applied(Index(9), Index(9), Index(9))), [1]);
+        assert_eq!(ids(reads.applied(Index(10), Index(10), Index(10))), [2, 3]);
         assert!(reads.next_round().unwrap() > second);
     }
 
@@ -204,7 +205,7 @@ mod tests {
         }
         assert_eq!(given_up, [1]);
         reads.confirmed(lost, Index(1));
-        assert!(reads.applied(Index(1), Index(1)).is_empty(), "a late answer to a round that was given up");
+        assert!(reads.applied(Index(1), Index(1), Index(1)).is_empty(), "a late answer to a round that was given up");
     }
 
     #[test]
@@ -228,7 +229,7 @@ mod tests {
         reads.confirmed(round, Index(5));
         let given_up: Vec<u64> = (0..GIVE_UP_TICKS).flat_map(|_| ids(reads.tick(ASK_AGAIN_TICKS))).collect();
         assert_eq!(given_up, [1]);
-        assert!(reads.applied(Index(5), Index(5)).is_empty());
+        assert!(reads.applied(Index(5), Index(5), Index(5)).is_empty());
     }
 
     #[test]

@@ -501,10 +501,10 @@ impl Replica {
         }
         let reader = if plant::is(Fault::ReadThroughOldActor) { Reader::Visible } else { reader };
         match reader {
-            Reader::Owner(term) if self.lead.term != Some(term) => {
+            Reader::Owner(term) | Reader::Held(term) if self.lead.term != Some(term) => {
                 return Some(BarrierOutcome::NotLeader { leader: self.leader() });
             }
-            Reader::Owner(_) | Reader::Applied | Reader::Visible => {}
+            Reader::Owner(_) | Reader::Held(_) | Reader::Applied | Reader::Visible => {}
         }
         (!self.reads.ask(request, reader)).then_some(BarrierOutcome::Unavailable)
     }

@@ -31,6 +31,9 @@ pub enum Reader {
     /// An owner, of its memory, which is visible state: fails unless this node leads in this term, now and when the answer
     /// comes.
     Owner(Term),
+    /// An owner whose memory will be the last that remembers something, as that a message was delivered: passes like
+    /// [`Reader::Owner`], and not before the other regions hold everything that was committed when it was asked.
+    Held(Term),
     /// Whoever may only hear "yes" of rows, at any replica: they have all that was acknowledged, and perhaps more. What is
     /// written after such a "yes" is visible no sooner than what it rests on.
     Applied,

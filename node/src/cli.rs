@@ -72,6 +72,9 @@ enum Command {
     /// Addresses
     #[command(subcommand)]
     Address(Address),
+    /// What was accepted for several mailboxes and is not in all of them yet
+    #[command(subcommand)]
+    Queue(Queue),
     /// Regions: where nodes stand, and what a loss of the home region would cost
     #[command(
         subcommand,
@@ -262,6 +265,20 @@ enum Address {
     },
 }
 
+#[derive(Subcommand)]
+enum Queue {
+    /// All messages that wait, and for how many of their recipients
+    List(Asking),
+    /// A message that waits, with its recipients
+    Show {
+        /// Its id, as the server said it when it took the message
+        #[arg(value_parser = parse_command_id)]
+        id: CommandId,
+        #[command(flatten)]
+        asking: Asking,
+    },
+}
+
 /// Runs a command.
 pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
     match cli.command {
@@ -300,6 +317,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Region(RegionCommand::Failover(FailoverArgs { options, asking })) => {
             failover::run(&AdminClient::of(&asking.target)?, &options, asking.json)?;
         }
+        Command::Queue(Queue::List(asking)) => {
+            list(&asking, "/api/v1/queue", &["id", "partition", "waiting", "delivered", "held", "size_bytes"])?
+        }
+        Command::Queue(Queue::Show { id, asking }) => show_queued(id, &asking)?,
         Command::Completions { shell } => manual::completions(&mut Cli::command(), shell)?,
         Command::Man { dir } => manual::pages(Cli::command(), &dir)?,
         Command::Domain(Domain::Create { name, changing }) => {
@@ -404,6 +425,27 @@ fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {
             })
             .collect();
         tell!("{}", cells.join("  "));
+    }
+    Ok(())
+}
+
+/// A message that waits, and a line for each recipient.
+fn show_queued(id: CommandId, asking: &Asking) -> Result<(), Failed> {
+    let item = AdminClient::of(&asking.target)?.read(&format!("/api/v1/queue/{id}"))?;
+    if asking.json {
+        tell!("{item}");
+        return Ok(());
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    tell!(
+        "{id} from <{}>, {} bytes, in partition {}",
+        text(&item["reverse_path"]),
+        item["size_bytes"],
+        item["partition"]
+    );
+    for recipient in item["recipients"].as_array().into_iter().flatten() {
+        let because = recipient["because"].as_str().map(|because| format!(": {because}")).unwrap_or_default();
+        tell!("{}  {}{because}", text(&recipient["address"]), text(&recipient["state"]));
     }
     Ok(())
 }

@@ -95,6 +95,31 @@ impl PartitionId {
 impl MailboxId {
     /// Rows of the partition itself rather than of a mailbox.
     pub const PARTITION: MailboxId = MailboxId([0; 16]);
+    /// What the ids of queue mailboxes end with.
+    const OF_QUEUES: [u8; 8] = *b"-queues-";
+
+    /// The queue mailbox of a partition: what is accepted for several mailboxes waits there.
+    ///
+    /// # Panics
+    /// For the control group, which has none.
+    pub fn queue_of(partition: PartitionId) -> Self {
+        assert!(partition != PartitionId::CONTROL, "the control group has no queue mailbox");
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&u64::from(partition.0 - 1).to_be_bytes());
+        id[8..].copy_from_slice(&Self::OF_QUEUES);
+        MailboxId(id)
+    }
+
+    /// Whether it is the queue mailbox of some partition. Of other mailboxes none has such an id: they are drawn.
+    pub fn is_queue(&self) -> bool {
+        self.0[8..] == Self::OF_QUEUES && self.0[..4] == [0; 4]
+    }
+
+    /// The partition whose queue mailbox it is. None if it is none.
+    pub fn queue_partition(&self) -> Option<PartitionId> {
+        let number = u32::from_be_bytes([self.0[4], self.0[5], self.0[6], self.0[7]]);
+        self.is_queue().then_some(PartitionId(number.saturating_add(1)))
+    }
 
     /// The partition that holds this mailbox in a cluster with partitions 1 to `partitions`.
     ///
@@ -116,6 +141,16 @@ impl CommandId {
         bytes[6] = 0x70 | (bytes[6] & 0x0f);
         bytes[8] = 0x80 | (bytes[8] & 0x3f);
         CommandId(bytes)
+    }
+
+    /// The partition whose queue mailbox accepts a message under this id, of partitions 1 to `partitions`.
+    ///
+    /// # Panics
+    /// If `partitions` is 0.
+    pub fn queue_partition(&self, partitions: u32) -> PartitionId {
+        let mut drawn = [0; 8];
+        drawn.copy_from_slice(&self.0[8..]);
+        PartitionId(1 + (u64::from_be_bytes(drawn) % u64::from(partitions)) as u32)
     }
 
     /// The time in the id: when its session drew it, by that node's clock.
@@ -149,6 +184,19 @@ pub struct LogPosition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_mailbox_is_in_its_own_partition_and_no_drawn_id_is_one() {
+        for partitions in [1, 16, 1_024] {
+            for partition in (1..=partitions).map(PartitionId) {
+                let queue = MailboxId::queue_of(partition);
+                assert_eq!((queue.queue_partition(), queue.partition(partitions)), (Some(partition), partition));
+            }
+            let id = CommandId::v7(UnixMillis(1), 0x1234_5678_9abc_def0);
+            assert!((1..=partitions).contains(&id.queue_partition(partitions).0));
+        }
+        assert!(!MailboxId::PARTITION.is_queue() && !MailboxId([b'-'; 16]).is_queue());
+    }
 
     #[test]
     fn a_command_id_carries_its_time_and_is_a_uuid_v7() {

@@ -78,16 +78,26 @@ pub enum Table {
     OpenBodies = 0x29,
     /// key: body id (16) ‖ chunk number (4). Sealed frames of a body; a column family of its own.
     Chunks = 0x2a,
-    /// key: item id (16). Reserved for accept records of the queue mailbox.
+    /// key: accept id (16). What a queue mailbox accepted for several others, sealed by the item's own key.
     Queue = 0x2b,
     /// key: keyed hash of mailbox and command (32). What a command made and was answered, while its client may not have
     /// heard that.
     Repeats = 0x2c,
+    /// key: accept id (16). The key of an item of a queue mailbox, apart from the item, so that it can be left out of
+    /// archives.
+    QueueKeys = 0x2d,
+    /// key: accept id (16) ‖ recipient (4), or that ‖ 1. A recipient of an item, sealed by the item's own key; how far its
+    /// delivery is.
+    QueueRecipients = 0x2e,
+    /// key: accept id (16) ‖ recipient (4). What a queue delivered here, until the queue has released it.
+    QueuedDeliveries = 0x2f,
+    /// key: partition (4). What a queue decided on older states of its partition is answered *stale*.
+    QueueFloors = 0x30,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 29] = [
+    pub const ALL: [Table; 33] = [
         Table::Applied,
         Table::Hashes,
         Table::Commands,
@@ -117,6 +127,10 @@ impl Table {
         Table::Chunks,
         Table::Queue,
         Table::Repeats,
+        Table::QueueKeys,
+        Table::QueueRecipients,
+        Table::QueuedDeliveries,
+        Table::QueueFloors,
     ];
 
     /// The number in keys.
@@ -153,7 +167,11 @@ impl Table {
             | Table::Stages
             | Table::OpenBodies
             | Table::Queue
-            | Table::Repeats => false,
+            | Table::Repeats
+            | Table::QueueKeys
+            | Table::QueueRecipients
+            | Table::QueuedDeliveries
+            | Table::QueueFloors => false,
         }
     }
 

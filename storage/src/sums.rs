@@ -64,7 +64,14 @@ impl Part {
     /// rest, as versions that don't know it take it.
     pub fn of(table: u8) -> Part {
         match Table::from_number(table) {
-            Some(Table::Regions | Table::Mode) => Part::Rest,
+            Some(
+                Table::Regions
+                | Table::Mode
+                | Table::QueueKeys
+                | Table::QueueRecipients
+                | Table::QueuedDeliveries
+                | Table::QueueFloors,
+            ) => Part::Rest,
             Some(table) if !table.is_written_once() => Part::Loaded,
             Some(_) | None => Part::Rest,
         }

@@ -31,7 +31,7 @@ pub(crate) fn same_refusal(a: &Refusal, b: &Refusal) -> bool {
 /// Whether the model can't foresee this refusal.
 pub(crate) fn is_unknowable(refusal: &Refusal) -> bool {
     match refusal {
-        Refusal::Limit(_) | Refusal::OverQuota | Refusal::Corrupt => true,
+        Refusal::Limit(_) | Refusal::OverQuota | Refusal::Corrupt | Refusal::QueueFull | Refusal::Stale => true,
         Refusal::NoSuchFolder
         | Refusal::TryCreate
         | Refusal::FolderExists
@@ -129,6 +129,9 @@ pub(crate) fn modseq_of(answer: &Result<Answer, Refusal>) -> Option<u64> {
             | Answer::SaveDates(_)
             | Answer::Quota(_)
             | Answer::Counted(_)
+            | Answer::Accepted { .. }
+            | Answer::QueueItems(_)
+            | Answer::QueueItem(_)
             | Answer::Copied { .. },
         )
         | Err(_) => None,

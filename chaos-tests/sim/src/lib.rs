@@ -7,6 +7,7 @@
 //! * [`faults`], `under_way`: what is broken when, and now. `net`, `clock`, `dice`: network, clocks, chance.
 //! * `host`, [`node_log`], `actors`: nodes around the production cores, and actors around the production owners. `chain`: what running
 //!   hashes must be. `questions`: whose read barriers are. `moves`: members of groups change.
+//! * [`queues`]: messages for several mailboxes, in a small world of their own.
 //! * `promise`: a backup region, and what was answered.
 //! * `mailboxes`, `clients`, `session`, `message`: what there is, and who asks for it. `office`, `accounts`:
 //!   administrators, logins, and what they heard.
@@ -32,6 +33,7 @@ pub mod plant;
 mod promise;
 mod questions;
 mod queue;
+pub mod queues;
 pub mod scenarios;
 mod session;
 pub mod setup;

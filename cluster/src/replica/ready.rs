@@ -15,6 +15,7 @@ use crate::outcome::{BarrierOutcome, Decision};
 use crate::placement::GroupRows;
 use crate::plant::{self, Fault};
 use crate::seam::{ApplyJob, Output, PeerBody, Reader, SnapshotJob};
+use crate::visibility::Confirmation;
 use crate::writes::{ReadyWrite, Released};
 
 /// Whether a follower's answer says nothing that must survive a crash, so that it need not wait for its disk. An answer
@@ -301,12 +302,20 @@ impl Replica {
     pub(super) fn answer_reads(&mut self, applied: Index, out: &mut Vec<Output>) {
         let index = self.visibility.index();
         let applied = if self.has_regions() { applied } else { index };
-        for read in self.reads.applied(applied, index) {
+        let held = match self.confirmation() {
+            Confirmation::None => index,
+            Confirmation::Held { upto, .. } => upto,
+            // Only a leader knows.
+            Confirmation::Told(_) => Index(0),
+        };
+        for read in self.reads.applied(applied, index, held) {
             let outcome = match read.reader {
-                Reader::Owner(term) if self.lead.term != Some(term) => {
+                Reader::Owner(term) | Reader::Held(term) if self.lead.term != Some(term) => {
                     BarrierOutcome::NotLeader { leader: self.leader() }
                 }
-                Reader::Owner(_) | Reader::Applied | Reader::Visible => BarrierOutcome::Passed { index },
+                Reader::Owner(_) | Reader::Held(_) | Reader::Applied | Reader::Visible => {
+                    BarrierOutcome::Passed { index }
+                }
             };
             out.push(Output::Decided { request: read.request, decision: Decision::Barrier(outcome) });
         }

@@ -130,6 +130,27 @@ fn a_lost_backup_stops_writes_and_not_the_reads_of_a_running_owner() {
 }
 
 #[test]
+fn under_region_what_removes_the_last_copy_elsewhere_waits_until_it_is_held() {
+    let (mut network, leader) = led(Durability::Region { rpo_max_ms: 60_000 });
+    let (term, _) = network.host(leader).leading[&P1];
+    network.ticks(2 * SECOND);
+    network.cut_off.extend(SOUTH);
+    let written = network.propose(leader, P1, 1, 1);
+    network.ticks(10);
+    assert!(is_applied(network.proposal(leader, written)), "it is answered before it is held");
+    let (held, owner) = (network.read(leader, P1, Reader::Held(term)), network.read(leader, P1, Reader::Owner(term)));
+    network.ticks(10);
+    assert!(matches!(network.barrier(leader, owner), Some(BarrierOutcome::Passed { .. })));
+    assert_eq!(network.barrier(leader, held), None);
+    network.ticks(2 * SECOND);
+    assert_eq!(network.barrier(leader, held), Some(BarrierOutcome::Unavailable), "whoever asks asks again");
+    let held = network.read(leader, P1, Reader::Held(term));
+    network.cut_off.clear();
+    network.ticks(SECOND);
+    assert!(matches!(network.barrier(leader, held), Some(BarrierOutcome::Passed { .. })));
+}
+
+#[test]
 fn owners_of_a_new_leader_start_when_the_terms_first_entry_is_held() {
     let (mut network, old) = led(Durability::Geo);
     let before = network.host(old).leading[&P1].0;

@@ -135,11 +135,16 @@ impl Lookup {
         self.reader(None).account(address)
     }
 
-    /// A mailbox's key and its epoch.
+    /// A mailbox's key and its epoch. Those of queue mailboxes are derived from the keyring: what waits there has keys of its
+    /// own.
     ///
     /// # Errors
     /// If it can't be read.
     pub fn mailbox_key(&self, mailbox: MailboxId) -> Result<Option<(Key, Epoch)>, LookupError> {
+        if mailbox.is_queue() {
+            let key = self.epoch_key(FIRST_EPOCH)?.derive(&format!("mailraft queue mailbox {mailbox}"));
+            return Ok(Some((key, MAILBOX_EPOCH)));
+        }
         let place = mailbox_key_place(mailbox);
         match self.open(&place, Table::MailboxKeys)? {
             Some(plain) => Ok(Some((key_of(&plain)?, MAILBOX_EPOCH))),

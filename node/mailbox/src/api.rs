@@ -11,6 +11,7 @@ use mailraft_storage::{CommandId, UnixMillis};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::accepted::{AcceptedEnvelope, QueueChange, QueueOrigin, QueuedDetail, QueuedItem};
 use crate::flags::{Flags, KeywordSharing};
 use crate::uids::UidSet;
 
@@ -34,6 +35,8 @@ pub const READ_CHUNKS_MAX: usize = 64;
 pub const FOLDER_NAME_MAX_BYTES: usize = 1_000;
 /// The most folders in a mailbox.
 pub const FOLDERS_MAX: usize = 10_000;
+/// The most items that one [`Command::QueueItems`] answers for.
+pub const QUEUE_ITEMS_LISTED_MAX: usize = 1_000;
 /// What separates the levels of a folder's name.
 pub const HIERARCHY_SEPARATOR: char = '/';
 
@@ -334,80 +337,56 @@ pub enum Command {
         /// Its name.
         folder: String,
     },
-}
 
-impl Command {
-    /// Whether it may change more messages than this.
-    pub fn may_change_more_than(&self, messages: u64) -> bool {
-        match self {
-            Command::Once { command, .. } | Command::InMaildrop { command, .. } => {
-                command.may_change_more_than(messages)
-            }
-            Command::Store { uids, .. }
-            | Command::Copy { uids, .. }
-            | Command::Move { uids, .. }
-            | Command::Expunge { uids: Some(uids), .. }
-            | Command::Remove { uids, .. } => uids.len() > messages,
-            Command::Expunge { uids: None, .. } | Command::DeleteFolder { .. } | Command::RenameFolder { .. } => true,
-            Command::Sync
-            | Command::List
-            | Command::Status { .. }
-            | Command::Select { .. }
-            | Command::Resume { .. }
-            | Command::Unselect
-            | Command::Fetch { .. }
-            | Command::ReadChunk { .. }
-            | Command::Deliver { .. }
-            | Command::Append { .. }
-            | Command::CreateFolder { .. }
-            | Command::Subscribe { .. }
-            | Command::Heard { .. }
-            | Command::Maildrop
-            | Command::UniqueIds { .. }
-            | Command::CreateFolderFor { .. }
-            | Command::Quota
-            | Command::Replace { .. }
-            | Command::ReadChunks { .. }
-            | Command::SaveDates { .. }
-            | Command::CountDeleted { .. } => false,
-        }
-    }
-
-    /// Whether it is done without an entry of its own.
-    pub fn is_read(&self) -> bool {
-        match self {
-            Command::Sync
-            | Command::List
-            | Command::Status { .. }
-            | Command::Select { .. }
-            | Command::Resume { .. }
-            | Command::Unselect
-            | Command::Fetch { .. }
-            | Command::ReadChunk { .. }
-            | Command::ReadChunks { .. }
-            | Command::Maildrop
-            | Command::UniqueIds { .. }
-            | Command::SaveDates { .. }
-            | Command::Quota
-            | Command::CountDeleted { .. }
-            | Command::Heard { .. } => true,
-            Command::Deliver { .. }
-            | Command::Append { .. }
-            | Command::Store { .. }
-            | Command::Copy { .. }
-            | Command::Move { .. }
-            | Command::Expunge { .. }
-            | Command::CreateFolder { .. }
-            | Command::CreateFolderFor { .. }
-            | Command::DeleteFolder { .. }
-            | Command::RenameFolder { .. }
-            | Command::Subscribe { .. }
-            | Command::Remove { .. }
-            | Command::Replace { .. }
-            | Command::Once { .. } => false,
-            Command::InMaildrop { command, .. } => command.is_read(),
-        }
-    }
+    // For messages to several mailboxes.
+    /// A queue mailbox takes a message in, which is delivered from there.
+    Accept {
+        /// The message.
+        new_message: NewMessage,
+        /// Whom it is from and for.
+        accepted: AcceptedEnvelope,
+        /// When it arrived.
+        received: ZonedTime,
+    },
+    /// Delivers what a queue mailbox accepted, unless it was delivered before; the mailbox's quota was asked when it was
+    /// accepted.
+    DeliverQueued {
+        /// Where it comes from.
+        origin: QueueOrigin,
+        /// The message.
+        new_message: NewMessage,
+        /// The id under which its body was sealed.
+        sealed_as: BodyId,
+        /// The reverse-path, empty for null.
+        reverse_path: String,
+        /// The `+detail` of the recipient's address.
+        detail: Option<String>,
+        /// Whether a sender's repeat is recognised.
+        deduplicate: bool,
+        /// When it arrived.
+        received: ZonedTime,
+    },
+    /// The queue knows for good that this was delivered: the mailbox forgets it, and takes nothing more that was decided
+    /// before.
+    ReleaseQueued {
+        /// Where it came from.
+        origin: QueueOrigin,
+    },
+    /// A queue mailbox's owner says how far a delivery is. Of nobody else is it taken.
+    ChangeQueue {
+        /// The change.
+        change: QueueChange,
+    },
+    /// The items of a queue mailbox after this one, at most [`QUEUE_ITEMS_LISTED_MAX`].
+    QueueItems {
+        /// None for the first.
+        after: Option<CommandId>,
+    },
+    /// An item of a queue mailbox with its recipients.
+    QueueItem {
+        /// The id under which it was accepted.
+        item: CommandId,
+    },
 }
 
 /// Reads the command of a [`Command::Once`]. None is in another: each would take its part of the stack, and nobody writes
@@ -653,6 +632,17 @@ pub enum Answer {
     SaveDates(Vec<(u32, UnixMillis)>),
     /// To ReadChunks, in their order; None for those that are no more.
     Chunks(Vec<Option<Bytes>>),
+    /// To Accept.
+    Accepted {
+        /// The id under which it waits: that of an earlier command, if this one repeats it.
+        item: CommandId,
+        /// The recipients' addresses.
+        recipients: Vec<String>,
+    },
+    /// To QueueItems, oldest first.
+    QueueItems(Vec<QueuedItem>),
+    /// To QueueItem; None for one that is not in the queue: every recipient has it, or it never was there.
+    QueueItem(Option<QueuedDetail>),
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.
@@ -688,6 +678,12 @@ pub enum Refusal {
     /// Another POP3 session has the maildrop to itself.
     #[error("another session has this maildrop open; try again later")]
     MaildropInUse,
+    /// A queue mailbox holds as much as it may.
+    #[error("too much mail waits to be delivered; try again later")]
+    QueueFull,
+    /// A queue decided on this delivery before it released later ones: it is to look again.
+    #[error("the queue has gone on since it decided on this")]
+    Stale,
 }
 
 /// What changed in a folder, told to every session that has it open, in the order of the log and before

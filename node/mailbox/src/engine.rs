@@ -12,12 +12,14 @@ use mailraft_owner::{Effect, Engine, Missed, Part, Place, Queued, RequestDigest}
 use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
 use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError, Table};
 
+use crate::accepted::QueuePosition;
 use crate::api::{Answer, Command, EmailId, Event, FolderId, QuotaUsage, Refusal};
 use crate::commands;
 use crate::forks::begin_incarnation;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
 use crate::load::{OpenBody, load};
 use crate::plant::{self, Fault};
+use crate::queue::items::Items;
 use crate::reads::{Claims, ReadAnswer, StoredRead, read};
 use crate::records::{
     self, FolderRow, MailboxKey, StageId, chunk_key, content_key, counters_key, encode, encode_result, folder_key,
@@ -166,6 +168,12 @@ impl Mailbox {
         self.state.counters.usage_bytes
     }
 
+    /// What waits in it, if it is a queue mailbox, and the state of its partition at which that is so.
+    pub(crate) fn queue(&self) -> (&Items, QueuePosition) {
+        let incarnation = self.cx.place.incarnation.number;
+        (&self.state.queue, QueuePosition { incarnation, index: self.position })
+    }
+
     #[cfg(test)]
     pub(crate) fn state(&self) -> &State {
         &self.state
@@ -246,11 +254,15 @@ impl Engine for Mailbox {
     }
 
     fn must_begin(&self) -> bool {
-        !self.state.is_of(self.cx.place.incarnation.number)
+        // A queue mailbox has no folders, and nothing that clients hold on to.
+        !self.cx.place.mailbox.is_queue() && !self.state.is_of(self.cx.place.incarnation.number)
     }
 
     fn is_idle(&self) -> bool {
-        self.staged.is_none() && self.state.garbage.is_empty() && self.cx.heard.is_empty()
+        !self.state.queue.has_open()
+            && self.staged.is_none()
+            && self.state.garbage.is_empty()
+            && self.cx.heard.is_empty()
     }
 
     /// Deletes what is gone: rows of large removals, forgotten deliveries, answers that were heard, abandoned uploads.
@@ -273,7 +285,9 @@ impl Engine for Mailbox {
 
     fn begin(&mut self, env: &mut Env) -> Entry {
         let mut batch = Batch::on(&self.state, self.cx.limits.entry_max_bytes);
-        if !self.state.begun {
+        if self.cx.place.mailbox.is_queue() {
+            batch.next.begun = true;
+        } else if !self.state.begun {
             let first = env.command_id();
             let mut work = Work::on(&batch.next, &self.cx, env, first);
             commands::begin(&mut work).expect("a new mailbox has room for its first folders");

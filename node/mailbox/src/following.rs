@@ -110,6 +110,8 @@ impl Following {
             | Refusal::Limit(_)
             | Refusal::OverQuota
             | Refusal::MaildropInUse
+            | Refusal::QueueFull
+            | Refusal::Stale
             | Refusal::Corrupt => None,
         }
     }

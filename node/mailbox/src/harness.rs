@@ -51,11 +51,20 @@ impl World {
 
     /// A new mailbox without any entry, in a store that others may use.
     pub fn sharing(rows: MemoryRows, number: u8) -> Self {
+        World::of(rows, number, MailboxId([number; 16]))
+    }
+
+    /// The queue mailbox of a partition.
+    pub fn queue() -> Self {
+        World::of(MemoryRows::new(), 99, MailboxId::queue_of(mailraft_storage::PartitionId(3)))
+    }
+
+    fn of(rows: MemoryRows, number: u8, mailbox: MailboxId) -> Self {
         let mut env = Env::seeded(u64::from(number));
         let key = MailboxKey::new(Key::generate(&mut env), Epoch(1));
         let place = Place {
             cluster: ClusterId([9; 16]),
-            mailbox: MailboxId([number; 16]),
+            mailbox,
             replica: REPLICA,
             incarnation: Incarnation { number: 1, nonce: [7; 16] },
             term: Term(3),

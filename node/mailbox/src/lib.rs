@@ -9,10 +9,12 @@
 //!   folder. [`request`]: what its client wants, and how that ends. [`unheard`]: which answers its client may not have
 //!   heard; `heard`: what the owner knows of that.
 //! * [`maildrop`]: which POP3 session has the maildrop to itself.
-//! * [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does. [`plant`]: faults that tests plant.
+//! * `kinds`: which commands change something. [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does. [`plant`]: faults that tests plant.
+//! * [`accepted`]: what is accepted for several mailboxes, as it travels. [`queue`]: how each of them gets it once.
 //! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
 
+pub mod accepted;
 pub mod api;
 mod commands;
 pub mod engine;
@@ -24,6 +26,7 @@ mod forks;
 #[cfg(test)]
 mod harness;
 mod heard;
+mod kinds;
 pub mod limits;
 mod load;
 pub mod maildrop;
@@ -35,6 +38,9 @@ mod packed;
 pub mod plant;
 #[cfg(test)]
 mod properties;
+pub mod queue;
+#[cfg(test)]
+mod queue_tests;
 pub mod reads;
 mod records;
 pub mod reply;

@@ -35,6 +35,12 @@ pub const REPEAT_LEFT_MILLIS: u64 = 600_000;
 pub const REPEATS_MAX: usize = 1_024;
 /// The longest record of such a command, in bytes: a COPY of UIDs with more gaps is not remembered.
 pub const REPEAT_MAX_BYTES: usize = 4 << 10;
+/// The most items in one queue mailbox.
+pub const QUEUE_MAX_ITEMS: usize = 10_000;
+/// The most recipients of all items of one queue mailbox.
+pub const QUEUE_MAX_RECIPIENTS: usize = 100_000;
+/// The most bytes of all messages in one queue mailbox.
+pub const QUEUE_MAX_BYTES: u64 = 4 << 30;
 /// The most answers of which one command says that they were heard.
 pub const HEARD_MAX: usize = 64;
 /// What was heard goes along with the mailbox's next entry. If none comes for so long, in milliseconds, one is written for
@@ -76,6 +82,12 @@ pub struct Limits {
     pub repeats_max: usize,
     /// An upload that has not become live after this time is deleted, in milliseconds.
     pub open_body_max_ms: u64,
+    /// The most items in one queue mailbox.
+    pub queue_max_items: usize,
+    /// The most recipients of all items of one queue mailbox.
+    pub queue_max_recipients: usize,
+    /// The most bytes of all messages in one queue mailbox.
+    pub queue_max_bytes: u64,
 }
 
 impl Default for Limits {
@@ -95,6 +107,9 @@ impl Default for Limits {
             repeat_left_ms: REPEAT_LEFT_MILLIS,
             repeats_max: REPEATS_MAX,
             open_body_max_ms: OPEN_BODY_MAX_MILLIS,
+            queue_max_items: QUEUE_MAX_ITEMS,
+            queue_max_recipients: QUEUE_MAX_RECIPIENTS,
+            queue_max_bytes: QUEUE_MAX_BYTES,
         }
     }
 }

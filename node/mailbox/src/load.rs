@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mailraft_storage::body::BodyId;
-use mailraft_storage::{Index, RowKey, Rows, StoreError, Table, UnixMillis};
+use mailraft_storage::seal::Key;
+use mailraft_storage::{CommandId, Index, PartitionId, RowKey, Rows, StoreError, Table, UnixMillis};
 use serde::de::DeserializeOwned;
 
+use crate::accepted::{DeliveryStage, QueuePosition};
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR};
 use crate::flags::KeywordSharing;
 use crate::plant::{self, Fault};
+use crate::queue::items::{Item, Recipient};
+use crate::queue::received::QueuedDelivery;
+use crate::queue::rows::{self, AcceptRecord, ItemKeyRecord, RecipientRecord, RecipientRow, recipient_of};
 use crate::records::{
     self, Counters, DeliveryRecord, EmailInfo, ExpungedRecord, FlagPageRecord, FolderRecord, FolderRow, KeyedHash,
     OpenBodyRecord, PAGE_UIDS, PlaceRecord, RepeatRecord, Repeated, StageId, StageRecord, counters_key, page_of,
@@ -65,6 +70,8 @@ pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> 
         reader.messages(&mut state)?;
         reader.deliveries(&mut state)?;
         reader.repeats(&mut state)?;
+        reader.received(&mut state)?;
+        reader.queue(&mut state)?;
         forget(&mut state);
         state.loaded_in(cx.place.incarnation.number);
     }
@@ -135,6 +142,17 @@ impl Reader<'_> {
         decode: impl Fn(&str, &[u8]) -> Result<T, StoreError>,
         mut row: impl FnMut(&RowKey, T) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        self.each_sealed(table, |key, sealed| {
+            row(key, records::open_with(&self.cx.key, self.cx.place.cluster, key, sealed, &decode)?)
+        })
+    }
+
+    /// Every row of a table as it is.
+    fn each_sealed(
+        &self,
+        table: Table,
+        mut row: impl FnMut(&RowKey, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let place = &self.cx.place;
         let mut from = Vec::new();
         loop {
@@ -142,7 +160,7 @@ impl Reader<'_> {
             let full = page.len() == SCAN_ROWS;
             for (key, sealed) in page {
                 let key = RowKey::new(place.mailbox, table, key);
-                row(&key, records::open_with(&self.cx.key, place.cluster, &key, &sealed, &decode)?)?;
+                row(&key, &sealed)?;
                 from = key.key;
             }
             if !full {
@@ -308,6 +326,67 @@ impl Reader<'_> {
             state.remember_repeat(hash, record);
             Ok(())
         })
+    }
+}
+
+impl Reader<'_> {
+    /// What came from queues.
+    fn received(&self, state: &mut State) -> Result<(), StoreError> {
+        self.each(Table::QueuedDeliveries, |key, record: QueuedDelivery| {
+            match recipient_of(&key.key) {
+                Some(RecipientRow::Recipient(id)) => state.received.remember(id, record),
+                Some(RecipientRow::Stage(_)) | None => return Err(wrong_key(key)),
+            }
+            Ok(())
+        })?;
+        self.each(Table::QueueFloors, |key, floor: QueuePosition| {
+            let queue = key.key.as_slice().try_into().map_err(|_| wrong_key(key))?;
+            state.received.raise(PartitionId(u32::from_be_bytes(queue)), floor);
+            Ok(())
+        })
+    }
+
+    /// What waits in a queue mailbox.
+    fn queue(&self, state: &mut State) -> Result<(), StoreError> {
+        let Context { place, key: mailbox_key, .. } = self.cx;
+        let mut keys: BTreeMap<CommandId, Key> = BTreeMap::new();
+        self.each(Table::QueueKeys, |key, record: ItemKeyRecord| {
+            keys.insert(CommandId(key.key.as_slice().try_into().map_err(|_| wrong_key(key))?), record.key);
+            Ok(())
+        })?;
+        let mut items: BTreeMap<CommandId, Item> = BTreeMap::new();
+        let no_key =
+            || StoreError::damaged(format!("queue of mailbox {}", place.mailbox), "the key of an item is missing");
+        self.each_sealed(Table::Queue, |key, sealed| {
+            let item = CommandId(key.key.as_slice().try_into().map_err(|_| wrong_key(key))?);
+            let own = keys.get(&item).ok_or_else(no_key)?;
+            let AcceptRecord { accepted, body, chunks, size_bytes, .. } =
+                rows::open(own, mailbox_key, place, key, sealed)?;
+            items.insert(item, Item { accepted, body, chunks, size_bytes, recipients: BTreeMap::new() });
+            Ok(())
+        })?;
+        self.each_sealed(Table::QueueRecipients, |key, sealed| {
+            let no_item = || StoreError::damaged(format!("queue of mailbox {}", place.mailbox), "an item is missing");
+            match recipient_of(&key.key).ok_or_else(|| wrong_key(key))? {
+                RecipientRow::Recipient(id) => {
+                    let own = keys.get(&id.0).ok_or_else(no_key)?;
+                    let RecipientRecord { recipient, .. } = rows::open(own, mailbox_key, place, key, sealed)?;
+                    let found = Recipient { mailbox: recipient.mailbox, stage: DeliveryStage::Waiting };
+                    items.get_mut(&id.0).ok_or_else(no_item)?.recipients.insert(id.1, found);
+                }
+                // Right behind who it is, in the order of keys.
+                RecipientRow::Stage(id) => {
+                    let stage = records::open(mailbox_key, place.cluster, key, sealed)?;
+                    let item = items.get_mut(&id.0).ok_or_else(no_item)?;
+                    item.recipients.get_mut(&id.1).ok_or_else(no_item)?.stage = stage;
+                }
+            }
+            Ok(())
+        })?;
+        for (id, item) in items {
+            state.queue.insert(id, item);
+        }
+        Ok(())
     }
 }
 

@@ -4,16 +4,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mailraft_owner::{
-    BACKLOG_MAX_COMMANDS, Detached, LogOwner, Owner, SessionNumber, Step as LogStep, StepOf, Tell, Unanswered,
+    BACKLOG_MAX_COMMANDS, Detached, Engine, LogOwner, Owner, SessionNumber, Step as LogStep, StepOf, Tell, Unanswered,
 };
 use mailraft_storage::{CommandId, Env, Index, ProposalOutcome, StoreError};
 
+use crate::accepted::{QueueChange, QueueOrigin};
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::engine::{Mailbox, Read};
 use crate::maildrop::Maildrop;
 use crate::plant::{self, Fault};
+use crate::queue::errands::{Errand, ErrandKind, ErrandOutcome, Errands};
 use crate::reads::{RowsRead, StoredRead};
 use crate::reply::{CommandError, Reply};
 
@@ -33,6 +36,8 @@ pub enum Own<S> {
         number: u64,
         /// Rows to read, on a worker thread.
         rows: Option<StoredRead>,
+        /// Other regions must hold what is read, too: whoever hears the answer forgets what this mailbox then alone knows.
+        held: bool,
     },
     /// Reply to a session.
     Reply {
@@ -41,6 +46,8 @@ pub enum Own<S> {
         /// What it is told.
         reply: Reply,
     },
+    /// Do something for a recipient of what waits in a queue mailbox; then say [`MailboxOwner::errand_ended`].
+    Errand(Errand),
 }
 
 /// Something for the shell to do.
@@ -57,7 +64,8 @@ pub enum Lead {
 
 /// The owner of one mailbox; `S` names a session.
 pub struct MailboxOwner<S> {
-    log: LogOwner<Mailbox, S>,
+    /// Nobody asks what the owner itself wants changed.
+    log: LogOwner<Mailbox, Option<S>>,
     sessions: BTreeMap<S, Attached>,
     /// Reads that came before the mailbox had its folders.
     early: VecDeque<Ask<S>>,
@@ -66,6 +74,13 @@ pub struct MailboxOwner<S> {
     /// Reads of rows that are ahead of memory: they wait for the entry in flight.
     ahead: Vec<Ahead<S>>,
     maildrop: Maildrop<S>,
+    errands: Errands,
+    /// Changes of the queue that are asked for, by the ids of their commands.
+    changes: BTreeMap<CommandId, QueueChange>,
+    /// Those that were answered, and whether they were made.
+    changed: Vec<(QueueChange, bool)>,
+    /// When the errands are looked at next, if nothing happens before.
+    errands_at: Option<Duration>,
     /// Other regions have not confirmed for long.
     unconfirmed: bool,
     ended: bool,
@@ -92,6 +107,8 @@ struct Attached {
     /// which therefore wait.
     reading: usize,
     held: Vec<Arc<Event>>,
+    /// It delivers from a queue, which forgets the message once it hears that it is here: whatever it hears, other regions hold.
+    from_queue: bool,
 }
 
 /// A read, or a kept result, that waits for a barrier.
@@ -100,6 +117,8 @@ struct AtBarrier<S> {
     id: CommandId,
     awaits: Awaited,
     index: Index,
+    /// Other regions must hold it.
+    held: bool,
 }
 
 /// What is known of a read that waits for a barrier.
@@ -132,6 +151,10 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             last_barrier: 0,
             ahead: Vec::new(),
             maildrop: Maildrop::default(),
+            errands: Errands::default(),
+            changes: BTreeMap::new(),
+            changed: Vec::new(),
+            errands_at: None,
             unconfirmed: false,
             ended: false,
         }
@@ -139,7 +162,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
 
     /// A session attaches. It hears nothing of a folder before it opens or resumes one.
     pub fn attach(&mut self, session: S, turn: SessionNumber) {
-        self.sessions.insert(session, Attached { turn, open: None, reading: 0, held: Vec::new() });
+        self.sessions.insert(session, Attached { turn, open: None, reading: 0, held: Vec::new(), from_queue: false });
     }
 
     /// A session is gone. What it asked is done all the same.
@@ -158,9 +181,64 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             return self.read(env, asked, out);
         }
         let Ask { session, id, attempt, command } = asked;
-        let turn = self.sessions.get(&session).map_or_else(SessionNumber::default, |a| a.turn);
-        let asked = mailraft_owner::Ask { from: session, turn, id, attempt, command };
+        if matches!(command, Command::ChangeQueue { .. }) {
+            return self.fail(session, id, CommandError::Unsupported, out);
+        }
+        let attached = self.sessions.get_mut(&session);
+        let turn = attached.map_or_else(SessionNumber::default, |attached| {
+            attached.from_queue |= matches!(command, Command::DeliverQueued { .. });
+            attached.turn
+        });
+        let asked = mailraft_owner::Ask { from: Some(session), turn, id, attempt, command };
         self.with_log(out, |log, out| log.ask(env, asked, out));
+    }
+
+    /// An errand ended.
+    pub fn errand_ended(&mut self, env: &mut Env, number: u64, outcome: ErrandOutcome, out: &mut Vec<Step<S>>) {
+        let Some(engine) = self.log.engine().filter(|_| !self.ended) else { return };
+        let (items, at) = engine.queue();
+        let change = self.errands.ended(env.now, items, number, outcome);
+        if let Some(change) = change {
+            if let QueueChange::Delivered { item, recipient } = change
+                && plant::is(Fault::ReleasedBeforeDone)
+                && let (Some(queue), Some(to)) =
+                    (engine.place().mailbox.queue_partition(), items.recipient((item, recipient)))
+            {
+                let origin = QueueOrigin { queue, at, item, recipient };
+                let errand = Errand { number: 0, mailbox: to.mailbox, origin, what: ErrandKind::Release };
+                out.push(Step::Own(Own::Errand(errand)));
+            }
+            let id = env.command_id();
+            self.changes.insert(id, change);
+            let command = Command::ChangeQueue { change };
+            let asked = mailraft_owner::Ask { from: None, turn: SessionNumber::default(), id, attempt: 0, command };
+            self.with_log(out, |log, out| log.ask(env, asked, out));
+        }
+        self.go_on_errands(env, out);
+    }
+
+    /// Begins what is to be done now for what waits in a queue mailbox.
+    fn go_on_errands(&mut self, env: &Env, out: &mut Vec<Step<S>>) {
+        for (change, is_made) in std::mem::take(&mut self.changed) {
+            match change {
+                QueueChange::Delivered { item, recipient }
+                | QueueChange::Held { item, recipient, .. }
+                | QueueChange::Released { item, recipient } => {
+                    self.errands.changed(env.now, item, recipient, is_made);
+                }
+            }
+        }
+        let Some(engine) = self.log.engine().filter(|_| !self.ended && !self.unconfirmed) else { return };
+        let Some(queue) = engine.place().mailbox.queue_partition() else { return };
+        let (items, at) = engine.queue();
+        let begun = self.errands.next(env.now, items, queue, at);
+        out.extend(begun.into_iter().map(|errand| Step::Own(Own::Errand(errand))));
+        let wakes_at = self.errands.wakes_at();
+        if let Some(at) = wakes_at.filter(|at| self.errands_at.is_none_or(|set| *at < set || set <= env.now)) {
+            self.errands_at = Some(at);
+            let millis = u64::try_from(at.saturating_sub(env.now).as_millis()).unwrap_or(u64::MAX);
+            out.push(Step::Pause { millis: millis.saturating_add(1) });
+        }
     }
 
     /// A read barrier has answered, after the read was done.
@@ -174,7 +252,12 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         if self.ended {
             return;
         }
-        let Some(AtBarrier { session, id, awaits, index }) = self.barriers.remove(&number) else { return };
+        let Some(AtBarrier { session, id, awaits, index, held }) = self.barriers.remove(&number) else { return };
+        if lead == Lead::Lost && held {
+            // The queue asks again.
+            self.fail(session, id, CommandError::Unknown, out);
+            return self.has_read(session, out);
+        }
         if lead == Lead::Lost {
             // Whoever does not lead any more says nothing: the session asks the next leader.
             return self.end(Detached::NotLeader, out);
@@ -212,7 +295,8 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         if self.knows_gone(&found.read) {
             self.answer(session, id, Ok(found.read.answer), found.index, out);
         } else if !self.log.in_flight() {
-            return self.at_barrier(session, id, Awaited::Unexplained(found.read), found.index, None, out);
+            let awaits = Awaited::Unexplained(found.read);
+            return self.at_barrier(AtBarrier { session, id, awaits, index: found.index, held: false }, None, out);
         } else if self.unconfirmed {
             self.fail(session, id, CommandError::NotConfirmed, out);
         } else if self.ahead.len() >= AHEAD_MAX_READS {
@@ -230,7 +314,8 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                 self.answer(session, id, Ok(read.answer), index, out);
                 self.has_read(session, out);
             } else {
-                self.at_barrier(session, id, Awaited::Unexplained(read), index, None, out);
+                let awaits = Awaited::Unexplained(read);
+                self.at_barrier(AtBarrier { session, id, awaits, index, held: false }, None, out);
             }
         }
     }
@@ -279,7 +364,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         if command.is_read() || attempt == 0 {
             // Whoever leads no more may be wrong about who has it.
             let index = self.log.engine_mut().map_or(Index(0), |engine| mailraft_owner::Engine::position(engine));
-            self.await_barrier(session, id, Some(Err(Refusal::MaildropInUse)), index, None, out);
+            self.await_barrier((session, id), Some(Err(Refusal::MaildropInUse)), index, None, false, out);
         } else {
             // An earlier attempt may have been done.
             self.fail(session, id, CommandError::Unknown, out);
@@ -306,42 +391,36 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             Read::TooEarly if self.early.len() < EARLY_MAX_READS => return self.early.push_back(asked),
             Read::TooEarly => return self.fail(session, id, CommandError::Overloaded, out),
         };
-        self.await_barrier(session, id, result, index, rows, out);
+        self.await_barrier((session, id), result, index, rows, false, out);
     }
 
     /// It is answered when a majority has confirmed that this node still leads in the owner's term: a read, and the kept
     /// result of a change too. Events that come meanwhile wait behind the answer.
     fn await_barrier(
         &mut self,
-        session: S,
-        id: CommandId,
+        (session, id): (S, CommandId),
         result: Option<Result<Answer, Refusal>>,
         index: Index,
         rows: Option<StoredRead>,
+        held: bool,
         out: &mut Vec<Step<S>>,
     ) {
         if let Some(attached) = self.sessions.get_mut(&session) {
             attached.reading += 1;
         }
-        self.at_barrier(session, id, result.map_or(Awaited::Rows, Awaited::Result), index, rows, out);
+        let awaits = result.map_or(Awaited::Rows, Awaited::Result);
+        self.at_barrier(AtBarrier { session, id, awaits, index, held }, rows, out);
     }
 
-    fn at_barrier(
-        &mut self,
-        session: S,
-        id: CommandId,
-        awaits: Awaited,
-        index: Index,
-        rows: Option<StoredRead>,
-        out: &mut Vec<Step<S>>,
-    ) {
+    fn at_barrier(&mut self, waits: AtBarrier<S>, rows: Option<StoredRead>, out: &mut Vec<Step<S>>) {
+        let held = waits.held;
         if plant::is(Fault::BarrierNumbersRepeat) && self.barriers.len() < 2 {
             self.last_barrier = 0;
         }
         self.last_barrier += 1;
-        let other = self.barriers.insert(self.last_barrier, AtBarrier { session, id, awaits, index });
+        let other = self.barriers.insert(self.last_barrier, waits);
         assert!(other.is_none(), "two reads have the number {}", self.last_barrier);
-        out.push(Step::Own(Own::Barrier { number: self.last_barrier, rows }));
+        out.push(Step::Own(Own::Barrier { number: self.last_barrier, rows, held }));
     }
 
     /// The folder that a session has open after a read.
@@ -367,7 +446,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
     fn with_log(
         &mut self,
         out: &mut Vec<Step<S>>,
-        act: impl FnOnce(&mut LogOwner<Mailbox, S>, &mut Vec<StepOf<Mailbox, S>>),
+        act: impl FnOnce(&mut LogOwner<Mailbox, Option<S>>, &mut Vec<StepOf<Mailbox, Option<S>>>),
     ) {
         let mut steps = Vec::new();
         act(&mut self.log, &mut steps);
@@ -377,7 +456,16 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                 LogStep::Pause { millis } => out.push(Step::Pause { millis }),
                 LogStep::Unreadable { command, error } => out.push(Step::Unreadable { command, error }),
                 LogStep::Own(Tell::Event(event)) => self.tell(&Arc::new(event), out),
-                LogStep::Own(Tell::Answer { to, id, result, at }) => match result {
+                LogStep::Own(Tell::Answer { to: None, id, result, .. }) => {
+                    self.changed.extend(self.changes.remove(&id).map(|change| (change, result.is_ok())));
+                }
+                LogStep::Own(Tell::Kept { to: None, id, .. }) => {
+                    self.changed.extend(self.changes.remove(&id).map(|change| (change, true)));
+                }
+                LogStep::Own(Tell::Answer { to: Some(to), id, result, at }) => match result {
+                    Ok(result) if result.is_ok() && self.is_from_queue(to) => {
+                        self.await_barrier((to, id), Some(result), at, None, true, out);
+                    }
                     Ok(result) => self.answer(to, id, result, at, out),
                     Err(why) => {
                         if let Some(error) = command_error(why) {
@@ -385,8 +473,9 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                         }
                     }
                 },
-                LogStep::Own(Tell::Kept { to, id, result, at }) => {
-                    self.await_barrier(to, id, Some(result), at, None, out)
+                LogStep::Own(Tell::Kept { to: Some(to), id, result, at }) => {
+                    let held = self.is_from_queue(to);
+                    self.await_barrier((to, id), Some(result), at, None, held, out);
                 }
                 LogStep::End { why } => {
                     self.ended = true;
@@ -427,6 +516,11 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         }
     }
 
+    fn is_from_queue(&self, session: S) -> bool {
+        !plant::is(Fault::QueuedDeliveryNotHeld)
+            && self.sessions.get(&session).is_some_and(|attached| attached.from_queue)
+    }
+
     fn answer(&mut self, to: S, id: CommandId, result: Result<Answer, Refusal>, at: Index, out: &mut Vec<Step<S>>) {
         if self.sessions.contains_key(&to) {
             out.push(reply(to, Reply::Answer { id, result, at }));
@@ -448,12 +542,14 @@ impl<S: Copy + Ord> Owner for MailboxOwner<S> {
     fn loaded(&mut self, env: &mut Env, loaded: Result<Mailbox, Detached>, out: &mut Vec<Step<S>>) {
         self.with_log(out, |log, out| log.loaded(env, loaded, out));
         self.read_early(env, out);
+        self.go_on_errands(env, out);
     }
 
     fn decided(&mut self, env: &mut Env, outcome: ProposalOutcome, out: &mut Vec<Step<S>>) {
         self.with_log(out, |log, out| log.decided(env, outcome, out));
         self.settle(out);
         self.read_early(env, out);
+        self.go_on_errands(env, out);
     }
 
     fn set_unconfirmed(&mut self, unconfirmed: bool, out: &mut Vec<Step<S>>) {
@@ -465,6 +561,11 @@ impl<S: Copy + Ord> Owner for MailboxOwner<S> {
                 self.has_read(session, out);
             }
         }
+        if !unconfirmed && self.log.engine().is_some_and(|engine| engine.queue().0.has_open()) {
+            // What was to be done meanwhile was not begun, and nothing else says when it is.
+            self.errands_at = None;
+            out.push(Step::Pause { millis: 0 });
+        }
         if unconfirmed && self.log.engine().is_some() {
             // They wait for folders that can't be made now.
             for asked in std::mem::take(&mut self.early) {
@@ -475,6 +576,7 @@ impl<S: Copy + Ord> Owner for MailboxOwner<S> {
 
     fn again(&mut self, env: &mut Env, out: &mut Vec<Step<S>>) {
         self.with_log(out, |log, out| log.again(env, out));
+        self.go_on_errands(env, out);
     }
 
     fn end(&mut self, why: Detached, out: &mut Vec<Step<S>>) {

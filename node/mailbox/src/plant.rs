@@ -89,4 +89,18 @@ mailraft_storage::plants! {
     HeardIgnored,
     /// Whoever has heard an answer has heard all that were given.
     HeardOfOthers,
+    /// A queue delivery that was held up past its release is stored again.
+    StaleDeliveryStored,
+    /// A queue releases a delivery before it is durable that it was made.
+    ReleasedBeforeDone,
+    /// A release does not raise the floor of its queue.
+    ReleaseRaisesNoFloor,
+    /// What a queue delivered is not remembered until it is released.
+    QueuedDeliveryNotRemembered,
+    /// A queue hears that something was delivered before another region holds it.
+    QueuedDeliveryNotHeld,
+    /// A queue does nothing more for a recipient once that failed.
+    QueueSleeps,
+    /// A queue's new owner does not look what waits in it.
+    QueueNotStarted,
 }

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use mailraft_owner::Place;
 use mailraft_storage::body::BodyId;
-use mailraft_storage::{Index, RowKey, Rows, StoreError, UnixMillis};
+use mailraft_storage::{CommandId, Index, RowKey, Rows, StoreError, UnixMillis};
 
+use crate::accepted::DeliveryStage;
 use crate::api::{
     Answer, Command, EmailId, FETCH_UIDS_MAX, FetchWhat, Fetched, FetchedContent, FetchedHeader, FolderId, FolderInfo,
-    FolderStatus, Maildrop, MaildropMessage, MessageState, READ_CHUNKS_MAX, Refusal, Resumed, Selected,
+    FolderStatus, Maildrop, MaildropMessage, MessageState, QUEUE_ITEMS_LISTED_MAX, READ_CHUNKS_MAX, Refusal, Resumed,
+    Selected,
 };
 use crate::flags::SystemFlag;
 use crate::names;
 use crate::plant::{self, Fault};
+use crate::queue::rows::read_detail;
 use crate::records::{self, ContentRecord, MailboxKey, chunk_key, content_key};
 use crate::state::{Folder, State};
 use crate::uids::UidSet;
@@ -43,6 +46,7 @@ pub(crate) enum Kind {
     Chunks(Vec<Option<(EmailId, RowKey)>>),
     UniqueIds(Vec<(u32, EmailId)>),
     SaveDates(Vec<(u32, EmailId, Option<UnixMillis>)>),
+    QueueItem(CommandId, Vec<(u32, DeliveryStage)>),
 }
 
 /// What a read found. Rows may be ahead of memory: what removed a message may be applied, and not visible yet.
@@ -83,7 +87,7 @@ impl StoredRead {
                 gone.push(email);
                 return Ok(None);
             };
-            records::open::<ContentRecord>(&self.key, self.place.cluster, &key, &sealed).map(Some)
+            records::open_with(&self.key, self.place.cluster, &key, &sealed, ContentRecord::decode).map(Some)
         };
         let answer = match self.kind {
             Kind::Chunk(email, key) => Answer::Chunk(chunk(email, &key, &mut gone)?),
@@ -115,6 +119,9 @@ impl StoredRead {
                 }
                 Answer::SaveDates(dates)
             }
+            Kind::QueueItem(item, stages) => {
+                Answer::QueueItem(read_detail(rows, &self.place, &self.key, item, &stages)?)
+            }
             Kind::UniqueIds(messages) => {
                 let mut unique_ids = Vec::with_capacity(messages.len());
                 for (uid, email) in messages {
@@ -137,7 +144,8 @@ fn answer(state: MessageState, email: EmailId, record: ContentRecord, what: Fetc
             thread: record.thread,
             internal_date: record.internal_date,
             size_bytes: record.size_bytes,
-            body: record.body,
+            // Whoever reads it opens it as it was sealed.
+            body: record.sealed_as.unwrap_or(record.body),
             body_key: record.body_key,
             chunks: record.chunks,
         }),
@@ -178,9 +186,19 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
             }
             Err(refusal) => ReadAnswer::Now(Err(refusal)),
         },
+        Command::QueueItems { after } => {
+            ReadAnswer::Now(Ok(Answer::QueueItems(state.queue.list(*after, QUEUE_ITEMS_LISTED_MAX))))
+        }
+        Command::QueueItem { item } => match state.queue.get(*item) {
+            Some(found) => {
+                let stages = found.recipients.iter().map(|(number, recipient)| (*number, recipient.stage)).collect();
+                ReadAnswer::Stored(Kind::QueueItem(*item, stages))
+            }
+            None => ReadAnswer::Now(Ok(Answer::QueueItem(None))),
+        },
         // The owner has looked who has the maildrop.
         Command::InMaildrop { command, .. } => read(state, place, claims, command),
-        Command::ReadChunk { email, body, number } => match chunk_of(state, place, *email, *body, *number) {
+        Command::ReadChunk { email, body: _, number } => match chunk_of(state, place, *email, *number) {
             Some(key) => ReadAnswer::Stored(Kind::Chunk(*email, key)),
             None => ReadAnswer::Now(Ok(Answer::Chunk(None))),
         },
@@ -188,9 +206,8 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
             ReadAnswer::Now(Err(Refusal::Limit(format!("at most {READ_CHUNKS_MAX} chunks are read at once"))))
         }
         Command::ReadChunks { chunks } => {
-            let key = |(email, body, number): &(EmailId, BodyId, u32)| {
-                Some((*email, chunk_of(state, place, *email, *body, *number)?))
-            };
+            let key =
+                |(email, _, number): &(EmailId, BodyId, u32)| Some((*email, chunk_of(state, place, *email, *number)?));
             ReadAnswer::Stored(Kind::Chunks(chunks.iter().map(key).collect()))
         }
         Command::Deliver { .. }
@@ -208,16 +225,21 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
         | Command::Once { .. }
         | Command::Quota
         | Command::Replace { .. }
+        | Command::Accept { .. }
+        | Command::DeliverQueued { .. }
+        | Command::ReleaseQueued { .. }
+        | Command::ChangeQueue { .. }
         | Command::Heard { .. } => {
             ReadAnswer::Now(Err(Refusal::NotAllowed("this needs the mailbox's owner".to_owned())))
         }
     }
 }
 
-/// The row of a chunk, if its message is still in the mailbox.
-fn chunk_of(state: &State, place: &Place, email: EmailId, body: BodyId, number: u32) -> Option<RowKey> {
-    let there = state.email(email).is_some_and(|e| e.info.body == body && number < e.info.chunks);
-    there.then(|| chunk_key(place.mailbox, body, number))
+/// The row of a chunk, if its message is still in the mailbox. The asker knows the id under which the body was sealed, which
+/// may be another than that of its rows.
+fn chunk_of(state: &State, place: &Place, email: EmailId, number: u32) -> Option<RowKey> {
+    let email = state.email(email).filter(|e| number < e.info.chunks)?;
+    Some(chunk_key(place.mailbox, email.info.body, number))
 }
 
 fn list(state: &State) -> Vec<FolderInfo> {

@@ -112,9 +112,82 @@ pub(crate) struct ContentRecord {
     pub header: Bytes,
     pub envelope: Bytes,
     pub structure: Bytes,
+    /// The id under which the body was sealed, where that is not its own: it came from a queue. None in rows of version 1.
+    pub sealed_as: Option<BodyId>,
+}
+
+/// The version of a [`ContentRecord`] whose body was sealed under another id; others are written as the first one was.
+const CONTENT_VERSION: u8 = 2;
+
+/// A [`ContentRecord`] of version 1.
+#[derive(Serialize, Deserialize)]
+struct OwnContent {
+    thread: EmailId,
+    body: BodyId,
+    #[serde(with = "key_bytes")]
+    body_key: Key,
+    chunks: u32,
+    internal_date: ZonedTime,
+    saved: UnixMillis,
+    size_bytes: u64,
+    digest: [u8; 32],
+    content_digest: [u8; 32],
+    uidl: Option<String>,
+    message_id: Option<String>,
+    header: Bytes,
+    envelope: Bytes,
+    structure: Bytes,
 }
 
 impl ContentRecord {
+    pub fn encode(self) -> Vec<u8> {
+        if self.sealed_as.is_some() {
+            return versioned_encode(CONTENT_VERSION, &self);
+        }
+        let of = self;
+        let own = OwnContent {
+            thread: of.thread,
+            body: of.body,
+            body_key: of.body_key,
+            chunks: of.chunks,
+            internal_date: of.internal_date,
+            saved: of.saved,
+            size_bytes: of.size_bytes,
+            digest: of.digest,
+            content_digest: of.content_digest,
+            uidl: of.uidl,
+            message_id: of.message_id,
+            header: of.header,
+            envelope: of.envelope,
+            structure: of.structure,
+        };
+        versioned_encode(1, &own)
+    }
+
+    pub fn decode(place: &str, bytes: &[u8]) -> Result<Self, StoreError> {
+        if bytes.first() != Some(&1) {
+            return versioned_decode(place, CONTENT_VERSION, bytes);
+        }
+        let of: OwnContent = versioned_decode(place, 1, bytes)?;
+        Ok(ContentRecord {
+            thread: of.thread,
+            body: of.body,
+            body_key: of.body_key,
+            chunks: of.chunks,
+            internal_date: of.internal_date,
+            saved: of.saved,
+            size_bytes: of.size_bytes,
+            digest: of.digest,
+            content_digest: of.content_digest,
+            uidl: of.uidl,
+            message_id: of.message_id,
+            header: of.header,
+            envelope: of.envelope,
+            structure: of.structure,
+            sealed_as: None,
+        })
+    }
+
     /// The POP3 unique id: 1 to 70 characters that are printed (RFC 1939, section 7).
     pub fn unique_id(&self, email: EmailId) -> String {
         match &self.uidl {
@@ -256,6 +329,10 @@ pub(crate) enum Repeated {
         from: PackedUids,
         first: u32,
         count: u32,
+    },
+    /// A message for several mailboxes, in a queue mailbox.
+    Accepted {
+        item: CommandId,
     },
 }
 
@@ -513,6 +590,34 @@ mod tests {
         assert_eq!(DeliveryRecord::decode("row", &record.encode()).unwrap(), record);
         let later = [&[3], &record.encode()[1..]].concat();
         assert!(matches!(DeliveryRecord::decode("row", &later), Err(StoreError::Newer { .. })));
+    }
+
+    #[test]
+    fn a_content_is_read_in_every_version_and_written_as_the_first_one_where_that_says_all() {
+        let of = |sealed_as| ContentRecord {
+            thread: EmailId([1; 16]),
+            body: BodyId([2; 16]),
+            body_key: Key::from_bytes([3; 32]),
+            chunks: 1,
+            internal_date: ZonedTime::default(),
+            saved: UnixMillis(4),
+            size_bytes: 5,
+            digest: [6; 32],
+            content_digest: [7; 32],
+            uidl: None,
+            message_id: Some("m".to_owned()),
+            header: Bytes::from_static(b"h"),
+            envelope: Bytes::from_static(b"e"),
+            structure: Bytes::from_static(b"s"),
+            sealed_as,
+        };
+        for (sealed_as, version) in [(None, 1), (Some(BodyId([8; 16])), CONTENT_VERSION)] {
+            let encoded = of(sealed_as).encode();
+            assert_eq!(encoded[0], version);
+            assert_eq!(ContentRecord::decode("row", &encoded).unwrap(), of(sealed_as));
+        }
+        let later = [&[3], &of(None).encode()[1..]].concat();
+        assert!(matches!(ContentRecord::decode("row", &later), Err(StoreError::Newer { .. })));
     }
 
     #[test]

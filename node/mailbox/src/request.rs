@@ -1,8 +1,10 @@
 //! What a client wants of its mailbox, and how that ends.
 
+use mailraft_storage::body::BodyId;
 use mailraft_storage::{Index, PartitionId};
 use serde::{Deserialize, Serialize};
 
+use crate::accepted::{AcceptedEnvelope, QueueOrigin};
 use crate::api::{Answer, Command, FolderId, Once, Refusal, ZonedTime};
 use crate::flags::Flags;
 
@@ -61,6 +63,28 @@ pub enum MessageKind {
         flags: Flags,
         /// Its INTERNALDATE.
         internal_date: ZonedTime,
+    },
+    /// Into a queue mailbox, for several others.
+    Accept {
+        /// Whom it is from and for.
+        accepted: AcceptedEnvelope,
+        /// When it arrived.
+        received: ZonedTime,
+    },
+    /// From a queue mailbox.
+    Queued {
+        /// Where it comes from.
+        origin: QueueOrigin,
+        /// The id under which its body was sealed.
+        sealed_as: BodyId,
+        /// The reverse-path, empty for null.
+        reverse_path: String,
+        /// The `+detail` of the recipient's address.
+        detail: Option<String>,
+        /// Whether a sender's repeat is recognised.
+        deduplicate: bool,
+        /// When it arrived.
+        received: ZonedTime,
     },
     /// IMAP REPLACE.
     Replace {

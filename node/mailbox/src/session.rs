@@ -573,6 +573,10 @@ impl Session {
             MessageKind::Deliver { reverse_path, detail, deduplicate, received } => {
                 Command::Deliver { new_message, reverse_path, detail, deduplicate, received }
             }
+            MessageKind::Accept { accepted, received } => Command::Accept { new_message, accepted, received },
+            MessageKind::Queued { origin, sealed_as, reverse_path, detail, deduplicate, received } => {
+                Command::DeliverQueued { origin, new_message, sealed_as, reverse_path, detail, deduplicate, received }
+            }
             MessageKind::Replace { folder, uid, to, flags, internal_date } => {
                 Command::Replace { folder, uid, to, new_message, flags, internal_date }
             }

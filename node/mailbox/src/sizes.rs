@@ -2,6 +2,7 @@
 
 use mailraft_storage::CommandId;
 
+use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, DeliveryStage};
 use crate::api::{Answer, Change, Command, Event, Fetched, FolderInfo, MessageState, NewMessage};
 use crate::flags::{Flags, KeywordMemory};
 use crate::uids::UidSet;
@@ -23,6 +24,10 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
     COMMAND_BYTES
         + match command {
             Command::Sync
+            | Command::ReleaseQueued { .. }
+            | Command::ChangeQueue { .. }
+            | Command::QueueItems { .. }
+            | Command::QueueItem { .. }
             | Command::List
             | Command::Quota
             | Command::Unselect
@@ -40,6 +45,10 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             Command::Deliver { new_message: d, reverse_path, detail, .. } => {
                 new_message(d) + reverse_path.len() + detail.as_ref().map_or(0, String::len)
             }
+            Command::DeliverQueued { new_message: d, reverse_path, detail, .. } => {
+                new_message(d) + reverse_path.len() + detail.as_ref().map_or(0, String::len)
+            }
+            Command::Accept { new_message: d, accepted, .. } => new_message(d) + envelope_bytes(accepted),
             Command::Append { folder, new_message: d, flags: f, .. } => folder.len() + new_message(d) + flags(f),
             Command::Replace { to, new_message: d, flags: f, .. } => to.len() + new_message(d) + flags(f),
             Command::Store { uids, flags: f, .. } => set(uids) + flags(f),
@@ -56,6 +65,17 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             Command::InMaildrop { command, .. } => command_bytes(command),
             Command::Heard { commands } => commands.len() * size_of::<CommandId>(),
         }
+}
+
+fn envelope_bytes(accepted: &AcceptedEnvelope) -> usize {
+    let texts = [&accepted.identity, &accepted.client, &accepted.ret, &accepted.envid, &accepted.body];
+    let recipient = |r: &AcceptedRecipient| {
+        let texts = [&r.detail, &r.notify, &r.orcpt];
+        size_of::<AcceptedRecipient>() + r.address.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    };
+    accepted.reverse_path.len()
+        + texts.into_iter().flatten().map(String::len).sum::<usize>()
+        + accepted.recipients.iter().map(recipient).sum::<usize>()
 }
 
 /// What an answer or an event takes beside its lists, in bytes, roughly.
@@ -95,6 +115,13 @@ pub fn answer_bytes(answer: &Answer) -> usize {
             Answer::Copied { from, to, .. } => (from.len() + to.len()) * size_of::<u32>(),
             Answer::Maildrop(maildrop) => std::mem::size_of_val(maildrop.messages.as_slice()),
             Answer::SaveDates(dates) => std::mem::size_of_val(dates.as_slice()),
+            Answer::Accepted { recipients, .. } => recipients.iter().map(|a| size_of::<String>() + a.len()).sum(),
+            Answer::QueueItems(items) => std::mem::size_of_val(items.as_slice()),
+            Answer::QueueItem(None) => 0,
+            Answer::QueueItem(Some(detail)) => {
+                let recipient = |r: &(u32, String, DeliveryStage)| size_of_val(r) + r.1.len();
+                detail.reverse_path.len() + detail.recipients.iter().map(recipient).sum::<usize>()
+            }
             Answer::UniqueIds(ids) => ids.iter().map(|(_, id)| size_of::<(u32, String)>() + id.len()).sum(),
         }
 }

@@ -10,6 +10,8 @@ use mailraft_storage::{CommandId, MailboxId, RowKey, UnixMillis};
 
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR, MessageState};
 use crate::flags::{Flags, KeywordMemory, SystemFlag};
+use crate::queue::items::Items;
+use crate::queue::received::Received;
 use crate::records::{
     Counters, DeliveryRecord, EmailInfo, FolderRecord, ForkRecord, KeyedHash, RepeatRecord, StageId, chunk_key,
     content_key, expunged_key, message_id_key, page_key, page_of, place_key,
@@ -45,6 +47,10 @@ pub(crate) struct State {
     deliveries: Deliveries,
     /// Commands whose answers may not have been heard.
     repeats: Arc<BTreeMap<KeyedHash, Arc<RepeatRecord>>>,
+    /// What waits here for others, in a queue mailbox.
+    pub queue: Items,
+    /// What came from queues.
+    pub received: Received,
     /// Rows that are logically gone and wait to be deleted.
     pub garbage: Arc<VecDeque<Arc<Garbage>>>,
 }
@@ -385,6 +391,8 @@ impl State {
             + self.subscriptions.len() * FOLDER_MEMORY_BYTES
             + self.deliveries.count * DELIVERY_MEMORY_BYTES
             + self.repeats.len() * REPEAT_MEMORY_BYTES
+            + self.queue.memory_bytes()
+            + self.received.memory_bytes()
     }
 
     /// Whether both are the same mailbox, whatever was swept meanwhile.
@@ -406,6 +414,8 @@ impl State {
         }
         check("folders", self.folders.len() == other.folders.len())?;
         check("emails", self.emails == other.emails)?;
+        check("queue", self.queue == other.queue)?;
+        check("received", self.received == other.received)?;
         check("repeats", self.repeats == other.repeats)?;
         check("deliveries", self.deliveries == other.deliveries)
     }

@@ -156,6 +156,10 @@ impl From<mailraft_mailbox::Refusal> for Refusal {
             Decided::OverQuota => Refusal::OverQuota,
             Decided::Corrupt => Refusal::Corrupt,
             Decided::MaildropInUse => Refusal::MaildropInUse,
+            // Mail that waits is delivered meanwhile.
+            Decided::QueueFull => Refusal::Overloaded,
+            // Only queues hear it.
+            Decided::Stale => Refusal::Unavailable,
         }
     }
 }

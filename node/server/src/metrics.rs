@@ -63,6 +63,11 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ),
     ("mailraft_logins_total", Unit::Count, "Logins by result: ok, wrong, throttled"),
     ("mailraft_deliveries_total", Unit::Count, "Messages offered by SMTP, by result: accepted, refused, deferred"),
+    (
+        "mailraft_queue_errands_total",
+        Unit::Count,
+        "What was done for recipients of messages to several mailboxes, by what (deliver, release) and result: done, stale, held, failed",
+    ),
     ("mailraft_parse_memory_bytes", Unit::Bytes, "Set aside for the messages that are being taken apart"),
     (
         REGION_UNHELD,

@@ -249,12 +249,15 @@ fn is_read(result: &Result<Answer, Refusal>) -> bool {
             | Answer::UniqueIds(_)
             | Answer::SaveDates(_)
             | Answer::Quota(_)
-            | Answer::Counted(_),
+            | Answer::Counted(_)
+            | Answer::QueueItems(_)
+            | Answer::QueueItem(_),
         ) => true,
         Ok(
             Answer::Done
             | Answer::Status(_)
             | Answer::Stored { .. }
+            | Answer::Accepted { .. }
             | Answer::Flagged { .. }
             | Answer::Copied { .. }
             | Answer::Expunged { .. },

@@ -20,7 +20,7 @@ use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
 use crate::failover::Serving;
 use crate::guesses;
-use crate::links::{LinkKey, Links, OwnAnswers, serve_streams};
+use crate::links::{LinkKey, Links, OwnAnswers, run_errands, serve_streams};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{self, Division, NodeMemory};
 use crate::permits::Permits;
@@ -205,15 +205,16 @@ async fn serve(
     let budget =
         Budget::new(memory.body_memory_bytes(&config.limits), descriptors.large_messages, config.limits.spool_bytes);
     let turns = Turns::of_this_machine();
+    let (registry, errands) = Registry::new(
+        cluster.clone(),
+        Arc::clone(&lookup),
+        actors,
+        bounds(&config),
+        Arc::clone(&memory.actors),
+        turns.clone(),
+    );
     let services = Services {
-        registry: Registry::new(
-            cluster.clone(),
-            Arc::clone(&lookup),
-            actors,
-            bounds(&config),
-            Arc::clone(&memory.actors),
-            turns.clone(),
-        ),
+        registry,
         links: Arc::new(Links::new(cluster.clone(), link_key)),
         far: far.clone(),
         failover: failover.clone(),
@@ -236,6 +237,8 @@ async fn serve(
     tokio::spawn(confirmation::watch(services.clone()));
     tokio::spawn(services.turns.clone().watch());
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
+    tokio::spawn(services.registry.clone().keep_queues_awake());
+    tokio::spawn(run_errands(services.reach(), errands));
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
     let of_now = services.clone();
     tokio::spawn(services.disk.clone().watch(cluster.clone(), move || of_now.config().limits.clone()));

@@ -414,6 +414,11 @@ impl SpooledMessage {
         self.authors.as_deref()
     }
 
+    /// SHA-256 of what was sent, without trace fields.
+    pub fn content_digest(&self) -> [u8; 32] {
+        self.content_digest
+    }
+
     /// Whether it has a Message-ID field.
     pub fn has_message_id(&self) -> bool {
         self.message_id.is_some()

@@ -382,7 +382,8 @@ impl World {
                     let input = Input::Propose { request, partition, proposal };
                     self.actor_says(node, input);
                 }
-                Step::Own(Own::Barrier { number: read, rows }) => {
+                Step::Own(Own::Barrier { number: read, rows, held }) => {
+                    assert!(!held, "nothing comes from a queue here");
                     let wanted = rows.is_some();
                     let request = process.request(Waiter::Barrier { mailbox, actor: number, read });
                     if let Some(actor) = process.actors.get_mut(&mailbox) {
@@ -394,6 +395,8 @@ impl World {
                         self.later(node, at, Local::Read(mailbox, number, read));
                     }
                 }
+                // Its world is a small one of its own: `queues`.
+                Step::Own(Own::Errand(errand)) => unreachable!("no queue mailbox is here: {errand:?}"),
                 Step::Own(Own::Reply { to, reply }) => {
                     let mut incarnation = leading.incarnation.number;
                     if let Reply::Answer { at, .. } = &reply {

@@ -16,18 +16,32 @@ const FORGOTTEN_AT_ONCE: usize = 64;
 /// The most deliveries that one sweeping entry forgets.
 const SWEPT_AT_ONCE: usize = 1_000;
 
-pub fn deliver(
-    work: &mut Work<'_>,
+/// How a message is delivered.
+pub struct Delivery<'a> {
+    /// The reverse-path, empty for null.
+    pub reverse_path: &'a str,
+    pub detail: Option<&'a str>,
+    pub deduplicate: bool,
+    pub received: ZonedTime,
+}
+
+pub fn deliver(work: &mut Work<'_>, new_message: &NewMessage, how: &Delivery<'_>) -> Result<Answer, Refusal> {
+    once_a_day(work, new_message, how, |work, folder| {
+        new_message::put(work, folder, new_message, &Flags::none(), how.received)
+    })
+}
+
+/// Puts a message into its folder, unless it repeats what was delivered within a day and is still there.
+pub fn once_a_day<'w>(
+    work: &mut Work<'w>,
     new_message: &NewMessage,
-    reverse_path: &str,
-    detail: Option<&str>,
-    deduplicate: bool,
-    received: ZonedTime,
+    how: &Delivery<'_>,
+    put: impl FnOnce(&mut Work<'w>, FolderId) -> Result<Answer, Refusal>,
 ) -> Result<Answer, Refusal> {
     forget_old(work);
-    let remembers = deduplicate && !plant::is(Fault::DeliveryNotRemembered);
-    let detail = detail.filter(|d| !d.is_empty());
-    let hash = remembers.then(|| hash(work, new_message, reverse_path, detail)).flatten();
+    let remembers = how.deduplicate && !plant::is(Fault::DeliveryNotRemembered);
+    let detail = how.detail.filter(|d| !d.is_empty());
+    let hash = remembers.then(|| hash(work, new_message, how.reverse_path, detail)).flatten();
     let early = if plant::is(Fault::DeliveryForgottenEarly) { 8 } else { 1 };
     if let Some(hash) = &hash {
         let since = work.env.wall.0.saturating_sub(work.cx.limits.delivery_kept_ms / early);
@@ -35,14 +49,12 @@ pub fn deliver(
         // Who expunged it and gets it again wants it again.
         if let Some(DeliveryRecord { uid_validity, uid, modseq, .. }) = first.filter(|r| is_in_mailbox(&work.state, r))
         {
-            for row in new_message::upload_rows(work.cx, new_message) {
-                work.delete(row);
-            }
+            new_message::delete_upload(work, new_message);
             return Ok(Answer::Stored { uid_validity, uid, modseq });
         }
     }
     let folder = target(work, detail).ok_or(Refusal::NoSuchFolder)?;
-    let answer = new_message::put(work, folder, new_message, &Flags::none(), received)?;
+    let answer = put(work, folder)?;
     if let (Some(hash), Answer::Stored { uid_validity, uid, modseq }) = (hash, &answer) {
         let email = Some(work.cx.email_id(new_message.body));
         let record =

@@ -1,14 +1,18 @@
 //! The changing commands, one a file. Each works on a copy of the mailbox and answers or refuses.
 
+mod accept;
 mod append;
+mod change_queue;
 mod copy;
 mod create_folder;
 mod delete_folder;
 mod deliver;
+mod deliver_queued;
 mod expunge;
 mod move_messages;
 mod new_message;
 mod once;
+mod release_queued;
 mod remove;
 mod rename_folder;
 mod replace;
@@ -19,6 +23,7 @@ use mailraft_storage::RowKey;
 
 use crate::api::{Answer, Command, NewMessage, Refusal};
 use crate::work::{Context, Work};
+use deliver::Delivery;
 
 pub use copy::COPY_UIDS_MAX;
 pub(crate) use create_folder::begin;
@@ -29,7 +34,9 @@ pub(crate) use once::{sweep_heard, sweep_repeats};
 pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, Refusal> {
     match command {
         Command::Deliver { new_message, reverse_path, detail, deduplicate, received } => {
-            deliver::deliver(work, new_message, reverse_path, detail.as_deref(), *deduplicate, *received)
+            let how =
+                Delivery { reverse_path, detail: detail.as_deref(), deduplicate: *deduplicate, received: *received };
+            deliver::deliver(work, new_message, &how)
         }
         Command::Append { folder, new_message, flags, internal_date } => {
             append::append(work, folder, new_message, flags, *internal_date)
@@ -50,6 +57,14 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
             replace::replace(work, (*folder, *uid), to, new_message, flags, *internal_date)
         }
         Command::Once { once, command } => once::once(work, once, command),
+        Command::Accept { new_message, accepted, received } => accept::accept(work, new_message, accepted, *received),
+        Command::DeliverQueued { origin, new_message, sealed_as, reverse_path, detail, deduplicate, received } => {
+            let how =
+                Delivery { reverse_path, detail: detail.as_deref(), deduplicate: *deduplicate, received: *received };
+            deliver_queued::deliver_queued(work, origin, new_message, *sealed_as, &how)
+        }
+        Command::ReleaseQueued { origin } => release_queued::release_queued(work, origin),
+        Command::ChangeQueue { change } => change_queue::change_queue(work, change),
         // The owner has looked who has the maildrop.
         Command::InMaildrop { command, .. } => decide(work, command),
         Command::Heard { .. }
@@ -65,6 +80,8 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         | Command::SaveDates { .. }
         | Command::Quota
         | Command::CountDeleted { .. }
+        | Command::QueueItems { .. }
+        | Command::QueueItem { .. }
         | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => Err(Refusal::NotAllowed("a read changes nothing".to_owned())),
     }
@@ -74,6 +91,8 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
 pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
     match command {
         Command::Deliver { new_message, .. }
+        | Command::Accept { new_message, .. }
+        | Command::DeliverQueued { new_message, .. }
         | Command::Append { new_message, .. }
         | Command::Replace { new_message, .. } => Some(new_message),
         Command::Once { command, .. } | Command::InMaildrop { command, .. } => new_message_of(command),
@@ -100,6 +119,10 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
         | Command::UniqueIds { .. }
         | Command::SaveDates { .. }
         | Command::Remove { .. }
+        | Command::ReleaseQueued { .. }
+        | Command::ChangeQueue { .. }
+        | Command::QueueItems { .. }
+        | Command::QueueItem { .. }
         | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => None,
     }

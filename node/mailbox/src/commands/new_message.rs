@@ -1,7 +1,7 @@
 //! Storing a new message, for deliveries and APPEND.
 
 use mailraft_storage::RowKey;
-use mailraft_storage::body::{CHUNK_SEALED_MAX_BYTES, chunk_count};
+use mailraft_storage::body::{BodyId, CHUNK_SEALED_MAX_BYTES, chunk_count};
 use mailraft_storage::plant::{self, Fault};
 
 use crate::api::{Answer, FolderId, NewMessage, Refusal, ZonedTime};
@@ -12,7 +12,7 @@ use crate::work::{Context, Row, Work, check_flags};
 /// The most chunks of a body.
 pub const CHUNKS_MAX: u32 = 8_192;
 
-/// Writes content and first place of a message.
+/// Writes content and first place of a message, if there is room for it.
 pub fn put(
     work: &mut Work<'_>,
     folder: FolderId,
@@ -20,12 +20,27 @@ pub fn put(
     flags: &Flags,
     internal_date: ZonedTime,
 ) -> Result<Answer, Refusal> {
-    check(new_message)?;
-    check_flags(flags)?;
     let usage = work.state.counters.usage_bytes.saturating_add(new_message.size_bytes);
     if work.cx.quota_bytes.is_some_and(|quota| usage > quota) {
+        check(new_message)?;
+        check_flags(flags)?;
         return Err(Refusal::OverQuota);
     }
+    put_as(work, folder, new_message, flags, internal_date, None)
+}
+
+/// The same, whether or not there is room for it. `sealed_as` is the id under which its body was sealed, where that is not
+/// its own.
+pub fn put_as(
+    work: &mut Work<'_>,
+    folder: FolderId,
+    new_message: &NewMessage,
+    flags: &Flags,
+    internal_date: ZonedTime,
+    sealed_as: Option<BodyId>,
+) -> Result<Answer, Refusal> {
+    check(new_message)?;
+    check_flags(flags)?;
     let email = work.cx.email_id(new_message.body);
     if work.state.email(email).is_some() {
         return Err(Refusal::NotAllowed("this body is stored already".to_owned()));
@@ -54,11 +69,21 @@ pub fn put(
         header: new_message.header.clone(),
         envelope: new_message.envelope.clone(),
         structure: new_message.structure.clone(),
+        sealed_as: sealed_as.filter(|id| *id != new_message.body),
     };
-    work.put(content_key(mailbox, email), &content);
+    work.rows.insert(content_key(mailbox, email), Row::Plain(content.encode()));
     if let Some(hash) = message_id {
         work.put(message_id_key(mailbox, &hash, email), &());
     }
+    put_body(work, new_message);
+    let uid_validity = work.opened(folder)?.record.uid_validity;
+    let (uids, modseq) = work.add_messages(folder, vec![(email, info, flags.clone())])?;
+    Ok(Answer::Stored { uid_validity, uid: uids[0], modseq })
+}
+
+/// Writes the body, or makes the one that was uploaded live.
+pub fn put_body(work: &mut Work<'_>, new_message: &NewMessage) {
+    let mailbox = work.mailbox();
     match &new_message.inline {
         Some(chunk) => {
             work.rows.insert(chunk_key(mailbox, new_message.body, 0), Row::Ready(chunk.clone()));
@@ -70,9 +95,16 @@ pub fn put(
             work.delete(open_body_key(mailbox, new_message.body));
         }
     }
-    let uid_validity = work.opened(folder)?.record.uid_validity;
-    let (uids, modseq) = work.add_messages(folder, vec![(email, info, flags.clone())])?;
-    Ok(Answer::Stored { uid_validity, uid: uids[0], modseq })
+}
+
+/// Deletes what was uploaded for a message that is there already, unless that is the very body that went live.
+pub fn delete_upload(work: &mut Work<'_>, new_message: &NewMessage) {
+    if work.state.email(work.cx.email_id(new_message.body)).is_some() {
+        return;
+    }
+    for row in upload_rows(work.cx, new_message) {
+        work.delete(row);
+    }
 }
 
 /// The rows that an upload left, if the message was uploaded and not inline.
@@ -85,7 +117,7 @@ pub fn upload_rows(cx: &Context, new_message: &NewMessage) -> Vec<RowKey> {
     std::iter::once(open_body_key(mailbox, new_message.body)).chain(chunks).collect()
 }
 
-fn check(new_message: &NewMessage) -> Result<(), Refusal> {
+pub fn check(new_message: &NewMessage) -> Result<(), Refusal> {
     let wrong = |why: &str| Err(Refusal::Limit(why.to_owned()));
     if new_message.size_bytes.div_ceil(u64::from(CHUNKS_MAX)) > mailraft_storage::body::CHUNK_PLAIN_BYTES as u64 {
         return wrong("the message is too large");

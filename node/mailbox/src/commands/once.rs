@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mailraft_storage::{CommandId, RowBatch, UnixMillis};
 
+use super::accept::accepted_as;
 use super::{decide, upload_rows};
 use crate::api::{Answer, Command, Once, Refusal};
 use crate::limits::{HEARD_MAX, REPEAT_MAX_BYTES};
@@ -95,6 +96,9 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
             let detail = detail.as_deref().unwrap_or_default();
             hash("deliver", &[reverse_path.as_bytes(), detail.as_bytes(), &new_message.content_digest])
         }
+        Command::Accept { new_message, accepted, .. } => {
+            hash("accept", &[accepted.reverse_path.as_bytes(), &new_message.content_digest])
+        }
         Command::Copy { folder, uids, to } => {
             hash("copy", &[&folder.0.to_be_bytes(), &target(to)?, &encode(&PackedUids::pack(uids))])
         }
@@ -122,6 +126,11 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::UniqueIds { .. }
         | Command::SaveDates { .. }
         | Command::Remove { .. }
+        | Command::DeliverQueued { .. }
+        | Command::ReleaseQueued { .. }
+        | Command::ChangeQueue { .. }
+        | Command::QueueItems { .. }
+        | Command::QueueItem { .. }
         | Command::InMaildrop { .. }
         | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => return None,
@@ -140,6 +149,7 @@ fn made(work: &Work<'_>, command: &Command, answer: &Answer) -> Option<Repeated>
             work.state.email(email)?;
             Some(Repeated::Stored { email, uid_validity: *uid_validity, uid: *uid, modseq: *modseq })
         }
+        (Command::Accept { .. }, Answer::Accepted { item, .. }) => Some(Repeated::Accepted { item: *item }),
         (Command::Copy { to: target, .. }, Answer::Copied { uid_validity, from, to }) => {
             let folder = work.state.named(&names::spelt(target))?;
             let (from, first) = (from.iter().copied().collect(), *to.first()?);
@@ -169,6 +179,11 @@ fn answer_of(state: &State, command: &Command, first: &RepeatRecord) -> Option<A
             }
             Some(Answer::Stored { uid_validity: *uid_validity, uid: *uid, modseq: *modseq })
         }
+        // It is delivered, whatever the recipients did with it since.
+        Repeated::Accepted { item } => match command {
+            Command::Accept { accepted, .. } => Some(accepted_as(*item, accepted)),
+            _ => None,
+        },
         Repeated::Copied { folder, uid_validity, from, first, count } => {
             let there = state.folder(*folder)?;
             let to: Vec<u32> = (*first..first.checked_add(*count)?).collect();
@@ -253,6 +268,39 @@ mod tests {
     fn append_again(world: &mut World, folder: &str, text: &str) -> u32 {
         let new_message = message(world, text);
         stored_uid(world.run(again(0, append(folder, new_message, Flags::none()))))
+    }
+
+    #[test]
+    fn a_message_for_several_that_is_submitted_again_is_accepted_once() {
+        let mut world = World::queue();
+        let accept = |world: &mut World, request| {
+            let mailbox = |n| mailraft_storage::MailboxId([n; 16]);
+            let recipient = |n| crate::accepted::AcceptedRecipient {
+                address: format!("{n}@x"),
+                mailbox: mailbox(n),
+                detail: None,
+                notify: None,
+                orcpt: None,
+            };
+            let accepted = crate::accepted::AcceptedEnvelope {
+                recipients: vec![recipient(1), recipient(2)],
+                ..Default::default()
+            };
+            let new_message = world.new_message("m");
+            let command = again(request, Command::Accept { new_message, accepted, received: Default::default() });
+            match world.run(command) {
+                Ok(Answer::Accepted { item, recipients }) if recipients == ["1@x", "2@x"] => item,
+                other => panic!("{other:?}"),
+            }
+        };
+        let first = accept(&mut world, 1);
+        world.reload();
+        assert_eq!(accept(&mut world, 1), first);
+        assert!(accept(&mut world, 2) != first, "to others");
+        assert_eq!(world.count(Table::QueueKeys), 2);
+        world.env.wall.0 += REPEAT_KEPT_MILLIS + 1;
+        assert!(accept(&mut world, 1) != first);
+        world.assert_rows_are_memory();
     }
 
     #[test]

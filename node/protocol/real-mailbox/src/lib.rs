@@ -232,10 +232,11 @@ impl RealMailbox {
                     let (index, verdict) = self.apply(proposal);
                     self.owner.decided(&mut self.env, ProposalOutcome::Applied { index, verdict }, &mut more);
                 }
-                Step::Own(Own::Barrier { number, rows }) => {
+                Step::Own(Own::Barrier { number, rows, held: _ }) => {
                     let read = rows.map(|read| read.run(&self.rows));
                     self.owner.confirmed(number, Lead::Confirmed, read, &mut more);
                 }
+                Step::Own(Own::Errand(errand)) => unreachable!("a session's mailbox is no queue: {errand:?}"),
                 Step::Own(Own::Reply { to, reply }) => self.replies.entry(to).or_default().push_back(reply),
                 Step::Pause { .. } => self.owner.again(&mut self.env, &mut more),
                 Step::Unreadable { error, .. } => panic!("{error}"),

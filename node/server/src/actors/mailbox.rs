@@ -20,6 +20,7 @@ use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::memory::Share;
 use crate::outbox::{Outbox, ToSession};
 
+use super::errand::{ErrandEnded, ErrandJob, ErrandJobs};
 use super::key::SessionKey;
 use super::owner::{Kind, OwnerActor, Seat};
 
@@ -191,6 +192,7 @@ pub struct MailboxKind {
     outboxes: HashMap<SessionKey, Outbox>,
     last_used: Instant,
     held: Arc<Held>,
+    errands: ErrandJobs,
     /// It was used since its memory was measured.
     changed: bool,
     /// A change of many messages waits or is under way.
@@ -199,13 +201,14 @@ pub struct MailboxKind {
 
 impl MailboxActor {
     /// Not loaded yet.
-    pub fn of_mailbox(seat: Seat, quota_bytes: Option<u64>, idle: Idle, held: Arc<Held>) -> Self {
+    pub fn of_mailbox(seat: Seat, quota_bytes: Option<u64>, idle: Idle, held: Arc<Held>, errands: ErrandJobs) -> Self {
         let kind = MailboxKind {
             quota_bytes,
             idle,
             outboxes: HashMap::new(),
             last_used: Instant::now(),
             held,
+            errands,
             changed: false,
             takes_long: false,
         };
@@ -213,9 +216,9 @@ impl MailboxActor {
     }
 
     /// Does a read, and asks whether this node still leads in the actor's term.
-    fn confirm(&mut self, number: u64, rows: Option<StoredRead>, ctx: &mut Context<Self>) {
-        let Seat { cluster, partition, mailbox, leading, .. } = &self.seat;
-        let barrier = cluster.read_barrier(*partition, Reader::Owner(leading.term));
+    fn confirm(&mut self, number: u64, rows: Option<StoredRead>, reader: Reader, ctx: &mut Context<Self>) {
+        let Seat { cluster, partition, mailbox, .. } = &self.seat;
+        let barrier = cluster.read_barrier(*partition, reader);
         let (store, mailbox) = (Arc::clone(cluster.rows()), *mailbox);
         let reading = async move {
             let read = match rows {
@@ -268,8 +271,9 @@ impl Kind for MailboxKind {
     type Owner = MailboxOwner<SessionKey>;
 
     fn load(seat: &Seat) -> impl Future<Output = Result<Mailbox, Detached>> + 'static {
-        let Seat { cluster, lookup, mailbox, leading, .. } = seat.clone();
+        let seat = seat.clone();
         async move {
+            let Seat { cluster, lookup, mailbox, .. } = seat.clone();
             let is_no = |key: &Option<_>| key.is_none();
             let look = || look_up(&cluster, &lookup, move |lookup| lookup.mailbox_key(mailbox));
             let found = look_twice_before_no(&cluster, is_no, look).await.map_err(|why| match why {
@@ -277,13 +281,7 @@ impl Kind for MailboxKind {
                 Uncertain::Unavailable => Detached::Overloaded,
             })?;
             let (key, epoch) = found.ok_or(Detached::NoSuchMailbox)?;
-            let place = Place {
-                cluster: cluster.cluster_id(),
-                mailbox,
-                replica: leading.replica,
-                incarnation: leading.incarnation,
-                term: leading.term,
-            };
+            let place = place_of(&seat);
             let rows = Arc::clone(cluster.rows());
             let load = move || Mailbox::load(rows, place, MailboxKey::new(key, epoch));
             match tokio::task::spawn_blocking(load).await {
@@ -314,8 +312,16 @@ impl Kind for MailboxKind {
 
     fn carry_out(actor: &mut MailboxActor, own: Own<SessionKey>, ctx: &mut Context<MailboxActor>) {
         match own {
-            Own::Barrier { number, rows } => actor.confirm(number, rows, ctx),
+            Own::Barrier { number, rows, held } => {
+                let term = actor.seat.leading.term;
+                actor.confirm(number, rows, if held { Reader::Held(term) } else { Reader::Owner(term) }, ctx);
+            }
             Own::Reply { to, reply } => actor.reply(to, reply),
+            Own::Errand(errand) => {
+                let place = place_of(&actor.seat);
+                // Where the node ends, nobody takes it any more.
+                let _ = actor.kind.errands.send(ErrandJob::new(place, errand, ctx.address().recipient()));
+            }
         }
     }
 
@@ -335,6 +341,17 @@ impl Kind for MailboxKind {
                 actor.with_owner(ctx, move |owner, _, out| owner.end(Detached::Gone, out));
             }
         });
+    }
+}
+
+fn place_of(seat: &Seat) -> Place {
+    let Seat { cluster, mailbox, leading, .. } = seat;
+    Place {
+        cluster: cluster.cluster_id(),
+        mailbox: *mailbox,
+        replica: leading.replica,
+        incarnation: leading.incarnation,
+        term: leading.term,
     }
 }
 
@@ -407,6 +424,14 @@ impl Handler<Detach> for MailboxActor {
         self.kind.outboxes.remove(&key);
         self.kind.held.used_by(self.kind.outboxes.len());
         self.owner().detach(key);
+    }
+}
+
+impl Handler<ErrandEnded> for MailboxActor {
+    type Result = ();
+
+    fn handle(&mut self, ErrandEnded { number, outcome }: ErrandEnded, ctx: &mut Self::Context) {
+        self.with_owner(ctx, move |owner, env, out| owner.errand_ended(env, number, outcome, out));
     }
 }
 

@@ -5,6 +5,7 @@
 //! does, when it has been idle for a while, or when it panics; the registry then makes the next.
 
 mod directory;
+mod errand;
 mod key;
 mod mailbox;
 mod owner;
@@ -13,6 +14,7 @@ mod registry;
 mod tests;
 mod threads;
 
+pub use errand::ErrandJob;
 pub use key::SessionKey;
 pub use mailbox::Idle;
 pub use registry::{Limits, LocalLink, Registry};

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use actix::prelude::*;
 use mailraft_driver::{Cluster, Leading, LeadingMap};
 use mailraft_mailbox::{Command, Detached};
-use mailraft_storage::{CommandId, MailboxId, PartitionId};
-use tokio::sync::oneshot;
+use mailraft_storage::{CommandId, MailboxId, PartitionId, Table};
+use tokio::sync::{mpsc, oneshot};
 
 use super::directory::{DirectoryActor, DirectoryAsk, Reply};
+use super::errand::{ErrandJob, ErrandJobs};
 use super::key::SessionKey;
 use super::mailbox::{Ask, Attach, Detach, Held, Idle, MailboxActor, MakeRoom, SetQuota};
 use super::owner::{Seat, SetUnconfirmed, Stop};
@@ -21,6 +23,9 @@ use mailraft_directory::Lookup;
 
 /// Messages that may wait for one actor (actix defaults to 16).
 pub const ACTOR_MAILBOX_MAX_MESSAGES: usize = 1_024;
+
+/// How often it is looked at whether something waits in a queue mailbox whose actor has ended.
+const QUEUES_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// The actors of this node.
 #[derive(Clone)]
@@ -35,6 +40,7 @@ struct Inner {
     limits: Mutex<Limits>,
     memory: Arc<Share>,
     turns: Turns,
+    errands: ErrandJobs,
     actors: Mutex<Actors>,
 }
 
@@ -80,7 +86,8 @@ pub struct LocalLink {
 }
 
 impl Registry {
-    /// No actor yet. Actors run on these threads, their mailboxes take of this memory, and write much in turn.
+    /// No actor yet. Actors run on these threads, their mailboxes take of this memory, and write much in turn. What those of
+    /// queue mailboxes want done comes out of the channel.
     pub fn new(
         cluster: Cluster,
         lookup: Arc<Lookup>,
@@ -88,11 +95,56 @@ impl Registry {
         limits: Limits,
         memory: Arc<Share>,
         turns: Turns,
-    ) -> Self {
+    ) -> (Self, mpsc::UnboundedReceiver<ErrandJob>) {
         let arbiters = threads.arbiters().to_vec();
         let limits = Mutex::new(limits);
-        let inner = Inner { cluster, lookup, arbiters, limits, memory, turns, actors: Mutex::default() };
-        Registry { inner: Arc::new(inner) }
+        let (errands, jobs) = mpsc::unbounded_channel();
+        let inner = Inner { cluster, lookup, arbiters, limits, memory, turns, errands, actors: Mutex::default() };
+        (Registry { inner: Arc::new(inner) }, jobs)
+    }
+
+    /// Starts the actors of queue mailboxes in which something waits, wherever this node leads, for as long as it runs: at
+    /// once in a new term, and again where one has ended.
+    pub async fn keep_queues_awake(self) {
+        let mut leading = self.inner.cluster.leading();
+        loop {
+            let now = leading.borrow_and_update().clone();
+            let registry = self.clone();
+            let waking = tokio::task::spawn_blocking(move || registry.wake_queues(&now));
+            if waking.await.is_err() {
+                tracing::error!("looking what waits in queues panicked");
+            }
+            match tokio::time::timeout(QUEUES_LOOKED_AT_EVERY, leading.changed()).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(_)) => return,
+            }
+        }
+    }
+
+    /// Starts the actors of queue mailboxes in which something waits. One that can't be read keeps no other from waking.
+    fn wake_queues(&self, now: &LeadingMap) {
+        for (&partition, &leading) in now.iter().filter(|(partition, _)| **partition != PartitionId::CONTROL) {
+            let mailbox = MailboxId::queue_of(partition);
+            let is_awake = |actors: &Actors| {
+                actors.mailboxes.get(&mailbox).is_some_and(|r| r.leading == leading && r.addr.connected())
+            };
+            if is_awake(&self.actors()) {
+                continue;
+            }
+            match self.inner.cluster.rows().scan(leading.replica, mailbox, Table::QueueKeys, &[], &[], 1) {
+                Ok(found) if found.is_empty() => continue,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(partition = partition.0, %error, "it can't be read whether something waits in a queue");
+                    self.inner.cluster.found_damaged(leading.replica, &error);
+                    continue;
+                }
+            }
+            let mut actors = self.actors();
+            if !is_awake(&actors) && self.leading(partition) == Some(leading) {
+                self.start(&mut actors, mailbox, leading);
+            }
+        }
     }
 
     /// Attaches a session to a mailbox's actor, which is started if need be.
@@ -265,11 +317,11 @@ impl Registry {
         let arbiter = &inner.arbiters[actors.started % inner.arbiters.len()];
         let seat = self.seat(partition, mailbox, leading);
         let Limits { actors: _, quota_bytes, idle } = self.limits();
-        let held = Held::new(Arc::clone(&inner.memory));
+        let (held, errands) = (Held::new(Arc::clone(&inner.memory)), inner.errands.clone());
         let known = Arc::downgrade(&held);
         let addr = MailboxActor::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
-            MailboxActor::of_mailbox(seat, quota_bytes, idle, held)
+            MailboxActor::of_mailbox(seat, quota_bytes, idle, held, errands)
         });
         if actors.unconfirmed.contains(&partition) {
             addr.do_send(SetUnconfirmed(true));

@@ -113,7 +113,7 @@ impl Node {
             failover: Failover::new(cluster.clone(), of_node, near, unsealing),
             accepted: Arc::default(),
             far,
-            registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits, of_actors, turns.clone()),
+            registry: Registry::new(cluster.clone(), Arc::clone(&lookup), &threads, limits, of_actors, turns.clone()).0,
             links: Arc::new(Links::new(cluster.clone(), LinkKey::new(RootKey::parse(ROOT_KEY).unwrap().link_key()))),
             memory,
             rows_memory: Arc::new(|| 0),

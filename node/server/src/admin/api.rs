@@ -1,4 +1,4 @@
-//! Domains, accounts, addresses and commands over HTTP.
+//! Domains, accounts and addresses over HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,10 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use mailraft_cluster::regions::ChangesRow;
 use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, password};
 use mailraft_mailbox::Detached;
-use mailraft_storage::entry::CommandRow;
-use mailraft_storage::{CommandId, Index, NodeId, PartitionId, ReplicaId, RowKey, Rows, StoreError};
+use mailraft_storage::{CommandId, NodeId, PartitionId};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
@@ -179,72 +177,6 @@ pub(super) async fn list_addresses(State(admin): State<Admin>) -> Response {
         Ok(json!(lines))
     })
     .await
-}
-
-/// Where a command's effect stands: in the table of any replica here.
-pub(super) async fn command(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
-    let Some(id) = CommandId::from_hex(&id.replace('-', "").to_ascii_lowercase()) else {
-        return error(StatusCode::BAD_REQUEST, "a command id has 32 hexadecimal digits");
-    };
-    let services = &admin.services;
-    match find_command(services, id).await {
-        Ok(Some(at)) => found(id, at),
-        Ok(None) => {
-            // Replicas here may lag behind: hear what is committed everywhere, then look again.
-            let barriers: Vec<_> = (0..=services.cluster.partitions())
-                .map(|p| services.cluster.read_barrier(PartitionId(p), Reader::Visible))
-                .collect();
-            for barrier in barriers {
-                if !matches!(barrier.await, Ok(BarrierOutcome::Passed { .. })) {
-                    return error(StatusCode::SERVICE_UNAVAILABLE, "a partition does not answer; try again");
-                }
-            }
-            match find_command(services, id).await {
-                Ok(Some(at)) => found(id, at),
-                Ok(None) => error(StatusCode::NOT_FOUND, "no command of this id is known, or it is too long ago"),
-                Err(sentence) => error(StatusCode::INTERNAL_SERVER_ERROR, &sentence),
-            }
-        }
-        Err(sentence) => error(StatusCode::INTERNAL_SERVER_ERROR, &sentence),
-    }
-}
-
-fn found(id: CommandId, at: Position) -> Response {
-    Json(json!({
-        "id": id.to_string(),
-        "at": at.to_string(),
-        "partition": at.partition.0,
-        "incarnation": at.incarnation,
-        "index": at.index.0,
-    }))
-    .into_response()
-}
-
-async fn find_command(services: &Services, id: CommandId) -> Result<Option<Position>, String> {
-    let cluster = services.cluster.clone();
-    let search = tokio::task::spawn_blocking(move || {
-        for number in 0..=cluster.partitions() {
-            let partition = PartitionId(number);
-            let Some(replica) = cluster.replica(partition) else { continue };
-            let Some(index) = index_of(cluster.rows().as_ref(), replica, id).map_err(|e| e.to_string())? else {
-                continue;
-            };
-            let applied = cluster.rows().applied(replica).map_err(|e| e.to_string())?;
-            let incarnation = applied.and_then(|a| a.incarnation).map_or(0, |i| i.number);
-            return Ok(Some(Position { partition, incarnation, index }));
-        }
-        Ok(None)
-    });
-    search.await.map_err(|e| e.to_string())?
-}
-
-/// The index of a command's entry in the log of a replica here, as its rows say.
-fn index_of(rows: &dyn Rows, replica: ReplicaId, id: CommandId) -> Result<Option<Index>, StoreError> {
-    if let Some(row) = rows.get(replica, &RowKey::command(id))? {
-        return Ok(Some(CommandRow::decode(&row)?.index));
-    }
-    // Settings of regions are nobody's command but the core's.
-    Ok(ChangesRow::read(rows, replica)?.made(id).map(|change| change.index))
 }
 
 async fn verifier(given: Zeroizing<String>, address: &str) -> Result<String, Response> {

@@ -1,8 +1,10 @@
 //! The admin server: health, metrics, and the API that the command line uses.
 
 mod api;
+mod commands;
 mod failover;
 mod listener;
+mod queue;
 mod regions;
 mod standby;
 mod status;
@@ -75,7 +77,9 @@ pub fn router(admin: Admin) -> Router {
         .route("/accounts/{address}/disabled", put(api::set_disabled))
         .route("/addresses", post(api::add_address).get(api::list_addresses))
         .route("/addresses/{address}", delete(api::remove_address))
-        .route("/commands/{id}", get(api::command))
+        .route("/commands/{id}", get(commands::command))
+        .route("/queue", get(queue::list))
+        .route("/queue/{id}", get(queue::show))
         .route("/partitions/{partition}/state-hash", get(status::state_hash))
         .route("/regions", get(regions::show).put(regions::set))
         .route("/flush", post(status::flush))

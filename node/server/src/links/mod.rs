@@ -7,6 +7,7 @@
 
 mod batch;
 mod chunks;
+mod errands;
 mod failover;
 mod frame;
 mod handshake;
@@ -15,8 +16,10 @@ mod peer;
 mod questions;
 mod serve;
 mod session;
+mod source;
 mod upload;
 
+pub use errands::{ERRANDS_AT_ONCE, run_errands};
 pub use failover::{AboutFailover, FailoverAnswers, FailoverLinks, FailoverSource};
 pub use frame::{Rpc, RpcReply};
 pub use handshake::LinkKey;

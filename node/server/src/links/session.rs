@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::peer::RemoteLink;
+use super::source::MessageSource;
 use super::upload::Upload;
 use super::{Link, Reach};
 use crate::actors::SessionKey;
@@ -135,7 +136,7 @@ impl MailboxSession {
         once: Option<Once>,
         message: &SpooledMessage,
     ) -> Finished<Stored> {
-        let (id, finished) = self.work(id, Request::Store { kind, once }, Some(message)).await;
+        let (id, finished) = self.put(id, kind, once, message).await;
         match finished {
             Finished::Done((Answer::Stored { uid_validity, uid, modseq: _ }, at)) => {
                 Finished::Done(Stored { id, uid_validity, uid, at })
@@ -147,6 +148,22 @@ impl MailboxSession {
             Finished::NotDone(why) => Finished::NotDone(why),
             Finished::Unknown => Finished::Unknown,
         }
+    }
+
+    /// Puts a message into the mailbox, whatever kind of mailbox it is; with the id under which a result is kept.
+    pub async fn put(
+        &mut self,
+        id: CommandId,
+        kind: MessageKind,
+        once: Option<Once>,
+        message: &SpooledMessage,
+    ) -> (CommandId, Finished) {
+        self.work(id, Request::Store { kind, once }, Some(message)).await
+    }
+
+    /// Puts a message of a queue into the mailbox.
+    pub async fn store_queued(&mut self, id: CommandId, kind: MessageKind, message: &dyn MessageSource) -> Finished {
+        self.work(id, Request::Store { kind, once: None }, Some(message)).await.1
     }
 
     /// Tells the mailbox's owner what the client has heard. What can't be told now waits.
@@ -205,7 +222,7 @@ impl MailboxSession {
         &mut self,
         id: CommandId,
         request: Request,
-        message: Option<&SpooledMessage>,
+        message: Option<&dyn MessageSource>,
     ) -> (CommandId, Finished) {
         // Whoever asked before may have been cancelled.
         self.tell(None, |machine, _, out| machine.abandon(out));
@@ -222,7 +239,7 @@ impl MailboxSession {
 
     /// Waits for the next thing to happen and tells the machine. Safe to cancel: what happened is told before anything
     /// else is waited for.
-    async fn next(&mut self, message: Option<&SpooledMessage>) {
+    async fn next(&mut self, message: Option<&dyn MessageSource>) {
         refresh(&mut self.env, &self.reach.cluster);
         let due = self.machine.wakes_at().map(|at| at.saturating_sub(self.env.now));
         let news = tokio::select! {
@@ -257,12 +274,12 @@ impl MailboxSession {
         }
     }
 
-    fn hear_of_leader(&mut self, message: Option<&SpooledMessage>) {
+    fn hear_of_leader(&mut self, message: Option<&dyn MessageSource>) {
         let leader = self.leader();
         self.tell(message, |machine, env, out| machine.leader(env, leader, out));
     }
 
-    fn hear_of_link(&mut self, link: Result<RemoteLink, Detached>, message: Option<&SpooledMessage>) {
+    fn hear_of_link(&mut self, link: Result<RemoteLink, Detached>, message: Option<&dyn MessageSource>) {
         let Some(Attaching { number, inbox, .. }) = self.attaching.take() else { return };
         match link {
             Ok(link) => {
@@ -274,7 +291,7 @@ impl MailboxSession {
     }
 
     /// A message of the owner; None where the link broke.
-    fn hear_message(&mut self, heard: Option<ToSession>, message: Option<&SpooledMessage>) {
+    fn hear_message(&mut self, heard: Option<ToSession>, message: Option<&dyn MessageSource>) {
         let Some(link) = self.attached.as_ref().map(|attached| attached.number) else { return };
         match heard {
             Some(ToSession::Event(event)) => {
@@ -298,7 +315,7 @@ impl MailboxSession {
     /// Lets the machine do something, and carries out what it wants done.
     fn tell(
         &mut self,
-        message: Option<&SpooledMessage>,
+        message: Option<&dyn MessageSource>,
         act: impl FnOnce(&mut session::Session, &mut Env, &mut Vec<Step>),
     ) {
         refresh(&mut self.env, &self.reach.cluster);
@@ -309,7 +326,7 @@ impl MailboxSession {
         }
     }
 
-    fn carry_out(&mut self, step: Step, message: Option<&SpooledMessage>) {
+    fn carry_out(&mut self, step: Step, message: Option<&dyn MessageSource>) {
         match step {
             Step::Attach { link, node } => self.attach(link, node, message),
             Step::Detach { link } => {
@@ -333,12 +350,17 @@ impl MailboxSession {
                 self.tell(Some(message), |machine, env, out| machine.sealed(env, sealed, out));
             }
             Step::SendChunk { node, id, body, number } => {
-                let (Some(message), Some(sealed)) = (message, &self.sealed) else { return };
+                let (Some(source), Some(sealed)) = (message, &self.sealed) else { return };
+                let Some(chunk) = source.chunk(sealed, number) else {
+                    self.sealed = None;
+                    let lost = ChunkOutcome::NotDurable;
+                    return self.tell(message, |machine, env, out| machine.chunk_done(env, body, lost, out));
+                };
                 let upload = match self.upload.take_if(|upload| upload.body() == body) {
                     Some(upload) => upload,
                     None => Upload::begin(&self.reach, node, self.mailbox, id, sealed),
                 };
-                upload.send(number, message.seal_chunk(sealed, number));
+                upload.send(number, chunk);
                 self.upload = Some(upload);
             }
             Step::EndUpload { body } => {
@@ -353,7 +375,7 @@ impl MailboxSession {
         }
     }
 
-    fn attach(&mut self, number: u64, node: NodeId, message: Option<&SpooledMessage>) {
+    fn attach(&mut self, number: u64, node: NodeId, message: Option<&dyn MessageSource>) {
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
         let (outbox, inbox) = channel(session, self.queue.clone());
         if node == self.reach.cluster.node() {

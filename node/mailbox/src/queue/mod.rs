@@ -1,0 +1,25 @@
+//! The queue: what one commit accepted for several mailboxes, and how each of them gets it once.
+//!
+//! A *queue mailbox* is a mailbox of a partition without folders. Its items wait there until each recipient's mailbox has
+//! the message. Both ends remember what the other may not know yet:
+//!
+//! ```text
+//!   queue:      waiting ──── deliver(item, recipient, position) ───▶  delivered row, with the message
+//!   queue:      delivered ◀──────────── done ─────────────────────
+//!   queue:      delivered ──── release(item, recipient, position) ─▶  no row; the floor rises to position
+//!   queue:      gone     ◀──────────── done ──────────────────────
+//! ```
+//!
+//! A delivery that comes twice finds the row. One that comes after the release, held up anywhere, was decided on an older
+//! state of the queue than the floor tells, and is answered *stale*. An honest one that is below the floor, as another
+//! recipient of the same mailbox raised it, is sent again from the present position.
+//!
+//! * [`items`]: what waits, in the queue mailbox's memory. [`received`]: what a recipient's mailbox knows of queues.
+//! * [`rows`]: both as rows. [`content`]: an item's message as it is delivered.
+//! * [`errands`]: what the queue's owner has done for each recipient, when, and what follows.
+
+pub mod content;
+pub mod errands;
+pub(crate) mod items;
+pub(crate) mod received;
+pub(crate) mod rows;

@@ -1,0 +1,139 @@
+//! What waits in queue mailboxes, and how far a message is that was accepted for several.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use mailraft_mailbox::accepted::{DeliveryStage, HeldBecause, QueuedDetail, QueuedItem};
+use mailraft_mailbox::{Answer, Command, Finished};
+use mailraft_storage::{CommandId, MailboxId, PartitionId};
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::api::error;
+use crate::environment::command_id;
+use crate::links::MailboxSession;
+use crate::services::Services;
+
+/// Items in a listing.
+const LIST_MAX: usize = 10_000;
+
+/// What waits in all queue mailboxes.
+pub(super) async fn list(State(admin): State<Admin>) -> Response {
+    let mut lines = Vec::new();
+    for partition in (1..=admin.services.cluster.partitions()).map(PartitionId) {
+        let mut after = None;
+        while lines.len() < LIST_MAX {
+            let Some(Answer::QueueItems(items)) = ask(&admin.services, partition, Command::QueueItems { after }).await
+            else {
+                return not_answered(partition);
+            };
+            let Some(last) = items.last() else { break };
+            after = Some(last.item);
+            lines.extend(items.into_iter().map(|item| line(partition, &item)));
+        }
+    }
+    Json(lines).into_response()
+}
+
+/// An item with its recipients.
+pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    let Some(item) = CommandId::from_hex(&id.replace('-', "").to_ascii_lowercase()) else {
+        return error(StatusCode::BAD_REQUEST, "an id has 32 hexadecimal digits");
+    };
+    for partition in (1..=admin.services.cluster.partitions()).map(PartitionId) {
+        match ask(&admin.services, partition, Command::QueueItem { item }).await {
+            Some(Answer::QueueItem(Some(detail))) => return Json(of_detail(item, partition, &detail)).into_response(),
+            Some(_) => {}
+            None => return not_answered(partition),
+        }
+    }
+    error(
+        StatusCode::NOT_FOUND,
+        "nothing of this id waits: if it was accepted, every recipient has it; mailraft queue list says what waits",
+    )
+}
+
+/// How far the delivery to each recipient is of what was accepted for several under this id, in this partition; None if
+/// nobody answers. Where it waits no more, everybody has it.
+pub(super) async fn recipients(
+    services: &Services,
+    partition: PartitionId,
+    item: CommandId,
+    all: &[String],
+) -> Option<Value> {
+    let Answer::QueueItem(detail) = ask(services, partition, Command::QueueItem { item }).await? else { return None };
+    let open = detail.map(|detail| detail.recipients).unwrap_or_default();
+    let of = |(number, address): (u32, &String)| {
+        let stage = open.iter().find(|(of, ..)| *of == number).map(|(.., stage)| *stage);
+        let (state, because) = stage.map_or(("delivered", None), words);
+        with_reason(json!({"address": address, "state": state}), because)
+    };
+    Some((0..).zip(all).map(of).collect())
+}
+
+async fn ask(services: &Services, partition: PartitionId, command: Command) -> Option<Answer> {
+    let mut session = MailboxSession::new(services.reach(), MailboxId::queue_of(partition));
+    match session.ask(command_id(&services.cluster), command).await {
+        Finished::Done((answer, _)) => Some(answer),
+        Finished::NotDone(why) => {
+            tracing::info!(partition = partition.0, %why, "a queue can't be asked");
+            None
+        }
+        Finished::Unknown => None,
+    }
+}
+
+fn not_answered(partition: PartitionId) -> Response {
+    error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &format!("the queue of partition {partition} does not answer: see mailraft status, then try again"),
+    )
+}
+
+fn line(partition: PartitionId, item: &QueuedItem) -> Value {
+    json!({
+        "id": item.item.to_string(),
+        "partition": partition.0,
+        "accepted_unix_ms": item.accepted.0,
+        "size_bytes": item.size_bytes,
+        "waiting": item.waiting,
+        "delivered": item.delivered,
+        "held": item.held,
+    })
+}
+
+fn of_detail(item: CommandId, partition: PartitionId, detail: &QueuedDetail) -> Value {
+    let recipients: Vec<Value> = detail
+        .recipients
+        .iter()
+        .map(|(_, address, stage)| {
+            let (state, because) = words(*stage);
+            with_reason(json!({"address": address, "state": state}), because)
+        })
+        .collect();
+    json!({
+        "id": item.to_string(),
+        "partition": partition.0,
+        "accepted_unix_ms": detail.accepted.0,
+        "size_bytes": detail.size_bytes,
+        "reverse_path": detail.reverse_path,
+        "recipients": recipients,
+    })
+}
+
+fn with_reason(mut line: Value, because: Option<&str>) -> Value {
+    if let Some(because) = because {
+        line["because"] = json!(because);
+    }
+    line
+}
+
+/// The words for a stage, and for why it does not go on.
+fn words(stage: DeliveryStage) -> (&'static str, Option<&'static str>) {
+    match stage {
+        DeliveryStage::Waiting => ("waiting", None),
+        DeliveryStage::Delivered => ("delivered", None),
+        DeliveryStage::Held(HeldBecause::NoSuchMailbox) => ("held", Some("the account was deleted")),
+    }
+}
