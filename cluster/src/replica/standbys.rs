@@ -378,7 +378,9 @@ impl Replica {
             let index = Index(entry.index);
             self.hears_takeover_entry(entry, header.incarnation);
             self.abroad.everywhere = self.abroad.everywhere.max(header.confirmed);
-            if header.needs_control > self.abroad.highest_need {
+            // What an earlier incarnation needed is there by now, or lost: positions above its fork are others.
+            let is_earlier = header.incarnation.number < self.incarnation().number;
+            if !is_earlier && header.needs_control > self.abroad.highest_need {
                 self.abroad.highest_need = header.needs_control;
                 self.abroad.needs.push_back((index, header.needs_control));
             }

@@ -298,3 +298,35 @@ fn the_home_takes_nothing_over_and_numbers_rise() {
     let refused = TakeOverOutcome::Refused(TakeOverRefusal::NoStandby);
     assert_eq!(network.taken_over(NodeId(1), asked), Some(refused));
 }
+
+/// What south has of a partition needs more of the control group than south has.
+#[test]
+fn what_needs_lost_entries_of_the_control_group_holds_no_partition_up() {
+    let (mut network, old) = led(Durability::Region { rpo_max_ms: 60_000 });
+    network.deaf.extend(SOUTH.map(|node| (node, PartitionId::CONTROL)));
+    for key in 0..20 {
+        let leader = network.leader(PartitionId::CONTROL).unwrap();
+        let asked = network.propose(leader, PartitionId::CONTROL, 1, key);
+        network.ticks(2);
+        assert!(is_applied(network.proposal(leader, asked)), "{key}");
+    }
+    // South has it, and does not know that it is committed.
+    for home in HOME {
+        network.cut.extend(SOUTH.map(|south| (south, home)));
+    }
+    let before = status(&network, SOUTH[0]).last;
+    let answered = network.propose(old, P1, 2, 2);
+    network.ticks(2);
+    assert!(is_applied(network.proposal(old, answered)));
+    assert!(
+        SOUTH.iter().all(|node| status(&network, *node).last > before && status(&network, *node).applied <= before)
+    );
+    lose_home(&mut network);
+    network.deaf.clear();
+    fail_over(&mut network, incarnation(2, 7));
+    let new = network.leader(P1).unwrap();
+    assert!(network.has_row(new, P1, 2, 2));
+    let after = network.propose(new, P1, 3, 3);
+    network.ticks(SECOND);
+    assert!(is_applied(network.proposal(new, after)));
+}
