@@ -45,7 +45,9 @@ impl Node {
         }
         control.may_adopt(incarnation)?;
         let region = regions.of(self.config.node).ok_or(TakeOverRefusal::NoStandby)?;
-        if regions.home() == region && !control.is_contested() {
+        // One of its voters may have adopted a higher number than that which began, and hears nobody any more.
+        let is_split = control.is_contested() || control.is_left_behind_by(incarnation);
+        if regions.home() == region && !is_split {
             return Err(TakeOverRefusal::IsHome);
         }
         let placed = regions.placements().find(|p| p.partition == PartitionId::CONTROL);
@@ -116,7 +118,12 @@ impl Node {
         }
         match replica.speaks(message.incarnation) {
             Speaks::Own => {}
-            Speaks::Later => return false,
+            Speaks::Later => {
+                if replica.members.votes(message.from) && replica.members.node(message.from) == Some(from) {
+                    replica.hears_later(message.incarnation);
+                }
+                return false;
+            }
             Speaks::Earlier => {
                 replica.tells_takeover(&self.config, env, (message.from, from), out);
                 return false;

@@ -59,6 +59,8 @@ pub(super) struct Incarnations {
     /// One that is committed, with its entry's index.
     committed: Option<(Index, TakenOver)>,
     turn: Option<Turn>,
+    /// A later one that another voter has adopted, and that has not begun as far as is known here.
+    later: Option<Incarnation>,
     /// What it becomes is being written.
     becomes: Option<(HardState, IncarnationMark)>,
     /// When each node was told last that it speaks of an earlier one, in ticks.
@@ -199,6 +201,20 @@ impl Replica {
         if self.serves() {
             self.turns(Turn::Contested, out);
         }
+    }
+
+    /// Another voter speaks of a later incarnation. If it had begun, that one would say so; where this group has gone on
+    /// without it under a lower number, only an operator brings the two together again.
+    pub fn hears_later(&mut self, theirs: Incarnation) {
+        let known = self.incarnations.later.map_or(0, |later| later.number);
+        if theirs.number >= known {
+            self.incarnations.later = Some(theirs);
+        }
+    }
+
+    /// Whether another voter has gone so far without this one: to that incarnation, or to an earlier one.
+    pub fn is_left_behind_by(&self, incarnation: Incarnation) -> bool {
+        self.incarnations.later.is_some_and(|later| later == incarnation || later.number < incarnation.number)
     }
 
     /// Why it can't adopt an incarnation.

@@ -299,6 +299,51 @@ fn the_home_takes_nothing_over_and_numbers_rise() {
     assert_eq!(network.taken_over(NodeId(1), asked), Some(refused));
 }
 
+/// A node of south adopts, and dies before anybody else hears of it; another one is given the word, and draws a lower number.
+#[test]
+fn who_adopted_a_higher_number_that_never_began_is_brought_back_by_an_operator() {
+    let (mut network, _) = led(Durability::Geo);
+    lose_home(&mut network);
+    let (second, fourth) = (incarnation(2, 7), incarnation(4, 8));
+    network.cut_off.insert(SOUTH[2]);
+    network.take_over(SOUTH[2], fourth);
+    network.ticks(4);
+    network.crash(SOUTH[2], 0);
+    for node in &SOUTH[..2] {
+        network.take_over(*node, second);
+    }
+    network.until(2 * SECOND, "two of three serve", south_serves);
+    let new = network.leader(PartitionId::CONTROL).unwrap();
+    let refused = Some(TakeOverOutcome::Refused(TakeOverRefusal::IsHome));
+    let asked = network.take_over(new, fourth);
+    assert_eq!(network.taken_over(new, asked), refused, "nobody here speaks of it");
+    network.start(SOUTH[2]);
+    network.cut_off.remove(&SOUTH[2]);
+    network.ticks(5 * SECOND);
+    assert!(south_serves(&network), "it stops nobody");
+    let control = |n: &Network, node| n.status(node, PartitionId::CONTROL).unwrap();
+    assert_eq!(control(&network, SOUTH[2]).incarnation, fourth);
+    // A lower number than its, or another one of its, brings nobody together.
+    for of in [incarnation(3, 9), incarnation(4, 9)] {
+        let asked = network.take_over(SOUTH[0], of);
+        assert_eq!(network.taken_over(SOUTH[0], asked), refused, "{of:?}");
+    }
+    let before = network.propose(network.leader(P1).unwrap(), P1, 1, 1);
+    network.ticks(4);
+    assert!(is_applied(network.proposal(network.leader(P1).unwrap(), before)));
+    fail_over(&mut network, fourth);
+    network.until(3 * SECOND, "all three are of it", |n| {
+        SOUTH
+            .iter()
+            .all(|node| [P1, PartitionId::CONTROL].iter().all(|p| n.status(*node, *p).unwrap().incarnation == fourth))
+    });
+    network.until(3 * SECOND, "and have the same", |n| {
+        let last = control(n, SOUTH[0]).applied;
+        SOUTH.iter().all(|node| control(n, *node).applied == last && n.has_row(*node, P1, 1, 1))
+    });
+    assert!(south_serves(&network));
+}
+
 /// What south has of a partition needs more of the control group than south has.
 #[test]
 fn what_needs_lost_entries_of_the_control_group_holds_no_partition_up() {
