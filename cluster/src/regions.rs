@@ -343,7 +343,21 @@ impl Regions {
                 return Err(format!("there is no region {}: there are {}", region.0, all.join(", ")));
             }
         }
+        if let Some(SyncSetChange::Add(region)) = &settings.sync_set
+            && !self.has_standbys(region)
+        {
+            return Err(format!(
+                "{} has no standbys, as another region took over from it: answers would wait for ever. No command makes a backup \
+                 of it yet",
+                region.0
+            ));
+        }
         row.changed(settings)
+    }
+
+    /// Whether replicas stand in a region: not where another one took over from it.
+    pub fn has_standbys(&self, region: &RegionName) -> bool {
+        self.placements().flat_map(|placed| &placed.members).any(|member| self.of(member.node) == Some(region))
     }
 
     /// Every region in which a node stands, by name.

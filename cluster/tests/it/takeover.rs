@@ -1,11 +1,11 @@
 //! Another region takes the cluster over from its home.
 
-use mailraft_cluster::regions::Durability;
-use mailraft_cluster::{MemberChange, TakeOverOutcome, TakeOverRefusal};
-use mailraft_storage::{Incarnation, NodeId, PartitionId};
+use mailraft_cluster::regions::{Durability, RegionName, RegionSettings, SyncSetChange};
+use mailraft_cluster::{Decision, Input, MemberChange, SettingsOutcome, TakeOverOutcome, TakeOverRefusal};
+use mailraft_storage::{CommandId, Incarnation, NodeId, PartitionId};
 
 use crate::network::Network;
-use crate::regions::{SECOND, SOUTH, is_applied, led, status};
+use crate::regions::{SECOND, SOUTH, degrades, is_applied, led, status};
 
 const P1: PartitionId = PartitionId(1);
 const HOME: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
@@ -374,4 +374,23 @@ fn what_needs_lost_entries_of_the_control_group_holds_no_partition_up() {
     let after = network.propose(new, P1, 3, 3);
     network.ticks(SECOND);
     assert!(is_applied(network.proposal(new, after)));
+}
+
+#[test]
+fn a_home_that_was_left_behind_is_not_waited_for() {
+    let (mut network, _) = led(Durability::Geo);
+    lose_home(&mut network);
+    fail_over(&mut network, incarnation(2, 7));
+    network.ticks(SECOND);
+    let leader = network.leader(PartitionId::CONTROL).unwrap();
+    let (request, id) = (network.next_request(), CommandId([9; 16]));
+    let sync_set = Some(SyncSetChange::Add(RegionName("home".into())));
+    let settings = RegionSettings { sync_set, ..degrades(1_000) };
+    network.input(leader, Input::SetRegions { request, id, settings });
+    network.ticks(4);
+    let Some(Decision::Settings(SettingsOutcome::Refused(why))) = network.host(leader).decided.get(&request) else {
+        panic!("{:?}", network.host(leader).decided.get(&request))
+    };
+    assert!(why.to_string().starts_with("home has no standbys"), "{why}");
+    assert!(network.regions(leader).sync_set().is_empty());
 }

@@ -7,7 +7,7 @@ use mailraft_cluster::bootstrap::CONTROL_VOTERS_MAX;
 use mailraft_cluster::mode::Mode;
 use mailraft_cluster::regions::{Durability, RegionName, Regions, Unconfirmed};
 use mailraft_cluster::status::SILENT_AFTER_MS;
-use mailraft_cluster::{RegionStatus, ReplicaStatus, takeover};
+use mailraft_cluster::{RegionStatus, ReplicaStatus};
 use mailraft_driver::NodeStatus;
 use mailraft_message::date::{DAY_SECONDS, civil_from_days};
 use mailraft_storage::{NodeId, PartitionId};
@@ -193,8 +193,7 @@ fn line(
 
 /// Whether a region has no standbys because another took over.
 pub fn was_left_behind(regions: &Regions, region: &RegionName) -> bool {
-    let is_there = |placed| takeover::standbys(regions, placed, region).next().is_some();
-    !regions.takeovers().is_empty() && !regions.placements().any(is_there)
+    !regions.takeovers().is_empty() && !regions.has_standbys(region)
 }
 
 fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> String {
