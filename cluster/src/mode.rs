@@ -19,7 +19,10 @@ use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::{PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-const ROW_VERSION: u8 = 1;
+const ROW_VERSION: u8 = 2;
+/// The newest version in which the row does not say since when answers may be missing elsewhere.
+const ROW_WITHOUT_UNHELD: u8 = 1;
+const PARTITION_ROW_VERSION: u8 = 1;
 /// Where the row stands among those of [`Table::Regions`].
 const KEY: [u8; 1] = [1];
 
@@ -45,6 +48,28 @@ pub struct ModeRow {
     pub mode: Mode,
     /// Since when.
     pub since: UnixMillis,
+    /// What was answered since then may be missing in other regions.
+    pub unheld: Unheld,
+}
+
+/// Since when answers may be missing in a region that is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unheld {
+    /// None is.
+    #[default]
+    Nothing,
+    /// Since the home answered alone.
+    Since(UnixMillis),
+    /// Since nobody waited for it: it was taken out, and is waited for again.
+    SinceTakenOut,
+}
+
+/// The row before it said since when answers may be missing elsewhere.
+#[derive(Deserialize)]
+struct RowWithoutUnheld {
+    version: u64,
+    mode: Mode,
+    since: UnixMillis,
 }
 
 /// What a partition's own log says.
@@ -81,13 +106,39 @@ impl ModeRow {
     /// If it can't be read.
     pub fn read(rows: &dyn Rows, control: ReplicaId) -> Result<Self, StoreError> {
         let row = rows.get(control, &RowKey::partition(Table::Regions, KEY))?;
-        Ok(row.map(|row| versioned_decode("mode row", ROW_VERSION, &row)).transpose()?.unwrap_or_default())
+        Ok(row.map(|row| ModeRow::decode(&row)).transpose()?.unwrap_or_default())
+    }
+
+    /// Reads it, in whichever version it was written.
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        if bytes.first() != Some(&ROW_WITHOUT_UNHELD) {
+            return versioned_decode("mode row", ROW_VERSION, bytes);
+        }
+        let RowWithoutUnheld { version, mode, since } = versioned_decode("mode row", ROW_WITHOUT_UNHELD, bytes)?;
+        let unheld = match mode {
+            Mode::Whole => Unheld::Nothing,
+            Mode::Alone => Unheld::Since(since),
+            Mode::Returning => Unheld::SinceTakenOut,
+        };
+        Ok(ModeRow { version, mode, since, unheld })
     }
 
     /// The row that comes after this one.
     #[must_use]
     pub fn next(self, mode: Mode, since: UnixMillis) -> Self {
-        ModeRow { version: self.version + 1, mode, since }
+        let unheld = match (mode, self.unheld) {
+            (Mode::Whole, _) => Unheld::Nothing,
+            (Mode::Alone | Mode::Returning, Unheld::Nothing) => Unheld::Since(since),
+            (Mode::Alone | Mode::Returning, before) => before,
+        };
+        ModeRow { version: self.version + 1, mode, since, unheld }
+    }
+
+    /// The row that comes after this one when a region is waited for again that was taken out: until it has everything, it is
+    /// as if it had never confirmed.
+    #[must_use]
+    pub fn taken_back(self, since: UnixMillis) -> Self {
+        ModeRow { unheld: Unheld::SinceTakenOut, ..self.next(Mode::Alone, since) }
     }
 
     /// What the control group's own log says by it.
@@ -125,7 +176,7 @@ impl PartitionMode {
     /// A batch that writes it.
     pub fn batch(&self) -> RowBatch {
         let mut batch = RowBatch::default();
-        batch.put(key(), versioned_encode(ROW_VERSION, self));
+        batch.put(key(), versioned_encode(PARTITION_ROW_VERSION, self));
         batch
     }
 
@@ -142,7 +193,7 @@ impl PartitionMode {
     }
 
     fn decode(row: &[u8]) -> Result<Self, StoreError> {
-        versioned_decode("mode of a partition", ROW_VERSION, row)
+        versioned_decode("mode of a partition", PARTITION_ROW_VERSION, row)
     }
 }
 
@@ -161,7 +212,7 @@ mod tests {
     use super::*;
 
     fn row(version: u64, mode: Mode) -> ModeRow {
-        ModeRow { version, mode, since: UnixMillis(7) }
+        ModeRow { version, mode, since: UnixMillis(7), unheld: Unheld::Nothing }
     }
 
     fn log(version: u64, alone: bool) -> PartitionMode {
@@ -201,7 +252,7 @@ mod tests {
         assert_eq!(ModeRow::read(&rows, replica).unwrap(), ModeRow::default());
         assert_eq!(PartitionMode::read(&rows, replica).unwrap(), PartitionMode::default());
         let next = ModeRow::default().next(Mode::Alone, UnixMillis(300));
-        assert_eq!(next.batch().puts[0].1, b"\x01\x01\x01\xac\x02".as_slice());
+        assert_eq!(next.batch().puts[0].1, b"\x02\x01\x01\xac\x02\x01\xac\x02".as_slice());
         write(2, next.batch());
         assert_eq!(ModeRow::read(&rows, replica).unwrap(), next);
         let own = next.of_control();
@@ -210,5 +261,37 @@ mod tests {
         assert_eq!(PartitionMode::of_batch(&next.batch()).unwrap(), None);
         write(3, own.batch());
         assert_eq!(PartitionMode::read(&rows, replica).unwrap(), own);
+    }
+
+    #[test]
+    fn a_row_says_since_when_answers_may_be_missing_until_it_is_whole() {
+        let at = |ms| UnixMillis(ms);
+        let alone = ModeRow::default().next(Mode::Alone, at(300));
+        assert_eq!(alone.unheld, Unheld::Since(at(300)));
+        // It waits again from then on; what it answered before may be missing yet.
+        let returning = alone.next(Mode::Returning, at(900));
+        assert_eq!((returning.since, returning.unheld), (at(900), Unheld::Since(at(300))));
+        assert_eq!(returning.next(Mode::Alone, at(1_000)).unheld, Unheld::Since(at(300)));
+        let whole = returning.next(Mode::Whole, at(1_200));
+        assert_eq!(whole.unheld, Unheld::Nothing);
+        let back = whole.taken_back(at(5_000));
+        assert_eq!((back.mode, back.since, back.unheld), (Mode::Alone, at(5_000), Unheld::SinceTakenOut));
+        assert_eq!(back.next(Mode::Returning, at(6_000)).unheld, Unheld::SinceTakenOut);
+        assert_eq!(alone.taken_back(at(5_000)).version, alone.version + 1);
+    }
+
+    #[test]
+    fn a_row_is_read_in_every_version() {
+        let read = |bytes: &[u8]| ModeRow::decode(bytes).unwrap();
+        let first = |mode: u8| read(&[1, 4, mode, 7]);
+        assert_eq!(first(0), row(4, Mode::Whole));
+        assert_eq!(first(1), ModeRow { unheld: Unheld::Since(UnixMillis(7)), ..row(4, Mode::Alone) });
+        assert_eq!(first(2), ModeRow { unheld: Unheld::SinceTakenOut, ..row(4, Mode::Returning) });
+        assert_eq!(
+            read(&[2, 4, 2, 7, 1, 5]),
+            ModeRow { unheld: Unheld::Since(UnixMillis(5)), ..row(4, Mode::Returning) }
+        );
+        assert!(matches!(ModeRow::decode(&[3]), Err(StoreError::Newer { .. })));
+        assert!(matches!(ModeRow::decode(&[]), Err(StoreError::Damaged { .. })));
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use mailraft_storage::{NodeId, ReplicaId, RowBatch, RowKey, TakenOver};
 
-use crate::mode::{Mode, ModeRow};
+use crate::mode::ModeRow;
 use crate::placement::{self, MemberRow, Placement};
 use crate::regions::{self, RegionName, Regions, RegionsRow, TakeoverRow};
 use crate::taken_over;
@@ -27,7 +27,7 @@ pub fn control_rows(regions: &Regions, row: &TakeoverRow) -> RowBatch {
     regions::write(&mut batch, &home);
     // Above every version that the old home may have given without anybody here knowing.
     let version = (regions.mode().version + 1).max(row.incarnation.first_term().0);
-    let mode = ModeRow { version, mode: Mode::Whole, since: row.since }.batch();
+    let mode = ModeRow { version, since: row.since, ..ModeRow::default() }.batch();
     for (key, value) in mode.puts {
         batch.put(key, value);
     }

@@ -148,7 +148,7 @@ mod tests {
         let row = RegionsRow::new(name("home"), [name("south")].into(), Durability::Geo);
         let row = RegionsRow { unconfirmed, degrade_after_ms: 10_000, ..row };
         let placement = |partition| Placement { partition, nonce: [0; 16], members: Vec::new() };
-        let mut batch: RowBatch = ModeRow { version, mode, since: UnixMillis(1) }.batch();
+        let mut batch: RowBatch = ModeRow { version, mode, since: UnixMillis(1), ..ModeRow::default() }.batch();
         regions::write(&mut batch, &row);
         placement::write(&mut batch, &[], &[placement(PartitionId::CONTROL), placement(P1)]);
         let applied = Applied { index: Index(1), ..Applied::default() };

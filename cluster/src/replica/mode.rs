@@ -120,7 +120,7 @@ impl Replica {
     /// The mode, for operators; only the leader knows.
     pub(super) fn mode_status(&self) -> Option<ModeStatus> {
         let regions = self.abroad.regions().filter(|_| self.lead.term.is_some())?;
-        let ModeRow { version, mode, since } = *regions.mode();
+        let ModeRow { version, mode, since, unheld: _ } = *regions.mode();
         Some(ModeStatus { version, mode, since, alone: self.is_alone() })
     }
 

@@ -11,7 +11,6 @@ use mailraft_storage::{CommandId, Index, RowBatch, UnixMillis, Verdict};
 
 use super::Replica;
 use crate::config::NodeConfig;
-use crate::mode::Mode;
 use crate::outcome::{Decision, SettingsOutcome};
 use crate::plant::{self, Fault};
 use crate::regions::{self, ChangesRow, RegionSettings, RegionsRow, SettingsChange, SettingsRefusal};
@@ -83,7 +82,7 @@ impl Replica {
         }
         // What was answered while nobody waited for the new one it may lack, and so it is as if nobody had confirmed.
         let adds = row.sync_set.len() > waited_for;
-        let mode = regions.mode().next(Mode::Alone, self.newest_stamp().max(wall));
+        let mode = regions.mode().taken_back(self.newest_stamp().max(wall));
         if adds && self.has_appended_mode(term, mode.version) {
             return Some(SettingsOutcome::Dropped);
         }
