@@ -43,6 +43,9 @@ pub struct Failover {
 
 /// Lets a region take over, or says what that would cost.
 pub fn run(client: &AdminClient, options: &Failover, as_json: bool) -> Result<(), Failed> {
+    if options.root_key_stdin {
+        mailraft_server::keep_memory_private();
+    }
     let root_key = if options.root_key_stdin && !options.dry_run { Some(root_key()?) } else { None };
     let (client, plan) = find(client, &options.to)?;
     if let Some(plan) = &plan {
@@ -57,7 +60,7 @@ pub fn run(client: &AdminClient, options: &Failover, as_json: bool) -> Result<()
             return Ok(());
         }
         if !options.yes {
-            ask(plan, options)?;
+            ask(plan, options, as_json)?;
         }
     } else if options.dry_run {
         return Err(Failed::because(format!("{} took over already: see mailraft region show", options.to)));
@@ -118,6 +121,7 @@ fn find(client: &AdminClient, to: &str) -> Result<(AdminClient, Option<Plan>), F
 /// What is to be known before the word.
 fn described(plan: &Plan) -> Vec<String> {
     let mut lines = vec![format!("{} takes over from {}.", plan.to, plan.from), String::new()];
+    lines.extend(plan.lacks.iter().flat_map(|lacks| [format!("{lacks}."), String::new()]));
     lines.extend(plan.groups.iter().flat_map(|group| group_lines(group, &plan.from)));
     let list = |title: &str, sentences: &[String]| {
         let lines = sentences.iter().map(|sentence| format!("  - {sentence}"));
@@ -130,6 +134,13 @@ fn described(plan: &Plan) -> Vec<String> {
         lines.push(format!("A takeover was begun and broken off: this goes on with incarnation {number}."));
     }
     lines.extend(plan.without_key.clone());
+    if !plan.locked.is_empty() {
+        let nodes: Vec<String> = plan.locked.iter().map(ToString::to_string).collect();
+        lines.push(format!(
+            "Node {} can't unseal: what it leads serves no mail until it can. Give the key by --root-key-stdin.",
+            nodes.join(", ")
+        ));
+    }
     lines.extend([String::new(), format!("If {} is off: {}", plan.from, plan.lost)]);
     lines
 }
@@ -158,13 +169,17 @@ fn group_lines(group: &Group, home: &str) -> Vec<String> {
 }
 
 /// Asks for the region's name. Where standard input brought the key, the terminal is asked.
-fn ask(plan: &Plan, options: &Failover) -> Result<(), Failed> {
+fn ask(plan: &Plan, options: &Failover, as_json: bool) -> Result<(), Failed> {
+    if as_json {
+        return Err(Failed::usage("with --json nobody is asked: say --yes".into()));
+    }
+    let lacks = plan.lacks.as_ref().map_or_else(String::new, |lacks| format!("{lacks}. "));
     let rather = if plan.rather_us { "It is more likely that this region is cut off. " } else { "" };
     let whose = match options.old_region_is_off {
         true => format!("You say that {} is off. If it is not, what it still answers is lost.", plan.from),
         false => format!("node.fence_command is to make sure that {} is off.", plan.from),
     };
-    tell!("\n{rather}{whose} There is no way back but forward.\nType the name of the region that takes over:");
+    tell!("\n{lacks}{rather}{whose} There is no way back but forward.\nType the name of the region that takes over:");
     let mut line = String::new();
     let read = match options.root_key_stdin {
         true => std::fs::File::open("/dev/tty").and_then(|tty| BufReader::new(tty.take(256)).read_line(&mut line)),
@@ -193,10 +208,11 @@ fn watch(client: &AdminClient, first: Value, plan: Option<&Plan>, as_json: bool)
                 shown = progress.steps.len();
                 if !as_json && !waiting && progress.waits_for.contains("message") {
                     waiting = true;
-                    tell!("waiting for {}", progress.waits_for);
+                    told_lost(&progress);
+                    tell!("waiting for {}; all serve, and nothing hangs on it", progress.waits_for);
                 }
                 if !progress.running {
-                    return finish(&progress, plan, as_json);
+                    return finish(&progress, plan, as_json, waiting);
                 }
             }
             Err(failed) if heard.elapsed() > SILENT_MAX => {
@@ -213,7 +229,13 @@ fn watch(client: &AdminClient, first: Value, plan: Option<&Plan>, as_json: bool)
     }
 }
 
-fn finish(progress: &Progress, plan: Option<&Plan>, as_json: bool) -> Result<(), Failed> {
+fn told_lost(progress: &Progress) {
+    if !progress.lost.is_empty() {
+        tell!("{}", progress.lost);
+    }
+}
+
+fn finish(progress: &Progress, plan: Option<&Plan>, as_json: bool, told: bool) -> Result<(), Failed> {
     if as_json {
         tell!("{}", json!({ "plan": plan, "progress": progress }));
     }
@@ -226,15 +248,15 @@ fn finish(progress: &Progress, plan: Option<&Plan>, as_json: bool) -> Result<(),
     if !progress.steps.iter().any(|step| step.step == "message") {
         tell!("no message came to {} yet", progress.to);
     }
-    if !progress.lost.is_empty() {
-        tell!("{}", progress.lost);
+    if !told {
+        told_lost(progress);
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use mailraft_storage::{Index, PartitionId};
+    use mailraft_storage::{Index, NodeId, PartitionId};
 
     use super::*;
 
@@ -256,15 +278,18 @@ mod tests {
             rather_us: false,
             goes_on_with: Some(2),
             alone_from: None,
+            lacks: Some("south lacks mail".into()),
             without_key: Some("south can't unseal".into()),
+            locked: vec![NodeId(5), NodeId(6)],
             lost: "lost: nothing".into(),
         };
         assert_eq!(
             described(&plan).join("\n"),
-            "south takes over from home.\n\n10 partitions: home heard 12 s ago; 3 of 3 standbys can vote; answers waited; \
+            "south takes over from home.\n\nsouth lacks mail.\n\n10 partitions: home heard 12 s ago; 3 of 3 standbys can vote; answers waited; \
              positions\n  0:40 1:41 2:42 3:43 4:44 5:45 6:46 7:47\n  8:48 9:49\n\nCertain:\n  - this is\n\nMay be missing:\n  \
              - that may\n\nWho is cut off? nobody can tell.\nA takeover was begun and broken off: this goes on with incarnation \
-             2.\nsouth can't unseal\n\nIf home is off: lost: nothing"
+             2.\nsouth can't unseal\nNode 5, 6 can't unseal: what it leads serves no mail until it can. Give the key by \
+             --root-key-stdin.\n\nIf home is off: lost: nothing"
         );
     }
 }

@@ -57,7 +57,7 @@ pub mod throttle;
 mod turn_away;
 mod turns;
 
-pub use run::{RunError, run};
+pub use run::{RunError, keep_memory_private, run};
 
 use std::path::Path;
 use std::sync::Arc;

@@ -346,7 +346,7 @@ fn bounds(config: &Config) -> actors::Limits {
 }
 
 /// No core dumps, and no other process of this user reads our memory.
-fn keep_memory_private() {
+pub fn keep_memory_private() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, setrlimit};
     if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "other processes may read this one's memory");

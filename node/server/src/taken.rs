@@ -59,6 +59,16 @@ impl Takeovers {
                     own.0
                 ));
             }
+            let began = regions.takeovers().last().map_or(1, |row| row.incarnation.number);
+            if own == regions.home()
+                && let Some(alone) = control.map(|control| control.incarnation.number).filter(|number| *number > began)
+            {
+                out.problems.push(format!(
+                    "node {node} adopted incarnation {alone}, which never began: {} went on without it, as incarnation {began}, and \
+                     it follows nobody: mailraft region failover --to {} brings all to one",
+                    own.0, own.0
+                ));
+            }
             let Some(TakeoverStatus { key, waits_for_key }) = takeover else { continue };
             if *waits_for_key {
                 out.problems.push(format!(
@@ -203,5 +213,19 @@ mod tests {
         let answers = [(NodeId(1), Some((&home, None))), (NodeId(4), Some((&south, None)))];
         let told = Takeovers::of(&regions(false), NodeId(4), &answers.into());
         assert!(told.problems[0].contains("failover --to south on one node alone"), "{told:?}");
+    }
+
+    #[test]
+    fn a_node_that_adopted_a_number_that_never_began_is_told_with_what_to_do() {
+        let home = node(1, Vec::new());
+        let mut alone = replica(0, Role::Follower, 3, 50, 50);
+        alone.incarnation = Incarnation { number: 4, nonce: [9; 16] };
+        let south = node(4, vec![alone]);
+        let answers = [(NodeId(1), Some((&home, None))), (NodeId(4), Some((&south, None)))];
+        let told = Takeovers::of(&regions(true), NodeId(4), &answers.into());
+        let words = "node 4 adopted incarnation 4, which never began: south went on without it, as incarnation 2";
+        assert!(told.problems[0].starts_with(words), "{told:?}");
+        // It may begin yet.
+        assert!(Takeovers::of(&regions(false), NodeId(4), &answers.into()).problems.is_empty());
     }
 }

@@ -101,6 +101,11 @@ pub enum Answer {
     Home(HomeSays),
     /// To [`Question::Word`]: it is adopted, durably.
     Adopted,
+    /// It is of a higher one: somebody else gave the word too.
+    Later {
+        /// Its number.
+        number: u32,
+    },
     /// It is not; nothing was changed.
     Refused {
         /// Why, for people.

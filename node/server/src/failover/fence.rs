@@ -1,16 +1,21 @@
 //! The command by which a node makes sure that the old home is off (`node.fence_command`): its exit code is the word.
 
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// The command may take so long.
 pub const FENCE_MAX: Duration = Duration::from_secs(60);
 /// What is shown of its output, in bytes of each stream.
-const SHOWN_MAX_BYTES: u64 = 4 << 10;
+const SHOWN_MAX_BYTES: usize = 4 << 10;
+/// What it printed is waited for so long after its end.
+const LATE_OUTPUT_MAX: Duration = Duration::from_millis(500);
 
 /// Runs it with the region that is to be off in `MAILRAFT_REGION`. What it printed, if it succeeded.
 ///
@@ -28,15 +33,18 @@ async fn fence_within(command: &[String], region: &str, within: Duration) -> Res
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        // What it starts ends with it.
+        .process_group(0)
         .spawn();
     let mut child = started.map_err(|e| format!("node.fence_command {program} can't be run ({e})"))?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let ended = timeout(within, async { tokio::join!(child.wait(), beginning(out), beginning(err)) }).await;
-    let Ok((status, out, err)) = ended else {
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+    let (out, err) = (Beginning::of(child.stdout.take()), Beginning::of(child.stderr.take()));
+    let Ok(status) = timeout(within, child.wait()).await else {
         return Err(format!("node.fence_command {program} did not end within {} s, and was killed", within.as_secs()));
     };
-    let said = [out, err].concat();
+    // Its number may be another's from now on.
+    group.0 = None;
+    let said = [out.when_read().await, err.when_read().await].concat();
     let said = String::from_utf8_lossy(&said).trim().to_owned();
     match status {
         Ok(status) if status.success() => Ok(said),
@@ -45,14 +53,53 @@ async fn fence_within(command: &[String], region: &str, within: Duration) -> Res
     }
 }
 
-/// The beginning of what a command prints; the rest is read, so that it goes on, and dropped.
-async fn beginning(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    if let Some(mut from) = from {
-        let _ = (&mut from).take(SHOWN_MAX_BYTES).read_to_end(&mut kept).await;
-        let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+/// A command that runs, with all that it started. They are killed if nobody waits for it any more.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // All of them may have ended just now.
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        }
     }
-    kept
+}
+
+/// The beginning of what a command prints. The rest is read, so that it goes on, and dropped.
+struct Beginning {
+    kept: Arc<Mutex<Vec<u8>>>,
+    reading: AbortOnDrop,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Beginning {
+    fn of(from: Option<impl AsyncRead + Unpin + Send + 'static>) -> Self {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&kept);
+        let reading = AbortOnDrop(tokio::spawn(async move {
+            let Some(mut from) = from else { return };
+            let mut some = [0; 1_024];
+            while let Ok(count @ 1..) = from.read(&mut some).await {
+                let mut kept = into.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = SHOWN_MAX_BYTES - kept.len().min(SHOWN_MAX_BYTES);
+                kept.extend_from_slice(&some[..count.min(room)]);
+            }
+        }));
+        Beginning { kept, reading }
+    }
+
+    /// Once the command has ended: what it started may go on, and hold its output open.
+    async fn when_read(mut self) -> Vec<u8> {
+        let _ = timeout(LATE_OUTPUT_MAX, &mut self.reading.0).await;
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +120,27 @@ mod tests {
         assert!(fence(&["/nonexistent/fence".to_owned()], "home").await.unwrap_err().contains("can't be run"));
         assert!(fence(&[], "home").await.is_err());
         let long = fence(&shell("head -c 100000 /dev/zero | tr '\\0' x"), "home").await.unwrap();
-        assert_eq!(long.len() as u64, SHOWN_MAX_BYTES);
+        assert_eq!(long.len(), SHOWN_MAX_BYTES);
+    }
+
+    #[tokio::test]
+    async fn what_a_command_leaves_behind_keeps_nobody_waiting_and_ends_with_one_that_is_killed() {
+        let begun = std::time::Instant::now();
+        let off = fence(&shell("sleep 20 & echo $!; exit 0"), "home").await.unwrap();
+        assert!(begun.elapsed() < FENCE_MAX / 4, "{:?}", begun.elapsed());
+        let is_there = |id: &str| {
+            let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            state.rsplit(')').next().is_some_and(|rest| !matches!(rest.trim().chars().next(), Some('Z') | None))
+        };
+        assert!(is_there(off.trim()), "it may have more to do");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let script = format!("sleep 600 & echo $! > {}; wait", file.display());
+        assert!(fence_within(&shell(&script), "home", Duration::from_secs(1)).await.is_err());
+        let left = std::fs::read_to_string(&file).unwrap();
+        while is_there(left.trim()) {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mailraft_cluster::Role;
+use mailraft_cluster::{ReplicaStatus, Role};
 use mailraft_driver::Cluster;
 use mailraft_storage::{NodeId, PartitionId, UnixMillis};
 use tokio::task::JoinSet;
@@ -37,9 +37,15 @@ struct HeardHome {
 pub async fn says(cluster: &Cluster, region: &str) -> HomeSays {
     let status = cluster.status().await;
     let led: Vec<_> = status.partitions.iter().filter(|replica| replica.role == Role::Leader).collect();
-    let of = led.iter().flat_map(|leader| &leader.regions).filter(|other| other.region == region);
-    let unconfirmed_ms = of.map(|other| other.unconfirmed_ms).max().unwrap_or(0);
+    let unconfirmed_ms = led.iter().filter_map(|leader| confirmed_ago_ms(leader, region)).max().unwrap_or(0);
     HomeSays { led: led.iter().map(|leader| leader.partition).collect(), unconfirmed_ms }
+}
+
+/// How long ago at most a region confirmed everything to a leader, in milliseconds. As long as nobody counts it as silent that
+/// is when it was heard: should it be silent from now on, the time until the home goes on alone runs from there.
+fn confirmed_ago_ms(leader: &ReplicaStatus, region: &str) -> Option<u64> {
+    let of = leader.regions.iter().find(|other| other.region == region)?;
+    Some(of.unconfirmed_ms.max(of.heard_ms.unwrap_or(0)).max(leader.unheld_ms))
 }
 
 impl HomeWatch {

@@ -22,6 +22,7 @@ use mailraft_cluster::takeover;
 use mailraft_driver::{Cluster, TakeOverOutcome, TakeOverRefusal};
 use mailraft_storage::{Incarnation, NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use mailraft_cluster::mode::Mode;
@@ -50,6 +51,8 @@ pub struct Failover {
     home: HomeWatch,
     serving: Arc<OnceLock<Serving>>,
     progress: Arc<Mutex<Option<Progress>>>,
+    /// An operator gives the word while a command is asked for it.
+    overruled: Arc<Notify>,
 }
 
 /// How a node of a cluster of several regions is prepared.
@@ -73,7 +76,8 @@ impl Failover {
     /// Of a node that begins.
     pub fn new(cluster: Cluster, config: Arc<Config>, links: FailoverLinks, unsealing: Unsealing) -> Self {
         let home = HomeWatch::new(cluster.clone(), links.clone());
-        Failover { cluster, config, links, unsealing, home, serving: Arc::default(), progress: Arc::default() }
+        let (serving, progress, overruled) = Default::default();
+        Failover { cluster, config, links, unsealing, home, serving, progress, overruled }
     }
 
     /// Looks after what may be needed, for ever: tries the key, and hears how the home is.
@@ -150,6 +154,9 @@ impl Failover {
             Some(TakeOverOutcome::Adopted) => Answer::Adopted,
             // Its rows say that the takeover has begun.
             Some(TakeOverOutcome::Refused(TakeOverRefusal::IsHome)) if self.is_of(incarnation).await => Answer::Adopted,
+            Some(TakeOverOutcome::Refused(TakeOverRefusal::NotHigher { own })) if own > incarnation.number => {
+                Answer::Later { number: own }
+            }
             Some(TakeOverOutcome::Refused(why)) => {
                 Answer::Refused { why: why.to_string(), again: why == TakeOverRefusal::Busy }
             }
@@ -239,9 +246,11 @@ impl Failover {
             true => self.answer(node, &text).await,
             false => {
                 // A word is answered once it is durable.
-                let within =
-                    if matches!(question, Question::Word { .. }) { mailraft_driver::TAKE_OVER_MAX } else { ASK_MAX };
-                self.links.ask(node, &text, within + ASK_MAX).await?
+                let longer = match question {
+                    Question::Word { .. } => mailraft_driver::TAKE_OVER_MAX,
+                    Question::Facts | Question::Home { .. } => Duration::ZERO,
+                };
+                self.links.ask(node, &text, ASK_MAX + longer).await?
             }
         };
         serde_json::from_str(&answer).map_err(std::io::Error::other)

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mailraft_cluster::mode::Mode;
+use mailraft_cluster::mode::{Mode, Unheld};
 use mailraft_cluster::regions::{RegionName, Regions, held};
 use mailraft_storage::{Incarnation, Index, NodeId, PartitionId, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::facts::{Facts, Standing};
 use crate::survival::{moment, seconds};
 
-/// Who was heard within this time is heard: the home speaks once a second.
+/// Who was heard within this time is heard: the home is asked once a second.
 const HEARD_WITHIN_MS: u64 = 3_000;
+/// Of whoever was heard within this time one answer at most is missing.
+const ANSWERED_LAST_MS: u64 = 1_500;
 
 /// What is known where a region is to take over.
 pub struct Known<'a> {
@@ -33,7 +35,8 @@ pub struct Known<'a> {
 pub struct Group {
     /// Each with the position that a majority of its standbys has.
     pub positions: Vec<(PartitionId, Index)>,
-    /// The home was heard so long ago about one of them, in seconds; None if never since the nodes started.
+    /// The home was heard so long ago about one of them, in seconds, as whoever heard it last says; None if never since the
+    /// nodes started.
     pub home_heard_s: Option<u64>,
     /// Standbys that could vote.
     pub standbys: usize,
@@ -64,8 +67,14 @@ pub struct Plan {
     pub goes_on_with: Option<u32>,
     /// Up to then the home can't have gone on alone, if nobody changed its settings; None if that is not known.
     pub alone_from: Option<UnixMillis>,
+    /// Answers did not wait for the region, as its own rows say, in a sentence: it lacks mail.
+    #[serde(default)]
+    pub lacks: Option<String>,
     /// No node there can open mailboxes, in a sentence: the root key must come with the word.
     pub without_key: Option<String>,
+    /// Nodes there that can't, where others can.
+    #[serde(default)]
+    pub locked: Vec<NodeId>,
     /// What is lost, if the word is true and is given now.
     pub lost: String,
 }
@@ -130,6 +139,13 @@ fn begun(facts: &BTreeMap<NodeId, Option<Facts>>) -> impl Iterator<Item = u32> {
     facts.values().flatten().map(|node| node.begun)
 }
 
+/// A node whose standby of partition 0 has adopted a higher number than the newest that began.
+pub fn left_alone(facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<NodeId> {
+    let newest = begun(facts).max()?;
+    let is_higher = |node: &&Facts| node.of(PartitionId::CONTROL).is_some_and(|own| own.incarnation.number > newest);
+    facts.values().flatten().find(is_higher).map(|node| node.node)
+}
+
 /// The highest incarnation that a standby of partition 0 has adopted and that has not begun, if nobody disputes it.
 fn broken_off(facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<Incarnation> {
     let highest = controls(facts).map(|control| control.incarnation.number).max()?;
@@ -157,7 +173,7 @@ impl Plan {
             return Err(Refused::new(
                 "not_in_sync_set",
                 format!(
-                    "{region} is being filled, and answers did not wait for it: it lacks mail, nobody knows how much. See mailraft \
+                    "{region} was taken out, and answers did not wait for it: it lacks mail, nobody knows how much. See mailraft \
                      region show, and bring {home} back"
                 ),
             ));
@@ -177,10 +193,32 @@ impl Plan {
             rather_us,
             goes_on_with: broken_off(facts).map(|incarnation| incarnation.number),
             alone_from,
+            lacks: unheld(regions, region)
+                .map(|what| format!("{region} lacks mail: answers did not wait for it. Missing is {what}")),
             without_key: without_key(to, facts),
-            lost: lost(regions, alone_from, *now),
+            locked: locked(facts),
+            lost: lost(regions, to, alone_from, *now),
         })
     }
+}
+
+/// What was answered that the region may lack, as its own rows say.
+fn unheld(regions: &Regions, region: &str) -> Option<String> {
+    let home = &regions.home().0;
+    match regions.mode().unheld {
+        Unheld::Nothing => None,
+        Unheld::Since(at) => Some(format!("what {home} answered alone since {}", moment(at.0))),
+        Unheld::SinceTakenOut => {
+            Some(format!("what {home} answered while it did not wait for {region}, nobody here knows how much"))
+        }
+    }
+}
+
+/// Nodes that can't open mailboxes, where others can.
+fn locked(facts: &BTreeMap<NodeId, Option<Facts>>) -> Vec<NodeId> {
+    let known = || facts.values().flatten();
+    let locked: Vec<NodeId> = known().filter(|node| !node.key.usable).map(|node| node.node).collect();
+    if locked.len() == known().count() { Vec::new() } else { locked }
 }
 
 fn without_key(to: &RegionName, facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<String> {
@@ -264,10 +302,14 @@ fn groups(known: &Known<'_>) -> Vec<Group> {
         };
         let alike = |other: &&mut Group| {
             let Group { positions: _, home_heard_s, standbys, of, mode } = other;
-            (*home_heard_s, *standbys, *of, *mode) == (group.home_heard_s, group.standbys, group.of, group.mode)
+            let heard = home_heard_s.is_some() == group.home_heard_s.is_some();
+            heard && (*standbys, *of, *mode) == (group.standbys, group.of, group.mode)
         };
         match groups.iter_mut().find(alike) {
-            Some(other) => other.positions.extend(group.positions),
+            Some(other) => {
+                other.positions.extend(group.positions);
+                other.home_heard_s = other.home_heard_s.min(group.home_heard_s);
+            }
             None => groups.push(group),
         }
     }
@@ -309,11 +351,12 @@ fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>,
         Some(bound) => missing
             .push(format!("durability region: at most {} s of what {home} answered last", seconds(millis(bound)))),
     }
-    if regions.mode().mode != Mode::Whole {
-        let at = moment(regions.mode().since.0);
-        missing.push(format!("{home} answered alone: what it answered since {at} is not all in {region}"));
-    }
+    let unheld = unheld(regions, region);
+    let is_whole = unheld.is_none();
+    missing.extend(unheld);
     match (regions.degrade_after(), alone_from) {
+        // It has been alone.
+        _ if !is_whole => {}
         (None, _) => certain.push(format!("unconfirmed refuse: {home} answers nothing without {region}")),
         (Some(_), Some(from)) => {
             certain.push(format!("{home} can't have answered alone before {}", moment(from.0)));
@@ -326,24 +369,24 @@ fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>,
         )),
     }
     missing.push(format!(
-        "whoever reached {home} after {since} could set --durability, --unconfirmed or --degrade-after there alone; what was \
-         answered by such a setting may be missing too"
+        "whoever reached {home} after {since} could set --durability, --unconfirmed or --degrade-after there alone, or take \
+         {region} out; what was answered by such a setting may be missing too"
     ));
     (certain, missing)
 }
 
 /// What is lost if the home is dead now.
-pub fn lost(regions: &Regions, alone_from: Option<UnixMillis>, dead_by: UnixMillis) -> String {
+fn lost(regions: &Regions, region: &RegionName, alone_from: Option<UnixMillis>, dead_by: UnixMillis) -> String {
     let mut parts = Vec::new();
     if let Some(bound) = regions.durability().rpo_max() {
         parts.push(format!("at most {} ms of what was answered last", millis(bound)));
     }
-    let mode = regions.mode();
-    if mode.mode != Mode::Whole {
-        parts.push(format!("what it answered alone since {}", moment(mode.since.0)));
-    }
+    let unheld = unheld(regions, &region.0);
+    let is_whole = unheld.is_none();
+    parts.extend(unheld);
     let lost = if parts.is_empty() { "lost: nothing".to_owned() } else { format!("lost: {}", parts.join(", and ")) };
     match (regions.degrade_after(), alone_from) {
+        _ if !is_whole => lost,
         (None, _) => lost,
         (Some(_), Some(from)) if dead_by <= from => lost,
         (Some(_), Some(from)) => format!(
@@ -361,23 +404,31 @@ pub fn lost(regions: &Regions, alone_from: Option<UnixMillis>, dead_by: UnixMill
 fn cut_off(known: &Known<'_>) -> (String, bool) {
     let Known { to, regions, facts, .. } = known;
     let (home, region) = (&regions.home().0, &to.0);
-    let hear: Vec<(NodeId, NodeId)> = facts
+    let hear: Vec<(u64, NodeId, NodeId)> = facts
         .values()
         .flatten()
         .flat_map(|node| {
-            let lately = node.home_nodes.iter().filter(|heard| heard.ago_ms.is_some_and(|ms| ms < HEARD_WITHIN_MS));
-            lately.map(|heard| (node.node, heard.node))
+            let ago = node.home_nodes.iter().filter_map(|heard| Some((heard.ago_ms?, node.node, heard.node)));
+            ago.filter(|(ms, _, _)| *ms < HEARD_WITHIN_MS)
         })
         .collect();
     let silent: Vec<String> =
         facts.iter().filter(|(_, said)| said.is_none()).map(|(node, _)| node.to_string()).collect();
     let all = facts.len();
-    let hearing: BTreeSet<NodeId> = hear.iter().map(|(node, _)| *node).collect();
-    match hear.first() {
-        Some((here, there)) if hearing.len() == all => {
+    let hearing: BTreeSet<NodeId> = hear.iter().map(|(_, node, _)| *node).collect();
+    match hear.iter().min() {
+        Some((ms, here, there)) if *ms >= ANSWERED_LAST_MS => (
+            format!(
+                "{home} answered until {} s ago, as node {there} to node {here}: that is too little to say anything, look again in \
+                 a moment",
+                seconds(*ms)
+            ),
+            true,
+        ),
+        Some((_, here, there)) if hearing.len() == all => {
             (format!("{home} LIVES: all {all} nodes of {region} hear it, as node {here} hears node {there}"), true)
         }
-        Some((here, there)) => (
+        Some((_, here, there)) => (
             format!(
                 "more likely it is a part of {region} that is cut off: node {here} hears node {there} of {home}, and {} of {all} \
                  nodes here do not",
@@ -405,6 +456,7 @@ fn cut_off(known: &Known<'_>) -> (String, bool) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use mailraft_cluster::mode::ModeRow;
     use mailraft_cluster::placement::{self, MemberRow, NodeRow, Placement};
     use mailraft_cluster::regions::{Durability, RegionsRow, Unconfirmed};
     use mailraft_storage::memory::MemoryRows;
@@ -424,6 +476,7 @@ mod tests {
     /// Three nodes at home and three in the south, with one mail partition.
     struct World {
         row: RegionsRow,
+        mode: ModeRow,
         facts: BTreeMap<NodeId, Option<Facts>>,
     }
 
@@ -459,7 +512,11 @@ mod tests {
     impl World {
         fn new(durability: Durability) -> Self {
             let row = RegionsRow::new(name("home"), [name("south")].into(), durability);
-            World { row, facts: (4..=6).map(|node| (NodeId(node), Some(facts(node)))).collect() }
+            World {
+                row,
+                mode: ModeRow::default(),
+                facts: (4..=6).map(|node| (NodeId(node), Some(facts(node)))).collect(),
+            }
         }
 
         fn each(&mut self, change: impl Fn(&mut Facts)) -> &mut Self {
@@ -494,6 +551,9 @@ mod tests {
             let mut batch = RowBatch::default();
             placement::write(&mut batch, &nodes, &[placed(0), placed(1)]);
             mailraft_cluster::regions::write(&mut batch, &self.row);
+            for (key, value) in self.mode.batch().puts {
+                batch.put(key, value);
+            }
             let (rows, replica) = (MemoryRows::new(), ReplicaId(1));
             let applied = Applied { index: Index(1), term: Term(1), ..Applied::default() };
             rows.write(&[ReplicaBatch { replica, batch, applied }]).unwrap();
@@ -534,7 +594,7 @@ mod tests {
         let without = |facts: &mut Facts| facts.key = KeyState { usable: false, why: "none".into(), is_there: false };
         let mut world = World::new(Durability::Geo);
         without(world.facts.get_mut(&NodeId(4)).unwrap().as_mut().unwrap());
-        assert_eq!(world.plan().unwrap().without_key, None);
+        assert_eq!((world.plan().unwrap().without_key, world.plan().unwrap().locked), (None, vec![NodeId(4)]));
         let said = world.each(without).plan().unwrap().without_key.unwrap();
         assert!(said.starts_with("south can't unseal: node 4: none. Give the key by --root-key-stdin"), "{said}");
     }
@@ -544,6 +604,45 @@ mod tests {
         let plan = World::new(Durability::Region { rpo_max_ms: 700 }).plan().unwrap();
         assert_eq!(plan.lost, "lost: at most 700 ms of what was answered last");
         assert!(plan.may_be_missing[0].contains("at most 0.7 s"), "{:?}", plan.may_be_missing);
+    }
+
+    #[test]
+    fn what_was_answered_alone_is_missing_from_when_that_began_whatever_the_home_does_since() {
+        let at = |ms| UnixMillis(NOW.0 - ms);
+        let alone = ModeRow::default().next(Mode::Alone, at(7_200_000));
+        let returning = alone.next(Mode::Returning, at(60_000));
+        for mode in [alone, returning] {
+            let mut world = World::new(Durability::Geo);
+            (world.mode, world.row.unconfirmed) = (mode, Unconfirmed::Refuse);
+            let plan = world.plan().unwrap();
+            assert_eq!(plan.lost, "lost: what home answered alone since 2026-11-26T07:14:03Z");
+            assert!(
+                plan.lacks.as_ref().unwrap().starts_with("south lacks mail: answers did not wait for it"),
+                "{plan:?}"
+            );
+            assert!(!plan.certain.iter().any(|said| said.contains("answers nothing without")), "{:?}", plan.certain);
+        }
+        let mut world = World::new(Durability::Geo);
+        world.mode = returning.next(Mode::Whole, at(30_000));
+        assert_eq!((world.plan().unwrap().lost.as_str(), world.plan().unwrap().lacks), ("lost: nothing", None));
+        world.mode = world.mode.taken_back(at(10_000));
+        let plan = world.plan().unwrap();
+        let words = "lost: what home answered while it did not wait for south, nobody here knows how much";
+        assert!(plan.lost == words && plan.certain.len() == 1, "{plan:?}");
+    }
+
+    #[test]
+    fn seconds_split_no_group_and_a_home_that_died_just_now_is_not_said_to_live() {
+        let mut world = World::new(Durability::Geo);
+        world.each(|facts| facts.standings[1].home_heard_ms = Some(11_900));
+        let groups = world.plan().unwrap().groups;
+        assert_eq!((groups.len(), groups[0].positions.len(), groups[0].home_heard_s), (1, 2, Some(11)));
+        let ago =
+            |world: &mut World, ms: u64| world.each(|facts| facts.home_nodes[1].ago_ms = Some(ms)).plan().unwrap();
+        assert!(ago(&mut world, 1_400).cut_off.starts_with("home LIVES"));
+        let plan = ago(&mut world, 1_600);
+        assert!(plan.rather_us && plan.cut_off.starts_with("home answered until 1.6 s ago"), "{}", plan.cut_off);
+        assert!(!ago(&mut world, 3_000).rather_us);
     }
 
     #[test]

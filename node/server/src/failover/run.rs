@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::Failover;
 use super::facts::{Answer, Facts, Question};
 use super::fence::fence;
-use super::plan::{Known, Plan, Refused, incarnation, lost};
+use super::plan::{Known, Plan, Refused, incarnation, left_alone};
 use crate::environment::os_env;
 use crate::region;
 use crate::survival::moment;
@@ -38,6 +38,17 @@ pub enum Word {
     OldRegionIsOff,
     /// That of `node.fence_command`, by its exit code.
     FenceCommand,
+}
+
+/// What is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    /// It has begun: it is watched.
+    Nothing,
+    /// It has begun without a node that had adopted a higher number: all go on to that.
+    Again,
+    /// A takeover.
+    Takeover,
 }
 
 /// What an operator orders.
@@ -117,6 +128,8 @@ impl Failover {
         let name = RegionName(order.to.clone());
         // The takeover has begun: what is missing is the key, or to watch it.
         let has_begun = *regions.home() == name && super::begun(&regions) > 1;
+        // But a node may have adopted a higher number before, alone, and hears none of the others.
+        let is_split = has_begun && left_alone(&facts).is_some();
         let is_running = self.progress().is_some_and(|progress| progress.running);
         if order.word == Word::FenceCommand && !has_begun && self.config.node.fence_command.is_empty() {
             return Err(Refused::new(
@@ -125,6 +138,7 @@ impl Failover {
             ));
         }
         let (of, said) = match regions.takeovers().last() {
+            Some(_) if is_split => (incarnation(&facts, self.cluster.node(), os_env().bytes())?, String::new()),
             Some(row) if has_begun => (row.incarnation, String::new()),
             Some(_) | None => {
                 let plan = self.plan_of(&regions, &order.to, &facts)?;
@@ -138,7 +152,10 @@ impl Failover {
             self.unsealing.take(key).await.map_err(|why| Refused::new("wrong_key", why))?;
         }
         if is_running {
-            // Who asks again watches the same.
+            // Who asks again watches the same. His word counts, whatever the command says that is asked yet.
+            if order.word == Word::OldRegionIsOff {
+                self.overruled.notify_waiters();
+            }
             self.hands_key_over(&order, &self.nodes(&regions));
             return Ok(());
         }
@@ -158,8 +175,13 @@ impl Failover {
             });
         }
         let failover = self.clone();
+        let begins = match (has_begun, is_split) {
+            (_, true) => Begins::Again,
+            (true, false) => Begins::Nothing,
+            (false, false) => Begins::Takeover,
+        };
         tokio::spawn(async move {
-            let ended = failover.carry_out(&order, of, &regions, has_begun).await;
+            let ended = failover.carry_out(&order, of, &regions, begins).await;
             if let Err(sentence) = &ended {
                 tracing::error!("the takeover is not finished: {sentence}");
             }
@@ -193,28 +215,44 @@ impl Failover {
         Plan::of(&Known { to, regions, partitions: self.cluster.partitions(), facts, now })
     }
 
-    async fn carry_out(&self, order: &Order, of: Incarnation, regions: &Regions, begun: bool) -> Result<(), String> {
+    async fn carry_out(&self, order: &Order, of: Incarnation, regions: &Regions, begins: Begins) -> Result<(), String> {
         let said_at = Instant::now();
         let nodes = self.nodes(regions);
-        if !begun {
-            if order.word == Word::FenceCommand {
-                self.waits_for("node.fence_command");
-                let said = fence(&self.config.node.fence_command, &regions.home().0).await?;
-                let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-                self.reached(
-                    said_at,
-                    "fenced",
-                    format!("node.fence_command says that {} is off{said}", regions.home().0),
-                );
+        match begins {
+            Begins::Nothing => {}
+            Begins::Again => self.gives_word(order, order.word, of, &nodes, said_at).await?,
+            Begins::Takeover => {
+                let mut word = order.word;
+                if word == Word::FenceCommand {
+                    word = self.fenced(&regions.home().0, said_at).await?;
+                    // It was dead when this was said, if that is true.
+                    let facts = self.gather(regions).await;
+                    let plan = self.plan_of(regions, &order.to, &facts).map_err(|refused| refused.sentence)?;
+                    self.with(|progress| progress.lost = plan.lost);
+                }
+                self.gives_word(order, word, of, &nodes, said_at).await?;
             }
-            // It was dead when this was said, if that is true.
-            let facts = self.gather(regions).await;
-            let plan = self.plan_of(regions, &order.to, &facts).map_err(|refused| refused.sentence)?;
-            self.with(|progress| progress.lost = lost(regions, plan.alone_from, self.cluster.wall()));
-            self.gives_word(order, of, &nodes, said_at).await?;
         }
         self.hands_key_over(order, &nodes);
-        self.watches(of, &nodes, said_at).await
+        self.watches(order, of, &nodes, said_at).await
+    }
+
+    /// Has the command make sure that the old home is off, unless an operator says so himself meanwhile. Whose word it is.
+    async fn fenced(&self, home: &str, said_at: Instant) -> Result<Word, String> {
+        self.waits_for("node.fence_command");
+        let command = self.config.node.fence_command.clone();
+        tokio::select! {
+            said = fence(&command, home) => {
+                let said = said?;
+                let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+                self.reached(said_at, "fenced", format!("node.fence_command says that {home} is off{said}"));
+                Ok(Word::FenceCommand)
+            }
+            () = self.overruled.notified() => {
+                self.reached(said_at, "overruled", format!("an operator says that {home} is off: node.fence_command is not waited for"));
+                Ok(Word::OldRegionIsOff)
+            }
+        }
     }
 
     /// Gives the word to every node until a majority has adopted: this node first, so that it knows what it began, then all
@@ -222,21 +260,27 @@ impl Failover {
     async fn gives_word(
         &self,
         order: &Order,
+        word: Word,
         of: Incarnation,
         nodes: &[NodeId],
         said_at: Instant,
     ) -> Result<(), String> {
         let (own, at) = (self.cluster.node(), moment(self.cluster.wall().0));
-        let mut word = match order.word {
+        let mut word = match word {
             Word::OldRegionIsOff => format!("an operator at node {own} said that the old region is off, {at}"),
             Word::FenceCommand => format!("node.fence_command of node {own} said that the old region is off, {at}"),
         };
         word.truncate(WORD_MAX_BYTES);
         let question = Question::Word { incarnation: of, word };
         self.waits_for("a majority that adopts");
-        if let Answer::Refused { why, .. } = self.ask(own, &question).await.map_err(|e| e.to_string())? {
-            return Err(format!("node {own} adopts nothing ({why}): run this on another node of {}", order.to));
-        }
+        let mut highest = match self.ask(own, &question).await.map_err(|e| e.to_string())? {
+            Answer::Adopted => of.number,
+            Answer::Later { number } => number,
+            Answer::Refused { why, .. } => {
+                return Err(format!("node {own} adopts nothing ({why}): run this on another node of {}", order.to));
+            }
+            Answer::Facts(_) | Answer::Home(_) => return Err(format!("node {own} answered something else")),
+        };
         let mut adopted = BTreeSet::from([own]);
         let mut refused: BTreeMap<NodeId, String> = BTreeMap::new();
         let mut asking = JoinSet::new();
@@ -247,7 +291,10 @@ impl Failover {
         let majority = nodes.len() / 2 + 1;
         while adopted.len() < majority {
             match asking.join_next().await {
-                Some(Ok((node, Ok(())))) => drop(adopted.insert(node)),
+                Some(Ok((node, Ok(number)))) => {
+                    adopted.insert(node);
+                    highest = number.max(highest);
+                }
                 Some(Ok((node, Err(why)))) => drop(refused.insert(node, why)),
                 Some(Err(_)) => {}
                 None => {
@@ -264,18 +311,24 @@ impl Failover {
             }
         }
         let (count, all) = (adopted.len(), nodes.len());
-        self.reached(said_at, "adopted", format!("{count} of {all} nodes adopted incarnation {}", of.number));
+        let later = match highest > of.number {
+            true => format!(" or a later one, up to {highest}: somebody else gave the word too"),
+            false => String::new(),
+        };
+        self.reached(said_at, "adopted", format!("{count} of {all} nodes adopted incarnation {}{later}", of.number));
         // Whoever has not answered yet is asked on beside what follows.
         tokio::spawn(async move { while asking.join_next().await.is_some() {} });
         Ok(())
     }
 
-    /// Gives the word to a node, again while it does not answer.
-    async fn until_it_says(&self, node: NodeId, question: &Question) -> Result<(), String> {
+    /// Gives the word to a node, again while it does not answer. The number that it is of then: that which it was told, or a
+    /// higher one.
+    async fn until_it_says(&self, node: NodeId, question: &Question) -> Result<u32, String> {
         let begun = Instant::now();
         loop {
             let why = match self.ask(node, question).await {
-                Ok(Answer::Adopted) => return Ok(()),
+                Ok(Answer::Adopted) => return Ok(0),
+                Ok(Answer::Later { number }) => return Ok(number),
                 Ok(Answer::Refused { why, again: false }) => return Err(why),
                 Ok(Answer::Refused { why, again: true }) => why,
                 Ok(Answer::Facts(_) | Answer::Home(_)) => "it answered something else".to_owned(),
@@ -308,7 +361,7 @@ impl Failover {
     }
 
     /// Looks at the nodes until they serve.
-    async fn watches(&self, of: Incarnation, nodes: &[NodeId], said_at: Instant) -> Result<(), String> {
+    async fn watches(&self, order: &Order, of: Incarnation, nodes: &[NodeId], said_at: Instant) -> Result<(), String> {
         let all = self.cluster.partitions() as usize + 1;
         let (begun, mut serving_since) = (Instant::now(), None);
         let (_looking, seen) = self.looks_at(nodes);
@@ -348,7 +401,8 @@ impl Failover {
                 let at = said_at.elapsed().saturating_sub(Duration::from_millis(ago_ms));
                 self.reached_after(at, "message", "first message accepted".to_owned());
             }
-            let serves = ready.len() == all && taking > 0;
+            // What a node leads that has no key serves no mail.
+            let serves = ready.len() == all && taking > 0 && taking == known.len();
             let since = *match serves {
                 true => serving_since.get_or_insert_with(Instant::now),
                 false => &begun,
@@ -365,7 +419,10 @@ impl Failover {
             } else {
                 self.waits_for("a node that takes clients");
             }
-            if !serves && since.elapsed() > STEP_MAX {
+            // Nobody brings the key to a node whose file is not there.
+            let stays_locked = ready.len() == all && taking > 0 && taking + locked.len() == known.len();
+            let is_late = since.elapsed() > STEP_MAX || (stays_locked && order.root_key.is_none());
+            if !serves && is_late {
                 return Err(self.why_not(&ready, all, &locked));
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -410,7 +467,8 @@ impl Failover {
         }
         match locked.first() {
             Some(node) => format!(
-                "node {} can't unseal: {}. Run this again with --root-key-stdin, or put the key at keys.root_key_file",
+                "node {} can't unseal: {}. What it leads serves no mail. Run this again with --root-key-stdin, or put the key at \
+                 keys.root_key_file there",
                 node.node, node.key.why
             ),
             None => "no node takes clients: see their logs".to_owned(),
