@@ -124,6 +124,9 @@ fn line(region: &Value) -> String {
     let part = match (region["home"] == true, region["waited_for"] == true) {
         (true, _) => "home",
         (false, true) => "backup, answers wait for it",
+        (false, false) if region["left_behind"] == true => {
+            "was taken over: it serves and protects nothing; keep the data of its nodes"
+        }
         (false, false) => "backup that is taken out: answers do not wait for it, it protects nothing",
     };
     format!("{}  {part}  nodes {}", region["name"].as_str().unwrap_or_default(), nodes.join(", "))
@@ -236,6 +239,10 @@ mod tests {
                 "south  backup, answers wait for it  nodes 3",
             ]
         );
+        answer["regions"][1]["waited_for"] = json!(false);
+        assert!(sentences(&answer)[3].contains("taken out"));
+        answer["regions"][1]["left_behind"] = json!(true);
+        assert!(sentences(&answer)[3].starts_with("south  was taken over"));
         answer["durability"] = json!("region");
         answer["rpo_max_ms"] = json!(500);
         answer["unconfirmed"] = json!("refuse");

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mailraft_cluster::placement::{self, NodeRow};
 use mailraft_cluster::regions::{
-    Durability, RegionName, RegionSettings, RegionsRow, SyncSetChange, TakeoverRow, Unconfirmed,
+    Durability, RegionName, RegionSettings, Regions, RegionsRow, SyncSetChange, TakeoverRow, Unconfirmed,
 };
 use mailraft_cluster::{BarrierOutcome, Reader, taken_over};
 use mailraft_driver::Cluster;
@@ -20,6 +20,7 @@ use super::api::{self, Asked, ChangeId};
 use crate::links::{Rpc, RpcReply};
 use crate::services::Services;
 use crate::settings::{self, SettingsReply};
+use crate::survival::was_left_behind;
 
 /// What is to change. What is left out stays.
 #[derive(Deserialize)]
@@ -135,6 +136,12 @@ fn read(services: &Services) -> Result<Value, StoreError> {
     let Some(control) = services.cluster.replica(PartitionId::CONTROL) else { return Ok(Value::Null) };
     let rows = services.cluster.rows().as_ref();
     let mut out = written(RegionsRow::read(rows, control)?.as_ref(), &placement::nodes(rows, control)?);
+    if let (Some(regions), Some(lines)) = (Regions::from_rows(rows, control)?, out["regions"].as_array_mut()) {
+        for line in lines {
+            let name = RegionName(line["name"].as_str().unwrap_or_default().to_owned());
+            line["left_behind"] = json!(was_left_behind(&regions, &name));
+        }
+    }
     out["takeovers"] = takeovers(&services.cluster, &TakeoverRow::read_all(rows, control)?)?;
     Ok(out)
 }
