@@ -307,7 +307,8 @@ fn who_has_lost_the_backup_lets_the_home_go_on_alone_whatever_waits_for_it_and_w
     until_accepted_at(&cluster, alive, "alone");
     println!("and mail is accepted alone after {:?}", begun.elapsed());
     cluster.wait("it is said", |cluster| {
-        cluster.status(alive).is_some_and(|status| status["regions"][0]["state"] == "alone")
+        let in_sync = cluster.metric(alive, "mailraft_region_in_sync");
+        in_sync == 0.0 && cluster.status(alive).is_some_and(|status| status["regions"][0]["state"] == "alone")
     });
     // What waited is done now.
     cluster.wait("the domain is there", |cluster| {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mailraft_cluster::ReplicaStatus;
-use mailraft_cluster::regions::Regions;
+use mailraft_cluster::mode::Mode;
+use mailraft_cluster::regions::{RegionName, Regions};
 use mailraft_storage::PartitionId;
 
 use crate::metrics::{
@@ -56,7 +57,7 @@ impl Measured {
                 let news = there.disagreeing.saturating_sub(before) as u64;
                 ::metrics::counter!(REGION_DISAGREEMENTS, "region" => region.0.clone()).increment(news);
             }
-            let in_sync = f64::from(u8::from(regions.sync_set().contains(region)));
+            let in_sync = f64::from(u8::from(is_waited_for(regions, region)));
             ::metrics::gauge!(REGION_UNHELD, "region" => region.0.clone()).set(unheld_ms as f64 / 1_000.0);
             ::metrics::gauge!(REGION_LAG, "region" => region.0.clone()).set(lag as f64);
             ::metrics::gauge!(REGION_IN_SYNC, "region" => region.0.clone()).set(in_sync);
@@ -71,4 +72,9 @@ impl Measured {
             ::metrics::counter!(ALONE_ANSWERS).increment(answers.saturating_sub(before));
         }
     }
+}
+
+/// Whether answers wait for a region, as this node's rows say: not while the home is alone.
+fn is_waited_for(regions: &Regions, region: &RegionName) -> bool {
+    regions.sync_set().contains(region) && regions.mode().mode != Mode::Alone
 }
