@@ -31,10 +31,11 @@ pub fn header(input: &[u8]) {
         assert!(authors.len() <= 16 && authors.iter().all(|author| author.contains('@')));
     }
     let mut own = input.to_vec();
-    without_our_claims(&mut own, 0, "mx.test");
+    let names = ["mx.test".to_owned()];
+    without_our_claims(&mut own, 0, &names);
     assert_eq!(first(&own[..header_len(&own)], "Return-Path"), None);
     let mut twice = own.clone();
-    without_our_claims(&mut twice, 0, "mx.test");
+    without_our_claims(&mut twice, 0, &names);
     assert_eq!(own, twice, "what was taken out is out");
     let mut left = 0;
     without_trace(input, |piece| left += piece.len());

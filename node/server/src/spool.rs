@@ -75,10 +75,10 @@ pub enum Entrance {
         /// A Message-ID field's value.
         message_id: String,
     },
-    /// From another server: without what only `host`, this server, may say.
+    /// From another server: without what only this server may say.
     Elsewhere {
-        /// This server's name.
-        host: String,
+        /// The names in which it says so.
+        names: Vec<String>,
     },
 }
 
@@ -307,8 +307,8 @@ impl Spool {
             if header::header_len(&message) > HEADER_MAX_BYTES {
                 return Err(SpoolRefused::TooMuch(TooMuch::Header));
             }
-            if let Entrance::Elsewhere { host } = &entrance {
-                header::without_our_claims(&mut message, ours, host);
+            if let Entrance::Elsewhere { names } = &entrance {
+                header::without_our_claims(&mut message, ours, names);
             }
             // By what was sent: what is added is another each time that is sent.
             let content_digest = content_digest(&message);
@@ -471,7 +471,11 @@ mod tests {
 
     fn entrances() -> [Entrance; 3] {
         let (date, message_id) = ("now".to_owned(), "<1@mx>".to_owned());
-        [Entrance::Append, Entrance::Submission { date, message_id }, Entrance::Elsewhere { host: "mx".to_owned() }]
+        [
+            Entrance::Append,
+            Entrance::Submission { date, message_id },
+            Entrance::Elsewhere { names: vec!["mx".to_owned()] },
+        ]
     }
 
     #[tokio::test]

@@ -213,7 +213,7 @@ impl Agent {
             });
         let entrance = match submitted {
             true => Entrance::Submission { date: trace::date(now), message_id: format!("<{command_id}@{hostname}>") },
-            false => Entrance::Elsewhere { host: hostname },
+            false => Entrance::Elsewhere { names: vec![hostname] },
         };
         let received = spool.finish(prefix.as_bytes(), entrance).await.map_err(refusals::spool)?;
         if submitted {
