@@ -9,6 +9,7 @@ pub mod imap;
 pub mod message;
 pub mod records;
 pub mod sasl;
+pub mod sender_auth;
 pub mod smtp;
 pub mod snapshot;
 
@@ -16,13 +17,14 @@ pub mod snapshot;
 pub type Body = fn(&[u8]);
 
 /// The fuzzers by name.
-pub const TARGETS: [(&str, Body); 10] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("smtp_dialogue", smtp::dialogue),
     ("imap_dialogue", imap::dialogue),
     ("message", message::message),
     ("header", header::header),
     ("text", header::text),
     ("sasl", sasl::sasl),
+    ("sender_auth", sender_auth::sender_auth),
     ("peer_frame", frames::peer_frame),
     ("session_frame", frames::session_frame),
     ("record", records::record),

@@ -1,0 +1,293 @@
+//! What the domain in From wants done with mail that can't be shown to be its own (DMARC, RFC 7489).
+
+use crate::dkim::{Dkim, DkimResult};
+use crate::dns::{Asker, Dns, NoAnswer};
+use crate::domain::Domain;
+use crate::limits::RECORD_MAX_BYTES;
+use crate::spf::SpfResult;
+use crate::tags::Tags;
+
+/// What a domain wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Policy {
+    /// Nothing.
+    None,
+    /// It is suspicious.
+    Quarantine,
+    /// It is refused.
+    Reject,
+}
+
+/// What came of it (RFC 7489, section 11.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DmarcResult {
+    /// The domain publishes no policy.
+    None,
+    /// The mail is the domain's own.
+    Pass,
+    /// The DNS did not answer.
+    TempError,
+    /// From names nobody that could be asked.
+    PermError,
+    /// Nothing shows that the mail is the domain's own.
+    Fail,
+}
+
+/// The result for a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dmarc {
+    /// The result.
+    pub result: DmarcResult,
+    /// The domain in From that it is about.
+    pub domain: Option<Domain>,
+    /// What that domain publishes for such mail.
+    pub published: Option<Policy>,
+    /// What it wants done with this message: nothing, unless it failed; less than published for part of all messages, if the
+    /// domain says so (`pct`).
+    pub wanted: Policy,
+}
+
+/// Who From names, as far as it can be asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authors {
+    /// These domains.
+    Domains(Vec<Domain>),
+    /// Nobody, or somebody who can't be understood, or too many.
+    Unclear,
+}
+
+/// What other methods showed.
+pub(crate) struct Shown<'a> {
+    pub(crate) spf: SpfResult,
+    /// The domain that SPF was asked about.
+    pub(crate) spf_domain: Option<&'a Domain>,
+    pub(crate) dkim: &'a [Dkim],
+}
+
+/// A domain's policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DmarcRecord {
+    policy: Policy,
+    below: Policy,
+    strict_dkim: bool,
+    strict_spf: bool,
+    /// Messages of a hundred that it is for.
+    percent: u8,
+}
+
+/// The answer for one domain in From: its record, and whether that stands at its organisation's domain.
+pub(crate) type Found = Result<Option<(DmarcRecord, Place)>, NoAnswer>;
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Itself,
+    Organization,
+}
+
+impl DmarcRecord {
+    /// Reads a record; None if it is none.
+    pub(crate) fn parse(record: &[u8]) -> Option<Self> {
+        let tags = Some(record).filter(|r| r.len() <= RECORD_MAX_BYTES).and_then(Tags::parse)?;
+        if tags.first() != Some("v") || tags.text("v") != Some("DMARC1") {
+            return None;
+        }
+        let policy = |name| match tags.text(name).map(str::to_ascii_lowercase).as_deref() {
+            Some("none") => Some(Policy::None),
+            Some("quarantine") => Some(Policy::Quarantine),
+            Some("reject") => Some(Policy::Reject),
+            Some(_) | None => None,
+        };
+        let (own, below) = (policy("p"), policy("sp"));
+        let (own, below) = match own {
+            Some(own) if below.is_some() || !tags.has("sp") => (own, below.unwrap_or(own)),
+            // Who can't be understood and wants reports has them, and nothing more (RFC 7489, section 6.6.3).
+            Some(_) | None if tags.text("rua").is_some_and(|rua| rua.contains(':')) => (Policy::None, Policy::None),
+            Some(_) | None => return None,
+        };
+        let strict = |name| tags.text(name).is_some_and(|mode| mode.eq_ignore_ascii_case("s"));
+        let percent = tags.number("pct").ok().flatten().and_then(|percent| u8::try_from(percent).ok());
+        let percent = percent.filter(|percent| *percent <= 100).unwrap_or(100);
+        Some(DmarcRecord { policy: own, below, strict_dkim: strict("adkim"), strict_spf: strict("aspf"), percent })
+    }
+}
+
+/// Looks a domain's record up, there or at its organisation's domain (RFC 7489, section 6.6.3).
+pub(crate) async fn find<D: Dns>(dns: &Asker<'_, D>, domain: &Domain) -> Found {
+    let organization = domain.organizational();
+    let places = [(domain, Place::Itself), (&organization, Place::Organization)];
+    let places = if organization == *domain { &places[..1] } else { &places[..] };
+    for (at, place) in places {
+        let Some(name) = at.below("_dmarc") else { continue };
+        let mut records = dns.txt(name.as_str()).await?;
+        records.retain(|record| record.starts_with(b"v=DMARC1"));
+        match records.as_slice() {
+            [] => {}
+            [record] => return Ok(DmarcRecord::parse(record).map(|record| (record, *place))),
+            [_, _, ..] => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// The result for a domain; `sample`, below 100, says which part of all messages this one is of.
+pub(crate) fn judge(domain: &Domain, found: &Found, shown: &Shown<'_>, sample: u8) -> Dmarc {
+    let of = |result, published, wanted| Dmarc { result, domain: Some(domain.clone()), published, wanted };
+    let (record, place) = match found {
+        Ok(Some(found)) => found,
+        Ok(None) => return of(DmarcResult::None, None, Policy::None),
+        Err(NoAnswer) => return of(DmarcResult::TempError, None, Policy::None),
+    };
+    let published = match place {
+        Place::Itself => record.policy,
+        Place::Organization => record.below,
+    };
+    let aligns = |other: &Domain, strict: bool| match strict {
+        true => other == domain,
+        false => other.organizational() == domain.organizational(),
+    };
+    let spf_aligns = shown.spf_domain.is_some_and(|spf| aligns(spf, record.strict_spf));
+    let dkim = |result: DkimResult| {
+        let of = |dkim: &&Dkim| dkim.result == result;
+        let mut domains = shown.dkim.iter().filter(of).filter_map(|dkim| dkim.domain.as_ref());
+        domains.any(|domain| aligns(domain, record.strict_dkim))
+    };
+    if (spf_aligns && shown.spf == SpfResult::Pass) || dkim(DkimResult::Pass) {
+        return of(DmarcResult::Pass, Some(published), Policy::None);
+    }
+    // What could have shown it was not heard of.
+    if (spf_aligns && shown.spf == SpfResult::TempError) || dkim(DkimResult::TempError) {
+        return of(DmarcResult::TempError, Some(published), Policy::None);
+    }
+    let wanted = match published {
+        wanted if sample < record.percent => wanted,
+        Policy::Reject => Policy::Quarantine,
+        Policy::Quarantine | Policy::None => Policy::None,
+    };
+    of(DmarcResult::Fail, Some(published), wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::Zone;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).unwrap()
+    }
+
+    fn signed(by: &str, result: DkimResult) -> Dkim {
+        Dkim { result, reason: "", domain: Some(domain(by)), selector: None, algorithm: None, begins: String::new() }
+    }
+
+    fn result(zone: &str, from: &str, shown: &Shown<'_>, sample: u8) -> Dmarc {
+        let (zone, from) = (Zone::read(zone), domain(from));
+        let found = zone.run(|dns| find(dns, &from));
+        judge(&from, &found, shown, sample)
+    }
+
+    #[test]
+    fn what_is_shown_counts_where_it_aligns() {
+        use DmarcResult::{Fail, None, Pass, TempError};
+        let reject = "_dmarc.example.com TXT v=DMARC1; p=reject; sp=quarantine";
+        let strict = "_dmarc.example.com TXT v=DMARC1; p=reject; adkim=s; aspf=s; sp=none";
+        for (zone, from, spf, signed_by, expected) in [
+            (reject, "example.com", Some(("example.com", SpfResult::Pass)), Option::None, (Pass, Policy::None)),
+            (reject, "example.com", Some(("bounce.example.com", SpfResult::Pass)), Option::None, (Pass, Policy::None)),
+            (reject, "example.com", Some(("example.net", SpfResult::Pass)), Option::None, (Fail, Policy::Reject)),
+            (reject, "a.example.com", Option::None, Some(("b.example.com", DkimResult::Pass)), (Pass, Policy::None)),
+            (reject, "a.example.com", Option::None, Some(("evil.test", DkimResult::Pass)), (Fail, Policy::Quarantine)),
+            (reject, "example.com", Option::None, Some(("example.com", DkimResult::Fail)), (Fail, Policy::Reject)),
+            (reject, "example.com", Option::None, Some(("example.com", DkimResult::Policy)), (Fail, Policy::Reject)),
+            (
+                reject,
+                "example.com",
+                Option::None,
+                Some(("example.com", DkimResult::TempError)),
+                (TempError, Policy::None),
+            ),
+            (reject, "example.com", Option::None, Some(("evil.test", DkimResult::TempError)), (Fail, Policy::Reject)),
+            (
+                reject,
+                "example.com",
+                Some(("example.com", SpfResult::TempError)),
+                Option::None,
+                (TempError, Policy::None),
+            ),
+            (reject, "example.com", Some(("example.com", SpfResult::SoftFail)), Option::None, (Fail, Policy::Reject)),
+            (
+                strict,
+                "example.com",
+                Some(("bounce.example.com", SpfResult::Pass)),
+                Option::None,
+                (Fail, Policy::Reject),
+            ),
+            (strict, "example.com", Option::None, Some(("b.example.com", DkimResult::Pass)), (Fail, Policy::Reject)),
+            (strict, "example.com", Option::None, Some(("example.com", DkimResult::Pass)), (Pass, Policy::None)),
+            (strict, "a.example.com", Option::None, Option::None, (Fail, Policy::None)),
+            ("", "example.com", Option::None, Option::None, (None, Policy::None)),
+            ("_dmarc.example.com FAIL", "a.example.com", Option::None, Option::None, (TempError, Policy::None)),
+            (
+                "_dmarc.a.example.com TXT v=DMARC1; p=none\n_dmarc.example.com TXT v=DMARC1; p=reject",
+                "a.example.com",
+                Option::None,
+                Option::None,
+                (Fail, Policy::None),
+            ),
+            (
+                "_dmarc.example.com TXT v=DMARC1; p=reject\n_dmarc.example.com TXT v=DMARC1; p=none",
+                "example.com",
+                Option::None,
+                Option::None,
+                (None, Policy::None),
+            ),
+            // Nobody speaks for a public suffix.
+            ("_dmarc.co.uk TXT v=DMARC1; p=reject", "a.co.uk", Option::None, Option::None, (None, Policy::None)),
+        ] {
+            let dkim: Vec<Dkim> = signed_by.iter().map(|(by, result)| signed(by, *result)).collect();
+            let spf_domain = spf.map(|(name, _)| domain(name));
+            let shown = Shown {
+                spf: spf.map_or(SpfResult::None, |(_, result)| result),
+                spf_domain: spf_domain.as_ref(),
+                dkim: &dkim,
+            };
+            let found = result(zone, from, &shown, 99);
+            assert_eq!((found.result, found.wanted), expected, "{zone} {from} {spf:?} {signed_by:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_all_messages_meets_the_policy_and_the_rest_the_next_lesser_one() {
+        let nothing = Shown { spf: SpfResult::None, spf_domain: None, dkim: &[] };
+        for (policy, sample, wanted) in [
+            ("p=reject; pct=20", 19, Policy::Reject),
+            ("p=reject; pct=20", 20, Policy::Quarantine),
+            ("p=quarantine; pct=20", 19, Policy::Quarantine),
+            ("p=quarantine; pct=20", 20, Policy::None),
+            ("p=reject; pct=0", 0, Policy::Quarantine),
+            ("p=reject; pct=101", 99, Policy::Reject),
+            ("p=reject; pct=x", 99, Policy::Reject),
+        ] {
+            let zone = format!("_dmarc.a.test TXT v=DMARC1; {policy}");
+            assert_eq!(result(&zone, "a.test", &nothing, sample).wanted, wanted, "{policy} {sample}");
+        }
+    }
+
+    #[test]
+    fn records_are_of_the_grammar_or_ask_for_nothing() {
+        let policies = |text: &str| DmarcRecord::parse(text.as_bytes()).map(|r| (r.policy, r.below));
+        for (text, is) in [
+            ("v=DMARC1; p=reject", Some((Policy::Reject, Policy::Reject))),
+            ("v=DMARC1;p=Quarantine;sp=none;", Some((Policy::Quarantine, Policy::None))),
+            ("v=DMARC1; rua=mailto:a@b.test", Some((Policy::None, Policy::None))),
+            ("v=DMARC1; p=bogus; rua=mailto:a@b.test", Some((Policy::None, Policy::None))),
+            ("v=DMARC1; p=reject; sp=bogus", None),
+            ("v=DMARC1", None),
+            ("v=DMARC1; p=bogus", None),
+            ("v=DMARC2; p=reject", None),
+            ("p=reject; v=DMARC1", None),
+        ] {
+            assert_eq!(policies(text), is, "{text}");
+        }
+    }
+}
