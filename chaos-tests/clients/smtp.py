@@ -56,8 +56,10 @@ with smtplib.SMTP("localhost", port(2, "smtp")) as s:
     code, reply = s.docmd("MAIL", "FROM:<x@elsewhere.test>")
     assert code == 250
     assert s.rcpt(bob["address"])[0] == 250
-    code, reply = s.rcpt(alice["address"])
-    assert code == 452 and reply.startswith(b"4.5.3"), reply
+    assert s.rcpt(alice["address"])[0] == 250, "one message may go to several"
+    s.rset()
+    s.mail("x@elsewhere.test")
+    s.rcpt(bob["address"])
     code, reply = s.data("Subject: from elsewhere by python\r\nMessage-ID: <once@elsewhere.test>\r\n\r\nx\r\n")
     assert code == 250 and b"id=" in reply and b"at=" in reply, reply
     # Whoever did not hear the 250 sends again: nothing is stored twice, and the answer is the first one's place.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use futures::executor::block_on;
 use mailraft_protocol::{Engine, Failure, Out, Output, Refusal, Tls, Turn};
-use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction};
+use mailraft_smtp::{Config, DeliveryAgent, Mailbox, Service, Session, Transaction, Verified};
 use zeroize::Zeroizing;
 
 /// Longer ones would not fit a line, in bytes.
@@ -90,8 +90,12 @@ impl DeliveryAgent for Agent {
         Err(Refusal::NotOwnAddress.into())
     }
 
-    async fn verify(&mut self, _: &Mailbox) -> Result<Destination, Failure> {
+    async fn verify(&mut self, _: &Mailbox) -> Result<Verified, Failure> {
         Err(Refusal::Unavailable.into())
+    }
+
+    async fn check_quota(&mut self, _: [u8; 16], _: Option<u64>) -> Result<(), Failure> {
+        Ok(())
     }
 
     fn has_room(&self) -> Result<(), Refusal> {

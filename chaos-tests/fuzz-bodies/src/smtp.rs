@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use mailraft_protocol::{Engine, Failure, Out, Output, Refusal, Tls, Turn};
-use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, REPLY_LINE_MAX_BYTES, Service, Session, Transaction};
+use mailraft_smtp::{Config, DeliveryAgent, Mailbox, REPLY_LINE_MAX_BYTES, Service, Session, Transaction, Verified};
 use zeroize::Zeroizing;
 
 /// The longest message that the session takes, in bytes.
@@ -101,15 +101,19 @@ impl DeliveryAgent for Agent {
         if path.local == "alice" { Ok(()) } else { Err(Refusal::NotOwnAddress.into()) }
     }
 
-    async fn verify(&mut self, address: &Mailbox) -> Result<Destination, Failure> {
+    async fn verify(&mut self, address: &Mailbox) -> Result<Verified, Failure> {
         match address.local.as_str() {
             "nobody" => Err(Refusal::NoSuchAddress(address.to_string()).into()),
-            local => Ok(Destination { mailbox: [local.len() as u8; 16], detail: None }),
+            local => Ok(Verified { mailboxes: vec![[local.len() as u8; 16]], detail: None }),
         }
     }
 
     async fn authenticate(&mut self, user: &str, _: Zeroizing<String>) -> Result<String, Failure> {
         if user == "alice" { Ok(user.to_owned()) } else { Err(Refusal::WrongCredentials.into()) }
+    }
+
+    async fn check_quota(&mut self, _: [u8; 16], _: Option<u64>) -> Result<(), Failure> {
+        Ok(())
     }
 
     fn has_room(&self) -> Result<(), Refusal> {
@@ -134,6 +138,7 @@ impl DeliveryAgent for Agent {
 
     async fn deliver(&mut self, transaction: Transaction) -> Result<String, Failure> {
         assert!(!transaction.recipients.is_empty(), "a message has a recipient");
+        assert!(!transaction.destinations.is_empty(), "a recipient stands for a mailbox");
         self.taken.push(std::mem::take(&mut self.coming));
         Ok("id=1".to_owned())
     }

@@ -20,6 +20,7 @@ mod regions;
 mod rfc;
 mod rows;
 mod secrecy;
+mod several;
 mod siege;
 mod simulated;
 mod tidy;

@@ -59,7 +59,6 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
         | Refusal::MessageOctets(_)
         | Refusal::MailLoop(_)
         | Refusal::NotOurDomain(_)
-        | Refusal::SeveralMailboxes
         | Refusal::NotOwnAddress
         | Refusal::NotOwnAuthor => "CANNOT",
         Refusal::MessageTooMuch(_) => "TOOBIG",
@@ -104,7 +103,6 @@ mod tests {
                 "[AUTHENTICATIONFAILED] too many wrong logins; try again in a minute",
                 "[NONEXISTENT] <a@b.test> is nobody here",
                 "[CANNOT] <a@b.test> is not in a domain of this server, and it relays for nobody",
-                "[CANNOT] this address stands for several mailboxes, which can't be reached at once yet",
                 "[CANNOT] this reverse-path is not yours to send from",
                 "[CANNOT] From and Sender must name addresses that are yours to send from",
             ]

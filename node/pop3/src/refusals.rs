@@ -47,7 +47,6 @@ fn text(failure: &Failure, during: During) -> String {
         | Refusal::ServerFull
         | Refusal::Corrupt
         | Refusal::OverQuota
-        | Refusal::SeveralMailboxes
         | Refusal::Limit(_) => "SYS/TEMP",
         Refusal::MaildropInUse if during == During::Login => "IN-USE",
         Refusal::MaildropInUse => {
@@ -110,7 +109,6 @@ mod tests {
                 "[AUTH] too many wrong logins; try again in a minute",
                 "[SYS/PERM] <a@b.test> is nobody here",
                 "[SYS/PERM] <a@b.test> is not in a domain of this server, and it relays for nobody",
-                "[SYS/TEMP] this address stands for several mailboxes, which can't be reached at once yet",
                 "[SYS/PERM] this reverse-path is not yours to send from",
                 "[SYS/PERM] From and Sender must name addresses that are yours to send from",
             ]

@@ -93,9 +93,6 @@ refusals! {
     /// This address is in no domain of this cluster.
     #[error("<{0}> is not in a domain of this server, and it relays for nobody")]
     NotOurDomain(String = "a@b.test".to_owned()),
-    /// The address stands for several mailboxes.
-    #[error("this address stands for several mailboxes, which can't be reached at once yet")]
-    SeveralMailboxes,
     /// The account may not send as this reverse-path, as a read barrier of the control group says.
     #[error("this reverse-path is not yours to send from")]
     NotOwnAddress,
@@ -116,8 +113,7 @@ impl Refusal {
             | Refusal::ServerFull
             | Refusal::Corrupt
             | Refusal::OverQuota
-            | Refusal::MaildropInUse
-            | Refusal::SeveralMailboxes => true,
+            | Refusal::MaildropInUse => true,
             Refusal::NoSuchMailbox
             | Refusal::NoSuchFolder
             | Refusal::NoSuchTarget

@@ -24,7 +24,18 @@ pub trait DeliveryAgent: Send {
     ///
     /// # Errors
     /// If nothing can be delivered there, or nobody can say now.
-    fn verify(&mut self, address: &Mailbox) -> impl Future<Output = Result<Destination, Failure>> + Send;
+    fn verify(&mut self, address: &Mailbox) -> impl Future<Output = Result<Verified, Failure>> + Send;
+
+    /// Whether a mailbox has room for a message of so many bytes; of one at least, where nobody announced how many. Asked of
+    /// each as soon as there are several: what is taken for several is delivered to each, whatever comes meanwhile.
+    ///
+    /// # Errors
+    /// If it has not, or nobody can say now.
+    fn check_quota(
+        &mut self,
+        mailbox: [u8; 16],
+        announced_bytes: Option<u64>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Checks credentials; both are as the client sent them. Returns who is logged in.
     ///
@@ -73,10 +84,10 @@ pub trait DeliveryAgent: Send {
 pub struct Transaction {
     /// The reverse-path; None is the null one.
     pub reverse_path: Path,
-    /// The recipients as given, all of one mailbox; at least one.
+    /// The recipients as given; at least one.
     pub recipients: Vec<Mailbox>,
-    /// Where it goes.
-    pub destination: Destination,
+    /// Where it goes: at least one, each mailbox once.
+    pub destinations: Vec<Destination>,
     /// What HELO or EHLO said.
     pub helo: String,
     /// EHLO, not HELO.
@@ -91,11 +102,22 @@ pub struct Transaction {
     pub tls: Option<Tls>,
 }
 
+/// What a recipient's address stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The mailboxes' ids; at least one, each once.
+    pub mailboxes: Vec<[u8; 16]>,
+    /// The address's detail: what follows its `+`.
+    pub detail: Option<String>,
+}
+
 /// Where a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// The mailbox's id.
     pub mailbox: [u8; 16],
-    /// The detail of the first recipient's address: what follows its `+`.
+    /// The first recipient that stands for it.
+    pub address: Mailbox,
+    /// The detail of that address: what follows its `+`.
     pub detail: Option<String>,
 }

@@ -15,7 +15,7 @@ mod session;
 mod state;
 pub mod trace;
 
-pub use agent::{DeliveryAgent, Destination, Transaction};
+pub use agent::{DeliveryAgent, Destination, Transaction, Verified};
 pub use parse::{
     DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES, Path, SENDER_LOCAL_PART_MAX_BYTES,
     SENDER_PATH_MAX_BYTES,

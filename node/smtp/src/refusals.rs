@@ -50,7 +50,7 @@ fn reply(failure: &Failure, during: During) -> String {
             During::Message => "451 4.3.0",
         },
         Refusal::Corrupt => return "451 4.3.0 the mailbox is being repaired; try again later".to_owned(),
-        Refusal::NotConfirmed | Refusal::NotKept | Refusal::SeveralMailboxes => "451 4.3.0",
+        Refusal::NotConfirmed | Refusal::NotKept => "451 4.3.0",
         Refusal::Overloaded | Refusal::MaildropInUse => "451 4.3.2",
         Refusal::ServerFull => "452 4.3.1",
         Refusal::OverQuota => "452 4.2.2",
@@ -106,7 +106,6 @@ mod tests {
                 "454 4.7.0 too many wrong logins; try again in a minute",
                 "550 5.1.1 <a@b.test> is nobody here",
                 "550 5.7.1 <a@b.test> is not in a domain of this server, and it relays for nobody",
-                "451 4.3.0 this address stands for several mailboxes, which can't be reached at once yet",
                 "553 5.7.1 this reverse-path is not yours to send from",
                 "553 5.7.1 From and Sender must name addresses that are yours to send from",
             ]

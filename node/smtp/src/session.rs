@@ -134,7 +134,7 @@ impl<A: DeliveryAgent> Session<A> {
         Some(Transaction {
             reverse_path: mail.reverse_path,
             recipients: mail.recipients,
-            destination: mail.destination?,
+            destinations: mail.destinations,
             helo,
             extended,
             eight_bit: mail.eight_bit,

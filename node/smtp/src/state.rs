@@ -12,6 +12,8 @@ use crate::reply::line;
 
 /// Recipients of one transaction.
 pub const RECIPIENTS_MAX: usize = 100;
+/// Mailboxes that the recipients of one transaction stand for.
+pub const MAILBOXES_MAX: usize = 200;
 /// Commands that are wrong or refused before the session ends.
 pub const WRONG_COMMANDS_MAX: u32 = 20;
 /// Failed logins before the session ends.
@@ -78,8 +80,8 @@ pub(crate) struct Mail {
     pub(crate) eight_bit: bool,
     pub(crate) announced_bytes: Option<u64>,
     pub(crate) recipients: Vec<Mailbox>,
-    /// What the first of them stands for; the others are of the same mailbox.
-    pub(crate) destination: Option<Destination>,
+    /// What they stand for, each mailbox once.
+    pub(crate) destinations: Vec<Destination>,
     /// What came of the message, once BDAT began it.
     pub(crate) chunks: Option<Chunks>,
 }

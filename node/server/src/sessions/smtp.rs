@@ -4,16 +4,18 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use mailraft_directory::Resolution;
-use mailraft_mailbox::{Finished, MessageKind, Unheard};
+use mailraft_mailbox::accepted::{AcceptedEnvelope, AcceptedRecipient};
+use mailraft_mailbox::api::QuotaUsage;
+use mailraft_mailbox::{Answer, Command, Finished, MessageKind, Unheard};
 use mailraft_protocol::{Failure, Refusal, Tls};
-use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, trace};
-use mailraft_storage::MailboxId;
+use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, Verified, trace};
+use mailraft_storage::{CommandId, MailboxId};
 use zeroize::Zeroizing;
 
 use super::context::SessionContext;
 use super::request::request_digest;
 use crate::environment::{command_id, wall, zoned_now};
-use crate::links::{MailboxSession, stored_under};
+use crate::links::MailboxSession;
 use crate::logged_in::Login;
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::places::Place;
@@ -70,7 +72,7 @@ impl DeliveryAgent for Agent {
         self.may_send_as(identity, &path, Refusal::NotOwnAddress).await
     }
 
-    async fn verify(&mut self, address: &Mailbox) -> Result<Destination, Failure> {
+    async fn verify(&mut self, address: &Mailbox) -> Result<Verified, Failure> {
         let text = match address.domain.as_str() {
             "" => address.local.clone(),
             _ => format!("{}@{}", address.local, address.domain),
@@ -85,10 +87,9 @@ impl DeliveryAgent for Agent {
             look_up(cluster, lookup, move |lookup| lookup.resolve(&text))
         };
         match look_twice_before_no(cluster, is_no, look).await {
-            Ok(Resolution::Mailboxes(mailboxes, detail)) => match mailboxes.as_slice() {
-                [mailbox] => Ok(Destination { mailbox: mailbox.0, detail }),
-                _ => Err(Refusal::SeveralMailboxes.into()),
-            },
+            Ok(Resolution::Mailboxes(mailboxes, detail)) => {
+                Ok(Verified { mailboxes: mailboxes.into_iter().map(|mailbox| mailbox.0).collect(), detail })
+            }
             Ok(Resolution::Unknown) => {
                 // Who asks for one after another is looking for some that are there.
                 tokio::time::sleep(self.context.services.credentials.unknown_recipient(self.peer.ip())).await;
@@ -96,6 +97,21 @@ impl DeliveryAgent for Agent {
             }
             Ok(Resolution::NotOurs) => Err(Refusal::NotOurDomain(address.to_string()).into()),
             Err(Uncertain::Damaged | Uncertain::Unavailable) => Err(Refusal::Unavailable.into()),
+        }
+    }
+
+    async fn check_quota(&mut self, mailbox: [u8; 16], announced_bytes: Option<u64>) -> Result<(), Failure> {
+        if self.context.services.config().limits.quota_bytes.is_none() {
+            return Ok(());
+        }
+        let mut session = MailboxSession::new(self.context.services.reach(), MailboxId(mailbox));
+        match session.ask(command_id(&self.context.services.cluster), Command::Quota).await {
+            Finished::Done((Answer::Quota(QuotaUsage { used_bytes, limit_bytes }), _)) => {
+                let with_it = used_bytes.saturating_add(announced_bytes.unwrap_or(1));
+                if limit_bytes.is_some_and(|limit| with_it > limit) { Err(Refusal::OverQuota.into()) } else { Ok(()) }
+            }
+            Finished::Done(_) | Finished::Unknown => Err(Refusal::Unavailable.into()),
+            Finished::NotDone(why) => Err(refusals::not_done(why).into()),
         }
     }
 
@@ -168,6 +184,19 @@ impl DeliveryAgent for Agent {
     }
 }
 
+/// An id that is a function of what was asked, so that a repeat has the same.
+fn of_request(request: &[u8; 32], content: &[u8; 32]) -> CommandId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&request_digest([request.as_slice(), content])[..16]);
+    CommandId(id)
+}
+
+/// A mailbox that a message is accepted for.
+fn accepted(Destination { mailbox, address, detail }: Destination) -> AcceptedRecipient {
+    let (mailbox, address) = (MailboxId(mailbox), format!("{}@{}", address.local, address.domain));
+    AcceptedRecipient { address, mailbox, detail, notify: None, orcpt: None }
+}
+
 impl Agent {
     /// Whether an address is this account's to send from.
     async fn may_send_as(&self, identity: &str, address: &str, or: Refusal) -> Result<(), Failure> {
@@ -186,8 +215,6 @@ impl Agent {
     async fn take_in(&mut self, transaction: Transaction) -> Result<String, Failure> {
         let id = command_id(&self.context.services.cluster);
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
-        let Destination { mailbox, detail } = transaction.destination;
-        let mailbox = MailboxId(mailbox);
         let spool = spool.map_err(refusals::spool)?;
         let reverse_path = transaction.reverse_path.as_ref().map(ToString::to_string).unwrap_or_default();
         let recipient =
@@ -223,7 +250,28 @@ impl Agent {
         }
         // What is recognised for a day, whoever heard of it, needs no more.
         let for_a_day = !submitted && !reverse_path.is_empty() && received.has_message_id();
-        let kind = MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted, received: zoned_now() };
+        let (mailbox, kind) = match <[Destination; 1]>::try_from(transaction.destinations) {
+            Ok([Destination { mailbox, detail, .. }]) => {
+                let kind =
+                    MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted, received: zoned_now() };
+                (MailboxId(mailbox), kind)
+            }
+            // By one commit in the queue mailbox of some partition: the same one for a repeat that is recognised there.
+            Err(several) => {
+                let drawn = if for_a_day { id } else { of_request(&request, &received.content_digest()) };
+                let queue = MailboxId::queue_of(drawn.queue_partition(self.context.services.cluster.partitions()));
+                let accepted = AcceptedEnvelope {
+                    reverse_path,
+                    recipients: several.into_iter().map(accepted).collect(),
+                    deduplicate: !submitted,
+                    client: (!submitted).then(|| self.peer.ip().to_string()),
+                    identity: transaction.identity,
+                    body: transaction.eight_bit.then(|| "8BITMIME".to_owned()),
+                    ..AcceptedEnvelope::default()
+                };
+                (queue, MessageKind::Accept { accepted, received: zoned_now() })
+            }
+        };
         // The next message on this connection often goes to the same mailbox.
         let mut kept = match self.mailbox_session.take() {
             Some((of, session)) if of == mailbox => session,
@@ -236,16 +284,25 @@ impl Agent {
             }
         };
         let once = (!for_a_day).then(|| self.unheard.once(request));
-        let stored = kept.store(id, kind, once.clone(), &received).await;
+        let (id, finished) = kept.put(id, kind, once.clone(), &received).await;
         if let Some(once) = once {
-            self.unheard.answered(once, stored_under(&stored));
+            self.unheard.answered(once, matches!(finished, Finished::Done(_)).then_some(id));
         }
         kept.take_events();
         self.mailbox_session = Some((mailbox, kept));
-        match stored {
-            Finished::Done(stored) => {
-                tracing::info!(command = %stored.id, at = %stored.at, uid = stored.uid, "delivered");
-                Ok(format!("id={} at={}", stored.id, stored.at))
+        match finished {
+            Finished::Done((answer, at)) => {
+                match answer {
+                    Answer::Accepted { recipients, .. } => {
+                        tracing::info!(command = %id, %at, mailboxes = recipients.len(), "accepted");
+                    }
+                    Answer::Stored { uid, .. } => tracing::info!(command = %id, %at, uid, "delivered"),
+                    other => {
+                        tracing::error!(command = %id, %at, ?other, "a delivery was answered with something else");
+                        return Err(Failure::Unknown);
+                    }
+                }
+                Ok(format!("id={id} at={at}"))
             }
             Finished::Unknown => {
                 tracing::info!(command = %id, "it is not known whether it was delivered");

@@ -10,12 +10,14 @@ use futures::executor::block_on;
 use mailraft_protocol::{Engine, Failure, Farewell, Out, Output, Refusal, Tls, Turn};
 use zeroize::Zeroizing;
 
-use crate::agent::{DeliveryAgent, Destination, Transaction};
+use crate::agent::{DeliveryAgent, Transaction, Verified};
 use crate::parse::Mailbox;
 use crate::session::Session;
 use crate::state::{Config, Service};
 
 const MESSAGE_MAX_BYTES: u64 = 100;
+/// The mailbox that has no room.
+const FULL: u8 = 9;
 const LOGIN_MAX: Duration = Duration::from_secs(120);
 const TLS: Tls = Tls { version: "TLS1_3", cipher: "TLS_AES_128_GCM_SHA256" };
 
@@ -47,8 +49,13 @@ impl DeliveryAgent for Script {
         Ok(sender(identity, &reverse_path.local)?)
     }
 
-    async fn verify(&mut self, address: &Mailbox) -> Result<Destination, Failure> {
+    async fn verify(&mut self, address: &Mailbox) -> Result<Verified, Failure> {
         Ok(recipient(address)?)
+    }
+
+    async fn check_quota(&mut self, mailbox: [u8; 16], announced_bytes: Option<u64>) -> Result<(), Failure> {
+        let room = if mailbox[0] == FULL { 0 } else { 90 };
+        if announced_bytes.unwrap_or(1) > room { Err(Refusal::OverQuota.into()) } else { Ok(()) }
     }
 
     async fn authenticate(&mut self, user: &str, password: Zeroizing<String>) -> Result<String, Failure> {
@@ -95,9 +102,12 @@ impl DeliveryAgent for Script {
         if let Some(identity) = mail.identity {
             envelope.push_str(&format!(" as {identity}"));
         }
-        envelope.push_str(&format!(" to {}", mail.destination.mailbox[0]));
-        if let Some(detail) = mail.destination.detail {
-            envelope.push_str(&format!("+{detail}"));
+        envelope.push_str(" to");
+        for destination in mail.destinations {
+            envelope.push_str(&format!(" {}", destination.mailbox[0]));
+            if let Some(detail) = destination.detail {
+                envelope.push_str(&format!("+{detail}"));
+            }
         }
         self.events.push(format!("{envelope}: {content:?}"));
         self.answered.0 += 1;
@@ -187,23 +197,26 @@ impl Talk {
     }
 }
 
-fn recipient(address: &Mailbox) -> Result<Destination, Refusal> {
+fn recipient(address: &Mailbox) -> Result<Verified, Refusal> {
     let (local, domain) = (address.local.as_str(), address.domain.as_str());
     match local {
         _ if domain != "here.test" && !domain.is_empty() => Err(Refusal::NotOurDomain(address.to_string())),
-        "alice" | "alice+x" | "alice+y" | "postmaster" | "a b" => Ok(destination(1, local)),
-        "bob" | "bob+z" => Ok(destination(2, local)),
-        "full" => Err(Refusal::OverQuota),
-        "several" => Err(Refusal::SeveralMailboxes),
+        "alice" | "alice+x" | "alice+y" | "postmaster" | "a b" => Ok(verified(&[1], local)),
+        "bob" | "bob+z" => Ok(verified(&[2], local)),
+        "carol" => Ok(verified(&[3], local)),
+        "full" => Ok(verified(&[FULL], local)),
+        "several" | "several+x" => Ok(verified(&[1, 3], local)),
+        "crowd" => Ok(verified(&Vec::from_iter(10..110), local)),
+        "crush" => Ok(verified(&Vec::from_iter(110..210), local)),
         "later" => Err(Refusal::Unavailable),
         "busy" => Err(Refusal::Overloaded),
         _ => Err(Refusal::NoSuchAddress(address.to_string())),
     }
 }
 
-fn destination(number: u8, local: &str) -> Destination {
+fn verified(numbers: &[u8], local: &str) -> Verified {
     let detail = local.split_once('+').map(|(_, detail)| detail.to_owned());
-    Destination { mailbox: [number; 16], detail }
+    Verified { mailboxes: numbers.iter().map(|number| [*number; 16]).collect(), detail }
 }
 
 fn login(user: &str, password: &str) -> Result<String, Refusal> {

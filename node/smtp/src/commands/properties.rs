@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::dialogue::Talk;
-use crate::state::Service;
+use crate::state::{MAILBOXES_MAX, RECIPIENTS_MAX, Service};
 
 /// Input that is likely to reach every state: pieces of sessions, and bytes that framing is about.
 fn input() -> impl Strategy<Value = Vec<u8>> {
@@ -156,4 +156,23 @@ proptest! {
         }
         prop_assert!(!bare || !replies.starts_with("250 "), "{}", replies);
     }
+}
+
+#[test]
+fn recipients_are_bounded() {
+    let mut talk = Talk::new(Service::Relay, false);
+    let mut say = |line: &str| talk.say(format!("{line}\r\n").as_bytes()).pop().unwrap();
+    say("EHLO client.test");
+    assert_eq!(say("MAIL FROM:<a@b.test>"), "S: 250 2.1.0 Ok");
+    for _ in 0..RECIPIENTS_MAX {
+        assert_eq!(say("RCPT TO:<alice@here.test>"), "S: 250 2.1.5 Ok");
+    }
+    assert_eq!(say("RCPT TO:<alice@here.test>"), "S: 452 4.5.3 too many recipients");
+    say("RSET");
+    say("MAIL FROM:<a@b.test>");
+    // A hundred mailboxes each.
+    let taken = ["crowd", "crush", "crowd"].map(|group| say(&format!("RCPT TO:<{group}@here.test>")));
+    assert_eq!(taken, ["S: 250 2.1.5 Ok", "S: 250 2.1.5 Ok", "S: 250 2.1.5 Ok"]);
+    assert_eq!(MAILBOXES_MAX, 200);
+    assert_eq!(say("RCPT TO:<alice@here.test>"), "S: 452 4.5.3 too many recipients");
 }

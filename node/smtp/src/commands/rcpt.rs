@@ -1,10 +1,12 @@
-//! RCPT (RFC 5321, section 4.1.1.3): all recipients of one transaction are one mailbox.
+//! RCPT (RFC 5321, section 4.1.1.3): recipients that stand for the same mailbox are one.
 
-use crate::agent::DeliveryAgent;
+use mailraft_protocol::Failure;
+
+use crate::agent::{DeliveryAgent, Destination, Verified};
 use crate::parse::{Mailbox, ParseError, Side, path_and_parameters};
 use crate::refusals::{During, refuse};
 use crate::reply::line;
-use crate::state::{RECIPIENTS_MAX, State};
+use crate::state::{MAILBOXES_MAX, Mail, RECIPIENTS_MAX, State};
 
 pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &mut A, out: &mut Vec<u8>) {
     let Some(mail) = &mut state.mail else { return state.wrong(out, "503 5.5.1 say MAIL first") };
@@ -19,15 +21,56 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
         Err(reply) => return state.wrong(out, &reply),
     };
     match agent.verify(&address).await {
-        Ok(found) => {
-            if mail.destination.get_or_insert_with(|| found.clone()).mailbox != found.mailbox {
-                return line(out, "452 4.5.3 one mailbox for each message; send it again for this one");
+        Ok(found) => match join(mail, &address, found, agent).await {
+            Ok(()) => {
+                mail.recipients.push(address);
+                line(out, "250 2.1.5 Ok");
             }
-            mail.recipients.push(address);
-            line(out, "250 2.1.5 Ok");
-        }
+            Err(NotJoined::TooMany) => line(out, "452 4.5.3 too many recipients"),
+            // The one before was taken, and whether it has room it says when the message is there.
+            Err(NotJoined::FirstAlone) => {
+                line(out, "452 4.5.3 this one not together with the one before; send it again for this one");
+            }
+            Err(NotJoined::Failed(failure)) => refuse(state, &failure, During::Recipient, out),
+        },
         Err(failure) => refuse(state, &failure, During::Recipient, out),
     }
+}
+
+/// Why a recipient does not join those before it.
+enum NotJoined {
+    TooMany,
+    FirstAlone,
+    Failed(Failure),
+}
+
+/// Adds the mailboxes that an address stands for. As soon as there are several, each has been asked whether it has room:
+/// a single one says so when the message is there.
+async fn join<A: DeliveryAgent>(
+    mail: &mut Mail,
+    address: &Mailbox,
+    found: Verified,
+    agent: &mut A,
+) -> Result<(), NotJoined> {
+    let known = |mailbox: &[u8; 16]| mail.destinations.iter().any(|d| d.mailbox == *mailbox);
+    let new: Vec<[u8; 16]> = found.mailboxes.into_iter().filter(|mailbox| !known(mailbox)).collect();
+    let together = mail.destinations.len() + new.len();
+    if together > MAILBOXES_MAX {
+        return Err(NotJoined::TooMany);
+    }
+    if together > 1 && !new.is_empty() {
+        if let [first] = mail.destinations.as_slice()
+            && agent.check_quota(first.mailbox, mail.announced_bytes).await.is_err()
+        {
+            return Err(NotJoined::FirstAlone);
+        }
+        for mailbox in &new {
+            agent.check_quota(*mailbox, mail.announced_bytes).await.map_err(NotJoined::Failed)?;
+        }
+    }
+    let destination = |mailbox| Destination { mailbox, address: address.clone(), detail: found.detail.clone() };
+    mail.destinations.extend(new.into_iter().map(destination));
+    Ok(())
 }
 
 /// Whom a RCPT line names, or the reply that refuses it.
