@@ -160,6 +160,14 @@ fn an_operator_is_told_what_is_certain_asked_and_refused_in_words_and_can_go_on_
     cluster.wait("it waits for its key", |cluster| {
         cluster.status(4).is_some_and(|status| status["problems"].to_string().contains("node 4 opens no mailbox"))
     });
+    // What it led before is served by those that have the key.
+    cluster.wait("it leads nothing", |cluster| {
+        let local = cluster.get(4, "/api/v1/status/local").unwrap_or_default();
+        let local: Value = serde_json::from_str(&local).unwrap_or_default();
+        let replicas = local["partitions"].as_array().map_or(&[][..], Vec::as_slice);
+        replicas.len() == 17 && replicas.iter().all(|replica| replica["role"] == "follower")
+    });
+    assert_eq!(subjects(&cluster, 5), ["after", "before"]);
     std::fs::write(cluster.dir.join("node4/root.key"), &key).unwrap();
     use std::os::unix::fs::PermissionsExt;
     let only_its_own = std::fs::Permissions::from_mode(0o600);

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, StandbyAdmin};
 use crate::begun::{Begun, Stream};
+use crate::disk_space::DiskSpace;
 use crate::failover::Failover;
 use crate::links::{FailoverAnswers, StatusSource, answer_status};
 use crate::memory_limit::NodeMemory;
@@ -74,11 +75,11 @@ pub async fn keep(mut begun: Begun) -> Result<After, String> {
     tracing::info!(node = cluster.node().0, cluster = %cluster.cluster_id(), "standby started");
     begun.manager.ready();
 
-    let Begun { config: _, config_path, tls, streams, signals, failover, .. } = &mut begun;
+    let Begun { config: _, config_path, tls, streams, signals, failover, disk, .. } = &mut begun;
     let of_now = || drop(reload::certificates(&config, config_path, &cluster, tls));
     let root = tokio::select! {
         () = signals.until_told_to_stop(of_now) => None,
-        root = becomes_home(failover, &cluster, &config.node.region, &why) => Some(root),
+        root = becomes_home(failover, disk, &config.node.region, &why) => Some(root),
         () = serve_streams(&own, failover.answers(), streams) => None,
     };
     low_on_disk.abort();
@@ -97,8 +98,10 @@ pub async fn keep(mut begun: Begun) -> Result<After, String> {
     Ok(After::Stopped)
 }
 
-/// Waits until this node's region is home by its rows and it has the root key; says meanwhile why no mail is served here.
-async fn becomes_home(failover: &Failover, cluster: &Cluster, own: &str, told: &watch::Sender<String>) -> RootKey {
+/// Waits until this node's region is home by its rows and it has the root key; says meanwhile why no mail is served here. At
+/// home without the key it leads only what no other node can.
+async fn becomes_home(failover: &Failover, disk: &DiskSpace, own: &str, told: &watch::Sender<String>) -> RootKey {
+    let cluster = failover.cluster();
     let mut pause = tokio::time::interval(LOOK_EVERY);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut key = failover.unsealing().changes();
@@ -118,8 +121,13 @@ async fn becomes_home(failover: &Failover, cluster: &Cluster, own: &str, told: &
         }
         if is_home && tried.is_none_or(|at| at.elapsed() >= KEY_EVERY) {
             match failover.unsealing().key().await {
-                Ok(root) => return root,
+                Ok(root) => {
+                    cluster.set_reluctant(disk.is_low());
+                    return root;
+                }
                 Err(why) => {
+                    // Again and again: room on the disk may end it.
+                    cluster.set_reluctant(true);
                     if tried.is_none() {
                         tracing::error!("this region is home, and no mailbox can be opened here: {why}");
                     }
