@@ -4,6 +4,7 @@
 //! * [`smtp`] and [`imap`]: small blocking clients over TLS, for load and for looking.
 //! * [`wan`]: a slow link between two regions, that can be cut.
 //! * [`plain`]: connections in clear, from many addresses.
+//! * [`name_server`]: a DNS of a test's own.
 //! * [`history`]: what was acknowledged, and the check that it is all there exactly once.
 //! * [`bench`]: figures, beside this disk's own.
 //! * [`simulate`]: what `mailraft-chaos sim` runs, without any process.
@@ -13,6 +14,7 @@ pub mod bench;
 pub mod cluster;
 pub mod history;
 pub mod imap;
+pub mod name_server;
 pub mod plain;
 pub mod scenarios;
 pub mod simulate;

@@ -20,6 +20,7 @@ mod regions;
 mod rfc;
 mod rows;
 mod secrecy;
+mod sender_auth;
 mod several;
 mod siege;
 mod simulated;

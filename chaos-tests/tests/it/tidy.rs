@@ -37,6 +37,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "mailraft-owner",
             "mailraft-pop3",
             "mailraft-protocol",
+            "mailraft-sender-auth",
             "mailraft-smtp",
             "mailraft-storage",
         ],

@@ -58,6 +58,7 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
         | Refusal::NotAllowed(_)
         | Refusal::MessageOctets(_)
         | Refusal::MailLoop(_)
+        | Refusal::AgainstPolicy(_)
         | Refusal::NotOurDomain(_)
         | Refusal::NotOwnAddress
         | Refusal::NotOwnAuthor => "CANNOT",
@@ -98,6 +99,7 @@ mod tests {
                 "[TOOBIG] the header is longer than 1024 KiB",
                 "[CANNOT] a message has no NUL octets",
                 "[CANNOT] the message has been through more than 50 servers, so it goes in a circle",
+                "[CANNOT] b.test wants mail refused that is not shown to be its own, and this is not (DMARC)",
                 "[TOOBIG] a message has at most 100 bytes",
                 "[AUTHENTICATIONFAILED] wrong user name or password",
                 "[AUTHENTICATIONFAILED] too many wrong logins; try again in a minute",

@@ -38,6 +38,7 @@ mod packed;
 pub mod plant;
 #[cfg(test)]
 mod properties;
+mod quarantine;
 pub mod queue;
 #[cfg(test)]
 mod queue_tests;
@@ -65,6 +66,7 @@ pub use limits::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS, DIRECT_DELETES_MAX, EXPUN
 pub use mailraft_owner::{Deciding, Detached, Owner, Place, SessionNumber, Submitted};
 pub use owner::MailboxOwner;
 pub use packed::PackedMessages;
+pub use quarantine::quarantined;
 pub use reads::{RowsRead, StoredRead};
 pub use records::{MailboxKey, chunk_key, open_body_key, open_body_row};
 pub use reply::{CommandError, Reply};

@@ -63,6 +63,7 @@ fn text(failure: &Failure, during: During) -> String {
         | Refusal::MessageTooMuch(_)
         | Refusal::MessageOctets(_)
         | Refusal::MailLoop(_)
+        | Refusal::AgainstPolicy(_)
         | Refusal::MessageTooLong(_)
         | Refusal::NoSuchAddress(_)
         | Refusal::NotOurDomain(_)
@@ -104,6 +105,7 @@ mod tests {
                 "[SYS/PERM] the header is longer than 1024 KiB",
                 "[SYS/PERM] a message has no NUL octets",
                 "[SYS/PERM] the message has been through more than 50 servers, so it goes in a circle",
+                "[SYS/PERM] b.test wants mail refused that is not shown to be its own, and this is not (DMARC)",
                 "[SYS/PERM] the message is longer than 100 bytes",
                 "[AUTH] wrong user name or password",
                 "[AUTH] too many wrong logins; try again in a minute",

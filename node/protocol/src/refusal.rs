@@ -78,6 +78,9 @@ refusals! {
     /// The message has been through more servers than this.
     #[error("the message has been through more than {0} servers, so it goes in a circle")]
     MailLoop(usize = 50),
+    /// The author's domain, if it is known, wants mail refused that is not shown to be its own, and this is not (DMARC).
+    #[error("{0} wants mail refused that is not shown to be its own, and this is not (DMARC)")]
+    AgainstPolicy(String = "b.test".to_owned()),
     /// The message is longer than this many bytes.
     #[error("the message is longer than {0} bytes")]
     MessageTooLong(u64 = 100),
@@ -125,6 +128,7 @@ impl Refusal {
             | Refusal::MessageTooMuch(_)
             | Refusal::MessageOctets(_)
             | Refusal::MailLoop(_)
+            | Refusal::AgainstPolicy(_)
             | Refusal::MessageTooLong(_)
             | Refusal::WrongCredentials
             // It was throttled because it retried.

@@ -26,6 +26,7 @@ use crate::memory_limit::{self, Division, NodeMemory};
 use crate::permits::Permits;
 use crate::places::Places;
 use crate::region::{self, Part};
+use crate::sender_auth::SenderAuth;
 use crate::services::Services;
 use crate::sessions::tls::MailTls;
 use crate::sessions::{Service, SessionContext, listen};
@@ -228,6 +229,7 @@ async fn serve(
         lookup,
         descriptors,
         disk: disk.clone(),
+        sender_auth: SenderAuth::new(&config.sender_auth)?,
         logged_in: LoggedIn::default(),
         places: Places::default(),
         turns,
@@ -324,6 +326,7 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     services.credentials.set_masking(new.log.mask_addresses);
     now.limits = new.limits;
     now.tls = new.tls;
+    now.sender_auth = config::SenderAuth { resolvers: now.sender_auth.resolvers, ..new.sender_auth };
     now.peer = config::Peer { listen: now.peer.listen, ..new.peer };
     now.log.mask_addresses = new.log.mask_addresses;
     *services.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);

@@ -18,6 +18,7 @@ use crate::links::{Links, Reach, StatusLinks};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{MemoryStatus, NodeMemory};
 use crate::places::{Bounds, Places};
+use crate::sender_auth::SenderAuth;
 use crate::spool::Budget;
 use crate::status::SessionStatus;
 use crate::turns::Turns;
@@ -54,6 +55,8 @@ pub struct Services {
     pub descriptors: Descriptors,
     /// How much room the disk has.
     pub disk: DiskSpace,
+    /// Checks who sent what other servers bring.
+    pub sender_auth: SenderAuth,
     /// Places for client sessions.
     pub places: Places,
     /// Turns of commands that compute for long.

@@ -14,6 +14,7 @@ use mailraft_message::budget::PARSE_MEMORY_MAX_BYTES;
 use mailraft_message::header::{HEADER_MAX_BYTES, HOPS_MAX};
 use mailraft_message::octets::WrongOctet;
 use mailraft_message::{Described, TooMuch, envelope, header, octets};
+use mailraft_sender_auth::{Claims, Reader};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES, chunk_count, open_chunk, seal_chunk};
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::Key;
@@ -273,6 +274,34 @@ impl Spool {
         Ok(())
     }
 
+    /// What the whole message claims of who sent it: it is read through once, on a thread of its own, and stays where it is.
+    ///
+    /// # Errors
+    /// If its file can't be read.
+    pub async fn claims(mut self) -> Result<(Self, Claims), SpoolRefused> {
+        let turn = self.turn().await?;
+        let read = tokio::task::spawn_blocking(move || {
+            let mut reader = Reader::default();
+            if let Some(file) = &mut self.file {
+                file.each_piece(|piece| reader.push(piece))?;
+            }
+            reader.push(&self.memory);
+            let claims = reader.finish();
+            drop(turn);
+            Ok((self, claims))
+        });
+        read.await.map_err(|_| SpoolRefused::Disk)?
+    }
+
+    /// Waits for its turn to be read as a whole.
+    async fn turn(&self) -> Result<ParseTurn, SpoolRefused> {
+        let waits = Instant::now();
+        let turns = if self.file.is_some() { &self.budget.large_parses } else { &self.budget.small_parses };
+        let turn = ParseTurn::begin(turns.take(1).await.ok_or(SpoolRefused::Overloaded)?);
+        ::metrics::histogram!("mailraft_parse_wait_seconds").record(waits.elapsed().as_secs_f64());
+        Ok(turn)
+    }
+
     /// The whole message, taken apart, with `prefix` before it. Waits until the node has memory for a large one, and for its turn: so many are taken
     /// apart at once, on threads of their own, and each takes at most [`PARSE_MEMORY_MAX_BYTES`] for that.
     ///
@@ -287,20 +316,14 @@ impl Spool {
             }
             false => self.permit.take(),
         };
-        let waits = Instant::now();
-        let turns = if self.file.is_some() { &self.budget.large_parses } else { &self.budget.small_parses };
-        let turn = ParseTurn::begin(turns.take(1).await.ok_or(SpoolRefused::Overloaded)?);
-        ::metrics::histogram!("mailraft_parse_wait_seconds").record(waits.elapsed().as_secs_f64());
+        let turn = self.turn().await?;
         let prefix = prefix.to_vec();
         let ours = prefix.len();
         let parsed = tokio::task::spawn_blocking(move || {
             let mut message = Zeroizing::new(prefix);
             message.reserve_exact(self.size_bytes as usize);
             if let Some(mut file) = self.file.take() {
-                file.read_into(&mut message).map_err(|error| {
-                    tracing::error!(%error, "a message on its way in can't be read back");
-                    SpoolRefused::Disk
-                })?;
+                file.each_piece(|piece| message.extend_from_slice(piece))?;
             }
             message.extend_from_slice(&self.memory);
             octets::check(&message).map_err(SpoolRefused::Octets)?;
@@ -311,7 +334,7 @@ impl Spool {
                 header::without_our_claims(&mut message, ours, names);
             }
             // By what was sent: what is added is another each time that is sent.
-            let content_digest = content_digest(&message);
+            let content_digest = content_digest(&message[ours..]);
             if let Entrance::Submission { date, message_id } = &entrance {
                 header::complete(&mut message, ours, date, message_id);
             }
@@ -364,17 +387,23 @@ impl Drop for SealedFile {
 }
 
 impl SealedFile {
-    fn read_into(&mut self, message: &mut Vec<u8>) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(0))?;
-        let mut sealed = Vec::with_capacity(CHUNK_SEALED_MAX_BYTES);
-        for (number, (_, len)) in self.chunks.iter().enumerate() {
-            sealed.resize(*len as usize, 0);
-            self.file.read_exact(&mut sealed)?;
-            let plain = open_chunk(self.id, &self.key, number as u32, false, &sealed)
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-            message.extend_from_slice(&plain);
-        }
-        Ok(())
+    fn each_piece(&mut self, mut piece: impl FnMut(&[u8])) -> Result<(), SpoolRefused> {
+        let mut read = |file: &mut Self| -> io::Result<()> {
+            file.file.seek(SeekFrom::Start(0))?;
+            let mut sealed = Vec::with_capacity(CHUNK_SEALED_MAX_BYTES);
+            for (number, (_, len)) in file.chunks.iter().enumerate() {
+                sealed.resize(*len as usize, 0);
+                file.file.read_exact(&mut sealed)?;
+                let plain = open_chunk(file.id, &file.key, number as u32, false, &sealed)
+                    .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+                piece(&plain);
+            }
+            Ok(())
+        };
+        read(self).map_err(|error| {
+            tracing::error!(%error, "a message on its way in can't be read back");
+            SpoolRefused::Disk
+        })
     }
 }
 

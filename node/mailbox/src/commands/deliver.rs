@@ -3,12 +3,13 @@
 use mailraft_storage::{RowBatch, UnixMillis};
 
 use super::new_message;
-use crate::api::{Answer, FolderId, HIERARCHY_SEPARATOR, NewMessage, Refusal, ZonedTime};
+use crate::api::{Answer, FolderId, HIERARCHY_SEPARATOR, NewMessage, Refusal, SpecialUse, ZonedTime};
 use crate::flags::Flags;
 use crate::names::INBOX;
 use crate::plant::{self, Fault};
+use crate::quarantine::{Placement, own_detail};
 use crate::records::{DeliveryRecord, KeyedHash, delivery_key};
-use crate::state::State;
+use crate::state::{Folder, State};
 use crate::work::{Context, Row, Work};
 
 /// The most deliveries that one delivery forgets.
@@ -40,7 +41,7 @@ pub fn once_a_day<'w>(
 ) -> Result<Answer, Refusal> {
     forget_old(work);
     let remembers = how.deduplicate && !plant::is(Fault::DeliveryNotRemembered);
-    let detail = how.detail.filter(|d| !d.is_empty());
+    let (detail, placement) = own_detail(how.detail);
     let hash = remembers.then(|| hash(work, new_message, how.reverse_path, detail)).flatten();
     let early = if plant::is(Fault::DeliveryForgottenEarly) { 8 } else { 1 };
     if let Some(hash) = &hash {
@@ -53,7 +54,7 @@ pub fn once_a_day<'w>(
             return Ok(Answer::Stored { uid_validity, uid, modseq });
         }
     }
-    let folder = target(work, detail).ok_or(Refusal::NoSuchFolder)?;
+    let folder = target(work, detail, placement).ok_or(Refusal::NoSuchFolder)?;
     let answer = put(work, folder)?;
     if let (Some(hash), Answer::Stored { uid_validity, uid, modseq }) = (hash, &answer) {
         let email = Some(work.cx.email_id(new_message.body));
@@ -66,9 +67,17 @@ pub fn once_a_day<'w>(
     Ok(answer)
 }
 
-/// The folder of the detail at the top or below INBOX, else INBOX.
-fn target(work: &Work<'_>, detail: Option<&str>) -> Option<FolderId> {
+/// Junk for what is quarantined; else the folder of the detail at the top or below INBOX. INBOX where that is not there.
+fn target(work: &Work<'_>, detail: Option<&str>, placement: Placement) -> Option<FolderId> {
     let selectable = |name: &str| work.state.named(name).filter(|id| work.opened(*id).is_ok());
+    let junk = || {
+        let mut folders = work.state.folders();
+        let is_junk = |folder: &Folder| folder.record.special_use == Some(SpecialUse::Junk);
+        folders.find(|(id, folder)| is_junk(folder) && work.opened(*id).is_ok()).map(|(id, _)| id)
+    };
+    if placement == Placement::Junk {
+        return junk().or_else(|| selectable(INBOX));
+    }
     detail
         .and_then(|d| selectable(d).or_else(|| selectable(&format!("{INBOX}{HIERARCHY_SEPARATOR}{d}"))))
         .or_else(|| selectable(INBOX))
@@ -129,6 +138,7 @@ mod tests {
     use crate::api::Command;
     use crate::harness::{ALL, World, create, deliver as command, stored_uid};
     use crate::limits::DELIVERY_KEPT_MILLIS;
+    use crate::quarantine::quarantined;
     use mailraft_storage::Table;
 
     #[test]
@@ -222,6 +232,40 @@ mod tests {
         }
         assert!(!world.step(), "nothing is left to do");
         world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn what_is_quarantined_goes_to_junk_and_is_the_same_message_as_before() {
+        let mut world = World::new();
+        world.run(create("lists")).unwrap();
+        let mut deliver = |id: &str, detail: Option<String>| {
+            let mut new_message = world.new_message("m");
+            new_message.message_id = Some(id.to_owned());
+            world.run(command(new_message, "a@x", detail.as_deref())).unwrap();
+            ["INBOX", "lists", "Junk"].map(|folder| world.uids(folder).len())
+        };
+        assert_eq!(deliver("<1@x>", Some(quarantined(None))), [0, 0, 1]);
+        assert_eq!(deliver("<2@x>", Some(quarantined(Some("lists")))), [0, 0, 2]);
+        // The sender did not hear of it, sends it again, and meanwhile the DNS says something else.
+        assert_eq!(deliver("<1@x>", None), [0, 0, 2]);
+        assert_eq!(deliver("<2@x>", Some("lists".to_owned())), [0, 0, 2]);
+        assert_eq!(deliver("<3@x>", Some("lists".to_owned())), [0, 1, 2]);
+        assert_eq!(deliver("<3@x>", Some(quarantined(Some("lists")))), [0, 1, 2]);
+    }
+
+    #[test]
+    fn without_a_folder_for_junk_what_is_quarantined_goes_to_inbox() {
+        let mut world = World::new();
+        world.run(Command::RenameFolder { from: "Junk".into(), to: "Spam".into() }).unwrap();
+        let deliver = |world: &mut World, folder: &str| {
+            let mut new_message = world.new_message("x");
+            new_message.message_id = None;
+            world.run(command(new_message, "a@x", Some(&quarantined(None)))).unwrap();
+            world.uids(folder).len()
+        };
+        assert_eq!(deliver(&mut world, "Spam"), 1, "it is known by its use, not by its name");
+        world.run(Command::DeleteFolder { name: "Spam".into() }).unwrap();
+        assert_eq!(deliver(&mut world, "INBOX"), 1);
     }
 
     #[test]

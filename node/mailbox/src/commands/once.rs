@@ -14,6 +14,7 @@ use crate::api::{Answer, Command, Once, Refusal};
 use crate::limits::{HEARD_MAX, REPEAT_MAX_BYTES};
 use crate::names;
 use crate::plant::{self, Fault};
+use crate::quarantine::own_detail;
 use crate::records::{KeyedHash, PackedUids, RepeatRecord, Repeated, encode, repeat_key};
 use crate::state::State;
 use crate::work::{Context, Work};
@@ -93,7 +94,7 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
             hash("append", &[&folder, &encode(flags), &new_message.digest])
         }
         Command::Deliver { new_message, reverse_path, detail, .. } => {
-            let detail = detail.as_deref().unwrap_or_default();
+            let detail = own_detail(detail.as_deref()).0.unwrap_or_default();
             hash("deliver", &[reverse_path.as_bytes(), detail.as_bytes(), &new_message.content_digest])
         }
         Command::Accept { new_message, accepted, .. } => {

@@ -42,6 +42,7 @@ use crate::logged_in::LoggedIn;
 use crate::memory_limit::{Division, NodeMemory};
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
 use crate::places::Places;
+use crate::sender_auth::SenderAuth;
 use crate::services::Services;
 use crate::spool::{Budget, Entrance, Spool, SpooledMessage};
 use crate::turns::Turns;
@@ -124,6 +125,7 @@ impl Node {
             lookup,
             disk: DiskSpace::of(dir.path(), &config(dir.path()).limits),
             descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
+            sender_auth: SenderAuth::default(),
             logged_in: LoggedIn::default(),
             places: Places::default(),
             turns,

@@ -8,12 +8,15 @@ use std::time::Duration;
 use mailraft_cluster::config::REGION_LOG_KEEP_BYTES;
 use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_driver::{REGION_SNAPSHOT_BYTES_PER_SECOND, SCRUB_EVERY};
+use mailraft_sender_auth::{Domain, Enforcement};
 use mailraft_storage::{ClusterId, NodeId};
 use serde::Deserialize;
 
 use super::{
-    Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node, Peer, RootKeyUse, Storage, Tls,
+    Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node, Peer, RootKeyUse, SenderAuth,
+    Storage, Tls,
 };
+use crate::dns::RESOLVERS_MAX;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +30,8 @@ pub struct File {
     #[serde(default)]
     listen: ListenSection,
     admin: AdminSection,
+    #[serde(default)]
+    sender_auth: SenderAuthSection,
     #[serde(default)]
     limits: LimitsSection,
     #[serde(default)]
@@ -117,6 +122,14 @@ struct AdminSection {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct SenderAuthSection {
+    dmarc: String,
+    resolvers: Vec<SocketAddr>,
+    authserv_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct LimitsSection {
     max_message_bytes: u64,
     sessions: usize,
@@ -164,6 +177,40 @@ fn home() -> String {
 
 fn always() -> String {
     RootKeyUse::Always.as_str().into()
+}
+
+impl Default for SenderAuthSection {
+    fn default() -> Self {
+        SenderAuthSection { dmarc: "mark".into(), resolvers: Vec::new(), authserv_id: String::new() }
+    }
+}
+
+impl SenderAuthSection {
+    fn check(self, hostname: &str) -> Result<SenderAuth, ConfigError> {
+        let enforcement = match self.dmarc.as_str() {
+            "off" => None,
+            "mark" => Some(Enforcement::Mark),
+            "quarantine" => Some(Enforcement::Quarantine),
+            "reject" => Some(Enforcement::Reject),
+            other => {
+                return Err(ConfigError(format!(
+                    "sender_auth.dmarc is {other:?}: choose \"off\", \"mark\", \"quarantine\" or \"reject\""
+                )));
+            }
+        };
+        if self.resolvers.len() > RESOLVERS_MAX {
+            return Err(ConfigError(format!(
+                "sender_auth.resolvers names more than {RESOLVERS_MAX}: keep the nearest"
+            )));
+        }
+        let authserv_id = if self.authserv_id.is_empty() { hostname.to_owned() } else { self.authserv_id };
+        if Domain::parse(&authserv_id).is_none_or(|domain| domain.as_str() != authserv_id.to_ascii_lowercase()) {
+            return Err(ConfigError(format!(
+                "sender_auth.authserv_id is {authserv_id:?}: write a host's name, such as mail.example.org, the same on every node"
+            )));
+        }
+        Ok(SenderAuth { enforcement, resolvers: self.resolvers, authserv_id })
+    }
 }
 
 impl Default for LimitsSection {
@@ -317,6 +364,7 @@ impl File {
             ("listen.pop3", listen.pop3),
             ("listen.pop3s", listen.pop3s),
         ])?;
+        let sender_auth = self.sender_auth.check(&self.tls.hostname)?;
         let limits = self.limits;
         let quota_bytes = match limits.quota_bytes {
             0 => None,
@@ -363,6 +411,7 @@ impl File {
                 pop3s: self.listen.pop3s,
             },
             admin: Admin { listen: self.admin.listen, token_file: self.admin.token_file },
+            sender_auth,
             limits: Limits {
                 max_message_bytes: within("limits.max_message_bytes", limits.max_message_bytes, 64 << 10, 256 << 20)?,
                 sessions: within("limits.sessions", limits.sessions, 1, 1_000_000)?,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailraft_driver::{DriverConfig, PeerTls, Revoked};
+use mailraft_sender_auth::Enforcement;
 use mailraft_storage::{ClusterId, NodeId};
 use zeroize::Zeroizing;
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub listen: Listen,
     /// `[admin]`
     pub admin: Admin,
+    /// `[sender_auth]`
+    pub sender_auth: SenderAuth,
     /// `[limits]`
     pub limits: Limits,
     /// `[storage]`
@@ -177,6 +180,17 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// The file with the token that requests must bear.
     pub token_file: PathBuf,
+}
+
+/// How mail from other servers is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SenderAuth {
+    /// What is done of what DMARC asks for; None where nothing is checked.
+    pub enforcement: Option<Enforcement>,
+    /// Who is asked about the DNS; the machine's own resolvers if empty.
+    pub resolvers: Vec<SocketAddr>,
+    /// In whose name the results are told.
+    pub authserv_id: String,
 }
 
 /// What one node takes on at once.
@@ -308,6 +322,7 @@ impl Config {
             ("peer.listen", self.peer.listen != new.peer.listen),
             ("[listen]", self.listen != new.listen),
             ("[admin]", self.admin != new.admin),
+            ("sender_auth.resolvers", self.sender_auth.resolvers != new.sender_auth.resolvers),
             ("[storage]", self.storage != new.storage),
             ("[log]", (self.log.json, &self.log.level) != (new.log.json, &new.log.level)),
             ("limits.memory_bytes", self.limits.memory_bytes != new.limits.memory_bytes),

@@ -25,6 +25,8 @@ pub struct Rendered<'a> {
     pub peers: &'a [(u64, String)],
     /// What the server calls itself.
     pub hostname: &'a str,
+    /// What is done of what DMARC asks for.
+    pub dmarc: &'a str,
     /// Everything the node keeps.
     pub data_dir: &'a Path,
     /// Where the node's keys and certificates are.
@@ -126,6 +128,8 @@ pub fn render_on_loopback(r: &OnLoopback<'_>) -> String {
         partitions: r.partitions,
         peers: r.peers,
         hostname: "localhost",
+        // Nobody sends from elsewhere.
+        dmarc: "off",
         data_dir: &r.dir.join("data"),
         files: Files { ca: r.ca_file.to_owned(), admin_token: r.token_file.to_owned(), ..Files::in_dirs(r.dir, r.dir) },
         listens: Listens {
@@ -205,6 +209,16 @@ pop3s = "{pop3s}"            # TLS
 listen = "{admin}"           # health, metrics, API; on loopback only
 token_file = "{token}"
 
+[sender_auth]
+# Mail from other servers is checked: SPF, DKIM, DMARC, ARC, and told in Authentication-Results. "mark" does no more,
+# "quarantine" puts in Junk what its author's domain wants quarantined or refused, "reject" refuses what that wants refused,
+# "off" checks nothing.
+dmarc = "{dmarc}"
+# Up to three address:port that answer for the DNS, such as "127.0.0.1:53"; none: those of /etc/resolv.conf.
+resolvers = []
+# In whose name results are told, the same on every node; without it tls.hostname.
+# authserv_id = "mail.example.org"
+
 [limits]
 max_message_bytes = 52428800           # the longest message
 sessions = 10000                       # sessions on this node
@@ -253,6 +267,7 @@ mask_addresses = true                  # of users' names the log has only the fi
         peer_certificate = r.files.peer_certificate.display(),
         peer_key = r.files.peer_key.display(),
         hostname = r.hostname,
+        dmarc = r.dmarc,
         mail_certificate = r.files.mail_certificate.display(),
         mail_key = r.files.mail_key.display(),
         smtp = r.listens.smtp,
@@ -293,6 +308,13 @@ mod tests {
             ("auth_parallel = 2 ", "auth_parallel = 0 ", "limits.auth_parallel is 0: choose between 1 and 64"),
             ("results_kept_hours = 48 ", "results_kept_hours = 24 ", "storage.results_kept_hours is 24"),
             ("auth_parallel = 2 ", "auth_paralell = 2 ", "auth_paralell"),
+            ("dmarc = \"off\"", "dmarc = \"maybe\"", "sender_auth.dmarc is \"maybe\": choose \"off\""),
+            ("resolvers = []", "resolvers = [\"dns.test\"]", "resolvers"),
+            (
+                "# authserv_id = \"mail.example.org\"",
+                "authserv_id = \"a b\"",
+                "sender_auth.authserv_id is \"a b\": write a host's name",
+            ),
             ("use = \"always\"", "use = \"never\"", "keys.use is \"never\": choose \"always\" or \"at_home\""),
             ("partitions = 16", "partitions = 0", "cluster.partitions is 0"),
             ("format = \"text\"", "format = \"xml\"", "log.format is \"xml\": choose"),

@@ -6,8 +6,9 @@ use std::time::Instant;
 use mailraft_directory::Resolution;
 use mailraft_mailbox::accepted::{AcceptedEnvelope, AcceptedRecipient};
 use mailraft_mailbox::api::QuotaUsage;
-use mailraft_mailbox::{Answer, Command, Finished, MessageKind, Unheard};
+use mailraft_mailbox::{Answer, Command, Finished, MessageKind, Unheard, quarantined};
 use mailraft_protocol::{Failure, Refusal, Tls};
+use mailraft_sender_auth::{Disposition, Envelope};
 use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, Verified, trace};
 use mailraft_storage::{CommandId, MailboxId};
 use zeroize::Zeroizing;
@@ -212,22 +213,62 @@ impl Agent {
         }
     }
 
-    async fn take_in(&mut self, transaction: Transaction) -> Result<String, Failure> {
-        let id = command_id(&self.context.services.cluster);
+    /// Checks who sent a message from elsewhere, if that is to be done. Returns the field that tells it.
+    async fn check_author(
+        &self,
+        spool: Spool,
+        transaction: &mut Transaction,
+        authserv_id: &str,
+    ) -> Result<(Spool, String), Failure> {
+        let Services { sender_auth, .. } = &self.context.services;
+        let enforcement = self.context.services.config().sender_auth.enforcement;
+        let envelope = Envelope {
+            address: self.peer.ip(),
+            helo: transaction.helo.clone(),
+            reverse_path: transaction.reverse_path.as_ref().map(|path| (path.local.clone(), path.domain.clone())),
+        };
+        let checked = sender_auth.check(enforcement, authserv_id, spool, &envelope).await;
+        let (spool, checked) = checked.map_err(refusals::spool)?;
+        let Some(checked) = checked else { return Ok((spool, String::new())) };
+        match checked.disposition {
+            Disposition::Deliver => {}
+            Disposition::Quarantine => {
+                for destination in &mut transaction.destinations {
+                    destination.detail = Some(quarantined(destination.detail.as_deref()));
+                }
+            }
+            Disposition::Reject => {
+                let author = checked.author.unwrap_or_default();
+                tracing::info!(%author, address = %self.peer.ip(), "refused as its author's domain wants it");
+                return Err(Refusal::AgainstPolicy(author).into());
+            }
+        }
+        Ok((spool, checked.field))
+    }
+
+    async fn take_in(&mut self, mut transaction: Transaction) -> Result<String, Failure> {
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
         let spool = spool.map_err(refusals::spool)?;
+        let submitted = transaction.identity.is_some();
+        let config = self.context.services.config();
+        let authserv_id = config.sender_auth.authserv_id.clone();
+        let (spool, results) = match submitted {
+            true => (spool, String::new()),
+            false => self.check_author(spool, &mut transaction, &authserv_id).await?,
+        };
+        let id = command_id(&self.context.services.cluster);
         let reverse_path = transaction.reverse_path.as_ref().map(ToString::to_string).unwrap_or_default();
         let recipient =
             transaction.recipients.first().filter(|_| transaction.recipients.len() == 1).map(ToString::to_string);
-        let hostname = self.context.services.config().tls.hostname.clone();
+        let hostname = config.tls.hostname.clone();
         let command_id = id.to_string();
-        let submitted = transaction.identity.is_some();
         let recipients = transaction.recipients.iter().map(ToString::to_string).collect::<Vec<_>>();
         let identity = transaction.identity.clone().unwrap_or_default();
         let asked = std::iter::once(&identity).chain(&recipients);
         let request = request_digest(asked.map(String::as_bytes));
         let now = (wall().0 / 1_000) as i64;
         let prefix = trace::return_path(&reverse_path)
+            + &results
             + &trace::received(&trace::Received {
                 // Where its sender sits is nobody's business.
                 from: (!submitted).then_some((transaction.helo.as_str(), self.peer.ip())),
@@ -240,7 +281,7 @@ impl Agent {
             });
         let entrance = match submitted {
             true => Entrance::Submission { date: trace::date(now), message_id: format!("<{command_id}@{hostname}>") },
-            false => Entrance::Elsewhere { names: vec![hostname] },
+            false => Entrance::Elsewhere { names: vec![hostname, authserv_id] },
         };
         let received = spool.finish(prefix.as_bytes(), entrance).await.map_err(refusals::spool)?;
         if submitted {

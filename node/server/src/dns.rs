@@ -1,0 +1,300 @@
+//! Questions to the DNS: by the resolvers of the configuration or of the machine, each answer within a deadline, answers
+//! kept within a bound of bytes.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use mailraft_sender_auth::{Dns, NoAnswer, Question, Record};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+/// Where the machine's resolvers stand.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The port of the DNS.
+const DNS_PORT: u16 = 53;
+/// Resolvers that are asked.
+pub const RESOLVERS_MAX: usize = 3;
+/// Questions that are asked at once; more wait, within their deadline.
+const QUESTIONS_AT_ONCE: usize = 256;
+/// A resolver is waited for this long, then asked once more, or another one.
+const RESOLVER_MAX: Duration = Duration::from_secs(3);
+/// Answers that are kept, in bytes.
+const CACHE_MAX_BYTES: usize = 8 << 20;
+/// The longest answer that is taken, in bytes; what is longer is none.
+const ANSWER_MAX_BYTES: usize = 32 << 10;
+/// What an answer takes beside its octets, in bytes.
+const ENTRY_BYTES: usize = 256;
+/// An answer is kept no longer than this, whatever its records say.
+const KEPT_MAX: Duration = Duration::from_secs(3_600);
+/// That there is nothing is kept no longer than this.
+const NOTHING_KEPT_MAX: Duration = Duration::from_secs(300);
+
+/// Asks the DNS; clones share what it keeps.
+#[derive(Clone)]
+pub struct Resolver {
+    inner: TokioResolver,
+    cache: Arc<Mutex<Cache>>,
+    asking: Arc<Semaphore>,
+}
+
+/// The DNS until a deadline: from then on it does not answer.
+pub struct Until<'a> {
+    resolver: &'a Resolver,
+    deadline: Instant,
+}
+
+/// Answers that are kept, the oldest first to go.
+#[derive(Default)]
+struct Cache {
+    answers: HashMap<Question, (Instant, Arc<[Record]>)>,
+    /// In the order in which they came, with what each takes; an answer that was replaced stands here twice.
+    order: VecDeque<(Question, usize)>,
+    bytes: usize,
+}
+
+impl Resolver {
+    /// Asks these, or the machine's if there are none. None if that has none either.
+    ///
+    /// # Errors
+    /// One sentence if they can't be asked.
+    pub fn new(resolvers: &[SocketAddr]) -> Result<Option<Self>, String> {
+        let mut servers = resolvers.to_vec();
+        if servers.is_empty() {
+            servers = std::fs::read_to_string(RESOLV_CONF).map(|text| of_resolv_conf(&text)).unwrap_or_default();
+        }
+        if servers.is_empty() {
+            return Ok(None);
+        }
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(|at| server(*at)).collect());
+        let mut options = ResolverOpts::default();
+        options.timeout = RESOLVER_MAX;
+        options.attempts = 1;
+        options.cache_size = 0;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.max_active_requests = QUESTIONS_AT_ONCE;
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let inner = builder.with_options(options).build().map_err(|e| format!("the DNS can't be asked: {e}"))?;
+        Ok(Some(Resolver { inner, cache: Arc::default(), asking: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)) }))
+    }
+
+    /// The DNS until then.
+    pub fn until(&self, deadline: Instant) -> Until<'_> {
+        Until { resolver: self, deadline }
+    }
+
+    async fn ask(&self, question: &Question, deadline: Instant) -> Result<Arc<[Record]>, NoAnswer> {
+        let count = |result: &'static str| ::metrics::counter!("mailraft_dns_questions_total", "result" => result);
+        if let Some(kept) = self.cache().get(question, Instant::now()) {
+            count("kept").increment(1);
+            return Ok(kept);
+        }
+        if Instant::now() >= deadline {
+            return Err(NoAnswer);
+        }
+        let asked = async {
+            let _turn = self.asking.acquire().await.map_err(|_| NoAnswer)?;
+            self.look_up(question).await
+        };
+        let Ok(Ok((records, kept_for))) = timeout_at(deadline, asked).await else {
+            count("none").increment(1);
+            return Err(NoAnswer);
+        };
+        count("answered").increment(1);
+        let records: Arc<[Record]> = records.into();
+        if !kept_for.is_zero() {
+            let mut cache = self.cache();
+            cache.keep(question.clone(), Instant::now() + kept_for, Arc::clone(&records));
+            ::metrics::gauge!("mailraft_dns_kept_bytes").set(cache.bytes as f64);
+        }
+        Ok(records)
+    }
+
+    /// The records, and how long they may be kept.
+    async fn look_up(&self, question: &Question) -> Result<(Vec<Record>, Duration), NoAnswer> {
+        let (name, kind) = match question {
+            Question::Txt(name) => (labels(name)?, RecordType::TXT),
+            Question::Mx(name) => (labels(name)?, RecordType::MX),
+            Question::A(name) => (labels(name)?, RecordType::A),
+            Question::Aaaa(name) => (labels(name)?, RecordType::AAAA),
+            Question::Ptr(address) => (arpa(*address), RecordType::PTR),
+        };
+        match self.inner.lookup(name, kind).await {
+            Ok(lookup) => {
+                let kept_for = lookup.valid_until().saturating_duration_since(std::time::Instant::now());
+                let records: Vec<Record> = lookup.answers().iter().filter_map(|r| record(&r.data, kind)).collect();
+                let size: usize = records.iter().map(size_bytes).sum();
+                if size > ANSWER_MAX_BYTES { Err(NoAnswer) } else { Ok((records, kept_for.min(KEPT_MAX))) }
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(nothing))) => {
+                let kept_for = Duration::from_secs(u64::from(nothing.negative_ttl.unwrap_or(0)));
+                Ok((Vec::new(), kept_for.min(NOTHING_KEPT_MAX)))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the DNS did not answer");
+                Err(NoAnswer)
+            }
+        }
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dns for Until<'_> {
+    async fn ask(&self, question: &Question) -> Result<Vec<Record>, NoAnswer> {
+        self.resolver.ask(question, self.deadline).await.map(|records| records.to_vec())
+    }
+}
+
+impl Cache {
+    fn get(&self, question: &Question, now: Instant) -> Option<Arc<[Record]>> {
+        self.answers.get(question).filter(|(until, _)| now < *until).map(|(_, records)| Arc::clone(records))
+    }
+
+    fn keep(&mut self, question: Question, until: Instant, records: Arc<[Record]>) {
+        let size = ENTRY_BYTES + 2 * question_bytes(&question) + records.iter().map(size_bytes).sum::<usize>();
+        self.answers.insert(question.clone(), (until, records));
+        self.order.push_back((question, size));
+        self.bytes += size;
+        while self.bytes > CACHE_MAX_BYTES {
+            let Some((oldest, size)) = self.order.pop_front() else { break };
+            self.answers.remove(&oldest);
+            self.bytes -= size;
+        }
+    }
+}
+
+fn question_bytes(question: &Question) -> usize {
+    match question {
+        Question::Txt(name) | Question::Mx(name) | Question::A(name) | Question::Aaaa(name) => name.len(),
+        Question::Ptr(_) => 16,
+    }
+}
+
+fn size_bytes(record: &Record) -> usize {
+    let octets = match record {
+        Record::Txt(text) => text.len(),
+        Record::Mx { exchange, .. } => exchange.len(),
+        Record::A(_) | Record::Aaaa(_) => 0,
+        Record::Ptr(name) => name.len(),
+    };
+    octets + size_of::<Record>()
+}
+
+fn server(at: SocketAddr) -> NameServerConfig {
+    let mut server = NameServerConfig::udp_and_tcp(at.ip());
+    server.connections.iter_mut().for_each(|connection: &mut ConnectionConfig| connection.port = at.port());
+    server
+}
+
+/// A name of whatever octets, label by label: SPF's macros make names of what a sender wrote.
+fn labels(name: &str) -> Result<Name, NoAnswer> {
+    let labels = name.trim_end_matches('.').split('.').map(str::as_bytes);
+    let mut name = Name::from_labels(labels).map_err(|_| NoAnswer)?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+fn arpa(address: IpAddr) -> Name {
+    let mut name = Name::from(address.to_canonical());
+    name.set_fqdn(true);
+    name
+}
+
+/// A record of the kind that was asked for; others come beside them.
+fn record(data: &RData, kind: RecordType) -> Option<Record> {
+    let record = match data {
+        RData::TXT(txt) => Record::Txt(txt.txt_data.concat()),
+        RData::MX(mx) => Record::Mx { preference: mx.preference, exchange: text(&mx.exchange) },
+        RData::A(a) => Record::A(a.0),
+        RData::AAAA(aaaa) => Record::Aaaa(aaaa.0),
+        RData::PTR(ptr) => Record::Ptr(text(&ptr.0)),
+        // Aliases on the way, which the resolver has followed, and what was not asked for.
+        _ => return None,
+    };
+    (data.record_type() == kind).then_some(record)
+}
+
+fn text(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// The resolvers that a resolv.conf(5) names.
+fn of_resolv_conf(text: &str) -> Vec<SocketAddr> {
+    let address = |line: &str| {
+        let mut words = line.split_whitespace();
+        let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
+        Some(SocketAddr::new(address.parse().ok()?, DNS_PORT))
+    };
+    text.lines().filter_map(address).take(RESOLVERS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_resolvers_are_those_of_its_file() {
+        let text = "# nameserver 192.0.2.9\nsearch a.test\nnameserver 192.0.2.1\nnameserver ::1 \noptions edns0\n\
+                    nameserver fe80::1%eth0\nnameserver nowhere\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n";
+        let expected = ["192.0.2.1:53", "[::1]:53", "192.0.2.3:53"];
+        assert_eq!(of_resolv_conf(text), expected.map(|at| at.parse::<SocketAddr>().unwrap()));
+        assert!(of_resolv_conf("").is_empty());
+    }
+
+    #[test]
+    fn names_may_have_any_octets_and_their_labels_are_bounded() {
+        let name = labels("a b.c%d.test.").ok().unwrap();
+        assert_eq!((name.iter().count(), name.is_fqdn()), (3, true));
+        assert!(labels(&format!("{}.test", "x".repeat(64))).is_err());
+        assert!(labels("a..test").is_err());
+        let address = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(text(&arpa(address)), "1.2.0.192.in-addr.arpa");
+    }
+
+    #[test]
+    fn answers_are_kept_within_a_bound_of_bytes() {
+        let mut cache = Cache::default();
+        let now = Instant::now();
+        let until = now + Duration::from_secs(60);
+        let question = |n: usize| Question::Txt(format!("n{n}.test"));
+        let records: Arc<[Record]> = [Record::Txt(vec![b'x'; 10_000])].into();
+        for n in 0..2_000 {
+            cache.keep(question(n), until, Arc::clone(&records));
+            assert!(cache.bytes <= CACHE_MAX_BYTES);
+        }
+        assert!(cache.answers.len() > CACHE_MAX_BYTES / 20_000 && cache.answers.len() < CACHE_MAX_BYTES / 10_000);
+        assert!(cache.get(&question(0), now).is_none() && cache.get(&question(1_999), now).is_some());
+        assert!(cache.get(&question(1_999), until).is_none(), "it is kept no longer than it may be");
+        // One name that is asked for again and again takes no more.
+        for _ in 0..100_000 {
+            cache.keep(question(0), until, [].into());
+        }
+        assert!(cache.order.len() * ENTRY_BYTES <= CACHE_MAX_BYTES && cache.bytes <= CACHE_MAX_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_says_nothing_is_waited_for_until_the_deadline() {
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let resolver = Resolver::new(&[silent.local_addr().unwrap()]).unwrap().unwrap();
+        let dns = resolver.until(Instant::now() + Duration::from_millis(50));
+        assert_eq!(Dns::ask(&dns, &Question::A("a.test".into())).await, Err(NoAnswer));
+        let mut asked = 0;
+        while silent.try_recv(&mut [0; 512]).is_ok() {
+            asked += 1;
+        }
+        assert!(asked > 0);
+        // From then on nothing is asked at all.
+        assert_eq!(Dns::ask(&dns, &Question::A("b.test".into())).await, Err(NoAnswer));
+        tokio::task::yield_now().await;
+        assert!(silent.try_recv(&mut [0; 512]).is_err());
+    }
+}
