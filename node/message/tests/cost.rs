@@ -133,7 +133,8 @@ fn the_cost_of_a_message_is_bounded_by_what_is_made_of_it() {
         assert!(memory_bytes <= 6 * HEADER_MAX_BYTES, "{name}: {} KiB of fields", memory_bytes >> 10);
 
         let mut own = bytes.to_vec();
-        let (_, memory_bytes) = peak(|| without_our_claims(&mut own, 0, "mx.test"));
+        let names = ["mx.test".to_owned()];
+        let (_, memory_bytes) = peak(|| without_our_claims(&mut own, 0, &names));
         assert!(memory_bytes <= 4 * MIB || refused == Some(TooMuch::Header), "{name}: {} KiB", memory_bytes >> 10);
         assert!(name != "our claims" || own.len() == bytes.len() - BLOCK / 14 * 14, "all of them are gone");
         let (_, memory_bytes) = peak(|| without_trace(bytes, |_| {}));
