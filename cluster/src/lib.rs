@@ -60,6 +60,7 @@ pub use outcome::{
 pub use peer_refusal::PeerRefusal;
 pub use replica::PROMOTE_LAG_MAX_ENTRIES;
 pub use seam::{
-    ApplyJob, Difference, Input, Output, PeerBody, PeerMessage, Reader, RequestId, SnapshotEvent, SnapshotJob,
+    ApplyJob, Difference, Input, Output, OwnersTerm, PeerBody, PeerMessage, Reader, RequestId, SnapshotEvent,
+    SnapshotJob,
 };
 pub use status::{AnswersStatus, FollowerStatus, ModeStatus, RegionStatus, ReplicaStatus, Role};

@@ -366,7 +366,7 @@ impl Node {
             if let Output::Leads { partition, leading, .. } = output {
                 changed = true;
                 match leading {
-                    Some((term, _)) => self.led.insert(*partition, *term),
+                    Some(owners) => self.led.insert(*partition, owners.term),
                     None => self.led.remove(partition),
                 };
             }

@@ -176,6 +176,19 @@ pub enum Input {
     Snapshot(SnapshotEvent),
 }
 
+/// The term in which owners decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnersTerm {
+    /// The term that its replica leads in.
+    pub term: Term,
+    /// The group's incarnation.
+    pub incarnation: Incarnation,
+    /// Whether no other region held the term's first entry as it began, since the home answers alone. Then what an earlier
+    /// leader sent to another region alone may live on there, and a takeover by that region makes it part of the log. Once
+    /// that first entry is held, nothing of the kind can win an election there.
+    pub began_alone: bool,
+}
+
 /// One thing to do. To be carried out in order.
 #[derive(Debug)]
 pub enum Output {
@@ -227,8 +240,8 @@ pub enum Output {
         partition: PartitionId,
         /// Its replica here.
         replica: ReplicaId,
-        /// The term and incarnation in which owners decide.
-        leading: Option<(Term, Incarnation)>,
+        /// In what owners decide.
+        leading: Option<OwnersTerm>,
     },
     /// Whom this replica believes to lead a partition: a hint for routing.
     Leader {

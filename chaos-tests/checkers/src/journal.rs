@@ -107,7 +107,25 @@ impl Journal {
             return;
         }
         model.enters(at.incarnation);
-        self.begin(Some(At { index: 0, ..at }), model);
+        self.begins_anew(Some(At { index: 0, ..at }), model);
+    }
+
+    /// What comes next tells of this MODSEQ. If it is as far above the last as only a term that began alone takes it, such a
+    /// term has begun, by an entry of which nothing is told, and folders are others. Whether it is.
+    pub fn jumps(&mut self, told: Option<u64>, within_entry: bool, model: &mut Model) -> bool {
+        let jumps = told.is_some_and(|told| model.jumps_to(told, within_entry));
+        if jumps {
+            // Between the entry before and the next one.
+            let at = self.entries.last().and_then(|entry| entry.at);
+            self.begins_anew(at, model);
+            // What the first entries after it took nobody may have told.
+            self.end(model, true);
+        }
+        jumps
+    }
+
+    fn begins_anew(&mut self, at: Option<At>, model: &mut Model) {
+        self.begin(at, model);
         let entry = self.last_entry();
         model.entry = entry;
         for (number, folder) in model.folders() {

@@ -19,6 +19,10 @@ use crate::names::{INBOX, above, allowed, spelt};
 const UID_JUMP: u32 = 1 << 20;
 /// A MODSEQ is a counter of this many bits below the incarnation's number.
 const MODSEQ_COUNTER_BITS: u32 = 40;
+/// UIDs go on so far above those that are known in a term that began while the home answered alone.
+pub(crate) const ALONE_UID_JUMP: u32 = 1 << 13;
+/// No entry takes MODSEQs as far as a term does that began while the home answered alone.
+const ALONE_MODSEQ_JUMP: u64 = 1 << 20;
 /// What a new mailbox has.
 const FIRST_FOLDERS: [(&str, Option<SpecialUse>); 6] = [
     (INBOX, None),
@@ -185,6 +189,22 @@ impl Model {
             folder.uid_next_unknown |= !is_next;
             (folder.highest_modseq, folder.highest_unsure) = (highest_modseq, false);
         }
+    }
+
+    /// Whether a MODSEQ that is told next is so far above the last as only a term that began alone takes it. Then the mailbox is
+    /// in such a term: its UIDs, its UIDVALIDITY and its modification sequences are further than those that are known, by how
+    /// much is told with each folder. Modification sequences go on above this one, or as many below it as an entry takes.
+    pub fn jumps_to(&mut self, modseq: u64, within_entry: bool) -> bool {
+        let is_own = Model::incarnation_of(modseq) == self.incarnation;
+        // What nobody knows to be done may count for some.
+        if !is_own || modseq < self.modseq() + ALONE_MODSEQ_JUMP / 2 {
+            return false;
+        }
+        self.skip_to(if within_entry { modseq - ALONE_MODSEQ_JUMP / 4 } else { modseq });
+        for folder in self.folders.values_mut().map(Arc::make_mut) {
+            (folder.uid_next_unknown, folder.highest_unsure) = (true, true);
+        }
+        true
     }
 
     /// Goes on above this MODSEQ, if that is further.

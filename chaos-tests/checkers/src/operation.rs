@@ -61,6 +61,14 @@ impl Operation {
         }
     }
 
+    /// The highest MODSEQ that a read told of a folder.
+    pub fn told_modseq(&self) -> Option<u64> {
+        match &self.ended {
+            Some((_, Ended::Done(Reply::Answer(Answer::Status(status))))) => Some(status.highest_modseq),
+            _ => self.selected().map(|selected| selected.highest_modseq),
+        }
+    }
+
     pub fn outcome(&self) -> Outcome {
         let table = self.resolved.as_ref();
         if let Some(result) = self.answered() {

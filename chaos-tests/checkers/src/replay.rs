@@ -9,7 +9,7 @@ use crate::answers::{Verdict, adopt, compare};
 use crate::deliveries::{Deliveries, Earlier};
 use crate::history::{At, Ended, Micros, Op};
 use crate::journal::{FolderState, Journal, Logged};
-use crate::model::{Decision, Effect, Folder, Model, Number, Step};
+use crate::model::{ALONE_UID_JUMP, Decision, Effect, Folder, Model, Number, Step};
 use crate::operation::{
     MailboxHistory, Operation, Outcome, delivered, folder_of, is_simple, may_cause, may_remove, rule_of, subscribes,
 };
@@ -175,7 +175,7 @@ impl Replay<'_> {
         let ends = ends(&changes, &self.history.operations);
         for ((at, pending), end) in changes.into_iter().zip(ends) {
             while let Some((shown, operation)) = reads.next_if(|(shown, _)| *shown < at) {
-                self.journal.enters(shown, &mut self.model);
+                self.enters(shown, operation);
                 self.read(operation);
                 self.note_wrong();
             }
@@ -185,7 +185,7 @@ impl Replay<'_> {
             self.note_wrong();
         }
         for (shown, operation) in reads {
-            self.journal.enters(shown, &mut self.model);
+            self.enters(shown, operation);
             self.read(operation);
         }
         self.note_wrong();
@@ -201,6 +201,12 @@ impl Replay<'_> {
         }
         self.journal.doubt = self.doubt;
         self.journal.doubtful = self.unknown.iter().map(|p| self.history.operations[p.operation].id).collect();
+    }
+
+    /// A read shows this position.
+    fn enters(&mut self, shown: At, operation: usize) {
+        self.journal.enters(shown, &mut self.model);
+        self.drift |= self.journal.jumps(self.history.operations[operation].told_modseq(), false, &mut self.model);
     }
 
     fn note_wrong(&mut self) {
@@ -225,6 +231,7 @@ impl Replay<'_> {
     /// Applies one entry: its commands in an order in which all their answers are right.
     fn entry(&mut self, at: At, pending: Vec<Pending>, passed: usize) {
         self.journal.enters(at, &mut self.model);
+        self.drift |= self.journal.jumps(pending.iter().filter_map(|p| p.modseq).max(), true, &mut self.model);
         self.begins_entry(Some(at));
         let number = self.journal.last_entry();
         self.unsure = false;
@@ -561,6 +568,7 @@ impl Replay<'_> {
                 }
             }
         }
+        self.drift |= steps.iter().any(|step| self.begins_a_term_alone(step));
         let cost: u64 = steps.iter().map(Step::cost).sum();
         if let Some(modseq) = p.modseq {
             self.model.skip_to(modseq.saturating_sub(cost));
@@ -585,6 +593,14 @@ impl Replay<'_> {
                 });
             }
         }
+    }
+
+    /// Whether new messages have UIDs so far above the last as only a term that began alone takes it. Then MODSEQs are higher too,
+    /// by how much the next answer with one tells.
+    fn begins_a_term_alone(&self, step: &Step) -> bool {
+        let Step::Add { folder, messages } = step else { return false };
+        let first = messages.first().map_or(0, |(uid, _)| *uid);
+        self.model.folder(*folder).is_some_and(|f| first >= f.uid_next.saturating_add(ALONE_UID_JUMP))
     }
 
     /// Tells what is wrong with those that fit nowhere, and goes on as they were answered.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use mailraft_mailbox::api::Answer;
 
-use crate::answers::modseq_of;
 use crate::history::{At, Ended, Micros, Op};
 use crate::model::Model;
 use crate::operation::{MailboxHistory, Operation};
@@ -48,18 +47,22 @@ impl Takeovers {
         takeover.and_then(|takeover| takeover.lost_since).is_some_and(|since| at >= since)
     }
 
-    /// Takes what is lost out of a mailbox's history. No UID that it gave out may be another message's later.
+    /// Takes what is lost out of a mailbox's history. No UID that it gave out may be another message's, and no MODSEQ that of
+    /// another message that came.
     pub fn prune(&self, history: &mut MailboxHistory, report: &mut Report) {
-        let mut given = BTreeMap::<(u32, u32), (u32, u64)>::new();
+        let (mut uids, mut modseqs) = (BTreeMap::<(u32, u32), u64>::new(), BTreeMap::<u64, u64>::new());
         for of in &mut history.operations {
             if let Some((at, _)) = of.resolved.clone().flatten()
                 && self.is_lost(at)
             {
                 of.resolved = Some(None);
             }
-            let Some(at) = of.position.filter(|at| self.is_lost(*at)) else { continue };
-            if let Some((uid, marker)) = given_by(of) {
-                given.insert(uid, (at.incarnation, marker));
+            if !of.position.is_some_and(|at| self.is_lost(at)) {
+                continue;
+            }
+            if let Some(Given { uid, modseq, marker }) = given_by(of) {
+                uids.insert(uid, marker);
+                modseqs.insert(modseq, marker);
             }
             of.position = None;
             of.ended = of.ended.take().map(|(at, _)| (at, Ended::Unknown));
@@ -70,32 +73,40 @@ impl Takeovers {
         for of in &history.operations {
             let Some((at, position)) = of.ended_at().zip(of.position) else { continue };
             // A repeat is answered with what was given out before.
-            let Some((uid, marker)) = given_by(of).filter(|_| {
-                of.answered()
-                    .as_ref()
-                    .is_some_and(|answer| modseq_of(answer).map(Model::incarnation_of) == Some(position.incarnation))
-            }) else {
+            let Some(Given { uid, modseq, marker }) =
+                given_by(of).filter(|given| Model::incarnation_of(given.modseq) == position.incarnation)
+            else {
                 continue;
             };
-            let lost = given.get(&uid).filter(|(incarnation, _)| position.incarnation > *incarnation);
-            let Some((_, other)) = lost else { continue };
-            report.check(Rule::Forks, at, marker == *other, || {
-                format!(
-                    "mailbox {} command {} at {position} gives message {marker} UID {}, which was that of {other}, which is lost",
-                    history.mailbox, of.id, uid.1
-                )
-            });
+            for (what, other) in
+                [(format!("UID {}", uid.1), uids.get(&uid)), (format!("MODSEQ {modseq}"), modseqs.get(&modseq))]
+            {
+                let Some(other) = other else { continue };
+                report.check(Rule::Forks, at, marker == *other, || {
+                    format!(
+                        "mailbox {} command {} at {position} gives message {marker} {what}, which was that of {other}, which is lost",
+                        history.mailbox, of.id
+                    )
+                });
+            }
         }
     }
 }
 
-/// The UID that a new message was answered with, behind its UIDVALIDITY, and the message.
-fn given_by(of: &Operation) -> Option<((u32, u32), u64)> {
+/// What a new message was answered with.
+struct Given {
+    /// Its UID, behind its UIDVALIDITY.
+    uid: (u32, u32),
+    modseq: u64,
+    marker: u64,
+}
+
+fn given_by(of: &Operation) -> Option<Given> {
     match (&of.op, of.answered()) {
         (
             Op::Deliver { marker, .. } | Op::Append { marker, .. },
-            Some(Ok(Answer::Stored { uid_validity, uid, .. })),
-        ) => Some(((uid_validity, uid), *marker)),
+            Some(Ok(Answer::Stored { uid_validity, uid, modseq })),
+        ) => Some(Given { uid: (uid_validity, uid), modseq, marker: *marker }),
         _ => None,
     }
 }

@@ -39,6 +39,8 @@ pub struct Leading {
     pub term: Term,
     /// The incarnation.
     pub incarnation: Incarnation,
+    /// Whether the term began with what no other region held.
+    pub began_alone: bool,
 }
 
 /// A read of an actor that waits for its rows or for the read barrier.

@@ -74,6 +74,7 @@ scenarios! {
     takeover_refused: "takeover-refused",
     takeover_repeat: "takeover-repeat",
     takeover_lost_seen: "takeover-lost-seen",
+    takeover_lives_on: "takeover-lives-on",
     takeover_returning: "takeover-returning",
     takeover_rotten: "takeover-rotten",
 }

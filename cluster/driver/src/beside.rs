@@ -106,7 +106,12 @@ mod tests {
 
     fn led(terms: &[(u32, u64)]) -> LeadingMap {
         let leading = |(partition, term): &(u32, u64)| {
-            let at = Leading { replica: ReplicaId(1), term: Term(*term), incarnation: Incarnation::default() };
+            let at = Leading {
+                replica: ReplicaId(1),
+                term: Term(*term),
+                incarnation: Incarnation::default(),
+                began_alone: false,
+            };
             (PartitionId(*partition), at)
         };
         Arc::new(terms.iter().map(leading).collect())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use mailraft_cluster::{ClusterTime, Difference, Input, Node, Output, PeerRefusal, SnapshotJob};
+use mailraft_cluster::{ClusterTime, Difference, Input, Node, Output, OwnersTerm, PeerRefusal, SnapshotJob};
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::{Env, Incarnation, LogPosition, NodeId, PartitionId, ReplicaId, Rows, Term};
 use tokio::sync::{mpsc, watch};
@@ -38,6 +38,8 @@ pub struct Leading {
     pub term: Term,
     /// The incarnation in which owners decide.
     pub incarnation: Incarnation,
+    /// Whether no other region held what this term began with, since the home answers alone: [`OwnersTerm::began_alone`].
+    pub began_alone: bool,
 }
 
 /// What this node leads, by partition.
@@ -265,12 +267,12 @@ impl CoreThread {
 }
 
 impl Views {
-    fn leads(&mut self, partition: PartitionId, replica: ReplicaId, leading: Option<(Term, Incarnation)>) {
+    fn leads(&mut self, partition: PartitionId, replica: ReplicaId, leading: Option<OwnersTerm>) {
         self.leading_changed = true;
         match leading {
-            Some((term, incarnation)) => {
+            Some(OwnersTerm { term, incarnation, began_alone }) => {
                 tracing::info!(%partition, %replica, %term, "leads");
-                self.leading.insert(partition, Leading { replica, term, incarnation });
+                self.leading.insert(partition, Leading { replica, term, incarnation, began_alone });
             }
             None => {
                 tracing::info!(%partition, %replica, "leads no more");

@@ -108,6 +108,11 @@ impl Replica {
         self.recorded().is_alone(regions.mode())
     }
 
+    /// Whether its term begins with what no other region holds.
+    pub(super) fn begins_alone(&self) -> bool {
+        self.abroad.regions().is_some_and(|regions| self.held(regions) < self.lead.first)
+    }
+
     /// Counts answers of which so many are above what other regions hold.
     pub(super) fn told_alone(&mut self, count: usize) {
         self.modes.told_alone += count as u64;

@@ -14,7 +14,7 @@ use crate::members;
 use crate::outcome::{BarrierOutcome, Decision};
 use crate::placement::GroupRows;
 use crate::plant::{self, Fault};
-use crate::seam::{ApplyJob, Output, PeerBody, Reader, SnapshotJob};
+use crate::seam::{ApplyJob, Output, OwnersTerm, PeerBody, Reader, SnapshotJob};
 use crate::visibility::Confirmation;
 use crate::writes::{ReadyWrite, Released};
 
@@ -247,7 +247,7 @@ impl Replica {
                 out.push(Output::Leads {
                     partition: self.spec.partition,
                     replica: self.spec.replica,
-                    leading: Some((term, incarnation)),
+                    leading: Some(OwnersTerm { term, incarnation, began_alone: self.begins_alone() }),
                 });
             }
             None if !self.lead.begin_proposed => {

@@ -11,8 +11,8 @@ use mailraft_cluster::regions::{Durability, RegionName, Regions, RegionsRow, Unc
 use mailraft_cluster::seam::ApplyJob;
 use mailraft_cluster::{
     BarrierOutcome, ChangeOutcome, CreateOutcome, Decision, Difference, Input, MemberChange, Node, NodeConfig, Output,
-    PeerBody, PeerMessage, PeerRefusal, Reader, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome, SnapshotEvent,
-    SnapshotJob, TakeOverOutcome,
+    OwnersTerm, PeerBody, PeerMessage, PeerRefusal, Reader, ReplicaSpec, ReplicaStatus, RequestId, SlotOutcome,
+    SnapshotEvent, SnapshotJob, TakeOverOutcome,
 };
 use mailraft_storage::entry::{ChunkBody, RowsBody};
 use mailraft_storage::log::{LOG_BATCH_MAX_BYTES, Log, LogBatch};
@@ -254,13 +254,13 @@ impl Network {
                     assert!(before.is_none(), "{request:?} decided twice");
                 }
                 Output::Leads { partition, leading, .. } => {
-                    if let Some((term, _)) = leading {
+                    if let Some(OwnersTerm { term, .. }) = leading {
                         let before = self.led.insert((partition, term), node);
                         assert!(before.is_none(), "term {term} of partition {partition} led by {before:?} and {node}");
                     }
                     let host = self.host_mut(node);
                     match leading {
-                        Some(leading) => host.leading.insert(partition, leading),
+                        Some(owners) => host.leading.insert(partition, (owners.term, owners.incarnation)),
                         None => host.leading.remove(&partition),
                     };
                 }
@@ -770,7 +770,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
             format!("apply: {:?}", job.entries.iter().map(|(e, _)| e.index).collect::<Vec<_>>())
         }
         Output::Leads { partition, leading, .. } if *partition == P1 => {
-            format!("leads: {:?}", leading.map(|(term, incarnation)| (term.0, incarnation.number)))
+            format!("leads: {:?}", leading.map(|owners| (owners.term.0, owners.incarnation.number)))
         }
         Output::Leader { partition, node } if *partition == P1 => format!("leader: {:?}", node.map(|n| n.0)),
         Output::Decided { request, decision } => format!("decided: {} {decision:?}", request.0),

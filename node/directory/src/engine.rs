@@ -45,7 +45,7 @@ impl Directory {
     pub fn load(lookup: &Arc<Lookup>, incarnation: Incarnation, term: Term) -> Result<Self, LookupError> {
         let (key, epoch) = lookup.newest_key()?;
         let (_, replica, cluster) = lookup.rows();
-        let place = Place { cluster, mailbox: MailboxId::PARTITION, replica, incarnation, term };
+        let place = Place { cluster, mailbox: MailboxId::PARTITION, replica, incarnation, term, began_alone: false };
         Ok(Directory { lookup: Arc::clone(lookup), place, key, epoch })
     }
 }

@@ -13,6 +13,7 @@ use mailraft_storage::seal::{SEAL_OVERHEAD_BYTES, seal_row};
 use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError, Table};
 
 use crate::accepted::QueuePosition;
+use crate::alone::begin_alone;
 use crate::api::{Answer, Command, EmailId, Event, FolderId, QuotaUsage, Refusal};
 use crate::commands;
 use crate::forks::begin_incarnation;
@@ -255,7 +256,8 @@ impl Engine for Mailbox {
 
     fn must_begin(&self) -> bool {
         // A queue mailbox has no folders, and nothing that clients hold on to.
-        !self.cx.place.mailbox.is_queue() && !self.state.is_of(self.cx.place.incarnation.number)
+        let begun = self.state.is_of(self.cx.place.incarnation.number) && !self.state.must_begin_alone;
+        !self.cx.place.mailbox.is_queue() && !begun
     }
 
     fn is_idle(&self) -> bool {
@@ -296,7 +298,12 @@ impl Engine for Mailbox {
         } else if self.must_begin() {
             let first = env.command_id();
             let mut work = Work::on(&batch.next, &self.cx, env, first);
-            begin_incarnation(&mut work);
+            if !work.state.is_of(self.cx.place.incarnation.number) {
+                begin_incarnation(&mut work);
+            }
+            if work.state.must_begin_alone {
+                begin_alone(&mut work);
+            }
             let bytes = work.size_bytes();
             batch.absorb(work, bytes);
         }

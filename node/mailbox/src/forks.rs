@@ -8,11 +8,12 @@
 //! and moves UIDVALIDITY. Folders follow in memory, at each load: one whose row is of an earlier incarnation, as its
 //! HIGHESTMODSEQ says, is raised as if that entry had written its row.
 
+use crate::alone::ALONE_UID_JUMP;
 use crate::api::FolderId;
 use crate::plant::{self, Fault};
 use crate::records::{ForkRecord, forks_key};
 use crate::state::State;
-use crate::work::{MODSEQ_COUNTER_BITS, UID_JUMP, UID_VALIDITY_JUMP, Work};
+use crate::work::{Context, MODSEQ_COUNTER_BITS, UID_JUMP, UID_VALIDITY_JUMP, Work};
 
 impl State {
     /// Whether the incarnation of this number has begun in the mailbox, durably.
@@ -21,25 +22,34 @@ impl State {
     }
 
     /// Everything was read, in the incarnation of this number.
-    pub fn loaded_in(&mut self, incarnation: u32) {
+    pub fn loaded_in(&mut self, cx: &Context) {
+        let incarnation = cx.place.incarnation.number;
         if !self.is_of(incarnation) {
             self.forks.push(ForkRecord { incarnation, modseq: self.counters.modseq });
         }
-        let Some(newest) = self.forks.last().copied() else { return };
-        let floor = modseq(newest.incarnation, newest.modseq);
+        self.loaded_alone(cx);
+        let forks = self.forks.iter().map(|fork| modseq(fork.incarnation, fork.modseq));
+        let alone = self.alone.iter().map(|alone| modseq(alone.incarnation, alone.modseq));
+        let Some(floor) = forks.chain(alone).max() else { return };
         let folders: Vec<FolderId> = self.folders().map(|(id, _)| id).collect();
         for id in folders {
             let Some(folder) = self.folder(id) else { continue };
-            let of = number(folder.record.highest_modseq);
-            let jumps = self.forks.iter().filter(|fork| u64::from(fork.incarnation) > of).count();
-            if jumps == 0 {
+            let jump = self.jump_since(folder.record.highest_modseq);
+            if jump == 0 {
                 continue;
             }
             let Some(folder) = self.folder_mut(id) else { continue };
-            let jump = UID_JUMP.saturating_mul(u32::try_from(jumps).unwrap_or(u32::MAX));
             folder.record.uid_next = folder.record.uid_next.saturating_add(jump);
             folder.record.highest_modseq = floor;
         }
+    }
+
+    /// How far UIDs of a folder go on above those of its row, which was written at this modification sequence.
+    fn jump_since(&self, highest: u64) -> u32 {
+        let forks = self.forks.iter().filter(|fork| u64::from(fork.incarnation) > number(highest)).map(|_| UID_JUMP);
+        let later = self.alone.iter().filter(|alone| modseq(alone.incarnation, alone.modseq) > highest);
+        let alone = later.map(|alone| ALONE_UID_JUMP.saturating_mul(alone.terms));
+        forks.chain(alone).fold(0, u32::saturating_add)
     }
 
     /// Whether a client with this modification sequence saw what is not part of the mailbox.

@@ -68,6 +68,7 @@ impl World {
             replica: REPLICA,
             incarnation: Incarnation { number: 1, nonce: [7; 16] },
             term: Term(3),
+            began_alone: false,
         };
         let mailbox = Deciding::new(Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap());
         let (events, answers) = (Vec::new(), BTreeMap::new());

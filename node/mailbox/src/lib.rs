@@ -15,6 +15,7 @@
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
 
 pub mod accepted;
+mod alone;
 pub mod api;
 mod commands;
 pub mod engine;

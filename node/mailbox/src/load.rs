@@ -66,6 +66,10 @@ pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> 
         if let Some(sealed) = rows.get(cx.place.replica, &forks)? {
             state.forks = records::open(&cx.key, cx.place.cluster, &forks, &sealed)?;
         }
+        let alone = records::alone_key(cx.place.mailbox);
+        if let Some(sealed) = rows.get(cx.place.replica, &alone)? {
+            state.alone = records::open(&cx.key, cx.place.cluster, &alone, &sealed)?;
+        }
         reader.folders(&mut state)?;
         reader.messages(&mut state)?;
         reader.deliveries(&mut state)?;
@@ -73,7 +77,7 @@ pub(crate) fn load(rows: &dyn Rows, cx: &Context) -> Result<Loaded, StoreError> 
         reader.received(&mut state)?;
         reader.queue(&mut state)?;
         forget(&mut state);
-        state.loaded_in(cx.place.incarnation.number);
+        state.loaded_in(cx);
     }
     reader.each(Table::OpenBodies, |key, record: OpenBodyRecord| {
         let body = BodyId(key.key.as_slice().try_into().map_err(|_| wrong_key(key))?);

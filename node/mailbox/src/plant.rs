@@ -13,6 +13,8 @@ mailraft_storage::plants! {
     ModseqReusedAfterReload,
     /// UIDs and UIDVALIDITY go on over a takeover.
     UidsGoOn,
+    /// UIDs, UIDVALIDITY and modification sequences go on in a term that began alone.
+    AloneGoesOn,
     /// A modification sequence past its incarnation's fork counts like any other.
     ForkNotHeard,
     /// A folder made anew has the UIDVALIDITY that all have.

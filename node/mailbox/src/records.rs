@@ -6,7 +6,9 @@ use mailraft_owner::Place;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::seal::{self, Key, key_bytes};
-use mailraft_storage::{ClusterId, CommandId, Env, Epoch, Index, MailboxId, RowKey, StoreError, Table, UnixMillis};
+use mailraft_storage::{
+    ClusterId, CommandId, Env, Epoch, Index, MailboxId, RowKey, StoreError, Table, Term, UnixMillis,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +68,19 @@ pub(crate) struct ForkRecord {
     pub incarnation: u32,
     /// The last MODSEQ's counter before it: what was above that in an earlier one is not part of the mailbox.
     pub modseq: u64,
+}
+
+/// A term that began while the home answered alone, in which the mailbox was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AloneRecord {
+    /// The number of the incarnation.
+    pub incarnation: u32,
+    /// The term.
+    pub term: Term,
+    /// The MODSEQ's counter that it goes on above.
+    pub modseq: u64,
+    /// How many terms this stands for: older ones come to be told with the next.
+    pub terms: u32,
 }
 
 /// A row of the folders' table.
@@ -476,6 +491,11 @@ pub(crate) fn counters_key(mailbox: MailboxId) -> RowKey {
 /// Where all its forks stand in one row, in rising order.
 pub(crate) fn forks_key(mailbox: MailboxId) -> RowKey {
     RowKey::new(mailbox, Table::Counters, [1])
+}
+
+/// Where all its terms that began alone stand in one row, in rising order.
+pub(crate) fn alone_key(mailbox: MailboxId) -> RowKey {
+    RowKey::new(mailbox, Table::Counters, [2])
 }
 
 pub(crate) fn folder_key(mailbox: MailboxId, folder: FolderId) -> RowKey {

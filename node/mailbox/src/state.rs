@@ -13,8 +13,8 @@ use crate::flags::{Flags, KeywordMemory, SystemFlag};
 use crate::queue::items::Items;
 use crate::queue::received::Received;
 use crate::records::{
-    Counters, DeliveryRecord, EmailInfo, FolderRecord, ForkRecord, KeyedHash, RepeatRecord, StageId, chunk_key,
-    content_key, expunged_key, message_id_key, page_key, page_of, place_key,
+    AloneRecord, Counters, DeliveryRecord, EmailInfo, FolderRecord, ForkRecord, KeyedHash, RepeatRecord, StageId,
+    chunk_key, content_key, expunged_key, message_id_key, page_key, page_of, place_key,
 };
 use crate::uids::UidSet;
 
@@ -40,6 +40,9 @@ pub(crate) struct State {
     pub begun: bool,
     /// Where incarnations began in it, in rising order.
     pub forks: Vec<ForkRecord>,
+    /// Terms that began alone in which it was loaded, in rising order; and whether the last of them is no row yet.
+    pub alone: Vec<AloneRecord>,
+    pub must_begin_alone: bool,
     folders: Arc<BTreeMap<FolderId, Arc<Folder>>>,
     names: Arc<BTreeMap<String, FolderId>>,
     subscriptions: Arc<BTreeMap<String, FolderId>>,
@@ -402,6 +405,7 @@ impl State {
         check("counters", self.counters == other.counters)?;
         check("begun", self.begun == other.begun)?;
         check("forks", self.forks == other.forks)?;
+        check("terms that began alone", self.alone == other.alone)?;
         check("names", self.names == other.names)?;
         for (name, id) in self.names() {
             check("a name and its levels", self.name_of(id).as_deref() == Some(name))?;

@@ -307,9 +307,9 @@ impl<'a> Work<'a> {
 }
 
 /// A folder's row without its name, in bytes, at most.
-const FOLDER_ROW_BYTES: usize = 200;
+pub(crate) const FOLDER_ROW_BYTES: usize = 200;
 /// A place's record without keywords, in bytes, at most.
-const PLACE_RECORD_BYTES: usize = 150;
+pub(crate) const PLACE_RECORD_BYTES: usize = 150;
 
 /// What a row takes of an entry, in bytes, as an upper bound.
 pub(crate) fn row_bytes(key: &RowKey, row: &Row) -> usize {

@@ -70,6 +70,7 @@ impl<S: Subject> Bench<S> {
             replica: REPLICA,
             incarnation: Incarnation { number: 1, nonce: [7; 16] },
             term: Term(3),
+            began_alone: false,
         };
         let first = subject.first_rows(&mut env, &place);
         let mut bench = Bench { subject, env, rows: MemoryRows::new(), place, index: 0 };

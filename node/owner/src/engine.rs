@@ -20,6 +20,10 @@ pub struct Place {
     pub incarnation: Incarnation,
     /// The term in which that replica leads.
     pub term: Term,
+    /// Whether no other region held the term's first entry when it began, since the home answers alone. Then what an earlier
+    /// leader sent to another region alone may live on there: nothing of it is known here, and it must never come to be mistaken
+    /// for what this term makes.
+    pub began_alone: bool,
 }
 
 /// What was asked, in short: equal for a repeat, and for nothing else.

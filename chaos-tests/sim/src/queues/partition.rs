@@ -54,6 +54,7 @@ impl Partition {
             replica: ReplicaId(u64::from(self.id.0)),
             incarnation: Incarnation { number: self.incarnation, nonce: [1; 16] },
             term: Term(self.term),
+            began_alone: false,
         }
     }
 

@@ -40,7 +40,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 43] = [
+const ALL: [Scenario; 44] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -243,6 +243,11 @@ const ALL: [Scenario; 43] = [
         run: takeover::who_saw_what_is_lost_is_told_everything,
     },
     Scenario {
+        name: "takeover-lives-on",
+        about: "a deposed leader's entry lives on in south only, and the home went on alone without it",
+        run: takeover::what_a_deposed_leader_sent_abroad_is_mistaken_for_nothing,
+    },
+    Scenario {
         name: "takeover-returning",
         about: "south takes over while the home returns from being alone, and lacks that of one partition",
         run: degraded::it_is_whole_only_once_every_partition_says_so,
@@ -255,7 +260,7 @@ const ALL: [Scenario; 43] = [
 ];
 
 /// Scenarios of a takeover, and the planted faults that make each of them fail.
-pub const PLANTED: [(&str, &str); 17] = [
+pub const PLANTED: [(&str, &str); 18] = [
     ("takeover-elects", "HeldByOneStandby"),
     ("takeover-half", "MailBeforeControl"),
     ("takeover-half", "OneOfThreeIsEnough"),
@@ -271,6 +276,7 @@ pub const PLANTED: [(&str, &str); 17] = [
     ("takeover-refused", "ShownBeforeHeld"),
     ("takeover-repeat", "RetryNotLookedUp"),
     ("takeover-lost-seen", "ForkNotHeard"),
+    ("takeover-lives-on", "AloneGoesOn"),
     ("takeover-returning", "WholeBeforeHeld"),
     ("takeover-rotten", "RottenStandbyStopsHome"),
 ];

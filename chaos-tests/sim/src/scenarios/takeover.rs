@@ -427,6 +427,45 @@ pub fn who_saw_what_is_lost_is_told_everything(seed: u64) -> Scripted<Ran> {
     s.expect_clean()
 }
 
+/// South has an entry of a deposed leader that is committed nowhere. The home goes on alone without it, gives others what that
+/// entry gives out too, and is lost: no UID and no MODSEQ that somebody saw means another message.
+pub fn what_a_deposed_leader_sent_abroad_is_mistaken_for_nothing(seed: u64) -> Scripted<Ran> {
+    let degrade_after = Some(Duration::from_secs(1));
+    let mut s = Script::of(Setup { degrade_after, ..geo(seed) })?;
+    let old = s.leader(P)?;
+    let others: Vec<NodeId> = HOME.into_iter().filter(|node| *node != old).collect();
+    let (writer, reader) = (s.client(old, P)?, s.client(others[0], P)?);
+    s.deliver(writer)?;
+    s.opens(reader, "INBOX")?;
+    s.wait(S)?;
+    // One more goes to south alone.
+    let holds = holds_appends(&mut s, &others);
+    let before = s.status(old, P)?.last;
+    s.begin_delivery(writer);
+    let have = move |w: &World| SOUTH.iter().all(|node| status(w, *node, P).is_some_and(|s| s.last > before));
+    s.until("south has it", 2 * S, have)?;
+    s.expect("it is not answered", s.ended(writer).is_none())?;
+    s.kill(old);
+    lose(&mut s, holds);
+    s.cut(&SOUTH)?;
+    let new = s.led_by_another(P, &[old])?;
+    let other = s.client(new, P)?;
+    for _ in 0..2 {
+        s.deliver(other)?;
+    }
+    s.until("the reader sees what will be lost", 5 * S, move |w| uids_of(w, reader).len() == 3)?;
+    let lost = uids_of(&s.world, reader);
+    home_dies(&mut s);
+    says(&mut s, &SOUTH)?;
+    south_serves(&mut s)?;
+    let reader = s.client(SOUTH[0], P)?;
+    s.opens(reader, "INBOX")?;
+    s.until("a reader finds both that live on", 5 * S, move |w| uids_of(w, reader).len() == 2)?;
+    let now = uids_of(&s.world, reader);
+    s.expect("what lives on has no UID of what is lost", now[0] == lost[0] && !lost[1..].contains(&now[1]))?;
+    s.expect_clean()
+}
+
 fn uids_of(world: &World, client: Client) -> Vec<u32> {
     let session = world.clients().session(client.0);
     session.and_then(|s| s.following()).map(|f| f.uids().collect()).unwrap_or_default()

@@ -6,7 +6,7 @@ use mailraft_checkers::{Micros, Rule};
 use mailraft_cluster::apply::{AppliedJob, apply};
 use mailraft_cluster::regions::Regions;
 use mailraft_cluster::{
-    ApplyJob, Decision, Input, Node, Output, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
+    ApplyJob, Decision, Input, Node, Output, OwnersTerm, PeerBody, PeerMessage, SnapshotEvent, SnapshotJob, placement,
 };
 use mailraft_storage::log::InstallMark;
 use mailraft_storage::{NodeId, ProposalOutcome, ReplicaId, Rows};
@@ -196,7 +196,7 @@ impl World {
             }
             Output::Decided { request, decision } => self.decided(node, request, decision),
             Output::Leads { partition, replica, leading } => {
-                if let Some((term, _)) = leading {
+                if let Some(OwnersTerm { term, .. }) = leading {
                     let before = self.witness.leads(partition, term, node);
                     if before.is_some() {
                         self.goes_wrong(
@@ -206,7 +206,12 @@ impl World {
                     }
                     self.say(format!("node {node} leads partition {partition} in term {term}"));
                 }
-                let leading = leading.map(|(term, incarnation)| Leading { replica, term, incarnation });
+                let leading = leading.map(|OwnersTerm { term, incarnation, began_alone }| Leading {
+                    replica,
+                    term,
+                    incarnation,
+                    began_alone,
+                });
                 if let Some(process) = self.host_mut(node).up.as_mut() {
                     match leading {
                         Some(leading) => process.leading.insert(partition, leading),

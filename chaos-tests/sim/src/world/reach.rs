@@ -340,6 +340,7 @@ impl World {
                     replica: leading.replica,
                     incarnation: leading.incarnation,
                     term: leading.term,
+                    began_alone: leading.began_alone,
                 };
                 let key = MailboxKey::new(Key::from_bytes(key), Epoch(1));
                 Mailbox::load_with(std::sync::Arc::new(host.rows.clone()), place, key, limits).map_err(|error| {

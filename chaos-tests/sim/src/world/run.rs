@@ -603,6 +603,7 @@ impl World {
                     replica,
                     incarnation: Default::default(),
                     term: Default::default(),
+                    began_alone: false,
                 };
                 let kept = match kept_result(&host.rows, &place, &key, id) {
                     Err(_) if host.corrupted.contains(&replica) => continue,

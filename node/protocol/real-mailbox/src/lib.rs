@@ -75,6 +75,7 @@ impl RealMailbox {
             replica: REPLICA,
             incarnation: self.incarnation,
             term: Term(3),
+            began_alone: false,
         };
         let engine = Mailbox::load(Arc::new(self.rows.clone()), place, self.key.clone()).unwrap();
         self.owner = MailboxOwner::new();

@@ -86,6 +86,7 @@ mod tests {
                 replica: ReplicaId(1),
                 incarnation: Incarnation::default(),
                 term: Term(1),
+                began_alone: false,
             };
             let origin = QueueOrigin { queue, at: QueuePosition::default(), item: CommandId([2; 16]), recipient: 0 };
             let errand = Errand { number: 1, mailbox, origin, what: ErrandKind::Deliver };

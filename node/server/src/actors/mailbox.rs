@@ -352,6 +352,7 @@ fn place_of(seat: &Seat) -> Place {
         replica: leading.replica,
         incarnation: leading.incarnation,
         term: leading.term,
+        began_alone: leading.began_alone,
     }
 }
 

@@ -119,6 +119,7 @@ fn recipients_of(
         replica,
         incarnation: Incarnation::default(),
         term: Term(0),
+        began_alone: false,
     };
     let kept = kept_result(cluster.rows().as_ref(), &place, &MailboxKey::new(key, epoch), id);
     match kept.map_err(|e| e.to_string())?.and_then(|kept| kept.result) {
