@@ -74,9 +74,14 @@ impl Repeats {
     }
 
     /// The one that an operation asks for again.
-    pub fn first_of(&self, history: &MailboxHistory, op: &Op) -> Option<&First> {
+    pub fn first_of(&self, history: &MailboxHistory, model: &Model, op: &Op) -> Option<&First> {
         let alike = self.firsts.get(&common(op)?)?;
-        alike.iter().find(|first| history.operations[first.operation].op == *op)
+        let asked = |first: &First| &history.operations[first.operation].op;
+        let exact = alike.iter().find(|first| asked(first) == op);
+        // Or for the same folder, which had another name then.
+        let target = target(model, op);
+        let renamed = |first: &&First| is_alike(asked(first), op) && target.is_some() && first.target == target;
+        exact.or_else(|| alike.iter().find(renamed))
     }
 
     /// One operation in the log's order, after all that came before it; `new` if it changed something there. `earlier` is
@@ -95,7 +100,7 @@ impl Repeats {
         if matches!(&answer, Answer::Copied { to, .. } if to.is_empty()) {
             return;
         }
-        let first = self.first_of(history, &of.op).cloned();
+        let first = self.first_of(history, model, &of.op).cloned();
         let ended = of.ended_at().unwrap_or(of.asked);
         let told = || format!("mailbox {} command {}: {:?}", history.mailbox, of.id, of.op);
         let Some(first) = first else {
@@ -178,7 +183,7 @@ pub(crate) fn mark<'p>(history: &MailboxHistory, changes: impl Iterator<Item = &
                 continue;
             }
             let alike = answered.entry(common).or_default();
-            if alike.iter().any(|(other, same)| same == answer && history.operations[*other].op == *op) {
+            if alike.iter().any(|(other, same)| same == answer && is_alike(&history.operations[*other].op, op)) {
                 (p.repeats, p.changes) = (true, false);
             } else {
                 alike.push((p.operation, answer.clone()));
@@ -193,6 +198,17 @@ fn common(op: &Op) -> Option<u64> {
         Op::Append { marker, .. } | Op::Deliver { marker, deduplicate: false } => Some(*marker),
         Op::Copy { folder, .. } => Some(u64::from(folder.0)),
         _ => None,
+    }
+}
+
+/// Whether both ask for the same, but perhaps for the name of the folder.
+fn is_alike(one: &Op, other: &Op) -> bool {
+    match (one, other) {
+        (
+            Op::Append { marker, flags, date, folder: _ },
+            Op::Append { marker: its, flags: its_flags, date: its_date, folder: _ },
+        ) => (marker, flags, date) == (its, its_flags, its_date),
+        _ => one == other,
     }
 }
 

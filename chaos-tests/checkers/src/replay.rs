@@ -263,7 +263,7 @@ impl Replay<'_> {
         for (n, operation) in deliveries.iter().copied().enumerate().filter(|_| !self.doubt) {
             let op = &self.history.operations[operation].op;
             // What was done for the first time in this entry is no older one's any more.
-            let first = self.repeats.first_of(self.history, op).filter(|_| n >= new);
+            let first = self.repeats.first_of(self.history, &self.model, op).filter(|_| n >= new);
             let first_is_here = first.is_some_and(|first| operations.contains(&first.operation()));
             let earlier = match (made.get(&operation), after.get(&operation)) {
                 _ if first_is_here => Earlier::Unsure,
@@ -296,7 +296,7 @@ impl Replay<'_> {
     fn made_by_firsts(&self, operations: &[usize]) -> BTreeMap<usize, bool> {
         let made = |operation: &usize| {
             let of = &self.history.operations[*operation];
-            let first = self.repeats.first_of(self.history, &of.op)?;
+            let first = self.repeats.first_of(self.history, &self.model, &of.op)?;
             Some((*operation, first.is_there(&self.model, of)))
         };
         operations.iter().filter_map(made).collect()

@@ -130,6 +130,14 @@ fn episodes_that_once_found_something_stay_clean() {
     }
 }
 
+/// Worlds of two regions in which the checks found something wrong that was not.
+#[test]
+fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
+    clean(&run_episode(region_episode(1, 284)), "a message was asked for again under the new name of its folder");
+    let (setup, plan) = takeover_episode(1, 147);
+    clean(&run_with(setup, plan), "what a home did alone was evicted before anybody looked for it");
+}
+
 /// Once a leader that was to be removed offered its lead for ever to a damaged follower, which took none.
 #[test]
 fn a_change_of_members_ends_where_the_first_choice_for_the_lead_is_damaged() {

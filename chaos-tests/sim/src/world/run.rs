@@ -558,8 +558,10 @@ impl World {
     }
 
     /// What the table of commands says of ids whose clients had no answer. It is looked at all the time, on every
-    /// disk: results are evicted after a while. With `all`, what is in no table was not carried out.
+    /// disk: results are evicted after a while. With `all`, what is in no table was not carried out. Not so where a home may
+    /// be lost that was alone: what it did long ago its standbys may apply, and evict again, between two looks.
     fn resolve(&mut self, all: bool) {
+        let surely = !self.promise.is_takeover_expected() || self.setup.degrade_after.is_none();
         // Also of those whose clients still wait: an id that a wrong clock drew may be evicted before they give up.
         let waiting = self.clients.sessions().filter_map(|s| {
             let id = s.machine.asked()?;
@@ -581,7 +583,9 @@ impl World {
                 }
                 Ok(None) if all => {
                     self.unresolved.resolved(id);
-                    self.record(Record::Resolved { id, outcome: None });
+                    if surely {
+                        self.record(Record::Resolved { id, outcome: None });
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => {
