@@ -64,6 +64,12 @@ impl World {
         self.control_is_first();
     }
 
+    /// Whether the rows of a node of the backup region that is down may lack what it had applied since they were looked at: its
+    /// log has it.
+    fn may_have_begun_unseen(&self) -> bool {
+        self.promise.far().iter().any(|node| self.host(*node).up.is_none())
+    }
+
     /// No other partition is of an incarnation that the control group's has not begun.
     fn control_is_first(&mut self) {
         for (partition, (node, replica)) in self.promise.all_standbys() {
@@ -71,7 +77,7 @@ impl World {
             let adopted = state.and_then(|state| Some(state.incarnation.adopted?.incarnation.number));
             let Some(adopted) = adopted.filter(|_| partition != PartitionId::CONTROL) else { continue };
             self.witness.held(Rule::Superseded);
-            if !self.promise.has_begun(PartitionId::CONTROL, adopted) {
+            if !self.promise.has_begun(PartitionId::CONTROL, adopted) && !self.may_have_begun_unseen() {
                 let what = format!(
                     "node {node}: partition {partition} is of incarnation {adopted}, and the control group is not"
                 );
