@@ -45,6 +45,52 @@ pub(crate) enum Lesson {
     Message(Number, MessageState),
 }
 
+impl Lesson {
+    /// The folder that it is about.
+    pub fn folder(&self) -> Number {
+        match self {
+            Lesson::Id(number, _)
+            | Lesson::Validity(number, _)
+            | Lesson::UidNext(number, _)
+            | Lesson::Highest(number, _)
+            | Lesson::Message(number, _) => *number,
+        }
+    }
+
+    /// A model takes it in, where it did not know.
+    ///
+    /// # Errors
+    /// If a folder's id is another's.
+    pub fn teach(self, model: &mut Model) -> Result<(), String> {
+        match self {
+            Lesson::Id(number, id) => return model.learn_id(number, id),
+            Lesson::Validity(number, uid_validity) => {
+                if model.fits_validity(number, uid_validity).is_ok() {
+                    model.learn_validity(number, uid_validity);
+                }
+            }
+            Lesson::UidNext(number, uid_next) => {
+                if let Some(folder) = model.folder_mut(number).filter(|f| f.uid_next_unknown) {
+                    (folder.uid_next, folder.uid_next_unknown) = (uid_next, false);
+                }
+            }
+            Lesson::Highest(number, modseq) => {
+                if let Some(folder) = model.folder_mut(number).filter(|f| f.highest_unsure) {
+                    (folder.highest_modseq, folder.highest_unsure) = (modseq, false);
+                }
+            }
+            Lesson::Message(number, MessageState { uid, flags, modseq }) => {
+                if let Some(folder) = model.folder_mut(number)
+                    && let Some(message) = folder.take(uid)
+                {
+                    folder.put(uid, crate::model::Message { flags, modseq, unsure: false, ..message });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The outcome of one comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {

@@ -755,36 +755,10 @@ impl Replay<'_> {
     }
 
     fn learn(&mut self, lesson: Lesson) {
-        match lesson {
-            Lesson::Id(number, id) => {
-                if let Err(what) = self.model.learn_id(number, id) {
-                    let what = format!("mailbox {}: {what}", self.history.mailbox);
-                    self.tell(Rule::Uids, 0, (number, 0, 0), what);
-                }
-            }
-            Lesson::Validity(number, uid_validity) => {
-                if self.model.fits_validity(number, uid_validity).is_ok() {
-                    self.model.learn_validity(number, uid_validity);
-                }
-            }
-            Lesson::UidNext(number, uid_next) => {
-                if let Some(folder) = self.model.folder_mut(number).filter(|f| f.uid_next_unknown) {
-                    (folder.uid_next, folder.uid_next_unknown) = (uid_next, false);
-                }
-            }
-            Lesson::Highest(number, modseq) => {
-                if let Some(folder) = self.model.folder_mut(number).filter(|f| f.highest_unsure) {
-                    (folder.highest_modseq, folder.highest_unsure) = (modseq, false);
-                }
-            }
-            Lesson::Message(number, state) => {
-                if let Some(folder) = self.model.folder_mut(number)
-                    && let Some(message) = folder.take(state.uid)
-                {
-                    let (flags, modseq) = (state.flags, state.modseq);
-                    folder.put(state.uid, crate::model::Message { flags, modseq, unsure: false, ..message });
-                }
-            }
+        let number = lesson.folder();
+        if let Err(what) = lesson.teach(&mut self.model) {
+            let what = format!("mailbox {}: {what}", self.history.mailbox);
+            self.tell(Rule::Uids, 0, (number, 0, 0), what);
         }
     }
 
