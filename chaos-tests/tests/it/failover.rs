@@ -46,6 +46,9 @@ fn without_home() -> (Cluster, String) {
     let mut cluster = Cluster::start_regions("home=3,south=3", 6, &|config| config);
     until_accepted(&cluster, 1, "before");
     let key = std::fs::read_to_string(cluster.dir.join("node1/root.key")).unwrap();
+    let heard =
+        |cluster: &Cluster| said(cluster, &["--to", "south", "--dry-run"], "").1.contains("17 partitions: home heard");
+    cluster.wait("all of the south says that it heard the home", heard);
     for node in cluster.nodes_in("home") {
         cluster.kill(node);
     }
