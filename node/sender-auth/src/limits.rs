@@ -12,7 +12,7 @@ pub const SIGNATURE_FIELD_MAX_BYTES: usize = 16 << 10;
 pub const RSA_MIN_BITS: usize = 1_024;
 /// RSA keys above this many bits are not computed with (RFC 8301, section 3.2).
 pub const RSA_MAX_BITS: usize = 4_096;
-/// Questions to the DNS for one message, all methods together.
+/// Questions to the DNS for one message by SPF, ARC and iprev together, and as many by DKIM and DMARC.
 pub const QUESTIONS_MAX: usize = 150;
 /// Terms of SPF records that ask the DNS (RFC 7208, section 4.6.4).
 pub const SPF_TERMS_MAX: usize = 10;

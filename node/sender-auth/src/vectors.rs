@@ -293,6 +293,31 @@ fn the_longest_chain_is_checked_within_the_questions_of_a_message() {
 }
 
 #[test]
+fn what_costs_many_questions_takes_none_from_the_authors_policy() {
+    let (signer, body, from) = (Signer::new("evil.test", 1), "x\r\n", "ceo@bank.test");
+    let mut records = vec!["_dmarc.bank.test TXT v=DMARC1; p=reject".to_owned()];
+    let mx: Vec<String> = (0..10).map(|n| format!("mx:m{n}.evil.test")).collect();
+    records.push(format!("evil.test TXT v=spf1 {} -all", mx.join(" ")));
+    for (domain, host) in (0..10).flat_map(|domain| (0..10).map(move |host| (domain, host))) {
+        records.push(format!("m{domain}.evil.test MX 1 h{domain}-{host}.evil.test"));
+        records.push(format!("h{domain}-{host}.evil.test A 192.0.2.77"));
+    }
+    let mut zone = Zone::read(&records.join("\n"));
+    signer.publish(&mut zone);
+    let mut sets: Vec<String> = Vec::new();
+    for instance in 1..=50 {
+        let cv = if instance == 1 { "none" } else { "pass" };
+        sets.push(signer.seal(instance, &sets, from, body, cv));
+    }
+    let signatures = signer.dkim(from, body, "", body.len()).repeat(SIGNATURES_MAX);
+    let message = format!("{}{signatures}From: {from}\r\n\r\n{body}", sets.concat());
+    let verdict = verdict(&zone, Some("u@evil.test"), &message);
+    assert!(zone.asked.lock().unwrap().len() > QUESTIONS_MAX, "one budget for all is used up");
+    assert_eq!(verdict.dmarc.result, DmarcResult::Fail);
+    assert_eq!(verdict.disposition(Enforcement::Reject), Disposition::Reject);
+}
+
+#[test]
 fn the_policy_of_the_author_is_done_as_far_as_it_is_to_be() {
     let (signer, body) = (Signer::new("bank.test", 1), "x\r\n");
     let mut zone =
