@@ -84,8 +84,8 @@ pub struct Promise {
     sealed: BTreeSet<ReplicaId>,
     /// What may be lost with the home, or must not be.
     told: BTreeMap<PartitionId, Vec<Told>>,
-    /// The incarnations that have begun.
-    begun: BTreeSet<(PartitionId, u32)>,
+    /// The incarnations that have begun, and the last index of what was before each.
+    begun: BTreeMap<(PartitionId, u32), Index>,
 }
 
 impl Promise {
@@ -194,14 +194,22 @@ impl Promise {
         self.told.entry(partition).or_default()
     }
 
-    /// An incarnation of a partition has begun; whether that is news.
-    pub fn begins(&mut self, partition: PartitionId, incarnation: u32) -> bool {
-        self.begun.insert((partition, incarnation))
+    /// An incarnation of a partition has begun behind this index; whether that is news.
+    pub fn begins(&mut self, partition: PartitionId, incarnation: u32, fork: Index) -> bool {
+        self.begun.insert((partition, incarnation), fork).is_none()
+    }
+
+    /// What was answered in earlier incarnations than this one, but for what those between lacked already.
+    pub fn told_before(&mut self, partition: PartitionId, incarnation: u32) -> Vec<Told> {
+        let told = self.told(partition).clone();
+        let between = |told: &Told| self.begun.range((partition, told.incarnation + 1)..(partition, incarnation));
+        let stays = |told: &Told| between(told).all(|(_, fork)| told.answered.index <= *fork);
+        told.into_iter().filter(|told| told.incarnation < incarnation && stays(told)).collect()
     }
 
     /// Whether an incarnation of a partition has begun.
     pub fn has_begun(&self, partition: PartitionId, incarnation: u32) -> bool {
-        self.begun.contains(&(partition, incarnation))
+        self.begun.contains_key(&(partition, incarnation))
     }
 
     /// Under `region` the bound on what the home's loss takes.

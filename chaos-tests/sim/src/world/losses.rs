@@ -55,7 +55,7 @@ impl World {
                 let Some(replica) = self.replica(node, partition) else { continue };
                 let taken = taken_over::of_group(&self.host(node).rows, replica).unwrap_or_default();
                 for taken in taken {
-                    if self.promise.begins(partition, taken.incarnation.number) {
+                    if self.promise.begins(partition, taken.incarnation.number, taken.fork.index) {
                         self.takes_over_with(node, partition, &taken);
                     }
                 }
@@ -88,8 +88,8 @@ impl World {
 
     fn takes_over_with(&mut self, node: NodeId, partition: PartitionId, taken: &TakenOver) {
         let (incarnation, fork) = (taken.incarnation.number, taken.fork.index);
-        let earlier = self.promise.told(partition).iter().filter(|told| told.incarnation < incarnation).copied();
-        let (kept, lost): (Vec<Told>, Vec<Told>) = earlier.partition(|told| told.answered.index <= fork);
+        let earlier = self.promise.told_before(partition, incarnation);
+        let (kept, lost): (Vec<Told>, Vec<Told>) = earlier.into_iter().partition(|told| told.answered.index <= fork);
         for Told { answered: Answered { index, term, at }, .. } in kept {
             self.witness.held(Rule::Held);
             if self.term_at(node, partition, index).is_some_and(|found| found != term) {
