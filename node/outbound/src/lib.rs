@@ -1,0 +1,4 @@
+//! Sends mail to other servers: where a message goes, how it is handed over, what came of it, and what its sender is told.
+//!
+//! Pure: what the DNS says is handed in, and so are the time and randomness. Sockets and TLS are the shell's
+//! (`node/server/src/outbound`).
