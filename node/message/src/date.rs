@@ -24,6 +24,21 @@ const ZONES: [(&str, i16); 11] = [
     ("PST", -8),
 ];
 
+/// A date-time in UTC, of seconds since 1970-01-01, as a field has it (RFC 5322, section 3.3).
+pub fn date_time(unix_s: i64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let (days, second) = (unix_s.div_euclid(DAY_SECONDS), unix_s.rem_euclid(DAY_SECONDS));
+    let (year, month, day) = civil_from_days(days);
+    format!(
+        "{}, {day} {} {year} {:02}:{:02}:{:02} +0000",
+        DAYS[days.rem_euclid(7) as usize],
+        MONTHS[month as usize - 1],
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
 /// Days since 1970-01-01 of a date of the proleptic Gregorian calendar; years begin in March inside.
 pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -169,6 +184,15 @@ mod tests {
         ] {
             assert_eq!(parse_date(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn dates_of_every_kind_of_year() {
+        assert_eq!(date_time(0), "Thu, 1 Jan 1970 00:00:00 +0000");
+        assert_eq!(date_time(951_827_696), "Tue, 29 Feb 2000 12:34:56 +0000");
+        assert_eq!(date_time(1_709_251_199), "Thu, 29 Feb 2024 23:59:59 +0000");
+        assert_eq!(date_time(4_107_542_399), "Sun, 28 Feb 2100 23:59:59 +0000");
+        assert_eq!(date_time(4_107_542_400), "Mon, 1 Mar 2100 00:00:00 +0000");
     }
 
     proptest! {

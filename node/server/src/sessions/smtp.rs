@@ -7,6 +7,7 @@ use mailraft_directory::Resolution;
 use mailraft_mailbox::accepted::{AcceptedEnvelope, AcceptedRecipient};
 use mailraft_mailbox::api::QuotaUsage;
 use mailraft_mailbox::{Answer, Command, Finished, MessageKind, Unheard, quarantined};
+use mailraft_message::date::date_time;
 use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_sender_auth::{Disposition, Envelope};
 use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, Verified, trace};
@@ -280,7 +281,7 @@ impl Agent {
                 unix_seconds: now,
             });
         let entrance = match submitted {
-            true => Entrance::Submission { date: trace::date(now), message_id: format!("<{command_id}@{hostname}>") },
+            true => Entrance::Submission { date: date_time(now), message_id: format!("<{command_id}@{hostname}>") },
             false => Entrance::Elsewhere { names: vec![hostname, authserv_id] },
         };
         let received = spool.finish(prefix.as_bytes(), entrance).await.map_err(refusals::spool)?;
