@@ -3,4 +3,5 @@
 //! Pure: what the DNS says is handed in, and so are the time and randomness. Sockets and TLS are the shell's
 //! (`node/server/src/outbound`).
 
+pub mod report;
 pub mod tls;
