@@ -5,21 +5,20 @@ use std::ops::ControlFlow;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use mailraft_message::envelope::each_address;
-use mailraft_message::header::{Field, HEADER_MAX_BYTES, fields};
+use mailraft_message::header::{Field, fields};
 
 use crate::arc::{Chain, Sets};
 use crate::canonical::{BodyHash, Canonical};
 use crate::dmarc::Authors;
 use crate::domain::Domain;
+use crate::head::Head;
 use crate::limits::{AUTHOR_DOMAINS_MAX, AUTHORS_MAX, SIGNATURES_MAX};
 use crate::signature::{Bodies, Flaw, Kind, Parsed, Signature, Signed};
 
 /// Reads a message piece by piece.
 #[derive(Default)]
 pub struct Reader {
-    header: Vec<u8>,
-    /// Where the line begins that is not whole yet.
-    line: usize,
+    head: Head,
     body: Option<Body>,
 }
 
@@ -50,13 +49,8 @@ impl Reader {
     /// The next piece of the message.
     pub fn push(&mut self, mut bytes: &[u8]) {
         if self.body.is_none() {
-            let had = self.header.len();
-            // What is longer is refused for it.
-            let room = (HEADER_MAX_BYTES + 2).saturating_sub(had).min(bytes.len());
-            self.header.extend_from_slice(&bytes[..room]);
-            let Some(end) = self.header_end() else { return };
-            self.header.truncate(end);
-            bytes = &bytes[end - had..];
+            let Some(rest) = self.head.push(bytes) else { return };
+            bytes = rest;
             self.begin_body();
         }
         if let Some(body) = &mut self.body {
@@ -74,25 +68,13 @@ impl Reader {
         claims
     }
 
-    /// Behind the empty line that ends the header.
-    fn header_end(&mut self) -> Option<usize> {
-        while let Some(end) = memchr::memchr(b'\n', &self.header[self.line..]).map(|at| self.line + at + 1) {
-            let line = &self.header[self.line..end];
-            self.line = end;
-            if matches!(line, b"\n" | b"\r\n") {
-                return Some(end);
-            }
-        }
-        None
-    }
-
     fn begin_body(&mut self) {
-        let (claims, wanted) = read(&self.header);
+        let (claims, wanted) = read(&self.head.bytes);
         let forms: BTreeSet<Canonical> = wanted.iter().map(|(form, _)| *form).collect();
         let lengths = |form| wanted.iter().filter(move |(of, _)| *of == form).filter_map(|(_, length)| *length);
         let hashes = forms.into_iter().map(|form| (form, BodyHash::new(form, lengths(form).collect()))).collect();
         self.body = Some(Body { claims, hashes });
-        self.header = Vec::new();
+        self.head = Head::default();
     }
 }
 
@@ -181,6 +163,8 @@ fn authors(from: &[Field<'_>]) -> Authors {
 
 #[cfg(test)]
 mod tests {
+    use mailraft_message::header::HEADER_MAX_BYTES;
+
     use super::*;
 
     pub(crate) fn of(message: &str) -> Claims {
@@ -243,7 +227,7 @@ mod tests {
         for _ in 0..40 {
             reader.push(&b"X: y\r\n".repeat(10_000));
         }
-        assert!(reader.header.capacity() <= 4 * HEADER_MAX_BYTES);
+        assert!(reader.head.bytes.capacity() <= 4 * HEADER_MAX_BYTES);
         assert_eq!(reader.finish().authors, Authors::Unclear);
     }
 }

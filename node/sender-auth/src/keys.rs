@@ -16,8 +16,12 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Algorithm::RsaSha256, Algorithm::Ed25519Sha256].into_iter().find(|a| a.as_str() == name)
+    /// Those that there are.
+    pub const ALL: [Algorithm; 2] = [Algorithm::RsaSha256, Algorithm::Ed25519Sha256];
+
+    /// By its name in `a=`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Algorithm::ALL.into_iter().find(|a| a.as_str() == name)
     }
 
     /// Its name in `a=`.

@@ -32,3 +32,5 @@ pub const AUTHORS_MAX: usize = 64;
 pub const IPREV_NAMES_MAX: usize = 10;
 /// The longest address that is told in Authentication-Results, in bytes: of a longer one only the domain.
 pub const TOLD_ADDRESS_MAX_BYTES: usize = 320;
+/// Fields of one name that a signature of ours covers: a message that is sent has one of most.
+pub const SAME_FIELDS_SIGNED_MAX: usize = 8;
