@@ -7,6 +7,7 @@ pub mod frames;
 pub mod header;
 pub mod imap;
 pub mod message;
+pub mod outbound_tls;
 pub mod records;
 pub mod sasl;
 pub mod sender_auth;
@@ -17,7 +18,7 @@ pub mod snapshot;
 pub type Body = fn(&[u8]);
 
 /// The fuzzers by name.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 12] = [
     ("smtp_dialogue", smtp::dialogue),
     ("imap_dialogue", imap::dialogue),
     ("message", message::message),
@@ -25,6 +26,7 @@ pub const TARGETS: [(&str, Body); 11] = [
     ("text", header::text),
     ("sasl", sasl::sasl),
     ("sender_auth", sender_auth::sender_auth),
+    ("outbound_tls", outbound_tls::outbound_tls),
     ("peer_frame", frames::peer_frame),
     ("session_frame", frames::session_frame),
     ("record", records::record),

@@ -28,7 +28,7 @@ const RESOLVER_MAX: Duration = Duration::from_secs(3);
 /// Answers that are kept, in bytes.
 const CACHE_MAX_BYTES: usize = 8 << 20;
 /// The longest answer that is taken, in bytes; what is longer is none.
-const ANSWER_MAX_BYTES: usize = 32 << 10;
+pub(crate) const ANSWER_MAX_BYTES: usize = 32 << 10;
 /// What an answer takes beside its octets, in bytes.
 const ENTRY_BYTES: usize = 256;
 /// An answer is kept no longer than this, whatever its records say.
@@ -65,20 +65,12 @@ impl Resolver {
     /// # Errors
     /// One sentence if they can't be asked.
     pub fn new(resolvers: &[SocketAddr]) -> Result<Option<Self>, String> {
-        let mut servers = resolvers.to_vec();
-        if servers.is_empty() {
-            servers = std::fs::read_to_string(RESOLV_CONF).map(|text| of_resolv_conf(&text)).unwrap_or_default();
-        }
+        let servers = those_asked(resolvers);
         if servers.is_empty() {
             return Ok(None);
         }
         let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(|at| server(*at)).collect());
-        let mut options = ResolverOpts::default();
-        options.timeout = RESOLVER_MAX;
-        options.attempts = 1;
-        options.cache_size = 0;
-        options.use_hosts_file = ResolveHosts::Never;
-        options.max_active_requests = QUESTIONS_AT_ONCE;
+        let options = options();
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let inner = builder.with_options(options).build().map_err(|e| format!("the DNS can't be asked: {e}"))?;
         Ok(Some(Resolver { inner, cache: Arc::default(), asking: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)) }))
@@ -189,14 +181,33 @@ fn size_bytes(record: &Record) -> usize {
     octets + size_of::<Record>()
 }
 
-fn server(at: SocketAddr) -> NameServerConfig {
+/// These resolvers, or the machine's if there are none; none if that has none either.
+pub(crate) fn those_asked(resolvers: &[SocketAddr]) -> Vec<SocketAddr> {
+    match resolvers {
+        [] => std::fs::read_to_string(RESOLV_CONF).map(|text| of_resolv_conf(&text)).unwrap_or_default(),
+        named => named.to_vec(),
+    }
+}
+
+/// How all resolvers are asked.
+pub(crate) fn options() -> ResolverOpts {
+    let mut options = ResolverOpts::default();
+    options.timeout = RESOLVER_MAX;
+    options.attempts = 1;
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.max_active_requests = QUESTIONS_AT_ONCE;
+    options
+}
+
+pub(crate) fn server(at: SocketAddr) -> NameServerConfig {
     let mut server = NameServerConfig::udp_and_tcp(at.ip());
     server.connections.iter_mut().for_each(|connection: &mut ConnectionConfig| connection.port = at.port());
     server
 }
 
 /// A name of whatever octets, label by label: SPF's macros make names of what a sender wrote.
-fn labels(name: &str) -> Result<Name, NoAnswer> {
+pub(crate) fn labels(name: &str) -> Result<Name, NoAnswer> {
     let labels = name.trim_end_matches('.').split('.').map(str::as_bytes);
     let mut name = Name::from_labels(labels).map_err(|_| NoAnswer)?;
     name.set_fqdn(true);
@@ -223,7 +234,7 @@ fn record(data: &RData, kind: RecordType) -> Option<Record> {
     (data.record_type() == kind).then_some(record)
 }
 
-fn text(name: &Name) -> String {
+pub(crate) fn text(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 

@@ -6,6 +6,7 @@
 //! * [`outbox`]: what an actor says to a session. [`spool`]: a message on its way in.
 //! * [`links`]: how a session reaches the mailbox actor, here or on another node.
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
+//! * [`proved_dns`]: what DNSSEC proves of where it goes.
 //! * [`descriptors`]: how many files and connections there may be, and for whom.
 //! * [`memory_limit`], [`memory`]: how much memory there is, and for what.
 //! * [`disk_space`]: how much room the disk has.
@@ -40,6 +41,7 @@ pub mod metrics;
 pub mod outbox;
 mod permits;
 pub mod places;
+pub mod proved_dns;
 pub mod refusals;
 pub mod region;
 mod reload;
