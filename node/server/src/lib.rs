@@ -6,7 +6,7 @@
 //! * [`outbox`]: what an actor says to a session. [`spool`]: a message on its way in.
 //! * [`links`]: how a session reaches the mailbox actor, here or on another node.
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
-//! * [`proved_dns`]: what DNSSEC proves of where it goes.
+//! * [`outbound`]: mail to other servers. [`proved_dns`]: what DNSSEC proves of where it goes.
 //! * [`descriptors`]: how many files and connections there may be, and for whom.
 //! * [`memory_limit`], [`memory`]: how much memory there is, and for what.
 //! * [`disk_space`]: how much room the disk has.
@@ -38,6 +38,7 @@ mod lookups;
 pub mod memory;
 pub mod memory_limit;
 pub mod metrics;
+pub mod outbound;
 pub mod outbox;
 mod permits;
 pub mod places;

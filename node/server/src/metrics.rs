@@ -91,6 +91,17 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ),
     (NOT_CONFIRMED, Unit::Count, "Commands refused because other regions did not confirm what came before"),
     ("mailraft_dns_questions_total", Unit::Count, "Questions to the DNS by result: answered, kept from before, none"),
+    (
+        "mailraft_outbound_tls_total",
+        Unit::Count,
+        "TLS handshakes with other servers by result: ok, certificate, handshake",
+    ),
+    (
+        "mailraft_mta_sts_fetches_total",
+        Unit::Count,
+        "Policies of MTA-STS that were asked for over HTTPS, by result: fetched, failed",
+    ),
+    ("mailraft_mta_sts_kept_bytes", Unit::Bytes, "Memory that policies of MTA-STS take"),
     ("mailraft_dns_kept_bytes", Unit::Bytes, "Memory that answers of the DNS take, kept for the next time"),
     ("mailraft_dmarc_total", Unit::Count, "Messages from other servers that were checked, by what came of DMARC"),
     (
