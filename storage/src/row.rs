@@ -54,6 +54,8 @@ pub enum Table {
     /// key: empty, or 1. The home region, the regions that answers wait for, and what is promised; whether they wait now.
     /// In clear.
     Regions = 0x17,
+    /// key: keyed hash of a domain's name (32). The keys that sign the domain's mail, secrets and all.
+    DomainKeys = 0x18,
 
     // Of a mailbox, sealed by its key.
     /// key: empty, or 1. Counters of the whole mailbox and the position of its last entry; where incarnations began in it.
@@ -97,7 +99,7 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 33] = [
+    pub const ALL: [Table; 34] = [
         Table::Applied,
         Table::Hashes,
         Table::Commands,
@@ -114,6 +116,7 @@ impl Table {
         Table::Addresses,
         Table::Accounts,
         Table::Regions,
+        Table::DomainKeys,
         Table::Counters,
         Table::Folders,
         Table::Contents,
@@ -158,6 +161,7 @@ impl Table {
             | Table::Addresses
             | Table::Accounts
             | Table::Regions
+            | Table::DomainKeys
             | Table::Counters
             | Table::Folders
             | Table::Places

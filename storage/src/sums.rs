@@ -66,6 +66,7 @@ impl Part {
         match Table::from_number(table) {
             Some(
                 Table::Regions
+                | Table::DomainKeys
                 | Table::Mode
                 | Table::QueueKeys
                 | Table::QueueRecipients

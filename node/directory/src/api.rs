@@ -7,7 +7,7 @@ use mailraft_storage::MailboxId;
 use mailraft_storage::seal::Key;
 use serde::{Deserialize, Serialize};
 
-use crate::records::AccountId;
+use crate::records::{AccountId, KeyAlgorithm, KeyState, SecretKey};
 
 /// A change of the directory.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,9 +55,59 @@ pub enum Command {
         /// The account.
         address: String,
     },
+    /// A new domain with keys that sign its mail.
+    CreateDomainWithKeys {
+        /// Its name.
+        name: String,
+        /// Its keys.
+        keys: Vec<NewKey>,
+    },
+    /// More keys for a domain.
+    AddDomainKeys {
+        /// The domain.
+        name: String,
+        /// The keys.
+        keys: Vec<NewKey>,
+    },
+    /// A key signs from now on, instead of the one of its algorithm that did, which retires.
+    UseDomainKey {
+        /// The domain.
+        name: String,
+        /// The key's selector.
+        selector: String,
+    },
+    /// A key signs no more, and stays published.
+    RetireDomainKey {
+        /// The domain.
+        name: String,
+        /// The key's selector.
+        selector: String,
+    },
+    /// A key that does not sign goes for good.
+    RemoveDomainKey {
+        /// The domain.
+        name: String,
+        /// The key's selector.
+        selector: String,
+    },
 }
 
-/// Without verifiers, which are for no log.
+/// A key for a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKey {
+    /// Its selector.
+    pub selector: String,
+    /// How it signs.
+    pub algorithm: KeyAlgorithm,
+    /// What it is for at first.
+    pub state: KeyState,
+    /// The text of the TXT record that publishes it.
+    pub record: String,
+    /// The key itself.
+    pub secret: SecretKey,
+}
+
+/// Without verifiers and keys, which are for no log.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,26 +118,37 @@ impl fmt::Debug for Command {
             Command::AddAddress { address, targets } => write!(f, "AddAddress({address:?}, {targets:?})"),
             Command::RemoveAddress { address } => write!(f, "RemoveAddress({address:?})"),
             Command::DeleteAccount { address } => write!(f, "DeleteAccount({address:?})"),
+            Command::CreateDomainWithKeys { name, keys } => {
+                write!(f, "CreateDomainWithKeys({name:?}, {:?})", selectors(keys))
+            }
+            Command::AddDomainKeys { name, keys } => write!(f, "AddDomainKeys({name:?}, {:?})", selectors(keys)),
+            Command::UseDomainKey { name, selector } => write!(f, "UseDomainKey({name:?}, {selector:?})"),
+            Command::RetireDomainKey { name, selector } => write!(f, "RetireDomainKey({name:?}, {selector:?})"),
+            Command::RemoveDomainKey { name, selector } => write!(f, "RemoveDomainKey({name:?}, {selector:?})"),
         }
     }
 }
 
 impl Command {
-    /// What is asked, in short. A password is not in it: its verifier is another one each time.
+    /// What is asked, in short. A password is not in it: its verifier is another one each time, and so are keys.
     pub(crate) fn digest(&self, key: &Key) -> [u8; 32] {
-        let (kind, address, others): (u8, &str, &[String]) = match self {
-            Command::CreateDomain { name } => (0, name, &[]),
-            Command::CreateAccount { address, verifier: _ } => (1, address, &[]),
-            Command::SetPassword { address, verifier: _ } => (2, address, &[]),
-            Command::SetDisabled { address, disabled: false } => (3, address, &[]),
-            Command::SetDisabled { address, disabled: true } => (4, address, &[]),
-            Command::AddAddress { address, targets } => (5, address, targets),
-            Command::RemoveAddress { address } => (6, address, &[]),
-            Command::DeleteAccount { address } => (7, address, &[]),
+        let (kind, address, others): (u8, &str, Vec<&str>) = match self {
+            Command::CreateDomain { name } => (0, name, Vec::new()),
+            Command::CreateAccount { address, verifier: _ } => (1, address, Vec::new()),
+            Command::SetPassword { address, verifier: _ } => (2, address, Vec::new()),
+            Command::SetDisabled { address, disabled: false } => (3, address, Vec::new()),
+            Command::SetDisabled { address, disabled: true } => (4, address, Vec::new()),
+            Command::AddAddress { address, targets } => (5, address, targets.iter().map(String::as_str).collect()),
+            Command::RemoveAddress { address } => (6, address, Vec::new()),
+            Command::DeleteAccount { address } => (7, address, Vec::new()),
+            Command::CreateDomainWithKeys { name, keys } => (8, name, selectors(keys)),
+            Command::AddDomainKeys { name, keys } => (9, name, selectors(keys)),
+            Command::UseDomainKey { name, selector } => (10, name, vec![selector]),
+            Command::RetireDomainKey { name, selector } => (11, name, vec![selector]),
+            Command::RemoveDomainKey { name, selector } => (12, name, vec![selector]),
         };
         // Names are compared without case, too.
-        let texts: Vec<String> =
-            std::iter::once(address).chain(others.iter().map(String::as_str)).map(str::to_lowercase).collect();
+        let texts: Vec<String> = std::iter::once(address).chain(others).map(str::to_lowercase).collect();
         let kind = [kind];
         let parts: Vec<&[u8]> = std::iter::once(kind.as_slice()).chain(texts.iter().map(String::as_bytes)).collect();
         key.keyed_hash(&parts)
@@ -105,8 +166,25 @@ impl Command {
             Command::AddAddress { address, targets } => {
                 address.len() + targets.iter().map(|t| t.len() + size_of::<String>()).sum::<usize>()
             }
+            Command::CreateDomainWithKeys { name, keys } | Command::AddDomainKeys { name, keys } => {
+                name.len() + keys.iter().map(NewKey::size_bytes).sum::<usize>()
+            }
+            Command::UseDomainKey { name, selector }
+            | Command::RetireDomainKey { name, selector }
+            | Command::RemoveDomainKey { name, selector } => name.len() + selector.len(),
         }
     }
+}
+
+impl NewKey {
+    fn size_bytes(&self) -> usize {
+        let NewKey { selector, record, secret, algorithm: _, state: _ } = self;
+        selector.len() + record.len() + secret.0.len() + size_of::<NewKey>()
+    }
+}
+
+fn selectors(keys: &[NewKey]) -> Vec<&str> {
+    keys.iter().map(|key| key.selector.as_str()).collect()
 }
 
 /// What the directory answers.
@@ -177,4 +255,36 @@ pub enum Refusal {
         mailboxes = crate::lookup::TARGETS_MAX
     )]
     OutOfReach(String),
+    /// The domain has one of this selector already.
+    #[error("there is a key {selector} of {name} already: name another selector with --selector")]
+    KeyExists {
+        /// The domain.
+        name: String,
+        /// The selector.
+        selector: String,
+    },
+    /// The key is missing.
+    #[error("there is no key {selector} of {name}: mailraft domain key list {name} shows those that there are")]
+    NoSuchKey {
+        /// The domain.
+        name: String,
+        /// The selector.
+        selector: String,
+    },
+    /// No more fit.
+    #[error("{0} would have more than {max} keys: remove retired ones first with mailraft domain key remove", max = crate::records::KEYS_MAX)]
+    TooManyKeys(String),
+    /// What signs now can't go.
+    #[error(
+        "the key {selector} of {name} signs: let another one sign first with mailraft domain key use, or retire it"
+    )]
+    KeySigns {
+        /// The domain.
+        name: String,
+        /// The selector.
+        selector: String,
+    },
+    /// It is too long, or nothing that can be published.
+    #[error("the key {0} can't be kept: let mailraft make it")]
+    BadKey(String),
 }

@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_storage::entry::versioned_encode;
 use mailraft_storage::seal::{Key, seal_row};
-use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table};
+use mailraft_storage::{ClusterId, Env, Epoch, MailboxId, RowBatch, RowKey, Table, UnixMillis};
 use serde::Serialize;
 
-use crate::api::{Answer, Command, Refusal};
+use crate::api::{Answer, Command, NewKey, Refusal};
+use crate::domain_keys;
 use crate::error::LookupError;
 use crate::keys::{key_record, mailbox_key_place};
 use crate::lookup::{self, ADDRESSES_WITH_ACCOUNT_MAX, Reader, TARGETS_MAX};
 use crate::records::{
-    Account, AccountId, AddressRecord, Domain, RECORD_VERSION, Target, account_place, address_place, domain_place,
+    Account, AccountId, AddressRecord, Domain, DomainKeys, RECORD_VERSION, Target, account_place, address_place,
+    domain_keys_place, domain_place,
 };
 use crate::{names, password};
 
@@ -33,7 +35,7 @@ type Decision = Result<Result<Effects, Refusal>, LookupError>;
 /// Decides one command.
 pub fn decide(at: Reader<'_>, env: &mut Env, command: &Command) -> Decision {
     match command {
-        Command::CreateDomain { name } => create_domain(at, env, name),
+        Command::CreateDomain { name } => create_domain(at, env, name, &[]),
         Command::CreateAccount { address, verifier } => create_account(at, env, address, verifier),
         Command::SetPassword { verifier, .. } if !password::is_verifier(verifier) => Ok(Err(Refusal::BadVerifier)),
         Command::SetPassword { address, verifier } => {
@@ -45,6 +47,19 @@ pub fn decide(at: Reader<'_>, env: &mut Env, command: &Command) -> Decision {
         Command::AddAddress { address, targets } => add_address(at, env, address, targets),
         Command::RemoveAddress { address } => remove_address(at, address),
         Command::DeleteAccount { address } => delete_account(at, env, address),
+        Command::CreateDomainWithKeys { name, keys } => create_domain(at, env, name, keys),
+        Command::AddDomainKeys { name, keys } => {
+            change_keys(at, env, name, |all, wall| domain_keys::add(all, keys, wall))
+        }
+        Command::UseDomainKey { name, selector } => {
+            change_keys(at, env, name, |all, wall| domain_keys::sign(all, selector, wall))
+        }
+        Command::RetireDomainKey { name, selector } => {
+            change_keys(at, env, name, |all, wall| domain_keys::retire(all, selector, wall))
+        }
+        Command::RemoveDomainKey { name, selector } => {
+            change_keys(at, env, name, |all, _| domain_keys::remove(all, selector))
+        }
     }
 }
 
@@ -57,14 +72,42 @@ macro_rules! accept {
     };
 }
 
-fn create_domain(at: Reader<'_>, env: &mut Env, name: &str) -> Decision {
+fn create_domain(at: Reader<'_>, env: &mut Env, name: &str, keys: &[NewKey]) -> Decision {
     let name = accept!(names::domain(name));
     if at.domain(&name)?.is_some() {
         return Ok(Err(Refusal::DomainExists(name)));
     }
     let place = domain_place(at.lookup().index(), &name);
     let mut sealer = Sealer::new(at)?;
-    sealer.put(env, place, &Domain { name, created: env.wall });
+    sealer.put(env, place, &Domain { name: name.clone(), created: env.wall });
+    if !keys.is_empty() {
+        let mut all = DomainKeys { name, keys: Vec::new() };
+        if let Err(refusal) = domain_keys::add(&mut all, keys, env.wall) {
+            return Ok(Err(refusal));
+        }
+        sealer.put(env, domain_keys_place(at.lookup().index(), &all.name), &all);
+    }
+    Ok(Ok(sealer.done(Answer::Done)))
+}
+
+/// Changes the keys of a domain that is there.
+fn change_keys(
+    at: Reader<'_>,
+    env: &mut Env,
+    name: &str,
+    change: impl FnOnce(&mut DomainKeys, UnixMillis) -> Result<(), Refusal>,
+) -> Decision {
+    let name = accept!(names::domain(name));
+    if at.domain(&name)?.is_none() {
+        return Ok(Err(Refusal::NoSuchDomain(name)));
+    }
+    let mut sealer = Sealer::new(at)?;
+    sealer.requires.push(domain_place(at.lookup().index(), &name));
+    let mut all = at.domain_keys(&name)?.unwrap_or(DomainKeys { name, keys: Vec::new() });
+    if let Err(refusal) = change(&mut all, env.wall) {
+        return Ok(Err(refusal));
+    }
+    sealer.put(env, domain_keys_place(at.lookup().index(), &all.name), &all);
     Ok(Ok(sealer.done(Answer::Done)))
 }
 

@@ -9,10 +9,13 @@ use mailraft_owner::conformance::{Subject, check};
 use mailraft_owner::{Deciding, QUEUE_MAX_BYTES, QUEUE_MAX_COMMANDS, SessionNumber, Submitted};
 
 use super::*;
+use crate::api::NewKey;
 use crate::keys::{RootKey, first_rows};
 use crate::lookup::{Resolution, TARGETS_MAX};
 use crate::password::DUMMY_VERIFIER;
-use crate::records::account_place;
+use crate::records::{
+    KEY_RECORD_MAX_BYTES, KEYS_MAX, KeyAlgorithm, KeyState, SECRET_KEY_MAX_BYTES, SecretKey, account_place,
+};
 
 const CLUSTER: ClusterId = ClusterId([4; 16]);
 const REPLICA: ReplicaId = ReplicaId(1);
@@ -636,8 +639,128 @@ fn every_change_has_a_digest_of_its_own() {
         Command::AddAddress { address: text("x"), targets: vec![text("yz")] },
         Command::RemoveAddress { address: text("x") },
         Command::DeleteAccount { address: text("x") },
+        Command::CreateDomainWithKeys { name: text("x"), keys: Vec::new() },
+        Command::CreateDomainWithKeys { name: text("x"), keys: vec![new_key("k", KeyAlgorithm::RsaSha256)] },
+        Command::AddDomainKeys { name: text("x"), keys: vec![new_key("k", KeyAlgorithm::RsaSha256)] },
+        Command::UseDomainKey { name: text("x"), selector: text("k") },
+        Command::RetireDomainKey { name: text("x"), selector: text("k") },
+        Command::RemoveDomainKey { name: text("x"), selector: text("k") },
     ];
     let key = Key::from_bytes([1; 32]);
     let digests: BTreeSet<[u8; 32]> = commands.iter().map(|command| command.digest(&key)).collect();
     assert_eq!(digests.len(), commands.len());
+}
+
+fn new_key(selector: &str, algorithm: KeyAlgorithm) -> NewKey {
+    NewKey {
+        selector: selector.to_owned(),
+        algorithm,
+        state: KeyState::Published,
+        record: format!("v=DKIM1; p={selector}"),
+        secret: SecretKey(format!("the secret of {selector}").into_bytes()),
+    }
+}
+
+/// The keys of a domain with their states.
+fn keys(w: &World, name: &str) -> Vec<String> {
+    let keys = w.lookup.domain_keys(name).unwrap();
+    keys.iter().map(|key| format!("{} {}", key.selector, key.state.as_str())).collect()
+}
+
+#[test]
+fn a_domain_is_made_with_keys_that_sign() {
+    let mut w = World::new();
+    let signing = |selector, algorithm| NewKey { state: KeyState::Signing, ..new_key(selector, algorithm) };
+    let new = vec![signing("R1", KeyAlgorithm::RsaSha256), signing("e1", KeyAlgorithm::Ed25519Sha256)];
+    let create = Command::CreateDomainWithKeys { name: "X.test".into(), keys: new };
+    assert_eq!(w.run(create.clone()), Ok(Answer::Done));
+    assert_eq!(keys(&w, "x.TEST"), ["r1 signing", "e1 signing"]);
+    let signers = w.lookup.signers_of("X.test").unwrap();
+    let secrets: Vec<&[u8]> = signers.iter().map(|key| key.secret.0.as_slice()).collect();
+    assert_eq!(secrets, [b"the secret of R1".as_slice(), b"the secret of e1"]);
+    assert_eq!(w.run(create), Err(Refusal::DomainExists("x.test".into())));
+    // One that was made without has none, and neither has a domain of others.
+    w.run(domain("y.test")).unwrap();
+    assert!(w.lookup.signers_of("y.test").unwrap().is_empty() && w.lookup.signers_of("z.test").unwrap().is_empty());
+}
+
+#[test]
+fn a_key_is_published_signs_retires_and_goes() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    let name = || "x.test".to_owned();
+    let add = |selector, algorithm| Command::AddDomainKeys { name: name(), keys: vec![new_key(selector, algorithm)] };
+    let sign = |selector: &str| Command::UseDomainKey { name: name(), selector: selector.into() };
+    let retire = |selector: &str| Command::RetireDomainKey { name: name(), selector: selector.into() };
+    let remove = |selector: &str| Command::RemoveDomainKey { name: name(), selector: selector.into() };
+    for (selector, algorithm) in
+        [("r1", KeyAlgorithm::RsaSha256), ("e1", KeyAlgorithm::Ed25519Sha256), ("r2", KeyAlgorithm::RsaSha256)]
+    {
+        w.run(add(selector, algorithm)).unwrap();
+    }
+    assert_eq!(keys(&w, "x.test"), ["r1 published", "e1 published", "r2 published"]);
+    assert!(w.lookup.signers_of("x.test").unwrap().is_empty(), "nothing signs before it is published");
+    w.run(sign("r1")).unwrap();
+    w.run(sign("e1")).unwrap();
+    let refusal = Refusal::KeySigns { name: name(), selector: "r1".into() };
+    assert_eq!(w.run(remove("r1")), Err(refusal));
+    w.run(sign("R2")).unwrap();
+    assert_eq!(keys(&w, "x.test"), ["r1 retired", "e1 signing", "r2 signing"]);
+    // It can be taken back.
+    w.run(sign("r1")).unwrap();
+    w.run(retire("e1")).unwrap();
+    assert_eq!(keys(&w, "x.test"), ["r1 signing", "e1 retired", "r2 retired"]);
+    w.run(remove("e1")).unwrap();
+    assert_eq!(keys(&w, "x.test"), ["r1 signing", "r2 retired"]);
+    let gone = Refusal::NoSuchKey { name: name(), selector: "e1".into() };
+    for command in [sign("e1"), retire("e1"), remove("e1")] {
+        assert_eq!(w.run(command), Err(gone.clone()));
+    }
+    let exists = Refusal::KeyExists { name: name(), selector: "r1".into() };
+    assert_eq!(w.run(add("R1", KeyAlgorithm::RsaSha256)), Err(exists));
+    let nowhere = Command::UseDomainKey { name: "z.test".into(), selector: "r1".into() };
+    assert_eq!(w.run(nowhere), Err(Refusal::NoSuchDomain("z.test".into())));
+}
+
+#[test]
+fn keys_of_a_domain_are_bounded_in_number_and_size() {
+    let mut w = World::new();
+    w.run(domain("x.test")).unwrap();
+    let add = |key: NewKey| Command::AddDomainKeys { name: "x.test".into(), keys: vec![key] };
+    let fresh = |selector: &str| new_key(selector, KeyAlgorithm::RsaSha256);
+    let bad = Err(Refusal::BadKey("a".into()));
+    for (secret_bytes, record, expected) in [
+        (SECRET_KEY_MAX_BYTES + 1, "p=".to_owned(), &bad),
+        (1, "x".repeat(KEY_RECORD_MAX_BYTES + 1), &bad),
+        (1, String::new(), &bad),
+        (1, "v=DKIM1\r\n".to_owned(), &bad),
+        (SECRET_KEY_MAX_BYTES, "x".repeat(KEY_RECORD_MAX_BYTES), &Ok(Answer::Done)),
+    ] {
+        let key = NewKey { secret: SecretKey(vec![1; secret_bytes]), record, ..fresh("a") };
+        assert_eq!(&w.run(add(key)), expected);
+    }
+    for n in 1..KEYS_MAX {
+        w.run(add(fresh(&format!("k{n}")))).unwrap();
+    }
+    assert_eq!(w.run(add(fresh("more"))), Err(Refusal::TooManyKeys("x.test".into())));
+    assert_eq!(keys(&w, "x.test").len(), KEYS_MAX);
+    assert!(w.run(add(fresh("not_one"))).is_err());
+    // Several at once are added all or not at all.
+    let two = Command::AddDomainKeys { name: "y.test".into(), keys: vec![fresh("k"), fresh("k")] };
+    w.run(domain("y.test")).unwrap();
+    assert!(matches!(w.run(two), Err(Refusal::KeyExists { .. })));
+    assert!(keys(&w, "y.test").is_empty());
+}
+
+#[test]
+fn no_secret_of_a_key_stands_in_a_log_or_in_clear_in_a_row() {
+    let mut w = World::new();
+    let keys = vec![new_key("r1", KeyAlgorithm::RsaSha256)];
+    let create = Command::CreateDomainWithKeys { name: "x.test".into(), keys };
+    assert!(!format!("{create:?} {:?}", new_key("r1", KeyAlgorithm::RsaSha256)).contains("116, 104, 101"));
+    w.run(create).unwrap();
+    let rows = w.rows.scan(REPLICA, MailboxId::PARTITION, Table::DomainKeys, &[], &[], 10).unwrap();
+    let (key, value) = &rows[0];
+    let has = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).any(|part| part == what);
+    assert!(!has(value, b"the secret") && !has(value, b"x.test") && !has(key, b"x.test"));
 }

@@ -6,11 +6,13 @@
 //! * [`records`] says what the rows hold.
 //! * [`lookup`] reads.
 //! * [`engine`] changes, as an owner's engine.
+//! * `domain_keys` says how the keys change that sign a domain's mail.
 //! * [`password`] has Argon2id.
 //! * [`names`] says what an address may look like.
 
 pub mod api;
 mod decide;
+mod domain_keys;
 pub mod engine;
 mod error;
 pub mod keys;
@@ -19,8 +21,10 @@ pub mod names;
 pub mod password;
 pub mod records;
 
-pub use api::{Answer, Command, Refusal};
+pub use api::{Answer, Command, NewKey, Refusal};
 pub use engine::Directory;
 pub use error::LookupError;
 pub use lookup::{Lookup, Resolution};
-pub use records::{Account, AccountId, AddressRecord, Domain, Target};
+pub use records::{
+    Account, AccountId, AddressRecord, Domain, DomainKey, KeyAlgorithm, KeyState, PublicKey, SecretKey, Target,
+};

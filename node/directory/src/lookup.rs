@@ -13,7 +13,8 @@ use crate::error::LookupError;
 use crate::keys::{FIRST_EPOCH, MAILBOX_EPOCH, RootKey, key_of, keyring_place, mailbox_key_place, open_epoch_key};
 use crate::names::{POSTMASTER, without_detail};
 use crate::records::{
-    Account, AddressRecord, Domain, RECORD_VERSION, Target, account_place, address_place, domain_place,
+    Account, AddressRecord, Domain, DomainKey, DomainKeys, KeyState, PublicKey, RECORD_VERSION, Target, account_place,
+    address_place, domain_keys_place, domain_place,
 };
 
 /// Aliases of aliases are followed this far.
@@ -79,6 +80,25 @@ impl Lookup {
     /// If it can't be read.
     pub fn domain(&self, name: &str) -> Result<Option<Domain>, LookupError> {
         self.reader(None).domain(name)
+    }
+
+    /// What anybody may know of a domain's keys, in the order in which they were made.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn domain_keys(&self, name: &str) -> Result<Vec<PublicKey>, LookupError> {
+        let found = self.reader(None).domain_keys(&name.to_ascii_lowercase())?;
+        Ok(found.map_or(Vec::new(), |all| all.keys.into_iter().map(|key| key.public).collect()))
+    }
+
+    /// The keys that sign the mail of a domain now, at most one of each algorithm; none if it is not of this cluster.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn signers_of(&self, domain: &str) -> Result<Vec<DomainKey>, LookupError> {
+        let found = self.reader(None).domain_keys(&domain.to_ascii_lowercase())?;
+        let keys = found.map_or(Vec::new(), |all| all.keys);
+        Ok(keys.into_iter().filter(|key| key.public.state == KeyState::Signing).collect())
     }
 
     /// The address's own record, in its one form.
@@ -341,6 +361,10 @@ impl<'a> Reader<'a> {
 
     pub fn domain(&self, name: &str) -> Result<Option<Domain>, LookupError> {
         self.record(&domain_place(&self.lookup.index, name), Table::Domains)
+    }
+
+    pub fn domain_keys(&self, name: &str) -> Result<Option<DomainKeys>, LookupError> {
+        self.record(&domain_keys_place(&self.lookup.index, name), Table::DomainKeys)
     }
 
     pub fn address(&self, address: &str) -> Result<Option<AddressRecord>, LookupError> {

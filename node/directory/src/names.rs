@@ -2,6 +2,8 @@
 
 /// The longest address, in bytes (RFC 5321, section 4.5.3.1.3, without the angle brackets).
 pub const ADDRESS_MAX_BYTES: usize = 254;
+/// The longest selector, in bytes: a name below _domainkey has room for a domain too.
+pub const SELECTOR_MAX_BYTES: usize = 63;
 /// What separates a local part from its detail (RFC 5233).
 pub const DETAIL_SEPARATOR: char = '+';
 /// Whom mail about this server itself goes to, in any domain and without one (RFC 5321, section 4.5.1).
@@ -17,17 +19,25 @@ const SHOWN_MAX_CHARS: usize = 80;
 /// One sentence that says what is wrong.
 pub fn domain(text: &str) -> Result<String, String> {
     let name = text.trim().trim_end_matches('.').to_ascii_lowercase();
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
     // Four numbers are an IP address.
     let numeric = name.rsplit('.').next().is_some_and(|top| top.bytes().all(|b| b.is_ascii_digit()));
-    if name.len() > 253 || !name.contains('.') || numeric || !name.split('.').all(label) {
+    if name.len() > 253 || !name.contains('.') || numeric || !name.split('.').all(is_label) {
         return Err(format!("{} is not a domain name such as example.org", shown(text)));
+    }
+    Ok(name)
+}
+
+/// A selector's name in its one form: labels as those of a host (RFC 6376, section 3.1).
+///
+/// # Errors
+/// One sentence that says what is wrong.
+pub fn selector(text: &str) -> Result<String, String> {
+    let name = text.trim().to_ascii_lowercase();
+    if name.len() > SELECTOR_MAX_BYTES || !name.split('.').all(is_label) {
+        return Err(format!(
+            "{} is not a selector: use letters, digits and hyphens, at most {SELECTOR_MAX_BYTES}",
+            shown(text)
+        ));
     }
     Ok(name)
 }
@@ -65,6 +75,14 @@ pub(crate) fn roles(host: &str) -> [String; 3] {
     [format!("{POSTMASTER}@{host}"), format!("{ABUSE}@{host}"), POSTMASTER.to_owned()]
 }
 
+fn is_label(label: &str) -> bool {
+    !label.is_empty()
+        && label.len() <= 63
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
 fn shown(text: &str) -> String {
     let mut short: String = text.chars().take(SHOWN_MAX_CHARS).collect();
     if short.len() < text.len() {
@@ -99,6 +117,10 @@ mod tests {
             "jörg@example.org",
         ] {
             assert!(address(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(selector(" Rsa-2026.x "), Ok("rsa-2026.x".into()));
+        for wrong in ["", "a b", "-a", "a..b", "a_b", "a;b", &"x".repeat(64)] {
+            assert!(selector(wrong).is_err(), "{wrong}");
         }
         let long = "ö".repeat(100_000);
         for refused in [address(&long), address(&format!("{long}@x.org")), domain(&long)] {
