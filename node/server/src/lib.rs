@@ -7,6 +7,7 @@
 //! * [`links`]: how a session reaches the mailbox actor, here or on another node.
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
 //! * [`outbound`]: mail to other servers. [`proved_dns`]: what DNSSEC proves of where it goes.
+//! * [`pages`]: what everybody may read over HTTPS.
 //! * [`descriptors`]: how many files and connections there may be, and for whom.
 //! * [`memory_limit`], [`memory`]: how much memory there is, and for what.
 //! * [`disk_space`]: how much room the disk has.
@@ -40,6 +41,7 @@ pub mod memory_limit;
 pub mod metrics;
 pub mod outbound;
 pub mod outbox;
+pub mod pages;
 mod permits;
 pub mod places;
 pub mod proved_dns;

@@ -61,6 +61,8 @@ pub enum Share {
     Imap,
     /// POP3, with or without TLS from the start.
     Pop3,
+    /// Pages over HTTPS, for which nobody logs in.
+    Pages,
 }
 
 /// Why a session is to end.

@@ -327,6 +327,7 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     now.limits = new.limits;
     now.tls = new.tls;
     now.sender_auth = config::SenderAuth { resolvers: now.sender_auth.resolvers, ..new.sender_auth };
+    now.mta_sts = new.mta_sts;
     now.peer = config::Peer { listen: now.peer.listen, ..new.peer };
     now.log.mask_addresses = new.log.mask_addresses;
     *services.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);

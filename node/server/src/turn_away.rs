@@ -93,7 +93,7 @@ impl TurnAway {
     async fn tell(self, service: Service, socket: TcpStream) -> io::Result<()> {
         let line = self.line(service);
         match service {
-            Service::Submissions | Service::Imaps | Service::Pop3s => {
+            Service::Submissions | Service::Imaps | Service::Pop3s | Service::Https => {
                 say(&mut self.acceptor.accept(socket).await?, &line).await
             }
             Service::Smtp | Service::Submission | Service::Imap | Service::Pop3 => {
@@ -103,13 +103,20 @@ impl TurnAway {
         }
     }
 
-    /// The greeting that ends a connection (RFC 5321, section 3.1; RFC 3501, section 7.1.5; RFC 3206).
+    /// The greeting that ends a connection (RFC 5321, section 3.1; RFC 3501, section 7.1.5; RFC 3206), or the answer to whatever is asked (RFC 9110, section 15.6.4).
     fn line(&self, service: Service) -> String {
         let (hostname, why) = (&self.hostname, self.why.borrow());
         match service {
             Service::Smtp | Service::Submission | Service::Submissions => format!("421 4.3.2 {hostname} {}\r\n", *why),
             Service::Imap | Service::Imaps => format!("* BYE [UNAVAILABLE] {}\r\n", *why),
             Service::Pop3 | Service::Pop3s => format!("-ERR [SYS/TEMP] {}\r\n", *why),
+            Service::Https => {
+                format!(
+                    "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}\r\n",
+                    why.len() + 2,
+                    *why
+                )
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         ("listen.imaps", listen.imaps),
         ("listen.pop3", listen.pop3),
         ("listen.pop3s", listen.pop3s),
+        ("listen.https", listen.https),
         ("admin.listen", Some(config.admin.listen)),
     ];
     let mut findings: Vec<Finding> =

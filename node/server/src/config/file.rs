@@ -8,6 +8,7 @@ use std::time::Duration;
 use mailraft_cluster::config::REGION_LOG_KEEP_BYTES;
 use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_driver::{REGION_SNAPSHOT_BYTES_PER_SECOND, SCRUB_EVERY};
+use mailraft_outbound::tls::mta_sts::{MAX_AGE_MAX_S, Mode, Policy};
 use mailraft_sender_auth::{Domain, Enforcement};
 use mailraft_storage::{ClusterId, NodeId};
 use serde::Deserialize;
@@ -32,6 +33,8 @@ pub struct File {
     admin: AdminSection,
     #[serde(default)]
     sender_auth: SenderAuthSection,
+    #[serde(default)]
+    mta_sts: MtaStsSection,
     #[serde(default)]
     limits: LimitsSection,
     #[serde(default)]
@@ -111,6 +114,7 @@ struct ListenSection {
     imaps: Option<SocketAddr>,
     pop3: Option<SocketAddr>,
     pop3s: Option<SocketAddr>,
+    https: Option<SocketAddr>,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +130,14 @@ struct SenderAuthSection {
     dmarc: String,
     resolvers: Vec<SocketAddr>,
     authserv_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MtaStsSection {
+    mode: String,
+    mx: Vec<String>,
+    max_age_seconds: u64,
 }
 
 #[derive(Deserialize)]
@@ -210,6 +222,39 @@ impl SenderAuthSection {
             )));
         }
         Ok(SenderAuth { enforcement, resolvers: self.resolvers, authserv_id })
+    }
+}
+
+impl Default for MtaStsSection {
+    fn default() -> Self {
+        MtaStsSection { mode: "off".into(), mx: Vec::new(), max_age_seconds: 604_800 }
+    }
+}
+
+impl MtaStsSection {
+    fn check(self, hostname: &str) -> Result<Option<Policy>, ConfigError> {
+        let max_age_s = within("mta_sts.max_age_seconds", self.max_age_seconds, 3_600, MAX_AGE_MAX_S)?;
+        let mode = match self.mode.as_str() {
+            "off" => return Ok(None),
+            "testing" => Mode::Testing,
+            "enforce" => Mode::Enforce,
+            "none" => Mode::None,
+            other => {
+                return Err(ConfigError(format!(
+                    "mta_sts.mode is {other:?}: choose \"off\", \"testing\", \"enforce\" or \"none\""
+                )));
+            }
+        };
+        let patterns = if self.mx.is_empty() { vec![hostname.to_ascii_lowercase()] } else { self.mx };
+        let policy = Policy { mode, max_age_s, patterns };
+        // Others must be able to read it.
+        match Policy::parse(policy.lines().join("\n").as_bytes()) {
+            Ok(policy) => Ok(Some(policy)),
+            Err(error) => Err(ConfigError(format!(
+                "mta_sts.mx is {:?}: write names of servers, such as mail.example.org or *.example.org ({error})",
+                policy.patterns
+            ))),
+        }
     }
 }
 
@@ -363,8 +408,10 @@ impl File {
             ("listen.imaps", listen.imaps),
             ("listen.pop3", listen.pop3),
             ("listen.pop3s", listen.pop3s),
+            ("listen.https", listen.https),
         ])?;
         let sender_auth = self.sender_auth.check(&self.tls.hostname)?;
+        let mta_sts = self.mta_sts.check(&self.tls.hostname)?;
         let limits = self.limits;
         let quota_bytes = match limits.quota_bytes {
             0 => None,
@@ -409,9 +456,11 @@ impl File {
                 imaps: self.listen.imaps,
                 pop3: self.listen.pop3,
                 pop3s: self.listen.pop3s,
+                https: self.listen.https,
             },
             admin: Admin { listen: self.admin.listen, token_file: self.admin.token_file },
             sender_auth,
+            mta_sts,
             limits: Limits {
                 max_message_bytes: within("limits.max_message_bytes", limits.max_message_bytes, 64 << 10, 256 << 20)?,
                 sessions: within("limits.sessions", limits.sessions, 1, 1_000_000)?,

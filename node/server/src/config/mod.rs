@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailraft_driver::{DriverConfig, PeerTls, Revoked};
+use mailraft_outbound::tls::mta_sts::Policy;
 use mailraft_sender_auth::Enforcement;
 use mailraft_storage::{ClusterId, NodeId};
 use zeroize::Zeroizing;
@@ -59,6 +60,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[sender_auth]`
     pub sender_auth: SenderAuth,
+    /// `[mta_sts]`: what we tell other servers about the TLS of ours, if anything.
+    pub mta_sts: Option<Policy>,
     /// `[limits]`
     pub limits: Limits,
     /// `[storage]`
@@ -171,6 +174,8 @@ pub struct Listen {
     pub pop3: Option<SocketAddr>,
     /// POP3 over TLS.
     pub pop3s: Option<SocketAddr>,
+    /// Pages over HTTPS.
+    pub https: Option<SocketAddr>,
 }
 
 /// The admin server.

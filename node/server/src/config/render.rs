@@ -204,6 +204,7 @@ imap = "{imap}"              # STARTTLS
 imaps = "{imaps}"            # TLS
 pop3 = "{pop3}"              # STLS
 pop3s = "{pop3s}"            # TLS
+# https = "0.0.0.0:443"      # pages for other servers and mail programs
 
 [admin]
 listen = "{admin}"           # health, metrics, API; on loopback only
@@ -218,6 +219,15 @@ dmarc = "{dmarc}"
 resolvers = []
 # In whose name results are told, the same on every node; without it tls.hostname.
 # authserv_id = "mail.example.org"
+
+[mta_sts]
+# What other servers are told over listen.https about the TLS of this cluster's servers, for every domain: "off" nothing,
+# "testing" that they report failures, "enforce" that they send nothing to a server that is not named here or has no
+# certificate that is trusted, "none" that what was told before is over. The same on every node.
+mode = "off"
+# The servers of MX records, or patterns such as "*.example.org"; none: tls.hostname.
+mx = []
+max_age_seconds = 604800               # others keep it for so long
 
 [limits]
 max_message_bytes = 52428800           # the longest message
@@ -315,6 +325,13 @@ mod tests {
                 "authserv_id = \"a b\"",
                 "sender_auth.authserv_id is \"a b\": write a host's name",
             ),
+            ("mode = \"off\"", "mode = \"on\"", "mta_sts.mode is \"on\": choose"),
+            (
+                "\"off\"\n# The servers of MX records, or patterns such as \"*.example.org\"; none: tls.hostname.\nmx = []",
+                "\"testing\"\nmx = [\"a b\"]",
+                "mta_sts.mx is [\"a b\"]: write names of servers",
+            ),
+            ("max_age_seconds = 604800 ", "max_age_seconds = 60 ", "mta_sts.max_age_seconds is 60"),
             ("use = \"always\"", "use = \"never\"", "keys.use is \"never\": choose \"always\" or \"at_home\""),
             ("partitions = 16", "partitions = 0", "cluster.partitions is 0"),
             ("format = \"text\"", "format = \"xml\"", "log.format is \"xml\": choose"),

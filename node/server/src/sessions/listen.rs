@@ -12,6 +12,7 @@ use super::shell::{Pace, Shell, stopped};
 use super::tls::spoken;
 use super::{imap, pop3, smtp};
 use crate::config;
+use crate::pages;
 use crate::places::{Place, Share};
 
 /// After accepting failed (too many open files, say).
@@ -34,11 +35,13 @@ pub enum Service {
     Pop3,
     /// POP3 over TLS (port 995).
     Pop3s,
+    /// Pages over HTTPS (port 443).
+    Https,
 }
 
 impl Service {
     /// All, with where a node listens for each.
-    pub fn each(listen: &config::Listen) -> [(Service, Option<SocketAddr>); 7] {
+    pub fn each(listen: &config::Listen) -> [(Service, Option<SocketAddr>); 8] {
         [
             (Service::Smtp, listen.smtp),
             (Service::Submission, listen.submission),
@@ -47,6 +50,7 @@ impl Service {
             (Service::Imaps, listen.imaps),
             (Service::Pop3, listen.pop3),
             (Service::Pop3s, listen.pop3s),
+            (Service::Https, listen.https),
         ]
     }
 
@@ -57,6 +61,7 @@ impl Service {
             Service::Submission | Service::Submissions => Share::Submission,
             Service::Imap | Service::Imaps => Share::Imap,
             Service::Pop3 | Service::Pop3s => Share::Pop3,
+            Service::Https => Share::Pages,
         }
     }
 }
@@ -124,6 +129,7 @@ async fn serve(
     peer: SocketAddr,
     place: Place,
 ) -> io::Result<()> {
+    let given = place.clone();
     let place = Some(place);
     match service {
         Service::Smtp => {
@@ -150,6 +156,10 @@ async fn serve(
             let tls = Some(spoken(connection.get_ref().1));
             shell.serve(pop3::session(context, peer.ip(), tls, place), Box::new(connection)).await
         }
+        Service::Https => {
+            let connection = shell.handshake(socket).await?;
+            pages::serve(context.services.clone(), connection, &given).await
+        }
     }
 }
 
@@ -168,6 +178,6 @@ async fn refuse(
         }
         Service::Imap => shell.refuse(imap::session(context, peer.ip(), None, None), socket, why).await,
         Service::Pop3 => shell.refuse(pop3::session(context, peer.ip(), None, None), socket, why).await,
-        Service::Submissions | Service::Imaps | Service::Pop3s => Ok(()),
+        Service::Submissions | Service::Imaps | Service::Pop3s | Service::Https => Ok(()),
     }
 }
