@@ -12,7 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Query, ResponseCode};
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use mailraft_outbound::tls::dane::{self, Addresses, Dane, Record, Security, TlsaAnswer};
 use mailraft_sender_auth::NoAnswer;
@@ -78,6 +78,16 @@ impl ProvedDns {
     /// Whether what the resolvers say about DNSSEC counts: if not, DANE applies to nobody.
     pub fn is_believed(&self) -> bool {
         self.is_believed
+    }
+
+    /// Whether the resolvers validate, and are believed: the root is signed, so an answer about it is proved. If not, DANE applies
+    /// to nobody, which the operator should hear.
+    ///
+    /// # Errors
+    /// If nobody can say now.
+    pub async fn validates(&self, deadline: Instant) -> Result<bool, NoAnswer> {
+        let answer = self.ask_name(Name::root(), RecordType::SOA, deadline).await?;
+        Ok(answer.security == Security::Secure)
     }
 
     /// Where mail for a domain goes.
@@ -149,7 +159,11 @@ impl ProvedDns {
     }
 
     async fn ask(&self, name: &str, kind: RecordType, deadline: Instant) -> Result<Answer, NoAnswer> {
-        let query = Query::query(labels(name)?, kind);
+        self.ask_name(labels(name)?, kind, deadline).await
+    }
+
+    async fn ask_name(&self, name: Name, kind: RecordType, deadline: Instant) -> Result<Answer, NoAnswer> {
+        let query = Query::query(name.clone(), kind);
         let mut request_options = DnsRequestOptions::default();
         request_options.use_edns = true;
         request_options.edns_payload_len = self.pool.context().options.edns_payload_len;
@@ -162,7 +176,7 @@ impl ProvedDns {
                 match self.pool.send(request.clone()).first_answer().await {
                     Ok(response) => return self.answer(response),
                     Err(NetError::Dns(DnsError::NoRecordsFound(nothing))) => return no_records(nothing.response_code),
-                    Err(error) => tracing::debug!(%error, name, "the DNS did not answer"),
+                    Err(error) => tracing::debug!(%error, %name, "the DNS did not answer"),
                 }
             }
             Err(NoAnswer)
@@ -220,8 +234,8 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use hickory_resolver::proto::op::Message;
-    use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, TLSA};
-    use hickory_resolver::proto::rr::{Name, Record as DnsRecord};
+    use hickory_resolver::proto::rr::Record as DnsRecord;
+    use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, SOA, TLSA};
     use mailraft_outbound::tls::dane::Usage;
     use tokio::net::UdpSocket;
 
@@ -358,6 +372,22 @@ pub(crate) mod tests {
         let asked = asked.lock().unwrap();
         let tlsa: Vec<&str> = asked.iter().filter_map(|(question, _)| question.strip_prefix("TLSA ")).collect();
         assert_eq!(tlsa, ["_25._tcp.mx.c.test", "_25._tcp.mx.b.test"]);
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_validates_proves_what_the_root_says() {
+        let soa = DnsRecord::from_rdata(
+            Name::root(),
+            60,
+            RData::SOA(SOA::new(name("a.test"), name("b.test"), 1, 60, 60, 60, 60)),
+        );
+        for is_proved in [true, false] {
+            let (dns, _) =
+                proved(vec![("", RecordType::SOA, (ResponseCode::NoError, is_proved, vec![soa.clone()]))]).await;
+            assert_eq!(dns.validates(soon()).await, Ok(is_proved));
+        }
+        let (dns, _) = proved(vec![("", RecordType::SOA, (ResponseCode::ServFail, false, vec![]))]).await;
+        assert_eq!(dns.validates(soon()).await, Err(NoAnswer));
     }
 
     #[tokio::test]
