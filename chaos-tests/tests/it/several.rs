@@ -152,6 +152,38 @@ fn a_message_to_a_hundred_mailboxes_is_in_each_once_whichever_processes_die() {
     assert_once(&cluster, 2, few, &subjects);
 }
 
+/// What a node's process has had written to its disk since it started, in bytes.
+fn written_bytes(cluster: &Cluster, node: u64) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", cluster.pid(node))).unwrap();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
+    line.parse().unwrap()
+}
+
+#[test]
+fn a_message_of_some_megabytes_to_many_is_in_each_once_and_is_written_a_few_times() {
+    const MAILBOXES: usize = 12;
+    let mut cluster = Cluster::start_new(|c| c);
+    let accounts = recipients(&cluster, MAILBOXES);
+    let to: Vec<&str> = accounts.iter().map(|account| account.address.as_str()).collect();
+    let large = message("some-megabytes", &"0123456789abcdef0123456789abcdef0123456789abcdef\r\n".repeat(160_000));
+    let taken = send_until_taken(&cluster, &[1], &to, &large);
+    // In the middle of its deliveries.
+    cluster.wait("some have it", |cluster| {
+        let Ok(answer) = cluster.get(2, &format!("/api/v1/commands/{}", id_of(&taken))) else { return false };
+        answer.contains("delivered")
+    });
+    cluster.kill(3);
+    wait_until_delivered(&cluster, 1, &id_of(&taken), MAILBOXES);
+    // Each node has it for the queue and for each mailbox in its log, and perhaps as rows, once flushed and once compacted.
+    let once = (large.len() * (MAILBOXES + 1)) as u64;
+    for node in [1, 2] {
+        let written = written_bytes(&cluster, node);
+        assert!(written < 5 * once, "node {node} wrote {written} bytes for {once}");
+    }
+    cluster.start(3);
+    assert_once(&cluster, 2, &accounts, &["some-megabytes".to_owned()]);
+}
+
 #[test]
 fn groups_and_aliases_reach_each_mailbox_once_and_a_full_one_is_refused_before_the_message() {
     let cluster = Cluster::start_new(|c| c.replace("quota_bytes = 10737418240 ", "quota_bytes = 1048576 "));

@@ -205,7 +205,8 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                     (engine.place().mailbox.queue_partition(), items.recipient((item, recipient)))
             {
                 let origin = QueueOrigin { queue, at, item, recipient };
-                let errand = Errand { number: 0, mailbox: to.mailbox, origin, what: ErrandKind::Release };
+                let errand =
+                    Errand { number: 0, mailbox: to.mailbox, origin, what: ErrandKind::Release, upload_bytes: 0 };
                 out.push(Step::Own(Own::Errand(errand)));
             }
             let id = env.command_id();

@@ -32,6 +32,11 @@ pub const CHUNKS_UNANSWERED_MAX: usize = 8;
 const PATIENCE_PAUSE: Duration = Duration::from_millis(100);
 /// Between attempts, unless news of a leader come earlier.
 const RETRY_PAUSE: Duration = Duration::from_millis(15);
+/// Before a body is uploaded anew, for each chunk that was sent in vain; twice as long each time after. News of a leader come
+/// no earlier: whoever writes much that is lost keeps others from a majority.
+const UPLOAD_AGAIN_PER_CHUNK: Duration = Duration::from_millis(1);
+/// No longer than this.
+const UPLOAD_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Between attempts of a session that only listens, unless news of a leader come earlier.
 const IDLE_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -169,6 +174,12 @@ struct Busy {
     doing: Doing,
     /// When it is looked next whether an answer is worth waiting for.
     patience: Duration,
+    /// Chunks that were sent since the message was sealed last.
+    chunks_sent: u32,
+    /// How often an upload was begun anew.
+    uploads_again: u32,
+    /// The message is not sealed again before.
+    seals_at: Duration,
 }
 
 enum Doing {
@@ -226,6 +237,9 @@ impl Session {
             why: NotDone::NoQuorum,
             doing: Doing::Waiting,
             patience: env.now,
+            chunks_sent: 0,
+            uploads_again: 0,
+            seals_at: env.now,
         });
         self.go(env, out);
     }
@@ -495,7 +509,7 @@ impl Session {
             Some(busy) => {
                 let give_up = busy.gives_up_at();
                 Some(match busy.doing {
-                    Doing::Waiting if can_go => give_up.min(self.pause_until),
+                    Doing::Waiting if can_go => give_up.min(self.pause_until.max(busy.seals_at)),
                     Doing::Waiting | Doing::Sealing => give_up,
                     Doing::Uploading(_) | Doing::Asked => busy.patience,
                 })
@@ -558,6 +572,10 @@ impl Session {
                         self.ask(env, command, out);
                     }
                     Request::Store { .. } => {
+                        busy.count_upload(env.now);
+                        if env.now < busy.seals_at {
+                            return;
+                        }
                         busy.doing = Doing::Sealing;
                         out.push(Step::Seal);
                     }
@@ -617,6 +635,7 @@ impl Session {
             let (node, id, body, number) = (link.node, busy.id, upload.new_message.body, upload.sent);
             out.push(Step::SendChunk { node, id, body, number });
             upload.sent += 1;
+            busy.chunks_sent += 1;
         }
     }
 
@@ -733,6 +752,17 @@ impl Session {
 }
 
 impl Busy {
+    /// Counts what was uploaded in vain, if something was: the longer it lasts until it is uploaded anew.
+    fn count_upload(&mut self, now: Duration) {
+        let sent = std::mem::take(&mut self.chunks_sent);
+        if sent == 0 {
+            return;
+        }
+        let pause = UPLOAD_AGAIN_PER_CHUNK.saturating_mul(sent).saturating_mul(1 << self.uploads_again.min(16));
+        self.seals_at = now + pause.min(UPLOAD_AGAIN_MAX);
+        self.uploads_again = self.uploads_again.saturating_add(1);
+    }
+
     /// When the client is told how it ended, unless an answer comes, or a slow one is still worth waiting for.
     fn gives_up_at(&self) -> Duration {
         let asked = matches!(self.doing, Doing::Asked) && !self.request.is_read();

@@ -513,13 +513,19 @@ fn a_large_body_goes_first_and_anew_to_each_leader() {
         ),
         (
             "another leads in the middle",
-            "leader:1 store:2 attached chunk leader:2 attached old-chunk chunk chunk ok",
+            "leader:1 store:2 attached chunk leader:2 attached ms:1 old-chunk ms:1 chunk chunk ok",
             "attach-1 seal chunk-0@1 chunk-1@1 detach:1 end-upload attach-2 seal chunk-0@2 chunk-1@2 end-upload ask-a0 DONE/1",
         ),
         (
             "a chunk fails",
-            "leader:1 store:2 attached chunk no-chunk ms:15 chunk chunk ok",
+            "leader:1 store:2 attached chunk no-chunk ms:17 chunk chunk ok",
             "attach-1 seal chunk-0@1 chunk-1@1 end-upload seal chunk-0@1 chunk-1@1 end-upload ask-a0 DONE/1",
+        ),
+        (
+            "each time it is waited for twice as long",
+            "leader:1 store:2 attached no-chunk ms:17 no-chunk ms:18 ms:1 no-chunk ms:22 ms:1 no-chunk leader:2 ms:1600",
+            "attach-1 seal chunk-0@1 chunk-1@1 end-upload seal chunk-0@1 chunk-1@1 end-upload seal chunk-0@1 chunk-1@1 \
+             end-upload seal chunk-0@1 chunk-1@1 end-upload detach:1 attach-2 detach:2 NOT/NoQuorum",
         ),
         (
             "no other region confirms",
@@ -528,7 +534,7 @@ fn a_large_body_goes_first_and_anew_to_each_leader() {
         ),
         (
             "the body is swept before it is used",
-            "leader:1 store:2 attached chunk chunk lost ms:15 chunk chunk ok",
+            "leader:1 store:2 attached chunk chunk lost ms:17 chunk chunk ok",
             "attach-1 seal chunk-0@1 chunk-1@1 end-upload ask-a0 seal chunk-0@1 chunk-1@1 end-upload ask-a1 DONE/2",
         ),
         (

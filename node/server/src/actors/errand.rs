@@ -39,6 +39,11 @@ impl ErrandJob {
         self.tell(outcome);
     }
 
+    /// Whether its owner's actor is still there.
+    pub fn is_wanted(&self) -> bool {
+        self.actor.as_ref().is_some_and(Recipient::connected)
+    }
+
     fn tell(&mut self, outcome: ErrandOutcome) {
         if let Some(actor) = self.actor.take() {
             actor.do_send(ErrandEnded { number: self.errand.number, outcome });
@@ -52,15 +57,52 @@ impl Drop for ErrandJob {
     }
 }
 
+/// An owner's actor that hears how its errands end, for tests of whoever carries them out.
 #[cfg(test)]
-mod tests {
+pub mod testing {
     use mailraft_mailbox::accepted::{QueueOrigin, QueuePosition};
     use mailraft_mailbox::queue::errands::ErrandKind;
     use mailraft_storage::{ClusterId, CommandId, Incarnation, MailboxId, PartitionId, ReplicaId, Term};
 
     use super::*;
 
-    struct Owner(mpsc::UnboundedSender<ErrandOutcome>);
+    /// The actor.
+    pub struct Owner(mpsc::UnboundedSender<ErrandOutcome>);
+
+    /// It ends.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct End;
+
+    /// Starts one, and what it hears.
+    pub fn owner() -> (Addr<Owner>, mpsc::UnboundedReceiver<ErrandOutcome>) {
+        let (heard, hears) = mpsc::unbounded_channel();
+        (Owner(heard).start(), hears)
+    }
+
+    /// Returns once it has ended.
+    pub async fn ends(owner: Addr<Owner>) {
+        let _ = owner.send(End).await;
+        while owner.connected() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// An errand that uploads so many bytes.
+    pub fn job(owner: &Addr<Owner>, upload_bytes: u64) -> ErrandJob {
+        let (mailbox, queue) = (MailboxId([1; 16]), PartitionId(1));
+        let place = Place {
+            cluster: ClusterId([1; 16]),
+            mailbox: MailboxId::queue_of(queue),
+            replica: ReplicaId(1),
+            incarnation: Incarnation::default(),
+            term: Term(1),
+            began_alone: false,
+        };
+        let origin = QueueOrigin { queue, at: QueuePosition::default(), item: CommandId([2; 16]), recipient: 0 };
+        let errand = Errand { number: 1, mailbox, origin, what: ErrandKind::Deliver, upload_bytes };
+        ErrandJob::new(place, errand, owner.clone().recipient())
+    }
 
     impl Actor for Owner {
         type Context = Context<Self>;
@@ -74,25 +116,24 @@ mod tests {
         }
     }
 
+    impl Handler<End> for Owner {
+        type Result = ();
+
+        fn handle(&mut self, _: End, ctx: &mut Self::Context) {
+            ctx.stop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{job, owner};
+    use super::*;
+
     #[actix::test]
     async fn an_owner_hears_once_how_an_errand_ended_also_if_it_was_dropped() {
-        let (heard, mut hears) = mpsc::unbounded_channel();
-        let owner = Owner(heard).start();
-        let jobs = [(), ()].map(|()| {
-            let (mailbox, queue) = (MailboxId([1; 16]), PartitionId(1));
-            let place = Place {
-                cluster: ClusterId([1; 16]),
-                mailbox: MailboxId::queue_of(queue),
-                replica: ReplicaId(1),
-                incarnation: Incarnation::default(),
-                term: Term(1),
-                began_alone: false,
-            };
-            let origin = QueueOrigin { queue, at: QueuePosition::default(), item: CommandId([2; 16]), recipient: 0 };
-            let errand = Errand { number: 1, mailbox, origin, what: ErrandKind::Deliver };
-            ErrandJob::new(place, errand, owner.clone().recipient())
-        });
-        let [carried_out, dropped] = jobs;
+        let (owner, mut hears) = owner();
+        let (carried_out, dropped) = (job(&owner, 0), job(&owner, 0));
         carried_out.ended(ErrandOutcome::Done);
         let panicking = tokio::spawn(async move {
             let _job = dropped;

@@ -15,6 +15,8 @@ mod tests;
 mod threads;
 
 pub use errand::ErrandJob;
+#[cfg(test)]
+pub use errand::testing as errand_testing;
 pub use key::SessionKey;
 pub use mailbox::Idle;
 pub use registry::{Limits, LocalLink, Registry};
