@@ -15,14 +15,15 @@ use mailraft_sender_auth::{Dns, NoAnswer, Question, Record};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::dns_turns::{Asker, OF_A_MESSAGE_MAX, QUESTIONS_AT_ONCE, Turns};
+use crate::places::Network;
+
 /// Where the machine's resolvers stand.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The port of the DNS.
 const DNS_PORT: u16 = 53;
 /// Resolvers that are asked.
 pub const RESOLVERS_MAX: usize = 3;
-/// Questions that are asked at once; more wait, within their deadline.
-const QUESTIONS_AT_ONCE: usize = 256;
 /// A resolver is waited for this long, then asked once more, or another one.
 const RESOLVER_MAX: Duration = Duration::from_secs(3);
 /// Answers that are kept, in bytes.
@@ -35,25 +36,34 @@ const ENTRY_BYTES: usize = 256;
 const KEPT_MAX: Duration = Duration::from_secs(3_600);
 /// That there is nothing is kept no longer than this.
 const NOTHING_KEPT_MAX: Duration = Duration::from_secs(300);
+/// That a question was not answered is kept for this long (RFC 9520, section 3.2). Of this question alone and not of its
+/// domain: whoever asks for silent names below another's domain keeps no other name of it from being asked.
+const SILENCE_KEPT: Duration = Duration::from_secs(5);
 
 /// Asks the DNS; clones share what it keeps.
 #[derive(Clone)]
 pub struct Resolver {
     inner: TokioResolver,
     cache: Arc<Mutex<Cache>>,
-    asking: Arc<Semaphore>,
+    turns: Turns,
 }
 
 /// The DNS until a deadline: from then on it does not answer.
 pub struct Until<'a> {
     resolver: &'a Resolver,
     deadline: Instant,
+    asker: Asker,
+    /// What is asked about one message at once.
+    asking: Semaphore,
 }
+
+/// What the DNS said, or that it said nothing.
+type Answer = Result<Arc<[Record]>, NoAnswer>;
 
 /// Answers that are kept, the oldest first to go.
 #[derive(Default)]
 struct Cache {
-    answers: HashMap<Question, (Instant, Arc<[Record]>)>,
+    answers: HashMap<Question, (Instant, Answer)>,
     /// In the order in which they came, with what each takes; an answer that was replaced stands here twice.
     order: VecDeque<(Question, usize)>,
     bytes: usize,
@@ -73,39 +83,58 @@ impl Resolver {
         let options = options();
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let inner = builder.with_options(options).build().map_err(|e| format!("the DNS can't be asked: {e}"))?;
-        Ok(Some(Resolver { inner, cache: Arc::default(), asking: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)) }))
+        Ok(Some(Resolver { inner, cache: Arc::default(), turns: Turns::default() }))
     }
 
-    /// The DNS until then.
+    /// The DNS until then, for mail that leaves the cluster.
     pub fn until(&self, deadline: Instant) -> Until<'_> {
-        Until { resolver: self, deadline }
+        self.until_for(deadline, None)
     }
 
-    async fn ask(&self, question: &Question, deadline: Instant) -> Result<Arc<[Record]>, NoAnswer> {
-        let count = |result: &'static str| ::metrics::counter!("mailraft_dns_questions_total", "result" => result);
-        if let Some(kept) = self.cache().get(question, Instant::now()) {
-            count("kept").increment(1);
-            return Ok(kept);
+    /// The DNS until then, about one message of this client.
+    pub fn until_of(&self, deadline: Instant, client: IpAddr) -> Until<'_> {
+        self.until_for(deadline, Some(Network::of(client).wide()))
+    }
+
+    fn until_for(&self, deadline: Instant, asker: Asker) -> Until<'_> {
+        Until { resolver: self, deadline, asker, asking: Semaphore::new(OF_A_MESSAGE_MAX) }
+    }
+
+    async fn ask(&self, question: &Question, until: &Until<'_>) -> Answer {
+        let count = |result: &'static str| {
+            ::metrics::counter!("mailraft_dns_questions_total", "result" => result).increment(1);
+        };
+        let kept = || self.cache().get(question, Instant::now()).inspect(|_| count("kept"));
+        if let Some(kept) = kept() {
+            return kept;
         }
-        if Instant::now() >= deadline {
+        if Instant::now() >= until.deadline {
             return Err(NoAnswer);
         }
         let asked = async {
-            let _turn = self.asking.acquire().await.map_err(|_| NoAnswer)?;
-            self.look_up(question).await
+            let _of_message = until.asking.acquire().await.map_err(|_| NoAnswer)?;
+            let _turn = self.turns.take(until.asker, question).await;
+            // Others may have asked the same meanwhile.
+            match kept() {
+                Some(kept) => kept.map(|records| (records, Duration::ZERO)),
+                None => self.look_up(question).await.map(|(records, kept_for)| (records.into(), kept_for)),
+            }
         };
-        let Ok(Ok((records, kept_for))) = timeout_at(deadline, asked).await else {
-            count("none").increment(1);
+        let Ok(answer) = timeout_at(until.deadline, asked).await else {
+            count("none");
             return Err(NoAnswer);
         };
-        count("answered").increment(1);
-        let records: Arc<[Record]> = records.into();
+        let (answer, kept_for) = match answer {
+            Ok((records, kept_for)) => (Ok(records), kept_for),
+            Err(NoAnswer) => (Err(NoAnswer), SILENCE_KEPT),
+        };
+        count(if answer.is_ok() { "answered" } else { "none" });
         if !kept_for.is_zero() {
             let mut cache = self.cache();
-            cache.keep(question.clone(), Instant::now() + kept_for, Arc::clone(&records));
+            cache.keep(question.clone(), Instant::now() + kept_for, answer.clone());
             ::metrics::gauge!("mailraft_dns_kept_bytes").set(cache.bytes as f64);
         }
-        Ok(records)
+        answer
     }
 
     /// The records, and how long they may be kept.
@@ -142,18 +171,19 @@ impl Resolver {
 
 impl Dns for Until<'_> {
     async fn ask(&self, question: &Question) -> Result<Vec<Record>, NoAnswer> {
-        self.resolver.ask(question, self.deadline).await.map(|records| records.to_vec())
+        self.resolver.ask(question, self).await.map(|records| records.to_vec())
     }
 }
 
 impl Cache {
-    fn get(&self, question: &Question, now: Instant) -> Option<Arc<[Record]>> {
-        self.answers.get(question).filter(|(until, _)| now < *until).map(|(_, records)| Arc::clone(records))
+    fn get(&self, question: &Question, now: Instant) -> Option<Answer> {
+        self.answers.get(question).filter(|(until, _)| now < *until).map(|(_, answer)| answer.clone())
     }
 
-    fn keep(&mut self, question: Question, until: Instant, records: Arc<[Record]>) {
-        let size = ENTRY_BYTES + 2 * question_bytes(&question) + records.iter().map(size_bytes).sum::<usize>();
-        self.answers.insert(question.clone(), (until, records));
+    fn keep(&mut self, question: Question, until: Instant, answer: Answer) {
+        let records = answer.iter().flat_map(|records| records.iter());
+        let size = ENTRY_BYTES + 2 * question_bytes(&question) + records.map(size_bytes).sum::<usize>();
+        self.answers.insert(question.clone(), (until, answer));
         self.order.push_back((question, size));
         self.bytes += size;
         while self.bytes > CACHE_MAX_BYTES {
@@ -250,7 +280,10 @@ fn of_resolv_conf(text: &str) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use hickory_resolver::proto::op::{Message, MessageType};
+
     use super::*;
+    use crate::dns_turns::{OF_A_DOMAIN_MAX, OF_A_NETWORK_MAX};
 
     #[test]
     fn the_machines_resolvers_are_those_of_its_file() {
@@ -279,7 +312,7 @@ mod tests {
         let question = |n: usize| Question::Txt(format!("n{n}.test"));
         let records: Arc<[Record]> = [Record::Txt(vec![b'x'; 10_000])].into();
         for n in 0..2_000 {
-            cache.keep(question(n), until, Arc::clone(&records));
+            cache.keep(question(n), until, Ok(Arc::clone(&records)));
             assert!(cache.bytes <= CACHE_MAX_BYTES);
         }
         assert!(cache.answers.len() > CACHE_MAX_BYTES / 20_000 && cache.answers.len() < CACHE_MAX_BYTES / 10_000);
@@ -287,7 +320,7 @@ mod tests {
         assert!(cache.get(&question(1_999), until).is_none(), "it is kept no longer than it may be");
         // One name that is asked for again and again takes no more.
         for _ in 0..100_000 {
-            cache.keep(question(0), until, [].into());
+            cache.keep(question(0), until, Ok([].into()));
         }
         assert!(cache.order.len() * ENTRY_BYTES <= CACHE_MAX_BYTES && cache.bytes <= CACHE_MAX_BYTES);
     }
@@ -307,5 +340,97 @@ mod tests {
         assert_eq!(Dns::ask(&dns, &Question::A("b.test".into())).await, Err(NoAnswer));
         tokio::task::yield_now().await;
         assert!(silent.try_recv(&mut [0; 512]).is_err());
+    }
+
+    /// A server that says nothing about names below `silent.` and some registered domains, and of others that they are there.
+    async fn half_silent() -> SocketAddr {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let at = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut packet = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut packet).await {
+                let mut asked = Message::from_vec(&packet[..length]).unwrap();
+                if asked.queries[0].name().to_ascii().contains("honest") {
+                    // That there is nothing is an answer, too.
+                    asked.metadata.message_type = MessageType::Response;
+                    socket.send_to(&asked.to_vec().unwrap(), from).await.unwrap();
+                }
+            }
+        });
+        at
+    }
+
+    /// Asks about messages of these clients all at once, whatever they get.
+    fn attack(resolver: &Resolver, clients: impl Iterator<Item = IpAddr>, name: impl Fn(usize, usize) -> String) {
+        for (message, client) in clients.enumerate() {
+            let names: Vec<String> = (0..40).map(|n| name(message, n)).collect();
+            let resolver = resolver.clone();
+            tokio::spawn(async move {
+                let dns = resolver.until_of(Instant::now() + Duration::from_secs(10), client);
+                let questions: Vec<Question> = names.into_iter().map(Question::Txt).collect();
+                futures::future::join_all(questions.iter().map(|question| Dns::ask(&dns, question))).await;
+            });
+        }
+    }
+
+    /// How long it takes until a message with twelve questions, one after another, has its answers.
+    async fn honest(resolver: &Resolver) -> Duration {
+        let begun = Instant::now();
+        let dns = resolver.until_of(begun + Duration::from_secs(10), [198, 51, 100, 7].into());
+        for n in 0..12 {
+            let question = Question::Txt(format!("n{n}.honest.test"));
+            assert_eq!(Dns::ask(&dns, &question).await, Ok(Vec::new()));
+        }
+        begun.elapsed()
+    }
+
+    async fn until_full(resolver: &Resolver, asked: usize) {
+        while resolver.turns.asked() < asked {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_many_silent_domains_from_one_network_keeps_no_other_waiting() {
+        let resolver = Resolver::new(&[half_silent().await]).unwrap().unwrap();
+        let clients = (0..60).map(|n| IpAddr::from([192, 0, 2, n]));
+        attack(&resolver, clients, |message, n| format!("s._domainkey.d{n}-{message}.test"));
+        until_full(&resolver, OF_A_NETWORK_MAX).await;
+        let took = honest(&resolver).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(resolver.turns.asked(), OF_A_NETWORK_MAX);
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_one_silent_domain_from_many_networks_keeps_no_other_waiting() {
+        let resolver = Resolver::new(&[half_silent().await]).unwrap().unwrap();
+        let clients = (0..60).map(|n| IpAddr::from([192, 0, n, 1]));
+        attack(&resolver, clients, |message, n| format!("s{n}-{message}._domainkey.silent.test"));
+        until_full(&resolver, OF_A_DOMAIN_MAX).await;
+        let took = honest(&resolver).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(resolver.turns.asked(), OF_A_DOMAIN_MAX);
+    }
+
+    #[tokio::test]
+    async fn one_message_asks_so_much_at_once() {
+        let resolver = Resolver::new(&[half_silent().await]).unwrap().unwrap();
+        attack(&resolver, std::iter::once([192, 0, 2, 1].into()), |_, n| format!("d{n}.test"));
+        until_full(&resolver, OF_A_MESSAGE_MAX).await;
+        assert_eq!(honest(&resolver).await.as_secs(), 0);
+        assert_eq!(resolver.turns.asked(), OF_A_MESSAGE_MAX);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_answered_is_not_asked_again_for_a_while_and_other_names_are() {
+        let resolver = Resolver::new(&["127.0.0.1:1".parse().unwrap()]).unwrap().unwrap();
+        let dns = resolver.until(Instant::now() + Duration::from_secs(60));
+        let question = Question::Txt("a.test".into());
+        assert_eq!(Dns::ask(&dns, &question).await, Err(NoAnswer));
+        let kept = |question: &Question, after| resolver.cache().get(question, Instant::now() + after);
+        assert_eq!(kept(&question, Duration::ZERO), Some(Err(NoAnswer)));
+        assert_eq!(kept(&question, SILENCE_KEPT), None);
+        assert_eq!(kept(&Question::Txt("b.a.test".into()), Duration::ZERO), None);
+        assert_eq!(resolver.turns.asked(), 0);
     }
 }

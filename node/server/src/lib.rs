@@ -29,6 +29,7 @@ pub mod credentials;
 pub mod descriptors;
 pub mod disk_space;
 mod dns;
+mod dns_turns;
 pub mod environment;
 pub mod failover;
 mod filling;

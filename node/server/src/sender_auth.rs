@@ -57,7 +57,7 @@ impl SenderAuth {
         let (Some(resolver), Some(enforcement)) = (&self.resolver, enforcement) else { return Ok((spool, None)) };
         let begun = Instant::now();
         let (spool, claims) = spool.claims().await?;
-        let dns = resolver.until(tokio::time::Instant::now() + CHECK_MAX);
+        let dns = resolver.until_of(tokio::time::Instant::now() + CHECK_MAX, envelope.address);
         let verdict = check(&dns, envelope, &claims, wall().0 / 1_000).await;
         let disposition = verdict.disposition(enforcement);
         ::metrics::histogram!("mailraft_sender_check_seconds").record(begun.elapsed().as_secs_f64());
