@@ -172,6 +172,15 @@ impl Lookup {
         }
     }
 
+    /// Whether there is such a mailbox, without opening its key.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn has_mailbox(&self, mailbox: MailboxId) -> Result<bool, LookupError> {
+        check_trusted(self.rows.as_ref(), self.replica)?;
+        Ok(mailbox.is_queue() || self.rows.get(self.replica, &mailbox_key_place(mailbox))?.is_some())
+    }
+
     /// Up to `limit` domains, sorted by name.
     ///
     /// # Errors

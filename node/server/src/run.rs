@@ -239,6 +239,7 @@ async fn serve(
     tokio::spawn(confirmation::watch(services.clone()));
     tokio::spawn(services.turns.clone().watch());
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
+    tokio::spawn(services.registry.clone().end_actors_of_deleted());
     tokio::spawn(services.registry.clone().keep_queues_awake());
     tokio::spawn(run_errands(services.reach(), errands));
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));

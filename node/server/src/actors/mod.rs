@@ -4,6 +4,7 @@
 //! session attaches, after whatever an earlier actor of this term has in flight, and ends when the term
 //! does, when it has been idle for a while, or when it panics; the registry then makes the next.
 
+mod deleted;
 mod directory;
 mod errand;
 mod key;

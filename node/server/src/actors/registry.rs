@@ -289,6 +289,26 @@ impl Registry {
         }
     }
 
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.inner.cluster
+    }
+
+    pub(super) fn lookup(&self) -> &Arc<Lookup> {
+        &self.inner.lookup
+    }
+
+    /// The mailboxes whose actors run here.
+    pub(super) fn mailboxes(&self) -> Vec<MailboxId> {
+        self.actors().mailboxes.keys().copied().collect()
+    }
+
+    /// Ends a mailbox's actor, if one runs here. Whoever attaches next waits until it has ended.
+    pub(super) fn end_actor(&self, mailbox: MailboxId, why: Detached) {
+        if let Some(running) = self.actors().mailboxes.get(&mailbox) {
+            running.addr.do_send(Stop(why));
+        }
+    }
+
     /// How many mailbox actors run here.
     pub fn len(&self) -> usize {
         self.actors().mailboxes.values().filter(|r| r.addr.connected()).count()

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod deleted;
 mod large;
 
 use std::collections::BTreeMap;
