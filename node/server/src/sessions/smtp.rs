@@ -15,7 +15,7 @@ use mailraft_storage::{CommandId, MailboxId};
 use zeroize::Zeroizing;
 
 use super::context::SessionContext;
-use super::request::request_digest;
+use super::request::{message_request, request_digest};
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::MailboxSession;
 use crate::logged_in::Login;
@@ -265,8 +265,7 @@ impl Agent {
         let command_id = id.to_string();
         let recipients = transaction.recipients.iter().map(ToString::to_string).collect::<Vec<_>>();
         let identity = transaction.identity.clone().unwrap_or_default();
-        let asked = std::iter::once(&identity).chain(&recipients);
-        let request = request_digest(asked.map(String::as_bytes));
+        let request = message_request(&identity, recipients);
         let now = (wall().0 / 1_000) as i64;
         let prefix = trace::return_path(&reverse_path)
             + &results
