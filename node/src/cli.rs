@@ -318,7 +318,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
             failover::run(&AdminClient::of(&asking.target)?, &options, asking.json)?;
         }
         Command::Queue(Queue::List(asking)) => {
-            list(&asking, "/api/v1/queue", &["id", "partition", "waiting", "delivered", "held", "size_bytes"])?
+            list(&asking, "/api/v1/queue", &["id", "partition", "waiting", "delivered", "held", "size_bytes"])?;
         }
         Command::Queue(Queue::Show { id, asking }) => show_queued(id, &asking)?,
         Command::Completions { shell } => manual::completions(&mut Cli::command(), shell)?,
@@ -411,11 +411,18 @@ fn set_disabled(address: &str, disabled: bool, changing: &Changing) -> Result<()
 
 fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {
     let lines = AdminClient::of(&asking.target)?.read(path)?;
+    let (missing, there): (Vec<&Value>, Vec<&Value>) =
+        lines.as_array().into_iter().flatten().partition(|line| line["error"].is_string());
+    // Whoever takes an empty list for "nothing" must not take this one for it.
+    let not_whole = || {
+        let why: Vec<&str> = missing.iter().filter_map(|line| line["error"].as_str()).collect();
+        if why.is_empty() { Ok(()) } else { Err(Failed::because(format!("not all is listed: {}", why.join("; ")))) }
+    };
     if asking.json {
         tell!("{lines}");
-        return Ok(());
+        return not_whole();
     }
-    for line in lines.as_array().into_iter().flatten() {
+    for line in there {
         let cells: Vec<String> = columns
             .iter()
             .map(|c| match &line[*c] {
@@ -426,7 +433,7 @@ fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {
             .collect();
         tell!("{}", cells.join("  "));
     }
-    Ok(())
+    not_whole()
 }
 
 /// A message that waits, and a line for each recipient.

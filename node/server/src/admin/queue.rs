@@ -1,5 +1,7 @@
 //! What waits in queue mailboxes, and how far a message is that was accepted for several.
 
+use std::collections::VecDeque;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -17,23 +19,44 @@ use crate::services::Services;
 
 /// Items in a listing.
 const LIST_MAX: usize = 10_000;
+/// Partitions that are asked for it at once.
+const ASKED_AT_ONCE: usize = 16;
 
-/// What waits in all queue mailboxes.
+/// What waits in all queue mailboxes that answer, by partition; of one that does not a line says that.
 pub(super) async fn list(State(admin): State<Admin>) -> Response {
     let mut lines = Vec::new();
-    for partition in (1..=admin.services.cluster.partitions()).map(PartitionId) {
-        let mut after = None;
-        while lines.len() < LIST_MAX {
-            let Some(Answer::QueueItems(items)) = ask(&admin.services, partition, Command::QueueItems { after }).await
-            else {
-                return not_answered(partition);
-            };
-            let Some(last) = items.last() else { break };
-            after = Some(last.item);
-            lines.extend(items.into_iter().map(|item| line(partition, &item)));
+    let mut partitions = (1..=admin.services.cluster.partitions()).map(PartitionId);
+    let mut asked = VecDeque::new();
+    while lines.len() < LIST_MAX {
+        // One that answers late keeps the answers of no other waiting.
+        while asked.len() < ASKED_AT_ONCE
+            && let Some(partition) = partitions.next()
+        {
+            let services = admin.services.clone();
+            asked.push_back((partition, tokio::spawn(async move { of_partition(&services, partition).await })));
+        }
+        let Some((partition, listed)) = asked.pop_front() else { break };
+        match listed.await {
+            Ok(Some(items)) => lines.extend(items.iter().map(|item| line(partition, item))),
+            Ok(None) | Err(_) => lines.push(json!({"partition": partition.0, "error": not_answered_says(partition)})),
         }
     }
+    lines.truncate(LIST_MAX);
     Json(lines).into_response()
+}
+
+/// What waits in one of them, up to the bound of a listing. None if it does not answer.
+async fn of_partition(services: &Services, partition: PartitionId) -> Option<Vec<QueuedItem>> {
+    let (mut all, mut after) = (Vec::new(), None);
+    while all.len() < LIST_MAX {
+        let Answer::QueueItems(items) = ask(services, partition, Command::QueueItems { after }).await? else {
+            return None;
+        };
+        let Some(last) = items.last() else { break };
+        after = Some(last.item);
+        all.extend(items);
+    }
+    Some(all)
 }
 
 /// An item with its recipients.
@@ -85,10 +108,11 @@ async fn ask(services: &Services, partition: PartitionId, command: Command) -> O
 }
 
 fn not_answered(partition: PartitionId) -> Response {
-    error(
-        StatusCode::SERVICE_UNAVAILABLE,
-        &format!("the queue of partition {partition} does not answer: see mailraft status, then try again"),
-    )
+    error(StatusCode::SERVICE_UNAVAILABLE, &not_answered_says(partition))
+}
+
+fn not_answered_says(partition: PartitionId) -> String {
+    format!("the queue of partition {partition} does not answer: see mailraft status, then try again")
 }
 
 fn line(partition: PartitionId, item: &QueuedItem) -> Value {
