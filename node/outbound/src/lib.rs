@@ -3,5 +3,9 @@
 //! Pure: what the DNS says is handed in, and so are the time and randomness. Sockets and TLS are the shell's
 //! (`node/server/src/outbound`).
 
+pub mod client;
+pub mod encode;
+pub mod outcome;
+pub mod reply;
 pub mod report;
 pub mod tls;
