@@ -125,15 +125,14 @@ impl Errands {
             let id = again.remove(position);
             large_waits = !self.begin_if_room(items, id, (queue, at), &mut begun);
         }
-        let is_new = |id: &RecipientId| !self.under_way.contains_key(id) && !self.waits.contains_key(id);
-        let new: Vec<RecipientId> = items.open().filter(is_new).collect();
-        for id in new.into_iter().chain(again) {
-            if self.under_way.len() >= ERRANDS_MAX {
+        // Those of whom something failed before come last.
+        let all = items.open().map(|id| (id, false)).chain(again.into_iter().map(|id| (id, true)));
+        for (id, is_again) in all {
+            if self.under_way.len() >= ERRANDS_MAX || is_again && self.again_under_way() >= ERRANDS_AGAIN_MAX {
                 break;
             }
-            let is_again = self.waits.contains_key(&id);
-            if is_again && self.again_under_way() >= ERRANDS_AGAIN_MAX {
-                break;
+            if self.under_way.contains_key(&id) || !is_again && self.waits.contains_key(&id) {
+                continue;
             }
             if is_large(upload_bytes(items, id)) {
                 large_waits = large_waits || !self.begin_if_room(items, id, (queue, at), &mut begun);
