@@ -4,8 +4,11 @@
 //! (`node/server/src/outbound`).
 
 pub mod client;
+pub mod destinations;
 pub mod encode;
 pub mod outcome;
 pub mod reply;
 pub mod report;
+pub mod route;
+pub mod schedule;
 pub mod tls;
