@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
@@ -22,7 +22,7 @@ use mailraft_outbound::tls::report::FailureKind;
 use mailraft_sender_auth::{Dns, Question, Record};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::tls::OutboundTls;
@@ -51,6 +51,8 @@ pub struct Policies {
     tls: OutboundTls,
     cache: Arc<Mutex<Cache>>,
     fetching: Arc<Semaphore>,
+    /// Domains whose policy is being fetched: whoever wants it too waits for that.
+    under_way: Arc<Mutex<HashMap<String, Weak<AsyncMutex<()>>>>>,
     port: u16,
 }
 
@@ -90,27 +92,54 @@ impl Policies {
     /// None is kept yet.
     pub fn new(tls: OutboundTls) -> Self {
         let fetching = Arc::new(Semaphore::new(FETCHES_AT_ONCE));
-        Policies { tls, cache: Arc::default(), fetching, port: HTTPS_PORT }
+        Policies { tls, cache: Arc::default(), fetching, under_way: Arc::default(), port: HTTPS_PORT }
     }
 
     /// The policy of a domain, as `mailraft_outbound::tls::domain::host_name` has it, after it was fetched if need be.
     pub async fn of(&self, domain: &str, resolver: &Resolver, now_s: u64) -> Found {
         let answer = record(domain, resolver).await;
-        let entry = self.cache().get(domain);
-        match step(entry.kept.as_ref(), &answer, entry.failed_at_s, now_s) {
-            Step::UseKept => Found { policy: entry.kept.map(|kept| kept.policy), flaw: None },
-            Step::NoPolicy => Found::default(),
-            Step::Fetch => {
-                let deadline = Instant::now() + FETCH_MAX;
-                let fetched = until(deadline, self.fetch(domain, resolver, deadline)).await;
-                let result = if fetched.is_ok() { "fetched" } else { "failed" };
-                ::metrics::counter!("mailraft_mta_sts_fetches_total", "result" => result).increment(1);
-                if let Err(error) = &fetched {
-                    tracing::info!(domain, error = %error.text, "no MTA-STS policy could be fetched");
-                }
-                self.cache().came(domain, &answer, fetched, now_s)
-            }
+        if let Some(found) = self.without_a_fetch(domain, &answer, now_s) {
+            return found;
         }
+        let deadline = Instant::now() + FETCH_MAX;
+        let turn = self.turn(domain);
+        let only_one = timeout_at(deadline, turn.lock()).await;
+        // Whoever waited has what the other one fetched, or that it failed.
+        if let Some(found) = self.without_a_fetch(domain, &answer, now_s) {
+            return found;
+        }
+        let fetched = match only_one {
+            Ok(_turn) => until(deadline, self.fetch(domain, resolver, deadline)).await,
+            Err(_) => Err(FetchError::fetch("another fetch of it took too long".to_owned())),
+        };
+        let result = if fetched.is_ok() { "fetched" } else { "failed" };
+        ::metrics::counter!("mailraft_mta_sts_fetches_total", "result" => result).increment(1);
+        if let Err(error) = &fetched {
+            tracing::info!(domain, error = %error.text, "no MTA-STS policy could be fetched");
+        }
+        self.cache().came(domain, &answer, fetched, now_s)
+    }
+
+    /// What is known, unless a policy has to be fetched.
+    fn without_a_fetch(&self, domain: &str, answer: &RecordAnswer, now_s: u64) -> Option<Found> {
+        let entry = self.cache().get(domain);
+        match step(entry.kept.as_ref(), answer, entry.failed_at_s, now_s) {
+            Step::UseKept => Some(Found { policy: entry.kept.map(|kept| kept.policy), flaw: None }),
+            Step::NoPolicy => Some(Found::default()),
+            Step::Fetch => None,
+        }
+    }
+
+    /// What whoever fetches the policy of a domain holds.
+    fn turn(&self, domain: &str) -> Arc<AsyncMutex<()>> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = under_way.get(domain).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(AsyncMutex::new(()));
+        under_way.insert(domain.to_owned(), Arc::downgrade(&turn));
+        turn
     }
 
     /// Memory that policies take, in bytes, at most [`CACHE_MAX_BYTES`].

@@ -133,6 +133,36 @@ async fn a_policy_is_found_by_the_dns_and_https_and_outlives_both() {
     assert_eq!(policies.of("c.test", &resolver, 2_000).await, Found::default());
 }
 
+#[tokio::test]
+async fn however_many_want_a_policy_at_once_it_is_fetched_once() {
+    let (acceptor, tls) = host("mta-sts.b.test");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut policies = Policies::new(tls);
+    policies.port = listener.local_addr().unwrap().port();
+    let id = dns::record("_mta-sts.b.test", RData::TXT(TXT::new(vec!["v=STSv1; id=1;".to_owned()])));
+    let address = dns::record("mta-sts.b.test", RData::A(A([127, 0, 0, 1].into())));
+    let (at, _) = dns::resolver(vec![
+        ("_mta-sts.b.test", RecordType::TXT, (ResponseCode::NoError, false, vec![id])),
+        ("mta-sts.b.test", RecordType::A, (ResponseCode::NoError, false, vec![address])),
+    ])
+    .await;
+    let resolver = Resolver::new(&[at]).unwrap().unwrap();
+    let wanted = (0..50).map(|_| {
+        let (policies, resolver) = (policies.clone(), resolver.clone());
+        tokio::spawn(async move { policies.of(DOMAIN, &resolver, 1_000).await })
+    });
+    let wanted: Vec<_> = wanted.collect();
+    let (io, _) = listener.accept().await.unwrap();
+    // From here on nobody could fetch it again.
+    drop(listener);
+    answer(&acceptor, io, &ok("Content-Type: text/plain\r\n", POLICY)).await;
+    for found in wanted {
+        let found = found.await.unwrap();
+        assert!(found.policy.is_some() && found.flaw.is_none(), "{found:?}");
+    }
+    assert!(policies.under_way.lock().unwrap().len() <= 1);
+}
+
 #[test]
 fn a_fetch_that_fails_leaves_what_is_valid() {
     let mut cache = Cache::default();
