@@ -9,6 +9,8 @@ mod connection;
 #[cfg(test)]
 mod dialogue;
 mod envelope;
+#[cfg(test)]
+mod properties;
 mod transaction;
 
 pub use capabilities::Capabilities;
