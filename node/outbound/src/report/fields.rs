@@ -1,6 +1,6 @@
 //! Writes header fields and lines of text that stay what they are, whatever stands in them.
 
-use super::{DIAGNOSTIC_MAX_BYTES, ECHO_MAX_BYTES};
+use super::told::{DIAGNOSTIC_MAX_BYTES, ECHO_MAX_BYTES};
 
 /// Lines are folded to this length where they can be, in characters (RFC 5322, section 2.1.1).
 const LINE_CHARS: usize = 76;

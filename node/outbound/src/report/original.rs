@@ -4,7 +4,7 @@ use mailraft_message::header::{fields, message_id as id_of};
 
 use super::fields::Charset;
 use super::request::Ret;
-use super::{Action, Recipient};
+use super::told::{Action, Attached, Recipient};
 
 /// A message above this size, in bytes, does not come back whole: a report that is too large for a mailbox helps nobody.
 pub const ORIGINAL_MAX_BYTES: u64 = 1 << 20;
@@ -14,15 +14,6 @@ pub const ORIGINAL_HEADER_MAX_BYTES: usize = 64 << 10;
 const LINE_MAX_BYTES: usize = 998;
 /// The longest Message-ID that a report answers, in bytes: it stands on one line with its field's name.
 const ID_MAX_BYTES: usize = 900;
-
-/// What of a message is attached to a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attached {
-    /// Its header.
-    Header,
-    /// All of it.
-    Whole,
-}
 
 /// What of a message of this size is attached: all where its sender asked for it, it failed for somebody (RFC 3461, section 4.3),
 /// and it is not too large.
@@ -68,7 +59,8 @@ fn harmless(line: &str, charset: Charset) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Diagnostic, Status};
+    use super::super::status::Status;
+    use super::super::told::Diagnostic;
     use super::*;
 
     fn recipient(action: Action) -> Recipient<'static> {

@@ -4,7 +4,7 @@ use mailraft_message::date::date_time;
 
 use super::fields::Fields;
 use super::sentences::sentence;
-use super::{Action, Attached, Diagnostic, Original, RECIPIENTS_MAX, Recipient};
+use super::told::{Action, Attached, Diagnostic, Original, RECIPIENTS_MAX, Recipient};
 
 /// What the report is about, by the worst that it tells.
 pub(super) fn subject(told: &[&Recipient<'_>]) -> &'static str {
