@@ -143,6 +143,11 @@ impl CommandId {
         CommandId(bytes)
     }
 
+    /// When it was drawn, as it says itself.
+    pub fn made_at(&self) -> UnixMillis {
+        UnixMillis(self.0[..6].iter().fold(0, |ms, octet| ms << 8 | u64::from(*octet)))
+    }
+
     /// The partition whose queue mailbox accepts a message under this id, of partitions 1 to `partitions`.
     ///
     /// # Panics

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod destinations;
+pub mod domain_records;
 pub mod encode;
 pub mod outcome;
 pub mod reply;

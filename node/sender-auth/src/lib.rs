@@ -40,6 +40,6 @@ pub use domain::Domain;
 pub use iprev::Iprev;
 pub use keys::Algorithm;
 pub use sign::{OVERSIGNED, SIGNED, SignRefusal, Signer, Signing, Times};
-pub use signing_key::{KeyError, SigningKey, txt_strings};
+pub use signing_key::{KeyError, SigningKey};
 pub use spf::SpfResult;
 pub use verdict::{Disposition, Enforcement, Envelope, Verdict};

@@ -9,8 +9,6 @@ use zeroize::Zeroizing;
 
 use crate::keys::Algorithm;
 
-/// The longest string of a TXT record, in octets (RFC 1035, section 3.3.14).
-const STRING_MAX_BYTES: usize = 255;
 /// The shortest RSA key that signs, in octets of its modulus: 2,048 bits (RFC 8301, section 3.2).
 const RSA_SIGNING_MIN_BYTES: usize = 256;
 /// The longest, which verifiers must take (RFC 8301, section 3.2).
@@ -124,18 +122,6 @@ fn is_of_length(modulus_bytes: usize) -> bool {
     (RSA_SIGNING_MIN_BYTES..=RSA_SIGNING_MAX_BYTES).contains(&modulus_bytes)
 }
 
-/// A TXT record's text in strings of the length that one may have.
-pub fn txt_strings(text: &str) -> Vec<&str> {
-    let (mut strings, mut rest) = (Vec::new(), text);
-    while rest.len() > STRING_MAX_BYTES {
-        let (string, behind) = rest.split_at(rest.floor_char_boundary(STRING_MAX_BYTES));
-        strings.push(string);
-        rest = behind;
-    }
-    strings.push(rest);
-    strings
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,20 +135,10 @@ mod tests {
             assert_eq!(key.algorithm(), algorithm);
             let record = key.record().unwrap();
             assert!(Key::parse(record.as_bytes()).is_ok(), "{record}");
-            assert_eq!(txt_strings(&record).concat(), record);
-            assert!(txt_strings(&record).iter().all(|string| string.len() <= STRING_MAX_BYTES));
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"x");
             let signature = key.sign(&digest).unwrap();
             assert_eq!(Key::parse(record.as_bytes()).unwrap().verifies(algorithm, &digest, &signature), Some(true));
         }
-    }
-
-    #[test]
-    fn a_record_of_an_rsa_key_has_two_strings() {
-        let key = SigningKey::generate(Algorithm::RsaSha256).unwrap();
-        let record = SigningKey::parse(Algorithm::RsaSha256, &key).unwrap().record().unwrap();
-        assert_eq!(txt_strings(&record).iter().map(|s| s.len()).collect::<Vec<_>>(), [255, record.len() - 255]);
-        assert_eq!(txt_strings(""), [""]);
     }
 
     #[test]
