@@ -98,6 +98,9 @@ impl MailboxId {
     /// What the ids of queue mailboxes end with.
     const OF_QUEUES: [u8; 8] = *b"-queues-";
 
+    /// Stands where a recipient has no mailbox in this cluster. No mailbox has such an id: they are drawn.
+    pub const OUTSIDE: MailboxId = MailboxId(*b"outside cluster!");
+
     /// The queue mailbox of a partition: what is accepted for several mailboxes waits there.
     ///
     /// # Panics

@@ -18,6 +18,7 @@ use mailraft_mailbox::owner::{Ask, Lead, Own, Step};
 use mailraft_mailbox::plant::{self as planted, Fault as Planted};
 use mailraft_mailbox::queue::content::QueuedMessage;
 use mailraft_mailbox::queue::errands::{Errand, ErrandKind, ErrandOutcome};
+use mailraft_mailbox::queue::outward::OutwardOutcome;
 use mailraft_mailbox::{
     Answer, Command, Detached, Mailbox, MailboxKey, MailboxOwner, MessageKind, Owner, Place, Read, Refusal, Reply,
     SessionNumber, UidSet, chunk_key, open_body_key, open_body_row,
@@ -369,6 +370,12 @@ impl World {
                 Step::Own(Own::Reply { to, reply }) => replies.push((to, reply)),
                 Step::Own(Own::Errand(errand)) => {
                     self.jobs.push(Job { queue: mailbox, epoch: running.epoch, place, errand });
+                }
+                // Of a mailbox that is gone the sender would be told; here nobody is.
+                Step::Own(Own::Outward(outward)) => {
+                    let (number, mut out) = (outward.number, Vec::new());
+                    running.owner.outward_ended(&mut self.env, number, OutwardOutcome::NobodyToTell, &mut out);
+                    steps.extend(out);
                 }
                 Step::End { .. } => {
                     partition.owners.remove(&mailbox);

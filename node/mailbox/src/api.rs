@@ -11,7 +11,9 @@ use mailraft_storage::{CommandId, UnixMillis};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::accepted::{AcceptedEnvelope, QueueChange, QueueOrigin, QueuedDetail, QueuedItem};
+use crate::accepted::{
+    AcceptedEnvelope, Diagnosis, QueueChange, QueueDecision, QueueOrigin, QueuedDetail, QueuedItem, Told,
+};
 use crate::flags::{Flags, KeywordSharing};
 use crate::uids::UidSet;
 
@@ -387,6 +389,31 @@ pub enum Command {
         /// The id under which it was accepted.
         item: CommandId,
     },
+    /// A queue mailbox takes in what the sender of an item is told; with it he is.
+    Report {
+        /// Of what, and of whom.
+        told: Told,
+        /// The report.
+        new_message: NewMessage,
+        /// Whom it is for; from nobody.
+        accepted: AcceptedEnvelope,
+        /// When it was made.
+        received: ZonedTime,
+    },
+    /// What an operator wants done with recipients of an item.
+    DecideQueued {
+        /// The item.
+        item: CommandId,
+        /// The recipients; none for all.
+        recipients: Vec<u32>,
+        /// What is done with them.
+        decision: QueueDecision,
+    },
+    /// How the last attempts to send an item ended.
+    QueueAttempts {
+        /// The item.
+        item: CommandId,
+    },
 }
 
 /// Reads the command of a [`Command::Once`]. None is in another: each would take its part of the stack, and nobody writes
@@ -643,6 +670,8 @@ pub enum Answer {
     QueueItems(Vec<QueuedItem>),
     /// To QueueItem; None for one that is not in the queue: every recipient has it, or it never was there.
     QueueItem(Option<QueuedDetail>),
+    /// To QueueAttempts: of each recipient for whom one was made.
+    QueueAttempts(Vec<(u32, Diagnosis)>),
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.

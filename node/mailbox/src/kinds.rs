@@ -40,6 +40,9 @@ impl Command {
             | Command::DeliverQueued { .. }
             | Command::ReleaseQueued { .. }
             | Command::ChangeQueue { .. }
+            | Command::Report { .. }
+            | Command::DecideQueued { .. }
+            | Command::QueueAttempts { .. }
             | Command::QueueItems { .. }
             | Command::QueueItem { .. } => false,
         }
@@ -64,6 +67,7 @@ impl Command {
             | Command::CountDeleted { .. }
             | Command::QueueItems { .. }
             | Command::QueueItem { .. }
+            | Command::QueueAttempts { .. }
             | Command::Heard { .. } => true,
             Command::Deliver { .. }
             | Command::Append { .. }
@@ -82,6 +86,8 @@ impl Command {
             | Command::DeliverQueued { .. }
             | Command::ReleaseQueued { .. }
             | Command::ChangeQueue { .. }
+            | Command::Report { .. }
+            | Command::DecideQueued { .. }
             | Command::Once { .. } => false,
             Command::InMaildrop { command, .. } => command.is_read(),
         }

@@ -32,6 +32,8 @@ pub mod limits;
 mod load;
 pub mod maildrop;
 mod names;
+#[cfg(test)]
+mod outward_tests;
 pub mod owner;
 #[cfg(test)]
 mod owner_tests;

@@ -8,7 +8,7 @@ use mailraft_storage::seal::Key;
 use mailraft_storage::{CommandId, Index, PartitionId, RowKey, Rows, StoreError, Table, UnixMillis};
 use serde::de::DeserializeOwned;
 
-use crate::accepted::{DeliveryStage, QueuePosition};
+use crate::accepted::QueuePosition;
 use crate::api::{EmailId, FolderId, HIERARCHY_SEPARATOR};
 use crate::flags::KeywordSharing;
 use crate::plant::{self, Fault};
@@ -339,7 +339,7 @@ impl Reader<'_> {
         self.each(Table::QueuedDeliveries, |key, record: QueuedDelivery| {
             match recipient_of(&key.key) {
                 Some(RecipientRow::Recipient(id)) => state.received.remember(id, record),
-                Some(RecipientRow::Stage(_)) | None => return Err(wrong_key(key)),
+                Some(RecipientRow::Stage(_) | RecipientRow::Attempt(_)) | None => return Err(wrong_key(key)),
             }
             Ok(())
         })?;
@@ -375,7 +375,7 @@ impl Reader<'_> {
                 RecipientRow::Recipient(id) => {
                     let own = keys.get(&id.0).ok_or_else(no_key)?;
                     let RecipientRecord { recipient, .. } = rows::open(own, mailbox_key, place, key, sealed)?;
-                    let found = Recipient { mailbox: recipient.mailbox, stage: DeliveryStage::Waiting };
+                    let found = Recipient::of(&recipient);
                     items.get_mut(&id.0).ok_or_else(no_item)?.recipients.insert(id.1, found);
                 }
                 // Right behind who it is, in the order of keys.
@@ -384,6 +384,8 @@ impl Reader<'_> {
                     let item = items.get_mut(&id.0).ok_or_else(no_item)?;
                     item.recipients.get_mut(&id.1).ok_or_else(no_item)?.stage = stage;
                 }
+                // It is read when somebody asks for it.
+                RecipientRow::Attempt(_) => {}
             }
             Ok(())
         })?;

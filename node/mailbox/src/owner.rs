@@ -11,12 +11,13 @@ use mailraft_owner::{
 };
 use mailraft_storage::{CommandId, Env, Index, ProposalOutcome, StoreError};
 
-use crate::accepted::{QueueChange, QueueOrigin};
+use crate::accepted::{QueueChange, QueueOrigin, Told};
 use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::engine::{Mailbox, Read};
 use crate::maildrop::Maildrop;
 use crate::plant::{self, Fault};
 use crate::queue::errands::{Errand, ErrandKind, ErrandOutcome, Errands};
+use crate::queue::outward::{Outward, OutwardOutcome, Outwards};
 use crate::reads::{RowsRead, StoredRead};
 use crate::reply::{CommandError, Reply};
 
@@ -48,6 +49,9 @@ pub enum Own<S> {
     },
     /// Do something for a recipient of what waits in a queue mailbox; then say [`MailboxOwner::errand_ended`].
     Errand(Errand),
+    /// Send what waits in a queue mailbox to another server, or tell its sender something; then say
+    /// [`MailboxOwner::outward_ended`].
+    Outward(Outward),
 }
 
 /// Something for the shell to do.
@@ -75,6 +79,7 @@ pub struct MailboxOwner<S> {
     ahead: Vec<Ahead<S>>,
     maildrop: Maildrop<S>,
     errands: Errands,
+    outwards: Outwards,
     /// Changes of the queue that are asked for, by the ids of their commands.
     changes: BTreeMap<CommandId, QueueChange>,
     /// Those that were answered, and whether they were made.
@@ -152,6 +157,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             ahead: Vec::new(),
             maildrop: Maildrop::default(),
             errands: Errands::default(),
+            outwards: Outwards::default(),
             changes: BTreeMap::new(),
             changed: Vec::new(),
             errands_at: None,
@@ -197,7 +203,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
     pub fn errand_ended(&mut self, env: &mut Env, number: u64, outcome: ErrandOutcome, out: &mut Vec<Step<S>>) {
         let Some(engine) = self.log.engine().filter(|_| !self.ended) else { return };
         let (items, at) = engine.queue();
-        let change = self.errands.ended(env.now, items, number, outcome);
+        let change = self.errands.ended((env.now, env.wall), items, number, outcome);
         if let Some(change) = change {
             if let QueueChange::Delivered { item, recipient } = change
                 && plant::is(Fault::ReleasedBeforeDone)
@@ -209,13 +215,26 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                     Errand { number: 0, mailbox: to.mailbox, origin, what: ErrandKind::Release, upload_bytes: 0 };
                 out.push(Step::Own(Own::Errand(errand)));
             }
-            let id = env.command_id();
-            self.changes.insert(id, change);
-            let command = Command::ChangeQueue { change };
-            let asked = mailraft_owner::Ask { from: None, turn: SessionNumber::default(), id, attempt: 0, command };
-            self.with_log(out, |log, out| log.ask(env, asked, out));
+            self.change_queue(env, change, out);
         }
         self.go_on_errands(env, out);
+    }
+
+    /// What leaves the cluster, or tells a sender something, ended.
+    pub fn outward_ended(&mut self, env: &mut Env, number: u64, outcome: OutwardOutcome, out: &mut Vec<Step<S>>) {
+        let Some(engine) = self.log.engine().filter(|_| !self.ended) else { return };
+        if let Some(change) = self.outwards.ended(env.now, engine.queue().0, number, outcome) {
+            self.change_queue(env, change, out);
+        }
+        self.go_on_errands(env, out);
+    }
+
+    fn change_queue(&mut self, env: &mut Env, change: QueueChange, out: &mut Vec<Step<S>>) {
+        let id = env.command_id();
+        self.changes.insert(id, change.clone());
+        let command = Command::ChangeQueue { change };
+        let asked = mailraft_owner::Ask { from: None, turn: SessionNumber::default(), id, attempt: 0, command };
+        self.with_log(out, |log, out| log.ask(env, asked, out));
     }
 
     /// Begins what is to be done now for what waits in a queue mailbox.
@@ -227,6 +246,15 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                 | QueueChange::Released { item, recipient } => {
                     self.errands.changed(env.now, item, recipient, is_made);
                 }
+                QueueChange::Attempted { item, attempts } => {
+                    let recipients: Vec<u32> = attempts.iter().map(|attempt| attempt.recipient).collect();
+                    // That a mailbox is gone was found out by an errand.
+                    recipients.iter().for_each(|recipient| self.errands.changed(env.now, item, *recipient, is_made));
+                    self.outwards.changed(env.now, item, &recipients, is_made);
+                }
+                QueueChange::NotTold(Told { item, recipients, .. }) => {
+                    self.outwards.changed(env.now, item, &recipients, is_made);
+                }
             }
         }
         let Some(engine) = self.log.engine().filter(|_| !self.ended && !self.unconfirmed) else { return };
@@ -234,7 +262,9 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         let (items, at) = engine.queue();
         let begun = self.errands.next(env.now, items, queue, at);
         out.extend(begun.into_iter().map(|errand| Step::Own(Own::Errand(errand))));
-        let wakes_at = self.errands.wakes_at();
+        let begun = self.outwards.next(env.now, env.wall, items);
+        out.extend(begun.into_iter().map(|outward| Step::Own(Own::Outward(outward))));
+        let wakes_at = [self.errands.wakes_at(), self.outwards.wakes_at()].into_iter().flatten().min();
         if let Some(at) = wakes_at.filter(|at| self.errands_at.is_none_or(|set| *at < set || set <= env.now)) {
             self.errands_at = Some(at);
             let millis = u64::try_from(at.saturating_sub(env.now).as_millis()).unwrap_or(u64::MAX);

@@ -65,7 +65,9 @@ impl Shell {
                     self.owner.decided(&mut self.world.env, outcome, &mut out);
                     steps.extend(out);
                 }
-                Step::Own(own @ (Own::Errand(_) | Own::Barrier { held: true, .. })) => panic!("{own:?}"),
+                Step::Own(own @ (Own::Errand(_) | Own::Outward(_) | Own::Barrier { held: true, .. })) => {
+                    panic!("{own:?}")
+                }
                 Step::Own(Own::Barrier { number, rows, held: false }) => self.barriers.push_back((number, rows)),
                 Step::Own(Own::Reply { to, reply }) => self.replies.push((to, reply)),
                 Step::End { .. } => self.ended = true,

@@ -15,7 +15,7 @@ use crate::api::{
 use crate::flags::SystemFlag;
 use crate::names;
 use crate::plant::{self, Fault};
-use crate::queue::rows::read_detail;
+use crate::queue::rows::{read_attempt, read_detail};
 use crate::records::{self, ContentRecord, MailboxKey, chunk_key, content_key};
 use crate::state::{Folder, State};
 use crate::uids::UidSet;
@@ -47,6 +47,7 @@ pub(crate) enum Kind {
     UniqueIds(Vec<(u32, EmailId)>),
     SaveDates(Vec<(u32, EmailId, Option<UnixMillis>)>),
     QueueItem(CommandId, Vec<(u32, DeliveryStage)>),
+    QueueAttempts(CommandId, Vec<u32>),
 }
 
 /// What a read found. Rows may be ahead of memory: what removed a message may be applied, and not visible yet.
@@ -118,6 +119,14 @@ impl StoredRead {
                     }
                 }
                 Answer::SaveDates(dates)
+            }
+            Kind::QueueAttempts(item, recipients) => {
+                let mut attempts = Vec::new();
+                for recipient in recipients {
+                    let found = read_attempt(rows, &self.place, &self.key, (item, recipient))?;
+                    attempts.extend(found.map(|found| (recipient, found)));
+                }
+                Answer::QueueAttempts(attempts)
             }
             Kind::QueueItem(item, stages) => {
                 Answer::QueueItem(read_detail(rows, &self.place, &self.key, item, &stages)?)
@@ -196,6 +205,10 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
             }
             None => ReadAnswer::Now(Ok(Answer::QueueItem(None))),
         },
+        Command::QueueAttempts { item } => match state.queue.get(*item) {
+            Some(found) => ReadAnswer::Stored(Kind::QueueAttempts(*item, found.recipients.keys().copied().collect())),
+            None => ReadAnswer::Now(Ok(Answer::QueueAttempts(Vec::new()))),
+        },
         // The owner has looked who has the maildrop.
         Command::InMaildrop { command, .. } => read(state, place, claims, command),
         Command::ReadChunk { email, body: _, number } => match chunk_of(state, place, *email, *number) {
@@ -229,6 +242,8 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
         | Command::DeliverQueued { .. }
         | Command::ReleaseQueued { .. }
         | Command::ChangeQueue { .. }
+        | Command::Report { .. }
+        | Command::DecideQueued { .. }
         | Command::Heard { .. } => {
             ReadAnswer::Now(Err(Refusal::NotAllowed("this needs the mailbox's owner".to_owned())))
         }

@@ -4,7 +4,7 @@ use mailraft_storage::body::BodyId;
 use mailraft_storage::{Index, PartitionId};
 use serde::{Deserialize, Serialize};
 
-use crate::accepted::{AcceptedEnvelope, QueueOrigin};
+use crate::accepted::{AcceptedEnvelope, QueueOrigin, Told};
 use crate::api::{Answer, Command, FolderId, Once, Refusal, ZonedTime};
 use crate::flags::Flags;
 
@@ -69,6 +69,15 @@ pub enum MessageKind {
         /// Whom it is from and for.
         accepted: AcceptedEnvelope,
         /// When it arrived.
+        received: ZonedTime,
+    },
+    /// Into a queue mailbox: what the sender of an item of its is told.
+    Report {
+        /// Of what, and of whom.
+        told: Told,
+        /// Whom it is for.
+        accepted: AcceptedEnvelope,
+        /// When it was made.
         received: ZonedTime,
     },
     /// From a queue mailbox.

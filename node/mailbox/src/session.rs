@@ -592,6 +592,9 @@ impl Session {
                 Command::Deliver { new_message, reverse_path, detail, deduplicate, received }
             }
             MessageKind::Accept { accepted, received } => Command::Accept { new_message, accepted, received },
+            MessageKind::Report { told, accepted, received } => {
+                Command::Report { told, new_message, accepted, received }
+            }
             MessageKind::Queued { origin, sealed_as, reverse_path, detail, deduplicate, received } => {
                 Command::DeliverQueued { origin, new_message, sealed_as, reverse_path, detail, deduplicate, received }
             }

@@ -2,7 +2,7 @@
 
 use mailraft_storage::CommandId;
 
-use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, DeliveryStage};
+use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, DeliveryStage, Diagnosis, QueueChange};
 use crate::api::{Answer, Change, Command, Event, Fetched, FolderInfo, MessageState, NewMessage};
 use crate::flags::{Flags, KeywordMemory};
 use crate::uids::UidSet;
@@ -25,9 +25,9 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
         + match command {
             Command::Sync
             | Command::ReleaseQueued { .. }
-            | Command::ChangeQueue { .. }
             | Command::QueueItems { .. }
             | Command::QueueItem { .. }
+            | Command::QueueAttempts { .. }
             | Command::List
             | Command::Quota
             | Command::Unselect
@@ -49,6 +49,11 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
                 new_message(d) + reverse_path.len() + detail.as_ref().map_or(0, String::len)
             }
             Command::Accept { new_message: d, accepted, .. } => new_message(d) + envelope_bytes(accepted),
+            Command::Report { new_message: d, accepted, told, .. } => {
+                new_message(d) + envelope_bytes(accepted) + std::mem::size_of_val(told.recipients.as_slice())
+            }
+            Command::ChangeQueue { change } => change_bytes(change),
+            Command::DecideQueued { recipients, .. } => std::mem::size_of_val(recipients.as_slice()),
             Command::Append { folder, new_message: d, flags: f, .. } => folder.len() + new_message(d) + flags(f),
             Command::Replace { to, new_message: d, flags: f, .. } => to.len() + new_message(d) + flags(f),
             Command::Store { uids, flags: f, .. } => set(uids) + flags(f),
@@ -65,6 +70,20 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             Command::InMaildrop { command, .. } => command_bytes(command),
             Command::Heard { commands } => commands.len() * size_of::<CommandId>(),
         }
+}
+
+fn change_bytes(change: &QueueChange) -> usize {
+    match change {
+        QueueChange::Delivered { .. } | QueueChange::Held { .. } | QueueChange::Released { .. } => 0,
+        QueueChange::Attempted { attempts, .. } => {
+            attempts.iter().map(|a| size_of_val(a) + diagnosis_bytes(&a.diagnosis)).sum()
+        }
+        QueueChange::NotTold(told) => std::mem::size_of_val(told.recipients.as_slice()),
+    }
+}
+
+fn diagnosis_bytes(diagnosis: &Diagnosis) -> usize {
+    diagnosis.text.len() + diagnosis.status.len() + diagnosis.host.as_ref().map_or(0, String::len)
 }
 
 fn envelope_bytes(accepted: &AcceptedEnvelope) -> usize {
@@ -122,6 +141,7 @@ pub fn answer_bytes(answer: &Answer) -> usize {
                 let recipient = |r: &(u32, String, DeliveryStage)| size_of_val(r) + r.1.len();
                 detail.reverse_path.len() + detail.recipients.iter().map(recipient).sum::<usize>()
             }
+            Answer::QueueAttempts(attempts) => attempts.iter().map(|a| size_of_val(a) + diagnosis_bytes(&a.1)).sum(),
             Answer::UniqueIds(ids) => ids.iter().map(|(_, id)| size_of::<(u32, String)>() + id.len()).sum(),
         }
 }

@@ -206,7 +206,7 @@ async fn serve(
     let budget =
         Budget::new(memory.body_memory_bytes(&config.limits), descriptors.large_messages, config.limits.spool_bytes);
     let turns = Turns::of_this_machine();
-    let (registry, errands) = Registry::new(
+    let (registry, jobs) = Registry::new(
         cluster.clone(),
         Arc::clone(&lookup),
         actors,
@@ -241,7 +241,7 @@ async fn serve(
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
     tokio::spawn(services.registry.clone().end_actors_of_deleted());
     tokio::spawn(services.registry.clone().keep_queues_awake());
-    tokio::spawn(run_errands(services.reach(), errands));
+    tokio::spawn(run_errands(services.reach(), jobs.errands));
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
     let of_now = services.clone();
     tokio::spawn(services.disk.clone().watch(cluster.clone(), move || of_now.config().limits.clone()));

@@ -397,7 +397,9 @@ impl World {
                     }
                 }
                 // Its world is a small one of its own: `queues`.
-                Step::Own(Own::Errand(errand)) => unreachable!("no queue mailbox is here: {errand:?}"),
+                Step::Own(own @ (Own::Errand(_) | Own::Outward(_))) => {
+                    unreachable!("no queue mailbox is here: {own:?}")
+                }
                 Step::Own(Own::Reply { to, reply }) => {
                     let mut incarnation = leading.incarnation.number;
                     if let Reply::Answer { at, .. } = &reply {

@@ -4,7 +4,7 @@ use mailraft_storage::seal::Key;
 use mailraft_storage::{CommandId, UnixMillis};
 
 use super::new_message;
-use crate::accepted::{AcceptedEnvelope, DeliveryStage, MAILBOXES_MAX};
+use crate::accepted::{AcceptedEnvelope, MAILBOXES_MAX};
 use crate::api::{Answer, NewMessage, Refusal, ZonedTime};
 use crate::queue::items::{Item, Recipient};
 use crate::queue::rows::{self, AcceptRecord, ItemKeyRecord, RecipientRecord, item_key, key_key, recipient_key};
@@ -32,7 +32,7 @@ pub fn accept(
     new_message::check(new_message)?;
     let count = accepted.recipients.len();
     if count == 0 || count > MAILBOXES_MAX || accepted.recipients.iter().any(|r| r.mailbox.is_queue()) {
-        return Err(Refusal::Limit(format!("a message is accepted for 1 to {MAILBOXES_MAX} mailboxes")));
+        return Err(Refusal::Limit(format!("a message is accepted for 1 to {MAILBOXES_MAX} recipients")));
     }
     let (limits, queue) = (work.cx.limits, &work.state.queue);
     let full = queue.len() >= limits.queue_max_items
@@ -77,7 +77,7 @@ pub fn accept(
         let record = RecipientRecord { recipient: recipient.clone(), next_attempt: now };
         let sealed = rows::seal(work.env, &own, &work.cx.place, &work.cx.key, &place, &record);
         work.rows.insert(place, Row::Ready(sealed));
-        recipients.insert(number, Recipient { mailbox: recipient.mailbox, stage: DeliveryStage::Waiting });
+        recipients.insert(number, Recipient::of(recipient));
     }
     work.put(key_key(mailbox, item), &ItemKeyRecord { key: own });
     new_message::put_body(work, new_message);

@@ -5,6 +5,7 @@ mod append;
 mod change_queue;
 mod copy;
 mod create_folder;
+mod decide_queued;
 mod delete_folder;
 mod deliver;
 mod deliver_queued;
@@ -16,6 +17,7 @@ mod release_queued;
 mod remove;
 mod rename_folder;
 mod replace;
+mod report;
 mod store;
 mod subscribe;
 
@@ -65,6 +67,12 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         }
         Command::ReleaseQueued { origin } => release_queued::release_queued(work, origin),
         Command::ChangeQueue { change } => change_queue::change_queue(work, change),
+        Command::Report { told, new_message, accepted, received } => {
+            report::report(work, told, new_message, accepted, *received)
+        }
+        Command::DecideQueued { item, recipients, decision } => {
+            decide_queued::decide_queued(work, *item, recipients, *decision)
+        }
         // The owner has looked who has the maildrop.
         Command::InMaildrop { command, .. } => decide(work, command),
         Command::Heard { .. }
@@ -82,6 +90,7 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         | Command::CountDeleted { .. }
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }
+        | Command::QueueAttempts { .. }
         | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => Err(Refusal::NotAllowed("a read changes nothing".to_owned())),
     }
@@ -92,6 +101,7 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
     match command {
         Command::Deliver { new_message, .. }
         | Command::Accept { new_message, .. }
+        | Command::Report { new_message, .. }
         | Command::DeliverQueued { new_message, .. }
         | Command::Append { new_message, .. }
         | Command::Replace { new_message, .. } => Some(new_message),
@@ -121,6 +131,8 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
         | Command::Remove { .. }
         | Command::ReleaseQueued { .. }
         | Command::ChangeQueue { .. }
+        | Command::DecideQueued { .. }
+        | Command::QueueAttempts { .. }
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }
         | Command::ReadChunks { .. }

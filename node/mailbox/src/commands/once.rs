@@ -130,6 +130,9 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::DeliverQueued { .. }
         | Command::ReleaseQueued { .. }
         | Command::ChangeQueue { .. }
+        | Command::Report { .. }
+        | Command::DecideQueued { .. }
+        | Command::QueueAttempts { .. }
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }
         | Command::InMaildrop { .. }

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mailraft_storage::{CommandId, MailboxId, PartitionId};
+use mailraft_storage::{CommandId, MailboxId, PartitionId, UnixMillis};
 
 use super::items::{Items, RecipientId};
-use crate::accepted::{DeliveryStage, HeldBecause, QueueChange, QueueOrigin, QueuePosition};
+use crate::accepted::{Attempt, AttemptEnd, DeliveryStage, Diagnosis, QueueChange, QueueOrigin, QueuePosition};
 use crate::plant::{self, Fault};
 
 /// Errands of one queue mailbox that are under way at once.
@@ -111,7 +111,7 @@ impl Errands {
     pub fn next(&mut self, now: Duration, items: &Items, queue: PartitionId, at: QueuePosition) -> Vec<Errand> {
         self.looked = now;
         let mut begun = Vec::new();
-        if self.under_way.len() >= ERRANDS_MAX || !items.has_open() {
+        if self.under_way.len() >= ERRANDS_MAX || !items.has_errands() {
             return begun;
         }
         self.waits.retain(|id, _| items.recipient(*id).is_some());
@@ -179,7 +179,7 @@ impl Errands {
         let what = match recipient.stage {
             DeliveryStage::Waiting => ErrandKind::Deliver,
             DeliveryStage::Delivered => ErrandKind::Release,
-            DeliveryStage::Held(_) => return true,
+            DeliveryStage::Held(_) | DeliveryStage::Deferred { .. } | DeliveryStage::Reporting(_) => return true,
         };
         let mailbox = recipient.mailbox;
         if what == ErrandKind::Release && self.uploads_to.values().any(|to| *to == mailbox) {
@@ -205,7 +205,13 @@ impl Errands {
 
     /// An errand ended. Returns the change that it means for the queue; until [`Errands::changed`] says so, nothing else is
     /// done for that recipient.
-    pub fn ended(&mut self, now: Duration, items: &Items, number: u64, outcome: ErrandOutcome) -> Option<QueueChange> {
+    pub fn ended(
+        &mut self,
+        (now, wall): (Duration, UnixMillis),
+        items: &Items,
+        number: u64,
+        outcome: ErrandOutcome,
+    ) -> Option<QueueChange> {
         let Begun { id, what, upload_bytes } = self.numbers.remove(&number)?;
         if self.uploads_to.remove(&number).is_some() {
             self.uploads_bytes -= upload_bytes;
@@ -222,7 +228,7 @@ impl Errands {
                 Some(QueueChange::Released { item, recipient })
             }
             (ErrandKind::Deliver, ErrandOutcome::NoSuchMailbox) => {
-                Some(QueueChange::Held { item, recipient, because: HeldBecause::NoSuchMailbox })
+                Some(QueueChange::Attempted { item, attempts: vec![no_such_mailbox(recipient, wall)] })
             }
             (_, ErrandOutcome::Stale) => {
                 self.under_way.remove(&id);
@@ -273,18 +279,30 @@ fn upload_bytes(items: &Items, id: RecipientId) -> u64 {
     let Some(item) = items.get(id.0).filter(|item| item.chunks > 1) else { return 0 };
     match item.recipients.get(&id.1).map(|recipient| recipient.stage) {
         Some(DeliveryStage::Waiting) => item.size_bytes,
-        Some(DeliveryStage::Delivered | DeliveryStage::Held(_)) | None => 0,
+        Some(
+            DeliveryStage::Delivered
+            | DeliveryStage::Held(_)
+            | DeliveryStage::Deferred { .. }
+            | DeliveryStage::Reporting(_),
+        )
+        | None => 0,
     }
+}
+
+fn no_such_mailbox(recipient: u32, at: UnixMillis) -> Attempt {
+    let text = "the account was deleted after the message was accepted".to_owned();
+    let diagnosis = Diagnosis { at, host: None, status: "5.1.1".to_owned(), text, is_reply: false };
+    Attempt { recipient, end: AttemptEnd::Failed, diagnosis }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use mailraft_storage::UnixMillis;
     use mailraft_storage::body::BodyId;
 
     use super::super::items::{Item, Recipient};
     use super::*;
+    use crate::accepted::HeldBecause;
 
     const WALL: UnixMillis = UnixMillis(1_000);
     const ITEM: CommandId = CommandId([1; 16]);
@@ -298,7 +316,8 @@ mod tests {
     /// Accepts a message for so many mailboxes.
     fn insert(items: &mut Items, id: CommandId, recipients: u32, size_bytes: u64) {
         let mailbox = |number: u32| MailboxId([number as u8 + 1; 16]);
-        let recipient = |number| (number, Recipient { mailbox: mailbox(number), stage: DeliveryStage::Waiting });
+        let recipient =
+            |number| (number, Recipient { mailbox: mailbox(number), domain: None, stage: DeliveryStage::Waiting });
         let recipients = (0..recipients).map(recipient).collect();
         let chunks = mailraft_storage::body::chunk_count(size_bytes);
         items.insert(id, Item { accepted: WALL, body: BodyId([2; 16]), chunks, size_bytes, recipients });
@@ -314,12 +333,16 @@ mod tests {
         let begun = next(&mut errands, Duration::ZERO, &items);
         assert_eq!(begun.len(), ERRANDS_MAX);
         assert!(next(&mut errands, Duration::ZERO, &items).is_empty());
-        let change = errands.ended(Duration::ZERO, &items, begun[7].number, ErrandOutcome::Done);
+        let change = errands.ended((Duration::ZERO, WALL), &items, begun[7].number, ErrandOutcome::Done);
         assert_eq!(change, Some(QueueChange::Delivered { item: ITEM, recipient: 7 }));
         assert!(next(&mut errands, Duration::ZERO, &items).is_empty(), "until that is visible");
         errands.changed(Duration::ZERO, ITEM, 7, true);
         assert_eq!(next(&mut errands, Duration::ZERO, &items).len(), 1);
-        assert_eq!(errands.ended(Duration::ZERO, &items, begun[7].number, ErrandOutcome::Done), None, "it ends once");
+        assert_eq!(
+            errands.ended((Duration::ZERO, WALL), &items, begun[7].number, ErrandOutcome::Done),
+            None,
+            "it ends once"
+        );
     }
 
     #[test]
@@ -336,9 +359,9 @@ mod tests {
             first.insert(errand.origin.recipient);
             now += Duration::from_secs(2);
             if is_reached(&errand) {
-                assert!(errands.ended(now, &items, errand.number, ErrandOutcome::Done).is_some());
+                assert!(errands.ended((now, WALL), &items, errand.number, ErrandOutcome::Done).is_some());
             } else {
-                assert_eq!(errands.ended(now, &items, errand.number, ErrandOutcome::Failed), None);
+                assert_eq!(errands.ended((now, WALL), &items, errand.number, ErrandOutcome::Failed), None);
             }
             under_way.extend(next(&mut errands, now, &items));
             let again = under_way.iter().filter(|e| errands.waits.contains_key(&(ITEM, e.origin.recipient))).count();
@@ -367,7 +390,7 @@ mod tests {
             assert!(is_alone || bytes <= ERRANDS_UPLOAD_MAX_BYTES, "{bytes} bytes at once");
             most_bytes = most_bytes.max(bytes);
             let errand = under_way.remove(0);
-            errands.ended(Duration::ZERO, &items, errand.number, ErrandOutcome::Done);
+            errands.ended((Duration::ZERO, WALL), &items, errand.number, ErrandOutcome::Done);
             items.remove((errand.origin.item, errand.origin.recipient));
             errands.changed(Duration::ZERO, errand.origin.item, errand.origin.recipient, true);
             done.push(errand);
@@ -387,7 +410,7 @@ mod tests {
         for _ in 0..3 {
             let begun = next(&mut errands, Duration::ZERO, &items);
             assert_eq!(begun.len(), 1);
-            errands.ended(Duration::ZERO, &items, begun[0].number, ErrandOutcome::Failed);
+            errands.ended((Duration::ZERO, WALL), &items, begun[0].number, ErrandOutcome::Failed);
             first.push(begun[0].origin.recipient);
         }
         assert_eq!(first, [0, 1, 2]);
@@ -401,7 +424,7 @@ mod tests {
         insert(&mut items, CommandId([9; 16]), 3, size);
         let (mut now, mut turns) = (pause, Vec::new());
         for _ in 0..6 {
-            errands.ended(now, &items, errands.last, ErrandOutcome::Failed);
+            errands.ended((now, WALL), &items, errands.last, ErrandOutcome::Failed);
             now += Duration::from_secs(120);
             let begun = next(&mut errands, now, &items);
             assert_eq!(begun.len(), 1);
@@ -421,13 +444,13 @@ mod tests {
         let begun = next(&mut errands, Duration::ZERO, &items);
         assert_eq!(begun.len(), 3);
         let delivery = begun.iter().find(|errand| errand.origin.item == small && errand.origin.recipient == 0).unwrap();
-        let change = errands.ended(Duration::ZERO, &items, delivery.number, ErrandOutcome::Done);
+        let change = errands.ended((Duration::ZERO, WALL), &items, delivery.number, ErrandOutcome::Done);
         assert_eq!(change, Some(QueueChange::Delivered { item: small, recipient: 0 }));
         items.set_stage((small, 0), DeliveryStage::Delivered);
         errands.changed(Duration::ZERO, small, 0, true);
         assert!(next(&mut errands, Duration::ZERO, &items).is_empty(), "or the large one would be stale");
         let delivery = begun.iter().find(|errand| errand.is_large()).unwrap();
-        errands.ended(Duration::ZERO, &items, delivery.number, ErrandOutcome::Failed);
+        errands.ended((Duration::ZERO, WALL), &items, delivery.number, ErrandOutcome::Failed);
         let begun = next(&mut errands, Duration::ZERO, &items);
         assert_eq!(begun.iter().map(|errand| errand.what).collect::<Vec<_>>(), [ErrandKind::Release]);
     }
@@ -438,7 +461,7 @@ mod tests {
         let (mut now, mut pauses) = (Duration::ZERO, Vec::new());
         for _ in 0..14 {
             let begun = next(&mut errands, now, &items);
-            assert_eq!(errands.ended(now, &items, begun[0].number, ErrandOutcome::Failed), None);
+            assert_eq!(errands.ended((now, WALL), &items, begun[0].number, ErrandOutcome::Failed), None);
             assert!(next(&mut errands, now, &items).is_empty());
             let wakes_at = errands.wakes_at().unwrap();
             pauses.push(wakes_at - now);
@@ -454,18 +477,18 @@ mod tests {
     fn a_mailbox_that_is_gone_holds_a_delivery_and_ends_a_release_and_what_is_stale_begins_at_once() {
         let (mut items, mut errands) = (items(1), Errands::default());
         let begun = next(&mut errands, Duration::ZERO, &items);
-        assert_eq!(errands.ended(Duration::ZERO, &items, begun[0].number, ErrandOutcome::Stale), None);
+        assert_eq!(errands.ended((Duration::ZERO, WALL), &items, begun[0].number, ErrandOutcome::Stale), None);
         let begun = next(&mut errands, Duration::ZERO, &items);
-        let change = errands.ended(Duration::ZERO, &items, begun[0].number, ErrandOutcome::NoSuchMailbox);
-        let because = HeldBecause::NoSuchMailbox;
-        assert_eq!(change, Some(QueueChange::Held { item: ITEM, recipient: 0, because }));
+        let change = errands.ended((Duration::ZERO, WALL), &items, begun[0].number, ErrandOutcome::NoSuchMailbox);
+        let attempts = vec![no_such_mailbox(0, WALL)];
+        assert_eq!(change, Some(QueueChange::Attempted { item: ITEM, attempts }));
         errands.changed(Duration::ZERO, ITEM, 0, true);
-        items.set_stage((ITEM, 0), DeliveryStage::Held(because));
-        assert!(!items.has_open() && next(&mut errands, Duration::ZERO, &items).is_empty());
+        items.set_stage((ITEM, 0), DeliveryStage::Held(HeldBecause::Operator));
+        assert!(!items.has_errands() && next(&mut errands, Duration::ZERO, &items).is_empty());
         items.set_stage((ITEM, 0), DeliveryStage::Delivered);
         let begun = next(&mut errands, Duration::ZERO, &items);
         assert_eq!(begun[0].what, ErrandKind::Release);
-        let change = errands.ended(Duration::ZERO, &items, begun[0].number, ErrandOutcome::NoSuchMailbox);
+        let change = errands.ended((Duration::ZERO, WALL), &items, begun[0].number, ErrandOutcome::NoSuchMailbox);
         assert_eq!(change, Some(QueueChange::Released { item: ITEM, recipient: 0 }));
     }
 }

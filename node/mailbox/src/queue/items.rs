@@ -6,12 +6,16 @@ use std::sync::Arc;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, MailboxId, UnixMillis};
 
-use crate::accepted::{DeliveryStage, QueuedItem};
+use crate::accepted::{AcceptedRecipient, DeliveryStage, Destination, QueuedItem};
 
 /// What an item costs in memory, roughly, in bytes.
 const ITEM_MEMORY_BYTES: usize = 200;
 /// What a recipient costs in memory, roughly, in bytes.
-const RECIPIENT_MEMORY_BYTES: usize = 120;
+const RECIPIENT_MEMORY_BYTES: usize = 200;
+
+/// A sender is told after this long that his message is late, in milliseconds: four hours (RFC 5321, section 4.5.4.1, wants it
+/// told, and leaves open when).
+const WARNED_AFTER_MILLIS: u64 = 4 * 3_600_000;
 
 /// A recipient of an item.
 pub type RecipientId = (CommandId, u32);
@@ -20,10 +24,24 @@ pub type RecipientId = (CommandId, u32);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Items {
     items: Arc<BTreeMap<CommandId, Arc<Item>>>,
-    /// Recipients for whom something is to be done.
-    open: Arc<BTreeSet<RecipientId>>,
+    todo: Arc<Todo>,
     recipients: usize,
+    /// What they take in memory, roughly.
+    recipients_bytes: usize,
     bytes: u64,
+}
+
+/// What is to be done, by what it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Todo {
+    /// Recipients with a mailbox for whom something is to be done.
+    errands: BTreeSet<RecipientId>,
+    /// Recipients outside that it is to be sent to, by their domains and by when that is due.
+    sendings: BTreeMap<Arc<str>, BTreeSet<(UnixMillis, CommandId, u32)>>,
+    /// Recipients whose sender is to be told something.
+    reports: BTreeSet<RecipientId>,
+    /// When senders are to be told that it is late.
+    warnings: BTreeSet<(UnixMillis, CommandId, u32)>,
 }
 
 /// An item.
@@ -37,10 +55,27 @@ pub struct Item {
 }
 
 /// A recipient of whom something is still known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     pub mailbox: MailboxId,
+    /// The domain of one outside.
+    pub domain: Option<Arc<str>>,
     pub stage: DeliveryStage,
+}
+
+impl Recipient {
+    /// As it was accepted.
+    pub fn of(accepted: &AcceptedRecipient) -> Self {
+        let domain = match accepted.destination() {
+            Destination::Mailbox(_) => None,
+            Destination::Outside(domain) => Some(domain.into()),
+        };
+        Recipient { mailbox: accepted.mailbox, domain, stage: DeliveryStage::Waiting }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        RECIPIENT_MEMORY_BYTES + self.domain.as_ref().map_or(0, |domain| domain.len())
+    }
 }
 
 impl Items {
@@ -52,17 +87,39 @@ impl Items {
         self.get(item)?.recipients.get(&recipient)
     }
 
-    /// Those of whom something is to be done, oldest item first.
+    /// Those with a mailbox for whom something is to be done, oldest item first.
     pub fn open(&self) -> impl Iterator<Item = RecipientId> + '_ {
-        self.open.iter().copied()
+        self.todo.errands.iter().copied()
     }
 
     pub fn is_open(&self, id: RecipientId) -> bool {
-        self.open.contains(&id)
+        self.todo.errands.contains(&id)
     }
 
+    /// Whether a recipient with a mailbox has something to be done.
+    pub fn has_errands(&self) -> bool {
+        !self.todo.errands.is_empty()
+    }
+
+    /// Whether anything is to be done, now or later.
     pub fn has_open(&self) -> bool {
-        !self.open.is_empty()
+        let Todo { errands, sendings, reports, warnings: _ } = self.todo.as_ref();
+        !(errands.is_empty() && sendings.is_empty() && reports.is_empty())
+    }
+
+    /// Those outside that it is to be sent to, by domain; of each the earliest first.
+    pub fn sendings(&self) -> &BTreeMap<Arc<str>, BTreeSet<(UnixMillis, CommandId, u32)>> {
+        &self.todo.sendings
+    }
+
+    /// Those whose sender is to be told what became of it.
+    pub fn reports(&self) -> &BTreeSet<RecipientId> {
+        &self.todo.reports
+    }
+
+    /// Those whose sender is to be told that it is late, and when.
+    pub fn warnings(&self) -> &BTreeSet<(UnixMillis, CommandId, u32)> {
+        &self.todo.warnings
     }
 
     pub fn len(&self) -> usize {
@@ -80,14 +137,17 @@ impl Items {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.items.len() * ITEM_MEMORY_BYTES + self.recipients * RECIPIENT_MEMORY_BYTES
+        self.items.len() * ITEM_MEMORY_BYTES + self.recipients_bytes
     }
 
     pub fn insert(&mut self, id: CommandId, item: Item) {
         self.recipients += item.recipients.len();
         self.bytes += item.size_bytes;
-        let open = item.recipients.iter().filter(|(_, r)| is_open(r.stage)).map(|(number, _)| (id, *number));
-        Arc::make_mut(&mut self.open).extend(open);
+        let todo = Arc::make_mut(&mut self.todo);
+        for (number, recipient) in &item.recipients {
+            todo.add((id, *number), item.accepted, recipient);
+            self.recipients_bytes += recipient.memory_bytes();
+        }
         let before = Arc::make_mut(&mut self.items).insert(id, Arc::new(item));
         assert!(before.is_none(), "item {id} is accepted once");
     }
@@ -98,14 +158,12 @@ impl Items {
             return false;
         }
         let item = Arc::make_mut(&mut self.items).get_mut(&id.0).map(Arc::make_mut);
-        let Some(recipient) = item.and_then(|item| item.recipients.get_mut(&id.1)) else { return false };
+        let Some(item) = item else { return false };
+        let Some(recipient) = item.recipients.get_mut(&id.1) else { return false };
+        let todo = Arc::make_mut(&mut self.todo);
+        todo.remove(id, item.accepted, recipient);
         recipient.stage = stage;
-        let open = Arc::make_mut(&mut self.open);
-        if is_open(stage) {
-            open.insert(id)
-        } else {
-            open.remove(&id)
-        };
+        todo.add(id, item.accepted, recipient);
         true
     }
 
@@ -114,9 +172,10 @@ impl Items {
         self.recipient(id)?;
         let items = Arc::make_mut(&mut self.items);
         let item = Arc::make_mut(items.get_mut(&id.0)?);
-        item.recipients.remove(&id.1);
+        let recipient = item.recipients.remove(&id.1)?;
         self.recipients -= 1;
-        Arc::make_mut(&mut self.open).remove(&id);
+        self.recipients_bytes -= recipient.memory_bytes();
+        Arc::make_mut(&mut self.todo).remove(id, item.accepted, &recipient);
         if !item.recipients.is_empty() {
             return None;
         }
@@ -138,7 +197,7 @@ impl Item {
         let (mut waiting, mut delivered, mut held) = (0, 0, 0);
         for recipient in self.recipients.values() {
             match recipient.stage {
-                DeliveryStage::Waiting => waiting += 1,
+                DeliveryStage::Waiting | DeliveryStage::Deferred { .. } | DeliveryStage::Reporting(_) => waiting += 1,
                 DeliveryStage::Delivered => delivered += 1,
                 DeliveryStage::Held(_) => held += 1,
             }
@@ -147,9 +206,77 @@ impl Item {
     }
 }
 
-fn is_open(stage: DeliveryStage) -> bool {
-    match stage {
-        DeliveryStage::Waiting | DeliveryStage::Delivered => true,
-        DeliveryStage::Held(_) => false,
+/// What is to be done for a recipient.
+enum Next {
+    Errand,
+    Sending(Arc<str>, UnixMillis),
+    Report,
+    Nothing,
+}
+
+fn next_for(recipient: &Recipient) -> Next {
+    match (recipient.stage, &recipient.domain) {
+        (DeliveryStage::Held(_), _) => Next::Nothing,
+        (DeliveryStage::Reporting(_), _) => Next::Report,
+        (DeliveryStage::Waiting, Some(domain)) => Next::Sending(Arc::clone(domain), UnixMillis(0)),
+        (DeliveryStage::Deferred { next, .. }, Some(domain)) => Next::Sending(Arc::clone(domain), next),
+        // Nothing is sent to a mailbox, and nothing released outside.
+        (DeliveryStage::Waiting | DeliveryStage::Delivered | DeliveryStage::Deferred { .. }, None) => Next::Errand,
+        (DeliveryStage::Delivered, Some(_)) => Next::Nothing,
+    }
+}
+
+/// When the sender is to be told that it is late.
+fn warning(accepted: UnixMillis, recipient: &Recipient) -> Option<UnixMillis> {
+    match recipient.stage {
+        DeliveryStage::Deferred { warned: false, .. } => {
+            Some(UnixMillis(accepted.0.saturating_add(WARNED_AFTER_MILLIS)))
+        }
+        DeliveryStage::Deferred { warned: true, .. }
+        | DeliveryStage::Waiting
+        | DeliveryStage::Delivered
+        | DeliveryStage::Held(_)
+        | DeliveryStage::Reporting(_) => None,
+    }
+}
+
+impl Todo {
+    fn add(&mut self, id: RecipientId, accepted: UnixMillis, recipient: &Recipient) {
+        match next_for(recipient) {
+            Next::Errand => {
+                self.errands.insert(id);
+            }
+            Next::Sending(domain, due) => {
+                self.sendings.entry(domain).or_default().insert((due, id.0, id.1));
+            }
+            Next::Report => {
+                self.reports.insert(id);
+            }
+            Next::Nothing => {}
+        }
+        self.warnings.extend(warning(accepted, recipient).map(|due| (due, id.0, id.1)));
+    }
+
+    fn remove(&mut self, id: RecipientId, accepted: UnixMillis, recipient: &Recipient) {
+        match next_for(recipient) {
+            Next::Errand => {
+                self.errands.remove(&id);
+            }
+            Next::Sending(domain, due) => {
+                if let Some(of_domain) = self.sendings.get_mut(&domain) {
+                    of_domain.remove(&(due, id.0, id.1));
+                    if of_domain.is_empty() {
+                        self.sendings.remove(&domain);
+                    }
+                }
+            }
+            Next::Report => {
+                self.reports.remove(&id);
+            }
+            Next::Nothing => {}
+        }
+        if let Some(due) = warning(accepted, recipient) {
+            self.warnings.remove(&(due, id.0, id.1));
+        }
     }
 }

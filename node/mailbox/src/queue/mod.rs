@@ -16,10 +16,16 @@
 //!
 //! * [`items`]: what waits, in the queue mailbox's memory. [`received`]: what a recipient's mailbox knows of queues.
 //! * [`rows`]: both as rows. [`content`]: an item's message as it is delivered.
-//! * [`errands`]: what the queue's owner has done for each recipient, when, and what follows.
+//! * [`errands`]: what the queue's owner has done for each recipient with a mailbox, when, and what follows.
+//! * [`outward`]: the same for what is sent to other servers, and told to senders. [`outgoing`]: an item as that needs it.
+//!
+//! What leaves the cluster is *waiting* or *deferred*, and gone once another server has it, or *reporting* until its sender is
+//! told: the commit that takes the report in is the one that forgets the recipients it is about.
 
 pub mod content;
 pub mod errands;
 pub(crate) mod items;
+pub mod outgoing;
+pub mod outward;
 pub(crate) mod received;
 pub(crate) mod rows;

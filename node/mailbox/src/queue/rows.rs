@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::items::RecipientId;
-use crate::accepted::{AcceptedRecipient, DeliveryStage, QueuedDetail};
+use crate::accepted::{AcceptedRecipient, DeliveryStage, Diagnosis, QueuedDetail};
 use crate::api::ZonedTime;
 use crate::records::{self, MailboxKey, encode};
 
@@ -66,6 +66,8 @@ pub enum RecipientRow {
     Recipient(RecipientId),
     /// How far the delivery is; where there is none, it waits.
     Stage(RecipientId),
+    /// How the last attempt to send it ended.
+    Attempt(RecipientId),
 }
 
 pub fn item_key(mailbox: MailboxId, item: CommandId) -> RowKey {
@@ -83,6 +85,12 @@ pub fn recipient_key(mailbox: MailboxId, id: RecipientId) -> RowKey {
 pub fn stage_key(mailbox: MailboxId, id: RecipientId) -> RowKey {
     let mut key = of_recipient(id);
     key.push(1);
+    RowKey::new(mailbox, Table::QueueRecipients, key)
+}
+
+pub fn attempt_key(mailbox: MailboxId, id: RecipientId) -> RowKey {
+    let mut key = of_recipient(id);
+    key.push(2);
     RowKey::new(mailbox, Table::QueueRecipients, key)
 }
 
@@ -108,6 +116,7 @@ pub fn recipient_of(key: &[u8]) -> Option<RecipientRow> {
     match rest {
         [] => Some(RecipientRow::Recipient(id)),
         [1] => Some(RecipientRow::Stage(id)),
+        [2] => Some(RecipientRow::Attempt(id)),
         _ => None,
     }
 }
@@ -167,6 +176,22 @@ pub fn read_recipient(
     let row = recipient_key(place.mailbox, id);
     let Some(sealed) = rows.get(replica, &row)? else { return Ok(None) };
     open(keys.0, keys.1, place, &row, &sealed).map(Some)
+}
+
+/// How the last attempt to send it to a recipient ended. None if there was none. It is sealed by the mailbox's key: what it
+/// says is another server's.
+///
+/// # Errors
+/// If it can't be read.
+pub fn read_attempt(
+    rows: &dyn Rows,
+    place: &Place,
+    key: &MailboxKey,
+    id: RecipientId,
+) -> Result<Option<Diagnosis>, StoreError> {
+    let row = attempt_key(place.mailbox, id);
+    let Some(sealed) = rows.get(place.replica, &row)? else { return Ok(None) };
+    records::open(key, place.cluster, &row, &sealed).map(Some)
 }
 
 /// An item with those of its recipients, whose stages are given. None if there is no such item.

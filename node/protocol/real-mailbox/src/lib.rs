@@ -237,7 +237,9 @@ impl RealMailbox {
                     let read = rows.map(|read| read.run(&self.rows));
                     self.owner.confirmed(number, Lead::Confirmed, read, &mut more);
                 }
-                Step::Own(Own::Errand(errand)) => unreachable!("a session's mailbox is no queue: {errand:?}"),
+                Step::Own(own @ (Own::Errand(_) | Own::Outward(_))) => {
+                    unreachable!("a session's mailbox is no queue: {own:?}")
+                }
                 Step::Own(Own::Reply { to, reply }) => self.replies.entry(to).or_default().push_back(reply),
                 Step::Pause { .. } => self.owner.again(&mut self.env, &mut more),
                 Step::Unreadable { error, .. } => panic!("{error}"),

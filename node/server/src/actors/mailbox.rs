@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_mailbox::owner::{Lead, Own};
+use mailraft_mailbox::queue::errands::ErrandOutcome;
+use mailraft_mailbox::queue::outward::OutwardOutcome;
 use mailraft_mailbox::{
     Command, CommandError, Detached, Mailbox, MailboxKey, MailboxOwner, Place, Position, Reply, SessionNumber,
     StoredRead,
@@ -20,9 +22,9 @@ use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::memory::Share;
 use crate::outbox::{Outbox, ToSession};
 
-use super::errand::{ErrandEnded, ErrandJob, ErrandJobs};
 use super::key::SessionKey;
 use super::owner::{Kind, OwnerActor, Seat};
+use super::tasks::{Job, TaskEnded, Tasks};
 
 /// An actor with no session and nothing to do ends after this long.
 const IDLE_BEFORE_PASSIVATION: Duration = Duration::from_secs(60);
@@ -192,7 +194,7 @@ pub struct MailboxKind {
     outboxes: HashMap<SessionKey, Outbox>,
     last_used: Instant,
     held: Arc<Held>,
-    errands: ErrandJobs,
+    tasks: Tasks,
     /// It was used since its memory was measured.
     changed: bool,
     /// A change of many messages waits or is under way.
@@ -201,14 +203,14 @@ pub struct MailboxKind {
 
 impl MailboxActor {
     /// Not loaded yet.
-    pub fn of_mailbox(seat: Seat, quota_bytes: Option<u64>, idle: Idle, held: Arc<Held>, errands: ErrandJobs) -> Self {
+    pub fn of_mailbox(seat: Seat, quota_bytes: Option<u64>, idle: Idle, held: Arc<Held>, tasks: Tasks) -> Self {
         let kind = MailboxKind {
             quota_bytes,
             idle,
             outboxes: HashMap::new(),
             last_used: Instant::now(),
             held,
-            errands,
+            tasks,
             changed: false,
             takes_long: false,
         };
@@ -320,7 +322,11 @@ impl Kind for MailboxKind {
             Own::Errand(errand) => {
                 let place = place_of(&actor.seat);
                 // Where the node ends, nobody takes it any more.
-                let _ = actor.kind.errands.send(ErrandJob::new(place, errand, ctx.address().recipient()));
+                let _ = actor.kind.tasks.errands.send(Job::new(place, errand, ctx.address().recipient()));
+            }
+            Own::Outward(outward) => {
+                let place = place_of(&actor.seat);
+                let _ = actor.kind.tasks.outwards.send(Job::new(place, outward, ctx.address().recipient()));
             }
         }
     }
@@ -428,11 +434,19 @@ impl Handler<Detach> for MailboxActor {
     }
 }
 
-impl Handler<ErrandEnded> for MailboxActor {
+impl Handler<TaskEnded<ErrandOutcome>> for MailboxActor {
     type Result = ();
 
-    fn handle(&mut self, ErrandEnded { number, outcome }: ErrandEnded, ctx: &mut Self::Context) {
+    fn handle(&mut self, TaskEnded { number, outcome }: TaskEnded<ErrandOutcome>, ctx: &mut Self::Context) {
         self.with_owner(ctx, move |owner, env, out| owner.errand_ended(env, number, outcome, out));
+    }
+}
+
+impl Handler<TaskEnded<OutwardOutcome>> for MailboxActor {
+    type Result = ();
+
+    fn handle(&mut self, TaskEnded { number, outcome }: TaskEnded<OutwardOutcome>, ctx: &mut Self::Context) {
+        self.with_owner(ctx, move |owner, env, out| owner.outward_ended(env, number, outcome, out));
     }
 }
 

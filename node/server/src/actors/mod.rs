@@ -6,19 +6,19 @@
 
 mod deleted;
 mod directory;
-mod errand;
 mod key;
 mod mailbox;
 mod owner;
 mod registry;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod threads;
 
-pub use errand::ErrandJob;
-#[cfg(test)]
-pub use errand::testing as errand_testing;
 pub use key::SessionKey;
 pub use mailbox::Idle;
 pub use registry::{Limits, LocalLink, Registry};
+#[cfg(test)]
+pub use tasks::testing as tasks_testing;
+pub use tasks::{ErrandJob, OutwardJob, TaskJobs};
 pub use threads::ActorThreads;

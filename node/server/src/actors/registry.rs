@@ -8,13 +8,13 @@ use actix::prelude::*;
 use mailraft_driver::{Cluster, Leading, LeadingMap};
 use mailraft_mailbox::{Command, Detached};
 use mailraft_storage::{CommandId, MailboxId, PartitionId, Table};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::directory::{DirectoryActor, DirectoryAsk, Reply};
-use super::errand::{ErrandJob, ErrandJobs};
 use super::key::SessionKey;
 use super::mailbox::{Ask, Attach, Detach, Held, Idle, MailboxActor, MakeRoom, SetQuota};
 use super::owner::{Seat, SetUnconfirmed, Stop};
+use super::tasks::{TaskJobs, Tasks, tasks};
 use super::threads::ActorThreads;
 use crate::memory::Share;
 use crate::outbox::Outbox;
@@ -40,7 +40,7 @@ struct Inner {
     limits: Mutex<Limits>,
     memory: Arc<Share>,
     turns: Turns,
-    errands: ErrandJobs,
+    tasks: Tasks,
     actors: Mutex<Actors>,
 }
 
@@ -95,11 +95,11 @@ impl Registry {
         limits: Limits,
         memory: Arc<Share>,
         turns: Turns,
-    ) -> (Self, mpsc::UnboundedReceiver<ErrandJob>) {
+    ) -> (Self, TaskJobs) {
         let arbiters = threads.arbiters().to_vec();
         let limits = Mutex::new(limits);
-        let (errands, jobs) = mpsc::unbounded_channel();
-        let inner = Inner { cluster, lookup, arbiters, limits, memory, turns, errands, actors: Mutex::default() };
+        let (tasks, jobs) = tasks();
+        let inner = Inner { cluster, lookup, arbiters, limits, memory, turns, tasks, actors: Mutex::default() };
         (Registry { inner: Arc::new(inner) }, jobs)
     }
 
@@ -337,11 +337,11 @@ impl Registry {
         let arbiter = &inner.arbiters[actors.started % inner.arbiters.len()];
         let seat = self.seat(partition, mailbox, leading);
         let Limits { actors: _, quota_bytes, idle } = self.limits();
-        let (held, errands) = (Held::new(Arc::clone(&inner.memory)), inner.errands.clone());
+        let (held, tasks) = (Held::new(Arc::clone(&inner.memory)), inner.tasks.clone());
         let known = Arc::downgrade(&held);
         let addr = MailboxActor::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);
-            MailboxActor::of_mailbox(seat, quota_bytes, idle, held, errands)
+            MailboxActor::of_mailbox(seat, quota_bytes, idle, held, tasks)
         });
         if actors.unconfirmed.contains(&partition) {
             addr.do_send(SetUnconfirmed(true));

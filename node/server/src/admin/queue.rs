@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use mailraft_mailbox::accepted::{DeliveryStage, HeldBecause, QueuedDetail, QueuedItem};
+use mailraft_mailbox::accepted::{DeliveryStage, HeldBecause, QueuedDetail, QueuedItem, ReportKind};
 use mailraft_mailbox::{Answer, Command, Finished};
 use mailraft_storage::{CommandId, MailboxId, PartitionId};
 use serde_json::{Value, json};
@@ -159,5 +159,11 @@ fn words(stage: DeliveryStage) -> (&'static str, Option<&'static str>) {
         DeliveryStage::Waiting => ("waiting", None),
         DeliveryStage::Delivered => ("delivered", None),
         DeliveryStage::Held(HeldBecause::NoSuchMailbox) => ("held", Some("the account was deleted")),
+        DeliveryStage::Held(HeldBecause::Operator) => ("held", Some("an operator holds it")),
+        DeliveryStage::Deferred { .. } => ("deferred", None),
+        DeliveryStage::Reporting(ReportKind::Failed) => ("failed", Some("its sender is being told")),
+        DeliveryStage::Reporting(ReportKind::Delayed) => ("deferred", None),
+        DeliveryStage::Reporting(ReportKind::Relayed) => ("sent", Some("its sender is being told")),
+        DeliveryStage::Reporting(ReportKind::Delivered) => ("delivered", Some("its sender is being told")),
     }
 }

@@ -53,7 +53,7 @@ impl Lanes {
     where
         F: Future<Output = ErrandOutcome> + Send,
     {
-        let lane = Arc::clone(if job.errand.is_large() { &self.large } else { &self.small });
+        let lane = Arc::clone(if job.task.is_large() { &self.large } else { &self.small });
         tokio::spawn(async move {
             // Nobody closes it.
             let Ok(place) = lane.acquire_owned().await else { return };
@@ -61,7 +61,7 @@ impl Lanes {
             if !job.is_wanted() {
                 return;
             }
-            let outcome = carry_out(job.place, job.errand).await;
+            let outcome = carry_out(job.place, job.task).await;
             drop(place);
             job.ended(outcome);
         });
@@ -193,7 +193,7 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
     use super::*;
-    use crate::actors::errand_testing::{ends, job, owner};
+    use crate::actors::tasks_testing::{ends, job, owner};
 
     /// Says that it has begun and goes on for ever.
     fn begins(

@@ -1,41 +1,104 @@
-//! What the owner of a queue mailbox wants done with other mailboxes. Whoever is above the actors does it.
+//! What the owner of a queue mailbox wants done: with other mailboxes, or outside the cluster. Whoever is above the actors does
+//! it.
 
 use actix::prelude::*;
 use mailraft_mailbox::Place;
 use mailraft_mailbox::queue::errands::{Errand, ErrandOutcome};
+use mailraft_mailbox::queue::outward::{Outward, OutwardOutcome};
 use tokio::sync::mpsc;
 
-/// An errand ended.
+/// Something that an owner wants done and hears the end of.
+pub trait Task: Send + 'static {
+    /// How it ends.
+    type Outcome: Send + 'static;
+
+    /// It was not done, or nobody knows.
+    fn failed() -> Self::Outcome;
+
+    /// Its number.
+    fn number(&self) -> u64;
+}
+
+impl Task for Errand {
+    type Outcome = ErrandOutcome;
+
+    fn failed() -> ErrandOutcome {
+        ErrandOutcome::Failed
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Task for Outward {
+    type Outcome = OutwardOutcome;
+
+    fn failed() -> OutwardOutcome {
+        OutwardOutcome::Failed
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// A task ended.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct ErrandEnded {
+pub struct TaskEnded<O: Send + 'static> {
     /// Its number.
     pub number: u64,
     /// How it ended.
-    pub outcome: ErrandOutcome,
+    pub outcome: O,
 }
 
-/// An errand, and who waits for its end. Whoever drops it has not done it: the owner hears that too, and has it done again.
-pub struct ErrandJob {
+/// A task, and who waits for its end. Whoever drops it has not done it: the owner hears that too, and has it done again.
+pub struct Job<T: Task> {
     /// The queue mailbox and the term of its owner.
     pub place: Place,
     /// What is to be done.
-    pub errand: Errand,
+    pub task: T,
     /// The owner's actor, until it was told.
-    actor: Option<Recipient<ErrandEnded>>,
+    actor: Option<Recipient<TaskEnded<T::Outcome>>>,
 }
 
-/// Where actors hand their errands over. Bounded by those who do: each has so many under way.
-pub type ErrandJobs = mpsc::UnboundedSender<ErrandJob>;
+/// An errand in other mailboxes.
+pub type ErrandJob = Job<Errand>;
+/// Something that leaves the cluster, or tells a sender something.
+pub type OutwardJob = Job<Outward>;
 
-impl ErrandJob {
-    /// An errand of this actor's owner.
-    pub(super) fn new(place: Place, errand: Errand, actor: Recipient<ErrandEnded>) -> Self {
-        ErrandJob { place, errand, actor: Some(actor) }
+/// Where actors hand their tasks over. Bounded by those who do: each has so many under way.
+#[derive(Clone)]
+pub struct Tasks {
+    /// Errands.
+    pub errands: mpsc::UnboundedSender<ErrandJob>,
+    /// What leaves the cluster.
+    pub outwards: mpsc::UnboundedSender<OutwardJob>,
+}
+
+/// Where they come out.
+pub struct TaskJobs {
+    /// Errands.
+    pub errands: mpsc::UnboundedReceiver<ErrandJob>,
+    /// What leaves the cluster.
+    pub outwards: mpsc::UnboundedReceiver<OutwardJob>,
+}
+
+/// Both ends.
+pub(super) fn tasks() -> (Tasks, TaskJobs) {
+    let ((errands, errand_jobs), (outwards, outward_jobs)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    (Tasks { errands, outwards }, TaskJobs { errands: errand_jobs, outwards: outward_jobs })
+}
+
+impl<T: Task> Job<T> {
+    /// A task of this actor's owner.
+    pub(super) fn new(place: Place, task: T, actor: Recipient<TaskEnded<T::Outcome>>) -> Self {
+        Job { place, task, actor: Some(actor) }
     }
 
     /// Tells the owner how it ended, if it is still there.
-    pub fn ended(mut self, outcome: ErrandOutcome) {
+    pub fn ended(mut self, outcome: T::Outcome) {
         self.tell(outcome);
     }
 
@@ -44,16 +107,16 @@ impl ErrandJob {
         self.actor.as_ref().is_some_and(Recipient::connected)
     }
 
-    fn tell(&mut self, outcome: ErrandOutcome) {
+    fn tell(&mut self, outcome: T::Outcome) {
         if let Some(actor) = self.actor.take() {
-            actor.do_send(ErrandEnded { number: self.errand.number, outcome });
+            actor.do_send(TaskEnded { number: self.task.number(), outcome });
         }
     }
 }
 
-impl Drop for ErrandJob {
+impl<T: Task> Drop for Job<T> {
     fn drop(&mut self) {
-        self.tell(ErrandOutcome::Failed);
+        self.tell(T::failed());
     }
 }
 
@@ -108,10 +171,10 @@ pub mod testing {
         type Context = Context<Self>;
     }
 
-    impl Handler<ErrandEnded> for Owner {
+    impl Handler<TaskEnded<ErrandOutcome>> for Owner {
         type Result = ();
 
-        fn handle(&mut self, ended: ErrandEnded, _: &mut Self::Context) {
+        fn handle(&mut self, ended: TaskEnded<ErrandOutcome>, _: &mut Self::Context) {
             let _ = self.0.send(ended.outcome);
         }
     }

@@ -1,0 +1,296 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use mailraft_storage::body::seal_chunk;
+use mailraft_storage::{CommandId, MailboxId, Table, UnixMillis};
+
+use crate::accepted::{
+    AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, DIAGNOSIS_MAX_BYTES, DeliveryStage, Diagnosis,
+    HeldBecause, QueueChange, QueueDecision, ReportKind, Told,
+};
+use crate::api::{Answer, Command, Refusal, ZonedTime};
+use crate::harness::World;
+use crate::queue::items::Items;
+use crate::queue::outgoing::OutgoingMessage;
+use crate::queue::outward::{
+    Outward, OutwardKind, OutwardOutcome, Outwards, REPORTS_MAX, SENDING_RECIPIENTS_MAX, SENDINGS_MAX,
+    SENDINGS_TO_ONE_DOMAIN_MAX,
+};
+
+const MESSAGE: &str = "From: a@here.test\r\n\r\nx\r\n";
+const HOUR_MS: u64 = 3_600_000;
+
+fn outside(address: &str) -> AcceptedRecipient {
+    AcceptedRecipient {
+        address: address.to_owned(),
+        mailbox: MailboxId::OUTSIDE,
+        detail: None,
+        notify: None,
+        orcpt: None,
+    }
+}
+
+/// Takes a message in for these addresses outside.
+fn accept(world: &mut World, to: &[&str]) -> CommandId {
+    let accepted = AcceptedEnvelope {
+        reverse_path: "a@here.test".into(),
+        recipients: to.iter().map(|to| outside(to)).collect(),
+        ..AcceptedEnvelope::default()
+    };
+    let mut new_message = world.new_message(MESSAGE);
+    let sealed = seal_chunk(new_message.body, &new_message.body_key, 0, true, MESSAGE.as_bytes());
+    new_message.inline = Some(sealed);
+    let command = Command::Accept { new_message, accepted, received: ZonedTime::default() };
+    match world.run(command) {
+        Ok(Answer::Accepted { item, .. }) => item,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn diagnosis(text: &str) -> Diagnosis {
+    Diagnosis {
+        at: UnixMillis(7),
+        host: Some("mx.b.test".into()),
+        status: "4.2.0".into(),
+        text: text.into(),
+        is_reply: true,
+    }
+}
+
+fn attempted(item: CommandId, ends: &[(u32, AttemptEnd)]) -> Command {
+    let attempt = |(recipient, end): &(u32, AttemptEnd)| Attempt {
+        recipient: *recipient,
+        end: *end,
+        diagnosis: diagnosis("450 come again"),
+    };
+    Command::ChangeQueue { change: QueueChange::Attempted { item, attempts: ends.iter().map(attempt).collect() } }
+}
+
+fn stages(world: &mut World, item: CommandId) -> Vec<(u32, DeliveryStage)> {
+    match world.run(Command::QueueItem { item }) {
+        Ok(Answer::QueueItem(Some(detail))) => {
+            detail.recipients.into_iter().map(|(number, _, stage)| (number, stage)).collect()
+        }
+        Ok(Answer::QueueItem(None)) => Vec::new(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn report(world: &mut World, item: CommandId, kind: ReportKind, recipients: &[u32]) -> Command {
+    let accepted = AcceptedEnvelope { recipients: vec![outside("a@here.test")], ..AcceptedEnvelope::default() };
+    let told = Told { item, kind, recipients: recipients.to_vec() };
+    let new_message = world.new_message("it was not delivered");
+    Command::Report { told, new_message, accepted, received: ZonedTime::default() }
+}
+
+#[test]
+fn what_was_attempted_stands_in_rows_and_goes_when_it_is_sent() {
+    let mut world = World::queue();
+    let item = accept(&mut world, &["r0@b.test", "r1@b.test", "r2@c.test"]);
+    let deferred = AttemptEnd::Deferred { next: UnixMillis(99) };
+    world.run(attempted(item, &[(0, deferred), (1, AttemptEnd::Sent { report: None })])).unwrap();
+    world.run(attempted(item, &[(0, deferred)])).unwrap();
+    world.assert_rows_are_memory();
+    world.reload();
+    let expected = DeliveryStage::Deferred { failed: 2, next: UnixMillis(99), warned: false };
+    assert_eq!(stages(&mut world, item), [(0, expected), (2, DeliveryStage::Waiting)]);
+    let attempts = world.run(Command::QueueAttempts { item }).unwrap();
+    assert_eq!(attempts, Answer::QueueAttempts(vec![(0, diagnosis("450 come again"))]));
+    assert!(!world.mailbox.is_idle(), "what is tried again later keeps its owner awake");
+    let sent = AttemptEnd::Sent { report: None };
+    world.run(attempted(item, &[(0, sent), (2, sent)])).unwrap();
+    world.assert_rows_are_memory();
+    for table in [Table::Queue, Table::QueueKeys, Table::QueueRecipients, Table::Chunks] {
+        assert_eq!(world.count(table), 0, "{table:?}");
+    }
+    assert!(world.mailbox.is_idle());
+}
+
+#[test]
+fn a_sender_is_told_once_by_the_commit_that_forgets_whom_it_is_about() {
+    let mut world = World::queue();
+    let item = accept(&mut world, &["r0@b.test", "r1@b.test"]);
+    world.run(attempted(item, &[(0, AttemptEnd::Failed), (1, AttemptEnd::Deferred { next: UnixMillis(9) })])).unwrap();
+    assert_eq!(stages(&mut world, item)[0].1, DeliveryStage::Reporting(ReportKind::Failed));
+    let first = report(&mut world, item, ReportKind::Failed, &[0]);
+    let Ok(Answer::Accepted { item: of_report, .. }) = world.run(first) else { panic!("it is taken in") };
+    assert_eq!(stages(&mut world, item).len(), 1);
+    assert_eq!(stages(&mut world, of_report), [(0, DeliveryStage::Waiting)]);
+    // A second one that another leader wrote, or a copy that was held up, is none.
+    let again = report(&mut world, item, ReportKind::Failed, &[0]);
+    assert_eq!(world.run(again), Err(Refusal::Stale));
+    let items = world.run(Command::QueueItems { after: None }).unwrap();
+    assert!(matches!(items, Answer::QueueItems(items) if items.len() == 2));
+    // That it is late is told once, and it is tried on.
+    let late = report(&mut world, item, ReportKind::Delayed, &[1]);
+    world.run(late).unwrap();
+    let late = report(&mut world, item, ReportKind::Delayed, &[1]);
+    assert_eq!(world.run(late), Err(Refusal::Stale));
+    assert!(matches!(stages(&mut world, item)[0].1, DeliveryStage::Deferred { warned: true, .. }));
+    world.assert_rows_are_memory();
+}
+
+#[test]
+fn a_report_comes_from_nobody_so_that_none_is_made_of_it() {
+    let mut world = World::queue();
+    let item = accept(&mut world, &["r0@b.test"]);
+    world.run(attempted(item, &[(0, AttemptEnd::Failed)])).unwrap();
+    let mut wrong = report(&mut world, item, ReportKind::Failed, &[0]);
+    if let Command::Report { accepted, .. } = &mut wrong {
+        accepted.reverse_path = "somebody@here.test".into();
+    }
+    assert!(matches!(world.run(wrong), Err(Refusal::NotAllowed(_))));
+    // Who wants no report, or is nobody, is told nothing, and that is all.
+    let told = Told { item, kind: ReportKind::Failed, recipients: vec![0] };
+    world.run(Command::ChangeQueue { change: QueueChange::NotTold(told) }).unwrap();
+    assert_eq!(world.count(Table::Queue), 0);
+}
+
+#[test]
+fn an_operator_decides_about_recipients_as_they_are() {
+    let mut world = World::queue();
+    let item = accept(&mut world, &["r0@b.test", "r1@b.test"]);
+    let decide =
+        |decision, recipients: &[u32]| Command::DecideQueued { item, recipients: recipients.to_vec(), decision };
+    let held = DeliveryStage::Held(HeldBecause::Operator);
+    assert_eq!(world.run(decide(QueueDecision::Hold, &[])), Ok(Answer::Counted(2)));
+    assert_eq!(stages(&mut world, item), [(0, held), (1, held)]);
+    assert!(world.mailbox.is_idle(), "what is held keeps nobody awake");
+    // An attempt that began before ends: it stays held, unless it is sent.
+    world.run(attempted(item, &[(0, AttemptEnd::Deferred { next: UnixMillis(5) })])).unwrap();
+    assert_eq!(stages(&mut world, item), [(0, held), (1, held)]);
+    assert_eq!(world.run(decide(QueueDecision::Release, &[1])), Ok(Answer::Counted(1)));
+    world.run(attempted(item, &[(1, AttemptEnd::Deferred { next: UnixMillis(5) })])).unwrap();
+    assert_eq!(world.run(decide(QueueDecision::Retry, &[1])), Ok(Answer::Counted(1)));
+    assert!(matches!(stages(&mut world, item)[1].1, DeliveryStage::Deferred { failed: 1, next: UnixMillis(0), .. }));
+    assert_eq!(world.run(decide(QueueDecision::Return, &[1])), Ok(Answer::Counted(1)));
+    assert_eq!(stages(&mut world, item)[1].1, DeliveryStage::Reporting(ReportKind::Failed));
+    assert_eq!(world.run(decide(QueueDecision::Drop, &[])), Ok(Answer::Counted(1)), "the other's sender is told");
+    assert_eq!(stages(&mut world, item).len(), 1);
+    world.assert_rows_are_memory();
+    // Too late: it is sent, and there is nobody left to attempt it for.
+    assert!(world.run(attempted(item, &[(0, AttemptEnd::Failed)])).is_err());
+}
+
+#[test]
+fn what_others_say_is_kept_within_a_bound_and_the_message_is_read_as_it_was() {
+    let mut world = World::queue();
+    let item = accept(&mut world, &["r0@b.test"]);
+    let long = Diagnosis { text: "ä".repeat(DIAGNOSIS_MAX_BYTES), ..diagnosis("") };
+    let attempts = vec![Attempt { recipient: 0, end: AttemptEnd::Deferred { next: UnixMillis(1) }, diagnosis: long }];
+    world.run(Command::ChangeQueue { change: QueueChange::Attempted { item, attempts } }).unwrap();
+    let read = OutgoingMessage::read(&world.rows, world.place, &world.key, item, &[0, 1]).unwrap().unwrap();
+    assert_eq!(read.recipients.len(), 1);
+    assert_eq!(read.recipients[0].last.as_ref().unwrap().text.len(), DIAGNOSIS_MAX_BYTES);
+    assert_eq!(read.piece(&world.rows, 0).unwrap().unwrap().as_slice(), MESSAGE.as_bytes());
+    assert!(read.is_ours() && read.piece(&world.rows, 1).unwrap().is_none());
+}
+
+/// The items of a world's queue mailbox.
+fn items(world: &World) -> Items {
+    world.mailbox.engine().queue().0.clone()
+}
+
+fn sends(begun: &[Outward]) -> Vec<(&str, usize)> {
+    let of = |outward: &Outward| match &outward.what {
+        OutwardKind::Send { .. } => 1,
+        OutwardKind::Report { .. } => 0,
+    };
+    assert!(begun.iter().all(|outward| of(outward) == 1));
+    begun
+        .iter()
+        .filter_map(|outward| match &outward.what {
+            OutwardKind::Send { domain, recipients } => Some((domain.as_ref(), recipients.len())),
+            OutwardKind::Report { .. } => None,
+        })
+        .collect()
+}
+
+#[test]
+fn domains_take_turns_and_one_has_so_many_places() {
+    let mut world = World::queue();
+    for _ in 0..SENDINGS_MAX {
+        accept(&mut world, &["r@slow.test"]);
+    }
+    accept(&mut world, &["r@b.test", "s@b.test"]);
+    accept(&mut world, &["r@c.test"]);
+    let (items, mut outwards) = (items(&world), Outwards::default());
+    let begun = outwards.next(Duration::ZERO, UnixMillis(1), &items);
+    let sent = sends(&begun);
+    assert_eq!(sent.iter().filter(|(domain, _)| *domain == "slow.test").count(), SENDINGS_TO_ONE_DOMAIN_MAX);
+    assert!(sent.contains(&("b.test", 2)) && sent.contains(&("c.test", 1)));
+    assert!(outwards.next(Duration::ZERO, UnixMillis(1), &items).is_empty(), "each is begun once");
+    // Its servers are not to be asked now: nothing more of it is begun before, and others are.
+    let slow = begun.iter().find(|o| matches!(&o.what, OutwardKind::Send { domain, .. } if **domain == *"slow.test"));
+    let pause = Duration::from_secs(30);
+    assert_eq!(outwards.ended(Duration::ZERO, &items, slow.unwrap().number, OutwardOutcome::NotNow(pause)), None);
+    assert!(outwards.next(Duration::ZERO, UnixMillis(1), &items).is_empty());
+    assert_eq!(outwards.wakes_at(), Some(pause));
+    assert_eq!(outwards.next(pause, UnixMillis(1), &items).len(), 1);
+}
+
+#[test]
+fn so_much_is_sent_at_once_and_a_sending_has_so_many_recipients() {
+    let mut world = World::queue();
+    for domain in 0..SENDINGS_MAX + 5 {
+        accept(&mut world, &[&format!("r@d{domain}.test")]);
+    }
+    let mut outwards = Outwards::default();
+    let begun = outwards.next(Duration::ZERO, UnixMillis(1), &items(&world));
+    assert_eq!(begun.len(), SENDINGS_MAX);
+    let mut world = World::queue();
+    let many: Vec<String> = (0..SENDING_RECIPIENTS_MAX + 20).map(|number| format!("r{number}@b.test")).collect();
+    let item = accept(&mut world, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut outwards = Outwards::default();
+    let begun = outwards.next(Duration::ZERO, UnixMillis(1), &items(&world));
+    assert_eq!(sends(&begun), [("b.test", SENDING_RECIPIENTS_MAX), ("b.test", 20)]);
+    // Recipients of whom nothing was said are tried again, later.
+    let ends: Vec<Attempt> = (0..SENDING_RECIPIENTS_MAX as u32 - 1)
+        .map(|recipient| Attempt { recipient, end: AttemptEnd::Failed, diagnosis: diagnosis("no") })
+        .collect();
+    let change = outwards.ended(Duration::ZERO, &items(&world), begun[0].number, OutwardOutcome::Attempted(ends));
+    assert!(matches!(&change, Some(QueueChange::Attempted { attempts, .. }) if attempts.len() == 99));
+    let recipients: Vec<u32> = (0..99).collect();
+    world.run(Command::ChangeQueue { change: change.unwrap() }).unwrap();
+    outwards.changed(Duration::ZERO, item, &recipients, true);
+    let next = outwards.next(Duration::ZERO, UnixMillis(1), &items(&world));
+    let kinds: Vec<usize> = next.iter().map(|o| matches!(o.what, OutwardKind::Report { .. }).into()).collect();
+    assert_eq!(kinds, [1], "one report about all that failed, and nothing sent yet");
+    assert_eq!(outwards.next(Duration::from_secs(1), UnixMillis(1), &items(&world)).len(), 1);
+}
+
+#[test]
+fn what_is_due_later_waits_and_its_sender_hears_after_four_hours() {
+    let mut world = World::queue();
+    let begun_at = world.env.wall;
+    let item = accept(&mut world, &["r@b.test"]);
+    let next = UnixMillis(begun_at.0 + 5 * HOUR_MS);
+    world.run(attempted(item, &[(0, AttemptEnd::Deferred { next })])).unwrap();
+    let (items, mut outwards) = (items(&world), Outwards::default());
+    assert!(outwards.next(Duration::ZERO, begun_at, &items).is_empty());
+    assert_eq!(outwards.wakes_at(), Some(Duration::from_millis(4 * HOUR_MS)));
+    let late = outwards.next(Duration::ZERO, UnixMillis(begun_at.0 + 4 * HOUR_MS), &items);
+    let [Outward { what: OutwardKind::Report { kind: ReportKind::Delayed, .. }, number, .. }] = late.as_slice() else {
+        panic!("{late:?}")
+    };
+    // It could not be told now: the message is sent all the same when that is due, and it is told later.
+    assert_eq!(outwards.ended(Duration::ZERO, &items, *number, OutwardOutcome::Failed), None);
+    let due = outwards.next(Duration::from_secs(1), next, &items);
+    assert!(
+        matches!(due.as_slice(), [Outward { what: OutwardKind::Send { recipients, .. }, .. }] if recipients == &[(0, 1)])
+    );
+}
+
+#[test]
+fn so_many_senders_are_told_at_once() {
+    let mut world = World::queue();
+    for _ in 0..REPORTS_MAX + 3 {
+        let item = accept(&mut world, &["r@b.test", "s@b.test"]);
+        world.run(attempted(item, &[(0, AttemptEnd::Failed), (1, AttemptEnd::Failed)])).unwrap();
+    }
+    let mut outwards = Outwards::default();
+    let begun = outwards.next(Duration::ZERO, UnixMillis(1), &items(&world));
+    assert_eq!(begun.len(), REPORTS_MAX);
+    assert!(begun.iter().all(|o| matches!(&o.what, OutwardKind::Report { recipients, .. } if recipients.len() == 2)));
+}

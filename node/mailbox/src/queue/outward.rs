@@ -1,0 +1,354 @@
+//! What the owner of a queue mailbox has sent to other servers, and told to senders, when, and what follows from how it ended.
+//! When the next attempt is due stands in the mailbox's rows; only what is under way, and pauses in which nothing was
+//! attempted, are in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailraft_storage::{CommandId, UnixMillis};
+
+use super::items::{Items, RecipientId};
+use crate::accepted::{Attempt, DeliveryStage, QueueChange, ReportKind, Told};
+
+/// Messages of one queue mailbox that are being sent at once.
+pub const SENDINGS_MAX: usize = 32;
+/// Of these, so many go to one domain: whoever answers slowly keeps no others waiting.
+pub const SENDINGS_TO_ONE_DOMAIN_MAX: usize = 4;
+/// Recipients of one sending.
+pub const SENDING_RECIPIENTS_MAX: usize = 100;
+/// Senders of one queue mailbox that are being told something at once.
+pub const REPORTS_MAX: usize = 8;
+/// Recipients that one report is about.
+pub const REPORT_RECIPIENTS_MAX: usize = 100;
+/// Before what could not be attempted is begun again for the first time; twice as long each time after.
+const AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// No longer than this.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// Something that leaves the queue mailbox other than to a mailbox of the cluster's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outward {
+    /// Names it for this owner; under this number its end is told.
+    pub number: u64,
+    /// The item.
+    pub item: CommandId,
+    /// What is done.
+    pub what: OutwardKind,
+}
+
+/// The kinds of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutwardKind {
+    /// The message is sent to the servers of this domain.
+    Send {
+        /// The domain.
+        domain: Arc<str>,
+        /// The recipients, and how many attempts failed for each.
+        recipients: Vec<(u32, u32)>,
+    },
+    /// Its sender is told something.
+    Report {
+        /// What.
+        kind: ReportKind,
+        /// Of these recipients.
+        recipients: Vec<u32>,
+    },
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutwardOutcome {
+    /// An attempt to send it was made. Recipients that are missing are tried again.
+    Attempted(Vec<Attempt>),
+    /// The domain's servers are not to be asked before so long has passed.
+    NotNow(Duration),
+    /// The report is in the queue, and that is visible.
+    Reported,
+    /// There is nobody to tell, or he does not want to hear it.
+    NobodyToTell,
+    /// It was not done, or nobody knows.
+    Failed,
+}
+
+/// All of it, of one owner.
+#[derive(Debug, Default)]
+pub struct Outwards {
+    under_way: BTreeMap<u64, Outward>,
+    busy: BTreeMap<RecipientId, u64>,
+    /// Under way for each domain.
+    of_domain: BTreeMap<Arc<str>, usize>,
+    sendings: usize,
+    /// Domains whose servers are not asked before.
+    domains: BTreeMap<Arc<str>, Duration>,
+    /// What was not done, when it is begun again, and how often that was so.
+    again: BTreeMap<RecipientId, (Duration, u32)>,
+    /// The domain that had its turn last.
+    last_domain: Option<Arc<str>>,
+    last: u64,
+    wakes_at: Option<Duration>,
+}
+
+impl Outwards {
+    /// What is to be begun now. Domains take turns; of each the earliest first.
+    pub fn next(&mut self, now: Duration, wall: UnixMillis, items: &Items) -> Vec<Outward> {
+        self.wakes_at = None;
+        self.domains.retain(|_, until| *until > now);
+        self.again.retain(|id, _| items.recipient(*id).is_some());
+        let mut begun = Vec::new();
+        self.next_sendings(now, wall, items, &mut begun);
+        self.next_reports(now, items, &mut begun);
+        self.next_warnings(now, wall, items, &mut begun);
+        begun
+    }
+
+    /// When [`Outwards::next`] has more to begin, as of its last call, if nothing else happens before; None if it waits for
+    /// nothing.
+    pub fn wakes_at(&self) -> Option<Duration> {
+        self.wakes_at
+    }
+
+    /// Whether something is under way.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// It ended. Returns the change that it means for the queue; until [`Outwards::changed`] says so, nothing else is done for
+    /// its recipients.
+    pub fn ended(&mut self, now: Duration, items: &Items, number: u64, outcome: OutwardOutcome) -> Option<QueueChange> {
+        let Outward { item, what, .. } = self.under_way.remove(&number)?;
+        if let OutwardKind::Send { domain, .. } = &what {
+            self.sendings -= 1;
+            if let Some(count) = self.of_domain.get_mut(domain) {
+                *count -= 1;
+                if *count == 0 {
+                    self.of_domain.remove(domain);
+                }
+            }
+        }
+        let recipients = recipients_of(&what);
+        match (what, outcome) {
+            (OutwardKind::Send { .. }, OutwardOutcome::Attempted(attempts)) => {
+                let is_one =
+                    |a: &Attempt| recipients.contains(&a.recipient) && items.recipient((item, a.recipient)).is_some();
+                let attempts: Vec<Attempt> = attempts.into_iter().filter(is_one).collect();
+                for recipient in recipients {
+                    if !attempts.iter().any(|attempt| attempt.recipient == recipient) {
+                        self.again_later(now, (item, recipient));
+                    }
+                }
+                if attempts.is_empty() { None } else { Some(QueueChange::Attempted { item, attempts }) }
+            }
+            (OutwardKind::Send { domain, .. }, OutwardOutcome::NotNow(pause)) => {
+                recipients.iter().for_each(|recipient| self.release((item, *recipient)));
+                self.domains.insert(domain, now + pause.clamp(AGAIN_FIRST / 4, AGAIN_MAX));
+                None
+            }
+            (OutwardKind::Report { .. }, OutwardOutcome::Reported) => {
+                recipients.iter().for_each(|recipient| self.release((item, *recipient)));
+                None
+            }
+            (OutwardKind::Report { kind, .. }, OutwardOutcome::NobodyToTell) => {
+                Some(QueueChange::NotTold(Told { item, kind, recipients }))
+            }
+            (
+                _,
+                OutwardOutcome::Failed
+                | OutwardOutcome::Attempted(_)
+                | OutwardOutcome::NotNow(_)
+                | OutwardOutcome::Reported
+                | OutwardOutcome::NobodyToTell,
+            ) => {
+                recipients.iter().for_each(|recipient| self.again_later(now, (item, *recipient)));
+                None
+            }
+        }
+    }
+
+    /// The change that something meant is visible, or was not made: then it is begun again.
+    pub fn changed(&mut self, now: Duration, item: CommandId, recipients: &[u32], is_made: bool) {
+        for recipient in recipients {
+            let id = (item, *recipient);
+            if is_made {
+                self.release(id);
+                self.again.remove(&id);
+            } else {
+                self.again_later(now, id);
+            }
+        }
+    }
+
+    fn next_sendings(&mut self, now: Duration, wall: UnixMillis, items: &Items, begun: &mut Vec<Outward>) {
+        let all = items.sendings();
+        // Those behind the one that had its turn last, then the others.
+        let order: Vec<Arc<str>> = match self.last_domain.clone() {
+            Some(last) => {
+                let behind = all.range((Bound::Excluded(Arc::clone(&last)), Bound::Unbounded));
+                behind.chain(all.range(..=last)).map(|(domain, _)| Arc::clone(domain)).collect()
+            }
+            None => all.keys().cloned().collect(),
+        };
+        let mut round = true;
+        while round {
+            round = false;
+            for domain in &order {
+                if self.sendings >= SENDINGS_MAX {
+                    return;
+                }
+                if let Some(until) = self.domains.get(domain).copied() {
+                    self.wake(until);
+                    continue;
+                }
+                if self.of_domain.get(domain).copied().unwrap_or(0) >= SENDINGS_TO_ONE_DOMAIN_MAX {
+                    continue;
+                }
+                let Some((item, recipients)) = self.due(now, wall, items, domain) else { continue };
+                *self.of_domain.entry(Arc::clone(domain)).or_default() += 1;
+                self.sendings += 1;
+                self.last_domain = Some(Arc::clone(domain));
+                let what = OutwardKind::Send { domain: Arc::clone(domain), recipients };
+                begun.push(self.begin(item, what));
+                round = true;
+            }
+        }
+    }
+
+    /// The earliest item that is due for a domain, and for whom.
+    fn due(
+        &mut self,
+        now: Duration,
+        wall: UnixMillis,
+        items: &Items,
+        domain: &Arc<str>,
+    ) -> Option<(CommandId, Vec<(u32, u32)>)> {
+        let mut found: Option<(UnixMillis, CommandId, Vec<(u32, u32)>)> = None;
+        for (due, item, recipient) in items.sendings().get(domain)? {
+            let id = (*item, *recipient);
+            if *due > wall {
+                self.wake(now + Duration::from_millis(due.0 - wall.0));
+                break;
+            }
+            if self.busy.contains_key(&id) {
+                continue;
+            }
+            if let Some((until, _)) = self.again.get(&id).filter(|(until, _)| *until > now) {
+                self.wake(*until);
+                continue;
+            }
+            let failed = match items.recipient(id).map(|r| r.stage) {
+                Some(DeliveryStage::Deferred { failed, .. }) => failed,
+                Some(
+                    DeliveryStage::Waiting
+                    | DeliveryStage::Delivered
+                    | DeliveryStage::Held(_)
+                    | DeliveryStage::Reporting(_),
+                )
+                | None => 0,
+            };
+            match &mut found {
+                None => found = Some((*due, *item, vec![(*recipient, failed)])),
+                Some((at, of, recipients)) if at == due && of == item && recipients.len() < SENDING_RECIPIENTS_MAX => {
+                    recipients.push((*recipient, failed));
+                }
+                Some(_) => break,
+            }
+        }
+        found.map(|(_, item, recipients)| (item, recipients))
+    }
+
+    fn next_reports(&mut self, now: Duration, items: &Items, begun: &mut Vec<Outward>) {
+        let mut found: BTreeMap<(CommandId, ReportKind), Vec<u32>> = BTreeMap::new();
+        let mut places = REPORTS_MAX.saturating_sub(self.under_way.len() - self.sendings);
+        for id in items.reports() {
+            if self.is_waiting(now, *id) {
+                continue;
+            }
+            let Some(DeliveryStage::Reporting(kind)) = items.recipient(*id).map(|r| r.stage) else { continue };
+            let is_new = !found.contains_key(&(id.0, kind));
+            if is_new && places == 0 {
+                break;
+            }
+            places -= usize::from(is_new);
+            let recipients = found.entry((id.0, kind)).or_default();
+            if recipients.len() < REPORT_RECIPIENTS_MAX {
+                recipients.push(id.1);
+            }
+        }
+        for ((item, kind), recipients) in found {
+            begun.push(self.begin(item, OutwardKind::Report { kind, recipients }));
+        }
+    }
+
+    fn next_warnings(&mut self, now: Duration, wall: UnixMillis, items: &Items, begun: &mut Vec<Outward>) {
+        let mut found: BTreeMap<CommandId, Vec<u32>> = BTreeMap::new();
+        let mut places = REPORTS_MAX.saturating_sub(self.under_way.len() - self.sendings);
+        for (due, item, recipient) in items.warnings() {
+            if *due > wall {
+                self.wake(now + Duration::from_millis(due.0 - wall.0));
+                break;
+            }
+            if self.is_waiting(now, (*item, *recipient)) {
+                continue;
+            }
+            let is_new = !found.contains_key(item);
+            if is_new && places == 0 {
+                break;
+            }
+            places -= usize::from(is_new);
+            let recipients = found.entry(*item).or_default();
+            if recipients.len() < REPORT_RECIPIENTS_MAX {
+                recipients.push(*recipient);
+            }
+        }
+        for (item, recipients) in found {
+            begun.push(self.begin(item, OutwardKind::Report { kind: ReportKind::Delayed, recipients }));
+        }
+    }
+
+    /// Whether something is under way for a recipient, or is not begun again yet.
+    fn is_waiting(&mut self, now: Duration, id: RecipientId) -> bool {
+        if self.busy.contains_key(&id) {
+            return true;
+        }
+        match self.again.get(&id).map(|(until, _)| *until).filter(|until| *until > now) {
+            Some(until) => {
+                self.wake(until);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn begin(&mut self, item: CommandId, what: OutwardKind) -> Outward {
+        self.last += 1;
+        for recipient in recipients_of(&what) {
+            self.busy.insert((item, recipient), self.last);
+        }
+        let begun = Outward { number: self.last, item, what };
+        self.under_way.insert(self.last, begun.clone());
+        begun
+    }
+
+    fn wake(&mut self, at: Duration) {
+        self.wakes_at = Some(self.wakes_at.map_or(at, |set| set.min(at)));
+    }
+
+    fn release(&mut self, id: RecipientId) {
+        self.busy.remove(&id);
+    }
+
+    fn again_later(&mut self, now: Duration, id: RecipientId) {
+        self.release(id);
+        let failed = self.again.get(&id).map_or(0, |(_, failed)| *failed);
+        let pause = AGAIN_FIRST.saturating_mul(1 << failed.min(16)).min(AGAIN_MAX);
+        self.again.insert(id, (now + pause, failed.saturating_add(1)));
+    }
+}
+
+fn recipients_of(what: &OutwardKind) -> Vec<u32> {
+    match what {
+        OutwardKind::Send { recipients, .. } => recipients.iter().map(|(recipient, _)| *recipient).collect(),
+        OutwardKind::Report { recipients, .. } => recipients.clone(),
+    }
+}
