@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod history;
 pub mod imap;
 pub mod name_server;
+pub mod other_server;
 pub mod plain;
 pub mod scenarios;
 pub mod simulate;

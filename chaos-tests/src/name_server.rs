@@ -18,6 +18,8 @@ pub enum Record {
     Txt(String),
     /// A.
     A(Ipv4Addr),
+    /// MX: a preference and a host; an empty one says that no mail is taken.
+    Mx(u16, String),
 }
 
 /// A name server; it ends with the last clone.
@@ -134,7 +136,16 @@ impl Record {
                 }
                 Some(out)
             }
-            (Record::A(_) | Record::Txt(_), _) => None,
+            (Record::Mx(preference, host), 15) => {
+                let mut out = preference.to_be_bytes().to_vec();
+                for label in host.split('.').filter(|label| !label.is_empty()) {
+                    out.push(label.len() as u8);
+                    out.extend_from_slice(label.as_bytes());
+                }
+                out.push(0);
+                Some(out)
+            }
+            (Record::A(_) | Record::Txt(_) | Record::Mx(..), _) => None,
         }
     }
 }

@@ -269,7 +269,7 @@ enum Address {
 enum Queue {
     /// All messages that wait, and for how many of their recipients
     List(Asking),
-    /// A message that waits, with its recipients
+    /// A message that waits, with its recipients, and why it waits for each
     Show {
         /// Its id, as the server said it when it took the message
         #[arg(value_parser = parse_command_id)]
@@ -277,6 +277,28 @@ enum Queue {
         #[command(flatten)]
         asking: Asking,
     },
+    /// Try a message again now
+    Retry(Deciding),
+    /// Do nothing for a message until it is released
+    Hold(Deciding),
+    /// Let a message go on that was held
+    Release(Deciding),
+    /// Return a message to its sender, who is told that it was not delivered
+    Return(Deciding),
+    /// Drop a message: its recipients don't get it, and nobody is told
+    Drop(Deciding),
+}
+
+#[derive(clap::Args)]
+struct Deciding {
+    /// Its id: see mailraft queue list
+    #[arg(value_parser = parse_command_id)]
+    id: CommandId,
+    /// For these recipients alone
+    #[arg(long = "recipient", value_name = "ADDRESS")]
+    recipients: Vec<String>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Runs a command.
@@ -321,6 +343,11 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
             list(&asking, "/api/v1/queue", &["id", "partition", "waiting", "delivered", "held", "size_bytes"])?;
         }
         Command::Queue(Queue::Show { id, asking }) => show_queued(id, &asking)?,
+        Command::Queue(Queue::Retry(deciding)) => decide_queued("retry", &deciding)?,
+        Command::Queue(Queue::Hold(deciding)) => decide_queued("hold", &deciding)?,
+        Command::Queue(Queue::Release(deciding)) => decide_queued("release", &deciding)?,
+        Command::Queue(Queue::Return(deciding)) => decide_queued("return", &deciding)?,
+        Command::Queue(Queue::Drop(deciding)) => decide_queued("drop", &deciding)?,
         Command::Completions { shell } => manual::completions(&mut Cli::command(), shell)?,
         Command::Man { dir } => manual::pages(Cli::command(), &dir)?,
         Command::Domain(Domain::Create { name, changing }) => {
@@ -436,6 +463,14 @@ fn list(asking: &Asking, path: &str, columns: &[&str]) -> Result<(), Failed> {
     not_whole()
 }
 
+/// Decides about a message that waits.
+fn decide_queued(decision: &str, Deciding { id, recipients, asking }: &Deciding) -> Result<(), Failed> {
+    let wanted = json!({"decision": decision, "recipients": recipients});
+    let done = AdminClient::of(&asking.target)?.once("POST", &format!("/api/v1/queue/{id}"), Some(&wanted))?;
+    say(asking, &done, &format!("{decision}: {} of its recipients", done["recipients"]));
+    Ok(())
+}
+
 /// A message that waits, and a line for each recipient.
 fn show_queued(id: CommandId, asking: &Asking) -> Result<(), Failed> {
     let item = AdminClient::of(&asking.target)?.read(&format!("/api/v1/queue/{id}"))?;
@@ -453,6 +488,11 @@ fn show_queued(id: CommandId, asking: &Asking) -> Result<(), Failed> {
     for recipient in item["recipients"].as_array().into_iter().flatten() {
         let because = recipient["because"].as_str().map(|because| format!(": {because}")).unwrap_or_default();
         tell!("{}  {}{because}", text(&recipient["address"]), text(&recipient["state"]));
+        let last = &recipient["last_attempt"];
+        if last.is_object() {
+            let host = last["host"].as_str().map(|host| format!(" at {host}")).unwrap_or_default();
+            tell!("    last tried{host}: {} {}", text(&last["status"]), text(&last["said"]));
+        }
     }
     Ok(())
 }

@@ -172,6 +172,7 @@ fn configuration(options: &CreateCluster, cluster: ClusterId, node: &NodeSpec, r
         peers: &peers,
         hostname: &node.host,
         dmarc: "mark",
+        outbound: true,
         data_dir: &options.data_dir,
         files: Files::in_dirs(&options.config_dir, options.secrets_dir.as_ref().unwrap_or(&options.config_dir)),
         listens: Listens {

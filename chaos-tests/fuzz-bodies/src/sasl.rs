@@ -90,7 +90,7 @@ impl DeliveryAgent for Agent {
         Err(Refusal::NotOwnAddress.into())
     }
 
-    async fn verify(&mut self, _: &Mailbox) -> Result<Verified, Failure> {
+    async fn verify(&mut self, _: Option<&str>, _: &Mailbox) -> Result<Verified, Failure> {
         Err(Refusal::Unavailable.into())
     }
 

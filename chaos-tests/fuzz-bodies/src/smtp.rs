@@ -101,10 +101,10 @@ impl DeliveryAgent for Agent {
         if path.local == "alice" { Ok(()) } else { Err(Refusal::NotOwnAddress.into()) }
     }
 
-    async fn verify(&mut self, address: &Mailbox) -> Result<Verified, Failure> {
+    async fn verify(&mut self, _: Option<&str>, address: &Mailbox) -> Result<Verified, Failure> {
         match address.local.as_str() {
             "nobody" => Err(Refusal::NoSuchAddress(address.to_string()).into()),
-            local => Ok(Verified { mailboxes: vec![[local.len() as u8; 16]], detail: None }),
+            local => Ok(Verified::Mailboxes { mailboxes: vec![[local.len() as u8; 16]], detail: None }),
         }
     }
 

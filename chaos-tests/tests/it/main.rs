@@ -21,6 +21,7 @@ mod rfc;
 mod rows;
 mod secrecy;
 mod sender_auth;
+mod sending;
 mod several;
 mod siege;
 mod simulated;

@@ -194,8 +194,8 @@ mod tests {
         async fn check_sender(&mut self, _: &str, _: &Mailbox) -> Result<(), Failure> {
             Ok(())
         }
-        async fn verify(&mut self, _: &Mailbox) -> Result<Verified, Failure> {
-            Ok(Verified { mailboxes: vec![[1; 16]], detail: None })
+        async fn verify(&mut self, _: Option<&str>, _: &Mailbox) -> Result<Verified, Failure> {
+            Ok(Verified::Mailboxes { mailboxes: vec![[1; 16]], detail: None })
         }
         async fn check_quota(&mut self, _: [u8; 16], _: Option<u64>) -> Result<(), Failure> {
             Ok(())

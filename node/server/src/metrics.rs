@@ -68,6 +68,17 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
         Unit::Count,
         "What was done for recipients of messages to several mailboxes, by what (deliver, release) and result: done, stale, held, failed",
     ),
+    (
+        "mailraft_outbound_attempts_total",
+        Unit::Count,
+        "Attempts to send a message to other servers, for each recipient, by result: sent, deferred, failed",
+    ),
+    (
+        "mailraft_outbound_perhaps_twice_total",
+        Unit::Count,
+        "Recipients for whom a connection was lost after the message's last octet: they may have it twice",
+    ),
+    ("mailraft_reports_total", Unit::Count, "Reports to senders, by kind: failed, delayed, relayed, delivered"),
     ("mailraft_parse_memory_bytes", Unit::Bytes, "Set aside for the messages that are being taken apart"),
     (
         REGION_UNHELD,

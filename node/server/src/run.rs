@@ -23,6 +23,7 @@ use crate::guesses;
 use crate::links::{LinkKey, Links, OwnAnswers, run_errands, serve_streams};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{self, Division, NodeMemory};
+use crate::outbound::Outbound;
 use crate::permits::Permits;
 use crate::places::Places;
 use crate::region::{self, Part};
@@ -242,6 +243,9 @@ async fn serve(
     tokio::spawn(services.registry.clone().end_actors_of_deleted());
     tokio::spawn(services.registry.clone().keep_queues_awake());
     tokio::spawn(run_errands(services.reach(), jobs.errands));
+    let of_now = services.clone();
+    let outbound = Outbound::new(services.reach(), budget.clone(), Arc::new(move || of_now.config()))?;
+    tokio::spawn(outbound.run(jobs.outwards));
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
     let of_now = services.clone();
     tokio::spawn(services.disk.clone().watch(cluster.clone(), move || of_now.config().limits.clone()));
@@ -328,6 +332,7 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     now.limits = new.limits;
     now.tls = new.tls;
     now.sender_auth = config::SenderAuth { resolvers: now.sender_auth.resolvers, ..new.sender_auth };
+    now.outbound = new.outbound;
     now.mta_sts = new.mta_sts;
     now.peer = config::Peer { listen: now.peer.listen, ..new.peer };
     now.log.mask_addresses = new.log.mask_addresses;

@@ -20,11 +20,15 @@ pub trait DeliveryAgent: Send {
         reverse_path: &Mailbox,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Looks a recipient up.
+    /// Looks a recipient up, for whoever is logged in.
     ///
     /// # Errors
     /// If nothing can be delivered there, or nobody can say now.
-    fn verify(&mut self, address: &Mailbox) -> impl Future<Output = Result<Verified, Failure>> + Send;
+    fn verify(
+        &mut self,
+        identity: Option<&str>,
+        address: &Mailbox,
+    ) -> impl Future<Output = Result<Verified, Failure>> + Send;
 
     /// Whether a mailbox has room for a message of so many bytes; of one at least, where nobody announced how many. Asked of
     /// each as soon as there are several: what is taken for several is delivered to each, whatever comes meanwhile.
@@ -86,7 +90,7 @@ pub struct Transaction {
     pub reverse_path: Path,
     /// The recipients as given; at least one.
     pub recipients: Vec<Mailbox>,
-    /// Where it goes: at least one, each mailbox once.
+    /// Where it goes: at least one, each mailbox and each address outside once.
     pub destinations: Vec<Destination>,
     /// What HELO or EHLO said.
     pub helo: String,
@@ -104,18 +108,23 @@ pub struct Transaction {
 
 /// What a recipient's address stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
-    /// The mailboxes' ids; at least one, each once.
-    pub mailboxes: Vec<[u8; 16]>,
-    /// The address's detail: what follows its `+`.
-    pub detail: Option<String>,
+pub enum Verified {
+    /// Mailboxes of this cluster.
+    Mailboxes {
+        /// Their ids; at least one, each once.
+        mailboxes: Vec<[u8; 16]>,
+        /// The address's detail: what follows its `+`.
+        detail: Option<String>,
+    },
+    /// Another cluster's, or another server's: it is sent there.
+    Outside,
 }
 
 /// Where a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// The mailbox's id.
-    pub mailbox: [u8; 16],
+    /// The mailbox's id; None for an address outside.
+    pub mailbox: Option<[u8; 16]>,
     /// The first recipient that stands for it.
     pub address: Mailbox,
     /// The detail of that address: what follows its `+`.

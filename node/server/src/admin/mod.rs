@@ -79,7 +79,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/addresses/{address}", delete(api::remove_address))
         .route("/commands/{id}", get(commands::command))
         .route("/queue", get(queue::list))
-        .route("/queue/{id}", get(queue::show))
+        .route("/queue/{id}", get(queue::show).post(queue::decide))
         .route("/partitions/{partition}/state-hash", get(status::state_hash))
         .route("/regions", get(regions::show).put(regions::set))
         .route("/flush", post(status::flush))

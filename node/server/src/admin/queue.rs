@@ -6,9 +6,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use mailraft_mailbox::accepted::{DeliveryStage, HeldBecause, QueuedDetail, QueuedItem, ReportKind};
+use mailraft_mailbox::accepted::{
+    DeliveryStage, Diagnosis, HeldBecause, QueueDecision, QueuedDetail, QueuedItem, ReportKind,
+};
 use mailraft_mailbox::{Answer, Command, Finished};
 use mailraft_storage::{CommandId, MailboxId, PartitionId};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
@@ -66,7 +69,13 @@ pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> 
     };
     for partition in (1..=admin.services.cluster.partitions()).map(PartitionId) {
         match ask(&admin.services, partition, Command::QueueItem { item }).await {
-            Some(Answer::QueueItem(Some(detail))) => return Json(of_detail(item, partition, &detail)).into_response(),
+            Some(Answer::QueueItem(Some(detail))) => {
+                let attempts = match ask(&admin.services, partition, Command::QueueAttempts { item }).await {
+                    Some(Answer::QueueAttempts(attempts)) => attempts,
+                    Some(_) | None => Vec::new(),
+                };
+                return Json(of_detail(item, partition, &detail, &attempts)).into_response();
+            }
             Some(_) => {}
             None => return not_answered(partition),
         }
@@ -75,6 +84,70 @@ pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> 
         StatusCode::NOT_FOUND,
         "nothing of this id waits: if it was accepted, every recipient has it; mailraft queue list says what waits",
     )
+}
+
+/// What an operator wants done with recipients of an item.
+#[derive(Deserialize)]
+pub(super) struct Decide {
+    /// `hold`, `release`, `retry`, `return` or `drop`.
+    decision: String,
+    /// Their addresses; none for all.
+    #[serde(default)]
+    recipients: Vec<String>,
+}
+
+/// Decides about an item, or about some of its recipients.
+pub(super) async fn decide(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    Json(Decide { decision, recipients }): Json<Decide>,
+) -> Response {
+    let Some(item) = CommandId::from_hex(&id.replace('-', "").to_ascii_lowercase()) else {
+        return error(StatusCode::BAD_REQUEST, "an id has 32 hexadecimal digits");
+    };
+    let decision = match decision.as_str() {
+        "hold" => QueueDecision::Hold,
+        "release" => QueueDecision::Release,
+        "retry" => QueueDecision::Retry,
+        "return" => QueueDecision::Return,
+        "drop" => QueueDecision::Drop,
+        other => {
+            return error(
+                StatusCode::BAD_REQUEST,
+                &format!("{other:?} is no decision: choose hold, release, retry, return or drop"),
+            );
+        }
+    };
+    let (mut found, mut silent) = (None, None);
+    for partition in (1..=admin.services.cluster.partitions()).map(PartitionId) {
+        match ask(&admin.services, partition, Command::QueueItem { item }).await {
+            Some(Answer::QueueItem(Some(detail))) => {
+                found = Some((partition, detail));
+                break;
+            }
+            Some(_) => {}
+            None => silent = Some(partition),
+        }
+    }
+    let Some((partition, detail)) = found else {
+        return match silent {
+            Some(partition) => not_answered(partition),
+            None => error(StatusCode::NOT_FOUND, "nothing of this id waits: mailraft queue list says what does"),
+        };
+    };
+    let is_chosen = |address: &String| recipients.iter().any(|chosen| chosen.eq_ignore_ascii_case(address));
+    let numbers: Vec<u32> =
+        detail.recipients.iter().filter(|(_, address, _)| is_chosen(address)).map(|(number, ..)| *number).collect();
+    if numbers.is_empty() && !recipients.is_empty() {
+        return error(
+            StatusCode::NOT_FOUND,
+            "it waits for none of these recipients: mailraft queue show says for whom",
+        );
+    }
+    match ask(&admin.services, partition, Command::DecideQueued { item, recipients: numbers, decision }).await {
+        Some(Answer::Counted(decided)) => Json(json!({"id": item.to_string(), "recipients": decided})).into_response(),
+        Some(_) | None => not_answered(partition),
+    }
 }
 
 /// How far the delivery to each recipient is of what was accepted for several under this id, in this partition; None if
@@ -127,13 +200,22 @@ fn line(partition: PartitionId, item: &QueuedItem) -> Value {
     })
 }
 
-fn of_detail(item: CommandId, partition: PartitionId, detail: &QueuedDetail) -> Value {
+fn of_detail(item: CommandId, partition: PartitionId, detail: &QueuedDetail, attempts: &[(u32, Diagnosis)]) -> Value {
     let recipients: Vec<Value> = detail
         .recipients
         .iter()
-        .map(|(_, address, stage)| {
+        .map(|(number, address, stage)| {
             let (state, because) = words(*stage);
-            with_reason(json!({"address": address, "state": state}), because)
+            let mut line = with_reason(json!({"address": address, "state": state}), because);
+            if let DeliveryStage::Deferred { failed, next, .. } = stage {
+                line["attempts"] = json!(failed);
+                line["next_attempt_unix_ms"] = json!(next.0);
+            }
+            if let Some((_, last)) = attempts.iter().find(|(of, _)| of == number) {
+                let Diagnosis { at, host, status, text, is_reply: _ } = last;
+                line["last_attempt"] = json!({"unix_ms": at.0, "host": host, "status": status, "said": text});
+            }
+            line
         })
         .collect();
     json!({

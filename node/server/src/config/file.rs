@@ -14,8 +14,8 @@ use mailraft_storage::{ClusterId, NodeId};
 use serde::Deserialize;
 
 use super::{
-    Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node, Peer, RootKeyUse, SenderAuth,
-    Storage, Tls,
+    Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node, Outbound, Peer, RootKeyUse,
+    SenderAuth, SmartHost, SmartHostTls, Storage, Tls,
 };
 use crate::dns::RESOLVERS_MAX;
 
@@ -33,6 +33,8 @@ pub struct File {
     admin: AdminSection,
     #[serde(default)]
     sender_auth: SenderAuthSection,
+    #[serde(default)]
+    outbound: OutboundSection,
     #[serde(default)]
     mta_sts: MtaStsSection,
     #[serde(default)]
@@ -134,6 +136,18 @@ struct SenderAuthSection {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct OutboundSection {
+    enabled: bool,
+    port: u16,
+    private_addresses: bool,
+    smart_host: String,
+    smart_host_tls: String,
+    smart_host_user: String,
+    smart_host_password_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct MtaStsSection {
     mode: String,
     mx: Vec<String>,
@@ -222,6 +236,70 @@ impl SenderAuthSection {
             )));
         }
         Ok(SenderAuth { enforcement, resolvers: self.resolvers, authserv_id })
+    }
+}
+
+impl Default for OutboundSection {
+    fn default() -> Self {
+        OutboundSection {
+            enabled: false,
+            port: 25,
+            private_addresses: false,
+            smart_host: String::new(),
+            smart_host_tls: "starttls".into(),
+            smart_host_user: String::new(),
+            smart_host_password_file: None,
+        }
+    }
+}
+
+impl OutboundSection {
+    fn check(self) -> Result<Outbound, ConfigError> {
+        let port = within("outbound.port", self.port, 1, u16::MAX)?;
+        let (enabled, private_addresses) = (self.enabled, self.private_addresses);
+        if self.smart_host.is_empty() {
+            return Ok(Outbound { enabled, port, private_addresses, smart_host: None });
+        }
+        let wrong = || {
+            ConfigError(format!(
+                "outbound.smart_host is {:?}: write host:port, such as \"relay.example.org:587\"",
+                self.smart_host
+            ))
+        };
+        let (host, of_host) = self.smart_host.rsplit_once(':').ok_or_else(wrong)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let of_host: u16 = of_host.parse().map_err(|_| wrong())?;
+        if host.is_empty() || of_host == 0 {
+            return Err(wrong());
+        }
+        let tls = match self.smart_host_tls.as_str() {
+            "implicit" => SmartHostTls::Implicit,
+            "starttls" => SmartHostTls::StartTls,
+            "opportunistic" => SmartHostTls::Opportunistic,
+            other => {
+                return Err(ConfigError(format!(
+                    "outbound.smart_host_tls is {other:?}: choose \"starttls\", \"implicit\" or \"opportunistic\""
+                )));
+            }
+        };
+        let credentials = match (self.smart_host_user.is_empty(), &self.smart_host_password_file) {
+            (true, None) => None,
+            (false, Some(path)) => {
+                let read = std::fs::read_to_string(path).map(zeroize::Zeroizing::new).map_err(|e| {
+                    ConfigError(format!("outbound.smart_host_password_file {} can't be read: {e}", path.display()))
+                })?;
+                let password = zeroize::Zeroizing::new(read.trim_end_matches(['\r', '\n']).to_owned());
+                Some((self.smart_host_user.clone(), password))
+            }
+            (true, Some(_)) | (false, None) => {
+                return Err(ConfigError(
+                    "outbound.smart_host_user and outbound.smart_host_password_file go together: write both, or none"
+                        .into(),
+                ));
+            }
+        };
+        let smart_host = Some(SmartHost { host, port: of_host, tls, credentials });
+        Ok(Outbound { enabled, port, private_addresses, smart_host })
     }
 }
 
@@ -411,6 +489,7 @@ impl File {
             ("listen.https", listen.https),
         ])?;
         let sender_auth = self.sender_auth.check(&self.tls.hostname)?;
+        let outbound = self.outbound.check()?;
         let mta_sts = self.mta_sts.check(&self.tls.hostname)?;
         let limits = self.limits;
         let quota_bytes = match limits.quota_bytes {
@@ -460,6 +539,7 @@ impl File {
             },
             admin: Admin { listen: self.admin.listen, token_file: self.admin.token_file },
             sender_auth,
+            outbound,
             mta_sts,
             limits: Limits {
                 max_message_bytes: within("limits.max_message_bytes", limits.max_message_bytes, 64 << 10, 256 << 20)?,

@@ -60,6 +60,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[sender_auth]`
     pub sender_auth: SenderAuth,
+    /// `[outbound]`
+    pub outbound: Outbound,
     /// `[mta_sts]`: what we tell other servers about the TLS of ours, if anything.
     pub mta_sts: Option<Policy>,
     /// `[limits]`
@@ -196,6 +198,63 @@ pub struct SenderAuth {
     pub resolvers: Vec<SocketAddr>,
     /// In whose name the results are told.
     pub authserv_id: String,
+}
+
+/// How mail goes to other servers.
+#[derive(Clone)]
+pub struct Outbound {
+    /// Whether any does: where not, accounts are refused recipients outside.
+    pub enabled: bool,
+    /// The port of other servers.
+    pub port: u16,
+    /// Whether it may go to addresses of private networks and of this machine.
+    pub private_addresses: bool,
+    /// All of it goes there.
+    pub smart_host: Option<SmartHost>,
+}
+
+/// A server that takes all mail for others.
+#[derive(Clone)]
+pub struct SmartHost {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What TLS it has.
+    pub tls: SmartHostTls,
+    /// Who we are to it, and the password.
+    pub credentials: Option<(String, zeroize::Zeroizing<String>)>,
+}
+
+/// What TLS a smart host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmartHostTls {
+    /// From the first octet on.
+    Implicit,
+    /// By STARTTLS, and nothing is sent without.
+    StartTls,
+    /// By STARTTLS if it offers it.
+    Opportunistic,
+}
+
+/// Mail that goes nowhere but by the DNS.
+impl Default for Outbound {
+    fn default() -> Self {
+        Outbound { enabled: false, port: 25, private_addresses: false, smart_host: None }
+    }
+}
+
+/// Without the password.
+impl std::fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let smart_host = self.smart_host.as_ref().map(|of| (&of.host, of.port, of.tls));
+        f.debug_struct("Outbound")
+            .field("enabled", &self.enabled)
+            .field("port", &self.port)
+            .field("private_addresses", &self.private_addresses)
+            .field("smart_host", &smart_host)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What one node takes on at once.

@@ -27,6 +27,8 @@ pub struct Rendered<'a> {
     pub hostname: &'a str,
     /// What is done of what DMARC asks for.
     pub dmarc: &'a str,
+    /// `outbound.enabled`.
+    pub outbound: bool,
     /// Everything the node keeps.
     pub data_dir: &'a Path,
     /// Where the node's keys and certificates are.
@@ -130,6 +132,7 @@ pub fn render_on_loopback(r: &OnLoopback<'_>) -> String {
         hostname: "localhost",
         // Nobody sends from elsewhere.
         dmarc: "off",
+        outbound: false,
         data_dir: &r.dir.join("data"),
         files: Files { ca: r.ca_file.to_owned(), admin_token: r.token_file.to_owned(), ..Files::in_dirs(r.dir, r.dir) },
         listens: Listens {
@@ -220,6 +223,20 @@ resolvers = []
 # In whose name results are told, the same on every node; without it tls.hostname.
 # authserv_id = "mail.example.org"
 
+[outbound]
+# Whether accounts may send to other domains than this cluster's. Such mail waits in the cluster until another server has it.
+enabled = {outbound}
+# A server that takes all of it, as "relay.example.org:587"; none: the servers that the DNS names.
+smart_host = ""
+# "starttls" sends nothing without TLS, "implicit" speaks TLS from the first octet on, "opportunistic" does without where there is
+# none. User and password go together.
+smart_host_tls = "starttls"
+# smart_host_user = "mailraft"
+# smart_host_password_file = "/etc/mailraft/smart-host.password"
+# Whether mail may go to addresses of private networks and of this machine, whatever the DNS says.
+private_addresses = false
+port = 25                              # of other servers
+
 [mta_sts]
 # What other servers are told over listen.https about the TLS of this cluster's servers, for every domain: "off" nothing,
 # "testing" that they report failures, "enforce" that they send nothing to a server that is not named here or has no
@@ -278,6 +295,7 @@ mask_addresses = true                  # of users' names the log has only the fi
         peer_key = r.files.peer_key.display(),
         hostname = r.hostname,
         dmarc = r.dmarc,
+        outbound = r.outbound,
         mail_certificate = r.files.mail_certificate.display(),
         mail_key = r.files.mail_key.display(),
         smtp = r.listens.smtp,

@@ -1,4 +1,159 @@
-//! Mail to other servers: the sockets and TLS around `mailraft_outbound`.
+//! Mail to other servers: the sockets and TLS around `mailraft_outbound`, and what a queue's owner has sent and told.
 
+mod addresses;
+mod connection;
+mod hosts;
+mod message;
 pub mod policies;
+mod send;
+mod tell;
 pub mod tls;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mailraft_mailbox::queue::outgoing::OutgoingMessage;
+use mailraft_mailbox::queue::outward::{Outward, OutwardKind, OutwardOutcome};
+use mailraft_mailbox::{MailboxKey, Place};
+use mailraft_outbound::destinations::{Admission, DESTINATIONS_MAX, Destinations, Ended};
+use mailraft_storage::CommandId;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::actors::OutwardJob;
+use crate::config::Config;
+use crate::dns::Resolver;
+use crate::environment::wall;
+use crate::links::Reach;
+use crate::lookups::look_up;
+use crate::proved_dns::ProvedDns;
+use crate::spool::Budget;
+use policies::Policies;
+use tls::OutboundTls;
+
+/// Messages that a node sends at once. Each has a chunk in memory.
+pub const SENDINGS_AT_ONCE: usize = 64;
+/// Senders that a node tells something at once.
+pub const REPORTS_AT_ONCE: usize = 8;
+/// What finds a domain's places taken comes again after this.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+
+/// What sending needs; clones share it.
+#[derive(Clone)]
+pub struct Outbound {
+    /// Mailboxes and the directory.
+    pub reach: Reach,
+    /// The DNS with what DNSSEC proves, if it can be asked.
+    pub dns: Option<ProvedDns>,
+    /// The DNS for policies.
+    pub resolver: Option<Resolver>,
+    /// TLS with other servers.
+    pub tls: OutboundTls,
+    /// MTA-STS policies.
+    pub policies: Policies,
+    /// Memory for reports on their way into a queue.
+    pub budget: Budget,
+    /// The configuration now.
+    pub config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
+    destinations: Arc<Mutex<Destinations>>,
+}
+
+impl Outbound {
+    /// For a node that serves mail.
+    ///
+    /// # Errors
+    /// One sentence if the DNS can't be asked.
+    pub fn new(
+        reach: Reach,
+        budget: Budget,
+        config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
+    ) -> Result<Self, String> {
+        let resolvers = config().sender_auth.resolvers.clone();
+        let tls = OutboundTls::of_this_machine();
+        Ok(Outbound {
+            reach,
+            dns: ProvedDns::new(&resolvers)?,
+            resolver: Resolver::new(&resolvers)?,
+            policies: Policies::new(tls.clone()),
+            tls,
+            budget,
+            config,
+            destinations: Arc::new(Mutex::new(Destinations::new(DESTINATIONS_MAX))),
+        })
+    }
+
+    fn destinations(&self) -> MutexGuard<'_, Destinations> {
+        self.destinations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out what owners of queues want sent and told, for as long as the node runs.
+    pub async fn run(self, mut jobs: mpsc::UnboundedReceiver<OutwardJob>) {
+        let lanes = [SENDINGS_AT_ONCE, REPORTS_AT_ONCE].map(|places| Arc::new(Semaphore::new(places)));
+        while let Some(job) = jobs.recv().await {
+            let [sendings, reports] = &lanes;
+            let lane = match &job.task.what {
+                OutwardKind::Send { .. } => Arc::clone(sendings),
+                OutwardKind::Report { .. } => Arc::clone(reports),
+            };
+            let outbound = self.clone();
+            tokio::spawn(async move {
+                let Ok(_turn) = lane.acquire_owned().await else { return };
+                if !job.is_wanted() {
+                    return;
+                }
+                let outcome = outbound.carry_out(job.place, &job.task).await;
+                job.ended(outcome);
+            });
+        }
+    }
+
+    async fn carry_out(&self, place: Place, outward: &Outward) -> OutwardOutcome {
+        let item = outward.item;
+        match &outward.what {
+            OutwardKind::Send { domain, recipients } => {
+                let now_ms = wall().0;
+                match self.destinations().admit(domain, now_ms) {
+                    Admission::Open => {}
+                    Admission::Full => return OutwardOutcome::NotNow(FULL_PAUSE),
+                    Admission::DownUntil(at) => {
+                        return OutwardOutcome::NotNow(Duration::from_millis(at.saturating_sub(now_ms)));
+                    }
+                }
+                let mut turn = Turn { outbound: self, domain, how: Ended::Neither };
+                let (outcome, how) = send::send(self, place, item, domain, recipients).await;
+                turn.how = how;
+                outcome
+            }
+            OutwardKind::Report { kind, recipients } => tell::tell(self, place, item, *kind, recipients).await,
+        }
+    }
+}
+
+/// A place among the connections to a domain, until it is dropped.
+struct Turn<'a> {
+    outbound: &'a Outbound,
+    domain: &'a str,
+    how: Ended,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.outbound.destinations().ended(self.domain, self.how, wall().0);
+    }
+}
+
+/// An item of a queue here with these of its recipients. None if it is there no more, or can't be read.
+async fn read_item(outbound: &Outbound, place: Place, item: CommandId, numbers: &[u32]) -> Option<OutgoingMessage> {
+    let (reach, mailbox) = (&outbound.reach, place.mailbox);
+    let (key, epoch) =
+        look_up(&reach.cluster, &reach.lookup, move |lookup| lookup.mailbox_key(mailbox)).await.ok()??;
+    let (rows, numbers) = (Arc::clone(reach.cluster.rows()), numbers.to_vec());
+    let read = move || OutgoingMessage::read(rows.as_ref(), place, &MailboxKey::new(key, epoch), item, &numbers);
+    match tokio::task::spawn_blocking(read).await.ok()? {
+        Ok(message) => message,
+        Err(error) => {
+            tracing::error!(mailbox = %mailbox, %error, "what waits in a queue can't be read");
+            reach.cluster.found_damaged(place.replica, &error);
+            None
+        }
+    }
+}

@@ -74,7 +74,7 @@ impl DeliveryAgent for Agent {
         self.may_send_as(identity, &path, Refusal::NotOwnAddress).await
     }
 
-    async fn verify(&mut self, address: &Mailbox) -> Result<Verified, Failure> {
+    async fn verify(&mut self, identity: Option<&str>, address: &Mailbox) -> Result<Verified, Failure> {
         let text = match address.domain.as_str() {
             "" => address.local.clone(),
             _ => format!("{}@{}", address.local, address.domain),
@@ -90,12 +90,18 @@ impl DeliveryAgent for Agent {
         };
         match look_twice_before_no(cluster, is_no, look).await {
             Ok(Resolution::Mailboxes(mailboxes, detail)) => {
-                Ok(Verified { mailboxes: mailboxes.into_iter().map(|mailbox| mailbox.0).collect(), detail })
+                let mailboxes = mailboxes.into_iter().map(|mailbox| mailbox.0).collect();
+                Ok(Verified::Mailboxes { mailboxes, detail })
             }
             Ok(Resolution::Unknown) => {
                 // Who asks for one after another is looking for some that are there.
                 tokio::time::sleep(self.context.services.credentials.unknown_recipient(self.peer.ip())).await;
                 Err(Refusal::NoSuchAddress(address.to_string()).into())
+            }
+            // Only for those who have an account here: nobody else's mail is passed on.
+            Ok(Resolution::NotOurs) if identity.is_some() && self.context.services.config().outbound.enabled => {
+                let is_host = outside_host(&address.domain).is_some();
+                if is_host { Ok(Verified::Outside) } else { Err(Refusal::NotOurDomain(address.to_string()).into()) }
             }
             Ok(Resolution::NotOurs) => Err(Refusal::NotOurDomain(address.to_string()).into()),
             Err(Uncertain::Damaged | Uncertain::Unavailable) => Err(Refusal::Unavailable.into()),
@@ -193,9 +199,22 @@ fn of_request(request: &[u8; 32], content: &[u8; 32]) -> CommandId {
     CommandId(id)
 }
 
-/// A mailbox that a message is accepted for.
+/// A host outside in its one form: a name in lower case with A-labels, or an address in brackets. None if it is none.
+fn outside_host(domain: &str) -> Option<String> {
+    match domain.strip_prefix('[') {
+        Some(_) => domain.ends_with(']').then(|| domain.to_ascii_lowercase()),
+        None => mailraft_outbound::tls::domain::host_name(domain),
+    }
+}
+
+/// Whom a message is accepted for.
 fn accepted(Destination { mailbox, address, detail }: Destination) -> AcceptedRecipient {
-    let (mailbox, address) = (MailboxId(mailbox), format!("{}@{}", address.local, address.domain));
+    let (mailbox, domain) = match mailbox {
+        Some(mailbox) => (MailboxId(mailbox), address.domain),
+        // It was one when the recipient was taken.
+        None => (MailboxId::OUTSIDE, outside_host(&address.domain).unwrap_or(address.domain)),
+    };
+    let address = format!("{}@{domain}", address.local);
     AcceptedRecipient { address, mailbox, detail, notify: None, orcpt: None }
 }
 
@@ -292,13 +311,17 @@ impl Agent {
         // What is recognised for a day, whoever heard of it, needs no more.
         let for_a_day = !submitted && !reverse_path.is_empty() && received.has_message_id();
         let (mailbox, kind) = match <[Destination; 1]>::try_from(transaction.destinations) {
-            Ok([Destination { mailbox, detail, .. }]) => {
+            Ok([Destination { mailbox: Some(mailbox), detail, .. }]) => {
                 let kind =
                     MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted, received: zoned_now() };
                 (MailboxId(mailbox), kind)
             }
             // By one commit in the queue mailbox of some partition: the same one for a repeat that is recognised there.
-            Err(several) => {
+            others => {
+                let several = match others {
+                    Ok(outside) => outside.into(),
+                    Err(several) => several,
+                };
                 let drawn = if for_a_day { id } else { of_request(&request, &received.content_digest()) };
                 let queue = MailboxId::queue_of(drawn.queue_partition(self.context.services.cluster.partitions()));
                 let accepted = AcceptedEnvelope {

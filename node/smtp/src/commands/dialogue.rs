@@ -49,8 +49,13 @@ impl DeliveryAgent for Script {
         Ok(sender(identity, &reverse_path.local)?)
     }
 
-    async fn verify(&mut self, address: &Mailbox) -> Result<Verified, Failure> {
-        Ok(recipient(address)?)
+    async fn verify(&mut self, identity: Option<&str>, address: &Mailbox) -> Result<Verified, Failure> {
+        match recipient(address) {
+            Err(Refusal::NotOurDomain(_)) if identity.is_some() && address.domain != "nowhere.test" => {
+                Ok(Verified::Outside)
+            }
+            found => Ok(found?),
+        }
     }
 
     async fn check_quota(&mut self, mailbox: [u8; 16], announced_bytes: Option<u64>) -> Result<(), Failure> {
@@ -104,7 +109,10 @@ impl DeliveryAgent for Script {
         }
         envelope.push_str(" to");
         for destination in mail.destinations {
-            envelope.push_str(&format!(" {}", destination.mailbox[0]));
+            match destination.mailbox {
+                Some(mailbox) => envelope.push_str(&format!(" {}", mailbox[0])),
+                None => envelope.push_str(&format!(" outside:{}", destination.address)),
+            }
             if let Some(detail) = destination.detail {
                 envelope.push_str(&format!("+{detail}"));
             }
@@ -216,7 +224,7 @@ fn recipient(address: &Mailbox) -> Result<Verified, Refusal> {
 
 fn verified(numbers: &[u8], local: &str) -> Verified {
     let detail = local.split_once('+').map(|(_, detail)| detail.to_owned());
-    Verified { mailboxes: numbers.iter().map(|number| [*number; 16]).collect(), detail }
+    Verified::Mailboxes { mailboxes: numbers.iter().map(|number| [*number; 16]).collect(), detail }
 }
 
 fn login(user: &str, password: &str) -> Result<String, Refusal> {

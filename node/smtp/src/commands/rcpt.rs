@@ -20,7 +20,7 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
         Ok(address) => address,
         Err(reply) => return state.wrong(out, &reply),
     };
-    match agent.verify(&address).await {
+    match agent.verify(state.identity.as_deref(), &address).await {
         Ok(found) => match join(mail, &address, found, agent).await {
             Ok(()) => {
                 mail.recipients.push(address);
@@ -52,25 +52,38 @@ async fn join<A: DeliveryAgent>(
     found: Verified,
     agent: &mut A,
 ) -> Result<(), NotJoined> {
-    let known = |mailbox: &[u8; 16]| mail.destinations.iter().any(|d| d.mailbox == *mailbox);
-    let new: Vec<[u8; 16]> = found.mailboxes.into_iter().filter(|mailbox| !known(mailbox)).collect();
+    let (new, detail) = match found {
+        Verified::Mailboxes { mailboxes, detail } => {
+            let known = |mailbox: &[u8; 16]| mail.destinations.iter().any(|d| d.mailbox == Some(*mailbox));
+            (mailboxes.into_iter().filter(|mailbox| !known(mailbox)).map(Some).collect(), detail)
+        }
+        Verified::Outside => {
+            let known = mail.destinations.iter().any(|d| d.mailbox.is_none() && is_same(&d.address, address));
+            (if known { Vec::new() } else { vec![None] }, None)
+        }
+    };
     let together = mail.destinations.len() + new.len();
     if together > MAILBOXES_MAX {
         return Err(NotJoined::TooMany);
     }
     if together > 1 && !new.is_empty() {
-        if let [first] = mail.destinations.as_slice()
-            && agent.check_quota(first.mailbox, mail.announced_bytes).await.is_err()
+        if let [Destination { mailbox: Some(first), .. }] = mail.destinations.as_slice()
+            && agent.check_quota(*first, mail.announced_bytes).await.is_err()
         {
             return Err(NotJoined::FirstAlone);
         }
-        for mailbox in &new {
+        for mailbox in new.iter().flatten() {
             agent.check_quota(*mailbox, mail.announced_bytes).await.map_err(NotJoined::Failed)?;
         }
     }
-    let destination = |mailbox| Destination { mailbox, address: address.clone(), detail: found.detail.clone() };
+    let destination = |mailbox| Destination { mailbox, address: address.clone(), detail: detail.clone() };
     mail.destinations.extend(new.into_iter().map(destination));
     Ok(())
+}
+
+/// Whether two addresses outside are one: of their local parts only their own servers know (RFC 5321, section 2.4).
+fn is_same(one: &Mailbox, other: &Mailbox) -> bool {
+    one.local == other.local && one.domain.eq_ignore_ascii_case(&other.domain)
 }
 
 /// Whom a RCPT line names, or the reply that refuses it.

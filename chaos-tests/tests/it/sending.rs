@@ -1,0 +1,224 @@
+//! Mail to other domains: what has its 250 gets there whichever processes die, and its sender is told what does not.
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mailraft_chaos::cluster::{Account, Cluster, PATIENCE};
+use mailraft_chaos::imap::Imap;
+use mailraft_chaos::name_server::{NameServer, Record};
+use mailraft_chaos::other_server::{OtherServer, Taken};
+use mailraft_chaos::smtp::{Smtp, SmtpReply};
+use mailraft_chaos::wire::Trust;
+use serde_json::Value;
+
+/// A cluster that sends to another server, by what a name server says.
+fn cluster(dns: &NameServer, other: &OtherServer) -> Cluster {
+    dns.set("away.test", &[Record::Mx(10, "mx.away.test".to_owned())]);
+    dns.set("mx.away.test", &[Record::A([127, 0, 0, 1].into())]);
+    dns.set("closed.test", &[Record::Mx(0, String::new())]);
+    let resolvers = format!("resolvers = [\"{}\"]", dns.address());
+    let port = format!("port = {} ", other.address().port());
+    Cluster::start_new(|text| {
+        text.replace("resolvers = []", &resolvers)
+            .replace("enabled = false", "enabled = true")
+            .replace("private_addresses = false", "private_addresses = true")
+            .replace("port = 25 ", &port)
+    })
+}
+
+fn smtp(cluster: &Cluster, node: u64, account: &Account) -> io::Result<Smtp> {
+    Smtp::login(&Trust::in_file(&cluster.ca_cert()).unwrap(), &cluster.text(node, "submissions"), account)
+}
+
+fn message(from: &str, to: &str, subject: &str, body: &str) -> String {
+    format!("From: <{from}>\r\nTo: <{to}>\r\nSubject: {subject}\r\nMessage-ID: <{subject}@test>\r\n\r\n{body}\r\n")
+}
+
+/// Submits until it is taken, as a mail program does whose server ends. The id under which it was.
+fn submit(cluster: &Cluster, account: &Account, to: &str, subject: &str, body: &str) -> String {
+    let begun = Instant::now();
+    let message = message(&account.address, to, subject, body);
+    for node in cluster.node_ids().iter().cycle() {
+        let sent =
+            smtp(cluster, *node, account).and_then(|mut smtp| smtp.send(&account.address, to, message.as_bytes()));
+        match sent {
+            Ok(SmtpReply::Accepted { id, .. }) => return id,
+            Ok(SmtpReply::Refused(code, text)) if code >= 500 => panic!("{code} {text}"),
+            Ok(SmtpReply::Refused(..)) | Err(_) => assert!(begun.elapsed() < PATIENCE, "{subject} is not taken"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    unreachable!("it goes round")
+}
+
+fn of_subject<'a>(taken: &'a [Taken], subject: &str) -> Vec<&'a Taken> {
+    let line = format!("Subject: {subject}\r\n");
+    taken.iter().filter(|taken| taken.content.contains(&line)).collect()
+}
+
+fn queue(cluster: &Cluster, node: u64) -> Vec<Value> {
+    let listed = cluster.get(node, "/api/v1/queue").unwrap_or_default();
+    serde_json::from_str::<Value>(&listed).ok().and_then(|all| all.as_array().cloned()).unwrap_or_default()
+}
+
+/// A message of a folder, whole.
+fn read(cluster: &Cluster, account: &Account, subject: &str) -> Option<String> {
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let mut imap = Imap::login(&trust, &cluster.text(1, "imaps"), account).ok()?;
+    let found = imap.by_subject("INBOX").ok()?;
+    let uid = found.iter().find(|(of, _)| of.contains(subject)).map(|(_, uid)| *uid)?;
+    imap.ok(&format!("UID FETCH {uid} BODY.PEEK[]")).ok()?;
+    Some(imap.untagged.concat())
+}
+
+/// What Debian's dkimpy says of a message, with these keys.
+fn dkimpy_verifies(content: &str, keys: &[(String, String)]) -> bool {
+    let script = "import sys,json,dkim\nkeys=json.loads(sys.argv[1])\nmessage=sys.stdin.buffer.read()\n\
+        dns=lambda name,timeout=5: keys.get(name.decode().rstrip('.'),'').encode()\n\
+        count=message.lower().count(b'dkim-signature:')\n\
+        good=[dkim.DKIM(message).verify(idx=at,dnsfunc=dns) for at in range(count)]\n\
+        sys.exit(0 if good and all(good) else 1)";
+    let keys: serde_json::Map<String, Value> =
+        keys.iter().map(|(n, t)| (n.clone(), Value::String(t.clone()))).collect();
+    let mut child = Command::new("/usr/bin/python3")
+        .args(["-c", script, &Value::Object(keys).to_string()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
+    child.wait().unwrap().success()
+}
+
+#[test]
+fn what_is_sent_gets_there_and_its_sender_is_told_what_does_not() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let account = cluster.account(0);
+    submit(&cluster, &account, "bob@away.test", "hello", "a line\r\n.hidden\r\nthe end");
+    cluster.wait("it is sent", |_| !of_subject(&other.taken(), "hello").is_empty());
+    let taken = other.taken();
+    let hello = of_subject(&taken, "hello")[0];
+    assert_eq!(
+        (hello.from.as_str(), hello.to.as_slice()),
+        (account.address.as_str(), &["bob@away.test".to_owned()][..])
+    );
+    assert!(hello.content.ends_with("\r\n\r\na line\r\n.hidden\r\nthe end\r\n"), "{}", hello.content);
+    assert!(!hello.content.to_lowercase().contains("return-path:"), "{}", hello.content);
+    cluster.wait("nothing waits", |cluster| queue(cluster, 2).is_empty());
+
+    // Refused for good: a report in words, and in fields for programs.
+    submit(&cluster, &account, "never@away.test", "refused", "x");
+    let mut report = String::new();
+    cluster.wait("the sender is told", |cluster| {
+        report =
+            read(cluster, &account, "ndelivered").or_else(|| read(cluster, &account, "eliver")).unwrap_or_default();
+        !report.is_empty()
+    });
+    for expected in [
+        "report-type=delivery-status",
+        "Action: failed",
+        "Status: 5.1.1",
+        "Final-Recipient: rfc822; never@away.test",
+        "there is nobody of this name",
+        "Subject: refused",
+        "Return-Path: <>",
+    ] {
+        assert!(report.contains(expected), "{expected} is not in {report}");
+    }
+    // A domain that takes no mail, at once.
+    submit(&cluster, &account, "x@closed.test", "closed", "x");
+    cluster.wait("nothing waits", |cluster| queue(cluster, 3).is_empty());
+    assert!(of_subject(&other.taken(), "refused").is_empty());
+
+    // Refused for now: it waits, says why, and goes when it is tried again.
+    let id = submit(&cluster, &account, "later@away.test", "late", "x");
+    cluster.wait("it waits", |cluster| {
+        let shown = cluster.get(1, &format!("/api/v1/queue/{id}")).unwrap_or_default();
+        shown.contains("\"deferred\"") && shown.contains("come again later")
+    });
+    other.relent();
+    cluster.mailraft(&["queue", "retry", &id], "");
+    cluster.wait("it is sent", |_| of_subject(&other.taken(), "late").len() == 1);
+    cluster.wait("nothing waits", |cluster| queue(cluster, 1).is_empty());
+}
+
+#[test]
+fn what_leaves_is_signed_by_the_domains_keys_as_others_verify() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let account = cluster.account(0);
+    let listed = cluster.mailraft(&["domain", "key", "list", "example.test", "--json"], "");
+    let mut keys: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    if keys.is_empty() {
+        cluster.mailraft(&["domain", "key", "add", "example.test"], "");
+        keys =
+            serde_json::from_str(&cluster.mailraft(&["domain", "key", "list", "example.test", "--json"], "")).unwrap();
+    }
+    assert!(!keys.is_empty());
+    submit(&cluster, &account, "bob@away.test", "signed", "a  line \r\n\r\n");
+    cluster.wait("it is sent", |_| !of_subject(&other.taken(), "signed").is_empty());
+    let taken = other.taken();
+    let content = &of_subject(&taken, "signed")[0].content;
+    let text = |key: &Value, field: &str| key[field].as_str().unwrap_or_default().to_owned();
+    let published: Vec<(String, String)> = keys
+        .iter()
+        .map(|key| (format!("{}._domainkey.example.test", text(key, "selector")), text(key, "record")))
+        .collect();
+    assert!(dkimpy_verifies(content, &published), "{content}\n{published:?}");
+    assert!(!dkimpy_verifies(&content.replace("a  line", "another line"), &published));
+}
+
+#[test]
+fn nothing_that_was_taken_is_lost_whichever_process_ends_and_what_is_sent_twice_is_counted() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let mut cluster = cluster(&dns, &other);
+    let account = cluster.account(0);
+    let mut subjects = Vec::new();
+    // Nobody is there at first, so that all of it waits when processes end.
+    other.be_down(true);
+    for number in 0..24 {
+        let subject = format!("m{number}x");
+        submit(&cluster, &account, &format!("r{number}@away.test"), &subject, "x");
+        subjects.push(subject);
+    }
+    other.be_down(false);
+    for victim in [1, 2, 3] {
+        cluster.kill(victim);
+        let subject = format!("k{victim}x");
+        let lost = submit(&cluster, &account, &format!("lost{victim}@away.test"), &subject, "x");
+        subjects.push(subject);
+        let survivor = victim % 3 + 1;
+        for item in queue(&cluster, survivor) {
+            let id = item["id"].as_str().unwrap_or_default().to_owned();
+            // It may have gone meanwhile.
+            let _ = cluster.runs(&["queue", "retry", &id], "");
+        }
+        assert!(!lost.is_empty());
+        cluster.start(victim);
+        cluster.wait_until_caught_up();
+    }
+    let begun = Instant::now();
+    loop {
+        let waiting = queue(&cluster, 1);
+        let taken = other.taken();
+        let there = subjects.iter().filter(|subject| !of_subject(&taken, subject).is_empty()).count();
+        if there == subjects.len() && waiting.is_empty() {
+            break;
+        }
+        assert!(begun.elapsed() < 4 * PATIENCE, "{there} of {} are there, {} wait", subjects.len(), waiting.len());
+        for item in waiting {
+            let _ = cluster.runs(&["queue", "retry", item["id"].as_str().unwrap_or_default()], "");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let taken = other.taken();
+    for subject in &subjects {
+        let times = of_subject(&taken, subject).len();
+        let most = if subject.starts_with('k') { 3 } else { 2 };
+        assert!((1..=most).contains(&times), "{subject} came {times} times");
+    }
+    // Whose answer was lost came once more, with the same Message-ID.
+    let twice = (1..=3).filter(|victim| of_subject(&taken, &format!("k{victim}x")).len() > 1).count();
+    assert!(twice > 0, "no answer was lost");
+}

@@ -1,0 +1,199 @@
+//! A message of a queue as it is sent: read twice from its rows, once to be measured and signed, once to be handed over.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mailraft_cluster::{BarrierOutcome, Reader};
+use mailraft_directory::{DomainKey, KeyAlgorithm, Lookup};
+use mailraft_driver::Cluster;
+use mailraft_mailbox::Place;
+use mailraft_mailbox::queue::outgoing::OutgoingMessage;
+use mailraft_message::envelope::authors;
+use mailraft_message::header::{HEADER_MAX_BYTES, header_len};
+use mailraft_outbound::encode::{Encoder, Shape};
+use mailraft_sender_auth::{Algorithm, Domain, Signer, Signing, SigningKey, Times};
+use mailraft_storage::Rows;
+
+use super::connection::Outgoing;
+
+/// What was found out of a message at its first reading.
+pub struct Measured {
+    /// What it looks like, with the fields before it.
+    pub shape: Shape,
+    /// Its header has octets above 127.
+    pub utf8_header: bool,
+    /// Signature fields, which go before it.
+    pub signatures: Vec<u8>,
+}
+
+/// Why a message can't be sent at all.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// It is there no more, or can't be read.
+    #[error("{0}")]
+    Gone(String),
+    /// It is not what may go over the wire.
+    #[error("{0}")]
+    Unsendable(String),
+}
+
+/// Reads it through once. Blocking: for a worker thread.
+///
+/// # Errors
+/// If it can't be read, or not be sent as it is.
+pub fn measure(
+    message: &OutgoingMessage,
+    rows: &dyn Rows,
+    lookup: &Lookup,
+    now_s: u64,
+) -> Result<Measured, MeasureError> {
+    let (mut encoder, mut signing, mut header) = (Encoder::default(), Signing::default(), Vec::new());
+    let mut wire = Vec::new();
+    for number in 0..message.chunks() {
+        let piece = read(message, rows, number).map_err(MeasureError::Gone)?;
+        wire.clear();
+        encoder.piece(&piece, &mut wire).map_err(|error| MeasureError::Unsendable(error.to_string()))?;
+        signing.push(&piece);
+        let room = HEADER_MAX_BYTES.saturating_sub(header.len());
+        header.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+    let end = header_len(&header);
+    header.truncate(end);
+    let author = authors(&header, 1).and_then(|authors| authors.into_iter().next());
+    let domain = author.as_deref().and_then(|author| author.rsplit_once('@')).map(|(_, domain)| domain.to_owned());
+    // What others bring and is only handed on is not ours to sign.
+    let keys = match domain.as_deref().filter(|_| message.is_ours()) {
+        Some(domain) => lookup.signers_of(domain).map_err(|error| MeasureError::Gone(error.to_string()))?,
+        None => Vec::new(),
+    };
+    let signatures = match domain.as_deref().and_then(Domain::parse) {
+        Some(domain) if !keys.is_empty() => sign(signing, &domain, &keys, now_s),
+        Some(_) | None => Vec::new(),
+    };
+    let mut shape = encoder.shape();
+    shape.size_bytes += signatures.len() as u64;
+    Ok(Measured { shape, utf8_header: !header.is_ascii(), signatures })
+}
+
+/// The fields that sign it; none where that fails, as a message without a signature is better than none.
+fn sign(signing: Signing, domain: &Domain, keys: &[DomainKey], now_s: u64) -> Vec<u8> {
+    let mut own = Vec::new();
+    for key in keys {
+        let algorithm = match key.public.algorithm {
+            KeyAlgorithm::RsaSha256 => Algorithm::RsaSha256,
+            KeyAlgorithm::Ed25519Sha256 => Algorithm::Ed25519Sha256,
+        };
+        match (SigningKey::parse(algorithm, &key.secret.0), Domain::parse(&key.public.selector)) {
+            (Ok(secret), Some(selector)) => own.push((secret, selector)),
+            (Err(error), _) => tracing::error!(%domain, selector = key.public.selector, %error, "a key can't sign"),
+            (_, None) => tracing::error!(%domain, selector = key.public.selector, "a key has no selector"),
+        }
+    }
+    let signers: Vec<Signer<'_>> = own.iter().map(|(key, selector)| Signer { domain, selector, key }).collect();
+    match signing.finish(&signers, Times { made_unix_s: Some(now_s), expires_unix_s: None }) {
+        Ok(fields) => fields.concat().into_bytes(),
+        Err(error) => {
+            tracing::warn!(%domain, %error, "a message is sent without a signature");
+            Vec::new()
+        }
+    }
+}
+
+/// A piece of it, without the Return-Path that it has here.
+fn read(message: &OutgoingMessage, rows: &dyn Rows, number: u32) -> Result<Vec<u8>, String> {
+    match message.piece(rows, number) {
+        Ok(Some(plain)) if number == 0 => Ok(without_return_path(&plain).to_vec()),
+        Ok(Some(plain)) => Ok(plain.to_vec()),
+        Ok(None) => Err("the message is there no more: another node has it, or it is done".to_owned()),
+        Err(error) => Err(format!("the message can't be read here: {error}")),
+    }
+}
+
+/// What we wrote when it came (RFC 5321, section 4.4: it must not be there when it leaves).
+fn without_return_path(message: &[u8]) -> &[u8] {
+    const FIELD: &[u8] = b"return-path:";
+    if !message.get(..FIELD.len()).is_some_and(|start| start.eq_ignore_ascii_case(FIELD)) {
+        return message;
+    }
+    let mut from = 0;
+    while let Some(at) = message[from..].windows(2).position(|two| two == b"\r\n") {
+        from += at + 2;
+        if !message[from..].first().is_some_and(|b| matches!(b, b' ' | b'\t')) {
+            return &message[from..];
+        }
+    }
+    message
+}
+
+/// A message on its way.
+pub struct OnItsWay {
+    message: Arc<OutgoingMessage>,
+    rows: Arc<dyn Rows>,
+    cluster: Cluster,
+    place: Place,
+    before: Bytes,
+    next: Option<u32>,
+}
+
+impl OnItsWay {
+    /// From its beginning on, with these fields before it.
+    pub fn new(
+        message: Arc<OutgoingMessage>,
+        rows: Arc<dyn Rows>,
+        cluster: Cluster,
+        place: Place,
+        before: Vec<u8>,
+    ) -> Self {
+        OnItsWay { message, rows, cluster, place, before: before.into(), next: None }
+    }
+}
+
+impl Outgoing for OnItsWay {
+    async fn piece(&mut self) -> Result<Option<Bytes>, String> {
+        let number = match self.next {
+            Some(number) => number,
+            None => {
+                self.next = Some(0);
+                if !self.before.is_empty() {
+                    return Ok(Some(self.before.clone()));
+                }
+                0
+            }
+        };
+        if number >= self.message.chunks() {
+            return Ok(None);
+        }
+        self.next = Some(number + 1);
+        let (message, rows) = (Arc::clone(&self.message), Arc::clone(&self.rows));
+        let piece = tokio::task::spawn_blocking(move || read(&message, rows.as_ref(), number)).await;
+        piece.map_err(|_| "reading the message failed".to_owned())?.map(|piece| Some(piece.into()))
+    }
+
+    fn rewind(&mut self) {
+        self.next = None;
+    }
+
+    async fn may_be_sent(&mut self) -> bool {
+        let Some(queue) = self.place.mailbox.queue_partition() else { return false };
+        let leads = self.cluster.read_barrier(queue, Reader::Owner(self.place.term)).await;
+        matches!(leads, Ok(BarrierOutcome::Passed { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_has_no_return_path_of_ours() {
+        for (message, left) in [
+            ("Return-Path: <a@x>\r\nFrom: b\r\n\r\nx", "From: b\r\n\r\nx"),
+            ("RETURN-PATH: <a@x>\r\n (a comment)\r\nFrom: b\r\n", "From: b\r\n"),
+            ("From: b\r\nReturn-Path: <a@x>\r\n", "From: b\r\nReturn-Path: <a@x>\r\n"),
+            ("Return-Path: <a@x>", "Return-Path: <a@x>"),
+            ("", ""),
+        ] {
+            assert_eq!(without_return_path(message.as_bytes()), left.as_bytes(), "{message:?}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! One message to the servers of one domain.
+
+use std::sync::Arc;
+
+use mailraft_mailbox::Place;
+use mailraft_mailbox::accepted::{Attempt, AttemptEnd, Diagnosis, ReportKind};
+use mailraft_mailbox::queue::outgoing::{Demands, OutgoingMessage};
+use mailraft_mailbox::queue::outward::OutwardOutcome;
+use mailraft_outbound::client::{Credentials, Envelope, Notify, Recipient, Return};
+use mailraft_outbound::destinations::Ended;
+use mailraft_outbound::outcome::{self, Handover, Onward, Outcome, Phase, Said};
+use mailraft_outbound::reply::EnhancedCode;
+use mailraft_outbound::report::{Event, wants};
+use mailraft_outbound::schedule::{Retry, retry};
+use mailraft_outbound::tls::policy::{Asked, Configured, Lasting, Server, TlsWanted, decide};
+use mailraft_storage::{CommandId, UnixMillis};
+
+use super::connection::{Target, hand_over};
+use super::hosts::{Host, hosts_of};
+use super::message::{MeasureError, Measured, OnItsWay, measure};
+use super::{Outbound, read_item};
+use crate::config;
+use crate::environment::wall;
+
+/// Sends it, and says what became of it for each recipient, and what that says of the domain.
+pub async fn send(
+    outbound: &Outbound,
+    place: Place,
+    item: CommandId,
+    domain: &str,
+    recipients: &[(u32, u32)],
+) -> (OutwardOutcome, Ended) {
+    let numbers: Vec<u32> = recipients.iter().map(|(number, _)| *number).collect();
+    let Some(message) = read_item(outbound, place, item, &numbers).await else {
+        return (OutwardOutcome::Failed, Ended::Neither);
+    };
+    let message = Arc::new(message);
+    let (rows, lookup) = (Arc::clone(outbound.reach.cluster.rows()), Arc::clone(&outbound.reach.lookup));
+    let (of_reader, from) = (Arc::clone(&message), Arc::clone(&rows));
+    let read = move || measure(&of_reader, from.as_ref(), &lookup, wall().0 / 1_000);
+    let outcomes = match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(measured)) => {
+            let on_its_way = OnItsWay::new(
+                Arc::clone(&message),
+                rows,
+                outbound.reach.cluster.clone(),
+                place,
+                measured.signatures.clone(),
+            );
+            to_domain(outbound, domain, &message, &measured, on_its_way).await
+        }
+        Ok(Err(MeasureError::Gone(why))) => {
+            tracing::info!(%item, why, "a message is not sent from here");
+            return (OutwardOutcome::Failed, Ended::Neither);
+        }
+        Ok(Err(MeasureError::Unsendable(why))) => {
+            let never = outcome::Diagnosis::ours(None, Phase::Message, EnhancedCode::new(5, 6, 11), &why);
+            vec![Outcome::failed(never); message.recipients.len()]
+        }
+        Err(_) => return (OutwardOutcome::Failed, Ended::Neither),
+    };
+    let how = ended(&outcomes);
+    let (accepted, _) = message.accepted_and_expires();
+    let failed = |number: u32| recipients.iter().find(|(of, _)| *of == number).map_or(0, |(_, failed)| *failed);
+    let now = wall();
+    let attempts = message.recipients.iter().zip(outcomes).map(|(recipient, outcome)| {
+        let notify = recipient.notify.as_deref();
+        let attempt = attempt(recipient.number, outcome, (failed(recipient.number), notify), now, accepted);
+        tell_log(item, &recipient.address, &attempt);
+        attempt
+    });
+    (OutwardOutcome::Attempted(attempts.collect()), how)
+}
+
+/// What the outcomes say of the domain's servers.
+fn ended(outcomes: &[Outcome]) -> Ended {
+    let phases = || outcomes.iter().map(|outcome| outcome.diagnosis().phase);
+    if phases().all(|phase| phase == Phase::Route) {
+        Ended::Neither
+    } else if phases().all(|phase| matches!(phase, Phase::Connect | Phase::Greeting)) {
+        Ended::Down
+    } else if outcomes.iter().any(|outcome| matches!(&outcome.diagnosis().said, Said::Reply { code: 421, .. })) {
+        Ended::Badly
+    } else {
+        Ended::Well
+    }
+}
+
+fn tell_log(item: CommandId, address: &str, attempt: &Attempt) {
+    let (result, next) = match attempt.end {
+        AttemptEnd::Sent { .. } => ("sent", None),
+        AttemptEnd::Deferred { next } => ("deferred", Some(next.0)),
+        AttemptEnd::Failed => ("failed", None),
+    };
+    ::metrics::counter!("mailraft_outbound_attempts_total", "result" => result).increment(1);
+    let Diagnosis { host, status, text, .. } = &attempt.diagnosis;
+    let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+    tracing::info!(%item, recipient = attempt.recipient, domain, host, status, said = text, next, "{result}");
+}
+
+/// What an outcome means for the queue.
+fn attempt(
+    recipient: u32,
+    outcome: Outcome,
+    (failed, notify): (u32, Option<&str>),
+    now: UnixMillis,
+    accepted: UnixMillis,
+) -> Attempt {
+    let diagnosis = of_outcome(outcome.diagnosis(), now);
+    let end = match outcome {
+        Outcome::Sent { onward: Onward::ReportsNothing, .. }
+            if notify.is_some_and(|_| wants(notify, Event::Success)) =>
+        {
+            AttemptEnd::Sent { report: Some(ReportKind::Relayed) }
+        }
+        Outcome::Sent { .. } => AttemptEnd::Sent { report: None },
+        Outcome::Failed(_) => AttemptEnd::Failed,
+        Outcome::Deferred { .. } => match retry(accepted.0, now.0, failed.saturating_add(1), rand::random()) {
+            Retry::At(next) => AttemptEnd::Deferred { next: UnixMillis(next) },
+            Retry::Expired => AttemptEnd::Failed,
+        },
+    };
+    if matches!(outcome, Outcome::Deferred { certainty: outcome::Certainty::PerhapsSent, .. }) {
+        ::metrics::counter!("mailraft_outbound_perhaps_twice_total").increment(1);
+    }
+    Attempt { recipient, end, diagnosis }
+}
+
+fn of_outcome(diagnosis: &outcome::Diagnosis, at: UnixMillis) -> Diagnosis {
+    let (text, is_reply) = match &diagnosis.said {
+        Said::Reply { .. } => (diagnosis.sentence(), true),
+        Said::Us(sentence) => (sentence.clone(), false),
+    };
+    let host = diagnosis.peer.as_ref().map(|peer| peer.name.clone());
+    Diagnosis { at, host, status: diagnosis.enhanced.to_string(), text, is_reply }.bounded()
+}
+
+/// Tries the domain's hosts, until something is decided for everybody. The outcomes are in the order of the recipients.
+async fn to_domain(
+    outbound: &Outbound,
+    domain: &str,
+    message: &OutgoingMessage,
+    measured: &Measured,
+    mut on_its_way: OnItsWay,
+) -> Vec<Outcome> {
+    let config = (outbound.config)();
+    let count = message.recipients.len();
+    let hosts = match hosts_of(outbound, domain, &config.outbound).await {
+        Ok(hosts) => hosts,
+        Err(outcome) => return vec![outcome; count],
+    };
+    let demands = message.demands();
+    let mut all: Vec<Option<Handover>> = vec![None; count];
+    let mut last = None;
+    for host in &hosts {
+        let open: Vec<usize> = (0..count).filter(|at| is_open(all[*at].as_ref())).collect();
+        if open.is_empty() {
+            break;
+        }
+        let (wanted, because, watched) = match tls_for(outbound, domain, host, demands, &config.outbound).await {
+            Ok(wanted) => wanted,
+            Err(outcome) => {
+                last = Some(outcome);
+                continue;
+            }
+        };
+        let envelope = envelope(message, measured, &open);
+        for address in &host.addresses {
+            let smart_host = config.outbound.smart_host.as_ref().filter(|_| host.found.is_none());
+            let target = Target {
+                host: &host.name,
+                address: *address,
+                helo: &config.tls.hostname,
+                wanted: &wanted,
+                watched: watched.as_ref(),
+                because: &because,
+                implicit_tls: smart_host.is_some_and(|of| of.tls == config::SmartHostTls::Implicit),
+                credentials: smart_host
+                    .and_then(|of| of.credentials.clone())
+                    .map(|(user, password)| Credentials { user, password }),
+            };
+            let came = hand_over(&outbound.tls, &target, &envelope, &mut on_its_way, wall().0 / 1_000).await;
+            let unreached = came.iter().all(|one| one.outcome().diagnosis().phase == Phase::Connect);
+            for (at, handover) in open.iter().zip(came) {
+                all[*at] = Some(handover);
+            }
+            // Another address of the host only where this one could not be reached.
+            if !unreached {
+                break;
+            }
+        }
+    }
+    let nothing = || {
+        let why = format!("no server of {domain} could be asked");
+        Outcome::deferred(outcome::Diagnosis::ours(None, Phase::Route, EnhancedCode::new(4, 4, 1), &why))
+    };
+    let rest = last.unwrap_or_else(nothing);
+    all.into_iter().map(|one| one.map_or_else(|| rest.clone(), |handover| handover.outcome().clone())).collect()
+}
+
+fn is_open(handover: Option<&Handover>) -> bool {
+    match handover {
+        None | Some(Handover::OtherHost(_)) => true,
+        Some(Handover::Decided(_) | Handover::AnotherTransaction(_)) => false,
+    }
+}
+
+type Wanted = (TlsWanted, String, Option<mailraft_outbound::tls::policy::Authentication>);
+
+/// What TLS a host has to have.
+async fn tls_for(
+    outbound: &Outbound,
+    domain: &str,
+    host: &Host,
+    demands: Demands,
+    config: &config::Outbound,
+) -> Result<Wanted, Outcome> {
+    let Some(found) = &host.found else {
+        let wanted = match config.smart_host.as_ref().map(|of| of.tls) {
+            Some(config::SmartHostTls::Implicit | config::SmartHostTls::StartTls) => TlsWanted::Encrypted,
+            Some(config::SmartHostTls::Opportunistic) | None => TlsWanted::Opportunistic,
+        };
+        return Ok((wanted, "by the configuration of the smart host".to_owned(), None));
+    };
+    let asked = if demands.requiretls { Asked::RequireTls } else { Asked::Nothing };
+    let policy = match &outbound.resolver {
+        Some(resolver) => outbound.policies.of(domain, resolver, wall().0 / 1_000).await.policy,
+        None => None,
+    };
+    let server = Server { domain, host: &host.name, mx: found.mx, dane: &found.dane, mta_sts: policy.as_ref() };
+    match decide(server, Configured::AsTheDomainAsks, asked) {
+        Ok(decision) => Ok((decision.wanted, decision.because, decision.watched)),
+        Err(refusal) => {
+            let (code, sentence) = (EnhancedCode::new(4, 7, 10), refusal.sentence());
+            let diagnosis = outcome::Diagnosis::ours(None, Phase::Tls, code, &sentence);
+            Err(match refusal.lasting() {
+                Lasting::ForNow => Outcome::deferred(diagnosis),
+                Lasting::ForGood => Outcome::failed(diagnosis),
+            })
+        }
+    }
+}
+
+fn envelope(message: &OutgoingMessage, measured: &Measured, open: &[usize]) -> Envelope {
+    let (ret, envid) = message.ret_and_envid();
+    let recipients = open.iter().map(|at| {
+        let of = &message.recipients[*at];
+        Recipient { address: of.address.clone(), notify: of.notify.as_deref().map(notify), orcpt: of.orcpt.clone() }
+    });
+    Envelope {
+        reverse_path: message.reverse_path().to_owned(),
+        recipients: recipients.collect(),
+        shape: measured.shape,
+        utf8_header: measured.utf8_header,
+        require_tls: message.demands().requiretls,
+        ret: ret.map(|ret| if ret.eq_ignore_ascii_case("FULL") { Return::Full } else { Return::Header }),
+        envid: envid.map(str::to_owned),
+    }
+}
+
+fn notify(text: &str) -> Notify {
+    let [success, failure, delay] =
+        [Event::Success, Event::Failure, Event::Delay].map(|event| wants(Some(text), event));
+    match (success, failure, delay) {
+        (false, false, false) => Notify::Never,
+        (success, failure, delay) => Notify::Of { success, failure, delay },
+    }
+}
