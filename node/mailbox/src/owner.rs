@@ -66,6 +66,9 @@ pub enum Lead {
     Lost,
 }
 
+/// Before what came of an attempt is said again, where that could not be recorded.
+const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
+
 /// The owner of one mailbox; `S` names a session.
 pub struct MailboxOwner<S> {
     /// Nobody asks what the owner itself wants changed.
@@ -80,6 +83,8 @@ pub struct MailboxOwner<S> {
     maildrop: Maildrop<S>,
     errands: Errands,
     outwards: Outwards,
+    /// What came of attempts and could not be recorded yet, and when that is tried again. Bounded by what is under way.
+    unrecorded: Vec<(Duration, QueueChange)>,
     /// Changes of the queue that are asked for, by the ids of their commands.
     changes: BTreeMap<CommandId, QueueChange>,
     /// Those that were answered, and whether they were made.
@@ -158,6 +163,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             maildrop: Maildrop::default(),
             errands: Errands::default(),
             outwards: Outwards::default(),
+            unrecorded: Vec::new(),
             changes: BTreeMap::new(),
             changed: Vec::new(),
             errands_at: None,
@@ -238,13 +244,18 @@ impl<S: Copy + Ord> MailboxOwner<S> {
     }
 
     /// Begins what is to be done now for what waits in a queue mailbox.
-    fn go_on_errands(&mut self, env: &Env, out: &mut Vec<Step<S>>) {
+    fn go_on_errands(&mut self, env: &mut Env, out: &mut Vec<Step<S>>) {
         for (change, is_made) in std::mem::take(&mut self.changed) {
             match change {
                 QueueChange::Delivered { item, recipient }
                 | QueueChange::Held { item, recipient, .. }
                 | QueueChange::Released { item, recipient } => {
                     self.errands.changed(env.now, item, recipient, is_made);
+                }
+                // What came of an attempt is known: it is said again until it stands in rows, and never attempted again for that.
+                QueueChange::Attempted { item, attempts } if !is_made => {
+                    let due = env.now + UNRECORDED_PAUSE;
+                    self.unrecorded.push((due, QueueChange::Attempted { item, attempts }));
                 }
                 QueueChange::Attempted { item, attempts } => {
                     let recipients: Vec<u32> = attempts.iter().map(|attempt| attempt.recipient).collect();
@@ -257,14 +268,24 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                 }
             }
         }
-        let Some(engine) = self.log.engine().filter(|_| !self.ended && !self.unconfirmed) else { return };
+        if self.ended || self.unconfirmed {
+            return;
+        }
+        let (due, later) = std::mem::take(&mut self.unrecorded).into_iter().partition(|(due, _)| *due <= env.now);
+        self.unrecorded = later;
+        let due: Vec<(Duration, QueueChange)> = due;
+        for (_, change) in due {
+            self.change_queue(env, change, out);
+        }
+        let Some(engine) = self.log.engine().filter(|_| !self.ended) else { return };
         let Some(queue) = engine.place().mailbox.queue_partition() else { return };
         let (items, at) = engine.queue();
         let begun = self.errands.next(env.now, items, queue, at);
         out.extend(begun.into_iter().map(|errand| Step::Own(Own::Errand(errand))));
         let begun = self.outwards.next(env.now, env.wall, items);
         out.extend(begun.into_iter().map(|outward| Step::Own(Own::Outward(outward))));
-        let wakes_at = [self.errands.wakes_at(), self.outwards.wakes_at()].into_iter().flatten().min();
+        let unrecorded = self.unrecorded.iter().map(|(due, _)| *due).min();
+        let wakes_at = [self.errands.wakes_at(), self.outwards.wakes_at(), unrecorded].into_iter().flatten().min();
         if let Some(at) = wakes_at.filter(|at| self.errands_at.is_none_or(|set| *at < set || set <= env.now)) {
             self.errands_at = Some(at);
             let millis = u64::try_from(at.saturating_sub(env.now).as_millis()).unwrap_or(u64::MAX);

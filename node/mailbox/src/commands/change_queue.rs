@@ -16,6 +16,7 @@ pub fn change_queue(work: &mut Work<'_>, change: &QueueChange) -> Result<Answer,
         }
         QueueChange::Released { item, recipient } => forget(work, (*item, *recipient)),
         QueueChange::Attempted { item, attempts } => {
+            // One that is gone, or was decided about meanwhile, keeps nothing of the others from being known.
             for attempt in attempts {
                 attempted(work, (*item, attempt.recipient), attempt)?;
             }
@@ -73,12 +74,14 @@ pub fn forget(work: &mut Work<'_>, id: RecipientId) -> Result<Answer, Refusal> {
 
 fn attempted(work: &mut Work<'_>, id: RecipientId, attempt: &Attempt) -> Result<Answer, Refusal> {
     let Some(stage) = work.state.queue.recipient(id).map(|recipient| recipient.stage) else {
-        return Err(no_such_recipient());
+        return Ok(Answer::Done);
     };
-    let (failed, warned) = match stage {
-        DeliveryStage::Deferred { failed, warned, .. } => (failed.saturating_add(1), warned),
-        DeliveryStage::Waiting | DeliveryStage::Held(_) => (1, false),
-        DeliveryStage::Delivered | DeliveryStage::Reporting(_) => return Err(Refusal::Stale),
+    let (failed, warned) = match (stage, attempt.end) {
+        (DeliveryStage::Deferred { failed, warned, .. }, _) => (failed.saturating_add(1), warned),
+        (DeliveryStage::Waiting | DeliveryStage::Held(_), _) => (1, false),
+        // Returned by an operator while it was sent, and the sender is not told yet: it is there.
+        (DeliveryStage::Reporting(ReportKind::Failed), AttemptEnd::Sent { .. }) => (0, false),
+        (DeliveryStage::Delivered | DeliveryStage::Reporting(_), _) => return Ok(Answer::Done),
     };
     work.put(attempt_key(work.mailbox(), id), &attempt.diagnosis.clone().bounded());
     match (attempt.end, stage) {

@@ -298,6 +298,12 @@ impl OutboundSection {
                 ));
             }
         };
+        if credentials.is_some() && tls == SmartHostTls::Opportunistic {
+            return Err(ConfigError(
+                "outbound.smart_host_user needs a smart host that proves who it is: choose smart_host_tls = \"starttls\" or \"implicit\""
+                    .into(),
+            ));
+        }
         let smart_host = Some(SmartHost { host, port: of_host, tls, credentials });
         Ok(Outbound { enabled, port, private_addresses, smart_host })
     }

@@ -228,8 +228,8 @@ resolvers = []
 enabled = {outbound}
 # A server that takes all of it, as "relay.example.org:587"; none: the servers that the DNS names.
 smart_host = ""
-# "starttls" sends nothing without TLS, "implicit" speaks TLS from the first octet on, "opportunistic" does without where there is
-# none. User and password go together.
+# "starttls" and "implicit" send nothing without TLS and a certificate for this host that this machine trusts, "opportunistic" does
+# without. User and password go together.
 smart_host_tls = "starttls"
 # smart_host_user = "mailraft"
 # smart_host_password_file = "/etc/mailraft/smart-host.password"

@@ -13,12 +13,16 @@ use mailraft_outbound::tls::hello::Hello;
 use mailraft_outbound::tls::policy::{Authentication, Next, TlsWanted, after};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::tls::{HandshakeError, OutboundTls};
 
 /// What is read from a server at once, in bytes.
 const READ_MAX_BYTES: usize = 4 << 10;
+/// Until the message is wanted a connection takes no longer than this, however slowly a server speaks.
+const BEFORE_MESSAGE_MAX: Duration = Duration::from_secs(3 * 60);
+/// From then on, each time anew for each transaction, no longer than this.
+const MESSAGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Transactions over one connection for one message: the rest of the recipients, where a server takes few at a time.
 const TRANSACTIONS_MAX: usize = 20;
 
@@ -145,12 +149,14 @@ async fn connect<M: Outgoing + Send>(
     let mut open: Vec<usize> = (0..envelope.recipients.len()).collect();
     let mut decided: Vec<Option<Handover>> = vec![None; envelope.recipients.len()];
     let (mut under_way, mut transactions, mut mid) = (Vec::new(), 0, false);
+    let mut until = Instant::now() + BEFORE_MESSAGE_MAX;
     loop {
         match client.step() {
             Step::Write(bytes) => write(&mut client, &mut io, &bytes).await,
             Step::Read => {
                 let mut buffer = vec![0; client.room().min(READ_MAX_BYTES)];
-                match timeout(client.deadline(), io.read(&mut buffer)).await {
+                let left = until.saturating_duration_since(Instant::now());
+                match timeout(client.deadline().min(left), io.read(&mut buffer)).await {
                     Ok(Ok(0)) => client.lost(&Lost::Closed),
                     Ok(Ok(read)) => client.input(&buffer[..read]),
                     Ok(Err(error)) => client.lost(&Lost::Broken(error.to_string())),
@@ -181,6 +187,7 @@ async fn connect<M: Outgoing + Send>(
             Step::Message => {
                 if !std::mem::replace(&mut mid, true) {
                     message.rewind();
+                    until = Instant::now() + MESSAGE_MAX;
                 }
                 match message.piece().await {
                     Ok(Some(piece)) => {
@@ -197,6 +204,7 @@ async fn connect<M: Outgoing + Send>(
             },
             Step::Done(report) => {
                 mid = false;
+                until = Instant::now() + BEFORE_MESSAGE_MAX;
                 take(report, std::mem::take(&mut under_way), &mut open, &mut decided);
             }
             Step::Idle if open.is_empty() || transactions >= TRANSACTIONS_MAX => client.quit(),

@@ -16,7 +16,7 @@ use mailraft_mailbox::queue::outgoing::OutgoingMessage;
 use mailraft_mailbox::queue::outward::{Outward, OutwardKind, OutwardOutcome};
 use mailraft_mailbox::{MailboxKey, Place};
 use mailraft_outbound::destinations::{Admission, DESTINATIONS_MAX, Destinations, Ended};
-use mailraft_storage::CommandId;
+use mailraft_storage::{CommandId, UnixMillis};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::actors::OutwardJob;
@@ -35,7 +35,9 @@ pub const SENDINGS_AT_ONCE: usize = 64;
 /// Senders that a node tells something at once.
 pub const REPORTS_AT_ONCE: usize = 8;
 /// What finds a domain's places taken comes again after this.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
+const FULL_PAUSE: Duration = Duration::from_millis(250);
+/// What waits while nothing is to be sent looks again after this.
+const DISABLED_PAUSE: Duration = Duration::from_secs(30);
 
 /// What sending needs; clones share it.
 #[derive(Clone)]
@@ -110,11 +112,21 @@ impl Outbound {
         let item = outward.item;
         match &outward.what {
             OutwardKind::Send { domain, recipients } => {
+                if !(self.config)().outbound.enabled {
+                    return OutwardOutcome::NotNow(DISABLED_PAUSE);
+                }
                 let now_ms = wall().0;
-                match self.destinations().admit(domain, now_ms) {
+                let admission = self.destinations().admit(domain, now_ms);
+                match admission {
                     Admission::Open => {}
                     Admission::Full => return OutwardOutcome::NotNow(FULL_PAUSE),
                     Admission::DownUntil(at) => {
+                        let numbers: Vec<u32> = recipients.iter().map(|(number, _)| *number).collect();
+                        if let Some(message) = read_item(self, place, item, &numbers).await
+                            && UnixMillis(now_ms) >= message.accepted_and_expires().1
+                        {
+                            return send::expired(&message, domain);
+                        }
                         return OutwardOutcome::NotNow(Duration::from_millis(at.saturating_sub(now_ms)));
                     }
                 }

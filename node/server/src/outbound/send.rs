@@ -12,7 +12,7 @@ use mailraft_outbound::outcome::{self, Handover, Onward, Outcome, Phase, Said};
 use mailraft_outbound::reply::EnhancedCode;
 use mailraft_outbound::report::{Event, wants};
 use mailraft_outbound::schedule::{Retry, retry};
-use mailraft_outbound::tls::policy::{Asked, Configured, Lasting, Server, TlsWanted, decide};
+use mailraft_outbound::tls::policy::{Asked, Authentication, Configured, Lasting, Server, TlsWanted, decide};
 use mailraft_storage::{CommandId, UnixMillis};
 
 use super::connection::{Target, hand_over};
@@ -72,15 +72,24 @@ pub async fn send(
     (OutwardOutcome::Attempted(attempts.collect()), how)
 }
 
+/// What becomes of a message whose time is over while nobody of a domain can be reached.
+pub fn expired(message: &OutgoingMessage, domain: &str) -> OutwardOutcome {
+    let why = format!("for five days no server of {domain} could be reached");
+    let text = outcome::Diagnosis::ours(None, Phase::Connect, EnhancedCode::new(5, 4, 7), &why);
+    let diagnosis = of_outcome(&text, wall());
+    let attempt = |number: u32| Attempt { recipient: number, end: AttemptEnd::Failed, diagnosis: diagnosis.clone() };
+    OutwardOutcome::Attempted(message.recipients.iter().map(|recipient| attempt(recipient.number)).collect())
+}
+
 /// What the outcomes say of the domain's servers.
 fn ended(outcomes: &[Outcome]) -> Ended {
     let phases = || outcomes.iter().map(|outcome| outcome.diagnosis().phase);
     if phases().all(|phase| phase == Phase::Route) {
         Ended::Neither
-    } else if phases().all(|phase| matches!(phase, Phase::Connect | Phase::Greeting)) {
-        Ended::Down
     } else if outcomes.iter().any(|outcome| matches!(&outcome.diagnosis().said, Said::Reply { code: 421, .. })) {
         Ended::Badly
+    } else if phases().all(|phase| matches!(phase, Phase::Connect | Phase::Greeting | Phase::Hello)) {
+        Ended::Down
     } else {
         Ended::Well
     }
@@ -93,9 +102,11 @@ fn tell_log(item: CommandId, address: &str, attempt: &Attempt) {
         AttemptEnd::Failed => ("failed", None),
     };
     ::metrics::counter!("mailraft_outbound_attempts_total", "result" => result).increment(1);
-    let Diagnosis { host, status, text, .. } = &attempt.diagnosis;
+    let Diagnosis { host, status, text, is_reply, .. } = &attempt.diagnosis;
+    // Servers repeat addresses, which are for no log.
+    let said = if *is_reply { "" } else { text.as_str() };
     let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
-    tracing::info!(%item, recipient = attempt.recipient, domain, host, status, said = text, next, "{result}");
+    tracing::info!(%item, recipient = attempt.recipient, domain, host, status, said, next, "{result}");
 }
 
 /// What an outcome means for the queue.
@@ -205,7 +216,7 @@ fn is_open(handover: Option<&Handover>) -> bool {
     }
 }
 
-type Wanted = (TlsWanted, String, Option<mailraft_outbound::tls::policy::Authentication>);
+type Wanted = (TlsWanted, String, Option<Authentication>);
 
 /// What TLS a host has to have.
 async fn tls_for(
@@ -217,7 +228,10 @@ async fn tls_for(
 ) -> Result<Wanted, Outcome> {
     let Some(found) = &host.found else {
         let wanted = match config.smart_host.as_ref().map(|of| of.tls) {
-            Some(config::SmartHostTls::Implicit | config::SmartHostTls::StartTls) => TlsWanted::Encrypted,
+            // It gets a password, and all mail: only who proves that it is this host.
+            Some(config::SmartHostTls::Implicit | config::SmartHostTls::StartTls) => {
+                TlsWanted::Authenticated { how: Authentication::WebPki { host: host.name.clone() } }
+            }
             Some(config::SmartHostTls::Opportunistic) | None => TlsWanted::Opportunistic,
         };
         return Ok((wanted, "by the configuration of the smart host".to_owned(), None));

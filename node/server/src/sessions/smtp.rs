@@ -214,7 +214,8 @@ fn accepted(Destination { mailbox, address, detail }: Destination) -> AcceptedRe
         // It was one when the recipient was taken.
         None => (MailboxId::OUTSIDE, outside_host(&address.domain).unwrap_or(address.domain)),
     };
-    let address = format!("{}@{domain}", address.local);
+    // Quoted where it has to be: without, it would be another one.
+    let address = Mailbox { local: address.local, domain }.to_string();
     AcceptedRecipient { address, mailbox, detail, notify: None, orcpt: None }
 }
 
