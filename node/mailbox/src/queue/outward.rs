@@ -90,6 +90,13 @@ pub struct Outwards {
     wakes_at: Option<Duration>,
 }
 
+/// What is due for a domain: recipients of one item at one time, and how many attempts failed for each.
+struct Due {
+    at: UnixMillis,
+    item: CommandId,
+    recipients: Vec<(u32, u32)>,
+}
+
 impl Outwards {
     /// What is to be begun now. Domains take turns; of each the earliest first.
     pub fn next(&mut self, now: Duration, wall: UnixMillis, items: &Items) -> Vec<Outward> {
@@ -222,7 +229,7 @@ impl Outwards {
         items: &Items,
         domain: &Arc<str>,
     ) -> Option<(CommandId, Vec<(u32, u32)>)> {
-        let mut found: Option<(UnixMillis, CommandId, Vec<(u32, u32)>)> = None;
+        let mut found: Option<Due> = None;
         for (due, item, recipient) in items.sendings().get(domain)? {
             let id = (*item, *recipient);
             if *due > wall {
@@ -247,14 +254,14 @@ impl Outwards {
                 | None => 0,
             };
             match &mut found {
-                None => found = Some((*due, *item, vec![(*recipient, failed)])),
-                Some((at, of, recipients)) if at == due && of == item && recipients.len() < SENDING_RECIPIENTS_MAX => {
-                    recipients.push((*recipient, failed));
+                None => found = Some(Due { at: *due, item: *item, recipients: vec![(*recipient, failed)] }),
+                Some(of) if of.at == *due && of.item == *item && of.recipients.len() < SENDING_RECIPIENTS_MAX => {
+                    of.recipients.push((*recipient, failed));
                 }
                 Some(_) => break,
             }
         }
-        found.map(|(_, item, recipients)| (item, recipients))
+        found.map(|due| (due.item, due.recipients))
     }
 
     fn next_reports(&mut self, now: Duration, items: &Items, begun: &mut Vec<Outward>) {
