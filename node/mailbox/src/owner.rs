@@ -509,7 +509,18 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                 LogStep::Unreadable { command, error } => out.push(Step::Unreadable { command, error }),
                 LogStep::Own(Tell::Event(event)) => self.tell(&Arc::new(event), out),
                 LogStep::Own(Tell::Answer { to: None, id, result, .. }) => {
-                    self.changed.extend(self.changes.remove(&id).map(|change| (change, result.is_ok())));
+                    let change = self.changes.remove(&id);
+                    self.changed.extend(change.map(|change| {
+                        let is_made = match &change {
+                            // Were a refusal to count as made, it would be attempted once more.
+                            QueueChange::Attempted { .. } => matches!(result, Ok(Ok(_))),
+                            QueueChange::Delivered { .. }
+                            | QueueChange::Held { .. }
+                            | QueueChange::Released { .. }
+                            | QueueChange::NotTold(_) => result.is_ok(),
+                        };
+                        (change, is_made)
+                    }));
                 }
                 LogStep::Own(Tell::Kept { to: None, id, .. }) => {
                     self.changed.extend(self.changes.remove(&id).map(|change| (change, true)));

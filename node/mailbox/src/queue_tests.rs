@@ -6,11 +6,12 @@ use mailraft_storage::body::{BodyId, CHUNK_SEALED_MAX_BYTES, open_chunk};
 use mailraft_storage::rows::ReplicaBatch;
 use mailraft_storage::{
     Applied, CommandId, Env, Index, MailboxId, PartitionId, Proposal, ProposalOutcome, RowBatch, Rows, Table,
+    UnixMillis,
 };
 
 use crate::accepted::{
-    AcceptedEnvelope, AcceptedRecipient, DeliveryStage, HeldBecause, MAILBOXES_MAX, QueueChange, QueueOrigin,
-    QueuePosition,
+    AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, DeliveryStage, Diagnosis, HeldBecause, MAILBOXES_MAX,
+    QueueChange, QueueOrigin, QueuePosition,
 };
 use crate::api::{Answer, Command, FetchWhat, NewMessage, Refusal, ZonedTime};
 use crate::harness::{ALL, REPLICA, World, append, stored_uid};
@@ -18,6 +19,7 @@ use crate::limits::{QUEUE_MAX_BYTES, QUEUE_MAX_ITEMS, QUEUE_MAX_RECIPIENTS};
 use crate::owner::{Ask, Lead, MailboxOwner, Own, Step};
 use crate::queue::content::QueuedMessage;
 use crate::queue::errands::{Errand, ErrandOutcome};
+use crate::queue::outward::{Outward, OutwardOutcome};
 use crate::reply::Reply;
 use crate::{Deciding, Flags, Limits, Mailbox, MessageKind, Owner, SessionNumber};
 
@@ -233,6 +235,7 @@ struct Shell {
     owner: MailboxOwner<u8>,
     in_flight: Vec<Proposal>,
     errands: Vec<Errand>,
+    outwards: Vec<Outward>,
     barriers: Vec<(u64, bool)>,
     replies: Vec<(u8, Reply)>,
     pauses: Vec<u64>,
@@ -245,6 +248,7 @@ impl Shell {
             owner: MailboxOwner::new(),
             in_flight: Vec::new(),
             errands: Vec::new(),
+            outwards: Vec::new(),
             barriers: Vec::new(),
             replies: Vec::new(),
             pauses: Vec::new(),
@@ -262,6 +266,7 @@ impl Shell {
             match step {
                 Step::Propose(proposal) => self.in_flight.push(proposal),
                 Step::Own(Own::Errand(errand)) => self.errands.push(errand),
+                Step::Own(Own::Outward(outward)) => self.outwards.push(outward),
                 Step::Own(Own::Barrier { number, rows: None, held }) => self.barriers.push((number, held)),
                 Step::Own(Own::Reply { to, reply }) => self.replies.push((to, reply)),
                 Step::Pause { millis } => self.pauses.push(millis),
@@ -304,6 +309,37 @@ fn what_waits_goes_on_once_other_regions_confirm_again() {
     assert_eq!(shell.pauses, [0], "nothing else happens here any more");
     shell.lets(|owner, env, out| owner.again(env, out));
     assert_eq!(shell.errands.len(), 1);
+}
+
+#[test]
+fn what_was_sent_while_other_regions_do_not_confirm_is_recorded_later_and_not_sent_again() {
+    let mut shell = Shell::of(World::queue());
+    let mut command = accept(shell.world.new_message("x"), 1);
+    if let Command::Accept { accepted, .. } = &mut command {
+        accepted.recipients[0].mailbox = MailboxId::OUTSIDE;
+    }
+    shell.ask(1, (CommandId([1; 16]), 0), command);
+    shell.applies();
+    let sending = shell.outwards.pop().unwrap();
+    shell.lets(|owner, _, out| owner.set_unconfirmed(true, out));
+    let diagnosis =
+        Diagnosis { at: UnixMillis(1), host: None, status: "2.0.0".into(), text: "250 ok".into(), is_reply: true };
+    let sent = Attempt { recipient: 0, end: AttemptEnd::Sent { report: None }, diagnosis };
+    let outcome = OutwardOutcome::Attempted(vec![sent]);
+    shell.lets(|owner, env, out| owner.outward_ended(env, sending.number, outcome, out));
+    assert!(shell.in_flight.is_empty() && shell.outwards.is_empty());
+    // However often they fall silent and confirm again, it is the record that is made anew.
+    for unconfirmed in [false, true, false] {
+        shell.lets(|owner, _, out| owner.set_unconfirmed(unconfirmed, out));
+        shell.world.env.now += Duration::from_millis(400);
+        shell.lets(|owner, env, out| owner.again(env, out));
+    }
+    shell.world.env.now += Duration::from_secs(2);
+    shell.lets(|owner, env, out| owner.again(env, out));
+    assert_eq!((shell.in_flight.len(), shell.outwards.len()), (1, 0));
+    shell.applies();
+    assert_eq!(shell.world.count(Table::Queue), 0, "it is done");
+    assert!(shell.outwards.is_empty(), "and was sent once");
 }
 
 #[test]

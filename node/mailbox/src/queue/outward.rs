@@ -116,11 +116,6 @@ impl Outwards {
         self.wakes_at
     }
 
-    /// Whether something is under way.
-    pub fn is_idle(&self) -> bool {
-        self.under_way.is_empty()
-    }
-
     /// It ended. Returns the change that it means for the queue; until [`Outwards::changed`] says so, nothing else is done for
     /// its recipients.
     pub fn ended(&mut self, now: Duration, items: &Items, number: u64, outcome: OutwardOutcome) -> Option<QueueChange> {
@@ -187,6 +182,10 @@ impl Outwards {
     }
 
     fn next_sendings(&mut self, now: Duration, wall: UnixMillis, items: &Items, begun: &mut Vec<Outward>) {
+        if self.sendings >= SENDINGS_MAX {
+            // One that ends says so, and then it is looked again.
+            return;
+        }
         let all = items.sendings();
         // Those behind the one that had its turn last, then the others.
         let order: Vec<Arc<str>> = match self.last_domain.clone() {

@@ -103,7 +103,7 @@ async fn write(
         header,
         attached,
     };
-    let unique = uuid_bytes();
+    let unique: [u8; 16] = rand::random();
     let written = report(Reporter { host: &host, from: &from }, &original, &recipients, now_s, unique);
     let written = written.map_err(|refusal| match refusal {
         ReportRefusal::NullReversePath => NotWritten::Nobody("it has the null reverse-path"),
@@ -163,10 +163,6 @@ async fn content(outbound: &Outbound, message: &OutgoingMessage, attached: Attac
         Ok(content)
     };
     tokio::task::spawn_blocking(read).await.map_err(|_| "reading the message failed".to_owned())?
-}
-
-fn uuid_bytes() -> [u8; 16] {
-    rand::random()
 }
 
 async fn put(
