@@ -15,7 +15,7 @@ use crate::failed::Failed;
 use crate::options::{Certificates, CreateCluster, Doctor, Quickstart, Target};
 use crate::output::tell;
 use crate::password::random_password;
-use crate::{cluster, doctor, failover, manual, node, quickstart, region, status};
+use crate::{cluster, doctor, domain, failover, manual, node, quickstart, region, status};
 
 /// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
 #[derive(Parser)]
@@ -181,7 +181,10 @@ fn parse_command_id(text: &str) -> Result<CommandId, String> {
 
 #[derive(Subcommand)]
 enum Domain {
-    /// A new domain
+    /// A new domain, with two keys that sign its mail
+    #[command(
+        after_help = "Example:\n  mailraft domain create example.org\nthen publish what\n  mailraft domain dns example.org\nprints, and see whether it is there with\n  mailraft domain check example.org"
+    )]
     Create {
         /// Its name, such as example.org
         name: String,
@@ -190,6 +193,83 @@ enum Domain {
     },
     /// All domains
     List(Asking),
+    /// Every record to publish in the DNS for a domain, as lines of its zone
+    #[command(
+        after_help = "Example:\n  mailraft domain dns example.org\nMX and SPF name the nodes, DKIM the domain's keys, DMARC what becomes of forged mail; SRV records lead mail\nprograms here. The policy of MTA-STS is a page that nodes with listen.https or another web server serve; it is\nprinted last."
+    )]
+    Dns {
+        /// The domain
+        name: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// What of that is published: ok, missing, or another one; exit code 1 if something is not as it should be
+    #[command(
+        after_help = "Example:\n  mailraft domain check example.org\nA node asks the DNS. What was changed a moment ago may be seen only when older answers have expired."
+    )]
+    Check {
+        /// The domain
+        name: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// The keys that sign a domain's mail (DKIM)
+    #[command(
+        subcommand,
+        after_help = "To change keys without one message that can't be verified:\n  mailraft domain key add example.org\n    makes new ones; publish them as mailraft domain dns example.org says, and wait until\n    mailraft domain check example.org finds them\n  mailraft domain key use example.org SELECTOR\n    they sign; those before them retire and stay published\n  mailraft domain key remove example.org OLD-SELECTOR\n    a week later, when what the old ones signed has arrived; take their records out of the DNS too"
+    )]
+    Key(DomainKey),
+}
+
+#[derive(Subcommand)]
+enum DomainKey {
+    /// New keys, one of each algorithm unless one is named. They do not sign before they are told to
+    Add {
+        /// The domain
+        name: String,
+        /// Only a key of this algorithm: rsa-sha256, which every server verifies, or ed25519-sha256
+        #[arg(long)]
+        algorithm: Option<String>,
+        /// Under this selector; without it the day and a few letters make one
+        #[arg(long, requires = "algorithm")]
+        selector: Option<String>,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// All keys of a domain, and whether they sign
+    List {
+        /// The domain
+        name: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// A key signs from now on; the one of its algorithm that did retires
+    Use {
+        /// The domain
+        name: String,
+        /// The key
+        selector: String,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// A key signs no more, and stays published
+    Retire {
+        /// The domain
+        name: String,
+        /// The key
+        selector: String,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// A key that does not sign goes for good
+    Remove {
+        /// The domain
+        name: String,
+        /// The key
+        selector: String,
+        #[command(flatten)]
+        changing: Changing,
+    },
 }
 
 #[derive(Subcommand)]
@@ -352,9 +432,35 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Man { dir } => manual::pages(Cli::command(), &dir)?,
         Command::Domain(Domain::Create { name, changing }) => {
             let done = change(&changing, "POST", "/api/v1/domains", Some(json!({"name": name})))?;
-            say(&changing.asking, &done, &format!("created {name}"));
+            let next = format!("created {name}; what to publish for it says mailraft domain dns {name}");
+            say(&changing.asking, &done, &next);
         }
         Command::Domain(Domain::List(asking)) => list(&asking, "/api/v1/domains", &["name"])?,
+        Command::Domain(Domain::Dns { name, asking }) => {
+            domain::dns(&AdminClient::of(&asking.target)?, &name, asking.json)?
+        }
+        Command::Domain(Domain::Check { name, asking }) => {
+            return domain::check(&AdminClient::of(&asking.target)?, &name, asking.json);
+        }
+        Command::Domain(Domain::Key(DomainKey::Add { name, algorithm, selector, changing })) => {
+            let body = json!({"algorithm": algorithm, "selector": selector});
+            let done = change(&changing, "POST", &domain::keys_path(&name), Some(body))?;
+            let next = format!("added to {name}; mailraft domain dns {name} says what to publish before they are used");
+            say(&changing.asking, &done, &next);
+        }
+        Command::Domain(Domain::Key(DomainKey::List { name, asking })) => {
+            list(&asking, &domain::keys_path(&name), &["selector", "algorithm", "state"])?
+        }
+        Command::Domain(Domain::Key(DomainKey::Use { name, selector, changing })) => {
+            set_key_state(&name, &selector, "signing", &changing)?
+        }
+        Command::Domain(Domain::Key(DomainKey::Retire { name, selector, changing })) => {
+            set_key_state(&name, &selector, "retired", &changing)?
+        }
+        Command::Domain(Domain::Key(DomainKey::Remove { name, selector, changing })) => {
+            let done = change(&changing, "DELETE", &domain::key_path(&name, &selector), None)?;
+            say(&changing.asking, &done, &format!("removed {selector} of {name}: take its record out of the DNS too"));
+        }
         Command::Account(Account::Create { address, password_stdin, changing }) => {
             let (password, made) = password(password_stdin, &changing)?;
             let body = json!({"address": address, "password": password.as_str()});
@@ -425,6 +531,14 @@ fn say(asking: &Asking, done: &Value, text: &str) {
     } else {
         tell!("{text}");
     }
+}
+
+/// Has a key sign, or not any more.
+fn set_key_state(name: &str, selector: &str, state: &str, changing: &Changing) -> Result<(), Failed> {
+    let path = format!("{}/state", domain::key_path(name, selector));
+    let done = change(changing, "PUT", &path, Some(json!({"state": state})))?;
+    say(&changing.asking, &done, &format!("{selector} of {name} is {state} now"));
+    Ok(())
 }
 
 /// Switches logins to an account off or on.

@@ -4,6 +4,7 @@ mod admin_client;
 mod cli;
 mod cluster;
 mod doctor;
+mod domain;
 mod failed;
 mod failover;
 mod manual;

@@ -1,6 +1,7 @@
 //! Mail to other domains: what has its 250 gets there whichever processes die, and its sender is told what does not.
 
-use std::io;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mailraft_chaos::cluster::{Account, Cluster, PATIENCE};
@@ -71,6 +72,24 @@ fn read(cluster: &Cluster, account: &Account, subject: &str) -> Option<String> {
     Some(imap.untagged.concat())
 }
 
+/// What Debian's dkimpy says of a message, with these keys.
+fn dkimpy_verifies(content: &str, keys: &[(String, String)]) -> bool {
+    let script = "import sys,json,dkim\nkeys=json.loads(sys.argv[1])\nmessage=sys.stdin.buffer.read()\n\
+        dns=lambda name,timeout=5: keys.get(name.decode().rstrip('.'),'').encode()\n\
+        count=message.lower().count(b'dkim-signature:')\n\
+        good=[dkim.DKIM(message).verify(idx=at,dnsfunc=dns) for at in range(count)]\n\
+        sys.exit(0 if good and all(good) else 1)";
+    let keys: serde_json::Map<String, Value> =
+        keys.iter().map(|(n, t)| (n.clone(), Value::String(t.clone()))).collect();
+    let mut child = Command::new("/usr/bin/python3")
+        .args(["-c", script, &Value::Object(keys).to_string()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
+    child.wait().unwrap().success()
+}
+
 #[test]
 fn what_is_sent_gets_there_and_its_sender_is_told_what_does_not() {
     let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
@@ -122,6 +141,28 @@ fn what_is_sent_gets_there_and_its_sender_is_told_what_does_not() {
     cluster.mailraft(&["queue", "retry", &id], "");
     cluster.wait("it is sent", |_| of_subject(&other.taken(), "late").len() == 1);
     cluster.wait("nothing waits", |cluster| queue(cluster, 1).is_empty());
+}
+
+#[test]
+fn what_leaves_is_signed_by_the_domains_keys_as_others_verify() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let account = cluster.account(0);
+    let listed = cluster.mailraft(&["domain", "key", "list", "example.test", "--json"], "");
+    let keys: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    // A domain is made with a key of each algorithm.
+    assert_eq!(keys.len(), 2, "{listed}");
+    submit(&cluster, &account, "bob@away.test", "signed", "a  line \r\n\r\n");
+    cluster.wait("it is sent", |_| !of_subject(&other.taken(), "signed").is_empty());
+    let taken = other.taken();
+    let content = &of_subject(&taken, "signed")[0].content;
+    let text = |key: &Value, field: &str| key[field].as_str().unwrap_or_default().to_owned();
+    let published: Vec<(String, String)> = keys
+        .iter()
+        .map(|key| (format!("{}._domainkey.example.test", text(key, "selector")), text(key, "record")))
+        .collect();
+    assert!(dkimpy_verifies(content, &published), "{content}\n{published:?}");
+    assert!(!dkimpy_verifies(&content.replace("a  line", "another line"), &published));
 }
 
 #[test]

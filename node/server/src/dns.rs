@@ -57,6 +57,19 @@ pub struct Until<'a> {
     asking: Semaphore,
 }
 
+/// What is asked about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    /// A and AAAA records.
+    Address,
+    /// MX records.
+    Mx,
+    /// SRV records.
+    Srv,
+    /// TXT records, the strings of each joined.
+    Txt,
+}
+
 /// What the DNS said, or that it said nothing.
 type Answer = Result<Arc<[Record]>, NoAnswer>;
 
@@ -98,6 +111,42 @@ impl Resolver {
 
     fn until_for(&self, deadline: Instant, asker: Asker) -> Until<'_> {
         Until { resolver: self, deadline, asker, asking: Semaphore::new(OF_A_MESSAGE_MAX) }
+    }
+
+    /// What stands at a name now, whatever was kept of it: values as a zone file has them, text without quotes.
+    ///
+    /// # Errors
+    /// If the DNS does not answer by then, or with more than [`ANSWER_MAX_BYTES`].
+    pub async fn values(&self, name: &str, kind: ValueKind, deadline: Instant) -> Result<Vec<String>, NoAnswer> {
+        let kinds: &[RecordType] = match kind {
+            ValueKind::Address => &[RecordType::A, RecordType::AAAA],
+            ValueKind::Mx => &[RecordType::MX],
+            ValueKind::Srv => &[RecordType::SRV],
+            ValueKind::Txt => &[RecordType::TXT],
+        };
+        // Turns are counted by name, whatever is asked about it.
+        let counted = Question::Txt(name.to_owned());
+        let mut values = Vec::new();
+        for kind in kinds {
+            // A timer comes a little late: an answer from this machine would be there before it.
+            if Instant::now() >= deadline {
+                return Err(NoAnswer);
+            }
+            let asked = async {
+                let _turn = self.turns.take(None, &counted).await;
+                match self.inner.lookup(labels(name)?, *kind).await {
+                    Ok(lookup) => Ok(lookup.answers().iter().filter_map(|r| value(&r.data, *kind)).collect()),
+                    Err(NetError::Dns(DnsError::NoRecordsFound(_))) => Ok(Vec::new()),
+                    Err(_) => Err(NoAnswer),
+                }
+            };
+            let found: Vec<String> = timeout_at(deadline, asked).await.map_err(|_| NoAnswer)??;
+            values.extend(found);
+            if values.iter().map(String::len).sum::<usize>() > ANSWER_MAX_BYTES {
+                return Err(NoAnswer);
+            }
+        }
+        Ok(values)
     }
 
     async fn ask(&self, question: &Question, until: &Until<'_>) -> Answer {
@@ -262,6 +311,20 @@ fn record(data: &RData, kind: RecordType) -> Option<Record> {
         _ => return None,
     };
     (data.record_type() == kind).then_some(record)
+}
+
+/// The value of a record of this kind as a zone file has it.
+fn value(data: &RData, kind: RecordType) -> Option<String> {
+    let value = match data {
+        RData::TXT(txt) => String::from_utf8_lossy(&txt.txt_data.concat()).into_owned(),
+        RData::MX(mx) => format!("{} {}", mx.preference, text(&mx.exchange)),
+        RData::SRV(srv) => format!("{} {} {} {}", srv.priority, srv.weight, srv.port, text(&srv.target)),
+        RData::A(a) => a.0.to_string(),
+        RData::AAAA(aaaa) => aaaa.0.to_string(),
+        // Aliases on the way, which the resolver has followed, and what was not asked for.
+        _ => return None,
+    };
+    (data.record_type() == kind).then_some(value)
 }
 
 pub(crate) fn text(name: &Name) -> String {
@@ -431,6 +494,45 @@ mod tests {
         assert_eq!(kept(&question, Duration::ZERO), Some(Err(NoAnswer)));
         assert_eq!(kept(&question, SILENCE_KEPT), None);
         assert_eq!(kept(&Question::Txt("b.a.test".into()), Duration::ZERO), None);
+        assert_eq!(resolver.turns.asked(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_stands_at_a_name_is_told_as_a_zone_has_it_and_asked_anew() {
+        use hickory_resolver::proto::op::ResponseCode;
+        use hickory_resolver::proto::rr::rdata::{A, AAAA, MX, SRV, TXT};
+
+        use crate::proved_dns::tests::{name, record, resolver};
+
+        let said = [
+            ("a.test", RData::MX(MX::new(10, name("Mx.test")))),
+            ("a.test", RData::SRV(SRV::new(0, 1, 993, name("mx.test")))),
+            ("a.test", RData::TXT(TXT::new(vec!["v=spf1 ".to_owned(), "mx".to_owned()]))),
+            ("a.test", RData::A(A([192, 0, 2, 1].into()))),
+            ("a.test", RData::AAAA(AAAA("2001:db8::1".parse().unwrap()))),
+        ];
+        let said = said.map(|(owner, data)| {
+            (owner, data.record_type(), (ResponseCode::NoError, false, vec![record(owner, data)]))
+        });
+        let (at, asked) = resolver(said.into()).await;
+        let resolver = Resolver::new(&[at]).unwrap().unwrap();
+        let soon = || Instant::now() + Duration::from_secs(20);
+        for (kind, expected) in [
+            (ValueKind::Mx, vec!["10 mx.test"]),
+            (ValueKind::Srv, vec!["0 1 993 mx.test"]),
+            (ValueKind::Txt, vec!["v=spf1 mx"]),
+            (ValueKind::Address, vec!["192.0.2.1", "2001:db8::1"]),
+            // It is not kept: whoever has just published something asks again.
+            (ValueKind::Mx, vec!["10 mx.test"]),
+        ] {
+            let found = resolver.values("a.test", kind, soon()).await.ok().unwrap();
+            assert_eq!(found, expected, "{kind:?}");
+        }
+        assert_eq!(asked.lock().unwrap().len(), 6);
+        assert_eq!(resolver.values("nothing.test", ValueKind::Mx, soon()).await, Ok(Vec::new()));
+        assert_eq!(resolver.values("a..test", ValueKind::Mx, soon()).await, Err(NoAnswer));
+        let past = Instant::now();
+        assert_eq!(resolver.values("a.test", ValueKind::Mx, past).await, Err(NoAnswer));
         assert_eq!(resolver.turns.asked(), 0);
     }
 }

@@ -43,6 +43,11 @@ impl SenderAuth {
         Ok(SenderAuth { resolver })
     }
 
+    /// Who asks the DNS, if anybody can.
+    pub fn resolver(&self) -> Option<&Resolver> {
+        self.resolver.as_ref()
+    }
+
     /// Checks a message in the name of `authserv_id`, if messages are to be checked and the DNS can be asked.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Domains, accounts and addresses over HTTP.
+//! Accounts and addresses over HTTP, and how the directory is read and changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +41,11 @@ const COMMAND_HEADER: &str = "mailraft-command";
 pub(super) struct ChangeId(Option<CommandId>);
 
 impl ChangeId {
+    /// This one.
+    pub(super) fn of(id: CommandId) -> Self {
+        ChangeId(Some(id))
+    }
+
     /// The id that was given, or one that was never used.
     pub(super) fn or_new(self, services: &Services) -> CommandId {
         self.0.unwrap_or_else(|| command_id(&services.cluster))
@@ -59,11 +64,6 @@ impl<S: Sync> FromRequestParts<S> for ChangeId {
             None => Err(error(StatusCode::BAD_REQUEST, "a command id has 32 lower-case hexadecimal digits")),
         }
     }
-}
-
-#[derive(Deserialize)]
-pub(super) struct NewDomain {
-    name: String,
 }
 
 #[derive(Deserialize)]
@@ -91,10 +91,6 @@ pub(super) struct NewAddress {
 /// An error as JSON.
 pub(super) fn error(status: StatusCode, sentence: &str) -> Response {
     (status, Json(json!({"error": sentence}))).into_response()
-}
-
-pub(super) async fn create_domain(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewDomain>) -> Response {
-    change(&admin.services, id, Command::CreateDomain { name: new.name }).await
 }
 
 pub(super) async fn create_account(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewAccount>) -> Response {
@@ -189,13 +185,23 @@ async fn verifier(given: Zeroizing<String>, address: &str) -> Result<String, Res
         .map_err(|_| error(StatusCode::INTERNAL_SERVER_ERROR, "hashing the password failed"))
 }
 
+/// Waits until this node's directory has whatever was answered before.
+///
+/// # Errors
+/// What is answered where no majority of the control group is there.
+pub(super) async fn up_to_date(services: &Services) -> Result<(), Response> {
+    match services.cluster.read_barrier(PartitionId::CONTROL, Reader::Visible).await {
+        Ok(BarrierOutcome::Passed { .. }) => Ok(()),
+        _ => Err(error(StatusCode::SERVICE_UNAVAILABLE, "the control group does not answer; try again")),
+    }
+}
+
 async fn list(
     services: &Services,
     read: impl FnOnce(&Lookup) -> Result<serde_json::Value, LookupError> + Send + 'static,
 ) -> Response {
-    match services.cluster.read_barrier(PartitionId::CONTROL, Reader::Visible).await {
-        Ok(BarrierOutcome::Passed { .. }) => {}
-        _ => return error(StatusCode::SERVICE_UNAVAILABLE, "the control group does not answer; try again"),
+    if let Err(response) = up_to_date(services).await {
+        return response;
     }
     let lookup = Arc::clone(&services.lookup);
     match tokio::task::spawn_blocking(move || read(&lookup)).await {

@@ -2,6 +2,7 @@
 
 mod api;
 mod commands;
+mod domains;
 mod failover;
 mod listener;
 mod queue;
@@ -70,7 +71,12 @@ pub fn router(admin: Admin) -> Router {
     let api = Router::new()
         .route("/status", get(status::cluster))
         .route("/status/local", get(status::local))
-        .route("/domains", post(api::create_domain).get(api::list_domains))
+        .route("/domains", post(domains::create).get(api::list_domains))
+        .route("/domains/{name}/keys", post(domains::add_keys).get(domains::list_keys))
+        .route("/domains/{name}/keys/{selector}", delete(domains::remove_key))
+        .route("/domains/{name}/keys/{selector}/state", put(domains::set_state))
+        .route("/domains/{name}/dns", get(domains::dns))
+        .route("/domains/{name}/dns/check", get(domains::check_dns))
         .route("/accounts", post(api::create_account).get(api::list_accounts))
         .route("/accounts/{address}", delete(api::delete_account))
         .route("/accounts/{address}/password", put(api::set_password))
