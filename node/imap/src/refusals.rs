@@ -60,6 +60,7 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
         | Refusal::MailLoop(_)
         | Refusal::AgainstPolicy(_)
         | Refusal::NotOurDomain(_)
+        | Refusal::SendingIsOff(_)
         | Refusal::NotOwnAddress
         | Refusal::NotOwnAuthor => "CANNOT",
         Refusal::MessageTooMuch(_) => "TOOBIG",
@@ -105,6 +106,7 @@ mod tests {
                 "[AUTHENTICATIONFAILED] too many wrong logins; try again in a minute",
                 "[NONEXISTENT] <a@b.test> is nobody here",
                 "[CANNOT] <a@b.test> is not in a domain of this server, and it relays for nobody",
+                "[CANNOT] <a@b.test> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on",
                 "[CANNOT] this reverse-path is not yours to send from",
                 "[CANNOT] From and Sender must name addresses that are yours to send from",
             ]

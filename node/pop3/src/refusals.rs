@@ -67,6 +67,7 @@ fn text(failure: &Failure, during: During) -> String {
         | Refusal::MessageTooLong(_)
         | Refusal::NoSuchAddress(_)
         | Refusal::NotOurDomain(_)
+        | Refusal::SendingIsOff(_)
         | Refusal::NotOwnAddress
         | Refusal::NotOwnAuthor => "SYS/PERM",
     };
@@ -111,6 +112,7 @@ mod tests {
                 "[AUTH] too many wrong logins; try again in a minute",
                 "[SYS/PERM] <a@b.test> is nobody here",
                 "[SYS/PERM] <a@b.test> is not in a domain of this server, and it relays for nobody",
+                "[SYS/PERM] <a@b.test> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on",
                 "[SYS/PERM] this reverse-path is not yours to send from",
                 "[SYS/PERM] From and Sender must name addresses that are yours to send from",
             ]

@@ -96,6 +96,9 @@ refusals! {
     /// This address is in no domain of this cluster.
     #[error("<{0}> is not in a domain of this server, and it relays for nobody")]
     NotOurDomain(String = "a@b.test".to_owned()),
+    /// An account may not send to this address, as nobody here sends to other domains.
+    #[error("<{0}> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on")]
+    SendingIsOff(String = "a@b.test".to_owned()),
     /// The account may not send as this reverse-path, as a read barrier of the control group says.
     #[error("this reverse-path is not yours to send from")]
     NotOwnAddress,
@@ -135,6 +138,7 @@ impl Refusal {
             | Refusal::Throttled
             | Refusal::NoSuchAddress(_)
             | Refusal::NotOurDomain(_)
+            | Refusal::SendingIsOff(_)
             | Refusal::NotOwnAddress
             | Refusal::NotOwnAuthor => false,
         }

@@ -59,7 +59,7 @@ fn reply(failure: &Failure, during: During) -> String {
         | Refusal::NoSuchTarget
         | Refusal::FolderGone
         | Refusal::NoSuchAddress(_) => "550 5.1.1",
-        Refusal::NotOurDomain(_) => "550 5.7.1",
+        Refusal::NotOurDomain(_) | Refusal::SendingIsOff(_) => "550 5.7.1",
         Refusal::MessageTooMuch(_) | Refusal::MessageTooLong(_) => "552 5.3.4",
         Refusal::MessageOctets(_) => "550 5.6.0",
         Refusal::MailLoop(_) => "554 5.4.6",
@@ -108,6 +108,7 @@ mod tests {
                 "454 4.7.0 too many wrong logins; try again in a minute",
                 "550 5.1.1 <a@b.test> is nobody here",
                 "550 5.7.1 <a@b.test> is not in a domain of this server, and it relays for nobody",
+                "550 5.7.1 <a@b.test> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on",
                 "553 5.7.1 this reverse-path is not yours to send from",
                 "553 5.7.1 From and Sender must name addresses that are yours to send from",
             ]

@@ -98,12 +98,15 @@ impl DeliveryAgent for Agent {
                 tokio::time::sleep(self.context.services.credentials.unknown_recipient(self.peer.ip())).await;
                 Err(Refusal::NoSuchAddress(address.to_string()).into())
             }
-            // Only for those who have an account here: nobody else's mail is passed on.
-            Ok(Resolution::NotOurs) if identity.is_some() && self.context.services.config().outbound.enabled => {
-                let is_host = outside_host(&address.domain).is_some();
-                if is_host { Ok(Verified::Outside) } else { Err(Refusal::NotOurDomain(address.to_string()).into()) }
+            Ok(Resolution::NotOurs) => {
+                let refusal = match (identity, self.context.services.config().outbound.enabled) {
+                    (Some(_), true) if outside_host(&address.domain).is_some() => return Ok(Verified::Outside),
+                    (Some(_), false) => Refusal::SendingIsOff(address.to_string()),
+                    // Only for those who have an account here: nobody else's mail is passed on.
+                    (None, _) | (Some(_), true) => Refusal::NotOurDomain(address.to_string()),
+                };
+                Err(refusal.into())
             }
-            Ok(Resolution::NotOurs) => Err(Refusal::NotOurDomain(address.to_string()).into()),
             Err(Uncertain::Damaged | Uncertain::Unavailable) => Err(Refusal::Unavailable.into()),
         }
     }
