@@ -283,7 +283,10 @@ fn any<T: Copy>(said: &Lookup<T>, of: impl Fn(T) -> IpAddr) -> Lookup<IpAddr> {
 
 /// Whether an address may be connected to.
 pub fn may_connect(address: IpAddr, reach: Reach) -> bool {
-    let address = address.to_canonical();
+    let address = match address.to_canonical() {
+        IpAddr::V6(v6) => inner(v6).map_or(IpAddr::V6(v6), IpAddr::V4),
+        v4 => v4,
+    };
     let (never, private) = match address {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
@@ -296,6 +299,19 @@ pub fn may_connect(address: IpAddr, reach: Reach) -> bool {
         ),
     };
     !never && (!private || reach == Reach::Private)
+}
+
+/// The IPv4 address that one of IPv6 leads to: through a translator (RFC 6052, section 2.1), by 6to4 (RFC 3056, section 2), or
+/// where an old stack takes one for it (RFC 4291, section 2.5.5.1).
+fn inner(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let of = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => of(high, low),
+        [0x2002, high, low, ..] => of(high, low),
+        // Not :: and ::1, which are addresses of their own.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => of(high, low),
+        _ => None,
+    }
 }
 
 /// A name as it is compared: in lower case, without a dot at its end.
@@ -426,6 +442,16 @@ mod tests {
             ("240.0.0.1", false, false),
             ("::", false, false),
             ("ff02::1", false, false),
+            // An IPv4 address inside: by a translator (RFC 6052), by 6to4 (RFC 3056), or in front of nothing (RFC 4291).
+            ("64:ff9b::192.0.2.1", true, true),
+            ("64:ff9b::127.0.0.1", false, true),
+            ("64:ff9b::10.1.2.3", false, true),
+            ("2002:c000:0201::1", true, true),
+            ("2002:7f00:1::1", false, true),
+            ("2002:a00:1::1", false, true),
+            ("::127.0.0.1", false, true),
+            ("::10.0.0.1", false, true),
+            ("64:ff9b::0.0.0.0", false, false),
         ] {
             let address = address.parse().unwrap();
             let is = (may_connect(address, Reach::Public), may_connect(address, Reach::Private));
