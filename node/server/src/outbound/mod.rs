@@ -10,13 +10,13 @@ mod tell;
 pub mod tls;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailraft_mailbox::queue::outgoing::OutgoingMessage;
 use mailraft_mailbox::queue::outward::{Outward, OutwardKind, OutwardOutcome};
 use mailraft_mailbox::{MailboxKey, Place};
 use mailraft_outbound::destinations::{Admission, DESTINATIONS_MAX, Destinations, Ended};
-use mailraft_storage::{CommandId, UnixMillis};
+use mailraft_storage::CommandId;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::actors::OutwardJob;
@@ -57,6 +57,8 @@ pub struct Outbound {
     /// The configuration now.
     pub config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
     destinations: Arc<Mutex<Destinations>>,
+    /// What a domain is left alone for does not go by a clock that is set.
+    begun: Instant,
 }
 
 impl Outbound {
@@ -80,7 +82,12 @@ impl Outbound {
             budget,
             config,
             destinations: Arc::new(Mutex::new(Destinations::new(DESTINATIONS_MAX))),
+            begun: Instant::now(),
         })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn destinations(&self) -> MutexGuard<'_, Destinations> {
@@ -115,7 +122,7 @@ impl Outbound {
                 if !(self.config)().outbound.enabled {
                     return OutwardOutcome::NotNow(DISABLED_PAUSE);
                 }
-                let now_ms = wall().0;
+                let now_ms = self.now_ms();
                 let admission = self.destinations().admit(domain, now_ms);
                 match admission {
                     Admission::Open => {}
@@ -123,7 +130,7 @@ impl Outbound {
                     Admission::DownUntil(at) => {
                         let numbers: Vec<u32> = recipients.iter().map(|(number, _)| *number).collect();
                         if let Some(message) = read_item(self, place, item, &numbers).await
-                            && UnixMillis(now_ms) >= message.accepted_and_expires().1
+                            && wall() >= message.accepted_and_expires().1
                         {
                             return send::expired(&message, domain);
                         }
@@ -149,7 +156,8 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.outbound.destinations().ended(self.domain, self.how, wall().0);
+        let now_ms = self.outbound.now_ms();
+        self.outbound.destinations().ended(self.domain, self.how, now_ms);
     }
 }
 
