@@ -285,6 +285,24 @@ fn what_is_due_later_waits_and_its_sender_hears_after_four_hours() {
 }
 
 #[test]
+fn a_sender_hears_that_it_is_late_though_nobody_could_even_be_asked() {
+    let mut world = World::queue();
+    let begun_at = world.env.wall;
+    let item = accept(&mut world, &["r@down.test"]);
+    let mut outwards = Outwards::default();
+    let begun = outwards.next(Duration::ZERO, begun_at, &items(&world));
+    let pause = OutwardOutcome::NotNow(Duration::from_secs(30));
+    assert_eq!(outwards.ended(Duration::ZERO, &items(&world), begun[0].number, pause), None);
+    let late = outwards.next(Duration::ZERO, UnixMillis(begun_at.0 + 4 * HOUR_MS), &items(&world));
+    assert!(matches!(late.as_slice(), [Outward { what: OutwardKind::Report { kind: ReportKind::Delayed, .. }, .. }]));
+    let report = report(&mut world, item, ReportKind::Delayed, &[0]);
+    world.run(report).unwrap();
+    let expected = DeliveryStage::Deferred { failed: 0, next: UnixMillis(0), warned: true };
+    assert_eq!(stages(&mut world, item), [(0, expected)], "it is due as before, and he hears it once");
+    world.assert_rows_are_memory();
+}
+
+#[test]
 fn so_many_senders_are_told_at_once() {
     let mut world = World::queue();
     for _ in 0..REPORTS_MAX + 3 {

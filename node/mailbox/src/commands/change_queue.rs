@@ -1,6 +1,8 @@
 //! How far the delivery to recipients is, as a queue mailbox's own owner says. The last recipient takes the item along, and
 //! with it its key.
 
+use mailraft_storage::UnixMillis;
+
 use crate::accepted::{Attempt, AttemptEnd, DeliveryStage, QueueChange, ReportKind, Told};
 use crate::api::{Answer, Refusal};
 use crate::queue::items::RecipientId;
@@ -31,9 +33,15 @@ pub fn change_queue(work: &mut Work<'_>, change: &QueueChange) -> Result<Answer,
 pub fn tell(work: &mut Work<'_>, Told { item, kind, recipients }: &Told) -> Result<Answer, Refusal> {
     for recipient in recipients {
         let id = (*item, *recipient);
-        match (kind, work.state.queue.recipient(id).map(|recipient| recipient.stage)) {
+        let found = work.state.queue.recipient(id);
+        let is_outside = found.is_some_and(|recipient| recipient.domain.is_some());
+        match (kind, found.map(|recipient| recipient.stage)) {
             (ReportKind::Delayed, Some(DeliveryStage::Deferred { failed, next, warned: false })) => {
                 set_stage(work, id, DeliveryStage::Deferred { failed, next, warned: true })?;
+            }
+            (ReportKind::Delayed, Some(DeliveryStage::Waiting)) if is_outside => {
+                let next = UnixMillis(0);
+                set_stage(work, id, DeliveryStage::Deferred { failed: 0, next, warned: true })?;
             }
             (_, Some(DeliveryStage::Reporting(due))) if due == *kind => {
                 forget(work, id)?;

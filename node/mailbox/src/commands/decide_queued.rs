@@ -1,12 +1,13 @@
 //! What an operator wants done with recipients of an item.
 
+use mailraft_storage::{CommandId, UnixMillis};
+
 use super::change_queue::{forget, set_stage};
 use crate::accepted::{DeliveryStage, Diagnosis, HeldBecause, QueueDecision, ReportKind};
 use crate::api::{Answer, Refusal};
 use crate::queue::items::RecipientId;
 use crate::queue::rows::attempt_key;
 use crate::work::Work;
-use mailraft_storage::{CommandId, UnixMillis};
 
 /// Decides about these recipients, or all if none are named. Answers for how many it was.
 pub fn decide_queued(

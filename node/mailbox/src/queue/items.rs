@@ -229,10 +229,11 @@ fn next_for(recipient: &Recipient) -> Next {
 /// When the sender is to be told that it is late.
 fn warning(accepted: UnixMillis, recipient: &Recipient) -> Option<UnixMillis> {
     match recipient.stage {
-        DeliveryStage::Deferred { warned: false, .. } => {
+        // Also of what could not even be attempted; a mailbox gets it, however long that takes.
+        DeliveryStage::Deferred { warned: false, .. } | DeliveryStage::Waiting if recipient.domain.is_some() => {
             Some(UnixMillis(accepted.0.saturating_add(WARNED_AFTER_MILLIS)))
         }
-        DeliveryStage::Deferred { warned: true, .. }
+        DeliveryStage::Deferred { .. }
         | DeliveryStage::Waiting
         | DeliveryStage::Delivered
         | DeliveryStage::Held(_)
