@@ -115,7 +115,12 @@ fn zone(word: &str) -> Option<i16> {
         }
     };
     let digits = number(&word[1..], 4, 4)?;
-    let minutes = i16::try_from(digits / 100 * 60 + digits % 100).ok()?;
+    let (hours, minutes) = (digits / 100, digits % 100);
+    // No hour has so many (RFC 5322 section 3.3): it says as little as a name that is not known.
+    if minutes >= 60 {
+        return Some(0);
+    }
+    let minutes = i16::try_from(hours * 60 + minutes).ok()?;
     Some(sign * minutes)
 }
 
@@ -161,6 +166,8 @@ mod tests {
             ("Thu, 14 Aug 2025 07:15 pdt (Pacific (Daylight\\) Time)", (AT, -420)),
             ("Thu , 14 (x) Aug 25 14 : 15 : 00 Z", (AT, 0)),
             ("14 August 125 14:15 XYZ", (AT, 0)),
+            ("14 Aug 2025 14:15 +9999", (AT, 0)),
+            ("14 Aug 2025 14:15 -0060", (AT, 0)),
             ("Thu,14 Aug 2025\r\n 14:15:00\r\n +0000", (AT, 0)),
             ("1 Jan 70 0:00:00 EST", (18_000, -300)),
             ("1 Jan 49 00:00 UT", (2_493_072_000, 0)),
