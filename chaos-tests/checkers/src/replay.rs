@@ -574,7 +574,7 @@ impl Replay<'_> {
             self.model.skip_to(modseq.saturating_sub(cost));
         }
         let unsure = (self.unsure || self.drift) && p.modseq.is_none();
-        self.drift &= p.modseq.is_none() || p.hint || cost == 0;
+        self.drift &= p.modseq.is_none() || p.hint || cost == 0 || self.is_beside_unsure();
         let origin = self.history.operations[p.operation].id;
         for step in steps {
             if let Some((folder, modseq, effect)) = self.model.commit(step, unsure) {
@@ -593,6 +593,14 @@ impl Replay<'_> {
                 });
             }
         }
+    }
+
+    /// Whether a change of which nobody told the MODSEQ was applied at this position: it may have come before or after the one
+    /// that is applied now, whose MODSEQ says then nothing of what comes next.
+    fn is_beside_unsure(&self) -> bool {
+        let at = |entry: usize| self.journal.entries.get(entry).and_then(|entry| entry.at);
+        let here = at(self.journal.last_entry());
+        self.fresh.iter().rev().take_while(|logged| at(logged.entry) == here).any(|logged| logged.unsure)
     }
 
     /// Whether new messages have UIDs so far above the last as only a term that began alone takes it. Then MODSEQs are higher too,

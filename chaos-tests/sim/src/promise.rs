@@ -78,8 +78,8 @@ pub struct Promise {
     wanted: Vec<Wanted>,
     /// The backup region takes over in this run.
     takeover_expected: bool,
-    /// An operator has said that it does.
-    word_given: bool,
+    /// When an operator first said that it does.
+    word_given_at: Option<Micros>,
     /// Replicas that said that they are sealed.
     sealed: BTreeSet<ReplicaId>,
     /// What may be lost with the home, or must not be.
@@ -167,18 +167,25 @@ impl Promise {
     }
 
     /// An operator has said that the backup region takes over.
-    pub fn gives_word(&mut self) {
-        self.word_given = true;
+    pub fn gives_word(&mut self, at: Micros) {
+        self.word_given_at = Some(at);
     }
 
     /// Whether he has.
     pub fn is_word_given(&self) -> bool {
-        self.word_given
+        self.word_given_at.is_some()
+    }
+
+    /// From when on the old home, if it lives, may show what its successor in a partition lacks, though it answers nobody: where
+    /// answers may run ahead of the backup, or the home goes on alone. Only the first incarnation's has no other word before.
+    pub fn may_show_lost_since(&self, partition: PartitionId, incarnation: u32) -> Option<Micros> {
+        let is_first = self.begun.range((partition, 0)..(partition, incarnation)).next().is_none();
+        self.word_given_at.filter(|_| is_first && (self.rpo_max.is_some() || self.may_degrade))
     }
 
     /// Whether clients are to connect to a node.
     pub fn is_home(&self, node: NodeId) -> bool {
-        self.is_far(node) == self.word_given
+        self.is_far(node) == self.is_word_given()
     }
 
     /// A replica is sealed or is not; whether it was before and is no more.

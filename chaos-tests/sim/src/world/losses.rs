@@ -124,7 +124,8 @@ impl World {
                 return self.goes_wrong(rule, what());
             }
         }
-        let lost_since: Option<Micros> = lost.iter().map(|told| told.answered.at).min();
+        let shown_since = self.promise.may_show_lost_since(partition, incarnation);
+        let lost_since: Option<Micros> = lost.iter().map(|told| told.answered.at).chain(shown_since).min();
         let at = self.now();
         self.record(Record::TakenOver { at, partition: partition.0, incarnation, fork: fork.0, lost_since });
     }

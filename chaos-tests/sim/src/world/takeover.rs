@@ -29,7 +29,8 @@ impl World {
         let incarnation = goes_on.unwrap_or(new);
         if !self.promise.is_word_given() {
             self.notes_what_is_held();
-            self.promise.gives_word();
+            let at = self.now();
+            self.promise.gives_word(at);
             let home: Vec<NodeId> = self.nodes().into_iter().filter(|node| !self.promise.is_far(*node)).collect();
             home.into_iter().for_each(|node| self.clients_of_end(node));
             self.all_sessions_hear_of_leaders();
