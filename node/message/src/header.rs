@@ -143,10 +143,11 @@ pub fn without_our_claims(message: &mut Vec<u8>, at: usize, names: &[String]) {
 }
 
 /// Completes the header, from `at` on, of what a mail program sends (RFC 6409, section 8): a Date and a Message-ID where it
-/// has none, and no Bcc, which only its sender is to see. The added fields come first.
+/// has none; no Bcc, which only its sender is to see; and no Return-Path, which the last server writes (RFC 5321, section 4.4).
+/// The added fields come first.
 pub fn complete(message: &mut Vec<u8>, at: usize, date: &str, message_id: &str) {
     without(message, at, |field| {
-        [b"Bcc".as_slice(), b"Resent-Bcc"].iter().any(|name| field.name.eq_ignore_ascii_case(name))
+        [b"Bcc".as_slice(), b"Resent-Bcc", b"Return-Path"].iter().any(|name| field.name.eq_ignore_ascii_case(name))
     });
     let block = &message[at..at + header_len(&message[at..])];
     let mut added = String::new();
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_mail_program_sends_gets_a_date_and_an_id_and_loses_its_bcc() {
+    fn what_a_mail_program_sends_gets_a_date_and_an_id_and_loses_its_bcc_and_return_path() {
         let completed = |said: &str| {
             let mut message = format!("T: x\r\n{said}").into_bytes();
             complete(&mut message, 6, "now", "<1@mx>");
@@ -299,6 +300,13 @@ mod tests {
         assert_eq!(
             completed("Subject: a\r\nbcc: x@y,\r\n z@y\r\nTo: b\r\n\r\nBcc: body\r\n"),
             "T: x\r\nDate: now\r\nMessage-ID: <1@mx>\r\nSubject: a\r\nTo: b\r\n\r\nBcc: body\r\n"
+        );
+        // What a server writes at the end of the way is in nothing that sets out.
+        assert_eq!(
+            completed(
+                "Return-Path: <x@y>\r\nDate: d\r\nreturn-path:\r\n <z@y>\r\nMessage-ID: <m>\r\n\r\nReturn-Path: body\r\n"
+            ),
+            "T: x\r\nDate: d\r\nMessage-ID: <m>\r\n\r\nReturn-Path: body\r\n"
         );
         assert_eq!(completed("date: then\r\n\r\n"), "T: x\r\nMessage-ID: <1@mx>\r\ndate: then\r\n\r\n");
         let whole = "DATE: then\r\nmessage-id: <2@x>\r\n\r\nx\r\n";

@@ -69,7 +69,7 @@ pub enum SpoolRefused {
 pub enum Entrance {
     /// Put into a folder: it stays as it is.
     Append,
-    /// From one of our mail programs: it gets what it lacks of these, and loses its Bcc.
+    /// From one of our mail programs: it gets what it lacks of these, and loses its Bcc and Return-Path.
     Submission {
         /// A Date field's value.
         date: String,
