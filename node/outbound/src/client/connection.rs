@@ -56,7 +56,7 @@ pub enum TlsUse {
     Opportunistic,
     /// Nothing is sent without, for this reason.
     Required {
-        /// Completes `TLS is required `, such as `by the MTA-STS policy of b.test`.
+        /// A sentence without its end, such as `b.test has a policy that wants it (MTA-STS)`.
         why: String,
     },
 }
@@ -560,7 +560,7 @@ impl Client {
         };
         let ending = match &self.settings.tls {
             TlsUse::Required { why } => {
-                let diagnosis = ours(&format!("TLS is required {why}: {sentence}"));
+                let diagnosis = ours(&format!("TLS is required, as {why}; {sentence}"));
                 Ending::Failed(Handover::OtherHost(Outcome::deferred(diagnosis)))
             }
             TlsUse::Implicit | TlsUse::Never | TlsUse::Opportunistic => Ending::InClear(ours(sentence)),

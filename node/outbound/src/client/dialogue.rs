@@ -23,7 +23,7 @@ impl Talk {
         let tls = match () {
             _ if has("implicit") => TlsUse::Implicit,
             _ if has("never") => TlsUse::Never,
-            _ if has("required") => TlsUse::Required { why: "by the MTA-STS policy of b.test".to_owned() },
+            _ if has("required") => TlsUse::Required { why: "b.test has a policy that wants it (MTA-STS)".to_owned() },
             _ => TlsUse::Opportunistic,
         };
         let credentials = Credentials { user: "alice".to_owned(), password: Zeroizing::new("secret".to_owned()) };

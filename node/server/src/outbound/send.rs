@@ -234,7 +234,7 @@ async fn tls_for(
             }
             Some(config::SmartHostTls::Opportunistic) | None => TlsWanted::Opportunistic,
         };
-        return Ok((wanted, "by the configuration of the smart host".to_owned(), None));
+        return Ok((wanted, "the configuration wants it of the smart host".to_owned(), None));
     };
     let asked = if demands.requiretls { Asked::RequireTls } else { Asked::Nothing };
     let policy = match &outbound.resolver {
