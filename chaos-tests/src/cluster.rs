@@ -256,6 +256,16 @@ impl Cluster {
         self.start_by(node, shell);
     }
 
+    /// Starts a node again that trusts these authorities of other servers, and not the machine's.
+    ///
+    /// # Panics
+    /// If the process can't be made.
+    pub fn start_trusting(&mut self, node: u64, authorities: &Path) {
+        let mut program = Command::new(binary());
+        program.env("SSL_CERT_FILE", authorities);
+        self.start_by(node, program);
+    }
+
     fn start_by(&mut self, node: u64, mut program: Command) {
         let log = std::fs::OpenOptions::new().append(true).create(true).open(self.text(node, "log")).expect("the log");
         let errors = log.try_clone().expect("the log");

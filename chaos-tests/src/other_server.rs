@@ -46,7 +46,15 @@ impl OtherServer {
     /// # Errors
     /// If there is no port for it.
     pub fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// One that listens there.
+    ///
+    /// # Errors
+    /// If it can't.
+    pub fn start_at(at: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(at)?;
         let server = OtherServer { at: listener.local_addr()?, state: Arc::default() };
         let of_thread = server.clone();
         std::thread::spawn(move || {

@@ -11,6 +11,7 @@ mod logins;
 mod machines;
 mod mbsync;
 mod memory;
+mod other_mtas;
 mod outcomes;
 mod peers;
 mod pop3;

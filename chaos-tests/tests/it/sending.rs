@@ -36,7 +36,7 @@ fn message(from: &str, to: &str, subject: &str, body: &str) -> String {
 }
 
 /// Submits until it is taken, as a mail program does whose server ends. The id under which it was.
-fn submit(cluster: &Cluster, account: &Account, to: &str, subject: &str, body: &str) -> String {
+pub fn submit(cluster: &Cluster, account: &Account, to: &str, subject: &str, body: &str) -> String {
     let begun = Instant::now();
     let message = message(&account.address, to, subject, body);
     for node in cluster.node_ids().iter().cycle() {
@@ -57,7 +57,7 @@ fn of_subject<'a>(taken: &'a [Taken], subject: &str) -> Vec<&'a Taken> {
     taken.iter().filter(|taken| taken.content.contains(&line)).collect()
 }
 
-fn queue(cluster: &Cluster, node: u64) -> Vec<Value> {
+pub fn queue(cluster: &Cluster, node: u64) -> Vec<Value> {
     let listed = cluster.get(node, "/api/v1/queue").unwrap_or_default();
     serde_json::from_str::<Value>(&listed).ok().and_then(|all| all.as_array().cloned()).unwrap_or_default()
 }
@@ -73,7 +73,7 @@ fn read(cluster: &Cluster, account: &Account, subject: &str) -> Option<String> {
 }
 
 /// What Debian's dkimpy says of a message, with these keys.
-fn dkimpy_verifies(content: &str, keys: &[(String, String)]) -> bool {
+pub fn dkimpy_verifies(content: &str, keys: &[(String, String)]) -> bool {
     let script = "import sys,json,dkim\nkeys=json.loads(sys.argv[1])\nmessage=sys.stdin.buffer.read()\n\
         dns=lambda name,timeout=5: keys.get(name.decode().rstrip('.'),'').encode()\n\
         count=message.lower().count(b'dkim-signature:')\n\
