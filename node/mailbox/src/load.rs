@@ -359,13 +359,15 @@ impl Reader<'_> {
             Ok(())
         })?;
         let mut items: BTreeMap<CommandId, Item> = BTreeMap::new();
+        let mut identities: BTreeMap<CommandId, String> = BTreeMap::new();
         let no_key =
             || StoreError::damaged(format!("queue of mailbox {}", place.mailbox), "the key of an item is missing");
         self.each_sealed(Table::Queue, |key, sealed| {
             let item = CommandId(key.key.as_slice().try_into().map_err(|_| wrong_key(key))?);
             let own = keys.get(&item).ok_or_else(no_key)?;
-            let AcceptRecord { accepted, body, chunks, size_bytes, .. } =
+            let AcceptRecord { accepted, body, chunks, size_bytes, identity, .. } =
                 rows::open(own, mailbox_key, place, key, sealed)?;
+            identities.extend(identity.map(|identity| (item, identity)));
             items.insert(item, Item { accepted, body, chunks, size_bytes, recipients: BTreeMap::new() });
             Ok(())
         })?;
@@ -375,7 +377,7 @@ impl Reader<'_> {
                 RecipientRow::Recipient(id) => {
                     let own = keys.get(&id.0).ok_or_else(no_key)?;
                     let RecipientRecord { recipient, .. } = rows::open(own, mailbox_key, place, key, sealed)?;
-                    let found = Recipient::of(&recipient);
+                    let found = Recipient::of(&recipient, identities.get(&id.0).map(String::as_str));
                     items.get_mut(&id.0).ok_or_else(no_item)?.recipients.insert(id.1, found);
                 }
                 // Right behind who it is, in the order of keys.

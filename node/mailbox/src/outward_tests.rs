@@ -14,8 +14,8 @@ use crate::harness::World;
 use crate::queue::items::Items;
 use crate::queue::outgoing::OutgoingMessage;
 use crate::queue::outward::{
-    Outward, OutwardKind, OutwardOutcome, Outwards, REPORTS_MAX, SENDING_RECIPIENTS_MAX, SENDINGS_MAX,
-    SENDINGS_TO_ONE_DOMAIN_MAX,
+    Outward, OutwardKind, OutwardOutcome, Outwards, QUICK_DOMAINS_MAX, QUICK_MAX, REPORTS_MAX, SENDING_RECIPIENTS_MAX,
+    SENDINGS_KEPT_FOR_QUICK, SENDINGS_MAX, SENDINGS_TO_ONE_DOMAIN_MAX,
 };
 
 const MESSAGE: &str = "From: a@here.test\r\n\r\nx\r\n";
@@ -33,8 +33,14 @@ fn outside(address: &str) -> AcceptedRecipient {
 
 /// Takes a message in for these addresses outside.
 fn accept(world: &mut World, to: &[&str]) -> CommandId {
+    accept_from(world, "a@here.test", to)
+}
+
+/// Takes in what this account sends.
+fn accept_from(world: &mut World, identity: &str, to: &[&str]) -> CommandId {
     let accepted = AcceptedEnvelope {
-        reverse_path: "a@here.test".into(),
+        reverse_path: identity.into(),
+        identity: Some(identity.into()),
         recipients: to.iter().map(|to| outside(to)).collect(),
         ..AcceptedEnvelope::default()
     };
@@ -203,7 +209,7 @@ fn sends(begun: &[Outward]) -> Vec<(&str, usize)> {
     begun
         .iter()
         .filter_map(|outward| match &outward.what {
-            OutwardKind::Send { domain, recipients } => Some((domain.as_ref(), recipients.len())),
+            OutwardKind::Send { domain, recipients, .. } => Some((domain.as_ref(), recipients.len())),
             OutwardKind::Report { .. } => None,
         })
         .collect()
@@ -235,12 +241,12 @@ fn domains_take_turns_and_one_has_so_many_places() {
 #[test]
 fn so_much_is_sent_at_once_and_a_sending_has_so_many_recipients() {
     let mut world = World::queue();
-    for domain in 0..SENDINGS_MAX + 5 {
-        accept(&mut world, &[&format!("r@d{domain}.test")]);
+    for number in 0..2 * SENDINGS_MAX {
+        accept_from(&mut world, &format!("a{number}@here.test"), &[&format!("r@d{number}.test")]);
     }
     let mut outwards = Outwards::default();
     let begun = outwards.next(Duration::ZERO, UnixMillis(1), &items(&world));
-    assert_eq!(begun.len(), SENDINGS_MAX);
+    assert_eq!(begun.len(), SENDINGS_MAX - SENDINGS_KEPT_FOR_QUICK);
     let mut world = World::queue();
     let many: Vec<String> = (0..SENDING_RECIPIENTS_MAX + 20).map(|number| format!("r{number}@b.test")).collect();
     let item = accept(&mut world, &many.iter().map(String::as_str).collect::<Vec<_>>());
@@ -260,6 +266,65 @@ fn so_much_is_sent_at_once_and_a_sending_has_so_many_recipients() {
     let kinds: Vec<usize> = next.iter().map(|o| matches!(o.what, OutwardKind::Report { .. }).into()).collect();
     assert_eq!(kinds, [1], "one report about all that failed, and nothing sent yet");
     assert_eq!(outwards.next(Duration::from_secs(1), UnixMillis(1), &items(&world)).len(), 1);
+}
+
+/// How many sendings of those are an account's, by the name that its domains begin with.
+fn to(begun: &[Outward], domains: &str) -> usize {
+    sends(begun).iter().filter(|(domain, _)| domain.starts_with(domains)).count()
+}
+
+/// That an attempt was made of it, and a server answered.
+fn answered(outward: &Outward) -> OutwardOutcome {
+    let OutwardKind::Send { recipients, .. } = &outward.what else { panic!("it is sent") };
+    let end = AttemptEnd::Deferred { next: UnixMillis(u64::MAX) };
+    let attempt = |(recipient, _): &(u32, u32)| Attempt { recipient: *recipient, end, diagnosis: diagnosis("450 no") };
+    OutwardOutcome::Attempted(recipients.iter().map(attempt).collect())
+}
+
+#[test]
+fn an_account_whose_mail_goes_to_servers_that_hang_leaves_places_to_others_and_to_its_own_other_mail() {
+    let (mut world, mut outwards) = (World::queue(), Outwards::default());
+    // Its own mail to a domain that answers.
+    accept_from(&mut world, "hog@here.test", &["r@quick.test"]);
+    let first = outwards.next(Duration::ZERO, UnixMillis(1), &items(&world));
+    assert_eq!(sends(&first), [("quick.test", 1)]);
+    let change = outwards.ended(QUICK_MAX, &items(&world), first[0].number, answered(&first[0])).unwrap();
+    let item = change.item();
+    world.run(Command::ChangeQueue { change }).unwrap();
+    outwards.changed(QUICK_MAX, item, &[0], true);
+    for number in 0..10 * SENDINGS_MAX {
+        accept_from(&mut world, "hog@here.test", &[&format!("r@hangs{number}.test")]);
+    }
+    let hanging = outwards.next(QUICK_MAX, UnixMillis(1), &items(&world));
+    assert_eq!(to(&hanging, "hangs"), (SENDINGS_MAX - SENDINGS_KEPT_FOR_QUICK) / 3);
+    // None of them ends, and what comes beside them is begun at once. Whose it is stands in rows.
+    accept_from(&mut world, "somebody@here.test", &["r@new.test"]);
+    accept_from(&mut world, "hog@here.test", &["r@quick.test"]);
+    world.reload();
+    let beside = outwards.next(QUICK_MAX, UnixMillis(1), &items(&world));
+    assert_eq!(sends(&beside), [("new.test", 1), ("quick.test", 1)]);
+}
+
+#[test]
+fn so_many_domains_are_known_as_quick_and_one_that_was_slow_is_no_more() {
+    let (mut world, mut outwards, mut now) = (World::queue(), Outwards::default(), Duration::ZERO);
+    let mut send = |world: &mut World, outwards: &mut Outwards, domain: &str, takes: Duration| {
+        let item = accept_from(world, "a@here.test", &[&format!("r@{domain}")]);
+        let begun = outwards.next(now, UnixMillis(1), &items(world));
+        now += takes;
+        let change = outwards.ended(now, &items(world), begun[0].number, answered(&begun[0])).unwrap();
+        world.run(Command::ChangeQueue { change }).unwrap();
+        outwards.changed(now, item, &[0], true);
+    };
+    send(&mut world, &mut outwards, "slow.test", QUICK_MAX);
+    send(&mut world, &mut outwards, "slow.test", QUICK_MAX + Duration::from_millis(1));
+    for number in 0..QUICK_DOMAINS_MAX + 1 {
+        send(&mut world, &mut outwards, &format!("q{number}.test"), Duration::ZERO);
+    }
+    assert_eq!(outwards.quick_domains(), QUICK_DOMAINS_MAX);
+    for (domain, is_quick) in [("slow.test", false), ("q0.test", false), ("q1.test", true), ("never.test", false)] {
+        assert_eq!(outwards.is_quick(domain), is_quick, "{domain}");
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub const CONNECTIONS_MAX: u32 = 20;
 pub const DOWN_FIRST: Duration = Duration::from_secs(60);
 /// The longest pause.
 pub const DOWN_MAX: Duration = Duration::from_secs(60 * 60);
+/// A destination is quick where the last connection ended well within this.
+pub const QUICK_MAX: Duration = Duration::from_secs(15);
 /// A connection is kept for the next message for so long.
 pub const IDLE_MAX: Duration = Duration::from_secs(10);
 /// So many connections are kept, to one destination.
@@ -55,6 +57,8 @@ struct Destination {
     /// When the next message may go, in milliseconds.
     next_message_ms: u64,
     used_ms: u64,
+    /// Whether the last one that says anything ended well and soon.
+    is_quick: bool,
 }
 
 /// All of them.
@@ -100,6 +104,7 @@ impl Destinations {
             down_until_ms: 0,
             next_message_ms: 0,
             used_ms: now_ms,
+            is_quick: false,
         });
         if one.down > 0 && now_ms < one.down_until_ms {
             return Admission::DownUntil(one.down_until_ms);
@@ -114,9 +119,19 @@ impl Destinations {
         Admission::Open
     }
 
-    /// A connection that was admitted has ended.
-    pub fn ended(&mut self, name: &str, how: Ended, now_ms: u64) {
+    /// Whether its servers were quick the last time.
+    pub fn is_quick(&self, name: &str) -> bool {
+        self.of.get(name).is_some_and(|one| one.is_quick)
+    }
+
+    /// A connection that was admitted took so long until it ended, in milliseconds.
+    pub fn ended(&mut self, name: &str, how: Ended, took_ms: u64, now_ms: u64) {
         let Some(one) = self.of.get_mut(name) else { return };
+        match how {
+            Ended::Well => one.is_quick = took_ms <= millis(QUICK_MAX),
+            Ended::Badly | Ended::Down => one.is_quick = false,
+            Ended::Neither => {}
+        }
         (one.open, one.used_ms) = (one.open.saturating_sub(1), now_ms);
         match how {
             Ended::Well => (one.most, one.down) = ((one.most + 1).min(CONNECTIONS_MAX), 0),
@@ -176,13 +191,13 @@ mod tests {
         let mut all = Destinations::default();
         assert_eq!(admitted(&mut all, "b.test", 0), CONNECTIONS_FIRST);
         for _ in 0..100 {
-            all.ended("b.test", Ended::Well, 1);
+            all.ended("b.test", Ended::Well, 0, 1);
             assert_eq!(all.admit("b.test", 1), Admission::Open);
         }
         let more = admitted(&mut all, "b.test", 2);
         assert_eq!(CONNECTIONS_FIRST + more, CONNECTIONS_MAX);
         for _ in 0..CONNECTIONS_MAX {
-            all.ended("b.test", Ended::Badly, 3);
+            all.ended("b.test", Ended::Badly, 0, 3);
         }
         assert_eq!(admitted(&mut all, "b.test", 4), 1);
         assert_eq!(admitted(&mut all, "c.test", 4), CONNECTIONS_FIRST);
@@ -193,19 +208,19 @@ mod tests {
         let mut all = Destinations::default();
         assert_eq!(admitted(&mut all, "b.test", 0), 2);
         // Both find it down: that is one time.
-        all.ended("b.test", Ended::Down, 0);
-        all.ended("b.test", Ended::Down, 10);
+        all.ended("b.test", Ended::Down, 0, 0);
+        all.ended("b.test", Ended::Down, 0, 10);
         let mut now_ms = 0;
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
             let until_ms = now_ms + minutes * 60_000;
             assert_eq!(all.admit("b.test", until_ms - 1), Admission::DownUntil(until_ms));
             now_ms = until_ms;
             assert_eq!(admitted(&mut all, "b.test", now_ms), 1);
-            all.ended("b.test", Ended::Down, now_ms);
+            all.ended("b.test", Ended::Down, 0, now_ms);
         }
         now_ms += 60 * 60_000;
         assert_eq!(admitted(&mut all, "b.test", now_ms), 1);
-        all.ended("b.test", Ended::Well, now_ms);
+        all.ended("b.test", Ended::Well, 0, now_ms);
         assert_eq!(admitted(&mut all, "b.test", now_ms), 2);
     }
 
@@ -216,14 +231,34 @@ mod tests {
             [all.admit("a", 1), all.admit("b", 2), all.admit("c", 3)],
             [Admission::Open, Admission::Open, Admission::Full]
         );
-        all.ended("b", Ended::Down, 4);
-        all.ended("a", Ended::Down, 5);
+        all.ended("b", Ended::Down, 0, 4);
+        all.ended("a", Ended::Down, 0, 5);
         assert_eq!((all.admit("c", 6), all.len()), (Admission::Open, 2));
         // b is forgotten, a is not.
         assert_eq!(all.admit("a", 6), Admission::DownUntil(5 + 60_000));
-        all.ended("c", Ended::Neither, 7);
+        all.ended("c", Ended::Neither, 0, 7);
         assert_eq!(all.admit("b", 8), Admission::Open);
         assert_eq!((all.len(), Destinations::default().most), (2, DESTINATIONS_MAX));
+    }
+
+    #[test]
+    fn one_is_quick_while_its_connections_end_well_and_soon() {
+        let (mut all, most_ms) = (Destinations::default(), millis(QUICK_MAX));
+        assert!(!all.is_quick("b.test"), "of whom nothing is known, nothing is expected");
+        for (how, took_ms, is_quick) in [
+            (Ended::Neither, 0, false),
+            (Ended::Well, most_ms, true),
+            (Ended::Neither, most_ms + 1, true),
+            (Ended::Well, most_ms + 1, false),
+            (Ended::Well, 0, true),
+            (Ended::Badly, 0, false),
+            (Ended::Well, 0, true),
+            (Ended::Down, 0, false),
+        ] {
+            all.admit("b.test", 0);
+            all.ended("b.test", how, took_ms, 0);
+            assert_eq!(all.is_quick("b.test"), is_quick, "{how:?} after {took_ms} ms");
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn accept(
         let record = RecipientRecord { recipient: recipient.clone(), next_attempt: now };
         let sealed = rows::seal(work.env, &own, &work.cx.place, &work.cx.key, &place, &record);
         work.rows.insert(place, Row::Ready(sealed));
-        recipients.insert(number, Recipient::of(recipient));
+        recipients.insert(number, Recipient::of(recipient, accepted.identity.as_deref()));
     }
     work.put(key_key(mailbox, item), &ItemKeyRecord { key: own });
     new_message::put_body(work, new_message);

@@ -301,6 +301,7 @@ mod tests {
     use mailraft_storage::body::BodyId;
 
     use super::super::items::{Item, Recipient};
+    use super::super::places::Sender;
     use super::*;
     use crate::accepted::HeldBecause;
 
@@ -316,8 +317,17 @@ mod tests {
     /// Accepts a message for so many mailboxes.
     fn insert(items: &mut Items, id: CommandId, recipients: u32, size_bytes: u64) {
         let mailbox = |number: u32| MailboxId([number as u8 + 1; 16]);
-        let recipient =
-            |number| (number, Recipient { mailbox: mailbox(number), domain: None, stage: DeliveryStage::Waiting });
+        let recipient = |number| {
+            (
+                number,
+                Recipient {
+                    mailbox: mailbox(number),
+                    domain: None,
+                    sender: Sender::default(),
+                    stage: DeliveryStage::Waiting,
+                },
+            )
+        };
         let recipients = (0..recipients).map(recipient).collect();
         let chunks = mailraft_storage::body::chunk_count(size_bytes);
         items.insert(id, Item { accepted: WALL, body: BodyId([2; 16]), chunks, size_bytes, recipients });

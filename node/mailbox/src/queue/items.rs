@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, MailboxId, UnixMillis};
 
+use super::places::Sender;
 use crate::accepted::{AcceptedRecipient, DeliveryStage, Destination, QueuedItem};
 
 /// What an item costs in memory, roughly, in bytes.
@@ -19,6 +20,9 @@ const WARNED_AFTER_MILLIS: u64 = 4 * 3_600_000;
 
 /// A recipient of an item.
 pub type RecipientId = (CommandId, u32);
+
+/// What waits in one line: a sender's mail to a domain.
+pub type Line = (Arc<str>, Sender);
 
 /// All items of one queue mailbox, by the ids under which they were accepted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,8 +40,8 @@ pub struct Items {
 struct Todo {
     /// Recipients with a mailbox for whom something is to be done.
     errands: BTreeSet<RecipientId>,
-    /// Recipients outside that it is to be sent to, by their domains and by when that is due.
-    sendings: BTreeMap<Arc<str>, BTreeSet<(UnixMillis, CommandId, u32)>>,
+    /// Recipients outside that it is to be sent to, by their domains and senders and by when that is due.
+    sendings: BTreeMap<Line, BTreeSet<(UnixMillis, CommandId, u32)>>,
     /// Recipients whose sender is to be told something.
     reports: BTreeSet<RecipientId>,
     /// When senders are to be told that it is late.
@@ -60,17 +64,19 @@ pub struct Recipient {
     pub mailbox: MailboxId,
     /// The domain of one outside.
     pub domain: Option<Arc<str>>,
+    /// Whose mail it is.
+    pub sender: Sender,
     pub stage: DeliveryStage,
 }
 
 impl Recipient {
-    /// As it was accepted.
-    pub fn of(accepted: &AcceptedRecipient) -> Self {
-        let domain = match accepted.destination() {
-            Destination::Mailbox(_) => None,
-            Destination::Outside(domain) => Some(domain.into()),
+    /// As it was accepted from whoever was logged in.
+    pub fn of(accepted: &AcceptedRecipient, identity: Option<&str>) -> Self {
+        let (domain, sender) = match accepted.destination() {
+            Destination::Mailbox(_) => (None, Sender::default()),
+            Destination::Outside(domain) => (Some(domain.into()), Sender::of(identity, accepted.detail.as_deref())),
         };
-        Recipient { mailbox: accepted.mailbox, domain, stage: DeliveryStage::Waiting }
+        Recipient { mailbox: accepted.mailbox, domain, sender, stage: DeliveryStage::Waiting }
     }
 
     fn memory_bytes(&self) -> usize {
@@ -107,8 +113,8 @@ impl Items {
         !(errands.is_empty() && sendings.is_empty() && reports.is_empty())
     }
 
-    /// Those outside that it is to be sent to, by domain; of each the earliest first.
-    pub fn sendings(&self) -> &BTreeMap<Arc<str>, BTreeSet<(UnixMillis, CommandId, u32)>> {
+    /// Those outside that it is to be sent to, by domain and sender; of each the earliest first.
+    pub fn sendings(&self) -> &BTreeMap<Line, BTreeSet<(UnixMillis, CommandId, u32)>> {
         &self.todo.sendings
     }
 
@@ -209,7 +215,7 @@ impl Item {
 /// What is to be done for a recipient.
 enum Next {
     Errand,
-    Sending(Arc<str>, UnixMillis),
+    Sending(Line, UnixMillis),
     Report,
     Nothing,
 }
@@ -218,8 +224,10 @@ fn next_for(recipient: &Recipient) -> Next {
     match (recipient.stage, &recipient.domain) {
         (DeliveryStage::Held(_), _) => Next::Nothing,
         (DeliveryStage::Reporting(_), _) => Next::Report,
-        (DeliveryStage::Waiting, Some(domain)) => Next::Sending(Arc::clone(domain), UnixMillis(0)),
-        (DeliveryStage::Deferred { next, .. }, Some(domain)) => Next::Sending(Arc::clone(domain), next),
+        (DeliveryStage::Waiting, Some(domain)) => Next::Sending((Arc::clone(domain), recipient.sender), UnixMillis(0)),
+        (DeliveryStage::Deferred { next, .. }, Some(domain)) => {
+            Next::Sending((Arc::clone(domain), recipient.sender), next)
+        }
         // Nothing is sent to a mailbox, and nothing released outside.
         (DeliveryStage::Waiting | DeliveryStage::Delivered | DeliveryStage::Deferred { .. }, None) => Next::Errand,
         (DeliveryStage::Delivered, Some(_)) => Next::Nothing,
@@ -247,8 +255,8 @@ impl Todo {
             Next::Errand => {
                 self.errands.insert(id);
             }
-            Next::Sending(domain, due) => {
-                self.sendings.entry(domain).or_default().insert((due, id.0, id.1));
+            Next::Sending(line, due) => {
+                self.sendings.entry(line).or_default().insert((due, id.0, id.1));
             }
             Next::Report => {
                 self.reports.insert(id);
@@ -263,11 +271,11 @@ impl Todo {
             Next::Errand => {
                 self.errands.remove(&id);
             }
-            Next::Sending(domain, due) => {
-                if let Some(of_domain) = self.sendings.get_mut(&domain) {
-                    of_domain.remove(&(due, id.0, id.1));
-                    if of_domain.is_empty() {
-                        self.sendings.remove(&domain);
+            Next::Sending(line, due) => {
+                if let Some(of_line) = self.sendings.get_mut(&line) {
+                    of_line.remove(&(due, id.0, id.1));
+                    if of_line.is_empty() {
+                        self.sendings.remove(&line);
                     }
                 }
             }

@@ -9,12 +9,19 @@ use std::time::Duration;
 
 use mailraft_storage::{CommandId, UnixMillis};
 
-use super::items::{Items, RecipientId};
+use super::items::{Items, Line, RecipientId};
+use super::places::{Pace, Places, Sender};
 use crate::accepted::{Attempt, DeliveryStage, QueueChange, ReportKind, Told};
 
 /// Messages of one queue mailbox that are being sent at once.
 pub const SENDINGS_MAX: usize = 32;
-/// Of these, so many go to one domain: whoever answers slowly keeps no others waiting.
+/// Of these, so many are kept for domains that were quick lately.
+pub const SENDINGS_KEPT_FOR_QUICK: usize = 8;
+/// A domain is quick where an attempt was answered and over within this, from when it was begun.
+pub const QUICK_MAX: Duration = Duration::from_secs(15);
+/// So many domains are known as quick; the one that was it longest ago makes room.
+pub const QUICK_DOMAINS_MAX: usize = 1_000;
+/// Of all, so many go to one domain: whoever answers slowly keeps no others waiting.
 pub const SENDINGS_TO_ONE_DOMAIN_MAX: usize = 4;
 /// Recipients of one sending.
 pub const SENDING_RECIPIENTS_MAX: usize = 100;
@@ -45,6 +52,8 @@ pub enum OutwardKind {
     Send {
         /// The domain.
         domain: Arc<str>,
+        /// Whose mail it is.
+        sender: Sender,
         /// The recipients, and how many attempts failed for each.
         recipients: Vec<(u32, u32)>,
     },
@@ -73,24 +82,82 @@ pub enum OutwardOutcome {
 }
 
 /// All of it, of one owner.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outwards {
-    under_way: BTreeMap<u64, Outward>,
+    under_way: BTreeMap<u64, UnderWay>,
     busy: BTreeMap<RecipientId, u64>,
     /// Under way for each domain.
     of_domain: BTreeMap<Arc<str>, usize>,
     sendings: usize,
+    places: Places,
+    quick: QuickDomains,
     /// Domains whose servers are not asked before.
     domains: BTreeMap<Arc<str>, Duration>,
     /// What was not done, when it is begun again, and how often that was so.
     again: BTreeMap<RecipientId, (Duration, u32)>,
-    /// The domain that had its turn last.
-    last_domain: Option<Arc<str>>,
+    /// Whose turn was last.
+    last_line: Option<Line>,
     last: u64,
     wakes_at: Option<Duration>,
 }
 
-/// What is due for a domain: recipients of one item at one time, and how many attempts failed for each.
+/// What is under way, when it was begun, and of which pace its place is, if it has one.
+#[derive(Debug)]
+struct UnderWay {
+    outward: Outward,
+    begun: Duration,
+    pace: Option<Pace>,
+}
+
+impl Default for Outwards {
+    fn default() -> Self {
+        Outwards {
+            under_way: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            of_domain: BTreeMap::new(),
+            sendings: 0,
+            places: Places::new(SENDINGS_MAX, SENDINGS_KEPT_FOR_QUICK),
+            quick: QuickDomains::default(),
+            domains: BTreeMap::new(),
+            again: BTreeMap::new(),
+            last_line: None,
+            last: 0,
+            wakes_at: None,
+        }
+    }
+}
+
+/// Domains whose servers were quick, by when that was: of each attempt that was, the number.
+#[derive(Debug, Default)]
+struct QuickDomains {
+    of: BTreeMap<Arc<str>, u64>,
+    by_age: BTreeMap<u64, Arc<str>>,
+}
+
+impl QuickDomains {
+    fn pace(&self, domain: &str) -> Pace {
+        if self.of.contains_key(domain) { Pace::Quick } else { Pace::Unproved }
+    }
+
+    fn set(&mut self, domain: &Arc<str>, pace: Pace, number: u64) {
+        if let Some(before) = self.of.remove(domain) {
+            self.by_age.remove(&before);
+        }
+        match pace {
+            Pace::Quick => {
+                self.of.insert(Arc::clone(domain), number);
+                self.by_age.insert(number, Arc::clone(domain));
+            }
+            Pace::Unproved => {}
+        }
+        while self.of.len() > QUICK_DOMAINS_MAX {
+            let Some((_, oldest)) = self.by_age.pop_first() else { return };
+            self.of.remove(&oldest);
+        }
+    }
+}
+
+/// What is due in a line: recipients of one item at one time, and how many attempts failed for each.
 struct Due {
     at: UnixMillis,
     item: CommandId,
@@ -98,7 +165,7 @@ struct Due {
 }
 
 impl Outwards {
-    /// What is to be begun now. Domains take turns; of each the earliest first.
+    /// What is to be begun now. Domains, and their senders, take turns; of each the earliest first.
     pub fn next(&mut self, now: Duration, wall: UnixMillis, items: &Items) -> Vec<Outward> {
         self.wakes_at = None;
         self.domains.retain(|_, until| *until > now);
@@ -116,12 +183,30 @@ impl Outwards {
         self.wakes_at
     }
 
+    /// How many domains are known as quick.
+    #[cfg(test)]
+    pub fn quick_domains(&self) -> usize {
+        self.quick.of.len().max(self.quick.by_age.len())
+    }
+
+    /// Whether a domain is.
+    #[cfg(test)]
+    pub fn is_quick(&self, domain: &str) -> bool {
+        self.quick.pace(domain) == Pace::Quick
+    }
+
     /// It ended. Returns the change that it means for the queue; until [`Outwards::changed`] says so, nothing else is done for
     /// its recipients.
     pub fn ended(&mut self, now: Duration, items: &Items, number: u64, outcome: OutwardOutcome) -> Option<QueueChange> {
-        let Outward { item, what, .. } = self.under_way.remove(&number)?;
-        if let OutwardKind::Send { domain, .. } = &what {
+        let UnderWay { outward: Outward { item, what, .. }, begun, pace } = self.under_way.remove(&number)?;
+        if let (OutwardKind::Send { domain, sender, .. }, Some(pace)) = (&what, pace) {
             self.sendings -= 1;
+            self.places.leave(*sender, pace);
+            if let OutwardOutcome::Attempted(attempts) = &outcome {
+                let is_quick =
+                    attempts.iter().any(|attempt| attempt.diagnosis.is_reply) && now.saturating_sub(begun) <= QUICK_MAX;
+                self.quick.set(domain, if is_quick { Pace::Quick } else { Pace::Unproved }, number);
+            }
             if let Some(count) = self.of_domain.get_mut(domain) {
                 *count -= 1;
                 if *count == 0 {
@@ -182,25 +267,28 @@ impl Outwards {
     }
 
     fn next_sendings(&mut self, now: Duration, wall: UnixMillis, items: &Items, begun: &mut Vec<Outward>) {
-        if self.sendings >= SENDINGS_MAX {
+        if self.places.is_full() {
             // One that ends says so, and then it is looked again.
             return;
         }
         let all = items.sendings();
+        let may = |(domain, sender): &&Line| self.places.has_room(*sender, self.quick.pace(domain));
         // Those behind the one that had its turn last, then the others.
-        let order: Vec<Arc<str>> = match self.last_domain.clone() {
+        let order: Vec<Line> = match self.last_line.clone() {
             Some(last) => {
-                let behind = all.range((Bound::Excluded(Arc::clone(&last)), Bound::Unbounded));
-                behind.chain(all.range(..=last)).map(|(domain, _)| Arc::clone(domain)).collect()
+                let behind = all.range((Bound::Excluded(last.clone()), Bound::Unbounded));
+                behind.chain(all.range(..=last)).map(|(line, _)| line).filter(may).cloned().collect()
             }
-            None => all.keys().cloned().collect(),
+            None => all.keys().filter(may).cloned().collect(),
         };
         let mut round = true;
         while round {
             round = false;
-            for domain in &order {
-                if self.sendings >= SENDINGS_MAX {
-                    return;
+            for line in &order {
+                let (domain, sender) = line;
+                let pace = self.quick.pace(domain);
+                if !self.places.has_room(*sender, pace) {
+                    continue;
                 }
                 if let Some(until) = self.domains.get(domain).copied() {
                     self.wake(until);
@@ -209,27 +297,28 @@ impl Outwards {
                 if self.of_domain.get(domain).copied().unwrap_or(0) >= SENDINGS_TO_ONE_DOMAIN_MAX {
                     continue;
                 }
-                let Some((item, recipients)) = self.due(now, wall, items, domain) else { continue };
+                let Some((item, recipients)) = self.due(now, wall, items, line) else { continue };
                 *self.of_domain.entry(Arc::clone(domain)).or_default() += 1;
                 self.sendings += 1;
-                self.last_domain = Some(Arc::clone(domain));
-                let what = OutwardKind::Send { domain: Arc::clone(domain), recipients };
-                begun.push(self.begin(item, what));
+                self.places.take(*sender, pace);
+                self.last_line = Some(line.clone());
+                let what = OutwardKind::Send { domain: Arc::clone(domain), sender: *sender, recipients };
+                begun.push(self.begin(now, item, what, Some(pace)));
                 round = true;
             }
         }
     }
 
-    /// The earliest item that is due for a domain, and for whom.
+    /// The earliest item that is due in a line, and for whom.
     fn due(
         &mut self,
         now: Duration,
         wall: UnixMillis,
         items: &Items,
-        domain: &Arc<str>,
+        line: &Line,
     ) -> Option<(CommandId, Vec<(u32, u32)>)> {
         let mut found: Option<Due> = None;
-        for (due, item, recipient) in items.sendings().get(domain)? {
+        for (due, item, recipient) in items.sendings().get(line)? {
             let id = (*item, *recipient);
             if *due > wall {
                 self.wake(now + Duration::from_millis(due.0 - wall.0));
@@ -282,7 +371,7 @@ impl Outwards {
             }
         }
         for ((item, kind), recipients) in found {
-            begun.push(self.begin(item, OutwardKind::Report { kind, recipients }));
+            begun.push(self.begin(now, item, OutwardKind::Report { kind, recipients }, None));
         }
     }
 
@@ -308,7 +397,7 @@ impl Outwards {
             }
         }
         for (item, recipients) in found {
-            begun.push(self.begin(item, OutwardKind::Report { kind: ReportKind::Delayed, recipients }));
+            begun.push(self.begin(now, item, OutwardKind::Report { kind: ReportKind::Delayed, recipients }, None));
         }
     }
 
@@ -326,13 +415,13 @@ impl Outwards {
         }
     }
 
-    fn begin(&mut self, item: CommandId, what: OutwardKind) -> Outward {
+    fn begin(&mut self, now: Duration, item: CommandId, what: OutwardKind, pace: Option<Pace>) -> Outward {
         self.last += 1;
         for recipient in recipients_of(&what) {
             self.busy.insert((item, recipient), self.last);
         }
         let begun = Outward { number: self.last, item, what };
-        self.under_way.insert(self.last, begun.clone());
+        self.under_way.insert(self.last, UnderWay { outward: begun.clone(), begun: now, pace });
         begun
     }
 

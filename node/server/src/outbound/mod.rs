@@ -3,6 +3,7 @@
 mod addresses;
 mod connection;
 mod hosts;
+mod line;
 mod message;
 pub mod policies;
 mod send;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use mailraft_mailbox::queue::outgoing::OutgoingMessage;
 use mailraft_mailbox::queue::outward::{Outward, OutwardKind, OutwardOutcome};
+use mailraft_mailbox::queue::places::{Pace, Places, Sender};
 use mailraft_mailbox::{MailboxKey, Place};
 use mailraft_outbound::destinations::{Admission, DESTINATIONS_MAX, Destinations, Ended};
 use mailraft_storage::CommandId;
@@ -27,11 +29,14 @@ use crate::links::Reach;
 use crate::lookups::look_up;
 use crate::proved_dns::ProvedDns;
 use crate::spool::Budget;
+use line::Line;
 use policies::Policies;
 use tls::OutboundTls;
 
 /// Messages that a node sends at once. Each has a chunk in memory.
 pub const SENDINGS_AT_ONCE: usize = 64;
+/// Of these, so many are kept for domains whose servers were quick lately.
+pub const SENDINGS_KEPT_FOR_QUICK: usize = 16;
 /// Senders that a node tells something at once.
 pub const REPORTS_AT_ONCE: usize = 8;
 /// What finds a domain's places taken comes again after this.
@@ -96,29 +101,57 @@ impl Outbound {
 
     /// Carries out what owners of queues want sent and told, for as long as the node runs.
     pub async fn run(self, mut jobs: mpsc::UnboundedReceiver<OutwardJob>) {
-        let lanes = [SENDINGS_AT_ONCE, REPORTS_AT_ONCE].map(|places| Arc::new(Semaphore::new(places)));
-        while let Some(job) = jobs.recv().await {
-            let [sendings, reports] = &lanes;
-            let lane = match &job.task.what {
-                OutwardKind::Send { .. } => Arc::clone(sendings),
-                OutwardKind::Report { .. } => Arc::clone(reports),
-            };
-            let outbound = self.clone();
-            tokio::spawn(async move {
-                let Ok(_turn) = lane.acquire_owned().await else { return };
-                if !job.is_wanted() {
-                    return;
-                }
-                let outcome = outbound.carry_out(job.place, &job.task).await;
-                job.ended(outcome);
-            });
+        let reports = Arc::new(Semaphore::new(REPORTS_AT_ONCE));
+        let mut line = Line::new(Places::new(SENDINGS_AT_ONCE, SENDINGS_KEPT_FOR_QUICK));
+        let (leaves, mut left) = mpsc::unbounded_channel();
+        loop {
+            tokio::select! {
+                job = jobs.recv() => match job {
+                    Some(job) => match &job.task.what {
+                        OutwardKind::Send { sender, .. } => line.push(*sender, job),
+                        OutwardKind::Report { .. } => self.clone().report(job, Arc::clone(&reports)),
+                    },
+                    None => return,
+                },
+                Some((sender, pace)) = left.recv() => line.left(sender, pace),
+            }
+            for (sender, pace, job) in line.begin(|job| self.pace(job)) {
+                let place = TakenPlace { sender, pace, leaves: leaves.clone() };
+                let outbound = self.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    outbound.end(job).await;
+                });
+            }
+        }
+    }
+
+    fn report(self, job: OutwardJob, places: Arc<Semaphore>) {
+        tokio::spawn(async move {
+            let Ok(_turn) = places.acquire_owned().await else { return };
+            self.end(job).await;
+        });
+    }
+
+    /// Carries a job out, and says how it ended.
+    async fn end(&self, job: OutwardJob) {
+        if job.is_wanted() {
+            let outcome = self.carry_out(job.place, &job.task).await;
+            job.ended(outcome);
+        }
+    }
+
+    fn pace(&self, job: &OutwardJob) -> Pace {
+        match &job.task.what {
+            OutwardKind::Send { domain, .. } if self.destinations().is_quick(domain) => Pace::Quick,
+            OutwardKind::Send { .. } | OutwardKind::Report { .. } => Pace::Unproved,
         }
     }
 
     async fn carry_out(&self, place: Place, outward: &Outward) -> OutwardOutcome {
         let item = outward.item;
         match &outward.what {
-            OutwardKind::Send { domain, recipients } => {
+            OutwardKind::Send { domain, recipients, .. } => {
                 if !(self.config)().outbound.enabled {
                     return OutwardOutcome::NotNow(DISABLED_PAUSE);
                 }
@@ -137,7 +170,7 @@ impl Outbound {
                         return OutwardOutcome::NotNow(Duration::from_millis(at.saturating_sub(now_ms)));
                     }
                 }
-                let mut turn = Turn { outbound: self, domain, how: Ended::Neither };
+                let mut turn = Turn { outbound: self, domain, how: Ended::Neither, begun_ms: now_ms };
                 let (outcome, how) = send::send(self, place, item, domain, recipients).await;
                 turn.how = how;
                 outcome
@@ -147,17 +180,33 @@ impl Outbound {
     }
 }
 
+/// A place among the messages that are sent at once, until it is dropped.
+struct TakenPlace {
+    sender: Sender,
+    pace: Pace,
+    leaves: mpsc::UnboundedSender<(Sender, Pace)>,
+}
+
+impl Drop for TakenPlace {
+    fn drop(&mut self) {
+        // Who gave it out may be gone, as at the end of the node.
+        let _ = self.leaves.send((self.sender, self.pace));
+    }
+}
+
 /// A place among the connections to a domain, until it is dropped.
 struct Turn<'a> {
     outbound: &'a Outbound,
     domain: &'a str,
     how: Ended,
+    begun_ms: u64,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let now_ms = self.outbound.now_ms();
-        self.outbound.destinations().ended(self.domain, self.how, now_ms);
+        let took_ms = now_ms.saturating_sub(self.begun_ms);
+        self.outbound.destinations().ended(self.domain, self.how, took_ms, now_ms);
     }
 }
 
