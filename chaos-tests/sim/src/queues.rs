@@ -5,33 +5,46 @@
 //! In the end each message that was accepted must be in each of its mailboxes once, and nothing may wait. Of what was
 //! accepted and not held when its queue was taken over, no mailbox may have more than one.
 
+mod books;
+mod clients;
+mod days;
+mod look;
+mod operator;
+mod outside;
 mod partition;
+mod reports;
+mod sendings;
+mod servers;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mailraft_mailbox::accepted::{AcceptedEnvelope, AcceptedRecipient};
-use mailraft_mailbox::api::{FetchWhat, FetchedContent, NewMessage, ZonedTime};
+use mailraft_mailbox::accepted::AcceptedRecipient;
+use mailraft_mailbox::api::NewMessage;
 use mailraft_mailbox::owner::{Ask, Lead, Own, Step};
 use mailraft_mailbox::plant::{self as planted, Fault as Planted};
 use mailraft_mailbox::queue::content::QueuedMessage;
 use mailraft_mailbox::queue::errands::{Errand, ErrandKind, ErrandOutcome};
 use mailraft_mailbox::queue::outward::OutwardOutcome;
 use mailraft_mailbox::{
-    Answer, Command, Detached, Mailbox, MailboxKey, MailboxOwner, MessageKind, Owner, Place, Read, Refusal, Reply,
-    SessionNumber, UidSet, chunk_key, open_body_key, open_body_row,
+    Answer, Command, Detached, Mailbox, MailboxKey, MailboxOwner, MessageKind, Owner, Place, Refusal, Reply,
+    SessionNumber, chunk_key, open_body_key, open_body_row,
 };
-use mailraft_storage::body::{BodyId, open_chunk};
+use mailraft_storage::body::BodyId;
 use mailraft_storage::memory::MemoryRows;
 use mailraft_storage::seal::Key;
-use mailraft_storage::{CommandId, Env, Epoch, MailboxId, PartitionId, ProposalOutcome, RowBatch, Rows, Table};
+use mailraft_storage::{
+    CommandId, EntryKind, Env, Epoch, MailboxId, PartitionId, Proposal, ProposalOutcome, RowBatch, Rows, Table, Verdict,
+};
 
 use crate::dice::Dice;
 use crate::host::CLUSTER;
-use crate::message;
-use partition::{Held, Partition, Running};
+use books::{Books, Said, Sender};
+use outside::Outside;
+use partition::{Held, Partition, Running, copied};
 
 /// Partitions of the world.
 const PARTITIONS: u32 = 3;
@@ -57,6 +70,22 @@ pub struct Summary {
     pub disturbed: usize,
     /// Entries that partitions which were taken over had lost.
     pub lost: u64,
+    /// Recipients outside for whom messages were accepted.
+    pub outside: usize,
+    /// Messages that other servers took, for one recipient each.
+    pub taken: usize,
+    /// Of these, those that a recipient had already.
+    pub repeated: usize,
+    /// Attempts of which nobody heard that a server had taken the message, or of which it was not recorded.
+    pub unheard: usize,
+    /// Attempts that were given up just before the message's last octet, as another node led.
+    pub withdrawn: usize,
+    /// Reports to senders.
+    pub reports: usize,
+    /// Messages that were given up after five days.
+    pub expired: usize,
+    /// Decisions of operators.
+    pub decided: usize,
 }
 
 /// Runs a world for so many steps, heals it, and looks.
@@ -64,12 +93,35 @@ pub struct Summary {
 /// # Errors
 /// What is wrong.
 pub fn run(seed: u64, steps: usize) -> Result<Summary, String> {
-    let mut world = World::new(seed);
+    let mut world = World::new(seed, Scope::Mailboxes);
     for _ in 0..steps {
         world.step()?;
     }
     world.heal()?;
     world.check()
+}
+
+/// The same with recipients at other servers, and time that passes by hours.
+///
+/// # Errors
+/// What is wrong: the name of the rule that is broken, and how.
+pub fn run_outside(seed: u64, steps: usize) -> Result<Summary, String> {
+    let mut world = World::new(seed, Scope::Outside);
+    for _ in 0..steps {
+        world.step_outside()?;
+    }
+    world.heal_outside()?;
+    world.check_outside()?;
+    world.check()
+}
+
+/// Where the recipients of a world's messages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// In mailboxes of the cluster.
+    Mailboxes,
+    /// At other servers, too.
+    Outside,
 }
 
 struct World {
@@ -89,12 +141,19 @@ struct World {
     epochs: u64,
     summary: Summary,
     healing: bool,
+    scope: Scope,
+    outside: Outside,
+    books: Books,
 }
 
 /// A message that a client has for several mailboxes.
 struct Message {
     marker: u64,
     recipients: Vec<MailboxId>,
+    sender: Sender,
+    reverse_path: String,
+    /// Its recipients at other servers.
+    outside: Vec<AcceptedRecipient>,
     deduplicate: bool,
     id: CommandId,
     attempts: u32,
@@ -108,11 +167,13 @@ struct Message {
 }
 
 /// An errand of a queue mailbox's owner.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Job {
     queue: MailboxId,
     epoch: u64,
     place: Place,
+    /// What its node has of the queue's partition.
+    rows: MemoryRows,
     errand: Errand,
 }
 
@@ -124,17 +185,20 @@ struct Late {
     chunks: Vec<Bytes>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Asker {
     Client(usize),
     Errand(Job),
+    /// Puts a report into the queue.
+    Report(outside::Task),
+    Operator(operator::Decision),
     Nobody,
 }
 
 type Out = Vec<Step<u64>>;
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, scope: Scope) -> Self {
         let mut env = Env::seeded(seed);
         env.wall.0 = 1_700_000_000_000;
         let ids = (0..MAILBOXES).map(|number| {
@@ -151,6 +215,7 @@ impl World {
             incarnation: 1,
             term: 1,
             owners: BTreeMap::new(),
+            deposed: BTreeMap::new(),
         };
         World {
             dice: Dice::new(seed, 0),
@@ -166,6 +231,9 @@ impl World {
             epochs: 0,
             summary: Summary::default(),
             healing: false,
+            scope,
+            outside: Outside::new(),
+            books: Books::default(),
         }
     }
 
@@ -207,81 +275,6 @@ impl World {
         self.env.wall.0 += millis;
     }
 
-    /// A client has a new message, or asks once more for one of which it has no answer.
-    fn client(&mut self) -> Result<(), String> {
-        let unheard = |m: &Message| m.accepted.is_none() && m.waiting.is_none();
-        let again: Vec<usize> = (0..self.messages.len()).filter(|n| unheard(&self.messages[*n])).collect();
-        if let Some(number) = self.dice.pick(&again).copied() {
-            return self.send(number);
-        }
-        if self.messages.iter().filter(|m| m.accepted.is_none()).count() >= MESSAGES_UNDER_WAY || self.healing {
-            return Ok(());
-        }
-        // A sender that lost its 250 sends the same again.
-        let repeated: Vec<usize> = (0..self.messages.len())
-            .filter(|n| self.messages[*n].deduplicate && self.messages[*n].accepted == Some(true))
-            .collect();
-        let repeats = if self.dice.chance(150) { self.dice.pick(&repeated).copied() } else { None };
-        let (marker, recipients, deduplicate) = match repeats {
-            Some(number) => {
-                let of = &self.messages[number];
-                (of.marker, of.recipients.clone(), true)
-            }
-            None => {
-                let mut recipients = self.mailboxes.clone();
-                let count = self.dice.between(2, MAILBOXES) as usize;
-                while recipients.len() > count {
-                    recipients.swap_remove(self.dice.below(recipients.len() as u64) as usize);
-                }
-                (self.new_marker(), recipients, self.dice.chance(300))
-            }
-        };
-        let id = self.env.command_id();
-        self.messages.push(Message {
-            marker,
-            recipients,
-            deduplicate,
-            id,
-            attempts: 0,
-            waiting: None,
-            accepted: None,
-            at: 0,
-            may_be_lost: false,
-        });
-        self.send(self.messages.len() - 1)
-    }
-
-    /// Names a message that nobody has yet. Many have a body of several chunks.
-    fn new_marker(&mut self) -> u64 {
-        let number = (self.messages.len() as u64 + 1) * message::LARGE_ONE_IN;
-        if self.dice.chance(250) { number } else { number + 1 }
-    }
-
-    fn send(&mut self, number: usize) -> Result<(), String> {
-        let Message { marker, id, attempts, deduplicate, .. } = self.messages[number];
-        let queue = MailboxId::queue_of(id.queue_partition(PARTITIONS));
-        let (new_message, chunks) = message::seal(&mut self.env, marker);
-        self.upload(queue, &new_message, chunks)?;
-        let recipient = |mailbox: &MailboxId| AcceptedRecipient {
-            address: format!("{mailbox}@example.test"),
-            mailbox: *mailbox,
-            detail: None,
-            notify: None,
-            orcpt: None,
-        };
-        let accepted = AcceptedEnvelope {
-            reverse_path: "sender@example.test".to_owned(),
-            recipients: self.messages[number].recipients.iter().map(recipient).collect(),
-            deduplicate,
-            ..AcceptedEnvelope::default()
-        };
-        let session = self.session(Asker::Client(number));
-        self.messages[number].waiting = Some(session);
-        self.messages[number].attempts += 1;
-        let command = Command::Accept { new_message, accepted, received: ZonedTime::default() };
-        self.ask(queue, session, id, attempts, command)
-    }
-
     /// Puts the chunks of a large body into the rows of a mailbox, as an upload does.
     fn upload(&mut self, mailbox: MailboxId, new_message: &NewMessage, chunks: Vec<Bytes>) -> Result<(), String> {
         if chunks.is_empty() {
@@ -319,7 +312,8 @@ impl World {
         }
         let rows: Arc<dyn Rows> = Arc::new(partition.rows.clone());
         let engine = Mailbox::load(rows, partition.place(mailbox), key_of(mailbox)).map_err(|e| e.to_string())?;
-        partition.owners.insert(mailbox, Running { epoch, owner: MailboxOwner::new(), in_flight: None });
+        let (place, own_rows) = (partition.place(mailbox), partition.rows.clone());
+        partition.owners.insert(mailbox, Running::new(epoch, place, own_rows));
         self.with_owner(mailbox, |owner, env, out| owner.loaded(env, Ok(engine), out))
     }
 
@@ -338,16 +332,35 @@ impl World {
         })
     }
 
-    /// Lets an owner do something, and carries out what it wants done.
+    /// Lets the owner that leads do something, if there is one.
     fn with_owner(
         &mut self,
         mailbox: MailboxId,
         act: impl FnOnce(&mut MailboxOwner<u64>, &mut Env, &mut Out),
     ) -> Result<(), String> {
+        let Some(epoch) = self.partition(mailbox).owners.get(&mailbox).map(|running| running.epoch) else {
+            return Ok(());
+        };
+        self.with_running(mailbox, epoch, act)
+    }
+
+    /// Lets an owner do something, and carries out what it wants done.
+    fn with_running(
+        &mut self,
+        mailbox: MailboxId,
+        epoch: u64,
+        act: impl FnOnce(&mut MailboxOwner<u64>, &mut Env, &mut Out),
+    ) -> Result<(), String> {
         let at = mailbox.partition(PARTITIONS).0 as usize - 1;
         let partition = &mut self.partitions[at];
-        let place = partition.place(mailbox);
-        let Some(running) = partition.owners.get_mut(&mailbox) else { return Ok(()) };
+        let (running, leads) = match partition.owners.get_mut(&mailbox) {
+            Some(running) if running.epoch == epoch => (running, true),
+            Some(_) | None => match partition.deposed.get_mut(&epoch) {
+                Some(running) => (running, false),
+                None => return Ok(()),
+            },
+        };
+        let place = running.place;
         let mut out = Vec::new();
         act(&mut running.owner, &mut self.env, &mut out);
         let (mut steps, mut replies) = (std::collections::VecDeque::from(out), Vec::new());
@@ -355,21 +368,27 @@ impl World {
             match step {
                 Step::Propose(proposal) => {
                     assert!(running.in_flight.replace(proposal).is_none(), "one entry is in flight");
+                    running.proposed.append(&mut running.said);
                 }
-                Step::Pause { .. } => {}
+                Step::Pause { millis } => {
+                    running.wakes.insert(self.env.now + Duration::from_millis(millis));
+                }
                 Step::Unreadable { error, .. } => return Err(format!("a row can't be read: {error}")),
                 Step::Own(Own::Barrier { number, rows, held }) => {
                     let passes = !held
                         || partition.held.is_all(&partition.rows, partition.index, &mut self.dice, self.healing)?;
-                    let lead = if passes { Lead::Confirmed } else { Lead::Lost };
-                    let read = rows.map(|read| read.run(&partition.rows));
+                    let lead = if leads && passes { Lead::Confirmed } else { Lead::Lost };
+                    let read = rows.map(|read| read.run(&running.rows));
                     let mut out = Vec::new();
                     running.owner.confirmed(number, lead, read, &mut out);
                     steps.extend(out);
                 }
                 Step::Own(Own::Reply { to, reply }) => replies.push((to, reply)),
                 Step::Own(Own::Errand(errand)) => {
-                    self.jobs.push(Job { queue: mailbox, epoch: running.epoch, place, errand });
+                    self.jobs.push(Job { queue: mailbox, epoch, place, rows: running.rows.clone(), errand });
+                }
+                Step::Own(Own::Outward(outward)) if self.scope == Scope::Outside => {
+                    self.outside.begin(mailbox, epoch, place, running.rows.clone(), outward);
                 }
                 // Of a mailbox that is gone the sender would be told; here nobody is.
                 Step::Own(Own::Outward(outward)) => {
@@ -377,19 +396,23 @@ impl World {
                     running.owner.outward_ended(&mut self.env, number, OutwardOutcome::NobodyToTell, &mut out);
                     steps.extend(out);
                 }
-                Step::End { .. } => {
+                Step::End { .. } if leads => {
                     partition.owners.remove(&mailbox);
+                    break;
+                }
+                Step::End { .. } => {
+                    partition.deposed.remove(&epoch);
                     break;
                 }
             }
         }
         for (to, reply) in replies {
-            self.hear(mailbox, to, reply)?;
+            self.hear(mailbox, epoch, to, reply)?;
         }
         Ok(())
     }
 
-    fn hear(&mut self, mailbox: MailboxId, session: u64, reply: Reply) -> Result<(), String> {
+    fn hear(&mut self, mailbox: MailboxId, epoch: u64, session: u64, reply: Reply) -> Result<(), String> {
         let mut answered_at = 0;
         let result = match reply {
             Reply::Answer { result, at, .. } => {
@@ -400,7 +423,7 @@ impl World {
             Reply::Event(_) => return Ok(()),
         };
         let Some(asker) = self.asked.remove(&session) else { return Ok(()) };
-        if let Some(running) = self.partition(mailbox).owners.get_mut(&mailbox) {
+        if let Some(running) = self.partition(mailbox).running(mailbox, epoch) {
             running.owner.detach(session);
         }
         match (asker, result) {
@@ -408,7 +431,7 @@ impl World {
                 let message = &mut self.messages[number];
                 (message.waiting, message.accepted, message.at) = (None, Some(result.is_ok()), answered_at);
                 match result {
-                    Ok(Answer::Accepted { recipients, .. }) => assert_eq!(recipients.len(), message.recipients.len()),
+                    Ok(Answer::Accepted { .. }) => {}
                     other => return Err(format!("a message is not accepted: {other:?}")),
                 }
             }
@@ -426,6 +449,11 @@ impl World {
                 let lost = !self.healing && self.dice.chance(150);
                 self.tell_end(job, if lost { ErrandOutcome::Failed } else { outcome })?;
             }
+            (Asker::Report(task), result) => {
+                let lost = !self.healing && self.dice.chance(150);
+                self.report_put(task, result.filter(|_| !lost))?;
+            }
+            (Asker::Operator(decision), result) => self.is_decided(&decision, result),
             (Asker::Nobody, _) => {}
         }
         Ok(())
@@ -434,11 +462,9 @@ impl World {
     /// Tells a queue's owner how its errand ended, if it is still there.
     fn tell_end(&mut self, job: Job, outcome: ErrandOutcome) -> Result<(), String> {
         self.summary.errands += 1;
-        let there = self.partition(job.queue).owners.get(&job.queue).is_some_and(|running| running.epoch == job.epoch);
-        if !there {
-            return Ok(());
-        }
-        self.with_owner(job.queue, |owner, env, out| owner.errand_ended(env, job.errand.number, outcome, out))
+        self.with_running(job.queue, job.epoch, |owner, env, out| {
+            owner.errand_ended(env, job.errand.number, outcome, out)
+        })
     }
 
     /// Mailboxes with an entry in flight.
@@ -448,14 +474,49 @@ impl World {
     }
 
     fn applies(&mut self, mailbox: MailboxId) -> Result<(), String> {
-        let wall = self.env.wall;
+        let not_now = self.scope == Scope::Outside && !self.healing && self.dice.chance(60);
+        let is_full = self.scope == Scope::Outside && self.dice.chance(500);
+        let refused = not_now.then_some(if is_full { ProposalOutcome::Overloaded } else { ProposalOutcome::Dropped });
         let partition = self.partition(mailbox);
-        let Some(proposal) = partition.owners.get_mut(&mailbox).and_then(|running| running.in_flight.take()) else {
-            return Ok(());
+        let Some(running) = partition.owners.get_mut(&mailbox) else { return Ok(()) };
+        let Some(proposal) = running.in_flight.take() else { return Ok(()) };
+        let (epoch, mut proposed) = (running.epoch, std::mem::take(&mut running.proposed));
+        let outcome = match refused {
+            Some(refused) => {
+                running.said.append(&mut proposed);
+                refused
+            }
+            None => self.apply(mailbox, proposal, epoch, &proposed)?,
         };
-        let (index, verdict) = partition.apply(proposal, wall)?;
-        let outcome = ProposalOutcome::Applied { index, verdict };
         self.with_owner(mailbox, |owner, env, out| owner.decided(env, outcome, out))
+    }
+
+    /// An entry is applied; the books take down what it says.
+    fn apply(
+        &mut self,
+        mailbox: MailboxId,
+        proposal: Proposal,
+        epoch: u64,
+        proposed: &[Said],
+    ) -> Result<ProposalOutcome, String> {
+        let wall = self.env.wall;
+        let commands = match &proposal.kind {
+            EntryKind::Rows(body) => body.results.iter().map(|(id, _)| *id).collect(),
+            _ => Vec::new(),
+        };
+        let partition = self.partition(mailbox);
+        let (index, verdict) = partition.apply(proposal, wall)?;
+        if verdict == Verdict::Accepted {
+            let mut accepted = BTreeSet::new();
+            for id in &commands {
+                if mailbox.is_queue() && partition.has_item(mailbox, *id)? {
+                    accepted.insert(*id);
+                }
+            }
+            self.books.applied(index.0, &commands, &accepted)?;
+            proposed.iter().for_each(|said| self.books.recorded(index.0, epoch, said));
+        }
+        Ok(ProposalOutcome::Applied { index, verdict })
     }
 
     fn carry_out_one(&mut self) -> Result<(), String> {
@@ -468,7 +529,7 @@ impl World {
     }
 
     fn carry_out(&mut self, job: Job) -> Result<(), String> {
-        let Job { queue, place, errand, .. } = job;
+        let Job { queue, place, errand, .. } = job.clone();
         if self.deleted.contains(&errand.mailbox) {
             return self.tell_end(job, ErrandOutcome::NoSuchMailbox);
         }
@@ -484,7 +545,7 @@ impl World {
                 Command::ReleaseQueued { origin: errand.origin }
             }
             ErrandKind::Deliver => {
-                let rows = self.partition(queue).rows.clone();
+                let rows = job.rows.clone();
                 let of = (errand.origin.item, errand.origin.recipient);
                 let read = QueuedMessage::read(&rows, place, &key_of(queue), of).map_err(|e| e.to_string())?;
                 let Some(queued) = read else { return self.tell_end(job, ErrandOutcome::Failed) };
@@ -526,7 +587,8 @@ impl World {
         }
         let at = self.dice.below(self.late.len() as u64) as usize;
         let Late { mailbox, mut id, mut command, chunks } = self.late.swap_remove(at);
-        if self.dice.chance(500) {
+        // A report is looked for in the books by its id.
+        if self.dice.chance(500) && !matches!(command, Command::Report { .. }) {
             id = self.env.command_id();
             if let Command::DeliverQueued { new_message, .. } = &mut command
                 && new_message.inline.is_none()
@@ -575,12 +637,25 @@ impl World {
 
     fn change_leader(&mut self) -> Result<(), String> {
         let at = self.dice.below(u64::from(PARTITIONS)) as usize;
-        self.partitions[at].term += 1;
+        self.depose(at)?;
+        if self.dice.chance(500) { self.wake_queues() } else { Ok(()) }
+    }
+
+    fn depose(&mut self, at: usize) -> Result<(), String> {
         self.summary.disturbed += 1;
         for mailbox in self.partitions[at].owners.keys().copied().collect::<Vec<_>>() {
-            self.lose(mailbox)?;
+            let lives_on = self.scope == Scope::Outside && mailbox.is_queue() && self.dice.chance(600);
+            let lost = self.lose(mailbox)?;
+            if let Some(mut running) = lost.filter(|_| lives_on) {
+                // It does not know yet. What it reads is what it had, or what it hears from its successor.
+                if self.dice.chance(700) {
+                    running.rows = copied(&running.rows, running.place.replica)?;
+                }
+                self.partitions[at].deposed.insert(running.epoch, running);
+            }
         }
-        if self.dice.chance(500) { self.wake_queues() } else { Ok(()) }
+        self.partitions[at].term += 1;
+        Ok(())
     }
 
     fn take_over(&mut self) -> Result<(), String> {
@@ -605,145 +680,29 @@ impl World {
         let all: Vec<MailboxId> = self.partitions.iter().flat_map(|p| p.owners.keys().copied()).collect();
         let Some(mailbox) = self.dice.pick(&all).copied() else { return Ok(()) };
         self.summary.disturbed += 1;
-        self.lose(mailbox)
+        self.lose(mailbox).map(|_| ())
     }
 
-    /// An owner is gone. What it had in flight is applied before the next one starts, or never.
-    fn lose(&mut self, mailbox: MailboxId) -> Result<(), String> {
-        let (wall, applied) = (self.env.wall, self.dice.chance(500));
-        let partition = self.partition(mailbox);
-        let Some(running) = partition.owners.remove(&mailbox) else { return Ok(()) };
-        if let Some(proposal) = running.in_flight.filter(|_| applied) {
-            partition.apply(proposal, wall)?;
+    /// An owner is gone, or leads no more. What it had in flight is applied before the next one starts, or never.
+    fn lose(&mut self, mailbox: MailboxId) -> Result<Option<Running>, String> {
+        let applied = self.dice.chance(500);
+        let Some(mut running) = self.partition(mailbox).owners.remove(&mailbox) else { return Ok(None) };
+        let proposed = std::mem::take(&mut running.proposed);
+        if let Some(proposal) = running.in_flight.take().filter(|_| applied) {
+            self.apply(mailbox, proposal, running.epoch, &proposed)?;
         }
+        self.books.owner_is_gone(running.epoch);
         let sessions: Vec<u64> = running.owner.sessions().collect();
         for session in sessions {
             match self.asked.remove(&session) {
                 Some(Asker::Client(number)) => self.messages[number].waiting = None,
                 Some(Asker::Errand(job)) => self.tell_end(job, ErrandOutcome::Failed)?,
+                Some(Asker::Report(task)) => self.report_put(task, None)?,
+                Some(Asker::Operator(decision)) => self.is_decided(&decision, None),
                 Some(Asker::Nobody) | None => {}
             }
         }
-        Ok(())
-    }
-
-    /// All faults end: everything must be answered and delivered soon. Then what was held up comes at last.
-    fn heal(&mut self) -> Result<(), String> {
-        self.healing = true;
-        self.settle()?;
-        while !self.late.is_empty() {
-            self.late_copy()?;
-            self.settle()?;
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self) -> Result<(), String> {
-        for _ in 0..HEALING_ROUNDS {
-            self.pass(1_000);
-            self.wake_queues()?;
-            self.client()?;
-            self.again()?;
-            for mailbox in self.flying() {
-                self.applies(mailbox)?;
-            }
-            for job in std::mem::take(&mut self.jobs) {
-                self.carry_out(job)?;
-            }
-            if self.jobs.is_empty() && self.flying().is_empty() && self.unanswered() == 0 && self.waiting()?.is_empty()
-            {
-                return Ok(());
-            }
-        }
-        let unanswered = self.unanswered();
-        Err(format!("liveness: {unanswered} messages have no answer, and these wait: {:?}", self.waiting()?))
-    }
-
-    fn unanswered(&self) -> usize {
-        self.messages.iter().filter(|m| m.accepted.is_none()).count()
-    }
-
-    /// Items with recipients for whom something is still to be done.
-    fn waiting(&mut self) -> Result<Vec<CommandId>, String> {
-        let mut waiting = Vec::new();
-        for queue in (1..=PARTITIONS).map(|number| MailboxId::queue_of(PartitionId(number))) {
-            let mut engine = self.load(queue)?;
-            let Read::Answered(Ok(Answer::QueueItems(items)), _) =
-                engine.read(&self.env, &Command::QueueItems { after: None })
-            else {
-                return Err("a queue can't be listed".to_owned());
-            };
-            waiting.extend(items.iter().filter(|item| item.waiting + item.delivered > 0).map(|item| item.item));
-        }
-        Ok(waiting)
-    }
-
-    fn load(&mut self, mailbox: MailboxId) -> Result<Mailbox, String> {
-        let partition = self.partition(mailbox);
-        let rows: Arc<dyn Rows> = Arc::new(partition.rows.clone());
-        Mailbox::load(rows, partition.place(mailbox), key_of(mailbox)).map_err(|e| e.to_string())
-    }
-
-    fn check(&mut self) -> Result<Summary, String> {
-        let mut found: BTreeMap<MailboxId, BTreeMap<u64, usize>> = BTreeMap::new();
-        for mailbox in self.mailboxes.clone() {
-            let markers = self.markers(mailbox)?;
-            let counts = found.entry(mailbox).or_default();
-            markers.into_iter().for_each(|marker| *counts.entry(marker).or_default() += 1);
-        }
-        for message in &self.messages {
-            if message.accepted != Some(true) {
-                return Err(format!("message {} was not accepted", message.marker));
-            }
-            self.summary.accepted += 1;
-            for mailbox in message.recipients.iter().filter(|mailbox| !self.deleted.contains(mailbox)) {
-                let times = found[mailbox].get(&message.marker).copied().unwrap_or_default();
-                self.summary.delivered += 1;
-                if times != 1 && !(times == 0 && message.may_be_lost) {
-                    return Err(format!("message {} is {times} times in mailbox {mailbox}", message.marker));
-                }
-            }
-        }
-        for queue in (1..=PARTITIONS).map(|number| MailboxId::queue_of(PartitionId(number))) {
-            let partition = self.partition(queue);
-            if !partition.has_rows(queue, Table::QueueKeys)? && partition.has_rows(queue, Table::QueueRecipients)? {
-                return Err("recipients outlive their item".to_owned());
-            }
-        }
-        Ok(self.summary)
-    }
-
-    /// What the messages in a mailbox's INBOX say they are, every byte of them read.
-    fn markers(&mut self, mailbox: MailboxId) -> Result<Vec<u64>, String> {
-        let mut engine = self.load(mailbox)?;
-        let rows = self.partition(mailbox).rows.clone();
-        let mut ask = |env: &Env, command: Command| match engine.read(env, &command) {
-            Read::Answered(result, _) => result.map_err(|e| e.to_string()).map(Some),
-            Read::Stored(read) => read.run(&rows).map_err(|e| e.to_string()).map(|read| Some(read.answer)),
-            Read::Heard | Read::TooEarly => Ok(None),
-        };
-        let select = Command::Select { folder: "INBOX".to_owned(), claim_recent: false };
-        let Some(Answer::Selected(selected)) = ask(&self.env, select)? else { return Ok(Vec::new()) };
-        let uids: UidSet = selected.messages.iter().map(|message| message.uid).collect();
-        let what = FetchWhat { content: true, header: false };
-        let Some(Answer::Fetched(fetched)) = ask(&self.env, Command::Fetch { folder: selected.folder, uids, what })?
-        else {
-            return Err("INBOX can't be read".to_owned());
-        };
-        let mut markers = Vec::new();
-        for FetchedContent { email, body, body_key, chunks, .. } in fetched.into_iter().filter_map(|f| f.content) {
-            let mut plain = Vec::new();
-            for number in 0..chunks {
-                let Some(Answer::Chunk(Some(sealed))) = ask(&self.env, Command::ReadChunk { email, body, number })?
-                else {
-                    return Err(format!("a chunk is missing in mailbox {mailbox}"));
-                };
-                let opened = open_chunk(body, &body_key, number, number + 1 == chunks, &sealed);
-                plain.extend_from_slice(&opened.map_err(|e| format!("a chunk does not open: {e}"))?);
-            }
-            markers.push(message::marker_of_text(&plain).ok_or("a message is not what was sent")?);
-        }
-        Ok(markers)
+        Ok(Some(running))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages for several mailboxes reach each of them once, whatever happens between the queue and them; and each planted
 //! fault is found.
 
-use mailraft_sim::queues::{Summary, run};
+use mailraft_sim::queues::{Summary, run, run_outside};
 
 /// Steps of a run.
 const STEPS: usize = 1_000;
@@ -23,6 +23,31 @@ fn each_recipient_gets_what_was_accepted_once_whatever_is_lost_late_and_doubled(
         all.accepted > 200 && all.delivered > 800 && all.stale > 0 && all.disturbed > 300 && all.lost > 100,
         "{all:?}"
     );
+}
+
+/// Worlds with other servers, unless MAILRAFT_SEEDS names a number.
+const OUTSIDE_SEEDS: u64 = 6;
+
+#[test]
+fn what_goes_to_other_servers_is_sent_or_told_of_and_no_more_often_than_something_was_lost() {
+    let seeds = std::env::var("MAILRAFT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(OUTSIDE_SEEDS);
+    let mut all = Summary::default();
+    for seed in 1..=seeds {
+        let ran = run_outside(seed, STEPS).unwrap_or_else(|wrong| panic!("seed {seed} with other servers: {wrong}"));
+        all.outside += ran.outside;
+        all.taken += ran.taken;
+        all.repeated += ran.repeated;
+        all.unheard += ran.unheard;
+        all.withdrawn += ran.withdrawn;
+        all.reports += ran.reports;
+        all.expired += ran.expired;
+        all.decided += ran.decided;
+        all.disturbed += ran.disturbed;
+    }
+    println!("{all:?}");
+    assert!(all.outside as u64 > 20 * seeds && all.taken as u64 > 10 * seeds, "{all:?}");
+    assert!(all.repeated > 0 && all.repeated <= all.unheard, "{all:?}");
+    assert!(all.withdrawn > 0 && all.reports > 0 && all.expired > 0 && all.decided > 0, "{all:?}");
 }
 
 #[cfg(feature = "plant")]
