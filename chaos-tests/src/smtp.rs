@@ -45,8 +45,18 @@ impl Smtp {
     /// # Errors
     /// Those of the connection: then nothing is known of the message.
     pub fn send(&mut self, from: &str, to: &str, message: &[u8]) -> io::Result<SmtpReply> {
+        self.send_asking((from, ""), (to, ""), message)
+    }
+
+    /// Sends a message with these parameters of MAIL and RCPT, each behind its address.
+    ///
+    /// # Errors
+    /// As [`Smtp::send`].
+    pub fn send_asking(&mut self, from: (&str, &str), to: (&str, &str), message: &[u8]) -> io::Result<SmtpReply> {
+        let ((from, of_mail), (to, of_rcpt)) = (from, to);
         // Pipelined, as RFC 2920 allows.
-        self.wire.send(format!("MAIL FROM:<{from}>\r\nRCPT TO:<{to}>\r\nDATA\r\n").as_bytes())?;
+        let commands = format!("MAIL FROM:<{from}>{of_mail}\r\nRCPT TO:<{to}>{of_rcpt}\r\nDATA\r\n");
+        self.wire.send(commands.as_bytes())?;
         let replies = [self.reply()?, self.reply()?, self.reply()?];
         if replies[2].0 != 354 {
             self.wire.send(b"RSET\r\n")?;

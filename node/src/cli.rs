@@ -599,9 +599,13 @@ fn show_queued(id: CommandId, asking: &Asking) -> Result<(), Failed> {
         item["size_bytes"],
         item["partition"]
     );
+    let demanded = [("smtputf8", "SMTPUTF8"), ("requiretls", "REQUIRETLS")].into_iter();
+    let demanded = demanded.filter(|(field, _)| item[*field] == json!(true)).map(|(_, name)| name.to_owned());
+    tell_asked(asked_of(&item, &[("ret", "RET"), ("envid", "ENVID")]).chain(demanded).collect());
     for recipient in item["recipients"].as_array().into_iter().flatten() {
         let because = recipient["because"].as_str().map(|because| format!(": {because}")).unwrap_or_default();
         tell!("{}  {}{because}", text(&recipient["address"]), text(&recipient["state"]));
+        tell_asked(asked_of(recipient, &[("notify", "NOTIFY"), ("orcpt", "ORCPT")]).collect());
         let last = &recipient["last_attempt"];
         if last.is_object() {
             let host = last["host"].as_str().map(|host| format!(" at {host}")).unwrap_or_default();
@@ -609,6 +613,17 @@ fn show_queued(id: CommandId, asking: &Asking) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Those of these parameters that the sender gave.
+fn asked_of<'v>(of: &'v Value, fields: &'v [(&str, &str)]) -> impl Iterator<Item = String> + 'v {
+    fields.iter().filter_map(|(field, name)| of[*field].as_str().map(|value| format!("{name}={value}")))
+}
+
+fn tell_asked(asked: Vec<String>) {
+    if !asked.is_empty() {
+        tell!("    asked for: {}", asked.join(" "));
+    }
 }
 
 fn password(from_stdin: bool, changing: &Changing) -> Result<(Zeroizing<String>, bool), Failed> {

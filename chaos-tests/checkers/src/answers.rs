@@ -131,6 +131,7 @@ pub(crate) fn modseq_of(answer: &Result<Answer, Refusal>) -> Option<u64> {
             | Answer::Counted(_)
             | Answer::Accepted { .. }
             | Answer::QueueItems(_)
+            | Answer::QueueAsked(_)
             | Answer::QueueAttempts(_)
             | Answer::QueueItem(_)
             | Answer::Copied { .. },

@@ -55,6 +55,7 @@ fn talk(said: &[u8]) -> Option<(String, String)> {
         service: Service::Submission,
         max_message_bytes: 1_000,
         tls_available: true,
+        reports: true,
         login_max: Duration::from_secs(120),
     };
     let mut session = Session::new(config, Some(TLS), Agent::default());

@@ -54,6 +54,7 @@ fn talk(service: Service, tls: bool, said: &[u8], piece_bytes: usize) -> (Vec<u8
         service,
         max_message_bytes: MESSAGE_MAX_BYTES,
         tls_available: true,
+        reports: true,
         login_max: Duration::from_secs(120),
     };
     let mut session = Session::new(config, tls.then_some(TLS), Agent::default());

@@ -143,6 +143,57 @@ fn what_is_sent_gets_there_and_its_sender_is_told_what_does_not() {
     cluster.wait("nothing waits", |cluster| queue(cluster, 1).is_empty());
 }
 
+/// Submits a message to one recipient with these parameters of MAIL and RCPT.
+fn ask(cluster: &Cluster, account: &Account, (mail, rcpt): (&str, &str), to: &str, subject: &str) -> SmtpReply {
+    let message = message(&account.address, to, subject, "x");
+    let mut smtp = smtp(cluster, 1, account).unwrap();
+    smtp.send_asking((&account.address, mail), (to, rcpt), message.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_sender_is_told_of_what_he_asked_for_and_of_nothing_else() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let (account, to) = (cluster.account(0), cluster.account(1));
+    let taken = |reply| match reply {
+        SmtpReply::Accepted { id, .. } => id,
+        SmtpReply::Refused(code, text) => panic!("{code} {text}"),
+    };
+    // Who is not told is asked for first: had a report come of it, it would be there before the others.
+    taken(ask(&cluster, &account, ("", " NOTIFY=NEVER"), "never@away.test", "silent"));
+    cluster.wait("nothing waits", |cluster| queue(cluster, 1).is_empty());
+    // A mailbox here, which gets it by the queue then, and one far away whose server tells nothing more.
+    let asked = (" RET=HDRS ENVID=QQ+2B1", " NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;old+2B1@here.test");
+    taken(ask(&cluster, &account, asked, &to.address, "arrives"));
+    cluster.wait("it is there", |cluster| read(cluster, &to, "arrives").is_some());
+    let mut report = String::new();
+    cluster.wait("its sender is told", |cluster| {
+        report = read(cluster, &account, "Your message was delivered").unwrap_or_default();
+        !report.is_empty()
+    });
+    for expected in [
+        "Action: delivered",
+        "Status: 2.0.0",
+        "Original-Envelope-Id: QQ+1",
+        "Original-Recipient: rfc822; old+1@here.test",
+        &format!("Final-Recipient: rfc822; {}", to.address),
+        "Subject: arrives",
+        "Return-Path: <>",
+    ] {
+        assert!(report.contains(expected), "{expected} is not in {report}");
+    }
+    taken(ask(&cluster, &account, ("", " NOTIFY=SUCCESS"), "bob@away.test", "leaves"));
+    cluster.wait("its sender is told", |cluster| read(cluster, &account, "Your message was passed on").is_some());
+    cluster.wait("nothing waits", |cluster| queue(cluster, 1).is_empty());
+    assert!(read(&cluster, &account, "not delivered").is_none(), "nobody wanted to hear of that");
+    // What was asked is shown while it waits.
+    let id = taken(ask(&cluster, &account, asked, "later@away.test", "waits"));
+    let shown = cluster.mailraft(&["queue", "show", &id], "");
+    for expected in ["RET=HDRS ENVID=QQ+2B1", "NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;old+2B1@here.test"] {
+        assert!(shown.contains(expected), "{expected} is not in {shown}");
+    }
+}
+
 #[test]
 fn what_leaves_is_signed_by_the_domains_keys_as_others_verify() {
     let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());

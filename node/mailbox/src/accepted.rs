@@ -66,6 +66,12 @@ impl AcceptedRecipient {
         }
         Destination::Outside(self.address.rsplit_once('@').map_or("", |(_, domain)| domain))
     }
+
+    /// Whether its sender wants to be told that it arrived (RFC 3461, section 4.1).
+    pub fn wants_success(&self) -> bool {
+        let words = self.notify.as_deref().unwrap_or_default().split(',');
+        words.map(str::trim).any(|word| word.eq_ignore_ascii_case("SUCCESS"))
+    }
 }
 
 /// A position in the log of a queue's partition, ordered across incarnations.
@@ -298,4 +304,30 @@ pub struct QueuedDetail {
     pub size_bytes: u64,
     /// The number and address of each recipient, and how far its delivery is.
     pub recipients: Vec<(u32, String, DeliveryStage)>,
+}
+
+/// What the sender of an item asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedAsked {
+    /// RET (RFC 3461), as it was given.
+    pub ret: Option<String>,
+    /// ENVID.
+    pub envid: Option<String>,
+    /// SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// REQUIRETLS (RFC 8689).
+    pub requiretls: bool,
+    /// Those recipients of whom something was asked.
+    pub recipients: Vec<RecipientAsked>,
+}
+
+/// What was asked of one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientAsked {
+    /// Its number.
+    pub recipient: u32,
+    /// NOTIFY (RFC 3461), as it was given.
+    pub notify: Option<String>,
+    /// ORCPT.
+    pub orcpt: Option<String>,
 }

@@ -12,7 +12,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::accepted::{
-    AcceptedEnvelope, Diagnosis, QueueChange, QueueDecision, QueueOrigin, QueuedDetail, QueuedItem, Told,
+    AcceptedEnvelope, Diagnosis, QueueChange, QueueDecision, QueueOrigin, QueuedAsked, QueuedDetail, QueuedItem, Told,
 };
 use crate::flags::{Flags, KeywordSharing};
 use crate::uids::UidSet;
@@ -414,6 +414,11 @@ pub enum Command {
         /// The item.
         item: CommandId,
     },
+    /// What the sender of an item asked for.
+    QueueAsked {
+        /// The item.
+        item: CommandId,
+    },
 }
 
 /// Reads the command of a [`Command::Once`]. None is in another: each would take its part of the stack, and nobody writes
@@ -672,6 +677,8 @@ pub enum Answer {
     QueueItem(Option<QueuedDetail>),
     /// To QueueAttempts: of each recipient for whom one was made.
     QueueAttempts(Vec<(u32, Diagnosis)>),
+    /// To QueueAsked; None for one that is not in the queue.
+    QueueAsked(Option<QueuedAsked>),
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.

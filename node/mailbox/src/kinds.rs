@@ -42,6 +42,7 @@ impl Command {
             | Command::ChangeQueue { .. }
             | Command::Report { .. }
             | Command::DecideQueued { .. }
+            | Command::QueueAsked { .. }
             | Command::QueueAttempts { .. }
             | Command::QueueItems { .. }
             | Command::QueueItem { .. } => false,
@@ -67,6 +68,7 @@ impl Command {
             | Command::CountDeleted { .. }
             | Command::QueueItems { .. }
             | Command::QueueItem { .. }
+            | Command::QueueAsked { .. }
             | Command::QueueAttempts { .. }
             | Command::Heard { .. } => true,
             Command::Deliver { .. }

@@ -7,7 +7,7 @@ use mailraft_storage::{CommandId, MailboxId, Table, UnixMillis};
 
 use crate::accepted::{
     AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, DIAGNOSIS_MAX_BYTES, DeliveryStage, Diagnosis,
-    HeldBecause, QueueChange, QueueDecision, ReportKind, Told,
+    HeldBecause, QueueChange, QueueDecision, QueuedAsked, RecipientAsked, ReportKind, Told,
 };
 use crate::api::{Answer, Command, Refusal, ZonedTime};
 use crate::harness::World;
@@ -378,4 +378,69 @@ fn so_many_senders_are_told_at_once() {
     let begun = outwards.next(Duration::ZERO, UnixMillis(1), &items(&world));
     assert_eq!(begun.len(), REPORTS_MAX);
     assert!(begun.iter().all(|o| matches!(&o.what, OutwardKind::Report { recipients, .. } if recipients.len() == 2)));
+}
+
+#[test]
+fn who_wants_to_hear_that_it_arrived_is_told_once_the_mailbox_has_it_and_nobody_else_is() {
+    let mut world = World::queue();
+    let recipient = |number: u8, notify: Option<&str>| AcceptedRecipient {
+        address: format!("r{number}@here.test"),
+        mailbox: MailboxId([number + 1; 16]),
+        notify: notify.map(str::to_owned),
+        orcpt: Some(format!("rfc822;r{number}@old.test")).filter(|_| number == 0),
+        ..outside("")
+    };
+    let accepted = AcceptedEnvelope {
+        reverse_path: "a@b.test".into(),
+        recipients: vec![recipient(0, Some("delay,success")), recipient(1, Some("NEVER")), recipient(2, None)],
+        ret: Some("HDRS".into()),
+        envid: Some("x+2By".into()),
+        ..AcceptedEnvelope::default()
+    };
+    let new_message = world.new_message(MESSAGE);
+    let command = Command::Accept { new_message, accepted, received: ZonedTime::default() };
+    let Ok(Answer::Accepted { item, .. }) = world.run(command) else { panic!("it is accepted") };
+    let asked = QueuedAsked {
+        ret: Some("HDRS".into()),
+        envid: Some("x+2By".into()),
+        smtputf8: false,
+        requiretls: false,
+        recipients: vec![
+            RecipientAsked {
+                recipient: 0,
+                notify: Some("delay,success".into()),
+                orcpt: Some("rfc822;r0@old.test".into()),
+            },
+            RecipientAsked { recipient: 1, notify: Some("NEVER".into()), orcpt: None },
+        ],
+    };
+    assert_eq!(world.run(Command::QueueAsked { item }), Ok(Answer::QueueAsked(Some(asked))));
+    for recipient in 0..3 {
+        world.run(Command::ChangeQueue { change: QueueChange::Delivered { item, recipient } }).unwrap();
+    }
+    world.reload();
+    let mut outwards = Outwards::default();
+    let wall = world.env.wall;
+    assert!(outwards.next(Duration::ZERO, wall, &items(&world)).is_empty(), "its mailbox knows that first");
+    for recipient in 0..3 {
+        world.run(Command::ChangeQueue { change: QueueChange::Released { item, recipient } }).unwrap();
+        world.assert_rows_are_memory();
+    }
+    assert_eq!(stages(&mut world, item), [(0, DeliveryStage::Reporting(ReportKind::Delivered))]);
+    world.reload();
+    let mut outwards = Outwards::default();
+    let begun = outwards.next(Duration::ZERO, wall, &items(&world));
+    let [Outward { what: OutwardKind::Report { kind: ReportKind::Delivered, recipients }, .. }] = begun.as_slice()
+    else {
+        panic!("{begun:?}")
+    };
+    assert_eq!(recipients.as_slice(), [0]);
+    // A copy of the release that was held up changes nothing.
+    world.run(Command::ChangeQueue { change: QueueChange::Released { item, recipient: 0 } }).unwrap();
+    let told = report(&mut world, item, ReportKind::Delivered, &[0]);
+    assert!(matches!(world.run(told), Ok(Answer::Accepted { .. })));
+    let again = report(&mut world, item, ReportKind::Delivered, &[0]);
+    assert_eq!(world.run(again), Err(Refusal::Stale));
+    assert_eq!(world.run(Command::QueueAsked { item }), Ok(Answer::QueueAsked(None)));
+    world.assert_rows_are_memory();
 }

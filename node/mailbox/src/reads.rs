@@ -15,7 +15,7 @@ use crate::api::{
 use crate::flags::SystemFlag;
 use crate::names;
 use crate::plant::{self, Fault};
-use crate::queue::rows::{read_attempt, read_detail};
+use crate::queue::rows::{read_asked, read_attempt, read_detail};
 use crate::records::{self, ContentRecord, MailboxKey, chunk_key, content_key};
 use crate::state::{Folder, State};
 use crate::uids::UidSet;
@@ -48,6 +48,7 @@ pub(crate) enum Kind {
     SaveDates(Vec<(u32, EmailId, Option<UnixMillis>)>),
     QueueItem(CommandId, Vec<(u32, DeliveryStage)>),
     QueueAttempts(CommandId, Vec<u32>),
+    QueueAsked(CommandId, Vec<u32>),
 }
 
 /// What a read found. Rows may be ahead of memory: what removed a message may be applied, and not visible yet.
@@ -127,6 +128,9 @@ impl StoredRead {
                     attempts.extend(found.map(|found| (recipient, found)));
                 }
                 Answer::QueueAttempts(attempts)
+            }
+            Kind::QueueAsked(item, recipients) => {
+                Answer::QueueAsked(read_asked(rows, &self.place, &self.key, item, &recipients)?)
             }
             Kind::QueueItem(item, stages) => {
                 Answer::QueueItem(read_detail(rows, &self.place, &self.key, item, &stages)?)
@@ -208,6 +212,10 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
         Command::QueueAttempts { item } => match state.queue.get(*item) {
             Some(found) => ReadAnswer::Stored(Kind::QueueAttempts(*item, found.recipients.keys().copied().collect())),
             None => ReadAnswer::Now(Ok(Answer::QueueAttempts(Vec::new()))),
+        },
+        Command::QueueAsked { item } => match state.queue.get(*item) {
+            Some(found) => ReadAnswer::Stored(Kind::QueueAsked(*item, found.recipients.keys().copied().collect())),
+            None => ReadAnswer::Now(Ok(Answer::QueueAsked(None))),
         },
         // The owner has looked who has the maildrop.
         Command::InMaildrop { command, .. } => read(state, place, claims, command),

@@ -2,7 +2,7 @@
 
 use mailraft_storage::CommandId;
 
-use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, DeliveryStage, Diagnosis, QueueChange};
+use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, DeliveryStage, Diagnosis, QueueChange, RecipientAsked};
 use crate::api::{Answer, Change, Command, Event, Fetched, FolderInfo, MessageState, NewMessage};
 use crate::flags::{Flags, KeywordMemory};
 use crate::uids::UidSet;
@@ -27,6 +27,7 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             | Command::ReleaseQueued { .. }
             | Command::QueueItems { .. }
             | Command::QueueItem { .. }
+            | Command::QueueAsked { .. }
             | Command::QueueAttempts { .. }
             | Command::List
             | Command::Quota
@@ -142,6 +143,12 @@ pub fn answer_bytes(answer: &Answer) -> usize {
                 detail.reverse_path.len() + detail.recipients.iter().map(recipient).sum::<usize>()
             }
             Answer::QueueAttempts(attempts) => attempts.iter().map(|a| size_of_val(a) + diagnosis_bytes(&a.1)).sum(),
+            Answer::QueueAsked(None) => 0,
+            Answer::QueueAsked(Some(asked)) => {
+                let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+                let recipient = |r: &RecipientAsked| size_of_val(r) + text(&r.notify) + text(&r.orcpt);
+                text(&asked.ret) + text(&asked.envid) + asked.recipients.iter().map(recipient).sum::<usize>()
+            }
             Answer::UniqueIds(ids) => ids.iter().map(|(_, id)| size_of::<(u32, String)>() + id.len()).sum(),
         }
 }

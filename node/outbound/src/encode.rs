@@ -239,6 +239,7 @@ mod tests {
             service: Service::Relay,
             max_message_bytes: 10_000,
             tls_available: false,
+            reports: true,
             login_max: Duration::from_secs(60),
         };
         let mut session = Session::new(config, None, Keeps::default());

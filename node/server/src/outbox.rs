@@ -251,6 +251,7 @@ fn is_read(result: &Result<Answer, Refusal>) -> bool {
             | Answer::Quota(_)
             | Answer::Counted(_)
             | Answer::QueueItems(_)
+            | Answer::QueueAsked(_)
             | Answer::QueueAttempts(_)
             | Answer::QueueItem(_),
         ) => true,

@@ -5,6 +5,7 @@ use std::future::Future;
 use mailraft_protocol::{Failure, Refusal, Tls};
 use zeroize::Zeroizing;
 
+use crate::dsn::{Asked, Return};
 use crate::parse::{Mailbox, Path};
 
 /// Who checks senders, recipients and credentials for a session, and takes its messages in: a mail delivery agent
@@ -98,6 +99,10 @@ pub struct Transaction {
     pub extended: bool,
     /// BODY=8BITMIME.
     pub eight_bit: bool,
+    /// RET (RFC 3461): what of it a report brings back.
+    pub ret: Option<Return>,
+    /// ENVID: what its sender calls it, in xtext.
+    pub envid: Option<String>,
     /// What SIZE= announced, in bytes; nobody checked that it is true.
     pub announced_bytes: Option<u64>,
     /// Who is logged in.
@@ -129,4 +134,16 @@ pub struct Destination {
     pub address: Mailbox,
     /// The detail of that address: what follows its `+`.
     pub detail: Option<String>,
+    /// What its sender wants to be told of it.
+    pub asked: Asked,
+}
+
+/// Whether a message is taken into a queue, as it goes to several or outside, or as its sender wants to hear that it arrived;
+/// else it goes straight into its mailbox. Of what has no sender nobody is told.
+pub fn goes_by_queue(reverse_path: &Path, destinations: &[Destination]) -> bool {
+    match destinations {
+        [Destination { mailbox: Some(_), asked, .. }] => reverse_path.is_some() && asked.wants_success(),
+        [] => false,
+        _ => true,
+    }
 }

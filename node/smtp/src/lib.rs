@@ -8,6 +8,7 @@ mod agent;
 mod chunks;
 mod commands;
 mod data;
+mod dsn;
 mod parse;
 mod refusals;
 mod reply;
@@ -15,11 +16,12 @@ mod session;
 mod state;
 pub mod trace;
 
-pub use agent::{DeliveryAgent, Destination, Transaction, Verified};
+pub use agent::{DeliveryAgent, Destination, Transaction, Verified, goes_by_queue};
+pub use dsn::{Asked, ENVID_MAX_BYTES, Notify, ORCPT_MAX_BYTES, Return};
 pub use parse::{
     DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES, Path, SENDER_LOCAL_PART_MAX_BYTES,
     SENDER_PATH_MAX_BYTES,
 };
 pub use reply::REPLY_LINE_MAX_BYTES;
-pub use session::{AUTH_LINE_MAX_BYTES, COMMAND_LINE_MAX_BYTES, MAIL_LINE_MAX_BYTES, Session};
+pub use session::{AUTH_LINE_MAX_BYTES, COMMAND_LINE_MAX_BYTES, MAIL_LINE_MAX_BYTES, RCPT_LINE_MAX_BYTES, Session};
 pub use state::{Config, RECIPIENTS_MAX, Service, WRONG_COMMANDS_MAX, WRONG_LOGINS_MAX};

@@ -8,6 +8,7 @@ use crate::agent::{DeliveryAgent, Transaction};
 use crate::chunks::{Chunk, ChunkRefusal};
 use crate::commands;
 use crate::data::Data;
+use crate::dsn::{ENVID_MAX_BYTES, ORCPT_MAX_BYTES};
 use crate::parse::{PATH_MAX_BYTES, SENDER_PATH_MAX_BYTES};
 use crate::refusals::{During, refuse};
 use crate::reply::line;
@@ -15,8 +16,12 @@ use crate::state::{Config, Reading, Service, State};
 
 /// A command line with its CRLF, in bytes (RFC 5321, section 4.5.3.1.4).
 pub const COMMAND_LINE_MAX_BYTES: usize = 512;
-/// A MAIL line: 26 more for SIZE (RFC 1870), 17 for BODY (RFC 6152), 500 for AUTH (RFC 4954), and a longer path.
-pub const MAIL_LINE_MAX_BYTES: usize = COMMAND_LINE_MAX_BYTES + 26 + 17 + 500 + SENDER_PATH_MAX_BYTES - PATH_MAX_BYTES;
+/// A MAIL line: 26 more for SIZE (RFC 1870), 17 for BODY (RFC 6152), 500 for AUTH (RFC 4954), 9 for RET and 7 and the value for
+/// ENVID (RFC 3461), and a longer path.
+pub const MAIL_LINE_MAX_BYTES: usize =
+    COMMAND_LINE_MAX_BYTES + 26 + 17 + 500 + 9 + 7 + ENVID_MAX_BYTES + SENDER_PATH_MAX_BYTES - PATH_MAX_BYTES;
+/// A RCPT line: 29 more for NOTIFY, 7 and the value for ORCPT (RFC 3461).
+pub const RCPT_LINE_MAX_BYTES: usize = COMMAND_LINE_MAX_BYTES + 29 + 7 + ORCPT_MAX_BYTES;
 /// An AUTH line, or one of its answers (RFC 4954, section 4).
 pub const AUTH_LINE_MAX_BYTES: usize = 12_288;
 
@@ -138,6 +143,8 @@ impl<A: DeliveryAgent> Session<A> {
             helo,
             extended,
             eight_bit: mail.eight_bit,
+            ret: mail.ret,
+            envid: mail.envid,
             announced_bytes: mail.announced_bytes,
             identity: self.state.identity.clone(),
             tls: self.state.tls,
@@ -258,6 +265,8 @@ fn line_max_bytes(line: &[u8], answers_auth: bool) -> usize {
         AUTH_LINE_MAX_BYTES
     } else if is(b"MAIL ") {
         MAIL_LINE_MAX_BYTES
+    } else if is(b"RCPT ") {
+        RCPT_LINE_MAX_BYTES
     } else {
         COMMAND_LINE_MAX_BYTES
     }

@@ -7,6 +7,7 @@ use mailraft_protocol::Tls;
 use crate::agent::{DeliveryAgent, Destination};
 use crate::chunks::{Chunk, Chunks};
 use crate::data::Data;
+use crate::dsn::Return;
 use crate::parse::{Mailbox, Path};
 use crate::reply::line;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub max_message_bytes: u64,
     /// Whether STARTTLS is there.
     pub tls_available: bool,
+    /// Whether senders can be told what became of their messages: DSN is offered.
+    pub reports: bool,
     /// A mail program logs in within this time.
     pub login_max: Duration,
 }
@@ -78,6 +81,8 @@ pub(crate) enum Reading {
 pub(crate) struct Mail {
     pub(crate) reverse_path: Path,
     pub(crate) eight_bit: bool,
+    pub(crate) ret: Option<Return>,
+    pub(crate) envid: Option<String>,
     pub(crate) announced_bytes: Option<u64>,
     pub(crate) recipients: Vec<Mailbox>,
     /// What they stand for, each mailbox once.

@@ -16,7 +16,7 @@ pub fn change_queue(work: &mut Work<'_>, change: &QueueChange) -> Result<Answer,
         QueueChange::Held { item, recipient, because } => {
             set_stage(work, (*item, *recipient), DeliveryStage::Held(*because))
         }
-        QueueChange::Released { item, recipient } => forget(work, (*item, *recipient)),
+        QueueChange::Released { item, recipient } => released(work, (*item, *recipient)),
         QueueChange::Attempted { item, attempts } => {
             // One that is gone, or was decided about meanwhile, keeps nothing of the others from being known.
             for attempt in attempts {
@@ -78,6 +78,20 @@ pub fn forget(work: &mut Work<'_>, id: RecipientId) -> Result<Answer, Refusal> {
         }
     }
     Ok(Answer::Done)
+}
+
+/// Its mailbox has it, and the queue may forget it, once its sender was told so where he wants that.
+fn released(work: &mut Work<'_>, id: RecipientId) -> Result<Answer, Refusal> {
+    let Some(found) = work.state.queue.recipient(id) else { return Err(no_such_recipient()) };
+    match found.stage {
+        DeliveryStage::Delivered if found.wants_success => {
+            set_stage(work, id, DeliveryStage::Reporting(ReportKind::Delivered))
+        }
+        DeliveryStage::Reporting(_) => Ok(Answer::Done),
+        DeliveryStage::Delivered | DeliveryStage::Waiting | DeliveryStage::Deferred { .. } | DeliveryStage::Held(_) => {
+            forget(work, id)
+        }
+    }
 }
 
 fn attempted(work: &mut Work<'_>, id: RecipientId, attempt: &Attempt) -> Result<Answer, Refusal> {

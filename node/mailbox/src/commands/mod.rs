@@ -90,6 +90,7 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         | Command::CountDeleted { .. }
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }
+        | Command::QueueAsked { .. }
         | Command::QueueAttempts { .. }
         | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => Err(Refusal::NotAllowed("a read changes nothing".to_owned())),
@@ -132,6 +133,7 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
         | Command::ReleaseQueued { .. }
         | Command::ChangeQueue { .. }
         | Command::DecideQueued { .. }
+        | Command::QueueAsked { .. }
         | Command::QueueAttempts { .. }
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }

@@ -132,6 +132,7 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::ChangeQueue { .. }
         | Command::Report { .. }
         | Command::DecideQueued { .. }
+        | Command::QueueAsked { .. }
         | Command::QueueAttempts { .. }
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }

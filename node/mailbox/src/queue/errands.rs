@@ -325,6 +325,7 @@ mod tests {
                     domain: None,
                     sender: Sender::default(),
                     stage: DeliveryStage::Waiting,
+                    wants_success: false,
                 },
             )
         };

@@ -67,6 +67,8 @@ pub struct Recipient {
     /// Whose mail it is.
     pub sender: Sender,
     pub stage: DeliveryStage,
+    /// Its sender wants to be told that it arrived.
+    pub wants_success: bool,
 }
 
 impl Recipient {
@@ -76,7 +78,8 @@ impl Recipient {
             Destination::Mailbox(_) => (None, Sender::default()),
             Destination::Outside(domain) => (Some(domain.into()), Sender::of(identity, accepted.detail.as_deref())),
         };
-        Recipient { mailbox: accepted.mailbox, domain, sender, stage: DeliveryStage::Waiting }
+        let wants_success = accepted.wants_success();
+        Recipient { mailbox: accepted.mailbox, domain, sender, stage: DeliveryStage::Waiting, wants_success }
     }
 
     fn memory_bytes(&self) -> usize {

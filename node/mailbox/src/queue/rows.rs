@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::items::RecipientId;
-use crate::accepted::{AcceptedRecipient, DeliveryStage, Diagnosis, QueuedDetail};
+use crate::accepted::{AcceptedRecipient, DeliveryStage, Diagnosis, QueuedAsked, QueuedDetail, RecipientAsked};
 use crate::api::ZonedTime;
 use crate::records::{self, MailboxKey, encode};
 
@@ -192,6 +192,30 @@ pub fn read_attempt(
     let row = attempt_key(place.mailbox, id);
     let Some(sealed) = rows.get(place.replica, &row)? else { return Ok(None) };
     records::open(key, place.cluster, &row, &sealed).map(Some)
+}
+
+/// What the sender of an item asked for, of these recipients. None if there is no such item.
+///
+/// # Errors
+/// If it can't be read.
+pub fn read_asked(
+    rows: &dyn Rows,
+    place: &Place,
+    key: &MailboxKey,
+    item: CommandId,
+    recipients: &[u32],
+) -> Result<Option<QueuedAsked>, StoreError> {
+    let Some((own, record)) = read_item(rows, place, key, item)? else { return Ok(None) };
+    let mut asked = Vec::new();
+    for number in recipients {
+        let Some(found) = read_recipient(rows, place.replica, place, (&own, key), (item, *number))? else { continue };
+        let AcceptedRecipient { notify, orcpt, .. } = found.recipient;
+        if notify.is_some() || orcpt.is_some() {
+            asked.push(RecipientAsked { recipient: *number, notify, orcpt });
+        }
+    }
+    let AcceptRecord { ret, envid, smtputf8, requiretls, .. } = record;
+    Ok(Some(QueuedAsked { ret, envid, smtputf8, requiretls, recipients: asked }))
 }
 
 /// An item with those of its recipients, whose stages are given. None if there is no such item.

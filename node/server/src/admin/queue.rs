@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mailraft_mailbox::accepted::{
-    DeliveryStage, Diagnosis, HeldBecause, QueueDecision, QueuedDetail, QueuedItem, ReportKind,
+    DeliveryStage, Diagnosis, HeldBecause, QueueDecision, QueuedAsked, QueuedDetail, QueuedItem, ReportKind,
 };
 use mailraft_mailbox::{Answer, Command, Finished};
 use mailraft_storage::{CommandId, MailboxId, PartitionId};
@@ -74,7 +74,12 @@ pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> 
                     Some(Answer::QueueAttempts(attempts)) => attempts,
                     Some(_) | None => Vec::new(),
                 };
-                return Json(of_detail(item, partition, &detail, &attempts)).into_response();
+                let asked = match ask(&admin.services, partition, Command::QueueAsked { item }).await {
+                    Some(Answer::QueueAsked(asked)) => asked.unwrap_or_default(),
+                    // A node of an earlier version has it.
+                    Some(_) | None => QueuedAsked::default(),
+                };
+                return Json(of_detail((item, partition), &detail, &attempts, &asked)).into_response();
             }
             Some(_) => {}
             None => return not_answered(partition),
@@ -200,7 +205,12 @@ fn line(partition: PartitionId, item: &QueuedItem) -> Value {
     })
 }
 
-fn of_detail(item: CommandId, partition: PartitionId, detail: &QueuedDetail, attempts: &[(u32, Diagnosis)]) -> Value {
+fn of_detail(
+    (item, partition): (CommandId, PartitionId),
+    detail: &QueuedDetail,
+    attempts: &[(u32, Diagnosis)],
+    asked: &QueuedAsked,
+) -> Value {
     let recipients: Vec<Value> = detail
         .recipients
         .iter()
@@ -215,6 +225,10 @@ fn of_detail(item: CommandId, partition: PartitionId, detail: &QueuedDetail, att
                 let Diagnosis { at, host, status, text, is_reply: _ } = last;
                 line["last_attempt"] = json!({"unix_ms": at.0, "host": host, "status": status, "said": text});
             }
+            if let Some(of) = asked.recipients.iter().find(|of| of.recipient == *number) {
+                line["notify"] = json!(of.notify);
+                line["orcpt"] = json!(of.orcpt);
+            }
             line
         })
         .collect();
@@ -224,6 +238,10 @@ fn of_detail(item: CommandId, partition: PartitionId, detail: &QueuedDetail, att
         "accepted_unix_ms": detail.accepted.0,
         "size_bytes": detail.size_bytes,
         "reverse_path": detail.reverse_path,
+        "ret": asked.ret,
+        "envid": asked.envid,
+        "smtputf8": asked.smtputf8,
+        "requiretls": asked.requiretls,
         "recipients": recipients,
     })
 }

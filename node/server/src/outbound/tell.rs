@@ -41,6 +41,12 @@ pub async fn tell(
         }
     };
     let to = match stands_for(&outbound.reach, &written.to).await {
+        Ok(Stands::For(to))
+            if to.iter().any(|to| to.mailbox == MailboxId::OUTSIDE) && !(outbound.config)().outbound.enabled =>
+        {
+            tracing::info!(%item, ?kind, "its sender is in another domain, and nothing is sent there");
+            return OutwardOutcome::NobodyToTell;
+        }
         Ok(Stands::For(to)) => to,
         Ok(Stands::ForNobody) => {
             tracing::info!(%item, ?kind, "its sender is nobody here any more");

@@ -10,7 +10,9 @@ use mailraft_mailbox::{Answer, Command, Finished, MessageKind, Unheard, quaranti
 use mailraft_message::date::date_time;
 use mailraft_protocol::{Failure, Refusal, Tls};
 use mailraft_sender_auth::{Disposition, Envelope};
-use mailraft_smtp::{Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, Verified, trace};
+use mailraft_smtp::{
+    Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, Verified, goes_by_queue, trace,
+};
 use mailraft_storage::{CommandId, MailboxId};
 use zeroize::Zeroizing;
 
@@ -39,6 +41,7 @@ pub fn session(
         service,
         max_message_bytes: config.limits.max_message_bytes,
         tls_available: true,
+        reports: service != Service::Relay || config.outbound.enabled,
         login_max: config.limits.login_max,
     };
     Session::new(
@@ -211,7 +214,7 @@ fn outside_host(domain: &str) -> Option<String> {
 }
 
 /// Whom a message is accepted for.
-fn accepted(Destination { mailbox, address, detail }: Destination) -> AcceptedRecipient {
+fn accepted(Destination { mailbox, address, detail, asked }: Destination) -> AcceptedRecipient {
     let (mailbox, domain) = match mailbox {
         Some(mailbox) => (MailboxId(mailbox), address.domain),
         // It was one when the recipient was taken.
@@ -219,7 +222,13 @@ fn accepted(Destination { mailbox, address, detail }: Destination) -> AcceptedRe
     };
     // Quoted where it has to be: without, it would be another one.
     let address = Mailbox { local: address.local, domain }.to_string();
-    AcceptedRecipient { address, mailbox, detail, notify: None, orcpt: None }
+    AcceptedRecipient {
+        address,
+        mailbox,
+        detail,
+        notify: asked.notify.map(|notify| notify.to_string()),
+        orcpt: asked.orcpt,
+    }
 }
 
 impl Agent {
@@ -259,6 +268,8 @@ impl Agent {
             Disposition::Quarantine => {
                 for destination in &mut transaction.destinations {
                     destination.detail = Some(quarantined(destination.detail.as_deref()));
+                    // Whoever it is that wants to hear of it is not who the message says.
+                    destination.asked = destination.asked.without_success();
                 }
             }
             Disposition::Reject => {
@@ -312,10 +323,12 @@ impl Agent {
                 self.may_send_as(&identity, author, Refusal::NotOwnAuthor).await?;
             }
         }
-        // What is recognised for a day, whoever heard of it, needs no more.
-        let for_a_day = !submitted && !reverse_path.is_empty() && received.has_message_id();
+        // What is recognised for a day, whoever heard of it, needs no more; but that it arrived is told once.
+        let is_told = transaction.destinations.iter().any(|destination| destination.asked.wants_success());
+        let for_a_day = !submitted && !reverse_path.is_empty() && received.has_message_id() && !is_told;
+        let by_queue = goes_by_queue(&transaction.reverse_path, &transaction.destinations);
         let (mailbox, kind) = match <[Destination; 1]>::try_from(transaction.destinations) {
-            Ok([Destination { mailbox: Some(mailbox), detail, .. }]) => {
+            Ok([Destination { mailbox: Some(mailbox), detail, .. }]) if !by_queue => {
                 let kind =
                     MessageKind::Deliver { reverse_path, detail, deduplicate: !submitted, received: zoned_now() };
                 (MailboxId(mailbox), kind)
@@ -323,7 +336,7 @@ impl Agent {
             // By one commit in the queue mailbox of some partition: the same one for a repeat that is recognised there.
             others => {
                 let several = match others {
-                    Ok(outside) => outside.into(),
+                    Ok(one) => one.into(),
                     Err(several) => several,
                 };
                 let drawn = if for_a_day { id } else { of_request(&request, &received.content_digest()) };
@@ -334,6 +347,8 @@ impl Agent {
                     deduplicate: !submitted,
                     client: (!submitted).then(|| self.peer.ip().to_string()),
                     identity: transaction.identity,
+                    ret: transaction.ret.map(|ret| ret.as_str().to_owned()),
+                    envid: transaction.envid,
                     body: transaction.eight_bit.then(|| "8BITMIME".to_owned()),
                     ..AcceptedEnvelope::default()
                 };

@@ -104,6 +104,12 @@ impl DeliveryAgent for Script {
         if let Some(bytes) = mail.announced_bytes {
             envelope.push_str(&format!(" size={bytes}"));
         }
+        if let Some(ret) = mail.ret {
+            envelope.push_str(&format!(" ret={}", ret.as_str()));
+        }
+        if let Some(envid) = mail.envid {
+            envelope.push_str(&format!(" envid={envid}"));
+        }
         if let Some(identity) = mail.identity {
             envelope.push_str(&format!(" as {identity}"));
         }
@@ -115,6 +121,12 @@ impl DeliveryAgent for Script {
             }
             if let Some(detail) = destination.detail {
                 envelope.push_str(&format!("+{detail}"));
+            }
+            if let Some(notify) = destination.asked.notify {
+                envelope.push_str(&format!(" notify={notify}"));
+            }
+            if let Some(orcpt) = destination.asked.orcpt {
+                envelope.push_str(&format!(" orcpt={orcpt}"));
             }
         }
         self.events.push(format!("{envelope}: {content:?}"));
@@ -136,13 +148,19 @@ impl Output for Heard {
 
 impl Talk {
     pub fn new(service: Service, tls: bool) -> Self {
-        Talk::with_tls(service, tls, true)
+        Talk::with(service, tls, &[])
     }
 
-    fn with_tls(service: Service, tls: bool, tls_available: bool) -> Self {
-        let hostname = "mx.test".to_owned();
-        let config =
-            Config { hostname, service, max_message_bytes: MESSAGE_MAX_BYTES, tls_available, login_max: LOGIN_MAX };
+    /// Without what these words name: `no-tls`, `no-reports`.
+    fn with(service: Service, tls: bool, words: &[&str]) -> Self {
+        let config = Config {
+            hostname: "mx.test".to_owned(),
+            service,
+            max_message_bytes: MESSAGE_MAX_BYTES,
+            tls_available: !words.contains(&"no-tls"),
+            reports: !words.contains(&"no-reports"),
+            login_max: LOGIN_MAX,
+        };
         let session = Session::new(config, tls.then_some(TLS), Script::default());
         let heard = session.greeting();
         Talk { session, heard, log: Vec::new(), closed: false }
@@ -294,7 +312,7 @@ fn run(file: &str) -> String {
                     "submissions" => Service::Submissions,
                     other => panic!("no service {other}"),
                 };
-                let new = Talk::with_tls(service, words.contains(&"tls"), !words.contains(&"no-tls"));
+                let new = Talk::with(service, words.contains(&"tls"), &words);
                 came.push(line.to_owned());
                 came.push(format!("S: {}", String::from_utf8_lossy(&new.heard).trim_end()));
                 talk = Some(new);
@@ -407,7 +425,8 @@ fn a_long_line_has_its_bound_by_its_verb() {
     let long = |head: &str, bytes: usize| format!("{head}{}\r\n", "x".repeat(bytes - head.len() - 2));
     for (head, bound, fits) in [
         ("NOOP ", 512, "250 2.0.0 Ok\r\n"),
-        ("mail FROM:<a@b> SIZE=", 1_503, "501 5.5.4 SIZE is a number\r\n"),
+        ("mail FROM:<a@b> SIZE=", 1_619, "501 5.5.4 SIZE is a number\r\n"),
+        ("rcpt TO:<a@b> NOTIFY=", 1_048, "503 5.5.1 say MAIL first\r\n"),
         ("AUTH PLAIN ", 12_288, "503 5.5.1 no logins on this port; use submission, 587 or 465\r\n"),
     ] {
         for (bytes, expected) in [(bound, fits), (bound + 1, "500 5.5.2 line too long\r\n")] {

@@ -23,6 +23,9 @@ pub fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], extended: bool,
         "CHUNKING".into(),
         "ENHANCEDSTATUSCODES".into(),
     ];
+    if state.config.reports {
+        texts.push("DSN".into());
+    }
     if state.tls.is_none() && state.config.tls_available {
         texts.push("STARTTLS".into());
     }

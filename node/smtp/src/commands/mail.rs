@@ -1,12 +1,13 @@
-//! MAIL (RFC 5321, section 4.1.1.2) with SIZE (RFC 1870) and BODY (RFC 6152).
+//! MAIL (RFC 5321, section 4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152), and RET and ENVID (RFC 3461).
 
 use mailraft_protocol::Refusal;
 
 use crate::agent::DeliveryAgent;
+use crate::dsn::{ENVID_MAX_BYTES, Return, is_envid};
 use crate::parse::{ParseError, Side, path_and_parameters};
 use crate::refusals::{During, refuse};
 use crate::reply::line;
-use crate::state::{Mail, Service, State};
+use crate::state::{Config, Mail, Service, State};
 
 pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &mut A, out: &mut Vec<u8>) {
     if state.helo.is_none() {
@@ -19,7 +20,7 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
     if state.mail.is_some() {
         return state.wrong(out, "503 5.5.1 one MAIL at a time; RSET begins anew");
     }
-    let mail = match parsed(argument, state.config.service) {
+    let mail = match parsed(argument, &state.config) {
         Ok(mail) => mail,
         Err(reply) => return state.wrong(out, &reply),
     };
@@ -40,7 +41,7 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
 }
 
 /// What a MAIL line says, or the reply that refuses it.
-fn parsed(argument: &[u8], service: Service) -> Result<Mail, String> {
+fn parsed(argument: &[u8], config: &Config) -> Result<Mail, String> {
     let (reverse_path, parameters) = path_and_parameters(argument, Side::From).map_err(|error| match error {
         ParseError::Path => "501 5.1.7 say MAIL FROM:<address>",
         ParseError::NotAscii => "553 5.6.7 addresses outside ASCII are not taken here",
@@ -54,8 +55,13 @@ fn parsed(argument: &[u8], service: Service) -> Result<Mail, String> {
             "BODY" if value.eq_ignore_ascii_case("7BIT") => {}
             "BODY" if value.eq_ignore_ascii_case("8BITMIME") => mail.eight_bit = true,
             "BODY" => return Err("501 5.5.4 BODY is 7BIT or 8BITMIME".into()),
+            "RET" if config.reports => mail.ret = Some(Return::parse(&value).ok_or("501 5.5.4 RET is FULL or HDRS")?),
+            "ENVID" if config.reports && is_envid(&value) => mail.envid = Some(value),
+            "ENVID" if config.reports => {
+                return Err(format!("501 5.5.4 ENVID is xtext of at most {ENVID_MAX_BYTES} printable characters"));
+            }
             // Whom another server believes to have sent it (RFC 4954, section 5) is nobody's proof here.
-            "AUTH" if service != Service::Relay && !value.is_empty() => {}
+            "AUTH" if config.service != Service::Relay && !value.is_empty() => {}
             _ => return Err(format!("555 5.5.4 unknown parameter {name}")),
         }
     }

@@ -1,8 +1,9 @@
-//! RCPT (RFC 5321, section 4.1.1.3): recipients that stand for the same mailbox are one.
+//! RCPT (RFC 5321, section 4.1.1.3) with NOTIFY and ORCPT (RFC 3461): recipients that stand for the same mailbox are one.
 
 use mailraft_protocol::Failure;
 
-use crate::agent::{DeliveryAgent, Destination, Verified};
+use crate::agent::{DeliveryAgent, Destination, Verified, goes_by_queue};
+use crate::dsn::{Asked, Notify, ORCPT_MAX_BYTES, is_orcpt};
 use crate::parse::{Mailbox, ParseError, Side, path_and_parameters};
 use crate::refusals::{During, refuse};
 use crate::reply::line;
@@ -16,12 +17,12 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
     if mail.recipients.len() >= RECIPIENTS_MAX {
         return line(out, "452 4.5.3 too many recipients");
     }
-    let address = match address(argument) {
-        Ok(address) => address,
+    let (address, asked) = match parsed(argument, state.config.reports) {
+        Ok(parsed) => parsed,
         Err(reply) => return state.wrong(out, &reply),
     };
     match agent.verify(state.identity.as_deref(), &address).await {
-        Ok(found) => match join(mail, &address, found, agent).await {
+        Ok(found) => match join(mail, &address, (found, &asked), agent).await {
             Ok(()) => {
                 mail.recipients.push(address);
                 line(out, "250 2.1.5 Ok");
@@ -44,40 +45,50 @@ enum NotJoined {
     Failed(Failure),
 }
 
-/// Adds the mailboxes that an address stands for. As soon as there are several, each has been asked whether it has room:
-/// a single one says so when the message is there.
+/// Adds the mailboxes that an address stands for. As soon as the message goes by a queue, each has been asked whether it has
+/// room: a single one says so when the message is there.
 async fn join<A: DeliveryAgent>(
     mail: &mut Mail,
     address: &Mailbox,
-    found: Verified,
+    (found, asked): (Verified, &Asked),
     agent: &mut A,
 ) -> Result<(), NotJoined> {
-    let (new, detail) = match found {
-        Verified::Mailboxes { mailboxes, detail } => {
-            let known = |mailbox: &[u8; 16]| mail.destinations.iter().any(|d| d.mailbox == Some(*mailbox));
-            (mailboxes.into_iter().filter(|mailbox| !known(mailbox)).map(Some).collect(), detail)
-        }
-        Verified::Outside => {
-            let known = mail.destinations.iter().any(|d| d.mailbox.is_none() && is_same(&d.address, address));
-            (if known { Vec::new() } else { vec![None] }, None)
-        }
+    let (places, detail) = match found {
+        Verified::Mailboxes { mailboxes, detail } => (mailboxes.into_iter().map(Some).collect(), detail),
+        Verified::Outside => (vec![None], None),
     };
-    let together = mail.destinations.len() + new.len();
-    if together > MAILBOXES_MAX {
+    let mut together = mail.destinations.clone();
+    let mut new = Vec::new();
+    for (place, mailbox) in places.into_iter().enumerate() {
+        // That it arrived is told of one of them, so that nobody learns how many they are.
+        let asked = if place == 0 { asked.clone() } else { asked.without_success() };
+        let is_known = |known: &&mut Destination| match mailbox {
+            Some(_) => known.mailbox == mailbox,
+            None => known.mailbox.is_none() && is_same(&known.address, address),
+        };
+        match together.iter_mut().find(is_known) {
+            Some(known) => known.asked = known.asked.joined(&asked),
+            None => {
+                new.extend(mailbox);
+                together.push(Destination { mailbox, address: address.clone(), detail: detail.clone(), asked });
+            }
+        }
+    }
+    if together.len() > MAILBOXES_MAX {
         return Err(NotJoined::TooMany);
     }
-    if together > 1 && !new.is_empty() {
-        if let [Destination { mailbox: Some(first), .. }] = mail.destinations.as_slice()
+    if goes_by_queue(&mail.reverse_path, &together) {
+        if !goes_by_queue(&mail.reverse_path, &mail.destinations)
+            && let [Destination { mailbox: Some(first), .. }] = mail.destinations.as_slice()
             && agent.check_quota(*first, mail.announced_bytes).await.is_err()
         {
             return Err(NotJoined::FirstAlone);
         }
-        for mailbox in new.iter().flatten() {
-            agent.check_quota(*mailbox, mail.announced_bytes).await.map_err(NotJoined::Failed)?;
+        for mailbox in new {
+            agent.check_quota(mailbox, mail.announced_bytes).await.map_err(NotJoined::Failed)?;
         }
     }
-    let destination = |mailbox| Destination { mailbox, address: address.clone(), detail: detail.clone() };
-    mail.destinations.extend(new.into_iter().map(destination));
+    mail.destinations = together;
     Ok(())
 }
 
@@ -86,15 +97,30 @@ fn is_same(one: &Mailbox, other: &Mailbox) -> bool {
     one.local == other.local && one.domain.eq_ignore_ascii_case(&other.domain)
 }
 
-/// Whom a RCPT line names, or the reply that refuses it.
-fn address(argument: &[u8]) -> Result<Mailbox, String> {
-    match path_and_parameters(argument, Side::To) {
-        Ok((Some(address), parameters)) => match parameters.first() {
-            None => Ok(address),
-            Some((name, _)) => Err(format!("555 5.5.4 unknown parameter {name}")),
-        },
-        Ok((None, _)) | Err(ParseError::Path) => Err("501 5.1.3 say RCPT TO:<address>".to_owned()),
-        Err(ParseError::NotAscii) => Err("553 5.6.7 addresses outside ASCII are not taken here".to_owned()),
-        Err(ParseError::Parameters) => Err("501 5.5.4 parameters are NAME=value, each once".to_owned()),
+/// Whom a RCPT line names and what is asked of them, or the reply that refuses it.
+fn parsed(argument: &[u8], reports: bool) -> Result<(Mailbox, Asked), String> {
+    let (path, parameters) = path_and_parameters(argument, Side::To).map_err(|error| match error {
+        ParseError::Path => "501 5.1.3 say RCPT TO:<address>",
+        ParseError::NotAscii => "553 5.6.7 addresses outside ASCII are not taken here",
+        ParseError::Parameters => "501 5.5.4 parameters are NAME=value, each once",
+    })?;
+    let address = path.ok_or("501 5.1.3 say RCPT TO:<address>")?;
+    let mut asked = Asked::default();
+    for (name, value) in parameters {
+        let value = value.unwrap_or_default();
+        match name.as_str() {
+            "NOTIFY" if reports => {
+                let told = "501 5.5.4 NOTIFY is NEVER, or some of SUCCESS, FAILURE and DELAY";
+                asked.notify = Some(Notify::parse(&value).ok_or(told)?);
+            }
+            "ORCPT" if reports && is_orcpt(&value, false) => asked.orcpt = Some(value),
+            "ORCPT" if reports => {
+                return Err(format!(
+                    "501 5.5.4 ORCPT is a type, a semicolon and an address in xtext, {ORCPT_MAX_BYTES} bytes at most"
+                ));
+            }
+            _ => return Err(format!("555 5.5.4 unknown parameter {name}")),
+        }
     }
+    Ok((address, asked))
 }
