@@ -195,6 +195,25 @@ fn a_sender_is_told_of_what_he_asked_for_and_of_nothing_else() {
 }
 
 #[test]
+fn what_has_to_have_tls_to_the_end_goes_nowhere_without() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let (account, to) = (cluster.account(0), cluster.account(1));
+    let requires = (" REQUIRETLS", " NOTIFY=SUCCESS,FAILURE");
+    // The other server has no TLS.
+    for (to, subject) in [(to.address.as_str(), "inside"), ("bob@away.test", "outside")] {
+        let reply = ask(&cluster, &account, requires, to, subject);
+        assert!(matches!(reply, SmtpReply::Accepted { .. }), "{reply:?}");
+    }
+    for told in ["Your message was delivered", "Your message was not delivered"] {
+        cluster.wait(told, |cluster| read(cluster, &account, told).is_some());
+    }
+    assert!(read(&cluster, &to, "inside").is_some() && other.taken().is_empty());
+    let report = read(&cluster, &account, "not delivered").unwrap_or_default();
+    assert!(report.contains("Status: 5.7.") && report.contains("text/rfc822-headers"), "{report}");
+}
+
+#[test]
 fn what_leaves_is_signed_by_the_domains_keys_as_others_verify() {
     let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
     let cluster = cluster(&dns, &other);

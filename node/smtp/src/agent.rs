@@ -99,6 +99,8 @@ pub struct Transaction {
     pub extended: bool,
     /// BODY=8BITMIME.
     pub eight_bit: bool,
+    /// REQUIRETLS (RFC 8689): it goes over TLS alone, to the end.
+    pub requiretls: bool,
     /// RET (RFC 3461): what of it a report brings back.
     pub ret: Option<Return>,
     /// ENVID: what its sender calls it, in xtext.

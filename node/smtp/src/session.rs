@@ -16,10 +16,10 @@ use crate::state::{Config, Reading, Service, State};
 
 /// A command line with its CRLF, in bytes (RFC 5321, section 4.5.3.1.4).
 pub const COMMAND_LINE_MAX_BYTES: usize = 512;
-/// A MAIL line: 26 more for SIZE (RFC 1870), 17 for BODY (RFC 6152), 500 for AUTH (RFC 4954), 9 for RET and 7 and the value for
-/// ENVID (RFC 3461), and a longer path.
+/// A MAIL line: 26 more for SIZE (RFC 1870), 17 for BODY (RFC 6152), 500 for AUTH (RFC 4954), 11 for REQUIRETLS
+/// (RFC 8689), 9 for RET and 7 and the value for ENVID (RFC 3461), and a longer path.
 pub const MAIL_LINE_MAX_BYTES: usize =
-    COMMAND_LINE_MAX_BYTES + 26 + 17 + 500 + 9 + 7 + ENVID_MAX_BYTES + SENDER_PATH_MAX_BYTES - PATH_MAX_BYTES;
+    COMMAND_LINE_MAX_BYTES + 26 + 17 + 500 + 11 + 9 + 7 + ENVID_MAX_BYTES + SENDER_PATH_MAX_BYTES - PATH_MAX_BYTES;
 /// A RCPT line: 29 more for NOTIFY, 7 and the value for ORCPT (RFC 3461).
 pub const RCPT_LINE_MAX_BYTES: usize = COMMAND_LINE_MAX_BYTES + 29 + 7 + ORCPT_MAX_BYTES;
 /// An AUTH line, or one of its answers (RFC 4954, section 4).
@@ -143,6 +143,7 @@ impl<A: DeliveryAgent> Session<A> {
             helo,
             extended,
             eight_bit: mail.eight_bit,
+            requiretls: mail.requiretls,
             ret: mail.ret,
             envid: mail.envid,
             announced_bytes: mail.announced_bytes,

@@ -81,6 +81,7 @@ pub(crate) enum Reading {
 pub(crate) struct Mail {
     pub(crate) reverse_path: Path,
     pub(crate) eight_bit: bool,
+    pub(crate) requiretls: bool,
     pub(crate) ret: Option<Return>,
     pub(crate) envid: Option<String>,
     pub(crate) announced_bytes: Option<u64>,

@@ -232,6 +232,9 @@ async fn tls_for(
             Some(config::SmartHostTls::Implicit | config::SmartHostTls::StartTls) => {
                 TlsWanted::Authenticated { how: Authentication::WebPki { host: host.name.clone() } }
             }
+            Some(config::SmartHostTls::Opportunistic) | None if demands.requiretls => {
+                TlsWanted::Authenticated { how: Authentication::WebPki { host: host.name.clone() } }
+            }
             Some(config::SmartHostTls::Opportunistic) | None => TlsWanted::Opportunistic,
         };
         return Ok((wanted, "the configuration wants it of the smart host".to_owned(), None));

@@ -1,6 +1,6 @@
 //! A report to the sender of a message, into the queue that the message is in.
 
-use mailraft_mailbox::accepted::{AcceptedEnvelope, AcceptedRecipient, ReportKind, Told};
+use mailraft_mailbox::accepted::{AcceptedEnvelope, ReportKind, Told};
 use mailraft_mailbox::queue::outgoing::OutgoingMessage;
 use mailraft_mailbox::queue::outward::OutwardOutcome;
 use mailraft_mailbox::{Finished, MessageKind, NotDone, Place, Refusal};
@@ -54,7 +54,11 @@ pub async fn tell(
         }
         Err(()) => return OutwardOutcome::Failed,
     };
-    put(outbound, place, Told { item, kind, recipients: numbers.to_vec() }, to, &written.bytes).await
+    let told = Told { item, kind, recipients: numbers.to_vec() };
+    // What may only go over TLS says something of itself in a report too (RFC 8689, section 5).
+    let requiretls = message.demands().requiretls;
+    let accepted = AcceptedEnvelope { recipients: to, requiretls, ..AcceptedEnvelope::default() };
+    put(outbound, place, told, accepted, &written.bytes).await
 }
 
 struct Written {
@@ -98,7 +102,10 @@ async fn write(
     let of = |recipient| recipient_of(recipient, action, class);
     let recipients: Vec<Recipient<'_>> = message.recipients.iter().map(of).collect();
     let (ret, envid) = message.ret_and_envid();
-    let attached = attached(ret.and_then(Ret::parse), &recipients, message.size_bytes());
+    let attached = match message.demands().requiretls {
+        true => Attached::Header,
+        false => attached(ret.and_then(Ret::parse), &recipients, message.size_bytes()),
+    };
     let content = content(outbound, message, attached).await.map_err(NotWritten::NotNow)?;
     let header = &content[..header_len(&content).min(HEADER_MAX_BYTES)];
     let original = Original {
@@ -175,7 +182,7 @@ async fn put(
     outbound: &Outbound,
     place: Place,
     told: Told,
-    to: Vec<AcceptedRecipient>,
+    accepted: AcceptedEnvelope,
     bytes: &[u8],
 ) -> OutwardOutcome {
     let Some(queue) = place.mailbox.queue_partition() else { return OutwardOutcome::Failed };
@@ -197,7 +204,6 @@ async fn put(
         (0..DRAWS_MAX).map(|_| command_id(cluster)).find(|id| id.queue_partition(cluster.partitions()) == queue);
     let Some(id) = drawn else { return OutwardOutcome::Failed };
     let (item, kind) = (told.item, told.kind);
-    let accepted = AcceptedEnvelope { recipients: to, ..AcceptedEnvelope::default() };
     let how = MessageKind::Report { told, accepted, received: zoned_now() };
     let mut session = MailboxSession::new(outbound.reach.clone(), MailboxId::queue_of(queue));
     match session.put(id, how, None, &spooled).await.1 {

@@ -349,6 +349,7 @@ impl Agent {
                     identity: transaction.identity,
                     ret: transaction.ret.map(|ret| ret.as_str().to_owned()),
                     envid: transaction.envid,
+                    requiretls: transaction.requiretls,
                     body: transaction.eight_bit.then(|| "8BITMIME".to_owned()),
                     ..AcceptedEnvelope::default()
                 };

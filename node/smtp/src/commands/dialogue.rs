@@ -98,7 +98,12 @@ impl DeliveryAgent for Script {
         let to: Vec<String> = mail.recipients.iter().map(ToString::to_string).collect();
         let content = String::from_utf8_lossy(&std::mem::take(&mut self.content)).into_owned();
         let mut envelope = format!("{from} -> {} by {}", to.join(" "), mail.helo);
-        for (is, word) in [(mail.extended, " esmtp"), (mail.tls.is_some(), " tls"), (mail.eight_bit, " 8bit")] {
+        for (is, word) in [
+            (mail.extended, " esmtp"),
+            (mail.tls.is_some(), " tls"),
+            (mail.eight_bit, " 8bit"),
+            (mail.requiretls, " requiretls"),
+        ] {
             envelope.push_str(if is { word } else { "" });
         }
         if let Some(bytes) = mail.announced_bytes {
@@ -425,7 +430,7 @@ fn a_long_line_has_its_bound_by_its_verb() {
     let long = |head: &str, bytes: usize| format!("{head}{}\r\n", "x".repeat(bytes - head.len() - 2));
     for (head, bound, fits) in [
         ("NOOP ", 512, "250 2.0.0 Ok\r\n"),
-        ("mail FROM:<a@b> SIZE=", 1_619, "501 5.5.4 SIZE is a number\r\n"),
+        ("mail FROM:<a@b> SIZE=", 1_630, "501 5.5.4 SIZE is a number\r\n"),
         ("rcpt TO:<a@b> NOTIFY=", 1_048, "503 5.5.1 say MAIL first\r\n"),
         ("AUTH PLAIN ", 12_288, "503 5.5.1 no logins on this port; use submission, 587 or 465\r\n"),
     ] {

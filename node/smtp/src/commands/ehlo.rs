@@ -26,6 +26,9 @@ pub fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], extended: bool,
     if state.config.reports {
         texts.push("DSN".into());
     }
+    if state.tls.is_some() {
+        texts.push("REQUIRETLS".into());
+    }
     if state.tls.is_none() && state.config.tls_available {
         texts.push("STARTTLS".into());
     }

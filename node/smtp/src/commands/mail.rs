@@ -1,4 +1,5 @@
-//! MAIL (RFC 5321, section 4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152), and RET and ENVID (RFC 3461).
+//! MAIL (RFC 5321, section 4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152), REQUIRETLS (RFC 8689), and RET and ENVID
+//! (RFC 3461).
 
 use mailraft_protocol::Refusal;
 
@@ -24,6 +25,9 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
         Ok(mail) => mail,
         Err(reply) => return state.wrong(out, &reply),
     };
+    if mail.requiretls && state.tls.is_none() {
+        return state.wrong(out, "530 5.7.4 REQUIRETLS is for a message that comes over TLS; say STARTTLS first");
+    }
     let limit = state.config.max_message_bytes;
     if mail.announced_bytes.is_some_and(|bytes| bytes > limit) {
         return refuse(state, &Refusal::MessageTooLong(limit).into(), During::Message, out);
@@ -49,6 +53,10 @@ fn parsed(argument: &[u8], config: &Config) -> Result<Mail, String> {
     })?;
     let mut mail = Mail { reverse_path, ..Mail::default() };
     for (name, value) in parameters {
+        if name == "REQUIRETLS" && value.is_none() {
+            mail.requiretls = true;
+            continue;
+        }
         let value = value.unwrap_or_default();
         match name.as_str() {
             "SIZE" => mail.announced_bytes = Some(announced_bytes(&value).ok_or("501 5.5.4 SIZE is a number")?),
@@ -60,6 +68,7 @@ fn parsed(argument: &[u8], config: &Config) -> Result<Mail, String> {
             "ENVID" if config.reports => {
                 return Err(format!("501 5.5.4 ENVID is xtext of at most {ENVID_MAX_BYTES} printable characters"));
             }
+            "REQUIRETLS" => return Err("501 5.5.4 REQUIRETLS has no value".into()),
             // Whom another server believes to have sent it (RFC 4954, section 5) is nobody's proof here.
             "AUTH" if config.service != Service::Relay && !value.is_empty() => {}
             _ => return Err(format!("555 5.5.4 unknown parameter {name}")),
