@@ -37,7 +37,7 @@ impl World {
                 }
                 Ok(())
             }
-            (Stage::Waits, OutwardKind::Send { domain, recipients }) => {
+            (Stage::Waits, OutwardKind::Send { domain, recipients, .. }) => {
                 if self.is_there(&task) {
                     self.connect(task, &domain, &recipients)
                 } else {
@@ -158,7 +158,7 @@ impl World {
     fn hung_up(&mut self, task: &Task, talk: &Talk) -> Result<(), String> {
         let all = talk.came.iter().all(|came| *came == Some(Came::Unreached));
         self.leave(task, if all { Ended::Down } else { Ended::Well });
-        let OutwardKind::Send { domain, recipients } = &task.outward.what else { return Ok(()) };
+        let OutwardKind::Send { domain, recipients, .. } = &task.outward.what else { return Ok(()) };
         let (accepted, _) = talk.message.accepted_and_expires();
         let mut ends = Vec::new();
         for (of, came) in talk.message.recipients.iter().zip(&talk.came) {
@@ -187,7 +187,7 @@ impl World {
 
     fn leave(&mut self, task: &Task, how: Ended) {
         if let OutwardKind::Send { domain, .. } = &task.outward.what {
-            self.outside.destinations[task.node].ended(domain, how, millis(self.env.now));
+            self.outside.destinations[task.node].ended(domain, how, 0, millis(self.env.now));
         }
     }
 
