@@ -1,4 +1,4 @@
-//! Faults that tests plant into the snapshots that simulated nodes send, to see that they are found; in no release.
+//! Faults that tests plant into what the simulator does in the place of a shell, to see that they are found; in no release.
 
 mailraft_storage::plants! {
     /// A snapshot leaves the table of commands out.
@@ -19,4 +19,8 @@ mailraft_storage::plants! {
     SnapshotWithoutUploads,
     /// A snapshot leaves the answers out that are kept for repeats.
     SnapshotWithoutRepeats,
+    /// The last octet of a message is let go without a look whether this node still leads.
+    LetGoUnconfirmed,
+    /// What has the null reverse-path is reported to the postmaster.
+    NullPathTold,
 }

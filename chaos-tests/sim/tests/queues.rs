@@ -61,6 +61,10 @@ mod planted {
     const TWICE: [&str; 2] = ["2 times", "liveness"];
 
     fn is_found<const N: usize>(fault: &'static str, by: [&str; N]) {
+        finds(fault, &by, run);
+    }
+
+    fn finds(fault: &'static str, by: &[&str], run: fn(u64, usize) -> Result<Summary, String>) {
         mailraft_storage::plant::set(Some(fault));
         let found = (1..=SEEDS_MAX).find_map(|seed| run(seed, STEPS).err().map(|wrong| (seed, wrong)));
         mailraft_storage::plant::set(None);
@@ -102,5 +106,38 @@ mod planted {
     #[test]
     fn a_new_owner_does_not_look_what_waits() {
         is_found("QueueNotStarted", ["liveness"]);
+    }
+
+    mod outside {
+        use super::*;
+
+        fn is_found<const N: usize>(fault: &'static str, by: [&str; N]) {
+            finds(fault, &by, run_outside);
+        }
+
+        #[test]
+        fn what_another_server_has_is_bounced() {
+            is_found("SentIsBounced", ["bounced"]);
+        }
+
+        #[test]
+        fn an_owner_does_not_wake_for_the_next_attempt() {
+            is_found("SendingSleeps", ["asleep"]);
+        }
+
+        #[test]
+        fn a_report_is_made_of_a_report() {
+            is_found("NullPathTold", ["report on a report"]);
+        }
+
+        #[test]
+        fn a_deposed_leader_sends_what_its_successor_sends() {
+            is_found("LetGoUnconfirmed", ["repeated"]);
+        }
+
+        #[test]
+        fn a_successor_does_not_look_what_is_to_be_sent() {
+            finds("QueueNotStarted", &["asleep"], run_outside);
+        }
     }
 }

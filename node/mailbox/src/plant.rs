@@ -105,4 +105,8 @@ mailraft_storage::plants! {
     QueueSleeps,
     /// A queue's new owner does not look what waits in it.
     QueueNotStarted,
+    /// What another server has, and an operator returned meanwhile, is bounced.
+    SentIsBounced,
+    /// A queue's owner does not wake for the next attempt to send something.
+    SendingSleeps,
 }

@@ -14,6 +14,10 @@ use super::books::{self, Item, Report, Sender};
 use super::outside::Task;
 use super::{Asker, Late, PARTITIONS, World};
 use crate::message::{self, LARGE_ONE_IN};
+use crate::plant::{self, Fault};
+
+/// Whoever has the mailbox 0 hears what is for the postmaster.
+const POSTMASTER: &str = "m0@here.test";
 
 impl World {
     /// Tells the sender of an item what became of it for these recipients.
@@ -21,7 +25,10 @@ impl World {
         let Some(message) = self.read_item(&task, numbers)? else {
             return self.ended(&task, OutwardOutcome::Failed);
         };
-        let reverse_path = message.reverse_path().to_owned();
+        let reverse_path = match message.reverse_path() {
+            "" if plant::is(Fault::NullPathTold) => POSTMASTER.to_owned(),
+            of => of.to_owned(),
+        };
         if self.is_refused(&message, &reverse_path, kind) {
             return self.ended(&task, OutwardOutcome::NobodyToTell);
         }
