@@ -53,6 +53,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "mailraft-cluster",
             "mailraft-directory",
             "mailraft-mailbox",
+            "mailraft-outbound",
             "mailraft-owner",
             "mailraft-storage",
         ],
@@ -604,6 +605,8 @@ fn there_is_one_session_and_one_owner() {
         "const AGAIN_PAUSE_MS",
     ];
     const SHELLS: [&str; 2] = ["node/server/src", "chaos-tests/sim/src"];
+    // It is a core to owners, and turns entries away; nothing follows from that there.
+    const SIMULATED_CORE: &str = "chaos-tests/sim/src/queues.rs";
     const ENGINES: [&str; 2] = ["node/mailbox/src", "node/directory/src"];
     let texts = |dir: &str| {
         let mut files = Vec::new();
@@ -617,7 +620,8 @@ fn there_is_one_session_and_one_owner() {
             assert!(holders > 0, "nothing in {machine} holds {mark}");
             assert!(holders == 1 || !mark.starts_with("const"), "{mark} stands {holders} times in {machine}");
             for (file, text) in &others {
-                assert!(!text.contains(mark), "{file} holds {mark}: that is for {machine} to decide");
+                let is_made = file.ends_with(SIMULATED_CORE) && mark.starts_with("ProposalOutcome::");
+                assert!(is_made || !text.contains(mark), "{file} holds {mark}: that is for {machine} to decide");
             }
         }
     };

@@ -5,6 +5,7 @@ use mailraft_storage::UnixMillis;
 
 use crate::accepted::{Attempt, AttemptEnd, DeliveryStage, QueueChange, ReportKind, Told};
 use crate::api::{Answer, Refusal};
+use crate::plant::{self, Fault};
 use crate::queue::items::RecipientId;
 use crate::queue::rows::{attempt_key, item_key, key_key, recipient_key, stage_key};
 use crate::records::chunk_key;
@@ -102,7 +103,9 @@ fn attempted(work: &mut Work<'_>, id: RecipientId, attempt: &Attempt) -> Result<
         (DeliveryStage::Deferred { failed, warned, .. }, _) => (failed.saturating_add(1), warned),
         (DeliveryStage::Waiting | DeliveryStage::Held(_), _) => (1, false),
         // Returned by an operator while it was sent, and the sender is not told yet: it is there.
-        (DeliveryStage::Reporting(ReportKind::Failed), AttemptEnd::Sent { .. }) => (0, false),
+        (DeliveryStage::Reporting(ReportKind::Failed), AttemptEnd::Sent { .. }) if !plant::is(Fault::SentIsBounced) => {
+            (0, false)
+        }
         (DeliveryStage::Delivered | DeliveryStage::Reporting(_), _) => return Ok(Answer::Done),
     };
     work.put(attempt_key(work.mailbox(), id), &attempt.diagnosis.clone().bounded());

@@ -12,6 +12,7 @@ use mailraft_storage::{CommandId, UnixMillis};
 use super::items::{Items, Line, RecipientId};
 use super::places::{Pace, Places, Sender};
 use crate::accepted::{Attempt, DeliveryStage, QueueChange, ReportKind, Told};
+use crate::plant::{self, Fault};
 
 /// Messages of one queue mailbox that are being sent at once.
 pub const SENDINGS_MAX: usize = 32;
@@ -320,6 +321,9 @@ impl Outwards {
         let mut found: Option<Due> = None;
         for (due, item, recipient) in items.sendings().get(line)? {
             let id = (*item, *recipient);
+            if *due > wall && plant::is(Fault::SendingSleeps) {
+                break;
+            }
             if *due > wall {
                 self.wake(now + Duration::from_millis(due.0 - wall.0));
                 break;
