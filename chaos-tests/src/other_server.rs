@@ -136,8 +136,10 @@ impl OtherServer {
                 "DATA" => {
                     out.write_all(b"354 go on\r\n")?;
                     let content = message(&mut lines)?;
+                    // It is signed anew each time, with the time: the same message begins where it was received.
+                    let unsigned = content.find("Received:").map_or(content.as_str(), |at| &content[at..]);
                     let is_lost =
-                        to.iter().any(|to| to.starts_with("lost")) && self.lock().lost.insert(content.clone());
+                        to.iter().any(|to| to.starts_with("lost")) && self.lock().lost.insert(unsigned.to_owned());
                     self.lock().taken.push(Taken { from: from.clone(), to: std::mem::take(&mut to), content });
                     if is_lost {
                         return Ok(());
