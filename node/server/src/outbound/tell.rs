@@ -41,8 +41,11 @@ pub async fn tell(
         }
     };
     let to = match stands_for(&outbound.reach, &written.to).await {
+        // What failed waits for as long as nothing is sent; other news would only fill the queue.
         Ok(Stands::For(to))
-            if to.iter().any(|to| to.mailbox == MailboxId::OUTSIDE) && !(outbound.config)().outbound.enabled =>
+            if kind != ReportKind::Failed
+                && to.iter().any(|to| to.mailbox == MailboxId::OUTSIDE)
+                && !(outbound.config)().outbound.enabled =>
         {
             tracing::info!(%item, ?kind, "its sender is in another domain, and nothing is sent there");
             return OutwardOutcome::NobodyToTell;
