@@ -113,7 +113,7 @@ fn parsed(argument: &[u8], reports: bool) -> Result<(Mailbox, Asked), String> {
                 let told = "501 5.5.4 NOTIFY is NEVER, or some of SUCCESS, FAILURE and DELAY";
                 asked.notify = Some(Notify::parse(&value).ok_or(told)?);
             }
-            "ORCPT" if reports && is_orcpt(&value, false) => asked.orcpt = Some(value),
+            "ORCPT" if reports && is_orcpt(&value) => asked.orcpt = Some(value),
             "ORCPT" if reports => {
                 return Err(format!(
                     "501 5.5.4 ORCPT is a type, a semicolon and an address in xtext, {ORCPT_MAX_BYTES} bytes at most"
