@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mailraft_mailbox::accepted::QueuedItem;
 use mailraft_mailbox::api::{FetchWhat, FetchedContent};
 use mailraft_mailbox::{Answer, Command, Mailbox, Read, UidSet};
 use mailraft_storage::body::open_chunk;
@@ -50,7 +51,12 @@ impl World {
 
     /// Items with recipients for whom something is still to be done.
     pub(super) fn waiting(&mut self) -> Result<Vec<CommandId>, String> {
-        let mut waiting = Vec::new();
+        self.items(|item| item.waiting + item.delivered > 0)
+    }
+
+    /// Those items of all queues.
+    pub(super) fn items(&mut self, which: impl Fn(&QueuedItem) -> bool) -> Result<Vec<CommandId>, String> {
+        let mut found = Vec::new();
         for queue in (1..=PARTITIONS).map(|number| MailboxId::queue_of(PartitionId(number))) {
             let mut engine = self.load(queue)?;
             let Read::Answered(Ok(Answer::QueueItems(items)), _) =
@@ -58,9 +64,9 @@ impl World {
             else {
                 return Err("a queue can't be listed".to_owned());
             };
-            waiting.extend(items.iter().filter(|item| item.waiting + item.delivered > 0).map(|item| item.item));
+            found.extend(items.iter().filter(|item| which(item)).map(|item| item.item));
         }
-        Ok(waiting)
+        Ok(found)
     }
 
     pub(super) fn load(&mut self, mailbox: MailboxId) -> Result<Mailbox, String> {

@@ -1,8 +1,8 @@
 //! The operator of the queues' world, who decides about what waits, at any moment.
 
 use mailraft_mailbox::accepted::QueueDecision;
-use mailraft_mailbox::{Answer, Command, Read, Refusal};
-use mailraft_storage::{CommandId, MailboxId, PartitionId};
+use mailraft_mailbox::{Answer, Command, Refusal};
+use mailraft_storage::{CommandId, MailboxId};
 
 use super::{Asker, PARTITIONS, World};
 
@@ -38,16 +38,7 @@ impl World {
 
     /// Whatever is held goes on. True if nothing is.
     pub(super) fn release_all(&mut self) -> Result<bool, String> {
-        let mut held = Vec::new();
-        for queue in (1..=PARTITIONS).map(|number| MailboxId::queue_of(PartitionId(number))) {
-            let mut engine = self.load(queue)?;
-            let Read::Answered(Ok(Answer::QueueItems(items)), _) =
-                engine.read(&self.env, &Command::QueueItems { after: None })
-            else {
-                return Err("a queue can't be listed".to_owned());
-            };
-            held.extend(items.iter().filter(|item| item.held > 0).map(|item| item.item));
-        }
+        let held = self.items(|item| item.held > 0)?;
         for item in &held {
             self.decided(Decision { item: *item, recipients: Vec::new(), decision: QueueDecision::Release })?;
         }
