@@ -306,6 +306,39 @@ fn an_account_whose_mail_goes_to_servers_that_hang_leaves_places_to_others_and_t
 }
 
 #[test]
+fn what_is_decided_while_it_is_sent_takes_effect_when_that_has_ended() {
+    let sent = AttemptEnd::Sent { report: None };
+    let (deferred, failed) =
+        (AttemptEnd::Deferred { next: UnixMillis(u64::MAX) }, DeliveryStage::Reporting(ReportKind::Failed));
+    let held = DeliveryStage::Held(HeldBecause::Operator);
+    for (decision, end, left, told) in [
+        // What was sent is sent, and nobody hears that it was not delivered.
+        (QueueDecision::Return, sent, None, 0),
+        (QueueDecision::Hold, sent, None, 0),
+        (QueueDecision::Drop, sent, None, 0),
+        (QueueDecision::Return, deferred, Some(failed), 1),
+        (QueueDecision::Hold, deferred, Some(held), 0),
+        (QueueDecision::Drop, deferred, None, 0),
+    ] {
+        let (mut world, mut outwards) = (World::queue(), Outwards::default());
+        let item = accept(&mut world, &["r@b.test"]);
+        let begun = outwards.next(Duration::ZERO, UnixMillis(1), &items(&world));
+        world.run(Command::DecideQueued { item, recipients: Vec::new(), decision }).unwrap();
+        let meanwhile = outwards.next(Duration::ZERO, UnixMillis(1), &items(&world));
+        assert!(meanwhile.is_empty(), "{decision:?}: nobody is told before it is known: {meanwhile:?}");
+        let attempts = vec![Attempt { recipient: 0, end, diagnosis: diagnosis("of the server") }];
+        let outcome = OutwardOutcome::Attempted(attempts);
+        if let Some(change) = outwards.ended(Duration::ZERO, &items(&world), begun[0].number, outcome) {
+            world.run(Command::ChangeQueue { change }).unwrap();
+            outwards.changed(Duration::ZERO, item, &[0], true);
+        }
+        assert_eq!(stages(&mut world, item).first().map(|(_, stage)| *stage), left, "{decision:?}, {end:?}");
+        assert_eq!(outwards.next(Duration::ZERO, UnixMillis(1), &items(&world)).len(), told, "{decision:?}, {end:?}");
+        world.assert_rows_are_memory();
+    }
+}
+
+#[test]
 fn so_many_domains_are_known_as_quick_and_one_that_was_slow_is_no_more() {
     let (mut world, mut outwards, mut now) = (World::queue(), Outwards::default(), Duration::ZERO);
     let mut send = |world: &mut World, outwards: &mut Outwards, domain: &str, takes: Duration| {
