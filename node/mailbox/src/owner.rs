@@ -647,7 +647,13 @@ impl<S: Copy + Ord> Owner for MailboxOwner<S> {
     }
 
     fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.early.is_empty() && self.log.is_idle()
+        // What is under way is waited for, whatever was decided about its item meanwhile: what came of it is to be recorded.
+        self.sessions.is_empty()
+            && self.early.is_empty()
+            && self.errands.is_idle()
+            && self.outwards.is_idle()
+            && self.unrecorded.is_empty()
+            && self.log.is_idle()
     }
 }
 

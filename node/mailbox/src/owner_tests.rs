@@ -5,11 +5,13 @@
 use std::collections::VecDeque;
 
 use mailraft_owner::{BACKLOG_MAX_COMMANDS, Owner, SessionNumber};
-use mailraft_storage::{CommandId, Env, ProposalOutcome, RowBatch, RowKey, Rows, Table};
+use mailraft_storage::{CommandId, Env, MailboxId, ProposalOutcome, RowBatch, RowKey, Rows, Table, UnixMillis};
 
-use crate::api::{Answer, Change, Command, FetchWhat, FolderId};
+use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, Diagnosis, QueueDecision};
+use crate::api::{Answer, Change, Command, FetchWhat, FolderId, ZonedTime};
 use crate::harness::{REPLICA, World};
 use crate::owner::{AHEAD_MAX_READS, Ask, HELD_MAX_EVENTS, Lead, MailboxOwner, Own, Step};
+use crate::queue::outward::{Outward, OutwardOutcome};
 use crate::reads::StoredRead;
 use crate::reply::Reply;
 
@@ -24,12 +26,17 @@ struct Shell {
     verdicts: VecDeque<ProposalOutcome>,
     /// How often rows could not be read.
     unreadable: usize,
+    /// What is under way to other servers and to senders.
+    outwards: Vec<Outward>,
     ended: bool,
 }
 
 impl Shell {
     fn new() -> Self {
-        let world = World::new();
+        Shell::over(World::new())
+    }
+
+    fn over(world: World) -> Self {
         let mut shell = Shell {
             world,
             owner: MailboxOwner::new(),
@@ -38,6 +45,7 @@ impl Shell {
             held: false,
             verdicts: VecDeque::new(),
             unreadable: 0,
+            outwards: Vec::new(),
             ended: false,
         };
         for session in [1, 2] {
@@ -65,13 +73,14 @@ impl Shell {
                     self.owner.decided(&mut self.world.env, outcome, &mut out);
                     steps.extend(out);
                 }
-                Step::Own(own @ (Own::Errand(_) | Own::Outward(_) | Own::Barrier { held: true, .. })) => {
-                    panic!("{own:?}")
-                }
+                Step::Own(own @ (Own::Errand(_) | Own::Barrier { held: true, .. })) => panic!("{own:?}"),
+                Step::Own(Own::Outward(outward)) => self.outwards.push(outward),
                 Step::Own(Own::Barrier { number, rows, held: false }) => self.barriers.push_back((number, rows)),
                 Step::Own(Own::Reply { to, reply }) => self.replies.push((to, reply)),
                 Step::End { .. } => self.ended = true,
                 Step::Unreadable { .. } => self.unreadable += 1,
+                // Until the sender is told that it is late.
+                Step::Pause { .. } if !self.outwards.is_empty() => {}
                 Step::Pause { .. } => panic!("{step:?}"),
             }
         }
@@ -313,4 +322,40 @@ fn a_session_that_hears_nothing_while_too_much_happens_attaches_again() {
     assert_eq!(shell.heard(), "Gone");
     shell.confirm(Lead::Confirmed);
     assert_eq!(shell.heard(), "");
+}
+
+#[test]
+fn an_owner_does_not_end_while_a_message_is_sent_that_was_held_meanwhile() {
+    let mut shell = Shell::over(World::queue());
+    let new_message = shell.world.new_message("Subject: x\r\n\r\nhello\r\n");
+    let to = AcceptedRecipient {
+        address: "r@b.test".to_owned(),
+        mailbox: MailboxId::OUTSIDE,
+        detail: None,
+        notify: None,
+        orcpt: None,
+    };
+    let accepted = AcceptedEnvelope { recipients: vec![to], ..AcceptedEnvelope::default() };
+    shell.ask(1, Command::Accept { new_message, accepted, received: ZonedTime::default() });
+    [1, 2].into_iter().for_each(|session| shell.owner.detach(session));
+    let sending = shell.outwards.pop().unwrap();
+    shell.owner.attach(1, SessionNumber(1));
+    let hold = Command::DecideQueued { item: sending.item, recipients: Vec::new(), decision: QueueDecision::Hold };
+    shell.ask(1, hold);
+    shell.owner.detach(1);
+    // What it comes to is to be recorded: else a message that was sent would be held, and sent again when it is released.
+    assert!(!shell.owner.is_idle(), "a message is on its way");
+    let diagnosis = Diagnosis {
+        at: UnixMillis(7),
+        host: Some("mx.b.test".to_owned()),
+        status: "2.0.0".to_owned(),
+        text: "250 ok".to_owned(),
+        is_reply: true,
+    };
+    let attempt = Attempt { recipient: 0, end: AttemptEnd::Sent { report: None }, diagnosis };
+    shell.run(|owner, env, out| {
+        owner.outward_ended(env, sending.number, OutwardOutcome::Attempted(vec![attempt]), out);
+    });
+    assert!(shell.owner.is_idle());
+    assert_eq!(shell.world.count(Table::Queue), 0, "it was sent");
 }

@@ -143,6 +143,11 @@ impl Errands {
         begun
     }
 
+    /// Whether none is under way.
+    pub fn is_idle(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
     /// When [`Errands::next`] has more to begin, if nothing else happens before; None if it waits for nothing.
     pub fn wakes_at(&self) -> Option<Duration> {
         if self.under_way.len() >= ERRANDS_MAX || self.again_under_way() >= ERRANDS_AGAIN_MAX {
