@@ -80,6 +80,8 @@ pub struct Summary {
     pub unheard: usize,
     /// Attempts that were given up just before the message's last octet, as another node led.
     pub withdrawn: usize,
+    /// Attempts that were given up just before it, as an operator had decided otherwise.
+    pub decided_otherwise: usize,
     /// Reports to senders.
     pub reports: usize,
     /// Messages that were given up after five days.

@@ -39,6 +39,7 @@ fn what_goes_to_other_servers_is_sent_or_told_of_and_no_more_often_than_somethin
         all.repeated += ran.repeated;
         all.unheard += ran.unheard;
         all.withdrawn += ran.withdrawn;
+        all.decided_otherwise += ran.decided_otherwise;
         all.reports += ran.reports;
         all.expired += ran.expired;
         all.decided += ran.decided;
@@ -47,7 +48,10 @@ fn what_goes_to_other_servers_is_sent_or_told_of_and_no_more_often_than_somethin
     println!("{all:?}");
     assert!(all.outside as u64 > 20 * seeds && all.taken as u64 > 10 * seeds, "{all:?}");
     assert!(all.repeated > 0 && all.repeated <= all.unheard, "{all:?}");
-    assert!(all.withdrawn > 0 && all.reports > 0 && all.expired > 0 && all.decided > 0, "{all:?}");
+    assert!(
+        all.withdrawn > 0 && all.decided_otherwise > 0 && all.reports > 0 && all.expired > 0 && all.decided > 0,
+        "{all:?}"
+    );
 }
 
 #[cfg(feature = "plant")]
@@ -123,6 +127,11 @@ mod planted {
         #[test]
         fn an_owner_does_not_wake_for_the_next_attempt() {
             is_found("SendingSleeps", ["asleep"]);
+        }
+
+        #[test]
+        fn what_an_operator_holds_meanwhile_is_sent_all_the_same() {
+            is_found("StoppedIsSent", ["stopped"]);
         }
 
         #[test]

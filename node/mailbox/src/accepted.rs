@@ -9,6 +9,11 @@ pub const MAILBOXES_MAX: usize = 200;
 /// What is kept of why an attempt to send failed, in bytes of text.
 pub const DIAGNOSIS_MAX_BYTES: usize = 1_024;
 
+/// When an attempt is due that an operator asked for: before all others, whatever is known of the domain's servers.
+pub const ASKED_FOR: UnixMillis = UnixMillis(0);
+/// When an attempt is due for which nobody waits any longer.
+pub const AT_ONCE: UnixMillis = UnixMillis(1);
+
 /// The envelope of a message that a queue mailbox accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptedEnvelope {
@@ -198,7 +203,7 @@ pub enum QueueDecision {
     Hold,
     /// What was held goes on.
     Release,
-    /// The next attempt is due at once.
+    /// The next attempt is due at once, even while a domain is left alone because its servers could not be reached.
     Retry,
     /// Their sender is told that they don't get it, and they don't.
     Return,

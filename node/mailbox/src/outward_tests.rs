@@ -6,8 +6,8 @@ use mailraft_storage::body::seal_chunk;
 use mailraft_storage::{CommandId, MailboxId, Table, UnixMillis};
 
 use crate::accepted::{
-    AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, DIAGNOSIS_MAX_BYTES, DeliveryStage, Diagnosis,
-    HeldBecause, QueueChange, QueueDecision, QueuedAsked, RecipientAsked, ReportKind, Told,
+    ASKED_FOR, AT_ONCE, AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, DIAGNOSIS_MAX_BYTES, DeliveryStage,
+    Diagnosis, HeldBecause, QueueChange, QueueDecision, QueuedAsked, RecipientAsked, ReportKind, Told,
 };
 use crate::api::{Answer, Command, Refusal, ZonedTime};
 use crate::harness::World;
@@ -169,7 +169,7 @@ fn an_operator_decides_about_recipients_as_they_are() {
     assert_eq!(world.run(decide(QueueDecision::Release, &[1])), Ok(Answer::Counted(1)));
     world.run(attempted(item, &[(1, AttemptEnd::Deferred { next: UnixMillis(5) })])).unwrap();
     assert_eq!(world.run(decide(QueueDecision::Retry, &[1])), Ok(Answer::Counted(1)));
-    assert!(matches!(stages(&mut world, item)[1].1, DeliveryStage::Deferred { failed: 1, next: UnixMillis(0), .. }));
+    assert!(matches!(stages(&mut world, item)[1].1, DeliveryStage::Deferred { failed: 1, next: ASKED_FOR, .. }));
     assert_eq!(world.run(decide(QueueDecision::Return, &[1])), Ok(Answer::Counted(1)));
     assert_eq!(stages(&mut world, item)[1].1, DeliveryStage::Reporting(ReportKind::Failed));
     assert_eq!(world.run(decide(QueueDecision::Drop, &[])), Ok(Answer::Counted(1)), "the other's sender is told");
@@ -395,9 +395,59 @@ fn a_sender_hears_that_it_is_late_though_nobody_could_even_be_asked() {
     assert!(matches!(late.as_slice(), [Outward { what: OutwardKind::Report { kind: ReportKind::Delayed, .. }, .. }]));
     let report = report(&mut world, item, ReportKind::Delayed, &[0]);
     world.run(report).unwrap();
-    let expected = DeliveryStage::Deferred { failed: 0, next: UnixMillis(0), warned: true };
+    let expected = DeliveryStage::Deferred { failed: 0, next: AT_ONCE, warned: true };
     assert_eq!(stages(&mut world, item), [(0, expected)], "it is due as before, and he hears it once");
     world.assert_rows_are_memory();
+}
+
+#[test]
+fn what_an_operator_asks_for_is_attempted_while_its_domain_is_left_alone() {
+    let mut world = World::queue();
+    let [first, second, third] = [1, 2, 3].map(|_| accept(&mut world, &["r@down.test"]));
+    let (mut now, pause) = (Duration::ZERO, OutwardOutcome::NotNow(Duration::from_secs(30)));
+    let mut outwards = Outwards::default();
+    for begun in outwards.next(now, UnixMillis(9), &items(&world)) {
+        assert_eq!(outwards.ended(now, &items(&world), begun.number, pause.clone()), None);
+    }
+    assert!(outwards.next(now, UnixMillis(9), &items(&world)).is_empty());
+    // One that was never attempted, and one that was.
+    world.run(attempted(third, &[(0, AttemptEnd::Deferred { next: UnixMillis(u64::MAX) })])).unwrap();
+    for item in [second, third] {
+        let retry = Command::DecideQueued { item, recipients: Vec::new(), decision: QueueDecision::Retry };
+        assert_eq!(world.run(retry), Ok(Answer::Counted(1)));
+    }
+    world.assert_rows_are_memory();
+    world.reload();
+    let begun = outwards.next(now, UnixMillis(9), &items(&world));
+    let is_asked = |o: &Outward| matches!(o.what, OutwardKind::Send { is_asked_for: true, .. });
+    assert!(begun.len() == 2 && begun.iter().all(|o| o.item != first && is_asked(o)), "{begun:?}");
+    // Where it can't be attempted even so it is tried again later, and not at once.
+    let of_second = begun.iter().find(|o| o.item == second).unwrap();
+    assert_eq!(outwards.ended(now, &items(&world), of_second.number, pause), None);
+    assert!(outwards.next(now, UnixMillis(9), &items(&world)).is_empty());
+    now += Duration::from_secs(30);
+    let begun = outwards.next(now, UnixMillis(9), &items(&world));
+    assert!(begun.iter().map(|o| (o.item, is_asked(o))).eq([(second, true), (first, false)]), "{begun:?}");
+}
+
+#[test]
+fn whether_a_message_is_still_to_be_sent_is_what_its_rows_say() {
+    let mut world = World::queue();
+    let item = accept(&mut world, &["r0@b.test", "r1@b.test", "r2@b.test"]);
+    let read = OutgoingMessage::read(&world.rows, world.place, &world.key, item, &[0, 1]).unwrap().unwrap();
+    assert!(read.is_still_to_be_sent(&world.rows).unwrap());
+    world.run(attempted(item, &[(0, AttemptEnd::Deferred { next: UnixMillis(9) })])).unwrap();
+    let hold = |recipients: &[u32], decision| Command::DecideQueued { item, recipients: recipients.to_vec(), decision };
+    world.run(hold(&[2], QueueDecision::Hold)).unwrap();
+    assert!(read.is_still_to_be_sent(&world.rows).unwrap(), "another one is held");
+    world.run(hold(&[0], QueueDecision::Hold)).unwrap();
+    assert!(!read.is_still_to_be_sent(&world.rows).unwrap());
+    world.run(hold(&[0], QueueDecision::Release)).unwrap();
+    assert!(read.is_still_to_be_sent(&world.rows).unwrap());
+    world.run(hold(&[1], QueueDecision::Return)).unwrap();
+    assert!(!read.is_still_to_be_sent(&world.rows).unwrap());
+    world.run(hold(&[], QueueDecision::Drop)).unwrap();
+    assert!(!read.is_still_to_be_sent(&world.rows).unwrap());
 }
 
 #[test]

@@ -109,4 +109,6 @@ mailraft_storage::plants! {
     SentIsBounced,
     /// A queue's owner does not wake for the next attempt to send something.
     SendingSleeps,
+    /// What an operator holds, returns or drops while it is sent, is sent all the same.
+    StoppedIsSent,
 }

@@ -92,8 +92,8 @@ impl Destinations {
         self.of.is_empty()
     }
 
-    /// Whether a connection may be opened to it now.
-    pub fn admit(&mut self, name: &str, now_ms: u64) -> Admission {
+    /// Whether a connection may be opened to it now. One that an operator asked for may, though it is down.
+    pub fn admit(&mut self, name: &str, now_ms: u64, is_asked_for: bool) -> Admission {
         if !self.make_room(name) {
             return Admission::Full;
         }
@@ -106,7 +106,7 @@ impl Destinations {
             used_ms: now_ms,
             is_quick: false,
         });
-        if one.down > 0 && now_ms < one.down_until_ms {
+        if one.down > 0 && now_ms < one.down_until_ms && !is_asked_for {
             return Admission::DownUntil(one.down_until_ms);
         }
         // One that was down is tried by one connection first.
@@ -180,7 +180,7 @@ mod tests {
     /// How many connections are admitted at once.
     fn admitted(all: &mut Destinations, name: &str, now_ms: u64) -> u32 {
         let mut open = 0;
-        while all.admit(name, now_ms) == Admission::Open {
+        while all.admit(name, now_ms, false) == Admission::Open {
             open += 1;
         }
         open
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(admitted(&mut all, "b.test", 0), CONNECTIONS_FIRST);
         for _ in 0..100 {
             all.ended("b.test", Ended::Well, 0, 1);
-            assert_eq!(all.admit("b.test", 1), Admission::Open);
+            assert_eq!(all.admit("b.test", 1, false), Admission::Open);
         }
         let more = admitted(&mut all, "b.test", 2);
         assert_eq!(CONNECTIONS_FIRST + more, CONNECTIONS_MAX);
@@ -213,7 +213,7 @@ mod tests {
         let mut now_ms = 0;
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
             let until_ms = now_ms + minutes * 60_000;
-            assert_eq!(all.admit("b.test", until_ms - 1), Admission::DownUntil(until_ms));
+            assert_eq!(all.admit("b.test", until_ms - 1, false), Admission::DownUntil(until_ms));
             now_ms = until_ms;
             assert_eq!(admitted(&mut all, "b.test", now_ms), 1);
             all.ended("b.test", Ended::Down, 0, now_ms);
@@ -225,19 +225,34 @@ mod tests {
     }
 
     #[test]
+    fn what_an_operator_asks_for_tries_one_that_is_down_and_makes_it_rest_no_longer() {
+        let mut all = Destinations::default();
+        assert_eq!(all.admit("b.test", 0, false), Admission::Open);
+        all.ended("b.test", Ended::Down, 0, 0);
+        assert_eq!(all.admit("b.test", 10, false), Admission::DownUntil(60_000));
+        assert_eq!(all.admit("b.test", 10, true), Admission::Open);
+        assert_eq!(all.admit("b.test", 10, true), Admission::Full, "one finds out");
+        all.ended("b.test", Ended::Down, 0, 20);
+        assert_eq!(all.admit("b.test", 30, false), Admission::DownUntil(60_000));
+        assert_eq!(all.admit("b.test", 30, true), Admission::Open);
+        all.ended("b.test", Ended::Well, 0, 40);
+        assert_eq!(all.admit("b.test", 50, false), Admission::Open, "it is up again for all");
+    }
+
+    #[test]
     fn the_one_that_was_used_longest_ago_makes_room_unless_all_are_in_use() {
         let mut all = Destinations::new(2);
         assert_eq!(
-            [all.admit("a", 1), all.admit("b", 2), all.admit("c", 3)],
+            [all.admit("a", 1, false), all.admit("b", 2, false), all.admit("c", 3, false)],
             [Admission::Open, Admission::Open, Admission::Full]
         );
         all.ended("b", Ended::Down, 0, 4);
         all.ended("a", Ended::Down, 0, 5);
-        assert_eq!((all.admit("c", 6), all.len()), (Admission::Open, 2));
+        assert_eq!((all.admit("c", 6, false), all.len()), (Admission::Open, 2));
         // b is forgotten, a is not.
-        assert_eq!(all.admit("a", 6), Admission::DownUntil(5 + 60_000));
+        assert_eq!(all.admit("a", 6, false), Admission::DownUntil(5 + 60_000));
         all.ended("c", Ended::Neither, 0, 7);
-        assert_eq!(all.admit("b", 8), Admission::Open);
+        assert_eq!(all.admit("b", 8, false), Admission::Open);
         assert_eq!((all.len(), Destinations::default().most), (2, DESTINATIONS_MAX));
     }
 
@@ -255,7 +270,7 @@ mod tests {
             (Ended::Well, 0, true),
             (Ended::Down, 0, false),
         ] {
-            all.admit("b.test", 0);
+            all.admit("b.test", 0, false);
             all.ended("b.test", how, took_ms, 0);
             assert_eq!(all.is_quick("b.test"), is_quick, "{how:?} after {took_ms} ms");
         }
@@ -264,7 +279,7 @@ mod tests {
     #[test]
     fn messages_keep_the_pace_that_is_allowed() {
         let mut all = Destinations::default();
-        assert_eq!(all.admit("b.test", 0), Admission::Open);
+        assert_eq!(all.admit("b.test", 0, false), Admission::Open);
         let waits: Vec<u64> = (0..4).map(|_| all.pace("b.test", 10, 1_000)).collect();
         assert_eq!(waits, [0, 100, 200, 300]);
         assert_eq!(all.pace("b.test", 10, 2_000), 0);

@@ -61,6 +61,8 @@ pub struct Recipient {
     pub relayed: bool,
     /// The queue recorded that it can't be sent.
     pub failed: bool,
+    /// An operator holds it.
+    pub held: bool,
     /// An operator returned it, or dropped it, or may have.
     pub returned: bool,
     pub dropped: bool,
@@ -116,7 +118,8 @@ impl Books {
     /// An attempt lets the message's last octet go.
     ///
     /// # Errors
-    /// `repeated` if the recipient may have the message, and nothing was lost that would make up for it.
+    /// `repeated` if the recipient may have the message, and nothing was lost that would make up for it; `stopped` if an
+    /// operator had decided otherwise.
     pub fn lets_go(&mut self, item: CommandId, number: u32, epoch: u64, unheard: bool) -> Result<(), String> {
         let Some(recipient) = self.recipient(item, number) else {
             return Err(format!("invented: {item} is sent to recipient {number}, whom nobody named"));
@@ -128,6 +131,9 @@ impl Books {
         }
         if recipient.mailbox.is_some() {
             return Err(format!("outside: {item} leaves for recipient {number}, who has a mailbox here"));
+        }
+        if recipient.held || recipient.returned || recipient.dropped {
+            return Err(format!("stopped: {item} goes to recipient {number}, as an operator did not want any more"));
         }
         recipient.finals.push(Final { epoch, arrived: None, unheard, recorded: false });
         Ok(())
@@ -179,10 +185,15 @@ impl Books {
     ) -> Result<(), String> {
         for id in commands {
             if let Some((item, recipients, decision)) = self.decisions.remove(id) {
-                for number in recipients {
-                    let Some(recipient) = self.recipient(item, number) else { continue };
-                    recipient.returned |= decision == QueueDecision::Return;
-                    recipient.dropped |= decision == QueueDecision::Drop;
+                let Some(item) = self.items.get_mut(&item) else { continue };
+                let is_meant = |number: &u32| recipients.is_empty() || recipients.contains(number);
+                for (_, recipient) in (0..).zip(&mut item.recipients).filter(|(number, _)| is_meant(number)) {
+                    match decision {
+                        QueueDecision::Hold => recipient.held = true,
+                        QueueDecision::Release | QueueDecision::Retry => recipient.held = false,
+                        QueueDecision::Return => recipient.returned = true,
+                        QueueDecision::Drop => recipient.dropped = true,
+                    }
                 }
             }
             let Some(item) = self.items.get_mut(id).filter(|item| !item.accepted && accepted.contains(id)) else {

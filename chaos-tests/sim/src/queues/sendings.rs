@@ -38,9 +38,9 @@ impl World {
                 }
                 Ok(())
             }
-            (Stage::Waits, OutwardKind::Send { domain, recipients, .. }) => {
+            (Stage::Waits, OutwardKind::Send { domain, recipients, is_asked_for, .. }) => {
                 if self.is_there(&task) {
-                    self.connect(task, &domain, &recipients)
+                    self.connect(task, (&domain, is_asked_for), &recipients)
                 } else {
                     Ok(())
                 }
@@ -63,10 +63,15 @@ impl World {
         OutgoingMessage::read(&task.rows, task.place, &key, item, numbers).map_err(|e| e.to_string())
     }
 
-    fn connect(&mut self, mut task: Task, domain: &str, recipients: &[(u32, u32)]) -> Result<(), String> {
+    fn connect(
+        &mut self,
+        mut task: Task,
+        (domain, is_asked_for): (&str, bool),
+        recipients: &[(u32, u32)],
+    ) -> Result<(), String> {
         let now_ms = millis(self.env.now);
         let numbers: Vec<u32> = recipients.iter().map(|(number, _)| *number).collect();
-        match self.outside.destinations[task.node].admit(domain, now_ms) {
+        match self.outside.destinations[task.node].admit(domain, now_ms, is_asked_for) {
             Admission::Open => {}
             Admission::Full => return self.ended(&task, OutwardOutcome::NotNow(FULL_PAUSE)),
             Admission::DownUntil(at) => {
@@ -117,6 +122,12 @@ impl World {
         let leads = (partition.incarnation, partition.term) == (task.place.incarnation.number, task.place.term.0);
         if !leads && !plant::is(Fault::LetGoUnconfirmed) {
             self.summary.withdrawn += 1;
+            talk.came.iter_mut().filter(|came| came.is_none()).for_each(|came| *came = Some(Came::NotNow));
+            return self.hung_up(&task, &talk);
+        }
+        let is_still_to_be_sent = talk.message.is_still_to_be_sent(&task.rows).map_err(|e| e.to_string())?;
+        if !is_still_to_be_sent {
+            self.summary.decided_otherwise += 1;
             talk.came.iter_mut().filter(|came| came.is_none()).for_each(|came| *came = Some(Came::NotNow));
             return self.hung_up(&task, &talk);
         }

@@ -1,9 +1,7 @@
 //! How far the delivery to recipients is, as a queue mailbox's own owner says. The last recipient takes the item along, and
 //! with it its key.
 
-use mailraft_storage::UnixMillis;
-
-use crate::accepted::{Attempt, AttemptEnd, DeliveryStage, QueueChange, ReportKind, Told};
+use crate::accepted::{AT_ONCE, Attempt, AttemptEnd, DeliveryStage, QueueChange, ReportKind, Told};
 use crate::api::{Answer, Refusal};
 use crate::plant::{self, Fault};
 use crate::queue::items::RecipientId;
@@ -41,8 +39,7 @@ pub fn tell(work: &mut Work<'_>, Told { item, kind, recipients }: &Told) -> Resu
                 set_stage(work, id, DeliveryStage::Deferred { failed, next, warned: true })?;
             }
             (ReportKind::Delayed, Some(DeliveryStage::Waiting)) if is_outside => {
-                let next = UnixMillis(0);
-                set_stage(work, id, DeliveryStage::Deferred { failed: 0, next, warned: true })?;
+                set_stage(work, id, DeliveryStage::Deferred { failed: 0, next: AT_ONCE, warned: true })?;
             }
             (_, Some(DeliveryStage::Reporting(due))) if due == *kind => {
                 forget(work, id)?;

@@ -1,9 +1,9 @@
 //! What an operator wants done with recipients of an item.
 
-use mailraft_storage::{CommandId, UnixMillis};
+use mailraft_storage::CommandId;
 
 use super::change_queue::{forget, set_stage};
-use crate::accepted::{DeliveryStage, Diagnosis, HeldBecause, QueueDecision, ReportKind};
+use crate::accepted::{ASKED_FOR, DeliveryStage, Diagnosis, HeldBecause, QueueDecision, ReportKind};
 use crate::api::{Answer, Refusal};
 use crate::queue::items::RecipientId;
 use crate::queue::rows::attempt_key;
@@ -50,7 +50,10 @@ fn decide_one(
         (QueueDecision::Release, DeliveryStage::Held(_)) => set_stage(work, id, DeliveryStage::Waiting)?,
         (QueueDecision::Release, _) => return Ok(false),
         (QueueDecision::Retry, DeliveryStage::Deferred { failed, warned, .. }) => {
-            set_stage(work, id, DeliveryStage::Deferred { failed, next: UnixMillis(0), warned })?
+            set_stage(work, id, DeliveryStage::Deferred { failed, next: ASKED_FOR, warned })?
+        }
+        (QueueDecision::Retry, _) if is_outside(work, id) => {
+            set_stage(work, id, DeliveryStage::Deferred { failed: 0, next: ASKED_FOR, warned: false })?
         }
         (QueueDecision::Retry, _) => set_stage(work, id, DeliveryStage::Waiting)?,
         (QueueDecision::Return, _) => {
@@ -63,4 +66,8 @@ fn decide_one(
         (QueueDecision::Drop, _) => forget(work, id)?,
     };
     Ok(true)
+}
+
+fn is_outside(work: &Work<'_>, id: RecipientId) -> bool {
+    work.state.queue.recipient(id).is_some_and(|recipient| recipient.domain.is_some())
 }

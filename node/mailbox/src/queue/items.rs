@@ -7,7 +7,7 @@ use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, MailboxId, UnixMillis};
 
 use super::places::Sender;
-use crate::accepted::{AcceptedRecipient, DeliveryStage, Destination, QueuedItem};
+use crate::accepted::{AT_ONCE, AcceptedRecipient, DeliveryStage, Destination, QueuedItem};
 
 /// What an item costs in memory, roughly, in bytes.
 const ITEM_MEMORY_BYTES: usize = 200;
@@ -227,7 +227,7 @@ fn next_for(recipient: &Recipient) -> Next {
     match (recipient.stage, &recipient.domain) {
         (DeliveryStage::Held(_), _) => Next::Nothing,
         (DeliveryStage::Reporting(_), _) => Next::Report,
-        (DeliveryStage::Waiting, Some(domain)) => Next::Sending((Arc::clone(domain), recipient.sender), UnixMillis(0)),
+        (DeliveryStage::Waiting, Some(domain)) => Next::Sending((Arc::clone(domain), recipient.sender), AT_ONCE),
         (DeliveryStage::Deferred { next, .. }, Some(domain)) => {
             Next::Sending((Arc::clone(domain), recipient.sender), next)
         }

@@ -5,15 +5,18 @@ use mailraft_storage::body::open_chunk;
 use mailraft_storage::{CommandId, Rows, StoreError, UnixMillis};
 use zeroize::Zeroizing;
 
-use super::rows::{AcceptRecord, read_attempt, read_item, read_recipient};
-use crate::accepted::Diagnosis;
+use super::rows::{AcceptRecord, read_attempt, read_item, read_recipient, read_stage};
+use crate::accepted::{DeliveryStage, Diagnosis};
+use crate::plant::{self, Fault};
 use crate::records::{MailboxKey, chunk_key};
 
 /// A message of a queue, for some of its recipients.
 #[derive(Clone, Debug)]
 pub struct OutgoingMessage {
     place: Place,
+    item: CommandId,
     record: AcceptRecord,
+    key: MailboxKey,
     /// For whom; those that are there no more are left out.
     pub recipients: Vec<OutgoingRecipient>,
 }
@@ -63,7 +66,7 @@ impl OutgoingMessage {
                 last: read_attempt(rows, &place, key, id)?,
             });
         }
-        Ok((!found.is_empty()).then_some(OutgoingMessage { place, record, recipients: found }))
+        Ok((!found.is_empty()).then_some(OutgoingMessage { place, item, record, key: key.clone(), recipients: found }))
     }
 
     /// The reverse-path, empty for null.
@@ -91,6 +94,26 @@ impl OutgoingMessage {
     /// When it was accepted, and until when it is tried.
     pub fn accepted_and_expires(&self) -> (UnixMillis, UnixMillis) {
         (self.record.accepted, self.record.expires)
+    }
+
+    /// Whether it is still to be sent to all of these recipients: none was held, returned or dropped since. Blocking.
+    ///
+    /// # Errors
+    /// If rows can't be read.
+    pub fn is_still_to_be_sent(&self, rows: &dyn Rows) -> Result<bool, StoreError> {
+        if plant::is(Fault::StoppedIsSent) {
+            return Ok(true);
+        }
+        for recipient in &self.recipients {
+            let id = (self.item, recipient.number);
+            match read_stage(rows, &self.place, &self.key, id)? {
+                Some(DeliveryStage::Waiting | DeliveryStage::Deferred { .. }) => {}
+                Some(DeliveryStage::Delivered | DeliveryStage::Held(_) | DeliveryStage::Reporting(_)) | None => {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Its size in bytes.

@@ -11,7 +11,7 @@ use mailraft_storage::{CommandId, UnixMillis};
 
 use super::items::{Items, Line, RecipientId};
 use super::places::{Pace, Places, Sender};
-use crate::accepted::{Attempt, DeliveryStage, QueueChange, ReportKind, Told};
+use crate::accepted::{ASKED_FOR, Attempt, DeliveryStage, QueueChange, ReportKind, Told};
 use crate::plant::{self, Fault};
 
 /// Messages of one queue mailbox that are being sent at once.
@@ -57,6 +57,8 @@ pub enum OutwardKind {
         sender: Sender,
         /// The recipients, and how many attempts failed for each.
         recipients: Vec<(u32, u32)>,
+        /// An operator asked for it: it is attempted even if the domain's servers are left alone for a while.
+        is_asked_for: bool,
     },
     /// Its sender is told something.
     Report {
@@ -165,6 +167,12 @@ struct Due {
     recipients: Vec<(u32, u32)>,
 }
 
+impl Due {
+    fn is_asked_for(&self) -> bool {
+        self.at == ASKED_FOR
+    }
+}
+
 impl Outwards {
     /// What is to be begun now. Domains, and their senders, take turns; of each the earliest first.
     pub fn next(&mut self, now: Duration, wall: UnixMillis, items: &Items) -> Vec<Outward> {
@@ -182,6 +190,11 @@ impl Outwards {
     /// nothing.
     pub fn wakes_at(&self) -> Option<Duration> {
         self.wakes_at
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_empty()
     }
 
     /// How many domains are known as quick.
@@ -228,9 +241,18 @@ impl Outwards {
                 }
                 if attempts.is_empty() { None } else { Some(QueueChange::Attempted { item, attempts }) }
             }
-            (OutwardKind::Send { domain, .. }, OutwardOutcome::NotNow(pause)) => {
-                recipients.iter().for_each(|recipient| self.release((item, *recipient)));
-                self.domains.insert(domain, now + pause.clamp(AGAIN_FIRST / 4, AGAIN_MAX));
+            (OutwardKind::Send { domain, is_asked_for, .. }, OutwardOutcome::NotNow(pause)) => {
+                let until = now + pause.clamp(AGAIN_FIRST / 4, AGAIN_MAX);
+                for recipient in recipients {
+                    self.release((item, recipient));
+                    if is_asked_for {
+                        // For these the domain's own pause does not count.
+                        self.again.insert((item, recipient), (until, 0));
+                    }
+                }
+                if !is_asked_for {
+                    self.domains.insert(domain, until);
+                }
                 None
             }
             (OutwardKind::Report { .. }, OutwardOutcome::Reported) => {
@@ -291,33 +313,30 @@ impl Outwards {
                 if !self.places.has_room(*sender, pace) {
                     continue;
                 }
-                if let Some(until) = self.domains.get(domain).copied() {
+                let pause = self.domains.get(domain).copied();
+                if let Some(until) = pause {
                     self.wake(until);
-                    continue;
                 }
                 if self.of_domain.get(domain).copied().unwrap_or(0) >= SENDINGS_TO_ONE_DOMAIN_MAX {
                     continue;
                 }
-                let Some((item, recipients)) = self.due(now, wall, items, line) else { continue };
+                let due = self.due(now, wall, items, line).filter(|due| pause.is_none() || due.is_asked_for());
+                let Some(due) = due else { continue };
+                let is_asked_for = due.is_asked_for();
                 *self.of_domain.entry(Arc::clone(domain)).or_default() += 1;
                 self.sendings += 1;
                 self.places.take(*sender, pace);
                 self.last_line = Some(line.clone());
-                let what = OutwardKind::Send { domain: Arc::clone(domain), sender: *sender, recipients };
-                begun.push(self.begin(now, item, what, Some(pace)));
+                let (domain, recipients) = (Arc::clone(domain), due.recipients);
+                let what = OutwardKind::Send { domain, sender: *sender, recipients, is_asked_for };
+                begun.push(self.begin(now, due.item, what, Some(pace)));
                 round = true;
             }
         }
     }
 
     /// The earliest item that is due in a line, and for whom.
-    fn due(
-        &mut self,
-        now: Duration,
-        wall: UnixMillis,
-        items: &Items,
-        line: &Line,
-    ) -> Option<(CommandId, Vec<(u32, u32)>)> {
+    fn due(&mut self, now: Duration, wall: UnixMillis, items: &Items, line: &Line) -> Option<Due> {
         let mut found: Option<Due> = None;
         for (due, item, recipient) in items.sendings().get(line)? {
             let id = (*item, *recipient);
@@ -353,7 +372,7 @@ impl Outwards {
                 Some(_) => break,
             }
         }
-        found.map(|due| (due.item, due.recipients))
+        found
     }
 
     fn next_reports(&mut self, now: Duration, items: &Items, begun: &mut Vec<Outward>) {

@@ -178,6 +178,27 @@ pub fn read_recipient(
     open(keys.0, keys.1, place, &row, &sealed).map(Some)
 }
 
+/// How far it is with a recipient. None if there is none of that number.
+///
+/// # Errors
+/// If it can't be read.
+pub fn read_stage(
+    rows: &dyn Rows,
+    place: &Place,
+    key: &MailboxKey,
+    id: RecipientId,
+) -> Result<Option<DeliveryStage>, StoreError> {
+    let row = stage_key(place.mailbox, id);
+    match rows.get(place.replica, &row)? {
+        Some(sealed) => records::open(key, place.cluster, &row, &sealed).map(Some),
+        // Nothing was done yet.
+        None => {
+            let is_there = rows.get(place.replica, &recipient_key(place.mailbox, id))?.is_some();
+            Ok(is_there.then_some(DeliveryStage::Waiting))
+        }
+    }
+}
+
 /// How the last attempt to send it to a recipient ended. None if there was none. It is sealed by the mailbox's key: what it
 /// says is another server's.
 ///

@@ -58,7 +58,10 @@ pub trait Outgoing: Sync {
     fn rewind(&mut self);
 
     /// Whether it may still be sent, asked when all but the final dot was.
-    fn may_be_sent(&mut self) -> impl Future<Output = bool> + Send;
+    ///
+    /// # Errors
+    /// In words, if it may not.
+    fn may_be_sent(&mut self) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// A stream, with TLS or without.
@@ -199,8 +202,8 @@ async fn connect<M: Outgoing + Send>(
                 }
             }
             Step::BeforeFinalDot => match message.may_be_sent().await {
-                true => client.finish(),
-                false => client.withdraw("another node sends it now"),
+                Ok(()) => client.finish(),
+                Err(why) => client.withdraw(&why),
             },
             Step::Done(report) => {
                 mid = false;

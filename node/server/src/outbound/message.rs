@@ -173,10 +173,21 @@ impl Outgoing for OnItsWay {
         self.next = None;
     }
 
-    async fn may_be_sent(&mut self) -> bool {
-        let Some(queue) = self.place.mailbox.queue_partition() else { return false };
-        let leads = self.cluster.read_barrier(queue, Reader::Owner(self.place.term)).await;
-        matches!(leads, Ok(BarrierOutcome::Passed { .. }))
+    async fn may_be_sent(&mut self) -> Result<(), String> {
+        let elsewhere = || Err("another node sends it now".to_owned());
+        let Some(queue) = self.place.mailbox.queue_partition() else { return elsewhere() };
+        match self.cluster.read_barrier(queue, Reader::Owner(self.place.term)).await {
+            Ok(BarrierOutcome::Passed { .. }) => {}
+            Ok(_) | Err(_) => return elsewhere(),
+        }
+        // What is decided is in rows that are as new as the barrier.
+        let (message, rows) = (Arc::clone(&self.message), Arc::clone(&self.rows));
+        match tokio::task::spawn_blocking(move || message.is_still_to_be_sent(rows.as_ref())).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err("an operator decided otherwise about it while it was sent".to_owned()),
+            Ok(Err(error)) => Err(format!("what became of it meanwhile can't be read here: {error}")),
+            Err(_) => Err("reading what became of it meanwhile failed".to_owned()),
+        }
     }
 }
 

@@ -151,12 +151,12 @@ impl Outbound {
     async fn carry_out(&self, place: Place, outward: &Outward) -> OutwardOutcome {
         let item = outward.item;
         match &outward.what {
-            OutwardKind::Send { domain, recipients, .. } => {
+            OutwardKind::Send { domain, recipients, is_asked_for, .. } => {
                 if !(self.config)().outbound.enabled {
                     return OutwardOutcome::NotNow(DISABLED_PAUSE);
                 }
                 let now_ms = self.now_ms();
-                let admission = self.destinations().admit(domain, now_ms);
+                let admission = self.destinations().admit(domain, now_ms, *is_asked_for);
                 match admission {
                     Admission::Open => {}
                     Admission::Full => return OutwardOutcome::NotNow(FULL_PAUSE),
