@@ -38,6 +38,8 @@ struct State {
     /// Whose answer was lost already.
     lost: BTreeSet<String>,
     connections: u64,
+    /// Recipients of a transaction, and transactions of a connection, which it then closes without a word.
+    most: Option<(usize, usize)>,
 }
 
 impl OtherServer {
@@ -86,6 +88,12 @@ impl OtherServer {
         self.lock().is_down = is_down;
     }
 
+    /// It takes so many recipients in a transaction from now on, and after so many transactions closes the connection without a
+    /// word.
+    pub fn be_curt(&self, recipients: usize, transactions: usize) {
+        self.lock().most = Some((recipients, transactions));
+    }
+
     /// What it took so far.
     pub fn taken(&self) -> Vec<Taken> {
         self.lock().taken.clone()
@@ -106,6 +114,7 @@ impl OtherServer {
         let mut lines = BufReader::new(stream);
         out.write_all(b"220 other.test ESMTP\r\n")?;
         let (mut from, mut to): (String, Vec<String>) = (String::new(), Vec::new());
+        let mut transactions = 0;
         loop {
             let mut line = String::new();
             if lines.read_line(&mut line)? == 0 {
@@ -123,7 +132,9 @@ impl OtherServer {
                 }
                 "RCPT" => {
                     let address = path(line);
-                    if address.starts_with("never") {
+                    if self.lock().most.is_some_and(|(recipients, _)| to.len() >= recipients) {
+                        out.write_all(b"452 4.5.3 too many at once\r\n")?;
+                    } else if address.starts_with("never") {
                         out.write_all(b"550 5.1.1 there is nobody of this name\r\n")?;
                     } else if address.starts_with("later") && !self.lock().relents {
                         out.write_all(b"450 4.2.0 come again later\r\n")?;
@@ -145,6 +156,10 @@ impl OtherServer {
                         return Ok(());
                     }
                     out.write_all(b"250 2.0.0 taken\r\n")?;
+                    transactions += 1;
+                    if self.lock().most.is_some_and(|(_, most)| transactions >= most) {
+                        return Ok(());
+                    }
                 }
                 "RSET" => out.write_all(b"250 2.0.0 ok\r\n")?,
                 "QUIT" => {

@@ -53,12 +53,24 @@ impl Smtp {
     /// # Errors
     /// As [`Smtp::send`].
     pub fn send_asking(&mut self, from: (&str, &str), to: (&str, &str), message: &[u8]) -> io::Result<SmtpReply> {
-        let ((from, of_mail), (to, of_rcpt)) = (from, to);
+        self.send_to_each(from, &[to], message)
+    }
+
+    /// Sends a message to several recipients, each with parameters.
+    ///
+    /// # Errors
+    /// As [`Smtp::send`].
+    pub fn send_to_each(
+        &mut self,
+        (from, of_mail): (&str, &str),
+        to: &[(&str, &str)],
+        message: &[u8],
+    ) -> io::Result<SmtpReply> {
         // Pipelined, as RFC 2920 allows.
-        let commands = format!("MAIL FROM:<{from}>{of_mail}\r\nRCPT TO:<{to}>{of_rcpt}\r\nDATA\r\n");
-        self.wire.send(commands.as_bytes())?;
-        let replies = [self.reply()?, self.reply()?, self.reply()?];
-        if replies[2].0 != 354 {
+        let recipients: String = to.iter().map(|(to, of_rcpt)| format!("RCPT TO:<{to}>{of_rcpt}\r\n")).collect();
+        self.wire.send(format!("MAIL FROM:<{from}>{of_mail}\r\n{recipients}DATA\r\n").as_bytes())?;
+        let replies = (0..to.len() + 2).map(|_| self.reply()).collect::<io::Result<Vec<_>>>()?;
+        if replies.last().is_none_or(|last| last.0 != 354) {
             self.wire.send(b"RSET\r\n")?;
             self.reply()?;
             let (code, text) = replies.into_iter().find(|r| r.0 >= 400).unwrap_or((0, "no refusal, and no 354".into()));

@@ -16,12 +16,6 @@ pub const DOWN_FIRST: Duration = Duration::from_secs(60);
 pub const DOWN_MAX: Duration = Duration::from_secs(60 * 60);
 /// A destination is quick where the last connection ended well within this.
 pub const QUICK_MAX: Duration = Duration::from_secs(15);
-/// A connection is kept for the next message for so long.
-pub const IDLE_MAX: Duration = Duration::from_secs(10);
-/// So many connections are kept, to one destination.
-pub const IDLE_OF_ONE_MAX: usize = 2;
-/// So many connections are kept in all.
-pub const IDLE_OF_ALL_MAX: usize = 200;
 
 /// Whether a connection may be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

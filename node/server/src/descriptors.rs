@@ -30,6 +30,9 @@ pub const REFUSING: usize = 32;
 /// Large messages on their way in, at most and at least: a file, later a connection to where it goes.
 const LARGE_MESSAGES_MAX: usize = 2_048;
 const LARGE_MESSAGES_MIN: usize = 16;
+/// Mail to other servers, at most and at least: connections with them, some that are kept, the DNS, policies.
+const SENDING_MAX: usize = 192;
+const SENDING_MIN: usize = 32;
 /// Fewer sessions are not worth a start.
 const SESSIONS_MIN: usize = 32;
 
@@ -44,6 +47,9 @@ pub struct Descriptors {
     pub peers: usize,
     /// Large messages on their way in.
     pub large_messages: usize,
+    /// Mail to other servers.
+    #[serde(default)]
+    pub sending: usize,
     /// Sessions of clients: what is left. `limits.sessions` may ask for fewer.
     pub sessions: usize,
 }
@@ -65,8 +71,9 @@ impl Descriptors {
         let rows = (allowed / 8).clamp(ROWS_MIN, ROWS_MAX);
         let peers = (allowed / 16).clamp(PEERS_MIN, PEERS_MAX);
         let large_messages = (allowed / 16).clamp(LARGE_MESSAGES_MIN, LARGE_MESSAGES_MAX);
+        let sending = (allowed / 16).clamp(SENDING_MIN, SENDING_MAX);
         let fixed = PROCESS + LOG + ROWS_WRITTEN + ADMIN_CONNECTIONS + REFUSING;
-        let reserved = fixed + rows + peers + large_messages + TO_PEER * other_nodes;
+        let reserved = fixed + rows + peers + large_messages + sending + TO_PEER * other_nodes;
         let left = allowed.saturating_sub(reserved);
         if left < SESSIONS_MIN {
             return Err(format!(
@@ -75,12 +82,12 @@ impl Descriptors {
                 reserved + sessions_wanted
             ));
         }
-        Ok(Descriptors { allowed, rows, peers, large_messages, sessions: left })
+        Ok(Descriptors { allowed, rows, peers, large_messages, sending, sessions: left })
     }
 
     /// Says in the log what there is, and more loudly where it is less than was asked for.
     pub fn announce(&self, sessions_wanted: usize) {
-        let Descriptors { allowed, rows, peers, large_messages, sessions } = *self;
+        let Descriptors { allowed, rows, peers, large_messages, sending, sessions } = *self;
         if sessions < sessions_wanted {
             tracing::warn!(
                 allowed,
@@ -89,7 +96,7 @@ impl Descriptors {
                 "fewer sessions than limits.sessions: raise LimitNOFILE in the node's unit (or ulimit -n)"
             );
         }
-        tracing::info!(allowed, sessions, rows, peers, large_messages, "files and connections shared out");
+        tracing::info!(allowed, sessions, rows, peers, large_messages, sending, "files and connections shared out");
         ::metrics::gauge!("mailraft_descriptors_allowed").set(allowed as f64);
     }
 }
@@ -97,7 +104,7 @@ impl Descriptors {
 /// Enough for so many sessions whatever else is used, for advice.
 pub fn enough_for(sessions: usize, other_nodes: usize) -> usize {
     let own = PROCESS + LOG + ROWS_WRITTEN + ADMIN_CONNECTIONS + REFUSING;
-    sessions + own + ROWS_MAX + PEERS_MAX + LARGE_MESSAGES_MAX + TO_PEER * other_nodes
+    sessions + own + ROWS_MAX + PEERS_MAX + LARGE_MESSAGES_MAX + SENDING_MAX + TO_PEER * other_nodes
 }
 
 /// Raises the bound on open files as far as this process may; the bound from then on.
@@ -121,11 +128,11 @@ mod tests {
 
     #[test]
     fn sessions_follow_from_what_is_left_and_all_shares_fit() {
-        for allowed in [704, 1_024, 4_096, 65_536, 524_288] {
+        for allowed in [768, 1_024, 4_096, 65_536, 524_288] {
             for nodes in [0, 2, 6] {
                 let given = Descriptors::share_out(allowed, nodes, 10_000).unwrap();
                 let fixed = PROCESS + LOG + ROWS_WRITTEN + ADMIN_CONNECTIONS + REFUSING + TO_PEER * nodes;
-                let sum = given.rows + given.peers + given.large_messages + given.sessions + fixed;
+                let sum = given.rows + given.peers + given.large_messages + given.sending + given.sessions + fixed;
                 assert!(sum <= allowed && given.sessions >= SESSIONS_MIN, "{given:?}");
             }
         }

@@ -15,14 +15,19 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::kept::{Connection, KeptConnections, Way};
 use super::tls::{HandshakeError, OutboundTls};
 
 /// What is read from a server at once, in bytes.
-const READ_MAX_BYTES: usize = 4 << 10;
+pub const READ_MAX_BYTES: usize = 4 << 10;
 /// Until the message is wanted a connection takes no longer than this, however slowly a server speaks.
 const BEFORE_MESSAGE_MAX: Duration = Duration::from_secs(3 * 60);
 /// From then on, each time anew for each transaction, no longer than this.
 const MESSAGE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Looking for a server of a domain that takes the message takes no longer than this, over all of its hosts and addresses.
+const REACHING_MAX: Duration = Duration::from_secs(10 * 60);
+/// One message to the servers of one domain takes no longer than this, whatever becomes of it.
+const ATTEMPT_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 /// Transactions over one connection for one message: the rest of the recipients, where a server takes few at a time.
 const TRANSACTIONS_MAX: usize = 20;
 
@@ -65,7 +70,7 @@ pub trait Outgoing: Sync {
 }
 
 /// A stream, with TLS or without.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// How a connection ended for those that it was for.
@@ -74,21 +79,86 @@ enum Ended {
     Decided(Vec<Handover>),
     /// Once more to the same address, like this.
     Again { hello: Hello, in_clear: bool },
+    /// It had been kept, and was dead: once more over a new one.
+    Stale,
+}
+
+/// How long an attempt may still take, over all its connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until a server wants the message.
+    reaching: Duration,
+    /// In all.
+    ends: Instant,
+}
+
+impl Patience {
+    /// Of an attempt that begins now.
+    pub fn new() -> Self {
+        Patience { reaching: REACHING_MAX, ends: Instant::now() + ATTEMPT_MAX }
+    }
+
+    /// Whether nothing more is begun.
+    pub fn is_over(&self) -> bool {
+        self.reaching.is_zero() || Instant::now() >= self.ends
+    }
+
+    /// Until when a connection may go on before the message is wanted.
+    fn before_message(&self) -> Instant {
+        (Instant::now() + BEFORE_MESSAGE_MAX.min(self.reaching)).min(self.ends)
+    }
+
+    /// Until when a message that is begun now may go on.
+    fn message(&self) -> Instant {
+        (Instant::now() + MESSAGE_MAX).min(self.ends)
+    }
+
+    /// So long was spent before a message was wanted.
+    fn spend(&mut self, since: Instant) {
+        self.reaching = self.reaching.saturating_sub(since.elapsed());
+    }
+}
+
+/// What connections share.
+pub struct Shared<'a> {
+    /// TLS.
+    pub tls: &'a OutboundTls,
+    /// Connections of earlier messages.
+    pub kept: &'a KeptConnections,
 }
 
 /// Hands a message over for these recipients. What became of each, in their order.
 pub async fn hand_over<M: Outgoing + Send>(
-    tls: &OutboundTls,
+    shared: &Shared<'_>,
     target: &Target<'_>,
     envelope: &Envelope,
     message: &mut M,
+    patience: &mut Patience,
     now_s: u64,
 ) -> Vec<Handover> {
+    let tls = shared.tls;
     let first = tls.first_hello(target.host, now_s);
     let (mut hello, mut in_clear) = (first, false);
-    // As it is, without ML-KEM, and without TLS.
-    for _ in 0..3 {
-        match connect(tls, target, envelope, message, (hello, in_clear)).await {
+    let mut kept = shared.kept.take(&Way::of(target));
+    // Over one that was kept, as it is, without ML-KEM, and without TLS.
+    for _ in 0..4 {
+        let connection = match kept.take() {
+            Some(connection) => Ok((connection, true)),
+            None => {
+                let began = Instant::now();
+                let made = connect(tls, target, envelope.recipients.len(), patience, (hello, in_clear)).await;
+                patience.spend(began);
+                made.map(|connection| (connection, false))
+            }
+        };
+        let ended = match connection {
+            Ok((connection, was_kept)) => {
+                converse(shared, target, envelope, message, patience, (connection, was_kept, hello, in_clear)).await
+            }
+            Err(ended) => ended,
+        };
+        match ended {
+            Ended::Stale => {}
             Ended::Decided(all) => {
                 if hello != first && !in_clear {
                     tls.remember_small(target.host, now_s);
@@ -112,22 +182,24 @@ fn all_of(envelope: &Envelope, handover: Handover) -> Vec<Handover> {
     vec![handover; envelope.recipients.len()]
 }
 
-async fn connect<M: Outgoing + Send>(
+/// A new connection, as far as the server's greeting.
+async fn connect(
     tls: &OutboundTls,
     target: &Target<'_>,
-    envelope: &Envelope,
-    message: &mut M,
+    recipients: usize,
+    patience: &Patience,
     (hello, in_clear): (Hello, bool),
-) -> Ended {
+) -> Result<Connection, Ended> {
     let peer = peer(target);
     let lost = |why: String| {
         let diagnosis = Diagnosis::ours(Some(&peer), Phase::Connect, EnhancedCode::new(4, 4, 1), &why);
-        Ended::Decided(all_of(envelope, Handover::OtherHost(Outcome::deferred(diagnosis))))
+        Ended::Decided(vec![Handover::OtherHost(Outcome::deferred(diagnosis)); recipients])
     };
-    let stream = match timeout(CONNECT_MAX, TcpStream::connect(target.address)).await {
+    let most = CONNECT_MAX.min(patience.before_message().saturating_duration_since(Instant::now()));
+    let stream = match timeout(most, TcpStream::connect(target.address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return lost(format!("{} can't be reached: {error}", target.address)),
-        Err(_) => return lost(format!("{} did not answer within {CONNECT_MAX:?}", target.address)),
+        Ok(Err(error)) => return Err(lost(format!("{} can't be reached: {error}", target.address))),
+        Err(_) => return Err(lost(format!("{} did not answer within {most:?}", target.address))),
     };
     let _ = stream.set_nodelay(true);
     let mut io: Box<dyn Io> = Box::new(stream);
@@ -142,24 +214,38 @@ async fn connect<M: Outgoing + Send>(
     if target.implicit_tls {
         match tls.handshake(io, target.host, target.wanted, target.watched, hello).await {
             Ok(secured) => io = Box::new(secured.stream),
-            Err(error) => return of_handshake(target, error, hello).unwrap_or_else(lost),
+            Err(error) => return Err(of_handshake(target, error, hello).unwrap_or_else(lost)),
         }
     }
     let credentials = target.credentials.clone();
     let settings = Settings { helo: target.helo.to_owned(), peer: peer.clone(), tls: tls_use, credentials };
-    let mut client = Client::new(settings);
+    Ok(Connection { client: Client::new(settings), io })
+}
+
+/// A connection, whether it was kept, and how it was made.
+type Made = (Connection, bool, Hello, bool);
+
+/// Talks with the server until everything is decided that can be over this connection.
+async fn converse<M: Outgoing + Send>(
+    shared: &Shared<'_>,
+    target: &Target<'_>,
+    envelope: &Envelope,
+    message: &mut M,
+    patience: &mut Patience,
+    (Connection { mut client, mut io }, was_kept, hello, _): Made,
+) -> Ended {
+    let peer = peer(target);
     // What is still to be decided: the places of its recipients in the envelope.
     let mut open: Vec<usize> = (0..envelope.recipients.len()).collect();
     let mut decided: Vec<Option<Handover>> = vec![None; envelope.recipients.len()];
     let (mut under_way, mut transactions, mut mid) = (Vec::new(), 0, false);
-    let mut until = Instant::now() + BEFORE_MESSAGE_MAX;
+    let (mut began, mut until) = (Some(Instant::now()), patience.before_message());
     loop {
         match client.step() {
-            Step::Write(bytes) => write(&mut client, &mut io, &bytes).await,
+            Step::Write(bytes) => write(&mut client, &mut io, &bytes, until).await,
             Step::Read => {
                 let mut buffer = vec![0; client.room().min(READ_MAX_BYTES)];
-                let left = until.saturating_duration_since(Instant::now());
-                match timeout(client.deadline().min(left), io.read(&mut buffer)).await {
+                match timeout(within(&client, until), io.read(&mut buffer)).await {
                     Ok(Ok(0)) => client.lost(&Lost::Closed),
                     Ok(Ok(read)) => client.input(&buffer[..read]),
                     Ok(Err(error)) => client.lost(&Lost::Broken(error.to_string())),
@@ -167,7 +253,7 @@ async fn connect<M: Outgoing + Send>(
                 }
             }
             Step::StartTls => {
-                match tls.handshake(io, target.host, target.wanted, target.watched, hello).await {
+                match shared.tls.handshake(io, target.host, target.wanted, target.watched, hello).await {
                     Ok(secured) => {
                         io = Box::new(secured.stream);
                         client.tls_started();
@@ -182,7 +268,11 @@ async fn connect<M: Outgoing + Send>(
                         return match client.step() {
                             Step::Close(Ending::InClear(_)) => Ended::Again { hello, in_clear: true },
                             Step::Close(Ending::Failed(handover)) => Ended::Decided(all_of(envelope, handover)),
-                            _ => lost(text),
+                            _ => {
+                                let code = EnhancedCode::new(4, 4, 1);
+                                let diagnosis = Diagnosis::ours(Some(&peer), Phase::Connect, code, &text);
+                                Ended::Decided(all_of(envelope, Handover::OtherHost(Outcome::deferred(diagnosis))))
+                            }
                         };
                     }
                 }
@@ -190,12 +280,13 @@ async fn connect<M: Outgoing + Send>(
             Step::Message => {
                 if !std::mem::replace(&mut mid, true) {
                     message.rewind();
-                    until = Instant::now() + MESSAGE_MAX;
+                    began.take().into_iter().for_each(|began| patience.spend(began));
+                    until = patience.message();
                 }
                 match message.piece().await {
                     Ok(Some(piece)) => {
                         let wire = client.piece(&piece);
-                        write(&mut client, &mut io, &wire).await;
+                        write(&mut client, &mut io, &wire, until).await;
                     }
                     Ok(None) => client.message_ended(),
                     Err(why) => client.withdraw(&why),
@@ -207,10 +298,15 @@ async fn connect<M: Outgoing + Send>(
             },
             Step::Done(report) => {
                 mid = false;
-                until = Instant::now() + BEFORE_MESSAGE_MAX;
+                (began, until) = (Some(Instant::now()), patience.before_message());
                 take(report, std::mem::take(&mut under_way), &mut open, &mut decided);
             }
-            Step::Idle if open.is_empty() || transactions >= TRANSACTIONS_MAX => client.quit(),
+            Step::Idle if open.is_empty() => {
+                shared.kept.keep(Way::of(target), Connection { client, io });
+                // All of them were in some transaction.
+                return Ended::Decided(decided.into_iter().flatten().collect());
+            }
+            Step::Idle if transactions >= TRANSACTIONS_MAX => client.quit(),
             Step::Idle => {
                 transactions += 1;
                 under_way = std::mem::take(&mut open);
@@ -218,7 +314,12 @@ async fn connect<M: Outgoing + Send>(
                 client.begin(&Envelope { recipients, ..envelope.clone() });
             }
             Step::Close(ending) => {
-                let _ = io.shutdown().await;
+                let _ = timeout(within(&client, until), io.shutdown()).await;
+                began.take().into_iter().for_each(|began| patience.spend(began));
+                let is_open = |one: &Option<Handover>| matches!(one, Some(Handover::AnotherTransaction(_)));
+                if was_kept && transactions == 1 && decided.iter().all(is_open) {
+                    return Ended::Stale;
+                }
                 let rest = match ending {
                     Ending::InClear(_) => return Ended::Again { hello, in_clear: true },
                     Ending::Failed(handover) => handover,
@@ -254,15 +355,96 @@ fn of_handshake(target: &Target<'_>, error: HandshakeError, hello: Hello) -> Res
     }
 }
 
-async fn write(client: &mut Client, io: &mut Box<dyn Io>, bytes: &[u8]) {
+/// How long the next step may take.
+fn within(client: &Client, until: Instant) -> Duration {
+    client.deadline().min(until.saturating_duration_since(Instant::now()))
+}
+
+/// Writes it, or tells the engine that it can't be.
+pub async fn write(client: &mut Client, io: &mut Box<dyn Io>, bytes: &[u8], until: Instant) {
     let written = async {
         io.write_all(bytes).await?;
         io.flush().await
     };
-    let deadline: Duration = client.deadline();
-    match timeout(deadline, written).await {
+    match timeout(within(client, until), written).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => client.lost(&Lost::Broken(error.to_string())),
         Err(_) => client.lost(&Lost::Silent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use mailraft_outbound::client::Recipient;
+    use mailraft_outbound::encode::Shape;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    struct NoMessage;
+
+    impl Outgoing for NoMessage {
+        async fn piece(&mut self) -> Result<Option<Bytes>, String> {
+            Err("nobody gets so far".to_owned())
+        }
+
+        fn rewind(&mut self) {}
+
+        async fn may_be_sent(&mut self) -> Result<(), String> {
+            Err("nobody gets so far".to_owned())
+        }
+    }
+
+    /// A server that says this, a byte now and then for ever where it drips.
+    async fn server(drips: bool) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut goes_on = !drips || stream.write_all(b"220-").await.is_ok();
+                    while goes_on {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        goes_on = !drips || stream.write_all(b"a").await.is_ok();
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn servers_that_never_get_to_the_point_are_left_when_the_time_is_over() {
+        let (tls, kept) = (OutboundTls::new(Vec::new()), KeptConnections::new(1));
+        let shared = Shared { tls: &tls, kept: &kept };
+        let recipients = vec![Recipient { address: "r@b.test".to_owned(), notify: None, orcpt: None }];
+        let envelope = Envelope {
+            reverse_path: String::new(),
+            recipients,
+            shape: Shape::default(),
+            utf8_header: false,
+            require_tls: false,
+            ret: None,
+            envid: None,
+        };
+        for drips in [false, true] {
+            let address = server(drips).await;
+            let target = Target {
+                host: "mx.b.test",
+                address,
+                helo: "mx.here.test",
+                wanted: &TlsWanted::Opportunistic,
+                watched: None,
+                because: "",
+                implicit_tls: false,
+                credentials: None,
+            };
+            let mut patience = Patience { reaching: Duration::from_millis(300), ends: Instant::now() + ATTEMPT_MAX };
+            let came = hand_over(&shared, &target, &envelope, &mut NoMessage, &mut patience, 0).await;
+            assert!(matches!(came.as_slice(), [Handover::OtherHost(Outcome::Deferred { .. })]), "{came:?}");
+            assert_eq!(came[0].outcome().diagnosis().phase, Phase::Greeting);
+            assert!(patience.is_over(), "another server is not even begun with");
+        }
     }
 }

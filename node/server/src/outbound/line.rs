@@ -47,7 +47,7 @@ impl<J> Line<J> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{SENDINGS_AT_ONCE, SENDINGS_KEPT_FOR_QUICK};
+    use super::super::{SENDINGS_AT_ONCE, SENDINGS_KEPT_FOR_QUICK_ONE_IN, places};
     use super::*;
 
     fn account(name: &str) -> Sender {
@@ -64,11 +64,11 @@ mod tests {
 
     #[test]
     fn behind_what_hangs_other_mail_gets_a_place_of_the_node_at_once() {
-        let mut line = Line::new(Places::new(SENDINGS_AT_ONCE, SENDINGS_KEPT_FOR_QUICK));
+        let mut line = Line::new(places(SENDINGS_AT_ONCE));
         let (hog, other) = (account("hog@here.test"), account("somebody@here.test"));
         (0..10 * SENDINGS_AT_ONCE).for_each(|_| line.push(hog, "hangs.test"));
         let hanging = line.begin(pace);
-        assert_eq!(hanging.len(), (SENDINGS_AT_ONCE - SENDINGS_KEPT_FOR_QUICK) / 3);
+        assert_eq!(hanging.len(), (SENDINGS_AT_ONCE - SENDINGS_AT_ONCE / SENDINGS_KEPT_FOR_QUICK_ONE_IN) / 3);
         line.push(other, "new.test");
         line.push(hog, "quick.test");
         line.push(other, "quick.test");
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn whatever_comes_so_much_is_under_way_and_nothing_is_lost() {
-        let mut line = Line::new(Places::new(SENDINGS_AT_ONCE, SENDINGS_KEPT_FOR_QUICK));
+        let mut line = Line::new(places(SENDINGS_AT_ONCE));
         for number in 0..3 * SENDINGS_AT_ONCE {
             line.push(account(&format!("a{number}@here.test")), "quick.test");
         }

@@ -1,8 +1,10 @@
 //! Mail to other servers: the sockets and TLS around `mailraft_outbound`, and what a queue's owner has sent and told.
 
 mod addresses;
+pub mod allowed;
 mod connection;
 mod hosts;
+mod kept;
 mod line;
 mod message;
 pub mod policies;
@@ -29,14 +31,15 @@ use crate::links::Reach;
 use crate::lookups::look_up;
 use crate::proved_dns::ProvedDns;
 use crate::spool::Budget;
+use kept::{KEPT_MAX_CONNECTIONS, KeptConnections};
 use line::Line;
 use policies::Policies;
 use tls::OutboundTls;
 
-/// Messages that a node sends at once. Each has a chunk in memory.
+/// Messages that a node sends at once, where descriptors allow it. Each has a chunk in memory.
 pub const SENDINGS_AT_ONCE: usize = 64;
-/// Of these, so many are kept for domains whose servers were quick lately.
-pub const SENDINGS_KEPT_FOR_QUICK: usize = 16;
+/// Of these, one in so many is kept for domains whose servers were quick lately.
+pub const SENDINGS_KEPT_FOR_QUICK_ONE_IN: usize = 4;
 /// Senders that a node tells something at once.
 pub const REPORTS_AT_ONCE: usize = 8;
 /// What finds a domain's places taken comes again after this.
@@ -62,12 +65,17 @@ pub struct Outbound {
     /// The configuration now.
     pub config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
     destinations: Arc<Mutex<Destinations>>,
+    /// Connections of earlier messages.
+    kept: KeptConnections,
+    /// Messages that are sent at once.
+    sendings_at_once: usize,
     /// What a domain is left alone for does not go by a clock that is set.
     begun: Instant,
 }
 
 impl Outbound {
-    /// For a node that serves mail.
+    /// For a node that serves mail, with so many descriptors: half of them for what is sent, a quarter for connections that are
+    /// kept, the rest for the DNS and for policies.
     ///
     /// # Errors
     /// One sentence if the DNS can't be asked.
@@ -75,6 +83,7 @@ impl Outbound {
         reach: Reach,
         budget: Budget,
         config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
+        descriptors: usize,
     ) -> Result<Self, String> {
         let resolvers = config().sender_auth.resolvers.clone();
         let tls = OutboundTls::of_this_machine();
@@ -86,6 +95,8 @@ impl Outbound {
             tls,
             budget,
             config,
+            kept: KeptConnections::new((descriptors / 4).clamp(1, KEPT_MAX_CONNECTIONS)),
+            sendings_at_once: (descriptors / 2).clamp(1, SENDINGS_AT_ONCE),
             destinations: Arc::new(Mutex::new(Destinations::new(DESTINATIONS_MAX))),
             begun: Instant::now(),
         })
@@ -102,7 +113,7 @@ impl Outbound {
     /// Carries out what owners of queues want sent and told, for as long as the node runs.
     pub async fn run(self, mut jobs: mpsc::UnboundedReceiver<OutwardJob>) {
         let reports = Arc::new(Semaphore::new(REPORTS_AT_ONCE));
-        let mut line = Line::new(Places::new(SENDINGS_AT_ONCE, SENDINGS_KEPT_FOR_QUICK));
+        let mut line = Line::new(places(self.sendings_at_once));
         let (leaves, mut left) = mpsc::unbounded_channel();
         loop {
             tokio::select! {
@@ -178,6 +189,11 @@ impl Outbound {
             OutwardKind::Report { kind, recipients } => tell::tell(self, place, item, *kind, recipients).await,
         }
     }
+}
+
+/// Places for so many at once.
+fn places(at_once: usize) -> Places {
+    Places::new(at_once, at_once / SENDINGS_KEPT_FOR_QUICK_ONE_IN)
 }
 
 /// A place among the messages that are sent at once, until it is dropped.

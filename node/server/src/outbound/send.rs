@@ -15,12 +15,15 @@ use mailraft_outbound::schedule::{Retry, retry};
 use mailraft_outbound::tls::policy::{Asked, Authentication, Configured, Lasting, Server, TlsWanted, decide};
 use mailraft_storage::{CommandId, UnixMillis};
 
-use super::connection::{Target, hand_over};
+use super::connection::{Patience, Shared, Target, hand_over};
 use super::hosts::{Host, hosts_of};
 use super::message::{MeasureError, Measured, OnItsWay, measure};
 use super::{Outbound, read_item};
 use crate::config;
 use crate::environment::wall;
+
+/// Connections to one address for one message: a server may take few recipients over each.
+const CONNECTIONS_TO_ONE_MAX: usize = 10;
 
 /// Sends it, and says what became of it for each recipient, and what that says of the domain.
 pub async fn send(
@@ -163,9 +166,11 @@ async fn to_domain(
     let demands = message.demands();
     let mut all: Vec<Option<Handover>> = vec![None; count];
     let mut last = None;
+    let mut patience = Patience::new();
+    let shared = Shared { tls: &outbound.tls, kept: &outbound.kept };
     for host in &hosts {
         let open: Vec<usize> = (0..count).filter(|at| is_open(all[*at].as_ref())).collect();
-        if open.is_empty() {
+        if open.is_empty() || patience.is_over() {
             break;
         }
         let (wanted, because, watched) = match tls_for(outbound, domain, host, demands, &config.outbound).await {
@@ -175,7 +180,6 @@ async fn to_domain(
                 continue;
             }
         };
-        let envelope = envelope(message, measured, &open);
         for address in &host.addresses {
             let smart_host = config.outbound.smart_host.as_ref().filter(|_| host.found.is_none());
             let target = Target {
@@ -190,13 +194,25 @@ async fn to_domain(
                     .and_then(|of| of.credentials.clone())
                     .map(|(user, password)| Credentials { user, password }),
             };
-            let came = hand_over(&outbound.tls, &target, &envelope, &mut on_its_way, wall().0 / 1_000).await;
-            let unreached = came.iter().all(|one| one.outcome().diagnosis().phase == Phase::Connect);
-            for (at, handover) in open.iter().zip(came) {
-                all[*at] = Some(handover);
+            let mut unreached = false;
+            let mut of_connection = open.clone();
+            for _ in 0..CONNECTIONS_TO_ONE_MAX {
+                let envelope = envelope(message, measured, &of_connection);
+                let now_s = wall().0 / 1_000;
+                let came = hand_over(&shared, &target, &envelope, &mut on_its_way, &mut patience, now_s).await;
+                unreached = came.iter().all(|one| one.outcome().diagnosis().phase == Phase::Connect);
+                for (at, handover) in of_connection.iter().zip(came) {
+                    all[*at] = Some(handover);
+                }
+                // Another connection to a server that takes so many recipients over each, while it takes any.
+                let before = of_connection.len();
+                of_connection.retain(|at| matches!(all[*at], Some(Handover::AnotherTransaction(_))));
+                if of_connection.is_empty() || of_connection.len() == before || patience.is_over() {
+                    break;
+                }
             }
             // Another address of the host only where this one could not be reached.
-            if !unreached {
+            if !unreached || patience.is_over() {
                 break;
             }
         }
