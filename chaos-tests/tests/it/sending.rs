@@ -14,13 +14,18 @@ use serde_json::Value;
 
 /// A cluster that sends to another server, by what a name server says.
 fn cluster(dns: &NameServer, other: &OtherServer) -> Cluster {
+    cluster_with(dns, other, &|text| text.to_owned())
+}
+
+fn cluster_with(dns: &NameServer, other: &OtherServer, more: &dyn Fn(&str) -> String) -> Cluster {
     dns.set("away.test", &[Record::Mx(10, "mx.away.test".to_owned())]);
     dns.set("mx.away.test", &[Record::A([127, 0, 0, 1].into())]);
     dns.set("closed.test", &[Record::Mx(0, String::new())]);
     let resolvers = format!("resolvers = [\"{}\"]", dns.address());
     let port = format!("port = {} ", other.address().port());
     Cluster::start_new(|text| {
-        text.replace("resolvers = []", &resolvers)
+        more(&text)
+            .replace("resolvers = []", &resolvers)
             .replace("enabled = false", "enabled = true")
             .replace("private_addresses = false", "private_addresses = true")
             .replace("port = 25 ", &port)
@@ -211,6 +216,81 @@ fn what_has_to_have_tls_to_the_end_goes_nowhere_without() {
     assert!(read(&cluster, &to, "inside").is_some() && other.taken().is_empty());
     let report = read(&cluster, &account, "not delivered").unwrap_or_default();
     assert!(report.contains("Status: 5.7.") && report.contains("text/rfc822-headers"), "{report}");
+}
+
+#[test]
+fn a_connection_serves_the_next_message_and_what_a_server_takes_few_at_a_time_goes_over_several() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let account = cluster.account(0);
+    // All queues are led by some node, each of which has its own connections.
+    let nodes = cluster.node_ids().len() as u64;
+    for number in 0..3 * nodes {
+        let subject = format!("one{number}");
+        submit(&cluster, &account, "bob@away.test", &subject, "x");
+        cluster.wait("it is sent", |_| !of_subject(&other.taken(), &subject).is_empty());
+    }
+    assert!(other.connections() < 3 * nodes, "{} connections", other.connections());
+    other.be_curt(2, 1);
+    let mut smtp = smtp(&cluster, 1, &account).unwrap();
+    for subject in ["first", "second"] {
+        let to: Vec<String> = (0..7).map(|number| format!("r{number}@away.test")).collect();
+        let all: Vec<(&str, &str)> = to.iter().map(|to| (to.as_str(), "")).collect();
+        let text = message(&account.address, "all@away.test", subject, "x");
+        let reply = smtp.send_to_each((&account.address, ""), &all, text.as_bytes()).unwrap();
+        assert!(matches!(reply, SmtpReply::Accepted { .. }), "{reply:?}");
+        // At once: nobody waits for a next attempt.
+        cluster.wait("all have it", |_| of_subject(&other.taken(), subject).len() >= 4);
+        let mut taken: Vec<String> = of_subject(&other.taken(), subject).iter().flat_map(|of| of.to.clone()).collect();
+        taken.sort();
+        assert_eq!(taken, to);
+    }
+    cluster.wait("nothing waits", |cluster| queue(cluster, 1).is_empty());
+}
+
+#[test]
+fn an_operator_has_it_tried_at_once_that_waits_for_a_domain_that_was_down() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let account = cluster.account(0);
+    other.be_down(true);
+    let id = submit(&cluster, &account, "bob@away.test", "first", "x");
+    cluster.wait("it waits", |cluster| {
+        cluster.get(1, &format!("/api/v1/queue/{id}")).unwrap_or_default().contains("\"deferred\"")
+    });
+    // This one is not even attempted, while the domain is left alone.
+    let asked_for = submit(&cluster, &account, "bob@away.test", "second", "x");
+    other.be_down(false);
+    let begun = Instant::now();
+    for id in [&id, &asked_for] {
+        cluster.mailraft(&["queue", "retry", id], "");
+    }
+    for subject in ["first", "second"] {
+        cluster.wait("it is sent", |_| of_subject(&other.taken(), subject).len() == 1);
+    }
+    // By itself a node leaves a domain alone for a minute.
+    assert!(begun.elapsed() < Duration::from_secs(45), "the pause was not ended");
+}
+
+#[test]
+fn an_account_that_sends_too_much_is_deferred_and_others_are_not() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster_with(&dns, &other, &|text| {
+        text.replace("account_recipients_per_hour = 1000", "account_recipients_per_hour = 2")
+    });
+    let [hog, quiet] = [0, 1].map(|number| cluster.account(number));
+    let send = |account: &Account, to: &str| {
+        let text = message(&account.address, to, "s", "x");
+        smtp(&cluster, 1, account).unwrap().send(&account.address, to, text.as_bytes()).unwrap()
+    };
+    for _ in 0..2 {
+        assert!(matches!(send(&hog, "bob@away.test"), SmtpReply::Accepted { .. }));
+    }
+    let SmtpReply::Refused(451, text) = send(&hog, "bob@away.test") else { panic!("it is taken") };
+    assert!(text.starts_with("4.7.1 this account has sent to as many addresses"), "{text}");
+    // What stays here is not counted, and nobody else is.
+    assert!(matches!(send(&hog, &quiet.address), SmtpReply::Accepted { .. }));
+    assert!(matches!(send(&quiet, "bob@away.test"), SmtpReply::Accepted { .. }));
 }
 
 #[test]

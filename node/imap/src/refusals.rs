@@ -45,7 +45,7 @@ pub(crate) fn login(failure: &Failure) -> Done {
 fn response(refusal: &Refusal) -> (&'static str, String) {
     let code = match refusal {
         Refusal::Unavailable | Refusal::NotConfirmed | Refusal::NotKept => "UNAVAILABLE",
-        Refusal::Overloaded | Refusal::Limit(_) => "LIMIT",
+        Refusal::Overloaded | Refusal::Limit(_) | Refusal::SentTooMuch(_) => "LIMIT",
         Refusal::MaildropInUse => "INUSE",
         Refusal::Corrupt => "CONTACTADMIN",
         Refusal::OverQuota | Refusal::ServerFull => "OVERQUOTA",
@@ -107,6 +107,7 @@ mod tests {
                 "[NONEXISTENT] <a@b.test> is nobody here",
                 "[CANNOT] <a@b.test> is not in a domain of this server, and it relays for nobody",
                 "[CANNOT] <a@b.test> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on",
+                "[LIMIT] this account has sent to as many addresses in other domains as it may in an hour; try again in 60 s",
                 "[CANNOT] this reverse-path is not yours to send from",
                 "[CANNOT] From and Sender must name addresses that are yours to send from",
             ]

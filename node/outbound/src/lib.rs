@@ -3,6 +3,7 @@
 //! Pure: what the DNS says is handed in, and so are the time and randomness. Sockets and TLS are the shell's
 //! (`node/server/src/outbound`).
 
+pub mod allowance;
 pub mod client;
 pub mod destinations;
 pub mod domain_records;

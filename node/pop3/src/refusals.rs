@@ -47,7 +47,8 @@ fn text(failure: &Failure, during: During) -> String {
         | Refusal::ServerFull
         | Refusal::Corrupt
         | Refusal::OverQuota
-        | Refusal::Limit(_) => "SYS/TEMP",
+        | Refusal::Limit(_)
+        | Refusal::SentTooMuch(_) => "SYS/TEMP",
         Refusal::MaildropInUse if during == During::Login => "IN-USE",
         Refusal::MaildropInUse => {
             return "[SYS/TEMP] another session has taken this maildrop; no message was removed".to_owned();
@@ -113,6 +114,7 @@ mod tests {
                 "[SYS/PERM] <a@b.test> is nobody here",
                 "[SYS/PERM] <a@b.test> is not in a domain of this server, and it relays for nobody",
                 "[SYS/PERM] <a@b.test> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on",
+                "[SYS/TEMP] this account has sent to as many addresses in other domains as it may in an hour; try again in 60 s",
                 "[SYS/PERM] this reverse-path is not yours to send from",
                 "[SYS/PERM] From and Sender must name addresses that are yours to send from",
             ]

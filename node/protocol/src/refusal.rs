@@ -99,6 +99,9 @@ refusals! {
     /// An account may not send to this address, as nobody here sends to other domains.
     #[error("<{0}> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on")]
     SendingIsOff(String = "a@b.test".to_owned()),
+    /// The account has sent to as many recipients in other domains as it may for now; so many seconds later it may again.
+    #[error("this account has sent to as many addresses in other domains as it may in an hour; try again in {0} s")]
+    SentTooMuch(u64 = 60),
     /// The account may not send as this reverse-path, as a read barrier of the control group says.
     #[error("this reverse-path is not yours to send from")]
     NotOwnAddress,
@@ -119,6 +122,7 @@ impl Refusal {
             | Refusal::ServerFull
             | Refusal::Corrupt
             | Refusal::OverQuota
+            | Refusal::SentTooMuch(_)
             | Refusal::MaildropInUse => true,
             Refusal::NoSuchMailbox
             | Refusal::NoSuchFolder

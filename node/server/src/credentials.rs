@@ -89,6 +89,11 @@ impl Credentials {
         self.masking.store(masking, Ordering::Relaxed);
     }
 
+    /// A user's name as it stands in the log.
+    pub fn in_log(&self, name: &str) -> String {
+        if self.masking.load(Ordering::Relaxed) { masked(name) } else { shown(name) }
+    }
+
     /// What was guessed here since the last call, for the other nodes; None if nothing was.
     pub fn guess_news(&self) -> Option<GuessNews> {
         self.throttle.news()
@@ -221,7 +226,7 @@ impl Credentials {
     /// The one line by which a login that was refused is found in the log (`fail2ban` does). It must stay as it is.
     fn refused(&self, result: &'static str, service: &'static str, name: &str, from: IpAddr) {
         ::metrics::counter!("mailraft_logins_total", "result" => result).increment(1);
-        let user = if self.masking.load(Ordering::Relaxed) { masked(name) } else { shown(name) };
+        let user = self.in_log(name);
         tracing::warn!("login refused: service={service} result={result} user={user} address={}", from.to_canonical());
     }
 }

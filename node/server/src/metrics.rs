@@ -50,6 +50,18 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ("mailraft_sessions_gave_way_total", Unit::Count, "Sessions that said nothing and were ended for a newcomer"),
     ("mailraft_messages_incoming", Unit::Count, "Messages on their way in"),
     ("mailraft_sessions_limit", Unit::Count, "Client sessions that this node takes at once"),
+    ("mailraft_queue_messages", Unit::Count, "Messages in the queues that this node leads, looked at every 30 s"),
+    (
+        "mailraft_queue_waiting_recipients",
+        Unit::Count,
+        "Recipients in these queues to whom a message is to be delivered or sent",
+    ),
+    (
+        "mailraft_queue_held_recipients",
+        Unit::Count,
+        "Recipients in these queues for whom a message is held until an operator decides",
+    ),
+    ("mailraft_queue_oldest_seconds", Unit::Seconds, "Age of the oldest message in these queues, 0 if there is none"),
     ("mailraft_mailbox_actors", Unit::Count, "Mailbox actors on this node"),
     (
         "mailraft_session_outbox_overflows_total",
@@ -72,6 +84,16 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
         "mailraft_outbound_attempts_total",
         Unit::Count,
         "Attempts to send a message to other servers, for each recipient, by result: sent, deferred, failed",
+    ),
+    (
+        "mailraft_outbound_connections_total",
+        Unit::Count,
+        "Connections to other servers by result: new, or kept from an earlier message",
+    ),
+    (
+        "mailraft_sent_too_much_total",
+        Unit::Count,
+        "Messages refused as their account had sent to too many addresses in other domains within an hour",
     ),
     (
         "mailraft_outbound_perhaps_twice_total",

@@ -24,8 +24,10 @@ use crate::links::{LinkKey, Links, OwnAnswers, run_errands, serve_streams};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{self, Division, NodeMemory};
 use crate::outbound::Outbound;
+use crate::outbound::allowed::Allowed;
 use crate::permits::Permits;
 use crate::places::Places;
+use crate::queues::QueueWatch;
 use crate::region::{self, Part};
 use crate::sender_auth::SenderAuth;
 use crate::services::Services;
@@ -233,6 +235,8 @@ async fn serve(
         sender_auth: SenderAuth::new(&config.sender_auth)?,
         logged_in: LoggedIn::default(),
         places: Places::default(),
+        allowed: Allowed::default(),
+        queues: QueueWatch::default(),
         turns,
     };
     services.credentials.set_masking(config.log.mask_addresses);
@@ -242,9 +246,11 @@ async fn serve(
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
     tokio::spawn(services.registry.clone().end_actors_of_deleted());
     tokio::spawn(services.registry.clone().keep_queues_awake());
+    tokio::spawn(services.queues.clone().watch(services.clone()));
     tokio::spawn(run_errands(services.reach(), jobs.errands));
     let of_now = services.clone();
-    let outbound = Outbound::new(services.reach(), budget.clone(), Arc::new(move || of_now.config()))?;
+    let outbound =
+        Outbound::new(services.reach(), budget.clone(), Arc::new(move || of_now.config()), descriptors.sending)?;
     tokio::spawn(outbound.run(jobs.outwards));
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
     let of_now = services.clone();

@@ -17,7 +17,9 @@ use crate::failover::Failover;
 use crate::links::{Links, Reach, StatusLinks};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{MemoryStatus, NodeMemory};
+use crate::outbound::allowed::Allowed;
 use crate::places::{Bounds, Places};
+use crate::queues::QueueWatch;
 use crate::sender_auth::SenderAuth;
 use crate::spool::Budget;
 use crate::status::SessionStatus;
@@ -59,6 +61,10 @@ pub struct Services {
     pub sender_auth: SenderAuth,
     /// Places for client sessions.
     pub places: Places,
+    /// How much accounts may still send to other domains.
+    pub allowed: Allowed,
+    /// What waits in queues.
+    pub queues: QueueWatch,
     /// Turns of commands that compute for long.
     pub turns: Turns,
     /// Who is logged in here.

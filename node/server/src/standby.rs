@@ -175,6 +175,7 @@ fn own_status(begun: &Begun) -> StatusSource {
                 memory: Some(memory.status(rows_bytes, 0, 0, 0)),
                 clock_unix_ms: Some(crate::environment::wall().0),
                 takeover: failover.status(),
+                queued: None,
             };
             serde_json::to_string(&own).unwrap_or_default()
         })

@@ -13,6 +13,7 @@ use crate::descriptors::Descriptors;
 use crate::disk_space::DiskStatus;
 use crate::failover::TakeoverStatus;
 use crate::memory_limit::MemoryStatus;
+use crate::queues::QueuedStatus;
 use crate::survival::{RegionLine, RegionState, Survival};
 use crate::taken::{Said, Takeovers};
 
@@ -46,6 +47,9 @@ pub struct OwnStatus {
     /// How it is prepared for a takeover, in a cluster of several regions. An older version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takeover: Option<TakeoverStatus>,
+    /// What waits in the queues that it leads. An older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<QueuedStatus>,
 }
 
 /// Client sessions of a node.
@@ -240,6 +244,7 @@ impl ClusterStatus {
             };
             nodes.push(NodeLine { id, name: name(id), up, leads, answer });
         }
+        notes.extend(held(&nodes));
         problems.extend(broken_links(&nodes));
         let mut partitions: Vec<PartitionLine> = lines.into_values().collect();
         for line in &mut partitions {
@@ -251,6 +256,18 @@ impl ClusterStatus {
         let healthy = problems.is_empty();
         ClusterStatus { cluster, asked_node, nodes, partitions, survives, regions, healthy, problems, notes }
     }
+}
+
+/// A sentence where mail waits for somebody to decide about it.
+fn held(nodes: &[NodeLine]) -> Option<String> {
+    let of_node = |node: &NodeLine| match &node.answer {
+        NodeAnswer::Up(own) => own.queued,
+        NodeAnswer::Down { .. } => None,
+    };
+    let all = nodes.iter().filter_map(of_node).fold(QueuedStatus::default(), QueuedStatus::and);
+    (all.held > 0).then(|| {
+        format!("mail for {} recipients is held until somebody decides about it: see mailraft queue list", all.held)
+    })
 }
 
 /// A sentence for each two nodes that answer us, and have no connection to each other.
@@ -331,6 +348,7 @@ mod tests {
                 disk: None,
                 memory: None,
                 takeover: None,
+                queued: None,
             }),
         )
     }
@@ -383,6 +401,20 @@ mod tests {
         let [one, two, _] = all(true, true);
         let dead = status([one, two, (NodeId(3), None)]).problems;
         assert!(dead.len() == 1 && dead[0].starts_with("node 3 does not answer"), "{dead:?}");
+    }
+
+    #[test]
+    fn mail_that_is_held_is_named_in_a_note() {
+        let holds = |id, held| {
+            let (id, mut own) =
+                node(id, vec![replica(0, Role::Leader, 3, 50, 50), replica(1, Role::Leader, 3, 50, 50)]);
+            own.as_mut().unwrap().queued =
+                Some(QueuedStatus { messages: 9, waiting: 9, held, oldest_unix_ms: Some(1) });
+            (id, own)
+        };
+        assert!(status([holds(1, 0), holds(2, 0)]).notes.is_empty(), "mail that waits is nothing to tell");
+        let notes = status([holds(1, 2), holds(2, 3), node(3, Vec::new())]).notes;
+        assert_eq!(notes, ["mail for 5 recipients is held until somebody decides about it: see mailraft queue list"]);
     }
 
     #[test]

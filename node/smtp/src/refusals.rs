@@ -53,6 +53,7 @@ fn reply(failure: &Failure, during: During) -> String {
         Refusal::NotConfirmed | Refusal::NotKept => "451 4.3.0",
         Refusal::Overloaded | Refusal::MaildropInUse => "451 4.3.2",
         Refusal::ServerFull => "452 4.3.1",
+        Refusal::SentTooMuch(_) => "451 4.7.1",
         Refusal::OverQuota => "452 4.2.2",
         Refusal::NoSuchMailbox
         | Refusal::NoSuchFolder
@@ -109,6 +110,7 @@ mod tests {
                 "550 5.1.1 <a@b.test> is nobody here",
                 "550 5.7.1 <a@b.test> is not in a domain of this server, and it relays for nobody",
                 "550 5.7.1 <a@b.test> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on",
+                "451 4.7.1 this account has sent to as many addresses in other domains as it may in an hour; try again in 60 s",
                 "553 5.7.1 this reverse-path is not yours to send from",
                 "553 5.7.1 From and Sender must name addresses that are yours to send from",
             ]

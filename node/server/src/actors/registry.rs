@@ -131,18 +131,34 @@ impl Registry {
             if is_awake(&self.actors()) {
                 continue;
             }
-            match self.inner.cluster.rows().scan(leading.replica, mailbox, Table::QueueKeys, &[], &[], 1) {
-                Ok(found) if found.is_empty() => continue,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::error!(partition = partition.0, %error, "it can't be read whether something waits in a queue");
-                    self.inner.cluster.found_damaged(leading.replica, &error);
-                    continue;
-                }
+            if !self.is_in_use(partition, leading) {
+                continue;
             }
             let mut actors = self.actors();
             if !is_awake(&actors) && self.leading(partition) == Some(leading) {
                 self.start(&mut actors, mailbox, leading);
+            }
+        }
+    }
+
+    /// The partitions that this node leads in whose queues something is. Blocking.
+    pub fn queues_in_use(&self) -> Vec<PartitionId> {
+        let leading = self.inner.cluster.leading().borrow().clone();
+        let in_use = leading.iter().filter(|(partition, leading)| {
+            **partition != PartitionId::CONTROL && self.is_in_use(**partition, **leading)
+        });
+        in_use.map(|(partition, _)| *partition).collect()
+    }
+
+    /// Whether something is in a partition's queue here.
+    fn is_in_use(&self, partition: PartitionId, leading: Leading) -> bool {
+        let (cluster, mailbox) = (&self.inner.cluster, MailboxId::queue_of(partition));
+        match cluster.rows().scan(leading.replica, mailbox, Table::QueueKeys, &[], &[], 1) {
+            Ok(found) => !found.is_empty(),
+            Err(error) => {
+                tracing::error!(partition = partition.0, %error, "it can't be read whether something waits in a queue");
+                cluster.found_damaged(leading.replica, &error);
+                false
             }
         }
     }

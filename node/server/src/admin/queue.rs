@@ -9,19 +9,16 @@ use axum::response::{IntoResponse, Response};
 use mailraft_mailbox::accepted::{
     DeliveryStage, Diagnosis, HeldBecause, QueueDecision, QueuedAsked, QueuedDetail, QueuedItem, ReportKind,
 };
-use mailraft_mailbox::{Answer, Command, Finished};
-use mailraft_storage::{CommandId, MailboxId, PartitionId};
+use mailraft_mailbox::{Answer, Command};
+use mailraft_storage::{CommandId, PartitionId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
 use super::api::error;
-use crate::environment::command_id;
-use crate::links::MailboxSession;
+use crate::queues::{ITEMS_MAX, ask, items};
 use crate::services::Services;
 
-/// Items in a listing.
-const LIST_MAX: usize = 10_000;
 /// Partitions that are asked for it at once.
 const ASKED_AT_ONCE: usize = 16;
 
@@ -30,13 +27,13 @@ pub(super) async fn list(State(admin): State<Admin>) -> Response {
     let mut lines = Vec::new();
     let mut partitions = (1..=admin.services.cluster.partitions()).map(PartitionId);
     let mut asked = VecDeque::new();
-    while lines.len() < LIST_MAX {
+    while lines.len() < ITEMS_MAX {
         // One that answers late keeps the answers of no other waiting.
         while asked.len() < ASKED_AT_ONCE
             && let Some(partition) = partitions.next()
         {
             let services = admin.services.clone();
-            asked.push_back((partition, tokio::spawn(async move { of_partition(&services, partition).await })));
+            asked.push_back((partition, tokio::spawn(async move { items(&services, partition).await })));
         }
         let Some((partition, listed)) = asked.pop_front() else { break };
         match listed.await {
@@ -44,22 +41,8 @@ pub(super) async fn list(State(admin): State<Admin>) -> Response {
             Ok(None) | Err(_) => lines.push(json!({"partition": partition.0, "error": not_answered_says(partition)})),
         }
     }
-    lines.truncate(LIST_MAX);
+    lines.truncate(ITEMS_MAX);
     Json(lines).into_response()
-}
-
-/// What waits in one of them, up to the bound of a listing. None if it does not answer.
-async fn of_partition(services: &Services, partition: PartitionId) -> Option<Vec<QueuedItem>> {
-    let (mut all, mut after) = (Vec::new(), None);
-    while all.len() < LIST_MAX {
-        let Answer::QueueItems(items) = ask(services, partition, Command::QueueItems { after }).await? else {
-            return None;
-        };
-        let Some(last) = items.last() else { break };
-        after = Some(last.item);
-        all.extend(items);
-    }
-    Some(all)
 }
 
 /// An item with its recipients.
@@ -171,18 +154,6 @@ pub(super) async fn recipients(
         with_reason(json!({"address": address, "state": state}), because)
     };
     Some((0..).zip(all).map(of).collect())
-}
-
-async fn ask(services: &Services, partition: PartitionId, command: Command) -> Option<Answer> {
-    let mut session = MailboxSession::new(services.reach(), MailboxId::queue_of(partition));
-    match session.ask(command_id(&services.cluster), command).await {
-        Finished::Done((answer, _)) => Some(answer),
-        Finished::NotDone(why) => {
-            tracing::info!(partition = partition.0, %why, "a queue can't be asked");
-            None
-        }
-        Finished::Unknown => None,
-    }
 }
 
 fn not_answered(partition: PartitionId) -> Response {

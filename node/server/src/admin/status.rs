@@ -35,6 +35,7 @@ pub async fn own_status(services: &Services) -> OwnStatus {
         memory: Some(services.memory_status()),
         clock_unix_ms: Some(crate::environment::wall().0),
         takeover: services.failover.status(),
+        queued: Some(services.queues.status()),
     }
 }
 

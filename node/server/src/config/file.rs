@@ -14,8 +14,8 @@ use mailraft_storage::{ClusterId, NodeId};
 use serde::Deserialize;
 
 use super::{
-    Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node, Outbound, Peer, RootKeyUse,
-    SenderAuth, SmartHost, SmartHostTls, Storage, Tls,
+    ACCOUNT_RECIPIENTS_PER_HOUR, Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node,
+    Outbound, Peer, RootKeyUse, SenderAuth, SmartHost, SmartHostTls, Storage, Tls,
 };
 use crate::dns::RESOLVERS_MAX;
 
@@ -138,6 +138,7 @@ struct SenderAuthSection {
 #[serde(deny_unknown_fields, default)]
 struct OutboundSection {
     enabled: bool,
+    account_recipients_per_hour: u32,
     port: u16,
     private_addresses: bool,
     smart_host: String,
@@ -243,6 +244,7 @@ impl Default for OutboundSection {
     fn default() -> Self {
         OutboundSection {
             enabled: false,
+            account_recipients_per_hour: ACCOUNT_RECIPIENTS_PER_HOUR,
             port: 25,
             private_addresses: false,
             smart_host: String::new(),
@@ -257,8 +259,10 @@ impl OutboundSection {
     fn check(self) -> Result<Outbound, ConfigError> {
         let port = within("outbound.port", self.port, 1, u16::MAX)?;
         let (enabled, private_addresses) = (self.enabled, self.private_addresses);
+        let account_recipients_per_hour = self.account_recipients_per_hour;
         if self.smart_host.is_empty() {
-            return Ok(Outbound { enabled, port, private_addresses, smart_host: None });
+            let smart_host = None;
+            return Ok(Outbound { enabled, account_recipients_per_hour, port, private_addresses, smart_host });
         }
         let wrong = || {
             ConfigError(format!(
@@ -305,7 +309,7 @@ impl OutboundSection {
             ));
         }
         let smart_host = Some(SmartHost { host, port: of_host, tls, credentials });
-        Ok(Outbound { enabled, port, private_addresses, smart_host })
+        Ok(Outbound { enabled, account_recipients_per_hour, port, private_addresses, smart_host })
     }
 }
 

@@ -205,6 +205,8 @@ pub struct SenderAuth {
 pub struct Outbound {
     /// Whether any does: where not, accounts are refused recipients outside.
     pub enabled: bool,
+    /// Recipients in other domains that an account may send to in an hour, through each node; 0 is no limit.
+    pub account_recipients_per_hour: u32,
     /// The port of other servers.
     pub port: u16,
     /// Whether it may go to addresses of private networks and of this machine.
@@ -237,10 +239,19 @@ pub enum SmartHostTls {
     Opportunistic,
 }
 
+/// Recipients in other domains that an account may send to in an hour, where nothing else is said.
+pub const ACCOUNT_RECIPIENTS_PER_HOUR: u32 = 1_000;
+
 /// Mail that goes nowhere but by the DNS.
 impl Default for Outbound {
     fn default() -> Self {
-        Outbound { enabled: false, port: 25, private_addresses: false, smart_host: None }
+        Outbound {
+            enabled: false,
+            account_recipients_per_hour: ACCOUNT_RECIPIENTS_PER_HOUR,
+            port: 25,
+            private_addresses: false,
+            smart_host: None,
+        }
     }
 }
 
@@ -251,6 +262,7 @@ impl std::fmt::Debug for Outbound {
         f.debug_struct("Outbound")
             .field("enabled", &self.enabled)
             .field("port", &self.port)
+            .field("account_recipients_per_hour", &self.account_recipients_per_hour)
             .field("private_addresses", &self.private_addresses)
             .field("smart_host", &smart_host)
             .finish_non_exhaustive()

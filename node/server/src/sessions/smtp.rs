@@ -246,6 +246,18 @@ impl Agent {
         }
     }
 
+    /// Whether an account may send to as many recipients in other domains: then they are counted.
+    fn may_send_so_much(&self, account: &str, destinations: &[Destination]) -> Result<(), Failure> {
+        let Services { allowed, credentials, .. } = &self.context.services;
+        let per_hour = self.context.services.config().outbound.account_recipients_per_hour;
+        let outside = destinations.iter().filter(|destination| destination.mailbox.is_none()).count();
+        allowed.take(account, outside, per_hour).map_err(|refusal| {
+            let account = credentials.in_log(account);
+            tracing::warn!(%account, per_hour, "an account sends to more addresses than it may in an hour");
+            refusal.into()
+        })
+    }
+
     /// Checks who sent a message from elsewhere, if that is to be done. Returns the field that tells it.
     async fn check_author(
         &self,
@@ -322,6 +334,9 @@ impl Agent {
             for author in received.authors().ok_or(Refusal::NotOwnAuthor)? {
                 self.may_send_as(&identity, author, Refusal::NotOwnAuthor).await?;
             }
+        }
+        if let Some(account) = &transaction.identity {
+            self.may_send_so_much(account, &transaction.destinations)?;
         }
         // What is recognised for a day, whoever heard of it, needs no more; but that it arrived is told once.
         let is_told = transaction.destinations.iter().any(|destination| destination.asked.wants_success());
