@@ -2,6 +2,7 @@
 //! the first acknowledged write.
 
 pub mod regions;
+pub mod sending;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

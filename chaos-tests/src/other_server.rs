@@ -99,6 +99,11 @@ impl OtherServer {
         self.lock().taken.clone()
     }
 
+    /// How many messages it took so far.
+    pub fn count(&self) -> usize {
+        self.lock().taken.len()
+    }
+
     /// Connections that it had.
     pub fn connections(&self) -> u64 {
         self.lock().connections

@@ -8,9 +8,9 @@ use mailraft_mailbox::{Answer, Command, Finished};
 use mailraft_storage::{MailboxId, PartitionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::actors::Registry;
 use crate::environment::{command_id, wall};
-use crate::links::MailboxSession;
-use crate::services::Services;
+use crate::links::{MailboxSession, Reach};
 
 /// How often it is looked.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(30);
@@ -78,14 +78,14 @@ impl QueueWatch {
     }
 
     /// Looks for as long as the node runs.
-    pub async fn watch(self, services: Services) {
+    pub async fn watch(self, reach: Reach, registry: Registry) {
         loop {
-            let registry = services.registry.clone();
+            let registry = registry.clone();
             let mut found = QueuedStatus::default();
             match tokio::task::spawn_blocking(move || registry.queues_in_use()).await {
                 Ok(partitions) => {
                     for partition in partitions {
-                        let items = items(&services, partition).await.unwrap_or_default();
+                        let items = items(&reach, partition).await.unwrap_or_default();
                         found = found.and(QueuedStatus::of(&items));
                     }
                 }
@@ -99,10 +99,10 @@ impl QueueWatch {
 }
 
 /// What waits in a partition's queue, oldest first. None if it does not answer.
-pub async fn items(services: &Services, partition: PartitionId) -> Option<Vec<QueuedItem>> {
+pub async fn items(reach: &Reach, partition: PartitionId) -> Option<Vec<QueuedItem>> {
     let (mut all, mut after) = (Vec::new(), None);
     while all.len() < ITEMS_MAX {
-        let Answer::QueueItems(items) = ask(services, partition, Command::QueueItems { after }).await? else {
+        let Answer::QueueItems(items) = ask(reach, partition, Command::QueueItems { after }).await? else {
             return None;
         };
         let Some(last) = items.last() else { break };
@@ -113,9 +113,9 @@ pub async fn items(services: &Services, partition: PartitionId) -> Option<Vec<Qu
 }
 
 /// Asks a partition's queue. None if it does not answer.
-pub async fn ask(services: &Services, partition: PartitionId, command: Command) -> Option<Answer> {
-    let mut session = MailboxSession::new(services.reach(), MailboxId::queue_of(partition));
-    match session.ask(command_id(&services.cluster), command).await {
+pub async fn ask(reach: &Reach, partition: PartitionId, command: Command) -> Option<Answer> {
+    let mut session = MailboxSession::new(reach.clone(), MailboxId::queue_of(partition));
+    match session.ask(command_id(&reach.cluster), command).await {
         Finished::Done((answer, _)) => Some(answer),
         Finished::NotDone(why) => {
             tracing::info!(partition = partition.0, %why, "a queue can't be asked");

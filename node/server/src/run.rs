@@ -246,7 +246,7 @@ async fn serve(
     tokio::spawn(services.registry.clone().end_actors_with_their_terms());
     tokio::spawn(services.registry.clone().end_actors_of_deleted());
     tokio::spawn(services.registry.clone().keep_queues_awake());
-    tokio::spawn(services.queues.clone().watch(services.clone()));
+    tokio::spawn(services.queues.clone().watch(services.reach(), services.registry.clone()));
     tokio::spawn(run_errands(services.reach(), jobs.errands));
     let of_now = services.clone();
     let outbound =

@@ -41,10 +41,8 @@ use crate::failover::{Failover, Unsealing};
 use crate::links::{FailoverLinks, LinkKey, Links, MailboxSession, StatusLinks, Stored};
 use crate::logged_in::LoggedIn;
 use crate::memory_limit::{Division, NodeMemory};
-use crate::outbound::allowed::Allowed;
 use crate::outbox::{Inbox, Outbox, ToSession, channel};
 use crate::places::Places;
-use crate::queues::QueueWatch;
 use crate::sender_auth::SenderAuth;
 use crate::services::Services;
 use crate::spool::{Budget, Entrance, Spool, SpooledMessage};
@@ -127,8 +125,8 @@ impl Node {
             cluster,
             lookup,
             disk: DiskSpace::of(dir.path(), &config(dir.path()).limits),
-            allowed: Allowed::default(),
-            queues: QueueWatch::default(),
+            allowed: Default::default(),
+            queues: Default::default(),
             descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
             sender_auth: SenderAuth::default(),
             logged_in: LoggedIn::default(),

@@ -33,7 +33,7 @@ pub(super) async fn list(State(admin): State<Admin>) -> Response {
             && let Some(partition) = partitions.next()
         {
             let services = admin.services.clone();
-            asked.push_back((partition, tokio::spawn(async move { items(&services, partition).await })));
+            asked.push_back((partition, tokio::spawn(async move { items(&services.reach(), partition).await })));
         }
         let Some((partition, listed)) = asked.pop_front() else { break };
         match listed.await {
@@ -51,13 +51,13 @@ pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> 
         return error(StatusCode::BAD_REQUEST, "an id has 32 hexadecimal digits");
     };
     for partition in (1..=admin.services.cluster.partitions()).map(PartitionId) {
-        match ask(&admin.services, partition, Command::QueueItem { item }).await {
+        match ask(&admin.services.reach(), partition, Command::QueueItem { item }).await {
             Some(Answer::QueueItem(Some(detail))) => {
-                let attempts = match ask(&admin.services, partition, Command::QueueAttempts { item }).await {
+                let attempts = match ask(&admin.services.reach(), partition, Command::QueueAttempts { item }).await {
                     Some(Answer::QueueAttempts(attempts)) => attempts,
                     Some(_) | None => Vec::new(),
                 };
-                let asked = match ask(&admin.services, partition, Command::QueueAsked { item }).await {
+                let asked = match ask(&admin.services.reach(), partition, Command::QueueAsked { item }).await {
                     Some(Answer::QueueAsked(asked)) => asked.unwrap_or_default(),
                     // A node of an earlier version has it.
                     Some(_) | None => QueuedAsked::default(),
@@ -108,7 +108,7 @@ pub(super) async fn decide(
     };
     let (mut found, mut silent) = (None, None);
     for partition in (1..=admin.services.cluster.partitions()).map(PartitionId) {
-        match ask(&admin.services, partition, Command::QueueItem { item }).await {
+        match ask(&admin.services.reach(), partition, Command::QueueItem { item }).await {
             Some(Answer::QueueItem(Some(detail))) => {
                 found = Some((partition, detail));
                 break;
@@ -132,7 +132,7 @@ pub(super) async fn decide(
             "it waits for none of these recipients: mailraft queue show says for whom",
         );
     }
-    match ask(&admin.services, partition, Command::DecideQueued { item, recipients: numbers, decision }).await {
+    match ask(&admin.services.reach(), partition, Command::DecideQueued { item, recipients: numbers, decision }).await {
         Some(Answer::Counted(decided)) => Json(json!({"id": item.to_string(), "recipients": decided})).into_response(),
         Some(_) | None => not_answered(partition),
     }
@@ -146,7 +146,9 @@ pub(super) async fn recipients(
     item: CommandId,
     all: &[String],
 ) -> Option<Value> {
-    let Answer::QueueItem(detail) = ask(services, partition, Command::QueueItem { item }).await? else { return None };
+    let Answer::QueueItem(detail) = ask(&services.reach(), partition, Command::QueueItem { item }).await? else {
+        return None;
+    };
     let open = detail.map(|detail| detail.recipients).unwrap_or_default();
     let of = |(number, address): (u32, &String)| {
         let stage = open.iter().find(|(of, ..)| *of == number).map(|(.., stage)| *stage);

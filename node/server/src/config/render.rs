@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{ACCOUNT_RECIPIENTS_PER_HOUR, RootKeyUse};
+use super::RootKeyUse;
 
 /// What is filled in.
 pub struct Rendered<'a> {
@@ -227,7 +227,7 @@ resolvers = []
 # Whether accounts may send to other domains than this cluster's. Such mail waits in the cluster until another server has it.
 enabled = {outbound}
 # Recipients in other domains that an account may send to in an hour, counted by each node for itself; 0 is no limit.
-account_recipients_per_hour = {account_recipients_per_hour}
+account_recipients_per_hour = 1000
 # A server that takes all of it, as "relay.example.org:587"; none: the servers that the DNS names.
 smart_host = ""
 # "starttls" and "implicit" send nothing without TLS and a certificate for this host that this machine trusts, "opportunistic" does
@@ -298,7 +298,6 @@ mask_addresses = true                  # of users' names the log has only the fi
         hostname = r.hostname,
         dmarc = r.dmarc,
         outbound = r.outbound,
-        account_recipients_per_hour = ACCOUNT_RECIPIENTS_PER_HOUR,
         mail_certificate = r.files.mail_certificate.display(),
         mail_key = r.files.mail_key.display(),
         smtp = r.listens.smtp,

@@ -11,15 +11,14 @@ use mailraft_outbound::outcome::{Diagnosis, Handover, Outcome, Peer, Phase};
 use mailraft_outbound::reply::EnhancedCode;
 use mailraft_outbound::tls::hello::Hello;
 use mailraft_outbound::tls::policy::{Authentication, Next, TlsWanted, after};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::kept::{Connection, KeptConnections, Way};
 use super::tls::{HandshakeError, OutboundTls};
+use super::wire::{Io, READ_MAX_BYTES, within, write};
 
-/// What is read from a server at once, in bytes.
-pub const READ_MAX_BYTES: usize = 4 << 10;
 /// Until the message is wanted a connection takes no longer than this, however slowly a server speaks.
 const BEFORE_MESSAGE_MAX: Duration = Duration::from_secs(3 * 60);
 /// From then on, each time anew for each transaction, no longer than this.
@@ -51,6 +50,20 @@ pub struct Target<'a> {
     pub credentials: Option<mailraft_outbound::client::Credentials>,
 }
 
+impl Target<'_> {
+    /// What a connection that was made for it serves.
+    fn way(&self) -> Way {
+        Way {
+            host: self.host.to_owned(),
+            address: self.address,
+            helo: self.helo.to_owned(),
+            wanted: self.wanted.clone(),
+            implicit_tls: self.implicit_tls,
+            user: self.credentials.as_ref().map(|of| of.user.clone()),
+        }
+    }
+}
+
 /// The message as a connection needs it.
 pub trait Outgoing: Sync {
     /// Its next piece; None at its end.
@@ -68,10 +81,6 @@ pub trait Outgoing: Sync {
     /// In words, if it may not.
     fn may_be_sent(&mut self) -> impl Future<Output = Result<(), String>> + Send;
 }
-
-/// A stream, with TLS or without.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// How a connection ended for those that it was for.
 enum Ended {
@@ -139,7 +148,7 @@ pub async fn hand_over<M: Outgoing + Send>(
     let tls = shared.tls;
     let first = tls.first_hello(target.host, now_s);
     let (mut hello, mut in_clear) = (first, false);
-    let mut kept = shared.kept.take(&Way::of(target));
+    let mut kept = shared.kept.take(&target.way());
     // Over one that was kept, as it is, without ML-KEM, and without TLS.
     for _ in 0..4 {
         let connection = match kept.take() {
@@ -302,7 +311,7 @@ async fn converse<M: Outgoing + Send>(
                 take(report, std::mem::take(&mut under_way), &mut open, &mut decided);
             }
             Step::Idle if open.is_empty() => {
-                shared.kept.keep(Way::of(target), Connection { client, io });
+                shared.kept.keep(target.way(), Connection { client, io });
                 // All of them were in some transaction.
                 return Ended::Decided(decided.into_iter().flatten().collect());
             }
@@ -352,24 +361,6 @@ fn of_handshake(target: &Target<'_>, error: HandshakeError, hello: Hello) -> Res
         Next::Again(hello) => Ok(Ended::Again { hello, in_clear: false }),
         Next::InClear if !target.implicit_tls => Ok(Ended::Again { hello, in_clear: true }),
         Next::InClear | Next::OtherServer => Err(error.text),
-    }
-}
-
-/// How long the next step may take.
-fn within(client: &Client, until: Instant) -> Duration {
-    client.deadline().min(until.saturating_duration_since(Instant::now()))
-}
-
-/// Writes it, or tells the engine that it can't be.
-pub async fn write(client: &mut Client, io: &mut Box<dyn Io>, bytes: &[u8], until: Instant) {
-    let written = async {
-        io.write_all(bytes).await?;
-        io.flush().await
-    };
-    match timeout(within(client, until), written).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => client.lost(&Lost::Broken(error.to_string())),
-        Err(_) => client.lost(&Lost::Silent),
     }
 }
 

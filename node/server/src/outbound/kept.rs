@@ -1,5 +1,6 @@
 //! Connections to other servers that are kept for the next message.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use mailraft_outbound::tls::policy::TlsWanted;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::connection::{Io, READ_MAX_BYTES, Target, write};
+use super::wire::{Io, READ_MAX_BYTES, write};
 
 /// A connection is kept for the next message for so long.
 pub const KEPT_MAX: Duration = Duration::from_secs(10);
@@ -22,26 +23,18 @@ const FAREWELL_MAX: Duration = Duration::from_secs(10);
 /// Where a connection leads, and all that it was made for: it serves nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
-    host: String,
-    address: std::net::SocketAddr,
-    helo: String,
-    wanted: TlsWanted,
-    implicit_tls: bool,
-    user: Option<String>,
-}
-
-impl Way {
-    /// Of a target.
-    pub fn of(target: &Target<'_>) -> Self {
-        Way {
-            host: target.host.to_owned(),
-            address: target.address,
-            helo: target.helo.to_owned(),
-            wanted: target.wanted.clone(),
-            implicit_tls: target.implicit_tls,
-            user: target.credentials.as_ref().map(|of| of.user.clone()),
-        }
-    }
+    /// The server's name.
+    pub host: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Our name.
+    pub helo: String,
+    /// What TLS it was made with.
+    pub wanted: TlsWanted,
+    /// TLS came before the greeting.
+    pub implicit_tls: bool,
+    /// Who we are to it.
+    pub user: Option<String>,
 }
 
 /// A connection between two transactions.

@@ -11,6 +11,7 @@ pub mod policies;
 mod send;
 mod tell;
 pub mod tls;
+mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
