@@ -15,7 +15,7 @@ use crate::failed::Failed;
 use crate::options::{Certificates, CreateCluster, Doctor, Quickstart, Target};
 use crate::output::tell;
 use crate::password::random_password;
-use crate::{cluster, doctor, domain, failover, manual, node, quickstart, region, status};
+use crate::{cluster, doctor, domain, failover, manual, node, quickstart, region, status, trace};
 
 /// A mail cluster in one binary: replicated by Raft, every mailbox encrypted by its own key.
 #[derive(Parser)]
@@ -75,6 +75,16 @@ enum Command {
     /// What was accepted for several mailboxes and is not in all of them yet
     #[command(subcommand)]
     Queue(Queue),
+    /// A message's way over all nodes: who took it, where it went, and what other servers said
+    #[command(
+        after_help = "By the id that its sender was told, or by an address, for the newest messages from it and to it:\n  mailraft trace 019ac5d27f3e700080003b2f6f1d5a11\n  mailraft trace alice@example.org\nNodes remember the newest in memory: nothing from before they started."
+    )]
+    Trace {
+        /// An id, or an address
+        what: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
     /// Regions: where nodes stand, and what a loss of the home region would cost
     #[command(
         subcommand,
@@ -419,6 +429,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Region(RegionCommand::Failover(FailoverArgs { options, asking })) => {
             failover::run(&AdminClient::of(&asking.target)?, &options, asking.json)?;
         }
+        Command::Trace { what, asking } => trace::run(&AdminClient::of(&asking.target)?, &what, asking.json)?,
         Command::Queue(Queue::List(asking)) => {
             list(&asking, "/api/v1/queue", &["id", "partition", "waiting", "delivered", "held", "size_bytes"])?;
         }

@@ -18,6 +18,7 @@ mod quickstart;
 mod region;
 mod status;
 mod stores;
+mod trace;
 
 use std::process::ExitCode;
 

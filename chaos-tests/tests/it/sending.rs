@@ -294,6 +294,41 @@ fn an_account_that_sends_too_much_is_deferred_and_others_are_not() {
 }
 
 #[test]
+fn an_operator_sees_a_messages_way_over_all_nodes() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let [account, inside] = [0, 1].map(|number| cluster.account(number));
+    let to = [inside.address.as_str(), "bob@away.test", "never@away.test"].map(|to| (to, ""));
+    let text = message(&account.address, "all", "traced", "a secret");
+    let reply =
+        smtp(&cluster, 2, &account).unwrap().send_to_each((&account.address, ""), &to, text.as_bytes()).unwrap();
+    let SmtpReply::Accepted { id, .. } = reply else { panic!("{reply:?}") };
+    cluster.wait("its sender is told", |cluster| read(cluster, &account, "delivered").is_some());
+    cluster.wait("nothing waits", |cluster| queue(cluster, 1).is_empty());
+    for what in [id.as_str(), "never@away.test", &account.address.to_uppercase()] {
+        let told = cluster.mailraft(&["trace", what], "");
+        for expected in [
+            format!(
+                "accepted from <{}> to <{}> <bob@away.test> <never@away.test>: for the queue",
+                account.address, to[0].0
+            ),
+            format!("delivered to <{}>", to[0].0),
+            "sent to <bob@away.test>: at mx.away.test: ".to_owned(),
+            "failed to <never@away.test>: at mx.away.test: 550 5.1.1 there is nobody of this name".to_owned(),
+            "reported: failed, by ".to_owned(),
+        ] {
+            assert!(told.contains(&expected), "{expected:?} is not in {told}");
+        }
+        assert!(!told.contains("secret") && !told.contains("did not say"), "{told}");
+    }
+    for node in cluster.node_ids() {
+        let told = cluster.get(node, &format!("/api/v1/trace/{id}")).unwrap();
+        assert!(told.contains("\"accepted\"") && told.contains("\"delivered\"") && told.contains("\"sent\""), "{told}");
+    }
+    assert!(cluster.mailraft(&["trace", "nobody@nowhere.test"], "").starts_with("no node remembers"));
+}
+
+#[test]
 fn what_leaves_is_signed_by_the_domains_keys_as_others_verify() {
     let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
     let cluster = cluster(&dns, &other);

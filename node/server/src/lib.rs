@@ -63,6 +63,7 @@ pub mod status;
 pub mod survival;
 mod taken;
 pub mod throttle;
+mod trail;
 mod turn_away;
 mod turns;
 

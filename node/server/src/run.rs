@@ -34,6 +34,7 @@ use crate::services::Services;
 use crate::sessions::tls::MailTls;
 use crate::sessions::{Service, SessionContext, listen};
 use crate::spool::Budget;
+use crate::trail::Trail;
 use crate::turns::Turns;
 use crate::{OpenStores, RowsBounds, Stores, confirmation, reload, sealed, standby};
 
@@ -237,6 +238,7 @@ async fn serve(
         places: Places::default(),
         allowed: Allowed::default(),
         queues: QueueWatch::default(),
+        trail: Trail::default(),
         turns,
     };
     services.credentials.set_masking(config.log.mask_addresses);

@@ -23,6 +23,7 @@ use crate::queues::QueueWatch;
 use crate::sender_auth::SenderAuth;
 use crate::spool::Budget;
 use crate::status::SessionStatus;
+use crate::trail::Trail;
 use crate::turns::Turns;
 
 /// Memory that a message on its way in has behind it: a chunk for itself, and as much for those that are whole.
@@ -65,6 +66,8 @@ pub struct Services {
     pub allowed: Allowed,
     /// What waits in queues.
     pub queues: QueueWatch,
+    /// What happened lately to each message here.
+    pub trail: Trail,
     /// Turns of commands that compute for long.
     pub turns: Turns,
     /// Who is logged in here.
@@ -82,6 +85,7 @@ impl Services {
             registry: self.registry.clone(),
             links: Arc::clone(&self.links),
             queues: self.memory.queues.clone(),
+            trail: self.trail.clone(),
         }
     }
 

@@ -127,6 +127,7 @@ impl Node {
             disk: DiskSpace::of(dir.path(), &config(dir.path()).limits),
             allowed: Default::default(),
             queues: Default::default(),
+            trail: Default::default(),
             descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
             sender_auth: SenderAuth::default(),
             logged_in: LoggedIn::default(),

@@ -297,9 +297,13 @@ async fn ask(
     match services.links.ask(node, Rpc::Directory { id, command }).await {
         Ok(RpcReply::Directory { result, at }) => Ok((result, at)),
         Ok(RpcReply::Detached(why)) => Err(why),
-        Ok(RpcReply::Status(_) | RpcReply::Unsupported | RpcReply::Heard | RpcReply::SetRegions(_)) => {
-            Err(Detached::Gone)
-        }
+        Ok(
+            RpcReply::Status(_)
+            | RpcReply::Unsupported
+            | RpcReply::Heard
+            | RpcReply::SetRegions(_)
+            | RpcReply::Trail(_),
+        ) => Err(Detached::Gone),
         Err(why) => Err(why),
     }
 }

@@ -9,6 +9,7 @@ mod queue;
 mod regions;
 mod standby;
 mod status;
+mod trace;
 
 use std::sync::Arc;
 
@@ -84,6 +85,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/addresses", post(api::add_address).get(api::list_addresses))
         .route("/addresses/{address}", delete(api::remove_address))
         .route("/commands/{id}", get(commands::command))
+        .route("/trace/{what}", get(trace::trace))
         .route("/queue", get(queue::list))
         .route("/queue/{id}", get(queue::show).post(queue::decide))
         .route("/partitions/{partition}/state-hash", get(status::state_hash))

@@ -112,9 +112,14 @@ async fn ask(services: &Services, node: NodeId, id: CommandId, settings: RegionS
         Ok(RpcReply::SetRegions(reply)) => reply,
         // A node of an earlier version, or one that has too much to do.
         Ok(RpcReply::Unsupported | RpcReply::Detached(Detached::Overloaded)) => SettingsReply::NotDone,
-        Ok(RpcReply::Directory { .. } | RpcReply::Status(_) | RpcReply::Detached(_) | RpcReply::Heard) | Err(_) => {
-            SettingsReply::Unknown
-        }
+        Ok(
+            RpcReply::Directory { .. }
+            | RpcReply::Status(_)
+            | RpcReply::Detached(_)
+            | RpcReply::Heard
+            | RpcReply::Trail(_),
+        )
+        | Err(_) => SettingsReply::Unknown,
     }
 }
 

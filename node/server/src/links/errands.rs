@@ -17,6 +17,7 @@ use super::source::MessageSource;
 use crate::actors::ErrandJob;
 use crate::environment::{command_id, os_env};
 use crate::lookups::look_up;
+use crate::trail::Step;
 
 /// Errands of a node's queue mailboxes that are carried out at once, without the large ones. Each has a chunk and a
 /// description of its message in memory, and uploads a MiB at the most.
@@ -110,6 +111,9 @@ async fn carry_out_while_leading(reach: &Reach, place: Place, errand: Errand) ->
     let (result, outcome) = match finished {
         Finished::Done((_, at)) => {
             tracing::info!(%item, recipient, command = %id, %at, what = ?errand.what, "done for a recipient of the queue");
+            if errand.what == ErrandKind::Deliver {
+                reach.trail.add(Step { recipient: Some(recipient), ..Step::new(item, "delivered") });
+            }
             ("done", ErrandOutcome::Done)
         }
         Finished::NotDone(NotDone::Refused(Refusal::Stale)) => ("stale", ErrandOutcome::Stale),

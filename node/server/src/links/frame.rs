@@ -22,6 +22,7 @@ use super::packed::{self, Packed};
 use crate::outbox::ToSession;
 use crate::settings::SettingsReply;
 use crate::throttle::GuessNews;
+use crate::trail::TrailQuestion;
 
 /// The longest frame in bytes: a folder of a million messages being opened.
 pub const FRAME_MAX_BYTES: usize = 64 << 20;
@@ -180,6 +181,8 @@ pub enum Rpc {
         /// What is to change.
         settings: RegionSettings,
     },
+    /// What happened lately to these messages at the node.
+    Trail(TrailQuestion),
 }
 
 /// The answer to a question.
@@ -202,6 +205,8 @@ pub enum RpcReply {
     Heard,
     /// What became of other settings of regions.
     SetRegions(SettingsReply),
+    /// What happened to messages there, as JSON.
+    Trail(String),
 }
 
 /// From a session's node on a connection for bodies.

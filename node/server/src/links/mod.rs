@@ -37,6 +37,7 @@ use mailraft_storage::CommandId;
 
 use crate::actors::{LocalLink, Registry};
 use crate::memory::SharedByAccounts;
+use crate::trail::Trail;
 use peer::RemoteLink;
 
 /// What a session needs to reach mailboxes.
@@ -52,6 +53,8 @@ pub struct Reach {
     pub links: Arc<Links>,
     /// What may wait for sessions, in bytes.
     pub queues: SharedByAccounts,
+    /// What happened lately to each message here.
+    pub trail: Trail,
 }
 
 /// A session's way to one actor.

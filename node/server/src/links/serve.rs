@@ -152,6 +152,9 @@ fn answer(reach: &Reach, own: &OwnAnswers, number: u64, rpc: Rpc, replies: mpsc:
             Rpc::SetRegions { id, settings } => {
                 RpcReply::SetRegions(settings::set_here(&reach.cluster, id, settings).await)
             }
+            Rpc::Trail(question) => {
+                RpcReply::Trail(serde_json::to_string(&reach.trail.tell(&question)).unwrap_or_default())
+            }
         };
         // The connection may be over; then nobody waits.
         let _ = replies.send((number, Response::Rpc(reply))).await;

@@ -21,6 +21,7 @@ use super::message::{MeasureError, Measured, OnItsWay, measure};
 use super::{Outbound, read_item};
 use crate::config;
 use crate::environment::wall;
+use crate::trail::Step;
 
 /// Connections to one address for one message: a server may take few recipients over each.
 const CONNECTIONS_TO_ONE_MAX: usize = 10;
@@ -70,6 +71,7 @@ pub async fn send(
         let notify = recipient.notify.as_deref();
         let attempt = attempt(recipient.number, outcome, (failed(recipient.number), notify), now, accepted);
         tell_log(item, &recipient.address, &attempt);
+        outbound.reach.trail.add(step(item, &recipient.address, &attempt));
         attempt
     });
     (OutwardOutcome::Attempted(attempts.collect()), how)
@@ -110,6 +112,17 @@ fn tell_log(item: CommandId, address: &str, attempt: &Attempt) {
     let said = if *is_reply { "" } else { text.as_str() };
     let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
     tracing::info!(%item, recipient = attempt.recipient, domain, host, status, said, next, "{result}");
+}
+
+/// The same for the trail, with the server's words.
+fn step(item: CommandId, address: &str, Attempt { end, diagnosis, .. }: &Attempt) -> Step {
+    let what = match end {
+        AttemptEnd::Sent { .. } => "sent",
+        AttemptEnd::Deferred { .. } => "deferred",
+        AttemptEnd::Failed => "failed",
+    };
+    let at = diagnosis.host.as_ref().map(|host| format!("at {host}: ")).unwrap_or_default();
+    Step { to: vec![address.to_owned()], ..Step::new(item, what) }.saying(&format!("{at}{}", diagnosis.text))
 }
 
 /// What an outcome means for the queue.

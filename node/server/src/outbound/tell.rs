@@ -15,6 +15,7 @@ use super::{Outbound, read_item};
 use crate::environment::{command_id, wall, zoned_now};
 use crate::links::MailboxSession;
 use crate::spool::{Entrance, Spool};
+use crate::trail::Step;
 
 /// Draws of an id until one falls to the partition of the queue; each does with a chance of one in as many as there are.
 const DRAWS_MAX: usize = 1 << 20;
@@ -213,6 +214,8 @@ async fn put(
         Finished::Done(_) => {
             ::metrics::counter!("mailraft_reports_total", "kind" => name(kind)).increment(1);
             tracing::info!(%item, report = %id, ?kind, "its sender is told");
+            let step = Step { report: Some(id.to_string()), ..Step::new(item, "reported") };
+            outbound.reach.trail.add(step.saying(name(kind)));
             OutwardOutcome::Reported
         }
         // It was told already, or somebody decided otherwise.

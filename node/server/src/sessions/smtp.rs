@@ -26,6 +26,7 @@ use crate::places::Place;
 use crate::refusals;
 use crate::services::Services;
 use crate::spool::{Entrance, Spool, SpoolRefused};
+use crate::trail::Step;
 
 /// A session at its start; `tls` if TLS is up already. Without a place it is only to be refused.
 pub fn session(
@@ -183,7 +184,23 @@ impl DeliveryAgent for Agent {
 
     async fn deliver(&mut self, transaction: Transaction) -> Result<String, Failure> {
         let begun = Instant::now();
+        let (from, to) = (
+            transaction.reverse_path.as_ref().map(ToString::to_string).unwrap_or_default(),
+            transaction.recipients.iter().map(ToString::to_string).collect(),
+        );
         let delivery = self.take_in(transaction).await;
+        let (id, what, says) = match &delivery {
+            Ok(Taken { id, says, .. }) => (*id, "accepted", (*says).to_owned()),
+            Err(Failure::NotDone(refusal)) => {
+                (command_id(&self.context.services.cluster), "refused", refusal.to_string())
+            }
+            Err(Failure::Unknown) => (
+                command_id(&self.context.services.cluster),
+                "refused",
+                "it is not known whether it was taken".to_owned(),
+            ),
+        };
+        self.context.services.trail.add(Step { from: Some(from), to, ..Step::new(id, what) }.saying(&says));
         let result = match &delivery {
             Ok(_) => {
                 self.context.services.accepted.get_or_init(Instant::now);
@@ -194,8 +211,17 @@ impl DeliveryAgent for Agent {
         };
         ::metrics::counter!("mailraft_deliveries_total", "result" => result).increment(1);
         ::metrics::histogram!("mailraft_command_seconds", "protocol" => "smtp").record(begun.elapsed().as_secs_f64());
-        delivery
+        delivery.map(|taken| taken.text)
     }
+}
+
+/// A message that was taken in.
+struct Taken {
+    id: CommandId,
+    /// What its sender is told.
+    text: String,
+    /// Where it went.
+    says: &'static str,
 }
 
 /// An id that is a function of what was asked, so that a repeat has the same.
@@ -293,7 +319,7 @@ impl Agent {
         Ok((spool, checked.field))
     }
 
-    async fn take_in(&mut self, mut transaction: Transaction) -> Result<String, Failure> {
+    async fn take_in(&mut self, mut transaction: Transaction) -> Result<Taken, Failure> {
         let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget));
         let spool = spool.map_err(refusals::spool)?;
         let submitted = transaction.identity.is_some();
@@ -391,17 +417,21 @@ impl Agent {
         self.mailbox_session = Some((mailbox, kept));
         match finished {
             Finished::Done((answer, at)) => {
-                match answer {
+                let says = match answer {
                     Answer::Accepted { recipients, .. } => {
                         tracing::info!(command = %id, %at, mailboxes = recipients.len(), "accepted");
+                        "for the queue"
                     }
-                    Answer::Stored { uid, .. } => tracing::info!(command = %id, %at, uid, "delivered"),
+                    Answer::Stored { uid, .. } => {
+                        tracing::info!(command = %id, %at, uid, "delivered");
+                        "and delivered"
+                    }
                     other => {
                         tracing::error!(command = %id, %at, ?other, "a delivery was answered with something else");
                         return Err(Failure::Unknown);
                     }
-                }
-                Ok(format!("id={id} at={at}"))
+                };
+                Ok(Taken { id, text: format!("id={id} at={at}"), says })
             }
             Finished::Unknown => {
                 tracing::info!(command = %id, "it is not known whether it was delivered");
