@@ -3,6 +3,7 @@
 //! libFuzzer makes of these.
 #![allow(clippy::expect_used, clippy::missing_panics_doc, clippy::panic)]
 
+pub mod feedback;
 pub mod frames;
 pub mod header;
 pub mod imap;
@@ -18,7 +19,7 @@ pub mod snapshot;
 pub type Body = fn(&[u8]);
 
 /// The fuzzers by name.
-pub const TARGETS: [(&str, Body); 12] = [
+pub const TARGETS: [(&str, Body); 13] = [
     ("smtp_dialogue", smtp::dialogue),
     ("imap_dialogue", imap::dialogue),
     ("message", message::message),
@@ -27,6 +28,7 @@ pub const TARGETS: [(&str, Body); 12] = [
     ("sasl", sasl::sasl),
     ("sender_auth", sender_auth::sender_auth),
     ("outbound_tls", outbound_tls::outbound_tls),
+    ("feedback", feedback::feedback),
     ("peer_frame", frames::peer_frame),
     ("session_frame", frames::session_frame),
     ("record", records::record),

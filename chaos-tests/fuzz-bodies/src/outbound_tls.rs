@@ -5,7 +5,6 @@ use mailraft_outbound::tls::dane::{
 };
 use mailraft_outbound::tls::domain::host_name;
 use mailraft_outbound::tls::mta_sts::{MAX_AGE_MAX_S, PATTERNS_MAX, Policy, policy_id};
-use mailraft_outbound::tls::report::{PLACES_MAX, Place, places};
 
 /// A policy or a record in text, as a whole; and TLSA records before a certificate, the number of records first, then each as its
 /// three numbers, the length of its data, and its data.
@@ -26,14 +25,6 @@ fn text(input: &[u8]) {
     }
     if let Some(id) = policy_id([input]) {
         assert!((1..=32).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric()), "{id}");
-    }
-    let places = places([input]);
-    assert!(places.len() <= PLACES_MAX);
-    for place in places {
-        match place {
-            Place::Mail(address) => assert!(!address.chars().any(|c| c.is_control() || c == ' '), "{address:?}"),
-            Place::Https(url) => assert!(url.starts_with("https://") && url.bytes().all(|b| b.is_ascii_graphic())),
-        }
     }
     if let Some(name) = std::str::from_utf8(input).ok().and_then(host_name) {
         assert_eq!(host_name(&name).as_ref(), Some(&name), "a name has one form");

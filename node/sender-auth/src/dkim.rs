@@ -1,11 +1,13 @@
 //! What came of a message's DKIM signatures (RFC 6376, section 6), in the words of RFC 8601, section 2.7.1.
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::Domain;
 use crate::keys::Algorithm;
 use crate::signature::{Checked, Flaw, Signature};
 
-/// What came of a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What came of a signature. Kept in records: variants are only ever added at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DkimResult {
     /// It is right.
     Pass,

@@ -1,5 +1,7 @@
 //! What the domain in From wants done with mail that can't be shown to be its own (DMARC, RFC 7489).
 
+use serde::{Deserialize, Serialize};
+
 use crate::dkim::{Dkim, DkimResult};
 use crate::dns::{Asker, Dns, NoAnswer};
 use crate::domain::Domain;
@@ -7,8 +9,8 @@ use crate::limits::RECORD_MAX_BYTES;
 use crate::spf::SpfResult;
 use crate::tags::Tags;
 
-/// What a domain wants done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a domain wants done. Kept in records: variants are only ever added at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Policy {
     /// Nothing.
     None,

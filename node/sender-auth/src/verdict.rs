@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::arc::Arc;
 use crate::dkim::Dkim;
 use crate::dmarc::{Dmarc, DmarcResult, Policy};
@@ -48,8 +50,8 @@ pub enum Enforcement {
     Reject,
 }
 
-/// What is done with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is done with a message. Kept in records: variants are only ever added at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Disposition {
     /// It goes where it is addressed to.
     Deliver,

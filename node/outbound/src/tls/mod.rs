@@ -2,7 +2,7 @@
 //!
 //! [`mta_sts`] and [`dane`] are what the other domain asks for; [`policy`] makes one decision for each server of both, of the
 //! configuration and of what the sender asked for; [`hello`] knows servers that can't stand our first message of TLS;
-//! [`report`] counts, and makes the day's report.
+//! [`report`] has the words of reports, which `mailraft_feedback` makes.
 
 pub mod dane;
 pub mod domain;

@@ -9,13 +9,15 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 
+use serde::{Deserialize, Serialize};
+
 use self::macros::{MacroString, Values};
 use self::record::{Mechanism, Prefixes, Qualifier, SpfRecord, is_spf};
 use crate::dns::{Asker, Dns};
 use crate::limits::{SPF_NAMES_MAX, SPF_RECORD_MAX_BYTES, SPF_TERMS_MAX, SPF_VOID_MAX};
 
-/// What came of it (RFC 7208, section 2.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What came of it (RFC 7208, section 2.6). Kept in records: variants are only ever added at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SpfResult {
     /// There is no domain, or it publishes no record.
     None,
