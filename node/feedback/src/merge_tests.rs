@@ -60,18 +60,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn days_become_one_in_any_order_and_none_is_counted_twice_or_forgotten(a in counted(), b in counted(), c in counted()) {
-        let [a, b, c] = [a, b, c].map(|all| (all.len() as u64, day_of(&all)));
-        let total = a.0 + b.0 + c.0;
-        let (a, b, c) = (&a.1, &b.1, &c.1);
-        let one = merged(&[a, b, c]);
+    fn days_become_one_in_any_order_and_none_is_counted_twice_or_forgotten(all in vec(counted(), 4)) {
+        let total: u64 = all.iter().map(|all| all.len() as u64).sum();
+        let days: Vec<Day<Small>> = all.iter().map(|all| day_of(all)).collect();
+        let [a, b, c, d] = [&days[0], &days[1], &days[2], &days[3]];
+        let one = merged(&[a, b, c, d]);
         prop_assert_eq!(one.total(), total);
         assert_bounded(&one);
-        for order in [[a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a]] {
+        for order in [[a, c, b, d], [b, d, a, c], [d, b, c, a], [c, a, d, b], [d, c, b, a]] {
             prop_assert_eq!(&merged(&order), &one);
         }
-        prop_assert_eq!(&merged(&[a, &merged(&[b, c])]), &one);
-        prop_assert_eq!(&merged(&[&merged(&[a, b]), c]), &one);
+        prop_assert_eq!(&merged(&[a, &merged(&[b, &merged(&[c, d])])]), &one);
+        // Both were cut, each elsewhere.
+        for [first, second] in [[[a, b], [c, d]], [[a, c], [b, d]], [[d, a], [c, b]]] {
+            prop_assert_eq!(&merged(&[&merged(&first), &merged(&second)]), &one);
+        }
         prop_assert_eq!(&merged(&[&one]), &one);
     }
 
