@@ -328,6 +328,53 @@ fn an_operator_sees_a_messages_way_over_all_nodes() {
     assert!(cluster.mailraft(&["trace", "nobody@nowhere.test"], "").starts_with("no node remembers"));
 }
 
+/// Switches sending off or on, on all nodes.
+fn switch(cluster: &Cluster, on: bool) {
+    for node in cluster.node_ids() {
+        let config = cluster.text(node, "config");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let text = text.replace(&format!("\nenabled = {}", !on), &format!("\nenabled = {on}"));
+        std::fs::write(&config, text).unwrap();
+        cluster.signal(node, rustix::process::Signal::HUP);
+    }
+}
+
+#[test]
+fn what_waits_stays_while_nothing_is_sent_and_goes_when_an_operator_wants_it() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let account = cluster.account(0);
+    other.be_down(true);
+    let id = submit(&cluster, &account, "bob@away.test", "early", "x");
+    cluster.wait("it waits", |cluster| {
+        cluster.get(1, &format!("/api/v1/queue/{id}")).unwrap_or_default().contains("\"deferred\"")
+    });
+    switch(&cluster, false);
+    let refused = |cluster: &Cluster, node| {
+        let text = message(&account.address, "bob@away.test", "late", "x");
+        let sent = smtp(cluster, node, &account)
+            .and_then(|mut smtp| smtp.send(&account.address, "bob@away.test", text.as_bytes()));
+        matches!(sent, Ok(SmtpReply::Refused(550, text)) if text.contains("outbound.enabled"))
+    };
+    cluster
+        .wait("no node takes mail for others", |cluster| cluster.node_ids().iter().all(|node| refused(cluster, *node)));
+    other.be_down(false);
+    cluster.mailraft(&["queue", "retry", &id], "");
+    // A message to somebody here is not held up by it.
+    submit(&cluster, &account, &account.address, "here", "x");
+    cluster.wait("it is delivered", |cluster| read(cluster, &account, "here").is_some());
+    assert!(other.taken().is_empty() && queue(&cluster, 1).len() == 1);
+    switch(&cluster, true);
+    cluster.wait("it is sent", |_| of_subject(&other.taken(), "early").len() == 1);
+    // What other servers say, and to whom mail goes, is in no log.
+    submit(&cluster, &account, "never@away.test", "refused", "x");
+    cluster.wait("its sender is told", |cluster| read(cluster, &account, "not delivered").is_some());
+    for node in cluster.node_ids() {
+        let log = std::fs::read_to_string(cluster.text(node, "log")).unwrap();
+        assert!(!log.contains("there is nobody of this name") && !log.contains("never@") && !log.contains("bob@"));
+    }
+}
+
 #[test]
 fn what_leaves_is_signed_by_the_domains_keys_as_others_verify() {
     let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());

@@ -164,31 +164,45 @@ impl Outbound {
         let item = outward.item;
         match &outward.what {
             OutwardKind::Send { domain, recipients, is_asked_for, .. } => {
-                if !(self.config)().outbound.enabled {
-                    return OutwardOutcome::NotNow(DISABLED_PAUSE);
-                }
                 let now_ms = self.now_ms();
-                let admission = self.destinations().admit(domain, now_ms, *is_asked_for);
-                match admission {
-                    Admission::Open => {}
-                    Admission::Full => return OutwardOutcome::NotNow(FULL_PAUSE),
-                    Admission::DownUntil(at) => {
-                        let numbers: Vec<u32> = recipients.iter().map(|(number, _)| *number).collect();
-                        if let Some(message) = read_item(self, place, item, &numbers).await
-                            && wall() >= message.accepted_and_expires().1
-                        {
-                            return send::expired(&message, domain);
-                        }
-                        return OutwardOutcome::NotNow(Duration::from_millis(at.saturating_sub(now_ms)));
-                    }
+                let (pause, why) = match (self.config)().outbound.enabled {
+                    false => (DISABLED_PAUSE, "nothing was sent to other domains from here".to_owned()),
+                    true => match self.admit(domain, now_ms, *is_asked_for) {
+                        Admission::Open => return self.send(place, item, (domain, recipients), now_ms).await,
+                        Admission::Full => return OutwardOutcome::NotNow(FULL_PAUSE),
+                        Admission::DownUntil(at) => (
+                            Duration::from_millis(at.saturating_sub(now_ms)),
+                            format!("no server of {domain} could be reached"),
+                        ),
+                    },
+                };
+                // Whoever sent it waits for no attempt that can't be made.
+                let numbers: Vec<u32> = recipients.iter().map(|(number, _)| *number).collect();
+                match read_item(self, place, item, &numbers).await {
+                    Some(message) if wall() >= message.accepted_and_expires().1 => send::expired(&message, &why),
+                    Some(_) | None => OutwardOutcome::NotNow(pause),
                 }
-                let mut turn = Turn { outbound: self, domain, how: Ended::Neither, begun_ms: now_ms };
-                let (outcome, how) = send::send(self, place, item, domain, recipients).await;
-                turn.how = how;
-                outcome
             }
             OutwardKind::Report { kind, recipients } => tell::tell(self, place, item, *kind, recipients).await,
         }
+    }
+
+    fn admit(&self, domain: &str, now_ms: u64, is_asked_for: bool) -> Admission {
+        self.destinations().admit(domain, now_ms, is_asked_for)
+    }
+
+    /// Sends it over a connection that was admitted.
+    async fn send(
+        &self,
+        place: Place,
+        item: CommandId,
+        (domain, recipients): (&str, &[(u32, u32)]),
+        begun_ms: u64,
+    ) -> OutwardOutcome {
+        let mut turn = Turn { outbound: self, domain, how: Ended::Neither, begun_ms };
+        let (outcome, how) = send::send(self, place, item, domain, recipients).await;
+        turn.how = how;
+        outcome
     }
 }
 

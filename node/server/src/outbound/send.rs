@@ -77,9 +77,9 @@ pub async fn send(
     (OutwardOutcome::Attempted(attempts.collect()), how)
 }
 
-/// What becomes of a message whose time is over while nobody of a domain can be reached.
-pub fn expired(message: &OutgoingMessage, domain: &str) -> OutwardOutcome {
-    let why = format!("for five days no server of {domain} could be reached");
+/// What becomes of a message whose time is over while it could not be attempted, for this reason.
+pub fn expired(message: &OutgoingMessage, why: &str) -> OutwardOutcome {
+    let why = format!("for five days {why}");
     let text = outcome::Diagnosis::ours(None, Phase::Connect, EnhancedCode::new(5, 4, 7), &why);
     let diagnosis = of_outcome(&text, wall());
     let attempt = |number: u32| Attempt { recipient: number, end: AttemptEnd::Failed, diagnosis: diagnosis.clone() };
