@@ -13,13 +13,20 @@
 //!   of the partition can answer only what it had committed, which stands before that entry. Once that is so of every
 //!   partition the row says *whole*, and then nothing that was ever answered is missing elsewhere.
 //!
+//! Where an operator has more promised than before, what was answered by the earlier promise may be missing elsewhere, too: the same
+//! entry of the control group says *returning*, and since when, until all of it is held.
+//!
 //! The control group needs no such entry: the row is one of its own log.
+
+use std::time::Duration;
 
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::{PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-const ROW_VERSION: u8 = 2;
+const ROW_VERSION: u8 = 3;
+/// The newest version that knows no promise which was less: all that it can say is written in it.
+const ROW_WITHOUT_LESS_PROMISED: u8 = 2;
 /// The newest version in which the row does not say since when answers may be missing elsewhere.
 const ROW_WITHOUT_UNHELD: u8 = 1;
 const PARTITION_ROW_VERSION: u8 = 1;
@@ -62,6 +69,8 @@ pub enum Unheld {
     Since(UnixMillis),
     /// Since nobody waited for it: it was taken out, and is waited for again.
     SinceTakenOut,
+    /// Since then less was promised than is now.
+    SinceLessPromised(UnixMillis),
 }
 
 /// The row before it said since when answers may be missing elsewhere.
@@ -112,7 +121,11 @@ impl ModeRow {
     /// Reads it, in whichever version it was written.
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         if bytes.first() != Some(&ROW_WITHOUT_UNHELD) {
-            return versioned_decode("mode row", ROW_VERSION, bytes);
+            let version = match bytes.first() {
+                Some(&ROW_WITHOUT_LESS_PROMISED) => ROW_WITHOUT_LESS_PROMISED,
+                Some(_) | None => ROW_VERSION,
+            };
+            return versioned_decode("mode row", version, bytes);
         }
         let RowWithoutUnheld { version, mode, since } = versioned_decode("mode row", ROW_WITHOUT_UNHELD, bytes)?;
         let unheld = match mode {
@@ -141,6 +154,22 @@ impl ModeRow {
         ModeRow { unheld: Unheld::SinceTakenOut, ..self.next(Mode::Alone, since) }
     }
 
+    /// The row that comes after this one when more is promised than before: what was answered `ahead` of other regions at most, by
+    /// the earlier promise, may be missing there until they hold all of it.
+    #[must_use]
+    pub fn promised_more(self, since: UnixMillis, ahead: Duration) -> Self {
+        let ahead_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
+        let earlier = |at: UnixMillis| UnixMillis(at.0.saturating_sub(ahead_ms));
+        let (mode, since, unheld) = match (self.mode, self.unheld) {
+            (Mode::Whole, _) => (Mode::Returning, since, Unheld::SinceLessPromised(earlier(since))),
+            (mode, Unheld::Since(at)) => (mode, self.since, Unheld::Since(earlier(at))),
+            (mode, Unheld::SinceLessPromised(at)) => (mode, self.since, Unheld::SinceLessPromised(earlier(at))),
+            (mode, Unheld::SinceTakenOut) => (mode, self.since, Unheld::SinceTakenOut),
+            (mode, Unheld::Nothing) => (mode, self.since, Unheld::SinceLessPromised(earlier(since))),
+        };
+        ModeRow { version: self.version + 1, mode, since, unheld }
+    }
+
     /// What the control group's own log says by it.
     pub fn of_control(self) -> PartitionMode {
         PartitionMode { version: self.version, alone: self.mode == Mode::Alone, since: self.since }
@@ -149,7 +178,11 @@ impl ModeRow {
     /// A batch that writes it.
     pub fn batch(&self) -> RowBatch {
         let mut batch = RowBatch::default();
-        batch.put(RowKey::partition(Table::Regions, KEY), versioned_encode(ROW_VERSION, self));
+        let version = match self.unheld {
+            Unheld::Nothing | Unheld::Since(_) | Unheld::SinceTakenOut => ROW_WITHOUT_LESS_PROMISED,
+            Unheld::SinceLessPromised(_) => ROW_VERSION,
+        };
+        batch.put(RowKey::partition(Table::Regions, KEY), versioned_encode(version, self));
         batch
     }
 }
@@ -281,6 +314,24 @@ mod tests {
     }
 
     #[test]
+    fn where_more_is_promised_a_row_says_what_was_answered_by_less_until_it_is_whole() {
+        let (at, ahead) = (UnixMillis, Duration::from_millis(50));
+        let more = ModeRow::default().promised_more(at(300), ahead);
+        assert_eq!((more.version, more.mode, more.since), (1, Mode::Returning, at(300)));
+        assert_eq!(more.unheld, Unheld::SinceLessPromised(at(250)));
+        assert_eq!(ModeRow::decode(&more.batch().puts[0].1).unwrap(), more);
+        assert_eq!(more.next(Mode::Whole, at(400)).unheld, Unheld::Nothing);
+        // Nobody confirms meanwhile: it is alone, and what may be missing is so from the earlier moment on.
+        let alone = more.next(Mode::Alone, at(400));
+        assert_eq!(alone.unheld, Unheld::SinceLessPromised(at(250)));
+        assert_eq!(alone.promised_more(at(900), ahead).unheld, Unheld::SinceLessPromised(at(200)));
+        // It was alone before: what was answered ahead of that, too.
+        let alone = ModeRow::default().next(Mode::Alone, at(300)).promised_more(at(900), ahead);
+        assert_eq!((alone.version, alone.mode, alone.since), (2, Mode::Alone, at(300)));
+        assert_eq!(alone.unheld, Unheld::Since(at(250)));
+    }
+
+    #[test]
     fn a_row_is_read_in_every_version() {
         let read = |bytes: &[u8]| ModeRow::decode(bytes).unwrap();
         let first = |mode: u8| read(&[1, 4, mode, 7]);
@@ -291,7 +342,11 @@ mod tests {
             read(&[2, 4, 2, 7, 1, 5]),
             ModeRow { unheld: Unheld::Since(UnixMillis(5)), ..row(4, Mode::Returning) }
         );
-        assert!(matches!(ModeRow::decode(&[3]), Err(StoreError::Newer { .. })));
+        assert_eq!(
+            read(&[3, 4, 2, 7, 3, 5]),
+            ModeRow { unheld: Unheld::SinceLessPromised(UnixMillis(5)), ..row(4, Mode::Returning) }
+        );
+        assert!(matches!(ModeRow::decode(&[4]), Err(StoreError::Newer { .. })));
         assert!(matches!(ModeRow::decode(&[]), Err(StoreError::Damaged { .. })));
     }
 }

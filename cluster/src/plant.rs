@@ -75,6 +75,8 @@ mailraft_storage::plants! {
     WholeBeforeHeld,
     /// Other settings of regions are answered only when another region holds them.
     SettingsWaitToBeVisible,
+    /// What was answered while less was promised counts as held once more is.
+    LessPromisedForgotten,
     /// A standby that differs from its home stops the processes there.
     RottenStandbyStopsHome,
     /// A standby does not mark that a snapshot may be above what its region holds.

@@ -63,6 +63,11 @@ impl Durability {
             Durability::Region { rpo_max_ms } => Some(Duration::from_millis(rpo_max_ms)),
         }
     }
+
+    /// For how long they may at most.
+    pub fn may_run_ahead(self) -> Duration {
+        self.rpo_max().unwrap_or_default()
+    }
 }
 
 /// What happens to new writes while a region that answers wait for confirms nothing.

@@ -72,7 +72,7 @@ impl Replica {
             Some(before) => (before.row.clone(), before.changes.clone()),
             None => (regions.row().clone(), regions.changes().clone()),
         };
-        let waited_for = row.sync_set.len();
+        let (waited_for, before) = (row.sync_set.len(), row.durability);
         let row = match regions.changed(row, &settings) {
             Ok(row) => row,
             Err(why) => return Some(SettingsOutcome::Refused(SettingsRefusal::BadSettings(why))),
@@ -82,8 +82,16 @@ impl Replica {
         }
         // What was answered while nobody waited for the new one it may lack, and so it is as if nobody had confirmed.
         let adds = row.sync_set.len() > waited_for;
-        let mode = regions.mode().taken_back(self.newest_stamp().max(wall));
-        if adds && self.has_appended_mode(term, mode.version) {
+        // What was answered by the earlier promise they may lack, and it is more than is promised from now on.
+        let tightens =
+            row.durability.may_run_ahead() < before.may_run_ahead() && !plant::is(Fault::LessPromisedForgotten);
+        let changes_mode = adds || tightens && !row.sync_set.is_empty();
+        let now = self.newest_stamp().max(wall);
+        let mode = match adds {
+            true => regions.mode().taken_back(now),
+            false => regions.mode().promised_more(now, before.may_run_ahead()),
+        };
+        if changes_mode && self.has_appended_mode(term, mode.version) {
             return Some(SettingsOutcome::Dropped);
         }
         let index = Index(self.raw.raft.raft_log.last_index() + 1);
@@ -92,7 +100,7 @@ impl Replica {
         let mut batch = RowBatch::default();
         regions::write(&mut batch, &row);
         changes.write(&mut batch);
-        if adds {
+        if changes_mode {
             batch.puts.extend(mode.batch().puts);
         }
         match self.append_own(config, wall, term, batch, 0) {
@@ -100,7 +108,7 @@ impl Replica {
                 assert_eq!(at, index, "a change of settings names its own index");
                 let in_flight = InFlight { row, changes, change, requests: vec![request], verdict: None };
                 self.settings.0.push_back(in_flight);
-                if adds {
+                if changes_mode {
                     self.appends_mode(term, mode.version);
                 }
                 None

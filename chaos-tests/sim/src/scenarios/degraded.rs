@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use mailraft_cluster::mode::Mode;
+use mailraft_cluster::regions::{Durability, RegionSettings};
 use mailraft_storage::PartitionId;
 
 use crate::faults::Fault;
 use crate::scenarios::script::{S, Script, Scripted, leader, status};
-use crate::scenarios::takeover::{HOME, SOUTH, from_home, geo, home_dies, says, south_serves};
+use crate::scenarios::takeover::{HOME, SOUTH, from_home, geo, home_dies, region, says, south_serves};
 use crate::setup::Setup;
 use crate::world::World;
 use crate::world::run::Ran;
@@ -39,6 +40,27 @@ pub fn it_is_whole_only_once_every_partition_says_so(seed: u64) -> Scripted<Ran>
     held.into_iter().for_each(|hold| s.lose(hold));
     says(&mut s, &SOUTH)?;
     south_serves(&mut s)?;
+    s.expect_clean()
+}
+
+/// A home whose answers may run ahead is to promise that none does. South lacks some of one partition, and it is said to, until it
+/// has them.
+pub fn what_was_answered_by_less_is_missing_until_it_is_held(seed: u64) -> Scripted<Ran> {
+    let mut s = Script::of(region(seed))?;
+    let writer = s.client(HOME[0], P)?;
+    s.deliver(writer)?;
+    let held = SOUTH.map(|node| s.hold(from_home(P, node)));
+    s.deliver(writer)?;
+    let settings = RegionSettings { durability: Some(Durability::Geo), ..RegionSettings::default() };
+    s.fault(Fault::Settings { settings })?;
+    s.until("something is said to be missing", 5 * S, |w| mode(w) == Some(Mode::Returning))?;
+    s.wait(2 * S)?;
+    s.expect("it is missing yet", mode(&s.world) == Some(Mode::Returning))?;
+    for hold in held {
+        s.release(hold)?;
+    }
+    s.until("nothing is missing", 5 * S, |w| mode(w) == Some(Mode::Whole))?;
+    s.deliver(writer)?;
     s.expect_clean()
 }
 

@@ -40,7 +40,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 44] = [
+const ALL: [Scenario; 45] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -253,6 +253,11 @@ const ALL: [Scenario; 44] = [
         run: degraded::it_is_whole_only_once_every_partition_says_so,
     },
     Scenario {
+        name: "more-promised",
+        about: "more is promised than before while south lacks answers, which it is said to lack until it has them",
+        run: degraded::what_was_answered_by_less_is_missing_until_it_is_held,
+    },
+    Scenario {
         name: "takeover-rotten",
         about: "a standby is not what was applied, and the others take over",
         run: degraded::a_rotten_standby_stops_nobody,
@@ -260,7 +265,7 @@ const ALL: [Scenario; 44] = [
 ];
 
 /// Scenarios of a takeover, and the planted faults that make each of them fail.
-pub const PLANTED: [(&str, &str); 18] = [
+pub const PLANTED: [(&str, &str); 19] = [
     ("takeover-elects", "HeldByOneStandby"),
     ("takeover-half", "MailBeforeControl"),
     ("takeover-half", "OneOfThreeIsEnough"),
@@ -278,6 +283,7 @@ pub const PLANTED: [(&str, &str); 18] = [
     ("takeover-lost-seen", "ForkNotHeard"),
     ("takeover-lives-on", "AloneGoesOn"),
     ("takeover-returning", "WholeBeforeHeld"),
+    ("more-promised", "LessPromisedForgotten"),
     ("takeover-rotten", "RottenStandbyStopsHome"),
 ];
 

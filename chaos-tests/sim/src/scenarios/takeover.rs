@@ -32,7 +32,7 @@ pub(super) fn geo(seed: u64) -> Setup {
 }
 
 /// The same, and a minute of answers may be.
-fn region(seed: u64) -> Setup {
+pub(super) fn region(seed: u64) -> Setup {
     Setup { rpo_max: Some(Duration::from_secs(60)), ..geo(seed) }
 }
 

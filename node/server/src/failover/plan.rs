@@ -208,6 +208,10 @@ fn unheld(regions: &Regions, region: &str) -> Option<String> {
     match regions.mode().unheld {
         Unheld::Nothing => None,
         Unheld::Since(at) => Some(format!("what {home} answered alone since {}", moment(at.0))),
+        Unheld::SinceLessPromised(at) => Some(format!(
+            "what {home} answered since {} and {region} did not hold: until then, and for a while after, less was promised than now",
+            moment(at.0)
+        )),
         Unheld::SinceTakenOut => {
             Some(format!("what {home} answered while it did not wait for {region}, nobody here knows how much"))
         }
