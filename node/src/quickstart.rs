@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mailraft_driver::pki::ClusterCa;
+use mailraft_server::admin::SEALED;
 use mailraft_server::bootstrap::{FirstNode, FirstState, create_first_state};
 use mailraft_server::config::{Config, OnLoopback, render_on_loopback};
 use mailraft_server::disk_space::DiskSpace;
@@ -57,12 +58,17 @@ pub fn run(options: &Quickstart) -> Result<(), Failed> {
         create(&dir, options)?
     };
     let before: Vec<Pid> = nodes(&cluster).filter_map(|n| n["config"].as_str()).flat_map(processes_of).collect();
-    if let Err(failed) = bring_up(&dir, &mut cluster, &told_to_stop) {
+    let brought_up = bring_up(&dir, &mut cluster, &told_to_stop);
+    let is_taken_over = brought_up.inspect_err(|_| {
         // What was started must not run on unwatched; what ran before is not ours to end.
         let _ = end(&cluster, &before);
-        return Err(failed);
+    })?;
+    match is_taken_over {
+        false => explain(&dir, &cluster, options.detach),
+        true => {
+            tell!("\nAnother region took over: its nodes serve. How it is: mailraft status --dir {}\n", dir.display())
+        }
     }
-    explain(&dir, &cluster, options.detach);
     say_if_disk_is_low(&dir, &cluster);
     if options.detach {
         return Ok(());
@@ -74,11 +80,15 @@ pub fn run(options: &Quickstart) -> Result<(), Failed> {
     stop(&dir)
 }
 
-fn bring_up(dir: &Path, cluster: &mut Value, told_to_stop: &AtomicBool) -> Result<(), Failed> {
+/// Whether a region was taken over.
+fn bring_up(dir: &Path, cluster: &mut Value, told_to_stop: &AtomicBool) -> Result<bool, Failed> {
     start_nodes(dir, cluster)?;
     write_cluster(dir, cluster)?;
-    wait_until_ready(dir, cluster, told_to_stop)?;
-    create_accounts(dir, cluster)
+    let is_taken_over = wait_until_ready(dir, cluster, told_to_stop)?;
+    if !is_taken_over {
+        create_accounts(dir, cluster)?;
+    }
+    Ok(is_taken_over)
 }
 
 /// Stops the nodes of a cluster, also those that were started again by hand: SIGTERM, then SIGKILL for those that
@@ -233,14 +243,17 @@ fn start_nodes(dir: &Path, cluster: &mut Value) -> Result<(), Failed> {
     Ok(())
 }
 
-fn wait_until_ready(dir: &Path, cluster: &Value, told_to_stop: &AtomicBool) -> Result<(), Failed> {
+/// Whether one of them was taken over: it is sealed, and never gets ready.
+fn wait_until_ready(dir: &Path, cluster: &Value, told_to_stop: &AtomicBool) -> Result<bool, Failed> {
     let client = AdminClient::in_dir(dir)?;
+    let mut is_taken_over = false;
     let begun = Instant::now();
     for line in nodes(cluster) {
         let (id, address) = (line["id"].as_u64().unwrap_or(0), line["admin"].as_str().unwrap_or_default());
-        loop {
+        let sealed = loop {
             let why = match client.is_ready(address) {
-                Ok(()) => break,
+                Ok(()) => break None,
+                Err(why) if why.starts_with(SEALED) => break Some(why),
                 Err(why) => why,
             };
             let died = processes_of(line["config"].as_str().unwrap_or_default()).is_empty();
@@ -258,10 +271,14 @@ fn wait_until_ready(dir: &Path, cluster: &Value, told_to_stop: &AtomicBool) -> R
                 return Err(Failed::because("told to stop before the cluster was ready".into()));
             }
             std::thread::sleep(PAUSE);
+        };
+        is_taken_over |= sealed.is_some();
+        match sealed {
+            None => tell!("  node {id} is ready after {:.1} s", begun.elapsed().as_secs_f64()),
+            Some(why) => tell!("  node {id}: {why}"),
         }
-        tell!("  node {id} is ready after {:.1} s", begun.elapsed().as_secs_f64());
     }
-    Ok(())
+    Ok(is_taken_over)
 }
 
 fn create_accounts(dir: &Path, cluster: &Value) -> Result<(), Failed> {

@@ -148,12 +148,19 @@ fn sentences(answer: &Value) -> Vec<String> {
         return vec![format!("one region, {home}: with it all mail is lost")];
     };
     let seconds = |key: &str| answer[key].as_u64().unwrap_or_default() as f64 / 1_000.0;
-    let promise = match durability {
-        "geo" => format!("durability geo: loss of region {home} loses no mail that was answered"),
-        _ => format!(
-            "durability region, bound {} s: loss of region {home} loses at most that much of what was answered last",
-            seconds("rpo_max_ms")
-        ),
+    let is_waited_for = answer["regions"].as_array().into_iter().flatten().any(|region| region["waited_for"] == true);
+    let name = match durability {
+        "geo" => "durability geo".to_owned(),
+        _ => format!("durability region, bound {} s", seconds("rpo_max_ms")),
+    };
+    let promise = match (durability, is_waited_for) {
+        (_, false) => format!("{name}: no backup region is waited for, so a loss of region {home} loses its mail"),
+        ("geo", true) => format!("{name}: while answers wait, a loss of region {home} loses no mail that was answered"),
+        (_, true) => {
+            format!(
+                "{name}: while answers wait, a loss of region {home} loses at most that much of what was answered last"
+            )
+        }
     };
     let without = match answer["unconfirmed"].as_str() {
         Some("refuse") => "unconfirmed refuse: while a backup region confirms nothing, new mail is deferred".to_owned(),
@@ -163,7 +170,9 @@ fn sentences(answer: &Value) -> Vec<String> {
         ),
     };
     let regions = answer["regions"].as_array().into_iter().flatten().map(line);
-    [promise, without].into_iter().chain(regions).chain(takeovers(answer)).collect()
+    let now = "whether they wait now, and what is survived: mailraft status".to_owned();
+    let rules = if is_waited_for { vec![promise, without, now] } else { vec![promise] };
+    rules.into_iter().chain(regions).chain(takeovers(answer)).collect()
 }
 
 /// A sentence for each takeover, with where it forked off what was before.
@@ -233,28 +242,35 @@ mod tests {
         assert_eq!(
             sentences(&answer),
             [
-                "durability geo: loss of region home loses no mail that was answered",
+                "durability geo: while answers wait, a loss of region home loses no mail that was answered",
                 "unconfirmed degrade: 60 s after a backup region confirmed last, home goes on alone",
+                "whether they wait now, and what is survived: mailraft status",
                 "home  home  nodes 1, 2",
                 "south  backup, answers wait for it  nodes 3",
             ]
         );
-        answer["regions"][1]["waited_for"] = json!(false);
-        assert!(sentences(&answer)[3].contains("taken out"));
-        answer["regions"][1]["left_behind"] = json!(true);
-        assert!(sentences(&answer)[3].starts_with("south  was taken over"));
         answer["durability"] = json!("region");
         answer["rpo_max_ms"] = json!(500);
         answer["unconfirmed"] = json!("refuse");
         let said = sentences(&answer);
         assert!(said[0].contains("bound 0.5 s") && said[1].starts_with("unconfirmed refuse"), "{said:?}");
+        // Where nobody waits nothing is promised.
+        answer["regions"][1]["waited_for"] = json!(false);
+        let said = sentences(&answer);
+        assert!(
+            said[0].ends_with("no backup region is waited for, so a loss of region home loses its mail"),
+            "{said:?}"
+        );
+        assert!(said[1].starts_with("home  home") && said[2].contains("taken out"), "{said:?}");
+        answer["regions"][1]["left_behind"] = json!(true);
+        assert!(sentences(&answer)[2].starts_with("south  was taken over"));
         answer["takeovers"] = json!([{
             "incarnation": 2, "home": "south", "since_unix_ms": 1_795_684_443_000_u64, "word": "it is off",
             "forks": [{"partition": 0, "index": 41, "term": 3}, {"partition": 1, "index": 7, "term": 2}],
         }]);
         let said = sentences(&answer);
         assert_eq!(
-            said[4..],
+            said[3..],
             [
                 "incarnation 2  south took over at 2026-11-26T09:14:03Z: it is off; forks (partition:entry.term)",
                 "  0:41.3 1:7.2",

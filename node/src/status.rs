@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use mailraft_driver::ScrubStatus;
+use mailraft_server::admin::SEALED;
 use mailraft_server::status::{ClusterStatus, NodeAnswer, NodeLine, PartitionLine};
 use mailraft_storage::PartitionId;
 use serde_json::{Value, json};
@@ -33,15 +34,18 @@ pub fn run(target: &Target, json: bool) -> Result<ExitCode, Failed> {
     Ok(exit_code(status.healthy))
 }
 
-/// What the node says that sees most of the others; if none answers, that, in the same form.
+/// What the node says that sees most of the others, and none that is sealed before one that is not; if none answers, that, in the
+/// same form.
 fn ask(client: &AdminClient) -> Result<Value, Value> {
-    let up = |answer: &Value| -> usize {
-        answer["nodes"].as_array().map_or(0, |nodes| nodes.iter().filter(|node| node["up"] == true).count())
+    let sees = |answer: &Value| -> (bool, usize) {
+        let is_sealed = answer["survives"].as_str().is_some_and(|survives| survives.starts_with(SEALED));
+        let up = answer["nodes"].as_array().map_or(0, |nodes| nodes.iter().filter(|node| node["up"] == true).count());
+        (!is_sealed, up)
     };
     let (mut best, mut whys) = (None, Vec::new());
     for (node, answer) in client.nodes().iter().zip(client.ask_all("/api/v1/status", STATUS_MAX)) {
         match answer {
-            Ok(answer) if best.as_ref().is_none_or(|best| up(best) < up(&answer)) => best = Some(answer),
+            Ok(answer) if best.as_ref().is_none_or(|best| sees(best) < sees(&answer)) => best = Some(answer),
             Ok(_) => {}
             Err(why) => whys.push(format!("{}: {why}", node.address)),
         }

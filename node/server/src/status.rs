@@ -17,6 +17,9 @@ use crate::queues::QueuedStatus;
 use crate::survival::{RegionLine, RegionState, Survival};
 use crate::taken::{Said, Takeovers};
 
+/// So many partitions without a leader are named one by one.
+const WITHOUT_LEADER_NAMED_MAX: usize = 3;
+
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnStatus {
@@ -170,6 +173,7 @@ impl ClusterStatus {
             let said = answers.iter().map(|(node, own)| (*node, own.as_ref().map(OwnStatus::of_takeovers)));
             Takeovers::of(regions, asked_node, &said.collect())
         });
+        let takes_over = regions.and_then(|regions| takes_over(regions, asked_node, &said, &takeovers));
         let survival = regions.map(|regions| match takeovers.sealed {
             Some(sentence) => Survival { survives: sentence, regions: Vec::new() },
             None => Survival::of(regions, partitions, &said),
@@ -247,15 +251,46 @@ impl ClusterStatus {
         notes.extend(held(&nodes));
         problems.extend(broken_links(&nodes));
         let mut partitions: Vec<PartitionLine> = lines.into_values().collect();
-        for line in &mut partitions {
-            line.measure_lag();
-            if line.leader.is_none() {
-                problems.push(format!("partition {} has no leader: a majority of its nodes must run", line.partition));
-            }
-        }
+        partitions.iter_mut().for_each(PartitionLine::measure_lag);
+        problems.extend(without_leader(&partitions));
+        problems.extend(takes_over);
         let healthy = problems.is_empty();
         ClusterStatus { cluster, asked_node, nodes, partitions, survives, regions, healthy, problems, notes }
     }
+}
+
+/// A sentence for each partition that has no leader, or one for many.
+fn without_leader(partitions: &[PartitionLine]) -> Vec<String> {
+    let none: Vec<PartitionId> =
+        partitions.iter().filter(|line| line.leader.is_none()).map(|line| line.partition).collect();
+    if none.len() > WITHOUT_LEADER_NAMED_MAX {
+        return vec![format!(
+            "{} of {} partitions have no leader: a majority of the nodes of each must run",
+            none.len(),
+            partitions.len()
+        )];
+    }
+    none.iter().map(|of| format!("partition {of} has no leader: a majority of its nodes must run")).collect()
+}
+
+/// What an operator at a backup region can do while nobody hears the home.
+fn takes_over(
+    regions: &Regions,
+    asked: NodeId,
+    answers: &BTreeMap<NodeId, Option<&NodeStatus>>,
+    takeovers: &Takeovers,
+) -> Option<String> {
+    let (own, home) = (regions.of(asked)?, regions.home());
+    let of_home = |node: &NodeId| regions.of(*node) == Some(home);
+    let is_heard = answers.iter().any(|(node, said)| of_home(node) && said.is_some());
+    let may = own != home && !is_heard && takeovers.sealed.is_none() && regions.has_standbys(own);
+    let (own, home) = (&own.0, &home.0);
+    may.then(|| {
+        format!(
+            "no node of region {home} answers. If it is lost, {own} takes over from it when you say so: mailraft region failover \
+             --to {own} --dry-run shows what would be lost"
+        )
+    })
 }
 
 /// A sentence where mail waits for somebody to decide about it.
@@ -415,6 +450,16 @@ mod tests {
         assert!(status([holds(1, 0), holds(2, 0)]).notes.is_empty(), "mail that waits is nothing to tell");
         let notes = status([holds(1, 2), holds(2, 3), node(3, Vec::new())]).notes;
         assert_eq!(notes, ["mail for 5 recipients is held until somebody decides about it: see mailraft queue list"]);
+    }
+
+    #[test]
+    fn many_partitions_without_a_leader_are_one_sentence() {
+        let lines = |count: u32| (0..count).map(|p| PartitionLine::unknown(PartitionId(p))).collect::<Vec<_>>();
+        assert_eq!(without_leader(&lines(3)).len(), 3);
+        assert_eq!(
+            without_leader(&lines(17)),
+            ["17 of 17 partitions have no leader: a majority of the nodes of each must run"]
+        );
     }
 
     #[test]

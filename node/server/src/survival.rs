@@ -243,7 +243,7 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
         RegionState::Returning => {
             let since = line.alone_since_unix_ms.map_or_else(String::new, moment);
             format!(
-                "NOT PROTECTED YET: {home} waits for {region} again since {since}; what it answered alone is being sent, \
+                "NOT PROTECTED YET: {home} waits for {region} again since {since}; what was answered before is being sent, \
                  {} entries",
                 thousands(line.lag_entries)
             )
@@ -284,7 +284,14 @@ fn survives(
     let home = &row.home.0;
     let one_more =
         leaders.len() > partitions as usize && leaders.values().all(|leader| bears_one_more(regions, leader));
-    let node = if one_more { "any one node" } else { "no further node" };
+    // Where answers wait for a region, one more of its nodes may be what they wait for.
+    let tight: Vec<&str> =
+        lines.iter().filter(|line| waits(line) && !line.bears_one_more()).map(|line| line.region.as_str()).collect();
+    let node = match (one_more, tight.is_empty()) {
+        (true, true) => "any one node".to_owned(),
+        (true, false) => format!("any one node of {home}, but no further one of {}", tight.join(" or ")),
+        (false, _) => "no further node".to_owned(),
+    };
     let protects = |line: &&RegionLine| match line.state {
         RegionState::Holds | RegionState::Behind | RegionState::Stopped => true,
         RegionState::Alone
@@ -307,13 +314,36 @@ fn survives(
         }
         Durability::Geo | Durability::Region { .. } => "0 accepted mail lost".to_owned(),
     };
+    let by_hand = match best.confirming > best.standbys / 2 {
+        true => "by hand".to_owned(),
+        false => format!("by hand, once a majority of the nodes of {} runs", best.region),
+    };
     let names: Vec<&str> = protecting.iter().map(|line| line.region.as_str()).collect();
     let together = match names.split_last() {
         Some((last, [])) => format!("{home} and {last}"),
         Some((last, others)) => format!("{home}, {} and {last}", others.join(", ")),
         None => home.clone(),
     };
-    format!("survives: {node}; loss of region {home}, {cost} (by hand). NOT: loss of {together} together")
+    format!("survives: {node}; loss of region {home}, {cost} ({by_hand}). NOT: loss of {together} together")
+}
+
+/// Whether answers wait for a region.
+fn waits(line: &RegionLine) -> bool {
+    match line.state {
+        RegionState::Holds | RegionState::Behind | RegionState::Stopped | RegionState::Returning => true,
+        RegionState::Alone
+        | RegionState::Filling
+        | RegionState::Removed
+        | RegionState::Unknown
+        | RegionState::LeftBehind => false,
+    }
+}
+
+impl RegionLine {
+    /// Whether a majority of its standbys of each partition confirms even if one more of them dies.
+    fn bears_one_more(&self) -> bool {
+        self.confirming > self.standbys / 2 + 1
+    }
 }
 
 /// Whether a majority of a partition's members at home is there even if one more of them dies.
@@ -662,6 +692,45 @@ pub(crate) mod tests {
         let dead = |leader: &mut ReplicaStatus| leader.followers[0].active = false;
         let (survives, _) = World::new(Durability::Geo).south(dead).said();
         assert!(survives.starts_with("survives: no further node; loss of region home"), "{survives}");
+    }
+
+    #[test]
+    fn a_backup_of_which_no_further_node_may_die_is_named_and_so_is_one_that_has_no_majority() {
+        let confirm = |confirming| move |leader: &mut ReplicaStatus| leader.regions[0].confirming = confirming;
+        for (confirming, said) in [
+            (3, "survives: any one node; loss of region home, 0 accepted mail lost (by hand). NOT:"),
+            (
+                2,
+                "survives: any one node of home, but no further one of south; loss of region home, 0 accepted mail lost (by hand). \
+                 NOT:",
+            ),
+            (
+                1,
+                "survives: any one node of home, but no further one of south; loss of region home, 0 accepted mail lost (by hand, \
+                 once a majority of the nodes of south runs). NOT:",
+            ),
+        ] {
+            let (survives, _) = World::new(Durability::Geo).south(confirm(confirming)).said();
+            assert!(survives.starts_with(said), "{survives}");
+        }
+    }
+
+    #[test]
+    fn while_what_was_answered_by_an_earlier_promise_is_missing_nothing_is_protected() {
+        let mut world = World::new(Durability::Geo);
+        let (survives, south) = world
+            .south(|leader| {
+                let mode = Mode::Returning;
+                leader.mode = Some(ModeStatus { version: 1, mode, since: UnixMillis(1_795_684_443_000), alone: false });
+                leader.regions[0].held = Index(41);
+            })
+            .said();
+        assert_eq!(
+            south.sentence,
+            "NOT PROTECTED YET: home waits for south again since 2026-11-26T09:14:03Z; what was answered before is being sent, 18 \
+             entries"
+        );
+        assert_eq!(survives, "survives: any one node. NOT: loss of region home");
     }
 
     #[test]

@@ -102,6 +102,9 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
+/// What the answer of a node begins with that is not ready as another region took over.
+pub const SEALED: &str = "SEALED";
+
 async fn ready(State(admin): State<Admin>) -> Response {
     let serving = *admin.serving.borrow();
     is_ready(&admin.services.cluster, serving).await
@@ -112,6 +115,10 @@ async fn is_ready(cluster: &Cluster, serving: bool) -> Response {
     let no = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response();
     if !serving {
         return no("shutting down".into());
+    }
+    let control = |of: &mailraft_cluster::ReplicaStatus| of.partition == PartitionId::CONTROL && of.sealed_by.is_some();
+    if cluster.status().await.partitions.iter().any(control) {
+        return no(format!("{SEALED}: another region took over; this node serves nothing and keeps its data"));
     }
     let without: Vec<String> = {
         let leaders = cluster.leaders();
