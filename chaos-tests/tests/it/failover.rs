@@ -91,6 +91,10 @@ fn said(cluster: &Cluster, args: &[&str], input: &str) -> (Option<i32>, String) 
 #[test]
 fn an_operator_is_told_what_is_certain_asked_and_refused_in_words_and_can_go_on_after_a_break() {
     let (mut cluster, key) = without_home();
+    let status = cluster.mailraft_says(&["status"]);
+    for words in ["17 of 17 partitions have no leader", "mailraft region failover --to south --dry-run shows"] {
+        assert!(status.contains(words), "{words} is not in:\n{status}");
+    }
     for (args, words) in [
         (&["--to", "north"][..], "there is no region north: there are home, south"),
         (&["--to", "home"], "home is home already"),
@@ -176,6 +180,18 @@ fn an_operator_is_told_what_is_certain_asked_and_refused_in_words_and_can_go_on_
     let only_its_own = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(cluster.dir.join("node4/root.key"), only_its_own).unwrap();
     assert_eq!(subjects(&cluster, 4), ["after", "before"]);
+    // The old home comes back, and is sealed: whoever starts everything again is told, and ends nothing.
+    for node in cluster.nodes_in("home") {
+        cluster.start(node);
+    }
+    cluster.wait("the old home is sealed", |cluster| {
+        cluster.status(1).is_some_and(|status| status["survives"].to_string().contains("SEALED"))
+    });
+    let started = cluster.mailraft(&["quickstart", "--detach"], "");
+    assert!(started.contains("node 1: SEALED") && started.contains("Another region took over"), "{started}");
+    assert_eq!(subjects(&cluster, 4), ["after", "before"]);
+    let status = cluster.mailraft_says(&["status"]);
+    assert!(!status.starts_with("SEALED") && status.contains("NOT PROTECTED: no backup region"), "{status}");
 }
 
 #[test]
