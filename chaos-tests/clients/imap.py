@@ -67,6 +67,42 @@ answer = m.append("Work/Neu", "(\\Seen $Own)", imaplib.Time2Internaldate(time.ti
 assert b"APPENDUID" in answer[1][0], answer
 typ, data = m.append("Nowhere", None, None, b"Subject: no\r\n\r\n")
 assert typ == "NO" and b"TRYCREATE" in data[0], data
+
+
+class Several:
+    """Literals one after another, each with what stands before the next (MULTIAPPEND)."""
+
+    def __init__(self, messages):
+        self.left = [b"%s%s" % (message, behind) for message, behind in zip(messages, self.between(messages))]
+
+    @staticmethod
+    def between(messages):
+        return [b" (\\Seen) {%d}" % len(message) for message in messages[1:]] + [b""]
+
+    def next(self, _):
+        return self.left.pop(0)
+
+
+def append_several(folder, messages):
+    m.literal = Several(messages).next
+    return m._simple_command("APPEND", folder, "(\\Flagged)", "{%d}" % len(messages[0]))
+
+
+assert "MULTIAPPEND" in m.capabilities, m.capabilities
+several = [b"Subject: several %d\r\n\r\n%s\r\n" % (n, b"x" * size) for n, size in enumerate([1, 300_000, 70_000, 2])]
+answer = append_several("Drafts", several)
+assert answer[0] == "OK" and b"APPENDUID" in answer[1][0] and b" 1:4]" in answer[1][0], answer
+typ, data = append_several("Nowhere", several)
+assert typ == "NO" and b"TRYCREATE" in data[0], data
+typ, data = append_several("Drafts", several[:2] + [b"x" * (8 << 20)])
+assert typ == "NO" and b"LIMIT" in data[0], data
+ok(m.select("Drafts"))
+assert [part[1] for part in ok(m.fetch("1:*", "(BODY.PEEK[])")) if isinstance(part, tuple)] == several
+assert ok(m.search(None, "FLAGGED")) == [b"1"] and ok(m.search(None, "SEEN")) == [b"2 3 4"]
+ok(m.store("1:4", "+FLAGS.SILENT", "(\\Deleted)"))
+ok(m.close())
+
+ok(m.select("INBOX"))
 answer = m.copy(number, "Work/Neu")
 assert b"COPYUID" in answer[1][0], answer
 status = ok(m.status("Work/Neu", "(MESSAGES UNSEEN UIDNEXT UIDVALIDITY)"))[0]

@@ -134,6 +134,7 @@ pub(crate) fn modseq_of(answer: &Result<Answer, Refusal>) -> Option<u64> {
             | Answer::QueueAsked(_)
             | Answer::QueueAttempts(_)
             | Answer::QueueItem(_)
+            | Answer::Appended { .. }
             | Answer::Copied { .. },
         )
         | Err(_) => None,
@@ -144,7 +145,7 @@ pub(crate) fn modseq_of(answer: &Result<Answer, Refusal>) -> Option<u64> {
 pub(crate) fn adopt(steps: &mut [Step], answered: &Result<Answer, Refusal>) {
     let uids: &[u32] = match answered {
         Ok(Answer::Stored { uid, .. }) => std::slice::from_ref(uid),
-        Ok(Answer::Copied { to, .. }) => to,
+        Ok(Answer::Copied { to: uids, .. } | Answer::Appended { uids, .. }) => uids,
         _ => return,
     };
     for step in steps {

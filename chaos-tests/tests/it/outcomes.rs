@@ -9,11 +9,26 @@ use mailraft_chaos::wire::Trust;
 use rustix::process::Signal;
 use serde_json::Value;
 
+/// Messages of one APPEND.
+const SEVERAL: usize = 12;
+/// How long an APPEND of several is under way when its leader dies.
+const KILLED_AFTER_MILLIS: [u64; 6] = [0, 4, 10, 20, 40, 80];
 const DATE: &str = "\" 1-Feb-1996 00:00:00 +0100\"";
 
 fn append(subject: &str) -> String {
     let message = format!("Subject: {subject}\r\n\r\nhello\r\n");
     format!("APPEND INBOX (\\Seen) {DATE} {{{}+}}\r\n{message}", message.len())
+}
+
+/// One APPEND of several messages, with so many lines in the second.
+fn append_several(subject: &str, lines: usize) -> String {
+    let literal = |number: usize| {
+        let body = "a line of which there are some or many\r\n".repeat(if number == 1 { lines } else { 3 });
+        let message = format!("Subject: {subject}\r\nX-Number: {number}\r\n\r\n{body}");
+        format!(" (\\Seen) {DATE} {{{}+}}\r\n{message}", message.len())
+    };
+    let all: String = (0..SEVERAL).map(literal).collect();
+    format!("APPEND INBOX{all}")
 }
 
 /// The UIDs of the messages with a subject.
@@ -29,6 +44,13 @@ fn appended(ended: Ended) -> u32 {
     let Ended::Tagged(line) = &ended else { panic!("{ended:?}") };
     let code = line.strip_prefix("OK [APPENDUID ").and_then(|rest| rest.split(']').next());
     code.and_then(|code| code.split(' ').nth(1)?.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+}
+
+fn appended_several(ended: &Ended) -> Vec<u32> {
+    let Ended::Tagged(line) = ended else { panic!("{ended:?}") };
+    let code = line.strip_prefix("OK [APPENDUID ").and_then(|rest| rest.split([']', ' ']).nth(1));
+    let (first, last) = code.and_then(|set| set.split_once(':')).unwrap_or_else(|| panic!("{line}"));
+    (first.parse().unwrap()..=last.parse().unwrap()).collect()
 }
 
 struct Outage {
@@ -55,6 +77,24 @@ impl Outage {
         let others: Vec<u64> = cluster.node_ids().into_iter().filter(|node| *node != left).collect();
         let partition = line["partition"].as_u64().unwrap();
         Outage { cluster, trust, partition, left, stopped: [others[0], others[1]] }
+    }
+
+    /// Who leads the partition, as this node knows it.
+    fn leader(&self, node: u64) -> u64 {
+        let status = self.cluster.status(node).unwrap();
+        let partitions = status["partitions"].as_array().unwrap();
+        partitions.iter().find(|p| p["partition"] == self.partition).and_then(|p| p["leader"].as_u64()).unwrap()
+    }
+
+    /// Asks again, at this node, for several messages that were appended or not, all or none: then they are there once.
+    fn repeats_several(&self, node: u64, subject: &str, lines: usize) -> Vec<u32> {
+        let mut imap = self.imap_in_time(node);
+        let first = uids(&mut imap, "INBOX", subject);
+        assert!(first.is_empty() || first.len() == SEVERAL, "{subject}: a part of them: {first:?}");
+        let again = appended_several(&imap.ends(&append_several(subject, lines)).unwrap());
+        assert!(first.is_empty() || again == first, "{subject}: {first:?}, and then {again:?}");
+        assert_eq!(uids(&mut imap, "INBOX", subject), again);
+        first
     }
 
     /// The last entry in the log of who goes on.
@@ -188,6 +228,59 @@ fn a_repeat_by_a_client_whose_connection_broke_is_joined() {
         let first = uids(&mut imap, "INBOX", &subject);
         assert_eq!(appended(imap.ends(&append(&subject)).unwrap()), first[0]);
         assert_eq!(uids(&mut imap, "INBOX", &subject), first);
+    }
+}
+
+#[test]
+fn several_messages_in_one_log_alone_are_none_without_it_and_all_with_it() {
+    let mut outage = Outage::new();
+    for (subject, is_lost) in [("lost", true), ("kept", false)] {
+        outage.left = outage.leader(outage.left);
+        let others: Vec<u64> = outage.cluster.node_ids().into_iter().filter(|node| *node != outage.left).collect();
+        outage.stopped = [others[0], others[1]];
+        let [back, dead] = outage.stopped;
+        let mut appending = outage.imap(outage.left);
+        outage.begins();
+        let last = outage.last();
+        appending.begin(&append_several(subject, 3)).unwrap();
+        outage.cluster.wait("they are in a log", |_| outage.last() > last);
+        drop(appending);
+        let gone = if is_lost { outage.left } else { dead };
+        outage.cluster.kill(gone);
+        outage.stopped.iter().filter(|node| **node != gone).for_each(|node| outage.cluster.signal(*node, Signal::CONT));
+        let first = outage.repeats_several(back, subject, 3);
+        assert_eq!(first.len(), if is_lost { 0 } else { SEVERAL }, "{subject}");
+        outage.cluster.start(gone);
+        outage.cluster.wait_until_caught_up();
+    }
+}
+
+#[test]
+fn several_messages_that_are_appended_while_their_leader_dies_are_all_there_once_or_none() {
+    let mut outage = Outage::new();
+    // The second goes into the log before the command that names it.
+    let lines = 20_000;
+    for (round, millis) in KILLED_AFTER_MILLIS.into_iter().flat_map(|millis| [millis; 2]).enumerate() {
+        let subject = format!("several {round}");
+        let leader = outage.leader(outage.cluster.node_ids()[round % 3]);
+        let others: Vec<u64> = outage.cluster.node_ids().into_iter().filter(|node| *node != leader).collect();
+        // At the node that dies, and at one that goes on with the next leader.
+        let node = if round % 2 == 0 { leader } else { others[0] };
+        let mut appending = outage.imap(node);
+        let tag = appending.begin(&append_several(&subject, lines)).unwrap();
+        std::thread::sleep(Duration::from_millis(millis));
+        outage.cluster.kill(leader);
+        let ended = appending.hear_end(&tag);
+        drop(appending);
+        let first = outage.repeats_several(others[1], &subject, lines);
+        println!("{subject}: after {millis} ms {} were there; {ended:?}", first.len());
+        match ended {
+            Ok(ended @ Ended::Tagged(_)) => assert_eq!(appended_several(&ended), first),
+            Ok(Ended::Bye(words)) => panic!("a majority was there: {words}"),
+            Err(_) => assert_eq!(node, leader, "the connection to a node that lives goes on"),
+        }
+        outage.cluster.start(leader);
+        outage.cluster.wait_until_caught_up();
     }
 }
 

@@ -13,7 +13,7 @@ const LINE_MAX_BYTES_EARLY: usize = 8 << 10;
 /// A literal that is not wanted but comes unasked (LITERAL+) is read and dropped up to this size, in bytes, so
 /// that the client hears why. A longer one ends the session.
 pub const DROPPED_MAX_BYTES: u64 = 1 << 30;
-/// The same before a login.
+/// The same before a login, in bytes.
 pub const DROPPED_MAX_BYTES_EARLY: u64 = 8 << 10;
 /// The text of ID, and the literals in it, before a login too, in bytes: thirty names of 30 and values of 1,024
 /// (RFC 2971, section 3.3), and what quotes them.
@@ -54,6 +54,15 @@ pub enum Frame {
     },
     /// More of the message.
     Message(Vec<u8>),
+    /// The message is whole, and another one comes behind it (RFC 3502): say as after [`Frame::Append`].
+    NextMessage {
+        /// What stands between them.
+        head: Vec<Piece>,
+        /// The message's length.
+        size_bytes: u64,
+        /// The client waits for a continuation.
+        synchronising: bool,
+    },
     /// The message is whole, and the command's line has ended with this.
     MessageEnd(Vec<u8>),
     /// Not a command: the tag, if there is one, and why.
@@ -88,6 +97,8 @@ pub struct Decoder {
     line_max: usize,
     /// Literals that are not wanted are read and dropped up to this.
     dropped_max: u64,
+    /// So many bytes of the command were dropped.
+    dropped_bytes: u64,
 }
 
 impl Decoder {
@@ -103,6 +114,7 @@ impl Decoder {
             literal_max: LITERAL_MAX_BYTES_EARLY,
             line_max: LINE_MAX_BYTES_EARLY,
             dropped_max: DROPPED_MAX_BYTES_EARLY,
+            dropped_bytes: 0,
         }
     }
 
@@ -155,9 +167,18 @@ impl Decoder {
     /// The message of APPEND, or another literal, won't be taken. A client that waits sends none; from another it is read
     /// and dropped.
     pub fn refuse_message(&mut self, size_bytes: u64, synchronising: bool) {
-        self.state = match synchronising {
-            true => State::Line,
-            false if size_bytes <= self.dropped_max => State::Message { left: size_bytes, dropped: true },
+        self.dropped_bytes = 0;
+        match synchronising {
+            true => self.state = State::Line,
+            false => self.drop_message(size_bytes),
+        }
+    }
+
+    /// A literal that was not asked for is read and dropped, as long as those of its command are not too long together.
+    fn drop_message(&mut self, size_bytes: u64) {
+        self.dropped_bytes = self.dropped_bytes.saturating_add(size_bytes);
+        self.state = match self.dropped_bytes <= self.dropped_max {
+            true => State::Message { left: size_bytes, dropped: true },
             false => State::Lost(TOO_BIG),
         };
     }
@@ -197,14 +218,22 @@ impl Decoder {
                         self.state = State::Lost(LOST);
                         continue;
                     };
-                    // A second message would come next: what it holds must not count as commands.
-                    let lost = ends_unasked(&line) || line.len() > self.line_max;
-                    self.state = if lost { State::Lost(LOST) } else { State::Line };
                     if line.len() > self.line_max {
+                        self.state = State::Lost(LOST);
                         continue;
                     }
-                    if !dropped {
-                        return Frame::MessageEnd(line);
+                    self.state = State::Line;
+                    match literal_mark(&line) {
+                        None if dropped => {}
+                        None => return Frame::MessageEnd(line),
+                        // What it holds must not count as commands.
+                        Some((_, size_bytes, false)) if dropped => self.drop_message(size_bytes),
+                        // Nobody asks for it.
+                        Some((_, _, true)) if dropped => {}
+                        Some((text, size_bytes, synchronising)) => {
+                            let head = vec![Piece::Text(text.to_vec())];
+                            return Frame::NextMessage { head, size_bytes, synchronising };
+                        }
                     }
                 }
                 State::LongLine(tag) => {
@@ -408,6 +437,10 @@ mod tests {
                     out.push(Frame::Append { head, size_bytes, synchronising });
                     decoder.take_message(size_bytes);
                 }
+                Frame::NextMessage { head, size_bytes, synchronising } => {
+                    out.push(Frame::NextMessage { head, size_bytes, synchronising });
+                    decoder.take_message(size_bytes);
+                }
                 frame => out.push(frame),
             }
         }
@@ -463,6 +496,21 @@ mod tests {
     }
 
     #[test]
+    fn several_messages_come_one_after_another() {
+        let found = frames(b"a APPEND x {1+}\r\na (\\Seen) {2}\r\nbc\r\nb NOOP\r\n");
+        assert_eq!(
+            joined(found)[1..],
+            [
+                Frame::Message(b"a".to_vec()),
+                Frame::NextMessage { head: vec![text(" (\\Seen) ")], size_bytes: 2, synchronising: true },
+                Frame::Message(b"bc".to_vec()),
+                Frame::MessageEnd(Vec::new()),
+                Frame::Command(vec![text("b NOOP")]),
+            ]
+        );
+    }
+
+    #[test]
     fn what_is_too_long_or_has_bare_line_ends_is_refused_with_its_tag() {
         let long = |end: &str| {
             [b"a7 ".as_slice(), &vec![b'x'; LINE_MAX_BYTES + 10], end.as_bytes(), b"\r\nb NOOP\r\n"].concat()
@@ -514,12 +562,31 @@ mod tests {
         assert!(matches!(refused(DROPPED_MAX_BYTES + 1, true), Frame::Lost(_)));
     }
 
+    #[test]
+    fn messages_behind_one_that_is_not_wanted_are_dropped_too_up_to_the_same_bound_together() {
+        let half = DROPPED_MAX_BYTES_EARLY / 2;
+        let refused = |second: u64, mark: &str| {
+            let mut decoder = Decoder::new();
+            let dropped = |bytes: u64| vec![b'x'; bytes as usize];
+            let head = format!("a APPEND x {{{half}+}}\r\n").into_bytes();
+            let next = format!(" {{{second}{mark}}}\r\n").into_bytes();
+            let literal = if mark.is_empty() { Vec::new() } else { [dropped(second), b"\r\n".to_vec()].concat() };
+            decoder.input(&[head, dropped(half), next, literal, b"c NOOP\r\n".to_vec()].concat());
+            assert!(matches!(decoder.next(), Frame::Append { .. }));
+            decoder.refuse_message(half, false);
+            decoder.next()
+        };
+        assert_eq!(refused(half, "+"), Frame::Command(vec![text("c NOOP")]));
+        assert_eq!(refused(half, ""), Frame::Command(vec![text("c NOOP")]), "which its client waits with");
+        assert_eq!(refused(half + 1, "+"), Frame::Lost(TOO_BIG));
+    }
+
     proptest! {
         /// However the bytes come, the frames are the same; parts of a message count together.
         #[test]
         fn any_split_gives_the_same_frames(
             words in proptest::collection::vec(prop_oneof![
-                "[ -~]{0,20}", Just("\r\n".to_owned()), Just("a APPEND x {7}\r\n".to_owned()), Just(" {3+}\r\n".to_owned()),
+                "[ -~]{0,20}", Just("\r\n".to_owned()), Just("a APPEND x {7}\r\n".to_owned()), Just(" (\\Seen) {4}\r\n".to_owned()), Just(" {3+}\r\n".to_owned()),
                 Just("{5}\r\n".to_owned()), Just("\n".to_owned()), Just("\r".to_owned()), Just("x".repeat(LINE_MAX_BYTES_EARLY)),
             ], 0..12),
             cut in 1usize..9_000,

@@ -39,7 +39,7 @@ enum Mode {
 
 /// A session.
 pub struct Session<S> {
-    state: State,
+    pub(crate) state: State,
     decoder: Decoder,
     mode: Mode,
     wrong: u32,
@@ -107,6 +107,11 @@ impl<S: Mailstore> Engine for Session<S> {
             }
             Frame::Append { head, size_bytes, synchronising } => {
                 if let Err((tag, done)) = self.begin_append(&head, size_bytes, synchronising, out) {
+                    self.finish(tag, Err(done), false, out).await;
+                }
+            }
+            Frame::NextMessage { head, size_bytes, synchronising } => {
+                if let Err((tag, done)) = self.next_message(&head, size_bytes, synchronising, out) {
                     self.finish(tag, Err(done), false, out).await;
                 }
             }
@@ -212,7 +217,7 @@ impl<S: Mailstore> Session<S> {
         match parsed {
             Ok(append) => {
                 self.store.discard();
-                let receiving = commands::append::Receiving::new(self.state.config.max_message_bytes);
+                let receiving = commands::append::Receiving::first(self.state.config.max_message_bytes);
                 self.mode = Mode::Append { tag, append, receiving };
                 self.decoder.take_message(size_bytes);
                 if synchronising {
@@ -221,6 +226,35 @@ impl<S: Mailstore> Session<S> {
                 Ok(())
             }
             Err(done) => {
+                self.decoder.refuse_message(size_bytes, synchronising);
+                Err((tag, done))
+            }
+        }
+    }
+
+    /// Goes on to the next message of an APPEND, or ends it.
+    fn next_message<O: Output>(
+        &mut self,
+        head: &[Piece],
+        size_bytes: u64,
+        synchronising: bool,
+        out: &mut Out<O>,
+    ) -> Result<(), (String, Done)> {
+        let Mode::Append { tag, mut append, receiving } = std::mem::replace(&mut self.mode, Mode::Commands) else {
+            unreachable!("a message comes behind another one of an APPEND")
+        };
+        let mut c = Cursor::new(head).spelt(self.state.spelling());
+        match commands::append::next(&mut append, receiving, &mut c, size_bytes, &self.state, &mut self.store) {
+            Ok(receiving) => {
+                self.mode = Mode::Append { tag, append, receiving };
+                self.decoder.take_message(size_bytes);
+                if synchronising {
+                    out.line("+ go on");
+                }
+                Ok(())
+            }
+            Err(done) => {
+                self.store.discard();
                 self.decoder.refuse_message(size_bytes, synchronising);
                 Err((tag, done))
             }

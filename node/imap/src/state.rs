@@ -12,7 +12,7 @@ use crate::view::{Telling, View};
 /// Logins that may fail before the session ends.
 const WRONG_LOGINS_MAX: u32 = 3;
 
-const CAPABILITIES: [&str; 38] = [
+const CAPABILITIES: [&str; 39] = [
     "IMAP4rev1",
     "IMAP4rev2",
     "LITERAL+",
@@ -51,6 +51,7 @@ const CAPABILITIES: [&str; 38] = [
     "INPROGRESS",
     "SAVEDATE",
     "REPLACE",
+    "MULTIAPPEND",
 ];
 
 /// What a session is told at its start.

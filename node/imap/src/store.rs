@@ -89,7 +89,13 @@ pub trait Mailstore: Mailbox {
     /// If it can't; the bytes before are dropped.
     fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal>;
 
-    /// Drops the bytes kept.
+    /// The message that was kept is whole, and another one comes behind it.
+    ///
+    /// # Errors
+    /// If there is no room for one more; those before are dropped.
+    fn next_message(&mut self) -> Result<(), Refusal>;
+
+    /// Drops all that was kept.
     fn discard(&mut self);
 
     /// Appends the message that was kept, and ends the one of this folder and UID in the same commit. Returns as
@@ -105,16 +111,16 @@ pub trait Mailstore: Mailbox {
         internal_date: Option<ZonedTime>,
     ) -> impl Future<Output = Result<(u32, u32), Failure>> + Send;
 
-    /// Appends the message that was kept. Returns its folder's UIDVALIDITY and its UID.
+    /// Appends the messages that were kept, each with these flags and this date, all or none. Returns their folder's
+    /// UIDVALIDITY and their UIDs.
     ///
     /// # Errors
-    /// If it was not appended, or may not have been.
+    /// If they were not appended, or may not have been.
     fn append(
         &mut self,
         folder: String,
-        flags: Flags,
-        internal_date: Option<ZonedTime>,
-    ) -> impl Future<Output = Result<(u32, u32), Failure>> + Send;
+        each: Vec<(Flags, Option<ZonedTime>)>,
+    ) -> impl Future<Output = Result<(u32, Vec<u32>), Failure>> + Send;
 }
 
 /// What a command keeps of the messages that it puts in order takes so many bytes.

@@ -37,6 +37,8 @@ pub const READ_CHUNKS_MAX: usize = 64;
 pub const FOLDER_NAME_MAX_BYTES: usize = 1_000;
 /// The most folders in a mailbox.
 pub const FOLDERS_MAX: usize = 10_000;
+/// The most messages that one [`Command::AppendMany`] appends: what brings them is one entry.
+pub const APPEND_MESSAGES_MAX: usize = 256;
 /// The most items that one [`Command::QueueItems`] answers for.
 pub const QUEUE_ITEMS_LISTED_MAX: usize = 1_000;
 /// What separates the levels of a folder's name.
@@ -78,6 +80,17 @@ pub struct NewMessage {
     pub structure: Bytes,
     /// The Message-ID field's value, if there is one.
     pub message_id: Option<String>,
+}
+
+/// One of several messages that are appended together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppendedMessage {
+    /// The message.
+    pub new_message: NewMessage,
+    /// Its flags.
+    pub flags: Flags,
+    /// Its INTERNALDATE.
+    pub internal_date: ZonedTime,
 }
 
 /// What makes a command the repeat of another one whose answer its client may not have heard: then it is not done again.
@@ -419,6 +432,13 @@ pub enum Command {
         /// The item.
         item: CommandId,
     },
+    /// Appends several messages to a folder (RFC 3502); all or none.
+    AppendMany {
+        /// Its name.
+        folder: String,
+        /// At most [`APPEND_MESSAGES_MAX`].
+        messages: Vec<AppendedMessage>,
+    },
 }
 
 /// Reads the command of a [`Command::Once`]. None is in another: each would take its part of the stack, and nobody writes
@@ -679,6 +699,13 @@ pub enum Answer {
     QueueAttempts(Vec<(u32, Diagnosis)>),
     /// To QueueAsked; None for one that is not in the queue.
     QueueAsked(Option<QueuedAsked>),
+    /// To AppendMany.
+    Appended {
+        /// The folder's UIDVALIDITY.
+        uid_validity: u32,
+        /// The UID of each message, in their order.
+        uids: Vec<u32>,
+    },
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.

@@ -14,7 +14,7 @@ use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError
 
 use crate::accepted::QueuePosition;
 use crate::alone::begin_alone;
-use crate::api::{Answer, Command, EmailId, Event, FolderId, QuotaUsage, Refusal};
+use crate::api::{Answer, Command, EmailId, Event, FolderId, NewMessage, QuotaUsage, Refusal};
 use crate::commands;
 use crate::forks::begin_incarnation;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
@@ -536,7 +536,8 @@ impl Batch {
             return Effect::NoRoom;
         }
         self.bytes += bytes;
-        let live = commands::new_message_of(command).is_some_and(|d| self.next.email(cx.email_id(d.body)).is_some());
+        let is_live = |d: &NewMessage| self.next.email(cx.email_id(d.body)).is_some();
+        let live = commands::new_messages_of(command).into_iter().any(is_live);
         let upload = if live { Vec::new() } else { commands::upload_rows(cx, command) };
         let size: usize = upload.iter().map(key_bytes).sum();
         // Where there is no room the sweep of open uploads finds them later.
@@ -585,7 +586,7 @@ fn complete(
 /// Whether a command's new places may be written before its last entry. Not where it brings a message: a place requires its
 /// content, which only the last entry would write.
 fn may_be_staged(command: &Command) -> bool {
-    commands::new_message_of(command).is_none()
+    commands::new_messages_of(command).is_empty()
 }
 
 /// Takes a change with new places apart, if all else of it fits an entry.

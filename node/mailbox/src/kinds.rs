@@ -25,6 +25,7 @@ impl Command {
             | Command::ReadChunk { .. }
             | Command::Deliver { .. }
             | Command::Append { .. }
+            | Command::AppendMany { .. }
             | Command::CreateFolder { .. }
             | Command::Subscribe { .. }
             | Command::Heard { .. }
@@ -73,6 +74,7 @@ impl Command {
             | Command::Heard { .. } => true,
             Command::Deliver { .. }
             | Command::Append { .. }
+            | Command::AppendMany { .. }
             | Command::Store { .. }
             | Command::Copy { .. }
             | Command::Move { .. }

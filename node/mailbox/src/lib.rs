@@ -8,6 +8,7 @@
 //! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
 //!   folder. [`request`]: what its client wants, and how that ends. [`unheard`]: which answers its client may not have
 //!   heard; `heard`: what the owner knows of that.
+//!   `upload`: which messages go with their command, and how far the others are.
 //! * [`maildrop`]: which POP3 session has the maildrop to itself.
 //! * `kinds`: which commands change something. [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does. [`plant`]: faults that tests plant.
 //! * [`accepted`]: what is accepted for several mailboxes, as it travels. [`queue`]: how each of them gets it once.
@@ -57,6 +58,7 @@ mod stage;
 mod state;
 pub mod uids;
 pub mod unheard;
+mod upload;
 mod work;
 
 pub use api::{Answer, Command, Event, Once, Refusal};

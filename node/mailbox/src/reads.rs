@@ -233,6 +233,7 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
         }
         Command::Deliver { .. }
         | Command::Append { .. }
+        | Command::AppendMany { .. }
         | Command::Store { .. }
         | Command::Copy { .. }
         | Command::Move { .. }

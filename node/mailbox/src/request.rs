@@ -5,7 +5,7 @@ use mailraft_storage::{Index, PartitionId};
 use serde::{Deserialize, Serialize};
 
 use crate::accepted::{AcceptedEnvelope, QueueOrigin, Told};
-use crate::api::{Answer, Command, FolderId, Once, Refusal, ZonedTime};
+use crate::api::{Answer, AppendedMessage, Command, FolderId, NewMessage, Once, Refusal, ZonedTime};
 use crate::flags::Flags;
 
 /// Where in the logs of the cluster something stands.
@@ -63,6 +63,13 @@ pub enum MessageKind {
         flags: Flags,
         /// Its INTERNALDATE.
         internal_date: ZonedTime,
+    },
+    /// IMAP APPEND of several messages (RFC 3502).
+    AppendMany {
+        /// The folder's name.
+        folder: String,
+        /// Of each message its flags and its INTERNALDATE.
+        each: Vec<(Flags, ZonedTime)>,
     },
     /// Into a queue mailbox, for several others.
     Accept {
@@ -151,6 +158,40 @@ pub enum NotDone {
     /// Its id was too old, and so was each that it went on under.
     #[error("the command's id is too old; try again")]
     Expired,
+}
+
+impl MessageKind {
+    /// The command that puts these messages into the mailbox.
+    ///
+    /// # Panics
+    /// If they are not as many as it is about.
+    pub(crate) fn command(self, mut messages: Vec<NewMessage>) -> Command {
+        if let MessageKind::AppendMany { folder, each } = self {
+            assert_eq!(messages.len(), each.len(), "each message has flags and a date");
+            let of = |(new_message, (flags, internal_date))| AppendedMessage { new_message, flags, internal_date };
+            return Command::AppendMany { folder, messages: messages.into_iter().zip(each).map(of).collect() };
+        }
+        let (Some(new_message), true) = (messages.pop(), messages.is_empty()) else { panic!("one message is stored") };
+        match self {
+            MessageKind::Deliver { reverse_path, detail, deduplicate, received } => {
+                Command::Deliver { new_message, reverse_path, detail, deduplicate, received }
+            }
+            MessageKind::Accept { accepted, received } => Command::Accept { new_message, accepted, received },
+            MessageKind::Report { told, accepted, received } => {
+                Command::Report { told, new_message, accepted, received }
+            }
+            MessageKind::Queued { origin, sealed_as, reverse_path, detail, deduplicate, received } => {
+                Command::DeliverQueued { origin, new_message, sealed_as, reverse_path, detail, deduplicate, received }
+            }
+            MessageKind::Replace { folder, uid, to, flags, internal_date } => {
+                Command::Replace { folder, uid, to, new_message, flags, internal_date }
+            }
+            MessageKind::Append { folder, flags, internal_date } => {
+                Command::Append { folder, new_message, flags, internal_date }
+            }
+            MessageKind::AppendMany { .. } => unreachable!("it is of several messages"),
+        }
+    }
 }
 
 impl Request {

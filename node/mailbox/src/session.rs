@@ -17,7 +17,8 @@ use crate::following::Following;
 use mailraft_owner::Detached;
 
 use crate::reply::CommandError;
-use crate::request::{Finished, MessageKind, NotDone, Position, Request};
+use crate::request::{Finished, NotDone, Position, Request};
+use crate::upload::Upload;
 
 /// How long a client is kept waiting while nobody leads its mailbox's partition.
 pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);
@@ -67,9 +68,9 @@ pub enum Step {
         /// The command.
         command: Box<Command>,
     },
-    /// Seal the message under a body id and a key that were never used; then say [`Session::sealed`].
+    /// Seal each message under a body id and a key that were never used; then say [`Session::sealed`].
     Seal,
-    /// Send a chunk of the message that was sealed last to a node, for its partition's log; then say
+    /// Send a chunk of one of the messages that were sealed last to a node, for its partition's log; then say
     /// [`Session::chunk_done`]. Chunks are proposed in the order of their numbers.
     SendChunk {
         /// The node.
@@ -188,13 +189,6 @@ enum Doing {
     Sealing,
     Uploading(Box<Upload>),
     Asked,
-}
-
-/// A large body on its way into the log.
-struct Upload {
-    new_message: NewMessage,
-    sent: u32,
-    durable: u32,
 }
 
 /// What was asked last: an id names one command, and its attempts are counted.
@@ -432,13 +426,17 @@ impl Session {
         }
     }
 
-    /// The message is sealed: it goes with the command if its body fits one chunk, and is uploaded before it if not.
-    pub fn sealed(&mut self, env: &mut Env, new_message: NewMessage, out: &mut Vec<Step>) {
+    /// The messages are sealed: those that fit go with the command, and the others are uploaded before it.
+    ///
+    /// # Panics
+    /// If they are not as many as are to be stored.
+    pub fn sealed(&mut self, env: &mut Env, messages: Vec<NewMessage>, out: &mut Vec<Step>) {
         let Some(busy) = self.busy.as_mut().filter(|b| matches!(b.doing, Doing::Sealing)) else { return };
-        if new_message.inline.is_some() {
-            return self.ask_to_store(env, new_message, out);
+        let upload = Upload::new(messages);
+        if upload.current().is_none() {
+            return self.ask_to_store(env, upload.messages(), out);
         }
-        busy.doing = Doing::Uploading(Box::new(Upload { new_message, sent: 0, durable: 0 }));
+        busy.doing = Doing::Uploading(Box::new(upload));
         self.send_chunks(out);
     }
 
@@ -446,7 +444,7 @@ impl Session {
     pub fn chunk_done(&mut self, env: &mut Env, body: BodyId, outcome: ChunkOutcome, out: &mut Vec<Step>) {
         let Some(busy) = self.busy.as_mut() else { return };
         let Doing::Uploading(upload) = &mut busy.doing else { return };
-        if upload.new_message.body != body {
+        if upload.current().is_none_or(|message| message.body != body) {
             return;
         }
         match outcome {
@@ -463,14 +461,15 @@ impl Session {
                 return self.give_up(out);
             }
         }
-        upload.durable += 1;
-        assert!(upload.durable <= upload.sent, "a chunk is answered once, after it was sent");
-        if upload.durable < upload.new_message.chunks {
+        if !upload.is_whole_with_one_more() {
             return self.send_chunks(out);
         }
-        let new_message = upload.new_message.clone();
         out.push(Step::EndUpload { body });
-        self.ask_to_store(env, new_message, out);
+        if upload.current().is_some() {
+            return self.send_chunks(out);
+        }
+        let messages = upload.messages();
+        self.ask_to_store(env, messages, out);
     }
 
     /// The moment of [`Session::wakes_at`] has come.
@@ -531,7 +530,7 @@ impl Session {
     /// How many chunks of the upload that is under way are durable.
     pub fn chunks_durable(&self) -> Option<u32> {
         match &self.busy.as_ref()?.doing {
-            Doing::Uploading(upload) => Some(upload.durable),
+            Doing::Uploading(upload) => Some(upload.durable()),
             Doing::Waiting | Doing::Sealing | Doing::Asked => None,
         }
     }
@@ -584,27 +583,9 @@ impl Session {
         }
     }
 
-    fn ask_to_store(&mut self, env: &mut Env, new_message: NewMessage, out: &mut Vec<Step>) {
+    fn ask_to_store(&mut self, env: &mut Env, messages: Vec<NewMessage>, out: &mut Vec<Step>) {
         let Some(Busy { request: Request::Store { kind, once }, .. }) = &self.busy else { return };
-        let once = once.clone();
-        let command = match kind.clone() {
-            MessageKind::Deliver { reverse_path, detail, deduplicate, received } => {
-                Command::Deliver { new_message, reverse_path, detail, deduplicate, received }
-            }
-            MessageKind::Accept { accepted, received } => Command::Accept { new_message, accepted, received },
-            MessageKind::Report { told, accepted, received } => {
-                Command::Report { told, new_message, accepted, received }
-            }
-            MessageKind::Queued { origin, sealed_as, reverse_path, detail, deduplicate, received } => {
-                Command::DeliverQueued { origin, new_message, sealed_as, reverse_path, detail, deduplicate, received }
-            }
-            MessageKind::Replace { folder, uid, to, flags, internal_date } => {
-                Command::Replace { folder, uid, to, new_message, flags, internal_date }
-            }
-            MessageKind::Append { folder, flags, internal_date } => {
-                Command::Append { folder, new_message, flags, internal_date }
-            }
-        };
+        let (once, command) = (once.clone(), kind.clone().command(messages));
         let command = match once {
             Some(once) => Command::Once { once, command: Box::new(command) },
             None => command,
@@ -632,12 +613,10 @@ impl Session {
         let Some(busy) = self.busy.as_mut() else { return };
         let Doing::Uploading(upload) = &mut busy.doing else { return };
         busy.patience = busy.patience.max(busy.started + NO_LEADER_MAX);
-        while upload.sent < upload.new_message.chunks
-            && ((upload.sent - upload.durable) as usize) < CHUNKS_UNANSWERED_MAX
+        while let (Some(body), Some(number)) =
+            (upload.current().map(|message| message.body), upload.next_chunk(CHUNKS_UNANSWERED_MAX))
         {
-            let (node, id, body, number) = (link.node, busy.id, upload.new_message.body, upload.sent);
-            out.push(Step::SendChunk { node, id, body, number });
-            upload.sent += 1;
+            out.push(Step::SendChunk { node: link.node, id: busy.id, body, number });
             busy.chunks_sent += 1;
         }
     }
@@ -713,7 +692,9 @@ impl Session {
         let Some(busy) = self.busy.as_mut() else { return };
         match std::mem::replace(&mut busy.doing, Doing::Waiting) {
             Doing::Waiting | Doing::Sealing => {}
-            Doing::Uploading(upload) => out.push(Step::EndUpload { body: upload.new_message.body }),
+            Doing::Uploading(upload) => {
+                out.extend(upload.current().map(|message| Step::EndUpload { body: message.body }));
+            }
             Doing::Asked => busy.in_doubt |= !nothing_done && !busy.request.is_read(),
         }
     }

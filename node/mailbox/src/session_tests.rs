@@ -230,7 +230,7 @@ impl Script {
                     message_id: None,
                 };
                 self.said.push("seal".to_owned());
-                return self.lets(|s, env, out| s.sealed(env, new_message, out));
+                return self.lets(|s, env, out| s.sealed(env, vec![new_message], out));
             }
             Step::SendChunk { node, body, number, .. } => {
                 assert_eq!(Some(&body), self.bodies.last());

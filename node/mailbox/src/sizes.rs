@@ -3,7 +3,7 @@
 use mailraft_storage::CommandId;
 
 use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, DeliveryStage, Diagnosis, QueueChange, RecipientAsked};
-use crate::api::{Answer, Change, Command, Event, Fetched, FolderInfo, MessageState, NewMessage};
+use crate::api::{Answer, AppendedMessage, Change, Command, Event, Fetched, FolderInfo, MessageState, NewMessage};
 use crate::flags::{Flags, KeywordMemory};
 use crate::uids::UidSet;
 
@@ -56,6 +56,10 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             Command::ChangeQueue { change } => change_bytes(change),
             Command::DecideQueued { recipients, .. } => std::mem::size_of_val(recipients.as_slice()),
             Command::Append { folder, new_message: d, flags: f, .. } => folder.len() + new_message(d) + flags(f),
+            Command::AppendMany { folder, messages } => {
+                let message = |m: &AppendedMessage| size_of_val(m) + new_message(&m.new_message) + flags(&m.flags);
+                folder.len() + messages.iter().map(message).sum::<usize>()
+            }
             Command::Replace { to, new_message: d, flags: f, .. } => to.len() + new_message(d) + flags(f),
             Command::Store { uids, flags: f, .. } => set(uids) + flags(f),
             Command::Copy { uids, to, .. } | Command::Move { uids, to, .. } => set(uids) + to.len(),
@@ -132,6 +136,7 @@ pub fn answer_bytes(answer: &Answer) -> usize {
                 std::mem::size_of_val(chunks.as_slice()) + chunks.iter().flatten().map(bytes::Bytes::len).sum::<usize>()
             }
             Answer::Flagged { modified: uids, .. } | Answer::Expunged { uids, .. } => set_bytes(uids),
+            Answer::Appended { uids, .. } => uids.len() * size_of::<u32>(),
             Answer::Copied { from, to, .. } => (from.len() + to.len()) * size_of::<u32>(),
             Answer::Maildrop(maildrop) => std::mem::size_of_val(maildrop.messages.as_slice()),
             Answer::SaveDates(dates) => std::mem::size_of_val(dates.as_slice()),

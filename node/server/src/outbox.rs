@@ -259,6 +259,7 @@ fn is_read(result: &Result<Answer, Refusal>) -> bool {
             Answer::Done
             | Answer::Status(_)
             | Answer::Stored { .. }
+            | Answer::Appended { .. }
             | Answer::Accepted { .. }
             | Answer::Flagged { .. }
             | Answer::Copied { .. }

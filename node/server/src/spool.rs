@@ -94,6 +94,8 @@ pub struct Spool {
     /// For its file, as long as that is there.
     on_disk: Option<OwnedSemaphorePermit>,
     size_bytes: u64,
+    /// Of several messages, one behind the other: where each but the last ends.
+    ends: Vec<u64>,
 }
 
 struct SealedFile {
@@ -191,6 +193,7 @@ impl Spool {
             large: None,
             on_disk: None,
             size_bytes: 0,
+            ends: Vec::new(),
         })
     }
 
@@ -223,6 +226,12 @@ impl Spool {
             }
         }
         Ok(())
+    }
+
+    /// A message is whole, and what comes from here on is another one, which is kept with it: together they take what one of
+    /// their bytes does.
+    pub fn end_message(&mut self) {
+        self.ends.push(self.size_bytes);
     }
 
     fn reserve(&mut self, bytes: usize) -> Result<(), SpoolRefused> {
@@ -308,14 +317,8 @@ impl Spool {
     /// # Errors
     /// If it has too much of something, or the node has no memory for what was made of it, or its file can't be read.
     pub async fn finish(mut self, prefix: &[u8], entrance: Entrance) -> Result<SpooledMessage, SpoolRefused> {
-        let permit = match self.file.is_some() {
-            // What was held covers one chunk; a whole large message is read back to be parsed.
-            true => {
-                self.permit = None;
-                Some(self.budget.wait(self.size_bytes).await.ok_or(SpoolRefused::Overloaded)?)
-            }
-            false => self.permit.take(),
-        };
+        assert!(self.ends.is_empty(), "several messages are finished each");
+        let memory = self.whole_memory().await?;
         let turn = self.turn().await?;
         let prefix = prefix.to_vec();
         let ours = prefix.len();
@@ -326,10 +329,7 @@ impl Spool {
                 file.each_piece(|piece| message.extend_from_slice(piece))?;
             }
             message.extend_from_slice(&self.memory);
-            octets::check(&message).map_err(SpoolRefused::Octets)?;
-            if header::header_len(&message) > HEADER_MAX_BYTES {
-                return Err(SpoolRefused::TooMuch(TooMuch::Header));
-            }
+            check(&message)?;
             if let Entrance::Elsewhere { names } = &entrance {
                 header::without_our_claims(&mut message, ours, names);
             }
@@ -347,11 +347,77 @@ impl Spool {
                 }
                 Entrance::Append | Entrance::Submission { .. } | Entrance::Elsewhere { .. } => {}
             }
-            let whole = SpooledMessage::parse(message, content_digest, permit, self.large.take(), &self.budget);
+            let whole = SpooledMessage::parse(message, content_digest, memory, self.large.take(), &self.budget);
             drop(turn);
             whole
         });
         parsed.await.map_err(|_| SpoolRefused::Disk)?
+    }
+
+    /// The messages that are put into a folder together, each taken apart, one after the other in one turn. What they take
+    /// counts for the first: they are kept until the mailbox has answered for all.
+    ///
+    /// # Errors
+    /// As [`Spool::finish`], if it is so with any of them.
+    pub async fn finish_each(mut self) -> Result<Vec<SpooledMessage>, SpoolRefused> {
+        let mut memory = self.whole_memory().await?;
+        let turn = self.turn().await?;
+        let parsed = tokio::task::spawn_blocking(move || {
+            let mut each = Vec::with_capacity(self.ends.len() + 1);
+            for message in self.read_each()? {
+                check(&message)?;
+                let digest = content_digest(&message);
+                each.push(SpooledMessage::parse(message, digest, memory.take(), self.large.take(), &self.budget)?);
+            }
+            drop(turn);
+            Ok(each)
+        });
+        parsed.await.map_err(|_| SpoolRefused::Disk)?
+    }
+
+    /// Waits for the memory in which all of it is at once.
+    async fn whole_memory(&mut self) -> Result<Option<OwnedSemaphorePermit>, SpoolRefused> {
+        if self.file.is_none() {
+            return Ok(self.permit.take());
+        }
+        // What was held covers one chunk; what is large is read back to be parsed.
+        self.permit = None;
+        Ok(Some(self.budget.wait(self.size_bytes).await.ok_or(SpoolRefused::Overloaded)?))
+    }
+
+    /// The messages, each by itself.
+    fn read_each(&mut self) -> Result<Vec<Zeroizing<Vec<u8>>>, SpoolRefused> {
+        let (mut from, mut lengths, mut messages) = (0, Vec::new(), Vec::new());
+        for end in self.ends.drain(..).chain([self.size_bytes]) {
+            let length = (end - from) as usize;
+            messages.push(Zeroizing::new(Vec::with_capacity(length)));
+            lengths.push(length);
+            from = end;
+        }
+        let mut at = 0;
+        let mut put = |mut piece: &[u8]| {
+            while !piece.is_empty() {
+                let left = lengths[at] - messages[at].len();
+                let (own, behind) = piece.split_at(left.min(piece.len()));
+                messages[at].extend_from_slice(own);
+                at += usize::from(own.len() == left);
+                piece = behind;
+            }
+        };
+        if let Some(mut file) = self.file.take() {
+            file.each_piece(&mut put)?;
+        }
+        put(&self.memory);
+        Ok(messages)
+    }
+}
+
+/// Whether a message may be kept at all.
+fn check(message: &[u8]) -> Result<(), SpoolRefused> {
+    octets::check(message).map_err(SpoolRefused::Octets)?;
+    match header::header_len(message) > HEADER_MAX_BYTES {
+        true => Err(SpoolRefused::TooMuch(TooMuch::Header)),
+        false => Ok(()),
     }
 }
 
@@ -580,6 +646,49 @@ mod tests {
         drop(whole);
         assert!(large().is_ok());
         drop(second);
+    }
+
+    #[tokio::test]
+    async fn messages_that_come_together_come_back_each_by_itself_and_take_what_one_of_their_bytes_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let budget = Budget::new(2 << 20, 1, 64 << 20);
+        let lengths = [
+            vec![10, 0, 100],
+            vec![100, CHUNK_PLAIN_BYTES, 3],
+            vec![CHUNK_PLAIN_BYTES - 20, CHUNK_PLAIN_BYTES - 20, 5],
+            vec![1_000; 256],
+            vec![3 * CHUNK_PLAIN_BYTES + 7, 2 * CHUNK_PLAIN_BYTES],
+        ];
+        for lengths in lengths {
+            let messages: Vec<Vec<u8>> = lengths.iter().map(|bytes| message(*bytes)).collect();
+            let mut spool = Spool::new(&budget).unwrap();
+            for (number, whole) in messages.iter().enumerate() {
+                if number > 0 {
+                    spool.end_message();
+                }
+                whole.chunks(7_001).for_each(|part| spool.write(part, directory.path()).unwrap());
+                assert!(budget.taken_bytes() <= CHUNK_PLAIN_BYTES as u64, "while they come");
+            }
+            let whole = spool.finish_each().await.unwrap();
+            let bytes: usize = messages.iter().map(Vec::len).sum();
+            assert!(budget.taken_bytes() >= bytes as u64);
+            let back: Vec<&[u8]> = whole.iter().map(|spooled| spooled.message.as_slice()).collect();
+            assert_eq!(back, messages);
+            drop(whole);
+            assert_eq!(budget.taken_bytes(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_messages_that_come_together_one_that_may_not_be_kept_leaves_none() {
+        let budget = Budget::new(4 << 20, 1, 64 << 20);
+        let mut spool = Spool::new(&budget).unwrap();
+        for text in ["A: b\r\n\r\n", "A: b\n\nb", "A: b\r\n\r\n"] {
+            spool.write(text.as_bytes(), Path::new("/")).unwrap();
+            spool.end_message();
+        }
+        assert_eq!(spool.finish_each().await.err(), Some(SpoolRefused::Octets(WrongOctet::BareLineEnd)));
+        assert_eq!(budget.taken_bytes(), 0);
     }
 
     #[tokio::test]

@@ -261,7 +261,7 @@ impl World {
                 let Some((session, env)) = self.clients.session_and_env(number) else { return };
                 let (new_message, chunks) = message::seal(env, marker);
                 session.sealed = Some(Sealed { body: new_message.body, chunks });
-                self.with_machine(number, None, |machine, env, out| machine.sealed(env, new_message, out));
+                self.with_machine(number, None, |machine, env, out| machine.sealed(env, vec![new_message], out));
             }
             Step::SendChunk { node, id, body, number: part } => self.sends_chunk(number, node, id, body, part),
             Step::EndUpload { body } => {

@@ -5,8 +5,9 @@ use mailraft_protocol::Turn;
 use crate::testing::{Talk, Unknown, selected};
 
 /// Commands, and what of them changes the mailbox.
-const COMMANDS: [(&str, Changes); 34] = [
+const COMMANDS: [(&str, Changes); 35] = [
     ("APPEND INBOX {1+}\r\nx", Changes::Something),
+    ("APPEND INBOX {1+}\r\nx {1+}\r\ny", Changes::Something),
     ("CAPABILITY", Changes::AsksNobody),
     ("CHECK", Changes::Nothing),
     ("CLOSE", Changes::Something),

@@ -1,6 +1,6 @@
 //! The real mailbox as a session asks for it, with what may go wrong on the way.
 
-use mailraft_mailbox::api::{FolderId, NewMessage, ZonedTime};
+use mailraft_mailbox::api::{AppendedMessage, FolderId, NewMessage, ZonedTime};
 use mailraft_mailbox::{Answer, Command, Event, Flags, UidSet};
 use mailraft_message::octets;
 use mailraft_protocol::{Failure, Mailbox, Refusal};
@@ -56,6 +56,8 @@ pub struct TestStore {
     pub slow: bool,
     events: Vec<Event>,
     receiving: Vec<u8>,
+    /// Messages that are whole, and others come behind them.
+    whole: Vec<Vec<u8>>,
 }
 
 impl TestStore {
@@ -80,6 +82,7 @@ impl TestStore {
             slow: false,
             events: Vec::new(),
             receiving: Vec::new(),
+            whole: Vec::new(),
         }
     }
 
@@ -101,10 +104,13 @@ impl TestStore {
         !self.events.is_empty() || (!self.slow && self.mailbox.has_events())
     }
 
-    fn received(&mut self) -> Result<NewMessage, Failure> {
-        let message = std::mem::take(&mut self.receiving);
-        octets::check(&message).map_err(|wrong| Refusal::MessageOctets(wrong.to_string()))?;
-        Ok(self.mailbox.new_message(&message))
+    fn received(&mut self) -> Result<Vec<NewMessage>, Failure> {
+        let mut messages = std::mem::take(&mut self.whole);
+        messages.push(std::mem::take(&mut self.receiving));
+        for message in &messages {
+            octets::check(message).map_err(|wrong| Refusal::MessageOctets(wrong.to_string()))?;
+        }
+        Ok(messages.iter().map(|message| self.mailbox.new_message(message)).collect())
     }
 
     fn stored(&mut self, command: Command) -> Result<(u32, u32), Failure> {
@@ -233,7 +239,13 @@ impl Mailstore for TestStore {
         Ok(())
     }
 
+    fn next_message(&mut self) -> Result<(), Refusal> {
+        self.whole.push(std::mem::take(&mut self.receiving));
+        Ok(())
+    }
+
     fn discard(&mut self) {
+        self.whole.clear();
         self.receiving.clear();
     }
 
@@ -244,17 +256,31 @@ impl Mailstore for TestStore {
         flags: Flags,
         internal_date: Option<ZonedTime>,
     ) -> Result<(u32, u32), Failure> {
-        let (new_message, internal_date) = (self.received()?, internal_date.unwrap_or_default());
+        let (new_message, internal_date) = (self.received()?.remove(0), internal_date.unwrap_or_default());
         self.stored(Command::Replace { folder, uid, to, new_message, flags, internal_date })
     }
 
     async fn append(
         &mut self,
         folder: String,
-        flags: Flags,
-        internal_date: Option<ZonedTime>,
-    ) -> Result<(u32, u32), Failure> {
-        let (new_message, internal_date) = (self.received()?, internal_date.unwrap_or_default());
-        self.stored(Command::Append { folder, new_message, flags, internal_date })
+        each: Vec<(Flags, Option<ZonedTime>)>,
+    ) -> Result<(u32, Vec<u32>), Failure> {
+        let received = self.received()?;
+        assert_eq!(received.len(), each.len(), "each message has flags and a date");
+        let each = received.into_iter().zip(each).map(|(new_message, (flags, date))| AppendedMessage {
+            new_message,
+            flags,
+            internal_date: date.unwrap_or_default(),
+        });
+        let mut messages: Vec<AppendedMessage> = each.collect();
+        if messages.len() == 1 {
+            let AppendedMessage { new_message, flags, internal_date } = messages.remove(0);
+            let stored = self.stored(Command::Append { folder, new_message, flags, internal_date })?;
+            return Ok((stored.0, vec![stored.1]));
+        }
+        match self.answer(Command::AppendMany { folder, messages })? {
+            Answer::Appended { uid_validity, uids } => Ok((uid_validity, uids)),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod append;
+mod append_many;
 mod change_queue;
 mod copy;
 mod create_folder;
@@ -43,6 +44,7 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         Command::Append { folder, new_message, flags, internal_date } => {
             append::append(work, folder, new_message, flags, *internal_date)
         }
+        Command::AppendMany { folder, messages } => append_many::append_many(work, folder, messages),
         Command::Store { folder, uids, mode, flags, unchanged_since } => {
             store::store(work, *folder, uids, *mode, flags, *unchanged_since)
         }
@@ -97,16 +99,17 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
     }
 }
 
-/// The message that a command brings.
-pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
+/// The messages that a command brings.
+pub(crate) fn new_messages_of(command: &Command) -> Vec<&NewMessage> {
     match command {
         Command::Deliver { new_message, .. }
         | Command::Accept { new_message, .. }
         | Command::Report { new_message, .. }
         | Command::DeliverQueued { new_message, .. }
         | Command::Append { new_message, .. }
-        | Command::Replace { new_message, .. } => Some(new_message),
-        Command::Once { command, .. } | Command::InMaildrop { command, .. } => new_message_of(command),
+        | Command::Replace { new_message, .. } => vec![new_message],
+        Command::AppendMany { messages, .. } => messages.iter().map(|message| &message.new_message).collect(),
+        Command::Once { command, .. } | Command::InMaildrop { command, .. } => new_messages_of(command),
         Command::Store { .. }
         | Command::Copy { .. }
         | Command::Move { .. }
@@ -138,11 +141,11 @@ pub(crate) fn new_message_of(command: &Command) -> Option<&NewMessage> {
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }
         | Command::ReadChunks { .. }
-        | Command::ReadChunk { .. } => None,
+        | Command::ReadChunk { .. } => Vec::new(),
     }
 }
 
-/// The rows of a command's upload, to delete if it comes to nothing. None if nothing was uploaded.
+/// The rows of a command's uploads, to delete if it comes to nothing. None if nothing was uploaded.
 pub(crate) fn upload_rows(cx: &Context, command: &Command) -> Vec<RowKey> {
-    new_message_of(command).map(|new_message| new_message::upload_rows(cx, new_message)).unwrap_or_default()
+    new_messages_of(command).into_iter().flat_map(|new_message| new_message::upload_rows(cx, new_message)).collect()
 }

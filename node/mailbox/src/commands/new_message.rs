@@ -4,7 +4,7 @@ use mailraft_storage::RowKey;
 use mailraft_storage::body::{BodyId, CHUNK_SEALED_MAX_BYTES, chunk_count};
 use mailraft_storage::plant::{self, Fault};
 
-use crate::api::{Answer, FolderId, NewMessage, Refusal, ZonedTime};
+use crate::api::{Answer, EmailId, FolderId, NewMessage, Refusal, ZonedTime};
 use crate::flags::Flags;
 use crate::records::{ContentRecord, EmailInfo, chunk_key, content_key, message_id_key, open_body_key};
 use crate::work::{Context, Row, Work, check_flags};
@@ -39,13 +39,26 @@ pub fn put_as(
     internal_date: ZonedTime,
     sealed_as: Option<BodyId>,
 ) -> Result<Answer, Refusal> {
-    check(new_message)?;
     check_flags(flags)?;
+    let (email, info) = put_content(work, new_message, internal_date, sealed_as)?;
+    let uid_validity = work.opened(folder)?.record.uid_validity;
+    let (uids, modseq) = work.add_messages(folder, vec![(email, info, flags.clone())])?;
+    Ok(Answer::Stored { uid_validity, uid: uids[0], modseq })
+}
+
+/// Writes what a message is, before it has any place.
+pub fn put_content(
+    work: &mut Work<'_>,
+    new_message: &NewMessage,
+    internal_date: ZonedTime,
+    sealed_as: Option<BodyId>,
+) -> Result<(EmailId, EmailInfo), Refusal> {
+    check(new_message)?;
     let email = work.cx.email_id(new_message.body);
-    if work.state.email(email).is_some() {
+    let mailbox = work.mailbox();
+    if work.state.email(email).is_some() || work.rows.contains_key(&content_key(mailbox, email)) {
         return Err(Refusal::NotAllowed("this body is stored already".to_owned()));
     }
-    let mailbox = work.mailbox();
     let message_id = new_message.message_id.as_ref();
     let message_id = message_id.map(|id| work.cx.message_id_key.keyed_hash(&[&mailbox.0, id.as_bytes()]));
     let info = EmailInfo {
@@ -76,9 +89,7 @@ pub fn put_as(
         work.put(message_id_key(mailbox, &hash, email), &());
     }
     put_body(work, new_message);
-    let uid_validity = work.opened(folder)?.record.uid_validity;
-    let (uids, modseq) = work.add_messages(folder, vec![(email, info, flags.clone())])?;
-    Ok(Answer::Stored { uid_validity, uid: uids[0], modseq })
+    Ok((email, info))
 }
 
 /// Writes the body, or makes the one that was uploaded live.

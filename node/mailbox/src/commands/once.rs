@@ -17,6 +17,7 @@ use crate::plant::{self, Fault};
 use crate::quarantine::own_detail;
 use crate::records::{KeyedHash, PackedUids, RepeatRecord, Repeated, encode, repeat_key};
 use crate::state::State;
+use crate::uids::UidSet;
 use crate::work::{Context, Work};
 
 /// Does a command, unless the same was done within the hour, nobody is known to have heard its answer, and what it made is
@@ -93,6 +94,11 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
             let folder = if plant::is(Fault::RepeatInAnyFolder) { Default::default() } else { target(folder)? };
             hash("append", &[&folder, &encode(flags), &new_message.digest])
         }
+        Command::AppendMany { folder, messages } => {
+            let each = messages.iter().flat_map(|m| [encode(&m.flags), m.new_message.digest.to_vec()]);
+            let parts: Vec<Vec<u8>> = std::iter::once(target(folder)?.to_vec()).chain(each).collect();
+            hash("append many", &parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        }
         Command::Deliver { new_message, reverse_path, detail, .. } => {
             let detail = own_detail(detail.as_deref()).0.unwrap_or_default();
             hash("deliver", &[reverse_path.as_bytes(), detail.as_bytes(), &new_message.content_digest])
@@ -155,6 +161,13 @@ fn made(work: &Work<'_>, command: &Command, answer: &Answer) -> Option<Repeated>
             Some(Repeated::Stored { email, uid_validity: *uid_validity, uid: *uid, modseq: *modseq })
         }
         (Command::Accept { .. }, Answer::Accepted { item, .. }) => Some(Repeated::Accepted { item: *item }),
+        // As copies of as many: a node of an earlier version can read that.
+        (Command::AppendMany { folder, .. }, Answer::Appended { uid_validity, uids }) => {
+            let (folder, first) = (work.state.named(&names::spelt(folder))?, *uids.first()?);
+            let (count, uid_validity) = (u32::try_from(uids.len()).ok()?, *uid_validity);
+            let from = PackedUids::pack(&UidSet::range(1, count));
+            Some(Repeated::Copied { folder, uid_validity, from, first, count })
+        }
         (Command::Copy { to: target, .. }, Answer::Copied { uid_validity, from, to }) => {
             let folder = work.state.named(&names::spelt(target))?;
             let (from, first) = (from.iter().copied().collect(), *to.first()?);
@@ -194,6 +207,9 @@ fn answer_of(state: &State, command: &Command, first: &RepeatRecord) -> Option<A
             let to: Vec<u32> = (*first..first.checked_add(*count)?).collect();
             if !gone_too && !to.iter().all(|uid| there.get(*uid).is_some()) {
                 return None;
+            }
+            if let Command::AppendMany { .. } = command {
+                return Some(Answer::Appended { uid_validity: *uid_validity, uids: to });
             }
             // Every row was checked when it was loaded.
             let from: Vec<u32> = from.unpack().ok()?.iter().collect();
@@ -254,14 +270,13 @@ pub(crate) fn sweep_repeats(state: &State, cx: &Context, now: UnixMillis) -> Opt
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::api::{NewMessage, StoreMode};
+    use crate::api::{AppendedMessage, NewMessage, StoreMode};
     use crate::engine::Mailbox;
     use crate::flags::{Flags, SystemFlag};
     use crate::harness::{ALL, World, append, create, deliver, stored_uid};
     use crate::limits::{
         HEARD_MEMORY_MAX_BYTES, HEARD_UNWRITTEN_MILLIS, REPEAT_KEPT_MILLIS, REPEAT_LEFT_MILLIS, REPEATS_MAX,
     };
-    use crate::uids::UidSet;
     use mailraft_storage::Table;
     use std::time::Duration;
 
@@ -537,6 +552,30 @@ mod tests {
         assert_eq!(append_again(&mut world, "INBOX", "1"), 2, "the second is remembered");
         let again = REPEATS_MAX as u32 + 2;
         assert_eq!(append_again(&mut world, "INBOX", "0"), again, "the first is not");
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn several_messages_that_are_appended_again_are_found_while_all_are_there() {
+        let mut world = World::new();
+        let again_all = |world: &mut World, texts: &[&str]| {
+            let appended =
+                |new_message| AppendedMessage { new_message, flags: Flags::none(), internal_date: Default::default() };
+            let messages = texts.iter().map(|text| appended(message(world, text))).collect();
+            match world.run(again(0, Command::AppendMany { folder: "Archive".into(), messages })) {
+                Ok(Answer::Appended { uid_validity: 6, uids }) => uids,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(again_all(&mut world, &["a", "b"]), [1, 2]);
+        world.reload();
+        assert_eq!(again_all(&mut world, &["a", "b"]), [1, 2]);
+        assert_eq!(again_all(&mut world, &["b", "a"]), [3, 4], "in another order they are others");
+        let folder = world.id("Archive");
+        world.run(Command::Move { folder, uids: UidSet::range(2, 2), to: "Trash".into() }).unwrap();
+        assert_eq!(again_all(&mut world, &["a", "b"]), [5, 6], "all of them");
+        hear_last(&mut world);
+        assert_eq!(again_all(&mut world, &["a", "b"]), [7, 8]);
         world.assert_rows_are_memory();
     }
 

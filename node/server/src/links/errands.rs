@@ -175,11 +175,11 @@ struct Stored {
 }
 
 impl MessageSource for Stored {
-    fn seal(&self) -> NewMessage {
-        self.message.new_message(&mut os_env())
+    fn seal(&self) -> Vec<NewMessage> {
+        vec![self.message.new_message(&mut os_env())]
     }
 
-    fn chunk(&self, _: &NewMessage, number: u32) -> Option<Bytes> {
+    fn chunk(&self, _: usize, _: &NewMessage, number: u32) -> Option<Bytes> {
         match self.message.chunk(self.rows.as_ref(), number) {
             Ok(chunk) => chunk,
             Err(error) => {

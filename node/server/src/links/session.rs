@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::peer::RemoteLink;
-use super::source::MessageSource;
+use super::source::{MessageSource, Together};
 use super::upload::Upload;
 use super::{Link, Reach};
 use crate::actors::SessionKey;
@@ -42,8 +42,8 @@ pub struct MailboxSession {
     machine: session::Session,
     attaching: Option<Attaching>,
     attached: Option<Attached>,
-    /// The message as it was sealed last.
-    sealed: Option<NewMessage>,
+    /// The messages as they were sealed last.
+    sealed: Vec<NewMessage>,
     upload: Option<Upload>,
     events: VecDeque<Event>,
     finished: Option<(CommandId, Finished)>,
@@ -109,7 +109,7 @@ impl MailboxSession {
             machine: session::Session::new(),
             attaching: None,
             attached: None,
-            sealed: None,
+            sealed: Vec::new(),
             upload: None,
             events: VecDeque::new(),
             finished: None,
@@ -159,6 +159,28 @@ impl MailboxSession {
         message: &SpooledMessage,
     ) -> (CommandId, Finished) {
         self.work(id, Request::Store { kind, once }, Some(message)).await
+    }
+
+    /// Puts several messages into a folder, all or none: its UIDVALIDITY and their UIDs; with the id under which a result
+    /// is kept.
+    pub async fn append_many(
+        &mut self,
+        id: CommandId,
+        kind: MessageKind,
+        once: Option<Once>,
+        messages: &[SpooledMessage],
+    ) -> (CommandId, Finished<(u32, Vec<u32>)>) {
+        let (id, finished) = self.work(id, Request::Store { kind, once }, Some(&Together(messages))).await;
+        let finished = match finished {
+            Finished::Done((Answer::Appended { uid_validity, uids }, _)) => Finished::Done((uid_validity, uids)),
+            Finished::Done((other, at)) => {
+                tracing::error!(command = %id, %at, ?other, "an append was answered with something else");
+                Finished::Unknown
+            }
+            Finished::NotDone(why) => Finished::NotDone(why),
+            Finished::Unknown => Finished::Unknown,
+        };
+        (id, finished)
     }
 
     /// Puts a message of a queue into the mailbox.
@@ -346,13 +368,14 @@ impl MailboxSession {
             Step::Seal => {
                 let Some(message) = message else { return };
                 let sealed = message.seal();
-                self.sealed = Some(sealed.clone());
+                self.sealed.clone_from(&sealed);
                 self.tell(Some(message), |machine, env, out| machine.sealed(env, sealed, out));
             }
             Step::SendChunk { node, id, body, number } => {
-                let (Some(source), Some(sealed)) = (message, &self.sealed) else { return };
-                let Some(chunk) = source.chunk(sealed, number) else {
-                    self.sealed = None;
+                let Some(place) = self.sealed.iter().position(|sealed| sealed.body == body) else { return };
+                let (Some(source), sealed) = (message, &self.sealed[place]) else { return };
+                let Some(chunk) = source.chunk(place, sealed, number) else {
+                    self.sealed.clear();
                     let lost = ChunkOutcome::NotDurable;
                     return self.tell(message, |machine, env, out| machine.chunk_done(env, body, lost, out));
                 };

@@ -93,6 +93,17 @@ impl Store {
         let stored = ended(id, stored)?;
         Ok((stored.uid_validity, stored.uid))
     }
+
+    /// Puts the messages that were kept into a folder, all or none: its UIDVALIDITY and their UIDs.
+    async fn store_many(&mut self, kind: MessageKind, once: Once) -> Result<(u32, Vec<u32>), Failure> {
+        let spool = self.spool.take().unwrap_or_else(|| Spool::new(&self.context.budget)).map_err(refusals::spool)?;
+        let messages = spool.finish_each().await.map_err(refusals::spool)?;
+        let Some(mailbox) = self.mailbox.as_mut() else { return Err(Refusal::NoSuchMailbox.into()) };
+        let id = command_id(&self.context.services.cluster);
+        let (id, appended) = mailbox.append_many(id, kind, Some(once.clone()), &messages).await;
+        self.unheard.answered(once, matches!(appended, Finished::Done(_)).then_some(id));
+        ended(id, appended)
+    }
 }
 
 impl Mailbox for Store {
@@ -239,6 +250,16 @@ impl Mailstore for Store {
         }
     }
 
+    fn next_message(&mut self) -> Result<(), Refusal> {
+        self.context.services.has_room()?;
+        let budget = &self.context.budget;
+        match self.spool.get_or_insert_with(|| Spool::new(budget)) {
+            Ok(kept) => kept.end_message(),
+            Err(refused) => return Err(refusals::spool(*refused)),
+        }
+        Ok(())
+    }
+
     fn discard(&mut self) {
         self.spool = None;
     }
@@ -257,15 +278,21 @@ impl Mailstore for Store {
     async fn append(
         &mut self,
         folder: String,
-        flags: Flags,
-        internal_date: Option<ZonedTime>,
-    ) -> Result<(u32, u32), Failure> {
+        mut each: Vec<(Flags, Option<ZonedTime>)>,
+    ) -> Result<(u32, Vec<u32>), Failure> {
         // A date that the client gave is part of what it asked; ours is another one each time.
-        let date = internal_date.map(|date| (date.unix_seconds.to_be_bytes(), date.zone_minutes.to_be_bytes()));
-        let request = request_digest(date.iter().flat_map(|(seconds, zone)| [seconds.as_slice(), zone.as_slice()]));
-        let once = self.unheard.once(request);
-        let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
-        self.store(kind, Some(once)).await
+        let dates: Vec<Vec<u8>> = match each.as_slice() {
+            [(_, date)] => date.iter().flat_map(|date| date_parts(*date)).collect(),
+            several => several.iter().map(|(_, date)| date.map_or_else(Vec::new, |d| date_parts(d).concat())).collect(),
+        };
+        let once = self.unheard.once(request_digest(dates.iter().map(Vec::as_slice)));
+        if each.len() == 1 {
+            let (flags, internal_date) = each.remove(0);
+            let kind = MessageKind::Append { folder, flags, internal_date: internal_date.unwrap_or_else(zoned_now) };
+            return self.store(kind, Some(once)).await.map(|(uid_validity, uid)| (uid_validity, vec![uid]));
+        }
+        let each = each.into_iter().map(|(flags, date)| (flags, date.unwrap_or_else(zoned_now))).collect();
+        self.store_many(MessageKind::AppendMany { folder, each }, once).await
     }
 }
 
@@ -301,6 +328,11 @@ impl Drop for Taken {
     fn drop(&mut self) {
         self.share.give_back(self.bytes);
     }
+}
+
+/// What a date is, for a digest.
+fn date_parts(date: ZonedTime) -> [Vec<u8>; 2] {
+    [date.unix_seconds.to_be_bytes().to_vec(), date.zone_minutes.to_be_bytes().to_vec()]
 }
 
 /// So many bytes are taken, of whatever share there is.
