@@ -3,7 +3,7 @@
 export PATH := /usr/lib/ccache:$(PATH)
 DIR ?= ./mailraft-data
 
-.PHONY: help quickstart test planted fuzz bench bench-regions audit clean prepare build package package-test ansible-check ansible-test
+.PHONY: help quickstart test planted fuzz bench bench-regions bench-folder audit clean prepare build package package-test ansible-check ansible-test
 
 help:
 	@echo "make quickstart   build, then run a whole cluster on this machine, in the foreground"
@@ -12,6 +12,7 @@ help:
 	@echo "make fuzz         each fuzzer in turn for SECONDS (3600); needs nightly and cargo-fuzz"
 	@echo "make bench        figures, beside this disk's own"
 	@echo "make bench-regions the same with a backup region 5, 40 and 150 ms away"
+	@echo "make bench-folder what commands on a folder of 100,000 messages take"
 	@echo "make package      target/package: a .deb, its bill of materials, SHA256SUMS"
 	@echo "make package-test the package in a fresh Debian, and gone again; as root"
 	@echo "make ansible-check what shows of the roles without a machine"
@@ -62,6 +63,9 @@ bench: build
 
 bench-regions: build
 	target/release/mailraft-chaos bench --regions --seconds 15 --kills 6
+
+bench-folder: build
+	target/release/mailraft-chaos bench --folder 100000
 
 audit:
 	@test -n "$(DB)" || { echo "make audit DB=path: name a checkout of the RustSec advisory database"; exit 2; }

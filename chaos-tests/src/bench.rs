@@ -1,6 +1,7 @@
 //! Figures, beside this disk's own: deliveries a second, their latency and CPU time, and the time from a kill to
 //! the first acknowledged write.
 
+pub mod folder;
 pub mod regions;
 pub mod sending;
 
