@@ -2,6 +2,8 @@
 
 /// Input that waits, in bytes. Beyond it the shell must not read.
 pub const INPUT_MAX_BYTES: usize = 128 << 10;
+/// What is kept of the room for input when none of it waits, in bytes: a silent session needs none.
+const INPUT_KEPT_BYTES: usize = 2 << 10;
 /// The text of one command without its literals.
 pub const LINE_MAX_BYTES: usize = 64 << 10;
 /// The literals of one command but the message of APPEND.
@@ -127,6 +129,9 @@ impl Decoder {
         self.input.drain(..self.taken);
         self.searched -= self.taken;
         self.taken = 0;
+        if self.input.is_empty() && self.input.capacity() > INPUT_KEPT_BYTES {
+            self.input = Vec::new();
+        }
         self.input.extend_from_slice(bytes);
     }
 
@@ -493,6 +498,17 @@ mod tests {
             b"ab\r\n"
         );
         assert_eq!(found[6], Frame::MessageEnd(Vec::new()));
+    }
+
+    #[test]
+    fn room_for_much_input_goes_with_the_next_command() {
+        let mut decoder = Decoder::new();
+        decoder.logged_in();
+        decoder.input(format!("a SEARCH SUBJECT {}\r\n", "x".repeat(LINE_MAX_BYTES - 100)).as_bytes());
+        assert!(matches!(decoder.next(), Frame::Command(_)));
+        decoder.input(b"b IDLE\r\n");
+        assert_eq!(decoder.next(), Frame::Command(vec![text("b IDLE")]));
+        assert!(decoder.input.capacity() <= INPUT_KEPT_BYTES);
     }
 
     #[test]

@@ -110,7 +110,7 @@ async fn session(context: SessionContext, service: Service, socket: TcpStream, p
             ::metrics::counter!("mailraft_sessions_refused_total").increment(1);
             // Past these nobody is told why: a flood must not take the descriptors that are set aside.
             match context.refusing.try_take(1) {
-                Some(_place) => refuse(&context, &shell, service, socket, peer).await,
+                Some(_place) => Box::pin(refuse(&context, &shell, service, socket, peer)).await,
                 None => Ok(()),
             }
         }
@@ -133,32 +133,34 @@ async fn serve(
     let place = Some(place);
     match service {
         Service::Smtp => {
-            shell.serve(smtp::session(context, mailraft_smtp::Service::Relay, peer, None, place), socket).await
+            Box::pin(shell.serve(smtp::session(context, mailraft_smtp::Service::Relay, peer, None, place), socket))
+                .await
         }
         Service::Submission => {
-            shell.serve(smtp::session(context, mailraft_smtp::Service::Submission, peer, None, place), socket).await
+            Box::pin(shell.serve(smtp::session(context, mailraft_smtp::Service::Submission, peer, None, place), socket))
+                .await
         }
         Service::Submissions => {
-            let connection = shell.handshake(socket).await?;
+            let connection = Box::pin(shell.handshake(socket)).await?;
             let tls = Some(spoken(connection.get_ref().1));
             let session = smtp::session(context, mailraft_smtp::Service::Submissions, peer, tls, place);
-            shell.serve(session, Box::new(connection)).await
+            Box::pin(shell.serve(session, Box::new(connection))).await
         }
-        Service::Imap => shell.serve(imap::session(context, peer.ip(), None, place), socket).await,
+        Service::Imap => Box::pin(shell.serve(imap::session(context, peer.ip(), None, place), socket)).await,
         Service::Imaps => {
-            let connection = shell.handshake(socket).await?;
+            let connection = Box::pin(shell.handshake(socket)).await?;
             let tls = Some(spoken(connection.get_ref().1));
-            shell.serve(imap::session(context, peer.ip(), tls, place), Box::new(connection)).await
+            Box::pin(shell.serve(imap::session(context, peer.ip(), tls, place), Box::new(connection))).await
         }
-        Service::Pop3 => shell.serve(pop3::session(context, peer.ip(), None, place), socket).await,
+        Service::Pop3 => Box::pin(shell.serve(pop3::session(context, peer.ip(), None, place), socket)).await,
         Service::Pop3s => {
-            let connection = shell.handshake(socket).await?;
+            let connection = Box::pin(shell.handshake(socket)).await?;
             let tls = Some(spoken(connection.get_ref().1));
-            shell.serve(pop3::session(context, peer.ip(), tls, place), Box::new(connection)).await
+            Box::pin(shell.serve(pop3::session(context, peer.ip(), tls, place), Box::new(connection))).await
         }
         Service::Https => {
-            let connection = shell.handshake(socket).await?;
-            pages::serve(context.services.clone(), connection, &given).await
+            let connection = Box::pin(shell.handshake(socket)).await?;
+            Box::pin(pages::serve(context.services.clone(), connection, &given)).await
         }
     }
 }
@@ -179,5 +181,23 @@ async fn refuse(
         Service::Imap => shell.refuse(imap::session(context, peer.ip(), None, None), socket, why).await,
         Service::Pop3 => shell.refuse(pop3::session(context, peer.ip(), None, None), socket, why).await,
         Service::Submissions | Service::Imaps | Service::Pop3s | Service::Https => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every session keeps to its end, beside what its service keeps, in bytes.
+    const TASK_MAX_BYTES: usize = 4 << 10;
+
+    fn bytes<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_session_is_small() {
+        let bytes = bytes(session);
+        assert!(bytes <= TASK_MAX_BYTES, "{bytes}: a service's own future belongs in a box");
     }
 }

@@ -2,6 +2,8 @@
 //! take too long.
 //!
 //! Nothing waits in it: what was read is the engine's at once, and what was said is written before more is read.
+//! Most sessions are silent most of the time, and what one then keeps is the node's to pay many times over: whatever
+//! carries out a command has memory of its own (`Box::pin`), which goes with it.
 //! A client that does not read stops its own session, after [`WRITE_MAX`] for good.
 
 use std::io;
@@ -22,7 +24,10 @@ use crate::places::{Leave, Place};
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
 /// A client that does not read is waited for this long.
 const WRITE_MAX: Duration = Duration::from_secs(60);
+/// Bytes that are read at once from a client that has much to say.
 const READ_BYTES: usize = 32 << 10;
+/// The same from one that says little: a silent session keeps no more.
+const READ_SHORT_BYTES: usize = 1 << 10;
 /// A message may stall for this long at its pace's expense.
 const PACE_GRACE: Duration = Duration::from_secs(60);
 
@@ -99,7 +104,7 @@ impl Shell {
     /// Those of the connection.
     pub async fn serve<E: Engine, C: Connection>(&self, mut engine: E, connection: C) -> io::Result<()> {
         let served = self.serve_to_the_end(&mut engine, connection).await;
-        engine.ended().await;
+        Box::pin(engine.ended()).await;
         served
     }
 
@@ -108,13 +113,13 @@ impl Shell {
         let greeting = engine.greeting();
         match self.talk(engine, connection, greeting, begun).await? {
             Ended::Closed => Ok(()),
-            Ended::Compress(connection) => self.talk_compressed(engine, connection, begun).await,
+            Ended::Compress(connection) => Box::pin(self.talk_compressed(engine, connection, begun)).await,
             Ended::StartTls(connection) => {
-                let connection = self.handshake(connection).await?;
+                let connection = Box::pin(self.handshake(connection)).await?;
                 engine.tls_started(spoken(connection.get_ref().1));
-                match self.talk(engine, Box::new(connection), Vec::new(), begun).await? {
+                match Box::pin(self.talk(engine, Box::new(connection), Vec::new(), begun)).await? {
                     Ended::Closed => Ok(()),
-                    Ended::Compress(connection) => self.talk_compressed(engine, connection, begun).await,
+                    Ended::Compress(connection) => Box::pin(self.talk_compressed(engine, connection, begun)).await,
                     Ended::StartTls(_) => Err(io::Error::other("an engine wants TLS twice")),
                 }
             }
@@ -154,12 +159,12 @@ impl Shell {
     ) -> io::Result<Ended<C>> {
         let mut out = Out::new(self.socket(connection));
         let mut serving = self.serving.clone();
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = vec![0; READ_SHORT_BYTES];
         out.bytes = greeting;
         let mut heard = Instant::now();
         let mut coming: Option<Coming> = None;
         loop {
-            let turn = engine.drive(&mut out).await;
+            let turn = Box::pin(engine.drive(&mut out)).await;
             match turn {
                 Turn::Again => {
                     heard = Instant::now();
@@ -214,12 +219,12 @@ impl Shell {
                 let ends = [over.map(|over| (over, Farewell::TooLong)), slow];
                 let ends = ends.into_iter().flatten().map(|(at, why)| (at, Due::End(why)));
                 let (until, due) = ends.fold(due, |first, other| if other.0 < first.0 { other } else { first });
-                let room = engine.room().min(READ_BYTES);
+                let room = engine.room().min(buffer.len());
                 self.set_waits(true);
                 let read = tokio::select! {
                     read = timeout_at(until, out.output().connection.read(&mut buffer[..room])) => read,
                     () = engine.wait_for_news(), if idles => {
-                        match engine.tell(&mut out).await {
+                        match Box::pin(engine.tell(&mut out)).await {
                             Turn::Close => break,
                             turn => idles = turn == Turn::Idle,
                         }
@@ -244,6 +249,11 @@ impl Shell {
                             coming.bytes += count as u64;
                         }
                         engine.input(&buffer[..count]);
+                        if count == buffer.len() && count < READ_BYTES {
+                            buffer = vec![0; READ_BYTES];
+                        } else if count <= READ_SHORT_BYTES && buffer.len() > READ_SHORT_BYTES {
+                            buffer = vec![0; READ_SHORT_BYTES];
+                        }
                     }
                     Ok(Err(error)) => return Err(error),
                     Err(_) => match due {
