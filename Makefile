@@ -3,7 +3,7 @@
 export PATH := /usr/lib/ccache:$(PATH)
 DIR ?= ./mailraft-data
 
-.PHONY: help quickstart test planted fuzz bench bench-regions bench-folder audit clean prepare build package package-test ansible-check ansible-test
+.PHONY: help quickstart test planted fuzz bench bench-regions bench-folder bench-idle audit clean prepare build package package-test ansible-check ansible-test
 
 help:
 	@echo "make quickstart   build, then run a whole cluster on this machine, in the foreground"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench        figures, beside this disk's own"
 	@echo "make bench-regions the same with a backup region 5, 40 and 150 ms away"
 	@echo "make bench-folder what commands on a folder of 100,000 messages take"
+	@echo "make bench-idle   what 5,000 sessions that idle keep of a node's memory"
 	@echo "make package      target/package: a .deb, its bill of materials, SHA256SUMS"
 	@echo "make package-test the package in a fresh Debian, and gone again; as root"
 	@echo "make ansible-check what shows of the roles without a machine"
@@ -66,6 +67,9 @@ bench-regions: build
 
 bench-folder: build
 	target/release/mailraft-chaos bench --folder 100000
+
+bench-idle: build
+	target/release/mailraft-chaos bench --idle 5000
 
 audit:
 	@test -n "$(DB)" || { echo "make audit DB=path: name a checkout of the RustSec advisory database"; exit 2; }

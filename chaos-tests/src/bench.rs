@@ -2,6 +2,7 @@
 //! the first acknowledged write.
 
 pub mod folder;
+pub mod idle;
 pub mod regions;
 pub mod sending;
 

@@ -9,7 +9,7 @@ use mailraft_chaos::{bench, scenarios, simulate};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos sim --seed 1 --hours 10\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos run siege --seconds 3600\n  mailraft-chaos run region-loss --losses 20 --durability geo --out DIR\n  mailraft-chaos bench\n  mailraft-chaos bench --regions --seconds 15 --kills 6\n  mailraft-chaos bench --sending --messages 4000 --kills 6\n  mailraft-chaos bench --folder 100000"
+    after_help = "The binary is target/release/mailraft of this checkout, or what MAILRAFT names.\nExamples:\n  mailraft-chaos sim --seed 1 --hours 10\n  mailraft-chaos run kill-under-load --seconds 60\n  mailraft-chaos run living-connection --kills 30\n  mailraft-chaos run siege --seconds 3600\n  mailraft-chaos run region-loss --losses 20 --durability geo --out DIR\n  mailraft-chaos bench\n  mailraft-chaos bench --regions --seconds 15 --kills 6\n  mailraft-chaos bench --sending --messages 4000 --kills 6\n  mailraft-chaos bench --folder 100000\n  mailraft-chaos bench --idle 5000"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -44,6 +44,9 @@ enum Command {
         /// Of commands on a folder of so many messages instead, and what another mailbox hears of them
         #[arg(long, conflicts_with = "regions")]
         folder: Option<u32>,
+        /// Of the memory of so many sessions that idle instead
+        #[arg(long, conflicts_with_all = ["regions", "folder"])]
+        idle: Option<usize>,
         /// How long each load lasts, in seconds
         #[arg(long, default_value_t = 10)]
         seconds: u64,
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => simulate::run(&args),
         Command::Run { scenario, extent } => scenarios::run(&scenario, &extent).map(|said| println!("ok: {said}")),
         Command::Bench { folder: Some(messages), .. } => bench::folder::run(messages),
+        Command::Bench { idle: Some(sessions), .. } => bench::idle::run(sessions),
         Command::Bench { sending: true, messages, queued, kills, .. } => bench::sending::run(messages, queued, kills),
         Command::Bench { regions: true, seconds, kills, .. } => bench::regions::run(seconds, kills),
         Command::Bench { seconds, kills, .. } => bench::run(seconds, kills),
