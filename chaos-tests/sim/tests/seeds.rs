@@ -44,38 +44,68 @@ const OPEN_IN_TAKEOVERS: u64 = 142;
 /// Worlds of two regions, unless MAILRAFT_SEEDS names a number.
 const REGION_EPISODES: u64 = 12;
 
-#[test]
-fn a_backup_region_holds_what_is_answered_in_a_fixed_set_of_worlds() {
-    let episodes = std::env::var("MAILRAFT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(REGION_EPISODES);
-    let (mut operations, mut checks) = (0, BTreeMap::<Rule, u64>::new());
-    for number in (0..episodes).filter(|number| *number != OPEN_IN_REGIONS) {
-        let ran = run_episode(region_episode(1, number));
-        clean(&ran, &format!("the world {number} of two regions of seed 1"));
-        operations += ran.operations;
+/// How many worlds of a kind run.
+fn worlds(unless_named: u64) -> u64 {
+    std::env::var("MAILRAFT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(unless_named)
+}
+
+/// What happened in the worlds of a kind.
+#[derive(Default)]
+struct Survey {
+    ran: u64,
+    operations: u64,
+    words: u64,
+    checks: BTreeMap<Rule, u64>,
+    violated: Vec<String>,
+    last: Vec<String>,
+}
+
+/// Runs all worlds of a kind of seed 1, also behind one that is violated, and says of each such world what came first.
+fn survey(kind: &str, numbers: impl Iterator<Item = u64>, run: fn(u64) -> Ran) -> Survey {
+    let mut survey = Survey::default();
+    for number in numbers {
+        let ran = run(number);
+        survey.ran += 1;
+        survey.operations += ran.operations;
+        survey.words += ran.plan.iter().filter(|planned| planned.fault.name() == "takeover").count() as u64;
         for (rule, count) in ran.report.checks {
-            *checks.entry(rule).or_default() += count;
+            *survey.checks.entry(rule).or_default() += count;
+        }
+        if let Some(first) = ran.report.violations.first() {
+            let line = format!("{kind}(1, {number}): {first}");
+            eprintln!("{line}");
+            survey.violated.push(line);
+            survey.last = ran.timeline;
         }
     }
-    assert!(operations > 500 * episodes, "{operations} operations");
+    let Survey { ran, violated, last, .. } = &survey;
+    let clean = violated.is_empty();
+    assert!(clean, "{} of {ran} worlds: {violated:#?}\nthe last of them:\n{}", violated.len(), last.join("\n"));
+    survey
+}
+
+fn takeover(number: u64) -> Ran {
+    let (setup, plan) = takeover_episode(1, number);
+    run_with(setup, plan)
+}
+
+#[test]
+fn a_backup_region_holds_what_is_answered_in_a_fixed_set_of_worlds() {
+    let numbers = (0..worlds(REGION_EPISODES)).filter(|number| *number != OPEN_IN_REGIONS);
+    let survey = survey("region_episode", numbers, |number| run_episode(region_episode(1, number)));
+    assert!(survey.operations > 500 * survey.ran, "{} operations", survey.operations);
     for rule in Rule::OF_REGIONS {
-        assert!(checks[&rule] > 100 * episodes, "{checks:?}");
+        assert!(survey.checks[&rule] > 100 * survey.ran, "{:?}", survey.checks);
     }
 }
 
 #[test]
 fn what_was_answered_outlives_a_takeover_in_a_fixed_set_of_worlds() {
-    let episodes = std::env::var("MAILRAFT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(REGION_EPISODES);
-    let (mut operations, mut words) = (0, 0);
     // Of two worlds the other one may lose something.
-    for number in (0..episodes).map(|number| 2 * number).filter(|number| *number != OPEN_IN_TAKEOVERS) {
-        let (setup, plan) = takeover_episode(1, number);
-        let ran = run_with(setup, plan);
-        clean(&ran, &format!("the takeover {number} of seed 1"));
-        operations += ran.operations;
-        words += ran.plan.iter().filter(|planned| planned.fault.name() == "takeover").count() as u64;
-    }
-    assert!(operations > 500 * episodes, "{operations} operations");
-    assert!(words >= episodes, "{words} words");
+    let numbers = (0..worlds(REGION_EPISODES)).map(|number| 2 * number).filter(|number| *number != OPEN_IN_TAKEOVERS);
+    let survey = survey("takeover_episode", numbers, takeover);
+    assert!(survey.operations > 500 * survey.ran, "{} operations", survey.operations);
+    assert!(survey.words >= survey.ran, "{} words", survey.words);
 }
 
 /// Worlds in which a takeover may lose something, unless MAILRAFT_SEEDS names a number.
@@ -83,20 +113,11 @@ const LOSSY_EPISODES: u64 = 6;
 
 #[test]
 fn a_takeover_loses_no_more_than_is_promised_in_a_fixed_set_of_worlds() {
-    let episodes = std::env::var("MAILRAFT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(LOSSY_EPISODES);
-    let (mut operations, mut checks) = (0, BTreeMap::<Rule, u64>::new());
-    for number in (0..episodes).map(|number| 2 * number + 1) {
-        let (setup, plan) = takeover_episode(1, number);
-        let ran = run_with(setup, plan);
-        clean(&ran, &format!("the takeover {number} of seed 1"));
-        operations += ran.operations;
-        for (rule, count) in ran.report.checks {
-            *checks.entry(rule).or_default() += count;
-        }
-    }
-    assert!(operations > 500 * episodes, "{operations} operations");
+    let numbers = (0..worlds(LOSSY_EPISODES)).map(|number| 2 * number + 1);
+    let survey = survey("takeover_episode", numbers, takeover);
+    assert!(survey.operations > 500 * survey.ran, "{} operations", survey.operations);
     for rule in [Rule::Bound, Rule::Superseded] {
-        assert!(checks[&rule] > 0, "{checks:?}");
+        assert!(survey.checks[&rule] > 0, "{:?}", survey.checks);
     }
 }
 
@@ -151,8 +172,7 @@ fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
         (167, "what one incarnation lacked was looked for in the next"),
         (315, "the old home told sessions of a change that is lost, and answered nobody"),
     ] {
-        let (setup, plan) = takeover_episode(1, number);
-        clean(&run_with(setup, plan), what);
+        clean(&takeover(number), what);
     }
 }
 
