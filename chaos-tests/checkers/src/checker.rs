@@ -95,6 +95,7 @@ impl Checker {
             Record::Resumed { at, session, folder, since: _, resumed } => {
                 self.service.advance(at);
                 if let Some(mailbox) = self.sessions.get(&session).map(|s| s.mailbox) {
+                    self.mailbox(mailbox).resumed.push((at, resumed.highest_modseq));
                     self.glimpse(mailbox, session, Glimpse::Resumed { at, folder, resumed });
                 }
             }
@@ -253,6 +254,7 @@ impl Checker {
             operations: Vec::new(),
             moments: Vec::new(),
             opened: Vec::new(),
+            resumed: Vec::new(),
             told_heard: BTreeSet::new(),
         })
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mailraft_mailbox::api::FolderId;
 use mailraft_storage::CommandId;
 
-use crate::history::At;
+use crate::history::{At, Micros};
 use crate::model::{Effect, Folder, Model, Number};
 
 /// One change of one folder.
@@ -100,14 +100,22 @@ impl Journal {
         self.entries.push(Entry { at, modseq: model.modseq(), unsure: false });
     }
 
-    /// What comes next is of this position. If that is of a later incarnation, an entry begins it of which nothing is told,
-    /// but folders are others.
-    pub fn enters(&mut self, at: At, model: &mut Model) {
+    /// What comes next is of this position. If that is of a later incarnation, an entry begins it of which nothing is told, but
+    /// folders are others. Before it a term may have begun alone of which nobody was told but who resumed a folder in it, at one
+    /// of these MODSEQs; whether one has.
+    pub fn enters(&mut self, at: At, resumed: &[(Micros, u64)], model: &mut Model) -> bool {
         if at.incarnation <= model.incarnation {
-            return;
+            return false;
         }
-        model.enters(at.incarnation);
+        let mut told: Vec<u64> = resumed.iter().map(|(_, modseq)| *modseq).collect();
+        told.sort_unstable();
+        let mut jumped = false;
+        for modseq in told {
+            jumped |= self.jumps(Some(modseq), false, model);
+        }
+        model.enters(at.incarnation, jumped);
         self.begins_anew(Some(At { index: 0, ..at }), model);
+        jumped
     }
 
     /// What comes next tells of this MODSEQ. If it is as far above the last as only a term that began alone takes it, such a

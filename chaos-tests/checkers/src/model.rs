@@ -178,8 +178,9 @@ impl Model {
         (u64::from(self.incarnation) << MODSEQ_COUNTER_BITS) | self.counter
     }
 
-    /// The mailbox lives on in another region: its UIDs, its UIDVALIDITY and its modification sequences jump.
-    pub fn enters(&mut self, incarnation: u32) {
+    /// The mailbox lives on in another region: its UIDs, its UIDVALIDITY and its modification sequences jump. `unsure` if nobody
+    /// told the last of these.
+    pub fn enters(&mut self, incarnation: u32, unsure: bool) {
         // Whether it was loaded in those between, nobody told.
         let is_next = incarnation == self.incarnation + 1;
         self.incarnation = incarnation;
@@ -187,7 +188,7 @@ impl Model {
         for folder in self.folders.values_mut().map(Arc::make_mut) {
             folder.uid_next = folder.uid_next.saturating_add(UID_JUMP);
             folder.uid_next_unknown |= !is_next;
-            (folder.highest_modseq, folder.highest_unsure) = (highest_modseq, false);
+            (folder.highest_modseq, folder.highest_unsure) = (highest_modseq, unsure);
         }
     }
 

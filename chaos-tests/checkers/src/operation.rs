@@ -99,6 +99,8 @@ pub(crate) struct MailboxHistory {
     pub moments: Vec<Moment>,
     /// Folders that sessions opened.
     pub opened: Vec<Selected>,
+    /// The HIGHESTMODSEQs that sessions were told as they resumed a folder, and when.
+    pub resumed: Vec<(Micros, u64)>,
     /// Answers that were told to be heard by themselves.
     pub told_heard: BTreeSet<CommandId>,
 }

@@ -205,7 +205,7 @@ impl Replay<'_> {
 
     /// A read shows this position.
     fn enters(&mut self, shown: At, operation: usize) {
-        self.journal.enters(shown, &mut self.model);
+        self.drift |= self.journal.enters(shown, &self.history.resumed, &mut self.model);
         self.drift |= self.journal.jumps(self.history.operations[operation].told_modseq(), false, &mut self.model);
     }
 
@@ -230,7 +230,7 @@ impl Replay<'_> {
 
     /// Applies one entry: its commands in an order in which all their answers are right.
     fn entry(&mut self, at: At, pending: Vec<Pending>, passed: usize) {
-        self.journal.enters(at, &mut self.model);
+        self.drift |= self.journal.enters(at, &self.history.resumed, &mut self.model);
         self.drift |= self.journal.jumps(pending.iter().filter_map(|p| p.modseq).max(), true, &mut self.model);
         self.begins_entry(Some(at));
         let number = self.journal.last_entry();

@@ -50,6 +50,7 @@ impl Takeovers {
     /// Takes what is lost out of a mailbox's history. No UID that it gave out may be another message's, and no MODSEQ that of
     /// another message that came.
     pub fn prune(&self, history: &mut MailboxHistory, report: &mut Report) {
+        history.resumed.retain(|(at, modseq)| !self.may_be_lost(*modseq, *at));
         let (mut uids, mut modseqs) = (BTreeMap::<(u32, u32), u64>::new(), BTreeMap::<u64, u64>::new());
         for of in &mut history.operations {
             if let Some((at, _)) = of.resolved.clone().flatten()

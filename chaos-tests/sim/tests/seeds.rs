@@ -171,6 +171,7 @@ fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
         (163, "the rows of a node that was down lacked what its log had"),
         (167, "what one incarnation lacked was looked for in the next"),
         (315, "the old home told sessions of a change that is lost, and answered nobody"),
+        (763, "of a term that began alone before a takeover nobody was told but who resumed a folder"),
     ] {
         clean(&takeover(number), what);
     }
