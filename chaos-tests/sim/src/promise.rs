@@ -214,6 +214,11 @@ impl Promise {
         told.into_iter().filter(|told| told.incarnation < incarnation && stays(told)).collect()
     }
 
+    /// The last index of an incarnation of a partition that the one behind it has, if one has begun.
+    pub fn fork_behind(&self, partition: PartitionId, incarnation: u32) -> Option<Index> {
+        self.begun.range((partition, incarnation + 1)..=(partition, u32::MAX)).next().map(|(_, fork)| *fork)
+    }
+
     /// Whether an incarnation of a partition has begun.
     pub fn has_begun(&self, partition: PartitionId, incarnation: u32) -> bool {
         self.begun.contains_key(&(partition, incarnation))

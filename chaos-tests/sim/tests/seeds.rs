@@ -163,6 +163,7 @@ fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
     for (number, what) in [
         (63, "of two copies in a term that began alone, nobody knew which MODSEQ was whose"),
         (284, "a message was asked for again under the new name of its folder"),
+        (390, "nobody asked what became of a delivery whose client still waited in the end"),
     ] {
         clean(&run_episode(region_episode(1, number)), what);
     }
@@ -171,7 +172,9 @@ fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
         (163, "the rows of a node that was down lacked what its log had"),
         (167, "what one incarnation lacked was looked for in the next"),
         (315, "the old home told sessions of a change that is lost, and answered nobody"),
+        (348, "what lived on of a lost home was evicted as soon as it was applied, and taken for never done"),
         (763, "of a term that began alone before a takeover nobody was told but who resumed a folder"),
+        (1_170, "who had applied that an incarnation began died before its rows were flushed"),
     ] {
         clean(&takeover(number), what);
     }

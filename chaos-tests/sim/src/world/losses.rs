@@ -2,7 +2,7 @@
 
 use mailraft_checkers::{Micros, Record, Rule};
 use mailraft_cluster::taken_over;
-use mailraft_storage::{Index, NodeId, PartitionId, ReplicaId, TakenOver, Term};
+use mailraft_storage::{Entry, EntryKind, Index, NodeId, PartitionId, ReplicaId, TakenOver, Term};
 
 use super::regions::bound_us;
 use crate::promise::{Answered, Told};
@@ -27,6 +27,12 @@ impl World {
         let taken = taken_over::of_group(&self.host(node).rows, replica).ok()?;
         let taken = taken.into_iter().filter(|taken| taken.fork.index < index);
         taken.map(|taken| taken.incarnation.number).max().or(Some(1))
+    }
+
+    /// Whether a node's rows say that an incarnation of a partition has begun.
+    pub(super) fn has_begun_at(&self, node: NodeId, partition: PartitionId) -> bool {
+        let Some(replica) = self.replica(node, partition) else { return false };
+        taken_over::of_group(&self.host(node).rows, replica).is_ok_and(|taken| !taken.is_empty())
     }
 
     /// What of that is held by now. Once an operator has given his word, standbys are no longer what they were.
@@ -64,10 +70,23 @@ impl World {
         self.control_is_first();
     }
 
-    /// Whether the rows of a node of the backup region that is down may lack what it had applied since they were looked at: its
-    /// log has it.
-    fn may_have_begun_unseen(&self) -> bool {
-        self.promise.far().iter().any(|node| self.host(*node).up.is_none())
+    /// Whether a majority of the control group's standbys have an entry durably that begins this incarnation: whoever applied it
+    /// tells others at once, while his rows are flushed later, and behind a crash lack it until it is applied again.
+    fn is_begun_in_logs(&self, number: u32) -> bool {
+        let standbys = self.promise.standbys(PartitionId::CONTROL);
+        let have = standbys.iter().filter(|(node, replica)| self.has_beginning(*node, *replica, number));
+        2 * have.count() > standbys.len()
+    }
+
+    fn has_beginning(&self, node: NodeId, replica: ReplicaId, number: u32) -> bool {
+        let log = self.host(node).log.as_log();
+        let Ok(Some(state)) = log.state(replica) else { return false };
+        let (from, to) = (Index(state.cut.index.0 + 1), Index(state.last.0 + 1));
+        let entries = log.entries(replica, from, to, usize::MAX).unwrap_or_default();
+        entries
+            .iter()
+            .filter_map(|entry| Entry::decode(&entry.data).ok())
+            .any(|entry| matches!(entry.kind, EntryKind::Takeover(_)) && entry.header.incarnation.number == number)
     }
 
     /// No other partition is of an incarnation that the control group's has not begun.
@@ -77,7 +96,7 @@ impl World {
             let adopted = state.and_then(|state| Some(state.incarnation.adopted?.incarnation.number));
             let Some(adopted) = adopted.filter(|_| partition != PartitionId::CONTROL) else { continue };
             self.witness.held(Rule::Superseded);
-            if !self.promise.has_begun(PartitionId::CONTROL, adopted) && !self.may_have_begun_unseen() {
+            if !self.promise.has_begun(PartitionId::CONTROL, adopted) && !self.is_begun_in_logs(adopted) {
                 let what = format!(
                     "node {node}: partition {partition} is of incarnation {adopted}, and the control group is not"
                 );

@@ -3,12 +3,13 @@
 //!
 //! * `run`: a whole run. `machine`: cores and the threads around them. `reach`: mailbox actors. `client`, `workload`:
 //!   sessions and what they do. `regions`: what a backup region holds. `settings`: what an operator sets about it.
-//!   `takeover`: it takes over. `losses`: what it lacks then. `directory`: the directory, its administrators, logins.
-//!   `operator`, `corruption`: members of groups change, and rows turn bad.
+//!   `takeover`: it takes over. `losses`: what it lacks then. `fates`: what became of what nobody heard of. `directory`: the
+//!   directory, its administrators, logins. `operator`, `corruption`: members of groups change, and rows turn bad.
 
 mod client;
 mod corruption;
 mod directory;
+mod fates;
 mod losses;
 mod machine;
 mod operator;

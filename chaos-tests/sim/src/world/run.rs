@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mailraft_checkers::{At, Bounds, Micros, Op, Record, Report, Rule};
-use mailraft_mailbox::{Kept, Place, kept_result};
+use mailraft_checkers::{Bounds, Micros, Op, Record, Report, Rule};
 use mailraft_storage::log::LogBatch;
 use mailraft_storage::rows::{ReplicaBatch, RowsView, state_hash};
-use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Rows, StoreError, Table};
+use mailraft_storage::{Env, NodeId, PartitionId, RowBatch, RowKey, Rows, StoreError, Table};
 use sha2::{Digest, Sha256};
 
 use super::directory::first_directory_rows;
@@ -16,7 +15,7 @@ use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::event::Event;
 use crate::faults::{Fault, Planned, Size, draw, draw_of_regions, draw_of_settings};
-use crate::host::{CLUSTER, Host};
+use crate::host::Host;
 use crate::inputs::Inputs;
 use crate::mailboxes::Mailboxes;
 use crate::moves::Moves;
@@ -28,7 +27,7 @@ use crate::queue::Queue;
 use crate::session::Kind;
 use crate::setup::Setup;
 use crate::under_way::UnderWay;
-use crate::unresolved::{KeptResult, Unresolved};
+use crate::unresolved::Unresolved;
 use crate::witness::{Verdict, Witness};
 
 /// Once healed, every partition serves again within this time.
@@ -555,71 +554,6 @@ impl World {
         }
         let names = self.clients.take_list().unwrap_or_default();
         Some(if lists { names } else { Vec::new() })
-    }
-
-    /// What the table of commands says of ids whose clients had no answer. It is looked at all the time, on every
-    /// disk: results are evicted after a while. With `all`, what is in no table was not carried out. Not so where a home may
-    /// be lost that was alone: what it did long ago its standbys may apply, and evict again, between two looks.
-    fn resolve(&mut self, all: bool) {
-        let surely = !self.promise.is_takeover_expected() || self.setup.degrade_after.is_none();
-        // Also of those whose clients still wait: an id that a wrong clock drew may be evicted before they give up.
-        let waiting = self.clients.sessions().filter_map(|s| {
-            let id = s.machine.asked()?;
-            s.busy.as_ref().filter(|b| b.id == id && !b.op.is_read())?;
-            Some((id, s.mailbox))
-        });
-        let waiting: Vec<(CommandId, MailboxId)> = waiting.collect();
-        for (id, mailbox) in waiting {
-            if let Ok(Some((at, result))) = self.kept(id, mailbox) {
-                self.unresolved.found(id, at, result);
-            }
-        }
-        for (id, mailbox) in self.unresolved.to_look_for(all, self.now()) {
-            let found = self.unresolved.take_found(id).map(|found| Ok(Some(found)));
-            match found.unwrap_or_else(|| self.kept(id, mailbox)) {
-                Ok(Some((at, result))) => {
-                    self.unresolved.resolved(id);
-                    self.record(Record::Resolved { id, outcome: Some((at, result)) });
-                }
-                Ok(None) if all => {
-                    self.unresolved.resolved(id);
-                    if surely {
-                        self.record(Record::Resolved { id, outcome: None });
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    return self.goes_wrong(Rule::ExactlyOnce, format!("the result of {id} can't be read: {error}"));
-                }
-            }
-        }
-    }
-
-    fn kept(&self, id: CommandId, mailbox: MailboxId) -> Result<Option<(At, KeptResult)>, StoreError> {
-        let (key, partition) = (self.mailboxes.key(mailbox), self.mailboxes.partition(mailbox).0);
-        // What a home that is lost carried out and nobody heard of is not.
-        for host in self.hosts.values().filter(|host| !self.promise.may_be_lost(host.id)) {
-            let replicas = host.rows.replicas()?;
-            for replica in replicas.into_iter().filter(|replica| !self.promise.may_have_lost(host, *replica)) {
-                let place = Place {
-                    cluster: CLUSTER,
-                    mailbox,
-                    replica,
-                    incarnation: Default::default(),
-                    term: Default::default(),
-                    began_alone: false,
-                };
-                let kept = match kept_result(&host.rows, &place, &key, id) {
-                    Err(_) if host.corrupted.contains(&replica) => continue,
-                    kept => kept?,
-                };
-                if let Some(Kept { index, result: Some(result) }) = kept {
-                    let incarnation = self.incarnation_at(host.id, replica, index).unwrap_or(1);
-                    return Ok(Some((At { partition, incarnation, index: index.0 }, result)));
-                }
-            }
-        }
-        Ok(None)
     }
 
     /// The verdict.
