@@ -154,7 +154,8 @@ impl World {
         *self.promise.answered(partition) = unheld;
     }
 
-    /// What a partition's own rows say of the mode, where that is that it is alone.
+    /// What a partition's own rows say of the mode, where that is that it is alone. Of rows that are damaged the process knows what
+    /// they said, by the control group's version at least.
     fn own_mode_if_alone(&self, node: NodeId, partition: PartitionId) -> Option<PartitionMode> {
         let replica = self.replica(node, partition)?;
         let rows = &self.host(node).rows;
@@ -162,7 +163,11 @@ impl World {
             PartitionId::CONTROL => ModeRow::read(rows, replica).map(ModeRow::of_control),
             _ => PartitionMode::read(rows, replica),
         };
-        own.ok().filter(|own| own.alone)
+        let known = |_| {
+            let status = self.host(node).up.as_ref()?.core.status().into_iter().find(|of| of.partition == partition)?;
+            status.mode.map(|mode| PartitionMode { version: mode.version, alone: mode.alone, since: mode.since })
+        };
+        own.map_or_else(known, Some).filter(|own| own.alone)
     }
 
     /// Whether a partition's own rows say that it is alone.
