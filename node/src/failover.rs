@@ -13,6 +13,8 @@ use crate::failed::Failed;
 use crate::output::tell;
 
 const PATH: &str = "/api/v1/failover";
+/// Where it is asked what would be refused.
+const REHEARSAL: &str = "/api/v1/failover/rehearsal";
 /// How far it is is asked so often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The node that was given the word is waited for so long, should it not answer.
@@ -46,7 +48,12 @@ pub fn run(client: &AdminClient, options: &Failover, as_json: bool) -> Result<()
     if options.root_key_stdin {
         mailraft_server::keep_memory_private();
     }
-    let root_key = if options.root_key_stdin && !options.dry_run { Some(root_key()?) } else { None };
+    let root_key = if options.root_key_stdin { Some(root_key()?) } else { None };
+    let word = if options.old_region_is_off { "old_region_is_off" } else { "fence_command" };
+    let mut order = json!({ "to": options.to });
+    if let Some(key) = &root_key {
+        order["root_key"] = json!(key.as_str());
+    }
     let (client, plan) = find(client, &options.to)?;
     if let Some(plan) = &plan {
         if as_json {
@@ -57,21 +64,32 @@ pub fn run(client: &AdminClient, options: &Failover, as_json: bool) -> Result<()
             described(plan).iter().for_each(|line| tell!("{line}"));
         }
         if options.dry_run {
-            return Ok(());
+            return match root_key {
+                Some(_) => tries_key(&client, &order, as_json),
+                None => Ok(()),
+            };
         }
+        order["word"] = json!(word);
         if !options.yes {
+            // What is refused anyhow is refused before anybody types anything.
+            client.once("POST", REHEARSAL, Some(&order))?;
             ask(plan, options, as_json)?;
         }
     } else if options.dry_run {
         return Err(Failed::because(format!("{} took over already: see mailraft region show", options.to)));
     }
-    let word = if options.old_region_is_off { "old_region_is_off" } else { "fence_command" };
-    let mut order = json!({ "to": options.to, "word": word });
-    if let Some(key) = &root_key {
-        order["root_key"] = json!(key.as_str());
-    }
+    order["word"] = json!(word);
     let progress = client.once("POST", PATH, Some(&order))?;
     watch(&client, progress, plan.as_ref(), as_json)
+}
+
+/// Whether the root key that came is the cluster's, with nothing kept of it.
+fn tries_key(client: &AdminClient, order: &Value, as_json: bool) -> Result<(), Failed> {
+    client.once("POST", REHEARSAL, Some(order))?;
+    if !as_json {
+        tell!("The root key is this cluster's.");
+    }
+    Ok(())
 }
 
 /// The first line of standard input, and nothing after it.
@@ -151,6 +169,7 @@ fn group_lines(group: &Group, home: &str) -> Vec<String> {
         None => format!("{home} not heard since the nodes started"),
     };
     let mode = match group.mode {
+        Mode::Whole if group.may_be_alone => "answers waited when that was last heard here, and may not have since",
         Mode::Whole => "answers waited",
         Mode::Alone => "home answered alone",
         Mode::Returning => "home had answered alone, and waited again",
@@ -271,6 +290,7 @@ mod tests {
                 standbys: 3,
                 of: 3,
                 mode: Mode::Whole,
+                may_be_alone: false,
             }],
             certain: vec!["this is".into()],
             may_be_missing: vec!["that may".into()],
@@ -291,5 +311,12 @@ mod tests {
              2.\nsouth can't unseal\nNode 5, 6 can't unseal: what it leads serves no mail until it can. Give the key by \
              --root-key-stdin.\n\nIf home is off: lost: nothing"
         );
+        let line = |mode, may_be_alone| {
+            let group = Group { mode, may_be_alone, ..plan.groups[0].clone() };
+            group_lines(&group, "home").swap_remove(0)
+        };
+        let stale = line(Mode::Whole, true);
+        assert!(stale.contains("answers waited when that was last heard here, and may not have since"), "{stale}");
+        assert!(line(Mode::Alone, false).contains("home answered alone"));
     }
 }

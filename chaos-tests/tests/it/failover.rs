@@ -1,12 +1,13 @@
 //! A backup region takes over from its home, as an operator does it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailraft_chaos::cluster::Cluster;
 use mailraft_chaos::imap::Imap;
 use mailraft_chaos::scenarios::{Loss, Promise, lose_home};
 use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::mbsync::{Mbsync, is_installed};
@@ -117,11 +118,23 @@ fn an_operator_is_told_what_is_certain_asked_and_refused_in_words_and_can_go_on_
     ] {
         assert!(text.contains(words), "{words} is not in:\n{text}");
     }
-    // Nobody's word, another name, no majority: nothing is done.
+    // Nobody's word, no key, no majority: nothing is done.
     let (code, text) = said(&cluster, &["--to", "south", "--yes"], "");
     assert!(code == Some(1) && text.contains("give --old-region-is-off, or set node.fence_command"), "{text}");
-    let (code, text) = said(&cluster, &["--to", "south", "--old-region-is-off"], "sout\n");
-    assert!(code == Some(1) && text.contains("nothing was done: that is not the region's name"), "{text}");
+    // What is refused anyhow is refused before anybody types anything.
+    for (args, words) in [
+        (&["--to", "south"][..], "give --old-region-is-off, or set node.fence_command"),
+        (&["--to", "south", "--old-region-is-off"], "can't unseal: node 4: no file is at keys.root_key_file"),
+    ] {
+        let (code, text) = said(&cluster, args, "south\n");
+        assert!(code == Some(1) && text.contains(words) && !text.contains("Type the name"), "{text}");
+    }
+    // A rehearsal tries the key, and keeps nothing of it.
+    let rehearsal = ["--to", "south", "--dry-run", "--root-key-stdin"];
+    let (code, text) = said(&cluster, &rehearsal, &"0".repeat(64));
+    assert!(code == Some(1) && text.contains("does not open this cluster's keyring"), "{text}");
+    let (code, text) = said(&cluster, &rehearsal, &key);
+    assert!(code == Some(0) && text.contains("The root key is this cluster's."), "{text}");
     cluster.kill(5);
     cluster.kill(6);
     let (code, text) = said(&cluster, &["--to", "south", "--old-region-is-off", "--yes"], "");
@@ -175,10 +188,7 @@ fn an_operator_is_told_what_is_certain_asked_and_refused_in_words_and_can_go_on_
         replicas.len() == 17 && replicas.iter().all(|replica| replica["role"] == "follower")
     });
     assert_eq!(subjects(&cluster, 5), ["after", "before"]);
-    std::fs::write(cluster.dir.join("node4/root.key"), &key).unwrap();
-    use std::os::unix::fs::PermissionsExt;
-    let only_its_own = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(cluster.dir.join("node4/root.key"), only_its_own).unwrap();
+    gives_key(&cluster, 4, &key);
     assert_eq!(subjects(&cluster, 4), ["after", "before"]);
     // The old home comes back, and is sealed: whoever starts everything again is told, and ends nothing.
     for node in cluster.nodes_in("home") {
@@ -208,6 +218,12 @@ fn a_fence_command_is_the_word_by_its_exit_code() {
     let (code, text) = said(&cluster, &args, &key);
     assert!(code == Some(1) && text.contains("node.fence_command sh failed (exit status: 7): fenced home"), "{text}");
     assert_eq!(said(&cluster, &["--to", "south", "--dry-run"], "").0, Some(0), "nothing was taken over");
+    // Who has a key by itself is asked for the name.
+    gives_key(&cluster, 6, &key);
+    cluster.wait("node 6 finds its key", |cluster| {
+        let (code, text) = said(cluster, &["--to", "south"], "sout\n");
+        code == Some(1) && text.contains("nothing was done: that is not the region's name")
+    });
     for node in cluster.nodes_in("south") {
         let config = std::fs::read_to_string(cluster.text(node, "config")).unwrap();
         std::fs::write(cluster.text(node, "config"), config.replace(&script(7), &script(0))).unwrap();
@@ -218,6 +234,64 @@ fn a_fence_command_is_the_word_by_its_exit_code() {
     let (code, text) = said(&cluster, &args, &key);
     assert!(code == Some(0) && text.contains("node.fence_command says that home is off: fenced home after"), "{text}");
     until_accepted(&cluster, 5, "after");
+}
+
+fn gives_key(cluster: &Cluster, node: u64, key: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = cluster.dir.join(format!("node{node}/root.key"));
+    std::fs::write(&path, key).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// What a node answers that is asked for a plan.
+fn plan_of(cluster: &Cluster, node: u64) -> Value {
+    let answer = cluster.get(node, "/api/v1/failover?to=south").unwrap_or_default();
+    serde_json::from_str(&answer).unwrap_or_default()
+}
+
+#[test]
+fn a_node_that_hangs_delays_no_takeover_and_one_that_slept_through_it_begins_no_other() {
+    let (mut cluster, key) = without_home();
+    cluster.signal(6, Signal::STOP);
+    cluster.wait("a plan is there sooner than a node that hangs is waited for", |cluster| {
+        let begun = Instant::now();
+        said(cluster, &["--to", "south", "--dry-run"], "").0 == Some(0) && begun.elapsed() < Duration::from_millis(650)
+    });
+    let yes = ["--to", "south", "--old-region-is-off", "--yes", "--root-key-stdin"];
+    let (code, text) = said(&cluster, &[&yes[..], &["--json"]].concat(), &key);
+    assert_eq!(code, Some(0), "{text}");
+    let said_all: Value = serde_json::from_str(text.trim()).unwrap();
+    let steps = said_all["progress"]["steps"].as_array().unwrap();
+    // What the asked node waited for the third before it gave the word counts.
+    assert!(steps.iter().any(|step| step["step"] == "adopted" && step["after_ms"].as_u64() >= Some(150)), "{said_all}");
+    let number = said_all["progress"]["incarnation"].as_u64().unwrap();
+
+    cluster.signal(6, Signal::CONT);
+    let has_begun = |cluster: &Cluster| {
+        let plan = plan_of(cluster, 6);
+        assert!(plan["groups"].is_null(), "it would take over anew: {plan}");
+        plan["code"] == "has_begun"
+    };
+    cluster.wait("node 6 knows of the takeover", has_begun);
+    // So does one that is asked as soon as it has started.
+    cluster.kill(6);
+    cluster.start(6);
+    cluster.wait("node 6 knows of it again", has_begun);
+    let (code, text) = said(&cluster, &yes, &key);
+    assert!(code == Some(0) && !text.contains("adopted incarnation"), "{text}");
+    let shown = cluster.mailraft(&["region", "show"], "");
+    assert_eq!(shown.matches("south took over at").count(), 1, "{shown}");
+    assert!(shown.contains(&format!("incarnation {number}  south took over at")), "{shown}");
+
+    // The old home hears of it, and says so.
+    (1..=3).for_each(|node| cluster.start(node));
+    cluster.wait("node 1 says that it is sealed", |cluster| {
+        let answer = cluster.get(1, "/api/v1/failover?to=home").unwrap_or_default();
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        answer["code"] == "sealed" && answer["error"].to_string().contains("Mail is served in region south")
+    });
+    let (code, text) = said(&cluster, &["--to", "home", "--dry-run"], "");
+    assert!(code == Some(1) && (text.contains("SEALED") || text.contains("no standbys any more")), "{text}");
 }
 
 /// A number that the last SELECT told.

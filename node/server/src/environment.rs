@@ -16,7 +16,7 @@ use rand_chacha::ChaCha20Rng;
 pub fn os_env() -> Env {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).expect("the operating system gives random bytes");
-    Env { now: monotonic(), wall: wall(), rng: ChaCha20Rng::from_seed(seed) }
+    Env { now: since_boot(), wall: wall(), rng: ChaCha20Rng::from_seed(seed) }
 }
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
@@ -33,7 +33,7 @@ pub fn uptime() -> Duration {
 
 /// Brings an environment's clocks to this moment; the wall clock is the time that the nodes agree on.
 pub fn refresh(env: &mut Env, cluster: &Cluster) {
-    env.now = monotonic();
+    env.now = since_boot();
     env.wall = cluster.wall();
 }
 
@@ -54,7 +54,8 @@ pub fn zoned_now() -> ZonedTime {
     ZonedTime { unix_seconds: (wall().0 / 1_000) as i64, zone_minutes: 0 }
 }
 
-fn monotonic() -> Duration {
+/// Time since the machine booted: it runs on through a suspend, and nobody sets it.
+pub fn since_boot() -> Duration {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec.clamp(0, 999_999_999) as u32)
 }

@@ -3,12 +3,12 @@
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::api;
-use crate::failover::{Failover, Order, Refused};
+use crate::failover::{Failover, Order, Refused, Rehearsal};
 
 #[derive(Deserialize)]
 struct To {
@@ -20,12 +20,20 @@ pub fn routes<S: Clone + Send + Sync + 'static>(failover: Failover) -> Router<S>
     Router::new()
         .route("/failover", get(plan).post(begin))
         .route("/failover/progress", get(progress))
+        .route("/failover/rehearsal", post(rehearse))
         .with_state(failover)
 }
 
 async fn plan(State(failover): State<Failover>, Query(To { to }): Query<To>) -> Response {
     match failover.plan(&to).await {
         Ok(plan) => Json(plan).into_response(),
+        Err(refused) => said(&refused),
+    }
+}
+
+async fn rehearse(State(failover): State<Failover>, Json(rehearsal): Json<Rehearsal>) -> Response {
+    match failover.rehearse(rehearsal).await {
+        Ok(()) => Json(serde_json::json!({})).into_response(),
         Err(refused) => said(&refused),
     }
 }

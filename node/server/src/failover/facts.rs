@@ -1,7 +1,7 @@
 //! What nodes say of themselves where a region is to take over: as JSON between nodes, so that two versions understand each
 //! other.
 
-use mailraft_storage::{Incarnation, Index, NodeId, PartitionId, UnixMillis};
+use mailraft_storage::{Incarnation, Index, NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 
 use super::unsealing::KeyState;
@@ -21,9 +21,10 @@ pub struct Facts {
     pub home_nodes: Vec<Heard>,
     /// Nodes of its own region to which its connection stands.
     pub neighbours: Vec<NodeId>,
-    /// The home had this region's confirmations of everything no longer ago than at this time, as it said itself; None if
-    /// that was never heard.
-    pub confirmed_at: Option<UnixMillis>,
+    /// The home had this region's confirmations of everything no longer ago than this, in milliseconds, as it said itself;
+    /// None if that was not heard since this node started. An age, as clocks are set.
+    #[serde(default)]
+    pub confirmed_ago_ms: Option<u64>,
     /// Whether it can open mailboxes.
     pub key: KeyState,
     /// It takes clients.
@@ -32,6 +33,18 @@ pub struct Facts {
     pub mailboxes: usize,
     /// How long ago it accepted its first message since it serves, in milliseconds.
     pub accepted_ago_ms: Option<u64>,
+    /// Another region took over from this node's.
+    #[serde(default)]
+    pub sealed_by: Option<Seal>,
+}
+
+/// Who sealed a region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// The number of that incarnation.
+    pub number: u32,
+    /// The region that took over, if its name is known.
+    pub region: Option<String>,
 }
 
 /// One replica.
@@ -113,11 +126,23 @@ pub enum Answer {
         /// Whether to ask again.
         again: bool,
     },
+    /// It is not, and nothing was changed: the region has taken over already.
+    Begun {
+        /// The number of the incarnation that began.
+        number: u32,
+    },
 }
 
 impl Facts {
     /// Its replica of a partition.
     pub fn of(&self, partition: PartitionId) -> Option<&Standing> {
         self.standings.iter().find(|standing| standing.partition == partition)
+    }
+
+    /// The same once so many milliseconds have passed since it was said.
+    #[must_use]
+    pub fn after(mut self, ms: u64) -> Self {
+        self.confirmed_ago_ms = self.confirmed_ago_ms.map(|ago| ago.saturating_add(ms));
+        self
     }
 }

@@ -4,14 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mailraft_cluster::{ReplicaStatus, Role};
 use mailraft_driver::Cluster;
-use mailraft_storage::{NodeId, PartitionId, UnixMillis};
+use mailraft_storage::{NodeId, PartitionId};
 use tokio::task::JoinSet;
 
 use super::facts::{Answer, Heard, HomeSays, Question};
+use crate::environment::since_boot;
 use crate::links::FailoverLinks;
 use crate::region;
 
@@ -27,10 +28,12 @@ pub struct HomeWatch {
     heard: Arc<Mutex<HeardHome>>,
 }
 
+/// Times are since the machine booted: nobody sets that clock, and it runs on through a suspend. After a restart of the node
+/// nothing is known.
 #[derive(Default)]
 struct HeardHome {
-    nodes: BTreeMap<NodeId, Option<Instant>>,
-    confirmed_at: Option<UnixMillis>,
+    nodes: BTreeMap<NodeId, Option<Duration>>,
+    confirmed_at: Option<Duration>,
 }
 
 /// How a region confirms, as far as this node leads.
@@ -65,21 +68,22 @@ impl HomeWatch {
 
     /// The nodes at home, and when each was heard last.
     pub fn heard(&self) -> Vec<Heard> {
-        let ago = |at: &Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let line = |(node, at): (&NodeId, &Option<Instant>)| Heard { node: *node, ago_ms: at.as_ref().map(ago) };
+        let now = since_boot();
+        let line =
+            |(node, at): (&NodeId, &Option<Duration>)| Heard { node: *node, ago_ms: at.map(|at| ago_ms(now, at)) };
         self.known().nodes.iter().map(line).collect()
     }
 
-    /// The home had this region's confirmations of everything no longer ago than at this time.
-    pub fn confirmed_at(&self) -> Option<UnixMillis> {
-        self.known().confirmed_at
+    /// The home had this region's confirmations of everything no longer ago than this, in milliseconds.
+    pub fn confirmed_ago_ms(&self) -> Option<u64> {
+        self.known().confirmed_at.map(|at| ago_ms(since_boot(), at))
     }
 
     async fn ask(&self) {
         let Some(regions) = region::regions(&self.cluster) else { return };
         let Some(own) = regions.of(self.cluster.node()).filter(|own| *own != regions.home()) else { return };
         let Ok(question) = serde_json::to_string(&Question::Home { region: own.0.clone() }) else { return };
-        let begun = self.cluster.wall();
+        let begun = since_boot();
         let mut asking = JoinSet::new();
         for node in self.cluster.peers().into_iter().filter(|node| regions.is_home(*node)) {
             self.known().nodes.entry(node).or_default();
@@ -91,7 +95,7 @@ impl HomeWatch {
             if let Ok(answer) = answer
                 && let Ok(Answer::Home(says)) = serde_json::from_str(&answer)
             {
-                self.known().nodes.insert(node, Some(Instant::now()));
+                self.known().nodes.insert(node, Some(since_boot()));
                 said.push(says);
             }
         }
@@ -107,12 +111,17 @@ impl HomeWatch {
     }
 }
 
-/// What nodes said that were asked at this time: since when at the latest the home has lacked a confirmation. None where they
+/// What nodes said that were asked at this time since the boot: since when at the latest the home has lacked a confirmation. None where they
 /// do not speak of every partition.
-fn confirmed(asked: UnixMillis, partitions: usize, said: &[HomeSays]) -> Option<UnixMillis> {
+fn confirmed(asked: Duration, partitions: usize, said: &[HomeSays]) -> Option<Duration> {
     let led: BTreeSet<PartitionId> = said.iter().flat_map(|says| says.led.iter().copied()).collect();
     let unconfirmed_ms = said.iter().map(|says| says.unconfirmed_ms).max()?;
-    (led.len() >= partitions).then(|| UnixMillis(asked.0.saturating_sub(unconfirmed_ms)))
+    // What was before this machine booted has no time by its clock.
+    asked.checked_sub(Duration::from_millis(unconfirmed_ms)).filter(|_| led.len() >= partitions)
+}
+
+fn ago_ms(now: Duration, at: Duration) -> u64 {
+    u64::try_from(now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -125,12 +134,14 @@ mod tests {
             led: led.map(PartitionId).collect(),
             unconfirmed_ms,
         };
-        let at = |said: &[HomeSays]| confirmed(UnixMillis(100_000), 17, said).map(|at| at.0);
+        let at = |said: &[HomeSays]| confirmed(Duration::from_millis(100_000), 17, said).map(|at| at.as_millis());
         assert_eq!(at(&[says(0..6, 0), says(6..12, 0), says(12..17, 0)]), Some(100_000));
         assert_eq!(at(&[says(0..6, 0), says(6..12, 7_000), says(12..17, 300)]), Some(93_000));
         assert_eq!(at(&[says(0..6, 0), says(6..12, 0)]), None);
         // Two speak of one partition, nobody of the last.
         assert_eq!(at(&[says(0..6, 0), says(5..16, 0)]), None);
         assert_eq!(at(&[]), None);
+        // It began to lack one before this machine booted.
+        assert_eq!(at(&[says(0..17, 100_001)]), None);
     }
 }

@@ -7,9 +7,12 @@
 
 mod facts;
 mod fence;
+mod gather;
 mod home;
 mod plan;
+mod refused;
 mod run;
+mod settled;
 mod unsealing;
 
 use std::collections::BTreeMap;
@@ -17,7 +20,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use mailraft_cluster::regions::Regions;
+use mailraft_cluster::regions::{RegionName, Regions};
 use mailraft_cluster::takeover;
 use mailraft_driver::{Cluster, TakeOverOutcome, TakeOverRefusal};
 use mailraft_storage::{Incarnation, NodeId, PartitionId};
@@ -27,16 +30,18 @@ use tokio::task::JoinSet;
 
 pub use mailraft_cluster::mode::Mode;
 
-pub use facts::{Answer, Facts, Heard, HomeSays, Question, Standing};
+pub use facts::{Answer, Facts, Heard, HomeSays, Question, Seal, Standing};
 pub use fence::FENCE_MAX;
-pub use plan::{Group, Plan, Refused};
-pub use run::{Order, Progress, Step, Word};
+pub use plan::{Group, Plan};
+pub use refused::Refused;
+pub use run::{Order, Progress, Rehearsal, Step, Word};
 pub use unsealing::{KeyState, Unsealing};
 
 use crate::config::Config;
 use crate::links::{AboutFailover, FailoverAnswers, FailoverLinks};
 use crate::region;
 use home::HomeWatch;
+use plan::Known;
 
 /// A node of the region is waited for so long: it is near.
 const ASK_MAX: Duration = Duration::from_millis(700);
@@ -157,6 +162,10 @@ impl Failover {
             Some(TakeOverOutcome::Refused(TakeOverRefusal::NotHigher { own })) if own > incarnation.number => {
                 Answer::Later { number: own }
             }
+            // Of another number than that which it is told: who tells it has slept through that.
+            Some(TakeOverOutcome::Refused(TakeOverRefusal::IsHome)) => {
+                Answer::Begun { number: region::regions(&self.cluster).as_ref().map_or(1, begun) }
+            }
             Some(TakeOverOutcome::Refused(why)) => {
                 Answer::Refused { why: why.to_string(), again: why == TakeOverRefusal::Busy }
             }
@@ -199,6 +208,11 @@ impl Failover {
             sealed: replica.sealed_by.is_some(),
         };
         let near = |peer: &&mailraft_driver::PeerStatus| peer.connected && self.is_near(peer.node);
+        let control = status.partitions.iter().find(|replica| replica.partition == PartitionId::CONTROL);
+        let seal = |control: &mailraft_cluster::ReplicaStatus| {
+            let by = regions.as_ref().and_then(|regions| region::of_control(regions, &control.sealed_voters));
+            Some(Seal { number: control.sealed_by?, region: by.map(|by| by.0) })
+        };
         let serving = self.serving.get();
         let accepted = serving.and_then(|serving| serving.accepted.get());
         Facts {
@@ -208,11 +222,12 @@ impl Failover {
             standings: status.partitions.iter().map(standing).collect(),
             home_nodes: self.home.heard(),
             neighbours: status.peers.iter().filter(near).map(|peer| peer.node).collect(),
-            confirmed_at: self.home.confirmed_at(),
+            confirmed_ago_ms: self.home.confirmed_ago_ms(),
             key: self.unsealing.state(),
             serves: serving.is_some(),
             mailboxes: serving.map_or(0, |serving| (serving.mailboxes)()),
             accepted_ago_ms: accepted.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            sealed_by: control.and_then(seal),
         }
     }
 
@@ -225,8 +240,8 @@ impl Failover {
 
     /// What the region's nodes say of themselves.
     async fn gather(&self, regions: &Regions) -> BTreeMap<NodeId, Option<Facts>> {
-        let mut asking = JoinSet::new();
-        for node in self.nodes(regions) {
+        let (nodes, mut asking) = (self.nodes(regions), JoinSet::new());
+        for node in nodes.iter().copied() {
             let failover = self.clone();
             asking.spawn(async move {
                 let facts = match failover.ask(node, &Question::Facts).await {
@@ -236,7 +251,17 @@ impl Failover {
                 (node, facts)
             });
         }
-        asking.join_all().await.into_iter().collect()
+        let own = regions.of(self.cluster.node()).cloned().unwrap_or_else(|| RegionName(String::new()));
+        gather::gather(&nodes, asking, |facts| plan::is_enough(&self.known(&own, regions, facts))).await
+    }
+
+    fn known<'a>(
+        &self,
+        to: &'a RegionName,
+        regions: &'a Regions,
+        facts: &'a BTreeMap<NodeId, Option<Facts>>,
+    ) -> Known<'a> {
+        Known { to, regions, partitions: self.cluster.partitions(), facts, now: self.cluster.wall() }
     }
 
     /// Asks a node of the region, which may be this one.

@@ -9,6 +9,8 @@ use mailraft_storage::{Incarnation, Index, NodeId, PartitionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Facts, Standing};
+use super::refused::Refused;
+use super::settled::taken_over;
 use crate::survival::{moment, seconds};
 
 /// Who was heard within this time is heard: the home is asked once a second.
@@ -44,6 +46,9 @@ pub struct Group {
     pub of: usize,
     /// Whether answers waited for this region, as it knows.
     pub mode: Mode,
+    /// They waited by that, and may not have since: the home may go on alone, and the time for it has passed.
+    #[serde(default)]
+    pub may_be_alone: bool,
 }
 
 /// What is known before the word is given.
@@ -77,23 +82,6 @@ pub struct Plan {
     pub locked: Vec<NodeId>,
     /// What is lost, if the word is true and is given now.
     pub lost: String,
-}
-
-/// Why a region can't take over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{sentence}")]
-pub struct Refused {
-    /// A word for programs.
-    pub code: &'static str,
-    /// For people.
-    pub sentence: String,
-}
-
-impl Refused {
-    /// With a word for programs.
-    pub fn new(code: &'static str, sentence: impl Into<String>) -> Self {
-        Refused { code, sentence: sentence.into() }
-    }
 }
 
 /// The incarnation to adopt: the one that was begun and broken off, if there is such, else a new one.
@@ -166,6 +154,9 @@ impl Plan {
     pub fn of(known: &Known<'_>) -> Result<Plan, Refused> {
         let Known { to, regions, facts, now, .. } = known;
         let (home, region) = (&regions.home().0, &to.0);
+        if let Some(number) = taken_over(to, regions, facts)? {
+            return Err(Refused::new("has_begun", format!("{region} took over as incarnation {number}")));
+        }
         if regions.home() == *to {
             return Err(Refused::new("is_home", format!("{region} is home already")));
         }
@@ -179,8 +170,10 @@ impl Plan {
             ));
         }
         may_adopt(known)?;
-        let groups = groups(known);
-        let alone_from = regions.degrade_after().and_then(|after| Some(later(confirmed_at(facts)?, millis(after))));
+        // By the clock as it is now: what is compared is ages, whatever it was set to before.
+        let confirmed_at = confirmed_ago_ms(facts).map(|ago| UnixMillis(now.0.saturating_sub(ago)));
+        let alone_from = regions.degrade_after().and_then(|after| Some(later(confirmed_at?, millis(after))));
+        let groups = groups(known, regions.degrade_after().is_some() && alone_from.is_none_or(|from| *now > from));
         let (cut_off, rather_us) = cut_off(known);
         let (certain, may_be_missing) = sentences(known, alone_from);
         Ok(Plan {
@@ -232,6 +225,11 @@ fn without_key(to: &RegionName, facts: &BTreeMap<NodeId, Option<Facts>>) -> Opti
         "{} can't unseal: node {}: {}. Give the key by --root-key-stdin, or put it there",
         to.0, first.node, first.key.why
     ))
+}
+
+/// Whether those that have answered could take over, whatever the others say.
+pub fn is_enough(known: &Known<'_>) -> bool {
+    may_adopt(known).is_ok()
 }
 
 /// Whether a majority of every partition's standbys could vote.
@@ -290,7 +288,7 @@ fn standbys<'a>(known: &Known<'a>) -> impl Iterator<Item = (PartitionId, Vec<Nod
     })
 }
 
-fn groups(known: &Known<'_>) -> Vec<Group> {
+fn groups(known: &Known<'_>, is_late: bool) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (partition, nodes) in standbys(known) {
         let said = nodes.iter().filter_map(|node| known.facts.get(node)?.as_ref()?.of(partition));
@@ -303,9 +301,10 @@ fn groups(known: &Known<'_>) -> Vec<Group> {
             standbys: said.iter().filter(|standing| !standing.ahead && !standing.sealed).count(),
             of: nodes.len(),
             mode: known.regions.mode().mode,
+            may_be_alone: is_late && known.regions.mode().mode == Mode::Whole,
         };
         let alike = |other: &&mut Group| {
-            let Group { positions: _, home_heard_s, standbys, of, mode } = other;
+            let Group { positions: _, home_heard_s, standbys, of, mode, may_be_alone: _ } = other;
             let heard = home_heard_s.is_some() == group.home_heard_s.is_some();
             heard && (*standbys, *of, *mode) == (group.standbys, group.of, group.mode)
         };
@@ -320,9 +319,17 @@ fn groups(known: &Known<'_>) -> Vec<Group> {
     groups
 }
 
-/// The home had this region's confirmations of everything no longer ago than at this time.
-fn confirmed_at(facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<UnixMillis> {
-    facts.values().flatten().filter_map(|node| node.confirmed_at).max()
+/// The home had this region's confirmations of everything no longer ago than this, as whoever heard it last says.
+fn confirmed_ago_ms(facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<u64> {
+    facts.values().flatten().filter_map(|node| node.confirmed_ago_ms).min()
+}
+
+/// A time as its distance from now, which no clock that is wrong changes, and as the clocks here have it.
+fn by_age(at: UnixMillis, now: UnixMillis) -> String {
+    match now.0.checked_sub(at.0) {
+        Some(ago_ms) => format!("{} s ago ({} by the clocks here)", seconds(ago_ms), moment(at.0)),
+        None => format!("{} s from now ({} by the clocks here)", seconds(at.0 - now.0), moment(at.0)),
+    }
 }
 
 fn later(at: UnixMillis, by_ms: u64) -> UnixMillis {
@@ -363,8 +370,8 @@ fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>,
         _ if !is_whole => {}
         (None, _) => certain.push(format!("unconfirmed refuse: {home} answers nothing without {region}")),
         (Some(_), Some(from)) => {
-            certain.push(format!("{home} can't have answered alone before {}", moment(from.0)));
-            missing.push(format!("what {home} answered alone after {}, if it still ran then", moment(from.0)));
+            certain.push(format!("{home} can't have answered alone before {}", by_age(from, *now)));
+            missing.push(format!("what {home} answered alone after {}, if it still ran then", by_age(from, *now)));
         }
         (Some(after), None) => missing.push(format!(
             "what {home} answered alone: it begins that {} s without {region}, and when it last had a confirmation is not known \
@@ -394,9 +401,9 @@ fn lost(regions: &Regions, region: &RegionName, alone_from: Option<UnixMillis>, 
         (None, _) => lost,
         (Some(_), Some(from)) if dead_by <= from => lost,
         (Some(_), Some(from)) => format!(
-            "{lost}, if {} was dead by {}; else what it answered alone until it died",
+            "{lost}, if {} was dead {}; else what it answered alone until it died",
             regions.home().0,
-            moment(from.0)
+            by_age(from, dead_by)
         ),
         (Some(_), None) => {
             format!("{lost}, unless {} answered alone, of which nothing is known here", regions.home().0)
@@ -458,7 +465,7 @@ fn cut_off(known: &Known<'_>) -> (String, bool) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use mailraft_cluster::mode::ModeRow;
     use mailraft_cluster::placement::{self, MemberRow, NodeRow, Placement};
@@ -473,15 +480,15 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_795_684_443_000);
 
-    fn name(name: &str) -> RegionName {
+    pub fn name(name: &str) -> RegionName {
         RegionName(name.into())
     }
 
     /// Three nodes at home and three in the south, with one mail partition.
-    struct World {
-        row: RegionsRow,
+    pub struct World {
+        pub row: RegionsRow,
         mode: ModeRow,
-        facts: BTreeMap<NodeId, Option<Facts>>,
+        pub facts: BTreeMap<NodeId, Option<Facts>>,
     }
 
     fn standing(partition: u32) -> Standing {
@@ -497,7 +504,7 @@ mod tests {
         }
     }
 
-    fn facts(node: u64) -> Facts {
+    pub fn facts(node: u64) -> Facts {
         Facts {
             node: NodeId(node),
             home: "home".into(),
@@ -505,16 +512,17 @@ mod tests {
             standings: vec![standing(0), standing(1)],
             home_nodes: (1..=3).map(|home| Heard { node: NodeId(home), ago_ms: Some(13_000) }).collect(),
             neighbours: Vec::new(),
-            confirmed_at: Some(UnixMillis(NOW.0 - 13_000)),
+            confirmed_ago_ms: Some(13_000),
             key: KeyState { usable: true, why: String::new(), is_there: true },
             serves: false,
             mailboxes: 0,
             accepted_ago_ms: None,
+            sealed_by: None,
         }
     }
 
     impl World {
-        fn new(durability: Durability) -> Self {
+        pub fn new(durability: Durability) -> Self {
             let row = RegionsRow::new(name("home"), [name("south")].into(), durability);
             World {
                 row,
@@ -528,12 +536,25 @@ mod tests {
             self
         }
 
-        fn control(&mut self, node: u64, change: impl Fn(&mut Standing)) -> &mut Self {
-            change(&mut self.facts.get_mut(&NodeId(node)).unwrap().as_mut().unwrap().standings[0]);
+        pub fn node(&mut self, node: u64, change: impl Fn(&mut Facts)) -> &mut Self {
+            change(self.facts.get_mut(&NodeId(node)).unwrap().as_mut().unwrap());
             self
         }
 
-        fn plan(&self) -> Result<Plan, Refused> {
+        pub fn control(&mut self, node: u64, change: impl Fn(&mut Standing)) -> &mut Self {
+            self.node(node, |facts| change(&mut facts.standings[0]))
+        }
+
+        pub fn plan(&self) -> Result<Plan, Refused> {
+            self.plan_at(NOW)
+        }
+
+        fn plan_at(&self, now: UnixMillis) -> Result<Plan, Refused> {
+            let regions = self.regions();
+            Plan::of(&Known { to: &name("south"), regions: &regions, partitions: 1, facts: &self.facts, now })
+        }
+
+        pub fn regions(&self) -> Regions {
             let stands = |id| NodeRow {
                 id: NodeId(id),
                 name: String::new(),
@@ -561,8 +582,7 @@ mod tests {
             let (rows, replica) = (MemoryRows::new(), ReplicaId(1));
             let applied = Applied { index: Index(1), term: Term(1), ..Applied::default() };
             rows.write(&[ReplicaBatch { replica, batch, applied }]).unwrap();
-            let regions = Regions::from_rows(&rows, replica).unwrap().unwrap();
-            Plan::of(&Known { to: &name("south"), regions: &regions, partitions: 1, facts: &self.facts, now: NOW })
+            Regions::from_rows(&rows, replica).unwrap().unwrap()
         }
     }
 
@@ -578,12 +598,13 @@ mod tests {
             "{}",
             plan.cut_off
         );
-        let late = |facts: &mut Facts| facts.confirmed_at = Some(UnixMillis(NOW.0 - 61_000));
+        let late = |facts: &mut Facts| facts.confirmed_ago_ms = Some(61_000);
         assert_eq!(
             World::new(Durability::Geo).each(late).plan().unwrap().lost,
-            "lost: nothing, if home was dead by 2026-11-26T09:14:02Z; else what it answered alone until it died"
+            "lost: nothing, if home was dead 1 s ago (2026-11-26T09:14:02Z by the clocks here); else what it answered alone \
+             until it died"
         );
-        let unknown = World::new(Durability::Geo).each(|facts| facts.confirmed_at = None).plan().unwrap();
+        let unknown = World::new(Durability::Geo).each(|facts| facts.confirmed_ago_ms = None).plan().unwrap();
         assert!(unknown.lost.starts_with("lost: nothing, unless home answered alone"), "{}", unknown.lost);
         let mut refuse = World::new(Durability::Geo);
         refuse.row.unconfirmed = Unconfirmed::Refuse;
@@ -591,6 +612,27 @@ mod tests {
         assert_eq!(plan.lost, "lost: nothing");
         // Home's majority alone can change that.
         assert!(plan.may_be_missing.iter().any(|said| said.contains("could set --durability, --unconfirmed")));
+    }
+
+    #[test]
+    fn what_is_certain_goes_by_ages_whatever_the_clocks_were_set_to_and_hedges_what_a_restart_forgot() {
+        let said = |world: &World, now| {
+            let plan = world.plan_at(now).unwrap();
+            (plan.lost, plan.groups[0].may_be_alone)
+        };
+        let mut world = World::new(Durability::Geo);
+        world.each(|facts| facts.confirmed_ago_ms = Some(61_000));
+        for now in [NOW, UnixMillis(NOW.0 - 600_000), UnixMillis(NOW.0 + 600_000)] {
+            let (lost, may_be_alone) = said(&world, now);
+            assert!(lost.starts_with("lost: nothing, if home was dead 1 s ago (") && may_be_alone, "{lost}");
+        }
+        // Whoever heard it last is right, and who started again knows nothing.
+        world.node(4, |facts| facts.confirmed_ago_ms = Some(59_000)).node(5, |facts| facts.confirmed_ago_ms = None);
+        assert_eq!(said(&world, NOW), ("lost: nothing".to_owned(), false));
+        let (lost, may_be_alone) = said(world.each(|facts| facts.confirmed_ago_ms = None), NOW);
+        assert!(lost.starts_with("lost: nothing, unless home answered alone") && may_be_alone, "{lost}");
+        world.row.unconfirmed = Unconfirmed::Refuse;
+        assert_eq!(said(&world, NOW), ("lost: nothing".to_owned(), false));
     }
 
     #[test]

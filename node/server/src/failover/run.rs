@@ -14,7 +14,9 @@ use zeroize::Zeroizing;
 use super::Failover;
 use super::facts::{Answer, Facts, Question};
 use super::fence::fence;
-use super::plan::{Known, Plan, Refused, incarnation, left_alone};
+use super::plan::{Plan, incarnation, left_alone};
+use super::refused::Refused;
+use super::settled::taken_over;
 use crate::environment::os_env;
 use crate::region;
 use crate::survival::moment;
@@ -43,12 +45,21 @@ pub enum Word {
 /// What is begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Begins {
-    /// It has begun: it is watched.
-    Nothing,
-    /// It has begun without a node that had adopted a higher number: all go on to that.
-    Again,
+    /// It has begun, with this number: what is missing is the key, or to watch it.
+    Nothing { number: u32 },
+    /// It has begun without a node that had adopted a higher number: all go on to this one.
+    Again(Incarnation),
     /// A takeover.
-    Takeover,
+    Takeover(Incarnation),
+}
+
+impl Begins {
+    fn number(self) -> u32 {
+        match self {
+            Begins::Nothing { number } => number,
+            Begins::Again(of) | Begins::Takeover(of) => of.number,
+        }
+    }
 }
 
 /// What an operator orders.
@@ -63,6 +74,18 @@ pub struct Order {
     pub root_key: Option<Zeroizing<String>>,
 }
 
+/// What an operator rehearses.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rehearsal {
+    /// The region that would take over.
+    pub to: String,
+    /// Whose word it would be, if one is to be given.
+    pub word: Option<Word>,
+    /// The root key, if it is to be tried: it is not kept.
+    pub root_key: Option<Zeroizing<String>>,
+}
+
 /// One step that was reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -70,7 +93,7 @@ pub struct Step {
     pub step: String,
     /// In words.
     pub sentence: String,
-    /// So long after the word, in milliseconds.
+    /// So long after the node heard the word, in milliseconds.
     pub after_ms: u64,
 }
 
@@ -101,17 +124,22 @@ impl Failover {
     /// Why the region can't take over.
     pub async fn plan(&self, to: &str) -> Result<Plan, Refused> {
         let regions = self.regions(to)?;
-        if let Some(row) = regions.takeovers().last().filter(|row| row.home == *regions.home() && row.home.0 == to) {
-            let (number, at) = (row.incarnation.number, moment(row.since.0));
-            return Err(Refused::new("has_begun", format!("{to} took over at {at}, as incarnation {number}")));
-        }
         let facts = self.gather(&regions).await;
-        self.plan_of(&regions, to, &facts)
+        Plan::of(&self.known(&RegionName(to.to_owned()), &regions, &facts))
+    }
+
+    /// What would be refused of an order, with nothing done: before an operator is asked for his word, and where he rehearses.
+    ///
+    /// # Errors
+    /// As [`Failover::begin`].
+    pub async fn rehearse(&self, rehearsal: Rehearsal) -> Result<(), Refused> {
+        let Rehearsal { to, word, root_key } = rehearsal;
+        self.considered(&to, word, root_key.as_ref()).await.map(|_| ())
     }
 
     /// How far the takeover is that was ordered here.
     pub fn progress(&self) -> Option<Progress> {
-        self.known().clone()
+        self.ordered().clone()
     }
 
     /// Begins, or goes on with what was broken off. Returns once the word is about to be given; [`Failover::progress`] says
@@ -120,38 +148,12 @@ impl Failover {
     /// # Errors
     /// Why nothing was begun.
     pub async fn begin(&self, order: Order) -> Result<(), Refused> {
-        let regions = self.regions(&order.to)?;
-        let facts = self.gather(&regions).await;
-        if let Some(key) = &order.root_key {
-            self.unsealing.fits(key).await.map_err(|why| Refused::new("wrong_key", why))?;
-        }
-        let name = RegionName(order.to.clone());
-        // The takeover has begun: what is missing is the key, or to watch it.
-        let has_begun = *regions.home() == name && super::begun(&regions) > 1;
-        // But a node may have adopted a higher number before, alone, and hears none of the others.
-        let is_split = has_begun && left_alone(&facts).is_some();
-        let is_running = self.progress().is_some_and(|progress| progress.running);
-        if order.word == Word::FenceCommand && !has_begun && self.config.node.fence_command.is_empty() {
-            return Err(Refused::new(
-                "no_word",
-                "somebody must say that the old home is off: give --old-region-is-off, or set node.fence_command on this node",
-            ));
-        }
-        let (of, said) = match regions.takeovers().last() {
-            Some(_) if is_split => (incarnation(&facts, self.cluster.node(), os_env().bytes())?, String::new()),
-            Some(row) if has_begun => (row.incarnation, String::new()),
-            Some(_) | None => {
-                let plan = self.plan_of(&regions, &order.to, &facts)?;
-                if let Some(sentence) = plan.without_key.filter(|_| order.root_key.is_none()) {
-                    return Err(Refused::new("no_key", sentence));
-                }
-                (incarnation(&facts, self.cluster.node(), os_env().bytes())?, plan.lost)
-            }
-        };
+        let said_at = Instant::now();
+        let (regions, begins, lost) = self.considered(&order.to, Some(order.word), order.root_key.as_ref()).await?;
         if let Some(key) = &order.root_key {
             self.unsealing.take(key).await.map_err(|why| Refused::new("wrong_key", why))?;
         }
-        if is_running {
+        if self.progress().is_some_and(|progress| progress.running) {
             // Who asks again watches the same. His word counts, whatever the command says that is asked yet.
             if order.word == Word::OldRegionIsOff {
                 self.overruled.notify_waiters();
@@ -160,37 +162,66 @@ impl Failover {
             return Ok(());
         }
         {
-            let mut known = self.known();
-            if known.as_ref().is_some_and(|progress| progress.running) {
+            let mut progress = self.ordered();
+            if progress.as_ref().is_some_and(|progress| progress.running) {
                 return Ok(());
             }
-            *known = Some(Progress {
+            *progress = Some(Progress {
                 to: order.to.clone(),
-                incarnation: of.number,
+                incarnation: begins.number(),
                 steps: Vec::new(),
                 waits_for: "the word".to_owned(),
                 running: true,
                 failed: None,
-                lost: said,
+                lost,
             });
         }
         let failover = self.clone();
-        let begins = match (has_begun, is_split) {
-            (_, true) => Begins::Again,
-            (true, false) => Begins::Nothing,
-            (false, false) => Begins::Takeover,
-        };
         tokio::spawn(async move {
-            let ended = failover.carry_out(&order, of, &regions, begins).await;
+            let ended = failover.carry_out(&order, begins, &regions, said_at).await;
             if let Err(sentence) = &ended {
                 tracing::error!("the takeover is not finished: {sentence}");
             }
-            if let Some(progress) = failover.known().as_mut() {
+            if let Some(progress) = failover.ordered().as_mut() {
                 (progress.running, progress.failed) = (false, ended.err());
                 progress.waits_for.clear();
             }
         });
         Ok(())
+    }
+
+    /// What an order begins, by what the region's nodes say, and what is lost by it, in words. Without a word nobody's is
+    /// missed, nor a key.
+    async fn considered(
+        &self,
+        to: &str,
+        word: Option<Word>,
+        root_key: Option<&Zeroizing<String>>,
+    ) -> Result<(Regions, Begins, String), Refused> {
+        let regions = self.regions(to)?;
+        let facts = self.gather(&regions).await;
+        if let Some(key) = root_key {
+            self.unsealing.fits(key).await.map_err(|why| Refused::new("wrong_key", why))?;
+        }
+        let name = RegionName(to.to_owned());
+        let drawn = || incarnation(&facts, self.cluster.node(), os_env().bytes());
+        if let Some(number) = taken_over(&name, &regions, &facts)? {
+            // A node may have adopted a higher number before, alone, and hears none of the others.
+            let begins =
+                if left_alone(&facts).is_some() { Begins::Again(drawn()?) } else { Begins::Nothing { number } };
+            return Ok((regions, begins, String::new()));
+        }
+        if word == Some(Word::FenceCommand) && self.config.node.fence_command.is_empty() {
+            return Err(Refused::new(
+                "no_word",
+                "somebody must say that the old home is off: give --old-region-is-off, or set node.fence_command on this node",
+            ));
+        }
+        let plan = Plan::of(&self.known(&name, &regions, &facts))?;
+        if let Some(sentence) = plan.without_key.filter(|_| word.is_some() && root_key.is_none()) {
+            return Err(Refused::new("no_key", sentence));
+        }
+        Ok((regions, Begins::Takeover(drawn()?), plan.lost))
     }
 
     fn regions(&self, to: &str) -> Result<Regions, Refused> {
@@ -201,6 +232,15 @@ impl Failover {
             let names: Vec<&str> = regions.names().map(|name| name.0.as_str()).collect();
             return Err(Refused::new("no_region", format!("there is no region {to}: there are {}", names.join(", "))));
         }
+        if own != to && !regions.has_standbys(&RegionName(to.to_owned())) {
+            return Err(Refused::new(
+                "left_behind",
+                format!(
+                    "{} took over without {to}, which has no standbys any more: no command brings it back yet",
+                    regions.home().0
+                ),
+            ));
+        }
         if own != to {
             return Err(Refused::new(
                 "other_region",
@@ -210,31 +250,31 @@ impl Failover {
         Ok(regions)
     }
 
-    fn plan_of(&self, regions: &Regions, to: &str, facts: &BTreeMap<NodeId, Option<Facts>>) -> Result<Plan, Refused> {
-        let (to, now) = (&RegionName(to.to_owned()), self.cluster.wall());
-        Plan::of(&Known { to, regions, partitions: self.cluster.partitions(), facts, now })
-    }
-
-    async fn carry_out(&self, order: &Order, of: Incarnation, regions: &Regions, begins: Begins) -> Result<(), String> {
-        let said_at = Instant::now();
+    async fn carry_out(
+        &self,
+        order: &Order,
+        begins: Begins,
+        regions: &Regions,
+        said_at: Instant,
+    ) -> Result<(), String> {
         let nodes = self.nodes(regions);
         match begins {
-            Begins::Nothing => {}
-            Begins::Again => self.gives_word(order, order.word, of, &nodes, said_at).await?,
-            Begins::Takeover => {
+            Begins::Nothing { .. } => {}
+            Begins::Again(of) => self.gives_word(order, order.word, of, &nodes, said_at).await?,
+            Begins::Takeover(of) => {
                 let mut word = order.word;
                 if word == Word::FenceCommand {
                     word = self.fenced(&regions.home().0, said_at).await?;
                     // It was dead when this was said, if that is true.
-                    let facts = self.gather(regions).await;
-                    let plan = self.plan_of(regions, &order.to, &facts).map_err(|refused| refused.sentence)?;
+                    let (to, facts) = (RegionName(order.to.clone()), self.gather(regions).await);
+                    let plan = Plan::of(&self.known(&to, regions, &facts)).map_err(|refused| refused.sentence)?;
                     self.with(|progress| progress.lost = plan.lost);
                 }
                 self.gives_word(order, word, of, &nodes, said_at).await?;
             }
         }
         self.hands_key_over(order, &nodes);
-        self.watches(order, of, &nodes, said_at).await
+        self.watches(order, begins.number(), &nodes, said_at).await
     }
 
     /// Has the command make sure that the old home is off, unless an operator says so himself meanwhile. Whose word it is.
@@ -276,13 +316,19 @@ impl Failover {
         let mut highest = match self.ask(own, &question).await.map_err(|e| e.to_string())? {
             Answer::Adopted => of.number,
             Answer::Later { number } => number,
+            Answer::Begun { number } => {
+                return Err(format!(
+                    "{} took over meanwhile, as incarnation {number}: run this again to watch it",
+                    order.to
+                ));
+            }
             Answer::Refused { why, .. } => {
                 return Err(format!("node {own} adopts nothing ({why}): run this on another node of {}", order.to));
             }
             Answer::Facts(_) | Answer::Home(_) => return Err(format!("node {own} answered something else")),
         };
         let mut adopted = BTreeSet::from([own]);
-        let mut refused: BTreeMap<NodeId, String> = BTreeMap::new();
+        let mut refused: BTreeMap<NodeId, NotAdopted> = BTreeMap::new();
         let mut asking = JoinSet::new();
         for node in nodes.iter().copied().filter(|node| *node != own) {
             let (failover, question) = (self.clone(), question.clone());
@@ -298,15 +344,9 @@ impl Failover {
                 Some(Ok((node, Err(why)))) => drop(refused.insert(node, why)),
                 Some(Err(_)) => {}
                 None => {
-                    let why: Vec<String> = refused.iter().map(|(node, why)| format!("node {node}: {why}")).collect();
-                    return Err(format!(
-                        "{} of {} standbys adopted incarnation {}, and {majority} must: {}. Nothing serves yet; what adopted \
-                         stays so. Mend that and run this again: it goes on with the same incarnation",
-                        adopted.len(),
-                        nodes.len(),
-                        of.number,
-                        why.join("; ")
-                    ));
+                    let said =
+                        format!("{} of {} standbys adopted incarnation {}", adopted.len(), nodes.len(), of.number);
+                    return Err(not_by_majority(&said, majority, &refused));
                 }
             }
         }
@@ -323,19 +363,20 @@ impl Failover {
 
     /// Gives the word to a node, again while it does not answer. The number that it is of then: that which it was told, or a
     /// higher one.
-    async fn until_it_says(&self, node: NodeId, question: &Question) -> Result<u32, String> {
+    async fn until_it_says(&self, node: NodeId, question: &Question) -> Result<u32, NotAdopted> {
         let begun = Instant::now();
         loop {
             let why = match self.ask(node, question).await {
                 Ok(Answer::Adopted) => return Ok(0),
                 Ok(Answer::Later { number }) => return Ok(number),
-                Ok(Answer::Refused { why, again: false }) => return Err(why),
+                Ok(Answer::Begun { number }) => return Err(NotAdopted::Begun { number }),
+                Ok(Answer::Refused { why, again: false }) => return Err(NotAdopted::Why(why)),
                 Ok(Answer::Refused { why, again: true }) => why,
                 Ok(Answer::Facts(_) | Answer::Home(_)) => "it answered something else".to_owned(),
                 Err(error) => format!("it does not answer ({error})"),
             };
             if begun.elapsed() > STEP_MAX {
-                return Err(why);
+                return Err(NotAdopted::Why(why));
             }
             tokio::time::sleep(AGAIN_AFTER).await;
         }
@@ -361,7 +402,7 @@ impl Failover {
     }
 
     /// Looks at the nodes until they serve.
-    async fn watches(&self, order: &Order, of: Incarnation, nodes: &[NodeId], said_at: Instant) -> Result<(), String> {
+    async fn watches(&self, order: &Order, number: u32, nodes: &[NodeId], said_at: Instant) -> Result<(), String> {
         let all = self.cluster.partitions() as usize + 1;
         let (begun, mut serving_since) = (Instant::now(), None);
         let (_looking, seen) = self.looks_at(nodes);
@@ -371,14 +412,14 @@ impl Failover {
             let ready: BTreeSet<PartitionId> = known
                 .iter()
                 .flat_map(|node| &node.standings)
-                .filter(|standing| standing.ready && standing.incarnation.number >= of.number)
+                .filter(|standing| standing.ready && standing.incarnation.number >= number)
                 .map(|standing| standing.partition)
                 .collect();
             let (to, total) = (self.with(|progress| progress.to.clone()).unwrap_or_default(), nodes.len());
             if ready.contains(&PartitionId::CONTROL) {
                 self.reached(said_at, "elected", format!("partition 0 leads in {to}"));
             }
-            if known.iter().any(|node| node.begun >= of.number && node.home == to) {
+            if known.iter().any(|node| node.begun >= number && node.home == to) {
                 self.reached(said_at, "home", format!("{to} is home, as its rows say"));
             }
             if ready.len() == all {
@@ -496,10 +537,59 @@ impl Failover {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> Option<T> {
-        self.known().as_mut().map(change)
+        self.ordered().as_mut().map(change)
     }
 
-    fn known(&self) -> MutexGuard<'_, Option<Progress>> {
+    fn ordered(&self) -> MutexGuard<'_, Option<Progress>> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a node adopts nothing.
+enum NotAdopted {
+    /// It says why, or says nothing.
+    Why(String),
+    /// Its region has taken over already.
+    Begun { number: u32 },
+}
+
+/// That too few adopted, and what that means: another takeover may have begun meanwhile, and serve.
+fn not_by_majority(said: &str, majority: usize, refused: &BTreeMap<NodeId, NotAdopted>) -> String {
+    let begun = refused.values().filter_map(|why| match why {
+        NotAdopted::Begun { number } => Some(*number),
+        NotAdopted::Why(_) => None,
+    });
+    if let Some(number) = begun.max() {
+        return format!(
+            "{said}, while incarnation {number} began without them, and goes on. Run this again: it brings all to one"
+        );
+    }
+    let why = refused.iter().map(|(node, why)| match why {
+        NotAdopted::Why(why) => format!("node {node}: {why}"),
+        NotAdopted::Begun { number } => format!("node {node}: incarnation {number} has begun"),
+    });
+    format!(
+        "{said}, and {majority} must: {}. Nothing serves yet; what adopted stays so. Mend that and run this again: it goes on \
+         with the same incarnation",
+        why.collect::<Vec<_>>().join("; ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_not_said_that_nothing_serves_where_another_takeover_has_begun() {
+        let silent = || NotAdopted::Why("it does not answer".to_owned());
+        let said = "1 of 3 standbys adopted incarnation 5";
+        let words = not_by_majority(said, 2, &[(NodeId(4), silent()), (NodeId(5), silent())].into());
+        assert!(
+            words.contains("and 2 must: node 4: it does not answer; node 5") && words.contains("Nothing serves yet")
+        );
+        let begun = NotAdopted::Begun { number: 3 };
+        let words = not_by_majority(said, 2, &[(NodeId(4), silent()), (NodeId(5), begun)].into());
+        assert!(words.starts_with(said) && words.contains("incarnation 3 began without them"), "{words}");
+        assert!(!words.contains("Nothing serves"), "{words}");
     }
 }
