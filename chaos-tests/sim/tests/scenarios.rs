@@ -76,5 +76,6 @@ scenarios! {
     takeover_lost_seen: "takeover-lost-seen",
     takeover_lives_on: "takeover-lives-on",
     takeover_returning: "takeover-returning",
+    more_promised: "more-promised",
     takeover_rotten: "takeover-rotten",
 }
