@@ -43,13 +43,17 @@ pub fn run(seconds: u64, kills: usize) -> Result<(), String> {
         );
     }
     let times = failovers(&mut cluster, &accounts, kills, &leads_again)?;
+    print_failovers(&times);
+    Ok(())
+}
+
+fn print_failovers(times: &[Duration]) {
     println!(
         "SIGKILL to the first acknowledged write in the slowest partition the victim led, {} kills: p50 {:.0} ms, max {:.0} ms",
         times.len(),
-        ms(quantile(&times, 0.5)),
-        ms(quantile(&times, 1.0))
+        ms(quantile(times, 0.5)),
+        ms(quantile(times, 1.0))
     );
-    Ok(())
 }
 
 struct Measured {

@@ -15,7 +15,7 @@ use crate::other_server::OtherServer;
 use crate::smtp::{Smtp, SmtpReply};
 use crate::wire::Trust;
 
-use super::{MESSAGE_BYTES, create_accounts, failovers, leads_again, message, ms, quantile};
+use super::{MESSAGE_BYTES, create_accounts, failovers, leads_again, message, ms, print_failovers, quantile};
 
 /// Connections that submit at once.
 const CONNECTIONS: usize = 16;
@@ -142,12 +142,7 @@ fn many_wait(
         grown >> 20
     );
     let times = failovers(cluster, accounts, kills, &leads_again)?;
-    println!(
-        "SIGKILL to the first acknowledged write in the slowest partition the victim led, {} kills: p50 {:.0} ms, max {:.0} ms",
-        times.len(),
-        ms(quantile(&times, 0.5)),
-        ms(quantile(&times, 1.0))
-    );
+    print_failovers(&times);
     Ok(())
 }
 

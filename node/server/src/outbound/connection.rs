@@ -162,7 +162,7 @@ pub async fn hand_over<M: Outgoing + Send>(
         };
         let ended = match connection {
             Ok((connection, was_kept)) => {
-                converse(shared, target, envelope, message, patience, (connection, was_kept, hello, in_clear)).await
+                converse(shared, target, envelope, message, patience, (connection, was_kept, hello)).await
             }
             Err(ended) => ended,
         };
@@ -231,8 +231,8 @@ async fn connect(
     Ok(Connection { client: Client::new(settings), io })
 }
 
-/// A connection, whether it was kept, and how it was made.
-type Made = (Connection, bool, Hello, bool);
+/// A connection, whether it was kept, and with which hello its TLS begins.
+type Made = (Connection, bool, Hello);
 
 /// Talks with the server until everything is decided that can be over this connection.
 async fn converse<M: Outgoing + Send>(
@@ -241,7 +241,7 @@ async fn converse<M: Outgoing + Send>(
     envelope: &Envelope,
     message: &mut M,
     patience: &mut Patience,
-    (Connection { mut client, mut io }, was_kept, hello, _): Made,
+    (Connection { mut client, mut io }, was_kept, hello): Made,
 ) -> Ended {
     let peer = peer(target);
     // What is still to be decided: the places of its recipients in the envelope.
