@@ -14,12 +14,13 @@ pub mod sasl;
 pub mod sender_auth;
 pub mod smtp;
 pub mod snapshot;
+pub mod srs;
 
 /// A fuzzer's body.
 pub type Body = fn(&[u8]);
 
 /// The fuzzers by name.
-pub const TARGETS: [(&str, Body); 13] = [
+pub const TARGETS: [(&str, Body); 14] = [
     ("smtp_dialogue", smtp::dialogue),
     ("imap_dialogue", imap::dialogue),
     ("message", message::message),
@@ -33,4 +34,5 @@ pub const TARGETS: [(&str, Body); 13] = [
     ("session_frame", frames::session_frame),
     ("record", records::record),
     ("snapshot", snapshot::snapshot),
+    ("srs", srs::srs),
 ];

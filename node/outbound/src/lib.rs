@@ -13,4 +13,5 @@ pub mod reply;
 pub mod report;
 pub mod route;
 pub mod schedule;
+pub mod srs;
 pub mod tls;

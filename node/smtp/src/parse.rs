@@ -27,6 +27,17 @@ pub struct Mailbox {
     pub domain: String,
 }
 
+impl Mailbox {
+    /// Reads an address as it is displayed: within the bounds of a reverse-path.
+    pub fn parse(text: &str) -> Option<Self> {
+        let in_brackets = format!("<{text}>");
+        match path(&in_brackets, Side::From) {
+            Ok((Some(mailbox), "")) if !text.starts_with('@') => Some(mailbox),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Mailbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if is_dot_string(&self.local) {
@@ -127,6 +138,8 @@ fn path(text: &str, side: Side) -> Result<(Path, &str), ParseError> {
     };
     let (local_max, path_max) = match side {
         Side::From => (SENDER_LOCAL_PART_MAX_BYTES, SENDER_PATH_MAX_BYTES),
+        // A report about what was forwarded comes back to what was its reverse-path.
+        Side::To if is_rewritten(inner) => (SENDER_LOCAL_PART_MAX_BYTES, SENDER_PATH_MAX_BYTES),
         Side::To => (LOCAL_PART_MAX_BYTES, PATH_MAX_BYTES),
     };
     let (local, rest) = local_part(inner, local_max)?;
@@ -141,6 +154,12 @@ fn path(text: &str, side: Side) -> Result<(Path, &str), ParseError> {
         return Err(ParseError::Path);
     }
     Ok((Some(Mailbox { local, domain: domain.to_ascii_lowercase() }), rest))
+}
+
+/// Whether an address may be a reverse-path that a forwarder rewrote (SRS).
+fn is_rewritten(address: &str) -> bool {
+    let head = address.trim_start_matches('"').get(..4);
+    head.is_some_and(|head| head.eq_ignore_ascii_case("SRS0") || head.eq_ignore_ascii_case("SRS1"))
 }
 
 fn local_part(text: &str, max_bytes: usize) -> Result<(String, &str), ParseError> {
@@ -307,6 +326,14 @@ mod tests {
         let to = |text: &str| read(text, Side::To);
         assert!(to(&format!("TO:<{}@b>", "a".repeat(64))).is_ok());
         assert_eq!(to(&format!("TO:<{}@b>", "a".repeat(65))), Err(ParseError::Path));
+        for text in ["jane@a.test", "\"a b\"@a.test", "\"a@b\\\"\"@a.test", "SRS0=a=b=c=d@a.test", "x@[192.0.2.1]"] {
+            assert_eq!(Mailbox::parse(text).map(|mailbox| mailbox.to_string()).as_deref(), Some(text));
+        }
+        for text in ["", "jane", "a b@a.test", "jane@a.test>", "jane@a.test> x", "@a:b@c", "jane@", "<jane@a.test>"] {
+            assert_eq!(Mailbox::parse(text), None, "{text}");
+        }
+        assert!(to(&format!("TO:<SRS0={}@b>", "a".repeat(507))).is_ok(), "a reverse-path that was rewritten");
+        assert_eq!(to(&format!("TO:<SRS0={}@b>", "a".repeat(508))), Err(ParseError::Path));
         assert!(to(&format!("TO:<aa@{domain}>")).is_ok(), "256 bytes");
         assert_eq!(to(&format!("TO:<aaa@{domain}>")), Err(ParseError::Path), "257 bytes");
         assert!(from(&format!("FROM:<{}@b>", "a".repeat(512))).is_ok());
