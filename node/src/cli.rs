@@ -334,11 +334,11 @@ enum Account {
 
 #[derive(Subcommand)]
 enum Address {
-    /// More targets for an address: an alias, a group
+    /// More targets for an address: an alias, a group, a forward to other domains
     Add {
         /// The address; also postmaster without a domain
         address: String,
-        /// Addresses of this cluster that its mail goes to
+        /// Addresses that its mail goes to, of this cluster and, where mail is sent there, of other domains
         #[arg(required = true)]
         targets: Vec<String>,
         #[command(flatten)]
@@ -353,6 +353,8 @@ enum Address {
         #[command(flatten)]
         changing: Changing,
     },
+    /// Another key for the reverse-paths of what is forwarded: those that were made by the one before are taken until the next time
+    RenewKey(Changing),
 }
 
 #[derive(Subcommand)]
@@ -519,6 +521,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Address(Address::Remove { address, changing }) => {
             let done = change(&changing, "DELETE", &format!("/api/v1/addresses/{}", segment(&address)), None)?;
             say(&changing.asking, &done, &format!("removed {address}"));
+        }
+        Command::Address(Address::RenewKey(changing)) => {
+            let done = change(&changing, "POST", "/api/v1/forwarding-key", None)?;
+            say(&changing.asking, &done, "what is forwarded from now on has its reverse-path by another key");
         }
     }
     Ok(ExitCode::SUCCESS)

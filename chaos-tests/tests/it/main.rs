@@ -6,6 +6,7 @@ mod clients;
 mod doctor;
 mod failover;
 mod faults;
+mod forwards;
 mod limits_table;
 mod logins;
 mod machines;

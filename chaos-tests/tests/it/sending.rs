@@ -13,11 +13,11 @@ use mailraft_chaos::wire::Trust;
 use serde_json::Value;
 
 /// A cluster that sends to another server, by what a name server says.
-fn cluster(dns: &NameServer, other: &OtherServer) -> Cluster {
+pub fn cluster(dns: &NameServer, other: &OtherServer) -> Cluster {
     cluster_with(dns, other, &|text| text.to_owned())
 }
 
-fn cluster_with(dns: &NameServer, other: &OtherServer, more: &dyn Fn(&str) -> String) -> Cluster {
+pub fn cluster_with(dns: &NameServer, other: &OtherServer, more: &dyn Fn(&str) -> String) -> Cluster {
     dns.set("away.test", &[Record::Mx(10, "mx.away.test".to_owned())]);
     dns.set("mx.away.test", &[Record::A([127, 0, 0, 1].into())]);
     dns.set("closed.test", &[Record::Mx(0, String::new())]);
@@ -57,7 +57,7 @@ pub fn submit(cluster: &Cluster, account: &Account, to: &str, subject: &str, bod
     unreachable!("it goes round")
 }
 
-fn of_subject<'a>(taken: &'a [Taken], subject: &str) -> Vec<&'a Taken> {
+pub fn of_subject<'a>(taken: &'a [Taken], subject: &str) -> Vec<&'a Taken> {
     let line = format!("Subject: {subject}\r\n");
     taken.iter().filter(|taken| taken.content.contains(&line)).collect()
 }
@@ -68,7 +68,7 @@ pub fn queue(cluster: &Cluster, node: u64) -> Vec<Value> {
 }
 
 /// A message of a folder, whole.
-fn read(cluster: &Cluster, account: &Account, subject: &str) -> Option<String> {
+pub fn read(cluster: &Cluster, account: &Account, subject: &str) -> Option<String> {
     let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
     let mut imap = Imap::login(&trust, &cluster.text(1, "imaps"), account).ok()?;
     let found = imap.by_subject("INBOX").ok()?;

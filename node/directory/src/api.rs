@@ -90,6 +90,17 @@ pub enum Command {
         /// The key's selector.
         selector: String,
     },
+    /// More targets for an address, which is made if need be, and some of them may be of other domains: as long as mail is sent
+    /// there.
+    AddForwards {
+        /// The address.
+        address: String,
+        /// Addresses of this cluster, and of other domains.
+        targets: Vec<String>,
+    },
+    /// Reverse-paths of what is forwarded are made by another key. Those that were made by the key before are taken until the next
+    /// time.
+    RenewForwardingKey,
 }
 
 /// A key for a domain.
@@ -116,6 +127,8 @@ impl fmt::Debug for Command {
             Command::SetPassword { address, verifier: _ } => write!(f, "SetPassword({address:?})"),
             Command::SetDisabled { address, disabled } => write!(f, "SetDisabled({address:?}, {disabled})"),
             Command::AddAddress { address, targets } => write!(f, "AddAddress({address:?}, {targets:?})"),
+            Command::AddForwards { address, targets } => write!(f, "AddForwards({address:?}, {targets:?})"),
+            Command::RenewForwardingKey => f.write_str("RenewForwardingKey"),
             Command::RemoveAddress { address } => write!(f, "RemoveAddress({address:?})"),
             Command::DeleteAccount { address } => write!(f, "DeleteAccount({address:?})"),
             Command::CreateDomainWithKeys { name, keys } => {
@@ -146,6 +159,8 @@ impl Command {
             Command::UseDomainKey { name, selector } => (10, name, vec![selector]),
             Command::RetireDomainKey { name, selector } => (11, name, vec![selector]),
             Command::RemoveDomainKey { name, selector } => (12, name, vec![selector]),
+            Command::AddForwards { address, targets } => (13, address, targets.iter().map(String::as_str).collect()),
+            Command::RenewForwardingKey => (14, "", Vec::new()),
         };
         // Names are compared without case, too.
         let texts: Vec<String> = std::iter::once(address).chain(others).map(str::to_lowercase).collect();
@@ -163,7 +178,7 @@ impl Command {
             Command::SetDisabled { address, .. }
             | Command::RemoveAddress { address }
             | Command::DeleteAccount { address } => address.len(),
-            Command::AddAddress { address, targets } => {
+            Command::AddAddress { address, targets } | Command::AddForwards { address, targets } => {
                 address.len() + targets.iter().map(|t| t.len() + size_of::<String>()).sum::<usize>()
             }
             Command::CreateDomainWithKeys { name, keys } | Command::AddDomainKeys { name, keys } => {
@@ -172,6 +187,7 @@ impl Command {
             Command::UseDomainKey { name, selector }
             | Command::RetireDomainKey { name, selector }
             | Command::RemoveDomainKey { name, selector } => name.len() + selector.len(),
+            Command::RenewForwardingKey => 0,
         }
     }
 }

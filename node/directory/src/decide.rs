@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::api::{Answer, Command, NewKey, Refusal};
 use crate::domain_keys;
 use crate::error::LookupError;
-use crate::keys::{key_record, mailbox_key_place};
+use crate::keys::{forwarding_key_place, key_record, mailbox_key_place};
 use crate::lookup::{self, ADDRESSES_WITH_ACCOUNT_MAX, Reader, TARGETS_MAX};
 use crate::records::{
     Account, AccountId, AddressRecord, Domain, DomainKeys, RECORD_VERSION, Target, account_place, address_place,
@@ -44,7 +44,9 @@ pub fn decide(at: Reader<'_>, env: &mut Env, command: &Command) -> Decision {
         Command::SetDisabled { address, disabled } => {
             change_account(at, env, address, |account| account.disabled = *disabled)
         }
-        Command::AddAddress { address, targets } => add_address(at, env, address, targets),
+        Command::AddAddress { address, targets } => add_address(at, env, address, targets, Elsewhere::Refused),
+        Command::AddForwards { address, targets } => add_address(at, env, address, targets, Elsewhere::Taken),
+        Command::RenewForwardingKey => renew_forwarding_key(at, env),
         Command::RemoveAddress { address } => remove_address(at, address),
         Command::DeleteAccount { address } => delete_account(at, env, address),
         Command::CreateDomainWithKeys { name, keys } => create_domain(at, env, name, keys),
@@ -156,7 +158,14 @@ fn change_account(at: Reader<'_>, env: &mut Env, address: &str, change: impl FnO
     Ok(Ok(sealer.done(Answer::Done)))
 }
 
-fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String]) -> Decision {
+/// Whether an address may stand for addresses of other domains.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Elsewhere {
+    Taken,
+    Refused,
+}
+
+fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String], elsewhere: Elsewhere) -> Decision {
     let address = accept!(names::alias(address));
     if let Some(refusal) = needs_domain(at, &address)? {
         return Ok(Err(refusal));
@@ -175,6 +184,21 @@ fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String])
     }
     let mut record = at.address(&address)?.unwrap_or(AddressRecord { address: address.clone(), targets: Vec::new() });
     for target in targets {
+        if elsewhere == Elsewhere::Taken {
+            let outside = accept!(names::address_outside(target));
+            if at.domain(host_of(&outside))?.is_none() {
+                if address == names::POSTMASTER {
+                    let why =
+                        "what is forwarded comes back to a domain: forward postmaster of one of yours, and name that";
+                    return Ok(Err(Refusal::BadName(why.to_owned())));
+                }
+                let target = Target::Outside(outside);
+                if !record.targets.contains(&target) {
+                    record.targets.push(target);
+                }
+                continue;
+            }
+        }
         let target = accept!(names::address(target));
         if target == address {
             return Ok(Err(Refusal::BadName(format!("{address} can't be a target of itself"))));
@@ -194,7 +218,7 @@ fn add_address(at: Reader<'_>, env: &mut Env, address: &str, targets: &[String])
     if record.targets.len() > TARGETS_MAX {
         return Ok(Err(Refusal::TooManyTargets(address)));
     }
-    let names_aliases = record.targets.iter().any(|target| matches!(target, Target::Address(_)));
+    let names_aliases = record.targets.iter().any(|target| matches!(target, Target::Address(_) | Target::Outside(_)));
     if names_aliases && let Some(address) = out_of_reach(at, &record)? {
         return Ok(Err(Refusal::OutOfReach(address)));
     }
@@ -233,6 +257,12 @@ fn out_of_reach(at: Reader<'_>, changed: &AddressRecord) -> Result<Option<String
         }
     }
     Ok(None)
+}
+
+fn renew_forwarding_key(at: Reader<'_>, env: &mut Env) -> Decision {
+    let mut sealer = Sealer::new(at)?;
+    sealer.put(env, forwarding_key_place(), &at.forwarding_key_number()?.saturating_add(1));
+    Ok(Ok(sealer.done(Answer::Done)))
 }
 
 fn remove_address(at: Reader<'_>, address: &str) -> Decision {
@@ -279,7 +309,7 @@ fn delete_account(at: Reader<'_>, env: &mut Env, address: &str) -> Decision {
         for record in addresses.iter_mut().filter(|record| !own_goes || record.address != address) {
             let all = record.targets.len();
             record.targets.retain(|target| match target {
-                Target::Mailbox { .. } => !is_its(target),
+                Target::Mailbox { .. } | Target::Outside(_) => !is_its(target),
                 Target::Address(of) => !gone.contains(of),
             });
             if record.targets.is_empty() {
@@ -311,7 +341,7 @@ fn delete_account(at: Reader<'_>, env: &mut Env, address: &str) -> Decision {
 fn is_account(record: &AddressRecord) -> bool {
     record.targets.iter().any(|target| match target {
         Target::Mailbox { address, .. } => *address == record.address,
-        Target::Address(_) => false,
+        Target::Address(_) | Target::Outside(_) => false,
     })
 }
 

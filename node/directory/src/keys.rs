@@ -143,6 +143,11 @@ pub(crate) fn keyring_place(epoch: Epoch) -> RowKey {
     RowKey::partition(Table::Keyring, epoch.0.to_be_bytes())
 }
 
+/// Where it stands how often the key of what is forwarded was replaced.
+pub(crate) fn forwarding_key_place() -> RowKey {
+    RowKey::partition(Table::Keyring, *b"forwarding key")
+}
+
 pub(crate) fn mailbox_key_place(mailbox: MailboxId) -> RowKey {
     RowKey::partition(Table::MailboxKeys, mailbox.0)
 }

@@ -24,7 +24,7 @@ pub mod records;
 pub use api::{Answer, Command, NewKey, Refusal};
 pub use engine::Directory;
 pub use error::LookupError;
-pub use lookup::{Lookup, Resolution};
+pub use lookup::{Forward, ForwardingKeys, Lookup, Resolution};
 pub use records::{
     Account, AccountId, AddressRecord, Domain, DomainKey, KeyAlgorithm, KeyState, PublicKey, SecretKey, Target,
 };

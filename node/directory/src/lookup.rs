@@ -10,7 +10,9 @@ use mailraft_storage::{ClusterId, Epoch, MailboxId, ReplicaId, RowKey, Rows, Tab
 use serde::Deserialize;
 
 use crate::error::LookupError;
-use crate::keys::{FIRST_EPOCH, MAILBOX_EPOCH, RootKey, key_of, keyring_place, mailbox_key_place, open_epoch_key};
+use crate::keys::{
+    FIRST_EPOCH, MAILBOX_EPOCH, RootKey, forwarding_key_place, key_of, keyring_place, mailbox_key_place, open_epoch_key,
+};
 use crate::names::{POSTMASTER, without_detail};
 use crate::records::{
     Account, AddressRecord, Domain, DomainKey, DomainKeys, KeyState, PublicKey, RECORD_VERSION, Target, account_place,
@@ -43,6 +45,33 @@ pub enum Resolution {
     Unknown,
     /// These mailboxes, each once, and the address's detail.
     Mailboxes(Vec<MailboxId>, Option<String>),
+    /// Somebody elsewhere, and perhaps mailboxes too.
+    Forwarded {
+        /// These mailboxes, each once.
+        mailboxes: Vec<MailboxId>,
+        /// Addresses of other domains, each once; at least one.
+        outside: Vec<Forward>,
+        /// The address's detail.
+        detail: Option<String>,
+    },
+}
+
+/// Mail goes on to another domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// To this address; its local part as it was given.
+    pub to: String,
+    /// By this address of the cluster's, which names it.
+    pub by: String,
+}
+
+/// The keys of what is written into reverse-paths of what is forwarded, the same for all nodes.
+#[derive(Clone, Debug)]
+pub struct ForwardingKeys {
+    /// By this one they are made.
+    pub newest: Key,
+    /// By this one they were made before, and are still taken.
+    pub before: Option<Key>,
 }
 
 /// Reads the directory.
@@ -130,8 +159,13 @@ impl Lookup {
             },
         };
         let Some(found) = found else { return Ok(Resolution::Unknown) };
-        let Reached { mailboxes, .. } = reached(found, |next| self.address(next))?;
-        Ok(if mailboxes.is_empty() { Resolution::Unknown } else { Resolution::Mailboxes(mailboxes, detail) })
+        let next = |address: &str| self.address(address)?.map(|record| self.with_new_domains(record)).transpose();
+        let Reached { mailboxes, outside, .. } = reached(self.with_new_domains(found)?, next)?;
+        Ok(match (mailboxes.is_empty(), outside.is_empty()) {
+            (true, true) => Resolution::Unknown,
+            (false, true) => Resolution::Mailboxes(mailboxes, detail),
+            (_, false) => Resolution::Forwarded { mailboxes, outside, detail },
+        })
     }
 
     /// Whether an account may send under a reverse-path: its own address, with any detail, or one that stands for
@@ -143,7 +177,7 @@ impl Lookup {
         let Some(account) = self.account(account)? else { return Ok(false) };
         match self.resolve(reverse_path)? {
             Resolution::Mailboxes(mailboxes, _) => Ok(mailboxes == [account.mailbox]),
-            Resolution::NotOurs | Resolution::Unknown => Ok(false),
+            Resolution::Forwarded { .. } | Resolution::NotOurs | Resolution::Unknown => Ok(false),
         }
     }
 
@@ -170,6 +204,16 @@ impl Lookup {
             Some(plain) => Ok(Some((key_of(&plain)?, MAILBOX_EPOCH))),
             None => Ok(None),
         }
+    }
+
+    /// The keys by which reverse-paths of what is forwarded are made and known again.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn forwarding_keys(&self) -> Result<ForwardingKeys, LookupError> {
+        let (ring, number) = (self.epoch_key(FIRST_EPOCH)?, self.reader(None).forwarding_key_number()?);
+        let key = |number: u64| ring.derive(&format!("mailraft reverse-paths of what is forwarded {number}"));
+        Ok(ForwardingKeys { newest: key(number), before: number.checked_sub(1).map(key) })
     }
 
     /// Whether there is such a mailbox, without opening its key.
@@ -277,6 +321,19 @@ impl Lookup {
         open_row(&key, self.cluster, place, sealed).map_err(said)
     }
 
+    /// A record with those of its targets as addresses of this cluster whose domain has become one of its own.
+    fn with_new_domains(&self, mut record: AddressRecord) -> Result<AddressRecord, LookupError> {
+        for target in &mut record.targets {
+            if let Target::Outside(address) = target
+                && let Some((_, host)) = address.rsplit_once('@')
+                && self.domain(host)?.is_some()
+            {
+                *target = Target::Address(address.to_ascii_lowercase());
+            }
+        }
+        Ok(record)
+    }
+
     fn all<T: for<'a> Deserialize<'a>>(&self, table: Table, limit: usize) -> Result<Vec<T>, LookupError> {
         let (mut all, mut after) = (Vec::new(), None);
         while all.len() < limit {
@@ -315,6 +372,8 @@ impl Lookup {
 pub(crate) struct Reached {
     /// Each once.
     pub mailboxes: Vec<MailboxId>,
+    /// Addresses of other domains, each once.
+    pub outside: Vec<Forward>,
     /// Whether that is all: nothing is nested too deep, or one too many.
     pub whole: bool,
 }
@@ -324,7 +383,7 @@ pub(crate) fn reached<E>(
     record: AddressRecord,
     mut address: impl FnMut(&str) -> Result<Option<AddressRecord>, E>,
 ) -> Result<Reached, E> {
-    let mut reached = Reached { mailboxes: Vec::new(), whole: true };
+    let mut reached = Reached { mailboxes: Vec::new(), outside: Vec::new(), whole: true };
     let mut seen = BTreeSet::from([record.address.clone()]);
     // The nearest first, so that the depth at which an address is met is its least.
     let mut open = VecDeque::from([(record, 0)]);
@@ -332,8 +391,12 @@ pub(crate) fn reached<E>(
         for target in record.targets {
             match target {
                 Target::Mailbox { mailbox, .. } if reached.mailboxes.contains(&mailbox) => {}
-                Target::Mailbox { mailbox, .. } if reached.mailboxes.len() < TARGETS_MAX => {
+                Target::Mailbox { mailbox, .. } if reached.mailboxes.len() + reached.outside.len() < TARGETS_MAX => {
                     reached.mailboxes.push(mailbox);
+                }
+                Target::Outside(to) if reached.outside.iter().any(|known| known.to == to) => {}
+                Target::Outside(to) if reached.mailboxes.len() + reached.outside.len() < TARGETS_MAX => {
+                    reached.outside.push(Forward { to, by: record.address.clone() });
                 }
                 // Each address once: a few lists that name each other have more paths than can be walked.
                 Target::Address(next) if seen.contains(&next) => {}
@@ -341,7 +404,7 @@ pub(crate) fn reached<E>(
                     open.extend(address(&next)?.map(|record| (record, depth + 1)));
                     seen.insert(next);
                 }
-                Target::Mailbox { .. } | Target::Address(_) => reached.whole = false,
+                Target::Mailbox { .. } | Target::Address(_) | Target::Outside(_) => reached.whole = false,
             }
         }
     }
@@ -391,6 +454,11 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// How often the key of what is forwarded was replaced.
+    pub fn forwarding_key_number(&self) -> Result<u64, LookupError> {
+        Ok(self.record(&forwarding_key_place(), Table::Keyring)?.unwrap_or(0))
     }
 
     /// Every address. Reads all of them: as many as there are.

@@ -47,6 +47,14 @@ pub fn selector(text: &str) -> Result<String, String> {
 /// # Errors
 /// One sentence that says what is wrong.
 pub fn address(text: &str) -> Result<String, String> {
+    address_outside(text).map(|address| address.to_ascii_lowercase())
+}
+
+/// An address of another domain in its one form: of the case of its local part only its own server knows (RFC 5321, section 2.4).
+///
+/// # Errors
+/// One sentence that says what is wrong.
+pub fn address_outside(text: &str) -> Result<String, String> {
     let text = text.trim();
     let (local, host) =
         text.rsplit_once('@').ok_or_else(|| format!("{} is not an address such as jane@example.org", shown(text)))?;
@@ -59,7 +67,7 @@ pub fn address(text: &str) -> Result<String, String> {
             shown(local)
         ));
     }
-    Ok(format!("{}@{host}", local.to_ascii_lowercase()))
+    Ok(format!("{local}@{host}"))
 }
 
 /// An address that may stand for others, in its one form: also `postmaster` without a domain.

@@ -126,13 +126,15 @@ pub enum Target {
     },
     /// To another address.
     Address(String),
+    /// To an address of another domain.
+    Outside(String),
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Target::Mailbox { address, .. } => write!(f, "mailbox of {address}"),
-            Target::Address(address) => f.write_str(address),
+            Target::Address(address) | Target::Outside(address) => f.write_str(address),
         }
     }
 }

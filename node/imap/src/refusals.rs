@@ -44,7 +44,7 @@ pub(crate) fn login(failure: &Failure) -> Done {
 /// The response code and the text.
 fn response(refusal: &Refusal) -> (&'static str, String) {
     let code = match refusal {
-        Refusal::Unavailable | Refusal::NotConfirmed | Refusal::NotKept => "UNAVAILABLE",
+        Refusal::Unavailable | Refusal::NotConfirmed | Refusal::NotKept | Refusal::ForwardingRests(_) => "UNAVAILABLE",
         Refusal::Overloaded | Refusal::Limit(_) | Refusal::SentTooMuch(_) => "LIMIT",
         Refusal::MaildropInUse => "INUSE",
         Refusal::Corrupt => "CONTACTADMIN",
@@ -58,6 +58,8 @@ fn response(refusal: &Refusal) -> (&'static str, String) {
         | Refusal::NotAllowed(_)
         | Refusal::MessageOctets(_)
         | Refusal::MailLoop(_)
+        | Refusal::ForwardedBefore(_)
+        | Refusal::NotForwarded(_)
         | Refusal::AgainstPolicy(_)
         | Refusal::NotOurDomain(_)
         | Refusal::SendingIsOff(_)
@@ -100,6 +102,8 @@ mod tests {
                 "[TOOBIG] the header is longer than 1024 KiB",
                 "[CANNOT] a message has no NUL octets",
                 "[CANNOT] the message has been through more than 50 servers, so it goes in a circle",
+                "[CANNOT] <a@b.test> has forwarded this message before, so it goes in a circle",
+                "[CANNOT] <a@b.test> forwards nothing that says it is of its own domain and does not show it (DMARC)",
                 "[CANNOT] b.test wants mail refused that is not shown to be its own, and this is not (DMARC)",
                 "[TOOBIG] a message has at most 100 bytes",
                 "[AUTHENTICATIONFAILED] wrong user name or password",
@@ -108,6 +112,7 @@ mod tests {
                 "[CANNOT] <a@b.test> is not in a domain of this server, and it relays for nobody",
                 "[CANNOT] <a@b.test> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on",
                 "[LIMIT] this account has sent to as many addresses in other domains as it may in an hour; try again in 60 s",
+                "[UNAVAILABLE] <a@b.test> forwards to another domain, and this server sends nothing there now; try again later",
                 "[CANNOT] this reverse-path is not yours to send from",
                 "[CANNOT] From and Sender must name addresses that are yours to send from",
             ]

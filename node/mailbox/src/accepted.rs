@@ -46,7 +46,8 @@ pub struct AcceptedRecipient {
     pub address: String,
     /// The mailbox that it stands for, or [`MailboxId::OUTSIDE`].
     pub mailbox: MailboxId,
-    /// Its `+detail`; of one outside, the address of this cluster's that forwards to it, if one does.
+    /// Its `+detail`; of one outside, the address of this cluster's that forwards to it, if one does, or the domain alone, where a
+    /// report goes back to whoever sent what was forwarded.
     pub detail: Option<String>,
     /// NOTIFY (RFC 3461), as it was given.
     pub notify: Option<String>,

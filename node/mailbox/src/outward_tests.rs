@@ -44,6 +44,10 @@ fn accept_from(world: &mut World, identity: &str, to: &[&str]) -> CommandId {
         recipients: to.iter().map(|to| outside(to)).collect(),
         ..AcceptedEnvelope::default()
     };
+    accept_as(world, accepted)
+}
+
+fn accept_as(world: &mut World, accepted: AcceptedEnvelope) -> CommandId {
     let mut new_message = world.new_message(MESSAGE);
     let sealed = seal_chunk(new_message.body, &new_message.body_key, 0, true, MESSAGE.as_bytes());
     new_message.inline = Some(sealed);
@@ -193,6 +197,40 @@ fn what_others_say_is_kept_within_a_bound_and_the_message_is_read_as_it_was() {
     assert_eq!(read.recipients[0].last.as_ref().unwrap().text.len(), DIAGNOSIS_MAX_BYTES);
     assert_eq!(read.piece(&world.rows, 0).unwrap().unwrap().as_slice(), MESSAGE.as_bytes());
     assert!(read.is_ours() && read.piece(&world.rows, 1).unwrap().is_none());
+}
+
+#[test]
+fn what_several_addresses_forward_leaves_for_each_of_them() {
+    let mut world = World::queue();
+    let forwarded = |to: &str, by: &str| AcceptedRecipient { detail: Some(by.to_owned()), ..outside(to) };
+    let accepted = AcceptedEnvelope {
+        reverse_path: "far@c.test".into(),
+        client: Some("192.0.2.1".into()),
+        recipients: vec![
+            forwarded("r0@b.test", "x@here.test"),
+            forwarded("r1@b.test", "y@here.test"),
+            forwarded("r2@b.test", "x@here.test"),
+            forwarded("r3@b.test", "here.test"),
+        ],
+        ..AcceptedEnvelope::default()
+    };
+    let item = accept_as(&mut world, accepted);
+    let begun = Outwards::default().next(Duration::ZERO, UnixMillis(1), &items(&world));
+    let mut found: Vec<Vec<String>> = Vec::new();
+    for outward in &begun {
+        let OutwardKind::Send { recipients, .. } = &outward.what else { panic!("nobody is told anything") };
+        let numbers: Vec<u32> = recipients.iter().map(|(number, _)| *number).collect();
+        let read = OutgoingMessage::read(&world.rows, world.place, &world.key, item, &numbers).unwrap().unwrap();
+        assert!(!read.is_ours());
+        let to = read.recipients.iter().map(|recipient| recipient.address.as_str());
+        found.push(read.forwarders().into_iter().chain(to).map(str::to_owned).collect());
+    }
+    found.sort();
+    // Whoever sent what was forwarded gets a report back, which no address forwards.
+    assert_eq!(
+        found,
+        [vec!["r3@b.test"], vec!["x@here.test", "r0@b.test", "r2@b.test"], vec!["y@here.test", "r1@b.test"]]
+    );
 }
 
 /// The items of a world's queue mailbox.

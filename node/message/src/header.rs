@@ -169,6 +169,12 @@ pub fn hops(block: &[u8]) -> usize {
     fields(block).filter(|field| field.name.eq_ignore_ascii_case(b"Received")).count()
 }
 
+/// Whether an address stands in a Delivered-To field (RFC 9228), in whatever case.
+pub fn was_delivered_to(block: &[u8], address: &str) -> bool {
+    let is_one = |field: &Field<'_>| field.name.eq_ignore_ascii_case(b"Delivered-To");
+    fields(block).filter(is_one).any(|field| unfold(field.value).trim_ascii().eq_ignore_ascii_case(address.as_bytes()))
+}
+
 /// Takes fields out of a message's header, from `at` on.
 fn without(message: &mut Vec<u8>, at: usize, is_one: impl Fn(&Field<'_>) -> bool) {
     let header = at + header_len(message.get(at..).unwrap_or_default());

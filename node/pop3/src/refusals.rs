@@ -48,7 +48,8 @@ fn text(failure: &Failure, during: During) -> String {
         | Refusal::Corrupt
         | Refusal::OverQuota
         | Refusal::Limit(_)
-        | Refusal::SentTooMuch(_) => "SYS/TEMP",
+        | Refusal::SentTooMuch(_)
+        | Refusal::ForwardingRests(_) => "SYS/TEMP",
         Refusal::MaildropInUse if during == During::Login => "IN-USE",
         Refusal::MaildropInUse => {
             return "[SYS/TEMP] another session has taken this maildrop; no message was removed".to_owned();
@@ -64,6 +65,8 @@ fn text(failure: &Failure, during: During) -> String {
         | Refusal::MessageTooMuch(_)
         | Refusal::MessageOctets(_)
         | Refusal::MailLoop(_)
+        | Refusal::ForwardedBefore(_)
+        | Refusal::NotForwarded(_)
         | Refusal::AgainstPolicy(_)
         | Refusal::MessageTooLong(_)
         | Refusal::NoSuchAddress(_)
@@ -107,6 +110,8 @@ mod tests {
                 "[SYS/PERM] the header is longer than 1024 KiB",
                 "[SYS/PERM] a message has no NUL octets",
                 "[SYS/PERM] the message has been through more than 50 servers, so it goes in a circle",
+                "[SYS/PERM] <a@b.test> has forwarded this message before, so it goes in a circle",
+                "[SYS/PERM] <a@b.test> forwards nothing that says it is of its own domain and does not show it (DMARC)",
                 "[SYS/PERM] b.test wants mail refused that is not shown to be its own, and this is not (DMARC)",
                 "[SYS/PERM] the message is longer than 100 bytes",
                 "[AUTH] wrong user name or password",
@@ -115,6 +120,7 @@ mod tests {
                 "[SYS/PERM] <a@b.test> is not in a domain of this server, and it relays for nobody",
                 "[SYS/PERM] <a@b.test> is in another domain, and this server sends nothing there: whoever runs it may switch outbound.enabled on",
                 "[SYS/TEMP] this account has sent to as many addresses in other domains as it may in an hour; try again in 60 s",
+                "[SYS/TEMP] <a@b.test> forwards to another domain, and this server sends nothing there now; try again later",
                 "[SYS/PERM] this reverse-path is not yours to send from",
                 "[SYS/PERM] From and Sender must name addresses that are yours to send from",
             ]

@@ -78,6 +78,13 @@ refusals! {
     /// The message has been through more servers than this.
     #[error("the message has been through more than {0} servers, so it goes in a circle")]
     MailLoop(usize = 50),
+    /// This address of the cluster's has forwarded the message before.
+    #[error("<{0}> has forwarded this message before, so it goes in a circle")]
+    ForwardedBefore(String = "a@b.test".to_owned()),
+    /// The message is forwarded by this address, and says that it is of that address's own domain without showing it: whoever gets
+    /// it from us would believe it.
+    #[error("<{0}> forwards nothing that says it is of its own domain and does not show it (DMARC)")]
+    NotForwarded(String = "a@b.test".to_owned()),
     /// The author's domain, if it is known, wants mail refused that is not shown to be its own, and this is not (DMARC).
     #[error("{0} wants mail refused that is not shown to be its own, and this is not (DMARC)")]
     AgainstPolicy(String = "b.test".to_owned()),
@@ -102,6 +109,9 @@ refusals! {
     /// The account has sent to as many recipients in other domains as it may for now; so many seconds later it may again.
     #[error("this account has sent to as many addresses in other domains as it may in an hour; try again in {0} s")]
     SentTooMuch(u64 = 60),
+    /// This address forwards to other domains, and nobody here sends there now.
+    #[error("<{0}> forwards to another domain, and this server sends nothing there now; try again later")]
+    ForwardingRests(String = "a@b.test".to_owned()),
     /// The account may not send as this reverse-path, as a read barrier of the control group says.
     #[error("this reverse-path is not yours to send from")]
     NotOwnAddress,
@@ -123,7 +133,8 @@ impl Refusal {
             | Refusal::Corrupt
             | Refusal::OverQuota
             | Refusal::SentTooMuch(_)
-            | Refusal::MaildropInUse => true,
+            | Refusal::MaildropInUse
+            | Refusal::ForwardingRests(_) => true,
             Refusal::NoSuchMailbox
             | Refusal::NoSuchFolder
             | Refusal::NoSuchTarget
@@ -135,6 +146,8 @@ impl Refusal {
             | Refusal::MessageTooMuch(_)
             | Refusal::MessageOctets(_)
             | Refusal::MailLoop(_)
+            | Refusal::ForwardedBefore(_)
+            | Refusal::NotForwarded(_)
             | Refusal::AgainstPolicy(_)
             | Refusal::MessageTooLong(_)
             | Refusal::WrongCredentials

@@ -6,6 +6,7 @@
 //! * [`outbox`]: what an actor says to a session. [`spool`]: a message on its way in.
 //! * [`links`]: how a session reaches the mailbox actor, here or on another node.
 //! * [`sessions`]: SMTP and IMAP over tokio and rustls.
+//! * `forwarding`: what addresses of this cluster forward to other domains, and what comes back of it.
 //! * [`outbound`]: mail to other servers. [`proved_dns`]: what DNSSEC proves of where it goes.
 //! * [`pages`]: what everybody may read over HTTPS.
 //! * [`descriptors`]: how many files and connections there may be, and for whom.
@@ -33,6 +34,7 @@ mod dns_turns;
 pub mod environment;
 pub mod failover;
 mod filling;
+mod forwarding;
 mod guesses;
 pub mod links;
 pub mod logged_in;

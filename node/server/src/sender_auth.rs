@@ -26,6 +26,8 @@ pub struct Checked {
     pub disposition: Disposition,
     /// The author's domain, if one was asked about.
     pub author: Option<String>,
+    /// Whether the message is shown to be that domain's own.
+    pub dmarc: DmarcResult,
 }
 
 impl SenderAuth {
@@ -68,8 +70,9 @@ impl SenderAuth {
         ::metrics::histogram!("mailraft_sender_check_seconds").record(begun.elapsed().as_secs_f64());
         ::metrics::counter!("mailraft_dmarc_total", "result" => name(&verdict)).increment(1);
         let field = verdict.field(authserv_id, envelope);
+        let dmarc = verdict.dmarc.result;
         let author = verdict.dmarc.domain.map(|domain| domain.to_string());
-        Ok((spool, Some(Checked { field, disposition, author })))
+        Ok((spool, Some(Checked { field, disposition, author, dmarc })))
     }
 }
 

@@ -509,6 +509,11 @@ impl SpooledMessage {
         self.authors.as_deref()
     }
 
+    /// Whether an address has forwarded it before, as its Delivered-To fields say.
+    pub fn was_delivered_to(&self, address: &str) -> bool {
+        header::was_delivered_to(&self.header, address)
+    }
+
     /// SHA-256 of what was sent, without trace fields.
     pub fn content_digest(&self) -> [u8; 32] {
         self.content_digest

@@ -125,6 +125,26 @@ pub enum Verified {
     },
     /// Another cluster's, or another server's: it is sent there.
     Outside,
+    /// Somebody elsewhere whom an address of this cluster forwards to, and perhaps mailboxes.
+    Forwarded {
+        /// The ids of mailboxes of this cluster, each once.
+        mailboxes: Vec<[u8; 16]>,
+        /// Addresses of other domains, each once; at least one.
+        outside: Vec<Forward>,
+        /// The address's detail: what follows its `+`.
+        detail: Option<String>,
+    },
+    /// Whoever sent what was forwarded under this address as its reverse-path: reports of it go there, and nothing else.
+    Returned(Mailbox),
+}
+
+/// Somebody elsewhere whom an address of this cluster forwards to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Who.
+    pub to: Mailbox,
+    /// Which address does.
+    pub by: String,
 }
 
 /// Where a message goes.
@@ -132,9 +152,10 @@ pub enum Verified {
 pub struct Destination {
     /// The mailbox's id; None for an address outside.
     pub mailbox: Option<[u8; 16]>,
-    /// The first recipient that stands for it.
+    /// The first recipient that stands for it; of one outside, the address that it is sent to.
     pub address: Mailbox,
-    /// The detail of that address: what follows its `+`.
+    /// The detail of that address: what follows its `+`. Of one outside, the address of this cluster's that forwards to it, if one
+    /// does; the domain alone, where a report goes back to whoever sent what was forwarded.
     pub detail: Option<String>,
     /// What its sender wants to be told of it.
     pub asked: Asked,

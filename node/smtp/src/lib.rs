@@ -16,7 +16,7 @@ mod session;
 mod state;
 pub mod trace;
 
-pub use agent::{DeliveryAgent, Destination, Transaction, Verified, goes_by_queue};
+pub use agent::{DeliveryAgent, Destination, Forward, Transaction, Verified, goes_by_queue};
 pub use dsn::{Asked, ENVID_MAX_BYTES, Notify, ORCPT_MAX_BYTES, Return};
 pub use parse::{
     DOMAIN_MAX_BYTES, LOCAL_PART_MAX_BYTES, Mailbox, PATH_MAX_BYTES, Path, SENDER_LOCAL_PART_MAX_BYTES,

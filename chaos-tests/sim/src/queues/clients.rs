@@ -91,7 +91,8 @@ impl World {
         let outside = (0..count).map(|number| AcceptedRecipient {
             address: format!("r{number}@{}", servers::domain(self.dice.below(DOMAINS))),
             mailbox: MailboxId::OUTSIDE,
-            detail: None,
+            // What another server brings goes outside only where an address here forwards it.
+            detail: matches!(sender, Sender::Outside).then(|| format!("list{}@here.test", number % 2)),
             notify: self.dice.pick(&NOTIFY).copied().flatten().map(str::to_owned),
             orcpt: None,
         });

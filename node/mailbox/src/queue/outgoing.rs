@@ -1,5 +1,7 @@
 //! An item's message as it leaves the cluster, and as its sender is told of it: opened.
 
+use std::collections::BTreeSet;
+
 use mailraft_owner::Place;
 use mailraft_storage::body::open_chunk;
 use mailraft_storage::{CommandId, Rows, StoreError, UnixMillis};
@@ -28,7 +30,8 @@ pub struct OutgoingRecipient {
     pub number: u32,
     /// Its address.
     pub address: String,
-    /// The address of this cluster's that forwards to it, if one does; of a mailbox its `+detail`.
+    /// The address of this cluster's that forwards to it, if one does; the domain alone, where a report goes back to whoever sent
+    /// what was forwarded; of a mailbox its `+detail`.
     pub forwarded_by: Option<String>,
     /// NOTIFY (RFC 3461), as it was given.
     pub notify: Option<String>,
@@ -72,6 +75,12 @@ impl OutgoingMessage {
     /// The reverse-path, empty for null.
     pub fn reverse_path(&self) -> &str {
         &self.record.reverse_path
+    }
+
+    /// The addresses of this cluster's that forward to these recipients, each once.
+    pub fn forwarders(&self) -> BTreeSet<&str> {
+        let by = self.recipients.iter().filter_map(|recipient| recipient.forwarded_by.as_deref());
+        by.filter(|by| by.contains('@')).collect()
     }
 
     /// RET and ENVID (RFC 3461), as they were given.

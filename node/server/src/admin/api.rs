@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use mailraft_cluster::{BarrierOutcome, Reader};
-use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, password};
+use mailraft_directory::{Answer, Command, Lookup, LookupError, Refusal, names, password};
 use mailraft_mailbox::Detached;
 use mailraft_storage::{CommandId, NodeId, PartitionId};
 use serde::Deserialize;
@@ -126,7 +126,52 @@ pub(super) async fn delete_account(State(admin): State<Admin>, Path(address): Pa
 }
 
 pub(super) async fn add_address(State(admin): State<Admin>, id: ChangeId, Json(new): Json<NewAddress>) -> Response {
-    change(&admin.services, id, Command::AddAddress { address: new.address, targets: new.targets }).await
+    let NewAddress { address, targets } = new;
+    let command = match elsewhere(&admin.services, &targets).await {
+        Ok(None) => Command::AddAddress { address, targets },
+        Ok(Some(target)) if !admin.services.config().outbound.enabled => {
+            return refused(&format!(
+                "{target} is in another domain, and this cluster sends nothing there: set outbound.enabled = true on every \
+                 node, reload or restart them, then say this again"
+            ));
+        }
+        Ok(Some(_)) => Command::AddForwards { address, targets },
+        Err(response) => return response,
+    };
+    change(&admin.services, id, command).await
+}
+
+/// One of these addresses that is in no domain of this cluster.
+async fn elsewhere(services: &Services, targets: &[String]) -> Result<Option<String>, Response> {
+    if found_elsewhere(services, targets).await?.is_none() {
+        return Ok(None);
+    }
+    // This node's directory may lag behind.
+    up_to_date(services).await?;
+    found_elsewhere(services, targets).await
+}
+
+async fn found_elsewhere(services: &Services, targets: &[String]) -> Result<Option<String>, Response> {
+    let (lookup, targets) = (Arc::clone(&services.lookup), targets.to_vec());
+    let look = move || {
+        for target in targets {
+            // Whoever decides says what is wrong with one.
+            let Ok(address) = names::address_outside(&target) else { continue };
+            if lookup.domain(address.rsplit_once('@').map_or("", |(_, host)| host))?.is_none() {
+                return Ok(Some(address));
+            }
+        }
+        Ok(None)
+    };
+    match tokio::task::spawn_blocking(look).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(e)) => Err(error(StatusCode::INTERNAL_SERVER_ERROR, &LookupError::to_string(&e))),
+        Err(e) => Err(error(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string())),
+    }
+}
+
+pub(super) async fn renew_forwarding_key(State(admin): State<Admin>, id: ChangeId) -> Response {
+    change(&admin.services, id, Command::RenewForwardingKey).await
 }
 
 pub(super) async fn remove_address(State(admin): State<Admin>, Path(address): Path<String>, id: ChangeId) -> Response {

@@ -84,6 +84,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/accounts/{address}/disabled", put(api::set_disabled))
         .route("/addresses", post(api::add_address).get(api::list_addresses))
         .route("/addresses/{address}", delete(api::remove_address))
+        .route("/forwarding-key", post(api::renew_forwarding_key))
         .route("/commands/{id}", get(commands::command))
         .route("/trace/{what}", get(trace::trace))
         .route("/queue", get(queue::list))

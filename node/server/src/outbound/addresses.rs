@@ -1,6 +1,6 @@
 //! Whom an address stands for: mailboxes of this cluster, or somebody outside.
 
-use mailraft_directory::Resolution;
+use mailraft_directory::{Forward, Resolution};
 use mailraft_mailbox::accepted::AcceptedRecipient;
 use mailraft_storage::MailboxId;
 
@@ -22,7 +22,7 @@ pub enum Stands {
 pub async fn stands_for(reach: &Reach, address: &str) -> Result<Stands, ()> {
     let is_no = |found: &Resolution| match found {
         Resolution::Unknown | Resolution::NotOurs => true,
-        Resolution::Mailboxes(..) => false,
+        Resolution::Mailboxes(..) | Resolution::Forwarded { .. } => false,
     };
     let look = || {
         let text = address.to_owned();
@@ -30,12 +30,17 @@ pub async fn stands_for(reach: &Reach, address: &str) -> Result<Stands, ()> {
     };
     let found = look_twice_before_no(&reach.cluster, is_no, look).await.map_err(|_| ())?;
     let recipient =
-        |mailbox, detail| AcceptedRecipient { address: address.to_owned(), mailbox, detail, notify: None, orcpt: None };
+        |mailbox, address, detail| AcceptedRecipient { address, mailbox, detail, notify: None, orcpt: None };
+    let here = |mailboxes: Vec<MailboxId>, detail: Option<String>| {
+        mailboxes.into_iter().map(move |mailbox| recipient(mailbox, address.to_owned(), detail.clone()))
+    };
     Ok(match found {
-        Resolution::Mailboxes(mailboxes, detail) => {
-            Stands::For(mailboxes.into_iter().map(|mailbox| recipient(mailbox, detail.clone())).collect())
+        Resolution::Mailboxes(mailboxes, detail) => Stands::For(here(mailboxes, detail).collect()),
+        Resolution::Forwarded { mailboxes, outside, detail } => {
+            let there = outside.into_iter().map(|Forward { to, by }| recipient(MailboxId::OUTSIDE, to, Some(by)));
+            Stands::For(here(mailboxes, detail).chain(there).collect())
         }
-        Resolution::NotOurs => Stands::For(vec![recipient(MailboxId::OUTSIDE, None)]),
+        Resolution::NotOurs => Stands::For(vec![recipient(MailboxId::OUTSIDE, address.to_owned(), None)]),
         Resolution::Unknown => Stands::ForNobody,
     })
 }

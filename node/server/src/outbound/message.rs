@@ -12,9 +12,10 @@ use mailraft_message::envelope::authors;
 use mailraft_message::header::{HEADER_MAX_BYTES, header_len};
 use mailraft_outbound::encode::{Encoder, Shape};
 use mailraft_sender_auth::{Algorithm, Domain, Signer, Signing, SigningKey, Times};
-use mailraft_storage::Rows;
+use mailraft_storage::{Rows, UnixMillis};
 
 use super::connection::Outgoing;
+use crate::forwarding::{self, NotRewritten};
 
 /// What was found out of a message at its first reading.
 pub struct Measured {
@@ -22,8 +23,10 @@ pub struct Measured {
     pub shape: Shape,
     /// Its header has octets above 127.
     pub utf8_header: bool,
-    /// Signature fields, which go before it.
-    pub signatures: Vec<u8>,
+    /// Fields that go before it: by which addresses it is forwarded, and signatures.
+    pub fields: Vec<u8>,
+    /// The reverse-path under which it leaves, empty for null.
+    pub reverse_path: String,
 }
 
 /// Why a message can't be sent at all.
@@ -35,6 +38,9 @@ pub enum MeasureError {
     /// It is not what may go over the wire.
     #[error("{0}")]
     Unsendable(String),
+    /// There is no reverse-path under which it could be forwarded.
+    #[error(transparent)]
+    NotRewritten(#[from] NotRewritten),
 }
 
 /// Reads it through once. Blocking: for a worker thread.
@@ -45,8 +51,9 @@ pub fn measure(
     message: &OutgoingMessage,
     rows: &dyn Rows,
     lookup: &Lookup,
-    now_s: u64,
+    now: UnixMillis,
 ) -> Result<Measured, MeasureError> {
+    let reverse_path = reverse_path(message, lookup, now)?;
     let (mut encoder, mut signing, mut header) = (Encoder::default(), Signing::default(), Vec::new());
     let mut wire = Vec::new();
     for number in 0..message.chunks() {
@@ -67,12 +74,27 @@ pub fn measure(
         None => Vec::new(),
     };
     let signatures = match domain.as_deref().and_then(Domain::parse) {
-        Some(domain) if !keys.is_empty() => sign(signing, &domain, &keys, now_s),
+        Some(domain) if !keys.is_empty() => sign(signing, &domain, &keys, now.0 / 1_000),
         Some(_) | None => Vec::new(),
     };
+    let forwarded: String = message.forwarders().into_iter().map(forwarding::delivered_to).collect();
+    let fields = [forwarded.as_bytes(), &signatures].concat();
     let mut shape = encoder.shape();
-    shape.size_bytes += signatures.len() as u64;
-    Ok(Measured { shape, utf8_header: !header.is_ascii(), signatures })
+    shape.size_bytes += fields.len() as u64;
+    Ok(Measured { shape, utf8_header: !header.is_ascii(), fields, reverse_path })
+}
+
+/// What another server brought leaves under a reverse-path of the address that forwards it, even if it came under one of ours:
+/// nobody showed that it was. What is our own keeps its own.
+fn reverse_path(message: &OutgoingMessage, lookup: &Lookup, now: UnixMillis) -> Result<String, MeasureError> {
+    let path = message.reverse_path();
+    match message.forwarders().first() {
+        Some(by) if !message.is_ours() && !path.is_empty() => {
+            let keys = lookup.forwarding_keys().map_err(|error| MeasureError::Gone(error.to_string()))?;
+            Ok(forwarding::rewritten(&keys, path, by, now)?)
+        }
+        Some(_) | None => Ok(path.to_owned()),
+    }
 }
 
 /// The fields that sign it; none where that fails, as a message without a signature is better than none.

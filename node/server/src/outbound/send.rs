@@ -41,7 +41,9 @@ pub async fn send(
     let message = Arc::new(message);
     let (rows, lookup) = (Arc::clone(outbound.reach.cluster.rows()), Arc::clone(&outbound.reach.lookup));
     let (of_reader, from) = (Arc::clone(&message), Arc::clone(&rows));
-    let read = move || measure(&of_reader, from.as_ref(), &lookup, wall().0 / 1_000);
+    // By the time that the nodes agree on: another one may hear what comes back.
+    let agreed = outbound.reach.cluster.wall();
+    let read = move || measure(&of_reader, from.as_ref(), &lookup, agreed);
     let outcomes = match tokio::task::spawn_blocking(read).await {
         Ok(Ok(measured)) => {
             let on_its_way = OnItsWay::new(
@@ -49,7 +51,7 @@ pub async fn send(
                 rows,
                 outbound.reach.cluster.clone(),
                 place,
-                measured.signatures.clone(),
+                measured.fields.clone(),
             );
             to_domain(outbound, domain, &message, &measured, on_its_way).await
         }
@@ -57,10 +59,8 @@ pub async fn send(
             tracing::info!(%item, why, "a message is not sent from here");
             return (OutwardOutcome::Failed, Ended::Neither);
         }
-        Ok(Err(MeasureError::Unsendable(why))) => {
-            let never = outcome::Diagnosis::ours(None, Phase::Message, EnhancedCode::new(5, 6, 11), &why);
-            vec![Outcome::failed(never); message.recipients.len()]
-        }
+        Ok(Err(MeasureError::Unsendable(why))) => never(&message, EnhancedCode::new(5, 6, 11), &why),
+        Ok(Err(MeasureError::NotRewritten(why))) => never(&message, EnhancedCode::new(5, 1, 7), &why.to_string()),
         Err(_) => return (OutwardOutcome::Failed, Ended::Neither),
     };
     let how = ended(&outcomes);
@@ -75,6 +75,12 @@ pub async fn send(
         attempt
     });
     (OutwardOutcome::Attempted(attempts.collect()), how)
+}
+
+/// It can't be sent to any of them.
+fn never(message: &OutgoingMessage, code: EnhancedCode, why: &str) -> Vec<Outcome> {
+    let diagnosis = outcome::Diagnosis::ours(None, Phase::Message, code, why);
+    vec![Outcome::failed(diagnosis); message.recipients.len()]
 }
 
 /// What becomes of a message whose time is over while it could not be attempted, for this reason.
@@ -294,7 +300,7 @@ fn envelope(message: &OutgoingMessage, measured: &Measured, open: &[usize]) -> E
         Recipient { address: of.address.clone(), notify: of.notify.as_deref().map(notify), orcpt: of.orcpt.clone() }
     });
     Envelope {
-        reverse_path: message.reverse_path().to_owned(),
+        reverse_path: measured.reverse_path.clone(),
         recipients: recipients.collect(),
         shape: measured.shape,
         utf8_header: measured.utf8_header,

@@ -1,15 +1,16 @@
 //! The SMTP engine's delivery agent: the directory, the credentials and the mailboxes of this cluster.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use mailraft_directory::Resolution;
+use mailraft_directory::{Forward, Resolution};
 use mailraft_mailbox::accepted::{AcceptedEnvelope, AcceptedRecipient};
 use mailraft_mailbox::api::QuotaUsage;
 use mailraft_mailbox::{Answer, Command, Finished, MessageKind, Unheard, quarantined};
 use mailraft_message::date::date_time;
 use mailraft_protocol::{Failure, Refusal, Tls};
-use mailraft_sender_auth::{Disposition, Envelope};
+use mailraft_sender_auth::{Disposition, DmarcResult, Envelope};
 use mailraft_smtp::{
     Config, DeliveryAgent, Destination, Mailbox, Service, Session, Transaction, Verified, goes_by_queue, trace,
 };
@@ -19,13 +20,14 @@ use zeroize::Zeroizing;
 use super::context::SessionContext;
 use super::request::{message_request, request_digest};
 use crate::environment::{command_id, wall, zoned_now};
+use crate::forwarding::{Stands, is_of, stands_for, vouches_for};
 use crate::links::MailboxSession;
 use crate::logged_in::Login;
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::places::Place;
 use crate::refusals;
 use crate::services::Services;
-use crate::spool::{Entrance, Spool, SpoolRefused};
+use crate::spool::{Entrance, Spool, SpoolRefused, SpooledMessage};
 use crate::trail::Step;
 
 /// A session at its start; `tls` if TLS is up already. Without a place it is only to be refused.
@@ -72,6 +74,12 @@ pub struct Agent {
     unheard: Unheard,
 }
 
+/// What was found of a message's author.
+struct Shown {
+    author: String,
+    dmarc: DmarcResult,
+}
+
 impl DeliveryAgent for Agent {
     async fn check_sender(&mut self, identity: &str, reverse_path: &Mailbox) -> Result<(), Failure> {
         let path = format!("{}@{}", reverse_path.local, reverse_path.domain);
@@ -79,31 +87,39 @@ impl DeliveryAgent for Agent {
     }
 
     async fn verify(&mut self, identity: Option<&str>, address: &Mailbox) -> Result<Verified, Failure> {
-        let text = match address.domain.as_str() {
-            "" => address.local.clone(),
-            _ => format!("{}@{}", address.local, address.domain),
-        };
         let Services { cluster, lookup, .. } = &self.context.services;
-        let is_no = |found: &Resolution| match found {
-            Resolution::Unknown | Resolution::NotOurs => true,
-            Resolution::Mailboxes(..) => false,
+        let is_no = |found: &Stands| match found {
+            Stands::For(Resolution::Unknown | Resolution::NotOurs) => true,
+            Stands::For(Resolution::Mailboxes(..) | Resolution::Forwarded { .. }) | Stands::ForFirstSender(_) => false,
         };
         let look = || {
-            let text = text.clone();
-            look_up(cluster, lookup, move |lookup| lookup.resolve(&text))
+            let (address, now) = (address.clone(), cluster.wall());
+            look_up(cluster, lookup, move |lookup| stands_for(lookup, &address, now))
         };
+        let sends = self.context.services.config().outbound.enabled;
+        let ids = |mailboxes: Vec<MailboxId>| mailboxes.into_iter().map(|mailbox| mailbox.0).collect();
         match look_twice_before_no(cluster, is_no, look).await {
-            Ok(Resolution::Mailboxes(mailboxes, detail)) => {
-                let mailboxes = mailboxes.into_iter().map(|mailbox| mailbox.0).collect();
-                Ok(Verified::Mailboxes { mailboxes, detail })
+            Ok(Stands::For(Resolution::Mailboxes(mailboxes, detail))) => {
+                Ok(Verified::Mailboxes { mailboxes: ids(mailboxes), detail })
             }
-            Ok(Resolution::Unknown) => {
+            Ok(Stands::For(Resolution::Forwarded { .. }) | Stands::ForFirstSender(_)) if !sends => {
+                Err(Refusal::ForwardingRests(address.to_string()).into())
+            }
+            Ok(Stands::For(Resolution::Forwarded { mailboxes, outside, detail })) => {
+                // Each is an address: the directory takes nothing else.
+                let forward =
+                    |Forward { to, by }: Forward| Mailbox::parse(&to).map(|to| mailraft_smtp::Forward { to, by });
+                let outside = outside.into_iter().map(forward).collect::<Option<_>>().ok_or(Refusal::Unavailable)?;
+                Ok(Verified::Forwarded { mailboxes: ids(mailboxes), outside, detail })
+            }
+            Ok(Stands::ForFirstSender(first)) => Ok(Verified::Returned(first)),
+            Ok(Stands::For(Resolution::Unknown)) => {
                 // Who asks for one after another is looking for some that are there.
                 tokio::time::sleep(self.context.services.credentials.unknown_recipient(self.peer.ip())).await;
                 Err(Refusal::NoSuchAddress(address.to_string()).into())
             }
-            Ok(Resolution::NotOurs) => {
-                let refusal = match (identity, self.context.services.config().outbound.enabled) {
+            Ok(Stands::For(Resolution::NotOurs)) => {
+                let refusal = match (identity, sends) {
                     (Some(_), true) if outside_host(&address.domain).is_some() => return Ok(Verified::Outside),
                     (Some(_), false) => Refusal::SendingIsOff(address.to_string()),
                     // Only for those who have an account here: nobody else's mail is passed on.
@@ -290,7 +306,7 @@ impl Agent {
         spool: Spool,
         transaction: &mut Transaction,
         authserv_id: &str,
-    ) -> Result<(Spool, String), Failure> {
+    ) -> Result<(Spool, String, Option<Shown>), Failure> {
         let Services { sender_auth, .. } = &self.context.services;
         let enforcement = self.context.services.config().sender_auth.enforcement;
         let envelope = Envelope {
@@ -300,12 +316,15 @@ impl Agent {
         };
         let checked = sender_auth.check(enforcement, authserv_id, spool, &envelope).await;
         let (spool, checked) = checked.map_err(refusals::spool)?;
-        let Some(checked) = checked else { return Ok((spool, String::new())) };
+        let Some(checked) = checked else { return Ok((spool, String::new(), None)) };
         match checked.disposition {
             Disposition::Deliver => {}
             Disposition::Quarantine => {
                 for destination in &mut transaction.destinations {
-                    destination.detail = Some(quarantined(destination.detail.as_deref()));
+                    // What is forwarded whoever gets it judges himself.
+                    if destination.mailbox.is_some() {
+                        destination.detail = Some(quarantined(destination.detail.as_deref()));
+                    }
                     // Whoever it is that wants to hear of it is not who the message says.
                     destination.asked = destination.asked.without_success();
                 }
@@ -316,7 +335,45 @@ impl Agent {
                 return Err(Refusal::AgainstPolicy(author).into());
             }
         }
-        Ok((spool, checked.field))
+        Ok((spool, checked.field, checked.author.map(|author| Shown { author, dmarc: checked.dmarc })))
+    }
+
+    /// Whether what another server brought goes on to other domains: not what has come back, and not what would only be believed
+    /// because we send it.
+    fn check_forwards(
+        &self,
+        to: &[Destination],
+        received: &SpooledMessage,
+        shown: Option<&Shown>,
+    ) -> Result<(), Refusal> {
+        let forwarders = to.iter().filter(|to| to.mailbox.is_none()).filter_map(|to| to.detail.as_deref());
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for by in forwarders.filter(|by| by.contains('@')) {
+            *counts.entry(by).or_default() += 1;
+            if received.was_delivered_to(by) {
+                return Err(Refusal::ForwardedBefore(by.to_owned()));
+            }
+            if !vouches_for(by, received.authors()) {
+                continue;
+            }
+            match shown.filter(|shown| is_of(by, &shown.author)).map(|shown| shown.dmarc) {
+                Some(DmarcResult::Pass) => {}
+                Some(DmarcResult::TempError) => return Err(Refusal::Unavailable),
+                Some(DmarcResult::None | DmarcResult::PermError | DmarcResult::Fail) | None => {
+                    return Err(Refusal::NotForwarded(by.to_owned()));
+                }
+            }
+        }
+        // An address forwards as much as an account sends.
+        let per_hour = self.context.services.config().outbound.account_recipients_per_hour;
+        for (by, recipients) in counts {
+            if self.context.services.allowed.take(by, recipients, per_hour).is_err() {
+                let address = self.context.services.credentials.in_log(by);
+                tracing::warn!(%address, per_hour, "an address forwards to more recipients than it may in an hour");
+                return Err(Refusal::ForwardingRests(by.to_owned()));
+            }
+        }
+        Ok(())
     }
 
     async fn take_in(&mut self, mut transaction: Transaction) -> Result<Taken, Failure> {
@@ -325,8 +382,8 @@ impl Agent {
         let submitted = transaction.identity.is_some();
         let config = self.context.services.config();
         let authserv_id = config.sender_auth.authserv_id.clone();
-        let (spool, results) = match submitted {
-            true => (spool, String::new()),
+        let (spool, results, shown) = match submitted {
+            true => (spool, String::new(), None),
             false => self.check_author(spool, &mut transaction, &authserv_id).await?,
         };
         let id = command_id(&self.context.services.cluster);
@@ -360,13 +417,17 @@ impl Agent {
             for author in received.authors().ok_or(Refusal::NotOwnAuthor)? {
                 self.may_send_as(&identity, author, Refusal::NotOwnAuthor).await?;
             }
+        } else {
+            self.check_forwards(&transaction.destinations, &received, shown.as_ref())?;
         }
         if let Some(account) = &transaction.identity {
             self.may_send_so_much(account, &transaction.destinations)?;
         }
         // What is recognised for a day, whoever heard of it, needs no more; but that it arrived is told once.
         let is_told = transaction.destinations.iter().any(|destination| destination.asked.wants_success());
-        let for_a_day = !submitted && !reverse_path.is_empty() && received.has_message_id() && !is_told;
+        // It is a mailbox that recognises it.
+        let leaves = transaction.destinations.iter().any(|destination| destination.mailbox.is_none());
+        let for_a_day = !submitted && !reverse_path.is_empty() && received.has_message_id() && !is_told && !leaves;
         let by_queue = goes_by_queue(&transaction.reverse_path, &transaction.destinations);
         let (mailbox, kind) = match <[Destination; 1]>::try_from(transaction.destinations) {
             Ok([Destination { mailbox: Some(mailbox), detail, .. }]) if !by_queue => {

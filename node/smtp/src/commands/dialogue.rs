@@ -10,7 +10,7 @@ use futures::executor::block_on;
 use mailraft_protocol::{Engine, Failure, Farewell, Out, Output, Refusal, Tls, Turn};
 use zeroize::Zeroizing;
 
-use crate::agent::{DeliveryAgent, Transaction, Verified};
+use crate::agent::{DeliveryAgent, Forward, Transaction, Verified};
 use crate::parse::Mailbox;
 use crate::session::Session;
 use crate::state::{Config, Service};
@@ -236,6 +236,10 @@ fn recipient(address: &Mailbox) -> Result<Verified, Refusal> {
         "bob" | "bob+z" => Ok(verified(&[2], local)),
         "carol" => Ok(verified(&[3], local)),
         "full" => Ok(verified(&[FULL], local)),
+        "away" => Ok(forwarded(Vec::new(), "J.D")),
+        "both" => Ok(forwarded(vec![[1; 16]], "x")),
+        "rests" => Err(Refusal::ForwardingRests(address.to_string())),
+        "SRS0=back" => Ok(Verified::Returned(outside("sender"))),
         "several" | "several+x" => Ok(verified(&[1, 3], local)),
         "crowd" => Ok(verified(&Vec::from_iter(10..110), local)),
         "crush" => Ok(verified(&Vec::from_iter(110..210), local)),
@@ -243,6 +247,15 @@ fn recipient(address: &Mailbox) -> Result<Verified, Refusal> {
         "busy" => Err(Refusal::Overloaded),
         _ => Err(Refusal::NoSuchAddress(address.to_string())),
     }
+}
+
+fn outside(local: &str) -> Mailbox {
+    Mailbox { local: local.to_owned(), domain: "away.test".to_owned() }
+}
+
+fn forwarded(mailboxes: Vec<[u8; 16]>, to: &str) -> Verified {
+    let forward = Forward { to: outside(to), by: "list@here.test".to_owned() };
+    Verified::Forwarded { mailboxes, outside: vec![forward], detail: None }
 }
 
 fn verified(numbers: &[u8], local: &str) -> Verified {

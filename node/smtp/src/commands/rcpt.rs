@@ -2,7 +2,7 @@
 
 use mailraft_protocol::Failure;
 
-use crate::agent::{DeliveryAgent, Destination, Verified, goes_by_queue};
+use crate::agent::{DeliveryAgent, Destination, Forward, Verified, goes_by_queue};
 use crate::dsn::{Asked, Notify, ORCPT_MAX_BYTES, is_orcpt};
 use crate::parse::{Mailbox, ParseError, Side, path_and_parameters};
 use crate::refusals::{During, refuse};
@@ -32,6 +32,9 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
             Err(NotJoined::FirstAlone) => {
                 line(out, "452 4.5.3 this one not together with the one before; send it again for this one");
             }
+            Err(NotJoined::ForReportsAlone) => {
+                state.wrong(out, "550 5.7.1 this address takes reports alone: say MAIL FROM:<>");
+            }
             Err(NotJoined::Failed(failure)) => refuse(state, &failure, During::Recipient, out),
         },
         Err(failure) => refuse(state, &failure, During::Recipient, out),
@@ -42,6 +45,7 @@ pub async fn run<A: DeliveryAgent>(state: &mut State, argument: &[u8], agent: &m
 enum NotJoined {
     TooMany,
     FirstAlone,
+    ForReportsAlone,
     Failed(Failure),
 }
 
@@ -53,24 +57,21 @@ async fn join<A: DeliveryAgent>(
     (found, asked): (Verified, &Asked),
     agent: &mut A,
 ) -> Result<(), NotJoined> {
-    let (places, detail) = match found {
-        Verified::Mailboxes { mailboxes, detail } => (mailboxes.into_iter().map(Some).collect(), detail),
-        Verified::Outside => (vec![None], None),
-    };
+    let places = places(mail, address, found)?;
     let mut together = mail.destinations.clone();
     let mut new = Vec::new();
-    for (place, mailbox) in places.into_iter().enumerate() {
+    for (place, (mailbox, address, detail)) in places.into_iter().enumerate() {
         // That it arrived is told of one of them, so that nobody learns how many they are.
         let asked = if place == 0 { asked.clone() } else { asked.without_success() };
         let is_known = |known: &&mut Destination| match mailbox {
             Some(_) => known.mailbox == mailbox,
-            None => known.mailbox.is_none() && is_same(&known.address, address),
+            None => known.mailbox.is_none() && is_same(&known.address, &address),
         };
         match together.iter_mut().find(is_known) {
             Some(known) => known.asked = known.asked.joined(&asked),
             None => {
                 new.extend(mailbox);
-                together.push(Destination { mailbox, address: address.clone(), detail: detail.clone(), asked });
+                together.push(Destination { mailbox, address, detail, asked });
             }
         }
     }
@@ -90,6 +91,26 @@ async fn join<A: DeliveryAgent>(
     }
     mail.destinations = together;
     Ok(())
+}
+
+/// A mailbox or nobody's, the address that it is sent to, and the detail or the address that forwards to it.
+type Place = (Option<[u8; 16]>, Mailbox, Option<String>);
+
+/// What an address stands for, one by one.
+fn places(mail: &Mail, address: &Mailbox, found: Verified) -> Result<Vec<Place>, NotJoined> {
+    let here = |mailboxes: Vec<[u8; 16]>, detail: Option<String>| {
+        mailboxes.into_iter().map(move |mailbox| (Some(mailbox), address.clone(), detail.clone()))
+    };
+    let there = |Forward { to, by }| (None, to, Some(by));
+    Ok(match found {
+        Verified::Mailboxes { mailboxes, detail } => here(mailboxes, detail).collect(),
+        Verified::Outside => vec![(None, address.clone(), None)],
+        Verified::Forwarded { mailboxes, outside, detail } => {
+            here(mailboxes, detail).chain(outside.into_iter().map(there)).collect()
+        }
+        Verified::Returned(_) if mail.reverse_path.is_some() => return Err(NotJoined::ForReportsAlone),
+        Verified::Returned(to) => vec![there(Forward { to, by: address.domain.clone() })],
+    })
 }
 
 /// Whether two addresses outside are one: of their local parts only their own servers know (RFC 5321, section 2.4).
