@@ -160,7 +160,7 @@ fn an_operator_is_told_what_is_certain_asked_and_refused_in_words_and_can_go_on_
     assert!(shown.contains("south took over at") && shown.contains("an operator at node"), "{shown}");
     assert!(shown.contains("forks (partition:entry.term)\n  0:"), "{shown}");
     let status = cluster.mailraft_says(&["status"]);
-    assert!(status.contains("NOT PROTECTED: no backup region; south took over from home at"), "{status}");
+    assert!(status.contains("NOT PROTECTED: no backup region; south took over at"), "{status}");
     // What was given is in no file of theirs.
     for node in [4, 5] {
         let mut found = Vec::new();
@@ -353,6 +353,13 @@ fn mbsync_and_a_client_with_qresync_keep_their_state_over_a_takeover() {
     assert!(told(&imap, "UIDNEXT") >= next + (1 << 20) && told(&imap, "HIGHESTMODSEQ") > modseq, "{:?}", imap.untagged);
     assert!(!imap.untagged.iter().any(|line| line.contains("VANISHED")), "{:?}", imap.untagged);
     assert_eq!(flags(&mut imap), before);
+    // A client that kept messages as it heard of them, and the number of when it began, hears that they are gone; once.
+    imap.ok(&format!("SELECT INBOX (QRESYNC ({validity} {modseq} 1:25))")).unwrap();
+    let now = told(&imap, "HIGHESTMODSEQ");
+    assert!(imap.untagged.iter().any(|line| line == "* VANISHED (EARLIER) 21:25"), "{:?}", imap.untagged);
+    assert_eq!(imap.untagged.iter().filter(|line| line.contains(" FETCH (")).count(), 20, "{:?}", imap.untagged);
+    imap.ok(&format!("SELECT INBOX (QRESYNC ({validity} {now} 1:20))")).unwrap();
+    assert!(!imap.untagged.iter().any(|l| l.contains("VANISHED") || l.contains("FETCH")), "{:?}", imap.untagged);
     drop(imap);
 
     until_accepted(&cluster, 4, "far after");

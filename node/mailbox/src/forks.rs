@@ -1,8 +1,9 @@
 //! Where incarnations began in a mailbox, and what follows from it for what clients hold on to.
 //!
 //! A home that was lost may have given out UIDs, UIDVALIDITY and modification sequences that nobody here knows. So UIDs and
-//! UIDVALIDITY of the next incarnation go on far above what is known, and a client that brings a modification sequence
-//! above the fork saw what was lost: it is told everything.
+//! UIDVALIDITY of the next incarnation go on far above what is known, and a client that brings a modification sequence of
+//! before a fork is told everything, once: it may have seen what was lost. That its number lies below the fork does not show
+//! that it saw nothing, since clients keep messages and flags as they hear of them and HIGHESTMODSEQ when they close.
 //!
 //! When a mailbox is loaded in an incarnation for the first time, one small entry before any other says where the fork was
 //! and moves UIDVALIDITY. Folders follow in memory, at each load: one whose row is of an earlier incarnation, as its
@@ -52,10 +53,17 @@ impl State {
         forks.chain(alone).fold(0, u32::saturating_add)
     }
 
-    /// Whether a client with this modification sequence saw what is not part of the mailbox.
-    pub fn is_past_fork(&self, since: u64) -> bool {
-        let next = self.forks.iter().find(|fork| u64::from(fork.incarnation) > number(since));
-        next.is_some_and(|fork| counter(since) > fork.modseq && !plant::is(Fault::ForkNotHeard))
+    /// Whether a client with this modification sequence may have seen what is not part of the mailbox: an incarnation began
+    /// since.
+    pub fn is_before_fork(&self, since: u64) -> bool {
+        self.forks.last().is_some_and(|fork| u64::from(fork.incarnation) > number(since))
+            && !plant::is(Fault::ForkNotHeard)
+    }
+
+    /// Whether this modification sequence is of a change that is not part of the mailbox.
+    pub fn is_past_fork(&self, modseq: u64) -> bool {
+        let next = self.forks.iter().find(|fork| u64::from(fork.incarnation) > number(modseq));
+        next.is_some_and(|fork| counter(modseq) > fork.modseq && !plant::is(Fault::ForkNotHeard))
     }
 }
 
@@ -140,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn who_saw_what_was_lost_is_told_everything_and_nobody_else_is() {
+    fn who_comes_from_before_a_fork_is_told_everything_once() {
         let mut world = World::new();
         for text in ["one", "two", "three"] {
             world.append("INBOX", text);
@@ -149,14 +157,19 @@ mod tests {
         let (folder, validity, at) = (opened.folder, opened.uid_validity, opened.highest_modseq);
         taken_over(&mut world);
         let known = UidSet::range(1, 7);
-        let kept = resume(&mut world, folder, validity, at, known.clone());
-        assert!(kept.changed.is_empty() && kept.vanished.is_empty(), "{kept:?}");
-        let lost = resume(&mut world, folder, validity, at + 1, known.clone());
-        let changed: Vec<u32> = lost.changed.iter().map(|m| m.uid).collect();
-        assert_eq!((changed, lost.vanished), (vec![1, 2, 3], UidSet::range(4, 7)));
-        assert_eq!(lost.highest_modseq, world.select("INBOX").highest_modseq);
-        let new = resume(&mut world, folder, validity, lost.highest_modseq, known);
+        // It saw 4 to 7 and flags of 1 to 3 at the lost home, and kept the number of then, of now, or of long before.
+        for since in [at + 1, at, at - 1, 0] {
+            let lost = resume(&mut world, folder, validity, since, known.clone());
+            let changed: Vec<u32> = lost.changed.iter().map(|m| m.uid).collect();
+            assert_eq!((changed, lost.vanished), (vec![1, 2, 3], UidSet::range(4, 7)), "since {since}");
+            assert_eq!(lost.highest_modseq, world.select("INBOX").highest_modseq);
+        }
+        let since = world.select("INBOX").highest_modseq;
+        let new = resume(&mut world, folder, validity, since, known.clone());
         assert!(new.changed.is_empty() && new.vanished.is_empty(), "{new:?}");
+        taken_over(&mut world);
+        let second = resume(&mut world, folder, validity, since, known);
+        assert_eq!((second.changed.len(), second.vanished), (3, UidSet::range(4, 7)));
     }
 
     #[test]

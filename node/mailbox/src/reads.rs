@@ -352,7 +352,8 @@ fn maildrop(state: &State) -> Result<Maildrop, Refusal> {
 }
 
 /// QRESYNC (RFC 7162) for clients and for sessions after a failover. Past the kept expunge history
-/// everything known that does not exist has vanished.
+/// everything known that does not exist has vanished. Over a fork everything is told, whatever the client names: it may have
+/// kept messages and flags that are lost without the modification sequence that it saw with them.
 fn resume(state: &State, id: FolderId, uid_validity: u32, since: u64, known: &UidSet) -> Result<Resumed, Refusal> {
     let folder = opened(state, id)?;
     let record = &folder.record;
@@ -361,15 +362,16 @@ fn resume(state: &State, id: FolderId, uid_validity: u32, since: u64, known: &Ui
     }
     // UIDs that were never given can't have vanished, however far the client's set reaches.
     let known = intersect(known, &UidSet::range(1, record.uid_next - 1));
-    let is_past_fork = state.is_past_fork(since);
-    let vanished = if since + u64::from(plant::is(Fault::ResumeBelowFloor)) >= record.expunged_floor && !is_past_fork {
+    let is_before_fork = state.is_before_fork(since);
+    let vanished = if since + u64::from(plant::is(Fault::ResumeBelowFloor)) >= record.expunged_floor && !is_before_fork
+    {
         let sets = folder.expunged.range(since.saturating_add(1 + u64::from(plant::is(Fault::ResumeMissesExpunge)))..);
         let gone = UidSet::from_ranges(sets.flat_map(|(_, set)| set.ranges().iter().copied()).collect());
         intersect(&known, &gone)
     } else {
         without_existing(&known, folder)
     };
-    let known_changes = if is_past_fork { 0 } else { since + u64::from(plant::is(Fault::ResumeMissesChange)) };
+    let known_changes = if is_before_fork { 0 } else { since + u64::from(plant::is(Fault::ResumeMissesChange)) };
     let mut changed = states(folder.iter().filter(|(_, m)| m.modseq > known_changes));
     if plant::is(Fault::ResumeLeavesOut) {
         changed.pop();
