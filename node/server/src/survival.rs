@@ -263,8 +263,8 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
             let (at, number) =
                 newest.map_or_else(Default::default, |row| (moment(row.since.0), row.incarnation.number));
             format!(
-                "NOT PROTECTED: no backup region; {home} took over from {region} at {at}, as incarnation {number}. Keep the data \
-                 of the nodes of {region}: what only they have is in it"
+                "NOT PROTECTED: no backup region; {home} took over at {at}, as incarnation {number}, and {region} is no part of \
+                 it. Keep the data of the nodes of {region}: what only they have is in it"
             )
         }
         RegionState::Unknown => {
