@@ -77,6 +77,8 @@ mailraft_storage::plants! {
     SettingsWaitToBeVisible,
     /// What was answered while less was promised counts as held once more is.
     LessPromisedForgotten,
+    /// Less is promised before another region holds that it is.
+    LessPromisedUnheard,
     /// A standby that differs from its home stops the processes there.
     RottenStandbyStopsHome,
     /// A standby does not mark that a snapshot may be above what its region holds.

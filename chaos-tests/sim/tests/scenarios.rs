@@ -77,5 +77,6 @@ scenarios! {
     takeover_lives_on: "takeover-lives-on",
     takeover_returning: "takeover-returning",
     more_promised: "more-promised",
+    less_promised: "less-promised",
     takeover_rotten: "takeover-rotten",
 }

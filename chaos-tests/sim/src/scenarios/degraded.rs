@@ -64,6 +64,32 @@ pub fn what_was_answered_by_less_is_missing_until_it_is_held(seed: u64) -> Scrip
     s.expect_clean()
 }
 
+/// Less is promised in the moment in which south is cut off, and it never hears of that: what it says of the loss of its home goes
+/// by the promise that it knows.
+pub fn less_is_promised_only_once_it_is_held(seed: u64) -> Scripted<Ran> {
+    let mut s = Script::of(geo(seed))?;
+    let (writer, other) = (s.client(HOME[0], P)?, s.client(HOME[1], P)?);
+    s.deliver(writer)?;
+    let mut held = Vec::new();
+    for node in SOUTH {
+        held.extend([s.hold(from_home(P, node)), s.hold(from_home(PartitionId::CONTROL, node))]);
+    }
+    let settings =
+        RegionSettings { durability: Some(Durability::Region { rpo_max_ms: 60_000 }), ..RegionSettings::default() };
+    s.fault(Fault::Settings { settings })?;
+    s.until("home has answered that", 5 * S, |w| w.wishes().iter().all(|wish| wish.done.is_some()))?;
+    s.wait(S)?;
+    s.begin_delivery(writer);
+    s.begin_delivery(other);
+    s.wait(3 * S)?;
+    s.expect("nothing is answered", s.ended(writer).is_none() && s.ended(other).is_none())?;
+    home_dies(&mut s);
+    held.into_iter().for_each(|hold| s.lose(hold));
+    says(&mut s, &SOUTH)?;
+    south_serves(&mut s)?;
+    s.expect_clean()
+}
+
 /// 12: A standby is not what was applied. The home serves on, and south takes over.
 pub fn a_rotten_standby_stops_nobody(seed: u64) -> Scripted<Ran> {
     let mut s = Script::of(geo(seed))?;

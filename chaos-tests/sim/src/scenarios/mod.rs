@@ -40,7 +40,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 45] = [
+const ALL: [Scenario; 46] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -258,6 +258,11 @@ const ALL: [Scenario; 45] = [
         run: degraded::what_was_answered_by_less_is_missing_until_it_is_held,
     },
     Scenario {
+        name: "less-promised",
+        about: "less is promised in the moment in which south is cut off, and never hears of it",
+        run: degraded::less_is_promised_only_once_it_is_held,
+    },
+    Scenario {
         name: "takeover-rotten",
         about: "a standby is not what was applied, and the others take over",
         run: degraded::a_rotten_standby_stops_nobody,
@@ -265,7 +270,7 @@ const ALL: [Scenario; 45] = [
 ];
 
 /// Scenarios of a takeover, and the planted faults that make each of them fail.
-pub const PLANTED: [(&str, &str); 19] = [
+pub const PLANTED: [(&str, &str); 20] = [
     ("takeover-elects", "HeldByOneStandby"),
     ("takeover-half", "MailBeforeControl"),
     ("takeover-half", "OneOfThreeIsEnough"),
@@ -284,6 +289,7 @@ pub const PLANTED: [(&str, &str); 19] = [
     ("takeover-lives-on", "AloneGoesOn"),
     ("takeover-returning", "WholeBeforeHeld"),
     ("more-promised", "LessPromisedForgotten"),
+    ("less-promised", "LessPromisedUnheard"),
     ("takeover-rotten", "RottenStandbyStopsHome"),
 ];
 

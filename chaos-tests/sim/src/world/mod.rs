@@ -36,7 +36,7 @@ use crate::mailboxes::Mailboxes;
 use crate::moves::Moves;
 use crate::net::Net;
 use crate::office::Office;
-use crate::promise::Promise;
+use crate::promise::{Promise, Wanted};
 use crate::queue::Queue;
 use crate::setup::Setup;
 use crate::under_way::UnderWay;
@@ -145,6 +145,11 @@ impl World {
     /// What was seen.
     pub fn witness(&self) -> &Witness {
         &self.witness
+    }
+
+    /// What operators want to be set.
+    pub fn wishes(&self) -> &[Wanted] {
+        self.promise.wanted()
     }
 
     /// The clients.
