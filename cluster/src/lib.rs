@@ -38,6 +38,7 @@ mod peer_check;
 mod peer_refusal;
 pub mod placement;
 pub mod plant;
+pub mod promised;
 pub mod reach;
 mod reads;
 pub mod regions;

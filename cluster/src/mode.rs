@@ -118,6 +118,15 @@ impl ModeRow {
         Ok(row.map(|row| ModeRow::decode(&row)).transpose()?.unwrap_or_default())
     }
 
+    /// What a batch of rows makes of it, if it does.
+    ///
+    /// # Errors
+    /// If that can't be read.
+    pub fn of_batch(batch: &RowBatch) -> Result<Option<Self>, StoreError> {
+        let own = RowKey::partition(Table::Regions, KEY);
+        batch.puts.iter().find(|(key, _)| *key == own).map(|(_, row)| ModeRow::decode(row)).transpose()
+    }
+
     /// Reads it, in whichever version it was written.
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         if bytes.first() != Some(&ROW_WITHOUT_UNHELD) {

@@ -129,6 +129,15 @@ impl RegionsRow {
         rows.get(control, &row_key())?.map(|row| RegionsRow::decode(&row)).transpose()
     }
 
+    /// What a batch of rows makes of it, if it does.
+    ///
+    /// # Errors
+    /// If that can't be read.
+    pub fn of_batch(batch: &RowBatch) -> Result<Option<Self>, StoreError> {
+        let own = row_key();
+        batch.puts.iter().find(|(key, _)| *key == own).map(|(_, row)| RegionsRow::decode(row)).transpose()
+    }
+
     /// As an administrator wants it. What is not said stays.
     ///
     /// # Errors
@@ -240,6 +249,11 @@ impl ChangesRow {
         self.0.iter()
     }
 
+    /// The newest change.
+    pub fn newest(&self) -> Option<&SettingsChange> {
+        self.0.back()
+    }
+
     /// With one more; the oldest is forgotten past [`CHANGES_KEPT_MAX`].
     #[must_use]
     pub fn with(mut self, change: SettingsChange) -> Self {
@@ -279,6 +293,12 @@ impl Regions {
         let (mode, takeovers) = (ModeRow::read(rows, control)?, TakeoverRow::read_all(rows, control)?);
         let changes = ChangesRow::read(rows, control)?;
         Ok(Some(Regions { row, mode, changes, nodes: nodes.collect(), placements, takeovers }))
+    }
+
+    /// The same where other rows say what is promised.
+    #[must_use]
+    pub fn promising(&self, row: RegionsRow, mode: ModeRow) -> Self {
+        Regions { row, mode, ..self.clone() }
     }
 
     /// The control group's row.

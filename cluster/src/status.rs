@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::low_water::LowWater;
 use crate::mode::Mode;
+use crate::promised::InLog;
 
 /// Beside the way there and back, a region of which a majority of standbys was not heard for so long is silent, in
 /// milliseconds.
@@ -88,6 +89,10 @@ pub struct ReplicaStatus {
     /// It heard of another incarnation of its number, and serves nothing until a higher one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub contested: bool,
+    /// On a standby of the control group in another region: what its log has of settings that are not applied, in order. For who
+    /// asks here; not in JSON.
+    #[serde(skip)]
+    pub settings_in_log: Vec<InLog>,
     /// On the leader: nothing more is begun, because those regions have not confirmed for long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,

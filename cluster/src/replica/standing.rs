@@ -1,12 +1,13 @@
 //! Where a replica stands among its group: who lags, who should lead, how much log is kept for whom.
 
-use mailraft_storage::{Index, LogPosition, ReplicaId, Term};
-use raft::{Progress, ProgressState, StateRole};
+use mailraft_storage::{Index, LogPosition, PartitionId, ReplicaId, Term};
+use raft::{GetEntriesContext, Progress, ProgressState, StateRole};
 
 use super::{Offers, Replica};
 use crate::balance::{self, Member};
 use crate::config::NodeConfig;
 use crate::low_water::LowWaterMarks;
+use crate::promised::InLog;
 use crate::reach::Reach;
 use crate::status::{FollowerStatus, ReplicaStatus, Role};
 
@@ -19,6 +20,8 @@ const OFFER_AGAIN_TICKS: u64 = 40;
 const OFFER_DOUBLED_MAX: u32 = 5;
 /// A follower, which may lead next, keeps so many entries for others.
 const FOLLOWER_KEEPS_ENTRIES: u64 = 1_024;
+/// The log is read in pieces of so many bytes where settings are looked for.
+const IN_LOG_PAGE_BYTES: u64 = 1 << 20;
 
 impl Replica {
     /// Rows up to here survive a crash. Cuts the log below the lowest of its marks.
@@ -251,7 +254,27 @@ impl Replica {
             sealed_voters: self.sealed().map_or_else(Vec::new, |taken| taken.voters.clone()),
             home_heard_ms: self.home_heard_ms(),
             contested: self.is_contested(),
+            settings_in_log: self.settings_in_log(),
             unconfirmed: self.is_unconfirmed(),
         }
+    }
+
+    /// As a standby of the control group, what its log has of settings that are not applied. It can't all be read: then what
+    /// can, since nothing stops an operator from asking.
+    fn settings_in_log(&self) -> Vec<InLog> {
+        let is_standby = self.spec.partition == PartitionId::CONTROL && self.has_regions() && self.lead.term.is_none();
+        let (applied, last) = (self.raw.store().applied().index.0, self.raw.raft.raft_log.last_index());
+        if !is_standby || self.is_installing() {
+            return Vec::new();
+        }
+        let (log, mut from, mut found) = (&self.raw.raft.raft_log, applied + 1, Vec::new());
+        while from <= last {
+            let page =
+                log.slice(from, last + 1, IN_LOG_PAGE_BYTES, GetEntriesContext::empty(false)).unwrap_or_default();
+            let Some(end) = page.last() else { break };
+            from = end.index + 1;
+            found.extend(page.iter().filter_map(InLog::of));
+        }
+        found
     }
 }

@@ -1,6 +1,9 @@
 //! What nodes say of themselves where a region is to take over: as JSON between nodes, so that two versions understand each
 //! other.
 
+use mailraft_cluster::mode::ModeRow;
+use mailraft_cluster::promised::InLog;
+use mailraft_cluster::regions::RegionsRow;
 use mailraft_storage::{Incarnation, Index, NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,22 @@ pub struct Facts {
     /// Another region took over from this node's.
     #[serde(default)]
     pub sealed_by: Option<Seal>,
+    /// What the home promises, as it knows; None from a node of an earlier version.
+    #[serde(default)]
+    pub promised: Option<Promised>,
+}
+
+/// What the home promises, as a node knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promised {
+    /// Its rows have so much of the control group's log.
+    pub applied: Index,
+    /// What those say.
+    pub row: RegionsRow,
+    /// And of the mode.
+    pub mode: ModeRow,
+    /// What follows in its log.
+    pub in_log: Vec<InLog>,
 }
 
 /// Who sealed a region.

@@ -10,6 +10,7 @@ mod fence;
 mod gather;
 mod home;
 mod plan;
+mod promised;
 mod refused;
 mod run;
 mod settled;
@@ -30,7 +31,7 @@ use tokio::task::JoinSet;
 
 pub use mailraft_cluster::mode::Mode;
 
-pub use facts::{Answer, Facts, Heard, HomeSays, Question, Seal, Standing};
+pub use facts::{Answer, Facts, Heard, HomeSays, Promised, Question, Seal, Standing};
 pub use fence::FENCE_MAX;
 pub use plan::{Group, Plan};
 pub use refused::Refused;
@@ -213,6 +214,13 @@ impl Failover {
             let by = regions.as_ref().and_then(|regions| region::of_control(regions, &control.sealed_voters));
             Some(Seal { number: control.sealed_by?, region: by.map(|by| by.0) })
         };
+        // The rows are read later than this was said, so they have that and what came since.
+        let promised = |(control, regions): (&mailraft_cluster::ReplicaStatus, &Regions)| Promised {
+            applied: control.applied,
+            row: regions.row().clone(),
+            mode: *regions.mode(),
+            in_log: control.settings_in_log.clone(),
+        };
         let serving = self.serving.get();
         let accepted = serving.and_then(|serving| serving.accepted.get());
         Facts {
@@ -228,6 +236,7 @@ impl Failover {
             mailboxes: serving.map_or(0, |serving| (serving.mailboxes)()),
             accepted_ago_ms: accepted.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
             sealed_by: control.and_then(seal),
+            promised: control.zip(regions.as_ref()).map(promised),
         }
     }
 

@@ -9,6 +9,7 @@ use mailraft_storage::{Incarnation, Index, NodeId, PartitionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Facts, Standing};
+use super::promised::least;
 use super::refused::Refused;
 use super::settled::taken_over;
 use crate::survival::{moment, seconds};
@@ -152,6 +153,8 @@ impl Plan {
     /// # Errors
     /// Why the region can't take over.
     pub fn of(known: &Known<'_>) -> Result<Plan, Refused> {
+        let least = least(known.regions, known.facts);
+        let known = &Known { regions: &least, ..*known };
         let Known { to, regions, facts, now, .. } = known;
         let (home, region) = (&regions.home().0, &to.0);
         if let Some(number) = taken_over(to, regions, facts)? {
@@ -190,7 +193,7 @@ impl Plan {
                 .map(|what| format!("{region} lacks mail: answers did not wait for it. Missing is {what}")),
             without_key: without_key(to, facts),
             locked: locked(facts),
-            lost: lost(regions, to, alone_from, *now),
+            lost: lost(known, alone_from),
         })
     }
 }
@@ -200,9 +203,10 @@ fn unheld(regions: &Regions, region: &str) -> Option<String> {
     let home = &regions.home().0;
     match regions.mode().unheld {
         Unheld::Nothing => None,
-        Unheld::Since(at) => Some(format!("what {home} answered alone since {}", moment(at.0))),
+        Unheld::Since(at) => Some(format!("what {home} answered alone since {} by its own clocks", moment(at.0))),
         Unheld::SinceLessPromised(at) => Some(format!(
-            "what {home} answered since {} and {region} did not hold: until then, and for a while after, less was promised than now",
+            "what {home} answered since {} by its own clocks and {region} did not hold: until then, and for a while after, less was \
+             promised than now",
             moment(at.0)
         )),
         Unheld::SinceTakenOut => {
@@ -387,27 +391,30 @@ fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>,
 }
 
 /// What is lost if the home is dead now.
-fn lost(regions: &Regions, region: &RegionName, alone_from: Option<UnixMillis>, dead_by: UnixMillis) -> String {
+fn lost(known: &Known<'_>, alone_from: Option<UnixMillis>) -> String {
+    let Known { to, regions, facts, now: dead_by, .. } = known;
+    let home = &regions.home().0;
     let mut parts = Vec::new();
     if let Some(bound) = regions.durability().rpo_max() {
         parts.push(format!("at most {} ms of what was answered last", millis(bound)));
     }
-    let unheld = unheld(regions, &region.0);
+    let unheld = unheld(regions, &to.0);
     let is_whole = unheld.is_none();
     parts.extend(unheld);
     let lost = if parts.is_empty() { "lost: nothing".to_owned() } else { format!("lost: {}", parts.join(", and ")) };
+    // An operator there may let it go on without this region, and then nobody here hears of that.
+    let set = match heard_ago_ms(facts) {
+        Some(ms) => format!("set to promise less after {}", moment(dead_by.0.saturating_sub(ms))),
+        None => "set to promise less since these nodes started".to_owned(),
+    };
     match (regions.degrade_after(), alone_from) {
         _ if !is_whole => lost,
-        (None, _) => lost,
-        (Some(_), Some(from)) if dead_by <= from => lost,
-        (Some(_), Some(from)) => format!(
-            "{lost}, if {} was dead {}; else what it answered alone until it died",
-            regions.home().0,
-            by_age(from, dead_by)
+        (Some(_), Some(from)) if *dead_by > from => format!(
+            "{lost}, if {home} was dead {} and not {set}; else what it answered alone until it died",
+            by_age(from, *dead_by)
         ),
-        (Some(_), None) => {
-            format!("{lost}, unless {} answered alone, of which nothing is known here", regions.home().0)
-        }
+        (Some(_), None) => format!("{lost}, unless {home} answered alone, of which nothing is known here"),
+        (None, _) | (Some(_), Some(_)) => format!("{lost}, unless {home} was {set}"),
     }
 }
 
@@ -479,6 +486,7 @@ pub(super) mod tests {
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_795_684_443_000);
+    const UNLESS_SET: &str = "lost: nothing, unless home was set to promise less after 2026-11-26T09:13:50Z";
 
     pub fn name(name: &str) -> RegionName {
         RegionName(name.into())
@@ -518,6 +526,7 @@ pub(super) mod tests {
             mailboxes: 0,
             accepted_ago_ms: None,
             sealed_by: None,
+            promised: None,
         }
     }
 
@@ -589,7 +598,7 @@ pub(super) mod tests {
     #[test]
     fn nothing_is_lost_under_geo_before_the_home_can_have_gone_alone() {
         let plan = World::new(Durability::Geo).plan().unwrap();
-        assert_eq!(plan.lost, "lost: nothing");
+        assert_eq!(plan.lost, UNLESS_SET);
         assert_eq!(plan.groups.len(), 1);
         let positions = [(PartitionId(0), Index(50)), (PartitionId(1), Index(50))];
         assert_eq!((&plan.groups[0].positions[..], plan.groups[0].home_heard_s), (&positions[..], Some(12)));
@@ -601,15 +610,15 @@ pub(super) mod tests {
         let late = |facts: &mut Facts| facts.confirmed_ago_ms = Some(61_000);
         assert_eq!(
             World::new(Durability::Geo).each(late).plan().unwrap().lost,
-            "lost: nothing, if home was dead 1 s ago (2026-11-26T09:14:02Z by the clocks here); else what it answered alone \
-             until it died"
+            "lost: nothing, if home was dead 1 s ago (2026-11-26T09:14:02Z by the clocks here) and not set to promise less after \
+             2026-11-26T09:13:50Z; else what it answered alone until it died"
         );
         let unknown = World::new(Durability::Geo).each(|facts| facts.confirmed_ago_ms = None).plan().unwrap();
         assert!(unknown.lost.starts_with("lost: nothing, unless home answered alone"), "{}", unknown.lost);
         let mut refuse = World::new(Durability::Geo);
         refuse.row.unconfirmed = Unconfirmed::Refuse;
         let plan = refuse.each(late).plan().unwrap();
-        assert_eq!(plan.lost, "lost: nothing");
+        assert_eq!(plan.lost, UNLESS_SET);
         // Home's majority alone can change that.
         assert!(plan.may_be_missing.iter().any(|said| said.contains("could set --durability, --unconfirmed")));
     }
@@ -628,11 +637,11 @@ pub(super) mod tests {
         }
         // Whoever heard it last is right, and who started again knows nothing.
         world.node(4, |facts| facts.confirmed_ago_ms = Some(59_000)).node(5, |facts| facts.confirmed_ago_ms = None);
-        assert_eq!(said(&world, NOW), ("lost: nothing".to_owned(), false));
+        assert_eq!(said(&world, NOW), (UNLESS_SET.to_owned(), false));
         let (lost, may_be_alone) = said(world.each(|facts| facts.confirmed_ago_ms = None), NOW);
         assert!(lost.starts_with("lost: nothing, unless home answered alone") && may_be_alone, "{lost}");
         world.row.unconfirmed = Unconfirmed::Refuse;
-        assert_eq!(said(&world, NOW), ("lost: nothing".to_owned(), false));
+        assert_eq!(said(&world, NOW), (UNLESS_SET.to_owned(), false));
     }
 
     #[test]
@@ -648,7 +657,11 @@ pub(super) mod tests {
     #[test]
     fn under_region_the_bound_is_said() {
         let plan = World::new(Durability::Region { rpo_max_ms: 700 }).plan().unwrap();
-        assert_eq!(plan.lost, "lost: at most 700 ms of what was answered last");
+        assert!(
+            plan.lost.starts_with("lost: at most 700 ms of what was answered last, unless home was set"),
+            "{}",
+            plan.lost
+        );
         assert!(plan.may_be_missing[0].contains("at most 0.7 s"), "{:?}", plan.may_be_missing);
     }
 
@@ -661,7 +674,7 @@ pub(super) mod tests {
             let mut world = World::new(Durability::Geo);
             (world.mode, world.row.unconfirmed) = (mode, Unconfirmed::Refuse);
             let plan = world.plan().unwrap();
-            assert_eq!(plan.lost, "lost: what home answered alone since 2026-11-26T07:14:03Z");
+            assert_eq!(plan.lost, "lost: what home answered alone since 2026-11-26T07:14:03Z by its own clocks");
             assert!(
                 plan.lacks.as_ref().unwrap().starts_with("south lacks mail: answers did not wait for it"),
                 "{plan:?}"
@@ -670,7 +683,7 @@ pub(super) mod tests {
         }
         let mut world = World::new(Durability::Geo);
         world.mode = returning.next(Mode::Whole, at(30_000));
-        assert_eq!((world.plan().unwrap().lost.as_str(), world.plan().unwrap().lacks), ("lost: nothing", None));
+        assert_eq!((world.plan().unwrap().lost.as_str(), world.plan().unwrap().lacks), (UNLESS_SET, None));
         world.mode = world.mode.taken_back(at(10_000));
         let plan = world.plan().unwrap();
         let words = "lost: what home answered while it did not wait for south, nobody here knows how much";
