@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mailraft_cluster::{ReplicaStatus, Role};
+use mailraft_cluster::{RegionStatus, ReplicaStatus, Role};
 use mailraft_driver::Cluster;
-use mailraft_storage::{NodeId, PartitionId};
+use mailraft_storage::{NodeId, PartitionId, UnixMillis};
 use tokio::task::JoinSet;
 
 use super::facts::{Answer, Heard, HomeSays, Question};
@@ -33,7 +33,23 @@ pub struct HomeWatch {
 #[derive(Default)]
 struct HeardHome {
     nodes: BTreeMap<NodeId, Option<Duration>>,
-    confirmed_at: Option<Duration>,
+    confirmed_at: Option<Confirmed>,
+}
+
+/// When the home had this region's confirmations last. A virtual machine that is paused loses time by the clock that nobody sets, and
+/// who sets the other one back loses time by that: what is longer ago counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Confirmed {
+    /// Since the boot.
+    at: Duration,
+    /// By the time of day.
+    wall: UnixMillis,
+}
+
+impl Confirmed {
+    fn ago_ms(self, now: Duration, wall: UnixMillis) -> u64 {
+        ago_ms(now, self.at).max(wall.0.saturating_sub(self.wall.0))
+    }
 }
 
 /// How a region confirms, as far as this node leads.
@@ -44,11 +60,14 @@ pub async fn says(cluster: &Cluster, region: &str) -> HomeSays {
     HomeSays { led: led.iter().map(|leader| leader.partition).collect(), unconfirmed_ms }
 }
 
-/// How long ago at most a region confirmed everything to a leader, in milliseconds. As long as nobody counts it as silent that
-/// is when it was heard: should it be silent from now on, the time until the home goes on alone runs from there.
+/// How long ago at most every region that answers wait for confirmed everything to a leader, in milliseconds, if this one is among
+/// them: the home goes on alone by the one that has been silent for longest. As long as nobody counts one as silent that is when
+/// it was heard: should it be silent from now on, the time until then runs from there.
 fn confirmed_ago_ms(leader: &ReplicaStatus, region: &str) -> Option<u64> {
-    let of = leader.regions.iter().find(|other| other.region == region)?;
-    Some(of.unconfirmed_ms.max(of.heard_ms.unwrap_or(0)).max(leader.unheld_ms))
+    let waited_for = || leader.regions.iter().filter(|other| other.in_sync_set);
+    let ago = |of: &RegionStatus| of.unconfirmed_ms.max(of.heard_ms.unwrap_or(0)).max(leader.unheld_ms);
+    waited_for().find(|other| other.region == region)?;
+    waited_for().map(ago).max()
 }
 
 impl HomeWatch {
@@ -76,7 +95,8 @@ impl HomeWatch {
 
     /// The home had this region's confirmations of everything no longer ago than this, in milliseconds.
     pub fn confirmed_ago_ms(&self) -> Option<u64> {
-        self.known().confirmed_at.map(|at| ago_ms(since_boot(), at))
+        let wall = self.cluster.wall();
+        self.known().confirmed_at.map(|confirmed| confirmed.ago_ms(since_boot(), wall))
     }
 
     async fn ask(&self) {
@@ -101,8 +121,10 @@ impl HomeWatch {
         }
         let all = self.cluster.partitions() as usize + 1;
         if let Some(at) = confirmed(begun, all, &said) {
+            let since_ms = ago_ms(since_boot(), at);
+            let wall = UnixMillis(self.cluster.wall().0.saturating_sub(since_ms));
             let mut known = self.known();
-            known.confirmed_at = known.confirmed_at.max(Some(at));
+            known.confirmed_at = known.confirmed_at.filter(|before| before.at >= at).or(Some(Confirmed { at, wall }));
         }
     }
 
@@ -126,7 +148,10 @@ fn ago_ms(now: Duration, at: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use mailraft_storage::Index;
+
     use super::*;
+    use crate::survival::tests::replica;
 
     #[test]
     fn the_home_had_what_the_worst_of_all_partitions_says_and_nothing_is_known_of_some() {
@@ -143,5 +168,50 @@ mod tests {
         assert_eq!(at(&[]), None);
         // It began to lack one before this machine booted.
         assert_eq!(at(&[says(0..17, 100_001)]), None);
+    }
+    #[test]
+    fn what_is_longer_ago_by_either_clock_counts() {
+        let confirmed = Confirmed { at: Duration::from_secs(100), wall: UnixMillis(1_000_000) };
+        let ago = |boot_s, wall_ms| confirmed.ago_ms(Duration::from_secs(boot_s), UnixMillis(wall_ms));
+        assert_eq!(ago(107, 1_007_000), 7_000);
+        // The machine was paused for ten minutes.
+        assert_eq!(ago(107, 1_607_000), 607_000);
+        // The clock was set back by ten minutes.
+        assert_eq!(ago(107, 407_000), 7_000);
+    }
+    #[test]
+    fn the_time_until_a_home_goes_alone_runs_by_whichever_region_is_silent_for_longest() {
+        let region = |region: &str, in_sync_set, heard_ms, unconfirmed_ms| RegionStatus {
+            region: region.to_owned(),
+            in_sync_set,
+            heard_ms: Some(heard_ms),
+            unconfirmed_ms,
+            ..south()
+        };
+        let mut leader = replica(0, Role::Leader, 3, 50, 50);
+        let ago = |leader: &ReplicaStatus| confirmed_ago_ms(leader, "south");
+        leader.regions = vec![region("south", true, 300, 0), region("west", true, 8_000, 8_000)];
+        assert_eq!(ago(&leader), Some(8_000));
+        leader.regions[1].in_sync_set = false;
+        assert_eq!(ago(&leader), Some(300), "nobody waits for west");
+        leader.unheld_ms = 700;
+        assert_eq!(ago(&leader), Some(700));
+        leader.regions[0].in_sync_set = false;
+        assert_eq!(ago(&leader), None);
+    }
+
+    fn south() -> RegionStatus {
+        RegionStatus {
+            region: "south".to_owned(),
+            in_sync_set: true,
+            standbys: 3,
+            disagreeing: 0,
+            confirming: 3,
+            held: Index(50),
+            heard_ms: None,
+            round_trip_ms: None,
+            compared_ms: None,
+            unconfirmed_ms: 0,
+        }
     }
 }
