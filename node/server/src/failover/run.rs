@@ -16,7 +16,7 @@ use super::facts::{Answer, Facts, Question};
 use super::fence::fence;
 use super::plan::{Plan, incarnation, left_alone};
 use super::refused::Refused;
-use super::settled::taken_over;
+use super::settled::{is_sealed, taken_over};
 use crate::environment::os_env;
 use crate::region;
 use crate::survival::moment;
@@ -29,6 +29,8 @@ const MESSAGE_MAX: Duration = Duration::from_secs(10);
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// Who does not answer is asked again so soon.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How what is lost begins, in words.
+const LOST: &str = "lost: ";
 /// What the nodes have reached is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -123,7 +125,7 @@ impl Failover {
     /// # Errors
     /// Why the region can't take over.
     pub async fn plan(&self, to: &str) -> Result<Plan, Refused> {
-        let regions = self.regions(to)?;
+        let regions = self.regions(to).await?;
         let facts = self.gather(&regions).await;
         Plan::of(&self.known(&RegionName(to.to_owned()), &regions, &facts))
     }
@@ -198,7 +200,7 @@ impl Failover {
         word: Option<Word>,
         root_key: Option<&Zeroizing<String>>,
     ) -> Result<(Regions, Begins, String), Refused> {
-        let regions = self.regions(to)?;
+        let regions = self.regions(to).await?;
         let facts = self.gather(&regions).await;
         if let Some(key) = root_key {
             self.unsealing.fits(key).await.map_err(|why| Refused::new("wrong_key", why))?;
@@ -209,7 +211,8 @@ impl Failover {
             // A node may have adopted a higher number before, alone, and hears none of the others.
             let begins =
                 if left_alone(&facts).is_some() { Begins::Again(drawn()?) } else { Begins::Nothing { number } };
-            return Ok((regions, begins, String::new()));
+            let lost = said_lost(&regions, number).unwrap_or_default();
+            return Ok((regions, begins, lost));
         }
         if word == Some(Word::FenceCommand) && self.config.node.fence_command.is_empty() {
             return Err(Refused::new(
@@ -224,7 +227,7 @@ impl Failover {
         Ok((regions, Begins::Takeover(drawn()?), plan.lost))
     }
 
-    fn regions(&self, to: &str) -> Result<Regions, Refused> {
+    async fn regions(&self, to: &str) -> Result<Regions, Refused> {
         let regions = region::regions(&self.cluster)
             .ok_or_else(|| Refused::new("one_region", "this cluster has one region, and no other takes it over"))?;
         let own = regions.of(self.cluster.node()).map_or("none", |own| &own.0);
@@ -242,6 +245,10 @@ impl Failover {
             ));
         }
         if own != to {
+            // Whose home was taken over can't know more than that.
+            if let Some(seal) = self.facts().await.sealed_by {
+                return Err(is_sealed(&RegionName(own.to_owned()), self.cluster.node(), &seal));
+            }
             return Err(Refused::new(
                 "other_region",
                 format!("this node stands in region {own}: ask a node of region {to}, which takes over"),
@@ -306,11 +313,12 @@ impl Failover {
         said_at: Instant,
     ) -> Result<(), String> {
         let (own, at) = (self.cluster.node(), moment(self.cluster.wall().0));
-        let mut word = match word {
-            Word::OldRegionIsOff => format!("an operator at node {own} said that the old region is off, {at}"),
-            Word::FenceCommand => format!("node.fence_command of node {own} said that the old region is off, {at}"),
+        let who = match word {
+            Word::OldRegionIsOff => format!("an operator at node {own}"),
+            Word::FenceCommand => format!("node.fence_command of node {own}"),
         };
-        word.truncate(WORD_MAX_BYTES);
+        let lost = self.with(|progress| progress.lost.clone()).unwrap_or_default();
+        let word = with_lost(format!("{who} said that the old region is off, {at}"), &lost);
         let question = Question::Word { incarnation: of, word };
         self.waits_for("a majority that adopts");
         let mut highest = match self.ask(own, &question).await.map_err(|e| e.to_string())? {
@@ -545,6 +553,19 @@ impl Failover {
     }
 }
 
+/// A word with what was said to be lost by it: whoever asks later is told the same.
+fn with_lost(word: String, lost: &str) -> String {
+    let mut word = if lost.is_empty() { word } else { format!("{word}; {lost}") };
+    word.truncate(word.floor_char_boundary(WORD_MAX_BYTES));
+    word
+}
+
+/// What was said to be lost by the takeover of this number, as this node's rows have it.
+fn said_lost(regions: &Regions, number: u32) -> Option<String> {
+    let row = regions.takeovers().iter().find(|row| row.incarnation.number == number)?;
+    row.word.find(LOST).map(|at| row.word[at..].to_owned())
+}
+
 /// Why a node adopts nothing.
 enum NotAdopted {
     /// It says why, or says nothing.
@@ -578,6 +599,15 @@ fn not_by_majority(said: &str, majority: usize, refused: &BTreeMap<NodeId, NotAd
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_keeps_what_was_said_to_be_lost_within_its_bound() {
+        let word = with_lost("an operator at node 4 said so, now".into(), "lost: nothing, unless home was set");
+        assert_eq!(word, "an operator at node 4 said so, now; lost: nothing, unless home was set");
+        assert_eq!(with_lost("so".into(), ""), "so");
+        let long = with_lost("so".into(), &format!("lost: {}", "ü".repeat(WORD_MAX_BYTES)));
+        assert!(long.len() <= WORD_MAX_BYTES && long.len() > WORD_MAX_BYTES - 2, "{}", long.len());
+    }
 
     #[test]
     fn it_is_not_said_that_nothing_serves_where_another_takeover_has_begun() {

@@ -28,7 +28,8 @@ pub fn taken_over(
     }
 }
 
-fn is_sealed(to: &RegionName, node: NodeId, Seal { number, region }: &Seal) -> Refused {
+/// That a later incarnation sealed what is in a region, as a node there says.
+pub fn is_sealed(to: &RegionName, node: NodeId, Seal { number, region }: &Seal) -> Refused {
     let (by, there) = match region {
         Some(region) => (format!("region {region}"), format!("region {region}")),
         None => ("another region".to_owned(), "that region".to_owned()),
