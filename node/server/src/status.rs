@@ -176,7 +176,7 @@ impl ClusterStatus {
         let takes_over = regions.and_then(|regions| takes_over(regions, asked_node, &said, &takeovers));
         let survival = regions.map(|regions| match takeovers.sealed {
             Some(sentence) => Survival { survives: sentence, regions: Vec::new() },
-            None => Survival::of(regions, partitions, &said),
+            None => Survival::of(regions, partitions, &said, &takeovers.locked),
         });
         problems.extend(takeovers.problems);
         notes.extend(takeovers.notes);

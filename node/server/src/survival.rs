@@ -1,11 +1,11 @@
 //! What a cluster of several regions survives now, in words: what the loss of its home would cost, and how each backup
 //! region is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailraft_cluster::bootstrap::CONTROL_VOTERS_MAX;
 use mailraft_cluster::mode::Mode;
-use mailraft_cluster::regions::{Durability, RegionName, Regions, Unconfirmed};
+use mailraft_cluster::regions::{Durability, RegionName, Regions, RegionsRow, Unconfirmed};
 use mailraft_cluster::status::SILENT_AFTER_MS;
 use mailraft_cluster::{RegionStatus, ReplicaStatus};
 use mailraft_driver::NodeStatus;
@@ -99,13 +99,19 @@ pub struct Survival {
 
 impl Survival {
     /// Of what the nodes say of themselves. There are partitions 0 to `partitions`.
-    pub fn of(regions: &Regions, partitions: u32, answers: &BTreeMap<NodeId, Option<&NodeStatus>>) -> Self {
+    /// Those that are locked take part in Raft and open no mailbox.
+    pub fn of(
+        regions: &Regions,
+        partitions: u32,
+        answers: &BTreeMap<NodeId, Option<&NodeStatus>>,
+        locked: &BTreeSet<NodeId>,
+    ) -> Self {
         let leaders = leaders(answers);
         let row = regions.row();
         let backups = regions.names().filter(|region| **region != row.home);
         let lines: Vec<RegionLine> =
             backups.map(|region| line(regions, region, partitions, &leaders, answers)).collect();
-        Survival { survives: survives(regions, &leaders, partitions, &lines), regions: lines }
+        Survival { survives: survives(regions, &leaders, partitions, &lines, locked), regions: lines }
     }
 }
 
@@ -187,7 +193,7 @@ fn line(
     } else {
         RegionState::Holds
     };
-    line.sentence = sentence(regions, &line, all, of_leaders.len());
+    line.sentence = sentence(regions, &line, is_stopped, all, of_leaders.len());
     line
 }
 
@@ -196,7 +202,7 @@ pub fn was_left_behind(regions: &Regions, region: &RegionName) -> bool {
     !regions.takeovers().is_empty() && !regions.has_standbys(region)
 }
 
-fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> String {
+fn sentence(regions: &Regions, line: &RegionLine, is_stopped: bool, all: usize, known: usize) -> String {
     let (row, region, home) = (regions.row(), &line.region, &regions.row().home.0);
     match line.state {
         RegionState::Holds => {
@@ -218,19 +224,7 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
                 "{region} is {behind} s behind, bound {bound} s: loss of region {home} loses at most {behind} s of mail"
             )
         }
-        RegionState::Stopped => {
-            let s = line.unconfirmed_ms / 1_000;
-            let since = if s > 0 { format!("for {s} s") } else { "yet".to_owned() };
-            let now = match s >= DEFERRED_AFTER_S {
-                true => "new mail is deferred (451)".to_owned(),
-                false => format!("new mail waits for it, and is deferred (451) from {DEFERRED_AFTER_S} s on"),
-            };
-            let then = match row.unconfirmed {
-                Unconfirmed::Degrade => format!("alone from {} s on", seconds(row.degrade_after_ms)),
-                Unconfirmed::Refuse => "until it confirms again".to_owned(),
-            };
-            format!("STOPPED: {region} has confirmed nothing {since}; {now}, reading goes on; {then}")
-        }
+        RegionState::Stopped => format!("STOPPED: {}", stopped(row, line)),
         RegionState::Alone => {
             let since = line.alone_since_unix_ms.map_or_else(String::new, moment);
             let why = match line.filling.sending {
@@ -242,11 +236,15 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
         }
         RegionState::Returning => {
             let since = line.alone_since_unix_ms.map_or_else(String::new, moment);
-            format!(
-                "NOT PROTECTED YET: {home} waits for {region} again since {since}; what was answered before is being sent, \
-                 {} entries",
-                thousands(line.lag_entries)
-            )
+            let missing = match is_stopped {
+                true => format!(
+                    "{} entries of before are missing there. STOPPED: {}",
+                    thousands(line.lag_entries),
+                    stopped(row, line)
+                ),
+                false => format!("what was answered before is being sent, {} entries", thousands(line.lag_entries)),
+            };
+            format!("NOT PROTECTED YET: {home} waits for {region} again since {since}; {missing}")
         }
         RegionState::Filling => {
             let words = line.filling.words(all);
@@ -274,16 +272,32 @@ fn sentence(regions: &Regions, line: &RegionLine, all: usize, known: usize) -> S
 }
 
 /// What is survived and what is not, in one sentence.
+/// That a region confirms nothing, and what follows from that.
+fn stopped(row: &RegionsRow, line: &RegionLine) -> String {
+    let (region, s) = (&line.region, line.unconfirmed_ms / 1_000);
+    let since = if s > 0 { format!("for {s} s") } else { "yet".to_owned() };
+    let now = match s >= DEFERRED_AFTER_S {
+        true => "new mail is deferred (451)".to_owned(),
+        false => format!("new mail waits for it, and is deferred (451) from {DEFERRED_AFTER_S} s on"),
+    };
+    let then = match row.unconfirmed {
+        Unconfirmed::Degrade => format!("alone from {} s on", seconds(row.degrade_after_ms)),
+        Unconfirmed::Refuse => "until it confirms again".to_owned(),
+    };
+    format!("{region} has confirmed nothing {since}; {now}, reading goes on; {then}")
+}
+
 fn survives(
     regions: &Regions,
     leaders: &BTreeMap<PartitionId, &ReplicaStatus>,
     partitions: u32,
     lines: &[RegionLine],
+    locked: &BTreeSet<NodeId>,
 ) -> String {
     let row = regions.row();
     let home = &row.home.0;
     let one_more =
-        leaders.len() > partitions as usize && leaders.values().all(|leader| bears_one_more(regions, leader));
+        leaders.len() > partitions as usize && leaders.values().all(|leader| bears_one_more(regions, leader, locked));
     // Where answers wait for a region, one more of its nodes may be what they wait for.
     let tight: Vec<&str> =
         lines.iter().filter(|line| waits(line) && !line.bears_one_more()).map(|line| line.region.as_str()).collect();
@@ -346,9 +360,14 @@ impl RegionLine {
     }
 }
 
-/// Whether a majority of a partition's members at home is there even if one more of them dies.
-fn bears_one_more(regions: &Regions, leader: &ReplicaStatus) -> bool {
+/// Whether a majority of a partition's members at home is there even if one more of them dies, and one that can open its mailboxes.
+fn bears_one_more(regions: &Regions, leader: &ReplicaStatus, locked: &BTreeSet<NodeId>) -> bool {
     let at_home = leader.followers.iter().filter(|follower| regions.is_home(follower.node));
+    let open = at_home.clone().filter(|follower| follower.active && !locked.contains(&follower.node)).count()
+        + usize::from(leader.leader.is_none_or(|own| !locked.contains(&own)));
+    if !locked.is_empty() && open < 2 {
+        return false;
+    }
     let (all, there) = at_home.fold((1, 1), |(all, there), f| (all + 1, there + usize::from(f.active)));
     // Of a control group with more members some only learn.
     let voters = if leader.partition == PartitionId::CONTROL { all.min(CONTROL_VOTERS_MAX) } else { all };
@@ -393,7 +412,6 @@ fn millis(time: std::time::Duration) -> u64 {
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use mailraft_cluster::placement::{self, NodeRow};
-    use mailraft_cluster::regions::RegionsRow;
     use mailraft_cluster::status::FollowerStatus;
     use mailraft_storage::{Incarnation, Index, ReplicaId};
 
@@ -438,6 +456,7 @@ pub(crate) mod tests {
             sealed_voters: Vec::new(),
             home_heard_ms: None,
             contested: false,
+            settings_in_log: Vec::new(),
             unconfirmed: false,
         }
     }
@@ -464,6 +483,7 @@ pub(crate) mod tests {
         row: RegionsRow,
         leaders: [ReplicaStatus; 2],
         snapshots: Vec<SnapshotStatus>,
+        locked: BTreeSet<NodeId>,
     }
 
     fn name(name: &str) -> RegionName {
@@ -498,7 +518,7 @@ pub(crate) mod tests {
                 leader
             };
             let row = RegionsRow::new(name("home"), [name("south")].into(), durability);
-            World { row, leaders: [leader(0), leader(1)], snapshots: Vec::new() }
+            World { row, leaders: [leader(0), leader(1)], snapshots: Vec::new(), locked: BTreeSet::new() }
         }
 
         fn south(&mut self, change: impl Fn(&mut ReplicaStatus)) -> &mut Self {
@@ -525,7 +545,7 @@ pub(crate) mod tests {
             nodes[0].partitions = self.leaders.to_vec();
             (nodes[0].rows_bytes, nodes[0].snapshots) = (40_000_000_000, self.snapshots.clone());
             let answers = nodes.iter().map(|node| (node.node, Some(node))).collect();
-            let Survival { survives, regions } = Survival::of(&regions, 1, &answers);
+            let Survival { survives, regions } = Survival::of(&regions, 1, &answers, &self.locked);
             let [line] = <[RegionLine; 1]>::try_from(regions).unwrap();
             (survives, line)
         }
@@ -731,6 +751,30 @@ pub(crate) mod tests {
              entries"
         );
         assert_eq!(survives, "survives: any one node. NOT: loss of region home");
+    }
+
+    #[test]
+    fn a_region_that_is_waited_for_again_and_confirms_nothing_defers_mail_and_that_is_said() {
+        let mut world = World::new(Durability::Geo);
+        world.row.degrade_after_ms = 20_000;
+        world.south(|leader| {
+            let mode = Mode::Returning;
+            leader.mode = Some(ModeStatus { version: 1, mode, since: UnixMillis(1_795_684_443_000), alone: false });
+            (leader.regions[0].held, leader.regions[0].heard_ms) = (Index(41), Some(12_000));
+            leader.regions[0].unconfirmed_ms = 12_000;
+        });
+        let said = "18 entries of before are missing there. STOPPED: south has confirmed nothing for 12 s; new mail is deferred \
+                    (451), reading goes on; alone from 20 s on";
+        assert!(world.said().1.sentence.ends_with(said), "{}", world.said().1.sentence);
+    }
+
+    #[test]
+    fn where_one_node_alone_opens_mailboxes_its_loss_is_not_survived() {
+        let mut world = World::new(Durability::Geo);
+        world.locked = [NodeId(2)].into();
+        assert!(world.said().0.starts_with("survives: any one node;"), "{}", world.said().0);
+        world.locked.insert(NodeId(3));
+        assert!(world.said().0.starts_with("survives: no further node;"), "{}", world.said().0);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Takeovers {
     pub problems: Vec<String>,
     /// What is well and should be known, a sentence each.
     pub notes: Vec<String>,
+    /// Nodes of the home that open no mailbox, as they lack the key.
+    pub locked: BTreeSet<NodeId>,
     /// Nodes of regions that others took over from: nothing waits for them.
     pub left_behind: BTreeSet<NodeId>,
 }
@@ -71,6 +73,7 @@ impl Takeovers {
             }
             let Some(TakeoverStatus { key, waits_for_key }) = takeover else { continue };
             if *waits_for_key {
+                out.locked.insert(*node);
                 out.problems.push(format!(
                     "{} can't unseal: node {node} opens no mailbox: {}. Give it the key: mailraft region failover --to {} \
                      --root-key-stdin, or put it at keys.root_key_file",
