@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use mailraft_server::config::Config;
 use mailraft_storage::{CommandId, UnixMillis};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -21,6 +22,11 @@ pub const STATUS_MAX: Duration = Duration::from_secs(2);
 /// How long all nodes together are waited for, to say whether they are there at all.
 const THERE_MAX: Duration = Duration::from_secs(1);
 const ANSWER_MAX_BYTES: u64 = 64 << 20;
+/// Where a quickstart cluster is, unless somebody says where.
+const DEFAULT_DIR: &str = "./mailraft-data";
+/// The configuration of a node that the package installed, and its admin token.
+const INSTALLED_CONFIG: &str = "/etc/mailraft/mailraft.toml";
+const INSTALLED_TOKEN: &str = "/etc/mailraft/admin-token";
 
 /// The admin servers of a cluster.
 pub struct AdminClient {
@@ -92,8 +98,29 @@ impl AdminClient {
                     target.token_file.clone().ok_or_else(|| Failed::usage("--admin needs --token-file too".into()))?;
                 Ok(AdminClient { nodes: vec![Node { id: None, address }], token: read_token(&file)? })
             }
-            None => AdminClient::in_dir(&target.dir),
+            None => {
+                let (named, here) = (target.dir.as_deref(), Path::new(DEFAULT_DIR));
+                if named.is_none() && !here.join("cluster.json").exists() && Path::new(INSTALLED_CONFIG).exists() {
+                    let file = target.token_file.as_deref().unwrap_or(Path::new(INSTALLED_TOKEN));
+                    return AdminClient::installed(Path::new(INSTALLED_CONFIG), file);
+                }
+                AdminClient::in_dir(named.unwrap_or(here))
+            }
         }
+    }
+
+    /// Of the node that a package installed on this machine.
+    fn installed(config: &Path, token: &Path) -> Result<Self, Failed> {
+        let config = Config::load(config).map_err(|e| {
+            Failed::because(format!(
+                "{} can't be read ({e}): run this as root, or give --admin and --token-file",
+                config.display()
+            ))
+        })?;
+        Ok(AdminClient {
+            nodes: vec![Node { id: None, address: config.admin.listen.to_string() }],
+            token: read_token(token)?,
+        })
     }
 
     /// Of a quickstart directory.
@@ -316,7 +343,7 @@ pub fn read_cluster(dir: &Path) -> Result<Value, Failed> {
     let path = dir.join("cluster.json");
     let text = std::fs::read_to_string(&path).map_err(|e| {
         Failed::because(format!(
-            "{} can't be read ({e}): start a cluster with mailraft quickstart, or name its directory with --dir",
+            "{} can't be read ({e}): name a quickstart cluster's directory with --dir (mailraft quickstart makes one), or a node with --admin and --token-file",
             path.display()
         ))
     })?;

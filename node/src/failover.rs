@@ -54,7 +54,11 @@ pub fn run(client: &AdminClient, options: &Failover, as_json: bool) -> Result<()
     if let Some(key) = &root_key {
         order["root_key"] = json!(key.as_str());
     }
-    let (client, plan) = find(client, &options.to)?;
+    let (client, mut plan) = find(client, &options.to)?;
+    if let Some(plan) = plan.as_mut().filter(|_| root_key.is_some()) {
+        // It comes with the word.
+        (plan.without_key, plan.locked) = (None, Vec::new());
+    }
     if let Some(plan) = &plan {
         if as_json {
             if options.dry_run {
@@ -172,7 +176,7 @@ fn group_lines(group: &Group, home: &str) -> Vec<String> {
         Mode::Whole if group.may_be_alone => "answers waited when that was last heard here, and may not have since",
         Mode::Whole => "answers waited",
         Mode::Alone => "home answered alone",
-        Mode::Returning => "home had answered alone, and waited again",
+        Mode::Returning => "answers waited again, and what was answered before may be missing",
     };
     let mut lines = vec![format!(
         "{} partitions: {heard}; {} of {} standbys can vote; {mode}; positions",

@@ -94,10 +94,10 @@ pub struct Certificates {
 /// Which cluster.
 #[derive(Args)]
 pub struct Target {
-    /// A quickstart cluster's directory
-    #[arg(long, default_value = "./mailraft-data")]
-    pub dir: PathBuf,
-    /// A node's admin server instead, such as http://127.0.0.1:10080
+    /// A quickstart cluster's directory: ./mailraft-data, unless that is not there and this machine is a node by its package
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// A node's admin server instead, such as http://127.0.0.1:10080; that of this machine's package is found by itself
     #[arg(long, conflicts_with = "dir")]
     pub admin: Option<String>,
     /// The file with the admin token, with --admin

@@ -66,7 +66,10 @@ pub fn run(options: &Quickstart) -> Result<(), Failed> {
     match is_taken_over {
         false => explain(&dir, &cluster, options.detach),
         true => {
-            tell!("\nAnother region took over: its nodes serve. How it is: mailraft status --dir {}\n", dir.display())
+            tell!(
+                "\nAnother region took over: those of its nodes serve that have the root key. How it is: mailraft status --dir {}\n",
+                dir.display()
+            )
         }
     }
     say_if_disk_is_low(&dir, &cluster);

@@ -9,7 +9,7 @@ use crate::options::Target;
 /// How the cluster is, or why it can't be asked.
 pub fn status(config: &Config) -> Result<ClusterStatus, String> {
     let target = Target {
-        dir: config.data_dir.clone(),
+        dir: None,
         admin: Some(config.admin.listen.to_string()),
         token_file: Some(config.admin.token_file.clone()),
     };
