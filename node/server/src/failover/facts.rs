@@ -103,6 +103,9 @@ pub struct HomeSays {
     pub led: Vec<PartitionId>,
     /// Of one of them the region has confirmed nothing for so long, in milliseconds; 0 while all is well.
     pub unconfirmed_ms: u64,
+    /// The home answers alone, or what it answered so may be missing yet: that something is confirmed again says nothing of that.
+    #[serde(default)]
+    pub lacks: bool,
 }
 
 /// What is asked between nodes.

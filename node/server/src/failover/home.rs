@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mailraft_cluster::mode::Mode;
 use mailraft_cluster::{RegionStatus, ReplicaStatus, Role};
 use mailraft_driver::Cluster;
 use mailraft_storage::{NodeId, PartitionId, UnixMillis};
@@ -57,7 +58,8 @@ pub async fn says(cluster: &Cluster, region: &str) -> HomeSays {
     let status = cluster.status().await;
     let led: Vec<_> = status.partitions.iter().filter(|replica| replica.role == Role::Leader).collect();
     let unconfirmed_ms = led.iter().filter_map(|leader| confirmed_ago_ms(leader, region)).max().unwrap_or(0);
-    HomeSays { led: led.iter().map(|leader| leader.partition).collect(), unconfirmed_ms }
+    let lacks = led.iter().filter_map(|leader| leader.mode).any(|mode| mode.mode != Mode::Whole);
+    HomeSays { led: led.iter().map(|leader| leader.partition).collect(), unconfirmed_ms, lacks }
 }
 
 /// How long ago at most every region that answers wait for confirmed everything to a leader, in milliseconds, if this one is among
@@ -134,10 +136,13 @@ impl HomeWatch {
 }
 
 /// What nodes said that were asked at this time since the boot: since when at the latest the home has lacked a confirmation. None where they
-/// do not speak of every partition.
+/// do not speak of every partition, or where it is alone.
 fn confirmed(asked: Duration, partitions: usize, said: &[HomeSays]) -> Option<Duration> {
     let led: BTreeSet<PartitionId> = said.iter().flat_map(|says| says.led.iter().copied()).collect();
     let unconfirmed_ms = said.iter().map(|says| says.unconfirmed_ms).max()?;
+    if said.iter().any(|says| says.lacks) {
+        return None;
+    }
     // What was before this machine booted has no time by its clock.
     asked.checked_sub(Duration::from_millis(unconfirmed_ms)).filter(|_| led.len() >= partitions)
 }
@@ -158,6 +163,7 @@ mod tests {
         let says = |led: std::ops::Range<u32>, unconfirmed_ms| HomeSays {
             led: led.map(PartitionId).collect(),
             unconfirmed_ms,
+            lacks: false,
         };
         let at = |said: &[HomeSays]| confirmed(Duration::from_millis(100_000), 17, said).map(|at| at.as_millis());
         assert_eq!(at(&[says(0..6, 0), says(6..12, 0), says(12..17, 0)]), Some(100_000));
@@ -166,6 +172,8 @@ mod tests {
         // Two speak of one partition, nobody of the last.
         assert_eq!(at(&[says(0..6, 0), says(5..16, 0)]), None);
         assert_eq!(at(&[]), None);
+        // It is back from being alone, and what it answered so is not here yet.
+        assert_eq!(at(&[says(0..6, 0), HomeSays { lacks: true, ..says(6..17, 0) }]), None);
         // It began to lack one before this machine booted.
         assert_eq!(at(&[says(0..17, 100_001)]), None);
     }

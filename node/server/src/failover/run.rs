@@ -267,7 +267,7 @@ impl Failover {
         let nodes = self.nodes(regions);
         match begins {
             Begins::Nothing { .. } => {}
-            Begins::Again(of) => self.gives_word(order, order.word, of, &nodes, said_at).await?,
+            Begins::Again(of) => self.gives_word(order, None, of, &nodes, said_at).await?,
             Begins::Takeover(of) => {
                 let mut word = order.word;
                 if word == Word::FenceCommand {
@@ -277,7 +277,7 @@ impl Failover {
                     let plan = Plan::of(&self.known(&to, regions, &facts)).map_err(|refused| refused.sentence)?;
                     self.with(|progress| progress.lost = plan.lost);
                 }
-                self.gives_word(order, word, of, &nodes, said_at).await?;
+                self.gives_word(order, Some(word), of, &nodes, said_at).await?;
             }
         }
         self.hands_key_over(order, &nodes);
@@ -302,23 +302,26 @@ impl Failover {
         }
     }
 
-    /// Gives the word to every node until a majority has adopted: this node first, so that it knows what it began, then all
+    /// Gives the word, None where it was given before, to every node until a majority has adopted: this node first, so that it knows what it began, then all
     /// others at once. Those that come later are asked on, within a bound, and follow from their rows in the end.
     async fn gives_word(
         &self,
         order: &Order,
-        word: Word,
+        word: Option<Word>,
         of: Incarnation,
         nodes: &[NodeId],
         said_at: Instant,
     ) -> Result<(), String> {
         let (own, at) = (self.cluster.node(), moment(self.cluster.wall().0));
         let who = match word {
-            Word::OldRegionIsOff => format!("an operator at node {own}"),
-            Word::FenceCommand => format!("node.fence_command of node {own}"),
+            Some(Word::OldRegionIsOff) => format!("an operator at node {own} said that the old region is off, {at}"),
+            Some(Word::FenceCommand) => {
+                format!("node.fence_command of node {own} said that the old region is off, {at}")
+            }
+            None => format!("an operator at node {own} went on with what was begun, {at}"),
         };
         let lost = self.with(|progress| progress.lost.clone()).unwrap_or_default();
-        let word = with_lost(format!("{who} said that the old region is off, {at}"), &lost);
+        let word = with_lost(who, &lost);
         let question = Question::Word { incarnation: of, word };
         self.waits_for("a majority that adopts");
         let mut highest = match self.ask(own, &question).await.map_err(|e| e.to_string())? {
