@@ -378,3 +378,46 @@ fn a_backup_is_taken_out_while_it_is_away_and_has_everything_before_answers_wait
     let holding = south.iter().filter(|node| last(&cluster, **node, partition) >= index).count();
     assert!(holding >= 2, "{holding} of three standbys have what was answered");
 }
+
+/// South is given up, and taken back once the log that it lacks is gone.
+#[test]
+fn a_backup_that_needs_a_copy_is_being_filled_and_it_is_said_how_far_that_is() {
+    let mut cluster = Cluster::start_regions("home=3,south=3", 6, &|config| {
+        config
+            .replace("log_keep = 50000 ", "log_keep = 10 ")
+            .replace("flush_interval_ms = 5000 ", "flush_interval_ms = 300 ")
+            .replace("region_snapshot_bytes_per_second = 20000000", "region_snapshot_bytes_per_second = 400000")
+    });
+    cluster.nodes_in("south").into_iter().for_each(|node| cluster.kill(node));
+    cluster.mailraft(&["region", "remove", "south", "--yes"], "");
+    until_accepted(&cluster, "first");
+    let body = "x".repeat(76) + "\r\n";
+    let mut smtp = smtp(&cluster);
+    let (from, to) = (cluster.account(0).address, cluster.account(1).address);
+    let mut send = |number: usize, lines: usize| {
+        let message = format!("Subject: {number}\r\nMessage-ID: <{number}@chaos.test>\r\n\r\n{}", body.repeat(lines));
+        accepted_at(&smtp.send(&from, &to, message.as_bytes()).unwrap())
+    };
+    let (partition, _) = send(0, 1);
+    (1..30).for_each(|number| drop(send(number, 1_000)));
+    let mut number = 30;
+    let first = |cluster: &Cluster| replica(cluster, leader(cluster, partition)?, partition)?["first"].as_u64();
+    cluster.wait("the log that south lacks is gone", |cluster| {
+        send(number, 1);
+        number += 1;
+        first(cluster).is_some_and(|first| first > 60)
+    });
+    cluster.nodes_in("south").into_iter().for_each(|node| cluster.start(node));
+    cluster.mailraft(&["region", "add", "south"], "");
+    let sentence = |cluster: &Cluster| {
+        let status = cluster.status(1)?;
+        Some((status["regions"][0]["state"].clone(), status["regions"][0]["sentence"].as_str()?.to_owned()))
+    };
+    cluster.wait("it is said how far it is filled", |cluster| {
+        sentence(cluster).is_some_and(|(_, said)| {
+            let filled = said.split_once("south is being filled: ").map(|(_, filled)| filled);
+            filled.is_some_and(|filled| filled.contains(" of 17 partitions"))
+        })
+    });
+    cluster.wait("south holds all", |cluster| sentence(cluster).is_some_and(|(state, _)| state == "holds"));
+}
