@@ -84,8 +84,17 @@ pub struct Promise {
     sealed: BTreeSet<ReplicaId>,
     /// What may be lost with the home, or must not be.
     told: BTreeMap<PartitionId, Vec<Told>>,
-    /// The incarnations that have begun, and the last index of what was before each.
-    begun: BTreeMap<(PartitionId, u32), Index>,
+    /// The incarnations that there were, and where each began.
+    begun: BTreeMap<(PartitionId, u32), Beginning>,
+}
+
+/// Where an incarnation of a partition began.
+#[derive(Clone, Copy, Debug)]
+struct Beginning {
+    /// The last index of what was before it.
+    fork: Index,
+    /// Somebody's rows say so. If not, it ended before its first entry was committed, though a later one goes on from its log.
+    is_shown: bool,
 }
 
 impl Promise {
@@ -201,27 +210,32 @@ impl Promise {
         self.told.entry(partition).or_default()
     }
 
-    /// An incarnation of a partition has begun behind this index; whether that is news.
+    /// Somebody's rows say that an incarnation of a partition has begun behind this index; whether that is news.
     pub fn begins(&mut self, partition: PartitionId, incarnation: u32, fork: Index) -> bool {
-        self.begun.insert((partition, incarnation), fork).is_none()
+        self.begun.insert((partition, incarnation), Beginning { fork, is_shown: true }).is_none()
+    }
+
+    /// A log goes on from one of an incarnation that nobody's rows show, which began behind this index.
+    pub fn passes(&mut self, partition: PartitionId, incarnation: u32, fork: Index) {
+        self.begun.entry((partition, incarnation)).or_insert(Beginning { fork, is_shown: false });
     }
 
     /// What was answered in earlier incarnations than this one, but for what those between lacked already.
     pub fn told_before(&mut self, partition: PartitionId, incarnation: u32) -> Vec<Told> {
         let told = self.told(partition).clone();
         let between = |told: &Told| self.begun.range((partition, told.incarnation + 1)..(partition, incarnation));
-        let stays = |told: &Told| between(told).all(|(_, fork)| told.answered.index <= *fork);
+        let stays = |told: &Told| between(told).all(|(_, begun)| told.answered.index <= begun.fork);
         told.into_iter().filter(|told| told.incarnation < incarnation && stays(told)).collect()
     }
 
     /// The last index of an incarnation of a partition that the one behind it has, if one has begun.
     pub fn fork_behind(&self, partition: PartitionId, incarnation: u32) -> Option<Index> {
-        self.begun.range((partition, incarnation + 1)..=(partition, u32::MAX)).next().map(|(_, fork)| *fork)
+        self.begun.range((partition, incarnation + 1)..=(partition, u32::MAX)).next().map(|(_, begun)| begun.fork)
     }
 
     /// Whether an incarnation of a partition has begun.
     pub fn has_begun(&self, partition: PartitionId, incarnation: u32) -> bool {
-        self.begun.contains_key(&(partition, incarnation))
+        self.begun.get(&(partition, incarnation)).is_some_and(|begun| begun.is_shown)
     }
 
     /// Under `region` the bound on what the home's loss takes.

@@ -1,5 +1,7 @@
 //! What a takeover loses, and what it must not.
 
+use std::collections::BTreeMap;
+
 use mailraft_checkers::{Micros, Record, Rule};
 use mailraft_cluster::taken_over;
 use mailraft_storage::{Entry, EntryKind, Index, NodeId, PartitionId, ReplicaId, TakenOver, Term};
@@ -61,13 +63,36 @@ impl World {
                 let Some(replica) = self.replica(node, partition) else { continue };
                 let taken = taken_over::of_group(&self.host(node).rows, replica).unwrap_or_default();
                 for taken in taken {
-                    if self.promise.begins(partition, taken.incarnation.number, taken.fork.index) {
-                        self.takes_over_with(node, partition, &taken);
+                    let (number, fork) = (taken.incarnation.number, taken.fork.index);
+                    if self.promise.has_begun(partition, number) {
+                        continue;
                     }
+                    for (unshown, its_fork) in self.unshown_before(node, partition, &taken) {
+                        self.promise.passes(partition, unshown, its_fork);
+                        self.takes_over_with(node, partition, unshown, its_fork);
+                    }
+                    self.promise.begins(partition, number, fork);
+                    self.takes_over_with(node, partition, number, fork);
                 }
             }
         }
         self.control_is_first();
+    }
+
+    /// The incarnations that nobody's rows show, as their first entries were never committed in them, and from whose logs this
+    /// one goes on all the same; and the last index of what was before each. What they lacked was lost already.
+    fn unshown_before(&self, node: NodeId, partition: PartitionId, taken: &TakenOver) -> BTreeMap<u32, Index> {
+        let mut unshown = BTreeMap::new();
+        let mut index = taken.fork.index;
+        while let Some(term) = self.term_at(node, partition, index) {
+            let number = incarnation_of(term);
+            if number < 2 || self.promise.has_begun(partition, number) {
+                break;
+            }
+            index = Index(index.0 - 1);
+            unshown.insert(number, index);
+        }
+        unshown
     }
 
     /// Whether a majority of the control group's standbys have an entry durably that begins this incarnation: whoever applied it
@@ -105,8 +130,7 @@ impl World {
         }
     }
 
-    fn takes_over_with(&mut self, node: NodeId, partition: PartitionId, taken: &TakenOver) {
-        let (incarnation, fork) = (taken.incarnation.number, taken.fork.index);
+    fn takes_over_with(&mut self, node: NodeId, partition: PartitionId, incarnation: u32, fork: Index) {
         let earlier = self.promise.told_before(partition, incarnation);
         let (kept, lost): (Vec<Told>, Vec<Told>) = earlier.into_iter().partition(|told| told.answered.index <= fork);
         for Told { answered: Answered { index, term, at }, .. } in kept {
@@ -165,4 +189,9 @@ impl World {
     fn partitions(&self) -> Vec<PartitionId> {
         (0..=self.setup.partitions).map(PartitionId).collect()
     }
+}
+
+/// The number of the incarnation that a term is one of.
+fn incarnation_of(term: Term) -> u32 {
+    (term.0 >> 32) as u32
 }
