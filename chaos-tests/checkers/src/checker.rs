@@ -12,7 +12,7 @@ use crate::report::{Bounds, Report, Rule};
 use crate::service::Service;
 use crate::takeovers::{Takeover, Takeovers};
 use crate::views::{Glimpse, follow};
-use crate::{order, replay};
+use crate::{order, orders};
 
 /// Checks one history.
 pub struct Checker {
@@ -151,7 +151,7 @@ impl Checker {
             for of in &history.operations {
                 kept_word(of, *mailbox, &mut self.report);
             }
-            let journal = replay::replay(history, self.bounds, &mut self.report);
+            let journal = orders::replay(history, self.bounds, &mut self.report);
             order::check(history, &journal, &mut self.report);
             for ((_, session), glimpses) in self.glimpses.range((*mailbox, 0)..=(*mailbox, u64::MAX)) {
                 follow(history, &journal, takeovers, *session, glimpses, &mut self.report);

@@ -23,12 +23,6 @@ use crate::subscriptions::Subscriptions;
 const TRIED_MAX: usize = 8;
 /// The most orders of one entry that are tried.
 const ORDERS_MAX: u32 = 64;
-/// How many entries before something that does not fit are tried in other orders.
-const REVISED_MAX: usize = 6;
-/// How many other orders of each.
-const ORDERS_REVISED: usize = 2;
-/// The most replays of one mailbox.
-const REPLAYS_MAX: usize = 24;
 
 /// What a read could not find, to be excused by a later removal that was asked before the read's end.
 struct Awaited {
@@ -72,37 +66,8 @@ struct Replay<'a> {
     ambiguous: Vec<usize>,
 }
 
-/// Replays all of it. Where the order within entries is not told and what comes later does not fit, other orders
-/// are tried: a history is right if one of them explains all of it.
-pub(crate) fn replay(history: &MailboxHistory, bounds: Bounds, report: &mut Report) -> Journal {
-    let mut orders = BTreeMap::new();
-    let mut best = replay_with(history, bounds, &orders);
-    let mut replays = 1;
-    'better: while let Some(wrong) = best.wrong {
-        for entry in best.ambiguous.iter().rev().filter(|entry| **entry <= wrong).take(REVISED_MAX) {
-            let next = orders.get(entry).copied().unwrap_or_default() + 1;
-            for order in next..next + ORDERS_REVISED {
-                if replays == REPLAYS_MAX {
-                    break 'better;
-                }
-                replays += 1;
-                let mut revised = orders.clone();
-                revised.insert(*entry, order);
-                let other = replay_with(history, bounds, &revised);
-                if other.wrong.is_none_or(|now| now > wrong) {
-                    (orders, best) = (revised, other);
-                    continue 'better;
-                }
-            }
-        }
-        break;
-    }
-    report.merge(best.report);
-    best.journal
-}
-
 /// One replay, with which entries in another than the first order that fits them.
-fn replay_with(history: &MailboxHistory, bounds: Bounds, orders: &BTreeMap<usize, usize>) -> Replayed {
+pub(crate) fn replay_with(history: &MailboxHistory, bounds: Bounds, orders: &BTreeMap<usize, usize>) -> Replayed {
     let model = Model::new(first_incarnation(&history.operations));
     let mut replay = Replay {
         history,
@@ -134,13 +99,13 @@ fn replay_with(history: &MailboxHistory, bounds: Bounds, orders: &BTreeMap<usize
 }
 
 /// What one replay gave.
-struct Replayed {
-    report: Report,
-    journal: Journal,
+pub(crate) struct Replayed {
+    pub report: Report,
+    pub journal: Journal,
     /// The entry after which something did not fit first.
-    wrong: Option<usize>,
+    pub wrong: Option<usize>,
     /// Entries that fit in more than one order.
-    ambiguous: Vec<usize>,
+    pub ambiguous: Vec<usize>,
 }
 
 impl Replay<'_> {
