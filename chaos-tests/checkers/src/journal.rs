@@ -101,8 +101,8 @@ impl Journal {
     }
 
     /// What comes next is of this position. If that is of a later incarnation, an entry begins it of which nothing is told, but
-    /// folders are others. Before it a term may have begun alone of which nobody was told but who resumed a folder in it, at one
-    /// of these MODSEQs; whether one has.
+    /// folders are others. Before it a term may have begun alone, or another incarnation, of which nobody was told but who resumed
+    /// a folder in it, at one of these MODSEQs; whether a term has.
     pub fn enters(&mut self, at: At, resumed: &[(Micros, u64)], model: &mut Model) -> bool {
         if at.incarnation <= model.incarnation {
             return false;
@@ -111,11 +111,19 @@ impl Journal {
         told.sort_unstable();
         let mut jumped = false;
         for modseq in told {
+            let of = Model::incarnation_of(modseq);
+            if of > model.incarnation && of < at.incarnation {
+                self.begins_incarnation(of, at.partition, jumped, model);
+            }
             jumped |= self.jumps(Some(modseq), false, model);
         }
-        model.enters(at.incarnation, jumped);
-        self.begins_anew(Some(At { index: 0, ..at }), model);
+        self.begins_incarnation(at.incarnation, at.partition, jumped, model);
         jumped
+    }
+
+    fn begins_incarnation(&mut self, incarnation: u32, partition: u32, unsure: bool, model: &mut Model) {
+        model.enters(incarnation, unsure);
+        self.begins_anew(Some(At { partition, incarnation, index: 0 }), model);
     }
 
     /// What comes next tells of this MODSEQ. If it is as far above the last as only a term that began alone takes it, such a

@@ -177,6 +177,7 @@ fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
         (763, "of a term that began alone before a takeover nobody was told but who resumed a folder"),
         (1_170, "who had applied that an incarnation began died before its rows were flushed"),
         (1_507, "a log went on from an incarnation that was taken over before anything of it was committed"),
+        (1_978, "of an incarnation nobody was told but who resumed a folder in it"),
     ] {
         clean(&takeover(number), what);
     }
