@@ -7,7 +7,8 @@ use mailraft_mailbox::api::Answer;
 
 use crate::deliveries::{Earlier, UNDER_WAY_MAX};
 use crate::history::Op;
-use crate::model::{Model, Number};
+use crate::journal::Logged;
+use crate::model::{Effect, Model, Number};
 use crate::names::INBOX;
 use crate::operation::{MailboxHistory, Operation, Outcome};
 use crate::pending::Pending;
@@ -190,6 +191,30 @@ pub(crate) fn mark<'p>(history: &MailboxHistory, changes: impl Iterator<Item = &
             }
         }
     }
+}
+
+/// Whether a command is answered with the places of messages that the same one put there, of which nobody had an answer.
+pub(crate) fn repeats_one_of<'l>(
+    history: &MailboxHistory,
+    operation: usize,
+    mut logged: impl Iterator<Item = &'l Logged>,
+) -> bool {
+    let of = &history.operations[operation];
+    let Outcome::Took(_, Ok(answer)) = of.outcome() else { return false };
+    let uids: &[u32] = match &answer {
+        Answer::Stored { uid, .. } => std::slice::from_ref(uid),
+        Answer::Copied { to, .. } => to,
+        _ => return false,
+    };
+    let is_alike = |logged: &Logged| {
+        let other = &history.operations[logged.operation];
+        logged.operation != operation && other.op == of.op && matches!(other.outcome(), Outcome::Unknown)
+    };
+    let put = |logged: &Logged| match &logged.effect {
+        Effect::Added(messages) => messages.iter().map(|(uid, _)| *uid).eq(uids.iter().copied()),
+        Effect::Flagged(_) | Effect::Expunged { .. } | Effect::Deleted { .. } | Effect::Nothing => false,
+    };
+    !uids.is_empty() && logged.any(|logged| is_alike(logged) && put(logged))
 }
 
 /// What an operation that is done once has in common with others. None for any other.

@@ -11,11 +11,11 @@ use crate::history::{At, Ended, Micros, Op};
 use crate::journal::{FolderState, Journal, Logged};
 use crate::model::{ALONE_UID_JUMP, Decision, Effect, Folder, Model, Number, Step};
 use crate::operation::{
-    MailboxHistory, Operation, Outcome, delivered, folder_of, is_simple, may_cause, may_remove, rule_of, subscribes,
+    MailboxHistory, Outcome, delivered, folder_of, is_simple, may_cause, may_remove, rule_of, subscribes,
 };
 use crate::pending::{End, Pending, ends, first_incarnation};
 use crate::reads::{Lesson, Seen, Shown};
-use crate::repeats::{Repeats, mark};
+use crate::repeats::{Repeats, mark, repeats_one_of};
 use crate::report::{Bounds, Report, Rule};
 use crate::subscriptions::Subscriptions;
 
@@ -240,7 +240,7 @@ impl Replay<'_> {
                 (Some(false), Some(false)) => Earlier::Gone,
                 _ => Earlier::Unsure,
             };
-            let unknown = self.unknown.iter().any(|p| self.history.operations[p.operation].op == *op);
+            let unknown = self.is_alike_unknown(op) || self.repeats_taken(operation);
             let (how, first) = ((operation, n < new), (earlier, unknown));
             self.repeats.check(self.history, &self.model, how, first, &mut self.report);
         }
@@ -249,7 +249,7 @@ impl Replay<'_> {
             if !self.doubt {
                 let before = delivered(&of.op).and_then(|marker| Some((marker, *before.get(&marker)?)));
                 let earlier = before.map_or(Earlier::Unsure, |(marker, before)| self.earlier(of.id, marker, before));
-                let unheard = n >= new && self.repeats_unheard(of);
+                let unheard = n >= new && self.repeats_unheard(operation);
                 self.deliveries.check(self.history.mailbox, of, n < new, earlier, unheard, &mut self.report);
             }
         }
@@ -265,22 +265,6 @@ impl Replay<'_> {
             Some((*operation, first.is_there(&self.model, of)))
         };
         operations.iter().filter_map(made).collect()
-    }
-
-    /// Whether this may be told the answer of a delivery that left a trace for its repeats, and that nobody heard.
-    fn repeats_unheard(&self, of: &Operation) -> bool {
-        let (Some(marker), Some(Ok(Answer::Stored { uid, .. }))) = (delivered(&of.op), of.answered()) else {
-            return false;
-        };
-        let unheard = |operation: usize| {
-            let of = &self.history.operations[operation];
-            of.op == Op::Deliver { marker, deduplicate: true } && matches!(of.outcome(), Outcome::Unknown)
-        };
-        let stored =
-            |told: &Effect| matches!(told, Effect::Added(messages) if messages.iter().any(|(at, _)| *at == uid));
-        !self.deliveries.is_answered(marker)
-            && (self.unknown.iter().any(|p| unheard(p.operation))
-                || self.journal.logged.iter().any(|l| stored(&l.effect) && unheard(l.operation)))
     }
 
     /// What became of a message, of which there was a place `before` the entry that delivers it again.
@@ -491,9 +475,27 @@ impl Replay<'_> {
     /// Whether a delivery is answered with an earlier one's answer.
     fn is_repeat(&self, p: &Pending) -> bool {
         let op = &self.history.operations[p.operation].op;
-        let unheard = || op.is_once() && self.unknown.iter().any(|u| self.history.operations[u.operation].op == *op);
-        (matches!(op, Op::Deliver { deduplicate: true, .. }) || unheard())
-            && p.modseq.is_some_and(|modseq| modseq <= self.model.modseq())
+        let known = p.modseq.is_some_and(|modseq| modseq <= self.model.modseq());
+        known && matches!(op, Op::Deliver { deduplicate: true, .. })
+            || known && op.is_once() && self.is_alike_unknown(op)
+            || op.is_once() && self.repeats_taken(p.operation)
+    }
+
+    /// Whether the same was asked by a command of which nobody knows whether it was carried out.
+    fn is_alike_unknown(&self, op: &Op) -> bool {
+        self.unknown.iter().any(|p| self.history.operations[p.operation].op == *op)
+    }
+
+    /// Whether this may be told the answer of a delivery that left a trace for its repeats, and that nobody heard.
+    fn repeats_unheard(&self, operation: usize) -> bool {
+        let op = &self.history.operations[operation].op;
+        let is_unanswered = delivered(op).is_some_and(|marker| !self.deliveries.is_answered(marker));
+        is_unanswered && (self.is_alike_unknown(op) || self.repeats_taken(operation))
+    }
+
+    /// Whether a command is answered as a repeat of one that nobody had an answer of, and that was taken to be carried out.
+    fn repeats_taken(&self, operation: usize) -> bool {
+        repeats_one_of(self.history, operation, self.journal.logged.iter().chain(&self.fresh))
     }
 
     /// Whether one whose outcome nobody knows is taken to be carried out though others could be instead.
