@@ -17,6 +17,8 @@ pub(crate) struct Logged {
     pub origin: CommandId,
     pub folder: Number,
     pub modseq: u64,
+    /// Somebody told its MODSEQ.
+    pub told: bool,
     /// MODSEQ and flags depend on an order that nobody told.
     pub unsure: bool,
     pub effect: Effect,
@@ -64,6 +66,9 @@ pub(crate) struct Journal {
     gone: BTreeMap<(Number, u32), bool>,
     added: BTreeMap<(Number, u32), usize>,
     folders: BTreeMap<(FolderId, u32), Number>,
+    /// So many MODSEQs were taken by what may have been done before a term began alone, or in it: which, the next answer with one
+    /// tells.
+    pub doubted: u64,
     /// Some changes here may not have been: what does not fit proves nothing.
     pub doubt: bool,
     /// Commands that may or may not have been carried out.
@@ -81,6 +86,7 @@ impl Journal {
             gone: BTreeMap::new(),
             added: BTreeMap::new(),
             folders: BTreeMap::new(),
+            doubted: 0,
             doubt: false,
             doubtful: BTreeSet::new(),
         };
@@ -131,6 +137,7 @@ impl Journal {
     pub fn jumps(&mut self, told: Option<u64>, within_entry: bool, model: &mut Model) -> bool {
         let jumps = told.is_some_and(|told| model.jumps_to(told, within_entry));
         if jumps {
+            self.doubts_untold(model);
             // Between the entry before and the next one.
             let at = self.entries.last().and_then(|entry| entry.at);
             self.begins_anew(at, model);
@@ -138,6 +145,21 @@ impl Journal {
             self.end(model, true);
         }
         jumps
+    }
+
+    /// What came last and nobody told the MODSEQ of may have been done in that term already.
+    fn doubts_untold(&mut self, model: &mut Model) {
+        self.doubted = 0;
+        for logged in self.logged.iter_mut().rev().take_while(|logged| !logged.told) {
+            self.doubted += 1;
+            logged.unsure = true;
+            model.doubts(logged.folder, logged.modseq);
+            self.entries[logged.entry..].iter_mut().for_each(|entry| entry.unsure = true);
+            let points = self.points.get_mut(&logged.folder).into_iter().flatten();
+            for point in points.filter(|point| point.entry >= logged.entry) {
+                (point.state.unsure, point.state.highest_unsure) = (true, true);
+            }
+        }
     }
 
     fn begins_anew(&mut self, at: Option<At>, model: &mut Model) {

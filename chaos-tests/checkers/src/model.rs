@@ -208,6 +208,18 @@ impl Model {
         true
     }
 
+    /// Which MODSEQ the messages of this one in a folder have is not known any more, nor what comes next is compared with.
+    pub fn doubts(&mut self, number: Number, modseq: u64) {
+        let Some(folder) = self.folder_mut(number) else { return };
+        let unsure: Vec<u32> =
+            folder.messages.iter().filter(|(_, m)| m.modseq == modseq).map(|(uid, _)| *uid).collect();
+        for uid in unsure {
+            if let Some(message) = folder.take(uid) {
+                folder.put(uid, Message { unsure: true, ..message });
+            }
+        }
+    }
+
     /// Goes on above this MODSEQ, if that is further.
     pub fn skip_to(&mut self, modseq: u64) {
         self.counter = self.counter.max(modseq & ((1 << MODSEQ_COUNTER_BITS) - 1));

@@ -217,6 +217,9 @@ impl Replay<'_> {
         if self.unsure {
             self.ambiguous.push(number);
         }
+        if !self.drift {
+            self.journal.doubted = 0;
+        }
         self.settle();
         // A delivery before its repeats.
         let is_new =
@@ -406,6 +409,13 @@ impl Replay<'_> {
             _ => false,
         };
         let mut choices: Vec<Pending> = choices.into_iter().map(|(p, _)| p).collect();
+        // What came before a term that began alone may have been done in it: then its MODSEQs lie between.
+        let doubted = self.journal.doubted;
+        let is_behind = |c: u64, modseq: u64| base + c < modseq && modseq - base - c <= doubted;
+        if let Some((p, ..)) = next.as_ref().filter(|(_, cost, modseq)| cost.is_some_and(|c| is_behind(c, *modseq))) {
+            choices.insert(0, (*p).clone());
+            return (choices, false);
+        }
         if !(sure && choices.len() == 1) {
             choices.extend(
                 next.filter(|(_, fits, modseq)| {
@@ -554,6 +564,7 @@ impl Replay<'_> {
                     origin,
                     folder,
                     modseq,
+                    told: p.modseq.is_some(),
                     unsure,
                     effect,
                     after,

@@ -165,6 +165,7 @@ fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
         (284, "a message was asked for again under the new name of its folder"),
         (801, "a home was alone by a row that was damaged since"),
         (390, "nobody asked what became of a delivery whose client still waited in the end"),
+        (769, "an INBOX was renamed first of all in a term that began alone, and nobody was told at which MODSEQ"),
     ] {
         clean(&run_episode(region_episode(1, number)), what);
     }
