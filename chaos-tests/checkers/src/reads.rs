@@ -33,6 +33,8 @@ pub(crate) struct Found {
     /// It is no difference if the message goes by something asked before the read's answer: content is read
     /// later than the flags.
     pub unless_gone: bool,
+    /// What was shown instead of a message that is there.
+    pub shown: Option<MessageState>,
 }
 
 /// What a read teaches: ids, and what depended on an order that nobody told.
@@ -105,7 +107,7 @@ impl Seen {
         if holds {
             self.held.push((rule, 1));
         } else {
-            self.found.push(Found { rule, folder, uid, what: what(), unless_gone: false });
+            self.found.push(Found { rule, folder, uid, what: what(), unless_gone: false, shown: None });
         }
     }
 }
@@ -304,13 +306,13 @@ impl Shown<'_> {
             let Some((_, marker, flags, modseq)) = lines.next_if(|(u, ..)| *u == uid) else {
                 let rule = if message.stored { Rule::ExactlyOnce } else { Rule::Atomic };
                 let what = format!("{name} has UID {uid} (marker {}), it is not shown", message.marker);
-                seen.found.push(Found { rule, folder: number, uid, what, unless_gone: content });
+                seen.found.push(Found { rule, folder: number, uid, what, unless_gone: content, shown: None });
                 continue;
             };
             if let Some(marker) = marker.filter(|m| *m != message.marker) {
                 let rule = if self.stored.contains_key(&marker) { Rule::Uids } else { Rule::Uncommitted };
                 let what = format!("{name} UID {uid} is marker {}, shown is {marker}", message.marker);
-                seen.found.push(Found { rule, folder: number, uid, what, unless_gone: false });
+                seen.found.push(Found { rule, folder: number, uid, what, unless_gone: false, shown: None });
             } else if message.unsure {
                 seen.lessons.push(Lesson::Message(number, MessageState { uid, flags, modseq }));
             } else if flags == message.flags && modseq == message.modseq {
@@ -326,7 +328,8 @@ impl Shown<'_> {
                 let (is, was) = (message.flags.names(), flags.names());
                 let what =
                     format!("{name} UID {uid} is {is:?} at MODSEQ {}, shown is {was:?} at {modseq}", message.modseq);
-                seen.found.push(Found { rule, folder: number, uid, what, unless_gone: false });
+                let shown = Some(MessageState { uid, flags, modseq });
+                seen.found.push(Found { rule, folder: number, uid, what, unless_gone: false, shown });
             }
         }
         for (uid, marker, ..) in lines {
@@ -354,7 +357,7 @@ impl Shown<'_> {
             None => Rule::Uncommitted,
         };
         let what = format!("{} shows UID {uid} (marker {marker:?}), which is not there", folder.name);
-        Found { rule, folder: number, uid, what, unless_gone: false }
+        Found { rule, folder: number, uid, what, unless_gone: false, shown: None }
     }
 
     fn body(&self, id: FolderId, uid: u32, reply: &Reply, seen: &mut Seen) {
@@ -380,7 +383,8 @@ impl Shown<'_> {
             (Reply::Body(None) | Reply::BodyDamaged, None) => seen.held.push((Rule::ExactlyOnce, 1)),
             (Reply::Body(None) | Reply::BodyDamaged, Some(message)) => {
                 let what = format!("{place} (marker {}) can't be read: {reply:?}", message.marker);
-                seen.found.push(Found { rule: Rule::ExactlyOnce, folder: number, uid, what, unless_gone: true });
+                let rule = Rule::ExactlyOnce;
+                seen.found.push(Found { rule, folder: number, uid, what, unless_gone: true, shown: None });
             }
             (Reply::Answer(_) | Reply::Fetched(_), _) => seen.skipped += 1,
         }

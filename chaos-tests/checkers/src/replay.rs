@@ -14,7 +14,7 @@ use crate::operation::{
     MailboxHistory, Outcome, delivered, folder_of, is_simple, may_cause, may_remove, rule_of, subscribes,
 };
 use crate::pending::{End, Pending, ends, first_incarnation};
-use crate::reads::{Lesson, Seen, Shown};
+use crate::reads::{Found, Lesson, Seen, Shown};
 use crate::repeats::{Repeats, mark, repeats_one_of};
 use crate::report::{Bounds, Report, Rule};
 use crate::subscriptions::Subscriptions;
@@ -734,9 +734,13 @@ impl Replay<'_> {
         }
         let operations = &self.history.operations;
         let unknown: Vec<&Op> = self.unknown.iter().filter(asked_before).map(|p| &operations[p.operation].op).collect();
-        let found = seen.found.len();
-        seen.found.retain(|f| !unknown.iter().any(|op| may_cause(op, f.rule)));
-        seen.skipped += (found - seen.found.len()) as u64;
+        let may_be = |found: &Found| unknown.iter().any(|op| may_cause(op, found.rule));
+        let (excused, found): (Vec<Found>, Vec<Found>) = seen.found.into_iter().partition(may_be);
+        seen.found = found;
+        seen.skipped += excused.len() as u64;
+        // As it is shown it is, whichever of them did it.
+        let shown = excused.into_iter().filter_map(|found| Some(Lesson::Message(found.folder, found.shown?)));
+        seen.lessons.extend(shown);
         seen
     }
 

@@ -173,6 +173,7 @@ fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
         (147, "what a home did alone was evicted before anybody looked for it"),
         (163, "the rows of a node that was down lacked what its log had"),
         (167, "what one incarnation lacked was looked for in the next"),
+        (177, "a STORE of which nobody knew was shown, at a MODSEQ of before a term that began alone"),
         (315, "the old home told sessions of a change that is lost, and answered nobody"),
         (348, "what lived on of a lost home was evicted as soon as it was applied, and taken for never done"),
         (763, "of a term that began alone before a takeover nobody was told but who resumed a folder"),
@@ -181,6 +182,7 @@ fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
         (1_255, "a delivery that nobody knew of was joined by its repeat"),
         (1_507, "a log went on from an incarnation that was taken over before anything of it was committed"),
         (1_978, "of an incarnation nobody was told but who resumed a folder in it"),
+        (2_244, "flags that were changed at a lost home lived on, and were evicted as soon as they were applied"),
     ] {
         clean(&takeover(number), what);
     }
