@@ -1,8 +1,8 @@
 //! What is asked again: done once while nobody has heard the first one's answer, and twice after that.
 
-use mailraft_checkers::{Bounds, Checker, Ended, Op, Record, Report, Rule};
+use mailraft_checkers::{Bounds, Checker, Ended, Op, Record, Reply, Report, Rule};
 use mailraft_mailbox::api::{FolderId, Once, StoreMode};
-use mailraft_mailbox::{Flags, SystemFlag, UidSet};
+use mailraft_mailbox::{Answer, Flags, SystemFlag, UidSet};
 
 use crate::world::{STEP_MICROS, World};
 
@@ -133,7 +133,7 @@ fn what_was_removed_is_done_again() {
         if let Record::Ended { id, ended, .. } = record
             && *id == again
         {
-            *ended = Ended::Done(mailraft_checkers::Reply::Answer(first.clone().unwrap()));
+            *ended = Ended::Done(Reply::Answer(first.clone().unwrap()));
         }
     }
     world.records.retain(|record| !matches!(record, Record::Event { event, .. } if event.origin == again));
@@ -152,4 +152,27 @@ fn what_is_done_again_and_joined_in_one_entry_is_there() {
     world.ask_once(2, append(1, None), Once { heard: vec![first], ..Once::default() });
     world.run_once(3, append(1, None), nothing_heard());
     right(&world);
+}
+
+#[test]
+fn what_was_taken_to_be_done_is_joined_by_its_repeat() {
+    let mut world = World::new(1);
+    learn_inbox(&mut world);
+    untold(&mut world, append(1, None));
+    // Nor does the table tell; the next one's UID and MODSEQ say that something was done before it.
+    world.records.retain(|record| !matches!(record, Record::Resolved { .. }));
+    world.run_once(4, append(2, None), nothing_heard());
+    let again = world.run_once(3, append(1, None), nothing_heard());
+    world.run(1, Op::Status { folder: "INBOX".to_owned() });
+    let report = check(&world);
+    assert!(report.is_clean(), "{:#?}", report.violations);
+    // It is told another one's.
+    for record in &mut world.records {
+        if let Record::Ended { id, ended: Ended::Done(Reply::Answer(Answer::Stored { uid, .. })), .. } = record
+            && *id == again
+        {
+            *uid = 2;
+        }
+    }
+    assert!(!check(&world).is_clean());
 }

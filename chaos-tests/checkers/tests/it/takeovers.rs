@@ -63,3 +63,20 @@ fn a_uid_that_is_lost_is_not_given_out_again() {
     *last.expect("a message was delivered") = 4;
     assert!(broken(records).contains_key(&Rule::Forks));
 }
+
+#[test]
+fn of_an_incarnation_nobody_may_be_told_but_who_resumes_a_folder_in_it() {
+    let mut world = two();
+    (0..2).for_each(|_| world.takes_over(None));
+    deliver(&mut world);
+    let report = check(world.records.clone());
+    assert!(report.is_clean(), "{:#?}", report.violations);
+    assert_eq!(report.skipped, 0);
+    let mut records = world.records;
+    let first = records.iter_mut().find_map(|record| match record {
+        Record::Resumed { resumed, .. } => Some(resumed),
+        _ => None,
+    });
+    first.expect("session 1 resumed").highest_modseq += 1;
+    assert!(!broken(records).is_empty(), "what it was told is compared");
+}

@@ -202,21 +202,29 @@ impl World {
         self.sessions_resume();
     }
 
+    /// The same, and the next one begins while the home answers alone.
+    pub fn fail_over_alone(&mut self) {
+        self.place.began_alone = true;
+        self.place.term.0 += 1;
+        self.fail_over();
+        while self.step(true) {}
+    }
+
     /// Another region takes over with what this world has, and the sessions of one that went on are its own. What that one
     /// answered since then is lost.
     pub fn takes_over_from(&mut self, lost: World, lost_since: u64) {
         (self.records, self.open, self.now, self.marker) = (lost.records, lost.open, lost.now, lost.marker);
         self.env = Env::seeded(2);
         self.env.wall = lost.env.wall;
+        self.takes_over(Some(lost_since));
+    }
+
+    /// Another region takes over with what this world has, and lacks what was answered since then.
+    pub fn takes_over(&mut self, lost_since: Option<u64>) {
         self.pass();
-        self.place.incarnation.number = 2;
-        self.records.push(Record::TakenOver {
-            at: self.now,
-            partition: PARTITION,
-            incarnation: 2,
-            fork: self.index,
-            lost_since: Some(lost_since),
-        });
+        self.place.incarnation.number += 1;
+        let (at, fork, incarnation) = (self.now, self.index, self.place.incarnation.number);
+        self.records.push(Record::TakenOver { at, partition: PARTITION, incarnation, fork, lost_since });
         let mailbox = Mailbox::load(Arc::new(self.rows.clone()), self.place, self.key.clone()).unwrap();
         self.mailbox = Deciding::new(mailbox);
         while self.step(true) {}

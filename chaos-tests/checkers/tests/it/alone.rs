@@ -1,0 +1,75 @@
+//! Terms that began while the home answered alone: UIDs and MODSEQs jump, and nobody says so.
+
+use mailraft_checkers::{Op, Record};
+use mailraft_mailbox::api::{FolderId, StoreMode};
+use mailraft_mailbox::{Flags, SystemFlag, UidSet};
+
+use crate::world::{World, check};
+
+fn right(world: &World) {
+    let report = check(world.records.clone());
+    assert!(report.is_clean(), "{:#?}", report.violations);
+}
+
+fn deliver(world: &mut World) {
+    let marker = world.new_marker();
+    world.run(2, Op::Deliver { marker, deduplicate: true });
+}
+
+fn status(world: &mut World, folder: &str) {
+    world.run(1, Op::Status { folder: folder.to_owned() });
+}
+
+/// Of no command that was not answered anybody knows what became of it.
+fn forget_outcomes(world: &mut World) {
+    world.records.retain(|record| !matches!(record, Record::Resolved { .. }));
+}
+
+#[test]
+fn what_is_done_first_in_one_may_be_answered_without_a_modseq() {
+    let mut world = World::new(1);
+    (0..3).for_each(|_| deliver(&mut world));
+    world.fail_over_alone();
+    world.run(1, Op::Rename { from: "INBOX".to_owned(), to: "d".to_owned() });
+    deliver(&mut world);
+    world.run(3, Op::Select { folder: "d".to_owned() });
+    right(&world);
+}
+
+#[test]
+fn what_is_done_first_in_one_takes_a_modseq_that_no_other_is_looked_for() {
+    let mut world = World::new(1);
+    deliver(&mut world);
+    let marker = world.new_marker();
+    world.ask(2, Op::Deliver { marker, deduplicate: true });
+    world.fail_over_alone();
+    forget_outcomes(&mut world);
+    world.run(1, Op::Create { name: "d".to_owned() });
+    status(&mut world, "INBOX");
+    (0..2).for_each(|_| deliver(&mut world));
+    world.run(3, Op::Select { folder: "INBOX".to_owned() });
+    right(&world);
+}
+
+#[test]
+fn what_was_done_before_one_is_known_from_what_is_shown_in_it() {
+    let mut world = World::new(1);
+    let flagged = Flags::none().with(SystemFlag::Flagged);
+    world.append(2, "INBOX", flagged.clone());
+    world.run(1, Op::Select { folder: "INBOX".to_owned() });
+    world.run(1, Op::Unselect);
+    let store = |mode, flags| {
+        let (folder, uids) = (FolderId(1), UidSet::range(1, 1));
+        Op::Store { folder, uids, mode, flags, unchanged_since: None }
+    };
+    world.ask(2, store(StoreMode::Replace, Flags::none().with(SystemFlag::Seen)));
+    world.step(false);
+    forget_outcomes(&mut world);
+    world.fail_over_alone();
+    world.run(3, Op::Select { folder: "INBOX".to_owned() });
+    // Another one is not flagged any more either.
+    world.run(3, store(StoreMode::Remove, flagged));
+    deliver(&mut world);
+    world.run(3, Op::Select { folder: "INBOX".to_owned() });
+    right(&world);
+}
