@@ -44,7 +44,7 @@ ansible-check: build
 	ansible/tests/check target/release/mailraft
 
 ansible-test: package
-	ansible/tests/machines target/package/mailraft_*.deb
+	ansible/tests/machines target/package/mailraft_*.deb target/release/mailraft-chaos
 
 planted: prepare
 	cargo test --profile plant -p mailraft-sim --features plant --test planted --test queues -- --nocapture

@@ -21,14 +21,19 @@ class Imap(imaplib.IMAP4):
         return self.tls.wrap_socket(plain, server_hostname=HOST)
 
 
-address, ca_file, user = sys.argv[1:]
-imap = Imap(address, ca_file)
-imap.login(user, sys.stdin.readline().rstrip("\n"))
-_, [count] = imap.select("INBOX", readonly=True)
-lines = []
-if int(count) > 0:
-    _, answer = imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
-    lines = [part[1].decode().strip() for part in answer if isinstance(part, tuple)]
-assert len(lines) == int(count), f"{count.decode()} messages, {len(lines)} subjects"
-imap.logout()
-print("\n".join(sorted(lines)))
+def main():
+    address, ca_file, user = sys.argv[1:]
+    imap = Imap(address, ca_file)
+    imap.login(user, sys.stdin.readline().rstrip("\n"))
+    _, [count] = imap.select("INBOX", readonly=True)
+    lines = []
+    if int(count) > 0:
+        _, answer = imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+        lines = [part[1].decode().strip() for part in answer if isinstance(part, tuple)]
+    assert len(lines) == int(count), f"{count.decode()} messages, {len(lines)} subjects"
+    imap.logout()
+    print("\n".join(sorted(lines)))
+
+
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,7 @@ def test_node_serves(host):
 
 
 def test_prometheus_reads_the_node_on_loopback_only(host):
-    reply = host.run("curl -fsS --retry 10 --retry-all-errors 'http://127.0.0.1:9090/api/v1/targets'").stdout
+    reply = host.run("curl -fsS --retry 10 --retry-delay 1 --retry-all-errors 'http://127.0.0.1:9090/api/v1/targets'").stdout
     jobs = {t["labels"]["job"] for t in json.loads(reply)["data"]["activeTargets"]}
     assert jobs == {"mailraft", "machine"}
     assert not host.socket("tcp://0.0.0.0:9090").is_listening and not host.socket("tcp://:::9100").is_listening
