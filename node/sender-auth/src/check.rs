@@ -54,6 +54,7 @@ pub async fn check<D: Dns>(dns: &D, envelope: &Envelope, claims: &Claims, now_s:
         domain: None,
         published: None,
         wanted: Policy::None,
+        basis: None,
     });
     Verdict { iprev, spf, spf_domain, dkim, arc, dmarc }
 }

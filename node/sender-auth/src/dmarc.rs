@@ -47,6 +47,21 @@ pub struct Dmarc {
     /// What it wants done with this message: nothing, unless it failed; less than published for part of all messages, if the
     /// domain says so (`pct`).
     pub wanted: Policy,
+    /// What was gone by, if there is a record: for a report about it.
+    pub basis: Option<Basis>,
+}
+
+/// What a message was judged by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// Where the record stands: the author's domain, or its organisation's.
+    pub at: Domain,
+    /// The record.
+    pub record: DmarcRecord,
+    /// Whether SPF passed for a domain that is like the author's.
+    pub spf_shows: bool,
+    /// Whether a signature of such a domain is right.
+    pub dkim_shows: bool,
 }
 
 /// Who From names, as far as it can be asked about.
@@ -68,13 +83,21 @@ pub(crate) struct Shown<'a> {
 
 /// A domain's policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DmarcRecord {
-    policy: Policy,
-    below: Policy,
-    strict_dkim: bool,
-    strict_spf: bool,
-    /// Messages of a hundred that it is for.
-    percent: u8,
+pub struct DmarcRecord {
+    /// `p`: for the domain itself.
+    pub policy: Policy,
+    /// `sp`: for domains below it; `p` where it has none.
+    pub below: Policy,
+    /// `adkim=s`: who signs has to be the author's domain itself.
+    pub strict_dkim: bool,
+    /// `aspf=s`: so has the domain that SPF is about.
+    pub strict_spf: bool,
+    /// `pct`: messages of a hundred that it is for.
+    pub percent: u8,
+    /// `fo`: which failures it wants to hear of; "0" where it has none.
+    pub failure_options: String,
+    /// `rua`: where it wants aggregate reports.
+    pub aggregate_reports_to: Option<String>,
 }
 
 /// The answer for one domain in From: its record, and whether that stands at its organisation's domain.
@@ -110,8 +133,28 @@ impl DmarcRecord {
         let strict = |name| tags.text(name).is_some_and(|mode| mode.eq_ignore_ascii_case("s"));
         let percent = tags.number("pct").ok().flatten().and_then(|percent| u8::try_from(percent).ok());
         let percent = percent.filter(|percent| *percent <= 100).unwrap_or(100);
-        Some(DmarcRecord { policy: own, below, strict_dkim: strict("adkim"), strict_spf: strict("aspf"), percent })
+        Some(DmarcRecord {
+            policy: own,
+            below,
+            strict_dkim: strict("adkim"),
+            strict_spf: strict("aspf"),
+            percent,
+            failure_options: tags.text("fo").unwrap_or("0").to_owned(),
+            aggregate_reports_to: tags.text("rua").map(str::to_owned),
+        })
     }
+
+    /// The one record among the TXT records of a name, if there is exactly one, and it can be read (RFC 7489, section 6.6.3).
+    pub fn among<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
+        let mut records = records.into_iter().filter(|record| record.starts_with(b"v=DMARC1"));
+        let (Some(record), None) = (records.next(), records.next()) else { return None };
+        DmarcRecord::parse(record)
+    }
+}
+
+/// The name at which a domain's record stands; None if it would be too long.
+pub fn dmarc_record_name(domain: &Domain) -> Option<Domain> {
+    domain.below("_dmarc")
 }
 
 /// Looks a domain's record up, there or at its organisation's domain (RFC 7489, section 6.6.3).
@@ -120,7 +163,7 @@ pub(crate) async fn find<D: Dns>(dns: &Asker<'_, D>, domain: &Domain) -> Found {
     let places = [(domain, Place::Itself), (&organization, Place::Organization)];
     let places = if organization == *domain { &places[..1] } else { &places[..] };
     for (at, place) in places {
-        let Some(name) = at.below("_dmarc") else { continue };
+        let Some(name) = dmarc_record_name(at) else { continue };
         let mut records = dns.txt(name.as_str()).await?;
         records.retain(|record| record.starts_with(b"v=DMARC1"));
         match records.as_slice() {
@@ -134,11 +177,12 @@ pub(crate) async fn find<D: Dns>(dns: &Asker<'_, D>, domain: &Domain) -> Found {
 
 /// The result for a domain; `sample`, below 100, says which part of all messages this one is of.
 pub(crate) fn judge(domain: &Domain, found: &Found, shown: &Shown<'_>, sample: u8) -> Dmarc {
-    let of = |result, published, wanted| Dmarc { result, domain: Some(domain.clone()), published, wanted };
+    let without =
+        |result| Dmarc { result, domain: Some(domain.clone()), published: None, wanted: Policy::None, basis: None };
     let (record, place) = match found {
         Ok(Some(found)) => found,
-        Ok(None) => return of(DmarcResult::None, None, Policy::None),
-        Err(NoAnswer) => return of(DmarcResult::TempError, None, Policy::None),
+        Ok(None) => return without(DmarcResult::None),
+        Err(NoAnswer) => return without(DmarcResult::TempError),
     };
     let published = match place {
         Place::Itself => record.policy,
@@ -154,19 +198,32 @@ pub(crate) fn judge(domain: &Domain, found: &Found, shown: &Shown<'_>, sample: u
         let mut domains = shown.dkim.iter().filter(of).filter_map(|dkim| dkim.domain.as_ref());
         domains.any(|domain| aligns(domain, record.strict_dkim))
     };
-    if (spf_aligns && shown.spf == SpfResult::Pass) || dkim(DkimResult::Pass) {
-        return of(DmarcResult::Pass, Some(published), Policy::None);
+    let at = match place {
+        Place::Itself => domain.clone(),
+        Place::Organization => domain.organizational(),
+    };
+    let (spf_shows, dkim_shows) = (spf_aligns && shown.spf == SpfResult::Pass, dkim(DkimResult::Pass));
+    let basis = Basis { at, record: record.clone(), spf_shows, dkim_shows };
+    let of = |result, wanted| Dmarc {
+        result,
+        domain: Some(domain.clone()),
+        published: Some(published),
+        wanted,
+        basis: Some(basis.clone()),
+    };
+    if spf_shows || dkim_shows {
+        return of(DmarcResult::Pass, Policy::None);
     }
     // What could have shown it was not heard of.
     if (spf_aligns && shown.spf == SpfResult::TempError) || dkim(DkimResult::TempError) {
-        return of(DmarcResult::TempError, Some(published), Policy::None);
+        return of(DmarcResult::TempError, Policy::None);
     }
     let wanted = match published {
         wanted if sample < record.percent => wanted,
         Policy::Reject => Policy::Quarantine,
         Policy::Quarantine | Policy::None => Policy::None,
     };
-    of(DmarcResult::Fail, Some(published), wanted)
+    of(DmarcResult::Fail, wanted)
 }
 
 #[cfg(test)]
@@ -273,6 +330,31 @@ mod tests {
             let zone = format!("_dmarc.a.test TXT v=DMARC1; {policy}");
             assert_eq!(result(&zone, "a.test", &nothing, sample).wanted, wanted, "{policy} {sample}");
         }
+    }
+
+    #[test]
+    fn what_a_message_was_judged_by_is_told_with_where_it_stands() {
+        let zone = "_dmarc.example.com TXT v=DMARC1; p=reject; sp=none; adkim=s; pct=7; fo=1:d; rua=mailto:a@b.test";
+        let dkim = [signed("a.example.com", DkimResult::Pass)];
+        let spf_domain = domain("example.com");
+        let shown = Shown { spf: SpfResult::Fail, spf_domain: Some(&spf_domain), dkim: &dkim };
+        let basis = result(zone, "a.example.com", &shown, 0).basis.unwrap();
+        assert_eq!((basis.at.as_str(), basis.spf_shows, basis.dkim_shows), ("example.com", false, true));
+        let record = DmarcRecord {
+            policy: Policy::Reject,
+            below: Policy::None,
+            strict_dkim: true,
+            strict_spf: false,
+            percent: 7,
+            failure_options: "1:d".to_owned(),
+            aggregate_reports_to: Some("mailto:a@b.test".to_owned()),
+        };
+        assert_eq!(basis.record, record);
+        let text = zone.split_once("TXT ").unwrap().1.as_bytes();
+        assert_eq!(DmarcRecord::among([b"v=spf1 -all".as_slice(), text]), Some(record));
+        assert_eq!(DmarcRecord::among([text, text]), Option::None);
+        assert_eq!(result("", "a.example.com", &shown, 0).basis, Option::None);
+        assert_eq!(dmarc_record_name(&basis.at).unwrap().as_str(), "_dmarc.example.com");
     }
 
     #[test]

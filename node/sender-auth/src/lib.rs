@@ -34,7 +34,7 @@ pub use arc::Arc;
 pub use check::check;
 pub use claims::{Claims, Reader};
 pub use dkim::{Dkim, DkimResult};
-pub use dmarc::{Dmarc, DmarcResult, Policy};
+pub use dmarc::{Basis, Dmarc, DmarcRecord, DmarcResult, Policy, dmarc_record_name};
 pub use dns::{Dns, NoAnswer, Question, Record};
 pub use domain::Domain;
 pub use iprev::Iprev;
