@@ -6,9 +6,9 @@ use mailraft_storage::StoreError;
 
 use crate::day::{DAY_SECONDS, Day, Event, Kind, Lost};
 
-/// Days that are kept at once: today, and those whose reports nobody has taken yet. Of more the one that is farthest from now is
+/// Days that are kept at once: today, and the one before, until its reports are sent. Of more the one that is farthest from now is
 /// forgotten, and counted as untold.
-pub const DAYS_MAX: usize = 3;
+pub const DAYS_MAX: usize = 2;
 /// A day's parts come together from all nodes before its first report is due, in seconds after its end.
 pub const COLLECTING_S: u64 = 1_800;
 /// Reports of a day are spread over this time, in seconds, so that not everybody's come at once (RFC 8460, section 4.1).
@@ -34,11 +34,15 @@ impl<K: Kind> Default for Collector<K> {
 }
 
 impl<K: Kind> Collector<K> {
-    /// The days that are over, the earliest first; they are not here any more. A day is over when another one has begun by the
-    /// caller's clock, in seconds since 1970-01-01 UTC.
-    pub fn take_finished(&mut self, now_unix_s: u64) -> Vec<Day<K>> {
-        let left = self.days.split_off(&(now_unix_s / DAY_SECONDS));
-        std::mem::replace(&mut self.days, left).into_values().collect()
+    /// What was counted of a day, in days since 1970-01-01. It stays until its reports are sent ([`Collector::forget_told`]), as who
+    /// sends for all may be another one by then.
+    pub fn day(&self, day: u64) -> Option<&Day<K>> {
+        self.days.get(&day)
+    }
+
+    /// The reports of a day are sent: it is not here any more. What comes late for it is counted as a day of its own.
+    pub fn forget_told(&mut self, day: u64) -> Option<Day<K>> {
+        self.days.remove(&day)
     }
 
     /// Takes in a day that was counted before, as by this node before a restart. Each is to come once.

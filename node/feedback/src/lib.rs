@@ -9,10 +9,10 @@
 //!    publishes a policy and wants reports (`rua`). Neither is ever waited for: what has no room is counted as lost.
 //! 2. *Over a restart* what was counted lives in the records of [`Collector::encode`], all written in the place of those before,
 //!    now and then and at a stop. What was counted since then is lost with a crash: these are statistics.
-//! 3. *After midnight UTC* each node takes the days that are over ([`Collector::take_finished`]) and hands them in parts
-//!    ([`Day::encode`]) to whoever sends for all, as the leader of the control group, which makes one day of them ([`Day::merge`]),
-//!    each node's once. It waits [`COLLECTING_S`] for them: a node that is away then is not in the report.
-//! 4. *For each domain* of the day ([`Day::domains`]) it draws a jitter and waits until [`due_unix_s`]. Then it asks the DNS:
+//! 3. *After midnight UTC* whoever sends for all, as the leader of the control group, waits [`COLLECTING_S`], asks each node for what
+//!    it counted of the day ([`Collector::day`]), in parts ([`Day::encode`]), and makes one day of them ([`Day::merge`]), each node's
+//!    once: a node that is away then is not in the report. When all is sent each node forgets the day ([`Collector::forget_told`]).
+//! 4. *For each domain* of the day ([`Day::domains`]) it has a jitter and waits until [`due_unix_s`]. Then it asks the DNS:
 //!    - TLS: the TXT records of [`tls::record_name`], which [`tls::places`] reads. A mail of [`tls::Report::mail`] goes to an address,
 //!      a [`tls::Report::post`] to a URL, whatever certificate is there; an answer of 2xx takes it.
 //!    - DMARC: the domain's record anew, of whose `rua` [`dmarc::destinations`] makes places; for each [`dmarc::ask`], and if that
@@ -37,7 +37,7 @@ mod text;
 pub mod tls;
 
 pub use collector::{COLLECTING_S, Collector, DAYS_MAX, SPREAD_S, due_unix_s};
-pub use day::{Day, Kind, Lost, OtherDay, PART_MAX_BYTES};
+pub use day::{DAY_SECONDS, Day, Kind, Lost, OtherDay, PART_MAX_BYTES};
 pub use mail::Mail;
 pub use mailto::URI_MAX_BYTES;
 pub use reporter::{Reporter, ReporterError};

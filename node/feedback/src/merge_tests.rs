@@ -152,19 +152,18 @@ fn count(collector: &mut Collector<Small>, now_unix_s: u64) {
 }
 
 #[test]
-fn a_day_ends_at_midnight_and_is_taken_once() {
+fn a_day_ends_at_midnight_and_is_there_until_it_is_told() {
     let mut collector = Collector::<Small>::default();
     count(&mut collector, DAY_SECONDS - 1);
     count(&mut collector, DAY_SECONDS);
     count(&mut collector, 2 * DAY_SECONDS - 1);
-    assert!(collector.take_finished(DAY_SECONDS - 1).is_empty());
-    let finished = collector.take_finished(2 * DAY_SECONDS - 1);
-    assert_eq!(finished.iter().map(|day| (day.day(), day.total())).collect::<Vec<_>>(), [(0, 1)]);
-    // What comes late for a day that was taken is taken again: it is the caller's to merge both.
+    let total = |collector: &Collector<Small>, day| collector.day(day).map(Day::total);
+    assert_eq!([0, 1, 2].map(|day| total(&collector, day)), [Some(1), Some(2), None]);
+    assert_eq!(collector.forget_told(0).map(|day| day.total()), Some(1));
+    assert_eq!(collector.forget_told(0), None);
+    // What comes late for a day that was told is there anew.
     count(&mut collector, DAY_SECONDS - 1);
-    let finished = collector.take_finished(2 * DAY_SECONDS);
-    assert_eq!(finished.iter().map(|day| (day.day(), day.total())).collect::<Vec<_>>(), [(0, 1), (1, 2)]);
-    assert!(collector.take_finished(u64::MAX).is_empty());
+    assert_eq!([0, 1].map(|day| total(&collector, day)), [Some(1), Some(2)]);
 }
 
 #[test]
@@ -175,9 +174,9 @@ fn days_that_nobody_takes_are_bounded_and_a_clock_that_was_wrong_leaves_none() {
     for day in 0..5 {
         count(&mut collector, day * DAY_SECONDS);
     }
-    assert_eq!(collector.lost(), Lost { untold: 3, unlisted: 0 });
-    let days: Vec<u64> = collector.take_finished(u64::MAX).iter().map(Day::day).collect();
-    assert_eq!(days, [2, 3, 4]);
+    assert_eq!(collector.lost(), Lost { untold: 4, unlisted: 0 });
+    let days: Vec<u64> = (0..=far / DAY_SECONDS).filter(|day| collector.day(*day).is_some()).collect();
+    assert_eq!(days, [3, 4]);
     assert_eq!(days.len(), DAYS_MAX);
 }
 
@@ -191,7 +190,7 @@ fn what_a_node_counted_is_there_after_a_restart_and_goes_on() {
     let mut again = read(&records).unwrap();
     assert_eq!(again, collector);
     count(&mut again, DAY_SECONDS + 1);
-    assert_eq!(again.take_finished(2 * DAY_SECONDS).iter().map(Day::total).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!([0, 1].map(|day| again.day(day).map(Day::total)), [Some(1), Some(2)]);
     assert!(read(&[vec![1, 2, 3]]).is_err());
     assert_eq!(read(&[]).unwrap(), Collector::default());
 }

@@ -14,7 +14,7 @@ use crate::text::harmless;
 /// Domains of which messages are counted in a day.
 pub const DOMAINS_MAX: usize = 32_768;
 /// What a day's messages take in memory, in bytes.
-pub const DAY_MAX_BYTES: usize = 32 << 20;
+pub const DAY_MAX_BYTES: usize = 16 << 20;
 /// Policies that a domain publishes one after the other in a day: each has a report of its own.
 pub const POLICIES_MAX: usize = 4;
 /// What one domain's messages take, in bytes.

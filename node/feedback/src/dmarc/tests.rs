@@ -49,9 +49,7 @@ fn row() -> Row {
 }
 
 fn day(messages: &mut Messages, now_unix_s: u64) -> MessagesOfDay {
-    let mut days = messages.take_finished(now_unix_s + DAY_SECONDS);
-    assert_eq!(days.len(), 1);
-    days.remove(0)
+    messages.forget_told(now_unix_s / DAY_SECONDS).unwrap()
 }
 
 fn only(day: &MessagesOfDay, domain: &str, schema: Schema) -> Report {

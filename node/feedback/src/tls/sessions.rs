@@ -14,7 +14,7 @@ use crate::text::harmless;
 /// Domains of which sessions are counted in a day.
 pub const DOMAINS_MAX: usize = 16_384;
 /// What a day's sessions take in memory, in bytes.
-pub const DAY_MAX_BYTES: usize = 16 << 20;
+pub const DAY_MAX_BYTES: usize = 8 << 20;
 /// Policies of one domain that are told apart in a day; each server with DANE has its own.
 pub const POLICIES_MAX: usize = 16;
 /// What one domain's take, in bytes.

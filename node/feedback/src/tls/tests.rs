@@ -31,9 +31,7 @@ fn failure(kind: FailureKind, host: &str) -> Failure {
 }
 
 fn day(sessions: &mut Sessions, now_unix_s: u64) -> SessionsOfDay {
-    let mut days = sessions.take_finished(now_unix_s + DAY_SECONDS);
-    assert_eq!(days.len(), 1);
-    days.remove(0)
+    sessions.forget_told(now_unix_s / DAY_SECONDS).unwrap()
 }
 
 fn json(bytes: &[u8]) -> serde_json::Value {
