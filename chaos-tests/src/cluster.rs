@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::set_clock::SetClock;
+
 /// How long anything about a cluster is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of its log that are shown of a node that failed.
@@ -263,6 +265,16 @@ impl Cluster {
     pub fn start_trusting(&mut self, node: u64, authorities: &Path) {
         let mut program = Command::new(binary());
         program.env("SSL_CERT_FILE", authorities);
+        self.start_by(node, program);
+    }
+
+    /// Starts a node again by a clock that is set.
+    ///
+    /// # Panics
+    /// If the process can't be made.
+    pub fn start_by_clock(&mut self, node: u64, clock: &SetClock) {
+        let mut program = Command::new(binary());
+        clock.goes_for(&mut program);
         self.start_by(node, program);
     }
 

@@ -75,6 +75,9 @@ enum Command {
     /// What was accepted for several mailboxes and is not in all of them yet
     #[command(subcommand)]
     Queue(Queue),
+    /// Reports to other domains: how TLS went with their servers, and who sent mail in their name
+    #[command(subcommand)]
+    Reports(Reports),
     /// A message's way over all nodes: who took it, where it went, and what other servers said
     #[command(
         after_help = "By the id that its sender was told, or by an address, for the newest messages from it and to it:\n  mailraft trace 019ac5d27f3e700080003b2f6f1d5a11\n  mailraft trace alice@example.org\nNodes remember the newest in memory: nothing from before they started."
@@ -358,6 +361,12 @@ enum Address {
 }
 
 #[derive(Subcommand)]
+enum Reports {
+    /// Send yesterday's reports now, and not in the night; who has his already gets no second one by mail
+    Send(Asking),
+}
+
+#[derive(Subcommand)]
 enum Queue {
     /// All messages that wait, and for how many of their recipients
     List(Asking),
@@ -432,6 +441,15 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
             failover::run(&AdminClient::of(&asking.target)?, &options, asking.json)?;
         }
         Command::Trace { what, asking } => trace::run(&AdminClient::of(&asking.target)?, &what, asking.json)?,
+        Command::Reports(Reports::Send(asking)) => {
+            let begun = AdminClient::of(&asking.target)?.once("POST", "/api/v1/reports", None)?;
+            let (tls, dmarc, silent) = (&begun["tls_domains"], &begun["dmarc_domains"], &begun["silent_nodes"]);
+            let sentence = format!(
+                "reports go to those that want them: of TLS to at most {tls} domains, of DMARC to {dmarc}; nodes that did not \
+                 say what they counted: {silent}"
+            );
+            say(&asking, &begun, &sentence);
+        }
         Command::Queue(Queue::List(asking)) => {
             list(&asking, "/api/v1/queue", &["id", "partition", "waiting", "delivered", "held", "size_bytes"])?;
         }

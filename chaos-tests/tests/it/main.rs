@@ -19,6 +19,7 @@ mod pop3;
 mod power;
 mod quickstart;
 mod regions;
+mod reports;
 mod rfc;
 mod rows;
 mod secrecy;

@@ -33,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "mailraft-cluster",
             "mailraft-directory",
             "mailraft-driver",
+            "mailraft-feedback",
             "mailraft-imap",
             "mailraft-mailbox",
             "mailraft-message",

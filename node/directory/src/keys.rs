@@ -93,6 +93,11 @@ impl RootKey {
         self.0.derive("mailraft links between nodes 1")
     }
 
+    /// The key of what a node counts for reports to other domains, in its file.
+    pub fn counts_key(&self) -> Key {
+        self.0.derive("mailraft counts for reports 1")
+    }
+
     /// The key of the sums over rows: whoever has the disk and not this file can't make them.
     pub fn sum_key(&self) -> SumKey {
         SumKey::derived_from(&self.0)

@@ -9,6 +9,7 @@
 //! * `forwarding`: what addresses of this cluster forward to other domains, and what comes back of it.
 //! * [`outbound`]: mail to other servers. [`proved_dns`]: what DNSSEC proves of where it goes.
 //! * [`pages`]: what everybody may read over HTTPS.
+//! * `counted`: what is counted for reports to other domains. `reports`: those reports, once a day.
 //! * [`descriptors`]: how many files and connections there may be, and for whom.
 //! * [`memory_limit`], [`memory`]: how much memory there is, and for what.
 //! * [`disk_space`]: how much room the disk has.
@@ -26,6 +27,7 @@ mod begun;
 pub mod bootstrap;
 pub mod config;
 mod confirmation;
+mod counted;
 pub mod credentials;
 pub mod descriptors;
 pub mod disk_space;
@@ -52,6 +54,7 @@ pub mod queues;
 mod refusals;
 pub mod region;
 mod reload;
+mod reports;
 mod run;
 mod sealed;
 mod sender_auth;

@@ -100,6 +100,21 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
         Unit::Count,
         "Recipients for whom a connection was lost after the message's last octet: they may have it twice",
     ),
+    (
+        "mailraft_domain_reports_total",
+        Unit::Count,
+        "Reports to other domains, by kind (tls, dmarc) and result: sent, not_wanted, too_long, not_now",
+    ),
+    (
+        "mailraft_feedback_bytes",
+        Unit::Bytes,
+        "Memory that what is counted for reports to other domains takes, looked at every 15 minutes",
+    ),
+    (
+        "mailraft_feedback_lost",
+        Unit::Count,
+        "What was counted and had no room, by what (tls, dmarc) and how: untold (in no report), unlisted (in its sums alone)",
+    ),
     ("mailraft_reports_total", Unit::Count, "Reports to senders, by kind: failed, delayed, relayed, delivered"),
     ("mailraft_parse_memory_bytes", Unit::Bytes, "Set aside for the messages that are being taken apart"),
     (

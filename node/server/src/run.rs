@@ -16,6 +16,7 @@ use crate::actors::{self, ActorThreads, Registry};
 use crate::admin::{self, Admin};
 use crate::begun::Begun;
 use crate::config::{self, Config, RootKeyUse};
+use crate::counted::{Counted, CountsFile};
 use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
 use crate::failover::Serving;
@@ -25,10 +26,12 @@ use crate::logged_in::LoggedIn;
 use crate::memory_limit::{self, Division, NodeMemory};
 use crate::outbound::Outbound;
 use crate::outbound::allowed::Allowed;
+use crate::outbound::tls::OutboundTls;
 use crate::permits::Permits;
 use crate::places::Places;
 use crate::queues::QueueWatch;
 use crate::region::{self, Part};
+use crate::reports::Reports;
 use crate::sender_auth::SenderAuth;
 use crate::services::Services;
 use crate::sessions::tls::MailTls;
@@ -204,6 +207,9 @@ async fn serve(
         ))
     })?;
     let link_key = LinkKey::new(root.link_key());
+    let counts = CountsFile::new(&config.data_dir, cluster.cluster_id(), root.counts_key());
+    let clock = cluster.clone();
+    let counted = Counted::new(&config.reports, counts, move || clock.wall().0 / 1_000);
     let lookup = Arc::new(Lookup::new(rows, control, cluster.cluster_id(), root).map_err(|e| RunError(e.to_string()))?);
     let memory = NodeMemory::new(division);
     let accepted = Arc::default();
@@ -233,7 +239,8 @@ async fn serve(
         lookup,
         descriptors,
         disk: disk.clone(),
-        sender_auth: SenderAuth::new(&config.sender_auth)?,
+        sender_auth: SenderAuth::new(&config.sender_auth, counted.clone())?,
+        counted: counted.clone(),
         logged_in: LoggedIn::default(),
         places: Places::default(),
         allowed: Allowed::default(),
@@ -251,9 +258,16 @@ async fn serve(
     tokio::spawn(services.queues.clone().watch(services.reach(), services.registry.clone()));
     tokio::spawn(run_errands(services.reach(), jobs.errands));
     let of_now = services.clone();
+    let config_now: Arc<dyn Fn() -> Arc<Config> + Send + Sync> = Arc::new(move || of_now.config());
+    let outbound_tls = OutboundTls::of_this_machine();
+    let shared = (outbound_tls.clone(), counted.clone());
     let outbound =
-        Outbound::new(services.reach(), budget.clone(), Arc::new(move || of_now.config()), descriptors.sending)?;
+        Outbound::new(services.reach(), budget.clone(), Arc::clone(&config_now), shared, descriptors.sending)?;
+    let resolver = outbound.resolver.clone();
     tokio::spawn(outbound.run(jobs.outwards));
+    let reports = Reports::new(services.reach(), (counted.clone(), resolver, outbound_tls), budget.clone(), config_now);
+    tokio::spawn(reports.clone().run());
+    tokio::spawn(counted.clone().keep_written());
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
     let of_now = services.clone();
     tokio::spawn(services.disk.clone().watch(cluster.clone(), move || of_now.config().limits.clone()));
@@ -280,7 +294,7 @@ async fn serve(
     let (unready, ready) = watch::channel(true);
     let of_admin = (Arc::clone(&begun.token), rendering.clone());
     let (token, metrics) = of_admin.clone();
-    begun.routes.set(admin::router(Admin { services: services.clone(), token, metrics, serving: ready }));
+    begun.routes.set(admin::router(Admin { services: services.clone(), reports, token, metrics, serving: ready }));
     if admin_listens == AdminListens::NotYet {
         begun.listen_for_admin().await?;
     }
@@ -319,10 +333,15 @@ async fn serve(
     manager.stopping();
     unready.send_replace(false);
     stop.send_replace(false);
+    let written = services.counted.clone();
+    let writing = tokio::task::spawn_blocking(move || written.write());
     let sessions = tokio::time::timeout(SESSIONS_END_MAX, stop.closed());
     let ((), ended) = tokio::join!(cluster.hand_over(HAND_OVER_MAX), sessions);
     if ended.is_err() {
         tracing::info!("some sessions are cut off in the middle of a command");
+    }
+    if let Err(error) = writing.await {
+        tracing::error!(%error, "writing down what was counted for reports panicked");
     }
     cluster.shutdown().await;
     tracing::info!("node stopped");
@@ -341,6 +360,8 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
     now.tls = new.tls;
     now.sender_auth = config::SenderAuth { resolvers: now.sender_auth.resolvers, ..new.sender_auth };
     now.outbound = new.outbound;
+    services.counted.set(&new.reports);
+    now.reports = new.reports;
     now.mta_sts = new.mta_sts;
     now.peer = config::Peer { listen: now.peer.listen, ..new.peer };
     now.log.mask_addresses = new.log.mask_addresses;
@@ -351,11 +372,17 @@ fn reload(services: &Services, tls: &MailTls, budget: &Budget, path: &Path) {
 /// What other nodes hear when they ask something of this one.
 fn own_answers(services: Services) -> OwnAnswers {
     let (credentials, failover) = (Arc::clone(&services.credentials), services.failover.answers());
+    let counted = services.counted.clone();
     let status = move || -> Pin<Box<dyn Future<Output = String> + Send>> {
         let services = services.clone();
         Box::pin(async move { serde_json::to_string(&admin::own_status(&services).await).unwrap_or_default() })
     };
-    OwnAnswers { status: Arc::new(status), failover, guesses: Arc::new(move |news| credentials.hears_guesses(news)) }
+    OwnAnswers {
+        status: Arc::new(status),
+        failover,
+        guesses: Arc::new(move |news| credentials.hears_guesses(news)),
+        counted,
+    }
 }
 
 fn bounds(config: &Config) -> actors::Limits {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mailraft_sender_auth::{Disposition, DmarcResult, Enforcement, Envelope, Verdict, check};
 
 use crate::config;
+use crate::counted::Counted;
 use crate::dns::Resolver;
 use crate::environment::wall;
 use crate::spool::{Spool, SpoolRefused};
@@ -16,6 +17,8 @@ pub const CHECK_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Default)]
 pub struct SenderAuth {
     resolver: Option<Resolver>,
+    /// What is told to authors' domains is counted there.
+    counted: Option<Counted>,
 }
 
 /// What came of a message's check.
@@ -35,14 +38,14 @@ impl SenderAuth {
     ///
     /// # Errors
     /// One sentence if the DNS can't be asked.
-    pub fn new(config: &config::SenderAuth) -> Result<Self, String> {
+    pub fn new(config: &config::SenderAuth, counted: Counted) -> Result<Self, String> {
         let resolver = Resolver::new(&config.resolvers)?;
         if resolver.is_none() && config.enforcement.is_some() {
             tracing::warn!(
                 "no resolver: mail from other servers is not checked; name one in sender_auth.resolvers or /etc/resolv.conf"
             );
         }
-        Ok(SenderAuth { resolver })
+        Ok(SenderAuth { resolver, counted: Some(counted) })
     }
 
     /// Who asks the DNS, if anybody can.
@@ -67,6 +70,9 @@ impl SenderAuth {
         let dns = resolver.until_of(tokio::time::Instant::now() + CHECK_MAX, envelope.address);
         let verdict = check(&dns, envelope, &claims, wall().0 / 1_000).await;
         let disposition = verdict.disposition(enforcement);
+        if let Some(counted) = &self.counted {
+            counted.message(&verdict, envelope, disposition);
+        }
         ::metrics::histogram!("mailraft_sender_check_seconds").record(begun.elapsed().as_secs_f64());
         ::metrics::counter!("mailraft_dmarc_total", "result" => name(&verdict)).increment(1);
         let field = verdict.field(authserv_id, envelope);

@@ -10,6 +10,7 @@ use mailraft_storage::body::CHUNK_PLAIN_BYTES;
 
 use crate::actors::Registry;
 use crate::config::Config;
+use crate::counted::Counted;
 use crate::credentials::Credentials;
 use crate::descriptors::Descriptors;
 use crate::disk_space::DiskSpace;
@@ -60,6 +61,8 @@ pub struct Services {
     pub disk: DiskSpace,
     /// Checks who sent what other servers bring.
     pub sender_auth: SenderAuth,
+    /// What is counted for reports to other domains.
+    pub counted: Counted,
     /// Places for client sessions.
     pub places: Places,
     /// How much accounts may still send to other domains.

@@ -102,8 +102,7 @@ impl Node {
         drop(timeout(PATIENCE, all).await.unwrap().unwrap());
 
         let control = cluster.replica(PartitionId::CONTROL).unwrap();
-        let lookup = Lookup::new(rows, control, CLUSTER, RootKey::parse(ROOT_KEY).unwrap()).unwrap();
-        let lookup = Arc::new(lookup);
+        let lookup = Lookup::new(rows, control, CLUSTER, RootKey::parse(ROOT_KEY).unwrap()).map(Arc::new).unwrap();
         let threads = ActorThreads::start().unwrap();
         let memory = NodeMemory::new(Division::of(1 << 30, &config(dir.path()).limits));
         let of_actors = Arc::clone(&memory.actors);
@@ -130,6 +129,7 @@ impl Node {
             trail: Default::default(),
             descriptors: Descriptors::share_out(4_096, 0, 100).unwrap(),
             sender_auth: SenderAuth::default(),
+            counted: Default::default(),
             logged_in: LoggedIn::default(),
             places: Places::default(),
             turns,

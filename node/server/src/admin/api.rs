@@ -347,7 +347,8 @@ async fn ask(
             | RpcReply::Unsupported
             | RpcReply::Heard
             | RpcReply::SetRegions(_)
-            | RpcReply::Trail(_),
+            | RpcReply::Trail(_)
+            | RpcReply::Feedback(_),
         ) => Err(Detached::Gone),
         Err(why) => Err(why),
     }

@@ -7,6 +7,7 @@ mod failover;
 mod listener;
 mod queue;
 mod regions;
+mod reports;
 mod standby;
 mod status;
 mod trace;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
+use crate::reports::Reports;
 use crate::services::Services;
 
 pub use listener::Listener;
@@ -40,6 +42,8 @@ const BODY_MAX_BYTES: usize = 64 << 10;
 pub struct Admin {
     /// The node.
     pub services: Services,
+    /// Reports to other domains.
+    pub reports: Reports,
     /// What requests to `/api` must bear.
     pub token: Token,
     /// Renders metrics.
@@ -89,6 +93,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/trace/{what}", get(trace::trace))
         .route("/queue", get(queue::list))
         .route("/queue/{id}", get(queue::show).post(queue::decide))
+        .route("/reports", post(reports::send))
         .route("/partitions/{partition}/state-hash", get(status::state_hash))
         .route("/regions", get(regions::show).put(regions::set))
         .route("/flush", post(status::flush))

@@ -117,7 +117,8 @@ async fn ask(services: &Services, node: NodeId, id: CommandId, settings: RegionS
             | RpcReply::Status(_)
             | RpcReply::Detached(_)
             | RpcReply::Heard
-            | RpcReply::Trail(_),
+            | RpcReply::Trail(_)
+            | RpcReply::Feedback(_),
         )
         | Err(_) => SettingsReply::Unknown,
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mailraft_cluster::config::REGION_LOG_KEEP_BYTES;
 use mailraft_cluster::eviction::RESULTS_KEPT;
 use mailraft_driver::{REGION_SNAPSHOT_BYTES_PER_SECOND, SCRUB_EVERY};
+use mailraft_feedback::Reporter;
 use mailraft_outbound::tls::mta_sts::{MAX_AGE_MAX_S, Mode, Policy};
 use mailraft_sender_auth::{Domain, Enforcement};
 use mailraft_storage::{ClusterId, NodeId};
@@ -15,7 +16,7 @@ use serde::Deserialize;
 
 use super::{
     ACCOUNT_RECIPIENTS_PER_HOUR, Admin, Certificate, Cluster, Config, ConfigError, Keys, Limits, Listen, Log, Node,
-    Outbound, Peer, RootKeyUse, SenderAuth, SmartHost, SmartHostTls, Storage, Tls,
+    Outbound, Peer, Reports, RootKeyUse, SenderAuth, SmartHost, SmartHostTls, Storage, Tls,
 };
 use crate::dns::RESOLVERS_MAX;
 
@@ -35,6 +36,8 @@ pub struct File {
     sender_auth: SenderAuthSection,
     #[serde(default)]
     outbound: OutboundSection,
+    #[serde(default)]
+    reports: ReportsSection,
     #[serde(default)]
     mta_sts: MtaStsSection,
     #[serde(default)]
@@ -145,6 +148,16 @@ struct OutboundSection {
     smart_host_tls: String,
     smart_host_user: String,
     smart_host_password_file: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ReportsSection {
+    tls: Option<bool>,
+    dmarc: bool,
+    from: String,
+    organization: String,
+    contact: String,
 }
 
 #[derive(Deserialize)]
@@ -310,6 +323,27 @@ impl OutboundSection {
         }
         let smart_host = Some(SmartHost { host, port: of_host, tls, credentials });
         Ok(Outbound { enabled, account_recipients_per_hour, port, private_addresses, smart_host })
+    }
+}
+
+impl ReportsSection {
+    fn check(self, sends: bool) -> Result<Reports, ConfigError> {
+        let tls = self.tls.unwrap_or(sends);
+        let mut asked_for = [("tls", tls), ("dmarc", self.dmarc)].into_iter();
+        if let Some((key, _)) = asked_for.find(|(_, is_on)| *is_on && !sends) {
+            return Err(ConfigError(format!(
+                "reports.{key} is true, and outbound.enabled is false: reports go to other domains, so set both, or neither"
+            )));
+        }
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let (from, contact) = (given(self.from), given(self.contact));
+        for (key, address) in [("from", &from), ("contact", &contact)] {
+            let Some(address) = address else { continue };
+            let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+            Reporter::new("", domain, address, address)
+                .map_err(|error| ConfigError(format!("reports.{key} is {address:?}: {error}")))?;
+        }
+        Ok(Reports { tls, dmarc: self.dmarc, from, organization: given(self.organization), contact })
     }
 }
 
@@ -500,6 +534,7 @@ impl File {
         ])?;
         let sender_auth = self.sender_auth.check(&self.tls.hostname)?;
         let outbound = self.outbound.check()?;
+        let reports = self.reports.check(outbound.enabled)?;
         let mta_sts = self.mta_sts.check(&self.tls.hostname)?;
         let limits = self.limits;
         let quota_bytes = match limits.quota_bytes {
@@ -550,6 +585,7 @@ impl File {
             admin: Admin { listen: self.admin.listen, token_file: self.admin.token_file },
             sender_auth,
             outbound,
+            reports,
             mta_sts,
             limits: Limits {
                 max_message_bytes: within("limits.max_message_bytes", limits.max_message_bytes, 64 << 10, 256 << 20)?,

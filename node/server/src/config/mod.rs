@@ -62,6 +62,8 @@ pub struct Config {
     pub sender_auth: SenderAuth,
     /// `[outbound]`
     pub outbound: Outbound,
+    /// `[reports]`
+    pub reports: Reports,
     /// `[mta_sts]`: what we tell other servers about the TLS of ours, if anything.
     pub mta_sts: Option<Policy>,
     /// `[limits]`
@@ -237,6 +239,21 @@ pub enum SmartHostTls {
     StartTls,
     /// By STARTTLS if it offers it.
     Opportunistic,
+}
+
+/// What other domains are told once a day, and by whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reports {
+    /// How TLS went with their servers (RFC 8460).
+    pub tls: bool,
+    /// Who sent this cluster mail in their name (RFC 7489).
+    pub dmarc: bool,
+    /// The address that reports come from; None for postmaster in the domain of `tls.hostname`.
+    pub from: Option<String>,
+    /// Who reports; None for the domain of that address.
+    pub organization: Option<String>,
+    /// The address for questions; None for that address itself.
+    pub contact: Option<String>,
 }
 
 /// Recipients in other domains that an account may send to in an hour, where nothing else is said.

@@ -239,6 +239,17 @@ smart_host_tls = "starttls"
 private_addresses = false
 port = 25                              # of other servers
 
+[reports]
+# Once a day other domains that ask for it are told how TLS went with their servers (RFC 8460); without this line where
+# outbound.enabled is true. The same on every node, like all of this section.
+# tls = true
+# And who sent this cluster mail in their name, from which addresses, and what became of it (RFC 7489).
+dmarc = false
+# The address that reports come from, in a domain of this cluster, which signs them; none: postmaster in the domain of tls.hostname.
+from = ""
+organization = ""                      # who reports; none: the domain of that address
+contact = ""                           # the address for questions; none: that one
+
 [mta_sts]
 # What other servers are told over listen.https about the TLS of this cluster's servers, for every domain: "off" nothing,
 # "testing" that they report failures, "enforce" that they send nothing to a server that is not named here or has no
@@ -333,6 +344,18 @@ mod tests {
     }
 
     #[test]
+    fn who_sends_tells_of_tls_unless_that_is_switched_off_and_of_dmarc_only_where_it_is_switched_on() {
+        let reports = |text: String| {
+            let reports = Config::parse(&text).unwrap().reports;
+            (reports.tls, reports.dmarc)
+        };
+        let sends = text().replace("enabled = false", "enabled = true");
+        assert_eq!((reports(text()), reports(sends.clone())), ((false, false), (true, false)));
+        assert_eq!(reports(sends.replace("# tls = true", "tls = false")), (false, false));
+        assert_eq!(reports(sends.replace("dmarc = false", "dmarc = true")), (true, true));
+    }
+
+    #[test]
     fn errors_name_the_key_and_the_fix() {
         for (from, to, said) in [
             ("auth_parallel = 2 ", "auth_parallel = 0 ", "limits.auth_parallel is 0: choose between 1 and 64"),
@@ -351,6 +374,10 @@ mod tests {
                 "\"testing\"\nmx = [\"a b\"]",
                 "mta_sts.mx is [\"a b\"]: write names of servers",
             ),
+            ("dmarc = false", "dmarc = true", "reports.dmarc is true, and outbound.enabled is false"),
+            ("# tls = true", "tls = true", "reports.tls is true, and outbound.enabled is false"),
+            ("from = \"\"", "from = \"nobody\"", "reports.from is \"nobody\""),
+            ("contact = \"\" ", "contact = \"a b@c.test\" ", "reports.contact is \"a b@c.test\""),
             ("max_age_seconds = 604800 ", "max_age_seconds = 60 ", "mta_sts.max_age_seconds is 60"),
             ("use = \"always\"", "use = \"never\"", "keys.use is \"never\": choose \"always\" or \"at_home\""),
             ("partitions = 16", "partitions = 0", "cluster.partitions is 0"),

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::packed::{self, Packed};
+use crate::counted::{FeedbackAnswer, FeedbackQuestion};
 use crate::outbox::ToSession;
 use crate::settings::SettingsReply;
 use crate::throttle::GuessNews;
@@ -183,6 +184,8 @@ pub enum Rpc {
     },
     /// What happened lately to these messages at the node.
     Trail(TrailQuestion),
+    /// What was counted at the node for reports to other domains.
+    Feedback(FeedbackQuestion),
 }
 
 /// The answer to a question.
@@ -207,6 +210,8 @@ pub enum RpcReply {
     SetRegions(SettingsReply),
     /// What happened to messages there, as JSON.
     Trail(String),
+    /// What was counted there.
+    Feedback(FeedbackAnswer),
 }
 
 /// From a session's node on a connection for bodies.

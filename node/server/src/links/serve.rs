@@ -19,6 +19,7 @@ use super::frame::{self, Addressed, ChunkDone, Response, Rpc, RpcReply, Understo
 use super::packed;
 use super::questions::{self, StatusSource};
 use crate::actors::{LocalLink, SessionKey};
+use crate::counted::Counted;
 use crate::outbox::{ToSession, channel};
 use crate::settings;
 use crate::throttle::GuessNews;
@@ -35,6 +36,8 @@ pub struct OwnAnswers {
     pub failover: FailoverAnswers,
     /// Takes what was guessed at another node.
     pub guesses: Arc<dyn Fn(GuessNews) + Send + Sync>,
+    /// What was counted here for reports.
+    pub counted: Counted,
 }
 
 /// Serves streams that other nodes open, until there are no more.
@@ -152,6 +155,7 @@ fn answer(reach: &Reach, own: &OwnAnswers, number: u64, rpc: Rpc, replies: mpsc:
             Rpc::SetRegions { id, settings } => {
                 RpcReply::SetRegions(settings::set_here(&reach.cluster, id, settings).await)
             }
+            Rpc::Feedback(question) => RpcReply::Feedback(own.counted.answer(question).await),
             Rpc::Trail(question) => {
                 RpcReply::Trail(serde_json::to_string(&reach.trail.tell(&question)).unwrap_or_default())
             }

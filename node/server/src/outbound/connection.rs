@@ -10,11 +10,12 @@ use mailraft_outbound::client::{
 use mailraft_outbound::outcome::{Diagnosis, Handover, Outcome, Peer, Phase};
 use mailraft_outbound::reply::EnhancedCode;
 use mailraft_outbound::tls::hello::Hello;
-use mailraft_outbound::tls::policy::{Authentication, Next, TlsWanted, after};
+use mailraft_outbound::tls::policy::{Authentication, Next, TlsFailure, TlsWanted, after};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::counting::{Counting, Ends};
 use super::kept::{Connection, KeptConnections, Way};
 use super::tls::{HandshakeError, OutboundTls};
 use super::wire::{Io, READ_MAX_BYTES, within, write};
@@ -48,6 +49,8 @@ pub struct Target<'a> {
     pub implicit_tls: bool,
     /// Who we are to it.
     pub credentials: Option<mailraft_outbound::client::Credentials>,
+    /// Under what its sessions are counted for a report; None where they are not.
+    pub counting: Option<Counting<'a>>,
 }
 
 impl Target<'_> {
@@ -152,17 +155,20 @@ pub async fn hand_over<M: Outgoing + Send>(
     // Over one that was kept, as it is, without ML-KEM, and without TLS.
     for _ in 0..4 {
         let connection = match kept.take() {
-            Some(connection) => Ok((connection, true)),
+            // It was counted when it was made.
+            Some(connection) => Ok((connection, None, true)),
             None => {
                 let began = Instant::now();
                 let made = connect(tls, target, envelope.recipients.len(), patience, (hello, in_clear)).await;
                 patience.spend(began);
-                made.map(|connection| (connection, false))
+                // What is said in clear after TLS failed is the same session.
+                made.map(|(connection, ends)| (connection, ends.filter(|_| !in_clear), false))
             }
         };
         let ended = match connection {
-            Ok((connection, was_kept)) => {
-                converse(shared, target, envelope, message, patience, (connection, was_kept, hello)).await
+            Ok((connection, ends, was_kept)) => {
+                let session = Session { counting: target.counting.zip(ends), was_kept, hello };
+                converse(shared, target, envelope, message, patience, (connection, session)).await
             }
             Err(ended) => ended,
         };
@@ -191,14 +197,14 @@ fn all_of(envelope: &Envelope, handover: Handover) -> Vec<Handover> {
     vec![handover; envelope.recipients.len()]
 }
 
-/// A new connection, as far as the server's greeting.
+/// A new connection, as far as the server's greeting, and where its ends are.
 async fn connect(
     tls: &OutboundTls,
     target: &Target<'_>,
     recipients: usize,
     patience: &Patience,
     (hello, in_clear): (Hello, bool),
-) -> Result<Connection, Ended> {
+) -> Result<(Connection, Option<Ends>), Ended> {
     let peer = peer(target);
     let lost = |why: String| {
         let diagnosis = Diagnosis::ours(Some(&peer), Phase::Connect, EnhancedCode::new(4, 4, 1), &why);
@@ -211,6 +217,8 @@ async fn connect(
         Err(_) => return Err(lost(format!("{} did not answer within {most:?}", target.address))),
     };
     let _ = stream.set_nodelay(true);
+    let ours = stream.local_addr().ok().map(|at| at.ip());
+    let ends = Ends { ours, theirs: target.address.ip() };
     let mut io: Box<dyn Io> = Box::new(stream);
     let tls_use = match (target.implicit_tls, in_clear, target.wanted) {
         (true, ..) => TlsUse::Implicit,
@@ -228,11 +236,27 @@ async fn connect(
     }
     let credentials = target.credentials.clone();
     let settings = Settings { helo: target.helo.to_owned(), peer: peer.clone(), tls: tls_use, credentials };
-    Ok(Connection { client: Client::new(settings), io })
+    Ok((Connection { client: Client::new(settings), io }, Some(ends)))
 }
 
-/// A connection, whether it was kept, and with which hello its TLS begins.
-type Made = (Connection, bool, Hello);
+/// A connection as a session.
+struct Session<'a> {
+    /// Under what it is counted, once.
+    counting: Option<(Counting<'a>, Ends)>,
+    /// Whether it served an earlier message.
+    was_kept: bool,
+    /// With which hello its TLS begins.
+    hello: Hello,
+}
+
+impl Session<'_> {
+    /// Had no TLS that counts.
+    fn failed(&mut self, failure: TlsFailure) {
+        if let Some((counting, ends)) = self.counting.take() {
+            counting.failed(ends, failure);
+        }
+    }
+}
 
 /// Talks with the server until everything is decided that can be over this connection.
 async fn converse<M: Outgoing + Send>(
@@ -241,9 +265,9 @@ async fn converse<M: Outgoing + Send>(
     envelope: &Envelope,
     message: &mut M,
     patience: &mut Patience,
-    (Connection { mut client, mut io }, was_kept, hello): Made,
+    (Connection { mut client, mut io }, mut session): (Connection, Session<'_>),
 ) -> Ended {
-    let peer = peer(target);
+    let (peer, hello, was_kept) = (peer(target), session.hello, session.was_kept);
     // What is still to be decided: the places of its recipients in the envelope.
     let mut open: Vec<usize> = (0..envelope.recipients.len()).collect();
     let mut decided: Vec<Option<Handover>> = vec![None; envelope.recipients.len()];
@@ -264,12 +288,20 @@ async fn converse<M: Outgoing + Send>(
             Step::StartTls => {
                 match shared.tls.handshake(io, target.host, target.wanted, target.watched, hello).await {
                     Ok(secured) => {
+                        if let Some((counting, ends)) = session.counting.take() {
+                            counting.secured(ends, secured.watched.as_ref());
+                        }
                         io = Box::new(secured.stream);
                         client.tls_started();
                     }
                     Err(error) => {
-                        let text = error.text.clone();
-                        if let Ok(again) = of_handshake(target, error, hello) {
+                        let (text, failure) = (error.text.clone(), error.failure);
+                        let next = of_handshake(target, error, hello);
+                        // With another first message it is one session yet.
+                        if !matches!(next, Ok(Ended::Again { in_clear: false, .. })) {
+                            session.failed(failure);
+                        }
+                        if let Ok(again) = next {
                             return again;
                         }
                         client.tls_failed(&text);
@@ -310,6 +342,10 @@ async fn converse<M: Outgoing + Send>(
                 (began, until) = (Some(Instant::now()), patience.before_message());
                 take(report, std::mem::take(&mut under_way), &mut open, &mut decided);
             }
+            Step::Idle if session.counting.is_some() => {
+                // It is so far, and not by TLS: that was not offered, or refused.
+                session.failed(TlsFailure::NotOffered);
+            }
             Step::Idle if open.is_empty() => {
                 shared.kept.keep(target.way(), Connection { client, io });
                 // All of them were in some transaction.
@@ -323,6 +359,11 @@ async fn converse<M: Outgoing + Send>(
                 client.begin(&Envelope { recipients, ..envelope.clone() });
             }
             Step::Close(ending) => {
+                if let Ending::Failed(handover) = &ending
+                    && handover.outcome().diagnosis().phase == Phase::Tls
+                {
+                    session.failed(TlsFailure::NotOffered);
+                }
                 let _ = timeout(within(&client, until), io.shutdown()).await;
                 began.take().into_iter().for_each(|began| patience.spend(began));
                 let is_open = |one: &Option<Handover>| matches!(one, Some(Handover::AnotherTransaction(_)));
@@ -367,8 +408,16 @@ fn of_handshake(target: &Target<'_>, error: HandshakeError, hello: Hello) -> Res
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use mailraft_feedback::tls::SessionsOfDay;
+    use mailraft_feedback::{DAY_SECONDS, Day, Reporter};
     use mailraft_outbound::client::Recipient;
     use mailraft_outbound::encode::Shape;
+    use mailraft_outbound::tls::policy::Decision;
+    use mailraft_outbound::tls::report::AppliedPolicy;
+    use tokio::io::AsyncBufReadExt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -405,12 +454,129 @@ mod tests {
         address
     }
 
-    #[tokio::test]
-    async fn servers_that_never_get_to_the_point_are_left_when_the_time_is_over() {
+    /// What a server does about TLS.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Offers {
+        Nothing,
+        /// STARTTLS, and then the connection ends.
+        AndEnds,
+        Tls,
+    }
+
+    /// A server that takes every command, and each connection for as long as it lasts.
+    async fn polite(offers: Offers) -> SocketAddr {
+        let made = rcgen::generate_simple_self_signed(["mx.b.test".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key);
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let mut io = tokio::io::BufReader::new(Box::new(stream) as Box<dyn Io>);
+                    let mut greets = io.write_all(b"220 b.test\r\n").await.is_ok();
+                    while greets {
+                        let mut line = String::new();
+                        if io.read_line(&mut line).await.is_ok_and(|read| read == 0) {
+                            return;
+                        }
+                        let reply: &[u8] = match line.trim_end() {
+                            "STARTTLS" => {
+                                io.write_all(b"220 go on\r\n").await.unwrap();
+                                if offers == Offers::AndEnds {
+                                    return;
+                                }
+                                let secured = acceptor.accept(io.into_inner()).await.unwrap();
+                                io = tokio::io::BufReader::new(Box::new(secured) as Box<dyn Io>);
+                                continue;
+                            }
+                            "DATA" => b"354 go on\r\n",
+                            line if line.starts_with("EHLO") && offers != Offers::Nothing => {
+                                b"250-b.test\r\n250 STARTTLS\r\n"
+                            }
+                            _ => b"250 b.test\r\n",
+                        };
+                        greets = io.write_all(reply).await.is_ok();
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    /// What is told of an attempt at a server: sessions that were as they are to be, failed ones, and the JSON.
+    async fn told(offers: Offers, wanted: TlsWanted) -> (u64, u64, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicU64::new(0));
+        let key = mailraft_storage::seal::Key::from_bytes([1; 32]);
+        let file = crate::counted::CountsFile::new(dir.path(), mailraft_storage::ClusterId([1; 16]), key);
+        let (clock, switches) = (Arc::clone(&now), crate::config::Reports { tls: true, ..Default::default() });
+        let counted = crate::counted::Counted::new(&switches, file, move || clock.load(Ordering::Relaxed));
+        let decision = Decision {
+            wanted: wanted.clone(),
+            watched: None,
+            needs_requiretls: false,
+            counted_as: AppliedPolicy::NoPolicy,
+            flaw: None,
+            because: String::new(),
+        };
         let (tls, kept) = (OutboundTls::new(Vec::new()), KeptConnections::new(1));
-        let shared = Shared { tls: &tls, kept: &kept };
+        let target = Target {
+            host: "mx.b.test",
+            address: polite(offers).await,
+            helo: "mx.here.test",
+            wanted: &wanted,
+            watched: None,
+            because: "a test wants it",
+            implicit_tls: false,
+            credentials: None,
+            counting: Some(Counting { counted: &counted, domain: "b.test", host: "mx.b.test", decision: &decision }),
+        };
+        hand_over(&Shared { tls: &tls, kept: &kept }, &target, &envelope(), &mut NoMessage, &mut Patience::new(), 0)
+            .await;
+        now.store(DAY_SECONDS, Ordering::Relaxed);
+        let question =
+            crate::counted::FeedbackQuestion::Parts { what: crate::counted::What::Sessions, day: 0, from: 0 };
+        let mut day: SessionsOfDay = Day::new(0);
+        let crate::counted::FeedbackAnswer::Parts { parts, .. } = counted.answer(question).await else {
+            panic!("the day is over");
+        };
+        parts.iter().for_each(|part| day.merge(Day::decode(part).unwrap()).unwrap());
+        let reporter = Reporter::new("A", "a.test", "a@a.test", "a@a.test").unwrap();
+        let json = day.report("b.test", &reporter).map(|report| report.json().to_vec()).unwrap_or_default();
+        let json = String::from_utf8(json).unwrap();
+        let number = |name: &str| {
+            let digits = json.split(&format!("\"{name}\":")).nth(1).unwrap_or_default();
+            digits.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse().unwrap_or_default()
+        };
+        (number("total-successful-session-count"), number("total-failure-session-count"), json)
+    }
+
+    #[tokio::test]
+    async fn a_session_is_counted_once_by_what_became_of_its_tls() {
+        for (offers, wanted, counted, kind) in [
+            (Offers::Tls, TlsWanted::Opportunistic, (1, 0), ""),
+            (Offers::Tls, TlsWanted::Encrypted, (1, 0), ""),
+            (Offers::Nothing, TlsWanted::Opportunistic, (0, 1), "starttls-not-supported"),
+            (Offers::Nothing, TlsWanted::Encrypted, (0, 1), "starttls-not-supported"),
+            // With another first message, and then in clear: that is one session.
+            (Offers::AndEnds, TlsWanted::Opportunistic, (0, 1), "validation-failure"),
+            (Offers::AndEnds, TlsWanted::Encrypted, (0, 1), "validation-failure"),
+        ] {
+            let (well, badly, json) = told(offers, wanted.clone()).await;
+            assert_eq!((well, badly), counted, "{offers:?} {wanted:?}: {json}");
+            assert!(json.contains(kind) && json.contains("\"no-policy-found\""), "{offers:?} {wanted:?}: {json}");
+            assert!(badly == 0 || json.contains("\"receiving-mx-hostname\":\"mx.b.test\""), "{json}");
+        }
+    }
+
+    fn envelope() -> Envelope {
         let recipients = vec![Recipient { address: "r@b.test".to_owned(), notify: None, orcpt: None }];
-        let envelope = Envelope {
+        Envelope {
             reverse_path: String::new(),
             recipients,
             shape: Shape::default(),
@@ -418,7 +584,14 @@ mod tests {
             require_tls: false,
             ret: None,
             envid: None,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn servers_that_never_get_to_the_point_are_left_when_the_time_is_over() {
+        let (tls, kept) = (OutboundTls::new(Vec::new()), KeptConnections::new(1));
+        let shared = Shared { tls: &tls, kept: &kept };
+        let envelope = envelope();
         for drips in [false, true] {
             let address = server(drips).await;
             let target = Target {
@@ -430,6 +603,7 @@ mod tests {
                 because: "",
                 implicit_tls: false,
                 credentials: None,
+                counting: None,
             };
             let mut patience = Patience { reaching: Duration::from_millis(300), ends: Instant::now() + ATTEMPT_MAX };
             let came = hand_over(&shared, &target, &envelope, &mut NoMessage, &mut patience, 0).await;

@@ -9,7 +9,7 @@ use mailraft_driver::Cluster;
 use mailraft_mailbox::Place;
 use mailraft_mailbox::queue::outgoing::OutgoingMessage;
 use mailraft_message::envelope::authors;
-use mailraft_message::header::{HEADER_MAX_BYTES, header_len};
+use mailraft_message::header::{self, HEADER_MAX_BYTES, header_len, unfold};
 use mailraft_outbound::encode::{Encoder, Shape};
 use mailraft_sender_auth::{Algorithm, Domain, Signer, Signing, SigningKey, Times};
 use mailraft_storage::{Rows, UnixMillis};
@@ -27,6 +27,8 @@ pub struct Measured {
     pub fields: Vec<u8>,
     /// The reverse-path under which it leaves, empty for null.
     pub reverse_path: String,
+    /// Its sender wants it delivered rather than protected (`TLS-Required: No`, RFC 8689, section 5).
+    pub tls_not_required: bool,
 }
 
 /// Why a message can't be sent at all.
@@ -81,7 +83,14 @@ pub fn measure(
     let fields = [forwarded.as_bytes(), &signatures].concat();
     let mut shape = encoder.shape();
     shape.size_bytes += fields.len() as u64;
-    Ok(Measured { shape, utf8_header: !header.is_ascii(), fields, reverse_path })
+    Ok(Measured { shape, utf8_header: !header.is_ascii(), fields, reverse_path, tls_not_required: waives_tls(&header) })
+}
+
+/// Whether a header has `TLS-Required: No` (RFC 8689, section 5): a field that says anything else, or one too many, is none.
+fn waives_tls(block: &[u8]) -> bool {
+    let mut found = header::fields(block).filter(|field| field.name.eq_ignore_ascii_case(b"TLS-Required"));
+    let (Some(field), None) = (found.next(), found.next()) else { return false };
+    unfold(field.value).trim_ascii().eq_ignore_ascii_case(b"no")
 }
 
 /// What another server brought leaves under a reverse-path of the address that forwards it, even if it came under one of ours:
@@ -216,6 +225,20 @@ impl Outgoing for OnItsWay {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waives_tls_says_so_in_one_field_of_the_header() {
+        for (header, waives) in [
+            ("From: a\r\nTLS-Required: No\r\n\r\n", true),
+            ("tls-required:\r\n NO \r\n\r\n", true),
+            ("TLS-Required: Yes\r\n\r\n", false),
+            ("TLS-Required: No\r\nTLS-Required: No\r\n\r\n", false),
+            ("TLS-Required: \r\n\r\n", false),
+            ("From: a\r\n\r\nTLS-Required: No\r\n", false),
+        ] {
+            assert_eq!(waives_tls(header.as_bytes()), waives, "{header:?}");
+        }
+    }
 
     #[test]
     fn what_leaves_has_no_return_path_of_ours() {

@@ -1,9 +1,11 @@
 //! Mail to other servers: the sockets and TLS around `mailraft_outbound`, and what a queue's owner has sent and told.
 
-mod addresses;
+pub mod addresses;
 pub mod allowed;
 mod connection;
+mod counting;
 mod hosts;
+pub mod https;
 mod kept;
 mod line;
 mod message;
@@ -26,6 +28,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::actors::OutwardJob;
 use crate::config::Config;
+use crate::counted::Counted;
 use crate::dns::Resolver;
 use crate::environment::wall;
 use crate::links::Reach;
@@ -61,6 +64,8 @@ pub struct Outbound {
     pub tls: OutboundTls,
     /// MTA-STS policies.
     pub policies: Policies,
+    /// Where sessions are counted for reports.
+    pub counted: Counted,
     /// Memory for reports on their way into a queue.
     pub budget: Budget,
     /// The configuration now.
@@ -84,16 +89,17 @@ impl Outbound {
         reach: Reach,
         budget: Budget,
         config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
+        (tls, counted): (OutboundTls, Counted),
         descriptors: usize,
     ) -> Result<Self, String> {
         let resolvers = config().sender_auth.resolvers.clone();
-        let tls = OutboundTls::of_this_machine();
         Ok(Outbound {
             reach,
             dns: ProvedDns::new(&resolvers)?,
             resolver: Resolver::new(&resolvers)?,
             policies: Policies::new(tls.clone()),
             tls,
+            counted,
             budget,
             config,
             kept: KeptConnections::new((descriptors / 4).clamp(1, KEPT_MAX_CONNECTIONS)),

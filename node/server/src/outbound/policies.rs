@@ -4,15 +4,14 @@
 //! them anew before it sends the domain mail. What that leaves open is in docs/SECURITY.md.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode};
+use mailraft_outbound::route::Reach;
 use mailraft_outbound::tls::hello::Hello;
 use mailraft_outbound::tls::mta_sts::{
     self, Kept, POLICY_MAX_BYTES, Policy, RecordAnswer, Step, policy_host, policy_id, record_name, step,
@@ -21,10 +20,10 @@ use mailraft_outbound::tls::policy::{Authentication, TlsFailure, TlsWanted};
 use mailraft_outbound::tls::report::FailureKind;
 use mailraft_sender_auth::{Dns, Question, Record};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::https::{self, HTTPS_PORT};
 use super::tls::OutboundTls;
 use crate::dns::Resolver;
 
@@ -34,16 +33,10 @@ pub const FETCH_MAX: Duration = Duration::from_secs(60);
 const RECORD_MAX: Duration = Duration::from_secs(10);
 /// Policies that are fetched at once; more wait, within their time.
 pub const FETCHES_AT_ONCE: usize = 16;
-/// Addresses of a policy's host that are tried.
-const ADDRESSES_MAX: usize = 4;
-/// The header of an answer, in bytes.
-const HEADER_MAX_BYTES: usize = 16 << 10;
 /// What is kept, in bytes; what was used longest ago goes first.
 pub const CACHE_MAX_BYTES: usize = 16 << 20;
 /// What an entry takes beside its octets, in bytes.
 const ENTRY_BYTES: usize = 256;
-/// The port of HTTPS.
-const HTTPS_PORT: u16 = 443;
 
 /// Policies; clones share what is kept.
 #[derive(Clone)]
@@ -151,7 +144,9 @@ impl Policies {
         let _turn =
             self.fetching.acquire().await.map_err(|_| FetchError::fetch("the node is going down".to_owned()))?;
         let host = policy_host(domain);
-        let io = connect(&host, self.port, resolver, deadline).await?;
+        // Whoever answers there shows a certificate before he hears anything.
+        let connected = https::connect(&host, self.port, Reach::Private, resolver, deadline).await;
+        let io = connected.map_err(FetchError::fetch)?;
         fetch_over(&self.tls, io, &host).await
     }
 
@@ -186,28 +181,6 @@ async fn record(domain: &str, resolver: &Resolver) -> RecordAnswer {
     }
 }
 
-async fn connect(host: &str, port: u16, resolver: &Resolver, deadline: Instant) -> Result<TcpStream, FetchError> {
-    let dns = resolver.until(deadline);
-    let (v6, v4) = (Question::Aaaa(host.to_owned()), Question::A(host.to_owned()));
-    let (v6, v4) = tokio::join!(dns.ask(&v6), dns.ask(&v4));
-    let addresses = [v6, v4].into_iter().flatten().flatten().filter_map(|record| match record {
-        Record::A(v4) => Some(SocketAddr::new(v4.into(), port)),
-        Record::Aaaa(v6) => Some(SocketAddr::new(v6.into(), port)),
-        Record::Txt(_) | Record::Mx { .. } | Record::Ptr(_) => None,
-    });
-    let mut error = FetchError::fetch(format!("{host} has no address that the DNS would tell"));
-    let addresses: Vec<SocketAddr> = addresses.take(ADDRESSES_MAX).collect();
-    let share = deadline.saturating_duration_since(Instant::now()) / (addresses.len() as u32 + 1);
-    for at in addresses {
-        match tokio::time::timeout(share, TcpStream::connect(at)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(failed)) => error = FetchError::fetch(format!("no connection to {host} at {at}: {failed}")),
-            Err(_) => error = FetchError::fetch(format!("no connection to {host} at {at} in {} s", share.as_secs())),
-        }
-    }
-    Err(error)
-}
-
 /// Fetches the policy from its host: 200 and nothing else, as a redirect would be somebody else's word (RFC 8461, section 3.3).
 async fn fetch_over<S>(tls: &OutboundTls, io: S, host: &str) -> Result<Policy, FetchError>
 where
@@ -221,14 +194,9 @@ where
         },
         text: error.text,
     })?;
-    let http = |error: hyper::Error| FetchError::fetch(format!("{host} does not speak HTTP as it should: {error}"));
-    let mut client = hyper::client::conn::http1::Builder::new();
-    client.max_buf_size(HEADER_MAX_BYTES);
-    let (mut sender, connection) = client.handshake(TokioIo::new(secured.stream)).await.map_err(http)?;
     let request = Request::get("/.well-known/mta-sts.txt").header(HOST, host).header(USER_AGENT, "Mailraft");
     let request = request.body(Empty::<Bytes>::new()).map_err(|e| FetchError::fetch(format!("no request: {e}")))?;
-    let answered = async {
-        let response = sender.send_request(request).await.map_err(http)?;
+    https::ask(secured.stream, request, |response: Response<Incoming>| async move {
         if response.status() != StatusCode::OK {
             return Err(FetchError::fetch(format!("{host} answers {}", response.status().as_u16())));
         }
@@ -242,15 +210,14 @@ where
             None => FetchError::fetch(format!("{host} does not end its answer: {error}")),
         })?;
         Policy::parse(&body.to_bytes()).map_err(|error| FetchError::invalid(host, &error))
-    };
-    tokio::pin!(answered);
-    tokio::select! {
-        biased;
-        answer = &mut answered => return answer,
-        // It may have ended after all of the answer came.
-        _ended = connection => {}
+    })
+    .await
+}
+
+impl From<hyper::Error> for FetchError {
+    fn from(error: hyper::Error) -> Self {
+        FetchError::fetch(format!("it does not speak HTTP as it should: {error}"))
     }
-    answered.await
 }
 
 impl FetchError {

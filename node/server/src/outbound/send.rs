@@ -12,10 +12,12 @@ use mailraft_outbound::outcome::{self, Handover, Onward, Outcome, Phase, Said};
 use mailraft_outbound::reply::EnhancedCode;
 use mailraft_outbound::report::{Event, wants};
 use mailraft_outbound::schedule::{Retry, retry};
-use mailraft_outbound::tls::policy::{Asked, Authentication, Configured, Lasting, Server, TlsWanted, decide};
+use mailraft_outbound::tls::policy::{Asked, Authentication, Configured, Decision, Lasting, Server, TlsWanted, decide};
+use mailraft_outbound::tls::report::AppliedPolicy;
 use mailraft_storage::{CommandId, UnixMillis};
 
 use super::connection::{Patience, Shared, Target, hand_over};
+use super::counting::{self, Counting};
 use super::hosts::{Host, hosts_of};
 use super::message::{MeasureError, Measured, OnItsWay, measure};
 use super::{Outbound, read_item};
@@ -182,7 +184,7 @@ async fn to_domain(
         Ok(hosts) => hosts,
         Err(outcome) => return vec![outcome; count],
     };
-    let demands = message.demands();
+    let asked = asked(message.demands(), measured);
     let mut all: Vec<Option<Handover>> = vec![None; count];
     let mut last = None;
     let mut patience = Patience::new();
@@ -192,8 +194,8 @@ async fn to_domain(
         if open.is_empty() || patience.is_over() {
             break;
         }
-        let (wanted, because, watched) = match tls_for(outbound, domain, host, demands, &config.outbound).await {
-            Ok(wanted) => wanted,
+        let decision = match tls_for(outbound, domain, host, asked, &config.outbound).await {
+            Ok(decision) => decision,
             Err(outcome) => {
                 last = Some(outcome);
                 continue;
@@ -205,13 +207,19 @@ async fn to_domain(
                 host: &host.name,
                 address: *address,
                 helo: &config.tls.hostname,
-                wanted: &wanted,
-                watched: watched.as_ref(),
-                because: &because,
+                wanted: &decision.wanted,
+                watched: decision.watched.as_ref(),
+                because: &decision.because,
                 implicit_tls: smart_host.is_some_and(|of| of.tls == config::SmartHostTls::Implicit),
                 credentials: smart_host
                     .and_then(|of| of.credentials.clone())
                     .map(|(user, password)| Credentials { user, password }),
+                counting: is_counted(host, asked).then_some(Counting {
+                    counted: &outbound.counted,
+                    domain,
+                    host: &host.name,
+                    decision: &decision,
+                }),
             };
             let mut unreached = false;
             let mut of_connection = open.clone();
@@ -251,38 +259,64 @@ fn is_open(handover: Option<&Handover>) -> bool {
     }
 }
 
-type Wanted = (TlsWanted, String, Option<Authentication>);
+/// What its sender asked for. Who demands TLS to the end can't waive it too (RFC 8689, section 5).
+fn asked(demands: Demands, measured: &Measured) -> Asked {
+    match (demands.requiretls, measured.tls_not_required) {
+        (true, _) => Asked::RequireTls,
+        (false, true) => Asked::TlsNotRequired,
+        (false, false) => Asked::Nothing,
+    }
+}
+
+/// Whether sessions for it are told to the domain: not what goes by a smart host, whose they are, nor what no policy is applied to.
+/// So nothing is told of how the reports about TLS arrived, and there is none tomorrow about today's.
+fn is_counted(host: &Host, asked: Asked) -> bool {
+    host.found.is_some() && asked != Asked::TlsNotRequired
+}
 
 /// What TLS a host has to have.
 async fn tls_for(
     outbound: &Outbound,
     domain: &str,
     host: &Host,
-    demands: Demands,
+    asked: Asked,
     config: &config::Outbound,
-) -> Result<Wanted, Outcome> {
+) -> Result<Decision, Outcome> {
     let Some(found) = &host.found else {
         let wanted = match config.smart_host.as_ref().map(|of| of.tls) {
             // It gets a password, and all mail: only who proves that it is this host.
             Some(config::SmartHostTls::Implicit | config::SmartHostTls::StartTls) => {
                 TlsWanted::Authenticated { how: Authentication::WebPki { host: host.name.clone() } }
             }
-            Some(config::SmartHostTls::Opportunistic) | None if demands.requiretls => {
+            Some(config::SmartHostTls::Opportunistic) | None if asked == Asked::RequireTls => {
                 TlsWanted::Authenticated { how: Authentication::WebPki { host: host.name.clone() } }
             }
             Some(config::SmartHostTls::Opportunistic) | None => TlsWanted::Opportunistic,
         };
-        return Ok((wanted, "the configuration wants it of the smart host".to_owned(), None));
+        return Ok(Decision {
+            wanted,
+            watched: None,
+            needs_requiretls: asked == Asked::RequireTls,
+            counted_as: AppliedPolicy::NoPolicy,
+            flaw: None,
+            because: "the configuration wants it of the smart host".to_owned(),
+        });
     };
-    let asked = if demands.requiretls { Asked::RequireTls } else { Asked::Nothing };
     let policy = match &outbound.resolver {
-        Some(resolver) => outbound.policies.of(domain, resolver, wall().0 / 1_000).await.policy,
+        Some(resolver) => {
+            let found = outbound.policies.of(domain, resolver, wall().0 / 1_000).await;
+            if let Some(kind) = found.flaw.filter(|_| is_counted(host, asked)) {
+                counting::not_fetched(&outbound.counted, domain, kind, found.policy.as_ref());
+            }
+            found.policy
+        }
         None => None,
     };
     let server = Server { domain, host: &host.name, mx: found.mx, dane: &found.dane, mta_sts: policy.as_ref() };
     match decide(server, Configured::AsTheDomainAsks, asked) {
-        Ok(decision) => Ok((decision.wanted, decision.because, decision.watched)),
+        Ok(decision) => Ok(decision),
         Err(refusal) => {
+            counting::refused(&outbound.counted, domain, &refusal, policy.as_ref());
             let (code, sentence) = (EnhancedCode::new(4, 7, 10), refusal.sentence());
             let diagnosis = outcome::Diagnosis::ours(None, Phase::Tls, code, &sentence);
             Err(match refusal.lasting() {

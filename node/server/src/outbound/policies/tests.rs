@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::outbound::https::HEADER_MAX_BYTES;
 use crate::proved_dns::tests as dns;
 
 const DOMAIN: &str = "b.test";
