@@ -17,7 +17,7 @@ help:
 	@echo "make package      target/package: a .deb, its bill of materials, SHA256SUMS"
 	@echo "make package-test the package in a fresh Debian, and gone again; as root"
 	@echo "make ansible-check what shows of the roles without a machine"
-	@echo "make ansible-test the plays over SSH against three Debian machines on this one; as root, 10 minutes"
+	@echo "make ansible-test the plays over SSH against three Debian machines on this one; as root, up to half an hour"
 	@echo "make audit DB=p   known vulnerabilities, from a checkout of the advisory database at p"
 
 prepare:
