@@ -162,6 +162,14 @@ pub enum Fault {
         /// What tells his incarnation from another operator's.
         nonce: u8,
     },
+    /// The same, by an operator who goes on with nothing that these nodes know of: he names a higher incarnation, whose number is
+    /// the first node's.
+    TakeOverAnew {
+        /// The nodes.
+        nodes: Vec<NodeId>,
+        /// What tells his incarnation from another operator's.
+        nonce: u8,
+    },
     /// An operator wants other settings of regions, until he hears that they are made.
     Settings {
         /// What is to change.
@@ -241,6 +249,7 @@ impl Fault {
             Fault::ActorPanic { .. } => "actor panic",
             Fault::RottenStandby { .. } => "rotten standby",
             Fault::TakeOver { .. } => "takeover",
+            Fault::TakeOverAnew { .. } => "takeover anew",
             Fault::Settings { .. } => "settings of regions",
             Fault::Move { .. } => "membership change",
             Fault::Ballot { .. } => "change of voters",
@@ -281,6 +290,7 @@ impl Fault {
             | Fault::CorruptRows { .. }
             | Fault::RottenStandby { .. }
             | Fault::TakeOver { .. }
+            | Fault::TakeOverAnew { .. }
             | Fault::Settings { .. }
             | Fault::ActorPanic { .. } => None,
         }

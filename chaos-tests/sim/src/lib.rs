@@ -2,7 +2,8 @@
 //!
 //! * [`world`]: the world, its parts put together, and [a whole run](world::run) of it. [`setup`]: its size and length.
 //!   `event`, `queue`, `inputs`: what happens, and when.
-//! * [`suite`]: many runs from one seed, and the smallest form of one that fails.
+//! * [`suite`]: many runs from one seed, and the smallest form of one that fails. [`takeovers`]: worlds whose takeovers are
+//!   broken off.
 //! * [`scenarios`]: interleavings that chance rarely finds, as scripts.
 //! * [`faults`], `under_way`: what is broken when, and now. `net`, `clock`, `dice`: network, clocks, chance.
 //! * `host`, [`node_log`], `actors`: nodes around the production cores, and actors around the production owners. `chain`: what running
@@ -11,7 +12,7 @@
 //! * `promise`: a backup region, and what was answered.
 //! * `mailboxes`, `clients`, `session`, `message`: what there is, and who asks for it. `office`, `accounts`:
 //!   administrators, logins, and what they heard.
-//! * `witness`, `trace`, `unresolved`: what was seen, what happened, and what nobody heard of.
+//! * `witness`, `trace`, `unresolved`: what was seen, what happened, and what nobody heard of. [`moments`]: what a takeover came to.
 
 mod accounts;
 mod actors;
@@ -25,6 +26,7 @@ mod host;
 mod inputs;
 mod mailboxes;
 mod message;
+pub mod moments;
 mod moves;
 mod net;
 pub mod node_log;
@@ -38,6 +40,7 @@ pub mod scenarios;
 mod session;
 pub mod setup;
 pub mod suite;
+pub mod takeovers;
 mod trace;
 mod under_way;
 mod unresolved;
@@ -46,4 +49,5 @@ pub mod world;
 
 pub use setup::Setup;
 pub use suite::{episode, long_episode, region_episode, run_episode, takeover_episode};
+pub use takeovers::broken_takeover_episode;
 pub use world::run::{Ran, run_with};

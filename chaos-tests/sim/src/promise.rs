@@ -80,8 +80,12 @@ pub struct Promise {
     takeover_expected: bool,
     /// When an operator first said that it does.
     word_given_at: Option<Micros>,
+    /// The nodes at which an operator said so.
+    asked: BTreeSet<NodeId>,
     /// Replicas that said that they are sealed.
     sealed: BTreeSet<ReplicaId>,
+    /// Replicas that said that their incarnation's number has two nonces.
+    contested: BTreeSet<ReplicaId>,
     /// What may be lost with the home, or must not be.
     told: BTreeMap<PartitionId, Vec<Told>>,
     /// The incarnations that there were, and where each began.
@@ -185,6 +189,26 @@ impl Promise {
         self.word_given_at.is_some()
     }
 
+    /// He says so at these nodes.
+    pub fn asks(&mut self, nodes: &[NodeId]) {
+        self.asked.extend(nodes);
+    }
+
+    /// Whether no operator has said so at a node.
+    pub fn is_new_to_word(&self, node: NodeId) -> bool {
+        !self.asked.contains(&node)
+    }
+
+    /// Whether that a replica is contested is news.
+    pub fn is_contested_first(&mut self, replica: ReplicaId) -> bool {
+        self.contested.insert(replica)
+    }
+
+    /// Whether that a replica is sealed is news.
+    pub fn is_sealed_first(&self, replica: ReplicaId) -> bool {
+        !self.sealed.contains(&replica)
+    }
+
     /// From when on the old home, if it lives, may show what its successor in a partition lacks, though it answers nobody: where
     /// answers may run ahead of the backup, or the home goes on alone. Only the first incarnation's has no other word before.
     pub fn may_show_lost_since(&self, partition: PartitionId, incarnation: u32) -> Option<Micros> {
@@ -231,6 +255,11 @@ impl Promise {
     /// The last index of an incarnation of a partition that the one behind it has, if one has begun.
     pub fn fork_behind(&self, partition: PartitionId, incarnation: u32) -> Option<Index> {
         self.begun.range((partition, incarnation + 1)..=(partition, u32::MAX)).next().map(|(_, begun)| begun.fork)
+    }
+
+    /// Whether any incarnation of the control group has begun behind the first.
+    pub fn has_begun_any(&self) -> bool {
+        self.begun.keys().any(|(partition, _)| *partition == PartitionId::CONTROL)
     }
 
     /// Whether an incarnation of a partition has begun.

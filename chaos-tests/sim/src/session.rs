@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mailraft_checkers::{At, Micros, Op};
-use mailraft_mailbox::api::FetchedContent;
+use mailraft_mailbox::api::{FetchedContent, MessageState, Selected};
 use mailraft_mailbox::{Following, Once, Request, Unheard, session};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, MailboxId, NodeId};
@@ -38,6 +38,12 @@ pub struct Session {
     pub busy: Option<Busy>,
     /// Which answers its client has heard.
     pub unheard: Unheard,
+    /// Its client does not hear that another region takes over: it stays at its node as long as that runs.
+    pub stays: bool,
+    /// What its client keeps of the folder that it has open.
+    pub kept: Option<Kept>,
+    /// What its client had kept when it came back, until it has opened that folder.
+    pub returns_with: Option<Kept>,
     /// What its client asks again next, as it is not sure that it was done, or wants it twice.
     pub again: Option<Op>,
     /// The message that is being uploaded.
@@ -64,6 +70,39 @@ pub struct Busy {
     pub started: Micros,
     /// The body that it reads.
     pub reading: Option<BodyRead>,
+    /// Its client has opened a folder that it had kept, and asks what it missed.
+    pub returning: Option<Returning>,
+}
+
+/// What a client keeps of a folder beyond its connection.
+pub struct Kept {
+    /// The name under which it opened it.
+    pub name: String,
+    /// What it knows of it.
+    pub folder: Selected,
+}
+
+/// A client that has opened a folder again.
+pub struct Returning {
+    /// What it had kept.
+    pub kept: Kept,
+    /// What it was told when it opened it.
+    pub selected: Selected,
+    /// The position of that.
+    pub at: At,
+}
+
+impl Kept {
+    /// Messages that are new, or whose flags changed.
+    pub fn takes_in(&mut self, messages: &[MessageState]) {
+        let known = &mut self.folder.messages;
+        for message in messages {
+            match known.binary_search_by_key(&message.uid, |known| known.uid) {
+                Ok(at) => known[at] = message.clone(),
+                Err(at) => known.insert(at, message.clone()),
+            }
+        }
+    }
 }
 
 /// A body that is read chunk by chunk.
@@ -100,6 +139,9 @@ impl Session {
             conns_before: 0,
             busy: None,
             unheard: Unheard::default(),
+            stays: false,
+            kept: None,
+            returns_with: None,
             again: None,
             sealed: None,
             over: false,
@@ -125,12 +167,14 @@ impl Session {
         assert!(self.busy.is_none() && self.conn.is_none(), "a session leaves one mailbox before it turns to another");
         (self.mailbox, self.machine, self.conns_before) = (mailbox, session::Session::new(), self.conns);
         self.unheard = Unheard::default();
+        (self.kept, self.returns_with) = (None, None);
     }
 
     /// Its node died, and with it all that it knew.
     pub fn dies(&mut self) {
         (self.machine, self.conns_before, self.conn) = (session::Session::new(), self.conns, None);
         (self.sealed, self.over, self.wakes_at) = (None, true, None);
+        self.returns_with = self.kept.take().or(self.returns_with.take());
         self.unheard = Unheard::default();
         self.timer += 1;
     }

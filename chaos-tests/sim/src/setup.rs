@@ -84,6 +84,8 @@ pub struct Setup {
     pub again_permille: u64,
     /// Of a thousand clients that ask for something that is done once so many lose their connection soon after.
     pub hang_ups_permille: u64,
+    /// Whether a client that lost its connection comes back with what it has kept of its folder, and asks what it missed.
+    pub clients_return: bool,
     /// Of a thousand messages that are delivered so many are submitted: their repeats are known by whether the first one's
     /// answer was heard.
     pub submissions_permille: u64,
@@ -139,6 +141,7 @@ impl Setup {
             repeats_mean: 2_000_000,
             again_permille: 80,
             hang_ups_permille: 30,
+            clients_return: false,
             submissions_permille: 250,
             ballots_permille: 0,
             accounts: 0,

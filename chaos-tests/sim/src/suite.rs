@@ -311,6 +311,7 @@ mod tests {
             operations: 0,
             installed: 0,
             accounts_changed: 0,
+            moments: BTreeMap::new(),
             timeline: Vec::new(),
             plan,
         }

@@ -7,6 +7,7 @@ use mailraft_checkers::{Bounds, Checker, Micros, Record, Report, Rule, Violation
 use mailraft_storage::{NodeId, PartitionId, Term};
 use raft::eraftpb::Message;
 
+use crate::moments::{Moment, Moments};
 use crate::questions::Questions;
 use crate::trace::Trace;
 
@@ -22,6 +23,7 @@ pub struct Witness {
     installed: u64,
     /// How often the world itself found that a rule held.
     held: BTreeMap<Rule, u64>,
+    moments: Moments,
 }
 
 /// What a run showed, in the end.
@@ -36,6 +38,8 @@ pub struct Verdict {
     pub operations: u64,
     /// Snapshots installed.
     pub installed: u64,
+    /// What it came to in takeovers, and how often.
+    pub moments: Moments,
     /// The last lines of what happened.
     pub timeline: Vec<String>,
 }
@@ -52,7 +56,18 @@ impl Witness {
             operations: 0,
             installed: 0,
             held: BTreeMap::new(),
+            moments: Moments::new(),
         }
+    }
+
+    /// It has come to this.
+    pub fn comes_to(&mut self, moment: Moment) {
+        *self.moments.entry(moment).or_default() += 1;
+    }
+
+    /// Whether it has come to this.
+    pub fn has_come_to(&self, moment: Moment) -> bool {
+        self.moments.contains_key(&moment)
     }
 
     /// A line of the history that the checkers judge.
@@ -124,7 +139,7 @@ impl Witness {
 
     /// The verdict. Where the world itself saw something wrong, the checkers are not asked.
     pub fn finish(self) -> Verdict {
-        let Witness { trace, checker, wrong, operations, installed, held, .. } = self;
+        let Witness { trace, checker, wrong, operations, installed, held, moments, .. } = self;
         let mut report = if wrong.is_empty() { checker.finish() } else { Report::default() };
         for (rule, checks) in held {
             *report.checks.entry(rule).or_default() += checks;
@@ -137,6 +152,7 @@ impl Witness {
             events: trace.events(),
             operations,
             installed,
+            moments,
             timeline: trace.timeline(),
         }
     }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mailraft_checkers::Rule;
-use mailraft_sim::{Ran, Setup, episode, region_episode, run_episode, run_with, takeover_episode};
+use mailraft_sim::moments::Moment;
+use mailraft_sim::{
+    Ran, Setup, broken_takeover_episode, episode, region_episode, run_episode, run_with, takeover_episode,
+};
 
 fn clean(ran: &Ran, what: &str) {
     let told: Vec<String> = ran.report.violations.iter().take(3).map(ToString::to_string).collect();
@@ -56,6 +59,8 @@ struct Survey {
     operations: u64,
     words: u64,
     checks: BTreeMap<Rule, u64>,
+    /// In how many worlds it came to each moment, and how often.
+    moments: BTreeMap<Moment, (u64, u64)>,
     violated: Vec<String>,
     last: Vec<String>,
 }
@@ -71,6 +76,10 @@ fn survey(kind: &str, numbers: impl Iterator<Item = u64>, run: fn(u64) -> Ran) -
         for (rule, count) in ran.report.checks {
             *survey.checks.entry(rule).or_default() += count;
         }
+        for (moment, times) in ran.moments {
+            let (worlds, all) = survey.moments.entry(moment).or_default();
+            (*worlds, *all) = (*worlds + 1, *all + times);
+        }
         if let Some(first) = ran.report.violations.first() {
             let line = format!("{kind}(1, {number}): {first}");
             eprintln!("{line}");
@@ -78,7 +87,11 @@ fn survey(kind: &str, numbers: impl Iterator<Item = u64>, run: fn(u64) -> Ran) -
             survey.last = ran.timeline;
         }
     }
-    let Survey { ran, violated, last, .. } = &survey;
+    let Survey { ran, violated, last, moments, .. } = &survey;
+    for moment in Moment::ALL {
+        let (worlds, times) = moments.get(moment).copied().unwrap_or_default();
+        println!("{kind}: in {worlds} of {ran} worlds, {times} times: {moment:?}");
+    }
     let clean = violated.is_empty();
     assert!(clean, "{} of {ran} worlds: {violated:#?}\nthe last of them:\n{}", violated.len(), last.join("\n"));
     survey
@@ -119,6 +132,20 @@ fn a_takeover_loses_no_more_than_is_promised_in_a_fixed_set_of_worlds() {
     for rule in [Rule::Bound, Rule::Superseded] {
         assert!(survey.checks[&rule] > 0, "{:?}", survey.checks);
     }
+}
+
+fn broken(number: u64) -> Ran {
+    let (setup, plan) = broken_takeover_episode(1, number);
+    run_with(setup, plan)
+}
+
+/// Worlds of takeovers that are broken off, unless MAILRAFT_SEEDS names a number.
+const BROKEN_EPISODES: u64 = 24;
+
+#[test]
+fn takeovers_that_are_broken_off_and_begun_again_lose_no_more_in_a_fixed_set_of_worlds() {
+    let survey = survey("broken_takeover_episode", 0..worlds(BROKEN_EPISODES), broken);
+    assert!(survey.operations > 300 * survey.ran, "{} operations", survey.operations);
 }
 
 /// Seeds in which the simulator found something, and what that was. What is drawn from a seed has changed since; the

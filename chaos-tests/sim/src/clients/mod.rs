@@ -75,6 +75,12 @@ impl Clients {
         number
     }
 
+    /// The number of a session that never was, by which something is judged.
+    pub fn judged_alone(&mut self) -> u64 {
+        self.last_session += 1;
+        self.last_session
+    }
+
     /// A session is gone for good; None if there is none of this number.
     pub fn disconnect(&mut self, number: u64) -> Option<Session> {
         self.sessions.remove(&number)

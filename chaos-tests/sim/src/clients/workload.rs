@@ -99,6 +99,9 @@ impl Clients {
     pub fn imap_command(&mut self, number: u64, setup: &Setup) -> Option<Op> {
         let (session, work) = (self.sessions.get(&number)?, &mut self.dice);
         let name = |work: &mut Dice| (*work.pick(&NAMES).unwrap_or(&"INBOX")).to_owned();
+        if let Some(kept) = &session.returns_with {
+            return Some(Op::Select { folder: kept.name.clone() });
+        }
         let Some(following) = session.following() else {
             return Some(match work.below(20) {
                 0 => Op::List,

@@ -16,7 +16,7 @@ use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 use crate::event::{Event, Local, ToActor, ToSession};
 use crate::host::CLUSTER;
 use crate::message;
-use crate::session::{BodyRead, Busy, Kind, Sealed};
+use crate::session::{BodyRead, Busy, Kind, Sealed, Session};
 use crate::world::World;
 
 /// The number of a connection that was given up: nobody hears its answers.
@@ -41,13 +41,15 @@ impl World {
         assert!(session.busy.is_none(), "a session does one thing at a time");
         if closes && session.machine.following().is_some() {
             session.machine.close_folder();
+            session.kept = None;
             self.witness.record(Record::Closed { at: now, session: number });
         }
         // Whoever goes on has the answers so far.
         session.unheard.client_went_on();
         let once = op.is_once().then(|| session.unheard.once(request_of(&op)));
         let request = request(&op, once.as_ref());
-        session.busy = Some(Busy { id, op, request: request.clone(), once, started: now, reading: None });
+        session.busy =
+            Some(Busy { id, op, request: request.clone(), once, started: now, reading: None, returning: None });
         self.tells_what_is_heard(number);
         self.with_machine(number, None, |machine, env, out| machine.begin(env, id, request, out));
     }
@@ -138,7 +140,11 @@ impl World {
 
     fn hears_of_leader(&mut self, number: u64) {
         let Some(session) = self.clients.session(number) else { return };
-        let leader = self.leader_as_seen(session.node, self.mailboxes.partition(session.mailbox));
+        let partition = self.mailboxes.partition(session.mailbox);
+        let leader = match session.stays {
+            true => self.leader_as_told(session.node, partition),
+            false => self.leader_as_seen(session.node, partition),
+        };
         self.with_machine(number, None, |machine, env, out| machine.leader(env, leader, out));
     }
 
@@ -173,6 +179,13 @@ impl World {
         }
     }
 
+    /// Clients are told to connect to another region than that of a node: all do but those that stay.
+    pub fn clients_leave(&mut self, node: NodeId) {
+        let leaves = |s: &&Session| s.node == node && !s.over && !s.stays;
+        let concerned: Vec<u64> = self.clients.sessions().filter(leaves).map(|s| s.number).collect();
+        concerned.into_iter().for_each(|number| self.client_is_cut_off(number));
+    }
+
     fn client_is_cut_off(&mut self, number: u64) {
         let Some(session) = self.clients.session_mut(number) else { return };
         let open = session.machine.following().is_some();
@@ -190,9 +203,13 @@ impl World {
 
     /// Whom a node believes to lead.
     pub fn leader_as_seen(&self, node: NodeId, partition: PartitionId) -> Option<NodeId> {
-        let leader = self.hosts.get(&node)?.up.as_ref()?.leaders.get(&partition).copied();
+        let leader = self.leader_as_told(node, partition);
         // Two sites can't keep a home that lives on from answering reads of what was answered before.
         leader.filter(|leader| !self.promise.is_word_given() || self.promise.is_far(*leader))
+    }
+
+    fn leader_as_told(&self, node: NodeId, partition: PartitionId) -> Option<NodeId> {
+        self.hosts.get(&node)?.up.as_ref()?.leaders.get(&partition).copied()
     }
 
     /// A session that delivers turns to another mailbox: each delivery goes to its own mailbox's actor.
@@ -210,7 +227,7 @@ impl World {
 
     /// Lets a session's machine do something, and carries out what it wants done. `heard` is where in the log the
     /// answer stands that it hears.
-    fn with_machine(
+    pub(super) fn with_machine(
         &mut self,
         number: u64,
         heard: Option<Position>,
@@ -267,11 +284,19 @@ impl World {
             Step::EndUpload { body } => {
                 session.sealed.take_if(|sealed| sealed.body == body);
             }
-            Step::Event(event) => self.record(Record::Event { at, session: number, event }),
+            Step::Event(event) => {
+                self.keeps_event(number, &event);
+                self.record(Record::Event { at, session: number, event });
+            }
             Step::Resumed { folder, since, resumed, missed: _ } => {
+                self.counts_resume(since, &resumed);
+                self.keeps_resumed(number, &resumed);
                 self.record(Record::Resumed { at, session: number, folder, since, resumed });
             }
-            Step::FolderGone(_) => self.record(Record::Closed { at, session: number }),
+            Step::FolderGone(_) => {
+                session.kept = None;
+                self.record(Record::Closed { at, session: number });
+            }
             Step::GoesOnAs { old, new } => self.goes_on_as(number, old, new),
             Step::Finished { id, asked, finished } => self.finished(number, id, asked, finished, heard),
         }
@@ -311,6 +336,13 @@ impl World {
         let Some(session) = self.clients.session_mut(number) else { return };
         let mailbox = session.mailbox;
         let Some(busy) = session.busy.as_mut() else { return };
+        if busy.returning.is_some() {
+            let resumed = match finished {
+                Finished::Done((Answer::Resumed(resumed), _)) => Some(resumed),
+                Finished::Done(_) | Finished::Unknown | Finished::NotDone(_) => None,
+            };
+            return self.is_told_what_it_missed(number, resumed);
+        }
         let heard = heard.map(as_checked);
         let (answer, at) = match finished {
             Finished::Done((answer, at)) => (answer, as_checked(at)),
@@ -348,7 +380,12 @@ impl World {
         };
         let reply = match answer {
             Answer::Selected(selected) => {
+                let name = if let Op::Select { folder } = &busy.op { folder.clone() } else { String::new() };
                 self.record(Record::Opened { at: now, session: number, mailbox, selected: selected.clone() });
+                self.keeps_opened(number, &name, &selected);
+                if self.asks_what_it_missed(number, &selected, at) {
+                    return;
+                }
                 Reply::Answer(Answer::Selected(selected))
             }
             Answer::Fetched(fetched) if matches!(busy.op, Op::ReadBody { .. }) => {
@@ -446,7 +483,7 @@ impl World {
     }
 
     /// The client has its answer, or gives up; what it does next.
-    fn ends(&mut self, number: u64, ended: Ended, position: Option<At>, asked: u32) {
+    pub(super) fn ends(&mut self, number: u64, ended: Ended, position: Option<At>, asked: u32) {
         let marker = match self.clients.session(number).and_then(|s| s.busy.as_ref()).map(|b| &b.op) {
             Some(Op::Deliver { marker, .. }) => Some(*marker),
             _ => None,
@@ -457,6 +494,9 @@ impl World {
         let Some(session) = self.clients.session_mut(number) else { return };
         let (kind, mailbox) = (session.kind, session.mailbox);
         let Some(mut busy) = session.busy.take() else { return };
+        if matches!(ended, Ended::Refused(_)) {
+            session.returns_with = None;
+        }
         if let Some(once) = busy.once.take() {
             session.unheard.answered(once, matches!(ended, Ended::Done(_)).then_some(busy.id));
         }

@@ -7,6 +7,7 @@ use mailraft_cluster::taken_over;
 use mailraft_storage::{Entry, EntryKind, Index, NodeId, PartitionId, ReplicaId, TakenOver, Term};
 
 use super::regions::bound_us;
+use crate::moments::Moment;
 use crate::promise::{Answered, Told};
 use crate::world::World;
 
@@ -146,6 +147,7 @@ impl World {
             "partition {partition} is of incarnation {incarnation} from {fork} on, and lacks {} answers",
             lost.len()
         ));
+        self.counts_beginning(partition, incarnation, lost.len());
         let waited = lost.iter().filter(|told| !told.alone);
         let newest = waited.map(|told| told.answered.at).max().unwrap_or_default();
         for told in &lost {
@@ -175,11 +177,16 @@ impl World {
 
     /// The old home answers after an operator's word: under `geo` nothing that its successor lacks, unless alone.
     pub(super) fn old_home_answers(&mut self, node: NodeId, partition: PartitionId, index: Index, term: Term) {
+        let held = self.is_held(partition, index, Some(term));
+        self.witness.comes_to(Moment::OldHomeAnswers);
+        if !held {
+            self.witness.comes_to(Moment::OldHomeAnswersUnheld);
+        }
         if self.promise.rpo_max().is_some() || self.says_alone(node, partition) {
             return;
         }
         self.witness.held(Rule::Superseded);
-        if !self.is_held(partition, index, Some(term)) {
+        if !held {
             let what =
                 format!("node {node} answers entry {index} of partition {partition}, which those lack who took over");
             self.goes_wrong(Rule::Superseded, what);

@@ -73,6 +73,7 @@ impl World {
             return;
         }
         self.say(format!("node {node} dies"));
+        self.counts_death(node);
         let now = self.now();
         let World { hosts, dice, .. } = self;
         if let Some(host) = hosts.get_mut(&node) {

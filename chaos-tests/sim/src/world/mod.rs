@@ -3,7 +3,7 @@
 //!
 //! * `run`: a whole run. `machine`: cores and the threads around them. `reach`: mailbox actors. `client`, `workload`:
 //!   sessions and what they do. `regions`: what a backup region holds. `settings`: what an operator sets about it.
-//!   `takeover`: it takes over. `losses`: what it lacks then. `fates`: what became of what nobody heard of. `directory`: the
+//!   `takeover`: it takes over. `losses`: what it lacks then. `moments`: what it came to. `returns`: clients that come back. `fates`: what became of what nobody heard of. `directory`: the
 //!   directory, its administrators, logins. `operator`, `corruption`: members of groups change, and rows turn bad.
 
 mod client;
@@ -12,9 +12,11 @@ mod directory;
 mod fates;
 mod losses;
 mod machine;
+mod moments;
 mod operator;
 mod reach;
 mod regions;
+mod returns;
 pub mod run;
 mod settings;
 mod takeover;

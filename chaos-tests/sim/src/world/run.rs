@@ -9,6 +9,7 @@ use mailraft_storage::{Env, NodeId, PartitionId, RowBatch, RowKey, Rows, StoreEr
 use sha2::{Digest, Sha256};
 
 use super::directory::first_directory_rows;
+use super::takeover::Names;
 use super::{Beginners, World};
 use crate::clients::Clients;
 use crate::clock::Clock;
@@ -18,6 +19,7 @@ use crate::faults::{Fault, Planned, Size, draw, draw_of_regions, draw_of_setting
 use crate::host::Host;
 use crate::inputs::Inputs;
 use crate::mailboxes::Mailboxes;
+use crate::moments::Moments;
 use crate::moves::Moves;
 use crate::net::Net;
 use crate::node_log::NodeLog;
@@ -63,6 +65,8 @@ pub struct Ran {
     pub installed: u64,
     /// Changes of accounts that were answered.
     pub accounts_changed: usize,
+    /// What it came to in takeovers, and how often.
+    pub moments: Moments,
     /// The last lines of what happened.
     pub timeline: Vec<String>,
     /// The faults there were.
@@ -96,7 +100,8 @@ impl World {
     /// A new cluster, with nothing in it but its first mailboxes.
     pub fn new(setup: Setup, plan: Vec<Planned>) -> Self {
         let mut env = Env::seeded(setup.seed ^ 0xc11e_0715);
-        let takes_over = plan.iter().any(|planned| matches!(planned.fault, Fault::TakeOver { .. }));
+        let takes_over =
+            plan.iter().any(|planned| matches!(planned.fault, Fault::TakeOver { .. } | Fault::TakeOverAnew { .. }));
         let mailboxes = Mailboxes::new(setup.mailboxes, setup.partitions, &mut env);
         let bounds = Bounds {
             serves_within: SERVES_WITHIN,
@@ -189,6 +194,14 @@ impl World {
             // Two sessions of each mailbox at least, on different nodes.
             let mailbox = there[number as usize % there.len()];
             let session = self.connect(node, kind, mailbox);
+            // Who reads at the old home is shown what is over, which nobody can help; who delivers is answered right.
+            if self.setup.clients_return
+                && kind == Kind::Smtp
+                && number % 2 == 0
+                && let Some(session) = self.clients.session_mut(session)
+            {
+                session.stays = true;
+            }
             let at = 600_000 + self.clients.dice().below(400_000);
             self.queue.push(at, Event::Next(session));
         }
@@ -337,7 +350,8 @@ impl World {
             Fault::SlowNode { node, factor } => self.host_mut(node).slow = factor,
             Fault::ActorPanic { node } => self.actors_panic(node),
             Fault::RottenStandby { node } => self.promise.rots(node),
-            Fault::TakeOver { nodes, nonce } => self.take_over(&nodes, nonce),
+            Fault::TakeOver { nodes, nonce } => self.take_over(&nodes, nonce, Names::AsKnown),
+            Fault::TakeOverAnew { nodes, nonce } => self.take_over(&nodes, nonce, Names::Drawn),
             Fault::Settings { settings } => self.wants_settings(settings),
             Fault::Move { partition, from, to } => self.move_replica(PartitionId(partition), from, to),
             Fault::Ballot { partition, from, to } => self.changes_voters(PartitionId(partition), from, to),
@@ -381,6 +395,7 @@ impl World {
             | Fault::Ballot { .. }
             | Fault::RottenStandby { .. }
             | Fault::TakeOver { .. }
+            | Fault::TakeOverAnew { .. }
             | Fault::Settings { .. }
             | Fault::ActorPanic { .. } => {}
         }
@@ -560,7 +575,7 @@ impl World {
     pub fn finish(self) -> Ran {
         let simulated = self.now();
         let World { witness, faults, office, .. } = self;
-        let Verdict { report, hash, events, operations, installed, timeline } = witness.finish();
+        let Verdict { report, hash, events, operations, installed, moments, timeline } = witness.finish();
         Ran {
             hash,
             events,
@@ -568,6 +583,7 @@ impl World {
             operations,
             installed,
             accounts_changed: office.accounts().answered(),
+            moments,
             timeline,
             report,
             plan: faults.into_plan(),

@@ -52,7 +52,7 @@ impl World {
         };
         let number = self.connect(node, session.kind, session.mailbox);
         if let Some(now) = self.clients.session_mut(number) {
-            now.again = session.again;
+            (now.again, now.returns_with) = (session.again, session.returns_with);
         }
         let at = self.now() + self.clients.think(session.kind, &self.setup) / 2;
         self.queue.push(at, Event::Next(number));
