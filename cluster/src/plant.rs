@@ -93,6 +93,8 @@ mailraft_storage::plants! {
     AheadAdopts,
     /// Messages of any incarnation are heard.
     OtherIncarnationHeard,
+    /// Incarnations of one number are one, whoever named them.
+    NonceNotCompared,
     /// Changes of members of an earlier incarnation count that are found below the first entry of the next.
     OldChangesCount,
     /// Mail partitions adopt by the operator's word.

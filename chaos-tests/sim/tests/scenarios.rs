@@ -79,4 +79,13 @@ scenarios! {
     more_promised: "more-promised",
     less_promised: "less-promised",
     takeover_rotten: "takeover-rotten",
+    word_again: "word-again",
+    word_deaths: "word-deaths",
+    word_rivals: "word-rivals",
+    word_slept: "word-slept",
+    word_over_half: "word-over-half",
+    word_amid_snapshot: "word-amid-snapshot",
+    word_false_alone: "word-false-alone",
+    word_false: "word-false",
+    word_returns: "word-returns",
 }

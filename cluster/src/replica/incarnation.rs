@@ -145,6 +145,7 @@ impl Replica {
             std::cmp::Ordering::Less => Speaks::Earlier,
             std::cmp::Ordering::Greater => Speaks::Later,
             std::cmp::Ordering::Equal if own.number < 2 || theirs.nonce == own.nonce => Speaks::Own,
+            std::cmp::Ordering::Equal if plant::is(Fault::NonceNotCompared) => Speaks::Own,
             std::cmp::Ordering::Equal => Speaks::Rival,
         }
     }

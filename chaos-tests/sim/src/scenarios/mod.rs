@@ -25,6 +25,7 @@ mod started_lately;
 mod takeover;
 mod two_actors;
 mod upload;
+mod words;
 mod wrong_year;
 
 use crate::world::run::Ran;
@@ -40,7 +41,7 @@ pub struct Scenario {
     pub run: fn(u64) -> Result<Ran, String>,
 }
 
-const ALL: [Scenario; 46] = [
+const ALL: [Scenario; 55] = [
     Scenario {
         name: "half-change",
         about: "restarts with a change of members half applied, at each of four steps",
@@ -267,10 +268,55 @@ const ALL: [Scenario; 46] = [
         about: "a standby is not what was applied, and the others take over",
         run: degraded::a_rotten_standby_stops_nobody,
     },
+    Scenario {
+        name: "word-again",
+        about: "whoever adopted first dies, and the word is given again at the others",
+        run: words::who_adopted_first_dies,
+    },
+    Scenario {
+        name: "word-deaths",
+        about: "nodes die before and behind the sync that adopts, and as the first leader of an incarnation",
+        run: words::they_die_as_they_adopt,
+    },
+    Scenario {
+        name: "word-rivals",
+        about: "two operators give one number two nonces at once",
+        run: words::one_number_with_two_nonces_serves_nothing,
+    },
+    Scenario {
+        name: "word-slept",
+        about: "a node sleeps through a takeover and begins another, which then takes over from the first",
+        run: words::one_that_slept_names_a_higher_number,
+    },
+    Scenario {
+        name: "word-over-half",
+        about: "a second operator goes over a word that has not begun",
+        run: words::half_a_takeover_is_gone_over,
+    },
+    Scenario {
+        name: "word-amid-snapshot",
+        about: "a word comes while a snapshot is being put in place",
+        run: words::a_word_comes_amid_a_snapshot,
+    },
+    Scenario {
+        name: "word-false-alone",
+        about: "the word is false, and the old home answers alone until it hears of it",
+        run: words::the_old_home_answers_alone_until_it_hears,
+    },
+    Scenario {
+        name: "word-false",
+        about: "the word is false, and clients stay at the old home, which reaches one standby",
+        run: words::the_old_home_answers_nothing_that_it_can_not_keep,
+    },
+    Scenario {
+        name: "word-returns",
+        about: "a client comes back behind a takeover with what it had kept of what is lost",
+        run: words::who_kept_what_is_lost_is_told_everything,
+    },
 ];
 
 /// Scenarios of a takeover, and the planted faults that make each of them fail.
-pub const PLANTED: [(&str, &str); 20] = [
+pub const PLANTED: [(&str, &str); 26] = [
     ("takeover-elects", "HeldByOneStandby"),
     ("takeover-half", "MailBeforeControl"),
     ("takeover-half", "OneOfThreeIsEnough"),
@@ -291,6 +337,12 @@ pub const PLANTED: [(&str, &str); 20] = [
     ("more-promised", "LessPromisedForgotten"),
     ("less-promised", "LessPromisedUnheard"),
     ("takeover-rotten", "RottenStandbyStopsHome"),
+    ("word-again", "OneOfThreeIsEnough"),
+    ("word-deaths", "AdoptsUnsynced"),
+    ("word-rivals", "NonceNotCompared"),
+    ("word-slept", "UidsGoOn"),
+    ("word-false", "HeldByOneStandby"),
+    ("word-returns", "ForkNotHeard"),
 ];
 
 /// All scenarios.

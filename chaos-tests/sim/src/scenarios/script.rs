@@ -358,6 +358,18 @@ impl Script {
         Client(self.world.connect(node, Kind::Imap, mailbox))
     }
 
+    /// A client does not hear of a takeover, and stays at its node.
+    ///
+    /// # Errors
+    /// If it has no session.
+    pub fn stays(&mut self, client: Client) -> Scripted<()> {
+        match self.world.clients_mut().session_mut(client.0) {
+            Some(session) => session.stays = true,
+            None => return Err(self.failed("a client has no session")),
+        }
+        Ok(())
+    }
+
     /// A client begins something, and nobody waits for its end.
     pub fn begin(&mut self, client: Client, op: Op) {
         let Some(node) = self.world.clients().session(client.0).map(|s| s.node) else { return };

@@ -71,7 +71,7 @@ fn lose(s: &mut Script, holds: Vec<Hold>) {
 }
 
 /// A client of a node of south, and how many messages it finds in INBOX.
-fn finds(s: &mut Script) -> Scripted<usize> {
+pub(super) fn finds(s: &mut Script) -> Scripted<usize> {
     let client = s.client(SOUTH[1], P)?;
     s.messages(client, "INBOX")
 }
@@ -466,7 +466,8 @@ pub fn what_a_deposed_leader_sent_abroad_is_mistaken_for_nothing(seed: u64) -> S
     s.expect_clean()
 }
 
-fn uids_of(world: &World, client: Client) -> Vec<u32> {
+/// What a client knows to be in its open folder.
+pub(super) fn uids_of(world: &World, client: Client) -> Vec<u32> {
     let session = world.clients().session(client.0);
     session.and_then(|s| s.following()).map(|f| f.uids().collect()).unwrap_or_default()
 }
