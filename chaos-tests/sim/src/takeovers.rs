@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use mailraft_checkers::Micros;
+use mailraft_cluster::regions::RegionSettings;
 use mailraft_storage::NodeId;
 
 use crate::dice::Dice;
@@ -85,8 +86,16 @@ fn before(setup: &mut Setup, dice: &mut Dice, word: Micros) -> Vec<Planned> {
             .collect(),
         // The home goes on alone, and may be on its way back.
         2 => {
-            let to = word + dice.between(0, 3 * S) - 2 * S;
+            let returns = dice.chance(500);
+            let to = if returns { word - dice.between(100 * MS, 700 * MS) } else { word + dice.between(0, S) };
             vec![Planned { from: word - dice.between(5 * S, 7 * S), to, fault: Fault::Partition { side: far } }]
+        }
+        // Somebody wants other settings just now.
+        _ if setup.degrade_after.is_some() => {
+            let settings =
+                RegionSettings { degrade_after_ms: Some(dice.between(1_000, 6_000)), ..RegionSettings::default() };
+            let from = word - dice.between(0, 40 * MS);
+            vec![Planned { from, to: from + 1, fault: Fault::Settings { settings } }]
         }
         _ => Vec::new(),
     }
