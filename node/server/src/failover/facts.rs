@@ -28,6 +28,9 @@ pub struct Facts {
     /// None if that was not heard since this node started. An age, as clocks are set.
     #[serde(default)]
     pub confirmed_ago_ms: Option<u64>,
+    /// What the home said of itself, if it did since this node started.
+    #[serde(default)]
+    pub home_said: Option<HomeSaid>,
     /// Whether it can open mailboxes.
     pub key: KeyState,
     /// It takes clients.
@@ -53,6 +56,9 @@ pub struct Promised {
     pub row: RegionsRow,
     /// And of the mode.
     pub mode: ModeRow,
+    /// Where the newest change of settings stands that those have.
+    #[serde(default)]
+    pub settings: Index,
     /// What follows in its log.
     pub in_log: Vec<InLog>,
 }
@@ -103,8 +109,26 @@ pub struct HomeSays {
     pub led: Vec<PartitionId>,
     /// Of one of them the region has confirmed nothing for so long, in milliseconds; 0 while all is well.
     pub unconfirmed_ms: u64,
-    /// The home answers alone, or what it answered so may be missing yet: that something is confirmed again says nothing of that.
+    /// The home answers without the region, or what it answered so may be missing yet: that something is confirmed again says
+    /// nothing of that.
     #[serde(default)]
+    pub lacks: bool,
+    /// The version of the mode by which it does or does not, as the node has applied it.
+    #[serde(default)]
+    pub version: u64,
+    /// Where the newest change of settings stands that the node has applied, in the control group's log.
+    #[serde(default)]
+    pub settings: Index,
+}
+
+/// The newest of what the home said of itself to one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeSaid {
+    /// The version of the mode.
+    pub version: u64,
+    /// Where the newest change of settings stood.
+    pub settings: Index,
+    /// By these it answers what this region may lack.
     pub lacks: bool,
 }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 use mailraft_cluster::mode::Mode;
 use mailraft_cluster::{RegionStatus, ReplicaStatus, Role};
 use mailraft_driver::Cluster;
-use mailraft_storage::{NodeId, PartitionId, UnixMillis};
+use mailraft_storage::{Index, NodeId, PartitionId, UnixMillis};
 use tokio::task::JoinSet;
 
-use super::facts::{Answer, Heard, HomeSays, Question};
+use super::facts::{Answer, Heard, HomeSaid, HomeSays, Question};
 use crate::environment::since_boot;
 use crate::links::FailoverLinks;
 use crate::region;
@@ -35,6 +35,7 @@ pub struct HomeWatch {
 struct HeardHome {
     nodes: BTreeMap<NodeId, Option<Duration>>,
     confirmed_at: Option<Confirmed>,
+    said: Option<HomeSaid>,
 }
 
 /// When the home had this region's confirmations last. A virtual machine that is paused loses time by the clock that nobody sets, and
@@ -58,8 +59,14 @@ pub async fn says(cluster: &Cluster, region: &str) -> HomeSays {
     let status = cluster.status().await;
     let led: Vec<_> = status.partitions.iter().filter(|replica| replica.role == Role::Leader).collect();
     let unconfirmed_ms = led.iter().filter_map(|leader| confirmed_ago_ms(leader, region)).max().unwrap_or(0);
-    let lacks = led.iter().filter_map(|leader| leader.mode).any(|mode| mode.mode != Mode::Whole);
-    HomeSays { led: led.iter().map(|leader| leader.partition).collect(), unconfirmed_ms, lacks }
+    let led = led.iter().map(|leader| leader.partition).collect();
+    let Some(regions) = region::regions(cluster) else {
+        return HomeSays { led, unconfirmed_ms, lacks: true, version: 0, settings: Index(0) };
+    };
+    let waits = regions.sync_set().iter().any(|other| other.0 == region);
+    let lacks = regions.mode().mode != Mode::Whole || !waits;
+    let settings = regions.changes().newest().map_or(Index(0), |newest| newest.index);
+    HomeSays { led, unconfirmed_ms, lacks, version: regions.mode().version, settings }
 }
 
 /// How long ago at most every region that answers wait for confirmed everything to a leader, in milliseconds, if this one is among
@@ -101,6 +108,11 @@ impl HomeWatch {
         self.known().confirmed_at.map(|confirmed| confirmed.ago_ms(since_boot(), wall))
     }
 
+    /// The newest of what the home said of itself.
+    pub fn said(&self) -> Option<HomeSaid> {
+        self.known().said
+    }
+
     async fn ask(&self) {
         let Some(regions) = region::regions(&self.cluster) else { return };
         let Some(own) = regions.of(self.cluster.node()).filter(|own| *own != regions.home()) else { return };
@@ -120,6 +132,10 @@ impl HomeWatch {
                 self.known().nodes.insert(node, Some(since_boot()));
                 said.push(says);
             }
+        }
+        {
+            let mut known = self.known();
+            known.said = newest(known.said, &said);
         }
         let all = self.cluster.partitions() as usize + 1;
         if let Some(at) = confirmed(begun, all, &said) {
@@ -147,14 +163,22 @@ fn confirmed(asked: Duration, partitions: usize, said: &[HomeSays]) -> Option<Du
     asked.checked_sub(Duration::from_millis(unconfirmed_ms)).filter(|_| led.len() >= partitions)
 }
 
+/// Who has applied more of the control group's log has the higher version and the later settings.
+fn newest(before: Option<HomeSaid>, said: &[HomeSays]) -> Option<HomeSaid> {
+    let said = said.iter().map(|HomeSays { led: _, unconfirmed_ms: _, lacks, version, settings }| HomeSaid {
+        version: *version,
+        settings: *settings,
+        lacks: *lacks,
+    });
+    before.into_iter().chain(said).max_by_key(|said| (said.settings, said.version))
+}
+
 fn ago_ms(now: Duration, at: Duration) -> u64 {
     u64::try_from(now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use mailraft_storage::Index;
-
     use super::*;
     use crate::survival::tests::replica;
 
@@ -164,6 +188,8 @@ mod tests {
             led: led.map(PartitionId).collect(),
             unconfirmed_ms,
             lacks: false,
+            version: 0,
+            settings: Index(0),
         };
         let at = |said: &[HomeSays]| confirmed(Duration::from_millis(100_000), 17, said).map(|at| at.as_millis());
         assert_eq!(at(&[says(0..6, 0), says(6..12, 0), says(12..17, 0)]), Some(100_000));
@@ -177,6 +203,24 @@ mod tests {
         // It began to lack one before this machine booted.
         assert_eq!(at(&[says(0..17, 100_001)]), None);
     }
+    #[test]
+    fn of_what_the_home_said_the_newest_counts_whoever_says_it_last() {
+        let says = |version, settings, lacks| HomeSays {
+            led: Vec::new(),
+            unconfirmed_ms: 0,
+            lacks,
+            version,
+            settings: Index(settings),
+        };
+        let known = newest(None, &[says(1, 40, false), says(2, 40, true)]);
+        assert!(known.is_some_and(|said| said.lacks && said.version == 2));
+        // A node that is behind answers last.
+        let known = newest(known, &[says(1, 40, false)]);
+        assert!(known.is_some_and(|said| said.lacks));
+        let known = newest(known, &[says(2, 41, false)]);
+        assert!(known.is_some_and(|said| !said.lacks && said.settings == Index(41)));
+    }
+
     #[test]
     fn what_is_longer_ago_by_either_clock_counts() {
         let confirmed = Confirmed { at: Duration::from_secs(100), wall: UnixMillis(1_000_000) };

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use mailraft_cluster::regions::{RegionName, Regions};
 use mailraft_cluster::takeover;
 use mailraft_driver::{Cluster, TakeOverOutcome, TakeOverRefusal};
-use mailraft_storage::{Incarnation, NodeId, PartitionId};
+use mailraft_storage::{Incarnation, Index, NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -219,6 +219,7 @@ impl Failover {
             applied: control.applied,
             row: regions.row().clone(),
             mode: *regions.mode(),
+            settings: regions.changes().newest().map_or(Index(0), |newest| newest.index),
             in_log: control.settings_in_log.clone(),
         };
         let serving = self.serving.get();
@@ -231,6 +232,7 @@ impl Failover {
             home_nodes: self.home.heard(),
             neighbours: status.peers.iter().filter(near).map(|peer| peer.node).collect(),
             confirmed_ago_ms: self.home.confirmed_ago_ms(),
+            home_said: self.home.said(),
             key: self.unsealing.state(),
             serves: serving.is_some(),
             mailboxes: serving.map_or(0, |serving| (serving.mailboxes)()),
@@ -270,7 +272,14 @@ impl Failover {
         regions: &'a Regions,
         facts: &'a BTreeMap<NodeId, Option<Facts>>,
     ) -> Known<'a> {
-        Known { to, regions, partitions: self.cluster.partitions(), facts, now: self.cluster.wall() }
+        Known {
+            to,
+            regions,
+            settings: Index(0),
+            partitions: self.cluster.partitions(),
+            facts,
+            now: self.cluster.wall(),
+        }
     }
 
     /// Asks a node of the region, which may be this one.

@@ -9,7 +9,7 @@ use mailraft_storage::{Incarnation, Index, NodeId, PartitionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Facts, Standing};
-use super::promised::least;
+use super::promised::{Heard, Least, heard, least};
 use super::refused::Refused;
 use super::settled::taken_over;
 use crate::survival::{moment, seconds};
@@ -25,6 +25,8 @@ pub struct Known<'a> {
     pub to: &'a RegionName,
     /// The cluster's regions, as the asked node's rows say.
     pub regions: &'a Regions,
+    /// Where the newest change of settings stands that is known.
+    pub settings: Index,
     /// Mail partitions.
     pub partitions: u32,
     /// What its nodes said; None of one that did not answer.
@@ -153,8 +155,8 @@ impl Plan {
     /// # Errors
     /// Why the region can't take over.
     pub fn of(known: &Known<'_>) -> Result<Plan, Refused> {
-        let least = least(known.regions, known.facts);
-        let known = &Known { regions: &least, ..*known };
+        let Least { regions, settings } = least(known.regions, known.facts);
+        let known = &Known { regions: &regions, settings, ..*known };
         let Known { to, regions, facts, now, .. } = known;
         let (home, region) = (&regions.home().0, &to.0);
         if let Some(number) = taken_over(to, regions, facts)? {
@@ -167,8 +169,7 @@ impl Plan {
             return Err(Refused::new(
                 "not_in_sync_set",
                 format!(
-                    "{region} was taken out, and answers did not wait for it: it lacks mail, nobody knows how much. See mailraft \
-                     region show, and bring {home} back"
+                    "{region} was taken out, and answers did not wait for it: it lacks mail, nobody knows how much: bring {home} back"
                 ),
             ));
         }
@@ -189,7 +190,7 @@ impl Plan {
             rather_us,
             goes_on_with: broken_off(facts).map(|incarnation| incarnation.number),
             alone_from,
-            lacks: unheld(regions, region)
+            lacks: unheld(known)
                 .map(|what| format!("{region} lacks mail: answers did not wait for it. Missing is {what}")),
             without_key: without_key(to, facts),
             locked: locked(facts),
@@ -198,11 +199,24 @@ impl Plan {
     }
 }
 
-/// What was answered that the region may lack, as its own rows say.
-fn unheld(regions: &Regions, region: &str) -> Option<String> {
-    let home = &regions.home().0;
+/// What was answered that the region may lack, as its own rows say, or as the home said of itself.
+fn unheld(known: &Known<'_>) -> Option<String> {
+    let Known { to, regions, settings, facts, now, .. } = known;
+    let (home, region) = (&regions.home().0, &to.0);
+    let since = || match confirmed_ago_ms(facts) {
+        Some(ago) => by_age(UnixMillis(now.0.saturating_sub(ago)), *now),
+        None => "a time that is not known here".to_owned(),
+    };
     match regions.mode().unheld {
-        Unheld::Nothing => None,
+        Unheld::Nothing => Some(match heard(regions, *settings, facts)? {
+            Heard::Lacks => {
+                format!("what {home} answered since {} without waiting for {region}, as it said itself", since())
+            }
+            Heard::Set => format!(
+                "what {home} answered since {} by settings that {region} lacks, if they promise less: it said that there are such",
+                since()
+            ),
+        }),
         Unheld::Since(at) => Some(format!("what {home} answered alone since {} by its own clocks", moment(at.0))),
         Unheld::SinceLessPromised(at) => Some(format!(
             "what {home} answered since {} by its own clocks and {region} did not hold: until then, and for a while after, less was \
@@ -344,37 +358,33 @@ fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// When the home was heard last by anybody here.
-fn heard_ago_ms(facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<u64> {
-    let of_node = |node: &Facts| {
-        let raft = node.standings.iter().filter_map(|standing| standing.home_heard_ms);
-        raft.chain(node.home_nodes.iter().filter_map(|heard| heard.ago_ms)).min()
-    };
-    facts.values().flatten().filter_map(of_node).min()
-}
-
 /// What is certain, and what may be missing.
 fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>, Vec<String>) {
     let Known { to, regions, facts, now, .. } = known;
     let (home, region) = (&regions.home().0, &to.0);
     let (mut certain, mut missing) = (Vec::new(), Vec::new());
-    let heard = heard_ago_ms(facts).map(|ms| moment(now.0.saturating_sub(ms)));
-    let since = heard.map_or_else(|| "these nodes started".to_owned(), |at| format!("the last contact, at {at}"));
+    let since = confirmed_ago_ms(facts).map(|ms| by_age(UnixMillis(now.0.saturating_sub(ms)), *now));
+    let since = since.unwrap_or_else(|| format!("{region} last had all of it, which is not known here"));
     match regions.durability().rpo_max() {
         None => certain
             .push(format!("durability geo: {region} holds all that {home} answered while it waited for {region}")),
         Some(bound) => missing
             .push(format!("durability region: at most {} s of what {home} answered last", seconds(millis(bound)))),
     }
-    let unheld = unheld(regions, region);
+    let unheld = unheld(known);
     let is_whole = unheld.is_none();
     missing.extend(unheld);
     match (regions.degrade_after(), alone_from) {
         // It has been alone.
         _ if !is_whole => {}
-        (None, _) => certain.push(format!("unconfirmed refuse: {home} answers nothing without {region}")),
+        (None, _) => {
+            certain.push(format!("unconfirmed refuse: {home} answers nothing without {region}, unless it was set otherwise"))
+        }
         (Some(_), Some(from)) => {
-            certain.push(format!("{home} can't have answered alone before {}", by_age(from, *now)));
+            certain.push(format!(
+                "{home} can't have answered alone before {}, unless it was set otherwise",
+                by_age(from, *now)
+            ));
             missing.push(format!("what {home} answered alone after {}, if it still ran then", by_age(from, *now)));
         }
         (Some(after), None) => missing.push(format!(
@@ -384,8 +394,8 @@ fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>,
         )),
     }
     missing.push(format!(
-        "whoever reached {home} after {since} could set --durability, --unconfirmed or --degrade-after there alone, or take \
-         {region} out; what was answered by such a setting may be missing too"
+        "whoever reached {home} after {since} could set it otherwise there alone (region set, remove, add), and nobody here \
+         heard of that; what was answered by such a setting may be missing too"
     ));
     (certain, missing)
 }
@@ -398,14 +408,14 @@ fn lost(known: &Known<'_>, alone_from: Option<UnixMillis>) -> String {
     if let Some(bound) = regions.durability().rpo_max() {
         parts.push(format!("at most {} ms of what was answered last", millis(bound)));
     }
-    let unheld = unheld(regions, &to.0);
+    let unheld = unheld(known);
     let is_whole = unheld.is_none();
     parts.extend(unheld);
     let lost = if parts.is_empty() { "lost: nothing".to_owned() } else { format!("lost: {}", parts.join(", and ")) };
-    // An operator there may let it go on without this region, and then nobody here hears of that.
-    let set = match heard_ago_ms(facts) {
-        Some(ms) => format!("set to promise less after {}", moment(dead_by.0.saturating_sub(ms))),
-        None => "set to promise less since these nodes started".to_owned(),
+    // An operator there may let it go on without this region. By its confirmations this region had all that was set.
+    let set = match confirmed_ago_ms(facts) {
+        Some(ms) => format!("set otherwise after {}", moment(dead_by.0.saturating_sub(ms))),
+        None => format!("set otherwise since {} last had all of it", to.0),
     };
     match (regions.degrade_after(), alone_from) {
         _ if !is_whole => lost,
@@ -486,7 +496,7 @@ pub(super) mod tests {
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_795_684_443_000);
-    const UNLESS_SET: &str = "lost: nothing, unless home was set to promise less after 2026-11-26T09:13:50Z";
+    const UNLESS_SET: &str = "lost: nothing, unless home was set otherwise after 2026-11-26T09:13:50Z";
 
     pub fn name(name: &str) -> RegionName {
         RegionName(name.into())
@@ -521,6 +531,7 @@ pub(super) mod tests {
             home_nodes: (1..=3).map(|home| Heard { node: NodeId(home), ago_ms: Some(13_000) }).collect(),
             neighbours: Vec::new(),
             confirmed_ago_ms: Some(13_000),
+            home_said: None,
             key: KeyState { usable: true, why: String::new(), is_there: true },
             serves: false,
             mailboxes: 0,
@@ -560,7 +571,14 @@ pub(super) mod tests {
 
         fn plan_at(&self, now: UnixMillis) -> Result<Plan, Refused> {
             let regions = self.regions();
-            Plan::of(&Known { to: &name("south"), regions: &regions, partitions: 1, facts: &self.facts, now })
+            Plan::of(&Known {
+                to: &name("south"),
+                regions: &regions,
+                settings: Index(0),
+                partitions: 1,
+                facts: &self.facts,
+                now,
+            })
         }
 
         pub fn regions(&self) -> Regions {
@@ -610,17 +628,17 @@ pub(super) mod tests {
         let late = |facts: &mut Facts| facts.confirmed_ago_ms = Some(61_000);
         assert_eq!(
             World::new(Durability::Geo).each(late).plan().unwrap().lost,
-            "lost: nothing, if home was dead 1 s ago (2026-11-26T09:14:02Z by the clocks here) and not set to promise less after \
-             2026-11-26T09:13:50Z; else what it answered alone until it died"
+            "lost: nothing, if home was dead 1 s ago (2026-11-26T09:14:02Z by the clocks here) and not set otherwise after \
+             2026-11-26T09:13:02Z; else what it answered alone until it died"
         );
         let unknown = World::new(Durability::Geo).each(|facts| facts.confirmed_ago_ms = None).plan().unwrap();
         assert!(unknown.lost.starts_with("lost: nothing, unless home answered alone"), "{}", unknown.lost);
         let mut refuse = World::new(Durability::Geo);
         refuse.row.unconfirmed = Unconfirmed::Refuse;
         let plan = refuse.each(late).plan().unwrap();
-        assert_eq!(plan.lost, UNLESS_SET);
+        assert_eq!(plan.lost, "lost: nothing, unless home was set otherwise after 2026-11-26T09:13:02Z");
         // Home's majority alone can change that.
-        assert!(plan.may_be_missing.iter().any(|said| said.contains("could set --durability, --unconfirmed")));
+        assert!(plan.may_be_missing.iter().any(|said| said.contains("could set it otherwise there alone")));
     }
 
     #[test]
@@ -637,11 +655,13 @@ pub(super) mod tests {
         }
         // Whoever heard it last is right, and who started again knows nothing.
         world.node(4, |facts| facts.confirmed_ago_ms = Some(59_000)).node(5, |facts| facts.confirmed_ago_ms = None);
-        assert_eq!(said(&world, NOW), (UNLESS_SET.to_owned(), false));
+        let lost = "lost: nothing, unless home was set otherwise after 2026-11-26T09:13:04Z";
+        assert_eq!(said(&world, NOW), (lost.to_owned(), false));
         let (lost, may_be_alone) = said(world.each(|facts| facts.confirmed_ago_ms = None), NOW);
         assert!(lost.starts_with("lost: nothing, unless home answered alone") && may_be_alone, "{lost}");
         world.row.unconfirmed = Unconfirmed::Refuse;
-        assert_eq!(said(&world, NOW), (UNLESS_SET.to_owned(), false));
+        let lost = "lost: nothing, unless home was set otherwise since south last had all of it";
+        assert_eq!(said(&world, NOW), (lost.to_owned(), false));
     }
 
     #[test]

@@ -6,25 +6,56 @@ use std::collections::BTreeMap;
 
 use mailraft_cluster::mode::{ModeRow, Unheld};
 use mailraft_cluster::regions::{Durability, Regions, RegionsRow, Unconfirmed};
-use mailraft_storage::NodeId;
+use mailraft_storage::{Index, NodeId};
 
 use super::facts::{Facts, Promised};
 
-/// The cluster's regions with the least that the home may have promised: what the newest rows among these nodes say, and all that
-/// follows in whoever's log.
-pub fn least(own: &Regions, facts: &BTreeMap<NodeId, Option<Facts>>) -> Regions {
+/// What the home may have promised at least.
+pub struct Least {
+    /// The cluster's regions, as if it had promised that.
+    pub regions: Regions,
+    /// Where the newest change of settings stands that any of these nodes has.
+    pub settings: Index,
+}
+
+/// What the home said of itself, and none of these nodes has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It answers without this region, or did.
+    Lacks,
+    /// Its settings are others than those that are known here.
+    Set,
+}
+
+/// The least that the home may have promised: what the newest rows among these nodes say, and all that follows in whoever's
+/// log.
+pub fn least(own: &Regions, facts: &BTreeMap<NodeId, Option<Facts>>) -> Least {
     let all = || facts.values().flatten().filter_map(|node| Some((node.begun, node.promised.as_ref()?)));
     let Some((begun, newest)) = all().max_by_key(|(begun, promised)| (*begun, promised.applied)) else {
-        return own.clone();
+        let settings = own.changes().newest().map_or(Index(0), |newest| newest.index);
+        return Least { regions: own.clone(), settings };
     };
-    let Promised { applied, row, mode, in_log: _ } = newest.clone();
-    let (mut row, mut mode) = (row, mode);
+    let Promised { applied, mut row, mut mode, mut settings, in_log: _ } = newest.clone();
     let in_logs = all().filter(|(of, _)| *of == begun).flat_map(|(_, promised)| &promised.in_log);
     for entry in in_logs.filter(|entry| entry.index > applied) {
+        if entry.row.is_some() {
+            settings = settings.max(entry.index);
+        }
         row = entry.row.as_ref().map_or_else(|| row.clone(), |other| less_of(&row, other));
         mode = entry.mode.map_or(mode, |other| less_known_of(mode, other));
     }
-    own.promising(row, mode)
+    Least { regions: own.promising(row, mode), settings }
+}
+
+/// What the home said of itself that follows from nothing these nodes have.
+pub fn heard(least: &Regions, settings: Index, facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<Heard> {
+    let said = facts.values().flatten().filter_map(|node| node.home_said);
+    let newest = said.max_by_key(|said| (said.settings, said.version))?;
+    let is_set = newest.settings > settings;
+    match newest.lacks && (is_set || newest.version > least.mode().version) {
+        true => Some(Heard::Lacks),
+        false => is_set.then_some(Heard::Set),
+    }
 }
 
 /// Of two settings what promises less.
@@ -57,8 +88,9 @@ mod tests {
 
     use mailraft_cluster::mode::Mode;
     use mailraft_cluster::promised::InLog;
-    use mailraft_storage::{Index, UnixMillis};
+    use mailraft_storage::UnixMillis;
 
+    use super::super::facts::HomeSaid;
     use super::super::plan::tests::World;
     use super::*;
 
@@ -67,7 +99,8 @@ mod tests {
         let mut world = World::new(Durability::Geo);
         let (row, mode) = (world.row.clone(), ModeRow::default());
         world.node(4, |facts| {
-            facts.promised = Some(Promised { applied: Index(40), row: row.clone(), mode, in_log: Vec::new() });
+            facts.promised =
+                Some(Promised { applied: Index(40), row: row.clone(), mode, settings: Index(30), in_log: Vec::new() });
         });
         for node in [5, 6] {
             world.node(node, |facts| facts.promised = Some(promised(&row, mode)));
@@ -81,7 +114,8 @@ mod tests {
 
     #[test]
     fn a_node_that_was_away_goes_by_what_the_others_know() {
-        let newer = |row: RegionsRow, mode| Promised { applied: Index(50), row, mode, in_log: Vec::new() };
+        let newer =
+            |row: RegionsRow, mode| Promised { applied: Index(50), row, mode, settings: Index(50), in_log: Vec::new() };
         let less = world(|row, mode| {
             newer(RegionsRow { durability: Durability::Region { rpo_max_ms: 60_000 }, ..row.clone() }, mode)
         });
@@ -106,7 +140,13 @@ mod tests {
             InLog { index: Index(index), row, mode }
         }
         let with = |entries: fn(&RegionsRow, ModeRow) -> Vec<InLog>| {
-            world(|row, mode| Promised { applied: Index(40), row: row.clone(), mode, in_log: entries(row, mode) })
+            world(|row, mode| Promised {
+                applied: Index(40),
+                row: row.clone(),
+                mode,
+                settings: Index(30),
+                in_log: entries(row, mode),
+            })
         };
         let bound =
             |row: &RegionsRow, rpo_max_ms| RegionsRow { durability: Durability::Region { rpo_max_ms }, ..row.clone() };
@@ -132,9 +172,48 @@ mod tests {
         });
         assert_eq!(lost(&world), "not_in_sync_set");
         let row = bound(&world.row, 800);
-        let promised = Promised { applied: Index(42), row, mode: ModeRow::default(), in_log: Vec::new() };
+        let promised =
+            Promised { applied: Index(42), row, mode: ModeRow::default(), settings: Index(42), in_log: Vec::new() };
         world.node(6, |facts| facts.promised = Some(promised.clone()));
         assert!(lost(&world).starts_with("lost: at most 800 ms"), "{}", lost(&world));
+    }
+
+    #[test]
+    fn what_the_home_said_of_itself_counts_as_long_as_nobody_here_has_it() {
+        let mut world = world(|row, mode| Promised {
+            applied: Index(40),
+            row: row.clone(),
+            mode,
+            settings: Index(30),
+            in_log: Vec::new(),
+        });
+        let said = |world: &mut World, version, settings, lacks| {
+            let said = HomeSaid { version, settings: Index(settings), lacks };
+            world.node(6, |facts| facts.home_said = Some(said));
+            lost(world)
+        };
+        assert!(said(&mut world, 0, 30, false).starts_with("lost: nothing"));
+        let alone = said(&mut world, 1, 30, true);
+        assert!(
+            alone.starts_with("lost: what home answered since") && alone.contains("without waiting for south"),
+            "{alone}"
+        );
+        let removed = said(&mut world, 0, 31, true);
+        assert!(removed.contains("without waiting for south"), "{removed}");
+        let set = said(&mut world, 0, 31, false);
+        assert!(
+            set.starts_with("lost: what home answered since") && set.contains("settings that south lacks"),
+            "{set}"
+        );
+        // It was alone, and is known to have everything since.
+        let whole = ModeRow::default().next(Mode::Alone, UnixMillis(0)).next(Mode::Returning, UnixMillis(1));
+        let whole = whole.next(Mode::Whole, UnixMillis(2));
+        world.node(5, |facts| {
+            if let Some(promised) = &mut facts.promised {
+                (promised.mode, promised.applied) = (whole, Index(41));
+            }
+        });
+        assert!(said(&mut world, 2, 30, true).starts_with("lost: nothing"));
     }
 
     #[test]

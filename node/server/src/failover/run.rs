@@ -16,7 +16,7 @@ use super::facts::{Answer, Facts, Question};
 use super::fence::fence;
 use super::plan::{Plan, incarnation, left_alone};
 use super::refused::Refused;
-use super::settled::{is_sealed, taken_over};
+use super::settled::taken_over;
 use crate::environment::os_env;
 use crate::region;
 use crate::survival::moment;
@@ -245,10 +245,9 @@ impl Failover {
             ));
         }
         if own != to {
-            // Whose home was taken over can't know more than that.
-            if let Some(seal) = self.facts().await.sealed_by {
-                return Err(is_sealed(&RegionName(own.to_owned()), self.cluster.node(), &seal));
-            }
+            // Where another region took over nobody needs to ask a third.
+            let facts = self.gather(&regions).await;
+            taken_over(&RegionName(own.to_owned()), &regions, &facts)?;
             return Err(Refused::new(
                 "other_region",
                 format!("this node stands in region {own}: ask a node of region {to}, which takes over"),

@@ -28,8 +28,7 @@ pub fn taken_over(
     }
 }
 
-/// That a later incarnation sealed what is in a region, as a node there says.
-pub fn is_sealed(to: &RegionName, node: NodeId, Seal { number, region }: &Seal) -> Refused {
+fn is_sealed(to: &RegionName, node: NodeId, Seal { number, region }: &Seal) -> Refused {
     let (by, there) = match region {
         Some(region) => (format!("region {region}"), format!("region {region}")),
         None => ("another region".to_owned(), "that region".to_owned()),
