@@ -249,6 +249,11 @@ impl ChangesRow {
         self.0.iter()
     }
 
+    /// Where the newest change of the durability stands, of those that are remembered.
+    pub fn newest_durability(&self) -> Option<Index> {
+        self.0.iter().rev().find(|change| change.settings.durability.is_some()).map(|change| change.index)
+    }
+
     /// The newest change.
     pub fn newest(&self) -> Option<&SettingsChange> {
         self.0.back()

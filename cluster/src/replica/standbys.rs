@@ -399,19 +399,19 @@ impl Replica {
         let knows_ages = upto >= first || plant::is(Fault::BoundRestartsWithLeader);
         let rpo_max = match self.is_alone() {
             true => Some(Duration::MAX),
-            false => regions.durability().rpo_max().filter(|_| knows_ages && self.settings_are_held(regions, upto)),
+            false => regions.durability().rpo_max().filter(|_| knows_ages && self.durability_is_held(regions, upto)),
         };
         Confirmation::Held { upto, rpo_max, needs_met: self.needs_met() }
     }
 
-    /// Whether other regions hold the newest change of settings; until then answers wait as if nothing less were promised. A
-    /// region that takes over says what may be missing by the settings that it has. A change that the control group's leader
+    /// Whether other regions hold the newest change of the durability; until then answers wait as if nothing less were promised.
+    /// A region that takes over says what may be missing by the settings that it has. A change that the control group's leader
     /// tells as visible is held, by this same rule: unless the home answers alone, and then it is the mode's row that says what
     /// may be missing.
-    fn settings_are_held(&self, regions: &Regions, upto: Index) -> bool {
-        let Some(newest) = regions.changes().newest() else { return true };
+    fn durability_is_held(&self, regions: &Regions, upto: Index) -> bool {
+        let Some(newest) = regions.changes().newest_durability() else { return true };
         let held = if self.spec.partition == PartitionId::CONTROL { upto } else { self.abroad.control.visible };
-        held >= newest.index || plant::is(Fault::LessPromisedUnheard)
+        held >= newest || plant::is(Fault::LessPromisedUnheard)
     }
 
     /// Up to where all that entries need of the control group is visible. A mailbox's key stands there: mail that was

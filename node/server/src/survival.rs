@@ -2,6 +2,7 @@
 //! region is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use mailraft_cluster::bootstrap::CONTROL_VOTERS_MAX;
 use mailraft_cluster::mode::Mode;
@@ -194,6 +195,15 @@ fn line(
         RegionState::Holds
     };
     line.sentence = sentence(regions, &line, is_stopped, all, of_leaders.len());
+    let newest =
+        regions.changes().newest_durability().filter(|_| row.durability.rpo_max().is_some() && line.in_sync_set);
+    let control = of_leaders.iter().find(|(leader, _)| leader.partition == PartitionId::CONTROL);
+    if newest.zip(control).is_some_and(|(newest, (_, there))| there.held < newest) {
+        let _ = write!(
+            line.sentence,
+            "; it does not hold yet what is promised now, and answers wait as under geo until it does"
+        );
+    }
     line
 }
 
