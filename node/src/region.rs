@@ -172,7 +172,8 @@ fn sentences(answer: &Value) -> Vec<String> {
     let regions = answer["regions"].as_array().into_iter().flatten().map(line);
     let now = "whether they wait now, and what is survived: mailraft status".to_owned();
     let rules = if is_waited_for { vec![promise, without, now] } else { vec![promise] };
-    rules.into_iter().chain(regions).chain(takeovers(answer)).collect()
+    let known = answer["known_in"].as_str().map(|region| format!("as region {region} knows, where no mail is served:"));
+    known.into_iter().chain(rules).chain(regions).chain(takeovers(answer)).collect()
 }
 
 /// A sentence for each takeover, with where it forked off what was before.

@@ -130,17 +130,25 @@ pub(super) async fn show(State(admin): State<Admin>) -> Response {
         Ok(BarrierOutcome::Passed { .. }) => {}
         _ => return api::error(StatusCode::SERVICE_UNAVAILABLE, "the control group does not answer; try again"),
     }
-    let services = admin.services.clone();
-    match tokio::task::spawn_blocking(move || read(&services)).await {
+    answered(admin.services.cluster.clone(), None).await
+}
+
+/// The same as a node knows it that serves no mail: the home may be lost, and is not asked.
+pub(super) async fn known_in(cluster: Cluster, region: &str) -> Response {
+    answered(cluster, Some(region.to_owned())).await
+}
+
+async fn answered(cluster: Cluster, known_in: Option<String>) -> Response {
+    match tokio::task::spawn_blocking(move || read(&cluster, known_in)).await {
         Ok(Ok(value)) => Json(value).into_response(),
         Ok(Err(e)) => api::error(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
         Err(e) => api::error(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
     }
 }
 
-fn read(services: &Services) -> Result<Value, StoreError> {
-    let Some(control) = services.cluster.replica(PartitionId::CONTROL) else { return Ok(Value::Null) };
-    let rows = services.cluster.rows().as_ref();
+fn read(cluster: &Cluster, known_in: Option<String>) -> Result<Value, StoreError> {
+    let Some(control) = cluster.replica(PartitionId::CONTROL) else { return Ok(Value::Null) };
+    let rows = cluster.rows().as_ref();
     let mut out = written(RegionsRow::read(rows, control)?.as_ref(), &placement::nodes(rows, control)?);
     if let (Some(regions), Some(lines)) = (Regions::from_rows(rows, control)?, out["regions"].as_array_mut()) {
         for line in lines {
@@ -148,7 +156,10 @@ fn read(services: &Services) -> Result<Value, StoreError> {
             line["left_behind"] = json!(was_left_behind(&regions, &name));
         }
     }
-    out["takeovers"] = takeovers(&services.cluster, &TakeoverRow::read_all(rows, control)?)?;
+    out["takeovers"] = takeovers(cluster, &TakeoverRow::read_all(rows, control)?)?;
+    if let Some(region) = known_in {
+        out["known_in"] = json!(region);
+    }
     Ok(out)
 }
 

@@ -12,7 +12,7 @@ use mailraft_storage::NodeId;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
-use super::{Token, api, authorise, failover, is_ready, status};
+use super::{Token, api, authorise, failover, is_ready, regions, status};
 use crate::config::Config;
 use crate::failover::Failover;
 use crate::links::{StatusLinks, StatusSource};
@@ -53,6 +53,7 @@ pub fn router(admin: StandbyAdmin) -> Router {
             "/flush",
             post(|State(admin): State<StandbyAdmin>| async move { status::flush_of(&admin.cluster).await }),
         )
+        .route("/regions", get(regions_here).fallback(elsewhere))
         .merge(failover::routes(admin.failover.clone()))
         .fallback(elsewhere)
         .layer(axum::middleware::from_fn_with_state(admin.token.clone(), authorise));
@@ -88,6 +89,10 @@ async fn cluster(State(admin): State<StandbyAdmin>) -> Response {
         async move { far.ask(node).await.ok() }
     };
     status::of_all(&admin.cluster, &admin.config, &admin.far, near, async { own }).await
+}
+
+async fn regions_here(State(admin): State<StandbyAdmin>) -> Response {
+    regions::known_in(admin.cluster.clone(), &admin.config.node.region).await
 }
 
 async fn elsewhere(State(admin): State<StandbyAdmin>) -> Response {
