@@ -27,6 +27,8 @@ const DEFAULT_DIR: &str = "./mailraft-data";
 /// The configuration of a node that the package installed, and its admin token.
 const INSTALLED_CONFIG: &str = "/etc/mailraft/mailraft.toml";
 const INSTALLED_TOKEN: &str = "/etc/mailraft/admin-token";
+/// How that node is named by hand.
+const BY_HAND: &str = "--admin http://127.0.0.1:10080 --token-file /etc/mailraft/admin-token";
 
 /// The admin servers of a cluster.
 pub struct AdminClient {
@@ -100,7 +102,13 @@ impl AdminClient {
             }
             None => {
                 let (named, here) = (target.dir.as_deref(), Path::new(DEFAULT_DIR));
-                if named.is_none() && !here.join("cluster.json").exists() && Path::new(INSTALLED_CONFIG).exists() {
+                if named.is_none() && is_there(Path::new(INSTALLED_CONFIG)) {
+                    if here.join("cluster.json").exists() {
+                        return Err(Failed::usage(format!(
+                            "a quickstart cluster is in {DEFAULT_DIR}, and this machine is a node too: say which, with --dir \
+                             {DEFAULT_DIR} or {BY_HAND}"
+                        )));
+                    }
                     let file = target.token_file.as_deref().unwrap_or(Path::new(INSTALLED_TOKEN));
                     return AdminClient::installed(Path::new(INSTALLED_CONFIG), file);
                 }
@@ -112,10 +120,7 @@ impl AdminClient {
     /// Of the node that a package installed on this machine.
     fn installed(config: &Path, token: &Path) -> Result<Self, Failed> {
         let config = Config::load(config).map_err(|e| {
-            Failed::because(format!(
-                "{} can't be read ({e}): run this as root, or give --admin and --token-file",
-                config.display()
-            ))
+            Failed::because(format!("{}: {e}. Run this as root, or give what is in it: {BY_HAND}", config.display()))
         })?;
         Ok(AdminClient {
             nodes: vec![Node { id: None, address: config.admin.listen.to_string() }],
@@ -336,6 +341,11 @@ fn command_id() -> Result<CommandId, Failed> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     Ok(CommandId::v7(now, u128::from_be_bytes(random)))
+}
+
+/// Whether a file is there, readable or not.
+fn is_there(path: &Path) -> bool {
+    std::fs::metadata(path).map_or_else(|e| e.kind() == std::io::ErrorKind::PermissionDenied, |_| true)
 }
 
 /// `cluster.json` of a quickstart directory.

@@ -418,7 +418,12 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
         Command::Region(RegionCommand::Set { settings, changing }) => {
             let client = AdminClient::of(&changing.asking.target)?;
             let done = region::set(&client, &settings, changing.command_id)?;
-            say(&changing.asking, &done, "changed; mailraft region show says what is promised now");
+            say(
+                &changing.asking,
+                &done,
+                "changed: what promises less counts once every region that is waited for holds it; mailraft region show says what is \
+                 promised",
+            );
         }
         Command::Region(RegionCommand::Remove { name, yes: false, changing: _ }) => {
             return Err(Failed::because(format!(

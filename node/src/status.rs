@@ -52,7 +52,7 @@ fn ask(client: &AdminClient) -> Result<Value, Value> {
     }
     best.ok_or_else(|| {
         let problem = format!(
-            "no node answers ({}): start each with mailraft node --config, or a new cluster with mailraft quickstart",
+            "no node says how it is ({}): start what is down (systemctl start mailraft, or mailraft quickstart with its --dir)",
             whys.join("; ")
         );
         nobody(client.nodes(), &problem)
