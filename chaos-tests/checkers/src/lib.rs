@@ -15,7 +15,7 @@
 //!
 //! * [`history`]: what is told of a run. [`checker`]: takes it in. [`report`]: what comes out.
 //! * `model`, `names`: one mailbox as its log makes it. `operation`: one command's fate.
-//! * `orders`, `replay`, `pending`, `answers`, `deliveries`, `repeats`, `subscriptions`, `reads`: rules 1 to 5 and 7.
+//! * `orders`, `replay`, `pending`, `traces`, `answers`, `deliveries`, `repeats`, `subscriptions`, `reads`: rules 1 to 5 and 7.
 //! * `journal`, `views`: what sessions saw, rules 3 and 6.
 //! * `takeovers`: what of it is lost, rule 16.
 //! * `order`: rule 9. `replicas`: rule 8. `service`: rule 10.
@@ -39,6 +39,7 @@ pub mod report;
 mod service;
 mod subscriptions;
 mod takeovers;
+mod traces;
 mod views;
 
 pub use checker::Checker;

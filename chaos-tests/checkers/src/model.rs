@@ -192,13 +192,17 @@ impl Model {
         }
     }
 
-    /// Whether a MODSEQ that is told next is so far above the last as only a term that began alone takes it. Then the mailbox is
-    /// in such a term: its UIDs, its UIDVALIDITY and its modification sequences are further than those that are known, by how
-    /// much is told with each folder. Modification sequences go on above this one, or as many below it as an entry takes.
-    pub fn jumps_to(&mut self, modseq: u64, within_entry: bool) -> bool {
-        let is_own = Model::incarnation_of(modseq) == self.incarnation;
+    /// Whether a MODSEQ that is told next is so far above the last as only a term that began alone takes it.
+    pub fn is_jump(&self, modseq: u64) -> bool {
         // What nobody knows to be done may count for some.
-        if !is_own || modseq < self.modseq() + ALONE_MODSEQ_JUMP / 2 {
+        Model::incarnation_of(modseq) == self.incarnation && modseq >= self.modseq() + ALONE_MODSEQ_JUMP / 2
+    }
+
+    /// If a MODSEQ that is told next is such a jump, the mailbox is in such a term: its UIDs, its UIDVALIDITY and its modification
+    /// sequences are further than those that are known, by how much is told with each folder. Modification sequences go on above
+    /// this one, or as many below it as an entry takes. Whether it is.
+    pub fn jumps_to(&mut self, modseq: u64, within_entry: bool) -> bool {
+        if !self.is_jump(modseq) {
             return false;
         }
         self.skip_to(if within_entry { modseq - ALONE_MODSEQ_JUMP / 4 } else { modseq });

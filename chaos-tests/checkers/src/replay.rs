@@ -18,6 +18,7 @@ use crate::reads::{Found, Lesson, Seen, Shown};
 use crate::repeats::{Repeats, mark, repeats_one_of};
 use crate::report::{Bounds, Report, Rule};
 use crate::subscriptions::Subscriptions;
+use crate::traces::Traces;
 
 /// The most operations of unknown outcome that are tried where something does not fit.
 const TRIED_MAX: usize = 8;
@@ -42,6 +43,7 @@ struct Replay<'a> {
     unknown: Vec<Pending>,
     deliveries: Deliveries,
     repeats: Repeats,
+    traces: Traces,
     stored: BTreeMap<u64, (Number, u32)>,
     awaited: BTreeMap<(Number, u32), Vec<Awaited>>,
     subscriptions: Subscriptions,
@@ -78,6 +80,7 @@ pub(crate) fn replay_with(history: &MailboxHistory, bounds: Bounds, orders: &BTr
         unknown: Vec::new(),
         deliveries: Deliveries::new(bounds),
         repeats: Repeats::new(bounds),
+        traces: Traces::of(history),
         stored: BTreeMap::new(),
         awaited: BTreeMap::new(),
         subscriptions: Subscriptions::default(),
@@ -170,8 +173,24 @@ impl Replay<'_> {
 
     /// A read shows this position.
     fn enters(&mut self, shown: At, operation: usize) {
-        self.drift |= self.journal.enters(shown, &self.history.resumed, &mut self.model);
-        self.drift |= self.journal.jumps(self.history.operations[operation].told_modseq(), false, &mut self.model);
+        self.comes_to(shown, self.history.operations[operation].told_modseq(), false);
+    }
+
+    /// What comes next is of this position and tells of this MODSEQ. If UIDs and MODSEQs jump before it, what was done last before
+    /// that is known by what was seen of it.
+    fn comes_to(&mut self, at: At, told: Option<u64>, within_entry: bool) {
+        let last = At { partition: at.partition, incarnation: self.model.incarnation, index: u64::MAX }.min(at);
+        if last < at || told.is_some_and(|told| self.model.is_jump(told)) {
+            while let Some(p) = self.traces.next_before_jump(self.history, &self.model, &self.unknown) {
+                self.unknown.retain(|other| other.operation != p.operation);
+                self.begins_entry(Some(last));
+                let decision = self.decide(&p);
+                self.apply(&p, decision);
+                self.settle();
+            }
+        }
+        self.drift |= self.journal.enters(at, &self.history.resumed, &mut self.model);
+        self.drift |= self.journal.jumps(told, within_entry, &mut self.model);
     }
 
     fn note_wrong(&mut self) {
@@ -195,8 +214,7 @@ impl Replay<'_> {
 
     /// Applies one entry: its commands in an order in which all their answers are right.
     fn entry(&mut self, at: At, pending: Vec<Pending>, passed: usize) {
-        self.drift |= self.journal.enters(at, &self.history.resumed, &mut self.model);
-        self.drift |= self.journal.jumps(pending.iter().filter_map(|p| p.modseq).max(), true, &mut self.model);
+        self.comes_to(at, pending.iter().filter_map(|p| p.modseq).max(), true);
         self.begins_entry(Some(at));
         let number = self.journal.last_entry();
         self.unsure = false;

@@ -73,3 +73,46 @@ fn what_was_done_before_one_is_known_from_what_is_shown_in_it() {
     world.run(3, Op::Select { folder: "INBOX".to_owned() });
     right(&world);
 }
+
+/// What is done last before such a term, of which nobody is told.
+fn untold_before_one(op: Op) -> World {
+    let mut world = World::new(1);
+    deliver(&mut world);
+    world.run(1, Op::Select { folder: "INBOX".to_owned() });
+    world.run(1, Op::Unselect);
+    world.ask(2, op);
+    world.step(false);
+    forget_outcomes(&mut world);
+    world.fail_over_alone();
+    world
+}
+
+/// What comes next goes by the message that is there.
+fn ends_right(mut world: World) {
+    deliver(&mut world);
+    let folder = FolderId(1);
+    world.run(1, Op::Fetch { folder, uids: UidSet::range(1, u32::MAX) });
+    world.run(1, Op::Copy { folder, uids: UidSet::range(2, 2), to: "Archive".to_owned() });
+    deliver(&mut world);
+    world.run(3, Op::Select { folder: "INBOX".to_owned() });
+    right(&world);
+}
+
+#[test]
+fn what_was_done_last_before_one_is_known_from_its_repeat() {
+    let delivery = Op::Deliver { marker: 99, deduplicate: true };
+    let mut world = untold_before_one(delivery.clone());
+    status(&mut world, "Trash");
+    world.run(4, delivery);
+    ends_right(world);
+}
+
+#[test]
+fn what_was_done_last_before_one_is_known_from_who_sees_it() {
+    let append = |date| Op::Append { folder: "INBOX".to_owned(), marker: 99, flags: Flags::none(), date };
+    let mut world = untold_before_one(append(None));
+    world.run(3, Op::Select { folder: "INBOX".to_owned() });
+    // Not its repeat, as the date differs.
+    world.run(4, append(Some(7)));
+    ends_right(world);
+}
