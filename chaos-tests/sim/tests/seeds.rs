@@ -205,6 +205,7 @@ fn worlds_of_two_regions_that_once_misled_the_checks_stay_clean() {
         (348, "what lived on of a lost home was evicted as soon as it was applied, and taken for never done"),
         (763, "of a term that began alone before a takeover nobody was told but who resumed a folder"),
         (921, "a message was appended again of which nobody knew whether it was there, and it was"),
+        (937, "what was stored last before a term that began alone was known from its repeat, and from who saw it"),
         (1_170, "who had applied that an incarnation began died before its rows were flushed"),
         (1_255, "a delivery that nobody knew of was joined by its repeat"),
         (1_507, "a log went on from an incarnation that was taken over before anything of it was committed"),
