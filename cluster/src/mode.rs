@@ -156,6 +156,17 @@ impl ModeRow {
         ModeRow { version: self.version + 1, mode, since, unheld }
     }
 
+    /// The same where answers ran so far ahead of other regions at most: what was answered ahead before it goes alone is missing there,
+    /// too.
+    #[must_use]
+    pub fn next_ahead(self, mode: Mode, since: UnixMillis, ahead: Duration) -> Self {
+        let next = self.next(mode, since);
+        match (self.unheld, next.unheld) {
+            (Unheld::Nothing, Unheld::Since(at)) => ModeRow { unheld: Unheld::Since(earlier(at, ahead)), ..next },
+            (_, unheld) => ModeRow { unheld, ..next },
+        }
+    }
+
     /// The row that comes after this one when a region is waited for again that was taken out: until it has everything, it is
     /// as if it had never confirmed.
     #[must_use]
@@ -167,8 +178,7 @@ impl ModeRow {
     /// the earlier promise, may be missing there until they hold all of it.
     #[must_use]
     pub fn promised_more(self, since: UnixMillis, ahead: Duration) -> Self {
-        let ahead_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
-        let earlier = |at: UnixMillis| UnixMillis(at.0.saturating_sub(ahead_ms));
+        let earlier = |at| earlier(at, ahead);
         let (mode, since, unheld) = match (self.mode, self.unheld) {
             (Mode::Whole, _) => (Mode::Returning, since, Unheld::SinceLessPromised(earlier(since))),
             (mode, Unheld::Since(at)) => (mode, self.since, Unheld::Since(earlier(at))),
@@ -237,6 +247,10 @@ impl PartitionMode {
     fn decode(row: &[u8]) -> Result<Self, StoreError> {
         versioned_decode("mode of a partition", PARTITION_ROW_VERSION, row)
     }
+}
+
+fn earlier(at: UnixMillis, by: Duration) -> UnixMillis {
+    UnixMillis(at.0.saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
 }
 
 fn key() -> RowKey {
@@ -338,6 +352,18 @@ mod tests {
         let alone = ModeRow::default().next(Mode::Alone, at(300)).promised_more(at(900), ahead);
         assert_eq!((alone.version, alone.mode, alone.since), (2, Mode::Alone, at(300)));
         assert_eq!(alone.unheld, Unheld::Since(at(250)));
+    }
+
+    #[test]
+    fn what_was_answered_ahead_before_it_went_alone_is_missing_too() {
+        let (at, ahead) = (UnixMillis, Duration::from_millis(60));
+        let alone = ModeRow::default().next_ahead(Mode::Alone, at(300), ahead);
+        assert_eq!((alone.since, alone.unheld), (at(300), Unheld::Since(at(240))));
+        // What is missing was so from the beginning, and once.
+        assert_eq!(alone.next_ahead(Mode::Returning, at(900), ahead).unheld, Unheld::Since(at(240)));
+        let whole = alone.next_ahead(Mode::Whole, at(950), ahead);
+        assert_eq!(whole.unheld, Unheld::Nothing);
+        assert_eq!(whole.next_ahead(Mode::Alone, at(30), ahead).unheld, Unheld::Since(at(0)));
     }
 
     #[test]

@@ -421,8 +421,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failed> {
             say(
                 &changing.asking,
                 &done,
-                "changed: what promises less counts once every region that is waited for holds it; mailraft region show says what is \
-                 promised",
+                "changed: a lesser durability counts once every region that is waited for holds it, all else at once; mailraft region show \
+                 says what is promised",
             );
         }
         Command::Region(RegionCommand::Remove { name, yes: false, changing: _ }) => {

@@ -99,7 +99,8 @@ impl Node {
         self.mode.hears(self.ticks, reports);
         let Some(mode) = self.mode.next(self.ticks, &regions).filter(|_| self.settled) else { return };
         let wall = self.clocks.wall(env);
-        let row: ModeRow = regions.mode().next(mode, control.newest_stamp().max(wall));
+        let (now, ahead) = (control.newest_stamp().max(wall), regions.durability().may_run_ahead());
+        let row: ModeRow = regions.mode().next_ahead(mode, now, ahead);
         control.append_mode_row(&self.config, wall, &row);
         self.dirty.push(PartitionId::CONTROL);
     }

@@ -57,9 +57,11 @@ impl Confirmed {
 /// How a region confirms, as far as this node leads.
 pub async fn says(cluster: &Cluster, region: &str) -> HomeSays {
     let status = cluster.status().await;
-    let led: Vec<_> = status.partitions.iter().filter(|replica| replica.role == Role::Leader).collect();
-    let unconfirmed_ms = led.iter().filter_map(|leader| confirmed_ago_ms(leader, region)).max().unwrap_or(0);
-    let led = led.iter().map(|leader| leader.partition).collect();
+    let leaders = status.partitions.iter().filter(|replica| replica.role == Role::Leader);
+    // A leader that has not heard the region speaks of no partition yet.
+    let known = leaders.filter_map(|leader| Some((leader.partition, confirmed_ago_ms(leader, region)?)));
+    let (led, ago_ms): (Vec<PartitionId>, Vec<u64>) = known.unzip();
+    let unconfirmed_ms = ago_ms.into_iter().max().unwrap_or(0);
     let Some(regions) = region::regions(cluster) else {
         return HomeSays { led, unconfirmed_ms, lacks: true, version: 0, settings: Index(0) };
     };
@@ -70,13 +72,14 @@ pub async fn says(cluster: &Cluster, region: &str) -> HomeSays {
 }
 
 /// How long ago at most every region that answers wait for confirmed everything to a leader, in milliseconds, if this one is among
-/// them: the home goes on alone by the one that has been silent for longest. As long as nobody counts one as silent that is when
+/// them, and none of them is still to be heard: the home goes on alone by the one that has been silent for longest. As long as nobody counts one as silent that is when
 /// it was heard: should it be silent from now on, the time until then runs from there.
 fn confirmed_ago_ms(leader: &ReplicaStatus, region: &str) -> Option<u64> {
     let waited_for = || leader.regions.iter().filter(|other| other.in_sync_set);
-    let ago = |of: &RegionStatus| of.unconfirmed_ms.max(of.heard_ms.unwrap_or(0)).max(leader.unheld_ms);
+    let ago = |of: &RegionStatus| Some(of.unconfirmed_ms.max(of.heard_ms?).max(leader.unheld_ms));
     waited_for().find(|other| other.region == region)?;
-    waited_for().map(ago).max()
+    let all: Option<Vec<u64>> = waited_for().map(ago).collect();
+    all?.into_iter().max()
 }
 
 impl HomeWatch {
@@ -156,7 +159,8 @@ impl HomeWatch {
 fn confirmed(asked: Duration, partitions: usize, said: &[HomeSays]) -> Option<Duration> {
     let led: BTreeSet<PartitionId> = said.iter().flat_map(|says| says.led.iter().copied()).collect();
     let unconfirmed_ms = said.iter().map(|says| says.unconfirmed_ms).max()?;
-    if said.iter().any(|says| says.lacks) {
+    // One that is behind the others may not know that they have everything again.
+    if newest(None, said).is_some_and(|said| said.lacks) {
         return None;
     }
     // What was before this machine booted has no time by its clock.
@@ -199,7 +203,11 @@ mod tests {
         assert_eq!(at(&[says(0..6, 0), says(5..16, 0)]), None);
         assert_eq!(at(&[]), None);
         // It is back from being alone, and what it answered so is not here yet.
-        assert_eq!(at(&[says(0..6, 0), HomeSays { lacks: true, ..says(6..17, 0) }]), None);
+        let lacks = HomeSays { lacks: true, version: 1, ..says(6..17, 0) };
+        assert_eq!(at(&[says(0..6, 0), lacks.clone()]), None);
+        // It has everything again, and one of its nodes has not heard of that.
+        let whole = HomeSays { version: 3, ..says(0..17, 0) };
+        assert_eq!(at(&[HomeSays { led: Vec::new(), ..lacks }, whole]), Some(100_000));
         // It began to lack one before this machine booted.
         assert_eq!(at(&[says(0..17, 100_001)]), None);
     }
@@ -248,7 +256,9 @@ mod tests {
         assert_eq!(ago(&leader), Some(300), "nobody waits for west");
         leader.unheld_ms = 700;
         assert_eq!(ago(&leader), Some(700));
-        leader.regions[0].in_sync_set = false;
+        leader.regions[0].heard_ms = None;
+        assert_eq!(ago(&leader), None, "it was not heard since this leader leads");
+        (leader.regions[0].heard_ms, leader.regions[0].in_sync_set) = (Some(300), false);
         assert_eq!(ago(&leader), None);
     }
 

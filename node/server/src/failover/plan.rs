@@ -420,8 +420,9 @@ fn lost(known: &Known<'_>, alone_from: Option<UnixMillis>) -> String {
     match (regions.degrade_after(), alone_from) {
         _ if !is_whole => lost,
         (Some(_), Some(from)) if *dead_by > from => format!(
-            "{lost}, if {home} was dead {} and not {set}; else what it answered alone until it died",
-            by_age(from, *dead_by)
+            "{lost}, if {home} was dead {} and not {set}; else what it answered alone until it died{}",
+            by_age(from, *dead_by),
+            if regions.durability().rpo_max().is_some() { ", and what it answered last before that" } else { "" }
         ),
         (Some(_), None) => format!("{lost}, unless {home} answered alone, of which nothing is known here"),
         (None, _) | (Some(_), Some(_)) => format!("{lost}, unless {home} was {set}"),
