@@ -38,6 +38,8 @@ struct State {
     /// Whose answer was lost already.
     lost: BTreeSet<String>,
     connections: u64,
+    /// It takes no octets above 127.
+    is_seven_bit: bool,
     /// Recipients of a transaction, and transactions of a connection, which it then closes without a word.
     most: Option<(usize, usize)>,
 }
@@ -88,6 +90,11 @@ impl OtherServer {
         self.lock().is_down = is_down;
     }
 
+    /// Whether it takes no octets above 127 from now on, and says so: it has no 8BITMIME.
+    pub fn be_seven_bit(&self, is_seven_bit: bool) {
+        self.lock().is_seven_bit = is_seven_bit;
+    }
+
     /// It takes so many recipients in a transaction from now on, and after so many transactions closes the connection without a
     /// word.
     pub fn be_curt(&self, recipients: usize, transactions: usize) {
@@ -129,7 +136,9 @@ impl OtherServer {
             let path = |line: &str| line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
             match line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase().as_str() {
                 "EHLO" => {
-                    out.write_all(b"250-other.test\r\n250-8BITMIME\r\n250-PIPELINING\r\n250 SIZE 99999999\r\n")?
+                    let eight_bit = if self.lock().is_seven_bit { "" } else { "250-8BITMIME\r\n" };
+                    let reply = format!("250-other.test\r\n{eight_bit}250-PIPELINING\r\n250 SIZE 99999999\r\n");
+                    out.write_all(reply.as_bytes())?;
                 }
                 "MAIL" => {
                     (from, to) = (path(line), Vec::new());

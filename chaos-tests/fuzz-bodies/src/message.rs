@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use mailraft_message::budget::{DEPTH_MAX, DESCRIPTION_MAX_BYTES, PARTS_MAX};
 use mailraft_message::{Body, BodySearch, Described, Part, transfer};
+use mailraft_outbound::seven_bit::{Converter, Survey};
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 
 /// Takes a message apart: parts lie within their parents and in order, what is kept is within its budget and comes back
-/// from a row, and every part is found by its number. Then looks for words in it, in pieces of several sizes.
+/// from a row, and every part is found by its number. Then looks for words in it, in pieces of several sizes, and converts it to
+/// its 7-bit form, whose parts decode to what they were.
 pub fn message(input: &[u8]) {
     let Ok(described) = Described::of(input) else { return };
     let root = &described.structure;
@@ -22,6 +24,7 @@ pub fn message(input: &[u8]) {
     by_number(root, root, &mut Vec::new());
     for size in [7, 64 << 10] {
         search(input, root, size);
+        seven_bit(input, root, size);
     }
 }
 
@@ -78,4 +81,39 @@ fn search(message: &[u8], root: &Part, piece_bytes: usize) {
         left = left.checked_sub(1).expect("a search comes to its end");
     }
     assert_eq!(search.into_found().len(), words.len());
+}
+
+/// Converts what may be sent: its lines end with CRLF.
+fn seven_bit(message: &[u8], root: &Part, piece_bytes: usize) {
+    let ends = message.windows(2).filter(|two| *two == b"\r\n").count();
+    if message.iter().filter(|b| matches!(**b, b'\r' | b'\n')).count() != 2 * ends {
+        return;
+    }
+    let mut survey = Survey::of(root, 0);
+    survey.piece(b"");
+    message.chunks(piece_bytes).for_each(|piece| survey.piece(piece));
+    let Ok(plan) = survey.finish() else { return };
+    let (mut converter, mut converted) = (Converter::new(&plan), Vec::new());
+    converter.piece(b"", &mut converted);
+    message.chunks(piece_bytes).for_each(|piece| converter.piece(piece, &mut converted));
+    converter.finish().expect("it is the same message");
+    assert!(converted.is_ascii());
+    // Longer names of encodings may be too much of them.
+    let Ok(again) = Described::of(&converted) else { return };
+    let [mut was, mut is] = [Vec::new(), Vec::new()];
+    leaves(message, root, &mut was);
+    leaves(&converted, &again.structure, &mut is);
+    assert!(was == is, "{} became {}", message.escape_ascii(), converted.escape_ascii());
+}
+
+/// What the parts stand for that are not looked into.
+fn leaves(message: &[u8], part: &Part, out: &mut Vec<Vec<u8>>) {
+    match &part.kind {
+        Body::Multipart(parts) => parts.iter().for_each(|part| leaves(message, part, out)),
+        Body::Message(nested) if !part.is_encoded_message() => leaves(message, &nested.1, out),
+        Body::Message(_) | Body::Leaf | Body::Text => {
+            let body = &message[part.body.start as usize..part.body.end as usize];
+            out.push(transfer::decode(&part.encoding, body));
+        }
+    }
 }

@@ -95,6 +95,14 @@ pub fn dkimpy_verifies(content: &str, keys: &[(String, String)]) -> bool {
     child.wait().unwrap().success()
 }
 
+/// The keys of the first domain, as they are published.
+pub fn published(cluster: &Cluster) -> Vec<(String, String)> {
+    let listed = cluster.mailraft(&["domain", "key", "list", "example.test", "--json"], "");
+    let keys: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    let text = |key: &Value, field: &str| key[field].as_str().unwrap_or_default().to_owned();
+    keys.iter().map(|key| (format!("{}._domainkey.example.test", text(key, "selector")), text(key, "record"))).collect()
+}
+
 #[test]
 fn what_is_sent_gets_there_and_its_sender_is_told_what_does_not() {
     let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
@@ -380,21 +388,78 @@ fn what_leaves_is_signed_by_the_domains_keys_as_others_verify() {
     let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
     let cluster = cluster(&dns, &other);
     let account = cluster.account(0);
-    let listed = cluster.mailraft(&["domain", "key", "list", "example.test", "--json"], "");
-    let keys: Vec<Value> = serde_json::from_str(&listed).unwrap();
-    // A domain is made with a key of each algorithm.
-    assert_eq!(keys.len(), 2, "{listed}");
     submit(&cluster, &account, "bob@away.test", "signed", "a  line \r\n\r\n");
     cluster.wait("it is sent", |_| !of_subject(&other.taken(), "signed").is_empty());
     let taken = other.taken();
     let content = &of_subject(&taken, "signed")[0].content;
-    let text = |key: &Value, field: &str| key[field].as_str().unwrap_or_default().to_owned();
-    let published: Vec<(String, String)> = keys
-        .iter()
-        .map(|key| (format!("{}._domainkey.example.test", text(key, "selector")), text(key, "record")))
-        .collect();
+    let published = published(&cluster);
+    // A domain is made with a key of each algorithm.
+    assert_eq!(published.len(), 2, "{published:?}");
     assert!(dkimpy_verifies(content, &published), "{content}\n{published:?}");
     assert!(!dkimpy_verifies(&content.replace("a  line", "another line"), &published));
+}
+
+#[test]
+fn a_server_without_8bitmime_gets_parts_encoded_and_signed_so_and_what_can_not_be_is_told() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster(&dns, &other);
+    let account = cluster.account(0);
+    // Each message has a connection of its own, over which it is said anew what is taken.
+    other.be_curt(100, 1);
+    // More than one chunk of it.
+    let long = "ein langer Absatz \u{fc}ber nichts, \r\n".repeat(20_000);
+    let parts = format!(
+        "--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{long}\r\n--b\r\nContent-Type: application/x\r\nContent-Transfer-Encoding: binary\r\n\r\n\u{3b1}\u{3b2}\r\n\r\n--b--"
+    );
+    let mime = "MIME-Version: 1.0\r\nContent-Transfer-Encoding: 8bit\r\nContent-Type: multipart";
+    let send = |subject: &str, kind: &str, body: &str| {
+        let header = message(&account.address, "bob@away.test", subject, "").trim_end().to_owned();
+        let text = format!("{header}\r\n{mime}/{kind}; boundary=b\r\n\r\n{body}\r\n");
+        let taken = smtp(&cluster, 1, &account).unwrap().send_asking(
+            (&account.address, " BODY=8BITMIME"),
+            ("bob@away.test", ""),
+            text.as_bytes(),
+        );
+        assert!(matches!(taken, Ok(SmtpReply::Accepted { .. })), "{taken:?}");
+    };
+    // Where they are taken they go as they are.
+    send("eight", "signed", "--b\r\n\r\n\u{fc}\r\n--b--");
+    cluster.wait("it is sent", |_| !of_subject(&other.taken(), "eight").is_empty());
+    assert!(of_subject(&other.taken(), "eight")[0].content.contains("\r\n\u{fc}\r\n"));
+    other.be_seven_bit(true);
+    send("seven", "mixed", &parts);
+    cluster.wait("it is sent", |_| !of_subject(&other.taken(), "seven").is_empty());
+    let taken = other.taken();
+    let content = &of_subject(&taken, "seven")[0].content;
+    assert!(content.is_ascii() && !content.contains("8bit"), "{}", &content[..4_000]);
+    let keys = published(&cluster);
+    assert!(dkimpy_verifies(content, &keys), "{}", &content[..4_000]);
+    assert_eq!(python_decodes(content), [long.as_bytes().to_vec(), "\u{3b1}\u{3b2}\r\n".into()]);
+    // What is signed as it is goes back, with a reason.
+    send("signed", "signed", &parts);
+    cluster.wait("its sender is told", |cluster| read(cluster, &account, "not delivered").is_some());
+    let report = read(&cluster, &account, "not delivered").unwrap_or_default();
+    for expected in ["Status: 5.6.3", "8BITMIME", "multipart/signed"] {
+        assert!(report.contains(expected), "{expected} is not in {}", &report[..4_000.min(report.len())]);
+    }
+}
+
+/// What Python makes of the parts of a message that have none themselves.
+fn python_decodes(content: &str) -> Vec<Vec<u8>> {
+    let script = "import sys,email,json\nmessage=email.message_from_bytes(sys.stdin.buffer.read())\n\
+        print(json.dumps([list(part.get_payload(decode=True)) for part in message.walk() if not part.is_multipart()]))";
+    let mut child = Command::new("/usr/bin/python3")
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let content = content.to_owned();
+    let writes = std::thread::spawn(move || input.write_all(content.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    writes.join().unwrap().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]

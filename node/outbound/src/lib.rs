@@ -13,5 +13,6 @@ pub mod reply;
 pub mod report;
 pub mod route;
 pub mod schedule;
+pub mod seven_bit;
 pub mod srs;
 pub mod tls;

@@ -31,7 +31,7 @@ pub const AUTHORS_MAX: usize = 16;
 /// How long a whole message waits for the memory in which it is parsed.
 const MEMORY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The format of `Envelope` and `Part` in rows.
-const PARSED_VERSION: u8 = 1;
+pub const PARSED_VERSION: u8 = 1;
 
 /// What messages on their way in may take, shared by all sessions of a node.
 #[derive(Clone)]

@@ -130,6 +130,11 @@ impl OutgoingMessage {
         self.record.size_bytes
     }
 
+    /// Its structure, encoded, as it came with the message.
+    pub fn structure(&self) -> &[u8] {
+        &self.record.structure
+    }
+
     /// Its Message-ID.
     pub fn message_id(&self) -> Option<&str> {
         self.record.message_id.as_deref()

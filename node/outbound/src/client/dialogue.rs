@@ -113,6 +113,7 @@ impl Talk {
             reverse_path: String::new(),
             recipients: Vec::new(),
             shape: Shape { size_bytes: 3, longest_line_bytes: 1, eight_bit: false },
+            not_seven_bit: None,
             utf8_header: false,
             require_tls: false,
             ret: None,
@@ -135,6 +136,7 @@ impl Talk {
                 }
                 "size" => envelope.shape.size_bytes = value.parse().unwrap(),
                 "8bit" => envelope.shape.eight_bit = true,
+                "8bit-for" => (envelope.shape.eight_bit, envelope.not_seven_bit) = (true, Some(value.to_owned())),
                 "utf8" => envelope.utf8_header = true,
                 "requiretls" => envelope.require_tls = true,
                 "ret" => envelope.ret = Some(if value == "full" { Return::Full } else { Return::Header }),

@@ -23,6 +23,8 @@ pub struct Envelope {
     pub recipients: Vec<Recipient>,
     /// What the message looks like.
     pub shape: Shape,
+    /// Why it has no 7-bit form, where one was wanted.
+    pub not_seven_bit: Option<String>,
     /// Its header has octets above 127 (RFC 6532).
     pub utf8_header: bool,
     /// Its sender wants TLS to the end (RFC 8689).
@@ -74,6 +76,11 @@ impl Envelope {
     pub fn needs_utf8(&self) -> bool {
         let is_utf8 = |address: &str| !address.rsplit_once('@').map_or(address, |(local, _)| local).is_ascii();
         self.utf8_header || is_utf8(&self.reverse_path) || self.recipients.iter().any(|to| is_utf8(&to.address))
+    }
+
+    /// Whether a server that can do this needs its 7-bit form (RFC 6152, section 3): one that can't take it at all needs none.
+    pub fn needs_seven_bit(&self, can: &Capabilities) -> bool {
+        self.shape.eight_bit && !can.eight_bit && (can.utf8 || !self.needs_utf8())
     }
 
     /// MAIL, with the parameters that the server knows. None if the address can't be said.

@@ -259,8 +259,12 @@ fn obstacle(envelope: &Envelope, can: &Capabilities, peer: &Peer, secured: bool)
         return Some(Handover::Decided(failed(EnhancedCode::new(5, 6, 7), why)));
     }
     if envelope.shape.eight_bit && !can.eight_bit {
-        let why = "the message has octets above 127, and this server does not take them (8BITMIME)";
-        return Some(Handover::Decided(failed(EnhancedCode::new(5, 6, 3), why)));
+        let without = "the message has octets above 127, and this server does not take them (8BITMIME)";
+        let why = match &envelope.not_seven_bit {
+            Some(why) => format!("{without}; it can't be sent without them: {why}"),
+            None => without.to_owned(),
+        };
+        return Some(Handover::Decided(failed(EnhancedCode::new(5, 6, 3), &why)));
     }
     None
 }

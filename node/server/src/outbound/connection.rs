@@ -7,6 +7,7 @@ use bytes::Bytes;
 use mailraft_outbound::client::{
     CONNECT_MAX, Client, Ending, Envelope, Lost, Settings, Step, TlsUse, TransactionReport,
 };
+use mailraft_outbound::encode::Shape;
 use mailraft_outbound::outcome::{Diagnosis, Handover, Outcome, Peer, Phase};
 use mailraft_outbound::reply::EnhancedCode;
 use mailraft_outbound::tls::hello::Hello;
@@ -77,6 +78,15 @@ pub trait Outgoing: Sync {
 
     /// From the first piece on again.
     fn rewind(&mut self);
+
+    /// As it is, from the next rewinding on.
+    fn as_it_is(&mut self);
+
+    /// In its 7-bit form, from the next rewinding on; what that looks like, or why there is none.
+    ///
+    /// # Errors
+    /// In words, if it can't be had now.
+    fn in_seven_bits(&mut self) -> impl Future<Output = Result<Result<Shape, String>, String>> + Send;
 
     /// Whether it may still be sent, asked when all but the final dot was.
     ///
@@ -356,7 +366,14 @@ async fn converse<M: Outgoing + Send>(
                 transactions += 1;
                 under_way = std::mem::take(&mut open);
                 let recipients = under_way.iter().map(|at| envelope.recipients[*at].clone()).collect();
-                client.begin(&Envelope { recipients, ..envelope.clone() });
+                let mut of_these = Envelope { recipients, ..envelope.clone() };
+                if let Err(why) = be_taken_by(&client, &mut of_these, message).await {
+                    let diagnosis = Diagnosis::ours(Some(&peer), Phase::Mail, EnhancedCode::new(4, 3, 0), &why);
+                    let deferred = Handover::Decided(Outcome::deferred(diagnosis));
+                    std::mem::take(&mut under_way).into_iter().for_each(|at| decided[at] = Some(deferred.clone()));
+                    continue;
+                }
+                client.begin(&of_these);
             }
             Step::Close(ending) => {
                 if let Ending::Failed(handover) = &ending
@@ -384,6 +401,22 @@ async fn converse<M: Outgoing + Send>(
             }
         }
     }
+}
+
+/// Has the message in the form that this server takes, if it has one.
+async fn be_taken_by<M: Outgoing + Send>(
+    client: &Client,
+    envelope: &mut Envelope,
+    message: &mut M,
+) -> Result<(), String> {
+    message.as_it_is();
+    if envelope.needs_seven_bit(client.capabilities()) {
+        match message.in_seven_bits().await? {
+            Ok(shape) => envelope.shape = shape,
+            Err(why) => envelope.not_seven_bit = Some(why),
+        }
+    }
+    Ok(())
 }
 
 /// Takes what came of a transaction for these recipients; some of them may be for another one over the same connection.
@@ -414,7 +447,6 @@ mod tests {
     use mailraft_feedback::tls::SessionsOfDay;
     use mailraft_feedback::{DAY_SECONDS, Day, Reporter};
     use mailraft_outbound::client::Recipient;
-    use mailraft_outbound::encode::Shape;
     use mailraft_outbound::tls::policy::Decision;
     use mailraft_outbound::tls::report::AppliedPolicy;
     use tokio::io::AsyncBufReadExt;
@@ -430,6 +462,12 @@ mod tests {
         }
 
         fn rewind(&mut self) {}
+
+        fn as_it_is(&mut self) {}
+
+        async fn in_seven_bits(&mut self) -> Result<Result<Shape, String>, String> {
+            Err("nobody gets so far".to_owned())
+        }
 
         async fn may_be_sent(&mut self) -> Result<(), String> {
             Err("nobody gets so far".to_owned())
@@ -580,6 +618,7 @@ mod tests {
             reverse_path: String::new(),
             recipients,
             shape: Shape::default(),
+            not_seven_bit: None,
             utf8_header: false,
             require_tls: false,
             ret: None,

@@ -1,20 +1,14 @@
 //! A message of a queue as it is sent: read twice from its rows, once to be measured and signed, once to be handed over.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_directory::{DomainKey, KeyAlgorithm, Lookup};
-use mailraft_driver::Cluster;
-use mailraft_mailbox::Place;
 use mailraft_mailbox::queue::outgoing::OutgoingMessage;
 use mailraft_message::envelope::authors;
 use mailraft_message::header::{self, HEADER_MAX_BYTES, header_len, unfold};
 use mailraft_outbound::encode::{Encoder, Shape};
+use mailraft_outbound::seven_bit::{Converter, Plan};
 use mailraft_sender_auth::{Algorithm, Domain, Signer, Signing, SigningKey, Times};
 use mailraft_storage::{Rows, UnixMillis};
 
-use super::connection::Outgoing;
 use crate::forwarding::{self, NotRewritten};
 
 /// What was found out of a message at its first reading.
@@ -55,11 +49,30 @@ pub fn measure(
     lookup: &Lookup,
     now: UnixMillis,
 ) -> Result<Measured, MeasureError> {
+    measure_as(message, rows, lookup, now, None)
+}
+
+/// The same of the form that it has by this plan: what is measured and signed is what is sent.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_as(
+    message: &OutgoingMessage,
+    rows: &dyn Rows,
+    lookup: &Lookup,
+    now: UnixMillis,
+    plan: Option<&Plan>,
+) -> Result<Measured, MeasureError> {
     let reverse_path = reverse_path(message, lookup, now)?;
     let (mut encoder, mut signing, mut header) = (Encoder::default(), Signing::default(), Vec::new());
+    let mut converter = plan.map(Converter::new);
     let mut wire = Vec::new();
     for number in 0..message.chunks() {
-        let piece = read(message, rows, number).map_err(MeasureError::Gone)?;
+        let mut piece = read(message, rows, number).map_err(MeasureError::Gone)?;
+        if let Some(converter) = &mut converter {
+            let as_it_is = std::mem::take(&mut piece);
+            converter.piece(&as_it_is, &mut piece);
+        }
         wire.clear();
         encoder.piece(&piece, &mut wire).map_err(|error| MeasureError::Unsendable(error.to_string()))?;
         signing.push(&piece);
@@ -130,10 +143,26 @@ fn sign(signing: Signing, domain: &Domain, keys: &[DomainKey], now_s: u64) -> Ve
     }
 }
 
-/// A piece of it, without the Return-Path that it has here.
-fn read(message: &OutgoingMessage, rows: &dyn Rows, number: u32) -> Result<Vec<u8>, String> {
+/// A piece of it, without the Return-Path that it has here. Blocking: for a worker thread.
+///
+/// # Errors
+/// In words, if it can't be read.
+pub fn read(message: &OutgoingMessage, rows: &dyn Rows, number: u32) -> Result<Vec<u8>, String> {
+    let plain = read_whole(message, rows, number)?;
+    Ok(if number == 0 { without_return_path(&plain).to_vec() } else { plain })
+}
+
+/// How many octets of it are not sent: they stand before all others. Blocking.
+///
+/// # Errors
+/// In words, if it can't be read.
+pub fn return_path_bytes(message: &OutgoingMessage, rows: &dyn Rows) -> Result<u64, String> {
+    let plain = read_whole(message, rows, 0)?;
+    Ok((plain.len() - without_return_path(&plain).len()) as u64)
+}
+
+fn read_whole(message: &OutgoingMessage, rows: &dyn Rows, number: u32) -> Result<Vec<u8>, String> {
     match message.piece(rows, number) {
-        Ok(Some(plain)) if number == 0 => Ok(without_return_path(&plain).to_vec()),
         Ok(Some(plain)) => Ok(plain.to_vec()),
         Ok(None) => Err("the message is there no more: another node has it, or it is done".to_owned()),
         Err(error) => Err(format!("the message can't be read here: {error}")),
@@ -154,72 +183,6 @@ fn without_return_path(message: &[u8]) -> &[u8] {
         }
     }
     message
-}
-
-/// A message on its way.
-pub struct OnItsWay {
-    message: Arc<OutgoingMessage>,
-    rows: Arc<dyn Rows>,
-    cluster: Cluster,
-    place: Place,
-    before: Bytes,
-    next: Option<u32>,
-}
-
-impl OnItsWay {
-    /// From its beginning on, with these fields before it.
-    pub fn new(
-        message: Arc<OutgoingMessage>,
-        rows: Arc<dyn Rows>,
-        cluster: Cluster,
-        place: Place,
-        before: Vec<u8>,
-    ) -> Self {
-        OnItsWay { message, rows, cluster, place, before: before.into(), next: None }
-    }
-}
-
-impl Outgoing for OnItsWay {
-    async fn piece(&mut self) -> Result<Option<Bytes>, String> {
-        let number = match self.next {
-            Some(number) => number,
-            None => {
-                self.next = Some(0);
-                if !self.before.is_empty() {
-                    return Ok(Some(self.before.clone()));
-                }
-                0
-            }
-        };
-        if number >= self.message.chunks() {
-            return Ok(None);
-        }
-        self.next = Some(number + 1);
-        let (message, rows) = (Arc::clone(&self.message), Arc::clone(&self.rows));
-        let piece = tokio::task::spawn_blocking(move || read(&message, rows.as_ref(), number)).await;
-        piece.map_err(|_| "reading the message failed".to_owned())?.map(|piece| Some(piece.into()))
-    }
-
-    fn rewind(&mut self) {
-        self.next = None;
-    }
-
-    async fn may_be_sent(&mut self) -> Result<(), String> {
-        let elsewhere = || Err("another node sends it now".to_owned());
-        let Some(queue) = self.place.mailbox.queue_partition() else { return elsewhere() };
-        match self.cluster.read_barrier(queue, Reader::Owner(self.place.term)).await {
-            Ok(BarrierOutcome::Passed { .. }) => {}
-            Ok(_) | Err(_) => return elsewhere(),
-        }
-        // What is decided is in rows that are as new as the barrier.
-        let (message, rows) = (Arc::clone(&self.message), Arc::clone(&self.rows));
-        match tokio::task::spawn_blocking(move || message.is_still_to_be_sent(rows.as_ref())).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err("an operator decided otherwise about it while it was sent".to_owned()),
-            Ok(Err(error)) => Err(format!("what became of it meanwhile can't be read here: {error}")),
-            Err(_) => Err("reading what became of it meanwhile failed".to_owned()),
-        }
-    }
 }
 
 #[cfg(test)]

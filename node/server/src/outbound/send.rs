@@ -19,7 +19,8 @@ use mailraft_storage::{CommandId, UnixMillis};
 use super::connection::{Patience, Shared, Target, hand_over};
 use super::counting::{self, Counting};
 use super::hosts::{Host, hosts_of};
-use super::message::{MeasureError, Measured, OnItsWay, measure};
+use super::message::{MeasureError, Measured, measure};
+use super::on_its_way::{OnItsWay, Source};
 use super::{Outbound, read_item};
 use crate::config;
 use crate::environment::wall;
@@ -48,13 +49,9 @@ pub async fn send(
     let read = move || measure(&of_reader, from.as_ref(), &lookup, agreed);
     let outcomes = match tokio::task::spawn_blocking(read).await {
         Ok(Ok(measured)) => {
-            let on_its_way = OnItsWay::new(
-                Arc::clone(&message),
-                rows,
-                outbound.reach.cluster.clone(),
-                place,
-                measured.fields.clone(),
-            );
+            let lookup = Arc::clone(&outbound.reach.lookup);
+            let source = Source { rows, lookup, cluster: outbound.reach.cluster.clone(), place, now: agreed };
+            let on_its_way = OnItsWay::new(Arc::clone(&message), source, measured.fields.clone());
             to_domain(outbound, domain, &message, &measured, on_its_way).await
         }
         Ok(Err(MeasureError::Gone(why))) => {
@@ -337,6 +334,7 @@ fn envelope(message: &OutgoingMessage, measured: &Measured, open: &[usize]) -> E
         reverse_path: measured.reverse_path.clone(),
         recipients: recipients.collect(),
         shape: measured.shape,
+        not_seven_bit: None,
         utf8_header: measured.utf8_header,
         require_tls: message.demands().requiretls,
         ret: ret.map(|ret| if ret.eq_ignore_ascii_case("FULL") { Return::Full } else { Return::Header }),
