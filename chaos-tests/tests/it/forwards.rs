@@ -7,7 +7,7 @@ use mailraft_chaos::name_server::{NameServer, Record};
 use mailraft_chaos::other_server::{OtherServer, Taken};
 use mailraft_chaos::plain::Plain;
 
-use crate::sending::{cluster, cluster_with, of_subject, queue, read, submit};
+use crate::sending::{arc_of_dkimpy, cluster, cluster_with, of_subject, published, queue, read, submit};
 
 /// The address that forwards.
 const TEAM: &str = "team@example.test";
@@ -121,6 +121,42 @@ fn what_is_forwarded_arrives_once_and_what_comes_back_of_it_goes_to_who_sent_it_
     for subject in ["forged", "relayed", "again", "boss", "too late"] {
         assert!(of_subject(&taken, subject).is_empty(), "{subject}");
     }
+}
+
+#[test]
+fn what_is_forwarded_is_sealed_with_what_was_found_out_of_it_as_others_verify() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let cluster = cluster_with(&dns, &other, &|text| text.replace("dmarc = \"off\"", "dmarc = \"mark\""));
+    let keys = published(&cluster);
+    for (name, record) in &keys {
+        dns.set(name, &[Record::Txt(record.clone())]);
+    }
+    // From one to the next, each of which is one of ours here.
+    for by in ["one@example.test", "two@example.test", "three@example.test", "four@example.test"] {
+        cluster.mailraft(&["address", "add", by, "bob@away.test"], "");
+    }
+    let forwarded = |by: &str, message: &str, number: usize| {
+        assert!(bring(&cluster, "jane@far.test", by, message).starts_with("250 "));
+        cluster.wait("it is sent", |_| of_subject(&other.taken(), "sealed").len() == number);
+        let taken = other.taken();
+        let gone =
+            of_subject(&taken, "sealed").into_iter().find(|of| of.content.contains(&format!("Delivered-To: {by}")));
+        gone.unwrap().content.clone()
+    };
+    let first = forwarded("one@example.test", &message("jane@far.test", "sealed"), 1);
+    assert_eq!(arc_of_dkimpy(&first, &keys), "pass", "{first}");
+    assert!(first.contains("ARC-Authentication-Results: i=1; ") && first.contains(" cv=none;"), "{first}");
+    let second = forwarded("two@example.test", &first, 2);
+    assert_eq!(arc_of_dkimpy(&second, &keys), "pass", "{second}");
+    assert!(second.contains("arc=pass header.d=example.test") && second.contains(" cv=pass;"), "{second}");
+    // A chain that does not hold is told once.
+    let altered = second.replace("a  line", "another line");
+    assert_eq!(arc_of_dkimpy(&altered, &keys), "fail");
+    let third = forwarded("three@example.test", &altered, 3);
+    assert!(third.contains("ARC-Seal: i=3; ") && third.contains(" cv=fail;"), "{third}");
+    assert_eq!(arc_of_dkimpy(&third, &keys), "terminated", "{third}");
+    let fourth = forwarded("four@example.test", &third, 4);
+    assert!(!fourth.contains("i=4;") && fourth.contains("arc=fail"), "{fourth}");
 }
 
 #[test]

@@ -79,20 +79,42 @@ pub fn read(cluster: &Cluster, account: &Account, subject: &str) -> Option<Strin
 
 /// What Debian's dkimpy says of a message, with these keys.
 pub fn dkimpy_verifies(content: &str, keys: &[(String, String)]) -> bool {
-    let script = "import sys,json,dkim\nkeys=json.loads(sys.argv[1])\nmessage=sys.stdin.buffer.read()\n\
-        dns=lambda name,timeout=5: keys.get(name.decode().rstrip('.'),'').encode()\n\
-        count=message.lower().count(b'dkim-signature:')\n\
+    let script = "count=message.lower().count(b'dkim-signature:')\n\
         good=[dkim.DKIM(message).verify(idx=at,dnsfunc=dns) for at in range(count)]\n\
-        sys.exit(0 if good and all(good) else 1)";
+        print(bool(good) and all(good))";
+    dkimpy(script, content, keys) == "True"
+}
+
+/// What it says of its chain: `none`, `pass`, `fail`, or `terminated` where that was told before.
+pub fn arc_of_dkimpy(content: &str, keys: &[(String, String)]) -> String {
+    dkimpy("print((dkim.arc_verify(message,dnsfunc=dns)[0] or b'terminated').decode())", content, keys)
+}
+
+/// What a script prints that has a `message`, and keys by `dns`; nothing if it fails, as dkimpy does where a digest is another one.
+fn dkimpy(script: &str, content: &str, keys: &[(String, String)]) -> String {
+    let before = "import sys,json,dkim\nkeys=json.loads(sys.argv[1])\nmessage=sys.stdin.buffer.read()\n\
+        dns=lambda name,timeout=5: keys.get((name if isinstance(name,str) else name.decode()).rstrip('.'),'').encode()\n";
     let keys: serde_json::Map<String, Value> =
         keys.iter().map(|(n, t)| (n.clone(), Value::String(t.clone()))).collect();
+    let said = python(&[&format!("{before}{script}"), &Value::Object(keys).to_string()], content);
+    said.map(|said| said.trim().to_owned()).unwrap_or_default()
+}
+
+/// What Debian's Python prints, by a script and its arguments; None if that fails.
+fn python(script: &[&str], input: &str) -> Option<String> {
     let mut child = Command::new("/usr/bin/python3")
-        .args(["-c", script, &Value::Object(keys).to_string()])
+        .arg("-c")
+        .args(script)
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
-    child.wait().unwrap().success()
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writes = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    writes.join().unwrap().unwrap();
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
 /// The keys of the first domain, as they are published.
@@ -448,18 +470,7 @@ fn a_server_without_8bitmime_gets_parts_encoded_and_signed_so_and_what_can_not_b
 fn python_decodes(content: &str) -> Vec<Vec<u8>> {
     let script = "import sys,email,json\nmessage=email.message_from_bytes(sys.stdin.buffer.read())\n\
         print(json.dumps([list(part.get_payload(decode=True)) for part in message.walk() if not part.is_multipart()]))";
-    let mut child = Command::new("/usr/bin/python3")
-        .args(["-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    let content = content.to_owned();
-    let writes = std::thread::spawn(move || input.write_all(content.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writes.join().unwrap().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_str(&python(&[script], content).unwrap()).unwrap()
 }
 
 #[test]

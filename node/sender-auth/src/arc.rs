@@ -33,10 +33,14 @@ pub(crate) struct Sets<'a> {
     too_many: bool,
 }
 
+/// A field of a set, in the order in which seals cover them (RFC 8617, section 5.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Member {
+pub(crate) enum Member {
+    /// ARC-Authentication-Results.
     Results,
+    /// ARC-Message-Signature.
     Signature,
+    /// ARC-Seal.
     Seal,
 }
 
@@ -64,12 +68,7 @@ pub(crate) struct Draft<'a> {
 impl<'a> Sets<'a> {
     /// Keeps a field if it is one of them.
     pub(crate) fn take(&mut self, field: &Field<'a>) {
-        let member = match field.name {
-            name if name.eq_ignore_ascii_case(b"ARC-Authentication-Results") => Member::Results,
-            name if name.eq_ignore_ascii_case(b"ARC-Message-Signature") => Member::Signature,
-            name if name.eq_ignore_ascii_case(b"ARC-Seal") => Member::Seal,
-            _ => return,
-        };
+        let Some(member) = member(field) else { return };
         match self.fields.len() < 3 * ARC_SETS_MAX {
             true => self.fields.push((member, field.clone())),
             false => self.too_many = true,
@@ -136,8 +135,18 @@ impl Draft<'_> {
     }
 }
 
+/// Which field of a set it is, if it is one.
+pub(crate) fn member(field: &Field<'_>) -> Option<Member> {
+    let members = [
+        ("ARC-Authentication-Results", Member::Results),
+        ("ARC-Message-Signature", Member::Signature),
+        ("ARC-Seal", Member::Seal),
+    ];
+    members.into_iter().find(|(name, _)| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|(_, member)| member)
+}
+
 /// Which set a field is of.
-fn instance(field: &Field<'_>, member: Member) -> Option<u64> {
+pub(crate) fn instance(field: &Field<'_>, member: Member) -> Option<u64> {
     if field.value.len() > SIGNATURE_FIELD_MAX_BYTES && member != Member::Results {
         return None;
     }

@@ -1,7 +1,7 @@
 //! Checks who sent a message that another server hands over: iprev (RFC 8601), SPF (RFC 7208), DKIM (RFC 6376, 8301, 8463),
 //! ARC (RFC 8617) and DMARC (RFC 7489), and tells it in one Authentication-Results field (RFC 8601).
 //!
-//! And it signs what goes to other servers ([`Signing`]), with a domain's [`SigningKey`]s.
+//! And it signs what goes to other servers, and seals what is forwarded ([`Signing`]), with a domain's [`SigningKey`]s.
 //!
 //! Pure: what the DNS says comes by [`Dns`], the time is handed in. A [`Reader`] reads the message once, which computes; what
 //! it [`Claims`] is small, and [`check`] asks about it.
@@ -19,6 +19,7 @@ mod iprev;
 mod keys;
 pub mod limits;
 mod results;
+mod seal;
 mod sign;
 mod signature;
 mod signing_key;
@@ -39,6 +40,7 @@ pub use dns::{Dns, NoAnswer, Question, Record};
 pub use domain::Domain;
 pub use iprev::Iprev;
 pub use keys::Algorithm;
+pub use seal::Arrived;
 pub use sign::{OVERSIGNED, SIGNED, SignRefusal, Signer, Signing, Times};
 pub use signing_key::{KeyError, SigningKey};
 pub use spf::SpfResult;

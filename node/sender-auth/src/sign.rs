@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use mailraft_message::header::fields;
 
-use crate::canonical::{BodyHash, Canonical};
+use crate::canonical::{BodyDigests, BodyHash, Canonical};
 use crate::domain::Domain;
 use crate::head::Head;
 use crate::limits::SAME_FIELDS_SIGNED_MAX;
@@ -113,24 +113,46 @@ impl Signing {
     /// # Errors
     /// If it can't be signed.
     pub fn finish(self, signers: &[Signer<'_>], times: Times) -> Result<Vec<String>, SignRefusal> {
+        let (header, body) = self.into_read()?;
+        let covered = Covered::of(&header, &body, &[]).ok_or(SignRefusal::NoAuthor)?;
+        signers.iter().map(|signer| Ok(signature(("DKIM-Signature", "v=1;"), signer, times, &covered)?)).collect()
+    }
+
+    /// The header, and digests of the body.
+    pub(crate) fn into_read(self) -> Result<(Vec<u8>, BodyDigests), SignRefusal> {
         let Signing { head, body } = self;
         if body.is_none() && head.is_full() {
             return Err(SignRefusal::HeaderTooLong);
         }
-        let body = body.unwrap_or_else(|| BodyHash::new(Canonical::Relaxed, Vec::new())).finish();
-        let (body_hash, _) = body.of(None).unwrap_or_default();
-        let body_hash = BASE64_STANDARD.encode(body_hash);
-        let (names, fields) = covered(&head.bytes).ok_or(SignRefusal::NoAuthor)?;
-        signers.iter().map(|signer| Ok(signature(signer, times, &names, &fields, &body_hash)?)).collect()
+        Ok((head.bytes, body.unwrap_or_else(|| BodyHash::new(Canonical::Relaxed, Vec::new())).finish()))
     }
 }
 
-/// The names that are signed, in the order of `h=`, and the canonical fields that they stand for. None if From is not among them
-/// wholly.
-fn covered(header: &[u8]) -> Option<(Vec<&'static str>, Vec<u8>)> {
+/// What a signature covers.
+pub(crate) struct Covered {
+    /// The names that are signed, in the order of `h=`.
+    names: Vec<&'static str>,
+    /// The canonical fields that they stand for.
+    fields: Vec<u8>,
+    /// The digest of the body, in base64.
+    body_hash: String,
+}
+
+impl Covered {
+    /// Of a message with this header: what is signed of every message, and these fields as often as they are there. None if From is not
+    /// among it wholly.
+    pub(crate) fn of(header: &[u8], body: &BodyDigests, others: &[&'static str]) -> Option<Self> {
+        let (names, fields) = covered(header, others)?;
+        let (body_hash, _) = body.of(None).unwrap_or_default();
+        Some(Covered { names, fields, body_hash: BASE64_STANDARD.encode(body_hash) })
+    }
+}
+
+/// The names that are signed, and the canonical fields that they stand for. None if From is not among them wholly.
+fn covered(header: &[u8], others: &[&'static str]) -> Option<(Vec<&'static str>, Vec<u8>)> {
     let all: Vec<_> = fields(header).collect();
     let (mut names, mut canonical) = (Vec::new(), Vec::new());
-    let lists = [(&OVERSIGNED[..], 1), (&SIGNED[..], 0)];
+    let lists = [(&OVERSIGNED[..], 1), (&SIGNED[..], 0), (others, 0)];
     for (name, more) in lists.into_iter().flat_map(|(list, more)| list.iter().map(move |name| (*name, more))) {
         // From the last one up (RFC 6376, section 5.4.2).
         let found = all.iter().rev().filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
@@ -152,60 +174,75 @@ fn covered(header: &[u8]) -> Option<(Vec<&'static str>, Vec<u8>)> {
     Some((names, canonical))
 }
 
-fn signature(
+/// A signature field with its line end, of this name and first tag: what it covers, and itself.
+pub(crate) fn signature(
+    (name, first_tag): (&str, &str),
     signer: &Signer<'_>,
     times: Times,
-    names: &[&'static str],
-    fields: &[u8],
-    body_hash: &str,
+    covered: &Covered,
 ) -> Result<String, KeyError> {
-    let mut out = Folded { text: "DKIM-Signature:".to_owned(), column: 15 };
-    out.word(" ", "v=1;");
+    let mut out = Folded::begun(name);
+    out.word(" ", first_tag);
     out.word(" ", &format!("a={};", signer.key.algorithm().as_str()));
     out.word(" ", "c=relaxed/relaxed;");
-    out.word(" ", &format!("d={};", signer.domain));
-    out.word(" ", &format!("s={};", signer.selector));
+    out.signer(signer);
     if let Some(made) = times.made_unix_s {
         out.word(" ", &format!("t={made};"));
     }
     if let Some(expires) = times.expires_unix_s {
         out.word(" ", &format!("x={expires};"));
     }
-    for (at, name) in names.iter().enumerate() {
-        let end = if at + 1 == names.len() { ";" } else { ":" };
+    for (at, name) in covered.names.iter().enumerate() {
+        let end = if at + 1 == covered.names.len() { ";" } else { ":" };
         let (before, begin) = if at == 0 { (" ", "h=") } else { ("", "") };
         out.word(before, &format!("{begin}{}{end}", name.to_ascii_lowercase()));
     }
-    out.word(" ", &format!("bh={body_hash};"));
-    out.line("b=");
+    out.word(" ", &format!("bh={};", covered.body_hash));
     let mut digest = Context::new(&SHA256);
-    digest.update(fields);
-    let mut own = Vec::new();
-    Canonical::Relaxed.field(format!("{}\r\n", out.text).as_bytes(), |piece| own.extend_from_slice(piece));
-    digest.update(own.strip_suffix(b"\r\n").unwrap_or(&own));
-    let coded = BASE64_STANDARD.encode(signer.key.sign(&digest.finish())?);
-    let mut rest = coded.as_str();
-    while !rest.is_empty() {
-        let (piece, behind) = rest.split_at(rest.len().min(LINE_OCTETS - 1 - out.column));
-        out.text.push_str(piece);
-        rest = behind;
-        if !rest.is_empty() {
-            out.line("");
-        }
-    }
-    out.text.push_str("\r\n");
-    Ok(out.text)
+    digest.update(&covered.fields);
+    out.signed(signer, digest)
 }
 
 /// A field that is folded as it grows.
-struct Folded {
+pub(crate) struct Folded {
     text: String,
     column: usize,
 }
 
 impl Folded {
+    /// A field of this name.
+    pub(crate) fn begun(name: &str) -> Self {
+        Folded { text: format!("{name}:"), column: name.len() + 1 }
+    }
+
+    /// Whose key signs it.
+    pub(crate) fn signer(&mut self, signer: &Signer<'_>) {
+        self.word(" ", &format!("d={};", signer.domain));
+        self.word(" ", &format!("s={};", signer.selector));
+    }
+
+    /// Signs it, behind what is in this digest already, and ends it.
+    pub(crate) fn signed(mut self, signer: &Signer<'_>, mut digest: Context) -> Result<String, KeyError> {
+        self.line("b=");
+        let mut own = Vec::new();
+        Canonical::Relaxed.field(format!("{}\r\n", self.text).as_bytes(), |piece| own.extend_from_slice(piece));
+        digest.update(own.strip_suffix(b"\r\n").unwrap_or(&own));
+        let coded = BASE64_STANDARD.encode(signer.key.sign(&digest.finish())?);
+        let mut rest = coded.as_str();
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(rest.len().min(LINE_OCTETS - 1 - self.column));
+            self.text.push_str(piece);
+            rest = behind;
+            if !rest.is_empty() {
+                self.line("");
+            }
+        }
+        self.text.push_str("\r\n");
+        Ok(self.text)
+    }
+
     /// A word behind this, or on the next line if it does not fit.
-    fn word(&mut self, before: &str, word: &str) {
+    pub(crate) fn word(&mut self, before: &str, word: &str) {
         if self.column + before.len() + word.len() >= LINE_OCTETS {
             self.line(word);
         } else {

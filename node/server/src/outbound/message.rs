@@ -6,7 +6,7 @@ use mailraft_message::envelope::authors;
 use mailraft_message::header::{self, HEADER_MAX_BYTES, header_len, unfold};
 use mailraft_outbound::encode::{Encoder, Shape};
 use mailraft_outbound::seven_bit::{Converter, Plan};
-use mailraft_sender_auth::{Algorithm, Domain, Signer, Signing, SigningKey, Times};
+use mailraft_sender_auth::{Algorithm, Arrived, Domain, Signer, Signing, SigningKey, Times};
 use mailraft_storage::{Rows, UnixMillis};
 
 use crate::forwarding::{self, NotRewritten};
@@ -17,7 +17,7 @@ pub struct Measured {
     pub shape: Shape,
     /// Its header has octets above 127.
     pub utf8_header: bool,
-    /// Fields that go before it: by which addresses it is forwarded, and signatures.
+    /// Fields that go before it: by which addresses it is forwarded, and signatures or a seal.
     pub fields: Vec<u8>,
     /// The reverse-path under which it leaves, empty for null.
     pub reverse_path: String,
@@ -81,16 +81,12 @@ pub fn measure_as(
     }
     let end = header_len(&header);
     header.truncate(end);
-    let author = authors(&header, 1).and_then(|authors| authors.into_iter().next());
-    let domain = author.as_deref().and_then(|author| author.rsplit_once('@')).map(|(_, domain)| domain.to_owned());
-    // What others bring and is only handed on is not ours to sign.
-    let keys = match domain.as_deref().filter(|_| message.is_ours()) {
-        Some(domain) => lookup.signers_of(domain).map_err(|error| MeasureError::Gone(error.to_string()))?,
+    let signatures = match whose(message, &header) {
+        Some(whose) => {
+            let keys = lookup.signers_of(whose.domain()).map_err(|error| MeasureError::Gone(error.to_string()))?;
+            fields_of(whose, signing, &keys, now.0 / 1_000)
+        }
         None => Vec::new(),
-    };
-    let signatures = match domain.as_deref().and_then(Domain::parse) {
-        Some(domain) if !keys.is_empty() => sign(signing, &domain, &keys, now.0 / 1_000),
-        Some(_) | None => Vec::new(),
     };
     let forwarded: String = message.forwarders().into_iter().map(forwarding::delivered_to).collect();
     let fields = [forwarded.as_bytes(), &signatures].concat();
@@ -119,9 +115,36 @@ fn reverse_path(message: &OutgoingMessage, lookup: &Lookup, now: UnixMillis) -> 
     }
 }
 
-/// The fields that sign it; none where that fails, as a message without a signature is better than none.
-fn sign(signing: Signing, domain: &Domain, keys: &[DomainKey], now_s: u64) -> Vec<u8> {
-    let mut own = Vec::new();
+/// Which domain signs it, and what.
+enum Whose {
+    /// Its author's: it is ours.
+    Author(Domain),
+    /// That which forwards it: what was found out of it when it came.
+    Forwarder(Domain, Arrived),
+}
+
+impl Whose {
+    fn domain(&self) -> &str {
+        match self {
+            Whose::Author(domain) | Whose::Forwarder(domain, _) => domain.as_str(),
+        }
+    }
+}
+
+/// Who signs a message with this header. What others bring is not ours to sign, but ours to tell of.
+fn whose(message: &OutgoingMessage, header: &[u8]) -> Option<Whose> {
+    let domain = |address: &str| address.rsplit_once('@').and_then(|(_, domain)| Domain::parse(domain));
+    if message.is_ours() {
+        let author = authors(header, 1).and_then(|authors| authors.into_iter().next())?;
+        return domain(&author).map(Whose::Author);
+    }
+    let by = message.forwarders().first().copied().and_then(domain)?;
+    Some(Whose::Forwarder(by, Arrived::read(header)?))
+}
+
+/// The fields that sign or seal it; none where that fails, as a message without a signature is better than none.
+fn fields_of(whose: Whose, signing: Signing, keys: &[DomainKey], now_s: u64) -> Vec<u8> {
+    let (domain, mut own) = (whose.domain(), Vec::new());
     for key in keys {
         let algorithm = match key.public.algorithm {
             KeyAlgorithm::RsaSha256 => Algorithm::RsaSha256,
@@ -133,9 +156,23 @@ fn sign(signing: Signing, domain: &Domain, keys: &[DomainKey], now_s: u64) -> Ve
             (_, None) => tracing::error!(%domain, selector = key.public.selector, "a key has no selector"),
         }
     }
-    let signers: Vec<Signer<'_>> = own.iter().map(|(key, selector)| Signer { domain, selector, key }).collect();
-    match signing.finish(&signers, Times { made_unix_s: Some(now_s), expires_unix_s: None }) {
-        Ok(fields) => fields.concat().into_bytes(),
+    let signer = |domain| own.iter().map(move |(key, selector)| Signer { domain, selector, key });
+    let made = match &whose {
+        Whose::Author(domain) => {
+            let signers: Vec<Signer<'_>> = signer(domain).collect();
+            let times = Times { made_unix_s: Some(now_s), expires_unix_s: None };
+            signing.finish(&signers, times).map(|fields| fields.concat())
+        }
+        // A set has one seal: by an algorithm that everybody knows, if there is such a key.
+        Whose::Forwarder(domain, arrived) => {
+            match signer(domain).min_by_key(|of| of.key.algorithm() != Algorithm::RsaSha256) {
+                Some(signer) => signing.seal(&signer, arrived, now_s).map(Option::unwrap_or_default),
+                None => Ok(String::new()),
+            }
+        }
+    };
+    match made {
+        Ok(fields) => fields.into_bytes(),
         Err(error) => {
             tracing::warn!(%domain, %error, "a message is sent without a signature");
             Vec::new()
