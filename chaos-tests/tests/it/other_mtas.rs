@@ -2,7 +2,7 @@
 //! and Python's mail parser. Each is started by the tests on loopback; without them the tests say so and try nothing.
 
 mod bed;
-mod certificates;
+pub mod certificates;
 mod exim;
 mod policy_host;
 mod postfix;

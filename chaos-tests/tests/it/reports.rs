@@ -1,8 +1,8 @@
 //! What other domains are told once a day: what was counted at all nodes, once, whoever sends it.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use mailraft_chaos::cluster::Cluster;
 use mailraft_chaos::name_server::{NameServer, Record};
@@ -11,7 +11,8 @@ use mailraft_chaos::plain::Plain;
 use mailraft_chaos::set_clock::{SetClock, machine_unix_s};
 use serde_json::{Value, json};
 
-use crate::sending::{cluster_with, queue, submit};
+use crate::other_mtas::certificates::Authority;
+use crate::sending::{cluster_with, of_subject, queue, submit};
 
 const DAY_S: u64 = 86_400;
 const HOUR_S: u64 = 3_600;
@@ -88,6 +89,41 @@ fn read(report: &Taken) -> Value {
     let done = child.wait_with_output().unwrap();
     assert!(done.status.success(), "{}", report.content);
     serde_json::from_slice(&done.stdout).unwrap()
+}
+
+/// Python's server for what is posted, with a certificate for a name; it ends with the test.
+struct Collector {
+    process: Child,
+    said: BufReader<ChildStdout>,
+    port: String,
+}
+
+impl Collector {
+    fn start(dir: &Path, name: &str) -> Self {
+        let certificate = Authority::new(&dir.join("authority")).issue("collector", &[name]);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/collector.py");
+        let mut python = Command::new("/usr/bin/python3");
+        python.arg(path).arg(&certificate.chain).arg(&certificate.key);
+        let mut process = python.stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(process.stdout.take().unwrap());
+        let mut collector = Collector { process, said, port: String::new() };
+        collector.port = collector.line();
+        collector
+    }
+
+    /// The next line that it says: it waits for one.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        assert!(self.said.read_line(&mut line).unwrap() > 0, "it ended");
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// The node that leads the control group.
@@ -190,4 +226,31 @@ fn other_domains_are_told_once_what_all_nodes_counted_whoever_sends_it() {
         cluster.node_ids().iter().any(|node| cluster.get(*node, "/metrics").unwrap_or_default().contains(&line))
     };
     assert!(counted("too_long") && counted("not_wanted"));
+}
+
+#[test]
+fn a_report_about_tls_is_posted_over_https_to_who_wants_it_so_under_the_id_that_the_mail_has() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let (cluster, clock, day) = reporting(&dns, &other);
+    let mut collector = Collector::start(&cluster.dir, "collector.posted.test");
+    let at = format!("collector.posted.test:{}", collector.port);
+    dns.set("collector.posted.test", &[Record::A([127, 0, 0, 1].into())]);
+    dns.set("posted.test", &[Record::Mx(10, "mx.away.test".to_owned())]);
+    let rua = format!("v=TLSRPTv1; rua=https://{at}/v1/reports,mailto:tls@away.test");
+    dns.set("_smtp._tls.posted.test", &[Record::Txt(rua)]);
+    submit(&cluster, &cluster.account(0), "bob@posted.test", "hello", "x");
+    cluster.wait("it is sent", |_| !of_subject(&other.taken(), "hello").is_empty());
+    clock.set((day + 1) * DAY_S + 60).unwrap();
+    let yesterday = format!("\"day_unix_s\":{}", day * DAY_S);
+    cluster.wait("the day is over", |cluster| {
+        cluster.request(1, "POST", "/api/v1/reports").is_ok_and(|begun| begun.contains(&yesterday))
+    });
+    let posted: Value = serde_json::from_str(&collector.line()).unwrap();
+    for (name, value) in [("path", "/v1/reports"), ("host", &at), ("type", "application/tlsrpt+gzip")] {
+        assert_eq!(posted[name].as_str(), Some(value), "{posted}");
+    }
+    assert_eq!(posted["tls"].as_str(), Some("TLSv1.3"));
+    assert_eq!(posted["policies"], json!([["posted.test", 1]]));
+    cluster.wait("the mail arrives", |_| !reports_on(&other.taken(), "posted.test").is_empty());
+    assert_eq!(read(reports_on(&other.taken(), "posted.test")[0])["id"], posted["id"]);
 }
