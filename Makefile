@@ -3,7 +3,7 @@
 export PATH := /usr/lib/ccache:$(PATH)
 DIR ?= ./mailraft-data
 
-.PHONY: help quickstart test planted fuzz bench bench-regions bench-folder bench-idle audit clean prepare build package package-test ansible-check ansible-test
+.PHONY: help quickstart test planted fuzz bench bench-regions bench-folder bench-idle audit clean prepare build package package-test ansible-check ansible-test hardening-test
 
 help:
 	@echo "make quickstart   build, then run a whole cluster on this machine, in the foreground"
@@ -18,6 +18,7 @@ help:
 	@echo "make package-test the package in a fresh Debian, and gone again; as root"
 	@echo "make ansible-check what shows of the roles without a machine"
 	@echo "make ansible-test the plays over SSH against three Debian machines on this one; as root, up to half an hour"
+	@echo "make hardening-test all roles against one with a kernel and a data disk of its own, by qemu; as root, after ansible-test, up to an hour"
 	@echo "make audit DB=p   known vulnerabilities, from a checkout of the advisory database at p"
 
 prepare:
@@ -45,6 +46,9 @@ ansible-check: build
 
 ansible-test: package
 	ansible/tests/machines target/package/mailraft_*.deb target/release/mailraft-chaos
+
+hardening-test: package
+	ansible/tests/hardening target/package/mailraft_*.deb
 
 planted: prepare
 	cargo test --profile plant -p mailraft-sim --features plant --test planted --test queues -- --nocapture
