@@ -42,7 +42,15 @@ impl NameServer {
     /// # Errors
     /// If there is no port for it.
     pub fn start() -> io::Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// One that is asked there.
+    ///
+    /// # Errors
+    /// If it can't be.
+    pub fn start_at(at: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind(at)?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let server = NameServer { at: socket.local_addr()?, state: Arc::default() };
         let state = Arc::downgrade(&server.state);

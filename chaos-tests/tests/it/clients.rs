@@ -1,4 +1,4 @@
-//! Python's smtplib, imaplib and poplib, curl, swaks, mbsync and fetchmail against three nodes over TLS.
+//! Python's smtplib, imaplib and poplib, curl, swaks, mbsync, fetchmail and mutt against three nodes over TLS.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -39,6 +39,7 @@ fn mail_programs_do_their_work_through_any_node() {
     curl(&cluster);
     swaks(&cluster);
     mbsync(&cluster);
+    mutt(&cluster);
     operations(&cluster);
     reload(&cluster);
 }
@@ -174,6 +175,50 @@ fn mbsync(cluster: &Cluster) {
     let seen = subjects(cluster, 3, &bob);
     assert!(seen.contains(&"by mbsync".to_owned()), "{seen:?}");
     assert_eq!(seen.len(), there, "one came and one went");
+}
+
+/// Submits a message and reads it on a terminal, which mutt wants.
+fn mutt(cluster: &Cluster) {
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let dir = cluster.dir.join("mutt");
+    std::fs::create_dir_all(&dir).unwrap();
+    let (config, body, read) = (dir.join("muttrc"), dir.join("body"), dir.join("read"));
+    let url = |scheme: &str, account: &Account, node, listener: &str| {
+        let user = account.address.replace('@', "%40");
+        format!("{scheme}://{user}@localhost:{}/", port(&cluster.text(node, listener)))
+    };
+    let text = format!(
+        "set certificate_file = \"{}\"\nset ssl_force_tls = yes\nset from = \"{}\"\nset use_from = yes\n\
+         set envelope_from = yes\nset smtp_url = \"{}\"\nset smtp_pass = \"{}\"\nset imap_pass = \"{}\"\nset copy = no\nset quit = yes\n\
+         set wait_key = no\nset confirmappend = no\nset mbox_type = mbox\nset message_cachedir = \"\"\n\
+         set send_charset = utf-8\nset allow_8bit = yes\nset folder = \"{}\"\n",
+        cluster.ca_cert().display(),
+        alice.address,
+        url("smtps", &alice, 1, "submissions"),
+        alice.password,
+        bob.password,
+        dir.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    std::fs::write(&body, "gr\u{fc}n\n.\n").unwrap();
+    let as_bob = |command: &mut Command| {
+        run(command.env("TERM", "vt100").env("HOME", &dir).env("LC_ALL", "C.UTF-8"), "mutt");
+    };
+    let mutt = format!("mutt -n -F {}", config.display());
+    let submits = format!("{mutt} -s 'by mutt' {} < {}", bob.address, body.display());
+    as_bob(Command::new("sh").args(["-c", &submits]));
+    let keys = format!("<limit>~s by.mutt<enter><pipe-message>cat > {}<enter><flag-message><quit>", read.display());
+    let reads = format!("{mutt} -f {}INBOX -e 'push \"{keys}\"'", url("imaps", &bob, 3, "imaps"));
+    as_bob(Command::new("timeout").args(["60", "script", "-q", "-e", "-c", &reads, "/dev/null"]));
+    let read = std::fs::read_to_string(&read).unwrap();
+    assert!(read.contains("Subject: by mutt") && read.contains("gr\u{fc}n\n.\n"), "{read}");
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let mut imap = Imap::login(&trust, &cluster.text(1, "imaps"), &bob).unwrap();
+    imap.ok("EXAMINE INBOX").unwrap();
+    imap.ok("SEARCH FLAGGED SUBJECT \"by mutt\"").unwrap();
+    assert!(
+        imap.untagged.iter().any(|line| line.trim_end().trim_start_matches("* SEARCH").trim().parse::<u32>().is_ok())
+    );
 }
 
 fn operations(cluster: &Cluster) {

@@ -29,3 +29,4 @@ mod several;
 mod siege;
 mod simulated;
 mod tidy;
+mod verifiers;

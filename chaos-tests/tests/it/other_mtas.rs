@@ -6,7 +6,7 @@ pub mod certificates;
 mod exim;
 mod policy_host;
 mod postfix;
-mod programs;
+pub mod programs;
 mod zones;
 
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ use mailraft_chaos::wire::Trust;
 const ED25519_SECRET: &str = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
 const ED25519_KEY: &str = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
 
-fn run(command: &mut Command, input: &[u8]) -> Vec<u8> {
+pub fn run(command: &mut Command, input: &[u8]) -> Vec<u8> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     let done = child.wait_with_output().unwrap();
@@ -58,13 +58,13 @@ fn publish(dns: &NameServer, dir: &Path) -> Keys {
     keys
 }
 
-fn cluster(dns: &NameServer, dmarc: &str) -> Cluster {
+pub fn cluster(dns: &NameServer, dmarc: &str) -> Cluster {
     let resolvers = format!("resolvers = [\"{}\"]", dns.address());
     let dmarc = format!("dmarc = \"{dmarc}\"");
     Cluster::start_new(|text| text.replace("dmarc = \"off\"", &dmarc).replace("resolvers = []", &resolvers))
 }
 
-fn message(author: &str, id: &str) -> Vec<u8> {
+pub fn message(author: &str, id: &str) -> Vec<u8> {
     format!(
         "From: Somebody <{author}>\r\nTo: bob@example.test\r\nSubject: {id}\r\nMessage-ID: <{id}@test.example>\r\n\r\n\
          Hello  there \r\n"
@@ -73,7 +73,7 @@ fn message(author: &str, id: &str) -> Vec<u8> {
 }
 
 /// Hands a message over as another server does. What may be better later is tried again, as they do.
-fn bring(cluster: &Cluster, node: u64, from: &str, message: &[u8]) -> String {
+pub fn bring(cluster: &Cluster, node: u64, from: &str, message: &[u8]) -> String {
     let mut last = String::new();
     cluster.wait("an answer for good", |cluster| {
         last = bring_once(cluster, node, from, message);
@@ -103,7 +103,7 @@ fn bring_once(cluster: &Cluster, node: u64, from: &str, message: &[u8]) -> Strin
 }
 
 /// The headers of all messages of a folder of bob's.
-fn headers(cluster: &Cluster, node: u64, folder: &str) -> Vec<String> {
+pub fn headers(cluster: &Cluster, node: u64, folder: &str) -> Vec<String> {
     let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
     let mut found = None;
     cluster.wait("the folder is read", |cluster| {
@@ -120,7 +120,7 @@ fn headers(cluster: &Cluster, node: u64, folder: &str) -> Vec<String> {
     found.unwrap()
 }
 
-fn with_subject<'a>(all: &'a [String], id: &str) -> &'a str {
+pub fn with_subject<'a>(all: &'a [String], id: &str) -> &'a str {
     let found: Vec<&String> = all.iter().filter(|header| header.contains(&format!("Subject: {id}\n"))).collect();
     assert_eq!(found.len(), 1, "{id} in {all:#?}");
     found[0]

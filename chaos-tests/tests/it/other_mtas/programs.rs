@@ -13,10 +13,20 @@ pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("other mail servers are started by root alone".to_owned());
     }
-    let mut missing: Vec<&str> = PROGRAMS.into_iter().filter(|program| in_path(program).is_none()).collect();
-    if exim().is_none() {
-        missing.push("exim4");
-    }
+    let exim = if exim().is_none() { vec!["exim4"] } else { Vec::new() };
+    not_installed(&[absent(&PROGRAMS), exim].concat())
+}
+
+/// Says which of these programs are not here, in words; None if all are.
+pub fn without(programs: &[&'static str]) -> Option<String> {
+    not_installed(&absent(programs))
+}
+
+fn absent(programs: &[&'static str]) -> Vec<&'static str> {
+    programs.iter().copied().filter(|program| in_path(program).is_none()).collect()
+}
+
+fn not_installed(missing: &[&str]) -> Option<String> {
     (!missing.is_empty()).then(|| format!("not installed: {}; .ci/prepare does that", missing.join(", ")))
 }
 
