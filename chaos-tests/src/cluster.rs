@@ -47,8 +47,10 @@ fn is_nearly_full(dir: &Path) -> bool {
         .is_ok_and(|of| of.f_bavail < of.f_blocks / 8 || of.f_bavail.saturating_mul(of.f_frsize) < 8 << 30)
 }
 
-/// A configuration with as low a mark as there may be.
-fn without_reserve(config: &str) -> String {
+/// A node's configuration with as low a mark as there may be below which it takes no mail: what else fills the disk of
+/// the machine that tests is none of a test's business.
+#[must_use]
+pub fn without_reserve(config: &str) -> String {
     let lines = config.lines().map(|line| match line.split(" = ").next() {
         Some("low_water_percent") => "low_water_percent = 0\n".to_owned(),
         Some("low_water_bytes") => format!("low_water_bytes = {}\n", 64 << 20),

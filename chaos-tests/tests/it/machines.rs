@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use mailraft_chaos::cluster::{Account, PATIENCE, binary, free_base_port};
+use mailraft_chaos::cluster::{Account, PATIENCE, binary, free_base_port, without_reserve};
 use mailraft_chaos::imap::Imap;
 use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
@@ -123,7 +123,7 @@ fn a_cluster_made_on_one_machine_serves_mail_from_the_directories_copied_to_othe
         let text = text
             .replace("/etc/mailraft", &format!("{there}/etc"))
             .replace("/var/lib/mailraft/data", &format!("{there}/lib"));
-        fs::write(&config, text).unwrap();
+        fs::write(&config, without_reserve(&text)).unwrap();
         nodes.push(Node::start(&machine, &format!("127.0.0.{id}"), base));
     }
     let started = Instant::now();
