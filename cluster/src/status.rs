@@ -152,6 +152,9 @@ pub struct RegionStatus {
     pub confirming: usize,
     /// It holds the log up to here.
     pub held: Index,
+    /// For how long the oldest entry has been applied that it does not hold, in milliseconds; 0 if it holds everything.
+    #[serde(default)]
+    pub unheld_ms: u64,
     /// How long ago a majority of its standbys was heard last, in milliseconds; None if it never was since this replica
     /// began to lead.
     #[serde(default)]

@@ -23,8 +23,12 @@ use crate::plant::{self, Fault};
 pub const VERDICTS_MAX: usize = 65_536;
 /// Entries that were applied within so long of each other count as applied together, as the first of them was.
 const TOGETHER: Duration = Duration::from_millis(10);
-/// Moments that are remembered at which entries were applied that are not held; past it the last takes in what follows.
+/// Moments that are remembered at which entries were applied that are not held; past it those become one that lie close to
+/// each other for how long ago they are, and else the last takes in what follows.
 const MOMENTS_MAX: usize = 4_096;
+/// Moments become one if all of it was applied within a hundredth of how long ago that is. So 1,500 of them reach from a second to
+/// a month.
+const CLOSE: u32 = 100;
 
 /// Who has a say in what is visible, beside that it is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,12 @@ impl Visibility {
     /// they hold everything.
     pub fn unheld_for(&self, now: Duration) -> Duration {
         self.unheld.oldest(now).unwrap_or_default()
+    }
+
+    /// For how long the oldest entry has been applied here that is not among those up to `held`: what one region holds, where
+    /// others hold less.
+    pub fn unheld_from(&self, held: Index, now: Duration) -> Duration {
+        self.unheld.oldest_after(held, now).unwrap_or_default()
     }
 
     /// This replica leads from now on: how old what it found is, it does not know.
@@ -150,6 +160,9 @@ impl Unheld {
         while self.moments.front().is_some_and(|(_, upto)| *upto <= held) {
             self.moments.pop_front();
         }
+        if self.moments.len() >= MOMENTS_MAX {
+            self.thin_out(now);
+        }
         let full = self.moments.len() >= MOMENTS_MAX;
         match self.moments.back_mut() {
             Some((_, upto)) if *upto >= applied => {}
@@ -160,8 +173,29 @@ impl Unheld {
         }
     }
 
+    /// Moments that lie close to each other become one, as old as the oldest of them. A region that lacks the newest alone is
+    /// not said to lack more because another has been away for hours.
+    fn thin_out(&mut self, now: Duration) {
+        let mut moments = std::mem::take(&mut self.moments).into_iter().peekable();
+        while let Some((since, upto)) = moments.next() {
+            // What is of this moment was applied before the next.
+            let end = moments.peek().map_or(now, |(next, _)| *next);
+            let close = now.saturating_sub(end) / CLOSE;
+            match self.moments.back_mut().filter(|(first, _)| end.saturating_sub(*first) <= close) {
+                Some((_, last)) => *last = upto,
+                None => self.moments.push_back((since, upto)),
+            }
+        }
+    }
+
     fn oldest(&self, now: Duration) -> Option<Duration> {
-        self.moments.front().map(|(since, _)| now.saturating_sub(*since))
+        self.oldest_after(Index(0), now)
+    }
+
+    /// The moment in which the first entry after this one was applied is that, or an earlier one.
+    fn oldest_after(&self, held: Index, now: Duration) -> Option<Duration> {
+        let first = self.moments.partition_point(|(_, upto)| *upto <= held);
+        self.moments.get(first).map(|(since, _)| now.saturating_sub(*since))
     }
 }
 
@@ -261,16 +295,46 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_bounded_and_what_comes_past_them_counts_as_old() {
+    fn moments_are_bounded_and_those_that_are_one_count_as_old_as_the_oldest() {
         let mut unheld = Unheld::default();
-        for n in 1..=3 * MOMENTS_MAX as u64 {
+        let last = 20 * MOMENTS_MAX as u64;
+        for n in 1..=last {
             unheld.applied(at(n * 20), Index(n), Index(0));
+            assert!(unheld.moments.len() <= MOMENTS_MAX);
         }
-        assert_eq!(unheld.moments.len(), MOMENTS_MAX);
-        unheld.applied(at(1 << 20), Index(3 * MOMENTS_MAX as u64), Index(MOMENTS_MAX as u64));
-        assert_eq!(unheld.oldest(at(1 << 20)), Some(at((1 << 20) - 20 * MOMENTS_MAX as u64)));
-        unheld.applied(at(1 << 20), Index(3 * MOMENTS_MAX as u64), Index(3 * MOMENTS_MAX as u64));
-        assert_eq!(unheld.oldest(at(1 << 20)), None);
+        let now = at(last * 20 + 5);
+        assert_eq!(unheld.oldest(now), Some(now - at(20)));
+        for held in 0..last {
+            let (said, real) = (unheld.oldest_after(Index(held), now).unwrap(), now - at((held + 1) * 20));
+            assert!(said >= real && said - real <= at(20) + real / CLOSE, "held up to {held}: {said:?} for {real:?}");
+        }
+        assert_eq!(unheld.oldest_after(Index(last - 1), now), Some(at(5)));
+        unheld.applied(now, Index(last), Index(last));
+        assert_eq!(unheld.oldest(now), None);
+    }
+
+    #[test]
+    fn where_moments_can_not_be_thinned_out_the_last_takes_in_what_follows() {
+        let mut unheld = Unheld::default();
+        // Each is more than a hundredth longer ago than the next, up to a million years: none lies close.
+        let ago = |n: usize| Duration::from_secs_f64(1e-6 * 1.011_f64.powi(i32::try_from(MOMENTS_MAX - n).unwrap()));
+        let now = ago(0) + ago(0);
+        unheld.moments = (0..MOMENTS_MAX).map(|n| (now - ago(n), Index(n as u64 + 1))).collect();
+        unheld.applied(now, Index(90_000), Index(0));
+        assert_eq!((unheld.moments.len(), unheld.moments[MOMENTS_MAX - 1].1), (MOMENTS_MAX, Index(90_000)));
+        assert_eq!(unheld.oldest(now), Some(ago(0)));
+    }
+
+    #[test]
+    fn what_one_region_lacks_is_as_old_as_that_whatever_another_lacks() {
+        let mut visibility = Visibility::default();
+        for n in 1..=50 {
+            visibility.applied(at(n * 100), Index(n), held(0, None));
+        }
+        assert_eq!(visibility.unheld_for(at(5_050)), at(4_950));
+        for (upto, age) in [(0, 4_950), (30, 1_950), (49, 50), (50, 0)] {
+            assert_eq!(visibility.unheld_from(Index(upto), at(5_050)), at(age), "held up to {upto}");
+        }
     }
 
     #[test]

@@ -250,6 +250,8 @@ impl Replica {
     fn region_status(&self, regions: &Regions, region: &RegionName, standbys: &[ReplicaId]) -> RegionStatus {
         let confirms = |id: &&ReplicaId| self.is_active(**id) && !self.abroad.set_aside.contains(id);
         let held = self.held_by(regions, region);
+        let lacks = held.0 < self.raw.raft.raft_log.committed;
+        let unheld = if lacks { self.visibility.unheld_from(held, self.now()) } else { Duration::ZERO };
         let mut status = RegionStatus {
             region: region.0.clone(),
             in_sync_set: regions.sync_set().contains(region),
@@ -257,6 +259,7 @@ impl Replica {
             disagreeing: standbys.iter().filter(|id| self.abroad.set_aside.contains(id)).count(),
             confirming: standbys.iter().filter(confirms).count(),
             held,
+            unheld_ms: millis(unheld),
             heard_ms: self.by_majority(standbys, |heard| Some(self.now().saturating_sub(heard.at))),
             round_trip_ms: self.by_majority(standbys, |heard| heard.round_trip),
             compared_ms: self.compared_ms(standbys.iter().filter(confirms)),
@@ -267,8 +270,7 @@ impl Replica {
             (true, None) => millis(self.now().saturating_sub(self.abroad.led_at)),
             (false, _) => 0,
         };
-        let lacks = held.0 < self.raw.raft.raft_log.committed;
-        let unconfirmed_ms = silent_ms.max(if lacks { self.unheld_ms() } else { 0 });
+        let unconfirmed_ms = silent_ms.max(status.unheld_ms);
         status.unconfirmed_ms = unconfirmed_ms.saturating_sub(millis(self.abroad.stood_still));
         status
     }

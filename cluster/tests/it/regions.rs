@@ -238,6 +238,7 @@ fn a_leaders_status_says_what_the_other_region_holds_and_for_how_long_it_lacks_s
         let status = status(n, leader);
         let [south] = <[RegionStatus; 1]>::try_from(status.regions).unwrap();
         assert_eq!((south.region.as_str(), south.in_sync_set, south.standbys), ("south", true, 3));
+        assert_eq!(south.unheld_ms, status.unheld_ms, "no other region lacks anything");
         (south.confirming, south.held.0, status.unheld_ms)
     };
     let last = status(&network, leader).last.0;

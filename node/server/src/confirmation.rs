@@ -50,7 +50,7 @@ impl Measured {
             for replica in &led {
                 let Some(there) = replica.regions.iter().find(|there| there.region == region.0) else { continue };
                 let lacks = replica.commit.0.saturating_sub(there.held.0);
-                unheld_ms = unheld_ms.max(if lacks > 0 { replica.unheld_ms } else { 0 });
+                unheld_ms = unheld_ms.max(there.unheld_ms);
                 lag += lacks;
                 let of = (replica.partition, region.0.clone());
                 let before = self.disagreeing.insert(of, there.disagreeing).unwrap_or(0);

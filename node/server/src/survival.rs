@@ -6,88 +6,21 @@ use std::fmt::Write as _;
 
 use mailraft_cluster::bootstrap::CONTROL_VOTERS_MAX;
 use mailraft_cluster::mode::Mode;
-use mailraft_cluster::regions::{Durability, RegionName, Regions, RegionsRow, Unconfirmed};
+use mailraft_cluster::regions::{Durability, RegionName, Regions};
 use mailraft_cluster::status::SILENT_AFTER_MS;
 use mailraft_cluster::{RegionStatus, ReplicaStatus};
 use mailraft_driver::NodeStatus;
-use mailraft_message::date::{DAY_SECONDS, civil_from_days};
 use mailraft_storage::{NodeId, PartitionId};
-use serde::{Deserialize, Serialize};
 
 use crate::filling::Filling;
 
-/// From then on new mail is deferred, in seconds.
-const DEFERRED_AFTER_S: u64 = 5;
+mod line;
+mod words;
 
-/// How a backup region is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RegionState {
-    /// It holds all that was answered.
-    Holds,
-    /// It lacks something that was answered, within the bound.
-    Behind,
-    /// It does not confirm, and new mail waits or is deferred.
-    Stopped,
-    /// The home answers alone.
-    Alone,
-    /// The home was alone, and waits for it again; it does not hold yet all that was answered then.
-    Returning,
-    /// It does not hold everything yet, and answers do not wait for it.
-    Filling,
-    /// Answers do not wait for it: it was taken out.
-    Removed,
-    /// Of some partitions nobody says how far it is.
-    Unknown,
-    /// Another region took over from it: it has no standbys.
-    LeftBehind,
-}
-
-/// A backup region.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegionLine {
-    /// Its name.
-    pub region: String,
-    /// How it is.
-    pub state: RegionState,
-    /// The same in words.
-    pub sentence: String,
-    /// Whether answers wait for it.
-    pub in_sync_set: bool,
-    /// The oldest entry that it does not hold was applied so long ago at home, in milliseconds; 0 if it holds everything.
-    pub behind_ms: u64,
-    /// The home has answered alone, or has waited again, since then, in milliseconds since 1970; None where it never was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alone_since_unix_ms: Option<u64>,
-    /// So many answers were given alone, by the processes that run.
-    #[serde(default)]
-    pub alone_answers: u64,
-    /// So many entries are at home that it does not hold.
-    pub lag_entries: u64,
-    /// A majority of its standbys of some partition was not heard for so long, in milliseconds; None if never.
-    pub silent_ms: Option<u64>,
-    /// For so long it has confirmed nothing of some partition, in milliseconds; 0 if all is well. New mail is deferred, and
-    /// the home goes on alone, by this.
-    #[serde(default)]
-    pub unconfirmed_ms: u64,
-    /// There and back, in milliseconds, as far as that was measured.
-    pub round_trip_ms: Option<u64>,
-    /// Standbys of the partition that has fewest that confirm.
-    pub standbys: usize,
-    /// So many of those confirm.
-    pub confirming: usize,
-    /// Of all partitions, so many standbys were found to differ from home, and hold nothing any more.
-    #[serde(default)]
-    pub disagreeing: usize,
-    /// Partitions of which it holds everything.
-    pub partitions_held: usize,
-    /// How much of its copy is there.
-    #[serde(default)]
-    pub filling: Filling,
-    /// The sums over the rows of its standbys were found to be the home's so many seconds ago, of the partition of which that is
-    /// longest; None before that was done once. (How long ago a node read every row of its disk is in its `scrub`.)
-    pub compared_s: Option<u64>,
-}
+pub use line::{RegionLine, RegionState};
+pub use words::moment;
+pub(crate) use words::seconds;
+use words::{DEFERRED_AFTER_S, millis, sentence};
 
 /// What is known of all regions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +75,6 @@ fn line(
         .filter_map(|leader| Some((*leader, leader.regions.iter().find(|other| other.region == region.0)?)))
         .collect();
     let lacks = |(leader, there): &(&ReplicaStatus, &RegionStatus)| leader.commit.0.saturating_sub(there.held.0);
-    let behind_ms = of_leaders.iter().filter(|of| lacks(of) > 0).map(|(leader, _)| leader.unheld_ms).max().unwrap_or(0);
     let worst = of_leaders.iter().min_by_key(|(_, there)| there.confirming);
     // The control group's row, as the node knows it that knows the newest.
     let modes = leaders.values().filter_map(|leader| leader.mode);
@@ -153,7 +85,7 @@ fn line(
         state: RegionState::Unknown,
         sentence: String::new(),
         in_sync_set: row.sync_set.contains(region),
-        behind_ms,
+        behind_ms: of_leaders.iter().map(|(_, there)| there.unheld_ms).max().unwrap_or(0),
         alone_since_unix_ms: alone.map(|mode| mode.since.0),
         alone_answers: leaders.values().map(|leader| leader.answers.alone).sum(),
         lag_entries: of_leaders.iter().map(lacks).sum(),
@@ -189,7 +121,7 @@ fn line(
         RegionState::Returning
     } else if is_stopped {
         RegionState::Stopped
-    } else if row.durability.rpo_max().is_some() && behind_ms > 0 {
+    } else if row.durability.rpo_max().is_some() && line.behind_ms > 0 {
         RegionState::Behind
     } else {
         RegionState::Holds
@@ -212,91 +144,7 @@ pub fn was_left_behind(regions: &Regions, region: &RegionName) -> bool {
     !regions.takeovers().is_empty() && !regions.has_standbys(region)
 }
 
-fn sentence(regions: &Regions, line: &RegionLine, is_stopped: bool, all: usize, known: usize) -> String {
-    let (row, region, home) = (regions.row(), &line.region, &regions.row().home.0);
-    match line.state {
-        RegionState::Holds => {
-            let away = line.round_trip_ms.map_or_else(String::new, |ms| format!("; {ms} ms away"));
-            let compared =
-                line.compared_s.map_or_else(String::new, |s| format!("; rows compared with {home} {s} s ago"));
-            let (confirming, standbys) = (line.confirming, line.standbys);
-            let differ = match line.disagreeing {
-                0 => String::new(),
-                1 => format!("; 1 replica there differs from {home} and holds nothing: replace its node"),
-                n => format!("; {n} replicas there differ from {home} and hold nothing: replace their nodes"),
-            };
-            format!("{region} holds all that was answered{away}; {confirming} of {standbys} standbys{compared}{differ}")
-        }
-        RegionState::Behind => {
-            let bound = row.durability.rpo_max().unwrap_or_default();
-            let (behind, bound) = (seconds(line.behind_ms), seconds(millis(bound)));
-            format!(
-                "{region} is {behind} s behind, bound {bound} s: loss of region {home} loses at most {behind} s of mail"
-            )
-        }
-        RegionState::Stopped => format!("STOPPED: {}", stopped(row, line)),
-        RegionState::Alone => {
-            let since = line.alone_since_unix_ms.map_or_else(String::new, moment);
-            let why = match line.filling.sending {
-                true => format!("{region} is being filled: {}", line.filling.words(all)),
-                false => format!("{region} has confirmed nothing for {} s", line.unconfirmed_ms / 1_000),
-            };
-            let answers = thousands(line.alone_answers);
-            format!("NOT PROTECTED: {why}; {home} answers alone since {since}, {answers} answers so far")
-        }
-        RegionState::Returning => {
-            let since = line.alone_since_unix_ms.map_or_else(String::new, moment);
-            let missing = match is_stopped {
-                true => format!(
-                    "{} entries of before are missing there. STOPPED: {}",
-                    thousands(line.lag_entries),
-                    stopped(row, line)
-                ),
-                false => format!("what was answered before is being sent, {} entries", thousands(line.lag_entries)),
-            };
-            format!("NOT PROTECTED YET: {home} waits for {region} again since {since}; {missing}")
-        }
-        RegionState::Filling => {
-            let words = line.filling.words(all);
-            format!("{region} is being filled: {words}; {home} does not wait for it, and it protects nothing")
-        }
-        RegionState::Removed => {
-            format!(
-                "{region} is taken out: {home} waits for it no more, and it protects nothing; have it back with mailraft region add \
-                 {region}"
-            )
-        }
-        RegionState::LeftBehind => {
-            let newest = regions.takeovers().last();
-            let (at, number) =
-                newest.map_or_else(Default::default, |row| (moment(row.since.0), row.incarnation.number));
-            format!(
-                "NOT PROTECTED: no backup region; {home} took over at {at}, as incarnation {number}, and {region} is no part of \
-                 it. Keep the data of the nodes of {region}: what only they have is in it"
-            )
-        }
-        RegionState::Unknown => {
-            format!("NOT KNOWN: of {} of {all} partitions nobody says how far {region} is", all.saturating_sub(known))
-        }
-    }
-}
-
 /// What is survived and what is not, in one sentence.
-/// That a region confirms nothing, and what follows from that.
-fn stopped(row: &RegionsRow, line: &RegionLine) -> String {
-    let (region, s) = (&line.region, line.unconfirmed_ms / 1_000);
-    let since = if s > 0 { format!("for {s} s") } else { "yet".to_owned() };
-    let now = match s >= DEFERRED_AFTER_S {
-        true => "new mail is deferred (451)".to_owned(),
-        false => format!("new mail waits for it, and is deferred (451) from {DEFERRED_AFTER_S} s on"),
-    };
-    let then = match row.unconfirmed {
-        Unconfirmed::Degrade => format!("alone from {} s on", seconds(row.degrade_after_ms)),
-        Unconfirmed::Refuse => "until it confirms again".to_owned(),
-    };
-    format!("{region} has confirmed nothing {since}; {now}, reading goes on; {then}")
-}
-
 fn survives(
     regions: &Regions,
     leaders: &BTreeMap<PartitionId, &ReplicaStatus>,
@@ -363,13 +211,6 @@ fn waits(line: &RegionLine) -> bool {
     }
 }
 
-impl RegionLine {
-    /// Whether a majority of its standbys of each partition confirms even if one more of them dies.
-    fn bears_one_more(&self) -> bool {
-        self.confirming > self.standbys / 2 + 1
-    }
-}
-
 /// Whether a majority of a partition's members at home is there even if one more of them dies, and one that can open its mailboxes.
 fn bears_one_more(regions: &Regions, leader: &ReplicaStatus, locked: &BTreeSet<NodeId>) -> bool {
     let at_home = leader.followers.iter().filter(|follower| regions.is_home(follower.node));
@@ -384,40 +225,6 @@ fn bears_one_more(regions: &Regions, leader: &ReplicaStatus, locked: &BTreeSet<N
     there.min(voters) > voters / 2 + 1
 }
 
-/// A moment as RFC 3339 writes it.
-pub fn moment(unix_ms: u64) -> String {
-    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(0);
-    let (year, month, day) = civil_from_days(seconds / DAY_SECONDS);
-    let of_day = seconds % DAY_SECONDS;
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// With commas.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// With a tenth of a second where that says something.
-pub(crate) fn seconds(ms: u64) -> String {
-    match ms {
-        0..10_000 if !ms.is_multiple_of(1_000) => format!("{:.1}", (ms as f64 / 100.0).ceil() / 10.0),
-        _ => (ms / 1_000).to_string(),
-    }
-}
-
-fn millis(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
@@ -429,6 +236,7 @@ pub(crate) mod tests {
     use mailraft_cluster::AnswersStatus;
     use mailraft_cluster::Role;
     use mailraft_cluster::low_water::LowWater;
+    use mailraft_cluster::regions::{RegionsRow, Unconfirmed};
     use mailraft_cluster::status::ModeStatus;
     use mailraft_driver::{ScrubStatus, SnapshotStatus};
     use mailraft_storage::memory::MemoryRows;
@@ -520,6 +328,7 @@ pub(crate) mod tests {
                     disagreeing: 0,
                     confirming: 3,
                     held: Index(50),
+                    unheld_ms: 0,
                     heard_ms: Some(900),
                     round_trip_ms: Some(41),
                     compared_ms: Some(1_000 + 500 * u64::from(partition)),
@@ -592,7 +401,8 @@ pub(crate) mod tests {
     #[test]
     fn under_region_what_is_not_held_yet_would_be_lost() {
         let mut world = World::new(Durability::Region { rpo_max_ms: 1_000 });
-        let lacks = |leader: &mut ReplicaStatus| (leader.regions[0].held, leader.unheld_ms) = (Index(41), 350);
+        let lacks =
+            |leader: &mut ReplicaStatus| (leader.regions[0].held, leader.regions[0].unheld_ms) = (Index(41), 350);
         let (survives, south) = world.south(lacks).said();
         assert_eq!(south.sentence, "south is 0.4 s behind, bound 1 s: loss of region home loses at most 0.4 s of mail");
         assert_eq!((south.state, south.behind_ms, south.lag_entries), (RegionState::Behind, 350, 18));
@@ -624,7 +434,7 @@ pub(crate) mod tests {
             "STOPPED: south has confirmed nothing for 6 s; new mail is deferred (451), reading goes on; alone from 60 s on"
         );
         let deferred = |leader: &mut ReplicaStatus| {
-            (leader.regions[0].held, leader.unheld_ms, leader.unconfirmed) = (Index(49), 6_200, true);
+            (leader.regions[0].held, leader.regions[0].unheld_ms, leader.unconfirmed) = (Index(49), 6_200, true);
             (leader.regions[0].heard_ms, leader.regions[0].unconfirmed_ms) = (Some(300), 6_200);
         };
         world.row.unconfirmed = Unconfirmed::Refuse;
@@ -639,7 +449,8 @@ pub(crate) mod tests {
         assert_eq!(south.silent_ms, None);
         // It answers, and its disks do not.
         let slow = |leader: &mut ReplicaStatus| {
-            (leader.regions[0].held, leader.unheld_ms, leader.regions[0].unconfirmed_ms) = (Index(49), 1_500, 1_500);
+            (leader.regions[0].held, leader.regions[0].unheld_ms, leader.regions[0].unconfirmed_ms) =
+                (Index(49), 1_500, 1_500);
         };
         assert_eq!(World::new(Durability::Geo).south(slow).said().1.state, RegionState::Stopped);
         let bound = Durability::Region { rpo_max_ms: 2_000 };
@@ -652,7 +463,7 @@ pub(crate) mod tests {
             move |leader: &mut ReplicaStatus| {
                 let since = UnixMillis(1_795_684_443_000);
                 leader.mode = Some(ModeStatus { version: 1, mode, since, alone: mode == Mode::Alone });
-                (leader.regions[0].held, leader.unheld_ms, leader.answers.alone) = (Index(40), 30_000, 602);
+                (leader.regions[0].held, leader.regions[0].unheld_ms, leader.answers.alone) = (Index(40), 30_000, 602);
                 leader.regions[0].unconfirmed_ms = 72_000;
             }
         };
@@ -663,6 +474,16 @@ pub(crate) mod tests {
              answers so far"
         );
         assert_eq!(survives, "survives: any one node. NOT: loss of region home");
+        // Another region is silent, and this one is not.
+        let heard = |leader: &mut ReplicaStatus| {
+            (leader.regions[0].held, leader.regions[0].unconfirmed_ms, leader.unheld_ms) = (Index(49), 40, 72_000);
+        };
+        let (_, south) = World::new(Durability::Geo).south(alone(Mode::Alone)).south(heard).said();
+        assert_eq!(
+            south.sentence,
+            "NOT PROTECTED: home answers alone since 2026-11-26T09:14:03Z, 1,204 answers so far; south is heard, and lacks 2 \
+             entries now"
+        );
         let (survives, south) = World::new(Durability::Geo).south(alone(Mode::Returning)).said();
         assert!(south.sentence.starts_with("NOT PROTECTED YET: home waits for south again"), "{}", south.sentence);
         assert_eq!(survives, "survives: any one node. NOT: loss of region home");
@@ -705,6 +526,7 @@ pub(crate) mod tests {
         alone.south(|leader| {
             let mode = Mode::Alone;
             leader.mode = Some(ModeStatus { version: 1, mode, since: UnixMillis(1_795_684_443_000), alone: true });
+            (leader.regions[0].heard_ms, leader.regions[0].unconfirmed_ms) = (Some(72_000), 72_000);
         });
         assert!(alone.said().1.sentence.starts_with("NOT PROTECTED: south has confirmed nothing for"));
         alone.snapshots = filling.snapshots;

@@ -270,6 +270,7 @@ mod tests {
             disagreeing: 0,
             confirming: 3,
             held: Index(50),
+            unheld_ms: 0,
             heard_ms: None,
             round_trip_ms: None,
             compared_ms: None,
