@@ -37,7 +37,7 @@ struct Head {
 }
 
 /// The kinds of [`FramedBody`], which are numbered from 0.
-const BODY_KINDS: u32 = 8;
+const BODY_KINDS: u32 = 9;
 
 #[derive(Serialize, Deserialize)]
 enum FramedBody {
@@ -60,6 +60,8 @@ enum FramedBody {
     Modes(Vec<ModeReport>),
     /// And this.
     TakenOver(TakenOver),
+    /// And this, which a version that does not know it passes over.
+    HeldBut(Vec<(PartitionId, u64)>),
 }
 
 /// A peer message as bytes.
@@ -74,6 +76,7 @@ pub fn encode(message: &PeerMessage) -> Vec<u8> {
         PeerBody::Hears { nodes, links } => FramedBody::Hears { nodes: nodes.clone(), links: *links },
         PeerBody::Modes(reports) => FramedBody::Modes(reports.clone()),
         PeerBody::TakenOver(taken) => FramedBody::TakenOver(taken.clone()),
+        PeerBody::HeldBut(held) => FramedBody::HeldBut(held.clone()),
     };
     let head = Head {
         cluster: message.cluster,
@@ -135,6 +138,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<PeerMessage>, StoreError> {
         FramedBody::Hears { nodes, links } => PeerBody::Hears { nodes, links },
         FramedBody::Modes(reports) => PeerBody::Modes(reports),
         FramedBody::TakenOver(taken) => PeerBody::TakenOver(taken),
+        FramedBody::HeldBut(held) => PeerBody::HeldBut(held),
     };
     let Head { cluster, partition, from, to, incarnation, wall } = head;
     let incarnation = Incarnation { number: incarnation, nonce };
@@ -207,6 +211,7 @@ mod tests {
             PeerBody::Hears { nodes: vec![NodeId(2)], links: 1 },
             PeerBody::Modes(Vec::new()),
             PeerBody::TakenOver(taken_over()),
+            PeerBody::HeldBut(vec![(PartitionId(4), 9)]),
             message.body.clone(),
         ];
         let kinds = bodies.map(|body| {

@@ -18,8 +18,6 @@
 //!
 //! The control group needs no such entry: the row is one of its own log.
 
-use std::time::Duration;
-
 use mailraft_storage::entry::{versioned_decode, versioned_encode};
 use mailraft_storage::{PartitionId, ReplicaId, RowBatch, RowKey, Rows, StoreError, Table, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -65,11 +63,11 @@ pub enum Unheld {
     /// None is.
     #[default]
     Nothing,
-    /// Since the home answered alone.
+    /// Since the home answered ahead of them, and then alone; 0 if nobody knows since when.
     Since(UnixMillis),
     /// Since nobody waited for it: it was taken out, and is waited for again.
     SinceTakenOut,
-    /// Since then less was promised than is now.
+    /// Since then less was promised than is now, and they lack some of it; 0 if nobody knows since when.
     SinceLessPromised(UnixMillis),
 }
 
@@ -156,13 +154,13 @@ impl ModeRow {
         ModeRow { version: self.version + 1, mode, since, unheld }
     }
 
-    /// The same where answers ran so far ahead of other regions at most: what was answered ahead before it goes alone is missing there,
-    /// too.
+    /// The same where answers ran ahead of other regions, which hold everything that was appended before `held_until`: what was
+    /// answered ahead before it goes alone is missing there, too, however long that has been waited for.
     #[must_use]
-    pub fn next_ahead(self, mode: Mode, since: UnixMillis, ahead: Duration) -> Self {
+    pub fn next_ahead(self, mode: Mode, since: UnixMillis, held_until: UnixMillis) -> Self {
         let next = self.next(mode, since);
         match (self.unheld, next.unheld) {
-            (Unheld::Nothing, Unheld::Since(at)) => ModeRow { unheld: Unheld::Since(earlier(at, ahead)), ..next },
+            (Unheld::Nothing, Unheld::Since(at)) => ModeRow { unheld: Unheld::Since(at.min(held_until)), ..next },
             (_, unheld) => ModeRow { unheld, ..next },
         }
     }
@@ -174,11 +172,12 @@ impl ModeRow {
         ModeRow { unheld: Unheld::SinceTakenOut, ..self.next(Mode::Alone, since) }
     }
 
-    /// The row that comes after this one when more is promised than before: what was answered `ahead` of other regions at most, by
-    /// the earlier promise, may be missing there until they hold all of it.
+    /// The row that comes after this one when more is promised than before: what was answered ahead of other regions by the
+    /// earlier promise, which hold everything that was appended before `held_until`, may be missing there until they hold all of
+    /// it.
     #[must_use]
-    pub fn promised_more(self, since: UnixMillis, ahead: Duration) -> Self {
-        let earlier = |at| earlier(at, ahead);
+    pub fn promised_more(self, since: UnixMillis, held_until: UnixMillis) -> Self {
+        let earlier = |at: UnixMillis| at.min(held_until);
         let (mode, since, unheld) = match (self.mode, self.unheld) {
             (Mode::Whole, _) => (Mode::Returning, since, Unheld::SinceLessPromised(earlier(since))),
             (mode, Unheld::Since(at)) => (mode, self.since, Unheld::Since(earlier(at))),
@@ -247,10 +246,6 @@ impl PartitionMode {
     fn decode(row: &[u8]) -> Result<Self, StoreError> {
         versioned_decode("mode of a partition", PARTITION_ROW_VERSION, row)
     }
-}
-
-fn earlier(at: UnixMillis, by: Duration) -> UnixMillis {
-    UnixMillis(at.0.saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
 }
 
 fn key() -> RowKey {
@@ -338,8 +333,8 @@ mod tests {
 
     #[test]
     fn where_more_is_promised_a_row_says_what_was_answered_by_less_until_it_is_whole() {
-        let (at, ahead) = (UnixMillis, Duration::from_millis(50));
-        let more = ModeRow::default().promised_more(at(300), ahead);
+        let at = UnixMillis;
+        let more = ModeRow::default().promised_more(at(300), at(250));
         assert_eq!((more.version, more.mode, more.since), (1, Mode::Returning, at(300)));
         assert_eq!(more.unheld, Unheld::SinceLessPromised(at(250)));
         assert_eq!(ModeRow::decode(&more.batch().puts[0].1).unwrap(), more);
@@ -347,23 +342,25 @@ mod tests {
         // Nobody confirms meanwhile: it is alone, and what may be missing is so from the earlier moment on.
         let alone = more.next(Mode::Alone, at(400));
         assert_eq!(alone.unheld, Unheld::SinceLessPromised(at(250)));
-        assert_eq!(alone.promised_more(at(900), ahead).unheld, Unheld::SinceLessPromised(at(200)));
+        assert_eq!(alone.promised_more(at(900), at(200)).unheld, Unheld::SinceLessPromised(at(200)));
+        assert_eq!(alone.promised_more(at(900), at(850)).unheld, Unheld::SinceLessPromised(at(250)));
         // It was alone before: what was answered ahead of that, too.
-        let alone = ModeRow::default().next(Mode::Alone, at(300)).promised_more(at(900), ahead);
+        let alone = ModeRow::default().next(Mode::Alone, at(300)).promised_more(at(900), at(250));
         assert_eq!((alone.version, alone.mode, alone.since), (2, Mode::Alone, at(300)));
         assert_eq!(alone.unheld, Unheld::Since(at(250)));
     }
 
     #[test]
-    fn what_was_answered_ahead_before_it_went_alone_is_missing_too() {
-        let (at, ahead) = (UnixMillis, Duration::from_millis(60));
-        let alone = ModeRow::default().next_ahead(Mode::Alone, at(300), ahead);
-        assert_eq!((alone.since, alone.unheld), (at(300), Unheld::Since(at(240))));
+    fn what_was_answered_ahead_before_it_went_alone_is_missing_too_however_long_it_waited() {
+        let at = UnixMillis;
+        // Its answers waited from 60 on, and it went alone at 300.
+        let alone = ModeRow::default().next_ahead(Mode::Alone, at(300), at(20));
+        assert_eq!((alone.since, alone.unheld), (at(300), Unheld::Since(at(20))));
         // What is missing was so from the beginning, and once.
-        assert_eq!(alone.next_ahead(Mode::Returning, at(900), ahead).unheld, Unheld::Since(at(240)));
-        let whole = alone.next_ahead(Mode::Whole, at(950), ahead);
+        assert_eq!(alone.next_ahead(Mode::Returning, at(900), at(880)).unheld, Unheld::Since(at(20)));
+        let whole = alone.next_ahead(Mode::Whole, at(950), at(940));
         assert_eq!(whole.unheld, Unheld::Nothing);
-        assert_eq!(whole.next_ahead(Mode::Alone, at(30), ahead).unheld, Unheld::Since(at(0)));
+        assert_eq!(whole.next_ahead(Mode::Alone, at(1_030), at(2_000)).unheld, Unheld::Since(at(1_030)));
     }
 
     #[test]

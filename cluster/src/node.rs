@@ -428,6 +428,7 @@ impl Node {
             | PeerBody::Visible { .. }
             | PeerBody::Hears { .. }
             | PeerBody::Modes(_)
+            | PeerBody::HeldBut(_)
             | PeerBody::TakenOver(_)
             | PeerBody::Removed => None,
         };
@@ -460,6 +461,9 @@ impl Node {
         }
         if let PeerBody::Modes(reports) = body {
             return self.mode.hears(self.ticks, reports);
+        }
+        if let PeerBody::HeldBut(held) = body {
+            return self.mode.hears_held(env.now, held);
         }
         match replica.peer(&self.config, sender, body, handing_over, out) {
             Ok(()) => self.dirty.push(partition),

@@ -63,6 +63,7 @@ pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &Pee
         PeerBody::Leads(led) if led.len() > LEADS_MAX => Err(PeerRefusal::Leads(led.len())),
         PeerBody::TakenOver(taken) => taken_over(taken),
         PeerBody::Modes(reports) if reports.len() > LEADS_MAX => Err(PeerRefusal::Leads(reports.len())),
+        PeerBody::HeldBut(held) if held.len() > LEADS_MAX => Err(PeerRefusal::Leads(held.len())),
         PeerBody::Visible { index } if index.0 > NUMBER_MAX => Err(PeerRefusal::Number(index.0)),
         PeerBody::Hears { nodes, .. } if nodes.len() > reach::NODES_MAX => Err(PeerRefusal::Nodes(nodes.len())),
         // Whom one hears each other with, one hears.
@@ -74,6 +75,7 @@ pub fn envelope(cluster: ClusterId, own: ClusterId, wall: UnixMillis, body: &Pee
         | PeerBody::Rows { .. }
         | PeerBody::Visible { .. }
         | PeerBody::Modes(_)
+        | PeerBody::HeldBut(_)
         | PeerBody::Removed => Ok(()),
     }
 }

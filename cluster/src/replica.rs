@@ -330,7 +330,11 @@ impl Replica {
         match body {
             PeerBody::Raft(message) => return self.hears(config, from, message, handing_over),
             // The node takes it in.
-            PeerBody::Leads(_) | PeerBody::Hears { .. } | PeerBody::Modes(_) | PeerBody::TakenOver(_) => {}
+            PeerBody::Leads(_)
+            | PeerBody::Hears { .. }
+            | PeerBody::Modes(_)
+            | PeerBody::HeldBut(_)
+            | PeerBody::TakenOver(_) => {}
             PeerBody::Removed => self.hears_of_removal(from),
             PeerBody::Hash { count, hash } => self.compares(from, count, hash, out),
             PeerBody::Rows { index, sum } => self.compares_rows(from, index, sum, out),

@@ -425,6 +425,9 @@ pub enum PeerBody {
     /// What the sender's node leads, and how far other regions are with it. To the control group's leader; only in
     /// clusters of several regions.
     Modes(Vec<ModeReport>),
+    /// Other regions hold everything that was appended to a partition longer ago than so many milliseconds, as its leader knows.
+    /// To the control group's leader, with [`PeerBody::Modes`].
+    HeldBut(Vec<(PartitionId, u64)>),
 }
 
 /// Something to do about a snapshot.

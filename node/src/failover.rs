@@ -306,6 +306,7 @@ mod tests {
             without_key: Some("south can't unseal".into()),
             locked: vec![NodeId(5), NodeId(6)],
             lost: "lost: nothing".into(),
+            lost_by_word: "lost: nothing".into(),
         };
         assert_eq!(
             described(&plan).join("\n"),

@@ -158,7 +158,7 @@ fn sentences(answer: &Value) -> Vec<String> {
         ("geo", true) => format!("{name}: while answers wait, a loss of region {home} loses no mail that was answered"),
         (_, true) => {
             format!(
-                "{name}: while answers wait, a loss of region {home} loses at most that much of what was answered last"
+                "{name}: while answers wait, a loss of region {home} loses at most that much of each mailbox's mail"
             )
         }
     };

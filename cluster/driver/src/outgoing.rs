@@ -275,6 +275,7 @@ fn message_bytes(message: &PeerMessage) -> usize {
         PeerBody::Hash { .. } | PeerBody::Rows { .. } | PeerBody::Visible { .. } | PeerBody::Removed => 0,
         PeerBody::TakenOver(taken) => taken.voters.len() * size_of::<mailraft_storage::ReplicaId>(),
         PeerBody::Leads(led) => led.len() * 16,
+        PeerBody::HeldBut(held) => held.len() * 16,
         PeerBody::Hears { nodes, .. } => nodes.len() * 8,
         PeerBody::Modes(reports) => reports.len() * size_of::<ModeReport>(),
     };

@@ -11,8 +11,9 @@
 //!   is committed and held stays true whoever leads, so it is remembered from whichever leader told it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use mailraft_storage::{CommandId, Env, PartitionId};
+use mailraft_storage::{CommandId, Env, PartitionId, UnixMillis};
 
 use super::Node;
 use crate::mode::{Mode, ModeReport, ModeRow};
@@ -27,6 +28,10 @@ const REPORT_EVERY_TICKS: u64 = 40;
 /// A report says how things are for so many ticks (3 s).
 const FRESH_TICKS: u64 = 3 * REPORT_EVERY_TICKS;
 
+/// The moment is named so much earlier: what two leaders of a partition write into its log one after the other as the time may be
+/// that far apart.
+const CLOCKS_APART_MS: u64 = 1_000;
+
 /// What a control group's leader was told by those of all partitions.
 #[derive(Default)]
 pub(super) struct ModeKeeper {
@@ -34,6 +39,8 @@ pub(super) struct ModeKeeper {
     reports: BTreeMap<PartitionId, (u64, ModeReport)>,
     /// The highest version by which answers wait and whose entry is held.
     held: BTreeMap<PartitionId, u64>,
+    /// Other regions hold everything that was appended before then, by a clock that nobody sets.
+    held_until: BTreeMap<PartitionId, Duration>,
 }
 
 impl ModeKeeper {
@@ -46,6 +53,25 @@ impl ModeKeeper {
             }
             self.reports.insert(report.partition, (now, report));
         }
+    }
+
+    /// A node tells of what it leads what other regions hold but the newest of. That stays true.
+    pub fn hears_held(&mut self, now: Duration, held_but: Vec<(PartitionId, u64)>) {
+        for (partition, ago_ms) in held_but {
+            let known = self.held_until.entry(partition).or_default();
+            *known = now.saturating_sub(Duration::from_millis(ago_ms)).max(*known);
+        }
+    }
+
+    /// Of no partition other regions lack anything that was appended before then, by this wall clock; 0 while of one nobody has
+    /// said so.
+    fn held_until(&self, now: Duration, wall: UnixMillis, regions: &Regions) -> UnixMillis {
+        let of = |partition| self.held_until.get(partition).copied().unwrap_or_default();
+        let until = regions.partitions().map(of).min().filter(|until| !until.is_zero());
+        until.map_or(UnixMillis(0), |until| {
+            let ago_ms = u64::try_from(now.saturating_sub(until).as_millis()).unwrap_or(u64::MAX);
+            UnixMillis(wall.0.saturating_sub(ago_ms.saturating_add(CLOCKS_APART_MS)))
+        })
     }
 
     /// What is to be instead of what the row says, if something is.
@@ -86,23 +112,41 @@ impl Node {
         let after = regions.degrade_after().filter(|_| regions.mode().mode != Mode::Alone);
         let overdue = |report: &ModeReport| after.is_some_and(|t| u128::from(report.unconfirmed_ms) >= t.as_millis());
         let due = self.ticks.is_multiple_of(REPORT_EVERY_TICKS) || reports.iter().any(overdue);
+        let held = if due { self.held_but(env) } else { Vec::new() };
         let Some(control) = self.replicas.get_mut(&PartitionId::CONTROL) else { return };
         if control.mode_report().is_none() {
             let leader = control.leader_replica().filter(|_| due && !reports.is_empty());
             if let Some((to, node)) = leader {
-                let message = control.message(&self.config, env, to, PeerBody::Modes(reports));
-                out.push(Output::Send { to: node, message });
+                for body in [PeerBody::HeldBut(held), PeerBody::Modes(reports)] {
+                    let message = control.message(&self.config, env, to, body);
+                    out.push(Output::Send { to: node, message });
+                }
             }
             self.mode.reports.clear();
+            self.mode.held_until.clear();
             return;
         }
+        self.mode.hears_held(env.now, held);
         self.mode.hears(self.ticks, reports);
         let Some(mode) = self.mode.next(self.ticks, &regions).filter(|_| self.settled) else { return };
         let wall = self.clocks.wall(env);
-        let (now, ahead) = (control.newest_stamp().max(wall), regions.durability().may_run_ahead());
-        let row: ModeRow = regions.mode().next_ahead(mode, now, ahead);
+        // Under geo nothing was answered that they lack. The moment is for people: the log's clock may be ahead of it for as long as
+        // clocks were once that had to be set right.
+        let held_until = if regions.durability().may_run_ahead().is_zero() {
+            wall
+        } else {
+            self.mode.held_until(env.now, wall, &regions)
+        };
+        let row: ModeRow = regions.mode().next_ahead(mode, wall, held_until);
         control.append_mode_row(&self.config, wall, &row);
         self.dirty.push(PartitionId::CONTROL);
+    }
+
+    /// What other regions hold but the newest of, of what is led here.
+    fn held_but(&self, env: &Env) -> Vec<(PartitionId, u64)> {
+        let wall = self.clocks.wall(env);
+        let led = self.replicas.values();
+        led.filter_map(|replica| Some((replica.spec.partition, replica.held_but_ms(wall)?))).collect()
     }
 
     /// An operator wants other settings.
@@ -113,16 +157,19 @@ impl Node {
         id: CommandId,
         settings: RegionSettings,
     ) -> Option<SettingsOutcome> {
-        if self.config.regions.is_none() {
+        let Some(regions) = self.config.regions.clone() else {
             return Some(SettingsOutcome::Refused(SettingsRefusal::OneRegion));
-        }
+        };
+        let held = self.held_but(env);
+        self.mode.hears_held(env.now, held);
+        let held_until = self.mode.held_until(env.now, self.clocks.wall(env), &regions);
         let wall = self.clocks.wall(env);
         let settled = self.settled;
         let Some((config, control)) = self.asked(PartitionId::CONTROL) else {
             return Some(SettingsOutcome::NotLeader { leader: None });
         };
         match settled {
-            true => control.set_regions(config, wall, request, id, settings),
+            true => control.set_regions(config, wall, request, id, settings, held_until),
             // It knows no time to stamp entries with; that takes a second.
             false => Some(SettingsOutcome::NotLeader { leader: None }),
         }
@@ -135,7 +182,7 @@ mod tests {
 
     use mailraft_storage::memory::MemoryRows;
     use mailraft_storage::rows::ReplicaBatch;
-    use mailraft_storage::{Applied, Index, ReplicaId, RowBatch, Rows, UnixMillis};
+    use mailraft_storage::{Applied, Index, ReplicaId, RowBatch, Rows};
 
     use super::*;
     use crate::placement::{self, Placement};
@@ -177,6 +224,27 @@ mod tests {
                 assert_eq!(found, next, "{unconfirmed:?} {unconfirmed_ms} {later} {mode:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_other_regions_hold_of_all_is_as_old_as_of_the_partition_that_is_behind_most() {
+        let whole = regions(Mode::Whole, 1, Unconfirmed::Degrade);
+        let (now, wall) = (Duration::from_secs(100), UnixMillis(5_000_000));
+        let ago = |ms: u64| UnixMillis(wall.0 - ms - CLOCKS_APART_MS);
+        let mut keeper = ModeKeeper::default();
+        keeper.hears_held(now, vec![(PartitionId::CONTROL, 300)]);
+        assert_eq!(keeper.held_until(now, wall, &whole), UnixMillis(0), "of one nobody has said anything");
+        keeper.hears_held(now, vec![(P1, 700)]);
+        keeper.hears_held(now, vec![(P1, 800)]);
+        assert_eq!(keeper.held_until(now, wall, &whole), ago(700));
+        keeper.hears_held(now, vec![(P1, 100)]);
+        assert_eq!(keeper.held_until(now, wall, &whole), ago(300));
+        // What was said once is as much longer ago as it is, whatever the wall clock was set to meanwhile.
+        assert_eq!(keeper.held_until(now + Duration::from_secs(9), wall, &whole), ago(9_300));
+        // It is longer ago than the clock knows.
+        let mut keeper = ModeKeeper::default();
+        keeper.hears_held(now, vec![(PartitionId::CONTROL, 0), (P1, 100_000)]);
+        assert_eq!(keeper.held_until(now, wall, &whole), UnixMillis(0));
     }
 
     #[test]

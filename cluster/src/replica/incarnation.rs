@@ -386,8 +386,7 @@ impl Replica {
         let batch = match (self.abroad.regions(), self.spec.partition) {
             (Some(regions), PartitionId::CONTROL) => {
                 let home = regions.of(config.node)?.clone();
-                let since = self.newest_stamp().max(wall);
-                takeover::control_rows(regions, &TakeoverRow { incarnation, home, fork, since, word })
+                takeover::control_rows(regions, &TakeoverRow { incarnation, home, fork, since: wall, word })
             }
             (Some(_) | None, _) => mailraft_storage::RowBatch::default(),
         };

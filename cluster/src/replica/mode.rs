@@ -6,8 +6,8 @@ use mailraft_storage::entry::{EntryHeader, MODE_ALONE, MODE_WAITS, RowsBody};
 use mailraft_storage::{
     CommandId, Entry, EntryKind, Index, MailboxId, PartitionId, Proposal, RowBatch, Term, UnixMillis,
 };
-use raft::StateRole;
 use raft::eraftpb;
+use raft::{GetEntriesContext, StateRole};
 
 use super::Replica;
 use crate::config::NodeConfig;
@@ -15,6 +15,9 @@ use crate::mode::{Mode, ModeReport, ModeRow, PartitionMode};
 use crate::plant::{self, Fault};
 use crate::regions::Regions;
 use crate::status::ModeStatus;
+
+/// Among so many entries one is looked for that has a time. Those of elections have none.
+const LOOKED_AT_MAX: u64 = 256;
 
 /// What one replica knows of its mode.
 #[derive(Default)]
@@ -223,6 +226,28 @@ impl Replica {
         };
         self.modes.caught_up = self.modes.mark >= first && held >= self.modes.mark && self.are_regions_heard();
         self.modes.mark = Index(self.raw.raft.raft_log.last_index());
+    }
+
+    /// Every region that answers wait for holds all that was appended longer ago than so many milliseconds, if this leads and
+    /// knows that. What was answered ahead of them is no older, whoever led then and however long nobody has been answered.
+    pub fn held_but_ms(&self, wall: UnixMillis) -> Option<u64> {
+        let first = self.leads_surely().map(|_| self.lead.first)?;
+        let (held, log) = (self.held_everywhere(), &self.raw.raft.raft_log);
+        if held.0 >= log.last_index() {
+            return Some(0);
+        }
+        if held.0 + 1 >= first.0 {
+            return Some(self.unheld_ms());
+        }
+        // How long ago it was applied this leader has not seen. Nor does the log say it whose clock is ahead of the wall's, as it
+        // stays once clocks were that had to be set right.
+        let upto = log.last_index().min(held.0 + LOOKED_AT_MAX);
+        let stamp = (held.0 + 1..=upto).find_map(|index| {
+            let page = log.entries(index, Some(1), GetEntriesContext::empty(false)).ok()?;
+            let entry = page.first().filter(|entry| entry.index == index && !entry.data.is_empty())?;
+            EntryHeader::of(&entry.data).ok().map(|header| header.stamp)
+        })?;
+        wall.0.checked_sub(stamp.0)
     }
 
     /// What the control group's leader is told of this partition, if it is led here.

@@ -40,7 +40,8 @@ impl SettingsInFlight {
 }
 
 impl Replica {
-    /// Appends other settings, or says at once what becomes of them.
+    /// Appends other settings, or says at once what becomes of them. Other regions hold everything of every partition that was
+    /// appended before `held_until`.
     pub fn set_regions(
         &mut self,
         config: &NodeConfig,
@@ -48,6 +49,7 @@ impl Replica {
         request: RequestId,
         id: CommandId,
         settings: RegionSettings,
+        held_until: UnixMillis,
     ) -> Option<SettingsOutcome> {
         let not_leader = SettingsOutcome::NotLeader { leader: self.leader() };
         let (Some(term), Some(regions)) = (self.leads_surely(), self.abroad.regions().cloned()) else {
@@ -86,10 +88,9 @@ impl Replica {
         let tightens =
             row.durability.may_run_ahead() < before.may_run_ahead() && !plant::is(Fault::LessPromisedForgotten);
         let changes_mode = adds || tightens && !row.sync_set.is_empty();
-        let now = self.newest_stamp().max(wall);
         let mode = match adds {
-            true => regions.mode().taken_back(now),
-            false => regions.mode().promised_more(now, before.may_run_ahead()),
+            true => regions.mode().taken_back(wall),
+            false => regions.mode().promised_more(wall, held_until),
         };
         if changes_mode && self.has_appended_mode(term, mode.version) {
             return Some(SettingsOutcome::Dropped);

@@ -752,6 +752,7 @@ fn line(node: NodeId, output: &Output) -> Option<String> {
             | PeerBody::Visible { .. }
             | PeerBody::Leads(_)
             | PeerBody::Modes(_)
+            | PeerBody::HeldBut(_)
             | PeerBody::TakenOver(_) => {
                 return None;
             }

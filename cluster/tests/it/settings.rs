@@ -1,12 +1,12 @@
 //! Other settings of regions, while the region that they may be about is away.
 
 use mailraft_cluster::low_water::LowWater;
-use mailraft_cluster::mode::Mode;
+use mailraft_cluster::mode::{Mode, Unheld};
 use mailraft_cluster::regions::{
     Durability, RegionName, RegionSettings, RegionsRow, SettingsRefusal, SyncSetChange, Unconfirmed,
 };
 use mailraft_cluster::{Decision, Input, RequestId, Role, SettingsOutcome};
-use mailraft_storage::{CommandId, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Table};
+use mailraft_storage::{CommandId, MailboxId, NodeId, PartitionId, RowBatch, RowKey, Table, UnixMillis};
 
 use crate::network::Network;
 use crate::regions::{SECOND, SOUTH, degrades, is_applied, led, refuses, status};
@@ -25,6 +25,12 @@ impl Network {
     pub fn set_regions_as(&mut self, id: CommandId, settings: RegionSettings) -> (NodeId, RequestId) {
         let leader = self.raft_leader(PartitionId::CONTROL).unwrap();
         (leader, self.set_regions_at(leader, id, settings))
+    }
+
+    /// Sets the clock of a node.
+    fn set_clock(&mut self, node: NodeId, to: impl Fn(u64) -> u64) {
+        let clock = &mut self.hosts.iter_mut().find(|host| host.id == node).unwrap().env.wall;
+        *clock = UnixMillis(to(clock.0));
     }
 
     /// The same, at this node.
@@ -272,4 +278,99 @@ fn so_many_may_wait_for_changes_and_no_more() {
         (0..65).map(|n| (control, network.set_regions_at(control, CommandId([n; 16]), refuses()))).collect();
     assert!(asked[..64].iter().all(|asked| network.settings(*asked).is_none()));
     assert_eq!(network.settings(asked[64]), Some(SettingsOutcome::Overloaded));
+}
+
+/// A home that may run ahead by a second has answered a write that south lacks, and then waited for five. Until when all was held,
+/// by the clock of the log.
+fn answered_ahead_and_waited(settings: RegionSettings) -> (Network, u64) {
+    let (mut network, leader) = led(Durability::Region { rpo_max_ms: 1_000 });
+    network.set_regions(settings);
+    network.ticks(2 * SECOND);
+    network.cut_off.extend(SOUTH);
+    let held_ms = network.host(leader).env.wall.0;
+    let ahead = network.propose(leader, P1, 1, 1);
+    network.ticks(2 * SECOND);
+    assert!(is_applied(network.proposal(leader, ahead)), "it is answered ahead");
+    let waits = network.propose(leader, P1, 2, 2);
+    network.ticks(3 * SECOND);
+    assert_eq!(network.proposal(leader, waits), None);
+    (network, held_ms)
+}
+
+/// The moment from which on answers may be missing is no later than the first that is, and not much earlier.
+fn says_since(unheld: Unheld, held_ms: u64) {
+    let (Unheld::Since(at) | Unheld::SinceLessPromised(at)) = unheld else { panic!("{unheld:?}") };
+    assert!(at.0 <= held_ms && held_ms - at.0 <= 3_500, "{unheld:?}, all was held until {held_ms}");
+}
+
+#[test]
+fn what_was_answered_ahead_is_missing_from_its_own_moment_on_when_the_home_goes_alone_much_later() {
+    for dies in [false, true] {
+        let (mut network, held_ms) = answered_ahead_and_waited(degrades(8_000));
+        if dies {
+            // Who leads next has not seen how long ago that was.
+            let leader = network.leader(P1).unwrap();
+            network.crash(leader, 0);
+            network.start(leader);
+        }
+        let leads = |n: &Network| n.raft_leader(CONTROL).filter(|node| n.regions(*node).mode().mode == Mode::Alone);
+        network.until(30 * SECOND, "the home is alone", |n| leads(n).is_some());
+        says_since(network.regions(leads(&network).unwrap()).mode().unheld, held_ms);
+    }
+}
+
+#[test]
+fn what_was_answered_ahead_is_missing_from_its_own_moment_on_when_more_is_promised_much_later() {
+    let (mut network, held_ms) = answered_ahead_and_waited(refuses());
+    network.ticks(10 * SECOND);
+    network.set_regions(promises(Durability::Geo));
+    network.ticks(SECOND);
+    let leader = network.raft_leader(CONTROL).unwrap();
+    says_since(network.regions(leader).mode().unheld, held_ms);
+}
+
+#[test]
+fn moments_for_people_go_by_clocks_that_are_right_again_and_not_by_the_logs() {
+    let (mut network, leader) = led(Durability::Geo);
+    network.set_regions(degrades(8_000));
+    let minutes_10 = 600_000;
+    for node in (1..=6).map(NodeId) {
+        network.set_clock(node, |wall_ms| wall_ms + minutes_10);
+    }
+    network.ticks(SECOND);
+    network.propose(leader, P1, 1, 1);
+    network.ticks(SECOND);
+    for node in (1..=6).map(NodeId) {
+        network.set_clock(node, |wall_ms| wall_ms - minutes_10);
+    }
+    network.ticks(2 * SECOND);
+    network.cut_off.extend(SOUTH);
+    let cut_ms = network.host(leader).env.wall.0;
+    let leads = |n: &Network| n.raft_leader(CONTROL).filter(|node| n.regions(*node).mode().mode == Mode::Alone);
+    network.until(30 * SECOND, "the home is alone", |n| leads(n).is_some());
+    let mode = *network.regions(leads(&network).unwrap()).mode();
+    assert!((cut_ms..cut_ms + 30_000).contains(&mode.since.0), "{mode:?}, cut at {cut_ms}");
+    assert_eq!(mode.unheld, Unheld::Since(mode.since));
+}
+
+#[test]
+fn clocks_that_were_once_ahead_make_no_moment_later_than_it_was() {
+    let (mut network, leader) = led(Durability::Region { rpo_max_ms: 1_000 });
+    network.set_regions(refuses());
+    let all = || (1..=6).map(NodeId);
+    all().for_each(|node| network.set_clock(node, |wall_ms| wall_ms + 600_000));
+    network.ticks(2 * SECOND);
+    network.propose(leader, P1, 1, 1);
+    network.ticks(2 * SECOND);
+    all().for_each(|node| network.set_clock(node, |wall_ms| wall_ms - 600_000));
+    network.ticks(2 * SECOND);
+    network.cut_off.extend(SOUTH);
+    let held_ms = network.host(leader).env.wall.0;
+    let ahead = network.propose(leader, P1, 2, 2);
+    network.ticks(10 * SECOND);
+    assert!(is_applied(network.proposal(leader, ahead)), "it is answered ahead");
+    network.set_regions(promises(Durability::Geo));
+    network.ticks(SECOND);
+    let leader = network.raft_leader(CONTROL).unwrap();
+    says_since(network.regions(leader).mode().unheld, held_ms);
 }

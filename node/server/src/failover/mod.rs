@@ -5,6 +5,7 @@
 //! to all of them, itself first. Nothing of it needs the home, nor a node that goes on: who runs the command again, on
 //! whatever node of the region, goes on with the incarnation that is there.
 
+mod ages;
 mod facts;
 mod fence;
 mod gather;

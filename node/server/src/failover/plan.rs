@@ -8,6 +8,7 @@ use mailraft_cluster::regions::{RegionName, Regions, held};
 use mailraft_storage::{Incarnation, Index, NodeId, PartitionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use super::ages::{Since, by_age, by_its_clocks, later, millis};
 use super::facts::{Facts, Standing};
 use super::promised::{Heard, Least, heard, least};
 use super::refused::Refused;
@@ -85,6 +86,9 @@ pub struct Plan {
     pub locked: Vec<NodeId>,
     /// What is lost, if the word is true and is given now.
     pub lost: String,
+    /// The same as it is said once the word is given, and kept.
+    #[serde(default)]
+    pub lost_by_word: String,
 }
 
 /// The incarnation to adopt: the one that was begun and broken off, if there is such, else a new one.
@@ -190,21 +194,22 @@ impl Plan {
             rather_us,
             goes_on_with: broken_off(facts).map(|incarnation| incarnation.number),
             alone_from,
-            lacks: unheld(known)
+            lacks: unheld(known, Since::Now)
                 .map(|what| format!("{region} lacks mail: answers did not wait for it. Missing is {what}")),
             without_key: without_key(to, facts),
             locked: locked(facts),
-            lost: lost(known, alone_from),
+            lost: lost(known, alone_from, Since::Now),
+            lost_by_word: lost(known, alone_from, Since::Word),
         })
     }
 }
 
 /// What was answered that the region may lack, as its own rows say, or as the home said of itself.
-fn unheld(known: &Known<'_>) -> Option<String> {
+fn unheld(known: &Known<'_>, told: Since) -> Option<String> {
     let Known { to, regions, settings, facts, now, .. } = known;
     let (home, region) = (&regions.home().0, &to.0);
     let since = || match confirmed_ago_ms(facts) {
-        Some(ago) => by_age(UnixMillis(now.0.saturating_sub(ago)), *now),
+        Some(ago) => by_age(UnixMillis(now.0.saturating_sub(ago)), *now, told),
         None => "a time that is not known here".to_owned(),
     };
     match regions.mode().unheld {
@@ -217,16 +222,28 @@ fn unheld(known: &Known<'_>) -> Option<String> {
                 since()
             ),
         }),
-        Unheld::Since(at) => Some(format!("what {home} answered alone since {} by its own clocks", moment(at.0))),
+        Unheld::Since(at) => Some(format!("what {home} answered without {region} {}", by_its_clocks(at))),
         Unheld::SinceLessPromised(at) => Some(format!(
-            "what {home} answered since {} by its own clocks and {region} did not hold: until then, and for a while after, less was \
-             promised than now",
-            moment(at.0)
+            "what {home} answered {} and {region} did not hold: then, and for a while after, less was promised than now",
+            by_its_clocks(at)
         )),
         Unheld::SinceTakenOut => {
             Some(format!("what {home} answered while it did not wait for {region}, nobody here knows how much"))
         }
     }
+}
+
+/// What it answered ahead of a region that confirms no more, it answered soon after it last confirmed, whenever it is lost: each
+/// partition runs ahead for itself.
+fn ahead(bound: std::time::Duration, known: &Known<'_>, told: Since) -> String {
+    let when = match confirmed_ago_ms(known.facts) {
+        Some(ms) => {
+            let at = moment(known.now.0.saturating_sub(ms));
+            format!("less than {} s {} (after {at} by the clocks here)", seconds(ms), told.before())
+        }
+        None => format!("since {} last had all of it", known.to.0),
+    };
+    format!("of each mailbox at most {} ms of what was answered {when}", millis(bound))
 }
 
 /// Nodes that can't open mailboxes, where others can.
@@ -342,36 +359,19 @@ fn confirmed_ago_ms(facts: &BTreeMap<NodeId, Option<Facts>>) -> Option<u64> {
     facts.values().flatten().filter_map(|node| node.confirmed_ago_ms).min()
 }
 
-/// A time as its distance from now, which no clock that is wrong changes, and as the clocks here have it.
-fn by_age(at: UnixMillis, now: UnixMillis) -> String {
-    match now.0.checked_sub(at.0) {
-        Some(ago_ms) => format!("{} s ago ({} by the clocks here)", seconds(ago_ms), moment(at.0)),
-        None => format!("{} s from now ({} by the clocks here)", seconds(at.0 - now.0), moment(at.0)),
-    }
-}
-
-fn later(at: UnixMillis, by_ms: u64) -> UnixMillis {
-    UnixMillis(at.0.saturating_add(by_ms))
-}
-
-fn millis(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// What is certain, and what may be missing.
 fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>, Vec<String>) {
     let Known { to, regions, facts, now, .. } = known;
     let (home, region) = (&regions.home().0, &to.0);
     let (mut certain, mut missing) = (Vec::new(), Vec::new());
-    let since = confirmed_ago_ms(facts).map(|ms| by_age(UnixMillis(now.0.saturating_sub(ms)), *now));
+    let since = confirmed_ago_ms(facts).map(|ms| by_age(UnixMillis(now.0.saturating_sub(ms)), *now, Since::Now));
     let since = since.unwrap_or_else(|| format!("{region} last had all of it, which is not known here"));
     match regions.durability().rpo_max() {
         None => certain
-            .push(format!("durability geo: {region} holds all that {home} answered while it waited for {region}")),
-        Some(bound) => missing
-            .push(format!("durability region: at most {} s of what {home} answered last", seconds(millis(bound)))),
+            .push(format!("durability geo: {region} holds all that {home} answered while it waited for {region}, unless it was set otherwise")),
+        Some(bound) => missing.push(format!("durability region: {}", ahead(bound, known, Since::Now))),
     }
-    let unheld = unheld(known);
+    let unheld = unheld(known, Since::Now);
     let is_whole = unheld.is_none();
     missing.extend(unheld);
     match (regions.degrade_after(), alone_from) {
@@ -383,9 +383,9 @@ fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>,
         (Some(_), Some(from)) => {
             certain.push(format!(
                 "{home} can't have answered alone before {}, unless it was set otherwise",
-                by_age(from, *now)
+                by_age(from, *now, Since::Now)
             ));
-            missing.push(format!("what {home} answered alone after {}, if it still ran then", by_age(from, *now)));
+            missing.push(format!("what {home} answered alone after {}, if it still ran then", by_age(from, *now, Since::Now)));
         }
         (Some(after), None) => missing.push(format!(
             "what {home} answered alone: it begins that {} s without {region}, and when it last had a confirmation is not known \
@@ -401,14 +401,14 @@ fn sentences(known: &Known<'_>, alone_from: Option<UnixMillis>) -> (Vec<String>,
 }
 
 /// What is lost if the home is dead now.
-fn lost(known: &Known<'_>, alone_from: Option<UnixMillis>) -> String {
+fn lost(known: &Known<'_>, alone_from: Option<UnixMillis>, told: Since) -> String {
     let Known { to, regions, facts, now: dead_by, .. } = known;
     let home = &regions.home().0;
     let mut parts = Vec::new();
     if let Some(bound) = regions.durability().rpo_max() {
-        parts.push(format!("at most {} ms of what was answered last", millis(bound)));
+        parts.push(ahead(bound, known, told));
     }
-    let unheld = unheld(known);
+    let unheld = unheld(known, told);
     let is_whole = unheld.is_none();
     parts.extend(unheld);
     let lost = if parts.is_empty() { "lost: nothing".to_owned() } else { format!("lost: {}", parts.join(", and ")) };
@@ -419,10 +419,10 @@ fn lost(known: &Known<'_>, alone_from: Option<UnixMillis>) -> String {
     };
     match (regions.degrade_after(), alone_from) {
         _ if !is_whole => lost,
-        (Some(_), Some(from)) if *dead_by > from => format!(
+        (Some(_), Some(alone)) if *dead_by > alone => format!(
             "{lost}, if {home} was dead {} and not {set}; else what it answered alone until it died{}",
-            by_age(from, *dead_by),
-            if regions.durability().rpo_max().is_some() { ", and what it answered last before that" } else { "" }
+            by_age(alone, *dead_by, told),
+            if regions.durability().rpo_max().is_some() { ", and what it answered ahead before that" } else { "" }
         ),
         (Some(_), None) => format!("{lost}, unless {home} answered alone, of which nothing is known here"),
         (None, _) | (Some(_), Some(_)) => format!("{lost}, unless {home} was {set}"),
@@ -627,11 +627,14 @@ pub(super) mod tests {
             plan.cut_off
         );
         let late = |facts: &mut Facts| facts.confirmed_ago_ms = Some(61_000);
+        let plan = World::new(Durability::Geo).each(late).plan().unwrap();
         assert_eq!(
-            World::new(Durability::Geo).each(late).plan().unwrap().lost,
+            plan.lost,
             "lost: nothing, if home was dead 1 s ago (2026-11-26T09:14:02Z by the clocks here) and not set otherwise after \
              2026-11-26T09:13:02Z; else what it answered alone until it died"
         );
+        // Whoever reads the word tomorrow is not told that it was a second ago.
+        assert_eq!(plan.lost_by_word, plan.lost.replace("1 s ago", "1 s before this was said"));
         let unknown = World::new(Durability::Geo).each(|facts| facts.confirmed_ago_ms = None).plan().unwrap();
         assert!(unknown.lost.starts_with("lost: nothing, unless home answered alone"), "{}", unknown.lost);
         let mut refuse = World::new(Durability::Geo);
@@ -679,11 +682,13 @@ pub(super) mod tests {
     fn under_region_the_bound_is_said() {
         let plan = World::new(Durability::Region { rpo_max_ms: 700 }).plan().unwrap();
         assert!(
-            plan.lost.starts_with("lost: at most 700 ms of what was answered last, unless home was set"),
+            plan.lost.starts_with(
+                "lost: of each mailbox at most 700 ms of what was answered less than 13 s ago (after 2026-11-26T09:1"
+            ),
             "{}",
             plan.lost
         );
-        assert!(plan.may_be_missing[0].contains("at most 0.7 s"), "{:?}", plan.may_be_missing);
+        assert!(plan.may_be_missing[0].contains("at most 700 ms"), "{:?}", plan.may_be_missing);
     }
 
     #[test]
@@ -695,7 +700,10 @@ pub(super) mod tests {
             let mut world = World::new(Durability::Geo);
             (world.mode, world.row.unconfirmed) = (mode, Unconfirmed::Refuse);
             let plan = world.plan().unwrap();
-            assert_eq!(plan.lost, "lost: what home answered alone since 2026-11-26T07:14:03Z by its own clocks");
+            assert_eq!(
+                plan.lost,
+                "lost: what home answered without south since 2026-11-26T07:14:03Z by its own clocks"
+            );
             assert!(
                 plan.lacks.as_ref().unwrap().starts_with("south lacks mail: answers did not wait for it"),
                 "{plan:?}"

@@ -119,13 +119,13 @@ mod tests {
         let less = world(|row, mode| {
             newer(RegionsRow { durability: Durability::Region { rpo_max_ms: 60_000 }, ..row.clone() }, mode)
         });
-        assert!(lost(&less).starts_with("lost: at most 60000 ms"), "{}", lost(&less));
+        assert!(lost(&less).starts_with("lost: of each mailbox at most 60000 ms"), "{}", lost(&less));
         let out = world(|row, mode| newer(RegionsRow { sync_set: BTreeSet::new(), ..row.clone() }, mode));
         assert_eq!(lost(&out), "not_in_sync_set");
         let degrade = world(|row, mode| newer(RegionsRow { degrade_after_ms: 1_000, ..row.clone() }, mode));
         assert!(lost(&degrade).starts_with("lost: nothing, if home was dead"), "{}", lost(&degrade));
         let alone = world(|row, mode| newer(row.clone(), mode.next(Mode::Alone, UnixMillis(0))));
-        assert!(lost(&alone).starts_with("lost: what home answered alone since"), "{}", lost(&alone));
+        assert!(lost(&alone).starts_with("lost: what home answered without south since"), "{}", lost(&alone));
         // The other way round: it is the asked one that knows of the newest.
         let old = world(|row, mode| Promised {
             applied: Index(30),
@@ -159,12 +159,12 @@ mod tests {
                 in_log(43, Some(row.clone()), None),
             ]
         });
-        assert!(lost(&less).starts_with("lost: at most 9000 ms"), "{}", lost(&less));
+        assert!(lost(&less).starts_with("lost: of each mailbox at most 9000 ms"), "{}", lost(&less));
         let alone = with(|_, mode| {
             let alone = mode.next(Mode::Alone, UnixMillis(0));
             vec![in_log(41, None, Some(alone)), in_log(42, None, Some(alone.next(Mode::Whole, UnixMillis(9))))]
         });
-        assert!(lost(&alone).starts_with("lost: what home answered alone since"), "{}", lost(&alone));
+        assert!(lost(&alone).starts_with("lost: what home answered without south since"), "{}", lost(&alone));
         // What others have applied is no longer a question.
         let mut world = with(|row, _| {
             let sync_set = BTreeSet::new();
@@ -175,7 +175,7 @@ mod tests {
         let promised =
             Promised { applied: Index(42), row, mode: ModeRow::default(), settings: Index(42), in_log: Vec::new() };
         world.node(6, |facts| facts.promised = Some(promised.clone()));
-        assert!(lost(&world).starts_with("lost: at most 800 ms"), "{}", lost(&world));
+        assert!(lost(&world).starts_with("lost: of each mailbox at most 800 ms"), "{}", lost(&world));
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!((less.unconfirmed, less.degrade_after_ms), (Unconfirmed::Degrade, row.degrade_after_ms));
         assert_eq!(less_of(&refuse, &refuse), refuse);
         let taken_out = ModeRow::default().taken_back(UnixMillis(7));
-        let less_promised = ModeRow::default().promised_more(UnixMillis(7), std::time::Duration::ZERO);
+        let less_promised = ModeRow::default().promised_more(UnixMillis(7), UnixMillis(7));
         assert_eq!(less_known_of(less_promised, taken_out), taken_out);
         assert_eq!(less_known_of(taken_out, taken_out.next(Mode::Whole, UnixMillis(9))), taken_out);
     }

@@ -23,6 +23,8 @@ use crate::survival::moment;
 
 /// A majority has so long to adopt, and then to serve.
 const STEP_MAX: Duration = Duration::from_secs(30);
+/// Where all partitions are led, a node that answers and takes no clients is waited for so long.
+const ALL_TAKE_CLIENTS_MAX: Duration = Duration::from_secs(3);
 /// A first message is waited for so long: senders try again after a while.
 const MESSAGE_MAX: Duration = Duration::from_secs(10);
 /// A node that is handed the key answers within this time.
@@ -224,7 +226,7 @@ impl Failover {
         if let Some(sentence) = plan.without_key.filter(|_| word.is_some() && root_key.is_none()) {
             return Err(Refused::new("no_key", sentence));
         }
-        Ok((regions, Begins::Takeover(drawn()?), plan.lost))
+        Ok((regions, Begins::Takeover(drawn()?), plan.lost_by_word))
     }
 
     async fn regions(&self, to: &str) -> Result<Regions, Refused> {
@@ -274,7 +276,7 @@ impl Failover {
                     // It was dead when this was said, if that is true.
                     let (to, facts) = (RegionName(order.to.clone()), self.gather(regions).await);
                     let plan = Plan::of(&self.known(&to, regions, &facts)).map_err(|refused| refused.sentence)?;
-                    self.with(|progress| progress.lost = plan.lost);
+                    self.with(|progress| progress.lost = plan.lost_by_word);
                 }
                 self.gives_word(order, Some(word), of, &nodes, said_at).await?;
             }
@@ -414,7 +416,7 @@ impl Failover {
     /// Looks at the nodes until they serve.
     async fn watches(&self, order: &Order, number: u32, nodes: &[NodeId], said_at: Instant) -> Result<(), String> {
         let all = self.cluster.partitions() as usize + 1;
-        let (begun, mut serving_since) = (Instant::now(), None);
+        let (begun, mut serving_since, mut led_since) = (Instant::now(), None, None);
         let (_looking, seen) = self.looks_at(nodes);
         loop {
             let facts = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -438,11 +440,11 @@ impl Failover {
             let locked: Vec<&&Facts> = known.iter().filter(|node| !node.key.usable).collect();
             let open = known.len() - locked.len();
             if open > 0 {
-                self.reached(said_at, "unsealed", format!("{open} of {total} nodes have the root key"));
+                self.reached(said_at, "unsealed", so_many(open, total, "has the root key", "have the root key"));
             }
             let taking = known.iter().filter(|node| node.serves).count();
             if taking > 0 {
-                self.reached(said_at, "clients", format!("{taking} of {total} nodes take clients"));
+                self.reached(said_at, "clients", so_many(taking, total, "takes clients", "take clients"));
             }
             if known.iter().any(|node| node.mailboxes > 0) {
                 self.reached(said_at, "mailbox", "a first mailbox is open".to_owned());
@@ -452,8 +454,12 @@ impl Failover {
                 let at = said_at.elapsed().saturating_sub(Duration::from_millis(ago_ms));
                 self.reached_after(at, "message", "first message accepted".to_owned());
             }
-            // What a node leads that has no key serves no mail.
-            let serves = ready.len() == all && taking > 0 && taking == known.len();
+            // What a node leads that has no key serves no mail. Without one whose disk hangs all is served, and that may last.
+            let is_led = ready.len() == all && taking > 0;
+            led_since = led_since.filter(|_| is_led).or(is_led.then(Instant::now));
+            let led_for = led_since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
+            let go_on_without = locked.is_empty() && led_for > ALL_TAKE_CLIENTS_MAX;
+            let serves = is_led && (taking == known.len() || go_on_without);
             let since = *match serves {
                 true => serving_since.get_or_insert_with(Instant::now),
                 false => &begun,
@@ -461,6 +467,11 @@ impl Failover {
             if serves {
                 self.waits_for(&format!("a first message from somebody, for {} s at most", MESSAGE_MAX.as_secs()));
                 if accepted.is_some() || since.elapsed() > MESSAGE_MAX {
+                    for node in nodes.iter().filter(|node| !facts.get(node).is_some_and(|of| of.serves)) {
+                        let why = if facts.contains_key(node) { "takes no clients yet" } else { "does not answer" };
+                        let sentence = format!("all is served without node {node}, which {why}: see its log");
+                        self.reached(said_at, &format!("without {node}"), sentence);
+                    }
                     return Ok(());
                 }
             } else if ready.len() < all {
@@ -555,6 +566,11 @@ impl Failover {
     }
 }
 
+/// What some of the nodes do, and it may be that others will: each step is told once.
+fn so_many(count: usize, total: usize, one: &str, all: &str) -> String {
+    if count == total { format!("{count} of {total} nodes {all}") } else { format!("the first of {total} nodes {one}") }
+}
+
 /// A word with what was said to be lost by it: whoever asks later is told the same.
 fn with_lost(word: String, lost: &str) -> String {
     let mut word = if lost.is_empty() { word } else { format!("{word}; {lost}") };
@@ -592,8 +608,8 @@ fn not_by_majority(said: &str, majority: usize, refused: &BTreeMap<NodeId, NotAd
         NotAdopted::Begun { number } => format!("node {node}: incarnation {number} has begun"),
     });
     format!(
-        "{said}, and {majority} must: {}. Nothing serves yet; what adopted stays so. Mend that and run this again: it goes on \
-         with the same incarnation",
+        "{said}, and {majority} must: {}. Nothing serves yet; what adopted stays so, and where the others still do it goes on by \
+         itself: keep the old home off. Mend that and run this again: it goes on with the same incarnation",
         why.collect::<Vec<_>>().join("; ")
     )
 }
