@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::hung_disk::HungDisk;
 use crate::set_clock::SetClock;
 
 /// How long anything about a cluster is waited for.
@@ -277,6 +278,16 @@ impl Cluster {
     pub fn start_by_clock(&mut self, node: u64, clock: &SetClock) {
         let mut program = Command::new(binary());
         clock.goes_for(&mut program);
+        self.start_by(node, program);
+    }
+
+    /// Starts a node again on a disk that can hang.
+    ///
+    /// # Panics
+    /// If the process can't be made.
+    pub fn start_on(&mut self, node: u64, disk: &HungDisk) {
+        let mut program = Command::new(binary());
+        disk.is_under(&mut program);
         self.start_by(node, program);
     }
 

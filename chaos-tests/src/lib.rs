@@ -14,6 +14,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod history;
+pub mod hung_disk;
 pub mod imap;
 pub mod name_server;
 pub mod other_server;

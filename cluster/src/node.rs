@@ -30,6 +30,10 @@ use crate::seam::{Input, Output, PeerBody, PeerMessage, RequestId, SnapshotEvent
 use crate::status::ReplicaStatus;
 use crate::writes::ENTRY_HEAD_BYTES;
 
+/// A write to the log that takes so many ticks (3 s) makes a node hand its leads over.
+const DISK_STANDS_STILL_TICKS: u64 = 120;
+/// So many ticks (60 s) after that its disk is trusted again: one that hangs now and then would get the leads in between.
+const DISK_TRUSTED_AGAIN_TICKS: u64 = 2_400;
 /// Entries read at once when the log is checked at start, in bytes.
 const CHECK_BYTES: usize = 4 << 20;
 
@@ -43,6 +47,10 @@ pub struct Node {
     dirty: Vec<PartitionId>,
     /// The batch that is being written, and whose writes are in it.
     outstanding: Option<(u64, Vec<ReplicaId>)>,
+    /// When that batch was handed over, in ticks.
+    outstanding_since: u64,
+    /// When a batch was found that took too long, in ticks.
+    hung_at: Option<u64>,
     life: Life,
     /// Had no place in the last batch: first in the next.
     passed_over: BTreeSet<PartitionId>,
@@ -109,6 +117,8 @@ impl Node {
             by_replica,
             dirty,
             outstanding: None,
+            outstanding_since: 0,
+            hung_at: None,
             life,
             passed_over: BTreeSet::new(),
             last_batch,
@@ -316,8 +326,9 @@ impl Node {
             );
             self.damaged(replica);
         }
+        let disk_hangs = self.disk_hangs();
         for (partition, replica) in &mut self.replicas {
-            replica.set_reluctant(self.reluctant);
+            replica.set_reluctant(self.reluctant || disk_hangs);
             let mut stirs = replica.tick(&self.config, env, self.handing_over, out);
             if let Some(to) = replica.must_hand_over_to().or_else(|| replica.hands_over_unfit()) {
                 replica.transfer(to);
@@ -340,6 +351,16 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Whether a write to the log has been under way for so long that others should lead, or lately was. Its heartbeats go out
+    /// meanwhile, so nobody would take the lead from it: a disk that is slow for a moment must not look like a dead node, and one
+    /// that hangs must.
+    fn disk_hangs(&mut self) -> bool {
+        if self.outstanding.is_some() && self.ticks - self.outstanding_since >= DISK_STANDS_STILL_TICKS {
+            self.hung_at = Some(self.ticks);
+        }
+        self.hung_at.is_some_and(|at| self.ticks - at < DISK_TRUSTED_AGAIN_TICKS)
     }
 
     /// Counts whom this node hears, and tells those that may lead now and then.
@@ -579,7 +600,7 @@ impl Node {
             return;
         }
         self.last_batch += 1;
-        self.outstanding = Some((self.last_batch, replicas));
+        (self.outstanding, self.outstanding_since) = (Some((self.last_batch, replicas)), self.ticks);
         out.push(Output::Persist { number: self.last_batch, batch });
     }
 }

@@ -114,6 +114,8 @@ pub struct Replica {
     done: Index,
     /// When each member answered last, in ticks. One that only speaks may hear nothing.
     answered: BTreeMap<ReplicaId, u64>,
+    /// Members that lack something, how far they are, and since when they are no further, in ticks.
+    no_further: BTreeMap<ReplicaId, (u64, u64)>,
     /// Rows of it, or of this node's replica of the control group, can't be read.
     damaged: bool,
     /// Its node is short of something.
@@ -236,6 +238,7 @@ impl Replica {
             handed: at,
             done: at,
             answered: BTreeMap::new(),
+            no_further: BTreeMap::new(),
             damaged: false,
             reluctant: false,
             offered: BTreeMap::new(),
@@ -300,6 +303,7 @@ impl Replica {
         }
         self.tell_sums(config, env, out);
         self.tell_visible(config, env, true, out);
+        self.looks_who_comes_no_further();
         self.looks_whether_regions_confirm();
         if self.ticks.is_multiple_of(COMPARE_EVERY_TICKS) {
             self.looks_whether_caught_up();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mailraft_chaos::cluster::Cluster;
+use mailraft_chaos::hung_disk::HungDisk;
 use mailraft_chaos::imap::Imap;
 use mailraft_chaos::scenarios;
 use mailraft_chaos::smtp::{Smtp, SmtpReply};
@@ -162,5 +163,60 @@ fn of_five_nodes_each_serves_every_mailbox_also_while_one_is_dead() {
             let mut imap = Imap::login(&trust, &cluster.text(node, "imaps"), account).unwrap();
             assert_eq!(imap.by_subject("INBOX").unwrap().len(), 9, "through node {node}");
         }
+    }
+}
+
+#[test]
+fn a_node_whose_disk_hangs_stops_nobodys_mail_and_is_named() {
+    let mut cluster = Cluster::start_new(|c| c);
+    let (alice, bob) = (cluster.account(0), cluster.account(1));
+    let disks: Vec<HungDisk> =
+        [1, 2, 3].map(|node| HungDisk::in_dir(&cluster.dir.join(format!("node{node}"))).unwrap()).into();
+    for node in 1..=3 {
+        cluster.stop(node);
+        cluster.start_on(node, &disks[node as usize - 1]);
+        cluster.wait_until_caught_up();
+    }
+    let trust = Trust::in_file(&cluster.ca_cert()).unwrap();
+    let send = |cluster: &Cluster, node: u64, subject: &str| -> Option<u64> {
+        let message = format!("Message-ID: <{subject}@here.test>\r\nSubject: {subject}\r\n\r\nx\r\n");
+        let mut smtp = Smtp::login(&trust, &cluster.text(node, "submissions"), &alice).ok()?;
+        match smtp.send(&alice.address, &bob.address, message.as_bytes()).ok()? {
+            SmtpReply::Accepted { at, .. } => at.split('.').next()?.parse().ok(),
+            SmtpReply::Refused(..) => None,
+        }
+    };
+    let mut partition = None;
+    cluster.wait("a first message is taken", |c| {
+        partition = send(c, 1, "before");
+        partition.is_some()
+    });
+    let leader = |cluster: &Cluster, of: u64| {
+        let lines = cluster.status(of)?["partitions"].as_array()?.clone();
+        lines.iter().find(|line| line["partition"].as_u64() == partition)?["leader"].as_u64()
+    };
+    let hung = leader(&cluster, 1).unwrap();
+    let well = hung % 3 + 1;
+    disks[hung as usize - 1].hang().unwrap();
+    let begun = Instant::now();
+    cluster.wait("mail for that mailbox is taken again", |c| send(c, well, "meanwhile").is_some());
+    assert!(begun.elapsed() < Duration::from_secs(20), "after {:?}", begun.elapsed());
+    assert_ne!(leader(&cluster, well), Some(hung));
+    let said = format!("node {hung} has waited for");
+    cluster.wait("status names the node", |c| {
+        c.status(well).is_some_and(|status| {
+            let problems = status["problems"].as_array().unwrap();
+            problems.iter().any(|problem| problem.as_str().unwrap().starts_with(&said))
+        })
+    });
+    disks[hung as usize - 1].go_on().unwrap();
+    cluster.wait_until_caught_up();
+    cluster.wait("nothing is wrong any more", |c| c.status(hung).is_some_and(|status| status["healthy"] == true));
+    let mut imap = Imap::login(&trust, &cluster.text(hung, "imaps"), &bob).unwrap();
+    imap.ok("SELECT INBOX").unwrap();
+    for subject in ["before", "meanwhile"] {
+        imap.ok(&format!("SEARCH SUBJECT {subject}")).unwrap();
+        let found = imap.untagged.iter().find(|line| line.starts_with("* SEARCH")).unwrap();
+        assert_eq!(found.split(' ').count(), 3, "{subject}: {found}");
     }
 }

@@ -457,6 +457,7 @@ impl Cluster {
             partitions,
             fsync_p50_us,
             fsync_p99_us,
+            log_write_ms: shared.fsyncs.lasts_ms(),
             core_queue: shared.inputs.waiting(),
             apply_queue: (shared.applying)(),
             scrub: shared.rows.proof().map(|_| shared.scrub.status(shared.time.wall())),

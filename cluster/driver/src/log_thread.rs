@@ -50,6 +50,7 @@ pub(crate) fn write(
         let bytes: usize = batch.writes.iter().flat_map(|w| &w.append).map(entry_bytes).sum();
         let cut = batch.writes.iter().any(|w| w.compact.is_some() || w.reset.is_some() || w.remove);
         let begun = Instant::now();
+        times.begins();
         log.write_synced(number, &batch).map_err(|e| {
             format!(
                 "batch {number} of the Raft log could not be made durable: {e}. Check the disk and its file system, \

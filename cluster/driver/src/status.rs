@@ -1,7 +1,7 @@
 //! What a node tells of itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailraft_cluster::ReplicaStatus;
 use mailraft_storage::{NodeId, PartitionId};
@@ -25,6 +25,9 @@ pub struct NodeStatus {
     pub fsync_p50_us: u64,
     /// Over the latest 1,024 batches: 99 of 100 were synced within this many microseconds.
     pub fsync_p99_us: u64,
+    /// The batch that is being written to the log has been for so many milliseconds; 0 if none is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_write_ms: u64,
     /// Inputs that wait for the core thread.
     pub core_queue: usize,
     /// Apply jobs that wait.
@@ -81,14 +84,33 @@ pub struct PeerStatus {
     pub queued_messages: usize,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// The latest durations, for percentiles.
 #[derive(Clone, Default)]
 pub(crate) struct Recent {
     samples: Arc<Mutex<(Vec<Duration>, usize)>>,
+    begun: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Recent {
+    /// The next one begins.
+    pub(crate) fn begins(&self) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// For how long the one that began last has lasted, in milliseconds; 0 if it is over.
+    pub(crate) fn lasts_ms(&self) -> u64 {
+        let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.map_or(0, |begun| u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// It is over.
     pub(crate) fn add(&self, duration: Duration) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut guard = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let (samples, at) = &mut *guard;
         if samples.len() < FSYNC_SAMPLES {
@@ -125,5 +147,18 @@ mod tests {
             recent.add(Duration::from_micros(n as u64));
         }
         assert_eq!(recent.percentiles_us([50, 99, 100]), [512, 1014, 1024]);
+    }
+
+    #[test]
+    fn what_has_begun_lasts_until_it_is_over() {
+        let recent = Recent::default();
+        assert_eq!(recent.lasts_ms(), 0);
+        *recent.begun.lock().unwrap_or_else(PoisonError::into_inner) =
+            Instant::now().checked_sub(Duration::from_secs(7));
+        assert!(recent.lasts_ms() >= 7_000);
+        recent.begins();
+        assert!(recent.lasts_ms() < 7_000);
+        recent.add(Duration::from_secs(7));
+        assert_eq!(recent.lasts_ms(), 0);
     }
 }

@@ -155,7 +155,7 @@ impl Replica {
         let progress = self.raw.raft.prs().get(replica.0);
         let entries = progress.map_or(last, |p| last.saturating_sub(p.matched));
         let keeps_up = progress.is_some_and(|p| self.keeps_up(p));
-        if keeps_up && self.is_active(replica) && entries <= PROMOTE_LAG_MAX_ENTRIES {
+        if keeps_up && self.takes_what_is_sent(replica) && entries <= PROMOTE_LAG_MAX_ENTRIES {
             return Ok(());
         }
         Err(ChangeRefusal::Lags { replica, entries })
@@ -163,7 +163,7 @@ impl Replica {
 
     fn can_do_without(&self, replica: ReplicaId) -> Result<(), ChangeRefusal> {
         let rest = || self.members.voters().iter().filter(|v| **v != replica);
-        let active = rest().filter(|v| **v == self.spec.replica || self.is_active(**v)).count();
+        let active = rest().filter(|v| **v == self.spec.replica || self.takes_what_is_sent(**v)).count();
         match rest().count() {
             0 => Err(ChangeRefusal::NoSuccessor),
             count if active <= count / 2 && !plant::is(Fault::QuorumNotCounted) => Err(ChangeRefusal::LosesQuorum),

@@ -248,7 +248,7 @@ impl Replica {
     }
 
     fn region_status(&self, regions: &Regions, region: &RegionName, standbys: &[ReplicaId]) -> RegionStatus {
-        let confirms = |id: &&ReplicaId| self.is_active(**id) && !self.abroad.set_aside.contains(id);
+        let confirms = |id: &&ReplicaId| self.takes_what_is_sent(**id) && !self.abroad.set_aside.contains(id);
         let held = self.held_by(regions, region);
         let lacks = held.0 < self.raw.raft.raft_log.committed;
         let unheld = if lacks { self.visibility.unheld_from(held, self.now()) } else { Duration::ZERO };

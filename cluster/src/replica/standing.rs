@@ -3,6 +3,7 @@
 use mailraft_storage::{Index, LogPosition, PartitionId, ReplicaId, Term};
 use raft::{GetEntriesContext, Progress, ProgressState, StateRole};
 
+use super::standbys::LOOK_EVERY_TICKS;
 use super::{Offers, Replica};
 use crate::balance::{self, Member};
 use crate::config::NodeConfig;
@@ -20,6 +21,10 @@ const OFFER_AGAIN_TICKS: u64 = 40;
 const OFFER_DOUBLED_MAX: u32 = 5;
 /// A follower, which may lead next, keeps so many entries for others.
 const FOLLOWER_KEEPS_ENTRIES: u64 = 1_024;
+/// A member that lacks something and is no further after so many ticks (2 s) makes nothing durable, though it may answer.
+const NO_FURTHER_TICKS: u64 = 80;
+/// The same of one in another region (5 s), where a large message alone takes a while.
+const FAR_NO_FURTHER_TICKS: u64 = 200;
 /// The log is read in pieces of so many bytes where settings are looked for.
 const IN_LOG_PAGE_BYTES: u64 = 1 << 20;
 
@@ -166,7 +171,7 @@ impl Replica {
             .map(|(id, progress)| Member {
                 replica: ReplicaId(*id),
                 voter: self.raw.store().applied().voters.contains(&ReplicaId(*id)),
-                active: self.is_active(ReplicaId(*id)) && self.keeps_up(progress),
+                active: self.takes_what_is_sent(ReplicaId(*id)) && self.keeps_up(progress),
                 lag_entries: last.saturating_sub(progress.matched),
                 offered: self.offered.get(&ReplicaId(*id)).map_or(0, |offers| offers.times),
                 well_placed: true,
@@ -187,6 +192,34 @@ impl Replica {
     /// It answered within the election timeout. (raft-rs's own mark is off for a while after each of its checks.)
     pub(super) fn is_active(&self, replica: ReplicaId) -> bool {
         self.answered.get(&replica).is_some_and(|at| self.ticks - at <= self.active_ticks(replica))
+    }
+
+    /// It answers, and what it is sent becomes durable there. One whose disk hangs answers heartbeats alone: it would not bear
+    /// the loss of another.
+    pub(super) fn takes_what_is_sent(&self, replica: ReplicaId) -> bool {
+        let max = if self.is_abroad(replica) { FAR_NO_FURTHER_TICKS } else { NO_FURTHER_TICKS };
+        let hangs = self.no_further.get(&replica).is_some_and(|(_, since)| self.ticks - since >= max);
+        self.is_active(replica) && !hangs
+    }
+
+    /// Looks, as the leader, which members lack something and are no further than they were. Those that are brought up by a
+    /// snapshot are not among them.
+    pub(super) fn looks_who_comes_no_further(&mut self) {
+        if !self.ticks.is_multiple_of(LOOK_EVERY_TICKS) {
+            return;
+        }
+        let mut before = std::mem::take(&mut self.no_further);
+        if self.raw.raft.state != StateRole::Leader {
+            return;
+        }
+        let last = self.raw.raft.raft_log.last_index();
+        for (id, progress) in self.raw.raft.prs().iter().filter(|(id, _)| **id != self.spec.replica.0) {
+            if progress.matched >= last || progress.state == ProgressState::Snapshot {
+                continue;
+            }
+            let known = before.remove(&ReplicaId(*id)).filter(|(matched, _)| *matched == progress.matched);
+            self.no_further.insert(ReplicaId(*id), known.unwrap_or((progress.matched, self.ticks)));
+        }
     }
 
     pub fn transfer(&mut self, to: ReplicaId) {
@@ -216,7 +249,7 @@ impl Replica {
                         node: self.members.node(replica)?,
                         matched: Index(progress.matched),
                         lag: last.0.saturating_sub(progress.matched),
-                        active: self.is_active(replica),
+                        active: self.takes_what_is_sent(replica),
                         snapshot: progress.state == ProgressState::Snapshot,
                     })
                 })

@@ -70,6 +70,38 @@ fn followers_whose_disks_are_slow_are_heard_and_keep_their_leader() {
 }
 
 #[test]
+fn a_leader_whose_disk_hangs_hands_over_and_who_takes_nothing_in_does_not_count() {
+    let mut network = elected(1);
+    network.ticks(80);
+    let hung = network.leader(P1).unwrap();
+    network.disk_stuck.insert(hung);
+    network.propose(hung, P1, 1, 10);
+    network.ticks(40);
+    assert_eq!(network.leader(P1), Some(hung), "a disk may be slow for a moment");
+    network.until(4 * 40, "another leads", |n| n.leader(P1).is_some_and(|leader| leader != hung));
+    let leader = network.leader(P1).unwrap();
+    let request = network.propose(leader, P1, 1, 11);
+    network.ticks(4);
+    assert!(accepted(network.proposal(leader, request)), "one that can write answers");
+    assert!(network.has_row(leader, P1, 1, 10), "what the others had taken in is there");
+    // It answers heartbeats, and would not bear the loss of another.
+    network.ticks(3 * 40);
+    let active = |n: &Network| {
+        let followers = n.leader(P1).and_then(|leader| n.status(leader, P1)).unwrap().followers;
+        followers.iter().find(|follower| follower.node == hung).unwrap().active
+    };
+    assert!(!active(&network));
+    network.ticks(20 * 40);
+    assert_ne!(network.leader(P1), Some(hung), "it is not given the lead back");
+    network.disk_stuck.clear();
+    network.ticks(80);
+    assert!(network.has_row(hung, P1, 1, 11));
+    network.ticks(50 * 40);
+    assert_ne!(network.leader(P1), Some(hung), "it may hang again");
+    network.until(30 * 40, "it has the lead back that is its own", |n| n.leader(P1) == Some(hung));
+}
+
+#[test]
 fn a_dead_leader_is_replaced_within_half_a_second_and_nothing_acknowledged_is_lost() {
     let mut network = elected(2);
     for round in 0..6u64 {

@@ -19,6 +19,8 @@ use crate::taken::{Said, Takeovers};
 
 /// So many partitions without a leader are named one by one.
 const WITHOUT_LEADER_NAMED_MAX: usize = 3;
+/// A node whose disk has not written for so long says so: it has handed its leads over, if others can lead.
+const DISK_STANDS_STILL_MS: u64 = 3_000;
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,6 +208,13 @@ impl ClusterStatus {
                                 replica.partition
                             ));
                         }
+                    }
+                    if own.node.log_write_ms >= DISK_STANDS_STILL_MS {
+                        problems.push(format!(
+                            "node {id} has waited for {} s for its disk to write: see to that disk; as long as it stands still the \
+                             node leads nothing that another can lead, and counts as one that is lost",
+                            own.node.log_write_ms / 1_000
+                        ));
                     }
                     if let Some(disk) = own.disk.filter(|disk| disk.low) {
                         problems.push(format!(

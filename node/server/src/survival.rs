@@ -288,6 +288,7 @@ pub(crate) mod tests {
             partitions,
             fsync_p50_us: 1,
             fsync_p99_us: 2,
+            log_write_ms: 0,
             core_queue: 0,
             apply_queue: 0,
             scrub: Some(ScrubStatus { percent: 34, rows: 5, bytes: 900, age_s: None, damaged: 0 }),
