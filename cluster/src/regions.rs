@@ -382,6 +382,14 @@ impl Regions {
                 region.0
             ));
         }
+        if let Some(SyncSetChange::Remove(region)) = &settings.sync_set
+            && !self.has_standbys(region)
+        {
+            return Err(format!(
+                "nobody waits for {}: another region took over from it, and it has no standbys to take out",
+                region.0
+            ));
+        }
         row.changed(settings)
     }
 

@@ -51,8 +51,10 @@ pub async fn turns_away(
     let config = services.config();
     let own = &config.node.region;
     let why = match to {
-        Some(to) => format!("region {} took over from region {own}: mail is served in region {}", to.0, to.0),
-        None => format!("another region took over from region {own}: mail is served there"),
+        Some(to) => {
+            format!("region {} took over, and {own} is no part of that: mail is served in region {}", to.0, to.0)
+        }
+        None => format!("another region took over, and {own} is no part of that: mail is served there"),
     };
     tracing::error!("{why}; this node keeps its data and serves nothing of it");
     // It stays as it is from now on.

@@ -105,8 +105,8 @@ fn sealed(regions: &Regions, own: &RegionName, control: &ReplicaStatus) -> Optio
     let by = region::of_control(regions, &control.sealed_voters);
     let by = by.map_or_else(|| "another region".to_owned(), |by| format!("region {}", by.0));
     Some(format!(
-        "SEALED: {by} took over from region {} as incarnation {number}. It serves nothing and keeps its data: mail is served \
-         there",
+        "SEALED: {by} took over as incarnation {number}, and {} is no part of that. It serves nothing and keeps its data: mail is \
+         served there",
         own.0
     ))
 }
@@ -197,8 +197,8 @@ mod tests {
         let mut sealed = replica(0, Role::Follower, 3, 50, 50);
         (sealed.sealed_by, sealed.sealed_voters) = (Some(2), vec![ReplicaId(4), ReplicaId(5), ReplicaId(6)]);
         let home = node(1, vec![sealed]);
-        let words = "SEALED: region south took over from region home as incarnation 2. It serves nothing and keeps its data: mail \
-                     is served there";
+        let words = "SEALED: region south took over as incarnation 2, and home is no part of that. It serves nothing and keeps its \
+                     data: mail is served there";
         let at_home = said(&regions(false), 1, &home, &key(true, true));
         assert_eq!((at_home.sealed.as_deref(), at_home.problems.len()), (Some(words), 1));
         let new = said(&regions(true), 4, &home, &key(true, true));
