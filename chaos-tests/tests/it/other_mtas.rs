@@ -120,6 +120,10 @@ fn postfix_and_exim_have_what_is_sent_once_in_whatever_shape_and_also_where_a_no
 
     let mut subjects = Vec::new();
     for number in 0..30 {
+        // A submission takes a few milliseconds: what came before may be under way still.
+        if number == 9 {
+            bed.cluster.wait("nothing waits", |cluster| queue(cluster, 1).is_empty());
+        }
         if number == 10 {
             bed.cluster.kill(2);
         }
