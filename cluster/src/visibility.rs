@@ -318,11 +318,12 @@ mod tests {
         let mut unheld = Unheld::default();
         // Each is more than a hundredth longer ago than the next, up to a million years: none lies close.
         let ago = |n: usize| Duration::from_secs_f64(1e-6 * 1.011_f64.powi(i32::try_from(MOMENTS_MAX - n).unwrap()));
-        let now = ago(0) + ago(0);
-        unheld.moments = (0..MOMENTS_MAX).map(|n| (now - ago(n), Index(n as u64 + 1))).collect();
+        let ages: Vec<Duration> = (0..MOMENTS_MAX).map(ago).collect();
+        let now = ages[0] * 2;
+        unheld.moments = ages.iter().enumerate().map(|(n, ago)| (now - *ago, Index(n as u64 + 1))).collect();
         unheld.applied(now, Index(90_000), Index(0));
         assert_eq!((unheld.moments.len(), unheld.moments[MOMENTS_MAX - 1].1), (MOMENTS_MAX, Index(90_000)));
-        assert_eq!(unheld.oldest(now), Some(ago(0)));
+        assert_eq!(unheld.oldest(now), Some(ages[0]));
     }
 
     #[test]
