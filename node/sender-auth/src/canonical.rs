@@ -26,10 +26,10 @@ fn relaxed_field(field: &[u8]) -> Vec<u8> {
     let colon = memchr::memchr(b':', field).unwrap_or(field.len());
     let (name, value) = field.split_at(colon);
     let mut out = Vec::with_capacity(field.len() + 2);
-    out.extend(name.trim_ascii_end().iter().map(u8::to_ascii_lowercase));
+    out.extend(trimmed(name).iter().map(u8::to_ascii_lowercase));
     out.push(b':');
     let mut space = false;
-    for byte in value.get(1..).unwrap_or_default().trim_ascii() {
+    for byte in trimmed(value.get(1..).unwrap_or_default()) {
         match byte {
             b' ' | b'\t' => space = true,
             b'\r' | b'\n' => {}
@@ -43,6 +43,22 @@ fn relaxed_field(field: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(b"\r\n");
     out
+}
+
+/// Without the spaces, tabs and line ends around it. A form feed is none of them, and counts.
+fn trimmed(mut bytes: &[u8]) -> &[u8] {
+    const AROUND: [u8; 4] = *b" \t\r\n";
+    while let [first, rest @ ..] = bytes
+        && AROUND.contains(first)
+    {
+        bytes = rest;
+    }
+    while let [rest @ .., last] = bytes
+        && AROUND.contains(last)
+    {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// Makes a body canonical, and takes digests of it: of all of it, and of its beginnings of the lengths that `l=` names.
@@ -216,6 +232,18 @@ mod tests {
         match (lines.is_empty(), canonical) {
             (true, Canonical::Relaxed) => String::new(),
             _ => lines.join("\r\n") + "\r\n",
+        }
+    }
+
+    #[test]
+    fn spaces_and_tabs_alone_go_from_around_a_value() {
+        for (field, is) in [
+            (&b"A:\x0c b \x0c\r\n"[..], &b"a:\x0c b \x0c\r\n"[..]),
+            (b"A: \x0b\t\r\n", b"a:\x0b\r\n"),
+            (b"A \t:\t b\t \r\n", b"a:b\r\n"),
+            (b"A:\r\n", b"a:\r\n"),
+        ] {
+            assert_eq!(relaxed_field(field), is, "{field:?}");
         }
     }
 
