@@ -480,12 +480,12 @@ impl Node {
         if let Some(led) = led {
             return hint(self.hints.told(from, &led, self.ticks), out);
         }
-        if let PeerBody::Modes(reports) = body {
-            return self.mode.hears(self.ticks, reports);
-        }
-        if let PeerBody::HeldBut(held) = body {
-            return self.mode.hears_held(env.now, held);
-        }
+        let body = match (body, &self.config.regions) {
+            (PeerBody::Modes(reports), Some(regions)) => return self.mode.hears(self.ticks, regions, reports),
+            (PeerBody::HeldBut(held), Some(regions)) => return self.mode.hears_held(env.now, regions, held),
+            (PeerBody::Modes(_) | PeerBody::HeldBut(_), None) => return,
+            (other, _) => other,
+        };
         match replica.peer(&self.config, sender, body, handing_over, out) {
             Ok(()) => self.dirty.push(partition),
             Err(refusal) => out.push(Output::Refused { from, partition, refusal }),

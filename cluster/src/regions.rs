@@ -334,6 +334,11 @@ impl Regions {
         self.placements.keys()
     }
 
+    /// Whether there is such a partition.
+    pub fn has(&self, partition: PartitionId) -> bool {
+        self.placements.contains_key(&partition)
+    }
+
     /// Where the replicas of each partition are.
     pub fn placements(&self) -> impl Iterator<Item = &Placement> {
         self.placements.values()

@@ -44,9 +44,9 @@ pub(super) struct ModeKeeper {
 }
 
 impl ModeKeeper {
-    /// A node tells of what it leads.
-    pub fn hears(&mut self, now: u64, reports: Vec<ModeReport>) {
-        for report in reports {
+    /// A node tells of what it leads. What is no partition counts for nothing: as many are remembered as there are.
+    pub fn hears(&mut self, now: u64, regions: &Regions, reports: Vec<ModeReport>) {
+        for report in reports.into_iter().filter(|report| regions.has(report.partition)) {
             if report.waits_and_held {
                 let held = self.held.entry(report.partition).or_default();
                 *held = report.version.max(*held);
@@ -56,8 +56,8 @@ impl ModeKeeper {
     }
 
     /// A node tells of what it leads what other regions hold but the newest of. That stays true.
-    pub fn hears_held(&mut self, now: Duration, held_but: Vec<(PartitionId, u64)>) {
-        for (partition, ago_ms) in held_but {
+    pub fn hears_held(&mut self, now: Duration, regions: &Regions, held_but: Vec<(PartitionId, u64)>) {
+        for (partition, ago_ms) in held_but.into_iter().filter(|(partition, _)| regions.has(*partition)) {
             let known = self.held_until.entry(partition).or_default();
             *known = now.saturating_sub(Duration::from_millis(ago_ms)).max(*known);
         }
@@ -126,8 +126,8 @@ impl Node {
             self.mode.held_until.clear();
             return;
         }
-        self.mode.hears_held(env.now, held);
-        self.mode.hears(self.ticks, reports);
+        self.mode.hears_held(env.now, &regions, held);
+        self.mode.hears(self.ticks, &regions, reports);
         let Some(mode) = self.mode.next(self.ticks, &regions).filter(|_| self.settled) else { return };
         let wall = self.clocks.wall(env);
         // Under geo nothing was answered that they lack. The moment is for people: the log's clock may be ahead of it for as long as
@@ -161,7 +161,7 @@ impl Node {
             return Some(SettingsOutcome::Refused(SettingsRefusal::OneRegion));
         };
         let held = self.held_but(env);
-        self.mode.hears_held(env.now, held);
+        self.mode.hears_held(env.now, &regions, held);
         let held_until = self.mode.held_until(env.now, self.clocks.wall(env), &regions);
         let wall = self.clocks.wall(env);
         let settled = self.settled;
@@ -219,7 +219,7 @@ mod tests {
         ] {
             for mode in [Mode::Whole, Mode::Returning] {
                 let mut keeper = ModeKeeper::default();
-                keeper.hears(100, vec![report(P1, 0, false, false, unconfirmed_ms)]);
+                keeper.hears(100, &regions(mode, 6, unconfirmed), vec![report(P1, 0, false, false, unconfirmed_ms)]);
                 let found = keeper.next(100 + later, &regions(mode, 6, unconfirmed));
                 assert_eq!(found, next, "{unconfirmed:?} {unconfirmed_ms} {later} {mode:?}");
             }
@@ -232,28 +232,39 @@ mod tests {
         let (now, wall) = (Duration::from_secs(100), UnixMillis(5_000_000));
         let ago = |ms: u64| UnixMillis(wall.0 - ms - CLOCKS_APART_MS);
         let mut keeper = ModeKeeper::default();
-        keeper.hears_held(now, vec![(PartitionId::CONTROL, 300)]);
+        keeper.hears_held(now, &whole, vec![(PartitionId::CONTROL, 300)]);
         assert_eq!(keeper.held_until(now, wall, &whole), UnixMillis(0), "of one nobody has said anything");
-        keeper.hears_held(now, vec![(P1, 700)]);
-        keeper.hears_held(now, vec![(P1, 800)]);
+        keeper.hears_held(now, &whole, vec![(P1, 700)]);
+        keeper.hears_held(now, &whole, vec![(P1, 800)]);
         assert_eq!(keeper.held_until(now, wall, &whole), ago(700));
-        keeper.hears_held(now, vec![(P1, 100)]);
+        keeper.hears_held(now, &whole, vec![(P1, 100)]);
         assert_eq!(keeper.held_until(now, wall, &whole), ago(300));
         // What was said once is as much longer ago as it is, whatever the wall clock was set to meanwhile.
         assert_eq!(keeper.held_until(now + Duration::from_secs(9), wall, &whole), ago(9_300));
         // It is longer ago than the clock knows.
         let mut keeper = ModeKeeper::default();
-        keeper.hears_held(now, vec![(PartitionId::CONTROL, 0), (P1, 100_000)]);
+        keeper.hears_held(now, &whole, vec![(PartitionId::CONTROL, 0), (P1, 100_000)]);
         assert_eq!(keeper.held_until(now, wall, &whole), UnixMillis(0));
+    }
+
+    #[test]
+    fn of_what_is_no_partition_nothing_is_remembered() {
+        let whole = regions(Mode::Whole, 1, Unconfirmed::Degrade);
+        let mut keeper = ModeKeeper::default();
+        for number in 0..10_000 {
+            keeper.hears(100, &whole, vec![report(PartitionId(number), 1, true, true, 0)]);
+            keeper.hears_held(Duration::from_secs(100), &whole, vec![(PartitionId(number), 0)]);
+        }
+        assert_eq!((keeper.reports.len(), keeper.held.len(), keeper.held_until.len()), (2, 2, 2));
     }
 
     #[test]
     fn it_returns_once_every_partition_has_caught_up_or_if_it_may_be_alone_no_more() {
         let alone = regions(Mode::Alone, 1, Unconfirmed::Degrade);
         let mut keeper = ModeKeeper::default();
-        keeper.hears(100, vec![report(P1, 1, false, true, 0)]);
+        keeper.hears(100, &alone, vec![report(P1, 1, false, true, 0)]);
         assert_eq!(keeper.next(100, &alone), None, "nothing is known of the control group");
-        keeper.hears(100, vec![report(PartitionId::CONTROL, 1, false, true, 0)]);
+        keeper.hears(100, &alone, vec![report(PartitionId::CONTROL, 1, false, true, 0)]);
         assert_eq!(keeper.next(100, &alone), Some(Mode::Returning));
         assert_eq!(keeper.next(100 + FRESH_TICKS + 1, &alone), None);
         assert_eq!(
@@ -261,7 +272,7 @@ mod tests {
             None,
             "that was about another row"
         );
-        keeper.hears(100, vec![report(P1, 1, false, false, 0)]);
+        keeper.hears(100, &alone, vec![report(P1, 1, false, false, 0)]);
         assert_eq!(keeper.next(100, &alone), None);
         assert_eq!(keeper.next(100, &regions(Mode::Alone, 1, Unconfirmed::Refuse)), Some(Mode::Returning));
     }
@@ -270,10 +281,14 @@ mod tests {
     fn it_is_whole_once_the_entry_of_every_partition_is_held_whoever_told_it_and_when() {
         let returning = regions(Mode::Returning, 2, Unconfirmed::Degrade);
         let mut keeper = ModeKeeper::default();
-        keeper.hears(100, vec![report(PartitionId::CONTROL, 2, true, true, 0), report(P1, 1, true, true, 0)]);
+        keeper.hears(
+            100,
+            &returning,
+            vec![report(PartitionId::CONTROL, 2, true, true, 0), report(P1, 1, true, true, 0)],
+        );
         assert_eq!(keeper.next(100, &returning), None, "an earlier version says nothing");
-        keeper.hears(100, vec![report(P1, 2, true, true, 0)]);
-        keeper.hears(900, vec![report(P1, 2, false, false, 0)]);
+        keeper.hears(100, &returning, vec![report(P1, 2, true, true, 0)]);
+        keeper.hears(900, &returning, vec![report(P1, 2, false, false, 0)]);
         assert_eq!(keeper.next(9_000, &returning), Some(Mode::Whole));
     }
 }
