@@ -27,6 +27,12 @@ impl Coding {
     }
 }
 
+/// How long so many octets become in base64, in bytes.
+pub fn base64_bytes(octets: u64) -> u64 {
+    let lines = octets.div_ceil(BASE64_LINE_PLAIN_OCTETS as u64);
+    octets.div_ceil(3).saturating_mul(4).saturating_add(2 * lines.saturating_sub(1))
+}
+
 /// Encodes one part.
 #[derive(Debug)]
 pub enum Encoding {
@@ -258,7 +264,8 @@ mod tests {
             let plain = parts.concat();
             let coded = encoded(coding, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
             prop_assert_eq!(&coded, &encoded(coding, &[&plain]));
-            prop_assert_eq!(decode(coding.as_str().as_bytes(), &coded), plain);
+            prop_assert_eq!(decode(coding.as_str().as_bytes(), &coded), plain.clone());
+            prop_assert!(!base64 || coded.len() as u64 == base64_bytes(plain.len() as u64));
             prop_assert!(coded.len() <= 6 * parts.concat().len() + 4);
             let text = String::from_utf8(coded).unwrap();
             prop_assert!(text.is_ascii());

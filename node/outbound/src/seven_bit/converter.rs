@@ -68,29 +68,29 @@ impl Converter {
 
 /// A header with another Content-Transfer-Encoding, in place of the first one that it has.
 fn write_header(header: &[u8], of: HeaderOf, label: Label, out: &mut Vec<u8>) {
-    let (mut first, mut has_version, mut has_type, mut says) = (None, false, false, Vec::new());
+    if label == (Label::None { says_eight_bits: false }) {
+        return out.extend_from_slice(header);
+    }
+    let (mut unbroken, mut has_version, mut has_type, mut says) = (0, false, false, Vec::new());
     for field in fields(header) {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name.as_bytes());
         has_version |= is("MIME-Version");
         has_type |= is("Content-Type");
         if is("Content-Transfer-Encoding") {
-            says.push((field.range.clone(), field.value.trim_ascii()));
+            says.push(field.range.clone());
         }
-        first.get_or_insert(field.range.start);
+        if field.range.start == unbroken {
+            unbroken = field.range.end;
+        }
     }
     let name = match label {
         Label::Of(coding, _) => coding.as_str(),
-        Label::None { is_composite } => {
-            let is_changed = |says: &[u8]| {
-                says.eq_ignore_ascii_case(b"8bit") || (is_composite && says.eq_ignore_ascii_case(b"binary"))
-            };
-            // Of several that which is read.
-            if !says.iter().rfind(|(_, says)| !says.is_empty()).is_some_and(|(_, says)| is_changed(says)) {
-                return out.extend_from_slice(header);
-            }
-            "7bit"
-        }
+        Label::None { .. } => "7bit",
     };
+    let is_closed = header == b"\r\n" || header.ends_with(b"\n\r\n");
+    let fields_end = header.len() - if is_closed { 2 } else { 0 };
+    // What follows a line that is no field is not read by every program.
+    let at = if header[..unbroken].ends_with(b"\n") { unbroken } else { 0 };
     let mut added = String::new();
     if let Label::Of(_, charset) = label {
         if of != HeaderOf::Part && !has_version {
@@ -99,19 +99,16 @@ fn write_header(header: &[u8], of: HeaderOf, label: Label, out: &mut Vec<u8>) {
         if !has_type {
             added.push_str(&format!("Content-Type: text/plain; charset={charset}\r\n"));
         }
-        if says.is_empty() {
-            added.push_str(&format!("Content-Transfer-Encoding: {name}\r\n"));
-        }
     }
-    let is_closed = header == b"\r\n" || header.ends_with(b"\n\r\n");
-    let fields_end = header.len() - if is_closed { 2 } else { 0 };
-    // In a part before the first field: what follows a line that is none is not read by every program.
-    let at = if of == HeaderOf::Part { first.unwrap_or_default() } else { fields_end };
+    let in_place = says.first().is_some_and(|first| first.start < unbroken);
+    if !in_place {
+        added.push_str(&format!("Content-Transfer-Encoding: {name}\r\n"));
+    }
     let mut changes = vec![(at..at, added)];
-    changes.extend(says.into_iter().enumerate().map(|(number, (range, _))| {
+    changes.extend(says.into_iter().enumerate().map(|(number, range)| {
         let line_end = if header[range.clone()].ends_with(b"\n") { "\r\n" } else { "" };
         let said = format!("Content-Transfer-Encoding: {name}{line_end}");
-        (range, if number == 0 { said } else { String::new() })
+        (range, if number == 0 && in_place { said } else { String::new() })
     }));
     changes.sort_by_key(|(range, _)| (range.start, range.end));
     let mut from = 0;
@@ -155,7 +152,17 @@ mod tests {
             (
                 HeaderOf::Part,
                 "content-type: text/x\r\nno field\r\n\r\n",
-                "Content-Transfer-Encoding: quoted-printable\r\ncontent-type: text/x\r\nno field\r\n\r\n",
+                "content-type: text/x\r\nContent-Transfer-Encoding: quoted-printable\r\nno field\r\n\r\n",
+            ),
+            (
+                HeaderOf::Whole,
+                "From a\r\nFrom: a\r\nContent-Transfer-Encoding: 8bit\r\nContent-Type: text/x\r\n\r\n",
+                "MIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\nFrom a\r\nFrom: a\r\nContent-Type: text/x\r\n\r\n",
+            ),
+            (
+                HeaderOf::Message,
+                "From: a\r\nno field\r\nA: b\r\n\r\n",
+                "From: a\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\nno field\r\nA: b\r\n\r\n",
             ),
             (
                 HeaderOf::Part,
@@ -174,10 +181,10 @@ mod tests {
 
     #[test]
     fn what_is_not_encoded_is_said_to_have_seven_bits() {
-        for (is_composite, header, becomes) in [
+        for (says_eight_bits, header, becomes) in [
             (false, "A: b\r\n\r\n", "A: b\r\n\r\n"),
             (
-                false,
+                true,
                 "MIME-Version: 1.0\r\nContent-Transfer-Encoding: 8BIT\r\n\r\n",
                 "MIME-Version: 1.0\r\nContent-Transfer-Encoding: 7bit\r\n\r\n",
             ),
@@ -189,7 +196,7 @@ mod tests {
             (false, "Content-Transfer-Encoding: binary\r\n\r\n", "Content-Transfer-Encoding: binary\r\n\r\n"),
             (false, "Content-Transfer-Encoding: base64\r\n\r\n", "Content-Transfer-Encoding: base64\r\n\r\n"),
         ] {
-            assert_eq!(written(header, HeaderOf::Whole, Label::None { is_composite }), becomes, "{header:?}");
+            assert_eq!(written(header, HeaderOf::Whole, Label::None { says_eight_bits }), becomes, "{header:?}");
         }
     }
 }

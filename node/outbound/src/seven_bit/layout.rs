@@ -1,5 +1,7 @@
 //! Where the parts of a message stand, one after the other, from its first octet to its last.
 
+use std::collections::BTreeSet;
+
 use mailraft_message::{Body, Part};
 
 /// A stretch of a message; it begins where the one before ends.
@@ -27,8 +29,9 @@ pub enum What {
 pub struct Header {
     /// Whose.
     pub of: HeaderOf,
-    /// It has parts (RFC 2045, section 6.4: they are encoded, it never is).
-    pub is_composite: bool,
+    /// It says that octets above 127 may follow. Of what has parts (RFC 2045, section 6.4: they are encoded, it never is) `binary`
+    /// says so as well as `8bit`.
+    pub says_eight_bits: bool,
 }
 
 /// Whose header it is.
@@ -66,6 +69,23 @@ pub enum LeafKind {
     NoParts,
 }
 
+/// The boundaries of all parts of a message, as far as they have one.
+pub fn boundaries(root: &Part) -> BTreeSet<Vec<u8>> {
+    let mut out = BTreeSet::new();
+    let mut open = vec![root];
+    while let Some(part) = open.pop() {
+        match &part.kind {
+            Body::Multipart(parts) => {
+                out.extend(part.parameter("boundary").map(<[u8]>::to_vec));
+                open.extend(parts);
+            }
+            Body::Message(nested) => open.push(&nested.1),
+            Body::Leaf | Body::Text => {}
+        }
+    }
+    out
+}
+
 /// The stretches of a message with this structure; what stands before `begin` is no part of it. As many as its parts allow, of which
 /// it has at most [`mailraft_message::budget::PARTS_MAX`].
 pub fn segments(root: &Part, begin: u64) -> Vec<Segment> {
@@ -88,7 +108,9 @@ impl Segments {
             Body::Message(_) => !part.is_encoded_message(),
             Body::Leaf | Body::Text => false,
         };
-        self.push(part.header.end, What::Header(Header { of, is_composite }));
+        let says = |what: &str| part.encoding.eq_ignore_ascii_case(what.as_bytes());
+        let says_eight_bits = says("8bit") || is_composite && says("binary");
+        self.push(part.header.end, What::Header(Header { of, says_eight_bits }));
         let body = |kind| What::Body(Leaf { kind, is_signed });
         match &part.kind {
             Body::Multipart(parts) => {

@@ -7,11 +7,21 @@
 
 mod coding;
 mod converter;
+mod delimiters;
 mod layout;
 #[cfg(test)]
 mod properties;
 mod survey;
 mod walk;
 
+use mailraft_message::Part;
+
 pub use converter::Converter;
 pub use survey::{NotSevenBit, Plan, Survey};
+
+/// Whether a message with this structure has a 7-bit form.
+pub fn has_seven_bit_form(structure: &Part, message: &[u8]) -> bool {
+    let mut survey = Survey::of(structure, 0);
+    survey.piece(message);
+    survey.finish().is_ok()
+}

@@ -75,10 +75,25 @@ fn parts_are_encoded_each_by_itself_and_what_is_around_them_says_that_it_is_not(
 }
 
 #[test]
+fn text_of_little_else_than_what_is_quoted_becomes_base64() {
+    for text in ["=".repeat(300), "a \r\n".repeat(100), "\u{c}".repeat(300)] {
+        let out = of(&format!("A: b\r\n\r\n{text}\u{e9}\r\n")).unwrap();
+        assert!(out.contains("Content-Transfer-Encoding: base64\r\n"), "{out}");
+    }
+}
+
+#[test]
+fn what_has_parts_says_seven_bits_though_it_said_eight_with_a_comment() {
+    let message = "Content-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: 8bit (comment)\r\n\r\n--b\r\n\r\na\r\n--b--\r\n";
+    assert_eq!(of(message).unwrap(), message.replace("8bit (comment)", "7bit"));
+}
+
+#[test]
 fn what_can_not_be_encoded_is_told_with_the_reason() {
     let multipart = |kind: &str, inside: &str| {
         format!("Content-Type: multipart/{kind}; boundary=b\r\n\r\n--b\r\n{inside}\r\n--b--\r\n")
     };
+    let inner_with_the_same_boundary = format!("{}--b\r\n\r\n\u{e9}", multipart("alternative", "\r\nx"));
     for (message, why) in [
         ("Subject: \u{e9}\r\n\r\n\u{e9}\r\n".to_owned(), NotSevenBit::HeaderField),
         (multipart("mixed", "Content-Description: \u{e9}\r\n\r\nx"), NotSevenBit::HeaderField),
@@ -88,6 +103,7 @@ fn what_can_not_be_encoded_is_told_with_the_reason() {
         ("Content-Transfer-Encoding: x-uuencode\r\n\r\n\u{e9}\r\n".to_owned(), NotSevenBit::Encoded),
         ("Content-Type: message/partial\r\n\r\n\u{e9}\r\n".to_owned(), NotSevenBit::Unencodable),
         ("Content-Type: multipart/mixed; boundary=b\r\n\r\n\u{e9}\r\n".to_owned(), NotSevenBit::NoParts),
+        (multipart("mixed", &inner_with_the_same_boundary), NotSevenBit::BehindLast),
     ] {
         assert_eq!(of(&message), Err(why), "{message}");
     }

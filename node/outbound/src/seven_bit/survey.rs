@@ -1,13 +1,16 @@
 //! The first reading: which parts of a message have octets above 127, and what is to be done about it.
 
+use std::collections::BTreeSet;
+
 use mailraft_message::Part;
 
-use super::coding::Coding;
-use super::layout::{Header, HeaderOf, Leaf, LeafKind, Segment, What, segments};
+use super::coding::{Coding, Encoding, base64_bytes};
+use super::delimiters::Delimiters;
+use super::layout::{Header, HeaderOf, Leaf, LeafKind, Segment, What, boundaries, segments};
 use super::walk::{Cut, Walk};
 
-/// Text of which more than one octet in so many is above 127 is shorter in base64.
-const QUOTED_ONE_IN: u64 = 6;
+/// How much is encoded at once to see how long it becomes, in bytes: six times that is kept meanwhile.
+const TRIED_BYTES: usize = 4 << 10;
 
 /// Why a message has no 7-bit form that means the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +30,9 @@ pub enum NotSevenBit {
     /// It says that it has parts.
     #[error("they are in a multipart that has none of its parts")]
     NoParts,
+    /// Where a boundary's line stands behind the last part, some programs see one more.
+    #[error("they are behind the last part of a multipart, where a line begins what some programs take for one more")]
+    BehindLast,
     /// Its structure is another message's.
     #[error("its parts are not where they were found when it came")]
     Misfit,
@@ -62,8 +68,8 @@ pub(super) enum Becomes {
 /// What a header says of the encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Label {
-    /// That there is none: `8bit` becomes `7bit`, of what has parts also `binary`.
-    None { is_composite: bool },
+    /// That there is none: what says something else becomes `7bit`.
+    None { says_eight_bits: bool },
     /// This one; where the header has no Content-Type, that it is text in this charset.
     Of(Coding, &'static str),
 }
@@ -75,13 +81,20 @@ pub struct Survey {
     segments: Vec<Segment>,
     seen: Vec<Seen>,
     walk: Walk,
+    boundaries: BTreeSet<Vec<u8>>,
+    /// Of the stretch that is read.
+    quoted: Option<Encoding>,
+    delimiters: Delimiters,
 }
 
 /// What a stretch has.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     octets: u64,
-    above_127: u64,
+    is_not_ascii: bool,
+    /// How long text becomes in quoted-printable.
+    quoted_octets: u64,
+    has_part: bool,
     utf8: Utf8,
 }
 
@@ -90,12 +103,14 @@ impl Survey {
     pub fn of(structure: &Part, begin: u64) -> Self {
         let segments = segments(structure, begin);
         let seen = vec![Seen::default(); segments.len()];
-        Survey { begin, segments, seen, walk: Walk::from(begin) }
+        let (boundaries, walk) = (boundaries(structure), Walk::from(begin));
+        Survey { begin, segments, seen, walk, boundaries, quoted: None, delimiters: Delimiters::default() }
     }
 
     /// Reads the next piece, the first from `begin` on.
     pub fn piece(&mut self, piece: &[u8]) {
-        let Survey { segments, seen, walk, .. } = self;
+        let Survey { segments, seen, walk, boundaries, quoted, delimiters, .. } = self;
+        let mut tried = Vec::new();
         walk.piece(
             |at| segments.get(at).map(|segment| segment.end),
             piece,
@@ -103,12 +118,26 @@ impl Survey {
                 Cut::Octets(octets) => {
                     let of = &mut seen[at];
                     of.octets += octets.len() as u64;
-                    if !octets.is_ascii() {
-                        of.above_127 += octets.iter().filter(|octet| !octet.is_ascii()).count() as u64;
+                    of.is_not_ascii |= !octets.is_ascii();
+                    match segments[at].what {
+                        What::Header(_) => {}
+                        What::Between => delimiters.piece(octets, boundaries),
+                        What::Body(Leaf { kind: LeafKind::Text, .. }) => {
+                            of.utf8.push(octets);
+                            let quoted = quoted.get_or_insert_with(|| Encoding::new(Coding::QuotedPrintable));
+                            for octets in octets.chunks(TRIED_BYTES) {
+                                quoted.piece(octets, &mut tried);
+                                of.quoted_octets += tried.len() as u64;
+                                tried.clear();
+                            }
+                        }
+                        What::Body(_) => of.utf8.push(octets),
                     }
-                    of.utf8.push(octets);
                 }
-                Cut::End => {}
+                Cut::End => {
+                    seen[at].has_part = std::mem::take(delimiters).has_part();
+                    *quoted = None;
+                }
             },
         );
     }
@@ -123,10 +152,11 @@ impl Survey {
         }
         let mut steps: Vec<Step> = Vec::with_capacity(self.segments.len());
         for (segment, seen) in self.segments.into_iter().zip(self.seen) {
-            let is_ascii = seen.above_127 == 0;
+            let is_ascii = !seen.is_not_ascii;
             let what = match segment.what {
                 What::Header(_) if !is_ascii => return Err(NotSevenBit::HeaderField),
-                What::Header(Header { of, is_composite }) => Becomes::Header(of, Label::None { is_composite }),
+                What::Header(Header { of, says_eight_bits }) => Becomes::Header(of, Label::None { says_eight_bits }),
+                What::Between if seen.has_part => return Err(NotSevenBit::BehindLast),
                 What::Between => Becomes::Between,
                 What::Body(_) if is_ascii => Becomes::Same,
                 What::Body(leaf) => {
@@ -151,7 +181,7 @@ fn coding(Leaf { kind, is_signed }: Leaf, seen: &Seen) -> Result<Coding, NotSeve
         return Err(NotSevenBit::Signed);
     }
     match kind {
-        LeafKind::Text if seen.above_127.saturating_mul(QUOTED_ONE_IN) <= seen.octets => Ok(Coding::QuotedPrintable),
+        LeafKind::Text if seen.quoted_octets <= base64_bytes(seen.octets) => Ok(Coding::QuotedPrintable),
         LeafKind::Text | LeafKind::Octets => Ok(Coding::Base64),
         LeafKind::Encoded => Err(NotSevenBit::Encoded),
         LeafKind::Unencodable => Err(NotSevenBit::Unencodable),
