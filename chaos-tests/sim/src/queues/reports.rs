@@ -6,7 +6,7 @@ use mailraft_mailbox::queue::outgoing::OutgoingMessage;
 use mailraft_mailbox::queue::outward::OutwardOutcome;
 use mailraft_mailbox::{Answer, Command, Refusal};
 use mailraft_outbound::report::{
-    Action, Attached, Class, Diagnostic, Original, Recipient, ReportRefusal, Reporter, Status, report,
+    Action, Class, Diagnostic, Original, Recipient, ReportRefusal, Reporter, Status, report,
 };
 use mailraft_storage::{CommandId, MailboxId};
 
@@ -102,7 +102,7 @@ impl World {
             arrived_unix_s: seconds(accepted.0),
             smtputf8: false,
             header: b"Subject: x\r\n\r\n",
-            attached: Attached::Header,
+            whole: None,
         };
         let reporter = Reporter { host: "mx.here.test", from: "MAILER-DAEMON@here.test" };
         match report(reporter, &original, &recipients, seconds(self.env.wall.0), [1; 16]) {

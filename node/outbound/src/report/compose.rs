@@ -1,5 +1,6 @@
 //! Writes a report as a message.
 
+use mailraft_message::Part;
 use mailraft_message::date::date_time;
 
 use super::address::{self, Mailbox};
@@ -7,19 +8,15 @@ use super::fields::{Charset, Fields, xtext};
 use super::request::wants;
 use super::told::{Action, Attached, Diagnostic, Original, RECIPIENTS_MAX, Recipient, Reporter};
 use super::{original, words};
+use crate::seven_bit::has_seven_bit_form;
 
-/// A report as a message: what stands before the original, and what stands behind it.
+/// A report as a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Whom it goes to; it is sent with a null reverse-path (RFC 3461, section 6.1).
     pub to: String,
-    /// Its header, and its body as far as the original.
-    pub before: Vec<u8>,
-    /// What of the original stands between them: with [`Attached::Whole`] all its octets, which the caller adds. Its header is in
-    /// `before` already.
-    pub attached: Attached,
-    /// The end.
-    pub after: Vec<u8>,
+    /// Its octets. The original is there as its header where the whole of it would keep the report from where it goes.
+    pub message: Vec<u8>,
 }
 
 /// Why there is no report.
@@ -58,35 +55,69 @@ pub fn report(
         return Err(ReportRefusal::NobodyAsked);
     }
     let unique: String = unique.iter().map(|octet| format!("{octet:02x}")).collect();
-    let boundary = format!("=_{unique}");
-    let kinds = Kinds::of(charset, original.attached);
-    let mut out = Fields::new(charset);
-    out.field("From", &format!("Mail Delivery System <{from}>"));
-    out.whole("To", &format!("<{to}>"));
-    out.field("Subject", words::subject(&told));
-    out.field("Date", &date_time(now_unix_s));
-    out.whole("Message-ID", &format!("<{unique}@{}>", reporter.host));
-    if let Some(id) = original::message_id(original.header) {
-        out.whole("In-Reply-To", &id);
-        out.whole("References", &id);
+    let envelope = Envelope { reporter: reporter.host, from, to, charset, now_unix_s, unique };
+    let whole = original.whole.map(|whole| envelope.report(original, Some(whole), &told));
+    // What came over 8BITMIME may have no other form, and its sender's server may not have that: he is told with the header, as RFC
+    // 3461, section 4.3, lets anybody do.
+    let message = match whole.filter(|message| goes_anywhere(message, charset)) {
+        Some(message) => message,
+        None => envelope.report(original, None, &told),
+    };
+    Ok(Report { to: envelope.to.to_string(), message })
+}
+
+/// Whether every server that may be the sender's can take a report: one with SMTPUTF8 has 8BITMIME too (RFC 6531, section 3.1).
+fn goes_anywhere(message: &[u8], charset: Charset) -> bool {
+    Part::parse(message).is_ok_and(|root| charset == Charset::Utf8 || has_seven_bit_form(&root, message))
+}
+
+/// What a report says of itself.
+struct Envelope<'a> {
+    reporter: &'a str,
+    from: Mailbox,
+    to: Mailbox,
+    charset: Charset,
+    now_unix_s: i64,
+    unique: String,
+}
+
+impl Envelope<'_> {
+    /// Its octets, with all of the original or with its header.
+    fn report(&self, original: &Original<'_>, whole: Option<&[u8]>, told: &[&Recipient<'_>]) -> Vec<u8> {
+        let Envelope { reporter, from, to, charset, now_unix_s, unique } = self;
+        let boundary = format!("=_{unique}");
+        let attached = if whole.is_some() { Attached::Whole } else { Attached::Header };
+        let kinds = Kinds::of(*charset, attached);
+        let mut out = Fields::new(*charset);
+        out.field("From", &format!("Mail Delivery System <{from}>"));
+        out.whole("To", &format!("<{to}>"));
+        out.field("Subject", words::subject(told));
+        out.field("Date", &date_time(*now_unix_s));
+        out.whole("Message-ID", &format!("<{unique}@{reporter}>"));
+        if let Some(id) = original::message_id(original.header) {
+            out.whole("In-Reply-To", &id);
+            out.whole("References", &id);
+        }
+        // RFC 3834, section 5.
+        out.field("Auto-Submitted", "auto-replied");
+        out.field("MIME-Version", "1.0");
+        out.raw(&format!(
+            "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n"
+        ));
+        out.raw(&format!("Content-Transfer-Encoding: {}\r\n\r\n", kinds.encoding));
+        out.raw(&format!("--{boundary}\r\n{}\r\n", kinds.words));
+        words::write(&mut out, reporter, original, attached, told);
+        out.raw(&format!("\r\n--{boundary}\r\n{}\r\n", kinds.status));
+        delivery_status(&mut out, reporter, original, told);
+        out.raw(&format!("\r\n--{boundary}\r\n{}\r\n", kinds.original));
+        let mut message = out.into_bytes();
+        match whole {
+            Some(whole) => message.extend_from_slice(whole),
+            None => original::header(&mut message, original.header, *charset),
+        }
+        message.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        message
     }
-    // RFC 3834, section 5.
-    out.field("Auto-Submitted", "auto-replied");
-    out.field("MIME-Version", "1.0");
-    out.raw(&format!("Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n"));
-    out.raw(&format!("Content-Transfer-Encoding: {}\r\n\r\n", kinds.encoding));
-    out.raw(&format!("--{boundary}\r\n{}\r\n", kinds.words));
-    words::write(&mut out, reporter.host, original, &told);
-    out.raw(&format!("\r\n--{boundary}\r\n{}\r\n", kinds.status));
-    delivery_status(&mut out, reporter.host, original, &told);
-    out.raw(&format!("\r\n--{boundary}\r\n{}\r\n", kinds.original));
-    let mut before = out.into_bytes();
-    match original.attached {
-        Attached::Whole => {}
-        Attached::Header => original::header(&mut before, original.header, charset),
-    }
-    let after = format!("\r\n--{boundary}--\r\n").into_bytes();
-    Ok(Report { to: to.to_string(), before, attached: original.attached, after })
 }
 
 /// The header fields of a report's parts, and how its octets are encoded.

@@ -1,10 +1,12 @@
 //! Reports as they go out, and what strangers write into them.
 
+use mailraft_message::budget::PARTS_MAX;
 use mailraft_message::header::fields;
 use mailraft_message::{Body, Part};
 use proptest::prelude::*;
 
 use super::*;
+use crate::seven_bit::has_seven_bit_form;
 
 const REPORTER: Reporter<'static> = Reporter { host: "mx1.example.org", from: "MAILER-DAEMON@example.org" };
 /// Thu, 14 Aug 2025 14:15 UTC
@@ -21,7 +23,7 @@ fn original() -> Original<'static> {
         arrived_unix_s: ARRIVED_UNIX_S,
         smtputf8: false,
         header: HEADER,
-        attached: Attached::Header,
+        whole: None,
     }
 }
 
@@ -37,13 +39,8 @@ fn recipient(address: &'static str, action: Action, status: &str) -> Recipient<'
     }
 }
 
-fn written(original: &Original<'_>, recipients: &[Recipient<'_>], octets: &[u8]) -> Vec<u8> {
-    let report = report(REPORTER, original, recipients, NOW_UNIX_S, UNIQUE).unwrap();
-    let between = match report.attached {
-        Attached::Header => &[],
-        Attached::Whole => octets,
-    };
-    [&report.before, between, &report.after].concat()
+fn written(original: &Original<'_>, recipients: &[Recipient<'_>]) -> Vec<u8> {
+    report(REPORTER, original, recipients, NOW_UNIX_S, UNIQUE).unwrap().message
 }
 
 /// The kinds of a report's parts, and their bodies; it is one of three parts, by two readers.
@@ -79,7 +76,7 @@ fn what_failed_is_told_with_what_the_other_server_said() {
         },
         ..recipient("bob@example.net", Action::Failed, "5.1.1")
     };
-    check(include_str!("golden/failed.txt"), &written(&original, &[failed], b""));
+    check(include_str!("golden/failed.txt"), &written(&original, &[failed]));
 }
 
 #[test]
@@ -88,7 +85,7 @@ fn what_is_delayed_is_told_with_how_long_it_is_tried() {
         diagnostic: Diagnostic::Own("The host mx.example.net does not answer at port 25."),
         ..recipient("bob@example.net", Action::Delayed { retry_until_unix_s: ARRIVED_UNIX_S + 432_000 }, "4.4.1")
     };
-    check(include_str!("golden/delayed.txt"), &written(&original(), &[delayed], b""));
+    check(include_str!("golden/delayed.txt"), &written(&original(), &[delayed]));
 }
 
 #[test]
@@ -98,17 +95,14 @@ fn what_went_on_and_what_arrived_is_told_to_who_asked() {
         diagnostic: Diagnostic::Reply { host: "mx.example.net", reply: "250 2.0.0 queued" },
         ..of("bob@example.net", Action::Relayed)
     };
-    check(include_str!("golden/relayed.txt"), &written(&original(), &[relayed], b""));
-    check(
-        include_str!("golden/delivered.txt"),
-        &written(&original(), &[of("eve@example.org", Action::Delivered)], b""),
-    );
+    check(include_str!("golden/relayed.txt"), &written(&original(), &[relayed]));
+    check(include_str!("golden/delivered.txt"), &written(&original(), &[of("eve@example.org", Action::Delivered)]));
 }
 
 #[test]
 fn one_report_tells_of_several_recipients_with_the_whole_message() {
-    let original = Original { attached: Attached::Whole, ..original() };
     let message = [HEADER, b"Are you there?\r\n"].concat();
+    let original = Original { whole: Some(&message), ..original() };
     let all = [
         recipient("bob@example.net", Action::Delayed { retry_until_unix_s: ARRIVED_UNIX_S + 432_000 }, "4.2.2"),
         recipient("eve@example.com", Action::Failed, "5.7.1"),
@@ -116,10 +110,39 @@ fn one_report_tells_of_several_recipients_with_the_whole_message() {
         Recipient { notify: Some("SUCCESS"), ..recipient("al@example.com", Action::Delivered, "2.0.0") },
         recipient("unasked@example.com", Action::Delivered, "2.0.0"),
     ];
-    let told = written(&original, &all, &message);
+    let told = written(&original, &all);
     check(include_str!("golden/several.txt"), &told);
     let attached = parts(&told).remove(2);
     assert_eq!(attached, ("message/rfc822".to_owned(), String::from_utf8(message).unwrap()));
+}
+
+#[test]
+fn an_original_that_some_server_can_not_take_comes_back_as_its_header() {
+    let failed = recipient("bob@example.net", Action::Failed, "5.1.1");
+    let third = |smtputf8, whole: &[u8]| {
+        let original = Original { smtputf8, header: whole, whole: Some(whole), ..original() };
+        let told = written(&original, &[failed]);
+        let kind = parts(&told).remove(2).0;
+        // It goes wherever mail goes.
+        assert!(smtputf8 || has_seven_bit_form(&Part::parse(&told).unwrap(), &told));
+        kind
+    };
+    let body = "Subject: a\r\n\r\nGr\u{fc}\u{df}e\r\n";
+    let field = "Subject: Gr\u{fc}\u{df}e\r\n\r\na\r\n";
+    let of_part = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; name=\u{fc}\r\n\r\na\r\n--b--\r\n";
+    let signed =
+        "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nGr\u{fc}\u{df}e\r\n--b\r\n\r\nx\r\n--b--\r\n";
+    assert_eq!(third(false, body.as_bytes()), "message/rfc822");
+    for original in [field, of_part, signed] {
+        assert_eq!(third(false, original.as_bytes()), "text/rfc822-headers", "{original}");
+        assert_eq!(third(true, original.as_bytes()), "message/global", "{original}");
+    }
+    // As many parts as a message may have are too many in another one, unless nobody looks into it.
+    let many = "--b\r\n\r\na\r\n".repeat(PARTS_MAX - 1);
+    let many = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{many}--b--\r\n");
+    Part::parse(many.as_bytes()).unwrap();
+    assert_eq!(third(false, many.as_bytes()), "text/rfc822-headers");
+    assert_eq!(third(true, many.as_bytes()), "message/global");
 }
 
 #[test]
@@ -132,7 +155,7 @@ fn what_was_sent_with_smtputf8_is_told_in_utf8() {
         ..original()
     };
     let failed = recipient("\u{7528}\u{6237}@\u{4f8b}\u{5b50}.example", Action::Failed, "5.6.7");
-    check(include_str!("golden/utf8.txt"), &written(&original, &[failed], b""));
+    check(include_str!("golden/utf8.txt"), &written(&original, &[failed]));
     let refused = report(REPORTER, &Original { smtputf8: false, ..original }, &[failed], 0, UNIQUE);
     assert_eq!(refused, Err(ReportRefusal::NoAddress));
 }
@@ -156,7 +179,7 @@ fn nobody_is_told_who_is_not_there_or_did_not_ask() {
 #[test]
 fn of_many_recipients_the_first_are_listed_and_the_others_counted() {
     let failed = recipient("bob@example.net", Action::Failed, "5.1.1");
-    let of = |number: usize| parts(&written(&original(), &vec![failed; number], b""));
+    let of = |number: usize| parts(&written(&original(), &vec![failed; number]));
     let listed = |parts: &[(String, String)]| parts[1].1.matches("\r\nFinal-Recipient: ").count();
     let all = of(RECIPIENTS_MAX);
     assert_eq!(listed(&all), RECIPIENTS_MAX);
@@ -177,7 +200,7 @@ fn a_report_is_no_longer_than_its_bounds() {
         diagnostic: Diagnostic::Reply { host: &long, reply: &long },
         ..recipient("", Action::Failed, "5.1.1")
     };
-    let told = written(&original, &vec![failed; 1_000], b"");
+    let told = written(&original, &vec![failed; 1_000]);
     assert!(told.len() < ORIGINAL_HEADER_MAX_BYTES + RECIPIENTS_MAX * 8_000, "{}", told.len());
 }
 
@@ -235,14 +258,13 @@ proptest! {
         number in 1usize..4,
     ) {
         let text = |at: usize| texts[at].as_deref();
-        let attached = if attach_all { Attached::Whole } else { Attached::Header };
         let original = Original {
             reverse_path: Some(&reverse_path),
             envelope_id: text(0),
             arrived_unix_s: times[0],
             smtputf8,
             header: &header,
-            attached,
+            whole: attach_all.then_some(b"A: b\r\n\r\nbody"),
         };
         let action = [
             Action::Failed, Action::Delayed { retry_until_unix_s: times[1] }, Action::Relayed, Action::Delivered,
@@ -259,17 +281,14 @@ proptest! {
         };
         match report(REPORTER, &original, &vec![recipient; number], times[0], UNIQUE) {
             Ok(report) => {
-                let message = match report.attached {
-                    Attached::Header => [&report.before[..], &report.after].concat(),
-                    Attached::Whole => [&report.before[..], b"A: b\r\n\r\nbody", &report.after].concat(),
-                };
+                let message = report.message;
                 let parts = parts(&message);
                 let kinds: Vec<&str> = parts.iter().map(|(kind, _)| kind.as_str()).collect();
-                prop_assert_eq!(kinds, match (smtputf8, attached) {
-                    (false, Attached::Header) => ["text/plain", "message/delivery-status", "text/rfc822-headers"],
-                    (false, Attached::Whole) => ["text/plain", "message/delivery-status", "message/rfc822"],
-                    (true, Attached::Header) => ["text/plain", "message/global-delivery-status", "message/global-headers"],
-                    (true, Attached::Whole) => ["text/plain", "message/global-delivery-status", "message/global"],
+                prop_assert_eq!(kinds, match (smtputf8, attach_all) {
+                    (false, false) => ["text/plain", "message/delivery-status", "text/rfc822-headers"],
+                    (false, true) => ["text/plain", "message/delivery-status", "message/rfc822"],
+                    (true, false) => ["text/plain", "message/global-delivery-status", "message/global-headers"],
+                    (true, true) => ["text/plain", "message/global-delivery-status", "message/global"],
                 });
                 prop_assert!(smtputf8 || message.is_ascii());
                 let text = String::from_utf8(message).unwrap();

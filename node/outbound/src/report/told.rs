@@ -33,8 +33,8 @@ pub struct Original<'a> {
     /// Its header, or the beginning of it: it says what the report is an answer to, and is attached where the whole message is
     /// not.
     pub header: &'a [u8],
-    /// What of it is attached.
-    pub attached: Attached,
+    /// All of it, where it comes back whole if it can.
+    pub whole: Option<&'a [u8]>,
 }
 
 /// A recipient, and what became of the message to it.

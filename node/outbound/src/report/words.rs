@@ -18,7 +18,13 @@ pub(super) fn subject(told: &[&Recipient<'_>]) -> &'static str {
 }
 
 /// Writes the text.
-pub(super) fn write(out: &mut Fields, host: &str, original: &Original<'_>, told: &[&Recipient<'_>]) {
+pub(super) fn write(
+    out: &mut Fields,
+    host: &str,
+    original: &Original<'_>,
+    attached: Attached,
+    told: &[&Recipient<'_>],
+) {
     let arrived = date_time(original.arrived_unix_s);
     out.paragraph("", &format!("This is the mail server {host}. You sent a message that came here on {arrived}."));
     let listed = &told[..told.len().min(RECIPIENTS_MAX)];
@@ -41,7 +47,7 @@ pub(super) fn write(out: &mut Fields, host: &str, original: &Original<'_>, told:
     out.raw("\r\n");
     out.paragraph(
         "",
-        match original.attached {
+        match attached {
             Attached::Whole => "Your message is attached.",
             Attached::Header => "The header of your message is attached. Its text is not.",
         },

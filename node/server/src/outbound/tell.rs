@@ -118,7 +118,7 @@ async fn write(
         arrived_unix_s: (accepted.0 / 1_000) as i64,
         smtputf8: message.demands().smtputf8,
         header,
-        attached,
+        whole: (attached == Attached::Whole).then_some(&content),
     };
     let unique: [u8; 16] = rand::random();
     let written = report(Reporter { host: &host, from: &from }, &original, &recipients, now_s, unique);
@@ -127,12 +127,7 @@ async fn write(
         ReportRefusal::NobodyAsked => NotWritten::Nobody("he does not want to hear it"),
         ReportRefusal::NoAddress => NotWritten::Nobody("its reverse-path is no address"),
     })?;
-    let mut bytes = written.before;
-    if written.attached == Attached::Whole {
-        bytes.extend_from_slice(&content);
-    }
-    bytes.extend_from_slice(&written.after);
-    Ok(Written { to: message.reverse_path().to_owned(), bytes })
+    Ok(Written { to: message.reverse_path().to_owned(), bytes: written.message })
 }
 
 fn recipient_of(
