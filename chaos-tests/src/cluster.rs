@@ -422,6 +422,18 @@ impl Cluster {
         regions.into_iter().map(in_region).sum()
     }
 
+    /// Waits until each node of three leads about as much as the others.
+    ///
+    /// # Panics
+    /// If that takes longer than [`PATIENCE`].
+    pub fn wait_until_leads_are_spread(&self) {
+        self.wait("leads are spread", |cluster| {
+            let status = cluster.status(1).unwrap_or_default();
+            let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+            nodes.len() == 3 && nodes.iter().all(|node| node["leads"].as_u64() >= Some(5))
+        });
+    }
+
     /// Waits for something, asking every 20 ms.
     ///
     /// # Panics
@@ -485,7 +497,8 @@ impl Cluster {
         self.json["nodes"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    fn reap(&mut self, node: u64) {
+    /// Waits for the end of a node that was told to end.
+    pub fn reap(&mut self, node: u64) {
         let pid = self.pid(node);
         for child in &mut self.started {
             if child.id() as i32 == pid {

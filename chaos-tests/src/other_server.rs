@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A silent client is waited for so long.
@@ -28,6 +28,7 @@ pub struct Taken {
 pub struct OtherServer {
     at: SocketAddr,
     state: Arc<Mutex<State>>,
+    answers_on: Arc<Condvar>,
 }
 
 #[derive(Default)]
@@ -35,6 +36,8 @@ struct State {
     taken: Vec<Taken>,
     relents: bool,
     is_down: bool,
+    /// It takes messages, and does not say so yet.
+    is_silent: bool,
     /// Whose answer was lost already.
     lost: BTreeSet<String>,
     connections: u64,
@@ -59,7 +62,7 @@ impl OtherServer {
     /// If it can't.
     pub fn start_at(at: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(at)?;
-        let server = OtherServer { at: listener.local_addr()?, state: Arc::default() };
+        let server = OtherServer { at: listener.local_addr()?, state: Arc::default(), answers_on: Arc::default() };
         let of_thread = server.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -88,6 +91,12 @@ impl OtherServer {
     /// Whether it ends each connection without a word from now on.
     pub fn be_down(&self, is_down: bool) {
         self.lock().is_down = is_down;
+    }
+
+    /// Whether it leaves those waiting whose messages it has, from now on.
+    pub fn be_silent(&self, is_silent: bool) {
+        self.lock().is_silent = is_silent;
+        self.answers_on.notify_all();
     }
 
     /// Whether it takes no octets above 127 from now on, and says so: it has no 8BITMIME.
@@ -169,6 +178,8 @@ impl OtherServer {
                     if is_lost {
                         return Ok(());
                     }
+                    let silent = self.answers_on.wait_while(self.lock(), |state| state.is_silent);
+                    drop(silent.unwrap_or_else(PoisonError::into_inner));
                     out.write_all(b"250 2.0.0 taken\r\n")?;
                     transactions += 1;
                     if self.lock().most.is_some_and(|(_, most)| transactions >= most) {

@@ -82,6 +82,8 @@ pub struct Summary {
     pub withdrawn: usize,
     /// Attempts that were given up just before it, as an operator had decided otherwise.
     pub decided_otherwise: usize,
+    /// How often the owner of a queue was told what other servers have.
+    pub told: usize,
     /// Reports to senders.
     pub reports: usize,
     /// Messages that were given up after five days.

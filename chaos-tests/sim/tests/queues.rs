@@ -131,7 +131,7 @@ mod planted {
 
         #[test]
         fn what_an_operator_holds_meanwhile_is_sent_all_the_same() {
-            is_found("StoppedIsSent", ["stopped"]);
+            is_found("StoppedIsSent", ["stopped", "repeated"]);
         }
 
         #[test]

@@ -118,12 +118,7 @@ fn postfix_and_exim_have_what_is_sent_once_in_whatever_shape_and_also_where_a_no
     is_signed(&bed, &account);
     reports(&bed.cluster, &account);
 
-    // A lead that is handed over to spread leads may have what is under way sent again, too.
-    bed.cluster.wait("leads are spread", |cluster| {
-        let status = cluster.status(1).unwrap_or_default();
-        let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
-        nodes.len() == 3 && nodes.iter().all(|node| node["leads"].as_u64() >= Some(5))
-    });
+    bed.cluster.wait_until_leads_are_spread();
     let mut subjects = Vec::new();
     for number in 0..30 {
         // A submission takes a few milliseconds: what came before may be under way still.

@@ -12,6 +12,9 @@ use mailraft_chaos::smtp::{Smtp, SmtpReply};
 use mailraft_chaos::wire::Trust;
 use serde_json::Value;
 
+/// A node hands its leads over within this.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
+
 /// A cluster that sends to another server, by what a name server says.
 pub fn cluster(dns: &NameServer, other: &OtherServer) -> Cluster {
     cluster_with(dns, other, &|text| text.to_owned())
@@ -526,4 +529,45 @@ fn nothing_that_was_taken_is_lost_whichever_process_ends_and_what_is_sent_twice_
     // Whose answer was lost came once more, with the same Message-ID.
     let twice = (1..=3).filter(|victim| of_subject(&taken, &format!("k{victim}x")).len() > 1).count();
     assert!(twice > 0, "no answer was lost");
+}
+
+#[test]
+fn nothing_is_sent_twice_when_nodes_are_restarted_in_turn_while_servers_have_not_answered() {
+    let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
+    let mut cluster = cluster(&dns, &other);
+    let account = cluster.account(0);
+    let mut subjects = Vec::new();
+    for victim in [1, 2, 3] {
+        cluster.wait_until_leads_are_spread();
+        other.be_silent(true);
+        let before = other.count();
+        for number in 0..8 {
+            let subject = format!("s{victim}{number}x");
+            submit(&cluster, &account, &format!("r{number}@away.test"), &subject, "x");
+            subjects.push(subject);
+        }
+        // So many a node sends to one domain at first.
+        cluster.wait("messages are taken without an answer", |_| other.count() >= before + 2);
+        cluster.signal(victim, rustix::process::Signal::TERM);
+        let survivor = victim % 3 + 1;
+        // A lead that nobody can take stays; and who answers no sooner than after ten seconds gets the message again.
+        let begun = Instant::now();
+        cluster.wait("the leads are handed over", |cluster| {
+            if begun.elapsed() > HAND_OVER_MAX {
+                return true;
+            }
+            let status = cluster.status(survivor).unwrap_or_default();
+            let partitions = status["partitions"].as_array().cloned().unwrap_or_default();
+            !partitions.is_empty() && partitions.iter().all(|p| p["leader"] != victim && !p["leader"].is_null())
+        });
+        other.be_silent(false);
+        cluster.reap(victim);
+        cluster.start(victim);
+        cluster.wait_until_caught_up();
+        cluster.wait("everything is sent", |cluster| queue(cluster, survivor).is_empty());
+    }
+    let taken = other.taken();
+    for subject in &subjects {
+        assert_eq!(of_subject(&taken, subject).len(), 1, "{subject}");
+    }
 }

@@ -148,6 +148,16 @@ pub struct Attempt {
     pub diagnosis: Diagnosis,
 }
 
+impl Attempt {
+    /// Whether the other server has it.
+    pub fn is_sent(&self) -> bool {
+        match self.end {
+            AttemptEnd::Sent { .. } => true,
+            AttemptEnd::Deferred { .. } | AttemptEnd::Failed => false,
+        }
+    }
+}
+
 /// The ends of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttemptEnd {

@@ -17,7 +17,7 @@ use crate::engine::{Mailbox, Read};
 use crate::maildrop::Maildrop;
 use crate::plant::{self, Fault};
 use crate::queue::errands::{Errand, ErrandKind, ErrandOutcome, Errands};
-use crate::queue::outward::{Outward, OutwardOutcome, Outwards};
+use crate::queue::outward::{Outward, OutwardOutcome, Outwards, may_come_from_predecessor};
 use crate::reads::{RowsRead, StoredRead};
 use crate::reply::{CommandError, Reply};
 
@@ -193,7 +193,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             return self.read(env, asked, out);
         }
         let Ask { session, id, attempt, command } = asked;
-        if matches!(command, Command::ChangeQueue { .. }) {
+        if matches!(&command, Command::ChangeQueue { change } if !may_come_from_predecessor(change)) {
             return self.fail(session, id, CommandError::Unsupported, out);
         }
         let attached = self.sessions.get_mut(&session);
@@ -604,6 +604,9 @@ impl<S: Copy + Ord> Owner for MailboxOwner<S> {
 
     fn loaded(&mut self, env: &mut Env, loaded: Result<Mailbox, Detached>, out: &mut Vec<Step<S>>) {
         self.with_log(out, |log, out| log.loaded(env, loaded, out));
+        if let Some(engine) = self.log.engine() {
+            self.outwards.loaded(env.now, env.wall, engine.queue().0);
+        }
         self.read_early(env, out);
         self.go_on_errands(env, out);
     }

@@ -3,15 +3,18 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use mailraft_owner::{BACKLOG_MAX_COMMANDS, Owner, SessionNumber};
 use mailraft_storage::{CommandId, Env, MailboxId, ProposalOutcome, RowBatch, RowKey, Rows, Table, UnixMillis};
 
-use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, Diagnosis, QueueDecision};
+use crate::accepted::{
+    AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, Diagnosis, QueueChange, QueueDecision,
+};
 use crate::api::{Answer, Change, Command, FetchWhat, FolderId, ZonedTime};
 use crate::harness::{REPLICA, World};
 use crate::owner::{AHEAD_MAX_READS, Ask, HELD_MAX_EVENTS, Lead, MailboxOwner, Own, Step};
-use crate::queue::outward::{Outward, OutwardOutcome};
+use crate::queue::outward::{Outward, OutwardOutcome, PREDECESSOR_GRACE};
 use crate::reads::StoredRead;
 use crate::reply::Reply;
 
@@ -79,8 +82,8 @@ impl Shell {
                 Step::Own(Own::Reply { to, reply }) => self.replies.push((to, reply)),
                 Step::End { .. } => self.ended = true,
                 Step::Unreadable { .. } => self.unreadable += 1,
-                // Until the sender is told that it is late.
-                Step::Pause { .. } if !self.outwards.is_empty() => {}
+                // Until something is sent, or its sender is told that it is late.
+                Step::Pause { .. } if self.world.place.mailbox.is_queue() => {}
                 Step::Pause { .. } => panic!("{step:?}"),
             }
         }
@@ -327,6 +330,25 @@ fn a_session_that_hears_nothing_while_too_much_happens_attaches_again() {
 #[test]
 fn an_owner_does_not_end_while_a_message_is_sent_that_was_held_meanwhile() {
     let mut shell = Shell::over(World::queue());
+    accept_for_outside(&mut shell);
+    [1, 2].into_iter().for_each(|session| shell.owner.detach(session));
+    let sending = shell.outwards.pop().unwrap();
+    shell.owner.attach(1, SessionNumber(1));
+    let hold = Command::DecideQueued { item: sending.item, recipients: Vec::new(), decision: QueueDecision::Hold };
+    shell.ask(1, hold);
+    shell.owner.detach(1);
+    // What it comes to is to be recorded: else a message that was sent would be held, and sent again when it is released.
+    assert!(!shell.owner.is_idle(), "a message is on its way");
+    let attempt = attempt(AttemptEnd::Sent { report: None });
+    shell.run(|owner, env, out| {
+        owner.outward_ended(env, sending.number, OutwardOutcome::Attempted(vec![attempt]), out);
+    });
+    assert!(shell.owner.is_idle());
+    assert_eq!(shell.world.count(Table::Queue), 0, "it was sent");
+}
+
+/// A message for somebody at another server.
+fn accept_for_outside(shell: &mut Shell) {
     let new_message = shell.world.new_message("Subject: x\r\n\r\nhello\r\n");
     let to = AcceptedRecipient {
         address: "r@b.test".to_owned(),
@@ -337,14 +359,9 @@ fn an_owner_does_not_end_while_a_message_is_sent_that_was_held_meanwhile() {
     };
     let accepted = AcceptedEnvelope { recipients: vec![to], ..AcceptedEnvelope::default() };
     shell.ask(1, Command::Accept { new_message, accepted, received: ZonedTime::default() });
-    [1, 2].into_iter().for_each(|session| shell.owner.detach(session));
-    let sending = shell.outwards.pop().unwrap();
-    shell.owner.attach(1, SessionNumber(1));
-    let hold = Command::DecideQueued { item: sending.item, recipients: Vec::new(), decision: QueueDecision::Hold };
-    shell.ask(1, hold);
-    shell.owner.detach(1);
-    // What it comes to is to be recorded: else a message that was sent would be held, and sent again when it is released.
-    assert!(!shell.owner.is_idle(), "a message is on its way");
+}
+
+fn attempt(end: AttemptEnd) -> Attempt {
     let diagnosis = Diagnosis {
         at: UnixMillis(7),
         host: Some("mx.b.test".to_owned()),
@@ -352,10 +369,52 @@ fn an_owner_does_not_end_while_a_message_is_sent_that_was_held_meanwhile() {
         text: "250 ok".to_owned(),
         is_reply: true,
     };
-    let attempt = Attempt { recipient: 0, end: AttemptEnd::Sent { report: None }, diagnosis };
+    Attempt { recipient: 0, end, diagnosis }
+}
+
+#[test]
+fn what_an_earlier_owner_let_go_is_not_sent_again_if_it_is_told_in_time() {
+    for is_told in [true, false] {
+        let mut shell = Shell::over(World::queue());
+        accept_for_outside(&mut shell);
+        let item = shell.outwards.pop().unwrap().item;
+        // Its last octet is on its way, and another node leads.
+        let mut successor = Shell::over(shell.world);
+        let just_before = PREDECESSOR_GRACE - Duration::from_millis(1);
+        successor.world.env.now += just_before;
+        successor.world.env.wall.0 += u64::try_from(just_before.as_millis()).unwrap();
+        successor.run(|owner, env, out| owner.again(env, out));
+        assert!(successor.outwards.is_empty());
+        let said = |end| Command::ChangeQueue { change: QueueChange::Attempted { item, attempts: vec![attempt(end)] } };
+        for end in [AttemptEnd::Failed, AttemptEnd::Deferred { next: UnixMillis(0) }] {
+            successor.ask(1, said(end));
+            assert_eq!(successor.heard(), "Unsupported", "it finds that out for itself");
+        }
+        if is_told {
+            for _ in 0..2 {
+                successor.ask(1, said(AttemptEnd::Sent { report: None }));
+                assert_eq!(successor.heard(), "A");
+            }
+            assert_eq!(successor.world.count(Table::Queue), 0);
+        }
+        successor.world.env.now += Duration::from_millis(1);
+        successor.run(|owner, env, out| owner.again(env, out));
+        assert_eq!(successor.outwards.len(), usize::from(!is_told));
+    }
+}
+
+#[test]
+fn an_owner_sends_at_once_what_comes_to_it_and_what_nobody_can_have_begun() {
+    let mut shell = Shell::over(World::queue());
+    accept_for_outside(&mut shell);
+    let sending = shell.outwards.pop().unwrap();
+    // It is tried again in an hour: who leads then need not wait for what nobody began.
+    let next = UnixMillis(shell.world.env.wall.0 + 3_600_000);
     shell.run(|owner, env, out| {
-        owner.outward_ended(env, sending.number, OutwardOutcome::Attempted(vec![attempt]), out);
+        let attempts = vec![attempt(AttemptEnd::Deferred { next })];
+        owner.outward_ended(env, sending.number, OutwardOutcome::Attempted(attempts), out);
     });
-    assert!(shell.owner.is_idle());
-    assert_eq!(shell.world.count(Table::Queue), 0, "it was sent");
+    let mut successor = Shell::over(shell.world);
+    accept_for_outside(&mut successor);
+    assert_eq!(successor.outwards.len(), 1);
 }

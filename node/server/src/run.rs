@@ -40,6 +40,7 @@ use crate::spool::Budget;
 use crate::trail::Trail;
 use crate::turns::Turns;
 use crate::{OpenStores, RowsBounds, Stores, confirmation, reload, sealed, standby};
+use mailraft_mailbox::queue::outward::PREDECESSOR_GRACE;
 
 /// The threads that clients' commands run on let those go first that replicate, sync and apply: by so much.
 const SESSIONS_NICE: i32 = 5;
@@ -263,7 +264,7 @@ async fn serve(
     let shared = (outbound_tls.clone(), counted.clone());
     let outbound =
         Outbound::new(services.reach(), budget.clone(), Arc::clone(&config_now), shared, descriptors.sending)?;
-    let resolver = outbound.resolver.clone();
+    let (resolver, letting_go) = (outbound.resolver.clone(), outbound.letting_go());
     tokio::spawn(outbound.run(jobs.outwards));
     let reports = Reports::new(services.reach(), (counted.clone(), resolver, outbound_tls), budget.clone(), config_now);
     tokio::spawn(reports.clone().run());
@@ -339,6 +340,10 @@ async fn serve(
     let ((), ended) = tokio::join!(cluster.hand_over(HAND_OVER_MAX), sessions);
     if ended.is_err() {
         tracing::info!("some sessions are cut off in the middle of a command");
+    }
+    // What another server has is told to whoever leads the queue now.
+    if tokio::time::timeout(PREDECESSOR_GRACE, letting_go.none()).await.is_err() {
+        tracing::info!("a server has not said whether it took a message: it is sent once more");
     }
     if let Err(error) = writing.await {
         tracing::error!(%error, "writing down what was counted for reports panicked");

@@ -165,8 +165,11 @@ impl Books {
             AttemptEnd::Sent { report } => {
                 recipient.sent_at.get_or_insert(index);
                 recipient.relayed |= report == Some(ReportKind::Relayed);
-                let last = recipient.finals.iter_mut().rev().find(|of| of.epoch == epoch);
-                last.into_iter().for_each(|of| of.recorded = true);
+                // Its own, or what the node of an earlier owner told it: from now on it must not be sent again.
+                let is_known = |of: &&mut Final| of.epoch == epoch || of.arrived == Some(true);
+                if let Some(of) = recipient.finals.iter_mut().rev().find(is_known) {
+                    (of.recorded, of.unheard) = (true, false);
+                }
             }
             AttemptEnd::Failed => recipient.failed = true,
             AttemptEnd::Deferred { .. } => {}

@@ -104,7 +104,9 @@ impl World {
             Asker::Report(task) => task.epoch == epoch,
             Asker::Client(_) | Asker::Operator(_) | Asker::Nobody => false,
         });
-        asked || self.jobs.iter().any(|job| job.epoch == epoch) || self.outside.tasks.iter().any(|t| t.epoch == epoch)
+        asked
+            || self.jobs.iter().any(|job| job.epoch == epoch)
+            || self.outside.tasks.iter().any(|t| t.epoch == epoch && !matches!(t.stage, Stage::Arrived(..)))
     }
 
     /// Whatever waits in a queue has an owner that does something, or wants to be asked to go on.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailraft_mailbox::Place;
+use mailraft_mailbox::queue::arrived::Arrived;
 use mailraft_mailbox::queue::outgoing::OutgoingMessage;
 use mailraft_mailbox::queue::outward::Outward;
 use mailraft_outbound::destinations::{DESTINATIONS_MAX, Destinations};
@@ -39,6 +40,8 @@ pub enum Stage {
     Speaks(Talk),
     /// The message's last octet is on its way, for those to whom the server said yes.
     LetGo(Talk, OfMessage),
+    /// Other servers have it, and it is seen to that the queue knows; so often that was looked after.
+    Arrived(Arrived, u32),
 }
 
 /// A connection.

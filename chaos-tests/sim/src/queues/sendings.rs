@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailraft_mailbox::accepted::{Attempt, AttemptEnd, Diagnosis, ReportKind};
+use mailraft_mailbox::Command;
+use mailraft_mailbox::accepted::{Attempt, AttemptEnd, Diagnosis, QueueChange, ReportKind};
+use mailraft_mailbox::queue::arrived::Arrived;
 use mailraft_mailbox::queue::outgoing::OutgoingMessage;
 use mailraft_mailbox::queue::outward::{OutwardKind, OutwardOutcome};
 use mailraft_outbound::destinations::{Admission, Ended};
@@ -13,12 +15,18 @@ use mailraft_outbound::schedule::{EXPIRY, Retry, retry};
 use super::books::Said;
 use super::outside::{Came, Stage, Talk, Task};
 use super::servers::{self, Meeting, OfMessage, OfRecipient};
-use super::{World, key_of};
+use super::{Asker, World, key_of};
 use crate::message;
 use crate::plant::{self, Fault};
 
 /// What finds a domain's places taken comes again after this.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
+/// An owner has so long to record what other servers have, before whoever leads is told.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// Between two looks.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// After so many a successor has sent it once more.
+const LOOKS_MAX: u32 = 30;
 
 impl World {
     /// Tasks that may go on now.
@@ -47,7 +55,8 @@ impl World {
             }
             (Stage::Speaks(talk), OutwardKind::Send { domain, .. }) => self.before_last_octet(task, talk, &domain),
             (Stage::LetGo(talk, what), OutwardKind::Send { .. }) => self.after_last_octet(task, talk, what),
-            (Stage::Speaks(_) | Stage::LetGo(..), OutwardKind::Report { .. }) => {
+            (Stage::Arrived(arrived, looks), OutwardKind::Send { .. }) => self.until_recorded(task, arrived, looks),
+            (Stage::Speaks(_) | Stage::LetGo(..) | Stage::Arrived(..), OutwardKind::Report { .. }) => {
                 Err("a report is sent to a server".to_owned())
             }
         }
@@ -83,7 +92,7 @@ impl World {
                 {
                     self.summary.expired += message.recipients.len();
                     let never = message.recipients.iter().map(|of| (of.number, AttemptEnd::Failed)).collect();
-                    return self.attempted(&task, never);
+                    return self.attempted(&task, &message, never);
                 }
                 let pause = Duration::from_millis(at.saturating_sub(now_ms));
                 return self.ended(&task, OutwardOutcome::NotNow(pause));
@@ -194,7 +203,7 @@ impl World {
             };
             ends.push((of.number, end));
         }
-        self.attempted(task, ends)
+        self.attempted(task, &talk.message, ends)
     }
 
     fn leave(&mut self, task: &Task, how: Ended) {
@@ -204,7 +213,12 @@ impl World {
     }
 
     /// The owner hears what came of an attempt, if it is there.
-    fn attempted(&mut self, task: &Task, ends: Vec<(u32, AttemptEnd)>) -> Result<(), String> {
+    fn attempted(
+        &mut self,
+        task: &Task,
+        message: &OutgoingMessage,
+        ends: Vec<(u32, AttemptEnd)>,
+    ) -> Result<(), String> {
         let item = task.outward.item;
         if let Some(running) = self.partition(task.queue).running(task.queue, task.epoch) {
             running.said.extend(ends.iter().map(|(recipient, end)| Said { item, recipient: *recipient, end: *end }));
@@ -215,7 +229,35 @@ impl World {
             let diagnosis = Diagnosis { at, host: Some("mx.test".to_owned()), status, text, is_reply: true };
             Attempt { recipient, end, diagnosis }
         };
-        self.ended(task, OutwardOutcome::Attempted(ends.into_iter().map(attempt).collect()))
+        let attempts: Vec<Attempt> = ends.into_iter().map(attempt).collect();
+        if let Some(arrived) = Arrived::of(message, &attempts) {
+            let (at, stage) = (self.env.now + FIRST_LOOK, Stage::Arrived(arrived, 0));
+            self.outside.tasks.push(Task { at, stage, ..task.clone() });
+        }
+        self.ended(task, OutwardOutcome::Attempted(attempts))
+    }
+
+    /// The node sees to it that the queue knows what other servers have, also where another one leads it by now.
+    fn until_recorded(&mut self, mut task: Task, arrived: Arrived, looks: u32) -> Result<(), String> {
+        let partition = self.partition(task.queue);
+        let is_over = partition.incarnation != task.place.incarnation.number || looks >= LOOKS_MAX;
+        if is_over || arrived.is_recorded(&partition.rows).map_err(|e| e.to_string())? {
+            return Ok(());
+        }
+        let command = arrived.command();
+        self.start(task.queue)?;
+        if let (Command::ChangeQueue { change: QueueChange::Attempted { item, attempts } }, Some(running)) =
+            (&command, self.partition(task.queue).owners.get_mut(&task.queue))
+        {
+            let said = |of: &Attempt| Said { item: *item, recipient: of.recipient, end: of.end };
+            running.said.extend(attempts.iter().map(said));
+        }
+        self.summary.told += 1;
+        let (session, id) = (self.session(Asker::Nobody), self.env.command_id());
+        task.at = self.env.now + LOOK_PAUSE;
+        let queue = task.queue;
+        self.outside.tasks.push(Task { stage: Stage::Arrived(arrived, looks + 1), ..task });
+        self.ask(queue, session, id, 0, command)
     }
 
     /// The owner hears how it ended, if it is there.

@@ -18,11 +18,13 @@
 //! * [`rows`]: both as rows. [`content`]: an item's message as it is delivered.
 //! * [`errands`]: what the queue's owner has done for each recipient with a mailbox, when, and what follows.
 //! * [`outward`]: the same for what is sent to other servers, and told to senders. [`outgoing`]: an item as that needs it.
+//!   [`arrived`]: what other servers have, until that is recorded.
 //! * [`places`]: who gets the places for sending, here and in a node.
 //!
 //! What leaves the cluster is *waiting* or *deferred*, and gone once another server has it, or *reporting* until its sender is
 //! told: the commit that takes the report in is the one that forgets the recipients it is about.
 
+pub mod arrived;
 pub mod content;
 pub mod errands;
 pub(crate) mod items;

@@ -72,6 +72,11 @@ impl OutgoingMessage {
         Ok((!found.is_empty()).then_some(OutgoingMessage { place, item, record, key: key.clone(), recipients: found }))
     }
 
+    /// The queue, its key, and the item that it is.
+    pub(super) fn read_from(&self) -> (Place, &MailboxKey, CommandId) {
+        (self.place, &self.key, self.item)
+    }
+
     /// The reverse-path, empty for null.
     pub fn reverse_path(&self) -> &str {
         &self.record.reverse_path

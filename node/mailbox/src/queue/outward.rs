@@ -30,6 +30,9 @@ pub const SENDING_RECIPIENTS_MAX: usize = 100;
 pub const REPORTS_MAX: usize = 8;
 /// Recipients that one report is about.
 pub const REPORT_RECIPIENTS_MAX: usize = 100;
+/// What an earlier owner had let go has so long to be answered, and the answer to come here from the node that got it, before an
+/// owner begins to send what was due when it came: nobody else can know what is under way.
+pub const PREDECESSOR_GRACE: Duration = Duration::from_secs(10);
 /// Before what could not be attempted is begun again for the first time; twice as long each time after.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// No longer than this.
@@ -84,6 +87,20 @@ pub enum OutwardOutcome {
     Failed,
 }
 
+/// Whether a node may say so whose owner led before: that other servers have what it sent, which its successor can't know. All else
+/// the successor finds out for itself.
+pub fn may_come_from_predecessor(change: &QueueChange) -> bool {
+    match change {
+        QueueChange::Attempted { attempts, .. } => {
+            attempts.len() <= SENDING_RECIPIENTS_MAX && attempts.iter().all(Attempt::is_sent)
+        }
+        QueueChange::Delivered { .. }
+        | QueueChange::Held { .. }
+        | QueueChange::Released { .. }
+        | QueueChange::NotTold(_) => false,
+    }
+}
+
 /// All of it, of one owner.
 #[derive(Debug)]
 pub struct Outwards {
@@ -102,6 +119,8 @@ pub struct Outwards {
     last_line: Option<Line>,
     last: u64,
     wakes_at: Option<Duration>,
+    /// Nothing is sent before.
+    rests_until: Duration,
 }
 
 /// What is under way, when it was begun, and of which pace its place is, if it has one.
@@ -126,6 +145,7 @@ impl Default for Outwards {
             last_line: None,
             last: 0,
             wakes_at: None,
+            rests_until: Duration::ZERO,
         }
     }
 }
@@ -174,6 +194,16 @@ impl Due {
 }
 
 impl Outwards {
+    /// The queue of an owner that begins. An earlier one may be sending what is due; what falls due later it never began.
+    pub fn loaded(&mut self, now: Duration, wall: UnixMillis, items: &Items) {
+        // The earlier one's clock may have been ahead.
+        let due_ms = wall.0.saturating_add(u64::try_from(PREDECESSOR_GRACE.as_millis()).unwrap_or(u64::MAX));
+        let is_due = |(due, _, _): &(UnixMillis, CommandId, u32)| due.0 <= due_ms;
+        if items.sendings().values().any(|line| line.first().is_some_and(is_due)) {
+            self.rests_until = now + PREDECESSOR_GRACE;
+        }
+    }
+
     /// What is to be begun now. Domains, and their senders, take turns; of each the earliest first.
     pub fn next(&mut self, now: Duration, wall: UnixMillis, items: &Items) -> Vec<Outward> {
         self.wakes_at = None;
@@ -293,6 +323,9 @@ impl Outwards {
         if self.places.is_full() {
             // One that ends says so, and then it is looked again.
             return;
+        }
+        if now < self.rests_until {
+            return self.wake(self.rests_until);
         }
         let all = items.sendings();
         let may = |(domain, sender): &&Line| self.places.has_room(*sender, self.quick.pace(domain));

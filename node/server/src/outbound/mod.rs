@@ -15,6 +15,7 @@ mod send;
 mod seven_bit;
 mod tell;
 pub mod tls;
+mod until_recorded;
 mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,7 @@ use mailraft_mailbox::queue::places::{Pace, Places, Sender};
 use mailraft_mailbox::{MailboxKey, Place};
 use mailraft_outbound::destinations::{Admission, DESTINATIONS_MAX, Destinations, Ended};
 use mailraft_storage::CommandId;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::actors::OutwardJob;
 use crate::config::Config;
@@ -40,7 +41,9 @@ use crate::spool::Budget;
 use kept::{KEPT_MAX_CONNECTIONS, KeptConnections};
 use line::Line;
 use policies::Policies;
+use send::Sending;
 use tls::OutboundTls;
+use until_recorded::until_recorded;
 
 /// Messages that a node sends at once, where descriptors allow it. Each has a chunk in memory.
 pub const SENDINGS_AT_ONCE: usize = 64;
@@ -75,6 +78,7 @@ pub struct Outbound {
     destinations: Arc<Mutex<Destinations>>,
     /// Connections of earlier messages.
     kept: KeptConnections,
+    letting_go: LettingGo,
     /// Messages that are sent at once.
     sendings_at_once: usize,
     /// What a domain is left alone for does not go by a clock that is set.
@@ -105,10 +109,16 @@ impl Outbound {
             budget,
             config,
             kept: KeptConnections::new((descriptors / 4).clamp(1, KEPT_MAX_CONNECTIONS)),
+            letting_go: LettingGo::default(),
             sendings_at_once: (descriptors / 2).clamp(1, SENDINGS_AT_ONCE),
             destinations: Arc::new(Mutex::new(Destinations::new(DESTINATIONS_MAX))),
             begun: Instant::now(),
         })
+    }
+
+    /// What is let go, for whoever waits until there is nothing of it.
+    pub fn letting_go(&self) -> LettingGo {
+        self.letting_go.clone()
     }
 
     fn now_ms(&self) -> u64 {
@@ -208,9 +218,36 @@ impl Outbound {
         begun_ms: u64,
     ) -> OutwardOutcome {
         let mut turn = Turn { outbound: self, domain, how: Ended::Neither, begun_ms };
-        let (outcome, how) = send::send(self, place, item, domain, recipients).await;
+        let Sending { outcome, how, arrived } = send::send(self, place, item, domain, recipients).await;
         turn.how = how;
+        if let Some((arrived, let_go)) = arrived {
+            tokio::spawn(until_recorded(self.reach.clone(), arrived, let_go));
+        }
         outcome
+    }
+}
+
+/// Messages whose last octet was let go, until it is recorded what came of that; clones share it.
+#[derive(Clone)]
+pub struct LettingGo(Arc<watch::Sender<()>>);
+
+/// One of them, until it is dropped.
+pub struct LetGo(#[expect(dead_code, reason = "that it is held counts")] watch::Receiver<()>);
+
+impl Default for LettingGo {
+    fn default() -> Self {
+        LettingGo(Arc::new(watch::Sender::new(())))
+    }
+}
+
+impl LettingGo {
+    fn one(&self) -> LetGo {
+        LetGo(self.0.subscribe())
+    }
+
+    /// Returns when there are none.
+    pub async fn none(&self) {
+        self.0.closed().await;
     }
 }
 

@@ -15,9 +15,12 @@ use mailraft_storage::{Rows, UnixMillis};
 use super::connection::Outgoing;
 use super::message::read;
 use super::seven_bit::{SevenBit, seven_bit};
+use super::{LetGo, LettingGo};
 
 /// Where a message is read from.
 pub struct Source {
+    /// Where it is noted that its last octet is let go.
+    pub letting_go: LettingGo,
     /// The rows that it is in.
     pub rows: Arc<dyn Rows>,
     /// Keys that sign it.
@@ -41,6 +44,7 @@ pub struct OnItsWay {
     next: Option<u32>,
     /// In its 7-bit form, as far as it was sent.
     converter: Option<Converter>,
+    let_go: Option<LetGo>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,13 @@ impl OnItsWay {
             form: Form::AsItIs,
             next: None,
             converter: None,
+            let_go: None,
         }
+    }
+
+    /// That its last octet was let go, if it was.
+    pub fn let_go(&mut self) -> Option<LetGo> {
+        self.let_go.take()
     }
 
     /// Its 7-bit form, if it is to be sent in that.
@@ -144,7 +154,10 @@ impl Outgoing for OnItsWay {
         // What is decided is in rows that are as new as the barrier.
         let (message, rows) = (Arc::clone(&self.message), Arc::clone(&self.source.rows));
         match tokio::task::spawn_blocking(move || message.is_still_to_be_sent(rows.as_ref())).await {
-            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(true)) => {
+                self.let_go = Some(self.source.letting_go.one());
+                Ok(())
+            }
             Ok(Ok(false)) => Err("an operator decided otherwise about it while it was sent".to_owned()),
             Ok(Err(error)) => Err(format!("what became of it meanwhile can't be read here: {error}")),
             Err(_) => Err("reading what became of it meanwhile failed".to_owned()),

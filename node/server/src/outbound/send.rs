@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mailraft_mailbox::Place;
 use mailraft_mailbox::accepted::{Attempt, AttemptEnd, Diagnosis, ReportKind};
+use mailraft_mailbox::queue::arrived::Arrived;
 use mailraft_mailbox::queue::outgoing::{Demands, OutgoingMessage};
 use mailraft_mailbox::queue::outward::OutwardOutcome;
 use mailraft_outbound::client::{Credentials, Envelope, Notify, Recipient, Return};
@@ -21,7 +22,7 @@ use super::counting::{self, Counting};
 use super::hosts::{Host, hosts_of};
 use super::message::{MeasureError, Measured, measure};
 use super::on_its_way::{OnItsWay, Source};
-use super::{Outbound, read_item};
+use super::{LetGo, Outbound, read_item};
 use crate::config;
 use crate::environment::wall;
 use crate::trail::Step;
@@ -29,17 +30,33 @@ use crate::trail::Step;
 /// Connections to one address for one message: a server may take few recipients over each.
 const CONNECTIONS_TO_ONE_MAX: usize = 10;
 
-/// Sends it, and says what became of it for each recipient, and what that says of the domain.
+/// What became of a message.
+pub struct Sending {
+    /// For each recipient.
+    pub outcome: OutwardOutcome,
+    /// What that says of the domain.
+    pub how: Ended,
+    /// Whose servers have it, and that its last octet was let go.
+    pub arrived: Option<(Arrived, LetGo)>,
+}
+
+impl Sending {
+    fn not_attempted() -> Self {
+        Sending { outcome: OutwardOutcome::Failed, how: Ended::Neither, arrived: None }
+    }
+}
+
+/// Sends it.
 pub async fn send(
     outbound: &Outbound,
     place: Place,
     item: CommandId,
     domain: &str,
     recipients: &[(u32, u32)],
-) -> (OutwardOutcome, Ended) {
+) -> Sending {
     let numbers: Vec<u32> = recipients.iter().map(|(number, _)| *number).collect();
     let Some(message) = read_item(outbound, place, item, &numbers).await else {
-        return (OutwardOutcome::Failed, Ended::Neither);
+        return Sending::not_attempted();
     };
     let message = Arc::new(message);
     let (rows, lookup) = (Arc::clone(outbound.reach.cluster.rows()), Arc::clone(&outbound.reach.lookup));
@@ -47,20 +64,24 @@ pub async fn send(
     // By the time that the nodes agree on: another one may hear what comes back.
     let agreed = outbound.reach.cluster.wall();
     let read = move || measure(&of_reader, from.as_ref(), &lookup, agreed);
+    let mut let_go = None;
     let outcomes = match tokio::task::spawn_blocking(read).await {
         Ok(Ok(measured)) => {
             let lookup = Arc::clone(&outbound.reach.lookup);
-            let source = Source { rows, lookup, cluster: outbound.reach.cluster.clone(), place, now: agreed };
-            let on_its_way = OnItsWay::new(Arc::clone(&message), source, measured.fields.clone());
-            to_domain(outbound, domain, &message, &measured, on_its_way).await
+            let (cluster, letting_go) = (outbound.reach.cluster.clone(), outbound.letting_go());
+            let source = Source { letting_go, rows, lookup, cluster, place, now: agreed };
+            let mut on_its_way = OnItsWay::new(Arc::clone(&message), source, measured.fields.clone());
+            let outcomes = to_domain(outbound, domain, &message, &measured, &mut on_its_way).await;
+            let_go = on_its_way.let_go();
+            outcomes
         }
         Ok(Err(MeasureError::Gone(why))) => {
             tracing::info!(%item, why, "a message is not sent from here");
-            return (OutwardOutcome::Failed, Ended::Neither);
+            return Sending::not_attempted();
         }
         Ok(Err(MeasureError::Unsendable(why))) => never(&message, EnhancedCode::new(5, 6, 11), &why),
         Ok(Err(MeasureError::NotRewritten(why))) => never(&message, EnhancedCode::new(5, 1, 7), &why.to_string()),
-        Err(_) => return (OutwardOutcome::Failed, Ended::Neither),
+        Err(_) => return Sending::not_attempted(),
     };
     let how = ended(&outcomes);
     let (accepted, _) = message.accepted_and_expires();
@@ -73,7 +94,9 @@ pub async fn send(
         outbound.reach.trail.add(step(item, &recipient.address, &attempt));
         attempt
     });
-    (OutwardOutcome::Attempted(attempts.collect()), how)
+    let attempts: Vec<Attempt> = attempts.collect();
+    let arrived = Arrived::of(&message, &attempts).zip(let_go);
+    Sending { outcome: OutwardOutcome::Attempted(attempts), how, arrived }
 }
 
 /// It can't be sent to any of them.
@@ -173,7 +196,7 @@ async fn to_domain(
     domain: &str,
     message: &OutgoingMessage,
     measured: &Measured,
-    mut on_its_way: OnItsWay,
+    on_its_way: &mut OnItsWay,
 ) -> Vec<Outcome> {
     let config = (outbound.config)();
     let count = message.recipients.len();
@@ -223,7 +246,7 @@ async fn to_domain(
             for _ in 0..CONNECTIONS_TO_ONE_MAX {
                 let envelope = envelope(message, measured, &of_connection);
                 let now_s = wall().0 / 1_000;
-                let came = hand_over(&shared, &target, &envelope, &mut on_its_way, &mut patience, now_s).await;
+                let came = hand_over(&shared, &target, &envelope, on_its_way, &mut patience, now_s).await;
                 unreached = came.iter().all(|one| one.outcome().diagnosis().phase == Phase::Connect);
                 for (at, handover) in of_connection.iter().zip(came) {
                     all[*at] = Some(handover);
