@@ -14,6 +14,7 @@ mod node_spec;
 mod options;
 mod output;
 mod password;
+mod queue;
 mod quickstart;
 mod region;
 mod status;

@@ -17,6 +17,16 @@ pub fn line(text: Arguments<'_>) {
     }
 }
 
+/// A time span in words, rounded down.
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// Prints why a command failed.
 pub fn error(sentence: &str) {
     // Nothing is left to say it to.

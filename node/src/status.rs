@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::admin_client::{AdminClient, Node, STATUS_MAX};
 use crate::failed::Failed;
 use crate::options::Target;
-use crate::output::tell;
+use crate::output::{duration, tell};
 
 /// Prints how the cluster is.
 pub fn run(target: &Target, json: bool) -> Result<ExitCode, Failed> {
@@ -152,15 +152,6 @@ fn checked(scrub: Option<&ScrubStatus>) -> String {
         Some(ScrubStatus { age_s: Some(age_s), percent: 100, .. }) => format!("{} ago", duration(*age_s)),
         Some(ScrubStatus { age_s: Some(age_s), percent, .. }) => format!("{} ago, {percent}%", duration(*age_s)),
         Some(ScrubStatus { age_s: None, percent, .. }) => format!("{percent}%"),
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min", seconds / 60),
-        3_600..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
     }
 }
 

@@ -27,7 +27,8 @@ pub struct Step {
     pub unix_ms: u64,
     /// The id under which the message was taken.
     pub id: String,
-    /// What happened: `accepted`, `refused`, `delivered`, `sent`, `deferred`, `failed`, `reported`.
+    /// What happened: `accepted`, `refused`, `delivered`, `sent`, `deferred`, `failed`, `reported`; by an operator `held`,
+    /// `released`, `retried`, `returned`, `dropped`.
     pub what: String,
     /// The reverse-path, empty for null; only where it was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,10 @@ use super::Admin;
 use super::api::error;
 use crate::queues::{ITEMS_MAX, ask, items};
 use crate::services::Services;
+use crate::trail::Step;
 
+/// Of so many recipients a message's trail says what an operator decided; of more it says how many.
+const DECIDED_TOLD_MAX: usize = 20;
 /// Partitions that are asked for it at once.
 const ASKED_AT_ONCE: usize = 16;
 
@@ -70,7 +73,8 @@ pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> 
     }
     error(
         StatusCode::NOT_FOUND,
-        "nothing of this id waits: if it was accepted, every recipient has it; mailraft queue list says what waits",
+        "nothing of this id waits: what was accepted under it was delivered, sent, returned or dropped, as mailraft trace says as long \
+         as nodes remember; mailraft queue list says what waits",
     )
 }
 
@@ -93,12 +97,12 @@ pub(super) async fn decide(
     let Some(item) = CommandId::from_hex(&id.replace('-', "").to_ascii_lowercase()) else {
         return error(StatusCode::BAD_REQUEST, "an id has 32 hexadecimal digits");
     };
-    let decision = match decision.as_str() {
-        "hold" => QueueDecision::Hold,
-        "release" => QueueDecision::Release,
-        "retry" => QueueDecision::Retry,
-        "return" => QueueDecision::Return,
-        "drop" => QueueDecision::Drop,
+    let (decision, done) = match decision.as_str() {
+        "hold" => (QueueDecision::Hold, "held"),
+        "release" => (QueueDecision::Release, "released"),
+        "retry" => (QueueDecision::Retry, "retried"),
+        "return" => (QueueDecision::Return, "returned"),
+        "drop" => (QueueDecision::Drop, "dropped"),
         other => {
             return error(
                 StatusCode::BAD_REQUEST,
@@ -132,8 +136,19 @@ pub(super) async fn decide(
             "it waits for none of these recipients: mailraft queue show says for whom",
         );
     }
-    match ask(&admin.services.reach(), partition, Command::DecideQueued { item, recipients: numbers, decision }).await {
-        Some(Answer::Counted(decided)) => Json(json!({"id": item.to_string(), "recipients": decided})).into_response(),
+    match ask(&admin.services.reach(), partition, Command::DecideQueued { item, recipients: numbers.clone(), decision })
+        .await
+    {
+        Some(Answer::Counted(decided)) => {
+            tracing::info!(%item, decision = done, recipients = decided, "an operator decided about what waits");
+            let to =
+                detail.recipients.into_iter().filter(|(number, ..)| numbers.is_empty() || numbers.contains(number));
+            let to = to.map(|(_, address, _)| address).take(DECIDED_TOLD_MAX).collect();
+            let step = Step { to, ..Step::new(item, done) };
+            let recipients = if decided == 1 { "recipient" } else { "recipients" };
+            admin.services.trail.add(step.saying(&format!("by an operator, for {decided} {recipients}")));
+            Json(json!({"id": item.to_string(), "recipients": decided})).into_response()
+        }
         Some(_) | None => not_answered(partition),
     }
 }
