@@ -203,7 +203,7 @@ pub struct SenderAuth {
 }
 
 /// How mail goes to other servers.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Outbound {
     /// Whether any does: where not, accounts are refused recipients outside.
     pub enabled: bool,
@@ -218,7 +218,7 @@ pub struct Outbound {
 }
 
 /// A server that takes all mail for others.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SmartHost {
     /// Its name or address.
     pub host: String,

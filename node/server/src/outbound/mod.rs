@@ -30,7 +30,7 @@ use mailraft_storage::CommandId;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::actors::OutwardJob;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::counted::Counted;
 use crate::dns::Resolver;
 use crate::environment::wall;
@@ -75,7 +75,7 @@ pub struct Outbound {
     pub budget: Budget,
     /// The configuration now.
     pub config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
-    destinations: Arc<Mutex<Destinations>>,
+    destinations: Arc<Mutex<Remembered>>,
     /// Connections of earlier messages.
     kept: KeptConnections,
     letting_go: LettingGo,
@@ -111,7 +111,7 @@ impl Outbound {
             kept: KeptConnections::new((descriptors / 4).clamp(1, KEPT_MAX_CONNECTIONS)),
             letting_go: LettingGo::default(),
             sendings_at_once: (descriptors / 2).clamp(1, SENDINGS_AT_ONCE),
-            destinations: Arc::new(Mutex::new(Destinations::new(DESTINATIONS_MAX))),
+            destinations: Arc::default(),
             begun: Instant::now(),
         })
     }
@@ -125,7 +125,7 @@ impl Outbound {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn destinations(&self) -> MutexGuard<'_, Destinations> {
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
         self.destinations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,7 +173,7 @@ impl Outbound {
 
     fn pace(&self, job: &OutwardJob) -> Pace {
         match &job.task.what {
-            OutwardKind::Send { domain, .. } if self.destinations().is_quick(domain) => Pace::Quick,
+            OutwardKind::Send { domain, .. } if self.is_quick(domain) => Pace::Quick,
             OutwardKind::Send { .. } | OutwardKind::Report { .. } => Pace::Unproved,
         }
     }
@@ -182,16 +182,20 @@ impl Outbound {
         let item = outward.item;
         match &outward.what {
             OutwardKind::Send { domain, recipients, is_asked_for, .. } => {
-                let now_ms = self.now_ms();
-                let (pause, why) = match (self.config)().outbound.enabled {
+                let (now_ms, config) = (self.now_ms(), (self.config)());
+                let destination = destination(domain, &config.outbound);
+                let (pause, why) = match config.outbound.enabled {
                     false => (DISABLED_PAUSE, "nothing was sent to other domains from here".to_owned()),
-                    true => match self.admit(domain, now_ms, *is_asked_for) {
-                        Admission::Open => return self.send(place, item, (domain, recipients), now_ms).await,
+                    true => match self.admit(&config.outbound, &destination, now_ms, *is_asked_for) {
+                        Admission::Open => {
+                            let mut turn = Turn { outbound: self, destination, how: Ended::Neither, begun_ms: now_ms };
+                            return self.send(place, item, (domain, recipients), &mut turn).await;
+                        }
                         Admission::Full => return OutwardOutcome::NotNow(FULL_PAUSE),
-                        Admission::DownUntil(at) => (
-                            Duration::from_millis(at.saturating_sub(now_ms)),
-                            format!("no server of {domain} could be reached"),
-                        ),
+                        Admission::DownUntil(at) => {
+                            let pause = Duration::from_millis(at.saturating_sub(now_ms));
+                            (pause, format!("{destination} could not be reached"))
+                        }
                     },
                 };
                 // Whoever sent it waits for no attempt that can't be made.
@@ -205,8 +209,13 @@ impl Outbound {
         }
     }
 
-    fn admit(&self, domain: &str, now_ms: u64, is_asked_for: bool) -> Admission {
-        self.destinations().admit(domain, now_ms, is_asked_for)
+    fn admit(&self, by: &config::Outbound, destination: &str, now_ms: u64, is_asked_for: bool) -> Admission {
+        self.remembered().by(by).admit(destination, now_ms, is_asked_for)
+    }
+
+    fn is_quick(&self, domain: &str) -> bool {
+        let config = (self.config)();
+        self.remembered().by(&config.outbound).is_quick(&destination(domain, &config.outbound))
     }
 
     /// Sends it over a connection that was admitted.
@@ -215,9 +224,8 @@ impl Outbound {
         place: Place,
         item: CommandId,
         (domain, recipients): (&str, &[(u32, u32)]),
-        begun_ms: u64,
+        turn: &mut Turn<'_>,
     ) -> OutwardOutcome {
-        let mut turn = Turn { outbound: self, domain, how: Ended::Neither, begun_ms };
         let Sending { outcome, how, arrived } = send::send(self, place, item, domain, recipients).await;
         turn.how = how;
         if let Some((arrived, let_go)) = arrived {
@@ -270,10 +278,39 @@ impl Drop for TakenPlace {
     }
 }
 
-/// A place among the connections to a domain, until it is dropped.
+/// What is remembered of destinations, as long as mail goes by this configuration: what was mended in it is tried at once.
+struct Remembered {
+    config: Option<config::Outbound>,
+    of: Destinations,
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Remembered { config: None, of: Destinations::new(DESTINATIONS_MAX) }
+    }
+}
+
+impl Remembered {
+    fn by(&mut self, config: &config::Outbound) -> &mut Destinations {
+        if self.config.as_ref() != Some(config) {
+            *self = Remembered { config: Some(config.clone()), ..Remembered::default() };
+        }
+        &mut self.of
+    }
+}
+
+/// What takes a domain's mail, as people call it: its servers, or the smart host that all mail goes to.
+fn destination(domain: &str, config: &config::Outbound) -> String {
+    match &config.smart_host {
+        Some(of) => format!("the smart host {}, port {}", of.host, of.port),
+        None => domain.to_owned(),
+    }
+}
+
+/// A place among the connections to a destination, until it is dropped.
 struct Turn<'a> {
     outbound: &'a Outbound,
-    domain: &'a str,
+    destination: String,
     how: Ended,
     begun_ms: u64,
 }
@@ -282,7 +319,8 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let now_ms = self.outbound.now_ms();
         let took_ms = now_ms.saturating_sub(self.begun_ms);
-        self.outbound.destinations().ended(self.domain, self.how, took_ms, now_ms);
+        let config = (self.outbound.config)();
+        self.outbound.remembered().by(&config.outbound).ended(&self.destination, self.how, took_ms, now_ms);
     }
 }
 
