@@ -375,13 +375,23 @@ fn switch(cluster: &Cluster, on: bool) {
 #[test]
 fn what_waits_stays_while_nothing_is_sent_and_goes_when_an_operator_wants_it() {
     let (dns, other) = (NameServer::start().unwrap(), OtherServer::start().unwrap());
-    let cluster = cluster(&dns, &other);
+    // Reports that are switched on rest meanwhile.
+    let cluster = cluster_with(&dns, &other, &|text| text.replace("# tls = true", "tls = true"));
     let account = cluster.account(0);
     other.be_down(true);
     let id = submit(&cluster, &account, "bob@away.test", "early", "x");
-    cluster.wait("it waits", |cluster| {
-        cluster.get(1, &format!("/api/v1/queue/{id}")).unwrap_or_default().contains("\"deferred\"")
-    });
+    let dropped = submit(&cluster, &account, "gone@away.test", "dropped", "x");
+    for id in [&id, &dropped] {
+        cluster.wait("it waits", |cluster| {
+            cluster.get(1, &format!("/api/v1/queue/{id}")).unwrap_or_default().contains("\"deferred\"")
+        });
+    }
+    let listed = cluster.mailraft(&["queue", "list"], "");
+    assert!(listed.starts_with("id ") && listed.contains(&id), "{listed}");
+    assert!(cluster.mailraft(&["queue", "show", &id], "").contains("    tried again "));
+    cluster.mailraft(&["queue", "drop", &dropped], "");
+    let told = cluster.mailraft(&["trace", &dropped], "");
+    assert!(told.contains("dropped to <gone@away.test>: by an operator, for 1 recipient"), "{told}");
     switch(&cluster, false);
     let refused = |cluster: &Cluster, node| {
         let text = message(&account.address, "bob@away.test", "late", "x");
@@ -400,6 +410,7 @@ fn what_waits_stays_while_nothing_is_sent_and_goes_when_an_operator_wants_it() {
     assert!(other.taken().is_empty() && queue(&cluster, 1).iter().any(|item| item["id"] == id.as_str()));
     switch(&cluster, true);
     cluster.wait("it is sent", |_| of_subject(&other.taken(), "early").len() == 1);
+    assert!(of_subject(&other.taken(), "dropped").is_empty());
     // What other servers say, and to whom mail goes, is in no log.
     submit(&cluster, &account, "never@away.test", "refused", "x");
     cluster.wait("its sender is told", |cluster| read(cluster, &account, "not delivered").is_some());

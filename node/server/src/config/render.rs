@@ -374,8 +374,6 @@ mod tests {
                 "\"testing\"\nmx = [\"a b\"]",
                 "mta_sts.mx is [\"a b\"]: write names of servers",
             ),
-            ("dmarc = false", "dmarc = true", "reports.dmarc is true, and outbound.enabled is false"),
-            ("# tls = true", "tls = true", "reports.tls is true, and outbound.enabled is false"),
             ("from = \"\"", "from = \"nobody\"", "reports.from is \"nobody\""),
             ("contact = \"\" ", "contact = \"a b@c.test\" ", "reports.contact is \"a b@c.test\""),
             ("max_age_seconds = 604800 ", "max_age_seconds = 60 ", "mta_sts.max_age_seconds is 60"),

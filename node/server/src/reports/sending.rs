@@ -1,7 +1,7 @@
 //! The reports of a day, on their way: whom they are due to, where each domain wants its own, and into the queue.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mailraft_feedback::dmarc::{Asking, Consent, Destination, Schema, ask, consent, destinations};
@@ -13,7 +13,8 @@ use mailraft_outbound::route::Reach;
 use mailraft_sender_auth::{DmarcRecord, Dns, Domain, Question, Record, dmarc_record_name};
 use mailraft_storage::{CommandId, MailboxId, UnixMillis};
 use sha2::{Digest, Sha256};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::day::Reported;
@@ -28,6 +29,8 @@ use crate::spool::{Entrance, Spool};
 
 /// Domains that are told at once.
 pub const TOLD_AT_ONCE: usize = 8;
+/// Reports that are posted at once, beside those: who is slow to take his keeps no mail waiting.
+pub const POSTED_AT_ONCE: usize = 8;
 /// Domains that are told in a day of each kind: who has a million of them gets no million mails. Which of them changes every day.
 pub const TOLD_A_DAY_MAX: usize = 10_000;
 /// A domain whose report could not be sent is tried so often, the first time counted,
@@ -43,6 +46,13 @@ const PUT_MAX: Duration = Duration::from_secs(60);
 
 /// A domain that is to be told, and when that is due, in seconds since 1970.
 type Due = (u64, What, String);
+
+/// A domain that was told by mail, as far as it wants that, and where else its report is to be posted.
+struct ByMail {
+    one: Due,
+    told: Told,
+    urls: Vec<String>,
+}
 
 /// What became of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,24 +95,52 @@ async fn all(reports: &Reports, reporter: &Reporter, resolver: &Resolver, day: R
     }
     let number = day.sessions.day();
     tracing::info!(day = number, domains = due.len(), "reports of a day to other domains begin");
-    let sender =
-        Arc::new(Sender { reports: reports.clone(), reporter: reporter.clone(), resolver: resolver.clone(), day });
+    let sender = Arc::new(Sender {
+        reports: reports.clone(),
+        reporter: reporter.clone(),
+        resolver: resolver.clone(),
+        day,
+        posting: Semaphore::new(POSTED_AT_ONCE),
+        posted: Mutex::default(),
+    });
     for round in 0..ROUNDS_MAX {
         due.sort();
         let mut again = Vec::new();
-        let mut telling = JoinSet::new();
+        // At most one for each domain that is told in a day.
+        let mut posting = JoinSet::new();
+        let mut telling: JoinSet<ByMail> = JoinSet::new();
+        let mut is_told = |told: Option<Result<ByMail, JoinError>>| {
+            let Some(Ok(ByMail { one, told, urls })) = told else { return };
+            let sender = Arc::clone(&sender);
+            if urls.is_empty() {
+                sender.count(&one, told);
+                again.extend((told == Told::NotNow).then_some(one));
+            } else {
+                posting.spawn(async move {
+                    let told = told.max(sender.post_all(&one.2, urls).await);
+                    sender.count(&one, told);
+                    (told == Told::NotNow).then_some(one)
+                });
+            }
+        };
         for one in due {
             if when == When::Due && !is_due(reports, number, one.0).await {
                 return false;
             }
             if telling.len() >= TOLD_AT_ONCE {
-                again.extend(telling.join_next().await.and_then(Result::ok).flatten());
+                is_told(telling.join_next().await);
             }
             let sender = Arc::clone(&sender);
-            telling.spawn(async move { (sender.tell(&one).await == Told::NotNow).then_some(one) });
+            telling.spawn(async move {
+                let (told, urls) = sender.tell(&one).await;
+                ByMail { one, told, urls }
+            });
         }
         while let Some(told) = telling.join_next().await {
-            again.extend(told.ok().flatten());
+            is_told(Some(told));
+        }
+        while let Some(posted) = posting.join_next().await {
+            again.extend(posted.ok().flatten());
         }
         if again.is_empty() {
             tracing::info!(day = number, "reports of a day to other domains are sent");
@@ -168,13 +206,24 @@ struct Sender {
     reporter: Reporter,
     resolver: Resolver,
     day: Reported,
+    posting: Semaphore,
+    /// Domains and places that took theirs: they get no second one while another place of the domain is tried again.
+    posted: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl Sender {
-    async fn tell(&self, (_, what, domain): &Due) -> Told {
-        let (kind, told) = match what {
-            What::Sessions => ("tls", self.tls(domain).await),
-            What::Messages => ("dmarc", self.dmarc(domain).await),
+    /// Puts a domain's reports into the queue, and says where others of it are to be posted.
+    async fn tell(&self, (_, what, domain): &Due) -> (Told, Vec<String>) {
+        match what {
+            What::Sessions => self.tls(domain).await,
+            What::Messages => (self.dmarc(domain).await, Vec::new()),
+        }
+    }
+
+    fn count(&self, (_, what, domain): &Due, told: Told) {
+        let kind = match what {
+            What::Sessions => "tls",
+            What::Messages => "dmarc",
         };
         let result = match told {
             Told::NotWanted => "not_wanted",
@@ -184,26 +233,49 @@ impl Sender {
         };
         ::metrics::counter!("mailraft_domain_reports_total", "kind" => kind, "result" => result).increment(1);
         tracing::debug!(domain, kind, result, "a domain's report");
+    }
+
+    async fn tls(&self, domain: &str) -> (Told, Vec<String>) {
+        let Some(records) = self.txt(&record_name(domain)).await else { return (Told::NotNow, Vec::new()) };
+        let places = places(records.iter().map(Vec::as_slice));
+        let Some(report) = self.day.sessions.report(domain, &self.reporter).filter(|_| !places.is_empty()) else {
+            return (Told::NotWanted, Vec::new());
+        };
+        let (mut told, mut urls) = (Told::NotWanted, Vec::new());
+        for place in places {
+            match place {
+                Place::Mail(address) => {
+                    let mail = report.mail(&self.reporter, &address, self.reports.counted.now_unix_s());
+                    told = told.max(self.put(report.id(), &mail).await);
+                }
+                Place::Https(url) => urls.push(url),
+            }
+        }
+        (told, urls)
+    }
+
+    /// Posts a domain's report about TLS to these places, but for those that have it.
+    async fn post_all(&self, domain: &str, urls: Vec<String>) -> Told {
+        let Ok(_turn) = self.posting.acquire().await else { return Told::NotNow };
+        let Some(report) = self.day.sessions.report(domain, &self.reporter) else { return Told::NotWanted };
+        let mut told = Told::NotWanted;
+        for url in urls {
+            let place = (domain.to_owned(), url);
+            if self.posted().contains(&place) {
+                told = told.max(Told::Sent);
+                continue;
+            }
+            let now = self.post(&place.1, report.post()).await;
+            if now == Told::Sent {
+                self.posted().insert(place);
+            }
+            told = told.max(now);
+        }
         told
     }
 
-    async fn tls(&self, domain: &str) -> Told {
-        let Some(records) = self.txt(&record_name(domain)).await else { return Told::NotNow };
-        let places = places(records.iter().map(Vec::as_slice));
-        let Some(report) = self.day.sessions.report(domain, &self.reporter).filter(|_| !places.is_empty()) else {
-            return Told::NotWanted;
-        };
-        let mut told = Told::NotWanted;
-        for place in places {
-            told = told.max(match place {
-                Place::Mail(address) => {
-                    self.put(report.id(), &report.mail(&self.reporter, &address, self.reports.counted.now_unix_s()))
-                        .await
-                }
-                Place::Https(url) => self.post(&url, report.post()).await,
-            });
-        }
-        told
+    fn posted(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn dmarc(&self, domain: &str) -> Told {
