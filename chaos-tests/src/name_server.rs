@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub enum Record {
     Txt(String),
     /// A.
     A(Ipv4Addr),
+    /// AAAA.
+    Aaaa(Ipv6Addr),
     /// MX: a preference and a host; an empty one says that no mail is taken.
     Mx(u16, String),
 }
@@ -136,6 +138,7 @@ impl Record {
     fn data(&self, kind: u16) -> Option<Vec<u8>> {
         match (self, kind) {
             (Record::A(address), 1) => Some(address.octets().to_vec()),
+            (Record::Aaaa(address), 28) => Some(address.octets().to_vec()),
             (Record::Txt(text), 16) => {
                 let mut out = Vec::new();
                 for part in text.as_bytes().chunks(255) {
@@ -153,7 +156,7 @@ impl Record {
                 out.push(0);
                 Some(out)
             }
-            (Record::A(_) | Record::Txt(_) | Record::Mx(..), _) => None,
+            (Record::A(_) | Record::Aaaa(_) | Record::Txt(_) | Record::Mx(..), _) => None,
         }
     }
 }

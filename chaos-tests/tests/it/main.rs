@@ -12,6 +12,7 @@ mod logins;
 mod machines;
 mod mbsync;
 mod memory;
+mod namespaces;
 mod other_mtas;
 mod outcomes;
 mod peers;
