@@ -15,6 +15,7 @@ use crate::api::{Change, EmailId, Event, FolderId, MessageState, Refusal};
 use crate::flags::{Flags, KEYWORD_MAX_BYTES, KEYWORDS_MAX};
 use crate::heard::Heard;
 use crate::limits::Limits;
+use crate::notice::{News, Notice};
 use crate::plant::{self, Fault};
 use crate::records::{
     EmailInfo, ExpungedRecord, FlagGroup, FlagPageRecord, MailboxKey, PAGE_UIDS, PackedUids, PlaceRecord, StageId,
@@ -97,7 +98,7 @@ pub(crate) struct Work<'a> {
     pub state: State,
     pub rows: BTreeMap<RowKey, Row>,
     pub requires: BTreeSet<RowKey>,
-    pub events: Vec<Event>,
+    pub news: Vec<News>,
     /// Folders whose own row is to be written.
     pub touched: BTreeSet<FolderId>,
 }
@@ -111,7 +112,7 @@ impl<'a> Work<'a> {
             state: state.clone(),
             rows: BTreeMap::new(),
             requires: BTreeSet::new(),
-            events: Vec::new(),
+            news: Vec::new(),
             touched: BTreeSet::new(),
         }
     }
@@ -289,7 +290,12 @@ impl<'a> Work<'a> {
     }
 
     pub fn tell(&mut self, folder: FolderId, modseq: u64, change: Change) {
-        self.events.push(Event { folder, origin: self.command, modseq, change });
+        self.news.push(News::InFolder(Event { folder, origin: self.command, modseq, change }));
+    }
+
+    /// Tells those that watch all folders.
+    pub fn notify(&mut self, notice: Notice) {
+        self.news.push(News::OfFolders { origin: self.command, notice });
     }
 
     /// What the change takes of an entry, in bytes, as an upper bound.
