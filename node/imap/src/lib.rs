@@ -10,6 +10,8 @@ mod date;
 mod decoder;
 mod finding;
 mod folders;
+mod items;
+mod notify;
 mod objectid;
 mod opened;
 mod outcome;
