@@ -175,6 +175,7 @@ impl Chain {
             Checked::WrongBody
             | Checked::WrongSignature
             | Checked::PartOfBody
+            | Checked::AnotherFrom
             | Checked::Expired
             | Checked::Identity
             | Checked::NoKey

@@ -48,8 +48,7 @@ pub async fn check<D: Dns>(dns: &D, envelope: &Envelope, claims: &Claims, now_s:
     );
     let shown = Shown { spf, spf_domain: spf_domain.as_ref(), dkim: &dkim };
     let judged = policies.iter().map(|(domain, found)| dmarc::judge(domain, found, &shown, claims.sample));
-    // Of several authors the one counts whose domain wants most.
-    let dmarc = judged.max_by_key(|dmarc| (dmarc.wanted, dmarc.result)).unwrap_or(Dmarc {
+    let dmarc = dmarc::strictest(judged).unwrap_or(Dmarc {
         result: DmarcResult::PermError,
         domain: None,
         published: None,

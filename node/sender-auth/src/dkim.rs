@@ -57,6 +57,7 @@ impl Dkim {
             Checked::WrongBody => (DkimResult::Fail, "the body is another"),
             Checked::WrongSignature => (DkimResult::Fail, "the signature is wrong"),
             Checked::PartOfBody => (DkimResult::Policy, "part of the body is not signed"),
+            Checked::AnotherFrom => (DkimResult::Policy, "another From is not signed"),
             Checked::Expired => (DkimResult::Fail, "the signature has expired"),
             Checked::Identity => (DkimResult::PermError, "the key is not for this identity"),
             Checked::NoKey => (DkimResult::PermError, "no key"),

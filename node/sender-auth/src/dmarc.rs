@@ -228,6 +228,12 @@ pub(crate) fn judge(domain: &Domain, found: &Found, shown: &Shown<'_>, sample: u
 
 #[cfg(test)]
 mod tests {
+/// What counts of the results for several authors: the one whose domain wants most, and of those that want the same one that
+/// does not pass. So a message passes if all of them do. None where there are none.
+pub(crate) fn strictest(judged: impl Iterator<Item = Dmarc>) -> Option<Dmarc> {
+    judged.max_by_key(|dmarc| (dmarc.wanted, dmarc.result != DmarcResult::Pass, dmarc.result))
+}
+
     use super::*;
     use crate::zone::Zone;
 

@@ -27,6 +27,8 @@ pub(crate) struct Signature {
     /// Of `i=`: in or below the domain.
     identity: Option<Domain>,
     expires_at: Option<u64>,
+    /// Whether the message has a From that it is not over.
+    leaves_from: bool,
 }
 
 /// Who signed, and how.
@@ -82,6 +84,8 @@ pub(crate) enum Checked {
     WrongSignature,
     /// Part of the body may be anyone's.
     PartOfBody,
+    /// A From may be anyone's.
+    AnotherFrom,
     Expired,
     /// Its identity is not one that the key may sign for.
     Identity,
@@ -220,8 +224,10 @@ impl Parsed {
             }
         }
         unsigned_field(block, field, tags, self.fields, |piece| digest.update(piece));
+        let from: &[u8] = b"from";
+        let leaves_from = used.get(from).copied().unwrap_or(0) < signed.get(from).map_or(0, Vec::len);
         let Parsed { signer, body, body_hash, length, identity, expires_at, fields: _, names: _ } = self;
-        Signature { signer, digest: digest.finish(), body, body_hash, length, identity, expires_at }
+        Signature { signer, digest: digest.finish(), body, body_hash, length, identity, expires_at, leaves_from }
     }
 }
 
@@ -238,6 +244,8 @@ impl Signature {
         };
         match self.signer.checks(dns, &self.digest, self.identity.as_ref()).await {
             Checked::Right if !whole => Checked::PartOfBody,
+            // Readers show the upper one, or both (RFC 6376, section 8.15).
+            Checked::Right if self.leaves_from => Checked::AnotherFrom,
             checked => checked,
         }
     }

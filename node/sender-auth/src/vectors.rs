@@ -351,6 +351,71 @@ fn the_policy_of_the_author_is_done_as_far_as_it_is_to_be() {
 }
 
 #[test]
+fn a_from_that_no_signature_covers_is_shown_by_none() {
+    use DkimResult::{Fail as DkimFail, Pass as DkimPass, Policy as DkimPolicy};
+    let (signer, body, from) = (Signer::new("bank.test", 1), "x\r\n", "News <news@bank.test>");
+    let mut zone = Zone::read("_dmarc.bank.test TXT v=DMARC1; p=reject\nspam.test TXT v=spf1 +all");
+    zone.add("_dmarc.weak.test", "TXT", "v=DMARC1; p=none");
+    signer.publish(&mut zone);
+    let signed = format!("{}From: {from}\r\n", signer.dkim(from, body, "", body.len()));
+    let of = |header: &str| verdict(&zone, Some("u@spam.test"), &format!("{header}\r\n{body}"));
+    let is = |header: &str, dkim: DkimResult, result: DmarcResult, told: &str| {
+        let verdict = of(header);
+        assert_eq!((verdict.dkim[0].result, verdict.dmarc.result), (dkim, result), "{header}");
+        let field = verdict.field("mx.here.test", &envelope(Some("u@spam.test")));
+        assert!(field.ends_with(&format!("\r\n\tdmarc={told}\r\n")), "{header}: {field}");
+        let refused = verdict.disposition(Enforcement::Reject) == Disposition::Reject;
+        assert_eq!(refused, result == DmarcResult::Fail, "{header}");
+    };
+    is(&signed, DkimPass, DmarcResult::Pass, "pass (p=reject) header.from=bank.test");
+    // Above, below, in whatever case, fold or obsolete form, of the same domain or another one, behind a thousand others.
+    let many = "X: y\r\n".repeat(1_000);
+    for other in
+        ["From: <ceo@bank.test>", "FROM: ceo@bank.test", "From : <ceo@bank.test>", "fRom\t:\r\n\t<ceo@bank.test>"]
+    {
+        let fail = "fail (p=reject) header.from=bank.test";
+        is(&format!("{other}\r\n{signed}"), DkimPolicy, DmarcResult::Fail, fail);
+        is(&format!("{other}\r\n{many}{signed}"), DkimPolicy, DmarcResult::Fail, fail);
+        is(&format!("{signed}{many}{other}\r\n"), DkimFail, DmarcResult::Fail, fail);
+    }
+    for other in ["a@nopolicy.test", "u@spam.test", "a@nopolicy.test, b@bank.test"] {
+        let fail = "fail (p=reject) header.from=bank.test";
+        is(&format!("From: {other}\r\n{signed}"), DkimPolicy, DmarcResult::Fail, fail);
+    }
+    assert!(
+        of(&format!("From: a@b.test\r\n{signed}"))
+            .field("mx.here.test", &envelope(None))
+            .contains("dkim=policy reason=\"another From is not signed\" header.d=bank.test")
+    );
+    // Who signs all of them is believed for his own.
+    let twice = |above: &str| {
+        let hash = BASE64_STANDARD.encode(digest(&SHA256, body.as_bytes()).as_ref());
+        let value = format!("v=1; a=ed25519-sha256; c=relaxed/relaxed; d=bank.test; s=s1; h=from:from; bh={hash}; b=");
+        let b = signer.sign(&format!("from:{from}\r\nfrom:{above}\r\ndkim-signature:{value}"));
+        format!("DKIM-Signature: {value}{b}\r\nFrom: {above}\r\nFrom: {from}\r\n")
+    };
+    is(&twice("ceo@bank.test"), DkimPass, DmarcResult::Pass, "pass (p=reject) header.from=bank.test");
+    is(&twice("a@nopolicy.test"), DkimPass, DmarcResult::None, "none header.from=nopolicy.test");
+    // One From of several authors, all of whose domains have to be shown.
+    for (from, told) in [
+        ("a@bank.test, b@bank.test", "pass (p=reject) header.from=bank.test"),
+        ("a@bank.test, b@nopolicy.test", "none header.from=nopolicy.test"),
+        ("b@nopolicy.test, a@bank.test", "none header.from=nopolicy.test"),
+        ("a@bank.test, b@weak.test", "fail (p=none) header.from=weak.test"),
+        ("a@nopolicy.test, b@weak.test, c@bank.test", "fail (p=none) header.from=weak.test"),
+    ] {
+        let header = format!("{}From: {from}\r\n", signer.dkim(from, body, "", body.len()));
+        let verdict = verdict(&zone, Some("u@spam.test"), &format!("{header}\r\n{body}"));
+        let field = verdict.field("mx.here.test", &envelope(None));
+        assert!(field.ends_with(&format!("\r\n\tdmarc={told}\r\n")), "{from}: {field}");
+    }
+    // A chain that leaves one of them open does not hold either.
+    let seal = signer.seal(1, &[], from, body, "none");
+    let arc = |above: &str| of(&format!("{seal}{above}From: {from}\r\n")).arc;
+    assert_eq!((arc(""), arc("From: a@b.test\r\n")), (Arc::Pass(Domain::parse("bank.test").unwrap()), Arc::Fail));
+}
+
+#[test]
 fn spf_is_about_the_reverse_path_or_else_helo() {
     let zone = Zone::read("a.test TXT v=spf1 ip4:192.0.2.1 -all\nmx.sender.test TXT v=spf1 -all");
     let message = "From: u@a.test\r\n\r\n";
