@@ -1,8 +1,8 @@
 //! Header blocks: fields, addresses, dates, encoded words.
 
+use mailraft_message::claims::without_our_claims;
 use mailraft_message::header::{
-    HEADER_MAX_BYTES, MESSAGE_ID_MAX_BYTES, fields, first, header_len, message_id, subset, without_our_claims,
-    without_trace,
+    HEADER_MAX_BYTES, MESSAGE_ID_MAX_BYTES, fields, first, header_len, message_id, subset, without_trace,
 };
 use mailraft_message::{Address, Envelope, date, envelope, search};
 

@@ -7,6 +7,7 @@
 pub mod body_search;
 pub mod breath;
 pub mod budget;
+pub mod claims;
 pub mod date;
 mod described;
 pub mod envelope;

@@ -5,9 +5,8 @@
 use mailraft_message::budget::{
     DESCRIPTION_MAX_BYTES, DESCRIPTION_MEMORY_MAX_BYTES, ENCODED_MESSAGES_MAX_BYTES, PARSE_MEMORY_MAX_BYTES,
 };
-use mailraft_message::header::{
-    HEADER_KEPT_MAX_BYTES, HEADER_MAX_BYTES, header_len, without_our_claims, without_trace,
-};
+use mailraft_message::claims::without_our_claims;
+use mailraft_message::header::{HEADER_KEPT_MAX_BYTES, HEADER_MAX_BYTES, header_len, without_trace};
 use mailraft_message::query::{Addresses, Key, Known};
 use mailraft_message::{Described, Query, TooMuch, envelope, search};
 use peak_alloc::PeakAlloc;
@@ -104,6 +103,8 @@ fn attacks() -> Vec<(&'static str, String, Option<TooMuch>)> {
             Some(Depth),
         ),
         ("our claims", format!("{}\r\n{}", fill("Return-Path:\r\n", BLOCK), fill("x\r\n", 8 * MIB)), None),
+        ("results", format!("Authentication-Results: {}\r\n\r\nx", fill("(", BLOCK)), None),
+        ("results in encoded words", format!("{}\r\nx", fill("Authentication-Results: =?u?q?x?=\r\n", BLOCK)), None),
     ]
 }
 

@@ -13,7 +13,7 @@ use mailraft_mailbox::api::NewMessage;
 use mailraft_message::budget::PARSE_MEMORY_MAX_BYTES;
 use mailraft_message::header::{HEADER_MAX_BYTES, HOPS_MAX};
 use mailraft_message::octets::WrongOctet;
-use mailraft_message::{Described, TooMuch, envelope, header, octets};
+use mailraft_message::{Described, TooMuch, claims, envelope, header, octets};
 use mailraft_sender_auth::{Claims, Reader};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, CHUNK_SEALED_MAX_BYTES, chunk_count, open_chunk, seal_chunk};
 use mailraft_storage::entry::versioned_encode;
@@ -331,7 +331,7 @@ impl Spool {
             message.extend_from_slice(&self.memory);
             check(&message)?;
             if let Entrance::Elsewhere { names } = &entrance {
-                header::without_our_claims(&mut message, ours, names);
+                claims::without_our_claims(&mut message, ours, names);
             }
             // By what was sent: what is added is another each time that is sent.
             let content_digest = content_digest(&message[ours..]);
