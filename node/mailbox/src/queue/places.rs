@@ -1,6 +1,7 @@
 //! Who gets the places for sending. A server that does not answer keeps a place for minutes, and whoever sends to many such
-//! servers would have all of them: so a sender has never more than half of what is free beside his own, and some places are for
-//! servers that were quick lately.
+//! servers would have all of them. So some places are for servers that were quick lately; and of the others, as of all, one half
+//! is only ever a sender's first. However senders come, one after the other or in turns, whoever has none finds one at once as
+//! long as fewer have some than that half is ([`Places::first_ones`]); after that he gets the next one that is left.
 
 use std::collections::BTreeMap;
 
@@ -52,16 +53,27 @@ impl Places {
         self.quick + self.unproved >= self.all
     }
 
-    /// Whether a sender gets one: while he has less than half as many of this pace as are free. So the first one of a sender is
-    /// free for as long as any is, and of `n` senders who want all there are, each gets one in `n + 2`.
+    /// So many of a pace are only ever a sender's first.
+    pub fn first_ones(&self, pace: Pace) -> usize {
+        let of_pace = match pace {
+            Pace::Quick => self.all,
+            Pace::Unproved => self.all - self.kept,
+        };
+        of_pace / 2
+    }
+
+    /// Whether a sender gets one. His first one of this pace he gets as long as any is free; another one only out of those that
+    /// are free beyond [`Places::first_ones`], and while he has had fewer such than are left of them.
     pub fn has_room(&self, sender: Sender, pace: Pace) -> bool {
         let free = self.all.saturating_sub(self.quick + self.unproved);
         let free = match pace {
             Pace::Quick => free,
             Pace::Unproved => free.min((self.all - self.kept).saturating_sub(self.unproved)),
         };
-        let own = self.taken.get(&(pace, sender)).copied().unwrap_or(0);
-        own.saturating_mul(2) < free
+        match self.taken.get(&(pace, sender)) {
+            None => free > 0,
+            Some(own) => own.saturating_sub(1) < free.saturating_sub(self.first_ones(pace)),
+        }
     }
 
     /// One is taken.
@@ -100,6 +112,8 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn account(number: usize) -> Sender {
@@ -125,7 +139,7 @@ mod tests {
 
     #[test]
     fn whoever_wants_all_places_leaves_some_to_others_and_to_what_is_quick() {
-        for (senders, largest) in [(1, 16), (2, 12), (3, 10), (10, 4), (22, 2)] {
+        for (senders, largest) in [(1, 13), (2, 9), (3, 7), (10, 3), (22, 2), (47, 1)] {
             let mut places = Places::new(64, 16);
             let shares = shares(&mut places, senders, Pace::Unproved);
             assert_eq!(shares.iter().max(), Some(&largest), "{senders} senders: {shares:?}");
@@ -136,6 +150,69 @@ mod tests {
         let mut places = Places::new(64, 16);
         assert_eq!(shares(&mut places, 1_000, Pace::Unproved).iter().sum::<usize>(), 48);
         assert!(!places.has_room(account(2_000), Pace::Unproved) && places.has_room(account(2_000), Pace::Quick));
+    }
+
+    /// What each of so many senders gets of whom one comes after the other and takes all that he gets.
+    fn one_after_the_other(places: &mut Places, senders: usize, pace: Pace) -> Vec<usize> {
+        let greedy = |number: usize| {
+            let mut taken = 0;
+            while places.has_room(account(number), pace) {
+                places.take(account(number), pace);
+                taken += 1;
+            }
+            taken
+        };
+        (0..senders).map(greedy).collect()
+    }
+
+    #[test]
+    fn senders_who_come_one_after_the_other_leave_a_place_to_the_next_of_two_dozen() {
+        for (all, kept, senders) in [(64, 16, 24), (32, 8, 12)] {
+            let mut places = Places::new(all, kept);
+            assert_eq!(places.first_ones(Pace::Unproved), senders);
+            let shares = one_after_the_other(&mut places, senders, Pace::Unproved);
+            assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
+            assert!(places.has_room(account(99), Pace::Unproved), "the next one finds a place: {shares:?}");
+            // When there are none left, the next that is free is for who has none.
+            one_after_the_other(&mut places, 2 * all, Pace::Unproved);
+            assert!(!places.has_room(account(999), Pace::Unproved));
+            places.leave(account(0), Pace::Unproved);
+            assert!(places.has_room(account(999), Pace::Unproved) && !places.has_room(account(1), Pace::Unproved));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_came_before_who_has_none_finds_a_place_while_so_few_have_some(
+            steps in prop::collection::vec((0usize..40, any::<bool>(), 0u8..4), 0..400),
+            (all, kept) in prop::sample::select(vec![(64, 16), (32, 8), (8, 2), (1, 0)]),
+        ) {
+            let mut places = Places::new(all, kept);
+            for (number, is_quick, what) in steps {
+                let pace = if is_quick { Pace::Quick } else { Pace::Unproved };
+                let has = |places: &Places| places.taken.contains_key(&(pace, account(number)));
+                match what {
+                    // One of his ends.
+                    0 if has(&places) => places.leave(account(number), pace),
+                    // He takes what he gets, or one.
+                    1 => while places.has_room(account(number), pace) {
+                        places.take(account(number), pace);
+                    },
+                    _ if places.has_room(account(number), pace) => places.take(account(number), pace),
+                    _ => {}
+                }
+                prop_assert!(places.quick + places.unproved <= all && places.unproved <= all - kept);
+                // Who sends to both kinds counts twice.
+                let few = places.taken.len() <= places.first_ones(Pace::Unproved);
+                for pace in [Pace::Quick, Pace::Unproved] {
+                    prop_assert!(!few || places.has_room(account(1_000), pace), "{:?}", places);
+                    // Whoever has some takes none of those that are for others.
+                    let free = if pace == Pace::Quick { all - places.quick - places.unproved } else { all - kept - places.unproved };
+                    let goes_on = |number| places.taken.contains_key(&(pace, account(number))) && places.has_room(account(number), pace);
+                    prop_assert!(free > places.first_ones(pace) || !(0..40).any(goes_on), "{:?}", places);
+                }
+            }
+        }
     }
 
     #[test]

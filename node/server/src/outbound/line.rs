@@ -68,7 +68,7 @@ mod tests {
         let (hog, other) = (account("hog@here.test"), account("somebody@here.test"));
         (0..10 * SENDINGS_AT_ONCE).for_each(|_| line.push(hog, "hangs.test"));
         let hanging = line.begin(pace);
-        assert_eq!(hanging.len(), (SENDINGS_AT_ONCE - SENDINGS_AT_ONCE / SENDINGS_KEPT_FOR_QUICK_ONE_IN) / 3);
+        assert_eq!(hanging.len(), (SENDINGS_AT_ONCE - SENDINGS_AT_ONCE / SENDINGS_KEPT_FOR_QUICK_ONE_IN) / 4 + 1);
         line.push(other, "new.test");
         line.push(hog, "quick.test");
         line.push(other, "quick.test");
