@@ -5,12 +5,19 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reply::{EnhancedCode, Reply, Severity, harmless};
+use crate::reply::{EnhancedCode, REPLY_TEXT_MAX_BYTES, Reply, Severity, harmless};
 
 /// The longest name of a host, in bytes (RFC 1035, section 2.3.4, and a dot or the brackets of an address).
 pub const HOST_NAME_MAX_BYTES: usize = 255;
 /// What a diagnosis takes in postcard at most, in bytes.
 pub const DIAGNOSIS_MAX_BYTES: usize = 1_024;
+
+/// What is told in place of a server's words about a login.
+const NO_LOGIN: &str = "(the smart host does not log us in: look at our account there, outbound.smart_host_user and its \
+                        password; its own words may repeat them and are left out)";
+/// What is told behind a smart host's words where it wants a login, or another one.
+const NO_ACCOUNT: &str = "(the smart host takes no mail without a login, or another one: look at our account there, \
+                          outbound.smart_host_user and its password)";
 
 /// A server: its name as the DNS or the configuration has it, and the address that was connected to, if one was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +101,29 @@ impl Diagnosis {
         Diagnosis { peer: peer.cloned(), said: Said::Us(harmless(sentence)), enhanced, phase }
     }
 
-    /// What a server said. A reply without an enhanced code gets the one that its code and the phase stand for.
+    /// What a server said. A reply without an enhanced code gets the one that its code and the phase stand for. Of what it says
+    /// to a login the codes alone are told: there are servers that repeat what they were told.
     pub fn of_reply(peer: &Peer, phase: Phase, reply: &Reply) -> Self {
         let enhanced = reply.enhanced().unwrap_or_else(|| stands_for(reply.code, phase));
-        let said = Said::Reply { code: reply.code, text: reply.text() };
+        let text = match (phase, reply.enhanced()) {
+            (Phase::Auth, Some(enhanced)) => format!("{enhanced} {NO_LOGIN}"),
+            (Phase::Auth, None) => NO_LOGIN.to_owned(),
+            _ => reply.text(),
+        };
+        let said = Said::Reply { code: reply.code, text };
         Diagnosis { peer: Some(peer.clone()), said, enhanced, phase }
+    }
+
+    /// The same, and that it is our account there that is at fault.
+    fn of_account(mut self) -> Self {
+        match &mut self.said {
+            Said::Reply { text, .. } if self.phase != Phase::Auth => {
+                text.truncate(REPLY_TEXT_MAX_BYTES - 1 - NO_ACCOUNT.len());
+                *text = format!("{text} {NO_ACCOUNT}").trim_start().to_owned();
+            }
+            Said::Reply { .. } | Said::Us(_) => {}
+        }
+        self
     }
 
     /// The same, as a reason for an outcome of another class.
@@ -204,20 +229,48 @@ impl Handover {
     }
 }
 
-/// What a refusal means, by its code and by what it answers. `secured` says whether it was said under TLS.
+/// Who refuses, and whether that was said under TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuser {
+    /// A server that takes mail for a domain from anybody.
+    Public {
+        /// Under TLS.
+        secured: bool,
+    },
+    /// The smart host.
+    SmartHost {
+        /// Under TLS.
+        secured: bool,
+    },
+}
+
+impl Refuser {
+    /// Whether it was said under TLS.
+    pub fn is_secured(self) -> bool {
+        match self {
+            Refuser::Public { secured } | Refuser::SmartHost { secured } => secured,
+        }
+    }
+}
+
+/// What a refusal means, by its code, by what it answers and by who says it.
 ///
 /// The first digit decides (RFC 5321, section 4.2.1), but for what practice knows better:
 /// * a server that refuses everybody at its greeting or HELO has a bad day, or we have one: its message waits, and another
 ///   host may take it. Only 521 says of itself that it is meant for ever (RFC 7504);
-/// * a login that fails is our configuration's fault, which somebody mends while mail waits;
+/// * a login that fails is our configuration's fault, which somebody mends while mail waits. So is a smart host's wish for a
+///   login, for another one or for a stronger one (RFC 4954, section 6), whenever it says so;
 /// * 530 in clear wants TLS, which comes again next time;
 /// * 552 for a recipient is the 452 of RFC 821 (RFC 5321, section 4.5.3.1.10), unless it says what else is wrong;
 /// * 421 may come at any time and is about the server.
-pub fn of_refusal(peer: &Peer, phase: Phase, reply: &Reply, secured: bool) -> Handover {
+pub fn of_refusal(peer: &Peer, phase: Phase, reply: &Reply, refuser: Refuser) -> Handover {
     let diagnosis = Diagnosis::of_reply(peer, phase, reply);
     let never = reply.severity() == Severity::Never;
     if reply.code == 421 {
         return Handover::OtherHost(Outcome::deferred(diagnosis));
+    }
+    if matches!(refuser, Refuser::SmartHost { .. }) && matches!(reply.code, 530 | 534 | 535 | 538) {
+        return Handover::OtherHost(Outcome::deferred(diagnosis.of_account()));
     }
     match phase {
         Phase::Greeting | Phase::Hello if matches!(reply.code, 521 | 556) => {
@@ -226,7 +279,7 @@ pub fn of_refusal(peer: &Peer, phase: Phase, reply: &Reply, secured: bool) -> Ha
         Phase::Route | Phase::Connect | Phase::Greeting | Phase::Hello | Phase::Tls | Phase::Auth | Phase::Between => {
             Handover::OtherHost(Outcome::deferred(diagnosis))
         }
-        Phase::Mail | Phase::Rcpt | Phase::Data if reply.code == 530 && !secured => {
+        Phase::Mail | Phase::Rcpt | Phase::Data if reply.code == 530 && !refuser.is_secured() => {
             Handover::OtherHost(Outcome::deferred(diagnosis))
         }
         Phase::Rcpt if is_crowded(reply) => Handover::Decided(Outcome::deferred(diagnosis)),
@@ -276,11 +329,12 @@ fn stands_for(code: u16, phase: Phase) -> EnhancedCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reply::REPLY_TEXT_MAX_BYTES;
 
     fn peer() -> Peer {
         Peer::new("mx.b.test", None)
     }
+
+    const CLEAR: Refuser = Refuser::Public { secured: false };
 
     fn reply(text: &str) -> Reply {
         Reply { code: text[..3].parse().unwrap(), lines: vec![text[4..].to_owned()] }
@@ -333,10 +387,58 @@ mod tests {
             (Phase::FinalDot, "451 4.7.1 later", "deferred 4.7.1"),
             (Phase::FinalDot, "421 4.3.2 going down", "other host, else deferred 4.3.2"),
         ] {
-            assert_eq!(told(&of_refusal(&peer(), phase, &reply(said), false)), meant, "{phase:?} {said}");
+            assert_eq!(told(&of_refusal(&peer(), phase, &reply(said), CLEAR)), meant, "{phase:?} {said}");
         }
-        let secured = of_refusal(&peer(), Phase::Mail, &reply("530 5.7.0 log in"), true);
+        let secured = of_refusal(&peer(), Phase::Mail, &reply("530 5.7.0 log in"), Refuser::Public { secured: true });
         assert_eq!(told(&secured), "failed 5.7.0");
+    }
+
+    #[test]
+    fn a_smart_host_that_wants_another_login_is_mended_while_mail_waits() {
+        let phases = [
+            Phase::Greeting,
+            Phase::Hello,
+            Phase::Tls,
+            Phase::Auth,
+            Phase::Mail,
+            Phase::Rcpt,
+            Phase::Data,
+            Phase::Message,
+            Phase::FinalDot,
+            Phase::Between,
+        ];
+        for (phase, secured) in phases.into_iter().flat_map(|phase| [(phase, true), (phase, false)]) {
+            for said in
+                ["530 5.7.0 log in", "534 5.7.9 too weak", "535 5.7.8 no", "538 5.7.11 TLS first", "535 ", "530 no"]
+            {
+                let refused = of_refusal(&peer(), phase, &reply(said), Refuser::SmartHost { secured });
+                assert!(told(&refused).starts_with("other host, else deferred 4.7."), "{phase:?} {said}: {refused:?}");
+                let sentence = refused.outcome().diagnosis().sentence();
+                assert!(
+                    sentence.starts_with(&said[..4]) && sentence.contains("look at our account there"),
+                    "{sentence}"
+                );
+            }
+            let long = format!("530 {}", "x".repeat(1_000));
+            let refused = of_refusal(&peer(), phase, &reply(&long), Refuser::SmartHost { secured });
+            let sentence = refused.outcome().diagnosis().sentence();
+            assert!(sentence.ends_with(')') && sentence.len() <= REPLY_TEXT_MAX_BYTES + 4, "{sentence}");
+        }
+        // What it says of a recipient or a message is as another server's.
+        for (phase, said) in [(Phase::Rcpt, "550 5.1.1 no"), (Phase::FinalDot, "554 5.7.1 spam")] {
+            let refused = of_refusal(&peer(), phase, &reply(said), Refuser::SmartHost { secured: true });
+            assert!(told(&refused).starts_with("failed "), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_to_a_login_is_told_by_its_codes_alone() {
+        for (said, begins) in
+            [("535 5.7.8 AUTH PLAIN AG1h", "535 5.7.8 ("), ("500 AUTH PLAIN AG1h", "500 ("), ("421 AG1h", "421 (")]
+        {
+            let sentence = Diagnosis::of_reply(&peer(), Phase::Auth, &reply(said)).sentence();
+            assert!(sentence.starts_with(begins) && !sentence.contains("AG1h"), "{sentence}");
+        }
     }
 
     #[test]

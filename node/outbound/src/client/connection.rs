@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::client::capabilities::Capabilities;
 use crate::client::envelope::Envelope;
+use crate::client::login::Role;
 use crate::client::transaction::{Next, Transaction, TransactionReport};
 use crate::encode::Encoder;
-use crate::outcome::{Diagnosis, Handover, Outcome, Peer, Phase, of_refusal};
+use crate::outcome::{Diagnosis, Handover, Outcome, Peer, Phase, Refuser, of_refusal};
 use crate::reply::{EnhancedCode, Replies, Reply, Severity};
 
 /// A connection is waited for this long.
@@ -41,8 +40,8 @@ pub struct Settings {
     pub peer: Peer,
     /// Whether TLS is taken up.
     pub tls: TlsUse,
-    /// Who we are to it. Said only under TLS.
-    pub credentials: Option<Credentials>,
+    /// What it is to us. Who we are is said only under TLS.
+    pub role: Role,
 }
 
 /// Whether TLS is taken up.
@@ -59,16 +58,6 @@ pub enum TlsUse {
         /// A sentence without its end, such as `b.test has a policy that wants it (MTA-STS)`.
         why: String,
     },
-}
-
-/// Credentials at a smart host.
-#[derive(Clone)]
-#[allow(missing_debug_implementations)] // It holds a password.
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    /// The password.
-    pub password: Zeroizing<String>,
 }
 
 /// What the shell does next, before it asks again.
@@ -267,7 +256,7 @@ impl Client {
     /// If the last step was not [`Step::Idle`].
     pub fn begin(&mut self, envelope: &Envelope) {
         assert!(matches!(self.state, State::Idle), "a transaction begins when none is");
-        let mut transaction = Transaction::new(envelope, &self.can, &self.settings.peer, self.secured);
+        let mut transaction = Transaction::new(envelope, &self.can, &self.settings.peer, self.refuser());
         self.transactions += 1;
         if transaction.is_decided() {
             self.report = Some(transaction.report());
@@ -420,7 +409,13 @@ impl Client {
             return false;
         }
         match self.replies.take() {
-            Ok(Some(reply)) => self.go_on(&reply),
+            Ok(Some(reply)) => {
+                let reply = match self.settings.role.credentials() {
+                    Some(credentials) => credentials.left_out_of(reply),
+                    None => reply,
+                };
+                self.go_on(&reply);
+            }
             Ok(None) => return false,
             Err(error) => self.out_of_step(&error.to_string()),
         }
@@ -569,7 +564,7 @@ impl Client {
     }
 
     fn log_in(&mut self) {
-        let Some(credentials) = &self.settings.credentials else {
+        let Some(credentials) = self.settings.role.credentials() else {
             self.state = State::Idle;
             return;
         };
@@ -577,8 +572,7 @@ impl Client {
             return self.no_login("a login is configured, and the server has no TLS to protect it");
         }
         if self.can.auth_plain {
-            let message = Zeroizing::new(format!("\0{}\0{}", credentials.user, credentials.password.as_str()));
-            let line = Zeroizing::new(format!("AUTH PLAIN {}\r\n", encoded(&message).as_str()));
+            let line = Zeroizing::new(format!("AUTH PLAIN {}\r\n", credentials.plain().as_str()));
             self.out.extend_from_slice(line.as_bytes());
             self.state = State::Auth(Login::Plain);
         } else if self.can.auth_login {
@@ -590,17 +584,17 @@ impl Client {
     }
 
     fn log_in_further(&mut self, login: Login, reply: &Reply) {
-        let credentials = self.settings.credentials.clone();
-        let (Some(credentials), severity) = (credentials, reply.severity()) else {
+        let (Some(credentials), severity) = (self.settings.role.credentials(), reply.severity()) else {
             return self.no_login("no login is configured");
         };
+        let (user, password) = credentials.login();
         let (said, next) = match (login, severity) {
             (Login::Plain | Login::Finished, Severity::Done) => {
                 self.state = State::Idle;
                 return;
             }
-            (Login::User, Severity::GoOn) => (encoded(&credentials.user), Login::Password),
-            (Login::Password, Severity::GoOn) => (encoded(&credentials.password), Login::Finished),
+            (Login::User, Severity::GoOn) => (user, Login::Password),
+            (Login::Password, Severity::GoOn) => (password, Login::Finished),
             (_, Severity::NotNow | Severity::Never) => return self.refused(Phase::Auth, reply),
             (_, Severity::Done | Severity::GoOn) => {
                 return self.no_login("the server's answer is none to this step of a login");
@@ -619,11 +613,19 @@ impl Client {
 
     /// The server refuses before a transaction.
     fn refused(&mut self, phase: Phase, reply: &Reply) {
-        let refused = of_refusal(&self.settings.peer, phase, reply, self.secured);
+        let refused = of_refusal(&self.settings.peer, phase, reply, self.refuser());
         if reply.code == 421 {
             self.state = State::Closed(Ending::Failed(refused));
         } else {
             self.leave(Ending::Failed(refused));
+        }
+    }
+
+    /// Whose refusals they are.
+    fn refuser(&self) -> Refuser {
+        match (&self.settings.role, self.secured) {
+            (Role::SmartHost(_), secured) => Refuser::SmartHost { secured },
+            (Role::Public, secured) => Refuser::Public { secured },
         }
     }
 
@@ -666,8 +668,4 @@ impl std::fmt::Debug for Client {
             .field("phase", &self.phase())
             .finish_non_exhaustive()
     }
-}
-
-fn encoded(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(STANDARD.encode(text))
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::client::connection::{Client, Credentials, Ending, Lost, Settings, Step, TlsUse};
+use crate::client::connection::{Client, Ending, Lost, Settings, Step, TlsUse};
 use crate::client::envelope::{Envelope, Notify, Recipient, Return};
+use crate::client::login::{Credentials, Role};
 use crate::encode::Shape;
 use crate::outcome::{Certainty, Handover, Onward, Outcome, Peer};
 
@@ -31,7 +32,11 @@ impl Talk {
             helo: "us.test".to_owned(),
             peer: Peer::new("mx.b.test", None),
             tls,
-            credentials: has("login").then_some(credentials),
+            role: match (has("login"), has("smart")) {
+                (true, _) => Role::SmartHost(Some(credentials)),
+                (false, true) => Role::SmartHost(None),
+                (false, false) => Role::Public,
+            },
         };
         Talk { client: Client::new(settings), recipients: Vec::new() }
     }

@@ -9,15 +9,15 @@ mod connection;
 #[cfg(test)]
 mod dialogue;
 mod envelope;
+mod login;
 #[cfg(test)]
 mod properties;
 mod transaction;
 
 pub use capabilities::Capabilities;
-pub use connection::{
-    AUTH_MAX, CONNECT_MAX, Client, Credentials, Ending, Lost, QUIT_MAX, Settings, Step, TRANSACTIONS_MAX, TlsUse,
-};
+pub use connection::{AUTH_MAX, CONNECT_MAX, Client, Ending, Lost, QUIT_MAX, Settings, Step, TRANSACTIONS_MAX, TlsUse};
 pub use envelope::{
     ADDRESS_MAX_BYTES, ENVID_MAX_BYTES, Envelope, Notify, ORCPT_MAX_BYTES, RECIPIENTS_MAX, Recipient, Return,
 };
+pub use login::{Credentials, Role};
 pub use transaction::{PIPELINED_MAX_BYTES, TransactionReport};

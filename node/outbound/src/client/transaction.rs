@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::client::capabilities::Capabilities;
 use crate::client::envelope::{Envelope, RECIPIENTS_MAX};
-use crate::outcome::{Diagnosis, Handover, Onward, Outcome, Peer, Phase, is_crowded, of_refusal};
+use crate::outcome::{Diagnosis, Handover, Onward, Outcome, Peer, Phase, Refuser, is_crowded, of_refusal};
 use crate::reply::{EnhancedCode, Reply, Severity};
 
 /// Commands that are said without an answer to those before them, in bytes: whoever writes more while the server can't get
@@ -43,7 +43,7 @@ pub enum Next {
 /// A transaction.
 pub struct Transaction {
     peer: Peer,
-    secured: bool,
+    refuser: Refuser,
     size_bytes: u64,
     onward: Onward,
     lines: VecDeque<(Command, String)>,
@@ -56,10 +56,10 @@ pub struct Transaction {
 
 impl Transaction {
     /// A transaction of which nothing was said yet. What the server can't take is decided already.
-    pub fn new(envelope: &Envelope, can: &Capabilities, peer: &Peer, secured: bool) -> Self {
+    pub fn new(envelope: &Envelope, can: &Capabilities, peer: &Peer, refuser: Refuser) -> Self {
         let mut begun = Transaction {
             peer: peer.clone(),
-            secured,
+            refuser,
             size_bytes: envelope.shape.size_bytes,
             onward: if can.dsn { Onward::Reports } else { Onward::ReportsNothing },
             lines: VecDeque::new(),
@@ -69,7 +69,7 @@ impl Transaction {
             accepted: Vec::new(),
             fates: vec![None; envelope.recipients.len()],
         };
-        match obstacle(envelope, can, peer, secured) {
+        match obstacle(envelope, can, peer, refuser.is_secured()) {
             Some(obstacle) => begun.decide_rest(&obstacle),
             None => begun.write_lines(envelope, can),
         }
@@ -148,7 +148,7 @@ impl Transaction {
         let Some(command) = self.unanswered.pop_front() else { return Next::Close };
         self.answered_any = true;
         if reply.code == 421 {
-            self.decide_rest(&of_refusal(&self.peer, phase, reply, self.secured));
+            self.decide_rest(&of_refusal(&self.peer, phase, reply, self.refuser));
             return Next::Close;
         }
         match (command, reply.severity()) {
@@ -164,11 +164,11 @@ impl Transaction {
             }
             (Command::Mail, Severity::NotNow | Severity::Never)
             | (Command::Data, Severity::NotNow | Severity::Never) => {
-                self.decide_rest(&of_refusal(&self.peer, phase, reply, self.secured));
+                self.decide_rest(&of_refusal(&self.peer, phase, reply, self.refuser));
                 self.lines.clear();
             }
             (Command::Rcpt(n), Severity::NotNow | Severity::Never) => {
-                let refused = of_refusal(&self.peer, phase, reply, self.secured);
+                let refused = of_refusal(&self.peer, phase, reply, self.refuser);
                 let crowded = is_crowded(reply) && !self.accepted.is_empty();
                 let fate = if crowded { Handover::AnotherTransaction(refused.outcome().clone()) } else { refused };
                 self.fates[n].get_or_insert(fate);
@@ -196,7 +196,7 @@ impl Transaction {
                 Next::Commands
             }
             Severity::NotNow | Severity::Never => {
-                self.decide_rest(&of_refusal(&self.peer, Phase::FinalDot, reply, self.secured));
+                self.decide_rest(&of_refusal(&self.peer, Phase::FinalDot, reply, self.refuser));
                 if reply.code == 421 { Next::Close } else { Next::Commands }
             }
             Severity::GoOn => {
@@ -210,7 +210,7 @@ impl Transaction {
     pub fn early_answer(&mut self, reply: &Reply) {
         match reply.severity() {
             Severity::NotNow | Severity::Never => {
-                self.decide_rest(&of_refusal(&self.peer, Phase::Message, reply, self.secured));
+                self.decide_rest(&of_refusal(&self.peer, Phase::Message, reply, self.refuser));
             }
             Severity::Done | Severity::GoOn => {
                 self.give_up(Phase::Message, "the server answered what was not said yet")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mailraft_outbound::client::{
-    CONNECT_MAX, Client, Ending, Envelope, Lost, Settings, Step, TlsUse, TransactionReport,
+    CONNECT_MAX, Client, Ending, Envelope, Lost, Role, Settings, Step, TlsUse, TransactionReport,
 };
 use mailraft_outbound::encode::Shape;
 use mailraft_outbound::outcome::{Diagnosis, Handover, Outcome, Peer, Phase};
@@ -48,8 +48,8 @@ pub struct Target<'a> {
     pub because: &'a str,
     /// TLS comes before the greeting.
     pub implicit_tls: bool,
-    /// Who we are to it.
-    pub credentials: Option<mailraft_outbound::client::Credentials>,
+    /// What it is to us, and who we are to it.
+    pub role: Role,
     /// Under what its sessions are counted for a report; None where they are not.
     pub counting: Option<Counting<'a>>,
 }
@@ -63,7 +63,7 @@ impl Target<'_> {
             helo: self.helo.to_owned(),
             wanted: self.wanted.clone(),
             implicit_tls: self.implicit_tls,
-            user: self.credentials.as_ref().map(|of| of.user.clone()),
+            user: self.role.credentials().map(|of| of.user.clone()),
         }
     }
 }
@@ -244,8 +244,8 @@ async fn connect(
             Err(error) => return Err(of_handshake(target, error, hello).unwrap_or_else(lost)),
         }
     }
-    let credentials = target.credentials.clone();
-    let settings = Settings { helo: target.helo.to_owned(), peer: peer.clone(), tls: tls_use, credentials };
+    let role = target.role.clone();
+    let settings = Settings { helo: target.helo.to_owned(), peer: peer.clone(), tls: tls_use, role };
     Ok((Connection { client: Client::new(settings), io }, Some(ends)))
 }
 
@@ -571,7 +571,7 @@ mod tests {
             watched: None,
             because: "a test wants it",
             implicit_tls: false,
-            credentials: None,
+            role: Role::Public,
             counting: Some(Counting { counted: &counted, domain: "b.test", host: "mx.b.test", decision: &decision }),
         };
         hand_over(&Shared { tls: &tls, kept: &kept }, &target, &envelope(), &mut NoMessage, &mut Patience::new(), 0)
@@ -641,7 +641,7 @@ mod tests {
                 watched: None,
                 because: "",
                 implicit_tls: false,
-                credentials: None,
+                role: Role::Public,
                 counting: None,
             };
             let mut patience = Patience { reaching: Duration::from_millis(300), ends: Instant::now() + ATTEMPT_MAX };

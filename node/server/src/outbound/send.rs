@@ -7,7 +7,7 @@ use mailraft_mailbox::accepted::{Attempt, AttemptEnd, Diagnosis, ReportKind};
 use mailraft_mailbox::queue::arrived::Arrived;
 use mailraft_mailbox::queue::outgoing::{Demands, OutgoingMessage};
 use mailraft_mailbox::queue::outward::OutwardOutcome;
-use mailraft_outbound::client::{Credentials, Envelope, Notify, Recipient, Return};
+use mailraft_outbound::client::{Credentials, Envelope, Notify, Recipient, Return, Role};
 use mailraft_outbound::destinations::Ended;
 use mailraft_outbound::outcome::{self, Handover, Onward, Outcome, Phase, Said};
 use mailraft_outbound::reply::EnhancedCode;
@@ -231,9 +231,10 @@ async fn to_domain(
                 watched: decision.watched.as_ref(),
                 because: &decision.because,
                 implicit_tls: smart_host.is_some_and(|of| of.tls == config::SmartHostTls::Implicit),
-                credentials: smart_host
-                    .and_then(|of| of.credentials.clone())
-                    .map(|(user, password)| Credentials { user, password }),
+                role: smart_host.map_or(Role::Public, |of| {
+                    let credentials = of.credentials.clone();
+                    Role::SmartHost(credentials.map(|(user, password)| Credentials { user, password }))
+                }),
                 counting: is_counted(host, asked).then_some(Counting {
                     counted: &outbound.counted,
                     domain,
