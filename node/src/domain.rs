@@ -83,6 +83,7 @@ fn findings(found: &Value) -> Vec<String> {
             "differs" => {
                 let there = record["there"].as_array().into_iter().flatten();
                 lines.extend(there.map(|value| format!("           there is    {}", text(value))));
+                lines.extend(record["why"].as_str().map(|why| format!("           but         {why}")));
                 lines.push(format!("           should be   {}", text(&record["value"])));
             }
             "no_answer" => lines.push("           the DNS does not answer: try again".to_owned()),
@@ -132,6 +133,8 @@ mod tests {
         let found = published(&[
             record("MX", "ok", &[]),
             record("TXT", "differs", &["x", "y"]),
+            json!({"name": "example.org", "type": "TXT", "value": "v", "purpose": "for TXT", "state": "differs", "there": ["z"],
+                   "why": "it is wrong"}),
             record("SRV", "missing", &[]),
             record("A", "no_answer", &[]),
         ]);
@@ -142,6 +145,10 @@ mod tests {
                 "differs    TXT  example.org  (for TXT)",
                 "           there is    x",
                 "           there is    y",
+                "           should be   v",
+                "differs    TXT  example.org  (for TXT)",
+                "           there is    z",
+                "           but         it is wrong",
                 "           should be   v",
                 "missing    SRV  example.org  (for SRV)",
                 "           should be   v",

@@ -1,5 +1,6 @@
 //! What a mail server tells other domains about their mail, once a day: how TLS went with their servers ([`tls`], RFC 8460), and who
-//! sent in their name ([`dmarc`], RFC 7489 and RFC 9990).
+//! sent in their name ([`dmarc`], RFC 7489 and RFC 9990). And what a domain of ours publishes, by which others know how to treat
+//! its mail and tell us such things ([`domain_records`]).
 //!
 //! Pure: the time and randomness are handed in, and so is what the DNS says. The shell does the rest:
 //!
@@ -27,6 +28,7 @@
 mod collector;
 mod day;
 pub mod dmarc;
+pub mod domain_records;
 mod mail;
 mod mailto;
 #[cfg(test)]

@@ -6,7 +6,6 @@
 pub mod allowance;
 pub mod client;
 pub mod destinations;
-pub mod domain_records;
 pub mod encode;
 pub mod outcome;
 pub mod reply;

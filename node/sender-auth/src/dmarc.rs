@@ -1,13 +1,14 @@
 //! What the domain in From wants done with mail that can't be shown to be its own (DMARC, RFC 7489).
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::dkim::{Dkim, DkimResult};
 use crate::dns::{Asker, Dns, NoAnswer};
 use crate::domain::Domain;
 use crate::limits::RECORD_MAX_BYTES;
 use crate::spf::SpfResult;
-use crate::tags::Tags;
+use crate::tags::{Tags, colons};
 
 /// What a domain wants done. Kept in records: variants are only ever added at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -100,6 +101,29 @@ pub struct DmarcRecord {
     pub aggregate_reports_to: Option<String>,
 }
 
+/// Why a record does not say what its domain means, whatever is made of it ([`DmarcRecord::published`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DmarcRecordFlaw {
+    /// It is no list of tags, or does not begin with `v=DMARC1`.
+    #[error("it is no list of tags that begins with v=DMARC1")]
+    NoTags,
+    /// `p` is missing, or none of its three values.
+    #[error("p is none, quarantine or reject")]
+    Policy,
+    /// So is `sp` or `np`.
+    #[error("sp and np are none, quarantine or reject")]
+    Below,
+    /// `adkim` or `aspf`.
+    #[error("adkim and aspf are r or s")]
+    Alignment,
+    /// `pct`.
+    #[error("pct is a number from 0 to 100")]
+    Percent,
+    /// `fo`.
+    #[error("fo is made of 0, 1, d and s with colons between them")]
+    FailureOptions,
+}
+
 /// The answer for one domain in From: its record, and whether that stands at its organisation's domain.
 pub(crate) type Found = Result<Option<(DmarcRecord, Place)>, NoAnswer>;
 
@@ -144,6 +168,35 @@ impl DmarcRecord {
         })
     }
 
+    /// Reads a record as its domain should write it: what others would ignore, or guess, is a flaw (RFC 7489, section 6.3).
+    ///
+    /// # Errors
+    /// The first flaw.
+    pub fn published(record: &[u8]) -> Result<Self, DmarcRecordFlaw> {
+        let tags = Tags::parse(record).ok_or(DmarcRecordFlaw::NoTags)?;
+        let is_one_of = |name: &str, values: &[&str]| match tags.text(name) {
+            Some(value) => values.iter().any(|one| value.eq_ignore_ascii_case(one)),
+            None => !tags.has(name),
+        };
+        let policies = ["none", "quarantine", "reject"];
+        let is_number = |name, max| match tags.number(name) {
+            Ok(number) => number.is_none_or(|number| number <= max),
+            Err(()) => false,
+        };
+        let mut options = tags.text("fo").into_iter().flat_map(colons);
+        match () {
+            () if tags.first() != Some("v") || tags.text("v") != Some("DMARC1") => Err(DmarcRecordFlaw::NoTags),
+            () if !tags.has("p") || !is_one_of("p", &policies) => Err(DmarcRecordFlaw::Policy),
+            () if !is_one_of("sp", &policies) || !is_one_of("np", &policies) => Err(DmarcRecordFlaw::Below),
+            () if !is_one_of("adkim", &["r", "s"]) || !is_one_of("aspf", &["r", "s"]) => {
+                Err(DmarcRecordFlaw::Alignment)
+            }
+            () if !is_number("pct", 100) => Err(DmarcRecordFlaw::Percent),
+            () if !options.all(|option| ["0", "1", "d", "s"].contains(&option)) => Err(DmarcRecordFlaw::FailureOptions),
+            () => DmarcRecord::parse(record).ok_or(DmarcRecordFlaw::NoTags),
+        }
+    }
+
     /// The one record among the TXT records of a name, if there is exactly one, and it can be read (RFC 7489, section 6.6.3).
     pub fn among<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let mut records = records.into_iter().filter(|record| record.starts_with(b"v=DMARC1"));
@@ -173,6 +226,12 @@ pub(crate) async fn find<D: Dns>(dns: &Asker<'_, D>, domain: &Domain) -> Found {
         }
     }
     Ok(None)
+}
+
+/// What counts of the results for several authors: the one whose domain wants most, and of those that want the same one that
+/// does not pass. So a message passes if all of them do. None where there are none.
+pub(crate) fn strictest(judged: impl Iterator<Item = Dmarc>) -> Option<Dmarc> {
+    judged.max_by_key(|dmarc| (dmarc.wanted, dmarc.result != DmarcResult::Pass, dmarc.result))
 }
 
 /// The result for a domain; `sample`, below 100, says which part of all messages this one is of.
@@ -228,12 +287,6 @@ pub(crate) fn judge(domain: &Domain, found: &Found, shown: &Shown<'_>, sample: u
 
 #[cfg(test)]
 mod tests {
-/// What counts of the results for several authors: the one whose domain wants most, and of those that want the same one that
-/// does not pass. So a message passes if all of them do. None where there are none.
-pub(crate) fn strictest(judged: impl Iterator<Item = Dmarc>) -> Option<Dmarc> {
-    judged.max_by_key(|dmarc| (dmarc.wanted, dmarc.result != DmarcResult::Pass, dmarc.result))
-}
-
     use super::*;
     use crate::zone::Zone;
 
@@ -361,6 +414,36 @@ pub(crate) fn strictest(judged: impl Iterator<Item = Dmarc>) -> Option<Dmarc> {
         assert_eq!(DmarcRecord::among([text, text]), Option::None);
         assert_eq!(result("", "a.example.com", &shown, 0).basis, Option::None);
         assert_eq!(dmarc_record_name(&basis.at).unwrap().as_str(), "_dmarc.example.com");
+    }
+
+    #[test]
+    fn what_others_would_ignore_or_guess_is_a_flaw_of_a_published_record() {
+        use DmarcRecordFlaw::{Alignment, Below, FailureOptions, NoTags, Percent, Policy as OfPolicy};
+        let all = "v=DMARC1; p=Reject; sp=none; np=reject; adkim=s; aspf=R; pct=0; fo=1:d:s; rua=mailto:a@b.test; x=y;";
+        for right in ["v=DMARC1; p=none", all] {
+            assert_eq!(DmarcRecord::published(right.as_bytes()).ok(), DmarcRecord::parse(right.as_bytes()), "{right}");
+        }
+        for (wrong, flaw) in [
+            ("p=none; v=DMARC1", NoTags),
+            ("v=DMARC1; p=none; p=none", NoTags),
+            ("v=DMARC1 p=none", NoTags),
+            ("v=DMARC1", OfPolicy),
+            ("v=DMARC1; rua=mailto:a@b.test", OfPolicy),
+            ("v=DMARC1; p=foo", OfPolicy),
+            ("v=DMARC1; p=foo; rua=mailto:a@b.test", OfPolicy),
+            ("v=DMARC1; p=reject; sp=foo", Below),
+            ("v=DMARC1; p=reject; np=", Below),
+            ("v=DMARC1; p=reject; adkim=strict", Alignment),
+            ("v=DMARC1; p=reject; aspf=", Alignment),
+            ("v=DMARC1; p=reject; pct=101", Percent),
+            ("v=DMARC1; p=reject; pct=x", Percent),
+            ("v=DMARC1; p=reject; fo=2", FailureOptions),
+        ] {
+            assert_eq!(DmarcRecord::published(wrong.as_bytes()), Err(flaw), "{wrong}");
+        }
+        assert!(
+            DmarcRecord::published(format!("v=DMARC1; p=none; x={}", "y".repeat(RECORD_MAX_BYTES)).as_bytes()).is_err()
+        );
     }
 
     #[test]

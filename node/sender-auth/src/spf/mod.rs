@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use self::macros::{MacroString, Values};
 use self::record::{Mechanism, Prefixes, Qualifier, SpfRecord, is_spf};
+pub use self::record::{SpfFlaw, spf_names_mx};
 use crate::dns::{Asker, Dns};
 use crate::limits::{SPF_NAMES_MAX, SPF_RECORD_MAX_BYTES, SPF_TERMS_MAX, SPF_VOID_MAX};
 

@@ -2,7 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use thiserror::Error;
+
 use super::macros::MacroString;
+use crate::limits::SPF_RECORD_MAX_BYTES;
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,44 @@ pub(crate) enum Mechanism {
     Ip4(Ipv4Addr, u8),
     Ip6(Ipv6Addr, u8),
     Exists(MacroString),
+}
+
+/// Why a record does not say what its domain means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SpfFlaw {
+    /// It is not of the grammar: none of it counts, and mail of the domain is *permerror* (RFC 7208, section 4.6).
+    #[error("it is not of SPF's grammar, so none of it counts")]
+    Grammar,
+    /// Terms behind `all` are never looked at (RFC 7208, section 5.1).
+    #[error("nothing behind all is looked at")]
+    BehindAll,
+    /// `all` lets everybody send in the domain's name.
+    #[error("+all lets everybody send in the domain's name: end it with -all or ~all")]
+    Everybody,
+}
+
+/// Whether the record of a domain lets the servers that take its mail send it, by the mechanism `mx`.
+///
+/// # Errors
+/// If it does not say what its domain means, whatever is made of it.
+pub fn spf_names_mx(record: &[u8]) -> Result<bool, SpfFlaw> {
+    let parsed = Some(record).filter(|record| is_spf(record) && record.len() <= SPF_RECORD_MAX_BYTES);
+    let SpfRecord { directives, redirect } = parsed.and_then(SpfRecord::parse).ok_or(SpfFlaw::Grammar)?;
+    let all = directives.iter().position(|(_, mechanism)| *mechanism == Mechanism::All);
+    match all.and_then(|at| directives.get(at).map(|(qualifier, _)| (at, *qualifier))) {
+        Some((_, Qualifier::Pass)) => Err(SpfFlaw::Everybody),
+        Some((at, Qualifier::Fail | Qualifier::SoftFail | Qualifier::Neutral))
+            if at + 1 < directives.len() || redirect.is_some() =>
+        {
+            Err(SpfFlaw::BehindAll)
+        }
+        Some((_, Qualifier::Fail | Qualifier::SoftFail | Qualifier::Neutral)) | None => {
+            let is_mx = |(qualifier, mechanism): &(Qualifier, Mechanism)| {
+                *qualifier == Qualifier::Pass && matches!(mechanism, Mechanism::Mx(None, _))
+            };
+            Ok(directives.iter().any(is_mx))
+        }
+    }
 }
 
 const WHOLE: Prefixes = Prefixes { v4: 32, v6: 128 };
@@ -156,6 +197,33 @@ fn prefix(digits: &str, max: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_published_record_names_its_mail_servers_or_has_a_flaw() {
+        use SpfFlaw::{BehindAll, Everybody, Grammar};
+        for (record, is) in [
+            ("v=spf1 mx -all", Ok(true)),
+            ("v=spf1 include:a.test +MX ~all", Ok(true)),
+            ("v=spf1 mx/24 redirect=a.test", Ok(true)),
+            ("v=spf1 mx exp=why.a.test -all", Ok(true)),
+            ("v=spf1 mx -all exp=why.a.test x=y", Ok(true)),
+            ("v=spf1 -mx -all", Ok(false)),
+            ("v=spf1 mx:other.test -all", Ok(false)),
+            ("v=spf1 -all", Ok(false)),
+            ("v=spf1", Ok(false)),
+            ("v=spf1 -all mx", Err(BehindAll)),
+            ("v=spf1 mx ?all redirect=a.test", Err(BehindAll)),
+            ("v=spf1 mx -all foo:bar", Err(Grammar)),
+            ("v=spf1 mx foo -all", Err(Grammar)),
+            ("v=spf1 mx -all \u{202e}", Err(Grammar)),
+            ("v=spf10 mx", Err(Grammar)),
+            ("v=spf1 mx +all", Err(Everybody)),
+            ("v=spf1 mx all -all", Err(Everybody)),
+        ] {
+            assert_eq!(spf_names_mx(record.as_bytes()), is, "{record}");
+        }
+        assert_eq!(spf_names_mx(format!("v=spf1 {}mx", "a ".repeat(SPF_RECORD_MAX_BYTES)).as_bytes()), Err(Grammar));
+    }
 
     #[test]
     fn a_record_is_read_whole_or_not_at_all() {

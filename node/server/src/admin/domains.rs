@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use mailraft_cluster::placement;
 use mailraft_cluster::regions::RegionsRow;
 use mailraft_directory::{Command, KeyAlgorithm, KeyState, Lookup, LookupError, NewKey, SecretKey, names};
-use mailraft_message::date::{DAY_SECONDS, civil_from_days};
-use mailraft_outbound::domain_records::{
+use mailraft_feedback::domain_records::{
     ClientService, DomainRecord, Facts, Finding, Purpose, mta_sts_policy, records,
 };
+use mailraft_message::date::{DAY_SECONDS, civil_from_days};
 use mailraft_sender_auth::{Algorithm, KeyError, SigningKey};
 use mailraft_storage::{CommandId, PartitionId};
 use serde::Deserialize;
@@ -132,15 +132,16 @@ pub(super) async fn check_dns(State(admin): State<Admin>, Path(name): Path<Strin
             Purpose::Spf | Purpose::Dkim | Purpose::Dmarc | Purpose::MtaSts | Purpose::TlsRpt => ValueKind::Txt,
         };
         let answers = resolver.values(&record.name, kind, deadline).await.ok();
-        let (state, there) = match record.compare(answers.as_deref()) {
-            Finding::Ok => ("ok", Vec::new()),
-            Finding::Missing => ("missing", Vec::new()),
-            Finding::Differs(there) => ("differs", there),
-            Finding::NoAnswer => ("no_answer", Vec::new()),
+        let (state, there, why) = match record.compare(answers.as_deref()) {
+            Finding::Ok => ("ok", Vec::new(), None),
+            Finding::Missing => ("missing", Vec::new(), None),
+            Finding::Differs { there, why } => ("differs", there, why),
+            Finding::NoAnswer => ("no_answer", Vec::new(), None),
         };
         let mut line = line(&record);
         line["state"] = json!(state);
         line["there"] = json!(there);
+        line["why"] = json!(why);
         lines.push(line);
     }
     Json(published(&facts, lines)).into_response()

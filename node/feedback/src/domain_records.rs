@@ -1,8 +1,15 @@
 //! What a domain publishes in the DNS so that mail to it and from it arrives, and whether it does.
 //!
-//! A record that is there may say more than is asked for here, or say it otherwise: what counts is whether it does what it is for.
+//! A record that is there may say more than is asked for here, or say it otherwise: what counts is whether it does what it is for
+//! to who reads it as the check of mail, the sending of mail and the sending of reports here do.
 
 use std::collections::BTreeSet;
+
+use mailraft_outbound::reply::harmless;
+use mailraft_outbound::tls::mta_sts;
+use mailraft_sender_auth::{DmarcRecord, spf_names_mx};
+
+use crate::{dmarc, tls};
 
 /// The longest string of a TXT record, in octets (RFC 1035, section 3.3.14).
 const STRING_MAX_BYTES: usize = 255;
@@ -118,14 +125,19 @@ pub enum Finding {
     Ok,
     /// There is none.
     Missing,
-    /// There is another one, or one too many: these are there.
-    Differs(Vec<String>),
+    /// There is another one, one too many, or one that does not do it.
+    Differs {
+        /// What is there, for a person: printable ASCII, cut off.
+        there: Vec<String>,
+        /// Why that does not do it, in a sentence without its end, if more is to be said.
+        why: Option<String>,
+    },
     /// The DNS did not answer.
     NoAnswer,
 }
 
-/// Whether what is there, the first, does what is wanted, the second.
-type Does = fn(&str, &str) -> bool;
+/// Whether what is there, the first, does what is wanted, the second; and why not, if more is to be said.
+type Does = fn(&str, &str) -> Result<(), Option<String>>;
 
 /// Every record to publish for a domain, in the order in which a person goes through them.
 pub fn records(facts: &Facts) -> Vec<DomainRecord> {
@@ -189,25 +201,35 @@ impl DomainRecord {
     pub fn compare(&self, answers: Option<&[String]>) -> Finding {
         let Some(answers) = answers else { return Finding::NoAnswer };
         let (alike, does): (Vec<&String>, Does) = match self.purpose {
-            Purpose::Address => (answers.iter().collect(), |_, _| true),
-            Purpose::Mx => (answers.iter().collect(), same_mx),
-            Purpose::Srv => (answers.iter().collect(), same_srv),
-            Purpose::Spf => (begins(answers, "v=spf1"), same_spf),
-            Purpose::Dkim => (answers.iter().collect(), same_key),
-            Purpose::Dmarc => (begins(answers, "v=DMARC1"), |there, _| tag(there, "p").is_some()),
-            Purpose::MtaSts => (begins(answers, "v=STSv1"), |there, _| tag(there, "id").is_some()),
-            Purpose::TlsRpt => (begins(answers, "v=TLSRPTv1"), |there, _| tag(there, "rua").is_some()),
+            Purpose::Address => (answers.iter().collect(), |_, _| Ok(())),
+            Purpose::Mx => (answers.iter().collect(), |there, wanted| same(same_mx(there, wanted))),
+            Purpose::Srv => (answers.iter().collect(), |there, wanted| same(same_srv(there, wanted))),
+            Purpose::Spf => (begins(answers, "v=spf1"), does_spf),
+            Purpose::Dkim => (answers.iter().collect(), |there, wanted| same(same_key(there, wanted))),
+            Purpose::Dmarc => (begins(answers, "v=DMARC1"), |there, _| does_dmarc(there)),
+            Purpose::MtaSts => (begins(answers, "v=STSv1"), |there, _| does_mta_sts(there)),
+            Purpose::TlsRpt => (begins(answers, "v=TLSRPTv1"), |there, _| does_tls_rpt(there)),
         };
         // Of these there must be one, or all count for nothing.
         let alone = match self.purpose {
             Purpose::Spf | Purpose::Dkim | Purpose::Dmarc | Purpose::MtaSts | Purpose::TlsRpt => alike.len() == 1,
             Purpose::Mx | Purpose::Address | Purpose::Srv => true,
         };
-        match (alike.is_empty(), alone && alike.iter().any(|there| does(there, &self.value))) {
-            (true, _) => Finding::Missing,
-            (false, true) => Finding::Ok,
-            (false, false) => Finding::Differs(alike.into_iter().map(|there| told(there)).collect()),
+        if alike.is_empty() {
+            return Finding::Missing;
         }
+        let mut why = None;
+        for there in &alike {
+            match does(there, &self.value) {
+                Ok(()) if alone => return Finding::Ok,
+                Ok(()) => {}
+                Err(reason) => why = why.or(reason),
+            }
+        }
+        if !alone {
+            why = Some("where there are several none of them counts".to_owned());
+        }
+        Finding::Differs { there: alike.into_iter().map(|there| told(there)).collect(), why }
     }
 }
 
@@ -234,11 +256,41 @@ fn same_srv(there: &str, wanted: &str) -> bool {
     place(there) == place(wanted)
 }
 
+fn same(is_same: bool) -> Result<(), Option<String>> {
+    if is_same { Ok(()) } else { Err(None) }
+}
+
 /// Whether the servers that take mail may send it: by `mx`, or in whatever other way if it is just as it is here.
-fn same_spf(there: &str, wanted: &str) -> bool {
+fn does_spf(there: &str, wanted: &str) -> Result<(), Option<String>> {
     let terms = |value: &str| value.split_whitespace().map(str::to_lowercase).collect::<BTreeSet<String>>();
-    let there = terms(there);
-    there == terms(wanted) || there.contains("mx") || there.contains("+mx")
+    match spf_names_mx(there.trim().as_bytes()) {
+        Ok(names_mx) => same(names_mx || terms(there) == terms(wanted)),
+        Err(flaw) => Err(Some(flaw.to_string())),
+    }
+}
+
+/// Whether it says what is to be done, without what others would ignore or guess, and names somebody who can be told if it names any.
+fn does_dmarc(there: &str) -> Result<(), Option<String>> {
+    let record = DmarcRecord::published(there.trim().as_bytes()).map_err(|flaw| Some(flaw.to_string()))?;
+    let mut addresses = record.aggregate_reports_to.iter().flat_map(|rua| rua.split(','));
+    match addresses.all(|uri| !dmarc::destinations(uri).is_empty()) {
+        true => Ok(()),
+        false => Err(Some("rua is made of addresses such as mailto:a@b.example with commas between them".to_owned())),
+    }
+}
+
+fn does_mta_sts(there: &str) -> Result<(), Option<String>> {
+    match mta_sts::policy_id([there.trim().as_bytes()]) {
+        Some(_) => Ok(()),
+        None => Err(Some("it has no id of 1 to 32 letters and digits".to_owned())),
+    }
+}
+
+fn does_tls_rpt(there: &str) -> Result<(), Option<String>> {
+    match tls::places([there.trim().as_bytes()]).is_empty() {
+        false => Ok(()),
+        true => Err(Some("rua names neither mailto:a@b.example nor https://b.example/".to_owned())),
+    }
 }
 
 /// Whether it publishes the same key.
@@ -256,11 +308,9 @@ fn tag(list: &str, name: &str) -> Option<String> {
 
 /// What strangers publish, for a person.
 fn told(there: &str) -> String {
-    let mut text: String = there.chars().take(TOLD_MAX_CHARS).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if text.len() < there.len() {
-        text.push_str("...");
-    }
-    text
+    let beginning: String = there.chars().take(TOLD_MAX_CHARS).collect();
+    let rest = if beginning.len() < there.len() { "..." } else { "" };
+    format!("{}{rest}", harmless(&beginning))
 }
 
 /// Text as a zone file has it (RFC 1035, section 5.1).
@@ -335,7 +385,12 @@ mod tests {
         use Finding::{Missing, NoAnswer, Ok};
         let all = records(&facts());
         let of = |purpose| all.iter().find(|record| record.purpose == purpose).unwrap();
-        let differs = |there: &[&str]| Finding::Differs(there.iter().map(|t| (*t).to_owned()).collect());
+        let told = |there: &[&str]| there.iter().map(|t| (*t).to_owned()).collect();
+        let differs = |there: &[&str]| Finding::Differs { there: told(there), why: None };
+        let several = |there: &[&str]| {
+            let why = Some("where there are several none of them counts".to_owned());
+            Finding::Differs { there: told(there), why }
+        };
         let rsa = format!("v=DKIM1; k=rsa; p={}", "A".repeat(392));
         let folded = format!("p={} {}", "A".repeat(200), "A".repeat(192));
         for (purpose, answers, finding) in [
@@ -348,7 +403,7 @@ mod tests {
             (Purpose::Spf, &["google-site=x", "v=spf1 mx -all"], Ok),
             (Purpose::Spf, &["v=spf1 include:a.test MX ~all"], Ok),
             (Purpose::Spf, &["v=spf1 ip4:192.0.2.1 -all"], differs(&["v=spf1 ip4:192.0.2.1 -all"])),
-            (Purpose::Spf, &["v=spf1 mx -all", "v=spf1 a"], differs(&["v=spf1 mx -all", "v=spf1 a"])),
+            (Purpose::Spf, &["v=spf1 mx -all", "v=spf1 a"], several(&["v=spf1 mx -all", "v=spf1 a"])),
             (Purpose::Spf, &["v=spf10 mx"], Missing),
             (Purpose::Dkim, &[&rsa], Ok),
             (Purpose::Dkim, &[&folded], Ok),
@@ -356,17 +411,16 @@ mod tests {
             (Purpose::Dkim, &["v=DKIM1; k=rsa; p=BBBB"], differs(&["v=DKIM1; k=rsa; p=BBBB"])),
             (Purpose::Dkim, &[], Missing),
             (Purpose::Dmarc, &["v=DMARC1; p=none"], Ok),
-            (Purpose::Dmarc, &["v=DMARC1"], differs(&["v=DMARC1"])),
             (
                 Purpose::Dmarc,
                 &["v=DMARC1; p=none", "v=DMARC1; p=reject"],
-                differs(&["v=DMARC1; p=none", "v=DMARC1; p=reject"]),
+                several(&["v=DMARC1; p=none", "v=DMARC1; p=reject"]),
             ),
+            (Purpose::Dmarc, &["v=DMARC1; p=none; rua=mailto:a@b.test!10m,mailto:c@d.test; ri=86400"], Ok),
             (Purpose::Dmarc, &["hello\n"], Missing),
             (Purpose::MtaSts, &["v=STSv1; id=1"], Ok),
-            (Purpose::MtaSts, &["v=STSv1"], differs(&["v=STSv1"])),
+            (Purpose::MtaSts, &["v=STSv1; id=20160831085700Z;"], Ok),
             (Purpose::TlsRpt, &["v=TLSRPTv1;rua=mailto:a@b.test"], Ok),
-            (Purpose::TlsRpt, &["v=TLSRPTv1"], differs(&["v=TLSRPTv1"])),
             (Purpose::Srv, &["0 5 465 mx1.example.org"], Ok),
             (Purpose::Srv, &["0 1 587 mx1.example.org"], differs(&["0 1 587 mx1.example.org"])),
             (Purpose::Srv, &["0 0 0 ."], differs(&["0 0 0 ."])),
@@ -379,11 +433,48 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_and_does_nothing_is_not_called_right() {
+        let all = records(&facts());
+        for (purpose, there, because) in [
+            (Purpose::Dmarc, "v=DMARC1", "p is"),
+            (Purpose::Dmarc, "v=DMARC1; p=foo", "p is"),
+            (Purpose::Dmarc, "v=DMARC1; p=reject; sp=foo", "sp and np"),
+            (Purpose::Dmarc, "v=DMARC1; p=reject; adkim=x", "adkim and aspf"),
+            (Purpose::Dmarc, "v=DMARC1; p=reject; pct=1000", "pct is"),
+            (Purpose::Dmarc, "v=DMARC1; p=reject; rua=nonsense", "rua is"),
+            (Purpose::Dmarc, "v=DMARC1; p=reject; rua=mailto:a@b.test,c@d.test", "rua is"),
+            (Purpose::Dmarc, "v=DMARC1; p=reject; rua=", "rua is"),
+            (Purpose::Spf, "v=spf1 -all mx", "nothing behind all"),
+            (Purpose::Spf, "v=spf1 mx -all foo:bar", "not of SPF's grammar"),
+            (Purpose::Spf, "v=spf1 mx +all", "+all lets everybody"),
+            (Purpose::MtaSts, "v=STSv1", "no id"),
+            (Purpose::MtaSts, "v=STSv1; id=abc-def", "no id"),
+            (Purpose::MtaSts, "v=STSv1; id=\u{1b}", "no id"),
+            (Purpose::TlsRpt, "v=TLSRPTv1", "rua names"),
+            (Purpose::TlsRpt, "v=TLSRPTv1; rua=foo", "rua names"),
+            (Purpose::TlsRpt, "v=TLSRPTv1; rua=http://a.test/", "rua names"),
+        ] {
+            let record = all.iter().find(|record| record.purpose == purpose).unwrap();
+            match record.compare(Some(&[there.to_owned()])) {
+                Finding::Differs { why: Some(why), .. } => assert!(why.contains(because), "{there}: {why}"),
+                other => panic!("{there}: {other:?}"),
+            }
+        }
+        // What is to be published is right by the same measure.
+        for record in all.iter().filter(|record| record.purpose != Purpose::Address) {
+            assert_eq!(record.compare(Some(std::slice::from_ref(&record.value))), Finding::Ok, "{record:?}");
+        }
+    }
+
+    #[test]
     fn what_strangers_publish_is_told_in_short_and_without_what_moves_a_terminal() {
         let mx = &records(&facts())[0];
         let long = format!("5 \u{1b}[2J{}", "x".repeat(10_000));
-        let Finding::Differs(there) = mx.compare(Some(&[long])) else { panic!("it is another one") };
+        let Finding::Differs { there, .. } = mx.compare(Some(&[long])) else { panic!("it is another one") };
         assert!(there[0].starts_with("5 ?[2J") && there[0].chars().count() == TOLD_MAX_CHARS + 3);
+        let turned = "5 \u{202e}gro.elpmaxe\u{2066}\u{200f}\u{feff}\u{9b}".to_owned();
+        let Finding::Differs { there, .. } = mx.compare(Some(&[turned])) else { panic!("it is another one") };
+        assert_eq!(there, ["5 ?gro.elpmaxe????"]);
         let text = DomainRecord { name: "a.test".into(), purpose: Purpose::Dmarc, value: "a\"b\\".into() };
         assert_eq!(text.zone_line(), "a.test. IN TXT \"a\\\"b\\\\\"");
     }
