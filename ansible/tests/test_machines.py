@@ -24,6 +24,13 @@ def test_devops_may_look_and_reload_and_nothing_else(host):
     assert "(ALL : ALL) NOPASSWD: ALL" in host.run("sudo -l -U deploy").stdout
 
 
+def test_devops_reads_no_file_as_root_by_an_argument(host):
+    assert host.run("runuser -u devops -- sudo -n mailraft status --json").rc == 0
+    for arguments in ["--token-file /etc/shadow", "--json --admin http://127.0.0.1:1 --token-file /etc/mailraft/root.key", "--dir /root"]:
+        refused = host.run(f"runuser -u devops -- sudo -n mailraft status {arguments}")
+        assert refused.rc != 0 and "a password is required" in refused.stderr
+
+
 def test_firewall_drops_by_default_for_both_families(host):
     rules = json.loads(host.run("nft --json list table inet mailraft").stdout)["nftables"]
     chains = {c["chain"]["name"]: c["chain"] for c in rules if "chain" in c}
