@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mailraft_feedback::dmarc::Messages;
 use mailraft_feedback::tls::{Failure, Sessions};
-use mailraft_feedback::{Collector, DAY_SECONDS, Day, Kind, Lost};
+use mailraft_feedback::{DAY_SECONDS, Day, Lost};
 use mailraft_outbound::tls::report::AppliedPolicy;
 use mailraft_sender_auth::{Disposition, Envelope, Verdict};
 
@@ -35,6 +35,15 @@ struct Inner {
     counts_dmarc: AtomicBool,
     sessions: Mutex<Sessions>,
     messages: Mutex<Messages>,
+    /// What somebody asks for page by page: a day that is over does not change.
+    asked: Mutex<Option<Asked>>,
+}
+
+/// The parts of a day.
+struct Asked {
+    what: What,
+    day: u64,
+    parts: Vec<Bytes>,
 }
 
 impl Counted {
@@ -52,6 +61,7 @@ impl Counted {
             counts_dmarc: AtomicBool::default(),
             sessions: Mutex::new(sessions),
             messages: Mutex::new(messages),
+            asked: Mutex::default(),
         }));
         counted.set(switches);
         counted
@@ -97,9 +107,9 @@ impl Counted {
             FeedbackQuestion::Parts { day, .. } | FeedbackQuestion::Told { day } if day >= today => {
                 FeedbackAnswer::NotNow
             }
-            FeedbackQuestion::Parts { what: What::Sessions, day, from } => parts(lock(&self.0.sessions).day(day), from),
-            FeedbackQuestion::Parts { what: What::Messages, day, from } => parts(lock(&self.0.messages).day(day), from),
+            FeedbackQuestion::Parts { what, day, from } => self.parts(what, day, from as usize),
             FeedbackQuestion::Told { day } => {
+                *lock(&self.0.asked) = None;
                 let sessions = lock(&self.0.sessions).forget_told(day).is_some();
                 let messages = lock(&self.0.messages).forget_told(day).is_some();
                 if sessions || messages {
@@ -109,6 +119,29 @@ impl Counted {
                 FeedbackAnswer::Noted
             }
         }
+    }
+
+    /// Some parts of a day, if there is any. All of them are made at once, as nothing is counted meanwhile.
+    fn parts(&self, what: What, day: u64, from: usize) -> FeedbackAnswer {
+        let mut asked = lock(&self.0.asked);
+        let is_it = |of: &Asked| from > 0 && (of.what, of.day) == (what, day);
+        let of = match asked.take().filter(is_it) {
+            Some(of) => of,
+            None => Asked { what, day, parts: self.all_parts(what, day) },
+        };
+        let end = from.saturating_add(PARTS_AT_ONCE).min(of.parts.len());
+        let parts = of.parts.get(from..end).unwrap_or_default().to_vec();
+        let more = end < of.parts.len();
+        *asked = more.then_some(of);
+        FeedbackAnswer::Parts { parts, more }
+    }
+
+    fn all_parts(&self, what: What, day: u64) -> Vec<Bytes> {
+        let parts = match what {
+            What::Sessions => lock(&self.0.sessions).day(day).map(Day::encode),
+            What::Messages => lock(&self.0.messages).day(day).map(Day::encode),
+        };
+        parts.unwrap_or_default().into_iter().map(Bytes::from).collect()
     }
 
     /// Writes down what is counted, in the place of what was. Blocking.
@@ -160,21 +193,13 @@ impl Default for Counted {
             counts_dmarc: AtomicBool::default(),
             sessions: Mutex::default(),
             messages: Mutex::default(),
+            asked: Mutex::default(),
         }))
     }
 }
 
-/// Some parts of a day, if there is any.
-fn parts<K: Kind>(day: Option<&Day<K>>, from: u32) -> FeedbackAnswer {
-    let all = day.map(Day::encode).unwrap_or_default();
-    let end = (from as usize).saturating_add(PARTS_AT_ONCE);
-    let more = end < all.len();
-    let parts = all.into_iter().skip(from as usize).take(PARTS_AT_ONCE).map(Bytes::from).collect();
-    FeedbackAnswer::Parts { parts, more }
-}
-
-fn lock<K: Kind>(collector: &Mutex<Collector<K>>) -> MutexGuard<'_, Collector<K>> {
-    collector.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

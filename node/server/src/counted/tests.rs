@@ -178,6 +178,20 @@ async fn who_has_many_domains_fills_the_bounds_and_no_more_and_the_file_has_room
     node.set(11 * DAY_SECONDS);
     let before = told(&counted, 10);
     assert!(before.domains().count() > 1_000);
+    assert!(lock(&counted.0.asked).is_none(), "nothing is kept once all is told");
+    // Whoever is asked by two, in turn, tells each his own, and makes the parts no more often than somebody begins.
+    let ask = |what, from| match counted.answer_now(FeedbackQuestion::Parts { what, day: 10, from }) {
+        FeedbackAnswer::Parts { parts, more } => (parts, more),
+        other => panic!("{other:?}"),
+    };
+    let next = PARTS_AT_ONCE as u32;
+    let (first, second) = (ask(What::Sessions, 0), ask(What::Sessions, next));
+    assert!(first.1 && first != second);
+    assert_eq!(ask(What::Messages, next), {
+        ask(What::Messages, 0);
+        ask(What::Messages, next)
+    });
+    assert_eq!((ask(What::Sessions, next), ask(What::Sessions, 0)), (second, first));
     counted.write();
     assert_eq!(told(&node.start(), 10), before);
 }
