@@ -102,6 +102,8 @@ pub enum Lost {
     Broken(String),
     /// [`Client::deadline`] passed.
     Silent,
+    /// All the time that there was for it is over, though the server said something now and then.
+    Slow,
     /// This node ends, or leads no longer.
     Abandoned,
 }
@@ -342,6 +344,7 @@ impl Client {
             Lost::Closed => "the server closed the connection".to_owned(),
             Lost::Broken(error) => format!("the connection broke: {error}"),
             Lost::Silent => format!("the server said nothing for {} seconds", self.deadline().as_secs()),
+            Lost::Slow => "the server took too long until the time for this attempt was over".to_owned(),
             Lost::Abandoned => "this server had to end the connection".to_owned(),
         };
         let phase = self.phase();

@@ -104,6 +104,7 @@ impl Talk {
             "lost" => self.client.lost(&match rest {
                 "closed" => Lost::Closed,
                 "silent" => Lost::Silent,
+                "slow" => Lost::Slow,
                 "abandoned" => Lost::Abandoned,
                 error => Lost::Broken(error.to_owned()),
             }),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::counting::{Counting, Ends};
 use super::kept::{Connection, KeptConnections, Way};
 use super::tls::{HandshakeError, OutboundTls};
-use super::wire::{Io, READ_MAX_BYTES, within, write};
+use super::wire::{Io, READ_MAX_BYTES, too_long, within, write};
 
 /// Until the message is wanted a connection takes no longer than this, however slowly a server speaks.
 const BEFORE_MESSAGE_MAX: Duration = Duration::from_secs(3 * 60);
@@ -292,7 +292,7 @@ async fn converse<M: Outgoing + Send>(
                     Ok(Ok(0)) => client.lost(&Lost::Closed),
                     Ok(Ok(read)) => client.input(&buffer[..read]),
                     Ok(Err(error)) => client.lost(&Lost::Broken(error.to_string())),
-                    Err(_) => client.lost(&Lost::Silent),
+                    Err(_) => client.lost(&too_long(until)),
                 }
             }
             Step::StartTls => {

@@ -27,6 +27,11 @@ pub async fn write(client: &mut Client, io: &mut Box<dyn Io>, bytes: &[u8], unti
     match timeout(within(client, until), written).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => client.lost(&Lost::Broken(error.to_string())),
-        Err(_) => client.lost(&Lost::Silent),
+        Err(_) => client.lost(&too_long(until)),
     }
+}
+
+/// What took too long: this step, or all of them.
+pub fn too_long(until: Instant) -> Lost {
+    if Instant::now() < until { Lost::Silent } else { Lost::Slow }
 }
