@@ -493,6 +493,15 @@ fn what_an_earlier_owner_let_go_is_not_sent_again_if_it_is_told_in_time() {
         successor.world.env.wall.0 += u64::try_from(just_before.as_millis()).unwrap();
         successor.run(|owner, env, out| owner.again(env, out));
         assert!(successor.outwards.is_empty());
+        // Mail that comes meanwhile nobody else can have begun.
+        accept_for_outside(&mut successor);
+        let new = successor.outwards.pop().unwrap();
+        assert!(successor.outwards.is_empty() && new.item != item);
+        successor.run(|owner, env, out| {
+            let sent = vec![attempt(AttemptEnd::Sent { report: None })];
+            owner.outward_ended(env, new.number, OutwardOutcome::Attempted(sent), out);
+        });
+        assert_eq!(successor.heard(), "A");
         let said = |end| Command::ChangeQueue { change: QueueChange::Attempted { item, attempts: vec![attempt(end)] } };
         for end in [AttemptEnd::Failed, AttemptEnd::Deferred { next: UnixMillis(0) }] {
             successor.ask(1, said(end));

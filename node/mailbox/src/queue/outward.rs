@@ -11,7 +11,7 @@ use mailraft_storage::{CommandId, UnixMillis};
 
 use super::items::{Items, Line, RecipientId};
 use super::places::{Pace, Places, Sender};
-use crate::accepted::{ASKED_FOR, Attempt, DeliveryStage, QueueChange, ReportKind, Told};
+use crate::accepted::{ASKED_FOR, AT_ONCE, Attempt, DeliveryStage, QueueChange, ReportKind, Told};
 use crate::plant::{self, Fault};
 
 /// Messages of one queue mailbox that are being sent at once.
@@ -33,10 +33,15 @@ pub const REPORT_RECIPIENTS_MAX: usize = 100;
 /// What an earlier owner had let go has so long to be answered, and the answer to come here from the node that got it, before an
 /// owner begins to send what was due when it came: nobody else can know what is under way.
 pub const PREDECESSOR_GRACE: Duration = Duration::from_secs(10);
+/// What came so long after an owner did no earlier one had begun, though that one's clock may have been ahead.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 /// Before what could not be attempted is begun again for the first time; twice as long each time after.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// No longer than this.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// No item has a greater id.
+const LAST: CommandId = CommandId([u8::MAX; 16]);
 
 /// Something that leaves the queue mailbox other than to a mailbox of the cluster's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,8 +124,16 @@ pub struct Outwards {
     last_line: Option<Line>,
     last: u64,
     wakes_at: Option<Duration>,
-    /// Nothing is sent before.
-    rests_until: Duration,
+    rest: Option<Rest>,
+}
+
+/// What an earlier owner may have let go.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    /// It is not sent before.
+    until: Duration,
+    /// It was due then, and had come by then.
+    due: UnixMillis,
 }
 
 /// What is under way, when it was begun, and of which pace its place is, if it has one.
@@ -145,7 +158,7 @@ impl Default for Outwards {
             last_line: None,
             last: 0,
             wakes_at: None,
-            rests_until: Duration::ZERO,
+            rest: None,
         }
     }
 }
@@ -196,11 +209,10 @@ impl Due {
 impl Outwards {
     /// The queue of an owner that begins. An earlier one may be sending what is due; what falls due later it never began.
     pub fn loaded(&mut self, now: Duration, wall: UnixMillis, items: &Items) {
-        // The earlier one's clock may have been ahead.
-        let due_ms = wall.0.saturating_add(u64::try_from(PREDECESSOR_GRACE.as_millis()).unwrap_or(u64::MAX));
-        let is_due = |(due, _, _): &(UnixMillis, CommandId, u32)| due.0 <= due_ms;
+        let due = UnixMillis(wall.0.saturating_add(u64::try_from(CLOCKS_DIFFER.as_millis()).unwrap_or(u64::MAX)));
+        let is_due = |(at, _, _): &(UnixMillis, CommandId, u32)| *at <= due;
         if items.sendings().values().any(|line| line.first().is_some_and(is_due)) {
-            self.rests_until = now + PREDECESSOR_GRACE;
+            self.rest = Some(Rest { until: now + PREDECESSOR_GRACE, due });
         }
     }
 
@@ -324,9 +336,6 @@ impl Outwards {
             // One that ends says so, and then it is looked again.
             return;
         }
-        if now < self.rests_until {
-            return self.wake(self.rests_until);
-        }
         let all = items.sendings();
         let may = |(domain, sender): &&Line| self.places.has_room(*sender, self.quick.pace(domain));
         // Those behind the one that had its turn last, then the others.
@@ -371,7 +380,24 @@ impl Outwards {
     /// The earliest item that is due in a line, and for whom.
     fn due(&mut self, now: Duration, wall: UnixMillis, items: &Items, line: &Line) -> Option<Due> {
         let mut found: Option<Due> = None;
-        for (due, item, recipient) in items.sendings().get(line)? {
+        let of_line = items.sendings().get(line)?;
+        // New mail, then what is tried again, without what rests; or all.
+        let (new, again) = match self.rest.filter(|rest| now < rest.until) {
+            Some(Rest { until, due }) => {
+                self.wake(until);
+                let first_new = CommandId::v7(UnixMillis(due.0.saturating_add(1)), 0);
+                let new = (Bound::Included((AT_ONCE, first_new, 0)), Bound::Included((AT_ONCE, LAST, u32::MAX)));
+                (
+                    of_line.range(new),
+                    of_line.range((Bound::Excluded((due.max(AT_ONCE), LAST, u32::MAX)), Bound::Unbounded)),
+                )
+            }
+            None => {
+                let none = Bound::Excluded((UnixMillis(u64::MAX), LAST, u32::MAX));
+                (of_line.range(..), of_line.range((none, Bound::Unbounded)))
+            }
+        };
+        for (due, item, recipient) in new.chain(again) {
             let id = (*item, *recipient);
             if *due > wall && plant::is(Fault::SendingSleeps) {
                 break;
