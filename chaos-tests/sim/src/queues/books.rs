@@ -192,7 +192,11 @@ impl Books {
                 let is_meant = |number: &u32| recipients.is_empty() || recipients.contains(number);
                 for (_, recipient) in (0..).zip(&mut item.recipients).filter(|(number, _)| is_meant(number)) {
                     match decision {
-                        QueueDecision::Hold => recipient.held = true,
+                        QueueDecision::Hold => {
+                            recipient.held = true;
+                            // When it goes on it is late once more, and its sender hears that again.
+                            recipient.told.remove(&ReportKind::Delayed);
+                        }
                         QueueDecision::Release | QueueDecision::Retry => recipient.held = false,
                         QueueDecision::Return => recipient.returned = true,
                         QueueDecision::Drop => recipient.dropped = true,
