@@ -10,8 +10,6 @@ mod date;
 mod decoder;
 mod finding;
 mod folders;
-mod items;
-mod notify;
 mod objectid;
 mod opened;
 mod outcome;

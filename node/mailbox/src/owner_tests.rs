@@ -11,8 +11,7 @@ use mailraft_storage::{CommandId, Env, MailboxId, ProposalOutcome, RowBatch, Row
 use crate::accepted::{
     AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, Diagnosis, QueueChange, QueueDecision,
 };
-use crate::api::{Answer, Change, Command, FetchWhat, FolderId, Refusal, STATUSES_MAX, StoreMode, Watching, ZonedTime};
-use crate::flags::{Flags, SystemFlag};
+use crate::api::{Answer, Change, Command, FetchWhat, FolderId, ZonedTime};
 use crate::harness::{REPLICA, World};
 use crate::owner::{AHEAD_MAX_READS, Ask, HELD_MAX_EVENTS, Lead, MailboxOwner, Own, Step};
 use crate::queue::outward::{Outward, OutwardOutcome, PREDECESSOR_GRACE};
@@ -142,7 +141,6 @@ impl Shell {
                 Change::Added(m) => format!("+{}", m[0].uid),
                 _ => "E".to_owned(),
             },
-            (1, Reply::Notice(notice)) => format!("{notice:?}"),
             (1, Reply::Detached(why)) => format!("{why:?}"),
             _ => String::new(),
         };
@@ -174,112 +172,6 @@ fn what_happens_while_a_read_waits_for_its_barrier_is_told_after_its_answer() {
     assert_eq!(shell.heard(), "A +3");
     shell.append(2);
     assert_eq!(shell.heard(), "+4");
-}
-
-#[test]
-fn who_watches_hears_of_folders_that_are_not_open_and_not_of_what_it_did_itself() {
-    let mut shell = Shell::new();
-    let inbox = FolderId(1);
-    shell.append(2);
-    assert_eq!(shell.heard(), "", "nobody watches");
-    shell.ask(1, Command::Watch { what: Watching::Folders });
-    shell.append(2);
-    assert_eq!(shell.heard(), "", "the barrier has not answered");
-    shell.confirm(Lead::Confirmed);
-    assert_eq!(shell.heard(), "A Messages(FolderId(1))");
-    let flag = |uid: u32| Command::Store {
-        folder: inbox,
-        uids: [uid].into_iter().collect(),
-        mode: StoreMode::Add,
-        flags: Flags::none().with(SystemFlag::Seen),
-        unchanged_since: None,
-    };
-    shell.ask(2, flag(1));
-    assert_eq!(shell.heard(), "Flags(FolderId(1))");
-    shell.ask(1, flag(2));
-    shell.append(1);
-    assert_eq!(shell.heard(), "A A", "what it did itself");
-    shell.ask(2, Command::Remove { folder: inbox, uids: [1].into_iter().collect() });
-    assert_eq!(shell.heard(), "Messages(FolderId(1))");
-    let named = |command: Command, shell: &mut Shell| {
-        shell.ask(2, command);
-        shell.heard()
-    };
-    let create = |name: &str| Command::CreateFolder { name: name.into() };
-    let rename = |from: &str, to: &str| Command::RenameFolder { from: from.into(), to: to.into() };
-    let delete = |name: &str| Command::DeleteFolder { name: name.into() };
-    let subscribe = |on| Command::Subscribe { name: "inbox/x".into(), on };
-    assert_eq!(named(create("a/b"), &mut shell), "Made(\"a\") Made(\"a/b\")");
-    assert_eq!(
-        named(rename("a/b", "c/d"), &mut shell),
-        "Made(\"c\") Renamed { from: \"a/b\", to: \"c/d\" }",
-        "what is below it, or was above it, is no news"
-    );
-    assert_eq!(named(delete("c"), &mut shell), "Removed(\"c\")", "it stays as a level");
-    assert_eq!(named(create("c"), &mut shell), "Made(\"c\")", "it is a folder again");
-    named(delete("c"), &mut shell);
-    assert_eq!(named(delete("c/d"), &mut shell), "Removed(\"c/d\") Removed(\"c\")", "the level goes with it");
-    assert_eq!(named(subscribe(true), &mut shell), "Subscription(\"INBOX/x\")");
-    assert_eq!(named(subscribe(true), &mut shell), "", "nothing changed");
-    assert_eq!(named(subscribe(false), &mut shell), "Subscription(\"INBOX/x\")");
-    shell.ask(1, select());
-    shell.confirm(Lead::Confirmed);
-    shell.heard();
-    shell.append(2);
-    assert_eq!(shell.heard(), "+4", "of the open folder it hears all, once");
-    shell.ask(1, Command::Unselect);
-    shell.append(2);
-    shell.confirm(Lead::Confirmed);
-    assert_eq!(shell.heard(), "A Messages(FolderId(1))", "it is not open any more");
-    shell.ask(1, Command::Watch { what: Watching::Nothing });
-    shell.confirm(Lead::Confirmed);
-    shell.append(2);
-    assert_eq!(shell.heard(), "A");
-}
-
-#[test]
-fn notices_behind_a_read_are_bounded_as_events_are() {
-    let mut shell = Shell::new();
-    shell.ask(1, Command::Watch { what: Watching::Folders });
-    shell.confirm(Lead::Confirmed);
-    shell.heard();
-    shell.ask(1, Command::Sync);
-    // A folder is made with all levels above it.
-    let mut makes = |top: usize, levels: usize| {
-        let name = format!("{top}{}", "/x".repeat(levels - 1));
-        shell.ask(2, Command::CreateFolder { name });
-        shell.heard()
-    };
-    let levels = 400;
-    for top in 0..HELD_MAX_EVENTS / levels {
-        assert_eq!(makes(top, levels), "");
-    }
-    assert_eq!(makes(100, HELD_MAX_EVENTS % levels), "");
-    assert_eq!(makes(101, 1), "Gone", "it attaches again, and looks itself");
-}
-
-#[test]
-fn folders_are_counted_where_they_have_changed() {
-    let mut shell = Shell::new();
-    shell.append(2);
-    let counts = |shell: &mut Shell, known: Vec<(FolderId, u64)>| {
-        shell.ask(1, Command::Statuses { known });
-        shell.confirm(Lead::Confirmed);
-        match shell.replies.drain(..).last() {
-            Some((1, Reply::Answer { result: Ok(Answer::Statuses(counts)), .. })) => Ok(counts),
-            Some((1, Reply::Answer { result: Err(refusal), .. })) => Err(refusal),
-            other => panic!("{other:?}"),
-        }
-    };
-    let all = counts(&mut shell, vec![(FolderId(1), 0), (FolderId(3), 0), (FolderId(99), 0)]).unwrap();
-    let brief: Vec<_> = all.iter().map(|(id, c)| (id.0, c.messages, c.unseen, c.uid_next)).collect();
-    assert_eq!(brief, [(1, 1, 1, 2), (3, 0, 0, 1)], "one that is no more is left out");
-    let known: Vec<_> = all.iter().map(|(id, c)| (*id, c.highest_modseq)).collect();
-    assert_eq!(counts(&mut shell, known.clone()), Ok(Vec::new()));
-    shell.append(2);
-    assert_eq!(counts(&mut shell, known).unwrap().len(), 1);
-    let too_many = (0..=STATUSES_MAX as u32).map(|n| (FolderId(n), 0)).collect();
-    assert!(matches!(counts(&mut shell, too_many), Err(Refusal::Limit(_))));
 }
 
 #[test]

@@ -5,7 +5,6 @@ use mailraft_storage::CommandId;
 use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, DeliveryStage, Diagnosis, QueueChange, RecipientAsked};
 use crate::api::{Answer, AppendedMessage, Change, Command, Event, Fetched, FolderInfo, MessageState, NewMessage};
 use crate::flags::{Flags, KeywordMemory};
-use crate::notice::Notice;
 use crate::uids::UidSet;
 
 /// What a command takes beside its texts, in bytes, roughly.
@@ -33,14 +32,12 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             | Command::List
             | Command::Quota
             | Command::Unselect
-            | Command::Watch { .. }
             | Command::ReadChunk { .. }
             | Command::Maildrop => 0,
             Command::Status { folder } | Command::Select { folder, .. } | Command::CountDeleted { folder } => {
                 folder.len()
             }
             Command::ReadChunks { chunks } => std::mem::size_of_val(chunks.as_slice()),
-            Command::Statuses { known } => std::mem::size_of_val(known.as_slice()),
             Command::Resume { known, .. } => set(known),
             Command::Fetch { uids, .. }
             | Command::SaveDates { uids, .. }
@@ -121,7 +118,6 @@ pub fn answer_bytes(answer: &Answer) -> usize {
             Answer::Folders(folders) => {
                 folders.iter().map(|folder| size_of::<FolderInfo>() + folder.name.len()).sum::<usize>()
             }
-            Answer::Statuses(statuses) => std::mem::size_of_val(statuses.as_slice()),
             Answer::Selected(selected) => states_bytes(&selected.messages),
             Answer::Resumed(resumed) => states_bytes(&resumed.changed) + set_bytes(&resumed.vanished),
             Answer::Fetched(fetched) => {
@@ -169,16 +165,6 @@ pub fn event_bytes(event: &Event) -> usize {
             Change::Added(messages) | Change::Flagged(messages) => states_bytes(messages),
             Change::Expunged(uids) => set_bytes(uids),
             Change::FolderDeleted => 0,
-        }
-}
-
-/// What a notice takes, in bytes, roughly.
-pub fn notice_bytes(notice: &Notice) -> usize {
-    MESSAGE_BYTES
-        + match notice {
-            Notice::Anew | Notice::Messages(_) | Notice::Flags(_) => 0,
-            Notice::Made(name) | Notice::Removed(name) | Notice::Subscription(name) => name.len(),
-            Notice::Renamed { from, to } => from.len() + to.len(),
         }
 }
 

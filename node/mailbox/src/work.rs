@@ -15,7 +15,6 @@ use crate::api::{Change, EmailId, Event, FolderId, MessageState, Refusal};
 use crate::flags::{Flags, KEYWORD_MAX_BYTES, KEYWORDS_MAX};
 use crate::heard::Heard;
 use crate::limits::Limits;
-use crate::notice::{News, Notice};
 use crate::plant::{self, Fault};
 use crate::records::{
     EmailInfo, ExpungedRecord, FlagGroup, FlagPageRecord, MailboxKey, PAGE_UIDS, PackedUids, PlaceRecord, StageId,
@@ -98,7 +97,7 @@ pub(crate) struct Work<'a> {
     pub state: State,
     pub rows: BTreeMap<RowKey, Row>,
     pub requires: BTreeSet<RowKey>,
-    pub news: Vec<News>,
+    pub events: Vec<Event>,
     /// Folders whose own row is to be written.
     pub touched: BTreeSet<FolderId>,
 }
@@ -112,7 +111,7 @@ impl<'a> Work<'a> {
             state: state.clone(),
             rows: BTreeMap::new(),
             requires: BTreeSet::new(),
-            news: Vec::new(),
+            events: Vec::new(),
             touched: BTreeSet::new(),
         }
     }
@@ -290,12 +289,7 @@ impl<'a> Work<'a> {
     }
 
     pub fn tell(&mut self, folder: FolderId, modseq: u64, change: Change) {
-        self.news.push(News::InFolder(Event { folder, origin: self.command, modseq, change }));
-    }
-
-    /// Tells those that watch all folders.
-    pub fn notify(&mut self, notice: Notice) {
-        self.news.push(News::OfFolders { origin: self.command, notice });
+        self.events.push(Event { folder, origin: self.command, modseq, change });
     }
 
     /// What the change takes of an entry, in bytes, as an upper bound.

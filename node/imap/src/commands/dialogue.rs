@@ -6,8 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mailraft_mailbox::api::StoreMode;
-use mailraft_mailbox::{Command, Flags, SystemFlag, UidSet};
+use mailraft_mailbox::{Command, UidSet};
 use mailraft_protocol::{Engine, Turn};
 
 use crate::testing::{Talk, Unknown, logged_in, selected};
@@ -99,20 +98,6 @@ fn happens(what: &str, talk: &mut Talk) {
         }
         Some(("create", name)) => drop(store.mailbox.others(Command::CreateFolder { name: name.into() })),
         Some(("delete", name)) => drop(store.mailbox.others(Command::DeleteFolder { name: name.into() })),
-        Some(("append", name)) => store.mailbox.append(name, b"Subject: x\r\n\r\n"),
-        Some(("rename", names)) => {
-            let (from, to) = names.split_once(' ').unwrap();
-            store.mailbox.others(Command::RenameFolder { from: from.into(), to: to.into() });
-        }
-        Some(("unsubscribe", name)) => drop(store.mailbox.others(Command::Subscribe { name: name.into(), on: false })),
-        Some(("see" | "flag", of)) => {
-            let (name, uid) = of.split_once(' ').unwrap();
-            let flag = if what.starts_with("see") { SystemFlag::Seen } else { SystemFlag::Flagged };
-            let (folder, uid) = (store.mailbox.folder(name), number(uid));
-            let (mode, flags) = (StoreMode::Add, Flags::none().with(flag));
-            let uids = UidSet::range(uid, uid);
-            store.mailbox.others(Command::Store { folder, uids, mode, flags, unchanged_since: None });
-        }
         Some(("subscribe", name)) => drop(store.mailbox.others(Command::Subscribe { name: name.into(), on: true })),
         Some(("expunge", uid)) => store.mailbox.expunge(UidSet::range(number(uid), number(uid))),
         Some(("meanwhile", uid)) => store.meanwhile = Some(UidSet::range(number(uid), number(uid))),
@@ -131,8 +116,6 @@ fn happens(what: &str, talk: &mut Talk) {
             "unknown, not done" => store.unknown = Some(Unknown::NotDone),
             "lost" => store.lost = true,
             "slow" => store.slow = true,
-            "away" => store.away = true,
-            "back" => (store.away, store.is_back) = (false, true),
             "due" => store.progress_due = true,
             other => panic!("{other:?} can't happen"),
         },

@@ -1,7 +1,7 @@
 //! The real mailbox as a session asks for it, with what may go wrong on the way.
 
 use mailraft_mailbox::api::{AppendedMessage, FolderId, NewMessage, ZonedTime};
-use mailraft_mailbox::{Answer, Command, Event, Flags, Notice, UidSet};
+use mailraft_mailbox::{Answer, Command, Event, Flags, UidSet};
 use mailraft_message::octets;
 use mailraft_protocol::{Failure, Mailbox, Refusal};
 use mailraft_real_mailbox::{RealMailbox, Who};
@@ -52,10 +52,6 @@ pub struct TestStore {
     /// What the command holds, and the most bytes that one may.
     pub held: usize,
     pub held_max: usize,
-    /// What happens to other folders does not arrive, as between two owners.
-    pub away: bool,
-    /// There is an owner again.
-    pub is_back: bool,
     /// Events arrive only before an answer, as over a slow link.
     pub slow: bool,
     events: Vec<Event>,
@@ -83,8 +79,6 @@ impl TestStore {
             progress_due: false,
             held: 0,
             held_max: usize::MAX,
-            away: false,
-            is_back: false,
             slow: false,
             events: Vec::new(),
             receiving: Vec::new(),
@@ -107,7 +101,7 @@ impl TestStore {
 
     /// Whether there are events that have arrived.
     pub fn has_events(&self) -> bool {
-        self.is_back || !self.events.is_empty() || (!self.slow && self.mailbox.has_events())
+        !self.events.is_empty() || (!self.slow && self.mailbox.has_events())
     }
 
     fn received(&mut self) -> Result<Vec<NewMessage>, Failure> {
@@ -224,19 +218,6 @@ impl Mailstore for TestStore {
             self.events.extend(self.mailbox.take_events());
         }
         std::mem::take(&mut self.events)
-    }
-
-    fn take_notices(&mut self) -> Vec<Notice> {
-        let mut notices = self.mailbox.take_notices();
-        if self.away {
-            notices.clear();
-        }
-        notices.extend(std::mem::take(&mut self.is_back).then_some(Notice::Anew));
-        notices
-    }
-
-    fn keep_for_notify(&mut self, bytes: usize) -> Result<(), Refusal> {
-        if bytes > self.held_max { Err(Refusal::Overloaded) } else { Ok(()) }
     }
 
     fn client_went_on(&mut self) {

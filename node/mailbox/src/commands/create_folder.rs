@@ -3,7 +3,6 @@
 use super::subscribe;
 use crate::api::{Answer, FOLDERS_MAX, FolderId, HIERARCHY_SEPARATOR, Refusal, SpecialUse};
 use crate::names;
-use crate::notice::Notice;
 use crate::plant::{self, Fault};
 use crate::records::FolderRecord;
 use crate::work::Work;
@@ -41,7 +40,7 @@ pub fn create_folder(work: &mut Work<'_>, name: &str) -> Result<Answer, Refusal>
     let name = names::canonical(name.strip_suffix(HIERARCHY_SEPARATOR).unwrap_or(name))?;
     match work.state.named(&name) {
         Some(id) if work.opened(id).is_ok() => return Err(Refusal::FolderExists),
-        Some(id) => revive(work, id, &name)?,
+        Some(id) => revive(work, id)?,
         None => {
             make(work, &name, None)?;
         }
@@ -87,7 +86,6 @@ pub fn make(work: &mut Work<'_>, name: &str, special_use: Option<SpecialUse>) ->
     };
     work.state.add_folder(id, name.to_owned(), record);
     work.touched.insert(id);
-    work.notify(Notice::Made(name.to_owned()));
     Ok(id)
 }
 
@@ -101,12 +99,11 @@ pub fn make_above(work: &mut Work<'_>, name: &str) -> Result<Option<FolderId>, R
 }
 
 /// Makes a level that was deleted a folder again, with another UIDVALIDITY.
-fn revive(work: &mut Work<'_>, id: FolderId, name: &str) -> Result<(), Refusal> {
+fn revive(work: &mut Work<'_>, id: FolderId) -> Result<(), Refusal> {
     let (uid_validity, modseq) = (next_uid_validity(work)?, work.next_modseq());
     let folder = work.touch(id, modseq)?;
     folder.record.selectable = true;
     folder.record.uid_validity = uid_validity;
-    work.notify(Notice::Made(name.to_owned()));
     Ok(())
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::api::{Answer, Change, FolderId, Refusal};
 use crate::names;
-use crate::notice::Notice;
 use crate::records::{PAGE_UIDS, folder_key, page_of};
 use crate::state::Dead;
 use crate::uids::UidSet;
@@ -21,7 +20,6 @@ pub fn delete_folder(work: &mut Work<'_>, name: &str) -> Result<Answer, Refusal>
         return Err(Refusal::NotAllowed("this level has folders below it".to_owned()));
     }
     empty(work, id)?;
-    work.notify(Notice::Removed(name.clone()));
     if !has_below {
         remove(work, id, &name);
         prune_above(work, &name);
@@ -38,7 +36,6 @@ pub fn prune_above(work: &mut Work<'_>, name: &str) {
             break;
         }
         remove(work, id, above);
-        work.notify(Notice::Removed(above.to_owned()));
         name = above;
     }
 }
