@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mailraft_mailbox::accepted::{
-    DeliveryStage, Diagnosis, HeldBecause, QueueDecision, QueuedAsked, QueuedDetail, QueuedItem, ReportKind,
+    AT_ONCE, DeliveryStage, Diagnosis, HeldBecause, QueueDecision, QueuedAsked, QueuedDetail, QueuedItem, ReportKind,
 };
 use mailraft_mailbox::{Answer, Command};
 use mailraft_storage::{CommandId, PartitionId};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::api::error;
+use crate::environment::wall;
 use crate::queues::{ITEMS_MAX, ask, items};
 use crate::services::Services;
 use crate::trail::Step;
@@ -207,6 +208,8 @@ fn of_detail(
             let mut line = with_reason(json!({"address": address, "state": state}), because);
             if let DeliveryStage::Deferred { failed, next, .. } = stage {
                 line["attempts"] = json!(failed);
+                // What is tried at once has no time of its own.
+                let next = if *next <= AT_ONCE { wall() } else { *next };
                 line["next_attempt_unix_ms"] = json!(next.0);
             }
             if let Some((_, last)) = attempts.iter().find(|(of, _)| of == number) {

@@ -12,6 +12,7 @@ use mailraft_outbound::outcome::{Diagnosis, Handover, Outcome, Peer, Phase};
 use mailraft_outbound::reply::EnhancedCode;
 use mailraft_outbound::tls::hello::Hello;
 use mailraft_outbound::tls::policy::{Authentication, Next, TlsFailure, TlsWanted, after};
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -63,7 +64,7 @@ impl Target<'_> {
             helo: self.helo.to_owned(),
             wanted: self.wanted.clone(),
             implicit_tls: self.implicit_tls,
-            user: self.role.credentials().map(|of| of.user.clone()),
+            login: self.role.credentials().map(|of| (of.user.clone(), Sha256::digest(of.password.as_bytes()).into())),
         }
     }
 }

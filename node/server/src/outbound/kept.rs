@@ -33,8 +33,8 @@ pub struct Way {
     pub wanted: TlsWanted,
     /// TLS came before the greeting.
     pub implicit_tls: bool,
-    /// Who we are to it.
-    pub user: Option<String>,
+    /// Who we are to it, and by which password: its digest.
+    pub login: Option<(String, [u8; 32])>,
 }
 
 /// A connection between two transactions.
