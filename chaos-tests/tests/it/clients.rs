@@ -230,6 +230,8 @@ fn operations(cluster: &Cluster) {
     let listed = cluster.mailraft(&["address", "list"], "");
     assert!(listed.contains("info@second.test  mailbox of carol@second.test"), "{listed}");
     let metrics = cluster.get(1, "/metrics").unwrap();
+    // What an alert watches for its first step is there before it.
+    assert!(metrics.contains("\nmailraft_damaged_rows_met_total 0\n"), "{metrics}");
     assert!(
         metrics.contains("mailraft_deliveries_total") && metrics.contains("mailraft_log_fsync_seconds"),
         "{metrics}"
