@@ -73,9 +73,8 @@ mod tests {
         line.push(hog, "quick.test");
         line.push(other, "quick.test");
         assert_eq!(names(&line.begin(pace)), ["new.test", "quick.test", "quick.test"]);
-        // One that ends makes room for the one that waited longest.
-        let (sender, of, _) = hanging[0];
-        line.left(sender, of);
+        // Beside somebody else he has one place less: of two that end one makes room for what waited longest.
+        hanging[..2].iter().for_each(|(sender, of, _)| line.left(*sender, *of));
         assert_eq!(names(&line.begin(pace)), ["hangs.test"]);
     }
 
