@@ -188,7 +188,13 @@ impl Outbound {
                     false => (DISABLED_PAUSE, "nothing was sent to other domains from here".to_owned()),
                     true => match self.admit(&config.outbound, &destination, now_ms, *is_asked_for) {
                         Admission::Open => {
-                            let mut turn = Turn { outbound: self, destination, how: Ended::Neither, begun_ms: now_ms };
+                            let mut turn = Turn {
+                                outbound: self,
+                                config: Arc::clone(&config),
+                                destination,
+                                how: Ended::Neither,
+                                begun_ms: now_ms,
+                            };
                             return self.send(place, item, (domain, recipients), &mut turn).await;
                         }
                         Admission::Full => return OutwardOutcome::NotNow(FULL_PAUSE),
@@ -297,6 +303,13 @@ impl Remembered {
         }
         &mut self.of
     }
+
+    /// A connection ended that was admitted by this configuration. By another one it was never counted.
+    fn ended(&mut self, config: &config::Outbound, (destination, how): (&str, Ended), took_ms: u64, now_ms: u64) {
+        if self.config.as_ref() == Some(config) {
+            self.of.ended(destination, how, took_ms, now_ms);
+        }
+    }
 }
 
 /// What takes a domain's mail, as people call it: its servers, or the smart host that all mail goes to.
@@ -310,6 +323,7 @@ fn destination(domain: &str, config: &config::Outbound) -> String {
 /// A place among the connections to a destination, until it is dropped.
 struct Turn<'a> {
     outbound: &'a Outbound,
+    config: Arc<Config>,
     destination: String,
     how: Ended,
     begun_ms: u64,
@@ -319,8 +333,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let now_ms = self.outbound.now_ms();
         let took_ms = now_ms.saturating_sub(self.begun_ms);
-        let config = (self.outbound.config)();
-        self.outbound.remembered().by(&config.outbound).ended(&self.destination, self.how, took_ms, now_ms);
+        self.outbound.remembered().ended(&self.config.outbound, (&self.destination, self.how), took_ms, now_ms);
     }
 }
 
@@ -338,5 +351,51 @@ async fn read_item(outbound: &Outbound, place: Place, item: CommandId, numbers: 
             reach.cluster.found_damaged(place.replica, &error);
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailraft_outbound::destinations::CONNECTIONS_FIRST;
+
+    use super::*;
+    use crate::config::{SmartHost, SmartHostTls};
+
+    fn by(password: Option<&str>) -> config::Outbound {
+        let smart_host = password.map(|password| SmartHost {
+            host: "smart.test".to_owned(),
+            port: 465,
+            tls: SmartHostTls::Implicit,
+            credentials: Some(("us".to_owned(), password.to_owned().into())),
+        });
+        config::Outbound {
+            enabled: true,
+            account_recipients_per_hour: 0,
+            port: 25,
+            private_addresses: false,
+            smart_host,
+        }
+    }
+
+    #[test]
+    fn a_smart_host_is_one_place_for_all_domains_until_its_configuration_changes() {
+        let mut remembered = Remembered::default();
+        let (wrong, mended, direct) = (by(Some("wrong")), by(Some("right")), by(None));
+        let mut admit = |config: &config::Outbound, domain: &str| {
+            remembered.by(config).admit(&destination(domain, config), 0, false)
+        };
+        for number in 0..CONNECTIONS_FIRST {
+            assert_eq!(admit(&wrong, &format!("d{number}.test")), Admission::Open);
+        }
+        assert_eq!(admit(&wrong, "other.test"), Admission::Full, "whatever the domain");
+        assert_eq!(admit(&mended, "other.test"), Admission::Open);
+        // What was begun before says nothing of what counts now.
+        let name = destination("other.test", &mended);
+        remembered.ended(&wrong, (&name, Ended::Down), 0, 0);
+        assert_eq!(remembered.by(&mended).admit(&name, 0, false), Admission::Open);
+        assert_eq!(remembered.by(&mended).admit(&name, 0, false), Admission::Full);
+        remembered.ended(&mended, (&name, Ended::Down), 0, 0);
+        assert!(matches!(remembered.by(&mended).admit(&name, 0, false), Admission::DownUntil(_)));
+        assert_ne!(destination("a.test", &direct), destination("b.test", &direct));
     }
 }
