@@ -163,9 +163,14 @@ pub(crate) fn may_cause(op: &Op, rule: Rule) -> bool {
     }
 }
 
-/// Whether an operation may remove messages from where they were, or make a name another folder's.
-pub(crate) fn may_remove(op: &Op) -> bool {
-    matches!(op, Op::Move { .. } | Op::Expunge { .. } | Op::Delete { .. } | Op::Rename { .. })
+/// Whether after an operation one that is asked again may be no repeat: messages were removed from where they were, a name is
+/// another folder's, or there are more to copy.
+pub(crate) fn may_undo(op: &Op, again: &Op) -> bool {
+    match op {
+        Op::Move { .. } | Op::Expunge { .. } | Op::Delete { .. } | Op::Rename { .. } => true,
+        Op::Deliver { .. } | Op::Append { .. } | Op::Copy { .. } => matches!(again, Op::Copy { .. }),
+        _ => false,
+    }
 }
 
 /// The name that an operation subscribes to, or no more.

@@ -59,10 +59,17 @@ impl First {
             let folder = self.target.and_then(|number| model.folder(number));
             folder.is_some_and(|folder| uids.iter().all(|uid| folder.messages.contains_key(uid)))
         };
+        // Nothing came since that it would take too.
+        let all = |from: &[u32], to: &[u32]| {
+            let Op::Copy { folder, uids, .. } = op else { return true };
+            let Ok((source, folder)) = model.opened(*folder) else { return true };
+            let is_copy = |uid: &u32| Some(source) == self.target && to.contains(uid);
+            folder.within(uids).all(|(uid, _)| from.contains(&uid) || is_copy(&uid))
+        };
         match (op, &self.answer) {
             (Op::Deliver { marker, .. }, _) => model.places_of(*marker).any(|place| !own(place)),
             (_, Answer::Stored { uid, .. }) => target(model, op) == self.target && held(&[*uid]),
-            (_, Answer::Copied { to, .. }) => target(model, op) == self.target && held(to),
+            (_, Answer::Copied { from, to, .. }) => target(model, op) == self.target && held(to) && all(from, to),
             _ => false,
         }
     }
@@ -233,6 +240,9 @@ fn is_alike(one: &Op, other: &Op) -> bool {
             Op::Append { marker, flags, date, folder: _ },
             Op::Append { marker: its, flags: its_flags, date: its_date, folder: _ },
         ) => (marker, flags, date) == (its, its_flags, its_date),
+        (Op::Copy { folder, uids, to: _ }, Op::Copy { folder: its, uids: its_uids, to: _ }) => {
+            (folder, uids) == (its, its_uids)
+        }
         _ => one == other,
     }
 }

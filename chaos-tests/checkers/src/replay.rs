@@ -11,7 +11,7 @@ use crate::history::{At, Ended, Micros, Op};
 use crate::journal::{FolderState, Journal, Logged};
 use crate::model::{ALONE_UID_JUMP, Decision, Effect, Folder, Model, Number, Step};
 use crate::operation::{
-    MailboxHistory, Outcome, delivered, folder_of, is_simple, may_cause, may_remove, rule_of, subscribes,
+    MailboxHistory, Outcome, delivered, folder_of, is_simple, may_cause, may_undo, rule_of, subscribes,
 };
 use crate::pending::{End, Pending, ends, first_incarnation};
 use crate::reads::{Found, Lesson, Seen, Shown};
@@ -254,7 +254,7 @@ impl Replay<'_> {
             let earlier = match (made.get(&operation), after.get(&operation)) {
                 _ if first_is_here => Earlier::Unsure,
                 (Some(true), Some(true))
-                    if !self.unknown.iter().any(|p| may_remove(&self.history.operations[p.operation].op)) =>
+                    if !self.unknown.iter().any(|p| may_undo(&self.history.operations[p.operation].op, op)) =>
                 {
                     Earlier::Stays
                 }

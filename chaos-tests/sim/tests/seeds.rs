@@ -168,11 +168,12 @@ fn seeds_that_once_found_something_stay_clean() {
 }
 
 /// The same with the worlds of lowered thresholds and short days: seed, episode, and what was found.
-const FOUND_IN_EPISODES: [(u64, u64, &str); 5] = [
+const FOUND_IN_EPISODES: [(u64, u64, &str); 6] = [
     (8, 22, "a leader that knew no clock but its own, which was wrong, forgot deliveries"),
     (8, 55, "what a leader stored by its slow clock was taken for a day old when it heard the others"),
     (12, 43, "a leader that knew no clock but its own, in another partition"),
     (77, 7, "a message that fits no entry but for its place was refused as damaged"),
+    (476_109_180, 10, "all of a folder was asked to be copied again, and what had come since was not copied"),
     (20_261_126, 97, "the plan of faults took a disk from a group of two voters"),
 ];
 

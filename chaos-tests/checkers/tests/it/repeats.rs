@@ -48,7 +48,7 @@ fn untold(world: &mut World, op: Op) {
 }
 
 fn copy() -> Op {
-    Op::Copy { folder: FolderId(1), uids: UidSet::range(1, 9), to: "Archive".to_owned() }
+    Op::Copy { folder: FolderId(1), uids: UidSet::range(1, 1), to: "Archive".to_owned() }
 }
 
 fn submission() -> Op {
@@ -78,6 +78,54 @@ fn a_repeat_of_what_nobody_heard_of_is_done_once() {
         world.run(4, again);
         wrong(&world);
     }
+}
+
+#[test]
+fn a_copy_that_is_asked_for_under_the_new_name_of_its_folder_is_a_repeat() {
+    let mut world = World::new(1);
+    learn_inbox(&mut world);
+    world.run(1, append(1, None));
+    let copy = |to: &str| Op::Copy { folder: FolderId(1), uids: UidSet::range(1, 9), to: to.to_owned() };
+    world.run(1, Op::Create { name: "a".to_owned() });
+    untold(&mut world, copy("a"));
+    world.run(1, Op::Rename { from: "a".to_owned(), to: "d".to_owned() });
+    world.run_once(3, copy("d"), nothing_heard());
+    world.run(1, Op::Status { folder: "d".to_owned() });
+    right(&world);
+    // By a mailbox that looks for no repeat.
+    world.run(4, copy("d"));
+    wrong(&world);
+}
+
+#[test]
+fn a_copy_of_all_is_no_repeat_after_another_came() {
+    let mut world = World::new(1);
+    learn_inbox(&mut world);
+    let copy = Op::Copy { folder: FolderId(1), uids: UidSet::range(1, 9), to: "Archive".to_owned() };
+    world.run(1, append(1, None));
+    untold(&mut world, copy.clone());
+    world.run_once(3, append(2, None), nothing_heard());
+    let again = world.run_once(3, copy.clone(), nothing_heard());
+    world.run(1, Op::Status { folder: "Archive".to_owned() });
+    right(&world);
+    // It is told what was made before the other came, and nothing is done.
+    let first = world.records.iter().find_map(|record| match record {
+        Record::Resolved { outcome: Some((_, answer @ Ok(Answer::Copied { .. }))), .. } => answer.clone().ok(),
+        _ => None,
+    });
+    for record in &mut world.records {
+        if let Record::Ended { id, ended, .. } = record
+            && *id == again
+        {
+            *ended = Ended::Done(Reply::Answer(first.clone().unwrap()));
+        }
+    }
+    world.records.retain(|record| match record {
+        Record::Event { event, .. } => event.origin != again,
+        Record::Ended { ended: Ended::Done(Reply::Answer(Answer::Status(_))), .. } => false,
+        _ => true,
+    });
+    wrong(&world);
 }
 
 #[test]

@@ -212,7 +212,16 @@ fn answer_of(state: &State, command: &Command, first: &RepeatRecord) -> Option<A
                 return Some(Answer::Appended { uid_validity: *uid_validity, uids: to });
             }
             // Every row was checked when it was loaded.
-            let from: Vec<u32> = from.unpack().ok()?.iter().collect();
+            let copied = from.unpack().ok()?;
+            if let Command::Copy { folder: source, uids, .. } = command {
+                // What came since would be in no copy, and whoever asked may remove what he copied.
+                let is_copy = |uid: u32| source == folder && to.contains(&uid);
+                let came = |uid: u32| !copied.contains(uid) && !is_copy(uid);
+                if !gone_too && state.folder(*source)?.within(uids).any(|(uid, _)| came(uid)) {
+                    return None;
+                }
+            }
+            let from: Vec<u32> = copied.iter().collect();
             Some(Answer::Copied { uid_validity: *uid_validity, from, to })
         }
     }
@@ -603,6 +612,28 @@ mod tests {
         let before = world.count(Table::Repeats);
         assert!(matches!(world.run(copy(UidSet::range(9, 9))), Ok(Answer::Copied { to, .. }) if to.is_empty()));
         assert_eq!(world.count(Table::Repeats), before);
+        world.assert_rows_are_memory();
+    }
+
+    #[test]
+    fn a_repeated_copy_of_all_takes_what_came_since() {
+        let mut world = World::new();
+        let inbox = world.id("INBOX");
+        let copy = || again(0, Command::Copy { folder: inbox, uids: ALL(), to: "Archive".into() });
+        world.append("INBOX", "1");
+        world.append("INBOX", "2");
+        let first = world.run(copy());
+        assert!(matches!(&first, Ok(Answer::Copied { to, .. }) if *to == [1, 2]));
+        // What is no more needs no copy.
+        world.run(Command::Move { folder: inbox, uids: UidSet::range(1, 1), to: "Trash".into() }).unwrap();
+        assert_eq!(world.run(copy()), first);
+        world.append("INBOX", "3");
+        let second = world.run(copy());
+        assert!(
+            matches!(&second, Ok(Answer::Copied { from, to, .. }) if *from == [2, 3] && *to == [3, 4]),
+            "{second:?}"
+        );
+        assert_eq!(world.run(copy()), second);
         world.assert_rows_are_memory();
     }
 
