@@ -368,7 +368,15 @@ pub fn read_cluster(dir: &Path) -> Result<Value, Failed> {
 fn read_token(path: &Path) -> Result<Zeroizing<String>, Failed> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failed::because(format!("the admin token {} can't be read ({e})", path.display())))?;
-    Ok(Zeroizing::new(text.trim().to_owned()))
+    let token = Zeroizing::new(text.trim().to_owned());
+    // It goes into a header of the request as it is.
+    if token.is_empty() || token.chars().any(char::is_control) {
+        return Err(Failed::because(format!(
+            "the admin token {} must be one line: write it anew, the same on every node, for example by openssl rand -hex 32",
+            path.display()
+        )));
+    }
+    Ok(token)
 }
 
 fn sentence(value: &Value) -> String {
@@ -441,6 +449,20 @@ mod tests {
         });
         let (second, second_heads) = node(vec![THERE, answers[1]], Some(after));
         (client(vec![first, second]), [first_heads, second_heads])
+    }
+
+    #[test]
+    fn a_token_of_several_lines_or_none_is_refused_before_anybody_is_asked() {
+        let file = std::env::temp_dir().join(format!("mailraft-token-{}", std::process::id()));
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            read_token(&file).map(|token| token.to_string()).map_err(|failed| failed.sentence)
+        };
+        assert_eq!(read("a long random word\r\n").unwrap(), "a long random word");
+        for text in ["one\nMailraft-Command: two", "one\rtwo", "\n", ""] {
+            assert!(read(text).unwrap_err().contains("must be one line"), "{text:?}");
+        }
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[test]

@@ -160,12 +160,15 @@ fn own_status(begun: &Begun) -> StatusSource {
     let memory = Arc::new(NodeMemory::new(begun.division));
     let (cluster, disk, failover) = (begun.cluster.clone(), begun.disk.clone(), begun.failover.clone());
     let (rows_memory, descriptors) = (Arc::clone(&begun.rows_memory), begun.descriptors);
+    let (name, hostname) = (begun.config.node.name.clone(), begun.config.tls.hostname.clone());
     Arc::new(move || -> Pin<Box<dyn Future<Output = String> + Send>> {
         let (cluster, memory, disk, failover) = (cluster.clone(), Arc::clone(&memory), disk.clone(), failover.clone());
-        let rows_bytes = rows_memory();
+        let (rows_bytes, name, hostname) = (rows_memory(), name.clone(), hostname.clone());
         Box::pin(async move {
             let own = OwnStatus {
                 node: cluster.status().await,
+                name: Some(name),
+                hostname: Some(hostname),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 actors: 0,
                 uptime_s: crate::environment::uptime().as_secs(),

@@ -28,6 +28,12 @@ pub struct OwnStatus {
     /// Its part in the cluster.
     #[serde(flatten)]
     pub node: NodeStatus,
+    /// Its name for people, `node.name`. An older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its name for mail programs and servers, `tls.hostname`. An older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// The version of Mailraft that it runs.
     pub version: String,
     /// Mailbox actors on it.
@@ -156,8 +162,8 @@ pub struct ReplicaLine {
 
 impl ClusterStatus {
     /// Lays the nodes' answers over each other; None is a node that did not answer. `regions` are the cluster's, if it has
-    /// several; `name` gives a node's name for
-    /// people; partitions are numbered from 0 to `partitions`.
+    /// several; `name` gives the name for people of a node that does not say its own; partitions are numbered from 0 to
+    /// `partitions`.
     pub fn of(
         cluster: String,
         asked_node: NodeId,
@@ -195,7 +201,9 @@ impl ClusterStatus {
         let mut lines: BTreeMap<PartitionId, PartitionLine> =
             (0..=partitions).map(|p| (PartitionId(p), PartitionLine::unknown(PartitionId(p)))).collect();
         let mut nodes = Vec::new();
-        for (id, answer) in answers {
+        for (id, mut answer) in answers {
+            // The line has it.
+            let said = answer.as_mut().and_then(|own| own.name.take());
             let (up, leads) = (answer.is_some(), answer.as_ref().map_or(0, OwnStatus::leads));
             let answer = match answer {
                 Some(own) => {
@@ -255,7 +263,7 @@ impl ClusterStatus {
                     NodeAnswer::Down { partitions: [] }
                 }
             };
-            nodes.push(NodeLine { id, name: name(id), up, leads, answer });
+            nodes.push(NodeLine { id, name: said.unwrap_or_else(|| name(id)), up, leads, answer });
         }
         notes.extend(held(&nodes));
         problems.extend(broken_links(&nodes));
@@ -383,6 +391,8 @@ mod tests {
             NodeId(id),
             Some(OwnStatus {
                 node,
+                name: (id == 1).then(|| "mx1".into()),
+                hostname: None,
                 version: "1".into(),
                 actors: 3,
                 uptime_s: 9,
@@ -498,7 +508,7 @@ mod tests {
             "cluster": "c", "asked_node": 1, "healthy": false,
             "problems": json["problems"],
             "nodes": [
-                {"id": 1, "name": "node1", "up": true, "leads": 1, "node": 1, "cluster": "c", "peers": [],
+                {"id": 1, "name": "mx1", "up": true, "leads": 1, "node": 1, "cluster": "c", "peers": [],
                  "partitions": [{
                     "partition": 0, "replica": u64::MAX, "role": "leader", "term": 3, "leader": null, "commit": 50,
                     "applied": 49, "flushed": 0, "visible": 49,

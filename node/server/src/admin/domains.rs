@@ -178,6 +178,7 @@ fn ours(lookup: &Lookup, name: &str) -> Result<Option<String>, LookupError> {
 
 /// What is known of a domain: its keys, and the nodes with their names.
 async fn facts(services: &Services, name: String) -> Result<Facts, Response> {
+    super::status::learn_called(services).await;
     of_domain(services, name, read_facts).await
 }
 
@@ -226,10 +227,10 @@ fn read_facts(services: &Services, name: &str) -> Result<Option<Facts>, String> 
         let rows = services.cluster.rows().as_ref();
         let home = RegionsRow::read(rows, control).map_err(|e| e.to_string())?.map(|row| row.home.0);
         for node in placement::nodes(rows, control).map_err(|e| e.to_string())? {
-            // Others see this node's name in its greeting; of the other nodes this one knows where they are called.
+            // Others see a node's name in its greeting. Of one that never said it, it is known where other nodes call it.
             let host = match node.id == services.cluster.node() {
                 true => config.tls.hostname.clone(),
-                false => host_of(&node.peer).to_owned(),
+                false => services.far.called(node.id).hostname.unwrap_or_else(|| host_of(&node.peer).to_owned()),
             };
             let preference = if home.as_ref().is_none_or(|home| *home == node.region) { AT_HOME } else { ELSEWHERE };
             if is_public(&host) && !mail_hosts.iter().any(|(_, other)| *other == host) {

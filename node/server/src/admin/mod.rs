@@ -68,6 +68,10 @@ pub fn read_token(config: &Config) -> Result<Token, String> {
     if token.len() < 16 {
         return Err(format!("admin.token_file {} holds fewer than 16 characters: write a longer word", path.display()));
     }
+    // No request could bear it.
+    if token.chars().any(char::is_control) {
+        return Err(format!("admin.token_file {} holds several lines: write one long random word", path.display()));
+    }
     Ok(Arc::new(token))
 }
 

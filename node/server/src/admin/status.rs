@@ -1,6 +1,7 @@
 //! How the cluster is, as this node sees it and as the others say.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(1_500);
 pub async fn own_status(services: &Services) -> OwnStatus {
     OwnStatus {
         node: services.cluster.status().await,
+        name: Some(services.config().node.name.clone()),
+        hostname: Some(services.config().tls.hostname.clone()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         actors: services.registry.len(),
         uptime_s: crate::environment::uptime().as_secs(),
@@ -70,22 +73,31 @@ pub(super) async fn flush_of(cluster: &Cluster) -> Response {
 
 /// The whole cluster: every node is asked, and their answers are laid over each other.
 pub(super) async fn cluster(State(admin): State<Admin>) -> Response {
-    let services = admin.services.clone();
-    let near = |node: NodeId| {
-        let (links, far) = (Arc::clone(&services.links), services.far.clone());
-        async move {
+    let services = &admin.services;
+    of_all(&services.cluster, &services.config(), &services.far, near(services), own_status(services)).await
+}
+
+/// Asks all nodes what they call themselves: [`StatusLinks::called`] knows it then of those that answered, now or before.
+pub(super) async fn learn_called(services: &Services) {
+    ask_all(&services.cluster, &services.far, near(services), own_status(services)).await;
+}
+
+/// How a node of this region is asked.
+fn near(services: &Services) -> impl Fn(NodeId) -> Pin<Box<dyn Future<Output = Option<String>> + Send>> + use<> {
+    let (links, far) = (Arc::clone(&services.links), services.far.clone());
+    move |node| {
+        let (links, far) = (Arc::clone(&links), far.clone());
+        Box::pin(async move {
             match links.ask(node, Rpc::Status).await {
                 Ok(RpcReply::Status(text)) => Some(text),
                 // One of this region that has no root key yet takes no connection for mail.
                 _ => far.ask(node).await.ok(),
             }
-        }
-    };
-    of_all(&services.cluster, &services.config(), &services.far, near, own_status(&services)).await
+        })
+    }
 }
 
-/// Asks all other nodes how they are and lays their answers over each other: first those of other regions, over connections
-/// of their own, then those here by `near`, and this one last, so that what leaders say is new.
+/// Asks all other nodes how they are and lays their answers over each other.
 pub(super) async fn of_all<F: Future<Output = Option<String>> + Send + 'static>(
     cluster: &Cluster,
     config: &Config,
@@ -94,6 +106,20 @@ pub(super) async fn of_all<F: Future<Output = Option<String>> + Send + 'static>(
     own: impl Future<Output = OwnStatus>,
 ) -> Response {
     let regions = region::regions(cluster);
+    let answers = ask_all(cluster, far, near, own).await;
+    let name = |node| far.called(node).name.unwrap_or_else(|| config.node_name(node));
+    let (id, node, partitions) = (cluster.cluster_id(), cluster.node(), cluster.partitions());
+    Json(ClusterStatus::of(id.to_string(), node, partitions, regions.as_ref(), name, answers)).into_response()
+}
+
+/// What all nodes say of themselves: first those of other regions, over connections of their own, then those here by `near`,
+/// and this one last, so that what leaders say is new.
+async fn ask_all<F: Future<Output = Option<String>> + Send + 'static>(
+    cluster: &Cluster,
+    far: &StatusLinks,
+    near: impl Fn(NodeId) -> F,
+    own: impl Future<Output = OwnStatus>,
+) -> BTreeMap<NodeId, Option<OwnStatus>> {
     let (there, here): (Vec<NodeId>, Vec<NodeId>) = cluster.peers().into_iter().partition(|node| cluster.is_far(*node));
     let ask_there = |node| {
         let far = far.clone();
@@ -102,9 +128,12 @@ pub(super) async fn of_all<F: Future<Output = Option<String>> + Send + 'static>(
     let mut answers = ask_each(there, ask_there, ASK_TIMEOUT).await;
     answers.extend(ask_each(here, near, ASK_TIMEOUT).await);
     answers.insert(cluster.node(), Some(own.await));
-    let name = |node| config.node_name(node);
-    let (id, node, partitions) = (cluster.cluster_id(), cluster.node(), cluster.partitions());
-    Json(ClusterStatus::of(id.to_string(), node, partitions, regions.as_ref(), name, answers)).into_response()
+    for (node, own) in &answers {
+        if let Some(own) = own {
+            far.learn_called(*node, own.name.as_deref(), own.hostname.as_deref());
+        }
+    }
+    answers
 }
 
 /// What these nodes say of themselves, all asked at once; None for one that says nothing in this time.

@@ -32,12 +32,25 @@ const HOW_ARE_YOU: u8 = 1;
 /// How often it is looked whether all connections are there.
 const KEEP_WARM_EVERY: Duration = Duration::from_secs(1);
 
+/// The longest name of a node that is remembered, in bytes.
+const NODE_NAME_MAX_BYTES: usize = 255;
+
 /// Connections over which nodes of other regions are asked, kept for the next question.
 #[derive(Clone)]
 pub struct StatusLinks {
     cluster: Cluster,
     kept: Arc<Mutex<HashMap<NodeId, PeerStream>>>,
     late: Late,
+    called: Arc<Mutex<HashMap<NodeId, Called>>>,
+}
+
+/// What a node calls itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Called {
+    /// `node.name`, for people.
+    pub name: Option<String>,
+    /// `tls.hostname`, for mail programs and servers. An older version does not say.
+    pub hostname: Option<String>,
 }
 
 /// Nodes that did not answer in time, and what is known of them since.
@@ -55,7 +68,19 @@ enum Since {
 impl StatusLinks {
     /// No connection yet.
     pub fn new(cluster: Cluster) -> Self {
-        StatusLinks { cluster, kept: Arc::default(), late: Late::default() }
+        StatusLinks { cluster, kept: Arc::default(), late: Late::default(), called: Arc::default() }
+    }
+
+    /// What a node calls itself, as it last said: it stands for one that does not answer any more.
+    pub fn called(&self, node: NodeId) -> Called {
+        self.called.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned().unwrap_or_default()
+    }
+
+    /// What a node of the cluster calls itself. What is too long to be a name is left out.
+    pub fn learn_called(&self, node: NodeId, name: Option<&str>, hostname: Option<&str>) {
+        let fits = |name: &&str| name.len() <= NODE_NAME_MAX_BYTES;
+        let [name, hostname] = [name, hostname].map(|said| said.filter(fits).map(str::to_owned));
+        self.called.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Called { name, hostname });
     }
 
     /// How a node is, as JSON.
