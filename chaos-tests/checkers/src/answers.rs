@@ -31,13 +31,18 @@ pub(crate) fn same_refusal(a: &Refusal, b: &Refusal) -> bool {
 /// Whether the model can't foresee this refusal.
 pub(crate) fn is_unknowable(refusal: &Refusal) -> bool {
     match refusal {
-        Refusal::Limit(_) | Refusal::OverQuota | Refusal::Corrupt | Refusal::QueueFull | Refusal::Stale => true,
+        Refusal::Limit(_)
+        | Refusal::OverQuota
+        | Refusal::Corrupt
+        | Refusal::QueueFull
+        | Refusal::Stale
+        // Who has the maildrop is in the owner's memory, and ends with it.
+        | Refusal::MaildropInUse => true,
         Refusal::NoSuchFolder
         | Refusal::TryCreate
         | Refusal::FolderExists
         | Refusal::BadName(_)
         | Refusal::NotAllowed(_)
-        | Refusal::MaildropInUse
         | Refusal::FolderGone => false,
     }
 }

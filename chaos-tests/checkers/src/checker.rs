@@ -11,6 +11,7 @@ use crate::replicas::Replicas;
 use crate::report::{Bounds, Report, Rule};
 use crate::service::Service;
 use crate::takeovers::{Takeover, Takeovers};
+use crate::unique_ids;
 use crate::views::{Glimpse, follow};
 use crate::{order, orders};
 
@@ -153,6 +154,7 @@ impl Checker {
             }
             let journal = orders::replay(history, self.bounds, &mut self.report);
             order::check(history, &journal, &mut self.report);
+            unique_ids::check(history, &mut self.report);
             for ((_, session), glimpses) in self.glimpses.range((*mailbox, 0)..=(*mailbox, u64::MAX)) {
                 follow(history, &journal, takeovers, *session, glimpses, &mut self.report);
             }

@@ -140,6 +140,22 @@ pub enum Op {
         /// The message.
         uid: u32,
     },
+    /// A POP3 login: INBOX as a maildrop. What its session asks from then on is refused once another one has it.
+    Maildrop,
+    /// UIDL
+    UniqueIds {
+        /// The folder.
+        folder: FolderId,
+        /// Which messages.
+        uids: UidSet,
+    },
+    /// POP3's QUIT after DELE: messages go whatever their flags.
+    Remove {
+        /// The folder.
+        folder: FolderId,
+        /// Which messages.
+        uids: UidSet,
+    },
 }
 
 impl Op {
@@ -158,7 +174,9 @@ impl Op {
             | Op::Select { .. }
             | Op::Fetch { .. }
             | Op::Unselect
-            | Op::ReadBody { .. } => true,
+            | Op::ReadBody { .. }
+            | Op::Maildrop
+            | Op::UniqueIds { .. } => true,
             Op::Deliver { .. }
             | Op::Append { .. }
             | Op::Store { .. }
@@ -168,7 +186,8 @@ impl Op {
             | Op::Create { .. }
             | Op::Delete { .. }
             | Op::Rename { .. }
-            | Op::Subscribe { .. } => false,
+            | Op::Subscribe { .. }
+            | Op::Remove { .. } => false,
         }
     }
 }

@@ -40,6 +40,7 @@ mod service;
 mod subscriptions;
 mod takeovers;
 mod traces;
+mod unique_ids;
 mod views;
 
 pub use checker::Checker;

@@ -348,7 +348,11 @@ impl Model {
             }
             Op::Copy { folder, uids, to } => self.copy(*folder, uids, to, false),
             Op::Move { folder, uids, to } => self.copy(*folder, uids, to, true),
-            Op::Expunge { folder, uids } => self.expunge(*folder, uids.as_ref()),
+            Op::Expunge { folder, uids } => {
+                let all = UidSet::range(1, u32::MAX);
+                self.take(*folder, uids.as_ref().unwrap_or(&all), |message| message.flags.has(SystemFlag::Deleted))
+            }
+            Op::Remove { folder, uids } => self.take(*folder, uids, |_| true),
             Op::Create { name } => self.create(name),
             Op::Delete { name } => self.delete(name),
             Op::Rename { from, to } => self.rename(from, to),
@@ -362,7 +366,9 @@ impl Model {
             | Op::Select { .. }
             | Op::Fetch { .. }
             | Op::Unselect
-            | Op::ReadBody { .. } => Ok(Decision { result: Ok(Answer::Done), steps: Vec::new() }),
+            | Op::ReadBody { .. }
+            | Op::Maildrop
+            | Op::UniqueIds { .. } => Ok(Decision { result: Ok(Answer::Done), steps: Vec::new() }),
         }
     }
 
@@ -434,11 +440,9 @@ impl Model {
         (from, steps)
     }
 
-    fn expunge(&self, id: FolderId, uids: Option<&UidSet>) -> Result<Decision, Refusal> {
+    fn take(&self, id: FolderId, uids: &UidSet, goes: impl Fn(&Message) -> bool) -> Result<Decision, Refusal> {
         let (number, folder) = self.opened(id)?;
-        let all = UidSet::range(1, u32::MAX);
-        let candidates = folder.within(uids.unwrap_or(&all));
-        let gone: Vec<u32> = candidates.filter(|(_, m)| m.flags.has(SystemFlag::Deleted)).map(|(u, _)| u).collect();
+        let gone: Vec<u32> = folder.within(uids).filter(|(_, message)| goes(message)).map(|(uid, _)| uid).collect();
         let result = Answer::Expunged {
             uids: gone.iter().copied().collect(),
             modseq: (!gone.is_empty()).then(|| self.modseq() + 1),

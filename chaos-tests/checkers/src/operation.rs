@@ -113,7 +113,9 @@ pub(crate) fn folder_of(op: &Op) -> Option<FolderId> {
         | Op::Move { folder, .. }
         | Op::Expunge { folder, .. }
         | Op::Fetch { folder, .. }
-        | Op::ReadBody { folder, .. } => Some(*folder),
+        | Op::ReadBody { folder, .. }
+        | Op::UniqueIds { folder, .. }
+        | Op::Remove { folder, .. } => Some(*folder),
         Op::Deliver { .. }
         | Op::Append { .. }
         | Op::Create { .. }
@@ -124,7 +126,8 @@ pub(crate) fn folder_of(op: &Op) -> Option<FolderId> {
         | Op::List
         | Op::Status { .. }
         | Op::Select { .. }
-        | Op::Unselect => None,
+        | Op::Unselect
+        | Op::Maildrop => None,
     }
 }
 
@@ -133,7 +136,7 @@ pub(crate) fn rule_of(op: &Op) -> Rule {
     match op {
         Op::Deliver { .. } | Op::Append { .. } => Rule::Uids,
         Op::Store { .. } => Rule::Flags,
-        Op::Copy { .. } | Op::Move { .. } | Op::Expunge { .. } => Rule::Atomic,
+        Op::Copy { .. } | Op::Move { .. } | Op::Expunge { .. } | Op::Remove { .. } => Rule::Atomic,
         Op::Create { .. }
         | Op::Delete { .. }
         | Op::Rename { .. }
@@ -144,7 +147,9 @@ pub(crate) fn rule_of(op: &Op) -> Rule {
         | Op::Select { .. }
         | Op::Fetch { .. }
         | Op::Unselect
-        | Op::ReadBody { .. } => Rule::Stale,
+        | Op::ReadBody { .. }
+        | Op::Maildrop
+        | Op::UniqueIds { .. } => Rule::Stale,
     }
 }
 
@@ -167,7 +172,7 @@ pub(crate) fn may_cause(op: &Op, rule: Rule) -> bool {
 /// another folder's, or there are more to copy.
 pub(crate) fn may_undo(op: &Op, again: &Op) -> bool {
     match op {
-        Op::Move { .. } | Op::Expunge { .. } | Op::Delete { .. } | Op::Rename { .. } => true,
+        Op::Move { .. } | Op::Expunge { .. } | Op::Remove { .. } | Op::Delete { .. } | Op::Rename { .. } => true,
         Op::Deliver { .. } | Op::Append { .. } | Op::Copy { .. } => matches!(again, Op::Copy { .. }),
         _ => false,
     }

@@ -104,6 +104,7 @@ fn cost(op: &Op) -> (u64, bool) {
         | Op::Store { .. }
         | Op::Copy { .. }
         | Op::Expunge { .. }
+        | Op::Remove { .. }
         | Op::Delete { .. } => (1, true),
         Op::Move { .. } => (2, true),
         // And one for each level above that is missing.
@@ -115,7 +116,9 @@ fn cost(op: &Op) -> (u64, bool) {
         | Op::Select { .. }
         | Op::Fetch { .. }
         | Op::Unselect
-        | Op::ReadBody { .. } => (0, true),
+        | Op::ReadBody { .. }
+        | Op::Maildrop
+        | Op::UniqueIds { .. } => (0, true),
     }
 }
 

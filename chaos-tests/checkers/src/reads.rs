@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mailraft_mailbox::api::{
-    Answer, FETCH_UIDS_MAX, FolderId, FolderInfo, FolderStatus, MessageState, Refusal, Selected,
+    Answer, FETCH_UIDS_MAX, FolderId, FolderInfo, FolderStatus, Maildrop, MessageState, Refusal, Selected,
 };
 use mailraft_mailbox::{Flags, UidSet};
 
@@ -11,6 +11,7 @@ use crate::answers::{is_unknowable, same_refusal};
 use crate::history::{Ended, Op, Reply};
 use crate::journal::Journal;
 use crate::model::{Folder, Model, Number};
+use crate::names::INBOX;
 use crate::report::Rule;
 
 /// What a read is compared with.
@@ -143,6 +144,12 @@ impl Shown<'_> {
                 self.fetch(*folder, uids, lines.collect(), content, &mut seen);
             }
             (Op::ReadBody { folder, uid }, Ended::Done(reply)) => self.body(*folder, *uid, reply, &mut seen),
+            (Op::Maildrop, Ended::Done(Reply::Answer(Answer::Maildrop(maildrop)))) => {
+                self.maildrop(maildrop, &mut seen)
+            }
+            (Op::UniqueIds { folder, uids }, Ended::Done(Reply::Answer(Answer::UniqueIds(lines)))) => {
+                self.unique_ids(*folder, uids, lines, &mut seen);
+            }
             (Op::Sync | Op::Unselect, Ended::Done(_)) => {}
             (_, Ended::Done(_)) => seen.skipped += 1,
         }
@@ -156,11 +163,16 @@ impl Shown<'_> {
         }
         let expected = match op {
             Op::Status { folder } | Op::Select { folder } => self.named(folder).map(|_| ()),
-            Op::Fetch { folder, .. } | Op::ReadBody { folder, .. } if self.model.number_of(*folder).is_none() => {
+            Op::Fetch { folder, .. } | Op::ReadBody { folder, .. } | Op::UniqueIds { folder, .. }
+                if self.model.number_of(*folder).is_none() =>
+            {
                 seen.skipped += 1;
                 return;
             }
-            Op::Fetch { folder, .. } | Op::ReadBody { folder, .. } => self.model.opened(*folder).map(|_| ()),
+            Op::Fetch { folder, .. } | Op::ReadBody { folder, .. } | Op::UniqueIds { folder, .. } => {
+                self.model.opened(*folder).map(|_| ())
+            }
+            Op::Maildrop => self.named(INBOX).map(|_| ()),
             _ => Ok(()),
         };
         let right = expected.as_ref().is_err_and(|e| same_refusal(e, refusal));
@@ -282,6 +294,55 @@ impl Shown<'_> {
             let expected = folder.within(uids).take(FETCH_UIDS_MAX).collect();
             self.messages(number, folder, expected, lines, content, seen);
         }
+    }
+
+    fn maildrop(&self, maildrop: &Maildrop, seen: &mut Seen) {
+        let Some((number, folder)) = self.opened_or_tell(INBOX, seen) else { return };
+        seen.lessons.push(Lesson::Id(number, maildrop.folder));
+        let uids: Vec<u32> = maildrop.messages.iter().map(|message| message.uid).collect();
+        let all = folder.messages.iter().map(|(uid, message)| (*uid, message.marker)).collect();
+        self.places(number, folder, &all, &uids, false, seen);
+    }
+
+    fn unique_ids(&self, id: FolderId, uids: &UidSet, lines: &[(u32, String)], seen: &mut Seen) {
+        let Some((number, folder)) = self.model.number_of(id).and_then(|n| Some((n, self.model.folder(n)?))) else {
+            seen.skipped += 1;
+            return;
+        };
+        let shown: Vec<u32> = lines.iter().map(|(uid, _)| *uid).collect();
+        let asked = folder.within(uids).take(FETCH_UIDS_MAX).map(|(uid, message)| (uid, message.marker)).collect();
+        self.places(number, folder, &asked, &shown, true, seen);
+        let mut markers: BTreeMap<&str, u64> = BTreeMap::new();
+        for (uid, unique_id) in lines {
+            let Some(message) = folder.messages.get(uid) else { continue };
+            let other = *markers.entry(unique_id).or_insert(message.marker);
+            seen.check(Rule::Uids, other == message.marker, number, *uid, || {
+                format!("messages {other} and {} have the unique id {unique_id}", message.marker)
+            });
+        }
+    }
+
+    /// Compares which messages are there, by UID and marker; with `later` what is told of them is read after that.
+    fn places(
+        &self,
+        number: Number,
+        folder: &Folder,
+        expected: &BTreeMap<u32, u64>,
+        shown: &[u32],
+        later: bool,
+        seen: &mut Seen,
+    ) {
+        let rising = shown.windows(2).all(|pair| pair[0] < pair[1]);
+        seen.check(Rule::Uids, rising, number, 0, || "UIDs don't rise".to_owned());
+        for (uid, marker) in expected.iter().filter(|(uid, _)| !shown.contains(uid)) {
+            let what = format!("{} has UID {uid} (marker {marker}), it is not shown", folder.name);
+            let rule = Rule::ExactlyOnce;
+            seen.found.push(Found { rule, folder: number, uid: *uid, what, unless_gone: later, shown: None });
+        }
+        for uid in shown.iter().filter(|uid| !expected.contains_key(uid)) {
+            seen.found.push(self.extra(number, folder, *uid, None));
+        }
+        seen.held.push((Rule::ExactlyOnce, expected.len() as u64));
     }
 
     /// Compares messages one by one, UIDs rising in both.

@@ -292,8 +292,12 @@ impl Replay<'_> {
     fn earlier(&self, again: CommandId, marker: u64, before: bool) -> Earlier {
         let own = self.journal.of_origin(again).next().is_some();
         let places = self.model.places_of(marker).count();
-        let removes =
-            |p: &Pending| matches!(self.history.operations[p.operation].op, Op::Expunge { .. } | Op::Delete { .. });
+        let removes = |p: &Pending| {
+            matches!(
+                self.history.operations[p.operation].op,
+                Op::Expunge { .. } | Op::Remove { .. } | Op::Delete { .. }
+            )
+        };
         match (before, places > usize::from(own)) {
             (true, true) if !self.unknown.iter().any(removes) => Earlier::Stays,
             (false, false) => Earlier::Gone,

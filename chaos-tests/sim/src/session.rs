@@ -1,9 +1,9 @@
 //! A client's connection to one node, as data.
 
 use bytes::Bytes;
-use mailraft_checkers::{At, Micros, Op};
-use mailraft_mailbox::api::{FetchedContent, MessageState, Selected};
-use mailraft_mailbox::{Following, Once, Request, Unheard, session};
+use mailraft_checkers::{At, Ended, Micros, Op, Reply};
+use mailraft_mailbox::api::{FetchedContent, FolderId, MaildropHolder, MessageState, Selected};
+use mailraft_mailbox::{Answer, Following, Once, Request, Unheard, session};
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, MailboxId, NodeId};
 
@@ -14,6 +14,8 @@ pub enum Kind {
     Imap,
     /// Delivers to any mailbox.
     Smtp,
+    /// Fetches from INBOX and removes there.
+    Pop3,
 }
 
 /// A session.
@@ -44,6 +46,8 @@ pub struct Session {
     pub kept: Option<Kept>,
     /// What its client had kept when it came back, until it has opened that folder.
     pub returns_with: Option<Kept>,
+    /// What a POP3 client was shown when it logged in, and whether all that is left is to quit.
+    pub maildrop: Option<OpenMaildrop>,
     /// What its client asks again next, as it is not sure that it was done, or wants it twice.
     pub again: Option<Op>,
     /// The message that is being uploaded.
@@ -80,6 +84,16 @@ pub struct Kept {
     pub name: String,
     /// What it knows of it.
     pub folder: Selected,
+}
+
+/// A maildrop that a POP3 client has open.
+pub struct OpenMaildrop {
+    /// The folder.
+    pub folder: FolderId,
+    /// Its messages as they were.
+    pub uids: Vec<u32>,
+    /// It has removed what it wants removed.
+    pub quits: bool,
 }
 
 /// A client that has opened a folder again.
@@ -142,12 +156,31 @@ impl Session {
             stays: false,
             kept: None,
             returns_with: None,
+            maildrop: None,
             again: None,
             sealed: None,
             over: false,
             wakes_at: None,
             timer: 0,
         }
+    }
+
+    /// What a POP3 client knows after an operation has ended. Whoever was not told that it was done logs in anew.
+    pub fn keeps_maildrop(&mut self, op: &Op, ended: &Ended) {
+        self.maildrop = match (op, ended) {
+            (Op::Maildrop, Ended::Done(Reply::Answer(Answer::Maildrop(shown)))) => {
+                let uids = shown.messages.iter().map(|message| message.uid).collect();
+                Some(OpenMaildrop { folder: shown.folder, uids, quits: false })
+            }
+            (Op::Unselect, Ended::Done(_)) => None,
+            (_, Ended::Done(_)) => self.maildrop.take(),
+            (_, Ended::Refused(_) | Ended::NotDone | Ended::NoSuchMailbox | Ended::Unknown) => None,
+        };
+    }
+
+    /// As whom a POP3 client has the maildrop: every connection is another one.
+    pub fn holder(&self) -> MaildropHolder {
+        MaildropHolder(u128::from(self.number).to_be_bytes())
     }
 
     /// The open folder.
@@ -175,6 +208,7 @@ impl Session {
         (self.machine, self.conns_before, self.conn) = (session::Session::new(), self.conns, None);
         (self.sealed, self.over, self.wakes_at) = (None, true, None);
         self.returns_with = self.kept.take().or(self.returns_with.take());
+        self.maildrop = None;
         self.unheard = Unheard::default();
         self.timer += 1;
     }

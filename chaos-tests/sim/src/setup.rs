@@ -35,6 +35,8 @@ pub struct Setup {
     pub imap_sessions: u64,
     /// SMTP sessions.
     pub smtp_sessions: u64,
+    /// POP3 sessions.
+    pub pop3_sessions: u64,
     /// A client begins an operation so often, in the mean, all sessions taken together.
     pub operation_every: Micros,
     /// A slow follower's log is kept up to so many entries.
@@ -117,6 +119,7 @@ impl Setup {
             mailboxes: 8,
             imap_sessions: 14,
             smtp_sessions: 5,
+            pop3_sessions: 0,
             operation_every: 20_000,
             log_keep_entries: 200,
             region_log_keep_bytes: REGION_LOG_KEEP_BYTES,
@@ -159,6 +162,7 @@ impl Setup {
             mailboxes: 5,
             imap_sessions: 6,
             smtp_sessions: 2,
+            pop3_sessions: 0,
             operation_every: 40_000_000,
             log_keep_entries: 1,
             results_kept: RESULTS_KEPT,

@@ -32,7 +32,7 @@ pub fn episode(seed: u64, number: u64) -> Setup {
             return setup;
         }
         _ => {
-            setup.accounts = 4;
+            (setup.accounts, setup.pop3_sessions) = (4, 4);
             return setup;
         }
     }

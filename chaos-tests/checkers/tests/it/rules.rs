@@ -1,7 +1,7 @@
 //! For each rule a history that is right, and what breaks just that rule.
 
 use mailraft_checkers::{At, Ended, Op, Record, Reply, Rule};
-use mailraft_mailbox::api::{Change, FolderId, MessageState, StoreMode};
+use mailraft_mailbox::api::{Change, FolderId, MaildropMessage, MessageState, StoreMode};
 use mailraft_mailbox::{Answer, Event, Flags, Refusal, SystemFlag, UidSet};
 use mailraft_storage::CommandId;
 
@@ -607,4 +607,41 @@ fn rule_10_partitions_serve_once_healed() {
     early.truncate(early.iter().position(|r| matches!(r, Record::Healed { .. })).unwrap() + 1);
     assert!(check(early).is_clean(), "the history ends before the bound");
     let _ = MAILBOX;
+}
+
+/// What a maildrop shows is held to the same rules.
+#[test]
+fn a_maildrop_shows_what_is_there_under_ids_that_stay() {
+    let mut world = World::new(1);
+    three(&mut world);
+    let maildrop = world.run(3, Op::Maildrop);
+    let unique_ids = world.run(3, Op::UniqueIds { folder: INBOX, uids: all() });
+    let removed = world.run(3, Op::Remove { folder: INBOX, uids: UidSet::range(1, 2) });
+    world.run(3, Op::UniqueIds { folder: INBOX, uids: all() });
+    world.run(2, status("INBOX"));
+    right(&world);
+    let messages = |reply: &mut Reply, edit: fn(&mut Vec<MaildropMessage>)| {
+        let Reply::Answer(Answer::Maildrop(maildrop)) = reply else { panic!("{reply:?}") };
+        edit(&mut maildrop.messages);
+    };
+    let less = |reply: &mut Reply| messages(reply, |shown| shown.truncate(2));
+    breaks(Rule::ExactlyOnce, answering(&world, maildrop, less));
+    let more = |reply: &mut Reply| messages(reply, |shown| shown.push(MaildropMessage { uid: 4, size_bytes: 1 }));
+    breaks(Rule::Uncommitted, answering(&world, maildrop, more));
+    let turned = |reply: &mut Reply| messages(reply, |shown| shown.reverse());
+    breaks(Rule::Uids, answering(&world, maildrop, turned));
+    let ids = |reply: &mut Reply, edit: fn(&mut Vec<(u32, String)>)| {
+        let Reply::Answer(Answer::UniqueIds(lines)) = reply else { panic!("{reply:?}") };
+        edit(lines);
+    };
+    let other = |reply: &mut Reply| ids(reply, |lines| lines[2].1.push('x'));
+    breaks(Rule::Uids, answering(&world, unique_ids, other));
+    let same = |reply: &mut Reply| ids(reply, |lines| lines[0].1 = lines[1].1.clone());
+    breaks(Rule::Uids, answering(&world, unique_ids, same));
+    breaks(Rule::ExactlyOnce, answering(&world, unique_ids, |reply| ids(reply, |lines| drop(lines.pop()))));
+    let part = |reply: &mut Reply| {
+        let Reply::Answer(Answer::Expunged { uids, .. }) = reply else { panic!("{reply:?}") };
+        *uids = UidSet::range(1, 1);
+    };
+    breaks(Rule::Atomic, answering(&world, removed, part));
 }

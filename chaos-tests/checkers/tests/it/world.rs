@@ -371,6 +371,9 @@ impl World {
             Op::Fetch { folder, uids } => Command::Fetch { folder, uids, what },
             Op::Unselect => Command::Unselect,
             Op::ReadBody { folder, uid } => Command::Fetch { folder, uids: UidSet::range(uid, uid), what },
+            Op::Maildrop => Command::Maildrop,
+            Op::UniqueIds { folder, uids } => Command::UniqueIds { folder, uids },
+            Op::Remove { folder, uids } => Command::Remove { folder, uids },
         }
     }
 

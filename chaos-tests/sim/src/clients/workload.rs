@@ -78,6 +78,7 @@ impl Clients {
         let (sessions, share) = match kind {
             Kind::Imap => (setup.imap_sessions, 3),
             Kind::Smtp => (setup.smtp_sessions, 2),
+            Kind::Pop3 => (setup.pop3_sessions, 1),
         };
         self.dice.exponential(sessions * 5 * setup.operation_every / share)
     }
@@ -171,6 +172,30 @@ impl Clients {
             96 => Op::Rename { from: name(work), to: name(work) },
             97 => Op::Subscribe { name: name(work), on: work.chance(500) },
             _ => Op::Sync,
+        })
+    }
+
+    /// What a POP3 session asks next: it logs in, looks at some messages, may remove some, and quits.
+    pub fn pop3_command(&mut self, number: u64, setup: &Setup) -> Option<Op> {
+        let (session, work) = (self.sessions.get_mut(&number)?, &mut self.dice);
+        let Some(maildrop) = &mut session.maildrop else { return Some(Op::Maildrop) };
+        let folder = maildrop.folder;
+        if maildrop.quits || maildrop.uids.is_empty() {
+            return Some(Op::Unselect);
+        }
+        let some = |work: &mut Dice, uids: &[u32]| -> UidSet {
+            (0..work.between(1, UIDS_MAX)).filter_map(|_| work.pick(uids).copied()).collect()
+        };
+        // Who fetches mail this way removes it; here some is left for the others.
+        let removes = if maildrop.uids.len() > setup.folder_full { 40 } else { 10 };
+        Some(match work.below(100) {
+            0..=39 => Op::ReadBody { folder, uid: *work.pick(&maildrop.uids)? },
+            40..=54 => Op::UniqueIds { folder, uids: some(work, &maildrop.uids) },
+            at if at < 55 + removes => {
+                maildrop.quits = true;
+                Op::Remove { folder, uids: some(work, &maildrop.uids) }
+            }
+            _ => Op::Unselect,
         })
     }
 

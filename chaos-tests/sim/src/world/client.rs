@@ -47,7 +47,10 @@ impl World {
         // Whoever goes on has the answers so far.
         session.unheard.client_went_on();
         let once = op.is_once().then(|| session.unheard.once(request_of(&op)));
-        let request = request(&op, once.as_ref());
+        let mut request = request(&op, once.as_ref());
+        if let (Kind::Pop3, Request::Command(command)) = (session.kind, &mut request) {
+            *command = in_maildrop(session, command.clone());
+        }
         session.busy =
             Some(Busy { id, op, request: request.clone(), once, started: now, reading: None, returning: None });
         self.tells_what_is_heard(number);
@@ -415,9 +418,14 @@ impl World {
     /// The next part of a body, under an id of its own.
     fn asks_chunk(&mut self, number: u64) {
         let part = self.clients.command_id();
-        let Some(busy) = self.clients.session_mut(number).and_then(|s| s.busy.as_mut()) else { return };
-        let Some(BodyRead { content, next, .. }) = &busy.reading else { return };
-        let command = Command::ReadChunk { email: content.email, body: content.body, number: *next };
+        let Some(session) = self.clients.session(number) else { return };
+        let Some(BodyRead { content, next, .. }) = session.busy.as_ref().and_then(|b| b.reading.as_ref()) else {
+            return;
+        };
+        let mut command = Command::ReadChunk { email: content.email, body: content.body, number: *next };
+        if session.kind == Kind::Pop3 {
+            command = in_maildrop(session, command);
+        }
         self.with_machine(number, None, |m, env, out| m.begin(env, part, Request::Command(command), out));
     }
 
@@ -500,6 +508,7 @@ impl World {
         if let Some(once) = busy.once.take() {
             session.unheard.answered(once, matches!(ended, Ended::Done(_)).then_some(busy.id));
         }
+        session.keeps_maildrop(&busy.op, &ended);
         self.clients.may_ask_again(number, &busy.op, &ended, &self.setup);
         self.witness.operation_ended();
         self.clients.answered(number, &ended, position);
@@ -533,6 +542,11 @@ impl World {
             self.with_machine(number, None, |machine, env, out| machine.listen(env, true, out));
         }
     }
+}
+
+/// As a POP3 server asks it.
+fn in_maildrop(session: &Session, command: Command) -> Command {
+    Command::InMaildrop { holder: session.holder(), command: Box::new(command) }
 }
 
 fn as_checked(Position { partition, incarnation, index }: Position) -> At {
@@ -594,6 +608,9 @@ fn command(op: &Op) -> Command {
         Op::Select { folder } => Command::Select { folder, claim_recent: true },
         Op::Fetch { folder, uids } => Command::Fetch { folder, uids, what: FetchWhat { content: false, header: true } },
         Op::Unselect => Command::Unselect,
+        Op::Maildrop => Command::Maildrop,
+        Op::UniqueIds { folder, uids } => Command::UniqueIds { folder, uids },
+        Op::Remove { folder, uids } => Command::Remove { folder, uids },
         Op::ReadBody { folder, uid } => Command::Fetch {
             folder,
             uids: [uid].into_iter().collect(),

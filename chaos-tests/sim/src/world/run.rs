@@ -184,8 +184,13 @@ impl World {
         }
         let at_home = self.up();
         let far: Vec<NodeId> = self.promise.far().iter().copied().collect();
-        for number in 0..self.setup.imap_sessions + self.setup.smtp_sessions {
-            let kind = if number < self.setup.imap_sessions { Kind::Imap } else { Kind::Smtp };
+        let Setup { imap_sessions, smtp_sessions, pop3_sessions, .. } = self.setup;
+        for number in 0..imap_sessions + smtp_sessions + pop3_sessions {
+            let kind = match number {
+                _ if number < imap_sessions => Kind::Imap,
+                _ if number < imap_sessions + smtp_sessions => Kind::Smtp,
+                _ => Kind::Pop3,
+            };
             // A client of a node there sees with its own eyes what is lost, and goes on.
             let abroad = self.promise.is_takeover_expected() && kind == Kind::Imap && number % 3 == 2;
             let nodes = if abroad { &far } else { &at_home };

@@ -22,6 +22,7 @@ impl World {
             _ if again.is_some() => again,
             Kind::Smtp => self.delivery(number),
             Kind::Imap => self.clients.imap_command(number, &self.setup),
+            Kind::Pop3 => self.clients.pop3_command(number, &self.setup),
         };
         let Some(op) = op else { return };
         let lost = op.is_once().then(|| self.clients.hangs_up_after(&self.setup)).flatten();
