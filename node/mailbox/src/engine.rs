@@ -159,13 +159,6 @@ impl Mailbox {
         emails.iter().any(|email| self.state.email(*email).is_some())
     }
 
-    /// A session that has a folder open by SELECT is told of a new message, which no later one is to take for recent (RFC 3501,
-    /// section 2.3.2). Saved with the next entry, as SELECTs' claims are.
-    pub(crate) fn claim_recent(&mut self, folder: FolderId, uid: u32) {
-        let claimed = self.claims.entry(folder).or_default();
-        *claimed = uid.saturating_add(1).max(*claimed);
-    }
-
     /// What it takes in memory, roughly, in bytes.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.state.memory_bytes() + self.cx.heard.memory_bytes()

@@ -12,7 +12,7 @@ use mailraft_owner::{
 use mailraft_storage::{CommandId, Env, Index, ProposalOutcome, StoreError};
 
 use crate::accepted::{QueueChange, QueueOrigin, Told};
-use crate::api::{Answer, Change, Command, Event, FolderId, Refusal};
+use crate::api::{Answer, Command, Event, FolderId, Refusal};
 use crate::engine::{Mailbox, Read};
 use crate::maildrop::Maildrop;
 use crate::plant::{self, Fault};
@@ -113,8 +113,6 @@ struct Attached {
     /// Whose turn it is goes by this.
     turn: SessionNumber,
     open: Option<FolderId>,
-    /// By SELECT: what is new there is \Recent for this session, and for no later one.
-    claims: bool,
     /// Reads and kept results of this session at a barrier. Their answers show an earlier state than events that come meanwhile,
     /// which therefore wait.
     reading: usize,
@@ -176,10 +174,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
 
     /// A session attaches. It hears nothing of a folder before it opens or resumes one.
     pub fn attach(&mut self, session: S, turn: SessionNumber) {
-        self.sessions.insert(
-            session,
-            Attached { turn, open: None, claims: false, reading: 0, held: Vec::new(), from_queue: false },
-        );
+        self.sessions.insert(session, Attached { turn, open: None, reading: 0, held: Vec::new(), from_queue: false });
     }
 
     /// A session is gone. What it asked is done all the same.
@@ -485,7 +480,6 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         let Some(attached) = self.sessions.get_mut(&session) else { return };
         match command {
             Command::Select { .. } | Command::Resume { .. } => {
-                attached.claims = matches!(command, Command::Select { claim_recent: true, .. });
                 attached.open = match (result, command) {
                     (Ok(Answer::Selected(selected)), _) => Some(selected.folder),
                     (Ok(Answer::Resumed(_)), Command::Resume { folder, .. }) => Some(*folder),
@@ -569,9 +563,8 @@ impl<S: Copy + Ord> MailboxOwner<S> {
 
     /// Tells an event to every session that has its folder open.
     fn tell(&mut self, event: &Arc<Event>, out: &mut Vec<Step<S>>) {
-        let (mut too_slow, mut claimed) = (Vec::new(), false);
+        let mut too_slow = Vec::new();
         for (session, attached) in self.sessions.iter_mut().filter(|(_, a)| a.open == Some(event.folder)) {
-            claimed |= attached.claims;
             if attached.reading == 0 || plant::is(Fault::EventOvertakesAnswer) {
                 out.push(reply(*session, Reply::Event(Arc::clone(event))));
             } else if attached.held.len() < HELD_MAX_EVENTS {
@@ -579,11 +572,6 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             } else {
                 too_slow.push(*session);
             }
-        }
-        if let Change::Added(messages) = &event.change
-            && let (true, Some(last), Some(engine)) = (claimed, messages.last(), self.log.engine_mut())
-        {
-            engine.claim_recent(event.folder, last.uid);
         }
         for session in too_slow {
             self.sessions.remove(&session);

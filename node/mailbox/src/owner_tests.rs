@@ -153,32 +153,6 @@ fn select() -> Command {
 }
 
 #[test]
-fn what_a_session_was_told_of_is_recent_for_no_later_one_unless_it_only_examined() {
-    for (claim_recent, recent) in [(true, 0), (false, 1)] {
-        let mut shell = Shell::new();
-        shell.ask(1, Command::Select { folder: "INBOX".to_owned(), claim_recent });
-        shell.confirm(Lead::Confirmed);
-        shell.append(2);
-        assert_eq!(shell.heard(), "S0 +1");
-        for reload in [false, true] {
-            if reload {
-                // It went along with an entry, whoever owns the mailbox now.
-                let subscribe = Command::Subscribe { name: "x".to_owned(), on: true };
-                shell.ask(2, subscribe);
-                shell = Shell::over(shell.world);
-            }
-            shell.ask(2, Command::Status { folder: "INBOX".to_owned() });
-            shell.confirm(Lead::Confirmed);
-            let status = shell.replies.iter().rev().find_map(|(_, reply)| match reply {
-                Reply::Answer { result: Ok(Answer::Status(status)), .. } => Some(status.recent),
-                _ => None,
-            });
-            assert_eq!(status, Some(recent), "claimed: {claim_recent}, by a new owner: {reload}");
-        }
-    }
-}
-
-#[test]
 fn what_happens_while_a_read_waits_for_its_barrier_is_told_after_its_answer() {
     let mut shell = Shell::new();
     shell.append(2);
