@@ -43,6 +43,8 @@ def test_updates(host):
     config = host.run("apt-config dump").stdout
     assert 'Unattended-Upgrade::Automatic-Reboot "false";' in config and 'APT::Periodic::Unattended-Upgrade "1";' in config
     assert '"^mailraft$"' in config
+    origins = [line for line in config.splitlines() if line.startswith(("Unattended-Upgrade::Origins-Pattern:", "Unattended-Upgrade::Allowed-Origins:"))]
+    assert len(origins) == 1 and "codename=${distro_codename}-security" in origins[0], origins
     assert host.service("mailraft-reboot.timer").is_enabled and host.service("mailraft-reboot.timer").is_running
 
 
