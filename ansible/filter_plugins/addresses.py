@@ -1,0 +1,1 @@
+../roles/firewall/filter_plugins/addresses.py

@@ -1,0 +1,1 @@
+../../firewall/filter_plugins/addresses.py
