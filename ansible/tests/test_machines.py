@@ -60,6 +60,36 @@ def test_secrets_are_roots_and_the_authority_is_on_no_node(host):
     assert host.run("find / -xdev -name ca.key").stdout == ""
 
 
+def test_files_are_as_open_as_they_need_to_be(host):
+    wanted = {
+        "/etc/mailraft": "root mailraft 750",
+        "/etc/mailraft/ca.pem": "root root 644",
+        "/etc/mailraft/mailraft.toml": "root mailraft 640",
+        "/etc/mailraft/mail.pem": "root mailraft 640",
+        "/etc/mailraft/peer.pem": "root root 644",
+        "/etc/mailraft/revoked": "root root 644",
+        "/etc/nftables.conf": "root root 600",
+        "/etc/prometheus/mailraft-alerts.yml": "root root 644",
+        "/etc/prometheus/prometheus.yml": "root prometheus 640",
+        "/etc/ssh/sshd_config.d/00-mailraft.conf": "root root 600",
+        "/etc/sudoers.d/mailraft": "root root 440",
+        "/etc/systemd/system/mailraft.service.d/10-memory.conf": "root root 644",
+        "/home/deploy/.ssh": "deploy deploy 700",
+        "/home/deploy/.ssh/authorized_keys": "deploy deploy 600",
+        "/home/devops/.ssh/authorized_keys": "devops devops 600",
+        "/usr/local/sbin/mailraft-restart-safely": "root root 755",
+        "/var/cache/mailraft/installed.deb": "root root 644",
+        "/var/lib/mailraft": "mailraft mailraft 700",
+        "/var/lib/mailraft/data": "mailraft mailraft 700",
+    }
+    there = dict(line.split(":", 1) for line in host.run(f"stat -c '%n:%U %G %a' {' '.join(wanted)}").stdout.splitlines())
+    assert there == wanted
+    assert host.run("find /etc/mailraft /var/lib/mailraft ! -user root ! -user mailraft").stdout == ""
+    # Secrets, and nothing else that is there, are closed to the node's group.
+    known = {"root.key", "peer.key", "admin-token", "mail.key"} | {path.rsplit("/", 1)[1] for path in wanted if path.startswith("/etc/mailraft/")}
+    assert set(host.run("ls -A /etc/mailraft").stdout.split()) == known
+
+
 def test_no_secret_is_on_a_command_line(host):
     token = host.file("/etc/mailraft/admin-token").content_string.strip()
     assert len(token) >= 16 and token not in host.run("ps -eo args").stdout
