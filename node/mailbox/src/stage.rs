@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use mailraft_storage::{RowBatch, RowKey, Table};
 
-use crate::api::{Answer, FolderId, Refusal};
-use crate::notice::News;
+use crate::api::{Answer, Event, FolderId, Refusal};
 use crate::plant::{self, Fault};
 use crate::records::{PlaceRecord, StageId, StageRecord, encode, stage_key};
 use crate::state::{Dead, Garbage, State};
@@ -27,7 +26,7 @@ pub(crate) struct Staged {
     pub rows: BTreeMap<RowKey, Row>,
     pub requires: BTreeSet<RowKey>,
     pub touched: BTreeSet<FolderId>,
-    pub news: Vec<News>,
+    pub events: Vec<Event>,
     pub next: State,
 }
 
@@ -63,7 +62,7 @@ impl Staged {
             rows,
             requires,
             touched: if plant::is(Fault::StageWithoutFolder) { BTreeSet::new() } else { work.touched },
-            news: work.news,
+            events: work.events,
             next: work.state,
         }
     }
