@@ -395,7 +395,7 @@ pub fn segment(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
@@ -403,9 +403,9 @@ mod tests {
 
     use super::*;
 
-    /// A node that gives these answers after the heads of requests, an empty one by hanging up, and then answers nothing
-    /// any more. Gives the heads' lines. Before the first it waits until `after` is dropped or says something.
-    fn node(answers: Vec<&'static str>, after: Option<mpsc::Receiver<()>>) -> (Node, JoinHandle<Vec<String>>) {
+    /// A node that gives these answers after requests, an empty one by hanging up, and then answers nothing any more. Gives
+    /// the lines of their heads, and each body as one more. Before the first it waits until `after` is dropped or says something.
+    pub fn node(answers: Vec<&'static str>, after: Option<mpsc::Receiver<()>>) -> (Node, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let asked = std::thread::spawn(move || {
@@ -415,8 +415,14 @@ mod tests {
             }
             for answer in answers {
                 let (socket, _) = listener.accept().unwrap();
-                let lines = BufReader::new(socket.try_clone().unwrap()).lines().map(Result::unwrap);
-                heads.extend(lines.take_while(|line| !line.is_empty()));
+                let mut from = BufReader::new(socket.try_clone().unwrap());
+                let lines = from.by_ref().lines().map(Result::unwrap);
+                let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                let length = head.iter().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+                let mut body = vec![0; length.unwrap()];
+                from.read_exact(&mut body).unwrap();
+                heads.extend(head);
+                heads.extend((!body.is_empty()).then(|| String::from_utf8(body).unwrap()));
                 (&socket).write_all(answer.as_bytes()).unwrap();
             }
             // Whoever connects from now on is not accepted, but connected.
@@ -434,7 +440,8 @@ mod tests {
     const NO_TOKEN: &str = "HTTP/1.1 401 Unauthorized\r\n\r\n{\"error\":\"send the token\"}";
     const HANGS_UP: &str = "";
 
-    fn client(nodes: Vec<Node>) -> AdminClient {
+    /// Who asks these nodes.
+    pub fn client(nodes: Vec<Node>) -> AdminClient {
         AdminClient { nodes, token: Zeroizing::new("token".into()) }
     }
 

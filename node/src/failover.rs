@@ -1,5 +1,6 @@
 //! `mailraft region failover`: a backup region takes over from a home that is lost.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
 
@@ -54,8 +55,40 @@ pub fn run(client: &AdminClient, options: &Failover, as_json: bool) -> Result<()
     if let Some(key) = &root_key {
         order["root_key"] = json!(key.as_str());
     }
-    let (client, mut plan) = find(client, &options.to)?;
-    if let Some(plan) = plan.as_mut().filter(|_| root_key.is_some()) {
+    let mut tried = BTreeSet::new();
+    let mut found = find(client, &options.to, &tried)?;
+    loop {
+        tried.insert(found.number);
+        let (progress, sentence) = match takes_over(found, &mut order, options, word, as_json)? {
+            Ended::Done => return Ok(()),
+            Ended::Elsewhere { progress, sentence } => (progress, sentence),
+        };
+        found = find(client, &options.to, &tried).map_err(|none| {
+            if as_json {
+                tell!("{}", json!({ "plan": null, "progress": progress }));
+            }
+            Failed::because(format!("{sentence}; no other one can: {}", none.sentence))
+        })?;
+        if !as_json {
+            tell!("{sentence}. That is done here:\n");
+        }
+        order["above"] = json!(progress.incarnation);
+    }
+}
+
+/// What came of asking one node.
+enum Ended {
+    /// What was wanted is done.
+    Done,
+    /// That node adopts nothing, and said why: another one may.
+    Elsewhere { progress: Box<Progress>, sentence: String },
+}
+
+/// Lets the region take over by the node that was found.
+fn takes_over(found: Found, order: &mut Value, options: &Failover, word: &str, as_json: bool) -> Result<Ended, Failed> {
+    let Found { client, mut plan, .. } = found;
+    let root_key = order["root_key"].is_string();
+    if let Some(plan) = plan.as_mut().filter(|_| root_key) {
         // It comes with the word.
         (plan.without_key, plan.locked) = (None, Vec::new());
     }
@@ -68,22 +101,22 @@ pub fn run(client: &AdminClient, options: &Failover, as_json: bool) -> Result<()
             described(plan).iter().for_each(|line| tell!("{line}"));
         }
         if options.dry_run {
-            return match root_key {
-                Some(_) => tries_key(&client, &order, as_json),
-                None => Ok(()),
-            };
+            if root_key {
+                tries_key(&client, order, as_json)?;
+            }
+            return Ok(Ended::Done);
         }
         order["word"] = json!(word);
         if !options.yes {
             // What is refused anyhow is refused before anybody types anything.
-            client.once("POST", REHEARSAL, Some(&order))?;
+            client.once("POST", REHEARSAL, Some(order))?;
             ask(plan, options, as_json)?;
         }
     } else if options.dry_run {
         return Err(Failed::because(format!("{} took over already: see mailraft region show", options.to)));
     }
     order["word"] = json!(word);
-    let progress = client.once("POST", PATH, Some(&order))?;
+    let progress = client.once("POST", PATH, Some(order))?;
     watch(&client, progress, plan.as_ref(), as_json)
 }
 
@@ -109,13 +142,26 @@ fn root_key() -> Result<Zeroizing<String>, Failed> {
     Ok(key)
 }
 
-/// A node of the region, and what it says is to be known. Without that it has taken over already.
-fn find(client: &AdminClient, to: &str) -> Result<(AdminClient, Option<Plan>), Failed> {
+/// A node of the region.
+struct Found {
+    /// It alone.
+    client: AdminClient,
+    /// Its place among the nodes that are known.
+    number: usize,
+    /// What it says is to be known. Without that the region has taken over already.
+    plan: Option<Plan>,
+}
+
+/// A node of the region that was not tried yet.
+fn find(client: &AdminClient, to: &str, tried: &BTreeSet<usize>) -> Result<Found, Failed> {
     let path = format!("{PATH}?to={}", crate::admin_client::segment(to));
     let mut why: Option<(u8, String)> = None;
     let (until, heard) = (Instant::now() + STATUS_MAX, client.ask_each_coded(&path, STATUS_MAX));
     // Whoever is there first will do: a node that hangs keeps nobody waiting.
     while let Ok((number, answer)) = heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        if tried.contains(&number) {
+            continue;
+        }
         let (weight, sentence) = match answer {
             Ok((200, plan)) => {
                 let plan = serde_json::from_value(plan).map_err(|e| {
@@ -123,9 +169,11 @@ fn find(client: &AdminClient, to: &str) -> Result<(AdminClient, Option<Plan>), F
                         "the node's answer is not known to this version ({e}): use the node's mailraft"
                     ))
                 })?;
-                return Ok((client.only(number), Some(plan)));
+                return Ok(Found { client: client.only(number), number, plan: Some(plan) });
             }
-            Ok((_, said)) if said["code"] == "has_begun" => return Ok((client.only(number), None)),
+            Ok((_, said)) if said["code"] == "has_begun" => {
+                return Ok(Found { client: client.only(number), number, plan: None });
+            }
             Ok((_, said)) => {
                 let sentence = said["error"].as_str().unwrap_or("it refused without a reason").to_owned();
                 let elsewhere = matches!(said["code"].as_str(), Some("other_region" | "standby"));
@@ -216,7 +264,7 @@ fn ask(plan: &Plan, options: &Failover, as_json: bool) -> Result<(), Failed> {
 }
 
 /// Shows each step as it is reached, until the end.
-fn watch(client: &AdminClient, first: Value, plan: Option<&Plan>, as_json: bool) -> Result<(), Failed> {
+fn watch(client: &AdminClient, first: Value, plan: Option<&Plan>, as_json: bool) -> Result<Ended, Failed> {
     let (mut shown, mut heard, mut waiting) = (0, Instant::now(), false);
     let mut answer: Result<Value, Failed> = Ok(first);
     loop {
@@ -258,7 +306,10 @@ fn told_lost(progress: &Progress) {
     }
 }
 
-fn finish(progress: &Progress, plan: Option<&Plan>, as_json: bool, told: bool) -> Result<(), Failed> {
+fn finish(progress: &Progress, plan: Option<&Plan>, as_json: bool, told: bool) -> Result<Ended, Failed> {
+    if let Some(sentence) = progress.failed.as_ref().filter(|_| progress.elsewhere) {
+        return Ok(Ended::Elsewhere { progress: Box::new(progress.clone()), sentence: sentence.clone() });
+    }
     if as_json {
         tell!("{}", json!({ "plan": plan, "progress": progress }));
     }
@@ -266,7 +317,7 @@ fn finish(progress: &Progress, plan: Option<&Plan>, as_json: bool, told: bool) -
         return Err(Failed::because(failed.clone()));
     }
     if as_json {
-        return Ok(());
+        return Ok(Ended::Done);
     }
     if !progress.steps.iter().any(|step| step.step == "message") {
         tell!("no message came to {} yet", progress.to);
@@ -274,18 +325,21 @@ fn finish(progress: &Progress, plan: Option<&Plan>, as_json: bool, told: bool) -
     if !told {
         told_lost(progress);
     }
-    Ok(())
+    Ok(Ended::Done)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc;
+
     use mailraft_storage::{Index, NodeId, PartitionId};
 
     use super::*;
+    use crate::admin_client::tests::{client, node};
 
-    #[test]
-    fn what_is_said_before_the_word_has_every_partition_and_both_lists() {
-        let plan = Plan {
+    fn plan() -> Plan {
+        Plan {
             to: "south".into(),
             from: "home".into(),
             groups: vec![Group {
@@ -307,7 +361,59 @@ mod tests {
             locked: vec![NodeId(5), NodeId(6)],
             lost: "lost: nothing".into(),
             lost_by_word: "lost: nothing".into(),
-        };
+        }
+    }
+
+    /// An answer whose body this is.
+    fn said(body: &impl serde::Serialize) -> &'static str {
+        format!("HTTP/1.1 200 OK\r\n\r\n{}", serde_json::to_string(body).unwrap()).leak()
+    }
+
+    fn options() -> Failover {
+        let to = "south".to_owned();
+        Failover { to, old_region_is_off: true, dry_run: false, yes: true, root_key_stdin: false }
+    }
+
+    /// How far it is at the end, as a node that adopts nothing says it, and one that does.
+    fn ends(incarnation: u32, failed: Option<&str>) -> Progress {
+        Progress {
+            to: "south".into(),
+            incarnation,
+            steps: Vec::new(),
+            waits_for: String::new(),
+            running: false,
+            failed: failed.map(str::to_owned),
+            elsewhere: failed.is_some(),
+            lost: "lost: nothing".into(),
+        }
+    }
+
+    #[test]
+    fn where_the_asked_node_adopts_nothing_the_next_one_is_asked_with_a_higher_number() {
+        let (answered, after) = mpsc::channel();
+        let (hangs, asked) = node(vec![said(&plan()), said(&ends(4, Some("its disk stands still")))], None);
+        let first = std::thread::spawn(move || (asked.join().unwrap(), drop(answered)));
+        // It was asked beside the first, too.
+        let (goes_on, second) = node(vec![said(&plan()), said(&plan()), said(&ends(6, None))], Some(after));
+        run(&client(vec![hangs, goes_on]), &options(), false).unwrap();
+        let ((first, ()), second) = (first.join().unwrap(), second.join().unwrap());
+        assert!(!first.iter().any(|line| line.contains("above")), "{first:?}");
+        let order: Value = serde_json::from_str(second.last().unwrap()).unwrap();
+        assert_eq!(order, json!({ "to": "south", "word": "old_region_is_off", "above": 4 }));
+    }
+
+    #[test]
+    fn where_no_node_adopts_anything_it_is_said_of_which_and_why() {
+        let (hangs, _asked) = node(vec![said(&plan()), said(&ends(4, Some("its disk stands still")))], None);
+        let refused = "HTTP/1.1 409 Conflict\r\n\r\n{\"code\":\"left_behind\",\"error\":\"it is left behind\"}";
+        let (other, _asked) = node(vec![refused, refused], None);
+        let failed = run(&client(vec![hangs, other]), &options(), false).unwrap_err();
+        assert_eq!(failed.sentence, "its disk stands still; no other one can: it is left behind");
+    }
+
+    #[test]
+    fn what_is_said_before_the_word_has_every_partition_and_both_lists() {
+        let plan = plan();
         assert_eq!(
             described(&plan).join("\n"),
             "south takes over from home.\n\nsouth lacks mail.\n\n10 partitions: home heard 12 s ago; 3 of 3 standbys can vote; answers waited; \

@@ -10,6 +10,7 @@ mod facts;
 mod fence;
 mod gather;
 mod home;
+mod numbers;
 mod plan;
 mod promised;
 mod refused;

@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 use super::Failover;
 use super::facts::{Answer, Facts, Question};
 use super::fence::fence;
-use super::plan::{Plan, incarnation, left_alone};
+use super::numbers::{incarnation, left_alone};
+use super::plan::Plan;
 use super::refused::Refused;
 use super::settled::taken_over;
 use crate::environment::os_env;
@@ -76,6 +77,9 @@ pub struct Order {
     pub word: Word,
     /// The root key, for nodes that have none: 64 hexadecimal digits.
     pub root_key: Option<Zeroizing<String>>,
+    /// The incarnation of an order that another node heard and adopted nothing of: this one's is above.
+    #[serde(default)]
+    pub above: u32,
 }
 
 /// What an operator rehearses.
@@ -88,6 +92,9 @@ pub struct Rehearsal {
     pub word: Option<Word>,
     /// The root key, if it is to be tried: it is not kept.
     pub root_key: Option<Zeroizing<String>>,
+    /// As of an [`Order`].
+    #[serde(default)]
+    pub above: u32,
 }
 
 /// One step that was reached.
@@ -117,6 +124,9 @@ pub struct Progress {
     /// Why it ended before all was reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// It ended since the asked node adopts nothing: another node of the region may.
+    #[serde(default)]
+    pub elsewhere: bool,
     /// What is lost, in words.
     pub lost: String,
 }
@@ -137,8 +147,8 @@ impl Failover {
     /// # Errors
     /// As [`Failover::begin`].
     pub async fn rehearse(&self, rehearsal: Rehearsal) -> Result<(), Refused> {
-        let Rehearsal { to, word, root_key } = rehearsal;
-        self.considered(&to, word, root_key.as_ref()).await.map(|_| ())
+        let Rehearsal { to, word, root_key, above } = rehearsal;
+        self.considered(&to, word, root_key.as_ref(), above).await.map(|_| ())
     }
 
     /// How far the takeover is that was ordered here.
@@ -153,7 +163,8 @@ impl Failover {
     /// Why nothing was begun.
     pub async fn begin(&self, order: Order) -> Result<(), Refused> {
         let said_at = Instant::now();
-        let (regions, begins, lost) = self.considered(&order.to, Some(order.word), order.root_key.as_ref()).await?;
+        let Order { to, word, root_key, above } = &order;
+        let (regions, begins, lost) = self.considered(to, Some(*word), root_key.as_ref(), *above).await?;
         if let Some(key) = &order.root_key {
             self.unsealing.take(key).await.map_err(|why| Refused::new("wrong_key", why))?;
         }
@@ -177,6 +188,7 @@ impl Failover {
                 waits_for: "the word".to_owned(),
                 running: true,
                 failed: None,
+                elsewhere: false,
                 lost,
             });
         }
@@ -201,6 +213,7 @@ impl Failover {
         to: &str,
         word: Option<Word>,
         root_key: Option<&Zeroizing<String>>,
+        above: u32,
     ) -> Result<(Regions, Begins, String), Refused> {
         let regions = self.regions(to).await?;
         let facts = self.gather(&regions).await;
@@ -208,7 +221,7 @@ impl Failover {
             self.unsealing.fits(key).await.map_err(|why| Refused::new("wrong_key", why))?;
         }
         let name = RegionName(to.to_owned());
-        let drawn = || incarnation(&facts, self.cluster.node(), os_env().bytes());
+        let drawn = || incarnation(&facts, self.cluster.node(), above, os_env().bytes());
         if let Some(number) = taken_over(&name, &regions, &facts)? {
             // A node may have adopted a higher number before, alone, and hears none of the others.
             let begins =
@@ -335,6 +348,7 @@ impl Failover {
                 ));
             }
             Answer::Refused { why, .. } => {
+                self.with(|progress| progress.elsewhere = true);
                 return Err(format!("node {own} adopts nothing ({why}): run this on another node of {}", order.to));
             }
             Answer::Facts(_) | Answer::Home(_) => return Err(format!("node {own} answered something else")),

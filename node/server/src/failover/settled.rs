@@ -48,8 +48,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use mailraft_cluster::regions::Durability;
 
+    use super::super::numbers::{incarnation, left_alone};
     use super::super::plan::tests::{World, name};
-    use super::super::plan::{incarnation, left_alone};
     use super::*;
 
     fn settled(world: &World, to: &str) -> Result<Option<u32>, Refused> {
@@ -70,7 +70,7 @@ mod tests {
         assert!(refused.code == "has_begun" && refused.sentence == "south took over as incarnation 3", "{refused}");
         assert_eq!(left_alone(&world.facts), None);
         // It draws none: all that it could draw begins a second takeover.
-        assert!(incarnation(&world.facts, NodeId(6), [9; 16]).unwrap().number > 3);
+        assert!(incarnation(&world.facts, NodeId(6), 0, [9; 16]).unwrap().number > 3);
     }
 
     #[test]
