@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Limits;
-use crate::memory::{Share, SharedByAccounts};
+use crate::memory::{GrowingShare, Share, SharedByAccounts};
 use crate::spool::parse_memory_max_bytes;
 
 /// The program, its threads' stacks, the newest entries of the Raft logs, in bytes.
@@ -150,7 +150,7 @@ pub struct NodeMemory {
     /// What sessions know of their open folders.
     pub views: SharedByAccounts,
     /// Mailboxes in memory.
-    pub actors: Arc<Share>,
+    pub actors: Arc<GrowingShare>,
 }
 
 /// A node's memory as it is told.
@@ -181,7 +181,7 @@ impl NodeMemory {
             division,
             queues: SharedByAccounts::new(bytes(division.queues), QUEUE_PARTS),
             views: SharedByAccounts::new(bytes(division.sessions / 2), VIEW_PARTS),
-            actors: Share::new(bytes(division.actors)),
+            actors: GrowingShare::new(bytes(division.actors)),
         }
     }
 
@@ -196,7 +196,7 @@ impl NodeMemory {
         let used = |share: &Share| share.used() as u64;
         let taken = |name: &str| match name {
             "rows" => rows,
-            "actors" => used(&self.actors),
+            "actors" => self.actors.used() as u64,
             "bodies" => bodies,
             "sessions" => sessions * SESSION_BYTES + used(self.views.node()),
             "queues" => used(self.queues.node()),

@@ -11,7 +11,7 @@ use mailraft_storage::CommandId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::memory::AccountShare;
+use crate::memory::{AccountShare, Room};
 
 /// Events that may wait for one session, in bytes. A change of 2,000 messages is an event of 64 KiB.
 pub const SESSION_EVENTS_MAX_BYTES: usize = 1 << 20;
@@ -81,6 +81,7 @@ struct Message {
     number: u64,
     session: Arc<OfSession>,
     bytes: usize,
+    room: Room,
     is_event: bool,
     /// None once it was received.
     said: Option<ToSession>,
@@ -119,14 +120,16 @@ impl Outbox {
                     return self.push(waiting, ToSession::Detached(Detached::Gone));
                 }
                 session.events.store(events, Ordering::Relaxed);
-                self.push_counted(waiting, said, bytes);
+                self.push_counted(waiting, said, bytes, Room::InPart);
             }
-            ToSession::Answer { id, result, .. } if is_read(result) && !session.share.try_take(bytes) => {
-                ::metrics::counter!("mailraft_session_outbox_overflows_total").increment(1);
-                let failed = ToSession::Failed { id: *id, error: CommandError::Overloaded };
-                self.push(waiting, failed);
-            }
-            ToSession::Answer { result, .. } if is_read(result) => self.push_counted(waiting, said, bytes),
+            ToSession::Answer { id, result, .. } if is_read(result) => match session.share.try_take_one(bytes) {
+                Some(room) => self.push_counted(waiting, said, bytes, room),
+                None => {
+                    ::metrics::counter!("mailraft_session_outbox_overflows_total").increment(1);
+                    let failed = ToSession::Failed { id: *id, error: CommandError::Overloaded };
+                    self.push(waiting, failed);
+                }
+            },
             // What was done, and words, are told in any case: one for each command, and they are short.
             ToSession::Answer { .. } | ToSession::Detached(_) | ToSession::Failed { .. } => self.push(waiting, said),
         }
@@ -140,13 +143,13 @@ impl Outbox {
     fn push(&self, waiting: MutexGuard<'_, Waiting>, said: ToSession) {
         let bytes = bytes_of(&said);
         self.session.share.take(bytes);
-        self.push_counted(waiting, said, bytes);
+        self.push_counted(waiting, said, bytes, Room::InPart);
     }
 
-    fn push_counted(&self, mut waiting: MutexGuard<'_, Waiting>, said: ToSession, bytes: usize) {
+    fn push_counted(&self, mut waiting: MutexGuard<'_, Waiting>, said: ToSession, bytes: usize, room: Room) {
         let (number, session) = (self.number, Arc::clone(&self.session));
         let is_event = matches!(said, ToSession::Event(_));
-        waiting.messages.push_back(Message { number, session, bytes, is_event, said: Some(said) });
+        waiting.messages.push_back(Message { number, session, bytes, room, is_event, said: Some(said) });
         drop(waiting);
         self.queue.news.notify_one();
     }
@@ -218,7 +221,7 @@ impl OfSession {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        self.session.share.give_back(self.bytes);
+        self.session.share.give_one_back(self.room, self.bytes);
         if self.is_event {
             self.session.events.fetch_sub(self.bytes, Ordering::Relaxed);
         }
@@ -272,7 +275,7 @@ fn is_read(result: &Result<Answer, Refusal>) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use mailraft_mailbox::api::{Change, FolderId, MessageState};
+    use mailraft_mailbox::api::{Change, FolderId, MessageState, Resumed};
     use mailraft_mailbox::{Flags, UidSet};
     use mailraft_storage::{Index, MailboxId, PartitionId};
 
@@ -337,6 +340,35 @@ mod tests {
         drop(inbox);
         assert!(outbox.is_closed() && shared.node().used() == 0);
         outbox.send(chunk());
+        assert_eq!(shared.node().used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_larger_than_its_accounts_part_is_opened_and_followed_and_others_are_served_meanwhile() {
+        let shared = SharedByAccounts::new(8 << 20, 8);
+        let messages = |count| {
+            let states = (1..=count).map(|uid| MessageState { uid, flags: Flags::none(), modseq: 1 });
+            states.collect::<Vec<_>>()
+        };
+        let resumed = |count| {
+            let (vanished, changed) = (UidSet::new(), messages(count));
+            answer(Answer::Resumed(Resumed { uid_next: 1, highest_modseq: 1, vanished, changed }))
+        };
+        let (outbox, mut inbox) = channel(7, account(&shared, 1));
+        // Every flag changed: that is no event, and what is told instead when the session attaches again is as large.
+        outbox.send(event(150_000));
+        assert!(matches!(inbox.next().await, Some((7, ToSession::Detached(Detached::Gone)))));
+        let (outbox, mut inbox) = channel(8, account(&shared, 1));
+        assert!(bytes_of(&resumed(150_000)) > account(&shared, 1).part());
+        outbox.send(resumed(150_000));
+        outbox.send(resumed(150_000));
+        let (of_another, mut other) = channel(9, account(&shared, 2));
+        of_another.send(answer(Answer::Chunk(Some(vec![0; 1_000_000].into()))));
+        assert!(matches!(other.next().await, Some((9, ToSession::Answer { .. }))));
+        assert!(matches!(inbox.next().await, Some((8, ToSession::Answer { result: Ok(Answer::Resumed(_)), .. }))));
+        assert!(matches!(inbox.next().await, Some((8, ToSession::Failed { error: CommandError::Overloaded, .. }))));
+        outbox.send(resumed(150_000));
+        assert!(matches!(inbox.next().await, Some((8, ToSession::Answer { .. }))), "there is room again");
         assert_eq!(shared.node().used(), 0);
     }
 }

@@ -19,7 +19,7 @@ use mailraft_owner::Owner;
 use mailraft_storage::CommandId;
 
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
-use crate::memory::Share;
+use crate::memory::{GrowingShare, OfOne};
 use crate::outbox::{Outbox, ToSession};
 
 use super::key::SessionKey;
@@ -120,7 +120,7 @@ pub struct MakeRoom;
 
 /// What an actor's mailbox takes of the actors' memory, and since when nobody has used it.
 pub struct Held {
-    share: Arc<Share>,
+    memory: OfOne,
     bytes: AtomicUsize,
     /// For copies that are under way.
     reserved: AtomicUsize,
@@ -129,9 +129,9 @@ pub struct Held {
 
 impl Held {
     /// Nothing yet.
-    pub fn new(share: Arc<Share>) -> Arc<Self> {
+    pub fn new(memory: &Arc<GrowingShare>) -> Arc<Self> {
         Arc::new(Held {
-            share,
+            memory: memory.of_one(),
             bytes: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
             used: Mutex::new((0, Instant::now())),
@@ -155,32 +155,30 @@ impl Held {
 
     /// Whether there is room for a copy that takes so many bytes; then they are kept for it. A mailbox makes one at a time.
     fn reserve(&self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.reserved.load(Ordering::Relaxed));
-        self.share.take(more);
-        if self.share.used() > self.share.max() {
-            self.share.give_back(more);
-            return false;
+        let reserved = bytes.max(self.reserved.load(Ordering::Relaxed));
+        let fits = self.memory.try_set(self.bytes() + reserved);
+        if fits {
+            self.reserved.store(reserved, Ordering::Relaxed);
         }
-        self.reserved.fetch_add(more, Ordering::Relaxed);
-        true
+        fits
+    }
+
+    /// Whether there is no room for it to grow: for one that has half of all by itself, as soon as all is taken.
+    fn may_not_grow(&self) -> bool {
+        let share = self.memory.share();
+        share.is_full() || (self.bytes() > share.max() / 2 && share.used() > share.max())
     }
 
     /// Nothing is under way any more.
     fn give_reserved_back(&self) {
-        self.share.give_back(self.reserved.swap(0, Ordering::Relaxed));
+        if self.reserved.swap(0, Ordering::Relaxed) > 0 {
+            self.memory.set(self.bytes());
+        }
     }
 
     fn measured(&self, bytes: usize) {
-        let before = self.bytes.swap(bytes, Ordering::Relaxed);
-        self.share.take(bytes);
-        self.share.give_back(before);
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.give_reserved_back();
-        self.measured(0);
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.memory.set(bytes + self.reserved.load(Ordering::Relaxed));
     }
 }
 
@@ -413,8 +411,7 @@ impl MailboxActor {
         let once = if let Command::Once { command, .. } = command { command.as_ref() } else { command };
         let (Command::Copy { uids, .. } | Command::Move { uids, .. }) = once else { return false };
         if uids.len() <= COPY_UNMEASURED_MAX {
-            let share = &self.kind.held.share;
-            return matches!(once, Command::Copy { .. }) && share.used() > share.max();
+            return matches!(once, Command::Copy { .. }) && self.kind.held.may_not_grow();
         }
         let bytes = self.owner().memory_bytes();
         self.kind.held.measured(bytes);

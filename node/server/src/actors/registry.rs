@@ -16,7 +16,7 @@ use super::mailbox::{Ask, Attach, Detach, Held, Idle, MailboxActor, MakeRoom, Se
 use super::owner::{Seat, SetUnconfirmed, Stop};
 use super::tasks::{TaskJobs, Tasks, tasks};
 use super::threads::ActorThreads;
-use crate::memory::Share;
+use crate::memory::GrowingShare;
 use crate::outbox::Outbox;
 use crate::turns::Turns;
 use mailraft_directory::Lookup;
@@ -38,7 +38,7 @@ struct Inner {
     lookup: Arc<Lookup>,
     arbiters: Vec<ArbiterHandle>,
     limits: Mutex<Limits>,
-    memory: Arc<Share>,
+    memory: Arc<GrowingShare>,
     turns: Turns,
     tasks: Tasks,
     actors: Mutex<Actors>,
@@ -93,7 +93,7 @@ impl Registry {
         lookup: Arc<Lookup>,
         threads: &ActorThreads,
         limits: Limits,
-        memory: Arc<Share>,
+        memory: Arc<GrowingShare>,
         turns: Turns,
     ) -> (Self, TaskJobs) {
         let arbiters = threads.arbiters().to_vec();
@@ -190,8 +190,7 @@ impl Registry {
             Some(addr) => addr,
             None => {
                 actors.mailboxes.retain(|_, r| r.addr.connected());
-                if actors.mailboxes.len() >= self.limits().actors || self.inner.memory.used() > self.inner.memory.max()
-                {
+                if actors.mailboxes.len() >= self.limits().actors || self.inner.memory.is_full() {
                     // Whoever asks again finds the room that those leave.
                     self.make_room(&actors);
                     return Err(Detached::Overloaded);
@@ -353,7 +352,7 @@ impl Registry {
         let arbiter = &inner.arbiters[actors.started % inner.arbiters.len()];
         let seat = self.seat(partition, mailbox, leading);
         let Limits { actors: _, quota_bytes, idle } = self.limits();
-        let (held, tasks) = (Held::new(Arc::clone(&inner.memory)), inner.tasks.clone());
+        let (held, tasks) = (Held::new(&inner.memory), inner.tasks.clone());
         let known = Arc::downgrade(&held);
         let addr = MailboxActor::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(ACTOR_MAILBOX_MAX_MESSAGES);

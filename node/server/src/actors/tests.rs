@@ -486,23 +486,20 @@ async fn actors_are_bounded_and_the_bound_can_be_changed() {
 async fn mailboxes_that_nobody_uses_leave_memory_for_others_and_those_in_use_stay() {
     let node = Node::start(LIMITS).await;
     let [mailbox, other] = node.mailboxes().await;
-    let mut first = node.attach(mailbox);
-    assert!(first.uids(&node).await.is_empty());
     let memory = Arc::clone(&node.services.memory.actors);
-    assert!(memory.used() > 0);
-    // As if it had grown: what the one takes is more than there is.
-    memory.resize(memory.used() - 1);
-    assert_eq!(node.try_attach(other).err(), Some(Detached::Overloaded), "the first one is in use");
-    assert!(first.uids(&node).await.is_empty());
+    // As if the first one had grown: it takes more than there is.
+    memory.resize(2);
+    let mut first = node.attach(mailbox);
+    assert!(first.uids(&node).await.is_empty() && memory.used() > memory.max());
+    let mut second = node.attach(other);
+    assert!(second.uids(&node).await.is_empty(), "one alone keeps nobody out");
+    let third = MailboxId::queue_of(PartitionId(1));
+    assert_eq!(node.try_attach(third).err(), Some(Detached::Overloaded), "both are in use");
+    assert!(first.uids(&node).await.is_empty() && second.uids(&node).await.is_empty());
     drop(first);
-    let mut second = None;
-    until("the one that nobody uses makes room", || {
-        second = node.try_attach(other).ok();
-        second.is_some()
-    })
-    .await;
-    assert!(second.as_mut().unwrap().uids(&node).await.is_empty());
-    assert_eq!(node.actors(), 1);
+    until("the one that nobody uses makes room", || node.try_attach(third).is_ok()).await;
+    assert!(second.uids(&node).await.is_empty());
+    assert_eq!(node.actors(), 2);
     node.end().await;
 }
 

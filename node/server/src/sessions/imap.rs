@@ -129,13 +129,15 @@ impl Mailbox for Store {
         };
         ::metrics::histogram!("mailraft_command_seconds", "protocol" => "imap").record(begun.elapsed().as_secs_f64());
         let answer = ended(id, asked).map(|(answer, _)| answer)?;
-        if let (Answer::Selected(_), Some(opened)) = (&answer, &mut self.opened)
-            && !opened.try_become(VIEW_TIMES * answer_bytes(&answer))
-        {
-            // What came is dropped, and nothing is heard of the folder from now on.
-            mailbox.close_folder();
-            mailbox.ask(command_id(&self.context.services.cluster), Command::Unselect).await;
-            return Err(Refusal::Overloaded.into());
+        if let (Answer::Selected(selected), Some(opened)) = (&answer, &mut self.opened) {
+            let (bytes, messages) = (VIEW_TIMES * answer_bytes(&answer), selected.messages.len());
+            if !opened.try_become(bytes) {
+                let why = has_no_room(bytes, opened.share.part(), messages);
+                // What came is dropped, and nothing is heard of the folder from now on.
+                mailbox.close_folder();
+                mailbox.ask(command_id(&self.context.services.cluster), Command::Unselect).await;
+                return Err(why.into());
+            }
         }
         Ok(answer)
     }
@@ -330,6 +332,19 @@ impl Drop for Taken {
     }
 }
 
+/// Why a folder of so many messages that takes so many bytes is not opened where an account has so many for that.
+fn has_no_room(bytes: usize, part_bytes: usize, messages: usize) -> Refusal {
+    if bytes <= part_bytes {
+        // Others are open.
+        return Refusal::Overloaded;
+    }
+    Refusal::Limit(format!(
+        "too many messages for this server's memory: the folder has {messages}, and about {} can be open: whoever runs it may give \
+         it more (limits.memory_bytes)",
+        messages.saturating_mul(part_bytes / 1024) / (bytes / 1024).max(1)
+    ))
+}
+
 /// What a date is, for a digest.
 fn date_parts(date: ZonedTime) -> [Vec<u8>; 2] {
     [date.unix_seconds.to_be_bytes().to_vec(), date.zone_minutes.to_be_bytes().to_vec()]
@@ -375,6 +390,15 @@ mod tests {
 
     use super::*;
     use crate::memory::SharedByAccounts;
+
+    #[test]
+    fn a_folder_that_never_fits_into_memory_is_told_apart_from_a_bad_moment() {
+        assert_eq!(has_no_room(64 << 20, 64 << 20, 1_000_000), Refusal::Overloaded);
+        let never = has_no_room(64 << 20, 32 << 20, 1_000_000);
+        let words = "too many messages for this server's memory: the folder has 1000000, and about 500000 can be open: whoever runs \
+                     it may give it more (limits.memory_bytes)";
+        assert_eq!(never, Refusal::Limit(words.to_owned()));
+    }
 
     #[test]
     fn open_folders_have_a_share_of_memory_and_give_it_back() {
