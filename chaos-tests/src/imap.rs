@@ -186,6 +186,19 @@ impl Imap {
         }
     }
 
+    /// Waits, without asking anything, for an untagged line that begins like this.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn hear_begin(&mut self, begin: &str) -> io::Result<String> {
+        loop {
+            let line = self.full_line()?;
+            if line.starts_with(begin) {
+                return Ok(line);
+            }
+        }
+    }
+
     /// Ends IDLE.
     ///
     /// # Errors

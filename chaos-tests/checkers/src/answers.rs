@@ -132,6 +132,7 @@ pub(crate) fn modseq_of(answer: &Result<Answer, Refusal>) -> Option<u64> {
             | Answer::Maildrop(_)
             | Answer::UniqueIds(_)
             | Answer::SaveDates(_)
+            | Answer::Statuses(_)
             | Answer::Quota(_)
             | Answer::Counted(_)
             | Answer::Accepted { .. }

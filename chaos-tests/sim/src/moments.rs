@@ -89,6 +89,12 @@ moments! {
     ResumesOver,
     /// ... and saw what is lost: it is told everything.
     ResumesPastFork,
+    /// A session watches folders anew at another owner.
+    WatchesAnew,
+    /// A session hears that something happened in a folder that it does not have open.
+    HearsOfFolder,
+    /// A session hears that the list of folders changed.
+    HearsOfNames,
     /// A client comes back with what it has kept of a folder.
     Returns,
     /// ... of an earlier incarnation.

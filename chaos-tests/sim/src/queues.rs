@@ -424,7 +424,7 @@ impl World {
                 Some(result)
             }
             Reply::Failed { .. } | Reply::Detached(_) => None,
-            Reply::Event(_) => return Ok(()),
+            Reply::Event(_) | Reply::Notice(_) => return Ok(()),
         };
         let Some(asker) = self.asked.remove(&session) else { return Ok(()) };
         if let Some(running) = self.partition(mailbox).running(mailbox, epoch) {

@@ -140,6 +140,11 @@ pub struct Sealed {
 }
 
 impl Session {
+    /// Whether it hears of folders that it does not have open: every other session, from its first SYNC on.
+    pub fn watches(&self) -> bool {
+        self.kind == Kind::Imap && self.number.is_multiple_of(2)
+    }
+
     /// Not attached, with nothing to do.
     pub fn new(number: u64, node: NodeId, kind: Kind, mailbox: MailboxId) -> Self {
         Session {

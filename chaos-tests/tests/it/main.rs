@@ -13,6 +13,7 @@ mod machines;
 mod mbsync;
 mod memory;
 mod namespaces;
+mod notify;
 mod other_mtas;
 mod outcomes;
 mod peers;

@@ -122,7 +122,9 @@ impl<S: Mailstore> Engine for Session<S> {
             }
             Frame::MessageEnd(rest) => {
                 if let Mode::Append { tag, append, receiving } = std::mem::replace(&mut self.mode, Mode::Commands) {
-                    let outcome = commands::append::run(append, receiving, &rest, &mut self.store, out).await;
+                    self.state.begin_command();
+                    let outcome =
+                        commands::append::run(&mut self.state, append, receiving, &rest, &mut self.store, out).await;
                     self.finish(tag, outcome, true, out).await;
                 }
             }
@@ -147,12 +149,15 @@ impl<S: Mailstore> Engine for Session<S> {
     }
 
     fn keepalive(&self) -> Option<(Duration, &'static str)> {
-        matches!(self.mode, Mode::Idle(_)).then_some((KEEPALIVE_EVERY, "* OK still here"))
+        (self.waiting() == Turn::Idle).then_some((KEEPALIVE_EVERY, "* OK still here"))
     }
 
     async fn tell<O: Output>(&mut self, out: &mut Out<O>) -> Turn {
-        if matches!(self.mode, Mode::Idle(_)) {
-            self.news(true, out).await;
+        if self.waiting() == Turn::Idle {
+            self.store.begin_command();
+            self.state.begin_command();
+            let expunges = matches!(self.mode, Mode::Idle(_)) || self.state.tells_expunges_at_once();
+            self.news(expunges, out).await;
         }
         self.waiting()
     }
@@ -183,6 +188,8 @@ impl<S: Mailstore> Session<S> {
     fn waiting(&self) -> Turn {
         match self.mode {
             Mode::Idle(_) => Turn::Idle,
+            // Nobody is interrupted who is in the middle of saying something long.
+            Mode::Commands if self.state.is_notified() => Turn::Idle,
             Mode::Closing => Turn::Close,
             Mode::Commands | Mode::Authenticate(_) | Mode::Append { .. } => Turn::NeedInput,
         }
@@ -282,6 +289,7 @@ impl<S: Mailstore> Session<S> {
         match c.tag().and_then(|tag| c.space().map(|()| tag)) {
             Ok(tag) => {
                 self.state.tag.clone_from(&tag);
+                self.state.begin_command();
                 let (expunges, outcome) = commands::command(&mut self.state, &mut c, &mut self.store, out).await;
                 (tag, expunges, outcome)
             }
@@ -370,6 +378,10 @@ impl<S: Mailstore> Session<S> {
             }
             Done::Idle | Done::StartTls | Done::Challenge | Done::HangUp => {}
         }
+        if !expunges && matches!(self.mode, Mode::Commands) && self.state.tells_expunges_at_once() {
+            // Behind the command's end, whose numbers they would have changed.
+            self.news(true, out).await;
+        }
         None
     }
 
@@ -381,6 +393,8 @@ impl<S: Mailstore> Session<S> {
         if self.state.is_folder_deleted() {
             self.state.view = None;
             out.line("* BYE the open folder was deleted");
+            self.mode = Mode::Closing;
+        } else if commands::notify::tell(&mut self.state, &mut self.store, out).await.is_err() {
             self.mode = Mode::Closing;
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mailraft_mailbox::UidSet;
 use mailraft_protocol::{Out, Output};
 
+use crate::notify::Notify;
 use crate::store::Mailstore;
 use crate::utf7::Spelling;
 use crate::view::{Telling, View};
@@ -12,7 +13,14 @@ use crate::view::{Telling, View};
 /// Logins that may fail before the session ends.
 const WRONG_LOGINS_MAX: u32 = 3;
 
-const CAPABILITIES: [&str; 39] = [
+/// What of the open folder is told though others did it.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    messages: bool,
+    flags: bool,
+}
+
+const CAPABILITIES: [&str; 40] = [
     "IMAP4rev1",
     "IMAP4rev2",
     "LITERAL+",
@@ -52,6 +60,7 @@ const CAPABILITIES: [&str; 39] = [
     "SAVEDATE",
     "REPLACE",
     "MULTIAPPEND",
+    "NOTIFY",
 ];
 
 /// What a session is told at its start.
@@ -86,6 +95,12 @@ pub(crate) struct State {
     pub(crate) rev2: bool,
     /// UIDONLY (RFC 9586): messages are named by UIDs alone.
     pub(crate) uid_only: bool,
+    /// What the client wants to be notified of, once it has said so (RFC 5465).
+    pub(crate) notify: Option<Box<Notify>>,
+    /// Messages of the open folder that the command that is carried out changes itself: that is told in any case.
+    own: UidSet,
+    /// The command that is carried out asks for news.
+    pub(crate) polls: bool,
     /// Whether the connection is compressed.
     pub(crate) compressed: bool,
     wrong_logins: u32,
@@ -115,6 +130,9 @@ impl State {
             utf8_accept: false,
             rev2: false,
             uid_only: false,
+            notify: None,
+            own: UidSet::new(),
+            polls: false,
             compressed: false,
             wrong_logins: 0,
         }
@@ -164,6 +182,9 @@ impl State {
 
     /// Takes events into the view.
     pub(crate) fn hear<S: Mailstore>(&mut self, store: &mut S) {
+        if let Some(notify) = self.notify.as_mut() {
+            store.take_notices().into_iter().for_each(|notice| notify.take(notice));
+        }
         let events = store.take_events();
         if let Some(view) = self.view.as_mut() {
             for event in events {
@@ -182,25 +203,84 @@ impl State {
         self.view.as_ref().is_some_and(|view| view.deleted)
     }
 
+    /// A command begins.
+    pub(crate) fn begin_command(&mut self) {
+        self.own = UidSet::new();
+        self.polls = false;
+    }
+
+    /// The command that is carried out changes these messages of the open folder.
+    pub(crate) fn does_itself(&mut self, uids: &UidSet) {
+        self.own = UidSet::from_ranges([self.own.ranges(), uids.ranges()].concat());
+    }
+
+    /// The same, if the folder that has this UIDVALIDITY, which no other one ever has, is the open one.
+    pub(crate) fn does_itself_in(&mut self, uid_validity: u32, uids: &UidSet) {
+        if self.view.as_ref().is_some_and(|view| view.uid_validity == uid_validity) {
+            self.does_itself(uids);
+        }
+    }
+
+    /// Whether the client is told of a change of this message's flags.
+    pub(crate) fn tells_flags_of(&self, uid: u32) -> bool {
+        self.wanted().flags || self.own.contains(uid)
+    }
+
+    /// Whether the client is to hear of something while it asks nothing and does not idle.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.notify.as_ref().is_some_and(|notify| {
+            notify.watches() || self.view.is_some() && (notify.selected.messages || notify.selected.flags)
+        })
+    }
+
+    /// Whether expunges are told without waiting for a command that allows it (RFC 5465, section 6.1).
+    pub(crate) fn tells_expunges_at_once(&self) -> bool {
+        self.notify.as_ref().is_some_and(|notify| notify.selected.messages && notify.selected.at_once)
+    }
+
+    /// What of the open folder is told though others did it. Whoever asks for news hears all.
+    fn wanted(&self) -> Wanted {
+        match self.notify.as_ref().filter(|_| !self.polls) {
+            Some(notify) => Wanted { messages: notify.selected.messages, flags: notify.selected.flags },
+            None => Wanted { messages: true, flags: true },
+        }
+    }
+
+    /// The HIGHESTMODSEQ up to which the client will know all of the open folder, once this command has ended.
+    pub(crate) fn told_modseq(&self) -> u64 {
+        let wanted = self.wanted();
+        let tells = |uid| wanted.messages && wanted.flags || self.own.contains(uid);
+        self.view.as_ref().map_or(0, |view| view.told_modseq(tells))
+    }
+
     /// Tells what waits in the view, in portions; expunges only where they are allowed.
     pub(crate) async fn say_news<O: Output>(&mut self, expunges: bool, out: &mut Out<O>) {
-        let (enabled, telling) = (self.enabled, self.telling());
+        let (enabled, telling, wanted) = (self.enabled, self.telling(), self.wanted());
+        let own = &self.own;
         let Some(view) = self.view.as_mut().filter(|view| !view.deleted) else { return };
+        let tells_gone = |uid| wanted.messages || own.contains(uid);
         if expunges && (enabled >= Enabled::QResync || self.uid_only) {
-            let vanished = view.take_vanished();
+            let vanished = view.take_vanished(tells_gone);
             if !vanished.is_empty() {
                 out.line(&format!("* VANISHED {vanished}"));
                 out.pass_on().await;
             }
         } else if expunges {
-            for number in view.take_expunged() {
+            for number in view.take_expunged(tells_gone) {
                 out.line(&format!("* {number} EXPUNGE"));
                 out.pass_on().await;
             }
         }
-        view.tell_added(telling, &mut out.bytes);
-        while view.tell_changed(telling, &mut out.bytes) {
+        if wanted.messages || view.has_added(own) {
+            let new = view.tell_added(telling, &mut out.bytes);
+            if let Some(notify) = self.notify.as_mut() {
+                notify.selected.told(new.into_iter().filter(|uid| !own.contains(*uid)));
+            }
+        }
+        for uid in view.take_changed(|uid| wanted.flags || own.contains(uid)) {
+            view.tell_flags(uid, telling, &mut out.bytes);
             out.pass_on().await;
         }
+        view.settle();
     }
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use mailraft_mailbox::api::{FETCH_UIDS_MAX, FetchWhat, FolderId, ZonedTime};
-use mailraft_mailbox::{Event, Flags};
+use mailraft_mailbox::{Event, Flags, Notice};
 use mailraft_message::breath::Breath;
 use mailraft_protocol::{Failure, Mailbox, Refusal};
 use zeroize::Zeroizing;
@@ -64,6 +64,15 @@ pub trait Mailstore: Mailbox {
 
     /// Takes the events of the open folder since the last call, in order.
     fn take_events(&mut self) -> Vec<Event>;
+
+    /// Takes what happened to other folders since the last call, in order. Nothing, unless the session watches them.
+    fn take_notices(&mut self) -> Vec<Notice>;
+
+    /// The session keeps so many bytes from here on, to be notified of folders.
+    ///
+    /// # Errors
+    /// If there is no room for them now; then it keeps none.
+    fn keep_for_notify(&mut self, bytes: usize) -> Result<(), Refusal>;
 
     /// All responses so far were handed to the client's connection, and it has sent more since.
     fn client_went_on(&mut self);

@@ -40,6 +40,8 @@ pub struct View {
     pub uid_next: u32,
     /// HIGHESTMODSEQ of all that was heard.
     pub highest_modseq: u64,
+    /// The same when everything that was heard had been told: what is not told may lie above it.
+    told_modseq: u64,
     /// The highest UID that was ever heard of: one up to it is known already, or gone.
     highest: u32,
     first_recent: u32,
@@ -64,6 +66,7 @@ impl View {
             uid_validity: selected.uid_validity,
             uid_next: selected.uid_next,
             highest_modseq: selected.highest_modseq,
+            told_modseq: selected.highest_modseq,
             highest: selected.messages.last().map_or(0, |m| m.uid),
             first_recent: selected.first_recent_uid,
             messages: selected.messages,
@@ -210,13 +213,25 @@ impl View {
         self.expunged = self.messages.iter().map(|m| m.uid).collect();
     }
 
-    /// Removes the messages that are gone, in one pass however many they are: the numbers to tell in EXPUNGE, in
-    /// this order.
-    pub fn take_expunged(&mut self) -> Vec<u32> {
-        let gone = std::mem::take(&mut self.expunged);
+    /// Removes the messages that are gone and of which that is to be told, in one pass however many they are: the numbers to
+    /// tell in EXPUNGE, in this order.
+    pub fn take_expunged(&mut self, tells: impl Fn(u32) -> bool) -> Vec<u32> {
+        self.take_gone(tells).0
+    }
+
+    /// The same with their UIDs (RFC 7162, section 3.2.10).
+    pub fn take_vanished(&mut self, tells: impl Fn(u32) -> bool) -> UidSet {
+        self.take_gone(tells).1
+    }
+
+    /// Numbers and UIDs.
+    fn take_gone(&mut self, tells: impl Fn(u32) -> bool) -> (Vec<u32>, UidSet) {
+        let (gone, kept) = std::mem::take(&mut self.expunged).into_iter().partition(|uid| tells(*uid));
+        let gone: BTreeSet<u32> = gone;
+        self.expunged = kept;
         let mut numbers = Vec::with_capacity(gone.len());
         if gone.is_empty() {
-            return numbers;
+            return (numbers, UidSet::new());
         }
         let mut number = 1;
         self.messages.retain(|m| {
@@ -229,14 +244,19 @@ impl View {
             }
             !goes
         });
-        numbers
+        (numbers, gone.into_iter().collect())
     }
 
-    /// The same with their UIDs (RFC 7162, section 3.2.10).
-    pub fn take_vanished(&mut self) -> UidSet {
-        let gone: UidSet = self.expunged.iter().copied().collect();
-        self.take_expunged();
-        gone
+    /// The HIGHESTMODSEQ up to which the client knows all, once it is told of the messages that `tells` names: what it was told
+    /// of no other change of must come when it asks what it missed (RFC 7162, section 3.2.5).
+    pub fn told_modseq(&self, tells: impl Fn(u32) -> bool) -> u64 {
+        let mut waits = self.changed.iter().chain(&self.expunged).chain(self.added.keys());
+        if waits.all(|uid| tells(*uid)) { self.highest_modseq } else { self.told_modseq }
+    }
+
+    /// What could be told is told.
+    pub fn settle(&mut self) {
+        self.told_modseq = self.told_modseq(|_| false);
     }
 
     /// Whether a MODSEQ may be of changes that were lost with an earlier home.
@@ -249,11 +269,17 @@ impl View {
         self.expunged.retain(|uid| !gone.contains(*uid));
     }
 
-    /// Tells of messages that are new.
-    pub fn tell_added(&mut self, telling: Telling, out: &mut Vec<u8>) {
+    /// Whether one of these messages is new.
+    pub fn has_added(&self, of: &UidSet) -> bool {
+        self.added.keys().any(|uid| of.contains(*uid))
+    }
+
+    /// Tells of messages that are new; which they are.
+    pub fn tell_added(&mut self, telling: Telling, out: &mut Vec<u8>) -> Vec<u32> {
         if self.added.is_empty() {
-            return;
+            return Vec::new();
         }
+        let new = self.added.keys().copied().collect();
         let mut learnt = false;
         // UIDs rise: what is new comes behind all that the client knows.
         for message in std::mem::take(&mut self.added).into_values() {
@@ -267,12 +293,19 @@ impl View {
         if telling.recent {
             out.extend_from_slice(format!("* {} RECENT\r\n", self.recent()).as_bytes());
         }
+        new
     }
 
-    /// Tells the flags of one message where they changed; false if there is none left.
-    pub fn tell_changed(&mut self, telling: Telling, out: &mut Vec<u8>) -> bool {
-        let Some(uid) = self.changed.pop_first() else { return false };
-        let Some(number) = self.number(uid) else { return true };
+    /// The messages whose flags changed, of those of which that is to be told: the client is told them.
+    pub fn take_changed(&mut self, tells: impl Fn(u32) -> bool) -> BTreeSet<u32> {
+        let (told, kept) = std::mem::take(&mut self.changed).into_iter().partition(|uid| tells(*uid));
+        self.changed = kept;
+        told
+    }
+
+    /// Tells the flags of one message.
+    pub fn tell_flags(&mut self, uid: u32, telling: Telling, out: &mut Vec<u8>) {
+        let Some(number) = self.number(uid) else { return };
         let flags = self.messages[number - 1].flags.clone();
         self.note_keywords(&flags, out);
         let list = print::flags(&flags, telling.recent && self.is_recent(uid));
@@ -280,7 +313,6 @@ impl View {
         let begin = telling.begin(number, uid);
         let uid = if telling.uid_only { String::new() } else { format!("UID {uid} ") };
         out.extend_from_slice(format!("{begin}{uid}FLAGS {list}{modseq})\r\n").as_bytes());
-        true
     }
 
     /// A keyword that the client has not seen yet is told in FLAGS first.
@@ -351,13 +383,15 @@ mod tests {
     fn told(view: &mut View, expunges: bool) -> String {
         let mut out = Vec::new();
         if expunges {
-            for number in view.take_expunged() {
+            for number in view.take_expunged(|_| true) {
                 out.extend_from_slice(format!("* {number} EXPUNGE\r\n").as_bytes());
             }
         }
         let telling = Telling { modseq: false, recent: true, uid_only: false };
         view.tell_added(telling, &mut out);
-        while view.tell_changed(telling, &mut out) {}
+        for uid in view.take_changed(|_| true) {
+            view.tell_flags(uid, telling, &mut out);
+        }
         String::from_utf8_lossy(&out).into_owned()
     }
 
@@ -420,7 +454,7 @@ mod tests {
         let uids: Vec<u32> = (1..=100_000).collect();
         let mut v = view(&uids);
         v.take(event(Change::Expunged(UidSet::range(1, 99_999))));
-        let numbers = v.take_expunged();
+        let numbers = v.take_expunged(|_| true);
         assert!(numbers.len() == 99_999 && numbers.iter().all(|n| *n == 1));
         assert_eq!((v.messages().len(), v.number(100_000)), (1, Some(1)));
     }

@@ -15,11 +15,11 @@ use crate::accepted::{
     AcceptedEnvelope, Diagnosis, QueueChange, QueueDecision, QueueOrigin, QueuedAsked, QueuedDetail, QueuedItem, Told,
 };
 use crate::flags::{Flags, KeywordSharing};
+pub use crate::folders::{
+    FOLDER_NAME_MAX_BYTES, FOLDERS_MAX, FolderId, FolderInfo, FolderStatus, HIERARCHY_SEPARATOR, Listing, SpecialUse,
+    Watching,
+};
 use crate::uids::UidSet;
-
-/// A folder of a mailbox: a number that stays through renames and is never reused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct FolderId(pub u32);
 
 /// The immutable id of a message's content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,17 +33,12 @@ pub struct MaildropHolder(pub [u8; 16]);
 pub const FETCH_UIDS_MAX: usize = 500;
 /// The most chunks that one [`Command::ReadChunks`] reads: of whole size they would be 16 MiB, which a frame has room for.
 pub const READ_CHUNKS_MAX: usize = 64;
-/// The longest folder name, in bytes of UTF-8.
-pub const FOLDER_NAME_MAX_BYTES: usize = 1_000;
-/// The most folders in a mailbox.
-pub const FOLDERS_MAX: usize = 10_000;
 /// The most messages that one [`Command::AppendMany`] appends: what brings them is one entry.
 pub const APPEND_MESSAGES_MAX: usize = 256;
+/// The most folders that one [`Command::Statuses`] answers for.
+pub const STATUSES_MAX: usize = 1_000;
 /// The most items that one [`Command::QueueItems`] answers for.
 pub const QUEUE_ITEMS_LISTED_MAX: usize = 1_000;
-/// What separates the levels of a folder's name.
-pub const HIERARCHY_SEPARATOR: char = '/';
-
 /// A point in time with the zone it was given in (RFC 3501 date-time).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ZonedTime {
@@ -439,6 +434,18 @@ pub enum Command {
         /// At most [`APPEND_MESSAGES_MAX`].
         messages: Vec<AppendedMessage>,
     },
+
+    /// What the session hears of folders that it does not have open, from here on until it is detached.
+    Watch {
+        /// What.
+        what: Watching,
+    },
+    /// The counts of those of these folders whose HIGHESTMODSEQ is another than that which is named, at most
+    /// [`STATUSES_MAX`]. Folders that are no more are left out.
+    Statuses {
+        /// Of each its HIGHESTMODSEQ as the session knows it.
+        known: Vec<(FolderId, u64)>,
+    },
 }
 
 /// Reads the command of a [`Command::Once`]. None is in another: each would take its part of the stack, and nobody writes
@@ -455,27 +462,6 @@ fn done_once<'de, D: Deserializer<'de>>(from: D) -> Result<Box<Command>, D::Erro
     command
 }
 
-/// RFC 6154 special uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SpecialUse {
-    /// \Drafts
-    Drafts,
-    /// \Sent
-    Sent,
-    /// \Junk
-    Junk,
-    /// \Trash
-    Trash,
-    /// \Archive
-    Archive,
-}
-
-impl SpecialUse {
-    /// All of them.
-    pub const ALL: [SpecialUse; 5] =
-        [SpecialUse::Drafts, SpecialUse::Sent, SpecialUse::Junk, SpecialUse::Trash, SpecialUse::Archive];
-}
-
 /// What a mailbox takes of its quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotaUsage {
@@ -483,40 +469,6 @@ pub struct QuotaUsage {
     pub used_bytes: u64,
     /// The most that they may have; None for no bound.
     pub limit_bytes: Option<u64>,
-}
-
-/// One line of LIST.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FolderInfo {
-    /// The full name.
-    pub name: String,
-    /// None for a name that is only subscribed to, or only a level above others.
-    pub id: Option<FolderId>,
-    /// Whether it is subscribed to.
-    pub subscribed: bool,
-    /// Its special use.
-    pub special_use: Option<SpecialUse>,
-    /// False for a level that was deleted but has folders below it.
-    pub selectable: bool,
-}
-
-/// A folder's counts (STATUS).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FolderStatus {
-    /// MESSAGES
-    pub messages: u32,
-    /// RECENT
-    pub recent: u32,
-    /// UNSEEN
-    pub unseen: u32,
-    /// UIDNEXT
-    pub uid_next: u32,
-    /// UIDVALIDITY
-    pub uid_validity: u32,
-    /// HIGHESTMODSEQ
-    pub highest_modseq: u64,
-    /// SIZE (RFC 8438)
-    pub size_bytes: u64,
 }
 
 /// A message as a session's view keeps it.
@@ -706,6 +658,8 @@ pub enum Answer {
         /// The UID of each message, in their order.
         uids: Vec<u32>,
     },
+    /// To Statuses.
+    Statuses(Vec<(FolderId, FolderStatus)>),
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.

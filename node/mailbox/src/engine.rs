@@ -14,11 +14,12 @@ use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError
 
 use crate::accepted::QueuePosition;
 use crate::alone::begin_alone;
-use crate::api::{Answer, Command, EmailId, Event, FolderId, NewMessage, QuotaUsage, Refusal};
+use crate::api::{Answer, Command, EmailId, FolderId, NewMessage, QuotaUsage, Refusal};
 use crate::commands;
 use crate::forks::begin_incarnation;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
 use crate::load::{OpenBody, load};
+use crate::notice::News;
 use crate::plant::{self, Fault};
 use crate::queue::items::Items;
 use crate::reads::{Claims, ReadAnswer, StoredRead, read};
@@ -85,7 +86,7 @@ struct Batch {
     rows: BTreeMap<RowKey, Row>,
     requires: BTreeSet<RowKey>,
     touched: BTreeSet<FolderId>,
-    events: Vec<Event>,
+    news: Vec<News>,
     /// What each command requires of the rows before this entry.
     needs: Vec<Vec<RowKey>>,
     bytes: usize,
@@ -213,7 +214,7 @@ impl Engine for Mailbox {
     type Answer = Answer;
     type Refusal = Refusal;
     type Entry = Entry;
-    type Event = Event;
+    type Event = News;
     type Error = StoreError;
 
     fn place(&self) -> &Place {
@@ -401,12 +402,12 @@ impl Engine for Mailbox {
         (requires.into_iter().collect(), seal_rows(env, &self.cx, rows))
     }
 
-    fn accepted(&mut self, index: Index, entry: Entry) -> Vec<Event> {
+    fn accepted(&mut self, index: Index, entry: Entry) -> Vec<News> {
         self.position = index;
         match entry.0 {
             Kind::Batch(batch) => {
                 self.forward(batch.next);
-                return batch.events;
+                return batch.news;
             }
             Kind::Part => {
                 if let Some(staged) = &mut self.staged {
@@ -416,7 +417,7 @@ impl Engine for Mailbox {
             Kind::Last => {
                 if let Some(staged) = self.staged.take() {
                     self.forward(staged.next);
-                    return staged.events;
+                    return staged.news;
                 }
             }
             Kind::Sweep { next, .. } => {
@@ -487,7 +488,7 @@ impl Batch {
             rows: BTreeMap::new(),
             requires: BTreeSet::new(),
             touched: BTreeSet::new(),
-            events: Vec::new(),
+            news: Vec::new(),
             needs: Vec::new(),
             bytes: 0,
             max_bytes,
@@ -506,7 +507,7 @@ impl Batch {
         self.rows.extend(work.rows);
         self.touched.extend(work.touched);
         self.touched.retain(|id| work.state.folder(*id).is_some());
-        self.events.extend(work.events);
+        self.news.extend(work.news);
         self.next = work.state;
         self.bytes += bytes;
         requires

@@ -19,6 +19,7 @@ use mailraft_storage::{
 
 use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Selected, ZonedTime};
 use crate::flags::Flags;
+use crate::notice::{ListNews, News};
 use crate::{
     Deciding, Mailbox, MailboxKey, Place, Read, SessionNumber, Submitted, UidSet, chunk_key, open_body_key,
     open_body_row,
@@ -33,6 +34,7 @@ pub struct World {
     pub key: MailboxKey,
     pub mailbox: Deciding<Mailbox>,
     pub events: Vec<Event>,
+    pub lists: Vec<Arc<ListNews>>,
     pub answers: BTreeMap<CommandId, (Result<Answer, Refusal>, Index)>,
     /// Rows of the last entry: puts, deletes.
     pub last: (usize, usize),
@@ -71,8 +73,8 @@ impl World {
             began_alone: false,
         };
         let mailbox = Deciding::new(Mailbox::load(Arc::new(rows.clone()), place, key.clone()).unwrap());
-        let (events, answers) = (Vec::new(), BTreeMap::new());
-        World { rows, env, place, key, mailbox, events, answers, last: (0, 0), most_rows: 0, entries: 0 }
+        let (events, lists, answers) = (Vec::new(), Vec::new(), BTreeMap::new());
+        World { rows, env, place, key, mailbox, events, lists, answers, last: (0, 0), most_rows: 0, entries: 0 }
     }
 
     /// Another owner takes over: only the rows stay.
@@ -155,7 +157,12 @@ impl World {
     }
 
     pub fn note(&mut self, outcome: Outcome<Mailbox>) {
-        self.events.extend(outcome.events);
+        for news in outcome.events {
+            match news {
+                News::InFolder(event) => self.events.push(event),
+                News::OfList { news, .. } => self.lists.push(news),
+            }
+        }
         for (id, answer, index) in outcome.answers {
             assert!(self.answers.insert(id, (answer, index)).is_none(), "answered twice");
         }

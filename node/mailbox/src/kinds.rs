@@ -37,6 +37,8 @@ impl Command {
             | Command::ReadChunks { .. }
             | Command::SaveDates { .. }
             | Command::CountDeleted { .. }
+            | Command::Watch { .. }
+            | Command::Statuses { .. }
             | Command::Accept { .. }
             | Command::DeliverQueued { .. }
             | Command::ReleaseQueued { .. }
@@ -67,6 +69,8 @@ impl Command {
             | Command::SaveDates { .. }
             | Command::Quota
             | Command::CountDeleted { .. }
+            | Command::Watch { .. }
+            | Command::Statuses { .. }
             | Command::QueueItems { .. }
             | Command::QueueItem { .. }
             | Command::QueueAsked { .. }

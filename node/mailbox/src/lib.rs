@@ -2,7 +2,8 @@
 //! come out; nothing here reads a clock, a disk or a socket by itself.
 //!
 //! * [`api`]: commands, answers, events and refusals, as sessions on any node speak them.
-//! * [`flags`] and [`uids`]: sets of flags and of UIDs.
+//! * [`flags`] and [`uids`]: sets of flags and of UIDs. `folders`: what is known of folders; `listing`: what LIST says of them.
+//!   [`notice`]: what those hear who watch all of them; `waiting`: what of that they have not looked at yet.
 //! * [`engine`]: what commands come to as entries, answers and events.
 //! * [`owner`]: the engine with its sessions, and what an actor does around it. [`reply`]: what they hear.
 //! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
@@ -23,6 +24,7 @@ pub mod engine;
 #[cfg(test)]
 mod engine_tests;
 pub mod flags;
+mod folders;
 pub mod following;
 mod forks;
 #[cfg(test)]
@@ -30,9 +32,11 @@ mod harness;
 mod heard;
 mod kinds;
 pub mod limits;
+mod listing;
 mod load;
 pub mod maildrop;
 mod names;
+pub mod notice;
 #[cfg(test)]
 mod outward_tests;
 pub mod owner;
@@ -59,6 +63,7 @@ mod state;
 pub mod uids;
 pub mod unheard;
 mod upload;
+mod waiting;
 mod work;
 
 pub use api::{Answer, Command, Event, Once, Refusal};
@@ -69,6 +74,7 @@ pub use following::Following;
 pub use forks::is_of_earlier_incarnation;
 pub use limits::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS, DIRECT_DELETES_MAX, EXPUNGED_ROWS_MAX, Limits};
 pub use mailraft_owner::{Deciding, Detached, Owner, Place, SessionNumber, Submitted};
+pub use notice::{FolderNews, ListChange, ListNews, Notice};
 pub use owner::MailboxOwner;
 pub use packed::PackedMessages;
 pub use quarantine::quarantined;
@@ -76,7 +82,8 @@ pub use reads::{RowsRead, StoredRead};
 pub use records::{MailboxKey, chunk_key, open_body_key, open_body_row};
 pub use reply::{CommandError, Reply};
 pub use request::{Finished, MessageKind, NotDone, Position, Request};
-pub use sizes::{answer_bytes, event_bytes};
+pub use sizes::{answer_bytes, event_bytes, notice_bytes};
 pub use uids::UidSet;
 pub use unheard::Unheard;
+pub use waiting::WaitingNotices;
 pub use work::MESSAGES_MAX;

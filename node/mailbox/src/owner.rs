@@ -12,9 +12,10 @@ use mailraft_owner::{
 use mailraft_storage::{CommandId, Env, Index, ProposalOutcome, StoreError};
 
 use crate::accepted::{QueueChange, QueueOrigin, Told};
-use crate::api::{Answer, Command, Event, FolderId, Refusal};
+use crate::api::{Answer, Command, Event, FolderId, Refusal, Watching};
 use crate::engine::{Mailbox, Read};
 use crate::maildrop::Maildrop;
+use crate::notice::{FolderNews, News, Notice};
 use crate::plant::{self, Fault};
 use crate::queue::errands::{Errand, ErrandKind, ErrandOutcome, Errands};
 use crate::queue::outward::{Outward, OutwardOutcome, Outwards, may_come_from_predecessor};
@@ -116,7 +117,11 @@ struct Attached {
     /// Reads and kept results of this session at a barrier. Their answers show an earlier state than events that come meanwhile,
     /// which therefore wait.
     reading: usize,
-    held: Vec<Arc<Event>>,
+    held: Vec<Reply>,
+    /// It hears of folders that it does not have open.
+    watches: bool,
+    /// The change that it asked for last: where it only watches, it hears of that as its own.
+    asked: Option<CommandId>,
     /// It delivers from a queue, which forgets the message once it hears that it is here: whatever it hears, other regions hold.
     from_queue: bool,
 }
@@ -174,7 +179,9 @@ impl<S: Copy + Ord> MailboxOwner<S> {
 
     /// A session attaches. It hears nothing of a folder before it opens or resumes one.
     pub fn attach(&mut self, session: S, turn: SessionNumber) {
-        self.sessions.insert(session, Attached { turn, open: None, reading: 0, held: Vec::new(), from_queue: false });
+        let attached =
+            Attached { turn, open: None, reading: 0, held: Vec::new(), watches: false, asked: None, from_queue: false };
+        self.sessions.insert(session, attached);
     }
 
     /// A session is gone. What it asked is done all the same.
@@ -199,6 +206,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         let attached = self.sessions.get_mut(&session);
         let turn = attached.map_or_else(SessionNumber::default, |attached| {
             attached.from_queue |= matches!(command, Command::DeliverQueued { .. });
+            attached.asked = Some(id);
             attached.turn
         });
         let asked = mailraft_owner::Ask { from: Some(session), turn, id, attempt, command };
@@ -378,7 +386,7 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         attached.reading = attached.reading.saturating_sub(1);
         if attached.reading == 0 {
             let held = std::mem::take(&mut attached.held);
-            out.extend(held.into_iter().map(|event| reply(session, Reply::Event(event))));
+            out.extend(held.into_iter().map(|held| reply(session, held)));
         }
     }
 
@@ -488,7 +496,10 @@ impl<S: Copy + Ord> MailboxOwner<S> {
             }
             Command::Unselect => {
                 attached.open = None;
-                attached.held.clear();
+                attached.held.retain(|held| matches!(held, Reply::Notice(_)));
+            }
+            Command::Watch { what } => {
+                attached.watches = *what == Watching::Folders;
             }
             _ => {}
         }
@@ -507,7 +518,10 @@ impl<S: Copy + Ord> MailboxOwner<S> {
                 LogStep::Propose(proposal) => out.push(Step::Propose(proposal)),
                 LogStep::Pause { millis } => out.push(Step::Pause { millis }),
                 LogStep::Unreadable { command, error } => out.push(Step::Unreadable { command, error }),
-                LogStep::Own(Tell::Event(event)) => self.tell(&Arc::new(event), out),
+                LogStep::Own(Tell::Event(News::InFolder(event))) => self.tell(&Arc::new(event), out),
+                LogStep::Own(Tell::Event(News::OfList { origin, news })) => {
+                    self.notify(None, origin, &FolderNews::List(news), out);
+                }
                 LogStep::Own(Tell::Answer { to: None, id, result, .. }) => {
                     let change = self.changes.remove(&id);
                     self.changed.extend(change.map(|change| {
@@ -563,12 +577,31 @@ impl<S: Copy + Ord> MailboxOwner<S> {
 
     /// Tells an event to every session that has its folder open.
     fn tell(&mut self, event: &Arc<Event>, out: &mut Vec<Step<S>>) {
+        self.pass_on(|attached| attached.open == Some(event.folder), |_| Reply::Event(Arc::clone(event)), out);
+        if let Some(news) = FolderNews::of(event) {
+            self.notify(Some(event.folder), event.origin, &news, out);
+        }
+    }
+
+    /// Tells every session that watches, unless it hears all of this folder; who did it hears that it did.
+    fn notify(&mut self, of: Option<FolderId>, origin: CommandId, news: &FolderNews, out: &mut Vec<Step<S>>) {
+        let hears = |attached: &Attached| attached.watches && (of.is_none() || attached.open != of);
+        let notice = |attached: &Attached| match attached.asked == Some(origin) {
+            true => Notice::Own(news.clone()),
+            false => Notice::OfOthers(news.clone()),
+        };
+        self.pass_on(hears, |attached| Reply::Notice(notice(attached)), out);
+    }
+
+    /// Tells something to these sessions, behind the answers that they wait for.
+    fn pass_on(&mut self, to: impl Fn(&Attached) -> bool, what: impl Fn(&Attached) -> Reply, out: &mut Vec<Step<S>>) {
         let mut too_slow = Vec::new();
-        for (session, attached) in self.sessions.iter_mut().filter(|(_, a)| a.open == Some(event.folder)) {
+        for (session, attached) in self.sessions.iter_mut().filter(|(_, attached)| to(attached)) {
             if attached.reading == 0 || plant::is(Fault::EventOvertakesAnswer) {
-                out.push(reply(*session, Reply::Event(Arc::clone(event))));
+                out.push(reply(*session, what(attached)));
             } else if attached.held.len() < HELD_MAX_EVENTS {
-                attached.held.push(Arc::clone(event));
+                let what = what(attached);
+                attached.held.push(what);
             } else {
                 too_slow.push(*session);
             }

@@ -11,8 +11,13 @@ use mailraft_storage::{CommandId, Env, MailboxId, ProposalOutcome, RowBatch, Row
 use crate::accepted::{
     AcceptedEnvelope, AcceptedRecipient, Attempt, AttemptEnd, Diagnosis, QueueChange, QueueDecision,
 };
-use crate::api::{Answer, Change, Command, FetchWhat, FolderId, ZonedTime};
+use crate::api::{
+    Answer, Change, Command, FetchWhat, FolderId, Listing, Refusal, STATUSES_MAX, SpecialUse, StoreMode, Watching,
+    ZonedTime,
+};
+use crate::flags::{Flags, SystemFlag};
 use crate::harness::{REPLICA, World};
+use crate::notice::{FolderNews, ListChange, Notice};
 use crate::owner::{AHEAD_MAX_READS, Ask, HELD_MAX_EVENTS, Lead, MailboxOwner, Own, Step};
 use crate::queue::outward::{Outward, OutwardOutcome, PREDECESSOR_GRACE};
 use crate::reads::StoredRead;
@@ -141,11 +146,42 @@ impl Shell {
                 Change::Added(m) => format!("+{}", m[0].uid),
                 _ => "E".to_owned(),
             },
+            (1, Reply::Notice(notice)) => brief(notice),
             (1, Reply::Detached(why)) => format!("{why:?}"),
             _ => String::new(),
         };
         self.replies.drain(..).map(|reply| of(&reply)).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// A notice: `own` where the session did it; names with what is below or above them in parentheses.
+fn brief(notice: &Notice) -> String {
+    let (own, news) = match notice {
+        Notice::Anew | Notice::ListIsHere => return format!("{notice:?}"),
+        Notice::OfOthers(news) => ("", news),
+        Notice::Own(news) => ("own-", news),
+    };
+    let list = match news {
+        FolderNews::Messages(id) => return format!("{own}messages-{}", id.0),
+        FolderNews::Flags(id) => return format!("{own}flags-{}", id.0),
+        FolderNews::List(list) => list,
+    };
+    let listing = |of: &Listing| {
+        let has = [(of.line.id.is_some(), 'f'), (of.is_there, 't'), (of.has_children, 'c'), (of.line.subscribed, 's')];
+        let has: String = has.iter().filter(|(has, _)| *has).map(|(_, letter)| letter).collect();
+        format!("{}:{has}", of.line.name)
+    };
+    let change = match &list.change {
+        ListChange::Made => "made".to_owned(),
+        ListChange::Removed(id) => format!("removed{}", if id.is_some() { "" } else { "-level" }),
+        ListChange::Renamed { from, below } => {
+            let below: Vec<String> = below.iter().map(listing).collect();
+            format!("renamed {from}({}) to", below.join(","))
+        }
+        ListChange::Subscription => "subscription".to_owned(),
+    };
+    let above: Vec<String> = list.above.iter().map(listing).collect();
+    format!("{own}{change} {}^{}", listing(&list.name), above.join(","))
 }
 
 fn select() -> Command {
@@ -172,6 +208,126 @@ fn what_happens_while_a_read_waits_for_its_barrier_is_told_after_its_answer() {
     assert_eq!(shell.heard(), "A +3");
     shell.append(2);
     assert_eq!(shell.heard(), "+4");
+}
+
+#[test]
+fn who_watches_hears_of_folders_that_are_not_open_and_what_it_did_itself_as_its_own() {
+    let mut shell = Shell::new();
+    let inbox = FolderId(1);
+    shell.append(2);
+    assert_eq!(shell.heard(), "", "nobody watches");
+    shell.ask(1, Command::Watch { what: Watching::Folders });
+    shell.append(2);
+    assert_eq!(shell.heard(), "", "the barrier has not answered");
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "A messages-1");
+    let flag = |uid: u32| Command::Store {
+        folder: inbox,
+        uids: [uid].into_iter().collect(),
+        mode: StoreMode::Add,
+        flags: Flags::none().with(SystemFlag::Seen),
+        unchanged_since: None,
+    };
+    shell.ask(2, flag(1));
+    assert_eq!(shell.heard(), "flags-1");
+    shell.ask(1, flag(2));
+    shell.append(1);
+    assert_eq!(shell.heard(), "own-flags-1 A own-messages-1 A", "what it did itself is its own");
+    shell.ask(2, Command::Remove { folder: inbox, uids: [1].into_iter().collect() });
+    assert_eq!(shell.heard(), "messages-1");
+    let named = |command: Command, shell: &mut Shell| {
+        shell.ask(2, command);
+        shell.heard()
+    };
+    let create = |name: &str| Command::CreateFolder { name: name.into() };
+    let rename = |from: &str, to: &str| Command::RenameFolder { from: from.into(), to: to.into() };
+    let delete = |name: &str| Command::DeleteFolder { name: name.into() };
+    let subscribe = |on| Command::Subscribe { name: "inbox/x".into(), on };
+    assert_eq!(named(create("a/b"), &mut shell), "made a:ft^ made a/b:ft^a:ftc");
+    assert_eq!(named(create("a/b/x"), &mut shell), "made a/b/x:ft^a/b:ftc");
+    assert_eq!(
+        named(rename("a/b", "c/d"), &mut shell),
+        "made c:ft^ renamed a/b(c/d/x:ft) to c/d:ftc^a:ft,c:ftc",
+        "each as the list is right after it"
+    );
+    assert_eq!(named(rename("c/d", "c/e"), &mut shell), "renamed c/d(c/e/x:ft) to c/e:ftc^", "the level is the same");
+    named(delete("c/e/x"), &mut shell);
+    assert_eq!(named(delete("c"), &mut shell), "removed c:tc^", "it stays as a level");
+    assert_eq!(named(create("c"), &mut shell), "made c:ftc^", "it is a folder again");
+    named(delete("c"), &mut shell);
+    assert_eq!(named(delete("c/e"), &mut shell), "removed c/e:^c:t removed-level c:^", "the level goes with it");
+    assert_eq!(named(subscribe(true), &mut shell), "subscription INBOX/x:s^");
+    assert_eq!(named(subscribe(true), &mut shell), "", "nothing changed");
+    assert_eq!(named(subscribe(false), &mut shell), "subscription INBOX/x:^");
+    shell.ask(2, delete("Sent"));
+    shell.heard();
+    let sent = Command::CreateFolderFor { name: "Sent".into(), special_use: SpecialUse::Sent };
+    shell.ask(2, sent);
+    let made = shell.replies.drain(..).find_map(|(_, reply)| match reply {
+        Reply::Notice(Notice::OfOthers(FolderNews::List(news))) => Some(news),
+        _ => None,
+    });
+    assert_eq!(made.and_then(|news| news.name.line.special_use), Some(SpecialUse::Sent), "its use is told at once");
+    shell.ask(1, create("mine"));
+    assert_eq!(shell.heard(), "own-made mine:ft^ A", "before the answer");
+    shell.ask(1, select());
+    shell.confirm(Lead::Confirmed);
+    shell.heard();
+    shell.append(2);
+    assert_eq!(shell.heard(), "+4", "of the open folder it hears all, once");
+    shell.ask(1, Command::Unselect);
+    shell.append(2);
+    shell.confirm(Lead::Confirmed);
+    assert_eq!(shell.heard(), "A messages-1", "it is not open any more");
+    shell.ask(1, Command::Watch { what: Watching::Nothing });
+    shell.confirm(Lead::Confirmed);
+    shell.append(2);
+    assert_eq!(shell.heard(), "A");
+}
+
+#[test]
+fn notices_behind_a_read_are_bounded_as_events_are() {
+    let mut shell = Shell::new();
+    shell.ask(1, Command::Watch { what: Watching::Folders });
+    shell.confirm(Lead::Confirmed);
+    shell.heard();
+    shell.ask(1, Command::Sync);
+    // A folder is made with all levels above it.
+    let mut makes = |top: usize, levels: usize| {
+        let name = format!("{top}{}", "/x".repeat(levels - 1));
+        shell.ask(2, Command::CreateFolder { name });
+        shell.heard()
+    };
+    let levels = 400;
+    for top in 0..HELD_MAX_EVENTS / levels {
+        assert_eq!(makes(top, levels), "");
+    }
+    assert_eq!(makes(100, HELD_MAX_EVENTS % levels), "");
+    assert_eq!(makes(101, 1), "Gone", "it attaches again, and looks itself");
+}
+
+#[test]
+fn folders_are_counted_where_they_have_changed() {
+    let mut shell = Shell::new();
+    shell.append(2);
+    let counts = |shell: &mut Shell, known: Vec<(FolderId, u64)>| {
+        shell.ask(1, Command::Statuses { known });
+        shell.confirm(Lead::Confirmed);
+        match shell.replies.drain(..).last() {
+            Some((1, Reply::Answer { result: Ok(Answer::Statuses(counts)), .. })) => Ok(counts),
+            Some((1, Reply::Answer { result: Err(refusal), .. })) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    };
+    let all = counts(&mut shell, vec![(FolderId(1), 0), (FolderId(3), 0), (FolderId(99), 0)]).unwrap();
+    let brief: Vec<_> = all.iter().map(|(id, c)| (id.0, c.messages, c.unseen, c.uid_next)).collect();
+    assert_eq!(brief, [(1, 1, 1, 2), (3, 0, 0, 1)], "one that is no more is left out");
+    let known: Vec<_> = all.iter().map(|(id, c)| (*id, c.highest_modseq)).collect();
+    assert_eq!(counts(&mut shell, known.clone()), Ok(Vec::new()));
+    shell.append(2);
+    assert_eq!(counts(&mut shell, known).unwrap().len(), 1);
+    let too_many = (0..=STATUSES_MAX as u32).map(|n| (FolderId(n), 0)).collect();
+    assert!(matches!(counts(&mut shell, too_many), Err(Refusal::Limit(_))));
 }
 
 #[test]

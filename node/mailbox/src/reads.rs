@@ -8,11 +8,12 @@ use mailraft_storage::{CommandId, Index, RowKey, Rows, StoreError, UnixMillis};
 
 use crate::accepted::DeliveryStage;
 use crate::api::{
-    Answer, Command, EmailId, FETCH_UIDS_MAX, FetchWhat, Fetched, FetchedContent, FetchedHeader, FolderId, FolderInfo,
+    Answer, Command, EmailId, FETCH_UIDS_MAX, FetchWhat, Fetched, FetchedContent, FetchedHeader, FolderId,
     FolderStatus, Maildrop, MaildropMessage, MessageState, QUEUE_ITEMS_LISTED_MAX, READ_CHUNKS_MAX, Refusal, Resumed,
-    Selected,
+    STATUSES_MAX, Selected,
 };
 use crate::flags::SystemFlag;
+use crate::listing;
 use crate::names;
 use crate::plant::{self, Fault};
 use crate::queue::rows::{read_asked, read_attempt, read_detail};
@@ -173,9 +174,13 @@ fn answer(state: MessageState, email: EmailId, record: ContentRecord, what: Fetc
 /// Answers a read on applied state. A SELECT raises `claims`.
 pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &Command) -> ReadAnswer {
     match command {
-        Command::Sync | Command::Unselect => ReadAnswer::Now(Ok(Answer::Done)),
-        Command::List => ReadAnswer::Now(Ok(Answer::Folders(list(state)))),
+        Command::Sync | Command::Unselect | Command::Watch { .. } => ReadAnswer::Now(Ok(Answer::Done)),
+        Command::List => ReadAnswer::Now(Ok(Answer::Folders(listing::list(state)))),
         Command::Status { folder } => ReadAnswer::Now(status(state, claims, folder).map(Answer::Status)),
+        Command::Statuses { known } if known.len() > STATUSES_MAX => {
+            ReadAnswer::Now(Err(Refusal::Limit(format!("at most {STATUSES_MAX} folders are counted at once"))))
+        }
+        Command::Statuses { known } => ReadAnswer::Now(Ok(Answer::Statuses(statuses(state, claims, known)))),
         Command::Select { folder, claim_recent } => {
             ReadAnswer::Now(select(state, claims, folder, *claim_recent).map(Answer::Selected))
         }
@@ -266,31 +271,6 @@ fn chunk_of(state: &State, place: &Place, email: EmailId, number: u32) -> Option
     Some(chunk_key(place.mailbox, email.info.body, number))
 }
 
-fn list(state: &State) -> Vec<FolderInfo> {
-    let mut lines: BTreeMap<&str, FolderInfo> = BTreeMap::new();
-    for (name, id) in state.names() {
-        let Some(folder) = state.folder(id) else { continue };
-        let info = FolderInfo {
-            name: name.to_owned(),
-            id: folder.record.selectable.then_some(id),
-            subscribed: state.subscribed(name).is_some(),
-            special_use: folder.record.special_use,
-            selectable: folder.record.selectable,
-        };
-        lines.insert(name, info);
-    }
-    for (name, _) in state.subscriptions() {
-        lines.entry(name).or_insert_with(|| FolderInfo {
-            name: name.to_owned(),
-            id: None,
-            subscribed: true,
-            special_use: None,
-            selectable: false,
-        });
-    }
-    lines.into_values().collect()
-}
-
 fn named<'s>(state: &'s State, name: &str) -> Result<(FolderId, &'s Folder), Refusal> {
     let id = state.named(&names::spelt(name)).ok_or(Refusal::NoSuchFolder)?;
     let folder = state.folder(id).ok_or(Refusal::NoSuchFolder)?;
@@ -310,8 +290,21 @@ fn first_unclaimed(claims: &Claims, id: FolderId, folder: &Folder) -> u32 {
 
 fn status(state: &State, claims: &Claims, name: &str) -> Result<FolderStatus, Refusal> {
     let (id, folder) = named(state, name)?;
+    Ok(counts(claims, id, folder))
+}
+
+/// Only what has changed is counted, which takes a look at each message.
+fn statuses(state: &State, claims: &Claims, known: &[(FolderId, u64)]) -> Vec<(FolderId, FolderStatus)> {
+    let changed = known.iter().filter_map(|(id, modseq)| {
+        let folder = opened(state, *id).ok().filter(|folder| folder.record.highest_modseq != *modseq)?;
+        Some((*id, counts(claims, *id, folder)))
+    });
+    changed.collect()
+}
+
+fn counts(claims: &Claims, id: FolderId, folder: &Folder) -> FolderStatus {
     let record = &folder.record;
-    Ok(FolderStatus {
+    FolderStatus {
         messages: folder.messages(),
         recent: folder.between(first_unclaimed(claims, id, folder), u32::MAX).count() as u32,
         unseen: folder.unseen(),
@@ -319,7 +312,7 @@ fn status(state: &State, claims: &Claims, name: &str) -> Result<FolderStatus, Re
         uid_validity: record.uid_validity,
         highest_modseq: record.highest_modseq,
         size_bytes: folder.size_bytes(),
-    })
+    }
 }
 
 fn count_deleted(state: &State, name: &str) -> Result<u32, Refusal> {

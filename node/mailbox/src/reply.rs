@@ -7,6 +7,7 @@ use mailraft_storage::{CommandId, Index};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Answer, Event, Refusal};
+use crate::notice::Notice;
 
 /// Why a command has no answer. Nothing is recorded under its id: what the mailbox decides, and a refusal is that too,
 /// is an answer.
@@ -62,4 +63,6 @@ pub enum Reply {
     Event(Arc<Event>),
     /// The link is over.
     Detached(Detached),
+    /// Something changed in a folder that is not open, or in the list of folders.
+    Notice(Notice),
 }

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, Env, NodeId};
-use serde::{Deserialize, Serialize};
 
 use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Resumed};
+use crate::folders::Watching;
 use crate::following::Following;
+use crate::notice::{FolderNews, Notice};
 use mailraft_owner::Detached;
 
 use crate::reply::CommandError;
 use crate::request::{Finished, NotDone, Position, Request};
+pub use crate::upload::ChunkOutcome;
 use crate::upload::Upload;
 
 /// How long a client is kept waiting while nobody leads its mailbox's partition.
@@ -89,6 +91,8 @@ pub enum Step {
     },
     /// Something changed in the open folder.
     Event(Event),
+    /// Something changed in a folder that is not open, or in the list of folders.
+    Notice(Notice),
     /// The open folder was resumed at another owner.
     Resumed {
         /// The folder.
@@ -120,17 +124,6 @@ pub enum Step {
     },
 }
 
-/// What became of a chunk. It travels between nodes: variants are only ever added at the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ChunkOutcome {
-    /// It is not on a majority's disks, and won't be by this upload.
-    NotDurable,
-    /// It is on a majority's disks.
-    Durable,
-    /// It is not, because other regions have not confirmed for long.
-    NotConfirmed,
-}
-
 /// One session's mailbox.
 pub struct Session {
     /// Who leads the mailbox's partition, as this node knows.
@@ -139,6 +132,7 @@ pub struct Session {
     /// Links there were.
     links: u64,
     following: Option<Following>,
+    watching: Watching,
     /// It wants events though it asks nothing.
     listening: bool,
     /// Nothing is tried again before.
@@ -158,6 +152,8 @@ enum LinkStage {
     Attaching,
     /// The open folder is being resumed by this command, from this MODSEQ on. Commands wait for that.
     Resuming(CommandId, u64),
+    /// This command has the session watch folders again, as it did at the owner before. Commands wait for that.
+    Watching(CommandId),
     Ready,
 }
 
@@ -206,6 +202,7 @@ impl Session {
             link: None,
             links: 0,
             following: None,
+            watching: Watching::Nothing,
             listening: false,
             pause_until: Duration::ZERO,
             busy: None,
@@ -258,7 +255,7 @@ impl Session {
     /// If a command is under way.
     pub fn leave(&mut self, out: &mut Vec<Step>) {
         assert!(self.busy.is_none(), "a session that leaves waits for nothing");
-        (self.listening, self.following) = (false, None);
+        (self.listening, self.following, self.watching) = (false, None, Watching::Nothing);
         self.lose_link(false, out);
     }
 
@@ -308,7 +305,7 @@ impl Session {
             let (link, command) = (link.number, Box::new(following.resume()));
             out.push(Step::Ask { link, id, attempt: 0, command });
         }
-        self.go(env, out);
+        self.watch_again(env, out);
     }
 
     /// The link could not be made, or is over.
@@ -349,15 +346,27 @@ impl Session {
         }
     }
 
-    /// Something changed in a folder. What is not about the open one is an echo of one that was closed.
+    /// Something changed in a folder. What is not about the open one is an echo of one that was closed: who watches folders
+    /// hears of it as of any other, as its owner takes it for open.
     pub fn event(&mut self, link: u64, event: Event, out: &mut Vec<Step>) {
         if !self.is_link(link) {
             return;
         }
-        let Some(following) = self.following.as_mut().filter(|f| f.folder() == event.folder) else { return };
+        let Some(following) = self.following.as_mut().filter(|f| f.folder() == event.folder) else {
+            let Some(news) = FolderNews::of(&event) else { return };
+            let is_own = self.sent.as_ref().is_some_and(|sent| sent.id == event.origin);
+            return self.notice(link, if is_own { Notice::Own(news) } else { Notice::OfOthers(news) }, out);
+        };
         following.hear(&event);
         self.following.take_if(|following| following.is_gone());
         out.push(Step::Event(event));
+    }
+
+    /// Something changed in a folder that is not open, or in the list of folders.
+    pub fn notice(&self, link: u64, notice: Notice, out: &mut Vec<Step>) {
+        if self.is_link(link) && self.watching == Watching::Folders {
+            out.push(Step::Notice(notice));
+        }
     }
 
     /// The mailbox answered. An answer that nobody waits for is dropped.
@@ -370,8 +379,13 @@ impl Session {
         at: Position,
         out: &mut Vec<Step>,
     ) {
-        if let Some(since) = self.resume_ends(link, id) {
-            return self.resumed(env, id, since, result, out);
+        match self.stage_ends(link, id) {
+            Some(LinkStage::Resuming(_, since)) => return self.resumed(env, id, since, result, out),
+            Some(LinkStage::Watching(_)) => {
+                out.push(Step::Notice(Notice::Anew));
+                return self.go(env, out);
+            }
+            Some(LinkStage::Attaching | LinkStage::Ready) | None => {}
         }
         if self.take_asked(link, id).is_none() {
             return;
@@ -381,6 +395,13 @@ impl Session {
                 if let Answer::Selected(selected) = &answer {
                     self.following = Some(Following::new(selected));
                 }
+                match &self.busy {
+                    Some(Busy { request: Request::Command(Command::Watch { what }), .. }) => self.watching = *what,
+                    Some(Busy { request: Request::Command(Command::List), .. }) => {
+                        self.notice(link, Notice::ListIsHere, out);
+                    }
+                    Some(_) | None => {}
+                }
                 self.finish(Finished::Done((answer, at)), out);
             }
             Err(refusal) => self.finish(Finished::NotDone(NotDone::Refused(refusal)), out),
@@ -389,8 +410,11 @@ impl Session {
 
     /// The owner has no answer. What nobody waits for is dropped.
     pub fn failed(&mut self, env: &mut Env, link: u64, id: CommandId, error: CommandError, out: &mut Vec<Step>) {
-        if self.resume_ends(link, id).is_some() {
-            return self.resume_failed(env, error, out);
+        match self.stage_ends(link, id) {
+            // It hears nothing of other folders until its mailbox has an owner that knows this.
+            Some(LinkStage::Watching(_)) if error == CommandError::Unsupported => return self.go(env, out),
+            Some(_) => return self.resume_failed(env, error, out),
+            None => {}
         }
         let Some(busy) = self.take_asked(link, id) else { return };
         match error {
@@ -631,14 +655,23 @@ impl Session {
         Some(busy)
     }
 
-    /// The MODSEQ that the folder is resumed from, if this is the id of that: the link is ready from here on.
-    fn resume_ends(&mut self, link: u64, id: CommandId) -> Option<u64> {
+    /// The stage that the link was in, if this is the id of what was asked for that: it is ready from here on.
+    fn stage_ends(&mut self, link: u64, id: CommandId) -> Option<LinkStage> {
         let link = self.link.as_mut().filter(|l| l.number == link)?;
-        let LinkStage::Resuming(resume, since) = link.stage else { return None };
-        (resume == id).then(|| {
-            link.stage = LinkStage::Ready;
-            since
-        })
+        let (LinkStage::Resuming(asked, _) | LinkStage::Watching(asked)) = link.stage else { return None };
+        (asked == id).then(|| std::mem::replace(&mut link.stage, LinkStage::Ready))
+    }
+
+    /// Has a new link's owner tell of all folders, if the one before did, and goes on.
+    fn watch_again(&mut self, env: &mut Env, out: &mut Vec<Step>) {
+        if let Some(link) = self.link.as_mut().filter(|link| link.stage == LinkStage::Ready)
+            && self.watching == Watching::Folders
+        {
+            let (id, command) = (env.command_id(), Box::new(Command::Watch { what: self.watching }));
+            link.stage = LinkStage::Watching(id);
+            out.push(Step::Ask { link: link.number, id, attempt: 0, command });
+        }
+        self.go(env, out);
     }
 
     fn resumed(
@@ -664,12 +697,12 @@ impl Session {
             let Some(step) = step else { return self.resume_failed(env, CommandError::Unknown, out) };
             out.push(step);
         }
-        self.go(env, out);
+        self.watch_again(env, out);
     }
 
-    /// The folder is resumed at another link, or at the same owner after a while.
+    /// The folder is resumed, and watched anew, at another link, or at the same owner after a while.
     fn resume_failed(&mut self, env: &mut Env, error: CommandError, out: &mut Vec<Step>) {
-        if self.following.is_none() {
+        if self.following.is_none() && self.watching == Watching::Nothing {
             return self.go(env, out);
         }
         let why = match error {

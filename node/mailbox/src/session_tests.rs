@@ -7,7 +7,8 @@ use mailraft_storage::body::BodyId;
 use mailraft_storage::seal::Key;
 use mailraft_storage::{CommandId, Env, Index, NodeId, PartitionId};
 
-use crate::api::{Change, Event, FolderId, MessageState, NewMessage, Once, Refusal, Resumed, Selected};
+use crate::api::{Change, Event, FolderId, MessageState, NewMessage, Once, Refusal, Resumed, Selected, Watching};
+use crate::notice::{FolderNews, Notice};
 use crate::session::{ANSWER_MAX, CHUNKS_UNANSWERED_MAX, ChunkOutcome, IN_DOUBT_MAX, NO_LEADER_MAX, Session, Step};
 use crate::{Answer, Command, CommandError, Detached, Finished, Flags, MessageKind, Position, Request, Unheard};
 
@@ -20,6 +21,8 @@ struct Script {
     /// The command that waits for an answer.
     asked: Option<CommandId>,
     resume: Option<CommandId>,
+    /// Watches again.
+    watch: Option<CommandId>,
     links: u64,
     /// Chunks of what is sealed; one goes with the command.
     chunks: u32,
@@ -36,6 +39,7 @@ impl Script {
             ids: Vec::new(),
             asked: None,
             resume: None,
+            watch: None,
             links: 0,
             chunks: 1,
             bodies: Vec::new(),
@@ -166,6 +170,15 @@ impl Script {
                 self.said.push(told);
                 self.unheard = unheard;
             }
+            "watch" | "unwatch" => {
+                let what = if word == "watch" { Watching::Folders } else { Watching::Nothing };
+                self.begins(Request::Command(Command::Watch { what }));
+            }
+            "watches" => self.answered(link, self.watch, Ok(Answer::Done)),
+            "watch-busy" => self.failed(link, self.watch, CommandError::Overloaded),
+            "watch-not-known" => self.failed(link, self.watch, CommandError::Unsupported),
+            "notice" => self.lets(|s, _, out| s.notice(link, Notice::OfOthers(FolderNews::Messages(FolderId(7))), out)),
+            "list" => self.begins(Request::Command(Command::List)),
             "listen" => self.lets(|s, env, out| s.listen(env, true, out)),
             "close" => self.session.close_folder(),
             "abandon" => self.lets(|s, _, out| s.abandon(out)),
@@ -203,6 +216,12 @@ impl Script {
                 self.resume = Some(id);
                 "resume".to_owned()
             }
+            Step::Ask { id, command, attempt: 0, .. }
+                if matches!(*command, Command::Watch { .. }) && self.session.asked() != Some(id) =>
+            {
+                self.watch = Some(id);
+                "watch".to_owned()
+            }
             Step::Ask { link, id, attempt, command } => {
                 assert_eq!(link, self.links);
                 if let Command::Heard { commands } = command.as_ref() {
@@ -238,6 +257,9 @@ impl Script {
             }
             Step::EndUpload { .. } => "end-upload".to_owned(),
             Step::Event(_) => "event".to_owned(),
+            Step::Notice(Notice::Anew) => "anew".to_owned(),
+            Step::Notice(Notice::ListIsHere) => "list-is-here".to_owned(),
+            Step::Notice(_) => "notice".to_owned(),
             Step::Resumed { since, missed, .. } => format!("resumed-{since}+{}", missed.len()),
             Step::FolderGone(_) => "folder-gone".to_owned(),
             Step::GoesOnAs { old, new } => {
@@ -307,6 +329,49 @@ fn a_command_is_asked_until_there_is_an_answer_and_told_once() {
             "attach-1 ask-a0 detach:1 attach-2 ask-a1 DONE/2",
         ),
         ("the leader is forgotten, and its link stays", "leader:1 change attached nobody ok", "attach-1 ask-a0 DONE/1"),
+    ]);
+}
+
+#[test]
+fn who_watches_all_folders_does_so_at_the_next_owner_too_and_hears_that_it_was_away() {
+    check(&[
+        ("the plain way", "leader:1 notice watch attached notice ok notice", "attach-1 ask-a0 DONE/1 notice"),
+        (
+            "another leads, and it watches there before anything else is asked",
+            "leader:1 watch attached ok listen leader:2 change attached notice watches ok",
+            "attach-1 ask-a0 DONE/1 detach:1 attach-2 watch notice anew ask-b0 DONE/1",
+        ),
+        (
+            "behind its open folder",
+            "leader:1 watch attached ok select selected listen leader:2 attached resumed watches notice",
+            "attach-1 ask-a0 DONE/1 ask-b0 DONE/1 detach:1 attach-2 resume resumed-3+1 watch anew notice",
+        ),
+        (
+            "its owner has no room",
+            "leader:1 watch attached ok listen leader:2 attached watch-busy ms:250 attached watches",
+            "attach-1 ask-a0 DONE/1 detach:1 attach-2 watch detach:2 attach-2 watch anew",
+        ),
+        (
+            "its owner is too old to know it, and it goes on without, until there is another",
+            "leader:1 watch attached ok leader:2 read attached watch-not-known ok listen leader:1 attached watches",
+            "attach-1 ask-a0 DONE/1 detach:1 attach-2 watch ask-b0 DONE/1 detach:2 attach-1 watch anew",
+        ),
+        (
+            "what its owner takes for open is to be looked at once it is closed",
+            "leader:1 watch attached ok select selected event:1 close event:1",
+            "attach-1 ask-a0 DONE/1 ask-b0 DONE/1 event notice",
+        ),
+        (
+            "a list has all that was heard before it",
+            "leader:1 list attached ok watch ok list notice ok notice",
+            "attach-1 ask-a0 DONE/1 ask-b0 DONE/1 ask-c0 notice list-is-here DONE/1 notice",
+        ),
+        (
+            "nobody watches any more",
+            "leader:1 watch attached ok unwatch ok notice listen leader:2 attached notice",
+            "attach-1 ask-a0 DONE/1 ask-b0 DONE/1 detach:1 attach-2",
+        ),
+        ("it could not be asked", "leader:1 watch attached not-known ms:2000 notice", "attach-1 ask-a0 ask-a1"),
     ]);
 }
 

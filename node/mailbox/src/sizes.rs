@@ -5,6 +5,8 @@ use mailraft_storage::CommandId;
 use crate::accepted::{AcceptedEnvelope, AcceptedRecipient, DeliveryStage, Diagnosis, QueueChange, RecipientAsked};
 use crate::api::{Answer, AppendedMessage, Change, Command, Event, Fetched, FolderInfo, MessageState, NewMessage};
 use crate::flags::{Flags, KeywordMemory};
+use crate::folders::Listing;
+use crate::notice::{FolderNews, ListChange, Notice};
 use crate::uids::UidSet;
 
 /// What a command takes beside its texts, in bytes, roughly.
@@ -32,12 +34,14 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             | Command::List
             | Command::Quota
             | Command::Unselect
+            | Command::Watch { .. }
             | Command::ReadChunk { .. }
             | Command::Maildrop => 0,
             Command::Status { folder } | Command::Select { folder, .. } | Command::CountDeleted { folder } => {
                 folder.len()
             }
             Command::ReadChunks { chunks } => std::mem::size_of_val(chunks.as_slice()),
+            Command::Statuses { known } => std::mem::size_of_val(known.as_slice()),
             Command::Resume { known, .. } => set(known),
             Command::Fetch { uids, .. }
             | Command::SaveDates { uids, .. }
@@ -118,6 +122,7 @@ pub fn answer_bytes(answer: &Answer) -> usize {
             Answer::Folders(folders) => {
                 folders.iter().map(|folder| size_of::<FolderInfo>() + folder.name.len()).sum::<usize>()
             }
+            Answer::Statuses(statuses) => std::mem::size_of_val(statuses.as_slice()),
             Answer::Selected(selected) => states_bytes(&selected.messages),
             Answer::Resumed(resumed) => states_bytes(&resumed.changed) + set_bytes(&resumed.vanished),
             Answer::Fetched(fetched) => {
@@ -166,6 +171,27 @@ pub fn event_bytes(event: &Event) -> usize {
             Change::Expunged(uids) => set_bytes(uids),
             Change::FolderDeleted => 0,
         }
+}
+
+/// What a notice takes, in bytes, roughly.
+pub fn notice_bytes(notice: &Notice) -> usize {
+    MESSAGE_BYTES
+        + match notice {
+            Notice::Anew | Notice::ListIsHere => 0,
+            Notice::OfOthers(FolderNews::List(list)) | Notice::Own(FolderNews::List(list)) => {
+                let listings = |all: &[Listing]| -> usize { all.iter().map(listing_bytes).sum() };
+                let moved = match &list.change {
+                    ListChange::Made | ListChange::Removed(_) | ListChange::Subscription => 0,
+                    ListChange::Renamed { from, below } => from.len() + listings(below),
+                };
+                listing_bytes(&list.name) + listings(&list.above) + moved
+            }
+            Notice::OfOthers(_) | Notice::Own(_) => 0,
+        }
+}
+
+fn listing_bytes(listing: &Listing) -> usize {
+    size_of::<Listing>() + listing.line.name.len()
 }
 
 fn states_bytes(messages: &[MessageState]) -> usize {

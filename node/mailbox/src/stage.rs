@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use mailraft_storage::{RowBatch, RowKey, Table};
 
-use crate::api::{Answer, Event, FolderId, Refusal};
+use crate::api::{Answer, FolderId, Refusal};
+use crate::notice::News;
 use crate::plant::{self, Fault};
 use crate::records::{PlaceRecord, StageId, StageRecord, encode, stage_key};
 use crate::state::{Dead, Garbage, State};
@@ -26,7 +27,7 @@ pub(crate) struct Staged {
     pub rows: BTreeMap<RowKey, Row>,
     pub requires: BTreeSet<RowKey>,
     pub touched: BTreeSet<FolderId>,
-    pub events: Vec<Event>,
+    pub news: Vec<News>,
     pub next: State,
 }
 
@@ -62,7 +63,7 @@ impl Staged {
             rows,
             requires,
             touched: if plant::is(Fault::StageWithoutFolder) { BTreeSet::new() } else { work.touched },
-            events: work.events,
+            news: work.news,
             next: work.state,
         }
     }

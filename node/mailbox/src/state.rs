@@ -202,6 +202,12 @@ impl State {
             .collect()
     }
 
+    /// Whether there is any.
+    pub fn has_below(&self, name: &str) -> bool {
+        let prefix = format!("{name}{HIERARCHY_SEPARATOR}");
+        self.names.range(prefix.clone()..).next().is_some_and(|(n, _)| n.starts_with(&prefix))
+    }
+
     pub fn add_folder(&mut self, id: FolderId, name: String, record: FolderRecord) {
         let folder = Folder { record, expunged: Arc::default(), pages: BTreeMap::new(), messages: 0 };
         let before = Arc::make_mut(&mut self.folders).insert(id, Arc::new(folder));

@@ -1,10 +1,23 @@
 //! Messages on their way to their mailbox's log: which of them go with the command, and how far the others are.
 
+use serde::{Deserialize, Serialize};
+
 use crate::api::NewMessage;
 
 /// Bodies of one chunk go with their command as long as they have no more than this together, in bytes; those behind are
 /// uploaded like longer ones.
 pub(crate) const INLINE_MAX_BYTES: usize = 512 << 10;
+
+/// What became of a chunk. It travels between nodes: variants are only ever added at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChunkOutcome {
+    /// It is not on a majority's disks, and won't be by this upload.
+    NotDurable,
+    /// It is on a majority's disks.
+    Durable,
+    /// It is not, because other regions have not confirmed for long.
+    NotConfirmed,
+}
 
 /// Messages whose bodies are uploaded one after another.
 pub(crate) struct Upload {

@@ -15,6 +15,9 @@ use crate::api::{Change, EmailId, Event, FolderId, MessageState, Refusal};
 use crate::flags::{Flags, KEYWORD_MAX_BYTES, KEYWORDS_MAX};
 use crate::heard::Heard;
 use crate::limits::Limits;
+use crate::listing::listing;
+use crate::names;
+use crate::notice::{ListChange, ListNews, News};
 use crate::plant::{self, Fault};
 use crate::records::{
     EmailInfo, ExpungedRecord, FlagGroup, FlagPageRecord, MailboxKey, PAGE_UIDS, PackedUids, PlaceRecord, StageId,
@@ -97,7 +100,7 @@ pub(crate) struct Work<'a> {
     pub state: State,
     pub rows: BTreeMap<RowKey, Row>,
     pub requires: BTreeSet<RowKey>,
-    pub events: Vec<Event>,
+    pub news: Vec<News>,
     /// Folders whose own row is to be written.
     pub touched: BTreeSet<FolderId>,
 }
@@ -111,7 +114,7 @@ impl<'a> Work<'a> {
             state: state.clone(),
             rows: BTreeMap::new(),
             requires: BTreeSet::new(),
-            events: Vec::new(),
+            news: Vec::new(),
             touched: BTreeSet::new(),
         }
     }
@@ -289,7 +292,24 @@ impl<'a> Work<'a> {
     }
 
     pub fn tell(&mut self, folder: FolderId, modseq: u64, change: Change) {
-        self.events.push(Event { folder, origin: self.command, modseq, change });
+        self.news.push(News::InFolder(Event { folder, origin: self.command, modseq, change }));
+    }
+
+    /// Tells those that watch the folders how their list changed, once it has.
+    pub fn tell_list(&mut self, change: ListChange, name: &str) {
+        let mut above = Vec::new();
+        let parent = names::parent(name);
+        match &change {
+            ListChange::Made | ListChange::Removed(_) => above.extend(parent),
+            ListChange::Renamed { from, .. } => {
+                let before = names::parent(from);
+                above.extend([before, parent].into_iter().flatten().filter(|_| before != parent));
+            }
+            ListChange::Subscription => {}
+        }
+        let above = above.into_iter().map(|name| listing(&self.state, name)).collect();
+        let news = Arc::new(ListNews { change, name: listing(&self.state, name), above });
+        self.news.push(News::OfList { origin: self.command, news });
     }
 
     /// What the change takes of an entry, in bytes, as an upper bound.

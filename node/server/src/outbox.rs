@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mailraft_mailbox::{Answer, CommandError, Detached, Event, Position, Refusal, answer_bytes, event_bytes};
+use mailraft_mailbox::{
+    Answer, CommandError, Detached, Event, Notice, Position, Refusal, answer_bytes, event_bytes, notice_bytes,
+};
 use mailraft_storage::CommandId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -41,6 +43,8 @@ pub enum ToSession {
         /// The reason.
         error: CommandError,
     },
+    /// Something changed in a folder that is not open, or in the list of folders.
+    Notice(Notice),
 }
 
 /// The sending end: one for each attached session; those of one connection share a queue.
@@ -111,7 +115,7 @@ impl Outbox {
         }
         let bytes = bytes_of(&said);
         match &said {
-            ToSession::Event(_) => {
+            ToSession::Event(_) | ToSession::Notice(_) => {
                 let events = session.events.load(Ordering::Relaxed) + bytes;
                 if events > SESSION_EVENTS_MAX_BYTES || !session.share.try_take(bytes) {
                     session.gave_up.store(true, Ordering::Relaxed);
@@ -148,7 +152,7 @@ impl Outbox {
 
     fn push_counted(&self, mut waiting: MutexGuard<'_, Waiting>, said: ToSession, bytes: usize, room: Room) {
         let (number, session) = (self.number, Arc::clone(&self.session));
-        let is_event = matches!(said, ToSession::Event(_));
+        let is_event = matches!(said, ToSession::Event(_) | ToSession::Notice(_));
         waiting.messages.push_back(Message { number, session, bytes, room, is_event, said: Some(said) });
         drop(waiting);
         self.queue.news.notify_one();
@@ -234,6 +238,7 @@ fn bytes_of(said: &ToSession) -> usize {
         + match said {
             ToSession::Answer { result: Ok(answer), .. } => answer_bytes(answer),
             ToSession::Event(event) => event_bytes(event),
+            ToSession::Notice(notice) => notice_bytes(notice),
             ToSession::Answer { result: Err(_), .. } | ToSession::Detached(_) | ToSession::Failed { .. } => 0,
         }
 }
@@ -243,6 +248,7 @@ fn is_read(result: &Result<Answer, Refusal>) -> bool {
     match result {
         Ok(
             Answer::Folders(_)
+            | Answer::Statuses(_)
             | Answer::Selected(_)
             | Answer::Resumed(_)
             | Answer::Fetched(_)

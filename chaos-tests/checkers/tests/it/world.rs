@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mailraft_checkers::{At, Bounds, Checker, Ended, Op, Record, Reply, Report, Rule};
 use mailraft_mailbox::api::{Change, FetchWhat, FolderId, NewMessage, ZonedTime};
+use mailraft_mailbox::notice::News;
 use mailraft_mailbox::{
     Answer, Command, Deciding, Event, Flags, Mailbox, MailboxKey, Once, Place, Read, Refusal, SessionNumber, Submitted,
     UidSet,
@@ -174,8 +175,11 @@ impl World {
         self.pass();
         let verdict = self.apply(proposal);
         let outcome = self.mailbox.applied(Index(self.index), verdict);
-        for event in outcome.events.iter().filter(|_| answered) {
-            self.tell(event);
+        for news in outcome.events.iter().filter(|_| answered) {
+            // What those hear who watch folders is in no view.
+            if let News::InFolder(event) = news {
+                self.tell(event);
+            }
         }
         for (id, answer, index) in outcome.answers {
             let Some(session) = self.waiting.remove(&id) else { continue };

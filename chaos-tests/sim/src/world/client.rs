@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use mailraft_checkers::{At, Ended, Op, Record, Reply, Rule};
-use mailraft_mailbox::api::FetchWhat;
+use mailraft_mailbox::api::{FetchWhat, Watching};
 use mailraft_mailbox::session::{self, ChunkOutcome, Step};
 use mailraft_mailbox::{
-    Answer, Command, Detached, Finished, MessageKind, NotDone, Once, Position, Refusal, Reply as OwnerReply, Request,
-    open_body_row,
+    Answer, Command, Detached, Finished, FolderNews, MessageKind, NotDone, Notice, Once, Position, Refusal,
+    Reply as OwnerReply, Request, open_body_row,
 };
 use mailraft_storage::body::{BodyId, open_chunk};
 use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
@@ -16,6 +16,7 @@ use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 use crate::event::{Event, Local, ToActor, ToSession};
 use crate::host::CLUSTER;
 use crate::message;
+use crate::moments::Moment;
 use crate::session::{BodyRead, Busy, Kind, Sealed, Session};
 use crate::world::World;
 
@@ -47,7 +48,11 @@ impl World {
         // Whoever goes on has the answers so far.
         session.unheard.client_went_on();
         let once = op.is_once().then(|| session.unheard.once(request_of(&op)));
-        let mut request = request(&op, once.as_ref());
+        let mut request = match op {
+            // To who watches it is the same: it is answered, and begins to hear of folders.
+            Op::Sync if session.watches() => Request::Command(Command::Watch { what: Watching::Folders }),
+            _ => request(&op, once.as_ref()),
+        };
         if let (Kind::Pop3, Request::Command(command)) = (session.kind, &mut request) {
             *command = in_maildrop(session, command.clone());
         }
@@ -108,6 +113,9 @@ impl World {
                     OwnerReply::Event(event) => {
                         let event = Arc::unwrap_or_clone(event);
                         self.with_machine(number, None, |m, _, out| m.event(link, event, out))
+                    }
+                    OwnerReply::Notice(notice) => {
+                        self.with_machine(number, None, |m, _, out| m.notice(link, notice, out));
                     }
                     OwnerReply::Detached(why) => {
                         self.with_machine(number, None, |machine, env, out| machine.detached(env, link, why, out));
@@ -291,6 +299,7 @@ impl World {
                 self.keeps_event(number, &event);
                 self.record(Record::Event { at, session: number, event });
             }
+            Step::Notice(notice) => self.hears_of_folders(number, &notice),
             Step::Resumed { folder, since, resumed, missed: _ } => {
                 self.counts_resume(since, &resumed);
                 self.keeps_resumed(number, &resumed);
@@ -302,6 +311,24 @@ impl World {
             }
             Step::GoesOnAs { old, new } => self.goes_on_as(number, old, new),
             Step::Finished { id, asked, finished } => self.finished(number, id, asked, finished, heard),
+        }
+    }
+
+    /// What a session hears of folders is of those that it does not have open: of that one it hears all, in order.
+    fn hears_of_folders(&mut self, number: u64, notice: &Notice) {
+        let Some(session) = self.clients.session(number) else { return };
+        assert!(session.watches(), "who does not watch hears of no other folder");
+        match notice {
+            Notice::Anew => self.witness.comes_to(Moment::WatchesAnew),
+            Notice::ListIsHere => {}
+            Notice::OfOthers(news) | Notice::Own(news) => match news {
+                FolderNews::Messages(folder) | FolderNews::Flags(folder) => {
+                    let open = session.machine.following().map(|following| following.folder());
+                    assert_ne!(open, Some(*folder), "session {number} has it open");
+                    self.witness.comes_to(Moment::HearsOfFolder);
+                }
+                FolderNews::List(_) => self.witness.comes_to(Moment::HearsOfNames),
+            },
         }
     }
 

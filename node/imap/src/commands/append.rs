@@ -211,6 +211,7 @@ impl Receiving {
 
 /// Appends what was received, unless it could not be kept.
 pub(crate) async fn run<S: Mailstore, O: Output>(
+    state: &mut State,
     append: Append,
     receiving: Receiving,
     rest: &[u8],
@@ -245,6 +246,10 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         appended => appended?,
     };
     let uids: UidSet = uids.into_iter().collect();
+    state.does_itself_in(uid_validity, &uids);
+    if let Some((_, uid)) = replaces {
+        state.does_itself(&UidSet::range(uid, uid));
+    }
     if replaces.is_some() {
         // Before the expunge (RFC 8508, section 3.3).
         out.line(&format!("* OK [APPENDUID {uid_validity} {uids}] the replacement is stored"));

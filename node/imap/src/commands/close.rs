@@ -29,7 +29,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             // What this command removes is not told one by one; what others have changed up to then is.
             view(state)?.forget(&uids);
             state.say_news(true, out).await;
-            highest_modseq = format!("[HIGHESTMODSEQ {modseq}] ");
+            highest_modseq = format!("[HIGHESTMODSEQ {}] ", modseq.min(state.told_modseq()));
         }
     }
     close(state, store).await;

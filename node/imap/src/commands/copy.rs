@@ -46,13 +46,17 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     match store.ask(command).await? {
         Answer::Copied { uid_validity, from, to } if !from.is_empty() => {
             let (from, to): (UidSet, UidSet) = (from.into_iter().collect(), to.into_iter().collect());
+            state.does_itself_in(uid_validity, &to);
+            if kind == Copying::Move {
+                state.does_itself(&from);
+            }
             let code = format!("[COPYUID {uid_validity} {from} {to}]");
             if kind == Copying::Move {
                 // Before the expunges (RFC 6851, section 4.3).
                 out.line(&format!("* OK {code} moved"));
                 if state.enabled >= Enabled::CondStore {
                     state.hear(store);
-                    return Ok(Done::Ok(format!("[HIGHESTMODSEQ {}] {name} done", view(state)?.highest_modseq)));
+                    return Ok(Done::Ok(format!("[HIGHESTMODSEQ {}] {name} done", state.told_modseq())));
                 }
                 return ok(name);
             }

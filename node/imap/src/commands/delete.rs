@@ -1,6 +1,6 @@
 //! DELETE (RFC 3501, section 6.3.4).
 
-use mailraft_mailbox::Command;
+use mailraft_mailbox::{Command, UidSet};
 
 use crate::cursor::Cursor;
 use crate::outcome::{Outcome, ok};
@@ -19,6 +19,7 @@ pub(crate) async fn run<S: Mailstore>(state: &mut State, c: &mut Cursor<'_>, sto
         if let Some(view) = state.view.as_mut() {
             view.lose();
         }
+        state.does_itself(&UidSet::range(1, u32::MAX));
     }
     ok("DELETE")
 }

@@ -1,12 +1,13 @@
 //! Golden dialogues, one file a command: `C:` is a line that the client says, `R:` raw bytes of it with `\r`,
 //! `\n`, `\0` and `\xNN` written so, `S:` what it hears, `E:` what the shell was told, `!` what others do or what
-//! goes wrong. `* clear`, `* tls`, `* logged in` and `* selected` begin a new session with a new mailbox (see
-//! [`Talk::new`]), the last two behind what they say themselves. `#` is a comment. The whole file must come out
+//! goes wrong, `! together` several of it at once, and `! unheard` before the session looks. `* clear`, `* tls`, `* logged in`
+//! and `* selected` begin a new session with a new mailbox (see [`Talk::new`]), the last two behind what they say themselves. `#` is a comment. The whole file must come out
 //! again. With WRITE_DIALOGUES in the environment the files are written anew, to be read in the diff.
 
 use std::path::{Path, PathBuf};
 
-use mailraft_mailbox::{Command, UidSet};
+use mailraft_mailbox::api::StoreMode;
+use mailraft_mailbox::{Command, Flags, SystemFlag, UidSet};
 use mailraft_protocol::{Engine, Turn};
 
 use crate::testing::{Talk, Unknown, logged_in, selected};
@@ -53,7 +54,16 @@ fn run(file: &str) -> String {
                 match mark {
                     "C:" => talk.say(format!("{text}\r\n").as_bytes()),
                     "R:" => talk.say(&unescaped(text)),
-                    _ => happens(text, talk),
+                    // Together: nothing is told between.
+                    _ => {
+                        let unheard = text.strip_prefix("unheard ");
+                        let together = unheard.or(text.strip_prefix("together "));
+                        let all = together.map_or(vec![text], |all| all.split(", ").collect());
+                        all.into_iter().for_each(|what| happens(what, talk));
+                        if unheard.is_none() && talk.turn == Turn::Idle && talk.store().has_events() {
+                            talk.tell();
+                        }
+                    }
                 }
                 hear(talk, &mut came);
                 if talk.handshakes > handshakes {
@@ -98,6 +108,21 @@ fn happens(what: &str, talk: &mut Talk) {
         }
         Some(("create", name)) => drop(store.mailbox.others(Command::CreateFolder { name: name.into() })),
         Some(("delete", name)) => drop(store.mailbox.others(Command::DeleteFolder { name: name.into() })),
+        Some(("append", name)) => store.mailbox.append(name, b"Subject: x\r\n\r\n"),
+        Some(("rename", names)) => {
+            let (from, to) = names.split_once(' ').unwrap();
+            store.mailbox.others(Command::RenameFolder { from: from.into(), to: to.into() });
+        }
+        Some(("unsubscribe", name)) => drop(store.mailbox.others(Command::Subscribe { name: name.into(), on: false })),
+        Some(("see" | "unsee" | "flag", of)) => {
+            let (name, uid) = of.split_once(' ').unwrap();
+            let flag = if what.starts_with("flag") { SystemFlag::Flagged } else { SystemFlag::Seen };
+            let (folder, uid) = (store.mailbox.folder(name), number(uid));
+            let mode = if what.starts_with("unsee") { StoreMode::Remove } else { StoreMode::Add };
+            let flags = Flags::none().with(flag);
+            let uids = UidSet::range(uid, uid);
+            store.mailbox.others(Command::Store { folder, uids, mode, flags, unchanged_since: None });
+        }
         Some(("subscribe", name)) => drop(store.mailbox.others(Command::Subscribe { name: name.into(), on: true })),
         Some(("expunge", uid)) => store.mailbox.expunge(UidSet::range(number(uid), number(uid))),
         Some(("meanwhile", uid)) => store.meanwhile = Some(UidSet::range(number(uid), number(uid))),
@@ -116,12 +141,11 @@ fn happens(what: &str, talk: &mut Talk) {
             "unknown, not done" => store.unknown = Some(Unknown::NotDone),
             "lost" => store.lost = true,
             "slow" => store.slow = true,
+            "away" => store.away = true,
+            "back" => (store.away, store.is_back) = (false, true),
             "due" => store.progress_due = true,
             other => panic!("{other:?} can't happen"),
         },
-    }
-    if talk.turn == Turn::Idle && talk.store().has_events() {
-        talk.tell();
     }
 }
 

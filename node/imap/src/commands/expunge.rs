@@ -4,7 +4,7 @@ use mailraft_mailbox::{Answer, Command, UidSet};
 use mailraft_protocol::{Out, Output};
 
 use crate::cursor::Cursor;
-use crate::opened::{Names, uids, view, writable};
+use crate::opened::{Names, uids, writable};
 use crate::outcome::{Done, Outcome, ok};
 use crate::state::{Enabled, State};
 use crate::store::Mailstore;
@@ -31,11 +31,14 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         return ok("EXPUNGE");
     }
     let answer = store.ask(Command::Expunge { folder, uids: only }).await?;
+    if let Answer::Expunged { uids, .. } = &answer {
+        state.does_itself(uids);
+    }
     match answer {
         Answer::Expunged { modseq: Some(_), .. } if state.enabled >= Enabled::CondStore => {
             // Of all that is told at the end of this command, or was before.
             state.hear(store);
-            Ok(Done::Ok(format!("[HIGHESTMODSEQ {}] EXPUNGE done", view(state)?.highest_modseq)))
+            Ok(Done::Ok(format!("[HIGHESTMODSEQ {}] EXPUNGE done", state.told_modseq())))
         }
         _ => ok("EXPUNGE"),
     }

@@ -13,74 +13,27 @@ use mailraft_storage::entry::versioned_decode;
 use crate::binary;
 use crate::cursor::{Cursor, MessageSet, PartialRange, Read, wrong};
 use crate::date;
+use crate::items::{Item, items};
 use crate::objectid;
 use crate::opened::{Names, fetched, missed_since, save_dates, uids, view};
 use crate::outcome::{Done, Outcome, ok, ok_but_for_some};
 use crate::print;
-use crate::section::{Bytes, Section, SectionText, fields, of_message};
+use crate::section::{Bytes, Section, fields, of_message};
 use crate::state::{Enabled, State};
 use crate::store::{Mailstore, PARSED_VERSION, fetch_at_once};
 
-/// Items of one FETCH.
-const ITEMS_MAX: usize = 200;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Item {
-    Flags,
-    Uid,
-    Modseq,
-    InternalDate,
-    Size,
-    EmailId,
-    ThreadId,
-    SaveDate,
-    Preview,
-    Envelope,
-    Structure {
-        extended: bool,
-    },
-    /// The name it is told under, the section, and `<from.length>`.
-    Section {
-        name: String,
-        section: Section,
-        partial: Option<(u64, u64)>,
-        peek: bool,
-    },
-    /// A part without its transfer encoding, as it is told, and `<from.length>` (RFC 3516).
-    Binary {
-        name: String,
-        path: Vec<u32>,
-        partial: Option<(u64, u64)>,
-        peek: bool,
-    },
-    /// The size of such a part.
-    BinarySize {
-        name: String,
-        path: Vec<u32>,
-    },
-}
-
-impl Item {
-    /// Whether it marks a message as seen.
-    fn reads(&self) -> bool {
-        matches!(self, Item::Section { peek: false, .. } | Item::Binary { peek: false, .. })
-    }
-
-    /// What of a message it is made of.
-    fn needs(&self) -> FetchWhat {
-        let (content, header) = match self {
-            Item::Flags | Item::Uid | Item::Modseq | Item::ThreadId | Item::SaveDate => (false, false),
-            Item::InternalDate | Item::Size | Item::EmailId => (true, false),
-            Item::Envelope | Item::Structure { .. } => (false, true),
-            Item::Preview | Item::Section { .. } | Item::Binary { .. } | Item::BinarySize { .. } => (true, true),
-        };
-        FetchWhat { content, header }
-    }
+/// What comes of reading a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It is marked as seen, where its body is read.
+    MarksSeen,
+    /// Nothing.
+    ChangesNothing,
 }
 
 /// What was written of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Written {
+pub(super) enum Written {
     Whole,
     /// Nothing: it is no more.
     Gone,
@@ -112,11 +65,6 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     if names == Names::Uids && !state.uid_only && !items.contains(&Item::Uid) {
         items.insert(0, Item::Uid);
     }
-    let reads = items.iter().any(Item::reads);
-    let what = FetchWhat {
-        content: items.iter().any(|item| item.needs().content),
-        header: items.iter().any(|item| item.needs().header),
-    };
     let mut named = uids(state, &set, names, store, out).await?;
     if let Some(modseq) = modifiers.changed_since {
         let known = match &set {
@@ -133,12 +81,35 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     if let Some(range) = modifiers.partial {
         all = range.of(&all).to_vec();
     }
+    let written = tell_messages(state, &all, &items, Reading::MarksSeen, store, out).await?;
+    // RFC 2180, section 4.1.2: what others have removed meanwhile can't be told. A UID that is no more is no error.
+    let gone = written == Written::Gone;
+    if gone && names == Names::Numbers { ok_but_for_some("FETCH") } else { ok("FETCH") }
+}
+
+/// FETCH responses of messages of the open folder, in the order of these UIDs; says [`Written::Gone`] if some are no more.
+///
+/// # Errors
+/// If one can't be told; those before it are.
+pub(super) async fn tell_messages<S: Mailstore, O: Output>(
+    state: &mut State,
+    uids: &[u32],
+    items: &[Item],
+    reading: Reading,
+    store: &mut S,
+    out: &mut Out<O>,
+) -> Result<Written, Done> {
+    let what = FetchWhat {
+        content: items.iter().any(|item| item.needs().content),
+        header: items.iter().any(|item| item.needs().header),
+    };
     let opened = view(state)?;
     let (folder, read_only) = (opened.folder, opened.read_only);
+    let marks_seen = reading == Reading::MarksSeen && !read_only && items.iter().any(Item::reads);
     let mut bodies = BodyReader::default();
-    let mut gone = false;
-    for batch in all.chunks(fetch_at_once(what)) {
-        if reads && !read_only {
+    let mut all = Written::Whole;
+    for batch in uids.chunks(fetch_at_once(what)) {
+        if marks_seen {
             mark_seen(state, batch, store).await?;
         }
         let fetched = match what.content || what.header {
@@ -151,7 +122,9 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
                 batch.iter().filter_map(known).collect()
             }
         };
-        gone |= fetched.len() < batch.len();
+        if fetched.len() < batch.len() {
+            all = Written::Gone;
+        }
         let saved = match items.contains(&Item::SaveDate) {
             true => save_dates(folder, batch, store).await?,
             false => BTreeMap::new(),
@@ -159,23 +132,24 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         state.hear(store);
         for message in fetched {
             if out.is_gone() {
-                return ok("FETCH");
+                return Ok(Written::Whole);
             }
-            note_keywords(state, message.state.uid, &items, out);
+            note_keywords(state, message.state.uid, items, out);
             let mark = out.mark();
             let saved = saved.get(&message.state.uid).copied();
-            let written = tell(state, (&message, saved), &items, &mut bodies, store, out).await;
+            let written = tell(state, (&message, saved), items, &mut bodies, store, out).await;
             // A response that was begun and can't be ended must not go out; if some of it did, whatever follows
             // would count as part of it.
             if !matches!(written, Ok(Written::Whole)) && !out.roll_back(mark) {
                 return Err(Done::HangUp);
             }
-            gone |= written? == Written::Gone;
+            if written? == Written::Gone {
+                all = Written::Gone;
+            }
             out.pass_on().await;
         }
     }
-    // RFC 2180, section 4.1.2: what others have removed meanwhile can't be told. A UID that is no more is no error.
-    if gone && names == Names::Numbers { ok_but_for_some("FETCH") } else { ok("FETCH") }
+    Ok(all)
 }
 
 /// Reading a body marks it as seen. Where another region does not confirm, nothing changes and reading goes on, as in a
@@ -186,7 +160,9 @@ async fn mark_seen<S: Mailstore>(state: &mut State, batch: &[u32], store: &mut S
     let unseen = |uid: &u32| opened.message(*uid).is_some_and(|m| !m.flags.has(SystemFlag::Seen));
     let uids: UidSet = batch.iter().copied().filter(|u| unseen(u)).collect();
     if !uids.is_empty() {
+        state.does_itself(&uids);
         let flags = Flags::none().with(SystemFlag::Seen);
+        state.does_itself(&uids);
         match store.ask(Command::Store { folder, uids, mode: StoreMode::Add, flags, unchanged_since: None }).await {
             Ok(_) => state.hear(store),
             Err(Failure::NotDone(Refusal::NotConfirmed)) => {}
@@ -198,9 +174,10 @@ async fn mark_seen<S: Mailstore>(state: &mut State, batch: &[u32], store: &mut S
 
 /// Keywords that come in the next response are named before it: they count even if it is rolled back.
 fn note_keywords<O: Output>(state: &mut State, uid: u32, items: &[Item], out: &mut Out<O>) {
+    let tells = state.tells_flags_of(uid);
     let Some(view) = state.view.as_mut() else { return };
     let Some(flags) = view.message(uid).map(|m| m.flags.clone()) else { return };
-    if view.is_changed(uid) || items.contains(&Item::Flags) {
+    if tells && view.is_changed(uid) || items.contains(&Item::Flags) {
         view.note_keywords(&flags, &mut out.bytes);
     }
 }
@@ -220,7 +197,8 @@ async fn tell<S: Mailstore, O: Output>(
         return Ok(Written::Whole);
     };
     // Flags are told unasked where they changed, as by reading.
-    let changed = opened.is_changed(uid);
+    let changed = opened.is_changed(uid) && state.tells_flags_of(uid);
+    let opened = view(state)?;
     let modseq = opened.message(uid).map_or(0, |m| m.modseq);
     let telling = state.telling();
     let opened = view(state)?;
@@ -313,7 +291,7 @@ async fn tell<S: Mailstore, O: Output>(
         out.text(&print::modseq(modseq));
     }
     out.text(")\r\n");
-    if changed {
+    if changed || items.contains(&Item::Flags) {
         view(state)?.told(uid);
     }
     Ok(Written::Whole)
@@ -454,108 +432,4 @@ fn cut(text: &[u8], partial: Option<(u64, u64)>) -> &[u8] {
     let start = usize::try_from(from).unwrap_or(usize::MAX).min(text.len());
     let end = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(text.len());
     &text[start..end]
-}
-
-fn items(c: &mut Cursor<'_>) -> Read<Vec<Item>> {
-    if c.peek() != Some(b'(') {
-        let macros = match c.peek_word().as_str() {
-            "ALL" => Some(vec![Item::Flags, Item::InternalDate, Item::Size, Item::Envelope]),
-            "FAST" => Some(vec![Item::Flags, Item::InternalDate, Item::Size]),
-            "FULL" => Some(vec![
-                Item::Flags,
-                Item::InternalDate,
-                Item::Size,
-                Item::Envelope,
-                Item::Structure { extended: false },
-            ]),
-            _ => None,
-        };
-        if let Some(items) = macros {
-            c.word()?;
-            return Ok(items);
-        }
-        return Ok(vec![item(c)?]);
-    }
-    c.open()?;
-    let mut items = Vec::new();
-    while !c.close() {
-        items.push(item(c)?);
-        if items.len() > ITEMS_MAX {
-            return wrong("too many items");
-        }
-        c.eat(b' ');
-    }
-    if items.is_empty() { wrong("FETCH wants an item") } else { Ok(items) }
-}
-
-fn item(c: &mut Cursor<'_>) -> Read<Item> {
-    let word = c.word()?;
-    let old = |name: &str, text: SectionText, peek: bool| Item::Section {
-        name: name.to_owned(),
-        section: Section { path: Vec::new(), text },
-        partial: None,
-        peek,
-    };
-    Ok(match word.as_str() {
-        "FLAGS" => Item::Flags,
-        "UID" => Item::Uid,
-        "MODSEQ" => Item::Modseq,
-        "INTERNALDATE" => Item::InternalDate,
-        "RFC822.SIZE" => Item::Size,
-        "EMAILID" => Item::EmailId,
-        "THREADID" => Item::ThreadId,
-        "SAVEDATE" => Item::SaveDate,
-        "PREVIEW" => {
-            lazy(c)?;
-            Item::Preview
-        }
-        "BINARY" | "BINARY.PEEK" | "BINARY.SIZE" => {
-            let section = Section::parse(c)?;
-            if section.text != SectionText::All {
-                return wrong("BINARY is of parts");
-            }
-            let name = format!("[{}]", section.print());
-            match word.as_str() {
-                "BINARY.SIZE" => Item::BinarySize { name: format!("BINARY.SIZE{name}"), path: section.path },
-                word => Item::Binary {
-                    name: format!("BINARY{name}"),
-                    path: section.path,
-                    partial: partial(c)?,
-                    peek: word == "BINARY.PEEK",
-                },
-            }
-        }
-        "ENVELOPE" => Item::Envelope,
-        "BODYSTRUCTURE" => Item::Structure { extended: true },
-        "RFC822" => old("RFC822", SectionText::All, false),
-        "RFC822.HEADER" => old("RFC822.HEADER", SectionText::Header, true),
-        "RFC822.TEXT" => old("RFC822.TEXT", SectionText::Text, false),
-        "BODY" if c.peek() != Some(b'[') => Item::Structure { extended: false },
-        "BODY" | "BODY.PEEK" => {
-            let section = Section::parse(c)?;
-            let partial = partial(c)?;
-            Item::Section { name: format!("BODY[{}]", section.print()), section, partial, peek: word == "BODY.PEEK" }
-        }
-        other => return wrong(format!("FETCH does not know {other}")),
-    })
-}
-
-/// `<from.length>`
-fn partial(c: &mut Cursor<'_>) -> Read<Option<(u64, u64)>> {
-    if !c.eat(b'<') {
-        return Ok(None);
-    }
-    let from = c.number32()?;
-    c.expect(b'.')?;
-    let length = c.number32()?;
-    c.expect(b'>')?;
-    if length == 0 {
-        return wrong("a part of no bytes");
-    }
-    Ok(Some((u64::from(from), u64::from(length))))
-}
-
-/// `(LAZY)` behind PREVIEW: what is made at once needs no patience.
-fn lazy(c: &mut Cursor<'_>) -> Read<()> {
-    if c.eat_text(" (LAZY") { c.expect(b')') } else { Ok(()) }
 }

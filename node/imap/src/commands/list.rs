@@ -1,13 +1,13 @@
 //! LIST (RFC 3501, section 6.3.8), with the attributes of RFC 3348 and RFC 6154, and as RFC 5258 and RFC 5819 extend it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use mailraft_mailbox::api::{FolderInfo, HIERARCHY_SEPARATOR};
 use mailraft_protocol::{Out, Output};
 
 use crate::commands::status;
 use crate::cursor::{Cursor, Read, wrong};
-use crate::folders;
+use crate::folders::{self, Levels, Subscriptions, with_levels_above};
 use crate::outcome::{Outcome, ok};
 use crate::print;
 use crate::state::{Enabled, State};
@@ -63,12 +63,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         return ok("LIST");
     }
     let folders = folders::all(store).await?;
-    // Levels that are no folders themselves but have some below them are there too, as \Noselect.
-    let mut there: BTreeSet<&str> = BTreeSet::new();
-    for folder in folders.iter().filter(|f| f.id.is_some()) {
-        with_levels_above(&folder.name, &mut there);
-    }
-    let by_name: BTreeMap<&str, &FolderInfo> = folders.iter().map(|f| (f.name.as_str(), f)).collect();
+    let levels = Levels::of(&folders);
     let selected = || folders.iter().filter(|f| wanted.selects(Some(f))).map(|f| f.name.as_str());
     // What has something below it that fits.
     let mut above: BTreeSet<&str> = BTreeSet::new();
@@ -81,7 +76,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     }
     let mut names: BTreeSet<&str> = match wanted.subscribed_only || wanted.special_only {
         true => selected().collect(),
-        false => there.iter().copied().collect(),
+        false => levels.there.iter().copied().collect(),
     };
     names.extend(&above);
     let mut names: Vec<&str> = names.into_iter().collect();
@@ -91,24 +86,11 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         if !wanted.patterns.iter().any(|p| matches(p, name)) {
             continue;
         }
-        let info = by_name.get(name);
-        let selectable = info.is_some_and(|f| f.id.is_some() && f.selectable);
-        let mut attributes = Vec::new();
-        if !there.contains(name) {
-            attributes.push("\\NonExistent");
-        } else if !selectable {
-            attributes.push("\\Noselect");
-        }
-        let below = format!("{name}{HIERARCHY_SEPARATOR}");
-        let has_children = there.range(below.as_str()..).next().is_some_and(|n| n.starts_with(&below));
-        attributes.push(if has_children { "\\HasChildren" } else { "\\HasNoChildren" });
-        if wanted.tell_subscribed && info.is_some_and(|f| f.subscribed) {
-            attributes.push("\\Subscribed");
-        }
-        attributes.extend(info.and_then(|f| f.special_use).map(print::special_use));
+        let subscriptions = if wanted.tell_subscribed { Subscriptions::Told } else { Subscriptions::LeftOut };
+        let attributes = levels.attributes(name, subscriptions);
         let child_info = above.contains(name).then(|| format!(" (\"CHILDINFO\" ({}))", wanted.options()));
         out.line(&format!("{}{}", line("LIST", &attributes, name, state.spelling()), child_info.unwrap_or_default()));
-        if let Some(items) = wanted.status.as_ref().filter(|_| selectable) {
+        if let Some(items) = wanted.status.as_ref().filter(|_| levels.is_selectable(name)) {
             // One that can't be counted is left out (RFC 5819, section 2).
             let mark = out.mark();
             if status::tell(state, name.to_owned(), items, store, out).await.is_err() {
@@ -118,16 +100,6 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
         out.pass_on().await;
     }
     ok("LIST")
-}
-
-/// Puts a name in, and all levels above it.
-fn with_levels_above<'n>(name: &'n str, there: &mut BTreeSet<&'n str>) {
-    let mut name = name;
-    // Whatever is in there has all levels above it in there too.
-    while there.insert(name) {
-        let Some(end) = name.rfind(HIERARCHY_SEPARATOR) else { break };
-        name = &name[..end];
-    }
 }
 
 fn parse(c: &mut Cursor<'_>) -> Read<Wanted> {

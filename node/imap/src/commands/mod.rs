@@ -19,6 +19,7 @@ mod logout;
 mod lsub;
 mod namespace;
 mod noop;
+pub mod notify;
 mod quota;
 mod rename;
 mod search;
@@ -94,6 +95,7 @@ async fn run<S: Mailstore, O: Output>(
         "CHECK" => noop::check(state, c, store).await,
         "ENABLE" => enable::run(state, c, out),
         "NAMESPACE" => namespace::run(c, out),
+        "NOTIFY" => notify::run(state, c, store, out).await,
         "IDLE" => idle::run(c, store).await,
         "SELECT" => select::run(state, c, Access::ReadWrite, store, out).await,
         "EXAMINE" => select::run(state, c, Access::ReadOnly, store, out).await,

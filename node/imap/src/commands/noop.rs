@@ -8,8 +8,9 @@ use crate::outcome::{Outcome, ok};
 use crate::state::State;
 use crate::store::Mailstore;
 
-pub(crate) async fn noop<S: Mailstore>(state: &State, c: &Cursor<'_>, store: &mut S) -> Outcome {
+pub(crate) async fn noop<S: Mailstore>(state: &mut State, c: &Cursor<'_>, store: &mut S) -> Outcome {
     c.end()?;
+    state.polls = true;
     if state.user.is_some() {
         store.ask(Command::Sync).await?;
     }
@@ -19,6 +20,7 @@ pub(crate) async fn noop<S: Mailstore>(state: &State, c: &Cursor<'_>, store: &mu
 pub(crate) async fn check<S: Mailstore>(state: &mut State, c: &Cursor<'_>, store: &mut S) -> Outcome {
     c.end()?;
     view(state)?;
+    state.polls = true;
     store.ask(Command::Sync).await?;
     ok("CHECK")
 }

@@ -1,6 +1,7 @@
 //! STATUS (RFC 3501, section 6.3.10; SIZE from RFC 8438, HIGHESTMODSEQ from RFC 7162, APPENDLIMIT from RFC 7889, MAILBOXID from RFC 8474,
 //! DELETED from RFC 9051).
 
+use mailraft_mailbox::api::FolderStatus;
 use mailraft_protocol::{Out, Output};
 
 use crate::cursor::{Cursor, Read, wrong};
@@ -87,6 +88,13 @@ pub(super) async fn tell<S: Mailstore, O: Output>(
         true => folders::deleted(&folder, store).await?,
         false => 0,
     };
+    out.line(&line(state, &name, &status, items, (&id, deleted)));
+    Ok(())
+}
+
+/// A STATUS response without the end of its line, of a name as the client spells it; `extra` is what MAILBOXID and DELETED are.
+pub(super) fn line(state: &State, name: &str, status: &FolderStatus, items: &[Item], extra: (&str, u32)) -> String {
+    let (id, deleted) = extra;
     let append_limit = state.config.max_message_bytes;
     let list: Vec<String> = items
         .iter()
@@ -103,6 +111,5 @@ pub(super) async fn tell<S: Mailstore, O: Output>(
             Item::Deleted => format!("DELETED {deleted}"),
         })
         .collect();
-    out.line(&format!("* STATUS {name} ({})", list.join(" ")));
-    Ok(())
+    format!("* STATUS {name} ({})", list.join(" "))
 }

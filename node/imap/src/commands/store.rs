@@ -53,6 +53,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     }
     let view = writable(state)?;
     let before: Vec<(u32, Flags)> = uids.iter().filter_map(|u| view.message(u).map(|m| (u, m.flags.clone()))).collect();
+    state.does_itself(&uids);
     let command = Command::Store { folder, uids, mode, flags: flags.clone(), unchanged_since };
     let Answer::Flagged { modified, .. } = store.ask(command).await? else { return Err(Done::odd_answer()) };
     state.hear(store);

@@ -1,7 +1,7 @@
 //! The real mailbox as a session asks for it, with what may go wrong on the way.
 
 use mailraft_mailbox::api::{AppendedMessage, FolderId, NewMessage, ZonedTime};
-use mailraft_mailbox::{Answer, Command, Event, Flags, UidSet};
+use mailraft_mailbox::{Answer, Command, Event, Flags, Notice, UidSet, WaitingNotices};
 use mailraft_message::octets;
 use mailraft_protocol::{Failure, Mailbox, Refusal};
 use mailraft_real_mailbox::{RealMailbox, Who};
@@ -42,6 +42,8 @@ pub struct TestStore {
     pub chunks_read: usize,
     /// How often several chunks were asked for at once.
     pub reads_ahead: usize,
+    /// How often all folders were asked for.
+    pub lists: usize,
     /// What the session said of its client, since this was last taken.
     pub heard: Vec<&'static str>,
     /// Turns that were given to others, and how many a command may need.
@@ -52,9 +54,14 @@ pub struct TestStore {
     /// What the command holds, and the most bytes that one may.
     pub held: usize,
     pub held_max: usize,
+    /// What happens to other folders does not arrive, as between two owners.
+    pub away: bool,
+    /// There is an owner again.
+    pub is_back: bool,
     /// Events arrive only before an answer, as over a slow link.
     pub slow: bool,
     events: Vec<Event>,
+    notices: WaitingNotices,
     receiving: Vec<u8>,
     /// Messages that are whole, and others come behind them.
     whole: Vec<Vec<u8>>,
@@ -73,14 +80,18 @@ impl TestStore {
             lost: false,
             chunks_read: 0,
             reads_ahead: 0,
+            lists: 0,
             heard: Vec::new(),
             breaths: 0,
             breaths_max: usize::MAX,
             progress_due: false,
             held: 0,
             held_max: usize::MAX,
+            away: false,
+            is_back: false,
             slow: false,
             events: Vec::new(),
+            notices: WaitingNotices::default(),
             receiving: Vec::new(),
             whole: Vec::new(),
         }
@@ -101,7 +112,12 @@ impl TestStore {
 
     /// Whether there are events that have arrived.
     pub fn has_events(&self) -> bool {
-        !self.events.is_empty() || (!self.slow && self.mailbox.has_events())
+        self.is_back || !self.events.is_empty() || !self.notices.is_empty() || (!self.slow && self.mailbox.has_events())
+    }
+
+    fn hear_notices(&mut self) {
+        let notices = self.mailbox.take_notices();
+        notices.into_iter().filter(|_| !self.away).for_each(|notice| self.notices.push(notice));
     }
 
     fn received(&mut self) -> Result<Vec<NewMessage>, Failure> {
@@ -150,7 +166,13 @@ impl TestStore {
                 return Ok(Answer::Chunks(vec![None; chunks.len()]));
             }
         }
+        let is_list = command == Command::List;
+        self.lists += usize::from(is_list);
         let answer = self.mailbox.ask(Who::Client, command);
+        self.hear_notices();
+        if is_list {
+            self.notices.push(Notice::ListIsHere);
+        }
         // Whatever was told before the answer is here before it.
         self.events.extend(self.mailbox.take_events());
         if unknown.is_some() {
@@ -218,6 +240,18 @@ impl Mailstore for TestStore {
             self.events.extend(self.mailbox.take_events());
         }
         std::mem::take(&mut self.events)
+    }
+
+    fn take_notices(&mut self) -> Vec<Notice> {
+        self.hear_notices();
+        if std::mem::take(&mut self.is_back) {
+            self.notices.push(Notice::Anew);
+        }
+        self.notices.take()
+    }
+
+    fn keep_for_notify(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if bytes > self.held_max { Err(Refusal::Overloaded) } else { Ok(()) }
     }
 
     fn client_went_on(&mut self) {

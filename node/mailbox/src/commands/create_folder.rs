@@ -3,6 +3,7 @@
 use super::subscribe;
 use crate::api::{Answer, FOLDERS_MAX, FolderId, HIERARCHY_SEPARATOR, Refusal, SpecialUse};
 use crate::names;
+use crate::notice::ListChange;
 use crate::plant::{self, Fault};
 use crate::records::FolderRecord;
 use crate::work::Work;
@@ -36,13 +37,17 @@ pub fn begin(work: &mut Work<'_>) -> Result<(), Refusal> {
 }
 
 pub fn create_folder(work: &mut Work<'_>, name: &str) -> Result<Answer, Refusal> {
+    create(work, name, None)
+}
+
+fn create(work: &mut Work<'_>, name: &str, special_use: Option<SpecialUse>) -> Result<Answer, Refusal> {
     // RFC 3501, section 6.3.3: a trailing separator says that folders below are meant to come.
     let name = names::canonical(name.strip_suffix(HIERARCHY_SEPARATOR).unwrap_or(name))?;
     match work.state.named(&name) {
         Some(id) if work.opened(id).is_ok() => return Err(Refusal::FolderExists),
-        Some(id) => revive(work, id)?,
+        Some(id) => revive(work, id, &name, special_use)?,
         None => {
-            make(work, &name, None)?;
+            make(work, &name, special_use)?;
         }
     }
     Ok(Answer::Done)
@@ -56,12 +61,7 @@ pub fn create_folder_for(work: &mut Work<'_>, name: &str, special_use: SpecialUs
     if names::spelt(name) == names::INBOX {
         return Err(Refusal::FolderExists);
     }
-    let made = create_folder(work, name)?;
-    let name = names::canonical(name.strip_suffix(HIERARCHY_SEPARATOR).unwrap_or(name))?;
-    let id = work.state.named(&name).ok_or(Refusal::NoSuchFolder)?;
-    let modseq = work.next_modseq();
-    work.touch(id, modseq)?.record.special_use = Some(special_use);
-    Ok(made)
+    create(work, name, Some(special_use))
 }
 
 /// Makes a folder of a name that is not there, and those above it.
@@ -86,6 +86,7 @@ pub fn make(work: &mut Work<'_>, name: &str, special_use: Option<SpecialUse>) ->
     };
     work.state.add_folder(id, name.to_owned(), record);
     work.touched.insert(id);
+    work.tell_list(ListChange::Made, name);
     Ok(id)
 }
 
@@ -99,11 +100,13 @@ pub fn make_above(work: &mut Work<'_>, name: &str) -> Result<Option<FolderId>, R
 }
 
 /// Makes a level that was deleted a folder again, with another UIDVALIDITY.
-fn revive(work: &mut Work<'_>, id: FolderId) -> Result<(), Refusal> {
+fn revive(work: &mut Work<'_>, id: FolderId, name: &str, special_use: Option<SpecialUse>) -> Result<(), Refusal> {
     let (uid_validity, modseq) = (next_uid_validity(work)?, work.next_modseq());
     let folder = work.touch(id, modseq)?;
     folder.record.selectable = true;
+    folder.record.special_use = special_use;
     folder.record.uid_validity = uid_validity;
+    work.tell_list(ListChange::Made, name);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::api::{Answer, Change, FolderId, Refusal};
 use crate::names;
+use crate::notice::ListChange;
 use crate::records::{PAGE_UIDS, folder_key, page_of};
 use crate::state::Dead;
 use crate::uids::UidSet;
@@ -22,6 +23,9 @@ pub fn delete_folder(work: &mut Work<'_>, name: &str) -> Result<Answer, Refusal>
     empty(work, id)?;
     if !has_below {
         remove(work, id, &name);
+    }
+    work.tell_list(ListChange::Removed(Some(id)), &name);
+    if !has_below {
         prune_above(work, &name);
     }
     Ok(Answer::Done)
@@ -36,6 +40,7 @@ pub fn prune_above(work: &mut Work<'_>, name: &str) {
             break;
         }
         remove(work, id, above);
+        work.tell_list(ListChange::Removed(None), above);
         name = above;
     }
 }

@@ -90,6 +90,8 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         | Command::SaveDates { .. }
         | Command::Quota
         | Command::CountDeleted { .. }
+        | Command::Watch { .. }
+        | Command::Statuses { .. }
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }
         | Command::QueueAsked { .. }
@@ -118,6 +120,8 @@ pub(crate) fn new_messages_of(command: &Command) -> Vec<&NewMessage> {
         | Command::CreateFolderFor { .. }
         | Command::Quota
         | Command::CountDeleted { .. }
+        | Command::Watch { .. }
+        | Command::Statuses { .. }
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }

@@ -117,6 +117,8 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::Quota
         | Command::Replace { .. }
         | Command::CountDeleted { .. }
+        | Command::Watch { .. }
+        | Command::Statuses { .. }
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }

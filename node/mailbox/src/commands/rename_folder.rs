@@ -4,7 +4,9 @@ use super::copy;
 use super::create_folder::{make, make_above};
 use super::delete_folder::prune_above;
 use crate::api::{Answer, FOLDER_NAME_MAX_BYTES, HIERARCHY_SEPARATOR, Refusal};
+use crate::listing;
 use crate::names;
+use crate::notice::ListChange;
 use crate::uids::UidSet;
 use crate::work::Work;
 
@@ -33,7 +35,9 @@ pub fn rename_folder(work: &mut Work<'_>, from: &str, to: &str) -> Result<Answer
     for (name, _) in &below {
         work.state.rename_key(name, format!("{to}{}", &name[from.len()..]));
     }
-    work.state.rename_key(&from, to);
+    work.state.rename_key(&from, to.clone());
+    let below = listing::below(&work.state, &to);
+    work.tell_list(ListChange::Renamed { from: from.clone(), below }, &to);
     prune_above(work, &from);
     Ok(Answer::Done)
 }

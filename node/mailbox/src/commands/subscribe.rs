@@ -2,6 +2,7 @@
 
 use crate::api::{Answer, FOLDERS_MAX, FolderId, Refusal};
 use crate::names;
+use crate::notice::ListChange;
 use crate::records::{FolderRow, folder_key};
 use crate::work::Work;
 
@@ -17,11 +18,13 @@ pub fn subscribe(work: &mut Work<'_>, name: &str, on: bool) -> Result<Answer, Re
             work.state.counters.folder += 1;
             let row = FolderId(work.state.counters.folder);
             work.put(folder_key(mailbox, row), &FolderRow::Subscription(name.clone()));
-            work.state.subscribe(name, row);
+            work.state.subscribe(name.clone(), row);
+            work.tell_list(ListChange::Subscription, &name);
         }
         (Some(row), false) => {
             work.state.unsubscribe(&kept);
             work.delete(folder_key(mailbox, row));
+            work.tell_list(ListChange::Subscription, &kept);
         }
         (Some(_), true) | (None, false) => {}
     }

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use mailraft_mailbox::api::{NewMessage, ZonedTime};
 use mailraft_mailbox::owner::{Ask, Lead, Own, Step};
 use mailraft_mailbox::{
-    Answer, Command, Event, Flags, Mailbox, MailboxKey, MailboxOwner, Owner, Place, Refusal, Reply, SessionNumber,
-    UidSet, chunk_key, open_body_key, open_body_row,
+    Answer, Command, Event, Flags, Mailbox, MailboxKey, MailboxOwner, Notice, Owner, Place, Refusal, Reply,
+    SessionNumber, UidSet, chunk_key, open_body_key, open_body_row,
 };
 use mailraft_message::{Described, header};
 use mailraft_storage::body::{BodyId, CHUNK_PLAIN_BYTES, chunk_count, seal_chunk};
@@ -125,12 +125,22 @@ impl RealMailbox {
 
     /// Events that were told to the session under test.
     pub fn take_events(&mut self) -> Vec<Event> {
-        let replies = self.replies.entry(Who::Client).or_default().drain(..);
-        replies
-            .map(
-                |reply| if let Reply::Event(event) = reply { Arc::unwrap_or_clone(event) } else { panic!("{reply:?}") },
-            )
-            .collect()
+        let replies = self.replies.entry(Who::Client).or_default();
+        let (events, others) = replies.drain(..).partition(|reply| matches!(reply, Reply::Event(_)));
+        let events: VecDeque<Reply> = events;
+        *replies = others;
+        let event = |reply| if let Reply::Event(event) = reply { Some(Arc::unwrap_or_clone(event)) } else { None };
+        events.into_iter().filter_map(event).collect()
+    }
+
+    /// What the session under test heard of other folders.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        let replies = self.replies.entry(Who::Client).or_default();
+        let (notices, others) = replies.drain(..).partition(|reply| matches!(reply, Reply::Notice(_)));
+        let notices: VecDeque<Reply> = notices;
+        *replies = others;
+        let notice = |reply| if let Reply::Notice(notice) = reply { Some(notice) } else { None };
+        notices.into_iter().filter_map(notice).collect()
     }
 
     /// Whether events were told to the session under test.

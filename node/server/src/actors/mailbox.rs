@@ -254,6 +254,7 @@ impl MailboxActor {
                 ToSession::Failed { id, error }
             }
             Reply::Event(event) => ToSession::Event(event),
+            Reply::Notice(notice) => ToSession::Notice(notice),
             Reply::Detached(why) => {
                 if let Some(outbox) = self.kind.outboxes.remove(&to) {
                     outbox.send(ToSession::Detached(why));

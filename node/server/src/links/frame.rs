@@ -277,7 +277,7 @@ fn instead_of(said: &ToSession) -> ToSession {
         ToSession::Answer { id, .. } | ToSession::Failed { id, .. } => {
             ToSession::Failed { id: *id, error: CommandError::Overloaded }
         }
-        ToSession::Event(_) | ToSession::Detached(_) => ToSession::Detached(Detached::Gone),
+        ToSession::Event(_) | ToSession::Notice(_) | ToSession::Detached(_) => ToSession::Detached(Detached::Gone),
     }
 }
 

@@ -67,6 +67,6 @@ fn list(said: &mut ToSession) -> Option<&mut Vec<MessageState>> {
             },
             Change::Expunged(_) | Change::FolderDeleted => None,
         },
-        ToSession::Answer { .. } | ToSession::Detached(_) | ToSession::Failed { .. } => None,
+        ToSession::Answer { .. } | ToSession::Notice(_) | ToSession::Detached(_) | ToSession::Failed { .. } => None,
     }
 }

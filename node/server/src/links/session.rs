@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use mailraft_mailbox::api::NewMessage;
 use mailraft_mailbox::session::{self, ChunkOutcome, Step};
-use mailraft_mailbox::{Answer, Command, Detached, Event, Finished, MessageKind, Once, Position, Request, Unheard};
+use mailraft_mailbox::{
+    Answer, Command, Detached, Event, Finished, MessageKind, Notice, Once, Position, Request, Unheard, WaitingNotices,
+};
 use mailraft_storage::{CommandId, Env, MailboxId, NodeId, PartitionId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -46,6 +48,7 @@ pub struct MailboxSession {
     sealed: Vec<NewMessage>,
     upload: Option<Upload>,
     events: VecDeque<Event>,
+    notices: WaitingNotices,
     finished: Option<(CommandId, Finished)>,
 }
 
@@ -112,6 +115,7 @@ impl MailboxSession {
             sealed: Vec::new(),
             upload: None,
             events: VecDeque::new(),
+            notices: WaitingNotices::default(),
             finished: None,
         }
     }
@@ -211,17 +215,21 @@ impl MailboxSession {
 
     /// Events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
-        while let Some((_, message)) = self.attached.as_mut().and_then(|attached| attached.inbox.try_next()) {
-            self.hear_message(Some(message), None);
-        }
+        self.hear_what_is_there();
         self.events.drain(..).collect()
     }
 
-    /// Waits until there is an event, attaching again whenever the link breaks. Safe to cancel.
+    /// Notices since the last call.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.hear_what_is_there();
+        self.notices.take()
+    }
+
+    /// Waits until there is an event or a notice, attaching again whenever the link breaks. Safe to cancel.
     pub async fn wait_for_event(&mut self) {
         self.hear_of_leader(None);
         self.tell(None, |machine, env, out| machine.listen(env, true, out));
-        while self.events.is_empty() {
+        while self.events.is_empty() && self.notices.is_empty() {
             self.next(None).await;
         }
     }
@@ -237,6 +245,12 @@ impl MailboxSession {
     /// The session closed its folder.
     pub fn close_folder(&mut self) {
         self.machine.close_folder();
+    }
+
+    fn hear_what_is_there(&mut self) {
+        while let Some((_, message)) = self.attached.as_mut().and_then(|attached| attached.inbox.try_next()) {
+            self.hear_message(Some(message), None);
+        }
     }
 
     /// How the command ended, and the id under which a result is kept.
@@ -320,6 +334,9 @@ impl MailboxSession {
                 let event = Arc::unwrap_or_clone(event);
                 self.tell(message, |machine, _, out| machine.event(link, event, out));
             }
+            Some(ToSession::Notice(notice)) => {
+                self.tell(message, |machine, _, out| machine.notice(link, notice, out));
+            }
             Some(ToSession::Answer { id, result, at }) => {
                 self.tell(message, |machine, env, out| machine.answered(env, link, id, result, at, out));
             }
@@ -389,6 +406,7 @@ impl MailboxSession {
             Step::EndUpload { body } => {
                 self.upload.take_if(|upload| upload.body() == body);
             }
+            Step::Notice(notice) => self.notices.push(notice),
             Step::Event(event) | Step::FolderGone(event) => self.events.push_back(event),
             Step::Resumed { folder: _, since: _, resumed: _, missed } => self.events.extend(missed),
             Step::GoesOnAs { old, new } => {

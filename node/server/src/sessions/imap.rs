@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use mailraft_imap::{Config, Mailstore, Session};
 use mailraft_mailbox::api::{Change, FolderId, Once, ZonedTime};
-use mailraft_mailbox::{Answer, Command, Event, Finished, Flags, MessageKind, Unheard, answer_bytes, event_bytes};
+use mailraft_mailbox::{
+    Answer, Command, Event, Finished, Flags, MessageKind, Notice, Unheard, answer_bytes, event_bytes,
+};
 use mailraft_protocol::{Failure, Mailbox, Refusal, Tls};
 use mailraft_storage::CommandId;
 use zeroize::Zeroizing;
@@ -54,6 +56,8 @@ pub struct Store {
     progress_told: Instant,
     /// What compressing the connection takes.
     compression: Option<Taken>,
+    /// What it keeps to be notified of other folders.
+    notified: Option<Taken>,
 }
 
 impl Store {
@@ -71,6 +75,7 @@ impl Store {
             held: None,
             progress_told: Instant::now(),
             compression: None,
+            notified: None,
         }
     }
 }
@@ -149,7 +154,8 @@ impl Mailstore for Store {
         let account = verified.map_err(refusals::login)?;
         self.context.turn.belongs_to(account.mailbox);
         let share = || Taken::none(self.context.services.memory.views.of(account.mailbox));
-        (self.opened, self.held, self.compression) = (Some(share()), Some(share()), Some(share()));
+        (self.opened, self.held, self.compression, self.notified) =
+            (Some(share()), Some(share()), Some(share()), Some(share()));
         self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
         if let Some(place) = &self.place {
             place.logged_in();
@@ -204,6 +210,14 @@ impl Mailstore for Store {
             opened.grow(added.map(|event| VIEW_TIMES * event_bytes(event)).sum());
         }
         events
+    }
+
+    fn take_notices(&mut self) -> Vec<Notice> {
+        self.mailbox.as_mut().map(MailboxSession::take_notices).unwrap_or_default()
+    }
+
+    fn keep_for_notify(&mut self, bytes: usize) -> Result<(), Refusal> {
+        taken(&mut self.notified, bytes)
     }
 
     fn client_went_on(&mut self) {
