@@ -14,7 +14,7 @@ use mailraft_storage::{CommandId, Env, Index, RowBatch, RowKey, Rows, StoreError
 
 use crate::accepted::QueuePosition;
 use crate::alone::begin_alone;
-use crate::api::{Answer, Command, EmailId, FolderId, NewMessage, QuotaUsage, Refusal};
+use crate::api::{Answer, Command, EmailId, FolderId, FolderStatus, NewMessage, QuotaUsage, Refusal};
 use crate::commands;
 use crate::forks::begin_incarnation;
 use crate::limits::{BATCH_MAX_BYTES, Limits};
@@ -22,7 +22,7 @@ use crate::load::{OpenBody, load};
 use crate::notice::News;
 use crate::plant::{self, Fault};
 use crate::queue::items::Items;
-use crate::reads::{Claims, ReadAnswer, StoredRead, read};
+use crate::reads::{Claims, Counted, ReadAnswer, StoredRead, read};
 use crate::records::{
     self, FolderRow, MailboxKey, StageId, chunk_key, content_key, counters_key, encode, encode_result, folder_key,
     open_body_key, repeat_key, seal_result,
@@ -55,6 +55,7 @@ pub struct Mailbox {
     state: State,
     position: Index,
     claims: Claims,
+    counted: Counted,
     staged: Option<Box<Staged>>,
     open: VecDeque<OpenBody>,
 }
@@ -124,6 +125,7 @@ impl Mailbox {
             state: loaded.state,
             position: loaded.position,
             claims: Claims::new(),
+            counted: Counted::new(),
             staged: None,
             open: loaded.open,
         })
@@ -147,7 +149,7 @@ impl Mailbox {
             let usage = QuotaUsage { used_bytes: self.usage_bytes(), limit_bytes: self.cx.quota_bytes };
             return Read::Answered(Ok(Answer::Quota(usage)), self.position);
         }
-        match read(&self.state, &self.cx.place, &mut self.claims, command) {
+        match read(&self.state, &self.cx.place, (&mut self.claims, &mut self.counted), command) {
             ReadAnswer::Now(answer) => Read::Answered(answer, self.position),
             ReadAnswer::Stored(kind) => {
                 Read::Stored(StoredRead::new(self.cx.place, self.cx.key.clone(), self.position, kind))
@@ -162,7 +164,8 @@ impl Mailbox {
 
     /// What it takes in memory, roughly, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.state.memory_bytes() + self.cx.heard.memory_bytes()
+        let counted = self.counted.len() * size_of::<(FolderId, u32, FolderStatus)>();
+        size_of::<Self>() + self.state.memory_bytes() + self.cx.heard.memory_bytes() + counted
     }
 
     /// The bytes of all messages, each counted once: what a quota bounds.
@@ -179,6 +182,11 @@ impl Mailbox {
     #[cfg(test)]
     pub(crate) fn state(&self) -> &State {
         &self.state
+    }
+
+    #[cfg(test)]
+    pub(crate) fn counted(&mut self) -> &mut Counted {
+        &mut self.counted
     }
 
     /// Memory becomes what was applied.

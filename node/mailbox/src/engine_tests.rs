@@ -15,6 +15,7 @@ use crate::api::{Answer, Change, Command, FetchWhat, READ_CHUNKS_MAX, Refusal, S
 use crate::flags::{Flags, SystemFlag};
 use crate::harness::{ALL, World, append, create, deliver, new_message, stored_uid};
 use crate::limits::{BATCH_MAX_BYTES, OPEN_BODY_MAX_MILLIS};
+use crate::reads::COUNTED_MAX;
 use crate::{Mailbox, MailboxKey, Place, Read, SessionNumber, Submitted, UidSet, chunk_key, open_body_key};
 
 fn flag(folder: crate::api::FolderId, uids: UidSet, flag: SystemFlag) -> Command {
@@ -540,4 +541,39 @@ fn a_message_is_saved_anew_by_each_copy_and_keeps_its_date_through_all_else() {
         world.reload();
     }
     world.assert_rows_are_memory();
+}
+
+#[test]
+fn what_many_ask_after_one_change_is_counted_once() {
+    let mut world = World::new();
+    let inbox = world.id("INBOX");
+    let counts = |world: &mut World| match world.run(Command::Statuses { known: vec![(inbox, 0)] }) {
+        Ok(Answer::Statuses(counts)) => (counts[0].1.messages, counts[0].1.unseen, counts[0].1.recent),
+        other => panic!("{other:?}"),
+    };
+    world.append("INBOX", "one");
+    assert_eq!(counts(&mut world), (1, 1, 1));
+    // Whoever counts again sees that this is not so.
+    let kept = |world: &mut World| {
+        if let Some((_, counts)) = world.mailbox.engine_mut().counted().get_mut(&inbox) {
+            counts.unseen = 77;
+        }
+    };
+    kept(&mut world);
+    assert_eq!(counts(&mut world), (1, 77, 1));
+    assert!(matches!(world.run(Command::Status { folder: "INBOX".into() }), Ok(Answer::Status(s)) if s.unseen == 77));
+    world.append("INBOX", "two");
+    assert_eq!(counts(&mut world), (2, 2, 2), "a change is counted");
+    kept(&mut world);
+    world.run(Command::Select { folder: "INBOX".into(), claim_recent: true }).unwrap();
+    assert_eq!(counts(&mut world), (2, 2, 0), "and so is what is \\Recent no more");
+    kept(&mut world);
+    world.run(flag(inbox, ALL(), SystemFlag::Seen)).unwrap();
+    assert_eq!(counts(&mut world), (2, 0, 0));
+    for n in 0..COUNTED_MAX {
+        world.run(create(&n.to_string())).unwrap();
+        let id = world.id(&n.to_string());
+        world.run(Command::Statuses { known: vec![(id, 0)] }).unwrap();
+    }
+    assert!(world.mailbox.engine_mut().counted().len() <= COUNTED_MAX, "what is kept is bounded");
 }

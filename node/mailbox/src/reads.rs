@@ -25,6 +25,13 @@ use crate::work::states;
 /// For each folder the first UID that no SELECT has claimed as \Recent, where it is above the saved one.
 pub(crate) type Claims = BTreeMap<FolderId, u32>;
 
+/// The counts that were asked for last of each folder, for the first UID that was \Recent then: what many sessions ask
+/// after one change is counted once. Every change of a folder raises its HIGHESTMODSEQ, and no two of its states have the same.
+pub(crate) type Counted = BTreeMap<FolderId, (u32, FolderStatus)>;
+
+/// Folders whose counts are kept. Past that all are counted anew.
+pub(crate) const COUNTED_MAX: usize = 1_000;
+
 /// An answer, or what of it is still to be read.
 pub(crate) enum ReadAnswer {
     Now(Result<Answer, Refusal>),
@@ -171,16 +178,21 @@ fn answer(state: MessageState, email: EmailId, record: ContentRecord, what: Fetc
     }
 }
 
-/// Answers a read on applied state. A SELECT raises `claims`.
-pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &Command) -> ReadAnswer {
+/// Answers a read on applied state. A SELECT raises the claims.
+pub(crate) fn read(
+    state: &State,
+    place: &Place,
+    (claims, counted): (&mut Claims, &mut Counted),
+    command: &Command,
+) -> ReadAnswer {
     match command {
         Command::Sync | Command::Unselect | Command::Watch { .. } => ReadAnswer::Now(Ok(Answer::Done)),
         Command::List => ReadAnswer::Now(Ok(Answer::Folders(listing::list(state)))),
-        Command::Status { folder } => ReadAnswer::Now(status(state, claims, folder).map(Answer::Status)),
+        Command::Status { folder } => ReadAnswer::Now(status(state, claims, counted, folder).map(Answer::Status)),
         Command::Statuses { known } if known.len() > STATUSES_MAX => {
             ReadAnswer::Now(Err(Refusal::Limit(format!("at most {STATUSES_MAX} folders are counted at once"))))
         }
-        Command::Statuses { known } => ReadAnswer::Now(Ok(Answer::Statuses(statuses(state, claims, known)))),
+        Command::Statuses { known } => ReadAnswer::Now(Ok(Answer::Statuses(statuses(state, claims, counted, known)))),
         Command::Select { folder, claim_recent } => {
             ReadAnswer::Now(select(state, claims, folder, *claim_recent).map(Answer::Selected))
         }
@@ -223,7 +235,7 @@ pub(crate) fn read(state: &State, place: &Place, claims: &mut Claims, command: &
             None => ReadAnswer::Now(Ok(Answer::QueueAsked(None))),
         },
         // The owner has looked who has the maildrop.
-        Command::InMaildrop { command, .. } => read(state, place, claims, command),
+        Command::InMaildrop { command, .. } => read(state, place, (claims, counted), command),
         Command::ReadChunk { email, body: _, number } => match chunk_of(state, place, *email, *number) {
             Some(key) => ReadAnswer::Stored(Kind::Chunk(*email, key)),
             None => ReadAnswer::Now(Ok(Answer::Chunk(None))),
@@ -288,31 +300,47 @@ fn first_unclaimed(claims: &Claims, id: FolderId, folder: &Folder) -> u32 {
     claims.get(&id).copied().unwrap_or_default().max(folder.record.first_unclaimed)
 }
 
-fn status(state: &State, claims: &Claims, name: &str) -> Result<FolderStatus, Refusal> {
+fn status(state: &State, claims: &Claims, counted: &mut Counted, name: &str) -> Result<FolderStatus, Refusal> {
     let (id, folder) = named(state, name)?;
-    Ok(counts(claims, id, folder))
+    Ok(counts(claims, counted, id, folder))
 }
 
-/// Only what has changed is counted, which takes a look at each message.
-fn statuses(state: &State, claims: &Claims, known: &[(FolderId, u64)]) -> Vec<(FolderId, FolderStatus)> {
+/// Only what has changed is looked at.
+fn statuses(
+    state: &State,
+    claims: &Claims,
+    counted: &mut Counted,
+    known: &[(FolderId, u64)],
+) -> Vec<(FolderId, FolderStatus)> {
     let changed = known.iter().filter_map(|(id, modseq)| {
         let folder = opened(state, *id).ok().filter(|folder| folder.record.highest_modseq != *modseq)?;
-        Some((*id, counts(claims, *id, folder)))
+        Some((*id, counts(claims, counted, *id, folder)))
     });
     changed.collect()
 }
 
-fn counts(claims: &Claims, id: FolderId, folder: &Folder) -> FolderStatus {
-    let record = &folder.record;
-    FolderStatus {
+/// Counting takes a look at each message.
+fn counts(claims: &Claims, counted: &mut Counted, id: FolderId, folder: &Folder) -> FolderStatus {
+    let (record, first_unclaimed) = (&folder.record, first_unclaimed(claims, id, folder));
+    if let Some((first, counts)) = counted.get(&id)
+        && (*first, counts.highest_modseq) == (first_unclaimed, record.highest_modseq)
+    {
+        return *counts;
+    }
+    let counts = FolderStatus {
         messages: folder.messages(),
-        recent: folder.between(first_unclaimed(claims, id, folder), u32::MAX).count() as u32,
+        recent: folder.between(first_unclaimed, u32::MAX).count() as u32,
         unseen: folder.unseen(),
         uid_next: record.uid_next,
         uid_validity: record.uid_validity,
         highest_modseq: record.highest_modseq,
         size_bytes: folder.size_bytes(),
+    };
+    if counted.len() >= COUNTED_MAX {
+        counted.clear();
     }
+    counted.insert(id, (first_unclaimed, counts));
+    counts
 }
 
 fn count_deleted(state: &State, name: &str) -> Result<u32, Refusal> {
