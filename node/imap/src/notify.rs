@@ -392,26 +392,18 @@ impl Notify {
         self.folders.get(&id).is_some_and(|known| known.told.is_some())
     }
 
-    /// A folder has these counts now, after this happened: its name and what is told of it, if the client is told them. With
-    /// `modseqs` it is told HIGHESTMODSEQ too.
-    pub fn counted(
-        &mut self,
-        id: FolderId,
-        now: FolderStatus,
-        what: Happened,
-        modseqs: bool,
-    ) -> Option<(&str, Events)> {
+    /// A folder has these counts now, after this happened: its name and what is told of it, if the client is told them.
+    pub fn counted(&mut self, id: FolderId, now: FolderStatus, what: Happened) -> Option<(&str, Events)> {
         let known = self.folders.get_mut(&id)?;
         let told = known.told.replace(now);
         let same_messages = told.is_some_and(|told| {
             (told.messages, told.uid_next, told.uid_validity) == (now.messages, now.uid_next, now.uid_validity)
         });
-        let same_flags = told.is_some_and(|told| told.unseen == now.unseen) && !modseqs;
         let tells = match what {
             Happened::Messages => known.events.messages,
             Happened::Flags | Happened::Unknown if !same_messages && told.is_some() => known.events.messages,
-            Happened::Flags => known.events.flags && !same_flags,
-            Happened::Unknown => known.events.messages && told.is_none() || known.events.flags && !same_flags,
+            Happened::Flags => known.events.flags,
+            Happened::Unknown => known.events.messages && told.is_none() || known.events.flags,
         };
         tells.then_some((known.name.as_str(), known.events))
     }
@@ -580,10 +572,10 @@ mod tests {
         let flags = Events { messages: true, flags: true, ..Events::default() };
         let id = FolderId(1);
         use Happened::{Flags, Messages, Unknown};
-        for (events, modseqs, told) in [
-            (MESSAGES, false, [true, true, false, false, false, true]),
-            (flags, false, [true, true, true, false, false, true]),
-            (flags, true, [true, true, true, true, true, true]),
+        for (events, told) in [
+            (MESSAGES, [true, true, false, false, false, true]),
+            // Of flags besides \Seen HIGHESTMODSEQ alone tells.
+            (flags, [true, true, true, true, true, true]),
         ] {
             let mut all = notify(vec![(Filter::Personal, Some(events))]);
             all.follow(&[line(1, "INBOX", false)]);
@@ -592,7 +584,7 @@ mod tests {
             let mut tells = |what: Happened, change: fn(&mut FolderStatus)| {
                 now.highest_modseq += 1;
                 change(&mut now);
-                all.counted(id, now, what, modseqs).is_some()
+                all.counted(id, now, what).is_some()
             };
             let is = [
                 tells(Unknown, |_| {}),
@@ -602,7 +594,7 @@ mod tests {
                 tells(Unknown, |_| {}),
                 tells(Unknown, |now| now.uid_next += 1),
             ];
-            assert_eq!(is, told, "{events:?} {modseqs}");
+            assert_eq!(is, told, "{events:?}");
             assert_eq!(all.to_count(all.all().into_iter()), [(id, 15)]);
             all.opens(Some(id));
             assert_eq!(all.to_count(all.all().into_iter()), []);

@@ -209,7 +209,6 @@ async fn begin<S: Mailstore, O: Output>(
     if let Some(before) = before {
         notify.inherit(before);
     }
-    let condstore = state.enabled >= Enabled::CondStore;
     let mut known = notify.to_count(notify.all().into_iter());
     if status {
         known.iter_mut().for_each(|(_, modseq)| *modseq = 0);
@@ -219,8 +218,8 @@ async fn begin<S: Mailstore, O: Output>(
         let what = if status { Happened::Messages } else { before.unwrap_or(Happened::Unknown) };
         // Of what it begins to watch the client knows how it is, or would have asked.
         let tells = status || before.is_some() || notify.is_told(id);
-        if let Some((name, events)) = notify.counted(id, now, what, condstore).filter(|_| tells) {
-            tell_counts(state, (name, &now), condstore || events.flags, out);
+        if let Some((name, events)) = notify.counted(id, now, what).filter(|_| tells) {
+            tell_counts(state, (name, &now), events, out);
             out.pass_on().await;
         }
     }
@@ -249,11 +248,10 @@ async fn tell_others<S: Mailstore, O: Output>(
         happened.insert(id, Happened::Messages);
     }
     keep(notify, store)?;
-    let condstore = state.enabled >= Enabled::CondStore;
     for (id, now) in counts(notify.to_count(happened.keys().copied()), store).await? {
         let what = happened.get(&id).copied().unwrap_or(Happened::Unknown);
-        if let Some((name, _)) = notify.counted(id, now, what, condstore) {
-            tell_counts(state, (name, &now), condstore, out);
+        if let Some((name, events)) = notify.counted(id, now, what) {
+            tell_counts(state, (name, &now), events, out);
             out.pass_on().await;
         }
     }
@@ -265,9 +263,10 @@ fn keep<S: Mailstore>(notify: &Notify, store: &mut S) -> Result<(), Failed> {
     store.keep_for_notify(bytes).map_err(|_| Failed::TooMuch)
 }
 
-fn tell_counts<O: Output>(state: &State, (name, now): (&str, &FolderStatus), modseqs: bool, out: &mut Out<O>) {
+fn tell_counts<O: Output>(state: &State, (name, now): (&str, &FolderStatus), events: Events, out: &mut Out<O>) {
     let mut items = vec![Item::Messages, Item::UidNext, Item::UidValidity, Item::Unseen];
-    if modseqs {
+    // Whoever hears of flags knows by it that some changed (RFC 5465, section 5.1).
+    if state.enabled >= Enabled::CondStore || events.flags {
         items.push(Item::HighestModseq);
     }
     let name = print::folder(name, state.spelling());
