@@ -51,6 +51,24 @@ impl Item {
         matches!(self, Item::Section { peek: false, .. } | Item::Binary { peek: false, .. })
     }
 
+    /// The length of the name it is told under, where the client chose that.
+    pub fn name_bytes(&self) -> usize {
+        match self {
+            Item::Section { name, .. } | Item::Binary { name, .. } | Item::BinarySize { name, .. } => name.len(),
+            Item::Flags
+            | Item::Uid
+            | Item::Modseq
+            | Item::InternalDate
+            | Item::Size
+            | Item::EmailId
+            | Item::ThreadId
+            | Item::SaveDate
+            | Item::Preview
+            | Item::Envelope
+            | Item::Structure { .. } => 0,
+        }
+    }
+
     /// What of a message it is made of.
     pub fn needs(&self) -> FetchWhat {
         let (content, header) = match self {

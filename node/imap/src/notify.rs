@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mailraft_mailbox::api::{FolderId, FolderInfo, FolderStatus, HIERARCHY_SEPARATOR};
-use mailraft_mailbox::{FolderNews, ListChange, ListNews, Notice};
+use mailraft_mailbox::{FolderNews, ListChange, ListNews, Notice, notice_bytes};
 
 use crate::differences::{Difference, differences};
 use crate::items::Item;
@@ -20,6 +20,10 @@ pub const NOTIFY_MAX_BYTES: usize = 256 << 10;
 const FOLDER_BYTES: usize = 96;
 /// Changes of the list of folders that may wait to be told. Past that the list is compared with what was told last.
 pub const CHANGES_MAX: usize = 256;
+/// What they may take together, in bytes.
+pub const CHANGES_MAX_BYTES: usize = 256 << 10;
+/// What the shortest name of a header's field takes of an item of FETCH for each byte that is written, roughly.
+const ITEM_BYTES_EACH: usize = 32;
 
 /// What a client wants to be notified of. Without anything in it, it is what NOTIFY NONE asks for.
 #[derive(Debug, Default)]
@@ -101,6 +105,8 @@ pub(crate) struct Pending {
     pub compares: bool,
     /// How the list of folders changed, in order, at most [`CHANGES_MAX`] times.
     pub changes: Vec<ListChanged>,
+    /// What they take, in bytes.
+    change_bytes: usize,
     /// Folders in which something happened.
     pub folders: BTreeMap<FolderId, Happened>,
 }
@@ -171,7 +177,8 @@ impl Events {
 
 impl Notify {
     pub fn new(selected: OfSelected, groups: Vec<Group>) -> Self {
-        let bytes = groups.iter().map(|group| group.filter.bytes()).sum();
+        let items = selected.items.iter().map(|item| size_of::<Item>() + ITEM_BYTES_EACH * item.name_bytes());
+        let bytes = groups.iter().map(|group| group.filter.bytes()).chain(items).sum();
         Notify { selected, groups, bytes, ..Notify::default() }
     }
 
@@ -196,11 +203,12 @@ impl Notify {
 
     /// Something happened.
     pub fn take(&mut self, notice: Notice) {
+        let bytes = notice_bytes(&notice);
         match notice {
             Notice::Anew => self.compare_all(),
             Notice::ListIsHere => {}
-            Notice::Own(FolderNews::List(news)) => self.take_change(ListChanged { news, is_own: true }),
-            Notice::OfOthers(FolderNews::List(news)) => self.take_change(ListChanged { news, is_own: false }),
+            Notice::Own(FolderNews::List(news)) => self.take_change(ListChanged { news, is_own: true }, bytes),
+            Notice::OfOthers(FolderNews::List(news)) => self.take_change(ListChanged { news, is_own: false }, bytes),
             // The client knows, and what it was told before is not how it is now.
             Notice::Own(FolderNews::Messages(id) | FolderNews::Flags(id)) => self.forget_counts(id),
             Notice::OfOthers(FolderNews::Messages(id)) => self.happens(id, Happened::Messages),
@@ -218,12 +226,14 @@ impl Notify {
         }
     }
 
-    fn take_change(&mut self, change: ListChanged) {
+    fn take_change(&mut self, change: ListChanged, bytes: usize) {
         if !self.watches() || self.pending.compares {
             return;
         }
-        if self.pending.changes.len() < CHANGES_MAX {
+        let together = self.pending.change_bytes + bytes;
+        if self.pending.changes.len() < CHANGES_MAX && together <= CHANGES_MAX_BYTES {
             self.pending.changes.push(change);
+            self.pending.change_bytes = together;
         } else {
             self.compare_all();
         }
@@ -473,6 +483,10 @@ mod tests {
         let names = (0..=count).map(|n| format!("{n:04}")).collect();
         let named = notify(vec![(Filter::Mailboxes(names), Some(MESSAGES))]);
         assert_eq!(named.kept_bytes(), Err(Overflow), "names too");
+        let name = "x".repeat(NOTIFY_MAX_BYTES / ITEM_BYTES_EACH);
+        let items = vec![Item::BinarySize { name, path: Vec::new() }];
+        let fetched = Notify::new(OfSelected { items, ..OfSelected::default() }, Vec::new());
+        assert_eq!(fetched.kept_bytes(), Err(Overflow), "what is told of new messages too");
     }
 
     fn list_news(change: ListChange, line: FolderInfo) -> ListChanged {
@@ -516,6 +530,18 @@ mod tests {
         let pending = all.take_pending();
         assert!(pending.compares && pending.changes.is_empty());
         assert!(!all.take_pending().compares, "once");
+        let long = |n: usize| format!("{n:03}{}", "x".repeat(900));
+        let below = (0..100).map(|n| list_news(ListChange::Made, line(1, &long(n), false)).news.name.clone()).collect();
+        let renamed = list_news(ListChange::Renamed { from: "a".into(), below }, line(0, "x", true)).news;
+        let news_of_many = Notice::OfOthers(FolderNews::List(renamed));
+        let fit = CHANGES_MAX_BYTES / notice_bytes(&news_of_many);
+        assert!((2..CHANGES_MAX).contains(&fit));
+        for _ in 0..fit {
+            all.take(news_of_many.clone());
+        }
+        assert!(!all.pending.compares);
+        all.take(news_of_many);
+        assert!(all.take_pending().compares, "few that take much are too many too");
         let mut nothing = Notify::default();
         nothing.take(news());
         nothing.take(Notice::Anew);

@@ -80,12 +80,13 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     let watched = before.as_ref().is_some_and(|before| before.watches());
     let begun = match notify.watches() {
         true => begin(state, &mut notify, before.as_deref_mut(), status, store, out).await,
-        false => Ok(()),
+        false => keep(&notify, store),
     };
     if let Err(failed) = begun {
-        // What was asked for before goes on, and looks at what it may have missed.
+        // What was asked for before goes on, and looks at what it may have missed; there it hears if there is no room for it.
         if let Some(before) = before.as_mut() {
             before.compare_all();
+            let _ = keep(before, store);
         }
         state.notify = before;
         if !watched {
@@ -95,7 +96,6 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     }
     state.notify = Some(notify);
     if watched && !state.notify.as_ref().is_some_and(|notify| notify.watches()) {
-        store.keep_for_notify(0)?;
         watch(Watching::Nothing, store).await?;
     }
     ok("NOTIFY")
@@ -158,7 +158,7 @@ impl From<Failed> for Done {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Store(failure) => failure.into(),
-            Failed::TooMuch => Done::No(format!("{OVERFLOW} these are too many folders to be notified of")),
+            Failed::TooMuch => Done::No(format!("{OVERFLOW} this is too much to be notified of")),
         }
     }
 }
@@ -194,7 +194,7 @@ async fn begin<S: Mailstore, O: Output>(
     let mut happened = BTreeMap::new();
     if let Some(before) = before.as_mut().filter(|before| before.watches()) {
         heard.into_iter().for_each(|notice| before.take(notice));
-        let Pending { compares, changes, folders } = before.take_pending();
+        let Pending { compares, changes, folders, .. } = before.take_pending();
         if compares {
             tell_differences(state, before, &list, out).await;
         }
@@ -234,7 +234,7 @@ async fn tell_others<S: Mailstore, O: Output>(
     out: &mut Out<O>,
 ) -> Result<(), Failed> {
     notify.opens(state.view.as_ref().map(|view| view.folder));
-    let Pending { compares, changes, folders: mut happened } = notify.take_pending();
+    let Pending { compares, changes, folders: mut happened, .. } = notify.take_pending();
     if !compares && changes.is_empty() && happened.is_empty() {
         return Ok(());
     }
@@ -579,7 +579,7 @@ mod tests {
         let mut talk = logged_in();
         let asks = "a NOTIFY SET (PERSONAL (MessageNew MessageExpunge MailboxName))";
         talk.store().held_max = 100;
-        let refused = "a NO [NOTIFICATIONOVERFLOW] these are too many folders to be notified of\r\n";
+        let refused = "a NO [NOTIFICATIONOVERFLOW] this is too much to be notified of\r\n";
         assert_eq!(hears(&mut talk, asks), refused);
         talk.store().mailbox.append("Trash", b"Subject: x\r\n\r\n");
         assert!(!talk.store().has_events() && talk.turn == mailraft_protocol::Turn::NeedInput, "nobody watches");
@@ -603,7 +603,7 @@ mod tests {
         for n in 0..crate::notify::NOTIFY_MAX_BYTES / 1_000 + 1 {
             talk.store().mailbox.others(Command::CreateFolder { name: name(n) });
         }
-        let refused = "a NO [NOTIFICATIONOVERFLOW] these are too many folders to be notified of\r\n";
+        let refused = "a NO [NOTIFICATIONOVERFLOW] this is too much to be notified of\r\n";
         assert_eq!(hears(&mut talk, "a NOTIFY SET (PERSONAL (MailboxName))"), refused);
         assert_eq!(hears(&mut talk, "b NOTIFY SET (SUBSCRIBED (MailboxName))"), "b OK NOTIFY done\r\n");
     }
@@ -660,5 +660,19 @@ mod tests {
         talk.tell();
         let heard = talk.take_heard();
         assert!(heard.contains("* OK [NOTIFICATIONOVERFLOW] a new message can't be read now"), "{heard}");
+    }
+
+    #[test]
+    fn what_is_fetched_of_new_messages_is_kept_within_bounds() {
+        let mut talk = crate::testing::selected();
+        let asks = |count: usize| {
+            let fields = format!("BODY.PEEK[HEADER.FIELDS ({})]", vec!["x"; 500].join(" "));
+            format!("a NOTIFY SET (SELECTED (MessageNew ({}) MessageExpunge))", vec![fields; count].join(" "))
+        };
+        assert_eq!(hears(&mut talk, &asks(2)), "a OK NOTIFY done\r\n");
+        assert_eq!(hears(&mut talk, &asks(16)), "a NO [NOTIFICATIONOVERFLOW] this is too much to be notified of\r\n");
+        talk.store().held_max = 100;
+        let asks = "b NOTIFY SET (SELECTED (MessageNew (BODY.PEEK[HEADER.FIELDS (SUBJECT)]) MessageExpunge))";
+        assert_eq!(hears(&mut talk, asks), "b NO [NOTIFICATIONOVERFLOW] this is too much to be notified of\r\n");
     }
 }
