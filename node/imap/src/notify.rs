@@ -249,6 +249,12 @@ impl Notify {
         std::mem::take(&mut self.pending)
     }
 
+    /// Whether anything has.
+    pub fn has_pending(&self) -> bool {
+        let Pending { compares, changes, change_bytes: _, folders } = &self.pending;
+        *compares || !changes.is_empty() || !folders.is_empty()
+    }
+
     /// The open folder is this one from here on. What happened while one was open was told otherwise, or not at all.
     pub fn opens(&mut self, folder: Option<FolderId>) {
         if self.open != folder
@@ -542,6 +548,7 @@ mod tests {
         assert!(!all.pending.compares);
         all.take(news_of_many);
         assert!(all.take_pending().compares, "few that take much are too many too");
+        assert!(!all.has_pending());
         let mut nothing = Notify::default();
         nothing.take(news());
         nothing.take(Notice::Anew);

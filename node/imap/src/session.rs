@@ -145,7 +145,9 @@ impl<S: Mailstore> Engine for Session<S> {
     }
 
     async fn wait_for_news(&mut self) {
-        self.store.wait_for_event().await;
+        if !self.state.heard_meanwhile {
+            self.store.wait_for_event().await;
+        }
     }
 
     fn keepalive(&self) -> Option<(Duration, &'static str)> {
@@ -388,6 +390,7 @@ impl<S: Mailstore> Session<S> {
     /// Hears and tells what is new. If somebody else deleted the open folder, the session ends: its client would
     /// go on with numbers of a folder that is no more (RFC 2180, section 3.3).
     async fn news<O: Output>(&mut self, expunges: bool, out: &mut Out<O>) {
+        self.state.heard_meanwhile = false;
         self.state.hear(&mut self.store);
         self.state.say_news(expunges, out).await;
         if self.state.is_folder_deleted() {

@@ -101,6 +101,8 @@ pub(crate) struct State {
     own: UidSet,
     /// The command that is carried out asks for news.
     pub(crate) polls: bool,
+    /// Something may have been heard while it was told what is new, behind what was told of its kind.
+    pub(crate) heard_meanwhile: bool,
     /// Whether the connection is compressed.
     pub(crate) compressed: bool,
     wrong_logins: u32,
@@ -133,6 +135,7 @@ impl State {
             notify: None,
             own: UidSet::new(),
             polls: false,
+            heard_meanwhile: false,
             compressed: false,
             wrong_logins: 0,
         }
@@ -182,8 +185,11 @@ impl State {
 
     /// Takes events into the view.
     pub(crate) fn hear<S: Mailstore>(&mut self, store: &mut S) {
-        if let Some(notify) = self.notify.as_mut() {
-            store.take_notices().into_iter().for_each(|notice| notify.take(notice));
+        // What comes to a session that is not notified, as after a NOTIFY that failed, would otherwise wake it for ever.
+        for notice in store.take_notices() {
+            if let Some(notify) = self.notify.as_mut() {
+                notify.take(notice);
+            }
         }
         let events = store.take_events();
         if let Some(view) = self.view.as_mut() {

@@ -56,14 +56,13 @@ fn run(file: &str) -> String {
                     "R:" => talk.say(&unescaped(text)),
                     // Together: nothing is told between.
                     _ => {
-                        let unheard = text.strip_prefix("unheard ");
-                        let together = unheard.or(text.strip_prefix("together "));
+                        let together = text.strip_prefix("unheard ").or(text.strip_prefix("together "));
                         let all = together.map_or(vec![text], |all| all.split(", ").collect());
                         all.into_iter().for_each(|what| happens(what, talk));
-                        if unheard.is_none() && talk.turn == Turn::Idle && talk.store().has_events() {
-                            talk.tell();
-                        }
                     }
+                }
+                if !text.starts_with("unheard ") {
+                    talk.tell_all();
                 }
                 hear(talk, &mut came);
                 if talk.handshakes > handshakes {

@@ -113,6 +113,8 @@ pub(crate) async fn tell<S: Mailstore, O: Output>(
     let Some(notify) = state.notify.as_mut() else { return Ok(()) };
     let new = std::mem::take(&mut notify.selected.new);
     if !new.is_empty() && state.view.is_some() {
+        // Reading them takes events into the view, which is behind what was told of it.
+        state.heard_meanwhile = true;
         let items = std::mem::take(&mut notify.selected.items);
         let told = fetch::tell_messages(state, &new, &items, Reading::ChangesNothing, store, out).await;
         if let Some(notify) = state.notify.as_mut() {
@@ -126,9 +128,10 @@ pub(crate) async fn tell<S: Mailstore, O: Output>(
     }
     let Some(mut notify) = state.notify.take() else { return Ok(()) };
     let told = tell_others(state, &mut notify, store, out).await;
+    let is_more = notify.has_pending();
     state.notify = Some(notify);
     match told {
-        Ok(()) => {}
+        Ok(()) => state.heard_meanwhile |= is_more,
         // Nobody leads the mailbox now: whoever does next says so, and all is looked at then.
         Err(Failed::Store(Failure::NotDone(Refusal::Unavailable))) => {
             if let Some(notify) = state.notify.as_mut() {
@@ -566,6 +569,9 @@ fn events(c: &mut Cursor<'_>) -> Read<Option<Written>> {
 
 #[cfg(test)]
 mod tests {
+    use mailraft_mailbox::api::StoreMode;
+    use mailraft_mailbox::{Flags, SystemFlag, UidSet};
+
     use super::*;
     use crate::testing::{Talk, logged_in};
 
@@ -660,6 +666,48 @@ mod tests {
         talk.tell();
         let heard = talk.take_heard();
         assert!(heard.contains("* OK [NOTIFICATIONOVERFLOW] a new message can't be read now"), "{heard}");
+    }
+
+    #[test]
+    fn what_happens_while_something_is_told_is_told_right_after_it() {
+        let see = || Command::Store {
+            folder: FolderId(1),
+            uids: UidSet::range(1, 1),
+            mode: StoreMode::Add,
+            flags: Flags::none().with(SystemFlag::Seen),
+            unchanged_since: None,
+        };
+        let asks = "a NOTIFY SET (SELECTED (MessageNew (BODY.PEEK[TEXT]) MessageExpunge FlagChange)) \
+            (PERSONAL (MessageNew MessageExpunge MailboxName))";
+        let mut talk = crate::testing::selected();
+        hears(&mut talk, asks);
+        talk.store().later = Some((0, see()));
+        talk.store().deliver("Subject: third\r\n\r\nhello\r\n");
+        talk.tell_all();
+        let heard = talk.take_heard();
+        assert!(heard.contains("hello") && heard.contains("* 1 FETCH (UID 1 FLAGS (\\Seen))"), "{heard}");
+        // Behind the list that it compares, before it looks there.
+        talk.store().later = Some((0, Command::CreateFolder { name: "late".into() }));
+        talk.store().is_back = true;
+        talk.tell_all();
+        let heard = talk.take_heard();
+        assert!(heard.contains("* LIST (\\HasNoChildren) \"/\" \"late\"\r\n"), "{heard}");
+    }
+
+    #[test]
+    fn what_comes_to_a_session_that_is_not_notified_does_not_wake_it_for_ever() {
+        let mut talk = logged_in();
+        // SYNC, WATCH and LIST; then nobody leads, who could be told that it is not to be notified.
+        talk.store().answers = Some(3);
+        let refused = hears(&mut talk, "a NOTIFY SET STATUS (PERSONAL (MessageNew MessageExpunge))");
+        assert!(refused.starts_with("a NO [UNAVAILABLE]"), "{refused}");
+        talk.store().answers = None;
+        talk.store().mailbox.append("Trash", b"Subject: x\r\n\r\n");
+        assert!(talk.store().has_events(), "it is watching");
+        assert_eq!(hears(&mut talk, "b IDLE"), "+ idling\r\n");
+        talk.store().mailbox.append("Trash", b"Subject: y\r\n\r\n");
+        talk.tell_all();
+        assert_eq!(talk.take_heard(), "");
     }
 
     #[test]

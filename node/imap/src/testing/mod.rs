@@ -12,6 +12,7 @@ mod store;
 use std::io;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::executor::block_on;
 use mailraft_mailbox::{Answer, Command};
 use mailraft_protocol::{Engine, Out, Output, Tls, Turn};
@@ -22,6 +23,8 @@ use crate::state::Config;
 
 /// The longest message that APPEND takes.
 pub const MESSAGE_MAX_BYTES: u64 = 1_000;
+/// How often a session may have something to tell without anything new.
+const TELLINGS_MAX: usize = 10;
 const TLS: Tls = Tls { version: "TLS1_3", cipher: "TLS_AES_128_GCM_SHA256" };
 const MESSAGE: &str = "From: A <a@b>\r\nSubject: first\r\nDate: Mon, 1 Jan 1996 00:00:00 +0000\r\nMessage-ID: <1@b>\r\n\r\nhello world\r\n";
 
@@ -98,6 +101,25 @@ impl Talk {
         let mut out = Out::new(&mut self.heard);
         self.turn = block_on(self.session.tell(&mut out));
         block_on(out.flush()).unwrap();
+    }
+
+    /// Whether the shell would have it tell something.
+    pub fn wakes(&mut self) -> bool {
+        self.session.wait_for_news().now_or_never().is_some()
+    }
+
+    /// Tells as long as there is something to tell.
+    ///
+    /// # Panics
+    /// If that has no end.
+    pub fn tell_all(&mut self) {
+        for _ in 0..TELLINGS_MAX {
+            if self.turn != Turn::Idle || !self.wakes() {
+                return;
+            }
+            self.tell();
+        }
+        panic!("it is woken for ever");
     }
 
     /// What was heard since the last time.

@@ -58,6 +58,8 @@ pub struct TestStore {
     pub away: bool,
     /// There is an owner again.
     pub is_back: bool,
+    /// What somebody else does in the middle of the session's work: right after the answer that comes behind so many.
+    pub later: Option<(usize, Command)>,
     /// Events arrive only before an answer, as over a slow link.
     pub slow: bool,
     events: Vec<Event>,
@@ -89,6 +91,7 @@ impl TestStore {
             held_max: usize::MAX,
             away: false,
             is_back: false,
+            later: None,
             slow: false,
             events: Vec::new(),
             notices: WaitingNotices::default(),
@@ -172,6 +175,11 @@ impl TestStore {
         self.hear_notices();
         if is_list {
             self.notices.push(Notice::ListIsHere);
+        }
+        match self.later.take() {
+            Some((0, later)) => drop(self.mailbox.others(later)),
+            Some((questions, later)) => self.later = Some((questions - 1, later)),
+            None => {}
         }
         // Whatever was told before the answer is here before it.
         self.events.extend(self.mailbox.take_events());
