@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use mailraft_storage::MailboxId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -14,6 +15,13 @@ use tokio::sync::Notify;
 const STRANGER_GIVES_WAY_AFTER: Duration = Duration::from_secs(2);
 /// A sender that has been silent for this long in the middle of a message gives way to another message.
 const SENDER_GIVES_WAY_AFTER: Duration = Duration::from_secs(10);
+/// Where places for messages are short, one that has been under way for this long
+const SLOW_GIVES_WAY_AFTER: Duration = Duration::from_secs(5);
+/// at less than this many bytes a second gives way too.
+const SLOW_BYTES_PER_SECOND: u64 = 64 << 10;
+/// Of the places for messages other servers leave one part of so many to who has logged in, and those to them; and an account
+/// has one such part.
+const MESSAGE_PARTS: usize = 4;
 /// Sessions that were told to give way and have not ended; past these newcomers are refused.
 const LEAVING_MAX: usize = 32;
 
@@ -135,6 +143,12 @@ struct Seat {
     heard_ms: AtomicU64,
     /// It waits for its client.
     waits: AtomicBool,
+    /// Who has logged in.
+    account: OnceLock<MailboxId>,
+    /// When its message began to come in, by [`now_ms`],
+    message_began_ms: AtomicU64,
+    /// and how much of it has.
+    message_bytes: AtomicU64,
     leave: Notify,
     told_to_leave: AtomicBool,
     revoked: AtomicBool,
@@ -168,6 +182,9 @@ impl Places {
             network,
             heard_ms: AtomicU64::new(now_ms()),
             waits: AtomicBool::new(false),
+            account: OnceLock::new(),
+            message_began_ms: AtomicU64::new(0),
+            message_bytes: AtomicU64::new(0),
             leave: Notify::new(),
             told_to_leave: AtomicBool::new(false),
             revoked: AtomicBool::new(false),
@@ -223,25 +240,47 @@ impl Place {
         self.held.seat.leave.notify_one();
     }
 
-    /// Somebody has logged in.
-    pub fn logged_in(&self) {
+    /// This account has logged in.
+    pub fn logged_in(&self, account: MailboxId) {
+        // A session logs in once.
+        let _ = self.held.seat.account.set(account);
         self.held.places.table().no_stranger(&self.held.seat);
     }
 
-    /// A message is about to come in; false if too many are, and none that is stalled gives way.
+    /// So much of a message has come in.
+    pub fn took(&self, bytes: usize) {
+        self.held.seat.message_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// A message is about to come in; false if too many are, and none that is stalled or slow gives way.
     pub fn begin_message(&self, bounds: &Bounds) -> bool {
         let seat = &self.held.seat;
         let mut table = self.held.places.table();
         if table.senders.contains_key(&seat.number) || !table.seats.contains_key(&seat.number) {
             return true;
         }
-        let own = table.networks.get(&seat.network).map_or(0, |counts| counts.senders);
-        let among = (own >= bounds.messages_per_address).then_some(seat.network);
-        if (among.is_some() || table.senders.len() >= bounds.messages)
-            && table.sender_gives_way(among, seat.network).is_none()
-        {
+        let part = bounds.messages / MESSAGE_PARTS;
+        let count = |like: &dyn Fn(&Seat) -> bool| table.senders.values().filter(|other| like(other)).count();
+        let of_account = |other: &Seat| seat.account.get().is_some() && other.account.get() == seat.account.get();
+        let of_kind = |other: &Seat| other.is_relay() == seat.is_relay();
+        let of_network = |other: &Seat| other.network == seat.network;
+        // The narrowest bound that is reached: whoever gives way is among those.
+        let among: Option<&dyn Fn(&Seat) -> bool> = if count(&of_account) >= part.max(1) {
+            Some(&of_account)
+        } else if count(&of_network) >= bounds.messages_per_address {
+            Some(&of_network)
+        } else if count(&of_kind) >= bounds.messages - part {
+            Some(&of_kind)
+        } else if table.senders.len() >= bounds.messages {
+            Some(&|_: &Seat| true)
+        } else {
+            None
+        };
+        if among.is_some_and(|among| table.sender_gives_way(among, seat.network).is_none()) {
             return false;
         }
+        seat.message_began_ms.store(now_ms(), Ordering::Relaxed);
+        seat.message_bytes.store(0, Ordering::Relaxed);
         table.senders.insert(seat.number, Arc::clone(seat));
         if let Some(counts) = table.networks.get_mut(&seat.network) {
             counts.senders += 1;
@@ -272,30 +311,36 @@ impl Table {
         let strangers = self.strangers.range((share, 0)..=(share, u64::MAX)).map(|(_, seat)| seat);
         let silent = strangers.filter(|seat| seat.is_silent_for(STRANGER_GIVES_WAY_AFTER));
         let weight = |counts: Counts| counts.strangers;
-        let seat = self.heaviest(silent, among, newcomer, weight)?;
+        let among = silent.filter(|seat| among.is_none_or(|network| seat.network == network));
+        let seat = self.heaviest(among, newcomer, weight, Seat::silent_for)?;
         self.tell_to_leave(&seat)
     }
 
-    /// The same among those that are in the middle of a message.
-    fn sender_gives_way(&mut self, among: Option<Network>, newcomer: Network) -> Option<()> {
-        let silent = self.senders.values().filter(|seat| seat.is_silent_for(SENDER_GIVES_WAY_AFTER));
-        let seat = self.heaviest(silent, among, newcomer, |counts| counts.senders)?;
+    /// The same among those that are in the middle of a message: one that is silent for long, or else one that is slow.
+    fn sender_gives_way(&mut self, among: &dyn Fn(&Seat) -> bool, newcomer: Network) -> Option<()> {
+        let like = |seat: &&Arc<Seat>| among(seat);
+        let silent = self.senders.values().filter(like).filter(|seat| seat.is_silent_for(SENDER_GIVES_WAY_AFTER));
+        let weight = |counts: Counts| counts.senders;
+        let seat = self.heaviest(silent, newcomer, weight, Seat::silent_for).or_else(|| {
+            let slow = self.senders.values().filter(like).filter(|seat| seat.is_slow());
+            self.heaviest(slow, newcomer, weight, Seat::sending_for)
+        })?;
         self.tell_to_leave(&seat)
     }
 
+    /// Of the network that has most of them, the one for which that has lasted longest.
     fn heaviest<'a>(
         &self,
         seats: impl Iterator<Item = &'a Arc<Seat>>,
-        among: Option<Network>,
         newcomer: Network,
         weight: impl Fn(Counts) -> usize,
+        lasted: impl Fn(&Seat) -> Duration,
     ) -> Option<Arc<Seat>> {
         let weight = |seat: &Seat| {
             let counts = self.networks.get(&seat.network).copied().unwrap_or_default();
             weight(counts) + usize::from(seat.network == newcomer)
         };
-        let seats = seats.filter(|seat| among.is_none_or(|network| seat.network == network));
-        seats.max_by_key(|seat| (weight(seat), seat.silent_for())).cloned()
+        seats.max_by_key(|seat| (weight(seat), lasted(seat))).cloned()
     }
 
     fn tell_to_leave(&mut self, seat: &Arc<Seat>) -> Option<()> {
@@ -351,6 +396,25 @@ impl Table {
 impl Seat {
     fn silent_for(&self) -> Duration {
         Duration::from_millis(now_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Whether it brings mail of other servers.
+    fn is_relay(&self) -> bool {
+        self.share == Share::Relay
+    }
+
+    /// How long its message has been under way.
+    fn sending_for(&self) -> Duration {
+        Duration::from_millis(now_ms().saturating_sub(self.message_began_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Whether its client keeps it waiting, and its message comes slowly.
+    fn is_slow(&self) -> bool {
+        let (for_, bytes) = (self.sending_for(), self.message_bytes.load(Ordering::Relaxed));
+        let ms = u64::try_from(for_.as_millis()).unwrap_or(u64::MAX);
+        self.waits.load(Ordering::Relaxed)
+            && for_ >= SLOW_GIVES_WAY_AFTER
+            && bytes.saturating_mul(1_000) < ms.saturating_mul(SLOW_BYTES_PER_SECOND)
     }
 
     fn is_silent_for(&self, least: Duration) -> bool {
@@ -416,7 +480,7 @@ mod tests {
         let mut members = Vec::new();
         for last in 10..25 {
             let member = places.enter(Share::Imap, address(last), &BOUNDS).unwrap();
-            member.logged_in();
+            member.logged_in(MailboxId([last; 16]));
             members.push(member);
         }
         assert_eq!(places.open(), 20);
@@ -425,7 +489,7 @@ mod tests {
         assert!(from(1).is_some());
         for n in 0..4 {
             let member = places.enter(Share::Imap, address(10), &BOUNDS);
-            member.as_ref().unwrap().logged_in();
+            member.as_ref().unwrap().logged_in(MailboxId([9; 16]));
             members.extend(member);
             assert!(members.len() == 16 + n);
         }
@@ -472,6 +536,58 @@ mod tests {
         silent(&b, Duration::from_secs(11));
         assert!(e.begin_message(&BOUNDS));
         assert_eq!(places.table().senders.len(), 2);
+    }
+
+    /// As if its message had been under way for so long, and so much of it had come.
+    fn slow(place: &Place, for_: Duration, bytes: usize) {
+        place.set_waits(true);
+        let then = now_ms() - u64::try_from(for_.as_millis()).unwrap();
+        place.held.seat.message_began_ms.store(then, Ordering::Relaxed);
+        place.took(bytes);
+    }
+
+    #[test]
+    fn where_places_are_short_a_message_that_is_slow_and_never_silent_gives_way_and_a_quick_one_does_not() {
+        let bounds = Bounds { strangers_percent: 100, sessions: 40, messages: 3, ..BOUNDS };
+        let places = Places::default();
+        let from = |last| places.enter(Share::Relay, address(last), &bounds).unwrap();
+        let (young, quick, drips) = (from(1), from(2), from(3));
+        assert!([&young, &quick, &drips].iter().all(|place| place.begin_message(&bounds)));
+        slow(&young, Duration::from_secs(4), 0);
+        slow(&quick, Duration::from_secs(600), 600 * (64 << 10));
+        let newcomer = from(4);
+        assert!(!newcomer.begin_message(&bounds), "nobody is slow yet");
+        slow(&drips, Duration::from_secs(6), 6 * 6_000);
+        drips.set_waits(false);
+        assert!(!newcomer.begin_message(&bounds), "it waits for the mailbox, not for its client");
+        drips.set_waits(true);
+        assert!(newcomer.begin_message(&bounds));
+        assert_eq!(drips.is_to_leave(), Some(Leave::GivesWay));
+        assert!(young.is_to_leave().is_none() && quick.is_to_leave().is_none());
+    }
+
+    #[test]
+    fn an_account_has_a_quarter_of_the_places_for_messages_and_strangers_leave_one_to_who_logged_in() {
+        let bounds = Bounds { strangers_percent: 100, sessions: 90, messages: 8, ..BOUNDS };
+        let places = Places::default();
+        let enter = |share, last| places.enter(share, address(last), &bounds).unwrap();
+        let member = |last: u8, account: u8| {
+            let place = enter(Share::Submission, last);
+            place.logged_in(MailboxId([account; 16]));
+            place
+        };
+        let own: Vec<Place> = (1..=3).map(|last| member(last, 1)).collect();
+        assert_eq!(own.iter().map(|place| place.begin_message(&bounds)).collect::<Vec<_>>(), [true, true, false]);
+        slow(&own[0], Duration::from_secs(6), 0);
+        assert!(own[2].begin_message(&bounds) && own[0].is_to_leave().is_some(), "its own gives way");
+        let strangers: Vec<Place> = (10..17).map(|last| enter(Share::Relay, last)).collect();
+        let began = strangers.iter().filter(|place| place.begin_message(&bounds)).count();
+        assert_eq!(began, 6);
+        let other = member(30, 2);
+        slow(&own[1], Duration::from_secs(60), 0);
+        slow(&strangers[0], Duration::from_secs(9), 0);
+        assert!(other.begin_message(&bounds) && own[1].is_to_leave().is_some(), "all are taken: of all the slowest");
+        assert!(strangers[6].begin_message(&bounds) && strangers[0].is_to_leave().is_some(), "of theirs");
     }
 
     #[tokio::test]

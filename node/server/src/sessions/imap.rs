@@ -158,7 +158,7 @@ impl Mailstore for Store {
             (Some(share()), Some(share()), Some(share()), Some(share()));
         self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
         if let Some(place) = &self.place {
-            place.logged_in();
+            place.logged_in(account.mailbox);
             self.login = Some(self.context.services.logged_in.enter(&account, place));
         }
         Ok(())
@@ -256,6 +256,9 @@ impl Mailstore for Store {
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        if let Some(place) = &self.place {
+            place.took(bytes.len());
+        }
         let directory = self.context.services.config().data_dir.clone();
         let budget = &self.context.budget;
         let spool = self.spool.get_or_insert_with(|| Spool::new(budget));

@@ -71,7 +71,7 @@ impl Maildrop for Store {
         self.context.turn.belongs_to(account.mailbox);
         self.mailbox = Some(MailboxSession::new(self.context.services.reach(), account.mailbox));
         if let Some(place) = &self.place {
-            place.logged_in();
+            place.logged_in(account.mailbox);
             self.login = Some(self.context.services.logged_in.enter(&account, place));
         }
         Ok(())

@@ -151,7 +151,7 @@ impl DeliveryAgent for Agent {
         let verified = credentials.verify(user, password, "submission", self.peer.ip()).await;
         let account = verified.map_err(refusals::login)?;
         if let Some(place) = &self.place {
-            place.logged_in();
+            place.logged_in(account.mailbox);
             self.login = Some(self.context.services.logged_in.enter(&account, place));
         }
         Ok(account.address)
@@ -172,6 +172,9 @@ impl DeliveryAgent for Agent {
     }
 
     fn receive(&mut self, bytes: &[u8]) {
+        if let Some(place) = &self.place {
+            place.took(bytes.len());
+        }
         let directory = self.context.services.config().data_dir.clone();
         let budget = &self.context.budget;
         let spool = self.spool.get_or_insert_with(|| Spool::new(budget));
