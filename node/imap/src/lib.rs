@@ -13,6 +13,7 @@ mod finding;
 mod folders;
 mod items;
 mod notify;
+mod narrowing;
 mod objectid;
 mod opened;
 mod outcome;
