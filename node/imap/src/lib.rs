@@ -13,7 +13,6 @@ mod finding;
 mod folders;
 mod items;
 mod notify;
-mod narrowing;
 mod objectid;
 mod opened;
 mod outcome;

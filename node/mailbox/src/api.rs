@@ -15,8 +15,6 @@ use crate::accepted::{
     AcceptedEnvelope, Diagnosis, QueueChange, QueueDecision, QueueOrigin, QueuedAsked, QueuedDetail, QueuedItem, Told,
 };
 use crate::flags::{Flags, KeywordSharing};
-pub use crate::limits::QuotaUsage;
-use crate::search_index::{SearchAnswer, SearchQuestion};
 pub use crate::folders::{
     FOLDER_NAME_MAX_BYTES, FOLDERS_MAX, FolderId, FolderInfo, FolderStatus, HIERARCHY_SEPARATOR, Listing, SpecialUse,
     Watching,
@@ -448,8 +446,6 @@ pub enum Command {
         /// Of each its HIGHESTMODSEQ as the session knows it.
         known: Vec<(FolderId, u64)>,
     },
-    /// About the index for searches.
-    Search(SearchQuestion),
 }
 
 /// Reads the command of a [`Command::Once`]. None is in another: each would take its part of the stack, and nobody writes
@@ -464,6 +460,15 @@ fn done_once<'de, D: Deserializer<'de>>(from: D) -> Result<Box<Command>, D::Erro
     let command = Box::deserialize(from);
     IS_IN_ONE.set(false);
     command
+}
+
+/// What a mailbox takes of its quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaUsage {
+    /// The bytes of all messages, each counted once however many places it has.
+    pub used_bytes: u64,
+    /// The most that they may have; None for no bound.
+    pub limit_bytes: Option<u64>,
 }
 
 /// A message as a session's view keeps it.
@@ -655,8 +660,6 @@ pub enum Answer {
     },
     /// To Statuses.
     Statuses(Vec<(FolderId, FolderStatus)>),
-    /// To Search.
-    Search(SearchAnswer),
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.

@@ -39,7 +39,6 @@ impl Command {
             | Command::CountDeleted { .. }
             | Command::Watch { .. }
             | Command::Statuses { .. }
-            | Command::Search(_)
             | Command::Accept { .. }
             | Command::DeliverQueued { .. }
             | Command::ReleaseQueued { .. }
@@ -72,7 +71,6 @@ impl Command {
             | Command::CountDeleted { .. }
             | Command::Watch { .. }
             | Command::Statuses { .. }
-            | Command::Search(_)
             | Command::QueueItems { .. }
             | Command::QueueItem { .. }
             | Command::QueueAsked { .. }

@@ -54,7 +54,6 @@ pub mod reads;
 mod records;
 pub mod reply;
 pub mod request;
-pub mod search_index;
 pub mod session;
 #[cfg(test)]
 mod session_tests;

@@ -145,7 +145,6 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }
         | Command::InMaildrop { .. }
-        | Command::Search(_)
         | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => return None,
     })

@@ -11,7 +11,6 @@ use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_mailbox::owner::{Lead, Own};
 use mailraft_mailbox::queue::errands::ErrandOutcome;
 use mailraft_mailbox::queue::outward::OutwardOutcome;
-use mailraft_mailbox::search_index::{SearchQuestion, filters_bytes};
 use mailraft_mailbox::{
     Command, CommandError, Detached, Mailbox, MailboxKey, MailboxOwner, Place, Position, Reply, SessionNumber,
     StoredRead,
@@ -114,11 +113,6 @@ const DECIDED_AT_ONCE_MAX: u64 = 2_000;
 #[rtype(result = "()")]
 pub struct SetQuota(pub Option<u64>);
 
-/// The mailbox is to forget its index for searches: others need its memory.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct DropIndex;
-
 /// The actor is to end if nobody uses it: others need its memory.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -128,8 +122,6 @@ pub struct MakeRoom;
 pub struct Held {
     memory: OfOne,
     bytes: AtomicUsize,
-    /// Of these its index for searches.
-    index_bytes: AtomicUsize,
     /// For copies that are under way.
     reserved: AtomicUsize,
     used: Mutex<(usize, Instant)>,
@@ -141,7 +133,6 @@ impl Held {
         Arc::new(Held {
             memory: memory.of_one(),
             bytes: AtomicUsize::new(0),
-            index_bytes: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
             used: Mutex::new((0, Instant::now())),
         })
@@ -150,29 +141,6 @@ impl Held {
     /// How many bytes it takes.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// How many of them its index for searches takes.
-    pub fn index_bytes(&self) -> usize {
-        self.index_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Whether an index may grow by so many bytes: mailboxes come first, and find a quarter of their memory free of indexes.
-    fn has_room_to_index(&self, bytes: usize) -> bool {
-        self.share.used().saturating_add(bytes) <= self.share.max() / 4 * 3
-    }
-
-    /// The index takes so many bytes now.
-    fn index_measured(&self, bytes: usize) {
-        let before = self.index_bytes.swap(bytes, Ordering::Relaxed);
-        metrics::gauge!("mailraft_search_index_bytes").increment(bytes as f64 - before as f64);
-        if bytes >= before {
-            self.bytes.fetch_add(bytes - before, Ordering::Relaxed);
-            self.share.take(bytes - before);
-        } else {
-            self.bytes.fetch_sub(before - bytes, Ordering::Relaxed);
-            self.share.give_back(before - bytes);
-        }
     }
 
     /// Since when no session has been attached to it; None while one is.
@@ -211,17 +179,6 @@ impl Held {
     fn measured(&self, bytes: usize) {
         self.bytes.store(bytes, Ordering::Relaxed);
         self.memory.set(bytes + self.reserved.load(Ordering::Relaxed));
-        let before = self.bytes.swap(bytes, Ordering::Relaxed);
-        self.share.take(bytes);
-        self.share.give_back(before);
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.give_reserved_back();
-        self.index_measured(0);
-        self.measured(0);
     }
 }
 
@@ -378,11 +335,9 @@ impl Kind for MailboxKind {
         ctx.run_interval(actor.kind.idle.check, |actor, ctx| {
             let changed = std::mem::take(&mut actor.kind.changed);
             let Some(owner) = actor.owner_if_here() else { return actor.kind.changed = changed };
-            let measured = changed.then(|| (owner.search_index_bytes(), owner.memory_bytes()));
-            let is_idle = owner.is_idle();
-            if let Some((index, all)) = measured {
-                actor.kind.held.index_measured(index);
-                actor.kind.held.measured(all);
+            let (bytes, is_idle) = (changed.then(|| owner.memory_bytes()), owner.is_idle());
+            if let Some(bytes) = bytes {
+                actor.kind.held.measured(bytes);
             }
             if !is_idle {
                 // What waits for its time may be due.
@@ -443,25 +398,10 @@ impl Handler<Ask> for MailboxActor {
             }
             return;
         }
-        let index_grows = match &command {
-            Command::Search(SearchQuestion::Add { filters }) => filters_bytes(filters),
-            _ => 0,
-        };
-        if index_grows > 0 && !self.kind.held.has_room_to_index(index_grows) {
-            if let Some(outbox) = self.kind.outboxes.get(&key) {
-                outbox.send(ToSession::Failed { id, error: CommandError::Overloaded });
-            }
-            return;
-        }
         let bytes = self.kind.held.bytes();
         self.kind.takes_long |= bytes > DECIDED_AT_ONCE_MAX_BYTES && command.may_change_more_than(DECIDED_AT_ONCE_MAX);
         let asked = mailraft_mailbox::owner::Ask { session: key, id, attempt, command };
         self.with_owner(ctx, move |owner, env, out| owner.ask(env, asked, out));
-        if index_grows > 0
-            && let Some(bytes) = self.owner_if_here().map(|owner| owner.search_index_bytes())
-        {
-            self.kind.held.index_measured(bytes);
-        }
     }
 }
 
@@ -508,15 +448,6 @@ impl Handler<TaskEnded<OutwardOutcome>> for MailboxActor {
     }
 }
 
-impl Handler<DropIndex> for MailboxActor {
-    type Result = ();
-
-    fn handle(&mut self, DropIndex: DropIndex, _: &mut Self::Context) {
-        self.owner().drop_search_index();
-        self.kind.held.index_measured(0);
-    }
-}
-
 impl Handler<MakeRoom> for MailboxActor {
     type Result = ();
 
@@ -534,31 +465,5 @@ impl Handler<SetQuota> for MailboxActor {
     fn handle(&mut self, SetQuota(quota): SetQuota, _: &mut Self::Context) {
         self.kind.quota_bytes = quota;
         self.owner().set_quota_bytes(quota);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_grows_only_where_mailboxes_leave_room_and_gives_its_memory_back() {
-        let share = Share::new(4_000);
-        let (held, other) = (Held::new(Arc::clone(&share)), Held::new(Arc::clone(&share)));
-        other.measured(1_000);
-        assert!(held.has_room_to_index(2_000) && !held.has_room_to_index(2_001));
-        held.measured(500);
-        held.index_measured(1_500);
-        assert_eq!((held.bytes(), held.index_bytes(), share.used()), (2_000, 1_500, 3_000));
-        assert!(!held.has_room_to_index(1));
-        // What is measured as a whole has the index in it.
-        held.measured(2_100);
-        held.index_measured(1_000);
-        assert_eq!((held.bytes(), share.used()), (1_600, 2_600));
-        held.index_measured(0);
-        assert_eq!((held.bytes(), held.index_bytes(), share.used()), (600, 0, 1_600));
-        held.index_measured(700);
-        drop(held);
-        assert_eq!(share.used(), 1_000);
     }
 }
