@@ -86,7 +86,8 @@ planted! {
     retry_not_looked_up: RetryNotLookedUp, [ExactlyOnce, Uncommitted, Flags, View, Atomic, Modseq, Stale], |_| {};
     apply_without_required: ApplyWithoutRequired, [ExactlyOnce, ReplicasAgree], large_bodies, jumps;
     stage_counts_at_once: StageCountsAtOnce, [ReplicasAgree, Atomic], |s| s.limits.entry_max_bytes = 3_000, panics;
-    flags_not_written: FlagsNotWritten, [Flags, Atomic, Uncommitted], |_| {};
+    // Nor is their MODSEQ: who looks at the message at a new owner may see that first.
+    flags_not_written: FlagsNotWritten, [Flags, Atomic, Uncommitted, Modseq], |_| {};
     event_overtakes_answer: EventOvertakesAnswer, [View, Modseq], |_| {};
     slot_never_freed: SlotNeverFreed, [Liveness], |_| {}, panics;
 
