@@ -231,6 +231,11 @@ impl AccountShare {
         self.account.max()
     }
 
+    /// Whether the account has so many bytes left of its part.
+    pub fn has(&self, bytes: usize) -> bool {
+        self.account.used().checked_add(bytes).is_some_and(|used| used <= self.account.max())
+    }
+
     /// Takes so many bytes for one thing, which may be larger than the account's part unless the account has such a thing
     /// already. None if there is no room.
     pub fn try_take_one(&self, bytes: usize) -> Option<Room> {

@@ -12,11 +12,11 @@ use mailraft_mailbox::owner::{Lead, Own};
 use mailraft_mailbox::queue::errands::ErrandOutcome;
 use mailraft_mailbox::queue::outward::OutwardOutcome;
 use mailraft_mailbox::{
-    Command, CommandError, Detached, Mailbox, MailboxKey, MailboxOwner, Place, Position, Reply, SessionNumber,
+    Command, CommandError, Detached, Mailbox, MailboxKey, MailboxOwner, Place, Position, Refusal, Reply, SessionNumber,
     StoredRead,
 };
 use mailraft_owner::Owner;
-use mailraft_storage::CommandId;
+use mailraft_storage::{CommandId, Index};
 
 use crate::lookups::{Uncertain, look_twice_before_no, look_up};
 use crate::memory::{GrowingShare, OfOne};
@@ -167,6 +167,22 @@ impl Held {
     fn may_not_grow(&self) -> bool {
         let share = self.memory.share();
         share.is_full() || (self.bytes() > share.max() / 2 && share.used() > share.max())
+    }
+
+    /// What that means for whoever wants to copy messages, or to move some.
+    fn no_room(&self, copies: bool) -> NoRoom {
+        let (bytes, max) = (self.bytes(), self.memory.share().max());
+        let operators = "whoever runs the server may give it more (limits.memory_bytes)";
+        if copies && bytes > max {
+            return NoRoom::Ever(format!(
+                "this mailbox has too many messages for this server's memory to copy any: delete some, or {operators}"
+            ));
+        }
+        let fits = (max.saturating_sub(bytes) / COPY_OF_ONE_BYTES).max(COPY_UNMEASURED_MAX as usize);
+        NoRoom::Ever(format!(
+            "too many messages at once for this server's memory: about {fits} of this mailbox can be copied or moved together; \
+             {operators}"
+        ))
     }
 
     /// Nothing is under way any more.
@@ -392,11 +408,15 @@ impl Handler<Ask> for MailboxActor {
         self.kind.last_used = Instant::now();
         self.kind.changed = true;
         // An earlier attempt may have been done, and then nobody is told that it was not.
-        if (attempt == 0 || self.owner().is_new(id)) && self.has_no_room_to_copy(&command) {
-            if let Some(outbox) = self.kind.outboxes.get(&key) {
-                outbox.send(ToSession::Failed { id, error: CommandError::Overloaded });
-            }
-            return;
+        if (attempt == 0 || self.owner().is_new(id))
+            && let Some(why) = self.has_no_room_to_copy(&command)
+        {
+            // Nothing was read.
+            let reply = match why {
+                NoRoom::Now => Reply::Failed { id, error: CommandError::Overloaded },
+                NoRoom::Ever(words) => Reply::Answer { id, result: Err(Refusal::Limit(words)), at: Index::default() },
+            };
+            return self.reply(key, reply);
         }
         let bytes = self.kind.held.bytes();
         self.kind.takes_long |= bytes > DECIDED_AT_ONCE_MAX_BYTES && command.may_change_more_than(DECIDED_AT_ONCE_MAX);
@@ -406,19 +426,36 @@ impl Handler<Ask> for MailboxActor {
 }
 
 impl MailboxActor {
-    /// Whether a command copies messages, and there is no room for it where mailboxes are in memory. A copy brings nothing
-    /// that a quota counts, so nothing else bounds how large it makes a mailbox.
-    fn has_no_room_to_copy(&mut self, command: &Command) -> bool {
+    /// Why there is no room for a command that copies messages where mailboxes are in memory, if there is none. A copy brings
+    /// nothing that a quota counts, so nothing else bounds how large it makes a mailbox.
+    fn has_no_room_to_copy(&mut self, command: &Command) -> Option<NoRoom> {
         let once = if let Command::Once { command, .. } = command { command.as_ref() } else { command };
-        let (Command::Copy { uids, .. } | Command::Move { uids, .. }) = once else { return false };
+        let (Command::Copy { uids, .. } | Command::Move { uids, .. }) = once else { return None };
+        let copies = matches!(once, Command::Copy { .. });
         if uids.len() <= COPY_UNMEASURED_MAX {
-            return matches!(once, Command::Copy { .. }) && self.kind.held.may_not_grow();
+            let refused = copies && self.kind.held.may_not_grow();
+            let alone = self.kind.held.bytes() > self.kind.held.memory.share().max();
+            return refused.then(|| if alone { self.kind.held.no_room(copies) } else { NoRoom::Now });
         }
         let bytes = self.owner().memory_bytes();
         self.kind.held.measured(bytes);
         let messages = usize::try_from(uids.len()).unwrap_or(usize::MAX).min(bytes / MESSAGE_TAKES_MIN_BYTES);
-        !self.kind.held.reserve(messages * COPY_OF_ONE_BYTES)
+        let takes = messages * COPY_OF_ONE_BYTES;
+        if self.kind.held.reserve(takes) {
+            return None;
+        }
+        let fits = bytes + takes <= self.kind.held.memory.share().max();
+        Some(if fits { NoRoom::Now } else { self.kind.held.no_room(copies) })
     }
+}
+
+/// Why messages are not copied or moved.
+#[derive(Debug, PartialEq, Eq)]
+enum NoRoom {
+    /// Other mailboxes take what there is.
+    Now,
+    /// It would not fit beside its own mailbox if there were no other: for the client.
+    Ever(String),
 }
 
 impl Handler<Detach> for MailboxActor {

@@ -504,35 +504,6 @@ async fn mailboxes_that_nobody_uses_leave_memory_for_others_and_those_in_use_sta
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_mailboxes_take_all_their_memory_nothing_is_copied_and_mail_still_comes() {
-    let node = Node::start(LIMITS).await;
-    let [mailbox, _] = node.mailboxes().await;
-    let mut session = node.attach(mailbox);
-    assert!(session.ask(node.id(), 0, node.append().await).await.0.is_ok());
-    let memory = Arc::clone(&node.services.memory.actors);
-    let max = memory.max();
-    memory.resize(memory.used() - 1);
-    let copy = || Command::Copy { folder: FolderId(1), uids: UidSet::from_iter([1]), to: "INBOX".into() };
-    for copies in [copy(), Command::Once { once: Once::default(), command: Box::new(copy()) }] {
-        let id = node.id();
-        session.link.ask(id, 0, copies.clone()).unwrap();
-        let heard = session.hear().await;
-        assert_eq!(heard, ToSession::Failed { id, error: CommandError::Overloaded });
-        // A session asks again: as long as nothing was done that is refused too.
-        session.link.ask(id, 1, copies.clone()).unwrap();
-        assert_eq!(session.hear().await, ToSession::Failed { id, error: CommandError::Overloaded });
-    }
-    assert!(session.ask(node.id(), 0, node.append().await).await.0.is_ok());
-    memory.resize(max);
-    let id = node.id();
-    assert!(matches!(session.ask(id, 0, copy()).await.0, Ok(Answer::Copied { .. })));
-    // What was done stays done, whatever room there is when it is asked for again.
-    memory.resize(memory.used() - 1);
-    assert!(matches!(session.ask(id, 1, copy()).await.0, Ok(Answer::Copied { .. })));
-    node.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_quota_holds_for_actors_that_run_are_being_loaded_or_start_later() {
     let over = Err(Refusal::OverQuota);
     let node = Node::start(LIMITS).await;

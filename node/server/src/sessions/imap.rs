@@ -137,7 +137,7 @@ impl Mailbox for Store {
         if let (Answer::Selected(selected), Some(opened)) = (&answer, &mut self.opened) {
             let (bytes, messages) = (VIEW_TIMES * answer_bytes(&answer), selected.messages.len());
             if !opened.try_become(bytes) {
-                let why = has_no_room(bytes, opened.share.part(), messages);
+                let why = has_no_room(bytes, &opened.share, messages);
                 // What came is dropped, and nothing is heard of the folder from now on.
                 mailbox.close_folder();
                 mailbox.ask(command_id(&self.context.services.cluster), Command::Unselect).await;
@@ -349,11 +349,18 @@ impl Drop for Taken {
     }
 }
 
-/// Why a folder of so many messages that takes so many bytes is not opened where an account has so many for that.
-fn has_no_room(bytes: usize, part_bytes: usize, messages: usize) -> Refusal {
-    if bytes <= part_bytes {
-        // Others are open.
+/// Why a folder of so many messages that takes so many bytes is not opened by an account with this share.
+fn has_no_room(bytes: usize, share: &AccountShare, messages: usize) -> Refusal {
+    let part_bytes = share.part();
+    if bytes <= part_bytes && share.has(bytes) {
+        // Those of others are open.
         return Refusal::Overloaded;
+    }
+    if bytes <= part_bytes {
+        return Refusal::Limit(
+            "your other sessions have folders open that leave no memory for one of this size: close one of them there"
+                .to_owned(),
+        );
     }
     Refusal::Limit(format!(
         "too many messages for this server's memory: the folder has {messages}, and about {} can be open: whoever runs it may give \
@@ -410,8 +417,13 @@ mod tests {
 
     #[test]
     fn a_folder_that_never_fits_into_memory_is_told_apart_from_a_bad_moment() {
-        assert_eq!(has_no_room(64 << 20, 64 << 20, 1_000_000), Refusal::Overloaded);
-        let never = has_no_room(64 << 20, 32 << 20, 1_000_000);
+        let of = |bytes: usize| SharedByAccounts::new(bytes, 1).of(MailboxId([1; 16]));
+        assert_eq!(has_no_room(64 << 20, &of(64 << 20), 1_000_000), Refusal::Overloaded);
+        let used = of(64 << 20);
+        assert!(used.try_take(1));
+        let own = has_no_room(64 << 20, &used, 1_000_000);
+        assert!(matches!(&own, Refusal::Limit(words) if words.starts_with("your other sessions")), "{own:?}");
+        let never = has_no_room(64 << 20, &of(32 << 20), 1_000_000);
         let words = "too many messages for this server's memory: the folder has 1000000, and about 500000 can be open: whoever runs \
                      it may give it more (limits.memory_bytes)";
         assert_eq!(never, Refusal::Limit(words.to_owned()));

@@ -69,16 +69,58 @@ async fn a_copy_of_many_messages_needs_memory_for_all_of_them_before_it_begins()
     }
     let memory = Arc::clone(&node.services.memory.actors);
     until("its memory is measured", || memory.used() > 1 << 20).await;
-    // There is room for a quarter of it.
+    // There is room for a quarter of it, and would be for no more without other mailboxes.
     memory.resize(memory.used() + (2 << 20));
-    let id = node.id();
-    session.link.ask(id, 0, copy(all.clone())).unwrap();
-    assert_eq!(session.hear().await, ToSession::Failed { id, error: CommandError::Overloaded });
+    let refused = session.ask(node.id(), 0, copy(all.clone())).await.0;
+    assert!(
+        matches!(&refused, Err(Refusal::Limit(words)) if words.starts_with("too many messages at once for this server's memory")),
+        "{refused:?}"
+    );
     let before = memory.used();
     session.ask(node.id(), 0, copy(UidSet::range(1, 1_001))).await.0.unwrap();
     // What was kept for it is given back, and what it made is measured.
     until("only the copies are counted", || memory.used() < before + (512 << 10)).await;
     memory.resize(memory.used() + (6 << 20));
+    let others = memory.of_one();
+    others.set(4 << 20);
+    let id = node.id();
+    session.link.ask(id, 0, copy(all.clone())).unwrap();
+    assert_eq!(session.hear().await, ToSession::Failed { id, error: CommandError::Overloaded }, "others have it now");
+    drop(others);
     session.ask(node.id(), 0, copy(all)).await.0.unwrap();
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_mailboxes_take_all_their_memory_nothing_is_copied_and_mail_still_comes() {
+    let node = Node::start(LIMITS).await;
+    let [mailbox, other] = node.mailboxes().await;
+    let mut session = node.attach(mailbox);
+    assert!(session.ask(node.id(), 0, node.append().await).await.0.is_ok());
+    let mut beside = node.attach(other);
+    assert!(beside.ask(node.id(), 0, node.append().await).await.0.is_ok());
+    let memory = Arc::clone(&node.services.memory.actors);
+    let max = memory.max();
+    memory.resize(memory.used() - 1);
+    let copy = || Command::Copy { folder: FolderId(1), uids: UidSet::from_iter([1]), to: "INBOX".into() };
+    for copies in [copy(), Command::Once { once: Once::default(), command: Box::new(copy()) }] {
+        let id = node.id();
+        session.link.ask(id, 0, copies.clone()).unwrap();
+        let heard = session.hear().await;
+        assert_eq!(heard, ToSession::Failed { id, error: CommandError::Overloaded });
+        // A session asks again: as long as nothing was done that is refused too.
+        session.link.ask(id, 1, copies.clone()).unwrap();
+        assert_eq!(session.hear().await, ToSession::Failed { id, error: CommandError::Overloaded });
+    }
+    assert!(session.ask(node.id(), 0, node.append().await).await.0.is_ok());
+    memory.resize(max);
+    let id = node.id();
+    assert!(matches!(session.ask(id, 0, copy()).await.0, Ok(Answer::Copied { .. })));
+    // What was done stays done, whatever room there is when it is asked for again.
+    memory.resize(1);
+    assert!(matches!(session.ask(id, 1, copy()).await.0, Ok(Answer::Copied { .. })));
+    let words = "this mailbox has too many messages for this server's memory to copy any: delete some, or whoever runs the server \
+                 may give it more (limits.memory_bytes)";
+    assert_eq!(session.ask(node.id(), 0, copy()).await.0, Err(Refusal::Limit(words.to_owned())));
     node.end().await;
 }
