@@ -12,7 +12,7 @@ use mailraft_storage::{DAMAGED_NODE_ADVICE, PartitionId, ReplicaId, Rows, StoreE
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
-use crate::actors::{self, ActorThreads, Registry};
+use crate::actors::{self, ActorThreads, CLIENTS_NICE, Registry, nicer_by};
 use crate::admin::{self, Admin};
 use crate::begun::Begun;
 use crate::config::{self, Config, RootKeyUse};
@@ -42,8 +42,6 @@ use crate::turns::Turns;
 use crate::{OpenStores, RowsBounds, Stores, confirmation, reload, sealed, standby};
 use mailraft_mailbox::queue::outward::PREDECESSOR_GRACE;
 
-/// The threads that clients' commands run on let those go first that replicate, sync and apply: by so much.
-const SESSIONS_NICE: i32 = 5;
 /// Leaders are handed over within this at shutdown; the rest elects anew.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// Sessions may finish what they are doing within this at shutdown.
@@ -106,7 +104,7 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
     let word_key = LinkKey::new(region::word_key(&config, root.as_ref())?);
     let stores = with_sums(stores, &config, root.as_ref(), open)?;
     // What nodes say to each other, timers and the admin server do not wait behind clients' commands.
-    let (node, clients) = (threads("node", 0)?, threads("sessions", SESSIONS_NICE)?);
+    let (node, clients) = (threads("node", 0)?, threads("sessions", CLIENTS_NICE)?);
     let actors = ActorThreads::start()?;
     let of_clients = clients.handle().clone();
     let result = node.block_on(live(
@@ -127,11 +125,7 @@ pub fn run(config: Config, config_path: &Path, open: &dyn OpenStores) -> Result<
 /// As many threads as there are processors, with what tokio needs, nicer by so much than the others of this process.
 fn threads(name: &str, nice: i32) -> Result<Runtime, RunError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // With no process given Linux takes the calling thread. Not being allowed to does no harm.
-    let begins = move || {
-        let _ = rustix::process::nice(nice);
-    };
-    let built = builder.enable_all().thread_name(name).on_thread_start(begins).build();
+    let built = builder.enable_all().thread_name(name).on_thread_start(move || nicer_by(nice)).build();
     built.map_err(|e| RunError(format!("threads can't be started: {e}")))
 }
 

@@ -21,4 +21,4 @@ pub use registry::{Limits, LocalLink, Registry};
 #[cfg(test)]
 pub use tasks::testing as tasks_testing;
 pub use tasks::{ErrandJob, OutwardJob, TaskJobs};
-pub use threads::ActorThreads;
+pub use threads::{ActorThreads, CLIENTS_NICE, nicer_by};
