@@ -267,7 +267,7 @@ impl Place {
         // The narrowest bound that is reached: whoever gives way is among those.
         let among: Option<&dyn Fn(&Seat) -> bool> = if count(&of_account) >= part.max(1) {
             Some(&of_account)
-        } else if count(&of_network) >= bounds.messages_per_address {
+        } else if table.networks.get(&seat.network).is_some_and(|of| of.senders >= bounds.messages_per_address) {
             Some(&of_network)
         } else if count(&of_kind) >= bounds.messages - part {
             Some(&of_kind)
