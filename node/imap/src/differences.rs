@@ -12,6 +12,8 @@ pub(crate) enum Difference {
     Removed(String),
     /// A folder has another name, and those below it too.
     Renamed { from: String, to: String },
+    /// A folder has another name since one above it has.
+    MovedAlong { from: String, to: String },
     /// There is a folder of this name.
     Made(String),
     /// A subscription to this name began or ended.
@@ -40,6 +42,7 @@ pub(crate) fn differences<'k>(
     let mut lost = BTreeSet::new();
     // What is below moves along, and may have to move back. Past this whatever waits goes, and comes again.
     let mut renames_left = 2 * names.len();
+    let mut moved_along = BTreeSet::new();
     loop {
         // Levels before what is below them.
         let waits: Vec<String> =
@@ -49,10 +52,18 @@ pub(crate) fn differences<'k>(
         for from in &waits {
             let Some(to) = names.get(from).map(|id| now[id]).filter(|to| to != from) else { continue };
             let is_told = tells(from, to);
-            if renames_left > 0 && rename(&mut names, from, to, is_told) {
-                any = true;
-                renames_left -= 1;
-                all.extend(is_told.then(|| Difference::Renamed { from: from.clone(), to: to.to_owned() }));
+            if renames_left == 0 {
+                continue;
+            }
+            let Some(below) = rename(&mut names, from, to, is_told) else { continue };
+            any = true;
+            renames_left -= 1;
+            all.extend(is_told.then(|| Difference::Renamed { from: from.clone(), to: to.to_owned() }));
+            for (from, to, id) in below {
+                // One that is to move on has its own line then.
+                if now[&id] == to && moved_along.insert(id) {
+                    all.push(Difference::MovedAlong { from, to });
+                }
             }
         }
         if !any {
@@ -63,12 +74,17 @@ pub(crate) fn differences<'k>(
     (all, lost)
 }
 
-/// Renames a folder, with what is below it if that moves along; false, and nothing is renamed, if one of the new names is
-/// another folder's.
-fn rename(names: &mut BTreeMap<String, FolderId>, from: &str, to: &str, with_below: bool) -> bool {
+/// Renames a folder, with what is below it if that moves along: what was renamed below it. None, and nothing is renamed, if one
+/// of the new names is another folder's.
+fn rename(
+    names: &mut BTreeMap<String, FolderId>,
+    from: &str,
+    to: &str,
+    with_below: bool,
+) -> Option<Vec<(String, String, FolderId)>> {
     let below = format!("{from}{HIERARCHY_SEPARATOR}");
     if with_below && to.starts_with(&below) {
-        return false;
+        return None;
     }
     let mut moved: Vec<(String, String)> = vec![(from.to_owned(), to.to_owned())];
     if with_below {
@@ -77,12 +93,18 @@ fn rename(names: &mut BTreeMap<String, FolderId>, from: &str, to: &str, with_bel
     }
     let moves = |name: &str| name == from || with_below && name.starts_with(&below);
     if moved.iter().any(|(_, new)| names.contains_key(new) && !moves(new)) {
-        return false;
+        return None;
     }
-    let moved: Vec<(String, FolderId)> =
-        moved.into_iter().filter_map(|(old, new)| Some((new, names.remove(&old)?))).collect();
-    names.extend(moved);
-    true
+    let mut moved: Vec<(String, String, FolderId)> = moved
+        .into_iter()
+        .filter_map(|(old, new)| {
+            let id = names.remove(&old)?;
+            Some((old, new, id))
+        })
+        .collect();
+    names.extend(moved.iter().map(|(_, new, id)| (new.clone(), *id)));
+    moved.remove(0);
+    Some(moved)
 }
 
 #[cfg(test)]
@@ -108,6 +130,7 @@ mod tests {
         let brief = |difference: &Difference| match difference {
             Difference::Removed(name) => format!("-{name}"),
             Difference::Renamed { from, to } => format!("{from}>{to}"),
+            Difference::MovedAlong { from, to } => format!("~{from}>{to}"),
             Difference::Made(_) | Difference::Subscription(_) => unreachable!("these are not of names that are known"),
         };
         let lost = lost.iter().map(|id| format!("+{}", id.0));
@@ -122,7 +145,7 @@ mod tests {
             (&[(1, "a"), (2, "b")], &[(1, "b"), (2, "a")], "-a b>a +1"),
             (&[(1, "a"), (2, "b"), (3, "c")], &[(1, "b"), (2, "c"), (3, "a")], "-a c>a b>c +1"),
             (&[(1, "a"), (2, "b")], &[(1, "b")], "-b a>b"),
-            (&[(1, "a"), (2, "a/x")], &[(1, "z"), (2, "z/x")], "a>z"),
+            (&[(1, "a"), (2, "a/x")], &[(1, "z"), (2, "z/x")], "a>z ~a/x>z/x"),
             (&[(1, "a"), (2, "a/x")], &[(1, "z"), (2, "a/x")], "a>z z/x>a/x"),
             (&[(1, "a"), (2, "a/x"), (3, "z")], &[(1, "z"), (2, "z/x"), (3, "a")], "a/x>z/x -a z>a a/x>z/x +1"),
             (&[(1, "a")], &[(1, "a/b")], "-a +1"),
@@ -162,6 +185,9 @@ mod tests {
                         for (name, id) in moved {
                             prop_assert!(names.insert(name.clone(), id).is_none(), "{name} is another's");
                         }
+                    }
+                    Difference::MovedAlong { from, to } => {
+                        prop_assert!(names.contains_key(&to) && from.rsplit('/').next() == to.rsplit('/').next());
                     }
                     Difference::Made(_) | Difference::Subscription(_) => unreachable!("these are told elsewhere"),
                 }

@@ -255,12 +255,16 @@ impl Notify {
         *compares || !changes.is_empty() || !folders.is_empty()
     }
 
-    /// The open folder is this one from here on. What happened while one was open was told otherwise, or not at all.
+    /// The open folder is this one from here on. What happened while one was open was told otherwise; where it was not told at
+    /// all, how the folder is now that it is open no more is told.
     pub fn opens(&mut self, folder: Option<FolderId>) {
         if self.open != folder
             && let Some(before) = std::mem::replace(&mut self.open, folder)
         {
             self.forget_counts(before);
+            if !self.selected.messages {
+                self.happens(before, Happened::Messages);
+            }
         }
     }
 
@@ -586,6 +590,7 @@ mod tests {
         let expected = [
             Difference::Removed("gone".into()),
             renamed("a", "z"),
+            Difference::MovedAlong { from: "a/b".into(), to: "z/b".into() },
             renamed("z/c", "d"),
             Difference::Removed("x".into()),
             renamed("y", "x"),
@@ -631,7 +636,10 @@ mod tests {
             assert_eq!(all.to_count(all.all().into_iter()), [(id, 15)]);
             all.opens(Some(id));
             assert_eq!(all.to_count(all.all().into_iter()), []);
+            assert!(!all.has_pending());
             all.opens(None);
+            let pending = all.take_pending();
+            assert_eq!(pending.folders, BTreeMap::from([(id, Messages)]), "it heard nothing of it while it was open");
             assert_eq!(
                 all.to_count(all.all().into_iter()),
                 [(id, 0)],

@@ -154,7 +154,8 @@ pub(crate) async fn tell_progress<S: Mailstore, O: Output>(
 }
 
 /// Closes the open folder.
-pub(crate) async fn close<S: Mailstore>(state: &mut State, store: &mut S) {
+pub(crate) async fn close<S: Mailstore, O: Output>(state: &mut State, store: &mut S, out: &mut Out<O>) {
+    state.say_gone_before_leaving(out).await;
     state.view = None;
     state.saved = UidSet::new();
     store.close_folder();

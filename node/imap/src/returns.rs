@@ -39,6 +39,7 @@ impl Returns {
                 "ALL" => returns.all = true,
                 "COUNT" => returns.count = true,
                 "SAVE" => returns.save = true,
+                "PARTIAL" if returns.partial.is_some() => return wrong("PARTIAL is there twice"),
                 "PARTIAL" => {
                     c.space()?;
                     returns.partial = Some(c.partial_range()?);

@@ -259,23 +259,25 @@ impl State {
         self.view.as_ref().map_or(0, |view| view.told_modseq(tells))
     }
 
+    /// The open folder is left. Expunges that waited for a command that allows them are told to whoever counts on that: who is
+    /// notified hears nothing more of them (RFC 5465, section 6.1.2), and who keeps what it knows by a MODSEQ may have been told
+    /// one that is behind them, so that it would not be told when it comes again (RFC 7162, section 3.2).
+    pub(crate) async fn say_gone_before_leaving<O: Output>(&mut self, out: &mut Out<O>) {
+        let by_uid = self.enabled >= Enabled::QResync || self.uid_only;
+        let counts_on_it = by_uid || self.notify.as_ref().is_some_and(|notify| notify.selected.messages);
+        if let Some(view) = self.view.as_mut().filter(|view| counts_on_it && !view.deleted) {
+            say_gone(view, |_| true, by_uid, out).await;
+        }
+    }
+
     /// Tells what waits in the view, in portions; expunges only where they are allowed.
     pub(crate) async fn say_news<O: Output>(&mut self, expunges: bool, out: &mut Out<O>) {
         let (enabled, telling, wanted) = (self.enabled, self.telling(), self.wanted());
         let own = &self.own;
         let Some(view) = self.view.as_mut().filter(|view| !view.deleted) else { return };
-        let tells_gone = |uid| wanted.messages || own.contains(uid);
-        if expunges && (enabled >= Enabled::QResync || self.uid_only) {
-            let vanished = view.take_vanished(tells_gone);
-            if !vanished.is_empty() {
-                out.line(&format!("* VANISHED {vanished}"));
-                out.pass_on().await;
-            }
-        } else if expunges {
-            for number in view.take_expunged(tells_gone) {
-                out.line(&format!("* {number} EXPUNGE"));
-                out.pass_on().await;
-            }
+        if expunges {
+            let by_uid = enabled >= Enabled::QResync || self.uid_only;
+            say_gone(view, |uid| wanted.messages || own.contains(uid), by_uid, out).await;
         }
         if wanted.messages || view.has_added(own) {
             let new = view.tell_added(telling, &mut out.bytes);
@@ -288,5 +290,21 @@ impl State {
             out.pass_on().await;
         }
         view.settle();
+    }
+}
+
+/// Tells which messages are gone.
+async fn say_gone<O: Output>(view: &mut View, tells: impl Fn(u32) -> bool, by_uid: bool, out: &mut Out<O>) {
+    if by_uid {
+        let vanished = view.take_vanished(tells);
+        if !vanished.is_empty() {
+            out.line(&format!("* VANISHED {vanished}"));
+            out.pass_on().await;
+        }
+        return;
+    }
+    for number in view.take_expunged(tells) {
+        out.line(&format!("* {number} EXPUNGE"));
+        out.pass_on().await;
     }
 }

@@ -32,6 +32,6 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
             highest_modseq = format!("[HIGHESTMODSEQ {}] ", modseq.min(state.told_modseq()));
         }
     }
-    close(state, store).await;
+    close(state, store, out).await;
     Ok(Done::Ok(format!("{highest_modseq}CLOSE done")))
 }

@@ -130,6 +130,9 @@ fn parse(c: &mut Cursor<'_>) -> Read<Wanted> {
     c.space()?;
     if c.peek() == Some(b'(') {
         c.open()?;
+        if c.peek() == Some(b')') {
+            return wrong("a pattern is missing");
+        }
         while !c.close() {
             wanted.patterns.push(whole(&reference, &c.pattern()?)?);
             let bytes: usize = wanted.patterns.iter().map(String::len).sum();

@@ -80,7 +80,7 @@ async fn run<S: Mailstore, O: Output>(
 ) -> Outcome {
     match name {
         "CAPABILITY" => return capability::run(state, c, out),
-        "LOGOUT" => return logout::run(c),
+        "LOGOUT" => return logout::run(state, c, out).await,
         "ID" => return id::run(c, out),
         "NOOP" => return noop::noop(state, c, store).await,
         "STARTTLS" => return starttls::run(state, c),
@@ -99,7 +99,7 @@ async fn run<S: Mailstore, O: Output>(
         "IDLE" => idle::run(c, store).await,
         "SELECT" => select::run(state, c, Access::ReadWrite, store, out).await,
         "EXAMINE" => select::run(state, c, Access::ReadOnly, store, out).await,
-        "UNSELECT" => unselect::run(state, c, store).await,
+        "UNSELECT" => unselect::run(state, c, store, out).await,
         "CLOSE" => close::run(state, c, store, out).await,
         "COMPRESS" => compress::run(state, c, store),
         "LIST" => list::run(state, c, store, out).await,

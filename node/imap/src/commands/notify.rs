@@ -312,15 +312,11 @@ fn change_lines(notify: &Notify, news: &ListNews, state: &State) -> Vec<String> 
         ListChange::Made | ListChange::Removed(_) => lines.extend(names(&news.name).then(|| print(&news.name, None))),
         ListChange::Renamed { from, below } => {
             let was = |name: &str| notify.events(name, false).names || notify.events(name, true).names;
-            let mut told: Option<&str> = None;
+            // Of each, also where it moved along with one above it (RFC 5465, section 5.4).
             for listing in std::iter::once(&news.name).chain(below) {
-                let name = listing.line.name.as_str();
-                // What is below a folder moves along with it, where the client is told of that.
-                let goes_along = told.is_some_and(|told| is_below(name, told));
-                let old = format!("{from}{}", &name[news.name.line.name.len()..]);
-                if !goes_along && (was(&old) || names(listing)) {
+                let old = format!("{from}{}", &listing.line.name[news.name.line.name.len()..]);
+                if was(&old) || names(listing) {
                     lines.push(print(listing, Some(&old)));
-                    told = Some(name);
                 }
             }
         }
@@ -370,6 +366,12 @@ fn difference_lines(notify: &Notify, differences: &[Difference], list: &[FolderI
                     told.insert(to.as_str());
                 }
             }
+            Difference::MovedAlong { from, to } => {
+                if names(from) || names(to) {
+                    lines.push(print(to, Some(from)));
+                    told.insert(to.as_str());
+                }
+            }
             Difference::Made(name) => {
                 above.extend(parent(name));
                 if names(name) {
@@ -400,10 +402,6 @@ fn response(state: &State, attributes: &[&str], name: &str, old: Option<&str>) -
 
 fn parent(name: &str) -> Option<&str> {
     name.rsplit_once(HIERARCHY_SEPARATOR).map(|(above, _)| above)
-}
-
-fn is_below(name: &str, above: &str) -> bool {
-    name.strip_prefix(above).is_some_and(|rest| rest.starts_with(HIERARCHY_SEPARATOR))
 }
 
 /// What was heard up to the answer of a question, and behind it.

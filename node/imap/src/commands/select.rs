@@ -43,7 +43,7 @@ pub(crate) async fn run<S: Mailstore, O: Output>(
     c.end()?;
     // Whatever comes of it, the folder that was open is closed.
     if state.view.is_some() {
-        close(state, store).await;
+        close(state, store, out).await;
         out.line("* OK [CLOSED] the folder that was open is closed");
     }
     let name = print::folder(&folder, state.spelling());
