@@ -134,6 +134,7 @@ pub(crate) fn modseq_of(answer: &Result<Answer, Refusal>) -> Option<u64> {
             | Answer::SaveDates(_)
             | Answer::Statuses(_)
             | Answer::Quota(_)
+            | Answer::Search(_)
             | Answer::Counted(_)
             | Answer::Accepted { .. }
             | Answer::QueueItems(_)

@@ -29,7 +29,7 @@ struct Asked {
     times: u32,
 }
 
-const ASKED: [Asked; 15] = [
+const ASKED: [Asked; 16] = [
     Asked { name: "STATUS", commands: &["STATUS INBOX (MESSAGES UNSEEN UIDNEXT SIZE)"], times: 100 },
     Asked { name: "SELECT", commands: &["SELECT INBOX"], times: 20 },
     Asked { name: "FETCH 1:* (FLAGS)", commands: &["FETCH 1:* (FLAGS)"], times: 10 },
@@ -40,7 +40,8 @@ const ASKED: [Asked; 15] = [
     },
     Asked { name: "SEARCH UNSEEN", commands: &["SEARCH UNSEEN"], times: 20 },
     Asked { name: "SEARCH SUBJECT", commands: &["SEARCH SUBJECT nowhere"], times: 3 },
-    Asked { name: "SEARCH BODY", commands: &["SEARCH BODY nowhere"], times: 2 },
+    Asked { name: "SEARCH BODY, the first", commands: &["SEARCH BODY nowhere"], times: 1 },
+    Asked { name: "SEARCH BODY, later", commands: &["SEARCH BODY elsewhere", "SEARCH TEXT anybody"], times: 10 },
     Asked { name: "SORT (REVERSE ARRIVAL)", commands: &["SORT (REVERSE ARRIVAL) UTF-8 ALL"], times: 10 },
     Asked { name: "SORT (SUBJECT DATE)", commands: &["SORT (SUBJECT DATE) UTF-8 ALL"], times: 3 },
     Asked { name: "THREAD REFERENCES", commands: &["THREAD REFERENCES UTF-8 ALL"], times: 3 },

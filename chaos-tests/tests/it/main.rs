@@ -24,6 +24,7 @@ mod regions;
 mod reports;
 mod rfc;
 mod rows;
+mod searches;
 mod secrecy;
 mod sender_auth;
 mod sending;

@@ -7,6 +7,7 @@ use mailraft_mailbox::api::{FetchWhat, Fetched, FetchedContent, FetchedHeader, M
 use mailraft_mailbox::{Command, SystemFlag, UidSet};
 use mailraft_message::body_search::PIECE_MAX_BYTES;
 use mailraft_message::date::DAY_SECONDS;
+use mailraft_message::grams::Grams;
 use mailraft_message::query::{Known, Metadata, Needs, TEXTS_MAX, Verdict};
 use mailraft_message::search::Charset;
 use mailraft_message::{BodySearch, Part, Query};
@@ -14,6 +15,7 @@ use mailraft_protocol::{BodyReader, Out, Output, Refusal};
 use mailraft_storage::entry::versioned_decode;
 
 use crate::cursor::{Cursor, MessageSet};
+use crate::narrowing::Narrowing;
 use crate::opened::{fetched, missed_since, save_dates, tell_progress, view};
 use crate::outcome::{Done, uid_required};
 use crate::search_key::{self, Fact};
@@ -148,6 +150,21 @@ pub(crate) async fn find<S: Mailstore, O: Output>(
             Verdict::Needs(_) => maybe.push(uid),
         }
     }
+    let mut narrowing = Narrowing::default();
+    let mut lacks = Vec::new();
+    if !query.looked_for().is_empty() && !maybe.is_empty() {
+        narrowing = Narrowing::ask(folder, &query.looked_for(), store).await;
+        for uid in std::mem::take(&mut maybe) {
+            store.breathe().await?;
+            let Some(seen) = seen(uid) else { continue };
+            narrowing.lacks(uid, &mut lacks);
+            match query.judge(&Known::default().lacking(&lacks), |fact| seen.has(fact)) {
+                Verdict::Match => found.push(uid),
+                Verdict::NoMatch => {}
+                Verdict::Needs(_) => maybe.push(uid),
+            }
+        }
+    }
     let what = FetchWhat { content: true, header: query.needs() >= Some(Needs::Header) };
     let words = query.words();
     let mut bodies = BodyReader::default();
@@ -164,7 +181,8 @@ pub(crate) async fn find<S: Mailstore, O: Output>(
             let uid = message.state.uid;
             let Some(seen) = seen(uid) else { continue };
             let Ok(long_header) = long_header(message, &mut bodies, store).await? else { continue };
-            match query.judge(&known(message, long_header.as_deref()), |fact| seen.has(fact)) {
+            narrowing.lacks(uid, &mut lacks);
+            match query.judge(&known(message, long_header.as_deref()).lacking(&lacks), |fact| seen.has(fact)) {
                 Verdict::Match => found.push(uid),
                 Verdict::NoMatch => {}
                 Verdict::Needs(_) => unread.extend(message.content.as_ref().map(|content| (message, content))),
@@ -179,17 +197,24 @@ pub(crate) async fn find<S: Mailstore, O: Output>(
                 let uid = message.state.uid;
                 let (Some(seen), Some(header)) = (seen(uid), &message.header) else { continue };
                 let root = structure(header)?;
-                let Some(held) = search_body(&words, content, &root, &mut bodies, store).await? else { continue };
+                let noted = narrowing.grams_of(uid);
+                let Some(searched) = search_body(&words, content, &root, noted, &mut bodies, store).await? else {
+                    continue;
+                };
                 let Ok(long_header) = long_header(message, &mut bodies, store).await? else { continue };
                 let mut known = known(message, long_header.as_deref());
-                known.searched(held);
+                known.searched(searched.held);
                 if query.judge(&known, |fact| seen.has(fact)) == Verdict::Match {
                     found.push(uid);
+                }
+                if searched.is_noted {
+                    narrowing.read(content.email, known.header_text(), store).await;
                 }
             }
             at = upto;
         }
     }
+    narrowing.bring(store).await;
     found.sort_unstable();
     Ok(Some(found))
 }
@@ -261,19 +286,34 @@ fn known<'a>(fetched: &'a Fetched, long_header: Option<&'a [u8]>) -> Known<'a> {
     }
 }
 
-/// Which of the words a message's body holds. None if the message is no more.
+/// What a search of a body came to.
+struct Searched {
+    /// Which of the words it holds.
+    held: Vec<bool>,
+    /// All its grams were noted.
+    is_noted: bool,
+}
+
+/// Looks for words in a message's body, and notes its grams where that is wanted. None if the message is no more.
 async fn search_body<S: Mailstore>(
     words: &[&str],
     content: &FetchedContent,
     root: &Part,
+    noted: Option<&mut Grams>,
     bodies: &mut BodyReader,
     store: &mut S,
-) -> Result<Option<Vec<bool>>, Done> {
+) -> Result<Option<Searched>, Done> {
+    let is_noting = noted.is_some();
     let mut search = BodySearch::new(words, root);
+    if let Some(grams) = noted {
+        // Of one chunk the rest is there already. More is not read for the index alone.
+        search = search.noting(grams, content.chunks == 1);
+    }
     while let Some(wanted) = search.wants() {
         let Some(piece) = bodies.piece(content, wanted, store).await? else { return Ok(None) };
         search.take(&piece[..piece.len().min(PIECE_MAX_BYTES)]);
         store.breathe().await?;
     }
-    Ok(Some(search.into_found()))
+    let is_noted = is_noting && search.is_whole();
+    Ok(Some(Searched { held: search.into_found(), is_noted }))
 }

@@ -12,6 +12,7 @@ mod differences;
 mod finding;
 mod folders;
 mod items;
+mod narrowing;
 mod notify;
 mod objectid;
 mod opened;

@@ -14,16 +14,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::accepted::{
     AcceptedEnvelope, Diagnosis, QueueChange, QueueDecision, QueueOrigin, QueuedAsked, QueuedDetail, QueuedItem, Told,
 };
+pub use crate::email_id::EmailId;
 use crate::flags::{Flags, KeywordSharing};
 pub use crate::folders::{
     FOLDER_NAME_MAX_BYTES, FOLDERS_MAX, FolderId, FolderInfo, FolderStatus, HIERARCHY_SEPARATOR, Listing, SpecialUse,
     Watching,
 };
+pub use crate::limits::QuotaUsage;
+use crate::search_index::{SearchAnswer, SearchQuestion};
 use crate::uids::UidSet;
-
-/// The immutable id of a message's content.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct EmailId(pub [u8; 16]);
 
 /// A POP3 session that has the maildrop to itself, or wants it: 128 random bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -446,6 +445,8 @@ pub enum Command {
         /// Of each its HIGHESTMODSEQ as the session knows it.
         known: Vec<(FolderId, u64)>,
     },
+    /// About the index for searches.
+    Search(SearchQuestion),
 }
 
 /// Reads the command of a [`Command::Once`]. None is in another: each would take its part of the stack, and nobody writes
@@ -460,15 +461,6 @@ fn done_once<'de, D: Deserializer<'de>>(from: D) -> Result<Box<Command>, D::Erro
     let command = Box::deserialize(from);
     IS_IN_ONE.set(false);
     command
-}
-
-/// What a mailbox takes of its quota.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuotaUsage {
-    /// The bytes of all messages, each counted once however many places it has.
-    pub used_bytes: u64,
-    /// The most that they may have; None for no bound.
-    pub limit_bytes: Option<u64>,
 }
 
 /// A message as a session's view keeps it.
@@ -660,6 +652,8 @@ pub enum Answer {
     },
     /// To Statuses.
     Statuses(Vec<(FolderId, FolderStatus)>),
+    /// To Search.
+    Search(SearchAnswer),
 }
 
 /// Why the mailbox does not do it. Results like answers: kept under the command's id.

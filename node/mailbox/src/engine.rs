@@ -22,11 +22,12 @@ use crate::load::{OpenBody, load};
 use crate::notice::News;
 use crate::plant::{self, Fault};
 use crate::queue::items::Items;
-use crate::reads::{Claims, Counted, ReadAnswer, StoredRead, read};
+use crate::reads::{Claims, Counted, ReadAnswer, StoredRead, narrow, read};
 use crate::records::{
     self, FolderRow, MailboxKey, StageId, chunk_key, content_key, counters_key, encode, encode_result, folder_key,
     open_body_key, repeat_key, seal_result,
 };
+use crate::search_index::{GramSeed, SearchAnswer, SearchIndex, SearchQuestion, is_within_bounds};
 use crate::sizes::command_bytes;
 use crate::stage::{Staged, bury, sweep};
 use crate::state::State;
@@ -58,6 +59,7 @@ pub struct Mailbox {
     counted: Counted,
     staged: Option<Box<Staged>>,
     open: VecDeque<OpenBody>,
+    search_index: SearchIndex,
 }
 
 /// An entry while it is decided, and until its verdict.
@@ -128,6 +130,7 @@ impl Mailbox {
             counted: Counted::new(),
             staged: None,
             open: loaded.open,
+            search_index: SearchIndex::default(),
         })
     }
 
@@ -149,12 +152,51 @@ impl Mailbox {
             let usage = QuotaUsage { used_bytes: self.usage_bytes(), limit_bytes: self.cx.quota_bytes };
             return Read::Answered(Ok(Answer::Quota(usage)), self.position);
         }
-        match read(&self.state, &self.cx.place, (&mut self.claims, &mut self.counted), command) {
+        let answer = match command {
+            Command::Search(question) => self.search(question),
+            _ => read(&self.state, &self.cx.place, (&mut self.claims, &mut self.counted), command),
+        };
+        match answer {
             ReadAnswer::Now(answer) => Read::Answered(answer, self.position),
             ReadAnswer::Stored(kind) => {
                 Read::Stored(StoredRead::new(self.cx.place, self.cx.key.clone(), self.position, kind))
             }
         }
+    }
+
+    /// What is asked about the index. Whatever becomes of it, no message is found or not found for it.
+    fn search(&mut self, question: &SearchQuestion) -> ReadAnswer {
+        if !is_within_bounds(question) {
+            return ReadAnswer::Now(Err(Refusal::Limit(
+                "too much is asked of the index at once, or by another version".to_owned(),
+            )));
+        }
+        match question {
+            SearchQuestion::Key { .. } => {
+                let seed = GramSeed::of(&self.cx.key.key);
+                ReadAnswer::Now(Ok(Answer::Search(SearchAnswer::Key(seed))))
+            }
+            SearchQuestion::Narrow { folder, texts } => narrow(&self.state, &self.search_index, *folder, texts),
+            SearchQuestion::Add { filters } => {
+                for (email, filter) in filters {
+                    // What is gone leaves nothing behind.
+                    if self.state.email(*email).is_some() && self.search_index.add(*email, filter.clone()).is_err() {
+                        return ReadAnswer::Now(Err(Refusal::Limit("the index is full".to_owned())));
+                    }
+                }
+                ReadAnswer::Now(Ok(Answer::Done))
+            }
+        }
+    }
+
+    /// What the index for searches takes in memory, roughly, in bytes.
+    pub fn search_index_bytes(&self) -> usize {
+        self.search_index.memory_bytes()
+    }
+
+    /// Forgets the index for searches: others need its memory.
+    pub fn drop_search_index(&mut self) {
+        self.search_index.clear();
     }
 
     /// Whether one of these messages is in the mailbox.
@@ -165,7 +207,11 @@ impl Mailbox {
     /// What it takes in memory, roughly, in bytes.
     pub fn memory_bytes(&self) -> usize {
         let counted = self.counted.len() * size_of::<(FolderId, u32, FolderStatus)>();
-        size_of::<Self>() + self.state.memory_bytes() + self.cx.heard.memory_bytes() + counted
+        size_of::<Self>()
+            + self.state.memory_bytes()
+            + self.cx.heard.memory_bytes()
+            + counted
+            + self.search_index.memory_bytes()
     }
 
     /// The bytes of all messages, each counted once: what a quota bounds.
@@ -197,6 +243,11 @@ impl Mailbox {
             "MODSEQ never falls"
         );
         self.state = next;
+        for email in std::mem::take(&mut self.state.released) {
+            if self.state.email(email).is_none() {
+                self.search_index.remove(email);
+            }
+        }
         let state = &self.state;
         self.cx.heard.keep_those_in(state);
         // A claim that is saved now, or whose folder is gone, needs no place in memory.

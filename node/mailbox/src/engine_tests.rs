@@ -11,11 +11,12 @@ use mailraft_storage::memory::MemoryRows;
 use mailraft_storage::seal::Key;
 use mailraft_storage::{Env, Epoch, Index, MailboxId, RowBatch, Rows, StoreError, Table, UnixMillis, Verdict};
 
-use crate::api::{Answer, Change, Command, FetchWhat, READ_CHUNKS_MAX, Refusal, StoreMode};
+use crate::api::{Answer, Change, Command, EmailId, FetchWhat, READ_CHUNKS_MAX, Refusal, StoreMode};
 use crate::flags::{Flags, SystemFlag};
 use crate::harness::{ALL, World, append, create, deliver, new_message, stored_uid};
 use crate::limits::{BATCH_MAX_BYTES, OPEN_BODY_MAX_MILLIS};
 use crate::reads::COUNTED_MAX;
+use crate::search_index::{Filter, MATCHER, NARROWED_TEXTS_MAX, PLACES, SearchAnswer, SearchQuestion};
 use crate::{Mailbox, MailboxKey, Place, Read, SessionNumber, Submitted, UidSet, chunk_key, open_body_key};
 
 fn flag(folder: crate::api::FolderId, uids: UidSet, flag: SystemFlag) -> Command {
@@ -576,4 +577,73 @@ fn what_many_ask_after_one_change_is_counted_once() {
         world.run(Command::Statuses { known: vec![(id, 0)] }).unwrap();
     }
     assert!(world.mailbox.engine_mut().counted().len() <= COUNTED_MAX, "what is kept is bounded");
+}
+
+#[test]
+fn a_filter_is_the_messages_own_and_goes_with_its_last_place() {
+    let mut world = World::new();
+    for n in 0..3 {
+        world.append("INBOX", &n.to_string());
+    }
+    let (inbox, archive) = (world.id("INBOX"), world.id("Archive"));
+    let what = FetchWhat { content: true, header: false };
+    let fetch = Command::Fetch { folder: inbox, uids: ALL(), what };
+    let Ok(Answer::Fetched(fetched)) = world.run(fetch) else { panic!() };
+    let emails: Vec<EmailId> = fetched.iter().filter_map(|message| Some(message.content.as_ref()?.email)).collect();
+    let filter = |place: usize| {
+        let mut marks = vec![0; PLACES / 64];
+        marks[place / 64] |= 1 << (place % 64);
+        Filter::of(&marks)
+    };
+    let add = |filters: Vec<(EmailId, Filter)>| Command::Search(SearchQuestion::Add { filters });
+    let narrow = |world: &mut World, folder| {
+        // What nobody has, what all have, and a text too short to tell.
+        let texts = vec![vec![200_000], vec![100], vec![]];
+        match world.run(Command::Search(SearchQuestion::Narrow { folder, texts })) {
+            Ok(Answer::Search(SearchAnswer::Narrowed { indexed, lacking })) => {
+                assert_eq!(lacking, [indexed.clone(), UidSet::new(), UidSet::new()]);
+                indexed.iter().collect::<Vec<u32>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(narrow(&mut world, inbox).is_empty());
+    let unknown = EmailId([9; 16]);
+    let filters = vec![(emails[0], filter(100)), (emails[2], filter(100)), (unknown, filter(100))];
+    assert_eq!(world.run(add(filters)), Ok(Answer::Done));
+    assert_eq!(narrow(&mut world, inbox), [1, 3]);
+    let bytes = world.mailbox.engine_mut().search_index_bytes();
+    assert_eq!(bytes, 2 * filter(100).memory_bytes(), "of a message that is not there nothing is kept");
+    // A copy is the same message, and so is one that was moved.
+    world.run(Command::Copy { folder: inbox, uids: UidSet::range(1, 1), to: "Archive".into() }).unwrap();
+    world.run(Command::Move { folder: inbox, uids: UidSet::range(3, 3), to: "Archive".into() }).unwrap();
+    assert_eq!((narrow(&mut world, inbox), narrow(&mut world, archive)), (vec![1], vec![1, 2]));
+    let remove = |folder, uid| Command::Remove { folder, uids: UidSet::range(uid, uid) };
+    world.run(remove(inbox, 1)).unwrap();
+    assert_eq!((narrow(&mut world, archive), world.mailbox.engine_mut().search_index_bytes()), (vec![1, 2], bytes));
+    world.run(remove(archive, 2)).unwrap();
+    assert_eq!((narrow(&mut world, archive), world.mailbox.engine_mut().search_index_bytes()), (vec![1], bytes / 2));
+    world.run(Command::DeleteFolder { name: "Archive".into() }).unwrap();
+    assert_eq!(world.mailbox.engine_mut().search_index_bytes(), 0);
+    assert_eq!(world.run(add(vec![(emails[0], filter(100))])), Ok(Answer::Done));
+    assert_eq!(world.mailbox.engine_mut().search_index_bytes(), 0, "what comes too late leaves nothing behind");
+    world.assert_rows_are_memory();
+}
+
+#[test]
+fn what_is_asked_of_the_index_is_bounded_and_the_key_of_grams_is_the_mailboxs() {
+    let mut world = World::new();
+    let inbox = world.id("INBOX");
+    let ask = |world: &mut World, question| world.run(Command::Search(question));
+    let key = SearchQuestion::Key { matcher: MATCHER };
+    let Ok(Answer::Search(SearchAnswer::Key(seed))) = ask(&mut world, key.clone()) else { panic!() };
+    world.reload();
+    assert_eq!(ask(&mut world, key), Ok(Answer::Search(SearchAnswer::Key(seed))));
+    let of_another_version = SearchQuestion::Key { matcher: MATCHER + 1 };
+    assert!(matches!(ask(&mut world, of_another_version), Err(Refusal::Limit(_))));
+    let texts = vec![Vec::new(); NARROWED_TEXTS_MAX + 1];
+    let too_many = ask(&mut world, SearchQuestion::Narrow { folder: inbox, texts });
+    assert!(matches!(too_many, Err(Refusal::Limit(_))));
+    let nowhere = SearchQuestion::Narrow { folder: crate::api::FolderId(999), texts: Vec::new() };
+    assert_eq!(ask(&mut world, nowhere), Err(Refusal::FolderGone));
 }

@@ -39,6 +39,7 @@ impl Command {
             | Command::CountDeleted { .. }
             | Command::Watch { .. }
             | Command::Statuses { .. }
+            | Command::Search(_)
             | Command::Accept { .. }
             | Command::DeliverQueued { .. }
             | Command::ReleaseQueued { .. }
@@ -71,6 +72,7 @@ impl Command {
             | Command::CountDeleted { .. }
             | Command::Watch { .. }
             | Command::Statuses { .. }
+            | Command::Search(_)
             | Command::QueueItems { .. }
             | Command::QueueItem { .. }
             | Command::QueueAsked { .. }

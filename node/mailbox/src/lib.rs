@@ -13,6 +13,7 @@
 //! * [`maildrop`]: which POP3 session has the maildrop to itself.
 //! * `kinds`: which commands change something. [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does. [`plant`]: faults that tests plant.
 //! * [`accepted`]: what is accepted for several mailboxes, as it travels. [`queue`]: how each of them gets it once.
+//! * `email_id`: what names a message.
 //! * `state`, `work`, `commands`: the mailbox in memory, and how a command changes a copy of it.
 //! * `records`, `load`, `stage`: its rows, reading them, and changes larger than an entry.
 
@@ -20,6 +21,7 @@ pub mod accepted;
 mod alone;
 pub mod api;
 mod commands;
+mod email_id;
 pub mod engine;
 #[cfg(test)]
 mod engine_tests;
@@ -54,6 +56,7 @@ pub mod reads;
 mod records;
 pub mod reply;
 pub mod request;
+pub mod search_index;
 pub mod session;
 #[cfg(test)]
 mod session_tests;

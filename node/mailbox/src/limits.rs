@@ -2,6 +2,7 @@
 //! these bounds, so that its small worlds reach what large mailboxes reach in production.
 
 use mailraft_storage::entry::ENTRY_MAX_BYTES;
+use serde::{Deserialize, Serialize};
 
 /// The most bytes of rows and results in one entry: what is left of an entry beside its header.
 pub const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES - (16 << 10);
@@ -50,6 +51,15 @@ pub const HEARD_UNWRITTEN_MILLIS: u64 = 30_000;
 pub(crate) const HEARD_MEMORY_BYTES: usize = 100;
 /// All that one mailbox may have of them, in bytes: they are among its repeats.
 pub const HEARD_MEMORY_MAX_BYTES: usize = REPEATS_MAX * HEARD_MEMORY_BYTES;
+
+/// What a mailbox takes of its quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaUsage {
+    /// The bytes of all messages, each counted once however many places it has.
+    pub used_bytes: u64,
+    /// The most that they may have; None for no bound.
+    pub limit_bytes: Option<u64>,
+}
 
 /// The bounds of one mailbox. [`Limits::default`] is production's, and none may be above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -390,6 +390,18 @@ impl<S: Copy + Ord> MailboxOwner<S> {
         }
     }
 
+    /// What the mailbox's index for searches takes in memory, roughly, in bytes.
+    pub fn search_index_bytes(&self) -> usize {
+        self.log.engine().map_or(0, Mailbox::search_index_bytes)
+    }
+
+    /// Forgets the index for searches: others need its memory.
+    pub fn drop_search_index(&mut self) {
+        if let Some(engine) = self.log.engine_mut() {
+            engine.drop_search_index();
+        }
+    }
+
     /// What the mailbox takes in memory, roughly, in bytes; 0 while it is not loaded. Takes time: every message is looked at.
     pub fn memory_bytes(&mut self) -> usize {
         self.log.engine_mut().map_or(0, |engine| engine.memory_bytes())

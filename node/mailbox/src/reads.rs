@@ -18,6 +18,7 @@ use crate::names;
 use crate::plant::{self, Fault};
 use crate::queue::rows::{read_asked, read_attempt, read_detail};
 use crate::records::{self, ContentRecord, MailboxKey, chunk_key, content_key};
+use crate::search_index::SearchIndex;
 use crate::state::{Folder, State};
 use crate::uids::UidSet;
 use crate::work::states;
@@ -57,6 +58,7 @@ pub(crate) enum Kind {
     QueueItem(CommandId, Vec<(u32, DeliveryStage)>),
     QueueAttempts(CommandId, Vec<u32>),
     QueueAsked(CommandId, Vec<u32>),
+    Narrow(SearchIndex, Vec<(u32, EmailId)>, Vec<Vec<u32>>),
 }
 
 /// What a read found. Rows may be ahead of memory: what removed a message may be applied, and not visible yet.
@@ -143,6 +145,7 @@ impl StoredRead {
             Kind::QueueItem(item, stages) => {
                 Answer::QueueItem(read_detail(rows, &self.place, &self.key, item, &stages)?)
             }
+            Kind::Narrow(index, messages, texts) => Answer::Search(index.narrow(&messages, &texts)),
             Kind::UniqueIds(messages) => {
                 let mut unique_ids = Vec::with_capacity(messages.len());
                 for (uid, email) in messages {
@@ -263,6 +266,7 @@ pub(crate) fn read(
         | Command::Remove { .. }
         | Command::Once { .. }
         | Command::Quota
+        | Command::Search(_)
         | Command::Replace { .. }
         | Command::Accept { .. }
         | Command::DeliverQueued { .. }
@@ -273,6 +277,17 @@ pub(crate) fn read(
         | Command::Heard { .. } => {
             ReadAnswer::Now(Err(Refusal::NotAllowed("this needs the mailbox's owner".to_owned())))
         }
+    }
+}
+
+/// Hands out which messages of a folder lack texts.
+pub(crate) fn narrow(state: &State, index: &SearchIndex, folder: FolderId, texts: &[Vec<u32>]) -> ReadAnswer {
+    match opened(state, folder) {
+        Ok(folder) => {
+            let messages = folder.iter().map(|(uid, message)| (uid, message.email)).collect();
+            ReadAnswer::Stored(Kind::Narrow(index.clone(), messages, texts.to_vec()))
+        }
+        Err(refusal) => ReadAnswer::Now(Err(refusal)),
     }
 }
 

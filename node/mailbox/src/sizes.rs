@@ -7,6 +7,7 @@ use crate::api::{Answer, AppendedMessage, Change, Command, Event, Fetched, Folde
 use crate::flags::{Flags, KeywordMemory};
 use crate::folders::Listing;
 use crate::notice::{FolderNews, ListChange, Notice};
+use crate::search_index::{self, question_bytes};
 use crate::uids::UidSet;
 
 /// What a command takes beside its texts, in bytes, roughly.
@@ -40,6 +41,7 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             Command::Status { folder } | Command::Select { folder, .. } | Command::CountDeleted { folder } => {
                 folder.len()
             }
+            Command::Search(question) => question_bytes(question),
             Command::ReadChunks { chunks } => std::mem::size_of_val(chunks.as_slice()),
             Command::Statuses { known } => std::mem::size_of_val(known.as_slice()),
             Command::Resume { known, .. } => set(known),
@@ -136,6 +138,7 @@ pub fn answer_bytes(answer: &Answer) -> usize {
                 }
                 bytes + keywords.bytes()
             }
+            Answer::Search(answer) => search_index::answer_bytes(answer),
             Answer::Chunk(Some(chunk)) => chunk.len(),
             Answer::Chunks(chunks) => {
                 std::mem::size_of_val(chunks.as_slice()) + chunks.iter().flatten().map(bytes::Bytes::len).sum::<usize>()

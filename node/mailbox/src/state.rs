@@ -54,6 +54,8 @@ pub(crate) struct State {
     pub queue: Items,
     /// What came from queues.
     pub received: Received,
+    /// Messages that lost their last place since memory went forward; some may have got one again.
+    pub released: Vec<EmailId>,
     /// Rows that are logically gone and wait to be deleted.
     pub garbage: Arc<VecDeque<Arc<Garbage>>>,
 }
@@ -268,6 +270,7 @@ impl State {
         }
         let info = email.info;
         shard.remove(&id);
+        self.released.push(id);
         self.counters.messages -= 1;
         self.counters.usage_bytes -= info.size_bytes;
         Some(info)

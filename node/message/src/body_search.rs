@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use crate::grams::Grams;
 use crate::header::HEADER_MAX_BYTES;
 use crate::query::holds;
 use crate::search::{self, SEARCHED_MAX_BYTES};
@@ -26,6 +27,8 @@ pub struct BodySearch<'a> {
     left_bytes: u64,
     parts: Vec<&'a Part>,
     reading: Option<Reading<'a>>,
+    /// All that any search goes through was gone through.
+    is_whole: bool,
 }
 
 /// A range that is being read.
@@ -51,7 +54,14 @@ impl<'a> BodySearch<'a> {
             left_bytes: SEARCHED_MAX_BYTES as u64,
             parts: vec![root],
             reading: None,
+            is_whole: false,
         }
+    }
+
+    /// Notes the grams of all that is searched, too. Then the search goes on when all words are found, if `to_the_end`.
+    pub fn noting(mut self, grams: &'a mut Grams, to_the_end: bool) -> Self {
+        self.finder.noting = Some(Noting { grams, to_the_end });
+        self
     }
 
     /// Which bytes of the message to read next; none of them while what was read before is being searched. None if the
@@ -76,10 +86,14 @@ impl<'a> BodySearch<'a> {
                 }
                 None => {}
             }
-            if self.finder.is_done() || self.left_bytes == 0 {
+            if self.finder.is_done() {
                 return None;
             }
-            let part = self.parts.pop()?;
+            let next = if self.left_bytes == 0 { None } else { self.parts.pop() };
+            let Some(part) = next else {
+                self.is_whole = true;
+                return None;
+            };
             self.begin(part);
         }
     }
@@ -123,6 +137,11 @@ impl<'a> BodySearch<'a> {
         self.finder.found
     }
 
+    /// Whether all that any search goes through was gone through, so that the grams noted are all that there are.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     fn begin(&mut self, part: &'a Part) {
         match &part.kind {
             Body::Multipart(inner) => self.parts.extend(inner.iter().rev()),
@@ -163,15 +182,31 @@ struct Finder<'a> {
     longest: usize,
     /// The end of what came before, shorter than the longest word.
     text: String,
+    noting: Option<Noting<'a>>,
+}
+
+/// Where grams are noted.
+struct Noting<'a> {
+    grams: &'a mut Grams,
+    to_the_end: bool,
 }
 
 impl<'a> Finder<'a> {
     fn new(words: &'a [&'a str]) -> Self {
         let longest = words.iter().map(|w| w.len()).max().unwrap_or(0);
-        Finder { words, found: words.iter().map(|w| w.is_empty()).collect(), longest, text: String::new() }
+        Finder {
+            words,
+            found: words.iter().map(|w| w.is_empty()).collect(),
+            longest,
+            text: String::new(),
+            noting: None,
+        }
     }
 
     fn feed(&mut self, text: &str) {
+        if let Some(noting) = &mut self.noting {
+            noting.grams.feed(text);
+        }
         self.text.push_str(text);
         for (word, found) in self.words.iter().zip(&mut self.found) {
             *found = *found || holds(&self.text, word);
@@ -184,11 +219,14 @@ impl<'a> Finder<'a> {
     }
 
     fn end_part(&mut self) {
+        if let Some(noting) = &mut self.noting {
+            noting.grams.end_text();
+        }
         self.text.clear();
     }
 
     fn is_done(&self) -> bool {
-        self.found.iter().all(|found| *found)
+        !self.noting.as_ref().is_some_and(|noting| noting.to_the_end) && self.found.iter().all(|found| *found)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod claims;
 pub mod date;
 mod described;
 pub mod envelope;
+pub mod grams;
 pub mod header;
 pub mod octets;
 pub mod preview;

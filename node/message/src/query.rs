@@ -142,6 +142,8 @@ pub struct Known<'a> {
     metadata: Option<Metadata>,
     header: Option<&'a [u8]>,
     found: Option<Vec<bool>>,
+    /// Which of [`Query::looked_for`] the message lacks for certain; nothing is known of those behind the end.
+    lacks: &'a [bool],
     header_text: OnceCell<String>,
     /// The values of the fields that the query names, decoded and in lower case, each behind a [`FIELD_END`]; by their names
     /// in lower case.
@@ -213,6 +215,12 @@ impl<F> Query<F> {
         self.0.iter().filter_map(word).collect()
     }
 
+    /// The texts of which a message must hold each somewhere, in its header or its body as they are searched, to fit the key
+    /// that looks for it; in the order in which [`Known::lacking`] is told of them.
+    pub fn looked_for(&self) -> Vec<&str> {
+        self.0.iter().filter_map(Key::looked_for).collect()
+    }
+
     /// The names of header fields that are looked into, in lower case, and no values.
     fn names(&self) -> BTreeMap<Vec<u8>, String> {
         let name = |key: &Key<F>| if let Key::Header(name, _) = key { Some(name.to_ascii_lowercase()) } else { None };
@@ -225,9 +233,11 @@ impl<F> Query<F> {
     /// If there are no keys.
     pub fn judge(&self, known: &Known<'_>, fact: impl Fn(&F) -> bool) -> Verdict {
         let mut verdicts: Vec<Option<bool>> = Vec::with_capacity(self.0.len());
-        let mut words = 0;
+        let (mut words, mut looked_for) = (0, 0);
         for key in &self.0 {
+            let is_lacking = key.looked_for().is_some() && known.lacks.get(looked_for) == Some(&true);
             let verdict = match key {
+                _ if is_lacking => Some(false),
                 Key::And(all) if all.iter().any(|of| verdicts[*of] == Some(false)) => Some(false),
                 Key::And(all) => all.iter().all(|of| verdicts[*of] == Some(true)).then_some(true),
                 Key::Or(one, other) => match (verdicts[*one], verdicts[*other]) {
@@ -254,6 +264,7 @@ impl<F> Query<F> {
                 },
             };
             words += usize::from(matches!(key, Key::Body(_) | Key::Text(_)));
+            looked_for += usize::from(key.looked_for().is_some());
             verdicts.push(verdict);
         }
         match verdicts.last().copied().expect("a query has keys") {
@@ -275,6 +286,14 @@ impl<F> Default for Query<F> {
 }
 
 impl<F> Key<F> {
+    /// See [`Query::looked_for`]. Addresses are put together anew, so what is found in them may stand nowhere.
+    fn looked_for(&self) -> Option<&str> {
+        match self {
+            Key::Header(_, text) | Key::Body(text) | Key::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     fn needs(&self) -> Option<Needs> {
         match self {
             Key::And(_) | Key::Or(..) | Key::Not(_) | Key::Fact(_) => None,
@@ -307,6 +326,16 @@ impl<'a> Known<'a> {
         Known { header: Some(block), ..self }
     }
 
+    /// Which of [`Query::looked_for`] the message is known to lack, whatever else is known of it.
+    pub fn lacking(self, lacks: &'a [bool]) -> Self {
+        Known { lacks, ..self }
+    }
+
+    /// Its header fields, decoded and in lower case, as they are searched; nothing of a message without a header block.
+    pub fn header_text(&self) -> &str {
+        self.header.map_or("", |block| self.header_text.get_or_init(|| header_text(block)))
+    }
+
     /// The body was searched: which of [`Query::words`] it holds.
     pub fn searched(&mut self, found: Vec<bool>) {
         self.found = Some(found);
@@ -327,9 +356,8 @@ impl<'a> Known<'a> {
     }
 
     fn has_in_header(&self, text: &str) -> Option<bool> {
-        let block = self.header?;
-        let in_header = self.header_text.get_or_init(|| header_text(block));
-        Some(holds(in_header, text))
+        self.header?;
+        Some(holds(self.header_text(), text))
     }
 
     /// `named` are all names that this is asked of.

@@ -63,6 +63,7 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ),
     ("mailraft_queue_oldest_seconds", Unit::Seconds, "Age of the oldest message in these queues, 0 if there is none"),
     ("mailraft_mailbox_actors", Unit::Count, "Mailbox actors on this node"),
+    ("mailraft_search_index_bytes", Unit::Bytes, "Memory of the mailboxes' indexes for searches"),
     (
         "mailraft_session_outbox_overflows_total",
         Unit::Count,

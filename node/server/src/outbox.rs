@@ -249,6 +249,7 @@ fn is_read(result: &Result<Answer, Refusal>) -> bool {
         Ok(
             Answer::Folders(_)
             | Answer::Statuses(_)
+            | Answer::Search(_)
             | Answer::Selected(_)
             | Answer::Resumed(_)
             | Answer::Fetched(_)

@@ -92,6 +92,7 @@ pub(crate) fn decide(work: &mut Work<'_>, command: &Command) -> Result<Answer, R
         | Command::CountDeleted { .. }
         | Command::Watch { .. }
         | Command::Statuses { .. }
+        | Command::Search(_)
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }
         | Command::QueueAsked { .. }
@@ -122,6 +123,7 @@ pub(crate) fn new_messages_of(command: &Command) -> Vec<&NewMessage> {
         | Command::CountDeleted { .. }
         | Command::Watch { .. }
         | Command::Statuses { .. }
+        | Command::Search(_)
         | Command::DeleteFolder { .. }
         | Command::RenameFolder { .. }
         | Command::Subscribe { .. }

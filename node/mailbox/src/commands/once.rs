@@ -145,6 +145,7 @@ fn hash(work: &Work<'_>, once: &Once, command: &Command) -> Option<KeyedHash> {
         | Command::QueueItems { .. }
         | Command::QueueItem { .. }
         | Command::InMaildrop { .. }
+        | Command::Search(_)
         | Command::ReadChunks { .. }
         | Command::ReadChunk { .. } => return None,
     })

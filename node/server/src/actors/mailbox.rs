@@ -11,6 +11,7 @@ use mailraft_cluster::{BarrierOutcome, Reader};
 use mailraft_mailbox::owner::{Lead, Own};
 use mailraft_mailbox::queue::errands::ErrandOutcome;
 use mailraft_mailbox::queue::outward::OutwardOutcome;
+use mailraft_mailbox::search_index::{SearchQuestion, filters_bytes};
 use mailraft_mailbox::{
     Command, CommandError, Detached, Mailbox, MailboxKey, MailboxOwner, Place, Position, Refusal, Reply, SessionNumber,
     StoredRead,
@@ -113,6 +114,11 @@ const DECIDED_AT_ONCE_MAX: u64 = 2_000;
 #[rtype(result = "()")]
 pub struct SetQuota(pub Option<u64>);
 
+/// The mailbox is to forget its index for searches: others need its memory.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DropIndex;
+
 /// The actor is to end if nobody uses it: others need its memory.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -122,6 +128,8 @@ pub struct MakeRoom;
 pub struct Held {
     memory: OfOne,
     bytes: AtomicUsize,
+    /// Of these its index for searches.
+    index_bytes: AtomicUsize,
     /// For copies that are under way.
     reserved: AtomicUsize,
     used: Mutex<(usize, Instant)>,
@@ -133,6 +141,7 @@ impl Held {
         Arc::new(Held {
             memory: memory.of_one(),
             bytes: AtomicUsize::new(0),
+            index_bytes: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
             used: Mutex::new((0, Instant::now())),
         })
@@ -141,6 +150,24 @@ impl Held {
     /// How many bytes it takes.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many of them its index for searches takes.
+    pub fn index_bytes(&self) -> usize {
+        self.index_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether an index may grow by so many bytes: mailboxes come first, and find a quarter of their memory free of indexes.
+    fn has_room_to_index(&self, bytes: usize) -> bool {
+        let share = self.memory.share();
+        share.used().saturating_add(bytes) <= share.max() / 4 * 3
+    }
+
+    /// The index takes so many bytes now.
+    fn index_measured(&self, bytes: usize) {
+        let before = self.index_bytes.swap(bytes, Ordering::Relaxed);
+        metrics::gauge!("mailraft_search_index_bytes").increment(bytes as f64 - before as f64);
+        self.measured(self.bytes() + bytes - before.min(self.bytes()));
     }
 
     /// Since when no session has been attached to it; None while one is.
@@ -195,6 +222,12 @@ impl Held {
     fn measured(&self, bytes: usize) {
         self.bytes.store(bytes, Ordering::Relaxed);
         self.memory.set(bytes + self.reserved.load(Ordering::Relaxed));
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.index_measured(0);
     }
 }
 
@@ -351,9 +384,11 @@ impl Kind for MailboxKind {
         ctx.run_interval(actor.kind.idle.check, |actor, ctx| {
             let changed = std::mem::take(&mut actor.kind.changed);
             let Some(owner) = actor.owner_if_here() else { return actor.kind.changed = changed };
-            let (bytes, is_idle) = (changed.then(|| owner.memory_bytes()), owner.is_idle());
-            if let Some(bytes) = bytes {
-                actor.kind.held.measured(bytes);
+            let measured = changed.then(|| (owner.search_index_bytes(), owner.memory_bytes()));
+            let is_idle = owner.is_idle();
+            if let Some((index, all)) = measured {
+                actor.kind.held.index_measured(index);
+                actor.kind.held.measured(all);
             }
             if !is_idle {
                 // What waits for its time may be due.
@@ -418,17 +453,41 @@ impl Handler<Ask> for MailboxActor {
             };
             return self.reply(key, reply);
         }
+        let index_grows = match &command {
+            Command::Search(SearchQuestion::Add { filters }) => filters_bytes(filters),
+            _ => 0,
+        };
+        if index_grows > 0 && !self.kind.held.has_room_to_index(index_grows) {
+            // Not as one that is too busy, who would be asked again.
+            let result = Err(Refusal::Limit("there is no room for the index".to_owned()));
+            return self.reply(key, Reply::Answer { id, result, at: Index::default() });
+        }
         let bytes = self.kind.held.bytes();
         self.kind.takes_long |= bytes > DECIDED_AT_ONCE_MAX_BYTES && command.may_change_more_than(DECIDED_AT_ONCE_MAX);
         let asked = mailraft_mailbox::owner::Ask { session: key, id, attempt, command };
         self.with_owner(ctx, move |owner, env, out| owner.ask(env, asked, out));
+        if index_grows > 0
+            && let Some(bytes) = self.owner_if_here().map(|owner| owner.search_index_bytes())
+        {
+            self.kind.held.index_measured(bytes);
+        }
     }
 }
 
 impl MailboxActor {
     /// Why there is no room for a command that copies messages where mailboxes are in memory, if there is none. A copy brings
-    /// nothing that a quota counts, so nothing else bounds how large it makes a mailbox.
+    /// nothing that a quota counts, so nothing else bounds how large it makes a mailbox. Its index for searches goes first.
     fn has_no_room_to_copy(&mut self, command: &Command) -> Option<NoRoom> {
+        let why = self.copy_has_no_room(command)?;
+        if self.kind.held.index_bytes() == 0 {
+            return Some(why);
+        }
+        self.owner().drop_search_index();
+        self.kind.held.index_measured(0);
+        self.copy_has_no_room(command)
+    }
+
+    fn copy_has_no_room(&mut self, command: &Command) -> Option<NoRoom> {
         let once = if let Command::Once { command, .. } = command { command.as_ref() } else { command };
         let (Command::Copy { uids, .. } | Command::Move { uids, .. }) = once else { return None };
         let copies = matches!(once, Command::Copy { .. });
@@ -485,6 +544,15 @@ impl Handler<TaskEnded<OutwardOutcome>> for MailboxActor {
     }
 }
 
+impl Handler<DropIndex> for MailboxActor {
+    type Result = ();
+
+    fn handle(&mut self, DropIndex: DropIndex, _: &mut Self::Context) {
+        self.owner().drop_search_index();
+        self.kind.held.index_measured(0);
+    }
+}
+
 impl Handler<MakeRoom> for MailboxActor {
     type Result = ();
 
@@ -502,5 +570,31 @@ impl Handler<SetQuota> for MailboxActor {
     fn handle(&mut self, SetQuota(quota): SetQuota, _: &mut Self::Context) {
         self.kind.quota_bytes = quota;
         self.owner().set_quota_bytes(quota);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_grows_only_where_mailboxes_leave_room_and_gives_its_memory_back() {
+        let share = GrowingShare::new(4_000);
+        let (held, other) = (Held::new(&share), Held::new(&share));
+        other.measured(1_000);
+        assert!(held.has_room_to_index(2_000) && !held.has_room_to_index(2_001));
+        held.measured(500);
+        held.index_measured(1_500);
+        assert_eq!((held.bytes(), held.index_bytes(), share.used()), (2_000, 1_500, 3_000));
+        assert!(!held.has_room_to_index(1));
+        // What is measured as a whole has the index in it.
+        held.measured(2_100);
+        held.index_measured(1_000);
+        assert_eq!((held.bytes(), share.used()), (1_600, 2_600));
+        held.index_measured(0);
+        assert_eq!((held.bytes(), held.index_bytes(), share.used()), (600, 0, 1_600));
+        held.index_measured(700);
+        drop(held);
+        assert_eq!(share.used(), 1_000);
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::directory::{DirectoryActor, DirectoryAsk, Reply};
 use super::key::SessionKey;
-use super::mailbox::{Ask, Attach, Detach, Held, Idle, MailboxActor, MakeRoom, SetQuota};
+use super::mailbox::{Ask, Attach, Detach, DropIndex, Held, Idle, MailboxActor, MakeRoom, SetQuota};
 use super::owner::{Seat, SetUnconfirmed, Stop};
 use super::tasks::{TaskJobs, Tasks, tasks};
 use super::threads::ActorThreads;
@@ -369,10 +369,26 @@ impl Registry {
         addr
     }
 
-    /// Ends those that nobody has used for longest, as many as it takes to be within the memory again, and one at least.
+    /// Where memory lacks, indexes for searches go first, the largest before others. Then those end that nobody has used for
+    /// longest, as many as it takes to be within the memory again, and one at least.
     fn make_room(&self, actors: &Actors) {
         let (used, max) = (self.inner.memory.used(), self.inner.memory.max());
         let mut excess = used.saturating_sub(max).max(1);
+        if used >= max {
+            let indexed = actors.mailboxes.values().filter_map(|running| {
+                let bytes = running.held.upgrade()?.index_bytes();
+                (bytes > 0).then_some((bytes, &running.addr))
+            });
+            let mut indexed: Vec<_> = indexed.collect();
+            indexed.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+            for (bytes, addr) in indexed {
+                addr.do_send(DropIndex);
+                excess = excess.saturating_sub(bytes);
+                if excess == 0 {
+                    return;
+                }
+            }
+        }
         let idle = actors.mailboxes.values().filter_map(|running| {
             let held = running.held.upgrade()?;
             Some((held.idle_since()?, held.bytes(), &running.addr))

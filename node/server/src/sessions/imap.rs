@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mailraft_imap::{Config, Mailstore, Session};
 use mailraft_mailbox::api::{Change, FolderId, Once, ZonedTime};
+use mailraft_mailbox::search_index::SearchAnswer;
 use mailraft_mailbox::{
     Answer, Command, Event, Finished, Flags, MessageKind, Notice, Unheard, answer_bytes, event_bytes,
 };
@@ -25,6 +26,9 @@ use crate::spool::{Entrance, Spool, SpoolRefused};
 
 /// An open folder takes so many times its list of messages: the view, and what it needs to go on elsewhere.
 const VIEW_TIMES: usize = 2;
+
+/// That the index looks at one message counts as so many bytes that are read for the command.
+const NARROWED_COMPUTES_AS_BYTES: usize = 8;
 
 /// A client hears so often how far a command is that takes long (RFC 9585, section 3.1).
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
@@ -123,7 +127,7 @@ impl Mailbox for Store {
                 self.unheard.answered(once, matches!(asked, Finished::Done(_)).then_some(id));
                 asked
             }
-            Command::Fetch { .. } | Command::ReadChunk { .. } | Command::ReadChunks { .. } => {
+            Command::Fetch { .. } | Command::ReadChunk { .. } | Command::ReadChunks { .. } | Command::Search(_) => {
                 mailbox.tell_heard(&mut self.unheard);
                 self.context.turn.reads(mailbox.ask(id, command), bytes_of).await?
             }
@@ -389,6 +393,8 @@ pub(super) fn bytes_of<P>(asked: &Finished<(Answer, P)>) -> usize {
             let headers = fetched.iter().filter_map(|message| message.header.as_ref());
             headers.map(|of| of.header.len() + of.envelope.len() + of.structure.len()).sum()
         }
+        Finished::Done((Answer::Search(SearchAnswer::Narrowed { indexed, .. }), _)) => usize::try_from(indexed.len())
+            .map_or(usize::MAX, |messages| messages.saturating_mul(NARROWED_COMPUTES_AS_BYTES)),
         Finished::Done(_) | Finished::NotDone(_) | Finished::Unknown => 0,
     }
 }
