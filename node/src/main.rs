@@ -25,11 +25,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// That of the C library keeps what is freed for each thread by itself: a node that had worked on very large mailboxes stayed at
-/// several times what it used. RocksDB goes on with that; its own bounds keep it.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 fn main() -> ExitCode {
     let command = cli::Cli::parse();
     match cli::run(command) {
