@@ -12,6 +12,13 @@ def test_root_and_passwords_are_refused_by_ssh(host):
     assert "permitrootlogin no" in text and "passwordauthentication no" in text and "authenticationmethods publickey" in text
 
 
+def test_ssh_takes_keys_from_one_file_alone(host):
+    lines = sshd(host).splitlines()
+    for line in ["authorizedkeysfile .ssh/authorized_keys", "authorizedkeyscommand none", "trustedusercakeys none"]:
+        assert line in lines
+    assert [line for line in lines if line.startswith("allowusers ")] == ["allowusers deploy", "allowusers devops"]
+
+
 def test_ssh_speaks_modern_algorithms_only(host):
     lines = dict(line.split(" ", 1) for line in sshd(host).splitlines() if " " in line)
     assert "sha1" not in lines["macs"] and "cbc" not in lines["ciphers"] and "ctr" not in lines["ciphers"]

@@ -59,6 +59,25 @@ def in_networks(address, networks):
     return own is not None and any(own.version == other.version and own.subnet_of(other) for other in others)
 
 
+def overlap(one, other):
+    """Whether some address is in both of these networks."""
+    own, theirs = network(one), network(other)
+    return own is not None and theirs is not None and own.version == theirs.version and own.overlaps(theirs)
+
+
+def shuts_out(isolated, operators, nodes, mine=""):
+    """A sentence for each of these isolated networks that keeps out an operator, who runs this, or others than exactly one node."""
+    found = []
+    for text in isolated:
+        met = [other for other in [*operators, *([mine] if network(mine) else [])] if overlap(text, other)]
+        own = [node for node in nodes if overlap(text, node)]
+        if met:
+            found.append(f"{text} has operators in it ({', '.join(dict.fromkeys(met))}): you would lock yourself out")
+        elif len(own) > 1 or own and network(text) != network(own[0]):
+            found.append(f"{text} has {', '.join(own)} in it, of which each is a node's: one node is isolated by exactly its own address")
+    return found
+
+
 def too_wide(texts, v4_bits=8, v6_bits=16):
     """Those of these networks that are wider than so many bits: the whole Internet is nobody's operator."""
     found = [(text, network(text)) for text in texts]
@@ -78,6 +97,7 @@ class FilterModule:
         return {
             "from_outside": from_outside,
             "in_networks": in_networks,
+            "shuts_out": shuts_out,
             "too_wide": too_wide,
             "wrong_address": wrong_address,
             "wrong_addresses": wrong_addresses,
