@@ -116,3 +116,18 @@ fn what_was_done_last_before_one_is_known_from_who_sees_it() {
     world.run(4, append(Some(7)));
     ends_right(world);
 }
+
+/// Opening a folder tells of no message which one it is.
+#[test]
+fn what_was_done_last_before_one_is_known_where_nobody_reads_which_message_it_is() {
+    let append = |flags| Op::Append { folder: "INBOX".to_owned(), marker: 99, flags, date: None };
+    let answered = Flags::none().with(SystemFlag::Answered);
+    let mut world = untold_before_one(append(answered));
+    world.run(3, Op::Select { folder: "INBOX".to_owned() });
+    let flags = Flags::none().with(SystemFlag::Flagged);
+    let (folder, uids) = (FolderId(1), UidSet::range(2, 2));
+    world.run(3, Op::Store { folder, uids, mode: StoreMode::Add, flags, unchanged_since: None });
+    deliver(&mut world);
+    world.run(3, Op::Select { folder: "INBOX".to_owned() });
+    right(&world);
+}
