@@ -8,7 +8,7 @@
 //! * [`owner`]: the engine with its sessions, and what an actor does around it. [`reply`]: what they hear.
 //! * [`session`]: a session's way to its mailbox, through retries and failovers. [`following`]: what it knows of its open
 //!   folder. [`request`]: what its client wants, and how that ends. [`unheard`]: which answers its client may not have
-//!   heard; `heard`: what the owner knows of that.
+//!   heard; `heard`: what the owner knows of that. `busy`: its command on its way, and how long its client waits.
 //!   `upload`: which messages go with their command, and how far the others are.
 //! * [`maildrop`]: which POP3 session has the maildrop to itself.
 //! * `kinds`: which commands change something. [`limits`]: where small becomes large. [`reads`]: reads that a worker thread does. [`plant`]: faults that tests plant.
@@ -20,6 +20,7 @@
 pub mod accepted;
 mod alone;
 pub mod api;
+mod busy;
 mod commands;
 mod email_id;
 pub mod engine;

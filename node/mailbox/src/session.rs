@@ -12,6 +12,8 @@ use mailraft_storage::body::BodyId;
 use mailraft_storage::{CommandId, Env, NodeId};
 
 use crate::api::{Answer, Command, Event, FolderId, NewMessage, Refusal, Resumed};
+pub use crate::busy::{ANSWER_MAX, IN_DOUBT_MAX, NO_LEADER_MAX};
+use crate::busy::{Busy, Doing};
 use crate::folders::Watching;
 use crate::following::Following;
 use crate::notice::{FolderNews, Notice};
@@ -22,24 +24,12 @@ use crate::request::{Finished, NotDone, Position, Request};
 pub use crate::upload::ChunkOutcome;
 use crate::upload::Upload;
 
-/// How long a client is kept waiting while nobody leads its mailbox's partition.
-pub const NO_LEADER_MAX: Duration = Duration::from_millis(1_600);
-/// How long a client is waited for while it is in doubt whether its change was done: it was asked, and nobody is there to
-/// say. Mail programs give up after one to five minutes; whoever waits that long need not be told that nobody knows.
-pub const IN_DOUBT_MAX: Duration = Duration::from_secs(30);
-/// How long an owner may take to answer a command while its node leads, counted from the command's beginning.
-pub const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Chunks of one upload that may be under way.
 pub const CHUNKS_UNANSWERED_MAX: usize = 8;
 /// Between looks whether the node that owes a slow answer still leads.
 const PATIENCE_PAUSE: Duration = Duration::from_millis(100);
 /// Between attempts, unless news of a leader come earlier.
 const RETRY_PAUSE: Duration = Duration::from_millis(15);
-/// Before a body is uploaded anew, for each chunk that was sent in vain; twice as long each time after. News of a leader come
-/// no earlier: whoever writes much that is lost keeps others from a majority.
-const UPLOAD_AGAIN_PER_CHUNK: Duration = Duration::from_millis(1);
-/// No longer than this.
-const UPLOAD_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Between attempts of a session that only listens, unless news of a leader come earlier.
 const IDLE_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -157,36 +147,6 @@ enum LinkStage {
     Ready,
 }
 
-/// A command on its way.
-struct Busy {
-    id: CommandId,
-    request: Request,
-    started: Duration,
-    /// How often it was asked under its id.
-    asked: u32,
-    /// It was asked at least once without an answer that says that nothing was done, and it changes something.
-    in_doubt: bool,
-    /// Why it was not done so far.
-    why: NotDone,
-    doing: Doing,
-    /// When it is looked next whether an answer is worth waiting for.
-    patience: Duration,
-    /// Chunks that were sent since the message was sealed last.
-    chunks_sent: u32,
-    /// How often an upload was begun anew.
-    uploads_again: u32,
-    /// The message is not sealed again before.
-    seals_at: Duration,
-}
-
-enum Doing {
-    /// For a leader, for a link, or for a pause to be over.
-    Waiting,
-    Sealing,
-    Uploading(Box<Upload>),
-    Asked,
-}
-
 /// What was asked last: an id names one command, and its attempts are counted.
 struct Sent {
     id: CommandId,
@@ -219,19 +179,7 @@ impl Session {
         assert!(self.busy.is_none(), "a session does one thing at a time");
         assert!(self.sent.as_ref().is_none_or(|s| s.id != id), "an id names one command");
         (self.listening, self.pause_until) = (false, env.now);
-        self.busy = Some(Busy {
-            id,
-            request,
-            started: env.now,
-            asked: 0,
-            in_doubt: false,
-            why: NotDone::NoQuorum,
-            doing: Doing::Waiting,
-            patience: env.now,
-            chunks_sent: 0,
-            uploads_again: 0,
-            seals_at: env.now,
-        });
+        self.busy = Some(Busy::new(id, request, env.now));
         self.go(env, out);
     }
 
@@ -280,6 +228,11 @@ impl Session {
     pub fn leader(&mut self, env: &mut Env, leader: Option<NodeId>, out: &mut Vec<Step>) {
         if self.leader == leader {
             return;
+        }
+        if self.is_served()
+            && let Some(busy) = self.busy.as_mut()
+        {
+            busy.served_until = env.now;
         }
         self.leader = leader;
         if let Some(leader) = leader {
@@ -498,9 +451,16 @@ impl Session {
 
     /// The moment of [`Session::wakes_at`] has come.
     pub fn due(&mut self, env: &mut Env, out: &mut Vec<Step>) {
+        let is_served = self.is_served();
         let Some(busy) = self.busy.as_mut() else { return self.go(env, out) };
+        let is_early = env.now < busy.started + ANSWER_MAX;
         match busy.doing {
+            // Its owner is there, and loads the mailbox, say: it is told, but can't begin yet.
+            Doing::Waiting if env.now >= busy.gives_up_at() && is_served && is_early => busy.served_until = env.now,
             Doing::Waiting | Doing::Sealing if env.now >= busy.gives_up_at() => {
+                if is_served {
+                    busy.is_refused(NotDone::Overloaded);
+                }
                 if self.link.as_ref().is_some_and(|link| link.stage != LinkStage::Ready) {
                     self.lose_link(false, out);
                 }
@@ -508,10 +468,11 @@ impl Session {
             }
             Doing::Waiting | Doing::Sealing => self.go(env, out),
             Doing::Uploading(_) | Doing::Asked if env.now >= busy.started + NO_LEADER_MAX => {
-                // A slow answer is waited for as long as its node leads. If it leads no more, as far as is known here, it
-                // may have the answer to what would be in doubt without it.
-                let leads = self.link.as_ref().is_some_and(|link| self.leader == Some(link.node));
-                if leads && env.now <= busy.started + ANSWER_MAX || env.now < busy.gives_up_at() {
+                if is_served && is_early {
+                    busy.served_until = env.now;
+                }
+                // If it leads no more, as far as is known here, it may have the answer to what would be in doubt without it.
+                if env.now < busy.gives_up_at() {
                     busy.patience = env.now + PATIENCE_PAUSE;
                 } else {
                     self.lose_link(false, out);
@@ -739,9 +700,8 @@ impl Session {
             return;
         };
         self.pause_until = env.now + RETRY_PAUSE;
-        // That nobody is there says less than what somebody said before.
         if why != NotDone::NoQuorum {
-            busy.why = why;
+            busy.is_refused(why);
         }
         if env.now >= busy.gives_up_at() {
             self.give_up(out);
@@ -759,31 +719,20 @@ impl Session {
         out.push(Step::Finished { id, asked, finished });
     }
 
+    /// Whether an owner is there that is asked, or has the session wait until it can be: its node leads, and a slow answer of
+    /// it is waited for.
+    fn is_served(&self) -> bool {
+        let Some(link) = self.link.as_ref().filter(|link| self.leader == Some(link.node)) else { return false };
+        let is_asked = self.busy.as_ref().is_some_and(|busy| matches!(busy.doing, Doing::Uploading(_) | Doing::Asked));
+        is_asked || matches!(link.stage, LinkStage::Resuming(..) | LinkStage::Watching(_))
+    }
+
     fn is_link(&self, number: u64) -> bool {
         self.link.as_ref().is_some_and(|link| link.number == number)
     }
 
     fn is_ready(&self, number: u64) -> bool {
         self.link.as_ref().is_some_and(|link| link.number == number && link.stage == LinkStage::Ready)
-    }
-}
-
-impl Busy {
-    /// Counts what was uploaded in vain, if something was: the longer it lasts until it is uploaded anew.
-    fn count_upload(&mut self, now: Duration) {
-        let sent = std::mem::take(&mut self.chunks_sent);
-        if sent == 0 {
-            return;
-        }
-        let pause = UPLOAD_AGAIN_PER_CHUNK.saturating_mul(sent).saturating_mul(1 << self.uploads_again.min(16));
-        self.seals_at = now + pause.min(UPLOAD_AGAIN_MAX);
-        self.uploads_again = self.uploads_again.saturating_add(1);
-    }
-
-    /// When the client is told how it ended, unless an answer comes, or a slow one is still worth waiting for.
-    fn gives_up_at(&self) -> Duration {
-        let asked = matches!(self.doing, Doing::Asked) && !self.request.is_read();
-        self.started + if self.in_doubt || asked { IN_DOUBT_MAX } else { NO_LEADER_MAX }
     }
 }
 

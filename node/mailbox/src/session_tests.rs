@@ -439,13 +439,28 @@ fn patience_ends_and_what_may_still_happen_is_told_apart() {
         ("one that is too slow", &slow, "attach-1 ask-a0 detach:1 UNKNOWN"),
         (
             "too slow since it leads no more",
-            "leader:1 change attached ms:35000 nobody ms:100",
+            "leader:1 change attached ms:35000 nobody ms:1700",
             "attach-1 ask-a0 detach:1 UNKNOWN",
         ),
         (
-            "its link breaks after that time",
-            "leader:1 change attached ms:30000 gone",
-            "attach-1 ask-a0 detach:1 UNKNOWN",
+            "too slow, and then another leads",
+            "leader:1 change attached ms:35000 nobody ms:1500 leader:2 attached ok",
+            "attach-1 ask-a0 detach:1 attach-2 ask-a1 DONE/2",
+        ),
+        (
+            "the same with a read",
+            "leader:1 read attached ms:35000 leader:2 attached ms:20000 ok",
+            "attach-1 ask-a0 detach:1 attach-2 ask-a1 DONE/2",
+        ),
+        (
+            "its link breaks after that time, and there is no other",
+            "leader:1 change attached ms:30000 gone ms:1600",
+            "attach-1 ask-a0 detach:1 attach-1 detach:2 UNKNOWN",
+        ),
+        (
+            "and there is no room for it then",
+            "leader:1 change attached ms:30000 gone ms:15 overloaded",
+            "attach-1 ask-a0 detach:1 attach-1 detach:2 UNKNOWN",
         ),
         ("nobody knows", "leader:1 change attached unknown", "attach-1 ask-a0 UNKNOWN"),
         ("nobody knows of a read", "leader:1 read attached unknown", "attach-1 ask-a0 NOT/NoQuorum"),
@@ -540,7 +555,7 @@ fn an_id_that_is_too_old_is_given_up_only_where_nothing_was_done_under_it() {
         ),
         (
             "its patience is what was left of it",
-            "leader:1 change attached ms:29900 expired gone nobody ms:100",
+            "leader:1 change attached ms:29900 expired gone nobody ms:1600",
             "attach-1 ask-a0 goes-on ask-b0 detach:1 UNKNOWN",
         ),
         (
@@ -548,7 +563,7 @@ fn an_id_that_is_too_old_is_given_up_only_where_nothing_was_done_under_it() {
             "leader:1 change attached ms:3000 expired ok",
             "attach-1 ask-a0 goes-on ask-b0 DONE/1",
         ),
-        ("but not for ever", &late, "attach-1 ask-a0 NOT/Expired"),
+        ("but not for ever", &late, "attach-1 ask-a0 detach:1 UNKNOWN"),
         (
             "a later attempt, after one that did nothing",
             "leader:1 change attached busy ms:15 expired",
@@ -660,7 +675,32 @@ fn an_open_folder_is_resumed_before_anything_is_asked() {
             "change leader:2 attached gone ms:15 attached resumed ok",
             "ask-b0 detach:1 attach-2 resume detach:2 attach-2 resume resumed-3+1 ask-b1 DONE/2",
         ),
-        ("patience ends during it", "gone change attached ms:1600", "detach:1 attach-1 resume detach:2 NOT/NoQuorum"),
+        (
+            "it lasts while the mailbox is loaded by one who leads",
+            "gone change attached ms:50000 resumed ok",
+            "detach:1 attach-1 resume resumed-3+1 ask-b0 DONE/1",
+        ),
+        (
+            "or by one after another",
+            "gone change attached ms:20000 nobody ms:1500 leader:2 attached ms:20000 resumed ok",
+            "detach:1 attach-1 resume detach:2 attach-2 resume resumed-3+1 ask-b0 DONE/1",
+        ),
+        ("for too long", "gone change attached ms:60000", "detach:1 attach-1 resume detach:2 NOT/Overloaded"),
+        (
+            "nobody leads during it",
+            "gone change attached nobody ms:1600",
+            "detach:1 attach-1 resume detach:2 NOT/NoQuorum",
+        ),
+        (
+            "nobody leads after a while",
+            "gone change attached ms:9000 nobody ms:1599 ms:1",
+            "detach:1 attach-1 resume detach:2 NOT/NoQuorum",
+        ),
+        (
+            "who leads has no room after a while",
+            "gone change attached ms:9000 resume-busy",
+            "detach:1 attach-1 resume detach:2 NOT/Overloaded",
+        ),
         (
             "the owner is too busy",
             "gone change attached resume-busy ms:15 attached resumed ok",
