@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mailraft_disk::marker::{self, RowSums};
-use mailraft_disk::{DiskLog, DiskRows};
+use mailraft_disk::{DiskLog, DiskRows, give_back_freed_memory};
 use mailraft_server::{OpenStores, RowsBounds, Stores};
 use mailraft_storage::ClusterId;
 use mailraft_storage::summed::Missing;
@@ -22,7 +22,8 @@ impl OpenStores for OnDisk {
         let rows = Arc::new(open_rows(&data_dir.join("rows"), cluster, rows)?);
         let log = DiskLog::open(&data_dir.join("log")).map_err(|e| e.to_string())?;
         let measured = Arc::clone(&rows);
-        Ok(Stores { log: Arc::new(log), rows, missing, rows_memory: Arc::new(move || measured.memory_bytes()) })
+        let rows_memory = Arc::new(move || measured.memory_bytes());
+        Ok(Stores { log: Arc::new(log), rows, missing, rows_memory, give_back_freed: give_back_freed_memory })
     }
 
     fn sums_are_made(&self, data_dir: &Path, cluster: ClusterId) -> Result<(), String> {

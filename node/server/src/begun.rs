@@ -44,6 +44,8 @@ pub struct Begun {
     pub rows: Arc<dyn Rows>,
     /// Memory that the rows take now, in bytes.
     pub rows_memory: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Gives the machine back what was freed.
+    pub give_back_freed: fn() -> bool,
     /// Towards clients.
     pub tls: MailTls,
     /// What requests to the admin server must bear.
@@ -111,6 +113,7 @@ impl Begun {
         let driver = config.driver(descriptors.peers)?;
         let (streams_in, streams) = mpsc::channel(STREAMS_MAX);
         let (rows, rows_memory) = (Arc::clone(&stores.rows), Arc::clone(&stores.rows_memory));
+        let give_back_freed = stores.give_back_freed;
         let cluster = Cluster::start(driver, stores.log, stores.rows, streams_in).await.map_err(|e| e.to_string())?;
         let config = Arc::new(config);
         let far = StatusLinks::new(cluster.clone());
@@ -130,6 +133,7 @@ impl Begun {
             cluster,
             rows,
             rows_memory,
+            give_back_freed,
             tls,
             token,
             rendering,

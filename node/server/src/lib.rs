@@ -11,7 +11,7 @@
 //! * [`pages`]: what everybody may read over HTTPS.
 //! * `counted`: what is counted for reports to other domains. `reports`: those reports, once a day.
 //! * [`descriptors`]: how many files and connections there may be, and for whom.
-//! * [`memory_limit`], [`memory`]: how much memory there is, and for what.
+//! * [`memory_limit`], [`memory`]: how much memory there is, and for what. `freed_memory`: what comes back of it.
 //! * [`disk_space`]: how much room the disk has.
 //! * [`credentials`], `throttle`, `argon2_queue`: who may log in. [`logged_in`]: who is.
 //! * [`admin`]: health, metrics and the API that the command line uses.
@@ -37,6 +37,7 @@ pub mod environment;
 pub mod failover;
 mod filling;
 mod forwarding;
+mod freed_memory;
 mod guesses;
 pub mod links;
 pub mod logged_in;
@@ -117,4 +118,6 @@ pub struct Stores {
     pub missing: Missing,
     /// Memory that the rows take now, in bytes.
     pub rows_memory: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Gives the machine back what this process freed and its allocator keeps; whether that was something.
+    pub give_back_freed: fn() -> bool,
 }

@@ -160,6 +160,9 @@ pub struct MemoryStatus {
     pub limit_bytes: u64,
     /// What it has of the machine's memory now.
     pub resident_bytes: u64,
+    /// Of that what is no file's, such as the program's own.
+    #[serde(default)]
+    pub anonymous_bytes: u64,
     /// Its shares by name.
     pub shares: BTreeMap<String, ShareStatus>,
 }
@@ -216,7 +219,8 @@ impl NodeMemory {
         let resident_bytes = meminfo_bytes(&status, "VmRSS").unwrap_or(0);
         ::metrics::gauge!("mailraft_memory_resident_bytes").set(resident_bytes as f64);
         ::metrics::gauge!("mailraft_memory_limit_bytes").set(self.division.limit as f64);
-        MemoryStatus { limit_bytes: self.division.limit, resident_bytes, shares }
+        let anonymous_bytes = meminfo_bytes(&status, "RssAnon").unwrap_or(0);
+        MemoryStatus { limit_bytes: self.division.limit, resident_bytes, anonymous_bytes, shares }
     }
 }
 

@@ -37,6 +37,11 @@ pub const METRICS: &[(&str, Unit, &str)] = &[
     ("mailraft_memory_limit_bytes", Unit::Bytes, "Memory that this node may take"),
     ("mailraft_memory_resident_bytes", Unit::Bytes, "Memory that it has"),
     (
+        "mailraft_memory_given_back_bytes_total",
+        Unit::Bytes,
+        "Memory that was freed, was kept by the allocator, and went back to the machine",
+    ),
+    (
         "mailraft_memory_used_bytes",
         Unit::Bytes,
         "Memory taken, by share: rows, actors, bodies, sessions, queues, argon2",

@@ -20,6 +20,7 @@ use crate::counted::{Counted, CountsFile};
 use crate::credentials::Credentials;
 use crate::descriptors::{Descriptors, REFUSING};
 use crate::failover::Serving;
+use crate::freed_memory;
 use crate::guesses;
 use crate::links::{LinkKey, Links, OwnAnswers, run_errands, serve_streams};
 use crate::logged_in::LoggedIn;
@@ -265,6 +266,7 @@ async fn serve(
     tokio::spawn(counted.clone().keep_written());
     tokio::spawn(services.logged_in.clone().watch(cluster.clone(), Arc::clone(&services.lookup)));
     let of_now = services.clone();
+    tokio::spawn(freed_memory::keep_giving_back(services.clone(), begun.give_back_freed));
     tokio::spawn(services.disk.clone().watch(cluster.clone(), move || of_now.config().limits.clone()));
 
     let (stop, serving) = watch::channel(true);

@@ -4,7 +4,9 @@
 //! * [`DiskLog`]: all Raft logs of a node in one raft-engine.
 //! * [`marker`]: which cluster and format a data directory belongs to.
 //! * [`probe`]: what this disk can do.
+//! * `freed`: memory that the C library keeps, here as it is the one place with `unsafe`.
 
+mod freed;
 mod keys;
 mod log;
 mod manifest;
@@ -14,6 +16,7 @@ pub mod probe;
 mod rows;
 mod view;
 
+pub use freed::give_back_freed_memory;
 pub use log::DiskLog;
 pub use probe::{fdatasync_latency, free_bytes};
 pub use rows::DiskRows;

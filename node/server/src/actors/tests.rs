@@ -661,6 +661,7 @@ impl OpenStores for MemoryStores {
             rows: Arc::new(self.rows.clone()),
             missing,
             rows_memory: Arc::new(|| 0),
+            give_back_freed: || false,
         })
     }
 
