@@ -153,7 +153,7 @@ pub(crate) async fn find<S: Mailstore, O: Output>(
     let mut narrowing = Narrowing::default();
     let mut lacks = Vec::new();
     if !query.looked_for().is_empty() && !maybe.is_empty() {
-        narrowing = Narrowing::ask(folder, &query.looked_for(), store).await;
+        narrowing = Narrowing::ask((folder, &maybe), &query.looked_for(), store).await;
         for uid in std::mem::take(&mut maybe) {
             store.breathe().await?;
             let Some(seen) = seen(uid) else { continue };

@@ -4,7 +4,7 @@
 use mailraft_mailbox::api::{EmailId, FolderId};
 use mailraft_mailbox::search_index::{
     self, FILTERS_AT_ONCE_MAX, Filter, NARROWED_PLACES_MAX, NARROWED_TEXTS_MAX, SearchAnswer, SearchQuestion,
-    filters_bytes,
+    filters_bytes, narrowed_at_once,
 };
 use mailraft_mailbox::{Answer, Command, UidSet};
 use mailraft_message::grams::{GramKey, Grams, MATCHER, PLACES};
@@ -30,27 +30,42 @@ pub(crate) struct Narrowing {
 }
 
 impl Narrowing {
-    /// Asks which messages lack each of these texts.
-    pub(crate) async fn ask<S: Mailstore>(folder: FolderId, texts: &[&str], store: &mut S) -> Self {
+    /// Asks which of these messages of a folder, UIDs rising, lack each of these texts.
+    pub(crate) async fn ask<S: Mailstore>((folder, uids): (FolderId, &[u32]), texts: &[&str], store: &mut S) -> Self {
         let key = match store.ask(Command::Search(SearchQuestion::Key { matcher: MATCHER })).await {
             Ok(Answer::Search(SearchAnswer::Key(seed))) => GramKey::new(seed.expose()),
             // One that is too old has no index.
             Ok(_) | Err(_) => None,
         };
         let Some(key) = key else { return Narrowing::default() };
-        let mut asked = 0;
-        let places = |text: &&str| {
-            let places = key.places(text);
-            asked += places.len();
-            // More than all may have is as if it had none: nothing is known of it.
-            if asked > NARROWED_PLACES_MAX { Vec::new() } else { places }
+        let some_of = |text: &&str| {
+            let mut places = key.places(text);
+            places.truncate(NARROWED_PLACES_MAX);
+            places
         };
-        let texts = texts.iter().take(NARROWED_TEXTS_MAX).map(places).collect();
-        match store.ask(Command::Search(SearchQuestion::Narrow { folder, texts })).await {
-            Ok(Answer::Search(SearchAnswer::Narrowed { indexed, lacking })) => {
-                Narrowing { indexed, lacking, grams: Some(Grams::new(key)), ..Narrowing::default() }
+        let texts: Vec<Vec<u32>> = texts.iter().take(NARROWED_TEXTS_MAX).map(some_of).collect();
+        let lacking = vec![UidSet::new(); texts.len()];
+        let mut known = Narrowing { lacking, grams: Some(Grams::new(key)), ..Narrowing::default() };
+        for uids in uids.chunks(narrowed_at_once(&texts)) {
+            let question =
+                SearchQuestion::Narrow { folder, uids: uids.iter().copied().collect(), texts: texts.clone() };
+            match store.ask(Command::Search(question)).await {
+                Ok(Answer::Search(SearchAnswer::Narrowed { indexed, lacking })) => known.learn(&indexed, &lacking),
+                // Of the rest nothing is known.
+                Ok(_) | Err(_) => {
+                    known.grams = None;
+                    break;
+                }
             }
-            Ok(_) | Err(_) => Narrowing::default(),
+        }
+        known
+    }
+
+    /// Of messages above all that were asked about.
+    fn learn(&mut self, indexed: &UidSet, lacking: &[UidSet]) {
+        indexed.iter().for_each(|uid| self.indexed.insert(uid));
+        for (known, lacking) in self.lacking.iter_mut().zip(lacking) {
+            lacking.iter().for_each(|uid| known.insert(uid));
         }
     }
 

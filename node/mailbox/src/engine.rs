@@ -176,7 +176,9 @@ impl Mailbox {
                 let seed = GramSeed::of(&self.cx.key.key);
                 ReadAnswer::Now(Ok(Answer::Search(SearchAnswer::Key(seed))))
             }
-            SearchQuestion::Narrow { folder, texts } => narrow(&self.state, &self.search_index, *folder, texts),
+            SearchQuestion::Narrow { folder, uids, texts } => {
+                narrow(&self.state, &self.search_index, (*folder, uids), texts)
+            }
             SearchQuestion::Add { filters } => {
                 for (email, filter) in filters {
                     // What is gone leaves nothing behind.

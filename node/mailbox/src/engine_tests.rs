@@ -599,7 +599,7 @@ fn a_filter_is_the_messages_own_and_goes_with_its_last_place() {
     let narrow = |world: &mut World, folder| {
         // What nobody has, what all have, and a text too short to tell.
         let texts = vec![vec![200_000], vec![100], vec![]];
-        match world.run(Command::Search(SearchQuestion::Narrow { folder, texts })) {
+        match world.run(Command::Search(SearchQuestion::Narrow { folder, uids: UidSet::range(1, 100), texts })) {
             Ok(Answer::Search(SearchAnswer::Narrowed { indexed, lacking })) => {
                 assert_eq!(lacking, [indexed.clone(), UidSet::new(), UidSet::new()]);
                 indexed.iter().collect::<Vec<u32>>()
@@ -642,8 +642,9 @@ fn what_is_asked_of_the_index_is_bounded_and_the_key_of_grams_is_the_mailboxs() 
     let of_another_version = SearchQuestion::Key { matcher: MATCHER + 1 };
     assert!(matches!(ask(&mut world, of_another_version), Err(Refusal::Limit(_))));
     let texts = vec![Vec::new(); NARROWED_TEXTS_MAX + 1];
-    let too_many = ask(&mut world, SearchQuestion::Narrow { folder: inbox, texts });
+    let too_many = ask(&mut world, SearchQuestion::Narrow { folder: inbox, uids: UidSet::new(), texts });
     assert!(matches!(too_many, Err(Refusal::Limit(_))));
-    let nowhere = SearchQuestion::Narrow { folder: crate::api::FolderId(999), texts: Vec::new() };
+    let (folder, uids) = (crate::api::FolderId(999), UidSet::range(1, 1));
+    let nowhere = SearchQuestion::Narrow { folder, uids, texts: Vec::new() };
     assert_eq!(ask(&mut world, nowhere), Err(Refusal::FolderGone));
 }

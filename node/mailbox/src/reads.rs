@@ -280,11 +280,16 @@ pub(crate) fn read(
     }
 }
 
-/// Hands out which messages of a folder lack texts.
-pub(crate) fn narrow(state: &State, index: &SearchIndex, folder: FolderId, texts: &[Vec<u32>]) -> ReadAnswer {
+/// Hands out which of these messages of a folder lack texts.
+pub(crate) fn narrow(
+    state: &State,
+    index: &SearchIndex,
+    (folder, uids): (FolderId, &UidSet),
+    texts: &[Vec<u32>],
+) -> ReadAnswer {
     match opened(state, folder) {
         Ok(folder) => {
-            let messages = folder.iter().map(|(uid, message)| (uid, message.email)).collect();
+            let messages = folder.within(uids).map(|(uid, message)| (uid, message.email)).collect();
             ReadAnswer::Stored(Kind::Narrow(index.clone(), messages, texts.to_vec()))
         }
         Err(refusal) => ReadAnswer::Now(Err(refusal)),

@@ -17,9 +17,9 @@ use crate::email_id::EmailId;
 use crate::folders::FolderId;
 use crate::uids::UidSet;
 
-/// Which texts of a message a search goes through, and how they are decoded: a number for each way. Nodes of another version that
-/// do it otherwise neither bring filters nor use them.
-pub const MATCHER: u32 = 1;
+/// Which texts of a message a search goes through, how they are decoded, and how that is asked about: a number for each way. Nodes
+/// of another version that do it otherwise neither bring filters nor use them.
+pub const MATCHER: u32 = 2;
 /// Places of grams.
 pub const PLACES: usize = 1 << 18;
 /// Bits of a filter for each place that it has: of the places that it has not it rules out 85 in 100.
@@ -34,8 +34,12 @@ pub const INDEX_MAX_BYTES: usize = 64 << 20;
 pub const FILTERS_AT_ONCE_MAX: usize = 4_096;
 /// The texts that one question is about; what else is looked for nothing is known of.
 pub const NARROWED_TEXTS_MAX: usize = 16;
-/// The places of all texts that one question is about.
-pub const NARROWED_PLACES_MAX: usize = 16_384;
+/// The places of each: a message that has the first so many grams of a longer text is read.
+pub const NARROWED_PLACES_MAX: usize = 64;
+/// The messages that one question is about,
+pub const NARROWED_MESSAGES_MAX: usize = 8_192;
+/// and so many places in all of them together: some milliseconds.
+const NARROWED_LOOKS_MAX: usize = 1 << 20;
 
 /// Where the key of grams differs from all other keys that are derived from a mailbox's.
 const GRAM_KEY_LABEL: &str = "search index: places of grams";
@@ -54,7 +58,9 @@ pub enum SearchQuestion {
     Narrow {
         /// The folder.
         folder: FolderId,
-        /// Of each text the places of its grams: at most [`NARROWED_TEXTS_MAX`], of [`NARROWED_PLACES_MAX`] in all.
+        /// The messages: at most [`narrowed_at_once`].
+        uids: UidSet,
+        /// Of each text places of its grams: at most [`NARROWED_TEXTS_MAX`], of [`NARROWED_PLACES_MAX`] each.
         texts: Vec<Vec<u32>>,
     },
     /// Brings filters, at most [`FILTERS_AT_ONCE_MAX`].
@@ -243,12 +249,20 @@ impl SearchIndex {
     }
 }
 
+/// How many messages one question may be about that looks for these texts.
+pub fn narrowed_at_once(texts: &[Vec<u32>]) -> usize {
+    let places: usize = texts.iter().map(Vec::len).sum();
+    (NARROWED_LOOKS_MAX / places.max(1)).clamp(1, NARROWED_MESSAGES_MAX)
+}
+
 /// Whether a question is as large as one may be, and of whoever searches like us.
 pub(crate) fn is_within_bounds(question: &SearchQuestion) -> bool {
     match question {
         SearchQuestion::Key { matcher } => *matcher == MATCHER,
-        SearchQuestion::Narrow { texts, .. } => {
-            texts.len() <= NARROWED_TEXTS_MAX && texts.iter().map(Vec::len).sum::<usize>() <= NARROWED_PLACES_MAX
+        SearchQuestion::Narrow { uids, texts, .. } => {
+            texts.len() <= NARROWED_TEXTS_MAX
+                && texts.iter().all(|places| places.len() <= NARROWED_PLACES_MAX)
+                && uids.len() <= narrowed_at_once(texts) as u64
         }
         SearchQuestion::Add { filters } => {
             let fits = |(_, filter): &(EmailId, Filter)| (1..=FILTER_MAX_BYTES).contains(&filter.0.len());
@@ -261,8 +275,9 @@ pub(crate) fn is_within_bounds(question: &SearchQuestion) -> bool {
 pub(crate) fn question_bytes(question: &SearchQuestion) -> usize {
     match question {
         SearchQuestion::Key { .. } => 0,
-        SearchQuestion::Narrow { texts, .. } => {
-            texts.iter().map(|places| size_of_val(places) + size_of_val(places.as_slice())).sum()
+        SearchQuestion::Narrow { uids, texts, .. } => {
+            let places = texts.iter().map(|places| size_of_val(places) + size_of_val(places.as_slice()));
+            size_of_val(uids.ranges()) + places.sum::<usize>()
         }
         SearchQuestion::Add { filters } => filters_bytes(filters),
     }
@@ -345,12 +360,17 @@ mod tests {
 
     #[test]
     fn a_question_is_bounded() {
-        let narrow = |texts: usize, places: usize| {
-            let folder = FolderId(1);
-            is_within_bounds(&SearchQuestion::Narrow { folder, texts: vec![vec![0; places]; texts] })
+        let narrow = |texts: usize, places: usize, messages: u32| {
+            let texts = vec![vec![0; places]; texts];
+            let at_once = narrowed_at_once(&texts);
+            let uids = UidSet::range(7, 6 + messages);
+            (is_within_bounds(&SearchQuestion::Narrow { folder: FolderId(1), uids, texts }), at_once)
         };
-        assert!(narrow(NARROWED_TEXTS_MAX, NARROWED_PLACES_MAX / NARROWED_TEXTS_MAX));
-        assert!(!narrow(NARROWED_TEXTS_MAX + 1, 1) && !narrow(1, NARROWED_PLACES_MAX + 1));
+        assert_eq!(narrow(NARROWED_TEXTS_MAX, NARROWED_PLACES_MAX, 1_024), (true, 1_024));
+        assert_eq!(narrow(NARROWED_TEXTS_MAX, NARROWED_PLACES_MAX, 1_025), (false, 1_024));
+        assert_eq!(narrow(1, 5, 8_192), (true, NARROWED_MESSAGES_MAX));
+        assert_eq!(narrow(1, 5, 8_193), (false, NARROWED_MESSAGES_MAX));
+        assert!(!narrow(NARROWED_TEXTS_MAX + 1, 1, 1).0 && !narrow(1, NARROWED_PLACES_MAX + 1, 1).0);
         let add = |count: usize, bytes: usize| {
             let filter = Filter(Zeroizing::new(vec![0; bytes]));
             is_within_bounds(&SearchQuestion::Add { filters: vec![(email(1), filter); count] })

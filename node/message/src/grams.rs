@@ -4,9 +4,9 @@
 //! A gram is known by its place among [`PLACES`] alone, which depends on a key: several grams share each place, so that what
 //! is noted says only that a gram may be there, and to whoever lacks the key not even that.
 
-/// Raised whenever a search goes through other texts of a message than before, or decodes them otherwise, and whenever grams or
-/// their places are other ones: what was noted before says nothing of a message then.
-pub const MATCHER: u32 = 1;
+/// Raised whenever a search goes through other texts of a message than before, or decodes them otherwise, whenever grams or their
+/// places are other ones, and whenever they are asked about otherwise: what was noted before says nothing of a message then.
+pub const MATCHER: u32 = 2;
 /// Places of grams.
 pub const PLACES: usize = 1 << 18;
 /// A gram, in bytes; shorter words have none.

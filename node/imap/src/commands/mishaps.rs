@@ -1,6 +1,7 @@
 //! What goes wrong or is large: too long for a golden dialogue.
 
 use mailraft_mailbox::UidSet;
+use mailraft_mailbox::search_index::{NARROWED_PLACES_MAX, NARROWED_TEXTS_MAX, narrowed_at_once};
 use mailraft_message::body_search::PIECE_MAX_BYTES;
 use mailraft_message::header::{HEADER_KEPT_MAX_BYTES, HEADER_MAX_BYTES};
 use mailraft_message::query::TEXTS_MAX;
@@ -402,4 +403,25 @@ fn what_was_searched_once_is_not_read_again_for_what_it_lacks() {
     search(&mut talk, "BODY nowhere", "", 1);
     search(&mut talk, "BODY nowhere", "", 0);
     search(&mut talk, "BODY pflaume", " 103", 1);
+}
+
+#[test]
+fn a_folder_of_more_messages_than_one_question_is_about_is_asked_about_in_pieces() {
+    let words = |n: usize| (0..30).map(|k| format!("w{n}x{k}")).collect::<Vec<_>>().join("-");
+    let texts: Vec<Vec<u32>> = vec![vec![0; NARROWED_PLACES_MAX]; NARROWED_TEXTS_MAX];
+    let at_once = narrowed_at_once(&texts);
+    let mut talk = logged_in();
+    for n in 0..at_once {
+        talk.store().deliver(&format!("Subject: {n}\r\n\r\n{}\r\n", words(n % NARROWED_TEXTS_MAX)));
+    }
+    let all: String = (0..NARROWED_TEXTS_MAX).map(|n| words(n) + "\r\n").collect();
+    talk.store().deliver(&format!("Subject: last\r\n\r\n{all}"));
+    talk.say(b"s SELECT INBOX\r\n");
+    talk.take_heard();
+    // The folder has two of its own.
+    let last = at_once + 3;
+    let query: Vec<String> = (0..NARROWED_TEXTS_MAX).map(|n| format!("BODY {}", words(n))).collect();
+    search(&mut talk, "BODY nowhere", "", last);
+    search(&mut talk, "BODY nowhere", "", 0);
+    search(&mut talk, &query.join(" "), &format!(" {last}"), 1);
 }

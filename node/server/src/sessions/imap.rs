@@ -27,8 +27,10 @@ use crate::spool::{Entrance, Spool, SpoolRefused};
 /// An open folder takes so many times its list of messages: the view, and what it needs to go on elsewhere.
 const VIEW_TIMES: usize = 2;
 
-/// That the index looks at one message counts as so many bytes that are read for the command.
-const NARROWED_COMPUTES_AS_BYTES: usize = 8;
+/// That the index looks at one message counts as so many bytes that are read for the command,
+const NARROWED_COMPUTES_AS_BYTES: usize = 32;
+/// and so many for each text.
+const NARROWED_TEXT_COMPUTES_AS_BYTES: usize = 8;
 
 /// A client hears so often how far a command is that takes long (RFC 9585, section 3.1).
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
@@ -393,8 +395,10 @@ pub(super) fn bytes_of<P>(asked: &Finished<(Answer, P)>) -> usize {
             let headers = fetched.iter().filter_map(|message| message.header.as_ref());
             headers.map(|of| of.header.len() + of.envelope.len() + of.structure.len()).sum()
         }
-        Finished::Done((Answer::Search(SearchAnswer::Narrowed { indexed, .. }), _)) => usize::try_from(indexed.len())
-            .map_or(usize::MAX, |messages| messages.saturating_mul(NARROWED_COMPUTES_AS_BYTES)),
+        Finished::Done((Answer::Search(SearchAnswer::Narrowed { indexed, lacking }), _)) => {
+            let of_one = NARROWED_COMPUTES_AS_BYTES + lacking.len() * NARROWED_TEXT_COMPUTES_AS_BYTES;
+            usize::try_from(indexed.len()).map_or(usize::MAX, |messages| messages.saturating_mul(of_one))
+        }
         Finished::Done(_) | Finished::NotDone(_) | Finished::Unknown => 0,
     }
 }
