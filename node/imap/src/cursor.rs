@@ -2,7 +2,7 @@
 
 use mailraft_mailbox::Flags;
 use mailraft_mailbox::flags::{KEYWORD_MAX_BYTES, KEYWORDS_MAX};
-use mailraft_mailbox::{SystemFlag, UidSet};
+use mailraft_mailbox::{SystemFlag, UidSet, spelt};
 
 use crate::decoder::Piece;
 use crate::utf7::Spelling;
@@ -290,12 +290,12 @@ impl<'a> Cursor<'a> {
         String::from_utf8(self.astring()?).map_err(|_| Wrong("an argument is not UTF-8".into()))
     }
 
-    /// A folder's name.
+    /// A folder's name, as the mailbox spells it.
     pub fn folder(&mut self) -> Read<String> {
         let raw = self.astring()?;
         let wrong = || Wrong(format!("a folder's name is not {}", self.spelling));
         let name = self.spelling.decode(&raw).ok_or_else(wrong)?;
-        Ok(if name.eq_ignore_ascii_case("INBOX") { "INBOX".into() } else { name })
+        Ok(spelt(&name))
     }
 
     /// A pattern of LIST: like a name, with `%` and `*`.

@@ -78,6 +78,7 @@ pub use following::Following;
 pub use forks::is_of_earlier_incarnation;
 pub use limits::{DELIVERIES_MAX, DELIVERY_KEPT_MILLIS, DIRECT_DELETES_MAX, EXPUNGED_ROWS_MAX, Limits};
 pub use mailraft_owner::{Deciding, Detached, Owner, Place, SessionNumber, Submitted};
+pub use names::spelt;
 pub use notice::{FolderNews, ListChange, ListNews, Notice};
 pub use owner::MailboxOwner;
 pub use packed::PackedMessages;

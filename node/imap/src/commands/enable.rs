@@ -12,7 +12,8 @@ const NAMES: [&str; 5] = ["CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4rev2", "U
 
 pub(crate) fn run<O: Output>(state: &mut State, c: &mut Cursor<'_>, out: &mut Out<O>) -> Outcome {
     let mut asked = Vec::new();
-    while c.peek() == Some(b' ') {
+    let mut is_first = true;
+    while std::mem::take(&mut is_first) || c.peek() == Some(b' ') {
         c.space()?;
         let name = c.atom()?;
         asked.extend(NAMES.into_iter().filter(|known| known.eq_ignore_ascii_case(&name)));

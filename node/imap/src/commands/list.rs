@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use mailraft_mailbox::api::{FolderInfo, HIERARCHY_SEPARATOR};
+use mailraft_mailbox::spelt;
 use mailraft_protocol::{Out, Output};
 
 use crate::commands::status;
@@ -174,8 +175,7 @@ pub(super) fn whole(reference: &str, pattern: &str) -> Read<String> {
     if whole.len() > PATTERNS_MAX_BYTES {
         return wrong("a pattern is too long");
     }
-    let (first, rest) = whole.split_at(whole.find(HIERARCHY_SEPARATOR).unwrap_or(whole.len()));
-    Ok(if first.eq_ignore_ascii_case("INBOX") { format!("INBOX{rest}") } else { whole })
+    Ok(spelt(&whole))
 }
 
 /// A response of LIST or LSUB without the end of its line.

@@ -513,20 +513,14 @@ fn mailboxes(c: &mut Cursor<'_>) -> Read<BTreeSet<String>> {
     if c.peek() == Some(b'(') {
         c.open()?;
         while !c.close() {
-            names.insert(spelt(c.folder()?));
+            names.insert(c.folder()?);
             c.eat(b' ');
         }
     } else {
-        names.insert(spelt(c.folder()?));
+        names.insert(c.folder()?);
     }
     c.space()?;
     if names.is_empty() { wrong("a mailbox is missing") } else { Ok(names) }
-}
-
-/// A name as the mailbox spells it: INBOX is the same in any case, also as a level above others.
-fn spelt(name: String) -> String {
-    let (first, rest) = name.split_at(name.find(HIERARCHY_SEPARATOR).unwrap_or(name.len()));
-    if first.eq_ignore_ascii_case("INBOX") { format!("INBOX{rest}") } else { name }
 }
 
 /// Events in parentheses; None for NONE.
