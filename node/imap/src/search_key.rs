@@ -3,7 +3,7 @@
 use mailraft_mailbox::{Flags, SystemFlag, UidSet};
 use mailraft_message::Query;
 use mailraft_message::query::{Addresses, Date, KEYS_MAX, Key, TooManyKeys};
-use mailraft_message::search::Charset;
+use mailraft_message::search::{Charset, folded};
 
 use crate::cursor::{Cursor, MessageSet, Read, Wrong, wrong};
 use crate::date;
@@ -235,7 +235,7 @@ fn day(c: &mut Cursor<'_>) -> Read<i64> {
 fn text(c: &mut Cursor<'_>, charset: Charset) -> Read<String> {
     c.space()?;
     let text = charset.decode(c.astring()?).ok_or_else(|| Wrong("an argument is not UTF-8".into()))?;
-    Ok(text.to_lowercase())
+    Ok(folded(&text))
 }
 
 #[cfg(test)]

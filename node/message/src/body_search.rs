@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::grams::Grams;
 use crate::header::HEADER_MAX_BYTES;
 use crate::query::holds;
-use crate::search::{self, SEARCHED_MAX_BYTES};
+use crate::search::{self, folded};
 use crate::structure::{Body, Part};
 use crate::transfer::Transfer;
 
@@ -15,16 +15,12 @@ use crate::transfer::Transfer;
 const LINE_MAX_BYTES: usize = 64 << 10;
 /// A piece of this size, in bytes, is a millisecond's work or two, however many words are looked for.
 pub const PIECE_MAX_BYTES: usize = 64 << 10;
-/// Text in a charset whose characters are 2 or 4 bytes can't be cut anywhere: so much of a part is searched, in bytes.
-const WIDE_MAX_BYTES: usize = 1 << 20;
 
-/// Looks for words, in lower case, in a message's text parts, attachments' names and inner headers, in at most
-/// [`SEARCHED_MAX_BYTES`] of them.
+/// Looks for words, [`folded`], in a message's text parts, attachments' names and inner headers.
 pub struct BodySearch<'a> {
     finder: Finder<'a>,
     /// Decoded, and not yet searched: a piece in a charset whose characters are wide may become a long text.
     text: String,
-    left_bytes: u64,
     parts: Vec<&'a Part>,
     reading: Option<Reading<'a>>,
     /// All that any search goes through was gone through.
@@ -51,7 +47,6 @@ impl<'a> BodySearch<'a> {
         BodySearch {
             finder: Finder::new(words),
             text: String::new(),
-            left_bytes: SEARCHED_MAX_BYTES as u64,
             parts: vec![root],
             reading: None,
             is_whole: false,
@@ -89,8 +84,7 @@ impl<'a> BodySearch<'a> {
             if self.finder.is_done() {
                 return None;
             }
-            let next = if self.left_bytes == 0 { None } else { self.parts.pop() };
-            let Some(part) = next else {
+            let Some(part) = self.parts.pop() else {
                 self.is_whole = true;
                 return None;
             };
@@ -108,7 +102,6 @@ impl<'a> BodySearch<'a> {
             return self.search_some();
         }
         let bytes = piece.len() as u64;
-        self.left_bytes = self.left_bytes.saturating_sub(bytes);
         let reading = self.reading.as_mut().expect("bytes are taken only where some are wanted");
         let (Reading::Header { left, .. } | Reading::Text { left, .. }) = &mut *reading;
         assert!(bytes <= left.end - left.start, "more bytes than wanted");
@@ -129,7 +122,7 @@ impl<'a> BodySearch<'a> {
             end -= 1;
         }
         let rest = self.text.split_off(end);
-        self.finder.feed(&std::mem::replace(&mut self.text, rest).to_lowercase());
+        self.finder.feed(&folded(&std::mem::replace(&mut self.text, rest)));
     }
 
     /// Which of the words were found.
@@ -148,25 +141,19 @@ impl<'a> BodySearch<'a> {
             Body::Leaf => {
                 let disposed = part.disposition.as_ref().and_then(|(_, of)| of.iter().find(|(n, _)| is(n, "filename")));
                 let name = disposed.map(|(_, name)| name.as_slice()).or_else(|| part.parameter("name"));
-                self.finder.feed(&search::decode_header(name.unwrap_or_default()).to_lowercase());
+                self.finder.feed(&folded(&search::decode_header(name.unwrap_or_default())));
                 self.finder.end_part();
             }
             // What is in it is searched as text, its header as it stands.
             Body::Message(_) if part.is_encoded_message() => {
-                let Range { start, end } = part.body;
-                let left = start..end.min(start.saturating_add(self.left_bytes));
-                self.reading = Some(Reading::Text { left, text: Text::new(part) });
+                self.reading = Some(Reading::Text { left: part.body.clone(), text: Text::new(part) });
             }
             Body::Message(nested) => {
                 let Range { start, end } = nested.1.header;
                 let left = start..end.min(start.saturating_add(HEADER_MAX_BYTES as u64));
                 self.reading = Some(Reading::Header { left, block: Vec::new(), of: &nested.1 });
             }
-            Body::Text => {
-                let Range { start, end } = part.body;
-                let left = start..end.min(start.saturating_add(self.left_bytes));
-                self.reading = Some(Reading::Text { left, text: Text::new(part) });
-            }
+            Body::Text => self.reading = Some(Reading::Text { left: part.body.clone(), text: Text::new(part) }),
         }
     }
 }
@@ -236,8 +223,8 @@ struct Text {
     charset: String,
     /// Decoded from the transfer encoding, and not yet handed on.
     waiting: Vec<u8>,
-    /// Characters have 2 or 4 bytes.
-    wide: bool,
+    /// Of a charset whose characters are numbers of 2 or 4 bytes.
+    wide: Option<Wide>,
 }
 
 impl Text {
@@ -246,23 +233,21 @@ impl Text {
         let named = part.parameter("charset").unwrap_or_default();
         let plain = named.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+".contains(b));
         let charset = if plain { String::from_utf8_lossy(named).to_ascii_lowercase() } else { String::new() };
-        let wide = ["utf-16", "utf-32", "utf16", "utf32", "ucs-", "iso-10646", "unicode"].iter();
-        let wide = wide.clone().any(|w| charset.starts_with(w));
+        let wide = Wide::named(&charset);
         Text { transfer, charset, waiting: Vec::new(), wide }
     }
 
     /// What can be told of the text after one more piece: whole lines, unless they are long.
     fn take(&mut self, piece: &[u8], last: bool) -> String {
         self.transfer.decode(piece, &mut self.waiting);
-        let cut = match (last, self.wide, self.waiting.iter().rposition(|b| *b == b'\n')) {
-            (true, ..) => self.waiting.len(),
-            (false, true, _) => {
-                self.waiting.truncate(WIDE_MAX_BYTES);
-                0
-            }
-            (false, false, Some(end)) => end + 1,
-            (false, false, None) if self.waiting.len() > LINE_MAX_BYTES => before_character(&self.waiting),
-            (false, false, None) => 0,
+        if let Some(wide) = &mut self.wide {
+            return wide.take(&mut self.waiting, last);
+        }
+        let cut = match (last, self.waiting.iter().rposition(|b| *b == b'\n')) {
+            (true, _) => self.waiting.len(),
+            (false, Some(end)) => end + 1,
+            (false, None) if self.waiting.len() > LINE_MAX_BYTES => before_character(&self.waiting),
+            (false, None) => 0,
         };
         let rest = self.waiting.split_off(cut);
         let bytes = std::mem::replace(&mut self.waiting, rest);
@@ -270,6 +255,65 @@ impl Text {
             return String::new();
         }
         search::decode_text(&bytes, self.charset.as_bytes())
+    }
+}
+
+/// Characters as numbers of 2 bytes (UTF-16, RFC 2781) or 4 (UTF-32), of which a text is cut nowhere else.
+#[derive(Clone, Copy)]
+struct Wide {
+    bytes: usize,
+    /// Whether the high byte comes first. None: as a mark at the text's start says, and last if there is none.
+    high_first: Option<bool>,
+}
+
+impl Wide {
+    fn named(charset: &str) -> Option<Self> {
+        let has = |parts: &[&str]| parts.iter().any(|part| charset.contains(part));
+        let bytes = match () {
+            () if has(&["utf-7", "utf-8", "utf7", "utf8"]) => return None,
+            () if has(&["utf-32", "utf32", "ucs-4", "ucs4"]) => 4,
+            () if has(&["utf-16", "utf16", "ucs-2", "ucs2", "unicode"]) => 2,
+            () => return None,
+        };
+        let high_first = match () {
+            () if charset.ends_with("le") => Some(false),
+            () if charset.ends_with("be") || charset.ends_with("fffe") => Some(true),
+            () => None,
+        };
+        Some(Wide { bytes, high_first })
+    }
+
+    /// All whole characters of what waits, but for a mark at the start.
+    fn take(&mut self, waiting: &mut Vec<u8>, last: bool) -> String {
+        let number = |bytes: &[u8], high_first: bool| {
+            let shift = |number: u32, byte: &u8| number << 8 | u32::from(*byte);
+            if high_first { bytes.iter().fold(0, shift) } else { bytes.iter().rev().fold(0, shift) }
+        };
+        let mut start = 0;
+        if self.high_first.is_none() && waiting.len() >= self.bytes {
+            let is_mark = |high_first: &bool| number(&waiting[..self.bytes], *high_first) == 0xfeff;
+            let mark = [false, true].into_iter().find(is_mark);
+            (self.high_first, start) = (Some(mark.unwrap_or(false)), mark.map_or(0, |_| self.bytes));
+        }
+        let high_first = self.high_first.unwrap_or(false);
+        let mut end = start + (waiting.len() - start) / self.bytes * self.bytes;
+        // The first half of a pair waits for the other.
+        if !last
+            && self.bytes == 2
+            && end > start
+            && (0xd800..0xdc00).contains(&number(&waiting[end - 2..end], high_first))
+        {
+            end -= 2;
+        }
+        let numbers = waiting[start..end].chunks_exact(self.bytes).map(|bytes| number(bytes, high_first));
+        let text = match self.bytes {
+            2 => char::decode_utf16(numbers.map(|n| n as u16))
+                .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+                .collect(),
+            _ => numbers.map(|n| char::from_u32(n).unwrap_or(char::REPLACEMENT_CHARACTER)).collect(),
+        };
+        waiting.drain(..end);
+        text
     }
 }
 
@@ -370,10 +414,12 @@ mod tests {
     }
 
     #[test]
-    fn a_search_ends_when_all_is_found_or_enough_was_read() {
-        let message = [b"\r\nearly\r\n".as_slice(), &vec![b'x'; SEARCHED_MAX_BYTES], b" late"].concat();
+    fn a_search_ends_when_all_is_found_and_not_before_all_was_read() {
+        let message = [b"\r\nearly\r\n".as_slice(), &vec![b'x'; 20 << 20], b" late"].concat();
         let root = Part::parse(&message).unwrap();
-        for (word, found, read) in [("early", true, 1_000), ("late", false, SEARCHED_MAX_BYTES)] {
+        for (word, found, read) in
+            [("early", true, 1_000), ("late", true, message.len() - 2), ("never", false, message.len() - 2)]
+        {
             let words = [word];
             let mut search = BodySearch::new(&words, &root);
             let mut taken = 0;
@@ -408,8 +454,34 @@ mod tests {
             assert!(before.saturating_sub(search.text.len()) <= PIECE_MAX_BYTES);
             read += piece.len().min(PIECE_MAX_BYTES);
         }
-        assert!(read >= 400_000 && searched >= 9, "{read} {searched}");
+        assert!(read >= 400_000 && searched >= 7, "{read} {searched}");
         assert_eq!(search.into_found(), [true]);
+    }
+
+    #[test]
+    fn text_of_wide_characters_reads_the_same_whole_and_in_pieces() {
+        let text = "mid \u{1f4e8} \u{c4} end";
+        let pairs = |to: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(to).collect::<Vec<u8>>();
+        let (low, high) = (pairs(u16::to_le_bytes), pairs(u16::to_be_bytes));
+        let four: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect();
+        for (charset, body) in [
+            ("utf-16le", low.clone()),
+            ("utf-16", low.clone()),
+            ("UTF-16", [vec![0xff, 0xfe], low].concat()),
+            ("utf-16be", high.clone()),
+            ("iso-10646-ucs-2", [vec![0xfe, 0xff], high].concat()),
+            ("utf-32", [vec![0, 0, 0xfe, 0xff], four.clone()].concat()),
+            ("utf-32be", four),
+        ] {
+            let head = format!("Content-Type: text/plain; charset={charset}\r\n\r\n").into_bytes();
+            let message = [head, body].concat();
+            for size in (1..12).chain([usize::MAX]) {
+                assert_eq!(text_in_pieces(&message, size), text, "{charset} in pieces of {size}");
+            }
+        }
+        // Half a character, and half a pair.
+        let broken = b"Content-Type: text/plain; charset=utf-16be\r\n\r\n\0a\xd8\x3d\0".as_slice();
+        assert_eq!(text_in_pieces(broken, 1), "a\u{fffd}");
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use crate::date::{DAY_SECONDS, parse_date};
 use crate::envelope::{self, Address};
 use crate::header::{fields, first};
-use crate::search::{decode_header, header_text};
+use crate::search::{decode_header, folded, header_text};
 
 /// Keys of one query.
 pub const KEYS_MAX: usize = 1_000;
@@ -370,7 +370,7 @@ impl<'a> Known<'a> {
                 lower.extend(field.name.iter().map(u8::to_ascii_lowercase));
                 if let Some(values) = of.get_mut(&lower) {
                     values.push(FIELD_END);
-                    values.push_str(&decode_header(field.value).to_lowercase());
+                    values.push_str(&folded(&decode_header(field.value)));
                 }
             }
             of
@@ -388,7 +388,7 @@ impl<'a> Known<'a> {
                 push_address(&address, &mut all);
                 ControlFlow::Continue(())
             });
-            all.to_lowercase()
+            folded(&all)
         });
         Some(!all.is_empty() && !text.contains(FIELD_END) && holds(all, text))
     }

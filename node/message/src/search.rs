@@ -8,8 +8,11 @@ use mail_parser::{HeaderValue, MessageParser};
 
 use crate::header::{fields, unfold};
 
-/// Text of one message that is searched, in bytes; what lies behind is not found.
-pub const SEARCHED_MAX_BYTES: usize = 16 << 20;
+/// A text as texts are compared: in lower case, and a sigma is one wherever in its word it stands.
+pub fn folded(text: &str) -> String {
+    let lower = text.to_lowercase();
+    if lower.contains('\u{3c2}') { lower.replace('\u{3c2}', "\u{3c3}") } else { lower }
+}
 
 /// A header field's value decoded (RFC 2047), on one line.
 pub fn decode_header(raw: &[u8]) -> String {
@@ -26,28 +29,21 @@ pub fn decode_header(raw: &[u8]) -> String {
     decoded.unwrap_or_else(|| String::from_utf8_lossy(&flat).into_owned())
 }
 
-/// Header fields, decoded and lower-cased, one a line.
+/// Header fields, decoded and [`folded`], one a line.
 pub fn header_text(block: &[u8]) -> String {
     let mut out = String::new();
-    push_header(block, &mut out);
-    out.to_lowercase()
-}
-
-/// Whether a text holds another, whatever the case; `needle` is lower-case already.
-pub fn contains(haystack: &str, needle: &str) -> bool {
-    haystack.to_lowercase().contains(needle)
-}
-
-fn push_header(block: &[u8], out: &mut String) {
     for field in fields(block) {
-        if out.len() >= SEARCHED_MAX_BYTES {
-            return;
-        }
         out.push_str(&String::from_utf8_lossy(field.name));
         out.push_str(": ");
         out.push_str(&decode_header(field.value));
         out.push('\n');
     }
+    folded(&out)
+}
+
+/// Whether a text holds another, whatever the case; `needle` is [`folded`] already.
+pub fn contains(haystack: &str, needle: &str) -> bool {
+    folded(haystack).contains(needle)
 }
 
 /// The charset of what is looked for.
@@ -107,6 +103,11 @@ mod tests {
         assert_eq!(decode_header(b" plain\r\n folded"), "plain folded");
         assert_eq!(decode_header(b""), "");
         assert!(contains("Grüße", "grüß"));
+        // A sigma at the end of a word, of a piece of one, and of what is looked for.
+        for (text, part) in [("ΟΔΟΣΑ", "ΟΔΟΣ"), ("οδός", "ΌΣ"), ("ΑΣΒ", "ΑΣ"), ("ας", "ασ"), ("ας", "Σ")]
+        {
+            assert!(contains(text, &folded(part)), "{part} in {text}");
+        }
     }
 
     #[test]
