@@ -454,7 +454,8 @@ mod tests {
             assert!(before.saturating_sub(search.text.len()) <= PIECE_MAX_BYTES);
             read += piece.len().min(PIECE_MAX_BYTES);
         }
-        assert!(read >= 400_000 && searched >= 7, "{read} {searched}");
+        // Of 64 KiB with two bytes a character half as much again is text.
+        assert!(read >= 400_000 && searched >= 6, "{read} {searched}");
         assert_eq!(search.into_found(), [true]);
     }
 
